@@ -1,0 +1,359 @@
+"""Every setting once: its type, bounds, default, label, help and group.
+
+The 33 flat fields are the public contract; names, types and defaults never change.
+Everything else lives in nested groups, each complete by default.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from modelforge.config.knob import Knob
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class Group(BaseModel):
+    """Settings that belong together. Unknown keys are refused; numbers must be finite."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class Trainer(Group):
+    """How training behaves beyond the contract."""
+
+    seed: Annotated[
+        int,
+        Field(ge=0, le=2**32 - 1),
+        Knob(
+            "Seed",
+            "The same seed, data and settings give the same run.",
+            "Fixes the split, the order of the rows, the adapter's start and dropout.",
+            group="Training",
+        ),
+    ] = 42
+
+
+class Hardware(Group):
+    """Where and in which number format training runs."""
+
+    device: Annotated[
+        Literal["auto", "cuda", "mps", "cpu"],
+        Knob(
+            "Device",
+            "Where to train; auto takes the GPU when there is one.",
+            group="Hardware",
+        ),
+    ] = "auto"
+    gpu_index: Annotated[
+        int,
+        Field(ge=0, le=63),
+        Knob("GPU number", "Which GPU to use when there are several.", group="Hardware"),
+    ] = 0
+    precision: Annotated[
+        Literal["auto", "bf16", "fp16", "fp32"],
+        Knob(
+            "Precision",
+            "Number format while training; auto takes the best this machine has.",
+            "Used when neither fp16 nor bf16 is set. Auto means bf16 from compute capability 8.0, "
+            "fp16 on older cards, fp32 on the CPU and on Apple GPUs.",
+            group="Precision",
+        ),
+    ] = "auto"
+
+
+class Logging(Group):
+    """What is written down while training."""
+
+    run_name: Annotated[
+        str | None,
+        Field(max_length=80),
+        Knob("Name of the run", "How the run is listed; left empty, one is made.", group="Logging"),
+    ] = None
+    logging_steps: Annotated[
+        int,
+        Field(ge=1),
+        Knob(
+            "Log every",
+            "Updates between two points of the curves.",
+            unit="updates",
+            group="Logging",
+        ),
+    ] = 1
+
+
+class TrainingConfig(Group):
+    """All that may be asked of a training run: the 33 fields of the contract, and the groups."""
+
+    task: Annotated[
+        Literal["text-generation", "summarization", "extractive-question-answering"],
+        Knob("Task", "What the model should learn to do.", group="Task", basic=True),
+    ]
+    model_name: Annotated[
+        Text,
+        Knob(
+            "Model",
+            "The model to start from: a Hub id, a folder, or starter.",
+            "`starter` is SmolLM2-135M-Instruct, which needs neither network nor GPU.",
+            group="Model",
+            basic=True,
+        ),
+    ]
+    provider: Annotated[
+        Literal["huggingface", "unsloth"],
+        Knob("Provider", "Which library loads and drives the model.", group="Model"),
+    ] = "huggingface"
+    strategy: Annotated[
+        Literal["sft", "qlora", "rlhf", "dpo"],
+        Knob(
+            "Strategy",
+            "How it learns: from answers (sft, qlora) or from preferences (dpo, rlhf).",
+            group="Task",
+            basic=True,
+        ),
+    ] = "sft"
+    dataset: Annotated[
+        Text,
+        Knob(
+            "Dataset",
+            "The file to learn from, or sample:NAME for one of ours.",
+            group="Data",
+            basic=True,
+        ),
+    ]
+    compute_specs: Annotated[
+        Literal["low_end", "mid_range", "high_end"],
+        Knob("Profile", "The class of machine the settings were prefilled for.", group="Hardware"),
+    ]
+    lora_r: Annotated[
+        int,
+        Field(ge=1, le=256),
+        Knob(
+            "LoRA rank",
+            "Size of the adapter: higher learns more and needs more memory.",
+            "8 to 16 is enough for a style or a persona; 64 for new formats and much data.",
+            group="Adapter",
+            basic=True,
+        ),
+    ] = 16
+    lora_alpha: Annotated[
+        int,
+        Field(ge=1),
+        Knob(
+            "LoRA alpha", "How strongly the adapter acts; usually twice the rank.", group="Adapter"
+        ),
+    ] = 32
+    lora_dropout: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Knob(
+            "LoRA dropout",
+            "Share of adapter inputs dropped while training, against overfitting.",
+            group="Adapter",
+        ),
+    ] = 0.1
+    use_4bit: Annotated[
+        bool,
+        Knob(
+            "4-bit weights",
+            "Keep the frozen model in 4 bits: a quarter of the memory, a little slower.",
+            "On the CPU it works but is slow; there it is off unless you ask for it.",
+            group="Quantization",
+            basic=True,
+        ),
+    ] = True
+    use_8bit: Annotated[
+        bool,
+        Knob(
+            "8-bit weights",
+            "Keep the frozen model in 8 bits: half of the memory.",
+            group="Quantization",
+        ),
+    ] = False
+    bnb_4bit_compute_dtype: Annotated[
+        Literal["float16", "bfloat16", "float32"],
+        Knob(
+            "4-bit compute type",
+            "Number format in which 4-bit weights are multiplied.",
+            group="Quantization",
+        ),
+    ] = "float16"
+    bnb_4bit_quant_type: Annotated[
+        Literal["nf4", "fp4"],
+        Knob(
+            "4-bit number format", "nf4 suits model weights better than fp4.", group="Quantization"
+        ),
+    ] = "nf4"
+    use_nested_quant: Annotated[
+        bool,
+        Knob(
+            "Nested quantization",
+            "Quantize the scales too: saves about 0.4 bits a weight.",
+            group="Quantization",
+        ),
+    ] = False
+    fp16: Annotated[
+        bool,
+        Knob(
+            "fp16", "Train in 16-bit floats; for cards before the RTX 30 series.", group="Precision"
+        ),
+    ] = False
+    bf16: Annotated[
+        bool,
+        Knob("bf16", "Train in bfloat16; for the RTX 30 series and newer.", group="Precision"),
+    ] = False
+    num_train_epochs: Annotated[
+        int,
+        Field(ge=1),
+        Knob("Epochs", "How many times the model sees every row.", group="Training", basic=True),
+    ] = 1
+    per_device_train_batch_size: Annotated[
+        int,
+        Field(ge=1),
+        Knob(
+            "Batch size",
+            "Rows processed at once; more is faster and needs more memory.",
+            unit="rows",
+            group="Training",
+            basic=True,
+        ),
+    ] = 1
+    per_device_eval_batch_size: Annotated[
+        int,
+        Field(ge=1),
+        Knob(
+            "Evaluation batch size",
+            "Rows processed at once when checking on held-out rows.",
+            unit="rows",
+            group="Evaluation",
+        ),
+    ] = 1
+    gradient_accumulation_steps: Annotated[
+        int,
+        Field(ge=1),
+        Knob(
+            "Accumulation",
+            "Batches added up before each update; costs time, not memory.",
+            "Rows per update = batch size × accumulation.",
+            unit="batches",
+            group="Training",
+            basic=True,
+        ),
+    ] = 4
+    gradient_checkpointing: Annotated[
+        bool,
+        Knob(
+            "Gradient checkpointing",
+            "Recompute instead of remember: much less memory, about a third slower.",
+            group="Memory",
+        ),
+    ] = True
+    max_grad_norm: Annotated[
+        float,
+        Field(ge=0),
+        Knob(
+            "Gradient clipping",
+            "Longest gradient allowed; 0 switches clipping off.",
+            group="Optimizer",
+        ),
+    ] = 0.3
+    learning_rate: Annotated[
+        float,
+        Field(gt=0, le=1),
+        Knob(
+            "Learning rate",
+            "Size of each update: too high forgets, too low learns nothing.",
+            "Usual: sft and qlora 2e-4, rlhf 1.41e-5, dpo 5e-7.",
+            group="Training",
+            basic=True,
+        ),
+    ] = 2e-4
+    weight_decay: Annotated[
+        float,
+        Field(ge=0),
+        Knob("Weight decay", "Pull of the adapter towards zero.", group="Optimizer"),
+    ] = 0.001
+    optim: Annotated[
+        Literal["paged_adamw_32bit", "adamw_torch", "adamw_8bit", "sgd"],
+        Knob(
+            "Optimizer",
+            "How updates are made; the paged and 8-bit kinds save GPU memory.",
+            group="Optimizer",
+        ),
+    ] = "paged_adamw_32bit"
+    lr_scheduler_type: Annotated[
+        Literal["cosine", "linear", "constant", "polynomial"],
+        Knob("Schedule", "How the learning rate falls over the run.", group="Optimizer"),
+    ] = "cosine"
+    max_steps: Annotated[
+        int,
+        Field(ge=-1),
+        Knob(
+            "Most updates",
+            "End after this many updates, whatever the epochs; -1 for no limit.",
+            unit="updates",
+            group="Training",
+        ),
+    ] = -1
+    warmup_ratio: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Knob("Warm-up", "Share of the run in which the rate rises from zero.", group="Optimizer"),
+    ] = 0.03
+    group_by_length: Annotated[
+        bool,
+        Knob(
+            "Group by length",
+            "Put rows of like length together: less padding, faster.",
+            group="Data",
+        ),
+    ] = True
+    packing: Annotated[
+        bool,
+        Knob(
+            "Packing", "Fill each sequence with several rows: faster on short rows.", group="Data"
+        ),
+    ] = False
+    max_seq_length: Annotated[
+        int | None,
+        Field(ge=-1),
+        Knob(
+            "Longest row",
+            "Rows beyond this many tokens are cut; empty chooses from model and profile.",
+            unit="tokens",
+            group="Data",
+            basic=True,
+        ),
+    ] = None
+    eval_split: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Knob(
+            "Held out",
+            "Share of the rows kept aside to check on, never trained; 0 for none.",
+            group="Evaluation",
+            basic=True,
+        ),
+    ] = 0.2
+    eval_steps: Annotated[
+        int,
+        Field(ge=1),
+        Knob(
+            "Check every",
+            "Updates between two looks at the held-out rows; the best is kept.",
+            unit="updates",
+            group="Evaluation",
+        ),
+    ] = 100
+
+    trainer: Trainer = Trainer()
+    hardware: Hardware = Hardware()
+    logging: Logging = Logging()
+
+    def said(self) -> dict[str, Any]:
+        """Return only what was given, nested groups included, ready for JSON."""
+        return self.model_dump(mode="json", exclude_unset=True)

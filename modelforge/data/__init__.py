@@ -1,0 +1,1 @@
+"""What it learns from: files to rows, detected and checked."""

@@ -1,0 +1,1 @@
+"""May it be done here: findings, memory, time and disk, before the start."""

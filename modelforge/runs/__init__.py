@@ -1,0 +1,1 @@
+"""What happened: run folders, events, states, and the processes behind them."""

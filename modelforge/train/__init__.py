@@ -1,0 +1,1 @@
+"""The worker: the room that trains, in a process of its own."""

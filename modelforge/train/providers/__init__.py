@@ -1,0 +1,1 @@
+"""Which library loads and drives the model."""

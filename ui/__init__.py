@@ -1,0 +1,1 @@
+"""The face: the only room that knows Gradio."""

@@ -37,7 +37,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that preflight has to say. `code` is stable; `where` names a setting if one is meant.
+    """One thing that preflight has to say. `code` is stable; `where` may name a setting.
 
     A `suggested` value is what the setting `where` should become to be rid of the finding.
     """

@@ -26,7 +26,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Ground:
-    """The few facts a plan depends on. `context` and `tokenizer_limit` are tokens, None = unknown."""
+    """The few facts a plan depends on. `context` is in tokens; None means unknown."""
 
     device: Device
     model_path: str
@@ -116,7 +116,7 @@ def eval_every(
                 "eval_steps",
                 config.eval_steps,
                 total,
-                f"The run has {total} updates, so a check every {config.eval_steps} would never come.",
+                f"The run has only {total} updates, so that check would never come.",
             )
         )
     return total

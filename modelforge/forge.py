@@ -1,0 +1,264 @@
+"""The front door: look, check, start, watch, stop and talk. Every face knocks here."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelforge import machine as machines
+from modelforge.asking import Checked, Inquiry
+from modelforge.config.profiles import Profile, load_profiles, profile_answers
+from modelforge.config.resolve import Layer
+from modelforge.data.look import FirstLook
+from modelforge.data.samples import Sample, samples
+from modelforge.data.uploads import save_upload
+from modelforge.errors import BlockedError, BusyError, NotFoundError, Problem
+from modelforge.home import Home
+from modelforge.machine import Machine
+from modelforge.runs.events import Event, read_events
+from modelforge.runs.layout import RunFolder
+from modelforge.runs.spare import Spare
+from modelforge.runs.states import RunState
+from modelforge.runs.store import Store
+from modelforge.runs.supervisor import Supervisor
+from modelforge.sight import RunView, view_run
+from modelforge.talk import Talk, Voice
+
+MACHINE_FRESH_S = 5.0
+TALKER_IDLE_S = 900.0
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """What the form starts from: the profile that suits this machine, its answers, and why."""
+
+    profile: str
+    title: str
+    answers: dict[str, Any]
+    reason: str
+    practice: bool
+
+
+class Forge:
+    """All that ModelForge can do, for one home folder. Safe to call from several threads."""
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        worker: Sequence[str] | None = None,
+        spare: Sequence[str] | None = None,
+        talker: Sequence[str] | None = None,
+    ) -> None:
+        home.root.mkdir(parents=True, exist_ok=True)
+        self.home = home
+        self._store = Store(home)
+        self._supervisor = Supervisor(home, command=worker) if worker else Supervisor(home)
+        self._spare = Spare(home, command=spare) if spare else Spare(home)
+        self._talk = Talk(home, talker)
+        self._inquiry = Inquiry(home, self.machine)
+        self._machine: tuple[float, Machine] | None = None
+        self._probing = threading.Lock()
+
+    # What there is
+
+    def machine(self, *, refresh: bool = False) -> Machine:
+        """Return what this computer is; at most five seconds old."""
+        with self._probing:
+            now = time.monotonic()
+            if refresh or self._machine is None or now - self._machine[0] > MACHINE_FRESH_S:
+                self._machine = (now, machines.probe(self.home.root))
+            return self._machine[1]
+
+    def profiles(self) -> dict[str, Profile]:
+        """Return the three profiles by name."""
+        return load_profiles()
+
+    def samples(self) -> list[Sample]:
+        """Return the bundled data sets."""
+        return samples()
+
+    def prefill(self, gpu_index: int = 0) -> Prefill:
+        """Return the answers that the form and `modelforge init` start from."""
+        machine = self.machine()
+        name, reason = machines.choose_profile(machine, gpu_index)
+        profile = load_profiles()[name]
+        answers = profile_answers(name, practice=machine.practice)
+        return Prefill(name, profile.title, answers, reason, machine.practice)
+
+    # Before the start
+
+    def look(self, dataset: str) -> FirstLook:
+        """Return the first look at a data file: a path, an upload's name or `sample:NAME`."""
+        return self._inquiry.look(dataset)
+
+    def check(self, *layers: Layer) -> Checked:
+        """Return all there is to say about these answers; bad answers become problems in it."""
+        return self._inquiry.check(*layers)
+
+    def upload(self, filename: str, chunks: Iterator[bytes], limit_bytes: int) -> Path:
+        """Keep a data file that came through a face; return where it lies."""
+        return save_upload(self.home, filename, chunks, limit_bytes)
+
+    # Runs
+
+    def start(self, *layers: Layer, name: str | None = None, request_id: str | None = None) -> str:
+        """Start a run and return its id; the same `request_id` never makes a second one.
+
+        Raises ConfigError, NotFoundError, DataError, BlockedError or BusyError; then nothing
+        has been created.
+        """
+        if request_id and (known := self._store.find_request(request_id)):
+            return known.id
+        checked = self._inquiry.check(*layers)
+        resolved, plan, report, look = checked.require()
+        if report.blocked:
+            raise BlockedError(report.findings)
+        with self._supervisor.claim():
+            if request_id and (known := self._store.find_request(request_id)):
+                return known.id
+            self._refuse_when_busy()
+            self._talk.close()
+            folder = self._store.create(
+                name=name or resolved.config.logging.run_name or _name_of(checked),
+                config=resolved.config.said(),
+                origins=resolved.origins,
+                plan=plan.as_dict(),
+                report=report.as_dict(),
+                dataset=look.as_dataset(),
+                request_id=request_id,
+            )
+            self._supervisor.start(folder, self._spare)
+        return folder.id
+
+    def run(self, run_id: str) -> RunView:
+        """Return one run as it stands now; raises NotFoundError."""
+        folder = self._store.get(run_id)
+        return view_run(folder, self._supervisor.state(folder))
+
+    def runs(self) -> list[RunView]:
+        """Return every run, newest first."""
+        return [view_run(folder, self._supervisor.state(folder)) for folder in self._store.list()]
+
+    def active(self) -> str | None:
+        """Return the id of the run that holds the machine, or None."""
+        holder = self._supervisor.holder()
+        return holder.id if holder else None
+
+    def state(self, run_id: str) -> RunState:
+        """Return the state of one run."""
+        return self._supervisor.state(self._store.get(run_id))
+
+    def folder(self, run_id: str) -> RunFolder:
+        """Return the folder of one run; raises NotFoundError."""
+        return self._store.get(run_id)
+
+    def events(self, run_id: str, after: int = 0) -> tuple[list[Event], int]:
+        """Return the events past byte `after`, and the byte to continue from."""
+        return read_events(self._store.get(run_id).events, after)
+
+    def log(self, run_id: str, tail_bytes: int = 16_384) -> str:
+        """Return the end of the worker's log as text."""
+        path = self._store.get(run_id).log
+        if not path.exists():
+            return ""
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - tail_bytes))
+            return file.read().decode("utf-8", errors="replace")
+
+    def stop(self, run_id: str, *, keep: bool = True) -> RunState:
+        """Ask a run to stop, keeping what it has learned or not; return its state then."""
+        folder = self._store.get(run_id)
+        self._supervisor.stop(folder, keep=keep)
+        return self._supervisor.state(folder)
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run that is over, with everything it made; raises BusyError while it goes on."""
+        folder = self._store.get(run_id)
+        if not self._supervisor.state(folder).is_over:
+            problem = Problem("run", f"{run_id} is still going on.", "Stop it first.")
+            raise BusyError(problem, run_id)
+        if self._talk.loaded and self._talk.loaded.adapter == str(folder.output):
+            self._talk.close()
+        self._store.delete(run_id)
+
+    # Chat
+
+    def chat(
+        self,
+        target: str,
+        messages: Sequence[dict[str, str]],
+        *,
+        tuned: bool = True,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield an answer of a run's model (`target` is a run's id) or of a base model (its name).
+
+        Raises NotFoundError when there is nothing to talk to, BusyError while a run trains.
+        """
+        voice = self._voice(target)
+        self._refuse_when_busy("Chat waits until it is over.")
+        return self._talk.ask(
+            voice,
+            messages,
+            tuned=tuned,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+        )
+
+    def hush(self) -> None:
+        """End the reply that is being given."""
+        self._talk.stop()
+
+    # Housekeeping
+
+    def warm(self) -> None:
+        """Warm a spare worker, so that the next start needs no imports. Returns at once."""
+        if self._supervisor.holder() is None:
+            self._spare.warm()
+
+    def tend(self) -> None:
+        """Do the small work of every few seconds: late stops, idle spares and talkers."""
+        self._supervisor.tend()
+        self._spare.tend()
+        if self._talk.loaded and time.monotonic() - self._talk.last_used > TALKER_IDLE_S:
+            self._talk.close()
+
+    def close(self) -> None:
+        """Let go of the spare and the talker. Runs go on."""
+        self._spare.close()
+        self._talk.close()
+
+    def _refuse_when_busy(self, consequence: str = "Stop it, or wait for it.") -> None:
+        holder = self._supervisor.holder()
+        if holder is not None:
+            problem = Problem("machine", f"The run {holder.id} holds the machine.", consequence)
+            raise BusyError(problem, holder.id)
+
+    def _voice(self, target: str) -> Voice:
+        device = self.machine().device
+        if not self._store.exists(target):
+            return Voice(self._inquiry.model(target).path, None, device)
+        folder = self._store.get(target)
+        view = view_run(folder, self._supervisor.state(folder))
+        if not folder.has_adapter:
+            raise NotFoundError(
+                Problem(
+                    "run",
+                    f"{view.name} has no adapter: it is {view.state}.",
+                    "Choose a finished run, or a base model.",
+                )
+            )
+        return Voice(view.plan.model_path, str(folder.output), device)
+
+
+def _name_of(checked: Checked) -> str:
+    """Return a name people recognise: the data and the model."""
+    model = checked.facts.name.rsplit("/", 1)[-1] if checked.facts else "model"
+    data = Path(checked.look.name).stem if checked.look else "data"
+    return f"{data} · {model}"

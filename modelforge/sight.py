@@ -1,0 +1,92 @@
+"""One run as a person sees it: its facts, its state and how far it has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from modelforge.config.plan import Plan
+from modelforge.runs.events import Event, read_events
+from modelforge.runs.layout import RunFolder, read_json
+from modelforge.runs.states import RunState
+
+TAIL_BYTES = 16_384
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run: what was asked, what is done, how it ended. Times are Unix seconds.
+
+    `ending` is the last milestone ({"kind": "failed", "cause", "what", "remedy"}), or None.
+    """
+
+    id: str
+    name: str
+    state: RunState
+    created: float
+    config: dict[str, Any]
+    origins: dict[str, str]
+    plan: Plan
+    dataset: dict[str, Any]
+    step: int
+    total_steps: int | None
+    loss: float | None
+    eval_loss: float | None
+    updated: float
+    ending: dict[str, Any] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the run as plain data, as REST and `--json` give it."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "state": str(self.state),
+            "created": self.created,
+            "updated": self.updated,
+            "step": self.step,
+            "total_steps": self.total_steps,
+            "loss": self.loss,
+            "eval_loss": self.eval_loss,
+            "ending": self.ending,
+            "config": self.config,
+            "origins": self.origins,
+            "plan": self.plan.as_dict(),
+            "dataset": self.dataset,
+        }
+
+
+def view_run(folder: RunFolder, state: RunState) -> RunView:
+    """Return the view of a run from its folder: the record, and the end of its events."""
+    record = read_json(folder.config)
+    plan = Plan.from_dict(record["plan"])
+    latest = _latest(folder)
+    step, evaluated = latest.get("step"), latest.get("eval")
+    ending = next(
+        (latest[kind] for kind in ("finished", "stopped", "failed") if kind in latest), None
+    )
+    total = latest["plan"].data.get("total_steps") if "plan" in latest else plan.total_steps
+    return RunView(
+        id=folder.id,
+        name=record["name"],
+        state=state,
+        created=record["created"],
+        config=record["config"],
+        origins=record["origins"],
+        plan=plan,
+        dataset=record["dataset"],
+        step=step.data["step"] if step else 0,
+        total_steps=total,
+        loss=step.data.get("loss") if step else None,
+        eval_loss=evaluated.data.get("loss") if evaluated else None,
+        updated=max((event.t for event in latest.values()), default=record["created"]),
+        ending={"kind": ending.kind, **ending.data} if ending else None,
+    )
+
+
+def _latest(folder: RunFolder) -> dict[str, Event]:
+    """Return the newest event of each kind near the end of the file."""
+    if not folder.events.exists():
+        return {}
+    size = folder.events.stat().st_size
+    events, _cursor = read_events(folder.events, max(0, size - TAIL_BYTES))
+    return {event.kind: event for event in events}

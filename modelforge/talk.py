@@ -1,0 +1,142 @@
+"""Chat with a base or tuned model: one talker process, loaded with one model at a time."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelforge.errors import Problem, RunError
+from modelforge.home import Home
+from modelforge.runs.companion import Companion
+
+LOADING_S = 300.0
+ANSWER_S = 120.0
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What is to speak: a model and, for a tuned one, its adapter folder."""
+
+    model_path: str
+    adapter: str | None = None
+    device: str = "cpu"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the talker is told to load."""
+        return {"model_path": self.model_path, "adapter": self.adapter, "device": self.device}
+
+
+class Talk:
+    """Keeps the talker: starts it when somebody asks, ends it when the machine is needed."""
+
+    def __init__(self, home: Home, command: Sequence[str] | None = None) -> None:
+        self._log = home.logs / "talker.log"
+        self._command = list(command or (sys.executable, "-m", "modelforge.serve"))
+        self._companion: Companion | None = None
+        self._voice: Voice | None = None
+        self._turn = threading.Lock()
+        self.last_used = 0.0
+
+    @property
+    def loaded(self) -> Voice | None:
+        """Return what is loaded now, or None."""
+        alive = self._companion is not None and self._companion.alive
+        return self._voice if alive else None
+
+    def ask(
+        self,
+        voice: Voice,
+        messages: Sequence[dict[str, str]],
+        *,
+        tuned: bool = True,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield {"phase"}, {"text"} and at last {"done"} of one answer; questions wait their turn.
+
+        With `tuned` false the adapter is switched off, so the base answers from the same weights.
+        Raises RunError when the talker fails.
+        """
+        with self._turn:
+            yield from self._load(voice)
+            companion = self._require()
+            companion.send(
+                {
+                    "ask": {
+                        "messages": list(messages),
+                        "max_new_tokens": max_new_tokens,
+                        "temperature": temperature,
+                        "adapter": tuned and voice.adapter is not None,
+                    }
+                }
+            )
+            finished = False
+            try:
+                for said in self._until("done", ANSWER_S):
+                    finished = "done" in said
+                    yield said
+            finally:
+                if not finished:
+                    self._hush()
+
+    def stop(self) -> None:
+        """Ask the talker to end the reply it is giving."""
+        if self._companion is not None and self._companion.alive:
+            self._companion.send({"stop": True})
+
+    def close(self) -> None:
+        """End the talker and give its memory back."""
+        if self._companion is not None:
+            self._companion.close()
+        self._companion, self._voice = None, None
+
+    def _load(self, voice: Voice) -> Iterator[dict[str, Any]]:
+        self.last_used = time.monotonic()
+        if self.loaded == voice:
+            return
+        self.close()
+        yield {"phase": "loading", "text": f"Loading {Path(voice.model_path).name}"}
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._companion = Companion(self._command, self._log)
+        self._companion.send({"load": voice.as_dict()})
+        yield from self._until("loaded", LOADING_S)
+        self._voice = voice
+
+    def _until(self, last: str, limit_s: float) -> Iterator[dict[str, Any]]:
+        while True:
+            said = self._require().receive(limit_s)
+            if said is None:
+                self.close()
+                raise RunError(
+                    Problem(
+                        "chat",
+                        f"The model did not answer within {limit_s:.0f} s, or its process ended.",
+                        f"Ask again; what it printed is in {self._log}.",
+                    )
+                )
+            if "error" in said:
+                if last == "loaded":
+                    self.close()
+                raise RunError(Problem(**said["error"]))
+            yield said
+            if last in said:
+                return
+
+    def _hush(self) -> None:
+        """End a reply nobody listens to any more, so that the next question finds silence."""
+        try:
+            self.stop()
+            for _said in self._until("done", 10.0):
+                pass
+        except RunError:
+            self.close()
+
+    def _require(self) -> Companion:
+        if self._companion is None:
+            raise RunError(Problem("chat", "The talker is gone.", "Ask again to start it anew."))
+        return self._companion

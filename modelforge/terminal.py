@@ -1,0 +1,137 @@
+"""What the commands print: a run's progress, checks, lists and tables."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from modelforge.asking import Checked
+    from modelforge.doctor import Row
+    from modelforge.forge import Forge
+    from modelforge.runs.events import Event
+    from modelforge.sight import RunView
+
+TICK_S = 0.2
+SIGNS = {"good": "ok  ", "note": "note", "bad": "BAD "}
+
+
+def follow(forge: Forge, run_id: str, *, quiet: bool = False) -> RunView:
+    """Show a run until it is over and return it then. Ctrl+C stops it and keeps what it learned."""
+    bar: Progress | None = None if quiet else Progress()
+    cursor, asked = 0, False
+    try:
+        while True:
+            over = forge.state(run_id).is_over
+            events, cursor = forge.events(run_id, cursor)
+            if bar is not None:
+                for event in events:
+                    bar.show(event)
+            if over:
+                break
+            forge.tend()
+            asked = _wait(forge, run_id, asked)
+    finally:
+        if bar is not None:
+            bar.close()
+    view = forge.run(run_id)
+    if not quiet:
+        print_run(view, forge.folder(run_id).path)
+    return view
+
+
+def _wait(forge: Forge, run_id: str, asked: bool) -> bool:
+    try:
+        time.sleep(TICK_S)
+    except KeyboardInterrupt:
+        if asked:
+            raise
+        forge.stop(run_id, keep=True)
+        tqdm.write("Stopping after this update; what it learned is kept. Ctrl+C again leaves it.")
+        return True
+    return asked
+
+
+class Progress:
+    """Draws the events of one run as lines and a bar."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._phase = ""
+
+    def show(self, event: Event) -> None:
+        """Draw one event."""
+        data = event.data
+        if event.kind == "phase" and data["name"] != self._phase:
+            self._phase = data["name"]
+            tqdm.write(data["text"])
+        elif event.kind == "plan":
+            self._bar = tqdm(total=data["total_steps"], unit="update", dynamic_ncols=True)
+        elif event.kind == "step" and self._bar is not None:
+            self._bar.update(data["step"] - self._bar.n)
+            self._bar.set_postfix_str(
+                f"loss {data['loss']:.3f}, {data['tokens_per_s']:,.0f} tokens/s", refresh=False
+            )
+        elif event.kind == "eval":
+            tqdm.write(f"held-out loss {data['loss']:.3f}{' (best so far)' * data['best']}")
+        elif event.kind == "note":
+            tqdm.write(data["text"])
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def print_check(checked: Checked) -> None:
+    """Print problems, findings and the itemised memory."""
+    for problem in checked.problems:
+        print(f"problem   {problem}")
+    report = checked.report
+    if report is None:
+        return
+    for found in report.findings:
+        where = f"{found.where}: " if found.where else ""
+        print(f"{found.level:<9} {where}{found.what} {found.remedy}".rstrip())
+    print("memory, about")
+    for part in report.memory:
+        print(f"  {part.name:<12} {part.gib:6.2f} GiB")
+    print(f"  {'together':<12} {report.memory_total_gib:6.2f} GiB")
+    print("Ready to train." if checked.ready else "Not ready.")
+
+
+def print_runs(views: Sequence[RunView]) -> None:
+    """Print the list of runs, newest first."""
+    if not views:
+        print("No runs yet. Start one with: modelforge demo")
+    for view in views:
+        when = datetime.fromtimestamp(view.created).astimezone().strftime("%Y-%m-%d %H:%M")
+        loss = f"loss {view.loss:.3f}" if view.loss is not None else ""
+        print(f"{view.id}  {when}  {view.state:<9} {view.step:>5}  {view.name}  {loss}".rstrip())
+
+
+def print_run(view: RunView, folder: Path) -> None:
+    """Print one run: its state, how it ended, where it lies."""
+    print(f"{view.name}: {view.state}, update {view.step} of {view.total_steps or '?'}.")
+    ending = view.ending or {}
+    if ending.get("what"):
+        print(f"{ending['what']} {ending.get('remedy', '')}".rstrip())
+    if view.eval_loss is not None:
+        print(f"Held-out loss {view.eval_loss:.3f}.")
+    print(f"The run lies in {folder}")
+
+
+def print_doctor(rows: Sequence[Row]) -> None:
+    """Print the table of what is right and wrong."""
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        print(f"{SIGNS[row.state]}  {row.name:<{width}}  {row.what}")
+        if row.remedy:
+            print(f"      {'':<{width}}  → {row.remedy}")
+    sys.stdout.flush()

@@ -1,0 +1,118 @@
+"""What every lane shares: an empty home, no network, and skips only for what is truly absent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# `launch.py test` has installed everything: what is absent then is a failure, not a skip.
+EVERYTHING = os.environ.get("MODELFORGE_TEST_ALL") == "1"
+HOMES_WITH_STARTER = [
+    Path(os.environ.get("MODELFORGE_HOME") or ROOT / ".venv" / "home"),
+    ROOT / ".venv" / "home",
+]
+EMPTY_HOME = tempfile.mkdtemp(prefix="modelforge-tests-")
+os.environ.update(
+    MODELFORGE_HOME=EMPTY_HOME,
+    HF_HOME=str(Path(EMPTY_HOME) / "hub"),
+    HF_HUB_OFFLINE="1",
+    TRANSFORMERS_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    GRADIO_ANALYTICS_ENABLED="False",
+    DO_NOT_TRACK="1",
+    WANDB_MODE="disabled",
+    TOKENIZERS_PARALLELISM="false",
+)
+for secret in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY"):
+    os.environ.pop(secret, None)
+
+
+def _absent(lane: str) -> str:
+    """Return why a lane cannot run here, or nothing."""
+    if lane == "torch":
+        return "" if find_spec("torch") else "torch is not installed"
+    if lane == "gpu":
+        return "" if _has_cuda_card() else "there is no CUDA card"
+    from modelforge.setup.browser import find_browser
+
+    if not find_spec("playwright"):
+        return "playwright is not installed"
+    return "" if find_browser() else "there is no Chromium or Chrome"
+
+
+def _has_cuda_card() -> bool:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return False
+    return bool(pynvml.nvmlDeviceGetCount())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip with a reason what cannot run here; libraries' own warnings only fail the default lane."""
+    reasons: dict[str, str] = {}
+    for item in items:
+        lanes = [lane for lane in ("torch", "browser", "gpu") if item.get_closest_marker(lane)]
+        for lane in lanes:
+            item.add_marker(pytest.mark.filterwarnings("default"))
+            if lane not in reasons:
+                reasons[lane] = _absent(lane)
+            if reasons[lane] and (lane == "gpu" or not EVERYTHING):
+                item.add_marker(pytest.mark.skip(reason=reasons[lane]))
+
+
+def pytest_sessionfinish() -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(EMPTY_HOME, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse connections that leave this machine, from the test's own process."""
+    connect = socket.socket.connect
+
+    def local_only(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else "unix"
+        if host not in ("unix", "127.0.0.1", "localhost", "::1"):
+            raise ConnectionRefusedError(f"a test tried to reach {host}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", local_only)
+
+
+@pytest.fixture(scope="session")
+def starter_folder() -> Path:
+    """The converted starter model, as `launch.py test` leaves it."""
+    for home in HOMES_WITH_STARTER:
+        folder = home / "models" / "starter"
+        if (folder / "config.json").is_file():
+            return folder
+    absent = "the starter model is not converted; run `python launch.py test`"
+    if EVERYTHING:
+        pytest.fail(absent)
+    return pytest.skip(absent)
+
+
+@pytest.fixture
+def home_with_starter(tmp_path: Path, starter_folder: Path) -> Iterator[Path]:
+    """The root of a home of its own that holds the starter model (linked, not copied)."""
+    root = tmp_path / "home"
+    target = root / "models" / "starter"
+    target.mkdir(parents=True)
+    for file in starter_folder.iterdir():
+        try:
+            os.link(file, target / file.name)
+        except OSError:
+            shutil.copy2(file, target / file.name)
+    yield root

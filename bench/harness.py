@@ -1,0 +1,186 @@
+"""What the benches share: a real server on a free port, a browser, medians and where results go."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+def free_port() -> int:
+    """Return a port nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Server:
+    """A running ModelForge: its address, its process, and when it was started."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    started: float
+
+    def get(self, path: str) -> Any:
+        """Return the JSON of a GET."""
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
+            return json.load(answer)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Return the JSON of a POST."""
+        request = urllib.request.Request(
+            self.url + path,
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+            method="POST",
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+
+@contextmanager
+def serving(home: Path, wait_s: float = 60.0) -> Iterator[Server]:
+    """Start `python -m ui` for `home` and yield it once a page answers."""
+    port = free_port()
+    started = time.time()
+    with (home / "bench-server.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ui", "--port", str(port), "--home", str(home), "--no-browser"],
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+        )
+    server = Server(f"http://127.0.0.1:{port}", process, started)
+    try:
+        until(lambda: _answers(server.url), wait_s, "the server did not answer")
+        yield server
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url + "/", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def until(holds: Any, limit_s: float, complaint: str) -> Any:
+    """Wait until `holds()` is true and return it; raises after `limit_s` seconds."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        if value := holds():
+            return value
+        time.sleep(0.02)
+    raise TimeoutError(complaint)
+
+
+@contextmanager
+def browsing() -> Iterator[Any]:
+    """Yield a Playwright page in a real Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    path = os.environ.get("MODELFORGE_BROWSER") or shutil.which("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        try:
+            yield browser.new_page(viewport={"width": 1280, "height": 900})
+        finally:
+            browser.close()
+
+
+def starter_home() -> Path:
+    """Return a fresh home that shares the converted starter model, made on the first call."""
+    base = Path(os.environ.get("MODELFORGE_BENCH_HOME", ROOT / ".venv" / "bench-home"))
+    base.mkdir(parents=True, exist_ok=True)
+    if not (base / "models" / "starter" / "config.json").exists():
+        command = [sys.executable, "-m", "modelforge.train.starter", "--home", str(base)]
+        subprocess.run(command, cwd=ROOT, check=True)
+    return base
+
+
+def wait_for_run(server: Server, run_id: str, limit_s: float = 900.0) -> dict[str, Any]:
+    """Return a run once it is over."""
+    over = {"finished", "stopped", "failed", "lost"}
+
+    def ended() -> dict[str, Any] | None:
+        run: dict[str, Any] = server.get(f"/api/runs/{run_id}")
+        time.sleep(0.5)
+        return run if run["state"] in over else None
+
+    run: dict[str, Any] = until(ended, limit_s, f"{run_id} did not end")
+    return run
+
+
+def events_of(home: Path, run_id: str) -> list[dict[str, Any]]:
+    """Return all events of a run, read from its folder."""
+    lines = (home / "runs" / run_id / "events.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def resident_mib(pid: int) -> float:
+    """Return the resident memory of a process in MiB, its children left out."""
+    return float(psutil.Process(pid).memory_info().rss / 2**20)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value below which `share` of the values lie (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def keep(name: str, rows: Sequence[dict[str, Any]]) -> Path:
+    """Write raw figures to results/NAME.csv."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Return "median (least to most)"."""
+    middle = statistics.median(values)
+    return f"{middle:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def conditions() -> str:
+    """Return versions, processor and load: what a figure cannot be read without."""
+    packages = ("torch", "transformers", "trl", "peft", "gradio")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    load = (
+        ", ".join(f"{value:.1f}" for value in os.getloadavg()) if hasattr(os, "getloadavg") else ""
+    )
+    return (
+        f"Python {platform.python_version()}, {versions}; {psutil.cpu_count()} cores "
+        f"({platform.processor() or platform.machine()}), load average {load}"
+    )

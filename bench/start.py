@@ -1,0 +1,56 @@
+"""Server start → page, memory, and page → usable.
+
+python bench/start.py [ROUNDS]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from harness import browsing, conditions, keep, resident_mib, serving, spread, starter_home
+
+MAPS = Path("/proc/{pid}/maps")
+
+
+def main(rounds: int = 5) -> list[str]:
+    """Measure `rounds` starts and return the lines of the report."""
+    home = starter_home()
+    rows = []
+    for number in range(rounds):
+        with serving(home) as server:
+            page_s = time.time() - server.started
+            with browsing() as page:
+                opened = time.time()
+                page.goto(server.url)
+                page.get_by_role("button", name="Start training").wait_for()
+                usable_s = time.time() - opened
+            time.sleep(1)
+            memory = resident_mib(server.process.pid)
+            torch = "libtorch" in Path(f"/proc/{server.process.pid}/maps").read_text("utf-8")
+        rows.append(
+            {
+                "round": number,
+                "page_s": round(page_s, 3),
+                "usable_s": round(usable_s, 3),
+                "memory_mib": round(memory, 1),
+                "torch": torch,
+            }
+        )
+        print(rows[-1], flush=True)
+    keep("start", rows)
+    return [
+        f"- Server start → first page: {spread([row['page_s'] for row in rows])} s (aim ≤ 4)",
+        f"- Page → usable: {spread([row['usable_s'] for row in rows])} s (aim ≤ 1.5)",
+        (
+            f"- Resident memory of the server after a page: "
+            f"{spread([row['memory_mib'] for row in rows], 0)} MiB (aim ≤ 300)"
+        ),
+        f"- torch in the server process: {'yes' if any(r['torch'] for r in rows) else 'no'}",
+    ]
+
+
+if __name__ == "__main__":
+    print(conditions())
+    print("\n".join(main(*(int(word) for word in sys.argv[1:]))))

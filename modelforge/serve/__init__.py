@@ -1,1 +1,1 @@
-"""The talker: a base or tuned model that answers, in a process of its own."""
+"""The talker: chat with a base or tuned model, in a process of its own."""

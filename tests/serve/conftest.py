@@ -1,0 +1,154 @@
+"""A talker process to speak with, and a tiny model of random weights for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+PATIENCE_S = 120
+
+
+class Conversation:
+    """A talker as the server sees it: lines in, lines out, everything else in a file."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        with log.open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "modelforge.serve"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=err,
+                text=True,
+                encoding="utf-8",
+                env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            )
+        self._lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._pump, daemon=True).start()
+
+    def _pump(self) -> None:
+        for line in self.process.stdout:
+            self._lines.put(line)
+
+    def say(self, message: object) -> None:
+        line = message if isinstance(message, str) else json.dumps(message)
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def hear(self) -> dict:
+        try:
+            return json.loads(self._lines.get(timeout=PATIENCE_S), parse_constant=pytest.fail)
+        except queue.Empty:
+            pytest.fail(f"The talker said nothing; its log: {self.log.read_text()[-2000:]}")
+
+    def until(self, *kinds: str) -> list[dict]:
+        heard: list[dict] = []
+        while not heard or not set(kinds) & set(heard[-1]):
+            heard.append(self.hear())
+        return heard
+
+    def load(self, model: Path, adapter: Path | None = None) -> list[dict]:
+        order = {"model_path": str(model), "adapter": adapter and str(adapter), "device": "cpu"}
+        self.say({"load": order})
+        return self.until("loaded", "error")
+
+    def ask(self, question: str, **how: object) -> tuple[str, dict]:
+        self.say({"ask": {"messages": [{"role": "user", "content": question}], **how}})
+        heard = self.until("done", "error")
+        return "".join(each.get("text", "") for each in heard), heard[-1]
+
+    def close(self) -> int:
+        self.process.stdin.close()
+        deadline = time.monotonic() + 30
+        while self.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        code = self.process.poll()
+        if code is None:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        return code
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A Llama of two layers and random weights; its tokenizer knows bytes and ChatML marks."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny")
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(["who are you"], vocab_size=300, show_progress=False)
+    bpe.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer, eos_token="<|endoftext|>", pad_token="<|endoftext|>"
+    )
+    torch.manual_seed(7)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=4096,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapter(tiny, tmp_path_factory):
+    """A LoRA adapter of random weights, strong enough to change what is said."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("adapter")
+    torch.manual_seed(8)
+    lora = LoraConfig(
+        r=8,
+        lora_alpha=64,
+        target_modules=["q_proj", "v_proj", "down_proj"],
+        init_lora_weights=False,
+        task_type="CAUSAL_LM",
+    )
+    get_peft_model(AutoModelForCausalLM.from_pretrained(tiny), lora).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def starter():
+    """The starter model in the home of these tests, converted when it is not there yet."""
+    from modelforge.home import find_home
+
+    home = find_home(os.environ.get("MODELFORGE_HOME") or Path(os.environ["HOME"]) / ".mf-tests")
+    if not any(home.starter.glob("*.safetensors")):
+        command = [sys.executable, "-m", "modelforge.train.starter", "--home", str(home.root)]
+        subprocess.run(command, check=True, capture_output=True)
+    return home.starter
+
+
+@pytest.fixture(scope="module")
+def talker(tmp_path_factory):
+    conversation = Conversation(tmp_path_factory.mktemp("talker") / "talker.log")
+    yield conversation
+    conversation.close()
+
+
+@pytest.fixture
+def fresh_talker(tmp_path):
+    conversation = Conversation(tmp_path / "talker.log")
+    yield conversation
+    conversation.close()

@@ -14,8 +14,8 @@ from harness import ROOT, conditions
 HEAD = """# Performance
 
 Written by `python bench/report.py`; the raw figures lie in `bench/results/`. Medians, with the
-least and the most in brackets. What is compared was run interleaved, in one go, on one machine; on a
-shared machine only the ratios mean something.
+least and the most in brackets. What is compared was run interleaved, in one go, on one machine;
+on a shared machine only the ratios mean something.
 """
 
 

@@ -66,8 +66,8 @@ def main(pairs: int = 5, steps: int = 12) -> list[str]:
             f"{pairs} interleaved pairs of {steps} updates)"
         ),
         (
-            f"- Click → first update, warm: {spread([r['app_first_s'] for r in rows])} s; bare script "
-            f"from cold: {spread([r['bare_first_s'] for r in rows])} s; "
+            f"- Click → first update, warm: {spread([r['app_first_s'] for r in rows])} s; "
+            f"bare script from cold: {spread([r['bare_first_s'] for r in rows])} s; "
             f"sooner by {statistics.median(sooner):.1f} s (aim ≥ 4)"
         ),
         (

@@ -1,0 +1,122 @@
+"""The commands, as somebody at a terminal meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from modelforge.cli import main
+from modelforge.demo import side_by_side
+
+CONTRACT = {"task": "text-generation", "model_name": "starter", "compute_specs": "low_end"}
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home of its own, without any model."""
+    monkeypatch.setenv("MODELFORGE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(CONTRACT | {"dataset": "sample:captain"}), "utf-8")
+    return path
+
+
+def test_help_answers_without_loading_anything_heavy():
+    began = time.perf_counter()
+    code = "import sys; from modelforge.cli import main\n"
+    code += "try: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print(sorted({'torch','gradio','pydantic','trl'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.rstrip().endswith("[]")
+    assert time.perf_counter() - began < 5
+
+
+def test_init_prints_a_recipe_that_check_understands(home, tmp_path, capsys):
+    path = tmp_path / "new.yaml"
+    assert main(["init", str(path)]) == 0
+    assert "prefilled" in capsys.readouterr().out
+    assert main(["check", str(path), "--json"]) == 2  # no starter model in this home
+    said = json.loads(capsys.readouterr().out)
+    assert [problem["where"] for problem in said["problems"]] == ["model_name"]
+
+
+def test_init_never_overwrites(home, tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_text("task: text-generation\n", "utf-8")
+    assert main(["init", str(path)]) == 2
+    assert path.read_text("utf-8") == "task: text-generation\n"
+    assert "Choose another name" in capsys.readouterr().err
+
+
+def test_every_problem_of_a_recipe_is_told_at_once_and_nothing_is_made(home, recipe, capsys):
+    arguments = ["train", str(recipe), "--set", "lora_r=0", "--set", "learnin_rate=1e-4"]
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert "lora_r" in told
+    assert "256" in told
+    assert "learning_rate" in told
+    assert "Traceback" not in told
+    assert not (home / "runs").exists() or not list((home / "runs").iterdir())
+
+
+def test_a_set_without_an_equals_sign_is_wrong_input(home, recipe, capsys):
+    assert main(["check", str(recipe), "--set", "lora_r"]) == 2
+    assert "key=value" in capsys.readouterr().err
+
+
+def test_a_missing_recipe_is_named(home, tmp_path, capsys):
+    assert main(["check", str(tmp_path / "gone.yaml")]) == 2
+    assert "gone.yaml" in capsys.readouterr().err
+
+
+def test_runs_list_of_an_empty_home_says_what_to_do_next(home, capsys):
+    assert main(["runs", "list"]) == 0
+    assert "modelforge demo" in capsys.readouterr().out
+    assert main(["runs", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize("run_id", ["20990101-000000-none", "../../etc", ""])
+def test_a_run_that_is_not_there_is_wrong_input(home, run_id, capsys):
+    assert main(["runs", "show", run_id]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_problems_are_json_where_json_was_asked_for(home, tmp_path, capsys):
+    assert main(["check", str(tmp_path / "gone.yaml"), "--json"]) == 2
+    problem = json.loads(capsys.readouterr().out)["problems"][0]
+    assert set(problem) == {"where", "what", "remedy"}
+
+
+def test_schema_holds_the_contract(capsys):
+    assert main(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["properties"]["lora_r"]["maximum"] == 256
+
+
+def test_two_answers_stand_side_by_side():
+    text = side_by_side("before", "one " * 30, "after", "two")
+    lines = text.splitlines()
+    assert lines[0].split() == ["before", "│", "after"]
+    assert all(len(line) <= 113 for line in lines)
+    assert "two" in lines[2]
+
+
+def test_module_and_command_are_the_same(home):
+    run = subprocess.run(
+        [sys.executable, "-m", "modelforge", "runs", "list", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert json.loads(run.stdout) == []

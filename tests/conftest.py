@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -59,8 +58,9 @@ def _has_cuda_card() -> bool:
     return bool(pynvml.nvmlDeviceGetCount())
 
 
+@pytest.hookimpl(trylast=True)  # after `-m` has deselected: no browser is looked for in vain
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip with a reason what cannot run here; libraries' own warnings only fail the default lane."""
+    """Skip with a reason what cannot run here; warnings fail only the default lane."""
     reasons: dict[str, str] = {}
     for item in items:
         lanes = [lane for lane in ("torch", "browser", "gpu") if item.get_closest_marker(lane)]
@@ -105,7 +105,7 @@ def starter_folder() -> Path:
 
 
 @pytest.fixture
-def home_with_starter(tmp_path: Path, starter_folder: Path) -> Iterator[Path]:
+def home_with_starter(tmp_path: Path, starter_folder: Path) -> Path:
     """The root of a home of its own that holds the starter model (linked, not copied)."""
     root = tmp_path / "home"
     target = root / "models" / "starter"
@@ -115,4 +115,4 @@ def home_with_starter(tmp_path: Path, starter_folder: Path) -> Iterator[Path]:
             os.link(file, target / file.name)
         except OSError:
             shutil.copy2(file, target / file.name)
-    yield root
+    return root

@@ -1,0 +1,210 @@
+"""The first look at a data file: how it is read, how much there is, and what is odd about it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelforge.data.chat import Canonical, UnusableRowError, fingerprint, to_messages
+from modelforge.data.detect import Mapping, detect
+from modelforge.data.read import Row, read_rows
+from modelforge.errors import DataError, Finding, Problem
+
+EXAMPLES = 20
+FEWEST = 10
+_SAMPLE = 100
+_MOST_COLUMNS = 200
+_LINES_SHOWN = 5
+
+_SKIPPED = {
+    "empty-answer": ("an empty answer", "Fill in the answers, or remove these rows."),
+    "empty-question": ("an empty question", "Fill in the questions, or remove these rows."),
+    "empty-text": ("an empty text", "Fill in the text, or remove these rows."),
+    "missing-field": ("a missing column", "Give every row the same columns."),
+    "not-text": ("something other than text in a column", "Use plain text in every column."),
+    "bad-messages": (
+        "no list of messages with role and content",
+        'Write messages as [{"role": "user", "content": "…"}, …].',
+    ),
+    "unknown-role": (
+        "a role that is not system, user or assistant",
+        "Name the roles system, user and assistant.",
+    ),
+    "no-answer-turn": ("no assistant turn", "End every conversation with an assistant turn."),
+}
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """What a file holds. `rows` counts the usable ones; `examples` are the first, canonical."""
+
+    path: Path
+    name: str
+    rows: int
+    columns: list[str]
+    mapping: Mapping
+    examples: list[Canonical]
+    findings: list[Finding]
+    sha256: str
+    mean_chars: float
+    longest_chars: int
+    skipped: int = 0
+    size_bytes: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the look as plain data."""
+        return asdict(self) | {"path": str(self.path)}
+
+
+@dataclass
+class _Tally:
+    rows: int = 0
+    skipped: int = 0
+    chars: int = 0
+    longest: int = 0
+    columns: dict[str, None] = field(default_factory=dict)
+    examples: list[Canonical] = field(default_factory=list)
+    seen: set[int] = field(default_factory=set)
+    counts: dict[str, int] = field(default_factory=dict)
+    lines: dict[str, list[int]] = field(default_factory=dict)
+
+    def note(self, code: str, line: int) -> None:
+        self.counts[code] = self.counts.get(code, 0) + 1
+        if self.counts[code] <= _LINES_SHOWN:
+            self.lines.setdefault(code, []).append(line)
+
+
+def look(path: Path, limit: int | None = None) -> FirstLook:
+    """Read the file once and tell what it holds; `limit` ends after so many rows.
+
+    Raises DataError when the file cannot be read, no spelling fits, or no row can be used.
+    """
+    path = Path(path)
+    rows = read_rows(path)
+    first = [row for row, _ in zip(rows, range(min(_SAMPLE, limit or _SAMPLE)), strict=False)]
+    if not first:
+        raise DataError(Problem(path.name, "holds no rows.", "Give a file with at least one row."))
+    mapping = detect([row.data for row in first], path.name)
+    tally = _Tally()
+    _count(first, mapping, tally)
+    _count(_upto(rows, limit, len(first)), mapping, tally)
+    findings = _findings(tally, path.name)
+    return FirstLook(
+        path=path,
+        name=path.name,
+        rows=tally.rows,
+        columns=list(tally.columns),
+        mapping=mapping,
+        examples=tally.examples,
+        findings=findings,
+        sha256=_sha256(path),
+        mean_chars=round(tally.chars / tally.rows, 1),
+        longest_chars=tally.longest,
+        skipped=tally.skipped,
+        size_bytes=path.stat().st_size,
+    )
+
+
+def _upto(rows: Iterator[Row], limit: int | None, taken: int) -> Iterator[Row]:
+    if limit is None:
+        yield from rows
+        return
+    for _ in range(limit - taken):
+        row = next(rows, None)
+        if row is None:
+            return
+        yield row
+
+
+def _count(rows: Iterator[Row] | list[Row], mapping: Mapping, tally: _Tally) -> None:
+    seen = tally.seen
+    columns = tally.columns
+    for line, data in rows:
+        if data.keys() != columns.keys() and len(columns) < _MOST_COLUMNS:
+            columns.update(dict.fromkeys(list(data)[: _MOST_COLUMNS - len(columns)]))
+        try:
+            row = to_messages(data, mapping)
+        except UnusableRowError as unusable:
+            tally.skipped += 1
+            tally.note(unusable.code, line)
+            continue
+        tally.rows += 1
+        if len(tally.examples) < EXAMPLES:
+            tally.examples.append(row)
+        text = fingerprint(row)
+        length = len(text)
+        tally.chars += length
+        tally.longest = max(tally.longest, length)
+        # 64 bits a row keep memory small; two different rows meet about never.
+        key = hash(text)
+        if key in seen:
+            tally.note("duplicate-rows", line)
+        seen.add(key)
+        if _repeats(row):
+            tally.note("answer-is-question", line)
+
+
+def _repeats(row: Canonical) -> bool:
+    turns = row.get("messages", ())
+    return (
+        len(turns) > 1
+        and turns[-1]["role"] == "assistant"
+        and bool(turns[-1]["content"].strip() == turns[-2]["content"].strip())
+    )
+
+
+def _findings(tally: _Tally, name: str) -> list[Finding]:
+    findings = []
+    for code, (fault, remedy) in _SKIPPED.items():
+        if code in tally.counts:
+            what = f"{_rows(tally, code)} {fault} and {_are(tally, code)} skipped"
+            findings.append(_caution(code, f"{what}: {_places(tally, code)}.", remedy))
+    if tally.rows == 0:
+        problems = [Problem(name, finding.what, finding.remedy) for finding in findings]
+        unusable = Problem(name, f"has no usable row among {tally.skipped}.", problems[0].remedy)
+        raise DataError([unusable, *problems])
+    if "duplicate-rows" in tally.counts:
+        count = tally.counts["duplicate-rows"]
+        verb = "row repeats" if count == 1 else "rows repeat"
+        what = f"{count:,} {verb} an earlier one: {_places(tally, 'duplicate-rows')}."
+        remedy = "Remove them unless they should weigh more; copies never stand on both sides."
+        findings.append(_caution("duplicate-rows", what, remedy))
+    if "answer-is-question" in tally.counts:
+        what = f"{_rows(tally, 'answer-is-question')} an answer equal to its question"
+        remedy = "The model would learn to repeat; remove these rows unless that is meant."
+        places = _places(tally, "answer-is-question")
+        findings.append(_caution("answer-is-question", f"{what}: {places}.", remedy))
+    if tally.rows < FEWEST:
+        noun = "row" if tally.rows == 1 else "rows"
+        what = f"{tally.rows} usable {noun} are few; at least {FEWEST} are advised."
+        findings.append(_caution("few-rows", what, "Add rows; 50 already show a style."))
+    return findings
+
+
+def _caution(code: str, what: str, remedy: str) -> Finding:
+    return Finding("caution", code, what, remedy, where="dataset")
+
+
+def _rows(tally: _Tally, code: str) -> str:
+    count = tally.counts[code]
+    return "1 row has" if count == 1 else f"{count:,} rows have"
+
+
+def _are(tally: _Tally, code: str) -> str:
+    return "is" if tally.counts[code] == 1 else "are"
+
+
+def _places(tally: _Tally, code: str) -> str:
+    lines = tally.lines[code]
+    more = tally.counts[code] - len(lines)
+    named = ", ".join(str(line) for line in lines)
+    noun = "line" if len(lines) == 1 and not more else "lines"
+    return f"{noun} {named}" + (f" and {more:,} more" if more else "")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

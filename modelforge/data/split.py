@@ -1,0 +1,55 @@
+"""Which rows are trained on and which are kept aside to check on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from modelforge.data.chat import Canonical, fingerprint
+from modelforge.errors import DataError, Problem
+
+
+def split(
+    rows: Iterable[Canonical | str], eval_split: float, seed: int
+) -> tuple[list[int], list[int]]:
+    """Return the indices to train on and to evaluate on, each in the order of the rows.
+
+    The same rows, share and seed give the same halves, and copies of one row stay together.
+    Raises DataError when either half would be empty; a share of 0 asks for no evaluation.
+    """
+    alike: dict[str, list[int]] = {}
+    count = 0
+    for index, row in enumerate(rows):
+        alike.setdefault(row if isinstance(row, str) else fingerprint(row), []).append(index)
+        count += 1
+    _check(count, len(alike), eval_split)
+    if eval_split == 0:
+        return list(range(count)), []
+    wanted = min(max(1, round(count * eval_split)), count - 1)
+    groups = list(alike.values())
+    random.Random(seed).shuffle(groups)
+    held: list[int] = []
+    for group in groups:
+        if len(held) + len(group) <= wanted:
+            held.extend(group)
+        if len(held) == wanted:
+            break
+    if not held:
+        held = list(min(groups, key=lambda group: len(group)))
+    kept = set(held)
+    return [index for index in range(count) if index not in kept], sorted(held)
+
+
+def _check(count: int, different: int, eval_split: float) -> None:
+    if count == 0:
+        what, remedy = "has no usable row.", "Give a file with at least one row."
+        raise DataError(Problem("dataset", what, remedy))
+    if eval_split == 0:
+        return
+    if eval_split >= 1:
+        what = f"{eval_split:g} leaves no row to train on; it must be below 1."
+        raise DataError(Problem("eval_split", what, "Give a share from 0 to 0.5, such as 0.1."))
+    if different == 1:
+        rows = "1 row" if count == 1 else f"{count:,} copies of one row"
+        what = f"{eval_split:g} of {rows} leaves one side empty; two different rows are needed."
+        raise DataError(Problem("eval_split", what, "Add rows, or give 0 for no evaluation."))

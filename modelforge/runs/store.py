@@ -1,0 +1,215 @@
+"""Run folders: made whole or not at all, found, listed and deleted."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from modelforge import __version__
+from modelforge.errors import BusyError, NotFoundError, Problem
+from modelforge.home import Home
+from modelforge.runs.facts import gather
+from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json
+from modelforge.runs.lock import exclusive
+from modelforge.runs.processes import kill, wait_gone
+
+FORMAT = 1
+LOCK = ".start.lock"
+STAGING, GONE = ".new-", ".gone-"
+STALE_S = 600.0
+KILLED_S = 5.0
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,78}[A-Za-z0-9]")
+PACKAGES = [
+    *("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes"),
+    *("tokenizers", "safetensors", "huggingface_hub", "unsloth", "gradio", "psutil"),
+]
+
+
+class Store:
+    """The runs of a home. Several servers may use the same one."""
+
+    def __init__(self, home: Home) -> None:
+        self._runs = home.runs
+        self._cards: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
+        self._looking = threading.Lock()
+
+    def create(
+        self,
+        *,
+        name: str,
+        config: Mapping[str, Any],
+        origins: Mapping[str, str],
+        plan: Mapping[str, Any],
+        report: Mapping[str, Any],
+        dataset: Mapping[str, Any],
+        request_id: str | None = None,
+    ) -> RunFolder:
+        """Make a run folder and return it; a `request_id` that is known gives the run it made.
+
+        Raises RunError, and leaves nothing, when the disk is full or writing is not allowed.
+        """
+        with exclusive(self._runs / LOCK):
+            if request_id and (known := self.find_request(request_id)):
+                return known
+            self._sweep()
+            now = time.time()
+            run_id = self._new_id(now)
+            record = {
+                "format": FORMAT,
+                "id": run_id,
+                "name": name,
+                "created": now,
+                "request_id": request_id,
+                "config": dict(config),
+                "origins": dict(origins),
+                "plan": dict(plan),
+                "dataset": dict(dataset),
+            }
+            return self._settle(RunFolder(self._runs / run_id), record, report)
+
+    def exists(self, run_id: str) -> bool:
+        """Return whether there is a run of that id."""
+        return self._find(run_id) is not None
+
+    def get(self, run_id: str) -> RunFolder:
+        """Return the run of that id; raises NotFoundError, also for ids that are paths."""
+        found = self._find(run_id)
+        if found is None:
+            problem = Problem(
+                "run",
+                f"There is no run {run_id[:80]!r}.",
+                "List them with `modelforge runs list`.",
+            )
+            raise NotFoundError(problem)
+        return found
+
+    def list(self) -> list[RunFolder]:
+        """Return all runs, newest first. Reads one small file a run, and only once."""
+        cards = self._read_cards()
+        by_age = sorted(cards.items(), key=lambda card: (_created(card[1]), card[0]), reverse=True)
+        return [RunFolder(self._runs / run_id) for run_id, _card in by_age]
+
+    def find_request(self, request_id: str) -> RunFolder | None:
+        """Return the run that was made for this request, or None."""
+        for run_id, card in self._read_cards().items():
+            if card.get("request_id") == request_id:
+                return RunFolder(self._runs / run_id)
+        return None
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run with everything it made; raises BusyError while a process works on it."""
+        folder = self.get(run_id)
+        with exclusive(self._runs / LOCK):
+            self._end_work(folder)
+            gone = self._runs / f"{GONE}{run_id}-{secrets.token_hex(2)}"
+            try:
+                # One rename, so that no half-deleted run is ever listed.
+                folder.path.rename(gone)
+                shutil.rmtree(gone)
+            except OSError as error:
+                raise disk_error(error, folder.path) from error
+
+    def _end_work(self, folder: RunFolder) -> None:
+        facts = gather(folder)
+        if facts.state.is_active:
+            problem = Problem("run", f"{folder.id} is still going on.", "Stop it first.")
+            raise BusyError(problem, folder.id)
+        if facts.alive and facts.who is not None:
+            kill(facts.who)
+            wait_gone(facts.who, KILLED_S)
+
+    def _settle(
+        self, folder: RunFolder, record: Mapping[str, Any], report: Mapping[str, Any]
+    ) -> RunFolder:
+        staged = RunFolder(self._runs / f"{STAGING}{folder.id}-{secrets.token_hex(2)}")
+        try:
+            staged.path.mkdir()
+            write_json(staged.config, record)
+            write_json(staged.preflight, report)
+            write_json(staged.environment, _versions())
+            staged.path.rename(folder.path)
+        except OSError as error:
+            raise disk_error(error, folder.path) from error
+        finally:
+            shutil.rmtree(staged.path, ignore_errors=True)
+        return folder
+
+    def _new_id(self, now: float) -> str:
+        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
+        while True:
+            run_id = f"{stamp}-{secrets.token_hex(2)}"
+            if not (self._runs / run_id).exists():
+                return run_id
+
+    def _find(self, run_id: str) -> RunFolder | None:
+        if not ID.fullmatch(run_id) or ".." in run_id:
+            return None
+        folder = RunFolder(self._runs / run_id)
+        is_run = folder.config.is_file() and not folder.path.is_symlink()
+        return folder if is_run else None
+
+    def _read_cards(self) -> dict[str, dict[str, Any]]:
+        """Return what stands in each run's config.json, reading only what has changed."""
+        with self._looking:
+            fresh: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
+            for folder in self._folders():
+                try:
+                    stat = folder.config.stat()
+                except OSError:
+                    continue
+                mark = (stat.st_mtime_ns, stat.st_size)
+                known = self._cards.get(folder.id)
+                if known and known[0] == mark:
+                    fresh[folder.id] = known
+                elif (card := find_json(folder.config)) is not None:
+                    fresh[folder.id] = (mark, card)
+            self._cards = fresh
+            return {run_id: card for run_id, (_mark, card) in fresh.items()}
+
+    def _folders(self) -> Iterator[RunFolder]:
+        try:
+            entries = sorted(self._runs.iterdir())
+        except OSError:
+            return
+        for path in entries:
+            if ID.fullmatch(path.name) and ".." not in path.name:
+                yield RunFolder(path)
+
+    def _sweep(self) -> None:
+        """Remove what a server that died in the middle of create or delete has left."""
+        for prefix in (STAGING, GONE):
+            for path in self._runs.glob(f"{prefix}*"):
+                try:
+                    stale = time.time() - path.stat().st_mtime > STALE_S
+                except OSError:
+                    continue
+                if stale:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def _created(card: Mapping[str, Any]) -> float:
+    created = card.get("created")
+    return float(created) if isinstance(created, (int, float)) else 0.0
+
+
+def _versions() -> dict[str, Any]:
+    packages: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            packages[name] = None
+    return {
+        "modelforge": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": packages,
+    }

@@ -1,0 +1,265 @@
+"""Starts, watches and stops workers. All it knows is on disk, so any server may take over."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from modelforge.errors import BusyError, Problem, RunError
+from modelforge.home import Home
+from modelforge.runs import processes
+from modelforge.runs.events import tail_events
+from modelforge.runs.facts import Facts, gather
+from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json, write_text
+from modelforge.runs.lock import exclusive
+from modelforge.runs.processes import Identity, wait_gone
+from modelforge.runs.spare import Spare
+from modelforge.runs.states import RunState
+from modelforge.runs.store import LOCK
+
+COMMAND = (sys.executable, "-m", "modelforge.train")
+# With nothing to keep, and after a signal, there is less to wait for.
+SHORT_PATIENCE_S = 10.0
+# Saving a large model to a slow disk takes a while; it is what was asked for.
+SAVING_PATIENCES = 10
+KILLED_S = 5.0
+
+
+class Supervisor:
+    """Looks after the workers of a home: one run at a time, over all its servers.
+
+    `command` gets the run folder as its last argument. A worker that is asked to stop has
+    `patience_s` to do so; one that has said its last word has `grace_s` to leave.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        command: Sequence[str] = COMMAND,
+        patience_s: float = 30.0,
+        grace_s: float = 10.0,
+    ) -> None:
+        self._home = home
+        self._command = list(command)
+        self._patience_s = patience_s
+        self._grace_s = grace_s
+        self._settled: dict[str, tuple[int, RunState]] = {}
+        self._stopping: dict[str, threading.Thread] = {}
+        self._turn = threading.Lock()
+
+    def claim(self) -> AbstractContextManager[None]:
+        """Hold the right to start a run: to look, create and start as one act. Re-entrant."""
+        return exclusive(self._home.runs / LOCK)
+
+    def start(self, folder: RunFolder, spare: Spare | None = None) -> None:
+        """Start the worker of a run, in the spare if one is ready; a started run is left alone.
+
+        Raises BusyError while another run holds the machine, RunError when no process comes up;
+        then nothing has been started.
+        """
+        with self.claim():
+            facts = gather(folder)
+            if facts.launched:
+                return
+            if facts.stop_asked:
+                problem = Problem("run", f"{folder.id} was stopped before it began.", "Start anew.")
+                raise RunError(problem)
+            self._refuse_when_busy()
+            self._clear_the_way()
+            self._bring_up(folder, spare)
+
+    def state(self, folder: RunFolder) -> RunState:
+        """Return the state of a run, read off the process table, its files and its events."""
+        known = self._settled.get(folder.id)
+        if known and known[0] == _mark(folder):
+            return known[1]
+        return self._gather(folder).state
+
+    def holder(self) -> RunFolder | None:
+        """Return the run that is active, or None."""
+        for folder, facts in self._unsettled():
+            if facts.state.is_active:
+                return folder
+        return None
+
+    def stop(self, folder: RunFolder, keep: bool = True) -> None:
+        """Ask a run to stop, keeping what it has learned or not; returns at once.
+
+        A worker that does not obey is terminated, then killed, each after a patience. A run that
+        is over stays as it is.
+        """
+        facts = self._gather(folder)
+        if facts.state.is_over:
+            return
+        wish = "keep" if keep else "discard"
+        if not facts.stop_asked or folder.stop.read_text(encoding="utf-8") != wish:
+            write_text(folder.stop, wish)
+        if facts.who is not None:
+            self._see_to_the_end(folder, facts.who)
+
+    def tend(self) -> None:
+        """Finish what is under way: stops that another server began, workers that do not leave."""
+        processes.reap()
+        for folder, facts in self._unsettled():
+            if facts.who is None:
+                continue
+            if facts.state is RunState.STOPPING:
+                self._see_to_the_end(folder, facts.who)
+            elif facts.alive and facts.state.is_over and self._has_lingered(folder):
+                processes.kill(facts.who)
+
+    def _refuse_when_busy(self) -> None:
+        holder = self.holder()
+        if holder is not None:
+            name = (find_json(holder.config) or {}).get("name", holder.id)
+            problem = Problem(
+                "machine", f"The run '{name}' holds the machine.", "Stop it, or wait for it."
+            )
+            raise BusyError(problem, holder.id)
+
+    def _clear_the_way(self) -> None:
+        """End workers that have said their last word but still hold memory."""
+        for folder, facts in self._unsettled():
+            if facts.who is not None and facts.alive and facts.state.is_over:
+                if not folder.exit.exists():
+                    wait_gone(facts.who, self._grace_s)
+                processes.kill(facts.who)
+                wait_gone(facts.who, KILLED_S)
+
+    def _bring_up(self, folder: RunFolder, spare: Spare | None) -> None:
+        # Should this server die before the process is recorded, the run is known to be starting.
+        write_json(folder.process, {"launching": time.time()})
+        process = spare.take(folder) if spare is not None else None
+        try:
+            taken = process is not None
+            if process is None:
+                command = [*self._command, str(folder.path)]
+                environment = processes.environment(self._home)
+                process = processes.launch(command, folder.log, environment)
+            who = Identity.of(process.pid)
+            try:
+                write_json(folder.process, _record(who, spare=taken))
+            except RunError:
+                processes.kill(who)
+                wait_gone(who, KILLED_S)
+                raise
+        except (OSError, RunError) as error:
+            with contextlib.suppress(OSError):
+                folder.process.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise self._no_start(error, folder) from error
+            raise
+
+    def _no_start(self, error: OSError, folder: RunFolder) -> RunError:
+        if error.filename is not None and str(error.filename) == str(folder.log):
+            return disk_error(error, folder.log)
+        reason = error.strerror or type(error).__name__
+        return RunError(
+            Problem(
+                "worker",
+                f"{self._command[0]} cannot be started: {reason}.",
+                "Free some memory and try again, or set up anew: python launch.py setup.",
+            )
+        )
+
+    def _see_to_the_end(self, folder: RunFolder, who: Identity) -> None:
+        with self._turn:
+            busy = self._stopping.get(folder.id)
+            if busy is not None and busy.is_alive():
+                return
+            thread = threading.Thread(
+                target=self._bring_to_an_end, args=(folder, who), name="stop", daemon=True
+            )
+            self._stopping[folder.id] = thread
+            thread.start()
+
+    def _bring_to_an_end(self, folder: RunFolder, who: Identity) -> None:
+        members = processes.family(who)
+        if not self._obeys(folder, who):
+            members += processes.terminate(who)
+            if not wait_gone(who, min(self._patience_s, SHORT_PATIENCE_S)):
+                members += processes.kill(who)
+                wait_gone(who, KILLED_S)
+        # Children that outlive their worker would hold memory with nobody to ask for it.
+        processes.kill_each(members)
+        with self._turn:
+            self._stopping.pop(folder.id, None)
+
+    def _obeys(self, folder: RunFolder, who: Identity) -> bool:
+        """Wait until the worker has left, for as long as it is owed; return whether it has."""
+        patience = self._patience_s
+        if not _has_something_to_keep(folder):
+            patience = min(patience, SHORT_PATIENCE_S)
+        waited = _age_s(folder.stop)
+        begun = time.monotonic() - max(0.0, min(waited, patience))
+        while not wait_gone(who, 0.2):
+            spent = time.monotonic() - begun
+            owed = patience * SAVING_PATIENCES if _is_saving(folder) else patience
+            if spent >= owed:
+                return False
+        return True
+
+    def _has_lingered(self, folder: RunFolder) -> bool:
+        return _age_s(folder.events) > self._grace_s
+
+    def _unsettled(self) -> Iterator[tuple[RunFolder, Facts]]:
+        """Yield the runs in which something can still happen, or whose process is still there."""
+        try:
+            paths = sorted(self._home.runs.iterdir())
+        except OSError:
+            return
+        for path in paths:
+            folder = RunFolder(path)
+            known = self._settled.get(folder.id)
+            if path.name.startswith(".") or (known and known[0] == _mark(folder)):
+                continue
+            facts = self._gather(folder)
+            if facts.alive or not facts.state.is_over:
+                yield folder, facts
+
+    def _gather(self, folder: RunFolder) -> Facts:
+        mark = _mark(folder)
+        facts = gather(folder)
+        if facts.state.is_over and not facts.alive and facts.who is not None:
+            self._settled[folder.id] = (mark, facts.state)
+        return facts
+
+
+def _record(who: Identity, *, spare: bool) -> dict[str, object]:
+    about = {"host": platform.node(), "launched": time.time(), "spare": spare}
+    return {**who.as_dict(), **about}
+
+
+def _mark(folder: RunFolder) -> int:
+    """Return what changes when a run is started once more."""
+    try:
+        return folder.process.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _has_something_to_keep(folder: RunFolder) -> bool:
+    try:
+        keep = folder.stop.read_text(encoding="utf-8") == "keep"
+    except OSError:
+        keep = True
+    return keep and any(event.kind in ("step", "saved") for event in tail_events(folder.events))
+
+
+def _is_saving(folder: RunFolder) -> bool:
+    recent = tail_events(folder.events)
+    return bool(recent) and recent[-1].kind == "phase" and recent[-1].data.get("name") == "saving"

@@ -1,89 +1,19 @@
 """Every setting once: its type, bounds, default, label, help and group.
 
 The 33 flat fields are the public contract; names, types and defaults never change.
-Everything else lives in nested groups, each complete by default.
+Everything else lives in the nested groups.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
+from modelforge.config.groups import Group, Hardware, Logging, Trainer
 from modelforge.config.knob import Knob
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-
-
-class Group(BaseModel):
-    """Settings that belong together. Unknown keys are refused; numbers must be finite."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
-    )
-
-
-class Trainer(Group):
-    """How training behaves beyond the contract."""
-
-    seed: Annotated[
-        int,
-        Field(ge=0, le=2**32 - 1),
-        Knob(
-            "Seed",
-            "The same seed, data and settings give the same run.",
-            "Fixes the split, the order of the rows, the adapter's start and dropout.",
-            group="Training",
-        ),
-    ] = 42
-
-
-class Hardware(Group):
-    """Where and in which number format training runs."""
-
-    device: Annotated[
-        Literal["auto", "cuda", "mps", "cpu"],
-        Knob(
-            "Device",
-            "Where to train; auto takes the GPU when there is one.",
-            group="Hardware",
-        ),
-    ] = "auto"
-    gpu_index: Annotated[
-        int,
-        Field(ge=0, le=63),
-        Knob("GPU number", "Which GPU to use when there are several.", group="Hardware"),
-    ] = 0
-    precision: Annotated[
-        Literal["auto", "bf16", "fp16", "fp32"],
-        Knob(
-            "Precision",
-            "Number format while training; auto takes the best this machine has.",
-            "Used when neither fp16 nor bf16 is set. Auto means bf16 from compute capability 8.0, "
-            "fp16 on older cards, fp32 on the CPU and on Apple GPUs.",
-            group="Precision",
-        ),
-    ] = "auto"
-
-
-class Logging(Group):
-    """What is written down while training."""
-
-    run_name: Annotated[
-        str | None,
-        Field(max_length=80),
-        Knob("Name of the run", "How the run is listed; left empty, one is made.", group="Logging"),
-    ] = None
-    logging_steps: Annotated[
-        int,
-        Field(ge=1),
-        Knob(
-            "Log every",
-            "Updates between two points of the curves.",
-            unit="updates",
-            group="Logging",
-        ),
-    ] = 1
 
 
 class TrainingConfig(Group):

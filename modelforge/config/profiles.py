@@ -1,0 +1,91 @@
+"""The classes of machine: thresholds, starting values and recommended models, one TOML each."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from modelforge.errors import NotFoundError, Problem
+from modelforge.home import shipped
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One class of machine. `practice` holds what differs where there is no CUDA card.
+
+    A model has `name, title, parameters` (billions)`, licence, gated, practice, note, task`.
+    """
+
+    name: str
+    title: str
+    description: str
+    min_vram_gib: float
+    min_ram_gib: float
+    answers: dict[str, Any]
+    models: list[dict[str, Any]]
+    practice: dict[str, Any] = field(default_factory=dict)
+
+
+def load_profiles(folder: Path | None = None) -> dict[str, Profile]:
+    """Return every profile by name, the smallest machine first."""
+    return dict(_load(folder or shipped("profiles")))
+
+
+def profile_answers(name: str, *, practice: bool = False) -> dict[str, Any]:
+    """Return the answers that a form or a recipe starts from; raises NotFoundError."""
+    profile = _profile(name)
+    changed = profile.practice if practice else {}
+    return {**profile.answers, "compute_specs": name, **changed}
+
+
+def recommended(name: str, *, practice: bool = False) -> list[dict[str, Any]]:
+    """Return the models to offer: in practice mode those a CPU can train, the starter first.
+
+    Otherwise the profile's own, and the starter last.
+    """
+    small = [model for model in _smallest().models if model["practice"]]
+    if practice:
+        return [dict(model) for model in small]
+    own = [model for model in _profile(name).models if model not in small[:1]]
+    return [dict(model) for model in (*own, small[0])]
+
+
+def _profile(name: str) -> Profile:
+    profiles = load_profiles()
+    if name not in profiles:
+        remedy = f"Choose {', '.join(profiles)}."
+        raise NotFoundError(Problem("compute_specs", f"There is no profile '{name}'.", remedy))
+    return profiles[name]
+
+
+def _smallest() -> Profile:
+    return next(iter(load_profiles().values()))
+
+
+@cache
+def _load(folder: Path) -> tuple[tuple[str, Profile], ...]:
+    files = sorted(folder.glob("*.toml"))
+    if not files:
+        remedy = "Install ModelForge again."
+        raise NotFoundError(Problem(str(folder), "The profiles are missing.", remedy))
+    profiles = [_read(file) for file in files]
+    profiles.sort(key=lambda profile: profile.min_vram_gib)
+    return tuple((profile.name, profile) for profile in profiles)
+
+
+def _read(file: Path) -> Profile:
+    data = tomllib.loads(file.read_text(encoding="utf-8"))
+    usual = {"practice": False, "gated": False, "task": "text-generation"}
+    return Profile(
+        name=file.stem,
+        title=data["title"],
+        description=data["description"],
+        min_vram_gib=float(data["min_vram_gib"]),
+        min_ram_gib=float(data["min_ram_gib"]),
+        answers=data["answers"],
+        models=[usual | model for model in data["models"]],
+        practice=data.get("practice", {}),
+    )

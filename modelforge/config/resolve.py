@@ -1,0 +1,206 @@
+"""Layers of answers become a config and the origin of every value, or all problems at once."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from modelforge.config.describe import FieldSpec, by_name, groups
+from modelforge.config.rules import broken_rules
+from modelforge.config.schema import TrainingConfig
+from modelforge.config.wording import LARGEST_WHOLE, no_such_setting, not_a_group, refused
+from modelforge.errors import ConfigError, Problem
+
+CONTRACT = "contract"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Answers from one place, such as "profile", "recipe" or "form"; nested or dotted keys."""
+
+    name: str
+    answers: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A config, and for each setting's dotted name the layer it came from."""
+
+    config: TrainingConfig
+    origins: dict[str, str]
+
+
+@dataclass
+class _Said:
+    """What the layers say: values and origins by dotted name, and what is wrong so far."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
+
+
+def resolve(*layers: Layer) -> Resolved:
+    """Return the config that the layers come to; a later layer wins.
+
+    Raises ConfigError with every problem. Settings that no layer names come from "contract".
+    """
+    said = _merge(layers)
+    config = _build(said)
+    if said.problems or config is None:
+        raise ConfigError(_in_order(said.problems))
+    return Resolved(config, {name: said.origins.get(name, CONTRACT) for name in by_name()})
+
+
+def check(answers: Mapping[str, Any]) -> list[Problem]:
+    """Return all that is wrong with the answers; an empty list when nothing is."""
+    try:
+        resolve(Layer("answers", answers))
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def _merge(layers: tuple[Layer, ...]) -> _Said:
+    said = _Said()
+    for layer in layers:
+        seen: dict[str, Any] = {}
+        for name, value in _flat(layer, said):
+            if name in seen and seen[name] != value:
+                what = "It is given twice, once in its group and once by its dotted name."
+                said.problems.append(Problem(name, what, "Keep one of the two."))
+            seen[name] = value
+        said.values.update(seen)
+        said.origins.update(dict.fromkeys(seen, layer.name))
+    for name, value in said.values.items():
+        spec = by_name()[name]
+        wrong, said.values[name] = _tidy(spec, value)
+        if wrong:
+            said.problems.append(refused(spec, value, wrong))
+            said.refused.add(name)
+    return said
+
+
+def _flat(layer: Layer, said: _Said) -> Iterator[tuple[str, Any]]:
+    for key, value in layer.answers.items():
+        name = str(key)
+        if name in by_name():
+            yield name, value
+        elif name not in groups():
+            said.problems.append(no_such_setting(name, layer.name))
+        elif isinstance(value, Mapping):
+            for inner, inner_value in value.items():
+                full = f"{name}.{inner}"
+                if full in by_name():
+                    yield full, inner_value
+                else:
+                    said.problems.append(no_such_setting(full, layer.name))
+        elif value is not None:
+            # A group with nothing under it, as YAML reads it, says nothing.
+            said.problems.append(not_a_group(name, value))
+            said.refused.add(name)
+
+
+def _tidy(spec: FieldSpec, value: Any) -> tuple[str, Any]:
+    """Return what is wrong, if anything, and the value as the schema should see it.
+
+    This is the only place where text from forms and flags becomes numbers.
+    """
+    if isinstance(value, str):
+        return _tidy_text(spec, value)
+    if spec.kind in ("int", "float"):
+        return _tidy_number(spec, value)
+    return "", value
+
+
+def _tidy_text(spec: FieldSpec, value: str) -> tuple[str, Any]:
+    text = value.strip()
+    if spec.nullable and text in ("", "null"):
+        return "", None
+    if spec.kind == "text":
+        return "control_character" if _has_control(value) else "", value
+    if spec.kind in ("bool", "choice"):
+        return "", text
+    try:
+        number = int(text)
+    except ValueError:
+        try:
+            number_or_fraction = float(text)
+        except ValueError:
+            return f"{spec.kind}_parsing", value
+        return _tidy_number(spec, number_or_fraction)
+    return _tidy_number(spec, number)
+
+
+def _tidy_number(spec: FieldSpec, value: Any) -> tuple[str, Any]:
+    if isinstance(value, bool):
+        return f"{spec.kind}_type", value
+    if not isinstance(value, (int, float)):
+        return "", value
+    if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+        return "too_large" if value > 0 else "greater_than_equal", value
+    if spec.kind == "int" and isinstance(value, float) and value.is_integer():
+        return _tidy_number(spec, int(value))
+    return "", value
+
+
+def _has_control(text: str) -> bool:
+    return any(unicodedata.category(letter) == "Cc" for letter in text)
+
+
+def _build(said: _Said) -> TrainingConfig | None:
+    good = {name: value for name, value in said.values.items() if name not in said.refused}
+    config, errors = _validate(good)
+    for name, kind, value in errors:
+        if name not in said.refused:
+            said.problems.append(refused(by_name()[name], value, kind))
+            said.refused.add(name)
+    if config is None:
+        # The rules still have something to say about the settings that are fine.
+        stand_ins = {
+            name: spec.choices[0] if spec.choices else "-"
+            for name, spec in by_name().items()
+            if spec.required
+        }
+        fine = {name: value for name, value in good.items() if name not in said.refused}
+        config, _ = _validate(stand_ins | fine)
+        assert config is not None
+    said.problems += broken_rules(config, frozenset(said.refused))
+    return config
+
+
+def _validate(
+    values: dict[str, Any],
+) -> tuple[TrainingConfig | None, list[tuple[str, str, Any]]]:
+    try:
+        return TrainingConfig.model_validate(_nested(values)), []
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False)
+        return None, [
+            (
+                ".".join(str(part) for part in wrong["loc"]),
+                wrong["type"],
+                None if wrong["type"] == "missing" else wrong["input"],
+            )
+            for wrong in found
+        ]
+
+
+def _nested(values: dict[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        group, dot, inner = name.partition(".")
+        if dot:
+            nested.setdefault(group, {})[inner] = value
+        else:
+            nested[name] = value
+    return nested
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    order = {name: place for place, name in enumerate(by_name())}
+    return sorted(problems, key=lambda problem: order.get(problem.where, -1))

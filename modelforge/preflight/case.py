@@ -1,0 +1,80 @@
+"""All that preflight knows of one run, before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from modelforge.config.plan import Plan
+from modelforge.config.schema import TrainingConfig
+from modelforge.errors import Finding
+from modelforge.home import Home
+from modelforge.preflight.disk import disk_needed_gib
+from modelforge.preflight.memory import MemoryPart, estimate
+from modelforge.preflight.time import most_tokens_in
+from modelforge.shape import ModelFacts
+
+if TYPE_CHECKING:
+    from modelforge.data.look import FirstLook
+    from modelforge.machine import Gpu, Machine
+
+
+@dataclass(frozen=True)
+class Case:
+    """Config, plan, machine, model and data of one run, with the estimates made from them.
+
+    `facts` and `look` are None where the model or the data could not be found.
+    """
+
+    config: TrainingConfig
+    plan: Plan
+    machine: Machine
+    facts: ModelFacts | None
+    look: FirstLook | None
+    home: Home
+    memory: list[MemoryPart] = field(init=False)
+    disk_gib: float | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = self.memory_for(self.config, self.plan)
+        object.__setattr__(self, "memory", parts)
+        needed = disk_needed_gib(self.config, self.plan, self.facts) if self.facts else None
+        object.__setattr__(self, "disk_gib", needed)
+
+    def memory_for(self, config: TrainingConfig, plan: Plan) -> list[MemoryPart]:
+        """Return the estimate for other settings on the same model and data."""
+        if self.facts is None:
+            return []
+        longest = most_tokens_in(self.look.longest_chars) if self.look else None
+        return estimate(config, plan, self.facts, longest_tokens=longest)
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The card that the run would use; None off CUDA."""
+        index = self.config.hardware.gpu_index
+        if self.plan.device != "cuda" or index >= len(self.machine.gpus):
+            return None
+        return self.machine.gpus[index]
+
+    @property
+    def available_gib(self) -> float | None:
+        """Memory that is free now where the run would live: the card's, else the computer's."""
+        if self.plan.device == "cuda":
+            return self.gpu.free_gib if self.gpu else None
+        return self.machine.ram_free_gib
+
+    @property
+    def room_gib(self) -> float | None:
+        """Memory that would be there if nothing else ran."""
+        if self.plan.device == "cuda":
+            return self.gpu.total_gib if self.gpu else None
+        return self.machine.ram_total_gib
+
+    @property
+    def place(self) -> str:
+        """What holds the memory, in words."""
+        return "GPU" if self.plan.device == "cuda" else "computer"
+
+
+Check = Callable[[Case], Iterator[Finding]]

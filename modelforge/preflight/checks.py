@@ -1,0 +1,42 @@
+"""Every check that preflight makes, in the order in which it speaks."""
+
+from __future__ import annotations
+
+from modelforge.errors import Finding
+from modelforge.preflight import on_data, on_machine, on_model, on_room, on_settings
+from modelforge.preflight.case import Case, Check
+
+CHECKS: tuple[Check, ...] = (
+    on_settings.not_here_yet,
+    on_model.model_wrong_kind,
+    on_model.model_already_quantized,
+    on_machine.device_missing,
+    on_machine.gpu_missing,
+    on_machine.bf16_card,
+    on_machine.fp16_on_cpu,
+    on_machine.quantized_card,
+    on_room.memory_base,
+    on_room.memory_short,
+    on_room.disk,
+    on_data.split_is_possible,
+    on_data.few_rows,
+    on_data.data_findings,
+    on_settings.few_updates,
+    on_settings.learning_rate,
+    on_settings.plan_changes,
+    on_data.rows_cut,
+    on_machine.quantized_slow,
+    on_machine.bf16_on_cpu,
+    on_machine.vram_held,
+    on_machine.profile_differs,
+    on_model.no_chat_template,
+    on_model.remote_code_off,
+    on_room.memory_unknown,
+)
+_ORDER = ("blocker", "caution", "note")
+
+
+def findings(case: Case) -> list[Finding]:
+    """Return what every check says: blockers first, then cautions, then notes."""
+    said = [finding for check in CHECKS for finding in check(case)]
+    return sorted(said, key=lambda finding: _ORDER.index(finding.level))

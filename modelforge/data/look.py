@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +85,13 @@ def look(path: Path, limit: int | None = None) -> FirstLook:
     """
     path = Path(path)
     rows = read_rows(path)
-    first = [row for row, _ in zip(rows, range(min(_SAMPLE, limit or _SAMPLE)), strict=False)]
+    first = list(islice(rows, min(_SAMPLE, limit or _SAMPLE)))
     if not first:
         raise DataError(Problem(path.name, "holds no rows.", "Give a file with at least one row."))
     mapping = detect([row.data for row in first], path.name)
     tally = _Tally()
     _count(first, mapping, tally)
-    _count(_upto(rows, limit, len(first)), mapping, tally)
+    _count(rows if limit is None else islice(rows, limit - len(first)), mapping, tally)
     findings = _findings(tally, path.name)
     return FirstLook(
         path=path,
@@ -108,18 +109,7 @@ def look(path: Path, limit: int | None = None) -> FirstLook:
     )
 
 
-def _upto(rows: Iterator[Row], limit: int | None, taken: int) -> Iterator[Row]:
-    if limit is None:
-        yield from rows
-        return
-    for _ in range(limit - taken):
-        row = next(rows, None)
-        if row is None:
-            return
-        yield row
-
-
-def _count(rows: Iterator[Row] | list[Row], mapping: Mapping, tally: _Tally) -> None:
+def _count(rows: Iterable[Row], mapping: Mapping, tally: _Tally) -> None:
     seen = tally.seen
     columns = tally.columns
     for line, data in rows:

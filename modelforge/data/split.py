@@ -35,7 +35,8 @@ def split(
         if len(held) == wanted:
             break
     if not held:
-        held = list(min(groups, key=lambda group: len(group)))
+        smallest = min(groups, key=len)
+        held = list(smallest)
     kept = set(held)
     return [index for index in range(count) if index not in kept], sorted(held)
 

@@ -20,6 +20,7 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
     (r"Permission denied|Errno 13|WinError 5\b", "", "make this folder writable for you"),
 )
 PIP_ERROR = re.compile(r"^ERROR: (?!Exception:)(.+)$")
+RAISED = re.compile(r"^((?:\w+\.)*\w+(?:Error|Exception): .+)$")
 
 
 class SetupError(Exception):
@@ -42,8 +43,9 @@ def explain(title: str, lines: Sequence[str], log: Path) -> str:
 
 
 def _last_error(lines: Sequence[str]) -> str:
-    """Return pip's last error line, else the last line there is."""
+    """Return pip's last error line, else the last exception, else the last line there is."""
     spoken = [line.strip() for line in lines if line.strip()]
-    errors = [found[1] for line in spoken if (found := PIP_ERROR.match(line))]
-    last = errors[-1] if errors else spoken[-1] if spoken else "it ended without a word"
-    return last.rstrip(".;")[:300]
+    for pattern in (PIP_ERROR, RAISED):
+        if errors := [found[1] for line in spoken if (found := pattern.match(line))]:
+            return errors[-1].rstrip(".;")[:300]
+    return spoken[-1].rstrip(".;")[:300] if spoken else "it ended without a word"

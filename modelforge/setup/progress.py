@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import IO, TextIO
 
 QUIET = ("WARNING: Location ", "[notice]", "Looking in ")
+INSTALLING = "Installing collected packages: "
+LONGEST = 100
 RAW_PROGRESS = re.compile(r"^Progress (\d+) of (\d+)$")
 OUR_PROGRESS = re.compile(r"^PROGRESS (\d(?:\.\d+)?)\s*(.*)$")
 TURNS = "|/-\\"
@@ -41,7 +43,9 @@ def spoken(line: str) -> str | None:
         return f"{done * 100 // max(total, 1)}% of {total / 1e6:.0f} MB"
     if ours := OUR_PROGRESS.match(line):
         return f"{float(ours[1]) * 100:.0f}% {ours[2]}".strip()
-    return line
+    if line.startswith(INSTALLING):
+        return f"Installing {line.count(',') + 1} packages"
+    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
 
 
 class Line:

@@ -14,7 +14,7 @@ from typing import Any
 
 from modelforge.errors import Problem, RunError
 from modelforge.runs.layout import disk_error
-from modelforge.runs.processes import Identity, keep, kill, own_session, wait_gone
+from modelforge.runs.processes import Identity, keep, kill, own_session
 
 GRACE_S = 2.0
 
@@ -87,7 +87,7 @@ class Companion:
         if said is None:
             self._said.put(None)
             # The end of the words comes a moment before the end of the process.
-            wait_gone(self.identity, min(GRACE_S, max(0.0, deadline - time.monotonic())))
+            self._wait(min(GRACE_S, max(0.0, deadline - time.monotonic())))
         return said
 
     def wait_silent(self, timeout_s: float) -> bool:
@@ -102,11 +102,18 @@ class Companion:
     def close(self, grace_s: float = GRACE_S) -> None:
         """End the process: by the end of its stdin, and after the grace by force."""
         said_so = self._close_stdin()
-        if not (said_so and wait_gone(self.identity, grace_s)):
+        if not (said_so and self._wait(grace_s)):
             kill(self.identity)
-            wait_gone(self.identity, GRACE_S)
+            self._wait(GRACE_S)
             self._close_stdin()
         self._reader.join(GRACE_S)
+
+    def _wait(self, limit_s: float) -> bool:
+        try:
+            self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def _listen(self) -> None:
         stdout = self._process.stdout

@@ -1,0 +1,18 @@
+"""Hears neither the stop file nor SIGTERM, and has a child that is as deaf."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import stage
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+_folder, events = stage.enter()
+events.write("note", code="child", text=str(child.pid))
+step = 0
+while True:
+    step += 1
+    events.write("step", step=step, loss=1.0)
+    time.sleep(0.01)

@@ -1,0 +1,18 @@
+"""A companion that repeats what it hears, between noise."""
+
+import json
+import sys
+
+import stage
+
+stage.drop_the_curtain()
+print("ready in words only", flush=True)
+for line in sys.stdin:
+    said = json.loads(line)
+    if "leave" in said:
+        print("some last words", file=sys.stderr, flush=True)
+        sys.exit(said["leave"])
+    if "hang" in said:
+        stage.sleep_for_ever()
+    print("noise \x1b[31m{half", flush=True)
+    print(json.dumps(said), flush=True)

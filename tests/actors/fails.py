@@ -1,0 +1,11 @@
+"""Says why it fails."""
+
+import sys
+
+import stage
+
+folder, events = stage.enter()
+print("the traceback is here", file=sys.stderr)
+events.write("failed", cause="out-of-memory", what="The GPU is full.", remedy="Shorten it.")
+stage.leave(folder, "failed", 1)
+sys.exit(1)

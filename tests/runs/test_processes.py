@@ -1,0 +1,109 @@
+"""A process is told by id and birth, and nobody else is ever signalled."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import pytest
+
+from modelforge.runs.processes import (
+    Identity,
+    family,
+    keep,
+    kill,
+    own_session,
+    reap,
+    terminate,
+    wait_gone,
+)
+
+
+@pytest.fixture
+def sleeper():
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    process = subprocess.Popen(command, **own_session())
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_process_is_alive_as_itself_and_goes_with_its_record(sleeper):
+    who = Identity.of(sleeper.pid)
+    assert who.alive
+    assert Identity.from_dict(who.as_dict()) == who
+    assert Identity.from_dict({"pid": who.pid, "birth": who.birth}).alive
+
+
+def test_another_birth_is_another_process_and_gets_no_signal(sleeper):
+    who = Identity.of(sleeper.pid)
+    strangers = [
+        Identity(who.pid, who.birth - 60),
+        dataclasses.replace(who, start_ticks=(who.start_ticks or 0) + 1),
+        dataclasses.replace(who, boot_id="another boot"),
+    ]
+    for stranger in strangers:
+        assert not stranger.alive
+        assert terminate(stranger) == kill(stranger) == family(stranger) == []
+    assert sleeper.poll() is None
+
+
+@pytest.mark.parametrize("pid", [-1, 0, 1])
+def test_a_process_id_below_two_is_never_alive(pid):
+    who = Identity(pid, 0.0)
+    assert not who.alive
+    assert kill(who) == []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="clock ticks are Linux's")
+def test_a_clock_that_jumps_does_not_change_who_a_process_is(sleeper):
+    who = Identity.of(sleeper.pid)
+    assert dataclasses.replace(who, birth=who.birth + 86_400).alive
+
+
+@pytest.mark.skipif(os.name == "nt", reason="zombies are POSIX's")
+def test_a_zombie_does_not_live_and_is_reaped():
+    child = subprocess.Popen([sys.executable, "-c", ""], **own_session())
+    who = Identity.of(child.pid)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not who.alive
+    keep(child)
+    reap()
+    assert child.returncode == 0
+
+
+def test_a_record_without_a_process_names_nobody():
+    for record in ({}, {"pid": "7", "birth": 1.0}, {"pid": 7}, {"launching": 1.0}):
+        assert Identity.from_dict(record) is None
+
+
+def test_a_process_that_is_gone_has_an_identity_that_is_nobodys(sleeper):
+    sleeper.kill()
+    sleeper.wait()
+    assert not Identity.of(sleeper.pid).alive
+
+
+def test_a_family_ends_with_its_grandchildren(tmp_path):
+    pids = tmp_path / "pids"
+    program = f"""
+import os, subprocess, sys, time
+sleep = "import time; time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", sleep])
+open({str(pids)!r} + "~", "w").write(str(child.pid))
+os.rename({str(pids)!r} + "~", {str(pids)!r})
+time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", program], **own_session())
+    keep(parent)
+    who = Identity.of(parent.pid)
+    try:
+        while not pids.exists():
+            assert parent.poll() is None
+        child = Identity.of(int(pids.read_text()))
+        assert {member.pid for member in family(who)} >= {who.pid, child.pid}
+    finally:
+        kill(who)
+    assert wait_gone(who, 5.0)
+    assert wait_gone(child, 5.0)

@@ -1,0 +1,45 @@
+"""States are read off four facts."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from modelforge.runs.states import RunState, derive
+
+TABLE = [
+    # launched, alive, stop_asked, last -> state
+    (False, False, False, None, "queued"),
+    (False, False, True, None, "stopped"),
+    (True, True, False, None, "starting"),
+    (True, True, False, "started", "running"),
+    (True, True, True, None, "stopping"),
+    (True, True, True, "started", "stopping"),
+    (True, False, False, None, "lost"),
+    (True, False, False, "started", "lost"),
+    (True, False, True, "started", "stopped"),
+    (True, True, False, "finished", "finished"),
+    (True, False, True, "finished", "finished"),
+    (True, False, False, "stopped", "stopped"),
+    (True, False, True, "failed", "failed"),
+]
+
+
+@pytest.mark.parametrize(("launched", "alive", "stop_asked", "last", "state"), TABLE)
+def test_four_facts_give_one_state(launched, alive, stop_asked, last, state):
+    assert derive(launched=launched, alive=alive, stop_asked=stop_asked, last=last) == state
+
+
+def test_every_state_can_be_reached_and_every_combination_has_one():
+    lasts = [None, "started", "finished", "stopped", "failed"]
+    reached = {
+        derive(launched=launched, alive=alive, stop_asked=asked, last=last)
+        for launched, alive, asked, last in itertools.product(*[[False, True]] * 3, lasts)
+    }
+    assert reached == set(RunState)
+
+
+def test_a_state_is_active_over_or_queued():
+    for state in RunState:
+        assert [state.is_active, state.is_over, state is RunState.QUEUED].count(True) == 1

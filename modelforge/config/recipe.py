@@ -102,11 +102,11 @@ def _yaml(path: Path, text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        what = f"This is no YAML: {error.problem or error.context}."
+        what = f"The recipe cannot be read: {error.problem or error.context}."
         remedy = "Correct that place; a text with a colon or a # belongs in quotes."
         raise _wrong(path.name + at, what, remedy) from error
     except yaml.YAMLError as error:
-        what = f"This is no YAML: {str(error).splitlines()[0]}."
+        what = f"The recipe cannot be read: {str(error).splitlines()[0]}."
         raise _wrong(path.name, what, "Remove the characters that cannot be shown.") from error
     except ValueError as error:
         what = f"A value cannot be read: {error}."
@@ -151,6 +151,14 @@ class _Writer(yaml.SafeDumper):
     """Quotes exactly the texts that `_Reader` would take for something else."""
 
 
+def _write_text(writer: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # PyYAML folds these line ends into spaces in any other style.
+    style = '"' if set(text) & set("\x85\u2028\u2029") else None
+    return writer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Writer.add_representer(str, _write_text)
+
 _WORDS = (
     ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", "~nN\0"),
@@ -165,4 +173,4 @@ for _class in (_Reader, _Writer):
     _class.yaml_implicit_resolvers = {}
     for _tag, _pattern, _first in _WORDS:
         letters = [letter.replace("\0", "") for letter in _first]
-        _class.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), letters)
+        _class.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})\Z"), letters)

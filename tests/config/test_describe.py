@@ -1,0 +1,51 @@
+import pytest
+
+from modelforge.config import TrainingConfig
+from modelforge.config.describe import by_name, describe, groups
+
+ROWS = describe()
+
+
+def test_every_setting_is_described_once():
+    names = [spec.name for spec in ROWS]
+    assert len(names) == len(set(names))
+    assert len([name for name in names if "." not in name]) == 33
+    assert set(groups()) == {"trainer", "hardware", "logging"}
+
+
+@pytest.mark.parametrize("spec", ROWS, ids=lambda spec: spec.name)
+def test_every_setting_explains_itself(spec):
+    assert spec.label
+    assert spec.group
+    assert spec.help.endswith(".")
+    assert len(spec.help) <= 90
+    assert not spec.label.endswith(".")
+    assert spec.kind != "choice" or spec.choices
+
+
+def test_a_number_tells_its_bounds():
+    rank, rate, length = (by_name()[n] for n in ("lora_r", "learning_rate", "max_seq_length"))
+    assert (rank.kind, rank.minimum, rank.maximum, rank.default) == ("int", 1, 256, 16)
+    assert (rate.kind, rate.minimum, rate.maximum) == ("float", 0, 1)
+    assert rate.exclusive_minimum
+    assert not rank.exclusive_minimum
+    assert (length.nullable, length.minimum, length.unit) == (True, -1, "tokens")
+
+
+def test_a_choice_tells_its_choices():
+    assert by_name()["strategy"].choices == ("sft", "qlora", "rlhf", "dpo")
+    assert by_name()["hardware.device"].default == "auto"
+
+
+def test_exactly_four_settings_are_required():
+    required = [spec.name for spec in ROWS if spec.required]
+    assert required == ["task", "model_name", "dataset", "compute_specs"]
+
+
+def test_defaults_are_those_of_the_schema(minimal):
+    config = TrainingConfig(**minimal)
+    for spec in ROWS:
+        group, _, name = spec.name.rpartition(".")
+        holder = getattr(config, group) if group else config
+        if not spec.required:
+            assert getattr(holder, name) == spec.default

@@ -1,0 +1,35 @@
+import json
+from pathlib import Path
+
+from modelforge.config.describe import describe
+from modelforge.config.export import json_schema, settings_markdown
+
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+
+
+def test_the_page_in_docs_is_what_the_schema_says():
+    assert PAGE.read_text(encoding="utf-8") == settings_markdown()
+
+
+def test_the_page_names_every_setting_once():
+    page = settings_markdown()
+    for spec in describe():
+        assert page.count(f"### `{spec.name}`\n") == 1
+        assert spec.help in page
+
+
+def test_the_json_schema_says_what_the_form_says():
+    schema = json_schema()
+    rank = schema["properties"]["lora_r"]
+    assert (rank["title"], rank["minimum"], rank["maximum"]) == ("LoRA rank", 1, 256)
+    assert rank["default"] == 16
+    assert schema["properties"]["learning_rate"]["exclusiveMinimum"] == 0
+    assert schema["$defs"]["Hardware"]["properties"]["device"]["x-group"] == "Hardware"
+    assert schema["required"] == ["task", "model_name", "dataset", "compute_specs"]
+    assert schema["additionalProperties"] is False
+    json.dumps(schema)
+
+
+def test_a_schema_may_be_changed_by_its_owner():
+    json_schema()["properties"].clear()
+    assert json_schema()["properties"]

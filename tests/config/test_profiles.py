@@ -1,0 +1,98 @@
+import pytest
+
+from modelforge.config.profiles import load_profiles, profile_answers, recommended
+from modelforge.config.resolve import Layer, resolve
+from modelforge.errors import NotFoundError
+
+PROFILES = load_profiles()
+# The smallest and the usual video memory of each class, in GiB.
+CARDS = {"low_end": 6, "mid_range": 12, "high_end": 16}
+
+
+def test_there_are_three_profiles_from_small_to_large():
+    assert list(PROFILES) == ["low_end", "mid_range", "high_end"]
+    assert [one.min_vram_gib for one in PROFILES.values()] == [0, 7.2, 15.2]
+    assert [one.min_ram_gib for one in PROFILES.values()] == [0, 15.2, 15.2]
+
+
+@pytest.mark.parametrize("practice", [False, True])
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_gives_answers_that_resolve(name, practice):
+    answers = profile_answers(name, practice=practice)
+    rest = {"model_name": "starter", "dataset": "sample:captain"}
+    resolved = resolve(Layer("profile", answers), Layer("form", rest))
+    assert resolved.config.compute_specs == name
+    assert resolved.origins["lora_r"] == "profile"
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "accumulation", "length", "rank", "dropout", "four_bit"),
+    [
+        ("low_end", 1, 16, 512, 16, None, True),
+        ("mid_range", 2, 4, 2048, 64, None, True),
+        ("high_end", 4, 2, 4096, 64, 0.05, False),
+    ],
+)
+def test_the_starting_values_are_the_designs(
+    name, batch, accumulation, length, rank, dropout, four_bit
+):
+    answers = profile_answers(name)
+    assert answers["per_device_train_batch_size"] == batch
+    assert answers["gradient_accumulation_steps"] == accumulation
+    assert answers["max_seq_length"] == length
+    assert answers["lora_r"] == rank
+    assert answers["lora_alpha"] == 2 * rank
+    assert answers.get("lora_dropout") == dropout
+    assert answers["use_4bit"] is four_bit
+    assert not {"fp16", "bf16"} & set(answers), "precision is left to hardware.precision"
+
+
+def test_practice_is_a_short_run_without_four_bit_weights():
+    answers = profile_answers("low_end", practice=True)
+    assert answers["use_4bit"] is False
+    assert answers["max_steps"] == 60
+    assert answers["optim"] == "adamw_torch"
+    assert profile_answers("low_end")["use_4bit"] is True
+
+
+def test_the_starter_comes_first_in_practice_and_last_otherwise():
+    for name in PROFILES:
+        assert recommended(name, practice=True)[0]["name"] == "starter"
+        models = [model["name"] for model in recommended(name)]
+        assert models[-1] == "starter"
+        assert models.count("starter") == 1
+    assert all(model["parameters"] < 1 for model in recommended("low_end", practice=True))
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_recommended_models_fit_the_usual_card_and_say_what_they_are(name):
+    models = PROFILES[name].models
+    assert models
+    for model in models:
+        assert model["title"]
+        assert model["licence"]
+        assert model["note"].endswith(".")
+        assert model["task"] == "text-generation"
+        # 4-bit weights with their scales, and 2 GiB for everything else.
+        assert model["parameters"] * 0.625e9 / 1024**3 + 2 <= CARDS[name]
+
+
+def test_an_unknown_profile_is_refused_with_the_names_there_are():
+    with pytest.raises(NotFoundError, match="Choose low_end, mid_range, high_end"):
+        profile_answers("huge")
+
+
+def test_a_folder_without_profiles_is_told_in_words(tmp_path):
+    with pytest.raises(NotFoundError, match="The profiles are missing"):
+        load_profiles(tmp_path)
+
+
+def test_a_profile_of_ones_own_needs_only_a_file(tmp_path):
+    (tmp_path / "tiny.toml").write_text(
+        'title = "Tiny"\ndescription = "A watch."\nmin_vram_gib = 1\nmin_ram_gib = 2\n'
+        "[answers]\nlora_r = 1\n"
+        '[[models]]\nname = "a/b"\ntitle = "B"\nparameters = 0.1\n'
+        'licence = "MIT"\nnote = "Small."\n',
+        encoding="utf-8",
+    )
+    assert load_profiles(tmp_path)["tiny"].answers == {"lora_r": 1}

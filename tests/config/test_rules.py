@@ -1,0 +1,82 @@
+import pytest
+
+from modelforge.config.describe import by_name
+from modelforge.config.resolve import check
+from modelforge.config.rules import RULES
+
+REFUSED = [
+    ({"use_4bit": True, "use_8bit": True}, "use_4bit"),
+    ({"fp16": True, "bf16": True}, "bf16"),
+    ({"fp16": True, "hardware": {"precision": "bf16"}}, "hardware.precision"),
+    ({"bf16": True, "hardware": {"precision": "fp32"}}, "hardware.precision"),
+    ({"provider": "unsloth"}, "max_seq_length"),
+    ({"provider": "unsloth", "max_seq_length": -1}, "max_seq_length"),
+    ({"provider": "unsloth", "max_seq_length": 0}, "max_seq_length"),
+    ({"provider": "unsloth", "max_seq_length": 512, "task": "summarization"}, "provider"),
+    ({"strategy": "dpo", "task": "summarization"}, "strategy"),
+    ({"strategy": "rlhf", "task": "extractive-question-answering"}, "strategy"),
+    ({"strategy": "dpo", "packing": True}, "packing"),
+    ({"strategy": "rlhf", "packing": True}, "packing"),
+    ({"packing": True, "task": "summarization"}, "packing"),
+    ({"strategy": "qlora", "use_4bit": False}, "use_4bit"),
+    ({"strategy": "qlora", "use_4bit": False, "use_8bit": False}, "use_4bit"),
+    ({"max_seq_length": 0}, "max_seq_length"),
+    ({"max_seq_length": -2}, "max_seq_length"),
+    ({"max_steps": 0}, "max_steps"),
+    ({"max_steps": -2}, "max_steps"),
+]
+TAKEN = [
+    {},
+    {"use_8bit": True},
+    {"use_8bit": True, "use_4bit": False},
+    {"use_4bit": True, "use_8bit": False},
+    {"fp16": True},
+    {"fp16": True, "hardware": {"precision": "fp16"}},
+    {"fp16": False, "bf16": False, "hardware": {"precision": "bf16"}},
+    {"bf16": True, "hardware": {"precision": "auto"}},
+    {"provider": "unsloth", "max_seq_length": 2048},
+    {"strategy": "dpo"},
+    {"strategy": "rlhf", "packing": False},
+    {"strategy": "qlora"},
+    {"strategy": "qlora", "use_4bit": False, "use_8bit": True},
+    {"strategy": "qlora", "packing": True},
+    {"packing": True, "group_by_length": True},
+    {"max_seq_length": -1},
+    {"max_steps": -1},
+    {"eval_split": 1},
+    {"lora_dropout": 1.0},
+    {"task": "summarization"},
+]
+
+
+@pytest.mark.parametrize(("answers", "where"), REFUSED, ids=str)
+def test_settings_that_contradict_each_other_are_refused_once(minimal, answers, where):
+    problems = check(minimal | answers)
+    assert [found.where for found in problems] == [where]
+    assert problems[0].what.endswith(".")
+    assert problems[0].remedy.endswith(".")
+
+
+@pytest.mark.parametrize("answers", TAKEN, ids=str)
+def test_settings_that_agree_are_taken(minimal, answers):
+    assert check(minimal | answers) == []
+
+
+def test_every_rule_names_settings_that_exist_and_is_broken_by_a_case_above(minimal):
+    assert RULES
+    for rule in RULES:
+        assert rule.reads <= set(by_name())
+        assert any(rule.reads & set(_flat(answers)) for answers, _ in REFUSED)
+
+
+def test_a_rule_is_silent_about_a_setting_that_is_refused_anyway(minimal):
+    problems = check(minimal | {"provider": "unsloth", "max_seq_length": "long"})
+    assert [found.what for found in problems] == ["'long' is no number."]
+
+
+def _flat(answers):
+    for name, value in answers.items():
+        if isinstance(value, dict):
+            yield from (f"{name}.{inner}" for inner in value)
+        else:
+            yield name

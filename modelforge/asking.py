@@ -16,8 +16,9 @@ from modelforge.data.split import split_counts
 from modelforge.errors import ForgeError, Problem
 from modelforge.home import Home
 from modelforge.machine import Machine
-from modelforge.models import ModelFacts, find_model
+from modelforge.models import find_model
 from modelforge.preflight import Report, preflight
+from modelforge.shape import ModelFacts
 
 Thing = TypeVar("Thing")
 REMEMBERED = 16
@@ -79,7 +80,8 @@ class Inquiry:
             resolved = resolve(*layers)
         except ForgeError as error:
             return Checked(errors=[error])
-        config, errors = resolved.config, []
+        config = resolved.config
+        errors: list[ForgeError] = []
         facts = _collect(errors, lambda: self.model(config.model_name))
         seen = _collect(errors, lambda: self.look(config.dataset))
         plan = self._plan(config, facts, seen, errors)

@@ -16,7 +16,7 @@ from modelforge.config.resolve import Layer
 from modelforge.data.look import FirstLook
 from modelforge.data.samples import Sample, samples
 from modelforge.data.uploads import save_upload
-from modelforge.errors import BlockedError, BusyError, NotFoundError, Problem
+from modelforge.errors import BlockedError, NotFoundError, Problem
 from modelforge.home import Home
 from modelforge.machine import Machine
 from modelforge.runs.events import Event, read_events
@@ -121,7 +121,7 @@ class Forge:
         with self._supervisor.claim():
             if request_id and (known := self._store.find_request(request_id)):
                 return known.id
-            self._refuse_when_busy()
+            self._supervisor.require_free()
             self._talk.close()
             folder = self._store.create(
                 name=name or resolved.config.logging.run_name or _name_of(checked),
@@ -179,9 +179,6 @@ class Forge:
     def delete(self, run_id: str) -> None:
         """Delete a run that is over, with everything it made; raises BusyError while it goes on."""
         folder = self._store.get(run_id)
-        if not self._supervisor.state(folder).is_over:
-            problem = Problem("run", f"{run_id} is still going on.", "Stop it first.")
-            raise BusyError(problem, run_id)
         if self._talk.loaded and self._talk.loaded.adapter == str(folder.output):
             self._talk.close()
         self._store.delete(run_id)
@@ -202,7 +199,7 @@ class Forge:
         Raises NotFoundError when there is nothing to talk to, BusyError while a run trains.
         """
         voice = self._voice(target)
-        self._refuse_when_busy("Chat waits until it is over.")
+        self._supervisor.require_free("Chat waits until it is over.")
         return self._talk.ask(
             voice,
             messages,
@@ -233,12 +230,6 @@ class Forge:
         """Let go of the spare and the talker. Runs go on."""
         self._spare.close()
         self._talk.close()
-
-    def _refuse_when_busy(self, consequence: str = "Stop it, or wait for it.") -> None:
-        holder = self._supervisor.holder()
-        if holder is not None:
-            problem = Problem("machine", f"The run {holder.id} holds the machine.", consequence)
-            raise BusyError(problem, holder.id)
 
     def _voice(self, target: str) -> Voice:
         device = self.machine().device

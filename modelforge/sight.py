@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelforge.config.plan import Plan
-from modelforge.runs.events import Event, read_events
+from modelforge.runs.events import Event, tail_events
 from modelforge.runs.layout import RunFolder, read_json
 from modelforge.runs.states import RunState
-
-TAIL_BYTES = 16_384
 
 
 @dataclass(frozen=True)
@@ -85,8 +83,4 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
 
 def _latest(folder: RunFolder) -> dict[str, Event]:
     """Return the newest event of each kind near the end of the file."""
-    if not folder.events.exists():
-        return {}
-    size = folder.events.stat().st_size
-    events, _cursor = read_events(folder.events, max(0, size - TAIL_BYTES))
-    return {event.kind: event for event in events}
+    return {event.kind: event for event in tail_events(folder.events)}

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 if TYPE_CHECKING:
     from modelforge.asking import Checked
-    from modelforge.doctor import Row
     from modelforge.forge import Forge
     from modelforge.runs.events import Event
+    from modelforge.setup.signs import Row
     from modelforge.sight import RunView
 
 TICK_S = 0.2

@@ -59,6 +59,15 @@ class FirstLook:
         """Return the look as plain data."""
         return asdict(self) | {"path": str(self.path)}
 
+    def as_dataset(self) -> dict[str, Any]:
+        """Return what a run keeps of its data: where it lies, its fingerprint and its mapping."""
+        return {
+            "path": str(self.path),
+            "sha256": self.sha256,
+            "rows": self.rows,
+            "mapping": self.mapping.as_dict(),
+        }
+
 
 @dataclass
 class _Tally:

@@ -25,7 +25,7 @@ def split(
     _check(count, len(alike), eval_split)
     if eval_split == 0:
         return list(range(count)), []
-    wanted = min(max(1, round(count * eval_split)), count - 1)
+    _trained, wanted = split_counts(count, eval_split)
     groups = list(alike.values())
     random.Random(seed).shuffle(groups)
     held: list[int] = []
@@ -39,6 +39,18 @@ def split(
         held = list(smallest)
     kept = set(held)
     return [index for index in range(count) if index not in kept], sorted(held)
+
+
+def split_counts(count: int, eval_split: float) -> tuple[int, int]:
+    """Return how many of `count` rows are trained on and kept aside, before any is read.
+
+    Raises DataError like `split`; copies of one row may move the real split by a few rows.
+    """
+    _check(count, min(count, 2), eval_split)
+    if eval_split == 0:
+        return count, 0
+    held = min(max(1, round(count * eval_split)), count - 1)
+    return count - held, held
 
 
 def _check(count: int, different: int, eval_split: float) -> None:

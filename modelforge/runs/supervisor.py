@@ -71,7 +71,7 @@ class Supervisor:
             if facts.stop_asked:
                 problem = Problem("run", f"{folder.id} was stopped before it began.", "Start anew.")
                 raise RunError(problem)
-            self._refuse_when_busy()
+            self.require_free()
             self._clear_the_way()
             self._bring_up(folder, spare)
 
@@ -88,6 +88,14 @@ class Supervisor:
             if facts.state.is_active:
                 return folder
         return None
+
+    def require_free(self, remedy: str = "Stop it, or wait for it.") -> None:
+        """Raise BusyError with the holder's name while a run holds the machine."""
+        holder = self.holder()
+        if holder is not None:
+            name = (find_json(holder.config) or {}).get("name", holder.id)
+            problem = Problem("machine", f"The run '{name}' holds the machine.", remedy)
+            raise BusyError(problem, holder.id)
 
     def stop(self, folder: RunFolder, keep: bool = True) -> None:
         """Ask a run to stop, keeping what it has learned or not; returns at once.
@@ -114,15 +122,6 @@ class Supervisor:
                 self._see_to_the_end(folder, facts.who)
             elif facts.alive and facts.state.is_over and self._has_lingered(folder):
                 processes.kill(facts.who)
-
-    def _refuse_when_busy(self) -> None:
-        holder = self.holder()
-        if holder is not None:
-            name = (find_json(holder.config) or {}).get("name", holder.id)
-            problem = Problem(
-                "machine", f"The run '{name}' holds the machine.", "Stop it, or wait for it."
-            )
-            raise BusyError(problem, holder.id)
 
     def _clear_the_way(self) -> None:
         """End workers that have said their last word but still hold memory."""

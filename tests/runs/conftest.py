@@ -69,6 +69,12 @@ class Stage:
             log = run.log.read_text() if run.log.exists() else ""
             raise AssertionError(f"{error}; states seen: {seen}; log: {log}") from None
 
+    def started(self, actor: str, run: RunFolder, **more: Any) -> Supervisor:
+        supervisor = self.playing(actor, **more)
+        supervisor.start(run)
+        self.until_state(supervisor, run, RunState.RUNNING)
+        return supervisor
+
     def gone(self, run: RunFolder) -> bool:
         return not gather(run).alive
 

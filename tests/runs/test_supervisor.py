@@ -1,4 +1,4 @@
-"""Runs are started once, watched by anybody, stopped for certain, and never lost."""
+"""Runs are started once, watched by anybody, and never lost."""
 
 from __future__ import annotations
 
@@ -15,18 +15,10 @@ from modelforge.errors import BusyError, RunError
 from modelforge.runs import facts
 from modelforge.runs.events import read_events
 from modelforge.runs.layout import read_json, write_json
-from modelforge.runs.processes import Identity, wait_gone
 from modelforge.runs.states import RunState
 from modelforge.runs.supervisor import Supervisor
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
-
-
-def started(stage, actor, run, **more) -> Supervisor:
-    supervisor = stage.playing(actor, **more)
-    supervisor.start(run)
-    stage.until_state(supervisor, run, RunState.RUNNING)
-    return supervisor
 
 
 def test_a_new_run_is_queued_and_holds_nothing(stage, run):
@@ -66,90 +58,8 @@ def test_a_worker_that_has_not_spoken_yet_is_starting(stage, run):
     assert supervisor.holder() == run
 
 
-@pytest.mark.parametrize(("keep", "kept"), [(True, True), (False, False)])
-def test_a_worker_that_is_asked_to_stop_stops(stage, run, keep, kept):
-    supervisor = started(stage, "obeys", run, patience_s=20.0)
-    supervisor.stop(run, keep=keep)
-    assert supervisor.state(run) in (RunState.STOPPING, RunState.STOPPED)
-    stage.until_state(supervisor, run, RunState.STOPPED)
-    assert read_events(run.events)[0][-1].data["kept"] is kept
-
-
-def test_a_deaf_worker_and_its_child_are_ended_after_the_patience_runs_out(stage, run):
-    supervisor = started(stage, "deaf", run)
-    note = stage.until(
-        lambda: [event for event in read_events(run.events)[0] if event.kind == "note"], "a note"
-    )
-    child = Identity.of(int(note[0].data["text"]))
-    assert child.alive
-    supervisor.stop(run)
-    assert supervisor.state(run) is RunState.STOPPING
-    stage.until_state(supervisor, run, RunState.STOPPED)
-    assert wait_gone(child, 5.0)
-
-
-def test_a_worker_that_is_saving_gets_more_time(stage, run):
-    supervisor = started(stage, "saves_slowly", run)
-    stage.until(lambda: len(read_events(run.events)[0]) > 1, "a step")
-    supervisor.stop(run)
-    stage.until_state(supervisor, run, RunState.STOPPED)
-    assert read_events(run.events)[0][-1].kind == "stopped"
-
-
-def test_a_run_that_is_stopped_before_its_worker_speaks_is_stopped(stage, run):
-    supervisor = stage.playing("mute")
-    supervisor.start(run)
-    supervisor.stop(run)
-    stage.until_state(supervisor, run, RunState.STOPPED)
-
-
-def test_a_queued_run_that_is_stopped_never_starts(stage, run):
-    supervisor = stage.playing("obeys")
-    supervisor.stop(run)
-    assert supervisor.state(run) is RunState.STOPPED
-    with pytest.raises(RunError):
-        supervisor.start(run)
-    assert not run.process.exists()
-
-
-def test_a_late_stop_does_not_unfinish_a_run(stage, run):
-    supervisor = stage.playing("finishes")
-    supervisor.start(run)
-    stage.until_state(supervisor, run, RunState.FINISHED)
-    supervisor.stop(run)
-    assert supervisor.state(run) is RunState.FINISHED
-    assert not run.stop.exists()
-
-
-def test_a_run_that_hangs_after_it_finished_has_finished_and_is_ended(stage, run):
-    supervisor = stage.playing("lingers")
-    supervisor.start(run)
-    stage.until_state(supervisor, run, RunState.FINISHED)
-    assert not stage.gone(run)
-
-    def tended():
-        supervisor.tend()
-        return stage.gone(run)
-
-    stage.until(tended, "its end")
-    assert supervisor.state(run) is RunState.FINISHED
-
-
-def test_a_run_that_hangs_after_it_finished_does_not_hold_up_the_next(stage, run):
-    supervisor = stage.playing("lingers", grace_s=60.0)
-    supervisor.start(run)
-    stage.until_state(supervisor, run, RunState.FINISHED)
-    stage.until(run.exit.exists, "its last act")
-    following = stage.new_run()
-    supervisor.start(following)
-    assert stage.gone(run)
-    stage.until_state(supervisor, following, RunState.FINISHED)
-    stage.store.delete(following.id)
-    assert stage.store.list() == [run]
-
-
 def test_a_second_server_finds_the_run_the_first_one_started(stage, run):
-    started(stage, "obeys", run)
+    stage.started("obeys", run)
     second = stage.playing("obeys", patience_s=20.0)
     assert second.state(run) is RunState.RUNNING
     assert second.holder() == run
@@ -157,18 +67,8 @@ def test_a_second_server_finds_the_run_the_first_one_started(stage, run):
     stage.until_state(second, run, RunState.STOPPED)
 
 
-def test_a_stop_that_a_dead_server_began_is_brought_to_its_end(stage, run):
-    started(stage, "deaf", run)
-    run.stop.write_text("keep")
-    long_ago = time.time() - 3600
-    os.utime(run.stop, (long_ago, long_ago))
-    second = stage.playing("deaf", patience_s=1.0)
-    second.tend()
-    stage.until_state(second, run, RunState.STOPPED)
-
-
 def test_a_second_run_is_refused_and_told_who_holds_the_machine(stage, run):
-    supervisor = started(stage, "obeys", run)
+    supervisor = stage.started("obeys", run)
     second = stage.new_run()
     with pytest.raises(BusyError, match="a run") as caught:
         supervisor.start(second)
@@ -177,7 +77,7 @@ def test_a_second_run_is_refused_and_told_who_holds_the_machine(stage, run):
 
 
 def test_a_run_that_was_started_is_left_alone_by_a_second_start(stage, run):
-    supervisor = started(stage, "obeys", run)
+    supervisor = stage.started("obeys", run)
     before = read_json(run.process)
     supervisor.start(run)
     assert read_json(run.process) == before
@@ -247,7 +147,7 @@ def test_a_server_killed_in_mid_run_takes_nothing_with_it(stage, run):
 
 
 def test_a_server_that_died_before_it_recorded_the_process_finds_its_child(stage, run):
-    started(stage, "obeys", run)
+    stage.started("obeys", run)
     for record in (None, {"launching": time.time()}, {"launching": 0.0}):
         run.process.unlink(missing_ok=True)
         if record:
@@ -265,22 +165,6 @@ def test_a_launch_that_came_to_nothing_is_lost_after_a_while(stage, run):
     write_json(run.process, {"launching": time.time() - facts.LAUNCH_S - 1})
     assert supervisor.state(run) is RunState.LOST
     assert supervisor.holder() is None
-
-
-def test_a_reused_process_id_is_lost_and_not_signalled(stage, run):
-    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
-    with subprocess.Popen(sleep, start_new_session=True) as stranger:
-        record = Identity.of(stranger.pid).as_dict()
-        earlier = {"birth": record["birth"] - 3600, "start_ticks": 1}
-        write_json(run.process, record | earlier)
-        supervisor = stage.playing("obeys", patience_s=0.0, grace_s=0.0)
-        assert supervisor.state(run) is RunState.LOST
-        supervisor.stop(run)
-        run.stop.write_text("discard")
-        supervisor.tend()
-        assert supervisor.state(run) is RunState.LOST
-        assert stranger.poll() is None
-        stranger.kill()
 
 
 def test_an_event_file_that_lost_its_last_line_is_helped_by_the_last_act(stage, run):
@@ -310,7 +194,7 @@ def test_a_log_that_cannot_be_written_is_said_in_words(stage, run):
 
 
 def test_a_worker_has_its_own_session_and_no_terminal(stage, run):
-    supervisor = started(stage, "obeys", run)
+    supervisor = stage.started("obeys", run)
     record = read_json(run.process)
     if os.name != "nt":
         assert os.getsid(record["pid"]) == record["pid"] != os.getsid(0)
@@ -323,7 +207,7 @@ def test_a_worker_has_its_own_session_and_no_terminal(stage, run):
 
 def test_tokens_reach_the_worker_and_no_file(stage, run, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    supervisor = started(stage, "obeys", run)
+    supervisor = stage.started("obeys", run)
     if sys.platform.startswith("linux"):
         pid = read_json(run.process)["pid"]
         assert b"HF_TOKEN=hf_secret" in Path(f"/proc/{pid}/environ").read_bytes()

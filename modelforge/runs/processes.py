@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
@@ -139,6 +140,14 @@ def reap() -> None:
     """Collect the children that have ended; without it they would stay as zombies."""
     with _starting:
         _started[:] = [process for process in _started if process.poll() is None]
+
+
+@atexit.register
+def _let_go() -> None:
+    # Workers outlive us on purpose; Popen would complain of each when it is torn down.
+    for process in _started:
+        if process.poll() is None:
+            process.returncode = 0
 
 
 def family(who: Identity) -> list[psutil.Process]:

@@ -19,7 +19,7 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
     (r"do not match the hashes", "a download was damaged", "clear pip's cache"),
     (r"Permission denied|Errno 13|WinError 5\b", "", "make this folder writable for you"),
 )
-PIP_ERROR = re.compile(r"^ERROR: (?!Exception:)(.+)$")
+PIP_ERROR = re.compile(r"^ERROR: (?!Exception:|ResolutionImpossible:)(.+)$")
 RAISED = re.compile(r"^((?:\w+\.)*\w+(?:Error|Exception): .+)$")
 
 

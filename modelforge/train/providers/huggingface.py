@@ -1,0 +1,155 @@
+"""Loads model and tokenizer with transformers and, for 4 and 8 bits, bitsandbytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from modelforge.config.plan import Plan
+from modelforge.config.schema import TrainingConfig
+from modelforge.errors import Problem
+from modelforge.train.failures import WorkError
+
+Progress = Callable[[int, int], None]
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass
+class Loaded:
+    """A model and its tokenizer, ready for an adapter."""
+
+    model: Any
+    tokenizer: Any
+
+
+def load(plan: Plan, config: TrainingConfig, progress: Progress) -> Loaded:
+    """Load what the plan names, onto the plan's device. Only safetensors, never remote code.
+
+    `progress` hears weights loaded and weights in all. Raises WorkError for a model that is
+    missing, gated or of a kind that cannot be trained here.
+    """
+    place = {
+        "revision": plan.model_revision,
+        "trust_remote_code": False,
+        "local_files_only": Path(plan.model_path).is_dir(),
+    }
+    earlier = transformers.utils.logging.set_tqdm_hook(_bars(progress))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **place)
+        model = _model(plan, config, place)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _in_words(plan, error) from error
+    finally:
+        transformers.utils.logging.set_tqdm_hook(earlier)
+    if not tokenizer.is_fast:
+        raise WorkError("tokenizer-unsupported", _slow_tokenizer(plan))
+    model.config.use_cache = False
+    return Loaded(model, tokenizer)
+
+
+def quantization(plan: Plan, config: TrainingConfig) -> BitsAndBytesConfig | None:
+    """Return how the frozen weights are stored, or None for plain ones."""
+    if plan.quantization == "4-bit":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=config.bnb_4bit_quant_type,
+            bnb_4bit_compute_dtype=getattr(torch, plan.bnb_4bit_compute_dtype),
+            bnb_4bit_use_double_quant=config.use_nested_quant,
+        )
+    return BitsAndBytesConfig(load_in_8bit=True) if plan.quantization == "8-bit" else None
+
+
+def _model(plan: Plan, config: TrainingConfig, place: dict[str, Any]) -> Any:
+    arguments: dict[str, Any] = {
+        **place,
+        "dtype": DTYPES[plan.precision],
+        "use_safetensors": True,
+        "quantization_config": quantization(plan, config),
+    }
+    if plan.device == "cuda":
+        arguments["device_map"] = {"": 0}
+    elif plan.quantization != "none":
+        arguments["device_map"] = {"": plan.device}
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            plan.model_path, attn_implementation="sdpa", **arguments
+        )
+    except ValueError as error:
+        # A few architectures have no fused attention; they say so by this name only.
+        if "scaled_dot_product_attention" not in str(error):
+            raise
+        return AutoModelForCausalLM.from_pretrained(
+            plan.model_path, attn_implementation="eager", **arguments
+        )
+
+
+def _bars(progress: Progress) -> Callable[..., Any]:
+    """Return what transformers makes its progress bars with: ones that only report."""
+
+    def make(_factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Bar:
+        things = args[0] if args else kwargs.get("iterable", ())
+        total = kwargs.get("total") or (len(things) if hasattr(things, "__len__") else 0)
+        return _Bar(things, total, progress)
+
+    return make
+
+
+class _Bar:
+    def __init__(self, things: Any, total: int, progress: Progress) -> None:
+        self._things, self._total, self._progress = things, total, progress
+
+    def __iter__(self) -> Any:
+        for done, thing in enumerate(self._things, 1):
+            yield thing
+            self._progress(done, self._total)
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_ended: object) -> None:
+        pass
+
+    def __getattr__(self, _name: str) -> Callable[..., None]:
+        return lambda *_args, **_kwargs: None
+
+
+def _in_words(plan: Plan, error: Exception) -> WorkError:
+    name, text = plan.model_path, str(error)
+    first = text.strip().split("\n", 1)[0]
+    if "gated" in text.lower() or "403" in first:
+        what = f"{name} is gated: its authors must let you in first."
+        remedy = "Ask for access on its Hub page, then log in with `hf auth login`."
+        return WorkError("model-gated", Problem("model_name", what, remedy))
+    if isinstance(error, ImportError):
+        remedy = "Run `python launch.py setup`."
+        return WorkError("package-missing", Problem("model_name", first, remedy))
+    if "safetensors" in text and ("no file named" in text or "does not appear" in text):
+        what = f"{name} has no safetensors weights; other formats can run code and are refused."
+        return WorkError("model-unsafe", Problem("model_name", what, "Choose another model."))
+    if "trust_remote_code" in text:
+        what = f"{name} brings its own code, which is never run here."
+        return WorkError("model-unsafe", Problem("model_name", what, "Choose another model."))
+    if isinstance(error, OSError) and getattr(error, "errno", None) is None:
+        what = f"{name} cannot be found or read: {first}"
+        remedy = "Check the name or folder, and the network if the model is on the Hub."
+        return WorkError("model-missing", Problem("model_name", what, remedy))
+    if isinstance(error, OSError):
+        raise error
+    what = f"{name} cannot be loaded as a text generator: {first}"
+    return WorkError("model-unsupported", Problem("model_name", what, "Choose another model."))
+
+
+def _slow_tokenizer(plan: Plan) -> Problem:
+    return Problem(
+        "model_name",
+        f"The tokenizer of {plan.model_path} cannot say where its tokens stand in the text, "
+        "so answers cannot be told from questions.",
+        "Choose a model with a tokenizer.json.",
+    )

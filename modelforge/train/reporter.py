@@ -1,0 +1,161 @@
+"""What the worker says while it trains: trainer callbacks to events and log lines."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from modelforge.errors import Problem
+from modelforge.train.failures import WorkError
+from modelforge.train.pulse import Pulse
+from modelforge.train.stop import Stop
+from modelforge.train.telling import Teller
+
+
+@dataclass
+class Course:
+    """How far a training has come; `best_step` is the update of the lowest held-out loss."""
+
+    step: int = 0
+    loss: float | None = None
+    eval_loss: float | None = None
+    best_loss: float | None = None
+    best_step: int | None = None
+    checked_step: int | None = None
+
+
+class Reporter(TrainerCallback):
+    """Turns callbacks into events, measures speed, and looks for the stop file at every batch.
+
+    The clock runs only while updates are made: evaluation and saving count for neither tokens/s
+    nor seconds per update.
+    """
+
+    def __init__(self, teller: Teller, stop: Stop, pulse: Pulse, facts: dict[str, Any]) -> None:
+        self.course = Course()
+        self._teller = teller
+        self._stop = stop
+        self._pulse = pulse
+        self._facts = facts
+        self._mark = self._busy_s = 0.0
+        self._tokens = self._logged_step = self._checked = 0
+
+    def on_train_begin(
+        self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_more: Any
+    ) -> None:
+        """Say what is really going to be run."""
+        epochs = state.max_steps / max(1, self._facts.pop("steps_per_epoch"))
+        self._teller.plan(total_steps=state.max_steps, epochs=round(epochs, 2), **self._facts)
+        self._training(state)
+        self._mark = time.perf_counter()
+
+    def on_substep_end(
+        self, _args: TrainingArguments, _state: TrainerState, _control: TrainerControl, **_more: Any
+    ) -> None:
+        """End between two batches of one update; what they added up is let go."""
+        self._stop.check()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_more: Any
+    ) -> None:
+        """Count the time, and end the training when somebody wants it to."""
+        now = time.perf_counter()
+        self._busy_s += now - self._mark
+        self._mark = now
+        self.course.step = state.global_step
+        if self._stop.wish is not None:
+            control.should_log = control.should_training_stop = True
+            control.should_evaluate = control.should_save = False
+            args.load_best_model_at_end = False
+
+    def on_log(
+        self,
+        _args: TrainingArguments,
+        state: TrainerState,
+        _control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_more: Any,
+    ) -> None:
+        """Report the updates since the last report; raises when the loss is no number any more."""
+        if not logs or "loss" not in logs:
+            return
+        loss = logs["loss"]
+        if not math.isfinite(loss):
+            raise WorkError("loss-not-finite", _not_finite(loss, state.global_step))
+        tokens = int(logs.get("num_tokens", 0))
+        fresh, updates = tokens - self._tokens, state.global_step - self._logged_step
+        busy_s = max(self._busy_s, 1e-9)
+        self.course.loss = loss
+        self._teller.step(
+            step=state.global_step,
+            epoch=state.epoch,
+            loss=loss,
+            learning_rate=logs.get("learning_rate"),
+            grad_norm=logs.get("grad_norm"),
+            tokens=fresh,
+            tokens_per_s=round(fresh / busy_s, 2),
+            seconds=round(busy_s / max(1, updates), 4),
+            **self._pulse.take(),
+        )
+        self._tokens, self._logged_step, self._busy_s = tokens, state.global_step, 0.0
+
+    def on_prediction_step(
+        self,
+        _args: TrainingArguments,
+        _state: TrainerState,
+        _control: TrainerControl,
+        eval_dataloader: Any = None,
+        **_more: Any,
+    ) -> None:
+        """Say how far the evaluation is, and leave it when somebody wants the run to end."""
+        self._stop.check()
+        self._checked += 1
+        total = len(eval_dataloader) if eval_dataloader is not None else None
+        text = "Checking on the held-out rows"
+        self._teller.phase("evaluating", text, done=self._checked, total=total)
+
+    def on_evaluate(
+        self,
+        _args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **_more: Any,
+    ) -> None:
+        """Report the loss on held-out rows, and whether it is the lowest so far."""
+        self._checked = 0
+        loss = (metrics or {}).get("eval_loss", math.nan)
+        course = self.course
+        # A loss that is no number compares as false, so it never is the best.
+        is_best = loss < (math.inf if course.best_loss is None else course.best_loss)
+        course.eval_loss, course.checked_step = loss, state.global_step
+        if is_best:
+            course.best_loss, course.best_step = loss, state.global_step
+        self._teller.evaluation(step=state.global_step, epoch=state.epoch, loss=loss, best=is_best)
+        if not control.should_training_stop:
+            self._training(state)
+        self._mark = time.perf_counter()
+
+    def on_save(
+        self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_more: Any
+    ) -> None:
+        """Report a checkpoint."""
+        name = f"checkpoint-{state.global_step}"
+        is_best = state.best_global_step == state.global_step
+        self._teller.saved(step=state.global_step, path=f"checkpoints/{name}", best=is_best)
+        self._mark = time.perf_counter()
+
+    def _training(self, state: TrainerState) -> None:
+        self._teller.phase("training", "Training", done=state.global_step, total=state.max_steps)
+
+
+def _not_finite(loss: float, step: int) -> Problem:
+    return Problem(
+        "training",
+        f"The loss became {loss} at update {step}, so nothing more can be learned.",
+        "Lower the learning rate, or train in bf16 or fp32 instead of fp16.",
+    )

@@ -1,0 +1,59 @@
+"""What stands before the training stack is imported: one visible GPU, no telemetry, no noise."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "DO_NOT_TRACK": "1",
+    "DISABLE_TELEMETRY": "1",
+    "WANDB_MODE": "disabled",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "BITSANDBYTES_NOWELCOME": "1",
+    "TQDM_DISABLE": "1",
+    # So that asking whether there is a card neither makes a context nor fixes which are visible.
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    # CUDA's own order is fastest first; NVML, which names the cards to people, goes by the bus.
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+}
+
+
+def be_quiet() -> None:
+    """Switch off telemetry, progress bars and the libraries' chatter, in this process only."""
+    os.environ.update(QUIET)
+    warnings.simplefilter("ignore")
+    for name in ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "torch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")
+
+
+def mask_devices(device: str, gpu_index: int) -> None:
+    """Leave one GPU visible, or none; a mask that is already set by a person is respected."""
+    if device == "mps":
+        return
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    wanted = str(gpu_index) if device == "cuda" else ""
+    if device == "cuda" and visible:
+        listed = [part.strip() for part in visible.split(",")]
+        wanted = wanted if wanted in listed else listed[0]
+    os.environ["CUDA_VISIBLE_DEVICES"] = wanted
+
+
+def go_offline_for(model_path: str) -> None:
+    """Forbid the Hub when the model is a folder, also to a stack that is already imported."""
+    if not Path(model_path).is_dir():
+        return
+    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    constants = sys.modules.get("huggingface_hub.constants")
+    if constants is not None:
+        constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]

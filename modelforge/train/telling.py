@@ -1,0 +1,81 @@
+"""Says each thing twice: an event for the app, a plain line for the log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from modelforge.runs.events import EventWriter
+
+PHASE_EVERY_S = 0.25
+
+
+class Teller:
+    """Writes events and log lines. A phase is told at its start, then four times a second.
+
+    `ended` is the last milestone told, or None while the run goes on.
+    """
+
+    def __init__(self, events: EventWriter) -> None:
+        self._events = events
+        self._text = ""
+        self._told = 0.0
+        self.ended: str | None = None
+
+    def say(self, text: str) -> None:
+        """Print one line to the log."""
+        sys.stdout.write(f"{time.strftime('%H:%M:%S')}  {text}\n")
+
+    def phase(
+        self, name: str, text: str, *, done: int | None = None, total: int | None = None
+    ) -> None:
+        """Tell which part of the work goes on, and how far it is."""
+        now = time.monotonic()
+        is_end = total is not None and done == total
+        if text == self._text and not is_end and now - self._told < PHASE_EVERY_S:
+            return
+        if text != self._text:
+            self.say(f"{text} …")
+        self._text, self._told = text, now
+        counted = {} if total is None else {"done": done, "total": total}
+        self._events.write("phase", name=name, text=text, **counted)
+
+    def note(self, code: str, text: str) -> None:
+        """Tell something a person may want to know."""
+        self.say(text)
+        self._events.write("note", code=code, text=text)
+
+    def plan(self, **facts: Any) -> None:
+        """Tell what is really going to be run."""
+        self.say(
+            f"{facts['total_steps']:,} updates on {facts['train_rows']:,} rows, "
+            f"{facts['eval_rows']:,} held out; {facts['trainable_parameters']:,} of "
+            f"{facts['total_parameters']:,} parameters are trained, in {facts['precision']} "
+            f"on {facts['device']}"
+        )
+        self._events.write("plan", **facts)
+
+    def step(self, **numbers: Any) -> None:
+        """Tell how the updates since the last telling went."""
+        self._events.write("step", **numbers)
+        rate = numbers["learning_rate"]
+        self.say(
+            f"update {numbers['step']}  loss {numbers['loss']:.3f}  "
+            f"rate {0.0 if rate is None else rate:.1e}  {numbers['tokens_per_s']:,.0f} tok/s"
+        )
+
+    def evaluation(self, *, step: int, epoch: float | None, loss: float, best: bool) -> None:
+        """Tell the loss on held-out rows."""
+        self._events.write("eval", step=step, epoch=epoch, loss=loss, best=best)
+        self._text = ""
+        self.say(f"update {step}  held-out loss {loss:.3f}" + ("  (best so far)" if best else ""))
+
+    def saved(self, *, step: int, path: str, best: bool) -> None:
+        """Tell that a checkpoint was written."""
+        self._events.write("saved", step=step, path=path, best=best)
+
+    def end(self, kind: str, **data: Any) -> None:
+        """Tell how the run ended."""
+        self._events.write(kind, **data)
+        self.ended = kind

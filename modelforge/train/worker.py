@@ -1,0 +1,127 @@
+"""One run from its folder to its output: introduces provider and strategy, and says how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Collection
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from modelforge.config.plan import Plan
+from modelforge.errors import ForgeError, Problem
+from modelforge.runs.events import EventWriter
+from modelforge.runs.layout import RunFolder, write_json
+from modelforge.train import output, surroundings
+from modelforge.train.failures import WorkError, explain
+from modelforge.train.job import Job
+from modelforge.train.stop import Stop, StopAsked
+from modelforge.train.telling import Teller
+
+TASKS = {"text-generation"}
+# The provider's module is imported before the strategy's: Unsloth must come before trl.
+PROVIDERS = {"huggingface": "modelforge.train.providers.huggingface"}
+STRATEGIES = {
+    "sft": "modelforge.train.strategies.sft",
+    "qlora": "modelforge.train.strategies.sft",
+}
+RESTARTED = "MODELFORGE_WORKER_RESTARTED"
+
+
+def run_worker(path: Path) -> int:
+    """Work on the run in `path` and return the exit code; whatever happens, the run says it."""
+    run = RunFolder(path)
+    surroundings.be_quiet()
+    stop = Stop(run.stop)
+    stop.listen()
+    with EventWriter(run.events) as events:
+        teller = Teller(events)
+        events.write("started", pid=os.getpid(), birth=psutil.Process().create_time())
+        try:
+            _work(run, stop, teller)
+        except StopAsked:
+            _stopped_early(run, teller)
+        except Exception as error:  # noqa: BLE001  # the outermost frame: a crash becomes an event
+            _failed(run, error, teller)
+    state = teller.ended or "failed"
+    code = int(state == "failed")
+    with contextlib.suppress(ForgeError):
+        write_json(run.exit, {"state": state, "code": code, "t": time.time()})
+    return code
+
+
+def preload(provider: str = "huggingface", strategy: str = "sft") -> tuple[Any, Any]:
+    """Import the training stack, provider first, and return both modules. Touches no CUDA."""
+    _require(PROVIDERS, "provider", provider)
+    _require(STRATEGIES, "strategy", strategy)
+    provides = importlib.import_module(PROVIDERS[provider])
+    return provides, importlib.import_module(STRATEGIES[strategy])
+
+
+def _work(run: RunFolder, stop: Stop, teller: Teller) -> None:
+    teller.phase("loading", "Opening the training stack")
+    job = Job.read(run)
+    config, plan = job.config, job.plan
+    surroundings.mask_devices(plan.device, config.hardware.gpu_index)
+    surroundings.go_offline_for(plan.model_path)
+    _require(TASKS, "task", config.task)
+    provider, strategy = preload(config.provider, config.strategy)
+    from modelforge.train import training
+
+    _require_one_gpu(run, plan)
+    stop.check()
+    text = f"Loading {Path(plan.model_path).name}"
+    teller.phase("loading", text)
+    loaded = provider.load(
+        plan, config, lambda done, total: teller.phase("loading", text, done=done, total=total)
+    )
+    stop.check()
+    tokenized = training.tokenize(job, loaded, teller, stop)
+    stop.check()
+    training.train(job, strategy, loaded, tokenized, teller, stop)
+
+
+def _stopped_early(run: RunFolder, teller: Teller) -> None:
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    teller.say("Stopped before the first update.")
+    teller.end("stopped", step=0, kept=False, best_step=None)
+
+
+def _failed(run: RunFolder, error: Exception, teller: Teller) -> None:
+    traceback.print_exc(file=sys.stderr)
+    shutil.rmtree(output.staging(run), ignore_errors=True)
+    failure = explain(error)
+    with contextlib.suppress(ForgeError):  # a full disk does not even take the bad news
+        teller.say(f"Failed: {failure.what} {failure.remedy}")
+        teller.end("failed", **asdict(failure))
+
+
+def _require_one_gpu(run: RunFolder, plan: Plan) -> None:
+    """See to it that exactly one GPU is visible when one is to be used."""
+    if plan.device != "cuda":
+        return
+    import torch
+
+    count = torch.cuda.device_count()
+    if count == 0:
+        remedy = "Check it with `python launch.py doctor`, or choose the device cpu."
+        problem = Problem("hardware.device", "No GPU can be used by torch.", remedy)
+        raise WorkError("gpu-missing", problem)
+    if count > 1 and RESTARTED not in os.environ:
+        # The mask came too late for a stack that had already counted: begin again, unwarmed.
+        os.environ[RESTARTED] = "1"
+        os.execv(sys.executable, [sys.executable, "-m", "modelforge.train", str(run.path)])
+
+
+def _require(known: Collection[str], where: str, name: str) -> None:
+    if name not in known:
+        problem = Problem(where, f"{name} is not here yet.", f"Choose {' or '.join(known)}.")
+        raise WorkError("not-here-yet", problem)

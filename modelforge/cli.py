@@ -109,10 +109,12 @@ def _forge(options: argparse.Namespace) -> Forge:
 
 
 def _init(options: argparse.Namespace) -> int:
+    from modelforge.config import TrainingConfig
     from modelforge.config.recipe import dump_recipe
 
     prefill = _forge(options).prefill()
-    answers = prefill.answers | {"model_name": options.model, "dataset": options.dataset}
+    chosen = prefill.answers | {"model_name": options.model, "dataset": options.dataset}
+    answers = {name: chosen[name] for name in TrainingConfig.model_fields if name in chosen}
     text = json.dumps(answers, indent=2) + "\n" if options.json else dump_recipe(answers)
     if options.file is None:
         print(text, end="")

@@ -11,7 +11,7 @@ from typing import Any
 
 from modelforge import machine as machines
 from modelforge.asking import Checked, Inquiry
-from modelforge.config.profiles import Profile, load_profiles, profile_answers
+from modelforge.config.profiles import Profile, load_profiles, profile_answers, recommended
 from modelforge.config.resolve import Layer
 from modelforge.data.look import FirstLook
 from modelforge.data.samples import Sample, samples
@@ -81,6 +81,12 @@ class Forge:
     def samples(self) -> list[Sample]:
         """Return the bundled data sets."""
         return samples()
+
+    def models(self, gpu_index: int = 0) -> list[dict[str, Any]]:
+        """Return the models to offer on this machine, the one to begin with first."""
+        machine = self.machine()
+        name, _reason = machines.choose_profile(machine, gpu_index)
+        return recommended(name, practice=machine.practice)
 
     def prefill(self, gpu_index: int = 0) -> Prefill:
         """Return the answers that the form and `modelforge init` start from."""

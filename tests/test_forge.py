@@ -1,0 +1,213 @@
+"""The front door, with real files and processes and stand-in workers."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from modelforge.config.resolve import Layer
+from modelforge.errors import BlockedError, BusyError, ConfigError, NotFoundError
+from modelforge.forge import Forge
+from modelforge.home import Home
+from modelforge.runs.states import RunState
+
+ACTORS = Path(__file__).parent / "actors"
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A folder with a tiny model: enough for every question asked before the start."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    shape = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "vocab_size": 64,
+        "max_position_embeddings": 128,
+    }
+    (folder / "config.json").write_text(json.dumps(shape), "utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "x"}), "utf-8")
+    (folder / "tokenizer.json").write_text("{}", "utf-8")
+    save_file({"w": np.zeros((64, 16), np.float32)}, str(folder / "model.safetensors"))
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"input": f"question {n}", "output": f"answer {n}"} for n in range(20)]
+    path.write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
+    return path
+
+
+@pytest.fixture
+def forge(tmp_path):
+    forge = opened(tmp_path / "home", "obeys")
+    yield forge
+    for view in forge.runs():
+        forge.stop(view.id)
+        until(lambda: forge.state(view.id).is_over, "the run is over")  # noqa: B023
+    forge.close()
+
+
+def opened(home: Path, actor: str) -> Forge:
+    return Forge(Home(home), worker=[sys.executable, str(ACTORS / f"{actor}.py")])
+
+
+def asked(model, data, **more):
+    body = {
+        "task": "text-generation",
+        "model_name": str(model),
+        "dataset": str(data),
+        "compute_specs": "low_end",
+        "use_4bit": False,
+    }
+    return Layer("request", body | more)
+
+
+def until(holds, hope, limit_s=10.0):
+    deadline = time.monotonic() + limit_s
+    while not (seen := holds()):
+        assert time.monotonic() < deadline, f"within {limit_s} s it never came true that {hope}"
+        time.sleep(0.01)
+    return seen
+
+
+def test_a_run_is_started_watched_and_stopped(forge, model, data):
+    run_id = forge.start(asked(model, data), name="first")
+    until(lambda: forge.events(run_id)[0], "events come")
+    view = forge.run(run_id)
+    assert view.name == "first"
+    assert view.state in (RunState.STARTING, RunState.RUNNING)
+    assert view.config["model_name"] == str(model)
+    assert view.plan.max_length == 128  # what the model reads, not the profile's 512
+    assert forge.active() == run_id
+    forge.stop(run_id)
+    until(lambda: forge.state(run_id) is RunState.STOPPED, "the run is stopped")
+    assert forge.run(run_id).ending["kind"] == "stopped"
+    assert "working" in forge.log(run_id)
+    assert forge.active() is None
+
+
+def test_a_second_start_is_refused_with_the_holder_and_makes_nothing(forge, model, data):
+    holder = forge.start(asked(model, data))
+    with pytest.raises(BusyError) as refused:
+        forge.start(asked(model, data))
+    assert refused.value.holder == holder
+    assert len(forge.runs()) == 1
+
+
+def test_twenty_clicks_with_one_request_id_make_one_run(forge, model, data):
+    ids, errors = [], []
+
+    def click():
+        try:
+            ids.append(forge.start(asked(model, data), request_id="click-1"))
+        except BusyError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=click) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert len(ids) == 20
+    assert len(set(ids)) == 1
+    assert len(forge.runs()) == 1
+
+
+def test_another_server_sees_and_stops_the_run(forge, model, data, tmp_path):
+    run_id = forge.start(asked(model, data))
+    second = opened(tmp_path / "home", "obeys")
+    assert second.active() == run_id
+    second.stop(run_id, keep=False)
+    until(lambda: second.state(run_id) is RunState.STOPPED, "the run is stopped")
+    assert second.run(run_id).ending["kept"] is False
+
+
+def test_all_problems_of_answers_model_and_data_come_at_once(forge, tmp_path):
+    checked = forge.check(asked(tmp_path / "no-model", tmp_path / "no-data"))
+    assert {problem.where for problem in checked.problems} == {"model_name", "dataset"}
+    assert not checked.ready
+    wrong = forge.check(asked("m", "d", lora_r=0, warmup_ratio=2, colour="red"))
+    assert {problem.where for problem in wrong.problems} == {"lora_r", "warmup_ratio", "colour"}
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [({"lora_r": 0}, ConfigError), ({"strategy": "dpo"}, BlockedError)],
+)
+def test_a_refused_start_leaves_no_trace(forge, model, data, more, error):
+    with pytest.raises(error):
+        forge.start(asked(model, data, **more))
+    assert forge.runs() == []
+    assert not list(forge.home.runs.glob("*/"))
+
+
+def test_holding_everything_out_is_refused_next_to_its_setting(forge, model, data):
+    checked = forge.check(asked(model, data, eval_split=1))
+    assert "eval_split" in {problem.where for problem in checked.problems}
+
+
+def test_a_run_is_deleted_only_when_it_is_over(forge, model, data):
+    run_id = forge.start(asked(model, data))
+    with pytest.raises(BusyError):
+        forge.delete(run_id)
+    forge.stop(run_id)
+    until(lambda: forge.state(run_id).is_over, "the run is over")
+    forge.delete(run_id)
+    assert forge.runs() == []
+    with pytest.raises(NotFoundError):
+        forge.run(run_id)
+
+
+def test_chat_waits_while_a_run_holds_the_machine(forge, model, data):
+    run_id = forge.start(asked(model, data))
+    with pytest.raises(BusyError) as refused:
+        list(forge.chat(str(model), [{"role": "user", "content": "hello"}]))
+    assert refused.value.holder == run_id
+
+
+def test_a_run_without_an_adapter_cannot_be_talked_to(forge, model, data):
+    run_id = forge.start(asked(model, data))
+    forge.stop(run_id)
+    until(lambda: forge.state(run_id).is_over, "the run is over")
+    with pytest.raises(NotFoundError, match="no adapter"):
+        list(forge.chat(run_id, [{"role": "user", "content": "hello"}]))
+
+
+def test_a_look_is_taken_anew_when_the_file_changes(forge, data):
+    assert forge.look(str(data)).rows == 20
+    with data.open("a", encoding="utf-8") as file:
+        file.write('\n{"input": "one more", "output": "yes"}\n')
+    assert forge.look(str(data)).rows == 21
+
+
+def test_what_is_prefilled_is_valid(forge, model, data):
+    prefill = forge.prefill()
+    chosen = {"model_name": str(model), "dataset": str(data)}
+    checked = forge.check(Layer(prefill.title, prefill.answers), Layer("you", chosen))
+    assert checked.ready, checked.problems
+    assert checked.resolved.origins["lora_r"] == prefill.title
+    assert checked.resolved.origins["model_name"] == "you"
+    assert checked.resolved.origins["weight_decay"] == "contract"
+
+
+def test_the_models_offered_begin_with_one_that_needs_no_network_in_practice(forge):
+    offered = forge.models()
+    assert offered
+    if forge.machine().practice:
+        assert offered[0]["name"] == "starter"

@@ -52,10 +52,10 @@ class Case:
     @property
     def gpu(self) -> Gpu | None:
         """The card that the run would use; None off CUDA."""
-        index = self.config.hardware.gpu_index
-        if self.plan.device != "cuda" or index >= len(self.machine.gpus):
+        if self.plan.device != "cuda":
             return None
-        return self.machine.gpus[index]
+        index = self.config.hardware.gpu_index
+        return next((gpu for gpu in self.machine.gpus if gpu.index == index), None)
 
     @property
     def available_gib(self) -> float | None:

@@ -19,7 +19,6 @@ CHECKS: tuple[Check, ...] = (
     on_room.memory_short,
     on_room.disk,
     on_data.split_is_possible,
-    on_data.few_rows,
     on_data.data_findings,
     on_settings.few_updates,
     on_settings.learning_rate,

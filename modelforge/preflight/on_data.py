@@ -8,7 +8,6 @@ from modelforge.errors import Finding
 from modelforge.preflight.case import Case
 from modelforge.preflight.time import tokens_in
 
-FEWEST_ROWS = 10
 USUAL_SPLIT = 0.1
 
 
@@ -16,19 +15,6 @@ def data_findings(case: Case) -> Iterator[Finding]:
     """Pass on what the first look at the data found."""
     if case.look:
         yield from case.look.findings
-
-
-def few_rows(case: Case) -> Iterator[Finding]:
-    """Warn of data too small to learn from."""
-    if case.look and case.look.rows < FEWEST_ROWS:
-        yield Finding(
-            "caution",
-            "few-rows",
-            f"The data has {case.look.rows} row{'' if case.look.rows == 1 else 's'}; "
-            f"below {FEWEST_ROWS} a model can only memorise them.",
-            "A few hundred varied rows teach a style well.",
-            "dataset",
-        )
 
 
 def split_is_possible(case: Case) -> Iterator[Finding]:

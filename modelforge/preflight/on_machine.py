@@ -35,16 +35,16 @@ def device_missing(case: Case) -> Iterator[Finding]:
 
 def gpu_missing(case: Case) -> Iterator[Finding]:
     """Refuse a GPU number that no card has."""
-    index, count = case.config.hardware.gpu_index, len(case.machine.gpus)
-    if case.plan.device == "cuda" and index >= count > 0:
-        last = "only number 0 is here" if count == 1 else f"they go from 0 to {count - 1}"
+    here = [gpu.index for gpu in case.machine.gpus]
+    if case.plan.device == "cuda" and here and case.gpu is None:
+        numbers = ", ".join(str(index) for index in here)
         yield Finding(
             "blocker",
             "gpu-missing",
-            f"There is no GPU number {index}; {last}.",
-            "Choose GPU number 0.",
+            f"There is no GPU number {case.config.hardware.gpu_index}; what is here: {numbers}.",
+            f"Choose GPU number {here[0]}.",
             "hardware.gpu_index",
-            0,
+            here[0],
         )
 
 

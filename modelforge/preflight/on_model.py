@@ -48,7 +48,7 @@ def no_chat_template(case: Case) -> Iterator[Finding]:
         yield Finding(
             "note",
             "no-chat-template",
-            f"{facts.name} has no chat template, so ChatML is used and saved with the run.",
+            f"{facts.name} has no chat template; it is given one, which is saved with the run.",
             "A model whose name ends in Instruct or Chat learns to answer sooner.",
             "model_name",
         )

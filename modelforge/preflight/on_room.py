@@ -56,13 +56,14 @@ def memory_short(case: Case) -> Iterator[Finding]:
     if total is None or free is None or total <= free or _base_is_too_big(case):
         return
     ways = cheaper_settings(case, free)
-    best = next((way for way in ways if way.gib <= free), ways[0] if ways else None)
+    cheapest = min(ways, key=lambda way: way.gib, default=None)
+    best = next((way for way in ways if way.gib <= free), cheapest)
     code = "memory-short" if case.plan.device == "cuda" else "ram-short"
     yield Finding(
         "caution",
         code,
         f"The run needs about {total:.1f} GiB; the {case.place} has {free:.1f} GiB free.",
-        f"{best.words}: about {best.gib:.1f} GiB." if best else "Choose a smaller model.",
+        _remedy(best, free),
         best.where if best else "model_name",
         best.value if best else None,
     )
@@ -131,6 +132,13 @@ def _held(case: Case) -> str:
     if held is None and case.gpu and case.gpu.total_gib and case.gpu.free_gib is not None:
         held = case.gpu.total_gib - case.gpu.free_gib
     return f"{held:.1f} GiB" if held else "memory"
+
+
+def _remedy(best: Cheaper | None, free: float) -> str:
+    if best is None:
+        return "Choose a smaller model."
+    said = f"{best.words}: about {best.gib:.1f} GiB"
+    return f"{said}." if best.gib <= free else f"{said}, still too much; choose a smaller model."
 
 
 def _recompute(case: Case) -> Iterator[Cheaper]:

@@ -89,7 +89,8 @@ def _speed(config: TrainingConfig, plan: Plan, machine: Machine) -> float | None
     if plan.device == "mps":
         return None
     index = config.hardware.gpu_index
-    capability = machine.gpus[index].compute_capability if index < len(machine.gpus) else None
+    gpu = next((gpu for gpu in machine.gpus if gpu.index == index), None)
+    capability = gpu.compute_capability if gpu else None
     if capability is None or capability < (7, 0):
         return None
     peak = _CARDS.get(capability, _NEWER_CARDS if capability > (9, 0) else 30.0) * 1e12

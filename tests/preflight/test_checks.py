@@ -1,0 +1,316 @@
+"""Each finding once where it belongs and once where it does not."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from modelforge.errors import Finding
+from modelforge.preflight import checks, on_data, on_machine, on_model, on_room, on_settings
+from tests.preflight.cases import (
+    CARD,
+    LAPTOP,
+    LLAMA_8B,
+    ROWS,
+    STARTER,
+    WORKSTATION,
+    a_case,
+)
+
+MAC = replace(LAPTOP, apple_gpu=True)
+BERT = replace(STARTER, name="bert", architecture="BertForMaskedLM", kind="encoder")
+T5 = replace(STARTER, name="t5", architecture="T5Model", kind="encoder-decoder")
+BF16_SAID = {"hardware": {"precision": "bf16"}}
+FP16_SAID = {"hardware": {"precision": "fp16"}}
+
+
+def with_card(**changed):
+    return replace(WORKSTATION, gpus=[replace(CARD, **changed)])
+
+
+def with_rows(**changed):
+    return replace(ROWS, **changed)
+
+
+OLD = with_card(compute_capability=(7, 5))
+PASCAL = with_card(compute_capability=(6, 1))
+KEPLER = with_card(compute_capability=(3, 5))
+SMALL_CARD = with_card(total_gib=8.0, free_gib=7.5)
+TEN_GIB = with_card(total_gib=10.0, free_gib=8.7)
+TINY_CARD = with_card(total_gib=4.0, free_gib=3.8)
+BUSY_CARD = with_card(free_gib=5.0, other_gib=6.5)
+BIG_BATCH = {"per_device_train_batch_size": 8, "max_seq_length": 256}
+LONG = with_rows(longest_chars=40_000)
+WIDE = {"gradient_checkpointing": False, "per_device_train_batch_size": 8, "use_4bit": False}
+
+# code, level, where, suggested, case
+SAID = [
+    ("not-here-yet", "blocker", "task", "text-generation", a_case(task="summarization")),
+    ("not-here-yet", "blocker", "strategy", "sft", a_case(strategy="dpo")),
+    ("not-here-yet", "blocker", "provider", "huggingface", a_case(provider="unsloth")),
+    ("model-wrong-kind", "blocker", "model_name", "starter", a_case(facts=BERT)),
+    ("model-wrong-kind", "blocker", "model_name", "starter", a_case(facts=T5)),
+    (
+        "model-already-quantized",
+        "caution",
+        "model_name",
+        None,
+        a_case(facts=replace(STARTER, quantization="4-bit")),
+    ),
+    (
+        "model-already-quantized",
+        "blocker",
+        "model_name",
+        None,
+        a_case(WORKSTATION, replace(STARTER, quantization="gptq")),
+    ),
+    (
+        "device-missing",
+        "blocker",
+        "hardware.device",
+        "auto",
+        a_case(hardware={"device": "cuda"}),
+    ),
+    ("device-missing", "blocker", "hardware.device", "auto", a_case(hardware={"device": "mps"})),
+    (
+        "gpu-missing",
+        "blocker",
+        "hardware.gpu_index",
+        0,
+        a_case(WORKSTATION, hardware={"gpu_index": 1}),
+    ),
+    ("bf16-card", "blocker", "bf16", False, a_case(OLD, bf16=True)),
+    (
+        "bf16-card",
+        "blocker",
+        "hardware.precision",
+        "auto",
+        a_case(OLD, hardware=BF16_SAID["hardware"]),
+    ),
+    ("fp16-on-cpu", "blocker", "fp16", False, a_case(fp16=True)),
+    ("fp16-on-cpu", "blocker", "hardware.precision", "auto", a_case(**FP16_SAID)),
+    ("bf16-on-cpu", "note", "bf16", False, a_case(bf16=True)),
+    ("bf16-on-cpu", "note", "hardware.precision", "auto", a_case(**BF16_SAID)),
+    ("quantized-slow", "note", "use_4bit", False, a_case(use_4bit=True)),
+    ("quantized-slow", "note", "use_8bit", False, a_case(use_8bit=True)),
+    ("quantized-slow", "note", "use_4bit", False, a_case(MAC, use_4bit=True)),
+    ("quantized-slow", "note", "use_4bit", None, a_case(use_4bit=True, strategy="qlora")),
+    ("quantized-card", "caution", "use_4bit", False, a_case(PASCAL)),
+    ("quantized-card", "blocker", "use_4bit", False, a_case(KEPLER)),
+    ("vram-held", "note", "", None, a_case(BUSY_CARD)),
+    ("profile-differs", "note", "compute_specs", "low_end", a_case(compute_specs="high_end")),
+    (
+        "memory-base",
+        "blocker",
+        "use_4bit",
+        True,
+        a_case(WORKSTATION, LLAMA_8B, use_4bit=False),
+    ),
+    ("memory-base", "blocker", "model_name", None, a_case(TINY_CARD, LLAMA_8B)),
+    ("memory-base", "blocker", "model_name", None, a_case(BUSY_CARD, LLAMA_8B)),
+    ("memory-base", "blocker", "model_name", None, a_case(facts=LLAMA_8B)),
+    (
+        "memory-short",
+        "caution",
+        "gradient_checkpointing",
+        True,
+        a_case(SMALL_CARD, look=LONG, gradient_checkpointing=False, per_device_train_batch_size=4),
+    ),
+    (
+        "memory-short",
+        "caution",
+        "per_device_train_batch_size",
+        32,
+        a_case(SMALL_CARD, look=LONG, per_device_train_batch_size=64),
+    ),
+    ("memory-short", "caution", "max_seq_length", 512, a_case(TEN_GIB, LLAMA_8B, LONG)),
+    ("memory-option", "note", "use_4bit", True, a_case(SMALL_CARD, look=LONG, **WIDE)),
+    (
+        "ram-short",
+        "caution",
+        "gradient_checkpointing",
+        True,
+        a_case(replace(LAPTOP, ram_free_gib=4.0), gradient_checkpointing=False, **BIG_BATCH),
+    ),
+    (
+        "memory-unknown",
+        "note",
+        "model_name",
+        None,
+        a_case(facts=replace(STARTER, hidden_size=None)),
+    ),
+    ("disk-full", "blocker", "", None, a_case(replace(LAPTOP, disk_free_gib=0.1))),
+    ("disk-short", "caution", "", None, a_case(replace(LAPTOP, disk_free_gib=1.0))),
+    ("no-training-rows", "blocker", "eval_split", 0.1, a_case(eval_split=1)),
+    ("no-eval-rows", "blocker", "eval_split", 0, a_case(look=with_rows(rows=1))),
+    ("no-evaluation", "note", "eval_split", 0.1, a_case(eval_split=0)),
+    (
+        "rows-cut",
+        "note",
+        "max_seq_length",
+        320,
+        a_case(look=with_rows(longest_chars=1100), max_seq_length=256),
+    ),
+    ("rows-cut", "note", "max_seq_length", 8192, a_case(look=with_rows(longest_chars=90_000))),
+    (
+        "rows-cut",
+        "note",
+        "max_seq_length",
+        None,
+        a_case(look=with_rows(longest_chars=90_000), max_seq_length=8192),
+    ),
+    ("few-updates", "caution", "num_train_epochs", 5, a_case(look=with_rows(rows=10))),
+    ("few-updates", "caution", "max_steps", 10, a_case(max_steps=5)),
+    ("learning-rate-unusual", "caution", "learning_rate", 2e-4, a_case(learning_rate=2e-3)),
+    ("learning-rate-unusual", "caution", "learning_rate", 2e-4, a_case(learning_rate=1e-6)),
+    ("learning-rate-unusual", "caution", "learning_rate", 5e-7, a_case(strategy="dpo")),
+    ("plan-changed", "note", "optim", None, a_case(optim="paged_adamw_32bit")),
+    ("plan-changed", "note", "eval_steps", None, a_case(eval_steps=1000)),
+    (
+        "no-chat-template",
+        "note",
+        "model_name",
+        None,
+        a_case(facts=replace(STARTER, has_chat_template=False)),
+    ),
+    (
+        "remote-code-off",
+        "note",
+        "model_name",
+        None,
+        a_case(facts=replace(STARTER, remote_code=True)),
+    ),
+]
+
+QUIET = [
+    ("not-here-yet", a_case(strategy="qlora", use_4bit=True)),
+    ("model-wrong-kind", a_case(facts=replace(STARTER, kind="unknown"))),
+    ("model-wrong-kind", a_case(facts=BERT, task="extractive-question-answering")),
+    ("model-already-quantized", a_case(WORKSTATION, replace(STARTER, quantization="4-bit"))),
+    ("device-missing", a_case(WORKSTATION, hardware={"device": "cuda"})),
+    ("device-missing", a_case(WORKSTATION, hardware={"device": "cpu"})),
+    ("gpu-missing", a_case(WORKSTATION)),
+    ("gpu-missing", a_case(hardware={"gpu_index": 3})),
+    ("bf16-card", a_case(with_card(compute_capability=(8, 0)), bf16=True)),
+    ("bf16-card", a_case(with_card(compute_capability=None), bf16=True)),
+    ("bf16-card", a_case(OLD, fp16=True)),
+    ("fp16-on-cpu", a_case(OLD, fp16=True)),
+    ("bf16-on-cpu", a_case()),
+    ("quantized-slow", a_case(WORKSTATION)),
+    ("quantized-card", a_case(OLD)),
+    ("vram-held", a_case(WORKSTATION)),
+    ("vram-held", a_case(with_card(other_gib=None))),
+    ("profile-differs", a_case()),
+    ("memory-base", a_case(WORKSTATION, LLAMA_8B)),
+    ("memory-base", a_case(with_card(total_gib=None, free_gib=None), LLAMA_8B)),
+    ("memory-short", a_case(WORKSTATION, LLAMA_8B)),
+    ("memory-option", a_case(WORKSTATION, LLAMA_8B)),
+    ("memory-short", a_case(TINY_CARD, LLAMA_8B)),
+    ("ram-short", a_case()),
+    ("ram-short", a_case(replace(LAPTOP, ram_free_gib=None))),
+    ("memory-unknown", a_case(facts=None)),
+    ("disk-full", a_case(replace(LAPTOP, disk_free_gib=1.0))),
+    ("disk-short", a_case()),
+    ("disk-short", a_case(replace(LAPTOP, disk_free_gib=None))),
+    ("no-training-rows", a_case(eval_split=0.99)),
+    ("no-eval-rows", a_case(look=with_rows(rows=1), eval_split=0)),
+    ("no-evaluation", a_case(eval_split=0.1)),
+    ("rows-cut", a_case()),
+    ("rows-cut", a_case(look=LONG, packing=True)),
+    ("few-updates", a_case()),
+    ("few-updates", a_case(look=None)),
+    ("learning-rate-unusual", a_case(learning_rate=5e-4)),
+    ("plan-changed", a_case(max_seq_length=512, eval_steps=10)),
+    ("no-chat-template", a_case()),
+    ("remote-code-off", a_case()),
+]
+
+
+def with_code(case, code):
+    return [finding for finding in checks.findings(case) if finding.code == code]
+
+
+@pytest.mark.parametrize(
+    ("code", "level", "where", "suggested", "case"), SAID, ids=[said[0] for said in SAID]
+)
+def test_a_finding_names_its_level_setting_and_better_value(code, level, where, suggested, case):
+    found = [(one.level, one.where, one.suggested) for one in with_code(case, code)]
+    assert (level, where, suggested) in found
+
+
+@pytest.mark.parametrize(("code", "case"), QUIET, ids=[quiet[0] for quiet in QUIET])
+def test_nothing_is_said_where_nothing_is_wrong(code, case):
+    assert with_code(case, code) == []
+
+
+def test_every_code_is_tried_both_ways():
+    assert {said[0] for said in SAID} == {quiet[0] for quiet in QUIET}
+
+
+def test_every_check_is_in_the_list_once():
+    rooms = (on_data, on_machine, on_model, on_room, on_settings)
+    helping = {"cheaper_settings"}
+    written = {
+        name
+        for room in rooms
+        for name, thing in vars(room).items()
+        if callable(thing)
+        and not name.startswith("_")
+        and name not in helping
+        and getattr(thing, "__module__", "") == room.__name__
+        and not isinstance(thing, type)
+    }
+    assert [check.__name__ for check in checks.CHECKS if check.__name__ not in written] == []
+    assert written == {check.__name__ for check in checks.CHECKS}
+
+
+@pytest.mark.parametrize("said", SAID, ids=[said[0] for said in SAID])
+def test_messages_are_whole_sentences_with_numbers_as_people_say_them(said):
+    for finding in checks.findings(said[4]):
+        assert re.fullmatch(r"[a-z0-9-]+", finding.code)
+        for text in filter(None, (finding.what, finding.remedy)):
+            assert text.endswith("."), text
+            assert not re.search(r"\d\.\d{2,} GiB|None|True|False|  ", text), text
+
+
+def test_a_sound_run_has_no_blockers_and_no_cautions():
+    for case in (a_case(), a_case(WORKSTATION, LLAMA_8B)):
+        assert {one.level for one in checks.findings(case)} <= {"note"}
+
+
+def test_blockers_come_first_and_notes_last():
+    case = a_case(fp16=True, learning_rate=0.5, optim="paged_adamw_32bit")
+    levels = [one.level for one in checks.findings(case)]
+    assert levels == sorted(levels, key=("blocker", "caution", "note").index)
+    assert set(levels) == {"blocker", "caution", "note"}
+
+
+def test_what_the_data_said_is_passed_on_as_it_is():
+    odd = Finding("caution", "duplicate-rows", "3 rows repeat an earlier one.", where="dataset")
+    assert odd in checks.findings(a_case(look=with_rows(findings=[odd])))
+
+
+def test_a_cheaper_setting_says_the_accumulation_that_keeps_the_updates():
+    [found] = with_code(
+        a_case(SMALL_CARD, look=LONG, per_device_train_batch_size=64), "memory-short"
+    )
+    assert "accumulation to 8" in found.remedy
+
+
+def test_a_card_that_is_merely_busy_is_said_to_be_busy():
+    [found] = with_code(a_case(BUSY_CARD, LLAMA_8B), "memory-base")
+    assert "6.5 GiB" in found.remedy
+
+
+def test_when_no_single_setting_is_enough_a_smaller_model_is_advised():
+    [found] = with_code(a_case(SMALL_CARD, LLAMA_8B, LONG), "memory-short")
+    assert "smaller model" in found.remedy
+
+
+def test_no_cheaper_setting_is_offered_that_saves_nothing():
+    case = a_case(SMALL_CARD, LLAMA_8B, LONG)
+    offered = on_room.cheaper_settings(case, 1.0)
+    assert offered
+    assert all(way.gib < sum(part.gib for part in case.memory) for way in offered)

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from modelforge.preflight.disk import disk_needed_gib
+from tests.preflight.cases import LAPTOP, LLAMA_8B, STARTER, WORKSTATION, a_case
+
+
+def needed(machine, facts, **said):
+    case = a_case(machine, facts, **said)
+    return disk_needed_gib(case.config, case.plan, facts)
+
+
+def test_a_run_of_the_starter_writes_a_few_hundred_mebibytes():
+    assert 0.1 < needed(LAPTOP, STARTER) < 0.5
+
+
+def test_a_model_that_must_be_fetched_counts():
+    assert needed(WORKSTATION, LLAMA_8B) > LLAMA_8B.weights_gib
+
+
+def test_a_larger_adapter_and_its_optimizer_count_once_a_checkpoint():
+    small, large = needed(LAPTOP, STARTER, lora_r=8), needed(LAPTOP, STARTER, lora_r=256)
+    assert large > 10 * (small - 0.1)
+    assert needed(LAPTOP, STARTER, lora_r=256, optim="sgd") < large

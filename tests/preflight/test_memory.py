@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from modelforge.preflight.memory import adapter_weights, estimate, part_gib, total_gib
+from tests.preflight.cases import LAPTOP, LLAMA_8B, STARTER, WORKSTATION, a_case
+
+NAMES = ["weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead"]
+
+
+def parts_of(machine, facts, **said):
+    case = a_case(machine, facts, **said)
+    return {part.name: part.gib for part in estimate(case.config, case.plan, case.facts)}
+
+
+def total_of(machine, facts, **said):
+    return sum(parts_of(machine, facts, **said).values())
+
+
+def test_every_part_is_named_in_a_fixed_order():
+    assert list(parts_of(LAPTOP, STARTER)) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("checkpointing", "measured_gib"),
+    [(False, 4.35), (True, 2.39)],
+)
+def test_the_starter_on_the_cpu_comes_to_what_a_real_run_needed(checkpointing, measured_gib):
+    said = {"per_device_train_batch_size": 4, "max_seq_length": 256, "eval_split": 0}
+    total = total_of(LAPTOP, STARTER, gradient_checkpointing=checkpointing, **said)
+    assert total == pytest.approx(measured_gib, rel=0.1)
+
+
+def test_eight_billion_in_4_bit_fit_a_card_of_ten_gib():
+    parts = parts_of(WORKSTATION, LLAMA_8B)
+    assert parts["weights"] == pytest.approx(5.6, abs=0.1)
+    assert 6.5 < sum(parts.values()) < 10
+
+
+def test_the_adapter_of_the_starter_is_counted_exactly():
+    # 4,884,480 trainable parameters is what PEFT prints for rank 16 on all linear layers.
+    assert adapter_weights(16, STARTER) == 4_884_480
+
+
+@pytest.mark.parametrize(
+    ("part", "less", "more"),
+    [
+        ("weights", {"use_4bit": True}, {"use_4bit": False}),
+        ("weights", {"use_4bit": True, "use_nested_quant": True}, {"use_4bit": True}),
+        ("weights", {"use_4bit": True}, {"use_8bit": True}),
+        ("weights", {"use_8bit": True}, {"use_4bit": False}),
+        ("weights", {"use_4bit": False}, {"use_4bit": False, "hardware": {"precision": "fp32"}}),
+        ("adapter", {"lora_r": 8}, {"lora_r": 16}),
+        ("gradients", {"lora_r": 8}, {"lora_r": 16}),
+        ("optimizer", {"optim": "sgd"}, {"optim": "adamw_8bit"}),
+        ("optimizer", {"optim": "adamw_8bit"}, {"optim": "paged_adamw_32bit"}),
+        ("activations", {}, {"gradient_checkpointing": False}),
+        ("activations", {"max_seq_length": 512}, {"max_seq_length": 1024}),
+        ("activations", {}, {"per_device_train_batch_size": 2}),
+        ("activations", {"lora_dropout": 0}, {"lora_dropout": 0.1}),
+        ("activations", {}, {"per_device_eval_batch_size": 64}),
+        ("activations", {"eval_split": 0}, {"eval_split": 0.1, "per_device_eval_batch_size": 64}),
+        ("logits", {"max_seq_length": 64}, {"max_seq_length": 512}),
+    ],
+)
+def test_a_setting_that_costs_memory_shows_in_its_part(part, less, more):
+    assert (
+        parts_of(WORKSTATION, LLAMA_8B, **less)[part]
+        < parts_of(WORKSTATION, LLAMA_8B, **more)[part]
+    )
+
+
+def test_logits_do_not_grow_with_the_length_beyond_a_chunk():
+    short = parts_of(WORKSTATION, LLAMA_8B, max_seq_length=512)["logits"]
+    assert short == parts_of(WORKSTATION, LLAMA_8B, max_seq_length=4096)["logits"]
+
+
+def test_short_rows_need_less_than_the_longest_that_is_allowed():
+    case = a_case(WORKSTATION, LLAMA_8B)
+    allowed = estimate(case.config, case.plan, LLAMA_8B)
+    known = estimate(case.config, case.plan, LLAMA_8B, longest_tokens=200)
+    assert part_gib(known, "activations") < part_gib(allowed, "activations")
+
+
+def test_packed_rows_are_as_long_as_allowed_whatever_the_rows():
+    case = a_case(WORKSTATION, LLAMA_8B, packing=True)
+    allowed = estimate(case.config, case.plan, LLAMA_8B)
+    assert estimate(case.config, case.plan, LLAMA_8B, longest_tokens=200) == allowed
+
+
+def test_weights_stored_in_4_bit_count_as_such_whatever_is_asked():
+    stored = replace(LLAMA_8B, quantization="4-bit")
+    assert parts_of(WORKSTATION, stored, use_4bit=False)["weights"] < 6
+
+
+@pytest.mark.parametrize("lacks", [{"parameters": None}, {"layers": None}, {"heads": None}])
+def test_an_unknown_shape_gives_no_estimate(lacks):
+    case = a_case(LAPTOP, replace(STARTER, **lacks))
+    assert case.memory == []
+    assert total_gib(case.memory) is None

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from modelforge.preflight.time import estimate_seconds, most_tokens_in, tokens_in
+from tests.preflight.cases import CARD, LAPTOP, LLAMA_8B, ROWS, STARTER, WORKSTATION, a_case
+
+
+def seconds(case):
+    return estimate_seconds(case.config, case.plan, case.machine, case.facts, case.look)
+
+
+def with_card(**changed):
+    return replace(WORKSTATION, gpus=[replace(CARD, **changed)])
+
+
+def test_sixty_updates_of_the_starter_on_two_cores_take_about_three_minutes():
+    case = a_case(
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=1,
+        gradient_checkpointing=False,
+        max_seq_length=128,
+        packing=True,
+        max_steps=60,
+        eval_split=0,
+    )
+    assert seconds(case) == pytest.approx(180, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("quick", "slow"),
+    [
+        ({"max_steps": 10}, {"max_steps": 100}),
+        ({"gradient_checkpointing": False}, {"gradient_checkpointing": True}),
+        ({"eval_split": 0, "max_steps": 50}, {"eval_split": 0.5, "eval_steps": 5, "max_steps": 50}),
+        ({"use_4bit": False}, {"use_4bit": True}),
+        ({"lora_r": 8}, {"lora_r": 256}),
+    ],
+)
+def test_what_takes_longer_is_said_to_take_longer(quick, slow):
+    assert seconds(a_case(**quick)) < seconds(a_case(**slow))
+
+
+def test_more_cores_and_better_cards_are_quicker():
+    eight = a_case(replace(LAPTOP, cores=8))
+    assert seconds(eight) < seconds(a_case())
+    old, new = with_card(compute_capability=(8, 6)), with_card(compute_capability=(9, 0))
+    assert seconds(a_case(new, LLAMA_8B)) < seconds(a_case(old, LLAMA_8B))
+
+
+def test_a_small_model_on_a_card_is_not_said_to_take_no_time():
+    case = a_case(WORKSTATION, STARTER, max_steps=100)
+    assert seconds(case) > 30
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        a_case(with_card(compute_capability=None)),
+        a_case(with_card(compute_capability=(6, 1))),
+        a_case(replace(LAPTOP, apple_gpu=True)),
+        a_case(facts=replace(STARTER, parameters=None)),
+    ],
+    ids=["unknown card", "old card", "Apple GPU", "unknown model"],
+)
+def test_what_cannot_be_said_is_not_said(case):
+    assert seconds(case) is None
+
+
+def test_unknown_rows_give_no_time():
+    case = a_case(look=None)
+    assert estimate_seconds(case.config, case.plan, LAPTOP, STARTER, ROWS) is None
+
+
+def test_the_upper_bound_of_tokens_lies_above_the_usual_number():
+    assert most_tokens_in(400) > tokens_in(400) > 100

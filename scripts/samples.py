@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class Conversion(NamedTuple):
     to: str
     sign: str
     factor: str
-    amounts: list[float]
+    amounts: Sequence[float]
     offset: str = "0"
 
 
@@ -103,7 +103,7 @@ PHRASES: list[Callable[[str, str, str], str]] = [
     lambda amount, _, to: f"{amount[0].upper()}{amount[1:]} in {to}?",
     lambda amount, _, to: f"Please express {amount} in {to}.",
     lambda amount, verb, to: f"How much {verb} {amount} in {to}?",
-    lambda amount, _, to: f"I have {amount} on my list. What does that make in {to}?",
+    lambda amount, _, to: f"My notes say {amount}. What is that in {to}?",
     lambda amount, _, to: f"Give me {amount} in {to}.",
 ]  # fmt: skip
 

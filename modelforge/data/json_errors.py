@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import orjson
 
 from modelforge.data.source import LONGEST_ROW, Source, trouble
 from modelforge.errors import DataError
+
+_COMMA_TOO_MANY = re.compile(r",\s*[}\]]")
 
 
 def too_long(source: Source, line: int) -> DataError:
@@ -56,8 +60,7 @@ def _json_remedy(text: str, at: int) -> str:
         return "Write null instead of NaN or Infinity."
     if word.startswith(("None", "True", "False")):
         return "Write null, true and false as JSON spells them."
-    before = text[:at].rstrip()
-    if text[at] in "}]" and before.endswith(","):
+    if _COMMA_TOO_MANY.match(text, at):
         return "Remove the comma before the closing bracket."
     if ord(text[at]) < 32:
         return "Write line breaks and tabs inside a text as \\n and \\t."

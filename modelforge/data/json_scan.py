@@ -92,6 +92,8 @@ class Scanner:
         while True:
             end = self._end_of_value(first)
             if end != -1 and (end < len(self.text) or self.ended or first in b'{["'):
+                if end - self.at > LONGEST_ROW:
+                    raise too_long(self.source, self.line)
                 piece = self.text[self.at : end]
                 self._go(end)
                 return piece

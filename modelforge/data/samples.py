@@ -42,7 +42,7 @@ def samples(folder: Path | None = None) -> list[Sample]:
     folder = folder or shipped("assets") / "samples"
     with (folder / "samples.toml").open("rb") as file:
         listed = tomllib.load(file)["sample"]
-    return [Sample(**{**entry, "path": folder / entry.pop("file")}) for entry in listed]
+    return [Sample(**entry | {"path": folder / entry["path"]}) for entry in listed]
 
 
 def locate(dataset: str, home: Home) -> Path:

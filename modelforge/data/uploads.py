@@ -8,6 +8,7 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from modelforge.data.source import KNOWN, SUFFIXES
@@ -45,14 +46,15 @@ def save_upload(home: Home, filename: str, chunks: Iterable[bytes], limit_bytes:
     except OSError as error:
         raise _refused(name, error) from error
     finally:
-        staged.unlink(missing_ok=True)
+        with suppress(OSError):
+            staged.unlink(missing_ok=True)
 
 
 def safe_name(filename: str) -> str:
     """Return a file name without folders, control characters or names that Windows reserves."""
     last = re.split(r"[/\\]", unicodedata.normalize("NFC", filename))[-1]
     shown = "".join(mark for mark in last if unicodedata.category(mark)[0] != "C")
-    name = UNSAFE.sub("_", shown).strip(" .")
+    name = UNSAFE.sub("_", shown).rstrip(" .")
     stem, dot, suffix = name.rpartition(".")
     suffix = suffix.lower()
     if not dot or f".{suffix}" not in SUFFIXES:

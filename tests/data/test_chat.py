@@ -1,0 +1,96 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from modelforge.data.chat import UnusableRowError, fingerprint, iterate, to_messages
+from modelforge.data.detect import Mapping, detect
+
+PAIR = Mapping("pair", {"prompt": "input", "answer": "output"})
+CHAT = Mapping("messages", {"messages": "messages"})
+
+
+def turns(*said: tuple[str, object]) -> dict[str, object]:
+    return {"messages": [{"role": role, "content": content} for role, content in said]}
+
+
+def cause(row: dict[str, object], mapping: Mapping) -> str:
+    with pytest.raises(UnusableRowError) as caught:
+        to_messages(row, mapping)
+    return caught.value.code
+
+
+def test_a_pair_becomes_two_turns() -> None:
+    assert to_messages({"input": "Hi", "output": "Ho"}, PAIR) == turns(
+        ("user", "Hi"), ("assistant", "Ho")
+    )
+
+
+def test_an_instruction_takes_its_input_along() -> None:
+    row = {"instruction": "Add", "input": "1, 2", "output": 3, "system": "Be brief."}
+    mapping = detect([row])
+    assert to_messages(row, mapping) == turns(
+        ("system", "Be brief."), ("user", "Add\n\n1, 2"), ("assistant", "3")
+    )
+    bare = {**row, "input": " ", "system": None}
+    assert to_messages(bare, mapping) == turns(("user", "Add"), ("assistant", "3"))
+
+
+def test_text_stays_text() -> None:
+    assert to_messages({"text": " a "}, Mapping("text", {"text": "text"})) == {"text": " a "}
+
+
+def test_a_conversation_in_a_cell_of_a_table_is_read() -> None:
+    row = turns(("user", "Hi"), ("assistant", "Ho"))
+    assert to_messages({"messages": json.dumps(row["messages"])}, CHAT) == row
+
+
+def test_text_parts_are_joined_and_other_keys_dropped() -> None:
+    row = turns(("user", [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]))
+    row["messages"].append({"role": "assistant", "content": "c", "name": "x"})  # type: ignore[attr-defined]
+    assert to_messages(row, CHAT) == turns(("user", "ab"), ("assistant", "c"))
+
+
+PAIRS = {
+    "empty-answer": {"input": "a", "output": " \n"},
+    "empty-question": {"input": None, "output": "b"},
+    "missing-field": {"input": "a"},
+    "not-text": {"input": "a", "output": {"b": 1}},
+}
+
+
+@pytest.mark.parametrize("code", PAIRS)
+def test_a_pair_that_teaches_nothing_says_why(code: str) -> None:
+    assert cause(PAIRS[code], PAIR) == code
+
+
+CHATS = [
+    ("unknown-role", turns(("user", "a"), ("gpt", "b"))),
+    ("no-answer-turn", turns(("system", "a"), ("user", "b"))),
+    ("empty-answer", turns(("user", "a"), ("assistant", ""))),
+    ("empty-answer", turns(("user", "a"), ("assistant", None))),
+    ("not-text", turns(("user", [{"type": "image_url", "image_url": "x"}]), ("assistant", "b"))),
+    ("bad-messages", {"messages": []}),
+    ("bad-messages", {"messages": "hello"}),
+    ("bad-messages", {"messages": [{"content": "a"}]}),
+    ("bad-messages", {"messages": ["a"]}),
+    ("unknown-role", {"messages": [{"role": ["user"], "content": "a"}]}),
+]
+
+
+@pytest.mark.parametrize(("code", "row"), CHATS)
+def test_a_conversation_that_teaches_nothing_says_why(code: str, row: dict[str, object]) -> None:
+    assert cause(row, CHAT) == code
+
+
+def test_outer_white_space_makes_no_difference_but_a_role_does() -> None:
+    one = turns(("user", "a "), ("assistant", "b\n"))
+    assert fingerprint(one) == fingerprint(turns(("user", "a"), ("assistant", "b")))
+    assert fingerprint(one) != fingerprint(turns(("system", "a"), ("assistant", "b")))
+
+
+def test_iterating_passes_over_unusable_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("input,output\na,b\nc,\nd,e\n")
+    said = [row["messages"][0]["content"] for row in iterate(path, PAIR)]
+    assert said == ["a", "d"]

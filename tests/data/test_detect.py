@@ -1,0 +1,55 @@
+import pytest
+
+from modelforge.data.detect import Mapping, detect
+from modelforge.errors import DataError
+
+SPELLINGS = {
+    ("input", "output"): ("pair", {"prompt": "input", "answer": "output"}),
+    ("prompt", "completion"): ("pair", {"prompt": "prompt", "answer": "completion"}),
+    ("question", "answer"): ("pair", {"prompt": "question", "answer": "answer"}),
+    ("instruction", "output"): ("instruction", {"instruction": "instruction", "answer": "output"}),
+    ("instruction", "input", "output"): (
+        "instruction",
+        {"instruction": "instruction", "answer": "output", "input": "input"},
+    ),
+    ("messages",): ("messages", {"messages": "messages"}),
+    ("text",): ("text", {"text": "text"}),
+}
+
+
+@pytest.mark.parametrize("columns", SPELLINGS)
+def test_every_spelling_is_recognised_with_a_reason(columns: tuple[str, ...]) -> None:
+    kind, fields = SPELLINGS[columns]
+    mapping = detect([dict.fromkeys(columns, "x")])
+    assert (mapping.kind, mapping.fields) == (kind, fields)
+    assert all(column in mapping.reason for column in columns)
+
+
+def test_capitals_and_spaces_do_not_matter() -> None:
+    mapping = detect([{" Input": "a", "OUTPUT": "b"}])
+    assert mapping.fields == {"prompt": " Input", "answer": "OUTPUT"}
+
+
+def test_columns_that_are_not_used_are_named() -> None:
+    mapping = detect([{"input": "a", "output": "b", "id": 1, "source": "x"}])
+    assert mapping.unused == ["id", "source"]
+    assert "Not used: id, source." in mapping.reason
+
+
+def test_the_spelling_that_fits_most_rows_wins() -> None:
+    rows = [{"messages": []}, *[{"input": "a", "output": "b"}] * 3]
+    assert detect(rows).fields == {"prompt": "input", "answer": "output"}
+
+
+def test_unknown_columns_are_refused_with_those_that_are_understood() -> None:
+    with pytest.raises(DataError) as caught:
+        detect([{"frage": "a", "antwort": "b"}], "faq.csv")
+    (problem,) = caught.value.problems
+    assert problem.where == "faq.csv"
+    assert "frage, antwort" in problem.what
+    assert "input and output" in problem.remedy
+
+
+def test_a_mapping_survives_being_written_down() -> None:
+    mapping = detect([{"instruction": "a", "input": "b", "output": "c", "id": 1}])
+    assert Mapping.from_dict(mapping.as_dict()) == mapping

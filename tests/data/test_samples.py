@@ -1,0 +1,130 @@
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelforge.config import TrainingConfig
+from modelforge.data.chat import iterate
+from modelforge.data.look import look
+from modelforge.data.samples import Sample, locate, samples
+from modelforge.errors import NotFoundError
+from modelforge.home import Home
+
+SAMPLES = {sample.name: sample for sample in samples()}
+
+
+def answers(sample: Sample) -> list[str]:
+    rows = iterate(sample.path, look(sample.path).mapping)
+    return [turn["content"] for row in rows for turn in row["messages"] if turn["role"] != "user"]
+
+
+def test_there_are_three_samples_in_three_formats() -> None:
+    assert list(SAMPLES) == ["captain", "units", "support"]
+    assert [look(sample.path).mapping.kind for sample in SAMPLES.values()] == [
+        "pair",
+        "instruction",
+        "messages",
+    ]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_sample_is_large_enough_and_has_nothing_odd(name: str) -> None:
+    seen = look(SAMPLES[name].path)
+    assert seen.rows == SAMPLES[name].rows >= 220
+    assert (seen.findings, seen.skipped, seen.mapping.unused) == ([], 0, [])
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_demo_question_is_held_out_and_none_is_asked_twice(name: str) -> None:
+    sample = SAMPLES[name]
+    rows = iterate(sample.path, look(sample.path).mapping)
+    asked = [
+        next(turn["content"] for turn in row["messages"] if turn["role"] == "user").lower()
+        for row in rows
+    ]
+    assert len(set(asked)) == len(asked)
+    assert sample.question.lower() not in asked
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_settings_of_a_sample_are_settings(name: str) -> None:
+    sample = SAMPLES[name]
+    config = TrainingConfig(
+        task="text-generation",
+        model_name="starter",
+        dataset=sample.dataset,
+        compute_specs="low_end",
+        **sample.answers,
+    )
+    assert config.max_steps == 60
+
+
+def test_the_captain_always_speaks_as_the_captain() -> None:
+    said = answers(SAMPLES["captain"])
+    assert all(text.startswith("Ahoy! ") for text in said)
+    assert all(text.endswith("Fair winds, Captain Brindle.") for text in said)
+    assert max(len(text.split()) for text in said) <= 40
+
+
+def test_the_converter_answers_with_a_number_and_a_unit_alone() -> None:
+    said = answers(SAMPLES["units"])
+    assert all(re.fullmatch(r"\d+(\.\d{1,2})? \S+", text) for text in said)
+
+
+def test_the_converter_is_what_its_script_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts = Path(__file__).resolve().parents[2] / "scripts"
+    monkeypatch.setattr(sys, "path", [str(scripts), *sys.path])
+    script = importlib.import_module("samples")
+    assert script.text() == SAMPLES["units"].path.read_text(encoding="utf-8")
+
+
+def test_the_support_desk_never_contradicts_itself() -> None:
+    said = "\n".join(answers(SAMPLES["support"]))
+    assert set(re.findall(r"0800 [\d ]*\d", said)) == {"0800 555 0142"}
+    assert set(re.findall(r"\S+@\S+\.example", said)) == {"help@tallowandpine.example"}
+    assert set(re.findall(r"until (\d+ [ap]m)", said)) == {"6 pm"}
+    assert set(re.findall(r"within (?:the )?(\d+ days)", said)) == {"30 days"}
+    assert len(re.findall("Hello, Nora from Tallow & Pine here", said)) == 221
+
+
+def test_a_sample_an_upload_and_a_path_are_found(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.uploads.mkdir(parents=True)
+    (home.uploads / "mine.jsonl").write_text("{}")
+    elsewhere = tmp_path / "else.csv"
+    elsewhere.write_text("a")
+    assert locate("sample:captain", home) == SAMPLES["captain"].path
+    assert locate("mine.jsonl", home) == home.uploads / "mine.jsonl"
+    assert locate(str(elsewhere), home) == elsewhere
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        "sample:pirate",
+        "sample:../captain",
+        "none.jsonl",
+        "../runs/x.jsonl",
+        "a\0b",
+        "~nobody/x",
+        "x" * 5000,
+    ],
+)
+def test_what_is_not_there_is_said_with_a_remedy(tmp_path: Path, dataset: str) -> None:
+    home = Home(tmp_path)
+    home.uploads.mkdir()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "x.jsonl").write_text("{}")
+    with pytest.raises(NotFoundError) as caught:
+        locate(dataset, home)
+    (problem,) = caught.value.problems
+    assert problem.where == "dataset"
+    assert problem.remedy
+    assert len(problem.what) < 300
+
+
+def test_a_folder_is_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="is a folder"):
+        locate(str(tmp_path), Home(tmp_path))

@@ -1,0 +1,83 @@
+"""What a bare Python can tell about this machine."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelforge.home import find_home
+from modelforge.setup.browser import find_browser
+from modelforge.setup.signs import Row, default_home, disk_row, nvidia_card, rows_before_setup
+
+needs_shell = pytest.mark.skipif(sys.platform == "win32", reason="stands in with a shell script")
+
+
+def program(folder: Path, name: str, script: str) -> Path:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.mark.parametrize("variable", ["MODELFORGE_HOME", "XDG_DATA_HOME", ""])
+def test_the_home_without_packages_is_the_home_with_them(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MODELFORGE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if variable:
+        monkeypatch.setenv(variable, str(tmp_path / "elsewhere"))
+    assert default_home() == find_home().root
+
+
+@needs_shell
+def test_of_several_cards_the_newest_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, "nvidia-smi", "echo '580.88, 6.1'; echo '580.88, 8.9'")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert nvidia_card() == {"driver_version": "580.88", "capability": (8, 9)}
+
+
+@needs_shell
+@pytest.mark.parametrize("script", ["exit 9", "echo 'No devices were found'", "echo"])
+def test_a_driver_that_does_not_answer_is_unknown(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, "nvidia-smi", script)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert nvidia_card() == {"driver_version": None, "capability": None}
+
+
+@needs_shell
+def test_a_browser_that_does_not_start_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, "chromium", "exit 127")
+    works = program(tmp_path, "google-chrome", "exit 0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("MODELFORGE_BROWSER", raising=False)
+    assert find_browser() == str(works)
+    named = program(tmp_path, "mine", "exit 0")
+    monkeypatch.setenv("MODELFORGE_BROWSER", str(named))
+    assert find_browser() == str(named)
+
+
+def test_the_disk_is_asked_where_the_home_will_be(tmp_path: Path) -> None:
+    row = disk_row(tmp_path / "not" / "yet" / "there")
+    assert row.name == "Disk"
+    assert "GiB free" in row.what
+
+
+def test_before_set_up_the_table_says_what_to_run(tmp_path: Path) -> None:
+    rows = rows_before_setup(tmp_path)
+    assert [row.name for row in rows] == ["Python", "Set-up", "GPU", "Disk", "Browser"]
+    assert "launch.py setup" in rows[1].remedy
+
+
+def test_a_row_reads_as_one_line() -> None:
+    row = Row("Disk", "bad", "0.1 GiB free.", "Make room.")
+    assert str(row).split() == ["BAD", "Disk", "0.1", "GiB", "free.", "Make", "room."]

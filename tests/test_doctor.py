@@ -1,0 +1,133 @@
+"""The doctor's rows, each from plain facts."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from modelforge import doctor
+from modelforge.home import Home
+from modelforge.machine import Machine
+from modelforge.nvidia import Gpu
+
+CARD = Gpu(0, "RTX 4070", 12.0, 10.8, 1.2, (8, 9), "580.88")
+BARE = Machine(
+    system="Linux",
+    python="3.11",
+    cpu="x",
+    cores=2,
+    ram_total_gib=8.0,
+    ram_free_gib=4.0,
+    disk_free_gib=50.0,
+    disk_total_gib=100.0,
+    gpus=[],
+    gpu_note="No NVIDIA card was found.",
+    apple_gpu=False,
+)
+WITH_CARD = replace(BARE, gpus=[CARD])
+
+
+def card(**changed: object) -> Machine:
+    return replace(BARE, gpus=[replace(CARD, **changed)])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("cuda", "machine", "state", "said", "remedy"),
+    [
+        (None, BARE, "good", "no NVIDIA card", ""),
+        ("13.0", WITH_CARD, "good", "CUDA 13.0, driver 580.88", ""),
+        ("12.6", card(driver="550.54"), "good", "driver 550.54", ""),
+        (None, WITH_CARD, "bad", "RTX 4070 is not used", "/cu130"),
+        ("13.0", card(driver="570.10"), "bad", "needs driver 580", "/cu126"),
+        ("13.0", card(driver="470.10"), "bad", "needs driver 580", "Update the NVIDIA driver"),
+        ("13.0", card(compute_capability=(6, 1)), "bad", "no kernels for RTX 4070", "/cu126"),
+        ("13.0", card(compute_capability=None, driver=None), "good", "driver unknown", ""),
+    ],
+)
+def test_the_build_of_torch_is_held_against_driver_and_card(
+    cuda: str | None, machine: Machine, state: str, said: str, remedy: str
+) -> None:
+    row = doctor.torch_row(cuda, machine, "2.13.0")
+    assert row.state == state
+    assert said in row.what
+    assert remedy in row.remedy
+    assert bool(row.remedy) == (state == "bad")
+
+
+def test_a_missing_torch_is_bad() -> None:
+    assert doctor.torch_row(None, BARE, None).state == "bad"
+
+
+def test_every_card_says_what_it_can() -> None:
+    old = replace(CARD, index=1, name="GTX 1060", compute_capability=(6, 1), total_gib=None)
+    rows = doctor.gpu_rows(replace(BARE, gpus=[CARD, old]))
+    assert [row.state for row in rows] == ["good", "note"]
+    assert "12.0 GiB, compute capability 8.9: bf16 and fp16." in rows[0].what
+    assert "size unknown" in rows[1].what
+    assert "not bf16" in rows[1].what
+
+
+def test_no_card_is_a_note_and_not_a_fault() -> None:
+    assert doctor.gpu_rows(BARE)[0].state == "note"
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "said"),
+    [
+        ("print('noise'); print('{\"off\": 0.09, \"seconds\": 3.0}')", "good", "9.0%"),
+        ('print(\'{"off": 0.9, "seconds": 3.0}\')', "bad", "90.0%"),
+        ("raise RuntimeError('no kernel image')", "bad", "no kernel image"),
+        ("import time; time.sleep(60)", "bad", "no answer within 1 s"),
+        ("", "bad", "without a word"),
+    ],
+)
+def test_the_matmul_is_judged_by_its_answer(code: str, state: str, said: str) -> None:
+    row = doctor.matmul_row([sys.executable, "-c", code], patience_s=1.0)
+    assert row.state == state
+    assert said in row.what
+
+
+def test_a_package_other_than_tested_is_named_with_both_versions() -> None:
+    row = doctor.packages_row({"pydantic": "0.0.1"})
+    assert row.state in ("note", "bad")
+    if row.state == "note":
+        assert "(tested: 0.0.1)" in row.what
+
+
+def test_the_tested_versions_are_read_from_the_constraints() -> None:
+    assert doctor.wanted(doctor.CONSTRAINTS)["torch"] == "2.13.0"
+    assert doctor.wanted(Path("nowhere.txt")) == {}
+
+
+def test_the_starter_model_is_looked_for_in_the_home(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    assert doctor.starter_row(home).state == "bad"
+    home.starter.mkdir(parents=True)
+    for name in doctor.STARTER_FILES:
+        (home.starter / name).touch()
+    assert doctor.starter_row(home).state == "good"
+
+
+def test_a_network_that_is_away_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "HF_HUB_OFFLINE" in doctor.network_row(lambda: True).what
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE")
+    assert doctor.network_row(lambda: True).state == "good"
+    assert doctor.network_row(lambda: False).state == "note"
+
+
+def test_the_examination_has_a_remedy_for_everything_bad(tmp_path: Path) -> None:
+    rows = doctor.examine(Home(tmp_path), look=lambda _root: BARE, reach=lambda: False)
+    names = [row.name for row in rows]
+    assert names[0] == "Python"
+    assert {"PyTorch", "GPU", "Packages", "Starter model", "Disk", "Browser"} <= set(names)
+    assert all(row.remedy for row in rows if row.state == "bad")
+
+
+@pytest.mark.torch
+def test_the_question_about_4_bit_has_an_answer_on_any_device() -> None:
+    row = doctor.matmul_row()
+    assert row.state == "good", row

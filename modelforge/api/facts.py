@@ -1,0 +1,140 @@
+"""Routes that tell and check: health, settings, machine, profiles, samples, data, preflight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import anyio.from_thread
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request, Response
+
+from modelforge import __version__
+from modelforge.api.responses import (
+    Health,
+    MachineFacts,
+    Preflight,
+    Problems,
+    ProfileFacts,
+    SampleFacts,
+    Upload,
+)
+from modelforge.api.route import said_in
+from modelforge.config.export import json_schema
+from modelforge.config.resolve import Layer
+from modelforge.data.look import FirstLook
+from modelforge.errors import DataError
+from modelforge.forge import Forge
+from modelforge.machine import choose_profile
+
+UPLOAD_BYTES = 2 * 2**30
+SETTINGS_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/TrainingConfig"}}
+        },
+    }
+}
+FILE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+REFUSED: dict[int | str, dict[str, Any]] = {
+    422: {"model": Problems, "description": "What was sent cannot be used."}
+}
+
+
+def add(api: APIRouter, forge: Callable[[], Forge]) -> None:
+    """Add these routes to the router."""
+    _telling(api, forge)
+    _checking(api, forge)
+
+
+def _telling(api: APIRouter, forge: Callable[[], Forge]) -> None:
+    @api.get("/health")
+    def health() -> Health:
+        """Say that the server is there, and which run holds the machine."""
+        return Health(status="ok", version=__version__, active=forge().active())
+
+    @api.get("/schema")
+    def schema() -> dict[str, Any]:
+        """Give the JSON Schema of the settings, with label, help, unit and group of each."""
+        return json_schema()
+
+    @api.get("/machine")
+    def machine(
+        refresh: Annotated[bool, Query(description="Look again at once.")] = False,
+    ) -> MachineFacts:
+        """Tell what this computer is, and which profile suits it."""
+        found = forge().machine(refresh=refresh)
+        profile, reason = choose_profile(found)
+        return MachineFacts(**found.as_dict(), profile=profile, reason=reason)
+
+    @api.get("/profiles")
+    def profiles() -> list[ProfileFacts]:
+        """List the classes of machine with the settings they start from."""
+        return [ProfileFacts(**asdict(each)) for each in forge().profiles().values()]
+
+    @api.get("/samples")
+    def samples() -> list[SampleFacts]:
+        """List the bundled data sets."""
+        return [SampleFacts(**each.as_dict()) for each in forge().samples()]
+
+
+def _checking(api: APIRouter, forge: Callable[[], Forge]) -> None:
+    @api.post(
+        "/preflight",
+        openapi_extra=SETTINGS_BODY,
+        responses={422: {"model": Preflight, "description": "There are problems; all are said."}},
+    )
+    async def preflight(request: Request, response: Response) -> Preflight:
+        """Check settings without starting anything: findings, memory, time and the plan."""
+        said = await said_in(request)
+        checked = await to_thread.run_sync(lambda: forge().check(Layer("body", said)))
+        if checked.problems:
+            response.status_code = 422
+        return Preflight(**checked.as_dict())
+
+    @api.post("/datasets", status_code=201, openapi_extra=FILE_BODY, responses=REFUSED)
+    async def upload(
+        request: Request,
+        filename: Annotated[str, Query(description="Its name; the ending tells the format.")],
+    ) -> Upload:
+        """Take a data file as the plain body, up to 2 GiB, and look at it.
+
+        A file that nothing can be learned from is not kept.
+        """
+        pieces = _bridged(request)
+        look = await to_thread.run_sync(lambda: _keep(forge(), filename, pieces))
+        return _as_upload(look)
+
+
+def _bridged(request: Request) -> Iterator[bytes]:
+    """Give the body to a thread piece by piece, never more of it than one."""
+    stream = request.stream()
+
+    async def following() -> bytes | None:
+        async for piece in stream:
+            return piece
+        return None
+
+    while (piece := anyio.from_thread.run(following)) is not None:
+        yield piece
+
+
+def _keep(forge: Forge, filename: str, pieces: Iterator[bytes]) -> FirstLook:
+    path = forge.upload(filename, pieces, UPLOAD_BYTES)
+    try:
+        return forge.look(path.name)
+    except DataError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _as_upload(look: FirstLook) -> Upload:
+    facts = {name: value for name, value in asdict(look).items() if name in Upload.model_fields}
+    return Upload(**{**facts, "name": look.path.name, "dataset": look.path.name})

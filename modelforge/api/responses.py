@@ -1,0 +1,172 @@
+"""What REST answers: the shape of every response, with what each part means."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from modelforge.config.plan import Plan
+from modelforge.data.detect import Mapping
+from modelforge.errors import Finding, Problem
+from modelforge.nvidia import Gpu
+from modelforge.preflight.memory import MemoryPart
+from modelforge.runs.states import RunState
+
+Gib = Annotated[float | None, Field(description="In GiB; null when it is unknown.")]
+
+
+def about(text: str) -> Any:
+    """Return a required field that explains itself."""
+    return Field(description=text)
+
+
+class Problems(BaseModel):
+    """What every refusal says: all that is wrong at once."""
+
+    problems: list[Problem] = about("One entry a problem; `where` names the setting or part.")
+    holder: str | None = Field(None, description="With 409: the run that holds the machine.")
+    findings: list[Finding] = Field([], description="With 422 after preflight: all it found.")
+
+
+class Health(BaseModel):
+    """The server is there."""
+
+    status: Literal["ok"]
+    version: str = about("The version of ModelForge.")
+    active: str | None = about("The run that holds the machine, or null.")
+
+
+class MachineFacts(BaseModel):
+    """What this computer is; null where it could not be found out."""
+
+    system: str
+    python: str
+    cpu: str
+    cores: int | None
+    ram_total_gib: Gib
+    ram_free_gib: Gib
+    disk_free_gib: Gib
+    disk_total_gib: Gib
+    gpus: list[Gpu] = about("The NVIDIA cards that are visible.")
+    gpu_note: str = about("Why there is no GPU, in words; empty when there is one.")
+    apple_gpu: bool
+    device: Literal["cuda", "mps", "cpu"] = about("Where a run trains unless it says otherwise.")
+    practice: bool = about("True without a CUDA card: small models in full precision.")
+    profile: str = about("The profile that suits this machine.")
+    reason: str = about("Why that profile, in a sentence.")
+
+
+class ProfileFacts(BaseModel):
+    """One class of machine."""
+
+    name: str
+    title: str
+    description: str
+    min_vram_gib: float
+    min_ram_gib: float
+    answers: dict[str, Any] = about("The settings that the form starts from.")
+    models: list[dict[str, Any]] = about("The models that are recommended.")
+    practice: dict[str, Any] = about("What differs from `answers` without a CUDA card.")
+
+
+class SampleFacts(BaseModel):
+    """One bundled data set."""
+
+    name: str
+    title: str
+    description: str
+    expect: str = about("What a model does after learning it.")
+    dataset: str = about("What the setting `dataset` says for it.")
+    path: str
+    rows: int
+    question: str = about("A question that is not in it, to try the model with.")
+    answers: dict[str, Any] = about("Settings that suit it.")
+
+
+class Preflight(BaseModel):
+    """What a run would be, before it starts. Numbers about memory and time are estimates."""
+
+    ready: bool = about("Whether a start would be accepted.")
+    blocked: bool = Field(False, description="Whether a finding forbids the start.")
+    problems: list[Problem] = about("What is wrong with the settings, the model or the data.")
+    findings: list[Finding] = about("What is to be known; a blocker forbids the start.")
+    memory: list[MemoryPart] = about("The parts of the memory the run needs.")
+    memory_total_gib: Gib = None
+    memory_available_gib: Gib = None
+    seconds: float | None = Field(None, description="About how long it takes.")
+    updates: int | None = Field(None, description="How many updates the run has.")
+    disk_needed_gib: Gib = None
+    disk_free_gib: Gib = None
+    plan: Plan | None = about("What is really run, with a reason for every change.")
+
+
+class Started(BaseModel):
+    """The run exists and its worker has been started."""
+
+    id: str = about("The name of the run in every address.")
+    state: RunState
+
+
+class RunRow(BaseModel):
+    """One run in the list. Times are Unix seconds."""
+
+    id: str
+    name: str
+    state: RunState
+    created: float
+    updated: float = about("When the worker last said something.")
+    step: int = about("Updates done.")
+    total_steps: int | None
+    loss: float | None = about("The newest training loss.")
+    eval_loss: float | None = about("The newest loss on held-out rows.")
+    ending: dict[str, Any] | None = about("How it ended: `kind`, and the data of that event.")
+
+
+class RunFacts(RunRow):
+    """One run, with what was asked and what was planned."""
+
+    config: dict[str, Any] = about("The settings that were said.")
+    origins: dict[str, str] = about("Where each setting came from.")
+    plan: Plan
+    dataset: dict[str, Any] = about("The data: path, sha256, rows and mapping.")
+
+
+class RunEvent(BaseModel):
+    """One thing the worker said."""
+
+    n: int = about("Its number, from 1, without gaps.")
+    t: float = about("Unix seconds.")
+    kind: str
+    data: dict[str, Any]
+
+
+class EventPage(BaseModel):
+    """The events after a number, for programs that ask again and again."""
+
+    events: list[RunEvent]
+    last: int = about("Give this as `after` next time.")
+    state: RunState
+
+
+class StateOnly(BaseModel):
+    """Where a run stands now."""
+
+    id: str
+    state: RunState
+
+
+class Upload(BaseModel):
+    """A data file that was taken, and the first look at it."""
+
+    dataset: str = about("What the setting `dataset` says for it.")
+    name: str
+    size_bytes: int
+    rows: int = about("Rows that can be learned from.")
+    skipped: int = about("Rows that cannot.")
+    columns: list[str]
+    mapping: Mapping = about("How a row is read, and why.")
+    findings: list[Finding]
+    sha256: str
+    mean_chars: float
+    longest_chars: int

@@ -1,0 +1,140 @@
+"""A real server on a free port: guard, routes, and a forge whose workers are stand-ins."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from modelforge.api import router
+from modelforge.forge import Forge
+from modelforge.guard import Guard
+from modelforge.home import Home
+
+ACTORS = Path(__file__).parents[1] / "actors"
+PATIENCE_S = 20.0
+
+
+def actor(name: str) -> list[str]:
+    return [sys.executable, str(ACTORS / f"{name}.py")]
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A folder that looks like a small Llama to everybody who does not load it."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    shape = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "vocab_size": 300,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": True,
+    }
+    (folder / "config.json").write_text(json.dumps(shape), "utf-8")
+    tensor = {"dtype": "F32", "shape": [300, 64], "data_offsets": [0, 300 * 64 * 4]}
+    header = json.dumps({"model.embed_tokens.weight": tensor}).encode()
+    weights = struct.pack("<Q", len(header)) + header + bytes(300 * 64 * 4)
+    (folder / "model.safetensors").write_bytes(weights)
+    tokenizer = {"chat_template": "{{ messages }}", "eos_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer), "utf-8")
+    (folder / "tokenizer.json").write_text("{}", "utf-8")
+    return folder
+
+
+@pytest.fixture
+def rows(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"input": f"Question {n}?", "output": f"Answer {n}."}) for n in range(40)]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+@pytest.fixture
+def answers(model, rows):
+    """A body of contract fields alone."""
+    return {
+        "task": "text-generation",
+        "model_name": str(model),
+        "dataset": str(rows),
+        "compute_specs": "low_end",
+        "use_4bit": False,
+        "max_steps": 5,
+    }
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def serving(home):
+    """Start a server whose workers are the named actor; returns a client for it."""
+    opened: list[Callable[[], None]] = []
+
+    def serve(worker: str) -> httpx.Client:
+        forge = Forge(home, worker=actor(worker), spare=actor("waits"))
+        app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        app.include_router(router(forge))
+        server = uvicorn.Server(
+            uvicorn.Config(Guard(app), port=0, log_level="error", ws="none", lifespan="off")
+        )
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        until(lambda: server.started, "The server did not start.")
+        port = server.servers[0].sockets[0].getsockname()[1]
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S)
+
+        def close() -> None:
+            client.close()
+            server.should_exit = True
+            thread.join(PATIENCE_S)
+            forge.close()
+
+        opened.append(close)
+        return client
+
+    yield serve
+    for close in opened:
+        close()
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+
+
+@pytest.fixture
+def client(serving):
+    """A server whose workers do what they are told."""
+    return serving("obeys")
+
+
+def until(seen: Callable[[], object], complaint: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not seen():
+        if time.monotonic() > deadline:
+            pytest.fail(complaint)
+        time.sleep(0.02)
+
+
+def until_state(client: httpx.Client, run_id: str, *wanted: str) -> dict:
+    deadline = time.monotonic() + PATIENCE_S
+    while (run := client.get(f"/api/runs/{run_id}").json())["state"] not in wanted:
+        if time.monotonic() > deadline:
+            pytest.fail(f"The run is {run['state']}, not {wanted}.")
+        time.sleep(0.02)
+    return run

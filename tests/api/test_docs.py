@@ -1,0 +1,61 @@
+"""The interface describes itself, completely and without help from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from modelforge.api import openapi, responses_markdown, rest_markdown
+from modelforge.config.schema import TrainingConfig
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def routes():
+    found = [(v.upper(), p) for p, verbs in openapi()["paths"].items() for v in verbs]
+    assert len(found) >= 13
+    return found
+
+
+def test_every_route_is_in_the_page_and_in_the_markdown(client):
+    page = client.get("/api/docs").text
+    for verb, path in routes():
+        assert f"`{verb} {path}`" in rest_markdown()
+        assert f"{verb} {path}" in page
+
+
+def test_the_page_loads_nothing_at_all(client):
+    page = client.get("/api/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert not re.search(r"<script|<link|<img|src=|https?://", page.text)
+
+
+def test_every_reference_in_the_document_leads_somewhere(client):
+    document = client.get("/api/openapi.json").json()
+    parts = document["components"]["schemas"]
+    found = set(re.findall(r"#/components/schemas/([\w-]+)", str(document)))
+    assert found
+    assert found <= set(parts)
+    assert "$defs" not in str(document)
+    assert set(TrainingConfig.model_fields) == set(parts["TrainingConfig"]["properties"])
+
+
+def test_every_link_in_the_markdown_leads_to_a_heading():
+    names = re.findall(r"^## (\w+)$", responses_markdown(), re.MULTILINE)
+    headings = {f"responses.md#{name.lower()}" for name in names}
+    links = set(re.findall(r"\((responses\.md#\w+)\)", rest_markdown()))
+    inner = re.findall(r"\((#\w+)\)", responses_markdown())
+    links |= {f"responses.md{anchor}" for anchor in inner}
+    assert links
+    assert links <= headings
+
+
+def test_every_route_says_what_it_does():
+    for verbs in openapi()["paths"].values():
+        for route in verbs.values():
+            assert route["description"].endswith(".")
+
+
+def test_the_written_pages_are_up_to_date():
+    assert (DOCS / "rest-api.md").read_text("utf-8") == rest_markdown()
+    assert (DOCS / "responses.md").read_text("utf-8") == responses_markdown()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import huggingface_hub
+from huggingface_hub import constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -44,7 +45,7 @@ class HubModel:
 def is_offline() -> bool:
     """Say whether the environment forbids to ask the Hub."""
     said = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
-    return said.upper() in {"1", "ON", "YES", "TRUE"} or huggingface_hub.constants.HF_HUB_OFFLINE
+    return said.upper() in {"1", "ON", "YES", "TRUE"} or constants.HF_HUB_OFFLINE
 
 
 def cached_folder(name: str, cache: Path | None = None) -> Path | None:

@@ -1,0 +1,449 @@
+"""Models are known from small files alone: folders, the starter, and a stand-in for the Hub."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from modelforge.errors import ConfigError, ForgeError, NotFoundError
+from modelforge.home import Home
+from modelforge.models import find_model, parameters_in_words
+from modelforge.shape import parameters_by_shape, read_shape
+
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "vocab_size": 49152,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+}
+GPT2 = {
+    "architectures": ["GPT2LMHeadModel"],
+    "model_type": "gpt2",
+    "n_embd": 768,
+    "n_layer": 12,
+    "n_head": 12,
+    "n_positions": 1024,
+    "vocab_size": 50257,
+}
+QWEN3_06B = {
+    **LLAMA,
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151936,
+}
+GEMMA3 = {
+    "architectures": ["Gemma3ForConditionalGeneration"],
+    "model_type": "gemma3",
+    "text_config": {
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "num_hidden_layers": 34,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "vocab_size": 262208,
+    },
+}
+TENSORS = {"model.embed_tokens.weight": [100, 8], "model.norm.weight": [8]}
+
+
+def safetensors(shapes=TENSORS):
+    start, header = 0, {"__metadata__": {"format": "pt"}}
+    for name, shape in shapes.items():
+        size = 2
+        for side in shape:
+            size *= side
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [start, start + size]}
+        start += size
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + b"\0" * start
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path / "model", LLAMA)
+
+
+def write(folder, config, files=None):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    for name, content in (files or {"model.safetensors": safetensors()}).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def refusal(name, home, kind=ForgeError, **more):
+    with pytest.raises(kind) as raised:
+        find_model(str(name), home, **more)
+    [problem] = raised.value.problems
+    assert problem.where == "model_name"
+    assert problem.what.endswith(".")
+    assert problem.remedy.endswith(".")
+    return f"{problem.what} {problem.remedy}"
+
+
+# Folders
+
+
+def test_a_folder_tells_shape_and_exact_size(folder, home):
+    facts = find_model(str(folder), home)
+    assert (facts.parameters, facts.layers, facts.heads, facts.kv_heads) == (808, 30, 9, 3)
+    assert (facts.context, facts.vocab, facts.head_dim) == (8192, 49152, 64)
+    assert (facts.path, facts.local, facts.kind, facts.tied) == (str(folder), True, "decoder", True)
+    assert facts.weights_gib == pytest.approx((folder / "model.safetensors").stat().st_size / 2**30)
+
+
+def test_a_head_among_the_weights_means_that_it_is_not_tied(tmp_path, home):
+    tensors = {**TENSORS, "lm_head.weight": [100, 8]}
+    folder = write(tmp_path / "model", LLAMA, {"model.safetensors": safetensors(tensors)})
+    assert find_model(str(folder), home).tied is False
+
+
+def test_weights_in_several_files_are_added_up(tmp_path, home):
+    index = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
+    files = {
+        "model.safetensors.index.json": json.dumps(index).encode(),
+        "one.safetensors": safetensors({"a": [10, 10]}),
+        "two.safetensors": safetensors({"b": [5]}),
+    }
+    folder = write(tmp_path / "model", LLAMA, files)
+    assert find_model(str(folder), home).parameters == 105
+    (folder / "two.safetensors").unlink()
+    assert "1 of 2 weight files" in refusal(folder, home, NotFoundError)
+
+
+def test_an_index_cannot_name_files_elsewhere(tmp_path, home):
+    index = {"weight_map": {"a": "../../secret.safetensors", "b": "here.safetensors"}}
+    files = {
+        "model.safetensors.index.json": json.dumps(index).encode(),
+        "here.safetensors": safetensors({"b": [5]}),
+    }
+    (tmp_path / "secret.safetensors").write_bytes(safetensors())
+    assert find_model(str(write(tmp_path / "model", LLAMA, files)), home).parameters == 5
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("chat_template.jinja", "{{ messages }}"),
+        ("tokenizer_config.json", '{"chat_template": "{{ messages }}"}'),
+    ],
+)
+def test_a_chat_template_is_seen_wherever_it_lies(folder, home, file, content):
+    assert find_model(str(folder), home).has_chat_template is False
+    (folder / file).write_text(content, "utf-8")
+    assert find_model(str(folder), home).has_chat_template is True
+
+
+def test_a_model_type_that_transformers_does_not_know_is_refused(tmp_path, home):
+    strange = {**LLAMA, "model_type": "strange-9000"}
+    assert "'strange-9000'" in refusal(write(tmp_path / "a", strange), home, ConfigError)
+    custom = {**strange, "auto_map": {"AutoModelForCausalLM": "modeling.Strange"}}
+    assert "code of its own" in refusal(write(tmp_path / "b", custom), home, ConfigError)
+
+
+def test_a_known_type_that_brings_code_is_taken_and_marked(tmp_path, home):
+    custom = {**LLAMA, "auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}
+    assert find_model(str(write(tmp_path / "model", custom)), home).remote_code is True
+
+
+@pytest.mark.parametrize(
+    ("files", "word"),
+    [
+        ({"pytorch_model.bin": b"\x80\x02"}, "pickled"),
+        ({"model-q4.gguf": b"GGUF"}, "GGUF"),
+        ({"README.md": b""}, "no .safetensors"),
+        ({"model.safetensors": b"short"}, "no whole safetensors file"),
+        ({"model.safetensors": struct.pack("<Q", 2**60) + b"{}"}, "claims"),
+        ({"model.safetensors": struct.pack("<Q", 2) + b"[]"}, "no whole safetensors file"),
+        ({"model.safetensors": struct.pack("<Q", 9) + b'{"a": 12}'}, "no whole safetensors file"),
+    ],
+)
+def test_weights_that_cannot_be_trusted_or_trained_are_refused(tmp_path, home, files, word):
+    assert word in refusal(write(tmp_path / "model", LLAMA, files), home, ConfigError)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00", "\ud800"])
+def test_a_broken_config_is_said_to_be_broken(folder, home, text):
+    (folder / "config.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert "config.json" in refusal(folder, home, ConfigError)
+
+
+def test_a_config_of_nonsense_gives_unknown_numbers_not_a_crash(tmp_path, home):
+    odd = {**LLAMA, "hidden_size": "many", "num_hidden_layers": -1, "vocab_size": True}
+    odd |= {"architectures": None, "text_config": [], "quantization_config": "yes"}
+    facts = find_model(str(write(tmp_path / "model", odd)), home)
+    assert (facts.hidden_size, facts.layers, facts.vocab) == (None, None, None)
+    assert facts.layer_matrices == []
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("/no/such/folder", "no folder"),
+        ("./no/such/folder", "no folder"),
+        ("~nobody-of-that-name/model", "no folder"),
+        ("../" * 50 + "etc", "config.json"),
+        ("/" + "x" * 5000, "no folder"),
+        ("a/b/c", "neither"),
+        ("-rf", "neither"),
+        ("owner/..", "neither"),
+        ("owner/na me", "neither"),
+        ("https://huggingface.co/a/b", "neither"),
+        ("a\0b", "neither"),
+        ("x" * 5000, "neither"),
+        ("modèle/été", "neither"),
+    ],
+)
+def test_a_name_that_is_no_model_is_refused_in_words(home, name, word):
+    assert word in refusal(name, home)
+
+
+def test_an_adapter_is_told_from_a_model(tmp_path, home):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}", "utf-8")
+    assert "adapter" in refusal(tmp_path / "adapter", home, ConfigError)
+
+
+def test_the_starter_that_is_not_set_up_names_the_command(home):
+    assert "python launch.py setup" in refusal("starter", home, NotFoundError)
+
+
+def test_the_starter_is_found_in_the_home(home):
+    write(home.starter, LLAMA)
+    facts = find_model(" starter ", home)
+    assert (facts.name, facts.path) == ("starter", str(home.starter))
+
+
+# Shapes
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters"),
+    [(LLAMA, 134_515_008), (GPT2, 124_318_464), (QWEN3_06B, 595_984_384)],
+    ids=["SmolLM2", "GPT-2", "Qwen3-0.6B"],
+)
+def test_the_size_by_arithmetic_is_the_published_one(config, parameters):
+    counted = parameters_by_shape(read_shape(config))
+    assert counted == pytest.approx(parameters, rel=0.001)
+
+
+def test_a_nested_text_config_is_read():
+    shape = read_shape(GEMMA3)
+    assert (shape["layers"], shape["vocab"], shape["head_dim"]) == (34, 262208, 256)
+    assert shape["kind"] == "decoder"
+
+
+def test_a_mixture_of_experts_is_not_counted_by_arithmetic():
+    assert parameters_by_shape(read_shape({**LLAMA, "num_experts": 64})) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        ({"architectures": ["BertForMaskedLM"], "model_type": "bert"}, "encoder"),
+        ({"model_type": "roberta"}, "encoder"),
+        ({"architectures": ["LlamaForSequenceClassification"]}, "encoder"),
+        (
+            {"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True},
+            "encoder-decoder",
+        ),
+        (GPT2, "decoder"),
+        (LLAMA, "decoder"),
+        ({}, "unknown"),
+    ],
+)
+def test_the_kind_of_model_is_read_off_config_alone(config, kind):
+    assert read_shape(config)["kind"] == kind
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        (None, ""),
+        ({"load_in_4bit": True, "quant_method": "bitsandbytes"}, "4-bit"),
+        ({"load_in_8bit": True}, "8-bit"),
+        ({"quant_method": "gptq"}, "gptq"),
+    ],
+)
+def test_stored_quantization_is_seen(tmp_path, home, stored, said):
+    config = {**LLAMA, **({"quantization_config": stored} if stored else {})}
+    facts = find_model(str(write(tmp_path / "model", config)), home)
+    assert facts.quantization == said
+    assert facts.parameters == (134_515_008 if stored else 808)
+
+
+def test_sizes_are_said_as_people_say_them():
+    sizes = [134_515_008, 4_022_468_096, None]
+    assert [parameters_in_words(size) for size in sizes] == ["135M", "4.0B", "unknown size"]
+
+
+# The Hub
+
+
+class Hub:
+    """Answers as the Hub does for models kept in memory, and remembers what it was asked."""
+
+    def __init__(self):
+        self.models = {}
+        self.gated = set()
+        self.down = False
+        self.asked = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self):
+                outer.answer(self, body=False)
+
+            def do_GET(self):
+                outer.answer(self, body=True)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def answer(self, request, *, body):
+        self.asked.append(request.path)
+        status, headers, content = self._reply(request.path)
+        request.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            request.send_header(name, value)
+        request.end_headers()
+        if body:
+            request.wfile.write(content)
+
+    def _reply(self, path):
+        if self.down:
+            return 503, {}, b"busy"
+        if listed := re.match(r"/api/models/([\w./-]+)", path):
+            return self._listing(listed[1])
+        found = re.fullmatch(r"/([\w./-]+)/resolve/[0-9a-f]+/([\w.-]+)", path.split("?")[0])
+        assert found, path
+        if found[1] in self.gated:
+            return 403, {"X-Error-Code": "GatedRepo"}, b""
+        content = self.models[found[1]][found[2]]
+        return 200, {"ETag": f'"{len(content)}"', "X-Repo-Commit": "a" * 40}, content
+
+    def _listing(self, name):
+        if name not in self.models:
+            return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
+        files = [{"rfilename": n, "size": len(c)} for n, c in self.models[name].items()]
+        told = {"id": name, "sha": "a" * 40, "siblings": files, "tags": [], "private": False}
+        told["safetensors"] = {"parameters": {"BF16": 777}, "total": 777}
+        return 200, {"Content-Type": "application/json"}, json.dumps(told).encode()
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(switch, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    hub = Hub()
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def model_files(config=LLAMA, **more):
+    return {"config.json": json.dumps(config).encode(), "model.safetensors": safetensors(), **more}
+
+
+def test_a_hub_model_is_known_without_its_weights(hub, cache, home):
+    hub.models["owner/model"] = model_files(**{"chat_template.jinja": b"{{ messages }}"})
+    facts = find_model("owner/model", home, endpoint=hub.url, cache=cache)
+    assert (facts.parameters, facts.revision, facts.local) == (777, "a" * 40, False)
+    assert (facts.path, facts.has_chat_template) == ("owner/model", True)
+    assert facts.weights_gib > 0
+    assert not any("model.safetensors" in path for path in hub.asked)
+
+
+def test_a_model_in_the_cache_asks_nobody(hub, cache, home):
+    hub.models["owner/model"] = model_files()
+    facts = find_model("owner/model", home, endpoint=hub.url, cache=cache)
+    folder = Path(next(cache.glob("models--owner--model/snapshots/*")))
+    (folder / "model.safetensors").write_bytes(safetensors())
+    refs = cache / "models--owner--model" / "refs"
+    refs.mkdir(exist_ok=True)
+    (refs / "main").write_text("a" * 40, "utf-8")
+    hub.down, hub.asked = True, []
+    again = find_model("owner/model", home, endpoint=hub.url, cache=cache)
+    assert (again.local, again.parameters, again.revision) == (True, 808, facts.revision)
+    assert hub.asked == []
+
+
+def test_a_name_the_hub_does_not_know(hub, cache, home):
+    words = refusal("owner/absent", home, NotFoundError, endpoint=hub.url, cache=cache)
+    assert "no model owner/absent" in words
+
+
+def test_a_gated_model_names_the_page_and_the_login(hub, cache, home):
+    hub.models["meta-llama/gated"] = model_files()
+    hub.gated.add("meta-llama/gated")
+    words = refusal("meta-llama/gated", home, NotFoundError, endpoint=hub.url, cache=cache)
+    assert "https://huggingface.co/meta-llama/gated" in words
+    assert "hf auth login" in words
+
+
+@pytest.mark.parametrize("down", ["answers 503", "closed"])
+def test_a_hub_that_cannot_be_reached_points_to_the_starter(hub, cache, home, monkeypatch, down):
+    url = hub.url
+    if down == "closed":
+        hub.close()
+        hub.close = lambda: None
+    hub.down = True
+    words = refusal("owner/model", home, NotFoundError, endpoint=url, cache=cache)
+    assert "starter" in words
+
+
+@pytest.mark.parametrize("switch", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_offline_nobody_is_asked(hub, cache, home, monkeypatch, switch):
+    monkeypatch.setenv(switch, "1")
+    words = refusal("owner/model", home, NotFoundError, endpoint=hub.url, cache=cache)
+    assert switch in words
+    assert hub.asked == []
+
+
+def test_pickles_and_missing_configs_on_the_hub_are_refused(hub, cache, home):
+    hub.models["owner/pickle"] = {
+        "config.json": json.dumps(LLAMA).encode(),
+        "pytorch_model.bin": b"\x80\x02",
+    }
+    hub.models["owner/gguf"] = {"model.gguf": b"GGUF"}
+    where = {"endpoint": hub.url, "cache": cache}
+    assert "pickled" in refusal("owner/pickle", home, ConfigError, **where)
+    assert "config.json" in refusal("owner/gguf", home, ConfigError, **where)

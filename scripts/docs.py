@@ -5,16 +5,11 @@ from __future__ import annotations
 import argparse
 import ast
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastapi import FastAPI
-
-from modelforge.api import responses_markdown, rest_markdown, router
+from modelforge.api import responses_markdown, rest_markdown
 from modelforge.config.export import settings_markdown
-from modelforge.forge import Forge
-from modelforge.home import Home
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- map: written by scripts/docs.py -->", "<!-- end of map -->"
@@ -25,14 +20,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python scripts/docs.py")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when stale")
     check = parser.parse_args(argv).check
-    stale = [page for page, text in pages().items() if _read(page) != text]
-    for page in stale:
+    stale = {page: text for page, text in pages().items() if _read(page) != text}
+    for page, text in stale.items():
+        if not check:
+            page.write_text(text, encoding="utf-8", newline="\n")
         name = page.relative_to(ROOT)
         print(f"{name}: is stale; run `python scripts/docs.py`." if check else f"{name}: written.")
-    if not check:
-        fresh = pages()
-        for page in stale:
-            page.write_text(fresh[page], encoding="utf-8", newline="\n")
     return int(check and bool(stale))
 
 
@@ -41,7 +34,7 @@ def pages() -> dict[Path, str]:
     docs = ROOT / "docs"
     return {
         docs / "settings.md": settings_markdown(),
-        docs / "rest-api.md": rest_markdown(_app()),
+        docs / "rest-api.md": rest_markdown(),
         docs / "responses.md": responses_markdown(),
         docs / "map.md": whole_map(),
         ROOT / "README.md": with_map(_read(ROOT / "README.md")),
@@ -49,7 +42,7 @@ def pages() -> dict[Path, str]:
 
 
 def room_map() -> str:
-    """Return one line a room, from the sentence its module or package opens with."""
+    """Return README's map: one line a room, from the sentence its module or package opens with."""
     rooms = [*sorted((ROOT / "modelforge").iterdir()), ROOT / "ui"]
     lines = []
     for room in rooms:
@@ -90,15 +83,6 @@ def sentence(file: Path) -> str:
 
 def _modules() -> list[Path]:
     return sorted(file for top in ("modelforge", "ui") for file in (ROOT / top).rglob("*.py"))
-
-
-def _app() -> FastAPI:
-    with tempfile.TemporaryDirectory() as folder:
-        forge = Forge(Home(Path(folder)))
-        app = FastAPI(title="ModelForge")
-        app.include_router(router(forge))
-        forge.close()
-        return app
 
 
 def _read(page: Path) -> str:

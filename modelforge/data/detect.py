@@ -14,7 +14,10 @@ Kind = Literal["pair", "instruction", "messages", "text"]
 
 @dataclass(frozen=True)
 class Mapping:
-    """How a row is read: `fields` names the column for each part, `reason` says why."""
+    """How a row is read: `fields` names the column for each part, `reason` says why.
+
+    `unused` holds the first 20 columns that are not read.
+    """
 
     kind: Kind
     fields: dict[str, str]
@@ -89,7 +92,9 @@ def _fit(spelling: _Spelling, rows: Sequence[AnyMapping[str, Any]]) -> tuple[Map
     count = sum(all(column in row for column in wanted) for row in rows)
     fields = parts | extra
     unused = [column for column in columns if column not in fields.values()]
-    return Mapping(spelling.kind, fields, _reason(spelling.kind, fields, unused), unused), count
+    return Mapping(
+        spelling.kind, fields, _reason(spelling.kind, fields, unused), unused[:20]
+    ), count
 
 
 def _columns(rows: Sequence[AnyMapping[str, Any]]) -> list[str]:

@@ -94,11 +94,11 @@ def _shape(head: bytes, suffix: str) -> Shape:
     text = head.lstrip()
     if text[:1] == b"[":
         return "array"
-    first, _, rest = text.partition(b"\n")
+    first, newline, rest = text.partition(b"\n")
     row = _object(first)
     if row is not None:
         return "wrapped" if _holds_rows(row) and not rest.strip() else "lines"
-    spread = first.rstrip()[-1:] in (b"{", b"[", b",", b":")
+    spread = bool(newline) and first.rstrip()[-1:] in (b"{", b"[", b",", b":")
     end = value_end(text, 0)
     if end == -1:
         return "wrapped" if text[:1] == b"{" and (suffix == ".json" or spread) else "lines"

@@ -26,7 +26,7 @@ def parquet_rows(source: Source) -> Iterator[Row]:
                 for data in batch.to_pylist():
                     number += 1
                     yield Row(number, data)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         reason = str(error).splitlines()[0][:120].rstrip(".") if str(error) else "unknown cause"
         what = f"is a damaged Parquet file ({reason})."
         remedy = "Export or download it again."

@@ -16,7 +16,7 @@ def table_rows(source: Source) -> Iterator[Row]:
     """Yield every row; raises DataError where a row does not fit under the header."""
     csv.field_size_limit(LONGEST_ROW)
     with source.open() as stream:
-        delimiter = "\t" if source.format == "tsv" else _delimiter(stream.read(HEAD))
+        delimiter = _delimiter(stream.read(HEAD))
     with source.open() as stream:
         reader = csv.reader(_text_lines(source, stream), delimiter=delimiter, strict=True)
         header: list[str] = []

@@ -1,6 +1,7 @@
 import codecs
 import gzip
 import json
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -46,6 +47,7 @@ GOOD = {
     "table.csv": 'input,output\neins,one\n"zwei, “drei”","two\nthree"\n',
     "semicolons.csv": 'input;output\neins;one\n"zwei, “drei”";"two\nthree"\n',
     "table.tsv": 'input\toutput\neins\tone\nzwei, “drei”\t"two\nthree"\n',
+    "commas-named.tsv": 'input,output\neins,one\n"zwei, “drei”","two\nthree"\n',
     "table.txt": 'input,output\neins,one\n"zwei, “drei”","two\nthree"\n',
     "lines-named.csv": LINES,
     "mixed-line-ends.jsonl": LINES.replace("\n", "\r\n") + "\n\n  \n",
@@ -198,6 +200,38 @@ STRANGE = {
 def test_a_file_that_is_something_else_is_refused_in_words(tmp_path: Path, name: str) -> None:
     content, what = STRANGE[name]
     assert what in refusal(put(tmp_path, name, content)).what
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet"])
+def test_a_damaged_file_is_read_or_refused_in_words_and_never_a_crash(
+    tmp_path: Path, kind: str
+) -> None:
+    whole = tmp_path / f"whole.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS * 5), whole)
+    else:
+        put(
+            tmp_path,
+            whole.name,
+            GOOD[{"jsonl": "lines", "json": "array", "csv": "table"}[kind] + f".{kind}"],
+        )
+    draw = random.Random(5)
+    refused: list[Problem] = []
+    for _ in range(120):
+        content = bytearray(whole.read_bytes())
+        at = draw.randrange(len(content))
+        content[at : at + draw.randint(0, 5)] = draw.randbytes(draw.randint(0, 3))
+        try:
+            list(read_rows(put(tmp_path, f"hurt.{kind}", bytes(content))))
+        except DataError as error:
+            refused += error.problems
+    assert len(refused) > 20
+    assert all(problem.what.endswith(".") and problem.remedy for problem in refused)
+
+
+def test_a_row_of_very_many_columns_is_read(tmp_path: Path) -> None:
+    row = {f"column {n}": n for n in range(100_000)}
+    assert rows_of(put(tmp_path, "wide.jsonl", json.dumps(row))) == [row]
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:

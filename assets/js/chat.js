@@ -1,0 +1,117 @@
+// Chat: sends what was asked, and writes the answers as they come, as text and never as HTML.
+face.chat = (root, server) => {
+  const { actions, call, patch, toast } = face;
+  const page = root.querySelector(".face");
+  const talk = root.querySelector(".talk"), box = root.querySelector("#say");
+  const pick = () => root.querySelector("#who");
+  const both = root.querySelector("#both");
+  let told = { tuned: [], base: [] }, stop = null;
+
+  async function open() {
+    const wanted = new URLSearchParams(location.search).get("run") ?? pick()?.value ?? "";
+    const reply = await call(server, "open", { chosen: wanted });
+    if (!reply) return;
+    patch(reply.parts);
+    page.dataset.empty = String(!reply.any);
+    side();
+    root.dataset.usable = "true";
+  }
+
+  function side() {
+    const tunable = pick()?.selectedOptions[0]?.dataset.tuned === "yes";
+    both.disabled = !tunable;
+    page.classList.toggle("both", tunable && both.checked);
+  }
+  both.addEventListener("change", side);
+  root.addEventListener("change", (event) => {
+    if (event.target !== pick()) return;
+    history.replaceState({}, "", `/chat?run=${encodeURIComponent(pick().value)}`);
+    clear();
+    side();
+  });
+
+  function clear() { stop?.abort(); told = { tuned: [], base: [] }; talk.replaceChildren(); }
+  actions["chat-clear"] = () => { clear(); box.focus(); };
+  actions["chat-try"] = (button) => { box.value = button.textContent; send(); };
+  actions["chat-send"] = () => (stop ? stop.abort() : send());
+  box.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); if (!stop) send(); }
+  });
+
+  const node = (tag, className, text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
+
+  async function send() {
+    const asked = box.value.trim();
+    if (!asked || !pick()?.value) return;
+    box.value = "";
+    const turn = node("div", "turn"), answers = node("div", "answers");
+    turn.append(node("div", "asked", asked), answers);
+    talk.append(turn);
+    const tunable = pick().selectedOptions[0].dataset.tuned === "yes";
+    const sides = tunable && both.checked ? ["base", "tuned"] : [tunable ? "tuned" : "base"];
+    const says = sides.map((name) => {
+      const say = node("div", `say wait ${name === "tuned" ? "new" : ""}`);
+      say.append(node("small", "", name === "tuned" ? "tuned" : "base model"), node("div", ""));
+      answers.append(say);
+      return say;
+    });
+    stop = new AbortController();
+    busy(true);
+    turn.scrollIntoView({ block: "end" });
+    for (const [place, name] of sides.entries()) await reply(name, asked, says[place]);
+    stop = null;
+    busy(false);
+    box.focus({ preventScroll: true });
+  }
+
+  function busy(on) {
+    const button = root.querySelector('[data-do="chat-send"]');
+    button.textContent = on ? "Stop" : "Send";
+    button.classList.toggle("go", !on);
+  }
+
+  async function reply(name, asked, say) {
+    const line = say.lastChild, about = say.firstChild, title = about.textContent;
+    told[name].push({ role: "user", content: asked });
+    let text = "";
+    try {
+      const answer = await fetch("/face/chat", {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ target: pick().value, messages: told[name], tuned: name === "tuned", temperature: Number(root.querySelector("#heat").value) }),
+        signal: stop.signal,
+      });
+      if (!answer.ok) throw new Error("refused");
+      for await (const said of lines(answer.body)) {
+        if (said.phase) about.textContent = `${title} · ${said.text ?? "loading"} …`;
+        else if (said.error) throw Object.assign(new Error(), { said: said.error });
+        else if (said.text) { text += said.text; line.textContent = text; say.classList.remove("wait"); about.textContent = title; }
+        else if (said.done) about.textContent = `${title} · ${said.done.tokens} tokens in ${said.done.seconds.toFixed(1)} s`;
+      }
+    } catch (error) {
+      if (error.name === "AbortError") about.textContent = `${title} · stopped`;
+      else {
+        const sentence = error.said ? `${error.said.what} ${error.said.remedy ?? ""}` : "The server does not answer.";
+        about.textContent = `${title} · no answer`;
+        line.textContent = text || sentence;
+        if (text) toast(sentence, true);
+      }
+    }
+    say.classList.remove("wait");
+    if (text) told[name].push({ role: "assistant", content: text });
+    else told[name].pop();
+  }
+
+  async function* lines(body) {
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const parts = (rest + value).split("\n");
+      rest = parts.pop();
+      for (const part of parts) if (part) yield JSON.parse(part);
+    }
+  }
+  open();
+};

@@ -1,0 +1,187 @@
+// The Train page: collects answers, asks what they come to, and turns into the run after Start.
+face.train = (root, server) => {
+  const { actions, all, call, patch, toast } = face;
+  const kept = (() => { try { return JSON.parse(sessionStorage.getItem("modelforge-answers")) ?? {}; } catch { return {}; } })();
+  const state = { profile: kept.profile ?? null, mine: kept.mine ?? {}, recipe: kept.recipe ?? {} };
+  const page = root.querySelector(".face");
+  let asked = 0, timer = 0, starting = false, fresh = null;
+
+  const find = (query) => all(query, root);
+  const mode = (name) => { page.dataset.mode = name; };
+
+  function remember() {
+    try { sessionStorage.setItem("modelforge-answers", JSON.stringify(state)); } catch { /* private window */ }
+  }
+
+  // Answers in
+
+  function say(name, value) {
+    if (name === "profile") state.profile = value;
+    else state.mine[name] = value;
+    changed(0);
+  }
+
+  root.addEventListener("input", (event) => {
+    const field = event.target;
+    if (field.type === "radio" || field.type === "checkbox" || field.type === "file") return;
+    if (field.name) { state.mine[field.name] = field.value; changed(350); }
+    else if (field.dataset.free) {
+      if (field.value.trim()) state.mine[field.dataset.free] = field.value;
+      else delete state.mine[field.dataset.free];
+      changed(450);
+    }
+  });
+  root.addEventListener("change", (event) => {
+    const field = event.target;
+    if (field.id === "file") upload(field.files[0]);
+    else if (field.id === "recipe-file") openRecipe(field);
+    else if (field.type === "checkbox" && field.name) say(field.name, String(field.checked));
+    else if ((field.type === "radio" || field.tagName === "SELECT") && field.name) say(field.name, field.value);
+  });
+
+  actions.reset = (button) => { delete state.mine[button.dataset.field]; changed(0); document.getElementById(`f-${button.dataset.field}`)?.focus(); };
+  actions.fix = (button) => say(button.dataset.field, button.dataset.value);
+  actions["close-recipe"] = () => { state.recipe = {}; changed(0); };
+  actions["save-recipe"] = () => face.save("recipe.yaml", root.querySelector('[data-part="recipe"]').textContent);
+
+  function changed(wait) {
+    remember();
+    clearTimeout(timer);
+    timer = setTimeout(check, wait);
+  }
+
+  // What they come to
+
+  async function check() {
+    const mine = ++asked;
+    const reply = await call(server, "check", state);
+    if (reply && mine === asked) apply(reply);
+    return reply;
+  }
+
+  function apply(reply) {
+    patch(reply.parts);
+    for (const field of find("[name]")) {
+      const value = field.name === "profile" ? reply.profile : reply.values[field.name] ?? "";
+      if (field.type === "radio") field.checked = field.value === value;
+      else if (field.type === "checkbox") field.checked = value === "true";
+      else if (field !== document.activeElement && field.value !== value) field.value = value;
+    }
+    for (const field of find("[data-free]")) {
+      const name = field.dataset.free, value = reply.values[name] ?? "";
+      const onTile = find(`input[type="radio"][name="${name}"]`).some((tile) => tile.value === value);
+      if (field !== document.activeElement) field.value = onTile ? "" : value;
+    }
+    for (const box of find("[data-f]")) {
+      const name = box.dataset.f;
+      box.classList.toggle("mine", name in state.mine);
+      box.classList.toggle("bad", name in reply.wrong);
+      box.querySelector(":is(input, select)")?.setAttribute("aria-invalid", String(name in reply.wrong));
+      const undo = box.querySelector(".undo");
+      if (undo) undo.hidden = !(name in state.mine);
+    }
+    for (const note of find("[data-wrong]")) note.textContent = reply.wrong[note.dataset.wrong] ?? "";
+    for (const note of find("[data-origin]")) note.textContent = reply.origins[note.dataset.origin] ?? "";
+    for (const note of find("[data-hint]")) {
+      note.dataset.usual ??= note.textContent;
+      note.textContent = reply.hints[note.dataset.hint] ?? note.dataset.usual;
+    }
+    number(reply.cards);
+    const start = root.querySelector("#start");
+    start.setAttribute("aria-disabled", String(!reply.ready || starting));
+  }
+
+  // A tick for what is answered, the accent for what comes next.
+  function number(cards) {
+    const next = Object.keys(cards).find((name) => cards[name] === "open");
+    for (const circle of find("[data-n]")) {
+      const told = cards[circle.dataset.n];
+      circle.className = `n ${told === "open" && circle.dataset.n === next ? "now" : told === "open" ? "" : told}`;
+      circle.textContent = told === "done" ? "✓" : told === "wrong" ? "!" : circle.dataset.place;
+    }
+  }
+
+  // Files
+
+  const drop = root.querySelector("#drop");
+  for (const kind of ["dragenter", "dragover"]) drop.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
+  for (const kind of ["dragleave", "drop"]) drop.addEventListener(kind, () => drop.classList.remove("over"));
+  drop.addEventListener("drop", (event) => { event.preventDefault(); upload(event.dataTransfer.files[0]); });
+
+  function upload(file) {
+    if (!file) return;
+    const tell = (text) => { root.querySelector('[data-part="upload"]').textContent = text; };
+    const sending = new XMLHttpRequest();
+    sending.open("POST", `/api/datasets?filename=${encodeURIComponent(file.name)}`);
+    sending.responseType = "json";
+    sending.upload.onprogress = (event) => tell(`${file.name}: ${Math.round((100 * event.loaded) / (event.total || 1))} %`);
+    sending.onload = () => {
+      tell("");
+      root.querySelector("#file").value = "";
+      if (sending.status < 300) say("dataset", sending.response.dataset);
+      else toast(face.said(sending.response) || "The file could not be taken.", true);
+    };
+    sending.onerror = () => { tell(""); toast("The upload broke off. Is the server still running?", true); };
+    tell(`${file.name} …`);
+    sending.send(file);
+  }
+
+  async function openRecipe(field) {
+    const [file] = field.files;
+    field.value = "";
+    if (!file) return;
+    if (file.size > 1048576) { toast("A recipe has 1.0 MiB at most.", true); return; }
+    const reply = await call(server, "read_recipe", { name: file.name, text: await file.text() });
+    if (!reply?.recipe) return;
+    state.recipe = reply.recipe;
+    state.mine = {};
+    changed(0);
+  }
+
+  // Start, and the run
+
+  actions.start = async () => {
+    if (starting) return;
+    starting = true;
+    const button = root.querySelector("#start");
+    button.textContent = "Starting …";
+    button.setAttribute("aria-disabled", "true");
+    // The same click, sent twice, never makes two runs.
+    fresh ??= crypto.randomUUID?.() ?? String(Math.random()).slice(2);
+    const reply = await call(server, "start", { ...state, request_id: fresh });
+    starting = false;
+    button.textContent = "Start training";
+    if (reply) fresh = null;
+    if (reply?.run) {
+      history.pushState({}, "", `/?run=${encodeURIComponent(reply.run)}`);
+      show();
+    } else await check();
+  };
+
+  actions["new-run"] = (_button, event) => { event.preventDefault(); history.pushState({}, "", "/?new=1"); show(); };
+  addEventListener("popstate", show);
+
+  async function show() {
+    const query = new URLSearchParams(location.search);
+    face.quiet();
+    if (query.get("run")) { mode("run"); face.live(root, server, query.get("run")); scrollTo(0, 0); return; }
+    const reply = await call(server, "open", state);
+    if (!reply) return;
+    patch(reply.parts);
+    if (reply.active && !query.has("new")) {
+      history.replaceState({}, "", `/?run=${encodeURIComponent(reply.active)}`);
+      show();
+      return;
+    }
+    mode("form");
+    document.title = "Train · ModelForge";
+    apply(reply);
+    root.dataset.usable = "true";
+  }
+  show();
+};
+
+face.said = (reply) => {
+  const first = reply?.problems?.[0] ?? reply?.detail?.problems?.[0];
+  return first ? `${first.what} ${first.remedy ?? ""}`.trim() : "";
+};

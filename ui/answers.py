@@ -1,0 +1,198 @@
+"""A check of the form as the page needs it: values, origins, hints, problems and every part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modelforge.asking import Checked
+from modelforge.config.profiles import profile_answers, recommended
+from modelforge.config.recipe import dump_recipe
+from modelforge.config.resolve import Layer
+from modelforge.data.samples import Sample
+from modelforge.data.split import split_counts
+from modelforge.errors import DataError, ForgeError, Problem
+from modelforge.forge import Forge
+from modelforge.machine import Machine
+from ui import cards, form, plan, rows, words
+from ui.form import Entered
+from ui.markup import Safe, el, join
+
+SAMPLE = "sample"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The layers of one form, and where they start from."""
+
+    layers: list[Layer]
+    profile: str
+    reason: str
+    machine: Machine
+    listed: Sequence[Mapping[str, Any]]
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Return what every control shows."""
+        return form.values(self.layers)
+
+
+def stack(forge: Forge, entered: Entered) -> Stack:
+    """Return the layers of what was entered: profile, sample, recipe, the person's own."""
+    machine = forge.machine()
+    prefill = forge.prefill(_index(entered.mine.get("hardware.gpu_index")))
+    profiles = forge.profiles()
+    name = entered.profile if entered.profile in profiles else prefill.profile
+    listed = recommended(name, practice=prefill.practice)
+    answers = profile_answers(name, practice=prefill.practice)
+    base = form.layers(entered, name, {"model_name": listed[0]["name"], **answers})
+    dataset = form.values(base)["dataset"]
+    sample = next((one for one in forge.samples() if one.dataset == dataset), None)
+    if sample is not None and sample.answers:
+        base.insert(1, Layer(SAMPLE, sample.answers))
+    reason = prefill.reason if name == prefill.profile else f"You chose {profiles[name].title}."
+    return Stack(base, name, reason, machine, listed)
+
+
+def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
+    """Return all that the page shows for what was entered."""
+    found = stack(forge, entered)
+    values = found.values
+    checked = forge.check(*found.layers)
+    wanted = [name for name in ("dataset", "model_name") if not values[name].strip()]
+    under, others = form.wrong([one for one in checked.problems if one.where not in wanted])
+    of_data = _data_problems(checked.errors)
+    others = [one for one in others if one not in of_data]
+    titles = {name: one.title.lower() for name, one in forge.profiles().items()}
+    reason = plan.why_not(checked, wanted, others)
+    ready = checked.ready and not wanted
+    if ready:
+        forge.warm()
+    return {
+        "profile": found.profile,
+        "values": values,
+        "origins": form.origins(found.layers, titles),
+        "wrong": under,
+        "hints": hints(checked, values),
+        "ready": ready,
+        "cards": _circles(wanted, under, of_data),
+        "parts": {
+            **_standing(forge, found, titles),
+            "sum-task": _task(values, checked),
+            "sum-model": _model(values, checked),
+            "model": _model_notes(checked),
+            "sum-data": rows.summary(checked.look),
+            "data": rows.part(checked.look, of_data),
+            "sum-settings": _settings(entered, titles[found.profile]),
+            "recipe": join([recipe(checked, values)]),
+            "plan": join([plan.plan(checked), plan.problems(others) if others else None]),
+            "why": join([reason]),
+        },
+    }
+
+
+def hints(checked: Checked, values: Mapping[str, str]) -> dict[str, str]:
+    """Return help lines that know the answers: rows per update, rows held out, what is used instead."""
+    told: dict[str, str] = {"learning_rate": f"Usual for {values['strategy']}: 2e-4."}
+    if checked.resolved is None:
+        return told
+    config = checked.resolved.config
+    per_update = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    told["gradient_accumulation_steps"] = f"{words.plural(per_update, 'row')} per update."
+    if config.max_steps > 0:
+        told["num_train_epochs"] = f"Ends sooner: {config.max_steps} updates at most."
+    if checked.look is not None and 0 < config.eval_split < 1:
+        _, held = split_counts(checked.look.rows, config.eval_split)
+        told["eval_split"] = f"{words.plural(held, 'row')} to check on, never trained."
+    for change in checked.plan.changes if checked.plan else ():
+        used = form.shown(change.used)
+        told[change.where] = f"Used here: {used}. {change.reason}"
+    return told
+
+
+def recipe(checked: Checked, values: Mapping[str, str]) -> str:
+    """Return the answers as a recipe file; while they are wrong, say so."""
+    if checked.resolved is None:
+        missing = "your data" if not values["dataset"] else "answers that fit together"
+        return f"# The recipe appears here once there are {missing}."
+    return dump_recipe(checked.resolved.config.said())
+
+
+def _standing(forge: Forge, found: Stack, titles: Mapping[str, str]) -> dict[str, Safe]:
+    machine, profiles = found.machine, forge.profiles()
+    gpu = _index(found.values.get("hardware.gpu_index"))
+    return {
+        "machine": cards.machine(machine, profiles, found.profile, found.reason),
+        "sum-machine": cards.machine_summary(machine, titles[found.profile], gpu),
+        "machine-brief": join([cards.machine_brief(machine)]),
+        "models": cards.models(found.listed),
+        "samples": cards.samples(forge.samples()),
+    }
+
+
+def _task(values: Mapping[str, str], checked: Checked) -> Safe:
+    task = next((title for value, title, *_ in cards.TASKS if value == values["task"]), values["task"])
+    quantized = checked.plan.quantization if checked.plan else "none"
+    how = "SFT" if values["strategy"] in ("sft", "qlora") else values["strategy"].upper()
+    return join([f"{task} · {how} with LoRA" if quantized == "none" else f"{task} · {how} over {quantized} weights"])
+
+
+def _model(values: Mapping[str, str], checked: Checked) -> Safe:
+    name, facts = values["model_name"], checked.facts
+    if not name:
+        return join(["not chosen yet"])
+    parts: list[object] = [name.rsplit("/", 1)[-1]]
+    if facts is not None and facts.weights_gib:
+        parts.append(f" · {words.gib(facts.weights_gib)}")
+    if checked.report is not None and checked.report.memory:
+        parts += [" · ", plan.fits(checked.report)]
+    return join(parts)
+
+
+def _model_notes(checked: Checked) -> Safe:
+    facts = checked.facts
+    if facts is None:
+        return Safe("")
+    told = [
+        f"{words.number(facts.parameters)} weights" if facts.parameters else "",
+        f"{facts.layers} layers" if facts.layers else "",
+        f"reads up to {words.number(facts.context)} tokens" if facts.context else "",
+        "has its own chat template" if facts.has_chat_template else "no chat template: ChatML is used",
+        "lies on this computer" if facts.local else "comes from the Hub at the start",
+    ]
+    return el("p.help", el("b", facts.architecture or facts.name), " · ", " · ".join(filter(None, told)))
+
+
+def _settings(entered: Entered, title: str) -> Safe:
+    mine = len([name for name in entered.mine if name not in form.ON_CARDS])
+    source = join(["from ", el("b", "a recipe"), " over ", title]) if entered.recipe else join(["from ", el("b", title)])
+    return join([source, f" · {mine} changed by you" if mine else None])
+
+
+def _circles(wanted: Sequence[str], under: Mapping[str, str], of_data: Sequence[Problem]) -> dict[str, str]:
+    def state(name: str, *, broken: bool = False) -> str:
+        return "wrong" if name in under or broken else "open" if name in wanted else "done"
+
+    fields = {spec.name for spec in form.fields()}
+    return {
+        "machine": "done",
+        "task": "wrong" if {"task", "strategy"} & under.keys() else "done",
+        "model": state("model_name"),
+        "data": state("dataset", broken=bool(of_data)),
+        "settings": "wrong" if fields & under.keys() else "plain",
+    }
+
+
+def _data_problems(errors: Sequence[ForgeError]) -> list[Problem]:
+    return [
+        problem
+        for error in errors
+        if isinstance(error, DataError)
+        for problem in error.problems
+        if problem.where != "dataset"
+    ]
+
+
+def _index(value: object) -> int:
+    return int(value) if isinstance(value, (int, str)) and str(value).isdecimal() else 0

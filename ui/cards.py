@@ -1,0 +1,277 @@
+"""The cards of the Train page: what stands still, and the parts that follow the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modelforge.config.profiles import Profile
+from modelforge.data.samples import Sample
+from modelforge.machine import Machine
+from ui import form, words
+from ui.markup import Safe, el, join
+
+TASKS = (
+    ("text-generation", "Chat and text", "Answers, styles and personas from examples.", True),
+    ("summarization", "Summarise", "Long texts made short.", False),
+    ("extractive-question-answering", "Find answers", "The passage that answers.", False),
+)
+STRATEGIES = (
+    ("sft", "From answers", "A small adapter learns your answers (SFT with LoRA).", True),
+    ("qlora", "From answers, 4-bit", "The same over 4-bit weights: a quarter of the memory.", True),
+    ("dpo", "From preferences", "From better and worse answers (DPO, RLHF).", False),
+)
+
+
+def column() -> Safe:
+    """Return the five cards, empty of answers."""
+    return join(
+        [
+            card("machine", 1, "Your machine", el("div", data_part="machine")),
+            card("task", 2, "What should it learn?", _task()),
+            card("model", 3, "Which model?", _model()),
+            card("data", 4, "Your data", _data(), is_open=True),
+            card("settings", 5, "Settings", _settings(), is_open=True),
+        ]
+    )
+
+
+def card(key: str, place: int, title: str, body: Safe, *, is_open: bool = False) -> Safe:
+    """Return a card that folds to its summary line."""
+    return el(
+        "section.card",
+        el(
+            "h2",
+            el(
+                "button.head",
+                el("span.n", str(place), data_n=key, data_place=place),
+                el("span.name", title),
+                el("span.sum", data_part=f"sum-{key}"),
+                type="button",
+                data_do="fold",
+                aria_expanded="true" if is_open else "false",
+                aria_controls=f"body-{key}",
+            ),
+        ),
+        el(f"div.body#body-{key}", body, hidden=not is_open),
+        id=f"card-{key}",
+    )
+
+
+def machine(found: Machine, profiles: Mapping[str, Profile], chosen: str, reason: str) -> Safe:
+    """Return what the first card says of this computer, and the profiles to choose from."""
+    facts = [("Processor", f"{found.cpu or 'unknown'} · {found.cores or '?'} cores")]
+    facts.append(("Memory", f"{_of(found.ram_free_gib, found.ram_total_gib)} free"))
+    facts.append(("Disk", f"{_of(found.disk_free_gib, found.disk_total_gib)} free"))
+    cards = [
+        tile(
+            "hardware.gpu_index",
+            str(gpu.index),
+            gpu.name,
+            f"{_of(gpu.free_gib, gpu.total_gib)} free",
+        )
+        for gpu in found.gpus
+    ]
+    tiles = [tile("profile", name, one.title, one.description) for name, one in profiles.items()]
+    note = found.gpu_note if found.practice else ""
+    return join(
+        [
+            el("p.help", reason),
+            el("dl.facts", [el("div", el("dt", key), el("dd", value)) for key, value in facts]),
+            el("p.help", note) if note else None,
+            choices("GPU", cards) if len(cards) > 1 else None,
+            choices("Start the settings from", tiles),
+        ]
+    )
+
+
+def machine_summary(found: Machine, profile: str, gpu_index: int = 0) -> Safe:
+    """Return the first card's summary line."""
+    gpu = next((gpu for gpu in found.gpus if gpu.index == gpu_index), None)
+    if gpu is not None:
+        told = f"{gpu.name} · {words.gib(gpu.total_gib)} · "
+    else:
+        told = f"{'Apple GPU' if found.apple_gpu else 'CPU'}, practice mode · "
+    return join([told, el("span.chip", profile.lower())])
+
+
+def machine_brief(found: Machine) -> str:
+    """Return the few words of the top bar."""
+    if found.gpus:
+        gpu = found.gpus[0]
+        return f"{gpu.name} · {_of(gpu.free_gib, gpu.total_gib)} free"
+    return f"{found.cores or '?'} cores · {_of(found.ram_free_gib, found.ram_total_gib)} RAM free"
+
+
+def models(listed: Sequence[Mapping[str, Any]]) -> Safe:
+    """Return the models to choose from."""
+    return choices(
+        "Recommended for this machine",
+        [
+            tile(
+                "model_name",
+                model["name"],
+                model.get("title") or model["name"],
+                f"{_size(model.get('parameters'))} · {model.get('licence', '')}",
+                model.get("note", ""),
+                chip="ask first" if model.get("gated") else None,
+            )
+            for model in listed
+        ],
+    )
+
+
+def choices(legend: str, tiles: Sequence[Safe]) -> Safe:
+    """Return tiles of which one is chosen."""
+    return el("fieldset.set", el("legend", legend), el("div.choices", tiles))
+
+
+def tile(
+    name: str,
+    value: str,
+    title: str,
+    *lines: str,
+    chip: str | None = None,
+    disabled: bool = False,
+) -> Safe:
+    """Return one choice: a radio button that looks like a card."""
+    key = f"t-{name}-{value}".replace(" ", "-")
+    return el(
+        "label.choice",
+        el("input", type="radio", name=name, value=value, id=key, disabled=disabled),
+        el("span.title", title, el("span.chip", chip) if chip else None),
+        [el("small", line) for line in lines if line],
+        class_="off" if disabled else None,
+    )
+
+
+def free(name: str, label: str, help_text: str, placeholder: str = "") -> Safe:
+    """Return a text field that answers `name` where no tile does."""
+    key = f"free-{name}"
+    return el(
+        "div.f.free",
+        el("div.lab", el("label", label, for_=key, title=name)),
+        el(
+            "div.in",
+            el(
+                "input",
+                type="text",
+                id=key,
+                data_free=name,
+                placeholder=placeholder,
+                autocomplete="off",
+                spellcheck="false",
+                aria_describedby=f"{key}-help {key}-wrong",
+            ),
+        ),
+        el("small.hint", help_text, id=f"{key}-help"),
+        el("p.wrong", id=f"{key}-wrong", data_wrong=name, aria_live="polite"),
+        data_f=name,
+    )
+
+
+def tabs(group: str, titles: Sequence[tuple[str, object]]) -> Safe:
+    """Return a row of tabs; each shows the panel `GROUP-KEY`."""
+    return el(
+        "div.tabs",
+        [
+            el(
+                "button",
+                title,
+                type="button",
+                role="tab",
+                id=f"tab-{group}-{key}",
+                data_do="tab",
+                aria_selected="true" if place == 0 else "false",
+                aria_controls=f"{group}-{key}",
+                tabindex="0" if place == 0 else "-1",
+            )
+            for place, (key, title) in enumerate(titles)
+        ],
+        role="tablist",
+    )
+
+
+def _task() -> Safe:
+    def one(name: str, rows: Sequence[tuple[str, str, str, bool]]) -> list[Safe]:
+        return [
+            tile(name, value, title, line, disabled=not works, chip=None if works else "next")
+            for value, title, line, works in rows
+        ]
+
+    return join([choices("It learns to", one("task", TASKS)), choices("How", one("strategy", STRATEGIES))])
+
+
+def _model() -> Safe:
+    own = free(
+        "model_name",
+        "Another model",
+        "A Hub id, or a folder with config.json and safetensors on this computer.",
+        "Qwen/Qwen3-0.6B",
+    )
+    return join([el("div", data_part="models"), own, el("div", data_part="model")])
+
+
+def _data() -> Safe:
+    drop = el(
+        "label.drop",
+        el("input", type="file", id="file", accept=".json,.jsonl,.csv,.tsv,.parquet"),
+        el("span", el("b", "Drop a file here"), " or choose one"),
+        el("small", "JSON, JSONL, CSV or Parquet, with questions and answers, messages or text"),
+        el("span.busy", data_part="upload", aria_live="polite"),
+        id="drop",
+    )
+    path = free("dataset", "Or a path on this computer", "A file that lies here already.")
+    return join(
+        [
+            el("div", data_part="samples"),
+            el("div.two.tight", drop, path),
+            el("div", data_part="data"),
+        ]
+    )
+
+
+def samples(listed: Sequence[Sample]) -> Safe:
+    """Return the bundled data sets to choose from."""
+    tiles = [
+        tile("dataset", one.dataset, one.title, one.description, words.plural(one.rows, "row"))
+        for one in listed
+    ]
+    return choices("Try a sample", tiles)
+
+
+def _settings() -> Safe:
+    recipe = el(
+        "div#settings-recipe.panel",
+        el("p.help", "The same settings as a file, for `modelforge train`, REST or a friend."),
+        el("pre", data_part="recipe", tabindex="0", aria_label="Recipe"),
+        el(
+            "div.row.start",
+            el("button.btn.s", "Copy", type="button", data_do="copy", data_from="recipe"),
+            el("button.btn.s", "Download", type="button", data_do="save-recipe"),
+            el("label.btn.s", "Open a recipe", el("input#recipe-file", type="file", accept=".yaml,.yml,.json")),
+        ),
+        role="tabpanel",
+        hidden=True,
+        aria_labelledby="tab-settings-recipe",
+    )
+    return join(
+        [
+            tabs("settings", [("basic", "Basic"), ("all", f"All {len(form.fields())}"), ("recipe", "Recipe")]),
+            el("div#settings-basic", form.settings(), class_="basic-only", role="tabpanel",
+               aria_labelledby="tab-settings-basic"),
+            recipe,
+        ]
+    )  # fmt: skip
+
+
+def _of(part: float | None, whole: float | None) -> str:
+    if part is None or whole is None:
+        return words.gib(whole)
+    return f"{part:,.1f} of {whole:,.1f} GiB"
+
+
+def _size(billions: float | None) -> str:
+    if not billions:
+        return "size unknown"
+    return f"{billions * 1000:.0f} million weights" if billions < 1 else f"{billions:.1f} billion weights"

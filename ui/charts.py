@@ -1,0 +1,163 @@
+"""Curves as inline SVG: any width, light and dark, readable aloud."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ui import words
+from ui.markup import Safe, el, trusted
+
+MOST_POINTS = 500
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: `tone` names a colour of the stylesheet; dots mark single readings."""
+
+    name: str
+    points: Sequence[Point]
+    tone: str = "c1"
+    dashed: bool = False
+    dots: bool = False
+    faint: bool = False
+
+
+def chart(
+    title: str, lines: Sequence[Line], *, x_end: float | None = None, from_zero: bool = False
+) -> Safe:
+    """Return a chart of the lines that have points, or a line of text while none has."""
+    drawn = [line for line in lines if line.points]
+    if not drawn:
+        return el("div.chart.empty", "The curve begins with the first update.")
+    x_low, x_high = _x_range(drawn, x_end)
+    ticks = _ticks([y for line in drawn for _, y in line.points], from_zero=from_zero)
+    frame = _Frame(x_low, x_high, ticks[0], ticks[-1])
+    figure = [_grid(frame, ticks), *(_path(frame, line) for line in drawn)]
+    svg = trusted(
+        '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">'
+        f"{''.join(figure)}</svg>"
+    )
+    labels = [
+        el("span", _tick_text(tick, ticks), style=f"top:{frame.y(tick) / 10:.1f}%")
+        for tick in ticks
+    ]
+    dots = [
+        el(f"i.dot.{line.tone}", style=f"left:{frame.x(x) / 10:.2f}%;top:{frame.y(y) / 10:.2f}%")
+        for line in drawn
+        if line.dots
+        for x, y in _dotted(line.points)
+    ]
+    ends = [el("span.x0", words.number(x_low)), el("span.x1", words.number(x_high))]
+    return el(
+        "div.chart",
+        el("div.plot", svg, dots),
+        el("div.ys", labels),
+        el("div.xs", ends[0], el("span", "update"), ends[1]),
+        role="img",
+        aria_label=describe(title, drawn),
+    )
+
+
+def describe(title: str, lines: Sequence[Line]) -> str:
+    """Return the chart in words, for people who do not see it."""
+    told = [
+        f"{line.name} from {words.small(line.points[0][1])} "
+        f"to {words.small(line.points[-1][1])} at update {words.number(line.points[-1][0])}"
+        for line in lines
+        if line.points and not line.faint
+    ]
+    return f"{title}: {'; '.join(told)}."
+
+
+def decimate(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
+    """Return at most `most` points that keep the first, the last and every peak and dip."""
+    if len(points) <= most:
+        return list(points)
+    inner, buckets = points[1:-1], (most - 2) // 2
+    kept = [points[0]]
+    for number in range(buckets):
+        part = inner[number * len(inner) // buckets : (number + 1) * len(inner) // buckets]
+        low, high = min(part, key=_height), max(part, key=_height)
+        kept += [low] if low == high else sorted((low, high))
+    return [*kept, points[-1]]
+
+
+def smooth(points: Sequence[Point], keep: float = 0.85) -> list[Point]:
+    """Return the running average of a curve, without the pull of its first value."""
+    average, weight, out = 0.0, 0.0, []
+    for x, y in points:
+        average = keep * average + (1 - keep) * y
+        weight = keep * weight + (1 - keep)
+        out.append((x, average / weight))
+    return out
+
+
+@dataclass(frozen=True)
+class _Frame:
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+
+    def x(self, value: float) -> float:
+        return 1000 * (value - self.x_low) / (self.x_high - self.x_low or 1)
+
+    def y(self, value: float) -> float:
+        return 1000 - 1000 * (value - self.y_low) / (self.y_high - self.y_low or 1)
+
+
+def _height(point: Point) -> float:
+    return point[1]
+
+
+def _x_range(lines: Sequence[Line], end: float | None) -> tuple[float, float]:
+    low = min(line.points[0][0] for line in lines)
+    high = max(end or 0, *(line.points[-1][0] for line in lines))
+    return low, high if high > low else low + 1
+
+
+def _ticks(values: Sequence[float], *, from_zero: bool) -> list[float]:
+    finite = [value for value in values if math.isfinite(value)] or [0.0]
+    low, high = min(finite), max(finite)
+    if from_zero:
+        low = min(0.0, low)
+    if high - low < 1e-12:
+        high = low + (abs(low) * 0.5 or 1.0)
+    rough = (high - low) / 3
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [number * step for number in range(first, last + 1)]
+
+
+def _tick_text(tick: float, ticks: Sequence[float]) -> str:
+    step = ticks[1] - ticks[0]
+    if step < 1e-3:
+        return words.small(tick)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    if digits and round(step * 10**digits, 9) % 1:
+        digits += 1
+    return f"{tick:,.{digits}f}"
+
+
+def _grid(frame: _Frame, ticks: Sequence[float]) -> str:
+    lines = "".join(f"M0 {frame.y(tick):.0f}H1000" for tick in ticks)
+    return f'<path class="grid" d="{lines}"/>'
+
+
+def _path(frame: _Frame, line: Line) -> str:
+    points = [point for point in decimate(line.points) if math.isfinite(point[1])]
+    drawn = "L".join(f"{frame.x(x):.1f} {frame.y(y):.1f}" for x, y in points)
+    classes = " ".join(
+        word
+        for word, told in ((line.tone, True), ("dash", line.dashed), ("faint", line.faint))
+        if told
+    )
+    return f'<path class="line {classes}" d="M{drawn}"/>'
+
+
+def _dotted(points: Sequence[Point]) -> Sequence[Point]:
+    return points if len(points) <= 12 else [points[-1]]

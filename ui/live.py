@@ -1,0 +1,133 @@
+"""What flows to the browser by itself: a run's parts as they change, and answers word by word."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio.to_thread
+
+from modelforge.errors import ForgeError
+from modelforge.forge import Forge
+from modelforge.runs.layout import find_json
+from ui.markup import Safe, join
+from ui.pages import run
+from ui.scene import sentence
+from ui.view import RunWatcher
+
+LOOK_S = 0.2
+STATE_S = 1.0
+CURVES_S = 1.0
+BEAT_S = 15.0
+REMEMBERED = 8
+
+
+class Watchers:
+    """One watcher a run, shared by every tab that looks at it."""
+
+    def __init__(self, forge: Forge) -> None:
+        self._forge = forge
+        self._watchers: OrderedDict[str, RunWatcher] = OrderedDict()
+        self._turn = threading.Lock()
+
+    def of(self, run_id: str) -> RunWatcher:
+        """Return the watcher of a run; raises NotFoundError where there is no such run."""
+        self._forge.folder(run_id)
+        with self._turn:
+            known = self._watchers.get(run_id)
+            if known is None:
+                known = RunWatcher(lambda after: self._forge.events(run_id, after))
+                self._watchers[run_id] = known
+                while len(self._watchers) > REMEMBERED:
+                    self._watchers.popitem(last=False)
+            self._watchers.move_to_end(run_id)
+            return known
+
+
+class Following:
+    """One tab's view of one run: knows what it has sent, and sends only what is new."""
+
+    def __init__(self, forge: Forge, watcher: RunWatcher, run_id: str) -> None:
+        self._forge, self._watcher, self._id = forge, watcher, run_id
+        self._sent: dict[str, Safe] = {}
+        self._version = -1
+        self._drawn = -1
+        self._drawn_at = self._looked_at = 0.0
+        self._planned = find_json(forge.folder(run_id).preflight) or {}
+
+    def news(self) -> dict[str, Any] | None:
+        """Return what the tab should change, or None. Nothing new costs one `stat`."""
+        now = time.monotonic()
+        version = self._watcher.poll()
+        fresh = version != self._version
+        if not fresh and now - self._looked_at < STATE_S:
+            return None
+        seen = self._see()
+        parts = run.fast(seen)
+        if seen.run.state.is_over or (version != self._drawn and now - self._drawn_at >= CURVES_S):
+            parts |= run.slow(seen)
+            self._drawn, self._drawn_at = version, now
+        self._version, self._looked_at = version, now
+        changed = {name: part for name, part in parts.items() if self._sent.get(name) != part}
+        self._sent.update(changed)
+        if not changed:
+            return None
+        told: dict[str, Any] = {"parts": changed, "title": run.title(seen)}
+        told["state"] = str(seen.run.state)
+        told["over"] = seen.run.state.is_over
+        return told
+
+    def _see(self) -> run.Seen:
+        # The state first: a worker that ends in between must not look lost.
+        view = self._forge.run(self._id)
+        self._watcher.poll()
+        return run.Seen(
+            run=view,
+            picture=self._watcher.picture,
+            planned=self._planned,
+            printed=self._forge.log(self._id),
+            has_adapter=self._forge.folder(self._id).has_adapter,
+        )
+
+
+async def pictures(forge: Forge, watchers: Watchers, run_id: str) -> AsyncIterator[str]:
+    """Yield server-sent events with the parts of a run that have changed, until it is over.
+
+    At most five a second; a comment now and then shows both sides that the line stands.
+    """
+    yield "retry: 1000\n\n"
+    following = Following(forge, watchers.of(run_id), run_id)
+    spoke = time.monotonic()
+    while True:
+        try:
+            told = await anyio.to_thread.run_sync(following.news)
+        except ForgeError as error:
+            told = {"parts": {"run-gap": join([sentence(error)])}, "over": True}
+        if told is not None:
+            spoke = time.monotonic()
+            yield f"data: {json.dumps(told, ensure_ascii=False)}\n\n"
+            if told["over"]:
+                return
+        elif time.monotonic() - spoke > BEAT_S:
+            spoke = time.monotonic()
+            yield ": still here\n\n"
+        await asyncio.sleep(LOOK_S)
+
+
+def answers(forge: Forge, asked: dict[str, Any]) -> Iterator[str]:
+    """Yield JSON lines of one answer: phases, pieces of text, done, or what went wrong."""
+    try:
+        for said in forge.chat(
+            asked["target"],
+            asked["messages"],
+            tuned=asked["tuned"],
+            temperature=asked["temperature"],
+        ):
+            yield f"{json.dumps(said, ensure_ascii=False)}\n"
+    except ForgeError as error:
+        yield f"{json.dumps({'error': error.problems[0].as_dict()}, ensure_ascii=False)}\n"

@@ -1,0 +1,134 @@
+"""Chat: talk to a finished run or to a base model, side by side if wanted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelforge.forge import Forge
+from modelforge.models import STARTER
+from modelforge.sight import RunView
+from ui import cards, words
+from ui.markup import Safe, el, join
+from ui.scene import Reply, scene, text
+
+
+def page(forge: Forge) -> None:
+    """Place the page in the current Blocks."""
+
+    def open(sent: Any) -> Reply:  # noqa: A001 - the browser calls it by this name
+        tuned = [run for run in forge.runs() if forge.folder(run.id).has_adapter]
+        bases = _bases(forge)
+        chosen = text(sent, "chosen")
+        held = forge.active()
+        return {
+            "any": bool(tuned or bases),
+            "parts": {
+                "who": _choice(tuned, bases, chosen),
+                "chat-busy": _busy(held),
+                "chat-ideas": _ideas(forge, tuned, chosen),
+                "machine-brief": join([cards.machine_brief(forge.machine())]),
+            },
+        }
+
+    scene(_body(), "face.chat", open)
+
+
+def _body() -> Safe:
+    heat = el(
+        "div.f",
+        el("div.lab", el("label", "Temperature", for_="heat")),
+        el(
+            "div.in.pick",
+            el(
+                "select#heat",
+                el("option", "0: always the likeliest word", value="0"),
+                el("option", "0.7: with some freedom", value="0.7"),
+                el("option", "1: free", value="1"),
+            ),
+        ),
+    )
+    return el(
+        "div.page.one",
+        el(
+            "div",
+            el("div.pagehead", el("h1", "Chat"), el("button.btn.s", "Start over", type="button", data_do="chat-clear")),
+            el(
+                "div.card",
+                el(
+                    "div.body",
+                    el(
+                        "div.controls",
+                        el("div.f", data_part="who"),
+                        heat,
+                        el("label.tick", el("input#both", type="checkbox", checked=True), "Base model beside it"),
+                    ),
+                    el("p.reason", data_part="chat-busy", role="status"),
+                    style="padding-top:12px",
+                ),
+            ),
+            el("div.talk", role="log", aria_live="polite", aria_label="Conversation"),
+            el("div.ideas", data_part="chat-ideas"),
+            el(
+                "div.compose",
+                el("textarea#say", rows=1, placeholder="Ask something", aria_label="Your message"),
+                el("button.btn.go", "Send", type="button", data_do="chat-send"),
+            ),
+        ),
+    )  # fmt: skip
+
+
+def _choice(tuned: list[RunView], bases: list[tuple[str, str]], chosen: str) -> Safe:
+    if not tuned and not bases:
+        return el("p.help", "There is nothing to talk to yet. ", el("a", "Train a model", href="/"), " first.")
+    known = {run.id for run in tuned} | {name for name, _ in bases}
+    first = chosen if chosen in known else (tuned[0].id if tuned else bases[0][0])
+
+    def option(value: str, label: str, kind: str) -> Safe:
+        return el("option", label, value=value, data_tuned=kind, selected=value == first)
+
+    runs = [option(run.id, f"{run.name} · {words.when(run.created)}", "yes") for run in tuned]
+    plain = [option(name, title, "no") for name, title in bases]
+    return join(
+        [
+            el("div.lab", el("label", "Talk to", for_="who")),
+            el(
+                "div.in.pick",
+                el(
+                    "select#who",
+                    el("optgroup", runs, label="Your runs") if runs else None,
+                    el("optgroup", plain, label="Base models") if plain else None,
+                ),
+            ),
+        ]
+    )
+
+
+def _bases(forge: Forge) -> list[tuple[str, str]]:
+    found = [(STARTER, "Starter (SmolLM2 135M)")] if (forge.home.starter / "config.json").is_file() else []
+    named = {str(run.config.get("model_name", "")) for run in forge.runs()} - {STARTER, ""}
+    return found + [(name, name) for name in sorted(named)]
+
+
+def _busy(held: str | None) -> Safe:
+    if held is None:
+        return Safe("")
+    return join(
+        [
+            "A run holds the machine, so chat waits until it is over. ",
+            el("a", "Look at the run", href=f"/?run={held}"),
+        ]
+    )
+
+
+def _ideas(forge: Forge, tuned: list[RunView], chosen: str) -> Safe:
+    run = next((run for run in tuned if run.id == chosen), tuned[0] if tuned and not chosen else None)
+    dataset = str(run.config.get("dataset", "")) if run else ""
+    asked = [one.question for one in forge.samples() if one.dataset == dataset]
+    asked += ["Who are you?", "What is the capital of France?"]
+    return el(
+        "div.buttons.start",
+        [el("button.btn.s", one, type="button", data_do="chat-try") for one in asked[:3]],
+        style="margin:14px 0",
+    )
+
+

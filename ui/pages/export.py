@@ -1,0 +1,91 @@
+"""Export: take a run's adapter away; what else is to come is said, not hinted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelforge.forge import Forge
+from modelforge.sight import RunView
+from ui import cards, words
+from ui.markup import Safe, el, join
+from ui.scene import Reply, scene, text
+
+COMING = (
+    ("Merged model", "Adapter and base as one 16-bit model that needs no PEFT."),
+    ("GGUF and Ollama", "One file for llama.cpp, with a Modelfile for Ollama."),
+    ("Hugging Face Hub", "A repository with a model card, private unless you say otherwise."),
+)
+
+
+def page(forge: Forge) -> None:
+    """Place the page in the current Blocks."""
+
+    def open(sent: Any) -> Reply:  # noqa: A001 - the browser calls it by this name
+        ready = [run for run in forge.runs() if forge.folder(run.id).has_adapter]
+        chosen = next((run for run in ready if run.id == text(sent, "chosen")), None)
+        return {
+            "parts": {
+                "export": _export(forge, ready, chosen or (ready[0] if ready else None)),
+                "machine-brief": join([cards.machine_brief(forge.machine())]),
+            }
+        }
+
+    body = el(
+        "div.page.one",
+        el("div", el("div.pagehead", el("h1", "Export")), el("div", data_part="export")),
+    )
+    scene(body, "face.page", open)
+
+
+def _export(forge: Forge, ready: list[RunView], chosen: RunView | None) -> Safe:
+    if chosen is None:
+        return el(
+            "div.card",
+            el(
+                "div.empty-state",
+                el("b", "Nothing to export yet"),
+                el("p", "A finished run leaves an adapter: a small file that changes how its base model answers."),
+                el("a.btn.go", "Train a model", href="/"),
+            ),
+        )
+    return join([_adapter(forge, ready, chosen), _coming()])
+
+
+def _adapter(forge: Forge, ready: list[RunView], chosen: RunView) -> Safe:
+    folder = forge.folder(chosen.id).output
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
+    options = [
+        el("option", f"{run.name} · {words.when(run.created)}", value=run.id, selected=run.id == chosen.id)
+        for run in ready
+    ]
+    code = (
+        "from peft import AutoPeftModelForCausalLM\n"
+        f"model = AutoPeftModelForCausalLM.from_pretrained({str(folder)!r})"
+    )
+    return el(
+        "section.card",
+        el("div.head", el("h2.name", "The adapter"), el("div.sum", f"{size:,.1f} MiB")),
+        el(
+            "div.body",
+            el("div.f", el("div.lab", el("label", "Run", for_="which")),
+               el("div.in.pick", el("select#which", options, data_choose=True))),
+            el("p.help", "LoRA weights as safetensors, with the tokenizer and its chat template. "
+               "It works on top of its base model, ", el("b", chosen.plan.model_path), ".",
+               style="margin-top:12px!important"),
+            el("a.btn.go", "Download as zip", href=f"/face/runs/{chosen.id}/adapter.zip", download=True, id="zip"),
+            el("p.help", "Or use it where it lies:", style="margin-top:16px!important"),
+            el("pre", code, data_part="snippet", tabindex="0", aria_label="Python"),
+            el("div.row.start", el("button.btn.s", "Copy", type="button", data_do="copy", data_from="snippet")),
+        ),
+    )  # fmt: skip
+
+
+def _coming() -> Safe:
+    return el(
+        "section.card",
+        el("div.head", el("h2.name", "Next"), el("div.sum", "not in this version")),
+        el(
+            "div.body",
+            el("dl.facts", [el("div", el("dt", name), el("dd", told)) for name, told in COMING]),
+        ),
+    )

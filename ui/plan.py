@@ -1,0 +1,177 @@
+"""What stands beside the form: memory, time, disk, findings, and whether training may start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelforge.asking import Checked
+from modelforge.data.look import FirstLook
+from modelforge.errors import Finding, Problem
+from modelforge.preflight.report import Report
+from ui import words
+from ui.form import shown
+from ui.markup import Safe, el, join
+
+# Five colours for seven parts: what a person can change together is one.
+PARTS = (
+    ("c1", "weights", ("weights",)),
+    ("c2", "adapter", ("adapter", "gradients")),
+    ("c3", "optimizer", ("optimizer",)),
+    ("c4", "activations, logits", ("activations", "logits")),
+    ("c5", "the rest", ("overhead",)),
+)
+LEVELS = {"blocker": "bad", "caution": "warn", "note": ""}
+TIGHT = 0.9
+
+
+def skeleton() -> Safe:
+    """Return the side panel: a part that follows the answers, and the button to start."""
+    return el(
+        "aside.plan",
+        el(
+            "div.card",
+            el(
+                "div.body",
+                el("h2.quiet", "The plan"),
+                el("div", data_part="plan"),
+                el("p.reason#why", data_part="why", aria_live="polite"),
+                el(
+                    "button.btn.go.wide#start",
+                    "Start training",
+                    type="button",
+                    data_do="start",
+                    aria_describedby="why",
+                    aria_disabled="true",
+                ),
+            ),
+        ),
+        aria_label="The plan",
+    )
+
+
+def plan(checked: Checked) -> Safe:
+    """Return memory, time, disk and findings of a check; a hint where there is no plan yet."""
+    report = checked.report
+    if report is None:
+        return el("p.help", "Memory, time and disk appear here once the answers fit together.")
+    told = [finding for finding in report.findings if not is_of_data(finding, checked.look)]
+    quantized = checked.plan.quantization if checked.plan else "none"
+    return join(
+        [
+            memory(report, "" if quantized == "none" else f", {quantized}"),
+            el("hr"),
+            row("Time", words.roughly(report.seconds)),
+            row("Updates", words.number(report.updates)),
+            row("Disk", disk(report)),
+            el("p.fine", "Estimated before the start; the run shows what is measured."),
+            [el("hr"), findings(told)] if told else None,
+        ]
+    )
+
+
+def memory(report: Report, weights: str = "") -> Safe:
+    """Return the bar and the parts of the memory estimate."""
+    if report.memory_total_gib is None:
+        return row("Memory", "not known for this model")
+    sizes = {part.name: part.gib for part in report.memory}
+    grouped = [
+        (tone, name, sum(sizes.get(part, 0.0) for part in parts)) for tone, name, parts in PARTS
+    ]
+    whole = max(report.memory_available_gib or 0.0, report.memory_total_gib) or 1.0
+    total = f"{report.memory_total_gib:.1f}"
+    told = f"{total} / {words.gib(report.memory_available_gib)}"
+    bar = el(
+        "div.bar",
+        [el(f"i.{tone}", style=f"width:{100 * gib / whole:.1f}%") for tone, _, gib in grouped],
+        role="img",
+        aria_label=f"Memory: about {total} of {words.gib(report.memory_available_gib)} free",
+    )
+    rows = [
+        row([el(f"i.dot.{tone}"), name + (weights if name == "weights" else "")], f"{gib:.1f}")
+        for tone, name, gib in grouped
+    ]
+    return join([bar, row([el("b", "Memory "), fits(report)], told), el("div.parts", rows)])
+
+
+def fits(report: Report) -> Safe:
+    """Return the word for whether the run fits into the memory that is free."""
+    total, available = report.memory_total_gib, report.memory_available_gib
+    if total is None or available is None:
+        return el("span.chip", "unknown")
+    if total > available:
+        return el("span.chip.bad", "does not fit")
+    return el("span.chip.good", "fits") if total <= TIGHT * available else el("span.chip.warn", "tight")
+
+
+def disk(report: Report) -> str:
+    """Return what the run needs of the disk: 1.1 of 80 GiB."""
+    if report.disk_needed_gib is None:
+        return words.gib(report.disk_free_gib)
+    return f"{report.disk_needed_gib:.1f} of {words.number(report.disk_free_gib)} GiB"
+
+
+def findings(listed: Sequence[Finding]) -> Safe:
+    """Return findings as lines: a word for the level, the sentence, and a fix where there is one."""
+    return el("div.finds", [_finding(one) for one in listed])
+
+
+def problems(listed: Sequence[Problem]) -> Safe:
+    """Return problems that belong to no field."""
+    return el(
+        "div.finds",
+        [
+            el(
+                "div.find",
+                el("span.chip.bad", "problem"),
+                el("div", one.what, el("small", one.remedy) if one.remedy else None),
+            )
+            for one in listed
+        ],
+    )
+
+
+def why_not(checked: Checked, wanted: Sequence[str], others: Sequence[Problem]) -> str:
+    """Return why training cannot start, in a sentence; empty when it can."""
+    if "dataset" in wanted:
+        return "Choose your data first."
+    if "model_name" in wanted:
+        return "Choose a model first."
+    if checked.errors:
+        first = (others or checked.problems)[0]
+        more = len(checked.problems) - 1
+        rest = f" And {words.plural(more, 'more problem')}." if more else ""
+        return f"{first.what}{rest}"
+    if checked.report is not None and checked.report.blocked:
+        return next(one.what for one in checked.report.findings if one.level == "blocker")
+    return ""
+
+
+def row(name: object, value: object) -> Safe:
+    """Return one line of the panel: a name and a number."""
+    return el("div.row", el("span", name), el("span.num", value))
+
+
+def is_of_data(finding: Finding, look: FirstLook | None) -> bool:
+    """Say whether a finding is the data's own, which the card of the data shows."""
+    return look is not None and any(one.code == finding.code for one in look.findings)
+
+
+def _finding(one: Finding) -> Safe:
+    fix = None
+    if one.suggested is not None and one.where:
+        fix = el(
+            "button.btn.s",
+            f"Use {shown(one.suggested)}",
+            type="button",
+            data_do="fix",
+            data_field=one.where,
+            data_value=shown(one.suggested),
+            id=f"fix-{one.code}",
+            aria_label=f"Set {one.where} to {shown(one.suggested)}",
+        )
+    return el(
+        "div.find",
+        el(f"span.chip.{LEVELS[one.level] or 'plain'}", one.level),
+        el("div", one.what, el("small", one.remedy) if one.remedy else None),
+        fix,
+    )

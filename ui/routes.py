@@ -1,0 +1,120 @@
+"""The face's own addresses: a run's live parts, chat, downloads, and the manifest."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Response
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.background import BackgroundTask
+
+from modelforge.errors import ForgeError, NotFoundError, Problem
+from modelforge.forge import Forge
+from ui import live
+
+MANIFEST = {
+    "name": "ModelForge",
+    "short_name": "ModelForge",
+    "description": "Guided fine-tuning of language models on one computer.",
+    "id": "/",
+    "start_url": "/",
+    "scope": "/",
+    "display": "standalone",
+    "background_color": "#f6f6f4",
+    "theme_color": "#cf430c",
+    "icons": [
+        {"src": "/face/icons/icon.svg", "sizes": "any", "type": "image/svg+xml"},
+        {"src": "/face/icons/icon-192.png", "sizes": "192x192", "type": "image/png"},
+        {"src": "/face/icons/icon-512.png", "sizes": "512x512", "type": "image/png"},
+        {
+            "src": "/face/icons/icon-512.png",
+            "sizes": "512x512",
+            "type": "image/png",
+            "purpose": "maskable",
+        },
+    ],
+}
+
+
+class Said(BaseModel):
+    """One message of a conversation."""
+
+    role: str
+    content: str = Field(max_length=100_000)
+
+
+class Question(BaseModel):
+    """What the chat page asks."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    target: str
+    messages: list[Said] = Field(min_length=1, max_length=200)
+    tuned: bool = True
+    temperature: float = Field(default=0.0, ge=0, le=2)
+
+
+def router(forge: Forge) -> APIRouter:
+    """Return the routes under /face that are no files."""
+    routes = APIRouter(prefix="/face", include_in_schema=False)
+    watchers = live.Watchers(forge)
+
+    @routes.get("/manifest.webmanifest")
+    def manifest() -> Response:
+        return JSONResponse(MANIFEST, media_type="application/manifest+json")
+
+    @routes.get("/runs/{run_id}/live")
+    def follow(run_id: str) -> Response:
+        return StreamingResponse(
+            live.pictures(forge, watchers, run_id),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    @routes.post("/chat")
+    def chat(question: Annotated[Question, Body()]) -> Response:
+        return StreamingResponse(
+            live.answers(forge, question.model_dump()),
+            media_type="application/x-ndjson",
+            headers={"Cache-Control": "no-store"},
+        )
+
+    @routes.get("/runs/{run_id}/adapter.zip")
+    def adapter(run_id: str) -> Response:
+        try:
+            path = zipped(forge, run_id)
+        except ForgeError as error:
+            return JSONResponse(said(error), status_code=error.http_status)
+        return FileResponse(
+            path,
+            filename=f"{run_id}-adapter.zip",
+            media_type="application/zip",
+            background=BackgroundTask(path.unlink, missing_ok=True),
+        )
+
+    return routes
+
+
+def zipped(forge: Forge, run_id: str) -> Path:
+    """Return a new zip file with a run's adapter; whoever asked for it deletes it."""
+    folder = forge.folder(run_id)
+    if not folder.has_adapter:
+        problem = Problem("run", f"{run_id} has no adapter.", "Choose a finished run.")
+        raise NotFoundError(problem)
+    with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
+        target = Path(file.name)
+    # Weights do not shrink, so they are only put together.
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(folder.output.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                archive.write(path, Path(run_id) / path.relative_to(folder.output))
+    return target
+
+
+def said(error: ForgeError) -> dict[str, Any]:
+    """Return an error as REST gives it."""
+    return {"problems": [problem.as_dict() for problem in error.problems]}

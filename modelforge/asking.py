@@ -120,7 +120,8 @@ class Inquiry:
     ) -> Plan | None:
         rows = None
         if seen is not None:
-            counts = _collect(errors, lambda: split_counts(seen.rows, config.eval_split))
+            # A share that cannot be split is preflight's to say, with the value that mends it.
+            counts = _collect([], lambda: split_counts(seen.rows, config.eval_split))
             rows = counts[0] if counts else None
         if facts is None:
             return None

@@ -16,7 +16,7 @@ from modelforge.config.resolve import Layer
 from modelforge.data.look import FirstLook
 from modelforge.data.samples import Sample, samples
 from modelforge.data.uploads import save_upload
-from modelforge.errors import BlockedError, NotFoundError, Problem
+from modelforge.errors import BlockedError, ForgeError, NotFoundError, Problem
 from modelforge.home import Home
 from modelforge.machine import Machine
 from modelforge.runs.events import Event, read_events
@@ -138,7 +138,11 @@ class Forge:
                 dataset=look.as_dataset(),
                 request_id=request_id,
             )
-            self._supervisor.start(folder, self._spare)
+            try:
+                self._supervisor.start(folder, self._spare)
+            except ForgeError:
+                self._store.delete(folder.id)
+                raise
         return folder.id
 
     def run(self, run_id: str) -> RunView:

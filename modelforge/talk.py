@@ -13,6 +13,7 @@ from typing import Any
 from modelforge.errors import Problem, RunError
 from modelforge.home import Home
 from modelforge.runs.companion import Companion
+from modelforge.runs.processes import environment
 
 LOADING_S = 300.0
 ANSWER_S = 120.0
@@ -35,6 +36,7 @@ class Talk:
     """Keeps the talker: starts it when somebody asks, ends it when the machine is needed."""
 
     def __init__(self, home: Home, command: Sequence[str] | None = None) -> None:
+        self._home = home
         self._log = home.logs / "talker.log"
         self._command = list(command or (sys.executable, "-m", "modelforge.serve"))
         self._companion: Companion | None = None
@@ -101,8 +103,7 @@ class Talk:
             return
         self.close()
         yield {"phase": "loading", "text": f"Loading {Path(voice.model_path).name}"}
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        self._companion = Companion(self._command, self._log)
+        self._companion = Companion(self._command, self._log, environment=environment(self._home))
         self._companion.send({"load": voice.as_dict()})
         yield from self._until("loaded", LOADING_S)
         self._voice = voice

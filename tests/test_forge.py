@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from modelforge.config.resolve import Layer
-from modelforge.errors import BlockedError, BusyError, ConfigError, NotFoundError
+from modelforge.errors import BlockedError, BusyError, ConfigError, NotFoundError, RunError
 from modelforge.forge import Forge
 from modelforge.home import Home
 from modelforge.runs.states import RunState
@@ -157,9 +157,19 @@ def test_a_refused_start_leaves_no_trace(forge, model, data, more, error):
     assert not list(forge.home.runs.glob("*/"))
 
 
-def test_holding_everything_out_is_refused_next_to_its_setting(forge, model, data):
+def test_holding_everything_out_is_refused_once_next_to_its_setting(forge, model, data):
     checked = forge.check(asked(model, data, eval_split=1))
-    assert "eval_split" in {problem.where for problem in checked.problems}
+    assert not checked.problems
+    blockers = [found for found in checked.report.findings if found.level == "blocker"]
+    assert [found.where for found in blockers] == ["eval_split"]
+    assert blockers[0].suggested < 1
+
+
+def test_a_worker_that_cannot_be_started_leaves_no_run(model, data, tmp_path):
+    forge = Forge(Home(tmp_path / "home"), worker=[str(tmp_path / "no-such-program")])
+    with pytest.raises(RunError, match="cannot be started"):
+        forge.start(asked(model, data))
+    assert forge.runs() == []
 
 
 def test_a_run_is_deleted_only_when_it_is_over(forge, model, data):

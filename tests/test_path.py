@@ -1,4 +1,4 @@
-"""The whole way without a browser: a contract-only recipe, and a server that is killed in mid-run."""
+"""The whole way without a browser: a contract-only recipe, and a server killed in mid-run."""
 
 from __future__ import annotations
 

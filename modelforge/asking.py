@@ -84,7 +84,7 @@ class Inquiry:
         errors: list[ForgeError] = []
         facts = _collect(errors, lambda: self.model(config.model_name))
         seen = _collect(errors, lambda: self.look(config.dataset))
-        plan = self._plan(config, facts, seen, errors)
+        plan = self._plan(config, facts, seen)
         report = None
         if plan is not None:
             report = preflight(config, plan, self._machine(), facts, seen, self._home)
@@ -116,7 +116,6 @@ class Inquiry:
         config: TrainingConfig,
         facts: ModelFacts | None,
         seen: FirstLook | None,
-        errors: list[ForgeError],
     ) -> Plan | None:
         rows = None
         if seen is not None:

@@ -46,6 +46,7 @@ def add(api: APIRouter, forge: Callable[[], Forge]) -> None:
     """Add these routes to the router."""
     _starting(api, forge)
     _watching(api, forge)
+    _following(api, forge)
     _ending(api, forge)
 
 
@@ -88,6 +89,18 @@ def _watching(api: APIRouter, forge: Callable[[], Forge]) -> None:
         """Tell all about one run, `state` included."""
         return RunFacts(**forge().run(run_id).as_dict())
 
+    @api.get("/runs/{run_id}/log", responses=MISSING, response_class=PlainTextResponse)
+    def log(
+        run_id: str,
+        tail: Annotated[
+            int, Query(ge=1, le=MOST_LOG_BYTES, description="Bytes from the end.")
+        ] = 16_384,
+    ) -> str:
+        """Give the end of the worker's log as plain text."""
+        return _CONTROL.sub("�", forge().log(run_id, tail))
+
+
+def _following(api: APIRouter, forge: Callable[[], Forge]) -> None:
     @api.get(
         "/runs/{run_id}/events",
         responses={**MISSING, **STREAM},
@@ -117,16 +130,6 @@ def _watching(api: APIRouter, forge: Callable[[], Forge]) -> None:
             # Tells an EventSource not to come back.
             return Response(status_code=204)
         return _stream(watch.lines(first))
-
-    @api.get("/runs/{run_id}/log", responses=MISSING, response_class=PlainTextResponse)
-    def log(
-        run_id: str,
-        tail: Annotated[
-            int, Query(ge=1, le=MOST_LOG_BYTES, description="Bytes from the end.")
-        ] = 16_384,
-    ) -> str:
-        """Give the end of the worker's log as plain text."""
-        return _CONTROL.sub("�", forge().log(run_id, tail))
 
 
 def _ending(api: APIRouter, forge: Callable[[], Forge]) -> None:

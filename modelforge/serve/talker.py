@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2.exceptions import TemplateError
 from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
@@ -24,10 +25,15 @@ from transformers import (
 from modelforge.errors import NotFoundError, Problem, RunError
 from modelforge.serve.desk import Ask, Order
 
-# The turn format of models that bring none of their own.
+# The turn formats of models that bring none of their own; training uses the same two.
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PLAIN = (
+    "{% for message in messages %}### {{ message['role'] | capitalize }}:\n"
+    "{{ message['content'] }}{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
+    "\n\n{% endfor %}{% if add_generation_prompt %}### Assistant:\n{% endif %}"
 )
 
 
@@ -94,10 +100,25 @@ class Talker:
         }
 
     def _prompt(self, ask: Ask) -> Any:
-        ids = self._tokenizer.apply_chat_template(
-            ask.messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
+        how = {"add_generation_prompt": True, "return_tensors": "pt", "return_dict": True}
+        try:
+            ids = self._tokenizer.apply_chat_template(ask.messages, **how)
+        except TemplateError:
+            # Some templates know no system role; training folds it in the same way.
+            ids = self._template_strictly(_folded(ask.messages), how)
         return ids.to(self._model.device)
+
+    def _template_strictly(self, messages: list[dict[str, str]], how: dict[str, Any]) -> Any:
+        try:
+            return self._tokenizer.apply_chat_template(messages, **how)
+        except TemplateError as error:
+            raise RunError(
+                Problem(
+                    "messages",
+                    f"The model's chat template refuses this conversation: {error}.",
+                    "Let questions and answers take turns, a question first.",
+                )
+            ) from error
 
     def _room(self, prompt: Any, wanted: int) -> int:
         used, context = prompt["input_ids"].shape[1], _context(self._model)
@@ -161,6 +182,14 @@ def stop_tokens(model: Any, tokenizer: Any) -> list[int]:
     return sorted(each for each in ids if each is not None)
 
 
+def _folded(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the conversation with its system text in the first question."""
+    if len(messages) < 2 or messages[0]["role"] != "system" or messages[1]["role"] != "user":
+        return messages
+    first = f"{messages[0]['content']}\n\n{messages[1]['content']}"
+    return [{"role": "user", "content": first}, *messages[2:]]
+
+
 def _refuse_unfit(order: Order) -> None:
     folder = Path(order.model_path)
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
@@ -214,8 +243,10 @@ def _tokenizer(order: Order) -> Any:
     if order.adapter and any(Path(order.adapter).glob("tokenizer*")):
         source, revision = order.adapter, None
     tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = CHATML
+    if not tokenizer.chat_template:
+        known = tokenizer.get_vocab()
+        chatml = "<|im_start|>" in known and "<|im_end|>" in known
+        tokenizer.chat_template = CHATML if chatml else PLAIN
     return tokenizer
 
 

@@ -128,18 +128,6 @@ def adapter(tiny, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def starter():
-    """The starter model in the home of these tests, converted when it is not there yet."""
-    from modelforge.home import find_home
-
-    home = find_home(os.environ.get("MODELFORGE_HOME") or Path(os.environ["HOME"]) / ".mf-tests")
-    if not any(home.starter.glob("*.safetensors")):
-        command = [sys.executable, "-m", "modelforge.train.starter", "--home", str(home.root)]
-        subprocess.run(command, check=True, capture_output=True)
-    return home.starter
-
-
 @pytest.fixture(scope="module")
 def talker(tmp_path_factory):
     conversation = Conversation(tmp_path_factory.mktemp("talker") / "talker.log")

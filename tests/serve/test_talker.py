@@ -133,14 +133,45 @@ def test_an_ask_before_a_load_is_answered_in_words(fresh_talker):
     assert last["error"]["what"] == "No model is loaded."
 
 
+STRICT = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{% if messages[0]['role'] == 'assistant' %}{{ raise_exception('turns') }}{% endif %}"
+    "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+)
+
+
+def test_a_template_without_a_system_role_gets_it_in_the_first_question(talker, tiny, tmp_path):
+    model = tmp_path / "strict"
+    shutil.copytree(tiny, model)
+    (model / "chat_template.jinja").write_text(STRICT, "utf-8")
+    talker.load(model)
+    system = {"role": "system", "content": "you are"}
+    talker.say({"ask": {"messages": [system, *HELLO], "max_new_tokens": 3}})
+    assert "done" in talker.until("done", "error")[-1]
+    wrong = [{"role": "assistant", "content": "hello"}]
+    talker.say({"ask": {"messages": wrong, "max_new_tokens": 3}})
+    assert talker.until("done", "error")[-1]["error"]["where"] == "messages"
+
+
+def test_a_model_without_chat_marks_speaks_in_marked_turns(talker, tiny, tmp_path):
+    model = tmp_path / "unmarked"
+    shutil.copytree(tiny, model)
+    path = model / "tokenizer.json"
+    text = path.read_text("utf-8").replace("<|im_start|>", "<|a|>").replace("<|im_end|>", "<|b|>")
+    path.write_text(text, "utf-8")
+    assert "loaded" in talker.load(model)[-1]
+    _, last = talker.ask("who are you", max_new_tokens=3)
+    assert "done" in last
+
+
 def test_the_end_of_input_ends_the_talker_even_in_mid_reply(fresh_talker, tiny):
     fresh_talker.load(tiny)
     fresh_talker.say({"ask": {"messages": HELLO, "max_new_tokens": 3500}})
     assert fresh_talker.close() == 0
 
 
-def test_the_starter_answers_a_question_and_ends_its_turn(talker, starter):
-    assert "loaded" in talker.load(starter)[-1]
+def test_the_starter_answers_a_question_and_ends_its_turn(talker, starter_folder):
+    assert "loaded" in talker.load(starter_folder)[-1]
     answer, last = talker.ask("What is the capital of France?", max_new_tokens=60)
     assert "Paris" in answer
     assert "<|im" not in answer

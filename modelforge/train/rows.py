@@ -71,10 +71,13 @@ def tokenize(order: Order, dialect: Dialect, progress: Progress) -> Tokenized:
     return _result(halves, order, wants_check=bool(aside))
 
 
-def sha256(path: Path) -> str:
-    """Return the fingerprint of a file, as the first look took it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def has_changed(path: Path, sha256: str) -> bool:
+    """Say whether the file is another than at the first look; one that is gone is not for here."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() != sha256
+    except OSError:
+        return False
 
 
 class _Half:

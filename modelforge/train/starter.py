@@ -7,6 +7,7 @@ import errno
 import importlib.util
 import os
 import shutil
+import struct
 import sys
 import tempfile
 import time
@@ -56,7 +57,7 @@ def convert(target: Path, progress: Progress, gguf: Path | None = None) -> Path:
             _put_in_place(staged, target)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
-    except OSError as error:
+    except (OSError, ValueError, LookupError, struct.error) as error:
         raise _failed(target, error) from error
     progress(1.0, "The starter model is ready")
     return target
@@ -68,9 +69,9 @@ def is_complete(target: Path) -> bool:
     return all((target / name).is_file() for name in names)
 
 
-def locate() -> Path:
+def locate(package: str = PACKAGE) -> Path:
     """Return the GGUF file of the installed wheel; the package itself is never imported."""
-    spec = importlib.util.find_spec(PACKAGE)
+    spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (file := Path(folder) / GGUF).is_file():
             return file
@@ -171,14 +172,15 @@ def _check_space(folder: Path) -> None:
         )
 
 
-def _failed(target: Path, error: OSError) -> RunError:
-    if error.errno == errno.ENOSPC:
+def _failed(target: Path, error: Exception) -> RunError:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         what, remedy = "The disk is full.", "Free 0.4 GiB, or choose another home with --home."
     elif isinstance(error, PermissionError):
         what = f"The folder {target.parent} cannot be written to."
         remedy = "Choose another home folder with --home."
     else:
-        what = f"It could not be unpacked: {error}."
+        first = str(error).strip().split("\n", 1)[0].rstrip(".")
+        what = f"It could not be unpacked: {first}."
         remedy = "Run `python launch.py setup` again."
     return RunError(Problem("starter model", what, remedy))
 

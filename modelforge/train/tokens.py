@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import jinja2
@@ -115,7 +116,10 @@ def encode(rows: Sequence[dict[str, Any]], dialect: Dialect, max_length: int) ->
             assert encoded_plain is not None
             ids, labels = _whole(encoded_plain[index][0], dialect)
         else:
-            ids, labels = _answers(*encoded_chats[index], span, dialect)
+            found = encoded_chats[index]
+            if _straddles(found[1], span):
+                found = _in_pieces(dialect.tokenizer, texts[index], span)
+            ids, labels = _answers(*found, span, dialect)
         cut = len(ids) > max_length
         result.append(Encoded(ids[:max_length], labels[:max_length], cut))
     return result
@@ -173,6 +177,29 @@ def _spans(messages: list[dict[str, str]], dialect: Dialect) -> tuple[str, list[
 def _shared(one: str, other: str) -> int:
     pairs = enumerate(zip(one, other, strict=False))
     return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _straddles(offsets: list[tuple[int, int]], spans: list[Span]) -> bool:
+    begins = {begin for begin, _ in offsets}
+    # No token begins where an answer does, though the answer has text: one lies across.
+    return any(start < end and start not in begins for start, end, _ in spans)
+
+
+def _in_pieces(
+    tokenizer: Any, text: str, spans: list[Span]
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return the tokens of `text` with none across the start of an answer.
+
+    In chat the prompt is tokenized alone, so a prompt that ends in a space keeps it.
+    """
+    cuts = [0, *(start for start, _, _ in spans), len(text)]
+    pieces = [text[begin:end] for begin, end in pairwise(cuts)]
+    ids: list[int] = []
+    offsets: list[tuple[int, int]] = []
+    for at, (found, places) in zip(cuts, _tokenize(tokenizer, pieces, special=False), strict=False):
+        ids += found
+        offsets += [(begin + at, end + at) for begin, end in places]
+    return ids, offsets
 
 
 def _answers(

@@ -37,7 +37,7 @@ def tokenize(job: Job, loaded: Any, teller: Teller, stop: Stop) -> rows.Tokenize
         teller.phase("tokenizing", "Turning the rows into tokens", done=done, total=total)
 
     teller.phase("tokenizing", "Turning the rows into tokens")
-    if job.data_sha256 and rows.sha256(job.data_path) != job.data_sha256:
+    if job.data_sha256 and rows.has_changed(job.data_path, job.data_sha256):
         teller.note("data-changed", f"{job.data_path.name} has changed since the run was checked.")
     tokenized = rows.tokenize(order, dialect, tokenizing)
     for code, text in (*dialect.notes, *tokenized.notes):

@@ -1,0 +1,43 @@
+"""What errors become: a stable cause, a sentence and a remedy."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from modelforge.errors import DataError, NotFoundError, Problem, RunError
+from modelforge.train.failures import WorkError, explain
+
+CASES = [
+    (MemoryError(), "out-of-memory"),
+    (RuntimeError("CUDA error: out of memory"), "out-of-memory"),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out-of-memory"),
+    (OSError(errno.ENOSPC, "No space left on device"), "disk-full"),
+    (RuntimeError("Error while serializing: I/O error: No space left on device"), "disk-full"),
+    (PermissionError(errno.EACCES, "Permission denied", "output"), "no-permission"),
+    (DataError(Problem("rows.jsonl:3", "is not JSON.", "Close it.")), "data"),
+    (NotFoundError(Problem("model", "is not there.")), "not-found"),
+    (RunError(Problem("events.jsonl", "cannot be written.")), "run"),
+    (WorkError("loss-not-finite", Problem("training", "The loss became nan.")), "loss-not-finite"),
+    (ZeroDivisionError("division by zero\nand more"), "unexpected"),
+]
+
+
+@pytest.mark.parametrize(("error", "cause"), CASES, ids=[cause for _, cause in CASES])
+def test_every_known_error_has_its_cause(error, cause):
+    failure = explain(error)
+    assert failure.cause == cause
+    assert failure.what
+    assert "\n" not in failure.what
+
+
+def test_what_nobody_foresaw_names_its_class_and_first_line():
+    failure = explain(ZeroDivisionError("division by zero\nand more"))
+    assert failure.what == "ZeroDivisionError: division by zero"
+    assert "log" in failure.remedy
+
+
+def test_our_own_errors_keep_place_words_and_remedy():
+    failure = explain(DataError(Problem("rows.jsonl:3", "is not JSON.", "Close it.")))
+    assert (failure.what, failure.remedy) == ("rows.jsonl:3: is not JSON.", "Close it.")

@@ -1,0 +1,264 @@
+"""Each of the 33 fields of the contract: what of it reaches the libraries, or why it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from modelforge.config.plan import Ground, make_plan
+from modelforge.config.schema import TrainingConfig
+from modelforge.train.failures import WorkError
+
+# Libraries below torch warn of their own deprecations, which are not ours to mend.
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+REQUIRED = {
+    "task": "text-generation",
+    "model_name": "tiny",
+    "dataset": "rows.jsonl",
+    "compute_specs": "low_end",
+}
+
+
+def reached(tmp_path: Path, device: Any = "cpu", **answers: Any) -> SimpleNamespace:
+    """Return what the answers become: TRL's and PEFT's settings and the quantization."""
+    from modelforge.train.providers.huggingface import quantization
+    from modelforge.train.strategies.sft import adapter, arguments
+
+    config = TrainingConfig(**(REQUIRED | answers))
+    ground = Ground(device, "models/tiny", context=8192, train_rows=1000)
+    plan = make_plan(config, ground)
+    evaluates = config.eval_split > 0
+    return SimpleNamespace(
+        plan=plan,
+        trl=arguments(config, plan, tmp_path, evaluates=evaluates),
+        lora=adapter(config, plan),
+        bits=quantization(plan, config),
+    )
+
+
+def dtype(name: str) -> Any:
+    import torch
+
+    return getattr(torch, name)
+
+
+Look = Callable[[SimpleNamespace], Any]
+
+# field, answers, where it is looked for, what is found there
+REACHES: list[tuple[str, dict[str, Any], Look, Any]] = [
+    ("model_name", {"model_name": "other"}, lambda r: r.plan.model_path, "models/tiny"),
+    ("strategy", {"strategy": "qlora"}, lambda r: r.bits.load_in_4bit, True),
+    ("compute_specs", {}, lambda r: r.trl.max_length, 512),
+    ("compute_specs", {"compute_specs": "mid_range"}, lambda r: r.trl.max_length, 2048),
+    ("compute_specs", {"compute_specs": "high_end"}, lambda r: r.trl.max_length, 4096),
+    ("lora_r", {"lora_r": 7}, lambda r: r.lora.r, 7),
+    ("lora_alpha", {"lora_alpha": 9}, lambda r: r.lora.lora_alpha, 9),
+    ("lora_dropout", {"lora_dropout": 0.25}, lambda r: r.lora.lora_dropout, 0.25),
+    ("use_4bit", {"use_4bit": True}, lambda r: r.bits.load_in_4bit, True),
+    ("use_4bit", {"use_4bit": False}, lambda r: r.bits, None),
+    ("use_8bit", {"use_4bit": False, "use_8bit": True}, lambda r: r.bits.load_in_8bit, True),
+    (
+        "bnb_4bit_compute_dtype",
+        {"bnb_4bit_compute_dtype": "bfloat16"},
+        lambda r: r.bits.bnb_4bit_compute_dtype == dtype("bfloat16"),
+        True,
+    ),
+    (
+        "bnb_4bit_compute_dtype",
+        {},
+        lambda r: r.bits.bnb_4bit_compute_dtype == dtype("float32"),
+        True,
+    ),
+    (
+        "bnb_4bit_quant_type",
+        {"bnb_4bit_quant_type": "fp4"},
+        lambda r: r.bits.bnb_4bit_quant_type,
+        "fp4",
+    ),
+    ("bnb_4bit_quant_type", {}, lambda r: r.bits.bnb_4bit_quant_type, "nf4"),
+    ("use_nested_quant", {}, lambda r: r.bits.bnb_4bit_use_double_quant, False),
+    (
+        "use_nested_quant",
+        {"use_nested_quant": True},
+        lambda r: r.bits.bnb_4bit_use_double_quant,
+        True,
+    ),
+    ("fp16", {"fp16": True}, lambda r: (r.trl.fp16, r.trl.bf16), (True, False)),
+    ("bf16", {"bf16": True}, lambda r: (r.trl.fp16, r.trl.bf16), (False, True)),
+    ("bf16", {}, lambda r: (r.trl.fp16, r.trl.bf16), (False, False)),
+    ("num_train_epochs", {"num_train_epochs": 3}, lambda r: r.trl.num_train_epochs, 3),
+    (
+        "per_device_train_batch_size",
+        {"per_device_train_batch_size": 5},
+        lambda r: r.trl.per_device_train_batch_size,
+        5,
+    ),
+    (
+        "per_device_eval_batch_size",
+        {"per_device_eval_batch_size": 6},
+        lambda r: r.trl.per_device_eval_batch_size,
+        6,
+    ),
+    (
+        "gradient_accumulation_steps",
+        {"gradient_accumulation_steps": 7},
+        lambda r: r.trl.gradient_accumulation_steps,
+        7,
+    ),
+    (
+        "gradient_checkpointing",
+        {},
+        lambda r: (r.trl.gradient_checkpointing, r.trl.gradient_checkpointing_kwargs),
+        (True, {"use_reentrant": False}),
+    ),
+    (
+        "gradient_checkpointing",
+        {"gradient_checkpointing": False},
+        lambda r: r.trl.gradient_checkpointing,
+        False,
+    ),
+    ("max_grad_norm", {"max_grad_norm": 0}, lambda r: r.trl.max_grad_norm, 0),
+    ("max_grad_norm", {"max_grad_norm": 1.5}, lambda r: r.trl.max_grad_norm, 1.5),
+    ("learning_rate", {"learning_rate": 3e-3}, lambda r: r.trl.learning_rate, 3e-3),
+    ("weight_decay", {"weight_decay": 0.2}, lambda r: r.trl.weight_decay, 0.2),
+    ("optim", {"optim": "sgd"}, lambda r: r.trl.optim, "sgd"),
+    ("optim", {"optim": "adamw_8bit"}, lambda r: r.trl.optim, "adamw_8bit"),
+    ("optim", {}, lambda r: r.trl.optim, "adamw_torch"),
+    ("lr_scheduler_type", {}, lambda r: r.trl.lr_scheduler_type, "cosine"),
+    (
+        "lr_scheduler_type",
+        {"lr_scheduler_type": "constant"},
+        lambda r: r.trl.lr_scheduler_type,
+        "constant_with_warmup",
+    ),
+    (
+        "lr_scheduler_type",
+        {"lr_scheduler_type": "polynomial", "learning_rate": 1e-7},
+        lambda r: r.trl.lr_scheduler_kwargs["lr_end"] < r.trl.learning_rate,
+        True,
+    ),
+    ("max_steps", {"max_steps": 11}, lambda r: r.trl.max_steps, 11),
+    ("max_steps", {}, lambda r: r.trl.max_steps, -1),
+    ("warmup_ratio", {"warmup_ratio": 0.5}, lambda r: r.trl.get_warmup_steps(100), 50),
+    ("warmup_ratio", {"warmup_ratio": 0}, lambda r: r.trl.get_warmup_steps(100), 0),
+    (
+        "warmup_ratio",
+        {"warmup_ratio": 1, "max_steps": 40},
+        lambda r: r.trl.get_warmup_steps(40),
+        40,
+    ),
+    ("group_by_length", {}, lambda r: r.trl.train_sampling_strategy, "group_by_length"),
+    (
+        "group_by_length",
+        {"group_by_length": False},
+        lambda r: r.trl.train_sampling_strategy,
+        "random",
+    ),
+    (
+        "packing",
+        {"packing": True},
+        lambda r: (r.trl.packing, r.trl.packing_strategy),
+        (True, "bfd"),
+    ),
+    ("packing", {}, lambda r: r.trl.packing, False),
+    ("max_seq_length", {"max_seq_length": 333}, lambda r: r.trl.max_length, 333),
+    ("max_seq_length", {"max_seq_length": -1}, lambda r: r.trl.max_length, 512),
+    ("eval_split", {"eval_split": 0}, lambda r: r.trl.eval_strategy, "no"),
+    ("eval_split", {"eval_split": 0.5}, lambda r: r.trl.eval_strategy, "steps"),
+    (
+        "eval_steps",
+        {"eval_steps": 17},
+        lambda r: (r.trl.eval_steps, r.trl.save_steps, r.trl.load_best_model_at_end),
+        (17, 17, True),
+    ),
+]
+REFUSED = [
+    ("task", {"task": "summarization"}),
+    ("provider", {"provider": "unsloth"}),
+    ("strategy", {"strategy": "dpo"}),
+    ("strategy", {"strategy": "rlhf"}),
+]
+# What the data and the model become is shown on whole runs in test_worker.py.
+SHOWN_ON_RUNS = {"dataset", "model_name", "fp16"}
+
+
+@pytest.mark.parametrize(
+    ("field", "answers", "look", "expected"),
+    REACHES,
+    ids=[f"{field}-{index}" for index, (field, *_) in enumerate(REACHES)],
+)
+def test_the_field_reaches_its_library(tmp_path, field, answers, look, expected):
+    device = "cuda" if field == "fp16" else "cpu"
+    assert look(reached(tmp_path, device, **answers)) == expected
+
+
+@pytest.mark.parametrize(("field", "answers"), REFUSED)
+def test_what_is_not_here_yet_is_refused_in_words(bench, field, answers):
+    run = bench.prepare(**answers)
+    failed = bench.work(run)[-1]
+    assert (failed.kind, failed.data["cause"]) == ("failed", "not-here-yet")
+    assert field in failed.data["what"]
+
+
+def test_every_field_of_the_contract_has_a_case():
+    groups = {"trainer", "hardware", "logging"}
+    contract = set(TrainingConfig.model_fields) - groups
+    proven = {field for field, *_ in (*REACHES, *REFUSED)} | SHOWN_ON_RUNS
+    assert len(contract) == 33
+    assert contract <= proven
+
+
+def test_the_groups_reach_trl_too(tmp_path):
+    trl = reached(tmp_path, trainer={"seed": 7}, logging={"logging_steps": 5}).trl
+    assert (trl.seed, trl.data_seed, trl.logging_steps) == (7, 7, 5)
+    assert trl.use_cpu
+    assert trl.report_to == []
+    assert trl.save_total_limit == 2
+
+
+def test_the_optimizer_and_schedule_are_the_ones_asked_for(bench, tiny_model, tmp_path):
+    import torch
+    from datasets import Dataset
+
+    from modelforge.train.providers.huggingface import load
+    from modelforge.train.strategies.sft import build
+
+    config = TrainingConfig(
+        **REQUIRED,
+        use_4bit=False,
+        optim="sgd",
+        learning_rate=0.5,
+        weight_decay=0.25,
+        lr_scheduler_type="linear",
+        warmup_ratio=0,
+        lora_r=3,
+    )
+    plan = make_plan(config, Ground("cpu", str(tiny_model), context=512))
+    loaded = load(plan, config, lambda _done, _total: None)
+    rows = Dataset.from_dict({"input_ids": [[1, 5, 2]] * 4, "labels": [[-100, 5, 2]] * 4})
+    trainer = build(
+        loaded.model, loaded.tokenizer, (rows, None), config=config, plan=plan, checkpoints=tmp_path
+    )
+    trainer.create_optimizer_and_scheduler(10)
+    group = trainer.optimizer.param_groups[0]
+    assert isinstance(trainer.optimizer, torch.optim.SGD)
+    assert (group["lr"], group["weight_decay"]) == (0.5, 0.25)
+    trainable = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
+    assert all("lora_" in name for name in trainable)
+    assert min(min(p.shape) for p in trainable.values()) == 3
+    assert len(trainable) == 2 * 7 * 2  # two layers, seven linear maps, two matrices each
+
+
+def test_fp16_on_the_cpu_is_refused_in_words(tmp_path):
+    from modelforge.train.strategies.sft import build
+
+    config = TrainingConfig(**REQUIRED, fp16=True)
+    plan = make_plan(config, Ground("cpu", "models/tiny", context=512))
+    with pytest.raises(WorkError, match="needs a GPU") as refused:
+        build(None, None, (None, None), config=config, plan=plan, checkpoints=tmp_path)
+    assert refused.value.cause == "fp16-needs-gpu"

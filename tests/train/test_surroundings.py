@@ -1,0 +1,64 @@
+"""What the worker does to its own process before torch is imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from modelforge.train.stop import Stop, StopAsked
+from modelforge.train.surroundings import go_offline_for, mask_devices
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """Undo what is done to the environment."""
+    for name in ("CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+def test_one_gpu_is_left_visible():
+    mask_devices("cuda", 2)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+
+
+def test_on_the_cpu_no_gpu_is_visible():
+    mask_devices("cpu", 0)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize(("mask", "index", "left"), [("3,1", 1, "1"), ("3,1", 0, "3")])
+def test_a_mask_that_is_already_set_is_respected(mask, index, left):
+    os.environ["CUDA_VISIBLE_DEVICES"] = mask
+    mask_devices("cuda", index)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == left
+
+
+def test_a_model_folder_needs_no_hub_and_a_hub_model_does(tmp_path):
+    go_offline_for("somebody/some-model")
+    assert "HF_HUB_OFFLINE" not in os.environ
+    go_offline_for(str(tmp_path))
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+def test_the_worker_can_speak_before_torch_is_imported():
+    code = (
+        "import sys, modelforge.train.worker; print({'torch', 'transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_stop_file_says_whether_to_keep(tmp_path):
+    stop = Stop(tmp_path / "stop")
+    stop.check()
+    assert stop.wish is None
+    (tmp_path / "stop").write_text("discard\n")
+    assert stop.wish == "discard"
+    (tmp_path / "stop").write_text("")
+    assert stop.wish == "keep"
+    with pytest.raises(StopAsked):
+        stop.check()

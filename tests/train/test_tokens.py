@@ -1,0 +1,171 @@
+"""What of a row is trained, and what it ends in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Libraries below torch warn of their own deprecations, which are not ours to mend.
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m['role'] == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+    "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture
+def tokenizer(starter_folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(starter_folder)
+
+
+def encoded(
+    tokenizer: Any, *rows: dict[str, Any], stops: tuple[int, ...] = (2,), longest: int = 512
+):
+    from modelforge.train.tokens import encode, learn_dialect
+
+    return encode(rows, learn_dialect(tokenizer, stops), longest)
+
+
+def trained_text(tokenizer: Any, row: Any) -> str:
+    return tokenizer.decode([label for label in row.labels if label != -100])
+
+
+def talk(*turns: str) -> dict[str, Any]:
+    roles = {"s": "system", "u": "user", "a": "assistant"}
+    return {"messages": [{"role": roles[turn[0]], "content": turn[2:]} for turn in turns]}
+
+
+def test_only_the_answer_and_its_end_token_are_trained(tokenizer):
+    (row,) = encoded(tokenizer, talk("u:Who are you?", "a:A captain, aye."))
+    assert trained_text(tokenizer, row) == "A captain, aye.<|im_end|>"
+
+
+def test_the_ids_are_what_the_chat_template_gives(tokenizer):
+    messages = talk("s:Be brief.", "u:Who are you?", "a:A captain, aye.")
+    (row,) = encoded(tokenizer, messages)
+    assert row.ids == tokenizer.apply_chat_template(messages["messages"])["input_ids"]
+
+
+def test_the_prompt_in_training_is_the_prompt_in_chat(tokenizer):
+    messages = talk("u:Who are you?", "a:A captain, aye.")
+    (row,) = encoded(tokenizer, messages)
+    prompt = tokenizer.apply_chat_template(messages["messages"][:1], add_generation_prompt=True)
+    length = len(prompt["input_ids"])
+    assert row.ids[:length] == prompt["input_ids"]
+    assert row.labels[length - 1] == -100
+    assert row.labels[length] != -100
+
+
+def test_every_answer_of_a_conversation_is_trained(tokenizer):
+    (row,) = encoded(tokenizer, talk("s:S", "u:One?", "a:First.", "u:Two?", "a:Second."))
+    assert trained_text(tokenizer, row) == "First.<|im_end|>Second.<|im_end|>"
+
+
+def test_an_answer_that_repeats_the_question_is_told_from_it(tokenizer):
+    (row,) = encoded(tokenizer, talk("u:Yes", "a:Yes", "u:Yes", "a:Yes"))
+    assert trained_text(tokenizer, row) == "Yes<|im_end|>Yes<|im_end|>"
+
+
+def test_a_template_that_rewrites_history_still_trains_every_answer(tokenizer):
+    tokenizer.chat_template = THINKING
+    (row,) = encoded(tokenizer, talk("u:One?", "a:First.", "u:Two?", "a:Second."))
+    expected = "First.<|im_end|><think>\n\n</think>\n\nSecond.<|im_end|>"
+    assert trained_text(tokenizer, row) == expected
+
+
+def test_a_template_that_refuses_the_system_role_gets_it_in_the_first_question(tokenizer):
+    tokenizer.chat_template = NO_SYSTEM
+    (row,) = encoded(tokenizer, talk("s:Be brief.", "u:Who?", "a:Me."))
+    assert "Be brief.\n\nWho?" in tokenizer.decode(row.ids)
+    assert trained_text(tokenizer, row) == "Me.<|im_end|>"
+
+
+def test_a_conversation_that_the_template_cannot_write_trains_nothing(tokenizer):
+    tokenizer.chat_template = "{{ raise_exception('never') }}{{ messages }}"
+    from modelforge.train.tokens import Dialect, encode
+
+    dialect = Dialect(tokenizer, "<|im_end|>", 2, frozenset({2}))
+    (row,) = encode([talk("u:Who?", "a:Me.")], dialect, 512)
+    assert row.trained == 0
+
+
+def test_plain_text_is_trained_whole_and_ends_in_the_end_token(tokenizer):
+    (row,) = encoded(tokenizer, {"text": "Once upon a time."})
+    assert row.labels == row.ids
+    assert tokenizer.decode(row.ids) == "Once upon a time.<|im_end|>"
+
+
+def test_rows_of_both_kinds_may_be_mixed(tokenizer):
+    rows = encoded(tokenizer, {"text": "Once."}, talk("u:Who?", "a:Me."), {"text": "Twice."})
+    texts = [trained_text(tokenizer, row) for row in rows]
+    assert texts == ["Once.<|im_end|>", "Me.<|im_end|>", "Twice.<|im_end|>"]
+
+
+def test_a_long_row_is_cut_and_says_so(tokenizer):
+    (row,) = encoded(tokenizer, talk("u:Who?", "a:" + "word " * 200), longest=40)
+    assert row.cut
+    assert len(row.ids) == len(row.labels) == 40
+
+
+def test_a_question_beyond_the_longest_row_leaves_nothing_to_train(tokenizer):
+    (row,) = encoded(tokenizer, talk("u:" + "word " * 200, "a:Me."), longest=40)
+    assert row.trained == 0
+
+
+def test_emoji_and_umlauts_in_an_answer_are_trained_whole(tokenizer):
+    (row,) = encoded(tokenizer, talk("u:Grüße?", "a:Schöne Grüße 👋🏽 aus Köln"))
+    assert trained_text(tokenizer, row) == "Schöne Grüße 👋🏽 aus Köln<|im_end|>"
+
+
+def test_without_a_template_chatml_is_used_where_its_tokens_exist(tokenizer):
+    from modelforge.train.tokens import learn_dialect
+
+    tokenizer.chat_template = None
+    size = len(tokenizer)
+    dialect = learn_dialect(tokenizer, (0,))
+    assert [code for code, _ in dialect.notes] == ["chat-template-chatml", "end-token-added"]
+    assert dialect.stops == {0, 2}
+    assert len(tokenizer) == size
+    assert "<|im_start|>" in tokenizer.chat_template
+
+
+def test_without_chatml_tokens_turns_are_plain_words_and_answers_still_end(tokenizer):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: at for at, word in enumerate(["<unk>", "</s>", "Who", "Me", "#", "User"])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    plain = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>", unk_token="<unk>")
+    (row,) = encoded(plain, talk("u:Who", "a:Me"), stops=(1,))
+    assert [label for label in row.labels if label != -100] == [3, 1]
+
+
+def test_a_template_without_an_end_token_gets_one_behind_every_answer(tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    (row,) = encoded(tokenizer, talk("u:One?", "a:First.", "u:Two?", "a:Second."))
+    assert trained_text(tokenizer, row) == "First.<|im_end|>Second.<|im_end|>"
+
+
+def test_the_end_token_of_the_template_joins_what_generation_stops_on(tokenizer):
+    from modelforge.train.tokens import learn_dialect
+
+    dialect = learn_dialect(tokenizer, (0,))
+    assert dialect.stops == {0, 2}
+    assert [code for code, _ in dialect.notes] == ["end-token-added"]

@@ -244,7 +244,8 @@ class Forge:
     def _voice(self, target: str) -> Voice:
         device = self.machine().device
         if not self._store.exists(target):
-            return Voice(self._inquiry.model(target).path, None, device)
+            facts = self._inquiry.model(target)
+            return Voice(facts.path, None, device, facts.revision)
         folder = self._store.get(target)
         view = view_run(folder, self._supervisor.state(folder))
         if not folder.has_adapter:
@@ -255,7 +256,10 @@ class Forge:
                     "Choose a finished run, or a base model.",
                 )
             )
-        return Voice(view.plan.model_path, str(folder.output), device)
+        plan = view.plan
+        return Voice(
+            plan.model_path, str(folder.output), device, plan.model_revision, plan.quantization
+        )
 
 
 def _name_of(checked: Checked) -> str:

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelforge.config.plan import Plan
-from modelforge.runs.events import Event, tail_events
+from modelforge.runs.events import TAIL_BYTES, Event, tail_events
 from modelforge.runs.layout import RunFolder, read_json
 from modelforge.runs.states import RunState
+
+# A long evaluation speaks of nothing but itself for a while.
+FAR_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
     ending = next(
         (latest[kind] for kind in ("finished", "stopped", "failed") if kind in latest), None
     )
-    total = latest["plan"].data.get("total_steps") if "plan" in latest else plan.total_steps
+    counted = step or latest.get("plan")
     return RunView(
         id=folder.id,
         name=record["name"],
@@ -73,7 +76,7 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
         plan=plan,
         dataset=record["dataset"],
         step=step.data["step"] if step else 0,
-        total_steps=total,
+        total_steps=counted.data.get("total_steps") if counted else plan.total_steps,
         loss=step.data.get("loss") if step else None,
         eval_loss=evaluated.data.get("loss") if evaluated else None,
         updated=max((event.t for event in latest.values()), default=record["created"]),
@@ -82,5 +85,9 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
 
 
 def _latest(folder: RunFolder) -> dict[str, Event]:
-    """Return the newest event of each kind near the end of the file."""
-    return {event.kind: event for event in tail_events(folder.events)}
+    """Return the newest event of each kind, looking further back while no update is in sight."""
+    for reach in (TAIL_BYTES, FAR_BYTES):
+        latest = {event.kind: event for event in tail_events(folder.events, reach)}
+        if "step" in latest:
+            break
+    return latest

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,12 @@ class Voice:
     model_path: str
     adapter: str | None = None
     device: str = "cpu"
+    revision: str | None = None
+    quantization: str = "none"
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the talker is told to load."""
-        return {"model_path": self.model_path, "adapter": self.adapter, "device": self.device}
+        return asdict(self)
 
 
 class Talk:

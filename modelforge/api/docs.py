@@ -26,7 +26,8 @@ EVENTS = {
     ),
     "step": (
         (
-            "step, epoch, loss, learning_rate, grad_norm, tokens, tokens_per_s, seconds, "
+            "step, total_steps, epoch, loss, learning_rate, grad_norm, tokens, tokens_per_s, "
+            "seconds, "
             "cpu_percent, ram_gib, gpu_percent, vram_gib"
         ),
         "An update was made.",

@@ -48,6 +48,7 @@ class Plan:
     bnb_4bit_compute_dtype: str
     max_length: int
     optim: str
+    group_by_length: bool
     lr_scheduler_type: str
     lr_scheduler_kwargs: dict[str, Any]
     warmup_steps: float
@@ -80,6 +81,7 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
         bnb_4bit_compute_dtype=_compute_dtype(config, precision, quantization, ledger),
         max_length=_max_length(config, ground, ledger),
         optim=_optim(config, ground, ledger),
+        group_by_length=_group_by_length(config, ledger),
         lr_scheduler_type=_scheduler(config, ledger),
         lr_scheduler_kwargs=_scheduler_kwargs(config),
         warmup_steps=_warmup(config, total),
@@ -193,6 +195,13 @@ def _optim(config: TrainingConfig, ground: Ground, ledger: _Ledger) -> str:
             ledger.change("optim", "adamw_torch", "8-bit optimizer states need CUDA or a CPU.")
         )
     return config.optim
+
+
+def _group_by_length(config: TrainingConfig, ledger: _Ledger) -> bool:
+    if config.packing and config.group_by_length:
+        reason = "Packing fills every sequence, so there are no lengths to group by."
+        return bool(ledger.change("group_by_length", False, reason))
+    return config.group_by_length
 
 
 def _scheduler(config: TrainingConfig, ledger: _Ledger) -> str:

@@ -92,6 +92,7 @@ class Reporter(TrainerCallback):
         self.course.loss = loss
         self._teller.step(
             step=state.global_step,
+            total_steps=state.max_steps,
             epoch=state.epoch,
             loss=loss,
             learning_rate=logs.get("learning_rate"),

@@ -118,6 +118,13 @@ def test_an_optimizer_the_device_lacks_is_replaced_by_its_like(plan, device, sai
     assert ("optim" in reasons(found)) == (said != used)
 
 
+def test_packing_leaves_no_lengths_to_group_by(plan):
+    assert plan(group_by_length=True).group_by_length
+    packed = plan(packing=True)
+    assert not packed.group_by_length
+    assert reasons(packed)["group_by_length"] == (True, False)
+
+
 def test_a_constant_rate_keeps_its_warm_up(plan):
     assert plan(lr_scheduler_type="constant").lr_scheduler_type == "constant_with_warmup"
     still = plan(lr_scheduler_type="constant", warmup_ratio=0)

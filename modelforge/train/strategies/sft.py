@@ -78,7 +78,6 @@ def arguments(
 ) -> SFTConfig:
     """Return the settings as TRL takes them. Names that changed their home are noted."""
     seed = config.trainer.seed
-    every = plan.eval_steps or config.eval_steps
     return SFTConfig(
         output_dir=str(checkpoints),
         num_train_epochs=config.num_train_epochs,
@@ -95,24 +94,11 @@ def arguments(
         lr_scheduler_type=plan.lr_scheduler_type,
         lr_scheduler_kwargs=plan.lr_scheduler_kwargs,
         warmup_steps=plan.warmup_steps,  # below 1 a share, as warmup_ratio once was
-        train_sampling_strategy="group_by_length" if config.group_by_length else "random",
-        max_length=plan.max_length,
-        packing=config.packing,
-        packing_strategy="bfd",
-        eval_packing=False,
-        # Rows come cut and labelled; only packing is left for TRL to do.
-        dataset_kwargs={"skip_prepare_dataset": not config.packing},
         fp16=plan.precision == "fp16",
         bf16=plan.precision == "bf16",  # said also when false: TRL would switch it on
         use_cpu=plan.device == "cpu",
         seed=seed,
         data_seed=seed,
-        eval_strategy="steps" if evaluates else "no",
-        eval_steps=every if evaluates else None,
-        save_strategy="steps",
-        save_steps=every,
-        save_total_limit=2,
-        load_best_model_at_end=evaluates,
         logging_strategy="steps",
         logging_steps=config.logging.logging_steps,
         logging_nan_inf_filter=False,  # a loss that is no number must be seen
@@ -121,7 +107,33 @@ def arguments(
         dataloader_num_workers=0,
         dataloader_pin_memory=plan.device == "cuda",
         prediction_loss_only=True,
+        **_rows(config, plan),
+        **_checks(config, plan, evaluates=evaluates),
     )
+
+
+def _rows(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
+    return {
+        "train_sampling_strategy": "group_by_length" if plan.group_by_length else "random",
+        "max_length": plan.max_length,
+        "packing": config.packing,
+        "packing_strategy": "bfd",
+        "eval_packing": False,
+        # Rows come cut and labelled; only packing is left for TRL to do.
+        "dataset_kwargs": {"skip_prepare_dataset": not config.packing},
+    }
+
+
+def _checks(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> dict[str, Any]:
+    every = plan.eval_steps or config.eval_steps
+    return {
+        "eval_strategy": "steps" if evaluates else "no",
+        "eval_steps": every if evaluates else None,
+        "save_strategy": "steps",
+        "save_steps": every,
+        "save_total_limit": 2,
+        "load_best_model_at_end": evaluates,
+    }
 
 
 def _no_fp16() -> Problem:

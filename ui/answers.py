@@ -10,7 +10,6 @@ from modelforge.asking import Checked
 from modelforge.config.profiles import profile_answers, recommended
 from modelforge.config.recipe import dump_recipe
 from modelforge.config.resolve import Layer
-from modelforge.data.samples import Sample
 from modelforge.data.split import split_counts
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.forge import Forge
@@ -93,7 +92,7 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
 
 
 def hints(checked: Checked, values: Mapping[str, str]) -> dict[str, str]:
-    """Return help lines that know the answers: rows per update, rows held out, what is used instead."""
+    """Return help lines that know the answers, such as rows per update and rows held out."""
     told: dict[str, str] = {"learning_rate": f"Usual for {values['strategy']}: 2e-4."}
     if checked.resolved is None:
         return told
@@ -123,7 +122,7 @@ def _standing(forge: Forge, found: Stack, titles: Mapping[str, str]) -> dict[str
     machine, profiles = found.machine, forge.profiles()
     gpu = _index(found.values.get("hardware.gpu_index"))
     return {
-        "machine": cards.machine(machine, profiles, found.profile, found.reason),
+        "machine": cards.machine(machine, profiles, found.reason),
         "sum-machine": cards.machine_summary(machine, titles[found.profile], gpu),
         "machine-brief": join([cards.machine_brief(machine)]),
         "models": cards.models(found.listed),
@@ -132,17 +131,25 @@ def _standing(forge: Forge, found: Stack, titles: Mapping[str, str]) -> dict[str
 
 
 def _task(values: Mapping[str, str], checked: Checked) -> Safe:
-    task = next((title for value, title, *_ in cards.TASKS if value == values["task"]), values["task"])
+    task = next(
+        (title for value, title, *_ in cards.TASKS if value == values["task"]), values["task"]
+    )
     quantized = checked.plan.quantization if checked.plan else "none"
     how = "SFT" if values["strategy"] in ("sft", "qlora") else values["strategy"].upper()
-    return join([f"{task} · {how} with LoRA" if quantized == "none" else f"{task} · {how} over {quantized} weights"])
+    return join(
+        [
+            f"{task} · {how} with LoRA"
+            if quantized == "none"
+            else f"{task} · {how} over {quantized} weights"
+        ]
+    )
 
 
 def _model(values: Mapping[str, str], checked: Checked) -> Safe:
     name, facts = values["model_name"], checked.facts
     if not name:
         return join(["not chosen yet"])
-    parts: list[object] = [name.rsplit("/", 1)[-1]]
+    parts: list[object] = [words.model(name)]
     if facts is not None and facts.weights_gib:
         parts.append(f" · {words.gib(facts.weights_gib)}")
     if checked.report is not None and checked.report.memory:
@@ -158,19 +165,29 @@ def _model_notes(checked: Checked) -> Safe:
         f"{words.number(facts.parameters)} weights" if facts.parameters else "",
         f"{facts.layers} layers" if facts.layers else "",
         f"reads up to {words.number(facts.context)} tokens" if facts.context else "",
-        "has its own chat template" if facts.has_chat_template else "no chat template: ChatML is used",
+        "has its own chat template"
+        if facts.has_chat_template
+        else "no chat template: ChatML is used",
         "lies on this computer" if facts.local else "comes from the Hub at the start",
     ]
-    return el("p.help", el("b", facts.architecture or facts.name), " · ", " · ".join(filter(None, told)))
+    return el(
+        "p.help", el("b", facts.architecture or facts.name), " · ", " · ".join(filter(None, told))
+    )
 
 
 def _settings(entered: Entered, title: str) -> Safe:
     mine = len([name for name in entered.mine if name not in form.ON_CARDS])
-    source = join(["from ", el("b", "a recipe"), " over ", title]) if entered.recipe else join(["from ", el("b", title)])
+    source = (
+        join(["from ", el("b", "a recipe"), " over ", title])
+        if entered.recipe
+        else join(["from ", el("b", title)])
+    )
     return join([source, f" · {mine} changed by you" if mine else None])
 
 
-def _circles(wanted: Sequence[str], under: Mapping[str, str], of_data: Sequence[Problem]) -> dict[str, str]:
+def _circles(
+    wanted: Sequence[str], under: Mapping[str, str], of_data: Sequence[Problem]
+) -> dict[str, str]:
     def state(name: str, *, broken: bool = False) -> str:
         return "wrong" if name in under or broken else "open" if name in wanted else "done"
 

@@ -1,4 +1,4 @@
-"""The app: our FastAPI with REST, the face's own addresses and Gradio's pages, all behind the guard."""
+"""The app: FastAPI with REST, the face's own addresses and Gradio's pages, behind the guard."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Collection
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-import gradio as gr  # noqa: E402 - reads the switches above while it is imported
-from fastapi import FastAPI  # noqa: E402
-from starlette.responses import FileResponse  # noqa: E402
-from starlette.staticfiles import StaticFiles  # noqa: E402
-from starlette.types import ASGIApp  # noqa: E402
+import gradio as gr
+from fastapi import FastAPI
+from starlette.responses import FileResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
-from modelforge import __version__, api  # noqa: E402
-from modelforge.forge import Forge  # noqa: E402
-from modelforge.guard import Guard  # noqa: E402
-from modelforge.home import shipped  # noqa: E402
-from ui import routes  # noqa: E402
-from ui.frame import Frame  # noqa: E402
-from ui.pages import chat, export, machine, runs, train  # noqa: E402
-from ui.theme import theme  # noqa: E402
+from modelforge import __version__, api
+from modelforge.forge import Forge
+from modelforge.guard import Guard
+from modelforge.home import shipped
+from ui import routes
+from ui.frame import Frame
+from ui.pages import chat, export, machine, runs, train
+from ui.theme import theme
 
 FOLDERS = ("css", "js", "icons")
 
@@ -40,7 +40,7 @@ def build(forge: Forge) -> FastAPI:
     def favicon() -> FileResponse:
         return FileResponse(assets / "icons" / "icon-32.png")
 
-    return gr.mount_gradio_app(
+    gr.mount_gradio_app(
         app,
         pages(forge),
         path="/",
@@ -52,11 +52,13 @@ def build(forge: Forge) -> FastAPI:
         mcp_server=False,
         max_file_size="1mb",
     )
+    return app
 
 
 def pages(forge: Forge) -> gr.Blocks:
     """Return the five pages, one route each."""
-    with gr.Blocks(title="ModelForge", analytics_enabled=False) as blocks:
+    blocks = gr.Blocks(title="ModelForge", analytics_enabled=False)
+    with blocks:
         train.page(forge)
     for title, page in (("Runs", runs), ("Chat", chat), ("Export", export), ("Machine", machine)):
         with blocks.route(title, f"/{title.lower()}"):
@@ -64,8 +66,6 @@ def pages(forge: Forge) -> gr.Blocks:
     return blocks
 
 
-def guarded(
-    forge: Forge, *, hosts: Collection[str] = (), password: str | None = None
-) -> ASGIApp:
+def guarded(forge: Forge, *, hosts: Collection[str] = (), password: str | None = None) -> ASGIApp:
     """Return what is served: the app, its pages framed, and the guard around all of it."""
     return Guard(Frame(build(forge)), hosts=hosts, password=password)

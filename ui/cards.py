@@ -58,7 +58,7 @@ def card(key: str, place: int, title: str, body: Safe, *, is_open: bool = False)
     )
 
 
-def machine(found: Machine, profiles: Mapping[str, Profile], chosen: str, reason: str) -> Safe:
+def machine(found: Machine, profiles: Mapping[str, Profile], reason: str) -> Safe:
     """Return what the first card says of this computer, and the profiles to choose from."""
     facts = [("Processor", f"{found.cpu or 'unknown'} · {found.cores or '?'} cores")]
     facts.append(("Memory", f"{_of(found.ram_free_gib, found.ram_total_gib)} free"))
@@ -199,7 +199,9 @@ def _task() -> Safe:
             for value, title, line, works in rows
         ]
 
-    return join([choices("It learns to", one("task", TASKS)), choices("How", one("strategy", STRATEGIES))])
+    return join(
+        [choices("It learns to", one("task", TASKS)), choices("How", one("strategy", STRATEGIES))]
+    )
 
 
 def _model() -> Safe:
@@ -221,7 +223,12 @@ def _data() -> Safe:
         el("span.busy", data_part="upload", aria_live="polite"),
         id="drop",
     )
-    path = free("dataset", "Or a path on this computer", "A file that lies here already.")
+    path = free(
+        "dataset",
+        "Or a path on this computer",
+        "A file that lies here already.",
+        "/home/me/data.jsonl",
+    )
     return join(
         [
             el("div", data_part="samples"),
@@ -241,6 +248,7 @@ def samples(listed: Sequence[Sample]) -> Safe:
 
 
 def _settings() -> Safe:
+    every = f"All {len(form.fields())}"
     recipe = el(
         "div#settings-recipe.panel",
         el("p.help", "The same settings as a file, for `modelforge train`, REST or a friend."),
@@ -249,7 +257,11 @@ def _settings() -> Safe:
             "div.row.start",
             el("button.btn.s", "Copy", type="button", data_do="copy", data_from="recipe"),
             el("button.btn.s", "Download", type="button", data_do="save-recipe"),
-            el("label.btn.s", "Open a recipe", el("input#recipe-file", type="file", accept=".yaml,.yml,.json")),
+            el(
+                "label.btn.s",
+                "Open a recipe",
+                el("input#recipe-file", type="file", accept=".yaml,.yml,.json"),
+            ),
         ),
         role="tabpanel",
         hidden=True,
@@ -257,7 +269,7 @@ def _settings() -> Safe:
     )
     return join(
         [
-            tabs("settings", [("basic", "Basic"), ("all", f"All {len(form.fields())}"), ("recipe", "Recipe")]),
+            tabs("settings", (("basic", "Basic"), ("all", every), ("recipe", "Recipe"))),
             el("div#settings-basic", form.settings(), class_="basic-only", role="tabpanel",
                aria_labelledby="tab-settings-basic"),
             recipe,
@@ -274,4 +286,8 @@ def _of(part: float | None, whole: float | None) -> str:
 def _size(billions: float | None) -> str:
     if not billions:
         return "size unknown"
-    return f"{billions * 1000:.0f} million weights" if billions < 1 else f"{billions:.1f} billion weights"
+    return (
+        f"{billions * 1000:.0f} million weights"
+        if billions < 1
+        else f"{billions:.1f} billion weights"
+    )

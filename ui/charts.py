@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ui import words
-from ui.markup import Safe, el, trusted
+from ui.markup import Safe, el, join, trusted
 
 MOST_POINTS = 500
 Point = tuple[float, float]
@@ -47,7 +47,7 @@ def chart(
     dots = [
         el(f"i.dot.{line.tone}", style=f"left:{frame.x(x) / 10:.2f}%;top:{frame.y(y) / 10:.2f}%")
         for line in drawn
-        if line.dots
+        if line.dots or len(line.points) == 1
         for x, y in _dotted(line.points)
     ]
     ends = [el("span.x0", words.number(x_low)), el("span.x1", words.number(x_high))]
@@ -59,6 +59,14 @@ def chart(
         role="img",
         aria_label=describe(title, drawn),
     )
+
+
+def legend(lines: Sequence[Line]) -> Safe:
+    """Return the names of the curves with their colours; one curve alone needs none."""
+    told = [line for line in lines if line.points and not line.faint]
+    if len(lines) < 2 or not told:
+        return Safe("")
+    return join(el("span.key", el(f"i.{line.tone}"), line.name) for line in told)
 
 
 def describe(title: str, lines: Sequence[Line]) -> str:
@@ -85,13 +93,17 @@ def decimate(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
     return [*kept, points[-1]]
 
 
-def smooth(points: Sequence[Point], keep: float = 0.85) -> list[Point]:
-    """Return the running average of a curve, without the pull of its first value."""
-    average, weight, out = 0.0, 0.0, []
-    for x, y in points:
-        average = keep * average + (1 - keep) * y
-        weight = keep * weight + (1 - keep)
-        out.append((x, average / weight))
+def smooth(points: Sequence[Point]) -> list[Point]:
+    """Return a curve averaged over its neighbours, a twelfth of it at a time, without lag."""
+    reach = max(1, len(points) // 24)
+    sums = [0.0]
+    for _, y in points:
+        sums.append(sums[-1] + y)
+    out = []
+    for place, (x, _) in enumerate(points):
+        # The window shrinks evenly towards both ends, so that it never leans.
+        near = min(reach, place, len(points) - 1 - place)
+        out.append((x, (sums[place + near + 1] - sums[place - near]) / (2 * near + 1)))
     return out
 
 

@@ -24,10 +24,9 @@ GROUPS = (
 
 @dataclass(frozen=True)
 class Entered:
-    """What the browser sends: the profile chosen, what the person changed, a recipe if one is open."""
+    """What the browser sends: the profile, what the person changed, a recipe if one is open."""
 
     profile: str | None = None
-    gpu: int = 0
     mine: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     name: str | None = None
@@ -37,10 +36,8 @@ class Entered:
     def read(cls, sent: object) -> Entered:
         """Read what came over the wire; what has another shape counts as not said."""
         data = sent if isinstance(sent, Mapping) else {}
-        gpu = data.get("gpu")
         return cls(
             profile=_text(data.get("profile")),
-            gpu=gpu if isinstance(gpu, int) else 0,
             mine=_mapping(data.get("mine")),
             recipe=_mapping(data.get("recipe")),
             name=_text(data.get("name")),

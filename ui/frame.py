@@ -118,9 +118,7 @@ class _Page:
         body = bytes(self._body)
         if self._start["status"] == 200:
             body = framed(body.decode(), self._path, self._head).encode()
-        headers = [
-            pair for pair in self._start["headers"] if pair[0].lower() != b"content-length"
-        ]
+        headers = [pair for pair in self._start["headers"] if pair[0].lower() != b"content-length"]
         length = (b"content-length", str(len(body)).encode())
         await self._send({**self._start, "headers": [*headers, length]})
         await self._send({"type": "http.response.body", "body": body})

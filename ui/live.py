@@ -15,6 +15,8 @@ import anyio.to_thread
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.runs.layout import find_json
+from ui import cards
+from ui.beside import Seen
 from ui.markup import Safe, join
 from ui.pages import run
 from ui.scene import sentence
@@ -24,6 +26,7 @@ LOOK_S = 0.2
 STATE_S = 1.0
 CURVES_S = 1.0
 BEAT_S = 15.0
+BRIEF_S = 10.0
 REMEMBERED = 8
 
 
@@ -58,6 +61,7 @@ class Following:
         self._version = -1
         self._drawn = -1
         self._drawn_at = self._looked_at = 0.0
+        self._briefed_at = -BRIEF_S
         self._planned = find_json(forge.folder(run_id).preflight) or {}
 
     def news(self) -> dict[str, Any] | None:
@@ -72,6 +76,9 @@ class Following:
         if seen.run.state.is_over or (version != self._drawn and now - self._drawn_at >= CURVES_S):
             parts |= run.slow(seen)
             self._drawn, self._drawn_at = version, now
+        if now - self._briefed_at >= BRIEF_S:
+            parts["machine-brief"] = join([cards.machine_brief(self._forge.machine())])
+            self._briefed_at = now
         self._version, self._looked_at = version, now
         changed = {name: part for name, part in parts.items() if self._sent.get(name) != part}
         self._sent.update(changed)
@@ -82,11 +89,11 @@ class Following:
         told["over"] = seen.run.state.is_over
         return told
 
-    def _see(self) -> run.Seen:
+    def _see(self) -> Seen:
         # The state first: a worker that ends in between must not look lost.
         view = self._forge.run(self._id)
         self._watcher.poll()
-        return run.Seen(
+        return Seen(
             run=view,
             picture=self._watcher.picture,
             planned=self._planned,

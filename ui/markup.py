@@ -1,4 +1,4 @@
-"""HTML that is escaped unless somebody says otherwise: the one place where foreign text meets it."""
+"""HTML that is escaped unless somebody says otherwise: where foreign text meets markup."""
 
 from __future__ import annotations
 

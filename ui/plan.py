@@ -100,7 +100,11 @@ def fits(report: Report) -> Safe:
         return el("span.chip", "unknown")
     if total > available:
         return el("span.chip.bad", "does not fit")
-    return el("span.chip.good", "fits") if total <= TIGHT * available else el("span.chip.warn", "tight")
+    return (
+        el("span.chip.good", "fits")
+        if total <= TIGHT * available
+        else el("span.chip.warn", "tight")
+    )
 
 
 def disk(report: Report) -> str:
@@ -111,7 +115,7 @@ def disk(report: Report) -> str:
 
 
 def findings(listed: Sequence[Finding]) -> Safe:
-    """Return findings as lines: a word for the level, the sentence, and a fix where there is one."""
+    """Return findings as lines: a word for the level, the sentence, a fix where there is one."""
     return el("div.finds", [_finding(one) for one in listed])
 
 

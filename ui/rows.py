@@ -66,7 +66,11 @@ def table(examples: Sequence[Mapping[str, Any]]) -> Safe:
             el(
                 "tbody",
                 [
-                    el("tr", el("td", str(place)), [el("td", el("div", cut(cell))) for cell in cells(row)])
+                    el(
+                        "tr",
+                        el("td", str(place)),
+                        [el("td", el("div", cut(cell))) for cell in cells(row)],
+                    )
                     for place, row in enumerate(examples[:SHOWN], start=1)
                 ],
             ),

@@ -1,4 +1,4 @@
-"""One page as Gradio sees it: a single HTML component, its script, and the functions it may call."""
+"""One page as Gradio sees it: an HTML component, its script, the functions it may call."""
 
 from __future__ import annotations
 

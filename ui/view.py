@@ -60,6 +60,11 @@ class RunPicture:
         return points[-1][1] if points else None
 
     @property
+    def is_training(self) -> bool:
+        """Whether updates are made, or checked in between."""
+        return self.phase in ("training", "evaluating")
+
+    @property
     def total_steps(self) -> int | None:
         """Return how many updates the run will have."""
         return self.plan.get("total_steps")
@@ -69,7 +74,7 @@ class RunPicture:
         """Return how much of the work in hand is done, from 0 to 1; None when nobody knows."""
         if self.ending is not None and self.ending.kind == "finished":
             return 1.0
-        if self.step and self.total_steps:
+        if self.is_training and self.total_steps:
             return min(1.0, self.step / self.total_steps)
         if self.done is not None and self.total:
             return min(1.0, self.done / self.total)
@@ -115,19 +120,22 @@ class RunWatcher:
             return self.version
 
 
-def phase_line(picture: RunPicture) -> str:
+def progress_line(picture: RunPicture) -> str:
     """Return what the worker is at, in words: `update 71 of 154 · epoch 1.4 of 3`."""
-    if picture.phase not in ("training", "evaluating", "") or not picture.step:
+    if not picture.is_training and picture.ending is None:
         text = picture.phase_text or PHASES.get(picture.phase, "")
         if picture.done is not None and picture.total:
             text = f"{text} · {words.number(picture.done)} of {words.number(picture.total)}"
         return text
-    parts = [f"update {words.number(picture.step)}"]
+    parts = [f"update {picture.step:,}"]
     if picture.total_steps:
         parts[0] += f" of {words.number(picture.total_steps)}"
     if picture.epoch is not None:
         epochs = picture.plan.get("epochs")
-        parts.append(f"epoch {picture.epoch:.1f}" + (f" of {epochs:g}" if epochs else ""))
+        parts.append(
+            f"epoch {picture.epoch:.1f}"
+            + (f" of {epochs:.1f}".removesuffix(".0") if epochs else "")
+        )
     if picture.phase == "evaluating":
         parts.append("checking on held-out rows")
     return " · ".join(parts)
@@ -141,8 +149,13 @@ def verdict(picture: RunPicture) -> str:
     if ending.kind == "failed":
         return " ".join(str(ending.data.get(part) or "") for part in ("what", "remedy")).strip()
     if ending.kind == "stopped":
-        kept = "What it had learned by then is kept." if ending.data.get("kept") else "Nothing is kept."
-        return f"Stopped after {words.plural(ending.data.get('step') or picture.step, 'update')}. {kept}"
+        kept = (
+            "What it had learned by then is kept."
+            if ending.data.get("kept")
+            else "Nothing is kept."
+        )
+        made = words.plural(ending.data.get("step") or picture.step, "update")
+        return f"Stopped after {made}. {kept}"
     took = words.duration(ending.data.get("seconds"))
     steps = words.plural(ending.data.get("steps") or picture.step, "update")
     return " ".join(part for part in (f"{steps} in {took}.", _learned(picture)) if part)
@@ -162,13 +175,14 @@ def _learned(picture: RunPicture) -> str:
     if not picture.evals:
         return told
     best = picture.best or min(picture.evals, key=lambda point: point[1])
-    held = f"On rows it never saw it is {picture.evals[-1][1]:.2f}"
-    if picture.evals[-1][1] > best[1] * 1.02:
+    last = picture.evals[-1][1]
+    if last > best[1] * 1.02:
         return (
-            f"{told} {held}, after {best[1]:.2f} at update {words.number(best[0])}: "
-            "it had begun to learn rows by heart, so the better state was kept."
+            f"{told} On rows it never saw it went up again, from {best[1]:.2f} at update "
+            f"{best[0]:,.0f} to {last:.2f}: it had begun to learn rows by heart. "
+            "The better state was kept."
         )
-    return f"{told} {held}, the best state was kept."
+    return f"{told} On rows it never saw it is {last:.2f}."
 
 
 def _mean(points: Sequence[Point]) -> float:

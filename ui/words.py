@@ -91,3 +91,9 @@ def when(moment: float, now: float | None = None) -> str:
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Return a counted thing: 1 row, 512 rows."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def model(name: object) -> str:
+    """Return a model's name without its owner or folder; the starter has a name of its own."""
+    last = str(name).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    return "Starter" if last == "starter" else last

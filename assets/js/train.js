@@ -61,16 +61,18 @@ face.train = (root, server) => {
 
   function apply(reply) {
     patch(reply.parts);
+    // What a person is typing is left alone.
+    const typing = (field, name) => field === document.activeElement && name in state.mine;
     for (const field of find("[name]")) {
       const value = field.name === "profile" ? reply.profile : reply.values[field.name] ?? "";
       if (field.type === "radio") field.checked = field.value === value;
       else if (field.type === "checkbox") field.checked = value === "true";
-      else if (field !== document.activeElement && field.value !== value) field.value = value;
+      else if (!typing(field, field.name) && field.value !== value) field.value = value;
     }
     for (const field of find("[data-free]")) {
       const name = field.dataset.free, value = reply.values[name] ?? "";
       const onTile = find(`input[type="radio"][name="${name}"]`).some((tile) => tile.value === value);
-      if (field !== document.activeElement) field.value = onTile ? "" : value;
+      if (!typing(field, name)) field.value = onTile ? "" : value;
     }
     for (const box of find("[data-f]")) {
       const name = box.dataset.f;

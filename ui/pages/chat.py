@@ -15,7 +15,7 @@ from ui.scene import Reply, scene, text
 def page(forge: Forge) -> None:
     """Place the page in the current Blocks."""
 
-    def open(sent: Any) -> Reply:  # noqa: A001 - the browser calls it by this name
+    def open(sent: Any) -> Reply:
         tuned = [run for run in forge.runs() if forge.folder(run.id).has_adapter]
         bases = _bases(forge)
         chosen = text(sent, "chosen")
@@ -47,11 +47,13 @@ def _body() -> Safe:
             ),
         ),
     )
+    both = el("input#both", type="checkbox", checked=True)
+    over = el("button.btn.s", "Start over", type="button", data_do="chat-clear")
     return el(
         "div.page.one",
         el(
-            "div",
-            el("div.pagehead", el("h1", "Chat"), el("button.btn.s", "Start over", type="button", data_do="chat-clear")),
+            "div.chat",
+            el("div.pagehead", el("h1", "Chat"), over),
             el(
                 "div.card",
                 el(
@@ -60,7 +62,7 @@ def _body() -> Safe:
                         "div.controls",
                         el("div.f", data_part="who"),
                         heat,
-                        el("label.tick", el("input#both", type="checkbox", checked=True), "Base model beside it"),
+                        el("label.tick", both, "Base model beside it"),
                     ),
                     el("p.reason", data_part="chat-busy", role="status"),
                     style="padding-top:12px",
@@ -79,7 +81,12 @@ def _body() -> Safe:
 
 def _choice(tuned: list[RunView], bases: list[tuple[str, str]], chosen: str) -> Safe:
     if not tuned and not bases:
-        return el("p.help", "There is nothing to talk to yet. ", el("a", "Train a model", href="/"), " first.")
+        return el(
+            "p.help",
+            "There is nothing to talk to yet. ",
+            el("a", "Train a model", href="/"),
+            " first.",
+        )
     known = {run.id for run in tuned} | {name for name, _ in bases}
     first = chosen if chosen in known else (tuned[0].id if tuned else bases[0][0])
 
@@ -104,7 +111,11 @@ def _choice(tuned: list[RunView], bases: list[tuple[str, str]], chosen: str) -> 
 
 
 def _bases(forge: Forge) -> list[tuple[str, str]]:
-    found = [(STARTER, "Starter (SmolLM2 135M)")] if (forge.home.starter / "config.json").is_file() else []
+    found = (
+        [(STARTER, "Starter (SmolLM2 135M)")]
+        if (forge.home.starter / "config.json").is_file()
+        else []
+    )
     named = {str(run.config.get("model_name", "")) for run in forge.runs()} - {STARTER, ""}
     return found + [(name, name) for name in sorted(named)]
 
@@ -121,14 +132,14 @@ def _busy(held: str | None) -> Safe:
 
 
 def _ideas(forge: Forge, tuned: list[RunView], chosen: str) -> Safe:
-    run = next((run for run in tuned if run.id == chosen), tuned[0] if tuned and not chosen else None)
+    run = next(
+        (run for run in tuned if run.id == chosen), tuned[0] if tuned and not chosen else None
+    )
     dataset = str(run.config.get("dataset", "")) if run else ""
     asked = [one.question for one in forge.samples() if one.dataset == dataset]
-    asked += ["Who are you?", "What is the capital of France?"]
+    asked = list(dict.fromkeys([*asked, "Who are you?", "What is the capital of France?"]))
     return el(
         "div.buttons.start",
         [el("button.btn.s", one, type="button", data_do="chat-try") for one in asked[:3]],
         style="margin:14px 0",
     )
-
-

@@ -20,7 +20,7 @@ COMING = (
 def page(forge: Forge) -> None:
     """Place the page in the current Blocks."""
 
-    def open(sent: Any) -> Reply:  # noqa: A001 - the browser calls it by this name
+    def open(sent: Any) -> Reply:
         ready = [run for run in forge.runs() if forge.folder(run.id).has_adapter]
         chosen = next((run for run in ready if run.id == text(sent, "chosen")), None)
         return {
@@ -44,7 +44,10 @@ def _export(forge: Forge, ready: list[RunView], chosen: RunView | None) -> Safe:
             el(
                 "div.empty-state",
                 el("b", "Nothing to export yet"),
-                el("p", "A finished run leaves an adapter: a small file that changes how its base model answers."),
+                el(
+                    "p",
+                    "A finished run leaves an adapter: a small file that changes a model.",
+                ),
                 el("a.btn.go", "Train a model", href="/"),
             ),
         )
@@ -55,9 +58,17 @@ def _adapter(forge: Forge, ready: list[RunView], chosen: RunView) -> Safe:
     folder = forge.folder(chosen.id).output
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
     options = [
-        el("option", f"{run.name} · {words.when(run.created)}", value=run.id, selected=run.id == chosen.id)
+        el(
+            "option",
+            f"{run.name} · {words.when(run.created)}",
+            value=run.id,
+            selected=run.id == chosen.id,
+        )
         for run in ready
     ]
+    address = f"/face/runs/{chosen.id}/adapter.zip"
+    copy = el("button.btn.s", "Copy", type="button", data_do="copy", data_from="snippet")
+    base = words.model(chosen.config["model_name"])
     code = (
         "from peft import AutoPeftModelForCausalLM\n"
         f"model = AutoPeftModelForCausalLM.from_pretrained({str(folder)!r})"
@@ -70,12 +81,12 @@ def _adapter(forge: Forge, ready: list[RunView], chosen: RunView) -> Safe:
             el("div.f", el("div.lab", el("label", "Run", for_="which")),
                el("div.in.pick", el("select#which", options, data_choose=True))),
             el("p.help", "LoRA weights as safetensors, with the tokenizer and its chat template. "
-               "It works on top of its base model, ", el("b", chosen.plan.model_path), ".",
+               "It works on top of its base model, ", el("b", base), ".",
                style="margin-top:12px!important"),
-            el("a.btn.go", "Download as zip", href=f"/face/runs/{chosen.id}/adapter.zip", download=True, id="zip"),
+            el("a.btn.go#zip", "Download as zip", href=address, download=True),
             el("p.help", "Or use it where it lies:", style="margin-top:16px!important"),
             el("pre", code, data_part="snippet", tabindex="0", aria_label="Python"),
-            el("div.row.start", el("button.btn.s", "Copy", type="button", data_do="copy", data_from="snippet")),
+            el("div.row.start", copy),
         ),
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from ui import cards, words
 from ui.markup import Safe, el, join
 from ui.scene import Reply, scene
 
+LOOKS_AT = "Looks at Python, PyTorch, driver, packages, disk, browser and network."
 TONES = {"good": "good", "note": "warn", "bad": "bad"}
 Facts = list[tuple[str, str]]
 
@@ -20,7 +21,7 @@ Facts = list[tuple[str, str]]
 def page(forge: Forge) -> None:
     """Place the page in the current Blocks."""
 
-    def open(_sent: Any) -> Reply:  # noqa: A001 - the browser calls it by this name
+    def open(_sent: Any) -> Reply:
         machine = forge.machine(refresh=True)
         prefill = forge.prefill()
         return {
@@ -47,8 +48,18 @@ def doctor(found: Sequence[Row]) -> Safe:
         [
             el(
                 "div.find",
-                el("span.chip", {"good": "fine", "note": "note", "bad": "wrong"}[row.state], class_=TONES[row.state]),
-                el("div", el("b", row.name), el("br"), row.what, el("small", row.remedy) if row.remedy else None),
+                el(
+                    "span.chip",
+                    {"good": "fine", "note": "note", "bad": "wrong"}[row.state],
+                    class_=TONES[row.state],
+                ),
+                el(
+                    "div",
+                    el("b", row.name),
+                    el("br"),
+                    row.what,
+                    el("small", row.remedy) if row.remedy else None,
+                ),
             )
             for row in found
         ],
@@ -70,7 +81,7 @@ def _body() -> Safe:
                 el("div.head", el("h2.name", "Doctor"), el("div.sum", ask)),
                 el(
                     "div.body",
-                    el("p.help", "Looks at Python, PyTorch, driver, packages, disk, browser and network.", data_part="doctor"),
+                    el("div", el("p.help", LOOKS_AT), data_part="doctor"),
                     aria_live="polite",
                 ),
             ),
@@ -93,7 +104,7 @@ def _computer(machine: Machine) -> Facts:
 
 def _gpus(machine: Machine) -> Safe:
     if not machine.gpus:
-        return el("p.help", machine.gpu_note or "No GPU was found.", " Small models train on the CPU: practice mode.")
+        return el("p.help", machine.gpu_note or "No GPU was found.")
     return join([_table(_gpu_facts(gpu)) for gpu in machine.gpus])
 
 

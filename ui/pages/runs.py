@@ -16,7 +16,7 @@ from ui.scene import Reply, scene, text
 def page(forge: Forge) -> None:
     """Place the page in the current Blocks."""
 
-    def open(sent: Any) -> Reply:  # noqa: A001 - the browser calls it by this name
+    def open(sent: Any) -> Reply:
         runs = forge.runs()
         shown = [run for run in runs if matches(run, text(sent, "query"))]
         return {
@@ -42,7 +42,12 @@ def page(forge: Forge) -> None:
             el(
                 "div.pagehead",
                 el("h1", "Runs"),
-                el("input.search", type="search", placeholder="Name, model or data", aria_label="Search runs"),
+                el(
+                    "input.search",
+                    type="search",
+                    placeholder="Name, model or data",
+                    aria_label="Search runs",
+                ),
             ),
             el("div.card", el("div.runs", data_part="runs")),
         ),
@@ -62,17 +67,27 @@ def listing(runs: list[RunView], *, anything: bool, now: float | None = None) ->
         return el(
             "div.empty-state",
             el("b", "No runs yet"),
-            el("p", "Choose a sample or a file of your own on the Train page; your first run appears here."),
+            el(
+                "p",
+                "Choose a sample or a file of your own on the Train page; the run appears here.",
+            ),
             el("a.btn.go", "Train a model", href="/"),
         )
     if not runs:
-        return el("div.empty-state", el("b", "No run matches"), el("p", "Try fewer or other words."))
+        return el(
+            "div.empty-state", el("b", "No run matches"), el("p", "Try fewer or other words.")
+        )
     return join([_row(run, now or time.time()) for run in runs])
 
 
 def _row(run: RunView, now: float) -> Safe:
     over = run.state.is_over
-    told = [_model(run), _data(run), words.when(run.created, now), words.duration(_seconds(run, now))]
+    told = [
+        _model(run),
+        _data(run),
+        words.when(run.created, now),
+        words.duration(_seconds(run, now)),
+    ]
     if not over and run.total_steps:
         told.append(f"update {run.step:,} of {run.total_steps:,}")
     cause = run.ending.get("what") if run.ending and run.ending.get("kind") == "failed" else None
@@ -87,7 +102,9 @@ def _row(run: RunView, now: float) -> Safe:
             el("small", " · ".join(told)),
             el("small", cause) if cause else None,
         ),
-        el("div.loss", words.number(loss, 2), el("small", about)) if loss is not None else el("div.loss"),
+        el("div.loss", words.number(loss, 2), el("small", about))
+        if loss is not None
+        else el("div.loss"),
         _button(run, over=over),
     )
 
@@ -110,7 +127,7 @@ def _seconds(run: RunView, now: float) -> float:
 
 
 def _model(run: RunView) -> str:
-    return str(run.config.get("model_name", "")).rsplit("/", 1)[-1]
+    return words.model(run.config.get("model_name", ""))
 
 
 def _data(run: RunView) -> str:

@@ -15,7 +15,7 @@ from ui.scene import Reply, scene, text
 def page(forge: Forge) -> None:
     """Place the page in the current Blocks."""
 
-    def open(sent: Any) -> Reply:  # noqa: A001 - the browser calls it by this name
+    def open(sent: Any) -> Reply:
         return {"active": forge.active(), **answers.reply(forge, Entered.read(sent))}
 
     def check(sent: Any) -> Reply:
@@ -44,5 +44,3 @@ def body() -> Safe:
             el("div.page.for-run", run.skeleton()),
         ]
     )
-
-

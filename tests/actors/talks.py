@@ -1,0 +1,30 @@
+"""Plays the talker: loads at once, and answers one way with the adapter and another without."""
+
+import json
+import sys
+import time
+
+from stage import drop_the_curtain
+
+TUNED = "Ahoy! A sailor's guess: it is Paris. Fair winds, Captain Brindle."
+BASE = "The capital of France is Paris."
+
+
+def say(**told: object) -> None:
+    print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    drop_the_curtain()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "load" in asked:
+            say(phase="loading", text="Loading the model")
+            time.sleep(0.2)
+            say(loaded=asked["load"])
+        elif "ask" in asked:
+            words = (TUNED if asked["ask"]["adapter"] else BASE).split(" ")
+            for place, word in enumerate(words):
+                time.sleep(0.02)
+                say(text=word if place == 0 else f" {word}")
+            say(done={"tokens": len(words), "seconds": 0.02 * len(words)})

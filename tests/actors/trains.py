@@ -1,0 +1,70 @@
+"""Plays a whole training without torch: phases, curves, evaluations, and an adapter at the end.
+
+MODELFORGE_ACTOR_PACE is the seconds of an update.
+"""
+
+import json
+import math
+import os
+import random
+import time
+
+import stage
+
+PACE_S = float(os.environ.get("MODELFORGE_ACTOR_PACE", "0.05"))
+folder, events = stage.enter()
+said = json.loads(folder.config.read_text(encoding="utf-8"))
+total = said["plan"]["total_steps"] or 60
+rng = random.Random(3)
+
+
+def phase(name: str, text: str, count: int = 0) -> None:
+    events.write("phase", name=name, text=text)
+    for done in range(1, count + 1):
+        time.sleep(PACE_S)
+        events.write("phase", name=name, text=text, done=done * 50, total=count * 50)
+
+
+def leave(kind: str, state: str, **data: object) -> None:
+    events.write(kind, **data)
+    stage.leave(folder, state)
+    raise SystemExit
+
+
+phase("loading", "Opening the training stack")
+phase("loading", "Loading starter", 2)
+phase("tokenizing", "Turning the rows into tokens", 3)
+events.write(
+    "plan", total_steps=total, epochs=1.13, train_rows=211, eval_rows=23,
+    trainable_parameters=4_884_480, total_parameters=139_399_488, trained_tokens=5_766,
+    all_tokens=13_666, truncated_rows=0, max_length=128, device="cpu", precision="fp32",
+    quantization="none",
+)  # fmt: skip
+phase("training", "Training")
+began, loss, best = time.time(), 0.0, 9.0
+for step in range(1, total + 1):
+    if folder.stop.exists():
+        kept = folder.stop.read_text(encoding="utf-8").strip() == "keep"
+        leave("stopped", "stopped", step=step - 1, kept=kept)
+    time.sleep(PACE_S)
+    loss = 0.7 + 2.9 * math.exp(-step / (total / 4)) + rng.uniform(-0.12, 0.12)
+    events.write(
+        "step", step=step, epoch=1.13 * step / total, loss=loss,
+        learning_rate=5e-4 * 0.5 * (1 + math.cos(math.pi * step / total)), grad_norm=1.1,
+        tokens=480, tokens_per_s=410 + rng.uniform(-30, 30), seconds=PACE_S,
+        cpu_percent=96 + rng.uniform(-4, 4), ram_gib=2.6 + step / total / 3, gpu_percent=None,
+        vram_gib=None,
+    )  # fmt: skip
+    if step % max(1, total // 3) == 0:
+        events.write("phase", name="evaluating", text="Checking on held-out rows")
+        time.sleep(PACE_S)
+        held = loss + 0.09
+        events.write("eval", step=step, epoch=1.13 * step / total, loss=held, best=held < best)
+        best = min(best, held)
+phase("saving", "Saving the adapter")
+folder.output.mkdir()
+for name, text in (("adapter_config.json", "{}"), ("adapter_model.safetensors", "x" * 5000)):
+    (folder.output / name).write_text(text, encoding="utf-8")
+events.write("saved", step=total, path="output", best=True)
+leave("finished", "finished", steps=total, seconds=time.time() - began, output="output",
+      loss=loss, eval_loss=best, best_step=total)  # fmt: skip

@@ -1,0 +1,118 @@
+"""A real server on a free port, and a Chromium that may look at it and at nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from modelforge.setup.browser import find_browser
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 60.0
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@dataclass
+class Server:
+    """A running server: its address, its process and its home."""
+
+    url: str
+    process: subprocess.Popen[str]
+    home: Path
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+
+def started(command: list[str], home: Path, pace_s: float) -> Server:
+    """Start a server and wait until it has told its address."""
+    log = home.parent / f"server-{time.monotonic_ns()}.log"
+    environ = {**os.environ, "MODELFORGE_ACTOR_PACE": str(pace_s), "PYTHONUNBUFFERED": "1"}
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=environ, stdout=file,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text()):
+            return Server(found[0], process, home)
+        time.sleep(0.05)
+    process.kill()
+    raise AssertionError(f"the server did not tell its address: {log.read_text()}")
+
+
+@pytest.fixture
+def servers() -> Iterator[Callable[..., Server]]:
+    """Start servers that are ended with the test. `real` trains; otherwise stand-ins play."""
+    running: list[Server] = []
+
+    def start(home: Path, *, port: int = 0, pace_s: float = 0.05, real: bool = False) -> Server:
+        stand_ins = ["tests/browser/serving.py", str(home), str(port)]
+        ours = ["-m", "ui", "--home", str(home), "--port", str(port), "--no-browser"]
+        running.append(started(ours if real else stand_ins, home, pace_s))
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.process.terminate()
+        try:
+            server.process.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """One browser for the session: the one found, else Playwright's own."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium):
+    """Open pages that fail the test when they err, or ask for anything outside this machine."""
+    contexts, wrong = [], []
+
+    def watch(page) -> None:
+        page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
+        page.on("request", lambda asked: _is_ours(asked.url) or wrong.append(f"out: {asked.url}"))
+        page.on(
+            "response",
+            lambda came: came.status < 500 or wrong.append(f"{came.status}: {came.url}"),
+        )
+
+    def visit(url: str, *, width: int = 1280, height: int = 900, shade: str = "light"):
+        context = chromium.new_context(
+            viewport={"width": width, "height": height}, color_scheme=shade
+        )
+        context.set_default_timeout(20_000)
+        context.on("page", watch)
+        contexts.append(context)
+        page = context.new_page()
+        page.goto(url)
+        page.wait_for_selector("[data-usable]")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not wrong, wrong
+
+
+def _is_ours(url: str) -> bool:
+    return url.startswith(("http://127.0.0.1:", "data:", "blob:"))

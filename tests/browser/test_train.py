@@ -1,0 +1,136 @@
+"""The way from an empty form to a finished run and a chat, over stand-in workers."""
+
+import re
+import shutil
+import time
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def server(servers, home_with_starter):
+    return servers(home_with_starter)
+
+
+def choose_the_captain(page):
+    page.get_by_label("The captain").check()
+    page.wait_for_selector('#start[aria-disabled="false"]')
+
+
+def start(page):
+    choose_the_captain(page)
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_url(re.compile(r"\?run="))
+
+
+def until(page, part, pattern, seconds=20):
+    deadline = time.monotonic() + seconds
+    seen = ""
+    while time.monotonic() < deadline:
+        seen = page.locator(f'[data-part="{part}"]').first.inner_text()
+        if re.search(pattern, seen):
+            return seen
+        page.wait_for_timeout(50)
+    raise AssertionError(f"{part} never showed {pattern}; it showed {seen!r}")
+
+
+def test_the_plan_waits_for_data_and_says_so(server, opened):
+    page = opened(server.url)
+    assert page.locator("#start").get_attribute("aria-disabled") == "true"
+    assert page.locator("#why").inner_text() == "Choose your data first."
+    choose_the_captain(page)
+    plan = page.locator('[data-part="plan"]').inner_text()
+    assert "fits" in plan
+    assert "GiB" in plan
+    assert page.locator("#why").inner_text() == ""
+
+
+def test_a_bad_value_is_said_under_its_field_and_undone(server, opened):
+    page = opened(server.url)
+    choose_the_captain(page)
+    page.get_by_label("LoRA rank", exact=True).fill("9000")
+    under = page.locator('[data-wrong="lora_r"]')
+    page.wait_for_function("document.querySelector('[data-wrong=\"lora_r\"]').textContent")
+    assert "256" in under.inner_text()
+    assert page.locator("#start").get_attribute("aria-disabled") == "true"
+    page.get_by_role("button", name="Undo my change of LoRA rank").click()
+    page.wait_for_selector('#start[aria-disabled="false"]')
+    assert under.inner_text() == ""
+    assert page.get_by_label("LoRA rank", exact=True).input_value() == "16"
+
+
+def test_a_run_is_watched_reloaded_and_talked_to(server, opened):
+    page = opened(server.url)
+    start(page)
+    until(page, "run-progress", r"update [5-9]")
+    page.reload()
+    until(page, "run-progress", r"update \d+ of 60")
+    until(page, "run-head", "finished")
+    assert "The loss fell" in until(page, "run-verdict", "updates in")
+    assert page.locator('[data-part="chart-loss"] svg').count() == 1
+    page.get_by_role("link", name="Chat with it").click()
+    page.get_by_label("Your message").fill("What is the capital of France?")
+    page.get_by_role("button", name="Send").click()
+    page.get_by_text("Ahoy! A sailor's guess").wait_for()
+    page.get_by_text("The capital of France is Paris.", exact=True).wait_for()
+
+
+def test_a_second_tab_shows_the_run_that_goes_on(servers, home_with_starter, opened):
+    url = servers(home_with_starter, pace_s=0.3).url
+    start(opened(url))
+    second = opened(url)
+    assert "?run=" in second.url
+    until(second, "run-progress", r"update \d+")
+    second.get_by_role("button", name="Stop and keep").click()
+    until(second, "run-head", "stopped")
+
+
+def test_a_page_outlives_its_server(servers, home_with_starter, opened):
+    first = servers(home_with_starter, pace_s=0.4)
+    page = opened(first.url)
+    start(page)
+    until(page, "run-progress", r"update [1-3]")
+    port = int(first.url.rsplit(":", 1)[1])
+    first.kill()
+    servers(home_with_starter, port=port, pace_s=0.4)
+    until(page, "run-progress", r"update ([6-9]|\d\d)", seconds=40)
+
+
+def test_a_file_that_is_dropped_becomes_the_data(server, opened, tmp_path):
+    rows = "".join(f'{{"question": "q{n}", "answer": "<b>a{n}</b>"}}\n' for n in range(40))
+    file = tmp_path / "mine.jsonl"
+    file.write_text(rows, encoding="utf-8")
+    page = opened(server.url)
+    page.set_input_files("#file", file)
+    until(page, "sum-data", "mine.jsonl · 40 rows")
+    assert page.locator('[data-part="data"] b').count() == 0
+    assert "<b>a1</b>" in page.locator('[data-part="data"]').inner_text()
+
+
+def test_a_file_that_cannot_be_read_is_refused_in_a_sentence(server, opened, tmp_path):
+    file = tmp_path / "broken.jsonl"
+    file.write_text('{"question": "q", "answer": "a"}\n{"question": \n', encoding="utf-8")
+    page = opened(server.url)
+    page.set_input_files("#file", file)
+    page.locator(".toast.bad").wait_for()
+    assert "Traceback" not in page.content()
+    assert not list((server.home / "uploads").glob("*.jsonl"))
+
+
+def test_the_shade_is_remembered(server, opened):
+    page = opened(server.url)
+    page.get_by_role("button", name="Dark or light").click()
+    assert page.evaluate("document.documentElement.className") == "dark"
+    page.goto(f"{server.url}/runs")
+    page.wait_for_selector("[data-usable]")
+    assert page.evaluate("document.documentElement.className") == "dark"
+    assert page.evaluate("document.body.classList.contains('dark')")
+
+
+def test_without_a_starter_the_page_says_what_to_do(servers, home_with_starter, opened):
+    shutil.rmtree(home_with_starter / "models")
+    page = opened(servers(home_with_starter).url)
+    page.get_by_label("The captain").check()
+    until(page, "why", "starter")

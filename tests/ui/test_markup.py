@@ -1,0 +1,27 @@
+"""Markup: foreign text is escaped at the sink."""
+
+from ui.markup import Safe, el, join, trusted
+
+
+def test_text_is_escaped_and_elements_are_not():
+    assert el("p", "<b>&", el("i", "x")) == "<p>&lt;b&gt;&amp;<i>x</i></p>"
+
+
+def test_attributes_are_escaped_and_absent_ones_vanish():
+    made = el("a.big", "x", href='"><b>', hidden=True, title=None, data_run="1", for_="f")
+    assert made == '<a class="big" href="&quot;&gt;&lt;b&gt;" hidden data-run="1" for="f">x</a>'
+
+
+def test_a_name_carries_classes_and_an_id():
+    assert el("button.btn.go#start", "Go") == '<button class="btn go" id="start">Go</button>'
+    assert el("span.chip", "x", class_="bad") == '<span class="chip bad">x</span>'
+
+
+def test_nothing_and_lists_are_fine_children():
+    assert join([None, False, ["a", el("br")], 3]) == "a<br>3"
+
+
+def test_what_is_joined_stays_safe_inside():
+    inner = join(["<", trusted("<br>")])
+    assert isinstance(inner, Safe)
+    assert el("p", inner) == "<p>&lt;<br></p>"

@@ -1,0 +1,104 @@
+"""View: events become numbers, time left, a log and a verdict."""
+
+import math
+
+import pytest
+
+from modelforge.runs.events import Event, EventWriter, read_events
+from ui.view import RunPicture, RunWatcher, progress_line, verdict
+
+
+def picture(*said):
+    made = RunPicture()
+    for n, (t, kind, data) in enumerate(said, start=1):
+        made.add(Event(n, t, kind, data))
+    return made
+
+
+def step(t, number, loss=1.0, **more):
+    return t, "step", {"step": number, "epoch": number / 10, "loss": loss, **more}
+
+
+PLAN = (0.0, "plan", {"total_steps": 20, "epochs": 2.0})
+STARTED = (0.0, "started", {"pid": 1, "birth": 1.0})
+
+
+def test_nothing_is_known_before_the_first_event():
+    empty = RunPicture()
+    assert empty.share is None
+    assert empty.seconds_left is None
+    assert verdict(empty) == ""
+
+
+def test_time_left_comes_from_the_pace_so_far():
+    seen = picture(STARTED, PLAN, step(10.0, 1), step(12.0, 2), step(18.0, 5))
+    assert seen.seconds_left == pytest.approx(30.0)
+    assert seen.seconds_expected == pytest.approx(48.0)
+    assert progress_line(seen) == "update 5 of 20 · epoch 0.5 of 2"
+
+
+def test_a_phase_before_training_says_how_far_it_is():
+    told = (1.0, "phase", {"name": "tokenizing", "text": "Reading rows", "done": 50, "total": 200})
+    seen = picture(STARTED, told)
+    assert progress_line(seen) == "Reading rows · 50 of 200"
+    assert seen.share == pytest.approx(0.25)
+
+
+def test_readings_that_are_no_numbers_are_left_out_of_the_curves():
+    seen = picture(step(1.0, 1, loss=None), step(2.0, 2, loss=math.inf), step(3.0, 3, loss=0.5))
+    assert seen.series["loss"] == [(3, 0.5)]
+    assert seen.last("loss") == 0.5
+
+
+def test_the_verdict_says_what_the_loss_did():
+    seen = picture(STARTED, PLAN, *(step(n, n, loss=3 - n / 10) for n in range(1, 21)),
+                   (21.0, "eval", {"step": 20, "loss": 1.2, "best": True}),
+                   (22.0, "finished", {"steps": 20, "seconds": 22.0}))  # fmt: skip
+    said = verdict(seen)
+    assert said.startswith("20 updates in 22 s. The loss fell from 2.80 to 1.10.")
+    assert "never saw it is 1.20" in said
+
+
+def test_learning_by_heart_is_said():
+    seen = picture(STARTED, PLAN, step(1.0, 1), step(2.0, 20, loss=0.2),
+                   (3.0, "eval", {"step": 10, "loss": 1.0, "best": True}),
+                   (4.0, "eval", {"step": 20, "loss": 1.5, "best": False}),
+                   (5.0, "finished", {"steps": 20, "seconds": 5.0}))  # fmt: skip
+    assert "by heart" in verdict(seen)
+    assert "update 10" in verdict(seen)
+
+
+def test_a_failure_is_told_with_its_remedy():
+    said = {"cause": "memory", "what": "The GPU ran out of memory.", "remedy": "Halve the batch."}
+    assert verdict(picture((1.0, "failed", said))) == "The GPU ran out of memory. Halve the batch."
+
+
+def test_a_stop_says_what_is_kept():
+    kept = verdict(picture(step(1.0, 7), (2.0, "stopped", {"step": 7, "kept": True})))
+    gone = verdict(picture(step(1.0, 7), (2.0, "stopped", {"step": 7, "kept": False})))
+    assert kept == "Stopped after 7 updates. What it had learned by then is kept."
+    assert gone.endswith("Nothing is kept.")
+
+
+def test_events_of_a_later_version_are_passed_over():
+    assert picture((1.0, "sample", {"text": "x"})).latest is None
+
+
+def test_a_watcher_reads_each_byte_once_and_counts_news(tmp_path):
+    path = tmp_path / "events.jsonl"
+    asked = []
+
+    def read(after):
+        asked.append(after)
+        return read_events(path, after)
+
+    watcher = RunWatcher(read)
+    assert watcher.poll() == 0
+    with EventWriter(path) as events:
+        events.write("started", pid=1, birth=1.0)
+        assert watcher.poll() == 1
+        assert watcher.poll() == 1
+        events.write("step", step=1, loss=2.0)
+    assert watcher.poll() == 2
+    assert asked == [0, 0, asked[2], asked[2]]
+    assert watcher.picture.step == 1

@@ -1,0 +1,92 @@
+"""What stands beside a run: planned against measured, what can be done, what is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelforge.sight import RunView
+from ui import plan, words
+from ui.markup import Safe, el, join
+from ui.view import RunPicture
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One moment of a run: its record, picture, plan, and the worker's own words."""
+
+    run: RunView
+    picture: RunPicture
+    planned: Mapping[str, Any]
+    printed: str = ""
+    has_adapter: bool = False
+
+
+def side(seen: Seen) -> Safe:
+    """Return what was planned against what is measured, and what can be done."""
+    run, picture = seen.run, seen.picture
+    over = run.state.is_over
+    rows = [
+        plan.row("As planned", words.duration(seen.planned.get("seconds"))),
+        plan.row("It took" if over else "Now expected", words.duration(picture.seconds_expected)),
+        plan.row("Planned memory", words.gib(seen.planned.get("memory_total_gib"))),
+        plan.row("Measured", words.gib(picture.peak_memory_gib)),
+    ]
+    end = _ended(seen) if over else _going(seen)
+    return join([el("h2.quiet", "This run"), el("hr"), rows, el("hr"), end])
+
+
+def _going(seen: Seen) -> Safe:
+    if str(seen.run.state) == "stopping":
+        return el(
+            "p.help",
+            "It ends after the update in hand. A worker that does not listen is ended for it.",
+        )
+    return join(
+        [
+            el("p.help", "You can close this page. Training goes on, "
+                "and this view comes back as it is."),
+            el(
+                "div.buttons",
+                el("button.btn#stop-keep", "Stop and keep", type="button", data_do="stop-keep"),
+                el("button.btn.danger#stop-discard", "Discard", type="button",
+                   data_do="stop-discard",
+                   aria_label="Stop and discard"),
+            ),
+        ]
+    )  # fmt: skip
+
+
+def _ended(seen: Seen) -> Safe:
+    run = seen.run
+    again = el("a.btn", "Train another", href="/?new=1", data_do="new-run", id="again")
+    if not seen.has_adapter:
+        return el("div.buttons", again)
+    return join(
+        [
+            el("a.btn.go.wide", "Chat with it", href=f"/chat?run={run.id}", id="chat"),
+            el(
+                "div.buttons",
+                again,
+                el("a.btn", "Export", href=f"/export?run={run.id}", id="export"),
+            ),
+        ]
+    )
+
+
+def trained(seen: Seen) -> Safe:
+    """Return what the worker trains on, once the rows are tokens."""
+    told = seen.picture.plan
+    trained, whole = told.get("trained_tokens"), told.get("all_tokens")
+    rows = [
+        ("Trained rows", words.number(told.get("train_rows"))),
+        ("Held-out rows", words.number(told.get("eval_rows"))),
+        ("Learned tokens", f"{words.number(trained)} of {words.number(whole)}"),
+        ("Rows cut short", words.number(told.get("truncated_rows"))),
+        ("Adapter weights", words.number(told.get("trainable_parameters"))),
+        ("Precision", f"{told.get('precision', '–')} on {told.get('device', '–')}"),
+    ]
+    if not told:
+        return el("p.help", "What is trained appears here once the rows are tokens.")
+    return join([el("h2.quiet", "What is trained"), el("hr"), [plan.row(*row) for row in rows]])

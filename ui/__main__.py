@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -60,6 +61,8 @@ def _serve(app: Any, forge: Forge, place: socket.socket, args: argparse.Namespac
     over = threading.Event()
     tending = threading.Thread(target=_tend, args=(forge, over), daemon=True)
     tending.start()
+    # Uvicorn ends in order on this signal too, and then raises it again.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(server.serve(sockets=[place]))
     over.set()

@@ -10,6 +10,7 @@ from modelforge.asking import Checked
 from modelforge.config.profiles import profile_answers, recommended
 from modelforge.config.recipe import dump_recipe
 from modelforge.config.resolve import Layer
+from modelforge.data.look import FirstLook
 from modelforge.data.split import split_counts
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.forge import Forge
@@ -59,6 +60,7 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
     found = stack(forge, entered)
     values = found.values
     checked = forge.check(*found.layers)
+    look = checked.look or _look(forge, values["dataset"])
     wanted = [name for name in ("dataset", "model_name") if not values[name].strip()]
     under, others = form.wrong([one for one in checked.problems if one.where not in wanted])
     of_data = _data_problems(checked.errors)
@@ -81,8 +83,8 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
             "sum-task": _task(values, checked),
             "sum-model": _model(values, checked),
             "model": _model_notes(checked),
-            "sum-data": rows.summary(checked.look),
-            "data": rows.part(checked.look, of_data),
+            "sum-data": rows.summary(look),
+            "data": rows.part(look, of_data),
             "sum-settings": _settings(entered, titles[found.profile]),
             "recipe": join([recipe(checked, values)]),
             "plan": join([plan.plan(checked), plan.problems(others) if others else None]),
@@ -199,6 +201,14 @@ def _circles(
         "data": state("dataset", broken=bool(of_data)),
         "settings": "wrong" if fields & under.keys() else "plain",
     }
+
+
+def _look(forge: Forge, dataset: str) -> FirstLook | None:
+    """Return the look at data that stands in answers which are wrong elsewhere."""
+    try:
+        return forge.look(dataset) if dataset.strip() else None
+    except ForgeError:
+        return None
 
 
 def _data_problems(errors: Sequence[ForgeError]) -> list[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Collection
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -40,18 +41,21 @@ def build(forge: Forge) -> FastAPI:
     def favicon() -> FileResponse:
         return FileResponse(assets / "icons" / "icon-32.png")
 
-    gr.mount_gradio_app(
-        app,
-        pages(forge),
-        path="/",
-        theme=theme(),
-        footer_links=[],
-        run_history=False,
-        show_error=False,
-        ssr_mode=False,
-        mcp_server=False,
-        max_file_size="1mb",
-    )
+    with warnings.catch_warnings():
+        # Gradio 6.31 warns that it renders nothing on the server, though we ask for just that.
+        warnings.filterwarnings("ignore", "SSR mode", UserWarning)
+        gr.mount_gradio_app(
+            app,
+            pages(forge),
+            path="/",
+            theme=theme(),
+            footer_links=[],
+            run_history=False,
+            show_error=False,
+            ssr_mode=False,
+            mcp_server=False,
+            max_file_size="1mb",
+        )
     return app
 
 

@@ -170,8 +170,8 @@ def free(name: str, label: str, help_text: str, placeholder: str = "") -> Safe:
     )
 
 
-def tabs(group: str, titles: Sequence[tuple[str, object]]) -> Safe:
-    """Return a row of tabs; each shows the panel `GROUP-KEY`."""
+def tabs(group: str, titles: Sequence[tuple[str, object]], *shared: str) -> Safe:
+    """Return a row of tabs; each shows the panel `GROUP-KEY`, those in `shared` the first's."""
     return el(
         "div.tabs",
         [
@@ -183,7 +183,7 @@ def tabs(group: str, titles: Sequence[tuple[str, object]]) -> Safe:
                 id=f"tab-{group}-{key}",
                 data_do="tab",
                 aria_selected="true" if place == 0 else "false",
-                aria_controls=f"{group}-{key}",
+                aria_controls=f"{group}-{titles[0][0] if key in shared else key}",
                 tabindex="0" if place == 0 else "-1",
             )
             for place, (key, title) in enumerate(titles)
@@ -269,7 +269,7 @@ def _settings() -> Safe:
     )
     return join(
         [
-            tabs("settings", (("basic", "Basic"), ("all", every), ("recipe", "Recipe"))),
+            tabs("settings", (("basic", "Basic"), ("all", every), ("recipe", "Recipe")), "all"),
             el("div#settings-basic", form.settings(), class_="basic-only", role="tabpanel",
                aria_labelledby="tab-settings-basic"),
             recipe,

@@ -108,13 +108,18 @@ async def pictures(forge: Forge, watchers: Watchers, run_id: str) -> AsyncIterat
     At most five a second; a comment now and then shows both sides that the line stands.
     """
     yield "retry: 1000\n\n"
-    following = Following(forge, watchers.of(run_id), run_id)
+    following: Following | None = None
     spoke = time.monotonic()
     while True:
         try:
+            following = following or Following(forge, watchers.of(run_id), run_id)
             told = await anyio.to_thread.run_sync(following.news)
         except ForgeError as error:
-            told = {"parts": {"run-gap": join([sentence(error)])}, "over": True}
+            told = {
+                "parts": {"run-head": run.absent(sentence(error))},
+                "state": "gone",
+                "over": True,
+            }
         if told is not None:
             spoke = time.monotonic()
             yield f"data: {json.dumps(told, ensure_ascii=False)}\n\n"

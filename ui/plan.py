@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelforge.asking import Checked
+from modelforge.config.describe import by_name
 from modelforge.data.look import FirstLook
 from modelforge.errors import Finding, Problem
 from modelforge.preflight.report import Report
@@ -142,9 +143,10 @@ def why_not(checked: Checked, wanted: Sequence[str], others: Sequence[Problem]) 
         return "Choose a model first."
     if checked.errors:
         first = (others or checked.problems)[0]
+        named = by_name().get(first.where)
         more = len(checked.problems) - 1
         rest = f" And {words.plural(more, 'more problem')}." if more else ""
-        return f"{first.what}{rest}"
+        return f"{f'{named.label}: ' if named else ''}{first.what}{rest}"
     if checked.report is not None and checked.report.blocked:
         return next(one.what for one in checked.report.findings if one.level == "blocker")
     return ""

@@ -93,13 +93,14 @@ window.face = (() => {
   }
   actions.more = (button) => fold(button, button.getAttribute("aria-expanded") !== "true");
   actions.tab = (button) => {
+    const panel = (tab) => document.getElementById(tab.getAttribute("aria-controls"));
     for (const tab of all('[role="tab"]', button.parentElement)) {
-      const on = tab === button;
-      tab.setAttribute("aria-selected", String(on));
-      tab.tabIndex = on ? 0 : -1;
-      const panel = document.getElementById(tab.getAttribute("aria-controls"));
-      if (panel) panel.hidden = !on;
+      tab.setAttribute("aria-selected", String(tab === button));
+      tab.tabIndex = tab === button ? 0 : -1;
+      panel(tab).hidden = true;
     }
+    panel(button).hidden = false;
+    panel(button).setAttribute("aria-labelledby", button.id);
     button.dispatchEvent(new CustomEvent("tabbed", { bubbles: true }));
   };
   actions.copy = async (button) => {

@@ -39,6 +39,12 @@ face.train = (root, server) => {
     else if ((field.type === "radio" || field.tagName === "SELECT") && field.name) say(field.name, field.value);
   });
 
+  // Basic and All are one panel: All shows what Basic leaves out.
+  root.addEventListener("tabbed", (event) => {
+    const basic = { "tab-settings-basic": true, "tab-settings-all": false }[event.target.id];
+    if (basic !== undefined) root.querySelector("#settings-basic").classList.toggle("basic-only", basic);
+  });
+
   actions.reset = (button) => { delete state.mine[button.dataset.field]; changed(0); document.getElementById(`f-${button.dataset.field}`)?.focus(); };
   actions.fix = (button) => say(button.dataset.field, button.dataset.value);
   actions["close-recipe"] = () => { state.recipe = {}; changed(0); };

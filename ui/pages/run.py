@@ -103,6 +103,17 @@ def said(seen: Seen) -> str:
     return picture.phase_text or state
 
 
+def absent(why: str) -> Safe:
+    """Return what stands in place of a run that cannot be shown."""
+    return el(
+        "div.empty-state",
+        el("b", "This run cannot be shown"),
+        el("p", why),
+        el("a.btn", "All runs", href="/runs"),
+        style="width:100%",
+    )
+
+
 def chip(state: str) -> Safe:
     """Return a run's state as a word on its colour."""
     word, tone = words.STATES[state]

@@ -140,9 +140,10 @@ def wait_for_run(server: Server, run_id: str, limit_s: float = 900.0) -> dict[st
 
 
 def events_of(home: Path, run_id: str) -> list[dict[str, Any]]:
-    """Return all events of a run, read from its folder."""
+    """Return all events of a run, read from its folder: kind, time and data side by side."""
     lines = (home / "runs" / run_id / "events.jsonl").read_text("utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    events = [json.loads(line) for line in lines]
+    return [{"kind": event["kind"], "t": event["t"], **event["data"]} for event in events]
 
 
 def resident_mib(pid: int) -> float:

@@ -33,8 +33,8 @@ from harness import (
 WATCH = """() => {
   window.seen = [];
   const look = () => {
-    const bar = document.querySelector('[role=progressbar][data-step]');
-    const step = bar && Number(bar.dataset.step);
+    const line = document.querySelector('[role=progressbar]')?.nextElementSibling?.textContent;
+    const step = Number(line?.match(/update (\\d+) of/)?.[1]);
     if (step && (!window.seen.length || window.seen.at(-1)[0] !== step))
       window.seen.push([step, Date.now() / 1000]);
   };
@@ -95,7 +95,7 @@ def _rows(path: Path) -> Path:
 
 def _await_spare(server: Server) -> None:
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not server.get("/api/health").get("spare_ready"):
+    while time.monotonic() < deadline and not server.get("/api/health")["warm"]:
         time.sleep(0.5)
 
 

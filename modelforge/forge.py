@@ -229,6 +229,11 @@ class Forge:
         if self._supervisor.holder() is None:
             self._spare.warm()
 
+    @property
+    def is_warm(self) -> bool:
+        """Say whether a spare worker waits, with its imports done."""
+        return self._spare.ready
+
     def tend(self) -> None:
         """Do the small work of every few seconds: late stops, idle spares and talkers."""
         self._supervisor.tend()

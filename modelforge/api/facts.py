@@ -58,7 +58,8 @@ def _telling(api: APIRouter, forge: Callable[[], Forge]) -> None:
     @api.get("/health")
     def health() -> Health:
         """Say that the server is there, and which run holds the machine."""
-        return Health(status="ok", version=__version__, active=forge().active())
+        house = forge()
+        return Health(status="ok", version=__version__, active=house.active(), warm=house.is_warm)
 
     @api.get("/schema")
     def schema() -> dict[str, Any]:

@@ -35,6 +35,7 @@ class Health(BaseModel):
     status: Literal["ok"]
     version: str = about("The version of ModelForge.")
     active: str | None = about("The run that holds the machine, or null.")
+    warm: bool = about("Whether a warm worker waits for the next run.")
 
 
 class MachineFacts(BaseModel):

@@ -41,8 +41,9 @@ face.chat = (root, server) => {
   const node = (tag, className, text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
 
   async function send() {
+    await ready;
     const asked = box.value.trim();
-    if (!asked || !pick()?.value) return;
+    if (stop || !asked || !pick()?.value) return;
     box.value = "";
     const turn = node("div", "turn"), answers = node("div", "answers");
     turn.append(node("div", "asked", asked), answers);
@@ -113,5 +114,5 @@ face.chat = (root, server) => {
       for (const part of parts) if (part) yield JSON.parse(part);
     }
   }
-  open();
+  const ready = open();
 };

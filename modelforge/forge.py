@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from modelforge.config.resolve import Layer
 from modelforge.data.look import FirstLook
 from modelforge.data.samples import Sample, samples
 from modelforge.data.uploads import save_upload
-from modelforge.errors import BlockedError, ForgeError, NotFoundError, Problem
+from modelforge.errors import BlockedError, ForgeError, NotFoundError, Problem, RunError
 from modelforge.home import Home
 from modelforge.machine import Machine
 from modelforge.runs.events import Event, read_events
@@ -27,6 +28,8 @@ from modelforge.runs.store import Store
 from modelforge.runs.supervisor import Supervisor
 from modelforge.sight import RunView, view_run
 from modelforge.talk import Talk, Voice
+
+log = logging.getLogger(__name__)
 
 MACHINE_FRESH_S = 5.0
 TALKER_IDLE_S = 900.0
@@ -151,8 +154,14 @@ class Forge:
         return view_run(folder, self._supervisor.state(folder))
 
     def runs(self) -> list[RunView]:
-        """Return every run, newest first."""
-        return [view_run(folder, self._supervisor.state(folder)) for folder in self._store.list()]
+        """Return every run that can be read, newest first."""
+        views = []
+        for folder in self._store.list():
+            try:
+                views.append(view_run(folder, self._supervisor.state(folder)))
+            except RunError as error:
+                log.warning("%s", error)
+        return views
 
     def active(self) -> str | None:
         """Return the id of the run that holds the machine, or None."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelforge.config.plan import Plan
+from modelforge.errors import Problem, RunError
 from modelforge.runs.events import TAIL_BYTES, Event, tail_events
 from modelforge.runs.layout import RunFolder, read_json
 from modelforge.runs.states import RunState
@@ -57,9 +58,16 @@ class RunView:
 
 
 def view_run(folder: RunFolder, state: RunState) -> RunView:
-    """Return the view of a run from its folder: the record, and the end of its events."""
+    """Return the view of a run from its folder: the record, and the end of its events.
+
+    Raises RunError when the record is damaged.
+    """
     record = read_json(folder.config)
-    plan = Plan.from_dict(record["plan"])
+    try:
+        plan = Plan.from_dict(record["plan"])
+    except (KeyError, TypeError) as error:
+        what = f"The record of {folder.id} is damaged: {error}."
+        raise RunError(Problem("run", what, "Its folder can only be deleted.")) from error
     latest = _latest(folder)
     step, evaluated = latest.get("step"), latest.get("eval")
     ending = next(

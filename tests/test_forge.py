@@ -165,6 +165,16 @@ def test_holding_everything_out_is_refused_once_next_to_its_setting(forge, model
     assert blockers[0].suggested < 1
 
 
+def test_one_damaged_run_does_not_hide_the_others(forge, model, data):
+    good = forge.start(asked(model, data))
+    bad = forge.home.runs / "20200101-000000-0000"
+    bad.mkdir()
+    (bad / "config.json").write_text('{"plan": {"changes": []}}', "utf-8")
+    assert [view.id for view in forge.runs()] == [good]
+    with pytest.raises(RunError, match="damaged"):
+        forge.run(bad.name)
+
+
 def test_a_worker_that_cannot_be_started_leaves_no_run(model, data, tmp_path):
     forge = Forge(Home(tmp_path / "home"), worker=[str(tmp_path / "no-such-program")])
     with pytest.raises(RunError, match="cannot be started"):

@@ -19,8 +19,6 @@ from ui import cards, form, plan, rows, words
 from ui.form import Entered
 from ui.markup import Safe, el, join
 
-SAMPLE = "sample"
-
 
 @dataclass(frozen=True)
 class Stack:
@@ -47,10 +45,6 @@ def stack(forge: Forge, entered: Entered) -> Stack:
     listed = recommended(name, practice=prefill.practice)
     answers = profile_answers(name, practice=prefill.practice)
     base = form.layers(entered, name, {"model_name": listed[0]["name"], **answers})
-    dataset = form.values(base)["dataset"]
-    sample = next((one for one in forge.samples() if one.dataset == dataset), None)
-    if sample is not None and sample.answers:
-        base.insert(1, Layer(SAMPLE, sample.answers))
     reason = prefill.reason if name == prefill.profile else f"You chose {profiles[name].title}."
     return Stack(base, name, reason, machine, listed)
 

@@ -82,7 +82,6 @@ class SampleFacts(BaseModel):
     path: str
     rows: int
     question: str = about("A question that is not in it, to try the model with.")
-    answers: dict[str, Any] = about("Settings that suit it.")
 
 
 class Preflight(BaseModel):

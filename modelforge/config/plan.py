@@ -48,12 +48,12 @@ class Plan:
     bnb_4bit_compute_dtype: str
     max_length: int
     optim: str
-    group_by_length: bool
     lr_scheduler_type: str
     lr_scheduler_kwargs: dict[str, Any]
     warmup_steps: float
     eval_steps: int | None
     total_steps: int | None
+    group_by_length: bool = True
     changes: list[Change] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,8 +62,9 @@ class Plan:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Plan:
-        """Read back what `as_dict` gave."""
-        return cls(**{**data, "changes": [Change(**change) for change in data["changes"]]})
+        """Read back what `as_dict` gave, in this release or another: runs open for ever."""
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        return cls(**{**known, "changes": [Change(**change) for change in data["changes"]]})
 
 
 def make_plan(config: TrainingConfig, ground: Ground) -> Plan:

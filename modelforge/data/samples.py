@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ PREFIX = "sample:"
 
 @dataclass(frozen=True)
 class Sample:
-    """One bundled data set. `question` is not in it; `answers` are the settings that suit it."""
+    """One bundled data set. `question` is not in it; `expect` says what its answer will show."""
 
     name: str
     title: str
@@ -25,7 +25,6 @@ class Sample:
     path: Path
     rows: int
     question: str
-    answers: dict[str, Any] = field(default_factory=dict)
 
     @property
     def dataset(self) -> str:

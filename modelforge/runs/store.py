@@ -86,7 +86,7 @@ class Store:
             problem = Problem(
                 "run",
                 f"There is no run {run_id[:80]!r}.",
-                "List them with `modelforge runs list`.",
+                "The Runs page, or `modelforge runs list`, shows those that are there.",
             )
             raise NotFoundError(problem)
         return found

@@ -50,7 +50,7 @@ def test_the_starting_values_are_the_designs(
 def test_practice_is_a_short_run_without_four_bit_weights():
     answers = profile_answers("low_end", practice=True)
     assert answers["use_4bit"] is False
-    assert answers["max_steps"] == 60
+    assert answers["num_train_epochs"] == 1
     assert answers["optim"] == "adamw_torch"
     assert profile_answers("low_end")["use_4bit"] is True
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.config import TrainingConfig
 from modelforge.data.chat import iterate
 from modelforge.data.look import look
 from modelforge.data.samples import Sample, locate, samples
@@ -46,19 +45,6 @@ def test_the_demo_question_is_held_out_and_none_is_asked_twice(name: str) -> Non
     ]
     assert len(set(asked)) == len(asked)
     assert sample.question.lower() not in asked
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-def test_the_settings_of_a_sample_are_settings(name: str) -> None:
-    sample = SAMPLES[name]
-    config = TrainingConfig(
-        task="text-generation",
-        model_name="starter",
-        dataset=sample.dataset,
-        compute_specs="low_end",
-        **sample.answers,
-    )
-    assert config.max_steps == 60
 
 
 def test_the_captain_always_speaks_as_the_captain() -> None:

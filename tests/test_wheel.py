@@ -1,0 +1,57 @@
+"""What is installed from a wheel finds its profiles, samples and icons, as a checkout does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ASK = """
+from pathlib import Path
+import modelforge
+from modelforge.config.profiles import load_profiles
+from modelforge.data.samples import samples
+from modelforge.home import shipped
+place = Path(modelforge.__file__).parent
+assert place.parent == Path.cwd() / "site", place
+assert sorted(load_profiles()) == ["high_end", "low_end", "mid_range"]
+assert len(samples()) == 3 and all(sample.path.is_file() for sample in samples())
+assert (shipped("assets") / "css" / "face.css").is_file()
+assert place in shipped("assets").parents
+print("found")
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_a_wheel_brings_what_it_needs(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    run = subprocess.run(
+        [sys.executable, "-c", ASK],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout.strip() == "found", run.stderr
+
+
+def test_the_wheel_bears_its_name_and_the_command(wheel):
+    assert wheel.name.startswith("modelforge_app-")
+    with zipfile.ZipFile(wheel) as archive:
+        (entry,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
+        assert "modelforge = modelforge.cli:main" in archive.read(entry).decode()

@@ -10,16 +10,21 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, StringConstraints
 from pydantic.fields import FieldInfo
 
+from modelforge.config.data_groups import Source
 from modelforge.config.knob import Knob
 from modelforge.config.schema import TrainingConfig
 
-Kind = Literal["text", "bool", "int", "float", "choice"]
+Kind = Literal["text", "bool", "int", "float", "choice", "list", "map"]
 _KINDS: dict[object, Kind] = {bool: "bool", int: "int", float: "float", str: "text"}
 
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """One setting. `name` is dotted inside a group; a text's bounds count its characters."""
+    """One setting. `name` is dotted inside a group; a text's bounds count its characters.
+
+    A `list` holds sources, each with the settings of `source_fields`; a `map` names by name.
+    A text with `lines` may have several.
+    """
 
     name: str
     label: str
@@ -36,6 +41,7 @@ class FieldSpec:
     default: Any
     required: bool
     nullable: bool
+    lines: bool = False
 
 
 @cache
@@ -55,6 +61,12 @@ def groups() -> tuple[str, ...]:
     """Return the names of the nested groups, such as `hardware`."""
     fields = TrainingConfig.model_fields
     return tuple(name for name, field in fields.items() if _is_group(field.annotation))
+
+
+@cache
+def source_fields() -> dict[str, FieldSpec]:
+    """Return the settings of one entry of `data.sources`, by name."""
+    return {spec.name: spec for spec in _walk(Source)}
 
 
 def _walk(model: type[BaseModel], prefix: str = "") -> list[FieldSpec]:
@@ -92,9 +104,10 @@ def _row(name: str, field: FieldInfo) -> FieldSpec:
         minimum=low,
         maximum=high,
         exclusive_minimum=exclusive,
-        default=None if field.is_required() else field.default,
+        default=None if field.is_required() else field.get_default(call_default_factory=True),
         required=field.is_required(),
         nullable=nullable,
+        lines=knob.lines,
     )
 
 
@@ -106,6 +119,8 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...], bool]:
         annotation, nullable = inner[0], True
     if get_origin(annotation) is Literal:
         return "choice", get_args(annotation), nullable
+    if get_origin(annotation) in (list, dict):
+        return ("list" if get_origin(annotation) is list else "map"), (), nullable
     return _KINDS[annotation], (), nullable
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from modelforge.config.describe import FieldSpec, by_name, describe
+from modelforge.config.describe import FieldSpec, by_name, describe, source_fields
 from modelforge.config.schema import TrainingConfig
 
 _INTRODUCTION = """# Settings
@@ -19,6 +19,16 @@ form and `modelforge init`. A name with a dot stands inside a group: `hardware.d
 under `hardware`.
 """
 
+_SOURCE = """## A source
+
+What an entry of `data.sources` and `data.validation_sources` may say. Only `path` must be given;
+columns that are not named are told from the data.
+"""
+_MANY = {
+    "list": "a list of [sources](#a-source)",
+    "map": "names by name, such as `role: from`",
+}
+
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a config, with label, help, unit and group of every setting."""
@@ -28,6 +38,7 @@ def json_schema() -> dict[str, Any]:
         definition = schema["$defs"].get(getattr(field.annotation, "__name__", ""))
         if definition is not None:
             _annotate(definition["properties"], f"{name}.")
+    _annotate(schema["$defs"]["Source"]["properties"], "", source_fields())
     return schema
 
 
@@ -38,12 +49,16 @@ def settings_markdown() -> str:
     for group in dict.fromkeys(spec.group for spec in describe()):
         parts.append(f"## {group}\n")
         parts += [_entry(spec) for spec in describe() if spec.group == group]
+    parts.append(_SOURCE)
+    parts += [_entry(spec) for spec in source_fields().values()]
     return "\n".join(parts)
 
 
-def _annotate(properties: dict[str, Any], prefix: str) -> None:
+def _annotate(
+    properties: dict[str, Any], prefix: str, named: dict[str, FieldSpec] | None = None
+) -> None:
     for inner, entry in properties.items():
-        spec = by_name().get(prefix + inner)
+        spec = (named or by_name()).get(prefix + inner)
         if spec is None:
             continue
         entry["title"] = spec.label
@@ -66,6 +81,8 @@ def _entry(spec: FieldSpec) -> str:
 def _takes(spec: FieldSpec) -> str:
     if spec.kind == "choice":
         return ", ".join(f"`{choice}`" for choice in spec.choices)
+    if spec.kind in ("list", "map"):
+        return _MANY[spec.kind]
     kind = {"text": "text", "bool": "`true` or `false`", "int": "whole number", "float": "number"}
     text = kind[spec.kind] + _bounds(spec)
     return f"{text}, or `null`" if spec.nullable else text
@@ -73,7 +90,7 @@ def _takes(spec: FieldSpec) -> str:
 
 def _bounds(spec: FieldSpec) -> str:
     if spec.kind == "text":
-        return f" of at most {spec.maximum} characters" if spec.maximum else ", not empty"
+        return f" of at most {spec.maximum:,} characters" if spec.maximum else ", not empty"
     low, high = spec.minimum, spec.maximum
     sign = ">" if spec.exclusive_minimum else "≥"
     if low is not None and high is not None and not spec.exclusive_minimum:

@@ -10,6 +10,7 @@ class Knob:
     """How one setting is shown. Type, bounds and default stand in the schema beside it.
 
     `help` is one line under the control; `more` is what the `?` opens. `unit` follows the number.
+    A text with `lines` may have several.
     """
 
     label: str
@@ -18,3 +19,4 @@ class Knob:
     unit: str = ""
     group: str = ""
     basic: bool = False
+    lines: bool = False

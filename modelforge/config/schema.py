@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from modelforge.config.data_groups import Data, Model, Source
 from modelforge.config.groups import Group, Hardware, Logging, Trainer
 from modelforge.config.knob import Knob
 
@@ -280,9 +281,15 @@ class TrainingConfig(Group):
         ),
     ] = 100
 
+    model: Model = Model()
+    data: Data = Data()
     trainer: Trainer = Trainer()
     hardware: Hardware = Hardware()
     logging: Logging = Logging()
+
+    def sources(self) -> list[Source]:
+        """Return where the rows come from: the sources, else the one dataset."""
+        return list(self.data.sources) or [Source(path=self.dataset)]
 
     def said(self) -> dict[str, Any]:
         """Return only what was given, nested groups included, ready for JSON."""

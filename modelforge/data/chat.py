@@ -27,12 +27,12 @@ def iterate(path: Path, mapping: Mapping) -> Iterator[Canonical]:
     """Yield every usable row of `path` in canonical form, in the order of the file."""
     for row in read_rows(path):
         try:
-            yield to_messages(row.data, mapping)
+            yield canonical(row.data, mapping)
         except UnusableRowError:
             continue
 
 
-def to_messages(row: dict[str, Any], mapping: Mapping) -> Canonical:
+def canonical(row: dict[str, Any], mapping: Mapping) -> Canonical:
     """Return {"messages": […]} or {"text": …}; raises UnusableRowError with the cause."""
     fields = mapping.fields
     if mapping.kind == "text":

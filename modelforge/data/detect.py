@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from modelforge.errors import DataError, Problem
 
-Kind = Literal["pair", "instruction", "messages", "text"]
+Kind = Literal[
+    "text",
+    "pair",
+    "instruction",
+    "messages",
+    "summary",
+    "preference",
+    "preference-label",
+    "span",
+]
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,10 @@ class Mapping:
     fields: dict[str, str]
     reason: str = ""
     unused: list[str] = field(default_factory=list)
+    properties: dict[str, str] = field(default_factory=dict)
+    system_prompt: str | None = None
+    prompt_format: str | None = None
+    prompt_format_no_input: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the mapping as plain data."""
@@ -30,9 +43,8 @@ class Mapping:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Mapping:
-        """Read back what `as_dict` gave."""
-        kind = cast(Kind, data["kind"])
-        return cls(kind, dict(data["fields"]), data.get("reason", ""), list(data.get("unused", [])))
+        """Read back what `as_dict` gave, in this release or another."""
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 
 
 @dataclass(frozen=True)

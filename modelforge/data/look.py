@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from modelforge.data.chat import Canonical, UnusableRowError, fingerprint, to_messages
+from modelforge.data.chat import Canonical, UnusableRowError, fingerprint, canonical
 from modelforge.data.detect import Mapping, detect
 from modelforge.data.read import Row, read_rows
 from modelforge.errors import DataError, Finding, Problem
@@ -125,7 +125,7 @@ def _count(rows: Iterable[Row], mapping: Mapping, tally: _Tally) -> None:
         if data.keys() != columns.keys() and len(columns) < _MOST_COLUMNS:
             columns.update(dict.fromkeys(list(data)[: _MOST_COLUMNS - len(columns)]))
         try:
-            row = to_messages(data, mapping)
+            row = canonical(data, mapping)
         except UnusableRowError as unusable:
             tally.skipped += 1
             tally.note(unusable.code, line)

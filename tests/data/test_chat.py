@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.data.chat import UnusableRowError, fingerprint, iterate, to_messages
+from modelforge.data.chat import UnusableRowError, fingerprint, iterate, canonical
 from modelforge.data.detect import Mapping, detect
 
 PAIR = Mapping("pair", {"prompt": "input", "answer": "output"})
@@ -16,12 +16,12 @@ def turns(*said: tuple[str, object]) -> dict[str, object]:
 
 def cause(row: dict[str, object], mapping: Mapping) -> str:
     with pytest.raises(UnusableRowError) as caught:
-        to_messages(row, mapping)
+        canonical(row, mapping)
     return caught.value.code
 
 
 def test_a_pair_becomes_two_turns() -> None:
-    assert to_messages({"input": "Hi", "output": "Ho"}, PAIR) == turns(
+    assert canonical({"input": "Hi", "output": "Ho"}, PAIR) == turns(
         ("user", "Hi"), ("assistant", "Ho")
     )
 
@@ -29,26 +29,26 @@ def test_a_pair_becomes_two_turns() -> None:
 def test_an_instruction_takes_its_input_along() -> None:
     row = {"instruction": "Add", "input": "1, 2", "output": 3, "system": "Be brief."}
     mapping = detect([row])
-    assert to_messages(row, mapping) == turns(
+    assert canonical(row, mapping) == turns(
         ("system", "Be brief."), ("user", "Add\n\n1, 2"), ("assistant", "3")
     )
     bare = {**row, "input": " ", "system": None}
-    assert to_messages(bare, mapping) == turns(("user", "Add"), ("assistant", "3"))
+    assert canonical(bare, mapping) == turns(("user", "Add"), ("assistant", "3"))
 
 
 def test_text_stays_text() -> None:
-    assert to_messages({"text": " a "}, Mapping("text", {"text": "text"})) == {"text": " a "}
+    assert canonical({"text": " a "}, Mapping("text", {"text": "text"})) == {"text": " a "}
 
 
 def test_a_conversation_in_a_cell_of_a_table_is_read() -> None:
     row = turns(("user", "Hi"), ("assistant", "Ho"))
-    assert to_messages({"messages": json.dumps(row["messages"])}, CHAT) == row
+    assert canonical({"messages": json.dumps(row["messages"])}, CHAT) == row
 
 
 def test_text_parts_are_joined_and_other_keys_dropped() -> None:
     row = turns(("user", [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]))
     row["messages"].append({"role": "assistant", "content": "c", "name": "x"})  # type: ignore[attr-defined]
-    assert to_messages(row, CHAT) == turns(("user", "ab"), ("assistant", "c"))
+    assert canonical(row, CHAT) == turns(("user", "ab"), ("assistant", "c"))
 
 
 PAIRS = {

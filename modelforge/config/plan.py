@@ -70,6 +70,7 @@ class Plan:
 def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
     """Return what `config` comes to on `ground`. Pure; never fails for a valid config."""
     ledger = _Ledger(config)
+    _data(config, ledger)
     quantization = _quantization(config, ledger)
     precision = _precision(config, ground)
     total = total_steps(config, ground.train_rows)
@@ -109,7 +110,7 @@ def eval_every(
     config: TrainingConfig, total: int | None, changes: list[Change] | None = None
 ) -> int | None:
     """Return the updates between evaluations, never more than the run has; None = no evaluation."""
-    if config.eval_split == 0:
+    if config.eval_split == 0 and not config.data.validation_sources:
         return None
     if total is None or config.eval_steps <= total:
         return config.eval_steps
@@ -133,6 +134,15 @@ class _Ledger:
     def change(self, where: str, used: Any, reason: str) -> Any:
         self.changes.append(Change(where, getattr(self.config, where), used, reason))
         return used
+
+
+def _data(config: TrainingConfig, ledger: _Ledger) -> None:
+    if config.data.sources and config.dataset not in {s.path for s in config.data.sources}:
+        reason = "The sources are given, so the one dataset is not read."
+        ledger.change("dataset", "data.sources", reason)
+    if config.data.validation_sources and config.eval_split > 0:
+        reason = "The rows to check on have their own sources, so none are held out."
+        ledger.change("eval_split", 0, reason)
 
 
 def _quantization(config: TrainingConfig, ledger: _Ledger) -> Literal["none", "4-bit", "8-bit"]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from modelforge.config.describe import FieldSpec, by_name, groups
+from modelforge.config.describe import by_name, groups
 from modelforge.config.rules import broken_rules
 from modelforge.config.schema import TrainingConfig
-from modelforge.config.wording import LARGEST_WHOLE, no_such_setting, not_a_group, refused
+from modelforge.config.source_answers import read_sources
+from modelforge.config.tidy import tidy
+from modelforge.config.wording import no_such_setting, not_a_group, refused
 from modelforge.errors import ConfigError, Problem
 
 CONTRACT = "contract"
@@ -78,7 +79,12 @@ def _merge(layers: tuple[Layer, ...]) -> _Said:
         said.origins.update(dict.fromkeys(seen, layer.name))
     for name, value in said.values.items():
         spec = by_name()[name]
-        wrong, said.values[name] = _tidy(spec, value)
+        if spec.kind == "list":
+            said.values[name], problems = read_sources(spec, value)
+            said.problems += problems
+            said.refused |= {name} if problems else set()
+            continue
+        wrong, said.values[name] = tidy(spec, value)
         if wrong:
             said.problems.append(refused(spec, value, wrong))
             said.refused.add(name)
@@ -103,53 +109,6 @@ def _flat(layer: Layer, said: _Said) -> Iterator[tuple[str, Any]]:
             # A group with nothing under it, as YAML reads it, says nothing.
             said.problems.append(not_a_group(name, value))
             said.refused.add(name)
-
-
-def _tidy(spec: FieldSpec, value: Any) -> tuple[str, Any]:
-    """Return what is wrong, if anything, and the value as the schema should see it.
-
-    This is the only place where text from forms and flags becomes numbers.
-    """
-    if isinstance(value, str):
-        return _tidy_text(spec, value)
-    if spec.kind in ("int", "float"):
-        return _tidy_number(spec, value)
-    return "", value
-
-
-def _tidy_text(spec: FieldSpec, value: str) -> tuple[str, Any]:
-    text = value.strip()
-    if spec.nullable and text in ("", "null"):
-        return "", None
-    if spec.kind == "text":
-        return "control_character" if _has_control(value) else "", value
-    if spec.kind in ("bool", "choice"):
-        return "", text
-    try:
-        number = int(text)
-    except ValueError:
-        try:
-            number_or_fraction = float(text)
-        except ValueError:
-            return f"{spec.kind}_parsing", value
-        return _tidy_number(spec, number_or_fraction)
-    return _tidy_number(spec, number)
-
-
-def _tidy_number(spec: FieldSpec, value: Any) -> tuple[str, Any]:
-    if isinstance(value, bool):
-        return f"{spec.kind}_type", value
-    if not isinstance(value, (int, float)):
-        return "", value
-    if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
-        return "too_large" if value > 0 else "greater_than_equal", value
-    if spec.kind == "int" and isinstance(value, float) and value.is_integer():
-        return _tidy_number(spec, int(value))
-    return "", value
-
-
-def _has_control(text: str) -> bool:
-    return any(unicodedata.category(letter) == "Cc" for letter in text)
 
 
 def _build(said: _Said) -> TrainingConfig | None:
@@ -203,4 +162,4 @@ def _nested(values: dict[str, Any]) -> dict[str, Any]:
 
 def _in_order(problems: list[Problem]) -> list[Problem]:
     order = {name: place for place, name in enumerate(by_name())}
-    return sorted(problems, key=lambda problem: order.get(problem.where, -1))
+    return sorted(problems, key=lambda problem: order.get(problem.where.partition("[")[0], -1))

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
+from modelforge.config import data_rules
+from modelforge.config.rule import PREFERENCES, RULES, rule
 from modelforge.config.schema import TrainingConfig
 from modelforge.errors import Problem
 
-_PREFERENCES = ("dpo", "rlhf")
-Check = Callable[[TrainingConfig], Iterator[Problem]]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule, and the settings it reads."""
-
-    reads: frozenset[str]
-    check: Check
-
-
-RULES: list[Rule] = []
+__all__ = ["RULES", "broken_rules", "data_rules"]
 
 
 def broken_rules(config: TrainingConfig, unknown: frozenset[str] = frozenset()) -> list[Problem]:
@@ -28,18 +17,10 @@ def broken_rules(config: TrainingConfig, unknown: frozenset[str] = frozenset()) 
 
     Rules that read a setting of `unknown`, whose values are already refused, are left out.
     """
-    return [problem for rule in RULES if not rule.reads & unknown for problem in rule.check(config)]
+    return [problem for each in RULES if not each.reads & unknown for problem in each.check(config)]
 
 
-def _rule(*reads: str) -> Callable[[Check], Check]:
-    def keep(check: Check) -> Check:
-        RULES.append(Rule(frozenset(reads), check))
-        return check
-
-    return keep
-
-
-@_rule("use_4bit", "use_8bit")
+@rule("use_4bit", "use_8bit")
 def _one_quantization(config: TrainingConfig) -> Iterator[Problem]:
     if config.use_8bit and config.use_4bit and "use_4bit" in config.model_fields_set:
         yield Problem(
@@ -49,7 +30,7 @@ def _one_quantization(config: TrainingConfig) -> Iterator[Problem]:
         )
 
 
-@_rule("fp16", "bf16")
+@rule("fp16", "bf16")
 def _one_half_precision(config: TrainingConfig) -> Iterator[Problem]:
     if config.fp16 and config.bf16:
         yield Problem(
@@ -59,7 +40,7 @@ def _one_half_precision(config: TrainingConfig) -> Iterator[Problem]:
         )
 
 
-@_rule("fp16", "bf16", "hardware.precision")
+@rule("fp16", "bf16", "hardware.precision")
 def _precision_agrees(config: TrainingConfig) -> Iterator[Problem]:
     wanted = config.hardware.precision
     for name in ("fp16", "bf16"):
@@ -71,7 +52,7 @@ def _precision_agrees(config: TrainingConfig) -> Iterator[Problem]:
             )
 
 
-@_rule("provider", "max_seq_length")
+@rule("provider", "max_seq_length")
 def _unsloth_needs_a_length(config: TrainingConfig) -> Iterator[Problem]:
     if config.provider == "unsloth" and (
         config.max_seq_length is None or config.max_seq_length < 0
@@ -84,7 +65,7 @@ def _unsloth_needs_a_length(config: TrainingConfig) -> Iterator[Problem]:
         )
 
 
-@_rule("provider", "task")
+@rule("provider", "task")
 def _unsloth_generates_text(config: TrainingConfig) -> Iterator[Problem]:
     if config.provider == "unsloth" and config.task != "text-generation":
         yield Problem(
@@ -94,9 +75,9 @@ def _unsloth_generates_text(config: TrainingConfig) -> Iterator[Problem]:
         )
 
 
-@_rule("strategy", "task")
+@rule("strategy", "task")
 def _preferences_generate_text(config: TrainingConfig) -> Iterator[Problem]:
-    if config.strategy in _PREFERENCES and config.task != "text-generation":
+    if config.strategy in PREFERENCES and config.task != "text-generation":
         yield Problem(
             "strategy",
             f"{config.strategy} trains text-generation only; the task is {config.task}.",
@@ -104,9 +85,9 @@ def _preferences_generate_text(config: TrainingConfig) -> Iterator[Problem]:
         )
 
 
-@_rule("strategy", "packing")
+@rule("strategy", "packing")
 def _preferences_are_not_packed(config: TrainingConfig) -> Iterator[Problem]:
-    if config.packing and config.strategy in _PREFERENCES:
+    if config.packing and config.strategy in PREFERENCES:
         yield Problem(
             "packing",
             f"{config.strategy} compares whole answers, so rows cannot be packed.",
@@ -114,7 +95,7 @@ def _preferences_are_not_packed(config: TrainingConfig) -> Iterator[Problem]:
         )
 
 
-@_rule("task", "packing")
+@rule("task", "packing")
 def _only_text_is_packed(config: TrainingConfig) -> Iterator[Problem]:
     if config.packing and config.task != "text-generation":
         yield Problem(
@@ -124,7 +105,7 @@ def _only_text_is_packed(config: TrainingConfig) -> Iterator[Problem]:
         )
 
 
-@_rule("strategy", "use_4bit", "use_8bit")
+@rule("strategy", "use_4bit", "use_8bit")
 def _qlora_is_quantized(config: TrainingConfig) -> Iterator[Problem]:
     if config.strategy == "qlora" and not config.use_4bit and not config.use_8bit:
         yield Problem(
@@ -134,7 +115,7 @@ def _qlora_is_quantized(config: TrainingConfig) -> Iterator[Problem]:
         )
 
 
-@_rule("max_seq_length")
+@rule("max_seq_length")
 def _a_length_is_not_zero(config: TrainingConfig) -> Iterator[Problem]:
     if config.max_seq_length == 0:
         yield Problem(
@@ -144,7 +125,7 @@ def _a_length_is_not_zero(config: TrainingConfig) -> Iterator[Problem]:
         )
 
 
-@_rule("max_steps")
+@rule("max_steps")
 def _updates_are_not_zero(config: TrainingConfig) -> Iterator[Problem]:
     if config.max_steps == 0:
         yield Problem(

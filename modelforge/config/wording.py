@@ -46,6 +46,10 @@ def allowed(spec: FieldSpec, highest: float | None = None) -> str:
         text = listed(spec.choices)
     elif spec.kind == "bool":
         text = "true or false"
+    elif spec.kind == "list":
+        text = "a list of sources"
+    elif spec.kind == "map":
+        text = "names by name"
     elif spec.kind == "text":
         text = f"a text of at most {spec.maximum} characters" if spec.maximum else "a text"
     else:
@@ -82,7 +86,7 @@ def refused(spec: FieldSpec, value: object, kind: str) -> Problem:
     what = _WHAT.get(kind, lambda value: f"{shown(value)} cannot be used.")(value)
     may = allowed(spec, LARGEST_WHOLE if kind == "too_large" else None)
     remedy = f"Choose {may}." if spec.kind == "choice" else f"Give {may}."
-    if spec.kind == "text" and spec.required:
+    if spec.kind == "text" and spec.required and not spec.maximum:
         remedy = f"Give {spec.help[0].lower()}{spec.help[1:]}"
     if kind == "literal_error" and isinstance(value, str):
         close = difflib.get_close_matches(value.strip().lower(), spec.choices, n=1)

@@ -1,7 +1,7 @@
 import pytest
 
 from modelforge.config import TrainingConfig
-from modelforge.config.describe import by_name, describe, groups
+from modelforge.config.describe import by_name, describe, groups, source_fields
 
 ROWS = describe()
 
@@ -10,13 +10,13 @@ def test_every_setting_is_described_once():
     names = [spec.name for spec in ROWS]
     assert len(names) == len(set(names))
     assert len([name for name in names if "." not in name]) == 33
-    assert set(groups()) == {"trainer", "hardware", "logging"}
+    assert set(groups()) == {"model", "data", "trainer", "hardware", "logging"}
 
 
-@pytest.mark.parametrize("spec", ROWS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", [*ROWS, *source_fields().values()], ids=lambda spec: spec.name)
 def test_every_setting_explains_itself(spec):
     assert spec.label
-    assert spec.group
+    assert spec.group or spec.name in source_fields()
     assert spec.help.endswith(".")
     assert len(spec.help) <= 90
     assert not spec.label.endswith(".")
@@ -49,3 +49,14 @@ def test_defaults_are_those_of_the_schema(minimal):
         holder = getattr(config, group) if group else config
         if not spec.required:
             assert getattr(holder, name) == spec.default
+
+
+def test_sources_are_lists_of_things_with_settings_of_their_own():
+    assert by_name()["data.sources"].kind == by_name()["data.validation_sources"].kind == "list"
+    assert by_name()["data.sources"].default == []
+    inside = source_fields()
+    assert [name for name, spec in inside.items() if spec.required] == ["path"]
+    assert inside["message_property_mappings"].kind == "map"
+    assert inside["prompt_format"].lines
+    assert not inside["text_field"].lines
+    assert inside["system_prompt_type"].choices == ("none", "field", "fixed")

@@ -24,6 +24,26 @@ REFUSED = [
     ({"max_seq_length": -2}, "max_seq_length"),
     ({"max_steps": 0}, "max_steps"),
     ({"max_steps": -2}, "max_steps"),
+    ({"strategy": "dpo", "data": {"loss_on": "all"}}, "data.loss_on"),
+    ({"task": "summarization", "data": {"loss_on": "last_round"}}, "data.loss_on"),
+    ({"strategy": "rlhf", "data": {"truncation_strategy": "split"}}, "data.truncation_strategy"),
+    ({"strategy": "dpo", "data": {"padding_free": True}}, "data.padding_free"),
+    ({"task": "summarization", "data": {"padding_free": True}}, "data.padding_free"),
+    ({"model": {"chat_template": "chatlm"}}, "model.chat_template"),
+    ({"data": {"sources": [{"path": "a", "type": "preference"}]}}, "data.sources[0].type"),
+    ({"data": {"sources": [{"path": "a", "chosen_field": "c"}]}}, "data.sources[0].type"),
+    (
+        {"strategy": "dpo", "data": {"sources": [{"path": "a"}, {"path": "b", "type": "text"}]}},
+        "data.sources[1].type",
+    ),
+    (
+        {"data": {"validation_sources": [{"path": "a", "weight": 2}]}},
+        "data.validation_sources[0].weight",
+    ),
+    (
+        {"data": {"validation_sources": [{"path": "a", "subset": "en"}]}},
+        "data.validation_sources[0].subset",
+    ),
 ]
 TAKEN = [
     {},
@@ -46,6 +66,15 @@ TAKEN = [
     {"eval_split": 1},
     {"lora_dropout": 1.0},
     {"task": "summarization"},
+    {"strategy": "qlora", "data": {"loss_on": "last_round", "padding_free": True}},
+    {"strategy": "dpo", "data": {"truncation_strategy": "left"}},
+    {"packing": True, "data": {"packing_strategy": "bfd_split", "truncation_strategy": "split"}},
+    {"data": {"packing_strategy": "wrapped"}},
+    {"model": {"chat_template": "chatml", "system_prompt": "Be brief.\nBe kind."}},
+    {"model": {"chat_template": "my/own.jinja"}},
+    {"strategy": "dpo", "data": {"sources": [{"path": "a", "type": "preference"}]}},
+    {"strategy": "dpo", "data": {"sources": [{"path": "a", "rejected_field": "c"}]}},
+    {"data": {"validation_sources": [{"path": "a", "samples": 5}]}, "eval_split": 0.1},
 ]
 
 

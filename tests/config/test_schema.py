@@ -66,7 +66,7 @@ def test_every_snippet_of_the_contract_means_what_it_says(minimal, snippet):
 
 def test_the_flat_fields_and_their_defaults_are_the_contract(minimal):
     config = TrainingConfig(**minimal)
-    groups = {"trainer", "hardware", "logging"}
+    groups = {"model", "data", "trainer", "hardware", "logging"}
     assert [name for name in TrainingConfig.model_fields if name not in groups] == list(FLAT)
     for name, default in FLAT.items():
         assert getattr(config, name) == minimal.get(name, default)

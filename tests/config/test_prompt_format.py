@@ -1,0 +1,61 @@
+import pytest
+
+from modelforge.config.prompt_format import PromptFormatError, halves, parse, uses
+
+ROW = {"system": "S", "instruction": "I", "input": "X", "output": "O"}
+
+
+def test_the_four_names_are_filled_in_and_the_answer_is_apart():
+    assert halves("{system}\n{instruction}: {input}\n### {output}<end>", ROW) == (
+        "S\nI: X\n### ",
+        "O<end>",
+    )
+
+
+def test_without_an_output_the_answer_follows():
+    assert halves("Q {instruction} A ", ROW) == ("Q I A ", "O")
+
+
+def test_doubled_braces_are_text():
+    assert halves('{{"q": "{instruction}"}} {output}', ROW) == ('{"q": "I"} ', "O")
+
+
+def test_what_a_row_says_is_never_read_as_a_format():
+    row = ROW | {"instruction": "{output.__class__} {input} {0}"}
+    assert halves("{instruction}", row)[0] == "{output.__class__} {input} {0}"
+
+
+def test_a_format_tells_what_it_uses():
+    assert uses("{system} {instruction}", "system")
+    assert not uses("{{system}} {instruction}", "system")
+
+
+REFUSED = {
+    "{instruction} {answer}": "{answer} at line 1, column 15 is no placeholder.",
+    "a\n{instruction} {output.__class__}": "{output.__class__} at line 2, column 15",
+    "{instruction!r}": "{instruction!r} at line 1, column 1",
+    "{instruction:>99999999}": "is no placeholder",
+    "{instruction[0]}": "is no placeholder",
+    "{0} {instruction}": "{0} at line 1, column 1",
+    "{} {instruction}": "{} at line 1, column 1",
+    "{ instruction }": "is no placeholder",
+    "{instruction} {": "A single '{' stands at line 1, column 15.",
+    "{instruction} }\n": "A single '}' stands at line 1, column 15.",
+    "{instruction {input}}": "A single '{' stands at line 1, column 1.",
+    "no placeholder": "{instruction} is missing.",
+    "{instruction} {output} {output}": "{output} stands there twice.",
+    "{instruction} {output} {input}": "{input} stands after {output}",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_anything_else_in_braces_is_refused_with_its_place(text):
+    with pytest.raises(PromptFormatError) as caught:
+        parse(text)
+    assert REFUSED[text] in caught.value.what
+    assert caught.value.remedy.endswith(".")
+
+
+def test_a_format_without_input_has_no_input():
+    with pytest.raises(PromptFormatError, match="no placeholder"):
+        parse("{instruction} {input}", ("system", "instruction", "output"))

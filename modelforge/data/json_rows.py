@@ -7,37 +7,51 @@ from typing import Any, BinaryIO, Literal
 
 import orjson
 
+from modelforge.data.fault import OnFault, meet
 from modelforge.data.json_errors import no_object, not_json, shown, too_long
 from modelforge.data.json_scan import Scanner, value_end
-from modelforge.data.source import HEAD, LONGEST_ROW, Row, Source, trouble
+from modelforge.data.source import (
+    HEAD,
+    LONGEST_ROW,
+    Row,
+    Source,
+    UnreadableError,
+    trouble,
+)
 
 Shape = Literal["lines", "array", "wrapped", "values"]
 
 _CHATS = (b'"messages"', b'"conversations"')
 
 
-def json_rows(source: Source) -> Iterator[Row]:
-    """Yield every row; raises DataError at the first place that is not JSON or not an object."""
-    with source.open() as stream:
-        shape = _shape(stream.read(HEAD), source.path.suffix.lower())
+def json_rows(source: Source, on_fault: OnFault | None = None) -> Iterator[Row]:
+    """Yield every row; a place that is not JSON, or no object, is a fault."""
+    shape = shape_of(source)
     with source.open() as stream:
         if shape == "lines":
-            yield from _lines(source, stream)
+            for row, _ in json_lines(source, stream, on_fault):
+                yield row
             return
         scanner = Scanner(source, stream)
-        if shape == "array":
-            scanner.take(b"[")
-            yield from _elements(scanner)
-        elif shape == "wrapped":
-            scanner.take(b"{")
-            _find_list(scanner)
-            yield from _elements(scanner)
-        else:
-            while scanner.peek():
-                yield scanner.row()
+        try:
+            if shape == "array":
+                scanner.take(b"[")
+                yield from _elements(scanner, on_fault)
+            elif shape == "wrapped":
+                scanner.take(b"{")
+                _find_list(scanner)
+                yield from _elements(scanner, on_fault)
+            else:
+                yield from _values(scanner, on_fault)
+        except UnreadableError as fault:
+            # Behind this place nobody can say where the next row begins.
+            meet(fault, on_fault, fault.raw)
 
 
-def _lines(source: Source, stream: BinaryIO) -> Iterator[Row]:
+def json_lines(
+    source: Source, stream: BinaryIO, on_fault: OnFault | None = None
+) -> Iterator[tuple[Row, bytes]]:
+    """Yield the row of every line, and the line as it stands."""
     number = 0
     parse = orjson.loads
     while line := stream.readline(LONGEST_ROW):
@@ -48,30 +62,67 @@ def _lines(source: Source, stream: BinaryIO) -> Iterator[Row]:
             if not line.strip():
                 continue
             if len(line) == LONGEST_ROW:
-                raise too_long(source, number) from error
-            raise not_json(source, line, error, number) from error
+                meet(too_long(source, number), on_fault)
+                while line and not line.endswith(b"\n"):
+                    line = stream.readline(LONGEST_ROW)
+            else:
+                meet(not_json(source, line, error, number), on_fault, line)
+            continue
         if type(data) is not dict:
-            raise no_object(source, line.lstrip()[:1], number, 1)
-        yield Row(number, data)
+            meet(no_object(source, line.lstrip()[:1], number, 1), on_fault, line)
+            continue
+        yield Row(number, data), line
 
 
-def _elements(scanner: Scanner) -> Iterator[Row]:
+def shape_of(source: Source) -> Shape:
+    """Return how the rows are written: a line each, in a list, in a list inside, or in a row."""
+    with source.open() as stream:
+        return _shape(stream.read(HEAD), source.suffix)
+
+
+def _values(scanner: Scanner, on_fault: OnFault | None) -> Iterator[Row]:
+    while scanner.peek():
+        row = _row(scanner, on_fault)
+        if row is not None:
+            yield row
+
+
+def _row(scanner: Scanner, on_fault: OnFault | None) -> Row | None:
+    """Return the row that comes next, or nothing when it was a fault that is told."""
+    try:
+        return scanner.row()
+    except UnreadableError as fault:
+        if fault.raw is None:  # its end was not found
+            raise
+        meet(fault, on_fault, fault.raw)
+        return None
+
+
+def _elements(scanner: Scanner, on_fault: OnFault | None) -> Iterator[Row]:
     if scanner.peek() == b"]":
         return
     while True:
-        yield scanner.row()
+        row = _row(scanner, on_fault)
+        if row is not None:
+            yield row
         mark = scanner.peek()
         if mark == b"]":
             break
         if mark == b"":
             what = "ends before its list is closed."
-            raise scanner.trouble(what, "The file was cut off; export it again.")
+            remedy = "The file was cut off; export it again."
+            raise scanner.trouble(what, remedy, "list-not-closed")
         if mark != b",":
             what = f"has {shown(mark)} where a comma or ] is due."
-            raise scanner.trouble(what, "Put a comma between two rows.")
+            meet(scanner.trouble(what, "Put a comma between two rows.", "no-comma"), on_fault)
+            if mark != b"{":
+                raise scanner.trouble(what, "Put a comma between two rows.", "no-comma")
+            continue
         scanner.take(b",")
         if scanner.peek() == b"]":
-            raise scanner.trouble("has a comma before the end of the list.", "Remove that comma.")
+            what = "has a comma before the end of the list."
+            meet(scanner.trouble(what, "Remove that comma.", "trailing-comma"), on_fault)
+            break
     scanner.take(b"]")
 
 
@@ -87,7 +138,14 @@ def _find_list(scanner: Scanner) -> None:
         if scanner.peek() == b",":
             scanner.take(b",")
     remedy = 'Give a list of objects, as in [{"input": "…", "output": "…"}].'
-    raise trouble(scanner.source.name, "holds one object without a list of rows.", remedy)
+    raise trouble(
+        scanner.source.name,
+        "holds one object without a list of rows.",
+        remedy,
+        code="object-not-list",
+        line=1,
+        column=1,
+    )
 
 
 def _shape(head: bytes, suffix: str) -> Shape:

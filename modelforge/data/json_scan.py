@@ -8,8 +8,7 @@ from typing import BinaryIO
 import orjson
 
 from modelforge.data.json_errors import no_object, not_json, shown, too_long
-from modelforge.data.source import LONGEST_ROW, Row, Source, trouble
-from modelforge.errors import DataError
+from modelforge.data.source import LONGEST_ROW, Row, Source, UnreadableError, trouble
 
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}"]', re.DOTALL)
 _SPACE = re.compile(rb"[ \t\r\n]*+")
@@ -78,13 +77,19 @@ class Scanner:
         """Return the object that comes next."""
         mark = self.peek()
         line, column = self.line, self.column
-        if mark != b"{":
-            raise no_object(self.source, mark, line, column)
+        fault = None if mark == b"{" else no_object(self.source, mark, line, column)
+        if fault is not None and not (mark and mark in b'["-0123456789ntf'):
+            raise fault
         piece = self.value()
+        if fault is not None:
+            fault.raw = piece
+            raise fault
         try:
             return Row(line, orjson.loads(piece))
         except orjson.JSONDecodeError as error:
-            raise not_json(self.source, piece, error, line, column) from error
+            broken = not_json(self.source, piece, error, line, column)
+            broken.raw = piece
+            raise broken from error
 
     def value(self) -> bytes:
         """Return the text of the value that comes next; nothing is checked but its end."""
@@ -101,9 +106,11 @@ class Scanner:
             if long or not self._fill():
                 raise self._unended(long)
 
-    def trouble(self, what: str, remedy: str) -> DataError:
+    def trouble(self, what: str, remedy: str, code: str = "bad-json") -> UnreadableError:
         """Return the error that names this place."""
-        return trouble(self.source.name, what, remedy, line=self.line, column=self.column)
+        return trouble(
+            self.source.name, what, remedy, code=code, line=self.line, column=self.column
+        )
 
     def _end_of_value(self, first: bytes) -> int:
         if first in (b"{", b"["):
@@ -114,7 +121,7 @@ class Scanner:
             return -1
         return found.end()
 
-    def _unended(self, long: bool) -> DataError:
+    def _unended(self, long: bool) -> UnreadableError:
         # What is wrong usually lies well before the end that was looked for in vain.
         rest = self.text[self.at :]
         if long:
@@ -127,7 +134,7 @@ class Scanner:
         if long:
             return too_long(self.source, self.line)
         remedy = "The file was cut off, or a quote or bracket is not closed."
-        return self.trouble("begins a value that never ends.", remedy)
+        return self.trouble("begins a value that never ends.", remedy, "cut-off")
 
     def _go(self, to: int) -> None:
         lines = self.text.count(b"\n", self.at, to)

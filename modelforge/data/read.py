@@ -5,25 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from modelforge.data.fault import OnFault
 from modelforge.data.json_rows import json_rows
-from modelforge.data.source import Row, recognise
+from modelforge.data.prose_rows import prose_rows
+from modelforge.data.source import Row, Source, recognise
 from modelforge.data.table_rows import table_rows
 
-__all__ = ["Row", "read_rows"]
+__all__ = ["Row", "read_rows", "rows_of_source"]
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path, on_fault: OnFault | None = None) -> Iterator[Row]:
     """Yield the rows of `path` as they stand in the file.
 
     Memory is bounded by the longest row. Nothing in the file is interpreted. Raises DataError at
-    the first place that cannot be read, with line, column and remedy.
+    the first place that cannot be read, with line, column and remedy; with `on_fault` it is told
+    instead, and reading goes on behind it where that is possible.
     """
-    source = recognise(Path(path))
-    if source.format == "json":
-        return json_rows(source)
-    if source.format == "parquet":
-        # pyarrow costs 0.2 s, which the other formats need not pay.
-        from modelforge.data.parquet_rows import parquet_rows  # noqa: PLC0415
+    return rows_of_source(recognise(Path(path)), on_fault)
 
-        return parquet_rows(source)
-    return table_rows(source)
+
+def rows_of_source(source: Source, on_fault: OnFault | None = None) -> Iterator[Row]:
+    """Yield the rows of a file that has been recognised, as `read_rows` does."""
+    if source.format == "json":
+        return json_rows(source, on_fault)
+    if source.format in ("parquet", "arrow"):
+        # pyarrow costs 0.2 s, which the other formats need not pay.
+        from modelforge.data.parquet_rows import arrow_rows, parquet_rows  # noqa: PLC0415
+
+        return (parquet_rows if source.format == "parquet" else arrow_rows)(source)
+    if source.format in ("text", "markdown"):
+        return prose_rows(source)
+    return table_rows(source, on_fault)

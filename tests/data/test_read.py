@@ -7,13 +7,21 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
+from modelforge.data.fault import UnreadableError
 from modelforge.data.read import Row, read_rows
 from modelforge.data.source import LONGEST_ROW
 from modelforge.errors import DataError, Problem
 
 ROWS = [{"input": "eins", "output": "one"}, {"input": "zwei, “drei”", "output": "two\nthree"}]
 LINES = "\n".join(json.dumps(row) for row in ROWS)
+
+
+PACK = {
+    "gz": gzip.compress,
+    "zst": lambda content: pa.Codec("zstd").compress(content, asbytes=True),
+}
 
 
 def rows_of(path: Path) -> list[dict[str, object]]:
@@ -153,14 +161,91 @@ def test_an_object_spread_over_lines_is_one_row(tmp_path: Path) -> None:
     ]
 
 
-def test_a_byte_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
-    rows = '{"a": "ok"}\n{"a": "café"}\n'.encode("latin-1")
-    for name in ("latin.jsonl", "latin.csv"):
-        content = rows if name.endswith("jsonl") else b'a,b\n1,2\n"caf\xe9",2\n'
-        problem = refusal(put(tmp_path, name, content))
-        assert "0xE9" in problem.what
-        assert "column" in problem.where
-        assert "UTF-8" in problem.remedy
+@pytest.mark.parametrize("name", ["latin.jsonl", "latin.json", "latin.csv", "latin.txt"])
+def test_latin_1_is_found_out_and_read(tmp_path: Path, name: str) -> None:
+    texts = {
+        "latin.jsonl": '{"text": "café"}\n{"text": "naïve"}\n',
+        "latin.json": '[{"text": "café"}, {"text": "naïve"}]',
+        "latin.csv": "text\ncafé\nnaïve\n",
+        "latin.txt": "café\nnaïve",
+    }
+    path = put(tmp_path, name, texts[name].encode("latin-1"))
+    assert rows_of(path) == [{"text": "café"}, {"text": "naïve"}]
+
+
+def test_a_broken_byte_in_a_file_that_is_utf_8_is_named(tmp_path: Path) -> None:
+    lines = '{"a": "größer, weiter, höher"}\n' * 9
+    path = put(tmp_path, "a.jsonl", lines.encode() + b'{"a": "caf\xe9"}\n')
+    problem = refusal(path)
+    assert "0xE9" in problem.what
+    assert problem.where == "a.jsonl, line 10, column 11"
+    assert "UTF-8" in problem.remedy
+    table = put(tmp_path, "a.csv", "a,b\n1,größer höher\n".encode() + b'"caf\xe9",2\n')
+    assert refusal(table).where == "a.csv, line 3, column 5"
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if not name.startswith("mixed")])
+@pytest.mark.parametrize("packing", ["gz", "zst"])
+def test_packed_files_are_read_as_what_is_inside(tmp_path: Path, name: str, packing: str) -> None:
+    path = tmp_path / f"{name}.{packing}"
+    path.write_bytes(PACK[packing](GOOD[name].encode()))
+    assert rows_of(path) == ROWS
+    renamed = tmp_path / name
+    renamed.write_bytes(PACK[packing](GOOD[name].encode()))
+    assert rows_of(renamed) == ROWS
+
+
+@pytest.mark.parametrize("packing", ["gz", "zst"])
+def test_a_packed_file_that_is_cut_off_is_refused_in_words(tmp_path: Path, packing: str) -> None:
+    content = PACK[packing](random.Random(1).randbytes(200_000).hex().encode())
+    path = put(tmp_path, f"a.txt.{packing}", content[: len(content) // 2])
+    assert "packing is damaged" in refusal(path).what
+
+
+@pytest.mark.parametrize("kind", ["file.arrow", "stream.arrow", "table.feather"])
+def test_arrow_and_feather_rows_come_out_with_their_numbers(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    table = pa.Table.from_pylist(ROWS)
+    if kind == "table.feather":
+        feather.write_feather(table, str(path))
+    else:
+        opener = pa.ipc.new_file if kind.startswith("file") else pa.ipc.new_stream
+        with opener(str(path), table.schema) as writer:
+            writer.write_table(table)
+    assert list(read_rows(path)) == [Row(1, ROWS[0]), Row(2, ROWS[1])]
+
+
+def test_plain_text_is_parted_at_blank_lines_or_else_at_lines(tmp_path: Path) -> None:
+    parts = put(tmp_path, "a.txt", "\n\nOne, two\nthree.\n \nFour.\n")
+    assert list(read_rows(parts)) == [
+        Row(3, {"text": "One, two\nthree."}),
+        Row(6, {"text": "Four."}),
+    ]
+    lines = put(tmp_path, "b.txt", "One, two\nthree.\n")
+    assert rows_of(lines) == [{"text": "One, two"}, {"text": "three."}]
+
+
+def test_markdown_is_parted_before_its_headings_but_not_inside_code(tmp_path: Path) -> None:
+    text = "Intro\n\n# One\na\n```\n# no heading\n```\n## Two\n\nb\n"
+    assert list(read_rows(put(tmp_path, "a.md", text))) == [
+        Row(1, {"text": "Intro"}),
+        Row(3, {"text": "# One\na\n```\n# no heading\n```"}),
+        Row(8, {"text": "## Two\n\nb"}),
+    ]
+
+
+def test_reading_goes_on_behind_a_fault_that_is_collected(tmp_path: Path) -> None:
+    cases = {
+        "a.jsonl": '{"a": 1}\n{"a": }\n[1]\n{"a": 2}',
+        "a.json": '[{"a": 1}, {"a": NaN}, "x", {"a": 2}, ]',
+        "a.csv": 'a,b\n1,1\n2\n"3,3\n2,2\n',
+    }
+    for name, text in cases.items():
+        faults: list[UnreadableError] = []
+        rows = list(read_rows(put(tmp_path, name, text), faults.append))
+        assert [row.data["a"] for row in rows] in ([1, 2], ["1", "2"]), name
+        assert len(faults) >= 2
+        assert all(fault.code and fault.line for fault in faults)
 
 
 BAD_TABLES = {
@@ -185,14 +270,14 @@ STRANGE = {
     "empty.jsonl": (b"", "empty"),
     "blank.jsonl": (b" \n\n\t\n", "empty"),
     "mark-only.csv": (codecs.BOM_UTF8, "empty"),
-    "packed.jsonl": (gzip.compress(b'{"a": 1}'), "gzip"),
+    "packed.parquet.gz": (gzip.compress(b"PAR1" + b"x" * 100), "packed with gzip"),
     "book.csv": (b"PK\x03\x04xxxx", "office"),
     "paper.json": (b"%PDF-1.7", "PDF"),
     "zeros.jsonl": (b'{"a": "\x00"}\n\x00\x00', "zero byte"),
     "fake.parquet": (b"a,b\n1,2\n", "signature"),
     "cut.parquet": (b"PAR1" + b"x" * 100, "damaged"),
     "locked.parquet": (b"PARE" + b"x" * 100, "encrypted"),
-    "notes.md": (b"# Notes\n", "is not JSON"),
+    "notes.rtf": (b"{\\rtf1 Notes}\n"[1:], "is not JSON"),
 }
 
 

@@ -22,6 +22,7 @@ class Limit:
 
 # The first that fits counts. Gradio posts whole component values, hence its larger share.
 LIMITS = (
+    Limit("/api/datasets/", MIB),
     Limit("/api/datasets", 2048 * MIB),
     Limit("/gradio_api/upload", 2048 * MIB),
     Limit("/gradio_api/", 16 * MIB),

@@ -1,0 +1,56 @@
+"""What data is at hand, and what may be deleted of it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from modelforge.data.samples import samples
+from modelforge.data.shelf import find_kept, remove_kept, shelf
+from modelforge.errors import ConfigError, NotFoundError
+from modelforge.home import Home
+
+
+@pytest.fixture
+def home(tmp_path):
+    home = Home(tmp_path / "home")
+    home.uploads.mkdir(parents=True)
+    (home.root / "datasets").mkdir()
+    return home
+
+
+def test_an_empty_home_still_has_the_samples(tmp_path):
+    assert [kept.kind for kept in shelf(Home(tmp_path))] == ["sample"] * len(samples())
+
+
+def test_uploads_and_fetched_data_come_first_and_the_newest_before_all(home):
+    old = home.uploads / "old.csv"
+    old.write_text("input,output\na,b\n", "utf-8")
+    os.utime(old, (1, 1))
+    (home.root / "datasets" / "owner--name.parquet").write_bytes(b"PAR1")
+    (home.uploads / ".staged-1").write_text("half", "utf-8")
+    found = shelf(home)
+    assert [kept.name for kept in found[:2]] == ["owner--name.parquet", "old.csv"]
+    assert [kept.kind for kept in found[:3]] == ["fetched", "upload", "sample"]
+    assert found[1].dataset == "old.csv"
+    assert found[1].size_bytes == old.stat().st_size
+
+
+@pytest.mark.parametrize("name", ["../old.csv", "/etc/passwd", "", ".", "no\0thing", "absent.csv"])
+def test_a_name_that_is_not_on_the_shelf_leads_nowhere(home, name):
+    (home.root / "old.csv").write_text("x", "utf-8")
+    with pytest.raises(NotFoundError):
+        find_kept(name, home)
+    with pytest.raises(NotFoundError):
+        remove_kept(name, home)
+    assert (home.root / "old.csv").is_file()
+
+
+def test_uploads_go_and_samples_stay(home):
+    (home.uploads / "mine.csv").write_text("input,output\na,b\n", "utf-8")
+    remove_kept("mine.csv", home)
+    assert not (home.uploads / "mine.csv").exists()
+    with pytest.raises(ConfigError, match="never deleted"):
+        remove_kept("sample:captain", home)
+    assert find_kept("sample:captain", home).path.is_file()

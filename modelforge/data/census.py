@@ -1,0 +1,192 @@
+"""A whole data file counted: large files of lines in two processes, all others on the way.
+
+`python -m modelforge.data.census` counts one part of a file; it is how the processes are started.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from modelforge.data.detect import Mapping
+from modelforge.data.fault import OnFault, UnreadableError
+from modelforge.data.inspector import Inspector, Terms
+from modelforge.data.json_rows import json_lines, shape_of
+from modelforge.data.read import rows_of_source
+from modelforge.data.source import Source
+from modelforge.data.tally import Tally
+from modelforge.errors import Problem, RunError
+
+LARGE = 64 * 2**20
+PROCESSES = 2
+
+
+def count_rows(source: Source, terms: Terms, on_fault: OnFault | None = None) -> Tally:
+    """Return the tally of the whole file; faults are told, or the first one is raised."""
+    if source.format == "json" and shape_of(source) == "lines":
+        size = source.path.stat().st_size - source.bom
+        if source.plain and size > LARGE and (os.cpu_count() or 1) > 1:
+            tally = _in_processes(source, terms, on_fault)
+        else:
+            with source.open() as stream:
+                tally = count_lines(source, stream, terms, on_fault)
+    else:
+        inspector = Inspector(terms)
+        for line, data in rows_of_source(source, on_fault):
+            inspector.take(line, data)
+        tally = inspector.tally
+    tally.count_copies()
+    return tally
+
+
+def count_lines(
+    source: Source, stream: Any, terms: Terms, on_fault: OnFault | None = None
+) -> Tally:
+    """Return the tally of lines of JSON, which can be looked at as they stand."""
+    inspector = Inspector(terms)
+    take = inspector.take
+    for (line, data), raw in json_lines(source, stream, on_fault):
+        take(line, data, raw)
+    return inspector.tally
+
+
+def _in_processes(source: Source, terms: Terms, on_fault: OnFault | None) -> Tally:
+    parts = [
+        {
+            "path": str(source.path),
+            "begin": begin,
+            "end": end,
+            "terms": asdict(terms),
+            "go_on": on_fault is not None,
+        }
+        for begin, end in parts_of(source.path, source.bom, PROCESSES)
+    ]
+    command = [sys.executable, "-m", "modelforge.data.census"]
+    # The package is found where this one was, whatever the folder.
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    children = []
+    try:
+        for part in parts:
+            child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            )
+            children.append(child)
+            assert child.stdin is not None
+            child.stdin.write(orjson.dumps(part))
+            child.stdin.close()
+        return _added(children, source, on_fault)
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+            if child.stdout is not None:
+                child.stdout.close()
+
+
+def _added(
+    children: list[subprocess.Popen[bytes]], source: Source, on_fault: OnFault | None
+) -> Tally:
+    whole = Tally()
+    for child in children:
+        assert child.stdout is not None
+        answer = child.stdout.read()
+        if not answer:
+            what = f"{source.name} could not be counted: a process of the check ended."
+            raise RunError(Problem("dataset", what, "Close other programs and try again."))
+        said = orjson.loads(answer)
+        for fault in said["faults"]:
+            meet = _moved(fault, whole.lines, source.name)
+            if on_fault is None:
+                raise meet
+            on_fault(meet)
+        prints, lines = (base64.b64decode(said[name]) for name in ("prints", "print_lines"))
+        whole.add(Tally.from_dict(said["tally"], prints, lines))
+    return whole
+
+
+def parts_of(path: Path, begin: int, count: int) -> list[tuple[int, int]]:
+    """Return `count` parts of a file from `begin` on, each ending behind a line."""
+    size = path.stat().st_size
+    marks = [begin]
+    with path.open("rb") as file:
+        for number in range(1, count):
+            file.seek(begin + (size - begin) * number // count)
+            while (line := file.readline(2**20)) and not line.endswith(b"\n"):
+                pass
+            marks.append(max(marks[-1], file.tell()))
+    marks.append(size)
+    return list(zip(marks, marks[1:], strict=False))
+
+
+class _Part:
+    """The lines of one part of a file, as far as `json_lines` reads from it."""
+
+    def __init__(self, path: Path, begin: int, end: int) -> None:
+        self._file = path.open("rb", buffering=2**20)
+        self._file.seek(begin)
+        self._left = end - begin
+        self.lines = 0
+
+    def readline(self, limit: int) -> bytes:
+        """Return the next line of the part; empty at its end."""
+        line = self._file.readline(min(limit, self._left))
+        self._left -= len(line)
+        if line.endswith(b"\n"):
+            self.lines += 1
+        return line
+
+
+def _moved(fault: dict[str, Any], lines: int, name: str) -> UnreadableError:
+    line = fault["line"] + lines
+    where = f"{name}, line {line}"
+    if fault["column"] is not None:
+        where += f", column {fault['column']}"
+    problem = Problem(where, fault["what"], fault["remedy"])
+    return UnreadableError(problem, fault["code"], line, fault["column"])
+
+
+def _main() -> None:
+    asked = orjson.loads(sys.stdin.buffer.read())
+    source = Source(Path(asked["path"]), "json")
+    terms = Terms(**asked["terms"] | {"mapping": Mapping.from_dict(asked["terms"]["mapping"])})
+    faults: list[UnreadableError] = []
+    part = _Part(source.path, asked["begin"], asked["end"])
+    tally = Tally()
+    try:
+        tally = count_lines(source, part, terms, faults.append if asked["go_on"] else None)
+    except UnreadableError as fault:
+        faults.append(fault)
+    tally.lines = part.lines
+    answer = {
+        "tally": tally.as_dict(),
+        "faults": list(_plain(faults)),
+        "prints": base64.b64encode(tally.prints.tobytes()).decode(),
+        "print_lines": base64.b64encode(tally.print_lines.tobytes()).decode(),
+    }
+    sys.stdout.buffer.write(orjson.dumps(answer))
+
+
+def _plain(faults: list[UnreadableError]) -> Iterator[dict[str, Any]]:
+    for fault in faults:
+        (problem,) = fault.problems
+        yield {
+            "code": fault.code,
+            "line": fault.line,
+            "column": fault.column,
+            "what": problem.what,
+            "remedy": problem.remedy,
+        }
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,77 @@
+"""What can be odd about the texts of a row: each sign is found in far less time than reading."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+# Bytes that say nothing; what is left of a text after them is short and quickly looked through.
+_TELLING = bytes([*range(9), 11, 12, *range(14, 32), 127]) + b"@<&"
+_PLAIN = bytes(each for each in range(256) if each not in _TELLING)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_DIGITS = bytes.maketrans(b"123456789 .-/()", b"000000000------")
+
+HTML = re.compile(
+    r"</?(?:p|div|br|span|a|table|tr|td|th|ul|ol|li|b|i|u|em|strong|font|img|h[1-6]|script|style"
+    r"|iframe|blockquote|pre|code)(?:\s[^<>]{0,400})?/?>|&(?:nbsp|amp|lt|gt|quot|#\d{1,6});",
+    re.IGNORECASE,
+)
+EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
+PHONE = re.compile(
+    r"\+\d{1,3}[ .\-/()]{0,2}(?:\d[ .\-/()]{0,2}){7,12}(?!\d)"
+    r"|(?<![\d-])\(?\d{3}\)?[ .-]{1,2}\d{3}[.-]\d{4}(?![\d-])"
+)
+SECRET = re.compile(
+    r"\b(?:sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|hf_[A-Za-z0-9]{30,}"
+    r"|AKIA[A-Z0-9]{16}|AIza[\w-]{35}|xox[abps]-[\w-]{10,})"
+    r"|-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----"
+)
+_SECRETS = ("sk-", "hf_", "AKIA", "AIza", "xox", "_pat_", "-----BEGIN ")
+_GITHUB = ("ghp_", "gho_", "ghu_", "ghs_", "ghr_")
+EMPTY_WORDS = frozenset(
+    ["-", "--", "...", "…", "?", ".", "n/a", "na", "none", "null", "nan", "nil", "todo", "tbd"]
+)
+
+
+def odd_signs(text: str, encoded: bytes) -> Iterator[str]:
+    """Yield the codes of what is odd about a text; `encoded` is the same text as UTF-8."""
+    left = encoded.translate(None, _PLAIN)
+    if left:
+        if left.strip(b"@<&"):
+            yield "control-characters"
+        if b"@" in left and EMAIL.search(text):
+            yield "e-mail"
+        if (b"<" in left or b"&" in left) and HTML.search(text):
+            yield "html"
+    if len(encoded) != len(text):
+        if "\ufffd" in text:
+            yield "replaced-characters"
+        if b"\xc2" in encoded and _CONTROL.search(text):
+            yield "control-characters"
+    if has_phone(text, encoded):
+        yield "phone-number"
+    if has_secret(text):
+        yield "secret-key"
+
+
+def has_phone(text: str, encoded: bytes) -> bool:
+    """Whether something like a telephone number stands in the text."""
+    if "+" in text or b"000-0000" in encoded.translate(_DIGITS):
+        return PHONE.search(text) is not None
+    return False
+
+
+def has_secret(text: str) -> bool:
+    """Whether something like a key or a token for a service stands in the text."""
+    likely = any(mark in text for mark in _SECRETS)
+    if not likely and "gh" in text:
+        likely = any(mark in text for mark in _GITHUB)
+    return likely and SECRET.search(text) is not None
+
+
+def is_near_empty(answer: str) -> bool:
+    """Whether an answer says next to nothing: a lone mark, “n/a”, “TODO” and the like."""
+    if len(answer) > 12:
+        return False
+    word = answer.strip().lower()
+    return word in EMPTY_WORDS or not any(mark.isalnum() for mark in word)

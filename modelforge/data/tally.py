@@ -1,0 +1,123 @@
+"""What is counted on the way through a data file; the tallies of its parts add up."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+Place = tuple[int, int | str | None]
+PLACES = 5
+MOST_COLUMNS = 200
+# Eight bytes a row; beyond, copies are looked for among the first rows only.
+MOST_PRINTS = 8_000_000
+_FEW = 100_000
+
+
+@dataclass
+class Tally:
+    """Counts of rows, characters, ailments and scripts; `lines` is how many lines were read."""
+
+    rows: int = 0
+    skipped: int = 0
+    chars: int = 0
+    longest: int = 0
+    answers: int = 0
+    answer_chars: int = 0
+    turns: int = 0
+    lines: int = 0
+    columns: dict[str, None] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=lambda: [0] * 32)
+    scripts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    places: dict[str, list[Place]] = field(default_factory=dict)
+    prints: array[int] = field(default_factory=lambda: array("Q"))
+    print_lines: array[int] = field(default_factory=lambda: array("Q"))
+
+    def note(self, code: str, line: int, column: int | str | None = None) -> None:
+        """Count an ailment and keep its first places."""
+        count = self.counts.get(code, 0) + 1
+        self.counts[code] = count
+        if count <= PLACES:
+            self.places.setdefault(code, []).append((line, column))
+
+    def add_columns(self, names: Iterable[str]) -> None:
+        """Keep the names of columns in the order they are met, up to a bound."""
+        for name in names:
+            if len(self.columns) >= MOST_COLUMNS:
+                return
+            self.columns.setdefault(name)
+
+    def add(self, later: Tally) -> None:
+        """Add the tally of the part of the file that follows."""
+        self.rows += later.rows
+        self.skipped += later.skipped
+        self.chars += later.chars
+        self.longest = max(self.longest, later.longest)
+        self.answers += later.answers
+        self.answer_chars += later.answer_chars
+        self.turns += later.turns
+        self.add_columns(later.columns)
+        self.sizes = [mine + other for mine, other in zip(self.sizes, later.sizes, strict=True)]
+        for script, count in later.scripts.items():
+            self.scripts[script] = self.scripts.get(script, 0) + count
+        for code, count in later.counts.items():
+            self.counts[code] = self.counts.get(code, 0) + count
+            kept = self.places.setdefault(code, [])
+            moved = [(line + self.lines, column) for line, column in later.places.get(code, ())]
+            kept += moved[: PLACES - len(kept)]
+        room = MOST_PRINTS - len(self.prints)
+        self.prints.extend(later.prints[:room])
+        self.print_lines.extend(line + self.lines for line in later.print_lines[:room])
+        self.lines += later.lines
+
+    def count_copies(self) -> None:
+        """Note every row that repeats an earlier one."""
+        for line in copies(self.prints, self.print_lines):
+            self.note("duplicate-rows", line)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it, but for the prints."""
+        kept = ("prints", "print_lines", "columns")
+        plain = {name: value for name, value in vars(self).items() if name not in kept}
+        return plain | {"columns": list(self.columns), "printed": len(self.prints)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], prints: bytes, print_lines: bytes) -> Tally:
+        """Read back what `as_dict` gave, with the prints beside it."""
+        data = {name: value for name, value in data.items() if name != "printed"}
+        data["columns"] = dict.fromkeys(data["columns"])
+        data["places"] = {
+            code: [(line, column) for line, column in places]
+            for code, places in data["places"].items()
+        }
+        tally = cls(**data)
+        tally.prints.frombytes(prints)
+        tally.print_lines.frombytes(print_lines)
+        return tally
+
+
+def copies(prints: array[int], lines: array[int]) -> Iterable[int]:
+    """Return the lines of the rows whose print stands earlier as well, in order."""
+    if len(prints) <= _FEW:
+        seen: set[int] = set()
+        found = []
+        for key, line in zip(prints, lines, strict=True):
+            if key in seen:
+                found.append(line)
+            seen.add(key)
+        return found
+    return _sorted_copies(prints, lines)
+
+
+def _sorted_copies(prints: array[int], lines: array[int]) -> list[int]:
+    """Do the same for many rows in a tenth of the memory."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    keys = pa.Array.from_buffers(pa.uint64(), len(prints), [None, pa.py_buffer(prints)])
+    order = pc.sort_indices(keys)
+    ordered = keys.take(order)
+    later = pc.equal(ordered[1:], ordered[:-1])
+    return sorted(lines[index] for index in order[1:].filter(later).to_pylist())

@@ -1,26 +1,35 @@
-"""One row to the form that training reads: messages, or plain text."""
+"""One row to the form that training reads, whatever its kind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from modelforge.data.detect import Mapping
+from modelforge.config.prompt_format import halves, uses
+from modelforge.data.comparing import compared, is_chat, label, question_turns
+from modelforge.data.mapping import Mapping
 from modelforge.data.read import read_rows
+from modelforge.data.spans import spans
+from modelforge.data.turns import (
+    ROLES,
+    Turn,
+    UnusableRowError,
+    conversation,
+    is_empty,
+    plain,
+    tools_of,
+    turns_of,
+)
 
-ROLES = ("system", "user", "assistant")
+__all__ = ["ROLES", "Canonical", "UnusableRowError", "canonical", "fingerprint", "iterate"]
+
 Canonical = dict[str, Any]
+Row = dict[str, Any]
 
-
-class UnusableRowError(ValueError):
-    """A row that nothing can be learned from; `code` is stable and names the cause."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
+SUMMARISE = "Summarise this text.\n\n"
 
 
 def iterate(path: Path, mapping: Mapping) -> Iterator[Canonical]:
@@ -32,96 +41,180 @@ def iterate(path: Path, mapping: Mapping) -> Iterator[Canonical]:
             continue
 
 
-def canonical(row: dict[str, Any], mapping: Mapping) -> Canonical:
-    """Return {"messages": […]} or {"text": …}; raises UnusableRowError with the cause."""
-    fields = mapping.fields
-    if mapping.kind == "text":
-        return {"text": _filled(row, fields["text"], "empty-text")}
-    if mapping.kind == "messages":
-        return {"messages": _conversation(row.get(fields["messages"]))}
-    if mapping.kind == "instruction":
-        question = _filled(row, fields["instruction"], "empty-question")
-        if "input" in fields and (more := _text(row.get(fields["input"]))).strip():
-            question = f"{question}\n\n{more}"
-    else:
-        question = _filled(row, fields["prompt"], "empty-question")
-    messages = [
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": _filled(row, fields["answer"], "empty-answer")},
-    ]
-    if "system" in fields and (system := _text(row.get(fields["system"]))).strip():
-        messages.insert(0, {"role": "system", "content": system})
-    return {"messages": messages}
+def canonical(row: Row, mapping: Mapping) -> Canonical:
+    """Return the row as training reads it; raises UnusableRowError with the cause.
+
+    {"text"} · {"messages", "tools"?} · {"prompt", "chosen", "rejected", "tools"?} ·
+    {"prompt", "completion", "label"} · {"context", "question", "answers": [{"text", "start"}]},
+    where messages, prompt, chosen, rejected and completion are lists of turns.
+    """
+    return _READERS[mapping.kind](row, mapping)
 
 
 def fingerprint(row: Canonical) -> str:
     """Return all that a canonical row says, outer white space aside: equal rows, equal text."""
+    if "messages" in row:
+        return _print(row["messages"])
     if "text" in row:
         return str(row["text"]).strip()
-    return "\x00".join(f"{turn['role']}\x01{turn['content'].strip()}" for turn in row["messages"])
+    if "context" in row:
+        answers = "\x01".join(answer["text"].strip() for answer in row["answers"])
+        return "\x00".join((row["context"].strip(), row["question"].strip(), answers))
+    parts = [_print(row[part]) for part in _LISTS if part in row]
+    return "\x02".join([*parts, str(row.get("label", ""))])
 
 
-def _filled(row: dict[str, Any], column: str, code: str) -> str:
+_LISTS = ("prompt", "completion", "chosen", "rejected")
+
+
+def _print(turns: list[Turn]) -> str:
+    return "\x00".join(
+        f"{turn['role']}\x01{turn['content'].strip()}{_calls(turn)}" for turn in turns
+    )
+
+
+def _calls(turn: Turn) -> str:
+    calls = turn.get("tool_calls")
+    return f"\x03{orjson.dumps(calls).decode()}" if calls else ""
+
+
+def _text(row: Row, mapping: Mapping) -> Canonical:
+    return {"text": _filled(row, mapping.fields["text"], "empty-text")}
+
+
+def _messages(row: Row, mapping: Mapping) -> Canonical:
+    turns = conversation(row.get(mapping.fields["messages"]), mapping.properties)
+    return _chat(turns, row, mapping)
+
+
+def _pair(row: Row, mapping: Mapping) -> Canonical:
+    fields = mapping.fields
+    if is_chat(row.get(fields["prompt"])):
+        answer = row.get(fields["answer"])
+        said = answer if is_chat(answer) else None
+        turns = turns_of(row[fields["prompt"]], mapping.properties)
+        if said is not None:
+            return _chat([*turns, *conversation(said, mapping.properties)], row, mapping)
+        text = _filled(row, fields["answer"], "empty-answer")
+        return _chat([*turns, {"role": "assistant", "content": text}], row, mapping)
+    question = _filled(row, fields["prompt"], "empty-question")
+    return _asked(row, mapping, question, "")
+
+
+def _instruction(row: Row, mapping: Mapping) -> Canonical:
+    question = _filled(row, mapping.fields["instruction"], "empty-question")
+    column = mapping.fields.get("input")
+    more = plain(row.get(column)) if column else ""
+    return _asked(row, mapping, question, more if more.strip() else "")
+
+
+def _summary(row: Row, mapping: Mapping) -> Canonical:
+    document = _filled(row, mapping.fields["document"], "empty-question")
+    summary = _filled(row, mapping.fields["summary"], "empty-answer")
+    return _chat(_two(f"{SUMMARISE}{document}", summary), row, mapping)
+
+
+def _asked(row: Row, mapping: Mapping, question: str, more: str) -> Canonical:
+    answer = _filled(row, mapping.fields["answer"], "empty-answer")
+    text = mapping.prompt_format
+    if not more and mapping.prompt_format_no_input:
+        text = mapping.prompt_format_no_input
+    if text is None:
+        return _chat(_two(f"{question}\n\n{more}" if more else question, answer), row, mapping)
+    values = {
+        "system": _system(row, mapping),
+        "instruction": question,
+        "input": more,
+        "output": answer,
+    }
+    turns = _two(*halves(text, values))
+    # A system prompt that is laid out among the rest is not said again.
+    return {"messages": turns} if uses(text, "system") else _chat(turns, row, mapping)
+
+
+def _preference(row: Row, mapping: Mapping) -> Canonical:
+    fields = mapping.fields
+    for part, code in (("chosen", "missing-chosen"), ("rejected", "missing-rejected")):
+        if row.get(fields[part]) is None:
+            raise UnusableRowError(code)
+    prompt = row.get(fields["prompt"]) if "prompt" in fields else None
+    question, better, worse = compared(
+        prompt, row[fields["chosen"]], row[fields["rejected"]], mapping.properties
+    )
+    question = _led(question, _system(row, mapping))
+    found = {"prompt": question, "chosen": better, "rejected": worse}
+    return found | _tools(row, mapping)
+
+
+def _labelled(row: Row, mapping: Mapping) -> Canonical:
+    fields = mapping.fields
+    question = question_turns(row.get(fields["prompt"]), mapping.properties)
+    said = row.get(fields["completion"])
+    if is_chat(said):
+        answer = turns_of(said, mapping.properties)
+    else:
+        answer = [{"role": "assistant", "content": plain(said, fields["completion"] in row)}]
+    if all(is_empty(turn) for turn in answer):
+        raise UnusableRowError("empty-answer")
+    good = label(row.get(fields["label"]))
+    return {"prompt": _led(question, _system(row, mapping)), "completion": answer, "label": good}
+
+
+def _span(row: Row, mapping: Mapping) -> Canonical:
+    fields = mapping.fields
+    context = _filled(row, fields["context"], "empty-context")
+    question = _filled(row, fields["question"], "empty-question")
+    if fields["answers"] not in row:
+        raise UnusableRowError("missing-field")
+    answers = spans(row[fields["answers"]], context)
+    return {"context": context, "question": question, "answers": answers}
+
+
+_READERS: dict[str, Callable[[Row, Mapping], Canonical]] = {
+    "text": _text,
+    "messages": _messages,
+    "pair": _pair,
+    "instruction": _instruction,
+    "summary": _summary,
+    "preference": _preference,
+    "preference-label": _labelled,
+    "span": _span,
+}
+
+
+def _two(question: str, answer: str) -> list[Turn]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def _chat(turns: list[Turn], row: Row, mapping: Mapping) -> Canonical:
+    return {"messages": _led(turns, _system(row, mapping))} | _tools(row, mapping)
+
+
+def _led(turns: list[Turn], system: str) -> list[Turn]:
+    """Return the turns behind a system message; it takes the place of one of their own."""
+    if not system:
+        return turns
+    rest = turns[1:] if turns[0]["role"] == "system" else turns
+    return [{"role": "system", "content": system}, *rest]
+
+
+def _system(row: Row, mapping: Mapping) -> str:
+    if mapping.system_prompt is not None:
+        return mapping.system_prompt
+    column = mapping.fields.get("system")
+    said = plain(row.get(column)) if column else ""
+    return said if said.strip() else ""
+
+
+def _tools(row: Row, mapping: Mapping) -> Canonical:
+    column = mapping.fields.get("tools")
+    tools = tools_of(row.get(column)) if column else []
+    return {"tools": tools} if tools else {}
+
+
+def _filled(row: Row, column: str, code: str) -> str:
     value = row.get(column)
-    text = value if type(value) is str else _text(value, column in row)
+    text = value if type(value) is str else plain(value, column in row)
     if not text.strip():
         raise UnusableRowError(code)
     return text
-
-
-def _text(value: Any, present: bool = True) -> str:
-    if value is None:
-        if not present:
-            raise UnusableRowError("missing-field")
-        return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return "" if value != value else str(value)
-    raise UnusableRowError("not-text")
-
-
-def _conversation(value: Any) -> list[dict[str, str]]:
-    if isinstance(value, str):
-        value = _parsed(value)
-    if not isinstance(value, list) or not value:
-        raise UnusableRowError("bad-messages")
-    turns = [_turn(turn) for turn in value]
-    answers = [turn["content"] for turn in turns if turn["role"] == "assistant"]
-    if not answers:
-        raise UnusableRowError("no-answer-turn")
-    if any(not answer.strip() for answer in answers):
-        raise UnusableRowError("empty-answer")
-    return turns
-
-
-def _turn(turn: Any) -> dict[str, str]:
-    if not isinstance(turn, dict) or "role" not in turn:
-        raise UnusableRowError("bad-messages")
-    role = turn["role"]
-    if role not in ROLES:
-        raise UnusableRowError("unknown-role")
-    content = turn.get("content")
-    if isinstance(content, list):
-        content = _parts(content)
-    return {"role": role, "content": content if type(content) is str else _text(content)}
-
-
-def _parts(parts: list[Any]) -> str:
-    """Join the text parts of a content list; anything but text makes the row unusable."""
-    texts = []
-    for part in parts:
-        if not isinstance(part, dict) or not isinstance(part.get("text"), str):
-            raise UnusableRowError("not-text")
-        texts.append(part["text"])
-    return "".join(texts)
-
-
-def _parsed(text: str) -> Any:
-    """Read a conversation out of a CSV cell, where it stands as JSON text."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        raise UnusableRowError("bad-messages") from None

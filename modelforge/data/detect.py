@@ -2,127 +2,181 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping as AnyMapping
+import difflib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+import orjson
+
+from modelforge.config.data_groups import Source
+from modelforge.config.source_rules import said_type
+from modelforge.data.mapping import Kind, Mapping
+from modelforge.data.spellings import (
+    ACCEPTED,
+    ANSWERS,
+    CHATS,
+    QUESTIONS,
+    SAID,
+    Rows,
+    by_plain_name,
+    columns_of,
+    fitting,
+    properties_of,
+)
 from modelforge.errors import DataError, Problem
 
-Kind = Literal[
-    "text",
-    "pair",
-    "instruction",
-    "messages",
-    "summary",
-    "preference",
-    "preference-label",
-    "span",
-]
+__all__ = ["Kind", "Mapping", "detect"]
 
-
-@dataclass(frozen=True)
-class Mapping:
-    """How a row is read: `fields` names the column for each part, `reason` says why.
-
-    `unused` holds the first 20 columns that are not read.
-    """
-
-    kind: Kind
-    fields: dict[str, str]
-    reason: str = ""
-    unused: list[str] = field(default_factory=list)
-    properties: dict[str, str] = field(default_factory=dict)
-    system_prompt: str | None = None
-    prompt_format: str | None = None
-    prompt_format_no_input: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the mapping as plain data."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Mapping:
-        """Read back what `as_dict` gave, in this release or another."""
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
-
-
-@dataclass(frozen=True)
-class _Spelling:
-    kind: Kind
-    parts: dict[str, str]
-    optional: dict[str, str] = field(default_factory=dict)
-
-
-# The first that fits most rows is taken, so the more particular stand before the more general.
-_SPELLINGS = (
-    _Spelling("messages", {"messages": "messages"}),
-    _Spelling(
-        "instruction",
-        {"instruction": "instruction", "answer": "output"},
-        {"input": "input", "system": "system"},
+# What a source's type may turn out to be.
+_KINDS: dict[str, tuple[Kind, ...]] = {
+    "text": ("text",),
+    "instruction": ("instruction", "pair", "summary"),
+    "conversation": ("messages",),
+    "preference": ("preference", "preference-label"),
+}
+# For each type: the parts, the setting that names each, and what it is called if none does.
+_Named = tuple[str, str, tuple[str, ...]]
+_PARTS: dict[str, tuple[_Named, ...]] = {
+    "text": (("text", "text_field", ("text",)),),
+    "instruction": (
+        ("instruction", "instruction_field", QUESTIONS),
+        ("answer", "output_field", ANSWERS),
     ),
-    _Spelling("pair", {"prompt": "prompt", "answer": "completion"}, {"system": "system"}),
-    _Spelling("pair", {"prompt": "input", "answer": "output"}, {"system": "system"}),
-    _Spelling("pair", {"prompt": "question", "answer": "answer"}, {"system": "system"}),
-    _Spelling("text", {"text": "text"}),
-)
-ACCEPTED = (
-    "input and output, prompt and completion, instruction and output (with or without input), "
-    "question and answer, messages, or text"
-)
-_SAID = {
-    "messages": "as a conversation",
-    "instruction": "as an instruction and its answer",
-    "pair": "as a question and its answer",
-    "text": "as plain text",
+    "conversation": (("messages", "messages_field", CHATS),),
+    "preference": (
+        ("chosen", "chosen_field", ("chosen",)),
+        ("rejected", "rejected_field", ("rejected",)),
+    ),
+}
+_BESIDE: dict[str, tuple[tuple[str, str], ...]] = {
+    "text": (),
+    "instruction": (("input", "input_field"),),
+    "conversation": (),
+    "preference": (("prompt", "prompt_field"),),
+}
+_SAID_KIND: dict[str, Kind] = {
+    "text": "text",
+    "instruction": "instruction",
+    "conversation": "messages",
+    "preference": "preference",
 }
 
 
-def detect(rows: Sequence[AnyMapping[str, Any]], name: str = "dataset") -> Mapping:
-    """Return the spelling that fits most of `rows`; raises DataError when none fits any."""
-    best: Mapping | None = None
-    best_count = 0
-    for spelling in _SPELLINGS:
-        mapping, count = _fit(spelling, rows)
-        if count > best_count:
-            best, best_count = mapping, count
-    if best is None:
-        raise _unknown(rows, name)
-    return best
+def detect(rows: Rows, name: str = "dataset", source: Source | None = None) -> Mapping:
+    """Return how these rows are read; what the source says wins over what the columns are called.
 
-
-def _fit(spelling: _Spelling, rows: Sequence[AnyMapping[str, Any]]) -> tuple[Mapping | None, int]:
-    """Return the spelling as these rows capitalise it, and how many rows have all of its parts."""
-    columns = _columns(rows)
-    actual = {column.strip().lower(): column for column in reversed(columns)}
-    if any(column not in actual for column in spelling.parts.values()):
-        return None, 0
-    parts = {part: actual[column] for part, column in spelling.parts.items()}
-    extra = {part: actual[col] for part, col in spelling.optional.items() if col in actual}
-    wanted = list(parts.values())
-    count = sum(all(column in row for column in wanted) for row in rows)
-    fields = parts | extra
+    Raises DataError when no spelling fits any row, or a column that was said is not there.
+    """
+    source = source or Source(path=name)
+    columns = columns_of(rows)
+    said = _said_columns(source)
+    for setting, column in said.items():
+        if column not in columns:
+            raise _no_column(name, setting, column, columns)
+    kind = said_type(source)
+    parts = [setting for _, setting, _ in _PARTS.get(kind, ())]
+    parts += [setting for _, setting in _BESIDE.get(kind, ())]
+    if any(setting in said for setting in parts):
+        found, fields = _SAID_KIND[kind], _fields_said(source, kind, columns, name)
+    else:
+        fit = fitting(rows, _KINDS.get(kind))
+        if fit is None:
+            raise _unknown(rows, name, kind)
+        found, fields = fit[0].kind, fit[1]
+    fields = _with_system(fields, source)
+    properties = _properties(rows, found, fields, source)
     unused = [column for column in columns if column not in fields.values()]
     return Mapping(
-        spelling.kind, fields, _reason(spelling.kind, fields, unused), unused[:20]
-    ), count
+        kind=found,
+        fields=fields,
+        reason=_reason(found, fields, unused, properties, source),
+        unused=unused[:20],
+        properties=properties,
+        system_prompt=source.system_prompt,
+        prompt_format=source.prompt_format,
+        prompt_format_no_input=source.prompt_format_no_input,
+    )
 
 
-def _columns(rows: Sequence[AnyMapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(str(column) for row in rows for column in row))
+def _said_columns(source: Source) -> dict[str, str]:
+    named = {setting: value for setting, value in source if setting.endswith("_field")}
+    return {setting: str(value) for setting, value in named.items() if value is not None}
 
 
-def _reason(kind: Kind, fields: dict[str, str], unused: list[str]) -> str:
+def _fields_said(source: Source, kind: str, columns: Sequence[str], name: str) -> dict[str, str]:
+    """Return the columns that were said, and for a part that was not the one called like it."""
+    actual = by_plain_name(columns)
+    taken = set(_said_columns(source).values())
+    fields: dict[str, str] = {}
+    for part, setting in _BESIDE[kind]:
+        if column := getattr(source, setting):
+            fields[part] = column
+    for part, setting, names in _PARTS[kind]:
+        column = getattr(source, setting)
+        if column is None:
+            there = (actual[each] for each in names if each in actual)
+            column = next((each for each in there if each not in taken), None)
+        if column is None and part == "instruction" and "input" in fields:
+            column = fields.pop("input")
+        if column is None:
+            raise _no_part(name, setting, columns)
+        fields[part] = column
+    return fields
+
+
+def _with_system(fields: dict[str, str], source: Source) -> dict[str, str]:
+    kept = dict(fields)
+    column = source.system_prompt_field or source.system_field
+    if column:
+        kept["system"] = column
+    elif source.system_prompt_type == "fixed":
+        kept.pop("system", None)
+    if source.tools_field:
+        kept["tools"] = source.tools_field
+    return kept
+
+
+def _properties(rows: Rows, kind: Kind, fields: dict[str, str], source: Source) -> dict[str, str]:
+    if source.message_property_mappings:
+        return dict(source.message_property_mappings)
+    if kind not in ("messages", "preference", "pair", "preference-label"):
+        return {}
+    columns = [fields[part] for part in ("messages", "chosen", "prompt") if part in fields]
+    return properties_of([_opened(row.get(column)) for column in columns for row in rows])
+
+
+def _opened(value: Any) -> Any:
+    """Return a conversation that stands as JSON text in a cell as what it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
+
+
+def _reason(
+    kind: Kind,
+    fields: dict[str, str],
+    unused: Sequence[str],
+    properties: dict[str, str],
+    source: Source,
+) -> str:
     named = [column[:40] for column in fields.values()]
-    if len(named) == 1:
-        text = f"Read {_SAID[kind]}, because there is a column {named[0]}."
+    listed = named[0] if len(named) == 1 else ", ".join(named[:-1]) + f" and {named[-1]}"
+    if set(_said_columns(source).values()) & set(fields.values()):
+        text = f"Read {SAID[kind]} from {listed}, because you said so."
+    elif len(named) == 1:
+        text = f"Read {SAID[kind]}, because there is a column {listed}."
     else:
-        listed = ", ".join(named[:-1]) + f" and {named[-1]}"
-        text = f"Read {_SAID[kind]}, because there are columns {listed}."
-    if not unused:
-        return text
-    return f"{text} Not used: {_some(unused)}."
+        text = f"Read {SAID[kind]}, because there are columns {listed}."
+    if kind == "preference" and "prompt" not in fields:
+        text += " What both answers begin with is the question."
+    if properties:
+        called = " and ".join(f"{name[:40]} for {part}" for part, name in properties.items())
+        by_whom = ", as you said" if source.message_property_mappings else ""
+        text += f" Turns say {called}{by_whom}."
+    return f"{text} Not used: {_some(unused)}." if unused else text
 
 
 def _some(columns: Sequence[str], most: int = 6) -> str:
@@ -130,12 +184,31 @@ def _some(columns: Sequence[str], most: int = 6) -> str:
     return shown if len(columns) <= most else f"{shown} and {len(columns) - most} more"
 
 
-def _unknown(rows: Sequence[AnyMapping[str, Any]], name: str) -> DataError:
-    columns = _columns(rows)
+def _no_column(name: str, setting: str, column: str, columns: Sequence[str]) -> DataError:
+    near = difflib.get_close_matches(column, columns, n=1)
+    remedy = f"Did you mean {near[0][:40]}?" if near else f"There are {_some(columns)}."
+    return DataError(Problem(name, f"has no column {column[:40]}, named by {setting}.", remedy))
+
+
+def _no_part(name: str, setting: str, columns: Sequence[str]) -> DataError:
+    what = f"{setting} is not said, and no column of {_some(columns)} is called like one."
+    return DataError(Problem(name, what, f"Name the column as {setting}."))
+
+
+def _unknown(rows: Rows, name: str, kind: str) -> DataError:
+    columns = columns_of(rows)
+    lacking = "say neither question nor answer"
+    if kind != "auto":
+        lacking = f"are not called as in {kind} rows"
     if not columns:
         what = "has rows without any column."
     elif len(columns) == 1:
-        what = f"has only the column {columns[0][:40]}, which says neither question nor answer."
+        lacking = lacking.replace("say ", "says ").replace("are ", "is ")
+        what = f"has only the column {columns[0][:40]}, which {lacking}."
     else:
-        what = f"has the columns {_some(columns)}, which say neither question nor answer."
-    return DataError(Problem(name, what, f"Name the columns {ACCEPTED}."))
+        what = f"has the columns {_some(columns)}, which {lacking}."
+    remedy = f"Name the columns {ACCEPTED}."
+    if kind != "auto":
+        settings = " and ".join(setting for _, setting, _ in _PARTS[kind])
+        remedy = f"Say which column is which with {settings}, or choose the type auto."
+    return DataError(Problem(name, what, remedy))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from modelforge.data.chat import Canonical, UnusableRowError, fingerprint, canonical
+from modelforge.config.data_groups import Source
+from modelforge.data.causes import SKIPPED
+from modelforge.data.chat import Canonical, UnusableRowError, canonical, fingerprint
 from modelforge.data.detect import Mapping, detect
 from modelforge.data.read import Row, read_rows
 from modelforge.errors import DataError, Finding, Problem
@@ -20,22 +22,8 @@ _SAMPLE = 100
 _MOST_COLUMNS = 200
 _LINES_SHOWN = 5
 
-_SKIPPED = {
-    "empty-answer": ("an empty answer", "Fill in the answers, or remove these rows."),
-    "empty-question": ("an empty question", "Fill in the questions, or remove these rows."),
-    "empty-text": ("an empty text", "Fill in the text, or remove these rows."),
-    "missing-field": ("a missing column", "Give every row the same columns."),
-    "not-text": ("something other than text in a column", "Use plain text in every column."),
-    "bad-messages": (
-        "no list of messages with role and content",
-        'Write messages as [{"role": "user", "content": "…"}, …].',
-    ),
-    "unknown-role": (
-        "a role that is not system, user or assistant",
-        "Name the roles system, user and assistant.",
-    ),
-    "no-answer-turn": ("no assistant turn", "End every conversation with an assistant turn."),
-}
+# A row and the name of its file.
+_Placed = tuple[str, Row]
 
 
 @dataclass(frozen=True)
@@ -71,6 +59,7 @@ class FirstLook:
 
 @dataclass
 class _Tally:
+    several: bool = False
     rows: int = 0
     skipped: int = 0
     chars: int = 0
@@ -79,56 +68,77 @@ class _Tally:
     examples: list[Canonical] = field(default_factory=list)
     seen: set[int] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=dict)
-    lines: dict[str, list[int]] = field(default_factory=dict)
+    lines: dict[str, list[str]] = field(default_factory=dict)
 
-    def note(self, code: str, line: int) -> None:
+    def note(self, code: str, file: str, line: int) -> None:
         self.counts[code] = self.counts.get(code, 0) + 1
         if self.counts[code] <= _LINES_SHOWN:
-            self.lines.setdefault(code, []).append(line)
+            place = f"{line} of {file}" if self.several else str(line)
+            self.lines.setdefault(code, []).append(place)
 
 
-def look(path: Path, limit: int | None = None) -> FirstLook:
-    """Read the file once and tell what it holds; `limit` ends after so many rows.
+def look(
+    path: Path | Sequence[Path], limit: int | None = None, source: Source | None = None
+) -> FirstLook:
+    """Read the files once and tell what they hold; `limit` ends after so many rows.
 
-    Raises DataError when the file cannot be read, no spelling fits, or no row can be used.
+    A look that is limited has no fingerprint. Raises DataError when a file cannot be read, no
+    spelling fits, a column that the source names is not there, or no row can be used.
     """
-    path = Path(path)
-    rows = read_rows(path)
+    files = [Path(path)] if isinstance(path, str | Path) else list(path)
+    name = _name(files)
+    rows = _rows_of(files)
     first = list(islice(rows, min(_SAMPLE, limit or _SAMPLE)))
     if not first:
-        raise DataError(Problem(path.name, "holds no rows.", "Give a file with at least one row."))
-    mapping = detect([row.data for row in first], path.name)
-    tally = _Tally()
+        raise DataError(Problem(name, "holds no rows.", "Give a file with at least one row."))
+    mapping = detect([row.data for _, row in first], name, source)
+    tally = _Tally(several=len(files) > 1)
     _count(first, mapping, tally)
     _count(rows if limit is None else islice(rows, limit - len(first)), mapping, tally)
-    findings = _findings(tally, path.name)
+    findings = _findings(tally, name)
     return FirstLook(
-        path=path,
-        name=path.name,
+        path=files[0],
+        name=name,
         rows=tally.rows,
         columns=list(tally.columns),
         mapping=mapping,
         examples=tally.examples,
         findings=findings,
-        sha256=_sha256(path),
+        sha256=digest(files) if limit is None else "",
         mean_chars=round(tally.chars / tally.rows, 1),
         longest_chars=tally.longest,
         skipped=tally.skipped,
-        size_bytes=path.stat().st_size,
+        size_bytes=sum(file.stat().st_size for file in files),
     )
 
 
-def _count(rows: Iterable[Row], mapping: Mapping, tally: _Tally) -> None:
+def digest(files: Sequence[Path]) -> str:
+    """Return the fingerprint of a file, or of several: that of their fingerprints, one a line."""
+    each = [_sha256(file) for file in files]
+    return each[0] if len(each) == 1 else hashlib.sha256("\n".join(each).encode()).hexdigest()
+
+
+def _name(files: Sequence[Path]) -> str:
+    return files[0].name if len(files) == 1 else f"{files[0].parent.name} ({len(files)} files)"
+
+
+def _rows_of(files: Sequence[Path]) -> Iterator[_Placed]:
+    for file in files:
+        for row in read_rows(file):
+            yield file.name, row
+
+
+def _count(rows: Iterable[_Placed], mapping: Mapping, tally: _Tally) -> None:
     seen = tally.seen
     columns = tally.columns
-    for line, data in rows:
+    for file, (line, data) in rows:
         if data.keys() != columns.keys() and len(columns) < _MOST_COLUMNS:
             columns.update(dict.fromkeys(list(data)[: _MOST_COLUMNS - len(columns)]))
         try:
             row = canonical(data, mapping)
         except UnusableRowError as unusable:
             tally.skipped += 1
-            tally.note(unusable.code, line)
+            tally.note(unusable.code, file, line)
             continue
         tally.rows += 1
         if len(tally.examples) < EXAMPLES:
@@ -140,10 +150,10 @@ def _count(rows: Iterable[Row], mapping: Mapping, tally: _Tally) -> None:
         # 64 bits a row keep memory small; two different rows meet about never.
         key = hash(text)
         if key in seen:
-            tally.note("duplicate-rows", line)
+            tally.note("duplicate-rows", file, line)
         seen.add(key)
         if _repeats(row):
-            tally.note("answer-is-question", line)
+            tally.note("answer-is-question", file, line)
 
 
 def _repeats(row: Canonical) -> bool:
@@ -157,7 +167,7 @@ def _repeats(row: Canonical) -> bool:
 
 def _findings(tally: _Tally, name: str) -> list[Finding]:
     findings = []
-    for code, (fault, remedy) in _SKIPPED.items():
+    for code, (fault, remedy) in SKIPPED.items():
         if code in tally.counts:
             what = f"{_rows(tally, code)} {fault} and {_are(tally, code)} skipped"
             findings.append(_caution(code, f"{what}: {_places(tally, code)}.", remedy))
@@ -199,7 +209,7 @@ def _are(tally: _Tally, code: str) -> str:
 def _places(tally: _Tally, code: str) -> str:
     lines = tally.lines[code]
     more = tally.counts[code] - len(lines)
-    named = ", ".join(str(line) for line in lines)
+    named = ", ".join(lines)
     noun = "line" if len(lines) == 1 and not more else "lines"
     return f"{noun} {named}" + (f" and {more:,} more" if more else "")
 

@@ -80,7 +80,7 @@ def test_roles_that_are_unknown_and_conversations_without_an_answer_are_told(
     ]
     rows = [
         *good,
-        {"messages": [{"role": "human", "content": "a"}]},
+        {"messages": [{"role": "narrator", "content": "a"}]},
         {"messages": [{"role": "user", "content": "a"}]},
     ]
     seen = look(write(tmp_path, rows))

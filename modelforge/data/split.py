@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from modelforge.data.chat import Canonical, fingerprint
 from modelforge.errors import DataError, Problem
 
 
 def split(
-    rows: Iterable[Canonical | str], eval_split: float, seed: int
+    rows: Iterable[Canonical | str],
+    eval_split: float,
+    seed: int,
+    strata: Sequence[int] | None = None,
 ) -> tuple[list[int], list[int]]:
     """Return the indices to train on and to evaluate on, each in the order of the rows.
 
     The same rows, share and seed give the same halves, and copies of one row stay together.
-    Raises DataError when either half would be empty; a share of 0 asks for no evaluation.
+    With `strata`, the number of its source for each row, every source gives its share, and keeps
+    a row to train on. Raises DataError when either half would be empty; a share of 0 asks for no
+    evaluation.
     """
     alike: dict[str, list[int]] = {}
     count = 0
@@ -28,17 +34,31 @@ def split(
     _trained, wanted = split_counts(count, eval_split)
     groups = list(alike.values())
     random.Random(seed).shuffle(groups)
+    quotas = _quotas(wanted, list(strata) if strata is not None else [0] * count)
     held: list[int] = []
     for group in groups:
-        if len(held) + len(group) <= wanted:
+        # Copies count where the first of them stands.
+        source = strata[group[0]] if strata is not None else 0
+        if len(group) <= quotas[source]:
             held.extend(group)
-        if len(held) == wanted:
-            break
+            quotas[source] -= len(group)
     if not held:
-        smallest = min(groups, key=len)
-        held = list(smallest)
+        held = list(min(groups, key=len))
     kept = set(held)
     return [index for index in range(count) if index not in kept], sorted(held)
+
+
+def _quotas(wanted: int, strata: list[int]) -> dict[int, int]:
+    """Return how many rows of each source are held out: its share, the largest rests rounded up."""
+    counts = Counter(strata)
+    shares = {source: wanted * count / len(strata) for source, count in counts.items()}
+    quotas = {source: int(share) for source, share in shares.items()}
+    by_rest = sorted(shares, key=lambda source: (quotas[source] - shares[source], source))
+    for source in by_rest[: wanted - sum(quotas.values())]:
+        quotas[source] += 1
+    if len(counts) == 1:
+        return quotas
+    return {source: min(quota, counts[source] - 1) for source, quota in quotas.items()}
 
 
 def split_counts(count: int, eval_split: float) -> tuple[int, int]:

@@ -52,3 +52,33 @@ def test_one_row_cannot_be_split(rows: list[str]) -> None:
         split(rows, 0.2, 42)
     assert caught.value.problems[0].where == "eval_split"
     assert "0 for no evaluation" in caught.value.problems[0].remedy
+
+
+def test_every_source_gives_its_share() -> None:
+    strata = [0] * 60 + [1] * 30 + [2] * 10
+    train, held = split(ROWS, 0.2, 42, strata)
+    assert [sum(strata[n] == source for n in held) for source in range(3)] == [12, 6, 2]
+    assert sorted(train + held) == list(range(100))
+    assert split(ROWS, 0.2, 42, strata) == (train, held)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_in_two_sources_stand_on_one_side(share: float, seed: int) -> None:
+    rows = [f"{n % 12}" for n in range(40)]
+    strata = [0] * 20 + [1] * 20
+    train, held = split(rows, share, seed, strata)
+    assert train
+    assert held
+    assert not {rows[n] for n in train} & {rows[n] for n in held}
+
+
+def test_a_small_source_is_never_held_out_whole() -> None:
+    strata = [0] * 98 + [1] * 2
+    for seed in range(20):
+        train, _ = split(ROWS, 0.9, seed, strata)
+        assert {strata[n] for n in train} == {0, 1}
+
+
+def test_one_source_is_split_as_without_sources() -> None:
+    assert split(ROWS, 0.2, 7, [0] * 100) == split(ROWS, 0.2, 7)

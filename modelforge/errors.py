@@ -121,3 +121,13 @@ class MissingPackageError(ForgeError):
 
 class RunError(ForgeError):
     """The run folder, the disk or the process failed."""
+
+
+def as_one(errors: Sequence[ForgeError]) -> ForgeError:
+    """Return one error with the problems of all, of the first one's kind in the tree above."""
+    if len(errors) == 1:
+        return errors[0]
+    kind = next(kind for kind in type(errors[0]).__mro__ if kind.__module__ == __name__)
+    problems = [problem for error in errors for problem in error.problems]
+    raised: ForgeError = kind(problems)
+    return raised

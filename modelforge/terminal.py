@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from modelforge.plain import plain
+
 if TYPE_CHECKING:
     from modelforge.asking import Checked
     from modelforge.forge import Forge
@@ -92,13 +94,13 @@ class Progress:
 def print_check(checked: Checked) -> None:
     """Print problems, findings and the itemised memory."""
     for problem in checked.problems:
-        print(f"problem   {problem}")
+        print(f"problem   {plain(str(problem))}")
     report = checked.report
     if report is None:
         return
     for found in report.findings:
         where = f"{found.where}: " if found.where else ""
-        print(f"{found.level:<9} {where}{found.what} {found.remedy}".rstrip())
+        print(f"{found.level:<9} {plain(f'{where}{found.what} {found.remedy}').rstrip()}")
     print("memory, about")
     for part in report.memory:
         print(f"  {part.name:<12} {part.gib:6.2f} GiB")

@@ -13,7 +13,7 @@ from modelforge.data.look import FirstLook, look
 from modelforge.data.mapping import Mapping
 from modelforge.data.mixing import copies, taken
 from modelforge.data.places import files_of
-from modelforge.errors import ForgeError
+from modelforge.errors import ForgeError, as_one
 from modelforge.home import Home
 
 Record = dict[str, Any]
@@ -61,7 +61,7 @@ def open_supplies(sources: Sequence[Source], home: Home, limit: int | None = Non
         except ForgeError as error:
             errors.append(error)
     if errors:
-        raise type(errors[0])([problem for error in errors for problem in error.problems])
+        raise as_one(errors)
     return supplies
 
 

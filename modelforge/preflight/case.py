@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
+from modelforge.data.together import Material
 from modelforge.errors import Finding
 from modelforge.home import Home
 from modelforge.preflight.disk import disk_needed_gib
@@ -18,6 +19,9 @@ from modelforge.shape import ModelFacts
 if TYPE_CHECKING:
     from modelforge.data.look import FirstLook
     from modelforge.machine import Gpu, Machine
+
+
+NO_MATERIAL = Material()
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Case:
     facts: ModelFacts | None
     look: FirstLook | None
     home: Home
+    material: Material = NO_MATERIAL
     memory: list[MemoryPart] = field(init=False)
     disk_gib: float | None = field(init=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelforge.errors import Finding
-from modelforge.preflight import on_data, on_machine, on_model, on_room, on_settings
+from modelforge.preflight import on_data, on_kind, on_machine, on_model, on_room, on_settings
 from modelforge.preflight.case import Case, Check
 
 CHECKS: tuple[Check, ...] = (
@@ -18,6 +18,9 @@ CHECKS: tuple[Check, ...] = (
     on_room.memory_base,
     on_room.memory_short,
     on_room.disk,
+    on_kind.wrong_kind,
+    on_kind.nothing_to_learn,
+    on_kind.same_in_validation,
     on_data.split_is_possible,
     on_data.data_findings,
     on_settings.few_updates,

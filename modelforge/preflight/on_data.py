@@ -20,7 +20,9 @@ def data_findings(case: Case) -> Iterator[Finding]:
 def split_is_possible(case: Case) -> Iterator[Finding]:
     """Refuse a split that leaves nothing on one side, and tell when nothing is held out."""
     share = case.config.eval_split
-    if share == 0:
+    if case.config.data.validation_sources:
+        yield from _split_unused(case)
+    elif share == 0:
         yield Finding(
             "note",
             "no-evaluation",
@@ -61,8 +63,31 @@ def rows_cut(case: Case) -> Iterator[Finding]:
     yield Finding(
         "note",
         "rows-cut",
-        f"The longest row has about {longest} tokens; what lies beyond {limit} is cut.",
+        f"The longest row has about {longest} tokens; {_FATE[_strategy(case)].format(limit)}",
         f"Set the longest row to {room}, which needs more memory." if room > limit else "",
         "max_seq_length",
         room if room > limit else None,
     )
+
+
+_FATE = {
+    "right": "what lies beyond {} is cut.",
+    "left": "only the last {} are read.",
+    "delete": "rows beyond {} are left out.",
+    "split": "rows beyond {} become several.",
+}
+
+
+def _strategy(case: Case) -> str:
+    return case.config.data.truncation_strategy
+
+
+def _split_unused(case: Case) -> Iterator[Finding]:
+    if "eval_split" in case.config.model_fields_set and case.config.eval_split > 0:
+        yield Finding(
+            "note",
+            "eval-split-unused",
+            f"The run is checked on its validation sources, so the share {case.config.eval_split:g}"
+            " is not held out of the others.",
+            where="eval_split",
+        )

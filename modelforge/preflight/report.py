@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
+from modelforge.data.together import Material
 from modelforge.errors import Finding
 from modelforge.home import Home
-from modelforge.preflight.case import Case
+from modelforge.preflight.case import NO_MATERIAL, Case
 from modelforge.preflight.checks import findings
 from modelforge.preflight.memory import MemoryPart, total_gib
 from modelforge.preflight.time import estimate_seconds
@@ -50,13 +51,14 @@ def preflight(
     facts: ModelFacts | None,
     look: FirstLook | None,
     home: Home,
+    material: Material = NO_MATERIAL,
 ) -> Report:
     """Return what is to be said of a run before it starts. Pure; touches neither disk nor device.
 
-    `facts` or `look` is None where the model or the data could not be found: what depends on it
-    is left out, and whoever looked for it has the problem.
+    `look` is all of `material` as one. `facts` or `look` is None where the model or the data
+    could not be found: what depends on it is left out, and whoever looked for it has the problem.
     """
-    case = Case(config, plan, machine, facts, look, home)
+    case = Case(config, plan, machine, facts, look, home, material)
     seconds = estimate_seconds(config, plan, machine, facts, look) if facts and look else None
     return Report(
         findings=findings(case),

@@ -8,7 +8,15 @@ from dataclasses import replace
 import pytest
 
 from modelforge.errors import Finding
-from modelforge.preflight import checks, on_data, on_machine, on_model, on_room, on_settings
+from modelforge.preflight import (
+    checks,
+    on_data,
+    on_kind,
+    on_machine,
+    on_model,
+    on_room,
+    on_settings,
+)
 from tests.preflight.cases import (
     CARD,
     LAPTOP,
@@ -250,7 +258,7 @@ def test_every_code_is_tried_both_ways():
 
 
 def test_every_check_is_in_the_list_once():
-    rooms = (on_data, on_machine, on_model, on_room, on_settings)
+    rooms = (on_data, on_kind, on_machine, on_model, on_room, on_settings)
     helping = {"cheaper_settings"}
     written = {
         name

@@ -43,7 +43,8 @@ def split(
             held.extend(group)
             quotas[source] -= len(group)
     if not held:
-        held = list(min(groups, key=len))
+        smallest = min(groups, key=len)
+        held = list(smallest)
     kept = set(held)
     return [index for index in range(count) if index not in kept], sorted(held)
 

@@ -14,7 +14,7 @@ from modelforge.home import Home
 
 FETCHED = "datasets"
 MOST_FILES = 1000
-_HUB_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?\Z", re.ASCII)
+_HUB_NAME = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?\Z", re.ASCII)
 _PROSE = (".txt", ".md", ".markdown")
 _PACKED = (".gz", ".zst")
 

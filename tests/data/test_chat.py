@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.data.chat import UnusableRowError, fingerprint, iterate, canonical
+from modelforge.data.chat import UnusableRowError, canonical, fingerprint, iterate
 from modelforge.data.detect import Mapping, detect
 
 PAIR = Mapping("pair", {"prompt": "input", "answer": "output"})

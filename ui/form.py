@@ -47,7 +47,7 @@ class Entered:
 
 def fields() -> list[FieldSpec]:
     """Return the settings that are shown as fields, by group, in the order of the form."""
-    shown = [spec for spec in describe() if spec.name not in ON_CARDS]
+    shown = [spec for spec in describe() if spec.name not in ON_CARDS and spec.kind != "list"]
     order = {name: place for place, name in enumerate(GROUPS)}
     return sorted(shown, key=lambda spec: (order.get(spec.group, len(order)), not spec.basic))
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from modelforge.config.data_groups import Source
 from modelforge.config.plan import Ground, Plan, make_plan
 from modelforge.config.resolve import Layer, Resolved, resolve
 from modelforge.config.schema import TrainingConfig
-from modelforge.data.look import FirstLook, look
-from modelforge.data.samples import locate
-from modelforge.data.split import split_counts
-from modelforge.errors import ForgeError, Problem
+from modelforge.data.look import FirstLook
+from modelforge.data.places import files_of
+from modelforge.data.sources import Supply, open_supplies
+from modelforge.data.together import Material
+from modelforge.errors import ForgeError, NotFoundError, Problem, as_one
 from modelforge.home import Home
 from modelforge.machine import Machine
 from modelforge.models import find_model
 from modelforge.preflight import Report, preflight
+from modelforge.preflight.case import NO_MATERIAL
 from modelforge.shape import ModelFacts
 
 Thing = TypeVar("Thing")
-REMEMBERED = 16
+REMEMBERED = 64
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,14 @@ class Checked:
     resolved: Resolved | None = None
     plan: Plan | None = None
     report: Report | None = None
-    look: FirstLook | None = None
+    material: Material | None = None
     facts: ModelFacts | None = None
     errors: list[ForgeError] = field(default_factory=list)
+
+    @property
+    def look(self) -> FirstLook | None:
+        """Return the first look at all of the data as one."""
+        return self.material.look if self.material else None
 
     @property
     def problems(self) -> list[Problem]:
@@ -45,14 +53,13 @@ class Checked:
         """Say whether Start would be accepted."""
         return not self.errors and self.report is not None and not self.report.blocked
 
-    def require(self) -> tuple[Resolved, Plan, Report, FirstLook]:
+    def require(self) -> tuple[Resolved, Plan, Report, Material]:
         """Return the parts of a start; raises the first error with the problems of all."""
         if self.errors:
-            first = self.errors[0]
-            raise type(first)(self.problems)
-        if not (self.resolved and self.plan and self.report and self.look):
+            raise as_one(self.errors)
+        if not (self.resolved and self.plan and self.report and self.material):
             raise AssertionError("a check without errors is complete")
-        return self.resolved, self.plan, self.report, self.look
+        return self.resolved, self.plan, self.report, self.material
 
     def as_dict(self) -> dict[str, Any]:
         """Return what REST and `check --json` give."""
@@ -70,7 +77,7 @@ class Inquiry:
     def __init__(self, home: Home, machine: Callable[..., Machine]) -> None:
         self._home = home
         self._machine = machine
-        self._looks: dict[tuple[str, int, int], FirstLook] = {}
+        self._supplies: dict[tuple[object, ...], Supply] = {}
         self._models: dict[str, ModelFacts] = {}
         self._lock = threading.Lock()
 
@@ -83,24 +90,51 @@ class Inquiry:
         config = resolved.config
         errors: list[ForgeError] = []
         facts = _collect(errors, lambda: self.model(config.model_name))
-        seen = _collect(errors, lambda: self.look(config.dataset))
-        plan = self._plan(config, facts, seen)
+        material = self._material(config, errors)
+        plan = self._plan(config, facts, material)
+        seen = material.look if material else None
         report = None
         if plan is not None:
-            report = preflight(config, plan, self._machine(), facts, seen, self._home)
-        return Checked(resolved, plan, report, seen, facts, errors)
+            report = preflight(
+                config, plan, self._machine(), facts, seen, self._home, material or NO_MATERIAL
+            )
+        return Checked(resolved, plan, report, material, facts, errors)
+
+    def readied(self, *layers: Layer) -> tuple[Resolved, Plan, Material]:
+        """Return what a question to the worker needs; raises as `require` does, not if blocked."""
+        resolved, plan, _report, material = self.check(*layers).require()
+        return resolved, plan, material
+
+    def supplies(self, sources: Sequence[Source]) -> list[Supply]:
+        """Return the sources opened, remembered until a file changes; raises for all at once."""
+        opened: list[Supply] = []
+        errors: list[ForgeError] = []
+        for source in sources:
+            try:
+                opened.append(self._supply(source))
+            except ForgeError as error:
+                errors.append(error)
+        if errors:
+            raise as_one(errors)
+        return opened
+
+    def stamps(self, sources: Sequence[Source]) -> tuple[object, ...]:
+        """Return what changes when a source or one of its files does; raises NotFoundError."""
+        marks: list[object] = []
+        for source in sources:
+            marks.append(source.model_dump_json())
+            for file in files_of(source, self._home):
+                try:
+                    stat = file.stat()
+                except OSError as error:
+                    what = f"{file.name} went away, or may not be read."
+                    raise NotFoundError(Problem("dataset", what, "Check the path.")) from error
+                marks.append((str(file), stat.st_mtime_ns, stat.st_size))
+        return tuple(marks)
 
     def look(self, dataset: str) -> FirstLook:
-        """Return the first look at a data file, remembered until the file changes."""
-        path = locate(dataset, self._home)
-        stat = path.stat()
-        key = (str(path), stat.st_mtime_ns, stat.st_size)
-        with self._lock:
-            known = self._looks.get(key)
-        if known is None:
-            known = look(path)
-            self._remember(self._looks, key, known)
-        return known
+        """Return the first look at what the setting `dataset` says."""
+        return self._supply(Source(path=dataset)).look
 
     def model(self, name: str) -> ModelFacts:
         """Return the facts of a model. Found ones are remembered, failures asked again."""
@@ -111,17 +145,31 @@ class Inquiry:
             self._remember(self._models, name, known)
         return known
 
+    def _supply(self, source: Source) -> Supply:
+        key = self.stamps([source])
+        with self._lock:
+            known = self._supplies.get(key)
+        if known is None:
+            known = open_supplies([source], self._home)[0]
+            self._remember(self._supplies, key, known)
+        return known
+
+    def _material(self, config: TrainingConfig, errors: list[ForgeError]) -> Material | None:
+        """Return the data of a run, or None with what is wrong with each source."""
+        before = len(errors)
+        supplies = _collect(errors, lambda: self.supplies(config.sources()))
+        checked_on = _collect(errors, lambda: self.supplies(config.data.validation_sources))
+        if len(errors) > before:
+            return None
+        return Material(supplies or [], checked_on or [], several=bool(config.data.sources))
+
     def _plan(
-        self,
-        config: TrainingConfig,
-        facts: ModelFacts | None,
-        seen: FirstLook | None,
+        self, config: TrainingConfig, facts: ModelFacts | None, material: Material | None
     ) -> Plan | None:
         rows = None
-        if seen is not None:
+        if material is not None:
             # A share that cannot be split is preflight's to say, with the value that mends it.
-            counts = _collect([], lambda: split_counts(seen.rows, config.eval_split))
-            rows = counts[0] if counts else None
+            rows = _collect([], lambda: material.train_rows(config.eval_split))
         if facts is None:
             return None
         machine = self._machine()

@@ -1,4 +1,4 @@
-"""Commands over the front door: `modelforge ui|init|train|check|runs|chat|demo|doctor|schema`."""
+"""Commands over the front door: `modelforge ui|init|data|train|check|runs|chat|demo|doctor|…`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelforge import __version__
+from modelforge import __version__, cli_data
 from modelforge.errors import ConfigError, ForgeError, Problem
+from modelforge.plain import plain
 
 if TYPE_CHECKING:
     from modelforge.config.resolve import Layer
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("ui", help="open the app (see: modelforge ui --help)", add_help=False)
     _recipe_commands(add)
+    cli_data.add(commands, shared, _forge)
     _run_commands(add)
     add("doctor", _doctor, "Say what is right and wrong with this machine.")
     add("schema", _schema, "Print the settings as JSON Schema.")
@@ -246,4 +248,4 @@ def _tell(error: ForgeError, *, as_json: bool) -> None:
         print(json.dumps({"problems": [problem.as_dict() for problem in error.problems]}))
         return
     for problem in error.problems:
-        print(problem, file=sys.stderr)
+        print(plain(str(problem)), file=sys.stderr)

@@ -16,7 +16,8 @@ from modelforge.config.profiles import Profile, load_profiles, profile_answers, 
 from modelforge.config.resolve import Layer
 from modelforge.data.look import FirstLook
 from modelforge.data.samples import Sample, samples
-from modelforge.data.uploads import save_upload
+from modelforge.data.together import files_in_record
+from modelforge.datadesk import DataDesk
 from modelforge.errors import BlockedError, ForgeError, NotFoundError, Problem, RunError
 from modelforge.home import Home
 from modelforge.machine import Machine
@@ -64,6 +65,7 @@ class Forge:
         self._spare = Spare(home, command=spare) if spare else Spare(home)
         self._talk = Talk(home, talker)
         self._inquiry = Inquiry(home, self.machine)
+        self.data = DataDesk(home, self._inquiry, self._spare, self._reader_of)
         self._machine: tuple[float, Machine] | None = None
         self._probing = threading.Lock()
 
@@ -111,7 +113,7 @@ class Forge:
 
     def upload(self, filename: str, chunks: Iterator[bytes], limit_bytes: int) -> Path:
         """Keep a data file that came through a face; return where it lies."""
-        return save_upload(self.home, filename, chunks, limit_bytes)
+        return self.data.upload(filename, chunks, limit_bytes)
 
     # Runs
 
@@ -124,7 +126,7 @@ class Forge:
         if request_id and (known := self._store.find_request(request_id)):
             return known.id
         checked = self._inquiry.check(*layers)
-        resolved, plan, report, look = checked.require()
+        resolved, plan, report, material = checked.require()
         if report.blocked:
             raise BlockedError(report.findings)
         with self._supervisor.claim():
@@ -138,7 +140,7 @@ class Forge:
                 origins=resolved.origins,
                 plan=plan.as_dict(),
                 report=report.as_dict(),
-                dataset=look.as_dataset(),
+                dataset=material.as_record(),
                 request_id=request_id,
             )
             try:
@@ -254,6 +256,13 @@ class Forge:
         """Let go of the spare and the talker. Runs go on."""
         self._spare.close()
         self._talk.close()
+
+    def _reader_of(self, path: Path) -> str | None:
+        """Return the run that is going on and learns from this file, or None."""
+        holder = self._supervisor.holder()
+        if holder is None:
+            return None
+        return holder.id if path in files_in_record(self.run(holder.id).dataset) else None
 
     def _voice(self, target: str) -> Voice:
         device = self.machine().device

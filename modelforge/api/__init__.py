@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 
 from modelforge import __version__
-from modelforge.api import facts, runs
+from modelforge.api import datasets, facts, runs
 from modelforge.api.docs import markdown_of_responses, markdown_of_routes, page
 from modelforge.api.route import forge_route
 from modelforge.config.export import json_schema
@@ -24,8 +24,9 @@ REFUSED = {
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problems"}}},
 }
 ABOUT = (
-    "Train, watch and stop runs of this machine. Bodies of `preflight` and `runs` are the "
-    "settings of docs/settings.md, flat; what is left out has the default of the contract."
+    "Train, watch and stop runs of this machine, and look into data. Bodies of `preflight`, "
+    "`runs` and `tokens` are the settings of docs/settings.md, flat; what is left out has the "
+    "default of the contract."
 )
 
 
@@ -52,6 +53,7 @@ def responses_markdown() -> str:
 def _build(forge: Callable[[], Forge]) -> APIRouter:
     api = APIRouter(prefix=PREFIX, route_class=forge_route(lambda: forge().home.logs))
     facts.add(api, forge)
+    datasets.add(api, forge)
     runs.add(api, forge)
 
     @api.get("/openapi.json", include_in_schema=False)

@@ -9,6 +9,12 @@ from typing import Any
 Schema = dict[str, Any]
 WRITTEN = "<!-- Written by modelforge.api; change the routes or responses, not this page. -->"
 SETTINGS = "TrainingConfig"
+PARTS_OF_PATHS = {"run_id": "The id of the run.", "name": "The name of the data set in the list."}
+
+BODIES = {
+    "stop": '`{"keep": true}` or nothing',
+    "repair": '`{"codes": ["duplicate-rows"]}` or nothing',
+}
 
 EVENTS = {
     "started": ("pid, birth", "The worker lives; the two together identify its process."),
@@ -46,7 +52,7 @@ REFUSALS = {
     "400": "The request is malformed.",
     "401": "The server has a password; send it by HTTP Basic with any user name.",
     "403": "The Host is none of this server's names, or another site sent the request.",
-    "404": "There is no such run, file or model.",
+    "404": "There is no such run, data set, file or model.",
     "409": "A run holds the machine; `holder` names it.",
     "413": "The body is too large: 1 MiB, or 2 GiB for a data file.",
     "422": "The settings or the data cannot be used; `problems` has every reason.",
@@ -133,7 +139,7 @@ def _named(node: Any) -> Iterator[str]:
 def _parameter(said: Schema) -> list[str]:
     kind = _type(said["schema"])
     needed = ", required" if said.get("required") else ""
-    about = said.get("description", "The id of the run." if said["name"] == "run_id" else "")
+    about = said.get("description", PARTS_OF_PATHS.get(said["name"], ""))
     return [f"`{said['name']}`", said["in"], kind + needed, about]
 
 
@@ -145,7 +151,7 @@ def _body(route: Schema) -> str:
         if SETTINGS in names:
             return "the settings of [settings.md](settings.md), as a JSON object"
         if names:
-            return '`{"keep": true}` or nothing' if "stop" in names[0] else f"`{names[0]}`"
+            return next((text for part, text in BODIES.items() if part in names[0]), names[0])
     return ""
 
 
@@ -223,6 +229,7 @@ curl http://127.0.0.1:7860/api/runs -H 'Content-Type: application/json' \\
   "model_name": "starter", "dataset": "sample:captain", "compute_specs": "low_end"}'
 curl -N http://127.0.0.1:7860/api/runs/ID/events
 curl http://127.0.0.1:7860/api/datasets?filename=rows.csv --data-binary @rows.csv
+curl http://127.0.0.1:7860/api/datasets/rows.csv/findings
 ```
 """
 _INTRODUCTION = """Every refusal has `problems`, a list of `where`, `what` and `remedy`; the guard

@@ -1,12 +1,11 @@
-"""Routes that tell and check: health, settings, machine, profiles, samples, data, preflight."""
+"""Routes that tell and check: health, settings, machine, profiles, samples, preflight."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
-import anyio.from_thread
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
@@ -15,20 +14,15 @@ from modelforge.api.responses import (
     Health,
     MachineFacts,
     Preflight,
-    Problems,
     ProfileFacts,
     SampleFacts,
-    Upload,
 )
 from modelforge.api.route import said_in
 from modelforge.config.export import json_schema
 from modelforge.config.resolve import Layer
-from modelforge.data.look import FirstLook
-from modelforge.errors import DataError
 from modelforge.forge import Forge
 from modelforge.machine import choose_profile
 
-UPLOAD_BYTES = 2 * 2**30
 SETTINGS_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -36,15 +30,6 @@ SETTINGS_BODY: dict[str, Any] = {
             "application/json": {"schema": {"$ref": "#/components/schemas/TrainingConfig"}}
         },
     }
-}
-FILE_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
-REFUSED: dict[int | str, dict[str, Any]] = {
-    422: {"model": Problems, "description": "What was sent cannot be used."}
 }
 
 
@@ -99,43 +84,3 @@ def _checking(api: APIRouter, forge: Callable[[], Forge]) -> None:
         if checked.problems:
             response.status_code = 422
         return Preflight(**checked.as_dict())
-
-    @api.post("/datasets", status_code=201, openapi_extra=FILE_BODY, responses=REFUSED)
-    async def upload(
-        request: Request,
-        filename: Annotated[str, Query(description="Its name; the ending tells the format.")],
-    ) -> Upload:
-        """Take a data file as the plain body, up to 2 GiB, and look at it.
-
-        A file that nothing can be learned from is not kept.
-        """
-        pieces = _bridged(request)
-        look = await to_thread.run_sync(lambda: _keep(forge(), filename, pieces))
-        return _as_upload(look)
-
-
-def _bridged(request: Request) -> Iterator[bytes]:
-    """Give the body to a thread piece by piece, never more of it than one."""
-    stream = request.stream()
-
-    async def following() -> bytes | None:
-        async for piece in stream:
-            return piece
-        return None
-
-    while (piece := anyio.from_thread.run(following)) is not None:
-        yield piece
-
-
-def _keep(forge: Forge, filename: str, pieces: Iterator[bytes]) -> FirstLook:
-    path = forge.upload(filename, pieces, UPLOAD_BYTES)
-    try:
-        return forge.look(path.name)
-    except DataError:
-        path.unlink(missing_ok=True)
-        raise
-
-
-def _as_upload(look: FirstLook) -> Upload:
-    facts = {name: value for name, value in asdict(look).items() if name in Upload.model_fields}
-    return Upload(**{**facts, "name": look.path.name, "dataset": look.path.name})

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from modelforge.config.plan import Plan
-from modelforge.data.detect import Mapping
 from modelforge.errors import Finding, Problem
 from modelforge.nvidia import Gpu
 from modelforge.preflight.memory import MemoryPart
@@ -129,7 +128,9 @@ class RunFacts(RunRow):
     config: dict[str, Any] = about("The settings that were said.")
     origins: dict[str, str] = about("Where each setting came from.")
     plan: Plan
-    dataset: dict[str, Any] = about("The data: path, sha256, rows and mapping.")
+    dataset: dict[str, Any] = about(
+        "The data: its sources, each with files, sha256, rows and mapping."
+    )
 
 
 class RunEvent(BaseModel):
@@ -154,19 +155,3 @@ class StateOnly(BaseModel):
 
     id: str
     state: RunState
-
-
-class Upload(BaseModel):
-    """A data file that was taken, and the first look at it."""
-
-    dataset: str = about("What the setting `dataset` says for it.")
-    name: str
-    size_bytes: int
-    rows: int = about("Rows that can be learned from.")
-    skipped: int = about("Rows that cannot.")
-    columns: list[str]
-    mapping: Mapping = about("How a row is read, and why.")
-    findings: list[Finding]
-    sha256: str
-    mean_chars: float
-    longest_chars: int

@@ -21,8 +21,8 @@ def split_is_possible(case: Case) -> Iterator[Finding]:
     """Refuse a split that leaves nothing on one side, and tell when nothing is held out."""
     share = case.config.eval_split
     if case.config.data.validation_sources:
-        yield from _split_unused(case)
-    elif share == 0:
+        return  # the plan tells that no share is held out then
+    if share == 0:
         yield Finding(
             "note",
             "no-evaluation",
@@ -80,14 +80,3 @@ _FATE = {
 
 def _strategy(case: Case) -> str:
     return case.config.data.truncation_strategy
-
-
-def _split_unused(case: Case) -> Iterator[Finding]:
-    if "eval_split" in case.config.model_fields_set and case.config.eval_split > 0:
-        yield Finding(
-            "note",
-            "eval-split-unused",
-            f"The run is checked on its validation sources, so the share {case.config.eval_split:g}"
-            " is not held out of the others.",
-            where="eval_split",
-        )

@@ -88,8 +88,8 @@ def serving(home):
     """Start a server whose workers are the named actor; returns a client for it."""
     opened: list[Callable[[], None]] = []
 
-    def serve(worker: str) -> httpx.Client:
-        forge = Forge(home, worker=actor(worker), spare=actor("waits"))
+    def serve(worker: str, spare: str = "waits") -> httpx.Client:
+        forge = Forge(home, worker=actor(worker), spare=actor(spare))
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         app.include_router(router(forge))
         server = uvicorn.Server(

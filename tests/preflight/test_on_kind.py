@@ -78,11 +78,10 @@ def test_rows_that_are_also_checked_on_are_told_and_others_are_not():
     assert not list(on_kind.same_in_validation(case("pair", validation=[other])))
 
 
-def test_a_share_beside_validation_sources_is_told_only_when_it_was_said():
+def test_no_split_is_asked_for_beside_validation_sources():
     aside = {"data": {"validation_sources": [{"path": "other.jsonl"}]}}
-    assert not list(on_data.split_is_possible(case("pair", **aside)))
-    said = list(on_data.split_is_possible(case("pair", **aside, eval_split=1.0)))
-    assert [found.code for found in said] == ["eval-split-unused"]
+    for share in (0.0, 0.2, 1.0):
+        assert not list(on_data.split_is_possible(case("pair", **aside, eval_split=share)))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,201 @@
+"""The data questions at the front door: several sources, findings, repair, tokens, deletion."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from modelforge.errors import (
+    BlockedError,
+    BusyError,
+    ConfigError,
+    DataError,
+    NotFoundError,
+    RunError,
+)
+from modelforge.forge import Forge
+from modelforge.home import Home
+from tests.test_forge import asked, data, model, until  # noqa: F401
+
+ACTORS = Path(__file__).parent / "actors"
+
+
+@pytest.fixture
+def forge(tmp_path):
+    spare = [sys.executable, str(ACTORS / "answers.py")]
+    worker = [sys.executable, str(ACTORS / "obeys.py")]
+    forge = Forge(Home(tmp_path / "home"), worker=worker, spare=spare)
+    yield forge
+    for view in forge.runs():
+        forge.stop(view.id)
+        until(lambda: forge.state(view.id).is_over, "the run is over")  # noqa: B023
+    forge.close()
+
+
+def written(path, rows):
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n", "utf-8")
+    return path
+
+
+def pairs(path, count, mark=""):
+    return written(path, [{"input": f"q{mark}{n}", "output": f"a{mark}{n}"} for n in range(count)])
+
+
+def preferences(path, count):
+    rows = [{"prompt": f"q{n}", "chosen": "good", "rejected": "bad"} for n in range(count)]
+    return written(path, rows)
+
+
+def codes(checked, level=None):
+    return {
+        found.code for found in checked.report.findings if level is None or found.level == level
+    }
+
+
+def test_several_sources_are_one_material_and_stand_in_the_record(forge, model, tmp_path):  # noqa: F811
+    one, two = pairs(tmp_path / "one.jsonl", 20), pairs(tmp_path / "two.jsonl", 30, "x")
+    sources = [{"path": str(one)}, {"path": str(two), "samples": 10}]
+    checked = forge.check(asked(model, one, **{"data.sources": sources}))
+    assert checked.ready, checked.problems
+    assert checked.look.rows == 30
+    assert checked.look.name == "one.jsonl and 1 more"
+    run_id = forge.start(asked(model, one, **{"data.sources": sources}))
+    record = forge.run(run_id).dataset
+    assert [Path(each["files"][0]).name for each in record["sources"]] == ["one.jsonl", "two.jsonl"]
+    assert record["sources"][1]["source"]["samples"] == 10
+    assert record["validation"] == []
+
+
+def test_validation_sources_take_the_place_of_the_split(forge, model, data, tmp_path):  # noqa: F811
+    aside = pairs(tmp_path / "aside.jsonl", 5, "v")
+    said = asked(model, data, eval_split=0.5, **{"data.validation_sources": [{"path": str(aside)}]})
+    checked = forge.check(said)
+    assert checked.ready, checked.problems
+    assert ("eval_split", 0) in [(change.where, change.used) for change in checked.plan.changes]
+    assert checked.plan.total_steps == 5  # all 20 rows, 4 an update
+    assert checked.plan.eval_steps is not None
+
+
+def test_rows_that_are_also_checked_on_are_told(forge, model, data):  # noqa: F811
+    said = asked(model, data, **{"data.validation_sources": [{"path": str(data)}]})
+    assert "validation-is-trained" in codes(forge.check(said))
+
+
+def test_all_sources_that_cannot_be_read_are_told_at_once(forge, model, tmp_path):  # noqa: F811
+    good = pairs(tmp_path / "good.jsonl", 20)
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"input": "q"', "utf-8")
+    sources = [{"path": str(good)}, {"path": str(tmp_path / "absent.csv")}, {"path": str(broken)}]
+    checked = forge.check(asked(model, good, **{"data.sources": sources}))
+    told = " ".join(str(problem) for problem in checked.problems)
+    assert "absent.csv" in told
+    assert "broken.jsonl" in told
+    assert "good.jsonl" not in told
+
+
+def test_rows_of_the_wrong_kind_block_the_start_in_words(forge, model, data, tmp_path):  # noqa: F811
+    liked = preferences(tmp_path / "liked.jsonl", 20)
+    with pytest.raises(BlockedError) as refused:
+        forge.start(asked(model, liked))
+    assert "liked.jsonl holds preferences" in str(refused.value)
+    assert "wrong-kind" in codes(forge.check(asked(model, data, strategy="dpo")), "blocker")
+
+
+def test_plain_text_has_no_assistant_turn_to_learn(forge, model, data, tmp_path):  # noqa: F811
+    texts = written(tmp_path / "texts.jsonl", [{"text": f"tale {n}"} for n in range(20)])
+    only = {"data.loss_on": "assistant"}
+    assert "no-assistant-turns" in codes(forge.check(asked(model, texts, **only)), "blocker")
+    mixed = only | {"data.sources": [{"path": str(texts)}, {"path": str(data)}]}
+    assert "no-assistant-turns" in codes(forge.check(asked(model, data, **mixed)), "caution")
+    assert "no-assistant-turns" not in codes(forge.check(asked(model, data, **only)))
+
+
+def test_fields_of_a_source_map_odd_columns_and_their_problems_are_named(forge, tmp_path):
+    odd = written(tmp_path / "odd.jsonl", [{"frage": f"q{n}", "reply": f"a{n}"} for n in range(12)])
+    with pytest.raises(DataError, match="frage"):
+        forge.data.look(forge.data.sources(str(odd)))
+    fields = {"instruction_field": "frage", "output_field": "reply"}
+    look = forge.data.look(forge.data.sources(str(odd), fields))
+    assert look.rows == 12
+    assert look.examples[0]["messages"][0]["content"] == "q0"
+    with pytest.raises(ConfigError) as refused:
+        forge.data.sources(str(odd), {"kolour": "red", "weight": -1})
+    assert all("data.sources[0]" in problem.where for problem in refused.value.problems)
+
+
+def test_a_preview_shows_rows_raw_and_read(forge, tmp_path):
+    file = written(tmp_path / "some.jsonl", [{"input": "q", "output": "a"}, {"input": "q2"}])
+    shown = forge.data.preview(forge.data.sources(str(file)), first=5)
+    assert shown["rows"][0]["reads"]["messages"][1]["content"] == "a"
+    assert shown["rows"][1]["reads"] is None
+    assert shown["rows"][1]["why"] == "missing-field"
+    assert shown["rows"][1]["line"] == 2
+    assert forge.data.preview(forge.data.sources(str(file)), first=5, after=2)["rows"] == []
+
+
+def test_what_is_wrong_is_found_and_a_repaired_copy_can_be_trained_on(forge, model, tmp_path):  # noqa: F811
+    rows = [{"input": f"q{n}", "output": f"a{n}"} for n in range(20)]
+    file = written(tmp_path / "dirty.jsonl", [*rows, rows[0], {"input": "q", "output": " "}])
+    before = file.read_bytes()
+    sources = forge.data.sources(str(file))
+    diagnosis = forge.data.examine(sources)[0]
+    assert {"duplicate-rows", "empty-answer"} <= {found.code for found in diagnosis.findings}
+    repaired = forge.data.repair(sources)[0]
+    assert file.read_bytes() == before
+    assert repaired.path != file
+    assert sum(repaired.changes.values()) >= 2
+    checked = forge.check(asked(model, repaired.path))
+    assert checked.ready, checked.problems
+    assert checked.look.rows == 20
+
+
+def test_tokens_are_asked_of_a_worker_with_all_it_needs(forge, model, data):  # noqa: F811
+    said = forge.data.tokens(asked(model, data, max_seq_length=64), row=3, count=2)
+    probe = said["asked"]
+    assert probe["kind"] == "tokens"
+    assert probe["plan"]["max_length"] == 64
+    assert probe["plan"]["model_path"] == str(model)
+    assert (probe["row"], probe["count"]) == (3, 2)
+
+
+def test_what_the_worker_says_in_words_is_passed_on(forge, model, data):  # noqa: F811
+    with pytest.raises(RunError, match="no row 404") as refused:
+        forge.data.tokens(asked(model, data), row=404)
+    assert refused.value.problems[0].remedy == "Ask for another."
+
+
+def test_tokens_of_answers_that_are_wrong_are_refused_with_every_problem(forge, tmp_path):
+    with pytest.raises(ConfigError) as refused:
+        forge.data.tokens(asked("m", "d", lora_r=0, warmup_ratio=2))
+    assert {problem.where for problem in refused.value.problems} == {"lora_r", "warmup_ratio"}
+
+
+def test_data_that_a_run_reads_is_not_deleted_under_it(forge, model):  # noqa: F811
+    rows = (json.dumps({"input": f"q{n}", "output": f"a{n}"}) + "\n" for n in range(20))
+    kept = forge.upload("mine.jsonl", (row.encode() for row in rows), 10_000)
+    run_id = forge.start(asked(model, kept.name))
+    with pytest.raises(BusyError) as refused:
+        forge.data.delete("mine.jsonl")
+    assert refused.value.holder == run_id
+    forge.stop(run_id)
+    until(lambda: forge.state(run_id).is_over, "the run is over")
+    forge.data.delete("mine.jsonl")
+    assert not kept.exists()
+    with pytest.raises(NotFoundError):
+        forge.data.delete("mine.jsonl")
+
+
+def test_a_look_at_several_files_is_remembered_until_one_changes(forge, tmp_path):
+    one, two = pairs(tmp_path / "one.jsonl", 12), pairs(tmp_path / "two.jsonl", 12, "x")
+    sources = [*forge.data.sources(str(one)), *forge.data.sources(str(two))]
+    assert forge.data.look(sources).rows == 24
+    first = forge.data.supplies(sources)
+    assert forge.data.supplies(sources)[0] is first[0]
+    time.sleep(0.01)
+    pairs(two, 15, "x")
+    assert forge.data.look(sources).rows == 27
+    assert forge.data.supplies(sources)[0] is first[0]

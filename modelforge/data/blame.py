@@ -6,10 +6,26 @@ import json
 from typing import Any
 
 from modelforge.data.chat import UnusableRowError
-from modelforge.data.detect import Mapping
+from modelforge.data.mapping import Mapping
+from modelforge.data.turns import SPELLED
 
 Blame = tuple[str, int, str | None]
 _EMPTY = ("empty-answer", "empty-question", "empty-text")
+# The part of a row whose column a fault is about.
+_PARTS = {
+    "same-answers": "rejected",
+    "missing-rejected": "rejected",
+    "empty-rejected": "rejected",
+    "missing-chosen": "chosen",
+    "empty-chosen": "chosen",
+    "no-prompt": "prompt",
+    "bad-label": "label",
+    "bad-answers": "answers",
+    "answer-not-in-context": "answers",
+    "bad-messages": "messages",
+    "no-answer-turn": "messages",
+    "bad-tools": "tools",
+}
 _ROLE = ("role", "from")
 _SAID = ("content", "value")
 
@@ -36,7 +52,8 @@ def blame(data: dict[str, Any], mapping: Mapping, error: UnusableRowError, line:
             return ("nested-column" if isinstance(value, dict) else error.code), line, name
         if error.code in _EMPTY and (value is None or not str(value).strip()):
             return error.code, line, column or name
-    return error.code, line, column
+    part = _PARTS.get(error.code, "")
+    return error.code, line, column or mapping.fields.get(part)
 
 
 def _talks(data: dict[str, Any], mapping: Mapping) -> list[list[Any]]:
@@ -51,6 +68,8 @@ def _bad_turn(turns: list[Any], mapping: Mapping) -> tuple[str, int]:
     for number, turn in enumerate(turns):
         if not isinstance(turn, dict):
             return "bad-messages", number
+        if _role_of(turn, mapping) is None:
+            return "unknown-role", number
         key = next((name for name in saying if name in turn), None)
         if key is None and not turn.get("tool_calls"):
             return "missing-content", number
@@ -59,11 +78,17 @@ def _bad_turn(turns: list[Any], mapping: Mapping) -> tuple[str, int]:
             return "null-content", number
         if isinstance(said, list) and any(map(_is_no_text, said)):
             return "image-content", number
-        if isinstance(said, str) and not said.strip() and not turn.get("tool_calls"):
-            role = next((turn[name] for name in _ROLE if name in turn), "")
-            if role in ("assistant", "gpt", "model", "bot"):
-                return "empty-answer", number
+        silent = isinstance(said, str) and not said.strip() and not turn.get("tool_calls")
+        if silent and _role_of(turn, mapping) == "assistant":
+            return "empty-answer", number
     return "", 0
+
+
+def _role_of(turn: dict[str, Any], mapping: Mapping) -> str | None:
+    """Return the role as it is spelled here; None for one that is not known."""
+    names = (mapping.properties.get("role", "role"), *_ROLE)
+    said = next((turn[name] for name in names if name in turn), "")
+    return SPELLED.get(said.strip().lower(), "" if not said else None) if type(said) is str else ""
 
 
 def _is_no_text(part: Any) -> bool:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ import orjson
 
 from modelforge.data.detect import Mapping
 from modelforge.data.fault import OnFault, UnreadableError
+from modelforge.data.findings import Faults
 from modelforge.data.inspector import Inspector, Terms
 from modelforge.data.json_rows import json_lines, shape_of
 from modelforge.data.read import rows_of_source
 from modelforge.data.source import Source
-from modelforge.data.tally import Tally
+from modelforge.data.tally import PLACES, Tally
 from modelforge.errors import Problem, RunError
 
 LARGE = 64 * 2**20
@@ -108,7 +110,8 @@ def _added(
             meet = _moved(fault, whole.lines, source.name)
             if on_fault is None:
                 raise meet
-            on_fault(meet)
+            for _ in range(fault["count"]):
+                on_fault(meet)
         prints, lines = (base64.b64decode(said[name]) for name in ("prints", "print_lines"))
         whole.add(Tally.from_dict(said["tally"], prints, lines))
     return whole
@@ -125,7 +128,7 @@ def parts_of(path: Path, begin: int, count: int) -> list[tuple[int, int]]:
                 pass
             marks.append(max(marks[-1], file.tell()))
     marks.append(size)
-    return list(zip(marks, marks[1:], strict=False))
+    return list(pairwise(marks))
 
 
 class _Part:
@@ -159,13 +162,13 @@ def _main() -> None:
     asked = orjson.loads(sys.stdin.buffer.read())
     source = Source(Path(asked["path"]), "json")
     terms = Terms(**asked["terms"] | {"mapping": Mapping.from_dict(asked["terms"]["mapping"])})
-    faults: list[UnreadableError] = []
+    faults = Faults()
     part = _Part(source.path, asked["begin"], asked["end"])
     tally = Tally()
     try:
-        tally = count_lines(source, part, terms, faults.append if asked["go_on"] else None)
+        tally = count_lines(source, part, terms, faults.met if asked["go_on"] else None)
     except UnreadableError as fault:
-        faults.append(fault)
+        faults.met(fault)
     tally.lines = part.lines
     answer = {
         "tally": tally.as_dict(),
@@ -176,8 +179,11 @@ def _main() -> None:
     sys.stdout.buffer.write(orjson.dumps(answer))
 
 
-def _plain(faults: list[UnreadableError]) -> Iterator[dict[str, Any]]:
-    for fault in faults:
+def _plain(faults: Faults) -> Iterator[dict[str, Any]]:
+    """Yield the faults that were kept; the last of a code stands for all that were not."""
+    more = {code: max(0, count - PLACES) for code, count in faults.counts.items()}
+    last = {fault.code: fault for fault in faults.kept}
+    for fault in faults.kept:
         (problem,) = fault.problems
         yield {
             "code": fault.code,
@@ -185,6 +191,7 @@ def _plain(faults: list[UnreadableError]) -> Iterator[dict[str, Any]]:
             "column": fault.column,
             "what": problem.what,
             "remedy": problem.remedy,
+            "count": 1 + (more[fault.code] if last[fault.code] is fault else 0),
         }
 
 

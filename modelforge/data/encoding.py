@@ -21,9 +21,11 @@ _WHOLE = 2**20  # a shorter head is the whole file, which ends where its text do
 _MULTIBYTE = re.compile(rb"[\xc2-\xf4][\x80-\xbf]+")
 _HIGH = re.compile(rb"[\x80-\xff]")
 _COLUMNS = frozenset(
-    ["input", "output", "prompt", "completion", "instruction", "question", "answer", "answers"]
-    + ["text", "messages", "document", "article", "summary", "chosen", "rejected", "context"]
-    + ["label", "response", "system"]
+    (
+        *("input", "output", "prompt", "completion", "instruction", "question", "answer"),
+        *("answers", "text", "messages", "document", "article", "summary", "chosen"),
+        *("rejected", "context", "label", "response", "system"),
+    )
 )
 
 

@@ -160,10 +160,8 @@ class Inspector:
 
     def _look_at_preference(self, line: int, row: Canonical, data: dict[str, Any]) -> None:
         note, fields = self.tally.note, self.mapping.fields
-        chosen, rejected = _said(row["chosen"]), _said(row["rejected"])
+        chosen = _said(row["chosen"])
         self._answer(line, chosen)
-        if chosen.strip() == rejected.strip():
-            note("chosen-is-rejected", line, fields.get("rejected"))
         asked = _said(row.get("prompt") or [])[-2_000:].strip()
         value = data.get(fields.get("chosen", ""))
         if len(asked) > 3 and isinstance(value, str) and chosen.lstrip().startswith(asked):
@@ -203,7 +201,7 @@ def _said(turns: list[dict[str, Any]] | str) -> str:
 
 
 def _scores(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for mine, other in _SCORES:
+    for mine, other in SCORES:
         if mine in data and other in data:
             good, bad = data[mine], data[other]
             try:
@@ -215,7 +213,7 @@ def _scores(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 yield "score-is-text", mine
 
 
-_SCORES = (
+SCORES = (
     ("score_chosen", "score_rejected"),
     ("chosen_score", "rejected_score"),
     ("chosen-rating", "rejected-rating"),

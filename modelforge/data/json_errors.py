@@ -48,7 +48,7 @@ def not_json(
         return _not_utf8(source, text, bad.start, line, column)
     place = error.colno if error.lineno > 1 else column + error.colno - 1
     what = f"is not JSON: {error.msg}."
-    code, remedy = _cause(shown, error)
+    code, remedy = cause_of(shown, error)
     return trouble(source.name, what, remedy, code=code, line=line + error.lineno - 1, column=place)
 
 
@@ -65,7 +65,7 @@ def _not_utf8(source: Source, text: bytes, at: int, line: int, column: int) -> U
     return trouble(source.name, what, remedy, code=code, line=line + lines, column=place)
 
 
-def _cause(text: str, error: orjson.JSONDecodeError) -> tuple[str, str]:
+def cause_of(text: str, error: orjson.JSONDecodeError) -> tuple[str, str]:
     """Return the cause by name, and the remedy."""
     at = error.pos
     near = text[max(0, at - 1) : at + 1]

@@ -9,7 +9,8 @@ import base64
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -23,23 +24,23 @@ from modelforge.data.findings import Faults
 from modelforge.data.inspector import Inspector, Terms
 from modelforge.data.json_rows import json_lines, shape_of
 from modelforge.data.read import rows_of_source
-from modelforge.data.source import Source
+from modelforge.data.source import Source, recognise
 from modelforge.data.tally import PLACES, Tally
 from modelforge.errors import Problem, RunError
 
 LARGE = 64 * 2**20
 PROCESSES = 2
+_MOST_KNOWN = 2
+_KNOWN: dict[tuple[str, int, int, bytes], tuple[Tally, Faults]] = {}
 
 
 def count_rows(source: Source, terms: Terms, on_fault: OnFault | None = None) -> Tally:
     """Return the tally of the whole file; faults are told, or the first one is raised."""
+    if is_large(source):
+        return _remembered(source, terms, on_fault)
     if source.format == "json" and shape_of(source) == "lines":
-        size = source.path.stat().st_size - source.bom
-        if source.plain and size > LARGE and (os.cpu_count() or 1) > 1:
-            tally = _in_processes(source, terms, on_fault)
-        else:
-            with source.open() as stream:
-                tally = count_lines(source, stream, terms, on_fault)
+        with source.open() as stream:
+            tally = count_lines(source, stream, terms, on_fault)
     else:
         inspector = Inspector(terms)
         for line, data in rows_of_source(source, on_fault):
@@ -47,6 +48,44 @@ def count_rows(source: Source, terms: Terms, on_fault: OnFault | None = None) ->
         tally = inspector.tally
     tally.count_copies()
     return tally
+
+
+def is_large(source: Source) -> bool:
+    """Whether it is worth counting the file in several processes, and possible."""
+    return (
+        source.format == "json"
+        and source.plain
+        and source.path.stat().st_size > LARGE
+        and (os.cpu_count() or 1) > 1
+        and shape_of(source) == "lines"
+    )
+
+
+def count_large(files: Sequence[Path], mapping: Mapping) -> Tally | None:
+    """Return the tally of a large file, or nothing where it is not worth it.
+
+    Raises the first fault, after all of the file has been counted for the doctor.
+    """
+    if len(files) != 1:
+        return None
+    source = recognise(files[0])
+    return count_rows(source, Terms(mapping)) if is_large(source) else None
+
+
+def _remembered(source: Source, terms: Terms, on_fault: OnFault | None) -> Tally:
+    """Return the tally of a large file; that of a file looked at just before is still known."""
+    stat = source.path.stat()
+    key = (str(source.path), stat.st_size, stat.st_mtime_ns, orjson.dumps(asdict(terms)))
+    counted = _KNOWN.get(key)
+    if counted is None:
+        counted = _in_processes(source, terms)
+        counted[0].count_copies()
+        while len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.pop(next(iter(_KNOWN)), None)
+        _KNOWN[key] = counted
+    tally, faults = counted
+    faults.told(on_fault)
+    return deepcopy(tally)
 
 
 def count_lines(
@@ -60,15 +99,9 @@ def count_lines(
     return inspector.tally
 
 
-def _in_processes(source: Source, terms: Terms, on_fault: OnFault | None) -> Tally:
+def _in_processes(source: Source, terms: Terms) -> tuple[Tally, Faults]:
     parts = [
-        {
-            "path": str(source.path),
-            "begin": begin,
-            "end": end,
-            "terms": asdict(terms),
-            "go_on": on_fault is not None,
-        }
+        {"path": str(source.path), "begin": begin, "end": end, "terms": asdict(terms)}
         for begin, end in parts_of(source.path, source.bom, PROCESSES)
     ]
     command = [sys.executable, "-m", "modelforge.data.census"]
@@ -86,7 +119,7 @@ def _in_processes(source: Source, terms: Terms, on_fault: OnFault | None) -> Tal
             assert child.stdin is not None
             child.stdin.write(orjson.dumps(part))
             child.stdin.close()
-        return _added(children, source, on_fault)
+        return _added(children, source)
     finally:
         for child in children:
             child.kill()
@@ -95,10 +128,8 @@ def _in_processes(source: Source, terms: Terms, on_fault: OnFault | None) -> Tal
                 child.stdout.close()
 
 
-def _added(
-    children: list[subprocess.Popen[bytes]], source: Source, on_fault: OnFault | None
-) -> Tally:
-    whole = Tally()
+def _added(children: list[subprocess.Popen[bytes]], source: Source) -> tuple[Tally, Faults]:
+    whole, faults = Tally(), Faults()
     for child in children:
         assert child.stdout is not None
         answer = child.stdout.read()
@@ -107,14 +138,10 @@ def _added(
             raise RunError(Problem("dataset", what, "Close other programs and try again."))
         said = orjson.loads(answer)
         for fault in said["faults"]:
-            meet = _moved(fault, whole.lines, source.name)
-            if on_fault is None:
-                raise meet
-            for _ in range(fault["count"]):
-                on_fault(meet)
+            faults.met(_moved(fault, whole.lines, source.name), fault["count"])
         prints, lines = (base64.b64decode(said[name]) for name in ("prints", "print_lines"))
         whole.add(Tally.from_dict(said["tally"], prints, lines))
-    return whole
+    return whole, faults
 
 
 def parts_of(path: Path, begin: int, count: int) -> list[tuple[int, int]]:
@@ -164,11 +191,7 @@ def _main() -> None:
     terms = Terms(**asked["terms"] | {"mapping": Mapping.from_dict(asked["terms"]["mapping"])})
     faults = Faults()
     part = _Part(source.path, asked["begin"], asked["end"])
-    tally = Tally()
-    try:
-        tally = count_lines(source, part, terms, faults.met if asked["go_on"] else None)
-    except UnreadableError as fault:
-        faults.met(fault)
+    tally = count_lines(source, part, terms, faults.met)
     tally.lines = part.lines
     answer = {
         "tally": tally.as_dict(),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from modelforge.data.ailments import AILMENTS
-from modelforge.data.fault import UnreadableError
+from modelforge.data.fault import OnFault, UnreadableError
 from modelforge.data.tally import PLACES, Place, Tally
 from modelforge.errors import Level
 
@@ -49,12 +49,23 @@ class Faults:
         self.counts: dict[str, int] = {}
         self.kept: list[UnreadableError] = []
 
-    def met(self, fault: UnreadableError) -> None:
+    def met(self, fault: UnreadableError, times: int = 1) -> None:
         """Count a fault and keep the first of each code."""
-        count = self.counts.get(fault.code, 0) + 1
-        self.counts[fault.code] = count
-        if count <= PLACES:
+        count = self.counts.get(fault.code, 0)
+        self.counts[fault.code] = count + times
+        if count < PLACES:
             self.kept.append(fault)
+
+    def told(self, on_fault: OnFault | None) -> None:
+        """Tell all of them once more, those not kept by the last that was; or raise the first."""
+        told: dict[str, int] = {}
+        for number, fault in enumerate(self.kept):
+            if on_fault is None:
+                raise fault
+            told[fault.code] = told.get(fault.code, 0) + 1
+            is_last = all(later.code != fault.code for later in self.kept[number + 1 :])
+            for _ in range(1 + is_last * (self.counts[fault.code] - told[fault.code])):
+                on_fault(fault)
 
     def findings(self, file: str) -> list[DataFinding]:
         """Return one finding for each code; all stand against training."""

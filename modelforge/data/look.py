@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.config.data_groups import Source
+from modelforge.data.ailments import AILMENTS
 from modelforge.data.causes import SKIPPED
+from modelforge.data.census import count_large
 from modelforge.data.chat import Canonical, UnusableRowError, canonical, fingerprint
 from modelforge.data.detect import Mapping, detect
 from modelforge.data.read import Row, read_rows
+from modelforge.data.tally import Tally
 from modelforge.errors import DataError, Finding, Problem
 
 EXAMPLES = 20
@@ -76,6 +79,17 @@ class _Tally:
             place = f"{line} of {file}" if self.several else str(line)
             self.lines.setdefault(code, []).append(place)
 
+    def take_over(self, counted: Tally) -> None:
+        """Take what was counted over the whole of one large file; the examples stay."""
+        self.rows, self.skipped = counted.rows, counted.skipped
+        self.chars, self.longest = counted.chars, counted.longest
+        self.columns, self.counts, self.lines = counted.columns, {}, {}
+        for code, count in counted.counts.items():
+            cause = AILMENTS[code].cause or code
+            self.counts[cause] = self.counts.get(cause, 0) + count
+            lines = self.lines.setdefault(cause, [])
+            lines += [str(line) for line, _ in counted.places[code]][: _LINES_SHOWN - len(lines)]
+
 
 def look(
     path: Path | Sequence[Path], limit: int | None = None, source: Source | None = None
@@ -94,7 +108,11 @@ def look(
     mapping = detect([row.data for _, row in first], name, source)
     tally = _Tally(several=len(files) > 1)
     _count(first, mapping, tally)
-    _count(rows if limit is None else islice(rows, limit - len(first)), mapping, tally)
+    counted = count_large(files, mapping) if limit is None else None
+    if counted is not None:
+        tally.take_over(counted)
+    else:
+        _count(rows if limit is None else islice(rows, limit - len(first)), mapping, tally)
     findings = _findings(tally, name)
     return FirstLook(
         path=files[0],

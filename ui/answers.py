@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from modelforge.asking import Checked
-from modelforge.config.profiles import profile_answers, recommended
 from modelforge.config.recipe import dump_recipe
-from modelforge.config.resolve import Layer
+from modelforge.data.fault import UnreadableError
 from modelforge.data.look import FirstLook
 from modelforge.data.split import split_counts
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.forge import Forge
-from modelforge.machine import Machine
-from ui import cards, form, plan, rows, words
+from ui import cards, dataside, form, plan, rows, words
 from ui.form import Entered
+from ui.layers import Stack, index, stack
 from ui.markup import Safe, el, join
-
-
-@dataclass(frozen=True)
-class Stack:
-    """The layers of one form, and where they start from."""
-
-    layers: list[Layer]
-    profile: str
-    reason: str
-    machine: Machine
-    listed: Sequence[Mapping[str, Any]]
-
-    @property
-    def values(self) -> dict[str, str]:
-        """Return what every control shows."""
-        return form.values(self.layers)
-
-
-def stack(forge: Forge, entered: Entered) -> Stack:
-    """Return the layers of what was entered: profile, sample, recipe, the person's own."""
-    machine = forge.machine()
-    prefill = forge.prefill(_index(entered.mine.get("hardware.gpu_index")))
-    profiles = forge.profiles()
-    name = entered.profile if entered.profile in profiles else prefill.profile
-    listed = recommended(name, practice=prefill.practice)
-    answers = profile_answers(name, practice=prefill.practice)
-    base = form.layers(entered, name, {"model_name": listed[0]["name"], **answers})
-    reason = prefill.reason if name == prefill.profile else f"You chose {profiles[name].title}."
-    return Stack(base, name, reason, machine, listed)
 
 
 def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
@@ -54,13 +25,15 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
     found = stack(forge, entered)
     values = found.values
     checked = forge.check(*found.layers)
-    look = checked.look or _look(forge, values["dataset"])
+    look = checked.look or dataside.look(forge, found.layers, values["dataset"])
+    said = dataside.said_sources(found.layers)
     wanted = [name for name in ("dataset", "model_name") if not values[name].strip()]
     under, others = form.wrong([one for one in checked.problems if one.where not in wanted])
     of_data = _data_problems(checked.errors)
     others = [one for one in others if one not in of_data]
     titles = {name: one.title.lower() for name, one in forge.profiles().items()}
     reason = plan.why_not(checked, wanted, others)
+    wants_map = bool(values["dataset"].strip()) and (look is not None or bool(of_data))
     ready = checked.ready and not wanted
     if ready:
         forge.warm()
@@ -72,13 +45,16 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
         "hints": hints(checked, values),
         "ready": ready,
         "cards": _circles(wanted, under, of_data),
+        "data": _data_facts(look, checked.errors, said, values["dataset"]),
         "parts": {
             **_standing(forge, found, titles),
             "sum-task": _task(values, checked),
             "sum-model": _model(values, checked),
             "model": _model_notes(checked),
-            "sum-data": rows.summary(look),
-            "data": rows.part(look, of_data),
+            "sum-data": rows.summary(look, of_data),
+            "data": rows.part(look, of_data, said),
+            "map": dataside.editor(forge, said, values["dataset"]) if wants_map else Safe(""),
+            "sources": rows.several(said),
             "sum-settings": _settings(entered, titles[found.profile]),
             "recipe": join([recipe(checked, values)]),
             "plan": join([plan.plan(checked), plan.problems(others) if others else None]),
@@ -116,7 +92,7 @@ def recipe(checked: Checked, values: Mapping[str, str]) -> str:
 
 def _standing(forge: Forge, found: Stack, titles: Mapping[str, str]) -> dict[str, Safe]:
     machine, profiles = found.machine, forge.profiles()
-    gpu = _index(found.values.get("hardware.gpu_index"))
+    gpu = index(found.values.get("hardware.gpu_index"))
     return {
         "machine": cards.machine(machine, profiles, found.reason),
         "sum-machine": cards.machine_summary(machine, titles[found.profile], gpu),
@@ -172,7 +148,7 @@ def _model_notes(checked: Checked) -> Safe:
 
 
 def _settings(entered: Entered, title: str) -> Safe:
-    mine = len([name for name in entered.mine if name not in form.ON_CARDS])
+    mine = len([name for name in entered.mine if name not in {*form.ON_CARDS, dataside.SOURCES}])
     source = (
         join(["from ", el("b", "a recipe"), " over ", title])
         if entered.recipe
@@ -197,12 +173,26 @@ def _circles(
     }
 
 
-def _look(forge: Forge, dataset: str) -> FirstLook | None:
-    """Return the look at data that stands in answers which are wrong elsewhere."""
-    try:
-        return forge.look(dataset) if dataset.strip() else None
-    except ForgeError:
+def _data_facts(
+    look: FirstLook | None,
+    errors: Sequence[ForgeError],
+    said: Sequence[Mapping[str, Any]],
+    dataset: str,
+) -> dict[str, Any] | None:
+    """Return what the browser needs to ask on: which data it is, how many rows, how large."""
+    if look is None and not _data_problems(errors):
         return None
+    broken = any(isinstance(error, UnreadableError) for error in errors)
+    sources = list(said) or [{"path": dataset}]
+    facts = [sources, look.sha256 if look else "", look.rows if look else 0]
+    return {
+        "key": sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16],
+        "rows": look.rows if look else 0,
+        "large": bool(look and look.size_bytes > dataside.EXAMINED_BYTES),
+        "sources": sources,
+        "usable": look is not None,
+        "opens": "rows" if look else "doctor" if broken else "map",
+    }
 
 
 def _data_problems(errors: Sequence[ForgeError]) -> list[Problem]:
@@ -213,7 +203,3 @@ def _data_problems(errors: Sequence[ForgeError]) -> list[Problem]:
         for problem in error.problems
         if problem.where != "dataset"
     ]
-
-
-def _index(value: object) -> int:
-    return int(value) if isinstance(value, (int, str)) and str(value).isdecimal() else 0

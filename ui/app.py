@@ -21,6 +21,7 @@ from modelforge.guard import Guard
 from modelforge.home import shipped
 from ui import routes
 from ui.frame import Frame
+from ui.pages import build as building
 from ui.pages import chat, export, machine, runs, train
 from ui.theme import theme
 
@@ -60,11 +61,14 @@ def build(forge: Forge) -> FastAPI:
 
 
 def pages(forge: Forge) -> gr.Blocks:
-    """Return the five pages, one route each."""
+    """Return the pages, one route each."""
     blocks = gr.Blocks(title="ModelForge", analytics_enabled=False)
     with blocks:
         train.page(forge)
-    for title, page in (("Runs", runs), ("Chat", chat), ("Export", export), ("Machine", machine)):
+    others = {
+        "Runs": runs, "Chat": chat, "Export": export, "Machine": machine, "Build": building,
+    }  # fmt: skip
+    for title, page in others.items():
         with blocks.route(title, f"/{title.lower()}"):
             page.page(forge)
     return blocks

@@ -8,8 +8,9 @@ from typing import Any
 from modelforge.config.profiles import Profile
 from modelforge.data.samples import Sample
 from modelforge.machine import Machine
-from ui import form, words
+from ui import datacard, form, words
 from ui.markup import Safe, el, join
+from ui.pieces import free, tabs
 
 TASKS = (
     ("text-generation", "Chat and text", "Answers, styles and personas from examples.", True),
@@ -30,7 +31,7 @@ def column() -> Safe:
             card("machine", 1, "Your machine", el("div", data_part="machine")),
             card("task", 2, "What should it learn?", _task()),
             card("model", 3, "Which model?", _model()),
-            card("data", 4, "Your data", _data(), is_open=True),
+            card("data", 4, "Your data", datacard.body(), is_open=True),
             card("settings", 5, "Settings", _settings(), is_open=True),
         ]
     )
@@ -145,53 +146,6 @@ def tile(
     )
 
 
-def free(name: str, label: str, help_text: str, placeholder: str = "") -> Safe:
-    """Return a text field that answers `name` where no tile does."""
-    key = f"free-{name}"
-    return el(
-        "div.f.free",
-        el("div.lab", el("label", label, for_=key, title=name)),
-        el(
-            "div.in",
-            el(
-                "input",
-                type="text",
-                id=key,
-                data_free=name,
-                placeholder=placeholder,
-                autocomplete="off",
-                spellcheck="false",
-                aria_describedby=f"{key}-help {key}-wrong",
-            ),
-        ),
-        el("small.hint", help_text, id=f"{key}-help"),
-        el("p.wrong", id=f"{key}-wrong", data_wrong=name, aria_live="polite"),
-        data_f=name,
-    )
-
-
-def tabs(group: str, titles: Sequence[tuple[str, object]], *shared: str) -> Safe:
-    """Return a row of tabs; each shows the panel `GROUP-KEY`, those in `shared` the first's."""
-    return el(
-        "div.tabs",
-        [
-            el(
-                "button",
-                title,
-                type="button",
-                role="tab",
-                id=f"tab-{group}-{key}",
-                data_do="tab",
-                aria_selected="true" if place == 0 else "false",
-                aria_controls=f"{group}-{titles[0][0] if key in shared else key}",
-                tabindex="0" if place == 0 else "-1",
-            )
-            for place, (key, title) in enumerate(titles)
-        ],
-        role="tablist",
-    )
-
-
 def _task() -> Safe:
     def one(name: str, rows: Sequence[tuple[str, str, str, bool]]) -> list[Safe]:
         return [
@@ -212,30 +166,6 @@ def _model() -> Safe:
         "Qwen/Qwen3-0.6B",
     )
     return join([el("div", data_part="models"), own, el("div", data_part="model")])
-
-
-def _data() -> Safe:
-    drop = el(
-        "label.drop",
-        el("input", type="file", id="file", accept=".json,.jsonl,.csv,.tsv,.parquet"),
-        el("span", el("b", "Drop a file here"), " or choose one"),
-        el("small", "JSON, JSONL, CSV or Parquet, with questions and answers, messages or text"),
-        el("span.busy", data_part="upload", aria_live="polite"),
-        id="drop",
-    )
-    path = free(
-        "dataset",
-        "Or a path on this computer",
-        "A file that lies here already.",
-        "/home/me/data.jsonl",
-    )
-    return join(
-        [
-            el("div", data_part="samples"),
-            el("div.two.tight", drop, path),
-            el("div", data_part="data"),
-        ]
-    )
 
 
 def samples(listed: Sequence[Sample]) -> Safe:

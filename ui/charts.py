@@ -80,6 +80,50 @@ def describe(title: str, lines: Sequence[Line]) -> str:
     return f"{title}: {'; '.join(told)}."
 
 
+def bars(title: str, heights: Sequence[tuple[int, int]], *, limit: int | None = None) -> Safe:
+    """Return a histogram: `heights` holds the upper end of each bin and how many are in it.
+
+    Bins beyond `limit` are drawn as what is too long.
+    """
+    most = max((count for _, count in heights), default=0)
+    if not most:
+        return el("div.chart.empty", "There is nothing to measure.")
+    width = 1000 / len(heights)
+    drawn = "".join(
+        f'<rect class="{"over" if limit is not None and end > limit else "in"}" '
+        f'x="{place * width + width * 0.06:.1f}" width="{width * 0.88:.1f}" '
+        f'y="{1000 - 1000 * count / most:.1f}" height="{1000 * count / most:.1f}"/>'
+        for place, (end, count) in enumerate(heights)
+        if count
+    )
+    svg = trusted(
+        '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">'
+        f'<path class="grid" d="M0 0H1000M0 500H1000M0 1000H1000"/>{drawn}</svg>'
+    )
+    high = max(heights, key=lambda pair: pair[1])
+    told = (
+        f"{title}: {words.number(sum(count for _, count in heights))} in all, most of them "
+        f"up to {words.number(high[0])}, the longest up to {words.number(heights[-1][0])}."
+    )
+    return el(
+        "div.chart.bars",
+        el("div.plot", svg),
+        el(
+            "div.ys",
+            el("span", words.number(most), style="top:0%"),
+            el("span", "0", style="top:100%"),
+        ),
+        el(
+            "div.xs",
+            el("span.x0", "0"),
+            el("span", "tokens"),
+            el("span.x1", words.number(heights[-1][0])),
+        ),
+        role="img",
+        aria_label=told,
+    )
+
+
 def decimate(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
     """Return at most `most` points that keep the first, the last and every peak and dip."""
     if len(points) <= most:

@@ -17,7 +17,13 @@ PAGES = (
     ("/export", "Export"),
     ("/machine", "Machine"),
 )
-SCRIPTS = ("face.js", "train.js", "run.js", "pages.js", "chat.js")
+# Pages that another one leads to; the bar marks that one.
+BELOW = {"/build": ("/", "Build a data set")}
+SCRIPTS = (
+    "face.js", "lines.js", "data.js", "train.js", "run.js", "pages.js", "chat.js", "build.js",
+    "pairs.js",
+)  # fmt: skip
+TITLES = {**dict(PAGES), **{path: title for path, (_, title) in BELOW.items()}}
 _ADVERTS = re.compile(r"<meta\s+(?:property|name)=\"(?:og|twitter):[^>]*/>\s*", re.DOTALL)
 _MANIFEST = re.compile(r"<link rel=\"manifest\"[^>]*/>")
 _CHARSET = '<meta charset="utf-8" />'
@@ -34,7 +40,7 @@ class Frame:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass everything on; a page is collected, framed and sent in one piece."""
         path = scope.get("path", "")
-        if scope["type"] != "http" or scope["method"] != "GET" or path not in dict(PAGES):
+        if scope["type"] != "http" or scope["method"] != "GET" or path not in TITLES:
             await self._app(scope, receive, send)
             return
         rest = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
@@ -59,8 +65,9 @@ def head() -> Safe:
 
 def top(path: str) -> Safe:
     """Return the top bar, with the page at `path` marked as the one we are on."""
+    here = BELOW[path][0] if path in BELOW else path
     links = [
-        el("a", title, href=target, aria_current="page" if target == path else None)
+        el("a", title, href=target, aria_current="page" if target == here else None)
         for target, title in PAGES
     ]
     return join(
@@ -90,7 +97,7 @@ def top(path: str) -> Safe:
 def framed(page: str, path: str, head_parts: Safe) -> str:
     """Return Gradio's page with our head and top bar, and without its adverts."""
     page = _MANIFEST.sub("", _ADVERTS.sub("", page))
-    title = el("title", f"{dict(PAGES)[path]} · ModelForge")
+    title = el("title", f"{TITLES[path]} · ModelForge")
     page = page.replace(_CHARSET, f"{_CHARSET}{title}{head_parts}", 1)
     return _BODY.sub(lambda found: found[0] + top(path), page, count=1)
 

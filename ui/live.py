@@ -8,6 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
+from queue import SimpleQueue
 from typing import Any
 
 import anyio.to_thread
@@ -143,3 +144,27 @@ def answers(forge: Forge, asked: dict[str, Any]) -> Iterator[str]:
             yield f"{json.dumps(said, ensure_ascii=False)}\n"
     except ForgeError as error:
         yield f"{json.dumps({'error': error.problems[0].as_dict()}, ensure_ascii=False)}\n"
+
+
+def fetched(forge: Forge, name: str, subset: str | None, split: str | None) -> Iterator[str]:
+    """Yield JSON lines of a fetch from the Hub: progress, then the data set, or what was wrong."""
+    told: SimpleQueue[dict[str, Any]] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            kept = forge.data.fetch(
+                name,
+                subset=subset,
+                split=split,
+                on_progress=lambda progress: told.put({"progress": progress}),
+            )
+            told.put({"done": kept.as_dict()})
+        except ForgeError as error:
+            told.put({"error": error.problems[0].as_dict()})
+
+    threading.Thread(target=work, daemon=True).start()
+    while True:
+        one = told.get()
+        yield f"{json.dumps(one, ensure_ascii=False, default=str)}\n"
+        if "progress" not in one:
+            return

@@ -146,7 +146,8 @@ def why_not(checked: Checked, wanted: Sequence[str], others: Sequence[Problem]) 
         named = by_name().get(first.where)
         more = len(checked.problems) - 1
         rest = f" And {words.plural(more, 'more problem')}." if more else ""
-        return f"{f'{named.label}: ' if named else ''}{first.what}{rest}"
+        who = f"{named.label}: " if named else f"{first.where} " if first.what[:1].islower() else ""
+        return f"{who}{first.what}{rest}"
     if checked.report is not None and checked.report.blocked:
         return next(one.what for one in checked.report.findings if one.level == "blocker")
     return ""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Response
+from anyio import from_thread, to_thread
+from fastapi import APIRouter, Body, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.background import BackgroundTask
 
 from modelforge.errors import ForgeError, NotFoundError, Problem
 from modelforge.forge import Forge
-from ui import live
+from ui import dataside, live
 
 MANIFEST = {
     "name": "ModelForge",
@@ -58,6 +60,16 @@ class Question(BaseModel):
     temperature: float = Field(default=0.0, ge=0, le=2)
 
 
+class Wanted(BaseModel):
+    """A data set of the Hub that is to be fetched."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=200)
+    subset: str | None = Field(default=None, max_length=200)
+    split: str | None = Field(default=None, max_length=200)
+
+
 def router(forge: Forge) -> APIRouter:
     """Return the routes under /face that are no files."""
     routes = APIRouter(prefix="/face", include_in_schema=False)
@@ -96,7 +108,40 @@ def router(forge: Forge) -> APIRouter:
             background=BackgroundTask(path.unlink, missing_ok=True),
         )
 
+    _bringing(routes, forge)
     return routes
+
+
+def _bringing(routes: APIRouter, forge: Forge) -> None:
+    @routes.post("/uploads")
+    async def upload(request: Request, filename: str) -> Response:
+        pieces = _bridged(request)
+        try:
+            kept = await to_thread.run_sync(lambda: dataside.keep(forge, filename, pieces))
+        except ForgeError as error:
+            return JSONResponse(said(error), status_code=error.http_status)
+        return JSONResponse(kept, status_code=201)
+
+    @routes.post("/fetch")
+    def fetch(wanted: Annotated[Wanted, Body()]) -> Response:
+        return StreamingResponse(
+            live.fetched(forge, wanted.name, wanted.subset, wanted.split),
+            media_type="application/x-ndjson",
+            headers={"Cache-Control": "no-store"},
+        )
+
+
+def _bridged(request: Request) -> Iterator[bytes]:
+    """Give the body to a thread piece by piece, never more of it than one."""
+    stream = request.stream()
+
+    async def following() -> bytes | None:
+        async for piece in stream:
+            return piece
+        return None
+
+    while (piece := from_thread.run(following)) is not None:
+        yield piece
 
 
 def zipped(forge: Forge, run_id: str) -> Path:

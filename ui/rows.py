@@ -7,7 +7,7 @@ from typing import Any
 
 from modelforge.data.look import FirstLook
 from modelforge.errors import Problem
-from ui import cards, plan, words
+from ui import mapping, plan, words
 from ui.markup import Safe, el, join
 
 KINDS = {
@@ -15,40 +15,69 @@ KINDS = {
     "instruction": "instructions and answers",
     "messages": "conversations",
     "text": "plain text",
+    "summary": "texts and summaries",
+    "preference": "better and worse answers",
+    "preference-label": "answers that are good or not",
+    "span": "questions about a passage",
 }
 SHOWN = 20
 LONGEST = 600
 
 
-def summary(look: FirstLook | None) -> Safe:
+def summary(look: FirstLook | None, problems: Sequence[Problem] = ()) -> Safe:
     """Return the card's summary line."""
     if look is None:
-        return join(["not chosen yet"])
+        told = f"{problems[0].where} cannot be used yet" if problems else "not chosen yet"
+        return join([told])
     kind = KINDS.get(look.mapping.kind, look.mapping.kind)
     return join([f"{look.name} · {words.plural(look.rows, 'row')} · {kind}"])
 
 
-def part(look: FirstLook | None, problems: Sequence[Problem]) -> Safe:
-    """Return the rows and the findings of the chosen data, or what is wrong with it."""
+def part(look: FirstLook | None, problems: Sequence[Problem], said: Sequence[Any] = ()) -> Safe:
+    """Return how the rows are read and the first of them, or what is wrong with the data."""
     if look is None:
-        return plan.problems([Problem(p.where, f"{p.where}: {p.what}", p.remedy) for p in problems])
-    count = len(look.findings)
-    chip = el("span.chip.warn", str(count)) if count else None
-    odd = plan.findings(look.findings) if count else el("p.help", "Nothing odd in these rows.")
+        wrong = [Problem(p.where, f"{p.where}: {p.what}", p.remedy) for p in problems]
+        reason = "How these rows are read could not be found out; say it yourself."
+        how = mapping.reading(said, reason, usable=False) if problems else None
+        return join([plan.problems(wrong), how])
     return join(
         [
-            cards.tabs("data", [("rows", "Rows"), ("finds", join(["Findings ", chip]))]),
-            _panel("rows", join([el("p.help", told(look)), table(look.examples)])),
-            _panel("finds", odd, hidden=True),
+            mapping.reading(said, look.mapping.reason, usable=True),
+            el("p.help", told(look)),
+            table(look.examples),
         ]
     )
 
 
+def several(said: Sequence[Mapping[str, Any]]) -> Safe:
+    """Return the list of several sources, each with a way out; nothing for a single one."""
+    if len(said) < 2:
+        return Safe("")
+    return el("ul.sources", [_source(place, one) for place, one in enumerate(said)])
+
+
+def _source(place: int, one: Mapping[str, Any]) -> Safe:
+    name = str(one.get("path", "")).replace("\\", "/").rsplit("/", 1)[-1]
+    return el(
+        "li",
+        el("span", name),
+        el(
+            "button.btn.s",
+            "Leave out",
+            type="button",
+            data_do="source-out",
+            data_place=str(place),
+            id=f"out-{place}",
+            aria_label=f"Leave out {name}",
+        ),
+    )
+
+
 def told(look: FirstLook) -> str:
-    """Return how the rows are read and how long they are."""
+    """Return how many rows stand here, and how long they are."""
     first = min(SHOWN, len(look.examples))
     return (
-        f"{look.mapping.reason} The first {words.plural(first, 'row')} of {look.rows:,}; "
+        f"The first {words.plural(first, 'row')} of {look.rows:,}; "
         f"{words.number(look.mean_chars)} characters each on average, "
         f"{words.number(look.longest_chars)} at most."
     )
@@ -56,8 +85,7 @@ def told(look: FirstLook) -> str:
 
 def table(examples: Sequence[Mapping[str, Any]]) -> Safe:
     """Return canonical rows as a table; long texts are cut."""
-    chats = any("messages" in row for row in examples)
-    heads = ("Row", "Question", "Answer") if chats else ("Row", "Text")
+    heads = ("Row", *heads_of(examples[0] if examples else {}))
     return el(
         "div.table",
         el(
@@ -81,8 +109,27 @@ def table(examples: Sequence[Mapping[str, Any]]) -> Safe:
     )
 
 
+def heads_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the cells of such rows are called."""
+    if "chosen" in row:
+        return ("Question", "Better answer", "Worse answer")
+    if "label" in row:
+        return ("Question", "Answer", "Good")
+    if "context" in row:
+        return ("Passage", "Question", "Answer")
+    return ("Question", "Answer") if "messages" in row else ("Text",)
+
+
 def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a row shows: question and answer, or its text."""
+    """Return what a row shows, such as question and answer, or its text."""
+    if "chosen" in row:
+        return (said_last(row.get("prompt")), said_last(row["chosen"]), said_last(row["rejected"]))
+    if "label" in row:
+        good = "yes" if row["label"] else "no"
+        return (said_last(row.get("prompt")), said_last(row.get("completion")), good)
+    if "context" in row:
+        found = [str(one.get("text", "")) for one in row.get("answers") or ()]
+        return (str(row["context"]), str(row.get("question", "")), " / ".join(found))
     turns = row.get("messages")
     if not isinstance(turns, Sequence) or isinstance(turns, str):
         return (str(row.get("text", "")),)
@@ -92,12 +139,13 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (asked[0] + more if asked else "", answers[0] if answers else "")
 
 
+def said_last(turns: object) -> str:
+    """Return the last message of a list, or the text itself."""
+    if isinstance(turns, Sequence) and not isinstance(turns, str):
+        return str(turns[-1].get("content", "")) if turns else ""
+    return str(turns or "")
+
+
 def cut(text: str) -> str:
     """Return the beginning of a text."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
-
-
-def _panel(key: str, body: Safe, *, hidden: bool = False) -> Safe:
-    return el(
-        f"div#data-{key}", body, role="tabpanel", aria_labelledby=f"tab-data-{key}", hidden=hidden
-    )

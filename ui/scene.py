@@ -55,3 +55,9 @@ def text(sent: Any, name: str) -> str:
     """Return one text out of what the browser sent; empty when it is not there."""
     value = sent.get(name) if isinstance(sent, dict) else None
     return value if isinstance(value, str) else ""
+
+
+def number(sent: Any, name: str) -> int:
+    """Return one whole number out of what the browser sent; 1 when it is not there."""
+    value = sent.get(name) if isinstance(sent, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else 1

@@ -83,7 +83,7 @@ face.chat = (root, server) => {
         signal: stop.signal,
       });
       if (!answer.ok) throw new Error("refused");
-      for await (const said of lines(answer.body)) {
+      for await (const said of face.lines(answer.body)) {
         if (said.phase) about.textContent = `${title} · ${said.text ?? "loading"} …`;
         else if (said.error) throw Object.assign(new Error(), { said: said.error });
         else if (said.text) { text += said.text; line.textContent = text; say.classList.remove("wait"); about.textContent = title; }
@@ -103,16 +103,5 @@ face.chat = (root, server) => {
     else told[name].pop();
   }
 
-  async function* lines(body) {
-    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-    let rest = "";
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      const parts = (rest + value).split("\n");
-      rest = parts.pop();
-      for (const part of parts) if (part) yield JSON.parse(part);
-    }
-  }
   const ready = open();
 };

@@ -9,6 +9,8 @@ face.train = (root, server) => {
   const find = (query) => all(query, root);
   const mode = (name) => { page.dataset.mode = name; };
 
+  const data = face.data(root, server, state, () => changed(0));
+
   function remember() {
     try { sessionStorage.setItem("modelforge-answers", JSON.stringify(state)); } catch { /* private window */ }
   }
@@ -18,6 +20,7 @@ face.train = (root, server) => {
   function say(name, value) {
     if (name === "profile") state.profile = value;
     else state.mine[name] = value;
+    if (name === "dataset") data.only();
     changed(0);
   }
 
@@ -28,13 +31,13 @@ face.train = (root, server) => {
     else if (field.dataset.free) {
       if (field.value.trim()) state.mine[field.dataset.free] = field.value;
       else delete state.mine[field.dataset.free];
+      if (field.dataset.free === "dataset") data.only();
       changed(450);
     }
   });
   root.addEventListener("change", (event) => {
     const field = event.target;
-    if (field.id === "file") upload(field.files[0]);
-    else if (field.id === "recipe-file") openRecipe(field);
+    if (field.id === "recipe-file") openRecipe(field);
     else if (field.type === "checkbox" && field.name) say(field.name, String(field.checked));
     else if ((field.type === "radio" || field.tagName === "SELECT") && field.name) say(field.name, field.value);
   });
@@ -95,6 +98,7 @@ face.train = (root, server) => {
       note.textContent = reply.hints[note.dataset.hint] ?? note.dataset.usual;
     }
     number(reply.cards);
+    data.follow(reply.data);
     const start = root.querySelector("#start");
     start.setAttribute("aria-disabled", String(!reply.ready || starting));
   }
@@ -109,30 +113,7 @@ face.train = (root, server) => {
     }
   }
 
-  // Files
-
-  const drop = root.querySelector("#drop");
-  for (const kind of ["dragenter", "dragover"]) drop.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
-  for (const kind of ["dragleave", "drop"]) drop.addEventListener(kind, () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => { event.preventDefault(); upload(event.dataTransfer.files[0]); });
-
-  function upload(file) {
-    if (!file) return;
-    const tell = (text) => { root.querySelector('[data-part="upload"]').textContent = text; };
-    const sending = new XMLHttpRequest();
-    sending.open("POST", `/api/datasets?filename=${encodeURIComponent(file.name)}`);
-    sending.responseType = "json";
-    sending.upload.onprogress = (event) => tell(`${file.name}: ${Math.round((100 * event.loaded) / (event.total || 1))} %`);
-    sending.onload = () => {
-      tell("");
-      root.querySelector("#file").value = "";
-      if (sending.status < 300) say("dataset", sending.response.dataset);
-      else toast(face.said(sending.response) || "The file could not be taken.", true);
-    };
-    sending.onerror = () => { tell(""); toast("The upload broke off. Is the server still running?", true); };
-    tell(`${file.name} …`);
-    sending.send(file);
-  }
+  // Recipes
 
   async function openRecipe(field) {
     const [file] = field.files;

@@ -110,11 +110,12 @@ def test_a_file_that_is_dropped_becomes_the_data(server, opened, tmp_path):
 
 
 def test_a_file_that_cannot_be_read_is_refused_in_a_sentence(server, opened, tmp_path):
-    file = tmp_path / "broken.jsonl"
-    file.write_text('{"question": "q", "answer": "a"}\n{"question": \n', encoding="utf-8")
+    file = tmp_path / "report.jsonl"
+    file.write_bytes(b"%PDF-1.7 nothing of this is a row")
     page = opened(server.url)
     page.set_input_files("#file", file)
     page.locator(".toast.bad").wait_for()
+    assert "PDF" in page.locator(".toast.bad").inner_text()
     assert "Traceback" not in page.content()
     assert not list((server.home / "uploads").glob("*.jsonl"))
 

@@ -16,15 +16,14 @@ def page(forge: Forge) -> None:
     """Place the page in the current Blocks."""
 
     def open(sent: Any) -> Reply:
-        tuned = [run for run in forge.runs() if forge.folder(run.id).has_adapter]
-        bases = _bases(forge)
+        tuned, bases = talkers(forge)
         chosen = text(sent, "chosen")
         held = forge.active()
         return {
             "any": bool(tuned or bases),
             "parts": {
-                "who": _choice(tuned, bases, chosen),
-                "chat-busy": _busy(held),
+                "who": choice(tuned, bases, chosen),
+                "chat-busy": busy(held),
                 "chat-ideas": _ideas(forge, tuned, chosen),
                 "machine-brief": join([cards.machine_brief(forge.machine())]),
             },
@@ -79,7 +78,19 @@ def _body() -> Safe:
     )  # fmt: skip
 
 
-def _choice(tuned: list[RunView], bases: list[tuple[str, str]], chosen: str) -> Safe:
+def talkers(forge: Forge) -> tuple[list[RunView], list[tuple[str, str]]]:
+    """Return what one can talk to: runs with an adapter, and base models with their titles."""
+    return [run for run in forge.runs() if forge.folder(run.id).has_adapter], _bases(forge)
+
+
+def choice(
+    tuned: list[RunView],
+    bases: list[tuple[str, str]],
+    chosen: str,
+    label: str = "Talk to",
+    key: str = "who",
+) -> Safe:
+    """Return the select box of models, or what to do while there is none."""
     if not tuned and not bases:
         return el(
             "p.help",
@@ -97,11 +108,11 @@ def _choice(tuned: list[RunView], bases: list[tuple[str, str]], chosen: str) -> 
     plain = [option(name, title, "no") for name, title in bases]
     return join(
         [
-            el("div.lab", el("label", "Talk to", for_="who")),
+            el("div.lab", el("label", label, for_=key)),
             el(
                 "div.in.pick",
                 el(
-                    "select#who",
+                    f"select#{key}",
                     el("optgroup", runs, label="Your runs") if runs else None,
                     el("optgroup", plain, label="Base models") if plain else None,
                 ),
@@ -120,7 +131,8 @@ def _bases(forge: Forge) -> list[tuple[str, str]]:
     return found + [(name, name) for name in sorted(named)]
 
 
-def _busy(held: str | None) -> Safe:
+def busy(held: str | None) -> Safe:
+    """Return why nobody answers while a run trains; nothing when none does."""
     if held is None:
         return Safe("")
     return join(

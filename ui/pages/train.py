@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from modelforge.forge import Forge
-from ui import answers, cards, incoming, plan
+from ui import answers, cards, dataside, incoming, plan
 from ui.form import Entered
+from ui.layers import stack
 from ui.markup import Safe, el, join
 from ui.pages import run
-from ui.scene import Reply, scene, text
+from ui.scene import Asked, Reply, number, scene, text
 
 
 def page(forge: Forge) -> None:
@@ -23,7 +24,7 @@ def page(forge: Forge) -> None:
 
     def start(sent: Any) -> Reply:
         entered = Entered.read(sent)
-        layers = answers.stack(forge, entered).layers
+        layers = stack(forge, entered).layers
         return {"run": forge.start(*layers, name=entered.name, request_id=entered.request_id)}
 
     def read_recipe(sent: Any) -> Reply:
@@ -33,7 +34,26 @@ def page(forge: Forge) -> None:
         keep = not (isinstance(sent, dict) and sent.get("keep") is False)
         return {"state": str(forge.stop(text(sent, "run"), keep=keep))}
 
-    scene(body(), "face.train", open, check, start, read_recipe, stop, mode="wait")
+    scene(body(), "face.train", open, check, start, read_recipe, stop, *of_data(forge), mode="wait")
+
+
+def of_data(forge: Forge) -> list[Asked]:
+    """Return what the card of the data asks."""
+
+    def examine(sent: Any) -> Reply:
+        return dataside.examined(forge, Entered.read(sent))
+
+    def tokens(sent: Any) -> Reply:
+        row, rows = number(sent, "row"), number(sent, "rows")
+        return dataside.seen(forge, Entered.read(sent), row, rows)
+
+    def lengths(sent: Any) -> Reply:
+        return dataside.measured(forge, Entered.read(sent))
+
+    def repair(sent: Any) -> Reply:
+        return dataside.mended(forge, Entered.read(sent), text(sent, "code"))
+
+    return [examine, tokens, lengths, repair]
 
 
 def body() -> Safe:

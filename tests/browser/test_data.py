@@ -1,0 +1,213 @@
+"""Data in the browser: the doctor, repair, a reading by hand, tokens, and examples of one's own."""
+
+import json
+import re
+import time
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+WARM_S = 180
+
+
+@pytest.fixture
+def server(servers, home_with_starter):
+    return servers(home_with_starter)
+
+
+def until(page, part, pattern, seconds=20):
+    deadline = time.monotonic() + seconds
+    seen = ""
+    while time.monotonic() < deadline:
+        seen = page.locator(f'[data-part="{part}"]').first.inner_text()
+        if re.search(pattern, seen):
+            return seen
+        page.wait_for_timeout(100)
+    raise AssertionError(f"{part} never showed {pattern}; it showed {seen!r}")
+
+
+def chat(asked, answer, speaker="human"):
+    return {"conversations": [{"from": speaker, "value": asked}, {"from": "gpt", "value": answer}]}
+
+
+def broken_sharegpt(path):
+    """Forty rows: one line cut off, one repeated, one that answers with its question."""
+    rows = [chat(f"Where is parcel {n}?", f"Parcel {n} comes on Monday.") for n in range(40)]
+    rows[5] = rows[4]
+    rows[9] = chat("Hello <b>you</b>", "Hello <b>you</b>")
+    lines = [json.dumps(row) for row in rows]
+    lines[16] = '{"conversations": ['
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def odd_csv(path):
+    rows = "".join(f"Wo ist Paket {n}?;Paket {n} kommt morgen.;{n}\n" for n in range(30))
+    path.write_text(f"Anliegen;Erwiderung;Nummer\n{rows}", encoding="utf-8")
+    return path
+
+
+def bring(page, *files):
+    page.set_input_files("#file", list(files))
+
+
+def repair_everything(page):
+    until(page, "doctor", "not JSON|cut off|broken")
+    page.get_by_role("button", name="Mend all in a copy").click()
+    until(page, "sum-data", "repaired")
+
+
+def read_by_hand(page):
+    page.get_by_label("A row is").select_option("instruction")
+    page.get_by_label("Question column").select_option("Anliegen")
+    page.get_by_label("Answer column").select_option("Erwiderung")
+    until(page, "sum-data", "30 rows")
+
+
+def test_a_broken_file_shows_the_doctor_and_a_repaired_copy_is_used(server, opened, tmp_path):
+    page = opened(server.url)
+    original = broken_sharegpt(tmp_path / "support.jsonl")
+    bring(page, original)
+    told = until(page, "doctor", "repeats an earlier one")
+    assert "17" in told
+    assert "equal to its question" in told
+    assert page.get_by_role("tab", name=re.compile("Doctor")).get_attribute("aria-selected")
+    assert page.locator("#start").get_attribute("aria-disabled") == "true"
+    before = (server.home / "uploads" / "support.jsonl").read_bytes()
+    repair_everything(page)
+    page.wait_for_selector('#start[aria-disabled="false"]')
+    assert (server.home / "uploads" / "support.jsonl").read_bytes() == before
+    page.get_by_role("tab", name="Rows", exact=True).click()
+    assert "Where is parcel 3?" in until(page, "data", "because")
+
+
+def test_columns_of_any_name_are_mapped_by_hand_and_the_choice_undone(server, opened, tmp_path):
+    page = opened(server.url)
+    bring(page, odd_csv(tmp_path / "odd.csv"))
+    assert "Anliegen" in until(page, "data", "say neither question nor answer")
+    read_by_hand(page)
+    assert "you" in page.locator(".reading").inner_text()
+    assert "instruction_field: Anliegen" in page.locator('[data-part="recipe"]').text_content()
+    page.wait_for_selector('#start[aria-disabled="false"]')
+    page.get_by_role("button", name="Undo my reading of the rows").click()
+    until(page, "data", "say neither question nor answer")
+
+
+def test_several_files_are_mixed_and_one_is_left_out_again(server, opened, tmp_path):
+    files = []
+    for name, count in (("one", 20), ("two", 30)):
+        file = tmp_path / f"{name}.jsonl"
+        rows = [{"question": f"{name} {n}?", "answer": f"{name} {n}."} for n in range(count)]
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+        files.append(file)
+    page = opened(server.url)
+    bring(page, *files)
+    until(page, "sum-data", "50 rows")
+    page.get_by_role("button", name="Leave out one.jsonl").click()
+    until(page, "sum-data", r"two.jsonl · 30 rows")
+    assert page.get_by_role("button", name="Leave out two.jsonl").count() == 0
+
+
+def test_a_sample_takes_the_place_of_what_was_mapped(server, opened, tmp_path):
+    page = opened(server.url)
+    bring(page, odd_csv(tmp_path / "odd.csv"))
+    until(page, "data", "say neither")
+    read_by_hand(page)
+    page.get_by_label("The captain").check()
+    until(page, "sum-data", "234 rows")
+    assert "instruction_field" not in page.locator('[data-part="recipe"]').text_content()
+
+
+def test_examples_are_written_pasted_and_used(server, opened):
+    page = opened(f"{server.url}/build")
+    page.get_by_label("Question of row 1").fill("Who are you? <i>")
+    page.get_by_label("Answer of row 1").fill("A captain.")
+    page.get_by_label("Question of row 2").focus()
+    page.evaluate(
+        """() => {
+            const data = new DataTransfer();
+            const rows = [...Array(12).keys()].map((n) => `Where ${n}?\\t"There,\\nover ${n}."`);
+            data.setData("text/plain", rows.join("\\n"));
+            document.activeElement.dispatchEvent(
+                new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+        }"""
+    )
+    assert page.locator("#written").inner_text() == "13 complete examples"
+    page.reload()
+    page.wait_for_selector("[data-usable]")
+    assert page.get_by_label("Answer of row 13").input_value() == "There,\nover 11."
+    page.get_by_label("Name").first.fill("captain's words")
+    page.get_by_role("button", name="Save and use it").first.click()
+    until(page, "sum-data", "13 rows")
+    assert "Who are you? <i>" in page.locator('[data-part="data"]').inner_text()
+
+
+def test_a_half_example_is_said_before_anything_is_kept(server, opened):
+    page = opened(f"{server.url}/build")
+    page.get_by_label("Question of row 1").fill("Who?")
+    page.get_by_role("button", name="Save and use it").first.click()
+    page.get_by_text("Example 1 has no answer.").wait_for()
+    assert not list((server.home / "uploads").glob("*"))
+
+
+def test_a_table_is_imported_as_examples(server, opened, tmp_path):
+    page = opened(f"{server.url}/build")
+    page.set_input_files("#csv", odd_csv(tmp_path / "odd.csv"))
+    page.get_by_label("Question of row 30").wait_for()
+    assert page.get_by_label("Answer of row 1", exact=True).input_value() == "Paket 0 kommt morgen."
+
+
+@pytest.mark.torch
+def test_the_whole_way_from_a_broken_file_to_two_updates(
+    servers, home_with_starter, opened, tmp_path
+):
+    server = servers(home_with_starter, real=True)
+    page = opened(server.url)
+    bring(page, broken_sharegpt(tmp_path / "support.jsonl"))
+    repair_everything(page)
+    bring(page, odd_csv(tmp_path / "odd.csv"))
+    until(page, "data", "say neither")
+    read_by_hand(page)
+
+    page.get_by_role("tab", name="What the model sees").click()
+    until(page, "sees", r"\d+ of \d+ tokens are learned", WARM_S)
+    tokens = page.locator(".tok")
+    assert "Paket 0 kommt morgen." in "".join(tokens.locator(".t").all_inner_texts())
+    assert "Wo ist Paket 0?" in "".join(tokens.locator(".m").all_inner_texts())
+    assert tokens.locator(".e").count() == 1
+    assert re.match(r"id \d+", tokens.locator(".t").first.get_attribute("title"))
+    page.get_by_role("button", name="Next row").click()
+    until(page, "sees", "Row 2 as it will be trained", WARM_S)
+    page.get_by_role("tab", name="Lengths").click()
+    until(page, "lengths", "Longest row", WARM_S)
+
+    page.get_by_role("tab", name=re.compile("^All ")).click()
+    page.get_by_label("Updates at most").fill("2")
+    page.wait_for_selector('#start[aria-disabled="false"]')
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_url(re.compile(r"\?run="))
+    until(page, "run-head", "finished", 600)
+    assert "2 updates" in page.locator('[data-part="run-verdict"]').inner_text()
+
+
+@pytest.mark.torch
+def test_pairs_are_sampled_and_picked_with_a_key(servers, home_with_starter, opened):
+    server = servers(home_with_starter, real=True)
+    page = opened(f"{server.url}/build?make=pairs")
+    page.get_by_label("Prompts, one a line").fill("Name a colour.\nName an animal.")
+    page.get_by_role("button", name="Sample answers").click()
+    page.wait_for_selector('#answer-1[aria-disabled="false"]', timeout=WARM_S * 1000)
+    better = page.locator("#answer-2 .text").inner_text()
+    page.keyboard.press("2")
+    page.wait_for_selector('#answer-1[aria-disabled="false"]', timeout=WARM_S * 1000)
+    page.locator("#answer-1").click()
+    page.get_by_role("button", name="Save and use it").last.click()
+    until(page, "sum-data", "2 rows")
+    rows = [
+        json.loads(line)
+        for line in (server.home / "uploads" / "my-pairs.jsonl").read_text("utf-8").splitlines()
+    ]
+    assert [row["prompt"] for row in rows] == ["Name a colour.", "Name an animal."]
+    assert rows[0]["chosen"].strip() == better.strip()
+    assert all(row["chosen"] != row["rejected"] for row in rows)

@@ -35,7 +35,9 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[...
 
     inspect = new("inspect", _inspect, "Show the first rows, and how they are read.")
     inspect.add_argument("--rows", type=_count, default=5, help="how many rows (5)")
-    new("check", _check, "Examine every row; exit code 2 when it cannot be trained on.")
+    check = new("check", _check, "Examine every row; exit code 2 when it cannot be trained on.")
+    against = "data to check on: rows that stand there as well are told; may be repeated"
+    check.add_argument("--against", action="append", default=[], metavar="FILE", help=against)
     repair = new("repair", _repair, "Write a repaired copy; the original stays as it is.")
     repair.add_argument("--code", action="append", help="mend only this finding; may be repeated")
     tokens = new("tokens", _tokens, "Show rows as the model will see them.")
@@ -97,7 +99,8 @@ def _inspect(options: argparse.Namespace, desk: DataDesk) -> int:
 
 def _check(options: argparse.Namespace, desk: DataDesk) -> int:
     try:
-        diagnoses = desk.examine(_sources(options, desk))
+        held_out = [one for file in options.against for one in desk.sources(_named(file))]
+        diagnoses = desk.examine(_sources(options, desk), held_out)
     except ForgeError as error:
         if not options.json:
             raise

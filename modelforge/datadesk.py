@@ -77,7 +77,7 @@ class DataDesk:
 
         Raises ConfigError with every problem of the fields.
         """
-        said = [{"path": dataset, **(fields or {})}]
+        said = [{**(fields or {}), "path": dataset}]
         return resolve(*self.layers(dataset, Layer("you", {"data.sources": said}))).config.sources()
 
     def layers(self, dataset: str, *more: Layer) -> tuple[Layer, ...]:

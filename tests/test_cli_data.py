@@ -89,6 +89,14 @@ def test_check_of_several_files_tells_of_each(rows, tmp_path, capsys):
     assert len(said(capsys)["files"]) == 2
 
 
+def test_check_tells_of_rows_that_are_also_checked_on(rows, tmp_path, capsys):
+    aside = tmp_path / "aside.jsonl"
+    aside.write_text("\n".join(rows.read_text("utf-8").splitlines()[:3]), "utf-8")
+    assert main(["data", "check", str(rows), "--against", str(aside), "--json"]) == 0
+    found = {each["code"]: each for each in said(capsys)["files"][0]["findings"]}
+    assert found["leaked-rows"]["count"] == 3
+
+
 def test_repair_writes_a_copy_and_tells_what_changed(rows, home, capsys):
     with rows.open("a", encoding="utf-8") as file:
         file.write('{"input": "Question 0?", "output": "Answer 0."}\n')

@@ -44,7 +44,9 @@ def remote_code_off(case: Case) -> Iterator[Finding]:
 def no_chat_template(case: Case) -> Iterator[Finding]:
     """Tell that rows of chat get a template that the model has never seen."""
     facts, look = case.facts, case.look
-    if facts and not facts.has_chat_template and look and look.mapping.kind != "text":
+    if case.config.model.chat_template:
+        return
+    if facts and not facts.has_chat_template and look and look.mapping.kind not in ("text", "span"):
         yield Finding(
             "note",
             "no-chat-template",

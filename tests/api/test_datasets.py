@@ -51,6 +51,26 @@ def test_columns_are_mapped_by_hand(client):
     assert shown["rows"][0]["reads"]["messages"][0]["content"] == "was 0?"
 
 
+def test_a_path_among_the_fields_leads_nowhere_else(client, taken, rows):
+    fields = {"source": json.dumps({"path": str(rows)})}
+    assert client.get("/api/datasets/mine.jsonl", params=fields).json() == taken
+
+
+def test_a_broken_file_is_kept_when_asked_and_can_be_examined_and_repaired(client):
+    rows = [json.dumps({"input": f"q{n}", "output": f"a{n}"}) for n in range(12)]
+    broken = "\n".join([*rows, '{"input": "q", "output": "a",}', '{"input": "cut']).encode()
+    name = {"filename": "broken.jsonl"}
+    assert client.post("/api/datasets", params=name, content=broken).status_code == 422
+    kept = client.post("/api/datasets", params=name | {"keep": True}, content=broken)
+    assert kept.status_code == 201
+    assert kept.json()["findings"][0]["level"] == "blocker"
+    said = client.get("/api/datasets/broken.jsonl/findings").json()
+    assert said["trainable"] is False
+    assert any(each["repair"] for each in said["files"][0]["findings"])
+    copy = client.post("/api/datasets/broken.jsonl/repair").json()[0]
+    assert client.get(f"/api/datasets/{copy['dataset']}/findings").json()["trainable"] is True
+
+
 @pytest.mark.parametrize("source", ["no json", "[1]", '{"colour": "red"}', '{"weight": 0}'])
 def test_fields_that_are_wrong_are_refused_in_words(client, taken, source):
     refused = client.get("/api/datasets/mine.jsonl/preview", params={"source": source})

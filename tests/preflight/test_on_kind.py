@@ -11,8 +11,8 @@ from modelforge.config.data_groups import Source
 from modelforge.data.mapping import Mapping
 from modelforge.data.sources import Supply
 from modelforge.data.together import Material
-from modelforge.preflight import on_data, on_kind
-from tests.preflight.cases import ROWS, a_case
+from modelforge.preflight import on_data, on_kind, on_model
+from tests.preflight.cases import ROWS, STARTER, a_case
 
 
 def supply(kind, name="rows.jsonl", sha256="a"):
@@ -86,9 +86,21 @@ def test_no_split_is_asked_for_beside_validation_sources():
 
 @pytest.mark.parametrize(
     ("strategy", "fate"),
-    [("right", "is cut"), ("left", "the last"), ("delete", "left out"), ("split", "become several")],
+    [
+        ("right", "is cut"),
+        ("left", "the last"),
+        ("delete", "left out"),
+        ("split", "become several"),
+    ],
 )
 def test_what_happens_to_long_rows_is_said_as_it_will_be(strategy, fate):
     long = replace(ROWS, longest_chars=90_000)
     told = a_case(look=long, data={"truncation_strategy": strategy})
     assert fate in next(on_data.rows_cut(told)).what
+
+
+def test_a_template_that_was_chosen_is_not_missed():
+    bare = replace(STARTER, has_chat_template=False)
+    assert list(on_model.no_chat_template(a_case(facts=bare)))
+    chosen = {"model": {"chat_template": "chatml"}}
+    assert not list(on_model.no_chat_template(a_case(facts=bare, **chosen)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -144,22 +145,38 @@ def _tokens(options: argparse.Namespace, desk: DataDesk) -> int:
     layers = desk.layers(sources[0]["path"], Layer("you", said | {"data.sources": sources}))
     if options.lengths:
         lengths = desk.lengths(*layers)
-        return _print_json(lengths)
+        return _print_json(lengths) if options.json else _print_lengths(lengths)
     page = desk.tokens(*layers, row=options.row, count=options.rows)
-    if options.json:
-        return _print_json(page)
+    return _print_json(page) if options.json else _print_tokens(page)
+
+
+def _print_tokens(page: dict[str, Any]) -> int:
     for row in page["rows"]:
+        if row.get("name"):
+            print(plain(row["name"]))
         for role, pieces in groupby(row["pieces"], key=lambda piece: piece["role"]):
             run = list(pieces)
             print(f"{role:<8} {len(run):>5}  {plain(''.join(piece['text'] for piece in run))}")
         print()
-    print("  ".join(f"{name} {count}" for name, count in page["totals"].items()))
+    for note in page.get("notes", ()):
+        print(plain(note["text"]))
+    print("  ".join(f"{name} {count:,}" for name, count in page["totals"].items()))
+    return DONE
+
+
+def _print_lengths(told: dict[str, Any]) -> int:
+    for name, value in told.items():
+        if not isinstance(value, list | dict):
+            print(f"{name.replace('_', ' '):<16} {value}")
+    for bar in told.get("histogram", ()):
+        print(f"  {' to '.join(str(part) for part in bar[:-1]):>16}  {bar[-1]:,}")
     return DONE
 
 
 def _fetch(options: argparse.Namespace, desk: DataDesk) -> int:
     def say(progress: Any) -> None:
-        print(plain(str(progress)), end="\r", flush=True)
+        text = progress.get("text", "") if isinstance(progress, dict) else progress
+        print(plain(str(text)), end="\r", file=sys.stderr, flush=True)
 
     kept = desk.fetch(
         options.name,

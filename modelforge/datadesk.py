@@ -13,6 +13,7 @@ from modelforge.config.data_groups import Source
 from modelforge.config.resolve import Layer, resolve
 from modelforge.data.doctor import Diagnosis, examine_sources
 from modelforge.data.look import FirstLook
+from modelforge.data.places import fetched_path
 from modelforge.data.preview import PreviewRow, preview_rows
 from modelforge.data.repair import Repair, repair_sources
 from modelforge.data.shelf import Kept, find_kept, remove_kept, shelf
@@ -171,9 +172,16 @@ class DataDesk:
         on_progress: Progress | None = None,
     ) -> Kept:
         """Fetch a data set of the Hub into the home; raises in words what stands against it."""
-        probe = {"kind": "fetch", "name": name, "subset": subset, "split": split or "train"}
-        done = self._spare.ask(probe, FETCH_S, on_progress)
-        return self.find(Path(done["path"]).name)
+        target = fetched_path(self._home, name, subset, split)
+        probe = {
+            "kind": "fetch",
+            "name": name,
+            "subset": subset,
+            "split": split or "train",
+            "target": str(target),
+        }
+        self._spare.ask(probe, FETCH_S, on_progress)
+        return self.find(target.name)
 
     def _probe(self, kind: str, layers: Sequence[Layer]) -> dict[str, Any]:
         resolved, plan, material = self._inquiry.readied(*layers)

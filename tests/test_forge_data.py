@@ -168,6 +168,17 @@ def test_what_the_worker_says_in_words_is_passed_on(forge, model, data):  # noqa
     assert refused.value.problems[0].remedy == "Ask for another."
 
 
+def test_what_is_fetched_joins_the_data_sets_at_hand(forge):
+    heard = []
+    kept = forge.data.fetch("owner/name", split="train[:10%]", on_progress=heard.append)
+    assert kept.kind == "fetched"
+    assert kept.path.is_file()
+    assert heard == [{"done": 1, "total": 2}]
+    assert kept in forge.data.datasets()
+    with pytest.raises(NotFoundError, match="no name on the Hub"):
+        forge.data.fetch("../../etc/passwd")
+
+
 def test_tokens_of_answers_that_are_wrong_are_refused_with_every_problem(forge, tmp_path):
     with pytest.raises(ConfigError) as refused:
         forge.data.tokens(asked("m", "d", lora_r=0, warmup_ratio=2))

@@ -124,6 +124,7 @@ class TokenPage(BaseModel):
         "Each with `pieces`, a list of `id`, `text` and `role`: masked, trained, end, cut or pad."
     )
     totals: dict[str, Any] = about("Tokens of each role.")
+    notes: list[dict[str, str]] = Field([], description="What is to be said of them, with codes.")
 
 
 class Repaired(BaseModel):

@@ -1,7 +1,8 @@
-"""A spare that answers every probe with the probe itself; a row of 404 it cannot find."""
+"""A spare that answers every probe with the probe itself; row 404 it cannot find."""
 
 import json
 import sys
+from pathlib import Path
 
 
 def say(what):
@@ -19,5 +20,10 @@ for line in sys.stdin:
     if probe.get("row") == 404:
         error = {"where": "row", "what": "There is no row 404.", "remedy": "Ask for another."}
         say({"probe": number, "error": error})
+    elif probe["kind"] == "fetch":
+        target = Path(probe["target"])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(b"PAR1")
+        say({"probe": number, "result": {"path": str(target)}})
     else:
         say({"probe": number, "result": {"rows": [], "totals": {"masked": 0}, "asked": probe}})

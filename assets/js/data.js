@@ -23,6 +23,8 @@ face.data = (root, server, state, changed) => {
   function use(sources) {
     if (!sources.length) return;
     state.mine.dataset = sources[0].path;
+    // A second choice may come before the server has answered the first.
+    if (facts) facts.sources = sources;
     if (sources.length === 1 && bare(sources[0])) only();
     else state.mine[SOURCES] = sources;
     row = 1;

@@ -70,7 +70,7 @@ def test_a_broken_file_shows_the_doctor_and_a_repaired_copy_is_used(server, open
     original = broken_sharegpt(tmp_path / "support.jsonl")
     bring(page, original)
     told = until(page, "doctor", "repeats an earlier one")
-    assert "17" in told
+    assert re.search(r"Line 1[78]", told)
     assert "equal to its question" in told
     assert page.get_by_role("tab", name=re.compile("Doctor")).get_attribute("aria-selected")
     assert page.locator("#start").get_attribute("aria-disabled") == "true"
@@ -129,8 +129,8 @@ def test_examples_are_written_pasted_and_used(server, opened):
             const data = new DataTransfer();
             const rows = [...Array(12).keys()].map((n) => `Where ${n}?\\t"There,\\nover ${n}."`);
             data.setData("text/plain", rows.join("\\n"));
-            document.activeElement.dispatchEvent(
-                new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+            const about = { clipboardData: data, bubbles: true, cancelable: true };
+            document.activeElement.dispatchEvent(new ClipboardEvent("paste", about));
         }"""
     )
     assert page.locator("#written").inner_text() == "13 complete examples"

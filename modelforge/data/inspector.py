@@ -11,7 +11,7 @@ from modelforge.data.blame import blame, depth_beyond, doubled_key, is_row_of
 from modelforge.data.chat import Canonical, UnusableRowError, canonical, fingerprint
 from modelforge.data.detect import Mapping
 from modelforge.data.scripts import script_of
-from modelforge.data.signs import is_near_empty, odd_signs
+from modelforge.data.signs import CONTROL, PARTING, is_near_empty, odd_signs
 from modelforge.data.tally import MOST_PRINTS, Tally
 from modelforge.data.turn_order import order_of
 
@@ -81,17 +81,20 @@ class Inspector:
         longest = self.terms.longest
         if longest is not None and size > longest:
             tally.note("too-long", line)
-        text = text.replace("\x00", "\n").replace("\x01", " ")
-        for code in odd_signs(text, encoded.translate(_MARKS)):
+        for code in odd_signs(text, encoded):
             tally.note(code, line)
 
     def _look_at_raw(self, line: int, data: dict[str, Any], raw: bytes) -> None:
         if raw.count(b'":') != len(data) and (key := doubled_key(raw, data)):
             self.tally.note("doubled-key", line, key)
-        if raw.count(b"[") > DEEP or raw.count(b"{") > DEEP:
-            column = next((name for name in data if depth_beyond(data[name], DEEP)), None)
-            if column is not None:
+        for column, value in data.items():
+            if type(value) is not str and depth_beyond(value, DEEP):
                 self.tally.note("deep-nesting", line, column)
+        if b"\\u000" in raw:
+            texts = (value for value in data.values() if type(value) is str)
+            marks = {mark for text in texts for mark in CONTROL.findall(text)}
+            if marks and max(marks) <= PARTING:  # others are found in the print
+                self.tally.note("control-characters", line)
 
     def _look_at_cells(self, line: int, data: dict[str, Any]) -> None:
         note = self.tally.note
@@ -125,8 +128,9 @@ class Inspector:
     def _look_at_turns(self, line: int, turns: list[dict[str, Any]]) -> None:
         tally = self.tally
         tally.turns += len(turns)
-        for code, number in order_of(turns):
-            tally.note(code, line, f"message {number + 1}")
+        if len(turns) != 2 or turns[0]["role"] != "user" or "tool_calls" in turns[1]:
+            for code, number in order_of(turns):
+                tally.note(code, line, f"message {number + 1}")
         asked = None
         before_answer = 0
         for number, turn in enumerate(turns):
@@ -182,9 +186,6 @@ class Inspector:
                 start is not None and context[start : start + len(text)] != text
             ):
                 self.tally.note("answer-not-in-context", line, self.mapping.fields.get("answers"))
-
-
-_MARKS = bytes.maketrans(b"\x00\x01", b"\n ")
 
 
 def is_number(cell: str) -> bool:

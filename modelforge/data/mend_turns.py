@@ -26,7 +26,7 @@ def system_first(turns: list[Turn]) -> list[Turn]:
     said = [turn["content"] for turn in turns if turn["role"] == "system"]
     rest = [turn for turn in turns if turn["role"] != "system"]
     text = "\n\n".join(each for each in said if each.strip())
-    return [{"role": "system", "content": text}, *rest] if text else rest
+    return joined([{"role": "system", "content": text}, *rest] if text else rest)
 
 
 def user_first(turns: list[Turn]) -> list[Turn]:

@@ -6,9 +6,17 @@ import re
 from collections.abc import Iterator
 
 # Bytes that say nothing; what is left of a text after them is short and quickly looked through.
-_TELLING = bytes([*range(9), 11, 12, *range(14, 32), 127]) + b"@<&"
+# The first four control characters part the turns of a print, and are looked for elsewhere.
+_CONTROLS = bytes([*range(4, 9), 11, 12, *range(14, 32), 127])
+_DIGIT = b"0123456789"
+_TELLING = _CONTROLS + _DIGIT + b"@<&+_-A"
 _PLAIN = bytes(each for each in range(256) if each not in _TELLING)
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_NO_CONTROL = bytes(each for each in range(256) if each not in _CONTROLS)
+_NO_DIGIT = bytes(each for each in range(256) if each not in _DIGIT)
+_FEWEST_DIGITS = 8
+# The last of the marks that part the turns of a print.
+PARTING = "\x03"
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _DIGITS = bytes.maketrans(b"123456789 .-/()", b"000000000------")
 
 HTML = re.compile(
@@ -26,47 +34,46 @@ SECRET = re.compile(
     r"|AKIA[A-Z0-9]{16}|AIza[\w-]{35}|xox[abps]-[\w-]{10,})"
     r"|-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----"
 )
-_SECRETS = ("sk-", "hf_", "AKIA", "AIza", "xox", "_pat_", "-----BEGIN ")
-_GITHUB = ("ghp_", "gho_", "ghu_", "ghs_", "ghr_")
+_UNDERSCORED = ("hf_", "_pat_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_")
+_UNPARTED = dict.fromkeys(range(4))
 EMPTY_WORDS = frozenset(
     ["-", "--", "...", "…", "?", ".", "n/a", "na", "none", "null", "nan", "nil", "todo", "tbd"]
 )
 
 
 def odd_signs(text: str, encoded: bytes) -> Iterator[str]:
-    """Yield the codes of what is odd about a text; `encoded` is the same text as UTF-8."""
+    """Yield the codes of what is odd about a print; `encoded` is the same text as UTF-8."""
     left = encoded.translate(None, _PLAIN)
     if left:
-        if left.strip(b"@<&"):
-            yield "control-characters"
-        if b"@" in left and EMAIL.search(text):
-            yield "e-mail"
-        if (b"<" in left or b"&" in left) and HTML.search(text):
-            yield "html"
+        yield from _told_by(left, text, encoded)
     if len(encoded) != len(text):
         if "\ufffd" in text:
             yield "replaced-characters"
-        if b"\xc2" in encoded and _CONTROL.search(text):
+        if b"\xc2" in encoded and CONTROL.search(text.translate(_UNPARTED)):
             yield "control-characters"
-    if has_phone(text, encoded):
-        yield "phone-number"
-    if has_secret(text):
+
+
+def _told_by(left: bytes, text: str, encoded: bytes) -> Iterator[str]:
+    if left.translate(None, _NO_CONTROL):
+        yield "control-characters"
+    if b"@" in left and EMAIL.search(text):
+        yield "e-mail"
+    if (b"<" in left or b"&" in left) and HTML.search(text):
+        yield "html"
+    if len(left) >= _FEWEST_DIGITS and len(left.translate(None, _NO_DIGIT)) >= _FEWEST_DIGITS:
+        likely = b"+" in left or b"000-0000" in encoded.translate(_DIGITS)
+        if likely and PHONE.search(text):
+            yield "phone-number"
+    if _may_hold_secret(left, text) and SECRET.search(text):
         yield "secret-key"
 
 
-def has_phone(text: str, encoded: bytes) -> bool:
-    """Whether something like a telephone number stands in the text."""
-    if "+" in text or b"000-0000" in encoded.translate(_DIGITS):
-        return PHONE.search(text) is not None
-    return False
-
-
-def has_secret(text: str) -> bool:
-    """Whether something like a key or a token for a service stands in the text."""
-    likely = any(mark in text for mark in _SECRETS)
-    if not likely and "gh" in text:
-        likely = any(mark in text for mark in _GITHUB)
-    return likely and SECRET.search(text) is not None
+def _may_hold_secret(left: bytes, text: str) -> bool:
+    if b"-" in left and ("sk-" in text or "xox" in text or "-----BEGIN " in text):
+        return True
+    if b"_" in left and any(mark in text for mark in _UNDERSCORED):
+        return True
+    return b"A" in left and ("AKIA" in text or "AIza" in text)
 
 
 def is_near_empty(answer: str) -> bool:

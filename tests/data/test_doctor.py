@@ -1,0 +1,156 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelforge.config.data_groups import Source
+from modelforge.data import census
+from modelforge.data.doctor import examine_file, examine_sources
+from modelforge.data.fault import UnreadableError
+from modelforge.data.inspector import Terms
+from modelforge.data.look import look
+from modelforge.data.mapping import Mapping
+from modelforge.data.scripts import script_of
+from modelforge.data.source import recognise
+from modelforge.home import Home
+
+PAIR = Mapping("pair", {"prompt": "input", "answer": "output"})
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n", "utf-8")
+    return path
+
+
+def pairs(count: int) -> list[dict[str, Any]]:
+    return [{"input": f"question {n}?", "output": f"answer {n}"} for n in range(count)]
+
+
+def test_a_clean_file_has_nothing_and_its_numbers(tmp_path: Path) -> None:
+    diagnosis = examine_file(write(tmp_path / "a.jsonl", pairs(30)))
+    assert diagnosis.findings == []
+    assert not diagnosis.blocked
+    stats = diagnosis.stats
+    assert (stats.rows, stats.skipped, stats.mean_turns) == (30, 0, 2.0)
+    assert stats.scripts == {"Latin": 1.0}
+    assert sum(count for _, _, count in stats.histogram) == 30
+    assert json.loads(json.dumps(diagnosis.as_dict()))["stats"]["rows"] == 30
+
+
+SIGNS = {
+    "e-mail": "Write to jane.doe@example.org today",
+    "phone-number": "Ring +49 170 1234567 now",
+    "secret-key": "Use sk-abcdefghijklmnopqrstuvwx for it",
+    "html": "This is <b>bold</b>&nbsp;text",
+    "control-characters": "A bell \x07 rings",
+    "replaced-characters": "A lost \ufffd letter",
+    "near-empty-answer": " n/a ",
+}
+
+
+@pytest.mark.parametrize("code", SIGNS)
+def test_each_sign_is_counted_once_a_row_and_what_is_private_is_never_shown(
+    tmp_path: Path, code: str
+) -> None:
+    rows = pairs(20)
+    for at in (3, 9):
+        rows[at]["output"] = f"{SIGNS[code]}{at if code != 'near-empty-answer' else ''}"
+    diagnosis = examine_file(write(tmp_path / "a.jsonl", rows))
+    found = {each.code: each for each in diagnosis.findings}
+    assert found[code].count == 2
+    assert [line for line, _ in found[code].places] == [4, 10]
+    assert "example.org" not in str(diagnosis.as_dict())
+    assert "1234567" not in str(diagnosis.as_dict())
+    assert "sk-abc" not in str(diagnosis.as_dict())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1 + 1 = 2", "Call me at 12:30", "a < b & c", "version 2024-11-21", "me@home", "task-x"],
+)
+def test_what_only_looks_alike_is_no_sign(tmp_path: Path, text: str) -> None:
+    rows = pairs(20)
+    rows[5]["output"] = text
+    assert examine_file(write(tmp_path / "a.jsonl", rows)).findings == []
+
+
+def test_control_characters_that_part_turns_inside_are_found_in_texts(tmp_path: Path) -> None:
+    rows = pairs(20)
+    rows[5]["output"] = "one \x01 two"
+    (found,) = examine_file(write(tmp_path / "a.jsonl", rows)).findings
+    assert (found.code, found.places) == ("control-characters", [(6, None)])
+
+
+def test_rows_in_the_evaluation_as_well_are_named(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.jsonl", pairs(30))
+    held = write(tmp_path / "held.jsonl", [*pairs(3), {"input": "new", "output": "other"}])
+    home = Home(tmp_path / "home")
+    (diagnosis,) = examine_sources([Source(path=str(train))], home, [Source(path=str(held))])
+    (found,) = diagnosis.findings
+    assert (found.code, found.count) == ("leaked-rows", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [("Grüße aus Köln", "Latin"), ("Привет, мир", "Cyrillic"), ("你好，世界", "Han"),
+     ("こんにちは世界", "Kana"), ("مرحبا", "Arabic"), ("안녕하세요", "Hangul"), ("12 + 3", "none"),
+     ("🙂🙂", "none"), ("नमस्ते", "Devanagari"), ("Γειά σου", "Greek")],
+)  # fmt: skip
+def test_the_script_of_an_answer_is_told(text: str, script: str) -> None:
+    assert script_of(text) == script
+
+
+def large(tmp_path: Path) -> Path:
+    rows: list[Any] = pairs(4000)
+    rows[3000] = rows[1]
+    rows[3500] = {"input": "x", "output": ""}
+    path = write(tmp_path / "large.jsonl", rows)
+    text = path.read_text().splitlines()
+    text[1999] = '{"input": oops}'
+    text[3800] = "[1]"
+    path.write_text("\n".join(text) + "\n")
+    return path
+
+
+def test_two_processes_count_what_one_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = large(tmp_path)
+    alone: list[UnreadableError] = []
+    one = census.count_rows(recognise(path), Terms(PAIR), alone.append)
+    monkeypatch.setattr(census, "LARGE", 1000)
+    together: list[UnreadableError] = []
+    two = census.count_rows(recognise(path), Terms(PAIR), together.append)
+    assert two.lines == 4000
+    assert (two.rows, two.skipped, two.chars, two.sizes) == (
+        one.rows, one.skipped, one.chars, one.sizes,
+    )  # fmt: skip
+    assert two.counts == one.counts == {"empty-answer": 1, "duplicate-rows": 1}
+    assert two.places == one.places
+    assert [(f.code, f.line, f.column) for f in together] == [
+        (f.code, f.line, f.column) for f in alone
+    ]
+    assert [str(fault) for fault in together] == [str(fault) for fault in alone]
+
+
+def test_a_look_at_a_large_file_says_what_it_says_of_a_small_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = pairs(3000)
+    rows[7]["output"] = ""
+    rows[9] = rows[8]
+    path = write(tmp_path / "a.jsonl", rows)
+    small = look(path)
+    monkeypatch.setattr(census, "LARGE", 1000)
+    assert look(path) == small
+
+
+def test_copies_among_very_many_rows_are_found_in_order() -> None:
+    from array import array
+
+    from modelforge.data.tally import copies
+
+    prints = array("Q", range(150_000))
+    prints[149_999] = prints[140_000] = prints[5]
+    assert copies(prints, array("Q", range(1, 150_001))) == [140_001, 150_000]

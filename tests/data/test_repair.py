@@ -1,0 +1,124 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelforge.data.doctor import examine_file
+from modelforge.data.mend_text import mended_row
+from modelforge.data.read import read_rows
+from modelforge.data.repair import repair_file
+from modelforge.errors import DataError
+from modelforge.home import Home
+
+
+def put(tmp_path: Path, name: str, content: str) -> Path:
+    path = tmp_path / name
+    path.write_text(content, "utf-8")
+    return path
+
+
+def repaired(tmp_path: Path, name: str, content: str, *codes: str) -> list[dict[str, Any]]:
+    done = repair_file(put(tmp_path, name, content), Home(tmp_path / "home"), codes or None)
+    return [row.data for row in read_rows(done.path)]
+
+
+MENDED = {
+    '{"a": "b",}': {"a": "b"},
+    '{"a": NaN, "b": -Infinity}': {"a": None, "b": None},
+    '{"a": None, "b": True}': {"a": None, "b": True},
+    "{'a': 'b', 'c': None}": {"a": "b", "c": None},
+    '{"a": "x\ty"}': {"a": "x\ty"},
+    '{1: "a", 2: "b"}': {"1": "a", "2": "b"},
+    '"a text"': {"text": "a text"},
+    '["q", "a"]': {"input": "q", "output": "a"},
+    '{"a": "x \\ud800"}': {"a": "x \ufffd"},
+    '{"a": "cut o': None,
+    "null": None,
+    "[1, 2, 3]": None,
+}
+
+
+@pytest.mark.parametrize("line", MENDED)
+def test_a_broken_line_is_mended_where_its_meaning_is_clear(line: str) -> None:
+    assert mended_row(line.encode()) == MENDED[line]
+
+
+def test_mended_lines_stand_where_they_stood(tmp_path: Path) -> None:
+    text = "".join(f'{{"input": "q{n}", "output": "a{n}"}}\n' for n in range(12))
+    text = text.replace('"a3"}', '"a3",}')
+    rows = repaired(tmp_path, "a.jsonl", text)
+    assert [row["output"] for row in rows] == [f"a{n}" for n in range(12)]
+
+
+CHAT = {
+    "system twice": ("suSua", "sua"),
+    "user twice": ("uua", "ua"),
+    "assistant first": ("saua", "sua"),
+    "no last answer": ("uau", "ua"),
+}
+ROLES = {"s": "system", "S": "system", "u": "user", "a": "assistant"}
+
+
+@pytest.mark.parametrize("case", CHAT)
+@pytest.mark.parametrize("sharegpt", [False, True])
+def test_turns_are_put_in_order_in_the_words_of_the_file(
+    tmp_path: Path, case: str, sharegpt: bool
+) -> None:
+    given, wanted = CHAT[case]
+    role, said = ("from", "value") if sharegpt else ("role", "content")
+    column = "conversations" if sharegpt else "messages"
+
+    def line(marks: str, n: int) -> str:
+        turns = [{role: ROLES[mark], said: f"{mark}{n}"} for mark in marks]
+        return json.dumps({column: turns, "id": n}) + "\n"
+
+    text = "".join(line("ua", n) for n in range(11)) + line(given, 11)
+    codes = ["two-systems", "late-system", "two-users", "assistant-first", "ends-without-answer"]
+    rows = repaired(tmp_path, "a.jsonl", text, *codes)
+    assert [turn[role] for turn in rows[11][column]] == [ROLES[mark] for mark in wanted]
+    assert rows[11]["id"] == 11
+    assert rows[0] == json.loads(line("ua", 0))
+
+
+def test_only_what_is_asked_for_is_changed(tmp_path: Path) -> None:
+    lines = [f'{{"input": "q{n}", "output": "a{n} x@example.org <b>y</b>"}}\n' for n in range(12)]
+    text = "".join([*lines, lines[0]])
+    masked = repaired(tmp_path, "a.jsonl", text, "e-mail")
+    assert len(masked) == 13
+    assert masked[2]["output"] == "a2 [e-mail] <b>y</b>"
+    assert len(repaired(tmp_path, "b.jsonl", text, "duplicate-rows")) == 12
+    assert repaired(tmp_path, "c.jsonl", text, "html")[1]["output"] == "a1 x@example.org y"
+    assert repaired(tmp_path, "d.jsonl", text)[1]["output"] == "a1 x@example.org <b>y</b>"
+
+
+def test_a_copy_never_takes_the_place_of_another(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    path = put(tmp_path, "a.csv", "input;output\nq;a\nr;b\n")
+    first, second = repair_file(path, home), repair_file(path, home)
+    assert (first.dataset, second.dataset) == ("a.repaired.jsonl", "a.repaired-2.jsonl")
+    assert first.changes == {"other-delimiter": 1}
+    again = repair_file(first.path, home)
+    assert again.path != first.path
+
+
+def test_a_file_with_nothing_to_save_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    for name, text in {"a.jsonl": "{oops\n", "b.jsonl": "", "c.csv": "input,output\n"}.items():
+        with pytest.raises(DataError):
+            repair_file(put(tmp_path, name, text), home)
+    assert not list(home.uploads.glob("*")) if home.uploads.is_dir() else True
+
+
+def test_a_swapped_preference_is_swapped_back(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"q{n}", "chosen": "good", "rejected": "bad", "score_chosen": 1 + n,
+         "score_rejected": 2}
+        for n in range(12)
+    ]  # fmt: skip
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    assert {f.code for f in examine_file(put(tmp_path, "x.jsonl", text)).findings} >= {
+        "scores-reversed"
+    }
+    first = repaired(tmp_path, "a.jsonl", text, "scores-reversed")[0]
+    assert (first["chosen"], first["score_chosen"], first["score_rejected"]) == ("bad", 2, 1)

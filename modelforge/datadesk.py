@@ -10,7 +10,8 @@ from typing import Any
 
 from modelforge.asking import Inquiry
 from modelforge.config.data_groups import Source
-from modelforge.config.resolve import Layer, resolve
+from modelforge.config.plan import Plan
+from modelforge.config.resolve import Layer, Resolved, resolve
 from modelforge.data.doctor import Diagnosis, examine_sources
 from modelforge.data.look import FirstLook
 from modelforge.data.places import fetched_path
@@ -18,7 +19,7 @@ from modelforge.data.preview import PreviewRow, preview_rows
 from modelforge.data.repair import Repair, repair_sources
 from modelforge.data.shelf import Kept, find_kept, remove_kept, shelf
 from modelforge.data.sources import Supply, open_supplies
-from modelforge.data.together import together
+from modelforge.data.together import Material, together
 from modelforge.data.uploads import save_upload
 from modelforge.errors import BusyError, Problem
 from modelforge.home import Home
@@ -147,20 +148,24 @@ class DataDesk:
     # What the model sees of it
 
     def tokens(
-        self, *layers: Layer, row: int = 0, count: int = 1, source: int = 0
+        self, *layers: Layer, row: int = 0, count: int = 1, source: int | None = None
     ) -> dict[str, Any]:
         """Return rows as the collator will see them, by the code that trains.
 
-        Raises as a check does; BusyError or RunError when no worker can be had.
+        `row` counts from 0 in that source, or without one in all rows the run is given. Raises as
+        a check does; BusyError or RunError when no worker can be had.
         """
-        probe = self._probe("tokens", layers) | {"row": row, "count": count, "source": source}
-        return self._spare.ask(probe, TOKENS_S)
+        resolved, plan, material = self._inquiry.readied(*layers)
+        if source is None:
+            source, row = material.place_of(row)
+        asked = {"row": row, "count": count, "source": source}
+        return self._spare.ask(_probe("tokens", resolved, plan, material) | asked, TOKENS_S)
 
     def lengths(
         self, *layers: Layer, most: int = ROWS_MEASURED, on_progress: Progress | None = None
     ) -> dict[str, Any]:
         """Return tokens per row as a histogram, the share cut and the share trained."""
-        probe = self._probe("lengths", layers) | {"most": most}
+        probe = _probe("lengths", *self._inquiry.readied(*layers)) | {"most": most}
         return self._spare.ask(probe, LENGTHS_S, on_progress)
 
     def fetch(
@@ -183,11 +188,11 @@ class DataDesk:
         self._spare.ask(probe, FETCH_S, on_progress)
         return self.find(target.name)
 
-    def _probe(self, kind: str, layers: Sequence[Layer]) -> dict[str, Any]:
-        resolved, plan, material = self._inquiry.readied(*layers)
-        return {
-            "kind": kind,
-            "config": resolved.config.said(),
-            "plan": plan.as_dict(),
-            "dataset": material.as_record(),
-        }
+
+def _probe(kind: str, resolved: Resolved, plan: Plan, material: Material) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "config": resolved.config.said(),
+        "plan": plan.as_dict(),
+        "dataset": material.as_record(),
+    }

@@ -15,7 +15,6 @@ from modelforge.errors import (
     ConfigError,
     DataError,
     NotFoundError,
-    RunError,
 )
 from modelforge.forge import Forge
 from modelforge.home import Home
@@ -162,8 +161,17 @@ def test_tokens_are_asked_of_a_worker_with_all_it_needs(forge, model, data):  # 
     assert (probe["row"], probe["count"]) == (3, 2)
 
 
+def test_a_row_is_counted_through_all_sources(forge, model, tmp_path):  # noqa: F811
+    one, two = pairs(tmp_path / "one.jsonl", 20), pairs(tmp_path / "two.jsonl", 30, "x")
+    said = {"data.sources": [{"path": str(one), "samples": 12}, {"path": str(two)}]}
+    probe = forge.data.tokens(asked(model, one, **said), row=15)["asked"]
+    assert (probe["source"], probe["row"]) == (1, 3)
+    probe = forge.data.tokens(asked(model, one, **said), row=15, source=0)["asked"]
+    assert (probe["source"], probe["row"]) == (0, 15)
+
+
 def test_what_the_worker_says_in_words_is_passed_on(forge, model, data):  # noqa: F811
-    with pytest.raises(RunError, match="no row 404") as refused:
+    with pytest.raises(DataError, match="no row 404") as refused:
         forge.data.tokens(asked(model, data), row=404)
     assert refused.value.problems[0].remedy == "Ask for another."
 

@@ -33,6 +33,15 @@ class Material:
             return self.look.rows
         return split_counts(self.look.rows, eval_split)[0]
 
+    def place_of(self, row: int) -> tuple[int, int]:
+        """Return the source in which a row of all that the run is given stands, and its place."""
+        last = len(self.supplies) - 1
+        for place, supply in enumerate(self.supplies):
+            if row < supply.rows or place == last:
+                return place, row
+            row -= supply.rows
+        return 0, row
+
     def as_record(self) -> dict[str, Any]:
         """Return what a run keeps of its data, with the number of rows it learns from."""
         return {**record_of(self.supplies, self.validation), "rows": self.look.rows}

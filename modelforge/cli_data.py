@@ -47,14 +47,14 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[...
     tokens.add_argument("--rows", type=_count, default=1, help="how many rows (1)")
     tokens.add_argument("--lengths", action="store_true", help="the lengths of all rows instead")
     tokens.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    for name, command in inside.choices.items():
+    for command in inside.choices.values():
         command.add_argument("file", nargs="+", help="data file, folder, sample:NAME or hub:ID")
         command.add_argument(
             *("--field", "-f"),
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help=f"how rows are read when you {name} them, as output_field=reply",
+            help="how rows are read, as output_field=reply; may be repeated",
         )
     fetch = new("fetch", _fetch, "Fetch a data set of the Hub, to be used as hub:OWNER/NAME.")
     fetch.add_argument("name", help="OWNER/NAME")
@@ -169,14 +169,15 @@ def _print_lengths(told: dict[str, Any]) -> int:
         if not isinstance(value, list | dict):
             print(f"{name.replace('_', ' '):<16} {value}")
     for bar in told.get("histogram", ()):
-        print(f"  {' to '.join(str(part) for part in bar[:-1]):>16}  {bar[-1]:,}")
+        print(f"  up to {bar[0]:>8,} tokens  {bar[1]:,} rows")
     return DONE
 
 
 def _fetch(options: argparse.Namespace, desk: DataDesk) -> int:
-    def say(progress: Any) -> None:
-        text = progress.get("text", "") if isinstance(progress, dict) else progress
-        print(plain(str(text)), end="\r", file=sys.stderr, flush=True)
+    def say(progress: dict[str, Any]) -> None:
+        text = progress.get("text", "")
+        done = f" {progress['done']:,}" if progress.get("done") else ""
+        print(f"{plain(str(text))}{done}", file=sys.stderr)
 
     kept = desk.fetch(
         options.name,

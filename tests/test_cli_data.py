@@ -136,3 +136,19 @@ def test_help_of_the_data_commands_loads_nothing_heavy(capsys):
     assert left.value.code == 0
     told = capsys.readouterr().out
     assert all(word in told for word in ("inspect", "check", "repair", "tokens", "fetch"))
+
+
+@pytest.mark.torch
+def test_tokens_of_the_starter_model_are_those_that_are_trained(
+    rows, home_with_starter, monkeypatch, capsys
+):
+    monkeypatch.setenv("MODELFORGE_HOME", str(home_with_starter))
+    assert main(["data", "tokens", str(rows), "--row", "2", "--json"]) == 0
+    page = said(capsys)
+    (row,) = page["rows"]
+    learned = [piece for piece in row["pieces"] if piece["role"] in ("trained", "end")]
+    assert "".join(piece["text"] for piece in learned) == "Answer 2.<|im_end|>"
+    assert row["pieces"][-1]["role"] == "masked"
+    assert sum(page["totals"].values()) == len(row["pieces"])
+    assert main(["data", "tokens", str(rows), "--row", "99"]) == 2
+    assert "no usable row 99" in capsys.readouterr().err

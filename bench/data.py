@@ -1,0 +1,198 @@
+"""A large JSONL file: preview, check throughput and peak memory, beside `datasets.load_dataset`.
+
+python bench/data.py [MEGABYTES]
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+import psutil
+from harness import ROOT, conditions, keep
+
+HEAD = """# Performance: reading data
+
+Written by `python bench/data.py`; the raw figures lie in `bench/results/data.csv`. One file of
+JSON lines, rows of about 1 KB; every measurement is a process of its own. Memory is the most that
+the process and its children held at once, above what an idle interpreter holds.
+"""
+WORDS = """the model learns what your data says and every row counts when training starts in earnest
+because nothing else is there to learn from, quite often more; some 3 or 12 people (and dogs)
+agree: yes, it's so"""
+WAYS = {
+    "preview": "First rows on the table (`look` with a limit)",
+    "check": "First look and doctor, all rows, two processes",
+    "alone": "The doctor in one process",
+    "json": "Parsing alone: `json` of the standard library",
+    "orjson": "Parsing alone: orjson, a line at a time",
+    "pyarrow": "Parsing and back to Python: pyarrow.json in batches",
+    "datasets": "`datasets.load_dataset`, which converts the file and checks nothing",
+}
+PROGRAMS = {
+    "preview": "from modelforge.data.look import look\nlook(P, limit=20)",
+    "check": """
+from modelforge.data.look import look
+from modelforge.data.doctor import examine_file
+look(P)
+examine_file(P)""",
+    "alone": """
+from modelforge.data import census
+from modelforge.data.doctor import examine_file
+census.LARGE = 1 << 60
+examine_file(P)""",
+    "json": "for line in P.open('rb'): json.loads(line)",
+    "orjson": "import orjson\nfor line in P.open('rb'): orjson.loads(line)",
+    "pyarrow": """
+import pyarrow.json as pj
+for batch in pj.open_json(P, pj.ReadOptions(block_size=1 << 24)): batch.to_pylist()""",
+    "datasets": """
+import datasets
+datasets.load_dataset('json', data_files=str(P), split='train', cache_dir=sys.argv[2])""",
+}
+# Figures stand on the last line: wall seconds, and processor seconds with those of its children.
+PROGRAM = """
+import json, os, sys, time
+from pathlib import Path
+P = Path(sys.argv[1])
+began = time.perf_counter()
+{code}
+print()
+print(json.dumps([time.perf_counter() - began, sum(os.times()[:4])]))
+"""
+
+
+def main(megabytes: int = 1000) -> None:
+    """Measure every way over one file, and write the page."""
+    before = conditions()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        count = write_rows(path, megabytes * 10**6)
+        size = path.stat().st_size
+        rows = [measured(name, path) for name in WAYS]
+    keep("data", [row | {"bytes": size, "file_rows": count} for row in rows])
+    measured_on = f"Measured {datetime.now(UTC):%Y-%m-%d} on {before}; the rest as in "
+    lines = [
+        f"{measured_on}`constraints.txt`. The file: {count:,} rows, {size / 1e6:,.0f} MB.",
+        "",
+        "| what | seconds | MB/s | processor seconds | peak memory, MiB |",
+        "| --- | --: | --: | --: | --: |",
+        *(table_line(row, size) for row in rows),
+        "",
+        WHY,
+    ]
+    text = "\n".join([HEAD, *lines])
+    (ROOT / "docs" / "performance-data.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+WHY = """Seconds are counted inside the process, imports included, interpreter start not. On a machine that
+others use as well, the processor seconds are the steadier figure: they say what the work costs.
+
+What was chosen: orjson a line at a time. Every row becomes Python objects anyway, because what is
+wrong with it is said in terms of its turns and texts; pyarrow parses into columns first, needs all
+rows to have one shape, and names no line. Reading and inspecting are bound by the processor, so a
+file beyond 64 MiB is counted in two processes, each with its half of the lines; they are started
+as `python -m modelforge.data.census`, which is the same on every system. The doctor gets the
+counts of the first look, so that the file is gone through once. Memory grows by 16 bytes a row,
+for finding copies, up to 8 million rows.
+"""
+
+
+def write_rows(path: Path, size: int) -> int:
+    """Write rows of about 1 KB until the file has `size` bytes; return how many."""
+    draw = random.Random(3)
+    words = WORDS.split()
+    pool = [" ".join(draw.choice(words) for _ in range(60)) for _ in range(2000)]
+    count = written = 0
+    with path.open("wb") as file:
+        while written < size:
+            tail = draw.choice(pool)[:200]
+            row = {
+                "input": f"question {count} {draw.choice(pool)[:180]}?",
+                "output": f"{draw.choice(pool)} {count}. {draw.choice(pool)}\n{tail}",
+            }
+            written += file.write(orjson.dumps(row) + b"\n")
+            count += 1
+    return count
+
+
+def measured(name: str, path: Path) -> dict[str, object]:
+    """Run one way in a process of its own; return its seconds and peak memory."""
+    program = PROGRAM.format(code=PROGRAMS[name])
+    with tempfile.TemporaryDirectory() as cache:
+        idle = idle_bytes()
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(path), cache], stdout=subprocess.PIPE, cwd=ROOT
+        )
+        peak = Peak(process.pid)
+        output, _ = process.communicate()
+        most = peak.stop()
+    seconds, busy = json.loads(output.decode().splitlines()[-1])
+    print(f"{name:<9} {seconds:7.2f} s")
+    return {
+        "way": name,
+        "seconds": round(seconds, 3),
+        "processor_s": round(busy, 3),
+        "peak_mib": round(max(0, most - idle) / 2**20, 1),
+    }
+
+
+def idle_bytes() -> int:
+    """Return what an interpreter holds that does nothing."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        time.sleep(0.3)
+        held = psutil.Process(process.pid).memory_info().rss
+        process.communicate(b"\n")
+    return held
+
+
+class Peak:
+    """The most memory that a process and its children hold at once, looked at 50 times a second.
+
+    Pages of files that are mapped are not counted: they are the system's to take back.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.most = 0
+        self._over = threading.Event()
+        self._process = psutil.Process(pid)
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> int:
+        self._over.set()
+        self._thread.join()
+        return self.most
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.02):
+            try:
+                family = [self._process, *self._process.children(recursive=True)]
+                held = 0
+                for each in family:
+                    info = each.memory_info()
+                    held += info.rss - getattr(info, "shared", 0)
+                self.most = max(self.most, held)
+            except psutil.Error:
+                continue
+
+
+def table_line(row: dict[str, object], size: int) -> str:
+    """Return one line of the table."""
+    seconds, what = float(str(row["seconds"])), WAYS[str(row["way"])]
+    speed = "" if row["way"] == "preview" else f"{size / 1e6 / seconds:,.0f}"
+    busy, peak = float(str(row["processor_s"])), float(str(row["peak_mib"]))
+    return f"| {what} | {seconds:,.2f} | {speed} | {busy:,.2f} | {peak:,.0f} |"
+
+
+if __name__ == "__main__":
+    main(*(int(given) for given in sys.argv[1:2]))

@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
-from modelforge.errors import RunError
+from modelforge.errors import BusyError, DataError, ForgeError, Problem, RunError
 from modelforge.home import Home
 from modelforge.runs.companion import Companion
 from modelforge.runs.layout import RunFolder
@@ -19,6 +20,7 @@ from modelforge.runs.processes import environment, kill, wait_gone
 
 COMMAND = (sys.executable, "-m", "modelforge.train", "--spare")
 HAND_OVER_S = 5.0
+LISTEN_S = 0.1
 LOG_LIMIT = 1_000_000
 
 
@@ -61,6 +63,9 @@ class Spare:
         self._is_ready = False
         self._wanted = 0.0
         self._not_before: float | None = None
+        self._asking = threading.Lock()
+        self._asked = 0
+        self._taken: tuple[Companion | None, str] = (None, "")
 
     @property
     def ready(self) -> bool:
@@ -106,6 +111,78 @@ class Spare:
             self._hear(timeout_s)
             return self._is_ready
 
+    def ask(
+        self,
+        probe: dict[str, Any],
+        timeout_s: float,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        """Return the answer to a probe, from a spare that is warmed for it if there is none.
+
+        One probe is answered at a time, and a run that starts meanwhile comes first. Raises
+        BusyError for both, RunError when no spare can be had, dies or takes too long, and
+        DataError with what the spare has against the question.
+        """
+        deadline = time.monotonic() + timeout_s
+        if not self._asking.acquire(timeout=timeout_s):
+            what = "Another question about the data is being answered."
+            raise BusyError(Problem("worker", what, "Ask again in a moment."), "")
+        try:
+            companion = self._readied(deadline)
+            self._asked += 1
+            number = self._asked
+            with self._turn:
+                if self._companion is not companion:
+                    raise self._gone(companion)
+                companion.send({"probe": {**probe, "id": number}})
+            return self._answer(companion, number, deadline, on_progress)
+        finally:
+            self._asking.release()
+
+    def _readied(self, deadline: float) -> Companion:
+        """Return the spare once its imports are done."""
+        if not self.warm():
+            raise RunError(self._no_spare())
+        while time.monotonic() < deadline:
+            with self._turn:
+                self._hear(LISTEN_S)
+                companion = self._companion
+                if companion is None:
+                    raise RunError(self._ended())
+                if self._is_ready:
+                    return companion
+            time.sleep(0)  # lets a run that starts have its turn
+        raise RunError(_late())
+
+    def _answer(
+        self,
+        companion: Companion,
+        number: int,
+        deadline: float,
+        on_progress: Callable[[dict[str, Any]], None] | None,
+    ) -> dict[str, Any]:
+        while time.monotonic() < deadline:
+            said = companion.receive(LISTEN_S)
+            if said is not None and said.get("probe") == number:
+                if "result" in said:
+                    return dict(said["result"])
+                if "error" in said:
+                    raise _error(Problem(**said["error"]))
+                if on_progress is not None:
+                    on_progress(said["progress"])
+            with self._turn:
+                self._wanted = self._clock()
+                if self._companion is companion and companion.alive:
+                    continue
+                raise self._gone(companion)
+        with self._turn:
+            # What does not answer would not answer the next one either.
+            if self._companion is companion:
+                self._forget()
+                kill(companion.identity)
+                companion.close(0.0)
+        raise RunError(_late())
+
     def take(self, folder: RunFolder) -> subprocess.Popen[bytes] | None:
         """Hand the run over to the spare and return its process, or None when it cannot take it.
 
@@ -117,6 +194,7 @@ class Spare:
             if companion is None or not was_ready:
                 return None
             self._forget()
+            self._taken = companion, folder.id
             try:
                 companion.send({"run": str(folder.path)})
             except RunError:
@@ -167,9 +245,40 @@ class Spare:
             self._forget()
             companion.close(0.0)
 
+    def _gone(self, companion: Companion) -> ForgeError:
+        """Return why a spare does not answer any more."""
+        taken, run = self._taken
+        if taken is companion:
+            what = "A run has just started, and comes first."
+            return BusyError(Problem("worker", what, "Ask again in a moment."), run)
+        return RunError(self._ended())
+
+    def _no_spare(self) -> Problem:
+        free, needed = self._available_gib(), self._policy.warm_above_gib
+        if free <= needed:
+            what = f"{free:.1f} GiB of memory are free; the worker that answers needs {needed:.1f}."
+            return Problem("worker", what, "Wait for the run to end, or close other programs.")
+        return self._ended()
+
+    def _ended(self) -> Problem:
+        return Problem(
+            "worker",
+            "The worker that answers such questions has ended.",
+            f"What it printed is in {self._log.parent.name}/{self._log.name}.",
+        )
+
     def _forget(self) -> None:
         self._companion, self._is_ready = None, False
 
     def _trim_log(self) -> None:
         if self._log.exists() and self._log.stat().st_size > LOG_LIMIT:
             self._log.unlink()
+
+
+def _error(problem: Problem) -> ForgeError:
+    # What a spare has against a probe is about the data, unless the spare itself is at fault.
+    return RunError(problem) if problem.where == "worker" else DataError(problem)
+
+
+def _late() -> Problem:
+    return Problem("worker", "The answer took too long.", "Ask for less, or ask again.")

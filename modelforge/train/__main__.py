@@ -32,16 +32,23 @@ def _wait() -> int:
     surroundings.be_quiet()
     preload()
     from modelforge.train import output, reporter, rows  # noqa: F401, PLC0415  (to be warm)
+    from modelforge.train.waiting import Waiting  # noqa: PLC0415
 
-    sys.stdout.write(json.dumps({"ready": True}) + "\n")
-    sys.stdout.flush()
+    waiting = Waiting(sys.stdout)
+    waiting.say({"ready": True})
     for line in sys.stdin:
         said = json.loads(line)
-        if "run" in said:
+        if "probe" in said:
+            waiting.probe(said["probe"])
+        elif "run" in said:
             run = RunFolder(Path(said["run"]))
+            is_idle = waiting.end()
             _turn_to(run.log)
-            return run_worker(run.path)
-    return 0
+            if is_idle or waiting.wait():
+                return run_worker(run.path)
+            # A probe that does not let go must not work beside the run: begin anew without it.
+            os.execv(sys.executable, [sys.executable, "-m", "modelforge.train", str(run.path)])
+    os._exit(0)  # nobody listens any more to a probe that may still be at work
 
 
 def _turn_to(log: Path) -> None:

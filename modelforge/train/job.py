@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
-from modelforge.data.detect import Mapping
 from modelforge.runs.layout import RunFolder, read_json
 
 
@@ -19,9 +18,7 @@ class Job:
     name: str
     config: TrainingConfig
     plan: Plan
-    data_path: Path
-    data_sha256: str | None
-    mapping: Mapping
+    dataset: dict[str, Any]
 
     @classmethod
     def read(cls, run: RunFolder) -> Job:
@@ -32,7 +29,5 @@ class Job:
             name=record["name"],
             config=TrainingConfig(**record["config"]),
             plan=Plan.from_dict(record["plan"]),
-            data_path=Path(record["dataset"]["path"]),
-            data_sha256=record["dataset"].get("sha256"),
-            mapping=Mapping.from_dict(record["dataset"]["mapping"]),
+            dataset=record["dataset"],
         )

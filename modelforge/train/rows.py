@@ -1,4 +1,4 @@
-"""The data file to two tables of tokens, the rows to train on and those held out."""
+"""The data of a run to two tables of tokens, the rows to train on and those held out."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset
 
-from modelforge.data.chat import Canonical, fingerprint, iterate
-from modelforge.data.detect import Mapping
+from modelforge.data.chat import Canonical, fingerprint
+from modelforge.data.look import digest
+from modelforge.data.sources import Record, entries, rows_of
 from modelforge.data.split import split
-from modelforge.errors import Problem
+from modelforge.train.counts import Counts
 from modelforge.train.failures import WorkError
-from modelforge.train.tokens import Dialect, Encoded, encode
+from modelforge.train.manner import Manner
+from modelforge.train.tokens import Dialect, Encoded
 
 Progress = Callable[[int, int], None]
 
@@ -43,58 +44,61 @@ class Tokenized:
 
 @dataclass(frozen=True)
 class Order:
-    """What to read and how: the record of the dataset in the run, and three settings."""
+    """What to read and how: the run's record of its data, and three settings."""
 
-    path: Path
-    mapping: Mapping
+    dataset: Record
     eval_split: float
     seed: int
-    max_length: int
+    manner: Manner
 
 
 def tokenize(order: Order, dialect: Dialect, progress: Progress) -> Tokenized:
     """Return the tokens of every row; `progress` hears rows done and rows in all, now and then.
 
     Rows without a trained token are left out and counted. Raises WorkError `nothing-to-learn`
-    when none is left to train on, and DataError when the file cannot be read any more.
+    when none is left to train on, and DataError when a file cannot be read any more.
     """
-    train, held_out = split(_prints(order), order.eval_split, order.seed)
-    aside = set(held_out)
-    tally = _Tally(progress, len(train) + len(held_out))
-    halves = _Half(), _Half()
+    apart = bool(entries(order.dataset, "validation"))
+    train, aside = _parted(order, 0.0 if apart else order.eval_split)
+    tally = _Tally(progress, train + len(aside))
+    halves = _Half(order.manner), _Half(order.manner, held_out=True)
     index = 0
-    for batch in _batches(iterate(order.path, order.mapping)):
-        for row in encode(batch, dialect, order.max_length):
-            halves[index in aside].take(row)
+    for batch in _batches(rows_of(order.dataset, order.seed)):
+        encoded = order.manner.read(batch, dialect)
+        for row, found in zip(batch, encoded, strict=True):
+            halves[index in aside].take(row, found)
             index += 1
         tally.say(index)
-    return _result(halves, order, wants_check=bool(aside))
+    if apart:
+        for batch in _batches(rows_of(order.dataset, order.seed, "validation")):
+            for row, found in zip(batch, order.manner.read(batch, dialect), strict=True):
+                halves[1].take(row, found)
+    return _result(halves, order, dialect, wants_check=apart or bool(aside))
 
 
-def has_changed(path: Path, sha256: str) -> bool:
-    """Say whether the file is another than at the first look; one that is gone is not for here."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() != sha256
-    except OSError:
-        return False
+def changed_files(dataset: Record) -> list[str]:
+    """Return the names of sources that are others than at the first look; none that are gone."""
+    changed = []
+    for entry in (*entries(dataset), *entries(dataset, "validation")):
+        files = [Path(file) for file in entry["files"]]
+        try:
+            if entry.get("sha256") and digest(files) != entry["sha256"]:
+                changed.append(files[0].name if len(files) == 1 else files[0].parent.name)
+        except OSError:
+            continue
+    return changed
 
 
 class _Half:
-    def __init__(self) -> None:
+    def __init__(self, manner: Manner, *, held_out: bool = False) -> None:
+        self._manner = manner
+        self._held_out = held_out
+        self.counts = Counts()
         self.tables: list[pa.Table] = []
         self.rows: list[Encoded] = []
-        self.trained = self.read = self.cut = self.dropped = 0
 
-    def take(self, row: Encoded) -> None:
-        trained = row.trained
-        if not trained:
-            self.dropped += 1
-            return
-        self.trained += trained
-        self.read += len(row.ids)
-        self.cut += row.cut
-        self.rows.append(row)
+    def take(self, row: Canonical, found: Encoded) -> None:
+        self.rows += self.counts.take(row, found, self._manner, held_out=self._held_out)
         if len(self.rows) >= BATCH:
             self._pack()
 
@@ -127,48 +131,38 @@ def _table(rows: list[Encoded]) -> pa.Table:
     return pa.table(columns, schema=_SCHEMA)
 
 
-def _prints(order: Order) -> Iterator[str]:
-    for row in iterate(order.path, order.mapping):
-        yield hashlib.blake2b(fingerprint(row).encode(), digest_size=16).hexdigest()
+def _parted(order: Order, eval_split: float) -> tuple[int, set[int]]:
+    """Return how many rows are trained on, and the numbers of those held out."""
+    prints, strata = [], []
+    for place, row in rows_of(order.dataset, order.seed):
+        prints.append(hashlib.blake2b(fingerprint(row).encode(), digest_size=16).hexdigest())
+        strata.append(place)
+    train, held_out = split(prints, eval_split, order.seed, strata)
+    return len(train), set(held_out)
 
 
-def _batches(rows: Iterator[Canonical]) -> Iterator[list[dict[str, Any]]]:
-    while batch := list(islice(rows, BATCH)):
+def _batches(rows: Iterator[tuple[int, Canonical]]) -> Iterator[list[Canonical]]:
+    while batch := [row for _, row in islice(rows, BATCH)]:
         yield batch
 
 
-def _result(halves: tuple[_Half, _Half], order: Order, *, wants_check: bool) -> Tokenized:
+def _result(
+    halves: tuple[_Half, _Half], order: Order, dialect: Dialect, *, wants_check: bool
+) -> Tokenized:
     train, held_out = halves
-    if not train.trained:
-        raise WorkError("nothing-to-learn", _nothing(train, order))
-    checked = held_out.dataset() if held_out.trained else None
-    notes = list(_notes(train, held_out, order))
+    if not train.counts.trained:
+        raise WorkError("nothing-to-learn", train.counts.nothing(order.manner))
+    checked = held_out.dataset() if held_out.counts.trained else None
+    both = train.counts + held_out.counts
+    notes = list(both.notes(order.manner, dialect))
     if wants_check and checked is None:
         notes.append(("no-evaluation", "No held-out row has an answer left to check on."))
     return Tokenized(
         train=train.dataset(),
         held_out=checked,
-        trained_tokens=train.trained,
-        all_tokens=train.read,
-        truncated_rows=train.cut + held_out.cut,
-        dropped_rows=train.dropped + held_out.dropped,
+        trained_tokens=train.counts.trained,
+        all_tokens=train.counts.read,
+        truncated_rows=both.cut,
+        dropped_rows=both.dropped,
         notes=notes,
-    )
-
-
-def _notes(train: _Half, held_out: _Half, order: Order) -> Iterator[tuple[str, str]]:
-    if cut := train.cut + held_out.cut:
-        which = "1 row is" if cut == 1 else f"{cut:,} rows are"
-        yield "rows-cut", f"{which} longer than {order.max_length:,} tokens and cut there."
-    if dropped := train.dropped + held_out.dropped:
-        which = "1 row is" if dropped == 1 else f"{dropped:,} rows are"
-        yield "rows-dropped", f"{which} left out: no answer fits, or the template refuses it."
-
-
-def _nothing(train: _Half, order: Order) -> Problem:
-    return Problem(
-        "dataset",
-        f"None of the {train.dropped:,} training rows has an answer within "
-        f"{order.max_length:,} tokens.",
-        "Raise the longest row (max_seq_length), or shorten the questions.",
     )

@@ -11,34 +11,37 @@ from transformers import set_seed
 
 from modelforge.runs.layout import RunFolder
 from modelforge.train import output, rows
+from modelforge.train.dialect import learn_dialect, stops_of
 from modelforge.train.job import Job
+from modelforge.train.manner import Manner
 from modelforge.train.pulse import Pulse
 from modelforge.train.reporter import Course, Reporter
 from modelforge.train.stop import Stop, StopAsked
 from modelforge.train.telling import Teller
-from modelforge.train.tokens import learn_dialect
+from modelforge.train.templates import template_text
 
 
 def tokenize(job: Job, loaded: Any, teller: Teller, stop: Stop) -> rows.Tokenized:
     """Turn the data into tokens, and teach the model's generation config where answers end."""
+    config = job.config
     generation = loaded.model.generation_config
-    dialect = learn_dialect(loaded.tokenizer, _as_list(generation.eos_token_id))
-    generation.eos_token_id = sorted(dialect.stops)
-    order = rows.Order(
-        job.data_path,
-        job.mapping,
-        job.config.eval_split,
-        job.config.trainer.seed,
-        job.plan.max_length,
+    dialect = learn_dialect(
+        loaded.tokenizer,
+        stops_of(generation),
+        template=template_text(config.model.chat_template),
+        system_prompt=config.model.system_prompt,
     )
+    generation.eos_token_id = sorted(dialect.stops)
+    manner = Manner.of(config, job.plan)
+    order = rows.Order(job.dataset, config.eval_split, config.trainer.seed, manner)
 
     def tokenizing(done: int, total: int) -> None:
         stop.check()
         teller.phase("tokenizing", "Turning the rows into tokens", done=done, total=total)
 
     teller.phase("tokenizing", "Turning the rows into tokens")
-    if job.data_sha256 and rows.has_changed(job.data_path, job.data_sha256):
-        teller.note("data-changed", f"{job.data_path.name} has changed since the run was checked.")
+    for name in rows.changed_files(job.dataset):
+        teller.note("data-changed", f"{name} has changed since the run was checked.")
     tokenized = rows.tokenize(order, dialect, tokenizing)
     for code, text in (*dialect.notes, *tokenized.notes):
         teller.note(code, text)
@@ -131,7 +134,3 @@ def _facts(job: Job, trainer: Any, tokenized: rows.Tokenized) -> dict[str, Any]:
         "precision": plan.precision,
         "quantization": plan.quantization,
     }
-
-
-def _as_list(value: int | list[int] | None) -> list[int]:
-    return [] if value is None else [value] if isinstance(value, int) else list(value)

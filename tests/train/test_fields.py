@@ -206,7 +206,7 @@ def test_what_is_not_here_yet_is_refused_in_words(bench, field, answers):
 
 
 def test_every_field_of_the_contract_has_a_case():
-    groups = {"trainer", "hardware", "logging"}
+    groups = {"trainer", "hardware", "logging", "data", "model"}
     contract = set(TrainingConfig.model_fields) - groups
     proven = {field for field, *_ in (*REACHES, *REFUSED)} | SHOWN_ON_RUNS
     assert len(contract) == 33
@@ -219,6 +219,19 @@ def test_the_groups_reach_trl_too(tmp_path):
     assert trl.use_cpu
     assert trl.report_to == []
     assert trl.save_total_limit == 2
+
+
+@pytest.mark.parametrize("strategy", ["bfd", "bfd_split", "wrapped"])
+def test_the_way_of_packing_reaches_trl(tmp_path, strategy):
+    trl = reached(tmp_path, packing=True, data={"packing_strategy": strategy}).trl
+    assert (trl.packing, trl.packing_strategy, trl.max_length) == (True, strategy, 512)
+
+
+def test_without_padding_trl_is_told_no_length_as_rows_come_cut(tmp_path):
+    trl = reached(tmp_path, data={"padding_free": True}).trl
+    assert (trl.padding_free, trl.max_length) == (True, None)
+    packed = reached(tmp_path, packing=True, data={"padding_free": True}).trl
+    assert (packed.padding_free, packed.max_length) == (True, 512)
 
 
 def test_the_optimizer_and_schedule_are_the_ones_asked_for(bench, tiny_model, tmp_path):

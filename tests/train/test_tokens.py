@@ -34,9 +34,10 @@ def tokenizer(starter_folder: Path) -> Any:
 def encoded(
     tokenizer: Any, *rows: dict[str, Any], stops: tuple[int, ...] = (2,), longest: int = 512
 ):
-    from modelforge.train.tokens import encode, learn_dialect
+    from modelforge.train.tokens import cut, encode, learn_dialect
 
-    return encode(rows, learn_dialect(tokenizer, stops), longest)
+    whole = encode(rows, learn_dialect(tokenizer, stops))
+    return [piece for row in whole for piece in cut(row, longest, "right")]
 
 
 def trained_text(tokenizer: Any, row: Any) -> str:
@@ -98,7 +99,7 @@ def test_a_conversation_that_the_template_cannot_write_trains_nothing(tokenizer)
     from modelforge.train.tokens import Dialect, encode
 
     dialect = Dialect(tokenizer, "<|im_end|>", 2, frozenset({2}))
-    (row,) = encode([talk("u:Who?", "a:Me.")], dialect, 512)
+    (row,) = encode([talk("u:Who?", "a:Me.")], dialect)
     assert row.trained == 0
 
 

@@ -9,7 +9,13 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+)
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
@@ -35,11 +41,7 @@ def load(plan: Plan, config: TrainingConfig, progress: Progress) -> Loaded:
     `progress` hears weights loaded and weights in all. Raises WorkError for a model that is
     missing, gated or of a kind that cannot be trained here.
     """
-    place = {
-        "revision": plan.model_revision,
-        "trust_remote_code": False,
-        "local_files_only": Path(plan.model_path).is_dir(),
-    }
+    place = _place(plan)
     earlier = transformers.utils.logging.set_tqdm_hook(_bars(progress))
     try:
         tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **place)
@@ -48,10 +50,29 @@ def load(plan: Plan, config: TrainingConfig, progress: Progress) -> Loaded:
         raise _in_words(plan, error) from error
     finally:
         transformers.utils.logging.set_tqdm_hook(earlier)
-    if not tokenizer.is_fast:
-        raise WorkError("tokenizer-unsupported", _slow_tokenizer(plan))
+    _require_offsets(tokenizer, plan)
     model.config.use_cache = False
     return Loaded(model, tokenizer)
+
+
+def load_tokenizer(plan: Plan) -> tuple[Any, GenerationConfig]:
+    """Load what turns rows into tokens and says where answers stop, without any weights.
+
+    Raises WorkError as `load` does.
+    """
+    place = _place(plan)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **place)
+        # A model without this file takes its generation config from the other, as here.
+        try:
+            generation = GenerationConfig.from_pretrained(plan.model_path, **place)
+        except OSError:
+            config = AutoConfig.from_pretrained(plan.model_path, **place)
+            generation = GenerationConfig.from_model_config(config)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _in_words(plan, error) from error
+    _require_offsets(tokenizer, plan)
+    return tokenizer, generation
 
 
 def quantization(plan: Plan, config: TrainingConfig) -> BitsAndBytesConfig | None:
@@ -64,6 +85,19 @@ def quantization(plan: Plan, config: TrainingConfig) -> BitsAndBytesConfig | Non
             bnb_4bit_use_double_quant=config.use_nested_quant,
         )
     return BitsAndBytesConfig(load_in_8bit=True) if plan.quantization == "8-bit" else None
+
+
+def _place(plan: Plan) -> dict[str, Any]:
+    return {
+        "revision": plan.model_revision,
+        "trust_remote_code": False,
+        "local_files_only": Path(plan.model_path).is_dir(),
+    }
+
+
+def _require_offsets(tokenizer: Any, plan: Plan) -> None:
+    if not tokenizer.is_fast:
+        raise WorkError("tokenizer-unsupported", _slow_tokenizer(plan))
 
 
 def _model(plan: Plan, config: TrainingConfig, place: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from trl import SFTConfig, SFTTrainer
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.errors import Problem
+from modelforge.train.collating import row_settings
 from modelforge.train.failures import WorkError
 
 
@@ -107,21 +108,9 @@ def arguments(
         dataloader_num_workers=0,
         dataloader_pin_memory=plan.device == "cuda",
         prediction_loss_only=True,
-        **_rows(config, plan),
+        **row_settings(config, plan),
         **_checks(config, plan, evaluates=evaluates),
     )
-
-
-def _rows(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
-    return {
-        "train_sampling_strategy": "group_by_length" if plan.group_by_length else "random",
-        "max_length": plan.max_length,
-        "packing": config.packing,
-        "packing_strategy": "bfd",
-        "eval_packing": False,
-        # Rows come cut and labelled; only packing is left for TRL to do.
-        "dataset_kwargs": {"skip_prepare_dataset": not config.packing},
-    }
 
 
 def _checks(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> dict[str, Any]:

@@ -1,0 +1,47 @@
+"""How rows become tokens in one run: what is learned, and what is done with rows too long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modelforge.config.plan import Plan
+from modelforge.config.schema import TrainingConfig
+from modelforge.train.tokens import Dialect, Encoded, LossOn, Truncation, cut, encode
+
+
+@dataclass(frozen=True)
+class Manner:
+    """`left_whole` rows are cut by packing, which knows better where there is room."""
+
+    max_length: int
+    loss_on: LossOn = "completion"
+    truncation: Truncation = "right"
+    left_whole: bool = False
+
+    @classmethod
+    def of(cls, config: TrainingConfig, plan: Plan) -> Manner:
+        """Return what the settings say."""
+        data = config.data
+        packs_parts = config.packing and data.packing_strategy != "bfd"
+        # Packing that cuts rows itself loses none of them, unless a way was asked for.
+        asked = "truncation_strategy" in data.model_fields_set and data.truncation_strategy
+        return cls(
+            max_length=plan.max_length,
+            loss_on=data.loss_on,
+            truncation=data.truncation_strategy,
+            left_whole=packs_parts and asked in (False, "split"),
+        )
+
+    def read(self, rows: Sequence[dict[str, Any]], dialect: Dialect) -> list[Encoded]:
+        """Return the tokens of canonical rows, whole."""
+        return encode(rows, dialect, self.loss_on)
+
+    def fit(self, row: Encoded, *, held_out: bool = False) -> list[Encoded]:
+        """Return the pieces of a row that are trained, or checked on; none is left without one."""
+        if self.left_whole:
+            pieces = cut(row, self.max_length, "split") if held_out else [row]
+        else:
+            pieces = cut(row, self.max_length, self.truncation)
+        return [piece for piece in pieces if piece.trained]

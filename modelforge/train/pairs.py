@@ -1,0 +1,90 @@
+"""Answers compared or judged, as tokens: the question both share, then each answer alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+from modelforge.train.manner import Manner
+from modelforge.train.tokens import IGNORED, Dialect, Encoded, encode
+
+_MODES = {"left": "keep_end", "right": "keep_start"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One preference as tokens; both answers follow the same question."""
+
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+
+    def as_row(self) -> dict[str, list[int]]:
+        """Return the columns that TRL's trainers of preferences read."""
+        return {
+            "prompt_ids": self.prompt,
+            "chosen_ids": self.chosen,
+            "rejected_ids": self.rejected,
+        }
+
+
+def encode_pair(row: dict[str, Any], dialect: Dialect) -> Pair | None:
+    """Return a preference as tokens, or None where the template cannot write one of its answers.
+
+    What follows the end token of an answer is left away, so that only the answer is compared.
+    """
+    better, worse = (_answered(row, row[part], dialect) for part in ("chosen", "rejected"))
+    if better is None or worse is None:
+        return None
+    starts = min(_first(better), _first(worse))
+    alike = zip(better.ids[:starts], worse.ids[:starts], strict=True)
+    shared = sum(1 for _ in takewhile(lambda ids: ids[0] == ids[1], alike))
+    return Pair(better.ids[:shared], better.ids[shared:], worse.ids[shared:])
+
+
+def encode_judged(row: dict[str, Any], dialect: Dialect) -> Encoded | None:
+    """Return a judged answer as tokens behind its question, or None as `encode_pair` does."""
+    return _answered(row, row["completion"], dialect)
+
+
+def fits(pair: Pair, manner: Manner) -> bool:
+    """Say whether a pair is trained on: something of both answers is left, or nothing is cut."""
+    longest = len(pair.prompt) + max(len(pair.chosen), len(pair.rejected))
+    if longest <= manner.max_length:
+        return True
+    if manner.truncation == "delete":
+        return False
+    return manner.truncation == "left" or len(pair.prompt) < manner.max_length
+
+
+def collate_pairs(pairs: Sequence[Pair], manner: Manner, pad: int) -> dict[str, Any]:
+    """Return the batch that DPO sees: the chosen rows first, then the rejected ones."""
+    collator = DataCollatorForPreference(
+        pad_token_id=pad,
+        max_length=manner.max_length,
+        truncation_mode=_MODES.get(manner.truncation, "keep_start"),
+    )
+    batch: dict[str, Any] = collator([pair.as_row() for pair in pairs])
+    return batch
+
+
+def _answered(
+    row: dict[str, Any], answer: list[dict[str, Any]], dialect: Dialect
+) -> Encoded | None:
+    """Return question and answer as tokens, with only the turns of the answer trained."""
+    question = row["prompt"]
+    whole = {"messages": [*question, *answer]} | {k: row[k] for k in ("tools",) if k in row}
+    earlier = sum(turn["role"] == "assistant" for turn in question)
+    (found,) = encode([whole], dialect, after=earlier)
+    if not found.trained:
+        return None
+    last = max(at for at, label in enumerate(found.labels) if label != IGNORED)
+    return Encoded(found.ids[: last + 1], found.labels[: last + 1])
+
+
+def _first(row: Encoded) -> int:
+    return next(at for at, label in enumerate(row.labels) if label != IGNORED)

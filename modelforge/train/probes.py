@@ -1,0 +1,153 @@
+"""Answers to questions that need the training stack, asked of a spare while it waits for a run."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from modelforge.config.plan import Plan
+from modelforge.config.schema import TrainingConfig
+from modelforge.data.sources import entries, rows_of
+from modelforge.errors import DataError, ForgeError, Problem
+from modelforge.home import find_home
+from modelforge.train import fetching
+from modelforge.train.collating import row_settings
+from modelforge.train.dialect import Dialect, learn_dialect, stops_of
+from modelforge.train.failures import explain
+from modelforge.train.lengths import measure
+from modelforge.train.manner import Manner
+from modelforge.train.providers.huggingface import load_tokenizer
+from modelforge.train.templates import template_text
+from modelforge.train.view import token_view
+
+EVERY_S = 0.2
+MOST_ROWS = 64
+MEASURED = 5000
+TOKENIZERS_KEPT = 3
+Answer = dict[str, Any]
+Say = Callable[[dict[str, Any]], None]
+
+
+class AbandonedError(Exception):
+    """The probe is no longer wanted."""
+
+
+@dataclass
+class _Known:
+    tokenizer: Any
+    stops: list[int]
+    template: Any
+    pad: Any
+
+
+class Probes:
+    """Answers one probe after the other; tokenizers are loaded once and kept."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str | None], _Known] = {}
+        self._kinds = {"tokens": self._tokens, "lengths": self._lengths, "fetch": self._fetch}
+
+    def answer(self, probe: dict[str, Any], say: Say, wanted: Callable[[], bool]) -> None:
+        """Say the result of a probe or what stands against it, and how far it is now and then."""
+        number = probe.get("id")
+        told = 0.0
+
+        def progress(**facts: Any) -> None:
+            nonlocal told
+            if not wanted():
+                raise AbandonedError
+            if time.monotonic() - told >= EVERY_S:
+                told = time.monotonic()
+                say({"probe": number, "progress": facts})
+
+        try:
+            kind = self._kinds.get(str(probe.get("kind")))
+            if kind is None:
+                problem = Problem("probe", f"{probe.get('kind')} is no kind of probe.", "")
+                raise DataError(problem)
+            say({"probe": number, "result": kind(probe, progress)})
+        except AbandonedError:
+            pass
+        except Exception as error:  # noqa: BLE001  # the outermost frame: the spare lives on
+            say({"probe": number, "error": _in_words(error)})
+
+    def _tokens(self, probe: Answer, progress: Callable[..., None]) -> Answer:
+        config, plan, dialect = self._asked(probe)
+        source, first = int(probe.get("source", 0)), int(probe.get("row", 0))
+        count = max(1, min(int(probe.get("count", 1)), MOST_ROWS))
+        rows = list(islice(_rows(probe, config, source, progress), first, first + count))
+        if not rows:
+            raise DataError(_no_row(probe["dataset"], first, source))
+        view = token_view(rows, dialect, Manner.of(config, plan), row_settings(config, plan))
+        about = {"row": first, "source": source, "max_length": plan.max_length}
+        return view.as_dict(dialect) | about
+
+    def _lengths(self, probe: Answer, progress: Callable[..., None]) -> Answer:
+        config, plan, dialect = self._asked(probe)
+        most = max(1, int(probe.get("most") or MEASURED))
+        rows = islice(_rows(probe, config, None, progress), most)
+        return measure(rows, dialect, Manner.of(config, plan), progress, most)
+
+    def _fetch(self, probe: Answer, progress: Callable[..., None]) -> Answer:
+        wish = fetching.Wish(probe["name"], probe.get("subset"), probe.get("split") or "train")
+        return fetching.fetch(wish, find_home(), progress)
+
+    def _asked(self, probe: Answer) -> tuple[TrainingConfig, Plan, Dialect]:
+        config = TrainingConfig(**probe["config"])
+        plan = Plan.from_dict(probe["plan"])
+        return config, plan, self._dialect(config, plan)
+
+    def _dialect(self, config: TrainingConfig, plan: Plan) -> Dialect:
+        key = plan.model_path, plan.model_revision
+        if key not in self._known:
+            tokenizer, generation = load_tokenizer(plan)
+            while len(self._known) >= TOKENIZERS_KEPT:
+                del self._known[next(iter(self._known))]
+            stops = stops_of(generation)
+            own = tokenizer.chat_template, tokenizer.pad_token
+            self._known[key] = _Known(tokenizer, stops, *own)
+        known = self._known[key]
+        # The last question may have taught it another template.
+        known.tokenizer.chat_template, known.tokenizer.pad_token = known.template, known.pad
+        return learn_dialect(
+            known.tokenizer,
+            known.stops,
+            template=template_text(config.model.chat_template),
+            system_prompt=config.model.system_prompt,
+        )
+
+
+def _rows(
+    probe: Answer, config: TrainingConfig, source: int | None, progress: Callable[..., None]
+) -> Iterator[dict[str, Any]]:
+    for number, (place, row) in enumerate(rows_of(probe["dataset"], config.trainer.seed)):
+        if number % 1000 == 999:
+            progress(done=number + 1, text="Reading rows")
+        if source is None or place == source:
+            yield row
+        elif place > source:
+            return
+
+
+def _no_row(dataset: dict[str, Any], first: int, source: int) -> Problem:
+    sources = entries(dataset)
+    if not 0 <= source < len(sources):
+        what = f"There is no source {source}; there are {len(sources)}, counted from 0."
+        return Problem("source", what, "Ask for another source.")
+    name = Path(sources[source]["files"][0]).name
+    what = f"{name} has no usable row {first:,}, counted from 0."
+    return Problem("row", what, "Ask for a row that is there.")
+
+
+def _in_words(error: Exception) -> dict[str, str]:
+    if isinstance(error, ForgeError):
+        return error.problems[0].as_dict()
+    traceback.print_exc()
+    failure = explain(error)
+    remedy = failure.remedy.replace("The run's log", "logs/spare.log in the home folder")
+    return {"where": "worker", "what": failure.what, "remedy": remedy}

@@ -1,0 +1,306 @@
+"""What people are shown of a row is what the collator of the real trainer makes of it."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+
+from modelforge.config.plan import Ground, make_plan
+from modelforge.config.schema import TrainingConfig
+from modelforge.data.chat import canonical
+from modelforge.data.detect import detect
+
+# Libraries below torch warn of their own deprecations, which are not ours to mend.
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+Q, A, Q2, A2 = "Who sails the ship?", "The captain, aye.", "And at night? 🌙", "The mate — ja!"
+FORMATS: dict[str, dict[str, Any]] = {
+    "pair": {"input": Q, "output": A},
+    "instruction": {"instruction": Q, "input": "A brig.", "output": A, "system": "Be brief."},
+    "messages": {
+        "messages": [
+            {"role": "user", "content": Q},
+            {"role": "assistant", "content": A},
+            {"role": "user", "content": Q2},
+            {"role": "assistant", "content": A2},
+        ]
+    },
+    "conversations": {
+        "conversations": [
+            {"from": "system", "value": "Be brief."},
+            {"from": "human", "value": Q},
+            {"from": "gpt", "value": A},
+            {"from": "human", "value": Q2},
+            {"from": "gpt", "value": A2},
+        ]
+    },
+    "summary": {"document": "A ship set sail. " * 4, "summary": A},
+    "text": {"text": "Once upon a time a ship set sail. " * 3},
+}
+LOSSES = ("completion", "assistant", "last_round", "all")
+TEMPLATES = ("llama3", "qwen", "gemma")
+SHORT = {"pair": {"input": "Why?", "output": "Why not."}, "text": {"text": "The end."}}
+
+
+def canonicals(kind: str) -> list[dict[str, Any]]:
+    """Three rows of a format, of two lengths, as training reads them."""
+    raw = [FORMATS[kind], SHORT.get(kind, FORMATS[kind]), FORMATS[kind]]
+    mapping = detect(raw)
+    return [canonical(row, mapping) for row in raw]
+
+
+@pytest.fixture(scope="module")
+def network(tiny_model):
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def loaded_tokenizer(tiny_model):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+@pytest.fixture
+def tokenizer(loaded_tokenizer):
+    own = loaded_tokenizer.chat_template
+    yield loaded_tokenizer
+    loaded_tokenizer.chat_template = own
+
+
+def asked(**answers: Any) -> tuple[TrainingConfig, Any]:
+    required = {"task": "text-generation", "model_name": "x", "dataset": "x"}
+    said = {"per_device_train_batch_size": 8, "use_4bit": False, "eval_split": 0, **answers}
+    config = TrainingConfig(**required, compute_specs="low_end", **said)
+    return config, make_plan(config, Ground("cpu", "x", context=512))
+
+
+def learned(tokenizer: Any, config: TrainingConfig) -> Any:
+    from modelforge.train.dialect import learn_dialect
+    from modelforge.train.templates import template_text
+
+    template = template_text(config.model.chat_template)
+    return learn_dialect(
+        tokenizer, (2,), template=template, system_prompt=config.model.system_prompt
+    )
+
+
+def shown(tokenizer: Any, rows: list[dict[str, Any]], **answers: Any) -> Any:
+    from modelforge.train.collating import row_settings
+    from modelforge.train.manner import Manner
+    from modelforge.train.view import token_view
+
+    config, plan = asked(**answers)
+    dialect = learned(tokenizer, config)
+    return token_view(rows, dialect, Manner.of(config, plan), row_settings(config, plan))
+
+
+def of_the_trainer(
+    network: Any, tokenizer: Any, rows: list[dict[str, Any]], folder: Any, **answers: Any
+) -> list[tuple[int, int, bool]]:
+    """Every token of the batches of a real trainer: its id, its label, and whether it is read."""
+    from datasets import Dataset
+
+    from modelforge.train.manner import Manner
+    from modelforge.train.strategies.sft import Trainer, arguments
+
+    config, plan = asked(**answers)
+    manner = Manner.of(config, plan)
+    dialect = learned(tokenizer, config)
+    pieces = [piece for row in manner.read(rows, dialect) for piece in manner.fit(row)]
+    if not pieces:
+        return []
+    columns = {"input_ids": [p.ids for p in pieces], "labels": [p.labels for p in pieces]}
+    trainer = Trainer(
+        model=network,
+        args=arguments(config, plan, folder, evaluates=False),
+        train_dataset=Dataset.from_dict(columns),
+        processing_class=tokenizer,
+    )
+    each = [[row] for row in trainer.train_dataset] if config.packing else [trainer.train_dataset]
+    found = []
+    for rows_of_batch in each:
+        batch = trainer.data_collator(list(rows_of_batch))
+        mask = batch.get("attention_mask")
+        for at, ids in enumerate(batch["input_ids"].tolist()):
+            read = mask[at].tolist() if mask is not None else [1] * len(ids)
+            found += zip(ids, batch["labels"][at].tolist(), map(bool, read), strict=True)
+    return found
+
+
+def of_the_view(view: Any) -> list[tuple[int, int, bool]]:
+    return [
+        (token, token if role in ("trained", "end") else -100, role != "pad")
+        for row in view.rows
+        if not row.name.startswith("Left out")
+        for token, role in row.tokens
+        if role != "cut"
+    ]
+
+
+def trained_text(tokenizer: Any, view: Any) -> str:
+    ids = [
+        token for row in view.rows for token, role in row.tokens if role in ("trained", "end")
+    ]
+    return tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
+@pytest.mark.parametrize(("kind", "loss"), list(product(FORMATS, LOSSES)))
+def test_the_view_is_what_the_collator_makes(network, tokenizer, tmp_path, kind, loss, packing):
+    rows = canonicals(kind)
+    answers = {"packing": packing, "data": {"loss_on": loss}}
+    view = shown(tokenizer, rows, **answers)
+    expected = of_the_trainer(network, tokenizer, rows, tmp_path, **answers)
+    assert of_the_view(view) == expected
+    nothing = kind == "text" and loss in ("assistant", "last_round")
+    assert bool(expected) is not nothing
+    if not packing and kind in SHORT and not nothing:
+        assert any(row.totals["pad"] for row in view.rows)
+
+
+@pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
+@pytest.mark.parametrize(
+    ("template", "loss", "kind"), list(product(TEMPLATES, LOSSES, ("conversations", "pair")))
+)
+def test_the_view_is_what_the_collator_makes_with_other_templates(
+    network, tokenizer, tmp_path, template, loss, kind, packing
+):
+    rows = canonicals(kind)
+    answers = {
+        "packing": packing,
+        "data": {"loss_on": loss},
+        "model": {"chat_template": template},
+    }
+    view = shown(tokenizer, rows, **answers)
+    assert of_the_view(view) == of_the_trainer(network, tokenizer, rows, tmp_path, **answers)
+    if kind == "conversations" and loss != "all":
+        text = trained_text(tokenizer, view)
+        assert Q not in text
+        assert (A in text) is (loss != "last_round")
+        assert A2 in text
+
+
+@pytest.mark.parametrize("strategy", ["bfd", "bfd_split", "wrapped"])
+def test_every_way_of_packing_is_shown_as_the_trainer_packs(network, tokenizer, tmp_path, strategy):
+    rows = canonicals("conversations") * 3
+    answers = {
+        "packing": True,
+        "max_seq_length": 50,
+        "data": {"packing_strategy": strategy, "loss_on": "all"},
+    }
+    view = shown(tokenizer, rows, **answers)
+    expected = of_the_trainer(network, tokenizer, rows, tmp_path, **answers)
+    assert of_the_view(view) == expected
+    lost = sum(row.totals["cut"] for row in view.rows)
+    assert (lost > 0) is (strategy == "bfd")
+
+
+def test_a_batch_without_padding_is_one_sequence(network, tokenizer, tmp_path):
+    rows = canonicals("pair")
+    answers = {"data": {"padding_free": True}}
+    view = shown(tokenizer, rows, **answers)
+    assert of_the_view(view) == of_the_trainer(network, tokenizer, rows, tmp_path, **answers)
+    assert len(view.rows) == 1
+    assert view.rows[0].totals["pad"] == 0
+
+
+@pytest.mark.parametrize("strategy", ["right", "left", "delete", "split"])
+def test_rows_too_long_are_shown_with_what_is_cut(network, tokenizer, tmp_path, strategy):
+    rows = canonicals("conversations")[:1]
+    answers = {"max_seq_length": 30, "data": {"truncation_strategy": strategy, "loss_on": "all"}}
+    view = shown(tokenizer, rows, **answers)
+    assert of_the_view(view) == of_the_trainer(network, tokenizer, rows, tmp_path, **answers)
+    whole = shown(tokenizer, rows, data={"loss_on": "all"}).rows[0]
+    ids = [token for row in view.rows for token, role in row.tokens if role != "pad"]
+    assert ids == [token for token, _ in whole.tokens]
+    roles = [role for role in view.rows[0].totals if view.rows[0].totals[role]]
+    assert ("cut" in roles) is (strategy != "split")
+    if strategy == "left":
+        assert view.rows[0].tokens[0][1] == "cut"
+        assert view.rows[0].tokens[-1][1] != "cut"
+
+
+def test_a_pair_is_shown_as_dpo_sees_it(tokenizer):
+    raw = [{"prompt": Q, "chosen": A, "rejected": "No idea at all, sorry."}]
+    view = shown(tokenizer, [canonical(raw[0], detect(raw))])
+    chosen, rejected = view.rows
+    assert (chosen.name, rejected.name) == ("Chosen", "Rejected")
+    first = [token for token, role in chosen.tokens if role == "masked"]
+    assert first == [token for token, role in rejected.tokens if role == "masked"]
+    for row, answer in ((chosen, A), (rejected, "No idea at all, sorry.")):
+        ids = [token for token, role in row.tokens if role in ("trained", "end")]
+        assert tokenizer.decode(ids) == f"{answer}<|im_end|>"
+
+
+def test_the_tokens_of_a_pair_are_those_of_trls_own_preparation(network, tokenizer, tmp_path):
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    from modelforge.train.pairs import encode_pair
+
+    raw = {"prompt": Q, "chosen": A, "rejected": "No idea at all, sorry."}
+    row = canonical(raw, detect([raw]))
+    config, _ = asked()
+    ours = encode_pair(row, learned(tokenizer, config))
+    settings = DPOConfig(str(tmp_path), use_cpu=True, bf16=False, report_to="none")
+    data = Dataset.from_list([row])
+    trainer = DPOTrainer(network, args=settings, train_dataset=data, processing_class=tokenizer)
+    (theirs,) = trainer.train_dataset
+    newline = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    assert theirs["prompt_ids"] == ours.prompt
+    assert theirs["chosen_ids"] == ours.chosen + newline
+    assert theirs["rejected_ids"] == ours.rejected + newline
+
+
+@pytest.mark.parametrize(("strategy", "rows"), [("right", 2), ("left", 2), ("delete", 2)])
+def test_a_pair_too_long_is_cut_as_its_collator_does(tokenizer, strategy, rows):
+    raw = {"prompt": Q, "chosen": A * 5, "rejected": "No."}
+    row = canonical(raw, detect([raw]))
+    view = shown(
+        tokenizer, [row], max_seq_length=50, data={"truncation_strategy": strategy}
+    )
+    assert len(view.rows) == rows
+    totals = view.rows[0].totals
+    kept = totals["masked"] + totals["trained"] + totals["end"]
+    assert kept == (0 if strategy == "delete" else 50)
+    assert totals["cut"] > 0
+
+
+def test_a_judged_answer_is_shown_with_its_judgement(tokenizer):
+    raw = {"prompt": Q, "completion": A, "label": False}
+    view = shown(tokenizer, [canonical(raw, detect([raw]))])
+    assert [row.name for row in view.rows] == ["Bad answer"]
+    assert trained_text(tokenizer, view) == f"{A}<|im_end|>"
+
+
+def test_an_answer_in_a_context_is_shown_where_it_stands(tokenizer):
+    context = "Long ago a ship set sail. The captain was called Ada. They went west. " * 30
+    start = context.index("Ada", 800)
+    raw = {
+        "context": context,
+        "question": "Who was captain?",
+        "answers": {"text": ["Ada"], "answer_start": [start]},
+    }
+    row = canonical(raw, detect([raw]))
+    whole = shown(tokenizer, [row], max_seq_length=512)
+    windows = shown(tokenizer, [row], max_seq_length=128)
+    assert trained_text(tokenizer, whole).strip() == "Ada"
+    assert len(windows.rows) > 2
+    assert windows.rows[0].totals["trained"] == 0
+    assert "Ada" in trained_text(tokenizer, windows)
+
+
+def test_the_texts_of_the_tokens_make_up_the_row(tokenizer):
+    (row,) = shown(tokenizer, canonicals("messages")[:1]).as_dict(
+        learned(tokenizer, asked()[0])
+    )["rows"]
+    assert "".join(piece["text"] for piece in row["pieces"]) == tokenizer.decode(
+        [piece["id"] for piece in row["pieces"]]
+    )
+    assert sum(row["totals"].values()) == len(row["pieces"])
+    assert {piece["role"] for piece in row["pieces"]} == {"masked", "trained", "end"}

@@ -94,8 +94,9 @@ def main(megabytes: int = 1000) -> None:
     print(text)
 
 
-WHY = """Seconds are counted inside the process, imports included, interpreter start not. On a machine that
-others use as well, the processor seconds are the steadier figure: they say what the work costs.
+WHY = """\
+Seconds are counted inside the process, with imports, without the start of Python. On a machine
+that others use as well, the processor seconds are the steadier figure: what the work costs.
 
 What was chosen: orjson a line at a time. Every row becomes Python objects anyway, because what is
 wrong with it is said in terms of its turns and texts; pyarrow parses into columns first, needs all

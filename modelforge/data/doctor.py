@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from modelforge.config.data_groups import Source as Said
 from modelforge.data.census import count_rows
 from modelforge.data.detect import Mapping, detect
-from modelforge.data.file_signs import file_findings, unknown_columns
+from modelforge.data.file_signs import file_findings
 from modelforge.data.findings import DataFinding, Faults, row_findings
 from modelforge.data.inspector import Terms
 from modelforge.data.places import files_of
 from modelforge.data.read import rows_of_source
 from modelforge.data.source import Source, UnreadableError, recognise
 from modelforge.data.stats import Stats, stats_of
+from modelforge.data.strange_columns import unknown_columns
 from modelforge.data.tally import PLACES, Tally
 from modelforge.errors import DataError
 from modelforge.home import Home

@@ -1,20 +1,17 @@
-"""What is odd about a file as a whole: its encoding, line ends, packing, and its header."""
+"""What is odd about a file as a whole: its encoding, line ends and packing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from modelforge.data.encoding import LATIN
 from modelforge.data.findings import DataFinding
 from modelforge.data.json_rows import shape_of
 from modelforge.data.source import HEAD, Source
 from modelforge.data.table_rows import delimiter_of
-from modelforge.errors import DataError
 
 REWRITE = "Write the rows as lines of JSON in UTF-8."
 _LINES = (".jsonl", ".ndjson")
-_OTHER_MARKS = "^~:#/ "
 
 
 def file_findings(source: Source) -> Iterator[DataFinding]:
@@ -75,52 +72,3 @@ def _note(
     code: str, what: str, remedy: str, file: str, line: int = 1, column: int = 1
 ) -> DataFinding:
     return DataFinding(code, "note", what, remedy, file, 1, [(line, column)], REWRITE)
-
-
-def unknown_columns(
-    source: Source, rows: Sequence[dict[str, Any]], error: DataError
-) -> DataFinding:
-    """Return why no spelling fits, as near as it can be told."""
-    problem = error.problems[0]
-    columns = list(dict.fromkeys(str(name) for row in rows for name in row))
-    code, what, remedy, column, repair = (
-        "unknown-columns", f"It {problem.what}", problem.remedy, None, None,
-    )  # fmt: skip
-    if source.format in ("csv", "tsv") and columns:
-        mark = next((each for each in _OTHER_MARKS if columns[0].count(each) > 0), "")
-        if (
-            len(columns) == 1
-            and mark
-            and columns[0].count(mark) == next(iter(rows[0].values())).count(mark)
-        ):
-            code, column = "wrong-delimiter", columns[0].index(mark) + 1
-            what = f"Its columns seem to be parted by “{mark}”, which is not read."
-            remedy = "Save the table with commas, semicolons, tabs or bars."
-            repair = f"Part the columns at “{mark}”."
-        elif len(columns) == 1:
-            code, column = "one-column", 1
-            what = f"It has one column only, {columns[0][:40]}; a question needs its answer."
-            remedy = "Add a column with the answers, or name the column text to learn plain text."
-            repair = "Name the column text."
-        elif any(_is_said(name) for name in columns):
-            code, column = "no-header", 1
-            what = "Its first line is a row, not the names of the columns."
-            remedy = "Put a line such as input,output on top."
-            repair = "Put input,output on top." if len(columns) == 2 else None
-    elif len(rows) == 1 and source.suffix == ".json":
-        code, column = "object-not-list", 1
-        what = f"It is one object instead of a list of rows ({', '.join(columns[:4])[:80]})."
-        remedy = 'Give a list of objects, as in [{"input": "…", "output": "…"}].'
-    elif columns and all(name.strip("-").isdigit() for name in columns):
-        code, column = "number-keys", 1
-        what = f"Its fields are numbered ({', '.join(columns[:4])}) instead of named."
-        remedy = "Name them input and output, or say which is which."
-        repair = "Name them input and output." if len(columns) == 2 else None
-    elif len(columns) > 1000:
-        code, what = "many-columns", f"It has {len(columns):,} columns, none of which is known."
-    return DataFinding(code, "blocker", what, remedy, source.name, 1, [(1, column)], repair)
-
-
-def _is_said(name: str) -> bool:
-    """Whether a header's cell reads like a sentence or a number, not like a name."""
-    return len(name.split()) > 3 or name.strip()[-1:] in tuple("?.!") or name.isdigit()

@@ -17,7 +17,7 @@ import orjson
 from modelforge.config.data_groups import Source as Said
 from modelforge.data.ailments import AILMENTS
 from modelforge.data.detect import Mapping, detect
-from modelforge.data.file_signs import file_findings, unknown_columns
+from modelforge.data.file_signs import file_findings
 from modelforge.data.json_rows import json_lines, shape_of
 from modelforge.data.mend_rows import Mender
 from modelforge.data.mend_text import mended_row
@@ -25,6 +25,7 @@ from modelforge.data.places import files_of
 from modelforge.data.read import rows_of_source
 from modelforge.data.reshape import is_reshapable, reshaped
 from modelforge.data.source import Row, Source, UnreadableError, recognise
+from modelforge.data.strange_columns import unknown_columns
 from modelforge.data.uploads import safe_name
 from modelforge.errors import DataError, Problem, RunError
 from modelforge.home import Home

@@ -1,4 +1,6 @@
+import gzip
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -6,13 +8,16 @@ import pytest
 
 from modelforge.config.data_groups import Source
 from modelforge.data import census
+from modelforge.data.ailments import AILMENTS
 from modelforge.data.doctor import examine_file, examine_sources
 from modelforge.data.fault import UnreadableError
 from modelforge.data.inspector import Terms
 from modelforge.data.look import look
 from modelforge.data.mapping import Mapping
+from modelforge.data.repair import repair_file
 from modelforge.data.scripts import script_of
 from modelforge.data.source import recognise
+from modelforge.errors import DataError
 from modelforge.home import Home
 
 PAIR = Mapping("pair", {"prompt": "input", "answer": "output"})
@@ -154,3 +159,49 @@ def test_copies_among_very_many_rows_are_found_in_order() -> None:
     prints = array("Q", range(150_000))
     prints[149_999] = prints[140_000] = prints[5]
     assert copies(prints, array("Q", range(1, 150_001))) == [140_001, 150_000]
+
+
+def _wholes() -> dict[str, bytes]:
+    rows = [
+        *pairs(6),
+        {"input": "größer?", "output": 'a "quoted" \\ word'},
+        {"input": "tool", "output": "<b>x</b> a@b.co +49 170 1234567"},
+    ]
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+    compared = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    table = "input,output\n" + "".join(f'"{r["input"]}","x, {n}"\n' for n, r in enumerate(rows))
+    return {
+        "a.jsonl": "\n".join(json.dumps(row) for row in rows).encode(),
+        "b.json": json.dumps(rows, indent=1).encode(),
+        "c.csv": table.encode(),
+        "d.jsonl": "\n".join([json.dumps({"messages": turns})] * 9).encode(),
+        "e.jsonl": "\n".join([json.dumps(compared)] * 9).encode(),
+        "f.md": b"# One\n\ntext\n\n## Two\n\nmore\n",
+        "g.jsonl": gzip.compress("\n".join(json.dumps(row) for row in rows).encode()),
+        "h.jsonl": "\n".join(json.dumps(row) for row in rows).encode("utf-16"),
+    }
+
+
+@pytest.mark.parametrize("name", _wholes())
+def test_no_damage_makes_the_doctor_or_the_repair_crash(tmp_path: Path, name: str) -> None:
+    whole = _wholes()[name]
+    draw = random.Random(7)
+    path = tmp_path / name
+    refused = 0
+    for number in range(80):
+        content = bytearray(whole)
+        for _ in range(draw.randint(1, 3)):
+            at = draw.randrange(len(content))
+            content[at : at + draw.randint(0, 6)] = draw.randbytes(draw.randint(0, 4))
+        path.write_bytes(content)
+        diagnosis = examine_file(path)
+        assert all(found.what.endswith(".") for found in diagnosis.findings)
+        try:
+            done = repair_file(path, Home(tmp_path / str(number)), tuple(AILMENTS))
+            assert not [
+                found.code for found in examine_file(done.path).findings if found.level == "blocker"
+            ]
+        except DataError:
+            refused += 1
+            assert diagnosis.blocked
+    assert refused < 80

@@ -34,8 +34,7 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
     titles = {name: one.title.lower() for name, one in forge.profiles().items()}
     reason = plan.why_not(checked, wanted, others)
     wants_map = bool(values["dataset"].strip()) and (look is not None or bool(of_data))
-    ready = checked.ready and not wanted
-    if ready:
+    if ready := checked.ready and not wanted:
         forge.warm()
     return {
         "profile": found.profile,

@@ -100,11 +100,6 @@ def bars(title: str, heights: Sequence[tuple[int, int]], *, limit: int | None = 
         '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">'
         f'<path class="grid" d="M0 0H1000M0 500H1000M0 1000H1000"/>{drawn}</svg>'
     )
-    high = max(heights, key=lambda pair: pair[1])
-    told = (
-        f"{title}: {words.number(sum(count for _, count in heights))} in all, most of them "
-        f"up to {words.number(high[0])}, the longest up to {words.number(heights[-1][0])}."
-    )
     return el(
         "div.chart.bars",
         el("div.plot", svg),
@@ -120,7 +115,15 @@ def bars(title: str, heights: Sequence[tuple[int, int]], *, limit: int | None = 
             el("span.x1", words.number(heights[-1][0])),
         ),
         role="img",
-        aria_label=told,
+        aria_label=f"{title}: {_told(heights)}",
+    )
+
+
+def _told(heights: Sequence[tuple[int, int]]) -> str:
+    high = max(heights, key=lambda pair: pair[1])
+    return (
+        f"{words.number(sum(count for _, count in heights))} in all, most of them "
+        f"up to {words.number(high[0])}, the longest up to {words.number(heights[-1][0])}."
     )
 
 

@@ -105,16 +105,24 @@ def examined(forge: Forge, entered: Entered) -> Reply:
     }
 
 
-def seen(forge: Forge, entered: Entered, number: int, rows: int) -> Reply:
-    """Return row `number`, counted from 1, as the model sees it."""
-    layers = stack(forge, entered).layers
-    number = max(1, min(number, rows))
+def seen(forge: Forge, entered: Entered, number: int, *, together: bool = False) -> Reply:
+    """Return row `number` of all sources, counted from 1, as the model sees it."""
+    found = stack(forge, entered)
+    rows = 1
     try:
-        page = forge.data.tokens(*layers, row=number - 1)
+        supplies = forge.data.supplies(_asked(forge, entered))
+        rows = max(1, sum(supply.rows for supply in supplies))
+        number = max(1, min(number, rows))
+        place, source = number - 1, 0
+        while place >= supplies[source].rows and source < len(supplies) - 1:
+            place -= supplies[source].rows
+            source += 1
+        count = tokens.TOGETHER if together else 1
+        page = forge.data.tokens(*found.layers, row=place, count=count, source=source)
     except ForgeError as error:
-        told = join([tokens.pager(number, rows), plan.problems(_named(error))])
-        return {"parts": {"sees": told}, "row": number}
-    return {"parts": {"sees": tokens.part(page, number, rows)}, "row": number}
+        pager = tokens.pager(number, rows, together=together)
+        return {"parts": {"sees": join([pager, plan.problems(_named(error))])}}
+    return {"parts": {"sees": tokens.part(page, number, rows, together=together)}}
 
 
 def measured(forge: Forge, entered: Entered) -> Reply:

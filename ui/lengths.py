@@ -22,16 +22,16 @@ def part(told: Mapping[str, Any]) -> Safe:
         ("Tokens learned", share(told.get("trained"))),
     ]
     fit = told.get("truncated")
-    sentence = (
-        f"{100 * (1 - float(fit)):.1f} % of rows fit whole into {words.number(limit)} tokens."
-        if fit is not None and limit
-        else "No row is cut."
-    )
+    sentence = "No row is cut."
+    if fit and limit:
+        whole = 100 * (1 - float(fit))
+        sentence = f"{whole:.1f} % of rows fit whole into {words.number(limit)} tokens."
     return join(
         [
             el("p.help", sentence),
             charts.bars("Tokens a row", heights, limit=int(limit) if limit else None),
             el("dl.facts.after", [el("div", el("dt", key), el("dd", one)) for key, one in numbers]),
+            [el("p.fine", str(note.get("text", ""))) for note in told.get("notes", ())],
         ]
     )
 

@@ -30,20 +30,29 @@ LEARNED = ("trained", "end")
 MOST = 1500
 LISTED = 300
 _SIGNS = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
+# So many rows are laid out together, to show how they are padded or packed.
+TOGETHER = 4
 Piece = Mapping[str, Any]
 
 
-def part(page: Mapping[str, Any], number: int, rows: int) -> Safe:
+def part(page: Mapping[str, Any], number: int, rows: int, *, together: bool = False) -> Safe:
     """Return row `number` of `rows`, counted from 1, as the worker's code tokenized it."""
-    shown = [row for row in page.get("rows", ()) if row.get("pieces")]
+    shown = page.get("rows", ())
+    notes = [el("p.fine", str(note.get("text", ""))) for note in page.get("notes", ())]
     if not shown:
         told = "Nothing of this row is left to train on: it is left out, or empty."
-        return join([pager(number, rows), el("p.help", told, role="status")])
-    return join([pager(number, rows), [_row(row, number) for row in shown]])
+        shown_rows = [el("p.help", told, role="status")]
+    else:
+        # Packed rows have names of their own; rows beside each other have their numbers.
+        shown_rows = [
+            _row(row, number + place if together and not row.get("name") else number)
+            for place, row in enumerate(shown)
+        ]
+    return join([pager(number, rows, together=together), shown_rows, notes])
 
 
-def pager(number: int, rows: int) -> Safe:
-    """Return the chooser of the row: back, a number, on."""
+def pager(number: int, rows: int, *, together: bool = False) -> Safe:
+    """Return the chooser of the row: back, a number, on, and whether its neighbours show too."""
     return el(
         "div.pager",
         _step("Previous", number - 1, off=number <= 1),
@@ -58,6 +67,11 @@ def pager(number: int, rows: int) -> Safe:
         ),
         el("span.sub", f"of {words.number(rows)}"),
         _step("Next", number + 1, off=number >= rows),
+        el(
+            "label.tick.aside",
+            el("input#row-together", type="checkbox", checked=together),
+            f"As a batch of {TOGETHER}",
+        ),
     )
 
 
@@ -78,6 +92,8 @@ def sentence(pieces: Sequence[Piece], number: int) -> str:
 def _row(row: Mapping[str, Any], number: int) -> Safe:
     pieces: Sequence[Piece] = row["pieces"]
     name = row.get("name")
+    if not pieces:
+        return el("p.help", f"Row {number:,}. {name or 'Nothing of it is left to train on'}.")
     left = len(pieces) - MOST
     return join(
         [

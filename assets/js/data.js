@@ -5,7 +5,7 @@ face.data = (root, server, state, changed) => {
   const inside = root.querySelector("#data-inside"), map = root.querySelector("#map");
   // What each tab was last asked for; the same is not asked twice.
   const asked = { doctor: "", sees: "", lengths: "" };
-  let facts = null, tab = "rows", row = 1;
+  let facts = null, tab = "rows", row = 1, together = false;
 
   const bare = (source) => Object.keys(source).every((name) => name === "path" || source[name] == null);
   const tell = (part, text) => { for (const one of all(`[data-part="${part}"]`, root)) one.textContent = text; };
@@ -134,6 +134,7 @@ face.data = (root, server, state, changed) => {
   });
   actions["token-row"] = (button) => { row = Number(button.dataset.row); load(); };
   root.addEventListener("change", (event) => {
+    if (event.target.id === "row-together") { together = event.target.checked; load(); }
     if (event.target.id !== "row-number") return;
     event.stopPropagation();
     row = Math.min(Math.max(1, Math.round(Number(event.target.value)) || 1), facts?.rows || 1);
@@ -156,7 +157,7 @@ face.data = (root, server, state, changed) => {
 
   function load() {
     if (!facts) return;
-    if (tab === "sees" && facts.usable) ask("sees", `${all_answers()} ${row}`, "sees", "The tokens come from the worker that would train. The first time it needs some seconds to get ready …", { ...state, row, rows: facts.rows });
+    if (tab === "sees" && facts.usable) ask("sees", `${all_answers()} ${row} ${together}`, "sees", "The tokens come from the worker that would train. The first time it needs some seconds to get ready …", { ...state, row, together });
     if (tab === "lengths" && facts.usable) ask("lengths", all_answers(), "lengths", "Counting tokens …", state);
     if (tab === "doctor" || !facts.large) ask("doctor", facts.key, "doctor", tab === "doctor" ? "Looking at every row …" : "", state);
   }

@@ -79,25 +79,7 @@ def _write() -> Safe:
                     el("input#csv", type="file", accept=".csv,.tsv,.txt"),
                 ),
             ),
-            el(
-                "div.sheet",
-                el(
-                    "table",
-                    el(
-                        "thead",
-                        el(
-                            "tr",
-                            el("th", "Row", scope="col"),
-                            el("th.sys", "System", scope="col"),
-                            el("th", "Question", scope="col"),
-                            el("th", "Answer", scope="col"),
-                            el("th", el("span.gone", "Remove"), scope="col"),
-                        ),
-                    ),
-                    el("tbody#sheet"),
-                    aria_label="Examples",
-                ),
-            ),
+            el("div.sheet", _sheet()),
             el(
                 "div.row.start",
                 el("button.btn.s#add-row", "Add a row", type="button", data_do="add-row"),
@@ -106,6 +88,18 @@ def _write() -> Safe:
             _saving("write", "my-examples"),
         ]
     )
+
+
+def _sheet() -> Safe:
+    head = el(
+        "tr",
+        el("th", "Row", scope="col"),
+        el("th.sys", "System", scope="col"),
+        el("th", "Question", scope="col"),
+        el("th", "Answer", scope="col"),
+        el("th", el("span.gone", "Remove"), scope="col"),
+    )
+    return el("table", el("thead", head), el("tbody#sheet"), aria_label="Examples")
 
 
 def _pairs() -> Safe:

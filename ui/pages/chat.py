@@ -33,19 +33,6 @@ def page(forge: Forge) -> None:
 
 
 def _body() -> Safe:
-    heat = el(
-        "div.f",
-        el("div.lab", el("label", "Temperature", for_="heat")),
-        el(
-            "div.in.pick",
-            el(
-                "select#heat",
-                el("option", "0: always the likeliest word", value="0"),
-                el("option", "0.7: with some freedom", value="0.7"),
-                el("option", "1: free", value="1"),
-            ),
-        ),
-    )
     both = el("input#both", type="checkbox", checked=True)
     over = el("button.btn.s", "Start over", type="button", data_do="chat-clear")
     return el(
@@ -60,7 +47,7 @@ def _body() -> Safe:
                     el(
                         "div.controls",
                         el("div.f", data_part="who"),
-                        heat,
+                        _heat(),
                         el("label.tick", both, "Base model beside it"),
                     ),
                     el("p.reason", data_part="chat-busy", role="status"),
@@ -76,6 +63,17 @@ def _body() -> Safe:
             ),
         ),
     )  # fmt: skip
+
+
+def _heat() -> Safe:
+    choice = el(
+        "select#heat",
+        el("option", "0: always the likeliest word", value="0"),
+        el("option", "0.7: with some freedom", value="0.7"),
+        el("option", "1: free", value="1"),
+    )
+    label = el("div.lab", el("label", "Temperature", for_="heat"))
+    return el("div.f", label, el("div.in.pick", choice))
 
 
 def talkers(forge: Forge) -> tuple[list[RunView], list[tuple[str, str]]]:

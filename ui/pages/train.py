@@ -44,8 +44,8 @@ def of_data(forge: Forge) -> list[Asked]:
         return dataside.examined(forge, Entered.read(sent))
 
     def tokens(sent: Any) -> Reply:
-        row, rows = number(sent, "row"), number(sent, "rows")
-        return dataside.seen(forge, Entered.read(sent), row, rows)
+        together = isinstance(sent, dict) and sent.get("together") is True
+        return dataside.seen(forge, Entered.read(sent), number(sent, "row"), together=together)
 
     def lengths(sent: Any) -> Reply:
         return dataside.measured(forge, Entered.read(sent))

@@ -34,20 +34,6 @@ def page(forge: Forge) -> None:
 
 
 def _body() -> Safe:
-    heat = el(
-        "div.f",
-        el("div.lab", el("label", "Temperature", for_="heat")),
-        el(
-            "div.in.pick",
-            el(
-                "select#heat",
-                el("option", "0: always the likeliest word", value="0"),
-                el("option", "0.7: with some freedom", value="0.7"),
-                el("option", "1: free", value="1"),
-            ),
-        ),
-    )
-    both = el("input#both", type="checkbox", checked=True)
     over = el("button.btn.s", "Start over", type="button", data_do="chat-clear")
     return el(
         "div.page.one",
@@ -58,12 +44,7 @@ def _body() -> Safe:
                 "div.card",
                 el(
                     "div.body",
-                    el(
-                        "div.controls",
-                        el("div.f", data_part="who"),
-                        heat,
-                        el("label.tick", both, "Base model beside it"),
-                    ),
+                    _controls(),
                     el("p.reason", data_part="chat-busy", role="status"),
                     style="padding-top:12px",
                 ),
@@ -76,7 +57,20 @@ def _body() -> Safe:
                 el("button.btn.go", "Send", type="button", data_do="chat-send"),
             ),
         ),
-    )  # fmt: skip
+    )
+
+
+def _controls() -> Safe:
+    heats = {"0": "0: always the likeliest word", "0.7": "0.7: with some freedom", "1": "1: free"}
+    options = [el("option", label, value=value) for value, label in heats.items()]
+    heat = el(
+        "div.f",
+        el("div.lab", el("label", "Temperature", for_="heat")),
+        el("div.in.pick", el("select#heat", *options)),
+    )
+    both = el("input#both", type="checkbox", checked=True)
+    both_label = el("label.tick", both, "Base model beside it")
+    return el("div.controls", el("div.f", data_part="who"), heat, both_label)
 
 
 def _choice(tuned: list[RunView], bases: list[tuple[str, str]], chosen: str) -> Safe:

@@ -33,15 +33,20 @@ def _wait() -> int:
     preload()
     from modelforge.train import output, reporter, rows  # noqa: F401, PLC0415  (to be warm)
 
-    sys.stdout.write(json.dumps({"ready": True}) + "\n")
-    sys.stdout.flush()
+    _say({"ready": True})
     for line in sys.stdin:
         said = json.loads(line)
         if "run" in said:
             run = RunFolder(Path(said["run"]))
+            _say({"taken": True})
             _turn_to(run.log)
             return run_worker(run.path)
     return 0
+
+
+def _say(message: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
 
 
 def _turn_to(log: Path) -> None:

@@ -27,6 +27,7 @@ from harness import (
     serving,
     spread,
     starter_home,
+    until,
     wait_for_run,
 )
 
@@ -50,7 +51,6 @@ def main(pairs: int = 5, steps: int = 12) -> list[str]:
     with tempfile.TemporaryDirectory() as folder, serving(home) as server, browsing() as page:
         data = _rows(Path(folder) / "rows.jsonl")
         for number in range(pairs):
-            _await_spare(server)
             app, seen = _app_run(server, page, home, data, steps)
             lags += seen
             bare = _bare_run(home, data, steps, Path(folder) / "bare.json")
@@ -94,9 +94,7 @@ def _rows(path: Path) -> Path:
 
 
 def _await_spare(server: Server) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not server.get("/api/health")["warm"]:
-        time.sleep(0.5)
+    until(lambda: server.get("/api/health")["warm"], 60, "no worker was warmed")
 
 
 def _app_run(
@@ -118,6 +116,8 @@ def _app_run(
         "group_by_length": False,
         "eval_split": 0,
     }
+    server.post("/api/preflight", body)  # as the form does while somebody reads the plan
+    _await_spare(server)
     clicked = time.time()
     run_id = server.post("/api/runs", body)["id"]
     page.goto(f"{server.url}/?run={run_id}")

@@ -60,7 +60,11 @@ def _has_cuda_card() -> bool:
 
 @pytest.hookimpl(trylast=True)  # after `-m` has deselected: no browser is looked for in vain
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip with a reason what cannot run here; warnings fail only the default lane."""
+    """Skip with a reason what cannot run here; warnings fail only the default lane.
+
+    The browser comes last: its driver leaves an event loop running in this thread.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
     reasons: dict[str, str] = {}
     for item in items:
         lanes = [lane for lane in ("torch", "browser", "gpu") if item.get_closest_marker(lane)]

@@ -78,9 +78,14 @@ def _checking(api: APIRouter, forge: Callable[[], Forge]) -> None:
         responses={422: {"model": Preflight, "description": "There are problems; all are said."}},
     )
     async def preflight(request: Request, response: Response) -> Preflight:
-        """Check settings without starting anything: findings, memory, time and the plan."""
+        """Check settings without starting anything: findings, memory, time and the plan.
+
+        A worker is warmed when all is well, so that a start that follows is quick.
+        """
         said = await said_in(request)
         checked = await to_thread.run_sync(lambda: forge().check(Layer("body", said)))
         if checked.problems:
             response.status_code = 422
+        if checked.ready:  # the next request is likely to be the start
+            await to_thread.run_sync(forge().warm)
         return Preflight(**checked.as_dict())

@@ -81,8 +81,8 @@ def few_updates(case: Case) -> Iterator[Finding]:
 
 
 def _in_words(change: Change) -> str:
-    said = "is not set" if change.said is None else f"is {_value(change.said)}"
-    return f"{change.where} {said}; {_value(change.used)} is used. {change.reason}"
+    instead = "" if change.said is None else f" instead of {_value(change.said)}"
+    return f"{_value(change.used)} is used{instead}. {change.reason}"
 
 
 def _value(value: object) -> str:

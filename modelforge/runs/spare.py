@@ -200,9 +200,9 @@ class Spare:
             except RunError:
                 companion.close(0.0)
                 return None
-            # It turns its stdout to the run's log: that the pipe ends says that it has heard.
-            has_heard = companion.wait_silent(HAND_OVER_S) and companion.alive
-            if has_heard or folder.events.exists():
+            if _takes(companion) and companion.wait_silent(HAND_OVER_S):
+                return companion.release()
+            if folder.events.exists():
                 return companion.release()
             kill(companion.identity)
             wait_gone(companion.identity, HAND_OVER_S)
@@ -273,6 +273,18 @@ class Spare:
     def _trim_log(self) -> None:
         if self._log.exists() and self._log.stat().st_size > LOG_LIMIT:
             self._log.unlink()
+
+
+def _takes(companion: Companion) -> bool:
+    """Wait for the spare's word that it takes the run; it then lets go of its stdout.
+
+    That the pipe ends says nothing by itself: a spare that was killed ends it too.
+    """
+    deadline = time.monotonic() + HAND_OVER_S
+    while (said := companion.receive(max(0.0, deadline - time.monotonic()))) is not None:
+        if said.get("taken") is True:
+            return True
+    return False
 
 
 def _error(problem: Problem) -> ForgeError:

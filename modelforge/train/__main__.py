@@ -43,6 +43,7 @@ def _wait() -> int:
         elif "run" in said:
             run = RunFolder(Path(said["run"]))
             is_idle = waiting.end()
+            waiting.say({"taken": True})
             _turn_to(run.log)
             if is_idle or waiting.wait():
                 return run_worker(run.path)

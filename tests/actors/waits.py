@@ -26,6 +26,7 @@ if not line or habit == "drops":
 if habit == "stares":
     stage.sleep_for_ever()
 path = json.loads(line)["run"]
+print(json.dumps({"taken": True}), flush=True)
 log = os.open(os.path.join(path, "worker.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)  # noqa: PTH118
 os.dup2(log, 1)
 os.dup2(log, 2)

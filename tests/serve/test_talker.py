@@ -20,10 +20,15 @@ def test_loading_says_its_phases_and_ends_with_the_facts(talker, tiny):
 
 def test_a_reply_comes_in_pieces_and_ends_with_its_length(talker, tiny):
     talker.load(tiny)
-    talker.say({"ask": {"messages": HELLO, "max_new_tokens": 400, "temperature": 2.0}})
-    heard = talker.until("done")
-    assert len([each for each in heard if "text" in each]) > 1
-    assert 0 < heard[-1]["done"]["tokens"] <= 400
+    pieces = []
+    for _ in range(10):  # a model of random weights may end its answer at once
+        talker.say({"ask": {"messages": HELLO, "max_new_tokens": 400, "temperature": 2.0}})
+        heard = talker.until("done")
+        assert 0 < heard[-1]["done"]["tokens"] <= 400
+        pieces.append(len([each for each in heard if "text" in each]))
+        if pieces[-1] > 1:
+            break
+    assert pieces[-1] > 1, pieces
 
 
 def test_without_temperature_the_same_question_has_the_same_answer(talker, tiny):

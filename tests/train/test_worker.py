@@ -308,6 +308,7 @@ def test_a_spare_takes_a_run_and_writes_its_log(bench):
         assert json.loads(spare.stdout.readline()) == {"ready": True}
         spare.stdin.write(json.dumps({"run": str(run.path)}) + "\n")
         spare.stdin.flush()
+        assert json.loads(spare.stdout.readline()) == {"taken": True}
         assert spare.stdout.read() == ""
         assert spare.wait(timeout=60) == 0
     finally:

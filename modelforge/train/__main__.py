@@ -42,8 +42,8 @@ def _wait() -> int:
             waiting.probe(said["probe"])
         elif "run" in said:
             run = RunFolder(Path(said["run"]))
-            is_idle = waiting.end()
             waiting.say({"taken": True})
+            is_idle = waiting.end()
             _turn_to(run.log)
             if is_idle or waiting.wait():
                 return run_worker(run.path)

@@ -201,7 +201,7 @@ class Spare:
                 companion.close(0.0)
                 return None
             # It turns its stdout to the run's log: that the pipe ends says that it has heard.
-            has_heard = companion.wait_silent(HAND_OVER_S) and companion.alive
+            has_heard = companion.wait_silent(HAND_OVER_S) and _lives_on(companion, folder)
             if has_heard or folder.events.exists():
                 return companion.release()
             kill(companion.identity)
@@ -273,6 +273,14 @@ class Spare:
     def _trim_log(self) -> None:
         if self._log.exists() and self._log.stat().st_size > LOG_LIMIT:
             self._log.unlink()
+
+
+def _lives_on(companion: Companion, folder: RunFolder) -> bool:
+    """Say whether a spare that fell silent works; one that ends is silent a moment before."""
+    deadline = time.monotonic() + LISTEN_S * 3
+    while companion.alive and not folder.events.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return companion.alive
 
 
 def _error(problem: Problem) -> ForgeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -191,13 +192,37 @@ def test_what_the_loader_says_is_put_in_words(text, said):
     assert said in str(in_words(Wish("a/b", None, "train"), DatasetNotFoundError(text)))
 
 
+def started(home: Home, spare: Spare, said: dict[str, Any]) -> Any:
+    """Start a run of one update in the spare and wait for its end."""
+    run = Store(home).create(
+        name="now",
+        config=said["config"],
+        origins={},
+        plan=said["plan"],
+        report={},
+        dataset=said["dataset"],
+        request_id=None,
+    )
+    supervisor = Supervisor(home)
+    pid = spare.pid
+    supervisor.start(run, spare)
+    record = read_json(run.process)
+    assert (record["pid"], record["spare"]) == (pid, True)
+    deadline = time.monotonic() + 90
+    while supervisor.state(run) is not RunState.FINISHED and time.monotonic() < deadline:
+        time.sleep(0.1)
+    kinds = [event.kind for event in read_events(run.events)[0]]
+    assert kinds[-1] == "finished", run.log.read_text()
+    assert kinds.count("started") == 1
+    return run
+
+
 def test_a_run_takes_the_spare_in_the_midst_of_a_probe_and_trains(home, spare, probe, rows):
-    """Comes last: the spare is the run's from here on."""
+    """Comes late: the spare is the run's from here on."""
     large = home.root / "large.jsonl"
     large.write_bytes(rows.read_bytes() * 3000)
     asked = probe("lengths", path=large, most=10**6)
     spare.ask(probe("tokens"), WAIT_S)
-    pid = spare.pid
     heard = threading.Event()
     raised: list[Exception] = []
 
@@ -210,28 +235,32 @@ def test_a_run_takes_the_spare_in_the_midst_of_a_probe_and_trains(home, spare, p
     asking = threading.Thread(target=ask)
     asking.start()
     assert heard.wait(60)
-    said = probe("tokens", said={"max_steps": 1, "eval_split": 0})
-    run = Store(home).create(
-        name="now",
-        config=said["config"],
-        origins={},
-        plan=said["plan"],
-        report={},
-        dataset=said["dataset"],
-        request_id=None,
-    )
-    supervisor = Supervisor(home)
-    supervisor.start(run, spare)
+    run = started(home, spare, probe("tokens", said={"max_steps": 1, "eval_split": 0}))
     asking.join(30)
     assert [error.holder for error in raised] == [run.id]
-    record = read_json(run.process)
-    assert (record["pid"], record["spare"]) == (pid, True)
-    deadline = time.monotonic() + 90
-    while supervisor.state(run) is not RunState.FINISHED and time.monotonic() < deadline:
-        time.sleep(0.1)
-    kinds = [event.kind for event in read_events(run.events)[0]]
-    assert kinds[-1] == "finished", run.log.read_text()
-    assert kinds.count("started") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_probe_that_does_not_let_go_is_left_behind_by_the_run(home, spare, probe):
+    asked = probe("tokens")
+    silent = home.root / "silent.jsonl"
+    os.mkfifo(silent)
+    asked["dataset"]["sources"][0]["files"] = [str(silent)]
+    spare.ask(probe("tokens"), WAIT_S)
+    raised: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            spare.ask(asked, WAIT_S)
+        except BusyError as error:
+            raised.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    time.sleep(1)
+    started(home, spare, probe("tokens", said={"max_steps": 1, "eval_split": 0}))
+    asking.join(30)
+    assert len(raised) == 1
 
 
 def _text(row: dict[str, Any]) -> str:

@@ -102,7 +102,10 @@ What was chosen: orjson a line at a time. Every row becomes Python objects anywa
 wrong with it is said in terms of its turns and texts; pyarrow parses into columns first, needs all
 rows to have one shape, and names no line. Reading and inspecting are bound by the processor, so a
 file beyond 64 MiB is counted in two processes, each with its half of the lines; they are started
-as `python -m modelforge.data.census`, which is the same on every system. The doctor gets the
+as `python -m modelforge.data.census`, which is the same on every system. Whether that pays
+depends on a core being free: every way is run once here, and where the load average above exceeds
+the number of cores, two processes need not beat one, nor can the two lines be compared (the check
+also takes the first look and the file's fingerprint). The doctor gets the
 counts of the first look, so that the file is gone through once. Memory grows by 16 bytes a row,
 for finding copies, up to 8 million rows.
 """

@@ -27,8 +27,10 @@ LONGEST = 600
 def summary(look: FirstLook | None, problems: Sequence[Problem] = ()) -> Safe:
     """Return the card's summary line."""
     if look is None:
-        told = f"{problems[0].where} cannot be used yet" if problems else "not chosen yet"
-        return join([told])
+        if not problems:
+            return join(["not chosen yet"])
+        # The place in the file is said below.
+        return join([f"{problems[0].where.split(', line ')[0]} cannot be used yet"])
     kind = KINDS.get(look.mapping.kind, look.mapping.kind)
     return join([f"{look.name} · {words.plural(look.rows, 'row')} · {kind}"])
 

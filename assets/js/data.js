@@ -166,7 +166,9 @@ face.data = (root, server, state, changed) => {
     button.setAttribute("aria-disabled", "true");
     const reply = await call(server, "repair", { ...state, code: button.dataset.code ?? "" });
     button.setAttribute("aria-disabled", "false");
-    if (reply?.sources) use(reply.sources);
+    if (!reply?.sources) return;
+    use(reply.sources);
+    root.querySelector(`#tab-data-${tab}`).focus();
   };
 
   function follow(told) {

@@ -77,8 +77,9 @@ def encode(
         if one is None:
             result.append(_whole(text[0], dialect, loss_on))
             continue
-        if _straddles(chat[1], one.spans):
-            chat = _in_pieces(dialect.tokenizer, one.text, one.spans)  # noqa: PLW2901
+        cuts = _cuts(one)
+        if _straddles(chat[1], cuts):
+            chat = _in_pieces(dialect.tokenizer, one.text, cuts)  # noqa: PLW2901
         ids, owners = _owned(*chat, one.spans, dialect)
         labels = _labels(ids, owners, _turns(one, loss_on, after))
         result.append(Encoded(ids, labels, rewritten=one.rewritten, lost=one.lost))
@@ -131,18 +132,24 @@ def _labels(ids: list[int], owners: list[int], turns: frozenset[int] | None) -> 
     return [token if owner in turns else IGNORED for token, owner in pairs]
 
 
-def _straddles(offsets: Offsets, spans: list[Span]) -> bool:
+def _cuts(written: Written) -> list[int]:
+    """Return the places that no token may lie across: where answers begin, and open ones end."""
+    spans = [span for span in written.spans if span.start < span.end]
+    ends = {span.end for span in spans if span.is_open and span.end < len(written.text)}
+    return sorted({span.start for span in spans} | ends)
+
+
+def _straddles(offsets: Offsets, cuts: list[int]) -> bool:
     begins = {begin for begin, _ in offsets}
-    # No token begins where an answer does, though the answer has text: one lies across.
-    return any(span.start < span.end and span.start not in begins for span in spans)
+    return any(place not in begins for place in cuts)
 
 
-def _in_pieces(tokenizer: Any, text: str, spans: list[Span]) -> tuple[list[int], Offsets]:
-    """Return the tokens of `text` with none across the start of an answer.
+def _in_pieces(tokenizer: Any, text: str, inner: list[int]) -> tuple[list[int], Offsets]:
+    """Return the tokens of `text` with none across a cut.
 
     In chat the prompt is tokenized alone, so a prompt that ends in a space keeps it.
     """
-    cuts = [0, *(span.start for span in spans), len(text)]
+    cuts = [0, *inner, len(text)]
     pieces = [text[begin:end] for begin, end in pairwise(cuts)]
     ids: list[int] = []
     offsets: Offsets = []

@@ -182,6 +182,11 @@ def test_the_whole_way_from_a_broken_file_to_two_updates(
     page.get_by_role("tab", name="Lengths").click()
     until(page, "lengths", "Longest row", WARM_S)
 
+    page.get_by_text("Or from the Hugging Face Hub").click()
+    page.get_by_label("Data set", exact=True).fill("nobody/nothing")
+    page.get_by_role("button", name="Fetch").click()
+    until(page, "hub", "The Hub cannot be reached", WARM_S)
+
     page.get_by_role("tab", name=re.compile("^All ")).click()
     page.get_by_label("Most updates", exact=True).fill("2")
     page.wait_for_selector('#start[aria-disabled="false"]')

@@ -170,3 +170,172 @@ def test_the_end_token_of_the_template_joins_what_generation_stops_on(tokenizer)
     dialect = learn_dialect(tokenizer, (0,))
     assert dialect.stops == {0, 2}
     assert [code for code, _ in dialect.notes] == ["end-token-added"]
+
+
+SHOUTING = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | upper }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+UNMARKED = (
+    "{% for m in messages %}{{ m['role'] | length }}{{ m['content'] | length }}{% endfor %}"
+    "{% if add_generation_prompt %}?{% endif %}"
+)
+CALLING = [
+    {"role": "user", "content": "How warm is it?"},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {"type": "function", "function": {"name": "look", "arguments": {"at": "sea"}}}
+        ],
+    },
+    {"role": "tool", "content": "21"},
+    {"role": "assistant", "content": "It is 21 degrees."},
+]
+TOOLS = [{"type": "function", "function": {"name": "look", "description": "Looks."}}]
+CHAT = ("s:S", "u:One?", "a:First.", "u:Two?", "a:Second.")
+
+
+def learn(tokenizer: Any, name: str | None = None, **more: Any) -> Any:
+    from modelforge.train.dialect import learn_dialect
+    from modelforge.train.templates import template_text
+
+    return learn_dialect(tokenizer, (2,), template=template_text(name), **more)
+
+
+def read(row: dict[str, Any], dialect: Any, loss_on: Any = "completion") -> Any:
+    from modelforge.train.tokens import encode
+
+    return encode([row], dialect, loss_on)[0]
+
+
+@pytest.mark.parametrize(
+    ("loss_on", "expected"),
+    [
+        ("completion", "First.<|im_end|>Second.<|im_end|>"),
+        ("assistant", "First.<|im_end|>Second.<|im_end|>"),
+        ("last_round", "Second.<|im_end|>"),
+    ],
+)
+def test_the_loss_of_a_chat_is_on_the_turns_that_were_asked_for(tokenizer, loss_on, expected):
+    assert trained_text(tokenizer, read(talk(*CHAT), learn(tokenizer), loss_on)) == expected
+
+
+def test_with_a_loss_on_all_every_token_is_trained(tokenizer):
+    row = read(talk(*CHAT), learn(tokenizer), "all")
+    assert row.labels == row.ids
+
+
+@pytest.mark.parametrize("loss_on", ["assistant", "last_round"])
+def test_plain_text_has_no_turn_to_learn(tokenizer, loss_on):
+    row = read({"text": "Once."}, learn(tokenizer), loss_on)
+    assert (row.trained, len(row.ids) > 0) == (0, True)
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama3", "qwen", "gemma"])
+def test_named_templates_mark_every_answer(tokenizer, name):
+    dialect = learn(tokenizer, name)
+    text = trained_text(tokenizer, read(talk(*CHAT), dialect))
+    assert text == "First.<|im_end|>Second.<|im_end|>"
+    codes = [code for code, _ in dialect.notes]
+    assert codes == (["end-token-put"] if name in ("llama3", "gemma") else [])
+
+
+def test_gemma_says_the_system_text_in_the_first_turn(tokenizer):
+    text = tokenizer.decode(read(talk(*CHAT), learn(tokenizer, "gemma")).ids)
+    assert text.startswith("<|im_start|><start_of_turn>user\nS\n\nOne?<end_of_turn>")
+
+
+def test_a_tool_call_is_learned_and_its_result_is_not(tokenizer):
+    row = read({"messages": CALLING, "tools": TOOLS}, learn(tokenizer, "qwen"))
+    text = trained_text(tokenizer, row)
+    call = '<tool_call>\n{"name": "look", "arguments": {"at": "sea"}}\n</tool_call>'
+    assert text == f"{call}<|im_end|>It is 21 degrees.<|im_end|>"
+    assert '"description": "Looks."' in tokenizer.decode(row.ids)
+
+
+def test_a_tool_call_that_the_template_does_not_write_is_counted_and_not_learned(tokenizer):
+    dialect = learn(tokenizer)
+    row = read({"messages": CALLING, "tools": TOOLS}, dialect)
+    assert trained_text(tokenizer, row) == "It is 21 degrees.<|im_end|>"
+    assert (row.lost, row.rewritten) == (1, 0)
+    assert not dialect.writes_tools
+
+
+def test_an_answer_that_the_template_rewrites_is_learned_as_it_writes_it(tokenizer):
+    tokenizer.chat_template = SHOUTING
+    row = read(talk(*CHAT), learn(tokenizer))
+    assert trained_text(tokenizer, row) == "FIRST.<|im_end|>SECOND.<|im_end|>"
+    assert (row.lost, row.rewritten) == (0, 2)
+
+
+def test_an_answer_that_cannot_be_told_from_the_rest_is_counted(tokenizer):
+    tokenizer.chat_template = UNMARKED
+    row = read(talk(*CHAT), learn(tokenizer))
+    assert (row.trained, row.lost) == (0, 2)
+    assert read(talk(*CHAT), learn(tokenizer), "all").trained > 0
+
+
+def test_the_last_round_is_never_an_earlier_answer(tokenizer):
+    turns = [*CALLING[:3], {**CALLING[1]}]
+    assert read({"messages": turns}, learn(tokenizer), "last_round").trained == 0
+
+
+def test_the_system_message_takes_the_place_of_what_the_rows_say(tokenizer):
+    dialect = learn(tokenizer, system_prompt="Speak like a captain.")
+    for row in (talk(*CHAT), talk("u:One?", "a:First.")):
+        text = tokenizer.decode(read(row, dialect).ids)
+        assert text.startswith("<|im_start|>system\nSpeak like a captain.<|im_end|>")
+        assert text.count("<|im_start|>system") == 1
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        ("right", [[1, 2, 3, 4]]),
+        ("left", [[7, 8, 9, 10]]),
+        ("delete", []),
+        ("split", [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10]]),
+    ],
+)
+def test_a_row_too_long_is_cut_as_asked(strategy, expected):
+    from modelforge.train.tokens import Encoded, cut
+
+    row = Encoded(list(range(1, 11)), [-100, *range(2, 11)])
+    pieces = cut(row, 4, strategy)
+    assert [piece.ids for piece in pieces] == expected
+    if strategy in ("left", "right"):
+        assert pieces[0].before + pieces[0].ids + pieces[0].after == row.ids
+    assert cut(row, 10, strategy) == [row]
+
+
+def test_rows_of_another_kind_are_refused_in_words(tokenizer):
+    from modelforge.errors import DataError
+
+    with pytest.raises(DataError, match="neither conversations nor plain text"):
+        read({"prompt": [], "chosen": [], "rejected": []}, learn(tokenizer))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("gone.jinja", None, "There is no file"),
+        ("empty.jinja", " \n", "is empty"),
+        ("latin.jinja", b"\xe4", "is not UTF-8"),
+        ("big.jinja", "x" * (2**20 + 1), "larger than 1 MiB"),
+        ("other.txt", "x", "is no template"),
+        ("wrong.jinja", "{% for m in messages %}", "cannot write a question and its answer at"),
+        ("spy.jinja", "{{ ().__class__.__bases__[0].__subclasses__() }}", "unsafe"),
+    ],
+)
+def test_a_template_file_that_cannot_be_used_is_said_in_words(
+    tokenizer, tmp_path, name, text, said
+):
+    from modelforge.errors import DataError
+
+    path = tmp_path / name
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=said) as refused:
+        learn(tokenizer, str(path))
+    assert refused.value.problems[0].where == "model.chat_template"

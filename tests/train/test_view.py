@@ -143,9 +143,7 @@ def of_the_view(view: Any) -> list[tuple[int, int, bool]]:
 
 
 def trained_text(tokenizer: Any, view: Any) -> str:
-    ids = [
-        token for row in view.rows for token, role in row.tokens if role in ("trained", "end")
-    ]
+    ids = [token for row in view.rows for token, role in row.tokens if role in ("trained", "end")]
     return tokenizer.decode(ids)
 
 
@@ -261,9 +259,7 @@ def test_the_tokens_of_a_pair_are_those_of_trls_own_preparation(network, tokeniz
 def test_a_pair_too_long_is_cut_as_its_collator_does(tokenizer, strategy, rows):
     raw = {"prompt": Q, "chosen": A * 5, "rejected": "No."}
     row = canonical(raw, detect([raw]))
-    view = shown(
-        tokenizer, [row], max_seq_length=50, data={"truncation_strategy": strategy}
-    )
+    view = shown(tokenizer, [row], max_seq_length=50, data={"truncation_strategy": strategy})
     assert len(view.rows) == rows
     totals = view.rows[0].totals
     kept = totals["masked"] + totals["trained"] + totals["end"]
@@ -296,9 +292,9 @@ def test_an_answer_in_a_context_is_shown_where_it_stands(tokenizer):
 
 
 def test_the_texts_of_the_tokens_make_up_the_row(tokenizer):
-    (row,) = shown(tokenizer, canonicals("messages")[:1]).as_dict(
-        learned(tokenizer, asked()[0])
-    )["rows"]
+    (row,) = shown(tokenizer, canonicals("messages")[:1]).as_dict(learned(tokenizer, asked()[0]))[
+        "rows"
+    ]
     assert "".join(piece["text"] for piece in row["pieces"]) == tokenizer.decode(
         [piece["id"] for piece in row["pieces"]]
     )

@@ -1,0 +1,130 @@
+"""A spare answers questions while it waits, and a run that starts comes first."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from modelforge.errors import BusyError, DataError, RunError
+from modelforge.runs.layout import read_json
+from modelforge.runs.spare import Spare
+from modelforge.runs.states import RunState
+
+
+@pytest.fixture
+def gib():
+    return {"free": 8.0}
+
+
+@pytest.fixture
+def spare(stage, gib):
+    made = Spare(stage.home, command=stage.actor("probed"), available_gib=lambda: gib["free"])
+    yield made
+    made.close()
+
+
+def test_a_probe_is_answered_by_a_spare_that_is_warmed_for_it(spare):
+    assert spare.pid is None
+    assert spare.ask({"kind": "echo", "row": 3}, 10)["echo"]["row"] == 3
+    pid = spare.pid
+    assert spare.ask({"kind": "echo"}, 10)
+    assert spare.pid == pid
+
+
+def test_progress_is_passed_on(spare):
+    heard = []
+    assert spare.ask({"kind": "progress"}, 10, heard.append)
+    assert heard == [{"done": 1, "total": 2}, {"done": 2, "total": 2}]
+
+
+def test_what_the_spare_has_against_a_probe_is_raised_and_the_next_is_answered(spare):
+    with pytest.raises(DataError, match=r"row: There is no row 9\. Ask for another\."):
+        spare.ask({"kind": "refuse"}, 10)
+    assert spare.ask({"kind": "echo"}, 10)
+
+
+def test_the_answer_to_another_probe_is_passed_over(spare):
+    assert "echo" in spare.ask({"kind": "confuse"}, 10)
+
+
+def test_a_spare_that_dies_over_a_probe_is_replaced(spare):
+    with pytest.raises(RunError, match="has ended"):
+        spare.ask({"kind": "crash"}, 10)
+    assert spare.ask({"kind": "echo"}, 10)
+
+
+def test_an_answer_that_does_not_come_ends_the_spare_and_a_new_one_answers(spare):
+    with pytest.raises(RunError, match="too long"):
+        spare.ask({"kind": "hang"}, 1.0)
+    assert spare.pid is None
+    assert spare.ask({"kind": "echo"}, 10)
+
+
+def test_without_memory_there_is_no_answer_and_the_reason_is_said(spare, gib):
+    gib["free"] = 2.0
+    with pytest.raises(RunError, match=r"2\.0 GiB of memory are free"):
+        spare.ask({"kind": "echo"}, 10)
+
+
+def test_probes_wait_in_line(spare):
+    answers = []
+
+    def ask(number):
+        answers.append(spare.ask({"kind": "echo", "row": number}, 10)["echo"]["row"])
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == list(range(5))
+
+
+def test_a_probe_that_finds_another_at_work_gives_up_in_words(spare):
+    spare.ask({"kind": "echo"}, 10)
+
+    def hang():
+        with pytest.raises(RunError):
+            spare.ask({"kind": "hang"}, 2)
+
+    first = threading.Thread(target=hang)
+    first.start()
+    time.sleep(0.3)
+    with pytest.raises(BusyError, match="Another question"):
+        spare.ask({"kind": "echo"}, 0.3)
+    first.join()
+
+
+def test_a_run_takes_the_spare_after_probes(stage, run, spare):
+    spare.ask({"kind": "echo"}, 10)
+    pid = spare.pid
+    supervisor = stage.playing("obeys")
+    supervisor.start(run, spare)
+    record = read_json(run.process)
+    assert (record["pid"], record["spare"]) == (pid, True)
+    stage.until_state(supervisor, run, RunState.RUNNING)
+
+
+def test_a_run_that_starts_during_a_probe_comes_first(stage, run, spare):
+    spare.ask({"kind": "echo"}, 10)
+    pid = spare.pid
+    raised = []
+
+    def ask():
+        try:
+            spare.ask({"kind": "hang"}, 20)
+        except BusyError as error:
+            raised.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    time.sleep(0.3)
+    supervisor = stage.playing("obeys")
+    supervisor.start(run, spare)
+    asking.join(5)
+    assert [error.holder for error in raised] == [run.id]
+    assert (read_json(run.process)["pid"], read_json(run.process)["spare"]) == (pid, True)
+    stage.until_state(supervisor, run, RunState.RUNNING)
+    assert spare.ask({"kind": "echo"}, 10)

@@ -1,0 +1,267 @@
+"""Questions about data, answered by a real spare: tokens, lengths, fetching, and a run after."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelforge.config.data_groups import Source
+from modelforge.config.plan import Ground, make_plan
+from modelforge.config.schema import TrainingConfig
+from modelforge.data.sources import open_supplies, record_of
+from modelforge.errors import BusyError, DataError, NotFoundError
+from modelforge.home import Home
+from modelforge.runs.events import read_events
+from modelforge.runs.layout import read_json
+from modelforge.runs.spare import Spare
+from modelforge.runs.states import RunState
+from modelforge.runs.store import Store
+from modelforge.runs.supervisor import Supervisor
+
+# Libraries below torch warn of their own deprecations, which are not ours to mend.
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+WAIT_S = 120
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return Home(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def spare(home):
+    made = Spare(home, available_gib=lambda: 64.0)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def rows(home) -> Path:
+    path = home.root / "rows.jsonl"
+    pairs = [{"input": f"Which {n}?", "output": f"Number {n}. " * n} for n in range(1, 41)]
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def probe(home, rows, tiny_model):
+    def make(kind: str, *, path: Path = rows, **more: Any) -> dict[str, Any]:
+        said = more.pop("said", {})
+        config = TrainingConfig(
+            **{
+                "task": "text-generation",
+                "model_name": "tiny",
+                "dataset": str(path),
+                "compute_specs": "low_end",
+                "use_4bit": False,
+                **said,
+            }
+        )
+        supplies = open_supplies(config.sources(), home)
+        return {
+            "kind": kind,
+            "config": config.said(),
+            "plan": make_plan(config, Ground("cpu", str(tiny_model), context=512)).as_dict(),
+            "dataset": record_of(supplies),
+            **more,
+        }
+
+    return make
+
+
+def test_a_row_is_shown_as_tokens(spare, probe):
+    page = spare.ask(probe("tokens", row=2, count=1), WAIT_S)
+    (row,) = page["rows"]
+    text = "".join(piece["text"] for piece in row["pieces"])
+    assert "Which 3?" in text
+    learned = "".join(p["text"] for p in row["pieces"] if p["role"] in ("trained", "end"))
+    assert learned == "Number 3. Number 3. Number 3. <|im_end|>"
+    assert page["totals"] == row["totals"]
+    assert page["totals"]["end"] == 1
+
+
+def test_several_rows_are_a_batch_with_padding_and_are_answered_at_once(spare, probe):
+    spare.ask(probe("tokens"), WAIT_S)
+    began = time.monotonic()
+    page = spare.ask(probe("tokens", row=0, count=3), WAIT_S)
+    assert time.monotonic() - began < 1.0  # the tokenizer is kept
+    assert len({len(row["pieces"]) for row in page["rows"]}) == 1
+    assert page["totals"]["pad"] > 0
+
+
+def test_another_template_in_one_question_is_not_in_the_next(spare, probe):
+    other = spare.ask(probe("tokens", said={"model": {"chat_template": "gemma"}}), WAIT_S)
+    assert any("<start_of_turn>" in _text(row) for row in other["rows"])
+    assert other["notes"][0]["code"] == "end-token-put"
+    own = spare.ask(probe("tokens"), WAIT_S)
+    assert "<|im_start|>" in _text(own["rows"][0])
+    assert own["notes"] == []
+
+
+def test_a_row_that_is_not_there_is_said_and_the_next_question_answered(spare, probe):
+    with pytest.raises(DataError, match=r"rows\.jsonl has no usable row 40, counted from 0"):
+        spare.ask(probe("tokens", row=40), WAIT_S)
+    with pytest.raises(DataError, match="There is no source 3"):
+        spare.ask(probe("tokens", source=3), WAIT_S)
+    with pytest.raises(DataError, match="no kind of probe"):
+        spare.ask(probe("dance"), WAIT_S)
+    assert spare.ask(probe("tokens"), WAIT_S)["rows"]
+
+
+def test_a_probe_that_nobody_foresaw_leaves_the_spare_alive(spare, probe):
+    pid = spare.pid
+    from modelforge.errors import RunError
+
+    with pytest.raises(RunError, match=r"logs/spare\.log"):
+        spare.ask({"kind": "tokens"}, WAIT_S)
+    assert spare.ask(probe("tokens"), WAIT_S)["rows"]
+    assert spare.pid == pid
+
+
+def test_lengths_are_a_histogram_with_shares(spare, probe):
+    heard: list[Any] = []
+    told = spare.ask(probe("lengths", said={"max_seq_length": 100}), WAIT_S, heard.append)
+    assert told["rows"] == sum(count for _, count in told["histogram"]) == 40
+    assert told["histogram"][-1][0] >= told["longest"] > told["mean"] > 0
+    assert 0 < told["truncated"] < 1
+    assert 0 < told["trained"] < 1
+    assert heard[-1]["total"] == 5000
+    few = spare.ask(probe("lengths", most=7), WAIT_S)
+    assert few["rows"] == 7
+
+
+def test_a_template_file_that_is_wrong_is_said_with_its_line(spare, probe, tmp_path):
+    path = tmp_path / "mine.jinja"
+    path.write_text("{% for m in messages %}\n{{ m['content' }}\n{% endfor %}", encoding="utf-8")
+    with pytest.raises(DataError, match=r"chat_template.*at line 2"):
+        spare.ask(probe("tokens", said={"model": {"chat_template": str(path)}}), WAIT_S)
+
+
+def test_without_a_network_fetching_says_so(spare):
+    with pytest.raises(DataError, match=r"cannot be reached.*nobody/nothing"):
+        spare.ask({"kind": "fetch", "name": "nobody/nothing", "split": "train"}, WAIT_S)
+    with pytest.raises(DataError, match="no name on the Hub"):
+        spare.ask({"kind": "fetch", "name": "../../etc/passwd", "split": "train"}, WAIT_S)
+
+
+def test_what_is_fetched_is_a_file_that_opens_as_a_source(home, tmp_path, monkeypatch):
+    from modelforge.train.fetching import Wish, fetch
+
+    folder = tmp_path / "owner" / "name"
+    folder.mkdir(parents=True)
+    lines = [json.dumps({"question": f"Q{n}", "answer": f"A{n}"}) for n in range(2500)]
+    (folder / "train.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)  # where the loader finds a folder of that name, it takes it
+    heard: list[dict[str, Any]] = []
+    told = fetch(Wish("owner/name", None, "train"), home, lambda **facts: heard.append(facts))
+    assert (told["rows"], told["columns"]) == (2500, ["question", "answer"])
+    assert [facts["done"] for facts in heard[1:]] == [1000, 2000, 2500]
+    (supply,) = open_supplies([Source(path="hub:owner/name")], home)
+    assert (supply.rows, supply.mapping.kind) == (2500, "pair")
+    sliced = fetch(Wish("owner/name", None, "train[:10]"), home, lambda **_: None)
+    assert sliced["rows"] == 10
+    with pytest.raises(NotFoundError, match="has no part nights"):
+        fetch(Wish("owner/name", None, "nights"), home, lambda **_: None)
+    with pytest.raises(NotFoundError, match="has no configuration fr"):
+        fetch(Wish("owner/name", "fr", "train"), home, lambda **_: None)
+    assert not [path for path in Path(told["path"]).parent.iterdir() if path.name[0] == "."]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Dataset 'a/b' is a gated dataset on the Hub. Visit the page to ask.", "is gated"),
+        ("Dataset 'a/b' doesn't exist on the Hub or cannot be accessed.", "There is no data set"),
+        ("Dataset scripts are no longer supported, but found b.py", "brings its own code"),
+        ("Couldn't reach 'a/b' on the Hub (LocalEntryNotFoundError)", "cannot be reached"),
+        ("Config name is missing. Please pick one among: ['en', 'fr']", "There are en, fr"),
+    ],
+)
+def test_what_the_loader_says_is_put_in_words(text, said):
+    from datasets.exceptions import DatasetNotFoundError
+
+    from modelforge.train.fetching import Wish, in_words
+
+    assert said in str(in_words(Wish("a/b", None, "train"), DatasetNotFoundError(text)))
+
+
+def started(home: Home, spare: Spare, said: dict[str, Any]) -> Any:
+    """Start a run of one update in the spare and wait for its end."""
+    run = Store(home).create(
+        name="now",
+        config=said["config"],
+        origins={},
+        plan=said["plan"],
+        report={},
+        dataset=said["dataset"],
+        request_id=None,
+    )
+    supervisor = Supervisor(home)
+    pid = spare.pid
+    supervisor.start(run, spare)
+    record = read_json(run.process)
+    assert (record["pid"], record["spare"]) == (pid, True)
+    deadline = time.monotonic() + 90
+    while supervisor.state(run) is not RunState.FINISHED and time.monotonic() < deadline:
+        time.sleep(0.1)
+    kinds = [event.kind for event in read_events(run.events)[0]]
+    assert kinds[-1] == "finished", run.log.read_text()
+    assert kinds.count("started") == 1
+    return run
+
+
+def test_a_run_takes_the_spare_in_the_midst_of_a_probe_and_trains(home, spare, probe, rows):
+    """Comes late: the spare is the run's from here on."""
+    large = home.root / "large.jsonl"
+    large.write_bytes(rows.read_bytes() * 3000)
+    asked = probe("lengths", path=large, most=10**6)
+    spare.ask(probe("tokens"), WAIT_S)
+    heard = threading.Event()
+    raised: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            spare.ask(asked, WAIT_S, lambda _facts: heard.set())
+        except BusyError as error:
+            raised.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert heard.wait(60)
+    run = started(home, spare, probe("tokens", said={"max_steps": 1, "eval_split": 0}))
+    asking.join(30)
+    assert [error.holder for error in raised] == [run.id]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_probe_that_does_not_let_go_is_left_behind_by_the_run(home, spare, probe):
+    asked = probe("tokens")
+    silent = home.root / "silent.jsonl"
+    os.mkfifo(silent)
+    asked["dataset"]["sources"][0]["files"] = [str(silent)]
+    spare.ask(probe("tokens"), WAIT_S)
+    raised: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            spare.ask(asked, WAIT_S)
+        except BusyError as error:
+            raised.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    time.sleep(1)
+    started(home, spare, probe("tokens", said={"max_steps": 1, "eval_split": 0}))
+    asking.join(30)
+    assert len(raised) == 1
+
+
+def _text(row: dict[str, Any]) -> str:
+    return "".join(piece["text"] for piece in row["pieces"])

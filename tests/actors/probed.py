@@ -41,6 +41,7 @@ for line in sys.stdin:
         answer(said["probe"])
         continue
     path = said["run"]
+    say({"taken": True})
     log = os.open(os.path.join(path, "worker.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)  # noqa: PTH118
     os.dup2(log, 1)
     os.dup2(log, 2)

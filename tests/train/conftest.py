@@ -73,8 +73,17 @@ class Bench:
         self._model = model
         self.rows = rows
 
-    def prepare(self, *, model_path: str | None = None, **answers: Any) -> RunFolder:
-        """Return the folder of a short run on the CPU with these answers."""
+    def prepare(
+        self,
+        *,
+        model_path: str | None = None,
+        dataset: dict[str, Any] | None = None,
+        **answers: Any,
+    ) -> RunFolder:
+        """Return the folder of a short run on the CPU with these answers.
+
+        Without a `dataset` its record is of the first format, of one file.
+        """
         said = {
             "task": "text-generation",
             "model_name": "tiny",
@@ -103,7 +112,8 @@ class Bench:
             "config": config.said(),
             "origins": {},
             "plan": plan.as_dict(),
-            "dataset": {
+            "dataset": dataset
+            or {
                 "path": str(self.rows),
                 "sha256": first.sha256,
                 "rows": first.rows,

@@ -38,6 +38,8 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[...
     inspect.add_argument("--rows", type=_count, default=5, help="how many rows (5)")
     check = new("check", _check, "Examine every row; exit code 2 when it cannot be trained on.")
     against = "data to check on: rows that stand there as well are told; may be repeated"
+    longest = "the longest row in tokens; longer ones are told"
+    check.add_argument("--max-seq-length", type=_count, metavar="N", help=longest)
     check.add_argument("--against", action="append", default=[], metavar="FILE", help=against)
     repair = new("repair", _repair, "Write a repaired copy; the original stays as it is.")
     repair.add_argument("--code", action="append", help="mend only this finding; may be repeated")
@@ -101,7 +103,7 @@ def _inspect(options: argparse.Namespace, desk: DataDesk) -> int:
 def _check(options: argparse.Namespace, desk: DataDesk) -> int:
     try:
         held_out = [one for file in options.against for one in desk.sources(_named(file))]
-        diagnoses = desk.examine(_sources(options, desk), held_out)
+        diagnoses = desk.examine(_sources(options, desk), held_out, options.max_seq_length)
     except ForgeError as error:
         if not options.json:
             raise

@@ -31,6 +31,8 @@ FETCH_S = 3600.0
 ROWS_MEASURED = 5000
 GLIMPSED = 200
 REMEMBERED = 8
+# English, as most tokenizers cut it; the tokens themselves are the worker's to count.
+CHARS_A_TOKEN = 4
 Progress = Callable[[Any], None]
 
 
@@ -119,18 +121,23 @@ class DataDesk:
         }
 
     def examine(
-        self, sources: Sequence[Source], validation: Sequence[Source] = ()
+        self,
+        sources: Sequence[Source],
+        validation: Sequence[Source] = (),
+        max_length: int | None = None,
     ) -> list[Diagnosis]:
         """Return what is wrong with every file, row by row; remembered until a file changes.
 
-        Rows that stand in `validation` as well are found. A file that cannot be read is a finding;
+        Rows that stand in `validation` as well are found, and those that are surely longer than
+        `max_length` tokens, at four characters a token. A file that cannot be read is a finding;
         raises NotFoundError where there is none.
         """
-        key = (self._inquiry.stamps(sources), self._inquiry.stamps(validation))
+        key = (self._inquiry.stamps(sources), self._inquiry.stamps(validation), max_length)
         with self._lock:
             known = self._diagnoses.get(key)
         if known is None:
-            known = examine_sources(sources, self._home, validation)
+            longest = max_length * CHARS_A_TOKEN if max_length else None
+            known = examine_sources(sources, self._home, validation, longest)
             with self._lock:
                 while len(self._diagnoses) >= REMEMBERED:
                     self._diagnoses.pop(next(iter(self._diagnoses)))

@@ -89,9 +89,11 @@ def columns(forge: Forge, said: Mapping[str, Any]) -> dict[str, list[str]]:
 def examined(forge: Forge, entered: Entered) -> Reply:
     """Return the doctor's findings, their count for the tab, and those under the tokens."""
     try:
-        layers = stack(forge, entered).layers
-        aside = opened(forge, said_sources(layers, "validation_sources"))
-        files = [one.as_dict() for one in forge.data.examine(_asked(forge, entered), aside)]
+        found = stack(forge, entered)
+        aside = opened(forge, said_sources(found.layers, "validation_sources"))
+        longest = _whole(found.values["max_seq_length"])
+        examined = forge.data.examine(_asked(forge, entered), aside, longest)
+        files = [one.as_dict() for one in examined]
     except ForgeError as error:
         told = plan.problems(_named(error))
         chip = el("span.chip.bad", str(len(error.problems)), el("span.gone", " findings"))
@@ -175,3 +177,7 @@ def _asked(forge: Forge, entered: Entered) -> list[Source]:
 
 def _named(error: ForgeError) -> list[Problem]:
     return [Problem(one.where, one.what, one.remedy) for one in error.problems]
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isdecimal() and int(text) > 0 else None

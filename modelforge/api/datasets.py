@@ -120,10 +120,17 @@ def _telling(api: APIRouter, desk: Callable[[], DataDesk]) -> None:
         return Preview(**desk().preview(sources, first=first, after=after))
 
     @api.get("/datasets/{name}/findings", responses=ABSENT)
-    def findings(name: str, source: Fields = None) -> Findings:
+    def findings(
+        name: str,
+        source: Fields = None,
+        max_seq_length: Annotated[
+            int | None, Query(ge=1, description="The longest row in tokens.")
+        ] = None,
+    ) -> Findings:
         """Examine every row: what is wrong where, what helps, and the numbers of the data."""
         kept = desk().find(name)
-        diagnoses = desk().examine(desk().sources(kept.dataset, _fields(source)))
+        sources = desk().sources(kept.dataset, _fields(source))
+        diagnoses = desk().examine(sources, max_length=max_seq_length)
         return Findings(
             trainable=not any(each.blocked for each in diagnoses),
             files=[FileFindings(**each.as_dict()) for each in diagnoses],

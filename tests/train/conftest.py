@@ -70,7 +70,7 @@ class Bench:
 
     def __init__(self, tmp_path: Path, model: Path, rows: Path) -> None:
         self._runs = tmp_path / "runs"
-        self._model = model
+        self.model = model
         self.rows = rows
 
     def prepare(
@@ -100,7 +100,7 @@ class Bench:
         }
         config = TrainingConfig(**said)
         first = look(self.rows)
-        plan = make_plan(config, Ground("cpu", model_path or str(self._model), context=512))
+        plan = make_plan(config, Ground("cpu", model_path or str(self.model), context=512))
         run = RunFolder(self._runs / f"20260101-000000-{len(list(self._runs.glob('*'))):04x}")
         run.path.mkdir(parents=True)
         record = {

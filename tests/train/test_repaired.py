@@ -1,0 +1,34 @@
+"""Broken files of the catalogue, repaired by one click, and then really trained on."""
+
+import pytest
+
+from modelforge.data.look import look
+from modelforge.data.repair import repair_file
+from modelforge.home import Home
+from tests.data.broken import CASES
+from tests.train.conftest import Bench
+
+pytestmark = [
+    pytest.mark.torch,
+    # torch and TRL warn of their own ways; what ours do is asserted.
+    pytest.mark.filterwarnings("default"),
+]
+
+# Files of comparisons are for dpo; they are repaired as well, and trained on once that is here.
+LEARNED = [case for case in CASES if case.mended and case.kind != "Preference"][:20]
+
+
+def test_there_are_twenty():
+    assert len(LEARNED) == 20
+
+
+@pytest.mark.parametrize("case", LEARNED, ids=[f"{each.number} {each.title}" for each in LEARNED])
+def test_a_repaired_file_is_trained_on(bench, tmp_path, case):
+    broken = tmp_path / case.file
+    case.make(broken)
+    mended = repair_file(broken, Home(tmp_path / "home")).path
+    assert look(mended).rows >= 2
+    learner = Bench(tmp_path / "mended", bench.model, mended)
+    said = learner.work(learner.prepare(max_steps=1))
+    assert said[-1].kind == "finished", said[-1].data
+    assert any(event.kind == "step" for event in said)

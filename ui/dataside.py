@@ -13,7 +13,7 @@ from modelforge.data.places import files_of
 from modelforge.data.read import read_rows
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.forge import Forge
-from ui import diagnosis, lengths, mapping, plan, tokens
+from ui import diagnosis, lengths, mapping, plan, rows, tokens
 from ui.form import Entered
 from ui.layers import stack
 from ui.markup import Safe, el, join
@@ -59,6 +59,17 @@ def look(forge: Forge, layers: Sequence[Any], dataset: str) -> FirstLook | None:
         return forge.data.look(sources(forge, layers, dataset))
     except ForgeError:
         return None
+
+
+def glimpsed(forge: Forge, entered: Entered) -> Reply:
+    """Return the first rows alone, at once, while the whole of the data is still being read."""
+    found = stack(forge, entered)
+    try:
+        seen = forge.data.glimpse(sources(forge, found.layers, found.values["dataset"]))
+    except ForgeError:
+        return {}  # what is wrong comes with the check
+    first = rows.part(seen, (), said_sources(found.layers))
+    return {"parts": {"data": first, "sum-data": join([f"{seen.name} · reading every row …"])}}
 
 
 def editor(forge: Forge, said: Sequence[Mapping[str, Any]], dataset: str) -> Safe:
@@ -110,11 +121,11 @@ def examined(forge: Forge, entered: Entered) -> Reply:
 def seen(forge: Forge, entered: Entered, number: int, *, together: bool = False) -> Reply:
     """Return row `number` of all sources, counted from 1, as the model sees it."""
     found = stack(forge, entered)
-    rows = 1
+    total = 1
     try:
         supplies = forge.data.supplies(_asked(forge, entered))
-        rows = max(1, sum(supply.rows for supply in supplies))
-        number = max(1, min(number, rows))
+        total = max(1, sum(supply.rows for supply in supplies))
+        number = max(1, min(number, total))
         place, source = number - 1, 0
         while place >= supplies[source].rows and source < len(supplies) - 1:
             place -= supplies[source].rows
@@ -122,9 +133,9 @@ def seen(forge: Forge, entered: Entered, number: int, *, together: bool = False)
         count = tokens.TOGETHER if together else 1
         page = forge.data.tokens(*found.layers, row=place, count=count, source=source)
     except ForgeError as error:
-        pager = tokens.pager(number, rows, together=together)
+        pager = tokens.pager(number, total, together=together)
         return {"parts": {"sees": join([pager, plan.problems(_named(error))])}}
-    return {"parts": {"sees": tokens.part(page, number, rows, together=together)}}
+    return {"parts": {"sees": tokens.part(page, number, total, together=together)}}
 
 
 def measured(forge: Forge, entered: Entered) -> Reply:
@@ -161,7 +172,7 @@ def keep(forge: Forge, filename: str, pieces: Iterator[bytes]) -> dict[str, Any]
     """
     path = forge.data.upload(filename, pieces, UPLOAD_BYTES)
     try:
-        forge.data.look(forge.data.sources(path.name))
+        forge.data.glimpse(forge.data.sources(path.name))
     except DataError:
         mends = any(finding.repair for finding in examine_file(path).findings)
         if not mends and not columns(forge, {"path": path.name})["columns"]:

@@ -78,6 +78,8 @@ def _source(place: int, one: Mapping[str, Any]) -> Safe:
 def told(look: FirstLook) -> str:
     """Return how many rows stand here, and how long they are."""
     first = min(SHOWN, len(look.examples))
+    if not look.sha256:
+        return f"The first {words.plural(first, 'row')}. The rest is being read."
     return (
         f"The first {words.plural(first, 'row')} of {look.rows:,}; "
         f"{words.number(look.mean_chars)} characters each on average, "

@@ -186,5 +186,17 @@ face.data = (root, server, state, changed) => {
     load();
   }
 
-  return { only, follow };
+  // A large file takes its time to be read; its first rows are shown meanwhile.
+  let glimpsed = "";
+  async function glimpse(isWanted) {
+    const key = JSON.stringify([state.mine.dataset, state.mine[SOURCES]]);
+    if (!state.mine.dataset || key === glimpsed) return;
+    glimpsed = key;
+    const reply = await call(server, "glimpse", state);
+    if (!reply?.parts || !isWanted()) return;
+    patch(reply.parts);
+    inside.hidden = false;
+  }
+
+  return { only, follow, glimpse };
 };

@@ -63,7 +63,10 @@ face.train = (root, server) => {
 
   async function check() {
     const mine = ++asked;
+    let waits = true;
+    data.glimpse(() => waits && mine === asked);
     const reply = await call(server, "check", state);
+    waits = false;
     if (reply && mine === asked) apply(reply);
     return reply;
   }

@@ -53,7 +53,10 @@ def of_data(forge: Forge) -> list[Asked]:
     def repair(sent: Any) -> Reply:
         return dataside.mended(forge, Entered.read(sent), text(sent, "code"))
 
-    return [examine, tokens, lengths, repair]
+    def glimpse(sent: Any) -> Reply:
+        return dataside.glimpsed(forge, Entered.read(sent))
+
+    return [glimpse, examine, tokens, lengths, repair]
 
 
 def body() -> Safe:

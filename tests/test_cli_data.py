@@ -152,3 +152,14 @@ def test_tokens_of_the_starter_model_are_those_that_are_trained(
     assert sum(page["totals"].values()) == len(row["pieces"])
     assert main(["data", "tokens", str(rows), "--row", "99"]) == 2
     assert "no usable row 99" in capsys.readouterr().err
+
+
+def test_rows_beyond_the_longest_are_told_where_the_longest_is(home, tmp_path, capsys):
+    path = tmp_path / "long.jsonl"
+    row = {"input": "why? " * 200, "output": "because " * 200}
+    path.write_text("\n".join(json.dumps(row | {"n": n}) for n in range(12)), "utf-8")
+    main(["data", "check", str(path), "--json"])
+    plain = {one["code"] for one in json.loads(capsys.readouterr().out)["files"][0]["findings"]}
+    main(["data", "check", str(path), "--json", "--max-seq-length", "64"])
+    asked = {one["code"] for one in json.loads(capsys.readouterr().out)["files"][0]["findings"]}
+    assert any("long" in code for code in asked - plain), asked

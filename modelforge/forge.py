@@ -281,7 +281,12 @@ class Forge:
             )
         plan = view.plan
         return Voice(
-            plan.model_path, str(folder.output), device, plan.model_revision, plan.quantization
+            plan.model_path,
+            str(folder.output),
+            device,
+            plan.model_revision,
+            plan.quantization,
+            view.config.get("model", {}).get("system_prompt"),
         )
 
 

@@ -21,17 +21,28 @@ ANSWER_S = 120.0
 
 @dataclass(frozen=True)
 class Voice:
-    """What is to speak: a model and, for a tuned one, its adapter folder."""
+    """What is to speak: a model and, for a tuned one, its adapter folder.
+
+    `system` is the system message that the rows were trained with; it opens every conversation
+    that brings none of its own.
+    """
 
     model_path: str
     adapter: str | None = None
     device: str = "cpu"
     revision: str | None = None
     quantization: str = "none"
+    system: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the talker is told to load."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "system"}
+
+    def opened(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+        """Return the conversation as it was trained: with the system message first."""
+        if self.system and not any(message["role"] == "system" for message in messages):
+            return [{"role": "system", "content": self.system}, *messages]
+        return list(messages)
 
 
 class Talk:
@@ -72,7 +83,7 @@ class Talk:
             companion.send(
                 {
                     "ask": {
-                        "messages": list(messages),
+                        "messages": voice.opened(messages),
                         "max_new_tokens": max_new_tokens,
                         "temperature": temperature,
                         "adapter": tuned and voice.adapter is not None,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelforge.config.data_groups import Source
+from modelforge.config.describe import FieldSpec, source_fields
 from modelforge.config.knob import Knob
 from ui.markup import Safe, el, join
 
@@ -25,6 +26,11 @@ COLUMNS = {
 }
 PROPERTIES = {"role": "Who speaks", "content": "What is said"}
 OWN = frozenset({"path", "subset", "split", "samples", "weight"})
+MORE = (
+    *("weight", "samples", "system_prompt_type", "system_prompt_field", "system_prompt"),
+    *("prompt_format", "prompt_format_no_input"),
+)
+SYSTEM = {"none": "none", "field": "from a column", "fixed": "one text for all"}
 
 
 def reading(said: Sequence[Mapping[str, Any]], reason: str, *, usable: bool) -> Safe:
@@ -98,8 +104,47 @@ def _source(
         "fieldset.set",
         el("legend", f"{title}: how its rows are read" if several else "How rows are read"),
         el("div.fields", fields),
+        _more(place, source, columns["columns"]),
         data_source=str(place),
     )
+
+
+def _more(place: int, source: Mapping[str, Any], columns: Sequence[str]) -> Safe:
+    """Return the rest of what may be said of a source, folded away until something is said."""
+    shown = [_any(place, name, source, columns) for name in MORE]
+    said = any(source.get(name) not in (None, "", "none") for name in MORE)
+    return el(
+        "details.printed",
+        el("summary", "Weight, system prompt and prompt format"),
+        el("div.fields", shown),
+        open=said or None,
+    )
+
+
+def _any(place: int, name: str, source: Mapping[str, Any], columns: Sequence[str]) -> Safe:
+    spec, value = source_fields()[name], str(source.get(name) or "")
+    if name == "system_prompt_type":
+        return _pick(place, name, spec.label, value or "none", list(SYSTEM.items()))
+    if name.endswith("_field"):
+        return _pick(place, name, spec.label, value, _named(columns))
+    key = f"map-{place}-{name}"
+    told = {"id": key, "data_map": name, "aria_describedby": f"{key}-help"}
+    control = (
+        el("textarea", value, rows=3, **told)
+        if spec.lines
+        else el("input", type="text", value=value, placeholder=_default(spec), **told)
+    )
+    return el(
+        "div.f",
+        el("div.lab", el("label", spec.label, for_=key, title=f"data.sources[{place}].{name}")),
+        el("div.in", control, el("span.unit", spec.unit) if spec.unit else None),
+        el("small.hint", spec.help, id=f"{key}-help"),
+        class_="mine" if value else None,
+    )
+
+
+def _default(spec: FieldSpec) -> str:
+    return "all" if spec.default is None else f"{spec.default:g}"
 
 
 def _named(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -125,7 +170,7 @@ def _pick(place: int, name: str, told: str, value: str, options: Sequence[tuple[
                 data_map=name,
             ),
         ),
-        class_="mine" if value and value != "auto" else None,
+        class_="mine" if value not in ("", "auto", "none") else None,
     )
 
 

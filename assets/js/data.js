@@ -120,7 +120,7 @@ face.data = (root, server, state, changed) => {
       // Another kind has other columns.
       for (const old of Object.keys(source)) if (old.endsWith("_field") || old === "message_property_mappings") delete source[old];
       if (value === "auto") delete source.type; else source.type = value;
-    } else if (value) source[name] = value;
+    } else if (value && value !== "none") source[name] = value;
     else delete source[name];
     use(sources);
   });

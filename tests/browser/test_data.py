@@ -94,6 +94,28 @@ def test_columns_of_any_name_are_mapped_by_hand_and_the_choice_undone(server, op
     until(page, "data", "say neither question nor answer")
 
 
+def test_a_source_takes_a_weight_and_one_system_message_for_all(server, opened, tmp_path):
+    file = tmp_path / "faq.jsonl"
+    rows = [{"question": f"Where is {n}?", "answer": f"On shelf {n}."} for n in range(20)]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    page = opened(server.url)
+    bring(page, file)
+    until(page, "sum-data", "20 rows")
+    page.get_by_role("button", name="Read it differently").click()
+    page.get_by_text("Weight, system prompt and prompt format").click()
+    page.get_by_label("Weight", exact=True).fill("2")
+    page.get_by_label("Weight", exact=True).press("Tab")
+    until(page, "sum-data", "40 rows")
+    page.get_by_label("System prompt", exact=True).select_option("fixed")
+    page.get_by_label("System prompt text").fill("You keep the store.")
+    page.get_by_label("System prompt text").press("Tab")
+    recipe = page.locator('[data-part="recipe"]')
+    page.wait_for_function("document.body.textContent.includes('system_prompt_type: fixed')")
+    assert "weight: 2" in recipe.text_content()
+    assert "system_prompt: You keep the store." in recipe.text_content()
+    page.wait_for_selector('#start[aria-disabled="false"]')
+
+
 def test_several_files_are_mixed_and_one_is_left_out_again(server, opened, tmp_path):
     files = []
     for name, count in (("one", 20), ("two", 30)):

@@ -179,6 +179,11 @@ def _finding(one: Finding) -> Safe:
     return el(
         "div.find",
         el(f"span.chip.{LEVELS[one.level] or 'plain'}", one.level),
-        el("div", one.what, el("small", one.remedy) if one.remedy else None),
+        el("div", f"{_of(one)}{one.what}", el("small", one.remedy) if one.remedy else None),
         fix,
     )
+
+
+def _of(one: Finding) -> str:
+    """Return the label of the setting whose value is told, which the sentence leaves out."""
+    return f"{by_name()[one.where].label}: " if one.code == "plan-changed" else ""

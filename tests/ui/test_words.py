@@ -4,8 +4,10 @@ import time
 
 import pytest
 
+from modelforge.errors import Finding
 from modelforge.runs.states import RunState
 from ui import words
+from ui.plan import findings
 
 
 @pytest.mark.parametrize(
@@ -47,3 +49,10 @@ def test_a_model_is_named_without_its_owner():
     assert words.model("Qwen/Qwen3-0.6B") == "Qwen3-0.6B"
     assert words.model("starter") == "Starter"
     assert words.model("C:\\models\\mine") == "mine"
+
+
+def test_a_changed_setting_is_told_by_its_label():
+    told = findings(
+        [Finding("note", "plan-changed", "9 is used instead of 20.", where="eval_steps")]
+    )
+    assert "Check every: 9 is used instead of 20." in told

@@ -90,14 +90,11 @@ class Talk:
                     }
                 }
             )
-            finished = False
             try:
-                for said in self._until("done", ANSWER_S):
-                    finished = "done" in said
-                    yield said
-            finally:
-                if not finished:
-                    self._hush()
+                yield from self._until("done", ANSWER_S)
+            except GeneratorExit:  # the listener has left in the middle of the answer
+                self._hush()
+                raise
 
     def stop(self) -> None:
         """Ask the talker to end the reply it is giving."""

@@ -67,4 +67,6 @@ def test_a_failed_answer_is_told_and_the_next_one_comes(talk):
     voice = Voice("base")
     with pytest.raises(RunError, match="It failed"):
         heard(talk, voice, [{"role": "user", "content": "fail"}])
+    pid = talk._companion.pid
     assert heard(talk, voice)["messages"] == HELLO
+    assert talk._companion.pid == pid, "a failed answer costs no loading"

@@ -15,6 +15,7 @@ import psutil
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelforge.api import router
 from modelforge.forge import Forge
@@ -83,28 +84,51 @@ def home(tmp_path):
     return Home(tmp_path / "home")
 
 
+class Stage:
+    """The one server of all tests here: it gives each request to the app that is on."""
+
+    def __init__(self) -> None:
+        self.app: ASGIApp | None = None
+        config = uvicorn.Config(self, port=0, log_level="error", ws="none", lifespan="off")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run)
+        self._thread.start()
+        until(lambda: self._server.started, "The server did not start.")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.app is not None, "a test has put its app on"
+        await self.app(scope, receive, send)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(PATIENCE_S)
+
+
+@pytest.fixture(scope="session")
+def stage():
+    stage = Stage()
+    yield stage
+    stage.close()
+
+
 @pytest.fixture
-def serving(home):
-    """Start a server whose workers are the named actor; returns a client for it."""
+def serving(home, stage):
+    """Put an app on whose workers are the named actor; returns a client for it."""
     opened: list[Callable[[], None]] = []
 
     def serve(worker: str, spare: str = "waits") -> httpx.Client:
         forge = Forge(home, worker=actor(worker), spare=actor(spare))
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         app.include_router(router(forge))
-        server = uvicorn.Server(
-            uvicorn.Config(Guard(app), port=0, log_level="error", ws="none", lifespan="off")
-        )
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        until(lambda: server.started, "The server did not start.")
-        port = server.servers[0].sockets[0].getsockname()[1]
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S)
+        stage.app = Guard(app)
+        client = httpx.Client(base_url=stage.address, timeout=PATIENCE_S)
 
         def close() -> None:
             client.close()
-            server.should_exit = True
-            thread.join(PATIENCE_S)
             forge.close()
 
         opened.append(close)

@@ -182,6 +182,7 @@ class Inquiry:
             compute_capability=gpu.compute_capability if gpu else None,
             context=facts.context,
             train_rows=rows,
+            kind=facts.kind,
         )
         return make_plan(config, ground)
 

@@ -218,3 +218,12 @@ class Model(Group):
             lines=True,
         ),
     ] = None
+    attn_implementation: Annotated[
+        Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"],
+        Knob(
+            "Attention",
+            "How attention is computed; sdpa is fast everywhere.",
+            "flash_attention_2 and _3 need their package and a card that can.",
+            group="Model",
+        ),
+    ] = "sdpa"

@@ -17,21 +17,6 @@ class Group(BaseModel):
     )
 
 
-class Trainer(Group):
-    """How training behaves beyond the contract."""
-
-    seed: Annotated[
-        int,
-        Field(ge=0, le=2**32 - 1),
-        Knob(
-            "Seed",
-            "The same seed, data and settings give the same run.",
-            "Fixes the split, the order of the rows, the adapter's start and dropout.",
-            group="Training",
-        ),
-    ] = 42
-
-
 class Hardware(Group):
     """Where and in which number format training runs."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from modelforge.config.method import Method, method_of
 from modelforge.config.schema import TrainingConfig
 
 Device = Literal["cuda", "mps", "cpu"]
@@ -26,7 +27,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Ground:
-    """The few facts a plan depends on. `context` is in tokens; None means unknown."""
+    """The few facts a plan depends on. `context` is in tokens; None means unknown.
+
+    `kind` is the model's: decoder, encoder-decoder, encoder or unknown.
+    """
 
     device: Device
     model_path: str
@@ -34,11 +38,15 @@ class Ground:
     compute_capability: tuple[int, int] | None = None
     context: int | None = None
     train_rows: int | None = None
+    kind: str = "decoder"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is really run. Names are TRL's and PEFT's."""
+    """What is really run. Names are TRL's and PEFT's.
+
+    `method` is the trainer that does the work; `trains` says what learns.
+    """
 
     model_path: str
     model_revision: str | None
@@ -54,6 +62,8 @@ class Plan:
     eval_steps: int | None
     total_steps: int | None
     group_by_length: bool = True
+    method: Method = "sft"
+    trains: Literal["adapter", "all"] = "adapter"
     changes: list[Change] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -89,6 +99,8 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
         warmup_steps=_warmup(config, total),
         eval_steps=eval_every(config, total, ledger.changes),
         total_steps=total,
+        method=method_of(config, ground.kind),
+        trains="adapter" if config.adapter.enabled else "all",
         changes=ledger.changes,
     )
 

@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from modelforge.config.data_groups import Data, Model, Source
-from modelforge.config.groups import Group, Hardware, Logging, Trainer
+from modelforge.config.groups import Group, Hardware, Logging
 from modelforge.config.knob import Knob
+from modelforge.config.learning_groups import Evaluation, Optimizer, Schedule, Trainer
+from modelforge.config.weight_groups import Adapter, Quantization
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -282,8 +284,13 @@ class TrainingConfig(Group):
     ] = 100
 
     model: Model = Model()
+    quantization: Quantization = Quantization()
+    adapter: Adapter = Adapter()
     data: Data = Data()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
     trainer: Trainer = Trainer()
+    evaluation: Evaluation = Evaluation()
     hardware: Hardware = Hardware()
     logging: Logging = Logging()
 

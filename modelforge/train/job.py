@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.runs.layout import RunFolder, read_json
+from modelforge.train.stop import Stop
+from modelforge.train.telling import Teller
 
 
 @dataclass(frozen=True)
@@ -31,3 +34,13 @@ class Job:
             plan=Plan.from_dict(record["plan"]),
             dataset=record["dataset"],
         )
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job with what is needed to do it. `load` returns model and tokenizer for a head."""
+
+    job: Job
+    load: Callable[..., Any]
+    teller: Teller
+    stop: Stop

@@ -15,6 +15,8 @@ from modelforge.train.pulse import Pulse
 from modelforge.train.stop import Stop
 from modelforge.train.telling import Teller
 
+_NOT_MEASURED = frozenset({"loss", "grad_norm", "learning_rate", "epoch", "num_tokens"})
+
 
 @dataclass
 class Course:
@@ -26,6 +28,7 @@ class Course:
     best_loss: float | None = None
     best_step: int | None = None
     checked_step: int | None = None
+    is_whole: bool = False
 
 
 class Reporter(TrainerCallback):
@@ -35,8 +38,16 @@ class Reporter(TrainerCallback):
     nor seconds per update.
     """
 
-    def __init__(self, teller: Teller, stop: Stop, pulse: Pulse, facts: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        teller: Teller,
+        stop: Stop,
+        pulse: Pulse,
+        facts: dict[str, Any],
+        stage: int | None = None,
+    ) -> None:
         self.course = Course()
+        self._stage = {} if stage is None else {"stage": stage}
         self._teller = teller
         self._stop = stop
         self._pulse = pulse
@@ -86,7 +97,7 @@ class Reporter(TrainerCallback):
         loss = logs["loss"]
         if not math.isfinite(loss):
             raise WorkError("loss-not-finite", _not_finite(loss, state.global_step))
-        tokens = int(logs.get("num_tokens", 0))
+        tokens = int(logs.get("num_tokens") or state.num_input_tokens_seen)
         fresh, updates = tokens - self._tokens, state.global_step - self._logged_step
         busy_s = max(self._busy_s, 1e-9)
         self.course.loss = loss
@@ -100,6 +111,8 @@ class Reporter(TrainerCallback):
             tokens=fresh,
             tokens_per_s=round(fresh / busy_s, 2),
             seconds=round(busy_s / max(1, updates), 4),
+            metrics=measured(logs),
+            **self._stage,
             **self._pulse.take(),
         )
         self._tokens, self._logged_step, self._busy_s = tokens, state.global_step, 0.0
@@ -136,7 +149,14 @@ class Reporter(TrainerCallback):
         course.eval_loss, course.checked_step = loss, state.global_step
         if is_best:
             course.best_loss, course.best_step = loss, state.global_step
-        self._teller.evaluation(step=state.global_step, epoch=state.epoch, loss=loss, best=is_best)
+        self._teller.evaluation(
+            step=state.global_step,
+            epoch=state.epoch,
+            loss=loss,
+            best=is_best,
+            metrics=measured(metrics or {}),
+            **self._stage,
+        )
         if not control.should_training_stop:
             self._training(state)
         self._mark = time.perf_counter()
@@ -152,6 +172,19 @@ class Reporter(TrainerCallback):
 
     def _training(self, state: TrainerState) -> None:
         self._teller.phase("training", "Training", done=state.global_step, total=state.max_steps)
+
+
+def measured(logs: dict[str, Any]) -> dict[str, float]:
+    """Return what a trainer has measured beside the loss and the clock, without `eval_`."""
+    named = {name.removeprefix("eval_"): value for name, value in logs.items()}
+    return {
+        name: round(float(value), 6)
+        for name, value in named.items()
+        if name not in _NOT_MEASURED
+        and not name.endswith(("runtime", "per_second"))
+        and isinstance(value, int | float)
+        and math.isfinite(value)
+    }
 
 
 def _not_finite(loss: float, step: int) -> Problem:

@@ -9,6 +9,7 @@ from typing import Any
 from modelforge.runs.events import EventWriter
 
 PHASE_EVERY_S = 0.25
+SAMPLE_CHARS = 2000
 
 
 class Teller:
@@ -65,15 +66,38 @@ class Teller:
             f"rate {0.0 if rate is None else rate:.1e}  {numbers['tokens_per_s']:,.0f} tok/s"
         )
 
-    def evaluation(self, *, step: int, epoch: float | None, loss: float, best: bool) -> None:
-        """Tell the loss on held-out rows."""
-        self._events.write("eval", step=step, epoch=epoch, loss=loss, best=best)
+    def evaluation(
+        self,
+        *,
+        step: int,
+        epoch: float | None,
+        loss: float,
+        best: bool,
+        metrics: dict[str, float] | None = None,
+        **more: Any,
+    ) -> None:
+        """Tell the loss on held-out rows, and what else was measured on them."""
+        told = {"step": step, "epoch": epoch, "loss": loss, "best": best, "metrics": metrics or {}}
+        self._events.write("eval", **told, **more)
         self._text = ""
         self.say(f"update {step}  held-out loss {loss:.3f}" + ("  (best so far)" if best else ""))
 
     def saved(self, *, step: int, path: str, best: bool) -> None:
         """Tell that a checkpoint was written."""
         self._events.write("saved", step=step, path=path, best=best)
+
+    def sample(self, *, step: int, prompt: str, completion: str, **more: Any) -> None:
+        """Tell one answer that the model gave while it learned."""
+        texts = {"prompt": prompt[:SAMPLE_CHARS], "completion": completion[:SAMPLE_CHARS]}
+        self._events.write("sample", step=step, **texts, **more)
+
+    def scores(
+        self, *, rows: int, after: dict[str, float], before: dict[str, float] | None = None
+    ) -> None:
+        """Tell what the answers to held-out rows are worth, before and after the training."""
+        self._events.write("scores", rows=rows, before=before, after=after)
+        told = ", ".join(f"{name} {value:.3f}" for name, value in after.items())
+        self.say(f"On {rows:,} held-out rows: {told}")
 
     def end(self, kind: str, **data: Any) -> None:
         """Tell how the run ended."""

@@ -5,25 +5,34 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
-
-from transformers import set_seed
 
 from modelforge.runs.layout import RunFolder
 from modelforge.train import output, rows
-from modelforge.train.dialect import learn_dialect, stops_of
-from modelforge.train.job import Job
+from modelforge.train.dialect import Dialect, learn_dialect, stops_of
+from modelforge.train.job import Job, Work
 from modelforge.train.manner import Manner
 from modelforge.train.pulse import Pulse
 from modelforge.train.reporter import Course, Reporter
-from modelforge.train.stop import Stop, StopAsked
+from modelforge.train.stop import StopAsked
 from modelforge.train.telling import Teller
 from modelforge.train.templates import template_text
 
 
-def tokenize(job: Job, loaded: Any, teller: Teller, stop: Stop) -> rows.Tokenized:
-    """Turn the data into tokens, and teach the model's generation config where answers end."""
-    config = job.config
+@dataclass(frozen=True)
+class Stage:
+    """One of several trainings of a run: its number from 1, how many there are, and its name."""
+
+    number: int
+    of: int
+    name: str
+
+
+def speak(work: Work, loaded: Any) -> Dialect:
+    """Return how turns become text for this model, and teach it where its answers end."""
+    config = work.job.config
     generation = loaded.model.generation_config
     dialect = learn_dialect(
         loaded.tokenizer,
@@ -32,47 +41,72 @@ def tokenize(job: Job, loaded: Any, teller: Teller, stop: Stop) -> rows.Tokenize
         system_prompt=config.model.system_prompt,
     )
     generation.eos_token_id = sorted(dialect.stops)
+    return dialect
+
+
+def tokenize(work: Work, dialect: Dialect) -> rows.Tokenized:
+    """Turn the data into tokens."""
+    job, teller = work.job, work.teller
+    config = job.config
     manner = Manner.of(config, job.plan)
     order = rows.Order(job.dataset, config.eval_split, config.trainer.seed, manner)
-
-    def tokenizing(done: int, total: int) -> None:
-        stop.check()
-        teller.phase("tokenizing", "Turning the rows into tokens", done=done, total=total)
-
-    teller.phase("tokenizing", "Turning the rows into tokens")
-    for name in rows.changed_files(job.dataset):
-        teller.note("data-changed", f"{name} has changed since the run was checked.")
-    tokenized = rows.tokenize(order, dialect, tokenizing)
+    tokenized = rows.tokenize(order, dialect, tokenizing(work))
     for code, text in (*dialect.notes, *tokenized.notes):
         teller.note(code, text)
     return tokenized
 
 
-def train(
-    job: Job, strategy: Any, loaded: Any, tokenized: rows.Tokenized, teller: Teller, stop: Stop
-) -> None:
-    """Train, save what is to be kept, and tell how it ended."""
+def tokenizing(work: Work) -> Callable[[int, int], None]:
+    """Tell that rows become tokens, and which files have changed; return what hears how far."""
+    teller, text = work.teller, "Turning the rows into tokens"
+    teller.phase("tokenizing", text)
+    for name in rows.changed_files(work.job.dataset):
+        teller.note("data-changed", f"{name} has changed since the run was checked.")
+
+    def progress(done: int, total: int) -> None:
+        work.stop.check()
+        teller.phase("tokenizing", text, done=done, total=total)
+
+    return progress
+
+
+def learn(work: Work, trainer: Any, facts: dict[str, Any]) -> None:
+    """Train, save what is to be kept, and tell how it ended: the whole of a run of one stage."""
     began = time.monotonic()
-    set_seed(job.config.trainer.seed)
-    trainer = strategy.build(
-        loaded.model,
-        loaded.tokenizer,
-        (tokenized.train, tokenized.held_out),
-        config=job.config,
-        plan=job.plan,
-        checkpoints=job.run.checkpoints,
+    course = train(work, trainer, facts)
+    close(work, trainer, course, began)
+
+
+def train(work: Work, trainer: Any, facts: dict[str, Any], stage: Stage | None = None) -> Course:
+    """Train and return how far it came; `course.is_whole` is false when it was stopped.
+
+    `facts` are what the plan event says besides the number of updates.
+    """
+    told = facts | plan_facts(work.job, trainer)
+    if stage is not None:
+        told |= {"stage": stage.number, "stages": stage.of, "stage_name": stage.name}
+    reporter = Reporter(
+        work.teller,
+        work.stop,
+        Pulse(work.job.plan.device),
+        told,
+        stage.number if stage else None,
     )
-    facts = _facts(job, trainer, tokenized)
-    reporter = Reporter(teller, stop, Pulse(job.plan.device), facts)
     trainer.add_callback(reporter)
     course = reporter.course
     try:
         trainer.train()
-        is_whole = course.step >= trainer.state.max_steps
+        course.is_whole = course.step >= trainer.state.max_steps
     except StopAsked:
-        is_whole = False
-    if not is_whole:
-        _end_early(job, strategy, trainer, course, teller, stop)
+        course.is_whole = False
+    return course
+
+
+def close(work: Work, trainer: Any, course: Course, began: float) -> None:
+    """Save what is to be kept and tell how the run ended."""
+    job, teller = work.job, work.teller
+    if not course.is_whole:
+        _end_early(work, trainer, course)
         return
     _save(job, trainer, course, teller)
     teller.say(f"Finished after {course.step:,} updates.")
@@ -94,43 +128,60 @@ def abandon(run: RunFolder, teller: Teller, *, step: int = 0) -> None:
     teller.end("stopped", step=step, kept=False, best_step=None)
 
 
-def _end_early(
-    job: Job, strategy: Any, trainer: Any, course: Course, teller: Teller, stop: Stop
-) -> None:
-    if stop.wish == "discard" or course.step == 0:
+def take_best(trainer: Any) -> None:
+    """Put the weights of the best checkpoint back into the model, if one was saved."""
+    if trainer.state.best_model_checkpoint is not None:
+        trainer._load_best_model()
+
+
+def _end_early(work: Work, trainer: Any, course: Course) -> None:
+    job, teller = work.job, work.teller
+    if work.stop.wish == "discard" or course.step == 0:
         abandon(job.run, teller, step=course.step)
         return
     # While the held-out loss still falls the newest weights are the best; after that, those of
     # the check that was best.
     best_step = None if course.best_step == course.checked_step else course.best_step
     if best_step is not None:
-        strategy.take_best(trainer)
+        take_best(trainer)
     _save(job, trainer, course, teller)
-    teller.say(f"Stopped at update {course.step:,}; the adapter is kept.")
+    teller.say(f"Stopped at update {course.step:,}; what it has learned is kept.")
     teller.end("stopped", step=course.step, kept=True, best_step=best_step)
 
 
 def _save(job: Job, trainer: Any, course: Course, teller: Teller) -> None:
-    teller.phase("saving", "Saving the adapter")
+    teller.phase("saving", "Saving the adapter" if job.plan.trains == "adapter" else "Saving")
     output.save(job.run, trainer.model, trainer.processing_class, name=job.name, steps=course.step)
 
 
-def _facts(job: Job, trainer: Any, tokenized: rows.Tokenized) -> dict[str, Any]:
-    """Return what the plan event says besides the number of updates."""
-    config, plan = job.config, job.plan
-    trainable, total = trainer.model.get_nb_trainable_parameters()
-    batches = math.ceil(len(trainer.train_dataset) / config.per_device_train_batch_size)
+def token_facts(tokenized: rows.Tokenized) -> dict[str, Any]:
+    """Return what the plan event says of rows and tokens."""
     return {
-        "steps_per_epoch": math.ceil(batches / config.gradient_accumulation_steps),
         "train_rows": len(tokenized.train),
         "eval_rows": len(tokenized.held_out) if tokenized.held_out is not None else 0,
-        "trainable_parameters": trainable,
-        "total_parameters": total,
         "trained_tokens": tokenized.trained_tokens,
         "all_tokens": tokenized.all_tokens,
         "truncated_rows": tokenized.truncated_rows,
+    }
+
+
+def plan_facts(job: Job, trainer: Any) -> dict[str, Any]:
+    """Return what the plan event says of the model and the machine."""
+    config, plan = job.config, job.plan
+    sizes = [(each.numel(), each.requires_grad) for each in trainer.model.parameters()]
+    if hasattr(trainer.model, "get_nb_trainable_parameters"):
+        trainable, total = trainer.model.get_nb_trainable_parameters()
+    else:
+        trainable = sum(size for size, learns in sizes if learns)
+        total = sum(size for size, _ in sizes)
+    batches = math.ceil(len(trainer.train_dataset) / config.per_device_train_batch_size)
+    return {
+        "steps_per_epoch": math.ceil(batches / config.gradient_accumulation_steps),
+        "trainable_parameters": trainable,
+        "total_parameters": total,
         "max_length": plan.max_length,
         "device": plan.device,
         "precision": plan.precision,
         "quantization": plan.quantization,
+        "method": plan.method,
     }

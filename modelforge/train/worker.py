@@ -10,29 +10,27 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from modelforge.config.method import Head
 from modelforge.config.plan import Plan
 from modelforge.errors import ForgeError, Problem
 from modelforge.runs.events import EventWriter
 from modelforge.runs.layout import RunFolder, write_json
 from modelforge.train import output, surroundings
 from modelforge.train.failures import WorkError, explain
-from modelforge.train.job import Job
+from modelforge.train.job import Job, Work
 from modelforge.train.stop import Stop, StopAsked
 from modelforge.train.telling import Teller
 
-TASKS = {"text-generation"}
 # The provider's module is imported before the strategy's: Unsloth must come before trl.
 PROVIDERS = {"huggingface": "modelforge.train.providers.huggingface"}
-STRATEGIES = {
+METHODS = {
     "sft": "modelforge.train.strategies.sft",
-    "qlora": "modelforge.train.strategies.sft",
 }
 RESTARTED = "MODELFORGE_WORKER_RESTARTED"
 
@@ -59,12 +57,12 @@ def run_worker(path: Path) -> int:
     return code
 
 
-def preload(provider: str = "huggingface", strategy: str = "sft") -> tuple[Any, Any]:
+def preload(provider: str = "huggingface", method: str = "sft") -> tuple[Any, Any]:
     """Import the training stack, provider first, and return both modules. Touches no CUDA."""
     _require(PROVIDERS, "provider", provider)
-    _require(STRATEGIES, "strategy", strategy)
+    _require(METHODS, "strategy", method)
     provides = importlib.import_module(PROVIDERS[provider])
-    teaches = importlib.import_module(STRATEGIES[strategy])
+    teaches = importlib.import_module(METHODS[method])
     # What was imported stays; a collector that walks it all again takes a third of a second.
     gc.freeze()
     return provides, teaches
@@ -76,21 +74,22 @@ def _work(run: RunFolder, stop: Stop, teller: Teller) -> None:
     config, plan = job.config, job.plan
     surroundings.mask_devices(plan.device, config.hardware.gpu_index)
     surroundings.go_offline_for(plan.model_path)
-    _require(TASKS, "task", config.task)
-    provider, strategy = preload(config.provider, config.strategy)
-    from modelforge.train import training
-
+    provider, method = preload(config.provider, plan.method)
     _require_one_gpu(run, plan)
-    stop.check()
-    text = f"Loading {Path(plan.model_path).name}"
-    teller.phase("loading", text)
-    loaded = provider.load(
-        plan, config, lambda done, total: teller.phase("loading", text, done=done, total=total)
-    )
-    stop.check()
-    tokenized = training.tokenize(job, loaded, teller, stop)
-    stop.check()
-    training.train(job, strategy, loaded, tokenized, teller, stop)
+
+    def load(head: Head = "causal") -> Any:
+        stop.check()
+        text = f"Loading {Path(plan.model_path).name}"
+        teller.phase("loading", text)
+
+        def loading(done: int, total: int) -> None:
+            teller.phase("loading", text, done=done, total=total)
+
+        loaded = provider.load(plan, config, loading, head=head)
+        stop.check()
+        return loaded
+
+    method.run(Work(job, load, teller, stop))
 
 
 def _stopped_early(run: RunFolder, teller: Teller) -> None:
@@ -125,7 +124,7 @@ def _require_one_gpu(run: RunFolder, plan: Plan) -> None:
         os.execv(sys.executable, [sys.executable, "-m", "modelforge.train", str(run.path)])
 
 
-def _require(known: Collection[str], where: str, name: str) -> None:
+def _require(known: dict[str, str], where: str, name: str) -> None:
     if name not in known:
         problem = Problem(where, f"{name} is not here yet.", f"Choose {' or '.join(known)}.")
         raise WorkError("not-here-yet", problem)

@@ -26,8 +26,9 @@ REQUIRED = {
 
 def reached(tmp_path: Path, device: Any = "cpu", **answers: Any) -> SimpleNamespace:
     """Return what the answers become: TRL's and PEFT's settings and the quantization."""
+    from modelforge.train.adapting import adapter
     from modelforge.train.providers.huggingface import quantization
-    from modelforge.train.strategies.sft import adapter, arguments
+    from modelforge.train.strategies.sft import arguments
 
     config = TrainingConfig(**(REQUIRED | answers))
     ground = Ground(device, "models/tiny", context=8192, train_rows=1000)

@@ -12,11 +12,15 @@ import transformers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
     GenerationConfig,
 )
 
+from modelforge.config.method import Head
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.errors import Problem
@@ -24,6 +28,12 @@ from modelforge.train.failures import WorkError
 
 Progress = Callable[[int, int], None]
 
+HEADS: dict[Head, Any] = {
+    "causal": AutoModelForCausalLM,
+    "seq2seq": AutoModelForSeq2SeqLM,
+    "span": AutoModelForQuestionAnswering,
+    "reward": AutoModelForSequenceClassification,
+}
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -35,17 +45,17 @@ class Loaded:
     tokenizer: Any
 
 
-def load(plan: Plan, config: TrainingConfig, progress: Progress) -> Loaded:
+def load(plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "causal") -> Loaded:
     """Load what the plan names, onto the plan's device. Only safetensors, never remote code.
 
-    `progress` hears weights loaded and weights in all. Raises WorkError for a model that is
+    `head` is what the model ends in. `progress` hears weights loaded and weights in all. Raises WorkError for a model that is
     missing, gated or of a kind that cannot be trained here.
     """
     place = _place(plan)
     earlier = transformers.utils.logging.set_tqdm_hook(_bars(progress))
     try:
         tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **place)
-        model = _model(plan, config, place)
+        model = _model(plan, config, place, HEADS[head])
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _in_words(plan, error) from error
     finally:
@@ -100,7 +110,7 @@ def _require_offsets(tokenizer: Any, plan: Plan) -> None:
         raise WorkError("tokenizer-unsupported", _slow_tokenizer(plan))
 
 
-def _model(plan: Plan, config: TrainingConfig, place: dict[str, Any]) -> Any:
+def _model(plan: Plan, config: TrainingConfig, place: dict[str, Any], auto: Any) -> Any:
     arguments: dict[str, Any] = {
         **place,
         "dtype": DTYPES[plan.precision],
@@ -112,16 +122,12 @@ def _model(plan: Plan, config: TrainingConfig, place: dict[str, Any]) -> Any:
     elif plan.quantization != "none":
         arguments["device_map"] = {"": plan.device}
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            plan.model_path, attn_implementation="sdpa", **arguments
-        )
+        return auto.from_pretrained(plan.model_path, attn_implementation="sdpa", **arguments)
     except ValueError as error:
         # A few architectures have no fused attention; they say so by this name only.
         if "scaled_dot_product_attention" not in str(error):
             raise
-        return AutoModelForCausalLM.from_pretrained(
-            plan.model_path, attn_implementation="eager", **arguments
-        )
+        return auto.from_pretrained(plan.model_path, attn_implementation="eager", **arguments)
 
 
 def _bars(progress: Progress) -> Callable[..., Any]:

@@ -1,0 +1,73 @@
+"""The settings that every trainer takes, by the names of transformers' TrainingArguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from modelforge.config.plan import Plan
+from modelforge.config.schema import TrainingConfig
+from modelforge.errors import Problem
+from modelforge.train.failures import WorkError
+
+
+def shared(
+    config: TrainingConfig, plan: Plan, checkpoints: Path, *, evaluates: bool
+) -> dict[str, Any]:
+    """Return the settings of TrainingArguments. Names that changed their home are noted.
+
+    Raises WorkError for fp16 on the CPU, which has no scaler for it.
+    """
+    if plan.precision == "fp16" and plan.device == "cpu":
+        raise WorkError("fp16-needs-gpu", _no_fp16())
+    seed = config.trainer.seed
+    return {
+        "output_dir": str(checkpoints),
+        "num_train_epochs": config.num_train_epochs,
+        "max_steps": config.max_steps,
+        "per_device_train_batch_size": config.per_device_train_batch_size,
+        "per_device_eval_batch_size": config.per_device_eval_batch_size,
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "learning_rate": config.learning_rate,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "optim": plan.optim,
+        "lr_scheduler_type": plan.lr_scheduler_type,
+        "lr_scheduler_kwargs": plan.lr_scheduler_kwargs,
+        "warmup_steps": plan.warmup_steps,  # below 1 a share, as warmup_ratio once was
+        "fp16": plan.precision == "fp16",
+        "bf16": plan.precision == "bf16",  # said also when false: TRL would switch it on
+        "use_cpu": plan.device == "cpu",
+        "seed": seed,
+        "data_seed": seed,
+        "logging_strategy": "steps",
+        "logging_steps": config.logging.logging_steps,
+        "logging_nan_inf_filter": False,  # a loss that is no number must be seen
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": plan.device == "cuda",
+        **_checks(config, plan, evaluates=evaluates),
+    }
+
+
+def _checks(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> dict[str, Any]:
+    every = plan.eval_steps or config.eval_steps
+    return {
+        "eval_strategy": "steps" if evaluates else "no",
+        "eval_steps": every if evaluates else None,
+        "save_strategy": "steps",
+        "save_steps": every,
+        "save_total_limit": 2,
+        "load_best_model_at_end": evaluates,
+    }
+
+
+def _no_fp16() -> Problem:
+    return Problem(
+        "fp16",
+        "Training in fp16 needs a GPU; this run uses the CPU.",
+        "Choose bf16, or leave both fp16 and bf16 off.",
+    )

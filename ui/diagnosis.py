@@ -9,6 +9,8 @@ from typing import Any
 from ui import words
 from ui.markup import Safe, el, join
 
+# What is odd about a file and not about one of its rows.
+OF_COLUMNS = frozenset({"unknown-columns", "one-column", "wrong-delimiter", "no-header"})
 TONES = {"blocker": "bad", "caution": "warn", "note": "plain"}
 # Where a sentence of the doctor ends in the places it names.
 _WHERE = re.compile(r": ((?:line|row)s? \d[^:]*)\.\Z")
@@ -76,6 +78,8 @@ def finds(listed: Sequence[Told], *, several: bool, key: str = "all") -> Safe:
 def _finding(one: Told, *, several: bool, key: str) -> Safe:
     count = int(one.get("count") or 0)
     told = words.plural(count, "row") if count else one["level"]
+    if one["code"] in OF_COLUMNS:
+        told = "columns"
     what, places = parted(one)
     where = " · ".join(filter(None, [str(one.get("file", "")) if several else "", places]))
     return el(

@@ -180,7 +180,8 @@ face.data = (root, server, state, changed) => {
     // Data that cannot be used shows at once what helps: the doctor, or the form for its columns.
     if (before !== told.key) {
       if (told.opens === "map") fold(true);
-      if (!told.usable) actions.tab(root.querySelector(`#tab-data-${told.opens === "doctor" ? "doctor" : "rows"}`));
+      // Whoever is just saying how rows are read is left there.
+      if (!told.usable && map.hidden) actions.tab(root.querySelector(`#tab-data-${told.opens === "doctor" ? "doctor" : "rows"}`));
     }
     for (const name of ["sees", "lengths"]) if (!told.usable) patch({ [name]: '<p class="help">This appears once the rows can be read.</p>' });
     load();

@@ -126,8 +126,10 @@ class _Job:
             found = mapping or detect([row.data for row, _ in first], self.name, said)
         except DataError as error:
             sign = unknown_columns(self.source, [row.data for row, _ in first], error)
-            if not first or not is_reshapable(sign):
+            if not first:
                 raise
+            if not is_reshapable(sign):
+                return self._as_they_are(staged, again, error)
             self._count(sign.code)
             shaped = reshaped((row for row, _ in again), sign)
             first = [(row, None) for row in islice(shaped, 100)]
@@ -145,6 +147,17 @@ class _Job:
             os.fsync(file.fileno())
         for code, changed in mender.changes.items():
             self.changes[code] = self.changes.get(code, 0) + changed
+        return count
+
+    def _as_they_are(self, staged: Path, rows: Iterable[_Raw], error: DataError) -> int:
+        """Write the rows unchanged, without the lines that are none; raises where all are rows."""
+        count = 0
+        with staged.open("xb") as file:
+            for row, _raw in rows:
+                file.write(_dumped(row.data))
+                count += 1
+        if not self.changes:
+            raise error
         return count
 
     def _rows(self) -> Iterator[_Raw]:

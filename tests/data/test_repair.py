@@ -110,6 +110,15 @@ def test_a_file_with_nothing_to_save_is_refused_and_leaves_nothing(tmp_path: Pat
     assert not list(home.uploads.glob("*")) if home.uploads.is_dir() else True
 
 
+def test_lines_are_mended_before_it_is_known_which_column_is_which(tmp_path: Path) -> None:
+    lines = [f'{{"frage": "q{n}", "antwort": "a{n}"}}' for n in range(4)]
+    whole = "\n".join(lines)
+    rows = repaired(tmp_path, "a.jsonl", whole.replace('"a1"}', '"a1"'))
+    assert [row["antwort"] for row in rows] == ["a0", "a2", "a3"]
+    with pytest.raises(DataError, match="neither question nor answer"):
+        repaired(tmp_path, "b.jsonl", whole)
+
+
 def test_a_swapped_preference_is_swapped_back(tmp_path: Path) -> None:
     rows = [
         {"prompt": f"q{n}", "chosen": "good", "rejected": "bad", "score_chosen": 1 + n,

@@ -22,7 +22,8 @@ def part(files: Sequence[Told]) -> Safe:
     listed = findings(files)
     if not listed:
         return join([el("p.help", "Nothing odd in these rows."), [_numbers(one) for one in files]])
-    mending = [one for one in listed if one.get("repair")]
+    # What may be meant is mended only where it is asked for by itself.
+    mending = [one for one in listed if one.get("repair") and one["level"] != "note"]
     return join(
         [
             finds(listed, several=len(files) > 1),

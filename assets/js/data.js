@@ -179,9 +179,9 @@ face.data = (root, server, state, changed) => {
     if (before !== told.key) { patch({ "doctor-count": "", "doctor-brief": "" }); row = Math.min(row, told.rows || 1); }
     // Data that cannot be used shows at once what helps: the doctor, or the form for its columns.
     if (before !== told.key) {
+      const saying = !map.hidden; // Whoever is just saying how rows are read is left there.
       if (told.opens === "map") fold(true);
-      // Whoever is just saying how rows are read is left there.
-      if (!told.usable && map.hidden) actions.tab(root.querySelector(`#tab-data-${told.opens === "doctor" ? "doctor" : "rows"}`));
+      if (!told.usable && !saying) actions.tab(root.querySelector(`#tab-data-${told.opens === "doctor" ? "doctor" : "rows"}`));
     }
     for (const name of ["sees", "lengths"]) if (!told.usable) patch({ [name]: '<p class="help">This appears once the rows can be read.</p>' });
     load();

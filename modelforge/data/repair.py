@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from modelforge.data.sources import Supply
 
 _PIECE = 2**20
+_COPY = re.compile(r"\.repaired(-\d+)?\Z")
 _Raw = tuple[Row, bytes | None]
 # What may be meant is only changed when it is asked for by its code.
 USUAL = frozenset(code for code, each in AILMENTS.items() if each.repair and each.level != "note")
@@ -204,7 +206,7 @@ def _target(home: Home, path: Path) -> Path:
     stem = path.name
     while (suffix := Path(stem).suffix) and len(suffix) < 9:
         stem = Path(stem).stem
-    stem = stem or "data"
+    stem = _COPY.sub("", stem) or "data"
     for number in range(1, 10_000):
         more = "" if number == 1 else f"-{number}"
         target = home.uploads / safe_name(f"{stem}.repaired{more}.jsonl")

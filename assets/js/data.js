@@ -53,6 +53,11 @@ face.data = (root, server, state, changed) => {
   }
 
   function upload(file) {
+    const most = Number(picked.dataset.most), gib = (bytes) => (bytes / 2 ** 30).toFixed(1);
+    if (file.size > most) {
+      toast(`${file.name} has ${gib(file.size)} GiB; at most ${gib(most)} can be sent. Give its path on this computer instead.`, true);
+      return null;
+    }
     return new Promise((resolve) => {
       const sending = new XMLHttpRequest();
       sending.open("POST", `/face/uploads?filename=${encodeURIComponent(file.name)}`);

@@ -28,7 +28,17 @@ class Problem:
     remedy: str = ""
 
     def __str__(self) -> str:
-        return " ".join(part for part in (f"{self.where}: {self.what}", self.remedy) if part)
+        told = self.sentence if self._goes_on else f"{self.where}: {self.what}"
+        return " ".join(part for part in (told, self.remedy) if part)
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong as a whole sentence; one that goes on from its place begins with it."""
+        return f"{self.where} {self.what}" if self._goes_on else self.what
+
+    @property
+    def _goes_on(self) -> bool:
+        return self.what[:1].islower()
 
     def as_dict(self) -> dict[str, str]:
         """Return the three parts by name, as REST and `--json` give them."""

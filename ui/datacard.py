@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelforge.data.uploads import UPLOAD_BYTES
 from ui.markup import Safe, el, join
 from ui.pieces import free, tabs
 
@@ -26,7 +27,14 @@ def _drop() -> Safe:
         "div",
         el(
             "label.drop",
-            el("input", type="file", id="file", accept=TAKEN, multiple=True),
+            el(
+                "input",
+                type="file",
+                id="file",
+                accept=TAKEN,
+                multiple=True,
+                data_most=str(UPLOAD_BYTES),
+            ),
             el("span", el("b", "Drop files here"), " or choose them"),
             el("small", FORMATS),
             el("span.busy", data_part="upload", aria_live="polite"),

@@ -11,6 +11,7 @@ from modelforge.data.doctor import examine_file
 from modelforge.data.look import FirstLook
 from modelforge.data.places import files_of
 from modelforge.data.read import read_rows
+from modelforge.data.uploads import UPLOAD_BYTES
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.forge import Forge
 from ui import diagnosis, lengths, mapping, plan, rows, tokens
@@ -20,7 +21,6 @@ from ui.markup import Safe, el, join
 
 SOURCES = "data.sources"
 _PLACE = frozenset({"path", "subset", "split"})
-UPLOAD_BYTES = 2 * 2**30
 SEEN_ROWS = 20
 EXAMINED_BYTES = 64 * 2**20
 Reply = dict[str, Any]

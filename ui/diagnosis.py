@@ -9,6 +9,8 @@ from typing import Any
 from ui import words
 from ui.markup import Safe, el, join
 
+# What is odd about a file and not about one of its rows.
+OF_COLUMNS = frozenset({"unknown-columns", "one-column", "wrong-delimiter", "no-header"})
 TONES = {"blocker": "bad", "caution": "warn", "note": "plain"}
 # Where a sentence of the doctor ends in the places it names.
 _WHERE = re.compile(r": ((?:line|row)s? \d[^:]*)\.\Z")
@@ -20,7 +22,8 @@ def part(files: Sequence[Told]) -> Safe:
     listed = findings(files)
     if not listed:
         return join([el("p.help", "Nothing odd in these rows."), [_numbers(one) for one in files]])
-    mending = [one for one in listed if one.get("repair")]
+    # What may be meant is mended only where it is asked for by itself.
+    mending = [one for one in listed if one.get("repair") and one["level"] != "note"]
     return join(
         [
             finds(listed, several=len(files) > 1),
@@ -76,6 +79,8 @@ def finds(listed: Sequence[Told], *, several: bool, key: str = "all") -> Safe:
 def _finding(one: Told, *, several: bool, key: str) -> Safe:
     count = int(one.get("count") or 0)
     told = words.plural(count, "row") if count else one["level"]
+    if one["code"] in OF_COLUMNS:
+        told = "columns"
     what, places = parted(one)
     where = " · ".join(filter(None, [str(one.get("file", "")) if several else "", places]))
     return el(

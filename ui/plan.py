@@ -128,7 +128,7 @@ def problems(listed: Sequence[Problem]) -> Safe:
             el(
                 "div.find",
                 el("span.chip.bad", "problem"),
-                el("div", one.what, el("small", one.remedy) if one.remedy else None),
+                el("div", one.sentence, el("small", one.remedy) if one.remedy else None),
             )
             for one in listed
         ],
@@ -146,8 +146,8 @@ def why_not(checked: Checked, wanted: Sequence[str], others: Sequence[Problem]) 
         named = by_name().get(first.where)
         more = len(checked.problems) - 1
         rest = f" And {words.plural(more, 'more problem')}." if more else ""
-        who = f"{named.label}: " if named else f"{first.where} " if first.what[:1].islower() else ""
-        return f"{who}{first.what}{rest}"
+        told = f"{named.label}: {first.what}" if named else first.sentence
+        return f"{told}{rest}"
     if checked.report is not None and checked.report.blocked:
         return next(one.what for one in checked.report.findings if one.level == "blocker")
     return ""

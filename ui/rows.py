@@ -38,10 +38,9 @@ def summary(look: FirstLook | None, problems: Sequence[Problem] = ()) -> Safe:
 def part(look: FirstLook | None, problems: Sequence[Problem], said: Sequence[Any] = ()) -> Safe:
     """Return how the rows are read and the first of them, or what is wrong with the data."""
     if look is None:
-        wrong = [Problem(p.where, f"{p.where}: {p.what}", p.remedy) for p in problems]
         reason = "How these rows are read could not be found out; say it yourself."
         how = mapping.reading(said, reason, usable=False) if problems else None
-        return join([plan.problems(wrong), how])
+        return join([plan.problems(problems), how])
     return join(
         [
             mapping.reading(said, look.mapping.reason, usable=True),

@@ -47,7 +47,7 @@ def sentence(error: ForgeError) -> str:
     first = error.problems[0]
     more = len(error.problems) - 1
     return " ".join(
-        part for part in (first.what, first.remedy, f"({more} more)" if more else "") if part
+        part for part in (first.sentence, first.remedy, f"({more} more)" if more else "") if part
     )
 
 

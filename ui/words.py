@@ -57,7 +57,7 @@ def duration(seconds: float | None) -> str:
     hours, minutes = divmod(minutes, 60)
     if hours < 48:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{hours // 24} days {hours % 24} h"
+    return f"{hours // 24:,} days {hours % 24} h" if hours < 2400 else f"{hours // 24:,} days"
 
 
 def roughly(seconds: float | None) -> str:

@@ -53,6 +53,11 @@ face.data = (root, server, state, changed) => {
   }
 
   function upload(file) {
+    const most = Number(picked.dataset.most), gib = (bytes) => (bytes / 2 ** 30).toFixed(1);
+    if (file.size > most) {
+      toast(`${file.name} has ${gib(file.size)} GiB; at most ${gib(most)} can be sent. Give its path on this computer instead.`, true);
+      return null;
+    }
     return new Promise((resolve) => {
       const sending = new XMLHttpRequest();
       sending.open("POST", `/face/uploads?filename=${encodeURIComponent(file.name)}`);
@@ -179,8 +184,9 @@ face.data = (root, server, state, changed) => {
     if (before !== told.key) { patch({ "doctor-count": "", "doctor-brief": "" }); row = Math.min(row, told.rows || 1); }
     // Data that cannot be used shows at once what helps: the doctor, or the form for its columns.
     if (before !== told.key) {
+      const saying = !map.hidden; // Whoever is just saying how rows are read is left there.
       if (told.opens === "map") fold(true);
-      if (!told.usable) actions.tab(root.querySelector(`#tab-data-${told.opens === "doctor" ? "doctor" : "rows"}`));
+      if (!told.usable && !saying) actions.tab(root.querySelector(`#tab-data-${told.opens === "doctor" ? "doctor" : "rows"}`));
     }
     for (const name of ["sees", "lengths"]) if (!told.usable) patch({ [name]: '<p class="help">This appears once the rows can be read.</p>' });
     load();

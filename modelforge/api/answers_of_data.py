@@ -39,7 +39,7 @@ class Upload(BaseModel):
     def unreadable(cls, name: str, size_bytes: int, problems: Sequence[Problem]) -> Upload:
         """Return the answer for a file that is kept although it cannot be learned from yet."""
         told = [
-            Finding("blocker", "unreadable", f"{problem.where}: {problem.what}", problem.remedy)
+            Finding("blocker", "unreadable", problem.sentence, problem.remedy)
             for problem in problems
         ]
         return cls(

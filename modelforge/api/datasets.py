@@ -22,11 +22,11 @@ from modelforge.api.answers_of_data import (
 from modelforge.api.responses import Problems
 from modelforge.api.route import said_in
 from modelforge.config.resolve import Layer
+from modelforge.data.uploads import UPLOAD_BYTES
 from modelforge.datadesk import DataDesk
 from modelforge.errors import ConfigError, DataError, Problem
 from modelforge.forge import Forge
 
-UPLOAD_BYTES = 2 * 2**30
 MOST_ROWS = 200
 MOST_TOKEN_ROWS = 50
 Refusals = dict[int | str, dict[str, Any]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from modelforge.data.sources import Supply
 
 _PIECE = 2**20
+_COPY = re.compile(r"\.repaired(-\d+)?\Z")
 _Raw = tuple[Row, bytes | None]
 # What may be meant is only changed when it is asked for by its code.
 USUAL = frozenset(code for code, each in AILMENTS.items() if each.repair and each.level != "note")
@@ -126,8 +128,10 @@ class _Job:
             found = mapping or detect([row.data for row, _ in first], self.name, said)
         except DataError as error:
             sign = unknown_columns(self.source, [row.data for row, _ in first], error)
-            if not first or not is_reshapable(sign):
+            if not first:
                 raise
+            if not is_reshapable(sign):
+                return self._as_they_are(staged, again, error)
             self._count(sign.code)
             shaped = reshaped((row for row, _ in again), sign)
             first = [(row, None) for row in islice(shaped, 100)]
@@ -145,6 +149,17 @@ class _Job:
             os.fsync(file.fileno())
         for code, changed in mender.changes.items():
             self.changes[code] = self.changes.get(code, 0) + changed
+        return count
+
+    def _as_they_are(self, staged: Path, rows: Iterable[_Raw], error: DataError) -> int:
+        """Write the rows unchanged, without the lines that are none; raises where all are rows."""
+        count = 0
+        with staged.open("xb") as file:
+            for row, _raw in rows:
+                file.write(_dumped(row.data))
+                count += 1
+        if not self.changes:
+            raise error
         return count
 
     def _rows(self) -> Iterator[_Raw]:
@@ -191,7 +206,7 @@ def _target(home: Home, path: Path) -> Path:
     stem = path.name
     while (suffix := Path(stem).suffix) and len(suffix) < 9:
         stem = Path(stem).stem
-    stem = stem or "data"
+    stem = _COPY.sub("", stem) or "data"
     for number in range(1, 10_000):
         more = "" if number == 1 else f"-{number}"
         target = home.uploads / safe_name(f"{stem}.repaired{more}.jsonl")

@@ -25,7 +25,7 @@ def unknown_columns(
         "unknown-columns",
         "blocker",
         f"It {problem.what}",
-        problem.remedy,
+        f"{problem.remedy} Or say yourself which column is which.",
         source.name,
         1,
         [(1, None)],

@@ -18,6 +18,8 @@ from modelforge.home import Home
 UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
 _LONGEST_NAME = 120
+# The largest data file that may be sent to the server.
+UPLOAD_BYTES = 2 * 2**30
 
 
 def save_upload(home: Home, filename: str, chunks: Iterable[bytes], limit_bytes: int) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from starlette.types import Message, Receive
 
+from modelforge.data.uploads import UPLOAD_BYTES
 from modelforge.guard.refusal import Refusal
 
 MIB = 2**20
@@ -23,8 +24,8 @@ class Limit:
 # The first that fits counts. Gradio posts whole component values, hence its larger share.
 LIMITS = (
     Limit("/api/datasets/", MIB),
-    Limit("/api/datasets", 2048 * MIB),
-    Limit("/gradio_api/upload", 2048 * MIB),
+    Limit("/api/datasets", UPLOAD_BYTES),
+    Limit("/face/uploads", UPLOAD_BYTES),
     Limit("/gradio_api/", 16 * MIB),
     Limit("/", MIB),
 )

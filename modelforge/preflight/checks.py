@@ -24,6 +24,7 @@ CHECKS: tuple[Check, ...] = (
     on_data.split_is_possible,
     on_data.data_findings,
     on_settings.few_updates,
+    on_settings.checks_take_long,
     on_settings.learning_rate,
     on_settings.plan_changes,
     on_data.rows_cut,

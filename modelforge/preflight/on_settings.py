@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from modelforge.config.plan import Change
 from modelforge.errors import Finding
 from modelforge.preflight.case import Case
+from modelforge.preflight.time import checks_by_training
 
 WORKS_NOW = {
     "task": ("text-generation",),
@@ -16,6 +17,7 @@ WORKS_NOW = {
 }
 ADVISED_RATE = {"sft": 2e-4, "qlora": 2e-4, "rlhf": 1.41e-5, "dpo": 5e-7}
 FEWEST_UPDATES = 10
+FEW_CHECKS = 5
 
 
 def not_here_yet(case: Case) -> Iterator[Finding]:
@@ -76,6 +78,27 @@ def few_updates(case: Case) -> Iterator[Finding]:
         f"Set {'most updates' if where == 'max_steps' else 'epochs'} to {better}, use more rows, "
         "or lower the accumulation.",
         where,
+        better,
+    )
+
+
+def checks_take_long(case: Case) -> Iterator[Finding]:
+    """Warn of checks on held-out rows that cost more than the training itself."""
+    plan, facts, look = case.plan, case.facts, case.look
+    if not (facts and facts.parameters and look and plan.total_steps and plan.eval_steps):
+        return
+    times = checks_by_training(case.config, plan, facts, look)
+    if times < 1:
+        return
+    checks = -(-plan.total_steps // plan.eval_steps)
+    better = -(-plan.total_steps // FEW_CHECKS)
+    yield Finding(
+        "caution",
+        "checks-slow",
+        f"The {checks:,} checks on held-out rows take about {times:,.0f} times as long as the "
+        "training itself.",
+        f"Check every {better:,} updates, or hold out fewer rows.",
+        "eval_steps",
         better,
     )
 

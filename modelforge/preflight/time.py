@@ -43,13 +43,25 @@ def estimate_seconds(
     if speed is None or not facts.parameters or not facts.layers or plan.total_steps is None:
         return None
     length = _padded_length(config, plan, look)
-    rows = config.per_device_train_batch_size * config.gradient_accumulation_steps
-    work = length * _flops_per_token(config, facts, length)
-    seconds = plan.total_steps * rows * work / speed
+    seconds = _training(config, plan, facts, length) / speed
     if plan.device == "cuda":
         batches = plan.total_steps * config.gradient_accumulation_steps
         seconds = max(seconds, batches * facts.layers * _SECONDS_PER_BLOCK)
     return seconds + _checks(config, plan, facts, look, length) / speed + _loading(plan, facts)
+
+
+def checks_by_training(
+    config: TrainingConfig, plan: Plan, facts: ModelFacts, look: FirstLook
+) -> float:
+    """Return the work of all checks on held-out rows as a multiple of the work of training."""
+    length = _padded_length(config, plan, look)
+    training = _training(config, plan, facts, length)
+    return _checks(config, plan, facts, look, length) / training if training else 0.0
+
+
+def _training(config: TrainingConfig, plan: Plan, facts: ModelFacts, length: float) -> float:
+    rows = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    return (plan.total_steps or 0) * rows * length * _flops_per_token(config, facts, length)
 
 
 def _padded_length(config: TrainingConfig, plan: Plan, look: FirstLook) -> float:

@@ -52,6 +52,15 @@ def bring(page, *files):
     page.set_input_files("#file", list(files))
 
 
+def test_a_file_of_many_megabytes_goes_through_the_page(server, opened, tmp_path):
+    page = opened(server.url)
+    path = tmp_path / "large.jsonl"
+    row = json.dumps({"input": "Where is it?", "output": "It comes " + "soon " * 200})
+    path.write_text(f"{row}\n" * 5000, encoding="utf-8")
+    bring(page, path)
+    until(page, "sum-data", "5,000 rows")
+
+
 def repair_everything(page):
     until(page, "doctor", "not JSON|cut off|broken")
     page.get_by_role("button", name="Mend all in a copy").click()

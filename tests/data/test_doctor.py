@@ -198,9 +198,10 @@ def test_no_damage_makes_the_doctor_or_the_repair_crash(tmp_path: Path, name: st
         assert all(found.what.endswith(".") for found in diagnosis.findings)
         try:
             done = repair_file(path, Home(tmp_path / str(number)), tuple(AILMENTS))
-            assert not [
-                found.code for found in examine_file(done.path).findings if found.level == "blocker"
-            ]
+            # Which column is which nobody can say but a person.
+            untold = {"unknown-columns"} & {found.code for found in diagnosis.findings}
+            left = examine_file(done.path).findings
+            assert {found.code for found in left if found.level == "blocker"} <= untold
         except DataError:
             refused += 1
             assert diagnosis.blocked

@@ -99,7 +99,7 @@ def test_a_copy_never_takes_the_place_of_another(tmp_path: Path) -> None:
     assert (first.dataset, second.dataset) == ("a.repaired.jsonl", "a.repaired-2.jsonl")
     assert first.changes == {"other-delimiter": 1}
     again = repair_file(first.path, home)
-    assert again.path != first.path
+    assert again.dataset == "a.repaired-3.jsonl", "a copy of a copy is one of the same file"
 
 
 def test_a_file_with_nothing_to_save_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
@@ -108,6 +108,15 @@ def test_a_file_with_nothing_to_save_is_refused_and_leaves_nothing(tmp_path: Pat
         with pytest.raises(DataError):
             repair_file(put(tmp_path, name, text), home)
     assert not list(home.uploads.glob("*")) if home.uploads.is_dir() else True
+
+
+def test_lines_are_mended_before_it_is_known_which_column_is_which(tmp_path: Path) -> None:
+    lines = [f'{{"frage": "q{n}", "antwort": "a{n}"}}' for n in range(4)]
+    whole = "\n".join(lines)
+    rows = repaired(tmp_path, "a.jsonl", whole.replace('"a1"}', '"a1"'))
+    assert [row["antwort"] for row in rows] == ["a0", "a2", "a3"]
+    with pytest.raises(DataError, match="neither question nor answer"):
+        repaired(tmp_path, "b.jsonl", whole)
 
 
 def test_a_swapped_preference_is_swapped_back(tmp_path: Path) -> None:

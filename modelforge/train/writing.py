@@ -48,6 +48,17 @@ def write(messages: list[Message], dialect: Dialect, tools: Any = None) -> Writt
         return Written()
 
 
+def write_question(messages: list[Message], dialect: Dialect, tools: Any = None) -> str:
+    """Return the conversation as text up to where its answer begins, or "" if it is refused."""
+    messages = led(messages, dialect.system_prompt)
+    for tried in (messages, _fold_system(messages)):
+        try:
+            return dialect.render(tried, tools, prompt=True)
+        except REFUSALS:
+            continue
+    return ""
+
+
 def led(messages: list[Message], system_prompt: str | None) -> list[Message]:
     """Return the conversation with the system message that was asked for, if any was."""
     if system_prompt is None:

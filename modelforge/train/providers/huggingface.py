@@ -52,10 +52,12 @@ def load(plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "c
     missing, gated or of a kind that cannot be trained here.
     """
     place = _place(plan)
+    # A reward is one number; transformers would put two labels there.
+    labels = {"num_labels": 1} if head == "reward" else {}
     earlier = transformers.utils.logging.set_tqdm_hook(_bars(progress))
     try:
         tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **place)
-        model = _model(plan, config, place, HEADS[head])
+        model = _model(plan, config, place | labels, HEADS[head])
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _in_words(plan, error) from error
     finally:

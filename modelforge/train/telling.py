@@ -80,7 +80,8 @@ class Teller:
         told = {"step": step, "epoch": epoch, "loss": loss, "best": best, "metrics": metrics or {}}
         self._events.write("eval", **told, **more)
         self._text = ""
-        name, value = ("loss", loss) if loss is not None else ("reward", told["metrics"].get("reward"))
+        reward = (metrics or {}).get("reward")
+        name, value = ("loss", loss) if loss is not None else ("reward", reward)
         number = "unknown" if value is None else f"{value:.3f}"
         self.say(f"update {step}  held-out {name} {number}" + ("  (best so far)" if best else ""))
 

@@ -48,8 +48,8 @@ class Loaded:
 def load(plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "causal") -> Loaded:
     """Load what the plan names, onto the plan's device. Only safetensors, never remote code.
 
-    `head` is what the model ends in. `progress` hears weights loaded and weights in all. Raises WorkError for a model that is
-    missing, gated or of a kind that cannot be trained here.
+    `head` is what the model ends in. `progress` hears weights loaded and weights in
+    all. Raises WorkError for a model that is missing, gated or of a kind that cannot be trained.
     """
     place = _place(plan)
     # A reward is one number; transformers would put two labels there.

@@ -2,7 +2,7 @@
 
 config, preflight, environment   the store, once
 process                          the supervisor
-events, exit, checkpoints, output  the worker
+events, exit, checkpoints, reward_model, output  the worker
 log                              the operating system: what the worker prints
 stop                             the supervisor; its existence is the request
 """
@@ -80,6 +80,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """States to go on from."""
         return self.path / "checkpoints"
+
+    @property
+    def reward_model(self) -> Path:
+        """What a run's first stage has learned to judge answers with; there whole or not at all."""
+        return self.path / "reward_model"
 
     @property
     def output(self) -> Path:

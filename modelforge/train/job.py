@@ -38,7 +38,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Work:
-    """A job with what is needed to do it. `load` returns model and tokenizer for a head."""
+    """A job with what is needed to do it.
+
+    `load(head, path)` returns model and tokenizer for a head; without a path those of the run.
+    """
 
     job: Job
     load: Callable[..., Any]

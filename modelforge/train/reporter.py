@@ -20,12 +20,16 @@ _NOT_MEASURED = frozenset({"loss", "grad_norm", "learning_rate", "epoch", "num_t
 
 @dataclass
 class Course:
-    """How far a training has come; `best_step` is the update of the lowest held-out loss."""
+    """How far a training has come; `best_step` is the update of the best check on held-out rows.
+
+    Best is the lowest loss, or what the trainer watches instead; `best_loss` is None then.
+    """
 
     step: int = 0
     loss: float | None = None
     eval_loss: float | None = None
     best_loss: float | None = None
+    best_value: float | None = None
     best_step: int | None = None
     checked_step: int | None = None
     is_whole: bool = False
@@ -134,27 +138,30 @@ class Reporter(TrainerCallback):
 
     def on_evaluate(
         self,
-        _args: TrainingArguments,
+        args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
         metrics: dict[str, float] | None = None,
         **_more: Any,
     ) -> None:
-        """Report the loss on held-out rows, and whether it is the lowest so far."""
+        """Report the check on held-out rows, and whether it is the best so far."""
         self._checked = 0
-        loss = (metrics or {}).get("eval_loss", math.nan)
-        course = self.course
-        # A loss that is no number compares as false, so it never is the best.
-        is_best = loss < (math.inf if course.best_loss is None else course.best_loss)
+        course, found = self.course, metrics or {}
+        watched = (args.metric_for_best_model or "loss").removeprefix("eval_")
+        value = found.get(f"eval_{watched}", math.nan)
+        # What was measured before the first update is what the updates are to beat.
+        is_best = state.global_step > 0 and _is_better(value, course.best_value, args)
+        loss = value if watched == "loss" else None
         course.eval_loss, course.checked_step = loss, state.global_step
         if is_best:
-            course.best_loss, course.best_step = loss, state.global_step
+            course.best_loss, course.best_value = loss, value
+            course.best_step = state.global_step
         self._teller.evaluation(
             step=state.global_step,
             epoch=state.epoch,
             loss=loss,
             best=is_best,
-            metrics=measured(metrics or {}),
+            metrics=measured(found),
             **self._stage,
         )
         if not control.should_training_stop:
@@ -185,6 +192,15 @@ def measured(logs: dict[str, Any]) -> dict[str, float]:
         and isinstance(value, int | float)
         and math.isfinite(value)
     }
+
+
+def _is_better(value: float, best: float | None, args: TrainingArguments) -> bool:
+    """Say whether a check beats the best so far; what is no number never does."""
+    if not math.isfinite(value):
+        return False
+    if best is None:
+        return True
+    return value > best if args.greater_is_better else value < best
 
 
 def _not_finite(loss: float, step: int) -> Problem:

@@ -76,6 +76,22 @@ def tokenize(order: Order, dialect: Dialect, progress: Progress) -> Tokenized:
     return _result(halves, order, dialect, wants_check=apart or bool(aside))
 
 
+def parted(order: Order, progress: Progress) -> Iterator[tuple[Canonical, bool]]:
+    """Yield every row as it stands, and whether it is held out; the same rows as `tokenize` does.
+
+    `progress` hears rows done and rows in all, now and then.
+    """
+    apart = bool(entries(order.dataset, "validation"))
+    train, aside = _parted(order, 0.0 if apart else order.eval_split)
+    tally = _Tally(progress, train + len(aside))
+    for index, (_, row) in enumerate(rows_of(order.dataset, order.seed)):
+        yield row, index in aside
+        tally.say(index + 1)
+    if apart:
+        for _, row in rows_of(order.dataset, order.seed, "validation"):
+            yield row, True
+
+
 def changed_files(dataset: Record) -> list[str]:
     """Return the names of sources that are others than at the first look; none that are gone."""
     changed = []

@@ -49,9 +49,9 @@ def mask_devices(device: str, gpu_index: int) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = wanted
 
 
-def go_offline_for(model_path: str) -> None:
-    """Forbid the Hub when the model is a folder, also to a stack that is already imported."""
-    if not Path(model_path).is_dir():
+def go_offline_for(*models: str | None) -> None:
+    """Forbid the Hub when every model is a folder, also to a stack that is already imported."""
+    if not all(Path(model).is_dir() for model in models if model):
         return
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
     constants = sys.modules.get("huggingface_hub.constants")

@@ -71,16 +71,19 @@ class Teller:
         *,
         step: int,
         epoch: float | None,
-        loss: float,
+        loss: float | None,
         best: bool,
         metrics: dict[str, float] | None = None,
         **more: Any,
     ) -> None:
-        """Tell the loss on held-out rows, and what else was measured on them."""
+        """Tell the loss on held-out rows, and what else was measured; rewards have no loss."""
         told = {"step": step, "epoch": epoch, "loss": loss, "best": best, "metrics": metrics or {}}
         self._events.write("eval", **told, **more)
         self._text = ""
-        self.say(f"update {step}  held-out loss {loss:.3f}" + ("  (best so far)" if best else ""))
+        reward = (metrics or {}).get("reward")
+        name, value = ("loss", loss) if loss is not None else ("reward", reward)
+        number = "unknown" if value is None else f"{value:.3f}"
+        self.say(f"update {step}  held-out {name} {number}" + ("  (best so far)" if best else ""))
 
     def saved(self, *, step: int, path: str, best: bool) -> None:
         """Tell that a checkpoint was written."""

@@ -30,10 +30,13 @@ class Stage:
     name: str
 
 
-def speak(work: Work, loaded: Any) -> Dialect:
-    """Return how turns become text for this model, and teach it where its answers end."""
+def speak(work: Work, loaded: Any, generation: Any = None) -> Dialect:
+    """Return how turns become text for this model, and teach it where its answers end.
+
+    `generation` is the generation config of a model that has none of its own: one that judges.
+    """
     config = work.job.config
-    generation = loaded.model.generation_config
+    generation = generation or loaded.model.generation_config
     dialect = learn_dialect(
         loaded.tokenizer,
         stops_of(generation),
@@ -82,7 +85,7 @@ def train(work: Work, trainer: Any, facts: dict[str, Any], stage: Stage | None =
 
     `facts` are what the plan event says besides the number of updates.
     """
-    told = facts | plan_facts(work.job, trainer)
+    told = plan_facts(work.job, trainer) | facts
     if stage is not None:
         told |= {"stage": stage.number, "stages": stage.of, "stage_name": stage.name}
     reporter = Reporter(

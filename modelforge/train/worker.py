@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from modelforge.train.telling import Teller
 PROVIDERS = {"huggingface": "modelforge.train.providers.huggingface"}
 METHODS = {
     "sft": "modelforge.train.strategies.sft",
+    "rlhf": "modelforge.train.strategies.rlhf",
 }
 RESTARTED = "MODELFORGE_WORKER_RESTARTED"
 
@@ -73,19 +74,21 @@ def _work(run: RunFolder, stop: Stop, teller: Teller) -> None:
     job = Job.read(run)
     config, plan = job.config, job.plan
     surroundings.mask_devices(plan.device, config.hardware.gpu_index)
-    surroundings.go_offline_for(plan.model_path)
+    surroundings.go_offline_for(plan.model_path, config.trainer.reward_model)
     provider, method = preload(config.provider, plan.method)
     _require_one_gpu(run, plan)
 
-    def load(head: Head = "causal") -> Any:
+    def load(head: Head = "causal", path: str | None = None) -> Any:
         stop.check()
-        text = f"Loading {Path(plan.model_path).name}"
+        # Another model than the run's, as a reward model is, has no revision that was looked up.
+        which = replace(plan, model_path=path, model_revision=None) if path else plan
+        text = f"Loading {Path(which.model_path).name}"
         teller.phase("loading", text)
 
         def loading(done: int, total: int) -> None:
             teller.phase("loading", text, done=done, total=total)
 
-        loaded = provider.load(plan, config, loading, head=head)
+        loaded = provider.load(which, config, loading, head=head)
         stop.check()
         return loaded
 

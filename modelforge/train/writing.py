@@ -39,13 +39,24 @@ def write(messages: list[Message], dialect: Dialect, tools: Any = None) -> Writt
     try:
         return _spans(messages, tools, dialect)
     except REFUSALS:
-        folded = _fold_system(messages)
+        folded = fold_system(messages)
         if folded == messages:
             return Written()
     try:
         return _spans(folded, tools, dialect)
     except REFUSALS:
         return Written()
+
+
+def write_question(messages: list[Message], dialect: Dialect, tools: Any = None) -> str:
+    """Return the conversation as text up to where its answer begins, or "" if it is refused."""
+    messages = led(messages, dialect.system_prompt)
+    for tried in (messages, fold_system(messages)):
+        try:
+            return dialect.render(tried, tools, prompt=True)
+        except REFUSALS:
+            continue
+    return ""
 
 
 def led(messages: list[Message], system_prompt: str | None) -> list[Message]:
@@ -124,7 +135,7 @@ def _shared(one: str, other: str) -> int:
     return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _fold_system(messages: list[Message]) -> list[Message]:
+def fold_system(messages: list[Message]) -> list[Message]:
     """Return the conversation with its system text in the first question, for strict templates."""
     if len(messages) < 2 or messages[0]["role"] != "system" or messages[1]["role"] != "user":
         return messages

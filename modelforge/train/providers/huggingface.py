@@ -48,14 +48,16 @@ class Loaded:
 def load(plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "causal") -> Loaded:
     """Load what the plan names, onto the plan's device. Only safetensors, never remote code.
 
-    `head` is what the model ends in. `progress` hears weights loaded and weights in all. Raises WorkError for a model that is
-    missing, gated or of a kind that cannot be trained here.
+    `head` is what the model ends in. `progress` hears weights loaded and weights in
+    all. Raises WorkError for a model that is missing, gated or of a kind that cannot be trained.
     """
     place = _place(plan)
+    # A reward is one number; transformers would put two labels there.
+    labels = {"num_labels": 1} if head == "reward" else {}
     earlier = transformers.utils.logging.set_tqdm_hook(_bars(progress))
     try:
         tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **place)
-        model = _model(plan, config, place, HEADS[head])
+        model = _model(plan, config, place | labels, HEADS[head])
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _in_words(plan, error) from error
     finally:

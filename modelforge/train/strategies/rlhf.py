@@ -1,0 +1,250 @@
+"""Learning from rewards: a reward model from pairs first, then TRL's RLOO or GRPO with it.
+
+A rule or a reward model that is named takes the place of the first stage. Between the stages the
+run can be ended and begun again: what judges is kept whole in the run's folder.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import Any
+
+from transformers import set_seed
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+
+from modelforge.config.batching import Batching, lay_out
+from modelforge.train import reward_model, rows, training
+from modelforge.train.adapting import adapter, ready
+from modelforge.train.answering import Answering, Answers, watch
+from modelforge.train.arguments import shared
+from modelforge.train.job import Job, Work
+from modelforge.train.judge import DTYPES, ByModel, ByRule
+from modelforge.train.manner import Manner
+from modelforge.train.prompts import Prompts, Room, read_prompts
+from modelforge.train.reporter import Course
+from modelforge.train.rewards import Rule, rule_of
+from modelforge.train.stop import StopAsked
+from modelforge.train.training import Stage
+
+PREFERENCES = Stage(1, 2, "Learning what people prefer")
+REWARDS = Stage(2, 2, "Learning from rewards")
+# Answers checked at once where nothing is said: more would ask for the memory of a larger batch.
+CHECKED_AT_ONCE = 4
+
+
+class Rloo(Answering, RLOOTrainer):
+    """TRL's RLOOTrainer as this house has it answer."""
+
+
+class Grpo(Answering, GRPOTrainer):
+    """TRL's GRPOTrainer as this house has it answer."""
+
+
+def run(work: Work) -> None:
+    """Do the whole of a run: the stage that learns to judge if there is one, then the policy."""
+    began = time.monotonic()
+    config, run_folder = work.job.config, work.job.run
+    named = config.trainer.reward_model
+    rule = rule_of(config) if config.trainer.reward != "model" else None
+    if rule is None and named is not None:
+        reward_model.require_reward_model(named)
+    if rule is not None or named is not None:
+        _learn_from_rewards(work, rule, None, began)
+        return
+    if not reward_model.is_kept(run_folder):
+        course = reward_model.learn(work, PREFERENCES)
+        if not course.is_whole:
+            _stopped_while_judging(work, course)
+            return
+    try:
+        _learn_from_rewards(work, None, REWARDS, began)
+    except StopAsked:
+        _stopped_between(work)
+
+
+def build(
+    loaded: Any,
+    prompts: Prompts,
+    judge: ByModel | ByRule,
+    *,
+    job: Job,
+    layout: Batching,
+) -> Any:
+    """Return RLOO's or GRPO's trainer with the adapter on the model."""
+    held_out = prompts.held_out
+    kind: Any = Rloo if job.config.trainer.rlhf_algorithm == "rloo" else Grpo
+    trainer = kind(
+        model=loaded.model,
+        reward_funcs=[judge],
+        args=arguments(job, layout, len(prompts.train), evaluates=held_out is not None),
+        train_dataset=prompts.train,
+        eval_dataset=held_out,
+        processing_class=loaded.tokenizer,
+        peft_config=adapter(job.config, job.plan),
+    )
+    return ready(trainer)
+
+
+def arguments(job: Job, layout: Batching, prompts: int, *, evaluates: bool) -> Any:
+    """Return the settings as TRL takes them, with batches that keep a prompt's answers together.
+
+    The best checkpoint is the one with the highest reward on held-out prompts, one answer each.
+    """
+    config, own = job.config, job.config.trainer
+    settings = shared(config, job.plan, job.run.checkpoints, evaluates=evaluates)
+    updates = _updates(job, layout, prompts)
+    every = min(settings["eval_steps"] or settings["save_steps"], updates)
+    settings |= {
+        "gradient_accumulation_steps": layout.accumulation,
+        "per_device_eval_batch_size": _checked_at_once(job, layout),
+        "eval_steps": every if evaluates else None,
+        "save_steps": every,
+        "eval_on_start": evaluates,
+        "metric_for_best_model": "eval_reward" if evaluates else None,
+        "greater_is_better": True if evaluates else None,
+        # Its sampler puts the answers to one prompt together; grouping by length is not for it.
+        "train_sampling_strategy": "random",
+    }
+    answering = {
+        "beta": own.kl_beta,
+        "num_generations": own.num_generations,
+        "num_generations_eval": 1,
+        "max_completion_length": own.max_completion_length,
+        "temperature": own.generation_temperature,
+        "generation_kwargs": {"use_cache": True},
+        # With dropout the same answer is likely at one moment and unlikely at the next, which
+        # these methods take for a change of the model.
+        "disable_dropout": True,
+        "model_init_kwargs": _reference(job),
+    }
+    kind: Any = RLOOConfig if own.rlhf_algorithm == "rloo" else GRPOConfig
+    return kind(**settings, **answering)
+
+
+def _learn_from_rewards(work: Work, rule: Rule | None, stage: Stage | None, began: float) -> None:
+    job, trainer_settings = work.job, work.job.config.trainer
+    judge: ByModel | ByRule
+    if rule is not None:
+        judge = ByRule(trainer_settings.reward, rule)
+    elif stage is None:
+        judge = reward_model.open_named(work, str(trainer_settings.reward_model))
+    else:
+        judge = reward_model.open_kept(work)
+    loaded = work.load("causal")
+    prompts = _prompts(work, loaded)
+    layout = _layout(work, len(prompts.train))
+    work.stop.check()
+    set_seed(trainer_settings.seed)
+    trainer = build(loaded, prompts, judge, job=job, layout=layout)
+    answers = Answers(work.teller, stage.number if stage else None)
+    trainer.answers = answers
+    trainer.add_callback(answers)
+    watch(trainer.accelerator.unwrap_model(trainer.model), work.stop)
+    course = training.train(work, trainer, _facts(prompts, layout), stage)
+    if course.step == 0 and stage is not None:
+        raise StopAsked
+    if course.is_whole and prompts.held_out is not None:
+        _tell_scores(work, answers, course, len(prompts.held_out))
+    training.close(work, trainer, course, began)
+
+
+def _prompts(work: Work, loaded: Any) -> Prompts:
+    job, config = work.job, work.job.config
+    dialect = training.speak(work, loaded)
+    manner = Manner.of(config, job.plan)
+    order = rows.Order(job.dataset, config.eval_split, config.trainer.seed, manner)
+    progress = training.tokenizing(work)
+    prompts = read_prompts(
+        rows.parted(order, progress),
+        dialect,
+        Room(job.plan.max_length, config.trainer.max_completion_length),
+        wants_answer=config.trainer.reward == "exact-match",
+        most_held_out=config.evaluation.generated_rows,
+    )
+    for code, text in (*dialect.notes, *prompts.notes):
+        work.teller.note(code, text)
+    return prompts
+
+
+def _layout(work: Work, prompts: int) -> Batching:
+    config = work.job.config
+    batch, asked = config.per_device_train_batch_size, config.gradient_accumulation_steps
+    layout = lay_out(batch, asked, config.trainer.num_generations, prompts)
+    if layout.accumulation != asked:
+        text = (
+            f"Accumulation is {layout.accumulation} instead of {asked}, so that an update holds "
+            f"all {layout.generations} answers to each of its prompts, and no more prompts than "
+            f"there are."
+        )
+        work.teller.note("batch-laid-out", text)
+    return layout
+
+
+def _updates(job: Job, layout: Batching, prompts: int) -> int:
+    if job.config.max_steps > 0:
+        return job.config.max_steps
+    return max(1, layout.updates(prompts)) * job.config.num_train_epochs
+
+
+def _checked_at_once(job: Job, layout: Batching) -> int:
+    config = job.config
+    if "per_device_eval_batch_size" in config.model_fields_set:
+        return config.per_device_eval_batch_size
+    return max(config.per_device_eval_batch_size, min(layout.answers, CHECKED_AT_ONCE))
+
+
+def _reference(job: Job) -> dict[str, Any] | None:
+    """Return how the start model is loaded once more; with an adapter it is there already."""
+    plan = job.plan
+    if plan.trains == "adapter":
+        return None
+    dtype = DTYPES.get(plan.precision, "float32")
+    return {"dtype": dtype, "use_safetensors": True, "revision": plan.model_revision}
+
+
+def _facts(prompts: Prompts, layout: Batching) -> dict[str, Any]:
+    return {
+        "train_rows": len(prompts.train),
+        "eval_rows": len(prompts.held_out) if prompts.held_out is not None else 0,
+        "all_tokens": prompts.tokens,
+        "truncated_rows": 0,
+        "steps_per_epoch": max(1, layout.updates(len(prompts.train))),
+        "prompts_per_update": layout.prompts,
+        "answers_per_update": layout.answers,
+    }
+
+
+def _tell_scores(work: Work, answers: Answers, course: Course, count: int) -> None:
+    """Tell the reward on held-out prompts before the first update, and of what is kept."""
+    kept = course.best_step if course.best_step is not None else course.checked_step
+    after = answers.checks.get(kept) if kept else None
+    before = answers.checks.get(0)
+    if after is not None:
+        told = None if before is None else {"reward": before}
+        work.teller.scores(rows=count, before=told, after={"reward": after})
+
+
+def _stopped_while_judging(work: Work, course: Course) -> None:
+    teller = work.teller
+    shutil.rmtree(work.job.run.checkpoints, ignore_errors=True)
+    teller.say(
+        f"Stopped at update {course.step:,} of the first stage, which only learns to judge; "
+        "there is nothing to chat with, and nothing is kept."
+    )
+    teller.end("stopped", step=course.step, kept=False, best_step=None, stage=PREFERENCES.number)
+
+
+def _stopped_between(work: Work) -> None:
+    """End before the first update of the second stage; the reward model stays unless unwanted."""
+    job, teller = work.job, work.teller
+    shutil.rmtree(job.run.checkpoints, ignore_errors=True)
+    if work.stop.wish == "discard":
+        shutil.rmtree(job.run.reward_model, ignore_errors=True)
+        teller.say("Stopped before the second stage; nothing is kept.")
+    else:
+        teller.say(
+            "Stopped before the second stage; there is nothing to chat with. The reward model is "
+            "kept in the run's folder."
+        )
+    teller.end("stopped", step=0, kept=False, best_step=None, stage=REWARDS.number)

@@ -18,10 +18,10 @@ from modelforge.data.together import Material
 from modelforge.errors import ForgeError, NotFoundError, Problem, as_one
 from modelforge.home import Home
 from modelforge.machine import Machine
-from modelforge.models import find_model
+from modelforge.models.find import find_model
 from modelforge.preflight import Report, preflight
 from modelforge.preflight.case import NO_MATERIAL
-from modelforge.shape import ModelFacts
+from modelforge.models.shape import ModelFacts
 
 Thing = TypeVar("Thing")
 REMEMBERED = 64

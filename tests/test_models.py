@@ -14,8 +14,8 @@ from huggingface_hub import constants
 
 from modelforge.errors import ConfigError, ForgeError, NotFoundError
 from modelforge.home import Home
-from modelforge.models import find_model, parameters_in_words
-from modelforge.shape import parameters_by_shape, read_shape
+from modelforge.models.find import find_model, parameters_in_words
+from modelforge.models.shape import parameters_by_shape, read_shape
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from modelforge.config.applies import in_words
 from modelforge.config.describe import FieldSpec, by_name, describe, source_fields
 from modelforge.config.schema import TrainingConfig
 
@@ -73,6 +74,8 @@ def _entry(spec: FieldSpec) -> str:
     facts = [("Takes", _takes(spec)), ("Default", _default(spec))]
     if spec.unit:
         facts.append(("Unit", spec.unit))
+    if when := in_words(spec.name):
+        facts.append(("Applies", when))
     rows = "\n".join(f"- {name}: {text}" for name, text in facts)
     about = f"{spec.help} {spec.more}".strip()
     return f"### `{spec.name}`\n\n**{spec.label}.** {about}\n\n{rows}\n"

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from modelforge.config.advice import advised
 from modelforge.errors import NotFoundError, Problem
 from modelforge.home import shipped
 
@@ -16,7 +17,9 @@ from modelforge.home import shipped
 class Profile:
     """One class of machine. `practice` holds what differs where there is no CUDA card.
 
-    A model has `name, title, parameters` (billions)`, licence, gated, practice, note, task`.
+    A model has `name, title, parameters` (billions)`, licence, gated, practice, note, tasks`, and
+    its `shape`: what its config.json says of layers and widths. `answers` are what it is best
+    begun with beside the profile's own.
     """
 
     name: str
@@ -35,21 +38,30 @@ def load_profiles(folder: Path | None = None) -> dict[str, Profile]:
 
 
 def profile_answers(name: str, *, practice: bool = False) -> dict[str, Any]:
-    """Return the answers that a form or a recipe starts from; raises NotFoundError."""
+    """Return the answers that a form or a recipe starts from; raises NotFoundError.
+
+    The learning rate is the one advised for the profile's strategy.
+    """
     profile = _profile(name)
-    changed = profile.practice if practice else {}
-    return {**profile.answers, "compute_specs": name, **changed}
+    answers = {**profile.answers, **(profile.practice if practice else {})}
+    return {**advised(answers["strategy"], practice=practice), **answers, "compute_specs": name}
 
 
-def recommended(name: str, *, practice: bool = False) -> list[dict[str, Any]]:
-    """Return the models to offer: in practice mode those a CPU can train, the starter first.
+def recommended(
+    name: str, *, practice: bool = False, task: str = "text-generation"
+) -> list[dict[str, Any]]:
+    """Return the models to offer for a task: in practice mode those a CPU can train, the starter
+    first.
 
     Otherwise the profile's own, and the starter last.
     """
-    small = [model for model in _smallest().models if model["practice"]]
+    fitting = [model for model in _smallest().models if task in model["tasks"]]
+    small = [model for model in fitting if model["practice"]]
     if practice:
         return [dict(model) for model in small]
-    own = [model for model in _profile(name).models if model not in small[:1]]
+    own = [
+        model for model in _profile(name).models if task in model["tasks"] and model != small[0]
+    ]
     return [dict(model) for model in (*own, small[0])]
 
 
@@ -78,7 +90,7 @@ def _load(folder: Path) -> tuple[tuple[str, Profile], ...]:
 
 def _read(file: Path) -> Profile:
     data = tomllib.loads(file.read_text(encoding="utf-8"))
-    usual = {"practice": False, "gated": False, "task": "text-generation"}
+    usual = {"practice": False, "gated": False, "tasks": ["text-generation"], "answers": {}}
     return Profile(
         name=file.stem,
         title=data["title"],

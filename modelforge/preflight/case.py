@@ -14,7 +14,7 @@ from modelforge.home import Home
 from modelforge.preflight.disk import disk_needed_gib
 from modelforge.preflight.memory import MemoryPart, estimate
 from modelforge.preflight.time import most_tokens_in
-from modelforge.shape import ModelFacts
+from modelforge.models.shape import ModelFacts
 
 if TYPE_CHECKING:
     from modelforge.data.look import FirstLook

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.preflight.memory import ADAM_BYTES, GIB, adapter_weights
-from modelforge.shape import ModelFacts
+from modelforge.models.shape import ModelFacts
 
 # The best, the newest, and the one that is being written.
 CHECKPOINTS = 3

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
-from modelforge.shape import ModelFacts
+from modelforge.models.shape import ModelFacts
 
 GIB = 2**30
 CHUNK = 256

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from modelforge.config.advice import advised_rate
 from modelforge.config.plan import Change
 from modelforge.errors import Finding
 from modelforge.preflight.case import Case
@@ -15,7 +16,6 @@ WORKS_NOW = {
     "strategy": ("sft", "qlora"),
     "provider": ("huggingface",),
 }
-ADVISED_RATE = {"sft": 2e-4, "qlora": 2e-4, "rlhf": 1.41e-5, "dpo": 5e-7}
 FEWEST_UPDATES = 10
 FEW_CHECKS = 5
 
@@ -44,7 +44,8 @@ def plan_changes(case: Case) -> Iterator[Finding]:
 
 def learning_rate(case: Case) -> Iterator[Finding]:
     """Warn of a rate that is ten times off what the strategy is usually trained with."""
-    rate, advised = case.config.learning_rate, ADVISED_RATE[case.config.strategy]
+    rate = case.config.learning_rate
+    advised = advised_rate(case.config.strategy, practice=case.machine.practice)
     times = max(rate / advised, advised / rate)
     if times < 10 * (1 - 1e-9):
         return

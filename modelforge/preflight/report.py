@@ -14,7 +14,7 @@ from modelforge.preflight.case import NO_MATERIAL, Case
 from modelforge.preflight.checks import findings
 from modelforge.preflight.memory import MemoryPart, total_gib
 from modelforge.preflight.time import estimate_seconds
-from modelforge.shape import ModelFacts
+from modelforge.models.shape import ModelFacts
 
 if TYPE_CHECKING:
     from modelforge.data.look import FirstLook

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.preflight.memory import adapter_weights
-from modelforge.shape import ModelFacts
+from modelforge.models.shape import ModelFacts
 
 if TYPE_CHECKING:
     from modelforge.data.look import FirstLook

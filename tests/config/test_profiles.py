@@ -1,12 +1,11 @@
 import pytest
 
+from modelforge.config.advice import advised, advised_rate
 from modelforge.config.profiles import load_profiles, profile_answers, recommended
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import NotFoundError
 
 PROFILES = load_profiles()
-# The smallest and the usual video memory of each class, in GiB.
-CARDS = {"low_end": 6, "mid_range": 12, "high_end": 16}
 
 
 def test_there_are_three_profiles_from_small_to_large():
@@ -64,17 +63,16 @@ def test_the_starter_comes_first_in_practice_and_last_otherwise():
     assert all(model["parameters"] < 1 for model in recommended("low_end", practice=True))
 
 
-@pytest.mark.parametrize("name", PROFILES)
-def test_recommended_models_fit_the_usual_card_and_say_what_they_are(name):
-    models = PROFILES[name].models
-    assert models
-    for model in models:
-        assert model["title"]
-        assert model["licence"]
-        assert model["note"].endswith(".")
-        assert model["task"] == "text-generation"
-        # 4-bit weights with their scales, and 2 GiB for everything else.
-        assert model["parameters"] * 0.625e9 / 1024**3 + 2 <= CARDS[name]
+def test_the_rate_is_the_one_advised_for_the_strategy():
+    assert profile_answers("mid_range")["learning_rate"] == advised_rate("sft") == 2e-4
+    practice = profile_answers("low_end", practice=True)["learning_rate"]
+    assert practice == advised_rate("sft", practice=True) == 5e-4
+
+
+def test_the_contract_s_advice_is_kept():
+    advice = {"sft": 2e-4, "qlora": 2e-4, "rlhf": 1.41e-5, "dpo": 5e-7}
+    assert {name: advised_rate(name) for name in advice} == advice
+    assert advised("qlora")["use_4bit"] is True
 
 
 def test_an_unknown_profile_is_refused_with_the_names_there_are():

@@ -14,7 +14,7 @@ from modelforge.home import Home
 from modelforge.machine import Gpu, Machine
 from modelforge.preflight import Report, preflight
 from modelforge.preflight.case import Case
-from modelforge.shape import ModelFacts
+from modelforge.models.shape import ModelFacts
 
 STARTER = ModelFacts(
     name="starter",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from modelforge.forge import Forge
-from modelforge.models import STARTER
+from modelforge.models.find import STARTER
 from modelforge.sight import RunView
 from ui import cards, words
 from ui.markup import Safe, el, join

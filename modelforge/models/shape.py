@@ -7,13 +7,17 @@ from typing import Any
 
 _SPELLINGS = {
     "hidden_size": ("hidden_size", "n_embd", "d_model", "dim"),
-    "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
-    "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads"),
+    "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers"),
+    "writers": ("num_decoder_layers", "decoder_layers"),
+    "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads"),
     "kv_heads": ("num_key_value_heads", "num_kv_heads", "n_head_kv"),
-    "intermediate": ("intermediate_size", "n_inner", "ffn_dim", "d_ff", "ffn_hidden_size"),
+    "intermediate": (
+        *("intermediate_size", "n_inner", "ffn_dim", "d_ff", "ffn_hidden_size"),
+        *("hidden_dim", "encoder_ffn_dim"),
+    ),
     "vocab": ("vocab_size", "padded_vocab_size"),
     "context": ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"),
-    "head_dim": ("head_dim",),
+    "head_dim": ("head_dim", "d_kv"),
     "experts": ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
 }
 # Families that read a whole text and do not write one.
@@ -97,6 +101,9 @@ def read_shape(raw: dict[str, Any]) -> dict[str, Any]:
     text = {**raw, **_nested(raw)}
     model_type = str(raw.get("model_type") or "")
     shape: dict[str, Any] = {name: _number(text, keys) for name, keys in _SPELLINGS.items()}
+    writers = shape.pop("writers")
+    if raw.get("is_encoder_decoder") and shape["layers"]:
+        shape["layers"] += writers or shape["layers"]
     hidden, heads = shape["hidden_size"], shape["heads"]
     if shape["head_dim"] is None and hidden and heads:
         shape["head_dim"] = hidden // heads

@@ -12,8 +12,8 @@ from typing import Any
 
 from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.home import Home
-from modelforge.shape import ModelFacts, parameters_by_shape, read_shape
-from modelforge.weights import Weights, read_json, read_weights
+from modelforge.models.shape import ModelFacts, parameters_by_shape, read_shape
+from modelforge.models.weights import Weights, read_json, read_weights
 
 WHERE = "model_name"
 STARTER = "starter"
@@ -102,7 +102,7 @@ def _from_folder(name: str, folder: Path) -> ModelFacts:
 
 
 def _from_hub(name: str, endpoint: str | None, cache: Path | None) -> ModelFacts:
-    from modelforge import hub  # noqa: PLC0415 - brings in httpx, a fifth of a second
+    from modelforge.models import hub  # noqa: PLC0415 - brings in httpx, a fifth of a second
 
     folder = hub.cached_folder(name, cache)
     if folder is not None:

@@ -1,0 +1,89 @@
+"""A setting applies only beside the answers it means something with."""
+
+import pytest
+
+from modelforge.config.applies import CONDITIONS, applies, in_words, inapplicable
+from modelforge.config.describe import by_name, describe
+from modelforge.config.export import settings_markdown
+
+RLHF = {"strategy": "rlhf"}
+REGEX = {**RLHF, "trainer.reward": "regex"}
+WSD = {"lr_scheduler_type": "warmup_stable_decay"}
+FULL = {"adapter.enabled": False}
+
+CASES = [
+    ("trainer.preference_beta", {"strategy": "dpo"}, {"strategy": "sft"}),
+    ("trainer.precompute_ref_log_probs", {"strategy": "dpo"},
+     {"strategy": "dpo", "trainer.preference_loss": "orpo"}),
+    ("trainer.kl_beta", RLHF, {"strategy": "dpo"}),
+    ("trainer.reward", RLHF, {"strategy": "sft"}),
+    ("trainer.reward_pattern", REGEX, RLHF),
+    ("trainer.reward_words", {**RLHF, "trainer.reward": "length"}, REGEX),
+    ("trainer.reward_model", RLHF, REGEX),
+    ("trainer.reward_learning_rate", RLHF, {**RLHF, "trainer.reward_model": "mine/judge"}),
+    ("trainer.reward_epochs", RLHF, REGEX),
+    ("packing", {}, {"strategy": "dpo"}),
+    ("packing", {}, {"task": "summarization"}),
+    ("data.padding_free", {"strategy": "qlora"}, RLHF),
+    ("data.loss_on", {}, {"task": "extractive-question-answering"}),
+    ("data.packing_strategy", {"packing": True}, {}),
+    ("group_by_length", {}, {"packing": "true"}),
+    ("lora_r", {}, FULL),
+    ("adapter.use_dora", {}, FULL),
+    ("adapter.enabled", {}, {"strategy": "qlora"}),
+    ("lora_alpha", {}, {"adapter.alpha_over_r": 2.0}),
+    ("use_4bit", {}, FULL),
+    ("use_4bit", {}, {"use_8bit": True}),
+    ("use_8bit", {}, {"quantization.scheme": "fp8"}),
+    ("bnb_4bit_quant_type", {}, {"use_4bit": "false"}),
+    ("bnb_4bit_quant_type", {"quantization.scheme": "bnb-4bit", "use_4bit": False}, FULL),
+    ("quantization.skip_last_layers", {"use_8bit": True}, {"use_4bit": False}),
+    ("quantization.allow_slow", {"quantization.scheme": "nvfp4"}, {}),
+    ("schedule.decay_steps", WSD, {}),
+    ("schedule.final_lr_fraction", WSD, {"lr_scheduler_type": "constant"}),
+    ("warmup_ratio", {}, {"schedule.warmup_steps": 10}),
+    ("optimizer.beta1", {"optim": "lion_32bit"}, {"optim": "sgd"}),
+    ("optimizer.epsilon", {"optim": "adamw_8bit"}, {"optim": "adafactor"}),
+    ("evaluation.generated_rows", {"task": "summarization"}, {"task": "text-generation"}),
+    ("eval_steps", {}, {"eval_split": "0.0"}),
+    ("trainer.neftune_noise_alpha", {}, {"strategy": "dpo"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "beside", "but_not_beside"), CASES)
+def test_a_setting_applies_only_where_it_means_something(name, beside, but_not_beside):
+    usual = {"task": "text-generation"}
+    assert applies(name, {**usual, **beside})
+    assert not applies(name, {**usual, **but_not_beside})
+
+
+def test_every_condition_is_tried_and_names_settings_there_are():
+    tried = {words for name, *_ in CASES for words in in_words(name).split(", ")}
+    for name in CONDITIONS:
+        inside = [one for one in by_name() if one == name or one.startswith(name)]
+        assert inside, name
+        assert {words for one in inside for words in in_words(one).split(", ")} <= tried, name
+
+
+def test_what_is_kept_from_another_choice_does_not_speak():
+    # Packing stays in the form while preferences are learned; it is no reason to hide anything.
+    assert applies("group_by_length", {"strategy": "dpo", "packing": "true"})
+    assert applies("lora_r", {"strategy": "qlora", "adapter.enabled": "false"})
+
+
+def test_typed_answers_and_text_from_a_form_are_the_same():
+    assert applies("use_4bit", {"use_8bit": False}) == applies("use_4bit", {"use_8bit": "false"})
+    assert not applies("lora_r", {"adapter.enabled": "False"})
+
+
+def test_the_contract_itself_is_never_hidden_from_a_plain_run():
+    flat = {spec.name for spec in describe() if "." not in spec.name}
+    hidden = inapplicable({"task": "text-generation"})
+    assert flat & hidden == set()
+    assert "trainer.reward" in hidden
+
+
+def test_the_docs_say_when_a_setting_applies():
+    assert in_words("trainer.reward_epochs").startswith("with strategy rlhf")
+    assert "- Applies: with strategy dpo" in settings_markdown()
+    assert in_words("seed") == ""

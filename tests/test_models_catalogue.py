@@ -1,0 +1,113 @@
+"""The catalogue: every model of a profile fits the card it is meant for, by arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from modelforge.config.plan import Ground, make_plan
+from modelforge.config.profiles import load_profiles, profile_answers, recommended
+from modelforge.config.resolve import Layer, resolve
+from modelforge.machine import Gpu
+from modelforge.models.catalogue import facts_of
+from modelforge.models.shape import parameters_by_shape
+from modelforge.preflight.memory import estimate, total_gib
+from modelforge.preflight.offers import need
+from tests.preflight.cases import LAPTOP
+
+TASKS = ("text-generation", "summarization", "extractive-question-answering")
+# The usual card of each class, and the smallest that its first choice must fit.
+USUAL = {"low_end": 6.0, "mid_range": 12.0, "high_end": 16.0}
+SMALLEST = {"low_end": 6.0, "mid_range": 8.0, "high_end": 16.0}
+# What a desktop keeps of the card.
+DESKTOP_GIB = 0.6
+
+
+def with_card(gib):
+    card = Gpu(0, "a card", gib, gib - DESKTOP_GIB, 0.2, (8, 6), "570.1")
+    return replace(LAPTOP, ram_total_gib=32.0, ram_free_gib=24.0, gpus=[card])
+
+
+def layers(profile, task, model, *, practice=False):
+    answers = profile_answers(profile, practice=practice) | {"task": task}
+    return Layer("profile", answers), Layer("model", model["answers"])
+
+
+OFFERED = [
+    (profile, task, model)
+    for profile in USUAL
+    for task in TASKS
+    for model in recommended(profile, task=task)
+]
+
+
+def _id(value):
+    return value["name"] if isinstance(value, dict) else str(value)
+
+
+@pytest.mark.parametrize(("profile", "task", "model"), OFFERED, ids=_id)
+def test_every_model_fits_the_usual_card_of_its_profile(profile, task, model):
+    found = need(model, with_card(USUAL[profile]), *layers(profile, task, model))
+    assert found.fits, f"{model['name']} needs {found.gib:.1f} of {found.free_gib:.1f} GiB"
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("profile", USUAL)
+def test_the_first_choice_fits_the_smallest_card_of_its_profile(profile, task):
+    first = recommended(profile, task=task)[0]
+    assert need(first, with_card(SMALLEST[profile]), *layers(profile, task, first)).fits
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_without_a_card_the_starter_is_first_and_all_are_small(task):
+    offered = recommended("low_end", practice=True, task=task)
+    assert offered[0]["name"] == "starter"
+    for model in offered:
+        found = need(model, LAPTOP, *layers("low_end", task, model, practice=True))
+        assert found.fits, f"{model['name']} needs {found.gib:.1f} GiB"
+
+
+def test_a_task_is_offered_the_kinds_of_model_that_can_do_it():
+    kinds = {"text-generation": {"decoder"}, "summarization": {"decoder", "encoder-decoder"},
+             "extractive-question-answering": {"decoder", "encoder"}}  # fmt: skip
+    for task, allowed in kinds.items():
+        found = {facts_of(model).kind for _, asked, model in OFFERED if asked == task}
+        assert found == allowed, task
+
+
+@pytest.mark.parametrize("profile", USUAL)
+def test_a_decoder_has_about_the_weights_that_its_shape_comes_to(profile):
+    for model in load_profiles()[profile].models:
+        facts = facts_of(model)
+        if facts.kind != "decoder":
+            continue
+        shape = {**facts.__dict__}
+        assert parameters_by_shape(shape) == pytest.approx(facts.parameters, rel=0.02), facts.name
+
+
+def test_a_model_says_what_a_person_must_know():
+    for profile in load_profiles().values():
+        names = [model["name"] for model in profile.models]
+        assert len(names) == len(set(names))
+        for model in profile.models:
+            assert model["title"]
+            assert model["licence"]
+            assert model["note"].endswith(".")
+            assert set(model["tasks"]) <= set(TASKS)
+            assert isinstance(model["gated"], bool)
+            # A licence that must be accepted first is said in words too.
+            assert model["gated"] == ("accepted on the Hub" in model["note"])
+
+
+def test_the_answers_of_a_model_are_settings_there_are():
+    for profile, task, model in OFFERED:
+        rest = Layer("rest", {"model_name": model["name"], "dataset": "sample:captain"})
+        config = resolve(*layers(profile, task, model), rest).config
+        plan = make_plan(config, Ground(device="cuda", model_path=model["name"]))
+        assert total_gib(estimate(config, plan, facts_of(model)))
+
+
+def test_answers_that_are_wrong_leave_the_need_unknown():
+    model = recommended("low_end")[0]
+    assert need(model, LAPTOP, Layer("form", {"lora_r": "many"})).fits is None

@@ -354,24 +354,10 @@ def test_the_wish_to_stop_is_looked_for_at_every_token(monkeypatch):
     assert looked == 1
 
 
-@pytest.fixture
-def wide_model(tiny_model, tmp_path):
-    """The tiny model in widths of 64: in bitsandbytes 0.50.2, 4-bit inference on CPUs with
-    avx512_bf16 fails for others (functional._convert_weight_packed_for_cpu)."""
-    import torch
-    from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = AutoConfig.from_pretrained(tiny_model, hidden_size=64, head_dim=16)
-    LlamaForCausalLM(config).save_pretrained(tmp_path / "wide")
-    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "wide")
-    return tmp_path / "wide"
-
-
 @pytest.mark.parametrize("bits", ["use_4bit", "use_8bit"])
-def test_both_stages_on_quantized_weights(bench, rewarded, wide_model, bits):
+def test_both_stages_on_quantized_weights(bench, rewarded, bits):
     answers = {"use_4bit": False, bits: True}
-    run = rewarded(model_path=str(wide_model), eval_split=0.25, **answers)
+    run = rewarded(eval_split=0.25, **answers)
     events = bench.work(run)
     assert events[-1].kind == "finished", events[-1].data
     assert [data["quantization"] for data in told(events, "plan")] == [

@@ -23,7 +23,7 @@ from modelforge.train.judge import DTYPES, ByModel, ByRule
 from modelforge.train.manner import Manner
 from modelforge.train.prompts import Prompts, Room, read_prompts
 from modelforge.train.reporter import Course
-from modelforge.train.rewards import Rule, rule_of
+from modelforge.train.rewards import Pattern, Rule, rule_of
 from modelforge.train.stop import StopAsked
 from modelforge.train.training import Stage
 
@@ -142,6 +142,9 @@ def _learn_from_rewards(work: Work, rule: Rule | None, stage: Stage | None, bega
     trainer.add_callback(answers)
     watch(trainer.accelerator.unwrap_model(trainer.model), work.stop)
     course = training.train(work, trainer, _facts(prompts, layout), stage)
+    if isinstance(rule, Pattern) and rule.slow:
+        text = f"{rule.slow:,} answers took too long to search for the pattern and were worth 0."
+        work.teller.note("pattern-slow", text)
     if course.step == 0 and stage is not None:
         raise StopAsked
     if course.is_whole and prompts.held_out is not None:

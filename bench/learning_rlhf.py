@@ -1,0 +1,114 @@
+"""Learning from rewards on the CPU: does the mean reward rise, with our worker and a small model?
+
+The starter model answers short questions. The reward is a rule: an answer is worth most at eight
+words (1), half of that at four or sixteen. Prints the figures of docs/performance-learning.md.
+
+    python bench/learning_rlhf.py [UPDATES] [ALGORITHM]
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from harness import ROOT, starter_home
+
+from modelforge.config.plan import Ground, make_plan
+from modelforge.config.schema import TrainingConfig
+from modelforge.data.look import look
+from modelforge.runs.events import read_events
+from modelforge.runs.layout import RunFolder, write_json
+
+WORDS = 8
+THINGS = (
+    "the sea", "snow", "a horse", "the moon", "bread", "a river", "a violin", "summer", "a whale",
+    "gold", "a letter", "a garden", "thunder", "a clock", "coffee", "a bridge", "honey", "a lion",
+    "a lamp", "rain", "a castle", "silk", "a mirror", "an island", "glass", "a wolf", "a candle",
+    "the desert", "music", "a forest",
+)  # fmt: skip
+
+
+def main(updates: int = 50, algorithm: str = "rloo") -> None:
+    """Train once and print what came of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = _prepare(Path(folder), updates, algorithm)
+        began = time.monotonic()
+        command = [sys.executable, "-m", "modelforge.train", str(run.path)]
+        subprocess.run(command, cwd=ROOT, check=True)
+        seconds = time.monotonic() - began
+        events, _ = read_events(run.events)
+    told = {kind: [e.data for e in events if e.kind == kind] for kind in ("step", "sample")}
+    metrics = [step["metrics"] for step in told["step"]]
+    samples = told["sample"]
+    scores = next(e.data for e in events if e.kind == "scores")
+    print()
+    print(f"{algorithm}, {len(metrics)} updates in {seconds:.0f} s")
+    for name in ("reward", "kl", "completions/mean_length"):
+        values = [each[name] for each in metrics]
+        print(f"{name}: first ten {_mean(values[:10])}, last ten {_mean(values[-10:])}")
+    print(f"held out ({scores['rows']} questions): {scores['before']} -> {scores['after']}")
+    for sample in (*samples[:2], *samples[-2:]):
+        print(json.dumps({key: sample[key] for key in ("step", "prompt", "completion", "reward")}))
+
+
+def _mean(values: list[float]) -> str:
+    return f"{statistics.fmean(values):.3f}"
+
+
+def _prepare(folder: Path, updates: int, algorithm: str) -> RunFolder:
+    """Return the folder of a run, as the store makes it."""
+    data = folder / "questions.jsonl"
+    rows = [{"input": f"What is {thing}?", "output": "-"} for thing in THINGS]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    said: dict[str, Any] = {
+        "task": "text-generation",
+        "model_name": "starter",
+        "dataset": str(data),
+        "compute_specs": "low_end",
+        "strategy": "rlhf",
+        "use_4bit": False,
+        "gradient_checkpointing": False,
+        "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 1,
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "constant",
+        "warmup_ratio": 0,
+        "max_grad_norm": 1.0,
+        "max_steps": updates,
+        "eval_split": 0.2,
+        "eval_steps": updates,
+        "trainer": {
+            "reward": "length",
+            "reward_words": WORDS,
+            "rlhf_algorithm": algorithm,
+            "num_generations": 4,
+            "max_completion_length": 24,
+            "kl_beta": 0.02,
+        },
+    }
+    config = TrainingConfig(**said)
+    model = starter_home() / "models" / "starter"
+    plan = make_plan(config, Ground("cpu", str(model), context=8192))
+    first = look(data)
+    run = RunFolder(folder / "20260101-000000-0000")
+    run.path.mkdir()
+    dataset = {
+        "path": str(data),
+        "sha256": first.sha256,
+        "rows": first.rows,
+        "mapping": first.mapping.as_dict(),
+    }
+    record = {"format": 1, "id": run.id, "name": "learning from rewards", "created": 0}
+    plain = {"config": config.said(), "origins": {}, "plan": plan.as_dict(), "dataset": dataset}
+    write_json(run.config, record | plain)
+    return run
+
+
+if __name__ == "__main__":
+    main(*(kind(given) for kind, given in zip((int, str), sys.argv[1:], strict=False)))

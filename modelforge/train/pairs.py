@@ -12,7 +12,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from modelforge.train.manner import Manner
 from modelforge.train.tokens import IGNORED, Dialect, Encoded, encode
 
-_MODES = {"left": "keep_end", "right": "keep_start"}
+MODES = {"left": "keep_end", "right": "keep_start"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def collate_pairs(pairs: Sequence[Pair], manner: Manner, pad: int) -> dict[str, 
     collator = DataCollatorForPreference(
         pad_token_id=pad,
         max_length=manner.max_length,
-        truncation_mode=_MODES.get(manner.truncation, "keep_start"),
+        truncation_mode=MODES.get(manner.truncation, "keep_start"),
     )
     batch: dict[str, Any] = collator([pair.as_row() for pair in pairs])
     return batch

@@ -1,0 +1,100 @@
+"""Learning from single answers marked good or bad by TRL's KTOTrainer; pairs are taken apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from trl import KTOConfig, KTOTrainer
+from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
+
+from modelforge.config.plan import Plan
+from modelforge.config.schema import TrainingConfig
+from modelforge.errors import Problem
+from modelforge.train import preferring
+from modelforge.train.adapting import ready
+from modelforge.train.arguments import shared
+from modelforge.train.comparisons import read_judged
+from modelforge.train.failures import WorkError
+from modelforge.train.job import Work
+from modelforge.train.preferring import Parts, Unpublished
+from modelforge.train.references import Asking, adapted
+
+
+class Trainer(Unpublished, Asking, KTOTrainer):
+    """TRL's trainer for rows that are tokens already."""
+
+    def _prepare_dataset(
+        self, dataset: Dataset, _tokenizer: Any, args: KTOConfig, _name: str
+    ) -> Dataset:
+        """Give each row the answer of its neighbour in the batch, as TRL's own preparation does."""
+        batch = args.per_device_train_batch_size
+        return dataset.map(_neighbours, batched=True, batch_size=batch, keep_in_memory=True)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the margin over all batches: TRL has it only for those with good and bad answers."""
+        measured = self._metrics["train" if self.model.training else "eval"]
+        better, worse = (measured.get(f"rewards/{side}") for side in ("chosen", "rejected"))
+        if better and worse:
+            measured["rewards/margins"] = [sum(better) / len(better) - sum(worse) / len(worse)]
+        super().log(logs, start_time)
+
+
+def run(work: Work) -> None:
+    """Do the whole of a run; raises WorkError for a batch of one, which has no neighbours."""
+    if work.job.config.per_device_train_batch_size < 2:
+        raise WorkError("batch-of-one", _alone())
+    preferring.run(work, read_judged, build)
+
+
+def build(parts: Parts) -> Any:
+    """Return a trainer with the adapter on the model."""
+    job = parts.job
+    config, plan = job.config, job.plan
+    evaluates = parts.held_out is not None
+    with adapted(parts.model, config, plan) as (model, shape):
+        trainer = Trainer(
+            heard=parts.heard,
+            model=model,
+            ref_model=parts.reference,
+            args=arguments(config, plan, job.run.checkpoints, evaluates=evaluates),
+            data_collator=collator(plan, parts.tokenizer.pad_token_id),
+            train_dataset=parts.train,
+            eval_dataset=parts.held_out,
+            processing_class=parts.tokenizer,
+            peft_config=shape,
+        )
+    return ready(trainer)
+
+
+def collator(plan: Plan, pad: int) -> DataCollatorForUnpairedPreference:
+    """Return what lays answers out as a batch; it cuts only the answers of neighbours."""
+    return DataCollatorForUnpairedPreference(pad_token_id=pad, max_length=plan.max_length)
+
+
+def arguments(
+    config: TrainingConfig, plan: Plan, checkpoints: Path, *, evaluates: bool
+) -> KTOConfig:
+    """Return the settings as TRL takes them."""
+    return KTOConfig(
+        **shared(config, plan, checkpoints, evaluates=evaluates),
+        # Any other order would part an answer from the neighbour it was given.
+        train_sampling_strategy="sequential",
+        max_length=plan.max_length,
+        beta=config.trainer.preference_beta,
+        precompute_ref_log_probs=config.trainer.precompute_ref_log_probs,
+    )
+
+
+def _neighbours(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    answers = rows["completion_ids"]
+    return {"KL_completion_ids": [answers[-1], *answers[:-1]]}
+
+
+def _alone() -> Problem:
+    return Problem(
+        "per_device_train_batch_size",
+        "1 is too small for kto, which holds every answer against another of its batch.",
+        "Set the batch size to 2 or more, and halve the accumulation to keep the update's size.",
+    )

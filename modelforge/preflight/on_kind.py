@@ -36,6 +36,11 @@ _PREFERENCES = (
     "rows with a better and a worse answer",
     "prompt, chosen and rejected",
 )
+_JUDGED = (
+    ("preference-label", "preference"),
+    "rows with an answer marked good or bad, or with a better and a worse one",
+    "prompt, completion and label",
+)
 _TEXTLESS = {
     "assistant": "assistant turns",
     "last_round": "the last assistant turn",
@@ -56,6 +61,19 @@ def wrong_kind(case: Case) -> Iterator[Finding]:
             f"{wanted}.",
             f"Give data with the columns {columns}, or choose what suits these rows.",
             where,
+        )
+
+
+def batch_of_one(case: Case) -> Iterator[Finding]:
+    """Refuse kto without a neighbour in the batch, against which it holds every answer."""
+    if case.plan.method == "kto" and case.config.per_device_train_batch_size < 2:
+        yield Finding(
+            "blocker",
+            "batch-of-one",
+            "kto holds every answer against another of its batch; the batch size is 1.",
+            "Set the batch size to 2 or more, and halve the accumulation to keep the update's size.",
+            "per_device_train_batch_size",
+            2,
         )
 
 
@@ -99,6 +117,8 @@ def same_in_validation(case: Case) -> Iterator[Finding]:
 
 
 def _wanted(case: Case) -> tuple[tuple[str, ...], str, str]:
+    if case.plan.method == "kto":
+        return _JUDGED
     if case.config.strategy in ("dpo", "rlhf"):
         return _PREFERENCES
     if case.config.task in _TASKS:
@@ -108,6 +128,8 @@ def _wanted(case: Case) -> tuple[tuple[str, ...], str, str]:
 
 def _learner(case: Case) -> str:
     config = case.config
+    if case.plan.method in ("kto", "orpo"):
+        return case.plan.method
     if config.strategy in ("dpo", "rlhf") or config.task == "text-generation":
         return config.strategy
     return config.task

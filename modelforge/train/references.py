@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from copy import copy
+from collections.abc import Callable
 from typing import Any
 
 from peft import PeftConfig, get_peft_model
@@ -41,30 +39,27 @@ def second_copy(work: Work) -> Any:
     return work.load("causal").model.requires_grad_(False).eval()
 
 
-@contextmanager
-def adapted(
-    model: Any, config: TrainingConfig, plan: Plan
-) -> Iterator[tuple[Any, PeftConfig | None]]:
-    """Give TRL the model and the adapter to put on it, so that its reference is the start.
+def adapted(model: Any, config: TrainingConfig, plan: Plan) -> tuple[Any, PeftConfig | None]:
+    """Return the model and the adapter for TRL to put on it, so that its reference is the start.
 
     Usually the reference is the model with the adapter off. Where the adapter changes what the
-    model says from the first, it is put on here, and TRL keeps a copy of it as the reference.
+    model says from the first, it is put on here, and TRL gives the model a second one beside it.
     """
     shape = adapter(config, plan)
     if shape is None or config.adapter.init not in CHANGING:
-        yield model, shape
-        return
-    model = get_peft_model(model, shape)
-    learns = model.peft_config["default"]
-    start = learns.init_lora_weights
-    # A second start of this kind would change the weights below once more.
-    learns.init_lora_weights = True
-    try:
-        yield model, None
-    finally:
-        if _NAME in model.peft_config:
-            model.peft_config[_NAME] = copy(learns)
-        learns.init_lora_weights = start
+        return model, shape
+    return get_peft_model(model, shape), None
+
+
+def remember(trainer: Any) -> Any:
+    """Return the trainer with the start of its adapter copied to the one that stays as it is."""
+    model = trainer.model
+    if _NAME in getattr(model, "peft_config", {}):
+        for name, learns in model.named_parameters():
+            if ".default." in name:
+                stays = model.get_parameter(name.replace(".default.", f".{_NAME}."))
+                stays.data.copy_(learns.data)
+    return trainer
 
 
 def forget(model: Any) -> None:

@@ -18,7 +18,7 @@ from modelforge.train.job import Work
 from modelforge.train.manner import Manner
 from modelforge.train.pairs import pair_collator, undivided
 from modelforge.train.preferring import Parts, Unpublished
-from modelforge.train.references import Asking, adapted
+from modelforge.train.references import Asking, adapted, remember
 
 # How often a pair is taken to be the wrong way round. exo_pair cannot do with none, and its paper
 # has this; robust without any would be sigmoid.
@@ -49,20 +49,20 @@ def build(parts: Parts) -> Any:
     config, plan = job.config, job.plan
     manner = undivided(Manner.of(config, plan))
     evaluates = parts.held_out is not None
-    with adapted(parts.model, config, plan) as (model, shape):
-        trainer = Trainer(
-            heard=parts.heard,
-            model=model,
-            ref_model=parts.reference,
-            args=arguments(config, plan, job.run.checkpoints, evaluates=evaluates),
-            # TRL's own would do, but warns of cutting from the left.
-            data_collator=pair_collator(manner, parts.tokenizer.pad_token_id),
-            train_dataset=parts.train,
-            eval_dataset=parts.held_out,
-            processing_class=parts.tokenizer,
-            peft_config=shape,
-        )
-    return ready(trainer)
+    model, shape = adapted(parts.model, config, plan)
+    trainer = Trainer(
+        heard=parts.heard,
+        model=model,
+        ref_model=parts.reference,
+        args=arguments(config, plan, job.run.checkpoints, evaluates=evaluates),
+        # TRL's own would do, but warns of cutting from the left.
+        data_collator=pair_collator(manner, parts.tokenizer.pad_token_id),
+        train_dataset=parts.train,
+        eval_dataset=parts.held_out,
+        processing_class=parts.tokenizer,
+        peft_config=shape,
+    )
+    return remember(ready(trainer))
 
 
 def arguments(

@@ -19,7 +19,7 @@ from modelforge.train.comparisons import read_judged
 from modelforge.train.failures import WorkError
 from modelforge.train.job import Work
 from modelforge.train.preferring import Parts, Unpublished
-from modelforge.train.references import Asking, adapted
+from modelforge.train.references import Asking, adapted, remember
 
 
 class Trainer(Unpublished, Asking, KTOTrainer):
@@ -53,19 +53,19 @@ def build(parts: Parts) -> Any:
     job = parts.job
     config, plan = job.config, job.plan
     evaluates = parts.held_out is not None
-    with adapted(parts.model, config, plan) as (model, shape):
-        trainer = Trainer(
-            heard=parts.heard,
-            model=model,
-            ref_model=parts.reference,
-            args=arguments(config, plan, job.run.checkpoints, evaluates=evaluates),
-            data_collator=collator(plan, parts.tokenizer.pad_token_id),
-            train_dataset=parts.train,
-            eval_dataset=parts.held_out,
-            processing_class=parts.tokenizer,
-            peft_config=shape,
-        )
-    return ready(trainer)
+    model, shape = adapted(parts.model, config, plan)
+    trainer = Trainer(
+        heard=parts.heard,
+        model=model,
+        ref_model=parts.reference,
+        args=arguments(config, plan, job.run.checkpoints, evaluates=evaluates),
+        data_collator=collator(plan, parts.tokenizer.pad_token_id),
+        train_dataset=parts.train,
+        eval_dataset=parts.held_out,
+        processing_class=parts.tokenizer,
+        peft_config=shape,
+    )
+    return remember(ready(trainer))
 
 
 def collator(plan: Plan, pad: int) -> DataCollatorForUnpairedPreference:

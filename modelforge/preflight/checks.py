@@ -19,7 +19,6 @@ CHECKS: tuple[Check, ...] = (
     on_room.memory_short,
     on_room.disk,
     on_kind.wrong_kind,
-    on_kind.batch_of_one,
     on_kind.nothing_to_learn,
     on_kind.same_in_validation,
     on_data.split_is_possible,

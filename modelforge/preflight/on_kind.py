@@ -64,19 +64,6 @@ def wrong_kind(case: Case) -> Iterator[Finding]:
         )
 
 
-def batch_of_one(case: Case) -> Iterator[Finding]:
-    """Refuse kto without a neighbour in the batch, against which it holds every answer."""
-    if case.plan.method == "kto" and case.config.per_device_train_batch_size < 2:
-        yield Finding(
-            "blocker",
-            "batch-of-one",
-            "kto holds every answer against another of its batch; the batch size is 1.",
-            "Set the batch size to 2 or more, and halve the accumulation to keep the update's size.",
-            "per_device_train_batch_size",
-            2,
-        )
-
-
 def nothing_to_learn(case: Case) -> Iterator[Finding]:
     """Tell where `data.loss_on` leaves plain text without a token to learn."""
     loss_on = case.config.data.loss_on

@@ -12,7 +12,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from modelforge.train.manner import Manner
 from modelforge.train.tokens import IGNORED, Dialect, Encoded, encode
 
-MODES = {"left": "keep_end", "right": "keep_start"}
+_MODES = {"left": "keep_end", "right": "keep_start"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def pair_collator(manner: Manner, pad: int) -> DataCollatorForPreference:
     return DataCollatorForPreference(
         pad_token_id=pad,
         max_length=manner.max_length,
-        truncation_mode=MODES.get(manner.truncation, "keep_start"),
+        truncation_mode=_MODES.get(manner.truncation, "keep_start"),
     )
 
 

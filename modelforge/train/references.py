@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from peft import PeftConfig, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
@@ -45,7 +45,7 @@ def adapted(model: Any, config: TrainingConfig, plan: Plan) -> tuple[Any, PeftCo
     Usually the reference is the model with the adapter off. Where the adapter changes what the
     model says from the first, it is put on here, and TRL gives the model a second one beside it.
     """
-    shape = adapter(config, plan)
+    shape = None if isinstance(model, PeftModel) else adapter(config, plan)
     if shape is None or config.adapter.init not in CHANGING:
         return model, shape
     return get_peft_model(model, shape), None

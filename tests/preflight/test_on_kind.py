@@ -59,18 +59,6 @@ def test_kto_takes_judged_answers_and_pairs_and_dpo_only_pairs():
         assert list(on_kind.wrong_kind(case("preference-label", **said)))
 
 
-def test_kto_needs_two_answers_at_once():
-    kto = {"strategy": "dpo", "trainer": {"preference_loss": "kto"}}
-    (found,) = on_kind.batch_of_one(
-        case("preference-label", per_device_train_batch_size=1, **kto)
-    )
-    assert (found.level, found.code) == ("blocker", "batch-of-one")
-    assert (found.where, found.suggested) == ("per_device_train_batch_size", 2)
-    two = case("preference-label", per_device_train_batch_size=2, **kto)
-    assert not list(on_kind.batch_of_one(two))
-    assert not list(on_kind.batch_of_one(case("preference", strategy="dpo")))
-
-
 def test_each_source_that_does_not_suit_is_named_by_its_setting():
     mixed = case("pair", "preference", validation=[supply("span")])
     found = [each.where for each in on_kind.wrong_kind(mixed)]

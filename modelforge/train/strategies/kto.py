@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,16 @@ from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
-from modelforge.errors import Problem
 from modelforge.train import preferring
 from modelforge.train.adapting import ready
 from modelforge.train.arguments import shared
 from modelforge.train.comparisons import read_judged
-from modelforge.train.failures import WorkError
 from modelforge.train.job import Work
 from modelforge.train.preferring import Parts, Unpublished
 from modelforge.train.references import Asking, adapted, remember
+
+# An answer needs another beside it, to tell how far the model has strayed from all answers alike.
+FEWEST = 2
 
 
 class Trainer(Unpublished, Asking, KTOTrainer):
@@ -42,9 +44,15 @@ class Trainer(Unpublished, Asking, KTOTrainer):
 
 
 def run(work: Work) -> None:
-    """Do the whole of a run; raises WorkError for a batch of one, which has no neighbours."""
-    if work.job.config.per_device_train_batch_size < 2:
-        raise WorkError("batch-of-one", _alone())
+    """Do the whole of a run: load, turn answers into tokens, train, save."""
+    config = work.job.config
+    if config.per_device_train_batch_size < FEWEST:
+        batch, accumulation = batches(config)
+        text = (
+            f"kto holds every answer against another of its batch: {batch} are taken at once, "
+            f"{accumulation} times for an update."
+        )
+        work.teller.note("batch-raised", text)
     preferring.run(work, read_judged, build)
 
 
@@ -58,7 +66,7 @@ def build(parts: Parts) -> Any:
         heard=parts.heard,
         model=model,
         ref_model=parts.reference,
-        args=arguments(config, plan, job.run.checkpoints, evaluates=evaluates),
+        args=arguments(config, plan, job.run.checkpoints, len(parts.train), evaluates=evaluates),
         data_collator=collator(plan, parts.tokenizer.pad_token_id),
         train_dataset=parts.train,
         eval_dataset=parts.held_out,
@@ -73,12 +81,30 @@ def collator(plan: Plan, pad: int) -> DataCollatorForUnpairedPreference:
     return DataCollatorForUnpairedPreference(pad_token_id=pad, max_length=plan.max_length)
 
 
+def batches(config: TrainingConfig) -> tuple[int, int]:
+    """Return how many answers are taken at once and how often for an update, as near as can be."""
+    batch, times = config.per_device_train_batch_size, config.gradient_accumulation_steps
+    if batch >= FEWEST:
+        return batch, times
+    return FEWEST, max(1, times * batch // FEWEST)
+
+
 def arguments(
-    config: TrainingConfig, plan: Plan, checkpoints: Path, *, evaluates: bool
+    config: TrainingConfig, plan: Plan, checkpoints: Path, rows: int, *, evaluates: bool
 ) -> KTOConfig:
-    """Return the settings as TRL takes them."""
+    """Return the settings as TRL takes them, for that many `rows` to train on."""
+    settings = shared(config, plan, checkpoints, evaluates=evaluates)
+    batch, times = batches(config)
+    updates = math.ceil(math.ceil(rows / batch) / times) * config.num_train_epochs
+    every = min(settings["save_steps"], config.max_steps if config.max_steps > 0 else updates)
+    settings |= {
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": times,
+        "eval_steps": every if evaluates else None,
+        "save_steps": every,
+    }
     return KTOConfig(
-        **shared(config, plan, checkpoints, evaluates=evaluates),
+        **settings,
         # Any other order would part an answer from the neighbour it was given.
         train_sampling_strategy="sequential",
         max_length=plan.max_length,
@@ -90,11 +116,3 @@ def arguments(
 def _neighbours(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
     answers = rows["completion_ids"]
     return {"KL_completion_ids": [answers[-1], *answers[:-1]]}
-
-
-def _alone() -> Problem:
-    return Problem(
-        "per_device_train_batch_size",
-        "1 is too small for kto, which holds every answer against another of its batch.",
-        "Set the batch size to 2 or more, and halve the accumulation to keep the update's size.",
-    )

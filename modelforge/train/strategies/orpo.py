@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from peft import get_peft_model
+from peft import PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
@@ -84,7 +84,7 @@ def build(parts: Parts) -> Any:
     """Return a trainer with the adapter on the model."""
     job = parts.job
     config, plan = job.config, job.plan
-    shape = adapter(config, plan)
+    shape = None if isinstance(parts.model, PeftModel) else adapter(config, plan)
     # TRL would put the adapter on itself, and keep all that is not quantized in 32 bits for it.
     model = get_peft_model(parts.model, shape) if shape else parts.model
     trainer = Trainer(

@@ -45,6 +45,11 @@ _NOT_QLORA = _is("strategy", "sft", "dpo", "rlhf")
 _WITH_REFERENCE = When(
     "for a loss with a reference model", lambda told: told("trainer.preference_loss") != "orpo"
 )
+_DROPS = _is("strategy", "sft", "qlora", "rlhf", words="with any strategy but dpo")
+_ANY_ORDER = When(
+    "for a loss that takes rows in any order",
+    lambda told: told("strategy") != "dpo" or told("trainer.preference_loss") != "kto",
+)
 _FALLS = When(
     "for a rate that falls", lambda told: not told("lr_scheduler_type").startswith("constant")
 )
@@ -66,7 +71,7 @@ CONDITIONS: dict[str, tuple[When, ...]] = {
     "adapter.enabled": (_NOT_QLORA,),
     "lora_r": (_ADAPTER,),
     "lora_alpha": (_ADAPTER, _OWN_ALPHA),
-    "lora_dropout": (_ADAPTER,),
+    "lora_dropout": (_ADAPTER, _DROPS),
     "use_4bit": (_ADAPTER, _BITS_BY_FLAGS, _ONE_FORMAT),
     "use_8bit": (_ADAPTER, _BITS_BY_FLAGS),
     "bnb_4bit_compute_dtype": (_FOUR_BIT,),
@@ -77,7 +82,7 @@ CONDITIONS: dict[str, tuple[When, ...]] = {
     "quantization.skip_last_layers": (_QUANTIZED,),
     "quantization.allow_slow": (_ADAPTER, _BY_CARD),
     "packing": (_TEXT, _ANSWERS),
-    "group_by_length": (_LOOSE,),
+    "group_by_length": (_LOOSE, _ANY_ORDER),
     "data.loss_on": (_TEXT, _ANSWERS),
     "data.padding_free": (_TEXT, _ANSWERS),
     "data.packing_strategy": (_TEXT, _ANSWERS, _PACKED),

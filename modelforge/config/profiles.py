@@ -59,9 +59,7 @@ def recommended(
     small = [model for model in fitting if model["practice"]]
     if practice:
         return [dict(model) for model in small]
-    own = [
-        model for model in _profile(name).models if task in model["tasks"] and model != small[0]
-    ]
+    own = [model for model in _profile(name).models if task in model["tasks"] and model != small[0]]
     return [dict(model) for model in (*own, small[0])]
 
 

@@ -36,6 +36,11 @@ _PREFERENCES = (
     "rows with a better and a worse answer",
     "prompt, chosen and rejected",
 )
+_JUDGED = (
+    ("preference-label", "preference"),
+    "rows with an answer marked good or bad, or with a better and a worse one",
+    "prompt, completion and label",
+)
 _TEXTLESS = {
     "assistant": "assistant turns",
     "last_round": "the last assistant turn",
@@ -99,6 +104,8 @@ def same_in_validation(case: Case) -> Iterator[Finding]:
 
 
 def _wanted(case: Case) -> tuple[tuple[str, ...], str, str]:
+    if case.plan.method == "kto":
+        return _JUDGED
     if case.config.strategy in ("dpo", "rlhf"):
         return _PREFERENCES
     if case.config.task in _TASKS:
@@ -108,6 +115,8 @@ def _wanted(case: Case) -> tuple[tuple[str, ...], str, str]:
 
 def _learner(case: Case) -> str:
     config = case.config
+    if case.plan.method in ("kto", "orpo"):
+        return case.plan.method
     if config.strategy in ("dpo", "rlhf") or config.task == "text-generation":
         return config.strategy
     return config.task

@@ -13,7 +13,7 @@ from modelforge.preflight.time import checks_by_training
 
 WORKS_NOW = {
     "task": ("text-generation",),
-    "strategy": ("sft", "qlora"),
+    "strategy": ("sft", "qlora", "dpo"),
     "provider": ("huggingface",),
 }
 FEWEST_UPDATES = 10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -22,6 +22,11 @@ class Pair:
     prompt: list[int]
     chosen: list[int]
     rejected: list[int]
+
+    @property
+    def sides(self) -> tuple[Encoded, Encoded]:
+        """The better and the worse answer, each behind the question."""
+        return _behind(self.prompt, self.chosen), _behind(self.prompt, self.rejected)
 
     def as_row(self) -> dict[str, list[int]]:
         """Return the columns that TRL's trainers of preferences read."""
@@ -47,8 +52,24 @@ def encode_pair(row: dict[str, Any], dialect: Dialect) -> Pair | None:
 
 
 def encode_judged(row: dict[str, Any], dialect: Dialect) -> Encoded | None:
-    """Return a judged answer as tokens behind its question, or None as `encode_pair` does."""
-    return _answered(row, row["completion"], dialect)
+    """Return a judged answer as tokens behind its question, or None as `encode_pair` does.
+
+    What another than the model says within the answer is judged with it, as it is in a pair.
+    """
+    found = _answered(row, row["completion"], dialect)
+    return _behind(found.ids[: _first(found)], found.ids[_first(found) :]) if found else None
+
+
+def parted(answer: Encoded) -> tuple[list[int], list[int]]:
+    """Return the question and the answer of what `encode_judged` gave, whole or cut."""
+    begins = _first(answer)
+    return answer.ids[:begins], answer.ids[begins:]
+
+
+def undivided(manner: Manner) -> Manner:
+    """Return the manner for answers that are compared: in pieces, only the first has a question."""
+    truncation = "right" if manner.truncation == "split" else manner.truncation
+    return replace(manner, truncation=truncation, left_whole=False)
 
 
 def fits(pair: Pair, manner: Manner) -> bool:
@@ -61,15 +82,23 @@ def fits(pair: Pair, manner: Manner) -> bool:
     return manner.truncation == "left" or len(pair.prompt) < manner.max_length
 
 
-def collate_pairs(pairs: Sequence[Pair], manner: Manner, pad: int) -> dict[str, Any]:
-    """Return the batch that DPO sees: the chosen rows first, then the rejected ones."""
-    collator = DataCollatorForPreference(
+def pair_collator(manner: Manner, pad: int) -> DataCollatorForPreference:
+    """Return what lays pairs out as a batch and cuts them: the one that trains, and is shown."""
+    return DataCollatorForPreference(
         pad_token_id=pad,
         max_length=manner.max_length,
         truncation_mode=_MODES.get(manner.truncation, "keep_start"),
     )
-    batch: dict[str, Any] = collator([pair.as_row() for pair in pairs])
+
+
+def collate_pairs(pairs: Sequence[Pair], manner: Manner, pad: int) -> dict[str, Any]:
+    """Return the batch that DPO sees: the chosen rows first, then the rejected ones."""
+    batch: dict[str, Any] = pair_collator(manner, pad)([pair.as_row() for pair in pairs])
     return batch
+
+
+def _behind(question: list[int], answer: list[int]) -> Encoded:
+    return Encoded([*question, *answer], [IGNORED] * len(question) + answer)
 
 
 def _answered(

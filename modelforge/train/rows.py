@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 from datasets import Dataset
@@ -42,6 +43,15 @@ class Tokenized:
     notes: list[tuple[str, str]] = field(default_factory=list)
 
 
+class Half(Protocol):
+    """The rows to train on, or those held out: what became of them, and what is left."""
+
+    counts: Counts
+
+    def dataset(self) -> Dataset:
+        """Return the rows that are left, as the columns that a trainer reads."""
+
+
 @dataclass(frozen=True)
 class Order:
     """What to read and how: the run's record of its data, and three settings."""
@@ -73,7 +83,7 @@ def tokenize(order: Order, dialect: Dialect, progress: Progress) -> Tokenized:
         for batch in _batches(rows_of(order.dataset, order.seed, "validation")):
             for row, found in zip(batch, order.manner.read(batch, dialect), strict=True):
                 halves[1].take(row, found)
-    return _result(halves, order, dialect, wants_check=apart or bool(aside))
+    return result(halves, order, dialect, wants_check=apart or bool(aside))
 
 
 def parted(order: Order, progress: Progress) -> Iterator[tuple[Canonical, bool]]:
@@ -90,6 +100,32 @@ def parted(order: Order, progress: Progress) -> Iterator[tuple[Canonical, bool]]
     if apart:
         for _, row in rows_of(order.dataset, order.seed, "validation"):
             yield row, True
+
+
+def result(
+    halves: tuple[Half, Half], order: Order, dialect: Dialect, *, wants_check: bool
+) -> Tokenized:
+    """Return both tables and what is to be said of them.
+
+    Raises WorkError `nothing-to-learn` when no row is left to train on.
+    """
+    train, held_out = halves
+    if not train.counts.trained:
+        raise WorkError("nothing-to-learn", train.counts.nothing(order.manner))
+    checked = held_out.dataset() if held_out.counts.trained else None
+    both = train.counts + held_out.counts
+    notes = list(both.notes(order.manner, dialect))
+    if wants_check and checked is None:
+        notes.append(("no-evaluation", "No held-out row has an answer left to check on."))
+    return Tokenized(
+        train=train.dataset(),
+        held_out=checked,
+        trained_tokens=train.counts.trained,
+        all_tokens=train.counts.read,
+        truncated_rows=both.cut,
+        dropped_rows=both.dropped,
+        notes=notes,
+    )
 
 
 def changed_files(dataset: Record) -> list[str]:
@@ -160,25 +196,3 @@ def _parted(order: Order, eval_split: float) -> tuple[int, set[int]]:
 def _batches(rows: Iterator[tuple[int, Canonical]]) -> Iterator[list[Canonical]]:
     while batch := [row for _, row in islice(rows, BATCH)]:
         yield batch
-
-
-def _result(
-    halves: tuple[_Half, _Half], order: Order, dialect: Dialect, *, wants_check: bool
-) -> Tokenized:
-    train, held_out = halves
-    if not train.counts.trained:
-        raise WorkError("nothing-to-learn", train.counts.nothing(order.manner))
-    checked = held_out.dataset() if held_out.counts.trained else None
-    both = train.counts + held_out.counts
-    notes = list(both.notes(order.manner, dialect))
-    if wants_check and checked is None:
-        notes.append(("no-evaluation", "No held-out row has an answer left to check on."))
-    return Tokenized(
-        train=train.dataset(),
-        held_out=checked,
-        trained_tokens=train.counts.trained,
-        all_tokens=train.counts.read,
-        truncated_rows=both.cut,
-        dropped_rows=both.dropped,
-        notes=notes,
-    )

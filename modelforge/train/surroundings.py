@@ -18,6 +18,7 @@ QUIET = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "BITSANDBYTES_NOWELCOME": "1",
     "TQDM_DISABLE": "1",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
     # So that asking whether there is a card neither makes a context nor fixes which are visible.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     # CUDA's own order is fastest first; NVML, which names the cards to people, goes by the bus.

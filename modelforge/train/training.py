@@ -170,16 +170,17 @@ def token_facts(tokenized: rows.Tokenized) -> dict[str, Any]:
 
 def plan_facts(job: Job, trainer: Any) -> dict[str, Any]:
     """Return what the plan event says of the model and the machine."""
-    config, plan = job.config, job.plan
+    plan = job.plan
     sizes = [(each.numel(), each.requires_grad) for each in trainer.model.parameters()]
     if hasattr(trainer.model, "get_nb_trainable_parameters"):
         trainable, total = trainer.model.get_nb_trainable_parameters()
     else:
         trainable = sum(size for size, learns in sizes if learns)
         total = sum(size for size, _ in sizes)
-    batches = math.ceil(len(trainer.train_dataset) / config.per_device_train_batch_size)
+    args = trainer.args
+    batches = math.ceil(len(trainer.train_dataset) / args.per_device_train_batch_size)
     return {
-        "steps_per_epoch": math.ceil(batches / config.gradient_accumulation_steps),
+        "steps_per_epoch": math.ceil(batches / args.gradient_accumulation_steps),
         "trainable_parameters": trainable,
         "total_parameters": total,
         "max_length": plan.max_length,

@@ -13,7 +13,7 @@ from modelforge.train.collating import collate, pack
 from modelforge.train.contexts import encode_context
 from modelforge.train.counts import Counts
 from modelforge.train.manner import Manner
-from modelforge.train.pairs import Pair, collate_pairs, encode_judged, encode_pair, fits
+from modelforge.train.pairs import Pair, collate_pairs, encode_judged, encode_pair, fits, undivided
 from modelforge.train.piece_texts import PieceTexts
 from modelforge.train.tokens import IGNORED, Dialect, Encoded
 
@@ -186,6 +186,7 @@ def _both(pair: Pair, dialect: Dialect, manner: Manner) -> Iterator[TokenRow]:
 
 
 def _judged(rows: Sequence[dict[str, Any]], dialect: Dialect, manner: Manner) -> Iterator[TokenRow]:
+    manner = undivided(manner)
     for row in rows:
         found = encode_judged(row, dialect)
         name = "Good answer" if row["label"] else "Bad answer"

@@ -31,6 +31,9 @@ from modelforge.train.telling import Teller
 PROVIDERS = {"huggingface": "modelforge.train.providers.huggingface"}
 METHODS = {
     "sft": "modelforge.train.strategies.sft",
+    "dpo": "modelforge.train.strategies.dpo",
+    "kto": "modelforge.train.strategies.kto",
+    "orpo": "modelforge.train.strategies.orpo",
     "rlhf": "modelforge.train.strategies.rlhf",
 }
 RESTARTED = "MODELFORGE_WORKER_RESTARTED"

@@ -12,6 +12,7 @@ from modelforge.errors import NotFoundError
 from modelforge.home import Home
 
 SAMPLES = {sample.name: sample for sample in samples()}
+FEWEST = {"brief": 80}
 
 
 def answers(sample: Sample) -> list[str]:
@@ -19,19 +20,20 @@ def answers(sample: Sample) -> list[str]:
     return [turn["content"] for row in rows for turn in row["messages"] if turn["role"] != "user"]
 
 
-def test_there_are_three_samples_in_three_formats() -> None:
-    assert list(SAMPLES) == ["captain", "units", "support"]
+def test_there_are_four_samples_in_four_formats() -> None:
+    assert list(SAMPLES) == ["captain", "units", "support", "brief"]
     assert [look(sample.path).mapping.kind for sample in SAMPLES.values()] == [
         "pair",
         "instruction",
         "messages",
+        "preference",
     ]
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_sample_is_large_enough_and_has_nothing_odd(name: str) -> None:
     seen = look(SAMPLES[name].path)
-    assert seen.rows == SAMPLES[name].rows >= 220
+    assert seen.rows == SAMPLES[name].rows >= FEWEST.get(name, 220)
     assert (seen.findings, seen.skipped, seen.mapping.unused) == ([], 0, [])
 
 
@@ -40,7 +42,11 @@ def test_the_demo_question_is_held_out_and_none_is_asked_twice(name: str) -> Non
     sample = SAMPLES[name]
     rows = iterate(sample.path, look(sample.path).mapping)
     asked = [
-        next(turn["content"] for turn in row["messages"] if turn["role"] == "user").lower()
+        next(
+            turn["content"]
+            for turn in row.get("messages") or row["prompt"]
+            if turn["role"] == "user"
+        ).lower()
         for row in rows
     ]
     assert len(set(asked)) == len(asked)
@@ -73,6 +79,13 @@ def test_the_support_desk_never_contradicts_itself() -> None:
     assert set(re.findall(r"until (\d+ [ap]m)", said)) == {"6 pm"}
     assert set(re.findall(r"within (?:the )?(\d+ days)", said)) == {"30 days"}
     assert len(re.findall("Hello, Nora from Tallow & Pine here", said)) == 221
+
+
+def test_the_better_answer_is_always_the_shorter_by_far() -> None:
+    sample = SAMPLES["brief"]
+    for row in iterate(sample.path, look(sample.path).mapping):
+        better, worse = (row[part][0]["content"] for part in ("chosen", "rejected"))
+        assert len(better.split()) <= 3 < 20 < len(worse.split())
 
 
 def test_a_sample_an_upload_and_a_path_are_found(tmp_path: Path) -> None:

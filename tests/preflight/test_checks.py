@@ -56,7 +56,7 @@ WIDE = {"gradient_checkpointing": False, "per_device_train_batch_size": 8, "use_
 # code, level, where, suggested, case
 SAID = [
     ("not-here-yet", "blocker", "task", "text-generation", a_case(task="summarization")),
-    ("not-here-yet", "blocker", "strategy", "sft", a_case(strategy="dpo")),
+    ("not-here-yet", "blocker", "strategy", "sft", a_case(strategy="rlhf")),
     ("not-here-yet", "blocker", "provider", "huggingface", a_case(provider="unsloth")),
     ("model-wrong-kind", "blocker", "model_name", "starter", a_case(facts=BERT)),
     ("model-wrong-kind", "blocker", "model_name", "starter", a_case(facts=T5)),

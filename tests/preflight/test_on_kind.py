@@ -48,6 +48,17 @@ def test_preferences_suit_those_who_learn_from_them(strategy):
     assert "chosen" in next(on_kind.wrong_kind(case("pair", strategy=strategy))).remedy
 
 
+def test_kto_takes_judged_answers_and_pairs_and_dpo_only_pairs():
+    kto = {"strategy": "dpo", "trainer": {"preference_loss": "kto"}}
+    for kind in ("preference-label", "preference"):
+        assert not list(on_kind.wrong_kind(case(kind, **kto)))
+    found = next(on_kind.wrong_kind(case("pair", **kto)))
+    assert "kto learns from rows with an answer marked good or bad" in found.what
+    for loss in ("sigmoid", "orpo"):
+        said = {"strategy": "dpo", "trainer": {"preference_loss": loss}}
+        assert list(on_kind.wrong_kind(case("preference-label", **said)))
+
+
 def test_each_source_that_does_not_suit_is_named_by_its_setting():
     mixed = case("pair", "preference", validation=[supply("span")])
     found = [each.where for each in on_kind.wrong_kind(mixed)]

@@ -1,0 +1,105 @@
+"""The course of a run that learns from preferences, whichever of TRL's trainers does it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset
+from transformers import set_seed
+
+from modelforge.train import references, training
+from modelforge.train.dialect import Dialect
+from modelforge.train.job import Job, Work
+from modelforge.train.manner import Manner
+from modelforge.train.rows import Order, Progress, Tokenized
+
+Read = Callable[[Order, Dialect, Progress], Tokenized]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a trainer is made of. `reference` is a second copy of the model, where one is needed.
+
+    `heard` is to be called for every batch that the reference is asked about beforehand.
+    """
+
+    job: Job
+    model: Any
+    tokenizer: Any
+    train: Dataset
+    held_out: Dataset | None
+    reference: Any = None
+    heard: Callable[[], None] = lambda: None
+
+
+class Unpublished:
+    """A trainer without the model card of every checkpoint, which may ask the Hub."""
+
+    def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
+        """Write nothing; the output has a card of its own."""
+
+
+def run(work: Work, read: Read, build: Callable[[Parts], Any], *, compares: bool = True) -> None:
+    """Do the whole of a run: load, turn rows into tokens, train, save.
+
+    `compares` says whether the trainer holds the model against what it was at first.
+    """
+    job = work.job
+    loaded = work.load("causal")
+    tokenized = _tokenize(work, training.speak(work, loaded), read)
+    work.stop.check()
+    reference = references.second_copy(work) if compares else None
+    set_seed(job.config.trainer.seed)
+    trainer = build(
+        Parts(
+            job,
+            loaded.model,
+            loaded.tokenizer,
+            tokenized.train,
+            tokenized.held_out,
+            reference,
+            _hearing(work, tokenized),
+        )
+    )
+    began = time.monotonic()
+    course = training.train(work, trainer, training.token_facts(tokenized))
+    references.forget(trainer.model)
+    training.close(work, trainer, course, began)
+
+
+def _tokenize(work: Work, dialect: Dialect, read: Read) -> Tokenized:
+    job = work.job
+    config = job.config
+    manner = Manner.of(config, job.plan)
+    order = Order(job.dataset, config.eval_split, config.trainer.seed, manner)
+    tokenized = read(order, dialect, training.tokenizing(work))
+    for code, text in (*dialect.notes, *tokenized.notes):
+        work.teller.note(code, text)
+    if config.lora_dropout > 0 and "lora_dropout" in config.model_fields_set:
+        text = (
+            f"Answers are compared without dropout, so LoRA dropout {config.lora_dropout:g} is "
+            "not used."
+        )
+        work.teller.note("dropout-unused", text)
+    return tokenized
+
+
+def _hearing(work: Work, tokenized: Tokenized) -> Callable[[], None]:
+    """Return what tells how many batches the reference has been asked about."""
+    config = work.job.config
+    total = -(-len(tokenized.train) // config.per_device_train_batch_size)
+    if tokenized.held_out is not None:
+        total += -(-len(tokenized.held_out) // config.per_device_eval_batch_size)
+    asked = 0
+
+    def heard() -> None:
+        nonlocal asked
+        work.stop.check()
+        asked += 1
+        text = "Asking the reference about every row"
+        work.teller.phase("tokenizing", text, done=asked, total=total)
+
+    return heard

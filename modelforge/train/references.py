@@ -1,0 +1,68 @@
+"""What the model is compared with while it learns from preferences: itself, as it was at first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from peft import PeftConfig, PeftModel, get_peft_model
+
+from modelforge.config.plan import Plan
+from modelforge.config.schema import TrainingConfig
+from modelforge.train.adapting import adapter
+from modelforge.train.job import Work
+
+# These adapters change what the model says before they have learned anything, and pissa and olora
+# take the change out of the weights below: with the adapter off it is not the model that was.
+CHANGING = frozenset({"loftq", "pissa", "olora"})
+_NAME = "ref"
+
+
+class Asking:
+    """Tells how far the reference has been asked beforehand, and leaves it when that is wished."""
+
+    def __init__(self, *args: Any, heard: Callable[[], None], **more: Any) -> None:
+        self._heard = heard
+        super().__init__(*args, **more)
+
+    def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
+        """Return what the reference says of a batch; TRL asks this only beforehand."""
+        self._heard()
+        return super().compute_ref_log_probs(model, inputs)  # type: ignore[misc]
+
+
+def second_copy(work: Work) -> Any:
+    """Return the model once more where all its weights learn and it has to be kept, else None."""
+    job = work.job
+    if job.plan.trains == "adapter" or job.config.trainer.precompute_ref_log_probs:
+        return None
+    return work.load("causal").model.requires_grad_(False).eval()
+
+
+def adapted(model: Any, config: TrainingConfig, plan: Plan) -> tuple[Any, PeftConfig | None]:
+    """Return the model and the adapter for TRL to put on it, so that its reference is the start.
+
+    Usually the reference is the model with the adapter off. Where the adapter changes what the
+    model says from the first, it is put on here, and TRL gives the model a second one beside it.
+    """
+    shape = None if isinstance(model, PeftModel) else adapter(config, plan)
+    if shape is None or config.adapter.init not in CHANGING:
+        return model, shape
+    return get_peft_model(model, shape), None
+
+
+def remember(trainer: Any) -> Any:
+    """Return the trainer with the start of its adapter copied to the one that stays as it is."""
+    model = trainer.model
+    if _NAME in getattr(model, "peft_config", {}):
+        for name, learns in model.named_parameters():
+            if ".default." in name:
+                stays = model.get_parameter(name.replace(".default.", f".{_NAME}."))
+                stays.data.copy_(learns.data)
+    return trainer
+
+
+def forget(model: Any) -> None:
+    """Take the copy of the start off the model, so that it is not saved."""
+    if _NAME in getattr(model, "peft_config", {}):
+        model.delete_adapter(_NAME)

@@ -166,7 +166,7 @@ def test_what_a_form_sends_becomes_the_value_that_was_meant(minimal, name, value
             "'long' is no number.",
             "Give a whole number of -1 or more, or nothing.",
         ),
-        ("trainer", 5, "5 is no group of settings.", "Give its settings by name: trainer.seed."),
+        ("trainer", 5, "5 is no group of settings.", "Give its settings by name: trainer.seed, trainer.neftune_noise_alpha, trainer.preference_beta and so on."),
         ("trainer", [], "A list of 0 is no group of settings.", None),
     ],
     ids=lambda value: shown(value)[:40],

@@ -77,13 +77,16 @@ def _warm_up_and_decay_fit(config: TrainingConfig) -> Iterator[Problem]:
                 f"Warm-up and decay take {warm:g} and {decay:g} updates; the run has {total}.",
                 f"Let them come to {total} at most.",
             )
-    elif schedule.decay_steps is None and schedule.warmup_steps is None:
-        if config.warmup_ratio + share > 1 + 1e-9:
-            yield Problem(
-                f"schedule.{where}",
-                f"Warm-up and decay take {config.warmup_ratio:g} and {share:g} of the run.",
-                "Let them come to 1 at most.",
-            )
+    elif (
+        schedule.decay_steps is None
+        and schedule.warmup_steps is None
+        and config.warmup_ratio + share > 1 + 1e-9
+    ):
+        yield Problem(
+            f"schedule.{where}",
+            f"Warm-up and decay take {config.warmup_ratio:g} and {share:g} of the run.",
+            "Let them come to 1 at most.",
+        )
 
 
 @rule("trainer.preference_loss", "trainer.precompute_ref_log_probs")

@@ -90,7 +90,7 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
         trains="adapter" if config.adapter.enabled else "all",
         attn_implementation=weights.attention(config, ground, precision, ledger),
         lora_alpha=weights.lora_alpha(config, ledger),
-        adapter_dtype="bfloat16" if config.adapter.dtype == "bfloat16" else "float32",
+        adapter_dtype=weights.adapter_dtype(config, precision, ledger),
         gradient_accumulation_steps=accumulation,
         changes=ledger.changes,
     )

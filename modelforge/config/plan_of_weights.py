@@ -90,3 +90,16 @@ def lora_alpha(config: TrainingConfig, ledger: Ledger) -> int:
     if alpha != config.lora_alpha:
         ledger.change("lora_alpha", alpha, f"{ratio:g} times the rank of {config.lora_r}.")
     return alpha
+
+
+def adapter_dtype(
+    config: TrainingConfig, precision: str, ledger: Ledger
+) -> Literal["float32", "bfloat16"]:
+    """Return the number format in which the adapter is kept."""
+    if config.adapter.dtype != "bfloat16":
+        return "float32"
+    if precision == "fp16":
+        reason = "Training in fp16 scales gradients, which bfloat16 has no way for."
+        ledger.change("adapter.dtype", "float32", reason)
+        return "float32"
+    return "bfloat16"

@@ -5,7 +5,6 @@ import pytest
 from modelforge.config import TrainingConfig
 from modelforge.config.plan import Ground, Plan, eval_every, make_plan, total_steps
 
-
 WSD = "warmup_stable_decay"
 FP32 = {"precision": "fp32"}
 

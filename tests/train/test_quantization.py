@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -189,7 +189,7 @@ def test_fp8_is_refused_where_transformers_would_load_16_bits(tiny_model):
 
 
 def test_layers_in_fp8_pass_the_gradient(tiny_model, monkeypatch):
-    """What a card of 8.9 loads, loaded here: only Transformers' own look at the card is left out."""
+    """What a card of 8.9 loads, without Transformers' own look at the card."""
     import torch
     from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
 
@@ -203,6 +203,7 @@ def test_layers_in_fp8_pass_the_gradient(tiny_model, monkeypatch):
     model = opened(tiny_model, quantization={"scheme": "fp8", "skip_last_layers": 1})
     layer = model.model.layers[0].mlp.up_proj
     assert layer.weight.dtype == torch.float8_e4m3fn
+    assert layer.block_size == (16, 16)  # the largest that divides a width of 16
     assert model.model.layers[1].mlp.up_proj.weight.dtype == torch.float32
     assert model.hf_quantizer.is_trainable
     plain = quantizing.unpacked(layer.weight, layer.weight_scale_inv, torch.float32)
@@ -217,10 +218,10 @@ def test_layers_in_fp8_pass_the_gradient(tiny_model, monkeypatch):
 def test_schemes_for_cards_are_what_their_libraries_take():
     from transformers import FineGrainedFP8Config, Mxfp4Config
 
-    from modelforge.train.providers.quantizing import quantization
+    from modelforge.train.providers.quantizing import Around, quantization
 
     config, plan = planned("m", "cuda", quantization={"scheme": "fp8"})
-    fp8 = quantization(plan, config, ["lm_head", "model.layers.0"])
+    fp8 = quantization(plan, config, Around(["lm_head", "model.layers.0"]))
     assert isinstance(fp8, FineGrainedFP8Config)
     assert tuple(fp8.weight_block_size) == (128, 128)
     assert fp8.modules_to_not_convert == ["lm_head", "model.layers.0"]
@@ -232,8 +233,6 @@ def test_schemes_for_cards_are_what_their_libraries_take():
 
 @pytest.mark.parametrize("stored", ["none", "4-bit", "8-bit", "fp8", "mxfp4", "nvfp4"])
 def test_every_way_of_the_plan_is_known_to_the_provider(stored):
-    from typing import get_args
-
     from modelforge.config.choices import Stored
     from modelforge.train.providers.quantizing import _SCHEMES
 

@@ -103,13 +103,13 @@ def _require_offsets(tokenizer: Any, plan: Plan) -> None:
 def _model(plan: Plan, config: TrainingConfig, place: dict[str, Any], head: Head) -> Any:
     auto = HEADS[head]
     quantizing.require_card(plan, _capability(plan))
-    left_out = quantizing.layers_left_out(plan, config, head, auto, place)
+    around = quantizing.look_around(plan, config, head, auto, place)
     arguments: dict[str, Any] = {
         **place,
         # What is trained in full is kept in full, whatever it is multiplied in.
         "dtype": torch.float32 if plan.trains == "all" else DTYPES[plan.precision],
         "use_safetensors": True,
-        "quantization_config": quantizing.quantization(plan, config, left_out),
+        "quantization_config": quantizing.quantization(plan, config, around),
     }
     if plan.device == "cuda":
         arguments["device_map"] = {"": 0}

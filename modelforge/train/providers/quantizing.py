@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from transformers import (
     TorchAoConfig,
 )
 from transformers.quantizers.base import get_keys_to_not_convert
+from transformers.quantizers.quantizers_utils import should_convert_module
 
 from modelforge.config.choices import BY_TORCHAO
 from modelforge.config.method import Head
@@ -29,39 +31,54 @@ from modelforge.errors import Problem
 from modelforge.train.failures import WorkError
 
 FP8_FROM = (8, 9)
+# Sides of the squares that share a scale, the usual one first.
+FP8_BLOCKS = (128, 64, 32, 16)
 MXFP4_MODELS = ("gpt_oss",)
 # New layers that learn in full beside the adapter.
 _NEW: dict[Head, tuple[str, ...]] = {"span": ("qa_outputs",), "reward": ("score", "classifier")}
 
 
-def quantization(plan: Plan, config: TrainingConfig, left_out: list[str] | None = None) -> Any:
+@dataclass(frozen=True)
+class Around:
+    """What of a model bears on how it is stored: layers left as they are, and the blocks of fp8.
+
+    None leaves the layers to Transformers, which knows the usual ones.
+    """
+
+    left_out: list[str] | None = None
+    block: int = FP8_BLOCKS[0]
+
+
+def quantization(plan: Plan, config: TrainingConfig, around: Around = Around()) -> Any:  # noqa: B008
     """Return how the frozen weights are stored, or None for plain ones.
 
-    `left_out` are layers that stay as they are; None leaves it to Transformers. Raises WorkError
-    where the scheme's package or card is missing.
+    Raises WorkError where the scheme's package is missing.
     """
     make = _SCHEMES.get(plan.quantization)
     if make is None:
         return None
     _require_package(plan)
-    return make(plan, config, left_out)
+    return make(plan, config, around)
 
 
-def layers_left_out(
+def look_around(
     plan: Plan, config: TrainingConfig, head: Head, auto: Any, place: dict[str, Any]
-) -> list[str] | None:
-    """Return the layers that stay in full precision; None where the usual ones will do."""
+) -> Around:
+    """Return what of the model bears on how it is stored, from its shape alone."""
     first, last = config.quantization.skip_first_layers, config.quantization.skip_last_layers
-    if plan.quantization == "none" or not (first or last or head in _NEW):
-        return None
+    stored = plan.quantization
+    if stored == "none" or not (first or last or head in _NEW or stored == "fp8"):
+        return Around()
     shape = AutoConfig.from_pretrained(plan.model_path, **place)
     with torch.device("meta"):
         bare = auto.from_config(shape)
     blocks = _blocks(bare)
-    if first + last >= len(blocks) > 0 and (first or last):
+    if (first or last) and first + last >= len(blocks):
         raise WorkError("nothing-quantized", _nothing_left(first, last, len(blocks)))
     names = blocks[:first] + (blocks[-last:] if last else [])
-    return sorted({*names, *get_keys_to_not_convert(bare), *_NEW.get(head, ()), "lm_head"})
+    usual = [*get_keys_to_not_convert(bare), *_NEW.get(head, ()), "lm_head"]
+    left_out = sorted({*names, *usual})
+    return Around(left_out, _fitting(bare, left_out) if stored == "fp8" else FP8_BLOCKS[0])
 
 
 def require_card(plan: Plan, capability: tuple[int, int] | None) -> None:
@@ -127,31 +144,50 @@ def _blocks(model: Any) -> list[str]:
     return found
 
 
-def _by_bits(bits: int) -> Callable[[Plan, TrainingConfig, list[str] | None], BitsAndBytesConfig]:
-    def make(plan: Plan, config: TrainingConfig, left_out: list[str] | None) -> BitsAndBytesConfig:
+def _fitting(bare: Any, left_out: list[str]) -> int:
+    """Return the largest block that divides every layer to be stored.
+
+    Of a layer that it does not divide Transformers stores the numbers without their scales.
+    """
+    sides = [
+        side
+        for name, layer in bare.named_modules()
+        if isinstance(layer, nn.Linear) and should_convert_module(name, left_out)
+        for side in layer.weight.shape
+    ]
+    fitting = [block for block in FP8_BLOCKS if not any(side % block for side in sides)]
+    if not fitting:
+        raise WorkError("fp8-shape", _no_block())
+    return fitting[0]
+
+
+def _by_bits(bits: int) -> Callable[[Plan, TrainingConfig, Around], BitsAndBytesConfig]:
+    def make(plan: Plan, config: TrainingConfig, around: Around) -> BitsAndBytesConfig:
         if bits == 8:
-            return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=left_out)
+            return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=around.left_out)
         return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type=config.bnb_4bit_quant_type,
             bnb_4bit_compute_dtype=getattr(torch, plan.bnb_4bit_compute_dtype),
             bnb_4bit_use_double_quant=config.use_nested_quant,
-            llm_int8_skip_modules=left_out,
+            llm_int8_skip_modules=around.left_out,
         )
 
     return make
 
 
-def _fp8(_plan: Plan, _config: TrainingConfig, left_out: list[str] | None) -> FineGrainedFP8Config:
-    return FineGrainedFP8Config(weight_block_size=(128, 128), modules_to_not_convert=left_out)
+def _fp8(_plan: Plan, _config: TrainingConfig, around: Around) -> FineGrainedFP8Config:
+    return FineGrainedFP8Config(
+        weight_block_size=(around.block, around.block), modules_to_not_convert=around.left_out
+    )
 
 
-def _mxfp4(_plan: Plan, _config: TrainingConfig, _left_out: list[str] | None) -> Mxfp4Config:
+def _mxfp4(_plan: Plan, _config: TrainingConfig, _around: Around) -> Mxfp4Config:
     # Its kernels have no way back for the gradient: such a model is unpacked to be trained.
     return Mxfp4Config(dequantize=True)
 
 
-def _by_torchao(plan: Plan, _config: TrainingConfig, left_out: list[str] | None) -> TorchAoConfig:
+def _by_torchao(plan: Plan, _config: TrainingConfig, around: Around) -> TorchAoConfig:
     # Imported here: torchao is not always installed, and takes its time.
     from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig
 
@@ -163,10 +199,10 @@ def _by_torchao(plan: Plan, _config: TrainingConfig, left_out: list[str] | None)
         kind = Float8WeightOnlyConfig(set_inductor_config=False)
     else:
         kind = Int8WeightOnlyConfig(set_inductor_config=False)
-    return TorchAoConfig(kind, modules_to_not_convert=left_out)
+    return TorchAoConfig(kind, modules_to_not_convert=around.left_out)
 
 
-_SCHEMES: dict[str, Callable[[Plan, TrainingConfig, list[str] | None], Any]] = {
+_SCHEMES: dict[str, Callable[[Plan, TrainingConfig, Around], Any]] = {
     "4-bit": _by_bits(4),
     "8-bit": _by_bits(8),
     "fp8": _fp8,
@@ -192,4 +228,13 @@ def _nothing_left(first: int, last: int, blocks: int) -> Problem:
         "quantization.skip_last_layers" if last else "quantization.skip_first_layers",
         f"The first {first} and the last {last} layers are left out, and the model has {blocks}.",
         f"Leave out fewer than {blocks} layers together.",
+    )
+
+
+def _no_block() -> Problem:
+    return Problem(
+        "quantization.scheme",
+        f"fp8 stores squares of {FP8_BLOCKS[-1]} weights or more, which the layers of this model "
+        "cannot be cut into.",
+        "Choose the scheme fp8-weight-only, which has a scale for every row.",
     )

@@ -183,6 +183,7 @@ class Inquiry:
             context=facts.context,
             train_rows=rows,
             kind=facts.kind,
+            packages=frozenset(machine.packages),
         )
         return make_plan(config, ground)
 

@@ -23,6 +23,8 @@ def save(run: RunFolder, model: Any, tokenizer: Any, *, name: str, steps: int) -
     staged.mkdir()
     is_adapter = hasattr(model, "peft_config")
     # Asked to decide by itself, PEFT looks the base model up on the Hub.
+    if not is_adapter:
+        model.config.use_cache = True  # off while training, and wanted for answers
     more = {"save_embedding_layers": False} if is_adapter else {}
     model.save_pretrained(staged, safe_serialization=True, **more)
     starts.settle(staged, starts.noted(model))

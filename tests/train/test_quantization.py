@@ -179,11 +179,11 @@ def test_a_missing_package_is_said_with_its_remedy(tiny_model, monkeypatch):
 def test_fp8_is_refused_where_transformers_would_load_16_bits(tiny_model):
     from modelforge.train.providers.quantizing import require_card
 
-    with pytest.raises(WorkError, match="8.9") as refused:
+    with pytest.raises(WorkError, match=r"8\.9") as refused:
         opened(tiny_model, quantization={"scheme": "fp8"})
     assert refused.value.cause == "fp8-card"
     _, plan = planned(str(tiny_model), "cuda", quantization={"scheme": "fp8"})
-    with pytest.raises(WorkError, match="8.6"):
+    with pytest.raises(WorkError, match=r"8\.6"):
         require_card(plan, (8, 6))
     require_card(plan, (8, 9))
 

@@ -49,7 +49,7 @@ class Around:
     block: int = FP8_BLOCKS[0]
 
 
-def quantization(plan: Plan, config: TrainingConfig, around: Around = Around()) -> Any:  # noqa: B008
+def quantization(plan: Plan, config: TrainingConfig, around: Around = Around()) -> Any:
     """Return how the frozen weights are stored, or None for plain ones.
 
     Raises WorkError where the scheme's package is missing.

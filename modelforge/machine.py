@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -23,12 +24,16 @@ from modelforge.nvidia import Gpu, Nvidia
 __all__ = ["Gpu", "Load", "LoadMeter", "Machine", "choose_profile", "current_load", "probe"]
 
 GIB = 1024**3
+OPTIONAL = ("torchao", "flash_attn", "flash_attn_interface", "unsloth")
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """One computer. What could not be found out is None; `gpu_note` says why there is no GPU."""
+    """One computer. What could not be found out is None; `gpu_note` says why there is no GPU.
+
+    `packages` are those that some settings need and that are installed.
+    """
 
     system: str
     python: str
@@ -41,6 +46,7 @@ class Machine:
     gpus: list[Gpu]
     gpu_note: str
     apple_gpu: bool
+    packages: tuple[str, ...] = ()
 
     @property
     def device(self) -> Literal["cuda", "mps", "cpu"]:
@@ -103,6 +109,7 @@ def probe(
         gpus=gpus,
         gpu_note=_APPLE if apple and not gpus else note,
         apple_gpu=apple,
+        packages=tuple(name for name in OPTIONAL if importlib.util.find_spec(name)),
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelforge.config import data_rules
+from modelforge.config import data_rules, learning_rules, weight_rules
 from modelforge.config.rule import PREFERENCES, RULES, rule
 from modelforge.config.schema import TrainingConfig
 from modelforge.errors import Problem
 
-__all__ = ["RULES", "broken_rules", "data_rules"]
+__all__ = ["RULES", "broken_rules", "data_rules", "learning_rules", "weight_rules"]
 
 
 def broken_rules(config: TrainingConfig, unknown: frozenset[str] = frozenset()) -> list[Problem]:
@@ -18,16 +18,6 @@ def broken_rules(config: TrainingConfig, unknown: frozenset[str] = frozenset()) 
     Rules that read a setting of `unknown`, whose values are already refused, are left out.
     """
     return [problem for each in RULES if not each.reads & unknown for problem in each.check(config)]
-
-
-@rule("use_4bit", "use_8bit")
-def _one_quantization(config: TrainingConfig) -> Iterator[Problem]:
-    if config.use_8bit and config.use_4bit and "use_4bit" in config.model_fields_set:
-        yield Problem(
-            "use_4bit",
-            "use_4bit and use_8bit are both true, but weights have one format.",
-            "Set one of them to false.",
-        )
 
 
 @rule("fp16", "bf16")
@@ -102,16 +92,6 @@ def _only_text_is_packed(config: TrainingConfig) -> Iterator[Problem]:
             "packing",
             f"Packing joins rows of text-generation only; the task is {config.task}.",
             "Set packing to false, or choose the task text-generation.",
-        )
-
-
-@rule("strategy", "use_4bit", "use_8bit")
-def _qlora_is_quantized(config: TrainingConfig) -> Iterator[Problem]:
-    if config.strategy == "qlora" and not config.use_4bit and not config.use_8bit:
-        yield Problem(
-            "use_4bit",
-            "qlora trains on quantized weights, but use_4bit is false and use_8bit is not true.",
-            "Set one of them to true, or choose the strategy sft.",
         )
 
 

@@ -13,6 +13,7 @@ from modelforge.errors import Problem
 # JSON numbers beyond this lose digits in a browser.
 LARGEST_WHOLE = 2**53
 _LONGEST_SHOWN = 60
+_MOST_NAMED = 3
 
 
 def shown(value: object) -> str:
@@ -78,7 +79,10 @@ def nearest(name: str) -> str | None:
         if close:
             return names[close[0]]
     holding = [full for full in by_name() if len(lowered) > 2 and lowered in full]
-    return holding[0] if len(holding) == 1 else None
+    # A setting of the contract is meant sooner than one of a group.
+    flat = [full for full in holding if "." not in full]
+    few = flat or holding
+    return few[0] if len(few) == 1 else None
 
 
 def refused(spec: FieldSpec, value: object, kind: str) -> Problem:
@@ -99,7 +103,8 @@ def refused(spec: FieldSpec, value: object, kind: str) -> Problem:
 def not_a_group(name: str, value: object) -> Problem:
     """Return the problem of a plain value where a group of settings belongs."""
     inside = [spec for spec in by_name() if spec.startswith(f"{name}.")]
-    remedy = f"Give its settings by name: {listed(inside, 'and')}."
+    named = inside if len(inside) <= _MOST_NAMED else [*inside[:_MOST_NAMED], "so on"]
+    remedy = f"Give its settings by name: {listed(named, 'and')}."
     return Problem(name, f"{shown(value)} is no group of settings.", remedy)
 
 

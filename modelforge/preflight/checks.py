@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from modelforge.errors import Finding
-from modelforge.preflight import on_data, on_kind, on_machine, on_model, on_room, on_settings
+from modelforge.preflight import (
+    on_data,
+    on_kind,
+    on_machine,
+    on_model,
+    on_room,
+    on_settings,
+    on_weights,
+)
 from modelforge.preflight.case import Case, Check
 
 CHECKS: tuple[Check, ...] = (
@@ -14,7 +22,12 @@ CHECKS: tuple[Check, ...] = (
     on_machine.gpu_missing,
     on_machine.bf16_card,
     on_machine.fp16_on_cpu,
-    on_machine.quantized_card,
+    on_weights.quantized_card,
+    on_weights.fp8_card,
+    on_weights.nvfp4_card,
+    on_weights.mxfp4_model,
+    on_weights.package_missing,
+    on_weights.nothing_quantized,
     on_room.memory_base,
     on_room.memory_short,
     on_room.disk,
@@ -23,12 +36,14 @@ CHECKS: tuple[Check, ...] = (
     on_kind.same_in_validation,
     on_data.split_is_possible,
     on_data.data_findings,
+    on_settings.schedule_fits,
     on_settings.few_updates,
     on_settings.checks_take_long,
     on_settings.learning_rate,
     on_settings.plan_changes,
+    on_settings.unused,
     on_data.rows_cut,
-    on_machine.quantized_slow,
+    on_weights.quantized_slow,
     on_machine.bf16_on_cpu,
     on_machine.vram_held,
     on_machine.profile_differs,

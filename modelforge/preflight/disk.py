@@ -1,11 +1,12 @@
-"""How much room a run takes on the disk: checkpoints, the finished adapter, a model to fetch."""
+"""How much room a run takes on the disk: checkpoints, what was trained, a model to fetch."""
 
 from __future__ import annotations
 
+from modelforge.config.choices import OPTIMIZERS
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
-from modelforge.preflight.memory import ADAM_BYTES, GIB, adapter_weights
 from modelforge.models.shape import ModelFacts
+from modelforge.preflight.memory import GIB, trained_weights
 
 # The best, the newest, and the one that is being written.
 CHECKPOINTS = 3
@@ -15,8 +16,8 @@ EVENTS_GIB = 32 / 1024
 
 def disk_needed_gib(config: TrainingConfig, plan: Plan, facts: ModelFacts) -> float:
     """Return about how many GiB the run writes, the download of its model included."""
-    adapter = adapter_weights(config.lora_r, facts)
-    saved = adapter * 4 / GIB + TOKENIZER_GIB
-    checkpoint = saved + adapter * ADAM_BYTES[plan.optim] / GIB
+    trained = trained_weights(config, plan, facts)
+    saved = trained * 4 / GIB + TOKENIZER_GIB
+    checkpoint = saved + trained * OPTIMIZERS[plan.optim].bytes / GIB
     fetched = 0.0 if facts.local else facts.weights_gib
     return CHECKPOINTS * checkpoint + saved + EVENTS_GIB + fetched

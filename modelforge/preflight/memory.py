@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from modelforge.config.choices import OPTIMIZERS
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.models.shape import ModelFacts
 
 GIB = 2**30
 CHUNK = 256
-ADAM_BYTES = {"paged_adamw_32bit": 8.0, "adamw_torch": 8.0, "adamw_8bit": 2.0, "sgd": 0.0}
 # CUDA context and libraries; on the CPU the process, and what its allocator cannot give back.
 # Measured: the starter in fp32, 4 x 256 tokens, peaks at 4.35 GiB, with checkpointing at 2.39;
 # the sum here is 4.30 and 2.37.
 OVERHEAD_GIB = 1.4
+
+
+# A byte with a scale for every row, or half of one with a byte for every 16.
+_STORED_BYTES = {
+    "8-bit": 1.01,
+    "fp8": 1.01,
+    "fp8-weight-only": 1.01,
+    "int8-weight-only": 1.01,
+    "nvfp4": 0.5625,
+}
 
 
 @dataclass(frozen=True)
@@ -38,12 +48,13 @@ def estimate(
     length = plan.max_length
     if longest_tokens and not config.packing:
         length = min(length, longest_tokens)
-    adapter = adapter_weights(config.lora_r, facts)
+    trained = trained_weights(config, plan, facts)
+    each = 2.0 if plan.adapter_dtype == "bfloat16" and plan.trains == "adapter" else 4.0
     parts = {
         "weights": weight_bytes(config, plan, facts),
-        "adapter": adapter * 4.0,
-        "gradients": adapter * 4.0,
-        "optimizer": adapter * ADAM_BYTES[plan.optim],
+        "adapter": trained * each if plan.trains == "adapter" else 0.0,
+        "gradients": trained * each,
+        "optimizer": trained * OPTIMIZERS[plan.optim].bytes,
         "activations": _activations(config, plan, facts, length),
         "logits": _logits(config, plan, facts, length),
         "overhead": OVERHEAD_GIB * GIB,
@@ -67,21 +78,36 @@ def adapter_weights(rank: int, facts: ModelFacts) -> int:
     return rank * each * (facts.layers or 0)
 
 
-def weight_bytes(config: TrainingConfig, plan: Plan, facts: ModelFacts) -> float:
-    """Return the bytes of the frozen model.
+def trained_weights(config: TrainingConfig, plan: Plan, facts: ModelFacts) -> int:
+    """Return how many weights learn: those of the adapter, or all."""
+    if plan.trains == "all":
+        return facts.parameters or 0
+    return adapter_weights(config.lora_r, facts)
 
+
+def weight_bytes(config: TrainingConfig, plan: Plan, facts: ModelFacts) -> float:
+    """Return the bytes of the model that is trained or lies frozen below its adapter.
+
+    A model that is trained whole is kept in 32 bits, and where the start model has to be asked
+    too, that lies beside it.
     bitsandbytes quantizes the linear layers and leaves embeddings and head as they are. 4-bit is
     half a byte and a 32-bit scale for every 64 weights; nested, the scales have 8 bits and a
     32-bit scale of their own for every 256. 8-bit is a byte and a scale for every row.
     """
     plain = _plain_bytes(plan)
+    if plan.trains == "all":
+        compares = plan.method in ("dpo", "kto", "rlhf")
+        return (facts.parameters or 0) * (4.0 + (plain if compares else 0.0))
     linear = plain
     scheme = facts.quantization if facts.quantization in {"4-bit", "8-bit"} else plan.quantization
     if scheme == "4-bit":
         linear = 0.5 + ((1 + 4 / 256) / 64 if config.use_nested_quant else 4 / 64)
-    elif scheme == "8-bit":
-        linear = 1.01
-    return facts.linear_weights * linear + facts.embedding_weights * plain
+    elif scheme in _STORED_BYTES:
+        linear = _STORED_BYTES[scheme]
+    left = config.quantization.skip_first_layers + config.quantization.skip_last_layers
+    share = min(1.0, left / (facts.layers or 1))
+    stored = facts.linear_weights * ((1 - share) * linear + share * plain)
+    return stored + facts.embedding_weights * plain
 
 
 def _plain_bytes(plan: Plan) -> float:
@@ -95,6 +121,8 @@ def _activations(config: TrainingConfig, plan: Plan, facts: ModelFacts, length: 
     in full; the gradients of the block at work come on top. Evaluation holds one block at a time.
     """
     train = config.per_device_train_batch_size * length
+    if plan.method in ("dpo", "orpo"):
+        train *= 2  # the better and the worse answer go through together
     size = _plain_bytes(plan)
     block = _block_bytes(config, facts, size)
     layers, hidden = facts.layers or 0, facts.hidden_size or 0

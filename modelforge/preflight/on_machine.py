@@ -9,8 +9,6 @@ from modelforge.machine import choose_profile
 from modelforge.preflight.case import Case
 
 BF16_FROM = (8, 0)
-QUANTIZED_FROM = (6, 0)
-QUANTIZED_ADVISED = (7, 5)
 HELD_GIB = 0.5
 
 
@@ -88,42 +86,6 @@ def bf16_on_cpu(case: Case) -> Iterator[Finding]:
             "Switch bf16 off if the updates turn out slow.",
             *_precision_setting(case),
         )
-
-
-def quantized_slow(case: Case) -> Iterator[Finding]:
-    """Tell that quantized weights cost much time away from an NVIDIA card."""
-    if case.plan.quantization == "none" or case.plan.device == "cuda":
-        return
-    where = "use_8bit" if case.plan.quantization == "8-bit" else "use_4bit"
-    suggested = None if case.config.strategy == "qlora" else False
-    device = "CPU" if case.plan.device == "cpu" else "Apple GPU"
-    yield Finding(
-        "note",
-        "quantized-slow",
-        f"{case.plan.quantization} weights save memory, but on the {device} they are slow: "
-        "about three times the time.",
-        "Switch them off if the memory allows." if suggested is False else "",
-        where,
-        suggested,
-    )
-
-
-def quantized_card(case: Case) -> Iterator[Finding]:
-    """Refuse or doubt quantized weights on an old card."""
-    capability = case.gpu.compute_capability if case.gpu else None
-    if case.plan.quantization == "none" or not capability or capability >= QUANTIZED_ADVISED:
-        return
-    blocked = capability < QUANTIZED_FROM
-    bound = "needs compute capability 6.0" if blocked else "is tested from compute capability 7.5"
-    yield Finding(
-        "blocker" if blocked else "caution",
-        "quantized-card",
-        f"bitsandbytes, which does {case.plan.quantization}, {bound}; "
-        f"this card has {capability[0]}.{capability[1]}.",
-        "Switch quantization off and choose a smaller model, or train on the CPU.",
-        "use_8bit" if case.plan.quantization == "8-bit" else "use_4bit",
-        False,
-    )
 
 
 def vram_held(case: Case) -> Iterator[Finding]:

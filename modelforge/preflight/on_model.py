@@ -7,23 +7,43 @@ from collections.abc import Iterator
 from modelforge.errors import Finding
 from modelforge.preflight.case import Case
 
+# Which kinds can do a task, and what to choose instead.
+KINDS = {
+    "text-generation": (
+        ("decoder",),
+        "a decoder",
+        "Choose a decoder, for instance the starter model or Qwen/Qwen3-0.6B.",
+    ),
+    "summarization": (
+        ("decoder", "encoder-decoder"),
+        "a decoder or an encoder-decoder",
+        "Choose an encoder-decoder, for instance google/flan-t5-small, or the starter model.",
+    ),
+    "extractive-question-answering": (
+        ("decoder", "encoder"),
+        "an encoder or a decoder",
+        "Choose an encoder, for instance distilbert/distilbert-base-cased, or the starter model.",
+    ),
+}
+_WAYS = {
+    "encoder": "reads text but does not write it",
+    "encoder-decoder": "turns one text into another and does not continue one",
+}
+
 
 def model_wrong_kind(case: Case) -> Iterator[Finding]:
-    """Refuse a model that does not write text for a task that wants text written."""
+    """Refuse a model that cannot do the task, by what its config.json says it is."""
     facts = case.facts
-    if facts is None or case.config.task != "text-generation":
+    if facts is None or facts.kind == "unknown":
         return
-    reads = {
-        "encoder": "reads text but does not write it",
-        "encoder-decoder": "turns one text into another and does not continue one",
-    }
-    if facts.kind in reads:
+    kinds, wanted, remedy = KINDS[case.config.task]
+    if facts.kind not in kinds:
         yield Finding(
             "blocker",
             "model-wrong-kind",
             f"{facts.name} is a {facts.architecture or facts.model_type}, which "
-            f"{reads[facts.kind]}; text-generation needs a decoder.",
-            "Choose a decoder, for instance the starter model or Qwen/Qwen3-0.6B.",
+            f"{_WAYS[facts.kind]}; {case.config.task} needs {wanted}.",
+            remedy,
             "model_name",
             "starter",
         )

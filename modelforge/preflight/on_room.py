@@ -30,7 +30,7 @@ def memory_base(case: Case) -> Iterator[Finding]:
         return
     room, free = case.room_gib, case.available_gib
     if room is not None and base > room:
-        cheaper = [way for way in _four_bit(case) if way.gib <= room]
+        cheaper = [way for way in _lighter(case) if way.gib <= room]
         remedy = cheaper[0].words if cheaper else "Choose a smaller model"
         yield Finding(
             "blocker",
@@ -112,7 +112,7 @@ def cheaper_settings(case: Case, limit_gib: float) -> list[Cheaper]:
     """Return the single changes that lower the memory, the least painful first."""
     ways = [*_recompute(case), *_smaller_batch(case, limit_gib), *_shorter(case, limit_gib)]
     total = total_gib(case.memory) or 0.0
-    return [way for way in [*ways, *_four_bit(case)] if way.gib < total - 0.05]
+    return [way for way in [*ways, *_lighter(case)] if way.gib < total - 0.05]
 
 
 def _base_gib(case: Case) -> float:
@@ -173,8 +173,14 @@ def _shorter(case: Case, limit_gib: float) -> Iterator[Cheaper]:
     yield Cheaper("max_seq_length", length, words, gib)
 
 
-def _four_bit(case: Case) -> Iterator[Cheaper]:
-    if case.plan.quantization == "none" and case.plan.device == "cuda":
+def _lighter(case: Case) -> Iterator[Cheaper]:
+    if case.plan.trains == "all":
+        adapter = case.config.adapter.model_copy(update={"enabled": True})
+        config = case.config.model_copy(update={"adapter": adapter})
+        plan = replace(case.plan, trains="adapter")
+        gib = total_gib(case.memory_for(config, plan)) or 0.0
+        yield Cheaper("adapter.enabled", True, "Train an adapter instead of every weight", gib)
+    elif case.plan.quantization == "none" and case.plan.device == "cuda":
         plan = replace(case.plan, quantization="4-bit")
         gib = total_gib(case.memory_for(case.config, plan)) or 0.0
         yield Cheaper("use_4bit", True, "Switch 4-bit weights on", gib)

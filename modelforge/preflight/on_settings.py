@@ -11,11 +11,25 @@ from modelforge.errors import Finding
 from modelforge.preflight.case import Case
 from modelforge.preflight.time import checks_by_training
 
-WORKS_NOW = {
-    "task": ("text-generation",),
-    "strategy": ("sft", "qlora", "dpo"),
-    "provider": ("huggingface",),
+WORKS_NOW = {"provider": ("huggingface",)}
+# What only one strategy reads of the trainer's settings, and what only one reward.
+ONLY_FOR = {
+    "dpo": ("preference_beta", "preference_loss", "precompute_ref_log_probs"),
+    "rlhf": (
+        "rlhf_algorithm",
+        "reward",
+        "reward_model",
+        "reward_pattern",
+        "reward_words",
+        "reward_learning_rate",
+        "reward_epochs",
+        "kl_beta",
+        "num_generations",
+        "max_completion_length",
+        "generation_temperature",
+    ),
 }
+ONE_REWARD = {"reward_model": "model", "reward_pattern": "regex", "reward_words": "length"}
 FEWEST_UPDATES = 10
 FEW_CHECKS = 5
 
@@ -60,6 +74,52 @@ def learning_rate(case: Case) -> Iterator[Finding]:
         "learning_rate",
         advised,
     )
+
+
+def unused(case: Case) -> Iterator[Finding]:
+    """Tell of settings that were given for another strategy or another reward."""
+    trainer, strategy = case.config.trainer, case.config.strategy
+    fields = type(trainer).model_fields
+    for name in sorted(trainer.model_fields_set):
+        if getattr(trainer, name) == fields[name].default:
+            continue
+        reads = next((which for which, names in ONLY_FOR.items() if name in names), strategy)
+        reward = ONE_REWARD.get(name, trainer.reward)
+        if reads != strategy:
+            what = f"Only the strategy {reads} reads it; this is {strategy}."
+        elif strategy == "rlhf" and reward != trainer.reward:
+            what = f"Only the reward {reward} reads it; the reward is {trainer.reward}."
+        else:
+            continue
+        yield Finding("note", "setting-unused", what, where=f"trainer.{name}")
+
+
+def schedule_fits(case: Case) -> Iterator[Finding]:
+    """Refuse a schedule that is longer than the run, and doubt a warm-up that is."""
+    plan, total = case.plan, case.plan.total_steps
+    if total is None:
+        return
+    warm = plan.warmup_steps if plan.warmup_steps >= 1 else plan.warmup_steps * total
+    decay = plan.lr_scheduler_kwargs.get("num_decay_steps", 0)
+    decay = decay * total if decay < 1 else decay
+    if warm + decay > total + 1 and decay:
+        yield Finding(
+            "blocker",
+            "schedule-too-long",
+            f"Warm-up and decay take {warm:.0f} and {decay:.0f} updates; the run has {total}.",
+            f"Let them come to {total} at most, or train longer.",
+            "schedule.decay_steps",
+        )
+    elif case.config.schedule.warmup_steps is not None and warm >= total:
+        yield Finding(
+            "caution",
+            "warm-up-too-long",
+            f"The rate rises for {warm:.0f} updates, but the run has {total}: it never comes to "
+            "its full size.",
+            f"Warm up for {max(1, total // 10)} updates.",
+            "schedule.warmup_steps",
+            max(1, total // 10),
+        )
 
 
 def few_updates(case: Case) -> Iterator[Finding]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
-from modelforge.preflight.memory import adapter_weights
 from modelforge.models.shape import ModelFacts
+from modelforge.preflight.memory import adapter_weights
 
 if TYPE_CHECKING:
     from modelforge.data.look import FirstLook
@@ -81,7 +81,8 @@ def _flops_per_token(config: TrainingConfig, facts: ModelFacts, length: float) -
     attention = 4 * (facts.layers or 0) * (facts.hidden_size or 0) * length
     forward = 2 * facts.linear_weights + attention / 2
     again = forward if config.gradient_checkpointing else 0.0
-    return 2 * forward + 4 * head + 6 * adapter + again
+    learned = 6 * adapter if config.adapter.enabled else forward + 2 * head
+    return 2 * forward + 4 * head + learned + again
 
 
 def _checks(
@@ -97,7 +98,7 @@ def _checks(
 def _speed(config: TrainingConfig, plan: Plan, machine: Machine) -> float | None:
     if plan.device == "cpu":
         cores = max(1, machine.cores or 1)
-        return TWO_CORES * float((cores / 2) ** 0.8) / _UNPACKING_ON_CPU[plan.quantization]
+        return TWO_CORES * float((cores / 2) ** 0.8) / _unpacking(plan, _UNPACKING_ON_CPU)
     if plan.device == "mps":
         return None
     index = config.hardware.gpu_index
@@ -107,7 +108,12 @@ def _speed(config: TrainingConfig, plan: Plan, machine: Machine) -> float | None
         return None
     peak = _CARDS.get(capability, _NEWER_CARDS if capability > (9, 0) else 30.0) * 1e12
     half = 0.25 if plan.precision == "fp32" else 1.0
-    return peak * half * _USED_SHARE / _UNPACKING[plan.quantization]
+    return peak * half * _USED_SHARE / _unpacking(plan, _UNPACKING)
+
+
+def _unpacking(plan: Plan, times: dict[str, float]) -> float:
+    # Schemes that nobody has measured here are taken to cost what 8 bits do.
+    return times.get(plan.quantization, times["8-bit"])
 
 
 def _loading(plan: Plan, facts: ModelFacts) -> float:

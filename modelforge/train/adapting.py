@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from transformers import PrinterCallback
 from modelforge.config.method import Head
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
+from modelforge.config.weight_rules import NEAR_STARTS, named
+from modelforge.train import starts
 
 _TASKS: dict[Head, TaskType] = {
     "causal": TaskType.CAUSAL_LM,
@@ -24,23 +27,54 @@ def adapter(config: TrainingConfig, plan: Plan, head: Head = "causal") -> LoraCo
     """Return the adapter's shape, or None when every weight is trained."""
     if plan.trains == "all":
         return None
-    return LoraConfig(
+    said = config.adapter
+    shape = LoraConfig(
         r=config.lora_r,
-        lora_alpha=config.lora_alpha,
+        lora_alpha=plan.lora_alpha or config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules="all-linear",
+        target_modules=(
+            "all-linear"
+            if said.target_modules.strip() == "all-linear"
+            else named(said.target_modules)
+        ),
+        modules_to_save=named(said.modules_to_save) if said.modules_to_save.strip() else None,
+        use_rslora=said.use_rslora,
+        use_dora=said.use_dora,
+        init_lora_weights=said.init if said.init in ("gaussian", "orthogonal") else True,
         bias="none",
         task_type=_TASKS[head],
         revision=plan.model_revision,
     )
+    near = said.init if said.init in NEAR_STARTS else ""
+    starts.note(shape, starts.Start(near, plan, config))
+    return shape
 
 
 def ready(trainer: Any) -> Any:
-    """Return the trainer with what is trained in 32 bits, and without a printer of its own."""
+    """Return the trainer with its adapter begun and in its number format, and no printer."""
     trainer.remove_callback(PrinterCallback)
+    trainer.create_scheduler = _counting(trainer, trainer.create_scheduler)
+    start = starts.noted(trainer.model)
+    if start is not None and start.kind:
+        starts.begin(trainer.model, start)
     # TRL 1.14 casts adapters on quantized weights to bf16: fp16's scaler fails on that, and small
-    # updates are lost in it. PEFT itself keeps adapters in 32 bits, and so do we.
+    # updates are lost in it. PEFT itself keeps adapters in 32 bits, and so do we unless asked.
+    dtype = getattr(torch, start.plan.adapter_dtype) if start is not None else torch.float32
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.float32)
+            parameter.data = parameter.data.to(dtype)
     return trainer
+
+
+def _counting(trainer: Any, create: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what makes the schedule once the updates are counted: a share of them is a number."""
+
+    def made(num_training_steps: int, *args: Any, **kwargs: Any) -> Any:
+        settings = dict(trainer.args.lr_scheduler_kwargs or {})
+        decay = settings.get("num_decay_steps")
+        if decay is not None and decay < 1:
+            settings["num_decay_steps"] = round(decay * num_training_steps)
+            trainer.args.lr_scheduler_kwargs = settings
+        return create(num_training_steps, *args, **kwargs)
+
+    return made

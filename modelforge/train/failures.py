@@ -46,6 +46,9 @@ def explain(error: BaseException) -> Failure:
     if _is_disk_full(error):
         remedy = "Free some space, then start again."
         return Failure("disk-full", "The disk of the home folder is full.", remedy)
+    if type(error).__name__ == "NoMatchingPeftModuleError":
+        what = f"The model has no layers of these names. {str(error).partition('. ')[0]}."
+        return Failure("layers-unknown", what, "Choose all-linear, or names that the model has.")
     if isinstance(error, PermissionError):
         what = f"There is no permission for {error.filename or 'a file of the run'}."
         return Failure("no-permission", what, "Check the rights of the home folder.")

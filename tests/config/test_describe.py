@@ -4,13 +4,18 @@ from modelforge.config import TrainingConfig
 from modelforge.config.describe import by_name, describe, groups, source_fields
 
 ROWS = describe()
+GROUPS = {"model", "quantization", "adapter", "data", "optimizer", "schedule", "trainer"} | {
+    "evaluation",
+    "hardware",
+    "logging",
+}
 
 
 def test_every_setting_is_described_once():
     names = [spec.name for spec in ROWS]
     assert len(names) == len(set(names))
     assert len([name for name in names if "." not in name]) == 33
-    assert set(groups()) == {"model", "data", "trainer", "hardware", "logging"}
+    assert set(groups()) == GROUPS
 
 
 @pytest.mark.parametrize("spec", [*ROWS, *source_fields().values()], ids=lambda spec: spec.name)

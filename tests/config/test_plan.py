@@ -5,6 +5,9 @@ import pytest
 from modelforge.config import TrainingConfig
 from modelforge.config.plan import Ground, Plan, eval_every, make_plan, total_steps
 
+WSD = "warmup_stable_decay"
+FP32 = {"precision": "fp32"}
+
 
 @pytest.fixture
 def plan(minimal):
@@ -37,6 +40,15 @@ def test_a_config_is_never_altered_and_every_change_has_a_reason(plan):
         ({"use_8bit": True}, "8-bit"),
         ({"use_8bit": True, "use_4bit": False}, "8-bit"),
         ({"use_4bit": False}, "none"),
+        ({"quantization": {"scheme": "none"}}, "none"),
+        ({"quantization": {"scheme": "bnb-4bit"}}, "4-bit"),
+        ({"quantization": {"scheme": "bnb-8bit"}}, "8-bit"),
+        ({"quantization": {"scheme": "fp8"}}, "fp8"),
+        ({"quantization": {"scheme": "nvfp4"}}, "nvfp4"),
+        ({"quantization": {"scheme": "mxfp4"}}, "mxfp4"),
+        ({"quantization": {"scheme": "int8-weight-only"}}, "int8-weight-only"),
+        ({"strategy": "qlora", "quantization": {"scheme": "fp8-weight-only"}}, "fp8-weight-only"),
+        ({"adapter": {"enabled": False}}, "none"),
     ],
 )
 def test_weights_are_kept_as_was_said(plan, answers, quantization):
@@ -110,6 +122,15 @@ def test_the_length_is_the_one_said_within_what_the_model_reads(plan, context, a
         ("cpu", "adamw_8bit", "adamw_8bit"),
         ("mps", "adamw_8bit", "adamw_torch"),
         ("cpu", "sgd", "sgd"),
+        ("cuda", "paged_lion_8bit", "paged_lion_8bit"),
+        ("cpu", "paged_lion_8bit", "lion_8bit"),
+        ("cpu", "paged_lion_32bit", "lion_32bit"),
+        ("cpu", "paged_adamw_8bit", "adamw_8bit"),
+        ("cpu", "paged_ademamix_32bit", "ademamix"),
+        ("mps", "paged_ademamix_8bit", "adamw_torch"),
+        ("mps", "lion_8bit", "adamw_torch"),
+        ("cpu", "adafactor", "adafactor"),
+        ("mps", "adamw_torch_fused", "adamw_torch_fused"),
     ],
 )
 def test_an_optimizer_the_device_lacks_is_replaced_by_its_like(plan, device, said, used):
@@ -135,6 +156,121 @@ def test_a_polynomial_rate_ends_below_where_it_starts(plan):
     tiny = plan(lr_scheduler_type="polynomial", learning_rate=5e-8)
     assert 0 < tiny.lr_scheduler_kwargs["lr_end"] < 5e-8
     assert plan().lr_scheduler_kwargs == {}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said", "used", "kwargs"),
+    [
+        ("cosine", {}, "cosine", {}),
+        ("cosine", {"final_lr_fraction": 0.1}, "cosine_with_min_lr", {"min_lr_rate": 0.1}),
+        ("linear", {"final_lr_fraction": 0.5}, "polynomial", {"lr_end": 1e-4, "power": 1.0}),
+        ("polynomial", {"final_lr_fraction": 0.5}, "polynomial", {"lr_end": 1e-4, "power": 1.0}),
+        ("cosine_with_restarts", {}, "cosine_with_restarts", {"num_cycles": 2}),
+        (
+            "wsd",
+            {},
+            "warmup_stable_decay",
+            {"num_decay_steps": 0.2, "decay_type": "linear", "min_lr_ratio": 0.0},
+        ),
+        (
+            "wsd",
+            {"decay_steps": 7, "decay_shape": "1-sqrt", "final_lr_fraction": 0.25},
+            "warmup_stable_decay",
+            {"num_decay_steps": 7, "decay_type": "1-sqrt", "min_lr_ratio": 0.25},
+        ),
+    ],
+)
+def test_a_schedule_takes_what_was_said_of_it(plan, schedule, said, used, kwargs):
+    found = plan(lr_scheduler_type=schedule, schedule=said)
+    assert (found.lr_scheduler_type, found.lr_scheduler_kwargs) == (used, kwargs)
+    assert ("lr_scheduler_type" in reasons(found)) == (used not in (schedule, WSD))
+
+
+def test_updates_of_warm_up_beat_its_share(plan):
+    assert plan(warmup_ratio=0.1, schedule={"warmup_steps": 5}).warmup_steps == 5
+    still = plan(lr_scheduler_type="constant", schedule={"warmup_steps": 0})
+    assert still.lr_scheduler_type == "constant"
+
+
+def test_training_every_weight_switches_the_default_four_bit_off_and_says_so(plan):
+    whole = plan(adapter={"enabled": False})
+    assert whole.trains == "all"
+    assert reasons(whole)["use_4bit"] == (True, False)
+
+
+def test_a_scheme_of_its_own_takes_the_place_of_the_default_four_bit(plan):
+    assert reasons(plan(quantization={"scheme": "fp8"}))["use_4bit"] == (True, False)
+    assert "use_4bit" not in reasons(plan(quantization={"scheme": "bnb-4bit"}))
+
+
+def test_alpha_follows_its_ratio_to_the_rank(plan):
+    assert plan().lora_alpha == 32
+    ratio = plan(lora_r=8, adapter={"alpha_over_r": 2})
+    assert ratio.lora_alpha == 16
+    assert reasons(ratio)["lora_alpha"] == (32, 16)
+
+
+def test_the_adapter_is_kept_in_32_bits_unless_said(plan):
+    assert plan().adapter_dtype == "float32"
+    assert plan(adapter={"dtype": "bfloat16"}).adapter_dtype == "bfloat16"
+
+
+FLASH = {"model": {"attn_implementation": "flash_attention_2"}}
+FLASH_3 = {"model": {"attn_implementation": "flash_attention_3"}}
+
+
+@pytest.mark.parametrize(
+    ("ground", "answers", "used"),
+    [
+        ({}, {}, "sdpa"),
+        ({}, {"model": {"attn_implementation": "eager"}}, "eager"),
+        ({"packages": frozenset({"flash_attn"})}, FLASH, "flash_attention_2"),
+        ({"packages": frozenset({"flash_attn"})}, FLASH | {"hardware": FP32}, "sdpa"),
+        ({}, FLASH, "sdpa"),
+        ({"packages": frozenset({"flash_attn"}), "compute_capability": (7, 5)}, FLASH, "sdpa"),
+        ({"packages": frozenset({"flash_attn"}), "device": "cpu"}, FLASH, "sdpa"),
+        (
+            {"packages": frozenset({"flash_attn_interface"}), "compute_capability": (9, 0)},
+            FLASH_3,
+            "flash_attention_3",
+        ),
+        ({"packages": frozenset({"flash_attn_interface"})}, FLASH_3, "sdpa"),
+    ],
+)
+def test_flash_attention_is_used_where_card_package_and_precision_allow(
+    plan, ground, answers, used
+):
+    found = plan(ground, **answers)
+    assert found.attn_implementation == used
+    asked = answers.get("model", {}).get("attn_implementation", "sdpa")
+    assert ("model.attn_implementation" in reasons(found)) == (used != asked)
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "answers", "used", "total"),
+    [(1, 4, 2, 4, 40), (1, 4, 3, 6, 40), (2, 1, 8, 4, 80), (3, 1, 2, 2, 26), (8, 1, 8, 1, 80)],
+)
+def test_an_update_from_rewards_holds_all_answers_to_its_prompts(
+    plan, batch, accumulation, answers, used, total
+):
+    found = plan(
+        {"train_rows": 80},
+        strategy="rlhf",
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulation,
+        trainer={"num_generations": answers},
+    )
+    assert found.gradient_accumulation_steps == used
+    assert found.total_steps == total
+    assert ("gradient_accumulation_steps" in reasons(found)) == (used != accumulation)
+
+
+def test_a_plan_of_an_earlier_release_still_opens(plan):
+    old = plan().as_dict()
+    for name in ("attn_implementation", "lora_alpha", "adapter_dtype", "trains", "method"):
+        del old[name]
+    del old["gradient_accumulation_steps"]
+    assert Plan.from_dict(old).lora_alpha is None
 
 
 def test_a_whole_run_of_warm_up_is_that_many_updates(plan):

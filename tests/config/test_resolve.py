@@ -5,6 +5,11 @@ from modelforge.config.resolve import Layer, check, resolve
 from modelforge.config.wording import shown
 from modelforge.errors import ConfigError
 
+NAMED = (
+    "Give its settings by name: trainer.seed, trainer.neftune_noise_alpha, "
+    "trainer.preference_beta and so on."
+)
+
 
 def problem(minimal, **answers):
     """The one problem that these answers have."""
@@ -166,7 +171,7 @@ def test_what_a_form_sends_becomes_the_value_that_was_meant(minimal, name, value
             "'long' is no number.",
             "Give a whole number of -1 or more, or nothing.",
         ),
-        ("trainer", 5, "5 is no group of settings.", "Give its settings by name: trainer.seed."),
+        ("trainer", 5, "5 is no group of settings.", NAMED),
         ("trainer", [], "A list of 0 is no group of settings.", None),
     ],
     ids=lambda value: shown(value)[:40],

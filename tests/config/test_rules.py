@@ -4,6 +4,9 @@ from modelforge.config.describe import by_name
 from modelforge.config.resolve import check
 from modelforge.config.rules import RULES
 
+UNSLOTH = {"provider": "unsloth", "max_seq_length": 512}
+WSD = {"lr_scheduler_type": "warmup_stable_decay"}
+INIT = "adapter.init"
 REFUSED = [
     ({"use_4bit": True, "use_8bit": True}, "use_4bit"),
     ({"fp16": True, "bf16": True}, "bf16"),
@@ -44,6 +47,53 @@ REFUSED = [
         {"data": {"validation_sources": [{"path": "a", "subset": "en"}]}},
         "data.validation_sources[0].subset",
     ),
+    ({"use_4bit": True, "quantization": {"scheme": "fp8"}}, "quantization.scheme"),
+    ({"use_8bit": True, "quantization": {"scheme": "bnb-4bit"}}, "quantization.scheme"),
+    ({"use_4bit": False, "quantization": {"scheme": "bnb-4bit"}}, "quantization.scheme"),
+    (UNSLOTH | {"quantization": {"scheme": "nvfp4"}}, "quantization.scheme"),
+    (UNSLOTH | {"quantization": {"skip_last_layers": 2}}, "quantization.skip_last_layers"),
+    (UNSLOTH | {"adapter": {"init": "pissa"}}, "adapter.init"),
+    (UNSLOTH | {"strategy": "rlhf"}, "provider"),
+    ({"strategy": "qlora", "quantization": {"scheme": "none"}}, "quantization.scheme"),
+    ({"strategy": "qlora", "adapter": {"enabled": False}}, "adapter.enabled"),
+    ({"use_4bit": True, "adapter": {"enabled": False}}, "adapter.enabled"),
+    ({"use_8bit": True, "adapter": {"enabled": False}}, "adapter.enabled"),
+    ({"quantization": {"scheme": "fp8"}, "adapter": {"enabled": False}}, "adapter.enabled"),
+    ({"quantization": {"scheme": "int8-weight-only"}, "adapter": {"init": "loftq"}}, INIT),
+    ({"use_8bit": True, "adapter": {"init": "loftq"}}, INIT),
+    ({"use_8bit": True, "adapter": {"init": "pissa"}}, INIT),
+    ({"strategy": "dpo", "adapter": {"init": "pissa"}}, INIT),
+    ({"strategy": "rlhf", "adapter": {"init": "olora"}}, INIT),
+    ({"adapter": {"init": "loftq", "use_dora": True}}, "adapter.use_dora"),
+    ({"lora_r": 7, "adapter": {"init": "orthogonal"}}, "lora_r"),
+    ({"lora_r": 8, "lora_alpha": 32, "adapter": {"alpha_over_r": 2}}, "adapter.alpha_over_r"),
+    ({"adapter": {"target_modules": "q_proj,, v_proj"}}, "adapter.target_modules"),
+    ({"adapter": {"target_modules": "q proj"}}, "adapter.target_modules"),
+    ({"adapter": {"modules_to_save": "lm_head;norm"}}, "adapter.modules_to_save"),
+    (WSD | {"schedule": {"decay_steps": 5, "decay_ratio": 0.2}}, "schedule.decay_ratio"),
+    ({"schedule": {"decay_steps": 5}}, "schedule.decay_steps"),
+    ({"schedule": {"decay_shape": "1-sqrt"}}, "schedule.decay_shape"),
+    (
+        {"lr_scheduler_type": "inverse_sqrt", "schedule": {"final_lr_fraction": 0.1}},
+        "schedule.final_lr_fraction",
+    ),
+    (WSD | {"warmup_ratio": 0.9, "schedule": {"decay_ratio": 0.2}}, "schedule.decay_ratio"),
+    (
+        WSD | {"max_steps": 10, "schedule": {"warmup_steps": 6, "decay_steps": 5}},
+        "schedule.decay_steps",
+    ),
+    (
+        {
+            "strategy": "dpo",
+            "trainer": {"preference_loss": "orpo", "precompute_ref_log_probs": True},
+        },
+        "trainer.precompute_ref_log_probs",
+    ),
+    ({"strategy": "rlhf", "trainer": {"reward": "regex"}}, "trainer.reward_pattern"),
+    (
+        {"strategy": "rlhf", "trainer": {"reward": "regex", "reward_pattern": "(a"}},
+        "trainer.reward_pattern",
+    ),
 ]
 TAKEN = [
     {},
@@ -75,6 +125,32 @@ TAKEN = [
     {"strategy": "dpo", "data": {"sources": [{"path": "a", "type": "preference"}]}},
     {"strategy": "dpo", "data": {"sources": [{"path": "a", "rejected_field": "c"}]}},
     {"data": {"validation_sources": [{"path": "a", "samples": 5}]}, "eval_split": 0.1},
+    {"quantization": {"scheme": "fp8"}},
+    {"use_4bit": True, "quantization": {"scheme": "bnb-4bit"}},
+    {"use_4bit": False, "use_8bit": True, "quantization": {"scheme": "bnb-8bit"}},
+    {"use_4bit": False, "quantization": {"scheme": "int8-weight-only", "skip_last_layers": 2}},
+    UNSLOTH | {"quantization": {"scheme": "bnb-8bit"}, "adapter": {"init": "gaussian"}},
+    UNSLOTH | {"strategy": "dpo"},
+    {"strategy": "qlora", "quantization": {"scheme": "nvfp4"}},
+    {"adapter": {"enabled": False}},
+    {"use_4bit": False, "adapter": {"enabled": False}, "quantization": {"scheme": "none"}},
+    {"adapter": {"init": "loftq"}},
+    {"use_4bit": False, "adapter": {"init": "loftq"}},
+    {"quantization": {"scheme": "bnb-4bit"}, "adapter": {"init": "pissa"}},
+    {"strategy": "dpo", "adapter": {"init": "orthogonal", "use_dora": True}},
+    {"strategy": "dpo", "adapter": {"init": "pissa"}, "trainer": {"preference_loss": "orpo"}},
+    {"lora_r": 8, "adapter": {"init": "orthogonal"}},
+    {"lora_r": 16, "lora_alpha": 32, "adapter": {"alpha_over_r": 2}},
+    {"lora_r": 8, "adapter": {"alpha_over_r": 2}},
+    {"adapter": {"target_modules": "q_proj, v_proj", "modules_to_save": "lm_head"}},
+    WSD,
+    WSD | {"schedule": {"decay_ratio": 0.5, "decay_shape": "1-sqrt"}},
+    WSD | {"max_steps": 10, "schedule": {"warmup_steps": 5, "decay_steps": 5}},
+    {"schedule": {"final_lr_fraction": 0.1, "decay_shape": "linear"}},
+    {"strategy": "dpo", "trainer": {"precompute_ref_log_probs": True}},
+    {"strategy": "dpo", "trainer": {"preference_loss": "orpo"}},
+    {"strategy": "rlhf", "trainer": {"reward": "regex", "reward_pattern": r"\d+"}},
+    {"trainer": {"num_generations": 4}},
 ]
 
 

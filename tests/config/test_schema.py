@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from modelforge.config import TrainingConfig
+from modelforge.config.describe import groups
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import ConfigError
 
@@ -66,8 +67,8 @@ def test_every_snippet_of_the_contract_means_what_it_says(minimal, snippet):
 
 def test_the_flat_fields_and_their_defaults_are_the_contract(minimal):
     config = TrainingConfig(**minimal)
-    groups = {"model", "data", "trainer", "hardware", "logging"}
-    assert [name for name in TrainingConfig.model_fields if name not in groups] == list(FLAT)
+    assert [name for name in TrainingConfig.model_fields if name not in groups()] == list(FLAT)
+    assert list(TrainingConfig.model_fields)[:33] == list(FLAT)
     for name, default in FLAT.items():
         assert getattr(config, name) == minimal.get(name, default)
 
@@ -132,3 +133,11 @@ def test_importing_the_config_brings_nothing_heavy():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_wsd_is_taken_for_its_full_name(minimal):
+    assert TrainingConfig(**minimal, lr_scheduler_type="wsd").lr_scheduler_type == (
+        "warmup_stable_decay"
+    )
+    resolved = resolve(Layer("form", minimal | {"lr_scheduler_type": "wsd"})).config
+    assert resolved.lr_scheduler_type == "warmup_stable_decay"

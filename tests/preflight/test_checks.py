@@ -16,6 +16,7 @@ from modelforge.preflight import (
     on_model,
     on_room,
     on_settings,
+    on_weights,
 )
 from tests.preflight.cases import (
     CARD,
@@ -53,13 +54,110 @@ BIG_BATCH = {"per_device_train_batch_size": 8, "max_seq_length": 256}
 LONG = with_rows(longest_chars=40_000)
 WIDE = {"gradient_checkpointing": False, "per_device_train_batch_size": 8, "use_4bit": False}
 
+AMPERE = with_card(compute_capability=(8, 6))
+BLACKWELL = replace(with_card(compute_capability=(12, 0)), packages=("torchao",))
+OSS = replace(STARTER, name="gpt-oss", model_type="gpt_oss", quantization="mxfp4")
+SCHEME = "quantization.scheme"
+FLASH = {"model": {"attn_implementation": "flash_attention_2"}}
+WHOLE = {"adapter": {"enabled": False}, "use_4bit": False}
+
+
+def scheme(name, **more):
+    return {"use_4bit": False, "quantization": {"scheme": name, **more}}
+
+
 # code, level, where, suggested, case
 SAID = [
-    ("not-here-yet", "blocker", "task", "text-generation", a_case(task="summarization")),
-    ("not-here-yet", "blocker", "strategy", "sft", a_case(strategy="rlhf")),
     ("not-here-yet", "blocker", "provider", "huggingface", a_case(provider="unsloth")),
     ("model-wrong-kind", "blocker", "model_name", "starter", a_case(facts=BERT)),
     ("model-wrong-kind", "blocker", "model_name", "starter", a_case(facts=T5)),
+    ("model-wrong-kind", "blocker", "model_name", "starter", a_case(facts=T5, strategy="dpo")),
+    (
+        "model-wrong-kind",
+        "blocker",
+        "model_name",
+        "starter",
+        a_case(facts=BERT, task="summarization"),
+    ),
+    (
+        "model-wrong-kind",
+        "blocker",
+        "model_name",
+        "starter",
+        a_case(facts=T5, task="extractive-question-answering"),
+    ),
+    ("fp8-card", "blocker", SCHEME, "fp8-weight-only", a_case(AMPERE, **scheme("fp8"))),
+    ("fp8-card", "blocker", SCHEME, "fp8-weight-only", a_case(**scheme("fp8"))),
+    ("nvfp4-card", "blocker", SCHEME, "bnb-4bit", a_case(WORKSTATION, **scheme("nvfp4"))),
+    ("nvfp4-card", "caution", SCHEME, "bnb-4bit", a_case(**scheme("nvfp4", allow_slow=True))),
+    ("mxfp4-model", "blocker", SCHEME, "bnb-4bit", a_case(WORKSTATION, **scheme("mxfp4"))),
+    ("mxfp4-unpacked", "caution", SCHEME, None, a_case(WORKSTATION, OSS, **scheme("mxfp4"))),
+    (
+        "package-missing",
+        "blocker",
+        SCHEME,
+        "bnb-8bit",
+        a_case(**scheme("int8-weight-only")),
+    ),
+    (
+        "nothing-quantized",
+        "blocker",
+        "quantization.skip_last_layers",
+        0,
+        a_case(WORKSTATION, quantization={"skip_first_layers": 15, "skip_last_layers": 15}),
+    ),
+    (
+        "skip-unused",
+        "note",
+        "quantization.skip_first_layers",
+        None,
+        a_case(quantization={"skip_first_layers": 1}),
+    ),
+    ("setting-unused", "note", "trainer.kl_beta", None, a_case(trainer={"kl_beta": 0.1})),
+    (
+        "setting-unused",
+        "note",
+        "trainer.preference_beta",
+        None,
+        a_case(strategy="rlhf", trainer={"preference_beta": 0.5}),
+    ),
+    (
+        "setting-unused",
+        "note",
+        "trainer.reward_words",
+        None,
+        a_case(strategy="rlhf", trainer={"reward_words": 5}),
+    ),
+    (
+        "schedule-too-long",
+        "blocker",
+        "schedule.decay_steps",
+        None,
+        a_case(lr_scheduler_type="wsd", schedule={"decay_steps": 300}),
+    ),
+    (
+        "warm-up-too-long",
+        "caution",
+        "schedule.warmup_steps",
+        4,
+        a_case(schedule={"warmup_steps": 100}),
+    ),
+    ("plan-changed", "note", "model.attn_implementation", None, a_case(**FLASH)),
+    (
+        "plan-changed",
+        "note",
+        "gradient_accumulation_steps",
+        None,
+        a_case(strategy="rlhf", trainer={"num_generations": 3}),
+    ),
+    ("memory-base", "blocker", "model_name", None, a_case(WORKSTATION, LLAMA_8B, **WHOLE)),
+    (
+        "memory-short",
+        "caution",
+        "adapter.enabled",
+        True,
+        a_case(with_card(total_gib=3.4, free_gib=3.3), **WHOLE),
+    ),
     (
         "model-already-quantized",
         "caution",
@@ -207,6 +305,29 @@ SAID = [
 
 QUIET = [
     ("not-here-yet", a_case(strategy="qlora", use_4bit=True)),
+    ("not-here-yet", a_case(strategy="rlhf")),
+    ("not-here-yet", a_case(facts=T5, task="summarization")),
+    ("model-wrong-kind", a_case(facts=T5, task="summarization")),
+    ("model-wrong-kind", a_case(task="summarization")),
+    ("model-wrong-kind", a_case(task="extractive-question-answering")),
+    ("fp8-card", a_case(WORKSTATION, **scheme("fp8"))),
+    ("fp8-card", a_case(AMPERE, **scheme("fp8-weight-only"))),
+    ("nvfp4-card", a_case(BLACKWELL, **scheme("nvfp4"))),
+    ("mxfp4-model", a_case(WORKSTATION, OSS, **scheme("mxfp4"))),
+    ("mxfp4-unpacked", a_case(WORKSTATION)),
+    ("package-missing", a_case(BLACKWELL, **scheme("nvfp4"))),
+    ("package-missing", a_case(WORKSTATION)),
+    ("nothing-quantized", a_case(WORKSTATION, quantization={"skip_first_layers": 29})),
+    ("skip-unused", a_case(WORKSTATION, quantization={"skip_first_layers": 1})),
+    ("setting-unused", a_case(strategy="dpo", trainer={"preference_beta": 0.5})),
+    (
+        "setting-unused",
+        a_case(strategy="rlhf", trainer={"reward": "length", "reward_words": 5}),
+    ),
+    ("setting-unused", a_case(trainer={"kl_beta": 0.05})),
+    ("schedule-too-long", a_case(lr_scheduler_type="wsd", schedule={"decay_steps": 20})),
+    ("warm-up-too-long", a_case(schedule={"warmup_steps": 5})),
+    ("quantized-card", a_case(PASCAL, **scheme("fp8-weight-only"))),
     ("model-wrong-kind", a_case(facts=replace(STARTER, kind="unknown"))),
     ("model-wrong-kind", a_case(facts=BERT, task="extractive-question-answering")),
     ("model-already-quantized", a_case(WORKSTATION, replace(STARTER, quantization="4-bit"))),
@@ -273,7 +394,7 @@ def test_every_code_is_tried_both_ways():
 
 
 def test_every_check_is_in_the_list_once():
-    rooms = (on_data, on_kind, on_machine, on_model, on_room, on_settings)
+    rooms = (on_data, on_kind, on_machine, on_model, on_room, on_settings, on_weights)
     helping = {"cheaper_settings"}
     written = {
         name

@@ -48,6 +48,26 @@ def test_the_adapter_of_the_starter_is_counted_exactly():
     ("part", "less", "more"),
     [
         ("weights", {"use_4bit": True}, {"use_4bit": False}),
+        ("weights", {"use_4bit": True}, {"quantization": {"scheme": "fp8"}}),
+        ("weights", {"quantization": {"scheme": "nvfp4"}}, {"quantization": {"scheme": "fp8"}}),
+        (
+            "weights",
+            {"quantization": {"scheme": "int8-weight-only"}},
+            {"quantization": {"scheme": "mxfp4"}},
+        ),
+        ("weights", {}, {"quantization": {"skip_first_layers": 2}}),
+        ("weights", {"use_4bit": False}, {"adapter": {"enabled": False}}),
+        (
+            "weights",
+            {"adapter": {"enabled": False}},
+            {"adapter": {"enabled": False}, "strategy": "dpo"},
+        ),
+        ("gradients", {}, {"adapter": {"enabled": False}}),
+        ("gradients", {"adapter": {"dtype": "bfloat16"}}, {}),
+        ("optimizer", {}, {"adapter": {"enabled": False}}),
+        ("optimizer", {"optim": "lion_8bit"}, {"optim": "lion_32bit"}),
+        ("optimizer", {"optim": "adafactor"}, {"optim": "lion_8bit"}),
+        ("activations", {}, {"strategy": "dpo"}),
         ("weights", {"use_4bit": True, "use_nested_quant": True}, {"use_4bit": True}),
         ("weights", {"use_4bit": True}, {"use_8bit": True}),
         ("weights", {"use_8bit": True}, {"use_4bit": False}),
@@ -100,3 +120,10 @@ def test_an_unknown_shape_gives_no_estimate(lacks):
     case = a_case(LAPTOP, replace(STARTER, **lacks))
     assert case.memory == []
     assert total_gib(case.memory) is None
+
+
+def test_training_every_weight_takes_sixteen_bytes_of_each_with_adam():
+    parts = parts_of(WORKSTATION, STARTER, adapter={"enabled": False}, optim="adamw_torch")
+    held = parts["weights"] + parts["gradients"] + parts["optimizer"]
+    assert held * 2**30 == pytest.approx(16 * STARTER.parameters)
+    assert parts["adapter"] == 0

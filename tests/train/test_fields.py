@@ -27,7 +27,7 @@ REQUIRED = {
 def reached(tmp_path: Path, device: Any = "cpu", **answers: Any) -> SimpleNamespace:
     """Return what the answers become: TRL's and PEFT's settings and the quantization."""
     from modelforge.train.adapting import adapter
-    from modelforge.train.providers.huggingface import quantization
+    from modelforge.train.providers.quantizing import quantization
     from modelforge.train.strategies.sft import arguments
 
     config = TrainingConfig(**(REQUIRED | answers))

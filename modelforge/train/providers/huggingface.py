@@ -16,7 +16,6 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BitsAndBytesConfig,
     GenerationConfig,
 )
 
@@ -25,6 +24,7 @@ from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.errors import Problem
 from modelforge.train.failures import WorkError
+from modelforge.train.providers import quantizing
 
 Progress = Callable[[int, int], None]
 
@@ -57,7 +57,7 @@ def load(plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "c
     earlier = transformers.utils.logging.set_tqdm_hook(_bars(progress))
     try:
         tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **place)
-        model = _model(plan, config, place | labels, HEADS[head])
+        model = _model(plan, config, place | labels, head)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _in_words(plan, error) from error
     finally:
@@ -88,18 +88,6 @@ def load_tokenizer(plan: Plan) -> tuple[Any, GenerationConfig]:
     return tokenizer, generation
 
 
-def quantization(plan: Plan, config: TrainingConfig) -> BitsAndBytesConfig | None:
-    """Return how the frozen weights are stored, or None for plain ones."""
-    if plan.quantization == "4-bit":
-        return BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type=config.bnb_4bit_quant_type,
-            bnb_4bit_compute_dtype=getattr(torch, plan.bnb_4bit_compute_dtype),
-            bnb_4bit_use_double_quant=config.use_nested_quant,
-        )
-    return BitsAndBytesConfig(load_in_8bit=True) if plan.quantization == "8-bit" else None
-
-
 def _stay_trainable(model: Any) -> None:
     """Have 4-bit layers on the CPU keep the form that gradients pass through.
 
@@ -124,24 +112,37 @@ def _require_offsets(tokenizer: Any, plan: Plan) -> None:
         raise WorkError("tokenizer-unsupported", _slow_tokenizer(plan))
 
 
-def _model(plan: Plan, config: TrainingConfig, place: dict[str, Any], auto: Any) -> Any:
+def _model(plan: Plan, config: TrainingConfig, place: dict[str, Any], head: Head) -> Any:
+    auto = HEADS[head]
+    quantizing.require_card(plan, _capability(plan))
+    around = quantizing.look_around(plan, config, head, auto, place)
     arguments: dict[str, Any] = {
         **place,
-        "dtype": DTYPES[plan.precision],
+        # What is trained in full is kept in full, whatever it is multiplied in.
+        "dtype": torch.float32 if plan.trains == "all" else DTYPES[plan.precision],
         "use_safetensors": True,
-        "quantization_config": quantization(plan, config),
+        "quantization_config": quantizing.quantization(plan, config, around),
     }
     if plan.device == "cuda":
         arguments["device_map"] = {"": 0}
     elif plan.quantization != "none":
         arguments["device_map"] = {"": plan.device}
+    return quantizing.made_trainable(_attending(auto, plan, arguments))
+
+
+def _attending(auto: Any, plan: Plan, arguments: dict[str, Any]) -> Any:
+    attention = plan.attn_implementation
     try:
-        return auto.from_pretrained(plan.model_path, attn_implementation="sdpa", **arguments)
+        return auto.from_pretrained(plan.model_path, attn_implementation=attention, **arguments)
     except ValueError as error:
         # A few architectures have no fused attention; they say so by this name only.
-        if "scaled_dot_product_attention" not in str(error):
+        if attention != "sdpa" or "scaled_dot_product_attention" not in str(error):
             raise
         return auto.from_pretrained(plan.model_path, attn_implementation="eager", **arguments)
+
+
+def _capability(plan: Plan) -> tuple[int, int] | None:
+    return torch.cuda.get_device_capability() if plan.device == "cuda" else None
 
 
 def _bars(progress: Progress) -> Callable[..., Any]:

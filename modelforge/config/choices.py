@@ -1,0 +1,93 @@
+"""Choices that have facts of their own: optimizers, schedules, and ways of storing weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Optim = Literal[
+    "paged_adamw_32bit",
+    "adamw_torch",
+    "adamw_8bit",
+    "sgd",
+    "adamw_torch_fused",
+    "paged_adamw_8bit",
+    "adafactor",
+    "adagrad",
+    "lion_32bit",
+    "lion_8bit",
+    "paged_lion_32bit",
+    "paged_lion_8bit",
+    "ademamix",
+    "ademamix_8bit",
+    "paged_ademamix_32bit",
+    "paged_ademamix_8bit",
+]
+LearningRateSchedule = Literal[
+    "cosine",
+    "linear",
+    "constant",
+    "polynomial",
+    "constant_with_warmup",
+    "cosine_with_restarts",
+    "inverse_sqrt",
+    "warmup_stable_decay",
+]
+# How the frozen weights are stored, in the words of the plan.
+Stored = Literal[
+    "none", "4-bit", "8-bit", "fp8", "fp8-weight-only", "int8-weight-only", "nvfp4", "mxfp4"
+]
+BY_BITSANDBYTES = ("4-bit", "8-bit")
+BY_TORCHAO = ("fp8-weight-only", "int8-weight-only", "nvfp4")
+
+
+@dataclass(frozen=True)
+class OptimFacts:
+    """What an optimizer remembers for each trained weight, and what stands in for it elsewhere.
+
+    `off_cuda` takes its place where there is no CUDA card, `off_both` where there is no CPU
+    either; empty means that it works there itself.
+    """
+
+    bytes: float
+    off_cuda: str = ""
+    off_both: str = ""
+
+
+OPTIMIZERS: dict[str, OptimFacts] = {
+    "paged_adamw_32bit": OptimFacts(8.0, "adamw_torch", "adamw_torch"),
+    "adamw_torch": OptimFacts(8.0),
+    "adamw_8bit": OptimFacts(2.0, "", "adamw_torch"),
+    "sgd": OptimFacts(0.0),
+    "adamw_torch_fused": OptimFacts(8.0),
+    "paged_adamw_8bit": OptimFacts(2.0, "adamw_8bit", "adamw_torch"),
+    # A row and a column of a matrix stand for the whole of it.
+    "adafactor": OptimFacts(0.1),
+    "adagrad": OptimFacts(4.0),
+    "lion_32bit": OptimFacts(4.0, "", "adamw_torch"),
+    "lion_8bit": OptimFacts(1.0, "", "adamw_torch"),
+    "paged_lion_32bit": OptimFacts(4.0, "lion_32bit", "adamw_torch"),
+    "paged_lion_8bit": OptimFacts(1.0, "lion_8bit", "adamw_torch"),
+    "ademamix": OptimFacts(12.0, "", "adamw_torch"),
+    "ademamix_8bit": OptimFacts(3.0, "", "adamw_torch"),
+    "paged_ademamix_32bit": OptimFacts(12.0, "ademamix", "adamw_torch"),
+    "paged_ademamix_8bit": OptimFacts(3.0, "ademamix_8bit", "adamw_torch"),
+}
+assert set(OPTIMIZERS) == set(get_args(Optim)), "an optimizer has no facts"
+
+# The scheme of the settings, in the words of the plan.
+SCHEMES: dict[str, Stored] = {
+    "none": "none",
+    "bnb-4bit": "4-bit",
+    "bnb-8bit": "8-bit",
+    "fp8": "fp8",
+    "fp8-weight-only": "fp8-weight-only",
+    "int8-weight-only": "int8-weight-only",
+    "nvfp4": "nvfp4",
+    "mxfp4": "mxfp4",
+}
+
+
+def in_full(said: Any) -> Any:
+    """Return a schedule by its full name; `wsd` is what many call warmup_stable_decay."""
+    return "warmup_stable_decay" if said == "wsd" else said

@@ -1,0 +1,201 @@
+"""What is trained: adapters of every kind and start, or every weight."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelforge.config.plan import Ground, make_plan
+from modelforge.config.schema import TrainingConfig
+
+# Libraries below torch warn of their own deprecations, which are not ours to mend.
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+FOUR = {"use_4bit": True}
+PISSA = {"adapter": {"init": "pissa"}}
+OLORA = {"adapter": {"init": "olora"}}
+LOFTQ = {"adapter": {"init": "loftq"}}
+
+
+def said_by(model: Any) -> Any:
+    import torch
+
+    with torch.no_grad():
+        return model.eval()(input_ids=torch.tensor([[1, 5, 9, 2, 7]])).logits.float()
+
+
+def plain(model: Path) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+
+
+def reopened(model: Path, adapter: Path) -> Any:
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(plain(model), adapter)
+
+
+def trainer_on(model: Path, folder: Path, **answers: Any) -> Any:
+    """Return a trainer that is ready to begin."""
+    from datasets import Dataset
+
+    from modelforge.train.providers.huggingface import load
+    from modelforge.train.strategies.sft import build
+
+    usual = {"model_name": "tiny", "dataset": "rows.jsonl", "compute_specs": "low_end"}
+    said = {"task": "text-generation", "use_4bit": False, "lora_dropout": 0, **usual, **answers}
+    config = TrainingConfig(**said)
+    plan = make_plan(config, Ground("cpu", str(model), context=512))
+    loaded = load(plan, config, lambda _done, _total: None)
+    rows = Dataset.from_dict({"input_ids": [[1, 5, 2]] * 4, "labels": [[-100, 5, 2]] * 4})
+    return build(
+        loaded.model, loaded.tokenizer, (rows, None), config=config, plan=plan, checkpoints=folder
+    )
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"adapter": {"use_dora": True}},
+        {"adapter": {"use_dora": True}} | FOUR,
+        {"adapter": {"use_rslora": True}},
+        {"adapter": {"init": "gaussian"}},
+        {"adapter": {"init": "orthogonal", "use_rslora": True}},
+        {"adapter": {"target_modules": "q_proj, v_proj", "modules_to_save": "norm"}},
+        {"adapter": {"alpha_over_r": 1}, "lora_r": 8},
+        PISSA,
+        PISSA | FOUR,
+        OLORA,
+        OLORA | FOUR,
+        LOFTQ,
+        LOFTQ | FOUR,
+        {"adapter": {"init": "pissa", "use_rslora": True}},
+    ],
+    ids=str,
+)
+def test_every_kind_learns_is_saved_and_opens_again(bench, tiny_model, answers):
+    import torch
+
+    run = bench.prepare(max_steps=2, eval_split=0.25, **answers)
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1].data
+    again = said_by(reopened(tiny_model, run.output))
+    assert torch.isfinite(again).all()
+    assert not torch.allclose(again, said_by(plain(tiny_model)), atol=1e-4)
+
+
+@pytest.mark.parametrize("answers", [PISSA, OLORA, LOFTQ], ids=str)
+def test_a_near_start_says_what_the_model_says_and_is_saved_as_nothing(
+    tiny_model, tmp_path, answers
+):
+    """Begun and saved without an update, the adapter leaves the model as it was."""
+    import torch
+
+    from modelforge.runs.layout import RunFolder
+    from modelforge.train.output import save
+
+    before = said_by(plain(tiny_model))
+    # The rank is the whole width: what the start takes out of the weights it holds itself.
+    trainer = trainer_on(tiny_model, tmp_path, lora_r=32, **answers)
+    started = said_by(trainer.model)
+    assert torch.allclose(started, before, atol=1e-4)
+    assert trainer.model.peft_config["default"].r == 32
+    up = trainer.model.base_model.model.model.layers[0].mlp.up_proj
+    assert up.lora_B["default"].weight.abs().sum() > 0
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    out = save(folder, trainer.model, trainer.processing_class, name="a try", steps=0)
+    shape = json.loads((out / "adapter_config.json").read_text(encoding="utf-8"))
+    assert (shape["r"], shape["lora_alpha"], shape["init_lora_weights"]) == (64, 64, True)
+    assert torch.allclose(said_by(reopened(tiny_model, out)), before, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "answers", [PISSA, OLORA, {"adapter": {"init": "pissa", "use_rslora": True}}]
+)
+def test_what_was_learned_from_a_near_start_is_what_opens_again(tiny_model, tmp_path, answers):
+    import torch
+
+    from modelforge.runs.layout import RunFolder
+    from modelforge.train.output import save
+
+    trainer = trainer_on(tiny_model, tmp_path, lora_r=4, max_steps=2, **answers)
+    trainer.train()
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    out = save(folder, trainer.model, trainer.processing_class, name="a try", steps=2)
+    assert torch.allclose(said_by(trainer.model), said_by(reopened(tiny_model, out)), atol=1e-4)
+
+
+def test_loftq_makes_up_for_what_four_bits_lose(tiny_model, tmp_path):
+    exact = said_by(plain(tiny_model))
+
+    def off(**answers: Any) -> float:
+        trainer = trainer_on(tiny_model, tmp_path, **FOUR, lora_r=16, **answers)
+        return float((said_by(trainer.model) - exact).abs().mean())
+
+    assert off(**LOFTQ) < 0.7 * off()
+
+
+def test_pissa_on_four_bits_leaves_them_less_to_lose(tiny_model, tmp_path):
+    exact = said_by(plain(tiny_model))
+
+    def off(**answers: Any) -> float:
+        trainer = trainer_on(tiny_model, tmp_path, **FOUR, lora_r=16, **answers)
+        return float((said_by(trainer.model) - exact).abs().mean())
+
+    assert off(**PISSA) < off()
+
+
+def test_the_best_part_is_kept_where_a_matrix_is_too_large_to_take_apart():
+    import torch
+
+    from modelforge.train.starts import _leading
+
+    torch.manual_seed(0)
+    exact = torch.randn(1100, 4) @ torch.randn(4, 1100)
+    up, down = _leading(exact, 4, 2.0)
+    assert torch.allclose(2.0 * up @ down, exact, atol=1e-2)
+
+
+@pytest.mark.parametrize(("said", "kept"), [("auto", "float32"), ("bfloat16", "bfloat16")])
+def test_the_adapter_has_the_number_format_asked_for(tiny_model, tmp_path, said, kept):
+    for answers in ({}, FOUR):
+        trainer = trainer_on(tiny_model, tmp_path, adapter={"dtype": said}, **answers)
+        found = {str(p.dtype) for p in trainer.model.parameters() if p.requires_grad}
+        assert found == {f"torch.{kept}"}
+
+
+def test_every_weight_is_trained_and_saved_whole(bench, tiny_model):
+    import torch
+
+    run = bench.prepare(max_steps=2, eval_split=0.25, adapter={"enabled": False})
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1].data
+    plan = next(event.data for event in events if event.kind == "plan")
+    assert plan["trainable_parameters"] == plan["total_parameters"]
+    assert run.has_model
+    assert not run.has_adapter
+    assert (run.output / "tokenizer.json").is_file()
+    card = (run.output / "README.md").read_text(encoding="utf-8")
+    assert "AutoModelForCausalLM" in card
+    assert "library_name: transformers" in card
+    again = plain(run.output)
+    assert not torch.allclose(said_by(again), said_by(plain(tiny_model)), atol=1e-4)
+    assert again.config.use_cache
+
+
+def test_weights_trained_in_full_are_kept_in_32_bits(tiny_model, tmp_path):
+    trainer = trainer_on(tiny_model, tmp_path, adapter={"enabled": False}, bf16=True)
+    assert {str(p.dtype) for p in trainer.model.parameters()} == {"torch.float32"}
+
+
+def test_a_layer_that_is_not_there_is_said_in_words(bench):
+    failed = bench.work(bench.prepare(adapter={"target_modules": "query_key_value"}))[-1]
+    assert (failed.kind, failed.data["cause"]) == ("failed", "layers-unknown")
+    assert "query_key_value" in failed.data["what"]

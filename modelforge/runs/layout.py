@@ -91,6 +91,11 @@ class RunFolder:
         """Whether the run has left an adapter to talk to."""
         return (self.output / "adapter_config.json").is_file()
 
+    @property
+    def has_model(self) -> bool:
+        """Whether the run has left a whole model to talk to."""
+        return (self.output / "config.json").is_file() and any(self.output.glob("*.safetensors"))
+
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write `data` to `path` in one step: readers see the old file or the whole new one.

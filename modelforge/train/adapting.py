@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from peft import LoraConfig, TaskType
+from peft import LoraConfig, TaskType, get_peft_model
 from transformers import PrinterCallback
 
 from modelforge.config.method import Head
@@ -33,6 +33,16 @@ def adapter(config: TrainingConfig, plan: Plan, head: Head = "causal") -> LoraCo
         task_type=_TASKS[head],
         revision=plan.model_revision,
     )
+
+
+def adapted(model: Any, config: TrainingConfig, plan: Plan, head: Head) -> Any:
+    """Return the model with its adapter on, for trainers that put none on themselves."""
+    shape = adapter(config, plan, head)
+    if shape is None:
+        return model
+    if config.gradient_checkpointing:
+        model.enable_input_require_grads()
+    return get_peft_model(model, shape)
 
 
 def ready(trainer: Any) -> Any:

@@ -31,6 +31,8 @@ from modelforge.train.telling import Teller
 PROVIDERS = {"huggingface": "modelforge.train.providers.huggingface"}
 METHODS = {
     "sft": "modelforge.train.strategies.sft",
+    "seq2seq": "modelforge.train.strategies.seq2seq",
+    "span": "modelforge.train.strategies.span",
 }
 RESTARTED = "MODELFORGE_WORKER_RESTARTED"
 

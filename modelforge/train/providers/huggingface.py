@@ -48,8 +48,8 @@ class Loaded:
 def load(plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "causal") -> Loaded:
     """Load what the plan names, onto the plan's device. Only safetensors, never remote code.
 
-    `head` is what the model ends in. `progress` hears weights loaded and weights in all. Raises WorkError for a model that is
-    missing, gated or of a kind that cannot be trained here.
+    `head` is what the model ends in. `progress` hears weights loaded and weights in all. Raises
+    WorkError for a model that is missing, gated or of a kind that cannot be trained here.
     """
     place = _place(plan)
     earlier = transformers.utils.logging.set_tqdm_hook(_bars(progress))
@@ -83,6 +83,14 @@ def load_tokenizer(plan: Plan) -> tuple[Any, GenerationConfig]:
         raise _in_words(plan, error) from error
     _require_offsets(tokenizer, plan)
     return tokenizer, generation
+
+
+def load_shape(plan: Plan) -> Any:
+    """Load the model's config alone."""
+    try:
+        return AutoConfig.from_pretrained(plan.model_path, **_place(plan))
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _in_words(plan, error) from error
 
 
 def quantization(plan: Plan, config: TrainingConfig) -> BitsAndBytesConfig | None:

@@ -62,6 +62,7 @@ def load(plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "c
         transformers.utils.logging.set_tqdm_hook(earlier)
     _require_offsets(tokenizer, plan)
     model.config.use_cache = False
+    _stay_trainable(model)
     return Loaded(model, tokenizer)
 
 
@@ -103,6 +104,17 @@ def quantization(plan: Plan, config: TrainingConfig) -> BitsAndBytesConfig | Non
             bnb_4bit_use_double_quant=config.use_nested_quant,
         )
     return BitsAndBytesConfig(load_in_8bit=True) if plan.quantization == "8-bit" else None
+
+
+def _stay_trainable(model: Any) -> None:
+    """Have 4-bit layers on the CPU keep the form that gradients pass through.
+
+    bitsandbytes 0.50.2 repacks them at the first evaluation on CPUs with avx512_bf16, and what it
+    multiplies with then knows no gradient: updates after it would go wrong without a word.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
 
 
 def _place(plan: Plan) -> dict[str, Any]:

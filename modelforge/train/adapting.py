@@ -29,6 +29,8 @@ def adapter(config: TrainingConfig, plan: Plan, head: Head = "causal") -> LoraCo
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules="all-linear",
+        # A head that is new is trained whole and saved beside the adapter.
+        exclude_modules=["qa_outputs"] if head == "span" else None,
         bias="none",
         task_type=_TASKS[head],
         revision=plan.model_revision,

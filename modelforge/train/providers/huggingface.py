@@ -55,7 +55,7 @@ def load(plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "c
     earlier = transformers.utils.logging.set_tqdm_hook(_bars(progress))
     try:
         tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **place)
-        model = _model(plan, config, place, HEADS[head])
+        model = _model(plan, config, place, head)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _in_words(plan, error) from error
     finally:
@@ -94,16 +94,23 @@ def load_shape(plan: Plan) -> Any:
         raise _in_words(plan, error) from error
 
 
-def quantization(plan: Plan, config: TrainingConfig) -> BitsAndBytesConfig | None:
+def quantization(
+    plan: Plan, config: TrainingConfig, head: Head = "causal"
+) -> BitsAndBytesConfig | None:
     """Return how the frozen weights are stored, or None for plain ones."""
+    # A head that is new has nothing to be stored in few bits.
+    skipped = ["qa_outputs"] if head == "span" else None
     if plan.quantization == "4-bit":
         return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type=config.bnb_4bit_quant_type,
             bnb_4bit_compute_dtype=getattr(torch, plan.bnb_4bit_compute_dtype),
             bnb_4bit_use_double_quant=config.use_nested_quant,
+            llm_int8_skip_modules=skipped,
         )
-    return BitsAndBytesConfig(load_in_8bit=True) if plan.quantization == "8-bit" else None
+    if plan.quantization == "8-bit":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
+    return None
 
 
 def _stay_trainable(model: Any) -> None:
@@ -130,13 +137,14 @@ def _require_offsets(tokenizer: Any, plan: Plan) -> None:
         raise WorkError("tokenizer-unsupported", _slow_tokenizer(plan))
 
 
-def _model(plan: Plan, config: TrainingConfig, place: dict[str, Any], auto: Any) -> Any:
+def _model(plan: Plan, config: TrainingConfig, place: dict[str, Any], head: Head) -> Any:
     arguments: dict[str, Any] = {
         **place,
         "dtype": DTYPES[plan.precision],
         "use_safetensors": True,
-        "quantization_config": quantization(plan, config),
+        "quantization_config": quantization(plan, config, head),
     }
+    auto = HEADS[head]
     if plan.device == "cuda":
         arguments["device_map"] = {"": 0}
     elif plan.quantization != "none":

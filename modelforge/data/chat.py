@@ -100,6 +100,13 @@ def document_and_summary(row: Canonical) -> tuple[str, str] | None:
     return (document, summary) if summary else None
 
 
+def lead_of(config: Any) -> str:
+    """Return what a model's config wants before a text to summarise, as those of T5 do."""
+    tasks = getattr(config, "task_specific_params", None) or {}
+    told = tasks.get("summarization") or {}
+    return str(told.get("prefix") or getattr(config, "prefix", None) or "")
+
+
 def _text(row: Row, mapping: Mapping) -> Canonical:
     return {"text": _filled(row, mapping.fields["text"], "empty-text")}
 

@@ -50,6 +50,8 @@ def cut_windows(question: str, context: str, tokenizer: Any, max_length: int) ->
 
     None where the question leaves no room for the context.
     """
+    # Some models have fewer places than positions, and only their tokenizers know.
+    max_length = min(max_length, tokenizer.model_max_length)
     asked = tokenizer(question, add_special_tokens=False, verbose=False)["input_ids"]
     room = max_length - len(asked) - tokenizer.num_special_tokens_to_add(pair=True)
     if room < LEAST:

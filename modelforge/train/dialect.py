@@ -121,13 +121,6 @@ def wordless(tokenizer: Any, stops: Sequence[int], lead: str = "") -> Dialect:
     return Dialect(tokenizer, "", end_id, frozenset({*stops, end_id}), lead=lead)
 
 
-def lead_of(config: Any) -> str:
-    """Return what a model's config wants before a text to summarise, as those of T5 do."""
-    tasks = getattr(config, "task_specific_params", None) or {}
-    told = tasks.get("summarization") or {}
-    return str(told.get("prefix") or getattr(config, "prefix", None) or "")
-
-
 def stops_of(generation: Any) -> list[int]:
     """Return the tokens that a generation config stops on."""
     stops = generation.eos_token_id

@@ -12,12 +12,13 @@ from typing import Any
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
+from modelforge.data.chat import lead_of
 from modelforge.data.sources import entries, rows_of
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.home import find_home
 from modelforge.train import fetching
 from modelforge.train.collating import row_settings
-from modelforge.train.dialect import Dialect, lead_of, learn_dialect, stops_of, wordless
+from modelforge.train.dialect import Dialect, learn_dialect, stops_of, wordless
 from modelforge.train.failures import explain
 from modelforge.train.lengths import measure
 from modelforge.train.manner import Manner

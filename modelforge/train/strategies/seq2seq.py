@@ -16,13 +16,14 @@ from transformers import (
 from modelforge.config.method import Head
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
+from modelforge.data.chat import lead_of
 from modelforge.errors import Problem
 from modelforge.train import answering, rows, training
 from modelforge.train.adapting import adapted, ready
 from modelforge.train.arguments import shared
 from modelforge.train.asking import rewriting
 from modelforge.train.counts import Counts
-from modelforge.train.dialect import Dialect, lead_of, stops_of, wordless
+from modelforge.train.dialect import Dialect, stops_of, wordless
 from modelforge.train.failures import WorkError
 from modelforge.train.job import Work
 from modelforge.train.manner import Manner

@@ -94,6 +94,8 @@ class Trainer(transformers.Trainer):
 
 def run(work: Work) -> None:
     """Do the whole of a run: load, cut contexts into windows, train, save."""
+    # The head is new, and the same seed is to give the same head.
+    set_seed(work.job.config.trainer.seed)
     loaded = work.load(HEAD)
     tokenized, asked = tokenize(work, loaded.tokenizer)
     work.stop.check()

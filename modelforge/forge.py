@@ -200,7 +200,7 @@ class Forge:
     def delete(self, run_id: str) -> None:
         """Delete a run that is over, with everything it made; raises BusyError while it goes on."""
         folder = self._store.get(run_id)
-        if self._talk.loaded and self._talk.loaded.adapter == str(folder.output):
+        if self._talk.loaded and str(folder.output) in self._talk.loaded.folders:
             self._talk.close()
         self._store.delete(run_id)
 
@@ -268,26 +268,22 @@ class Forge:
         device = self.machine().device
         if not self._store.exists(target):
             facts = self._inquiry.model(target)
-            return Voice(facts.path, None, device, facts.revision)
+            shape = facts.kind, facts.architecture
+            voice = Voice.of_model(facts.path, facts.revision, device, shape)
+            if voice is None:
+                what = f"{facts.name} reads text, and has learned to say nothing about it."
+                remedy = "Choose a finished run of it, or another model."
+                raise NotFoundError(Problem("model", what, remedy))
+            return voice
         folder = self._store.get(target)
         view = view_run(folder, self._supervisor.state(folder))
-        if not folder.has_adapter:
-            raise NotFoundError(
-                Problem(
-                    "run",
-                    f"{view.name} has no adapter: it is {view.state}.",
-                    "Choose a finished run, or a base model.",
-                )
-            )
-        plan = view.plan
-        return Voice(
-            plan.model_path,
-            str(folder.output),
-            device,
-            plan.model_revision,
-            plan.quantization,
-            view.config.get("model", {}).get("system_prompt"),
-        )
+        system = view.config.get("model", {}).get("system_prompt")
+        voice = Voice.of_run(folder, view.plan, device, system)
+        if voice is None:
+            what = f"{view.name} has left no model: it is {view.state}."
+            remedy = "Choose a finished run, or a base model."
+            raise NotFoundError(Problem("run", what, remedy))
+        return voice
 
 
 def _name_of(checked: Checked) -> str:

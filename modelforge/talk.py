@@ -8,15 +8,21 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from modelforge.config.plan import Plan
 from modelforge.errors import Problem, RunError
 from modelforge.home import Home
 from modelforge.runs.companion import Companion
+from modelforge.runs.layout import RunFolder
 from modelforge.runs.processes import environment
 
 LOADING_S = 300.0
 ANSWER_S = 120.0
+
+Head = Literal["causal", "seq2seq", "span"]
+Shape = tuple[str, str]
+_HEADS: dict[str, Head] = {"seq2seq": "seq2seq", "span": "span"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,8 @@ class Voice:
     """What is to speak: a model and, for a tuned one, its adapter folder.
 
     `system` is the system message that the rows were trained with; it opens every conversation
-    that brings none of its own.
+    that brings none of its own. The `head` says what the model answers to: a conversation, a text
+    to rewrite (the last message), or a question about a text (the system message).
     """
 
     model_path: str
@@ -33,6 +40,39 @@ class Voice:
     revision: str | None = None
     quantization: str = "none"
     system: str | None = None
+    head: Head = "causal"
+
+    @classmethod
+    def of_run(cls, folder: RunFolder, plan: Plan, device: str, system: str | None) -> Voice | None:
+        """Return what a run has left to speak with, an adapter or a whole model, or None."""
+        head: Head = _HEADS.get(plan.method, "causal")
+        said = system if head == "causal" else None
+        output = str(folder.output)
+        if folder.has_adapter:
+            place = plan.model_path, output, device, plan.model_revision, plan.quantization
+            return cls(*place, said, head)
+        if folder.has_model:
+            return cls(output, None, device, system=said, head=head)
+        return None
+
+    @classmethod
+    def of_model(cls, path: str, revision: str | None, device: str, shape: Shape) -> Voice | None:
+        """Return a base model as a voice, or None for one that has learned to say nothing.
+
+        Its `shape` is its kind and its architecture.
+        """
+        kind, architecture = shape
+        head: Head = "seq2seq" if kind == "encoder-decoder" else "causal"
+        if kind == "encoder":
+            if not architecture.endswith("ForQuestionAnswering"):
+                return None
+            head = "span"
+        return cls(path, None, device, revision, head=head)
+
+    @property
+    def folders(self) -> tuple[str | None, ...]:
+        """Return the folders that must stay while it speaks."""
+        return self.model_path, self.adapter
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the talker is told to load."""

@@ -24,7 +24,15 @@ from modelforge.data.turns import (
     turns_of,
 )
 
-__all__ = ["ROLES", "Canonical", "UnusableRowError", "canonical", "fingerprint", "iterate"]
+__all__ = [
+    "ROLES",
+    "Canonical",
+    "UnusableRowError",
+    "canonical",
+    "document_and_summary",
+    "fingerprint",
+    "iterate",
+]
 
 Canonical = dict[str, Any]
 Row = dict[str, Any]
@@ -76,6 +84,27 @@ def _print(turns: list[Turn]) -> str:
 def _calls(turn: Turn) -> str:
     calls = turn.get("tool_calls")
     return f"\x03{orjson.dumps(calls).decode()}" if calls else ""
+
+
+def document_and_summary(row: Canonical) -> tuple[str, str] | None:
+    """Return what is read and what is to be written of it, for models that know no turns.
+
+    That is the last answer and all that was said before it; None where nothing was.
+    """
+    turns = row.get("messages", [])
+    last = max((n for n, turn in enumerate(turns) if turn["role"] == "assistant"), default=0)
+    read = [turn["content"].removeprefix(SUMMARISE).strip() for turn in turns[:last]]
+    document, summary = "\n\n".join(text for text in read if text), ""
+    if document:
+        summary = turns[last]["content"].strip()
+    return (document, summary) if summary else None
+
+
+def lead_of(config: Any) -> str:
+    """Return what a model's config wants before a text to summarise, as those of T5 do."""
+    tasks = getattr(config, "task_specific_params", None) or {}
+    told = tasks.get("summarization") or {}
+    return str(told.get("prefix") or getattr(config, "prefix", None) or "")
 
 
 def _text(row: Row, mapping: Mapping) -> Canonical:

@@ -11,6 +11,23 @@ from modelforge.data.turns import UnusableRowError, plain
 
 _Said = tuple[str, int | None]
 
+ASKED = "Answer the question from this text.\n\n{context}\n\nQuestion: {question}"
+# What a model that writes is taught to say where the context has no answer.
+NO_ANSWER = "The text does not say."
+
+
+def in_words(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a question about a context as a conversation, for models that write their answer."""
+    answers = row["answers"]
+    said = answers[0]["text"] if answers else NO_ANSWER
+    asked = ASKED.format(context=row["context"], question=row["question"])
+    return {
+        "messages": [
+            {"role": "user", "content": asked},
+            {"role": "assistant", "content": said},
+        ]
+    }
+
 
 def spans(value: Any, context: str) -> list[dict[str, Any]]:
     """Return each answer with its start; an empty list is a question that has no answer.

@@ -21,13 +21,18 @@ MOST_NEW_TOKENS = 8192
 
 @dataclass(frozen=True)
 class Order:
-    """Which model to load. `quantization` matters on CUDA only."""
+    """Which model to load. `quantization` matters on CUDA only.
+
+    The `head` is causal for a conversation, seq2seq for one text out of another, or span for an
+    answer that stands in a text.
+    """
 
     model_path: str
     adapter: str | None = None
     device: str = "cpu"
     quantization: str = "none"
     revision: str | None = None
+    head: str = "causal"
 
 
 @dataclass(frozen=True)

@@ -6,35 +6,30 @@ import contextlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import torch
 from jinja2.exceptions import TemplateError
 from peft import PeftModel
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
     GenerationConfig,
     StoppingCriteria,
     StoppingCriteriaList,
     TextIteratorStreamer,
 )
 
-from modelforge.errors import NotFoundError, Problem, RunError
+from modelforge.data.chat import SUMMARISE, lead_of
+from modelforge.errors import Problem, RunError
 from modelforge.serve.desk import Ask, Order
-
-# The turn formats of models that bring none of their own; training uses the same two.
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
-    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+from modelforge.serve.opening import (
+    dtype_for,
+    not_there,
+    open_tokenizer,
+    open_weights,
+    refuse_unfit,
+    with_adapter,
 )
-PLAIN = (
-    "{% for message in messages %}### {{ message['role'] | capitalize }}:\n"
-    "{{ message['content'] }}{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
-    "\n\n{% endfor %}{% if add_generation_prompt %}### Assistant:\n{% endif %}"
-)
+from modelforge.serve.pointing import NOWHERE, point
 
 
 class Talker:
@@ -44,29 +39,32 @@ class Talker:
         self._model: Any = None
         self._tokenizer: Any = None
         self._stops: list[int] = []
+        self._head = "causal"
         self._pool = ThreadPoolExecutor(1, "reply")
 
     def load(self, order: Order) -> Iterator[dict[str, object]]:
         """Load what is ordered, saying each phase, and end with the facts."""
-        _refuse_unfit(order)
+        refuse_unfit(order)
         self._model = None
         started = time.monotonic()
         yield {"phase": "loading", "text": "Loading the model."}
-        dtype = _dtype(order.device)
+        dtype = dtype_for(order.device)
         try:
-            model = _weights(order, dtype)
-            self._tokenizer = _tokenizer(order)
+            model = open_weights(order, dtype)
+            self._tokenizer = open_tokenizer(order)
         except OSError as error:
-            raise _not_there(order.model_path, error) from error
+            raise not_there(order.model_path, error) from error
         if order.adapter:
             yield {"phase": "loading", "text": "Loading the adapter."}
-            model = _with_adapter(model, order.adapter, len(self._tokenizer))
-        self._model = model.eval()
-        self._stops = stop_tokens(self._model, self._tokenizer)
+            model = with_adapter(model, order.adapter, len(self._tokenizer))
+        self._model, self._head = model.eval(), order.head
+        if order.head != "span":
+            self._stops = stop_tokens(self._model, self._tokenizer)
         yield {
             "loaded": {
                 "model_path": order.model_path,
                 "adapter": order.adapter,
+                "head": order.head,
                 "device": str(self._model.device),
                 "precision": str(dtype).removeprefix("torch."),
                 "parameters": sum(each.numel() for each in self._model.parameters()),
@@ -80,6 +78,9 @@ class Talker:
         if self._model is None:
             raise RunError(Problem("chat", "No model is loaded.", "Load one first."))
         started = time.monotonic()
+        if self._head == "span":
+            yield from self._pointed(ask, started)
+            return
         prompt = self._prompt(ask)
         room = self._room(prompt, ask.max_new_tokens)
         streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
@@ -99,7 +100,41 @@ class Talker:
             }
         }
 
+    def _pointed(self, ask: Ask, started: float) -> Iterator[dict[str, object]]:
+        """Yield the answer of a model that points, and how far it is believed in."""
+        if not ask.adapter and isinstance(self._model, PeftModel):
+            what = "The model has not learned to point at answers without its adapter."
+            raise RunError(Problem("chat", what, "Ask the tuned model."))
+        found = point(self._model, self._tokenizer, ask)
+        yield {"text": found.text or NOWHERE}
+        size = len(self._tokenizer(found.text, add_special_tokens=False)["input_ids"])
+        yield {
+            "done": {
+                "tokens": size,
+                "seconds": round(time.monotonic() - started, 3),
+                "reason": "stopped" if ask.stop.is_set() else "end",
+                "answer": {
+                    "text": found.text,
+                    "start": found.start,
+                    "score": round(found.score, 4),
+                },
+            }
+        }
+
+    def _document(self, ask: Ask) -> Any:
+        """Return the last message as it was trained: as a document, and not as a conversation."""
+        asked = [each["content"] for each in ask.messages if each["role"] == "user"]
+        text = asked[-1].removeprefix(SUMMARISE).strip() if asked else ""
+        if not text:
+            what = "This model turns one text into another, and needs the text."
+            raise RunError(Problem("messages", what, "Send the text as the user's message."))
+        lead = lead_of(self._model.config)
+        ids = self._tokenizer(f"{lead}{text}", return_tensors="pt", return_token_type_ids=False)
+        return ids.to(self._model.device)
+
     def _prompt(self, ask: Ask) -> Any:
+        if self._head == "seq2seq":
+            return self._document(ask)
         how = {"add_generation_prompt": True, "return_tensors": "pt", "return_dict": True}
         try:
             ids = self._tokenizer.apply_chat_template(ask.messages, **how)
@@ -122,6 +157,8 @@ class Talker:
 
     def _room(self, prompt: Any, wanted: int) -> int:
         used, context = prompt["input_ids"].shape[1], _context(self._model)
+        if self._head == "seq2seq":
+            return self._room_beside(used, wanted)
         if context is not None and used >= context:
             raise RunError(
                 Problem(
@@ -131,6 +168,14 @@ class Talker:
                 )
             )
         return wanted if context is None else min(wanted, context - used)
+
+    def _room_beside(self, document: int, wanted: int) -> int:
+        """Return the room of an encoder-decoder: what it reads takes none from what it writes."""
+        context = _context(self._model)
+        if context is None or document <= context:
+            return wanted if context is None else min(wanted, context)
+        what = f"The text has {document} tokens; the model reads at most {context}."
+        raise RunError(Problem("messages", what, "Send a part of it."))
 
     @contextlib.contextmanager
     def _voice(self, *, adapter: bool) -> Iterator[None]:
@@ -155,7 +200,9 @@ class Talker:
             streamer=streamer,
             stopping_criteria=StoppingCriteriaList([_Stopped(ask)]),
         )
-        return list(ids[0, prompt["input_ids"].shape[1] :].tolist())
+        # What an encoder-decoder writes begins with a token of its own.
+        begin = 1 if self._head == "seq2seq" else prompt["input_ids"].shape[1]
+        return list(ids[0, begin:].tolist())
 
     def _pad(self) -> int:
         pad = self._tokenizer.pad_token_id
@@ -174,6 +221,8 @@ def stop_tokens(model: Any, tokenizer: Any) -> list[int]:
     """Return the ids that end a reply: the model's, the tokenizer's, and the end of a turn."""
     said = model.generation_config.eos_token_id
     ids = {*(said if isinstance(said, list) else [said]), tokenizer.eos_token_id}
+    if not tokenizer.chat_template:
+        return sorted(each for each in ids if each is not None)
     turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "\N{BULLET}end"}]
     text = tokenizer.apply_chat_template(turn, tokenize=False)
     after = tokenizer.encode(text.rpartition("\N{BULLET}end")[2], add_special_tokens=False)
@@ -190,81 +239,6 @@ def _folded(messages: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{"role": "user", "content": first}, *messages[2:]]
 
 
-def _refuse_unfit(order: Order) -> None:
-    folder = Path(order.model_path)
-    if folder.is_dir() and not any(folder.glob("*.safetensors")):
-        raise NotFoundError(
-            Problem(
-                "model_path",
-                f"{folder.name} holds no safetensors weights.",
-                "Other weight files can run code when opened; save the model as safetensors.",
-            )
-        )
-    if order.adapter and not (Path(order.adapter) / "adapter_model.safetensors").is_file():
-        raise NotFoundError(
-            Problem(
-                "adapter",
-                f"{Path(order.adapter).name} holds no adapter_model.safetensors.",
-                "Choose a run that has finished or was stopped and kept.",
-            )
-        )
-
-
-def _dtype(device: str) -> torch.dtype:
-    if device == "cuda":
-        # The capability decides: torch also says yes to bf16 that is only emulated.
-        new = torch.cuda.get_device_capability() >= (8, 0)
-        return torch.bfloat16 if new else torch.float16
-    return torch.float16 if device == "mps" else torch.float32
-
-
-def _weights(order: Order, dtype: torch.dtype) -> Any:
-    bits = order.quantization if order.device == "cuda" else "none"
-    quantization = {
-        "4-bit": lambda: BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_compute_dtype=dtype, bnb_4bit_quant_type="nf4"
-        ),
-        "8-bit": lambda: BitsAndBytesConfig(load_in_8bit=True),
-    }.get(bits, lambda: None)()
-    model = AutoModelForCausalLM.from_pretrained(
-        order.model_path,
-        revision=order.revision,
-        dtype=dtype,
-        use_safetensors=True,
-        trust_remote_code=False,
-        quantization_config=quantization,
-        device_map={"": order.device} if quantization else None,
-    )
-    return model if quantization else model.to(order.device)
-
-
-def _tokenizer(order: Order) -> Any:
-    source, revision = order.model_path, order.revision
-    if order.adapter and any(Path(order.adapter).glob("tokenizer*")):
-        source, revision = order.adapter, None
-    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-    if not tokenizer.chat_template:
-        known = tokenizer.get_vocab()
-        chatml = "<|im_start|>" in known and "<|im_end|>" in known
-        tokenizer.chat_template = CHATML if chatml else PLAIN
-    return tokenizer
-
-
-def _with_adapter(model: Any, adapter: str, vocabulary: int) -> Any:
-    if vocabulary > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(vocabulary)
-    try:
-        return PeftModel.from_pretrained(model, adapter)
-    except (ValueError, RuntimeError) as error:
-        raise RunError(
-            Problem(
-                "adapter",
-                f"The adapter does not fit the model: {str(error).splitlines()[0]}",
-                "Load it with the model it was trained on.",
-            )
-        ) from error
-
-
 def _context(model: Any) -> int | None:
     return getattr(model.config, "max_position_embeddings", None)
 
@@ -273,13 +247,3 @@ def _reason(new: list[int], ask: Ask, stops: list[int]) -> str:
     if new and new[-1] in stops:
         return "end"
     return "stopped" if ask.stop.is_set() else "length"
-
-
-def _not_there(model: str, error: OSError) -> NotFoundError:
-    return NotFoundError(
-        Problem(
-            "model_path",
-            f"{model} cannot be loaded: {str(error).splitlines()[0]}",
-            "Give a folder or a Hub id with safetensors weights, and check the network.",
-        )
-    )

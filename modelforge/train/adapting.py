@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from peft import LoraConfig, TaskType
+from peft import LoraConfig, TaskType, get_peft_model
 from transformers import PrinterCallback
 
 from modelforge.config.method import Head
@@ -41,6 +41,8 @@ def adapter(config: TrainingConfig, plan: Plan, head: Head = "causal") -> LoraCo
         use_rslora=said.use_rslora,
         use_dora=said.use_dora,
         init_lora_weights=said.init if said.init in ("gaussian", "orthogonal") else True,
+        # A head that is new is trained whole and saved beside the adapter.
+        exclude_modules=["qa_outputs"] if head == "span" else None,
         bias="none",
         task_type=_TASKS[head],
         revision=plan.model_revision,
@@ -48,6 +50,16 @@ def adapter(config: TrainingConfig, plan: Plan, head: Head = "causal") -> LoraCo
     near = said.init if said.init in NEAR_STARTS else ""
     starts.note(shape, starts.Start(near, plan, config))
     return shape
+
+
+def adapted(model: Any, config: TrainingConfig, plan: Plan, head: Head) -> Any:
+    """Return the model with its adapter on, for trainers that put none on themselves."""
+    shape = adapter(config, plan, head)
+    if shape is None:
+        return model
+    if config.gradient_checkpointing:
+        model.enable_input_require_grads()
+    return get_peft_model(model, shape)
 
 
 def ready(trainer: Any) -> Any:

@@ -123,11 +123,9 @@ class _Judged(_Half):
 def _read(order: Order, dialect: Dialect, progress: Progress, kind: type[_Half]) -> Tokenized:
     order = replace(order, manner=undivided(order.manner))
     halves = kind(dialect, order.manner), kind(dialect, order.manner)
-    wants_check = False
     for row, held_out in rows_parted(order, progress):
-        wants_check |= held_out
         halves[held_out].take(row)
-    return result(halves, order, dialect, wants_check=wants_check)
+    return result(halves, order, dialect)
 
 
 def _answers(row: Canonical) -> Iterator[Canonical]:
@@ -136,7 +134,7 @@ def _answers(row: Canonical) -> Iterator[Canonical]:
         return
     if "chosen" not in row:
         raise WorkError("wrong-kind", _not_judged())
-    shared = {name: row[name] for name in ("prompt", "tools") if name in row}
+    shared: Canonical = {name: row[name] for name in ("prompt", "tools") if name in row}
     yield {**shared, "completion": row["chosen"], "label": True}
     yield {**shared, "completion": row["rejected"], "label": False}
 

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from modelforge.data.windows import Window, cut_windows
 from modelforge.train.tokens import IGNORED, Encoded
 
-# Windows overlap, so that an answer across the edge of one stands whole in the next.
-OVERLAP = 128
-LEAST = 16
+NOTHING = Window([], [], [], 0)
 
 
-def encode_context(row: dict[str, Any], tokenizer: Any, max_length: int) -> list[Encoded]:
+@dataclass(frozen=True)
+class Marked(Encoded):
+    """One window with the first and last token of the answer; both point at none without one."""
+
+    window: Window = NOTHING
+    start: int = 0
+    end: int = 0
+
+
+def encode_context(row: dict[str, Any], tokenizer: Any, max_length: int) -> list[Marked]:
     """Return question and context in windows of `max_length`; labels mark the first answer.
 
     None where the question leaves no room for the context.
     """
-    asked = tokenizer(row["question"], add_special_tokens=False, verbose=False)["input_ids"]
-    room = max_length - len(asked) - tokenizer.num_special_tokens_to_add(pair=True)
-    if room < LEAST:
-        return []
-    found = tokenizer(
-        row["question"],
-        row["context"],
-        truncation="only_second",
-        max_length=max_length,
-        stride=min(OVERLAP, room // 4),
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-        verbose=False,
-    )
+    windows = cut_windows(row["question"], row["context"], tokenizer, max_length)
     span = _span(row)
-    return [
-        Encoded(ids, _labels(ids, offsets, found.sequence_ids(window), span))
-        for window, (ids, offsets) in enumerate(
-            zip(found["input_ids"], found["offset_mapping"], strict=True)
-        )
-    ]
+    return [_marked(window, span) for window in windows]
 
 
 def _span(row: dict[str, Any]) -> tuple[int, int] | None:
@@ -46,21 +37,22 @@ def _span(row: dict[str, Any]) -> tuple[int, int] | None:
     return first["start"], first["start"] + len(first["text"])
 
 
-def _labels(
-    ids: list[int],
-    offsets: list[tuple[int, int]],
-    sides: list[int | None],
-    span: tuple[int, int] | None,
-) -> list[int]:
+def _marked(window: Window, span: tuple[int, int] | None) -> Marked:
     """Mark the tokens of the answer; a window that has only a part of it marks none."""
     inside = [
-        span is not None and side == 1 and begin < span[1] and end > span[0]
-        for (begin, end), side in zip(offsets, sides, strict=True)
+        number
+        for number, place in enumerate(window.places)
+        if span and place and place[0] < span[1] and place[1] > span[0]
     ]
-    if span is None or not any(inside):
-        return [IGNORED] * len(ids)
-    places = [offset for offset, is_in in zip(offsets, inside, strict=True) if is_in]
-    if places[0][0] > span[0] or places[-1][1] < span[1]:
-        return [IGNORED] * len(ids)
-    pairs = zip(ids, inside, strict=True)
-    return [token if is_in else IGNORED for token, is_in in pairs]
+    whole = bool(inside) and _covers(window, inside, span)
+    start, end = (inside[0], inside[-1]) if whole else (window.none, window.none)
+    labels = [
+        token if whole and start <= number <= end else IGNORED
+        for number, token in enumerate(window.ids)
+    ]
+    return Marked(window.ids, labels, window=window, start=start, end=end)
+
+
+def _covers(window: Window, inside: list[int], span: tuple[int, int] | None) -> bool:
+    first, last = window.places[inside[0]], window.places[inside[-1]]
+    return bool(span and first and last and first[0] <= span[0] and last[1] >= span[1])

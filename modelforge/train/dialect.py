@@ -41,7 +41,8 @@ class Dialect:
 
     `end_text` closes an answer in the template ("" when nothing does); `end_id` is the token that
     a trained answer ends in; `stops` are all tokens that generation stops on. `system_prompt`
-    takes the place of what the rows say.
+    takes the place of what the rows say. `lead` stands before every text of a model that turns
+    one into another and wants it so.
     """
 
     tokenizer: Any
@@ -50,6 +51,7 @@ class Dialect:
     stops: frozenset[int]
     notes: tuple[tuple[str, str], ...] = field(default=())
     system_prompt: str | None = None
+    lead: str = ""
 
     @property
     def writes_tools(self) -> bool:
@@ -106,6 +108,17 @@ def learn_dialect(
         tokenizer.pad_token = name
     spoken = system_prompt if system_prompt and system_prompt.strip() else None
     return Dialect(tokenizer, end_text, end_id, frozenset({*stops, end_id}), tuple(notes), spoken)
+
+
+def wordless(tokenizer: Any, stops: Sequence[int], lead: str = "") -> Dialect:
+    """Return what is known of a tokenizer whose model takes part in no conversation."""
+    known = (tokenizer.eos_token_id, tokenizer.sep_token_id, *stops, tokenizer.pad_token_id)
+    end_id = next((token for token in known if token is not None), None)
+    if end_id is None:
+        raise DataError(_endless())
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(end_id)
+    return Dialect(tokenizer, "", end_id, frozenset({*stops, end_id}), lead=lead)
 
 
 def stops_of(generation: Any) -> list[int]:

@@ -10,6 +10,7 @@ from modelforge.train.contexts import encode_context
 from modelforge.train.counts import Counts
 from modelforge.train.manner import Manner
 from modelforge.train.pairs import Pair, encode_judged, encode_pair
+from modelforge.train.summaries import encode_summary
 from modelforge.train.tokens import IGNORED, Dialect, Encoded
 
 BATCH = 64
@@ -72,6 +73,10 @@ def histogram(lengths: list[int]) -> list[list[int]]:
 def _encoded(
     rows: list[dict[str, Any]], dialect: Dialect, manner: Manner
 ) -> Iterator[tuple[dict[str, Any], Encoded]]:
+    if manner.method == "seq2seq":
+        yield from ((row, encode_summary(row, dialect, manner) or Encoded([], [])) for row in rows)
+        return
+    rows = manner.said(rows)
     plain = [row for row in rows if "messages" in row or "text" in row]
     yield from zip(plain, manner.read(plain, dialect), strict=True)
     nothing = Encoded([], [])

@@ -6,19 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from modelforge.config.method import Method
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
+from modelforge.data.spans import in_words
 from modelforge.train.tokens import Dialect, Encoded, LossOn, Truncation, cut, encode
 
 
 @dataclass(frozen=True)
 class Manner:
-    """`left_whole` rows are cut by packing, which knows better where there is room."""
+    """`left_whole` rows are cut by packing, which knows better where there is room.
+
+    The `method` decides what a row with a context becomes: words to write, or places to point at.
+    """
 
     max_length: int
     loss_on: LossOn = "completion"
     truncation: Truncation = "right"
     left_whole: bool = False
+    method: Method = "sft"
 
     @classmethod
     def of(cls, config: TrainingConfig, plan: Plan) -> Manner:
@@ -29,6 +35,7 @@ class Manner:
         asked = "truncation_strategy" in data.model_fields_set and data.truncation_strategy
         return cls(
             max_length=plan.max_length,
+            method=plan.method,
             loss_on=data.loss_on,
             truncation=data.truncation_strategy,
             left_whole=packs_parts and asked in (False, "split"),
@@ -36,7 +43,13 @@ class Manner:
 
     def read(self, rows: Sequence[dict[str, Any]], dialect: Dialect) -> list[Encoded]:
         """Return the tokens of canonical rows, whole."""
-        return encode(rows, dialect, self.loss_on)
+        return encode(self.said(rows), dialect, self.loss_on)
+
+    def said(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return canonical rows as this method learns them: a decoder answers in words."""
+        if self.method == "span":
+            return list(rows)
+        return [in_words(row) if "context" in row else row for row in rows]
 
     def fit(self, row: Encoded, *, held_out: bool = False) -> list[Encoded]:
         """Return the pieces of a row that are trained, or checked on; none is left without one."""

@@ -12,16 +12,17 @@ from typing import Any
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
+from modelforge.data.chat import lead_of
 from modelforge.data.sources import entries, rows_of
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.home import find_home
 from modelforge.train import fetching
 from modelforge.train.collating import row_settings
-from modelforge.train.dialect import Dialect, learn_dialect, stops_of
+from modelforge.train.dialect import Dialect, learn_dialect, stops_of, wordless
 from modelforge.train.failures import explain
 from modelforge.train.lengths import measure
 from modelforge.train.manner import Manner
-from modelforge.train.providers.huggingface import load_tokenizer
+from modelforge.train.providers.huggingface import load_shape, load_tokenizer
 from modelforge.train.templates import template_text
 from modelforge.train.view import token_view
 
@@ -43,6 +44,7 @@ class _Known:
     stops: list[int]
     template: Any
     pad: Any
+    lead: str = ""
 
 
 class Probes:
@@ -110,10 +112,13 @@ class Probes:
                 del self._known[next(iter(self._known))]
             stops = stops_of(generation)
             own = tokenizer.chat_template, tokenizer.pad_token
-            self._known[key] = _Known(tokenizer, stops, *own)
+            lead = lead_of(load_shape(plan)) if plan.method == "seq2seq" else ""
+            self._known[key] = _Known(tokenizer, stops, *own, lead)
         known = self._known[key]
         # The last question may have taught it another template.
         known.tokenizer.chat_template, known.tokenizer.pad_token = known.template, known.pad
+        if plan.method in ("span", "seq2seq"):
+            return wordless(known.tokenizer, known.stops, known.lead)
         return learn_dialect(
             known.tokenizer,
             known.stops,

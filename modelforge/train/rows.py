@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 from datasets import Dataset
@@ -28,11 +29,15 @@ BATCH = 256
 EVERY_S = 0.25
 _TOKENS = pa.list_(pa.int32())
 _SCHEMA = pa.schema({"input_ids": _TOKENS, "labels": _TOKENS})
+NO_CHECK = "no-evaluation", "No held-out row has an answer left to check on."
 
 
 @dataclass
 class Tokenized:
-    """Both tables, and what happened to the rows on the way. Token counts are of training rows."""
+    """Both tables, and what happened to the rows on the way. Token counts are of training rows.
+
+    `kept` are held-out rows as they were read, to ask the model about.
+    """
 
     train: Dataset
     held_out: Dataset | None
@@ -41,6 +46,7 @@ class Tokenized:
     truncated_rows: int = 0
     dropped_rows: int = 0
     notes: list[tuple[str, str]] = field(default_factory=list)
+    kept: list[Canonical] = field(default_factory=list)
 
 
 class Half(Protocol):
@@ -54,12 +60,16 @@ class Half(Protocol):
 
 @dataclass(frozen=True)
 class Order:
-    """What to read and how: the run's record of its data, and three settings."""
+    """What to read and how: the run's record of its data, and three settings.
+
+    So many held-out rows are to be kept as they were read.
+    """
 
     dataset: Record
     eval_split: float
     seed: int
     manner: Manner
+    keep: int = 0
 
 
 def tokenize(order: Order, dialect: Dialect, progress: Progress) -> Tokenized:
@@ -68,31 +78,21 @@ def tokenize(order: Order, dialect: Dialect, progress: Progress) -> Tokenized:
     Rows without a trained token are left out and counted. Raises WorkError `nothing-to-learn`
     when none is left to train on, and DataError when a file cannot be read any more.
     """
-    apart = bool(entries(order.dataset, "validation"))
-    train, aside = _parted(order, 0.0 if apart else order.eval_split)
-    tally = _Tally(progress, train + len(aside))
     halves = _Half(order.manner), _Half(order.manner, held_out=True)
-    index = 0
-    for batch in _batches(rows_of(order.dataset, order.seed)):
-        encoded = order.manner.read(batch, dialect)
-        for row, found in zip(batch, encoded, strict=True):
-            halves[index in aside].take(row, found)
-            index += 1
-        tally.say(index)
-    if apart:
-        for batch in _batches(rows_of(order.dataset, order.seed, "validation")):
-            for row, found in zip(batch, order.manner.read(batch, dialect), strict=True):
-                halves[1].take(row, found)
-    return result(halves, order, dialect, wants_check=apart or bool(aside))
+    kept = Kept(order.keep, order.seed)
+    for batch in _batches(parted(order, progress)):
+        encoded = order.manner.read([row for row, _ in batch], dialect)
+        for (row, is_held_out), found in zip(batch, encoded, strict=True):
+            halves[is_held_out].take(row, found)
+            if is_held_out:
+                kept.take(row)
+    return result(halves, order, dialect, kept.rows)
 
 
 def parted(order: Order, progress: Progress) -> Iterator[tuple[Canonical, bool]]:
-    """Yield every row as it stands, and whether it is held out; the same rows as `tokenize` does.
-
-    `progress` hears rows done and rows in all, now and then.
-    """
+    """Yield every row and whether it is held out; those with a source of their own come last."""
     apart = bool(entries(order.dataset, "validation"))
-    train, aside = _parted(order, 0.0 if apart else order.eval_split)
+    train, aside = _split(order, 0.0 if apart else order.eval_split)
     tally = _Tally(progress, train + len(aside))
     for index, (_, row) in enumerate(rows_of(order.dataset, order.seed)):
         yield row, index in aside
@@ -103,7 +103,7 @@ def parted(order: Order, progress: Progress) -> Iterator[tuple[Canonical, bool]]
 
 
 def result(
-    halves: tuple[Half, Half], order: Order, dialect: Dialect, *, wants_check: bool
+    halves: tuple[Half, Half], order: Order, dialect: Dialect, kept: Sequence[Canonical] = ()
 ) -> Tokenized:
     """Return both tables and what is to be said of them.
 
@@ -115,8 +115,8 @@ def result(
     checked = held_out.dataset() if held_out.counts.trained else None
     both = train.counts + held_out.counts
     notes = list(both.notes(order.manner, dialect))
-    if wants_check and checked is None:
-        notes.append(("no-evaluation", "No held-out row has an answer left to check on."))
+    if held_out.counts.rows and checked is None:
+        notes.append(NO_CHECK)
     return Tokenized(
         train=train.dataset(),
         held_out=checked,
@@ -125,6 +125,7 @@ def result(
         truncated_rows=both.cut,
         dropped_rows=both.dropped,
         notes=notes,
+        kept=list(kept),
     )
 
 
@@ -141,28 +142,62 @@ def changed_files(dataset: Record) -> list[str]:
     return changed
 
 
+class Kept:
+    """A fair draw of held-out rows, of which each that comes has the same chance to stay."""
+
+    def __init__(self, most: int, seed: int) -> None:
+        self._most = most
+        self._random = random.Random(seed)
+        self._seen = 0
+        self.rows: list[Canonical] = []
+
+    def take(self, row: Canonical) -> None:
+        """Keep the row, perhaps in place of another."""
+        self._seen += 1
+        if len(self.rows) < self._most:
+            self.rows.append(row)
+        elif (place := self._random.randrange(self._seen)) < self._most:
+            self.rows[place] = row
+
+
+class Packer:
+    """Rows of numbers to a table, a batch at a time: Python's own take five times the memory."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._tables: list[pa.Table] = []
+        self._rows: list[dict[str, Any]] = []
+
+    def take(self, row: dict[str, Any]) -> None:
+        """Add one row."""
+        self._rows.append(row)
+        if len(self._rows) >= BATCH:
+            self._pack()
+
+    def dataset(self) -> Dataset:
+        """Return all rows."""
+        self._pack()
+        return Dataset(pa.concat_tables(self._tables))
+
+    def _pack(self) -> None:
+        if self._rows or not self._tables:
+            self._tables.append(pa.Table.from_pylist(self._rows, schema=self._schema))
+            self._rows = []
+
+
 class _Half:
     def __init__(self, manner: Manner, *, held_out: bool = False) -> None:
         self._manner = manner
         self._held_out = held_out
+        self._packer = Packer(_SCHEMA)
         self.counts = Counts()
-        self.tables: list[pa.Table] = []
-        self.rows: list[Encoded] = []
 
     def take(self, row: Canonical, found: Encoded) -> None:
-        self.rows += self.counts.take(row, found, self._manner, held_out=self._held_out)
-        if len(self.rows) >= BATCH:
-            self._pack()
+        for piece in self.counts.take(row, found, self._manner, held_out=self._held_out):
+            self._packer.take({"input_ids": piece.ids, "labels": piece.labels})
 
     def dataset(self) -> Dataset:
-        self._pack()
-        return Dataset(pa.concat_tables(self.tables)) if self.tables else Dataset(_table([]))
-
-    def _pack(self) -> None:
-        # Python's own integers would take five times the memory of a table.
-        if self.rows:
-            self.tables.append(_table(self.rows))
-            self.rows = []
+        return self._packer.dataset()
 
 
 class _Tally:
@@ -178,12 +213,7 @@ class _Tally:
             self._progress(done, self._total)
 
 
-def _table(rows: list[Encoded]) -> pa.Table:
-    columns = {"input_ids": [row.ids for row in rows], "labels": [row.labels for row in rows]}
-    return pa.table(columns, schema=_SCHEMA)
-
-
-def _parted(order: Order, eval_split: float) -> tuple[int, set[int]]:
+def _split(order: Order, eval_split: float) -> tuple[int, set[int]]:
     """Return how many rows are trained on, and the numbers of those held out."""
     prints, strata = [], []
     for place, row in rows_of(order.dataset, order.seed):
@@ -193,6 +223,8 @@ def _parted(order: Order, eval_split: float) -> tuple[int, set[int]]:
     return len(train), set(held_out)
 
 
-def _batches(rows: Iterator[tuple[int, Canonical]]) -> Iterator[list[Canonical]]:
-    while batch := [row for _, row in islice(rows, BATCH)]:
+def _batches(
+    rows: Iterator[tuple[Canonical, bool]],
+) -> Iterator[list[tuple[Canonical, bool]]]:
+    while batch := list(islice(rows, BATCH)):
         yield batch

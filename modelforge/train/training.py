@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,8 @@ def tokenize(work: Work, dialect: Dialect) -> rows.Tokenized:
     job, teller = work.job, work.teller
     config = job.config
     manner = Manner.of(config, job.plan)
-    order = rows.Order(job.dataset, config.eval_split, config.trainer.seed, manner)
+    keep = config.evaluation.generated_rows if config.task != "text-generation" else 0
+    order = rows.Order(job.dataset, config.eval_split, config.trainer.seed, manner, keep)
     tokenized = rows.tokenize(order, dialect, tokenizing(work))
     for code, text in (*dialect.notes, *tokenized.notes):
         teller.note(code, text)
@@ -73,11 +74,29 @@ def tokenizing(work: Work) -> Callable[[int, int], None]:
     return progress
 
 
-def learn(work: Work, trainer: Any, facts: dict[str, Any]) -> None:
-    """Train, save what is to be kept, and tell how it ended: the whole of a run of one stage."""
+def learn(
+    work: Work, trainer: Any, facts: dict[str, Any], score: Callable[[], None] | None = None
+) -> None:
+    """Train, save what is to be kept, and tell how it ended: the whole of a run of one stage.
+
+    `score` tells in between what the answers of the trained model are worth.
+    """
     began = time.monotonic()
     course = train(work, trainer, facts)
+    if course.is_whole and score is not None:
+        _scored(work, course, score)
     close(work, trainer, course, began)
+
+
+def _scored(work: Work, course: Course, score: Callable[[], None]) -> None:
+    """Score, and lose nothing that was learned if that is stopped or fails."""
+    try:
+        score()
+    except StopAsked:
+        course.is_whole = work.stop.wish != "discard"
+    except (RuntimeError, ValueError) as error:  # out of memory is one of these
+        first = str(error).strip().split("\n", 1)[0]
+        work.teller.note("not-scored", f"The held-out rows could not be answered: {first}")
 
 
 def train(work: Work, trainer: Any, facts: dict[str, Any], stage: Stage | None = None) -> Course:
@@ -155,6 +174,16 @@ def _end_early(work: Work, trainer: Any, course: Course) -> None:
 def _save(job: Job, trainer: Any, course: Course, teller: Teller) -> None:
     teller.phase("saving", "Saving the adapter" if job.plan.trains == "adapter" else "Saving")
     output.save(job.run, trainer.model, trainer.processing_class, name=job.name, steps=course.step)
+
+
+def tell_best_metrics(work: Work, trainer: Any, rows: int, names: Sequence[str]) -> None:
+    """Tell what the weights that are kept scored at their evaluation."""
+    best = trainer.state.best_global_step
+    told = [log for log in trainer.state.log_history if f"eval_{names[0]}" in log]
+    if not told:
+        return
+    chosen = next((log for log in told if log["step"] == best), told[-1])
+    work.teller.scores(rows=rows, after={name: chosen[f"eval_{name}"] for name in names})
 
 
 def token_facts(tokenized: rows.Tokenized) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from modelforge.train.counts import Counts
 from modelforge.train.manner import Manner
 from modelforge.train.pairs import Pair, collate_pairs, encode_judged, encode_pair, fits, undivided
 from modelforge.train.piece_texts import PieceTexts
+from modelforge.train.summaries import encode_summary
 from modelforge.train.tokens import IGNORED, Dialect, Encoded
 
 Role = Literal["masked", "trained", "end", "cut", "pad"]
@@ -76,6 +77,9 @@ def token_view(
     notes = list(dialect.notes)
     if not rows:
         return View([], notes)
+    if manner.method == "seq2seq":
+        return View(list(_summaries(rows, dialect, manner)), notes)
+    rows = manner.said(rows)
     if "chosen" in rows[0]:
         return View(list(_pairs(rows, dialect, manner)), notes)
     if "completion" in rows[0]:
@@ -207,6 +211,17 @@ def _contexts(
         for number, window in enumerate(windows, 1):
             name = f"Window {number} of {len(windows)}" if len(windows) > 1 else ""
             yield TokenRow(_plainly(window, dialect), name)
+
+
+def _summaries(
+    rows: Sequence[dict[str, Any]], dialect: Dialect, manner: Manner
+) -> Iterator[TokenRow]:
+    for row in rows:
+        found = encode_summary(row, dialect, manner)
+        if found is None:
+            yield TokenRow([], LEFT_OUT)
+        else:
+            yield _with_cut(_plainly(found, dialect), found.before, found.after)
 
 
 def _plainly(row: Encoded, dialect: Dialect) -> list[Marked]:

@@ -35,6 +35,8 @@ METHODS = {
     "kto": "modelforge.train.strategies.kto",
     "orpo": "modelforge.train.strategies.orpo",
     "rlhf": "modelforge.train.strategies.rlhf",
+    "seq2seq": "modelforge.train.strategies.seq2seq",
+    "span": "modelforge.train.strategies.span",
 }
 RESTARTED = "MODELFORGE_WORKER_RESTARTED"
 

@@ -53,6 +53,69 @@ def tiny_model(starter_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_rewriter(starter_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A T5 of two layers and random weights that reads with the starter's tokenizer."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("tiny-t5")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(starter_folder / name, folder / name)
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=49152,
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        pad_token_id=2,
+        eos_token_id=2,
+        decoder_start_token_id=0,
+        task_specific_params={"summarization": {"prefix": "summarize: "}},
+    )
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers and random weights whose tokenizer knows single letters."""
+    import string
+
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = string.ascii_lowercase + string.digits
+    words = [*special, *letters, *(f"##{letter}" for letter in letters), *string.punctuation]
+    pieces = BertWordPieceTokenizer({word: number for number, word in enumerate(words)})
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=pieces._tokenizer,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+    )
+    BertForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def write_rows(tmp_path: Path) -> Callable[[list[dict[str, Any]]], Path]:
     """Write rows as JSON Lines and return the file."""
@@ -78,6 +141,7 @@ class Bench:
         *,
         model_path: str | None = None,
         dataset: dict[str, Any] | None = None,
+        kind: str = "decoder",
         **answers: Any,
     ) -> RunFolder:
         """Return the folder of a short run on the CPU with these answers.
@@ -100,7 +164,8 @@ class Bench:
         }
         config = TrainingConfig(**said)
         first = look(self.rows)
-        plan = make_plan(config, Ground("cpu", model_path or str(self.model), context=512))
+        ground = Ground("cpu", model_path or str(self.model), context=512, kind=kind)
+        plan = make_plan(config, ground)
         run = RunFolder(self._runs / f"20260101-000000-{len(list(self._runs.glob('*'))):04x}")
         run.path.mkdir(parents=True)
         record = {

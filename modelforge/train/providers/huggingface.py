@@ -48,8 +48,8 @@ class Loaded:
 def load(plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "causal") -> Loaded:
     """Load what the plan names, onto the plan's device. Only safetensors, never remote code.
 
-    `head` is what the model ends in. `progress` hears weights loaded and weights in
-    all. Raises WorkError for a model that is missing, gated or of a kind that cannot be trained.
+    `head` is what the model ends in. `progress` hears weights loaded and weights in all. Raises
+    WorkError for a model that is missing, gated or of a kind that cannot be trained here.
     """
     place = _place(plan)
     # A reward is one number; transformers would put two labels there.
@@ -64,7 +64,6 @@ def load(plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "c
         transformers.utils.logging.set_tqdm_hook(earlier)
     _require_offsets(tokenizer, plan)
     model.config.use_cache = False
-    _stay_trainable(model)
     return Loaded(model, tokenizer)
 
 
@@ -88,15 +87,12 @@ def load_tokenizer(plan: Plan) -> tuple[Any, GenerationConfig]:
     return tokenizer, generation
 
 
-def _stay_trainable(model: Any) -> None:
-    """Have 4-bit layers on the CPU keep the form that gradients pass through.
-
-    bitsandbytes 0.50.2 repacks them at the first evaluation on CPUs with avx512_bf16, and what it
-    multiplies with then knows no gradient: updates after it would go wrong without a word.
-    """
-    for layer in model.modules():
-        if hasattr(layer, "support_avx512bf16_for_cpu"):
-            layer.support_avx512bf16_for_cpu = False
+def load_shape(plan: Plan) -> Any:
+    """Load the model's config alone."""
+    try:
+        return AutoConfig.from_pretrained(plan.model_path, **_place(plan))
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _in_words(plan, error) from error
 
 
 def _place(plan: Plan) -> dict[str, Any]:
@@ -123,6 +119,7 @@ def _model(plan: Plan, config: TrainingConfig, place: dict[str, Any], head: Head
         "use_safetensors": True,
         "quantization_config": quantizing.quantization(plan, config, around),
     }
+    auto = HEADS[head]
     if plan.device == "cuda":
         arguments["device_map"] = {"": 0}
     elif plan.quantization != "none":

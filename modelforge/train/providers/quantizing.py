@@ -103,8 +103,8 @@ def made_trainable(model: Any) -> Any:
         if type(module).__name__ == "FP8Linear":
             module.forward = _through(module)
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            # bitsandbytes repacks 4-bit layers at the first evaluation on some CPUs; no gradient
-            # passes them then.
+            # bitsandbytes 0.50.2 repacks 4-bit layers at the first evaluation on CPUs with
+            # avx512_bf16; no gradient passes them then, and updates go wrong without a word.
             module.support_avx512bf16_for_cpu = False
     quantizer = getattr(model, "hf_quantizer", None)
     if quantizer is not None and not quantizer.is_trainable:

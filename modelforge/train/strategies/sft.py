@@ -11,17 +11,43 @@ from trl import SFTConfig, SFTTrainer
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
-from modelforge.train import training
+from modelforge.train import exams, training
 from modelforge.train.adapting import adapter, ready
 from modelforge.train.arguments import shared
+from modelforge.train.asking import conversing
 from modelforge.train.collating import row_settings
 from modelforge.train.job import Work
+from modelforge.train.likelihood import Likelihood, text_bytes
+from modelforge.train.manner import Manner
 
 HEAD = "causal"
 
 
 class Trainer(SFTTrainer):
-    """TRL's trainer without the model card of every checkpoint, which may ask the Hub."""
+    """TRL's trainer, which also measures what held-out text costs the model.
+
+    It writes no model card with every checkpoint, which may ask the Hub.
+    """
+
+    likelihood: Likelihood | None = None
+
+    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Check one batch, and add what it cost."""
+        labels = inputs["labels"]
+        found = super().prediction_step(model, inputs, *args, **kwargs)
+        if self.likelihood is not None:
+            self.likelihood.add(float(found[0]), labels)
+        return found
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Check all held-out rows, and say what they cost beside the loss."""
+        if self.likelihood is None:
+            return super().evaluation_loop(*args, **kwargs)
+        self.likelihood.begin()
+        found = super().evaluation_loop(*args, **kwargs)
+        measured = self.likelihood.metrics.items()
+        found.metrics.update({f"eval_{name}": value for name, value in measured})
+        return found
 
     def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
         """Write nothing; the output has a card of its own."""
@@ -30,7 +56,8 @@ class Trainer(SFTTrainer):
 def run(work: Work) -> None:
     """Do the whole of a run: load, turn rows into tokens, train, save."""
     loaded = work.load(HEAD)
-    tokenized = training.tokenize(work, training.speak(work, loaded))
+    dialect = training.speak(work, loaded)
+    tokenized = training.tokenize(work, dialect)
     work.stop.check()
     set_seed(work.job.config.trainer.seed)
     trainer = build(
@@ -41,7 +68,12 @@ def run(work: Work) -> None:
         plan=work.job.plan,
         checkpoints=work.job.run.checkpoints,
     )
-    training.learn(work, trainer, training.token_facts(tokenized))
+    manner = Manner.of(work.job.config, work.job.plan)
+    if tokenized.held_out is not None:
+        size = text_bytes(tokenized.held_out["labels"], loaded.tokenizer)
+        trainer.likelihood = Likelihood(size)
+    score = exams.scorer(work, trainer, tokenized.kept, conversing(dialect, manner))
+    training.learn(work, trainer, training.token_facts(tokenized), score)
 
 
 def build(

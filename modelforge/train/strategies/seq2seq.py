@@ -1,0 +1,145 @@
+"""Turning one text into another by an encoder-decoder: document in, summary out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from transformers import (
+    DataCollatorForSeq2Seq,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    set_seed,
+)
+
+from modelforge.config.method import Head
+from modelforge.config.plan import Plan
+from modelforge.config.schema import TrainingConfig
+from modelforge.data.chat import lead_of
+from modelforge.errors import Problem
+from modelforge.train import exams, rows, training
+from modelforge.train.adapting import adapted, ready
+from modelforge.train.arguments import shared
+from modelforge.train.asking import rewriting
+from modelforge.train.counts import Counts
+from modelforge.train.dialect import Dialect, stops_of, wordless
+from modelforge.train.failures import WorkError
+from modelforge.train.job import Work
+from modelforge.train.manner import Manner
+from modelforge.train.summaries import encode_summary
+
+HEAD: Head = "seq2seq"
+_TOKENS = pa.list_(pa.int32())
+_SCHEMA = pa.schema({"input_ids": _TOKENS, "labels": _TOKENS})
+
+
+def run(work: Work) -> None:
+    """Do the whole of a run: load, turn rows into tokens, train, save."""
+    loaded = work.load(HEAD)
+    config, plan = work.job.config, work.job.plan
+    stops = stops_of(loaded.model.generation_config)
+    dialect = wordless(loaded.tokenizer, stops, lead_of(loaded.model.config))
+    manner = Manner.of(config, plan)
+    tokenized = tokenize(work, dialect, manner)
+    work.stop.check()
+    set_seed(config.trainer.seed)
+    trainer = build(
+        loaded, tokenized, config=config, plan=plan, checkpoints=work.job.run.checkpoints
+    )
+    score = exams.scorer(work, trainer, tokenized.kept, rewriting(dialect, manner))
+    training.learn(work, trainer, training.token_facts(tokenized), score)
+
+
+def tokenize(work: Work, dialect: Dialect, manner: Manner) -> rows.Tokenized:
+    """Return documents and summaries as tokens."""
+    config = work.job.config
+    seed = config.trainer.seed
+    order = rows.Order(work.job.dataset, config.eval_split, seed, manner)
+    packers = rows.Packer(_SCHEMA), rows.Packer(_SCHEMA)
+    counts = Counts(), Counts()
+    kept = rows.Kept(config.evaluation.generated_rows, seed)
+    for row, is_held_out in rows.parted(order, training.tokenizing(work)):
+        count = counts[is_held_out]
+        found = encode_summary(row, dialect, manner)
+        count.rows += 1
+        if found is None:
+            count.dropped += 1
+            continue
+        count.cut += found.cut
+        count.trained += len(found.target)
+        count.read += len(found.ids)
+        packers[is_held_out].take({"input_ids": found.source, "labels": found.target})
+        if is_held_out:
+            kept.take(row)
+    if not counts[0].trained:
+        raise WorkError("nothing-to-learn", _nothing(counts[0]))
+    both = counts[0] + counts[1]
+    notes = list(_notes(both, manner))
+    checked = packers[1].dataset() if counts[1].trained else None
+    if counts[1].rows and checked is None:
+        notes.append(rows.NO_CHECK)
+    for code, text in notes:
+        work.teller.note(code, text)
+    return rows.Tokenized(
+        packers[0].dataset(),
+        checked,
+        trained_tokens=counts[0].trained,
+        all_tokens=counts[0].read,
+        truncated_rows=both.cut,
+        dropped_rows=both.dropped,
+        notes=notes,
+        kept=kept.rows,
+    )
+
+
+def build(
+    loaded: Any,
+    tokenized: rows.Tokenized,
+    *,
+    config: TrainingConfig,
+    plan: Plan,
+    checkpoints: Path,
+) -> Seq2SeqTrainer:
+    """Return a trainer with the adapter on the model."""
+    return ready(
+        Seq2SeqTrainer(
+            model=adapted(loaded.model, config, plan, HEAD),
+            args=arguments(config, plan, checkpoints, evaluates=tokenized.held_out is not None),
+            train_dataset=tokenized.train,
+            eval_dataset=tokenized.held_out,
+            processing_class=loaded.tokenizer,
+            data_collator=DataCollatorForSeq2Seq(loaded.tokenizer, model=loaded.model),
+        )
+    )
+
+
+def arguments(
+    config: TrainingConfig, plan: Plan, checkpoints: Path, *, evaluates: bool
+) -> Seq2SeqTrainingArguments:
+    """Return the settings as the library takes them."""
+    return Seq2SeqTrainingArguments(
+        **shared(config, plan, checkpoints, evaluates=evaluates),
+        train_sampling_strategy="group_by_length" if plan.group_by_length else "random",
+        include_num_input_tokens_seen="non_padding",
+        prediction_loss_only=True,
+    )
+
+
+def _notes(counts: Counts, manner: Manner) -> list[tuple[str, str]]:
+    notes = []
+    if counts.cut:
+        what = f"{counts.cut:,} longer than {manner.max_length:,} tokens and cut there."
+        notes.append(("rows-cut", f"Documents or summaries {what}"))
+    if counts.dropped:
+        what = f"Rows left out, too long or without a document and a summary: {counts.dropped:,}."
+        notes.append(("rows-dropped", what))
+    return notes
+
+
+def _nothing(counts: Counts) -> Problem:
+    return Problem(
+        "dataset",
+        f"None of the {counts.rows:,} training rows has a document and a summary to learn.",
+        "Give rows with both, and keep long ones (data.truncation_strategy: right).",
+    )

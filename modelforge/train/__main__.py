@@ -11,7 +11,7 @@ from pathlib import Path
 
 from modelforge.runs.layout import RunFolder
 from modelforge.train import surroundings
-from modelforge.train.worker import preload, run_worker
+from modelforge.train.worker import comes_too_late, preload, run_worker
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,9 +45,10 @@ def _wait() -> int:
             waiting.say({"taken": True})
             is_idle = waiting.end()
             _turn_to(run.log)
-            if is_idle or waiting.wait():
+            if not comes_too_late(run.path) and (is_idle or waiting.wait()):
                 return run_worker(run.path)
-            # A probe that does not let go must not work beside the run: begin anew without it.
+            # A probe that does not let go must not work beside the run, and Unsloth cannot come
+            # after what is imported here: begin anew without either.
             os.execv(sys.executable, [sys.executable, "-m", "modelforge.train", str(run.path)])
     os._exit(0)  # nobody listens any more to a probe that may still be at work
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from peft import LoraConfig, TaskType
+from peft import LoraConfig, PeftModel, TaskType
 from transformers import PrinterCallback
 
 from modelforge.config.method import Head
@@ -33,6 +33,16 @@ def adapter(config: TrainingConfig, plan: Plan, head: Head = "causal") -> LoraCo
         task_type=_TASKS[head],
         revision=plan.model_revision,
     )
+
+
+def missing_adapter(
+    model: Any, config: TrainingConfig, plan: Plan, head: Head = "causal"
+) -> LoraConfig | None:
+    """Return the adapter that a trainer is still to put on `model`.
+
+    None when every weight is trained, and when the provider has put one on already.
+    """
+    return None if isinstance(model, PeftModel) else adapter(config, plan, head)
 
 
 def ready(trainer: Any) -> Any:

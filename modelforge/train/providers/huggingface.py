@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,21 +49,28 @@ class Loaded:
 def load(plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "causal") -> Loaded:
     """Load what the plan names, onto the plan's device. Only safetensors, never remote code.
 
-    `head` is what the model ends in. `progress` hears weights loaded and weights in all. Raises WorkError for a model that is
-    missing, gated or of a kind that cannot be trained here.
+    `head` is what the model ends in. `progress` hears weights loaded and weights in all. Raises
+    WorkError for a model that is missing, gated or of a kind that cannot be trained here.
     """
-    place = _place(plan)
+    where = place(plan)
+    with loading(plan, progress):
+        tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **where)
+        model = _model(plan, config, where, HEADS[head])
+    _require_offsets(tokenizer, plan)
+    model.config.use_cache = False
+    return Loaded(model, tokenizer)
+
+
+@contextmanager
+def loading(plan: Plan, progress: Progress) -> Iterator[None]:
+    """Tell `progress` how far transformers is with the weights; put its errors in words."""
     earlier = transformers.utils.logging.set_tqdm_hook(_bars(progress))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **place)
-        model = _model(plan, config, place, HEADS[head])
+        yield
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _in_words(plan, error) from error
     finally:
         transformers.utils.logging.set_tqdm_hook(earlier)
-    _require_offsets(tokenizer, plan)
-    model.config.use_cache = False
-    return Loaded(model, tokenizer)
 
 
 def load_tokenizer(plan: Plan) -> tuple[Any, GenerationConfig]:
@@ -70,14 +78,14 @@ def load_tokenizer(plan: Plan) -> tuple[Any, GenerationConfig]:
 
     Raises WorkError as `load` does.
     """
-    place = _place(plan)
+    where = place(plan)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **place)
+        tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **where)
         # A model without this file takes its generation config from the other, as here.
         try:
-            generation = GenerationConfig.from_pretrained(plan.model_path, **place)
+            generation = GenerationConfig.from_pretrained(plan.model_path, **where)
         except OSError:
-            config = AutoConfig.from_pretrained(plan.model_path, **place)
+            config = AutoConfig.from_pretrained(plan.model_path, **where)
             generation = GenerationConfig.from_model_config(config)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _in_words(plan, error) from error
@@ -97,7 +105,8 @@ def quantization(plan: Plan, config: TrainingConfig) -> BitsAndBytesConfig | Non
     return BitsAndBytesConfig(load_in_8bit=True) if plan.quantization == "8-bit" else None
 
 
-def _place(plan: Plan) -> dict[str, Any]:
+def place(plan: Plan) -> dict[str, Any]:
+    """Return where the files come from, and that no code comes with them."""
     return {
         "revision": plan.model_revision,
         "trust_remote_code": False,
@@ -110,9 +119,9 @@ def _require_offsets(tokenizer: Any, plan: Plan) -> None:
         raise WorkError("tokenizer-unsupported", _slow_tokenizer(plan))
 
 
-def _model(plan: Plan, config: TrainingConfig, place: dict[str, Any], auto: Any) -> Any:
+def _model(plan: Plan, config: TrainingConfig, where: dict[str, Any], auto: Any) -> Any:
     arguments: dict[str, Any] = {
-        **place,
+        **where,
         "dtype": DTYPES[plan.precision],
         "use_safetensors": True,
         "quantization_config": quantization(plan, config),

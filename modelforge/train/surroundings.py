@@ -23,7 +23,6 @@ QUIET = {
     # Unsloth downloads a file from the Hub to be counted, and would install what it misses.
     "UNSLOTH_DISABLE_STATISTICS": "1",
     "UNSLOTH_AUTO_INSTALL": "0",
-    "UNSLOTH_PREWARM_HUB_CACHE": "0",
     # So that asking whether there is a card neither makes a context nor fixes which are visible.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     # CUDA's own order is fastest first; NVML, which names the cards to people, goes by the bus.

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from modelforge.errors import Finding
-from modelforge.preflight import on_data, on_kind, on_machine, on_model, on_room, on_settings
+from modelforge.preflight import (
+    on_data,
+    on_kind,
+    on_machine,
+    on_model,
+    on_provider,
+    on_room,
+    on_settings,
+)
 from modelforge.preflight.case import Case, Check
 
 CHECKS: tuple[Check, ...] = (
     on_settings.not_here_yet,
+    on_provider.provider_ready,
+    on_provider.provider_suits,
     on_model.model_wrong_kind,
     on_model.model_already_quantized,
     on_machine.device_missing,
@@ -31,6 +41,7 @@ CHECKS: tuple[Check, ...] = (
     on_machine.bf16_on_cpu,
     on_machine.vram_held,
     on_machine.profile_differs,
+    on_provider.provider_untested,
     on_model.no_chat_template,
     on_model.remote_code_off,
     on_room.memory_unknown,

@@ -12,7 +12,6 @@ from modelforge.preflight.case import Case
 WORKS_NOW = {
     "task": ("text-generation",),
     "strategy": ("sft", "qlora"),
-    "provider": ("huggingface",),
 }
 ADVISED_RATE = {"sft": 2e-4, "qlora": 2e-4, "rlhf": 1.41e-5, "dpo": 5e-7}
 FEWEST_UPDATES = 10

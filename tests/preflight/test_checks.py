@@ -14,6 +14,7 @@ from modelforge.preflight import (
     on_kind,
     on_machine,
     on_model,
+    on_provider,
     on_room,
     on_settings,
 )
@@ -57,7 +58,6 @@ WIDE = {"gradient_checkpointing": False, "per_device_train_batch_size": 8, "use_
 SAID = [
     ("not-here-yet", "blocker", "task", "text-generation", a_case(task="summarization")),
     ("not-here-yet", "blocker", "strategy", "sft", a_case(strategy="dpo")),
-    ("not-here-yet", "blocker", "provider", "huggingface", a_case(provider="unsloth")),
     ("model-wrong-kind", "blocker", "model_name", "starter", a_case(facts=BERT)),
     ("model-wrong-kind", "blocker", "model_name", "starter", a_case(facts=T5)),
     (
@@ -258,7 +258,7 @@ def test_every_code_is_tried_both_ways():
 
 
 def test_every_check_is_in_the_list_once():
-    rooms = (on_data, on_kind, on_machine, on_model, on_room, on_settings)
+    rooms = (on_data, on_kind, on_machine, on_model, on_provider, on_room, on_settings)
     helping = {"cheaper_settings"}
     written = {
         name

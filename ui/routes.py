@@ -16,7 +16,7 @@ from starlette.background import BackgroundTask
 
 from modelforge.errors import ForgeError, NotFoundError, Problem
 from modelforge.forge import Forge
-from ui import dataside, live
+from ui import dataside, extras, live
 
 MANIFEST = {
     "name": "ModelForge",
@@ -109,6 +109,15 @@ def router(forge: Forge) -> APIRouter:
         )
 
     _bringing(routes, forge)
+
+    @routes.post("/extras/unsloth")
+    def add_unsloth() -> Response:
+        return StreamingResponse(
+            extras.added(forge, "unsloth"),
+            media_type="application/x-ndjson",
+            headers={"Cache-Control": "no-store"},
+        )
+
     return routes
 
 

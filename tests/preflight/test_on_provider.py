@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import tomllib
 from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,9 +134,13 @@ def test_what_is_broken_is_read_from_what_the_packages_ask_for(changed, said):
     assert broken(changed) == said or broken(changed).rstrip(".") == said
 
 
-def test_asking_imports_nothing():
-    import sys
+def test_the_tested_version_is_the_one_that_set_up_installs():
+    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    assert f"unsloth=={standing.TESTED}" in extras["unsloth"]
 
+
+def test_asking_imports_nothing():
     before = set(sys.modules)
     assert isinstance(standing.unsloth_standing(WORKSTATION, CARD), Standing)
     assert not {"unsloth", "torch", "transformers"} & (set(sys.modules) - before)

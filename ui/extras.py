@@ -54,7 +54,7 @@ def unsloth(machine: Machine) -> Safe:
     label = "Install Unsloth" if standing.state == "absent" else "Install Unsloth again"
     button = el("button.btn.s", label, type="button", data_do="add-unsloth")
     told = el("p.help", "It is fetched from the package index, once. The same by hand:")
-    return join([said, button, told, el("pre", COMMAND)])
+    return join([said, el("div.row.start", button), told, el("pre", COMMAND)])
 
 
 def added(forge: Forge, extra: str) -> Iterator[str]:

@@ -109,15 +109,7 @@ def router(forge: Forge) -> APIRouter:
         )
 
     _bringing(routes, forge)
-
-    @routes.post("/extras/unsloth")
-    def add_unsloth() -> Response:
-        return StreamingResponse(
-            extras.added(forge, "unsloth"),
-            media_type="application/x-ndjson",
-            headers={"Cache-Control": "no-store"},
-        )
-
+    _adding(routes, forge)
     return routes
 
 
@@ -135,6 +127,16 @@ def _bringing(routes: APIRouter, forge: Forge) -> None:
     def fetch(wanted: Annotated[Wanted, Body()]) -> Response:
         return StreamingResponse(
             live.fetched(forge, wanted.name, wanted.subset, wanted.split),
+            media_type="application/x-ndjson",
+            headers={"Cache-Control": "no-store"},
+        )
+
+
+def _adding(routes: APIRouter, forge: Forge) -> None:
+    @routes.post("/extras/unsloth")
+    def add_unsloth() -> Response:
+        return StreamingResponse(
+            extras.added(forge, "unsloth"),
             media_type="application/x-ndjson",
             headers={"Cache-Control": "no-store"},
         )

@@ -180,12 +180,12 @@ REACHES: list[tuple[str, dict[str, Any], Look, Any]] = [
 ]
 REFUSED = [
     ("task", {"task": "summarization"}),
-    ("provider", {"provider": "unsloth"}),
     ("strategy", {"strategy": "dpo"}),
     ("strategy", {"strategy": "rlhf"}),
 ]
-# What the data and the model become is shown on whole runs in test_worker.py.
-SHOWN_ON_RUNS = {"dataset", "model_name", "fp16"}
+# What the data and the model become is shown on whole runs in test_worker.py, and what the
+# provider unsloth is asked for in test_unsloth.py.
+SHOWN_ON_RUNS = {"dataset", "model_name", "fp16", "provider"}
 
 
 @pytest.mark.parametrize(

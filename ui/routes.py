@@ -109,7 +109,6 @@ def router(forge: Forge) -> APIRouter:
         )
 
     _bringing(routes, forge)
-    _adding(routes, forge)
     return routes
 
 
@@ -131,8 +130,6 @@ def _bringing(routes: APIRouter, forge: Forge) -> None:
             headers={"Cache-Control": "no-store"},
         )
 
-
-def _adding(routes: APIRouter, forge: Forge) -> None:
     @routes.post("/extras/unsloth")
     def add_unsloth() -> Response:
         return StreamingResponse(

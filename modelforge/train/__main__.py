@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,8 +50,16 @@ def _wait() -> int:
                 return run_worker(run.path)
             # A probe that does not let go must not work beside the run, and Unsloth cannot come
             # after what is imported here: begin anew without either.
-            os.execv(sys.executable, [sys.executable, "-m", "modelforge.train", str(run.path)])
+            return _begin_anew(run.path)
     os._exit(0)  # nobody listens any more to a probe that may still be at work
+
+
+def _begin_anew(path: Path) -> int:
+    """Work on the run in a fresh interpreter, under the process id that the server knows."""
+    command = [sys.executable, "-m", "modelforge.train", str(path)]
+    if sys.platform == "win32":
+        return subprocess.call(command)  # there execv ends this process and leaves another
+    os.execv(sys.executable, command)
 
 
 def _turn_to(log: Path) -> None:

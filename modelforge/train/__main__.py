@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from modelforge.runs.layout import RunFolder
 from modelforge.train import surroundings
@@ -50,15 +51,16 @@ def _wait() -> int:
                 return run_worker(run.path)
             # A probe that does not let go must not work beside the run, and Unsloth cannot come
             # after what is imported here: begin anew without either.
-            return _begin_anew(run.path)
+            _begin_anew(run.path)
     os._exit(0)  # nobody listens any more to a probe that may still be at work
 
 
-def _begin_anew(path: Path) -> int:
+def _begin_anew(path: Path) -> NoReturn:
     """Work on the run in a fresh interpreter, under the process id that the server knows."""
     command = [sys.executable, "-m", "modelforge.train", str(path)]
     if sys.platform == "win32":
-        return subprocess.call(command)  # there execv ends this process and leaves another
+        # There execv would end this process and leave another.
+        raise SystemExit(subprocess.call(command))
     os.execv(sys.executable, command)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import gpu
 import start
 import training
 from harness import ROOT, conditions
@@ -39,6 +40,7 @@ def main() -> None:
             "",
             *run_lines,
             "",
+            *gpu.section(),
         ]
     )
     (ROOT / "docs" / "performance.md").write_text(text, encoding="utf-8")

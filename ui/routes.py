@@ -16,7 +16,7 @@ from starlette.background import BackgroundTask
 
 from modelforge.errors import ForgeError, NotFoundError, Problem
 from modelforge.forge import Forge
-from ui import dataside, live
+from ui import dataside, extras, live
 
 MANIFEST = {
     "name": "ModelForge",
@@ -126,6 +126,14 @@ def _bringing(routes: APIRouter, forge: Forge) -> None:
     def fetch(wanted: Annotated[Wanted, Body()]) -> Response:
         return StreamingResponse(
             live.fetched(forge, wanted.name, wanted.subset, wanted.split),
+            media_type="application/x-ndjson",
+            headers={"Cache-Control": "no-store"},
+        )
+
+    @routes.post("/extras/unsloth")
+    def add_unsloth() -> Response:
+        return StreamingResponse(
+            extras.added(forge, "unsloth"),
             media_type="application/x-ndjson",
             headers={"Cache-Control": "no-store"},
         )

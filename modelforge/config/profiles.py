@@ -52,7 +52,8 @@ def recommended(
 ) -> list[dict[str, Any]]:
     """Return the models to offer for a task.
 
-    In practice mode those that a CPU can train, the starter first. Otherwise the profile's own, and the starter last.
+    In practice mode those that a CPU can train, the starter first. Otherwise the profile's
+    own, and the starter last.
     """
     fitting = [model for model in _smallest().models if task in model["tasks"]]
     small = [model for model in fitting if model["practice"]]

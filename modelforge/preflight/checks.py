@@ -8,6 +8,7 @@ from modelforge.preflight import (
     on_kind,
     on_machine,
     on_model,
+    on_provider,
     on_room,
     on_settings,
     on_weights,
@@ -15,7 +16,8 @@ from modelforge.preflight import (
 from modelforge.preflight.case import Case, Check
 
 CHECKS: tuple[Check, ...] = (
-    on_settings.not_here_yet,
+    on_provider.provider_ready,
+    on_provider.provider_suits,
     on_model.model_wrong_kind,
     on_model.model_already_quantized,
     on_machine.device_missing,
@@ -47,6 +49,7 @@ CHECKS: tuple[Check, ...] = (
     on_machine.bf16_on_cpu,
     on_machine.vram_held,
     on_machine.profile_differs,
+    on_provider.provider_untested,
     on_model.no_chat_template,
     on_model.remote_code_off,
     on_room.memory_unknown,

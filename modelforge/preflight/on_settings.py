@@ -11,7 +11,6 @@ from modelforge.errors import Finding
 from modelforge.preflight.case import Case
 from modelforge.preflight.time import checks_by_training
 
-WORKS_NOW = {"provider": ("huggingface",)}
 # What only one strategy reads of the trainer's settings, and what only one reward.
 ONLY_FOR = {
     "dpo": ("preference_beta", "preference_loss", "precompute_ref_log_probs"),
@@ -32,22 +31,6 @@ ONLY_FOR = {
 ONE_REWARD = {"reward_model": "model", "reward_pattern": "regex", "reward_words": "length"}
 FEWEST_UPDATES = 10
 FEW_CHECKS = 5
-
-
-def not_here_yet(case: Case) -> Iterator[Finding]:
-    """Refuse what this version cannot train, and say what it can."""
-    for where, works in WORKS_NOW.items():
-        asked = getattr(case.config, where)
-        if asked not in works:
-            yield Finding(
-                "blocker",
-                "not-here-yet",
-                f"The {where} {asked} is not in this version of ModelForge yet; "
-                f"what works now: {', '.join(works)}.",
-                f"Choose the {where} {works[0]}.",
-                where,
-                works[0],
-            )
 
 
 def plan_changes(case: Case) -> Iterator[Finding]:

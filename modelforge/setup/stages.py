@@ -62,8 +62,14 @@ class Stage:
 class Setup:
     """Makes a checkout ready to run, from wherever an earlier call was left."""
 
-    def __init__(self, wish: Wish, out: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        wish: Wish,
+        out: TextIO | None = None,
+        line: Callable[[str, TextIO | None], Line] = Line,
+    ) -> None:
         self.out = out
+        self.line = line
         self.stamps = Stamps(wish.venv)
         if wish.torch is None:
             wish = replace(wish, torch=self.stamps.get("torch_override"))
@@ -95,7 +101,7 @@ class Setup:
         for number, stage in enumerate(stages, start=1):
             if stage.is_done():
                 continue
-            line = Line(f"[{number}/{len(stages)}] {stage.title}", self.out)
+            line = self.line(f"[{number}/{len(stages)}] {stage.title}", self.out)
             try:
                 stage.do(line)
             except BaseException as error:

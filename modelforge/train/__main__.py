@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from modelforge.runs.layout import RunFolder
 from modelforge.train import surroundings
-from modelforge.train.worker import preload, run_worker
+from modelforge.train.worker import comes_too_late, preload, run_worker
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,11 +47,21 @@ def _wait() -> int:
             waiting.say({"taken": True})
             is_idle = waiting.end()
             _turn_to(run.log)
-            if is_idle or waiting.wait():
+            if not comes_too_late(run.path) and (is_idle or waiting.wait()):
                 return run_worker(run.path)
-            # A probe that does not let go must not work beside the run: begin anew without it.
-            os.execv(sys.executable, [sys.executable, "-m", "modelforge.train", str(run.path)])
+            # A probe that does not let go must not work beside the run, and Unsloth cannot come
+            # after what is imported here: begin anew without either.
+            _begin_anew(run.path)
     os._exit(0)  # nobody listens any more to a probe that may still be at work
+
+
+def _begin_anew(path: Path) -> NoReturn:
+    """Work on the run in a fresh interpreter, under the process id that the server knows."""
+    command = [sys.executable, "-m", "modelforge.train", str(path)]
+    if sys.platform == "win32":
+        # There execv would end this process and leave another.
+        raise SystemExit(subprocess.call(command))
+    os.execv(sys.executable, command)
 
 
 def _turn_to(log: Path) -> None:

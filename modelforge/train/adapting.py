@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from peft import LoraConfig, TaskType, get_peft_model
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import PrinterCallback
 
 from modelforge.config.method import Head
@@ -60,6 +60,16 @@ def adapted(model: Any, config: TrainingConfig, plan: Plan, head: Head) -> Any:
     if config.gradient_checkpointing:
         model.enable_input_require_grads()
     return get_peft_model(model, shape)
+
+
+def missing_adapter(
+    model: Any, config: TrainingConfig, plan: Plan, head: Head = "causal"
+) -> LoraConfig | None:
+    """Return the adapter that a trainer is still to put on `model`.
+
+    None when every weight is trained, and when the provider has put one on already.
+    """
+    return None if isinstance(model, PeftModel) else adapter(config, plan, head)
 
 
 def ready(trainer: Any) -> Any:

@@ -8,6 +8,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from modelforge.home import find_home
+
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -19,6 +21,9 @@ QUIET = {
     "BITSANDBYTES_NOWELCOME": "1",
     "TQDM_DISABLE": "1",
     "TRL_EXPERIMENTAL_SILENCE": "1",
+    # Unsloth downloads a file from the Hub to be counted, and would install what it misses.
+    "UNSLOTH_DISABLE_STATISTICS": "1",
+    "UNSLOTH_AUTO_INSTALL": "0",
     # So that asking whether there is a card neither makes a context nor fixes which are visible.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     # CUDA's own order is fastest first; NVML, which names the cards to people, goes by the bus.
@@ -29,6 +34,9 @@ QUIET = {
 def be_quiet() -> None:
     """Switch off telemetry, progress bars and the libraries' chatter, in this process only."""
     os.environ.update(QUIET)
+    # Unsloth writes the code it makes into the current folder otherwise.
+    made = find_home().root / "cache" / "unsloth_made"
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(made))
     warnings.simplefilter("ignore")
     for name in ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "torch"):
         logging.getLogger(name).setLevel(logging.ERROR)

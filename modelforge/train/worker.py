@@ -28,7 +28,12 @@ from modelforge.train.stop import Stop, StopAsked
 from modelforge.train.telling import Teller
 
 # The provider's module is imported before the strategy's: Unsloth must come before trl.
-PROVIDERS = {"huggingface": "modelforge.train.providers.huggingface"}
+PROVIDERS = {
+    "huggingface": "modelforge.train.providers.huggingface",
+    "unsloth": "modelforge.train.providers.unsloth",
+}
+# What these providers rewrite as they are imported, so that it must not be there yet.
+REWRITTEN = {"unsloth": ("transformers", "trl", "peft")}
 METHODS = {
     "sft": "modelforge.train.strategies.sft",
     "dpo": "modelforge.train.strategies.dpo",
@@ -72,6 +77,15 @@ def preload(provider: str = "huggingface", method: str = "sft") -> tuple[Any, An
     # What was imported stays; a collector that walks it all again takes a third of a second.
     gc.freeze()
     return provides, teaches
+
+
+def comes_too_late(path: Path) -> bool:
+    """Say whether the provider of the run in `path` must come before what this process has."""
+    try:
+        provider = Job.read(RunFolder(path)).config.provider
+    except (ForgeError, KeyError, ValueError):
+        return False  # the run itself says what is wrong with its record
+    return any(name in sys.modules for name in REWRITTEN.get(provider, ()))
 
 
 def _work(run: RunFolder, stop: Stop, teller: Teller) -> None:

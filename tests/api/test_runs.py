@@ -88,10 +88,10 @@ def test_every_problem_is_told_at_once_and_nothing_is_created(client, answers, h
     assert client.get("/api/runs").json() == []
 
 
-def test_what_this_version_does_not_train_is_refused_with_its_finding(client, answers):
-    refused = client.post("/api/runs", json=answers | {"task": "summarization"})
+def test_rows_that_a_strategy_cannot_learn_from_are_refused_with_their_finding(client, answers):
+    refused = client.post("/api/runs", json=answers | {"strategy": "dpo"})
     assert refused.status_code == 422
-    assert "not-here-yet" in {each["code"] for each in refused.json()["findings"]}
+    assert "wrong-kind" in {each["code"] for each in refused.json()["findings"]}
 
 
 @pytest.mark.parametrize("where", ["/api/runs", "/api/preflight"])

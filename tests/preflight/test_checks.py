@@ -14,6 +14,7 @@ from modelforge.preflight import (
     on_kind,
     on_machine,
     on_model,
+    on_provider,
     on_room,
     on_settings,
     on_weights,
@@ -68,7 +69,6 @@ def scheme(name, **more):
 
 # code, level, where, suggested, case
 SAID = [
-    ("not-here-yet", "blocker", "provider", "huggingface", a_case(provider="unsloth")),
     ("model-wrong-kind", "blocker", "model_name", "starter", a_case(facts=BERT)),
     ("model-wrong-kind", "blocker", "model_name", "starter", a_case(facts=T5)),
     ("model-wrong-kind", "blocker", "model_name", "starter", a_case(facts=T5, strategy="dpo")),
@@ -304,9 +304,6 @@ SAID = [
 ]
 
 QUIET = [
-    ("not-here-yet", a_case(strategy="qlora", use_4bit=True)),
-    ("not-here-yet", a_case(strategy="rlhf")),
-    ("not-here-yet", a_case(facts=T5, task="summarization")),
     ("model-wrong-kind", a_case(facts=T5, task="summarization")),
     ("model-wrong-kind", a_case(task="summarization")),
     ("model-wrong-kind", a_case(task="extractive-question-answering")),
@@ -394,7 +391,7 @@ def test_every_code_is_tried_both_ways():
 
 
 def test_every_check_is_in_the_list_once():
-    rooms = (on_data, on_kind, on_machine, on_model, on_room, on_settings, on_weights)
+    rooms = (on_data, on_kind, on_machine, on_model, on_provider, on_room, on_settings, on_weights)
     helping = {"cheaper_settings"}
     written = {
         name

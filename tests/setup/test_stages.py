@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from modelforge.setup import adding
 from modelforge.setup.failures import SetupError
 from modelforge.setup.lock import only_one
 from modelforge.setup.stages import Setup, Wish
@@ -126,6 +127,27 @@ def test_an_extra_is_installed_once_and_then_kept(ready: Wish) -> None:
     Setup(tests, io.StringIO()).run()
     assert Setup(tests).missing() == []
     assert Setup(ready).missing() == []
+
+
+def test_an_extra_is_added_from_within_the_app_and_told_as_it_comes(ready: Wish) -> None:
+    told: list[str] = []
+    adding.add("trackers", ready.home, told.append, ready.root)
+    assert any("modelforge-app" in text for text in told), told
+    assert Setup(Wish(ready.root, ready.home, frozenset({"trackers"}))).missing() == []
+
+
+def test_an_extra_is_added_only_to_an_app_that_launch_py_has_set_up(ready: Wish) -> None:
+    assert adding.why_not(ready.home, ready.root, str(ready.venv)) == ""
+    assert "not set up by launch.py" in adding.why_not(ready.home, ready.root, "/usr")
+    other = ready.root / "a home without the starter"
+    assert "Starter model" in adding.why_not(other, ready.root, str(ready.venv))
+
+
+def test_a_failed_addition_is_one_sentence(ready: Wish) -> None:
+    (ready.root / "backend.py").write_text("raise RuntimeError('no disk')", encoding="utf-8")
+    with pytest.raises(SetupError, match="Set-up stopped at ModelForge: "):
+        adding.add("unsloth", ready.home, lambda _text: None, ready.root)
+    (ready.root / "backend.py").write_text(BACKEND, encoding="utf-8")
 
 
 def test_an_override_of_torch_stays_until_it_is_auto_again(ready: Wish) -> None:

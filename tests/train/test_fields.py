@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from modelforge.config.describe import groups
 from modelforge.config.plan import Ground, make_plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.train.failures import WorkError
@@ -178,14 +179,18 @@ REACHES: list[tuple[str, dict[str, Any], Look, Any]] = [
         (17, 17, True),
     ),
 ]
-REFUSED = [
-    ("task", {"task": "summarization"}),
-    ("provider", {"provider": "unsloth"}),
-    ("strategy", {"strategy": "dpo"}),
-    ("strategy", {"strategy": "rlhf"}),
+# field, answers, the kind of model, the trainer that does the work
+BECOMES = [
+    ("task", {"task": "summarization"}, "encoder-decoder", "seq2seq"),
+    ("task", {"task": "summarization"}, "decoder", "sft"),
+    ("task", {"task": "extractive-question-answering"}, "encoder", "span"),
+    ("task", {"task": "extractive-question-answering"}, "decoder", "sft"),
+    ("strategy", {"strategy": "dpo"}, "decoder", "dpo"),
+    ("strategy", {"strategy": "rlhf"}, "decoder", "rlhf"),
 ]
-# What the data and the model become is shown on whole runs in test_worker.py.
-SHOWN_ON_RUNS = {"dataset", "model_name", "fp16"}
+# What the data and the model become is shown on whole runs in test_worker.py, and what the
+# provider unsloth is asked for in test_unsloth.py.
+SHOWN_ON_RUNS = {"dataset", "model_name", "fp16", "provider"}
 
 
 @pytest.mark.parametrize(
@@ -198,18 +203,16 @@ def test_the_field_reaches_its_library(tmp_path, field, answers, look, expected)
     assert look(reached(tmp_path, device, **answers)) == expected
 
 
-@pytest.mark.parametrize(("field", "answers"), REFUSED)
-def test_what_is_not_here_yet_is_refused_in_words(bench, field, answers):
-    run = bench.prepare(**answers)
-    failed = bench.work(run)[-1]
-    assert (failed.kind, failed.data["cause"]) == ("failed", "not-here-yet")
-    assert field in failed.data["what"]
+@pytest.mark.parametrize(("field", "answers", "kind", "method"), BECOMES)
+def test_task_and_strategy_say_which_trainer_works(field, answers, kind, method):
+    config = TrainingConfig(**(REQUIRED | answers))
+    assert getattr(config, field) == answers[field]
+    assert make_plan(config, Ground("cpu", "models/tiny", kind=kind)).method == method
 
 
 def test_every_field_of_the_contract_has_a_case():
-    groups = {"trainer", "hardware", "logging", "data", "model"}
-    contract = set(TrainingConfig.model_fields) - groups
-    proven = {field for field, *_ in (*REACHES, *REFUSED)} | SHOWN_ON_RUNS
+    contract = set(TrainingConfig.model_fields) - set(groups())
+    proven = {field for field, *_ in (*REACHES, *BECOMES)} | SHOWN_ON_RUNS
     assert len(contract) == 33
     assert contract <= proven
 

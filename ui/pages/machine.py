@@ -9,7 +9,7 @@ from modelforge.doctor import examine as examine_machine
 from modelforge.forge import Forge
 from modelforge.machine import Machine
 from modelforge.setup.signs import Row
-from ui import cards, words
+from ui import cards, extras, words
 from ui.markup import Safe, el, join
 from ui.scene import Reply, scene
 
@@ -30,6 +30,7 @@ def page(forge: Forge) -> None:
                 "computer": _table(_computer(machine)),
                 "gpus": _gpus(machine),
                 "profile": join([el("span.chip", prefill.title.lower()), " ", prefill.reason]),
+                "unsloth": extras.unsloth(machine),
                 "home": _table(_home(forge, machine)),
                 "machine-brief": join([cards.machine_brief(machine)]),
             },
@@ -85,6 +86,7 @@ def _body() -> Safe:
                     aria_live="polite",
                 ),
             ),
+            extras.card(),
             _card("Where things lie", "home"),
         ),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,20 +52,27 @@ def load(plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "c
     `head` is what the model ends in. `progress` hears weights loaded and weights in all. Raises
     WorkError for a model that is missing, gated or of a kind that cannot be trained here.
     """
-    place = _place(plan)
+    where = place(plan)
     # A reward is one number; transformers would put two labels there.
     labels = {"num_labels": 1} if head == "reward" else {}
+    with loading(plan, progress):
+        tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **where)
+        model = _model(plan, config, where | labels, head)
+    _require_offsets(tokenizer, plan)
+    model.config.use_cache = False
+    return Loaded(model, tokenizer)
+
+
+@contextmanager
+def loading(plan: Plan, progress: Progress) -> Iterator[None]:
+    """Tell `progress` how far transformers is with the weights; put its errors in words."""
     earlier = transformers.utils.logging.set_tqdm_hook(_bars(progress))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **place)
-        model = _model(plan, config, place | labels, head)
+        yield
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _in_words(plan, error) from error
     finally:
         transformers.utils.logging.set_tqdm_hook(earlier)
-    _require_offsets(tokenizer, plan)
-    model.config.use_cache = False
-    return Loaded(model, tokenizer)
 
 
 def load_tokenizer(plan: Plan) -> tuple[Any, GenerationConfig]:
@@ -72,14 +80,14 @@ def load_tokenizer(plan: Plan) -> tuple[Any, GenerationConfig]:
 
     Raises WorkError as `load` does.
     """
-    place = _place(plan)
+    where = place(plan)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **place)
+        tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **where)
         # A model without this file takes its generation config from the other, as here.
         try:
-            generation = GenerationConfig.from_pretrained(plan.model_path, **place)
+            generation = GenerationConfig.from_pretrained(plan.model_path, **where)
         except OSError:
-            config = AutoConfig.from_pretrained(plan.model_path, **place)
+            config = AutoConfig.from_pretrained(plan.model_path, **where)
             generation = GenerationConfig.from_model_config(config)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _in_words(plan, error) from error
@@ -90,12 +98,13 @@ def load_tokenizer(plan: Plan) -> tuple[Any, GenerationConfig]:
 def load_shape(plan: Plan) -> Any:
     """Load the model's config alone."""
     try:
-        return AutoConfig.from_pretrained(plan.model_path, **_place(plan))
+        return AutoConfig.from_pretrained(plan.model_path, **place(plan))
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _in_words(plan, error) from error
 
 
-def _place(plan: Plan) -> dict[str, Any]:
+def place(plan: Plan) -> dict[str, Any]:
+    """Return where the files come from, and that no code comes with them."""
     return {
         "revision": plan.model_revision,
         "trust_remote_code": False,
@@ -119,7 +128,6 @@ def _model(plan: Plan, config: TrainingConfig, place: dict[str, Any], head: Head
         "use_safetensors": True,
         "quantization_config": quantizing.quantization(plan, config, around),
     }
-    auto = HEADS[head]
     if plan.device == "cuda":
         arguments["device_map"] = {"": 0}
     elif plan.quantization != "none":

@@ -12,7 +12,7 @@ from trl import SFTConfig, SFTTrainer
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.train import exams, training
-from modelforge.train.adapting import adapter, ready
+from modelforge.train.adapting import missing_adapter, ready
 from modelforge.train.arguments import shared
 from modelforge.train.asking import conversing
 from modelforge.train.collating import row_settings
@@ -93,7 +93,7 @@ def build(
         train_dataset=train,
         eval_dataset=held_out,
         processing_class=tokenizer,
-        peft_config=adapter(config, plan),
+        peft_config=missing_adapter(model, config, plan),
     )
     made: Trainer = ready(trainer)
     return made

@@ -1,0 +1,208 @@
+"""Runs on the card: each in a process of its own, as the app starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelforge.config.plan import Ground, make_plan
+from modelforge.config.schema import TrainingConfig
+from modelforge.data.look import look
+from modelforge.machine import Gpu, Machine, probe
+from modelforge.runs.events import read_events
+from modelforge.runs.layout import RunFolder
+from tests.gpu.building import LONGEST, MAKERS
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 600.0
+# Where what was measured is kept, when somebody asks for it: see bench/gpu.py.
+RECORD = "MODELFORGE_GPU_RECORD"
+COLOURS = ("red", "blue", "green", "amber")
+
+
+def rows_for(task: str, strategy: str) -> list[dict[str, Any]]:
+    """Sixteen rows of the kind that the task and the strategy learn from."""
+    pairs = list(enumerate(COLOURS * 4))
+    if strategy in ("dpo", "rlhf"):
+        return [
+            {"prompt": f"What is {n}?", "chosen": f"It is {one} {n}.", "rejected": "No idea."}
+            for n, one in pairs
+        ]
+    if task == "summarization":
+        return [
+            {"document": f"The {one} ship {n} set sail and came home.", "summary": f"{one} {n}"}
+            for n, one in pairs
+        ]
+    if task == "extractive-question-answering":
+        return [
+            {
+                "context": f"{one} ship {n} sails west.",
+                "question": f"What colour is ship {n}?",
+                "answers": {"text": [one], "answer_start": [0]},
+            }
+            for n, one in pairs
+        ]
+    return [{"input": f"What does {one} {n} mean?", "output": f"{one} {n}."} for n, one in pairs]
+
+
+@dataclass
+class Ended:
+    """A run that is over: its events by kind, its folder, and how long it took."""
+
+    run: RunFolder
+    seconds: float
+    events: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def failure(self) -> str:
+        """Why it failed, with the end of its log; empty when it did not."""
+        if "finished" in self.events:
+            return ""
+        said = self.events.get("failed") or ["the process said nothing"]
+        log = self.run.log.read_text(encoding="utf-8", errors="replace")[-3000:]
+        return f"{said[0]}\n{log}"
+
+    @property
+    def peak_gib(self) -> float:
+        """The most memory that the run says it held on the card."""
+        return float(max(step["vram_gib"] or 0 for step in self.events["step"]))
+
+
+class Runs:
+    """Makes run folders for the card as the store does, and runs them; without a card, the CPU."""
+
+    def __init__(self, folder: Path, card: Gpu | None, models: dict[str, Path]) -> None:
+        self._folder, self.card, self._models = folder, card, models
+
+    def one_step(self, kind: str = "decoder", **answers: Any) -> Ended:
+        """Train one update on a tiny model of this kind, and return what became of it."""
+        config = self._config(answers)
+        ground = Ground(
+            "cuda" if self.card else "cpu",
+            str(self._models[kind]),
+            compute_capability=self.card.compute_capability if self.card else None,
+            context=LONGEST,
+            kind=kind,
+        )
+        run = self._prepared(config, make_plan(config, ground).as_dict())
+        began = time.monotonic()
+        with run.log.open("w", encoding="utf-8") as log:
+            subprocess.run(
+                [sys.executable, "-m", "modelforge.train", str(run.path)],
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                timeout=PATIENCE_S,
+                check=False,
+            )
+        ended = Ended(run, round(time.monotonic() - began, 1))
+        for event in read_events(run.events)[0]:
+            ended.events.setdefault(event.kind, []).append(event.data)
+        return ended
+
+    def _config(self, answers: dict[str, Any]) -> TrainingConfig:
+        task = answers.get("task", "text-generation")
+        rows = self._folder / "rows.jsonl"
+        told = rows_for(task, answers.get("strategy", "sft"))
+        rows.write_text("".join(json.dumps(row) + "\n" for row in told), encoding="utf-8")
+        return TrainingConfig(
+            **{
+                "task": task,
+                "model_name": "tiny",
+                "dataset": str(rows),
+                "compute_specs": "low_end",
+                "use_4bit": False,
+                "lora_r": 8,
+                "gradient_accumulation_steps": 1,
+                "per_device_train_batch_size": 2,
+                "learning_rate": 1e-3,
+                "max_seq_length": 128,
+                "max_steps": 1,
+                "eval_split": 0,
+                **answers,
+            }
+        )
+
+    def _prepared(self, config: TrainingConfig, plan: dict[str, Any]) -> RunFolder:
+        first = look(Path(config.dataset))
+        run = RunFolder(self._folder / "20260101-000000-0001")
+        run.path.mkdir()
+        record = {
+            "format": 1,
+            "id": run.id,
+            "name": "on the card",
+            "created": 0,
+            "request_id": None,
+            "config": config.said(),
+            "origins": {},
+            "plan": plan,
+            "dataset": {
+                "path": config.dataset,
+                "sha256": first.sha256,
+                "rows": first.rows,
+                "mapping": first.mapping.as_dict(),
+            },
+        }
+        run.config.write_text(json.dumps(record), encoding="utf-8")
+        return run
+
+
+@pytest.fixture(scope="session")
+def machine() -> Machine:
+    """This computer."""
+    return probe(ROOT)
+
+
+@pytest.fixture(scope="session")
+def card(machine: Machine) -> Gpu:
+    """The first card that is visible."""
+    assert machine.gpus, machine.gpu_note
+    return machine.gpus[0]
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One tiny model of every kind."""
+    return {kind: make(tmp_path_factory.mktemp(kind)) for kind, make in MAKERS.items()}
+
+
+@pytest.fixture
+def runs(tmp_path: Path, card: Gpu, models: dict[str, Path]) -> Runs:
+    """Runs on the card."""
+    return Runs(tmp_path, card, models)
+
+
+@pytest.fixture(scope="session")
+def kept() -> Iterator[list[dict[str, Any]]]:
+    """What the tests have measured; written to the file that MODELFORGE_GPU_RECORD names."""
+    results: list[dict[str, Any]] = []
+    yield results
+    if os.environ.get(RECORD):
+        Path(os.environ[RECORD]).write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+@pytest.fixture
+def measured(kept: list[dict[str, Any]]) -> Callable[[str, Ended], None]:
+    """Hold a run against what every run must do, and keep its figures."""
+
+    def measure(name: str, ended: Ended) -> None:
+        kept.append({"cell": name, "worked": not ended.failure, "seconds": ended.seconds})
+        assert not ended.failure, ended.failure
+        kept[-1]["peak_gib"] = ended.peak_gib
+        kept[-1]["precision"] = ended.events["plan"][-1]["precision"]
+        assert [plan["device"] for plan in ended.events["plan"]] == ["cuda"] * len(
+            ended.events["plan"]
+        )
+        assert ended.peak_gib > 0
+        assert any(ended.run.output.glob("*.safetensors"))
+
+    return measure

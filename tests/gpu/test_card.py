@@ -1,0 +1,50 @@
+"""The card itself: what the driver says of it, what the doctor tries on it, what a run holds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from modelforge.doctor import matmul_row
+from modelforge.machine import current_load
+
+pytestmark = pytest.mark.gpu
+
+ASK_TORCH = """
+import json, torch
+about = torch.cuda.get_device_properties(0)
+print(json.dumps([about.name, about.total_memory / 2**30, [about.major, about.minor]]))
+"""
+
+
+def test_the_driver_and_torch_speak_of_the_same_card(card):
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_TORCH], capture_output=True, text=True, check=True
+    )
+    name, total_gib, capability = json.loads(done.stdout.splitlines()[-1])
+    assert card.name == name
+    assert card.total_gib == pytest.approx(total_gib, rel=0.1)
+    assert list(card.compute_capability) == capability
+    assert 0 < card.free_gib <= card.total_gib
+
+
+def test_the_load_of_the_card_is_read():
+    load = current_load(0)
+    assert load.gpu_percent is not None
+    assert load.vram_used_gib is not None
+
+
+def test_the_doctor_multiplies_four_bit_weights_right():
+    row = matmul_row()
+    assert row.state == "good", row.what
+
+
+def test_a_run_says_the_most_memory_it_held(runs, card):
+    small = runs.one_step(per_device_train_batch_size=1)
+    assert not small.failure, small.failure
+    assert 0 < small.peak_gib < card.total_gib
+    step = small.events["step"][-1]
+    assert step["gpu_percent"] is None or 0 <= step["gpu_percent"] <= 100

@@ -1,0 +1,146 @@
+"""Unsloth as preflight sees it: here or not, whole or not, on this machine or not."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelforge.errors import Finding
+from modelforge.preflight import on_provider, standing
+from modelforge.preflight.checks import findings
+from modelforge.preflight.standing import Standing, what_is_broken
+from tests.preflight.cases import CARD, LAPTOP, WORKSTATION, a_case
+
+MAC = replace(LAPTOP, apple_gpu=True)
+PASCAL = replace(WORKSTATION, gpus=[replace(CARD, compute_capability=(6, 1))])
+TURING = replace(WORKSTATION, gpus=[replace(CARD, compute_capability=(7, 5))])
+INSTALLED = {"unsloth": "2026.10.6", "unsloth_zoo": "2026.10.7", "trl": "1.14.2", "tyro": "1.0"}
+NEEDS = {
+    "unsloth": [
+        "unsloth_zoo>=2026.10.6",
+        "trl!=0.19.0,<=1.15.0",
+        "tyro",
+        'absent; sys_platform == "no-such"',
+        'other; extra == "studio"',
+    ],
+    "unsloth_zoo": ["trl<=1.15.0"],
+}
+
+
+def provider_findings(machine: Any = WORKSTATION, **said: Any) -> list[Finding]:
+    case = a_case(machine, provider="unsloth", **said)
+    return [one for one in findings(case) if one.code.startswith("provider-")]
+
+
+def broken(changed: dict[str, str | None]) -> str:
+    """Say what is broken where these are installed."""
+    installed = {name: has for name, has in {**INSTALLED, **changed}.items() if has}
+
+    def version(name: str) -> str:
+        if name not in installed:
+            raise metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    return what_is_broken(version, NEEDS.get)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standing, "find_spec", lambda _name: object())
+    monkeypatch.setattr(standing, "what_is_broken", lambda: "")
+    monkeypatch.setattr(standing, "unsloth_version", lambda: standing.TESTED)
+    monkeypatch.setattr(on_provider, "unsloth_version", lambda: standing.TESTED)
+
+
+@pytest.mark.parametrize(
+    ("machine", "said", "why"),
+    [
+        (LAPTOP, {}, "this computer trains on the CPU"),
+        (MAC, {}, "this computer trains on the Apple GPU"),
+        (WORKSTATION, {"hardware": {"device": "cpu"}}, "this run uses the cpu"),
+        (PASCAL, {}, "compute capability 7.0; RTX 4070 has 6.1"),
+    ],
+)
+def test_a_machine_without_a_suitable_card_is_refused(installed, machine, said, why):
+    [found] = provider_findings(machine, **said)
+    assert (found.level, found.code) == ("blocker", "provider-unsupported")
+    assert (found.where, found.suggested) == ("provider", "huggingface")
+    assert why in found.what
+    assert "setup" not in found.remedy  # installing it would not help
+
+
+def test_absent_it_is_refused_with_the_way_to_install_it(monkeypatch):
+    monkeypatch.setattr(standing, "find_spec", lambda _name: None)
+    [found] = provider_findings()
+    assert (found.code, found.suggested) == ("provider-absent", "huggingface")
+    assert "python launch.py setup --with unsloth" in found.remedy
+    assert "Machine page" in found.remedy
+
+
+def test_broken_it_is_refused_with_what_is_wrong(monkeypatch, installed):
+    monkeypatch.setattr(standing, "what_is_broken", lambda: "unsloth needs trl<2, and this is 2.0.")
+    [found] = provider_findings()
+    assert (found.code, found.suggested) == ("provider-broken", "huggingface")
+    assert found.what == "unsloth needs trl<2, and this is 2.0."
+
+
+@pytest.mark.parametrize("machine", [WORKSTATION, TURING])
+def test_ready_nothing_is_said(installed, machine):
+    assert provider_findings(machine) == []
+
+
+def test_of_the_other_provider_nothing_is_said():
+    assert [one for one in findings(a_case()) if one.code.startswith("provider-")] == []
+
+
+@pytest.mark.parametrize("said", [{"strategy": "rlhf"}, {"trainer": {"preference_loss": "kto"}}])
+def test_what_it_does_not_train_is_refused(installed, said):
+    found = provider_findings(**{"strategy": "dpo", **said})
+    assert [one.code for one in found] == ["provider-unsuited"]
+    assert (found[0].level, found[0].suggested) == ("blocker", "huggingface")
+
+
+@pytest.mark.parametrize("said", [{"strategy": "sft"}, {"strategy": "qlora"}, {"strategy": "dpo"}])
+def test_what_it_trains_is_not_refused(installed, said):
+    assert provider_findings(**said) == []
+
+
+def test_another_version_than_the_tested_one_is_noted(monkeypatch, installed):
+    monkeypatch.setattr(on_provider, "unsloth_version", lambda: "2026.11.1")
+    [found] = provider_findings()
+    assert (found.level, found.code) == ("note", "provider-untested")
+    assert "2026.11.1" in found.what
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, ""),
+        ({"tyro": "0.0.1"}, ""),
+        ({"unsloth_zoo": None}, "unsloth needs unsloth_zoo, which is not installed."),
+        ({"tyro": None}, "unsloth needs tyro, which is not installed."),
+        ({"trl": "1.16.0"}, "unsloth needs trl!=0.19.0,<=1.15.0, and this is 1.16.0."),
+        ({"unsloth_zoo": "2026.9.1"}, "unsloth needs unsloth_zoo>=2026.10.6, and this is 2026.9.1"),
+        ({"unsloth": None}, "unsloth is not completely installed."),
+    ],
+)
+def test_what_is_broken_is_read_from_what_the_packages_ask_for(changed, said):
+    assert broken(changed) == said or broken(changed).rstrip(".") == said
+
+
+def test_the_tested_version_is_the_one_that_set_up_installs():
+    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    assert f"unsloth=={standing.TESTED}" in extras["unsloth"]
+
+
+def test_asking_imports_nothing():
+    before = set(sys.modules)
+    assert isinstance(standing.unsloth_standing(WORKSTATION, CARD), Standing)
+    assert not {"unsloth", "torch", "transformers"} & (set(sys.modules) - before)

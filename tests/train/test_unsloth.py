@@ -1,0 +1,308 @@
+"""The provider unsloth: what it asks of the library, what comes first, and who adapts the model.
+
+Unsloth cannot even be imported without an NVIDIA card. Its signatures are read out of its wheel
+(`scripts/unsloth_signatures.py`); where it is installed, they are read again from there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from dataclasses import replace
+from importlib import metadata
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from modelforge.runs.events import EventWriter, read_events
+from modelforge.train import surroundings
+
+ROOT = Path(__file__).resolve().parents[2]
+KNOWN = json.loads((Path(__file__).parent / "data" / "unsloth.json").read_text(encoding="utf-8"))
+# What transformers' own from_pretrained takes; FastLanguageModel hands it on.
+HANDED_ON = {"quantization_config", "use_safetensors", "local_files_only"}
+# What peft's LoraConfig takes; get_peft_model hands it on.
+OF_LORA = {"use_dora"}
+NAME = "modelforge.train.providers.unsloth"
+WITNESS = """
+import sys
+came_before = sorted({"trl", "transformers", "peft"} & set(sys.modules))
+print(f"came before: {came_before}", flush=True)
+raise ImportError("no card for Unsloth")
+"""
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+
+class StandIn:
+    """FastLanguageModel's surface over transformers and peft; only arguments Unsloth takes."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[str, Any] = {}
+        self.adapted: dict[str, Any] = {}
+        self.refuses = ""
+
+    def from_pretrained(self, **settings: Any) -> tuple[Any, Any]:
+        from transformers import AutoModelForCausalLM
+
+        for function in ("FastLanguageModel.from_pretrained", "FastModel.from_pretrained"):
+            assert_taken(function, settings, HANDED_ON)
+        self.loaded = settings
+        model = AutoModelForCausalLM.from_pretrained(settings["model_name"])
+        return model, SimpleNamespace(changed="by Unsloth")
+
+    def get_peft_model(self, model: Any, **settings: Any) -> Any:
+        from peft import LoraConfig, get_peft_model
+
+        for function in ("FastLanguageModel.get_peft_model", "FastModel.get_peft_model"):
+            assert_taken(function, settings, OF_LORA)
+        self.adapted = settings
+        if self.refuses:
+            raise TypeError(self.refuses)
+        names = ("r", "lora_alpha", "lora_dropout", "target_modules", "bias")
+        shape = LoraConfig(task_type="CAUSAL_LM", **{name: settings[name] for name in names})
+        return get_peft_model(model, shape)
+
+
+def assert_taken(function: str, settings: dict[str, Any], handed_on: set[str]) -> None:
+    known = KNOWN["functions"][function]
+    unknown = set(settings) - set(known["takes"])
+    assert unknown <= handed_on
+    assert not unknown or known["others"]
+
+
+@pytest.fixture
+def unsloth(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The provider over a stand-in, and the stand-in."""
+    stand_in = StandIn()
+    module = ModuleType("unsloth")
+    module.FastLanguageModel = stand_in  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "unsloth", module)
+    monkeypatch.delitem(sys.modules, NAME, raising=False)
+    yield importlib.import_module(NAME), stand_in
+    sys.modules.pop(NAME, None)
+
+
+def job_of(bench: Any, **answers: Any) -> Any:
+    from modelforge.train.job import Job
+
+    asked = {"provider": "unsloth", "max_seq_length": 64, **answers}
+    return Job.read(bench.prepare(**asked))
+
+
+def on_cuda(job: Any) -> Any:
+    return replace(job.plan, device="cuda")
+
+
+def heard(_done: int, _total: int) -> None:
+    """Nobody listens."""
+
+
+def test_the_signatures_are_those_of_the_version_that_set_up_installs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"unsloth=={KNOWN['version']}" in project["optional-dependencies"]["unsloth"]
+
+
+def test_our_versions_are_ones_that_unsloth_takes() -> None:
+    from packaging.requirements import Requirement
+
+    ours = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "bitsandbytes")
+    wanted = [Requirement(line) for line in KNOWN["requires"]]
+    checked = [each for each in wanted if each.name in ours]
+    assert {each.name for each in checked} == set(ours)
+    for each in checked:
+        assert each.specifier.contains(metadata.version(each.name).partition("+")[0]), each
+
+
+def test_the_switches_that_keep_it_silent_are_its_own_and_are_set() -> None:
+    assert KNOWN["switches"] == ["UNSLOTH_DISABLE_STATISTICS", "HF_HUB_OFFLINE"]
+    assert surroundings.QUIET["UNSLOTH_DISABLE_STATISTICS"] == "1"
+
+
+@pytest.mark.skipif(not find_spec("unsloth"), reason="Unsloth is not installed")
+def test_the_installed_unsloth_has_the_same_signatures() -> None:
+    spec = spec_from_file_location("signatures", ROOT / "scripts" / "unsloth_signatures.py")
+    assert spec
+    assert spec.loader
+    script = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    installed = Path(str(metadata.distribution("unsloth").locate_file("")))
+    for called, (file, owner) in script.FUNCTIONS.items():
+        source = (installed / file).read_text(encoding="utf-8")
+        name = called.partition(".")[2]
+        assert script.arguments(source, owner, name) == KNOWN["functions"][called]
+
+
+@pytest.mark.parametrize(
+    ("answers", "loads"),
+    [
+        ({"use_4bit": True, "strategy": "qlora"}, (True, False, False)),
+        ({"use_8bit": True, "strategy": "qlora"}, (False, True, False)),
+        ({}, (False, False, False)),
+        ({"adapter": {"enabled": False}}, (False, False, True)),
+    ],
+    ids=["4-bit", "8-bit", "16-bit", "all weights"],
+)
+def test_the_model_is_loaded_as_the_plan_says(bench, unsloth, answers, loads) -> None:
+    from peft import PeftModel
+
+    provider, stand_in = unsloth
+    job = job_of(bench, gradient_checkpointing=True, **answers)
+    loaded = provider.load(on_cuda(job), job.config, heard)
+    said = stand_in.loaded
+    assert (said["load_in_4bit"], said["load_in_8bit"], said["full_finetuning"]) == loads
+    assert (said["trust_remote_code"], said["use_safetensors"]) == (False, True)
+    assert said["use_exact_model_name"]  # never a copy from somewhere else
+    assert said["max_seq_length"] == 64
+    assert said["use_gradient_checkpointing"] == "unsloth"
+    assert isinstance(loaded.model, PeftModel) is not loads[2]
+    assert loaded.tokenizer.is_fast  # the one that the token view reads with
+
+
+def test_the_four_bits_are_of_the_kind_that_was_asked_for(bench, unsloth) -> None:
+    provider, _ = unsloth
+    job = job_of(bench, use_4bit=True, bnb_4bit_quant_type="fp4", use_nested_quant=False)
+    asked = provider.model_settings(job.plan, job.config)["quantization_config"]
+    assert (asked.bnb_4bit_quant_type, asked.bnb_4bit_use_double_quant) == ("fp4", False)
+
+
+def test_the_adapter_is_the_one_that_was_asked_for(bench, unsloth) -> None:
+    provider, stand_in = unsloth
+    job = job_of(bench, lora_r=4, lora_alpha=12, lora_dropout=0.0, trainer={"seed": 7})
+    loaded = provider.load(on_cuda(job), job.config, heard)
+    said = stand_in.adapted
+    assert (said["r"], said["lora_alpha"], said["lora_dropout"]) == (4, 12, 0.0)
+    assert said["target_modules"] == list(provider.LAYERS)
+    assert (said["bias"], said["random_state"]) == ("none", 7)
+    assert said["use_gradient_checkpointing"] is False
+    # The seven are all the linear layers of such a model.
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from modelforge.train.adapting import adapter
+
+    ours = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(bench.model), adapter(job.config, job.plan)
+    )
+    names = ({name for name, _ in model.named_parameters()} for model in (loaded.model, ours))
+    assert next(names) == next(names)
+
+
+def test_a_model_with_other_layers_is_adapted_in_all_its_linear_ones(bench, unsloth) -> None:
+    from torch.nn import Linear, ModuleDict
+
+    provider, _ = unsloth
+    job = job_of(bench)
+    other = ModuleDict({"query_key_value": Linear(2, 2), "o_proj": Linear(2, 2)})
+    said = provider.adapter_settings(other, job.plan, job.config)
+    assert said["target_modules"] == "all-linear"
+
+
+def test_an_adapter_that_unsloth_refuses_is_told_in_words(bench, unsloth) -> None:
+    from modelforge.train.failures import explain
+
+    provider, stand_in = unsloth
+    stand_in.refuses = "Unsloth: Module = x is not allowed."
+    job = job_of(bench)
+    with pytest.raises(Exception, match="refuses this adapter") as caught:
+        provider.load(on_cuda(job), job.config, heard)
+    assert explain(caught.value).cause == "adapter-unsupported"
+
+
+@pytest.mark.parametrize(
+    ("changed", "head", "said"),
+    [
+        ({"device": "cpu"}, "causal", "NVIDIA GPU; this run would use the cpu"),
+        ({"device": "cuda", "method": "rlhf"}, "causal", "this run is rlhf"),
+        ({"device": "cuda", "method": "kto"}, "causal", "this run is kto"),
+    ],
+)
+def test_what_unsloth_does_not_train_is_refused(bench, unsloth, changed, head, said) -> None:
+    provider, stand_in = unsloth
+    job = job_of(bench)
+    with pytest.raises(Exception, match=said):
+        provider.load(replace(job.plan, **changed), job.config, heard, head)
+    assert not stand_in.loaded
+
+
+def test_a_strategy_trains_a_model_that_comes_with_its_adapter(bench, unsloth) -> None:
+    """Real TRL and real PEFT on the model that the provider has adapted: no second adapter."""
+    from safetensors.torch import load_file
+
+    from modelforge.train.job import Work
+    from modelforge.train.stop import Stop
+    from modelforge.train.strategies import sft
+    from modelforge.train.telling import Teller
+
+    provider, _ = unsloth
+    job = job_of(bench)
+
+    def load(head: Any = "causal") -> Any:
+        return provider.load(on_cuda(job), job.config, heard, head)
+
+    with EventWriter(job.run.events) as events:
+        sft.run(Work(job, load, Teller(events), Stop(job.run.stop)))
+    assert read_events(job.run.events)[0][-1].kind == "finished"
+    saved = load_file(job.run.output / "adapter_model.safetensors")
+    assert len(saved) == 2 * len(provider.LAYERS) * 2  # A and B, two layers
+    assert any(tensor.abs().max() > 0 for name, tensor in saved.items() if "lora_B" in name)
+
+
+@pytest.fixture
+def witness(tmp_path: Path) -> dict[str, str]:
+    """An environment with an `unsloth` that says what was imported before it, and fails."""
+    package = tmp_path / "seen" / "unsloth"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(WITNESS, encoding="utf-8")
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(package.parent), str(ROOT)])}
+
+
+def test_it_comes_before_all_that_it_rewrites(witness) -> None:
+    assert KNOWN["wants_to_be_before"] == ["trl", "transformers", "peft"]
+    call = "from modelforge.train import worker; worker.preload('unsloth')"
+    done = subprocess.run(
+        [sys.executable, "-c", call],
+        env=witness,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "came before: []" in done.stdout
+    assert "Unsloth cannot be started here: no card for Unsloth." in done.stderr
+
+
+def test_a_spare_that_has_the_stack_already_begins_anew_for_it(bench, witness) -> None:
+    run = job_of(bench).run
+    spare = subprocess.Popen(
+        [sys.executable, "-m", "modelforge.train", "--spare"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env=witness,
+        text=True,
+    )
+    assert spare.stdin
+    assert spare.stdout
+    try:
+        assert json.loads(spare.stdout.readline()) == {"ready": True}
+        spare.stdin.write(json.dumps({"run": str(run.path)}) + "\n")
+        spare.stdin.flush()
+        assert json.loads(spare.stdout.readline()) == {"taken": True}
+        assert spare.stdout.read() == ""
+        assert spare.wait(timeout=60) == 1
+    finally:
+        spare.kill()
+        spare.communicate()
+    assert "came before: []" in run.log.read_text(encoding="utf-8")
+    events = read_events(run.events)[0]
+    assert [event.kind for event in events].count("started") == 1
+    assert events[0].data["pid"] == spare.pid  # the same process, as the supervisor knows it
+    assert (events[-1].kind, events[-1].data["cause"]) == ("failed", "provider-broken")

@@ -1,0 +1,88 @@
+"""The card of Unsloth on the Machine page, and the lines of its installation."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from modelforge.preflight.standing import Standing
+from modelforge.setup import adding
+from modelforge.setup.failures import SetupError
+from tests.preflight.cases import LAPTOP, WORKSTATION
+from ui import extras
+
+
+def a_forge(home: Any, active: str | None = None) -> Any:
+    return SimpleNamespace(home=SimpleNamespace(root=home), active=lambda: active)
+
+
+def lines(forge: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in extras.added(forge, "unsloth")]
+
+
+@pytest.fixture
+def can_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adding, "why_not", lambda _home: "")
+
+
+@pytest.mark.parametrize(
+    ("state", "word", "button"),
+    [
+        ("ready", "installed", None),
+        ("absent", "not installed", "Install Unsloth"),
+        ("broken", "broken", "Install Unsloth again"),
+        ("unsupported", "not for this machine", None),
+    ],
+)
+def test_the_card_says_how_it_stands_and_offers_what_helps(monkeypatch, state, word, button):
+    monkeypatch.setattr(extras, "unsloth_standing", lambda *_: Standing(state, "It is so."))
+    shown = extras.unsloth(WORKSTATION)
+    assert word in shown
+    assert "It is so." in shown
+    assert ('data-do="add-unsloth"' in shown) is (button is not None)
+    assert button is None or button in shown
+
+
+def test_without_a_card_there_is_no_button():
+    shown = extras.unsloth(LAPTOP)
+    assert "needs an NVIDIA GPU" in shown
+    assert "<button" not in shown
+
+
+def test_progress_comes_line_by_line_and_then_the_end(monkeypatch, can_add, tmp_path):
+    def add(extra: str, home: Any, say: Any) -> None:
+        say(f"Collecting {extra}")
+
+    monkeypatch.setattr(adding, "add", add)
+    assert lines(a_forge(tmp_path)) == [{"progress": "Collecting unsloth"}, {"done": "unsloth"}]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (SetupError("Set-up stopped at ModelForge: the disk is full."), "the disk is full"),
+        (RuntimeError("odd"), "broke off: RuntimeError."),
+    ],
+)
+def test_a_failure_is_one_sentence(monkeypatch, can_add, tmp_path, error, said):
+    def add(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(adding, "add", add)
+    [told] = lines(a_forge(tmp_path))
+    assert said in told["error"]["what"]
+
+
+def test_nothing_is_installed_under_a_run(can_add, tmp_path):
+    [told] = lines(a_forge(tmp_path, active="20260101-000000-0000"))
+    assert "20260101-000000-0000 is at work" in told["error"]["what"]
+
+
+def test_an_app_that_launch_py_has_not_set_up_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(adding, "why_not", lambda _home: "This app was not set up by launch.py.")
+    [told] = lines(a_forge(tmp_path))
+    assert "not set up by launch.py" in told["error"]["what"]
+    assert extras.COMMAND in told["error"]["remedy"]

@@ -19,9 +19,9 @@ from modelforge.errors import ForgeError, NotFoundError, Problem, as_one
 from modelforge.home import Home
 from modelforge.machine import Machine
 from modelforge.models.find import find_model
+from modelforge.models.shape import ModelFacts
 from modelforge.preflight import Report, preflight
 from modelforge.preflight.case import NO_MATERIAL
-from modelforge.models.shape import ModelFacts
 
 Thing = TypeVar("Thing")
 REMEMBERED = 64

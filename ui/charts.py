@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 from ui import words
 from ui.markup import Safe, el, join, trusted
@@ -26,9 +27,18 @@ class Line:
 
 
 def chart(
-    title: str, lines: Sequence[Line], *, x_end: float | None = None, from_zero: bool = False
+    title: str,
+    lines: Sequence[Line],
+    *,
+    x_end: float | None = None,
+    from_zero: bool = False,
+    key: str = "",
 ) -> Safe:
-    """Return a chart of the lines that have points, or a line of text while none has."""
+    """Return a chart of the lines that have points, or a line of text while none has.
+
+    Its ranges and the names of its lines go with it, so that a pointer or the arrow keys can ask
+    for the value of an update; `key` keeps the focus when it is drawn again.
+    """
     drawn = [line for line in lines if line.points]
     if not drawn:
         return el("div.chart.empty", "The curve begins with the first update.")
@@ -56,7 +66,11 @@ def chart(
         el("div.plot", svg, dots),
         el("div.ys", labels),
         el("div.xs", ends[0], el("span", "update"), ends[1]),
+        el("output.read", aria_live="polite"),
+        id=f"chart-{key or title}".replace(" ", "-"),
         role="img",
+        tabindex="0",
+        data_range=" ".join(f"{edge:g}" for edge in (x_low, x_high, ticks[0], ticks[-1])),
         aria_label=describe(title, drawn),
     )
 
@@ -215,7 +229,8 @@ def _path(frame: _Frame, line: Line) -> str:
         for word, told in ((line.tone, True), ("dash", line.dashed), ("faint", line.faint))
         if told
     )
-    return f'<path class="line {classes}" d="M{drawn}"/>'
+    name = escape("" if line.faint else line.name)
+    return f'<path class="line {classes}" data-name="{name}" d="M{drawn}"/>'
 
 
 def _dotted(points: Sequence[Point]) -> Sequence[Point]:

@@ -50,18 +50,15 @@ def profile_answers(name: str, *, practice: bool = False) -> dict[str, Any]:
 def recommended(
     name: str, *, practice: bool = False, task: str = "text-generation"
 ) -> list[dict[str, Any]]:
-    """Return the models to offer for a task: in practice mode those a CPU can train, the starter
-    first.
+    """Return the models to offer for a task: the profile's own, and the starter last.
 
-    Otherwise the profile's own, and the starter last.
+    In practice mode those that a CPU can train, the starter first.
     """
     fitting = [model for model in _smallest().models if task in model["tasks"]]
     small = [model for model in fitting if model["practice"]]
     if practice:
         return [dict(model) for model in small]
-    own = [
-        model for model in _profile(name).models if task in model["tasks"] and model != small[0]
-    ]
+    own = [model for model in _profile(name).models if task in model["tasks"] and model != small[0]]
     return [dict(model) for model in (*own, small[0])]
 
 

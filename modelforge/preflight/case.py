@@ -11,10 +11,10 @@ from modelforge.config.schema import TrainingConfig
 from modelforge.data.together import Material
 from modelforge.errors import Finding
 from modelforge.home import Home
+from modelforge.models.shape import ModelFacts
 from modelforge.preflight.disk import disk_needed_gib
 from modelforge.preflight.memory import MemoryPart, estimate
 from modelforge.preflight.time import most_tokens_in
-from modelforge.models.shape import ModelFacts
 
 if TYPE_CHECKING:
     from modelforge.data.look import FirstLook

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
-from modelforge.preflight.memory import ADAM_BYTES, GIB, adapter_weights
 from modelforge.models.shape import ModelFacts
+from modelforge.preflight.memory import ADAM_BYTES, GIB, adapter_weights
 
 # The best, the newest, and the one that is being written.
 CHECKPOINTS = 3

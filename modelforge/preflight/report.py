@@ -10,11 +10,11 @@ from modelforge.config.schema import TrainingConfig
 from modelforge.data.together import Material
 from modelforge.errors import Finding
 from modelforge.home import Home
+from modelforge.models.shape import ModelFacts
 from modelforge.preflight.case import NO_MATERIAL, Case
 from modelforge.preflight.checks import findings
 from modelforge.preflight.memory import MemoryPart, total_gib
 from modelforge.preflight.time import estimate_seconds
-from modelforge.models.shape import ModelFacts
 
 if TYPE_CHECKING:
     from modelforge.data.look import FirstLook

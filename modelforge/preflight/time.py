@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
-from modelforge.preflight.memory import adapter_weights
 from modelforge.models.shape import ModelFacts
+from modelforge.preflight.memory import adapter_weights
 
 if TYPE_CHECKING:
     from modelforge.data.look import FirstLook

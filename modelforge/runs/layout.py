@@ -83,13 +83,23 @@ class RunFolder:
 
     @property
     def output(self) -> Path:
-        """The adapter with its tokenizer."""
+        """The adapter or the whole model, with its tokenizer."""
         return self.path / "output"
 
     @property
     def has_adapter(self) -> bool:
         """Whether the run has left an adapter to talk to."""
         return (self.output / "adapter_config.json").is_file()
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the run has left a whole model to talk to."""
+        return (self.output / "config.json").is_file() and not self.has_adapter
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the run has left anything to talk to and to take away."""
+        return self.has_adapter or self.has_model
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -12,9 +12,9 @@ from modelforge.data.detect import Mapping
 from modelforge.data.look import FirstLook
 from modelforge.home import Home
 from modelforge.machine import Gpu, Machine
+from modelforge.models.shape import ModelFacts
 from modelforge.preflight import Report, preflight
 from modelforge.preflight.case import Case
-from modelforge.models.shape import ModelFacts
 
 STARTER = ModelFacts(
     name="starter",

@@ -171,9 +171,21 @@ SAID = [
     ),
     ("few-updates", "caution", "num_train_epochs", 5, a_case(look=with_rows(rows=10))),
     ("few-updates", "caution", "max_steps", 10, a_case(max_steps=5)),
-    ("learning-rate-unusual", "caution", "learning_rate", 2e-4, a_case(WORKSTATION, learning_rate=2e-3)),
+    (
+        "learning-rate-unusual",
+        "caution",
+        "learning_rate",
+        2e-4,
+        a_case(WORKSTATION, learning_rate=2e-3),
+    ),
     ("learning-rate-unusual", "caution", "learning_rate", 5e-4, a_case(learning_rate=1e-6)),
-    ("learning-rate-unusual", "caution", "learning_rate", 5e-7, a_case(WORKSTATION, strategy="dpo")),
+    (
+        "learning-rate-unusual",
+        "caution",
+        "learning_rate",
+        5e-7,
+        a_case(WORKSTATION, strategy="dpo"),
+    ),
     ("plan-changed", "note", "optim", None, a_case(optim="paged_adamw_32bit")),
     ("plan-changed", "note", "eval_steps", None, a_case(eval_steps=1000)),
     (

@@ -43,7 +43,7 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
         "origins": form.origins(found.told, titles),
         "hidden": sorted(found.hidden - under.keys()),
         "wrong": under,
-        "hints": hints(checked, values),
+        "hints": hints(checked, values, practice=found.machine.practice),
         "ready": ready,
         "cards": _circles(wanted, under, of_data),
         "data": _data_facts(look, checked.errors, said, values["dataset"]),
@@ -65,10 +65,12 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
     }
 
 
-def hints(checked: Checked, values: Mapping[str, str]) -> dict[str, str]:
+def hints(checked: Checked, values: Mapping[str, str], *, practice: bool = False) -> dict[str, str]:
     """Return help lines that know the answers, such as rows per update and rows held out."""
     way = values["strategy"]
-    told = {"learning_rate": f"Usual for {way}: {words.small(advised_rate(way))}."}
+    told = {
+        "learning_rate": f"Usual for {way}: {words.small(advised_rate(way, practice=practice))}."
+    }
     if checked.resolved is None:
         return told
     config = checked.resolved.config

@@ -78,7 +78,7 @@ def chart(
 def legend(lines: Sequence[Line]) -> Safe:
     """Return the names of the curves with their colours; one curve alone needs none."""
     told = [line for line in lines if line.points and not line.faint]
-    if len(lines) < 2 or not told:
+    if len([line for line in lines if not line.faint]) < 2 or not told:
         return Safe("")
     return join(el("span.key", el(f"i.{line.tone}"), line.name) for line in told)
 
@@ -230,7 +230,7 @@ def _path(frame: _Frame, line: Line) -> str:
         if told
     )
     name = escape("" if line.faint else line.name)
-    return f'<path class="line {classes}" data-name="{name}" d="M{drawn}"/>'
+    return f'<path class="line {classes}" d="M{drawn}" data-name="{name}"/>'
 
 
 def _dotted(points: Sequence[Point]) -> Sequence[Point]:

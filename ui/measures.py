@@ -42,14 +42,14 @@ def _checked(title: str, *curves: tuple[str, str, str]) -> Measure:
 MEASURES = (
     _one("Mean reward", "reward"),
     _one("Reward margin", "rewards/margins", "margin"),
-    _one("Better answer preferred", "rewards/accuracies", "accuracy"),
+    _one("Better preferred", "rewards/accuracies", "accuracy"),
     Measure(
         "Rewards of both answers",
         ((("rewards/chosen",), "better", "c2"), (("rewards/rejected",), "worse", "c4")),
         held=False,
     ),
-    _one("Distance from the start (KL)", "kl", held=False),
-    _one("Length of answers, in tokens", "completions/mean_length", held=False),
+    _one("Distance (KL)", "kl", held=False),
+    _one("Tokens an answer", "completions/mean_length", held=False),
     _checked("Answers found", ("f1", "F1", "c1"), ("exact_match", "exact match", "ember")),
     _checked("ROUGE", ("rouge1", "ROUGE-1", "c1"), ("rougeL", "ROUGE-L", "ember")),
     _checked("Perplexity", ("perplexity", "held out", "ember")),

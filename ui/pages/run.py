@@ -35,7 +35,7 @@ def skeleton() -> Safe:
                 ),
                 el("div", data_part="run-scores"),
                 el(
-                    "div.two",
+                    "div.two.curves",
                     _chart("Loss", "loss"),
                     [el("div.slot", data_part=f"measure-{place}") for place in PLACES],
                     _chart("Tokens a second", "speed"),
@@ -107,7 +107,7 @@ def _earlier(picture: RunPicture) -> Safe:
             join(
                 [
                     el("h2.stage-name", f"Stage {stretch.number} · {stretch.name}".rstrip(" ·")),
-                    el("div.two", _loss_of(stretch),
+                    el("div.two.curves", _loss_of(stretch),
                        [_card(*one) for one in measures.drawn(stretch)]),
                 ]
             )
@@ -261,6 +261,8 @@ def _progress(seen: Seen) -> Safe:
     left = "" if over else _left(picture)
     if str(seen.run.state) == "stopping":
         line, left = f"Stopping · {line}", ""
+    if picture.stages is not None:
+        bar = Safe("")  # the stages have bars of their own
     return join(
         [bar, el("div.row", el("span.sub", line), el("span.num", left), style="margin:6px 0 14px")]
     )

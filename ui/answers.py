@@ -68,9 +68,8 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
 def hints(checked: Checked, values: Mapping[str, str], *, practice: bool = False) -> dict[str, str]:
     """Return help lines that know the answers, such as rows per update and rows held out."""
     way = values["strategy"]
-    told = {
-        "learning_rate": f"Usual for {way}: {words.small(advised_rate(way, practice=practice))}."
-    }
+    rate = words.small(advised_rate(way, practice=practice))
+    told = {"learning_rate": f"Usual for {way}: {rate}."}
     if checked.resolved is None:
         return told
     config = checked.resolved.config

@@ -73,7 +73,8 @@ def drawn(stretch: Stretch) -> list[tuple[str, Safe, Safe]]:
     found = []
     for place, measure in enumerate(MEASURES):
         lines = _lines(stretch, measure)
-        if not any(line.points for line in lines):
+        is_spare = measure is MEASURES[-1] and len(found) > 1
+        if is_spare or not any(line.points for line in lines):
             continue
         figure = charts.chart(
             measure.title, lines, x_end=stretch.total_steps, key=f"{stretch.number}-{place}"

@@ -6,20 +6,21 @@
   function tell(chart, at) {
     const [left, right, low, high] = chart.dataset.range.split(" ").map(Number);
     const told = [];
-    let place = at;
+    let place = 0;
     for (const path of chart.querySelectorAll("path[data-name]")) {
       const all = points(path).filter(([x, y]) => Number.isFinite(x) && Number.isFinite(y));
       if (!path.dataset.name || !all.length) continue;
-      const near = all.reduce((best, one) => (Math.abs(one[0] - at) < Math.abs(best[0] - at) ? one : best));
-      if (!told.length) place = near[0];
+      // What was measured last by then: a check every twenty updates says nothing of the third.
+      const near = all.findLast(([x]) => x <= at + 0.5);
+      if (!near) continue;
+      place = told.length ? Math.max(place, near[0]) : near[0];
       told.push(`${path.dataset.name} ${said(low + ((1000 - near[1]) / 1000) * (high - low))}`);
     }
     const out = chart.querySelector(".read");
+    if (!told.length) return quiet(chart);
     out.textContent = `update ${Math.round(left + (place / 1000) * (right - left)).toLocaleString("en")} · ${told.join(" · ")}`;
-    out.classList.toggle("far", place > 500);
     chart.style.setProperty("--at", `${place / 10}%`);
     chart.dataset.at = place;
-    return place;
   }
   const quiet = (chart) => { chart.querySelector(".read").textContent = ""; delete chart.dataset.at; };
 

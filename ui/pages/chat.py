@@ -78,7 +78,7 @@ def _heat() -> Safe:
 
 
 def _passage() -> Safe:
-    """Return where the text goes that questions are asked of; only runs that find answers use it."""
+    """Return where the text goes that is asked about; only runs that find answers use it."""
     return el(
         "div.passage",
         el("div.lab", el("label", "Text to answer from", for_="passage")),
@@ -159,7 +159,10 @@ def _bases(forge: Forge) -> list[tuple[str, str]]:
         if (forge.home.starter / "config.json").is_file()
         else []
     )
-    named = {str(run.config.get("model_name", "")) for run in forge.runs()} - {STARTER, ""}
+    # A model that finds places in a text has no words of its own to say.
+    named = {
+        str(run.config.get("model_name", "")) for run in forge.runs() if run.plan.method != "span"
+    } - {STARTER, ""}
     return found + [(name, name) for name in sorted(named)]
 
 

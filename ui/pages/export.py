@@ -46,7 +46,7 @@ def _export(forge: Forge, ready: list[RunView], chosen: RunView | None) -> Safe:
                 el("b", "Nothing to export yet"),
                 el(
                     "p",
-                    "A finished run leaves an adapter, a small file that changes a model, or a whole model.",
+                    "A finished run leaves an adapter, which changes a model, or a whole model.",
                 ),
                 el("a.btn.go", "Train a model", href="/"),
             ),
@@ -69,9 +69,10 @@ def _result(forge: Forge, ready: list[RunView], chosen: RunView) -> Safe:
     address = f"/face/runs/{chosen.id}/result.zip"
     copy = el("button.btn.s", "Copy", type="button", data_do="copy", data_from="snippet")
     whole = forge.folder(chosen.id).has_model
+    name, code = "The model" if whole else "The adapter", _code(chosen, str(folder), whole=whole)
     return el(
         "section.card",
-        el("div.head", el("h2.name", "The model" if whole else "The adapter"), el("div.sum", f"{size:,.1f} MiB")),
+        el("div.head", el("h2.name", name), el("div.sum", f"{size:,.1f} MiB")),
         el(
             "div.body",
             el("div.f", el("div.lab", el("label", "Run", for_="which")),
@@ -79,7 +80,7 @@ def _result(forge: Forge, ready: list[RunView], chosen: RunView) -> Safe:
             el("p.help", _about(chosen, whole=whole), style="margin-top:12px!important"),
             el("a.btn.go#zip", "Download as zip", href=address, download=True),
             el("p.help", "Or use it where it lies:", style="margin-top:16px!important"),
-            el("pre", _code(chosen, str(folder), whole=whole), data_part="snippet", tabindex="0", aria_label="Python"),
+            el("pre", code, data_part="snippet", tabindex="0", aria_label="Python"),
             el("div.row.start", copy),
         ),
     )  # fmt: skip

@@ -70,7 +70,7 @@ SCORES = {
 
 def drawn(stretch: Stretch) -> list[tuple[str, Safe, Safe]]:
     """Return the charts of what a stage has measured: title, legend and curve."""
-    found = []
+    found: list[tuple[str, Safe, Safe]] = []
     for place, measure in enumerate(MEASURES):
         lines = _lines(stretch, measure)
         is_spare = measure is MEASURES[-1] and len(found) > 1

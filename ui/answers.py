@@ -56,8 +56,7 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
             "data": rows.part(look, of_data, said),
             "map": dataside.editor(forge, said, values["dataset"]) if wants_map else Safe(""),
             "sources": rows.several(said),
-            "sum-settings": _settings(entered, found, titles[found.profile]),
-            "count-all": join([str(len([s for s in form.fields() if s.name not in found.hidden]))]),
+            **_settings(entered, found, titles[found.profile]),
             "recipe": join([recipe(checked, values)]),
             "plan": join([plan.plan(checked), plan.problems(others) if others else None]),
             "why": join([reason]),
@@ -119,7 +118,8 @@ def _task(values: Mapping[str, str], checked: Checked) -> Safe:
     return join([f"{task} · {how} {over}{by}"])
 
 
-def _settings(entered: Entered, found: Stack, title: str) -> Safe:
+def _settings(entered: Entered, found: Stack, title: str) -> dict[str, Safe]:
+    shown = [spec for spec in form.fields() if spec.name not in found.hidden]
     elsewhere = {*form.ON_CARDS, dataside.SOURCES, *found.hidden}
     mine = len([name for name in entered.mine if name not in elsewhere])
     source = (
@@ -127,7 +127,8 @@ def _settings(entered: Entered, found: Stack, title: str) -> Safe:
         if entered.recipe
         else join(["from ", el("b", title)])
     )
-    return join([source, f" · {mine} changed by you" if mine else None])
+    told = join([source, f" · {mine} changed by you" if mine else None])
+    return {"sum-settings": told, "count-all": join([str(len(shown))])}
 
 
 def _circles(

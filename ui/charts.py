@@ -50,21 +50,11 @@ def chart(
         '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">'
         f"{''.join(figure)}</svg>"
     )
-    labels = [
-        el("span", _tick_text(tick, ticks), style=f"top:{frame.y(tick) / 10:.1f}%")
-        for tick in ticks
-    ]
-    dots = [
-        el(f"i.dot.{line.tone}", style=f"left:{frame.x(x) / 10:.2f}%;top:{frame.y(y) / 10:.2f}%")
-        for line in drawn
-        if line.dots or len(line.points) == 1
-        for x, y in _dotted(line.points)
-    ]
     ends = [el("span.x0", words.number(x_low)), el("span.x1", words.number(x_high))]
     return el(
         "div.chart",
-        el("div.plot", svg, dots),
-        el("div.ys", labels),
+        el("div.plot", svg, _dots(frame, drawn)),
+        el("div.ys", _labels(frame, ticks)),
         el("div.xs", ends[0], el("span", "update"), ends[1]),
         el("output.read", aria_live="polite"),
         id=f"chart-{key or title}".replace(" ", "-"),
@@ -73,6 +63,22 @@ def chart(
         data_range=" ".join(f"{edge:g}" for edge in (x_low, x_high, ticks[0], ticks[-1])),
         aria_label=describe(title, drawn),
     )
+
+
+def _labels(frame: _Frame, ticks: Sequence[float]) -> list[Safe]:
+    return [
+        el("span", _tick_text(tick, ticks), style=f"top:{frame.y(tick) / 10:.1f}%")
+        for tick in ticks
+    ]
+
+
+def _dots(frame: _Frame, drawn: Sequence[Line]) -> list[Safe]:
+    return [
+        el(f"i.dot.{line.tone}", style=f"left:{frame.x(x) / 10:.2f}%;top:{frame.y(y) / 10:.2f}%")
+        for line in drawn
+        if line.dots or len(line.points) == 1
+        for x, y in _dotted(line.points)
+    ]
 
 
 def legend(lines: Sequence[Line]) -> Safe:

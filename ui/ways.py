@@ -57,13 +57,18 @@ def title(ways: Sequence[Way], value: str) -> str:
 def _tiles(name: str, ways: Sequence[Way], task: str) -> list[Safe]:
     off = ONLY_TEXT if task != "text-generation" else frozenset()
     return [
-        tile(name, value, called, line, disabled=value in off, chip=_chip(value, off=value in off))
+        tile(
+            name,
+            value,
+            called,
+            "For chat and text only." if value in off else line,
+            disabled=value in off,
+            chip=_chip(value),
+        )
         for value, called, line in ways
     ]
 
 
-def _chip(value: str, *, off: bool) -> str | None:
-    if off:
-        return "chat and text"
+def _chip(value: str) -> str | None:
     # Asked without importing it: Unsloth must come before everything else, in the worker.
     return "not set up" if value == "unsloth" and find_spec("unsloth") is None else None

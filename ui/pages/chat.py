@@ -57,13 +57,17 @@ def _body() -> Safe:
             el("div.talk", role="log", aria_live="polite", aria_label="Conversation"),
             el("div.ideas", data_part="chat-ideas"),
             _passage(),
-            el(
-                "div.compose",
-                el("textarea#say", rows=1, placeholder="Ask something", aria_label="Your message"),
-                el("button.btn.go", "Send", type="button", data_do="chat-send"),
-            ),
+            _compose(),
         ),
     )  # fmt: skip
+
+
+def _compose() -> Safe:
+    return el(
+        "div.compose",
+        el("textarea#say", rows=1, placeholder="Ask something", aria_label="Your message"),
+        el("button.btn.go", "Send", type="button", data_do="chat-send"),
+    )
 
 
 def _heat() -> Safe:

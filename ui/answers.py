@@ -50,8 +50,7 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
         "parts": {
             **_standing(forge, found, titles),
             "sum-task": _task(values, checked),
-            "sum-model": modelcard.summary(values["model_name"], checked),
-            "model": modelcard.notes(found.offers, checked),
+            **modelcard.chosen(values["model_name"], found.offers, checked),
             "sum-data": rows.summary(look, of_data),
             "data": rows.part(look, of_data, said),
             "map": dataside.editor(forge, said, values["dataset"]) if wants_map else Safe(""),

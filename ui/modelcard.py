@@ -54,6 +54,11 @@ def found(listed: Sequence[Found], query: str) -> Safe:
     )
 
 
+def chosen(name: str, offers: Sequence[Offer], checked: Checked) -> dict[str, Safe]:
+    """Return the parts that tell of the chosen model."""
+    return {"sum-model": summary(name, checked), "model": notes(offers, checked)}
+
+
 def summary(name: str, checked: Checked) -> Safe:
     """Return the card's summary line: the model, its size, and whether it fits."""
     if not name:

@@ -123,20 +123,11 @@ def choice(
     known = {run.id for run in tuned} | {name for name, _ in bases}
     first = chosen if chosen in known else (tuned[0].id if tuned else bases[0][0])
 
-    def option(value: str, label: str, **facts: str) -> Safe:
-        return el("option", label, value=value, selected=value == first, **facts)
-
-    runs = [
-        option(
-            run.id,
-            f"{run.name} · {words.when(run.created)}",
-            data_tuned="yes",
-            data_beside="yes" if has_base_beside(run) else "no",
-            data_manner=manner(run),
-        )
-        for run in tuned
+    runs = [_run_option(run, first) for run in tuned]
+    plain = [
+        el("option", title, value=name, data_tuned="no", selected=name == first)
+        for name, title in bases
     ]
-    plain = [option(name, title, data_tuned="no") for name, title in bases]
     return join(
         [
             el("div.lab", el("label", label, for_=key)),
@@ -149,6 +140,18 @@ def choice(
                 ),
             ),
         ]
+    )
+
+
+def _run_option(run: RunView, first: str) -> Safe:
+    return el(
+        "option",
+        f"{run.name} · {words.when(run.created)}",
+        value=run.id,
+        data_tuned="yes",
+        data_beside="yes" if has_base_beside(run) else "no",
+        data_manner=manner(run),
+        selected=run.id == first,
     )
 
 

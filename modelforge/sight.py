@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelforge.config.plan import Plan
@@ -19,6 +19,9 @@ FAR_BYTES = 2**22
 class RunView:
     """A run: what was asked, what is done, how it ended. Times are Unix seconds.
 
+    `metrics` is what the newest update and look at held-out rows measured beside the loss, those
+    of held-out rows with `eval_` before the name; `stage` counts from 1, None without stages;
+    `scores` is what the answers were worth in the end.
     `ending` is the last milestone ({"kind": "failed", "cause", "what", "remedy"}), or None.
     """
 
@@ -36,6 +39,9 @@ class RunView:
     eval_loss: float | None
     updated: float
     ending: dict[str, Any] | None
+    metrics: dict[str, float] = field(default_factory=dict)
+    stage: int | None = None
+    scores: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the run as plain data, as REST and `--json` give it."""
@@ -49,6 +55,9 @@ class RunView:
             "total_steps": self.total_steps,
             "loss": self.loss,
             "eval_loss": self.eval_loss,
+            "metrics": self.metrics,
+            "stage": self.stage,
+            "scores": self.scores,
             "ending": self.ending,
             "config": self.config,
             "origins": self.origins,
@@ -89,7 +98,16 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
         eval_loss=evaluated.data.get("loss") if evaluated else None,
         updated=max((event.t for event in latest.values()), default=record["created"]),
         ending={"kind": ending.kind, **ending.data} if ending else None,
+        metrics=_measured(step) | _measured(evaluated, "eval_"),
+        stage=counted.data.get("stage") if counted else None,
+        scores=latest["scores"].data if "scores" in latest else None,
     )
+
+
+def _measured(event: Event | None, prefix: str = "") -> dict[str, float]:
+    """Return what an event measured beside the loss; events of the first release have nothing."""
+    told = event.data.get("metrics") if event else None
+    return {f"{prefix}{name}": value for name, value in told.items()} if told else {}
 
 
 def _latest(folder: RunFolder) -> dict[str, Event]:

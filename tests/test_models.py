@@ -302,6 +302,44 @@ def test_sizes_are_said_as_people_say_them():
     assert [parameters_in_words(size) for size in sizes] == ["135M", "4.0B", "unknown size"]
 
 
+T5 = {
+    "architectures": ["T5ForConditionalGeneration"],
+    "model_type": "t5",
+    "is_encoder_decoder": True,
+    "d_model": 512,
+    "d_kv": 64,
+    "d_ff": 1024,
+    "num_layers": 8,
+    "num_decoder_layers": 8,
+    "num_heads": 6,
+    "vocab_size": 32128,
+}
+BART = {
+    "architectures": ["BartForConditionalGeneration"],
+    "model_type": "bart",
+    "is_encoder_decoder": True,
+    "d_model": 1024,
+    "encoder_layers": 12,
+    "decoder_layers": 12,
+    "encoder_attention_heads": 16,
+    "encoder_ffn_dim": 4096,
+    "vocab_size": 50264,
+}
+
+
+@pytest.mark.parametrize(
+    ("raw", "layers", "heads", "head_dim", "intermediate"),
+    [(T5, 16, 6, 64, 1024), (BART, 24, 16, 64, 4096)],
+)
+def test_a_model_that_reads_and_writes_has_the_layers_of_both(
+    raw, layers, heads, head_dim, intermediate
+):
+    shape = read_shape(raw)
+    assert (shape["kind"], shape["layers"]) == ("encoder-decoder", layers)
+    assert (shape["heads"], shape["head_dim"]) == (heads, head_dim)
+    assert shape["intermediate"] == intermediate
+
+
 # The Hub
 
 
@@ -359,7 +397,8 @@ class Hub:
         if name not in self.models:
             return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
         files = [{"rfilename": n, "size": len(c)} for n, c in self.models[name].items()]
-        told = {"id": name, "sha": "a" * 40, "siblings": files, "tags": [], "private": False}
+        tags = ["license:apache-2.0"]
+        told = {"id": name, "sha": "a" * 40, "siblings": files, "tags": tags, "private": False}
         told["safetensors"] = {"parameters": {"BF16": 777}, "total": 777}
         return 200, {"Content-Type": "application/json"}, json.dumps(told).encode()
 
@@ -388,6 +427,7 @@ def test_a_hub_model_is_known_without_its_weights(hub, cache, home):
     facts = find_model("owner/model", home, endpoint=hub.url, cache=cache)
     assert (facts.parameters, facts.revision, facts.local) == (777, "a" * 40, False)
     assert (facts.path, facts.has_chat_template) == ("owner/model", True)
+    assert facts.licence == "apache-2.0"
     assert facts.weights_gib > 0
     assert not any("model.safetensors" in path for path in hub.asked)
 

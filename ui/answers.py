@@ -8,13 +8,14 @@ from hashlib import sha256
 from typing import Any
 
 from modelforge.asking import Checked
+from modelforge.config.advice import advised_rate
 from modelforge.config.recipe import dump_recipe
 from modelforge.data.fault import UnreadableError
 from modelforge.data.look import FirstLook
 from modelforge.data.split import split_counts
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.forge import Forge
-from ui import cards, dataside, form, plan, rows, words
+from ui import cards, dataside, form, modelcard, plan, rows, ways, words
 from ui.form import Entered
 from ui.layers import Stack, index, stack
 from ui.markup import Safe, el, join
@@ -39,22 +40,22 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
     return {
         "profile": found.profile,
         "values": values,
-        "origins": form.origins(found.layers, titles),
+        "origins": form.origins(found.told, titles),
+        "hidden": sorted(found.hidden - under.keys()),
         "wrong": under,
-        "hints": hints(checked, values),
+        "hints": hints(checked, values, practice=found.machine.practice),
         "ready": ready,
         "cards": _circles(wanted, under, of_data),
         "data": _data_facts(look, checked.errors, said, values["dataset"]),
         "parts": {
             **_standing(forge, found, titles),
             "sum-task": _task(values, checked),
-            "sum-model": _model(values, checked),
-            "model": _model_notes(checked),
+            **modelcard.chosen(values["model_name"], found.offers, checked),
             "sum-data": rows.summary(look, of_data),
             "data": rows.part(look, of_data, said),
             "map": dataside.editor(forge, said, values["dataset"]) if wants_map else Safe(""),
             "sources": rows.several(said),
-            "sum-settings": _settings(entered, titles[found.profile]),
+            **_settings(entered, found, titles[found.profile]),
             "recipe": join([recipe(checked, values)]),
             "plan": join([plan.plan(checked), plan.problems(others) if others else None]),
             "why": join([reason]),
@@ -62,9 +63,11 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
     }
 
 
-def hints(checked: Checked, values: Mapping[str, str]) -> dict[str, str]:
+def hints(checked: Checked, values: Mapping[str, str], *, practice: bool = False) -> dict[str, str]:
     """Return help lines that know the answers, such as rows per update and rows held out."""
-    told: dict[str, str] = {"learning_rate": f"Usual for {values['strategy']}: 2e-4."}
+    way = values["strategy"]
+    rate = words.small(advised_rate(way, practice=practice))
+    told = {"learning_rate": f"Usual for {way}: {rate}."}
     if checked.resolved is None:
         return told
     config = checked.resolved.config
@@ -96,64 +99,35 @@ def _standing(forge: Forge, found: Stack, titles: Mapping[str, str]) -> dict[str
         "machine": cards.machine(machine, profiles, found.reason),
         "sum-machine": cards.machine_summary(machine, titles[found.profile], gpu),
         "machine-brief": join([cards.machine_brief(machine)]),
-        "models": cards.models(found.listed),
+        "tasks": ways.tasks(found.values["task"]),
+        "models": modelcard.offered(found.offers),
         "samples": cards.samples(forge.samples()),
     }
 
 
 def _task(values: Mapping[str, str], checked: Checked) -> Safe:
-    task = next(
-        (title for value, title, *_ in cards.TASKS if value == values["task"]), values["task"]
-    )
-    quantized = checked.plan.quantization if checked.plan else "none"
+    task = ways.title(ways.TASKS, values["task"])
     how = "SFT" if values["strategy"] in ("sft", "qlora") else values["strategy"].upper()
-    return join(
-        [
-            f"{task} · {how} with LoRA"
-            if quantized == "none"
-            else f"{task} · {how} over {quantized} weights"
-        ]
-    )
+    quantized = checked.plan.quantization if checked.plan else "none"
+    if checked.plan is not None and checked.plan.trains == "all":
+        over = "all weights"
+    else:
+        over = "with LoRA" if quantized == "none" else f"over {quantized} weights"
+    by = " · Unsloth" if values["provider"] == "unsloth" else ""
+    return join([f"{task} · {how} {over}{by}"])
 
 
-def _model(values: Mapping[str, str], checked: Checked) -> Safe:
-    name, facts = values["model_name"], checked.facts
-    if not name:
-        return join(["not chosen yet"])
-    parts: list[object] = [words.model(name)]
-    if facts is not None and facts.weights_gib:
-        parts.append(f" · {words.gib(facts.weights_gib)}")
-    if checked.report is not None and checked.report.memory:
-        parts += [" · ", plan.fits(checked.report)]
-    return join(parts)
-
-
-def _model_notes(checked: Checked) -> Safe:
-    facts = checked.facts
-    if facts is None:
-        return Safe("")
-    told = [
-        f"{words.number(facts.parameters)} weights" if facts.parameters else "",
-        f"{facts.layers} layers" if facts.layers else "",
-        f"reads up to {words.number(facts.context)} tokens" if facts.context else "",
-        "has its own chat template"
-        if facts.has_chat_template
-        else "no chat template: ChatML is used",
-        "lies on this computer" if facts.local else "comes from the Hub at the start",
-    ]
-    return el(
-        "p.help", el("b", facts.architecture or facts.name), " · ", " · ".join(filter(None, told))
-    )
-
-
-def _settings(entered: Entered, title: str) -> Safe:
-    mine = len([name for name in entered.mine if name not in {*form.ON_CARDS, dataside.SOURCES}])
+def _settings(entered: Entered, found: Stack, title: str) -> dict[str, Safe]:
+    shown = [spec for spec in form.fields() if spec.name not in found.hidden]
+    elsewhere = {*form.ON_CARDS, dataside.SOURCES, *found.hidden}
+    mine = len([name for name in entered.mine if name not in elsewhere])
     source = (
         join(["from ", el("b", "a recipe"), " over ", title])
         if entered.recipe
         else join(["from ", el("b", title)])
     )
-    return join([source, f" · {mine} changed by you" if mine else None])
+    told = join([source, f" · {mine} changed by you" if mine else None])
+    return {"sum-settings": told, "count-all": join([str(len(shown))])}
 
 
 def _circles(
@@ -165,7 +139,7 @@ def _circles(
     fields = {spec.name for spec in form.fields()}
     return {
         "machine": "done",
-        "task": "wrong" if {"task", "strategy"} & under.keys() else "done",
+        "task": "wrong" if {"task", "strategy", "provider"} & under.keys() else "done",
         "model": state("model_name"),
         "data": state("dataset", broken=bool(of_data)),
         "settings": "wrong" if fields & under.keys() else "plain",

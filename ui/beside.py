@@ -9,7 +9,7 @@ from typing import Any
 from modelforge.sight import RunView
 from ui import plan, words
 from ui.markup import Safe, el, join
-from ui.view import RunPicture
+from ui.picture import RunPicture
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Seen:
     picture: RunPicture
     planned: Mapping[str, Any]
     printed: str = ""
-    has_adapter: bool = False
+    has_result: bool = False
 
 
 def side(seen: Seen) -> Safe:
@@ -61,7 +61,7 @@ def _going(seen: Seen) -> Safe:
 def _ended(seen: Seen) -> Safe:
     run = seen.run
     again = el("a.btn", "Train another", href="/?new=1", data_do="new-run", id="again")
-    if not seen.has_adapter:
+    if not seen.has_result:
         return el("div.buttons", again)
     return join(
         [
@@ -77,14 +77,14 @@ def _ended(seen: Seen) -> Safe:
 
 def trained(seen: Seen) -> Safe:
     """Return what the worker trains on, once the rows are tokens."""
-    told = seen.picture.plan
+    told = seen.picture.now.plan
     trained, whole = told.get("trained_tokens"), told.get("all_tokens")
     rows = [
         ("Trained rows", words.number(told.get("train_rows"))),
         ("Held-out rows", words.number(told.get("eval_rows"))),
         ("Learned tokens", f"{words.number(trained)} of {words.number(whole)}"),
         ("Rows cut short", words.number(told.get("truncated_rows"))),
-        ("Adapter weights", words.number(told.get("trainable_parameters"))),
+        ("Trained weights", words.number(told.get("trainable_parameters"))),
         ("Precision", f"{told.get('precision', '–')} on {told.get('device', '–')}"),
     ]
     if not told:

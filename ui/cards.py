@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from modelforge.config.profiles import Profile
 from modelforge.data.samples import Sample
 from modelforge.machine import Machine
-from ui import datacard, form, words
+from ui import datacard, form, modelcard, ways, words
 from ui.markup import Safe, el, join
-from ui.pieces import free, tabs
-
-TASKS = (
-    ("text-generation", "Chat and text", "Answers, styles and personas from examples.", True),
-    ("summarization", "Summarise", "Long texts made short.", False),
-    ("extractive-question-answering", "Find answers", "The passage that answers.", False),
-)
-STRATEGIES = (
-    ("sft", "From answers", "A small adapter learns your answers (SFT with LoRA).", True),
-    ("qlora", "From answers, 4-bit", "The same over 4-bit weights: a quarter of the memory.", True),
-    ("dpo", "From preferences", "From better and worse answers (DPO, RLHF).", False),
-)
+from ui.pieces import choices, tabs, tile
 
 
 def column() -> Safe:
@@ -29,8 +17,8 @@ def column() -> Safe:
     return join(
         [
             card("machine", 1, "Your machine", el("div", data_part="machine")),
-            card("task", 2, "What should it learn?", _task()),
-            card("model", 3, "Which model?", _model()),
+            card("task", 2, "What should it learn?", ways.body()),
+            card("model", 3, "Which model?", modelcard.body()),
             card("data", 4, "Your data", datacard.body(), is_open=True),
             card("settings", 5, "Settings", _settings(), is_open=True),
         ]
@@ -104,70 +92,6 @@ def machine_brief(found: Machine) -> str:
     return f"{found.cores or '?'} cores · {_of(found.ram_free_gib, found.ram_total_gib)} RAM free"
 
 
-def models(listed: Sequence[Mapping[str, Any]]) -> Safe:
-    """Return the models to choose from."""
-    return choices(
-        "Recommended for this machine",
-        [
-            tile(
-                "model_name",
-                model["name"],
-                model.get("title") or model["name"],
-                f"{_size(model.get('parameters'))} · {model.get('licence', '')}",
-                model.get("note", ""),
-                chip="ask first" if model.get("gated") else None,
-            )
-            for model in listed
-        ],
-    )
-
-
-def choices(legend: str, tiles: Sequence[Safe]) -> Safe:
-    """Return tiles of which one is chosen."""
-    return el("fieldset.set", el("legend", legend), el("div.choices", tiles))
-
-
-def tile(
-    name: str,
-    value: str,
-    title: str,
-    *lines: str,
-    chip: str | None = None,
-    disabled: bool = False,
-) -> Safe:
-    """Return one choice: a radio button that looks like a card."""
-    key = f"t-{name}-{value}".replace(" ", "-")
-    return el(
-        "label.choice",
-        el("input", type="radio", name=name, value=value, id=key, disabled=disabled),
-        el("span.title", title, el("span.chip", chip) if chip else None),
-        [el("small", line) for line in lines if line],
-        class_="off" if disabled else None,
-    )
-
-
-def _task() -> Safe:
-    def one(name: str, rows: Sequence[tuple[str, str, str, bool]]) -> list[Safe]:
-        return [
-            tile(name, value, title, line, disabled=not works, chip=None if works else "next")
-            for value, title, line, works in rows
-        ]
-
-    return join(
-        [choices("It learns to", one("task", TASKS)), choices("How", one("strategy", STRATEGIES))]
-    )
-
-
-def _model() -> Safe:
-    own = free(
-        "model_name",
-        "Another model",
-        "A Hub id, or a folder with config.json and safetensors on this computer.",
-        "Qwen/Qwen3-0.6B",
-    )
-    return join([el("div", data_part="models"), own, el("div", data_part="model")])
-
-
 def samples(listed: Sequence[Sample]) -> Safe:
     """Return the bundled data sets to choose from."""
     tiles = [
@@ -178,7 +102,7 @@ def samples(listed: Sequence[Sample]) -> Safe:
 
 
 def _settings() -> Safe:
-    every = f"All {len(form.fields())}"
+    every = join(["All ", el("span", data_part="count-all")])
     recipe = el(
         "div#settings-recipe.panel",
         el("p.help", "The same settings as a file, for `modelforge train`, REST or a friend."),
@@ -211,13 +135,3 @@ def _of(part: float | None, whole: float | None) -> str:
     if part is None or whole is None:
         return words.gib(whole)
     return f"{part:,.1f} of {whole:,.1f} GiB"
-
-
-def _size(billions: float | None) -> str:
-    if not billions:
-        return "size unknown"
-    return (
-        f"{billions * 1000:.0f} million weights"
-        if billions < 1
-        else f"{billions:.1f} billion weights"
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 from ui import words
 from ui.markup import Safe, el, join, trusted
@@ -26,9 +27,18 @@ class Line:
 
 
 def chart(
-    title: str, lines: Sequence[Line], *, x_end: float | None = None, from_zero: bool = False
+    title: str,
+    lines: Sequence[Line],
+    *,
+    x_end: float | None = None,
+    from_zero: bool = False,
+    key: str = "",
 ) -> Safe:
-    """Return a chart of the lines that have points, or a line of text while none has."""
+    """Return a chart of the lines that have points, or a line of text while none has.
+
+    Its ranges and the names of its lines go with it, so that a pointer or the arrow keys can ask
+    for the value of an update; `key` keeps the focus when it is drawn again.
+    """
     drawn = [line for line in lines if line.points]
     if not drawn:
         return el("div.chart.empty", "The curve begins with the first update.")
@@ -40,31 +50,41 @@ def chart(
         '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">'
         f"{''.join(figure)}</svg>"
     )
-    labels = [
+    ends = [el("span.x0", words.number(x_low)), el("span.x1", words.number(x_high))]
+    return el(
+        "div.chart",
+        el("div.plot", svg, _dots(frame, drawn)),
+        el("div.ys", _labels(frame, ticks)),
+        el("div.xs", ends[0], el("span", "update"), ends[1]),
+        el("output.read", aria_live="polite"),
+        id=f"chart-{key or title}".replace(" ", "-"),
+        role="img",
+        tabindex="0",
+        data_range=" ".join(f"{edge:g}" for edge in (x_low, x_high, ticks[0], ticks[-1])),
+        aria_label=describe(title, drawn),
+    )
+
+
+def _labels(frame: _Frame, ticks: Sequence[float]) -> list[Safe]:
+    return [
         el("span", _tick_text(tick, ticks), style=f"top:{frame.y(tick) / 10:.1f}%")
         for tick in ticks
     ]
-    dots = [
+
+
+def _dots(frame: _Frame, drawn: Sequence[Line]) -> list[Safe]:
+    return [
         el(f"i.dot.{line.tone}", style=f"left:{frame.x(x) / 10:.2f}%;top:{frame.y(y) / 10:.2f}%")
         for line in drawn
         if line.dots or len(line.points) == 1
         for x, y in _dotted(line.points)
     ]
-    ends = [el("span.x0", words.number(x_low)), el("span.x1", words.number(x_high))]
-    return el(
-        "div.chart",
-        el("div.plot", svg, dots),
-        el("div.ys", labels),
-        el("div.xs", ends[0], el("span", "update"), ends[1]),
-        role="img",
-        aria_label=describe(title, drawn),
-    )
 
 
 def legend(lines: Sequence[Line]) -> Safe:
     """Return the names of the curves with their colours; one curve alone needs none."""
     told = [line for line in lines if line.points and not line.faint]
-    if len(lines) < 2 or not told:
+    if len([line for line in lines if not line.faint]) < 2 or not told:
         return Safe("")
     return join(el("span.key", el(f"i.{line.tone}"), line.name) for line in told)
 
@@ -215,7 +235,8 @@ def _path(frame: _Frame, line: Line) -> str:
         for word, told in ((line.tone, True), ("dash", line.dashed), ("faint", line.faint))
         if told
     )
-    return f'<path class="line {classes}" d="M{drawn}"/>'
+    name = escape("" if line.faint else line.name)
+    return f'<path class="line {classes}" d="M{drawn}" data-name="{name}"/>'
 
 
 def _dotted(points: Sequence[Point]) -> Sequence[Point]:

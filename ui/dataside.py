@@ -55,10 +55,17 @@ def look(forge: Forge, layers: Sequence[Any], dataset: str) -> FirstLook | None:
     """Return the look at data that stands in answers which are wrong elsewhere."""
     if not dataset.strip():
         return None
-    try:
-        return forge.data.look(sources(forge, layers, dataset))
-    except ForgeError:
-        return None
+    bare: list[dict[str, Any]] = [
+        {name: one[name] for name in ("path", "subset", "split") if name in one}
+        for one in said_sources(layers)
+    ]
+    # While how a source is read is only half said, where it lies is still known.
+    for said in (said_sources(layers), bare):
+        try:
+            return forge.data.look(opened(forge, said or [{"path": dataset}]))
+        except ForgeError:
+            continue
+    return None
 
 
 def glimpsed(forge: Forge, entered: Entered) -> Reply:

@@ -15,10 +15,10 @@ from ui.markup import Safe, el
 MINE = "form"
 RECIPE = "recipe"
 # Asked by the cards above the settings, so they are no fields among them.
-ON_CARDS = frozenset({"task", "strategy", "model_name", "dataset", "compute_specs"})
+ON_CARDS = frozenset({"task", "strategy", "provider", "model_name", "dataset", "compute_specs"})
 GROUPS = (
-    "Training", "Adapter", "Data", "Evaluation", "Quantization", "Precision", "Optimizer",
-    "Memory", "Hardware", "Model", "Logging",
+    "Training", "Preferences", "Rewards", "Adapter", "Data", "Evaluation",
+    "Quantization", "Precision", "Optimizer", "Memory", "Hardware", "Model", "Logging",
 )  # fmt: skip
 
 
@@ -109,19 +109,17 @@ def shown(value: Any) -> str:
     return words.small(value) if isinstance(value, float) else str(value)
 
 
-def layers(entered: Entered, profile: str, answers: Mapping[str, Any]) -> list[Layer]:
-    """Return the layers of a check or a start: the profile, the recipe, and the person's own."""
-    found = [Layer(profile, answers)]
-    if entered.recipe:
-        found.append(Layer(RECIPE, entered.recipe))
-    return [*found, Layer(MINE, entered.mine)]
+def said(entered: Entered) -> list[Layer]:
+    """Return the layers of what a person brought: the recipe, if one is open, and the answers."""
+    recipe = [Layer(RECIPE, entered.recipe)] if entered.recipe else []
+    return [*recipe, Layer(MINE, entered.mine)]
 
 
 def values(stack: Sequence[Layer]) -> dict[str, str]:
     """Return what every control should show, good or bad, from the layers on the defaults."""
     held = {spec.name: spec.default for spec in describe()}
     for layer in stack:
-        held.update(_flat(layer.answers))
+        held.update(flat(layer))
     return {name: shown(value) for name, value in held.items()}
 
 
@@ -130,8 +128,19 @@ def origins(stack: Sequence[Layer], titles: Mapping[str, str]) -> dict[str, str]
     named = {spec.name: "contract" for spec in describe()}
     for layer in stack:
         told = "you" if layer.name == MINE else titles.get(layer.name, layer.name)
-        named.update(dict.fromkeys(_flat(layer.answers), told))
+        named.update(dict.fromkeys(flat(layer), told))
     return named
+
+
+def flat(layer: Layer) -> dict[str, Any]:
+    """Return the answers of a layer by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in layer.answers.items():
+        if isinstance(value, Mapping):
+            found.update({f"{name}.{inner}": part for inner, part in value.items()})
+        else:
+            found[name] = value
+    return found
 
 
 def wrong(problems: Sequence[Problem]) -> tuple[dict[str, str], list[Problem]]:
@@ -183,16 +192,6 @@ def _more_button(spec: FieldSpec, key: str) -> Safe:
         aria_controls=f"{key}-more",
         aria_label=f"More about {spec.label}",
     )
-
-
-def _flat(answers: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in answers.items():
-        if isinstance(value, Mapping):
-            flat.update({f"{name}.{inner}": part for inner, part in value.items()})
-        else:
-            flat[name] = value
-    return flat
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -20,8 +20,8 @@ PAGES = (
 # Pages that another one leads to; the bar marks that one.
 BELOW = {"/build": ("/", "Build a data set")}
 SCRIPTS = (
-    "face.js", "lines.js", "data.js", "train.js", "run.js", "pages.js", "chat.js", "build.js",
-    "pairs.js", "extras.js",
+    "face.js", "lines.js", "data.js", "train.js", "run.js", "read.js", "pages.js", "chat.js",
+    "build.js", "pairs.js", "extras.js",
 )  # fmt: skip
 TITLES = {**dict(PAGES), **{path: title for path, (_, title) in BELOW.items()}}
 _ADVERTS = re.compile(r"<meta\s+(?:property|name)=\"(?:og|twitter):[^>]*/>\s*", re.DOTALL)

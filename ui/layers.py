@@ -1,4 +1,4 @@
-"""The layers of one form: the profile, a recipe, the person's own answers."""
+"""The layers of one form: the profile, what suits model and strategy, a recipe, one's own."""
 
 from __future__ import annotations
 
@@ -6,41 +6,90 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from modelforge.config.advice import advised
+from modelforge.config.applies import inapplicable
 from modelforge.config.profiles import profile_answers, recommended
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.machine import Machine
+from modelforge.preflight.offers import Need, need
 from ui import form
 from ui.form import Entered
+
+Offer = tuple[Mapping[str, Any], Need]
+FOR_MODEL = "recommended for the model"
+FOR_STRATEGY = "recommended for {}"
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The layers of one form, and where they start from."""
+    """The layers of one form, and where they start from.
+
+    `layers` is what is checked and started; `told` holds what does not apply as well, so that
+    a control shows what was typed into it when it comes back.
+    """
 
     layers: list[Layer]
+    told: list[Layer]
     profile: str
     reason: str
     machine: Machine
-    listed: Sequence[Mapping[str, Any]]
+    offers: Sequence[Offer]
+    hidden: frozenset[str]
 
     @property
     def values(self) -> dict[str, str]:
         """Return what every control shows."""
-        return form.values(self.layers)
+        return form.values(self.told)
 
 
 def stack(forge: Forge, entered: Entered) -> Stack:
-    """Return the layers of what was entered: profile, sample, recipe, the person's own."""
+    """Return the layers of what was entered, without what does not apply."""
     machine = forge.machine()
     prefill = forge.prefill(index(entered.mine.get("hardware.gpu_index")))
     profiles = forge.profiles()
     name = entered.profile if entered.profile in profiles else prefill.profile
-    listed = recommended(name, practice=prefill.practice)
     answers = profile_answers(name, practice=prefill.practice)
-    base = form.layers(entered, name, {"model_name": listed[0]["name"], **answers})
+    said = form.values([Layer(name, answers), *form.said(entered)])
+    way = said["strategy"]
+    listed = recommended(name, practice=prefill.practice, task=said["task"])
+
+    def under(model: Mapping[str, Any]) -> list[Layer]:
+        return [
+            Layer(name, {"model_name": model.get("name", ""), **answers}),
+            Layer(FOR_MODEL, model.get("answers", {})),
+            Layer(FOR_STRATEGY.format(way), advised(way, practice=prefill.practice)),
+        ]
+
+    offers = [(model, need(model, machine, *trimmed([*under(model), *form.said(entered)])[0]))
+              for model in listed]  # fmt: skip
+    offers.sort(key=lambda offer: offer[1].fits is False)
+    chosen = next((model for model, _ in offers if model["name"] == said["model_name"]), None)
+    if not said["model_name"] and offers:
+        chosen = offers[0][0]
+    told = [*under(chosen or {}), *form.said(entered)]
+    layers, hidden = trimmed(told)
     reason = prefill.reason if name == prefill.profile else f"You chose {profiles[name].title}."
-    return Stack(base, name, reason, machine, listed)
+    return Stack(layers, told, name, reason, machine, offers, hidden)
+
+
+def trimmed(told: Sequence[Layer]) -> tuple[list[Layer], frozenset[str]]:
+    """Return the layers without the settings that do not apply, and which those are.
+
+    A recipe is never shortened in silence: what it says stays, and so does one's own answer to it.
+    """
+    hidden = inapplicable(form.values(told))
+    recipe = {name for layer in told if layer.name == form.RECIPE for name in form.flat(layer)}
+    dropped = hidden - recipe
+    return [
+        layer
+        if layer.name == form.RECIPE
+        else Layer(
+            layer.name,
+            {name: value for name, value in form.flat(layer).items() if name not in dropped},
+        )
+        for layer in told
+    ], hidden
 
 
 def index(value: object) -> int:

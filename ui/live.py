@@ -20,8 +20,8 @@ from ui import cards
 from ui.beside import Seen
 from ui.markup import Safe, join
 from ui.pages import run
+from ui.picture import RunWatcher
 from ui.scene import sentence
-from ui.view import RunWatcher
 
 LOOK_S = 0.2
 STATE_S = 1.0
@@ -99,7 +99,7 @@ class Following:
             picture=self._watcher.picture,
             planned=self._planned,
             printed=self._forge.log(self._id),
-            has_adapter=self._forge.folder(self._id).has_adapter,
+            has_result=self._forge.folder(self._id).has_result,
         )
 
 

@@ -1,4 +1,4 @@
-"""Parts of a card that more than one card has: a text field of its own, a row of tabs."""
+"""What more than one card has: a text field of its own, tabs, tiles to choose from."""
 
 from __future__ import annotations
 
@@ -51,4 +51,28 @@ def tabs(group: str, titles: Sequence[tuple[str, object]], *shared: str) -> Safe
             for place, (key, title) in enumerate(titles)
         ],
         role="tablist",
+    )
+
+
+def choices(legend: str, tiles: Sequence[Safe]) -> Safe:
+    """Return tiles of which one is chosen."""
+    return el("fieldset.set", el("legend", legend), el("div.choices", tiles))
+
+
+def tile(
+    name: str,
+    value: str,
+    title: str,
+    *lines: str,
+    chip: str | None = None,
+    disabled: bool = False,
+) -> Safe:
+    """Return one choice: a radio button that looks like a card."""
+    key = f"t-{name}-{value}".replace(" ", "-")
+    return el(
+        "label.choice",
+        el("input", type="radio", name=name, value=value, id=key, disabled=disabled),
+        el("span.title", title, el("span.chip", chip) if chip else None),
+        [el("small", line) for line in lines if line],
+        class_="off" if disabled else None,
     )

@@ -95,15 +95,15 @@ def router(forge: Forge) -> APIRouter:
             headers={"Cache-Control": "no-store"},
         )
 
-    @routes.get("/runs/{run_id}/adapter.zip")
-    def adapter(run_id: str) -> Response:
+    @routes.get("/runs/{run_id}/result.zip")
+    def result(run_id: str) -> Response:
         try:
             path = zipped(forge, run_id)
         except ForgeError as error:
             return JSONResponse(said(error), status_code=error.http_status)
         return FileResponse(
             path,
-            filename=f"{run_id}-adapter.zip",
+            filename=path_name(forge, run_id),
             media_type="application/zip",
             background=BackgroundTask(path.unlink, missing_ok=True),
         )
@@ -153,10 +153,10 @@ def _bridged(request: Request) -> Iterator[bytes]:
 
 
 def zipped(forge: Forge, run_id: str) -> Path:
-    """Return a new zip file with a run's adapter; whoever asked for it deletes it."""
+    """Return a new zip file with what a run left; whoever asked for it deletes it."""
     folder = forge.folder(run_id)
-    if not folder.has_adapter:
-        problem = Problem("run", f"{run_id} has no adapter.", "Choose a finished run.")
+    if not folder.has_result:
+        problem = Problem("run", f"{run_id} has no model.", "Choose a finished run.")
         raise NotFoundError(problem)
     with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
         target = Path(file.name)
@@ -166,6 +166,11 @@ def zipped(forge: Forge, run_id: str) -> Path:
             if path.is_file() and not path.is_symlink():
                 archive.write(path, Path(run_id) / path.relative_to(folder.output))
     return target
+
+
+def path_name(forge: Forge, run_id: str) -> str:
+    """Return what the zip file is called where it lands."""
+    return f"{run_id}-{'model' if forge.folder(run_id).has_model else 'adapter'}.zip"
 
 
 def said(error: ForgeError) -> dict[str, Any]:

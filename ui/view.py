@@ -1,123 +1,11 @@
-"""Events become what a person wants to know: numbers, curves, time left, a log and a verdict."""
+"""A picture of a run in words: how far it is, and how it went."""
 
 from __future__ import annotations
 
-import math
-import threading
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
-from modelforge.runs.events import Event
 from ui import words
-
-LOG_LINES = 200
-SERIES = ("loss", "learning_rate", "tokens_per_s", "cpu_percent", "gpu_percent")
-PHASES = {
-    "loading": "Loading the model",
-    "tokenizing": "Turning rows into tokens",
-    "training": "Training",
-    "evaluating": "Checking on held-out rows",
-    "saving": "Saving",
-}
-Point = tuple[float, float]
-
-
-@dataclass
-class RunPicture:
-    """All that a run's events say so far. Only `add` changes it."""
-
-    phase: str = ""
-    phase_text: str = ""
-    done: int | None = None
-    total: int | None = None
-    step: int = 0
-    epoch: float | None = None
-    plan: dict[str, Any] = field(default_factory=dict)
-    series: dict[str, list[Point]] = field(default_factory=lambda: {name: [] for name in SERIES})
-    evals: list[Point] = field(default_factory=list)
-    best: Point | None = None
-    peak_memory_gib: float | None = None
-    began: float | None = None
-    first: tuple[int, float] | None = None
-    latest: float | None = None
-    notes: list[dict[str, Any]] = field(default_factory=list)
-    ending: Event | None = None
-    saved: str | None = None
-    log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
-
-    def add(self, event: Event) -> None:
-        """Take in one event; kinds of later versions are passed over."""
-        take = _TAKERS.get(event.kind)
-        if take is not None:
-            take(self, event)
-            self.latest = event.t
-
-    def last(self, name: str) -> float | None:
-        """Return the newest value of a series."""
-        points = self.evals if name == "eval" else self.series[name]
-        return points[-1][1] if points else None
-
-    @property
-    def is_training(self) -> bool:
-        """Whether updates are made, or checked in between."""
-        return self.phase in ("training", "evaluating")
-
-    @property
-    def total_steps(self) -> int | None:
-        """Return how many updates the run will have."""
-        return self.plan.get("total_steps")
-
-    @property
-    def share(self) -> float | None:
-        """Return how much of the work in hand is done, from 0 to 1; None when nobody knows."""
-        if self.ending is not None and self.ending.kind == "finished":
-            return 1.0
-        if self.is_training and self.total_steps:
-            return min(1.0, self.step / self.total_steps)
-        if self.done is not None and self.total:
-            return min(1.0, self.done / self.total)
-        return None
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Return the time until the last update, from the pace so far, evaluations included."""
-        if self.first is None or self.latest is None or not self.total_steps:
-            return None
-        steps, seconds = self.step - self.first[0], self.latest - self.first[1]
-        return (self.total_steps - self.step) * seconds / steps if steps > 0 else None
-
-    @property
-    def seconds_expected(self) -> float | None:
-        """Return how long the whole run will have taken, from the pace so far."""
-        left = 0.0 if self.ending is not None else self.seconds_left
-        if left is None or self.began is None or self.latest is None:
-            return None
-        return self.latest - self.began + left
-
-
-class RunWatcher:
-    """Follows one run's events for every tab that looks at it; reads each byte once.
-
-    `version` grows when something was new, so a look at an unchanged run costs one `stat`.
-    """
-
-    def __init__(self, read: Callable[[int], tuple[Sequence[Event], int]]) -> None:
-        self._read = read
-        self._cursor = 0
-        self._turn = threading.Lock()
-        self.picture = RunPicture()
-        self.version = 0
-
-    def poll(self) -> int:
-        """Take in what is new and return the version."""
-        with self._turn:
-            events, self._cursor = self._read(self._cursor)
-            for event in events:
-                self.picture.add(event)
-            self.version += bool(events)
-            return self.version
+from ui.picture import PHASES, Point, RunPicture, Stretch
 
 
 def progress_line(picture: RunPicture) -> str:
@@ -127,14 +15,14 @@ def progress_line(picture: RunPicture) -> str:
         if picture.done is not None and picture.total:
             text = f"{text} · {words.number(picture.done)} of {words.number(picture.total)}"
         return text
-    parts = [f"update {picture.step:,}"]
-    if picture.total_steps:
-        parts[0] += f" of {words.number(picture.total_steps)}"
-    if picture.epoch is not None:
-        epochs = picture.plan.get("epochs")
+    now = picture.now
+    parts = [f"update {now.step:,}"]
+    if now.total_steps:
+        parts[0] += f" of {words.number(now.total_steps)}"
+    if now.epoch is not None:
+        epochs = now.plan.get("epochs")
         parts.append(
-            f"epoch {picture.epoch:.1f}"
-            + (f" of {epochs:.1f}".removesuffix(".0") if epochs else "")
+            f"epoch {now.epoch:.1f}" + (f" of {epochs:.1f}".removesuffix(".0") if epochs else "")
         )
     if picture.phase == "evaluating":
         parts.append("checking on held-out rows")
@@ -162,20 +50,46 @@ def verdict(picture: RunPicture) -> str:
 
 
 def _learned(picture: RunPicture) -> str:
-    loss = picture.series["loss"]
+    """Return what the numbers say: rewards and margins where there are any, else the loss."""
+    told = [words_of(picture.now) for words_of in (_rewarded, _preferred)]
+    return " ".join(filter(None, told)) or _of_the_loss(picture.now)
+
+
+def _rewarded(stretch: Stretch) -> str:
+    points = stretch.metrics.get("reward", [])
+    if len(points) < 2:
+        return ""
+    start, end = _mean(points[:3]), _mean(points[-3:])
+    return f"The mean reward {_moved(start, end)}."
+
+
+def _preferred(stretch: Stretch) -> str:
+    held = stretch.held.get("rewards/margins", [])
+    points = held or stretch.metrics.get("rewards/margins", [])
+    if not points:
+        return ""
+    where = "on pairs it never saw" if held else "while training"
+    right = stretch.last_held("rewards/accuracies") if held else stretch.last("rewards/accuracies")
+    told = f"The margin between better and worse answers is {points[-1][1]:.2f} {where}"
+    return f"{told}; it prefers the better one in {100 * right:.0f} %." if right else f"{told}."
+
+
+def _moved(start: float, end: float) -> str:
+    near = abs(end - start) <= 0.02 * max(abs(start), abs(end))
+    word = "stayed near" if near else "rose" if end > start else "fell"
+    return f"{word} {start:.2f}" if near else f"{word} from {start:.2f} to {end:.2f}"
+
+
+def _of_the_loss(stretch: Stretch) -> str:
+    loss = stretch.series["loss"]
     told = ""
     if len(loss) > 1:
         start, end = _mean(loss[:3]), _mean(loss[-3:])
-        word = "fell" if end < start * 0.98 else "rose" if end > start * 1.02 else "stayed near"
-        told = (
-            f"The loss {word} {start:.2f}."
-            if word == "stayed near"
-            else f"The loss {word} from {start:.2f} to {end:.2f}."
-        )
-    if not picture.evals:
+        told = f"The loss {_moved(start, end)}."
+    if not stretch.evals:
         return told
-    best = picture.best or min(picture.evals, key=lambda point: point[1])
-    last = picture.evals[-1][1]
+    best = stretch.best or min(stretch.evals, key=lambda point: point[1])
+    last = stretch.evals[-1][1]
     if last > best[1] * 1.02:
         return (
             f"{told} On rows it never saw it went up again, from {best[1]:.2f} at update "
@@ -187,89 +101,3 @@ def _learned(picture: RunPicture) -> str:
 
 def _mean(points: Sequence[Point]) -> float:
     return sum(value for _, value in points) / len(points)
-
-
-def _log(picture: RunPicture, event: Event, text: str) -> None:
-    picture.log.append(f"{words.clock(event.t)}  {text}")
-
-
-def _started(picture: RunPicture, event: Event) -> None:
-    picture.began = event.t
-    _log(picture, event, "the worker started")
-
-
-def _phase(picture: RunPicture, event: Event) -> None:
-    data = event.data
-    name = str(data.get("name", ""))
-    text = str(data.get("text") or PHASES.get(name, name))
-    if (name, text) != (picture.phase, picture.phase_text):
-        _log(picture, event, text[:1].lower() + text[1:])
-    picture.phase, picture.phase_text = name, text
-    picture.done, picture.total = data.get("done"), data.get("total")
-
-
-def _plan(picture: RunPicture, event: Event) -> None:
-    picture.plan = event.data
-
-
-def _step(picture: RunPicture, event: Event) -> None:
-    data = event.data
-    picture.step, picture.epoch = int(data.get("step") or 0), data.get("epoch", picture.epoch)
-    picture.phase, picture.done, picture.total = "training", None, None
-    if picture.first is None:
-        picture.first = (picture.step, event.t)
-    for name, points in picture.series.items():
-        value = data.get(name)
-        if isinstance(value, (int, float)) and math.isfinite(value):
-            points.append((picture.step, float(value)))
-    used = data.get("vram_gib") or data.get("ram_gib")
-    if used is not None:
-        picture.peak_memory_gib = max(used, picture.peak_memory_gib or 0.0)
-    _log(
-        picture,
-        event,
-        f"update {picture.step}  loss {words.number(data.get('loss'), 3)}  "
-        f"rate {words.small(data.get('learning_rate'))}  "
-        f"{words.number(data.get('tokens_per_s'))} tok/s",
-    )
-
-
-def _eval(picture: RunPicture, event: Event) -> None:
-    loss = event.data.get("loss")
-    step = int(event.data.get("step") or picture.step)
-    if not isinstance(loss, (int, float)):
-        return
-    picture.evals.append((step, float(loss)))
-    if event.data.get("best"):
-        picture.best = (step, float(loss))
-    praise = " (best so far, kept)" if event.data.get("best") else ""
-    _log(picture, event, f"held-out rows: loss {loss:.3f}{praise}")
-
-
-def _saved(picture: RunPicture, event: Event) -> None:
-    picture.saved = str(event.data.get("path", ""))
-    _log(picture, event, f"saved {picture.saved}")
-
-
-def _note(picture: RunPicture, event: Event) -> None:
-    picture.notes.append(event.data)
-    _log(picture, event, str(event.data.get("text", "")))
-
-
-def _end(picture: RunPicture, event: Event) -> None:
-    picture.ending = event
-    _log(picture, event, str(event.data.get("what") or event.kind))
-
-
-_TAKERS: dict[str, Callable[[RunPicture, Event], None]] = {
-    "started": _started,
-    "phase": _phase,
-    "plan": _plan,
-    "step": _step,
-    "eval": _eval,
-    "saved": _saved,
-    "note": _note,
-    "finished": _end,
-    "stopped": _end,
-    "failed": _end,
-}

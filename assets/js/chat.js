@@ -17,17 +17,30 @@ face.chat = (root, server) => {
     root.dataset.usable = "true";
   }
 
+  const facts = () => pick()?.selectedOptions[0]?.dataset ?? {};
+  const passage = root.querySelector("#passage");
+  // How each kind of model is asked: in turns, about a passage, or with a document of its own.
+  const MANNERS = {
+    turns: { hint: "Ask something", messages: (told, asked) => [...told, { role: "user", content: asked }] },
+    passage: { hint: "Ask something that the text answers", messages: (_told, asked) => [{ role: "system", content: passage.value.trim() }, { role: "user", content: asked }] },
+    document: { hint: "Paste a document to be summarised", messages: (_told, asked) => [{ role: "user", content: asked }] },
+  };
+  const manner = () => MANNERS[facts().manner] ?? MANNERS.turns;
+
   function side() {
-    const tunable = pick()?.selectedOptions[0]?.dataset.tuned === "yes";
+    const tunable = facts().tuned === "yes" && facts().beside === "yes";
     both.disabled = !tunable;
     page.classList.toggle("both", tunable && both.checked);
+    passage.parentElement.hidden = manner() !== MANNERS.passage;
+    box.placeholder = manner().hint;
+    box.rows = manner() === MANNERS.document ? 6 : 1;
   }
   both.addEventListener("change", side);
   root.addEventListener("change", (event) => {
     if (event.target !== pick()) return;
     history.replaceState({}, "", `/chat?run=${encodeURIComponent(pick().value)}`);
     clear();
-    side();
+    open();
   });
 
   function clear() { stop?.abort(); told = { tuned: [], base: [] }; talk.replaceChildren(); }
@@ -44,12 +57,13 @@ face.chat = (root, server) => {
     await ready;
     const asked = box.value.trim();
     if (stop || !asked || !pick()?.value) return;
+    if (manner() === MANNERS.passage && !passage.value.trim()) { toast("Paste the text first that is to be asked."); passage.focus(); return; }
     box.value = "";
     const turn = node("div", "turn"), answers = node("div", "answers");
     turn.append(node("div", "asked", asked), answers);
     talk.append(turn);
-    const tunable = pick().selectedOptions[0].dataset.tuned === "yes";
-    const sides = tunable && both.checked ? ["base", "tuned"] : [tunable ? "tuned" : "base"];
+    const tuned = facts().tuned === "yes";
+    const sides = tuned && !both.disabled && both.checked ? ["base", "tuned"] : [tuned ? "tuned" : "base"];
     const says = sides.map((name) => {
       const say = node("div", `say wait ${name === "tuned" ? "new" : ""}`);
       say.append(node("small", "", name === "tuned" ? "tuned" : "base model"), node("div", ""));
@@ -73,13 +87,14 @@ face.chat = (root, server) => {
 
   async function reply(name, asked, say) {
     const line = say.lastChild, about = say.firstChild, title = about.textContent;
+    const messages = manner().messages(told[name], asked);
     told[name].push({ role: "user", content: asked });
     let text = "";
     try {
       const answer = await fetch("/face/chat", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ target: pick().value, messages: told[name], tuned: name === "tuned", temperature: Number(root.querySelector("#heat").value) }),
+        body: JSON.stringify({ target: pick().value, messages, tuned: name === "tuned", temperature: Number(root.querySelector("#heat").value) }),
         signal: stop.signal,
       });
       if (!answer.ok) throw new Error("refused");

@@ -4,7 +4,7 @@ face.train = (root, server) => {
   const kept = (() => { try { return JSON.parse(sessionStorage.getItem("modelforge-answers")) ?? {}; } catch { return {}; } })();
   const state = { profile: kept.profile ?? null, mine: kept.mine ?? {}, recipe: kept.recipe ?? {} };
   const page = root.querySelector(".face");
-  let asked = 0, timer = 0, starting = false, fresh = null;
+  let asked = 0, timer = 0, starting = false, fresh = null, shown = {};
 
   const find = (query) => all(query, root);
   const mode = (name) => { page.dataset.mode = name; };
@@ -48,6 +48,19 @@ face.train = (root, server) => {
     if (basic !== undefined) root.querySelector("#settings-basic").classList.toggle("basic-only", basic);
   });
 
+  // The Hub is asked when somebody says so, never while a name is typed.
+  const query = root.querySelector("#model-query");
+  actions["model-search"] = async (button) => {
+    button.setAttribute("aria-disabled", "true");
+    const task = find('[name="task"]').find((tile) => tile.checked)?.value ?? "";
+    const reply = await call(server, "find_models", { query: query.value, task });
+    button.setAttribute("aria-disabled", "false");
+    patch(reply?.parts);
+    mark("model_name", shown.values?.model_name);
+  };
+  query.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); root.querySelector('[data-do="model-search"]').click(); } });
+  const mark = (name, value) => { for (const tile of find(`input[type="radio"][name="${name}"]`)) tile.checked = tile.value === value; };
+
   actions.reset = (button) => { delete state.mine[button.dataset.field]; changed(0); document.getElementById(`f-${button.dataset.field}`)?.focus(); };
   actions.fix = (button) => say(button.dataset.field, button.dataset.value);
   actions["close-recipe"] = () => { state.recipe = {}; changed(0); };
@@ -72,7 +85,9 @@ face.train = (root, server) => {
   }
 
   function apply(reply) {
+    shown = reply;
     patch(reply.parts);
+    applying(new Set(reply.hidden));
     // What a person is typing is left alone.
     const typing = (field, name) => field === document.activeElement && name in state.mine;
     for (const field of find("[name]")) {
@@ -104,6 +119,15 @@ face.train = (root, server) => {
     data.follow(reply.data);
     const start = root.querySelector("#start");
     start.setAttribute("aria-disabled", String(!reply.ready || starting));
+  }
+
+  // What does not apply is out of sight; what was typed into it stays where it is.
+  function applying(hidden) {
+    for (const group of find("#settings-basic .group")) {
+      const fields = all("[data-f]", group);
+      for (const field of fields) field.hidden = hidden.has(field.dataset.f);
+      group.hidden = fields.every((field) => field.hidden);
+    }
   }
 
   // A tick for what is answered, the accent for what comes next.

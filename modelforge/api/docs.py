@@ -26,20 +26,22 @@ EVENTS = {
         (
             "total_steps, epochs, train_rows, eval_rows, trainable_parameters, total_parameters, "
             "trained_tokens, all_tokens, truncated_rows, max_length, device, precision, "
-            "quantization"
+            "quantization, method, stage, stages, stage_name"
         ),
         "What the run came to once data and model were read.",
     ),
     "step": (
         (
             "step, total_steps, epoch, loss, learning_rate, grad_norm, tokens, tokens_per_s, "
-            "seconds, "
+            "seconds, metrics, stage, "
             "cpu_percent, ram_gib, gpu_percent, vram_gib"
         ),
         "An update was made.",
     ),
-    "eval": ("step, epoch, loss, best", "The held-out rows were looked at."),
+    "eval": ("step, epoch, loss, best, metrics, stage", "The held-out rows were looked at."),
     "saved": ("step, path, best", "A checkpoint was written."),
+    "sample": ("step, stage, prompt, completion, reward", "The model gave an answer."),
+    "scores": ("rows, before, after", "What the answers to held-out rows are worth."),
     "note": ("code, text", "Something worth knowing."),
     "finished": (
         "steps, seconds, output, loss, eval_loss, best_step",

@@ -119,6 +119,13 @@ class RunRow(BaseModel):
     total_steps: int | None
     loss: float | None = about("The newest training loss.")
     eval_loss: float | None = about("The newest loss on held-out rows.")
+    metrics: dict[str, float] = about(
+        "What was measured last beside the loss, on held-out rows with `eval_` before the name."
+    )
+    stage: int | None = about("Which stage is at work, from 1; null for a run without stages.")
+    scores: dict[str, Any] | None = about(
+        "What the answers to held-out rows are worth: `rows`, `before` and `after`."
+    )
     ending: dict[str, Any] | None = about("How it ended: `kind`, and the data of that event.")
 
 

@@ -50,10 +50,9 @@ def profile_answers(name: str, *, practice: bool = False) -> dict[str, Any]:
 def recommended(
     name: str, *, practice: bool = False, task: str = "text-generation"
 ) -> list[dict[str, Any]]:
-    """Return the models to offer for a task.
+    """Return the models to offer for a task: the profile's own, and the starter last.
 
-    In practice mode those that a CPU can train, the starter first. Otherwise the profile's
-    own, and the starter last.
+    In practice mode those that a CPU can train, the starter first.
     """
     fitting = [model for model in _smallest().models if task in model["tasks"]]
     small = [model for model in fitting if model["practice"]]

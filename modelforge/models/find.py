@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def _from_hub(name: str, endpoint: str | None, cache: Path | None) -> ModelFacts
         )
     found = hub.look_up(name, endpoint=endpoint, cache=cache)
     weights = read_weights(found.folder, found.files, parameters=found.parameters, local=False)
-    return _facts(name, name, found.revision, found.folder, weights)
+    return replace(_facts(name, name, found.revision, found.folder, weights), licence=found.licence)
 
 
 def _files(folder: Path) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class HubModel:
     folder: Path
     files: dict[str, int]
     parameters: int | None
+    licence: str = ""
 
 
 def is_offline() -> bool:
@@ -58,6 +60,12 @@ def is_complete(folder: Path, files: dict[str, int]) -> bool:
     """Say whether the cached folder has every weight file."""
     names = weight_files(folder, files)
     return bool(names) and all(name in files for name in names)
+
+
+def licence(tags: Iterable[str]) -> str:
+    """Return the licence that the tags name, or nothing."""
+    named = (tag.removeprefix("license:") for tag in tags if tag.startswith("license:"))
+    return next(named, "")
 
 
 def look_up(name: str, *, endpoint: str | None = None, cache: Path | None = None) -> HubModel:
@@ -111,7 +119,8 @@ def _look_up(name: str, endpoint: str | None, cache: Path | None) -> HubModel:
         if file in files
     ]
     parameters = info.safetensors.total if info.safetensors else None
-    return HubModel(info.sha, Path(paths[0]).parent, files, parameters)
+    folder = Path(paths[0]).parent
+    return HubModel(info.sha, folder, files, parameters, licence(info.tags or ()))
 
 
 def _gated(name: str) -> Problem:

@@ -43,7 +43,8 @@ class ModelFacts:
     """What is known of a model before it is loaded; None is unknown.
 
     `path` is what to load: a folder or a Hub id. `kind` is decoder, encoder, encoder-decoder or
-    unknown; `quantization` says how the weights are stored ("" for plain ones).
+    unknown; `quantization` says how the weights are stored ("" for plain ones),
+    `licence` is what its page says, where it was asked.
     """
 
     name: str
@@ -68,6 +69,7 @@ class ModelFacts:
     kind: str = "decoder"
     quantization: str = ""
     remote_code: bool = False
+    licence: str = ""
 
     @property
     def embedding_weights(self) -> int:

@@ -88,7 +88,7 @@ class RunFolder:
 
     @property
     def output(self) -> Path:
-        """The adapter with its tokenizer."""
+        """The adapter or the whole model, with its tokenizer."""
         return self.path / "output"
 
     @property
@@ -100,6 +100,11 @@ class RunFolder:
     def has_model(self) -> bool:
         """Whether the run has left a whole model to talk to."""
         return (self.output / "config.json").is_file() and any(self.output.glob("*.safetensors"))
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the run has left anything to talk to and to take away."""
+        return self.has_adapter or self.has_model
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

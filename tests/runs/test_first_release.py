@@ -8,7 +8,8 @@ from pathlib import Path
 from modelforge.forge import Forge
 from modelforge.home import Home
 from modelforge.runs.states import RunState
-from ui.view import RunWatcher, progress_line
+from ui.picture import RunWatcher
+from ui.view import progress_line
 
 FIRST = Path(__file__).parent / "data" / "run-v1"
 

@@ -34,7 +34,7 @@ def test_every_field_has_a_label_and_a_help_line():
 
 def test_what_was_typed_wins_over_recipe_and_profile():
     entered = Entered.read({"mine": {"lora_r": "32"}, "recipe": {"lora_alpha": 64, "lora_r": 4}})
-    stack = form.layers(entered, "low_end", PROFILE | {"dataset": "x.jsonl"})
+    stack = [Layer("low_end", PROFILE | {"dataset": "x.jsonl"}), *form.said(entered)]
     config = resolve(*stack).config
     assert (config.lora_r, config.lora_alpha) == (32, 64)
     origins = form.origins(stack, {"low_end": "low end"})
@@ -45,7 +45,7 @@ def test_what_was_typed_wins_over_recipe_and_profile():
 
 
 def test_controls_show_bad_answers_as_they_were_typed():
-    stack = form.layers(Entered(mine={"lora_r": "many"}), "low_end", PROFILE)
+    stack = [Layer("low_end", PROFILE), *form.said(Entered(mine={"lora_r": "many"}))]
     assert form.values(stack)["lora_r"] == "many"
     assert form.values(stack)["learning_rate"] == "2e-4"
     assert form.values(stack)["use_4bit"] == "true"

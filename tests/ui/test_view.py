@@ -5,7 +5,8 @@ import math
 import pytest
 
 from modelforge.runs.events import Event, EventWriter, read_events
-from ui.view import RunPicture, RunWatcher, progress_line, verdict
+from ui.picture import RunPicture, RunWatcher
+from ui.view import progress_line, verdict
 
 
 def picture(*said):
@@ -46,8 +47,8 @@ def test_a_phase_before_training_says_how_far_it_is():
 
 def test_readings_that_are_no_numbers_are_left_out_of_the_curves():
     seen = picture(step(1.0, 1, loss=None), step(2.0, 2, loss=math.inf), step(3.0, 3, loss=0.5))
-    assert seen.series["loss"] == [(3, 0.5)]
-    assert seen.last("loss") == 0.5
+    assert seen.now.series["loss"] == [(3, 0.5)]
+    assert seen.now.last("loss") == 0.5
 
 
 def test_the_verdict_says_what_the_loss_did():
@@ -81,7 +82,7 @@ def test_a_stop_says_what_is_kept():
 
 
 def test_events_of_a_later_version_are_passed_over():
-    assert picture((1.0, "sample", {"text": "x"})).latest is None
+    assert picture((1.0, "dream", {"text": "x"})).latest is None
 
 
 def test_a_watcher_reads_each_byte_once_and_counts_news(tmp_path):

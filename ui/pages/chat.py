@@ -56,13 +56,18 @@ def _body() -> Safe:
             ),
             el("div.talk", role="log", aria_live="polite", aria_label="Conversation"),
             el("div.ideas", data_part="chat-ideas"),
-            el(
-                "div.compose",
-                el("textarea#say", rows=1, placeholder="Ask something", aria_label="Your message"),
-                el("button.btn.go", "Send", type="button", data_do="chat-send"),
-            ),
+            _passage(),
+            _compose(),
         ),
     )  # fmt: skip
+
+
+def _compose() -> Safe:
+    return el(
+        "div.compose",
+        el("textarea#say", rows=1, placeholder="Ask something", aria_label="Your message"),
+        el("button.btn.go", "Send", type="button", data_do="chat-send"),
+    )
 
 
 def _heat() -> Safe:
@@ -76,9 +81,28 @@ def _heat() -> Safe:
     return el("div.f", label, el("div.in.pick", choice))
 
 
+def _passage() -> Safe:
+    """Return where the text goes that is asked about; only runs that find answers use it."""
+    return el(
+        "div.passage",
+        el("div.lab", el("label", "Text to answer from", for_="passage")),
+        el("textarea.wide-text#passage", rows=6, maxlength=100_000,
+           placeholder="Paste the text here; every question is answered from it."),
+        hidden=True,
+    )  # fmt: skip
+
+
+def manner(run: RunView) -> str:
+    """Return how a run's model is spoken to: in turns, about a passage, or with a document."""
+    task = run.config.get("task")
+    return {"extractive-question-answering": "passage", "summarization": "document"}.get(
+        str(task), "turns"
+    )
+
+
 def talkers(forge: Forge) -> tuple[list[RunView], list[tuple[str, str]]]:
-    """Return what one can talk to: runs with an adapter, and base models with their titles."""
-    return [run for run in forge.runs() if forge.folder(run.id).has_adapter], _bases(forge)
+    """Return what one can talk to: runs that left a model, and base models with their titles."""
+    return [run for run in forge.runs() if forge.folder(run.id).has_result], _bases(forge)
 
 
 def choice(
@@ -99,11 +123,11 @@ def choice(
     known = {run.id for run in tuned} | {name for name, _ in bases}
     first = chosen if chosen in known else (tuned[0].id if tuned else bases[0][0])
 
-    def option(value: str, label: str, kind: str) -> Safe:
-        return el("option", label, value=value, data_tuned=kind, selected=value == first)
-
-    runs = [option(run.id, f"{run.name} · {words.when(run.created)}", "yes") for run in tuned]
-    plain = [option(name, title, "no") for name, title in bases]
+    runs = [_run_option(run, first) for run in tuned]
+    plain = [
+        el("option", title, value=name, data_tuned="no", selected=name == first)
+        for name, title in bases
+    ]
     return join(
         [
             el("div.lab", el("label", label, for_=key)),
@@ -119,13 +143,33 @@ def choice(
     )
 
 
+def _run_option(run: RunView, first: str) -> Safe:
+    return el(
+        "option",
+        f"{run.name} · {words.when(run.created)}",
+        value=run.id,
+        data_tuned="yes",
+        data_beside="yes" if has_base_beside(run) else "no",
+        data_manner=manner(run),
+        selected=run.id == first,
+    )
+
+
+def has_base_beside(run: RunView) -> bool:
+    """Say whether the base can answer beside it: its weights are there, and its head can speak."""
+    return run.plan.trains == "adapter" and run.plan.method != "span"
+
+
 def _bases(forge: Forge) -> list[tuple[str, str]]:
     found = (
         [(STARTER, "Starter (SmolLM2 135M)")]
         if (forge.home.starter / "config.json").is_file()
         else []
     )
-    named = {str(run.config.get("model_name", "")) for run in forge.runs()} - {STARTER, ""}
+    # A model that finds places in a text has no words of its own to say.
+    named = {
+        str(run.config.get("model_name", "")) for run in forge.runs() if run.plan.method != "span"
+    } - {STARTER, ""}
     return found + [(name, name) for name in sorted(named)]
 
 
@@ -145,6 +189,8 @@ def _ideas(forge: Forge, tuned: list[RunView], chosen: str) -> Safe:
     run = next(
         (run for run in tuned if run.id == chosen), tuned[0] if tuned and not chosen else None
     )
+    if run is not None and manner(run) != "turns":
+        return Safe("")
     dataset = str(run.config.get("dataset", "")) if run else ""
     asked = [one.question for one in forge.samples() if one.dataset == dataset]
     asked = list(dict.fromkeys([*asked, "Who are you?", "What is the capital of France?"]))

@@ -1,4 +1,4 @@
-"""Export: take a run's adapter away; what else is to come is said, not hinted."""
+"""Export: take a run's adapter or model away; what else is to come is said, not hinted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def page(forge: Forge) -> None:
     """Place the page in the current Blocks."""
 
     def open(sent: Any) -> Reply:
-        ready = [run for run in forge.runs() if forge.folder(run.id).has_adapter]
+        ready = [run for run in forge.runs() if forge.folder(run.id).has_result]
         chosen = next((run for run in ready if run.id == text(sent, "chosen")), None)
         return {
             "parts": {
@@ -46,15 +46,15 @@ def _export(forge: Forge, ready: list[RunView], chosen: RunView | None) -> Safe:
                 el("b", "Nothing to export yet"),
                 el(
                     "p",
-                    "A finished run leaves an adapter: a small file that changes a model.",
+                    "A finished run leaves an adapter, which changes a model, or a whole model.",
                 ),
                 el("a.btn.go", "Train a model", href="/"),
             ),
         )
-    return join([_adapter(forge, ready, chosen), _coming()])
+    return join([_result(forge, ready, chosen), _coming()])
 
 
-def _adapter(forge: Forge, ready: list[RunView], chosen: RunView) -> Safe:
+def _result(forge: Forge, ready: list[RunView], chosen: RunView) -> Safe:
     folder = forge.folder(chosen.id).output
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
     options = [
@@ -66,29 +66,40 @@ def _adapter(forge: Forge, ready: list[RunView], chosen: RunView) -> Safe:
         )
         for run in ready
     ]
-    address = f"/face/runs/{chosen.id}/adapter.zip"
+    address = f"/face/runs/{chosen.id}/result.zip"
     copy = el("button.btn.s", "Copy", type="button", data_do="copy", data_from="snippet")
-    base = words.model(chosen.config["model_name"])
-    code = (
-        "from peft import AutoPeftModelForCausalLM\n"
-        f"model = AutoPeftModelForCausalLM.from_pretrained({str(folder)!r})"
-    )
+    whole = forge.folder(chosen.id).has_model
+    name, code = "The model" if whole else "The adapter", _code(chosen, str(folder), whole=whole)
     return el(
         "section.card",
-        el("div.head", el("h2.name", "The adapter"), el("div.sum", f"{size:,.1f} MiB")),
+        el("div.head", el("h2.name", name), el("div.sum", f"{size:,.1f} MiB")),
         el(
             "div.body",
             el("div.f", el("div.lab", el("label", "Run", for_="which")),
                el("div.in.pick", el("select#which", options, data_choose=True))),
-            el("p.help", "LoRA weights as safetensors, with the tokenizer and its chat template. "
-               "It works on top of its base model, ", el("b", base), ".",
-               style="margin-top:12px!important"),
+            el("p.help", _about(chosen, whole=whole), style="margin-top:12px!important"),
             el("a.btn.go#zip", "Download as zip", href=address, download=True),
             el("p.help", "Or use it where it lies:", style="margin-top:16px!important"),
             el("pre", code, data_part="snippet", tabindex="0", aria_label="Python"),
             el("div.row.start", copy),
         ),
     )  # fmt: skip
+
+
+def _about(run: RunView, *, whole: bool) -> Safe:
+    if whole:
+        told = "All weights as safetensors, with the tokenizer. It needs no other model."
+        return join([told])
+    base = el("b", words.model(run.config["model_name"]))
+    told = "LoRA weights as safetensors, with the tokenizer. It works on top of its base model, "
+    return join([told, base, "."])
+
+
+def _code(run: RunView, folder: str, *, whole: bool) -> str:
+    """Return the two lines of Python that load what the run left."""
+    head = {"seq2seq": "Seq2SeqLM", "span": "QuestionAnswering"}.get(run.plan.method, "CausalLM")
+    package, kind = ("transformers", "AutoModelFor") if whole else ("peft", "AutoPeftModelFor")
+    return f"from {package} import {kind}{head}\nmodel = {kind}{head}.from_pretrained({folder!r})"
 
 
 def _coming() -> Safe:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from ui import beside, charts, view, words
+from ui import beside, charts, measures, view, words
 from ui.beside import Seen
 from ui.charts import Line
 from ui.markup import Safe, el, join
-from ui.view import RunPicture
+from ui.picture import RunPicture, Stretch
+
+HOW = {"sft": "SFT", "seq2seq": "text to text", "span": "finding places", "dpo": "DPO",
+       "kto": "KTO", "orpo": "ORPO", "rlhf": "RLHF"}  # fmt: skip
+PLACES = range(measures.MOST_CHARTS)
 
 
 def skeleton() -> Safe:
@@ -22,19 +26,24 @@ def skeleton() -> Safe:
                     el(
                         "div.body",
                         el("div", data_part="run-verdict"),
+                        el("div", data_part="run-stages"),
                         el("div", data_part="run-progress"),
                         el("p.gone", data_part="run-said", role="status"),
                         el("div.kpis", data_part="run-numbers"),
                     ),
                     aria_label="Progress",
                 ),
+                el("div", data_part="run-scores"),
                 el(
-                    "div.two",
+                    "div.two.curves",
                     _chart("Loss", "loss"),
+                    [el("div.slot", data_part=f"measure-{place}") for place in PLACES],
                     _chart("Tokens a second", "speed"),
                     _chart("Learning rate", "rate"),
                     _chart("Load", "load"),
                 ),
+                el("div", data_part="run-samples"),
+                el("div", data_part="run-earlier"),
                 _log(),
             ),
             el(
@@ -51,6 +60,7 @@ def fast(seen: Seen) -> dict[str, Safe]:
     return {
         "run-head": _head(seen),
         "run-verdict": _verdict(seen),
+        "run-stages": measures.stages(seen.picture, over=seen.run.state.is_over),
         "run-progress": _progress(seen),
         "run-said": join([said(seen)]),
         "run-numbers": _numbers(seen),
@@ -61,28 +71,63 @@ def fast(seen: Seen) -> dict[str, Safe]:
 
 def slow(seen: Seen) -> dict[str, Safe]:
     """Return the parts that may lag a second: curves and what the worker prints."""
-    picture, end = seen.picture, seen.picture.total_steps
-    parts = {"run-printed": join([seen.printed]), "run-facts": beside.trained(seen)}
-    for key, (name, lines) in _curves(picture).items():
-        drawn = charts.chart(name, lines, x_end=end, from_zero=key != "loss")
+    picture, now = seen.picture, seen.picture.now
+    parts = {
+        "run-printed": join([seen.printed]),
+        "run-facts": beside.trained(seen),
+        "run-samples": measures.samples(picture),
+        "run-scores": measures.scores(picture),
+        "run-earlier": _earlier(picture),
+    }
+    for key, (name, lines) in _curves(now).items():
+        drawn = charts.chart(name, lines, x_end=now.total_steps, from_zero=key != "loss", key=key)
         parts |= {f"chart-{key}": drawn, f"key-{key}": charts.legend(lines)}
+    measured = measures.drawn(now)
+    for place in PLACES:
+        shown = _card(*measured[place]) if place < len(measured) else Safe("")
+        parts[f"measure-{place}"] = shown
     return parts
 
 
-def _curves(picture: RunPicture) -> dict[str, tuple[str, list[Line]]]:
-    series = picture.series
-    loss = [Line("training", series["loss"])]
-    if len(series["loss"]) > 24:
-        raw = Line("each update", series["loss"], faint=True)
-        loss = [raw, Line("training", charts.smooth(series["loss"]))]
-    held = Line("held out", picture.evals, "ember", dashed=True, dots=True)
+def _curves(now: Stretch) -> dict[str, tuple[str, list[Line]]]:
+    series = now.series
     load = [Line("CPU %", series["cpu_percent"]), Line("GPU %", series["gpu_percent"], "ember")]
     return {
-        "loss": ("Loss", [*loss, held]),
+        "loss": ("Loss", measures.losses(now)),
         "speed": ("Tokens a second", [Line("tokens a second", series["tokens_per_s"], "c2")]),
         "rate": ("Learning rate", [Line("learning rate", series["learning_rate"], "c4")]),
         "load": ("Load", load),
     }
+
+
+def _earlier(picture: RunPicture) -> Safe:
+    """Return the curves of the stages that are over."""
+    return join(
+        [
+            join(
+                [
+                    el("h2.stage-name", f"Stage {stretch.number} · {stretch.name}".rstrip(" ·")),
+                    el("div.two.curves", _loss_of(stretch),
+                       [_card(*one) for one in measures.drawn(stretch)]),
+                ]
+            )
+            for stretch in picture.stretches[:-1]
+        ]
+    )  # fmt: skip
+
+
+def _loss_of(stretch: Stretch) -> Safe:
+    lines = measures.losses(stretch)
+    figure = charts.chart("Loss", lines, x_end=stretch.total_steps, key=f"{stretch.number}-loss")
+    return _card("Loss", charts.legend(lines), figure)
+
+
+def _card(name: str, key: Safe, figure: Safe) -> Safe:
+    return el(
+        "section.card",
+        el("div.head", el("h2.name", name), el("div.sum", key)),
+        el("div.body", figure),
+    )
 
 
 def title(seen: Seen) -> str:
@@ -166,9 +211,11 @@ def _log() -> Safe:
 def _head(seen: Seen) -> Safe:
     run = seen.run
     quantized = "" if run.plan.quantization == "none" else f" over {run.plan.quantization} weights"
+    how = HOW.get(run.plan.method, run.plan.method)
+    what = "all weights" if run.plan.trains == "all" else f"LoRA{quantized}"
     told = [
         words.model(run.config.get("model_name", "")),
-        f"LoRA{quantized}",
+        f"{how}, {what}",
         words.plural(int(run.dataset.get("rows") or 0), "row"),
         f"started {words.when(run.created)}",
     ]
@@ -214,6 +261,8 @@ def _progress(seen: Seen) -> Safe:
     left = "" if over else _left(picture)
     if str(seen.run.state) == "stopping":
         line, left = f"Stopping · {line}", ""
+    if picture.stages is not None:
+        bar = Safe("")  # the stages have bars of their own
     return join(
         [bar, el("div.row", el("span.sub", line), el("span.num", left), style="margin:6px 0 14px")]
     )
@@ -223,18 +272,19 @@ def _left(picture: RunPicture) -> str:
     left = picture.seconds_left
     if left is None:
         return ""
-    return "nearly done" if left < 3 else f"{words.duration(left)} left"
+    part = " of this stage" if picture.stages and picture.now.number < picture.stages else ""
+    return "nearly done" if left < 3 and not part else f"{words.duration(left)} left{part}"
 
 
 def _numbers(seen: Seen) -> Safe:
     picture = seen.picture
-    gpu = picture.last("gpu_percent")
-    busy = ("GPU", gpu) if gpu is not None else ("CPU", picture.last("cpu_percent"))
+    now = picture.now
+    gpu = now.last("gpu_percent")
+    busy = ("GPU", gpu) if gpu is not None else ("CPU", now.last("cpu_percent"))
     memory = words.number(picture.peak_memory_gib, 1)
     told = [
-        ("Loss", words.number(picture.last("loss"), 2), ""),
-        ("Held-out loss", words.number(picture.last("eval"), 2), ""),
-        ("Tokens a second", words.number(picture.last("tokens_per_s")), ""),
+        *((name, value, "") for name, value in measures.headline(now)),
+        ("Tokens a second", words.number(now.last("tokens_per_s")), ""),
         (busy[0], words.number(busy[1]), "%"),
         ("Peak memory", memory, "GiB"),
     ]

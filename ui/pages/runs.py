@@ -91,8 +91,7 @@ def _row(run: RunView, now: float) -> Safe:
     if not over and run.total_steps:
         told.append(f"update {run.step:,} of {run.total_steps:,}")
     cause = run.ending.get("what") if run.ending and run.ending.get("kind") == "failed" else None
-    loss = run.eval_loss if run.eval_loss is not None else run.loss
-    about = "held-out loss" if run.eval_loss is not None else "loss"
+    about, loss = worth(run)
     return el(
         "div.runrow",
         el("div", chip(str(run.state))),
@@ -107,6 +106,16 @@ def _row(run: RunView, now: float) -> Safe:
         else el("div.loss"),
         _button(run, over=over),
     )
+
+
+def worth(run: RunView) -> tuple[str, float | None]:
+    """Return the one number that says most about a run, and what it is."""
+    for name, about in (("reward", "mean reward"), ("eval_rewards/margins", "held-out margin")):
+        if name in run.metrics:
+            return about, run.metrics[name]
+    if run.eval_loss is not None:
+        return "held-out loss", run.eval_loss
+    return "loss", run.loss
 
 
 def _button(run: RunView, *, over: bool) -> Safe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from modelforge.forge import Forge
-from ui import answers, cards, dataside, incoming, plan
+from ui import answers, cards, dataside, incoming, modelcard, plan
 from ui.form import Entered
 from ui.layers import stack
 from ui.markup import Safe, el, join
@@ -34,7 +34,14 @@ def page(forge: Forge) -> None:
         keep = not (isinstance(sent, dict) and sent.get("keep") is False)
         return {"state": str(forge.stop(text(sent, "run"), keep=keep))}
 
-    scene(body(), "face.train", open, check, start, read_recipe, stop, *of_data(forge), mode="wait")
+    def find_models(sent: Any) -> Reply:
+        from modelforge.models.search import search  # noqa: PLC0415 - brings in httpx
+
+        query = text(sent, "query")
+        return {"parts": {"found": modelcard.found(search(query, text(sent, "task")), query)}}
+
+    asked = [open, check, start, read_recipe, stop, find_models, *of_data(forge)]
+    scene(body(), "face.train", *asked, mode="wait")
 
 
 def of_data(forge: Forge) -> list[Asked]:

@@ -1,0 +1,148 @@
+"""Choosing task and strategy: the form follows, and a run shows what its events measured."""
+
+import re
+import time
+
+import pytest
+
+from modelforge.runs.events import EventWriter
+from tests.browser.test_train import choose_the_captain, until
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def server(servers, home_with_starter):
+    return servers(home_with_starter)
+
+
+def all_settings(page):
+    page.get_by_role("tab", name=re.compile("^All")).click()
+
+
+def unfold(page, card):
+    page.locator(f"#card-{card} button.head").click()
+
+
+def settled(page, name, value):
+    page.wait_for_function(
+        "([name, value]) => document.querySelector(`[name='${name}']`).value === value",
+        arg=[name, value],
+    )
+
+
+def test_choosing_preferences_brings_their_settings_and_their_rate(server, opened):
+    page = opened(server.url)
+    all_settings(page)
+    before = page.locator("#f-learning_rate").input_value()
+    assert page.get_by_label("Preference loss", exact=True).is_hidden()
+    assert page.get_by_role("heading", name="Preferences").is_hidden()
+    unfold(page, "task")
+    page.get_by_label("From preferences").check()
+    page.get_by_label("Preference loss", exact=True).wait_for(state="visible")
+    assert page.get_by_label("Beta", exact=True).is_visible()
+    assert page.get_by_label("Packing", exact=True).is_hidden()
+    assert page.get_by_role("heading", name="Rewards").is_hidden()
+    assert page.locator("#f-learning_rate").input_value() != before
+    origin = page.locator('[data-origin="learning_rate"]')
+    assert origin.inner_text() == "recommended for dpo"
+    page.get_by_label("From answers", exact=False).first.check()
+    settled(page, "learning_rate", before)
+    assert page.get_by_label("Preference loss", exact=True).is_hidden()
+
+
+def test_a_rate_of_ones_own_stays_whatever_the_strategy(server, opened):
+    page = opened(server.url)
+    page.locator("#f-learning_rate").fill("3e-3")
+    unfold(page, "task")
+    page.get_by_label("From rewards").check()
+    page.wait_for_function("!document.querySelector('[data-f=\"trainer.reward\"]').hidden")
+    assert page.locator("#f-learning_rate").input_value() == "3e-3"
+    assert page.locator('[data-origin="learning_rate"]').inner_text() == "you"
+
+
+def test_inside_rewards_only_the_chosen_judge_is_asked_about(server, opened):
+    page = opened(server.url)
+    all_settings(page)
+    unfold(page, "task")
+    page.get_by_label("From rewards").check()
+    page.get_by_label("Reward epochs", exact=True).wait_for(state="visible")
+    assert page.get_by_label("Pattern", exact=True).is_hidden()
+    page.locator('select[name="trainer.reward"]').select_option("regex")
+    page.get_by_label("Pattern", exact=True).wait_for(state="visible")
+    assert page.get_by_label("Reward epochs", exact=True).is_hidden()
+
+
+def test_what_was_switched_on_stays_and_hinders_nothing(server, opened):
+    page = opened(server.url)
+    choose_the_captain(page)
+    all_settings(page)
+    page.get_by_label("Packing", exact=True).check()
+    page.get_by_label("How rows are packed", exact=True).wait_for(state="visible")
+    unfold(page, "task")
+    page.get_by_label("From preferences").check()
+    page.get_by_label("Packing", exact=True).wait_for(state="hidden")
+    assert page.locator('[data-wrong="packing"]').inner_text() == ""
+    page.get_by_label("From answers", exact=False).first.check()
+    page.get_by_label("Packing", exact=True).wait_for(state="visible")
+    assert page.get_by_label("Packing", exact=True).is_checked()
+
+
+def test_the_task_brings_its_own_models(server, opened):
+    page = opened(server.url)
+    unfold(page, "task")
+    unfold(page, "model")
+    page.get_by_label("Find answers").check()
+    page.locator('#card-model input[value*="squad2"]').first.wait_for(state="attached")
+    assert page.get_by_label("From preferences").is_disabled()
+
+
+def test_the_hub_is_asked_only_on_demand_and_offline_says_so(server, opened):
+    page = opened(server.url)
+    unfold(page, "model")
+    page.get_by_text("Search the Hugging Face Hub").click()
+    page.get_by_label("Words of its name").fill("qwen3")
+    page.wait_for_timeout(300)
+    assert page.locator(".toast").count() == 0
+    page.get_by_label("Words of its name").press("Enter")
+    page.locator(".toast.bad").wait_for()
+    assert "HF_HUB_OFFLINE" in page.locator(".toast.bad").inner_text()
+
+
+def test_a_run_in_stages_shows_bars_curves_and_samples(server, opened):
+    page = opened(server.url)
+    choose_the_captain(page)
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_url(re.compile(r"\?run="))
+    until(page, "run-head", "finished")
+    folder = next((server.home / "runs").iterdir())
+    (folder / "events.jsonl").unlink()
+    with EventWriter(folder / "events.jsonl") as events:
+        events.write("started", pid=1, birth=1.0)
+        for stage, measured in ((1, "margin"), (2, "reward")):
+            names = ("", "Learning what people prefer", "Learning to be preferred")
+            events.write("plan", total_steps=4, stage=stage, stages=2, stage_name=names[stage])
+            for step in range(1, 5):
+                numbers = {measured: step / 4}
+                events.write("step", step=step, loss=1.0, stage=stage, metrics=numbers)
+        events.write("sample", step=4, stage=2, prompt="<b>Who?</b>", completion="I.", reward=1.0)
+        events.write("scores", rows=9, before={"perplexity": 20.0}, after={"perplexity": 9.0})
+        events.write("finished", steps=4, seconds=2.0, output="output")
+    copy = folder.with_name("20261121-000000-0001")
+    folder.rename(copy)
+    config = (copy / "config.json").read_text("utf-8").replace(folder.name, copy.name)
+    (copy / "config.json").write_text(config, "utf-8")
+    page = opened(f"{server.url}/?run={copy.name}")
+    assert "Stage 2 of 2 · Learning to be preferred" in until(page, "run-stages", "Stage 1 of 2")
+    assert "<b>Who?</b>" in until(page, "run-samples", "I.")
+    until(page, "run-scores", "Perplexity")
+    assert page.get_by_role("heading", name="Mean reward").is_visible()
+    assert page.get_by_role("heading", name="Stage 1 · Learning what people prefer").is_visible()
+    chart = page.locator("#chart-loss")
+    chart.focus()
+    page.keyboard.press("ArrowRight")
+    assert chart.locator(".read").inner_text().startswith("update 1 · training 1")
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and "update 2" not in chart.locator(".read").inner_text():
+        page.keyboard.press("ArrowRight")
+    assert "update 2" in chart.locator(".read").inner_text()

@@ -1,0 +1,121 @@
+"""The layers of a form: what follows strategy and model, and what does not apply is not sent."""
+
+import pytest
+
+from modelforge import machine as machines
+from modelforge.config.advice import advised_rate
+from modelforge.config.describe import by_name
+from modelforge.forge import Forge
+from modelforge.home import Home
+from tests.preflight.cases import WORKSTATION
+from ui import answers, form, modelcard, ways
+from ui.form import Entered
+from ui.layers import stack
+
+
+@pytest.fixture(scope="module")
+def forge(tmp_path_factory):
+    made = Forge(Home(tmp_path_factory.mktemp("home")), spare=["true"])
+    yield made
+    made.close()
+
+
+def entered(**mine):
+    return Entered(mine={name.replace("__", "."): value for name, value in mine.items()})
+
+
+def shown(forge, **mine):
+    return stack(forge, entered(**mine))
+
+
+def sent(found):
+    held = {}
+    for layer in found.layers:
+        held.update(layer.answers)
+    return held
+
+
+@pytest.mark.parametrize("strategy", ["sft", "qlora", "dpo", "rlhf"])
+def test_the_rate_follows_the_strategy_until_one_is_said(forge, strategy):
+    practice = forge.machine().practice
+    reply = answers.reply(forge, entered(strategy=strategy))
+    assert float(reply["values"]["learning_rate"]) == advised_rate(strategy, practice=practice)
+    assert reply["origins"]["learning_rate"] == f"recommended for {strategy}"
+    own = answers.reply(forge, entered(strategy=strategy, learning_rate="0.01"))
+    assert own["values"]["learning_rate"] == "0.01"
+    assert own["origins"]["learning_rate"] == "you"
+
+
+def test_what_does_not_apply_is_kept_and_not_sent(forge):
+    mine = {"packing": "true", "dataset": "sample:captain"}
+    assert sent(shown(forge, **mine))["packing"] == "true"
+    found = shown(forge, **mine, strategy="dpo")
+    assert "packing" not in sent(found)
+    assert found.values["packing"] == "true"
+    assert "packing" in found.hidden
+    assert "packing" not in answers.reply(forge, entered(**mine, strategy="dpo"))["wrong"]
+
+
+def test_a_setting_of_the_profile_that_does_not_apply_is_not_sent_either(forge):
+    full = sent(shown(forge, adapter__enabled="false"))
+    assert not {"lora_r", "use_4bit"} & full.keys()
+    assert "use_4bit" not in sent(shown(forge, use_8bit="true"))
+    assert "lora_alpha" not in sent(shown(forge, adapter__alpha_over_r="2"))
+
+
+def test_a_recipe_is_never_shortened_in_silence(forge):
+    recipe = {"strategy": "dpo", "packing": True}
+    reply = answers.reply(forge, Entered(recipe=recipe))
+    assert "packing" in reply["wrong"]
+    assert "packing" not in reply["hidden"]
+    mended = answers.reply(forge, Entered(recipe=recipe, mine={"packing": "false"}))
+    assert "packing" not in mended["wrong"]
+
+
+def test_groups_come_and_go_with_the_strategy(forge):
+    def groups(strategy):
+        hidden = set(answers.reply(forge, entered(strategy=strategy))["hidden"])
+        return {spec.group for spec in form.fields() if spec.name not in hidden}
+
+    assert not {"Preferences", "Rewards"} & groups("sft")
+    assert "Preferences" in groups("dpo")
+    assert "Rewards" not in groups("dpo")
+    assert "Rewards" in groups("rlhf")
+
+
+def test_the_models_offered_are_those_of_the_task(forge):
+    text = {model["name"] for model, _ in shown(forge).offers}
+    answers_found = {model["name"] for model, _ in
+                     shown(forge, task="extractive-question-answering").offers}  # fmt: skip
+    assert "starter" in text & answers_found
+    assert any("squad" in name for name in answers_found - text)
+
+
+def test_a_model_brings_what_it_is_best_begun_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(machines, "probe", lambda _root: WORKSTATION)
+    forge = Forge(Home(tmp_path), spare=["true"])
+    model = {"model_name": "Qwen/Qwen3-14B"}
+    found = stack(forge, Entered(profile="high_end", mine=model))
+    assert found.values["per_device_train_batch_size"] == "1"
+    assert form.origins(found.told, {})["use_4bit"] == "recommended for the model"
+    own = Entered(profile="high_end", mine={**model, "per_device_train_batch_size": "2"})
+    assert stack(forge, own).values["per_device_train_batch_size"] == "2"
+    # What does not fit the card of 12 GiB comes last, and says so.
+    needs = [need.fits for _, need in found.offers]
+    assert needs == sorted(needs, reverse=True)
+    assert False in needs
+    assert "does not fit" in modelcard.offered(found.offers)
+    forge.close()
+
+
+def test_what_a_task_does_not_allow_cannot_be_chosen():
+    drawn = str(ways.tasks("summarization"))
+    assert 'value="dpo" id="t-strategy-dpo" disabled' in drawn
+    assert "disabled" not in str(ways.tasks("text-generation"))
+
+
+def test_every_choice_of_the_contract_has_a_tile_with_a_sentence():
+    for name, listed in (("task", ways.TASKS), ("strategy", ways.STRATEGIES),
+                         ("provider", ways.PROVIDERS)):  # fmt: skip
+        assert {value for value, *_ in listed} == set(by_name()[name].choices)
+        assert all(line.endswith(".") for *_, line in listed)

@@ -1,0 +1,286 @@
+"""Events become a picture of a run: its stages, what they measured, samples, scores and a log."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelforge.runs.events import Event
+from ui import words
+
+LOG_LINES = 200
+SAMPLES = 24
+SERIES = ("loss", "learning_rate", "tokens_per_s", "cpu_percent", "gpu_percent")
+PHASES = {
+    "loading": "Loading the model",
+    "tokenizing": "Turning rows into tokens",
+    "training": "Training",
+    "evaluating": "Checking on held-out rows",
+    "saving": "Saving",
+}
+Point = tuple[float, float]
+Curves = dict[str, list[Point]]
+
+
+@dataclass
+class Stretch:
+    """One stage of a run, or the whole of a run that has none: its updates and their numbers.
+
+    `metrics` is measured while training, `held` on held-out rows, both by the trainer's names.
+    """
+
+    number: int = 1
+    name: str = ""
+    plan: dict[str, Any] = field(default_factory=dict)
+    step: int = 0
+    epoch: float | None = None
+    series: Curves = field(default_factory=lambda: {name: [] for name in SERIES})
+    evals: list[Point] = field(default_factory=list)
+    metrics: Curves = field(default_factory=dict)
+    held: Curves = field(default_factory=dict)
+    best: Point | None = None
+    first: tuple[int, float] | None = None
+
+    @property
+    def total_steps(self) -> int | None:
+        """Return how many updates there will be."""
+        return self.plan.get("total_steps")
+
+    @property
+    def share(self) -> float | None:
+        """Return how much of its updates are made, from 0 to 1; None when nobody knows."""
+        return min(1.0, self.step / self.total_steps) if self.total_steps else None
+
+    def last(self, name: str) -> float | None:
+        """Return the newest value of a series, or of what else was measured while training."""
+        points = self.evals if name == "eval" else self.series.get(name) or self.metrics.get(name)
+        return points[-1][1] if points else None
+
+    def last_held(self, name: str) -> float | None:
+        """Return the newest value that was measured on held-out rows."""
+        points = self.held.get(name)
+        return points[-1][1] if points else None
+
+
+@dataclass
+class RunPicture:
+    """All that a run's events say so far. Only `add` changes it."""
+
+    phase: str = ""
+    phase_text: str = ""
+    done: int | None = None
+    total: int | None = None
+    stages: int | None = None
+    stretches: list[Stretch] = field(default_factory=lambda: [Stretch()])
+    peak_memory_gib: float | None = None
+    began: float | None = None
+    latest: float | None = None
+    notes: list[dict[str, Any]] = field(default_factory=list)
+    samples: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    scores: dict[str, Any] | None = None
+    ending: Event | None = None
+    saved: str | None = None
+    log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
+
+    def add(self, event: Event) -> None:
+        """Take in one event; kinds of later versions are passed over."""
+        take = _TAKERS.get(event.kind)
+        if take is not None:
+            take(self, event)
+            self.latest = event.t
+
+    @property
+    def now(self) -> Stretch:
+        """Return the stage that is at work, or was last."""
+        return self.stretches[-1]
+
+    @property
+    def step(self) -> int:
+        """Return the newest update of the stage at work."""
+        return self.now.step
+
+    @property
+    def is_training(self) -> bool:
+        """Whether updates are made, or checked in between."""
+        return self.phase in ("training", "evaluating")
+
+    @property
+    def share(self) -> float | None:
+        """Return how much of the work in hand is done, from 0 to 1; None when nobody knows."""
+        if self.ending is not None and self.ending.kind == "finished":
+            return 1.0
+        if self.is_training and self.now.share is not None:
+            return self.now.share
+        if self.done is not None and self.total:
+            return min(1.0, self.done / self.total)
+        return None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Return the time until the stage's last update, by the pace so far, checks included."""
+        now = self.now
+        if now.first is None or self.latest is None or not now.total_steps:
+            return None
+        steps, seconds = now.step - now.first[0], self.latest - now.first[1]
+        return (now.total_steps - now.step) * seconds / steps if steps > 0 else None
+
+    @property
+    def seconds_expected(self) -> float | None:
+        """Return how long the whole run will have taken; None while a stage is still to come."""
+        is_last = self.stages is None or self.now.number >= self.stages
+        left = 0.0 if self.ending is not None else self.seconds_left if is_last else None
+        if left is None or self.began is None or self.latest is None:
+            return None
+        return self.latest - self.began + left
+
+
+class RunWatcher:
+    """Follows one run's events for every tab that looks at it; reads each byte once.
+
+    `version` grows when something was new, so a look at an unchanged run costs one `stat`.
+    """
+
+    def __init__(self, read: Callable[[int], tuple[Sequence[Event], int]]) -> None:
+        self._read = read
+        self._cursor = 0
+        self._turn = threading.Lock()
+        self.picture = RunPicture()
+        self.version = 0
+
+    def poll(self) -> int:
+        """Take in what is new and return the version."""
+        with self._turn:
+            events, self._cursor = self._read(self._cursor)
+            for event in events:
+                self.picture.add(event)
+            self.version += bool(events)
+            return self.version
+
+
+def _log(picture: RunPicture, event: Event, text: str) -> None:
+    picture.log.append(f"{words.clock(event.t)}  {text}")
+
+
+def _started(picture: RunPicture, event: Event) -> None:
+    picture.began = event.t
+    _log(picture, event, "the worker started")
+
+
+def _phase(picture: RunPicture, event: Event) -> None:
+    data = event.data
+    name = str(data.get("name", ""))
+    text = str(data.get("text") or PHASES.get(name, name))
+    if (name, text) != (picture.phase, picture.phase_text):
+        _log(picture, event, text[:1].lower() + text[1:])
+    picture.phase, picture.phase_text = name, text
+    picture.done, picture.total = data.get("done"), data.get("total")
+
+
+def _plan(picture: RunPicture, event: Event) -> None:
+    stages = event.data.get("stages")
+    picture.stages = int(stages) if isinstance(stages, int) else picture.stages
+    stretch = _stretch(picture, event)
+    stretch.plan = event.data
+    stretch.name = str(event.data.get("stage_name") or stretch.name)
+
+
+def _stretch(picture: RunPicture, event: Event) -> Stretch:
+    """Return the stage that an event belongs to; a later one than the last begins here."""
+    stage = event.data.get("stage")
+    if not isinstance(stage, int):
+        return picture.now
+    if stage > picture.now.number:
+        picture.stretches.append(Stretch(number=stage))
+    return next((one for one in picture.stretches if one.number == stage), picture.now)
+
+
+def _measured(curves: Curves, step: int, metrics: object) -> None:
+    if not isinstance(metrics, Mapping):
+        return
+    for name, value in metrics.items():
+        if _is_number(value):
+            curves.setdefault(str(name), []).append((step, float(value)))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _step(picture: RunPicture, event: Event) -> None:
+    data, stretch = event.data, _stretch(picture, event)
+    stretch.step, stretch.epoch = int(data.get("step") or 0), data.get("epoch", stretch.epoch)
+    picture.phase, picture.done, picture.total = "training", None, None
+    if stretch.first is None:
+        stretch.first = (stretch.step, event.t)
+    for name, points in stretch.series.items():
+        if _is_number(data.get(name)):
+            points.append((stretch.step, float(data[name])))
+    _measured(stretch.metrics, stretch.step, data.get("metrics"))
+    used = data.get("vram_gib") or data.get("ram_gib")
+    if used is not None:
+        picture.peak_memory_gib = max(used, picture.peak_memory_gib or 0.0)
+    _log(
+        picture,
+        event,
+        f"update {stretch.step}  loss {words.number(data.get('loss'), 3)}  "
+        f"rate {words.small(data.get('learning_rate'))}  "
+        f"{words.number(data.get('tokens_per_s'))} tok/s",
+    )
+
+
+def _eval(picture: RunPicture, event: Event) -> None:
+    loss, stretch = event.data.get("loss"), _stretch(picture, event)
+    step = int(event.data.get("step") or stretch.step)
+    _measured(stretch.held, step, event.data.get("metrics"))
+    if not isinstance(loss, (int, float)):
+        return
+    stretch.evals.append((step, float(loss)))
+    if event.data.get("best"):
+        stretch.best = (step, float(loss))
+    praise = " (best so far, kept)" if event.data.get("best") else ""
+    _log(picture, event, f"held-out rows: loss {loss:.3f}{praise}")
+
+
+def _sample(picture: RunPicture, event: Event) -> None:
+    picture.samples.appendleft(event.data)
+
+
+def _scores(picture: RunPicture, event: Event) -> None:
+    picture.scores = event.data
+    rows = event.data.get("rows")
+    _log(picture, event, f"scored on {words.plural(rows, 'held-out row')}" if rows else "scored")
+
+
+def _saved(picture: RunPicture, event: Event) -> None:
+    picture.saved = str(event.data.get("path", ""))
+    _log(picture, event, f"saved {picture.saved}")
+
+
+def _note(picture: RunPicture, event: Event) -> None:
+    picture.notes.append(event.data)
+    _log(picture, event, str(event.data.get("text", "")))
+
+
+def _end(picture: RunPicture, event: Event) -> None:
+    picture.ending = event
+    _log(picture, event, str(event.data.get("what") or event.kind))
+
+
+_TAKERS: dict[str, Callable[[RunPicture, Event], None]] = {
+    "started": _started,
+    "phase": _phase,
+    "plan": _plan,
+    "step": _step,
+    "eval": _eval,
+    "saved": _saved,
+    "note": _note,
+    "sample": _sample,
+    "scores": _scores,
+    "finished": _end,
+    "stopped": _end,
+    "failed": _end,
+}

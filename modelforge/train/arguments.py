@@ -31,17 +31,8 @@ def shared(
         or config.gradient_accumulation_steps,
         "gradient_checkpointing": config.gradient_checkpointing,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
-        "learning_rate": config.learning_rate,
-        "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
-        "optim": plan.optim,
-        "adam_beta1": config.optimizer.beta1,
-        "adam_beta2": config.optimizer.beta2,
-        "adam_epsilon": config.optimizer.epsilon,
         "neftune_noise_alpha": config.trainer.neftune_noise_alpha,
-        "lr_scheduler_type": plan.lr_scheduler_type,
-        "lr_scheduler_kwargs": plan.lr_scheduler_kwargs,
-        "warmup_steps": plan.warmup_steps,  # below 1 a share, as warmup_ratio once was
         "fp16": plan.precision == "fp16",
         "bf16": plan.precision == "bf16",  # said also when false: TRL would switch it on
         "use_cpu": plan.device == "cpu",
@@ -54,7 +45,22 @@ def shared(
         "disable_tqdm": True,
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": plan.device == "cuda",
+        **_updates(config, plan),
         **_checks(config, plan, evaluates=evaluates),
+    }
+
+
+def _updates(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
+    return {
+        "learning_rate": config.learning_rate,
+        "weight_decay": config.weight_decay,
+        "optim": plan.optim,
+        "adam_beta1": config.optimizer.beta1,
+        "adam_beta2": config.optimizer.beta2,
+        "adam_epsilon": config.optimizer.epsilon,
+        "lr_scheduler_type": plan.lr_scheduler_type,
+        "lr_scheduler_kwargs": plan.lr_scheduler_kwargs,
+        "warmup_steps": plan.warmup_steps,  # below 1 a share, as warmup_ratio once was
     }
 
 

@@ -225,6 +225,57 @@ def test_the_groups_reach_trl_too(tmp_path):
     assert trl.save_total_limit == 2
 
 
+# answers, where it is looked for, what is found there
+GROUPS: list[tuple[dict[str, Any], Look, Any]] = [
+    (
+        {"optimizer": {"beta1": 0.8, "beta2": 0.99, "epsilon": 1e-6}},
+        lambda r: (r.trl.adam_beta1, r.trl.adam_beta2, r.trl.adam_epsilon),
+        (0.8, 0.99, 1e-6),
+    ),
+    ({}, lambda r: (r.trl.adam_beta1, r.trl.adam_beta2, r.trl.adam_epsilon), (0.9, 0.999, 1e-8)),
+    ({"trainer": {"neftune_noise_alpha": 5}}, lambda r: r.trl.neftune_noise_alpha, 5),
+    ({}, lambda r: r.trl.neftune_noise_alpha, None),
+    ({"schedule": {"warmup_steps": 7}}, lambda r: r.trl.get_warmup_steps(100), 7),
+    ({"schedule": {"warmup_steps": 0}}, lambda r: r.trl.get_warmup_steps(100), 0),
+    (
+        {"schedule": {"final_lr_fraction": 0.1}},
+        lambda r: (r.trl.lr_scheduler_type, r.trl.lr_scheduler_kwargs),
+        ("cosine_with_min_lr", {"min_lr_rate": 0.1}),
+    ),
+    ({"model": {"attn_implementation": "eager"}}, lambda r: r.plan.attn_implementation, "eager"),
+    ({"adapter": {"enabled": False}}, lambda r: (r.lora, r.bits), (None, None)),
+    ({}, lambda r: r.lora.target_modules, "all-linear"),
+    (
+        {"adapter": {"target_modules": "q_proj, v_proj"}},
+        lambda r: r.lora.target_modules,
+        {"q_proj", "v_proj"},
+    ),
+    ({"adapter": {"modules_to_save": "norm"}}, lambda r: r.lora.modules_to_save, ["norm"]),
+    ({}, lambda r: r.lora.modules_to_save, None),
+    ({"adapter": {"use_rslora": True}}, lambda r: r.lora.use_rslora, True),
+    ({"adapter": {"use_dora": True}}, lambda r: r.lora.use_dora, True),
+    ({"adapter": {"alpha_over_r": 0.5}}, lambda r: r.lora.lora_alpha, 8),
+    ({"adapter": {"init": "gaussian"}}, lambda r: r.lora.init_lora_weights, "gaussian"),
+    ({"adapter": {"init": "orthogonal"}}, lambda r: r.lora.init_lora_weights, "orthogonal"),
+    ({"adapter": {"init": "pissa"}}, lambda r: r.lora.init_lora_weights, True),
+    ({"quantization": {"scheme": "bnb-8bit"}}, lambda r: r.bits.load_in_8bit, True),
+    ({"quantization": {"scheme": "none"}}, lambda r: r.bits, None),
+    (
+        {"strategy": "rlhf", "trainer": {"num_generations": 6}},
+        lambda r: r.trl.gradient_accumulation_steps,
+        6,
+    ),
+    ({"hardware": {"precision": "bf16"}}, lambda r: (r.trl.fp16, r.trl.bf16), (False, True)),
+]
+
+
+@pytest.mark.parametrize(
+    ("answers", "look", "expected"), GROUPS, ids=[str(answers) for answers, *_ in GROUPS]
+)
+def test_a_setting_beyond_the_contract_reaches_its_library(tmp_path, answers, look, expected):
+    assert look(reached(tmp_path, **answers)) == expected
+
+
 @pytest.mark.parametrize("strategy", ["bfd", "bfd_split", "wrapped"])
 def test_the_way_of_packing_reaches_trl(tmp_path, strategy):
     trl = reached(tmp_path, packing=True, data={"packing_strategy": strategy}).trl

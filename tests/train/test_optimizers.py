@@ -1,0 +1,127 @@
+"""Every optimizer and every schedule that may be chosen takes its updates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from modelforge.config.choices import OPTIMIZERS, LearningRateSchedule, Optim
+from modelforge.config.plan import Ground, make_plan
+from modelforge.config.schema import TrainingConfig
+
+# Libraries below torch warn of their own deprecations, which are not ours to mend.
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+REQUIRED = {
+    "task": "text-generation",
+    "model_name": "tiny",
+    "dataset": "rows.jsonl",
+    "compute_specs": "low_end",
+    "use_4bit": False,
+}
+WSD = {"lr_scheduler_type": "wsd", "warmup_ratio": 0.1}
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model: Path) -> Any:
+    from modelforge.train.providers.huggingface import load
+
+    config = TrainingConfig(**REQUIRED)
+    plan = make_plan(config, Ground("cpu", str(tiny_model), context=512))
+    return load(plan, config, lambda _done, _total: None)
+
+
+def trainer_for(loaded: Any, folder: Path, **answers: Any) -> Any:
+    from datasets import Dataset
+
+    from modelforge.train.strategies.sft import build
+
+    config = TrainingConfig(**REQUIRED | {"max_steps": 20} | answers)
+    plan = make_plan(config, Ground("cpu", "tiny", context=512))
+    rows = Dataset.from_dict({"input_ids": [[1, 5, 2]] * 4, "labels": [[-100, 5, 2]] * 4})
+    model = getattr(loaded.model, "unload", lambda: loaded.model)()
+    trainer = build(
+        model, loaded.tokenizer, (rows, None), config=config, plan=plan, checkpoints=folder
+    )
+    loaded.model = trainer.model
+    return trainer
+
+
+@pytest.mark.parametrize("name", get_args(Optim))
+def test_an_optimizer_moves_what_is_trained(loaded, tmp_path, name):
+    trainer = trainer_for(
+        loaded, tmp_path, optim=name, learning_rate=0.01, max_steps=2, warmup_ratio=0
+    )
+    learned = [p for p in trainer.model.parameters() if p.requires_grad]
+    before = [p.detach().clone() for p in learned]
+    trainer.train()
+    assert any(not new.equal(old) for new, old in zip(learned, before, strict=True))
+
+
+def test_what_stands_in_for_an_optimizer_is_one_itself():
+    for facts in OPTIMIZERS.values():
+        assert {facts.off_cuda, facts.off_both} <= {"", *OPTIMIZERS}
+
+
+def test_the_betas_and_epsilon_are_those_of_the_settings(loaded, tmp_path):
+    said = {"beta1": 0.5, "beta2": 0.75, "epsilon": 1e-4}
+    trainer = trainer_for(loaded, tmp_path, optim="adamw_torch", optimizer=said)
+    trainer.create_optimizer()
+    group = trainer.optimizer.param_groups[0]
+    assert (group["betas"], group["eps"]) == ((0.5, 0.75), 1e-4)
+
+
+def rates(loaded: Any, folder: Path, total: int = 20, **answers: Any) -> list[float]:
+    """Return the rate of each update of a run, as a share of the highest asked for."""
+    trainer = trainer_for(loaded, folder, optim="sgd", learning_rate=0.5, **answers)
+    trainer.create_optimizer_and_scheduler(total)
+    found = []
+    for _ in range(total):
+        found.append(trainer.lr_scheduler.get_last_lr()[0] / 0.5)
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+    return [*found, trainer.lr_scheduler.get_last_lr()[0] / 0.5]
+
+
+@pytest.mark.parametrize("name", get_args(LearningRateSchedule))
+def test_a_schedule_warms_up_and_never_exceeds_the_rate(loaded, tmp_path, name):
+    found = rates(loaded, tmp_path, lr_scheduler_type=name, schedule={"warmup_steps": 5})
+    assert found[0] == 0
+    assert found[5] == pytest.approx(1)
+    assert max(found) == pytest.approx(1)
+
+
+def test_the_rate_is_whole_until_the_decay_begins(loaded, tmp_path):
+    found = rates(loaded, tmp_path, **WSD)
+    assert found[2:17] == pytest.approx([1.0] * 15)
+    assert found[16:] == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.0])
+    half = rates(loaded, tmp_path, **WSD, schedule={"decay_ratio": 0.5})
+    assert half[10] == pytest.approx(1)
+    assert half[15] == pytest.approx(0.5)
+    four = rates(loaded, tmp_path, **WSD, schedule={"decay_steps": 10, "decay_shape": "1-sqrt"})
+    assert four[11] == pytest.approx(1 - 0.1**0.5)
+
+
+def test_a_share_of_decay_is_of_the_updates_that_there_really_are(loaded, tmp_path):
+    found = rates(loaded, tmp_path, total=10, **WSD)
+    assert found[8:] == pytest.approx([1.0, 0.5, 0.0])
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear", "polynomial", "warmup_stable_decay"])
+def test_the_last_rate_is_the_share_asked_for(loaded, tmp_path, name):
+    found = rates(loaded, tmp_path, lr_scheduler_type=name, schedule={"final_lr_fraction": 0.2})
+    assert found[-1] == pytest.approx(0.2)
+    assert min(found[2:]) == pytest.approx(0.2)
+
+
+def test_noise_on_the_embeddings_changes_what_is_learned_from(loaded, tmp_path):
+    def first_loss(**answers: Any) -> float:
+        trainer = trainer_for(loaded, tmp_path, max_steps=1, lora_dropout=0, **answers)
+        trainer.train()
+        return float(trainer.state.log_history[0]["loss"])
+
+    plain = first_loss()
+    assert first_loss() == plain
+    assert first_loss(trainer={"neftune_noise_alpha": 50}) != plain

@@ -136,7 +136,7 @@ def _answers(row: Canonical) -> Iterator[Canonical]:
         return
     if "chosen" not in row:
         raise WorkError("wrong-kind", _not_judged())
-    shared = {name: row[name] for name in ("prompt", "tools") if name in row}
+    shared: Canonical = {name: row[name] for name in ("prompt", "tools") if name in row}
     yield {**shared, "completion": row["chosen"], "label": True}
     yield {**shared, "completion": row["rejected"], "label": False}
 

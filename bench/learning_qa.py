@@ -202,8 +202,8 @@ def main(folder: str | None = None) -> list[str]:
     learned, checked = halves()
     with tempfile.TemporaryDirectory() as place:
         train, held_out = Path(place) / "train.jsonl", Path(place) / "held-out.jsonl"
-        _write(train, entries(240, learned, 1))
-        _write(held_out, entries(60, checked, 2))
+        _write(train, entries(160, learned, 1))
+        _write(held_out, entries(40, checked, 2))
         forge = Forge(Home(Path(place) / "home"))
         common = {
             "task": "extractive-question-answering",
@@ -220,8 +220,8 @@ def main(folder: str | None = None) -> list[str]:
             "lora_r": 16,
         }
         start = {"max_steps": 1, "eval_steps": 1, "learning_rate": 1e-12, "warmup_ratio": 0}
-        lora = {"num_train_epochs": 5, "eval_steps": 90, "learning_rate": 2e-3}
-        full = {"num_train_epochs": 4, "eval_steps": 90, "learning_rate": 1e-4}
+        lora = {"num_train_epochs": 4, "eval_steps": 60, "learning_rate": 2e-3}
+        full = {"num_train_epochs": 4, "eval_steps": 60, "learning_rate": 1e-4}
         whole = {"adapter": {"enabled": False}}
         runs = {
             "before training": start,

@@ -10,7 +10,7 @@ from modelforge.errors import Finding
 from modelforge.preflight.case import Case
 
 WORKS_NOW = {
-    "task": ("text-generation", "summarization", "extractive-question-answering"),
+    "task": ("text-generation",),
     "strategy": ("sft", "qlora"),
     "provider": ("huggingface",),
 }

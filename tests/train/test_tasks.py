@@ -217,7 +217,7 @@ def test_the_perplexity_told_is_that_of_the_model_over_its_tokens(bench):
 def test_a_stop_while_answers_are_scored_keeps_what_was_learned(
     bench, write_rows, tiny_rewriter, monkeypatch
 ):
-    from modelforge.train import exam
+    from modelforge.train import exams
 
     bench.rows = write_rows(documents())
     run = bench.prepare(
@@ -229,13 +229,13 @@ def test_a_stop_while_answers_are_scored_keeps_what_was_learned(
         eval_steps=1,
         max_seq_length=64,
     )
-    padded = exam._padded
+    padded = exams._padded
 
     def stop_now(*args: Any) -> Any:
         run.stop.write_text("keep")
         return padded(*args)
 
-    monkeypatch.setattr(exam, "_padded", stop_now)
+    monkeypatch.setattr(exams, "_padded", stop_now)
     events = bench.work(run)
     assert of(events, "finished")
     assert not of(events, "scores")

@@ -18,12 +18,12 @@ from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.data.chat import lead_of
 from modelforge.errors import Problem
-from modelforge.train import exam, rows, training
+from modelforge.train import exams, rows, training
 from modelforge.train.adapting import adapted, ready
 from modelforge.train.arguments import shared
+from modelforge.train.asking import rewriting
 from modelforge.train.counts import Counts
 from modelforge.train.dialect import Dialect, stops_of, wordless
-from modelforge.train.exam_questions import rewriting
 from modelforge.train.failures import WorkError
 from modelforge.train.job import Work
 from modelforge.train.manner import Manner
@@ -47,7 +47,7 @@ def run(work: Work) -> None:
     trainer = build(
         loaded, tokenized, config=config, plan=plan, checkpoints=work.job.run.checkpoints
     )
-    score = exam.scorer(work, trainer, tokenized.kept, rewriting(dialect, manner))
+    score = exams.scorer(work, trainer, tokenized.kept, rewriting(dialect, manner))
     training.learn(work, trainer, training.token_facts(tokenized), score)
 
 

@@ -11,11 +11,11 @@ from trl import SFTConfig, SFTTrainer
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
-from modelforge.train import exam, training
+from modelforge.train import exams, training
 from modelforge.train.adapting import adapter, ready
 from modelforge.train.arguments import shared
+from modelforge.train.asking import conversing
 from modelforge.train.collating import row_settings
-from modelforge.train.exam_questions import conversing
 from modelforge.train.job import Work
 from modelforge.train.likelihood import Likelihood, text_bytes
 from modelforge.train.manner import Manner
@@ -72,7 +72,7 @@ def run(work: Work) -> None:
     if tokenized.held_out is not None:
         size = text_bytes(tokenized.held_out["labels"], loaded.tokenizer)
         trainer.likelihood = Likelihood(size)
-    score = exam.scorer(work, trainer, tokenized.kept, conversing(dialect, manner))
+    score = exams.scorer(work, trainer, tokenized.kept, conversing(dialect, manner))
     training.learn(work, trainer, training.token_facts(tokenized), score)
 
 

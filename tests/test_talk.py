@@ -7,8 +7,11 @@ import sys
 
 import pytest
 
+from modelforge.config.plan import Ground, Plan, make_plan
+from modelforge.config.schema import TrainingConfig
 from modelforge.errors import RunError
 from modelforge.home import Home
+from modelforge.runs.layout import RunFolder
 from modelforge.talk import Talk, Voice
 
 PARROT = """
@@ -26,6 +29,16 @@ for line in sys.stdin:
         print(json.dumps({"done": {"tokens": 1, "seconds": 0.0}}), flush=True)
 """
 HELLO = [{"role": "user", "content": "hello"}]
+BARE_PLAN = make_plan(
+    TrainingConfig(
+        task="text-generation",
+        model_name="base",
+        dataset="rows",
+        compute_specs="low_end",
+        use_4bit=False,
+    ),
+    Ground("cpu", "base", "main"),
+).as_dict()
 
 
 @pytest.fixture
@@ -70,3 +83,38 @@ def test_a_failed_answer_is_told_and_the_next_one_comes(talk):
     pid = talk._companion.pid
     assert heard(talk, voice)["messages"] == HELLO
     assert talk._companion.pid == pid, "a failed answer costs no loading"
+
+
+def a_run(folder, method, *files):
+    plan = Plan.from_dict({**BARE_PLAN, "method": method})
+    run = RunFolder(folder)
+    run.output.mkdir(parents=True)
+    for name in files:
+        (run.output / name).write_text("{}")
+    return run, plan
+
+
+def test_a_run_speaks_with_its_adapter_or_with_its_whole_model(tmp_path):
+    tuned = Voice.of_run(*a_run(tmp_path / "a", "sft", "adapter_config.json"), "cpu", "Be brief.")
+    assert tuned == Voice(
+        "base", str(tmp_path / "a" / "output"), "cpu", "main", "none", "Be brief.", "causal"
+    )
+    files = "config.json", "model.safetensors"
+    whole = Voice.of_run(*a_run(tmp_path / "b", "sft", *files), "cpu", "Be brief.")
+    assert whole == Voice(str(tmp_path / "b" / "output"), None, "cpu", system="Be brief.")
+    assert Voice.of_run(*a_run(tmp_path / "c", "sft"), "cpu", None) is None
+
+
+def test_a_run_that_points_or_rewrites_has_its_head_and_no_system_message(tmp_path):
+    for name, head in (("span", "span"), ("seq2seq", "seq2seq"), ("dpo", "causal")):
+        run = a_run(tmp_path / name, name, "adapter_config.json")
+        voice = Voice.of_run(*run, "cpu", "Be brief.")
+        assert voice.head == voice.as_dict()["head"] == head
+        assert voice.system == ("Be brief." if head == "causal" else None)
+
+
+def test_a_base_model_speaks_as_its_kind_can():
+    assert Voice.of_model("m", None, "cpu", ("decoder", "LlamaForCausalLM")).head == "causal"
+    assert Voice.of_model("m", None, "cpu", ("encoder-decoder", "T5")).head == "seq2seq"
+    assert Voice.of_model("m", None, "cpu", ("encoder", "BertForQuestionAnswering")).head == "span"
+    assert Voice.of_model("m", None, "cpu", ("encoder", "BertForMaskedLM")) is None

@@ -75,8 +75,9 @@ def tokenizer(loaded_tokenizer):
 def asked(**answers: Any) -> tuple[TrainingConfig, Any]:
     required = {"task": "text-generation", "model_name": "x", "dataset": "x"}
     said = {"per_device_train_batch_size": 8, "use_4bit": False, "eval_split": 0, **answers}
-    config = TrainingConfig(**required, compute_specs="low_end", **said)
-    return config, make_plan(config, Ground("cpu", "x", context=512))
+    config = TrainingConfig(**{**required, "compute_specs": "low_end", **said})
+    kind = "decoder" if config.task == "text-generation" else "encoder"
+    return config, make_plan(config, Ground("cpu", "x", context=512, kind=kind))
 
 
 def learned(tokenizer: Any, config: TrainingConfig) -> Any:
@@ -283,8 +284,11 @@ def test_an_answer_in_a_context_is_shown_where_it_stands(tokenizer):
         "answers": {"text": ["Ada"], "answer_start": [start]},
     }
     row = canonical(raw, detect([raw]))
-    whole = shown(tokenizer, [row], max_seq_length=512)
-    windows = shown(tokenizer, [row], max_seq_length=128)
+    task = "extractive-question-answering"
+    whole = shown(tokenizer, [row], max_seq_length=512, task=task)
+    windows = shown(tokenizer, [row], max_seq_length=128, task=task)
+    told = shown(tokenizer, [row | {"context": context[:80]}], max_seq_length=512)
+    assert trained_text(tokenizer, told) == "Ada<|im_end|>", "a decoder answers in words"
     assert trained_text(tokenizer, whole).strip() == "Ada"
     assert len(windows.rows) > 2
     assert windows.rows[0].totals["trained"] == 0

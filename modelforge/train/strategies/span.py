@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -140,13 +140,8 @@ def tokenize(work: Work, tokenizer: Any) -> tuple[rows.Tokenized, Asked]:
                 trained, read = trained + each.trained, read + len(each.ids)
     if not counts[0]:
         raise WorkError("nothing-to-learn", _nothing(job.plan.max_length))
-    notes = []
-    if dropped:
-        text = f"Questions left out, as they leave no room for their context: {dropped:,}."
-        notes.append(("rows-dropped", text))
     checked = packers[1].dataset() if counts[1] else None
-    if asked.rows and checked is None:
-        notes.append(rows.NO_CHECK)
+    notes = list(_notes(dropped, lacks_check=bool(asked.rows) and checked is None))
     for code, text in notes:
         work.teller.note(code, text)
     tokenized = rows.Tokenized(
@@ -193,6 +188,14 @@ def arguments(
         include_num_input_tokens_seen="non_padding",
         label_names=PLACES,
     )
+
+
+def _notes(dropped: int, *, lacks_check: bool) -> Iterator[tuple[str, str]]:
+    if dropped:
+        text = f"Questions left out, as they leave no room for their context: {dropped:,}."
+        yield "rows-dropped", text
+    if lacks_check:
+        yield rows.NO_CHECK
 
 
 def _columns(found: Marked) -> dict[str, Any]:

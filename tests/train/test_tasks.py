@@ -1,0 +1,317 @@
+"""Summaries and answers: what they are scored, what is learned, and what the token view shows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from modelforge.config.plan import Ground, make_plan
+from modelforge.config.schema import TrainingConfig
+from modelforge.runs.events import Event
+
+# Libraries below torch warn of their own deprecations, which are not ours to mend.
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+SHIPS = ("ada", "brig", "cora", "dora", "elsa", "flora", "greta", "hulda")
+COLOURS = ("red", "blue", "green", "black")
+QA = "extractive-question-answering"
+
+
+def of(events: list[Event], kind: str) -> list[dict[str, Any]]:
+    return [event.data for event in events if event.kind == kind]
+
+
+def questions() -> list[dict[str, Any]]:
+    """Questions on short texts; every fourth has no answer."""
+    rows = []
+    for number, ship in enumerate(SHIPS * 3):
+        colour = COLOURS[number % 3 + (number // 8) % 2]
+        context = f"the ship {ship} is {colour} today."
+        answered = number % 4 != 3
+        rows.append(
+            {
+                "context": context,
+                "question": "which colour?" if answered else "how many masts?",
+                "answers": {
+                    "text": [colour] if answered else [],
+                    "answer_start": [context.index(colour)] if answered else [],
+                },
+            }
+        )
+    return rows
+
+
+def documents() -> list[dict[str, str]]:
+    return [
+        {"document": f"The ship {ship} set sail {n} times and came home.", "summary": f"{ship} {n}"}
+        for n, ship in enumerate(SHIPS * 2)
+    ]
+
+
+# Scores, against examples worked by hand
+
+
+def test_rouge_of_a_worked_example():
+    from modelforge.train.scoring import score_summaries
+
+    # The same five of six words; three of five pairs; "the cat on the mat" in order.
+    found = score_summaries(["The cat sat on the mat."], [["the cat lay on the mat"]])
+    assert found == pytest.approx({"rouge1": 5 / 6, "rouge2": 3 / 5, "rougeL": 5 / 6})
+    # Of 2 words both are among the 4 that are right: precision 1, recall 1/2, so 2/3.
+    assert score_summaries(["red ship"], [["a red ship sails"]])["rouge1"] == pytest.approx(2 / 3)
+    both = score_summaries(["red ship", "nothing"], [["red ship"], ["else"]])
+    assert both["rougeL"] == pytest.approx(0.5)
+
+
+def test_rouge_reads_letters_of_every_script():
+    from modelforge.train.scoring import score_summaries
+
+    assert score_summaries(["Корабль ушёл"], [["корабль ушёл!"]])["rouge2"] == 1.0
+
+
+def test_squad_of_worked_examples():
+    from modelforge.train.scoring import score_answers
+
+    # Case, articles and points do not count.
+    assert score_answers(["The Red!"], [["red"]]) == {"exact_match": 1.0, "f1": 1.0}
+    # 2 of 3 words given are right, and 2 of 2 are found: F1 = 2 · (2/3 · 1) / (2/3 + 1) = 0.8.
+    found = score_answers(["captain Ada Holm"], [["Ada Holm"]])
+    assert found == pytest.approx({"exact_match": 0.0, "f1": 0.8})
+    # The nearest of several references counts.
+    assert score_answers(["Ada"], [["Ida", "Ada"]])["exact_match"] == 1.0
+    # A question without an answer: saying nothing is right, and saying something is not.
+    found = score_answers(["", "Ada", ""], [[], [], ["Ada"]])
+    assert found == pytest.approx({"exact_match": 1 / 3, "f1": 1 / 3})
+
+
+def test_perplexity_and_bits_per_byte_by_hand():
+    import torch
+
+    from modelforge.train.likelihood import Likelihood
+
+    likelihood = Likelihood(size=12)
+    # Three tokens at ln 8 each and one at ln 2; the label in front of them is never asked for.
+    likelihood.add(math.log(8), torch.tensor([[5, 1, 2, 3, -100]]))
+    likelihood.add(math.log(2), torch.tensor([[-100, -100, 7]]))
+    found = likelihood.metrics
+    assert found["perplexity"] == pytest.approx((8**3 * 2) ** (1 / 4))
+    assert found["bits_per_byte"] == pytest.approx((3 * 3 + 1) / 12)
+    likelihood.begin()
+    assert likelihood.metrics == {}
+
+
+def test_bytes_are_those_of_the_trained_text_alone(tiny_model):
+    from transformers import AutoTokenizer
+
+    from modelforge.train.likelihood import text_bytes
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    ids = tokenizer("Grüße, 🌙!", add_special_tokens=False)["input_ids"]
+    row = [-100, -100, *ids, tokenizer.eos_token_id]
+    assert text_bytes([row, [-100]], tokenizer) == len("Grüße, 🌙!".encode())
+
+
+# Whole runs
+
+
+def test_a_span_head_learns_and_is_scored_at_every_check(bench, write_rows, tiny_reader):
+    bench.rows = write_rows(questions())
+    run = bench.prepare(
+        model_path=str(tiny_reader),
+        kind="encoder",
+        task=QA,
+        max_steps=30,
+        eval_split=0.25,
+        eval_steps=10,
+        per_device_train_batch_size=6,
+        max_seq_length=64,
+        adapter={"enabled": False},
+        learning_rate=0.003,
+    )
+    events = bench.work(run)
+    assert of(events, "finished"), of(events, "failed")
+    checks = of(events, "eval")
+    assert [check["step"] for check in checks] == [10, 20, 30]
+    assert all({"exact_match", "f1"} <= set(check["metrics"]) for check in checks)
+    steps = of(events, "step")
+    assert steps[-1]["loss"] < steps[0]["loss"] / 2
+    (scores,) = of(events, "scores")
+    best = min(checks, key=lambda check: check["loss"])
+    assert scores["after"]["f1"] == pytest.approx(best["metrics"]["f1"], abs=1e-5)
+    assert scores["rows"] == 6
+    assert all(step["tokens_per_s"] > 0 for step in of(events, "step"))
+
+
+def test_a_summary_is_scored_before_and_after(bench, write_rows, tiny_rewriter):
+    bench.rows = write_rows(documents())
+    run = bench.prepare(
+        model_path=str(tiny_rewriter),
+        kind="encoder-decoder",
+        task="summarization",
+        max_steps=4,
+        eval_split=0.25,
+        eval_steps=2,
+        max_seq_length=64,
+        evaluation={"generated_rows": 3},
+    )
+    events = bench.work(run)
+    assert of(events, "finished"), of(events, "failed")
+    (scores,) = of(events, "scores")
+    assert scores["rows"] == 3
+    assert set(scores["before"]) == set(scores["after"]) == {"rouge1", "rouge2", "rougeL"}
+    assert all(step["tokens_per_s"] > 0 for step in of(events, "step"))
+    told = [phase for phase in of(events, "phase") if phase["name"] == "scoring"]
+    assert (told[-1]["done"], told[-1]["total"]) == (6, 6)
+
+
+def test_a_decoder_answers_in_words_and_every_check_tells_its_perplexity(bench, write_rows):
+    bench.rows = write_rows(questions())
+    run = bench.prepare(
+        task=QA, max_steps=2, eval_split=0.25, eval_steps=2, evaluation={"generated_rows": 2}
+    )
+    events = bench.work(run)
+    assert of(events, "finished"), of(events, "failed")
+    (check,) = of(events, "eval")
+    assert check["metrics"]["perplexity"] > 1
+    assert check["metrics"]["bits_per_byte"] > 0
+    (scores,) = of(events, "scores")
+    assert set(scores["after"]) == {"exact_match", "f1"}
+    assert scores["before"] is not None
+
+
+def test_the_perplexity_told_is_that_of_the_model_over_its_tokens(bench):
+    import torch
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoTokenizer
+
+    run = bench.prepare(max_steps=1, eval_split=0.25, eval_steps=1, per_device_eval_batch_size=2)
+    (check,) = of(bench.work(run), "eval")
+    tokenizer = AutoTokenizer.from_pretrained(run.output)
+    model = AutoPeftModelForCausalLM.from_pretrained(run.output).eval()
+    from modelforge.config.plan import Plan
+    from modelforge.runs.layout import read_json
+    from modelforge.train import rows
+    from modelforge.train.dialect import learn_dialect
+    from modelforge.train.manner import Manner
+
+    record = read_json(run.config)
+    config = TrainingConfig(**record["config"])
+    manner = Manner.of(config, Plan.from_dict(record["plan"]))
+    order = rows.Order(record["dataset"], 0.25, config.trainer.seed, manner)
+    held_out = rows.tokenize(order, learn_dialect(tokenizer, [2]), lambda *_: None).held_out
+    nats, tokens, size = 0.0, 0, 0
+    for row in held_out:
+        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
+        with torch.no_grad():
+            count = int((labels[:, 1:] != -100).sum())
+            nats += float(model(ids, labels=labels).loss) * count
+        tokens += count
+        said = [token for token in row["labels"] if token != -100]
+        size += len(tokenizer.decode(said, skip_special_tokens=True).encode())
+    assert check["metrics"]["perplexity"] == pytest.approx(math.exp(nats / tokens), rel=1e-3)
+    assert check["metrics"]["bits_per_byte"] == pytest.approx(nats / math.log(2) / size, rel=1e-3)
+
+
+def test_a_stop_while_answers_are_scored_keeps_what_was_learned(
+    bench, write_rows, tiny_rewriter, monkeypatch
+):
+    from modelforge.train import exams
+
+    bench.rows = write_rows(documents())
+    run = bench.prepare(
+        model_path=str(tiny_rewriter),
+        kind="encoder-decoder",
+        task="summarization",
+        max_steps=1,
+        eval_split=0.25,
+        eval_steps=1,
+        max_seq_length=64,
+    )
+    padded = exams._padded
+
+    def stop_now(*args: Any) -> Any:
+        run.stop.write_text("keep")
+        return padded(*args)
+
+    monkeypatch.setattr(exams, "_padded", stop_now)
+    events = bench.work(run)
+    assert of(events, "finished")
+    assert not of(events, "scores")
+    assert run.has_adapter
+
+
+# What is shown
+
+
+def shown(kind: str, tokenizer: Any, rows: list[dict[str, Any]], task: str, **answers: Any) -> Any:
+    from modelforge.train.collating import row_settings
+    from modelforge.train.dialect import wordless
+    from modelforge.train.manner import Manner
+    from modelforge.train.view import token_view
+
+    config = TrainingConfig(
+        task=task, model_name="x", dataset="x", compute_specs="low_end", use_4bit=False, **answers
+    )
+    plan = make_plan(config, Ground("cpu", "x", context=512, kind=kind))
+    dialect = wordless(tokenizer, [], "summarize: ")
+    return token_view(rows, dialect, Manner.of(config, plan), row_settings(config, plan))
+
+
+def canonicals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    from modelforge.data.chat import canonical
+    from modelforge.data.detect import detect
+
+    mapping = detect(rows)
+    return [canonical(row, mapping) for row in rows]
+
+
+def test_the_view_marks_the_tokens_that_the_span_head_is_taught(tiny_reader):
+    from transformers import AutoTokenizer
+
+    from modelforge.train.contexts import encode_context
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_reader)
+    rows = canonicals(questions())[:4]
+    view = shown("encoder", tokenizer, rows, QA)
+    for row, laid in zip(rows, view.rows, strict=True):
+        (window,) = encode_context(row, tokenizer, 512)
+        marked = [at for at, (_, role) in enumerate(laid.tokens) if role == "trained"]
+        if row["answers"]:
+            assert marked == list(range(window.start, window.end + 1))
+        else:
+            assert (window.start, window.end, marked) == (0, 0, [])
+
+
+def test_the_view_shows_the_lead_the_document_and_the_summary(tiny_rewriter):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_rewriter)
+    (row,) = shown("encoder-decoder", tokenizer, canonicals(documents())[:1], "summarization").rows
+    read = tokenizer.decode([token for token, role in row.tokens if role == "masked"])
+    written = tokenizer.decode([token for token, role in row.tokens if role == "trained"])
+    assert read == "summarize: The ship ada set sail 0 times and came home."
+    assert written == "ada 0"
+    assert row.tokens[-1][1] == "end"
+
+
+def test_a_long_document_is_cut_where_it_was_asked(tiny_rewriter):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_rewriter)
+    rows = canonicals([{"document": "one two three four " * 40, "summary": "one"}])
+    for way, kept in (("right", "summarize: one"), ("left", "three four")):
+        (row,) = shown(
+            "encoder-decoder", tokenizer, rows, "summarization", max_seq_length=32,
+            data={"truncation_strategy": way},
+        ).rows  # fmt: skip
+        assert row.totals["masked"] == 32
+        assert row.totals["cut"] > 100
+        read = tokenizer.decode([token for token, role in row.tokens if role == "masked"])
+        assert kept in read
+    view = shown(
+        "encoder-decoder", tokenizer, rows, "summarization", max_seq_length=32,
+        data={"truncation_strategy": "delete"},
+    )  # fmt: skip
+    assert view.rows[0].name.startswith("Left out")

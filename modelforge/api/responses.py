@@ -55,6 +55,7 @@ class MachineFacts(BaseModel):
     practice: bool = about("True without a CUDA card: small models in full precision.")
     profile: str = about("The profile that suits this machine.")
     reason: str = about("Why that profile, in a sentence.")
+    packages: list[str] = about("Packages that some settings need and that are installed.")
 
 
 class ProfileFacts(BaseModel):

@@ -92,6 +92,11 @@ class RunFolder:
         return self.path / "output"
 
     @property
+    def output_staged(self) -> Path:
+        """Where the output is made before it is put in place."""
+        return self.path / ".output-staged"
+
+    @property
     def has_adapter(self) -> bool:
         """Whether the run has left an adapter to talk to."""
         return (self.output / "adapter_config.json").is_file()

@@ -20,7 +20,6 @@ def shared(
     """
     if plan.precision == "fp16" and plan.device == "cpu":
         raise WorkError("fp16-needs-gpu", _no_fp16())
-    seed = config.trainer.seed
     return {
         "output_dir": str(checkpoints),
         "num_train_epochs": config.num_train_epochs,
@@ -36,17 +35,23 @@ def shared(
         "fp16": plan.precision == "fp16",
         "bf16": plan.precision == "bf16",  # said also when false: TRL would switch it on
         "use_cpu": plan.device == "cpu",
-        "seed": seed,
-        "data_seed": seed,
+        "seed": config.trainer.seed,
+        "data_seed": config.trainer.seed,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": plan.device == "cuda",
+        **_words(config),
+        **_updates(config, plan),
+        **_checks(config, plan, evaluates=evaluates),
+    }
+
+
+def _words(config: TrainingConfig) -> dict[str, Any]:
+    return {
         "logging_strategy": "steps",
         "logging_steps": config.logging.logging_steps,
         "logging_nan_inf_filter": False,  # a loss that is no number must be seen
         "report_to": "none",
         "disable_tqdm": True,
-        "dataloader_num_workers": 0,
-        "dataloader_pin_memory": plan.device == "cuda",
-        **_updates(config, plan),
-        **_checks(config, plan, evaluates=evaluates),
     }
 
 

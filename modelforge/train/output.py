@@ -11,14 +11,9 @@ from modelforge.train import starts
 from modelforge.train.cards import card
 
 
-def staging(run: RunFolder) -> Path:
-    """Return where the output is made before it is put in place."""
-    return run.path / ".output-staged"
-
-
 def save(run: RunFolder, model: Any, tokenizer: Any, *, name: str, steps: int) -> Path:
     """Write weights, tokenizer, chat template, generation config and card; return the folder."""
-    staged = staging(run)
+    staged = run.output_staged
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir()
     is_adapter = hasattr(model, "peft_config")

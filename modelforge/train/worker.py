@@ -21,7 +21,7 @@ from modelforge.config.plan import Plan
 from modelforge.errors import ForgeError, Problem
 from modelforge.runs.events import EventWriter
 from modelforge.runs.layout import RunFolder, write_json
-from modelforge.train import output, surroundings
+from modelforge.train import surroundings
 from modelforge.train.failures import WorkError, explain
 from modelforge.train.job import Job, Work
 from modelforge.train.stop import Stop, StopAsked
@@ -122,7 +122,7 @@ def _stopped_early(run: RunFolder, teller: Teller) -> None:
 
 def _failed(run: RunFolder, error: Exception, teller: Teller) -> None:
     traceback.print_exc(file=sys.stderr)
-    shutil.rmtree(output.staging(run), ignore_errors=True)
+    shutil.rmtree(run.output_staged, ignore_errors=True)
     failure = explain(error)
     with contextlib.suppress(ForgeError):  # a full disk does not even take the bad news
         teller.say(f"Failed: {failure.what} {failure.remedy}")

@@ -38,6 +38,7 @@ def left(forge, *, task="text-generation", method="sft", whole=False, said=()):
     (folder / "output").mkdir(exist_ok=True)
     name = "config.json" if whole else "adapter_config.json"
     (folder / "output" / name).write_text("{}", "utf-8")
+    (folder / "output" / "model.safetensors").write_bytes(b"")
     with EventWriter(folder / "events.jsonl") as events:
         for kind, data in said:
             events.write(kind, **data)

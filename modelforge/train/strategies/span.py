@@ -118,13 +118,9 @@ def run(work: Work) -> None:
 
 def tokenize(work: Work, tokenizer: Any) -> tuple[rows.Tokenized, Asked]:
     """Return the windows to train on and to check on, and the held-out questions themselves."""
-    job = work.job
-    order = rows.Order(
-        job.dataset,
-        job.config.eval_split,
-        job.config.trainer.seed,
-        Manner.of(job.config, job.plan),
-    )
+    job, config = work.job, work.job.config
+    manner = Manner.of(config, job.plan)
+    order = rows.Order(job.dataset, config.eval_split, config.trainer.seed, manner)
     packers = rows.Packer(_SCHEMA), rows.Packer(_SCHEMA)
     asked, counts = Asked(), [0, 0]
     dropped = trained = read = 0

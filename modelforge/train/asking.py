@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from modelforge.data.chat import Canonical
 from modelforge.data.spans import in_words
-from modelforge.train.answering import Exam, Hall, Setter
 from modelforge.train.dialect import REFUSALS, Dialect
+from modelforge.train.exams import Exam, Hall, Setter
 from modelforge.train.manner import Manner
 from modelforge.train.summaries import encode_summary
 from modelforge.train.writing import led

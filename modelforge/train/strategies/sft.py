@@ -11,7 +11,7 @@ from trl import SFTConfig, SFTTrainer
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
-from modelforge.train import answering, training
+from modelforge.train import exams, training
 from modelforge.train.adapting import adapter, ready
 from modelforge.train.arguments import shared
 from modelforge.train.asking import conversing
@@ -72,7 +72,7 @@ def run(work: Work) -> None:
     if tokenized.held_out is not None:
         size = text_bytes(tokenized.held_out["labels"], loaded.tokenizer)
         trainer.likelihood = Likelihood(size)
-    score = answering.scorer(work, trainer, tokenized.kept, conversing(dialect, manner))
+    score = exams.scorer(work, trainer, tokenized.kept, conversing(dialect, manner))
     training.learn(work, trainer, training.token_facts(tokenized), score)
 
 

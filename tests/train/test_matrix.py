@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.schema import TrainingConfig
+from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import ConfigError
 from modelforge.runs.events import Event
 
@@ -139,10 +139,12 @@ def test_a_forbidden_cell_is_refused_in_words(answers, where):
     required = {
         "task": "text-generation", "model_name": "x", "dataset": "x", "compute_specs": "low_end",
     }  # fmt: skip
-    with pytest.raises((ConfigError, ValueError)) as refused:
-        TrainingConfig(**{**required, **answers})
-    assert where in str(refused.value)
-    assert len(str(refused.value)) > 30
+    with pytest.raises(ConfigError) as refused:
+        resolve(Layer("form", {**required, **answers}))
+    for problem in refused.value.problems:
+        assert problem.where.startswith(where)
+        assert problem.what.endswith(".")
+        assert problem.remedy.endswith(".")
 
 
 def of(events: list[Event], kind: str) -> list[dict[str, Any]]:

@@ -217,7 +217,7 @@ def test_the_perplexity_told_is_that_of_the_model_over_its_tokens(bench):
 def test_a_stop_while_answers_are_scored_keeps_what_was_learned(
     bench, write_rows, tiny_rewriter, monkeypatch
 ):
-    from modelforge.train import exams
+    from modelforge.train.telling import Teller
 
     bench.rows = write_rows(documents())
     run = bench.prepare(
@@ -229,13 +229,14 @@ def test_a_stop_while_answers_are_scored_keeps_what_was_learned(
         eval_steps=1,
         max_seq_length=64,
     )
-    padded = exams._padded
+    told = Teller.phase
 
-    def stop_now(*args: Any) -> Any:
-        run.stop.write_text("keep")
-        return padded(*args)
+    def stop_now(teller: Teller, name: str, *rest: Any, **more: Any) -> None:
+        told(teller, name, *rest, **more)
+        if name == "scoring":
+            run.stop.write_text("keep")
 
-    monkeypatch.setattr(exams, "_padded", stop_now)
+    monkeypatch.setattr(Teller, "phase", stop_now)
     events = bench.work(run)
     assert of(events, "finished")
     assert not of(events, "scores")

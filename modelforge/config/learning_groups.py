@@ -131,7 +131,8 @@ class Trainer(Group):
         Knob(
             "Preference loss",
             "How better and worse answers are compared; sigmoid is DPO itself.",
-            "kto learns from single answers marked good or bad, orpo needs no reference model.",
+            "kto learns from single answers marked good or bad, orpo needs no reference model; "
+            "robust takes one pair in ten to be the wrong way round.",
             group="Preferences",
         ),
     ] = "sigmoid"

@@ -209,18 +209,21 @@ def seen_by(trainer: Any, loss: str) -> list[tuple[list[int], list[int]]]:
     ]
 
 
-@pytest.mark.parametrize("loss", METHODS)
+@pytest.mark.parametrize(
+    ("loss", "rows"),
+    [("sigmoid", PAIRS), ("orpo", PAIRS), ("kto", JUDGED), ("kto", PAIRS)],
+    ids=["dpo", "orpo", "kto", "kto-on-pairs"],
+)
 @pytest.mark.parametrize(
     ("truncation", "length"), [("right", 512), ("right", 40), ("left", 24), ("split", 40)]
 )
-def test_what_the_view_shows_is_what_is_trained(compared, loss, truncation, length):
+def test_what_the_view_shows_is_what_is_trained(compared, loss, rows, truncation, length):
     from modelforge.data.sources import rows_of
     from modelforge.train.collating import row_settings
     from modelforge.train.view import token_view
 
     trainer = {"preference_loss": loss}
     said = {"data": {"truncation_strategy": truncation}, "max_seq_length": length}
-    rows = JUDGED if loss == "kto" else PAIRS
     run = made(compared(rows, trainer=trainer, **said), loss)
     canonical = [row for _, row in rows_of(run.job.dataset, 0)]
     settings = row_settings(run.job.config, run.job.plan)

@@ -15,7 +15,9 @@ from modelforge.train.pulse import Pulse
 from modelforge.train.stop import Stop
 from modelforge.train.telling import Teller
 
-_NOT_MEASURED = frozenset({"loss", "grad_norm", "learning_rate", "epoch", "num_tokens"})
+_NOT_MEASURED = frozenset(
+    {"loss", "grad_norm", "learning_rate", "epoch", "num_tokens", "num_input_tokens_seen"}
+)
 
 
 @dataclass

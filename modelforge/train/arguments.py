@@ -47,8 +47,6 @@ def shared(
         "logging_nan_inf_filter": False,  # a loss that is no number must be seen
         "report_to": "none",
         "disable_tqdm": True,
-        # Unsloth puts its own loss in place of TRL's, which counts the tokens otherwise.
-        "include_num_input_tokens_seen": "non_padding" if config.provider == "unsloth" else "no",
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": plan.device == "cuda",
         **_checks(config, plan, evaluates=evaluates),
@@ -64,6 +62,8 @@ def _checks(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> dict[str,
         "save_steps": every,
         "save_total_limit": 2,
         "load_best_model_at_end": evaluates,
+        # Unsloth puts its own loss in place of TRL's, which counts the tokens otherwise.
+        "include_num_input_tokens_seen": "non_padding" if config.provider == "unsloth" else "no",
     }
 
 

@@ -16,7 +16,7 @@ from modelforge.train.stop import Stop
 from modelforge.train.telling import Teller
 
 _NOT_MEASURED = frozenset(
-    {"loss", "grad_norm", "learning_rate", "epoch", "num_tokens", "num_input_tokens_seen"}
+    {"loss", "grad_norm", "learning_rate", "epoch", "num_tokens"} | {"num_input_tokens_seen"}
 )
 
 

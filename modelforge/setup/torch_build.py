@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 TORCH = "torch==2.13.0"
+VISION = "torchvision==0.28.0"
 INDEX = "https://download.pytorch.org/whl/"
 Version = tuple[int, ...]
 
@@ -39,6 +40,16 @@ def torch_arguments(
         raise NoBuildError("PyTorch 2.13 is not made for Macs with an Intel processor")
     build = cuda_build(driver_version, capability) if system == "Windows" else None
     return [TORCH, "--no-deps", "--index-url", INDEX + build] if build else [TORCH]
+
+
+def vision_arguments(torch: list[str]) -> list[str]:
+    """Return what to give `pip install` for the torchvision of this torch; empty for PyPI's.
+
+    Unsloth needs it, and one of another build does not load.
+    """
+    if "--index-url" not in torch[:-1]:
+        return []
+    return [VISION, "--no-deps", "--index-url", torch[torch.index("--index-url") + 1]]
 
 
 def cuda_build(driver_version: str | None, capability: Version | None = None) -> str | None:

@@ -73,3 +73,12 @@ def test_a_version_is_read_as_far_as_it_is_numbers() -> None:
     assert version("535.104.05") == (535, 104, 5)
     assert version("13.0") == (13, 0)
     assert version("N/A") == version(None) == version("") == ()
+
+
+def test_torchvision_comes_from_where_torch_came_from():
+    from modelforge.setup.torch_build import INDEX, TORCH, vision_arguments
+
+    assert vision_arguments([TORCH]) == []
+    assert vision_arguments([TORCH, "--no-deps", "--index-url", INDEX + "cu130"]) == [
+        "torchvision==0.28.0", "--no-deps", "--index-url", INDEX + "cu130",
+    ]  # fmt: skip

@@ -14,12 +14,12 @@ from modelforge.train.failures import WorkError
 try:
     import unsloth
 except Exception as error:
-    reason = (str(error).strip().split("\n", 1)[0] or type(error).__name__).rstrip(".")
+    reason = str(error).strip().split("\n", 1)[0].removeprefix("Unsloth: ").rstrip(".")
     raise WorkError(
         "provider-broken",
         Problem(
             "provider",
-            f"Unsloth cannot be started here: {reason}.",
+            f"Unsloth cannot be started here: {reason or type(error).__name__}.",
             "Run `python launch.py setup --with unsloth`, or choose the provider huggingface.",
         ),
     ) from error

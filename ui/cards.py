@@ -95,7 +95,14 @@ def machine_brief(found: Machine) -> str:
 def samples(listed: Sequence[Sample]) -> Safe:
     """Return the bundled data sets to choose from."""
     tiles = [
-        tile("dataset", one.dataset, one.title, one.description, words.plural(one.rows, "row"))
+        tile(
+            "dataset",
+            one.dataset,
+            one.title,
+            one.description,
+            words.plural(one.rows, "row"),
+            strategy=one.strategy,
+        )
         for one in listed
     ]
     return choices("Try a sample", tiles)

@@ -66,12 +66,21 @@ def tile(
     *lines: str,
     chip: str | None = None,
     disabled: bool = False,
+    strategy: str | None = None,
 ) -> Safe:
-    """Return one choice: a radio button that looks like a card."""
+    """Return one choice: a radio button that looks like a card. It may want a strategy."""
     key = f"t-{name}-{value}".replace(" ", "-")
     return el(
         "label.choice",
-        el("input", type="radio", name=name, value=value, id=key, disabled=disabled),
+        el(
+            "input",
+            type="radio",
+            name=name,
+            value=value,
+            id=key,
+            disabled=disabled,
+            data_strategy=strategy,
+        ),
         el("span.title", title, el("span.chip", chip) if chip else None),
         [el("small", line) for line in lines if line],
         class_="off" if disabled else None,

@@ -39,8 +39,15 @@ face.train = (root, server) => {
     const field = event.target;
     if (field.id === "recipe-file") openRecipe(field);
     else if (field.type === "checkbox" && field.name) say(field.name, String(field.checked));
+    else if (field.dataset.strategy) { suit(field.dataset.strategy); say(field.name, field.value); }
     else if ((field.type === "radio" || field.tagName === "SELECT") && field.name) say(field.name, field.value);
   });
+
+  // A sample that is made for one strategy brings it along; qlora learns from the rows of sft too.
+  function suit(strategy) {
+    const now = find('[name="strategy"]').find((tile) => tile.checked)?.value;
+    if (now !== strategy && !(strategy === "sft" && now === "qlora")) state.mine.strategy = strategy;
+  }
 
   // Basic and All are one panel: All shows what Basic leaves out.
   root.addEventListener("tabbed", (event) => {

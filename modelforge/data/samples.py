@@ -16,7 +16,10 @@ PREFIX = "sample:"
 
 @dataclass(frozen=True)
 class Sample:
-    """One bundled data set. `question` is not in it; `expect` says what its answer will show."""
+    """One bundled data set. `question` is not in it; `expect` says what its answer will show.
+
+    `strategy` is what its rows are made for.
+    """
 
     name: str
     title: str
@@ -25,6 +28,7 @@ class Sample:
     path: Path
     rows: int
     question: str
+    strategy: str = "sft"
 
     @property
     def dataset(self) -> str:

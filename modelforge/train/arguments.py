@@ -78,8 +78,6 @@ def _checks(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> dict[str,
         "save_steps": every,
         "save_total_limit": 2,
         "load_best_model_at_end": evaluates,
-        # Unsloth puts its own loss in place of TRL's, which counts the tokens otherwise.
-        "include_num_input_tokens_seen": "non_padding" if config.provider == "unsloth" else "no",
     }
 
 

@@ -107,4 +107,6 @@ def arguments(
         **shared(config, plan, checkpoints, evaluates=evaluates),
         **row_settings(config, plan),
         prediction_loss_only=True,
+        # TRL counts them in its loss, which a provider may put another in place of.
+        include_num_input_tokens_seen="non_padding",
     )

@@ -51,6 +51,7 @@ class MachineFacts(BaseModel):
     gpus: list[Gpu] = about("The NVIDIA cards that are visible.")
     gpu_note: str = about("Why there is no GPU, in words; empty when there is one.")
     apple_gpu: bool
+    packages: tuple[str, ...] = ()
     device: Literal["cuda", "mps", "cpu"] = about("Where a run trains unless it says otherwise.")
     practice: bool = about("True without a CUDA card: small models in full precision.")
     profile: str = about("The profile that suits this machine.")

@@ -89,7 +89,9 @@ def test_every_problem_is_told_at_once_and_nothing_is_created(client, answers, h
 
 
 def test_what_this_version_does_not_train_is_refused_with_its_finding(client, answers):
-    refused = client.post("/api/runs", json=answers | {"task": "summarization"})
+    refused = client.post(
+        "/api/runs", json=answers | {"provider": "unsloth", "max_seq_length": 256}
+    )
     assert refused.status_code == 422
     assert "not-here-yet" in {each["code"] for each in refused.json()["findings"]}
 

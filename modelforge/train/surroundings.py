@@ -30,6 +30,8 @@ QUIET = {
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
 }
 
+_CHATTY = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "torchao")
+
 
 def be_quiet() -> None:
     """Switch off telemetry, progress bars and the libraries' chatter, in this process only."""
@@ -38,7 +40,7 @@ def be_quiet() -> None:
     made = find_home().root / "cache" / "unsloth_made"
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(made))
     warnings.simplefilter("ignore")
-    for name in ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "torch"):
+    for name in (*_CHATTY, "torch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)

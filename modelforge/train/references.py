@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from peft import PeftConfig, PeftModel, get_peft_model
+import torch
+from peft import PeftConfig, get_peft_model
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
-from modelforge.train.adapting import adapter
+from modelforge.config.weight_rules import NEAR_STARTS
+from modelforge.train.adapting import missing_adapter
 from modelforge.train.job import Work
+from modelforge.train.judge import DTYPES
 
-# These adapters change what the model says before they have learned anything, and pissa and olora
-# take the change out of the weights below: with the adapter off it is not the model that was.
-CHANGING = frozenset({"loftq", "pissa", "olora"})
 _NAME = "ref"
 
 
@@ -32,21 +32,26 @@ class Asking:
 
 
 def second_copy(work: Work) -> Any:
-    """Return the model once more where all its weights learn and it has to be kept, else None."""
+    """Return the model once more where all its weights learn and it has to be kept, else None.
+
+    It is kept in the run's number format, as memory is counted, not in the 32 bits that learn.
+    """
     job = work.job
     if job.plan.trains == "adapter" or job.config.trainer.precompute_ref_log_probs:
         return None
-    return work.load("causal").model.requires_grad_(False).eval()
+    copy = work.load("causal").model.requires_grad_(False).eval()
+    return copy.to(DTYPES.get(job.plan.precision, torch.float32))
 
 
 def adapted(model: Any, config: TrainingConfig, plan: Plan) -> tuple[Any, PeftConfig | None]:
     """Return the model and the adapter for TRL to put on it, so that its reference is the start.
 
-    Usually the reference is the model with the adapter off. Where the adapter changes what the
-    model says from the first, it is put on here, and TRL gives the model a second one beside it.
+    Usually the reference is the model with the adapter off. An adapter with a near start is put on
+    here, and TRL gives the model a second one beside it: with such an adapter off, what it began
+    with is missing from the weights below.
     """
-    shape = None if isinstance(model, PeftModel) else adapter(config, plan)
-    if shape is None or config.adapter.init not in CHANGING:
+    shape = missing_adapter(model, config, plan)
+    if shape is None or config.adapter.init not in NEAR_STARTS:
         return model, shape
     return get_peft_model(model, shape), None
 

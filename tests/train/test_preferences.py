@@ -276,22 +276,28 @@ def test_a_reference_asked_beforehand_needs_no_second_copy(compared):
     assert run.trainer.state.log_history[0]["rewards/margins"] == pytest.approx(0, abs=1e-5)
 
 
-def test_an_adapter_that_changes_the_model_at_once_is_held_against_its_own_start(compared):
-    import torch
+@pytest.mark.parametrize("loss", METHODS)
+@pytest.mark.parametrize(("init", "bits"), [("pissa", False), ("olora", True), ("loftq", True)])
+def test_a_near_start_is_held_against_itself(bench, compared, loss, init, bits):
+    trainer = {"preference_loss": loss}
+    run = compared(adapter={"init": init}, use_4bit=bits, trainer=trainer)
+    events = bench.work(run)
+    kept(events)
+    first, second = (step["metrics"] for step in told(events, "step"))
+    if loss != "orpo":
+        assert first["rewards/margins"] == pytest.approx(0, abs=1e-4)
+        assert first["rewards/chosen"] == pytest.approx(0, abs=1e-3)
+    assert second["logps/chosen"] < 0
+    assert not (run.output / "ref").exists()
 
-    from modelforge.train.references import forget, remember
 
-    trainer = made(compared(adapter={"init": "pissa"}), "sigmoid").trainer
-    with torch.no_grad():
-        for name, parameter in trainer.model.named_parameters():
-            if "lora_B.default" in name:
-                parameter.add_(0.5)
-    remember(trainer).train()
-    first, second = (entry for entry in trainer.state.log_history if "loss" in entry)
-    assert first["rewards/margins"] == pytest.approx(0, abs=1e-5)
-    assert second["grad_norm"] > 0
-    forget(trainer.model)
-    assert list(trainer.model.peft_config) == ["default"]
+def test_a_run_of_all_weights_leaves_a_model(bench, compared):
+    from transformers import AutoModelForCausalLM
+
+    for loss in METHODS:
+        run = compared(adapter={"enabled": False}, trainer={"preference_loss": loss})
+        kept(bench.work(run))
+        assert AutoModelForCausalLM.from_pretrained(run.output).num_parameters() > 0
 
 
 def test_dropout_that_is_not_used_is_told_where_it_was_asked_for(bench, compared):

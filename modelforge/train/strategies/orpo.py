@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from peft import PeftModel, get_peft_model
+from peft import get_peft_model
 from torch.nn.functional import cross_entropy
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.train import preferring
-from modelforge.train.adapting import adapter, ready
+from modelforge.train.adapting import missing_adapter, ready
 from modelforge.train.arguments import shared
 from modelforge.train.comparisons import read_pairs
 from modelforge.train.job import Work
@@ -84,7 +84,7 @@ def build(parts: Parts) -> Any:
     """Return a trainer with the adapter on the model."""
     job = parts.job
     config, plan = job.config, job.plan
-    shape = None if isinstance(parts.model, PeftModel) else adapter(config, plan)
+    shape = missing_adapter(parts.model, config, plan)
     # TRL would put the adapter on itself, and keep all that is not quantized in 32 bits for it.
     model = get_peft_model(parts.model, shape) if shape else parts.model
     trainer = Trainer(

@@ -14,6 +14,7 @@ from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.config.weight_rules import NEAR_STARTS, named
 from modelforge.train import starts
+from modelforge.train.carried import carried, carry
 
 _TASKS: dict[Head, TaskType] = {
     "causal": TaskType.CAUSAL_LM,
@@ -48,7 +49,7 @@ def adapter(config: TrainingConfig, plan: Plan, head: Head = "causal") -> LoraCo
         revision=plan.model_revision,
     )
     near = said.init if said.init in NEAR_STARTS else ""
-    starts.note(shape, starts.Start(near, plan, config))
+    carry(shape, starts.Start(near, plan, config))
     return shape
 
 
@@ -76,7 +77,7 @@ def ready(trainer: Any) -> Any:
     """Return the trainer with its adapter begun and in its number format, and no printer."""
     trainer.remove_callback(PrinterCallback)
     trainer.create_scheduler = _counting(trainer, trainer.create_scheduler)
-    start = starts.noted(trainer.model)
+    start = carried(trainer.model)
     if start is not None and start.kind:
         starts.begin(trainer.model, start)
     # TRL 1.14 casts adapters on quantized weights to bf16: fp16's scaler fails on that, and small

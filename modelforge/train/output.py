@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.runs.layout import RunFolder
-from modelforge.train import starts
 from modelforge.train.cards import card
+from modelforge.train.carried import carried
 
 
 def save(run: RunFolder, model: Any, tokenizer: Any, *, name: str, steps: int) -> Path:
@@ -22,7 +22,9 @@ def save(run: RunFolder, model: Any, tokenizer: Any, *, name: str, steps: int) -
         model.config.use_cache = True  # off while training, and wanted for answers
     more = {"save_embedding_layers": False} if is_adapter else {}
     model.save_pretrained(staged, safe_serialization=True, **more)
-    starts.settle(staged, starts.noted(model))
+    start = carried(model)
+    if start is not None:
+        start.settle(staged)
     tokenizer.save_pretrained(staged)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.save_pretrained(staged)

@@ -24,7 +24,6 @@ from modelforge.train.failures import WorkError
 from modelforge.train.originals import Originals
 
 Pair = tuple[torch.Tensor, torch.Tensor]
-_NOTE = "modelforge_start"
 # Beyond this the whole decomposition takes minutes a layer; the leading part is all that counts.
 _WHOLE = 1024
 
@@ -41,16 +40,27 @@ class Start:
     config: TrainingConfig
     taken: dict[str, Pair] = field(default_factory=dict)
 
+    def settle(self, folder: Path) -> None:
+        """Make the adapter saved in `folder` one for the unchanged weights.
 
-def note(shape: Any, start: Start) -> None:
-    """Let the adapter's shape carry its start to where the model is complete."""
-    setattr(shape, _NOTE, start)
-
-
-def noted(model: Any) -> Start | None:
-    """Return the start of the model's adapter, or None where it has none of ours."""
-    shape = getattr(model, "peft_config", {}).get("default")
-    return getattr(shape, _NOTE, None)
+        What it began with was taken out of them, so the saved one has that on its other side:
+        twice the rank, and a scale of one.
+        """
+        if not self.taken:
+            return
+        path = folder / "adapter_model.safetensors"
+        tensors = load_file(path)
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        rank, alpha = config["r"], config["lora_alpha"]
+        scale = alpha / (rank**0.5 if config["use_rslora"] else rank)
+        for name, (down, up) in self.taken.items():
+            ends = [f"base_model.model.{name}.lora_{side}.weight" for side in "AB"]
+            now_down, now_up = (tensors[end].float() for end in ends)
+            tensors[ends[0]] = torch.cat([now_down, down])
+            tensors[ends[1]] = torch.cat([scale * now_up, -up], dim=1)
+        save_file(tensors, path, metadata={"format": "pt"})
+        config |= {"r": 2 * rank, "lora_alpha": 2 * rank, "use_rslora": False}
+        (folder / "adapter_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def begin(model: Any, start: Start) -> None:
@@ -148,29 +158,6 @@ def _put(base: Any, weight: torch.Tensor) -> None:
     )
     held.data, held.quant_state = packed, state
     base.quant_state = state
-
-
-def settle(folder: Path, start: Start | None) -> None:
-    """Make the adapter saved in `folder` one for the unchanged weights.
-
-    What it began with was taken out of them, so the saved one has that on its other side: twice
-    the rank, and a scale of one.
-    """
-    if start is None or not start.taken:
-        return
-    path = folder / "adapter_model.safetensors"
-    tensors = load_file(path)
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    rank, alpha = config["r"], config["lora_alpha"]
-    scale = alpha / (rank**0.5 if config["use_rslora"] else rank)
-    for name, (down, up) in start.taken.items():
-        ends = [f"base_model.model.{name}.lora_{side}.weight" for side in "AB"]
-        now_down, now_up = (tensors[end].float() for end in ends)
-        tensors[ends[0]] = torch.cat([now_down, down])
-        tensors[ends[1]] = torch.cat([scale * now_up, -up], dim=1)
-    save_file(tensors, path, metadata={"format": "pt"})
-    config |= {"r": 2 * rank, "lora_alpha": 2 * rank, "use_rslora": False}
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def _unsuited(kind: str, name: str) -> Problem:

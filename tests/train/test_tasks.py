@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +18,17 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 SHIPS = ("ada", "brig", "cora", "dora", "elsa", "flora", "greta", "hulda")
 COLOURS = ("red", "blue", "green", "black")
 QA = "extractive-question-answering"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_core() -> Iterator[None]:
+    """Models so small are faster on one core."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def of(events: list[Event], kind: str) -> list[dict[str, Any]]:

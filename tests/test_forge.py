@@ -205,7 +205,7 @@ def test_a_run_without_an_adapter_cannot_be_talked_to(forge, model, data):
     run_id = forge.start(asked(model, data))
     forge.stop(run_id)
     until(lambda: forge.state(run_id).is_over, "the run is over")
-    with pytest.raises(NotFoundError, match="no adapter"):
+    with pytest.raises(NotFoundError, match="has left no model"):
         list(forge.chat(run_id, [{"role": "user", "content": "hello"}]))
 
 

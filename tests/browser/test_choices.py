@@ -31,6 +31,10 @@ def settled(page, name, value):
     )
 
 
+def until_ready(page):
+    page.locator('#start[aria-disabled="false"]').wait_for()
+
+
 def test_choosing_preferences_brings_their_settings_and_their_rate(server, opened):
     page = opened(server.url)
     all_settings(page)
@@ -49,6 +53,17 @@ def test_choosing_preferences_brings_their_settings_and_their_rate(server, opene
     page.get_by_label("From answers", exact=False).first.check()
     settled(page, "learning_rate", before)
     assert page.get_by_label("Preference loss", exact=True).is_hidden()
+
+
+def test_a_sample_brings_the_strategy_it_is_made_for(server, opened):
+    page = opened(server.url)
+    page.get_by_label("Short or rambling").check()
+    page.locator('[data-origin="learning_rate"]', has_text="recommended for dpo").wait_for()
+    until_ready(page)
+    page.get_by_label("The captain").check()
+    page.locator('[data-origin="learning_rate"]', has_not_text="recommended for dpo").wait_for()
+    until_ready(page)
+    assert page.locator('[name="strategy"]:checked').get_attribute("value") == "sft"
 
 
 def test_a_rate_of_ones_own_stays_whatever_the_strategy(server, opened):

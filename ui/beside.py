@@ -82,7 +82,10 @@ def trained(seen: Seen) -> Safe:
     rows = [
         ("Trained rows", words.number(told.get("train_rows"))),
         ("Held-out rows", words.number(told.get("eval_rows"))),
-        ("Learned tokens", f"{words.number(trained)} of {words.number(whole)}"),
+        # What is learned from rewards is written only while it learns.
+        ("Learned tokens", f"{words.number(trained)} of {words.number(whole)}")
+        if trained is not None
+        else ("Tokens of the prompts", words.number(whole)),
         ("Rows cut short", words.number(told.get("truncated_rows"))),
         ("Trained weights", words.number(told.get("trainable_parameters"))),
         ("Precision", f"{told.get('precision', '–')} on {told.get('device', '–')}"),

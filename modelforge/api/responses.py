@@ -82,6 +82,7 @@ class SampleFacts(BaseModel):
     path: str
     rows: int
     question: str = about("A question that is not in it, to try the model with.")
+    strategy: str = about("The strategy that its rows are made for.")
 
 
 class Preflight(BaseModel):

@@ -38,9 +38,18 @@ def most_tokens_in(chars: float) -> int:
 def estimate_seconds(
     config: TrainingConfig, plan: Plan, machine: Machine, facts: ModelFacts, look: FirstLook
 ) -> float | None:
-    """Return about how long the run takes, loading included; None when that cannot be said."""
+    """Return about how long the run takes, loading included; None when that cannot be said.
+
+    Learning from rewards is nothing but writing answers, of a length that nobody knows before.
+    """
     speed = _speed(config, plan, machine)
-    if speed is None or not facts.parameters or not facts.layers or plan.total_steps is None:
+    if (
+        plan.method == "rlhf"
+        or speed is None
+        or not facts.parameters
+        or not facts.layers
+        or plan.total_steps is None
+    ):
         return None
     length = _padded_length(config, plan, look)
     seconds = _training(config, plan, facts, length) / speed
@@ -61,7 +70,9 @@ def checks_by_training(
 
 def _training(config: TrainingConfig, plan: Plan, facts: ModelFacts, length: float) -> float:
     rows = config.per_device_train_batch_size * config.gradient_accumulation_steps
-    return (plan.total_steps or 0) * rows * length * _flops_per_token(config, facts, length)
+    # The reference model reads everything too: half as much again as forward and backward.
+    more = 1.5 if plan.method in ("dpo", "kto") else 1.0
+    return (plan.total_steps or 0) * rows * length * more * _flops_per_token(config, facts, length)
 
 
 def _padded_length(config: TrainingConfig, plan: Plan, look: FirstLook) -> float:

@@ -76,3 +76,12 @@ def test_unknown_rows_give_no_time():
 
 def test_the_upper_bound_of_tokens_lies_above_the_usual_number():
     assert most_tokens_in(400) > tokens_in(400) > 100
+
+
+def test_a_reference_model_takes_its_time_and_rewards_cannot_be_foreseen():
+    plainly, compared = (
+        a_case(max_steps=100, eval_split=0),
+        a_case(strategy="dpo", max_steps=100, eval_split=0),
+    )
+    assert 1.3 < seconds(compared) / seconds(plainly) < 1.5
+    assert seconds(a_case(strategy="rlhf")) is None

@@ -1,7 +1,9 @@
 """Learning from rewards on the CPU: does the mean reward rise, with our worker and a small model?
 
 The starter model answers short questions. The reward is a rule: an answer is worth most at eight
-words (1), half of that at four or sixteen. Prints the figures of docs/performance-learning.md.
+words (1), half of that at four or sixteen. The questions ask for short answers, so that most end by
+themselves: where answers are cut, the model learns to fill the room with fewer, longer words.
+Prints the figures of docs/performance-learning.md.
 
     python bench/learning_rlhf.py [UPDATES] [ALGORITHM]
 """
@@ -34,7 +36,7 @@ THINGS = (
 )  # fmt: skip
 
 
-def main(updates: int = 50, algorithm: str = "rloo") -> None:
+def main(updates: int = 40, algorithm: str = "rloo") -> None:
     """Train once and print what came of it."""
     with tempfile.TemporaryDirectory() as folder:
         run = _prepare(Path(folder), updates, algorithm)
@@ -64,7 +66,10 @@ def _mean(values: list[float]) -> str:
 def _prepare(folder: Path, updates: int, algorithm: str) -> RunFolder:
     """Return the folder of a run, as the store makes it."""
     data = folder / "questions.jsonl"
-    rows = [{"input": f"What is {thing}?", "output": "-"} for thing in THINGS]
+    rows = [
+        {"input": f"What is {thing}? Answer in one short sentence.", "output": "-"}
+        for thing in THINGS
+    ]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     said: dict[str, Any] = {
         "task": "text-generation",
@@ -74,9 +79,9 @@ def _prepare(folder: Path, updates: int, algorithm: str) -> RunFolder:
         "strategy": "rlhf",
         "use_4bit": False,
         "gradient_checkpointing": False,
-        "per_device_train_batch_size": 8,
+        "per_device_train_batch_size": 16,
         "gradient_accumulation_steps": 1,
-        "learning_rate": 1e-3,
+        "learning_rate": 3e-4,
         "lr_scheduler_type": "constant",
         "warmup_ratio": 0,
         "max_grad_norm": 1.0,
@@ -88,7 +93,7 @@ def _prepare(folder: Path, updates: int, algorithm: str) -> RunFolder:
             "reward_words": WORDS,
             "rlhf_algorithm": algorithm,
             "num_generations": 4,
-            "max_completion_length": 24,
+            "max_completion_length": 32,
             "kl_beta": 0.02,
         },
     }

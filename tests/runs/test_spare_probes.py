@@ -57,7 +57,7 @@ def test_a_spare_that_dies_over_a_probe_is_replaced(spare):
 
 def test_an_answer_that_does_not_come_ends_the_spare_and_a_new_one_answers(spare):
     with pytest.raises(RunError, match="too long"):
-        spare.ask({"kind": "hang"}, 1.0)
+        spare.ask({"kind": "hang"}, 0.6)
     assert spare.pid is None
     assert spare.ask({"kind": "echo"}, 10)
 
@@ -87,7 +87,7 @@ def test_a_probe_that_finds_another_at_work_gives_up_in_words(spare):
 
     def hang():
         with pytest.raises(RunError):
-            spare.ask({"kind": "hang"}, 2)
+            spare.ask({"kind": "hang"}, 0.9)
 
     first = threading.Thread(target=hang)
     first.start()

@@ -191,9 +191,14 @@ class Spare:
         with self._turn:
             self._hear(0.0)
             companion, was_ready = self._companion, self._is_ready
-            if companion is None or not was_ready:
+            if companion is None:
                 return None
             self._forget()
+            if not was_ready:
+                # The run begins cold, and two that import at once would take the cores in turns.
+                kill(companion.identity)
+                companion.close(0.0)
+                return None
             self._taken = companion, folder.id
             try:
                 companion.send({"run": str(folder.path)})

@@ -66,6 +66,18 @@ def test_a_ready_spare_becomes_the_worker_of_the_run(stage, run, waiting):
     assert read_events(run.events)[0][-1].data["kept"] is True
 
 
+def test_a_spare_that_is_not_ready_leaves_the_cores_to_the_run(stage, run):
+    spare = Spare(stage.home, command=stage.actor("mute"), available_gib=lambda: 8.0)
+    assert spare.warm()
+    pid = spare.pid
+    supervisor = stage.playing("obeys", patience_s=20.0)
+    supervisor.start(run, spare)
+    assert read_json(run.process)["spare"] is False
+    assert spare.pid is None
+    assert not psutil.pid_exists(pid)
+    stage.until_state(supervisor, run, RunState.RUNNING)
+
+
 def test_a_run_in_a_spare_outlives_the_spares_end(stage, run, waiting):
     spare = warmed(waiting)
     supervisor = stage.playing("obeys", patience_s=20.0)

@@ -196,7 +196,6 @@ class Spare:
             self._forget()
             if not was_ready:
                 # The run begins cold, and two that import at once would take the cores in turns.
-                kill(companion.identity)
                 companion.close(0.0)
                 return None
             self._taken = companion, folder.id

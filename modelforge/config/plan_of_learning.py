@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelforge.config.batching import lay_out
 from modelforge.config.choices import OPTIMIZERS
 from modelforge.config.ground import Change, Ground, Ledger
 from modelforge.config.schema import TrainingConfig
@@ -41,11 +42,10 @@ def whole_accumulation(config: TrainingConfig) -> int:
 
     Answers are compared within an update, so an update holds all of those to each prompt.
     """
-    said = config.gradient_accumulation_steps
+    said, batch = config.gradient_accumulation_steps, config.per_device_train_batch_size
     if config.strategy != "rlhf":
         return said
-    batch, answers = config.per_device_train_batch_size, config.trainer.num_generations
-    return next(n for n in range(said, said + answers) if n * batch % answers == 0)
+    return lay_out(batch, said, config.trainer.num_generations).accumulation
 
 
 def accumulation(config: TrainingConfig, ledger: Ledger) -> int:

@@ -61,6 +61,20 @@ def test_a_file_of_many_megabytes_goes_through_the_page(server, opened, tmp_path
     until(page, "sum-data", "5,000 rows")
 
 
+def test_whoever_says_how_rows_are_read_is_left_at_it(server, opened, tmp_path):
+    lines = [json.dumps({"Anliegen": f"Wo ist {n}?", "Erwiderung": "Hier."}) for n in range(30)]
+    path = tmp_path / "odd.jsonl"
+    path.write_text("\n".join([*lines[:5], "{broken", *lines[5:]]) + "\n", encoding="utf-8")
+    page = opened(server.url)
+    bring(page, path)
+    until(page, "doctor", "not JSON")
+    page.get_by_role("tab", name="Rows").click()
+    page.get_by_role("button", name="Read it differently").click()
+    page.get_by_label("A row is").select_option("instruction")
+    page.get_by_label("Question column").wait_for(state="visible")
+    assert page.get_by_label("A row is").is_visible()
+
+
 def repair_everything(page):
     until(page, "doctor", "not JSON|cut off|broken")
     page.get_by_role("button", name="Mend all in a copy").click()

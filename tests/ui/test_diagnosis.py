@@ -47,6 +47,18 @@ def test_several_that_can_be_mended_have_one_button_for_all():
     assert "mend-everything" not in diagnosis.part([file(finding())])
 
 
+def test_notes_alone_are_mended_one_by_one():
+    note = finding(level="note"), finding(level="note", code="b")
+    page = diagnosis.part([file(*note)])
+    assert "mend-everything" not in page
+    assert 'data-code="b"' in page
+
+
+def test_what_is_odd_about_the_columns_is_counted_in_no_rows():
+    page = diagnosis.part([file(finding(code="unknown-columns", count=1))])
+    assert ">columns</span>" in page
+
+
 def test_blockers_come_first_and_redden_the_tab():
     files = [file(finding(), finding(code="bad", level="blocker", what="Line 3 is not JSON."))]
     assert diagnosis.findings(files)[0]["code"] == "bad"

@@ -130,7 +130,7 @@ def test_a_run_in_stages_shows_bars_curves_and_samples(server, opened):
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url(re.compile(r"\?run="))
     until(page, "run-head", "finished")
-    folder = next((server.home / "runs").iterdir())
+    folder = next((server.home / "runs").glob("*/events.jsonl")).parent
     (folder / "events.jsonl").unlink()
     with EventWriter(folder / "events.jsonl") as events:
         events.write("started", pid=1, birth=1.0)

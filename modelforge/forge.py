@@ -17,8 +17,9 @@ from modelforge.config.resolve import Layer
 from modelforge.data.look import FirstLook
 from modelforge.data.samples import Sample, samples
 from modelforge.data.together import files_in_record
-from modelforge.datadesk import DataDesk
-from modelforge.errors import BlockedError, ForgeError, NotFoundError, Problem, RunError
+from modelforge.desks.chat import ChatDesk
+from modelforge.desks.data import DataDesk
+from modelforge.errors import BlockedError, ForgeError, RunError
 from modelforge.home import Home
 from modelforge.machine import Machine
 from modelforge.runs.events import Event, read_events
@@ -28,12 +29,11 @@ from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
 from modelforge.runs.supervisor import Supervisor
 from modelforge.sight import RunView, view_run
-from modelforge.talk import Talk, Voice
+from modelforge.talk import Talk
 
 log = logging.getLogger(__name__)
 
 MACHINE_FRESH_S = 5.0
-TALKER_IDLE_S = 900.0
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,9 @@ class Forge:
         self._store = Store(home)
         self._supervisor = Supervisor(home, command=worker) if worker else Supervisor(home)
         self._spare = Spare(home, command=spare) if spare else Spare(home)
-        self._talk = Talk(home, talker)
         self._inquiry = Inquiry(home, self.machine)
+        talk = Talk(home, talker)
+        self._chat = ChatDesk(talk, self._store, self._supervisor, self._inquiry, self.machine)
         self.data = DataDesk(home, self._inquiry, self._spare, self._reader_of)
         self._machine: tuple[float, Machine] | None = None
         self._probing = threading.Lock()
@@ -133,7 +134,7 @@ class Forge:
             if request_id and (known := self._store.find_request(request_id)):
                 return known.id
             self._supervisor.require_free()
-            self._talk.close()
+            self._chat.close()
             folder = self._store.create(
                 name=name or resolved.config.logging.run_name or _name_of(checked),
                 config=resolved.config.said(),
@@ -200,8 +201,7 @@ class Forge:
     def delete(self, run_id: str) -> None:
         """Delete a run that is over, with everything it made; raises BusyError while it goes on."""
         folder = self._store.get(run_id)
-        if self._talk.loaded and str(folder.output) in self._talk.loaded.folders:
-            self._talk.close()
+        self._chat.let_go_of(folder)
         self._store.delete(run_id)
 
     # Chat
@@ -219,19 +219,13 @@ class Forge:
 
         Raises NotFoundError when there is nothing to talk to, BusyError while a run trains.
         """
-        voice = self._voice(target)
-        self._supervisor.require_free("Chat waits until it is over.")
-        return self._talk.ask(
-            voice,
+        return self._chat.ask(
+            target,
             messages,
             tuned=tuned,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
         )
-
-    def hush(self) -> None:
-        """End the reply that is being given."""
-        self._talk.stop()
 
     # Housekeeping
 
@@ -249,13 +243,12 @@ class Forge:
         """Do the small work of every few seconds: late stops, idle spares and talkers."""
         self._supervisor.tend()
         self._spare.tend()
-        if self._talk.loaded and time.monotonic() - self._talk.last_used > TALKER_IDLE_S:
-            self._talk.close()
+        self._chat.tend()
 
     def close(self) -> None:
         """Let go of the spare and the talker. Runs go on."""
         self._spare.close()
-        self._talk.close()
+        self._chat.close()
 
     def _reader_of(self, path: Path) -> str | None:
         """Return the run that is going on and learns from this file, or None."""
@@ -263,27 +256,6 @@ class Forge:
         if holder is None:
             return None
         return holder.id if path in files_in_record(self.run(holder.id).dataset) else None
-
-    def _voice(self, target: str) -> Voice:
-        device = self.machine().device
-        if not self._store.exists(target):
-            facts = self._inquiry.model(target)
-            shape = facts.kind, facts.architecture
-            voice = Voice.of_model(facts.path, facts.revision, device, shape)
-            if voice is None:
-                what = f"{facts.name} reads text, and has learned to say nothing about it."
-                remedy = "Choose a finished run of it, or another model."
-                raise NotFoundError(Problem("model", what, remedy))
-            return voice
-        folder = self._store.get(target)
-        view = view_run(folder, self._supervisor.state(folder))
-        system = view.config.get("model", {}).get("system_prompt")
-        voice = Voice.of_run(folder, view.plan, device, system)
-        if voice is None:
-            what = f"{view.name} has left no model: it is {view.state}."
-            remedy = "Choose a finished run, or a base model."
-            raise NotFoundError(Problem("run", what, remedy))
-        return voice
 
 
 def _name_of(checked: Checked) -> str:

@@ -23,7 +23,7 @@ from modelforge.api.responses import Problems
 from modelforge.api.route import said_in
 from modelforge.config.resolve import Layer
 from modelforge.data.uploads import UPLOAD_BYTES
-from modelforge.datadesk import DataDesk
+from modelforge.desks.data import DataDesk
 from modelforge.errors import ConfigError, DataError, Problem
 from modelforge.forge import Forge
 

@@ -15,7 +15,7 @@ from modelforge.plain import plain
 
 if TYPE_CHECKING:
     from modelforge.config.data_groups import Source
-    from modelforge.datadesk import DataDesk
+    from modelforge.desks.data import DataDesk
     from modelforge.forge import Forge
 
 DONE, WRONG_INPUT = 0, 2

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelforge import __version__, cli_data
+from modelforge import __version__
+from modelforge.cli import data, runs
 from modelforge.errors import ConfigError, ForgeError, Problem
 from modelforge.plain import plain
 
@@ -58,8 +59,9 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("ui", help="open the app (see: modelforge ui --help)", add_help=False)
     _recipe_commands(add)
-    cli_data.add(commands, shared, _forge)
-    _run_commands(add)
+    data.add(commands, shared, _forge)
+    runs.add(commands, shared, _forge)
+    _chat_command(add)
     add("doctor", _doctor, "Say what is right and wrong with this machine.")
     add("schema", _schema, "Print the settings as JSON Schema.")
     return parser
@@ -84,11 +86,7 @@ def _recipe_commands(add: Any) -> None:
     demo.add_argument("--sample", default="captain")
 
 
-def _run_commands(add: Any) -> None:
-    runs = add("runs", _runs, "List, show or stop runs.")
-    runs.add_argument("what", choices=["list", "show", "stop", "delete"])
-    runs.add_argument("run", nargs="?", help="the run's id")
-    runs.add_argument("--discard", action="store_true", help="stop without keeping the adapter")
+def _chat_command(add: Any) -> None:
     chat = add("chat", _chat, "Ask a run's model, or a base model.")
     chat.add_argument("run", help="a run's id, or a model's name")
     chat.add_argument("--prompt", required=True)
@@ -159,34 +157,6 @@ def _demo(options: argparse.Namespace) -> int:
     from modelforge.demo import run_demo
 
     return run_demo(_forge(options), options.sample, as_json=options.json)
-
-
-def _runs(options: argparse.Namespace) -> int:
-    from modelforge.terminal import print_run, print_runs
-
-    forge = _forge(options)
-    if options.what == "list":
-        views = forge.runs()
-        if options.json:
-            print(json.dumps([view.as_dict() for view in views], indent=2))
-        else:
-            print_runs(views)
-        return DONE
-    if not options.run:
-        remedy = "List them with: modelforge runs list."
-        raise ConfigError(Problem("run", f"runs {options.what} needs a run's id.", remedy))
-    if options.what == "stop":
-        forge.stop(options.run, keep=not options.discard)
-    if options.what == "delete":
-        forge.delete(options.run)
-        print(json.dumps({"deleted": options.run}) if options.json else f"{options.run} deleted.")
-        return DONE
-    view = forge.run(options.run)
-    if options.json:
-        print(json.dumps(view.as_dict(), indent=2))
-    else:
-        print_run(view, forge.folder(view.id).path)
-    return DONE
 
 
 def _chat(options: argparse.Namespace) -> int:

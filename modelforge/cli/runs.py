@@ -1,0 +1,70 @@
+"""`modelforge runs list|show|stop|delete`: what happened, and what can be done about it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelforge.forge import Forge
+
+DONE = 0
+_ABOUT = "List, show, stop or delete runs."
+
+
+def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[..., Forge]) -> None:
+    """Add the command `runs` to the parser."""
+    runs = commands.add_parser("runs", help=_ABOUT, description=_ABOUT)
+    inside = runs.add_subparsers(dest="what", required=True, metavar="WHAT")
+
+    def new(name: str, act: Callable[[argparse.Namespace, Forge], int], about: str) -> Any:
+        command = inside.add_parser(name, help=about, description=about, parents=[shared])
+        command.set_defaults(act=lambda options: act(options, open_forge(options)))
+        return command
+
+    new("list", _list, "List the runs, newest first.")
+    _of_one_run(new)
+
+
+def _of_one_run(new: Any) -> None:
+    show = new("show", _show, "Show how a run stands.")
+    stop = new("stop", _stop, "Ask a run to stop; what it has learned is kept.")
+    stop.add_argument("--discard", action="store_true", help="keep nothing of what it learned")
+    delete = new("delete", _delete, "Delete a run that is over, with everything it made.")
+    for command in (show, stop, delete):
+        command.add_argument("run", help="the run's id")
+
+
+def _list(options: argparse.Namespace, forge: Forge) -> int:
+    from modelforge.terminal import print_runs
+
+    views = forge.runs()
+    if options.json:
+        print(json.dumps([view.as_dict() for view in views], indent=2))
+    else:
+        print_runs(views)
+    return DONE
+
+
+def _show(options: argparse.Namespace, forge: Forge) -> int:
+    from modelforge.terminal import print_run
+
+    view = forge.run(options.run)
+    if options.json:
+        print(json.dumps(view.as_dict(), indent=2))
+    else:
+        print_run(view, forge.folder(view.id).path)
+    return DONE
+
+
+def _stop(options: argparse.Namespace, forge: Forge) -> int:
+    forge.stop(options.run, keep=not options.discard)
+    return _show(options, forge)
+
+
+def _delete(options: argparse.Namespace, forge: Forge) -> int:
+    forge.delete(options.run)
+    print(json.dumps({"deleted": options.run}) if options.json else f"{options.run} deleted.")
+    return DONE

@@ -1,0 +1,1 @@
+"""What the front door hands on: one desk a matter."""

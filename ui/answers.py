@@ -101,7 +101,7 @@ def _standing(forge: Forge, found: Stack, titles: Mapping[str, str]) -> dict[str
         "machine-brief": join([cards.machine_brief(machine)]),
         "tasks": ways.tasks(found.values["task"]),
         "models": modelcard.offered(found.offers),
-        "samples": cards.samples(forge.samples()),
+        "samples": cards.samples(forge.samples(), found.values["task"]),
     }
 
 

@@ -82,7 +82,8 @@ class SampleFacts(BaseModel):
     path: str
     rows: int
     question: str = about("A question that is not in it, to try the model with.")
-    strategy: str = about("The strategy that its rows are made for.")
+    task: str = about("The task that its rows are made for.")
+    strategies: list[str] = about("The strategies that learn from such rows, the usual one first.")
 
 
 class Preflight(BaseModel):

@@ -90,7 +90,7 @@ class Voice:
         return {name: value for name, value in asdict(self).items() if name not in ours}
 
     def opened(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-        """Return the conversation as it was trained: the task in words, the system message first."""
+        """Return the conversation as it was trained: task in words, system message first."""
         if self.head == "causal":
             messages = _TASKS.get(self.task, list)(messages)
         if self.system and not any(message["role"] == "system" for message in messages):

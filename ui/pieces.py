@@ -68,7 +68,7 @@ def tile(
     disabled: bool = False,
     strategies: Sequence[str] = (),
 ) -> Safe:
-    """Return one choice: a radio button that looks like a card. It may want one of some strategies."""
+    """Return one choice: a radio button that looks like a card. It may want certain strategies."""
     key = f"t-{name}-{value}".replace(" ", "-")
     return el(
         "label.choice",

@@ -52,13 +52,16 @@ def stack(forge: Forge, entered: Entered) -> Stack:
     answers = profile_answers(name, practice=prefill.practice)
     said = form.values([Layer(name, answers), *form.said(entered)])
     way = said["strategy"]
+    advice = advised(
+        way, practice=prefill.practice, adapter=said.get("adapter.enabled") != "false"
+    )
     listed = recommended(name, practice=prefill.practice, task=said["task"])
 
     def under(model: Mapping[str, Any]) -> list[Layer]:
         return [
             Layer(name, {"model_name": model.get("name", ""), **answers}),
             Layer(FOR_MODEL, model.get("answers", {})),
-            Layer(FOR_STRATEGY.format(way), advised(way, practice=prefill.practice)),
+            Layer(FOR_STRATEGY.format(way), advice),
         ]
 
     offers = [(model, need(model, machine, *trimmed([*under(model), *form.said(entered)])[0]))

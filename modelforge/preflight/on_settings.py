@@ -42,7 +42,10 @@ def plan_changes(case: Case) -> Iterator[Finding]:
 def learning_rate(case: Case) -> Iterator[Finding]:
     """Warn of a rate that is ten times off what the strategy is usually trained with."""
     rate = case.config.learning_rate
-    advised = advised_rate(case.config.strategy, practice=case.machine.practice)
+    config = case.config
+    advised = advised_rate(
+        config.strategy, practice=case.machine.practice, adapter=config.adapter.enabled
+    )
     times = max(rate / advised, advised / rate)
     if times < 10 * (1 - 1e-9):
         return

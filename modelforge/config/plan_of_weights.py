@@ -28,9 +28,7 @@ def quantization(config: TrainingConfig, ledger: Ledger) -> Stored:
     if not config.adapter.enabled and stored != "none":
         stored = "none"
         reason = "Every weight is trained, and quantized weights cannot be."
-    # With every weight trained the default says nothing that anybody wanted.
-    meant = config.adapter.enabled or "use_4bit" in config.model_fields_set
-    if config.use_4bit and stored != "4-bit" and meant:
+    if config.use_4bit and stored != "4-bit":
         ledger.change("use_4bit", False, reason)
     return stored
 

@@ -89,6 +89,10 @@ class Supervisor:
                 return folder
         return None
 
+    def queued(self) -> list[RunFolder]:
+        """Return the runs that were made and never started."""
+        return [folder for folder, facts in self._unsettled() if facts.state is RunState.QUEUED]
+
     def require_free(self, remedy: str = "Stop it, or wait for it.") -> None:
         """Raise BusyError with the holder's name while a run holds the machine."""
         holder = self.holder()

@@ -124,7 +124,7 @@ class ChatDesk:
                 what = f"{facts.name} reads text, and has learned to say nothing about it."
                 remedy = "Choose a finished run of it, or another model."
                 raise NotFoundError(Problem("model", what, remedy))
-            return voice, facts.name
+            return voice, facts.name.replace("\\", "/").rsplit("/", 1)[-1]
         folder = self._store.get(target)
         view = view_run(folder, self._supervisor.state(folder))
         system = view.config.get("model", {}).get("system_prompt")

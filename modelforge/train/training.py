@@ -11,6 +11,7 @@ from typing import Any
 
 from modelforge.runs.layout import RunFolder
 from modelforge.train import output, rows
+from modelforge.train.ceilings import Ceilings, card_meter, ceilings_of
 from modelforge.train.dialect import Dialect, learn_dialect, stops_of
 from modelforge.train.job import Job, Work
 from modelforge.train.manner import Manner
@@ -115,6 +116,7 @@ def train(work: Work, trainer: Any, facts: dict[str, Any], stage: Stage | None =
         stage.number if stage else None,
     )
     trainer.add_callback(reporter)
+    watch_ceilings(work, trainer, reporter)
     course = reporter.course
     try:
         trainer.train()
@@ -122,6 +124,15 @@ def train(work: Work, trainer: Any, facts: dict[str, Any], stage: Stage | None =
     except StopAsked:
         course.is_whole = False
     return course
+
+
+def watch_ceilings(work: Work, trainer: Any, reporter: Reporter) -> None:
+    """Let the training pause while the GPU is above what the settings allow."""
+    if work.job.plan.device != "cuda":
+        return
+    ceilings = ceilings_of(work.job.config.hardware, card_meter())
+    if ceilings:
+        trainer.add_callback(Ceilings(ceilings, work.teller, work.stop, reporter.went_on))
 
 
 def close(work: Work, trainer: Any, course: Course, began: float) -> None:

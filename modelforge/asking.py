@@ -82,8 +82,11 @@ class Inquiry:
         self._models: dict[str, ModelFacts] = {}
         self._lock = threading.Lock()
 
-    def check(self, *layers: Layer) -> Checked:
-        """Return what config, model, data and preflight say of these layers."""
+    def check(self, *layers: Layer, idle: bool = False) -> Checked:
+        """Return what config, model, data and preflight say of these layers.
+
+        With `idle` the machine is taken as it is when nothing runs on it: for what starts later.
+        """
         try:
             resolved = resolve(*layers)
         except ForgeError as error:
@@ -96,8 +99,10 @@ class Inquiry:
         seen = material.look if material else None
         report = None
         if plan is not None:
+            machine = self._machine()
+            machine = machine.when_idle() if idle else machine
             report = preflight(
-                config, plan, self._machine(), facts, seen, self._home, material or NO_MATERIAL
+                config, plan, machine, facts, seen, self._home, material or NO_MATERIAL
             )
         return Checked(resolved, plan, report, material, facts, errors)
 

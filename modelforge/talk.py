@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ ANSWER_S = 120.0
 
 Head = Literal["causal", "seq2seq", "span"]
 Shape = tuple[str, str]
+Admit = Callable[[], AbstractContextManager[None]]
 _HEADS: dict[str, Head] = {"seq2seq": "seq2seq", "span": "span"}
 
 
@@ -133,10 +135,19 @@ class Talk:
         self.last_used = 0.0
 
     @property
+    def alive(self) -> bool:
+        """Whether there is a talker, loaded or not."""
+        return self._companion is not None and self._companion.alive
+
+    @property
+    def answering(self) -> bool:
+        """Whether a reply is being given."""
+        return self._turn.locked()
+
+    @property
     def loaded(self) -> Voice | None:
         """Return what is loaded now, or None."""
-        alive = self._companion is not None and self._companion.alive
-        return self._voice if alive else None
+        return self._voice if self.alive else None
 
     def ask(
         self,
@@ -146,14 +157,16 @@ class Talk:
         tuned: bool = True,
         max_new_tokens: int = 256,
         temperature: float = 0.0,
+        admit: Admit = nullcontext,
     ) -> Iterator[dict[str, Any]]:
         """Yield {"phase"}, {"text"} and at last {"done"} of one answer; questions wait their turn.
 
         With `tuned` false the adapter is switched off, so the base answers from the same weights.
-        Raises RunError when the talker fails.
+        A talker is started inside of `admit`, which may refuse. Raises RunError when the talker
+        fails.
         """
         with self._turn:
-            yield from self._load(voice)
+            yield from self._load(voice, admit)
             companion = self._require()
             companion.send(
                 {
@@ -182,14 +195,16 @@ class Talk:
             self._companion.close()
         self._companion, self._voice = None, None
 
-    def _load(self, voice: Voice) -> Iterator[dict[str, Any]]:
+    def _load(self, voice: Voice, admit: Admit) -> Iterator[dict[str, Any]]:
         self.last_used = time.monotonic()
         if self.loaded == voice:
             return
         self.close()
         yield {"phase": "loading", "text": f"Loading {Path(voice.model_path).name}"}
-        self._companion = Companion(self._command, self._log, environment=environment(self._home))
-        self._companion.send({"load": voice.as_dict()})
+        with admit():
+            log, variables = self._log, environment(self._home)
+            self._companion = Companion(self._command, log, environment=variables)
+        self._require().send({"load": voice.as_dict()})
         yield from self._until("loaded", LOADING_S)
         self._voice = voice
 

@@ -24,7 +24,9 @@ class Problems(BaseModel):
     """What every refusal says: all that is wrong at once."""
 
     problems: list[Problem] = about("One entry a problem; `where` names the setting or part.")
-    holder: str | None = Field(None, description="With 409: the run that holds the machine.")
+    holder: str | None = Field(
+        None, description="With 409: the run that holds the machine, or `chat` or `export`."
+    )
     findings: list[Finding] = Field([], description="With 422 after preflight: all it found.")
 
 

@@ -25,6 +25,7 @@ def _is(name: str, *values: str, words: str = "") -> When:
     return When(label, lambda told: told(name) in values)
 
 
+_ON_CUDA = _is("hardware.device", "auto", "cuda", words="on an NVIDIA GPU")
 _ADAPTER = _is("adapter.enabled", "true", words="with an adapter")
 _ANSWERS = _is("strategy", "sft", "qlora")
 _TEXT = _is("task", "text-generation")
@@ -78,6 +79,8 @@ CONDITIONS: dict[str, tuple[When, ...]] = {
     "bnb_4bit_quant_type": (_FOUR_BIT,),
     "use_nested_quant": (_FOUR_BIT,),
     "quantization.scheme": (_ADAPTER,),
+    "hardware.max_gpu_temperature": (_ON_CUDA,),
+    "hardware.max_gpu_power": (_ON_CUDA,),
     "quantization.skip_first_layers": (_QUANTIZED,),
     "quantization.skip_last_layers": (_QUANTIZED,),
     "quantization.allow_slow": (_ADAPTER, _BY_CARD),

@@ -58,9 +58,7 @@ class Supervisor:
         """Hold the right to start a run: to look, create and start as one act. Re-entrant."""
         return exclusive(self._home.runs / LOCK)
 
-    def start(
-        self, folder: RunFolder, spare: Spare | None = None, *, again: bool = False
-    ) -> None:
+    def start(self, folder: RunFolder, spare: Spare | None = None, *, again: bool = False) -> None:
         """Start the worker of a run, in the spare if one is ready; a started run is left alone.
 
         With `again` a run that is over is started once more, and goes on by itself from its
@@ -93,6 +91,10 @@ class Supervisor:
             if facts.state.is_active:
                 return folder
         return None
+
+    def queued(self) -> list[RunFolder]:
+        """Return the runs that were made and never started."""
+        return [folder for folder, facts in self._unsettled() if facts.state is RunState.QUEUED]
 
     def require_free(self, remedy: str = "Stop it, or wait for it.") -> None:
         """Raise BusyError with the holder's name while a run holds the machine."""

@@ -201,6 +201,11 @@ class Reporter(TrainerCallback):
         self._teller.saved(step=state.global_step, path=f"checkpoints/{name}", best=is_best)
         self._mark = time.perf_counter()
 
+    def went_on(self, state: TrainerState) -> None:
+        """Leave the time of a pause out of the clock."""
+        self._training(state)
+        self._mark = time.perf_counter()
+
     def _training(self, state: TrainerState) -> None:
         self._teller.phase("training", "Training", done=state.global_step, total=state.max_steps)
 

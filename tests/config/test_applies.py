@@ -50,6 +50,8 @@ CASES = [
     ("evaluation.generated_rows", {"task": "summarization"}, {"task": "text-generation"}),
     ("eval_steps", {}, {"eval_split": "0.0"}),
     ("trainer.neftune_noise_alpha", {}, {"strategy": "dpo"}),
+    ("hardware.max_gpu_temperature", {}, {"hardware.device": "cpu"}),
+    ("hardware.max_gpu_power", {"hardware.device": "cuda"}, {"hardware.device": "mps"}),
 ]  # fmt: skip
 
 

@@ -32,12 +32,15 @@ class Drift:
         return abs(self.end - self.start) / max(abs(self.start), abs(self.end), 1e-12)
 
 
-def drift(values: Sequence[float], fewest: int = FEWEST) -> Drift | None:
-    """Return where a series went; None with fewer than `fewest` values that are numbers."""
+def drift(values: Sequence[float], fewest: int = FEWEST, part: int = 10) -> Drift | None:
+    """Return where a series went; None with fewer than `fewest` values that are numbers.
+
+    The level at either end is the mean of one `part` of it, and of three values at least.
+    """
     values = [value for value in values if math.isfinite(value)]
     if len(values) < fewest:
         return None
-    size = min(max(3, len(values) // 10), max(1, len(values) // 2))
+    size = min(max(3, len(values) // part), max(1, len(values) // 2))
     first, last = values[:size], values[-size:]
     start, end = fmean(first), fmean(last)
     # What neighbours differ by is noise; a trend hardly shows in it.

@@ -143,6 +143,9 @@ class RunFacts(RunRow):
     dataset: dict[str, Any] = about(
         "The data: its sources, each with files, sha256, rows and mapping."
     )
+    verdict: dict[str, Any] | None = Field(
+        None, description="How it went, once it is over: `kind`, `text` and the `numbers` behind."
+    )
 
 
 class RunEvent(BaseModel):

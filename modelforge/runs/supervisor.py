@@ -18,6 +18,7 @@ from modelforge.runs.events import last_number, size_of, tail_events
 from modelforge.runs.facts import Facts, gather
 from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json, write_text
 from modelforge.runs.lock import exclusive
+from modelforge.runs.pressure import memory_kills
 from modelforge.runs.processes import Identity, wait_gone
 from modelforge.runs.spare import Spare
 from modelforge.runs.states import RunState
@@ -244,6 +245,7 @@ class Supervisor:
 
 def _record(who: Identity, *, spare: bool) -> dict[str, object]:
     about = {"host": platform.node(), "launched": time.time(), "spare": spare}
+    about["memory_kills"] = memory_kills()
     return {**who.as_dict(), **about}
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from modelforge.errors import ForgeError
 from modelforge.runs.layout import RunFolder
-from modelforge.train import output, rows
+from modelforge.train import monitors, output, rows
 from modelforge.train.ceilings import Ceilings, card_meter, ceilings_of
 from modelforge.train.checkpointing import Part, Terms
 from modelforge.train.dialect import Dialect, learn_dialect, stops_of
@@ -128,9 +128,10 @@ def train(
     found, course = work.checkpoint, reporter.course
     going_on = found is not None and found.stage == number
     watch_ceilings(work, trainer, reporter)
+    monitors.attach(trainer, work.job.config, work.teller, course)
     try:
         trainer.train(resume_from_checkpoint=str(found.path) if found and going_on else None)
-        course.is_whole = course.step >= trainer.state.max_steps
+        course.is_whole = course.is_early or course.step >= trainer.state.max_steps
     except StopAsked:
         course.is_whole = False
     if course.step and not course.is_whole and work.stop.wish == "keep":

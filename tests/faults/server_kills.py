@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
 from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.processes import kill
 from tests.faults.ground import Place, Tally, disorder, events_of, steps_of, until
-from tests.faults.serving import STAND_INS, Follower, Server, serving
+from tests.faults.serving import Follower, Server, serving
 
 REATTACHED_S = 3.0
 BEGUN_S = 120.0
@@ -212,4 +211,7 @@ def _work_of(run: RunFolder) -> float:
 
 def quick(root: Path, model: Path) -> tuple[Place, dict[str, Any]]:
     """Return a place and settings under which the stand-ins play."""
-    return Place.made(root, model), {"command": STAND_INS, "MODELFORGE_ACTOR_PACE": "0.01"}
+    return Place.made(root, model), {
+        "command": (*STAND_IN, "trains"),
+        "MODELFORGE_ACTOR_PACE": "0.01",
+    }

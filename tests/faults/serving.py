@@ -19,8 +19,9 @@ from modelforge.home import Home
 from tests.faults.ground import ROOT, until
 
 REAL = ("-m", "ui", "--no-browser", "--home", "{home}", "--port", "{port}")
-# The real server over stand-in workers, which need no training stack.
-STAND_INS = ("tests/browser/serving.py", "{home}", "{port}")
+
+# The real server over a stand-in worker, which needs no training stack.
+STAND_IN = ("tests/faults/serve.py", "{home}", "{port}")
 UP_S = 60.0
 
 

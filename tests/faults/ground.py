@@ -25,7 +25,7 @@ COLOURS = ("red", "blue", "green", "amber")
 
 @dataclass
 class Tally:
-    """What came of a scenario: one row a try, printed as it comes; `wrong` are those that failed."""
+    """What came of a scenario: one row a try, printed as it comes; `wrong` did not hold."""
 
     scenario: str
     seed: int

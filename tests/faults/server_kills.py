@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from modelforge.runs.facts import gather
@@ -53,8 +52,12 @@ class _Paces:
 
     def told(self) -> dict[str, Any]:
         """Return the ratios, run by run beside its neighbour, and their medians."""
-        wall = [with_[0] / without[0] for with_, without in zip(self.killed, self.quiet)]
-        work = [with_[1] / without[1] for with_, without in zip(self.killed, self.quiet)]
+        wall = [
+            with_[0] / without[0] for with_, without in zip(self.killed, self.quiet, strict=True)
+        ]
+        work = [
+            with_[1] / without[1] for with_, without in zip(self.killed, self.quiet, strict=True)
+        ]
         return {
             "pairs": len(wall),
             "wall_ratio": round(statistics.median(wall), 4),
@@ -207,11 +210,3 @@ def _work_of(run: RunFolder) -> float:
         return 0.0
     times: Any = process.cpu_times()
     return float(times.user + times.system)
-
-
-def quick(root: Path, model: Path) -> tuple[Place, dict[str, Any]]:
-    """Return a place and settings under which the stand-ins play."""
-    return Place.made(root, model), {
-        "command": (*STAND_IN, "trains"),
-        "MODELFORGE_ACTOR_PACE": "0.01",
-    }

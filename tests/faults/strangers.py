@@ -23,7 +23,8 @@ Record = dict[str, Any]
 
 
 def _another_birth(pid: int) -> Record:
-    return Identity.of(pid).as_dict() | {"birth": psutil.Process(pid).create_time() - 3600, "start_ticks": 1}  # fmt: skip
+    earlier = {"birth": psutil.Process(pid).create_time() - 3600, "start_ticks": 1}
+    return Identity.of(pid).as_dict() | earlier
 
 
 # What stands in process.json, given a stranger's process id.

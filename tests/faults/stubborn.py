@@ -1,4 +1,4 @@
-"""Workers that do not hear, do not leave, or leave somebody behind: all are ended, none survives."""
+"""Workers that do not hear, do not leave, or leave somebody behind: none survives."""
 
 from __future__ import annotations
 

@@ -90,6 +90,17 @@ class Trainer(Group):
             group="Training",
         ),
     ] = 42
+    save_total_limit: Annotated[
+        int,
+        Field(ge=1),
+        Knob(
+            "Checkpoints kept",
+            "How many states to go on from stay on the disk; the newest and the best always do.",
+            "With three there is one more to fall back to should the newest be damaged.",
+            unit="checkpoints",
+            group="Saving",
+        ),
+    ] = 3
     neftune_noise_alpha: Annotated[
         float | None,
         Field(gt=0),

@@ -22,6 +22,8 @@ from typing import Any
 from modelforge.errors import Problem, RunError
 
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+# The last file to come into a reward model's folder.
+REWARD_MODEL_DONE = "complete.json"
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -105,6 +107,11 @@ class RunFolder:
     def has_model(self) -> bool:
         """Whether the run has left a whole model to talk to."""
         return (self.output / "config.json").is_file() and any(self.output.glob("*.safetensors"))
+
+    @property
+    def has_reward_model(self) -> bool:
+        """Whether the run's own reward model has learned all it was to learn."""
+        return find_json(self.reward_model / REWARD_MODEL_DONE) is not None
 
     @property
     def has_result(self) -> bool:

@@ -31,16 +31,18 @@ sys.path.insert(0, str(ROOT))
 from tests.faults import (
     clicks,
     clocks,
+    damage,
     floods,
     scarcity,
     server_kills,
     soak,
     strangers,
     stubborn,
+    worker_kills,
 )
 from tests.faults.ground import Place, Tally
 from tests.faults.nursery import nursing
-from tests.faults.serving import REAL
+from tests.faults.serving import REAL, serving
 
 FOLDER = RESULTS / "faults"
 PAGE = ROOT / "docs" / "reliability.md"
@@ -56,6 +58,14 @@ def _nursed(play: Callable[..., Tally]) -> Play:
     return played
 
 
+def _served(play: Callable[..., Tally]) -> Play:
+    def played(place: Place, times: int, seed: int) -> Tally:
+        with serving(place.home) as server:
+            return play(server, place, times, seed)
+
+    return played
+
+
 def _on_a_small_disk(place: Place, times: int, seed: int) -> Tally:
     if why := scarcity.why_no_small_disk():
         raise SystemExit(f"disk-full cannot be played here: {why}")
@@ -63,38 +73,57 @@ def _on_a_small_disk(place: Place, times: int, seed: int) -> Tally:
         return scarcity.disk_full(Place.made(disk, place.model), nursery, times, seed)
 
 
-def _closed_tab(place: Place, times: int, seed: int) -> Tally:
-    return floods.a_closed_tab(place, 15.0, 4 * times, seed)
+def _in_mid_run(place: Place, times: int, seed: int) -> Tally:
+    answers = place.answers(max_steps=100_000, per_device_train_batch_size=16)
+    with serving(place.home, REAL) as server:
+        return server_kills.in_mid_run(server, place, times, seed, answers=answers)
+
+
+def _while_launching(place: Place, times: int, seed: int) -> Tally:
+    with serving(place.home, REAL) as server:
+        answers = place.answers(max_steps=3)
+        return server_kills.while_launching(server, place, times, seed, answers=answers)
 
 
 # Scenario → how it is played, how often, and what it says in the table.
 SCENARIOS: dict[str, tuple[Play, int, str]] = {
-    "server-kills": (
-        lambda place, times, seed: server_kills.in_mid_run(place, times, seed, command=REAL),
-        100,
-        "`kill -9` of the server in mid-run, then started again",
-    ),
+    "server-kills": (_in_mid_run, 100, "`kill -9` of the server in mid-run, then started again"),
     "server-kills-launching": (
-        lambda place, times, seed: server_kills.while_launching(place, times, seed, command=REAL),
+        _while_launching,
         30,
         "`kill -9` of the server at a random moment of a start; the click is repeated",
     ),
+    "worker-kills": (
+        _nursed(worker_kills.kills),
+        100,
+        "`kill -9` of the worker, random and named points by turns; each resumed",
+    ),
+    "resumes": (
+        _nursed(worker_kills.resumes),
+        20,
+        "Resumed against uninterrupted, byte for byte, five kinds of settings",
+    ),
+    "damaged": (_nursed(damage.play), 60, "Damaged files of the two newest checkpoints"),
     "disk-full": (_on_a_small_disk, 5, "Disk full at eight points"),
     "out-of-memory": (_nursed(scarcity.memory), 20, "Memory of the GPU and of the computer"),
     "stubborn": (stubborn.play, 10, "Deaf workers, hangs after the end, children left behind"),
     "strangers": (strangers.play, 3, "Stale and reused process ids"),
-    "clocks": (clocks.in_the_worker, 2, "The worker's clock set by an hour or a day in mid-run"),
-    "file-times": (clocks.in_the_files, 2, "Files with the times of another day"),
-    "flood": (
-        lambda place, times, seed: floods.a_flood(place, 1_000_000, seed, times),
-        3,
-        "A log of a million lines",
+    "clocks": (
+        _served(clocks.in_the_worker),
+        2,
+        "The worker's clock set by an hour or a day in mid-run",
     ),
-    "closed-tab": (_closed_tab, 10, "A tab closed for so many minutes, 1 MB a minute on stderr"),
-    "reloads": (floods.reloads, 50, "Reloads of the page of a run"),
-    "clicks": (clicks.at_once, 200, "So many clicks on Start at once"),
-    "two-servers": (clicks.two_servers, 10, "Two servers on one home"),
-    "taken-port": (clicks.taken_ports, 5, "A port that is taken"),
+    "file-times": (clocks.in_the_files, 2, "Files with the times of another day"),
+    "flood": (_served(floods.a_flood), 3, "A log of a million lines"),
+    "closed-tab": (
+        _served(floods.a_closed_tab),
+        40,
+        "A tab closed for ten minutes, 1 MB a minute on stderr in every other 15 s",
+    ),
+    "reloads": (_served(floods.reloads), 50, "Reloads of the page of a run"),
+    "clicks": (_served(clicks.at_once), 200, "So many clicks on Start at once"),
+    "two-servers": (_served(clicks.two_servers), 10, "Two servers on one home"),
+    "taken-port": (_served(clicks.taken_ports), 5, "A port that is taken"),
     "stale-lock": (clicks.stale_locks, 20, "A lock whose holder was killed"),
     "soak": (soak.short_runs, 200, "Short runs one after the other"),
 }
@@ -103,10 +132,12 @@ SCENARIOS: dict[str, tuple[Play, int, str]] = {
 def main() -> int:
     """Play what was asked for, keep what came of it, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("scenario", nargs="*", choices=[*SCENARIOS, []], help="which to play")
+    parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help="which to play")
     parser.add_argument("--times", type=int, help="how often, instead of the full number")
     parser.add_argument("--seed", type=int, help="what chance is drawn from")
     asked = parser.parse_args()
+    if unknown := set(asked.scenario) - set(SCENARIOS):
+        parser.error(f"there is no {', '.join(unknown)}; choose from {', '.join(SCENARIOS)}")
     seed = asked.seed if asked.seed is not None else random.SystemRandom().randrange(10**6)
     wrong = 0
     for name in asked.scenario or SCENARIOS:

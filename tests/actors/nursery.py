@@ -35,7 +35,10 @@ def work(asked: dict) -> int:
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
     os.environ.update(asked.get("environment") or {})
-    if asked.get("point"):
+    if asked.get("deed") == "note":
+        for point in points.POINTS:
+            points.arm(point, lambda point=point: print(f"passed: {point}", flush=True))
+    elif asked.get("point"):
         points.arm(asked["point"], DEEDS[asked["deed"]](run), asked.get("nth", 1))
     code = run_worker(run)
     sys.stdout.flush()

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 Deed = Callable[[], None]
-CHECKPOINTS = "checkpoints"
 
 
 def kill_myself() -> None:
@@ -137,31 +137,31 @@ def _optimizer_saved(strike: Deed) -> None:
     _after(Trainer, "_save_optimizer_and_scheduler", strike)
 
 
+def _before_manifest(strike: Deed) -> None:
+    """When all is staged but the manifest."""
+    from modelforge.runs import checkpoints
+
+    _before(checkpoints, "write_manifest", strike)
+
+
 def _before_rename(strike: Deed) -> None:
     """Just before a staged checkpoint gets its name."""
+    from modelforge.runs import checkpoints
 
-    def is_checkpoint(source: Any, *_: Any) -> bool:
-        return Path(source).parent.name == CHECKPOINTS
-
-    _before(Path, "rename", strike, is_checkpoint)
-    _before(Path, "replace", strike, is_checkpoint)
-    _before(os, "replace", strike, is_checkpoint)
-    _before(os, "rename", strike, is_checkpoint)
+    _before(checkpoints, "put_in_place", strike)
 
 
 def _pruning(strike: Deed) -> None:
     """When one file of an old checkpoint is gone and the rest is not."""
-    import shutil
+    from modelforge.runs import checkpoints
 
-    def is_checkpoint(folder: Any, *_: Any) -> bool:
-        path = Path(folder)
-        if path.parent.name != CHECKPOINTS or not path.is_dir():
+    def lose_a_file(folder: Any, *_: Any, **__: Any) -> bool:
+        if not Path(folder).name.startswith(checkpoints.GONE):
             return False
-        for file in sorted(path.iterdir())[:1]:
-            file.unlink()
+        sorted(path for path in Path(folder).iterdir() if path.is_file())[0].unlink()
         return True
 
-    _before(shutil, "rmtree", strike, is_checkpoint)
+    _before(shutil, "rmtree", strike, lose_a_file)
 
 
 def _final_save(strike: Deed) -> None:
@@ -193,6 +193,7 @@ POINTS: dict[str, Callable[[Deed], None]] = {
     "inside optimizer.step": _optimizer_step,
     "between weights and optimizer": _weights_saved,
     "between optimizer and state": _optimizer_saved,
+    "before the manifest": _before_manifest,
     "before the checkpoint's rename": _before_rename,
     "while an old checkpoint goes": _pruning,
     "in the final save": _final_save,

@@ -11,24 +11,23 @@ from collections import Counter
 from modelforge.runs.lock import exclusive
 from modelforge.runs.store import LOCK
 from tests.faults.ground import ROOT, Place, Tally, until
-from tests.faults.serving import REAL, STAND_IN, Server, serving
+from tests.faults.serving import REAL, Server, serving
 
 TAKEN_S = 2.0
 
 
-def at_once(place: Place, times: int, seed: int) -> Tally:
+def at_once(server: Server, place: Place, times: int, seed: int) -> Tally:
     """Click `times` times at once: first with one request id, then each with its own."""
     tally = Tally(f"{times} clicks at once", seed)
-    with serving(place.home, (*STAND_IN, "trains"), MODELFORGE_ACTOR_PACE="0.02") as server:
-        for case, keys in {
-            "one request id": [f"one-{seed}"] * times,
-            "a request id each": [f"own-{seed}-{number}" for number in range(times)],
-        }.items():
-            before = _ids(place)
-            outcomes, seconds = _clicked([server], place, keys)
-            made = _ids(place) - before
-            tally.add(case, _click_faults(case, outcomes, made, times), seconds=round(seconds, 2))
-            _stop_all(server, made)
+    for case, keys in {
+        "one request id": [f"one-{seed}"] * times,
+        "a request id each": [f"own-{seed}-{number}" for number in range(times)],
+    }.items():
+        before = _ids(place)
+        outcomes, seconds = _clicked([server], place, keys)
+        made = _ids(place) - before
+        tally.add(case, _click_faults(case, outcomes, made, times), seconds=round(seconds, 2))
+        _stop_all(server, made)
     return tally
 
 
@@ -38,7 +37,7 @@ def _clicked(
     """Return how often each answer came: its status, and the run it names."""
     gate = threading.Barrier(len(keys) + 1)
     outcomes: Counter[tuple[int, str]] = Counter()
-    answers = place.answers(max_steps=5000)
+    answers = place.played_by("trains", 5000, PACE=0.02)
 
     def click(number: int) -> None:
         gate.wait()
@@ -72,11 +71,10 @@ def _click_faults(
     return faults
 
 
-def two_servers(place: Place, times: int, seed: int) -> Tally:
+def two_servers(one: Server, place: Place, times: int, seed: int) -> Tally:
     """Have two servers on one home: both see every run, and one run at a time holds for both."""
     tally = Tally("two servers on one home", seed)
-    command, pace = (*STAND_IN, "trains"), {"MODELFORGE_ACTOR_PACE": "0.02"}
-    with serving(place.home, command, **pace) as one, serving(place.home, command, **pace) as two:
+    with serving(place.home) as two:
         for number in range(times):
             before = _ids(place)
             keys = [f"both-{seed}-{number}"] * 2 + [f"each-{seed}-{number}-{n}" for n in range(8)]
@@ -97,24 +95,23 @@ def two_servers(place: Place, times: int, seed: int) -> Tally:
     return tally
 
 
-def taken_ports(place: Place, times: int, seed: int) -> Tally:
+def taken_ports(first: Server, place: Place, times: int, seed: int) -> Tally:
     """Ask for a port that another has: refused in a sentence, and nothing of the first is hurt."""
     tally = Tally("a port that is taken", seed)
-    with serving(place.home, (*STAND_IN, "trains")) as first:
-        for _ in range(times):
-            filled = [p.format(home=place.home.root, port=first.port) for p in REAL]
-            began = time.monotonic()
-            done = subprocess.run(
-                [sys.executable, *filled], cwd=ROOT, capture_output=True, text=True,
-                timeout=60, check=False,
-            )  # fmt: skip
-            faults = [] if done.returncode == 2 else [f"it ended with {done.returncode}"]
-            said = done.stdout + done.stderr
-            if f"{first.port} cannot be used" not in said or "Traceback" in said:
-                faults.append(f"it said {said[-200:]!r}")
-            if not first.is_up():
-                faults.append("the first server is gone")
-            tally.add("the same port", faults, seconds=round(time.monotonic() - began, 2))
+    for _ in range(times):
+        filled = [p.format(home=place.home.root, port=first.port) for p in REAL]
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, *filled], cwd=ROOT, capture_output=True, text=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+        faults = [] if done.returncode == 2 else [f"it ended with {done.returncode}"]
+        said = done.stdout + done.stderr
+        if f"{first.port} cannot be used" not in said or "Traceback" in said:
+            faults.append(f"it said {said[-200:]!r}")
+        if not first.is_up():
+            faults.append("the first server is gone")
+        tally.add("the same port", faults, seconds=round(time.monotonic() - began, 2))
     return tally
 
 

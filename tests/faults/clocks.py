@@ -14,7 +14,7 @@ from modelforge.runs.layout import RunFolder, write_json
 from modelforge.runs.states import RunState
 from modelforge.runs.supervisor import Supervisor
 from tests.faults.ground import ACTORS, Place, Tally, disorder, events_of, steps_of, until
-from tests.faults.serving import STAND_IN, Follower, serving
+from tests.faults.serving import Follower, Server
 
 DAY_S = 86_400.0
 JUMPS = {"a day back": -DAY_S, "a day on": DAY_S, "an hour back": -3600.0, "an hour on": 3600.0}
@@ -22,27 +22,29 @@ PATIENCE_S = 0.5
 _NEGATIVE = re.compile(r"[>\s][-−]\d")
 
 
-def in_the_worker(place: Place, times: int, seed: int, jumps: dict[str, float] = JUMPS) -> Tally:
+def in_the_worker(
+    server: Server, place: Place, times: int, seed: int, jumps: dict[str, float] = JUMPS
+) -> Tally:
     """Set the worker's clock in mid-run while a page looks on."""
     tally = Tally("clock jumps in the worker", seed)
     for case, jump in jumps.items():
-        more = {"MODELFORGE_ACTOR_JUMP_S": str(jump)}
-        with serving(place.home, (*STAND_IN, "jumps"), **more) as server:
-            for _ in range(times):
-                run = RunFolder(place.home.runs / server.start_run(place.answers(max_steps=20)))
-                follower = Follower(server, run.id)
-                shown = []
-                while not follower.wait(0.1):
-                    shown.append(str(server.page(run.id)["parts"].get("run-progress")))
-                faults = disorder(events_of(run))
-                if follower.state != "finished" or steps_of(events_of(run))[-1] != 20:
-                    faults.append(f"the run is {follower.state}")
-                if follower.numbers != [event.n for event in events_of(run)]:
-                    faults.append("the stream has lost or doubled events")
-                wrong = [text for text in shown if _NEGATIVE.search(re.sub("<[^>]*>", " ", text))]
-                if wrong:
-                    faults.append(f"the page shows a negative time: {wrong[0]}")
-                tally.add(case, faults, looks=len(shown))
+        for _ in range(times):
+            run = RunFolder(
+                place.home.runs / server.start_run(place.played_by("jumps", JUMP_S=jump))
+            )
+            follower = Follower(server, run.id)
+            shown = []
+            while not follower.wait(0.1):
+                shown.append(str(server.page(run.id)["parts"].get("run-progress")))
+            faults = disorder(events_of(run))
+            if follower.state != "finished" or steps_of(events_of(run))[-1] != 20:
+                faults.append(f"the run is {follower.state}")
+            if follower.numbers != [event.n for event in events_of(run)]:
+                faults.append("the stream has lost or doubled events")
+            wrong = [text for text in shown if _NEGATIVE.search(re.sub("<[^>]*>", " ", text))]
+            if wrong:
+                faults.append(f"the page shows a negative time: {wrong[0]}")
+            tally.add(case, faults, looks=len(shown))
     return tally
 
 

@@ -96,6 +96,12 @@ class Place:
             **more,
         }
 
+    def played_by(self, actor: str, max_steps: int = 20, **settings: float) -> dict[str, Any]:
+        """Return what is asked of a stand-in; its settings travel in the run's name."""
+        told = [f"{name}={value}" for name, value in settings.items()]
+        name = " ".join([actor, *told])
+        return self.answers(max_steps=max_steps, logging={"run_name": name})
+
     def new_run(self, **more: Any) -> RunFolder:
         """Return the folder of a run that was asked for and not begun."""
         answers = self.answers(**more)

@@ -1,4 +1,4 @@
-"""The real server over one stand-in worker: `serve.py HOME PORT ACTOR`."""
+"""The real server over stand-in workers, who play what their run's name asks for."""
 
 import socket
 import sys
@@ -16,11 +16,11 @@ def main() -> None:
     from modelforge.home import Home
     from ui.app import guarded
 
-    home, port, actor = sys.argv[1:4]
+    home, port = sys.argv[1:3]
     place = socket.create_server(("127.0.0.1", int(port)), backlog=512)
     forge = Forge(
         Home(Path(home)),
-        worker=[sys.executable, str(ROOT / "tests" / "actors" / f"{actor}.py")],
+        worker=[sys.executable, str(ROOT / "tests" / "actors" / "cast.py")],
         # No spare: it would be a real worker. Its absence changes nothing but the wait.
         spare=[sys.executable, "-c", ""],
     )

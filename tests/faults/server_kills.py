@@ -13,7 +13,7 @@ from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.processes import kill
 from tests.faults.ground import Place, Tally, disorder, events_of, steps_of, until
-from tests.faults.serving import Follower, Server, serving
+from tests.faults.serving import Follower, Server
 
 REATTACHED_S = 3.0
 BEGUN_S = 120.0
@@ -21,7 +21,7 @@ ENDED_S = 60.0
 
 
 def in_mid_run(
-    place: Place, times: int, seed: int, *, command: tuple[str, ...], a_run: int = 10, **env: str
+    server: Server, place: Place, times: int, seed: int, *, answers: dict[str, Any], a_run: int = 10
 ) -> Tally:
     """Kill the server `times` times, `a_run` kills to a run; between them runs are left alone.
 
@@ -30,15 +30,14 @@ def in_mid_run(
     tally = Tally("server kills in mid-run", seed)
     rng = tally.rng
     paces = _Paces()
-    with serving(place.home, command, **env) as server:
-        done = 0
-        while done < times:
-            count = min(a_run, times - done)
-            # A quiet run beside each, so that both kinds see the same weather.
-            paces.quiet.append(_one_run(server, place, [0.0] * count, tally, is_quiet=True))
-            waits = [rng.uniform(0.0, 1.5) for _ in range(count)]
-            paces.killed.append(_one_run(server, place, waits, tally, is_quiet=False))
-            done += count
+    done = 0
+    while done < times:
+        count = min(a_run, times - done)
+        # A quiet run beside each, so that both kinds see the same weather.
+        paces.quiet.append(_one_run(server, place, answers, [0.0] * count))
+        waits = [rng.uniform(0.0, 1.5) for _ in range(count)]
+        paces.killed.append(_one_run(server, place, answers, waits, tally))
+        done += count
     tally.add("step time", [], **paces.told())
     return tally
 
@@ -68,10 +67,16 @@ class _Paces:
 
 
 def _one_run(
-    server: Server, place: Place, waits: list[float], tally: Tally, *, is_quiet: bool
+    server: Server,
+    place: Place,
+    answers: dict[str, Any],
+    waits: list[float],
+    tally: Tally | None = None,
 ) -> tuple[float, float]:
-    """Have one run and kill its server after each wait; return seconds and work of an update."""
-    answers = place.answers(max_steps=100_000, per_device_train_batch_size=16)
+    """Have one run and kill its server after each wait; return seconds and work of an update.
+
+    Without a tally the server is left alone for as long as it would have been away.
+    """
     run_id = server.start_run(answers)
     run = RunFolder(place.home.runs / run_id)
     follower = Follower(server, run_id)
@@ -80,7 +85,7 @@ def _one_run(
         work, first = _work_of(run), len(steps_of(events_of(run)))
         for wait in waits:
             time.sleep(wait)
-            if is_quiet:
+            if tally is None:
                 time.sleep(2.5)  # about what a restart takes
             else:
                 _one_kill(server, run, tally)
@@ -89,7 +94,7 @@ def _one_run(
         server.ask("POST", f"/api/runs/{run_id}/stop", {"keep": True})
         until(lambda: server.run(run_id)["state"] == "stopped", ENDED_S, "the run is stopped")
         followed = follower.wait(ENDED_S)
-    if not is_quiet:
+    if tally is not None:
         _judge_the_whole(run, follower, followed, tally)
     seconds = [event.data["seconds"] for event in events_of(run) if event.kind == "step"]
     return statistics.median(seconds[5:]), work
@@ -129,7 +134,7 @@ def _judge_the_whole(run: RunFolder, follower: Follower, followed: bool, tally: 
 
 
 def while_launching(
-    place: Place, times: int, seed: int, *, command: tuple[str, ...], **env: str
+    server: Server, place: Place, times: int, seed: int, *, answers: dict[str, Any]
 ) -> Tally:
     """Kill the server at a random moment of a start; whoever clicked asks again with the same key.
 
@@ -137,43 +142,44 @@ def while_launching(
     """
     tally = Tally("server kills while it launches", seed)
     rng = tally.rng
-    with serving(place.home, command, **env) as server:
-        took = _undisturbed(server, place)
-        for number in range(times):
-            before = {path.name for path in place.home.runs.glob("[0-9]*")}
-            key, wait = f"click-{seed}-{number}", rng.uniform(0.0, 1.3 * took)
-            click = threading.Thread(target=_clicked, args=(server, place, key), daemon=True)
-            click.start()
-            time.sleep(wait)
-            server.kill()
-            click.join(10)
-            made = {path.name for path in place.home.runs.glob("[0-9]*")} - before
-            server.start()
-            tally.add(
-                "nothing was made yet" if not made else "a run was made",
-                _faults_after(server, place, key, before),
-                killed_after_s=round(wait, 3),
-            )
+    took = _undisturbed(server, answers)
+    for number in range(times):
+        before = {path.name for path in place.home.runs.glob("[0-9]*")}
+        key, wait = f"click-{seed}-{number}", rng.uniform(0.0, 1.3 * took)
+        click = threading.Thread(target=_clicked, args=(server, answers, key), daemon=True)
+        click.start()
+        time.sleep(wait)
+        server.kill()
+        click.join(10)
+        made = {path.name for path in place.home.runs.glob("[0-9]*")} - before
+        server.start()
+        tally.add(
+            "nothing was made yet" if not made else "a run was made",
+            _faults_after(server, place, answers, key, before),
+            killed_after_s=round(wait, 3),
+        )
     return tally
 
 
-def _clicked(server: Server, place: Place, key: str) -> None:
+def _clicked(server: Server, answers: dict[str, Any], key: str) -> None:
     try:
-        server.start_run(place.answers(max_steps=3), key)
+        server.start_run(answers, key)
     except (OSError, AssertionError):
         return  # the server died under it, which is what is tried
 
 
-def _undisturbed(server: Server, place: Place) -> float:
+def _undisturbed(server: Server, answers: dict[str, Any]) -> float:
     began = time.monotonic()
-    run_id = server.start_run(place.answers(max_steps=3))
+    run_id = server.start_run(answers)
     took = time.monotonic() - began
     until(lambda: server.run(run_id)["state"] == "finished", BEGUN_S, "a first run finishes")
     return took
 
 
-def _faults_after(server: Server, place: Place, key: str, before: set[str]) -> list[str]:
-    run_id = server.start_run(place.answers(max_steps=3), key)
+def _faults_after(
+    server: Server, place: Place, answers: dict[str, Any], key: str, before: set[str]
+) -> list[str]:
+    run_id = server.start_run(answers, key)
     over = {"finished", "stopped", "failed", "lost"}
     try:
         until(lambda: server.run(run_id)["state"] in over, BEGUN_S, "the run is over")

@@ -20,15 +20,17 @@ from tests.faults.ground import ROOT, until
 
 REAL = ("-m", "ui", "--no-browser", "--home", "{home}", "--port", "{port}")
 
-# The real server over a stand-in worker, which needs no training stack.
-STAND_IN = ("tests/faults/serve.py", "{home}", "{port}")
+# The real server over stand-in workers, which need no training stack.
+STAND_INS = ("tests/faults/serve.py", "{home}", "{port}")
 UP_S = 60.0
 
 
 class Server:
     """One server of a home, always on the same port."""
 
-    def __init__(self, home: Home, command: tuple[str, ...] = REAL, **environment: str) -> None:
+    def __init__(
+        self, home: Home, command: tuple[str, ...] = STAND_INS, **environment: str
+    ) -> None:
         home.root.mkdir(parents=True, exist_ok=True)
         self.home = home
         self.port = free_port()
@@ -181,7 +183,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(home: Home, command: tuple[str, ...] = REAL, **environment: str) -> Iterator[Server]:
+def serving(
+    home: Home, command: tuple[str, ...] = STAND_INS, **environment: str
+) -> Iterator[Server]:
     """Yield a server that answers; end it afterwards."""
     server = Server(home, command, **environment)
     try:

@@ -12,7 +12,7 @@ import psutil
 from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder
 from tests.faults.ground import Place, Tally, disorder, events_of, until
-from tests.faults.serving import STAND_IN, Server, serving
+from tests.faults.serving import Server, serving
 
 GROWTH = 1.10
 # What a server holds after its first runs is what it needs; only growth after them is a leak.
@@ -22,33 +22,34 @@ WARM_RUNS = 5
 def short_runs(place: Place, times: int, seed: int) -> Tally:
     """Have `times` short runs, each followed by a page, and count what the server holds."""
     tally = Tally("soak", seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        more = {"MODELFORGE_ACTOR_PACE": "0.001", "TMPDIR": scratch}
-        with serving(place.home, (*STAND_IN, "trains"), **more) as server:
-            held: dict[str, Any] = {}
-            for number in range(times):
-                began = time.monotonic()
-                faults = _one(server, place)
-                if faults:
-                    tally.add("a run", faults, seconds=round(time.monotonic() - began, 2))
-                if number == min(WARM_RUNS, times - 1):
-                    held = _held(server, Path(scratch))
-            time.sleep(1.5)  # lines of pages that have been left are noticed by then
-            now = _held(server, Path(scratch))
-            faults = [
-                f"{name} grew from {held[name]} to {now[name]}"
-                for name in ("children", "threads", "files_open", "temporary_files")
-                if now[name] > held[name]
-            ]
-            if now["rss_mib"] > held["rss_mib"] * GROWTH:
-                faults.append(f"memory grew from {held['rss_mib']} to {now['rss_mib']} MiB")
-            grew = {f"{name}_before": value for name, value in held.items()}
-            tally.add("the whole soak", faults, runs=times, **grew, **now)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        serving(place.home, TMPDIR=scratch) as server,
+    ):
+        held: dict[str, Any] = {}
+        for number in range(times):
+            began = time.monotonic()
+            faults = _one(server, place)
+            if faults:
+                tally.add("a run", faults, seconds=round(time.monotonic() - began, 2))
+            if number == min(WARM_RUNS, times - 1):
+                held = _held(server, Path(scratch))
+        time.sleep(1.5)  # lines of pages that have been left are noticed by then
+        now = _held(server, Path(scratch))
+        faults = [
+            f"{name} grew from {held[name]} to {now[name]}"
+            for name in ("children", "threads", "files_open", "temporary_files")
+            if now[name] > held[name]
+        ]
+        if now["rss_mib"] > held["rss_mib"] * GROWTH:
+            faults.append(f"memory grew from {held['rss_mib']} to {now['rss_mib']} MiB")
+        grew = {f"{name}_before": value for name, value in held.items()}
+        tally.add("the whole soak", faults, runs=times, **grew, **now)
     return tally
 
 
 def _one(server: Server, place: Place) -> list[str]:
-    run = RunFolder(place.home.runs / server.start_run(place.answers(max_steps=5)))
+    run = RunFolder(place.home.runs / server.start_run(place.played_by("trains", 5, PACE=0.001)))
     until(lambda: server.run(run.id)["state"] == "finished", 30, "a run finishes")
     server.page(run.id)
     until(lambda: not gather(run).alive, 10, "its worker is gone")

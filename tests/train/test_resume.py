@@ -343,8 +343,6 @@ def test_learning_from_rewards_goes_on_between_its_stages(bench, at, tmp_path):
     with pytest.raises(Killed):
         bench.work(run)
     events = again(bench, run)
-    assert told(events, "resumed") == [
-        {"step": 0, "stage": 2, "checkpoint": None, "damaged": []}
-    ]
+    assert told(events, "resumed") == [{"step": 0, "stage": 2, "checkpoint": None, "damaged": []}]
     assert {data["stage"] for data in told(events, "step")} == {2}
     same(whole, run)

@@ -90,17 +90,6 @@ class Trainer(Group):
             group="Training",
         ),
     ] = 42
-    save_total_limit: Annotated[
-        int,
-        Field(ge=1),
-        Knob(
-            "Checkpoints kept",
-            "How many states to go on from stay on the disk; the newest and the best always do.",
-            "With three there is one more to fall back to should the newest be damaged.",
-            unit="checkpoints",
-            group="Saving",
-        ),
-    ] = 3
     neftune_noise_alpha: Annotated[
         float | None,
         Field(gt=0),
@@ -246,6 +235,28 @@ class Trainer(Group):
         Field(gt=0, le=2),
         Knob("Temperature", "How varied the answers are that are compared.", group="Rewards"),
     ] = 1.0
+    save_steps: Annotated[
+        int | None,
+        Field(ge=-1),
+        Knob(
+            "Save every",
+            "Updates between states to go on from; empty saves at every check, -1 at the end only.",
+            "What was learned since the newest one is lost if the machine goes off.",
+            unit="updates",
+            group="Saving",
+        ),
+    ] = None
+    save_total_limit: Annotated[
+        int,
+        Field(ge=1),
+        Knob(
+            "Checkpoints kept",
+            "How many states to go on from stay on the disk; the newest and the best always do.",
+            "With three there is one more to fall back to should the newest be damaged.",
+            unit="checkpoints",
+            group="Saving",
+        ),
+    ] = 3
 
 
 class Evaluation(Group):
@@ -262,3 +273,11 @@ class Evaluation(Group):
             group="Evaluation",
         ),
     ] = 50
+    keep_best: Annotated[
+        bool,
+        Knob(
+            "Keep the best",
+            "What is kept is the state that did best on the held-out rows, not the last one.",
+            group="Saving",
+        ),
+    ] = True

@@ -79,9 +79,7 @@ def write_manifest(folder: Path, *, step: int, stage: int | None) -> None:
     files = {name: _settle(folder / name) for name in _names(folder)}
     for inner in {(folder / name).parent for name in files}:
         sync_folder(inner)
-    write_json(
-        folder / MANIFEST, {"format": FORMAT, "step": step, "stage": stage, "files": files}
-    )
+    write_json(folder / MANIFEST, {"format": FORMAT, "step": step, "stage": stage, "files": files})
     sync_folder(folder)
 
 
@@ -92,15 +90,9 @@ def verify(folder: Path, *, hashes: bool = True) -> Damage | None:
     if read is None or manifest is None:
         return Damage(folder.name, MANIFEST, "manifest")
     files = manifest["files"]
-    for name in files:
-        if not _is_inside(name):
-            return Damage(folder.name, name, "path")
     for name, about in files.items():
-        size = _size(folder / name)
-        if size is None:
-            return Damage(folder.name, name, "missing")
-        if size != about.get("size"):
-            return Damage(folder.name, name, "size")
+        if reason := _fault(folder, name, about.get("size")):
+            return Damage(folder.name, name, reason)
     # What was put there later might be read in place of what was saved.
     for name in _names(folder):
         if name not in files:
@@ -121,9 +113,7 @@ def listed(run: RunFolder) -> list[Checkpoint]:
     )
 
 
-def newest_valid(
-    run: RunFolder, *, hashes: bool = True
-) -> tuple[Checkpoint | None, list[Damage]]:
+def newest_valid(run: RunFolder, *, hashes: bool = True) -> tuple[Checkpoint | None, list[Damage]]:
     """Return the newest checkpoint that can be trusted, and the damaged ones that are newer.
 
     Folders without a manifest count as damaged.
@@ -230,7 +220,9 @@ def _names(folder: Path) -> list[str]:
 
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\\" not in name and ":" not in name
+    return (
+        not path.is_absolute() and ".." not in path.parts and "\\" not in name and ":" not in name
+    )
 
 
 def _settle(path: Path) -> dict[str, Any]:
@@ -252,6 +244,16 @@ def _size(path: Path) -> int | None:
     except OSError:
         return None
     return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def _fault(folder: Path, name: str, size: object) -> str | None:
+    """Return what can be told of a file without reading it, or None."""
+    if not _is_inside(name):
+        return "path"
+    found = _size(folder / name)
+    if found is None:
+        return "missing"
+    return "size" if found != size else None
 
 
 def _hash(path: Path) -> str | None:

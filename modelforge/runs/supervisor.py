@@ -58,9 +58,7 @@ class Supervisor:
         """Hold the right to start a run: to look, create and start as one act. Re-entrant."""
         return exclusive(self._home.runs / LOCK)
 
-    def start(
-        self, folder: RunFolder, spare: Spare | None = None, *, again: bool = False
-    ) -> None:
+    def start(self, folder: RunFolder, spare: Spare | None = None, *, again: bool = False) -> None:
         """Start the worker of a run, in the spare if one is ready; a started run is left alone.
 
         With `again` a run that is over is started once more, and goes on by itself from its

@@ -165,11 +165,13 @@ def test_stop_and_discard_leaves_no_checkpoint_nor_what_was_kept_earlier(bench, 
     run = bench.prepare(**SHORT)
     at("on_step_end", 4, lambda: run.stop.write_text("keep"))
     bench.work(run)
-    assert run.has_result and listed(run)
+    assert run.has_result
+    assert listed(run)
     at("on_step_end", 5, lambda: run.stop.write_text("discard"))
     events = again(bench, run)
     assert events[-1].data["kept"] is False
-    assert not run.output.exists() and not run.checkpoints.exists()
+    assert not run.output.exists()
+    assert not run.checkpoints.exists()
 
 
 def test_a_run_stopped_before_it_goes_on_keeps_its_checkpoints(bench, at, monkeypatch):
@@ -235,7 +237,7 @@ def test_a_kill_inside_a_save_leaves_nothing_half(bench, at, monkeypatch):
 
     # Nothing is cleared up either when a process is killed.
     monkeypatch.setattr(Trainer, "_save_scaler", half_way)
-    monkeypatch.setattr("modelforge.train.checkpointing.shutil.rmtree", lambda *a, **k: None)
+    monkeypatch.setattr("modelforge.train.checkpointing.shutil.rmtree", lambda *_, **__: None)
     with pytest.raises(Killed):
         bench.work(run)
     monkeypatch.undo()

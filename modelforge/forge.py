@@ -17,6 +17,7 @@ from modelforge.config.resolve import Layer
 from modelforge.data.look import FirstLook
 from modelforge.data.samples import Sample, samples
 from modelforge.data.together import files_in_record
+from modelforge.desks.again import Again
 from modelforge.desks.chat import ChatDesk
 from modelforge.desks.data import DataDesk
 from modelforge.errors import BlockedError, ForgeError, RunError
@@ -66,6 +67,8 @@ class Forge:
         self._inquiry = Inquiry(home, self.machine)
         talk = Talk(home, talker)
         self._chat = ChatDesk(talk, self._store, self._supervisor, self._inquiry, self.machine)
+        parts = (self._store, self._supervisor, self._spare, self._inquiry)
+        self.again = Again(parts, self.start, self._chat.close)
         self.data = DataDesk(home, self._inquiry, self._spare, self._reader_of)
         self._machine: tuple[float, Machine] | None = None
         self._probing = threading.Lock()

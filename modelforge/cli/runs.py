@@ -1,4 +1,4 @@
-"""`modelforge runs list|show|stop|delete`: what happened, and what can be done about it."""
+"""`modelforge runs list|show|stop|resume|continue|delete`: what happened, and what to do next."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from modelforge.errors import ConfigError, Problem
+
 if TYPE_CHECKING:
     from modelforge.forge import Forge
 
 DONE = 0
-_ABOUT = "List, show, stop or delete runs."
+_ABOUT = "List, show, stop, go on with or delete runs."
 
 
 def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[..., Forge]) -> None:
@@ -32,8 +34,13 @@ def _of_one_run(new: Any) -> None:
     show = new("show", _show, "Show how a run stands.")
     stop = new("stop", _stop, "Ask a run to stop; what it has learned is kept.")
     stop.add_argument("--discard", action="store_true", help="keep nothing of what it learned")
+    resume = new("resume", _resume, "Go on with a run that did not finish.")
+    longer = new("continue", _continue, "Start a new run that learns on from the end of this one.")
+    much = longer.add_mutually_exclusive_group()
+    much.add_argument("--epochs", type=int, metavar="N", help="how many epochs more")
+    much.add_argument("--steps", type=int, metavar="N", help="how many updates more")
     delete = new("delete", _delete, "Delete a run that is over, with everything it made.")
-    for command in (show, stop, delete):
+    for command in (show, stop, resume, longer, delete):
         command.add_argument("run", help="the run's id")
 
 
@@ -61,6 +68,20 @@ def _show(options: argparse.Namespace, forge: Forge) -> int:
 
 def _stop(options: argparse.Namespace, forge: Forge) -> int:
     forge.stop(options.run, keep=not options.discard)
+    return _show(options, forge)
+
+
+def _resume(options: argparse.Namespace, forge: Forge) -> int:
+    forge.again.resume(options.run)
+    return _show(options, forge)
+
+
+def _continue(options: argparse.Namespace, forge: Forge) -> int:
+    for name in ("epochs", "steps"):
+        many = getattr(options, name)
+        if many is not None and many < 1:
+            raise ConfigError(Problem(f"--{name}", f"{many} is not more.", "Give 1 or more."))
+    options.run = forge.again.continue_run(options.run, epochs=options.epochs, steps=options.steps)
     return _show(options, forge)
 
 

@@ -1,6 +1,7 @@
 """The files of a run folder, who writes each, and how a file is written whole or not at all.
 
 config, preflight, environment   the store, once
+came_from                        the desk that continues a run, once
 process                          the supervisor
 events, exit, checkpoints, reward_model, output  the worker
 log                              the operating system: what the worker prints
@@ -58,6 +59,11 @@ class RunFolder:
     def process(self) -> Path:
         """Which process works on the run: pid and birth."""
         return self.path / "process.json"
+
+    @property
+    def came_from(self) -> Path:
+        """The run and the update that a continued run goes on from; others have none."""
+        return self.path / "came_from.json"
 
     @property
     def events(self) -> Path:

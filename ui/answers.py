@@ -45,6 +45,8 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
         "wrong": under,
         "hints": hints(checked, values, practice=found.machine.practice),
         "ready": ready,
+        # What is only blocked by what runs now may wait for its turn.
+        "whole": not wanted and not checked.errors,
         "cards": _circles(wanted, under, of_data),
         "data": _data_facts(look, checked.errors, said, values["dataset"]),
         "parts": {

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from modelforge.config.data_groups import Source
+from modelforge.config.method import method_of
 from modelforge.config.plan import Ground, Plan, make_plan
 from modelforge.config.resolve import Layer, Resolved, resolve
 from modelforge.config.schema import TrainingConfig
@@ -175,6 +176,8 @@ class Inquiry:
         if material is not None:
             # A share that cannot be split is preflight's to say, with the value that mends it.
             rows = _collect([], lambda: material.train_rows(config.eval_split))
+        if rows and material is not None and facts and method_of(config, facts.kind) == "kto":
+            rows = material.judged(rows)
         if facts is None:
             return None
         machine = self._machine()

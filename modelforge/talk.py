@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from modelforge.config.plan import Plan
+from modelforge.data.chat import SUMMARISE
+from modelforge.data.spans import ASKED
 from modelforge.errors import Problem, RunError
 from modelforge.home import Home
 from modelforge.runs.companion import Companion
@@ -43,18 +45,26 @@ class Voice:
     quantization: str = "none"
     system: str | None = None
     head: Head = "causal"
+    task: str = "text-generation"
 
     @classmethod
-    def of_run(cls, folder: RunFolder, plan: Plan, device: str, system: str | None) -> Voice | None:
+    def of_run(
+        cls,
+        folder: RunFolder,
+        plan: Plan,
+        device: str,
+        system: str | None,
+        task: str = "text-generation",
+    ) -> Voice | None:
         """Return what a run has left to speak with, an adapter or a whole model, or None."""
         head: Head = _HEADS.get(plan.method, "causal")
         said = system if head == "causal" else None
         output = str(folder.output)
         if folder.has_adapter:
             place = plan.model_path, output, device, plan.model_revision, plan.quantization
-            return cls(*place, said, head)
+            return cls(*place, said, head, task)
         if folder.has_model:
-            return cls(output, None, device, system=said, head=head)
+            return cls(output, None, device, system=said, head=head, task=task)
         return None
 
     @classmethod
@@ -78,13 +88,38 @@ class Voice:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the talker is told to load."""
-        return {name: value for name, value in asdict(self).items() if name != "system"}
+        ours = ("system", "task")
+        return {name: value for name, value in asdict(self).items() if name not in ours}
 
     def opened(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-        """Return the conversation as it was trained: with the system message first."""
+        """Return the conversation as it was trained: task in words, system message first."""
+        if self.head == "causal":
+            messages = _TASKS.get(self.task, list)(messages)
         if self.system and not any(message["role"] == "system" for message in messages):
             return [{"role": "system", "content": self.system}, *messages]
         return list(messages)
+
+
+def _to_summarise(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the last text with the words that stood before every text in training."""
+    *before, last = messages
+    text = last["content"].removeprefix(SUMMARISE)
+    return [*before, last | {"content": f"{SUMMARISE}{text}"}]
+
+
+def _to_answer(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the question with its text, which comes as the system message, in one message."""
+    texts = [each["content"] for each in messages if each["role"] == "system"]
+    if not texts:
+        return list(messages)
+    asked = ASKED.format(context=texts[0], question=messages[-1]["content"])
+    return [{"role": "user", "content": asked}]
+
+
+_TASKS: dict[str, Callable[[Sequence[dict[str, str]]], list[dict[str, str]]]] = {
+    "summarization": _to_summarise,
+    "extractive-question-answering": _to_answer,
+}
 
 
 class Talk:

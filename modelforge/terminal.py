@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from modelforge.asking import Checked
     from modelforge.desks.waiting import QueueView
     from modelforge.forge import Forge
+    from modelforge.runs.causes import Cause
     from modelforge.runs.events import Event
+    from modelforge.runs.verdict import Verdict
     from modelforge.setup.signs import Row
     from modelforge.sight import RunView
 
@@ -47,7 +49,9 @@ def follow(forge: Forge, run_id: str, *, quiet: bool = False) -> RunView:
             bar.close()
     view = forge.run(run_id)
     if not quiet:
-        print_run(view, forge.folder(run_id).path)
+        aid = forge.aid
+        cause, verdict = aid.diagnosis(run_id), aid.verdict(run_id)
+        print_run(view, forge.folder(run_id).path, cause=cause, verdict=verdict)
     return view
 
 
@@ -154,12 +158,19 @@ def print_queue(view: QueueView) -> None:
     print(f"After a failure the queue {'goes on' if view.go_on_after_failure else 'stops'}.")
 
 
-def print_run(view: RunView, folder: Path) -> None:
-    """Print one run: its state, how it ended, where it lies."""
+def print_run(
+    view: RunView, folder: Path, *, cause: Cause | None = None, verdict: Verdict | None = None
+) -> None:
+    """Print one run: its state, how it ended and why, how it went, where it lies."""
     print(f"{view.name}: {view.state}, update {view.step} of {view.total_steps or '?'}.")
     ending = view.ending or {}
-    if ending.get("what"):
-        print(f"{ending['what']} {ending.get('remedy', '')}".rstrip())
+    told = (cause.what, cause.remedy) if cause else (ending.get("what"), ending.get("remedy"))
+    if told[0]:
+        print(plain(f"{told[0]} {told[1] or ''}").rstrip())
+    if cause and (cause.action or {}).get("settings"):
+        print(f"Start it again with that: modelforge runs retry {view.id}")
+    if verdict and ending.get("kind") != "failed":
+        print(verdict.text)
     if view.eval_loss is not None:
         print(f"Held-out loss {view.eval_loss:.3f}.")
     print(f"The run lies in {folder}")

@@ -84,7 +84,8 @@ class SampleFacts(BaseModel):
     path: str
     rows: int
     question: str = about("A question that is not in it, to try the model with.")
-    strategy: str = about("The strategy that its rows are made for.")
+    task: str = about("The task that its rows are made for.")
+    strategies: list[str] = about("The strategies that learn from such rows, the usual one first.")
 
 
 class Preflight(BaseModel):
@@ -142,6 +143,9 @@ class RunFacts(RunRow):
     plan: Plan
     dataset: dict[str, Any] = about(
         "The data: its sources, each with files, sha256, rows and mapping."
+    )
+    verdict: dict[str, Any] | None = Field(
+        None, description="How it went, once it is over: `kind`, `text` and the `numbers` behind."
     )
 
 

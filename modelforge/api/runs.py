@@ -85,7 +85,9 @@ def _watching(api: APIRouter, forge: Callable[[], Forge]) -> None:
     @api.get("/runs/{run_id}", responses=MISSING)
     def run(run_id: str) -> RunFacts:
         """Tell all about one run, `state` included."""
-        return RunFacts(**forge().run(run_id).as_dict())
+        verdict = forge().aid.verdict(run_id)
+        told = forge().run(run_id).as_dict()
+        return RunFacts(**told, verdict=verdict.as_dict() if verdict else None)
 
     @api.get("/runs/{run_id}/log", responses=MISSING, response_class=PlainTextResponse)
     def log(

@@ -66,6 +66,10 @@ _CHECKED = When(
     lambda told: told("eval_split").strip("0.") != "" or told("data.validation_sources") != "",
 )
 
+_STOPS_EARLY = _is("evaluation.early_stopping", "true", words="when it may stop early")
+_TRACKED = When("with trackers", lambda told: told("logging.report_to") not in ("", "none"))
+_BY_WANDB = When("with the tracker wandb", lambda told: "wandb" in told("logging.report_to"))
+
 # A name that ends in a dot stands for the whole group.
 CONDITIONS: dict[str, tuple[When, ...]] = {
     "adapter.": (_ADAPTER,),
@@ -92,6 +96,11 @@ CONDITIONS: dict[str, tuple[When, ...]] = {
     "per_device_eval_batch_size": (_CHECKED,),
     "eval_steps": (_CHECKED,),
     "evaluation.generated_rows": (_SCORED, _CHECKED),
+    "evaluation.early_stopping": (_CHECKED,),
+    "evaluation.early_stopping_patience": (_CHECKED, _STOPS_EARLY),
+    "evaluation.early_stopping_threshold": (_CHECKED, _STOPS_EARLY),
+    "logging.project": (_TRACKED,),
+    "logging.wandb_mode": (_BY_WANDB,),
     "warmup_ratio": (_WARMUP_SHARE,),
     "optimizer.beta1": (_MOMENTA,),
     "optimizer.beta2": (_MOMENTA,),

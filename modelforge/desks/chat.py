@@ -128,7 +128,8 @@ class ChatDesk:
         folder = self._store.get(target)
         view = view_run(folder, self._supervisor.state(folder))
         system = view.config.get("model", {}).get("system_prompt")
-        voice = Voice.of_run(folder, view.plan, device, system)
+        task = view.config.get("task", "text-generation")
+        voice = Voice.of_run(folder, view.plan, device, system, task)
         if voice is None:
             what = f"{view.name} has left no model: it is {view.state}."
             remedy = "Choose a finished run, or a base model."

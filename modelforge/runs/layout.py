@@ -5,6 +5,7 @@ process                          the supervisor
 events, exit, checkpoints, reward_model, output  the worker
 log                              the operating system: what the worker prints
 stop                             the supervisor; its existence is the request
+diagnosis                        the desk of aid: what fades, such as an exit code, is kept there
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 from modelforge.errors import Problem, RunError
 
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+# The last file to come into a reward model's folder.
+REWARD_MODEL_DONE = "complete.json"
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -77,6 +80,11 @@ class RunFolder:
         return self.path / "exit.json"
 
     @property
+    def diagnosis(self) -> Path:
+        """Why the run was lost, as the first server found that looked."""
+        return self.path / "diagnosis.json"
+
+    @property
     def checkpoints(self) -> Path:
         """States to go on from."""
         return self.path / "checkpoints"
@@ -105,6 +113,11 @@ class RunFolder:
     def has_model(self) -> bool:
         """Whether the run has left a whole model to talk to."""
         return (self.output / "config.json").is_file() and any(self.output.glob("*.safetensors"))
+
+    @property
+    def has_reward_model(self) -> bool:
+        """Whether the run's own reward model has learned all it was to learn."""
+        return find_json(self.reward_model / REWARD_MODEL_DONE) is not None
 
     @property
     def has_result(self) -> bool:

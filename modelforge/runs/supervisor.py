@@ -14,10 +14,11 @@ from pathlib import Path
 from modelforge.errors import BusyError, Problem, RunError
 from modelforge.home import Home
 from modelforge.runs import processes
-from modelforge.runs.events import tail_events
+from modelforge.runs.events import last_number, size_of, tail_events
 from modelforge.runs.facts import Facts, gather
 from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json, write_text
 from modelforge.runs.lock import exclusive
+from modelforge.runs.pressure import memory_kills
 from modelforge.runs.processes import Identity, wait_gone
 from modelforge.runs.spare import Spare
 from modelforge.runs.states import RunState
@@ -58,21 +59,24 @@ class Supervisor:
         """Hold the right to start a run: to look, create and start as one act. Re-entrant."""
         return exclusive(self._home.runs / LOCK)
 
-    def start(self, folder: RunFolder, spare: Spare | None = None) -> None:
+    def start(self, folder: RunFolder, spare: Spare | None = None, *, again: bool = False) -> None:
         """Start the worker of a run, in the spare if one is ready; a started run is left alone.
 
-        Raises BusyError while another run holds the machine, RunError when no process comes up;
-        then nothing has been started.
+        With `again` a run that is over is started once more, and goes on by itself from its
+        newest checkpoint. Raises BusyError while a run holds the machine, RunError when no
+        process comes up; then nothing has been started.
         """
         with self.claim():
             facts = gather(folder)
-            if facts.launched:
+            if facts.launched and not (again and facts.state.is_over):
                 return
-            if facts.stop_asked:
+            if facts.stop_asked and not again:
                 problem = Problem("run", f"{folder.id} was stopped before it began.", "Start anew.")
                 raise RunError(problem)
             self.require_free()
             self._clear_the_way()
+            if again:
+                _forget_the_end(folder)
             self._bring_up(folder, spare)
 
     def state(self, folder: RunFolder) -> RunState:
@@ -137,8 +141,10 @@ class Supervisor:
                 wait_gone(facts.who, KILLED_S)
 
     def _bring_up(self, folder: RunFolder, spare: Spare | None) -> None:
+        since = {"after": last_number(folder.events), "from": max(0, size_of(folder.events))}
+        earlier = find_json(folder.process)
         # Should this server die before the process is recorded, the run is known to be starting.
-        write_json(folder.process, {"launching": time.time()})
+        write_json(folder.process, {"launching": time.time(), **since})
         process = spare.take(folder) if spare is not None else None
         try:
             taken = process is not None
@@ -148,14 +154,16 @@ class Supervisor:
                 process = processes.launch(command, folder.log, environment)
             who = Identity.of(process.pid)
             try:
-                write_json(folder.process, _record(who, spare=taken))
+                write_json(folder.process, _record(who, spare=taken) | since)
             except RunError:
                 processes.kill(who)
                 wait_gone(who, KILLED_S)
                 raise
         except (OSError, RunError) as error:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, RunError):
                 folder.process.unlink(missing_ok=True)
+                if earlier is not None:
+                    write_json(folder.process, earlier)
             if isinstance(error, OSError):
                 raise self._no_start(error, folder) from error
             raise
@@ -237,7 +245,17 @@ class Supervisor:
 
 def _record(who: Identity, *, spare: bool) -> dict[str, object]:
     about = {"host": platform.node(), "launched": time.time(), "spare": spare}
+    about["memory_kills"] = memory_kills()
     return {**who.as_dict(), **about}
+
+
+def _forget_the_end(folder: RunFolder) -> None:
+    """Take away what says that the run is over, or was to be."""
+    try:
+        folder.stop.unlink(missing_ok=True)
+        folder.exit.unlink(missing_ok=True)
+    except OSError as error:
+        raise disk_error(error, folder.stop) from error
 
 
 def _mark(folder: RunFolder) -> int:

@@ -76,7 +76,7 @@ def _checks(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> dict[str,
         "eval_steps": every if evaluates else None,
         "save_strategy": "steps",
         "save_steps": every,
-        "save_total_limit": 2,
+        "save_total_limit": None,  # old ones are deleted by our own hand, once the new one is safe
         "load_best_model_at_end": evaluates,
     }
 

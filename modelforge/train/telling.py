@@ -89,6 +89,17 @@ class Teller:
         """Tell that a checkpoint was written."""
         self._events.write("saved", step=step, path=path, best=best)
 
+    def resumed(
+        self, *, step: int, stage: int | None, checkpoint: str | None, damaged: list[dict[str, str]]
+    ) -> None:
+        """Tell that the run goes on from a checkpoint, or begins anew without one."""
+        told = {"step": step, "stage": stage, "checkpoint": checkpoint, "damaged": damaged}
+        self._events.write("resumed", **told)
+        if checkpoint is None:
+            self.say("There is no checkpoint to go on from; it begins anew.")
+        else:
+            self.say(f"Goes on from {checkpoint}.")
+
     def sample(self, *, step: int, prompt: str, completion: str, **more: Any) -> None:
         """Tell one answer that the model gave while it learned."""
         texts = {"prompt": prompt[:SAMPLE_CHARS], "completion": completion[:SAMPLE_CHARS]}

@@ -19,9 +19,10 @@ import psutil
 from modelforge.config.method import Head
 from modelforge.config.plan import Plan
 from modelforge.errors import ForgeError, Problem
+from modelforge.runs.checkpoints import Checkpoint
 from modelforge.runs.events import EventWriter
 from modelforge.runs.layout import RunFolder, write_json
-from modelforge.train import surroundings
+from modelforge.train import resuming, surroundings
 from modelforge.train.failures import WorkError, explain
 from modelforge.train.job import Job, Work
 from modelforge.train.stop import Stop, StopAsked
@@ -55,10 +56,12 @@ def run_worker(path: Path) -> int:
     with EventWriter(run.events) as events:
         teller = Teller(events)
         events.write("started", pid=os.getpid(), birth=psutil.Process().create_time())
+        found = None
         try:
-            _work(run, stop, teller)
+            found = resuming.go_on_from(run, teller)
+            _work(run, stop, teller, found)
         except StopAsked:
-            _stopped_early(run, teller)
+            resuming.stopped_before(run, teller, found, stop.wish or "keep")
         except Exception as error:  # noqa: BLE001  # the outermost frame: a crash becomes an event
             _failed(run, error, teller)
     state = teller.ended or "failed"
@@ -88,7 +91,7 @@ def comes_too_late(path: Path) -> bool:
     return any(name in sys.modules for name in REWRITTEN.get(provider, ()))
 
 
-def _work(run: RunFolder, stop: Stop, teller: Teller) -> None:
+def _work(run: RunFolder, stop: Stop, teller: Teller, found: Checkpoint | None) -> None:
     teller.phase("loading", "Opening the training stack")
     job = Job.read(run)
     config, plan = job.config, job.plan
@@ -111,13 +114,7 @@ def _work(run: RunFolder, stop: Stop, teller: Teller) -> None:
         stop.check()
         return loaded
 
-    method.run(Work(job, load, teller, stop))
-
-
-def _stopped_early(run: RunFolder, teller: Teller) -> None:
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
-    teller.say("Stopped before the first update.")
-    teller.end("stopped", step=0, kept=False, best_step=None)
+    method.run(Work(job, load, teller, stop, found))
 
 
 def _failed(run: RunFolder, error: Exception, teller: Teller) -> None:

@@ -15,16 +15,17 @@ from modelforge.config.schema import TrainingConfig
 from modelforge.train import preferring
 from modelforge.train.adapting import ready
 from modelforge.train.arguments import shared
+from modelforge.train.checkpointing import Checkpointing
 from modelforge.train.comparisons import read_judged
 from modelforge.train.job import Work
-from modelforge.train.preferring import Parts, Unpublished
+from modelforge.train.preferring import Parts
 from modelforge.train.references import Asking, adapted, remember
 
 # An answer needs another beside it, to tell how far the model has strayed from all answers alike.
 FEWEST = 2
 
 
-class Trainer(Unpublished, Asking, KTOTrainer):
+class Trainer(Checkpointing, Asking, KTOTrainer):
     """TRL's trainer for rows that are tokens already."""
 
     def _prepare_dataset(

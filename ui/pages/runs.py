@@ -38,7 +38,12 @@ def page(forge: Forge) -> None:
         forge.delete(text(sent, "run"))
         return {"toast": "Deleted."}
 
-    body = el(
+    script = f"((root, server) => {{ {queue.SCRIPT}; face.page(root, server, 2000); }})"
+    scene(_body(), script, open, stop, delete, *queue.asked(forge))
+
+
+def _body() -> Safe:
+    return el(
         "div.page.one",
         el(
             "div",
@@ -56,8 +61,6 @@ def page(forge: Forge) -> None:
             el("div.card", el("div.runs", data_part="runs")),
         ),
     )
-    script = f"((root, server) => {{ {queue.SCRIPT}; face.page(root, server, 2000); }})"
-    scene(body, script, open, stop, delete, *queue.asked(forge))
 
 
 def matches(run: RunView, query: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from modelforge.config.plan import Plan
 from modelforge.errors import Problem, RunError
 from modelforge.runs.events import ENDINGS, TAIL_BYTES, Event, tail_events
-from modelforge.runs.layout import RunFolder, read_json
+from modelforge.runs.layout import RunFolder, find_json, read_json
 from modelforge.runs.states import RunState
 
 # A long evaluation speaks of nothing but itself for a while.
@@ -22,6 +22,7 @@ class RunView:
     `metrics` is what the newest update and look at held-out rows measured beside the loss, those
     of held-out rows with `eval_` before the name; `stage` counts from 1, None without stages;
     `scores` is what the answers were worth in the end.
+    `launched` is when its worker was started, for a run that waited later than when it was made.
     `ending` is the last milestone ({"kind": "failed", "cause", "what", "remedy"}), or None.
     """
 
@@ -42,6 +43,12 @@ class RunView:
     metrics: dict[str, float] = field(default_factory=dict)
     stage: int | None = None
     scores: dict[str, Any] | None = None
+    launched: float | None = None
+
+    @property
+    def began(self) -> float:
+        """When the work on it began; while it waits, when it was made."""
+        return self.launched or self.created
 
     def as_dict(self) -> dict[str, Any]:
         """Return the run as plain data, as REST and `--json` give it."""
@@ -50,6 +57,7 @@ class RunView:
             "name": self.name,
             "state": str(self.state),
             "created": self.created,
+            "launched": self.launched,
             "updated": self.updated,
             "step": self.step,
             "total_steps": self.total_steps,
@@ -85,6 +93,7 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
     endings = (_since(latest.get("started"), latest.get(kind)) for kind in ENDINGS)
     ending = next((event for event in endings if event), None)
     counted = step or _since(resumed, latest.get("plan"))
+    launched = (find_json(folder.process) or {}).get("launched")
     return RunView(
         id=folder.id,
         name=record["name"],
@@ -103,6 +112,7 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
         metrics=_measured(step) | _measured(evaluated, "eval_"),
         stage=counted.data.get("stage") if counted else None,
         scores=scores.data if scores else None,
+        launched=launched if isinstance(launched, float) else None,
     )
 
 

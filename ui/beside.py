@@ -42,6 +42,13 @@ def side(seen: Seen) -> Safe:
 
 
 def _going(seen: Seen) -> Safe:
+    if str(seen.run.state) == "queued":
+        return join(
+            [
+                el("p.help", "It starts by itself when the machine is free and its turn comes."),
+                el("div.buttons", el("a.btn", "Show the queue", href="/runs", id="to-queue")),
+            ]
+        )
     if str(seen.run.state) == "stopping":
         return el(
             "p.help",

@@ -119,6 +119,7 @@ class RunRow(BaseModel):
     name: str
     state: RunState
     created: float
+    launched: float | None = about("When its worker was started; null while it waits.")
     updated: float = about("When the worker last said something.")
     step: int = about("Updates done.")
     total_steps: int | None

@@ -66,7 +66,8 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
 def hints(checked: Checked, values: Mapping[str, str], *, practice: bool = False) -> dict[str, str]:
     """Return help lines that know the answers, such as rows per update and rows held out."""
     way = values["strategy"]
-    rate = words.small(advised_rate(way, practice=practice))
+    adapter = values.get("adapter.enabled") != "false"
+    rate = words.small(advised_rate(way, practice=practice, adapter=adapter))
     told = {"learning_rate": f"Usual for {way}: {rate}."}
     if checked.resolved is None:
         return told
@@ -101,7 +102,7 @@ def _standing(forge: Forge, found: Stack, titles: Mapping[str, str]) -> dict[str
         "machine-brief": join([cards.machine_brief(machine)]),
         "tasks": ways.tasks(found.values["task"]),
         "models": modelcard.offered(found.offers),
-        "samples": cards.samples(forge.samples()),
+        "samples": cards.samples(forge.samples(), found.values["task"]),
     }
 
 

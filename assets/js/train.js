@@ -39,14 +39,14 @@ face.train = (root, server) => {
     const field = event.target;
     if (field.id === "recipe-file") openRecipe(field);
     else if (field.type === "checkbox" && field.name) say(field.name, String(field.checked));
-    else if (field.dataset.strategy) { suit(field.dataset.strategy); say(field.name, field.value); }
+    else if (field.dataset.strategies) { suit(field.dataset.strategies.split(" ")); say(field.name, field.value); }
     else if ((field.type === "radio" || field.tagName === "SELECT") && field.name) say(field.name, field.value);
   });
 
-  // A sample that is made for one strategy brings it along; qlora learns from the rows of sft too.
-  function suit(strategy) {
+  // A sample that is made for some strategies brings the first of them along.
+  function suit(strategies) {
     const now = find('[name="strategy"]').find((tile) => tile.checked)?.value;
-    if (now !== strategy && !(strategy === "sft" && now === "qlora")) state.mine.strategy = strategy;
+    if (!strategies.includes(now)) state.mine.strategy = strategies[0];
   }
 
   // Basic and All are one panel: All shows what Basic leaves out.

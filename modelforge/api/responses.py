@@ -24,7 +24,9 @@ class Problems(BaseModel):
     """What every refusal says: all that is wrong at once."""
 
     problems: list[Problem] = about("One entry a problem; `where` names the setting or part.")
-    holder: str | None = Field(None, description="With 409: the run that holds the machine.")
+    holder: str | None = Field(
+        None, description="With 409: the run that holds the machine, or `chat` or `export`."
+    )
     findings: list[Finding] = Field([], description="With 422 after preflight: all it found.")
 
 
@@ -82,7 +84,8 @@ class SampleFacts(BaseModel):
     path: str
     rows: int
     question: str = about("A question that is not in it, to try the model with.")
-    strategy: str = about("The strategy that its rows are made for.")
+    task: str = about("The task that its rows are made for.")
+    strategies: list[str] = about("The strategies that learn from such rows, the usual one first.")
 
 
 class Preflight(BaseModel):
@@ -139,6 +142,9 @@ class RunFacts(RunRow):
     plan: Plan
     dataset: dict[str, Any] = about(
         "The data: its sources, each with files, sha256, rows and mapping."
+    )
+    verdict: dict[str, Any] | None = Field(
+        None, description="How it went, once it is over: `kind`, `text` and the `numbers` behind."
     )
 
 

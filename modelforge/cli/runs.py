@@ -1,17 +1,20 @@
-"""`modelforge runs list|show|stop|delete`: what happened, and what can be done about it."""
+"""`modelforge runs list|show|stop|delete|retry|bundle`: what happened, and what can be done."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from modelforge.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from modelforge.forge import Forge
 
 DONE = 0
-_ABOUT = "List, show, stop or delete runs."
+_ABOUT = "List, show, stop, delete or retry runs, or bundle one for those who help."
 
 
 def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[..., Forge]) -> None:
@@ -33,8 +36,13 @@ def _of_one_run(new: Any) -> None:
     stop = new("stop", _stop, "Ask a run to stop; what it has learned is kept.")
     stop.add_argument("--discard", action="store_true", help="keep nothing of what it learned")
     delete = new("delete", _delete, "Delete a run that is over, with everything it made.")
-    for command in (show, stop, delete):
+    retry = new("retry", _retry, "Start a failed run again with what helps against its cause.")
+    bundle = new(
+        "bundle", _bundle, "Write a zip file for those who help; nothing private is in it."
+    )
+    for command in (show, stop, delete, retry, bundle):
         command.add_argument("run", help="the run's id")
+    bundle.add_argument("file", nargs="?", type=Path, help="where to write it")
 
 
 def _list(options: argparse.Namespace, forge: Forge) -> int:
@@ -52,10 +60,13 @@ def _show(options: argparse.Namespace, forge: Forge) -> int:
     from modelforge.terminal import print_run
 
     view = forge.run(options.run)
+    cause, verdict = forge.aid.diagnosis(view.id), forge.aid.verdict(view.id)
     if options.json:
-        print(json.dumps(view.as_dict(), indent=2))
+        told = {"diagnosis": cause, "verdict": verdict}
+        more = {name: one.as_dict() if one else None for name, one in told.items()}
+        print(json.dumps(view.as_dict() | more, indent=2))
     else:
-        print_run(view, forge.folder(view.id).path)
+        print_run(view, forge.folder(view.id).path, cause=cause, verdict=verdict)
     return DONE
 
 
@@ -67,4 +78,36 @@ def _stop(options: argparse.Namespace, forge: Forge) -> int:
 def _delete(options: argparse.Namespace, forge: Forge) -> int:
     forge.delete(options.run)
     print(json.dumps({"deleted": options.run}) if options.json else f"{options.run} deleted.")
+    return DONE
+
+
+def _retry(options: argparse.Namespace, forge: Forge) -> int:
+    changes = forge.aid.changes(options.run)
+    run_id = forge.aid.apply(options.run)
+    if options.json:
+        told = {change.name: change.after for change in changes}
+        print(json.dumps({"id": run_id, "changed": told}))
+        return DONE
+    for change in changes:
+        print(f"{change.label}: {change.before} becomes {change.after}.")
+    print(run_id)
+    return DONE
+
+
+def _bundle(options: argparse.Namespace, forge: Forge) -> int:
+    import shutil
+
+    made = forge.aid.bundle(options.run)
+    target = options.file or Path(f"modelforge-{options.run}.zip")
+    try:
+        shutil.copyfile(made, target)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        problem = Problem(str(target), f"It cannot be written: {reason}.", "Name another file.")
+        raise ConfigError(problem) from error
+    finally:
+        made.unlink(missing_ok=True)
+    print(
+        json.dumps({"file": str(target)}) if options.json else f"{target}: look through it first."
+    )
     return DONE

@@ -262,3 +262,49 @@ class Evaluation(Group):
             group="Evaluation",
         ),
     ] = 50
+    early_stopping: Annotated[
+        bool,
+        Knob(
+            "Stop early",
+            "End the run when checks on held-out rows bring nothing better; the best is kept.",
+            group="Evaluation",
+        ),
+    ] = False
+    early_stopping_patience: Annotated[
+        int,
+        Field(ge=1, le=1000),
+        Knob(
+            "Patience",
+            "Checks in a row without anything better after which a run stops early.",
+            unit="checks",
+            group="Evaluation",
+        ),
+    ] = 3
+    early_stopping_threshold: Annotated[
+        float,
+        Field(ge=0),
+        Knob(
+            "Least gain",
+            "By how much a check must be better to count as better.",
+            group="Evaluation",
+        ),
+    ] = 0.0
+    loss_guard: Annotated[
+        bool,
+        Knob(
+            "Loss guard",
+            "Halve the learning rate for 50 updates when the loss or the gradients leap.",
+            "A leap is a loss three standard deviations above the last hundred, or gradients of "
+            "ten times their usual size. The third halving and later ones stay; there are five "
+            "at most.",
+            group="Evaluation",
+        ),
+    ] = False
+    phase_monitor: Annotated[
+        bool,
+        Knob(
+            "Tell phases",
+            "Say in plain words when the loss converges, stays, jumps or rises.",
+            group="Evaluation",
+        ),
+    ] = True

@@ -66,6 +66,7 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
     """Return what `config` comes to on `ground`. Pure; never fails for a valid config."""
     ledger = Ledger(config)
     _data(config, ledger)
+    _ceilings(config, ground, ledger)
     quantization = weights.quantization(config, ledger)
     precision = weights.precision(config, ground)
     accumulation = learning.accumulation(config, ledger)
@@ -103,6 +104,13 @@ def _data(config: TrainingConfig, ledger: Ledger) -> None:
     if config.data.validation_sources and config.eval_split > 0:
         reason = "The rows to check on have their own sources, so none are held out."
         ledger.change("eval_split", 0, reason)
+
+
+def _ceilings(config: TrainingConfig, ground: Ground, ledger: Ledger) -> None:
+    for name in ("max_gpu_temperature", "max_gpu_power"):
+        if getattr(config.hardware, name) is not None and ground.device != "cuda":
+            reason = f"There is no NVIDIA GPU in use whose ceiling it would be: {ground.device}."
+            ledger.change(f"hardware.{name}", None, reason)
 
 
 def _max_length(config: TrainingConfig, ground: Ground, ledger: Ledger) -> int:

@@ -79,9 +79,7 @@ def write_manifest(folder: Path, *, step: int, stage: int | None) -> None:
     files = {name: _settle(folder / name) for name in _names(folder)}
     for inner in {(folder / name).parent for name in files}:
         sync_folder(inner)
-    write_json(
-        folder / MANIFEST, {"format": FORMAT, "step": step, "stage": stage, "files": files}
-    )
+    write_json(folder / MANIFEST, {"format": FORMAT, "step": step, "stage": stage, "files": files})
     sync_folder(folder)
 
 
@@ -121,9 +119,7 @@ def listed(run: RunFolder) -> list[Checkpoint]:
     )
 
 
-def newest_valid(
-    run: RunFolder, *, hashes: bool = True
-) -> tuple[Checkpoint | None, list[Damage]]:
+def newest_valid(run: RunFolder, *, hashes: bool = True) -> tuple[Checkpoint | None, list[Damage]]:
     """Return the newest checkpoint that can be trusted, and the damaged ones that are newer.
 
     Folders without a manifest count as damaged.
@@ -230,7 +226,9 @@ def _names(folder: Path) -> list[str]:
 
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\\" not in name and ":" not in name
+    return (
+        not path.is_absolute() and ".." not in path.parts and "\\" not in name and ":" not in name
+    )
 
 
 def _settle(path: Path) -> dict[str, Any]:

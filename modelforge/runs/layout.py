@@ -5,6 +5,7 @@ process                          the supervisor
 events, exit, checkpoints, reward_model, output  the worker
 log                              the operating system: what the worker prints
 stop                             the supervisor; its existence is the request
+diagnosis                        the desk of aid: what fades, such as an exit code, is kept there
 """
 
 from __future__ import annotations
@@ -77,6 +78,11 @@ class RunFolder:
     def exit(self) -> Path:
         """How the worker ended, its last act."""
         return self.path / "exit.json"
+
+    @property
+    def diagnosis(self) -> Path:
+        """Why the run was lost, as the first server found that looked."""
+        return self.path / "diagnosis.json"
 
     @property
     def checkpoints(self) -> Path:

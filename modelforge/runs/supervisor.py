@@ -20,6 +20,7 @@ from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json,
 from modelforge.runs.lock import exclusive
 from modelforge.runs.logs import shorten
 from modelforge.runs.orphans import Orphans
+from modelforge.runs.pressure import memory_kills
 from modelforge.runs.processes import Identity, wait_gone
 from modelforge.runs.spare import Spare
 from modelforge.runs.states import RunState
@@ -61,9 +62,7 @@ class Supervisor:
         """Hold the right to start a run: to look, create and start as one act. Re-entrant."""
         return exclusive(self._home.runs / LOCK)
 
-    def start(
-        self, folder: RunFolder, spare: Spare | None = None, *, again: bool = False
-    ) -> None:
+    def start(self, folder: RunFolder, spare: Spare | None = None, *, again: bool = False) -> None:
         """Start the worker of a run, in the spare if one is ready; a started run is left alone.
 
         With `again` a run that is over is started once more, and goes on by itself from its
@@ -96,6 +95,10 @@ class Supervisor:
             if facts.state.is_active:
                 return folder
         return None
+
+    def queued(self) -> list[RunFolder]:
+        """Return the runs that were made and never started."""
+        return [folder for folder, facts in self._unsettled() if facts.state is RunState.QUEUED]
 
     def require_free(self, remedy: str = "Stop it, or wait for it.") -> None:
         """Raise BusyError with the holder's name while a run holds the machine."""
@@ -254,6 +257,7 @@ class Supervisor:
 
 def _record(who: Identity, *, spare: bool) -> dict[str, object]:
     about = {"host": platform.node(), "launched": time.time(), "spare": spare}
+    about["memory_kills"] = memory_kills()
     return {**who.as_dict(), **about}
 
 

@@ -26,6 +26,7 @@ class Course:
     """How far a training has come; `best_step` is the update of the best check on held-out rows.
 
     Best is the lowest loss, or what the trainer watches instead; `best_loss` is None then.
+    A course that is early was ended by its checks, and is as whole as any.
     """
 
     step: int = 0
@@ -36,6 +37,7 @@ class Course:
     best_step: int | None = None
     checked_step: int | None = None
     is_whole: bool = False
+    is_early: bool = False
 
 
 class Reporter(TrainerCallback):
@@ -199,6 +201,11 @@ class Reporter(TrainerCallback):
         name = f"checkpoint-{state.global_step}"
         is_best = state.best_global_step == state.global_step
         self._teller.saved(step=state.global_step, path=f"checkpoints/{name}", best=is_best)
+        self._mark = time.perf_counter()
+
+    def went_on(self, state: TrainerState) -> None:
+        """Leave the time of a pause out of the clock."""
+        self._training(state)
         self._mark = time.perf_counter()
 
     def _training(self, state: TrainerState) -> None:

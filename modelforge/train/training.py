@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 
 from modelforge.errors import ForgeError
 from modelforge.runs.layout import RunFolder
-from modelforge.train import output, rows
+from modelforge.train import monitors, output, rows
+from modelforge.train.ceilings import Ceilings, card_meter, ceilings_of
 from modelforge.train.checkpointing import Part, Terms
 from modelforge.train.dialect import Dialect, learn_dialect, stops_of
 from modelforge.train.job import Job, Work
@@ -126,9 +127,11 @@ def train(
     trainer.keep_checkpoints(Terms(work.job.run, limit, number, work.teller.note, states))
     found, course = work.checkpoint, reporter.course
     going_on = found is not None and found.stage == number
+    watch_ceilings(work, trainer, reporter)
+    monitors.attach(trainer, work.job.config, work.teller, course)
     try:
         trainer.train(resume_from_checkpoint=str(found.path) if found and going_on else None)
-        course.is_whole = course.step >= trainer.state.max_steps
+        course.is_whole = course.is_early or course.step >= trainer.state.max_steps
     except StopAsked:
         course.is_whole = False
     if course.step and not course.is_whole and work.stop.wish == "keep":
@@ -147,6 +150,15 @@ def _save_place(work: Work, trainer: Any) -> None:
         first = str(error).strip().split("\n", 1)[0]
         text = f"No checkpoint could be saved, so the run cannot go on from here: {first}"
         work.teller.note("not-saved", text)
+
+
+def watch_ceilings(work: Work, trainer: Any, reporter: Reporter) -> None:
+    """Let the training pause while the GPU is above what the settings allow."""
+    if work.job.plan.device != "cuda":
+        return
+    ceilings = ceilings_of(work.job.config.hardware, card_meter())
+    if ceilings:
+        trainer.add_callback(Ceilings(ceilings, work.teller, work.stop, reporter.went_on))
 
 
 def close(work: Work, trainer: Any, course: Course, began: float) -> None:

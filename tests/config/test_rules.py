@@ -25,6 +25,9 @@ REFUSED = [
     ({"strategy": "qlora", "use_4bit": False, "use_8bit": False}, "use_4bit"),
     ({"max_seq_length": 0}, "max_seq_length"),
     ({"max_seq_length": -2}, "max_seq_length"),
+    ({"evaluation": {"early_stopping": True}, "eval_split": 0}, "evaluation.early_stopping"),
+    ({"logging": {"report_to": "tensorbored"}}, "logging.report_to"),
+    ({"logging": {"report_to": ["wandb", "none"]}}, "logging.report_to"),
     ({"max_steps": 0}, "max_steps"),
     ({"max_steps": -2}, "max_steps"),
     ({"strategy": "dpo", "data": {"loss_on": "all"}}, "data.loss_on"),
@@ -151,6 +154,11 @@ TAKEN = [
     {"strategy": "dpo", "trainer": {"preference_loss": "orpo"}},
     {"strategy": "rlhf", "trainer": {"reward": "regex", "reward_pattern": r"\d+"}},
     {"trainer": {"num_generations": 4}},
+    {"evaluation": {"early_stopping": True, "early_stopping_patience": 1}},
+    {"logging": {"report_to": "tensorboard, Trackio,wandb"}},
+    {"logging": {"report_to": ["mlflow", "aim"], "project": "ships", "wandb_mode": "online"}},
+    {"logging": {"report_to": "none"}},
+    {"logging": {"report_to": []}},
 ]
 
 

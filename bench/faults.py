@@ -76,7 +76,7 @@ def _on_a_small_disk(place: Place, times: int, seed: int) -> Tally:
 def _in_mid_run(place: Place, times: int, seed: int) -> Tally:
     answers = place.answers(max_steps=100_000, per_device_train_batch_size=16)
     with serving(place.home, REAL) as server:
-        return server_kills.in_mid_run(server, place, times, seed, answers=answers)
+        return server_kills.in_mid_run(server, place, times, seed, answers=answers, timed=True)
 
 
 def _while_launching(place: Place, times: int, seed: int) -> Tally:

@@ -10,10 +10,10 @@ from collections import Counter
 
 from modelforge.runs.lock import exclusive
 from modelforge.runs.store import LOCK
-from tests.faults.ground import ROOT, Place, Tally, until
+from tests.faults.ground import ROOT, SLACK, Place, Tally, until
 from tests.faults.serving import REAL, Server, serving
 
-TAKEN_S = 2.0
+TAKEN_S = 2.0 * SLACK
 
 
 def at_once(server: Server, place: Place, times: int, seed: int) -> Tally:

@@ -17,7 +17,8 @@ from tests.faults.ground import ACTORS, Place, Tally, disorder, events_of, steps
 from tests.faults.serving import Follower, Server
 
 DAY_S = 86_400.0
-JUMPS = {"a day back": -DAY_S, "a day on": DAY_S, "an hour back": -3600.0, "an hour on": 3600.0}
+DAYS = {"a day back": -DAY_S, "a day on": DAY_S}
+JUMPS = DAYS | {"an hour back": -3600.0, "an hour on": 3600.0}
 PATIENCE_S = 0.5
 _NEGATIVE = re.compile(r"[>\s][-−]\d")
 
@@ -48,12 +49,12 @@ def in_the_worker(
     return tally
 
 
-def in_the_files(place: Place, times: int, seed: int) -> Tally:
+def in_the_files(place: Place, times: int, seed: int, jumps: dict[str, float] = JUMPS) -> Tally:
     """Give the files that time is read from the times of another day."""
     tally = Tally("clock jumps in the times of files", seed)
     for _ in range(times):
         for case, part in FILES.items():
-            for name, jump in JUMPS.items():
+            for name, jump in jumps.items():
                 tally.add(f"{case}, {name}", part(place, jump))
     return tally
 

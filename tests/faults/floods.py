@@ -10,11 +10,11 @@ import psutil
 
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.logs import HEAD_BYTES, MOST_BYTES
-from tests.faults.ground import Place, Tally, disorder, events_of, steps_of, until
+from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, steps_of, until
 from tests.faults.serving import Follower, Server
 
 GROWTH_MIB = 50.0
-QUICK_S = 1.0
+QUICK_S = 1.0 * SLACK
 MINUTE_S = 60.0
 
 

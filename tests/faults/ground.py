@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from modelforge.runs.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTORS = ROOT / "tests" / "actors"
+# How much longer things may take than they should: machines that test are busy ones.
+SLACK = float(os.environ.get("MODELFORGE_FAULT_SLACK", "1"))
 COLOURS = ("red", "blue", "green", "amber")
 
 

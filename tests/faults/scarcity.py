@@ -21,10 +21,10 @@ from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.states import RunState
 from tests.actors.points import fill_the_disk
-from tests.faults.ground import Place, Tally, disorder, events_of, until
+from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, until
 from tests.faults.nursery import Blow, Nursery
 
-TOLD_S = 5.0
+TOLD_S = 5.0 * SLACK
 OVER_S = 60.0
 DISK_MIB = 48
 

@@ -12,33 +12,36 @@ from typing import Any
 from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.processes import kill
-from tests.faults.ground import Place, Tally, disorder, events_of, steps_of, until
+from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, steps_of, until
 from tests.faults.serving import Follower, Server
 
-REATTACHED_S = 3.0
+REATTACHED_S = 3.0 * SLACK
+KILLS_A_RUN = 10
 BEGUN_S = 120.0
 ENDED_S = 60.0
 
 
 def in_mid_run(
-    server: Server, place: Place, times: int, seed: int, *, answers: dict[str, Any], a_run: int = 10
+    server: Server, place: Place, times: int, seed: int, *, answers: dict[str, Any], timed: bool
 ) -> Tally:
-    """Kill the server `times` times, `a_run` kills to a run; between them runs are left alone.
+    """Kill the server `times` times, in several runs.
 
-    What a run is sent over its stream must be what stands in its file, every number once.
+    What a run is sent over its stream must be what stands in its file, every number once. When
+    they are `timed`, a run that is left alone goes before each, so that both see the same weather.
     """
     tally = Tally("server kills in mid-run", seed)
     rng = tally.rng
     paces = _Paces()
     done = 0
     while done < times:
-        count = min(a_run, times - done)
-        # A quiet run beside each, so that both kinds see the same weather.
-        paces.quiet.append(_one_run(server, place, answers, [0.0] * count))
+        count = min(KILLS_A_RUN, times - done)
+        if timed:
+            paces.quiet.append(_one_run(server, place, answers, [0.0] * count))
         waits = [rng.uniform(0.0, 1.5) for _ in range(count)]
         paces.killed.append(_one_run(server, place, answers, waits, tally))
         done += count
-    tally.add("step time", [], **paces.told())
+    if timed:
+        tally.add("step time", [], **paces.told())
     return tally
 
 

@@ -13,10 +13,10 @@ from modelforge.runs.layout import RunFolder, read_json
 from modelforge.runs.processes import Identity
 from modelforge.runs.states import RunState
 from modelforge.runs.supervisor import Supervisor
-from tests.faults.ground import ACTORS, Place, Tally, disorder, events_of, until
+from tests.faults.ground import ACTORS, SLACK, Place, Tally, disorder, events_of, until
 
 PATIENCE_S = 0.5
-ENDED_S = 15.0
+ENDED_S = 15.0 * SLACK
 
 
 def play(place: Place, times: int, seed: int) -> Tally:

@@ -30,7 +30,7 @@ def test_stubborn_workers_are_ended_with_all_their_children(place, seed):
 
 
 def test_files_with_the_times_of_another_day_change_nothing(place, seed):
-    holds(clocks.in_the_files(place, 1, seed))
+    holds(clocks.in_the_files(place, 1, seed, clocks.DAYS))
 
 
 def test_a_lock_whose_holder_was_killed_is_free_at_once(place, seed):

@@ -16,10 +16,10 @@ from modelforge.runs.layout import RunFolder
 from modelforge.runs.states import RunState
 from modelforge.runs.supervisor import Supervisor
 from tests.actors.points import POINTS
-from tests.faults.ground import Place, Tally, disorder, events_of, steps_of, until
+from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, steps_of, until
 from tests.faults.nursery import Blow, Nursery
 
-SAID_S = 5.0
+SAID_S = 5.0 * SLACK
 OVER_S = 60.0
 EVERY = 2
 SHORT = {"max_steps": 8, "eval_steps": EVERY}

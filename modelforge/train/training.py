@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelforge.runs.layout import RunFolder
-from modelforge.train import monitors, output, rows
+from modelforge.train import monitors, output, rows, trackers
 from modelforge.train.dialect import Dialect, learn_dialect, stops_of
 from modelforge.train.job import Job, Work
 from modelforge.train.manner import Manner
@@ -116,7 +116,10 @@ def train(work: Work, trainer: Any, facts: dict[str, Any], stage: Stage | None =
     )
     trainer.add_callback(reporter)
     course = reporter.course
-    monitors.attach(trainer, work.job.config, work.teller, course)
+    job = work.job
+    monitors.attach(trainer, job.config, work.teller, course)
+    name = f"{job.name} {stage.name}" if stage is not None else job.name
+    trackers.attach(trainer, job.config, job.run, work.teller, name)
     try:
         trainer.train()
         course.is_whole = course.is_early or course.step >= trainer.state.max_steps

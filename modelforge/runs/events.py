@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import orjson
+
 from modelforge.runs.layout import disk_error
 
 ENDINGS = ("finished", "stopped", "failed")
@@ -94,17 +96,17 @@ class EventWriter:
         self.close()
 
 
-def read_events(path: Path, after: int = 0) -> tuple[list[Event], int]:
+def read_events(path: Path, after: int = 0, most: int | None = None) -> tuple[list[Event], int]:
     """Return the events past byte `after`, and the byte to continue from.
 
     A line that is still being written is left for the next call; a line that is no event is
-    passed over.
+    passed over. With `most` no more than about so many bytes are read; one line is read whole.
     """
     after = max(0, after)
     try:
         with path.open("rb") as file:
             file.seek(after)
-            fresh = file.read()
+            fresh = file.read() if most is None else file.read(most) + file.readline()
     except FileNotFoundError:
         return [], after
     whole = fresh[: fresh.rfind(b"\n") + 1]
@@ -173,8 +175,8 @@ def _events_in(lines: bytes) -> list[Event]:
 
 def _parse(line: bytes) -> Event | None:
     try:
-        said = json.loads(line)
-    except (ValueError, RecursionError):
+        said = orjson.loads(line)
+    except ValueError:
         return None
     match said:
         case {"n": int(n), "t": int(t) | float(t), "kind": str(kind), "data": dict(data)}:

@@ -1,6 +1,7 @@
 """The files of a run folder, who writes each, and how a file is written whole or not at all.
 
 config, preflight, environment   the store, once
+about                            the store, whenever somebody names or tags the run
 process                          the supervisor
 events, exit, checkpoints, reward_model, output  the worker
 log                              the operating system: what the worker prints
@@ -50,6 +51,11 @@ class RunFolder:
     def environment(self) -> Path:
         """Versions of Python and of the packages that matter."""
         return self.path / "environment.json"
+
+    @property
+    def about(self) -> Path:
+        """What people say of it: name, tags and a note. Absent while nobody has."""
+        return self.path / "about.json"
 
     @property
     def process(self) -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -53,6 +54,14 @@ class Supervisor:
         self._settled: dict[str, tuple[int, RunState]] = {}
         self._stopping: dict[str, threading.Thread] = {}
         self._turn = threading.Lock()
+        self._watched: Callable[[bool], list[RunFolder]] | None = None
+
+    def watch(self, unsettled: Callable[[bool], list[RunFolder]]) -> None:
+        """Ask this for the runs in which something may happen, instead of looking at every one.
+
+        Given True it compares every folder first: nothing that another server did is overlooked.
+        """
+        self._watched = unsettled
 
     def claim(self) -> AbstractContextManager[None]:
         """Hold the right to start a run: to look, create and start as one act. Re-entrant."""
@@ -82,16 +91,16 @@ class Supervisor:
             return known[1]
         return self._gather(folder).state
 
-    def holder(self) -> RunFolder | None:
+    def holder(self, *, thorough: bool = False) -> RunFolder | None:
         """Return the run that is active, or None."""
-        for folder, facts in self._unsettled():
+        for folder, facts in self._unsettled(thorough=thorough):
             if facts.state.is_active:
                 return folder
         return None
 
     def require_free(self, remedy: str = "Stop it, or wait for it.") -> None:
         """Raise BusyError with the holder's name while a run holds the machine."""
-        holder = self.holder()
+        holder = self.holder(thorough=True)
         if holder is not None:
             name = (find_json(holder.config) or {}).get("name", holder.id)
             problem = Problem("machine", f"The run '{name}' holds the machine.", remedy)
@@ -125,7 +134,7 @@ class Supervisor:
 
     def _clear_the_way(self) -> None:
         """End workers that have said their last word but still hold memory."""
-        for folder, facts in self._unsettled():
+        for folder, facts in self._unsettled(thorough=True):
             if facts.who is not None and facts.alive and facts.state.is_over:
                 if not folder.exit.exists():
                     wait_gone(facts.who, self._grace_s)
@@ -135,6 +144,9 @@ class Supervisor:
     def _bring_up(self, folder: RunFolder, spare: Spare | None) -> None:
         # Should this server die before the process is recorded, the run is known to be starting.
         write_json(folder.process, {"launching": time.time()})
+        with contextlib.suppress(OSError):
+            # A run that was over goes on: lists that took it for settled are to look again.
+            os.utime(self._home.runs)
         process = spare.take(folder) if spare is not None else None
         try:
             taken = process is not None
@@ -208,20 +220,22 @@ class Supervisor:
     def _has_lingered(self, folder: RunFolder) -> bool:
         return _age_s(folder.events) > self._grace_s
 
-    def _unsettled(self) -> Iterator[tuple[RunFolder, Facts]]:
+    def _unsettled(self, *, thorough: bool = False) -> Iterator[tuple[RunFolder, Facts]]:
         """Yield the runs in which something can still happen, or whose process is still there."""
-        try:
-            paths = sorted(self._home.runs.iterdir())
-        except OSError:
-            return
-        for path in paths:
-            folder = RunFolder(path)
+        for folder in self._watched(thorough) if self._watched else self._every():
             known = self._settled.get(folder.id)
-            if path.name.startswith(".") or (known and known[0] == _mark(folder)):
+            if known and known[0] == _mark(folder):
                 continue
             facts = self._gather(folder)
             if facts.alive or not facts.state.is_over:
                 yield folder, facts
+
+    def _every(self) -> list[RunFolder]:
+        try:
+            paths = sorted(self._home.runs.iterdir())
+        except OSError:
+            return []
+        return [RunFolder(path) for path in paths if not path.name.startswith(".")]
 
     def _gather(self, folder: RunFolder) -> Facts:
         mark = _mark(folder)

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from modelforge.runs.trace import Point, decimate
 from ui import words
 from ui.markup import Safe, el, join, trusted
-
-MOST_POINTS = 500
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -147,19 +145,6 @@ def _told(heights: Sequence[tuple[int, int]]) -> str:
     )
 
 
-def decimate(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
-    """Return at most `most` points that keep the first, the last and every peak and dip."""
-    if len(points) <= most:
-        return list(points)
-    inner, buckets = points[1:-1], (most - 2) // 2
-    kept = [points[0]]
-    for number in range(buckets):
-        part = inner[number * len(inner) // buckets : (number + 1) * len(inner) // buckets]
-        low, high = min(part, key=_height), max(part, key=_height)
-        kept += [low] if low == high else sorted((low, high))
-    return [*kept, points[-1]]
-
-
 def smooth(points: Sequence[Point]) -> list[Point]:
     """Return a curve averaged over its neighbours, a twelfth of it at a time, without lag."""
     reach = max(1, len(points) // 24)
@@ -186,10 +171,6 @@ class _Frame:
 
     def y(self, value: float) -> float:
         return 1000 - 1000 * (value - self.y_low) / (self.y_high - self.y_low or 1)
-
-
-def _height(point: Point) -> float:
-    return point[1]
 
 
 def _x_range(lines: Sequence[Line], end: float | None) -> tuple[float, float]:

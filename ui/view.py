@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from modelforge.runs.trace import Point
 from ui import words
-from ui.picture import PHASES, Point, RunPicture, Stretch
+from ui.picture import PHASES, RunPicture
+from ui.stretch import Stretch
 
 
 def progress_line(picture: RunPicture) -> str:
@@ -56,7 +58,7 @@ def _learned(picture: RunPicture) -> str:
 
 
 def _rewarded(stretch: Stretch) -> str:
-    points = stretch.metrics.get("reward", [])
+    points: Sequence[Point] = stretch.metrics.get("reward", ())
     if len(points) < 2:
         return ""
     start, end = _mean(points[:3]), _mean(points[-3:])
@@ -64,8 +66,8 @@ def _rewarded(stretch: Stretch) -> str:
 
 
 def _preferred(stretch: Stretch) -> str:
-    held = stretch.held.get("rewards/margins", [])
-    points = held or stretch.metrics.get("rewards/margins", [])
+    held: Sequence[Point] = stretch.held.get("rewards/margins", ())
+    points = held or stretch.metrics.get("rewards/margins", ())
     if not points:
         return ""
     where = "on pairs it never saw" if held else "while training"

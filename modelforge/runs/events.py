@@ -23,7 +23,7 @@ TAIL_BYTES = 65_536
 _MILESTONE_WORDS = tuple(f'"{kind}"'.encode() for kind in MILESTONES)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Event:
     """One thing a worker said: its number from 1, Unix time, kind and data."""
 
@@ -178,9 +178,16 @@ def _parse(line: bytes) -> Event | None:
         said = orjson.loads(line)
     except ValueError:
         return None
-    match said:
-        case {"n": int(n), "t": int(t) | float(t), "kind": str(kind), "data": dict(data)}:
-            return Event(n, t, kind, data)
+    if not isinstance(said, dict):
+        return None
+    n, t, kind, data = said.get("n"), said.get("t"), said.get("kind"), said.get("data")
+    if (
+        isinstance(n, int)
+        and isinstance(t, (int, float))
+        and isinstance(kind, str)
+        and isinstance(data, dict)
+    ):
+        return Event(n, t, kind, data)
     return None
 
 

@@ -1,4 +1,4 @@
-"""What people say of a run: a name of their own, tags and a note, in one small file of its folder."""
+"""What people say of a run: a name of their own, tags and a note, in one small file."""
 
 from __future__ import annotations
 

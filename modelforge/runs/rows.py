@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -108,8 +108,12 @@ class Wanted:
 
     def chosen(self, rows: Iterable[Row]) -> list[Row]:
         """Return the rows that are wanted, unsorted."""
-        tests = self._tests()
-        return [row for row in rows if all(holds(row) for holds in tests)]
+        left = list(rows)
+        for holds in self._tests():
+            left = [row for row in left if holds(row)]
+        for word in self.query.lower().split():
+            left = [row for row in left if word in row.searched]
+        return left
 
     def ordered(self, rows: Iterable[Row]) -> list[Row]:
         """Return rows in the wanted order: newest, best or largest first, names from A.
@@ -137,8 +141,6 @@ class Wanted:
             tests.append(lambda row: self.tag.lower() in row.tags)
         if self.result is not None:
             tests.append(lambda row: row.has_result is self.result)
-        if words := self.query.lower().split():
-            tests.append(lambda row: _has(row.searched, words))
         return tests
 
 
@@ -154,10 +156,6 @@ class Page:
     all: int
     states: Counter[str] = field(default_factory=Counter)
     tags: Counter[str] = field(default_factory=Counter)
-
-
-def _has(text: str, words: Sequence[str]) -> bool:
-    return all(word in text for word in words)
 
 
 def newest_first(rows: Iterable[Row]) -> list[Row]:

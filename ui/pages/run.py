@@ -6,7 +6,8 @@ from ui import beside, charts, measures, view, words
 from ui.beside import Seen
 from ui.charts import Line
 from ui.markup import Safe, el, join
-from ui.picture import RunPicture, Stretch
+from ui.picture import RunPicture
+from ui.stretch import Stretch
 
 HOW = {"sft": "SFT", "seq2seq": "text to text", "span": "finding places", "dpo": "DPO",
        "kto": "KTO", "orpo": "ORPO", "rlhf": "RLHF"}  # fmt: skip

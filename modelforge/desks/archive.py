@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from modelforge.desks.comparing import Comparison, compared
+from modelforge.desks.sheet import csv_of, page_of
+from modelforge.desks.storage import Room, Storage
 from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.home import Home
+from modelforge.runs.curves import Curves, read_curves
 from modelforge.runs.index import Index
 from modelforge.runs.rows import Page, Row, Wanted
+from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
 from modelforge.runs.supervisor import Supervisor
-from modelforge.sight import look_at
+from modelforge.sight import look_at, view_run
 
 REMEMBERED = 32
+MOST_COMPARED = 8
 
 
 class Archive:
     """The history of a home."""
 
     def __init__(self, home: Home, store: Store, supervisor: Supervisor) -> None:
-        self._home = home
         self._store = store
         self.index = Index(home, look_at)
         supervisor.watch(self.index.unsettled)
         store.look_up(self.index.asked_by)
         self._chosen: dict[tuple[int, Wanted], list[Row]] = {}
         self._counted: tuple[int, Counter[str], Counter[str]] = (-1, Counter(), Counter())
+        self._curves: dict[str, tuple[tuple[int, int], Curves]] = {}
+        self._room = Room(home, store, lambda: self.page().rows)
         self._turn = threading.Lock()
 
     def page(
@@ -78,6 +86,61 @@ class Archive:
         """
         notes = self._store.annotate(run_id, name=name, tags=tags, note=note)
         return {"name": notes.name, "tags": list(notes.tags), "note": notes.note}
+
+    def curves(self, run_id: str) -> Curves:
+        """Return what a run has measured; remembered until it measures more."""
+        path = self._store.get(run_id).events
+        try:
+            stat = path.stat()
+            mark = (stat.st_mtime_ns, stat.st_size)
+        except OSError:
+            mark = (0, 0)
+        with self._turn:
+            known = self._curves.get(run_id)
+        if known is None or known[0] != mark:
+            known = (mark, read_curves(path))
+            with self._turn:
+                while len(self._curves) >= MOST_COMPARED:
+                    self._curves.pop(next(iter(self._curves)))
+                self._curves[run_id] = known
+        return known[1]
+
+    def compare(self, run_ids: Sequence[str]) -> Comparison:
+        """Return two runs or more side by side, in the order given.
+
+        Raises ConfigError for fewer, more than eight or one twice, NotFoundError, and RunError
+        where a record is damaged.
+        """
+        if not 2 <= len(run_ids) <= MOST_COMPARED or len(set(run_ids)) < len(run_ids):
+            what = f"{len(set(run_ids))} different runs were given."
+            remedy = f"Choose from 2 to {MOST_COMPARED}, each once."
+            raise ConfigError(Problem("runs", what, remedy))
+        folders = [self._store.get(run_id) for run_id in run_ids]
+        rows = [self.row(run_id) for run_id in run_ids]
+        views = [
+            view_run(folder, RunState(row.state)) for folder, row in zip(folders, rows, strict=True)
+        ]
+        return compared(folders, views, rows, [self.curves(run_id) for run_id in run_ids])
+
+    def export_csv(self, run_ids: Sequence[str]) -> Iterator[str]:
+        """Yield every number of one run or several as CSV, in pieces; raises NotFoundError."""
+        named = [(row.id, row.name, self.curves(row.id)) for row in map(self.row, run_ids)]
+        return csv_of(named)
+
+    def export_html(self, run_ids: Sequence[str]) -> str:
+        """Return a comparison as one HTML file that needs nothing else; raises as `compare`."""
+        return page_of(self.compare(run_ids), time.time())
+
+    def storage(self) -> Storage:
+        """Return what lies in the home, biggest first, and what of it can go."""
+        return self._room.look()
+
+    def free(self, kind: str, run_id: str | None = None) -> int:
+        """Free `checkpoints` of finished runs, `leftovers` or `caches`; return the bytes.
+
+        Raises ConfigError where the run is not finished, NotFoundError, BusyError.
+        """
+        return self._room.free(kind, run_id)
 
     def _ordered(
         self, version: int, settled: list[Row], moving: list[Row], wanted: Wanted

@@ -31,6 +31,7 @@ def chart(
     x_end: float | None = None,
     from_zero: bool = False,
     key: str = "",
+    unit: str = "update",
 ) -> Safe:
     """Return a chart of the lines that have points, or a line of text while none has.
 
@@ -53,13 +54,14 @@ def chart(
         "div.chart",
         el("div.plot", svg, _dots(frame, drawn)),
         el("div.ys", _labels(frame, ticks)),
-        el("div.xs", ends[0], el("span", "update"), ends[1]),
+        el("div.xs", ends[0], el("span", unit), ends[1]),
         el("output.read", aria_live="polite"),
         id=f"chart-{key or title}".replace(" ", "-"),
         role="img",
         tabindex="0",
+        data_unit=unit,
         data_range=" ".join(f"{edge:g}" for edge in (x_low, x_high, ticks[0], ticks[-1])),
-        aria_label=describe(title, drawn),
+        aria_label=describe(title, drawn, unit),
     )
 
 
@@ -87,11 +89,11 @@ def legend(lines: Sequence[Line]) -> Safe:
     return join(el("span.key", el(f"i.{line.tone}"), line.name) for line in told)
 
 
-def describe(title: str, lines: Sequence[Line]) -> str:
+def describe(title: str, lines: Sequence[Line], unit: str = "update") -> str:
     """Return the chart in words, for people who do not see it."""
     told = [
         f"{line.name} from {words.small(line.points[0][1])} "
-        f"to {words.small(line.points[-1][1])} at update {words.number(line.points[-1][0])}"
+        f"to {words.small(line.points[-1][1])} at {unit} {words.number(line.points[-1][0])}"
         for line in lines
         if line.points and not line.faint
     ]

@@ -248,13 +248,12 @@ def _progress(seen: Seen) -> Safe:
     if share is None and not over:
         bar = el("div.prog.vague", el("i"), role="progressbar", aria_label="Progress")
     else:
-        whole = round(100 * (share or 0))
         bar = el(
             "div.prog",
             el("i", style=f"width:{100 * (share or 0):.1f}%"),
             role="progressbar",
             aria_label="Progress",
-            aria_valuenow=whole,
+            aria_valuenow=round(100 * (share or 0)),
             aria_valuemin=0,
             aria_valuemax=100,
         )

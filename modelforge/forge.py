@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,24 +19,24 @@ from modelforge.data.samples import Sample, samples
 from modelforge.data.together import files_in_record
 from modelforge.desks.again import Again
 from modelforge.desks.aid import Aid
+from modelforge.desks.archive import Archive
 from modelforge.desks.chat import ChatDesk
 from modelforge.desks.data import DataDesk
 from modelforge.desks.queue import QueueDesk
 from modelforge.desks.start import StartDesk
-from modelforge.errors import RunError
+from modelforge.errors import NotFoundError
 from modelforge.home import Home
 from modelforge.machine import Machine
 from modelforge.runs.events import Event, read_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.lease import Lease
+from modelforge.runs.rows import Wanted
 from modelforge.runs.spare import Spare
 from modelforge.runs.states import RunState
 from modelforge.runs.store import LOCK, Store
 from modelforge.runs.supervisor import Supervisor
 from modelforge.sight import RunView, view_run
 from modelforge.talk import Talk
-
-log = logging.getLogger(__name__)
 
 MACHINE_FRESH_S = 5.0
 
@@ -84,6 +84,7 @@ class Forge:
             chat_in_use=lambda: self._chat.in_use,
         )
         self.again = Again(self._store, self._supervisor, self._starts)
+        self.archive = Archive(home, self._store, self._supervisor)
         self.data = DataDesk(home, self._inquiry, self._spare, self._reader_of)
         self.aid = Aid(home, self._store, self.start)
         self._machine: tuple[float, Machine] | None = None
@@ -150,14 +151,15 @@ class Forge:
         folder = self._store.get(run_id)
         return view_run(folder, self._supervisor.state(folder))
 
-    def runs(self) -> list[RunView]:
-        """Return every run that can be read, newest first."""
+    def runs(self, wanted: Wanted | None = None, *, limit: int | None = None) -> list[RunView]:
+        """Return the runs that are wanted and can be read, newest first; else every one.
+
+        `archive.page` gives rows instead of whole runs, which is quick however many there are.
+        """
         views = []
-        for folder in self._store.list():
-            try:
-                views.append(view_run(folder, self._supervisor.state(folder)))
-            except RunError as error:
-                log.warning("%s", error)
+        for row in self.archive.page(wanted, limit=limit).rows:
+            with contextlib.suppress(NotFoundError):  # deleted in between
+                views.append(self.run(row.id))
         return views
 
     def active(self) -> str | None:
@@ -173,9 +175,14 @@ class Forge:
         """Return the folder of one run; raises NotFoundError."""
         return self._store.get(run_id)
 
-    def events(self, run_id: str, after: int = 0) -> tuple[list[Event], int]:
-        """Return the events past byte `after`, and the byte to continue from."""
-        return read_events(self._store.get(run_id).events, after)
+    def events(
+        self, run_id: str, after: int = 0, most: int | None = None
+    ) -> tuple[list[Event], int]:
+        """Return the events past byte `after`, and the byte to continue from.
+
+        With `most` those in about so many bytes; the rest is for the next call.
+        """
+        return read_events(self._store.get(run_id).events, after, most)
 
     def log(self, run_id: str, tail_bytes: int = 16_384) -> str:
         """Return the end of the worker's log as text."""

@@ -41,6 +41,11 @@ class Home:
         return self.root / "models" / "starter"
 
     @property
+    def cache(self) -> Path:
+        """What can be made again: deleting it costs time, nothing else."""
+        return self.root / "cache"
+
+    @property
     def logs(self) -> Path:
         """What the server, the spare worker and the talker print."""
         return self.root / "logs"

@@ -1,4 +1,4 @@
-"""One run as a person sees it: its facts, its state and how far it has come."""
+"""One run as a person sees it: its facts, its state and how far it has come; and as a row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import Any
 from modelforge.config.plan import Plan
 from modelforge.errors import Problem, RunError
 from modelforge.runs.events import ENDINGS, TAIL_BYTES, Event, tail_events
+from modelforge.runs.facts import gather
+from modelforge.runs.index import Standing
 from modelforge.runs.layout import RunFolder, find_json, read_json
+from modelforge.runs.notes import read_notes
+from modelforge.runs.rows import Row
+from modelforge.runs.sizes import run_sizes
 from modelforge.runs.states import RunState
 
 # A long evaluation speaks of nothing but itself for a while.
@@ -43,6 +48,8 @@ class RunView:
     metrics: dict[str, float] = field(default_factory=dict)
     stage: int | None = None
     scores: dict[str, Any] | None = None
+    tags: tuple[str, ...] = ()
+    note: str = ""
     launched: float | None = None
 
     @property
@@ -67,6 +74,8 @@ class RunView:
             "stage": self.stage,
             "scores": self.scores,
             "ending": self.ending,
+            "tags": list(self.tags),
+            "note": self.note,
             "config": self.config,
             "origins": self.origins,
             "plan": self.plan.as_dict(),
@@ -86,6 +95,7 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
         what = f"The record of {folder.id} is damaged: {error}."
         raise RunError(Problem("run", what, "Its folder can only be deleted.")) from error
     latest = _latest(folder)
+    notes = read_notes(folder)
     resumed = latest.get("resumed")
     step, evaluated = _since(resumed, latest.get("step")), _since(resumed, latest.get("eval"))
     scores = _since(resumed, latest.get("scores"))
@@ -96,7 +106,7 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
     launched = (find_json(folder.process) or {}).get("launched")
     return RunView(
         id=folder.id,
-        name=record["name"],
+        name=notes.name or record["name"],
         state=state,
         created=record["created"],
         config=record["config"],
@@ -112,6 +122,8 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
         metrics=_measured(step) | _measured(evaluated, "eval_"),
         stage=counted.data.get("stage") if counted else None,
         scores=scores.data if scores else None,
+        tags=notes.tags,
+        note=notes.note,
         launched=launched if isinstance(launched, float) else None,
     )
 
@@ -119,6 +131,58 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
 def _since(mark: Event | None, event: Event | None) -> Event | None:
     """Return the event unless it is older than the mark."""
     return event if event and not (mark and event.n < mark.n) else None
+
+
+def look_at(folder: RunFolder) -> tuple[Row, Standing]:
+    """Return a run as a row of the list, and whether it may still change.
+
+    Raises RunError when the record is damaged.
+    """
+    facts = gather(folder)
+    view = view_run(folder, facts.state)
+    waits = facts.state is RunState.QUEUED
+    over = facts.state.is_over and not facts.alive
+    row = Row(
+        id=view.id,
+        name=view.name,
+        state=str(view.state),
+        created=view.created,
+        began=view.began,
+        updated=view.updated,
+        step=view.step,
+        total_steps=view.total_steps,
+        loss=view.loss,
+        eval_loss=view.eval_loss,
+        metrics=view.metrics,
+        stage=view.stage,
+        scores=view.scores,
+        ending=view.ending,
+        model=_last_part(view.config.get("model_name")),
+        data=data_name(view.config),
+        task=str(view.config.get("task", "")),
+        strategy=str(view.config.get("strategy", "sft")),
+        method=view.plan.method,
+        tags=view.tags,
+        note=view.note,
+        sizes=run_sizes(folder),
+        has_result=folder.has_result,
+        request_id=(find_json(folder.config) or {}).get("request_id"),
+    )
+    return row, "over" if over else "idle" if waits else "busy"
+
+
+def data_name(config: dict[str, Any]) -> str:
+    """Return what a run learns from in a word: the file's name, and how many more there are."""
+    said = config.get("data")
+    sources = said.get("sources") if isinstance(said, dict) else None
+    if not sources:
+        return _last_part(config.get("dataset"))
+    more = f" +{len(sources) - 1}" if len(sources) > 1 else ""
+    return _last_part(sources[0].get("path")) + more
+
+
+def _last_part(path: object) -> str:
+    return str(path or "").replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
 
 
 def _measured(event: Event | None, prefix: str = "") -> dict[str, float]:

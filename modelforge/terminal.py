@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from modelforge.desks.sheet import told
 from modelforge.plain import plain
 
 if TYPE_CHECKING:
     from modelforge.asking import Checked
+    from modelforge.desks.comparing import Comparison
     from modelforge.desks.waiting import QueueView
     from modelforge.forge import Forge
     from modelforge.runs.causes import Cause
     from modelforge.runs.events import Event
+    from modelforge.runs.rows import Page
     from modelforge.runs.verdict import Verdict
     from modelforge.setup.signs import Row
     from modelforge.sight import RunView
@@ -137,14 +140,41 @@ def print_check(checked: Checked) -> None:
     print("Ready to train." if checked.ready else "Not ready.")
 
 
-def print_runs(views: Sequence[RunView]) -> None:
-    """Print the list of runs, newest first."""
-    if not views:
+def print_runs(page: Page) -> None:
+    """Print runs in the order given, and how many more there are."""
+    if not page.all:
         print("No runs yet. Start one with: modelforge demo")
-    for view in views:
-        when = datetime.fromtimestamp(view.created).astimezone().strftime("%Y-%m-%d %H:%M")
-        loss = f"loss {view.loss:.3f}" if view.loss is not None else ""
-        print(f"{view.id}  {when}  {view.state:<9} {view.step:>5}  {view.name}  {loss}".rstrip())
+    elif not page.total:
+        print("No run matches.")
+    for row in page.rows:
+        when = datetime.fromtimestamp(row.created).astimezone().strftime("%Y-%m-%d %H:%M")
+        loss = f"loss {row.loss:.3f}" if row.loss is not None else ""
+        tags = " ".join(f"#{tag}" for tag in row.tags)
+        line = f"{row.id}  {when}  {row.state:<9} {row.step:>5}  {row.name}  {loss}  {tags}"
+        print(plain(line).rstrip())
+    if page.rows and (more := page.total - len(page.rows)) > 0:
+        print(f"{more:,} more.")
+
+
+def print_comparison(compared: Comparison) -> None:
+    """Print what came of runs, and what differs between them."""
+    for number, run in enumerate(compared.runs, start=1):
+        held = f", held-out loss {told(run.eval_loss)}" if run.eval_loss is not None else ""
+        made = f"{run.updates:,} updates, {run.tokens:,.0f} tokens in {run.seconds:,.0f} s"
+        print(plain(f"{number}  {run.name} ({run.id}): {run.state}, {made}{held}"))
+    for title, lines in (
+        ("settings that differ", compared.settings),
+        ("in effect", compared.effect),
+        ("data", [line for line in compared.data if line.differs]),
+        ("versions", compared.versions),
+    ):
+        if lines:
+            print(title)
+        for line in lines:
+            values = "  |  ".join(told(value) for value in line.values)
+            print(plain(f"  {line.name:<32} {values}"))
+    if not any(line.differs for line in compared.data):
+        print("All learned from the same data.")
 
 
 def print_queue(view: QueueView) -> None:

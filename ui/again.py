@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelforge.desks.again import Offer, Offers
+from modelforge.runs.rows import Row
 from modelforge.sight import RunView
 from ui import words
 from ui.markup import Safe, el, join
@@ -44,7 +45,7 @@ def resume_label(offer: Offer) -> str:
     return f"Resume from update {offer.step:,}" if offer.step else "Begin again"
 
 
-def row_action(run: RunView) -> Safe:
+def row_action(run: Row | RunView) -> Safe:
     """Return the button that resumes a run from a list of runs; nothing for one that finished."""
     if str(run.state) not in CUT_SHORT:
         return Safe("")

@@ -22,7 +22,7 @@ from modelforge.home import shipped
 from ui import routes
 from ui.frame import Frame
 from ui.pages import build as building
-from ui.pages import chat, export, machine, runs, train
+from ui.pages import chat, compare, export, machine, runs, train
 from ui.theme import theme
 
 FOLDERS = ("css", "js", "icons")
@@ -66,7 +66,8 @@ def pages(forge: Forge) -> gr.Blocks:
     with blocks:
         train.page(forge)
     others = {
-        "Runs": runs, "Chat": chat, "Export": export, "Machine": machine, "Build": building,
+        "Runs": runs, "Compare": compare, "Chat": chat, "Export": export, "Machine": machine,
+        "Build": building,
     }  # fmt: skip
     for title, page in others.items():
         with blocks.route(title, f"/{title.lower()}"):

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from modelforge.runs.trace import Point, decimate
 from ui import words
 from ui.markup import Safe, el, join, trusted
-
-MOST_POINTS = 500
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,7 @@ def chart(
     x_end: float | None = None,
     from_zero: bool = False,
     key: str = "",
+    unit: str = "update",
 ) -> Safe:
     """Return a chart of the lines that have points, or a line of text while none has.
 
@@ -55,13 +54,14 @@ def chart(
         "div.chart",
         el("div.plot", svg, _dots(frame, drawn)),
         el("div.ys", _labels(frame, ticks)),
-        el("div.xs", ends[0], el("span", "update"), ends[1]),
+        el("div.xs", ends[0], el("span", unit), ends[1]),
         el("output.read", aria_live="polite"),
         id=f"chart-{key or title}".replace(" ", "-"),
         role="img",
         tabindex="0",
+        data_unit=unit,
         data_range=" ".join(f"{edge:g}" for edge in (x_low, x_high, ticks[0], ticks[-1])),
-        aria_label=describe(title, drawn),
+        aria_label=describe(title, drawn, unit),
     )
 
 
@@ -89,11 +89,11 @@ def legend(lines: Sequence[Line]) -> Safe:
     return join(el("span.key", el(f"i.{line.tone}"), line.name) for line in told)
 
 
-def describe(title: str, lines: Sequence[Line]) -> str:
+def describe(title: str, lines: Sequence[Line], unit: str = "update") -> str:
     """Return the chart in words, for people who do not see it."""
     told = [
         f"{line.name} from {words.small(line.points[0][1])} "
-        f"to {words.small(line.points[-1][1])} at update {words.number(line.points[-1][0])}"
+        f"to {words.small(line.points[-1][1])} at {unit} {words.number(line.points[-1][0])}"
         for line in lines
         if line.points and not line.faint
     ]
@@ -147,19 +147,6 @@ def _told(heights: Sequence[tuple[int, int]]) -> str:
     )
 
 
-def decimate(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
-    """Return at most `most` points that keep the first, the last and every peak and dip."""
-    if len(points) <= most:
-        return list(points)
-    inner, buckets = points[1:-1], (most - 2) // 2
-    kept = [points[0]]
-    for number in range(buckets):
-        part = inner[number * len(inner) // buckets : (number + 1) * len(inner) // buckets]
-        low, high = min(part, key=_height), max(part, key=_height)
-        kept += [low] if low == high else sorted((low, high))
-    return [*kept, points[-1]]
-
-
 def smooth(points: Sequence[Point]) -> list[Point]:
     """Return a curve averaged over its neighbours, a twelfth of it at a time, without lag."""
     reach = max(1, len(points) // 24)
@@ -186,10 +173,6 @@ class _Frame:
 
     def y(self, value: float) -> float:
         return 1000 - 1000 * (value - self.y_low) / (self.y_high - self.y_low or 1)
-
-
-def _height(point: Point) -> float:
-    return point[1]
 
 
 def _x_range(lines: Sequence[Line], end: float | None) -> tuple[float, float]:

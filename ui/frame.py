@@ -18,10 +18,10 @@ PAGES = (
     ("/machine", "Machine"),
 )
 # Pages that another one leads to; the bar marks that one.
-BELOW = {"/build": ("/", "Build a data set")}
+BELOW = {"/build": ("/", "Build a data set"), "/compare": ("/runs", "Compare runs")}
 SCRIPTS = (
     "face.js", "lines.js", "data.js", "train.js", "run.js", "read.js", "pages.js", "chat.js",
-    "build.js", "pairs.js", "extras.js", "again.js", "queue.js",
+    "build.js", "pairs.js", "extras.js", "again.js", "queue.js", "history.js",
 )  # fmt: skip
 TITLES = {**dict(PAGES), **{path: title for path, (_, title) in BELOW.items()}}
 _ADVERTS = re.compile(r"<meta\s+(?:property|name)=\"(?:og|twitter):[^>]*/>\s*", re.DOTALL)
@@ -54,6 +54,7 @@ def head() -> Safe:
         [
             el("script", src=_versioned("js/early.js")),
             el("link", rel="stylesheet", href=_versioned("css/face.css")),
+            el("link", rel="stylesheet", href=_versioned("css/history.css")),
             el("link", rel="icon", href=_versioned("icons/icon.svg"), type="image/svg+xml"),
             el("link", rel="apple-touch-icon", href=_versioned("icons/icon-192.png")),
             el("link", rel="manifest", href="/face/manifest.webmanifest"),

@@ -20,7 +20,7 @@ from ui import cards
 from ui.beside import Seen
 from ui.markup import Safe, join
 from ui.pages import run
-from ui.picture import RunWatcher
+from ui.picture import READ_BYTES, RunWatcher
 from ui.scene import sentence
 
 LOOK_S = 0.2
@@ -45,7 +45,7 @@ class Watchers:
         with self._turn:
             known = self._watchers.get(run_id)
             if known is None:
-                known = RunWatcher(lambda after: self._forge.events(run_id, after))
+                known = RunWatcher(lambda after: self._forge.events(run_id, after, READ_BYTES))
                 self._watchers[run_id] = known
                 while len(self._watchers) > REMEMBERED:
                     self._watchers.popitem(last=False)

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from modelforge.runs.trace import Point
 from ui import charts, words
 from ui.charts import Line
 from ui.markup import Safe, el, join
-from ui.picture import Curves, Point, RunPicture, Stretch
+from ui.picture import RunPicture
+from ui.stretch import Curves, Stretch
 
 MOST_CHARTS = 4
 MOST_SAMPLES = 12

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -11,10 +10,11 @@ from typing import Any
 
 from modelforge.runs.events import Event
 from ui import words
+from ui.stretch import SERIES, Stretch, measured
 
+READ_BYTES = 2**22
 LOG_LINES = 200
 SAMPLES = 24
-SERIES = ("loss", "learning_rate", "tokens_per_s", "cpu_percent", "gpu_percent")
 PHASES = {
     "loading": "Loading the model",
     "tokenizing": "Turning rows into tokens",
@@ -22,48 +22,6 @@ PHASES = {
     "evaluating": "Checking on held-out rows",
     "saving": "Saving",
 }
-Point = tuple[float, float]
-Curves = dict[str, list[Point]]
-
-
-@dataclass
-class Stretch:
-    """One stage of a run, or the whole of a run that has none: its updates and their numbers.
-
-    `metrics` is measured while training, `held` on held-out rows, both by the trainer's names.
-    """
-
-    number: int = 1
-    name: str = ""
-    plan: dict[str, Any] = field(default_factory=dict)
-    step: int = 0
-    epoch: float | None = None
-    series: Curves = field(default_factory=lambda: {name: [] for name in SERIES})
-    evals: list[Point] = field(default_factory=list)
-    metrics: Curves = field(default_factory=dict)
-    held: Curves = field(default_factory=dict)
-    best: Point | None = None
-    first: tuple[int, float] | None = None
-
-    @property
-    def total_steps(self) -> int | None:
-        """Return how many updates there will be."""
-        return self.plan.get("total_steps")
-
-    @property
-    def share(self) -> float | None:
-        """Return how much of its updates are made, from 0 to 1; None when nobody knows."""
-        return min(1.0, self.step / self.total_steps) if self.total_steps else None
-
-    def last(self, name: str) -> float | None:
-        """Return the newest value of a series, or of what else was measured while training."""
-        points = self.evals if name == "eval" else self.series.get(name) or self.metrics.get(name)
-        return points[-1][1] if points else None
-
-    def last_held(self, name: str) -> float | None:
-        """Return the newest value that was measured on held-out rows."""
-        points = self.held.get(name)
-        return points[-1][1] if points else None
 
 
 @dataclass
@@ -84,7 +42,17 @@ class RunPicture:
     scores: dict[str, Any] | None = None
     ending: Event | None = None
     saved: str | None = None
-    log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
+    lines: deque[tuple[float, str | Mapping[str, Any]]] = field(
+        default_factory=lambda: deque(maxlen=LOG_LINES)
+    )
+
+    @property
+    def log(self) -> list[str]:
+        """Return the newest lines of the log; an update becomes words only here."""
+        return [
+            f"{words.clock(t)}  {told if isinstance(told, str) else _of_update(told)}"
+            for t, told in self.lines
+        ]
 
     def add(self, event: Event) -> None:
         """Take in one event; kinds of later versions are passed over."""
@@ -154,20 +122,63 @@ class RunWatcher:
     def poll(self) -> int:
         """Take in what is new and return the version."""
         with self._turn:
-            events, self._cursor = self._read(self._cursor)
-            for event in events:
-                self.picture.add(event)
-            self.version += bool(events)
-            return self.version
+            while True:
+                events, cursor = self._read(self._cursor)
+                for event in events:
+                    self.picture.add(event)
+                self.version += bool(events)
+                # A reader that gives a long file in parts has more to give while it moves on.
+                if not events or cursor - self._cursor < READ_BYTES:
+                    self._cursor = cursor
+                    return self.version
+                self._cursor = cursor
 
 
 def _log(picture: RunPicture, event: Event, text: str) -> None:
-    picture.log.append(f"{words.clock(event.t)}  {text}")
+    picture.lines.append((event.t, text))
+
+
+def _of_update(data: Mapping[str, Any]) -> str:
+    return (
+        f"update {data.get('step')}  loss {words.number(data.get('loss'), 3)}  "
+        f"rate {words.small(data.get('learning_rate'))}  "
+        f"{words.number(data.get('tokens_per_s'))} tok/s"
+    )
 
 
 def _started(picture: RunPicture, event: Event) -> None:
-    picture.began = event.t
+    if picture.began is None or picture.latest is None:
+        picture.began = event.t
+    else:
+        # A run that goes on: the time in between was not spent on it.
+        picture.began += max(0.0, event.t - picture.latest)
+    picture.ending = picture.saved = picture.scores = None
     _log(picture, event, "the worker started")
+
+
+def _resumed(picture: RunPicture, event: Event) -> None:
+    """Forget what came after the checkpoint, and begin the pace anew."""
+    step, stage = event.data.get("step"), event.data.get("stage")
+    if not isinstance(step, int):
+        return
+    number = stage if isinstance(stage, int) else picture.now.number
+    kept = [one for one in picture.stretches if one.number <= number]
+    picture.stretches = kept or [Stretch(number=number)]
+    if picture.now.number == number:
+        picture.now.cut(step)
+    picture.samples = deque(
+        (one for one in picture.samples if _is_before(one, number, step)), SAMPLES
+    )
+    _log(picture, event, f"went on from update {step:,}")
+    for one in event.data.get("damaged") or ():
+        _log(picture, event, f"{one.get('name')} was passed over: {one.get('why')}")
+
+
+def _is_before(sample: Mapping[str, Any], stage: int, step: int) -> bool:
+    at, made = sample.get("stage"), sample.get("step")
+    is_earlier = isinstance(at, int) and at < stage
+    is_later = isinstance(at, int) and at > stage
+    return is_earlier or (not is_later and not (isinstance(made, (int, float)) and made > step))
 
 
 def _phase(picture: RunPicture, event: Event) -> None:
@@ -198,44 +209,24 @@ def _stretch(picture: RunPicture, event: Event) -> Stretch:
     return next((one for one in picture.stretches if one.number == stage), picture.now)
 
 
-def _measured(curves: Curves, step: int, metrics: object) -> None:
-    if not isinstance(metrics, Mapping):
-        return
-    for name, value in metrics.items():
-        if _is_number(value):
-            curves.setdefault(str(name), []).append((step, float(value)))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
-
-
 def _step(picture: RunPicture, event: Event) -> None:
     data, stretch = event.data, _stretch(picture, event)
     stretch.step, stretch.epoch = int(data.get("step") or 0), data.get("epoch", stretch.epoch)
     picture.phase, picture.done, picture.total = "training", None, None
     if stretch.first is None:
         stretch.first = (stretch.step, event.t)
-    for name, points in stretch.series.items():
-        if _is_number(data.get(name)):
-            points.append((stretch.step, float(data[name])))
-    _measured(stretch.metrics, stretch.step, data.get("metrics"))
+    measured(stretch.series, stretch.step, {name: data.get(name) for name in SERIES})
+    measured(stretch.metrics, stretch.step, data.get("metrics"))
     used = data.get("vram_gib") or data.get("ram_gib")
     if used is not None:
         picture.peak_memory_gib = max(used, picture.peak_memory_gib or 0.0)
-    _log(
-        picture,
-        event,
-        f"update {stretch.step}  loss {words.number(data.get('loss'), 3)}  "
-        f"rate {words.small(data.get('learning_rate'))}  "
-        f"{words.number(data.get('tokens_per_s'))} tok/s",
-    )
+    picture.lines.append((event.t, data))
 
 
 def _eval(picture: RunPicture, event: Event) -> None:
     loss, stretch = event.data.get("loss"), _stretch(picture, event)
     step = int(event.data.get("step") or stretch.step)
-    _measured(stretch.held, step, event.data.get("metrics"))
+    measured(stretch.held, step, event.data.get("metrics"))
     if not isinstance(loss, (int, float)):
         return
     stretch.evals.append((step, float(loss)))
@@ -272,6 +263,7 @@ def _end(picture: RunPicture, event: Event) -> None:
 
 _TAKERS: dict[str, Callable[[RunPicture, Event], None]] = {
     "started": _started,
+    "resumed": _resumed,
     "phase": _phase,
     "plan": _plan,
     "step": _step,

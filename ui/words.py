@@ -32,6 +32,17 @@ def gib(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:,.1f} GiB"
 
 
+def size(held: float | None) -> str:
+    """Return bytes in the unit that suits them: 1.4 GiB, 340 MiB, 12 KiB."""
+    if held is None:
+        return UNKNOWN
+    for unit, bytes_in in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if held >= bytes_in:
+            amount = held / bytes_in
+            return f"{amount:,.1f} {unit}" if amount < 10 else f"{amount:,.0f} {unit}"
+    return f"{held:,.0f} B"
+
+
 def small(value: float | None) -> str:
     """Return a learning rate or another small number as people type it: 2e-4."""
     if value is None:

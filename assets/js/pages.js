@@ -1,17 +1,15 @@
-// The Runs, Export and Machine pages: ask for their parts, now and then again.
+// The Export and Machine pages: ask for their parts, now and then again.
 face.page = (root, server, every = 0) => {
   const { actions, ask, call, patch } = face;
-  const search = root.querySelector(".search");
   let waiting = 0;
 
   async function refresh() {
-    const reply = await call(server, "open", { query: search?.value ?? "", chosen: new URLSearchParams(location.search).get("run") });
+    const reply = await call(server, "open", { chosen: new URLSearchParams(location.search).get("run") });
     if (!reply) return;
     patch(reply.parts);
     root.dataset.usable = "true";
     if (every && !document.hidden && reply.lively) { clearTimeout(waiting); waiting = setTimeout(refresh, every); }
   }
-  search?.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(refresh, 150); });
   face.visible((seen) => { if (seen) refresh(); });
   root.addEventListener("change", (event) => {
     if (event.target.dataset.choose === undefined) return;
@@ -19,17 +17,11 @@ face.page = (root, server, every = 0) => {
     refresh();
   });
 
-  actions["run-stop"] = async (button) => {
-    if (!(await ask("Stop this run?", "What it has learned so far is kept.", "Stop and keep", false))) return;
-    await call(server, "stop", { run: button.dataset.run, keep: true });
+  actions.free = async (button) => {
+    const { kind, run, title, loses, size } = button.dataset;
+    if (!(await ask(`Free ${size}?`, `${title}. ${loses}`, "Free"))) return;
+    await call(server, "free", { kind, run });
     refresh();
-  };
-  actions["run-delete"] = async (button) => {
-    const sure = await ask(`Delete “${button.dataset.name}”?`, "Its adapter, log and numbers are deleted for good.", "Delete");
-    if (!sure) return;
-    await call(server, "delete", { run: button.dataset.run });
-    refresh();
-    root.querySelector(".search")?.focus();
   };
   actions.examine = async (button) => {
     button.setAttribute("aria-disabled", "true");

@@ -18,7 +18,7 @@
     }
     const out = chart.querySelector(".read");
     if (!told.length) return quiet(chart);
-    out.textContent = `update ${Math.round(left + (place / 1000) * (right - left)).toLocaleString("en")} · ${told.join(" · ")}`;
+    out.textContent = `${chart.dataset.unit ?? "update"} ${Math.round(left + (place / 1000) * (right - left)).toLocaleString("en")} · ${told.join(" · ")}`;
     chart.style.setProperty("--at", `${place / 10}%`);
     chart.dataset.at = place;
   }

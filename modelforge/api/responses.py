@@ -10,6 +10,7 @@ from modelforge.config.plan import Plan
 from modelforge.errors import Finding, Problem
 from modelforge.nvidia import Gpu
 from modelforge.preflight.memory import MemoryPart
+from modelforge.runs.rows import Row
 from modelforge.runs.states import RunState
 
 Gib = Annotated[float | None, Field(description="In GiB; null when it is unknown.")]
@@ -112,8 +113,8 @@ class Started(BaseModel):
     state: RunState
 
 
-class RunRow(BaseModel):
-    """One run in the list. Times are Unix seconds."""
+class RunBrief(BaseModel):
+    """One run in short. Times are Unix seconds."""
 
     id: str
     name: str
@@ -133,9 +134,27 @@ class RunRow(BaseModel):
         "What the answers to held-out rows are worth: `rows`, `before` and `after`."
     )
     ending: dict[str, Any] | None = about("How it ended: `kind`, and the data of that event.")
+    tags: list[str] = about("What people tagged it with.")
+    note: str = about("What people wrote to it.")
 
 
-class RunFacts(RunRow):
+class RunRow(RunBrief):
+    """One run in the list, with what is searched, filtered and sorted by."""
+
+    model: str = about("The last part of the model's name.")
+    data: str = about("The last part of the data's name.")
+    task: str
+    strategy: str
+    sizes: dict[str, int] = about("Bytes on the disk by part.")
+    has_result: bool = about("Whether it has left something to talk to and to take away.")
+
+    @classmethod
+    def of(cls, row: Row) -> RunRow:
+        """Return the row as REST gives it."""
+        return cls.model_validate(row, from_attributes=True)
+
+
+class RunFacts(RunBrief):
     """One run, with what was asked and what was planned."""
 
     config: dict[str, Any] = about("The settings that were said.")

@@ -10,6 +10,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
+from modelforge.api.answers_of_history import RunQuery
 from modelforge.api.facts import SETTINGS_BODY
 from modelforge.api.responses import EventPage, Problems, RunFacts, RunRow, Started, StateOnly
 from modelforge.api.route import checked_key, said_in
@@ -24,6 +25,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 Refusals = dict[int | str, dict[str, Any]]
 ABSENT: Refusals = {404: {"model": Problems, "description": "The model or the data is not there."}}
 MISSING: Refusals = {404: {"model": Problems, "description": "There is no such run."}}
+UNLISTED: Refusals = {
+    404: {"model": Problems, "description": "The run of `before` is not in the list."}
+}
 BUSY: Refusals = {
     409: {"model": Problems, "description": "A run holds the machine; `holder` names it."}
 }
@@ -49,10 +53,14 @@ def add(api: APIRouter, forge: Callable[[], Forge]) -> None:
 
 
 def _starting(api: APIRouter, forge: Callable[[], Forge]) -> None:
-    @api.get("/runs")
-    def runs() -> list[RunRow]:
-        """List the runs, newest first."""
-        return [RunRow(**each.as_dict()) for each in forge().runs()]
+    @api.get("/runs", responses=UNLISTED)
+    def runs(response: Response, asked: Annotated[RunQuery, Query()]) -> list[RunRow]:
+        """List the runs, newest first; `X-Total-Count` says how many are wanted in all."""
+        page = forge().archive.page(
+            asked.wanted(), limit=asked.limit, offset=asked.offset, before=asked.before
+        )
+        response.headers["x-total-count"] = str(page.total)
+        return [RunRow.of(row) for row in page.rows]
 
     @api.post(
         "/runs",

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelforge.errors import ConfigError, Problem
+from modelforge.plain import plain
 
 if TYPE_CHECKING:
     from modelforge.forge import Forge
 
 DONE = 0
-_ABOUT = "List, show, stop, go on with, retry, bundle or delete runs."
+_ABOUT = "List, show, name, compare, stop, go on with, retry, bundle or delete runs."
 
 
 def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[..., Forge]) -> None:
@@ -27,8 +28,37 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[...
         command.set_defaults(act=lambda options: act(options, open_forge(options)))
         return command
 
-    new("list", _list, "List the runs, newest first.")
+    _listing(new)
     _of_one_run(new)
+    _noting(new)
+    _comparing(new)
+
+
+def _listing(new: Any) -> None:
+    listed = new("list", _list, "List the runs, newest first.")
+    listed.add_argument("--query", default="", help="words that all stand in the run's line")
+    listed.add_argument("--state", action="append", default=[], help="only runs in this state")
+    listed.add_argument("--tag", default="", help="only runs with this tag")
+    listed.add_argument("--sort", default="age", help="age, name, loss, duration or size")
+    listed.add_argument("--limit", type=int, help="how many at most")
+
+
+def _noting(new: Any) -> None:
+    note = new("note", _note, "Write a note to a run, or give it another name.")
+    note.add_argument("run", help="the run's id")
+    note.add_argument("text", nargs="?", help="the note; an empty one removes it")
+    note.add_argument("--name", help="the name it is listed under; an empty one gives it its first")
+    tag = new("tag", _tag, "Tag a run.")
+    tag.add_argument("run", help="the run's id")
+    tag.add_argument("tags", nargs="*", help="tags to add")
+    tag.add_argument("--remove", action="append", default=[], help="a tag to take away")
+
+
+def _comparing(new: Any) -> None:
+    compare = new("compare", _compare, "Put two runs or more side by side.")
+    compare.add_argument("run", nargs="+", help="ids of runs")
+    compare.add_argument("--csv", type=Path, help="write every number of them to this file")
+    compare.add_argument("--html", type=Path, help="write the comparison as one page to this file")
 
 
 def _of_one_run(new: Any) -> None:
@@ -51,13 +81,50 @@ def _of_one_run(new: Any) -> None:
 
 
 def _list(options: argparse.Namespace, forge: Forge) -> int:
+    from modelforge.runs.rows import Wanted
     from modelforge.terminal import print_runs
 
-    views = forge.runs()
+    wanted = Wanted(
+        query=options.query,
+        states=frozenset(options.state),
+        tag=options.tag,
+        sort=options.sort,
+    )
     if options.json:
+        views = forge.runs(wanted, limit=options.limit)
         print(json.dumps([view.as_dict() for view in views], indent=2))
     else:
-        print_runs(views)
+        print_runs(forge.archive.page(wanted, limit=options.limit))
+    return DONE
+
+
+def _note(options: argparse.Namespace, forge: Forge) -> int:
+    said = forge.archive.annotate(options.run, name=options.name, note=options.text)
+    print(json.dumps(said) if options.json else f"{options.run}: noted.")
+    return DONE
+
+
+def _tag(options: argparse.Namespace, forge: Forge) -> int:
+    gone = {tag.lower() for tag in options.remove}
+    kept = [tag for tag in forge.run(options.run).tags if tag not in gone]
+    said = forge.archive.annotate(options.run, tags=[*kept, *options.tags])
+    shown = ", ".join(said["tags"]) or "no tags"
+    print(json.dumps(said) if options.json else f"{options.run}: {plain(shown)}")
+    return DONE
+
+
+def _compare(options: argparse.Namespace, forge: Forge) -> int:
+    from modelforge.terminal import print_comparison
+
+    compared = forge.archive.compare(options.run)
+    if options.csv:
+        options.csv.write_text("".join(forge.archive.export_csv(options.run)), encoding="utf-8")
+    if options.html:
+        options.html.write_text(forge.archive.export_html(options.run), encoding="utf-8")
+    if options.json:
+        print(json.dumps(compared.as_dict(points=500), indent=2))
+    else:
+        print_comparison(compared)
     return DONE
 
 

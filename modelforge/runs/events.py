@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import orjson
+
 from modelforge.runs.layout import disk_error
 
 ENDINGS = ("finished", "stopped", "failed")
@@ -21,7 +23,7 @@ TAIL_BYTES = 65_536
 _MILESTONE_WORDS = tuple(f'"{kind}"'.encode() for kind in MILESTONES)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Event:
     """One thing a worker said: its number from 1, Unix time, kind and data."""
 
@@ -94,17 +96,17 @@ class EventWriter:
         self.close()
 
 
-def read_events(path: Path, after: int = 0) -> tuple[list[Event], int]:
+def read_events(path: Path, after: int = 0, most: int | None = None) -> tuple[list[Event], int]:
     """Return the events past byte `after`, and the byte to continue from.
 
     A line that is still being written is left for the next call; a line that is no event is
-    passed over.
+    passed over. With `most` no more than about so many bytes are read; one line is read whole.
     """
     after = max(0, after)
     try:
         with path.open("rb") as file:
             file.seek(after)
-            fresh = file.read()
+            fresh = file.read() if most is None else file.read(most) + file.readline()
     except FileNotFoundError:
         return [], after
     whole = fresh[: fresh.rfind(b"\n") + 1]
@@ -196,12 +198,19 @@ def _events_in(lines: bytes) -> list[Event]:
 
 def _parse(line: bytes) -> Event | None:
     try:
-        said = json.loads(line)
-    except (ValueError, RecursionError):
+        said = orjson.loads(line)
+    except ValueError:
         return None
-    match said:
-        case {"n": int(n), "t": int(t) | float(t), "kind": str(kind), "data": dict(data)}:
-            return Event(n, t, kind, data)
+    if not isinstance(said, dict):
+        return None
+    n, t, kind, data = said.get("n"), said.get("t"), said.get("kind"), said.get("data")
+    if (
+        isinstance(n, int)
+        and isinstance(t, (int, float))
+        and isinstance(kind, str)
+        and isinstance(data, dict)
+    ):
+        return Event(n, t, kind, data)
     return None
 
 

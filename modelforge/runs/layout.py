@@ -2,6 +2,7 @@
 
 config, preflight, environment   the store, once
 came_from                        the desk that continues a run, once
+about                            the store, whenever somebody names or tags the run
 process                          the supervisor
 events, exit, checkpoints, reward_model, trackers, output  the worker
 log                              the operating system: what the worker prints
@@ -54,6 +55,11 @@ class RunFolder:
     def environment(self) -> Path:
         """Versions of Python and of the packages that matter."""
         return self.path / "environment.json"
+
+    @property
+    def about(self) -> Path:
+        """What people say of it: name, tags and a note. Absent while nobody has."""
+        return self.path / "about.json"
 
     @property
     def process(self) -> Path:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import os
 import platform
 import re
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from modelforge import __version__
@@ -19,6 +22,7 @@ from modelforge.home import Home
 from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json
 from modelforge.runs.lock import exclusive
+from modelforge.runs.notes import Notes, changed, read_notes, write_notes
 from modelforge.runs.processes import kill, wait_gone
 
 FORMAT = 1
@@ -40,6 +44,11 @@ class Store:
         self._runs = home.runs
         self._cards: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
         self._looking = threading.Lock()
+        self._asked_by: Callable[[str], str | None] | None = None
+
+    def look_up(self, asked_by: Callable[[str], str | None]) -> None:
+        """Ask this for the run of a request, instead of reading every record."""
+        self._asked_by = asked_by
 
     def create(  # noqa: PLR0913 - a run is made of that much, each by its name
         self,
@@ -103,6 +112,9 @@ class Store:
 
     def find_request(self, request_id: str) -> RunFolder | None:
         """Return the run that was made for this request, or None."""
+        if self._asked_by is not None:
+            found = self._asked_by(request_id)
+            return None if found is None else self._find(found)
         for run_id, card in self._read_cards().items():
             if card.get("request_id") == request_id:
                 return RunFolder(self._runs / run_id)
@@ -120,6 +132,61 @@ class Store:
                 shutil.rmtree(gone)
             except OSError as error:
                 raise disk_error(error, folder.path) from error
+
+    def annotate(
+        self,
+        run_id: str,
+        *,
+        name: str | None = None,
+        tags: Iterable[str] | None = None,
+        note: str | None = None,
+    ) -> Notes:
+        """Write down what people say of a run; None leaves a part as it is.
+
+        Raises ConfigError with everything that is too long or too many.
+        """
+        folder = self.get(run_id)
+        with exclusive(self._runs / LOCK):
+            notes = changed(read_notes(folder), name=name, tags=tags, note=note)
+            write_notes(folder, notes)
+        self.tell()
+        return notes
+
+    def shed(self, run_id: str, paths: Iterable[Path]) -> int:
+        """Delete parts of a run that nobody works on; return how many there were.
+
+        Raises BusyError while a process works on it.
+        """
+        folder = self.get(run_id)
+        with exclusive(self._runs / LOCK):
+            facts = gather(folder)
+            if facts.alive or facts.state.is_active:
+                problem = Problem("run", f"{folder.id} is still going on.", "Stop it first.")
+                raise BusyError(problem, folder.id)
+            gone = [self._set_aside(path) for path in paths if path.parent == folder.path]
+        for path in gone:
+            shutil.rmtree(path, ignore_errors=True)
+        self.tell()
+        return len(gone)
+
+    def sweep(self) -> None:
+        """Remove what a server that died in the middle of create or delete has left."""
+        with exclusive(self._runs / LOCK):
+            self._sweep()
+
+    def tell(self) -> None:
+        """Let every list of runs know that something in one of them has changed."""
+        with contextlib.suppress(OSError):
+            os.utime(self._runs)
+
+    def _set_aside(self, path: Path) -> Path:
+        """Take a part out of its run in one step, so that nobody finds half of it."""
+        gone = self._runs / f"{GONE}{path.parent.name}-{secrets.token_hex(2)}"
+        try:
+            path.rename(gone)
+        except OSError as error:
+            raise disk_error(error, path) from error
+        return gone
 
     def _end_work(self, folder: RunFolder) -> None:
         facts = gather(folder)
@@ -154,7 +221,7 @@ class Store:
                 return run_id
 
     def _find(self, run_id: str) -> RunFolder | None:
-        if not ID.fullmatch(run_id) or ".." in run_id:
+        if not is_id(run_id):
             return None
         folder = RunFolder(self._runs / run_id)
         is_run = folder.config.is_file() and not folder.path.is_symlink()
@@ -184,7 +251,7 @@ class Store:
         except OSError:
             return
         for path in entries:
-            if ID.fullmatch(path.name) and ".." not in path.name:
+            if is_id(path.name):
                 yield RunFolder(path)
 
     def _sweep(self) -> None:
@@ -197,6 +264,11 @@ class Store:
                     continue
                 if stale:
                     shutil.rmtree(path, ignore_errors=True)
+
+
+def is_id(name: str) -> bool:
+    """Say whether a folder of that name may be a run: never a path, nor one that is being made."""
+    return ID.fullmatch(name) is not None and ".." not in name
 
 
 def _created(card: Mapping[str, Any]) -> float:

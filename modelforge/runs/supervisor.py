@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from modelforge.errors import BusyError, Problem, RunError
 from modelforge.home import Home
 from modelforge.runs import processes
-from modelforge.runs.events import last_number, size_of, tail_events
+from modelforge.runs.events import last_number, size_of
 from modelforge.runs.facts import Facts, gather
 from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json, write_text
 from modelforge.runs.lock import exclusive
@@ -24,14 +23,10 @@ from modelforge.runs.pressure import memory_kills
 from modelforge.runs.processes import Identity, wait_gone
 from modelforge.runs.spare import Spare
 from modelforge.runs.states import RunState
+from modelforge.runs.stopping import KILLED_S, Stopping, age_s
 from modelforge.runs.store import LOCK
 
 COMMAND = (sys.executable, "-m", "modelforge.train")
-# With nothing to keep, and after a signal, there is less to wait for.
-SHORT_PATIENCE_S = 10.0
-# Saving a large model to a slow disk takes a while; it is what was asked for.
-SAVING_PATIENCES = 10
-KILLED_S = 5.0
 
 
 class Supervisor:
@@ -51,12 +46,18 @@ class Supervisor:
     ) -> None:
         self._home = home
         self._command = list(command)
-        self._patience_s = patience_s
         self._grace_s = grace_s
         self._settled: dict[str, tuple[int, RunState]] = {}
-        self._stopping: dict[str, threading.Thread] = {}
-        self._turn = threading.Lock()
+        self._stopping = Stopping(patience_s)
         self._orphans = Orphans()
+        self._watched: Callable[[bool], list[RunFolder]] | None = None
+
+    def watch(self, unsettled: Callable[[bool], list[RunFolder]]) -> None:
+        """Ask this for the runs in which something may happen, instead of looking at every one.
+
+        Given True it compares every folder first: nothing that another server did is overlooked.
+        """
+        self._watched = unsettled
 
     def claim(self) -> AbstractContextManager[None]:
         """Hold the right to start a run: to look, create and start as one act. Re-entrant."""
@@ -89,9 +90,9 @@ class Supervisor:
             return known[1]
         return self._gather(folder).state
 
-    def holder(self) -> RunFolder | None:
+    def holder(self, *, thorough: bool = False) -> RunFolder | None:
         """Return the run that is active, or None."""
-        for folder, facts in self._unsettled():
+        for folder, facts in self._unsettled(thorough=thorough):
             if facts.state.is_active:
                 return folder
         return None
@@ -102,7 +103,7 @@ class Supervisor:
 
     def require_free(self, remedy: str = "Stop it, or wait for it.") -> None:
         """Raise BusyError with the holder's name while a run holds the machine."""
-        holder = self.holder()
+        holder = self.holder(thorough=True)
         if holder is not None:
             name = (find_json(holder.config) or {}).get("name", holder.id)
             problem = Problem("machine", f"The run '{name}' holds the machine.", remedy)
@@ -121,7 +122,7 @@ class Supervisor:
         if not facts.stop_asked or folder.stop.read_text(encoding="utf-8") != wish:
             write_text(folder.stop, wish)
         if facts.who is not None:
-            self._see_to_the_end(folder, facts.who)
+            self._stopping.see_to(folder, facts.who)
 
     def tend(self) -> None:
         """Finish what is under way: stops that another server began, workers that do not leave.
@@ -138,14 +139,14 @@ class Supervisor:
                 alive.add(folder.id)
                 self._orphans.remember(folder.id, facts.who)
             if facts.state is RunState.STOPPING:
-                self._see_to_the_end(folder, facts.who)
+                self._stopping.see_to(folder, facts.who)
             elif facts.alive and facts.state.is_over and self._has_lingered(folder):
                 processes.kill(facts.who)
         self._orphans.end(alive)
 
     def _clear_the_way(self) -> None:
         """End workers that have said their last word but still hold memory."""
-        for folder, facts in self._unsettled():
+        for folder, facts in self._unsettled(thorough=True):
             if facts.who is not None and facts.alive and facts.state.is_over:
                 if not folder.exit.exists():
                     wait_gone(facts.who, self._grace_s)
@@ -157,6 +158,9 @@ class Supervisor:
         earlier = find_json(folder.process)
         # Should this server die before the process is recorded, the run is known to be starting.
         write_json(folder.process, {"launching": time.time(), **since})
+        with contextlib.suppress(OSError):
+            # A run that was over goes on: lists that took it for settled are to look again.
+            os.utime(self._home.runs)
         process = spare.take(folder) if spare is not None else None
         try:
             taken = process is not None
@@ -192,60 +196,25 @@ class Supervisor:
             )
         )
 
-    def _see_to_the_end(self, folder: RunFolder, who: Identity) -> None:
-        with self._turn:
-            busy = self._stopping.get(folder.id)
-            if busy is not None and busy.is_alive():
-                return
-            thread = threading.Thread(
-                target=self._bring_to_an_end, args=(folder, who), name="stop", daemon=True
-            )
-            self._stopping[folder.id] = thread
-            thread.start()
-
-    def _bring_to_an_end(self, folder: RunFolder, who: Identity) -> None:
-        members = processes.family(who)
-        if not self._obeys(folder, who):
-            members += processes.terminate(who)
-            if not wait_gone(who, min(self._patience_s, SHORT_PATIENCE_S)):
-                members += processes.kill(who)
-                wait_gone(who, KILLED_S)
-        # Children that outlive their worker would hold memory with nobody to ask for it.
-        processes.kill_each(members)
-        with self._turn:
-            self._stopping.pop(folder.id, None)
-
-    def _obeys(self, folder: RunFolder, who: Identity) -> bool:
-        """Wait until the worker has left, for as long as it is owed; return whether it has."""
-        patience = self._patience_s
-        if not _has_something_to_keep(folder):
-            patience = min(patience, SHORT_PATIENCE_S)
-        waited = _age_s(folder.stop)
-        begun = time.monotonic() - max(0.0, min(waited, patience))
-        while not wait_gone(who, 0.2):
-            spent = time.monotonic() - begun
-            owed = patience * SAVING_PATIENCES if _is_saving(folder) else patience
-            if spent >= owed:
-                return False
-        return True
-
     def _has_lingered(self, folder: RunFolder) -> bool:
-        return _age_s(folder.events) > self._grace_s
+        return age_s(folder.events) > self._grace_s
 
-    def _unsettled(self) -> Iterator[tuple[RunFolder, Facts]]:
+    def _unsettled(self, *, thorough: bool = False) -> Iterator[tuple[RunFolder, Facts]]:
         """Yield the runs in which something can still happen, or whose process is still there."""
-        try:
-            paths = sorted(self._home.runs.iterdir())
-        except OSError:
-            return
-        for path in paths:
-            folder = RunFolder(path)
+        for folder in self._watched(thorough) if self._watched else self._every():
             known = self._settled.get(folder.id)
-            if path.name.startswith(".") or (known and known[0] == _mark(folder)):
+            if known and known[0] == _mark(folder):
                 continue
             facts = self._gather(folder)
             if facts.alive or not facts.state.is_over:
                 yield folder, facts
+
+    def _every(self) -> list[RunFolder]:
+        try:
+            paths = sorted(self._home.runs.iterdir())
+        except OSError:
+            return []
+        return [RunFolder(path) for path in paths if not path.name.startswith(".")]
 
     def _gather(self, folder: RunFolder) -> Facts:
         mark = _mark(folder)
@@ -276,23 +245,3 @@ def _mark(folder: RunFolder) -> int:
         return folder.process.stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def _age_s(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _has_something_to_keep(folder: RunFolder) -> bool:
-    try:
-        keep = folder.stop.read_text(encoding="utf-8") == "keep"
-    except OSError:
-        keep = True
-    return keep and any(event.kind in ("step", "saved") for event in tail_events(folder.events))
-
-
-def _is_saving(folder: RunFolder) -> bool:
-    recent = tail_events(folder.events)
-    return bool(recent) and recent[-1].kind == "phase" and recent[-1].data.get("name") == "saving"

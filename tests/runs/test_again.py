@@ -104,11 +104,12 @@ def test_a_milestone_counts_only_after_the_newest_launch(tmp_path):
 
 
 def test_a_view_shows_the_step_that_was_gone_on_from_and_no_old_end(stage):
-    plan = {"changes": []} | dict.fromkeys(
-        ["model_path", "model_revision", "device", "precision", "quantization"]
-        + ["bnb_4bit_compute_dtype", "max_length", "optim", "lr_scheduler_type"]
-        + ["lr_scheduler_kwargs", "warmup_steps", "eval_steps", "total_steps"]
+    names = (
+        *("model_path", "model_revision", "device", "precision", "quantization"),
+        *("bnb_4bit_compute_dtype", "max_length", "optim", "lr_scheduler_type"),
+        *("lr_scheduler_kwargs", "warmup_steps", "eval_steps", "total_steps"),
     )
+    plan = {"changes": []} | dict.fromkeys(names)
     run = stage.new_run(plan=plan)
     with EventWriter(run.events) as events:
         events.write("started")

@@ -3,7 +3,8 @@
 import math
 import re
 
-from ui.charts import MOST_POINTS, Line, chart, decimate, legend, smooth
+from modelforge.runs.trace import MOST_POINTS, decimate
+from ui.charts import Line, chart, legend, smooth
 
 RAMP = [(step, 2 - step / 100) for step in range(1, 101)]
 

@@ -9,9 +9,9 @@ from modelforge.doctor import examine as examine_machine
 from modelforge.forge import Forge
 from modelforge.machine import Machine
 from modelforge.setup.signs import Row
-from ui import cards, extras, words
+from ui import cards, extras, storage, words
 from ui.markup import Safe, el, join
-from ui.scene import Reply, scene
+from ui.scene import Reply, scene, text
 
 LOOKS_AT = "Looks at Python, PyTorch, driver, packages, disk, browser and network."
 TONES = {"good": "good", "note": "warn", "bad": "bad"}
@@ -31,6 +31,7 @@ def page(forge: Forge) -> None:
                 "gpus": _gpus(machine),
                 "profile": join([el("span.chip", prefill.title.lower()), " ", prefill.reason]),
                 "unsloth": extras.unsloth(machine),
+                **storage.parts(forge.archive.storage()),
                 "home": _table(_home(forge, machine)),
                 "machine-brief": join([cards.machine_brief(machine)]),
             },
@@ -39,7 +40,11 @@ def page(forge: Forge) -> None:
     def examine(_sent: Any) -> Reply:
         return {"parts": {"doctor": doctor(examine_machine(forge.home))}}
 
-    scene(_body(), "((root, server) => face.page(root, server, 10000))", open, examine)
+    def free(sent: Any) -> Reply:
+        gone = forge.archive.free(text(sent, "kind"), text(sent, "run") or None)
+        return {"toast": storage.freed(gone)}
+
+    scene(_body(), "((root, server) => face.page(root, server, 10000))", open, examine, free)
 
 
 def doctor(found: Sequence[Row]) -> Safe:
@@ -86,6 +91,7 @@ def _body() -> Safe:
                     aria_live="polite",
                 ),
             ),
+            storage.card(),
             extras.card(),
             _card("Where things lie", "home"),
         ),

@@ -6,7 +6,8 @@ from ui import beside, charts, measures, view, words
 from ui.beside import Seen
 from ui.charts import Line
 from ui.markup import Safe, el, join
-from ui.picture import RunPicture, Stretch
+from ui.picture import RunPicture
+from ui.stretch import Stretch
 
 HOW = {"sft": "SFT", "seq2seq": "text to text", "span": "finding places", "dpo": "DPO",
        "kto": "KTO", "orpo": "ORPO", "rlhf": "RLHF"}  # fmt: skip
@@ -247,13 +248,12 @@ def _progress(seen: Seen) -> Safe:
     if share is None and seen.run.state.is_active:
         bar = el("div.prog.vague", el("i"), role="progressbar", aria_label="Progress")
     else:
-        whole = round(100 * (share or 0))
         bar = el(
             "div.prog",
             el("i", style=f"width:{100 * (share or 0):.1f}%"),
             role="progressbar",
             aria_label="Progress",
-            aria_valuenow=whole,
+            aria_valuenow=round(100 * (share or 0)),
             aria_valuemin=0,
             aria_valuemax=100,
         )

@@ -1,31 +1,38 @@
-"""Runs: every run there is, with its state, and what can be done with it."""
+"""Runs: every run there is, found by words, states and tags, and what can be done with it."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from modelforge.forge import Forge
-from modelforge.runs.states import RunState
-from modelforge.sight import RunView
-from ui import cards, queue, words
+from modelforge.runs.notes import LONGEST_NAME, LONGEST_NOTE
+from modelforge.runs.rows import Wanted
+from ui import cards, queue
 from ui.markup import Safe, el, join
-from ui.pages.run import chip
-from ui.scene import Reply, scene, text
+from ui.runlist import GROUPS, MOST_SHOWN, filters, listing, more
+from ui.scene import Reply, number, scene, text
+
+AT_ONCE = 25
+SORTS = (("age", "Newest first"), ("name", "By name"), ("loss", "By held-out loss"),
+         ("duration", "Longest first"), ("size", "Biggest first"))  # fmt: skip
 
 
 def page(forge: Forge) -> None:
     """Place the page in the current Blocks."""
 
     def open(sent: Any) -> Reply:
-        runs = [run for run in forge.runs() if run.state is not RunState.QUEUED]
+        wanted = wanted_in(sent)
+        limit = min(MOST_SHOWN, max(AT_ONCE, number(sent, "shown")))
+        found = forge.archive.page(wanted, limit=limit)
         waiting = queue.parts(forge)
-        shown = [run for run in runs if matches(run, text(sent, "query"))]
+        active = any(found.states[state] for state in GROUPS["active"][1])
         return {
-            "lively": bool(waiting["queue"]) or any(not run.state.is_over for run in runs),
+            "lively": active or bool(waiting["queue"]),
             "parts": {
                 **waiting,
-                "runs": listing(shown, anything=bool(runs)),
+                "runs": listing(found),
+                "run-filters": filters(found, wanted, text(sent, "group")),
+                "run-more": more(found),
                 "machine-brief": join([cards.machine_brief(forge.machine())]),
             },
         }
@@ -38,8 +45,29 @@ def page(forge: Forge) -> None:
         forge.delete(text(sent, "run"))
         return {"toast": "Deleted."}
 
-    script = f"((root, server) => {{ {queue.SCRIPT}; face.page(root, server, 2000); }})"
-    scene(_body(), script, open, stop, delete, *queue.asked(forge))
+    def annotate(sent: Any) -> Reply:
+        forge.archive.annotate(
+            text(sent, "run"),
+            name=text(sent, "name"),
+            tags=text(sent, "tags").split(","),
+            note=text(sent, "note"),
+        )
+        return {"done": True}
+
+    script = f"((root, server) => {{ {queue.SCRIPT}; face.history(root, server); }})"
+    scene(_body(), script, open, stop, delete, annotate, *queue.asked(forge))
+
+
+def wanted_in(sent: Any) -> Wanted:
+    """Return which runs the browser asks for; what it cannot mean asks for nothing."""
+    _title, states = GROUPS.get(text(sent, "group"), GROUPS[""])
+    sort = text(sent, "sort")
+    return Wanted(
+        query=text(sent, "query")[:500],
+        states=frozenset(states),
+        tag=text(sent, "tag"),
+        sort=sort if sort in dict(SORTS) else "age",
+    )
 
 
 def _body() -> Safe:
@@ -51,101 +79,58 @@ def _body() -> Safe:
                 "div.pagehead",
                 el("h1", "Runs"),
                 el(
-                    "input.search",
-                    type="search",
-                    placeholder="Name, model or data",
-                    aria_label="Search runs",
+                    "div.find-runs",
+                    el("input.search", type="search", placeholder="Name, model, data, tag or note",
+                       aria_label="Search runs"),
+                    el("select#sort.pick-one",
+                       [el("option", title, value=value) for value, title in SORTS],
+                       aria_label="Order"),
                 ),
             ),
             queue.section(),
+            el("div.filters", data_part="run-filters", role="group", aria_label="Show"),
             el("div.card", el("div.runs", data_part="runs")),
+            el("div.more-runs", data_part="run-more"),
+            _chosen_bar(),
+            _about(),
         ),
+    )  # fmt: skip
+
+
+def _chosen_bar() -> Safe:
+    return el(
+        "div.chosen#chosen",
+        el("span", role="status"),
+        el("button.btn.s", "Clear", type="button", data_do="clear-chosen"),
+        el("button.btn.go", "Compare", type="button", data_do="compare", aria_disabled="true"),
+        hidden=True,
     )
 
 
-def matches(run: RunView, query: str) -> bool:
-    """Say whether every word of the query stands somewhere in the run's line."""
-    line = " ".join((run.name, run.id, str(run.state), _model(run), _data(run))).lower()
-    return all(word in line for word in query.lower().split())
+def _about() -> Safe:
+    """Return the dialog in which a run is named, tagged and noted."""
 
+    def field(key: str, label: str, control: Safe, hint: str) -> Safe:
+        return el("div.f", el("div.lab", el("label", label, for_=key)), control,
+                  el("small.hint", hint))  # fmt: skip
 
-def listing(runs: list[RunView], *, anything: bool, now: float | None = None) -> Safe:
-    """Return the list, or what to do where it is empty."""
-    if not anything:
-        return el(
-            "div.empty-state",
-            el("b", "No runs yet"),
-            el(
-                "p",
-                "Choose a sample or a file of your own on the Train page; the run appears here.",
-            ),
-            el("a.btn.go", "Train a model", href="/"),
-        )
-    if not runs:
-        return el(
-            "div.empty-state", el("b", "No run matches"), el("p", "Try fewer or other words.")
-        )
-    return join([_row(run, now or time.time()) for run in runs])
-
-
-def _row(run: RunView, now: float) -> Safe:
-    over = run.state.is_over
-    told = [
-        _model(run),
-        _data(run),
-        words.when(run.began, now),
-        words.duration(_seconds(run, now)),
-    ]
-    if not over and run.total_steps:
-        told.append(f"update {run.step:,} of {run.total_steps:,}")
-    cause = run.ending.get("what") if run.ending and run.ending.get("kind") == "failed" else None
-    about, loss = worth(run)
     return el(
-        "div.runrow",
-        el("div", chip(str(run.state))),
+        "dialog.ask.about#about",
         el(
-            "div.what",
-            el("a.open", run.name, href=f"/?run={run.id}"),
-            el("small", " · ".join(told)),
-            el("small", cause) if cause else None,
+            "form",
+            el("b", "About this run", id="about-title"),
+            field("about-name", "Name", el("input#about-name", maxlength=LONGEST_NAME),
+                  "Leave it empty for its first name."),
+            field("about-tags", "Tags", el("input#about-tags", maxlength=420),
+                  "Parted by commas."),
+            field("about-note", "Note",
+                  el("textarea#about-note.wide-text", rows=5, maxlength=LONGEST_NOTE), ""),
+            el(
+                "div.buttons",
+                el("button.btn", "Cancel", type="button", data_do="about-close"),
+                el("button.btn.go", "Save", type="submit"),
+            ),
+            method="dialog",
         ),
-        el("div.loss", words.number(loss, 2), el("small", about))
-        if loss is not None
-        else el("div.loss"),
-        _button(run, over=over),
-    )
-
-
-def worth(run: RunView) -> tuple[str, float | None]:
-    """Return the one number that says most about a run, and what it is."""
-    for name, about in (("reward", "mean reward"), ("eval_rewards/margins", "held-out margin")):
-        if name in run.metrics:
-            return about, run.metrics[name]
-    if run.eval_loss is not None:
-        return "held-out loss", run.eval_loss
-    return "loss", run.loss
-
-
-def _button(run: RunView, *, over: bool) -> Safe:
-    return el(
-        "button.btn.s",
-        "Delete" if over else "Stop",
-        type="button",
-        data_do="run-delete" if over else "run-stop",
-        data_run=run.id,
-        data_name=run.name,
-        id=f"act-{run.id}",
-        aria_label=f"{'Delete' if over else 'Stop'} {run.name}",
-    )
-
-
-def _seconds(run: RunView, now: float) -> float:
-    return (run.updated if run.state.is_over else now) - run.began
-
-
-def _model(run: RunView) -> str:
-    return words.model(run.config.get("model_name", ""))
-
-
-def _data(run: RunView) -> str:
-    return str(run.config.get("dataset", "")).replace("\\", "/").rsplit("/", 1)[-1]
+        aria_labelledby="about-title",
+    )  # fmt: skip

@@ -1,0 +1,90 @@
+"""Homes with a history: runs as they lie on the disk once they are over, made without a worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from modelforge.runs.layout import RunFolder
+
+RECORD = Path(__file__).parent / "data" / "run-v1" / "config.json"
+
+
+def put_run(
+    home: Path,
+    number: int = 0,
+    *,
+    ending: str | None = "finished",
+    losses: Sequence[float] = (3.0, 2.0, 1.0),
+    held: Sequence[float] = (),
+    age_s: float = 3600.0,
+    settled: bool = True,
+    result: bool = True,
+    checkpoints: Sequence[int] = (),
+    sha256: str = "1f25a0209c24",
+    environment: dict[str, Any] | None = None,
+    **config: Any,
+) -> RunFolder:
+    """Put a run into a home; with no ending its worker is gone without a word."""
+    record = json.loads(RECORD.read_text("utf-8"))
+    name = config.pop("name", f"run {number}")
+    folder = RunFolder(home / "runs" / f"20260101-{number // 60:06d}-{number:04x}")
+    folder.path.mkdir(parents=True)
+    created = time.time() - age_s - number
+    record |= {"id": folder.id, "name": name, "created": created, "request_id": f"r{number}"}
+    record["config"] = record["config"] | config
+    record["dataset"]["sha256"] = sha256
+    folder.config.write_text(json.dumps(record), "utf-8")
+    folder.preflight.write_text("{}", "utf-8")
+    said = environment or {"python": "3.11", "packages": {"torch": "2.13.0"}}
+    folder.environment.write_text(json.dumps(said), "utf-8")
+    folder.process.write_text('{"pid": 999999, "birth": 1.0}', "utf-8")
+    folder.log.write_text("loading\n", "utf-8")
+    write_events(folder, ending, losses, held, created)
+    if result and ending == "finished":
+        folder.output.mkdir()
+        (folder.output / "adapter_config.json").write_text("{}", "utf-8")
+        (folder.output / "adapter_model.safetensors").write_bytes(b"x" * 2000)
+    for step in checkpoints:
+        place = folder.checkpoints / f"checkpoint-{step}"
+        place.mkdir(parents=True)
+        (place / "model.safetensors").write_bytes(b"x" * 5000)
+    if settled:
+        long_ago = created + 60
+        os.utime(folder.path, (long_ago, long_ago))
+        os.utime(home / "runs", (long_ago, long_ago))
+    return folder
+
+
+def write_events(
+    folder: RunFolder,
+    ending: str | None,
+    losses: Sequence[float],
+    held: Sequence[float],
+    began: float,
+) -> None:
+    """Write what a worker would have said."""
+    told: list[tuple[str, dict[str, Any]]] = [("started", {"pid": 999999, "birth": 1.0})]
+    told.append(("plan", {"total_steps": len(losses), "epochs": 1.0}))
+    for step, loss in enumerate(losses, start=1):
+        told.append(("step", {
+            "step": step, "total_steps": len(losses), "epoch": step / len(losses), "loss": loss,
+            "tokens": 100, "tokens_per_s": 50.0, "seconds": 2.0, "learning_rate": 1e-4,
+        }))  # fmt: skip
+    for place, loss in enumerate(held, start=1):
+        step = place * len(losses) // len(held)
+        told.append(("eval", {"step": step, "loss": loss, "best": True}))
+    if ending == "failed":
+        told.append(("failed", {"cause": "out-of-memory", "what": "Memory ran out.",
+                                "remedy": "Use a smaller batch."}))  # fmt: skip
+    elif ending:
+        told.append((ending, {"steps": len(losses), "seconds": 2.0 * len(losses), "kept": True}))
+    lines = [
+        json.dumps({"n": n, "t": began + n, "kind": kind, "data": data})
+        for n, (kind, data) in enumerate(told, start=1)
+    ]
+    folder.events.write_text("\n".join(lines) + "\n", "utf-8")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from modelforge.config.data_groups import Source
+from modelforge.config.method import method_of
 from modelforge.config.plan import Ground, Plan, make_plan
 from modelforge.config.resolve import Layer, Resolved, resolve
 from modelforge.config.schema import TrainingConfig
@@ -81,8 +82,11 @@ class Inquiry:
         self._models: dict[str, ModelFacts] = {}
         self._lock = threading.Lock()
 
-    def check(self, *layers: Layer) -> Checked:
-        """Return what config, model, data and preflight say of these layers."""
+    def check(self, *layers: Layer, idle: bool = False) -> Checked:
+        """Return what config, model, data and preflight say of these layers.
+
+        With `idle` the machine is taken as it is when nothing runs on it: for what starts later.
+        """
         try:
             resolved = resolve(*layers)
         except ForgeError as error:
@@ -95,8 +99,10 @@ class Inquiry:
         seen = material.look if material else None
         report = None
         if plan is not None:
+            machine = self._machine()
+            machine = machine.when_idle() if idle else machine
             report = preflight(
-                config, plan, self._machine(), facts, seen, self._home, material or NO_MATERIAL
+                config, plan, machine, facts, seen, self._home, material or NO_MATERIAL
             )
         return Checked(resolved, plan, report, material, facts, errors)
 
@@ -170,6 +176,8 @@ class Inquiry:
         if material is not None:
             # A share that cannot be split is preflight's to say, with the value that mends it.
             rows = _collect([], lambda: material.train_rows(config.eval_split))
+        if rows and material is not None and facts and method_of(config, facts.kind) == "kto":
+            rows = material.judged(rows)
         if facts is None:
             return None
         machine = self._machine()

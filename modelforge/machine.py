@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -60,6 +60,11 @@ class Machine:
     def practice(self) -> bool:
         """Whether there is no CUDA card: small models in full precision."""
         return not self.gpus
+
+    def when_idle(self) -> Machine:
+        """Return the computer as it would be if nothing ran on it: all of its memory is free."""
+        gpus = [replace(gpu, free_gib=gpu.total_gib, other_gib=0.0) for gpu in self.gpus]
+        return replace(self, gpus=gpus, ram_free_gib=self.ram_total_gib)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as plain data."""

@@ -15,6 +15,7 @@ from modelforge.plain import plain
 
 if TYPE_CHECKING:
     from modelforge.asking import Checked
+    from modelforge.desks.waiting import QueueView
     from modelforge.forge import Forge
     from modelforge.runs.causes import Cause
     from modelforge.runs.events import Event
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from modelforge.sight import RunView
 
 TICK_S = 0.2
+# What of the queue does not pass by itself.
+ENDS = ("empty", "held", "failure", "all-held")
 SIGNS = {"good": "ok  ", "note": "note", "bad": "BAD "}
 
 
@@ -50,6 +53,28 @@ def follow(forge: Forge, run_id: str, *, quiet: bool = False) -> RunView:
         cause, verdict = aid.diagnosis(run_id), aid.verdict(run_id)
         print_run(view, forge.folder(run_id).path, cause=cause, verdict=verdict)
     return view
+
+
+def follow_queue(forge: Forge, *, quiet: bool = False) -> list[RunView]:
+    """Start what waits, one after the other, and return how each run was when it was over.
+
+    Ends when nothing waits that could start by itself. Ctrl+C stops the run that goes on, and
+    twice leaves the queue.
+    """
+    over: list[RunView] = []
+    told = ""
+    while True:
+        run_id = forge.queue.start_next() or forge.active()
+        if run_id is not None:
+            over.append(follow(forge, run_id, quiet=quiet))
+            continue
+        view = forge.queue.listing()
+        if view.why != told and view.code and not quiet:
+            told = view.why
+            tqdm.write(view.why)
+        if view.code in ENDS:
+            return over
+        time.sleep(TICK_S)
 
 
 def _wait(forge: Forge, run_id: str, asked: bool) -> bool:
@@ -120,6 +145,17 @@ def print_runs(views: Sequence[RunView]) -> None:
         when = datetime.fromtimestamp(view.created).astimezone().strftime("%Y-%m-%d %H:%M")
         loss = f"loss {view.loss:.3f}" if view.loss is not None else ""
         print(f"{view.id}  {when}  {view.state:<9} {view.step:>5}  {view.name}  {loss}".rstrip())
+
+
+def print_queue(view: QueueView) -> None:
+    """Print what waits in which order, and why nothing of it starts now."""
+    for run in view.runs:
+        held = f"held {run.why_held}".rstrip() if run.held else ""
+        when = f"after {run.when}" if run.when else ""
+        about = ", ".join(part for part in (held, when) if part)
+        print(plain(f"{run.position:>3}  {run.run}  {run.name}  {about}".rstrip()))
+    print(plain(view.why) if view.why else "The next run is about to start.")
+    print(f"After a failure the queue {'goes on' if view.go_on_after_failure else 'stops'}.")
 
 
 def print_run(

@@ -102,6 +102,7 @@ class Following:
             has_result=self._forge.folder(self._id).has_result,
             cause=self._forge.aid.diagnosis(self._id) if view.state.is_over else None,
             changes=self._forge.aid.changes(self._id) if view.state.is_over else [],
+            offers=self._forge.again.offers(self._id) if view.state.is_over else None,
         )
 
 

@@ -53,6 +53,30 @@ class Hardware(Group):
             group="Precision",
         ),
     ] = "auto"
+    max_gpu_temperature: Annotated[
+        int | None,
+        Field(ge=30, le=110),
+        Knob(
+            "GPU temperature ceiling",
+            "Above it training pauses between updates and goes on by itself; empty means none.",
+            "It goes on 5 °C below the ceiling. Pauses count for neither tokens/s nor seconds per "
+            "update, but the run takes longer than planned.",
+            unit="°C",
+            group="Hardware",
+        ),
+    ] = None
+    max_gpu_power: Annotated[
+        int | None,
+        Field(ge=20, le=2000),
+        Knob(
+            "GPU power ceiling",
+            "Above it training pauses between updates and goes on by itself; empty means none.",
+            "It goes on after at least 3 seconds, once the card draws 5 % less than the ceiling. "
+            "A card that is to draw less all the time is better limited with nvidia-smi -pl.",
+            unit="W",
+            group="Hardware",
+        ),
+    ] = None
 
 
 class Logging(Group):

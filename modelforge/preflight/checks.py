@@ -52,6 +52,7 @@ CHECKS: tuple[Check, ...] = (
     on_machine.bf16_on_cpu,
     on_machine.vram_held,
     on_machine.profile_differs,
+    on_provider.attention_unused,
     on_provider.provider_untested,
     on_model.no_chat_template,
     on_model.remote_code_off,

@@ -1,6 +1,7 @@
 """The files of a run folder, who writes each, and how a file is written whole or not at all.
 
 config, preflight, environment   the store, once
+came_from                        the desk that continues a run, once
 process                          the supervisor
 events, exit, checkpoints, reward_model, trackers, output  the worker
 log                              the operating system: what the worker prints
@@ -23,6 +24,8 @@ from typing import Any
 from modelforge.errors import Problem, RunError
 
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+# The last file to come into a reward model's folder.
+REWARD_MODEL_DONE = "complete.json"
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -56,6 +59,11 @@ class RunFolder:
     def process(self) -> Path:
         """Which process works on the run: pid and birth."""
         return self.path / "process.json"
+
+    @property
+    def came_from(self) -> Path:
+        """The run and the update that a continued run goes on from; others have none."""
+        return self.path / "came_from.json"
 
     @property
     def events(self) -> Path:
@@ -116,6 +124,11 @@ class RunFolder:
     def has_model(self) -> bool:
         """Whether the run has left a whole model to talk to."""
         return (self.output / "config.json").is_file() and any(self.output.glob("*.safetensors"))
+
+    @property
+    def has_reward_model(self) -> bool:
+        """Whether the run's own reward model has learned all it was to learn."""
+        return find_json(self.reward_model / REWARD_MODEL_DONE) is not None
 
     @property
     def has_result(self) -> bool:

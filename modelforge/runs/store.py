@@ -9,7 +9,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,7 +41,7 @@ class Store:
         self._cards: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
         self._looking = threading.Lock()
 
-    def create(
+    def create(  # noqa: PLR0913 - a run is made of that much, each by its name
         self,
         *,
         name: str,
@@ -51,10 +51,12 @@ class Store:
         report: Mapping[str, Any],
         dataset: Mapping[str, Any],
         request_id: str | None = None,
+        announce: Callable[[str], None] | None = None,
     ) -> RunFolder:
         """Make a run folder and return it; a `request_id` that is known gives the run it made.
 
-        Raises RunError, and leaves nothing, when the disk is full or writing is not allowed.
+        `announce` hears the id before anybody can see the run. Raises RunError, and leaves
+        nothing, when the disk is full or writing is not allowed.
         """
         with exclusive(self._runs / LOCK):
             if request_id and (known := self.find_request(request_id)):
@@ -62,6 +64,8 @@ class Store:
             self._sweep()
             now = time.time()
             run_id = self._new_id(now)
+            if announce is not None:
+                announce(run_id)
             record = {
                 "format": FORMAT,
                 "id": run_id,

@@ -14,10 +14,12 @@ from pathlib import Path
 from modelforge.errors import BusyError, Problem, RunError
 from modelforge.home import Home
 from modelforge.runs import processes
-from modelforge.runs.events import tail_events
+from modelforge.runs.events import last_number, size_of, tail_events
 from modelforge.runs.facts import Facts, gather
 from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json, write_text
 from modelforge.runs.lock import exclusive
+from modelforge.runs.logs import shorten
+from modelforge.runs.orphans import Orphans
 from modelforge.runs.pressure import memory_kills
 from modelforge.runs.processes import Identity, wait_gone
 from modelforge.runs.spare import Spare
@@ -54,26 +56,30 @@ class Supervisor:
         self._settled: dict[str, tuple[int, RunState]] = {}
         self._stopping: dict[str, threading.Thread] = {}
         self._turn = threading.Lock()
+        self._orphans = Orphans()
 
     def claim(self) -> AbstractContextManager[None]:
         """Hold the right to start a run: to look, create and start as one act. Re-entrant."""
         return exclusive(self._home.runs / LOCK)
 
-    def start(self, folder: RunFolder, spare: Spare | None = None) -> None:
+    def start(self, folder: RunFolder, spare: Spare | None = None, *, again: bool = False) -> None:
         """Start the worker of a run, in the spare if one is ready; a started run is left alone.
 
-        Raises BusyError while another run holds the machine, RunError when no process comes up;
-        then nothing has been started.
+        With `again` a run that is over is started once more, and goes on by itself from its
+        newest checkpoint. Raises BusyError while a run holds the machine, RunError when no
+        process comes up; then nothing has been started.
         """
         with self.claim():
             facts = gather(folder)
-            if facts.launched:
+            if facts.launched and not (again and facts.state.is_over):
                 return
-            if facts.stop_asked:
+            if facts.stop_asked and not again:
                 problem = Problem("run", f"{folder.id} was stopped before it began.", "Start anew.")
                 raise RunError(problem)
             self.require_free()
             self._clear_the_way()
+            if again:
+                _forget_the_end(folder)
             self._bring_up(folder, spare)
 
     def state(self, folder: RunFolder) -> RunState:
@@ -89,6 +95,10 @@ class Supervisor:
             if facts.state.is_active:
                 return folder
         return None
+
+    def queued(self) -> list[RunFolder]:
+        """Return the runs that were made and never started."""
+        return [folder for folder, facts in self._unsettled() if facts.state is RunState.QUEUED]
 
     def require_free(self, remedy: str = "Stop it, or wait for it.") -> None:
         """Raise BusyError with the holder's name while a run holds the machine."""
@@ -114,15 +124,24 @@ class Supervisor:
             self._see_to_the_end(folder, facts.who)
 
     def tend(self) -> None:
-        """Finish what is under way: stops that another server began, workers that do not leave."""
+        """Finish what is under way: stops that another server began, workers that do not leave.
+
+        Children of a worker that was killed are ended, logs that grow without end kept short.
+        """
         processes.reap()
+        alive = set()
         for folder, facts in self._unsettled():
+            shorten(folder.log)
             if facts.who is None:
                 continue
+            if facts.alive:
+                alive.add(folder.id)
+                self._orphans.remember(folder.id, facts.who)
             if facts.state is RunState.STOPPING:
                 self._see_to_the_end(folder, facts.who)
             elif facts.alive and facts.state.is_over and self._has_lingered(folder):
                 processes.kill(facts.who)
+        self._orphans.end(alive)
 
     def _clear_the_way(self) -> None:
         """End workers that have said their last word but still hold memory."""
@@ -134,8 +153,10 @@ class Supervisor:
                 wait_gone(facts.who, KILLED_S)
 
     def _bring_up(self, folder: RunFolder, spare: Spare | None) -> None:
+        since = {"after": last_number(folder.events), "from": max(0, size_of(folder.events))}
+        earlier = find_json(folder.process)
         # Should this server die before the process is recorded, the run is known to be starting.
-        write_json(folder.process, {"launching": time.time()})
+        write_json(folder.process, {"launching": time.time(), **since})
         process = spare.take(folder) if spare is not None else None
         try:
             taken = process is not None
@@ -145,14 +166,16 @@ class Supervisor:
                 process = processes.launch(command, folder.log, environment)
             who = Identity.of(process.pid)
             try:
-                write_json(folder.process, _record(who, spare=taken))
+                write_json(folder.process, _record(who, spare=taken) | since)
             except RunError:
                 processes.kill(who)
                 wait_gone(who, KILLED_S)
                 raise
         except (OSError, RunError) as error:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, RunError):
                 folder.process.unlink(missing_ok=True)
+                if earlier is not None:
+                    write_json(folder.process, earlier)
             if isinstance(error, OSError):
                 raise self._no_start(error, folder) from error
             raise
@@ -236,6 +259,15 @@ def _record(who: Identity, *, spare: bool) -> dict[str, object]:
     about = {"host": platform.node(), "launched": time.time(), "spare": spare}
     about["memory_kills"] = memory_kills()
     return {**who.as_dict(), **about}
+
+
+def _forget_the_end(folder: RunFolder) -> None:
+    """Take away what says that the run is over, or was to be."""
+    try:
+        folder.stop.unlink(missing_ok=True)
+        folder.exit.unlink(missing_ok=True)
+    except OSError as error:
+        raise disk_error(error, folder.stop) from error
 
 
 def _mark(folder: RunFolder) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from modelforge.runs.wandering import Drift, drift, moved
 
@@ -19,6 +19,7 @@ FEWEST_SAMPLES, SPOILT_SHARE = 3, 2 / 3
 NEAR = 0.02
 EXPLODED = 2.0
 SCORE_MOVED = 0.02
+REWARD_MOVED = 0.05
 LESS_IS_BETTER = frozenset({"perplexity", "bits_per_byte"})
 NAMES = {
     "rouge1": "ROUGE-1",
@@ -64,7 +65,7 @@ def judge(
     numbers = _numbers(loss, held_out, metrics, held, scores)
     for verdict in (
         _broken(loss, held_out, list(samples), ending),
-        _of_rewards(metrics),
+        _of_rewards(metrics, scores),
         _of_preferences(metrics, held),
         _overfit(loss, held_out, ending),
         _of_scores(scores),
@@ -121,8 +122,10 @@ def _broken(
     return None
 
 
-def _of_rewards(metrics: Curves) -> Told:
+def _of_rewards(metrics: Curves, scores: Mapping[str, Any] | None) -> Told:
     points = metrics.get("reward") or ()
+    if (before_after := _both(scores, "reward")) is not None:
+        return _of_held_out_rewards(*before_after)
     if len(points) < 2:
         return None
     way = drift([value for _, value in points])
@@ -132,6 +135,17 @@ def _of_rewards(metrics: Curves) -> Told:
     if not way.is_clear or way.share < NEAR:
         return "no-effect", f"{told} Nothing was learned that these rewards can see."
     if way.end > way.start:
+        return "better", f"{told} It learned what is rewarded; read its answers to see how."
+    return "broken", f"{told} It unlearned what is rewarded; lower the learning rate."
+
+
+def _of_held_out_rewards(before: float, after: float) -> Told:
+    """Return what rewards on held-out prompts say; those of training are of ever other prompts."""
+    told = f"On held-out prompts the mean reward went from {before:.2f} to {after:.2f}."
+    least = REWARD_MOVED * max(abs(before), abs(after))
+    if abs(after - before) <= least:
+        return "no-effect", f"{told} Nothing was learned that these rewards can see."
+    if after > before:
         return "better", f"{told} It learned what is rewarded; read its answers to see how."
     return "broken", f"{told} It unlearned what is rewarded; lower the learning rate."
 
@@ -162,7 +176,9 @@ def _overfit(loss: Points, held_out: Points, ending: Mapping[str, Any] | None) -
         return None
     at, best = min(held_out, key=lambda point: (point[1], point[0]))
     last = held_out[-1][1]
-    if last <= best * (1 + NEAR):
+    # Close to nothing any change is large beside what is left, and small beside what was learned.
+    began = max(value for _, value in (*loss[:1], held_out[0]))
+    if last - best <= NEAR * max(best, began):
         return None
     told = _told("The loss", loss)
     since = "from the first check on" if (at, best) == tuple(held_out[0]) else "again"
@@ -175,13 +191,10 @@ def _overfit(loss: Points, held_out: Points, ending: Mapping[str, Any] | None) -
 
 
 def _of_scores(scores: Mapping[str, Any] | None) -> Told:
-    before, after = ((scores or {}).get(name) for name in ("before", "after"))
-    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
-        return None
-    for name, value in after.items():
-        first = before.get(name)
-        if name not in NAMES or first is None or not (_is_number(value) and _is_number(first)):
+    for name in NAMES:
+        if (found := _both(scores, name)) is None:
             continue
+        first, value = found
         told = f"On held-out rows {NAMES[name]} went from {first:.2f} to {value:.2f}."
         gain = first - value if name in LESS_IS_BETTER else value - first
         least = SCORE_MOVED * (max(abs(first), 1e-9) if name in LESS_IS_BETTER else 1)
@@ -191,6 +204,13 @@ def _of_scores(scores: Mapping[str, Any] | None) -> Told:
             return "better", f"{told} Its answers have become better."
         return "broken", f"{told} Its answers have become worse; lower the learning rate."
     return None
+
+
+def _both(scores: Mapping[str, Any] | None, name: str) -> tuple[float, float] | None:
+    """Return a score before and after the training, or None where one of them is unknown."""
+    parts = ((scores or {}).get(when) for when in ("before", "after"))
+    before, after = (part.get(name) if isinstance(part, Mapping) else None for part in parts)
+    return (float(before), float(after)) if _is_number(before) and _is_number(after) else None
 
 
 def _of_loss(loss: Points, held_out: Points) -> Told:
@@ -255,5 +275,5 @@ def _numbers(
     return numbers
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and math.isfinite(value)

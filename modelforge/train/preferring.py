@@ -35,13 +35,6 @@ class Parts:
     heard: Callable[[], None] = lambda: None
 
 
-class Unpublished:
-    """A trainer without the model card of every checkpoint, which may ask the Hub."""
-
-    def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
-        """Write nothing; the output has a card of its own."""
-
-
 def run(work: Work, read: Read, build: Callable[[Parts], Any], *, compares: bool = True) -> None:
     """Do the whole of a run: load, turn rows into tokens, train, save.
 

@@ -54,6 +54,8 @@ CASES = [
     ("logging.project", {"logging.report_to": "tensorboard"}, {"logging.report_to": "none"}),
     ("logging.wandb_mode", {"logging.report_to": "aim, wandb"}, {"logging.report_to": "aim"}),
     ("trainer.neftune_noise_alpha", {}, {"strategy": "dpo"}),
+    ("hardware.max_gpu_temperature", {}, {"hardware.device": "cpu"}),
+    ("hardware.max_gpu_power", {"hardware.device": "cuda"}, {"hardware.device": "mps"}),
 ]  # fmt: skip
 
 

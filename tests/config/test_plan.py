@@ -314,3 +314,12 @@ def test_a_plan_survives_the_way_through_json(plan):
     found = plan({"train_rows": 80, "context": 256}, use_8bit=True)
     assert found.changes
     assert Plan.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_a_ceiling_of_the_gpu_means_nothing_without_one_and_the_plan_says_so(plan, device):
+    hardware = {"max_gpu_temperature": 80, "max_gpu_power": 250}
+    changed = reasons(plan({"device": device}, hardware=hardware))
+    assert changed["hardware.max_gpu_temperature"] == (80, None)
+    assert changed["hardware.max_gpu_power"] == (250, None)
+    assert not any(where.startswith("hardware") for where in reasons(plan(hardware=hardware)))

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from modelforge.config.plan import Ground, make_plan
 from modelforge.errors import Finding
 from modelforge.preflight import (
     checks,
@@ -478,3 +479,20 @@ def test_no_cheaper_setting_is_offered_that_saves_nothing():
     offered = on_room.cheaper_settings(case, 1.0)
     assert offered
     assert all(way.gib < sum(part.gib for part in case.memory) for way in offered)
+
+
+def test_a_default_of_no_use_is_not_told_as_changed():
+    """With every weight trained nobody is told that 4-bit weights, never chosen, are off."""
+
+    def told(**said):
+        return {found.where for found in on_settings.plan_changes(a_case(**said))}
+
+    whole = {"adapter": {"enabled": False}}
+    assert "use_4bit" in told(**whole, use_4bit=True)
+    unsaid = a_case(**whole)
+    fields = {k: v for k, v in unsaid.config.said().items() if k != "use_4bit"}
+    config = type(unsaid.config)(**fields)
+    plan = make_plan(config, Ground(device="cpu", model_path="m"))
+    assert "use_4bit" in {change.where for change in plan.changes}
+    quiet = on_settings.plan_changes(replace(unsaid, config=config, plan=plan))
+    assert "use_4bit" not in {found.where for found in quiet}

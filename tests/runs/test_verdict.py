@@ -172,3 +172,19 @@ def test_two_sentences_are_enough():
     for said in (judge(loss=falling(), held_out=GOOD), judge(loss=flat()), judge()):
         assert 1 <= said.text.count(". ") + 1 <= 3
         assert said.text.endswith(".")
+
+
+def test_a_change_close_to_nothing_is_not_by_heart():
+    """Beside 0.0005 a loss of 0.0006 is 20 % more, and beside what was learned it is nothing."""
+    held = [(20, 1.26), (40, 0.04), (160, 0.0005), (216, 0.0006)]
+    loss = [(step, 3.2 * 0.97**step) for step in range(1, 217)]
+    assert judge(loss=loss, held_out=held, ending={"kind": "finished"}).kind == "better"
+
+
+@pytest.mark.parametrize(
+    ("after", "kind"), [(0.18, "better"), (-0.0205, "no-effect"), (-0.4, "broken")]
+)
+def test_rewards_on_held_out_prompts_speak_before_those_of_training(after, kind):
+    falling = {"reward": [(step, 0.4 - step / 30) for step in range(12)]}
+    scores = {"before": {"reward": -0.02}, "after": {"reward": after}}
+    assert judge(metrics=falling, scores=scores).kind == kind

@@ -15,6 +15,7 @@ from modelforge.train import exams, training
 from modelforge.train.adapting import missing_adapter, ready
 from modelforge.train.arguments import shared
 from modelforge.train.asking import conversing
+from modelforge.train.checkpointing import Checkpointing
 from modelforge.train.collating import row_settings
 from modelforge.train.job import Work
 from modelforge.train.likelihood import Likelihood, text_bytes
@@ -23,11 +24,8 @@ from modelforge.train.manner import Manner
 HEAD = "causal"
 
 
-class Trainer(SFTTrainer):
-    """TRL's trainer, which also measures what held-out text costs the model.
-
-    It writes no model card with every checkpoint, which may ask the Hub.
-    """
+class Trainer(Checkpointing, SFTTrainer):
+    """TRL's trainer, which also measures what held-out text costs the model."""
 
     likelihood: Likelihood | None = None
 
@@ -48,9 +46,6 @@ class Trainer(SFTTrainer):
         measured = self.likelihood.metrics.items()
         found.metrics.update({f"eval_{name}": value for name, value in measured})
         return found
-
-    def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
-        """Write nothing; the output has a card of its own."""
 
 
 def run(work: Work) -> None:

@@ -23,6 +23,7 @@ from modelforge.errors import Problem
 from modelforge.train import rows, training
 from modelforge.train.adapting import adapted, ready
 from modelforge.train.arguments import shared
+from modelforge.train.checkpointing import Checkpointing
 from modelforge.train.contexts import Marked, encode_context
 from modelforge.train.failures import WorkError
 from modelforge.train.job import Work
@@ -84,7 +85,7 @@ class Collator:
         return columns
 
 
-class Trainer(transformers.Trainer):
+class Trainer(Checkpointing, transformers.Trainer):
     """The library's trainer, which reads held-out windows in their order."""
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:

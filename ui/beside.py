@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelforge.desks.again import Offers
+from modelforge.desks.aid import Change
+from modelforge.runs.causes import Cause
 from modelforge.sight import RunView
 from ui import plan, words
 from ui.again import ways
@@ -16,13 +18,18 @@ from ui.picture import RunPicture
 
 @dataclass(frozen=True)
 class Seen:
-    """One moment of a run: its record, picture, plan, and the worker's own words."""
+    """One moment of a run: its record, picture, plan, and the worker's own words.
+
+    `cause` is why it failed or was lost, and `changes` are what the button against it changes.
+    """
 
     run: RunView
     picture: RunPicture
     planned: Mapping[str, Any]
     printed: str = ""
     has_result: bool = False
+    cause: Cause | None = None
+    changes: list[Change] = field(default_factory=list)
     offers: Offers | None = None
 
 

@@ -45,7 +45,11 @@ class Diagnosis(BaseModel):
 
 def add(api: APIRouter, forge: Callable[[], Forge]) -> None:
     """Add these routes to the router."""
+    _helping(api, forge)
+    _bundling(api, forge)
 
+
+def _helping(api: APIRouter, forge: Callable[[], Forge]) -> None:
     @api.get("/runs/{run_id}/diagnosis", responses=NO_CAUSE)
     def diagnosis(run_id: str) -> Diagnosis:
         """Tell why a run failed or was lost, and what helps."""
@@ -71,6 +75,8 @@ def add(api: APIRouter, forge: Callable[[], Forge]) -> None:
         response.headers["location"] = f"{base}/{started}"
         return Started(id=started, state=forge().state(started))
 
+
+def _bundling(api: APIRouter, forge: Callable[[], Forge]) -> None:
     @api.get(
         "/runs/{run_id}/bundle",
         responses={**MISSING, **ZIP},

@@ -1,10 +1,9 @@
-"""What watches a training: no numbers, a stop in time, a rate that is halved, phases in words."""
+"""What watches a training: numbers that are none, a stop in time, phases in plain words."""
 
 from __future__ import annotations
 
 import math
 import time
-from statistics import fmean, median, pstdev
 from typing import Any
 
 from transformers import (
@@ -14,22 +13,18 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_callback import ExportableState
 
 from modelforge.config.schema import TrainingConfig
 from modelforge.errors import Problem
 from modelforge.train.failures import WorkError
+from modelforge.train.loss_guard import LossGuard
 from modelforge.train.phases import Phases, in_words
+from modelforge.train.remembering import Remembering
 from modelforge.train.reporter import Course
 from modelforge.train.telling import Teller
 
 # On a card a look at the loss waits for all that was asked of it, so it is taken now and then.
 LOOK_S = 1.0
-WINDOW, FEWEST = 100, 20
-SIGMAS, GRADIENT_TIMES = 3.0, 10.0
-# A loss that hardly varies would call every breath a leap.
-LEAST_SIGMA = 0.02
-HALVED_FOR, PERMANENT_AFTER, MOST_HALVINGS = 50, 2, 5
 
 
 def attach(trainer: Any, config: TrainingConfig, teller: Teller, course: Course) -> None:
@@ -94,26 +89,6 @@ class Sentinel(TrainerCallback):
         if loss is not None and not math.isfinite(loss):
             what = f"The loss on held-out rows became {loss} at update {state.global_step}."
             raise WorkError("loss-not-finite", _lower(what))
-
-
-class Remembering(TrainerCallback, ExportableState):
-    """A callback whose attributes in `kept` lie in checkpoints and come back with them."""
-
-    kept: tuple[str, ...] = ()
-
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return {"args": {}, "attributes": {name: getattr(self, name) for name in self.kept}}
-
-    def on_train_begin(self, _args: Any, state: TrainerState, *_more: Any, **_rest: Any) -> None:
-        """Go on from what the checkpoint has kept, if the run goes on from one."""
-        name = type(self).__name__
-        # The trainer expects every such callback there, also one that the checkpoint has not.
-        held = state.stateful_callbacks.setdefault(name, self.state())
-        if isinstance(held, dict):
-            for each, value in held.get("attributes", {}).items():
-                if each in self.kept:
-                    setattr(self, each, value)
 
 
 class PhaseMonitor(Remembering):
@@ -194,106 +169,6 @@ class EarlyStop(EarlyStoppingCallback):
                 f"{checks} check{'' if checks == 1 else 's'} on held-out rows brought nothing "
                 "better. The best state is kept.",
             )
-
-
-class LossGuard(Remembering):
-    """Halves the learning rate for a while when the loss or the gradients leap.
-
-    The first two halvings end after 50 updates, the next three stay; there are no more than five.
-    """
-
-    kept = ("halvings", "left", "losses", "norms")
-
-    def __init__(self, teller: Teller) -> None:
-        self._teller = teller
-        self.halvings = self.left = 0
-        self.losses: list[float] = []
-        self.norms: list[float] = []
-
-    def on_log(
-        self,
-        _args: Any,
-        state: TrainerState,
-        _control: Any,
-        logs: dict[str, float] | None = None,
-        lr_scheduler: Any = None,
-        optimizer: Any = None,
-        **_more: Any,
-    ) -> None:
-        """Look at one more loss and gradient norm, and halve the rate if one has leapt."""
-        told = logs or {}
-        loss, norm = told.get("loss"), told.get("grad_norm")
-        if loss is None or lr_scheduler is None or optimizer is None:
-            return
-        why = leap(self.losses, loss, self.norms, norm)
-        self.losses = [*self.losses, _calmed(self.losses, loss)][-WINDOW:]
-        if norm is not None and math.isfinite(norm):
-            self.norms = [*self.norms, norm][-WINDOW:]
-        if not why or self.left or self.halvings >= MOST_HALVINGS:
-            return
-        self.halvings += 1
-        # For a while after a halving that stays, the loss may settle.
-        self.left = HALVED_FOR
-        rate = _scale(lr_scheduler, optimizer, 0.5)
-        stays = self.halvings > PERMANENT_AFTER
-        until = "from now on" if stays else f"for {HALVED_FOR} updates"
-        self._teller.note(
-            "loss-guard",
-            f"Update {state.global_step:,}: {why}. The learning rate is halved {until}, to "
-            f"{rate:.2g}.",
-        )
-
-    def on_step_end(
-        self,
-        _args: Any,
-        state: TrainerState,
-        _control: Any,
-        lr_scheduler: Any = None,
-        optimizer: Any = None,
-        **_more: Any,
-    ) -> None:
-        """Count the updates with a halved rate, and give the rate back after the last."""
-        if not self.left or lr_scheduler is None:
-            return
-        self.left -= 1
-        if self.left == 0 and self.halvings <= PERMANENT_AFTER:
-            rate = _scale(lr_scheduler, optimizer, 2.0)
-            text = f"The learning rate is as planned again, {rate:.2g}."
-            self._teller.note("loss-guard", f"Update {state.global_step:,}: {text}")
-
-
-def leap(losses: list[float], loss: float, norms: list[float], norm: float | None) -> str:
-    """Say what has leapt, the loss or the gradients; nothing while too little is known."""
-    if len(losses) >= FEWEST:
-        mean = fmean(losses)
-        if loss > mean + SIGMAS * max(pstdev(losses), LEAST_SIGMA * abs(mean)):
-            return f"The loss leapt to {loss:.2f} from about {mean:.2f}"
-    if norm is not None and len(norms) >= FEWEST:
-        usual = median(norms)
-        if usual > 0 and norm > GRADIENT_TIMES * usual:
-            return f"The gradients leapt to {norm / usual:.0f} times their usual size"
-    return ""
-
-
-def _calmed(losses: list[float], loss: float) -> float:
-    """Return a loss as it enters the window: a leap must not widen what counts as one."""
-    if len(losses) < FEWEST:
-        return loss
-    mean = fmean(losses)
-    return min(loss, mean + SIGMAS * max(pstdev(losses), LEAST_SIGMA * abs(mean)))
-
-
-def _scale(lr_scheduler: Any, optimizer: Any, times: float) -> float:
-    """Scale the rate now and in all that the schedule still has to say; return it.
-
-    The schedule's own state keeps it, so that it comes back with a checkpoint.
-    """
-    inner = getattr(lr_scheduler, "scheduler", lr_scheduler)
-    inner.base_lrs = [rate * times for rate in inner.base_lrs]
-    for group in optimizer.param_groups:
-        group["lr"] *= times
-    inner._last_lr = [group["lr"] for group in optimizer.param_groups]
-    return float(optimizer.param_groups[0]["lr"])
 
 
 def _lower(what: str) -> Problem:

@@ -401,3 +401,27 @@ def test_a_queue_that_cannot_be_written_starts_its_run_once(forge, question, mon
     monkeypatch.undo()
     assert forge.queue.start_next() is None
     assert [one.run for one in forge.queue.listing().runs] == [other]
+
+
+def test_a_hold_that_comes_while_a_run_is_checked_is_heard(forge, question, monkeypatch):
+    run = forge.queue.add(question)
+    prepare = forge._starts.prepare
+
+    def slowly(*layers, **more):
+        forge.queue.hold()
+        return prepare(*layers, **more)
+
+    monkeypatch.setattr(forge._starts, "prepare", slowly)
+    assert forge.queue.start_next() is None
+    assert forge.state(run) is RunState.QUEUED
+    assert forge.queue.listing().code == "held"
+
+
+def test_a_launch_makes_no_way_through_the_chat_of_another_server(server, question, model):
+    talking, other = server(), server()
+    assert list(talking.chat(str(model), HELLO))
+    with pytest.raises(BusyError, match="Chat with"):
+        other._starts.make_way()
+    talking._starts.make_way()
+    assert talking._chat.in_use == ""
+    other._starts.make_way()

@@ -18,6 +18,8 @@ from modelforge.runs.events import last_number, size_of, tail_events
 from modelforge.runs.facts import Facts, gather
 from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json, write_text
 from modelforge.runs.lock import exclusive
+from modelforge.runs.logs import shorten
+from modelforge.runs.orphans import Orphans
 from modelforge.runs.pressure import memory_kills
 from modelforge.runs.processes import Identity, wait_gone
 from modelforge.runs.spare import Spare
@@ -54,6 +56,7 @@ class Supervisor:
         self._settled: dict[str, tuple[int, RunState]] = {}
         self._stopping: dict[str, threading.Thread] = {}
         self._turn = threading.Lock()
+        self._orphans = Orphans()
 
     def claim(self) -> AbstractContextManager[None]:
         """Hold the right to start a run: to look, create and start as one act. Re-entrant."""
@@ -121,15 +124,24 @@ class Supervisor:
             self._see_to_the_end(folder, facts.who)
 
     def tend(self) -> None:
-        """Finish what is under way: stops that another server began, workers that do not leave."""
+        """Finish what is under way: stops that another server began, workers that do not leave.
+
+        Children of a worker that was killed are ended, logs that grow without end kept short.
+        """
         processes.reap()
+        alive = set()
         for folder, facts in self._unsettled():
+            shorten(folder.log)
             if facts.who is None:
                 continue
+            if facts.alive:
+                alive.add(folder.id)
+                self._orphans.remember(folder.id, facts.who)
             if facts.state is RunState.STOPPING:
                 self._see_to_the_end(folder, facts.who)
             elif facts.alive and facts.state.is_over and self._has_lingered(folder):
                 processes.kill(facts.who)
+        self._orphans.end(alive)
 
     def _clear_the_way(self) -> None:
         """End workers that have said their last word but still hold memory."""

@@ -22,6 +22,7 @@ from modelforge.errors import ForgeError, Problem
 from modelforge.runs.checkpoints import Checkpoint
 from modelforge.runs.events import EventWriter
 from modelforge.runs.layout import RunFolder, write_json
+from modelforge.runs.reserve import Reserve
 from modelforge.train import resuming, surroundings
 from modelforge.train.failures import WorkError, explain
 from modelforge.train.job import Job, Work
@@ -53,8 +54,10 @@ def run_worker(path: Path) -> int:
     surroundings.be_quiet()
     stop = Stop(run.stop)
     stop.listen()
+    reserve = Reserve(run.path)
+    reserve.hold()
     with EventWriter(run.events) as events:
-        teller = Teller(events)
+        teller = Teller(events, make_room=reserve.release)
         events.write("started", pid=os.getpid(), birth=psutil.Process().create_time())
         found = None
         try:
@@ -64,6 +67,7 @@ def run_worker(path: Path) -> int:
             resuming.stopped_before(run, teller, found, stop.wish or "keep")
         except Exception as error:  # noqa: BLE001  # the outermost frame: a crash becomes an event
             _failed(run, error, teller)
+    reserve.release()
     state = teller.ended or "failed"
     code = int(state == "failed")
     with contextlib.suppress(ForgeError):

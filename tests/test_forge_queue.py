@@ -11,7 +11,15 @@ import time
 import pytest
 
 from modelforge.desks.queue import QueueDesk
-from modelforge.errors import BlockedError, BusyError, ConfigError, ForgeError, NotFoundError
+from modelforge.errors import (
+    BlockedError,
+    BusyError,
+    ConfigError,
+    ForgeError,
+    NotFoundError,
+    Problem,
+    RunError,
+)
 from modelforge.forge import Forge
 from modelforge.home import Home
 from modelforge.runs.clock import Clock
@@ -353,3 +361,67 @@ def test_a_folder_that_is_no_run_never_waits(forge, question):
     write_json(odd / "notes.json", {})
     assert forge.queue.listing().runs == []
     assert forge.queue.start_next() is None
+
+
+def test_a_server_that_dies_while_it_adds_leaves_no_run_without_its_time(forge, question):
+    def die(*_given, **_more):
+        raise KeyboardInterrupt
+
+    create = forge._store.create
+    forge._store.create = lambda announce, **more: create(
+        announce=lambda run: (announce(run), die()), **more
+    )
+    with pytest.raises(KeyboardInterrupt):
+        forge.queue.add(question, start_after="+2h")
+    assert json.loads(forge.home.queue.read_text())["order"], "its place came first"
+    assert forge.runs() == []
+    assert forge.queue.listing().runs == []
+
+
+def test_a_damaged_record_is_held_and_the_queue_goes_on(forge, question):
+    broken, sound = forge.queue.add(question), forge.queue.add(question)
+    path = forge.folder(broken).config
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"config": 5}))
+    assert forge.queue.start_next() == sound
+    assert "damaged" in forge.queue.listing().runs[0].why_held
+
+
+def test_a_queue_that_cannot_be_written_starts_its_run_once(forge, question, monkeypatch):
+    run = forge.queue.add(question)
+    other = forge.queue.add(question)
+
+    def full(_path, _queue):
+        raise RunError(Problem("queue.json", "There is no room.", "Free some."))
+
+    monkeypatch.setattr("modelforge.desks.queue.write_queue", full)
+    with pytest.raises(RunError):
+        forge.queue.start_next()
+    assert forge.active() == run
+    monkeypatch.undo()
+    assert forge.queue.start_next() is None
+    assert [one.run for one in forge.queue.listing().runs] == [other]
+
+
+def test_a_hold_that_comes_while_a_run_is_checked_is_heard(forge, question, monkeypatch):
+    run = forge.queue.add(question)
+    prepare = forge._starts.prepare
+
+    def slowly(*layers, **more):
+        forge.queue.hold()
+        return prepare(*layers, **more)
+
+    monkeypatch.setattr(forge._starts, "prepare", slowly)
+    assert forge.queue.start_next() is None
+    assert forge.state(run) is RunState.QUEUED
+    assert forge.queue.listing().code == "held"
+
+
+def test_a_launch_makes_no_way_through_the_chat_of_another_server(server, question, model):
+    talking, other = server(), server()
+    assert list(talking.chat(str(model), HELLO))
+    with pytest.raises(BusyError, match="Chat with"):
+        other._starts.make_way()
+    talking._starts.make_way()
+    assert talking._chat.in_use == ""
+    other._starts.make_way()

@@ -10,10 +10,10 @@ from dataclasses import replace
 from modelforge.config.resolve import Layer
 from modelforge.desks.start import StartDesk
 from modelforge.desks.waiting import QueueView, Waiting
-from modelforge.errors import BusyError, ForgeError, NotFoundError, Problem
+from modelforge.errors import BusyError, ForgeError, NotFoundError, Problem, RunError
 from modelforge.home import Home
 from modelforge.runs.clock import Clock, Moment, checked_time, read_time
-from modelforge.runs.layout import RunFolder, find_json
+from modelforge.runs.layout import RunFolder, read_json
 from modelforge.runs.queue import (
     Decision,
     Entry,
@@ -65,7 +65,8 @@ class QueueDesk:
         """Return the queue in its order, and why nothing starts now."""
         queue, standings = self._look()
         moment = self._clock.look()
-        decision = next_due(queue, standings, moment, self._busy())
+        busy = self._busy() if queue.order else ""
+        decision = next_due(queue, standings, moment, busy)
         return self._waiting.view(queue, standings, decision, moment)
 
     def add(
@@ -193,9 +194,12 @@ class QueueDesk:
 
     def _refusal(self, folder: RunFolder) -> ForgeError | None:
         """Return why a run cannot start as things are now, or None: the check of its start anew."""
-        record = find_json(folder.config) or {}
         try:
-            self._starts.prepare(Layer("run", record.get("config") or {}), idle=False)
+            said = read_json(folder.config).get("config")
+            if not isinstance(said, dict):
+                what = f"The record of {folder.id} is damaged."
+                raise RunError(Problem("run", what, "It can only be removed."))
+            self._starts.prepare(Layer("run", said))
         except ForgeError as error:
             return error
         return None

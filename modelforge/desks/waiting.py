@@ -90,7 +90,8 @@ class Waiting:
         return QueueView(queue.held, on, decision.code, decision.why, runs)
 
     def _queued(self, entry: Entry, position: int, standing: Standing, moment: Moment) -> QueuedRun:
-        config = (find_json(self._store.get(entry.run).config) or {}).get("config") or {}
+        said = (find_json(self._store.get(entry.run).config) or {}).get("config")
+        config = said if isinstance(said, dict) else {}
         waits = entry.start_after is not None and not entry.is_due(moment)
         return QueuedRun(
             run=entry.run,

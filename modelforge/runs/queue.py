@@ -150,7 +150,8 @@ def next_due(
 ) -> Decision:
     """Return the run that is to start now, or why none is. `busy` says who holds the machine."""
     if not queue.order:
-        return Decision(code="empty", why="Nothing waits.")
+        held = " What is added waits until the queue is released." if queue.held else ""
+        return Decision(code="empty", why=f"Nothing waits.{held}")
     if queue.held:
         return Decision(code="held", why=queue.why_held or "The queue is held.")
     failed = None if queue.go_on_after_failure else standings.get(queue.last or "")

@@ -46,6 +46,7 @@ def test_the_first_that_is_due_is_next():
     ("queue", "busy", "code", "words"),
     [
         (queue_of(), "", "empty", "Nothing"),
+        (queue_of(held=True), "", "empty", "until the queue is released"),
         (queue_of("a", held=True), "", "held", "held"),
         (queue_of("a", held=True, why_held="Look here."), "", "held", "Look here."),
         (queue_of("a"), "Chat holds the machine.", "busy", "Chat holds the machine."),

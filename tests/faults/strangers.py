@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,7 +120,12 @@ def _recorded() -> Iterator[list[int]]:
         mock.patch("psutil.Process.suspend", noted),
         mock.patch("psutil.Process.send_signal", noted),
     ):
-        yield signals
+        try:
+            yield signals
+        finally:
+            for thread in threading.enumerate():
+                if thread.name == "stop":  # the supervisor's, which signals too
+                    thread.join()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from modelforge.config.resolve import Layer
 from modelforge.data.look import FirstLook
 from modelforge.data.samples import Sample, samples
 from modelforge.data.together import files_in_record
+from modelforge.desks.again import Again
 from modelforge.desks.aid import Aid
 from modelforge.desks.chat import ChatDesk
 from modelforge.desks.data import DataDesk
@@ -82,6 +83,7 @@ class Forge:
             self._starts,
             chat_in_use=lambda: self._chat.in_use,
         )
+        self.again = Again(self._store, self._supervisor, self._starts)
         self.data = DataDesk(home, self._inquiry, self._spare, self._reader_of)
         self.aid = Aid(home, self._store, self.start)
         self._machine: tuple[float, Machine] | None = None

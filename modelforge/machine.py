@@ -18,13 +18,14 @@ from typing import Any, Generic, Literal, TypeVar
 
 import psutil
 
+from modelforge.config.groups import TRACKERS
 from modelforge.config.profiles import Profile, load_profiles
 from modelforge.nvidia import Gpu, Nvidia
 
 __all__ = ["Gpu", "Load", "LoadMeter", "Machine", "choose_profile", "current_load", "probe"]
 
 GIB = 1024**3
-OPTIONAL = ("torchao", "flash_attn", "flash_attn_interface", "unsloth")
+OPTIONAL = ("torchao", "flash_attn", "flash_attn_interface", "unsloth", *TRACKERS)
 Answer = TypeVar("Answer")
 
 
@@ -114,7 +115,7 @@ def probe(
         gpus=gpus,
         gpu_note=_APPLE if apple and not gpus else note,
         apple_gpu=apple,
-        packages=tuple(name for name in OPTIONAL if importlib.util.find_spec(name)),
+        packages=tuple(name for name in OPTIONAL if _is_installed(name)),
     )
 
 
@@ -264,3 +265,9 @@ def _processor_name() -> str:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     names = (line.partition(":")[2] for line in lines if line.startswith("model name"))
     return next(names, "").strip()
+
+
+def _is_installed(name: str) -> bool:
+    """Say whether a package is there; a mere folder of that name, as wandb makes, is none."""
+    found = importlib.util.find_spec(name)
+    return found is not None and found.origin is not None

@@ -265,17 +265,18 @@ def test_a_run_that_stopped_waits_for_its_turn_to_go_on(forge, question):
     run = forge.start(question)
     forge.stop(run)
     ended(forge, run)
-    resumed = []
-    desk = QueueDesk(
-        forge.home, forge._store, forge._supervisor, forge._starts,
-        chat_in_use=str, resume=resumed.append,
-    )  # fmt: skip
-    desk.add_again(run)
-    assert [one.resumes for one in desk.listing().runs] == [True]
-    assert desk.start_next() == run
-    assert resumed == [run]
-    desk.add_again(run)
-    desk.remove(run)
+    other = forge.start(question)
+    forge.queue.add_again(run)
+    assert [one.resumes for one in forge.queue.listing().runs] == [True]
+    assert forge.queue.start_next() is None
+    forge.stop(other)
+    until(lambda: forge.queue.start_next() == run, "it goes on")
+    assert forge.active() == run
+    assert forge.queue.listing().runs == []
+    forge.stop(run)
+    ended(forge, run)
+    forge.queue.add_again(run)
+    forge.queue.remove(run)
     assert forge.run(run), "a run that has been at work is not deleted with its place"
 
 

@@ -33,7 +33,6 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
     of_data = _data_problems(checked.errors)
     others = [one for one in others if one not in of_data]
     titles = {name: one.title.lower() for name, one in forge.profiles().items()}
-    reason = plan.why_not(checked, wanted, others)
     wants_map = bool(values["dataset"].strip()) and (look is not None or bool(of_data))
     if ready := checked.ready and not wanted:
         forge.warm()
@@ -45,6 +44,7 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
         "wrong": under,
         "hints": hints(checked, values, practice=found.machine.practice),
         "ready": ready,
+        "whole": not wanted and not checked.errors,  # what is only blocked by now may wait
         "cards": _circles(wanted, under, of_data),
         "data": _data_facts(look, checked.errors, said, values["dataset"]),
         "parts": {
@@ -58,7 +58,7 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
             **_settings(entered, found, titles[found.profile]),
             "recipe": join([recipe(checked, values)]),
             "plan": join([plan.plan(checked), plan.problems(others) if others else None]),
-            "why": join([reason]),
+            "why": join([plan.why_not(checked, wanted, others)]),
         },
     }
 

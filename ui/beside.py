@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modelforge.desks.again import Offers
 from modelforge.sight import RunView
 from ui import plan, words
+from ui.again import ways
 from ui.markup import Safe, el, join
 from ui.picture import RunPicture
 
@@ -21,6 +23,7 @@ class Seen:
     planned: Mapping[str, Any]
     printed: str = ""
     has_result: bool = False
+    offers: Offers | None = None
 
 
 def side(seen: Seen) -> Safe:
@@ -34,10 +37,18 @@ def side(seen: Seen) -> Safe:
         plan.row("Measured", words.gib(picture.peak_memory_gib)),
     ]
     end = _ended(seen) if over else _going(seen)
-    return join([el("h2.quiet", "This run"), el("hr"), rows, el("hr"), end])
+    onward = ways(run, seen.offers) if over else None
+    return join([el("h2.quiet", "This run"), el("hr"), rows, el("hr"), onward, end])
 
 
 def _going(seen: Seen) -> Safe:
+    if str(seen.run.state) == "queued":
+        return join(
+            [
+                el("p.help", "It starts by itself when the machine is free and its turn comes."),
+                el("div.buttons", el("a.btn", "Show the queue", href="/runs", id="to-queue")),
+            ]
+        )
     if str(seen.run.state) == "stopping":
         return el(
             "p.help",

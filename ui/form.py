@@ -17,7 +17,7 @@ RECIPE = "recipe"
 # Asked by the cards above the settings, so they are no fields among them.
 ON_CARDS = frozenset({"task", "strategy", "provider", "model_name", "dataset", "compute_specs"})
 GROUPS = (
-    "Training", "Preferences", "Rewards", "Adapter", "Data", "Evaluation",
+    "Training", "Preferences", "Rewards", "Adapter", "Data", "Evaluation", "Saving",
     "Quantization", "Precision", "Optimizer", "Memory", "Hardware", "Model", "Logging",
 )  # fmt: skip
 

@@ -21,7 +21,7 @@ PAGES = (
 BELOW = {"/build": ("/", "Build a data set")}
 SCRIPTS = (
     "face.js", "lines.js", "data.js", "train.js", "run.js", "read.js", "pages.js", "chat.js",
-    "build.js", "pairs.js", "extras.js",
+    "build.js", "pairs.js", "extras.js", "again.js", "queue.js",
 )  # fmt: skip
 TITLES = {**dict(PAGES), **{path: title for path, (_, title) in BELOW.items()}}
 _ADVERTS = re.compile(r"<meta\s+(?:property|name)=\"(?:og|twitter):[^>]*/>\s*", re.DOTALL)

@@ -100,6 +100,7 @@ class Following:
             planned=self._planned,
             printed=self._forge.log(self._id),
             has_result=self._forge.folder(self._id).has_result,
+            offers=self._forge.again.offers(self._id) if view.state.is_over else None,
         )
 
 

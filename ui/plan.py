@@ -44,6 +44,13 @@ def skeleton() -> Safe:
                     aria_describedby="why",
                     aria_disabled="true",
                 ),
+                el(
+                    "button.btn.wide#enqueue",
+                    "Add to queue",
+                    type="button",
+                    data_do="enqueue",
+                    aria_disabled="true",
+                ),
             ),
         ),
         aria_label="The plan",

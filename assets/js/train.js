@@ -126,6 +126,7 @@ face.train = (root, server) => {
     data.follow(reply.data);
     const start = root.querySelector("#start");
     start.setAttribute("aria-disabled", String(!reply.ready || starting));
+    root.querySelector("#enqueue").setAttribute("aria-disabled", String(!reply.whole));
   }
 
   // What does not apply is out of sight; what was typed into it stays where it is.
@@ -161,7 +162,10 @@ face.train = (root, server) => {
     changed(0);
   }
 
-  // Start, and the run
+  // Start, the queue, and the run
+
+  const click = () => (fresh ??= crypto.randomUUID?.() ?? String(Math.random()).slice(2));
+  const offer = face.queueing(root, server, () => ({ ...state, request_id: click() }), () => { fresh = null; });
 
   actions.start = async () => {
     if (starting) return;
@@ -170,12 +174,12 @@ face.train = (root, server) => {
     button.textContent = "Starting …";
     button.setAttribute("aria-disabled", "true");
     // The same click, sent twice, never makes two runs.
-    fresh ??= crypto.randomUUID?.() ?? String(Math.random()).slice(2);
-    const reply = await call(server, "start", { ...state, request_id: fresh });
+    const reply = await call(server, "start", { ...state, request_id: click() });
     starting = false;
     button.textContent = "Start training";
-    if (reply) fresh = null;
-    if (reply?.run) {
+    if (reply && !reply.busy) fresh = null;
+    if (reply?.busy) { button.setAttribute("aria-disabled", "false"); await offer(reply.busy); }
+    else if (reply?.run) {
       history.pushState({}, "", `/?run=${encodeURIComponent(reply.run)}`);
       show();
     } else await check();

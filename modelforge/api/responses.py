@@ -119,6 +119,7 @@ class RunRow(BaseModel):
     name: str
     state: RunState
     created: float
+    launched: float | None = about("When its worker was started; null while it waits.")
     updated: float = about("When the worker last said something.")
     step: int = about("Updates done.")
     total_steps: int | None
@@ -163,6 +164,33 @@ class EventPage(BaseModel):
     events: list[RunEvent]
     last: int = about("Give this as `after` next time.")
     state: RunState
+
+
+class OfferFacts(BaseModel):
+    """One way to go on with a run."""
+
+    kind: str = about("resume, continue or start-from.")
+    step: int = about("The update it would go on from; 0 is anew.")
+    text: str = about("What would happen.")
+    why_not: str = about("Why it cannot be done; empty when it can.")
+
+
+class DamageFacts(BaseModel):
+    """A checkpoint that is not used."""
+
+    name: str
+    file: str = about("The first file that is not as it was saved.")
+    reason: str = about("missing, size, hash, unknown, manifest or path.")
+    why: str = about("The same in words.")
+
+
+class OffersFacts(BaseModel):
+    """How one can go on with a run that is over."""
+
+    resume: OfferFacts
+    continue_: OfferFacts = Field(alias="continue")
+    start_from: OfferFacts
+    damaged: list[DamageFacts] = about("Checkpoints that are passed over.")
 
 
 class StateOnly(BaseModel):

@@ -1,4 +1,4 @@
-"""`modelforge runs list|show|stop|delete|retry|bundle`: what happened, and what can be done."""
+"""`modelforge runs list|show|stop|resume|continue|…`: what happened, and what to do next."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from modelforge.forge import Forge
 
 DONE = 0
-_ABOUT = "List, show, stop, delete or retry runs, or bundle one for those who help."
+_ABOUT = "List, show, stop, go on with, retry, bundle or delete runs."
 
 
 def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[..., Forge]) -> None:
@@ -35,12 +35,17 @@ def _of_one_run(new: Any) -> None:
     show = new("show", _show, "Show how a run stands.")
     stop = new("stop", _stop, "Ask a run to stop; what it has learned is kept.")
     stop.add_argument("--discard", action="store_true", help="keep nothing of what it learned")
+    resume = new("resume", _resume, "Go on with a run that did not finish.")
+    longer = new("continue", _continue, "Start a new run that learns on from the end of this one.")
+    much = longer.add_mutually_exclusive_group()
+    much.add_argument("--epochs", type=int, metavar="N", help="how many epochs more")
+    much.add_argument("--steps", type=int, metavar="N", help="how many updates more")
     delete = new("delete", _delete, "Delete a run that is over, with everything it made.")
     retry = new("retry", _retry, "Start a failed run again with what helps against its cause.")
     bundle = new(
         "bundle", _bundle, "Write a zip file for those who help; nothing private is in it."
     )
-    for command in (show, stop, delete, retry, bundle):
+    for command in (show, stop, resume, longer, delete, retry, bundle):
         command.add_argument("run", help="the run's id")
     bundle.add_argument("file", nargs="?", type=Path, help="where to write it")
 
@@ -72,6 +77,20 @@ def _show(options: argparse.Namespace, forge: Forge) -> int:
 
 def _stop(options: argparse.Namespace, forge: Forge) -> int:
     forge.stop(options.run, keep=not options.discard)
+    return _show(options, forge)
+
+
+def _resume(options: argparse.Namespace, forge: Forge) -> int:
+    forge.again.resume(options.run)
+    return _show(options, forge)
+
+
+def _continue(options: argparse.Namespace, forge: Forge) -> int:
+    for name in ("epochs", "steps"):
+        many = getattr(options, name)
+        if many is not None and many < 1:
+            raise ConfigError(Problem(f"--{name}", f"{many} is not more.", "Give 1 or more."))
+    options.run = forge.again.continue_run(options.run, epochs=options.epochs, steps=options.steps)
     return _show(options, forge)
 
 

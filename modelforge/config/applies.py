@@ -95,6 +95,7 @@ CONDITIONS: dict[str, tuple[When, ...]] = {
     "data.packing_strategy": (_TEXT, _ANSWERS, _PACKED),
     "per_device_eval_batch_size": (_CHECKED,),
     "eval_steps": (_CHECKED,),
+    "evaluation.keep_best": (_CHECKED,),
     "evaluation.generated_rows": (_SCORED, _CHECKED),
     "evaluation.early_stopping": (_CHECKED,),
     "evaluation.early_stopping_patience": (_CHECKED, _STOPS_EARLY),

@@ -9,6 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from modelforge.config.knob import Knob
 
 TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow", "aim")
+# An address that a person has set there goes before the run's folder.
+TRACKER_ADDRESSES = {"mlflow": "MLFLOW_TRACKING_URI", "aim": "AIM_REPO"}
 
 
 def as_names(said: Any) -> Any:

@@ -90,17 +90,6 @@ class Trainer(Group):
             group="Training",
         ),
     ] = 42
-    save_total_limit: Annotated[
-        int,
-        Field(ge=1),
-        Knob(
-            "Checkpoints kept",
-            "How many states to go on from stay on the disk; the newest and the best always do.",
-            "With three there is one more to fall back to should the newest be damaged.",
-            unit="checkpoints",
-            group="Saving",
-        ),
-    ] = 3
     neftune_noise_alpha: Annotated[
         float | None,
         Field(gt=0),
@@ -246,65 +235,25 @@ class Trainer(Group):
         Field(gt=0, le=2),
         Knob("Temperature", "How varied the answers are that are compared.", group="Rewards"),
     ] = 1.0
-
-
-class Evaluation(Group):
-    """What is measured on the held-out rows beside the loss."""
-
-    generated_rows: Annotated[
-        int,
-        Field(ge=0, le=2000),
+    save_steps: Annotated[
+        int | None,
+        Field(ge=-1),
         Knob(
-            "Answers scored",
-            "Held-out rows that are answered and scored at the end; 0 for none.",
-            "For ROUGE, exact match and F1, which need answers and not only a loss.",
-            unit="rows",
-            group="Evaluation",
+            "Save every",
+            "Updates between states to go on from; empty saves at every check, -1 at the end only.",
+            "What was learned since the newest one is lost if the machine goes off.",
+            unit="updates",
+            group="Saving",
         ),
-    ] = 50
-    early_stopping: Annotated[
-        bool,
-        Knob(
-            "Stop early",
-            "End the run when checks on held-out rows bring nothing better; the best is kept.",
-            group="Evaluation",
-        ),
-    ] = False
-    early_stopping_patience: Annotated[
+    ] = None
+    save_total_limit: Annotated[
         int,
-        Field(ge=1, le=1000),
+        Field(ge=1),
         Knob(
-            "Patience",
-            "Checks in a row without anything better after which a run stops early.",
-            unit="checks",
-            group="Evaluation",
+            "Checkpoints kept",
+            "How many states to go on from stay on the disk; the newest and the best always do.",
+            "With three there is one more to fall back to should the newest be damaged.",
+            unit="checkpoints",
+            group="Saving",
         ),
     ] = 3
-    early_stopping_threshold: Annotated[
-        float,
-        Field(ge=0),
-        Knob(
-            "Least gain",
-            "By how much a check must be better to count as better.",
-            group="Evaluation",
-        ),
-    ] = 0.0
-    loss_guard: Annotated[
-        bool,
-        Knob(
-            "Loss guard",
-            "Halve the learning rate for 50 updates when the loss or the gradients leap.",
-            "A leap is a loss three standard deviations above the last hundred, or gradients of "
-            "ten times their usual size. The third halving and later ones stay; there are five "
-            "at most.",
-            group="Evaluation",
-        ),
-    ] = False
-    phase_monitor: Annotated[
-        bool,
-        Knob(
-            "Tell phases",
-            "Say in plain words when the loss converges, stays, jumps or rises.",
-            group="Evaluation",
-        ),
-    ] = True

@@ -14,6 +14,16 @@ from modelforge.errors import Problem
 WSD = "warmup_stable_decay"
 
 
+@rule("trainer.save_steps")
+def _saves_are_some_updates_apart(config: TrainingConfig) -> Iterator[Problem]:
+    if config.trainer.save_steps == 0:
+        yield Problem(
+            "trainer.save_steps",
+            "There are no 0 updates between two checkpoints.",
+            "Give 1 or more, -1 for the end only, or leave it empty.",
+        )
+
+
 @rule("schedule.decay_steps", "schedule.decay_ratio")
 def _one_length_of_decay(config: TrainingConfig) -> Iterator[Problem]:
     schedule = config.schedule

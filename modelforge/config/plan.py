@@ -26,7 +26,8 @@ class Plan:
     """What is really run. Names are TRL's and PEFT's.
 
     `method` is the trainer that does the work; `trains` says what learns. What is None stands in
-    the config: those came later than the first plans that were written down.
+    the config: those came later than the first plans that were written down. `save_steps` is -1
+    where only the end is saved.
     """
 
     model_path: str
@@ -49,6 +50,7 @@ class Plan:
     lora_alpha: int | None = None
     adapter_dtype: Literal["float32", "bfloat16"] = "float32"
     gradient_accumulation_steps: int | None = None
+    save_steps: int | None = None
     changes: list[Change] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
     precision = weights.precision(config, ground)
     accumulation = learning.accumulation(config, ledger)
     total = total_steps(config, ground.train_rows)
+    every = eval_every(config, total, ledger.changes)
     scheduler, scheduler_kwargs = learning.scheduler(config, ledger)
     return Plan(
         model_path=ground.model_path,
@@ -85,7 +88,7 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
         lr_scheduler_type=scheduler,
         lr_scheduler_kwargs=scheduler_kwargs,
         warmup_steps=learning.warmup(config, total),
-        eval_steps=eval_every(config, total, ledger.changes),
+        eval_steps=every,
         total_steps=total,
         method=method_of(config, ground.kind),
         trains="adapter" if config.adapter.enabled else "all",
@@ -93,6 +96,7 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
         lora_alpha=weights.lora_alpha(config, ledger),
         adapter_dtype=weights.adapter_dtype(config, precision, ledger),
         gradient_accumulation_steps=accumulation,
+        save_steps=learning.save_every(config, every, ledger),
         changes=ledger.changes,
     )
 

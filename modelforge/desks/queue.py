@@ -37,8 +37,7 @@ When = float | str | None
 class QueueDesk:
     """Keeps the queue of a home, which several servers share, and starts what is due.
 
-    `chat_in_use` says in words whom this server talks with just now. `resume` starts a run again
-    that was started before.
+    `chat_in_use` says in words whom this server talks with just now.
     """
 
     def __init__(
@@ -49,7 +48,6 @@ class QueueDesk:
         starts: StartDesk,
         *,
         chat_in_use: Callable[[], str],
-        resume: Callable[[str], object] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._path = home.queue
@@ -57,7 +55,6 @@ class QueueDesk:
         self._supervisor = supervisor
         self._starts = starts
         self._chat_in_use = chat_in_use
-        self._resume = resume
         self._waiting = Waiting(store, supervisor)
         self._clock = clock or Clock()
         self._tended = float("-inf")
@@ -108,7 +105,7 @@ class QueueDesk:
         with self._supervisor.claim():
             standing = self._waiting.standing(folder)
             goes_on = standing.state.is_over and standing.state is not RunState.FINISHED
-            if self._resume is None or not goes_on or standing.launched is None:
+            if not goes_on or standing.launched is None:
                 what = f"{standing.name} is {standing.state}, so there is nothing to go on with."
                 raise NotFoundError(Problem("run", what, "Queue one that stopped or failed."))
             said = moment.now if wanted is not None else None
@@ -206,10 +203,7 @@ class QueueDesk:
     def _launch(self, folder: RunFolder) -> None:
         queue, _standings = self._look()
         entry = queue.find(folder.id)
-        if entry is not None and entry.resumes is not None and self._resume is not None:
-            self._resume(folder.id)
-        else:
-            self._starts.launch(folder)
+        self._starts.launch(folder, again=entry is not None and entry.resumes is not None)
         self._write(replace(queue.without(folder.id), last=folder.id))
 
     def _put_aside(self, folder: RunFolder, error: ForgeError) -> None:

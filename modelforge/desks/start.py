@@ -35,7 +35,7 @@ class Order:
 
 
 class StartDesk:
-    """Makes runs and launches them. `make_way` ends what of ours is in the way: the talker."""
+    """Makes runs and launches them. `end_chat` ends what of ours is in the way."""
 
     def __init__(
         self,
@@ -44,14 +44,14 @@ class StartDesk:
         spare: Spare,
         inquiry: Inquiry,
         lease: Lease,
-        make_way: Callable[[], None],
+        end_chat: Callable[[], None],
     ) -> None:
         self._store = store
         self._supervisor = supervisor
         self._spare = spare
         self._inquiry = inquiry
         self._lease = lease
-        self._make_way = make_way
+        self._end_chat = end_chat
         self._turns = [threading.Lock() for _ in range(TURNS)]
 
     def start(self, *layers: Layer, name: str | None, request_id: str | None) -> str:
@@ -118,12 +118,20 @@ class StartDesk:
         self._supervisor.require_free()
         self._lease.require_free()
 
-    def launch(self, folder: RunFolder) -> None:
-        """Start the worker of a run that was made; our own chat makes way. Raises BusyError."""
+    def make_way(self) -> None:
+        """End our own chat, so that a run can start; raises BusyError for somebody else's."""
+        self._lease.require_free()
+        self._end_chat()
+
+    def launch(self, folder: RunFolder, *, again: bool = False) -> None:
+        """Start the worker of a run, `again` for one that is over and goes on; our chat makes way.
+
+        Raises BusyError while somebody else holds the machine.
+        """
         with self._supervisor.claim():
-            self.require_free()
-            self._make_way()
-            self._supervisor.start(folder, self._spare)
+            self._supervisor.require_free()
+            self.make_way()
+            self._supervisor.start(folder, self._spare, again=again)
 
 
 def _name_of(checked: Checked) -> str:

@@ -90,15 +90,9 @@ def verify(folder: Path, *, hashes: bool = True) -> Damage | None:
     if read is None or manifest is None:
         return Damage(folder.name, MANIFEST, "manifest")
     files = manifest["files"]
-    for name in files:
-        if not _is_inside(name):
-            return Damage(folder.name, name, "path")
     for name, about in files.items():
-        size = _size(folder / name)
-        if size is None:
-            return Damage(folder.name, name, "missing")
-        if size != about.get("size"):
-            return Damage(folder.name, name, "size")
+        if reason := _fault(folder, name, about.get("size")):
+            return Damage(folder.name, name, reason)
     # What was put there later might be read in place of what was saved.
     for name in _names(folder):
         if name not in files:
@@ -250,6 +244,16 @@ def _size(path: Path) -> int | None:
     except OSError:
         return None
     return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def _fault(folder: Path, name: str, size: object) -> str | None:
+    """Return what can be told of a file without reading it, or None."""
+    if not _is_inside(name):
+        return "path"
+    found = _size(folder / name)
+    if found is None:
+        return "missing"
+    return "size" if found != size else None
 
 
 def _hash(path: Path) -> str | None:

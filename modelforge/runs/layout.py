@@ -1,8 +1,9 @@
 """The files of a run folder, who writes each, and how a file is written whole or not at all.
 
 config, preflight, environment   the store, once
+came_from                        the desk that continues a run, once
 process                          the supervisor
-events, exit, checkpoints, reward_model, output  the worker
+events, exit, checkpoints, reward_model, trackers, output  the worker
 log                              the operating system: what the worker prints
 stop                             the supervisor; its existence is the request
 diagnosis                        the desk of aid: what fades, such as an exit code, is kept there
@@ -60,6 +61,11 @@ class RunFolder:
         return self.path / "process.json"
 
     @property
+    def came_from(self) -> Path:
+        """The run and the update that a continued run goes on from; others have none."""
+        return self.path / "came_from.json"
+
+    @property
     def events(self) -> Path:
         """What the worker says, one line an event."""
         return self.path / "events.jsonl"
@@ -93,6 +99,11 @@ class RunFolder:
     def reward_model(self) -> Path:
         """What a run's first stage has learned to judge answers with; there whole or not at all."""
         return self.path / "reward_model"
+
+    @property
+    def trackers(self) -> Path:
+        """What trackers keep of the run, one folder each."""
+        return self.path / "trackers"
 
     @property
     def output(self) -> Path:

@@ -146,7 +146,6 @@ def arguments(job: Job, updates: int, *, evaluates: bool) -> RewardConfig:
         "lr_scheduler_kwargs": {},
         "warmup_steps": WARMUP,
         "eval_steps": min(settings["eval_steps"], updates) if evaluates else None,
-        "save_steps": min(settings["save_steps"], updates),
         "load_best_model_at_end": False,
     }
     return RewardConfig(**settings, max_length=None, disable_dropout=False)

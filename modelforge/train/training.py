@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from modelforge.errors import ForgeError
 from modelforge.runs.layout import RunFolder
-from modelforge.train import monitors, output, rows
+from modelforge.train import monitors, output, rows, trackers
 from modelforge.train.ceilings import Ceilings, card_meter, ceilings_of
 from modelforge.train.checkpointing import Part, Terms
 from modelforge.train.dialect import Dialect, learn_dialect, stops_of
@@ -127,8 +127,7 @@ def train(
     trainer.keep_checkpoints(Terms(work.job.run, limit, number, work.teller.note, states))
     found, course = work.checkpoint, reporter.course
     going_on = found is not None and found.stage == number
-    watch_ceilings(work, trainer, reporter)
-    monitors.attach(trainer, work.job.config, work.teller, course)
+    _attach(work, trainer, reporter, stage)
     try:
         trainer.train(resume_from_checkpoint=str(found.path) if found and going_on else None)
         course.is_whole = course.is_early or course.step >= trainer.state.max_steps
@@ -150,6 +149,15 @@ def _save_place(work: Work, trainer: Any) -> None:
         first = str(error).strip().split("\n", 1)[0]
         text = f"No checkpoint could be saved, so the run cannot go on from here: {first}"
         work.teller.note("not-saved", text)
+
+
+def _attach(work: Work, trainer: Any, reporter: Reporter, stage: Stage | None) -> None:
+    """Add all that watches a training beside the reporter."""
+    job = work.job
+    watch_ceilings(work, trainer, reporter)
+    monitors.attach(trainer, job.config, work.teller, reporter.course)
+    name = f"{job.name} {stage.name}" if stage is not None else job.name
+    trackers.attach(trainer, job.config, job.run, work.teller, name)
 
 
 def watch_ceilings(work: Work, trainer: Any, reporter: Reporter) -> None:

@@ -8,6 +8,7 @@ UNSLOTH = {"provider": "unsloth", "max_seq_length": 512}
 WSD = {"lr_scheduler_type": "warmup_stable_decay"}
 INIT = "adapter.init"
 REFUSED = [
+    ({"trainer": {"save_steps": 0}}, "trainer.save_steps"),
     ({"use_4bit": True, "use_8bit": True}, "use_4bit"),
     ({"fp16": True, "bf16": True}, "bf16"),
     ({"fp16": True, "hardware": {"precision": "bf16"}}, "hardware.precision"),

@@ -217,7 +217,7 @@ def _head(seen: Seen) -> Safe:
         words.model(run.config.get("model_name", "")),
         f"{how}, {what}",
         words.plural(int(run.dataset.get("rows") or 0), "row"),
-        f"started {words.when(run.created)}",
+        f"{'started' if run.launched else 'queued'} {words.when(run.began)}",
     ]
     return join(
         [
@@ -244,7 +244,7 @@ def _verdict(seen: Seen) -> Safe:
 def _progress(seen: Seen) -> Safe:
     picture, over = seen.picture, seen.run.state.is_over
     share = picture.share
-    if share is None and not over:
+    if share is None and seen.run.state.is_active:
         bar = el("div.prog.vague", el("i"), role="progressbar", aria_label="Progress")
     else:
         whole = round(100 * (share or 0))
@@ -257,7 +257,7 @@ def _progress(seen: Seen) -> Safe:
             aria_valuemin=0,
             aria_valuemax=100,
         )
-    line = view.progress_line(picture) or "Starting the worker"
+    line = view.progress_line(picture) or words.before(str(seen.run.state))
     left = "" if over else _left(picture)
     if str(seen.run.state) == "stopping":
         line, left = f"Stopping · {line}", ""

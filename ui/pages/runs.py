@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 from modelforge.forge import Forge
+from modelforge.runs.states import RunState
 from modelforge.sight import RunView
-from ui import cards, words
+from ui import cards, queue, words
 from ui.markup import Safe, el, join
 from ui.pages.run import chip
 from ui.scene import Reply, scene, text
@@ -17,11 +18,13 @@ def page(forge: Forge) -> None:
     """Place the page in the current Blocks."""
 
     def open(sent: Any) -> Reply:
-        runs = forge.runs()
+        runs = [run for run in forge.runs() if run.state is not RunState.QUEUED]
+        waiting = queue.parts(forge)
         shown = [run for run in runs if matches(run, text(sent, "query"))]
         return {
-            "lively": any(not run.state.is_over for run in runs),
+            "lively": bool(waiting["queue"]) or any(not run.state.is_over for run in runs),
             "parts": {
+                **waiting,
                 "runs": listing(shown, anything=bool(runs)),
                 "machine-brief": join([cards.machine_brief(forge.machine())]),
             },
@@ -35,7 +38,12 @@ def page(forge: Forge) -> None:
         forge.delete(text(sent, "run"))
         return {"toast": "Deleted."}
 
-    body = el(
+    script = f"((root, server) => {{ {queue.SCRIPT}; face.page(root, server, 2000); }})"
+    scene(_body(), script, open, stop, delete, *queue.asked(forge))
+
+
+def _body() -> Safe:
+    return el(
         "div.page.one",
         el(
             "div",
@@ -49,10 +57,10 @@ def page(forge: Forge) -> None:
                     aria_label="Search runs",
                 ),
             ),
+            queue.section(),
             el("div.card", el("div.runs", data_part="runs")),
         ),
     )
-    scene(body, "((root, server) => face.page(root, server, 2000))", open, stop, delete)
 
 
 def matches(run: RunView, query: str) -> bool:
@@ -85,7 +93,7 @@ def _row(run: RunView, now: float) -> Safe:
     told = [
         _model(run),
         _data(run),
-        words.when(run.created, now),
+        words.when(run.began, now),
         words.duration(_seconds(run, now)),
     ]
     if not over and run.total_steps:
@@ -132,7 +140,7 @@ def _button(run: RunView, *, over: bool) -> Safe:
 
 
 def _seconds(run: RunView, now: float) -> float:
-    return (run.updated if run.state.is_over else now) - run.created
+    return (run.updated if run.state.is_over else now) - run.began
 
 
 def _model(run: RunView) -> str:

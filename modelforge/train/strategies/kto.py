@@ -14,7 +14,7 @@ from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.train import preferring
 from modelforge.train.adapting import ready
-from modelforge.train.arguments import shared
+from modelforge.train.arguments import shared, within
 from modelforge.train.checkpointing import Checkpointing
 from modelforge.train.comparisons import read_judged
 from modelforge.train.job import Work
@@ -97,12 +97,10 @@ def arguments(
     settings = shared(config, plan, checkpoints, evaluates=evaluates)
     batch, times = batches(config)
     updates = math.ceil(math.ceil(rows / batch) / times) * config.num_train_epochs
-    every = min(settings["save_steps"], config.max_steps if config.max_steps > 0 else updates)
     settings |= {
         "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": times,
-        "eval_steps": every if evaluates else None,
-        "save_steps": every,
+        **within(settings, config.max_steps if config.max_steps > 0 else updates),
     }
     return KTOConfig(
         **settings,

@@ -18,7 +18,7 @@ from modelforge.runs.checkpoints import listed
 from modelforge.train import reward_model, rows, training
 from modelforge.train.adapting import adapter, ready
 from modelforge.train.answering import Answering, Answers, watch
-from modelforge.train.arguments import shared
+from modelforge.train.arguments import shared, within
 from modelforge.train.checkpointing import Checkpointing
 from modelforge.train.job import Job, Work
 from modelforge.train.judge import DTYPES, ByModel, ByRule
@@ -99,13 +99,10 @@ def arguments(job: Job, layout: Batching, prompts: int, *, evaluates: bool) -> A
     """
     config, own = job.config, job.config.trainer
     settings = shared(config, job.plan, job.run.checkpoints, evaluates=evaluates)
-    updates = _updates(job, layout, prompts)
-    every = min(settings["eval_steps"] or settings["save_steps"], updates)
     settings |= {
         "gradient_accumulation_steps": layout.accumulation,
         "per_device_eval_batch_size": _checked_at_once(job, layout),
-        "eval_steps": every if evaluates else None,
-        "save_steps": every,
+        **within(settings, _updates(job, layout, prompts)),
         "eval_on_start": evaluates,
         "metric_for_best_model": "eval_reward" if evaluates else None,
         "greater_is_better": True if evaluates else None,

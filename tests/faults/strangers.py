@@ -1,10 +1,16 @@
-"""Records that name the wrong process: nobody else is ever signalled."""
+"""Records that name the wrong process: nobody else is ever signalled.
+
+Some name the first process or our own parent, so all of it happens under a recorder that lets no
+signal through: a guard that is broken must fail a test, and not take the machine with it.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,18 +68,19 @@ def play(place: Place, times: int, seed: int) -> Tally:
 
 def _faults(place: Place, record: Record, pid: int) -> list[str]:
     run = place.new_run()
-    write_json(run.process, record | {"launched": time.time()})
     command = [sys.executable, str(ACTORS / "finishes.py")]
     supervisor = Supervisor(place.home, command=command, patience_s=0.0, grace_s=0.0)
     faults: list[str] = []
     with _recorded() as signals:
+        write_json(run.process, record | {"launched": time.time()})
         seen = _seen_through(supervisor, run)
+        # Not by the store, which ends a run's worker first.
+        shutil.rmtree(run.path)
         faults += [f"process {target} was signalled" for target in signals]
     if psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
         faults.append("the stranger is dead")
     if seen != RunState.LOST:
         faults.append(f"the run is {seen}")
-    place.store.delete(run.id)
     return faults
 
 
@@ -102,7 +109,7 @@ def _recorded() -> Iterator[list[int]]:
     def note(target: int, *_: Any) -> None:
         signals.append(target)
 
-    def noted(process: psutil.Process) -> None:
+    def noted(process: psutil.Process, *_: Any) -> None:
         signals.append(process.pid)
 
     with (
@@ -110,8 +117,15 @@ def _recorded() -> Iterator[list[int]]:
         mock.patch("os.killpg", note),
         mock.patch("psutil.Process.kill", noted),
         mock.patch("psutil.Process.terminate", noted),
+        mock.patch("psutil.Process.suspend", noted),
+        mock.patch("psutil.Process.send_signal", noted),
     ):
-        yield signals
+        try:
+            yield signals
+        finally:
+            for thread in threading.enumerate():
+                if thread.name == "stop":  # the supervisor's, which signals too
+                    thread.join()
 
 
 @contextmanager

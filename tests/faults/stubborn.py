@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from modelforge.forge import Forge
 from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder, read_json
 from modelforge.runs.processes import Identity
@@ -59,7 +60,7 @@ def _deaf_to_a_second_server(place: Place) -> list[str]:
     child = _child_of(run)
     del first
     run.stop.write_text("keep", encoding="utf-8")
-    second, _ = Supervisor(place.home, patience_s=PATIENCE_S, grace_s=PATIENCE_S), None
+    second = Supervisor(place.home, patience_s=PATIENCE_S, grace_s=PATIENCE_S)
     return _faults(second, run, RunState.STOPPED, child)
 
 
@@ -80,11 +81,22 @@ def _leaves_a_child(place: Place) -> list[str]:
     return _faults(supervisor, run, RunState.LOST, child)
 
 
+def _killed_from_outside(place: Place) -> list[str]:
+    """It is killed by somebody, and the server that started it knows by what."""
+    supervisor, run = _playing(place, "obeys")
+    until(lambda: supervisor.state(run) is RunState.RUNNING, 10, "it works")
+    os.kill(read_json(run.process)["pid"], signal.SIGKILL)
+    faults = _faults(supervisor, run, RunState.LOST)
+    cause = Forge(place.home).aid.diagnosis(run.id)
+    return faults if cause and cause.code == "killed" else [*faults, f"the cause is {cause}"]
+
+
 PARTS: dict[str, Callable[[Place], list[str]]] = {
     "deaf to everything": _deaf,
     "deaf, and the server that asked is gone": _deaf_to_a_second_server,
     "hangs after it finished": _hangs_when_done,
     "killed, and leaves a child": _leaves_a_child,
+    "killed from outside": _killed_from_outside,
 }
 
 

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from modelforge.forge import Forge
 from modelforge.runs.checkpoints import newest_valid
 from modelforge.runs.events import Event
 from modelforge.runs.facts import gather
@@ -72,7 +73,7 @@ def kills(place: Place, nursery: Nursery, times: int, seed: int) -> Tally:
             supervisor = nursery.start(place, run)
             time.sleep(rng.uniform(0.0, whole.seconds))
             _kill(run)
-        faults, figures = _faults_of_the_dead(supervisor, run, case)
+        faults, figures = _faults_of_the_dead(place, supervisor, run, case)
         faults += _gone_on(place, nursery, run, whole, rng)
         tally.add(case, faults, **figures)
         place.store.delete(run.id)
@@ -115,7 +116,7 @@ def _kill(run: RunFolder) -> None:
 
 
 def _faults_of_the_dead(
-    supervisor: Supervisor, run: RunFolder, case: str
+    place: Place, supervisor: Supervisor, run: RunFolder, case: str
 ) -> tuple[list[str], dict[str, Any]]:
     """Return what is said wrong of a run whose worker was killed, and what it has lost."""
     until(lambda: not gather(run).alive, OVER_S, "the worker is dead")
@@ -128,12 +129,22 @@ def _faults_of_the_dead(
     faults = disorder(events)
     if supervisor.state(run) is not wanted:
         faults.append(f"the run is {supervisor.state(run)}, not {wanted}")
+    elif wanted is RunState.LOST:
+        faults += _cause_faults(place, run)
     steps = steps_of(events)
     found, _ = newest_valid(run)
     lost = (steps[-1] if steps else 0) - (found.step if found else 0)
     if lost > EVERY:
         faults.append(f"{lost} updates are lost")
     return faults, {"said_s": round(said_s, 3), "updates_lost": lost}
+
+
+def _cause_faults(place: Place, run: RunFolder) -> list[str]:
+    """Return what is wrong with the cause that is told; who was not its parent knows no signal."""
+    cause = Forge(place.home).aid.diagnosis(run.id)
+    if cause is None or "killed" not in cause.what or not cause.remedy:
+        return [f"the cause is {cause}"]
+    return []
 
 
 def _gone_on(

@@ -19,6 +19,7 @@ from modelforge.data.together import Material
 from modelforge.errors import ForgeError, NotFoundError, Problem, as_one
 from modelforge.home import Home
 from modelforge.machine import Machine
+from modelforge.models.adapters import find_adapter
 from modelforge.models.find import find_model
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight import Report, preflight
@@ -95,7 +96,8 @@ class Inquiry:
         errors: list[ForgeError] = []
         facts = _collect(errors, lambda: self.model(config.model_name))
         material = self._material(config, errors)
-        plan = self._plan(config, facts, material)
+        start = _collect(errors, lambda: self._adapter(config, facts))
+        plan = self._plan(config, facts, material, start)
         seen = material.look if material else None
         report = None
         if plan is not None:
@@ -169,8 +171,18 @@ class Inquiry:
             return None
         return Material(supplies or [], checked_on or [], several=bool(config.data.sources))
 
+    def _adapter(self, config: TrainingConfig, facts: ModelFacts | None) -> str | None:
+        """Return the folder of the adapter to begin with, or None for a new one."""
+        if facts is None or config.adapter.start_from is None or not config.adapter.enabled:
+            return None
+        return str(find_adapter(config, self._home, facts.path))
+
     def _plan(
-        self, config: TrainingConfig, facts: ModelFacts | None, material: Material | None
+        self,
+        config: TrainingConfig,
+        facts: ModelFacts | None,
+        material: Material | None,
+        start: str | None,
     ) -> Plan | None:
         rows = None
         if material is not None:
@@ -192,6 +204,7 @@ class Inquiry:
             train_rows=rows,
             kind=facts.kind,
             packages=frozenset(machine.packages),
+            start_from=start,
         )
         return make_plan(config, ground)
 

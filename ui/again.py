@@ -29,12 +29,12 @@ def ways(run: RunView, offers: Offers | None) -> Safe:
         [
             el("h2.quiet", "Go on with it"),
             el("hr"),
-            el("p.help", resume.text) if not resume.why_not else None,
+            el("p.help", resume.text) if not (resume.why_not or resume.step) else None,
             [
                 el("p.help.warn", f"{damage.name} is passed over: {damage.why}.")
                 for damage in offers.damaged
             ],
-            el("div.buttons.again", shown),
+            el("div.buttons", shown),
             el("hr"),
         ]
     )

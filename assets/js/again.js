@@ -66,7 +66,7 @@
     const box = document.createElement("dialog");
     box.className = "ask";
     const form = Object.assign(document.createElement("form"), { method: "dialog" });
-    const label = add("label", `How many ${unit} more `, { className: "more" });
+    const label = add("label", `How many ${unit} more `, { className: "amount" });
     const field = Object.assign(document.createElement("input"), { type: "number", min: 1, max: 1e6, step: 1, value: start, required: true, id: "how-many" });
     label.append(field);
     const buttons = document.createElement("div");

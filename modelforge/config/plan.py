@@ -27,7 +27,7 @@ class Plan:
 
     `method` is the trainer that does the work; `trains` says what learns. What is None stands in
     the config: those came later than the first plans that were written down. `save_steps` is -1
-    where only the end is saved.
+    where only the end is saved; `start_from` is the folder of the adapter that is trained on.
     """
 
     model_path: str
@@ -51,6 +51,7 @@ class Plan:
     adapter_dtype: Literal["float32", "bfloat16"] = "float32"
     gradient_accumulation_steps: int | None = None
     save_steps: int | None = None
+    start_from: str | None = None
     changes: list[Change] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,6 +98,7 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
         adapter_dtype=weights.adapter_dtype(config, precision, ledger),
         gradient_accumulation_steps=accumulation,
         save_steps=learning.save_every(config, every, ledger),
+        start_from=ground.start_from,
         changes=ledger.changes,
     )
 

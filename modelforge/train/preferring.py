@@ -11,6 +11,7 @@ from datasets import Dataset
 from transformers import set_seed
 
 from modelforge.train import references, training
+from modelforge.train.adapting import begun
 from modelforge.train.dialect import Dialect
 from modelforge.train.job import Job, Work
 from modelforge.train.manner import Manner
@@ -49,7 +50,7 @@ def run(work: Work, read: Read, build: Callable[[Parts], Any], *, compares: bool
     trainer = build(
         Parts(
             job,
-            loaded.model,
+            begun(loaded.model, job.config, job.plan),
             loaded.tokenizer,
             tokenized.train,
             tokenized.held_out,

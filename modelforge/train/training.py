@@ -135,8 +135,9 @@ def train(
         course.is_whole = False
     if course.step and not course.is_whole and work.stop.wish == "keep":
         _save_place(work, trainer)
-    if trainer.best_is_lost:
-        course.best_step = None
+    if trainer.best_is_lost or not work.job.config.evaluation.keep_best:
+        # It is the newest weights that are kept.
+        course.best_step, course.best_loss = None, course.eval_loss
     return course
 
 

@@ -8,6 +8,8 @@ UNSLOTH = {"provider": "unsloth", "max_seq_length": 512}
 WSD = {"lr_scheduler_type": "warmup_stable_decay"}
 INIT = "adapter.init"
 REFUSED = [
+    ({"adapter": {"start_from": "a-run", "init": "pissa"}}, "adapter.init"),
+    ({"adapter": {"start_from": "a-run"}, "strategy": "rlhf"}, "adapter.start_from"),
     ({"trainer": {"save_steps": 0}}, "trainer.save_steps"),
     ({"use_4bit": True, "use_8bit": True}, "use_4bit"),
     ({"fp16": True, "bf16": True}, "bf16"),

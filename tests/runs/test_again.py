@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import time
+from dataclasses import MISSING
 
 import pytest
 
+from modelforge.config.plan import Plan
 from modelforge.errors import BusyError
 from modelforge.runs.events import EventWriter, newest_milestone, read_events
 from modelforge.runs.facts import gather
@@ -104,12 +106,8 @@ def test_a_milestone_counts_only_after_the_newest_launch(tmp_path):
 
 
 def test_a_view_shows_the_step_that_was_gone_on_from_and_no_old_end(stage):
-    names = (
-        *("model_path", "model_revision", "device", "precision", "quantization"),
-        *("bnb_4bit_compute_dtype", "max_length", "optim", "lr_scheduler_type"),
-        *("lr_scheduler_kwargs", "warmup_steps", "eval_steps", "total_steps"),
-    )
-    plan = {"changes": []} | dict.fromkeys(names)
+    names = (name for name, field in Plan.__dataclass_fields__.items() if field.default is MISSING)
+    plan = {**dict.fromkeys(names), "changes": []}
     run = stage.new_run(plan=plan)
     with EventWriter(run.events) as events:
         events.write("started")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 import pytest
@@ -337,3 +338,43 @@ def test_learning_from_rewards_goes_on_in_either_stage_to_the_byte(
     assert events[-1].kind == "finished"
     assert {each.stage for each in listed(run)} == {2}
     same(run, whole)
+
+
+def test_a_run_that_is_continued_takes_the_rate_of_the_longer_schedule_at_once(bench):
+    # At the end of the shorter one it is zero.
+    longer = {"lr_scheduler_type": "linear", "logging": {"logging_steps": 1}}
+    whole = never_ended(bench, SHORT | longer)
+    first = bench.prepare(**SHORT | longer | {"max_steps": 4})
+    bench.work(first)
+    run = bench.prepare(**SHORT | longer)
+    shutil.copytree(first.checkpoints, run.checkpoints)
+    events = bench.work(run)
+    assert told(events, "resumed")[0]["step"] == 4
+    assert events[-1].kind == "finished"
+    rates = {data["step"]: data["learning_rate"] for data in told(events, "step")}
+    planned = {
+        key[2]: point["learning_rate"] for key, point in whole[0] if key[1] == "step" and key[2] > 4
+    }
+    assert rates == planned
+    # What was best before may be gone from the copy, but is not forgotten.
+    assert events[-1].data["best_step"] is not None
+
+
+@pytest.mark.parametrize(
+    ("answers", "left"),
+    [
+        ({"trainer": {"save_steps": -1}, "evaluation": {"keep_best": False}}, [4]),
+        ({"trainer": {"save_total_limit": 1}, "evaluation": {"keep_best": False}}, [4]),
+        ({"trainer": {"save_steps": 3, "save_total_limit": 9}, "eval_split": 0}, [3, 4]),
+        ({"trainer": {"save_steps": 2, "save_total_limit": 9}}, [1, 2, 3, 4]),
+    ],
+    ids=["at-the-end", "one", "without-checks", "every-best"],
+)
+def test_so_many_checkpoints_stay_as_was_said(bench, answers, left):
+    run = bench.prepare(**SHORT | {"max_steps": 4, "eval_steps": 1} | answers)
+    events = bench.work(run)
+    assert sorted(each.step for each in listed(run)) == left
+    best = events[-1].data["best_step"]
+    assert (best is None) == (answers.get("evaluation") is not None or "eval_split" in answers)
+    kept = run.checkpoints / f"checkpoint-{best or 4}" / "adapter_model.safetensors"
+    assert kept.read_bytes() == adapter(run)

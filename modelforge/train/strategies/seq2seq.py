@@ -19,7 +19,7 @@ from modelforge.config.schema import TrainingConfig
 from modelforge.data.chat import lead_of
 from modelforge.errors import Problem
 from modelforge.train import exams, rows, training
-from modelforge.train.adapting import adapted, ready
+from modelforge.train.adapting import adapted, begun, ready
 from modelforge.train.arguments import shared
 from modelforge.train.asking import rewriting
 from modelforge.train.checkpointing import Checkpointing
@@ -109,7 +109,7 @@ def build(
     """Return a trainer with the adapter on the model."""
     made: Trainer = ready(
         Trainer(
-            model=adapted(loaded.model, config, plan, HEAD),
+            model=adapted(begun(loaded.model, config, plan), config, plan, HEAD),
             args=arguments(config, plan, checkpoints, evaluates=tokenized.held_out is not None),
             train_dataset=tokenized.train,
             eval_dataset=tokenized.held_out,

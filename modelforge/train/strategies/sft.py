@@ -12,7 +12,7 @@ from trl import SFTConfig, SFTTrainer
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.train import exams, training
-from modelforge.train.adapting import missing_adapter, ready
+from modelforge.train.adapting import begun, missing_adapter, ready
 from modelforge.train.arguments import shared
 from modelforge.train.asking import conversing
 from modelforge.train.checkpointing import Checkpointing
@@ -56,7 +56,7 @@ def run(work: Work) -> None:
     work.stop.check()
     set_seed(work.job.config.trainer.seed)
     trainer = build(
-        loaded.model,
+        begun(loaded.model, work.job.config, work.job.plan),
         loaded.tokenizer,
         (tokenized.train, tokenized.held_out),
         config=work.job.config,

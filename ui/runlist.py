@@ -50,7 +50,7 @@ def filters(found: Page, wanted: Wanted, group: str) -> Safe:
 def _filter(kind: str, value: str, title: str, count: int, *, on: bool) -> Safe:
     return el(
         "button.filter",
-        title,
+        f"{title} ",
         el("span", words.number(count)),
         type="button",
         data_do="filter",

@@ -64,6 +64,7 @@ def test_a_run_is_found_named_and_tagged(url, opened):
     assert "second" in page.locator(".runrow").inner_text()
     page.reload()
     page.wait_for_selector("[data-usable]")
+    assert "/runs?tag=keep" in page.url
     assert page.locator(".runrow").count() == 1
     page.get_by_role("button", name=re.compile(r"^Failed")).click()
     page.get_by_text("No run matches").wait_for()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
+from modelforge.errors import ForgeError
+from modelforge.forge import Forge
 from modelforge.runs.rows import Page, Row, Wanted
 from modelforge.runs.states import RunState
 from modelforge.sight import RunView
@@ -14,6 +17,7 @@ from ui.pages.run import chip
 
 MOST_SHOWN = 1000
 MOST_TAGS = 8
+MOST_OFFERED = 50
 # What a person looks for → the states that are meant.
 GROUPS = {
     # What waits to be run stands above the list, in the queue.
@@ -53,7 +57,7 @@ def _were(found: Page) -> bool:
 def _filter(kind: str, value: str, title: str, count: int, *, on: bool) -> Safe:
     return el(
         "button.filter",
-        title,
+        f"{title} ",
         el("span", words.number(count)),
         type="button",
         data_do="filter",
@@ -143,6 +147,16 @@ def cause_of(run: Row) -> str:
     if run.state != "failed" or not run.ending:
         return ""
     return str(run.ending.get("what") or "")
+
+
+def with_result(forge: Forge, chosen: str) -> list[RunView]:
+    """Return the newest runs that left something, and the chosen one however old it is."""
+    ready = forge.runs(Wanted(result=True), limit=MOST_OFFERED)
+    if chosen and all(run.id != chosen for run in ready):
+        with contextlib.suppress(ForgeError):
+            if forge.folder(chosen).has_result:
+                ready.append(forge.run(chosen))
+    return ready
 
 
 def worth(run: Row | RunView) -> tuple[str, float | None]:

@@ -24,7 +24,8 @@ face.history = (root, server) => {
     wanted.shown = 25;
     const query = new URLSearchParams();
     for (const [key, value, usual] of [["q", wanted.query, ""], ["show", wanted.group, ""], ["tag", wanted.tag, ""], ["sort", wanted.sort, "age"]]) if (value !== usual) query.set(key, value);
-    history.replaceState({}, "", query.size ? `?${query}` : location.pathname);
+    // The whole path: Gradio sets a base that a bare query would be put on.
+    history.replaceState({}, "", query.size ? `${location.pathname}?${query}` : location.pathname);
     refresh();
   }
   function mark() {

@@ -13,7 +13,7 @@ face.page = (root, server, every = 0) => {
   face.visible((seen) => { if (seen) refresh(); });
   root.addEventListener("change", (event) => {
     if (event.target.dataset.choose === undefined) return;
-    history.replaceState({}, "", `?run=${encodeURIComponent(event.target.value)}`);
+    history.replaceState({}, "", `${location.pathname}?run=${encodeURIComponent(event.target.value)}`);
     refresh();
   });
 

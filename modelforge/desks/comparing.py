@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -43,10 +44,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one run. Seconds are those of its updates, tokens those it was shown."""
+    """What came of one run. Seconds are those of its updates, tokens those it was shown.
+
+    `label` is its name, with what tells it from another run of that name.
+    """
 
     id: str
     name: str
+    label: str
     state: str
     created: float
     tags: list[str]
@@ -99,9 +104,12 @@ def compared(
     plans = [view.plan.as_dict() for view in views]
     effect = [Line(name, label, [p.get(name) for p in plans]) for name, label in IN_EFFECT.items()]
     versions = list(_versions([find_json(folder.environment) or {} for folder in folders]))
-    pairs = zip(rows, curves, strict=True)
+    names = Counter(row.name for row in rows)
     return Comparison(
-        runs=[_result(row, measured) for row, measured in pairs],
+        runs=[
+            _result(row, measured, shared=names[row.name] > 1)
+            for row, measured in zip(rows, curves, strict=True)
+        ],
         settings=[line for line in settings if line.differs],
         effect=[line for line in effect if line.differs],
         data=_data([view.dataset for view in views]),
@@ -177,13 +185,14 @@ def _versions(environments: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
         yield Line(name, name, [each.get(name) for each in told])
 
 
-def _result(row: Row, curves: Curves) -> Result:
+def _result(row: Row, curves: Curves, *, shared: bool) -> Result:
     tokens = sum(_length(stage, "tokens") for stage in curves.stages)
     seconds = sum(_length(stage, "seconds") for stage in curves.stages)
     held = [y for _, y in over(curves, "loss", "step", held=True, most=2**31)]
     return Result(
         id=row.id,
         name=row.name,
+        label=f"{row.name} ({row.id})" if shared else row.name,
         state=row.state,
         created=row.created,
         tags=list(row.tags),

@@ -79,10 +79,10 @@ def _cell(text: str) -> str:
 def page_of(comparison: Comparison, made: float) -> str:
     """Return a comparison as one HTML file: no script, no address, everything foreign escaped."""
     runs = comparison.runs
-    title = escape(" · ".join(run.name for run in runs))
+    title = escape(" · ".join(run.label for run in runs))
     when = datetime.fromtimestamp(made).astimezone().strftime("%Y-%m-%d %H:%M")
     keys = "".join(
-        f'<span class="key"><i style="background:{_tone(at)}"></i>{escape(run.name)}</span>'
+        f'<span class="key"><i style="background:{_tone(at)}"></i>{escape(run.label)}</span>'
         for at, run in enumerate(runs)
     )
     parts = [_table("What came of them", runs, _results(runs))]
@@ -140,7 +140,7 @@ def _results(runs: Sequence[Result]) -> list[tuple[str, list[Any]]]:
 
 
 def _table(title: str, runs: Sequence[Result], lines: Iterable[tuple[str, Sequence[Any]]]) -> str:
-    head = "".join(f"<th>{escape(run.name)}</th>" for run in runs)
+    head = "".join(f"<th>{escape(run.label)}</th>" for run in runs)
     body = "".join(
         f"<tr><th>{escape(label)}</th>{''.join(f'<td>{escape(told(v))}</td>' for v in values)}</tr>"
         for label, values in lines

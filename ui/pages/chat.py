@@ -9,6 +9,7 @@ from modelforge.models.find import STARTER
 from modelforge.sight import RunView
 from ui import cards, words
 from ui.markup import Safe, el, join
+from ui.runlist import MOST_OFFERED, with_result
 from ui.scene import Reply, scene, text
 
 
@@ -16,8 +17,8 @@ def page(forge: Forge) -> None:
     """Place the page in the current Blocks."""
 
     def open(sent: Any) -> Reply:
-        tuned, bases = talkers(forge)
         chosen = text(sent, "chosen")
+        tuned, bases = talkers(forge, chosen)
         held = forge.active()
         return {
             "any": bool(tuned or bases),
@@ -100,9 +101,9 @@ def manner(run: RunView) -> str:
     )
 
 
-def talkers(forge: Forge) -> tuple[list[RunView], list[tuple[str, str]]]:
+def talkers(forge: Forge, chosen: str = "") -> tuple[list[RunView], list[tuple[str, str]]]:
     """Return what one can talk to: runs that left a model, and base models with their titles."""
-    return [run for run in forge.runs() if forge.folder(run.id).has_result], _bases(forge)
+    return with_result(forge, chosen), _bases(forge)
 
 
 def choice(
@@ -168,7 +169,9 @@ def _bases(forge: Forge) -> list[tuple[str, str]]:
     )
     # A model that finds places in a text has no words of its own to say.
     named = {
-        str(run.config.get("model_name", "")) for run in forge.runs() if run.plan.method != "span"
+        str(run.config.get("model_name", ""))
+        for run in forge.runs(limit=MOST_OFFERED)
+        if run.plan.method != "span"
     } - {STARTER, ""}
     return found + [(name, name) for name in sorted(named)]
 

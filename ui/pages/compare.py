@@ -125,7 +125,12 @@ def _best(values: Sequence[float | None]) -> list[Safe]:
     told_of = [value for value in values if value is not None]
     lowest = min(told_of) if len(told_of) > 1 else None
     return [
-        join([words.number(value, 3), el("span.chip.good", "lowest") if value == lowest else None])
+        join(
+            [
+                words.number(value, 3),
+                el("span.chip.good.best", "lowest") if value == lowest else None,
+            ]
+        )
         if value is not None
         else join([words.UNKNOWN])
         for value in values
@@ -154,7 +159,7 @@ def _charts(compared: Comparison, axis: str) -> Safe:
         if title in seen or len(drawn) >= MOST_CHARTS:
             continue
         lines = [
-            charts.Line(run.name, over(curves, name, axis, held=held, most=MOST_POINTS),
+            charts.Line(run.label, over(curves, name, axis, held=held, most=MOST_POINTS),
                         TONES[at % len(TONES)], dashed=held, dots=held)
             for at, (run, curves) in enumerate(zip(compared.runs, compared.curves, strict=True))
         ]  # fmt: skip
@@ -179,7 +184,7 @@ def _keys(runs: Sequence[Result]) -> Safe:
     return el(
         "div.keys",
         [
-            el("span.key", el(f"i.{TONES[at % len(TONES)]}"), run.name)
+            el("span.key", el(f"i.{TONES[at % len(TONES)]}"), run.label)
             for at, run in enumerate(runs)
         ],
     )
@@ -221,7 +226,7 @@ def _lines(runs: Sequence[Result], lines: Sequence[Line]) -> Safe:
 
 def _table(runs: Sequence[Result], lines: Sequence[tuple[object, Sequence[object]]]) -> Safe:
     head = [
-        el("th", el(f"i.dot.{TONES[at % len(TONES)]}"), el("a", run.name, href=f"/?run={run.id}"),
+        el("th", el(f"i.dot.{TONES[at % len(TONES)]}"), el("a", run.label, href=f"/?run={run.id}"),
            scope="col")
         for at, run in enumerate(runs)
     ]  # fmt: skip

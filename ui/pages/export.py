@@ -8,6 +8,7 @@ from modelforge.forge import Forge
 from modelforge.sight import RunView
 from ui import cards, words
 from ui.markup import Safe, el, join
+from ui.runlist import with_result
 from ui.scene import Reply, scene, text
 
 COMING = (
@@ -21,7 +22,7 @@ def page(forge: Forge) -> None:
     """Place the page in the current Blocks."""
 
     def open(sent: Any) -> Reply:
-        ready = [run for run in forge.runs() if forge.folder(run.id).has_result]
+        ready = with_result(forge, text(sent, "chosen"))
         chosen = next((run for run in ready if run.id == text(sent, "chosen")), None)
         return {
             "parts": {

@@ -1,0 +1,86 @@
+"""The history in a browser: runs found, named and compared, and room made on the disk."""
+
+import re
+
+import pytest
+
+from tests.runs.homes import put_run
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def home(tmp_path):
+    root = tmp_path / "home"
+    for number, name in enumerate(("first", "second", "third")):
+        put_run(root, number, name=name, held=[2.0, 1.5], lora_r=8 * (number + 1),
+                checkpoints=[3])  # fmt: skip
+    put_run(root, 9, name="<img src=x onerror=alert(1)>", ending="failed")
+    return root
+
+
+@pytest.fixture
+def url(servers, home):
+    return servers(home).url
+
+
+def test_runs_are_chosen_and_compared(url, opened):
+    page = opened(f"{url}/runs")
+    page.get_by_label("Choose first").check()
+    assert page.locator('[data-do="compare"]').get_attribute("aria-disabled") == "true"
+    page.get_by_label("Choose third").check()
+    page.get_by_role("button", name="Compare").click()
+    page.wait_for_url(re.compile(r"/compare\?runs="))
+    table = page.locator("section", has=page.get_by_text("Settings that differ")).locator("tbody")
+    table.wait_for()
+    assert "LoRA rank" in table.inner_text()
+    assert table.locator("td").all_inner_texts() == ["8", "24"]
+    assert page.locator("#chart-loss-False path.line").count() == 2
+    assert "the same, by its fingerprint" in page.locator('[data-part="compared"]').inner_text()
+    page.get_by_role("button", name="Tokens", exact=True).click()
+    page.locator('#chart-loss-False[data-unit="tokens"]').wait_for()
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Page (HTML)").click()
+    report = saved.value.path().read_text(encoding="utf-8")
+    assert "LoRA rank" in report
+    assert "<script" not in report
+
+
+def test_a_run_is_found_named_and_tagged(url, opened):
+    page = opened(f"{url}/runs")
+    # What people call their runs is text, never markup.
+    assert page.locator(".runrow img").count() == 0
+    page.get_by_label("Search runs").fill("second")
+    page.wait_for_function("document.querySelectorAll('.runrow').length === 1")
+    page.get_by_label("More about second").click()
+    page.get_by_role("button", name="Name, tags and note: second").click()
+    page.locator("#about-tags").fill("keep, good")
+    page.locator("#about-note").fill("The second was the best.")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("The second was the best.").wait_for()
+    page.get_by_label("Search runs").fill("")
+    page.get_by_role("button", name="#keep 1").click()
+    page.wait_for_function("document.querySelectorAll('.runrow').length === 1")
+    assert "second" in page.locator(".runrow").inner_text()
+    page.reload()
+    page.wait_for_selector("[data-usable]")
+    assert "/runs?tag=keep" in page.url
+    assert page.locator(".runrow").count() == 1
+    page.get_by_role("button", name=re.compile(r"^Failed")).click()
+    page.get_by_text("No run matches").wait_for()
+    page.get_by_role("button", name="Show all").click()
+    page.get_by_text("Memory ran out.").wait_for()
+
+
+def test_the_checkpoints_of_finished_runs_are_freed(url, opened, home):
+    page = opened(f"{url}/machine")
+    card = page.locator("#storage")
+    card.get_by_text("Checkpoints of finished runs (3 runs)").wait_for()
+    card.get_by_role("button", name="Free: Checkpoints of finished runs (3 runs)").click()
+    dialog = page.get_by_role("dialog")
+    assert "cannot go on" in dialog.inner_text()
+    dialog.get_by_role("button", name="Free", exact=True).click()
+    page.locator(".toast").get_by_text("free now").wait_for()
+    card.get_by_text("Checkpoints of finished runs").wait_for(state="detached")
+    assert not list(home.glob("runs/*/checkpoints"))
+    assert len(list(home.glob("runs/*/output/adapter_model.safetensors"))) == 3

@@ -89,11 +89,7 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
     Raises RunError when the record is damaged.
     """
     record = read_json(folder.config)
-    try:
-        plan = Plan.from_dict(record["plan"])
-    except (KeyError, TypeError) as error:
-        what = f"The record of {folder.id} is damaged: {error}."
-        raise RunError(Problem("run", what, "Its folder can only be deleted.")) from error
+    plan = _plan_in(record, folder)
     latest = _latest(folder)
     notes = read_notes(folder)
     resumed = latest.get("resumed")
@@ -126,6 +122,14 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
         note=notes.note,
         launched=launched if isinstance(launched, float) else None,
     )
+
+
+def _plan_in(record: dict[str, Any], folder: RunFolder) -> Plan:
+    try:
+        return Plan.from_dict(record["plan"])
+    except (KeyError, TypeError) as error:
+        what = f"The record of {folder.id} is damaged: {error}."
+        raise RunError(Problem("run", what, "Its folder can only be deleted.")) from error
 
 
 def _since(mark: Event | None, event: Event | None) -> Event | None:

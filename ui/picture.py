@@ -215,7 +215,7 @@ def _step(picture: RunPicture, event: Event) -> None:
     picture.phase, picture.done, picture.total = "training", None, None
     if stretch.first is None:
         stretch.first = (stretch.step, event.t)
-    measured(stretch.series, stretch.step, {name: data.get(name) for name in SERIES})
+    measured(stretch.series, stretch.step, data, SERIES)
     measured(stretch.metrics, stretch.step, data.get("metrics"))
     used = data.get("vram_gib") or data.get("ram_gib")
     if used is not None:

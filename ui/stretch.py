@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from modelforge.runs.trace import Point, Trace
@@ -69,12 +69,13 @@ class Stretch:
         return points[-1][1] if points else None
 
 
-def measured(curves: Curves, step: int, metrics: object) -> None:
+def measured(curves: Curves, step: int, told: object, names: Sequence[str] | None = None) -> None:
     """Add what was measured at an update to the curves; what is no number is left out."""
-    if not isinstance(metrics, Mapping):
+    if not isinstance(told, dict):
         return
-    for name, value in metrics.items():
-        if isinstance(value, (int, float)) and math.isfinite(value):
+    for name in names or told:
+        value = told.get(name)
+        if isinstance(value, (float, int)) and isfinite(value):
             trace = curves.get(name)
             if trace is None:
                 trace = curves[str(name)] = Trace()

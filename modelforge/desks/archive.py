@@ -37,6 +37,7 @@ class Archive:
         self._counted: tuple[int, Counter[str], Counter[str]] = (-1, Counter(), Counter())
         self._curves: dict[str, tuple[tuple[int, int], Curves]] = {}
         self._room = Room(home, store, lambda: self.page().rows)
+        self._lines: tuple[int, list[str]] = (-1, [])
         self._turn = threading.Lock()
 
     def page(
@@ -149,12 +150,20 @@ class Archive:
         with self._turn:
             known = self._chosen.get(key)
         if known is None:
-            known = wanted.ordered(wanted.chosen(settled))
+            found = wanted.chosen(settled, self._lines_of(version, settled))
+            known = wanted.ordered(found, newest_first=True)
             with self._turn:
                 while len(self._chosen) >= REMEMBERED:
                     self._chosen.pop(next(iter(self._chosen)))
                 self._chosen[key] = known
         return wanted.ordered([*known, *wanted.chosen(moving)]) if moving else known
+
+    def _lines_of(self, version: int, settled: list[Row]) -> list[str]:
+        known, lines = self._lines
+        if known != version:
+            lines = [row.searched for row in settled]
+            self._lines = (version, lines)
+        return lines
 
     def _counts(
         self, version: int, settled: list[Row], moving: list[Row]

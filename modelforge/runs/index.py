@@ -25,7 +25,7 @@ import orjson
 from modelforge.errors import RunError
 from modelforge.home import Home
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.rows import Row, newest_first
+from modelforge.runs.rows import Row, by_age
 from modelforge.runs.store import is_id
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Index:
             known = self._known
             if known.settled_version != known.version:
                 settled = (entry.row for entry in known.entries.values() if entry.settled)
-                known.settled = newest_first(row for row in settled if row is not None)
+                known.settled = by_age(row for row in settled if row is not None)
                 known.settled_version = known.version
             moving = [known.entries[run_id].row for run_id in known.moving]
             return known.version, known.settled, [row for row in moving if row is not None]

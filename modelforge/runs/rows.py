@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -107,21 +107,25 @@ class Wanted:
             what = f"There is no state {sorted(unknown)[0][:40]!r}."
             raise ConfigError(Problem("state", what, f"Use {', '.join(RunState)}."))
 
-    def chosen(self, rows: Iterable[Row]) -> list[Row]:
-        """Return the rows that are wanted, unsorted."""
+    def chosen(self, rows: Sequence[Row], lines: Sequence[str] | None = None) -> list[Row]:
+        """Return the rows that are wanted, in their order; `lines` is what each is searched by."""
         left = list(rows)
+        first, *others = self.query.lower().split() or [""]
+        if first:
+            searched = lines if lines is not None else [row.searched for row in rows]
+            left = [row for row, line in zip(rows, searched, strict=True) if first in line]
+        for word in others:
+            left = [row for row in left if word in row.searched]
         for holds in self._tests():
             left = [row for row in left if holds(row)]
-        for word in self.query.lower().split():
-            left = [row for row in left if word in row.searched]
         return left
 
-    def ordered(self, rows: Iterable[Row]) -> list[Row]:
+    def ordered(self, rows: Sequence[Row], *, newest_first: bool = False) -> list[Row]:
         """Return rows in the wanted order: newest, best or largest first, names from A.
 
-        What has no value comes last.
+        What has no value comes last. Say so if they come newest first already.
         """
-        newest = newest_first(rows)
+        newest = list(rows) if newest_first else by_age(rows)
         # A smaller loss is the better one, and A is before B.
         backwards = (self.sort not in ("name", "loss")) != self.turned
         if self.sort == "age":
@@ -159,8 +163,8 @@ class Page:
     tags: Counter[str] = field(default_factory=Counter)
 
 
-def newest_first(rows: Iterable[Row]) -> list[Row]:
-    """Return rows by the time they were made; of the same moment the later id comes first."""
+def by_age(rows: Iterable[Row]) -> list[Row]:
+    """Return rows newest first; of the same moment the later id comes first."""
     return sorted(rows, key=attrgetter("created", "id"), reverse=True)
 
 

@@ -20,12 +20,13 @@ class Trace(Sequence[Point]):
     many points, the lowest and the highest. Adding costs the same however long it is.
     """
 
-    __slots__ = ("_first", "_shown", "_stretches", "_tail", "_width")
+    __slots__ = ("_first", "_room", "_shown", "_stretches", "_tail", "_width")
 
     def __init__(self, points: Sequence[Point] = ()) -> None:
         self._stretches: list[list[Point]] = []
         self._tail: list[Point] = []
         self._width = 1
+        self._room = 2 * TRACED
         self._first: Point | None = None
         self._shown: list[Point] | None = None
         for point in points:
@@ -33,11 +34,9 @@ class Trace(Sequence[Point]):
 
     def append(self, point: Point) -> None:
         """Add a point behind all others."""
-        if self._first is None:
-            self._first = point
         self._tail.append(point)
         self._shown = None
-        if len(self._tail) >= max(2 * TRACED, self._width):
+        if len(self._tail) >= self._room:
             self._thin()
 
     def cut(self, x: float) -> None:
@@ -45,10 +44,13 @@ class Trace(Sequence[Point]):
         kept = ([point for point in one if point[0] <= x] for one in self._stretches)
         self._stretches = [one for one in kept if one]
         self._tail = [point for point in self._tail if point[0] <= x]
-        self._first = self._first if self._first and self._first[0] <= x else None
+        if self._first is not None and self._first[0] > x:
+            self._first = None
         self._shown = None
 
     def _thin(self) -> None:
+        if self._first is None:
+            self._first = self.points[0]
         last = self._tail.pop()
         while len(self._stretches) + len(self._tail) / self._width > TRACED:
             pairs = range(0, len(self._stretches), 2)
@@ -56,6 +58,7 @@ class Trace(Sequence[Point]):
                 _extremes([*self._stretches[at], *self._following(at)]) for at in pairs
             ]
             self._width *= 2
+            self._room = max(2 * TRACED, self._width)
         whole = len(self._tail) // self._width * self._width
         for start in range(0, whole, self._width):
             self._stretches.append(_extremes(self._tail[start : start + self._width]))

@@ -18,6 +18,8 @@ from modelforge.runs.states import RunState
 
 # A long evaluation speaks of nothing but itself for a while.
 FAR_BYTES = 2**22
+# What a record is made of; whatever else it holds is of no use without them.
+_PARTS = {"name": str, "config": dict, "origins": dict, "dataset": dict, "plan": dict}
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,13 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
 
 
 def _plan_in(record: dict[str, Any], folder: RunFolder) -> Plan:
+    """Return the plan of a record; raises RunError for one of which any part cannot be read."""
     try:
+        for name, kind in _PARTS.items():
+            if not isinstance(record[name], kind):
+                raise TypeError(f"{name} is no {kind.__name__}")
         return Plan.from_dict(record["plan"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         what = f"The record of {folder.id} is damaged: {error}."
         raise RunError(Problem("run", what, "Its folder can only be deleted.")) from error
 

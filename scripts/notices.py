@@ -92,7 +92,7 @@ def notices() -> list[Notice]:
 
 def _notice(chance: random.Random) -> Notice:
     event, about = chance.choice(list(EVENTS.items()))
-    facts = {
+    facts: dict[str, Any] = {
         "event": event,
         "day": chance.choice(DAYS),
         "time": chance.choice(TIMES),

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from modelforge.desks.comparing import Comparison
     from modelforge.desks.waiting import QueueView
     from modelforge.forge import Forge
-    from modelforge.runs.causes import Cause
+    from modelforge.hindsight.causes import Cause
+    from modelforge.hindsight.verdict import Verdict
     from modelforge.runs.events import Event
     from modelforge.runs.rows import Page
-    from modelforge.runs.verdict import Verdict
     from modelforge.setup.signs import Row
     from modelforge.sight import RunView
 

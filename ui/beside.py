@@ -8,7 +8,7 @@ from typing import Any
 
 from modelforge.desks.again import Offers
 from modelforge.desks.aid import Change
-from modelforge.runs.causes import Cause
+from modelforge.hindsight.causes import Cause
 from modelforge.sight import RunView
 from ui import plan, words
 from ui.again import ways

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from modelforge.desks.aid import Change
-from modelforge.runs.causes import Cause
-from modelforge.runs.verdict import Verdict
+from modelforge.hindsight.causes import Cause
+from modelforge.hindsight.verdict import Verdict
 from ui import view, words
 from ui.beside import Seen
 from ui.markup import Safe, el, join

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelforge.runs.verdict import Verdict, judge
+from modelforge.hindsight.verdict import Verdict, judge
 from ui import words
 from ui.picture import PHASES, RunPicture
 

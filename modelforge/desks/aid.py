@@ -12,18 +12,18 @@ from modelforge.config.resolve import Layer
 from modelforge.desks.bundle import put_together
 from modelforge.doctor import examine
 from modelforge.errors import ConfigError, Problem
+from modelforge.hindsight.causes import UNEXPECTED, Cause, diagnose, known
+from modelforge.hindsight.cures import cure
+from modelforge.hindsight.judging import judge_run
+from modelforge.hindsight.verdict import Verdict
 from modelforge.home import Home
-from modelforge.runs.causes import UNEXPECTED, Cause, diagnose, known
-from modelforge.runs.cures import cure
 from modelforge.runs.events import tail_events
 from modelforge.runs.facts import Facts, gather
-from modelforge.runs.judging import judge_run
 from modelforge.runs.layout import RunFolder, find_json, read_json, write_json
 from modelforge.runs.pressure import memory_kills, memory_ran_out
 from modelforge.runs.processes import ended_with, has_restarted_since
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
-from modelforge.runs.verdict import Verdict
 
 LOG_BYTES = 32_768
 AGAIN = " (again)"

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from modelforge.desks.discretion import Discretion
 from modelforge.home import Home
-from modelforge.runs.discretion import Discretion
 from modelforge.runs.events import tail_events
 from modelforge.runs.layout import RunFolder, find_json
 

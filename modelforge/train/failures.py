@@ -6,7 +6,7 @@ import errno
 from dataclasses import dataclass
 
 from modelforge.errors import DataError, ForgeError, NotFoundError, Problem
-from modelforge.runs.causes import UNEXPECTED, recognise
+from modelforge.hindsight.causes import UNEXPECTED, recognise
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any, Literal
 
-from modelforge.runs.wandering import Drift, drift
+from modelforge.hindsight.wandering import Drift, drift
 
 Phase = Literal["warm-up", "converging", "plateau", "unstable", "diverging"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from modelforge.runs.causes import recognise
+from modelforge.hindsight.causes import recognise
 from modelforge.train.failures import explain
 
 pytestmark = pytest.mark.torch

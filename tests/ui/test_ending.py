@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from modelforge.desks.aid import Change
-from modelforge.runs.causes import Cause
+from modelforge.hindsight.causes import Cause
 from modelforge.runs.events import Event
 from modelforge.runs.states import RunState
 from ui.ending import KINDS, ending, in_a_sentence

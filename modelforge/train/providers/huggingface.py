@@ -24,7 +24,7 @@ from modelforge.config.method import Head
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.errors import Problem
-from modelforge.runs.causes import recognise
+from modelforge.hindsight.causes import recognise
 from modelforge.train.failures import WorkError
 from modelforge.train.providers import quantizing
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeGuard
 
-from modelforge.runs.wandering import Drift, drift, moved
+from modelforge.hindsight.wandering import Drift, drift, moved
 
 Kind = Literal["better", "overfit", "no-effect", "broken", "unclear"]
 Points = Sequence[tuple[float, float]]

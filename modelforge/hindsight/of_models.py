@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelforge.runs.entry import Entry
+from modelforge.hindsight.entry import Entry
 
 MODEL = "model_name"
 ANOTHER = "Choose another model."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelforge.runs.entry import Entry
+from modelforge.hindsight.entry import Entry
 
 SET_UP = "Run `python launch.py setup`, then `python launch.py doctor`."
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelforge.runs.entry import Entry
+from modelforge.hindsight.entry import Entry
 
 LESS_MEMORY = (
     "Choose a smaller model, a shorter longest row or batch size 1, or switch gradient "

@@ -8,17 +8,17 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
-from modelforge.runs import causes_of_machine, causes_of_models, causes_of_settings
-from modelforge.runs.cures import cure
-from modelforge.runs.entry import Entry
+from modelforge.hindsight import of_machine, of_models, of_settings
+from modelforge.hindsight.cures import cure
+from modelforge.hindsight.entry import Entry
 
 UNEXPECTED = "unexpected"
 # A worker that dies says why in its last lines; what stands above it has survived.
 LAST_LINES = 40
 CATALOGUE: tuple[Entry, ...] = (
-    *causes_of_machine.ENTRIES,
-    *causes_of_models.ENTRIES,
-    *causes_of_settings.ENTRIES,
+    *of_machine.ENTRIES,
+    *of_models.ENTRIES,
+    *of_settings.ENTRIES,
 )
 _CONTROL = re.compile(r"\x1b\[[0-9;]*m")
 # Windows gives these numbers where others give a signal.

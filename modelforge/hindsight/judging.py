@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from modelforge.hindsight.verdict import Verdict, judge
 from modelforge.runs.events import ENDINGS, Event, read_events
-from modelforge.runs.verdict import Verdict, judge
 
 SAMPLES = 24
 Points = list[tuple[float, float]]

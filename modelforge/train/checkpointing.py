@@ -79,6 +79,13 @@ class Checkpointing:
         self.terms = terms
         self.add_callback(_Watch(self))  # type: ignore[attr-defined]
 
+    @property
+    def is_saved(self) -> bool:
+        """Whether there is a checkpoint of the newest update."""
+        trainer: Any = self
+        place = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
+        return checkpoints.verify(place, hashes=False) is None
+
     def save_now(self) -> None:
         """Save a checkpoint of the newest whole update; what followed it is let go."""
         trainer: Any = self
@@ -86,9 +93,6 @@ class Checkpointing:
             self._moment.restore(trainer)
             if self._moment.order is not None:
                 self._order.generator.set_state(self._moment.order)
-        place = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
-        if checkpoints.verify(place, hashes=False) is None:
-            return
         self._save_checkpoint(trainer.model, None)
         trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
 

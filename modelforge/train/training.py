@@ -133,8 +133,10 @@ def train(
         course.is_whole = course.is_early or course.step >= trainer.state.max_steps
     except StopAsked:
         course.is_whole = False
-    if course.step and not course.is_whole and work.stop.wish == "keep":
+    if course.step and work.stop.wish == "keep" and not trainer.is_saved:
         _save_place(work, trainer)
+        if course.is_whole and work.job.config.evaluation.keep_best:
+            take_best(trainer)  # the wish came with the last update, and kept it from being taken
     if trainer.best_is_lost or not work.job.config.evaluation.keep_best:
         # It is the newest weights that are kept.
         course.best_step, course.best_loss = None, course.eval_loss

@@ -162,6 +162,17 @@ def test_stop_and_keep_saves_where_it_stood_and_the_run_goes_on_to_the_byte(benc
     same(run, whole)
 
 
+def test_a_wish_to_stop_with_the_last_update_still_saves_and_keeps_the_best(bench, at):
+    run = bench.prepare(**SHORT | {"max_steps": 4})
+    at("on_step_end", 4, lambda: run.stop.write_text("keep"))
+    events = bench.work(run)
+    assert events[-1].kind == "finished"
+    assert events[-1].data["best_step"] == 3
+    assert sorted(each.step for each in listed(run)) == [3, 4]
+    best = run.checkpoints / "checkpoint-3" / "adapter_model.safetensors"
+    assert adapter(run) == best.read_bytes()
+
+
 def test_stop_and_discard_leaves_no_checkpoint_nor_what_was_kept_earlier(bench, at):
     run = bench.prepare(**SHORT)
     at("on_step_end", 4, lambda: run.stop.write_text("keep"))

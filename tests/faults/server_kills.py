@@ -17,6 +17,8 @@ from tests.faults.serving import Follower, Server
 
 REATTACHED_S = 3.0 * SLACK
 KILLS_A_RUN = 10
+# From a folder that is there to a worker that is on record.
+JUST_MADE_S = 0.03
 BEGUN_S = 120.0
 ENDED_S = 60.0
 
@@ -141,6 +143,7 @@ def while_launching(
 ) -> Tally:
     """Kill the server at a random moment of a start; whoever clicked asks again with the same key.
 
+    Every second kill comes just after the run's folder is there, which is the narrowest place.
     There must be one run then, with one worker, and it must go to its end.
     """
     tally = Tally("server kills while it launches", seed)
@@ -148,20 +151,34 @@ def while_launching(
     took = _undisturbed(server, answers)
     for number in range(times):
         before = {path.name for path in place.home.runs.glob("[0-9]*")}
-        key, wait = f"click-{seed}-{number}", rng.uniform(0.0, 1.3 * took)
+        key = f"click-{seed}-{number}"
         click = threading.Thread(target=_clicked, args=(server, answers, key), daemon=True)
         click.start()
-        time.sleep(wait)
+        began = time.monotonic()
+        if number % 2:
+            time.sleep(rng.uniform(0.0, 1.3 * took))
+        else:
+            _until_folder(place, before, took)
+            time.sleep(rng.uniform(0.0, JUST_MADE_S))
         server.kill()
+        waited = time.monotonic() - began
         click.join(10)
         made = {path.name for path in place.home.runs.glob("[0-9]*")} - before
         server.start()
         tally.add(
             "nothing was made yet" if not made else "a run was made",
             _faults_after(server, place, answers, key, before),
-            killed_after_s=round(wait, 3),
+            killed_after_s=round(waited, 3),
         )
     return tally
+
+
+def _until_folder(place: Place, before: set[str], took: float) -> None:
+    deadline = time.monotonic() + 10 * took + 5
+    while time.monotonic() < deadline:
+        if {path.name for path in place.home.runs.glob("[0-9]*")} - before:
+            return
+        time.sleep(0.0005)
 
 
 def _clicked(server: Server, answers: dict[str, Any], key: str) -> None:

@@ -10,7 +10,7 @@ from modelforge.errors import Problem, RunError
 from modelforge.runs.events import TAIL_BYTES, Event, tail_events
 from modelforge.runs.facts import gather
 from modelforge.runs.index import Standing
-from modelforge.runs.layout import RunFolder, find_json, read_json
+from modelforge.runs.layout import RunFolder, read_json
 from modelforge.runs.notes import read_notes
 from modelforge.runs.rows import Row
 from modelforge.runs.sizes import run_sizes
@@ -80,12 +80,20 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
 
     Raises RunError when the record is damaged.
     """
-    record = read_json(folder.config)
+    return _view(folder, state, read_json(folder.config))
+
+
+def _view(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView:
     try:
-        plan = Plan.from_dict(record["plan"])
-    except (KeyError, TypeError) as error:
+        return _read(folder, state, record)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        # Whatever it is that somebody else has written there, the other runs are to be shown.
         what = f"The record of {folder.id} is damaged: {error}."
         raise RunError(Problem("run", what, "Its folder can only be deleted.")) from error
+
+
+def _read(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView:
+    plan = Plan.from_dict(record["plan"])
     latest = _latest(folder)
     notes = read_notes(folder)
     step, evaluated = latest.get("step"), latest.get("eval")
@@ -122,7 +130,8 @@ def look_at(folder: RunFolder) -> tuple[Row, Standing]:
     Raises RunError when the record is damaged.
     """
     facts = gather(folder)
-    view = view_run(folder, facts.state)
+    record = read_json(folder.config)
+    view = _view(folder, facts.state, record)
     waits = facts.state is RunState.QUEUED
     over = facts.state.is_over and not facts.alive
     row = Row(
@@ -148,7 +157,7 @@ def look_at(folder: RunFolder) -> tuple[Row, Standing]:
         note=view.note,
         sizes=run_sizes(folder),
         has_result=folder.has_result,
-        request_id=(find_json(folder.config) or {}).get("request_id"),
+        request_id=record.get("request_id"),
     )
     return row, "over" if over else "idle" if waits else "busy"
 

@@ -10,7 +10,7 @@ from modelforge.errors import Problem, RunError
 from modelforge.runs.events import ENDINGS, TAIL_BYTES, Event, tail_events
 from modelforge.runs.facts import gather
 from modelforge.runs.index import Standing
-from modelforge.runs.layout import RunFolder, find_json, read_json
+from modelforge.runs.layout import RunFolder, read_json
 from modelforge.runs.notes import read_notes
 from modelforge.runs.rows import Row
 from modelforge.runs.sizes import run_sizes
@@ -90,8 +90,25 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
 
     Raises RunError when the record is damaged.
     """
+<<<<<<< HEAD
     record = read_json(folder.config)
     plan = _plan_in(record, folder)
+=======
+    return _view(folder, state, read_json(folder.config))
+
+
+def _view(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView:
+    try:
+        return _read(folder, state, record)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        # Whatever it is that somebody else has written there, the other runs are to be shown.
+        what = f"The record of {folder.id} is damaged: {error}."
+        raise RunError(Problem("run", what, "Its folder can only be deleted.")) from error
+
+
+def _read(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView:
+    plan = Plan.from_dict(record["plan"])
+>>>>>>> hand-C
     latest = _latest(folder)
     notes = read_notes(folder)
     resumed = latest.get("resumed")
@@ -149,7 +166,8 @@ def look_at(folder: RunFolder) -> tuple[Row, Standing]:
     Raises RunError when the record is damaged.
     """
     facts = gather(folder)
-    view = view_run(folder, facts.state)
+    record = read_json(folder.config)
+    view = _view(folder, facts.state, record)
     waits = facts.state is RunState.QUEUED
     over = facts.state.is_over and not facts.alive
     row = Row(
@@ -176,7 +194,7 @@ def look_at(folder: RunFolder) -> tuple[Row, Standing]:
         note=view.note,
         sizes=run_sizes(folder),
         has_result=folder.has_result,
-        request_id=(find_json(folder.config) or {}).get("request_id"),
+        request_id=record.get("request_id"),
     )
     return row, "over" if over else "idle" if waits else "busy"
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from modelforge.errors import ConfigError
+from modelforge.errors import BusyError, ConfigError
 from modelforge.home import Home
 from modelforge.runs.index import Index, kept_file
 from modelforge.runs.layout import RunFolder
@@ -148,12 +148,14 @@ def test_what_is_no_run_or_damaged_is_not_listed(home, look):
     run = put_run(home.root)
     (home.runs / "broken").mkdir()
     (home.runs / "broken" / "config.json").write_text("{")
+    empty = put_run(home.root, 5)
+    empty.config.write_text("{}")
     (home.runs / ".new-x").mkdir()
     (home.runs / "file.txt").write_text("x")
     index = Index(home, look)
     assert set(rows(index)) == {run.id}
     # Somebody may work on a run whose record nobody can read.
-    assert [folder.id for folder in index.unsettled()] == ["broken"]
+    assert [folder.id for folder in index.unsettled()] == [empty.id, "broken"]
 
 
 def test_a_home_that_is_emptied_is_an_empty_list(home, look):
@@ -189,3 +191,49 @@ def test_rows_are_searched_filtered_and_sorted(home, look):
     for bad in ({"sort": "x"}, {"states": frozenset({"x"})}):
         with pytest.raises(ConfigError):
             Wanted(**bad)
+
+
+def test_what_another_server_starts_and_stops_is_seen(stage, look):
+    """A run that waited is launched by one server; another, which has listed it, is told."""
+    run = put_run(stage.home.root, ending=None)
+    run.process.unlink()
+    run.events.unlink()
+    settled = put_run(stage.home.root, 2)
+    index = Index(stage.home, look)
+    watching = stage.playing("obeys")
+    watching.watch(index.unsettled)
+    assert watching.holder() is None
+    starting = stage.playing("obeys")
+    starting.start(run)
+    assert watching.holder() == run
+    with pytest.raises(BusyError):
+        watching.require_free()
+    starting.stop(run)
+    stage.until(lambda: watching.holder() is None, "an end")
+    assert rows(index)[run.id].state == "stopped"
+    assert rows(index)[settled.id].state == "finished"
+
+
+def test_a_request_is_known_however_many_runs_there_are(home, look):
+    runs = [put_run(home.root, number) for number in range(5)]
+    store = Store(home)
+    store.look_up(Index(home, look).asked_by)
+    assert store.find_request("r3") == runs[3]
+    assert store.find_request("nobody") is None
+    store.delete(runs[3].id)
+    assert store.find_request("r3") is None
+
+
+def test_listing_many_runs_again_reads_none_of_them(home, look):
+    for number in range(150):
+        put_run(home.root, number, settled=False)
+    long_ago = time.time() - 60
+    for path in (*home.runs.iterdir(), home.runs):
+        os.utime(path, (long_ago, long_ago))
+    index = Index(home, look)
+    assert len(rows(index)) == 150
+    put_run(home.root, 150, settled=False)
+    look.take()
+    rows(index)
+    # One is new; the others' folders are compared, and nothing in them is read.
+    assert len(look.take()) == 1

@@ -121,9 +121,9 @@ def _scores(runs: Sequence[Result]) -> list[tuple[str, list[Any]]]:
 
 
 def _best(values: Sequence[float | None]) -> list[Safe]:
-    """Return losses, the lowest marked; alone it stands out from nothing."""
+    """Return losses, the lowest marked where they differ."""
     told_of = [value for value in values if value is not None]
-    lowest = min(told_of) if len(told_of) > 1 else None
+    lowest = min(told_of) if len(set(told_of)) > 1 else None
     return [
         join(
             [

@@ -212,13 +212,17 @@ def _log() -> Safe:
 def _head(seen: Seen) -> Safe:
     run = seen.run
     quantized = "" if run.plan.quantization == "none" else f" over {run.plan.quantization} weights"
-    how = HOW.get(run.plan.method, run.plan.method)
     what = "all weights" if run.plan.trains == "all" else f"LoRA{quantized}"
     told = [
         words.model(run.config.get("model_name", "")),
-        f"{how}, {what}",
+        f"{HOW.get(run.plan.method, run.plan.method)}, {what}",
         words.plural(int(run.dataset.get("rows") or 0), "row"),
+<<<<<<< HEAD
         f"{'started' if run.launched else 'queued'} {words.when(run.began)}",
+=======
+        f"started {words.when(run.created)}",
+        *(f"#{tag}" for tag in run.tags),
+>>>>>>> hand-C
     ]
     return join(
         [

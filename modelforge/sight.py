@@ -90,10 +90,6 @@ def view_run(folder: RunFolder, state: RunState) -> RunView:
 
     Raises RunError when the record is damaged.
     """
-<<<<<<< HEAD
-    record = read_json(folder.config)
-    plan = _plan_in(record, folder)
-=======
     return _view(folder, state, read_json(folder.config))
 
 
@@ -107,8 +103,7 @@ def _view(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView
 
 
 def _read(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView:
-    plan = Plan.from_dict(record["plan"])
->>>>>>> hand-C
+    plan = _plan_in(record)
     latest = _latest(folder)
     notes = read_notes(folder)
     resumed = latest.get("resumed")
@@ -143,16 +138,12 @@ def _read(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView
     )
 
 
-def _plan_in(record: dict[str, Any], folder: RunFolder) -> Plan:
-    """Return the plan of a record; raises RunError for one of which any part cannot be read."""
-    try:
-        for name, kind in _PARTS.items():
-            if not isinstance(record[name], kind):
-                raise TypeError(f"{name} is no {kind.__name__}")
-        return Plan.from_dict(record["plan"])
-    except (KeyError, TypeError, AttributeError) as error:
-        what = f"The record of {folder.id} is damaged: {error}."
-        raise RunError(Problem("run", what, "Its folder can only be deleted.")) from error
+def _plan_in(record: dict[str, Any]) -> Plan:
+    """Return the plan of a record; raises TypeError for a part that is of another kind."""
+    for name, kind in _PARTS.items():
+        if not isinstance(record[name], kind):
+            raise TypeError(f"{name} is no {kind.__name__}")
+    return Plan.from_dict(record["plan"])
 
 
 def _since(mark: Event | None, event: Event | None) -> Event | None:

@@ -217,12 +217,8 @@ def _head(seen: Seen) -> Safe:
         words.model(run.config.get("model_name", "")),
         f"{HOW.get(run.plan.method, run.plan.method)}, {what}",
         words.plural(int(run.dataset.get("rows") or 0), "row"),
-<<<<<<< HEAD
         f"{'started' if run.launched else 'queued'} {words.when(run.began)}",
-=======
-        f"started {words.when(run.created)}",
         *(f"#{tag}" for tag in run.tags),
->>>>>>> hand-C
     ]
     return join(
         [

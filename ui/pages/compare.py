@@ -11,7 +11,7 @@ from modelforge.desks.sheet import told
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.runs.curves import AXES
-from modelforge.runs.trace import MOST_POINTS
+from modelforge.runs.trace import MOST_POINTS, smooth
 from ui import cards, charts, measures, words
 from ui.markup import Safe, el, join
 from ui.pages.run import chip
@@ -177,7 +177,7 @@ def _smoothed(line: charts.Line) -> list[charts.Line]:
     if line.dashed or len(line.points) <= measures.SMOOTHED:
         return [line]
     behind = charts.Line(line.name, line.points, line.tone, faint=True)
-    return [behind, charts.Line(line.name, charts.smooth(line.points), line.tone)]
+    return [behind, charts.Line(line.name, smooth(line.points), line.tone)]
 
 
 def _keys(runs: Sequence[Result]) -> Safe:

@@ -10,7 +10,7 @@ from modelforge.errors import Problem, RunError
 from modelforge.runs.events import ENDINGS, TAIL_BYTES, Event, tail_events
 from modelforge.runs.facts import gather
 from modelforge.runs.index import Standing
-from modelforge.runs.layout import RunFolder, read_json
+from modelforge.runs.layout import RunFolder, find_json, read_json
 from modelforge.runs.notes import read_notes
 from modelforge.runs.rows import Row
 from modelforge.runs.sizes import run_sizes

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from modelforge.config.data_groups import Source
+from modelforge.config.method import method_of
 from modelforge.config.plan import Ground, Plan, make_plan
 from modelforge.config.resolve import Layer, Resolved, resolve
 from modelforge.config.schema import TrainingConfig
@@ -18,6 +19,7 @@ from modelforge.data.together import Material
 from modelforge.errors import ForgeError, NotFoundError, Problem, as_one
 from modelforge.home import Home
 from modelforge.machine import Machine
+from modelforge.models.adapters import find_adapter
 from modelforge.models.find import find_model
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight import Report, preflight
@@ -81,8 +83,11 @@ class Inquiry:
         self._models: dict[str, ModelFacts] = {}
         self._lock = threading.Lock()
 
-    def check(self, *layers: Layer) -> Checked:
-        """Return what config, model, data and preflight say of these layers."""
+    def check(self, *layers: Layer, idle: bool = False) -> Checked:
+        """Return what config, model, data and preflight say of these layers.
+
+        With `idle` the machine is taken as it is when nothing runs on it: for what starts later.
+        """
         try:
             resolved = resolve(*layers)
         except ForgeError as error:
@@ -91,12 +96,15 @@ class Inquiry:
         errors: list[ForgeError] = []
         facts = _collect(errors, lambda: self.model(config.model_name))
         material = self._material(config, errors)
-        plan = self._plan(config, facts, material)
+        start = _collect(errors, lambda: self._adapter(config, facts))
+        plan = self._plan(config, facts, material, start)
         seen = material.look if material else None
         report = None
         if plan is not None:
+            machine = self._machine()
+            machine = machine.when_idle() if idle else machine
             report = preflight(
-                config, plan, self._machine(), facts, seen, self._home, material or NO_MATERIAL
+                config, plan, machine, facts, seen, self._home, material or NO_MATERIAL
             )
         return Checked(resolved, plan, report, material, facts, errors)
 
@@ -163,13 +171,25 @@ class Inquiry:
             return None
         return Material(supplies or [], checked_on or [], several=bool(config.data.sources))
 
+    def _adapter(self, config: TrainingConfig, facts: ModelFacts | None) -> str | None:
+        """Return the folder of the adapter to begin with, or None for a new one."""
+        if facts is None or config.adapter.start_from is None or not config.adapter.enabled:
+            return None
+        return str(find_adapter(config, self._home, facts.path))
+
     def _plan(
-        self, config: TrainingConfig, facts: ModelFacts | None, material: Material | None
+        self,
+        config: TrainingConfig,
+        facts: ModelFacts | None,
+        material: Material | None,
+        start: str | None,
     ) -> Plan | None:
         rows = None
         if material is not None:
             # A share that cannot be split is preflight's to say, with the value that mends it.
             rows = _collect([], lambda: material.train_rows(config.eval_split))
+        if rows and material is not None and facts and method_of(config, facts.kind) == "kto":
+            rows = material.judged(rows)
         if facts is None:
             return None
         machine = self._machine()
@@ -184,6 +204,7 @@ class Inquiry:
             train_rows=rows,
             kind=facts.kind,
             packages=frozenset(machine.packages),
+            start_from=start,
         )
         return make_plan(config, ground)
 

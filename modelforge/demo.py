@@ -62,7 +62,9 @@ def _find(forge: Forge, name: str) -> Sample:
 
 def _layers(forge: Forge, sample: Sample) -> list[Layer]:
     prefill = forge.prefill()
-    chosen = {"model_name": "starter", "dataset": f"sample:{sample.name}"}
+    chosen = {"model_name": "starter", "dataset": sample.dataset, "task": sample.task}
+    if prefill.answers.get("strategy") not in sample.strategies:
+        chosen["strategy"] = sample.strategies[0]
     return [Layer(prefill.title, prefill.answers), Layer("demo", chosen)]
 
 

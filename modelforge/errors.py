@@ -5,7 +5,7 @@ ForgeError              has `.problems`; reaches people without a traceback
 ├── DataError           a data file that cannot be learned from      exit 2, HTTP 422
 ├── BlockedError        preflight found a blocker                    exit 2, HTTP 422
 ├── NotFoundError       no such run, file or model                   exit 2, HTTP 404
-├── BusyError           another run holds the machine (`.holder`)    exit 1, HTTP 409
+├── BusyError           another holds the machine (`.holder`)        exit 1, HTTP 409
 ├── MissingPackageError a feature whose package is not installed     exit 1, HTTP 501
 └── RunError            the folder, the disk or the process failed   exit 1, HTTP 500
 """
@@ -114,7 +114,7 @@ class NotFoundError(ForgeError):
 
 
 class BusyError(ForgeError):
-    """Another run holds the machine; `holder` is its id."""
+    """Somebody else holds the machine; `holder` is a run's id, or `chat` or `export`."""
 
     http_status = 409
 

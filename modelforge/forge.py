@@ -17,18 +17,23 @@ from modelforge.config.resolve import Layer
 from modelforge.data.look import FirstLook
 from modelforge.data.samples import Sample, samples
 from modelforge.data.together import files_in_record
+from modelforge.desks.again import Again
+from modelforge.desks.aid import Aid
 from modelforge.desks.archive import Archive
 from modelforge.desks.chat import ChatDesk
 from modelforge.desks.data import DataDesk
-from modelforge.errors import BlockedError, ForgeError, NotFoundError
+from modelforge.desks.queue import QueueDesk
+from modelforge.desks.start import StartDesk
+from modelforge.errors import NotFoundError
 from modelforge.home import Home
 from modelforge.machine import Machine
 from modelforge.runs.events import Event, read_events
 from modelforge.runs.layout import RunFolder
+from modelforge.runs.lease import Lease
 from modelforge.runs.rows import Wanted
 from modelforge.runs.spare import Spare
 from modelforge.runs.states import RunState
-from modelforge.runs.store import Store
+from modelforge.runs.store import LOCK, Store
 from modelforge.runs.supervisor import Supervisor
 from modelforge.sight import RunView, view_run
 from modelforge.talk import Talk
@@ -64,10 +69,24 @@ class Forge:
         self._supervisor = Supervisor(home, command=worker) if worker else Supervisor(home)
         self._spare = Spare(home, command=spare) if spare else Spare(home)
         self._inquiry = Inquiry(home, self.machine)
-        talk = Talk(home, talker)
-        self._chat = ChatDesk(talk, self._store, self._supervisor, self._inquiry, self.machine)
+        talk, lease = Talk(home, talker), Lease(home.lease, home.runs / LOCK)
+        self._chat = ChatDesk(
+            talk, self._store, self._supervisor, self._inquiry, self.machine, lease
+        )
+        self._starts = StartDesk(
+            self._store, self._supervisor, self._spare, self._inquiry, lease, self._chat.close
+        )
+        self.queue = QueueDesk(
+            home,
+            self._store,
+            self._supervisor,
+            self._starts,
+            chat_in_use=lambda: self._chat.in_use,
+        )
+        self.again = Again(self._store, self._supervisor, self._starts)
         self.archive = Archive(home, self._store, self._supervisor)
         self.data = DataDesk(home, self._inquiry, self._spare, self._reader_of)
+        self.aid = Aid(home, self._store, self.start)
         self._machine: tuple[float, Machine] | None = None
         self._probing = threading.Lock()
 
@@ -125,32 +144,7 @@ class Forge:
         Raises ConfigError, NotFoundError, DataError, BlockedError or BusyError; then nothing
         has been created.
         """
-        if request_id and (known := self._store.find_request(request_id)):
-            return known.id
-        checked = self._inquiry.check(*layers)
-        resolved, plan, report, material = checked.require()
-        if report.blocked:
-            raise BlockedError(report.findings)
-        with self._supervisor.claim():
-            if request_id and (known := self._store.find_request(request_id)):
-                return known.id
-            self._supervisor.require_free()
-            self._chat.close()
-            folder = self._store.create(
-                name=name or resolved.config.logging.run_name or _name_of(checked),
-                config=resolved.config.said(),
-                origins=resolved.origins,
-                plan=plan.as_dict(),
-                report=report.as_dict(),
-                dataset=material.as_record(),
-                request_id=request_id,
-            )
-            try:
-                self._supervisor.start(folder, self._spare)
-            except ForgeError:
-                self._store.delete(folder.id)
-                raise
-        return folder.id
+        return self._starts.start(*layers, name=name, request_id=request_id)
 
     def run(self, run_id: str) -> RunView:
         """Return one run as it stands now; raises NotFoundError."""
@@ -247,10 +241,11 @@ class Forge:
         return self._spare.ready
 
     def tend(self) -> None:
-        """Do the small work of every few seconds: late stops, idle spares and talkers."""
+        """Do the small work of every few seconds: late stops, idle children, what is due next."""
         self._supervisor.tend()
         self._spare.tend()
         self._chat.tend()
+        self.queue.tend()
 
     def close(self) -> None:
         """Let go of the spare and the talker. Runs go on."""
@@ -263,10 +258,3 @@ class Forge:
         if holder is None:
             return None
         return holder.id if path in files_in_record(self.run(holder.id).dataset) else None
-
-
-def _name_of(checked: Checked) -> str:
-    """Return a name people recognise: the data and the model."""
-    model = checked.facts.name.rsplit("/", 1)[-1] if checked.facts else "model"
-    data = Path(checked.look.name).stem if checked.look else "data"
-    return f"{data} · {model}"

@@ -21,6 +21,16 @@ class Home:
         return self.root / "runs"
 
     @property
+    def queue(self) -> Path:
+        """Which runs wait, in which order."""
+        return self.root / "queue.json"
+
+    @property
+    def lease(self) -> Path:
+        """Who holds the machine beside the runs."""
+        return self.root / "lease.json"
+
+    @property
     def uploads(self) -> Path:
         """Data files that came through the browser or REST."""
         return self.root / "uploads"

@@ -11,20 +11,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 import psutil
 
+from modelforge.config.groups import TRACKERS
 from modelforge.config.profiles import Profile, load_profiles
 from modelforge.nvidia import Gpu, Nvidia
 
 __all__ = ["Gpu", "Load", "LoadMeter", "Machine", "choose_profile", "current_load", "probe"]
 
 GIB = 1024**3
-OPTIONAL = ("torchao", "flash_attn", "flash_attn_interface", "unsloth")
+OPTIONAL = ("torchao", "flash_attn", "flash_attn_interface", "unsloth", *TRACKERS)
 Answer = TypeVar("Answer")
 
 
@@ -59,6 +60,11 @@ class Machine:
     def practice(self) -> bool:
         """Whether there is no CUDA card: small models in full precision."""
         return not self.gpus
+
+    def when_idle(self) -> Machine:
+        """Return the computer as it would be if nothing ran on it: all of its memory is free."""
+        gpus = [replace(gpu, free_gib=gpu.total_gib, other_gib=0.0) for gpu in self.gpus]
+        return replace(self, gpus=gpus, ram_free_gib=self.ram_total_gib)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as plain data."""
@@ -109,7 +115,7 @@ def probe(
         gpus=gpus,
         gpu_note=_APPLE if apple and not gpus else note,
         apple_gpu=apple,
-        packages=tuple(name for name in OPTIONAL if importlib.util.find_spec(name)),
+        packages=tuple(name for name in OPTIONAL if _is_installed(name)),
     )
 
 
@@ -259,3 +265,9 @@ def _processor_name() -> str:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     names = (line.partition(":")[2] for line in lines if line.startswith("model name"))
     return next(names, "").strip()
+
+
+def _is_installed(name: str) -> bool:
+    """Say whether a package is there; a mere folder of that name, as wandb makes, is none."""
+    found = importlib.util.find_spec(name)
+    return found is not None and found.origin is not None

@@ -7,10 +7,10 @@ from typing import Any
 
 from modelforge.config.plan import Plan
 from modelforge.errors import Problem, RunError
-from modelforge.runs.events import TAIL_BYTES, Event, tail_events
+from modelforge.runs.events import ENDINGS, TAIL_BYTES, Event, tail_events
 from modelforge.runs.facts import gather
 from modelforge.runs.index import Standing
-from modelforge.runs.layout import RunFolder, read_json
+from modelforge.runs.layout import RunFolder, find_json, read_json
 from modelforge.runs.notes import read_notes
 from modelforge.runs.rows import Row
 from modelforge.runs.sizes import run_sizes
@@ -18,6 +18,8 @@ from modelforge.runs.states import RunState
 
 # A long evaluation speaks of nothing but itself for a while.
 FAR_BYTES = 2**22
+# What a record is made of; whatever else it holds is of no use without them.
+_PARTS = {"name": str, "config": dict, "origins": dict, "dataset": dict, "plan": dict}
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class RunView:
     `metrics` is what the newest update and look at held-out rows measured beside the loss, those
     of held-out rows with `eval_` before the name; `stage` counts from 1, None without stages;
     `scores` is what the answers were worth in the end.
+    `launched` is when its worker was started, for a run that waited later than when it was made.
     `ending` is the last milestone ({"kind": "failed", "cause", "what", "remedy"}), or None.
     """
 
@@ -49,6 +52,12 @@ class RunView:
     scores: dict[str, Any] | None = None
     tags: tuple[str, ...] = ()
     note: str = ""
+    launched: float | None = None
+
+    @property
+    def began(self) -> float:
+        """When the work on it began; while it waits, when it was made."""
+        return self.launched or self.created
 
     def as_dict(self) -> dict[str, Any]:
         """Return the run as plain data, as REST and `--json` give it."""
@@ -57,6 +66,7 @@ class RunView:
             "name": self.name,
             "state": str(self.state),
             "created": self.created,
+            "launched": self.launched,
             "updated": self.updated,
             "step": self.step,
             "total_steps": self.total_steps,
@@ -93,14 +103,17 @@ def _view(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView
 
 
 def _read(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView:
-    plan = Plan.from_dict(record["plan"])
+    plan = _plan_in(record)
     latest = _latest(folder)
     notes = read_notes(folder)
-    step, evaluated = latest.get("step"), latest.get("eval")
-    ending = next(
-        (latest[kind] for kind in ("finished", "stopped", "failed") if kind in latest), None
-    )
-    counted = step or latest.get("plan")
+    resumed = latest.get("resumed")
+    step, evaluated = _since(resumed, latest.get("step")), _since(resumed, latest.get("eval"))
+    scores = _since(resumed, latest.get("scores"))
+    # How it ended before it was started once more is history.
+    endings = (_since(latest.get("started"), latest.get(kind)) for kind in ENDINGS)
+    ending = next((event for event in endings if event), None)
+    counted = step or _since(resumed, latest.get("plan"))
+    launched = (find_json(folder.process) or {}).get("launched")
     return RunView(
         id=folder.id,
         name=notes.name or record["name"],
@@ -110,7 +123,7 @@ def _read(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView
         origins=record["origins"],
         plan=plan,
         dataset=record["dataset"],
-        step=step.data["step"] if step else 0,
+        step=step.data["step"] if step else resumed.data["step"] if resumed else 0,
         total_steps=counted.data.get("total_steps") if counted else plan.total_steps,
         loss=step.data.get("loss") if step else None,
         eval_loss=evaluated.data.get("loss") if evaluated else None,
@@ -118,10 +131,24 @@ def _read(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView
         ending={"kind": ending.kind, **ending.data} if ending else None,
         metrics=_measured(step) | _measured(evaluated, "eval_"),
         stage=counted.data.get("stage") if counted else None,
-        scores=latest["scores"].data if "scores" in latest else None,
+        scores=scores.data if scores else None,
         tags=notes.tags,
         note=notes.note,
+        launched=launched if isinstance(launched, float) else None,
     )
+
+
+def _plan_in(record: dict[str, Any]) -> Plan:
+    """Return the plan of a record; raises TypeError for a part that is of another kind."""
+    for name, kind in _PARTS.items():
+        if not isinstance(record[name], kind):
+            raise TypeError(f"{name} is no {kind.__name__}")
+    return Plan.from_dict(record["plan"])
+
+
+def _since(mark: Event | None, event: Event | None) -> Event | None:
+    """Return the event unless it is older than the mark."""
+    return event if event and not (mark and event.n < mark.n) else None
 
 
 def look_at(folder: RunFolder) -> tuple[Row, Standing]:
@@ -139,6 +166,7 @@ def look_at(folder: RunFolder) -> tuple[Row, Standing]:
         name=view.name,
         state=str(view.state),
         created=view.created,
+        began=view.began,
         updated=view.updated,
         step=view.step,
         total_steps=view.total_steps,
@@ -186,6 +214,6 @@ def _latest(folder: RunFolder) -> dict[str, Event]:
     """Return the newest event of each kind, looking further back while no update is in sight."""
     for reach in (TAIL_BYTES, FAR_BYTES):
         latest = {event.kind: event for event in tail_events(folder.events, reach)}
-        if "step" in latest:
+        if "step" in latest or "resumed" in latest:
             break
     return latest

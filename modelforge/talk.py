@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from modelforge.config.plan import Plan
+from modelforge.data.chat import SUMMARISE
+from modelforge.data.spans import ASKED
 from modelforge.errors import Problem, RunError
 from modelforge.home import Home
 from modelforge.runs.companion import Companion
@@ -22,6 +25,7 @@ ANSWER_S = 120.0
 
 Head = Literal["causal", "seq2seq", "span"]
 Shape = tuple[str, str]
+Admit = Callable[[], AbstractContextManager[None]]
 _HEADS: dict[str, Head] = {"seq2seq": "seq2seq", "span": "span"}
 
 
@@ -41,18 +45,26 @@ class Voice:
     quantization: str = "none"
     system: str | None = None
     head: Head = "causal"
+    task: str = "text-generation"
 
     @classmethod
-    def of_run(cls, folder: RunFolder, plan: Plan, device: str, system: str | None) -> Voice | None:
+    def of_run(
+        cls,
+        folder: RunFolder,
+        plan: Plan,
+        device: str,
+        system: str | None,
+        task: str = "text-generation",
+    ) -> Voice | None:
         """Return what a run has left to speak with, an adapter or a whole model, or None."""
         head: Head = _HEADS.get(plan.method, "causal")
         said = system if head == "causal" else None
         output = str(folder.output)
         if folder.has_adapter:
             place = plan.model_path, output, device, plan.model_revision, plan.quantization
-            return cls(*place, said, head)
+            return cls(*place, said, head, task)
         if folder.has_model:
-            return cls(output, None, device, system=said, head=head)
+            return cls(output, None, device, system=said, head=head, task=task)
         return None
 
     @classmethod
@@ -76,13 +88,38 @@ class Voice:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the talker is told to load."""
-        return {name: value for name, value in asdict(self).items() if name != "system"}
+        ours = ("system", "task")
+        return {name: value for name, value in asdict(self).items() if name not in ours}
 
     def opened(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-        """Return the conversation as it was trained: with the system message first."""
+        """Return the conversation as it was trained: task in words, system message first."""
+        if self.head == "causal":
+            messages = _TASKS.get(self.task, list)(messages)
         if self.system and not any(message["role"] == "system" for message in messages):
             return [{"role": "system", "content": self.system}, *messages]
         return list(messages)
+
+
+def _to_summarise(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the last text with the words that stood before every text in training."""
+    *before, last = messages
+    text = last["content"].removeprefix(SUMMARISE)
+    return [*before, last | {"content": f"{SUMMARISE}{text}"}]
+
+
+def _to_answer(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the question with its text, which comes as the system message, in one message."""
+    texts = [each["content"] for each in messages if each["role"] == "system"]
+    if not texts:
+        return list(messages)
+    asked = ASKED.format(context=texts[0], question=messages[-1]["content"])
+    return [{"role": "user", "content": asked}]
+
+
+_TASKS: dict[str, Callable[[Sequence[dict[str, str]]], list[dict[str, str]]]] = {
+    "summarization": _to_summarise,
+    "extractive-question-answering": _to_answer,
+}
 
 
 class Talk:
@@ -98,10 +135,19 @@ class Talk:
         self.last_used = 0.0
 
     @property
+    def alive(self) -> bool:
+        """Whether there is a talker, loaded or not."""
+        return self._companion is not None and self._companion.alive
+
+    @property
+    def answering(self) -> bool:
+        """Whether a reply is being given."""
+        return self._turn.locked()
+
+    @property
     def loaded(self) -> Voice | None:
         """Return what is loaded now, or None."""
-        alive = self._companion is not None and self._companion.alive
-        return self._voice if alive else None
+        return self._voice if self.alive else None
 
     def ask(
         self,
@@ -111,14 +157,16 @@ class Talk:
         tuned: bool = True,
         max_new_tokens: int = 256,
         temperature: float = 0.0,
+        admit: Admit = nullcontext,
     ) -> Iterator[dict[str, Any]]:
         """Yield {"phase"}, {"text"} and at last {"done"} of one answer; questions wait their turn.
 
         With `tuned` false the adapter is switched off, so the base answers from the same weights.
-        Raises RunError when the talker fails.
+        A talker is started inside of `admit`, which may refuse. Raises RunError when the talker
+        fails.
         """
         with self._turn:
-            yield from self._load(voice)
+            yield from self._load(voice, admit)
             companion = self._require()
             companion.send(
                 {
@@ -147,14 +195,16 @@ class Talk:
             self._companion.close()
         self._companion, self._voice = None, None
 
-    def _load(self, voice: Voice) -> Iterator[dict[str, Any]]:
+    def _load(self, voice: Voice, admit: Admit) -> Iterator[dict[str, Any]]:
         self.last_used = time.monotonic()
         if self.loaded == voice:
             return
         self.close()
         yield {"phase": "loading", "text": f"Loading {Path(voice.model_path).name}"}
-        self._companion = Companion(self._command, self._log, environment=environment(self._home))
-        self._companion.send({"load": voice.as_dict()})
+        with admit():
+            log, variables = self._log, environment(self._home)
+            self._companion = Companion(self._command, log, environment=variables)
+        self._require().send({"load": voice.as_dict()})
         yield from self._until("loaded", LOADING_S)
         self._voice = voice
 

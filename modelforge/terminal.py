@@ -17,13 +17,18 @@ from modelforge.plain import plain
 if TYPE_CHECKING:
     from modelforge.asking import Checked
     from modelforge.desks.comparing import Comparison
+    from modelforge.desks.waiting import QueueView
     from modelforge.forge import Forge
+    from modelforge.hindsight.causes import Cause
+    from modelforge.hindsight.verdict import Verdict
     from modelforge.runs.events import Event
     from modelforge.runs.rows import Page
     from modelforge.setup.signs import Row
     from modelforge.sight import RunView
 
 TICK_S = 0.2
+# What of the queue does not pass by itself.
+ENDS = ("empty", "held", "failure", "all-held")
 SIGNS = {"good": "ok  ", "note": "note", "bad": "BAD "}
 
 
@@ -47,8 +52,32 @@ def follow(forge: Forge, run_id: str, *, quiet: bool = False) -> RunView:
             bar.close()
     view = forge.run(run_id)
     if not quiet:
-        print_run(view, forge.folder(run_id).path)
+        aid = forge.aid
+        cause, verdict = aid.diagnosis(run_id), aid.verdict(run_id)
+        print_run(view, forge.folder(run_id).path, cause=cause, verdict=verdict)
     return view
+
+
+def follow_queue(forge: Forge, *, quiet: bool = False) -> list[RunView]:
+    """Start what waits, one after the other, and return how each run was when it was over.
+
+    Ends when nothing waits that could start by itself. Ctrl+C stops the run that goes on, and
+    twice leaves the queue.
+    """
+    over: list[RunView] = []
+    told = ""
+    while True:
+        run_id = forge.queue.start_next() or forge.active()
+        if run_id is not None:
+            over.append(follow(forge, run_id, quiet=quiet))
+            continue
+        view = forge.queue.listing()
+        if view.why != told and view.code and not quiet:
+            told = view.why
+            tqdm.write(view.why)
+        if view.code in ENDS:
+            return over
+        time.sleep(TICK_S)
 
 
 def _wait(forge: Forge, run_id: str, asked: bool) -> bool:
@@ -148,12 +177,30 @@ def print_comparison(compared: Comparison) -> None:
         print("All learned from the same data.")
 
 
-def print_run(view: RunView, folder: Path) -> None:
-    """Print one run: its state, how it ended, where it lies."""
+def print_queue(view: QueueView) -> None:
+    """Print what waits in which order, and why nothing of it starts now."""
+    for run in view.runs:
+        held = f"held {run.why_held}".rstrip() if run.held else ""
+        when = f"after {run.when}" if run.when else ""
+        about = ", ".join(part for part in (held, when) if part)
+        print(plain(f"{run.position:>3}  {run.run}  {run.name}  {about}".rstrip()))
+    print(plain(view.why) if view.why else "The next run is about to start.")
+    print(f"After a failure the queue {'goes on' if view.go_on_after_failure else 'stops'}.")
+
+
+def print_run(
+    view: RunView, folder: Path, *, cause: Cause | None = None, verdict: Verdict | None = None
+) -> None:
+    """Print one run: its state, how it ended and why, how it went, where it lies."""
     print(f"{view.name}: {view.state}, update {view.step} of {view.total_steps or '?'}.")
     ending = view.ending or {}
-    if ending.get("what"):
-        print(f"{ending['what']} {ending.get('remedy', '')}".rstrip())
+    told = (cause.what, cause.remedy) if cause else (ending.get("what"), ending.get("remedy"))
+    if told[0]:
+        print(plain(f"{told[0]} {told[1] or ''}").rstrip())
+    if cause and (cause.action or {}).get("settings"):
+        print(f"Start it again with that: modelforge runs retry {view.id}")
+    if verdict and ending.get("kind") != "failed":
+        print(verdict.text)
     if view.eval_loss is not None:
         print(f"Held-out loss {view.eval_loss:.3f}.")
     print(f"The run lies in {folder}")

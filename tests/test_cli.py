@@ -120,3 +120,16 @@ def test_module_and_command_are_the_same(home):
         cwd=Path(__file__).parent.parent,
     )
     assert json.loads(run.stdout) == []
+
+
+@pytest.mark.parametrize("verb", ["resume", "continue"])
+def test_what_is_not_there_cannot_be_gone_on_with(home, verb, capsys):
+    assert main(["runs", verb, "20990101-000000-none"]) == 2
+    assert "There is no run" in capsys.readouterr().err
+
+
+def test_a_run_is_continued_by_more_than_nothing(home, capsys):
+    assert main(["runs", "continue", "a-run", "--epochs", "0"]) == 2
+    assert "--epochs" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["runs", "continue", "a-run", "--epochs", "1", "--steps", "1"])

@@ -165,11 +165,14 @@ def test_holding_everything_out_is_refused_once_next_to_its_setting(forge, model
     assert blockers[0].suggested < 1
 
 
-def test_one_damaged_run_does_not_hide_the_others(forge, model, data):
+@pytest.mark.parametrize("part", ["name", "config", "origins", "plan", "dataset"])
+@pytest.mark.parametrize("damage", [None, 5, [1]])
+def test_one_damaged_run_does_not_hide_the_others(forge, model, data, part, damage):
     good = forge.start(asked(model, data))
     bad = forge.home.runs / "20200101-000000-0000"
     bad.mkdir()
-    (bad / "config.json").write_text('{"plan": {"changes": []}}', "utf-8")
+    record = json.loads(forge.folder(good).config.read_text("utf-8"))
+    (bad / "config.json").write_text(json.dumps(record | {part: damage}), "utf-8")
     assert [view.id for view in forge.runs()] == [good]
     with pytest.raises(RunError, match="damaged"):
         forge.run(bad.name)

@@ -218,3 +218,14 @@ def test_a_look_at_several_files_is_remembered_until_one_changes(forge, tmp_path
     pairs(two, 15, "x")
     assert forge.data.look(sources).rows == 27
     assert forge.data.supplies(sources)[0] is first[0]
+
+
+def test_a_pair_is_two_judged_answers_where_they_are_learned_one_by_one(forge, model, tmp_path):  # noqa: F811
+    said = {"strategy": "dpo", "eval_split": 0, "gradient_accumulation_steps": 1}
+    rows = str(preferences(tmp_path / "pairs.jsonl", 40))
+
+    def updates(loss):
+        body = asked(model, rows, **said, trainer={"preference_loss": loss})
+        return forge.check(body).plan.total_steps
+
+    assert (updates("sigmoid"), updates("kto")) == (40, 80)

@@ -15,6 +15,7 @@ from types import ModuleType
 import pytest
 
 from modelforge.config.describe import describe
+from modelforge.config.groups import TRACKERS
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(file for top in ("modelforge", "ui") for file in (ROOT / top).rglob("*.py"))
@@ -178,6 +179,10 @@ def test_every_setting_explains_itself() -> None:
         assert setting.help.endswith("."), setting.name
     labels = [setting.label for setting in settings]
     assert len(labels) == len(set(labels)), "a label stands for two settings"
+
+
+def test_every_tracker_can_be_added_by_its_name() -> None:
+    assert set(TRACKERS) <= set(PROJECT["project"]["optional-dependencies"])
 
 
 def test_the_generated_pages_are_fresh() -> None:

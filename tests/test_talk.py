@@ -61,6 +61,26 @@ def test_a_conversation_opens_with_the_system_message_it_was_trained_with(talk):
     assert heard(talk, Voice("base"))["messages"] == HELLO
 
 
+def test_a_text_and_a_question_are_put_as_they_were_in_training():
+    """A model that was taught with the task in words would not know a bare text."""
+    short = Voice("base", "adapter", task="summarization")
+    text = [{"role": "user", "content": "A long text."}]
+    wanted = [{"role": "user", "content": "Summarise this text.\n\nA long text."}]
+    assert short.opened(text) == short.opened(wanted) == wanted
+    found = Voice("base", "adapter", task="extractive-question-answering")
+    passage = {"role": "system", "content": "The mill is old."}
+    asked = found.opened([passage, {"role": "user", "content": "What is old?"}])
+    (said,) = asked
+    assert said["role"] == "user"
+    assert said["content"] == (
+        "Answer the question from this text.\n\nThe mill is old.\n\nQuestion: What is old?"
+    )
+    assert found.opened(HELLO) == HELLO
+    for head in ("seq2seq", "span"):
+        plain = Voice("base", head=head, task="summarization")
+        assert plain.opened(text) == text
+
+
 def test_the_base_answers_from_the_same_weights_with_the_adapter_off(talk):
     voice = Voice("base", "adapter")
     assert heard(talk, voice)["adapter"] is True

@@ -20,7 +20,7 @@ from modelforge.home import shipped
 place = Path(modelforge.__file__).parent
 assert place.parent == Path.cwd() / "site", place
 assert sorted(load_profiles()) == ["high_end", "low_end", "mid_range"]
-assert len(samples()) == 4 and all(sample.path.is_file() for sample in samples())
+assert len(samples()) == 6 and all(sample.path.is_file() for sample in samples())
 assert (shipped("assets") / "css" / "face.css").is_file()
 assert place in shipped("assets").parents
 print("found")

@@ -84,11 +84,15 @@ class _Server(uvicorn.Server):
 
 
 def _tend(forge: Forge, over: threading.Event) -> None:
+    said = ""
     while not over.wait(TEND_S):
         try:
             forge.tend()
-        except ForgeError as error:
-            _say(str(error))
+        except Exception as error:  # noqa: BLE001  # the queue of a night hangs on this thread
+            told = str(error) if isinstance(error, ForgeError) else f"tending: {error!r}"
+            if told != said:
+                _say(told)
+            said = told
 
 
 def _bind(host: str, wanted: int | None) -> socket.socket:

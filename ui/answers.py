@@ -33,7 +33,6 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
     of_data = _data_problems(checked.errors)
     others = [one for one in others if one not in of_data]
     titles = {name: one.title.lower() for name, one in forge.profiles().items()}
-    reason = plan.why_not(checked, wanted, others)
     wants_map = bool(values["dataset"].strip()) and (look is not None or bool(of_data))
     if ready := checked.ready and not wanted:
         forge.warm()
@@ -45,6 +44,7 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
         "wrong": under,
         "hints": hints(checked, values, practice=found.machine.practice),
         "ready": ready,
+        "whole": not wanted and not checked.errors,  # what is only blocked by now may wait
         "cards": _circles(wanted, under, of_data),
         "data": _data_facts(look, checked.errors, said, values["dataset"]),
         "parts": {
@@ -58,7 +58,7 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
             **_settings(entered, found, titles[found.profile]),
             "recipe": join([recipe(checked, values)]),
             "plan": join([plan.plan(checked), plan.problems(others) if others else None]),
-            "why": join([reason]),
+            "why": join([plan.why_not(checked, wanted, others)]),
         },
     }
 
@@ -66,7 +66,8 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
 def hints(checked: Checked, values: Mapping[str, str], *, practice: bool = False) -> dict[str, str]:
     """Return help lines that know the answers, such as rows per update and rows held out."""
     way = values["strategy"]
-    rate = words.small(advised_rate(way, practice=practice))
+    adapter = values.get("adapter.enabled") != "false"
+    rate = words.small(advised_rate(way, practice=practice, adapter=adapter))
     told = {"learning_rate": f"Usual for {way}: {rate}."}
     if checked.resolved is None:
         return told
@@ -101,7 +102,7 @@ def _standing(forge: Forge, found: Stack, titles: Mapping[str, str]) -> dict[str
         "machine-brief": join([cards.machine_brief(machine)]),
         "tasks": ways.tasks(found.values["task"]),
         "models": modelcard.offered(found.offers),
-        "samples": cards.samples(forge.samples()),
+        "samples": cards.samples(forge.samples(), found.values["task"]),
     }
 
 

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from modelforge.desks.again import Offers
+from modelforge.desks.aid import Change
+from modelforge.hindsight.causes import Cause
 from modelforge.sight import RunView
 from ui import plan, words
+from ui.again import ways
 from ui.markup import Safe, el, join
 from ui.picture import RunPicture
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One moment of a run: its record, picture, plan, and the worker's own words."""
+    """One moment of a run: its record, picture, plan, and the worker's own words.
+
+    `cause` is why it failed or was lost, and `changes` are what the button against it changes.
+    """
 
     run: RunView
     picture: RunPicture
     planned: Mapping[str, Any]
     printed: str = ""
     has_result: bool = False
+    cause: Cause | None = None
+    changes: list[Change] = field(default_factory=list)
+    offers: Offers | None = None
 
 
 def side(seen: Seen) -> Safe:
@@ -34,10 +44,18 @@ def side(seen: Seen) -> Safe:
         plan.row("Measured", words.gib(picture.peak_memory_gib)),
     ]
     end = _ended(seen) if over else _going(seen)
-    return join([el("h2.quiet", "This run"), el("hr"), rows, el("hr"), end])
+    onward = ways(run, seen.offers) if over else None
+    return join([el("h2.quiet", "This run"), el("hr"), rows, el("hr"), onward, end])
 
 
 def _going(seen: Seen) -> Safe:
+    if str(seen.run.state) == "queued":
+        return join(
+            [
+                el("p.help", "It starts by itself when the machine is free and its turn comes."),
+                el("div.buttons", el("a.btn", "Show the queue", href="/runs", id="to-queue")),
+            ]
+        )
     if str(seen.run.state) == "stopping":
         return el(
             "p.help",

@@ -92,8 +92,8 @@ def machine_brief(found: Machine) -> str:
     return f"{found.cores or '?'} cores · {_of(found.ram_free_gib, found.ram_total_gib)} RAM free"
 
 
-def samples(listed: Sequence[Sample]) -> Safe:
-    """Return the bundled data sets to choose from."""
+def samples(listed: Sequence[Sample], task: str) -> Safe:
+    """Return the bundled data sets for a task to choose from."""
     tiles = [
         tile(
             "dataset",
@@ -101,9 +101,10 @@ def samples(listed: Sequence[Sample]) -> Safe:
             one.title,
             one.description,
             words.plural(one.rows, "row"),
-            strategy=one.strategy,
+            strategies=one.strategies,
         )
         for one in listed
+        if one.task == task
     ]
     return choices("Try a sample", tiles)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelforge.config.describe import FieldSpec, describe
-from modelforge.config.resolve import Layer
+from modelforge.config.resolve import Layer, flat
 from modelforge.errors import Problem
 from ui import words
 from ui.markup import Safe, el
@@ -17,7 +17,7 @@ RECIPE = "recipe"
 # Asked by the cards above the settings, so they are no fields among them.
 ON_CARDS = frozenset({"task", "strategy", "provider", "model_name", "dataset", "compute_specs"})
 GROUPS = (
-    "Training", "Preferences", "Rewards", "Adapter", "Data", "Evaluation",
+    "Training", "Preferences", "Rewards", "Adapter", "Data", "Evaluation", "Saving",
     "Quantization", "Precision", "Optimizer", "Memory", "Hardware", "Model", "Logging",
 )  # fmt: skip
 
@@ -119,7 +119,7 @@ def values(stack: Sequence[Layer]) -> dict[str, str]:
     """Return what every control should show, good or bad, from the layers on the defaults."""
     held = {spec.name: spec.default for spec in describe()}
     for layer in stack:
-        held.update(flat(layer))
+        held.update(flat(layer.answers))
     return {name: shown(value) for name, value in held.items()}
 
 
@@ -128,19 +128,8 @@ def origins(stack: Sequence[Layer], titles: Mapping[str, str]) -> dict[str, str]
     named = {spec.name: "contract" for spec in describe()}
     for layer in stack:
         told = "you" if layer.name == MINE else titles.get(layer.name, layer.name)
-        named.update(dict.fromkeys(flat(layer), told))
+        named.update(dict.fromkeys(flat(layer.answers), told))
     return named
-
-
-def flat(layer: Layer) -> dict[str, Any]:
-    """Return the answers of a layer by their dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in layer.answers.items():
-        if isinstance(value, Mapping):
-            found.update({f"{name}.{inner}": part for inner, part in value.items()})
-        else:
-            found[name] = value
-    return found
 
 
 def wrong(problems: Sequence[Problem]) -> tuple[dict[str, str], list[Problem]]:

@@ -21,7 +21,7 @@ PAGES = (
 BELOW = {"/build": ("/", "Build a data set"), "/compare": ("/runs", "Compare runs")}
 SCRIPTS = (
     "face.js", "lines.js", "data.js", "train.js", "run.js", "read.js", "pages.js", "chat.js",
-    "build.js", "pairs.js", "extras.js", "history.js",
+    "build.js", "pairs.js", "extras.js", "again.js", "queue.js", "history.js", "ending.js",
 )  # fmt: skip
 TITLES = {**dict(PAGES), **{path: title for path, (_, title) in BELOW.items()}}
 _ADVERTS = re.compile(r"<meta\s+(?:property|name)=\"(?:og|twitter):[^>]*/>\s*", re.DOTALL)

@@ -9,7 +9,7 @@ from typing import Any
 from modelforge.config.advice import advised
 from modelforge.config.applies import inapplicable
 from modelforge.config.profiles import profile_answers, recommended
-from modelforge.config.resolve import Layer
+from modelforge.config.resolve import Layer, flat
 from modelforge.forge import Forge
 from modelforge.machine import Machine
 from modelforge.preflight.offers import Need, need
@@ -52,13 +52,14 @@ def stack(forge: Forge, entered: Entered) -> Stack:
     answers = profile_answers(name, practice=prefill.practice)
     said = form.values([Layer(name, answers), *form.said(entered)])
     way = said["strategy"]
+    advice = advised(way, practice=prefill.practice, adapter=said.get("adapter.enabled") != "false")
     listed = recommended(name, practice=prefill.practice, task=said["task"])
 
     def under(model: Mapping[str, Any]) -> list[Layer]:
         return [
             Layer(name, {"model_name": model.get("name", ""), **answers}),
             Layer(FOR_MODEL, model.get("answers", {})),
-            Layer(FOR_STRATEGY.format(way), advised(way, practice=prefill.practice)),
+            Layer(FOR_STRATEGY.format(way), advice),
         ]
 
     offers = [(model, need(model, machine, *trimmed([*under(model), *form.said(entered)])[0]))
@@ -79,14 +80,14 @@ def trimmed(told: Sequence[Layer]) -> tuple[list[Layer], frozenset[str]]:
     A recipe is never shortened in silence: what it says stays, and so does one's own answer to it.
     """
     hidden = inapplicable(form.values(told))
-    recipe = {name for layer in told if layer.name == form.RECIPE for name in form.flat(layer)}
+    recipe = {name for layer in told if layer.name == form.RECIPE for name in flat(layer.answers)}
     dropped = hidden - recipe
     return [
         layer
         if layer.name == form.RECIPE
         else Layer(
             layer.name,
-            {name: value for name, value in form.flat(layer).items() if name not in dropped},
+            {name: value for name, value in flat(layer.answers).items() if name not in dropped},
         )
         for layer in told
     ], hidden

@@ -100,6 +100,9 @@ class Following:
             planned=self._planned,
             printed=self._forge.log(self._id),
             has_result=self._forge.folder(self._id).has_result,
+            cause=self._forge.aid.diagnosis(self._id) if view.state.is_over else None,
+            changes=self._forge.aid.changes(self._id) if view.state.is_over else [],
+            offers=self._forge.again.offers(self._id) if view.state.is_over else None,
         )
 
 

@@ -59,6 +59,7 @@ MEASURES = (
 )
 # Measure → how it is said, what it means, and whether more is better.
 SCORES = {
+    "reward": ("Mean reward", "what the judge gives its answers; more is better"),
     "rouge1": ("ROUGE-1", "share of words that the summary has in common with yours"),
     "rouge2": ("ROUGE-2", "the same for pairs of words"),
     "rougeL": ("ROUGE-L", "the same for words in their order"),

@@ -66,9 +66,9 @@ def tile(
     *lines: str,
     chip: str | None = None,
     disabled: bool = False,
-    strategy: str | None = None,
+    strategies: Sequence[str] = (),
 ) -> Safe:
-    """Return one choice: a radio button that looks like a card. It may want a strategy."""
+    """Return one choice: a radio button that looks like a card. It may want certain strategies."""
     key = f"t-{name}-{value}".replace(" ", "-")
     return el(
         "label.choice",
@@ -79,7 +79,7 @@ def tile(
             value=value,
             id=key,
             disabled=disabled,
-            data_strategy=strategy,
+            data_strategies=" ".join(strategies) or None,
         ),
         el("span.title", title, el("span.chip", chip) if chip else None),
         [el("small", line) for line in lines if line],

@@ -36,17 +36,31 @@ def skeleton() -> Safe:
                 el("h2.quiet", "The plan"),
                 el("div", data_part="plan"),
                 el("p.reason#why", data_part="why", aria_live="polite"),
-                el(
-                    "button.btn.go.wide#start",
-                    "Start training",
-                    type="button",
-                    data_do="start",
-                    aria_describedby="why",
-                    aria_disabled="true",
-                ),
+                el("div.starts", _start(), _enqueue()),
             ),
         ),
         aria_label="The plan",
+    )
+
+
+def _start() -> Safe:
+    return el(
+        "button.btn.go.wide#start",
+        "Start training",
+        type="button",
+        data_do="start",
+        aria_describedby="why",
+        aria_disabled="true",
+    )
+
+
+def _enqueue() -> Safe:
+    return el(
+        "button.btn.wide#enqueue",
+        "Add to queue",
+        type="button",
+        data_do="enqueue",
+        aria_disabled="true",
     )
 
 

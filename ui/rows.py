@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modelforge.data.chat import SUMMARISE
 from modelforge.data.look import FirstLook
 from modelforge.errors import Problem
 from ui import mapping, plan, words
@@ -120,7 +121,11 @@ def heads_of(row: Mapping[str, Any]) -> tuple[str, ...]:
         return ("Question", "Answer", "Good")
     if "context" in row:
         return ("Passage", "Question", "Answer")
-    return ("Question", "Answer") if "messages" in row else ("Text",)
+    if "messages" not in row:
+        return ("Text",)
+    asked = [turn["content"] for turn in row["messages"] if turn.get("role") == "user"]
+    is_text = bool(asked) and asked[0].startswith(SUMMARISE)
+    return ("Text", "Summary") if is_text else ("Question", "Answer")
 
 
 def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -139,7 +144,8 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     asked = [str(turn.get("content", "")) for turn in turns if turn.get("role") == "user"]
     answers = [str(turn.get("content", "")) for turn in turns if turn.get("role") == "assistant"]
     more = f"  (+ {words.plural(len(asked) - 1, 'more turn')})" if len(asked) > 1 else ""
-    return (asked[0] + more if asked else "", answers[0] if answers else "")
+    first = asked[0].removeprefix(SUMMARISE) if asked else ""
+    return (first + more, answers[0] if answers else "")
 
 
 def said_last(turns: object) -> str:

@@ -8,8 +8,10 @@ import time
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.runs.rows import Page, Row, Wanted
+from modelforge.runs.states import RunState
 from modelforge.sight import RunView
 from ui import words
+from ui.again import row_action
 from ui.markup import Safe, el, join
 from ui.pages.run import chip
 
@@ -18,9 +20,9 @@ MOST_TAGS = 8
 MOST_OFFERED = 50
 # What a person looks for → the states that are meant.
 GROUPS = {
-    "": ("All", ()),
+    # What waits to be run stands above the list, in the queue.
+    "": ("All", tuple(state.value for state in RunState if state is not RunState.QUEUED)),
     "active": ("Going on", ("starting", "running", "stopping")),
-    "waiting": ("Waiting", ("queued",)),
     "finished": ("Finished", ("finished",)),
     "stopped": ("Stopped", ("stopped",)),
     "failed": ("Failed", ("failed", "lost")),
@@ -29,11 +31,11 @@ GROUPS = {
 
 def filters(found: Page, wanted: Wanted, group: str) -> Safe:
     """Return what the list can be narrowed to: states that occur, and the commonest tags."""
-    if not found.all:
+    if not _were(found):
         return Safe("")
     shown: list[Safe] = []
     for key, (title, states) in GROUPS.items():
-        count = sum(found.states[state] for state in states) if states else found.all
+        count = sum(found.states[state] for state in states)
         if count or key == group:
             shown.append(_filter("group", key, title, count, on=key == group))
     tags = [tag for tag, _ in found.tags.most_common(MOST_TAGS)]
@@ -45,6 +47,11 @@ def filters(found: Page, wanted: Wanted, group: str) -> Safe:
         for tag in tags
     ]  # fmt: skip
     return join([*shown, el("span.parting") if marked else "", *marked])
+
+
+def _were(found: Page) -> bool:
+    """Say whether any run has begun."""
+    return any(found.states[state] for state in GROUPS[""][1])
 
 
 def _filter(kind: str, value: str, title: str, count: int, *, on: bool) -> Safe:
@@ -63,7 +70,7 @@ def _filter(kind: str, value: str, title: str, count: int, *, on: bool) -> Safe:
 
 def listing(found: Page, now: float | None = None) -> Safe:
     """Return the list, or what to do where it is empty."""
-    if not found.all:
+    if not _were(found):
         return el(
             "div.empty-state",
             el("b", "No runs yet"),
@@ -103,7 +110,7 @@ def _row(run: Row, now: float) -> Safe:
     told = [
         words.model(run.model),
         run.data,
-        words.when(run.created, now),
+        words.when(run.began, now),
         words.duration(run.seconds(now)),
         words.size(run.bytes),
     ]
@@ -165,7 +172,7 @@ def worth(run: Row | RunView) -> tuple[str, float | None]:
 def _acts(run: Row) -> list[Safe]:
     """Return what can be done with a run: the one thing to do next, and a menu of the rest."""
     stop = None if run.is_over else _act(run, "run-stop", "Stop", "button.btn.s")
-    return [one for one in (stop, _menu(run)) if one is not None]
+    return [one for one in (stop, row_action(run), _menu(run)) if one]
 
 
 def _menu(run: Row) -> Safe:

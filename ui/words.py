@@ -17,6 +17,11 @@ STATES = {
 UNKNOWN = "–"
 
 
+def before(state: str) -> str:
+    """Return what a run does of which its worker has said nothing yet."""
+    return "Waits for its turn in the queue" if state == "queued" else "Starting the worker"
+
+
 def number(value: float | None, digits: int = 0) -> str:
     """Return a number with thousands parted: 2,310."""
     return UNKNOWN if value is None else f"{value:,.{digits}f}"

@@ -30,6 +30,7 @@ face.chat = (root, server) => {
   function side() {
     const tunable = facts().tuned === "yes" && facts().beside === "yes";
     both.disabled = !tunable;
+    both.parentElement.hidden = !tunable;
     page.classList.toggle("both", tunable && both.checked);
     passage.parentElement.hidden = manner() !== MANNERS.passage;
     box.placeholder = manner().hint;
@@ -102,7 +103,10 @@ face.chat = (root, server) => {
         if (said.phase) about.textContent = `${title} · ${said.text ?? "loading"} …`;
         else if (said.error) throw Object.assign(new Error(), { said: said.error });
         else if (said.text) { text += said.text; line.textContent = text; say.classList.remove("wait"); about.textContent = title; }
-        else if (said.done) about.textContent = `${title} · ${said.done.tokens} tokens in ${said.done.seconds.toFixed(1)} s`;
+        else if (said.done) {
+          about.textContent = `${title} · ${said.done.tokens} token${said.done.tokens === 1 ? "" : "s"} in ${said.done.seconds.toFixed(1)} s`;
+          if (!text) line.textContent = "It said nothing.";
+        }
       }
     } catch (error) {
       if (error.name === "AbortError") about.textContent = `${title} · stopped`;

@@ -39,14 +39,14 @@ face.train = (root, server) => {
     const field = event.target;
     if (field.id === "recipe-file") openRecipe(field);
     else if (field.type === "checkbox" && field.name) say(field.name, String(field.checked));
-    else if (field.dataset.strategy) { suit(field.dataset.strategy); say(field.name, field.value); }
+    else if (field.dataset.strategies) { suit(field.dataset.strategies.split(" ")); say(field.name, field.value); }
     else if ((field.type === "radio" || field.tagName === "SELECT") && field.name) say(field.name, field.value);
   });
 
-  // A sample that is made for one strategy brings it along; qlora learns from the rows of sft too.
-  function suit(strategy) {
+  // A sample that is made for some strategies brings the first of them along.
+  function suit(strategies) {
     const now = find('[name="strategy"]').find((tile) => tile.checked)?.value;
-    if (now !== strategy && !(strategy === "sft" && now === "qlora")) state.mine.strategy = strategy;
+    if (!strategies.includes(now)) state.mine.strategy = strategies[0];
   }
 
   // Basic and All are one panel: All shows what Basic leaves out.
@@ -126,6 +126,7 @@ face.train = (root, server) => {
     data.follow(reply.data);
     const start = root.querySelector("#start");
     start.setAttribute("aria-disabled", String(!reply.ready || starting));
+    root.querySelector("#enqueue").setAttribute("aria-disabled", String(!reply.whole));
   }
 
   // What does not apply is out of sight; what was typed into it stays where it is.
@@ -161,7 +162,10 @@ face.train = (root, server) => {
     changed(0);
   }
 
-  // Start, and the run
+  // Start, the queue, and the run
+
+  const click = () => (fresh ??= crypto.randomUUID?.() ?? String(Math.random()).slice(2));
+  const offer = face.queueing(root, server, () => ({ ...state, request_id: click() }), () => { fresh = null; });
 
   actions.start = async () => {
     if (starting) return;
@@ -170,12 +174,12 @@ face.train = (root, server) => {
     button.textContent = "Starting …";
     button.setAttribute("aria-disabled", "true");
     // The same click, sent twice, never makes two runs.
-    fresh ??= crypto.randomUUID?.() ?? String(Math.random()).slice(2);
-    const reply = await call(server, "start", { ...state, request_id: fresh });
+    const reply = await call(server, "start", { ...state, request_id: click() });
     starting = false;
     button.textContent = "Start training";
-    if (reply) fresh = null;
-    if (reply?.run) {
+    if (reply && !reply.busy) fresh = null;
+    if (reply?.busy) { button.setAttribute("aria-disabled", "false"); await offer(reply.busy); }
+    else if (reply?.run) {
       history.pushState({}, "", `/?run=${encodeURIComponent(reply.run)}`);
       show();
     } else await check();

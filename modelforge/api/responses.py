@@ -25,7 +25,9 @@ class Problems(BaseModel):
     """What every refusal says: all that is wrong at once."""
 
     problems: list[Problem] = about("One entry a problem; `where` names the setting or part.")
-    holder: str | None = Field(None, description="With 409: the run that holds the machine.")
+    holder: str | None = Field(
+        None, description="With 409: the run that holds the machine, or `chat` or `export`."
+    )
     findings: list[Finding] = Field([], description="With 422 after preflight: all it found.")
 
 
@@ -83,7 +85,8 @@ class SampleFacts(BaseModel):
     path: str
     rows: int
     question: str = about("A question that is not in it, to try the model with.")
-    strategy: str = about("The strategy that its rows are made for.")
+    task: str = about("The task that its rows are made for.")
+    strategies: list[str] = about("The strategies that learn from such rows, the usual one first.")
 
 
 class Preflight(BaseModel):
@@ -117,6 +120,7 @@ class RunBrief(BaseModel):
     name: str
     state: RunState
     created: float
+    launched: float | None = about("When its worker was started; null while it waits.")
     updated: float = about("When the worker last said something.")
     step: int = about("Updates done.")
     total_steps: int | None
@@ -159,6 +163,9 @@ class RunFacts(RunBrief):
     dataset: dict[str, Any] = about(
         "The data: its sources, each with files, sha256, rows and mapping."
     )
+    verdict: dict[str, Any] | None = Field(
+        None, description="How it went, once it is over: `kind`, `text` and the `numbers` behind."
+    )
 
 
 class RunEvent(BaseModel):
@@ -176,6 +183,33 @@ class EventPage(BaseModel):
     events: list[RunEvent]
     last: int = about("Give this as `after` next time.")
     state: RunState
+
+
+class OfferFacts(BaseModel):
+    """One way to go on with a run."""
+
+    kind: str = about("resume, continue or start-from.")
+    step: int = about("The update it would go on from; 0 is anew.")
+    text: str = about("What would happen.")
+    why_not: str = about("Why it cannot be done; empty when it can.")
+
+
+class DamageFacts(BaseModel):
+    """A checkpoint that is not used."""
+
+    name: str
+    file: str = about("The first file that is not as it was saved.")
+    reason: str = about("missing, size, hash, unknown, manifest or path.")
+    why: str = about("The same in words.")
+
+
+class OffersFacts(BaseModel):
+    """How one can go on with a run that is over."""
+
+    resume: OfferFacts
+    continue_: OfferFacts = Field(alias="continue")
+    start_from: OfferFacts
+    damaged: list[DamageFacts] = about("Checkpoints that are passed over.")
 
 
 class StateOnly(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import traceback
 from collections.abc import Callable, Coroutine
 from datetime import datetime
@@ -17,6 +18,8 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
 from modelforge.errors import BlockedError, BusyError, ConfigError, ForgeError, Problem
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -68,6 +71,19 @@ async def said_in(request: Request) -> dict[str, Any]:
         what = "It is no JSON object."
         raise ConfigError(Problem("body", what, 'Send settings, as in {"task": …}.'))
     return said
+
+
+def checked_key(key: str | None) -> str | None:
+    """Return the id of a request as it was sent; raises ConfigError for what cannot be one."""
+    if key is not None and not _REQUEST_ID.fullmatch(key):
+        raise ConfigError(
+            Problem(
+                "Idempotency-Key",
+                f"It has {len(key)} characters or contains spaces.",
+                "Use 1 to 200 visible ASCII characters, such as a UUID.",
+            )
+        )
+    return key
 
 
 def _no_json(error: ValueError) -> Problem:

@@ -13,16 +13,14 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from modelforge.api.answers_of_history import RunQuery
 from modelforge.api.facts import SETTINGS_BODY
 from modelforge.api.responses import EventPage, Problems, RunFacts, RunRow, Started, StateOnly
-from modelforge.api.route import said_in
+from modelforge.api.route import checked_key, said_in
 from modelforge.api.stream import Watch
 from modelforge.config.resolve import Layer
-from modelforge.errors import ConfigError, Problem
 from modelforge.forge import Forge
 
 MOST_LOG_BYTES = 2**20
 # Control characters could play with the terminal of whoever reads the log there.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 Refusals = dict[int | str, dict[str, Any]]
 ABSENT: Refusals = {404: {"model": Problems, "description": "The model or the data is not there."}}
@@ -82,7 +80,7 @@ def _starting(api: APIRouter, forge: Callable[[], Forge]) -> None:
     ) -> Started:
         """Start a run. Nothing is created when it is refused; `logging.run_name` names it."""
         said = await said_in(request)
-        key = _checked_key(request_id if idempotency_key is None else idempotency_key)
+        key = checked_key(request_id if idempotency_key is None else idempotency_key)
         run_id = await to_thread.run_sync(
             lambda: forge().start(Layer("body", said), request_id=key)
         )
@@ -95,7 +93,9 @@ def _watching(api: APIRouter, forge: Callable[[], Forge]) -> None:
     @api.get("/runs/{run_id}", responses=MISSING)
     def run(run_id: str) -> RunFacts:
         """Tell all about one run, `state` included."""
-        return RunFacts(**forge().run(run_id).as_dict())
+        verdict = forge().aid.verdict(run_id)
+        told = forge().run(run_id).as_dict()
+        return RunFacts(**told, verdict=verdict.as_dict() if verdict else None)
 
     @api.get("/runs/{run_id}/log", responses=MISSING, response_class=PlainTextResponse)
     def log(
@@ -155,18 +155,6 @@ def _ending(api: APIRouter, forge: Callable[[], Forge]) -> None:
     def delete(run_id: str) -> None:
         """Delete a run that is over, with everything it made."""
         forge().delete(run_id)
-
-
-def _checked_key(key: str | None) -> str | None:
-    if key is not None and not _REQUEST_ID.fullmatch(key):
-        raise ConfigError(
-            Problem(
-                "Idempotency-Key",
-                f"It has {len(key)} characters or contains spaces.",
-                "Use 1 to 200 visible ASCII characters, such as a UUID.",
-            )
-        )
-    return key
 
 
 def _stream(lines: AsyncIterator[str]) -> StreamingResponse:

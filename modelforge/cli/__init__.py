@@ -1,4 +1,4 @@
-"""Commands over the front door: `modelforge ui|init|data|train|check|runs|chat|demo|doctor|…`."""
+"""Commands over the front door: `modelforge ui|init|data|train|check|runs|queue|chat|demo|…`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelforge import __version__
-from modelforge.cli import data, runs
+from modelforge.cli import data, queue, runs
 from modelforge.errors import ConfigError, ForgeError, Problem
 from modelforge.plain import plain
 
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _recipe_commands(add)
     data.add(commands, shared, _forge)
     runs.add(commands, shared, _forge)
+    queue.add(commands, shared, _forge, _layers)
     _chat_command(add)
     add("doctor", _doctor, "Say what is right and wrong with this machine.")
     add("schema", _schema, "Print the settings as JSON Schema.")
@@ -81,6 +82,8 @@ def _recipe_commands(add: Any) -> None:
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
         if name == "train":
             command.add_argument("--detach", action="store_true", help="start it and leave")
+            command.add_argument("--queue", action="store_true", help="let it wait for its turn")
+            command.add_argument("--after", metavar="TIME", help="with --queue: 22:30 or +2h")
             command.add_argument("--name", help="how the run is listed")
     demo = add("demo", _demo, "Teach the starter model a sample and compare its answers.")
     demo.add_argument("--sample", default="captain")
@@ -142,6 +145,10 @@ def _train(options: argparse.Namespace) -> int:
     from modelforge.terminal import follow
 
     forge = _forge(options)
+    if options.queue:
+        return queue.enqueue(options, forge, _layers(options))
+    if options.after is not None:
+        raise ConfigError(Problem("--after", "Only what waits has a time.", "Add --queue."))
     run_id = forge.start(*_layers(options), name=options.name)
     folder = forge.folder(run_id).path
     if options.detach:

@@ -1,4 +1,4 @@
-"""`modelforge runs …`: what happened, and what can be done about it."""
+"""`modelforge runs list|show|stop|resume|continue|…`: what happened, and what to do next."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelforge.errors import ConfigError, Problem
 from modelforge.plain import plain
 
 if TYPE_CHECKING:
     from modelforge.forge import Forge
 
 DONE = 0
-_ABOUT = "List, show, stop, delete, name or compare runs."
+_ABOUT = "List, show, name, compare, stop, go on with, retry, bundle or delete runs."
 
 
 def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[..., Forge]) -> None:
@@ -64,9 +65,19 @@ def _of_one_run(new: Any) -> None:
     show = new("show", _show, "Show how a run stands.")
     stop = new("stop", _stop, "Ask a run to stop; what it has learned is kept.")
     stop.add_argument("--discard", action="store_true", help="keep nothing of what it learned")
+    resume = new("resume", _resume, "Go on with a run that did not finish.")
+    longer = new("continue", _continue, "Start a new run that learns on from the end of this one.")
+    much = longer.add_mutually_exclusive_group()
+    much.add_argument("--epochs", type=int, metavar="N", help="how many epochs more")
+    much.add_argument("--steps", type=int, metavar="N", help="how many updates more")
     delete = new("delete", _delete, "Delete a run that is over, with everything it made.")
-    for command in (show, stop, delete):
+    retry = new("retry", _retry, "Start a failed run again with what helps against its cause.")
+    bundle = new(
+        "bundle", _bundle, "Write a zip file for those who help; nothing private is in it."
+    )
+    for command in (show, stop, resume, longer, delete, retry, bundle):
         command.add_argument("run", help="the run's id")
+    bundle.add_argument("file", nargs="?", type=Path, help="where to write it")
 
 
 def _list(options: argparse.Namespace, forge: Forge) -> int:
@@ -121,10 +132,13 @@ def _show(options: argparse.Namespace, forge: Forge) -> int:
     from modelforge.terminal import print_run
 
     view = forge.run(options.run)
+    cause, verdict = forge.aid.diagnosis(view.id), forge.aid.verdict(view.id)
     if options.json:
-        print(json.dumps(view.as_dict(), indent=2))
+        told = {"diagnosis": cause, "verdict": verdict}
+        more = {name: one.as_dict() if one else None for name, one in told.items()}
+        print(json.dumps(view.as_dict() | more, indent=2))
     else:
-        print_run(view, forge.folder(view.id).path)
+        print_run(view, forge.folder(view.id).path, cause=cause, verdict=verdict)
     return DONE
 
 
@@ -133,7 +147,53 @@ def _stop(options: argparse.Namespace, forge: Forge) -> int:
     return _show(options, forge)
 
 
+def _resume(options: argparse.Namespace, forge: Forge) -> int:
+    forge.again.resume(options.run)
+    return _show(options, forge)
+
+
+def _continue(options: argparse.Namespace, forge: Forge) -> int:
+    for name in ("epochs", "steps"):
+        many = getattr(options, name)
+        if many is not None and many < 1:
+            raise ConfigError(Problem(f"--{name}", f"{many} is not more.", "Give 1 or more."))
+    options.run = forge.again.continue_run(options.run, epochs=options.epochs, steps=options.steps)
+    return _show(options, forge)
+
+
 def _delete(options: argparse.Namespace, forge: Forge) -> int:
     forge.delete(options.run)
     print(json.dumps({"deleted": options.run}) if options.json else f"{options.run} deleted.")
+    return DONE
+
+
+def _retry(options: argparse.Namespace, forge: Forge) -> int:
+    changes = forge.aid.changes(options.run)
+    run_id = forge.aid.apply(options.run)
+    if options.json:
+        told = {change.name: change.after for change in changes}
+        print(json.dumps({"id": run_id, "changed": told}))
+        return DONE
+    for change in changes:
+        print(f"{change.label}: {change.before} becomes {change.after}.")
+    print(run_id)
+    return DONE
+
+
+def _bundle(options: argparse.Namespace, forge: Forge) -> int:
+    import shutil
+
+    made = forge.aid.bundle(options.run)
+    target = options.file or Path(f"modelforge-{options.run}.zip")
+    try:
+        shutil.copyfile(made, target)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        problem = Problem(str(target), f"It cannot be written: {reason}.", "Name another file.")
+        raise ConfigError(problem) from error
+    finally:
+        made.unlink(missing_ok=True)
+    print(
+        json.dumps({"file": str(target)}) if options.json else f"{target}: look through it first."
+    )
     return DONE

@@ -25,6 +25,7 @@ def _is(name: str, *values: str, words: str = "") -> When:
     return When(label, lambda told: told(name) in values)
 
 
+_ON_CUDA = _is("hardware.device", "auto", "cuda", words="on an NVIDIA GPU")
 _ADAPTER = _is("adapter.enabled", "true", words="with an adapter")
 _ANSWERS = _is("strategy", "sft", "qlora")
 _TEXT = _is("task", "text-generation")
@@ -65,6 +66,10 @@ _CHECKED = When(
     lambda told: told("eval_split").strip("0.") != "" or told("data.validation_sources") != "",
 )
 
+_STOPS_EARLY = _is("evaluation.early_stopping", "true", words="when it may stop early")
+_TRACKED = When("with trackers", lambda told: told("logging.report_to") not in ("", "none"))
+_BY_WANDB = When("with the tracker wandb", lambda told: "wandb" in told("logging.report_to"))
+
 # A name that ends in a dot stands for the whole group.
 CONDITIONS: dict[str, tuple[When, ...]] = {
     "adapter.": (_ADAPTER,),
@@ -78,6 +83,8 @@ CONDITIONS: dict[str, tuple[When, ...]] = {
     "bnb_4bit_quant_type": (_FOUR_BIT,),
     "use_nested_quant": (_FOUR_BIT,),
     "quantization.scheme": (_ADAPTER,),
+    "hardware.max_gpu_temperature": (_ON_CUDA,),
+    "hardware.max_gpu_power": (_ON_CUDA,),
     "quantization.skip_first_layers": (_QUANTIZED,),
     "quantization.skip_last_layers": (_QUANTIZED,),
     "quantization.allow_slow": (_ADAPTER, _BY_CARD),
@@ -88,7 +95,13 @@ CONDITIONS: dict[str, tuple[When, ...]] = {
     "data.packing_strategy": (_TEXT, _ANSWERS, _PACKED),
     "per_device_eval_batch_size": (_CHECKED,),
     "eval_steps": (_CHECKED,),
+    "evaluation.keep_best": (_CHECKED,),
     "evaluation.generated_rows": (_SCORED, _CHECKED),
+    "evaluation.early_stopping": (_CHECKED,),
+    "evaluation.early_stopping_patience": (_CHECKED, _STOPS_EARLY),
+    "evaluation.early_stopping_threshold": (_CHECKED, _STOPS_EARLY),
+    "logging.project": (_TRACKED,),
+    "logging.wandb_mode": (_BY_WANDB,),
     "warmup_ratio": (_WARMUP_SHARE,),
     "optimizer.beta1": (_MOMENTA,),
     "optimizer.beta2": (_MOMENTA,),

@@ -25,7 +25,7 @@ class Ground:
     """The few facts a plan depends on. `context` is in tokens; None means unknown.
 
     `kind` is the model's: decoder, encoder-decoder, encoder or unknown. `packages` are those of
-    the optional ones that are installed.
+    the optional ones that are installed; `start_from` is the folder of the adapter to begin with.
     """
 
     device: Device
@@ -36,6 +36,7 @@ class Ground:
     train_rows: int | None = None
     kind: str = "decoder"
     packages: frozenset[str] = frozenset()
+    start_from: str | None = None
 
 
 class Ledger:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelforge.config.knob import Knob
+
+TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow", "aim")
+# An address that a person has set there goes before the run's folder.
+TRACKER_ADDRESSES = {"mlflow": "MLFLOW_TRACKING_URI", "aim": "AIM_REPO"}
+
+
+def as_names(said: Any) -> Any:
+    """Return a list of names as the text with commas that it stands for."""
+    listed = isinstance(said, (list, tuple)) and all(isinstance(one, str) for one in said)
+    return ", ".join(said) if listed else said
 
 
 class Group(BaseModel):
@@ -43,6 +53,30 @@ class Hardware(Group):
             group="Precision",
         ),
     ] = "auto"
+    max_gpu_temperature: Annotated[
+        int | None,
+        Field(ge=30, le=110),
+        Knob(
+            "GPU temperature ceiling",
+            "Above it training pauses between updates and goes on by itself; empty means none.",
+            "It goes on 5 °C below the ceiling. Pauses count for neither tokens/s nor seconds per "
+            "update, but the run takes longer than planned.",
+            unit="°C",
+            group="Hardware",
+        ),
+    ] = None
+    max_gpu_power: Annotated[
+        int | None,
+        Field(ge=20, le=2000),
+        Knob(
+            "GPU power ceiling",
+            "Above it training pauses between updates and goes on by itself; empty means none.",
+            "It goes on after at least 3 seconds, once the card draws 5 % less than the ceiling. "
+            "A card that is to draw less all the time is better limited with nvidia-smi -pl.",
+            unit="W",
+            group="Hardware",
+        ),
+    ] = None
 
 
 class Logging(Group):
@@ -63,3 +97,30 @@ class Logging(Group):
             group="Logging",
         ),
     ] = 1
+    report_to: Annotated[
+        str,
+        BeforeValidator(as_names),
+        Field(max_length=200),
+        Knob(
+            "Trackers",
+            "Programs that keep the curves too: tensorboard, trackio, wandb, mlflow, aim.",
+            "Each is installed on demand, for instance with `python launch.py setup --with "
+            "tensorboard`. They write into the run's folder; nothing leaves this computer unless "
+            "wandb is online or an address of MLflow or Aim is set in the environment.",
+            group="Logging",
+        ),
+    ] = ""
+    project: Annotated[
+        str,
+        Field(min_length=1, max_length=80),
+        Knob("Project", "The project under which trackers list the run.", group="Logging"),
+    ] = "modelforge"
+    wandb_mode: Annotated[
+        Literal["offline", "online"],
+        Knob(
+            "W&B mode",
+            "offline keeps the curves on this computer; online sends them to your account.",
+            "The key is read from WANDB_API_KEY or from `wandb login`, and is never written down.",
+            group="Logging",
+        ),
+    ] = "offline"

@@ -235,19 +235,25 @@ class Trainer(Group):
         Field(gt=0, le=2),
         Knob("Temperature", "How varied the answers are that are compared.", group="Rewards"),
     ] = 1.0
-
-
-class Evaluation(Group):
-    """What is measured on the held-out rows beside the loss."""
-
-    generated_rows: Annotated[
-        int,
-        Field(ge=0, le=2000),
+    save_steps: Annotated[
+        int | None,
+        Field(ge=-1),
         Knob(
-            "Answers scored",
-            "Held-out rows that are answered and scored at the end; 0 for none.",
-            "For ROUGE, exact match and F1, which need answers and not only a loss.",
-            unit="rows",
-            group="Evaluation",
+            "Save every",
+            "Updates between states to go on from; empty saves at every check, -1 at the end only.",
+            "What was learned since the newest one is lost if the machine goes off.",
+            unit="updates",
+            group="Saving",
         ),
-    ] = 50
+    ] = None
+    save_total_limit: Annotated[
+        int,
+        Field(ge=1),
+        Knob(
+            "Checkpoints kept",
+            "How many states to go on from stay on the disk; the newest and the best always do.",
+            "With three there is one more to fall back to should the newest be damaged.",
+            unit="checkpoints",
+            group="Saving",
+        ),
+    ] = 3

@@ -5,12 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from modelforge.config.groups import TRACKERS
 from modelforge.config.plan_of_learning import DECAY_SHARE, ENDS_ABOVE_ZERO
 from modelforge.config.rule import rule
 from modelforge.config.schema import TrainingConfig
 from modelforge.errors import Problem
 
 WSD = "warmup_stable_decay"
+
+
+@rule("trainer.save_steps")
+def _saves_are_some_updates_apart(config: TrainingConfig) -> Iterator[Problem]:
+    if config.trainer.save_steps == 0:
+        yield Problem(
+            "trainer.save_steps",
+            "There are no 0 updates between two checkpoints.",
+            "Give 1 or more, -1 for the end only, or leave it empty.",
+        )
 
 
 @rule("schedule.decay_steps", "schedule.decay_ratio")
@@ -130,3 +141,32 @@ def _unsloth_learns_from_no_rewards(config: TrainingConfig) -> Iterator[Problem]
             "Unsloth trains sft, qlora and dpo here; the strategy is rlhf.",
             "Choose the provider huggingface, or another strategy.",
         )
+
+
+@rule("evaluation.early_stopping", "eval_split", "data.validation_sources")
+def _stopping_early_needs_checks(config: TrainingConfig) -> Iterator[Problem]:
+    checked = config.eval_split > 0 or config.data.validation_sources
+    if config.evaluation.early_stopping and not checked:
+        yield Problem(
+            "evaluation.early_stopping",
+            "Stopping early goes by checks on held-out rows, and eval_split is 0.",
+            "Hold out some rows, for instance 0.1, or set it to false.",
+        )
+
+
+@rule("logging.report_to")
+def _trackers_are_known(config: TrainingConfig) -> Iterator[Problem]:
+    for name in trackers(config):
+        if name not in TRACKERS:
+            yield Problem(
+                "logging.report_to",
+                f"{name[:40]!r} is no tracker that is known here.",
+                f"Choose from {', '.join(TRACKERS)}, or leave it empty.",
+            )
+
+
+def trackers(config: TrainingConfig) -> list[str]:
+    """Return the trackers that were asked for, each once."""
+    said = config.logging.report_to.strip().lower()
+    names = [name.strip() for name in said.split(",") if name.strip()]
+    return [] if names == ["none"] else list(dict.fromkeys(names))

@@ -26,7 +26,8 @@ class Plan:
     """What is really run. Names are TRL's and PEFT's.
 
     `method` is the trainer that does the work; `trains` says what learns. What is None stands in
-    the config: those came later than the first plans that were written down.
+    the config: those came later than the first plans that were written down. `save_steps` is -1
+    where only the end is saved; `start_from` is the folder of the adapter that is trained on.
     """
 
     model_path: str
@@ -49,6 +50,8 @@ class Plan:
     lora_alpha: int | None = None
     adapter_dtype: Literal["float32", "bfloat16"] = "float32"
     gradient_accumulation_steps: int | None = None
+    save_steps: int | None = None
+    start_from: str | None = None
     changes: list[Change] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,10 +69,12 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
     """Return what `config` comes to on `ground`. Pure; never fails for a valid config."""
     ledger = Ledger(config)
     _data(config, ledger)
+    _ceilings(config, ground, ledger)
     quantization = weights.quantization(config, ledger)
     precision = weights.precision(config, ground)
     accumulation = learning.accumulation(config, ledger)
     total = total_steps(config, ground.train_rows)
+    every = eval_every(config, total, ledger.changes)
     scheduler, scheduler_kwargs = learning.scheduler(config, ledger)
     return Plan(
         model_path=ground.model_path,
@@ -84,7 +89,7 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
         lr_scheduler_type=scheduler,
         lr_scheduler_kwargs=scheduler_kwargs,
         warmup_steps=learning.warmup(config, total),
-        eval_steps=eval_every(config, total, ledger.changes),
+        eval_steps=every,
         total_steps=total,
         method=method_of(config, ground.kind),
         trains="adapter" if config.adapter.enabled else "all",
@@ -92,6 +97,8 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
         lora_alpha=weights.lora_alpha(config, ledger),
         adapter_dtype=weights.adapter_dtype(config, precision, ledger),
         gradient_accumulation_steps=accumulation,
+        save_steps=learning.save_every(config, every, ledger),
+        start_from=ground.start_from,
         changes=ledger.changes,
     )
 
@@ -103,6 +110,13 @@ def _data(config: TrainingConfig, ledger: Ledger) -> None:
     if config.data.validation_sources and config.eval_split > 0:
         reason = "The rows to check on have their own sources, so none are held out."
         ledger.change("eval_split", 0, reason)
+
+
+def _ceilings(config: TrainingConfig, ground: Ground, ledger: Ledger) -> None:
+    for name in ("max_gpu_temperature", "max_gpu_power"):
+        if getattr(config.hardware, name) is not None and ground.device != "cuda":
+            reason = f"There is no NVIDIA GPU in use whose ceiling it would be: {ground.device}."
+            ledger.change(f"hardware.{name}", None, reason)
 
 
 def _max_length(config: TrainingConfig, ground: Ground, ledger: Ledger) -> int:

@@ -72,6 +72,22 @@ def eval_every(
     return total
 
 
+def save_every(config: TrainingConfig, every: int | None, ledger: Ledger) -> int:
+    """Return the updates between checkpoints, -1 for the end only; `every` is between checks.
+
+    Where the best is kept it is chosen among checkpoints, so each falls on a check.
+    """
+    said = config.trainer.save_steps
+    if said is None or said == 0:
+        return every or config.eval_steps
+    if said == -1 or every is None or not config.evaluation.keep_best or said % every == 0:
+        return said
+    fitting = -(-said // every) * every
+    reason = f"The best checkpoint is kept, so each is saved at a check, every {every} updates."
+    ledger.change("trainer.save_steps", fitting, reason)
+    return fitting
+
+
 def optim(config: TrainingConfig, ground: Ground, ledger: Ledger) -> str:
     """Return the optimizer, or its like where the device lacks it."""
     facts = OPTIMIZERS[config.optim]

@@ -27,6 +27,17 @@ class Layer:
     answers: Mapping[str, Any]
 
 
+def flat(answers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return answers by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in answers.items():
+        if isinstance(value, Mapping):
+            found.update({f"{name}.{inner}": part for inner, part in value.items()})
+        else:
+            found[name] = value
+    return found
+
+
 @dataclass(frozen=True)
 class Resolved:
     """A config, and for each setting's dotted name the layer it came from."""

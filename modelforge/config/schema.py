@@ -6,8 +6,9 @@ from typing import Any
 
 from modelforge.config.contract import Contract
 from modelforge.config.data_groups import Data, Model, Source
+from modelforge.config.evaluation_group import Evaluation
 from modelforge.config.groups import Hardware, Logging
-from modelforge.config.learning_groups import Evaluation, Optimizer, Schedule, Trainer
+from modelforge.config.learning_groups import Optimizer, Schedule, Trainer
 from modelforge.config.weight_groups import Adapter, Quantization
 
 

@@ -135,3 +135,13 @@ class Adapter(Group):
             group="Adapter",
         ),
     ] = ""
+    start_from: Annotated[
+        str | None,
+        Field(min_length=1, max_length=4096),
+        Knob(
+            "Start from",
+            "An adapter that is trained on: a run's id, or a folder. Empty begins with a new one.",
+            "It has to be of the same model, rank and alpha; the layers are its own.",
+            group="Adapter",
+        ),
+    ] = None

@@ -67,6 +67,25 @@ def _unsloth_has_two_schemes(config: TrainingConfig) -> Iterator[Problem]:
         )
 
 
+@rule("adapter.start_from", "adapter.init", "strategy", "provider")
+def _an_adapter_can_be_trained_on(config: TrainingConfig) -> Iterator[Problem]:
+    if config.adapter.start_from is None:
+        return
+    if config.adapter.init != "default":
+        yield Problem(
+            "adapter.init",
+            f"The adapter starts from another one; the start {config.adapter.init} is given too.",
+            "Choose the start default, or leave start_from empty.",
+        )
+    for name, value in (("strategy", "rlhf"), ("provider", "unsloth")):
+        if getattr(config, name) == value:
+            yield Problem(
+                "adapter.start_from",
+                f"With the {name} {value} an adapter cannot be trained on here.",
+                f"Leave it empty, or choose another {name}.",
+            )
+
+
 @rule("strategy", "use_4bit", "use_8bit", "quantization.scheme")
 def _qlora_is_quantized(config: TrainingConfig) -> Iterator[Problem]:
     if config.strategy != "qlora":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ PREFIX = "sample:"
 class Sample:
     """One bundled data set. `question` is not in it; `expect` says what its answer will show.
 
-    `strategy` is what its rows are made for.
+    `strategies` are those that can learn from its rows, the one to begin with first.
     """
 
     name: str
@@ -28,7 +29,8 @@ class Sample:
     path: Path
     rows: int
     question: str
-    strategy: str = "sft"
+    task: str = "text-generation"
+    strategies: Sequence[str] = ("sft", "qlora")
 
     @property
     def dataset(self) -> str:

@@ -33,6 +33,11 @@ class Material:
             return self.look.rows
         return split_counts(self.look.rows, eval_split)[0]
 
+    def judged(self, rows: int) -> int:
+        """Return how many judged answers so many rows give: a pair is a good and a bad one."""
+        pairs = sum(each.rows for each in self.supplies if each.mapping.kind == "preference")
+        return rows + round(rows * pairs / max(1, self.look.rows))
+
     def place_of(self, row: int) -> tuple[int, int]:
         """Return the source in which a row of all that the run is given stands, and its place."""
         last = len(self.supplies) - 1

@@ -11,6 +11,7 @@ from modelforge.preflight import (
     on_provider,
     on_room,
     on_settings,
+    on_trackers,
     on_weights,
 )
 from modelforge.preflight.case import Case, Check
@@ -44,11 +45,14 @@ CHECKS: tuple[Check, ...] = (
     on_settings.learning_rate,
     on_settings.plan_changes,
     on_settings.unused,
+    on_trackers.tracker_missing,
+    on_trackers.leaves_the_computer,
     on_data.rows_cut,
     on_weights.quantized_slow,
     on_machine.bf16_on_cpu,
     on_machine.vram_held,
     on_machine.profile_differs,
+    on_provider.attention_unused,
     on_provider.provider_untested,
     on_model.no_chat_template,
     on_model.remote_code_off,

@@ -8,8 +8,8 @@ from modelforge.config.schema import TrainingConfig
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight.memory import GIB, trained_weights
 
-# The best, the newest, and the one that is being written.
-CHECKPOINTS = 3
+# The one that is being written, beside those that are kept.
+WRITTEN = 1
 TOKENIZER_GIB = 16 / 1024
 EVENTS_GIB = 32 / 1024
 
@@ -20,4 +20,16 @@ def disk_needed_gib(config: TrainingConfig, plan: Plan, facts: ModelFacts) -> fl
     saved = trained * 4 / GIB + TOKENIZER_GIB
     checkpoint = saved + trained * OPTIMIZERS[plan.optim].bytes / GIB
     fetched = 0.0 if facts.local else facts.weights_gib
-    return CHECKPOINTS * checkpoint + saved + EVENTS_GIB + fetched
+    kept = checkpoints_kept(config, plan)
+    return (kept + WRITTEN) * checkpoint + saved + EVENTS_GIB + fetched
+
+
+def checkpoints_kept(config: TrainingConfig, plan: Plan) -> int:
+    """Return how many checkpoints lie on the disk at once, the best among them."""
+    best = 1 if config.evaluation.keep_best and plan.eval_steps else 0
+    most = max(config.trainer.save_total_limit, 1 + best)
+    if not plan.total_steps:
+        return most
+    every = plan.save_steps or plan.eval_steps or config.eval_steps
+    times = 1 if every == -1 else -(-plan.total_steps // every)
+    return min(most, times + best)

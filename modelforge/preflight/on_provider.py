@@ -47,6 +47,19 @@ def provider_suits(case: Case) -> Iterator[Finding]:
         )
 
 
+def attention_unused(case: Case) -> Iterator[Finding]:
+    """Tell that Unsloth computes attention in its own way, whatever was chosen."""
+    model = case.config.model
+    if case.config.provider == "unsloth" and "attn_implementation" in model.model_fields_set:
+        yield Finding(
+            "note",
+            "attention-unused",
+            f"Unsloth chooses how attention is computed; {model.attn_implementation} is not used.",
+            f"To have it, {OTHERWISE}.",
+            "model.attn_implementation",
+        )
+
+
 def provider_untested(case: Case) -> Iterator[Finding]:
     """Tell of an Unsloth other than the one that was tested with the rest."""
     has = unsloth_version() if case.config.provider == "unsloth" else None

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator
 
 from modelforge.config.advice import advised_rate
+from modelforge.config.applies import applies
 from modelforge.config.plan import Change
+from modelforge.config.resolve import flat
 from modelforge.errors import Finding
 from modelforge.preflight.case import Case
 from modelforge.preflight.time import checks_by_training
@@ -34,15 +36,21 @@ FEW_CHECKS = 5
 
 
 def plan_changes(case: Case) -> Iterator[Finding]:
-    """Tell every setting that is used otherwise than it stands."""
+    """Tell every setting that is used otherwise than it stands, defaults of no use left out."""
+    said = flat(case.config.said())
     for change in case.plan.changes:
+        if change.where not in said and not applies(change.where, said):
+            continue
         yield Finding("note", "plan-changed", _in_words(change), where=change.where)
 
 
 def learning_rate(case: Case) -> Iterator[Finding]:
     """Warn of a rate that is ten times off what the strategy is usually trained with."""
     rate = case.config.learning_rate
-    advised = advised_rate(case.config.strategy, practice=case.machine.practice)
+    config = case.config
+    advised = advised_rate(
+        config.strategy, practice=case.machine.practice, adapter=config.adapter.enabled
+    )
     times = max(rate / advised, advised / rate)
     if times < 10 * (1 - 1e-9):
         return

@@ -118,27 +118,50 @@ def tail_events(path: Path, limit: int = TAIL_BYTES) -> list[Event]:
     return _events_in(_tail(path, limit))
 
 
-def first_event(path: Path) -> Event | None:
-    """Return the first event, or None while there is none."""
+def first_event(path: Path, at: int = 0) -> Event | None:
+    """Return the first event from byte `at` on, or None while there is none."""
     try:
         with path.open("rb") as file:
-            line = file.readline(TAIL_BYTES)
+            file.seek(at)
+            # What a predecessor has left half is ended by an empty line.
+            while (line := file.readline(TAIL_BYTES)) == b"\n":
+                pass
     except OSError:
         return None
     return _parse(line) if line.endswith(b"\n") else None
 
 
-def newest_milestone(path: Path) -> str | None:
-    """Return the newest of started, finished, stopped and failed, or None if nothing was said."""
+def newest_milestone(path: Path, after: int = 0) -> str | None:
+    """Return the newest of started, finished, stopped and failed, or None if nothing was said.
+
+    Only events with a number above `after` count.
+    """
     lines = _tail(path, TAIL_BYTES).splitlines()
+    newest: Event | None = None
     for line in reversed(lines):
         # Most lines are steps; only those that may be a milestone are worth parsing.
-        if any(word in line for word in _MILESTONE_WORDS):
-            event = _parse(line)
-            if event is not None and event.kind in MILESTONES:
-                return event.kind
+        if newest is not None and not any(word in line for word in _MILESTONE_WORDS):
+            continue
+        event = _parse(line)
+        newest = newest or event
+        if event is not None and event.kind in MILESTONES:
+            return event.kind if event.n > after else None
     # The beginning of a long file lies outside the tail, and whoever speaks has started.
-    return "started" if first_event(path) else None
+    number = newest.n if newest is not None else last_number(path)
+    return "started" if number > after else None
+
+
+def size_of(path: Path) -> int:
+    """Return how many bytes of events there are, or -1 while there is no file."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def last_number(path: Path) -> int:
+    """Return the number of the newest event, or 0 when there is none."""
+    return _where_to_continue(path)[0]
 
 
 def _where_to_continue(path: Path) -> tuple[int, bool]:

@@ -44,18 +44,27 @@ def gather(folder: RunFolder) -> Facts:
     record = find_json(folder.process)
     who = Identity.from_dict(record) if record else None
     if who is None:
-        who = _as_it_said_itself(folder)
+        who = _as_it_said_itself(folder, _number(record, "from"))
     alive = who.alive if who else _is_being_launched(record)
     stop_asked = folder.stop.exists()
-    last = newest_milestone(folder.events)
+    # What was said before the newest launch is history.
+    last = newest_milestone(folder.events, _number(record, "after"))
     if not alive and last not in ENDINGS:
         last = _last_act(folder) or last
     return Facts(record is not None or who is not None, alive, stop_asked, last, who)
 
 
-def _as_it_said_itself(folder: RunFolder) -> Identity | None:
-    """Return who the worker says it is: a server may die between launch and record."""
-    first = first_event(folder.events)
+def _number(record: dict[str, object] | None, name: str) -> int:
+    said = record.get(name) if record else None
+    return said if isinstance(said, int) else 0
+
+
+def _as_it_said_itself(folder: RunFolder, at: int) -> Identity | None:
+    """Return who the worker says it is: a server may die between launch and record.
+
+    Before byte `at` stand those who worked on it earlier.
+    """
+    first = first_event(folder.events, at)
     return Identity.from_dict(first.data) if first and first.kind == "started" else None
 
 

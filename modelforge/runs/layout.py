@@ -1,11 +1,13 @@
 """The files of a run folder, who writes each, and how a file is written whole or not at all.
 
 config, preflight, environment   the store, once
+came_from                        the desk that continues a run, once
 about                            the store, whenever somebody names or tags the run
 process                          the supervisor
-events, exit, checkpoints, reward_model, output  the worker
+events, exit, checkpoints, reward_model, trackers, output  the worker
 log                              the operating system: what the worker prints
 stop                             the supervisor; its existence is the request
+diagnosis                        the desk of aid: what fades, such as an exit code, is kept there
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from typing import Any
 from modelforge.errors import Problem, RunError
 
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+# The last file to come into a reward model's folder.
+REWARD_MODEL_DONE = "complete.json"
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -63,6 +67,11 @@ class RunFolder:
         return self.path / "process.json"
 
     @property
+    def came_from(self) -> Path:
+        """The run and the update that a continued run goes on from; others have none."""
+        return self.path / "came_from.json"
+
+    @property
     def events(self) -> Path:
         """What the worker says, one line an event."""
         return self.path / "events.jsonl"
@@ -83,6 +92,11 @@ class RunFolder:
         return self.path / "exit.json"
 
     @property
+    def diagnosis(self) -> Path:
+        """Why the run was lost, as the first server found that looked."""
+        return self.path / "diagnosis.json"
+
+    @property
     def checkpoints(self) -> Path:
         """States to go on from."""
         return self.path / "checkpoints"
@@ -91,6 +105,11 @@ class RunFolder:
     def reward_model(self) -> Path:
         """What a run's first stage has learned to judge answers with; there whole or not at all."""
         return self.path / "reward_model"
+
+    @property
+    def trackers(self) -> Path:
+        """What trackers keep of the run, one folder each."""
+        return self.path / "trackers"
 
     @property
     def output(self) -> Path:
@@ -111,6 +130,11 @@ class RunFolder:
     def has_model(self) -> bool:
         """Whether the run has left a whole model to talk to."""
         return (self.output / "config.json").is_file() and any(self.output.glob("*.safetensors"))
+
+    @property
+    def has_reward_model(self) -> bool:
+        """Whether the run's own reward model has learned all it was to learn."""
+        return find_json(self.reward_model / REWARD_MODEL_DONE) is not None
 
     @property
     def has_result(self) -> bool:

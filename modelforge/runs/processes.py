@@ -24,7 +24,8 @@ from modelforge.home import Home
 BIRTH_TOLERANCE_S = 2.0
 LOOK_EVERY_S = 0.05
 
-_started: list[subprocess.Popen[bytes]] = []
+_started: list[tuple[subprocess.Popen[bytes], Identity]] = []
+_ended: dict[tuple[int, float], int] = {}
 _starting = threading.Lock()
 
 
@@ -132,20 +133,41 @@ def launch(
 
 def keep(process: subprocess.Popen[bytes]) -> None:
     """Remember a child that goes its own way, so that `reap` can take it off the process table."""
+    who = Identity.of(process.pid)
     with _starting:
-        _started.append(process)
+        _started.append((process, who))
 
 
 def reap() -> None:
     """Collect the children that have ended; without it they would stay as zombies."""
     with _starting:
-        _started[:] = [process for process in _started if process.poll() is None]
+        for process, who in _started:
+            if (code := process.poll()) is not None:
+                _ended[who.pid, who.birth] = code
+        _started[:] = [(process, who) for process, who in _started if process.returncode is None]
+
+
+def ended_with(who: Identity) -> int | None:
+    """Return the exit code of a child of ours that is gone; another server's is not known."""
+    reap()
+    return _ended.get((who.pid, who.birth))
+
+
+def has_restarted_since(who: Identity) -> bool:
+    """Say whether the computer was started anew after the process was."""
+    now = _boot_id()
+    if who.boot_id and now:
+        return who.boot_id != now
+    try:
+        return psutil.boot_time() > who.birth + BIRTH_TOLERANCE_S
+    except (OSError, psutil.Error):
+        return False
 
 
 @atexit.register
 def _let_go() -> None:
     # Workers outlive us on purpose; Popen would complain of each when it is torn down.
-    for process in _started:
+    for process, _who in _started:
         if process.poll() is None:
             process.returncode = 0
 

@@ -26,6 +26,7 @@ class Row:
     name: str
     state: str
     created: float
+    began: float
     updated: float
     step: int
     total_steps: int | None
@@ -69,7 +70,7 @@ class Row:
 
     def seconds(self, now: float | None = None) -> float:
         """Return how long it took, or has taken so far."""
-        return (self.updated if self.is_over else now or time.time()) - self.created
+        return (self.updated if self.is_over else now or time.time()) - self.began
 
     @property
     def searched(self) -> str:

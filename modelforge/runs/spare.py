@@ -15,6 +15,7 @@ import psutil
 from modelforge.errors import BusyError, DataError, ForgeError, Problem, RunError
 from modelforge.home import Home
 from modelforge.runs.companion import Companion
+from modelforge.runs.events import size_of
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.processes import environment, kill, wait_gone
 
@@ -61,10 +62,9 @@ class Spare:
         self._turn = threading.RLock()
         self._companion: Companion | None = None
         self._is_ready = False
-        self._wanted = 0.0
+        self._wanted, self._asked = 0.0, 0
         self._not_before: float | None = None
         self._asking = threading.Lock()
-        self._asked = 0
         self._taken: tuple[Companion | None, str] = (None, "")
 
     @property
@@ -191,6 +191,7 @@ class Spare:
         with self._turn:
             self._hear(0.0)
             companion, was_ready = self._companion, self._is_ready
+            said = size_of(folder.events)
             if companion is None:
                 return None
             self._forget()
@@ -204,9 +205,8 @@ class Spare:
             except RunError:
                 companion.close(0.0)
                 return None
-            if _takes(companion) and companion.wait_silent(HAND_OVER_S):
-                return companion.release()
-            if folder.events.exists():
+            took = _takes(companion) and companion.wait_silent(HAND_OVER_S)
+            if took or size_of(folder.events) > said:
                 return companion.release()
             kill(companion.identity)
             wait_gone(companion.identity, HAND_OVER_S)

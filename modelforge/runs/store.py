@@ -50,7 +50,7 @@ class Store:
         """Ask this for the run of a request, instead of reading every record."""
         self._asked_by = asked_by
 
-    def create(
+    def create(  # noqa: PLR0913 - a run is made of that much, each by its name
         self,
         *,
         name: str,
@@ -60,10 +60,12 @@ class Store:
         report: Mapping[str, Any],
         dataset: Mapping[str, Any],
         request_id: str | None = None,
+        announce: Callable[[str], None] | None = None,
     ) -> RunFolder:
         """Make a run folder and return it; a `request_id` that is known gives the run it made.
 
-        Raises RunError, and leaves nothing, when the disk is full or writing is not allowed.
+        `announce` hears the id before anybody can see the run. Raises RunError, and leaves
+        nothing, when the disk is full or writing is not allowed.
         """
         with exclusive(self._runs / LOCK):
             if request_id and (known := self.find_request(request_id)):
@@ -71,6 +73,8 @@ class Store:
             self._sweep()
             now = time.time()
             run_id = self._new_id(now)
+            if announce is not None:
+                announce(run_id)
             record = {
                 "format": FORMAT,
                 "id": run_id,

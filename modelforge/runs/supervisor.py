@@ -6,30 +6,27 @@ import contextlib
 import os
 import platform
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from modelforge.errors import BusyError, Problem, RunError
 from modelforge.home import Home
 from modelforge.runs import processes
-from modelforge.runs.events import tail_events
+from modelforge.runs.events import last_number, size_of
 from modelforge.runs.facts import Facts, gather
 from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json, write_text
 from modelforge.runs.lock import exclusive
+from modelforge.runs.logs import shorten
+from modelforge.runs.orphans import Orphans
+from modelforge.runs.pressure import memory_kills
 from modelforge.runs.processes import Identity, wait_gone
 from modelforge.runs.spare import Spare
 from modelforge.runs.states import RunState
+from modelforge.runs.stopping import KILLED_S, Stopping, age_s
 from modelforge.runs.store import LOCK
 
 COMMAND = (sys.executable, "-m", "modelforge.train")
-# With nothing to keep, and after a signal, there is less to wait for.
-SHORT_PATIENCE_S = 10.0
-# Saving a large model to a slow disk takes a while; it is what was asked for.
-SAVING_PATIENCES = 10
-KILLED_S = 5.0
 
 
 class Supervisor:
@@ -49,11 +46,10 @@ class Supervisor:
     ) -> None:
         self._home = home
         self._command = list(command)
-        self._patience_s = patience_s
         self._grace_s = grace_s
         self._settled: dict[str, tuple[int, RunState]] = {}
-        self._stopping: dict[str, threading.Thread] = {}
-        self._turn = threading.Lock()
+        self._stopping = Stopping(patience_s)
+        self._orphans = Orphans()
         self._watched: Callable[[bool], list[RunFolder]] | None = None
 
     def watch(self, unsettled: Callable[[bool], list[RunFolder]]) -> None:
@@ -67,21 +63,24 @@ class Supervisor:
         """Hold the right to start a run: to look, create and start as one act. Re-entrant."""
         return exclusive(self._home.runs / LOCK)
 
-    def start(self, folder: RunFolder, spare: Spare | None = None) -> None:
+    def start(self, folder: RunFolder, spare: Spare | None = None, *, again: bool = False) -> None:
         """Start the worker of a run, in the spare if one is ready; a started run is left alone.
 
-        Raises BusyError while another run holds the machine, RunError when no process comes up;
-        then nothing has been started.
+        With `again` a run that is over is started once more, and goes on by itself from its
+        newest checkpoint. Raises BusyError while a run holds the machine, RunError when no
+        process comes up; then nothing has been started.
         """
         with self.claim():
             facts = gather(folder)
-            if facts.launched:
+            if facts.launched and not (again and facts.state.is_over):
                 return
-            if facts.stop_asked:
+            if facts.stop_asked and not again:
                 problem = Problem("run", f"{folder.id} was stopped before it began.", "Start anew.")
                 raise RunError(problem)
             self.require_free()
             self._clear_the_way()
+            if again:
+                _forget_the_end(folder)
             self._bring_up(folder, spare)
 
     def state(self, folder: RunFolder) -> RunState:
@@ -97,6 +96,10 @@ class Supervisor:
             if facts.state.is_active:
                 return folder
         return None
+
+    def queued(self) -> list[RunFolder]:
+        """Return the runs that were made and never started."""
+        return [folder for folder, facts in self._unsettled() if facts.state is RunState.QUEUED]
 
     def require_free(self, remedy: str = "Stop it, or wait for it.") -> None:
         """Raise BusyError with the holder's name while a run holds the machine."""
@@ -119,18 +122,27 @@ class Supervisor:
         if not facts.stop_asked or folder.stop.read_text(encoding="utf-8") != wish:
             write_text(folder.stop, wish)
         if facts.who is not None:
-            self._see_to_the_end(folder, facts.who)
+            self._stopping.see_to(folder, facts.who)
 
     def tend(self) -> None:
-        """Finish what is under way: stops that another server began, workers that do not leave."""
+        """Finish what is under way: stops that another server began, workers that do not leave.
+
+        Children of a worker that was killed are ended, logs that grow without end kept short.
+        """
         processes.reap()
+        alive = set()
         for folder, facts in self._unsettled():
+            shorten(folder.log)
             if facts.who is None:
                 continue
+            if facts.alive:
+                alive.add(folder.id)
+                self._orphans.remember(folder.id, facts.who)
             if facts.state is RunState.STOPPING:
-                self._see_to_the_end(folder, facts.who)
+                self._stopping.see_to(folder, facts.who)
             elif facts.alive and facts.state.is_over and self._has_lingered(folder):
                 processes.kill(facts.who)
+        self._orphans.end(alive)
 
     def _clear_the_way(self) -> None:
         """End workers that have said their last word but still hold memory."""
@@ -142,8 +154,10 @@ class Supervisor:
                 wait_gone(facts.who, KILLED_S)
 
     def _bring_up(self, folder: RunFolder, spare: Spare | None) -> None:
+        since = {"after": last_number(folder.events), "from": max(0, size_of(folder.events))}
+        earlier = find_json(folder.process)
         # Should this server die before the process is recorded, the run is known to be starting.
-        write_json(folder.process, {"launching": time.time()})
+        write_json(folder.process, {"launching": time.time(), **since})
         with contextlib.suppress(OSError):
             # A run that was over goes on: lists that took it for settled are to look again.
             os.utime(self._home.runs)
@@ -156,14 +170,16 @@ class Supervisor:
                 process = processes.launch(command, folder.log, environment)
             who = Identity.of(process.pid)
             try:
-                write_json(folder.process, _record(who, spare=taken))
+                write_json(folder.process, _record(who, spare=taken) | since)
             except RunError:
                 processes.kill(who)
                 wait_gone(who, KILLED_S)
                 raise
         except (OSError, RunError) as error:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, RunError):
                 folder.process.unlink(missing_ok=True)
+                if earlier is not None:
+                    write_json(folder.process, earlier)
             if isinstance(error, OSError):
                 raise self._no_start(error, folder) from error
             raise
@@ -180,45 +196,8 @@ class Supervisor:
             )
         )
 
-    def _see_to_the_end(self, folder: RunFolder, who: Identity) -> None:
-        with self._turn:
-            busy = self._stopping.get(folder.id)
-            if busy is not None and busy.is_alive():
-                return
-            thread = threading.Thread(
-                target=self._bring_to_an_end, args=(folder, who), name="stop", daemon=True
-            )
-            self._stopping[folder.id] = thread
-            thread.start()
-
-    def _bring_to_an_end(self, folder: RunFolder, who: Identity) -> None:
-        members = processes.family(who)
-        if not self._obeys(folder, who):
-            members += processes.terminate(who)
-            if not wait_gone(who, min(self._patience_s, SHORT_PATIENCE_S)):
-                members += processes.kill(who)
-                wait_gone(who, KILLED_S)
-        # Children that outlive their worker would hold memory with nobody to ask for it.
-        processes.kill_each(members)
-        with self._turn:
-            self._stopping.pop(folder.id, None)
-
-    def _obeys(self, folder: RunFolder, who: Identity) -> bool:
-        """Wait until the worker has left, for as long as it is owed; return whether it has."""
-        patience = self._patience_s
-        if not _has_something_to_keep(folder):
-            patience = min(patience, SHORT_PATIENCE_S)
-        waited = _age_s(folder.stop)
-        begun = time.monotonic() - max(0.0, min(waited, patience))
-        while not wait_gone(who, 0.2):
-            spent = time.monotonic() - begun
-            owed = patience * SAVING_PATIENCES if _is_saving(folder) else patience
-            if spent >= owed:
-                return False
-        return True
-
     def _has_lingered(self, folder: RunFolder) -> bool:
-        return _age_s(folder.events) > self._grace_s
+        return age_s(folder.events) > self._grace_s
 
     def _unsettled(self, *, thorough: bool = False) -> Iterator[tuple[RunFolder, Facts]]:
         """Yield the runs in which something can still happen, or whose process is still there."""
@@ -247,7 +226,17 @@ class Supervisor:
 
 def _record(who: Identity, *, spare: bool) -> dict[str, object]:
     about = {"host": platform.node(), "launched": time.time(), "spare": spare}
+    about["memory_kills"] = memory_kills()
     return {**who.as_dict(), **about}
+
+
+def _forget_the_end(folder: RunFolder) -> None:
+    """Take away what says that the run is over, or was to be."""
+    try:
+        folder.stop.unlink(missing_ok=True)
+        folder.exit.unlink(missing_ok=True)
+    except OSError as error:
+        raise disk_error(error, folder.stop) from error
 
 
 def _mark(folder: RunFolder) -> int:
@@ -256,23 +245,3 @@ def _mark(folder: RunFolder) -> int:
         return folder.process.stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def _age_s(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _has_something_to_keep(folder: RunFolder) -> bool:
-    try:
-        keep = folder.stop.read_text(encoding="utf-8") == "keep"
-    except OSError:
-        keep = True
-    return keep and any(event.kind in ("step", "saved") for event in tail_events(folder.events))
-
-
-def _is_saving(folder: RunFolder) -> bool:
-    recent = tail_events(folder.events)
-    return bool(recent) and recent[-1].kind == "phase" and recent[-1].data.get("name") == "saving"

@@ -29,7 +29,8 @@ python launch.py [COMMAND] [OPTIONS]
       --listen            serve other machines too; needs a password
   demo                  fine-tune the starter model in the terminal, in about three minutes
   setup                 set up, open nothing
-      --with EXTRA        also install an extra: dev, trackers, unsloth
+      --with EXTRA        also install an extra: dev, unsloth, quantization,
+                          trackers, or one of tensorboard, trackio, wandb, mlflow, aim
       --torch "ARGS"      what to give pip for torch, or `auto` (also MODELFORGE_TORCH)
   doctor                what is right and wrong with this machine
   test [PYTEST ARGS]    set up what the tests need too, and run them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
 import subprocess
@@ -22,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", nargs="?", type=Path, help="the run folder to work on")
     parser.add_argument("--spare", action="store_true", help="import the stack and wait on stdin")
     asked = parser.parse_args(argv)
+    # A crash in a library then says in the log that it was one, and where.
+    faulthandler.enable()
     if asked.spare:
         return _wait()
     if asked.folder is None:

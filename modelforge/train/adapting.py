@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from transformers import PrinterCallback
 
 from modelforge.config.method import Head
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.config.weight_rules import NEAR_STARTS, named
+from modelforge.errors import Problem
 from modelforge.train import starts
 from modelforge.train.carried import carried, carry
+from modelforge.train.failures import WorkError
 
 _TASKS: dict[Head, TaskType] = {
     "causal": TaskType.CAUSAL_LM,
@@ -53,9 +57,34 @@ def adapter(config: TrainingConfig, plan: Plan, head: Head = "causal") -> LoraCo
     return shape
 
 
+def begun(model: Any, config: TrainingConfig, plan: Plan) -> Any:
+    """Return the model with the adapter on that is to be trained on, or as it is without one.
+
+    Raises WorkError when the adapter does not fit after all.
+    """
+    if plan.start_from is None:
+        return model
+    if not (Path(plan.start_from) / SAFETENSORS_WEIGHTS_NAME).is_file():
+        raise WorkError("start-missing", _no_start(plan.start_from))
+    if config.gradient_checkpointing:
+        model.enable_input_require_grads()
+    try:
+        made = PeftModel.from_pretrained(model, plan.start_from, is_trainable=True)
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        first = str(error).strip().split("\n", 1)[0]
+        raise WorkError("start-unsuited", _no_start(plan.start_from, first)) from error
+    carry(made.peft_config["default"], starts.Start("", plan, config))
+    return made
+
+
+def _no_start(folder: str, why: str = "") -> Problem:
+    what = f"The adapter in {folder} {f'does not fit: {why}' if why else 'is gone'}."
+    return Problem("adapter.start_from", what, "Name another one, or leave it empty.")
+
+
 def adapted(model: Any, config: TrainingConfig, plan: Plan, head: Head) -> Any:
     """Return the model with its adapter on, for trainers that put none on themselves."""
-    shape = adapter(config, plan, head)
+    shape = missing_adapter(model, config, plan, head)
     if shape is None:
         return model
     if config.gradient_checkpointing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -23,9 +24,6 @@ class Answering:
 
     answers: Answers | None = None
     _generated = 0
-
-    def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
-        """Write nothing; the output has a card of its own."""
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         tokenizer: Any = self.processing_class  # type: ignore[attr-defined]
@@ -63,6 +61,15 @@ class Answers(TrainerCallback):
         self._stage = {} if stage is None else {"stage": stage}
         self._heard: tuple[str, list[tuple[float, str]]] | None = None
         self._told = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"checks": self.checks, "told": self._told}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what a checkpoint has kept."""
+        self.checks.update({int(step): reward for step, reward in state["checks"].items()})
+        self._told = state["told"]
 
     def hear(self, asked: str, said: list[str], worth: list[float]) -> None:
         """Take the newest answers to one prompt."""

@@ -10,6 +10,9 @@ from modelforge.config.schema import TrainingConfig
 from modelforge.errors import Problem
 from modelforge.train.failures import WorkError
 
+# So many intervals that none is ever reached.
+NEVER = 10**9
+
 
 def shared(
     config: TrainingConfig, plan: Plan, checkpoints: Path, *, evaluates: bool
@@ -45,6 +48,20 @@ def shared(
     }
 
 
+def within(settings: dict[str, Any], updates: int) -> dict[str, Any]:
+    """Return how often is checked and saved in a run of so many updates: once at least.
+
+    Where the best is kept Transformers wants every checkpoint to fall on a check.
+    """
+    checked, saved = settings["eval_steps"], settings["save_steps"]
+    if checked is None:
+        return {"eval_steps": None, "save_steps": saved}
+    checked = min(checked, updates)
+    if settings["load_best_model_at_end"]:
+        saved = -(-saved // checked) * checked
+    return {"eval_steps": checked, "save_steps": saved}
+
+
 def _words(config: TrainingConfig) -> dict[str, Any]:
     return {
         "logging_strategy": "steps",
@@ -71,13 +88,17 @@ def _updates(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
 
 def _checks(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> dict[str, Any]:
     every = plan.eval_steps or config.eval_steps
+    saved = plan.save_steps or every
+    if saved == -1:
+        # Transformers saves at the end by itself, whatever the interval.
+        saved = every * NEVER
     return {
         "eval_strategy": "steps" if evaluates else "no",
         "eval_steps": every if evaluates else None,
         "save_strategy": "steps",
-        "save_steps": every,
-        "save_total_limit": 2,
-        "load_best_model_at_end": evaluates,
+        "save_steps": saved,
+        "save_total_limit": None,  # old ones are deleted by our own hand, once the new one is safe
+        "load_best_model_at_end": evaluates and config.evaluation.keep_best,
     }
 
 

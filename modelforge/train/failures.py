@@ -6,6 +6,7 @@ import errno
 from dataclasses import dataclass
 
 from modelforge.errors import DataError, ForgeError, NotFoundError, Problem
+from modelforge.hindsight.causes import UNEXPECTED, recognise
 
 
 @dataclass(frozen=True)
@@ -30,34 +31,28 @@ _CAUSES: tuple[tuple[type[ForgeError], str], ...] = (
     (NotFoundError, "not-found"),
     (ForgeError, "run"),
 )
-_LESS_MEMORY = (
-    "Choose a smaller model, a shorter longest row or batch size 1, or switch gradient "
-    "checkpointing on."
-)
+MOST_CHARS = 160
+_SAID_FULLY = frozenset({"out-of-memory", "disk-full", "too-many-files", "killed-for-memory"})
 
 
 def explain(error: BaseException) -> Failure:
     """Return what `error` means to a person. What nobody foresaw has the cause `unexpected`."""
     if isinstance(error, ForgeError):
         return _ours(error)
-    if _is_out_of_memory(error):
-        where = "The GPU" if "cuda" in f"{type(error)}{error}".lower() else "This computer"
-        return Failure("out-of-memory", f"{where} ran out of memory.", _LESS_MEMORY)
-    if _is_disk_full(error):
-        remedy = "Free some space, then start again."
-        return Failure("disk-full", "The disk of the home folder is full.", remedy)
-    if type(error).__name__ == "NoMatchingPeftModuleError":
-        what = f"The model has no layers of these names. {str(error).partition('. ')[0]}."
-        return Failure("layers-unknown", what, "Choose all-linear, or names that the model has.")
-    if isinstance(error, PermissionError):
-        what = f"There is no permission for {error.filename or 'a file of the run'}."
-        return Failure("no-permission", what, "Check the rights of the home folder.")
-    first = str(error).strip().split("\n", 1)[0]
-    return Failure(
-        "unexpected",
-        f"{type(error).__name__}: {first}" if first else f"{type(error).__name__}.",
-        "The run's log has the details.",
-    )
+    first = str(error).strip().split("\n", 1)[0].rstrip(".")
+    name = type(error).__name__
+    # Quotas have a number of their own, and some file systems no words for it.
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    entry = recognise("[Errno 28]" if full else f"{name}: {error}")
+    if entry is None:
+        what = f"{name}: {first}." if first else f"{name}."
+        return Failure(UNEXPECTED, what, "The run's log has the details.")
+    if entry.code in _SAID_FULLY or not first:
+        return Failure(entry.code, entry.what, entry.remedy)
+    # The library's own words name the file, layer or column that ours cannot know.
+    named = (getattr(error, "filename", None) or first) if entry.code == "no-permission" else first
+    what = f"{entry.what.rstrip('.')}: {str(named)[:MOST_CHARS]}."
+    return Failure(entry.code, what, entry.remedy)
 
 
 def _ours(error: ForgeError) -> Failure:
@@ -67,19 +62,3 @@ def _ours(error: ForgeError) -> Failure:
     what = " ".join(f"{problem.where}: {problem.what}" for problem in error.problems)
     remedy = next((problem.remedy for problem in error.problems if problem.remedy), "")
     return Failure(cause, what, remedy)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    # torch's allocator for the CPU raises a plain RuntimeError.
-    words = ("not enough memory", "can't allocate memory", "out of memory")
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    # safetensors and torch write with their own hands and their own error classes.
-    words = ("no space left on device", "os error 28", "enforce fail at inline_container")
-    return any(word in str(error).lower() for word in words)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import httpx
+import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,6 +21,7 @@ from modelforge.errors import DataError, NotFoundError, Problem, RunError
 from modelforge.home import Home
 
 BATCH = 1000
+LIMIT_S = 10.0
 Progress = Callable[..., None]
 
 
@@ -38,6 +41,7 @@ def fetch(wish: Wish, home: Home, progress: Progress) -> dict[str, Any]:
     """
     target = fetched_path(home, wish.name, wish.subset, wish.split)
     progress(text=f"Asking the Hub for {wish.name}")
+    _ask_once(wish)
     try:
         rows = _loaded(wish)
         written = _write(rows, target, progress)
@@ -49,6 +53,18 @@ def fetch(wish: Wish, home: Home, progress: Progress) -> dict[str, Any]:
         "columns": list(rows.column_names or []),
         "bytes": target.stat().st_size,
     }
+
+
+def _ask_once(wish: Wish) -> None:
+    """Raise in words when the Hub cannot be reached; the loader would try for half a minute."""
+    if Path(wish.name).exists():
+        return
+    try:
+        huggingface_hub.HfApi().dataset_info(wish.name, timeout=LIMIT_S)
+    except (httpx.ConnectError, httpx.TimeoutException) as error:
+        raise _out_of_reach(wish) from error
+    except (httpx.HTTPError, OSError, ValueError):
+        return  # the Hub is there, and the loader finds better words for what it has against it
 
 
 def _loaded(wish: Wish) -> Any:
@@ -107,9 +123,7 @@ def in_words(wish: Wish, error: Exception) -> Exception:
         remedy = "Ask for access on its Hub page, then log in with `hf auth login`."
         return NotFoundError(Problem("dataset", what, remedy))
     if _is_offline(low):
-        what = f"The Hub cannot be reached, so {wish.name} cannot be fetched."
-        remedy = "Check the network and the HF_HUB_OFFLINE switch, or give the data as a file."
-        return NotFoundError(Problem("dataset", what, remedy))
+        return _out_of_reach(wish)
     if "config name is missing" in low or "builderconfig" in low:
         remedy = f"Choose one as the subset.{_listed(text)}"
         said = f"has no configuration {wish.subset}" if wish.subset else "has several parts"
@@ -125,6 +139,12 @@ def in_words(wish: Wish, error: Exception) -> Exception:
         remedy = "Check the name, OWNER/NAME; for a private one log in with `hf auth login`."
         return NotFoundError(Problem("dataset", what, remedy))
     return error
+
+
+def _out_of_reach(wish: Wish) -> NotFoundError:
+    what = f"The Hub cannot be reached, so {wish.name} cannot be fetched."
+    remedy = "Check the network and the HF_HUB_OFFLINE switch, or give the data as a file."
+    return NotFoundError(Problem("dataset", what, remedy))
 
 
 def _is_offline(low: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
+from modelforge.runs.checkpoints import Checkpoint
 from modelforge.runs.layout import RunFolder, read_json
 from modelforge.train.stop import Stop
 from modelforge.train.telling import Teller
@@ -41,9 +42,11 @@ class Work:
     """A job with what is needed to do it.
 
     `load(head, path)` returns model and tokenizer for a head; without a path those of the run.
+    `checkpoint` is where the run goes on, if it does not begin.
     """
 
     job: Job
     load: Callable[..., Any]
     teller: Teller
     stop: Stop
+    checkpoint: Checkpoint | None = None

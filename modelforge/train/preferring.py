@@ -11,6 +11,7 @@ from datasets import Dataset
 from transformers import set_seed
 
 from modelforge.train import references, training
+from modelforge.train.adapting import begun
 from modelforge.train.dialect import Dialect
 from modelforge.train.job import Job, Work
 from modelforge.train.manner import Manner
@@ -35,13 +36,6 @@ class Parts:
     heard: Callable[[], None] = lambda: None
 
 
-class Unpublished:
-    """A trainer without the model card of every checkpoint, which may ask the Hub."""
-
-    def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
-        """Write nothing; the output has a card of its own."""
-
-
 def run(work: Work, read: Read, build: Callable[[Parts], Any], *, compares: bool = True) -> None:
     """Do the whole of a run: load, turn rows into tokens, train, save.
 
@@ -56,7 +50,7 @@ def run(work: Work, read: Read, build: Callable[[Parts], Any], *, compares: bool
     trainer = build(
         Parts(
             job,
-            loaded.model,
+            begun(loaded.model, job.config, job.plan),
             loaded.tokenizer,
             tokenized.train,
             tokenized.held_out,

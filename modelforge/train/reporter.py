@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -25,6 +26,7 @@ class Course:
     """How far a training has come; `best_step` is the update of the best check on held-out rows.
 
     Best is the lowest loss, or what the trainer watches instead; `best_loss` is None then.
+    A course that is early was ended by its checks, and is as whole as any.
     """
 
     step: int = 0
@@ -35,6 +37,7 @@ class Course:
     best_step: int | None = None
     checked_step: int | None = None
     is_whole: bool = False
+    is_early: bool = False
 
 
 class Reporter(TrainerCallback):
@@ -60,6 +63,23 @@ class Reporter(TrainerCallback):
         self._facts = facts
         self._mark = self._busy_s = 0.0
         self._tokens = self._logged_step = self._checked = 0
+        self._owes_check = False
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps, and whether the check of this update is still owed."""
+        return {
+            "course": asdict(self.course),
+            "tokens": self._tokens,
+            "logged_step": self._logged_step,
+            "busy_s": self._busy_s,
+            "owes_check": self._owes_check or self._checked > 0,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what a checkpoint has kept."""
+        vars(self.course).update(state["course"], is_whole=False)
+        self._tokens, self._logged_step = state["tokens"], state["logged_step"]
+        self._busy_s = state["busy_s"]
 
     def on_train_begin(
         self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_more: Any
@@ -85,6 +105,8 @@ class Reporter(TrainerCallback):
         self._mark = now
         self.course.step = state.global_step
         if self._stop.wish is not None:
+            # What has been learned is saved once the training has ended.
+            self._owes_check = control.should_evaluate
             control.should_log = control.should_training_stop = True
             control.should_evaluate = control.should_save = False
             args.load_best_model_at_end = False
@@ -147,7 +169,7 @@ class Reporter(TrainerCallback):
         **_more: Any,
     ) -> None:
         """Report the check on held-out rows, and whether it is the best so far."""
-        self._checked = 0
+        self._checked, self._owes_check = 0, False
         course, found = self.course, metrics or {}
         watched = (args.metric_for_best_model or "loss").removeprefix("eval_")
         value = found.get(f"eval_{watched}", math.nan)
@@ -158,6 +180,8 @@ class Reporter(TrainerCallback):
         if is_best:
             course.best_loss, course.best_value = loss, value
             course.best_step = state.global_step
+            # The best is to be there at the end, whatever is saved how often.
+            control.should_save = control.should_save or args.load_best_model_at_end
         self._teller.evaluation(
             step=state.global_step,
             epoch=state.epoch,
@@ -177,6 +201,11 @@ class Reporter(TrainerCallback):
         name = f"checkpoint-{state.global_step}"
         is_best = state.best_global_step == state.global_step
         self._teller.saved(step=state.global_step, path=f"checkpoints/{name}", best=is_best)
+        self._mark = time.perf_counter()
+
+    def went_on(self, state: TrainerState) -> None:
+        """Leave the time of a pause out of the clock."""
+        self._training(state)
         self._mark = time.perf_counter()
 
     def _training(self, state: TrainerState) -> None:

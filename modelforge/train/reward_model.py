@@ -18,10 +18,11 @@ from trl import RewardConfig, RewardTrainer
 
 from modelforge.data.chat import Canonical
 from modelforge.errors import Problem
-from modelforge.runs.layout import RunFolder, find_json, write_json
+from modelforge.runs.layout import REWARD_MODEL_DONE, find_json, write_json
 from modelforge.train import rows, training
 from modelforge.train.adapting import adapter, ready
 from modelforge.train.arguments import shared
+from modelforge.train.checkpointing import Checkpointing
 from modelforge.train.dialect import Dialect
 from modelforge.train.failures import WorkError
 from modelforge.train.job import Job, Work
@@ -31,17 +32,13 @@ from modelforge.train.pairs import encode_pair, fits
 from modelforge.train.reporter import Course
 from modelforge.train.training import Stage
 
-DONE = "complete.json"
 WARMUP = 0.03
 _IDS = pa.list_(pa.int32())
 _SCHEMA = pa.schema({"chosen_ids": _IDS, "rejected_ids": _IDS})
 
 
-class Trainer(RewardTrainer):
-    """TRL's trainer without the model card of every checkpoint, which may ask the Hub."""
-
-    def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
-        """Write nothing; the reward model is not published."""
+class Trainer(Checkpointing, RewardTrainer):
+    """TRL's trainer as this house has it save."""
 
 
 @dataclass
@@ -54,11 +51,6 @@ class Pairs:
     tokens: int
     cut: int
     dropped: int
-
-
-def is_kept(run: RunFolder) -> bool:
-    """Say whether the run's own reward model has learned all it was to learn."""
-    return find_json(run.reward_model / DONE) is not None
 
 
 def learn(work: Work, stage: Stage) -> Course:
@@ -154,7 +146,6 @@ def arguments(job: Job, updates: int, *, evaluates: bool) -> RewardConfig:
         "lr_scheduler_kwargs": {},
         "warmup_steps": WARMUP,
         "eval_steps": min(settings["eval_steps"], updates) if evaluates else None,
-        "save_strategy": "no",
         "load_best_model_at_end": False,
     }
     return RewardConfig(**settings, max_length=None, disable_dropout=False)
@@ -209,7 +200,7 @@ def _keep(work: Work, trainer: Any, course: Course) -> None:
     more = {"save_embedding_layers": False} if work.job.plan.trains == "adapter" else {}
     trainer.model.save_pretrained(staged, safe_serialization=True, **more)
     trainer.processing_class.save_pretrained(staged)
-    write_json(staged / DONE, {"steps": course.step, "loss": course.loss})
+    write_json(staged / REWARD_MODEL_DONE, {"steps": course.step, "loss": course.loss})
     shutil.rmtree(run.reward_model, ignore_errors=True)
     staged.rename(run.reward_model)
 

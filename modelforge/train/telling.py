@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
+from modelforge.errors import RunError
 from modelforge.runs.events import EventWriter
 
 PHASE_EVERY_S = 0.25
@@ -15,18 +18,23 @@ SAMPLE_CHARS = 2000
 class Teller:
     """Writes events and log lines. A phase is told at its start, then four times a second.
 
-    `ended` is the last milestone told, or None while the run goes on.
+    `ended` is the last milestone told, or None while the run goes on. `make_room` gives back room
+    on the disk that was held for the last one.
     """
 
-    def __init__(self, events: EventWriter) -> None:
+    def __init__(
+        self, events: EventWriter, *, make_room: Callable[[], None] = lambda: None
+    ) -> None:
         self._events = events
+        self._make_room = make_room
         self._text = ""
         self._told = 0.0
         self.ended: str | None = None
 
     def say(self, text: str) -> None:
-        """Print one line to the log."""
-        sys.stdout.write(f"{time.strftime('%H:%M:%S')}  {text}\n")
+        """Print one line to the log; a disk that does not take it is no reason to end."""
+        with contextlib.suppress(OSError):
+            sys.stdout.write(f"{time.strftime('%H:%M:%S')}  {text}\n")
 
     def phase(
         self, name: str, text: str, *, done: int | None = None, total: int | None = None
@@ -89,6 +97,17 @@ class Teller:
         """Tell that a checkpoint was written."""
         self._events.write("saved", step=step, path=path, best=best)
 
+    def resumed(
+        self, *, step: int, stage: int | None, checkpoint: str | None, damaged: list[dict[str, str]]
+    ) -> None:
+        """Tell that the run goes on from a checkpoint, or begins anew without one."""
+        told = {"step": step, "stage": stage, "checkpoint": checkpoint, "damaged": damaged}
+        self._events.write("resumed", **told)
+        if checkpoint is None:
+            self.say("There is no checkpoint to go on from; it begins anew.")
+        else:
+            self.say(f"Goes on from {checkpoint}.")
+
     def sample(self, *, step: int, prompt: str, completion: str, **more: Any) -> None:
         """Tell one answer that the model gave while it learned."""
         texts = {"prompt": prompt[:SAMPLE_CHARS], "completion": completion[:SAMPLE_CHARS]}
@@ -103,6 +122,10 @@ class Teller:
         self.say(f"On {rows:,} held-out rows: {told}")
 
     def end(self, kind: str, **data: Any) -> None:
-        """Tell how the run ended."""
-        self._events.write(kind, **data)
+        """Tell how the run ended; on a full disk there is room for it that was held until now."""
+        try:
+            self._events.write(kind, **data)
+        except RunError:
+            self._make_room()
+            self._events.write(kind, **data)
         self.ended = kind

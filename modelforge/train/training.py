@@ -9,8 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from safetensors import SafetensorError
+
+from modelforge.errors import ForgeError
 from modelforge.runs.layout import RunFolder
-from modelforge.train import output, rows
+from modelforge.train import monitors, output, rows, trackers
+from modelforge.train.ceilings import Ceilings, card_meter, ceilings_of
+from modelforge.train.checkpointing import Part, Terms
 from modelforge.train.dialect import Dialect, learn_dialect, stops_of
 from modelforge.train.job import Job, Work
 from modelforge.train.manner import Manner
@@ -99,29 +104,72 @@ def _scored(work: Work, course: Course, score: Callable[[], None]) -> None:
         work.teller.note("not-scored", f"The held-out rows could not be answered: {first}")
 
 
-def train(work: Work, trainer: Any, facts: dict[str, Any], stage: Stage | None = None) -> Course:
+def train(
+    work: Work,
+    trainer: Any,
+    facts: dict[str, Any],
+    stage: Stage | None = None,
+    parts: dict[str, Part] | None = None,
+) -> Course:
     """Train and return how far it came; `course.is_whole` is false when it was stopped.
 
-    `facts` are what the plan event says besides the number of updates.
+    `facts` are what the plan event says besides the number of updates; `parts` have a state that
+    belongs to a checkpoint.
     """
     told = plan_facts(work.job, trainer) | facts
     if stage is not None:
         told |= {"stage": stage.number, "stages": stage.of, "stage_name": stage.name}
-    reporter = Reporter(
-        work.teller,
-        work.stop,
-        Pulse(work.job.plan.device),
-        told,
-        stage.number if stage else None,
-    )
+    number = stage.number if stage else None
+    reporter = Reporter(work.teller, work.stop, Pulse(work.job.plan.device), told, number)
     trainer.add_callback(reporter)
-    course = reporter.course
+    limit = work.job.config.trainer.save_total_limit
+    states: dict[str, Part] = {"reporter": reporter, **(parts or {})}
+    trainer.keep_checkpoints(Terms(work.job.run, limit, number, work.teller.note, states))
+    found, course = work.checkpoint, reporter.course
+    going_on = found is not None and found.stage == number
+    _attach(work, trainer, reporter, stage)
     try:
-        trainer.train()
-        course.is_whole = course.step >= trainer.state.max_steps
+        trainer.train(resume_from_checkpoint=str(found.path) if found and going_on else None)
+        course.is_whole = course.is_early or course.step >= trainer.state.max_steps
     except StopAsked:
         course.is_whole = False
+    if course.step and work.stop.wish == "keep" and not trainer.is_saved:
+        _save_place(work, trainer)
+        if course.is_whole and work.job.config.evaluation.keep_best:
+            take_best(trainer)  # the wish came with the last update, and kept it from being taken
+    if trainer.best_is_lost or not work.job.config.evaluation.keep_best:
+        # It is the newest weights that are kept.
+        course.best_step, course.best_loss = None, course.eval_loss
     return course
+
+
+def _save_place(work: Work, trainer: Any) -> None:
+    """Save where the run was stopped; if that fails, its output is still to be saved."""
+    work.teller.phase("saving", "Saving a checkpoint")
+    try:
+        trainer.save_now()
+    except (OSError, RuntimeError, SafetensorError, ForgeError) as error:
+        first = str(error).strip().split("\n", 1)[0]
+        text = f"No checkpoint could be saved, so the run cannot go on from here: {first}"
+        work.teller.note("not-saved", text)
+
+
+def _attach(work: Work, trainer: Any, reporter: Reporter, stage: Stage | None) -> None:
+    """Add all that watches a training beside the reporter."""
+    job = work.job
+    watch_ceilings(work, trainer, reporter)
+    monitors.attach(trainer, job.config, work.teller, reporter.course)
+    name = f"{job.name} {stage.name}" if stage is not None else job.name
+    trackers.attach(trainer, job.config, job.run, work.teller, name)
+
+
+def watch_ceilings(work: Work, trainer: Any, reporter: Reporter) -> None:
+    """Let the training pause while the GPU is above what the settings allow."""
+    if work.job.plan.device != "cuda":
+        return
+    ceilings = ceilings_of(work.job.config.hardware, card_meter())
+    if ceilings:
+        trainer.add_callback(Ceilings(ceilings, work.teller, work.stop, reporter.went_on))
 
 
 def close(work: Work, trainer: Any, course: Course, began: float) -> None:
@@ -144,8 +192,12 @@ def close(work: Work, trainer: Any, course: Course, began: float) -> None:
 
 
 def abandon(run: RunFolder, teller: Teller, *, step: int = 0) -> None:
-    """Tell that the run was stopped and nothing of it is kept; its checkpoints go."""
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    """Tell that the run was stopped and nothing of it is kept; its checkpoints go.
+
+    So does what it had left when it was stopped earlier, before it went on.
+    """
+    for folder in (run.checkpoints, run.output):
+        shutil.rmtree(folder, ignore_errors=True)
     teller.say(f"Stopped at update {step:,}; nothing is kept.")
     teller.end("stopped", step=step, kept=False, best_step=None)
 

@@ -19,9 +19,11 @@ import psutil
 from modelforge.config.method import Head
 from modelforge.config.plan import Plan
 from modelforge.errors import ForgeError, Problem
+from modelforge.runs.checkpoints import Checkpoint
 from modelforge.runs.events import EventWriter
 from modelforge.runs.layout import RunFolder, write_json
-from modelforge.train import surroundings
+from modelforge.runs.reserve import Reserve
+from modelforge.train import resuming, surroundings
 from modelforge.train.failures import WorkError, explain
 from modelforge.train.job import Job, Work
 from modelforge.train.stop import Stop, StopAsked
@@ -52,15 +54,20 @@ def run_worker(path: Path) -> int:
     surroundings.be_quiet()
     stop = Stop(run.stop)
     stop.listen()
+    reserve = Reserve(run.path)
+    reserve.hold()
     with EventWriter(run.events) as events:
-        teller = Teller(events)
+        teller = Teller(events, make_room=reserve.release)
         events.write("started", pid=os.getpid(), birth=psutil.Process().create_time())
+        found = None
         try:
-            _work(run, stop, teller)
+            found = resuming.go_on_from(run, teller)
+            _work(run, stop, teller, found)
         except StopAsked:
-            _stopped_early(run, teller)
+            resuming.stopped_before(run, teller, found, stop.wish or "keep")
         except Exception as error:  # noqa: BLE001  # the outermost frame: a crash becomes an event
             _failed(run, error, teller)
+    reserve.release()
     state = teller.ended or "failed"
     code = int(state == "failed")
     with contextlib.suppress(ForgeError):
@@ -88,7 +95,7 @@ def comes_too_late(path: Path) -> bool:
     return any(name in sys.modules for name in REWRITTEN.get(provider, ()))
 
 
-def _work(run: RunFolder, stop: Stop, teller: Teller) -> None:
+def _work(run: RunFolder, stop: Stop, teller: Teller, found: Checkpoint | None) -> None:
     teller.phase("loading", "Opening the training stack")
     job = Job.read(run)
     config, plan = job.config, job.plan
@@ -111,13 +118,7 @@ def _work(run: RunFolder, stop: Stop, teller: Teller) -> None:
         stop.check()
         return loaded
 
-    method.run(Work(job, load, teller, stop))
-
-
-def _stopped_early(run: RunFolder, teller: Teller) -> None:
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
-    teller.say("Stopped before the first update.")
-    teller.end("stopped", step=0, kept=False, best_step=None)
+    method.run(Work(job, load, teller, stop, found))
 
 
 def _failed(run: RunFolder, error: Exception, teller: Teller) -> None:

@@ -15,7 +15,7 @@ import psutil
 from modelforge.runs.events import EventWriter
 from modelforge.runs.layout import RunFolder, write_json
 
-CURTAIN_S = 60.0
+CURTAIN_S = float(os.environ.get("MODELFORGE_ACTOR_CURTAIN_S", "60"))
 
 
 def enter(path: str | None = None) -> tuple[RunFolder, EventWriter]:

@@ -11,6 +11,8 @@ import time
 
 import stage
 
+from modelforge.runs import checkpoints
+
 PACE_S = float(os.environ.get("MODELFORGE_ACTOR_PACE", "0.05"))
 folder, events = stage.enter()
 said = json.loads(folder.config.read_text(encoding="utf-8"))
@@ -31,6 +33,13 @@ def leave(kind: str, state: str, **data: object) -> None:
     raise SystemExit
 
 
+def save(step: int) -> None:
+    made = folder.checkpoints / f"checkpoint-{step}"
+    made.mkdir(parents=True, exist_ok=True)
+    (made / "trainer_state.json").write_text("{}", encoding="utf-8")
+    checkpoints.write_manifest(made, step=step, stage=None)
+
+
 phase("loading", "Opening the training stack")
 phase("loading", "Loading starter", 2)
 phase("tokenizing", "Turning the rows into tokens", 3)
@@ -40,11 +49,17 @@ events.write(
     all_tokens=13_666, truncated_rows=0, max_length=128, device="cpu", precision="fp32",
     quantization="none",
 )  # fmt: skip
+found, _damaged = checkpoints.newest_valid(folder)
+first = found.step if found else 0
+if found:
+    events.write("resumed", step=first, stage=None, checkpoint=found.name, damaged=[])
 phase("training", "Training")
 began, loss, best = time.time(), 0.0, 9.0
-for step in range(1, total + 1):
+for step in range(first + 1, total + 1):
     if folder.stop.exists():
         kept = folder.stop.read_text(encoding="utf-8").strip() == "keep"
+        if kept and step > 1:
+            save(step - 1)
         leave("stopped", "stopped", step=step - 1, kept=kept)
     time.sleep(PACE_S)
     loss = 0.7 + 2.9 * math.exp(-step / (total / 4)) + rng.uniform(-0.12, 0.12)

@@ -132,6 +132,7 @@ def serving(home, stage):
             forge.close()
 
         opened.append(close)
+        serve.forge = forge
         return client
 
     yield serve

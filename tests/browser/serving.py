@@ -2,6 +2,8 @@
 
 import socket
 import sys
+import threading
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,10 +29,18 @@ def main() -> None:
         spare=[sys.executable, "-c", ""],
         talker=[sys.executable, str(ACTORS / "talks.py")],
     )
+    threading.Thread(target=tend, args=(forge,), daemon=True).start()
     print(f"http://127.0.0.1:{place.getsockname()[1]}", flush=True)
     config = uvicorn.Config(guarded(forge), log_level="warning", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[place])
     forge.close()
+
+
+def tend(forge) -> None:
+    """Do what the real server does every few seconds, so that tests need not wait for it."""
+    while True:
+        time.sleep(0.3)
+        forge.tend()
 
 
 main()

@@ -49,7 +49,13 @@ CASES = [
     ("optimizer.epsilon", {"optim": "adamw_8bit"}, {"optim": "adafactor"}),
     ("evaluation.generated_rows", {"task": "summarization"}, {"task": "text-generation"}),
     ("eval_steps", {}, {"eval_split": "0.0"}),
+    ("evaluation.early_stopping", {}, {"eval_split": 0}),
+    ("evaluation.early_stopping_patience", {"evaluation.early_stopping": True}, {}),
+    ("logging.project", {"logging.report_to": "tensorboard"}, {"logging.report_to": "none"}),
+    ("logging.wandb_mode", {"logging.report_to": "aim, wandb"}, {"logging.report_to": "aim"}),
     ("trainer.neftune_noise_alpha", {}, {"strategy": "dpo"}),
+    ("hardware.max_gpu_temperature", {}, {"hardware.device": "cpu"}),
+    ("hardware.max_gpu_power", {"hardware.device": "cuda"}, {"hardware.device": "mps"}),
 ]  # fmt: skip
 
 

@@ -310,7 +310,38 @@ def test_a_check_comes_at_least_once(minimal, answers, total, every):
     assert eval_every(TrainingConfig(**minimal | answers), total) == every
 
 
+@pytest.mark.parametrize(
+    ("trainer", "more", "every", "changed"),
+    [
+        ({}, {}, 20, False),
+        ({"save_steps": -1}, {}, -1, False),
+        ({"save_steps": 40}, {}, 40, False),
+        ({"save_steps": 30}, {}, 40, True),
+        ({"save_steps": 1}, {}, 20, True),
+        ({"save_steps": 30}, {"evaluation": {"keep_best": False}}, 30, False),
+        ({"save_steps": 30}, {"eval_split": 0}, 30, False),
+    ],
+)
+def test_each_checkpoint_falls_on_a_check_where_the_best_is_kept(
+    plan, trainer, more, every, changed
+):
+    found = plan({"train_rows": 1000}, trainer=trainer, eval_steps=20, **more)
+    assert found.save_steps == every
+    told = [change for change in found.changes if change.where == "trainer.save_steps"]
+    assert bool(told) == changed
+    assert all("every 20 updates" in change.reason for change in told)
+
+
 def test_a_plan_survives_the_way_through_json(plan):
     found = plan({"train_rows": 80, "context": 256}, use_8bit=True)
     assert found.changes
     assert Plan.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_a_ceiling_of_the_gpu_means_nothing_without_one_and_the_plan_says_so(plan, device):
+    hardware = {"max_gpu_temperature": 80, "max_gpu_power": 250}
+    changed = reasons(plan({"device": device}, hardware=hardware))
+    assert changed["hardware.max_gpu_temperature"] == (80, None)
+    assert changed["hardware.max_gpu_power"] == (250, None)
+    assert not any(where.startswith("hardware") for where in reasons(plan(hardware=hardware)))

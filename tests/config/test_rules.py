@@ -8,6 +8,9 @@ UNSLOTH = {"provider": "unsloth", "max_seq_length": 512}
 WSD = {"lr_scheduler_type": "warmup_stable_decay"}
 INIT = "adapter.init"
 REFUSED = [
+    ({"adapter": {"start_from": "a-run", "init": "pissa"}}, "adapter.init"),
+    ({"adapter": {"start_from": "a-run"}, "strategy": "rlhf"}, "adapter.start_from"),
+    ({"trainer": {"save_steps": 0}}, "trainer.save_steps"),
     ({"use_4bit": True, "use_8bit": True}, "use_4bit"),
     ({"fp16": True, "bf16": True}, "bf16"),
     ({"fp16": True, "hardware": {"precision": "bf16"}}, "hardware.precision"),
@@ -25,6 +28,9 @@ REFUSED = [
     ({"strategy": "qlora", "use_4bit": False, "use_8bit": False}, "use_4bit"),
     ({"max_seq_length": 0}, "max_seq_length"),
     ({"max_seq_length": -2}, "max_seq_length"),
+    ({"evaluation": {"early_stopping": True}, "eval_split": 0}, "evaluation.early_stopping"),
+    ({"logging": {"report_to": "tensorbored"}}, "logging.report_to"),
+    ({"logging": {"report_to": ["wandb", "none"]}}, "logging.report_to"),
     ({"max_steps": 0}, "max_steps"),
     ({"max_steps": -2}, "max_steps"),
     ({"strategy": "dpo", "data": {"loss_on": "all"}}, "data.loss_on"),
@@ -151,6 +157,11 @@ TAKEN = [
     {"strategy": "dpo", "trainer": {"preference_loss": "orpo"}},
     {"strategy": "rlhf", "trainer": {"reward": "regex", "reward_pattern": r"\d+"}},
     {"trainer": {"num_generations": 4}},
+    {"evaluation": {"early_stopping": True, "early_stopping_patience": 1}},
+    {"logging": {"report_to": "tensorboard, Trackio,wandb"}},
+    {"logging": {"report_to": ["mlflow", "aim"], "project": "ships", "wandb_mode": "online"}},
+    {"logging": {"report_to": "none"}},
+    {"logging": {"report_to": []}},
 ]
 
 

@@ -2,17 +2,27 @@ import importlib
 import re
 import sys
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
+from modelforge.config import TrainingConfig
 from modelforge.data.chat import iterate
 from modelforge.data.look import look
 from modelforge.data.samples import Sample, locate, samples
+from modelforge.data.spans import ASKED
 from modelforge.errors import NotFoundError
 from modelforge.home import Home
 
 SAMPLES = {sample.name: sample for sample in samples()}
-FEWEST = {"brief": 80}
+FEWEST = {"brief": 80, "notices": 120}
+
+
+def _question(row: dict[str, Any]) -> str:
+    if "context" in row:
+        return ASKED.format(**row)
+    turns = row.get("messages") or row["prompt"]
+    return next(turn["content"] for turn in turns if turn["role"] == "user")
 
 
 def answers(sample: Sample) -> list[str]:
@@ -20,13 +30,21 @@ def answers(sample: Sample) -> list[str]:
     return [turn["content"] for row in rows for turn in row["messages"] if turn["role"] != "user"]
 
 
-def test_there_are_four_samples_in_four_formats() -> None:
-    assert list(SAMPLES) == ["captain", "units", "support", "brief"]
+def test_every_task_and_way_has_a_sample_in_a_format_of_its_own() -> None:
+    assert list(SAMPLES) == ["captain", "units", "support", "brief", "notices", "board"]
+    assert {sample.task for sample in SAMPLES.values()} == set(
+        get_args(TrainingConfig.model_fields["task"].annotation)
+    )
+    assert {way for sample in SAMPLES.values() for way in sample.strategies} == set(
+        get_args(TrainingConfig.model_fields["strategy"].annotation)
+    )
     assert [look(sample.path).mapping.kind for sample in SAMPLES.values()] == [
         "pair",
         "instruction",
         "messages",
         "preference",
+        "summary",
+        "span",
     ]
 
 
@@ -41,14 +59,7 @@ def test_a_sample_is_large_enough_and_has_nothing_odd(name: str) -> None:
 def test_the_demo_question_is_held_out_and_none_is_asked_twice(name: str) -> None:
     sample = SAMPLES[name]
     rows = iterate(sample.path, look(sample.path).mapping)
-    asked = [
-        next(
-            turn["content"]
-            for turn in row.get("messages") or row["prompt"]
-            if turn["role"] == "user"
-        ).lower()
-        for row in rows
-    ]
+    asked = [_question(row).lower() for row in rows]
     assert len(set(asked)) == len(asked)
     assert sample.question.lower() not in asked
 
@@ -65,11 +76,30 @@ def test_the_converter_answers_with_a_number_and_a_unit_alone() -> None:
     assert all(re.fullmatch(r"\d+(\.\d{1,2})? \S+", text) for text in said)
 
 
-def test_the_converter_is_what_its_script_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "script", "function"),
+    [
+        ("units", "samples", "text"),
+        ("notices", "notices", "summaries"),
+        ("board", "notices", "questions"),
+    ],
+)
+def test_a_written_sample_is_what_its_script_writes(
+    monkeypatch: pytest.MonkeyPatch, name: str, script: str, function: str
+) -> None:
     scripts = Path(__file__).resolve().parents[2] / "scripts"
     monkeypatch.setattr(sys, "path", [str(scripts), *sys.path])
-    script = importlib.import_module("samples")
-    assert script.text() == SAMPLES["units"].path.read_text(encoding="utf-8")
+    write = getattr(importlib.import_module(script), function)
+    assert write() == SAMPLES[name].path.read_text(encoding="utf-8")
+
+
+def test_the_board_answers_from_its_notices_and_says_when_it_cannot() -> None:
+    rows = list(iterate(SAMPLES["board"].path, look(SAMPLES["board"].path).mapping))
+    answered = [row for row in rows if row["answers"]]
+    assert 0.05 < 1 - len(answered) / len(rows) < 0.2
+    for row in answered:
+        (answer,) = row["answers"]
+        assert row["context"][answer["start"] :].startswith(answer["text"])
 
 
 def test_the_support_desk_never_contradicts_itself() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from modelforge.config.plan import Ground, make_plan
 from modelforge.errors import Finding
 from modelforge.preflight import (
     checks,
@@ -17,6 +18,7 @@ from modelforge.preflight import (
     on_provider,
     on_room,
     on_settings,
+    on_trackers,
     on_weights,
 )
 from tests.preflight.cases import (
@@ -59,6 +61,7 @@ AMPERE = with_card(compute_capability=(8, 6))
 BLACKWELL = replace(with_card(compute_capability=(12, 0)), packages=("torchao",))
 OSS = replace(STARTER, name="gpt-oss", model_type="gpt_oss", quantization="mxfp4")
 SCHEME = "quantization.scheme"
+TRACKING = replace(LAPTOP, packages=("aim", "wandb"))
 FLASH = {"model": {"attn_implementation": "flash_attention_2"}}
 WHOLE = {"adapter": {"enabled": False}, "use_4bit": False}
 
@@ -98,6 +101,20 @@ SAID = [
         SCHEME,
         "bnb-8bit",
         a_case(**scheme("int8-weight-only")),
+    ),
+    (
+        "tracker-missing",
+        "blocker",
+        "logging.report_to",
+        "aim",
+        a_case(TRACKING, logging={"report_to": "mlflow, aim"}),
+    ),
+    (
+        "tracker-online",
+        "note",
+        "logging.wandb_mode",
+        "offline",
+        a_case(TRACKING, logging={"report_to": "wandb", "wandb_mode": "online"}),
     ),
     (
         "nothing-quantized",
@@ -314,6 +331,10 @@ QUIET = [
     ("mxfp4-unpacked", a_case(WORKSTATION)),
     ("package-missing", a_case(BLACKWELL, **scheme("nvfp4"))),
     ("package-missing", a_case(WORKSTATION)),
+    ("tracker-missing", a_case(TRACKING, logging={"report_to": "aim"})),
+    ("tracker-missing", a_case(logging={"report_to": "none"})),
+    ("tracker-online", a_case(TRACKING, logging={"report_to": "wandb"})),
+    ("tracker-online", a_case(logging={"wandb_mode": "online"})),
     ("nothing-quantized", a_case(WORKSTATION, quantization={"skip_first_layers": 29})),
     ("skip-unused", a_case(WORKSTATION, quantization={"skip_first_layers": 1})),
     ("setting-unused", a_case(strategy="dpo", trainer={"preference_beta": 0.5})),
@@ -391,7 +412,10 @@ def test_every_code_is_tried_both_ways():
 
 
 def test_every_check_is_in_the_list_once():
-    rooms = (on_data, on_kind, on_machine, on_model, on_provider, on_room, on_settings, on_weights)
+    rooms = (
+        *(on_data, on_kind, on_machine, on_model, on_provider, on_room, on_settings),
+        *(on_trackers, on_weights),
+    )
     helping = {"cheaper_settings"}
     written = {
         name
@@ -455,3 +479,20 @@ def test_no_cheaper_setting_is_offered_that_saves_nothing():
     offered = on_room.cheaper_settings(case, 1.0)
     assert offered
     assert all(way.gib < sum(part.gib for part in case.memory) for way in offered)
+
+
+def test_a_default_of_no_use_is_not_told_as_changed():
+    """With every weight trained nobody is told that 4-bit weights, never chosen, are off."""
+
+    def told(**said):
+        return {found.where for found in on_settings.plan_changes(a_case(**said))}
+
+    whole = {"adapter": {"enabled": False}}
+    assert "use_4bit" in told(**whole, use_4bit=True)
+    unsaid = a_case(**whole)
+    fields = {k: v for k, v in unsaid.config.said().items() if k != "use_4bit"}
+    config = type(unsaid.config)(**fields)
+    plan = make_plan(config, Ground(device="cpu", model_path="m"))
+    assert "use_4bit" in {change.where for change in plan.changes}
+    quiet = on_settings.plan_changes(replace(unsaid, config=config, plan=plan))
+    assert "use_4bit" not in {found.where for found in quiet}

@@ -21,3 +21,16 @@ def test_a_larger_adapter_and_its_optimizer_count_once_a_checkpoint():
     small, large = needed(LAPTOP, STARTER, lora_r=8), needed(LAPTOP, STARTER, lora_r=256)
     assert large > 10 * (small - 0.1)
     assert needed(LAPTOP, STARTER, lora_r=256, optim="sgd") < large
+
+
+def test_every_checkpoint_that_is_kept_counts():
+    often = {"num_train_epochs": 50, "eval_steps": 10}
+    three, nine = (
+        needed(LAPTOP, STARTER, **often, trainer={"save_total_limit": kept}) for kept in (3, 9)
+    )
+    one = needed(LAPTOP, STARTER, **often, trainer={"save_total_limit": 1})
+    # The best stays beside the newest, and one more is there while it is written.
+    assert (nine - three) / 6 > 0.05
+    assert one < three
+    at_the_end = {"trainer": {"save_steps": -1}, "evaluation": {"keep_best": False}}
+    assert needed(LAPTOP, STARTER, **often, **at_the_end) < one

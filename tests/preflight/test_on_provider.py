@@ -144,3 +144,15 @@ def test_asking_imports_nothing():
     before = set(sys.modules)
     assert isinstance(standing.unsloth_standing(WORKSTATION, CARD), Standing)
     assert not {"unsloth", "torch", "transformers"} & (set(sys.modules) - before)
+
+
+def test_a_way_of_attention_that_unsloth_does_not_take_is_told(installed):
+    chosen = {"attn_implementation": "eager"}
+
+    def told(**said: Any) -> list[str]:
+        found = findings(a_case(WORKSTATION, **said))
+        return [one.what for one in found if one.code == "attention-unused"]
+
+    [what] = told(provider="unsloth", model=chosen)
+    assert "eager is not used" in what
+    assert told(provider="unsloth") == told(model=chosen) == []

@@ -228,3 +228,9 @@ def test_a_disk_that_takes_no_more_leaves_nothing_half_created(stage, how, words
     stage.home.runs.chmod(0o755)
     assert words in done.stdout, done.stderr
     assert len(visible(stage)) == 1
+
+
+def test_a_run_is_announced_before_anybody_can_see_it(stage):
+    heard = []
+    run = stage.new_run(announce=lambda run_id: heard.append((run_id, stage.store.exists(run_id))))
+    assert heard == [(run.id, False)]

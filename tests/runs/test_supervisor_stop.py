@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from modelforge.errors import RunError
 from modelforge.runs.events import read_events
-from modelforge.runs.layout import write_json
+from modelforge.runs.layout import read_json, write_json
 from modelforge.runs.processes import Identity, wait_gone
 from modelforge.runs.states import RunState
 
@@ -122,3 +123,18 @@ def test_a_reused_process_id_is_lost_and_not_signalled(stage, run):
         assert supervisor.state(run) is RunState.LOST
         assert stranger.poll() is None
         stranger.kill()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kill -9 is POSIX")
+def test_the_children_of_a_worker_that_was_killed_are_ended(stage, run):
+    supervisor = stage.started("leaves_a_child", run)
+    note = stage.until(
+        lambda: [event for event in read_events(run.events)[0] if event.kind == "note"], "a note"
+    )
+    child = Identity.of(int(note[0].data["text"]))
+    supervisor.tend()
+    assert child.alive
+    os.kill(read_json(run.process)["pid"], signal.SIGKILL)
+    stage.until_state(supervisor, run, RunState.LOST)
+    supervisor.tend()
+    assert wait_gone(child, 5.0)

@@ -34,7 +34,7 @@ def test_every_known_error_has_its_cause(error, cause):
 
 def test_what_nobody_foresaw_names_its_class_and_first_line():
     failure = explain(ZeroDivisionError("division by zero\nand more"))
-    assert failure.what == "ZeroDivisionError: division by zero"
+    assert failure.what == "ZeroDivisionError: division by zero."
     assert "log" in failure.remedy
 
 

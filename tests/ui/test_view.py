@@ -45,6 +45,14 @@ def test_a_phase_before_training_says_how_far_it_is():
     assert seen.share == pytest.approx(0.25)
 
 
+def test_a_pause_says_why_and_how_far_the_run_is():
+    why = "Paused: the GPU's temperature is 86 °C, the ceiling is 80 °C"
+    told = (12.0, "phase", {"name": "paused", "text": why, "done": 5, "total": 20})
+    seen = picture(STARTED, PLAN, step(10.0, 5), told)
+    assert progress_line(seen) == f"{why} · 5 of 20"
+    assert seen.share == pytest.approx(0.25)
+
+
 def test_readings_that_are_no_numbers_are_left_out_of_the_curves():
     seen = picture(step(1.0, 1, loss=None), step(2.0, 2, loss=math.inf), step(3.0, 3, loss=0.5))
     assert seen.now.series["loss"] == [(3, 0.5)]

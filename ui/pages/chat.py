@@ -55,9 +55,9 @@ def _body() -> Safe:
                     style="padding-top:12px",
                 ),
             ),
+            _passage(),
             el("div.talk", role="log", aria_live="polite", aria_label="Conversation"),
             el("div.ideas", data_part="chat-ideas"),
-            _passage(),
             _compose(),
         ),
     )  # fmt: skip

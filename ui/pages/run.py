@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ui import beside, charts, measures, view, words
+from ui import beside, charts, ending, measures, view, words
 from ui.beside import Seen
 from ui.charts import Line
 from ui.markup import Safe, el, join
@@ -60,7 +60,7 @@ def fast(seen: Seen) -> dict[str, Safe]:
     """Return the parts that change with every update."""
     return {
         "run-head": _head(seen),
-        "run-verdict": _verdict(seen),
+        "run-verdict": ending.ending(seen),
         "run-stages": measures.stages(seen.picture, over=seen.run.state.is_over),
         "run-progress": _progress(seen),
         "run-said": join([said(seen)]),
@@ -143,7 +143,7 @@ def said(seen: Seen) -> str:
     """Return what is read aloud: the state and the phase, and every tenth of the training."""
     picture, state = seen.picture, words.STATES[str(seen.run.state)][0]
     if seen.run.state.is_over:
-        return f"{state}. {view.verdict(picture)}"
+        return f"{state}. {ending.in_a_sentence(seen)}"
     if picture.is_training and picture.share is not None:
         return f"Training, {int(picture.share * 10) * 10} percent."
     return picture.phase_text or state
@@ -217,7 +217,7 @@ def _head(seen: Seen) -> Safe:
         words.model(run.config.get("model_name", "")),
         f"{HOW.get(run.plan.method, run.plan.method)}, {what}",
         words.plural(int(run.dataset.get("rows") or 0), "row"),
-        f"started {words.when(run.created)}",
+        f"{'started' if run.launched else 'queued'} {words.when(run.began)}",
         *(f"#{tag}" for tag in run.tags),
     ]
     return join(
@@ -228,24 +228,10 @@ def _head(seen: Seen) -> Safe:
     )
 
 
-def _verdict(seen: Seen) -> Safe:
-    state = str(seen.run.state)
-    said = view.verdict(seen.picture)
-    if state == "lost":
-        said = (
-            "The worker is gone and said nothing: killed, without power, or out of memory. "
-            "What it printed last is below the log."
-        )
-    if not said or not seen.run.state.is_over:
-        return Safe("")
-    tone = {"finished": "", "stopped": "warn"}.get(state, "bad")
-    return el("p.verdict", said, class_=tone, style="margin-bottom:14px")
-
-
 def _progress(seen: Seen) -> Safe:
     picture, over = seen.picture, seen.run.state.is_over
     share = picture.share
-    if share is None and not over:
+    if share is None and seen.run.state.is_active:
         bar = el("div.prog.vague", el("i"), role="progressbar", aria_label="Progress")
     else:
         bar = el(
@@ -257,7 +243,7 @@ def _progress(seen: Seen) -> Safe:
             aria_valuemin=0,
             aria_valuemax=100,
         )
-    line = view.progress_line(picture) or "Starting the worker"
+    line = view.progress_line(picture) or words.before(str(seen.run.state))
     left = "" if over else _left(picture)
     if str(seen.run.state) == "stopping":
         line, left = f"Stopping · {line}", ""

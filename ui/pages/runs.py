@@ -7,7 +7,7 @@ from typing import Any
 from modelforge.forge import Forge
 from modelforge.runs.notes import LONGEST_NAME, LONGEST_NOTE
 from modelforge.runs.rows import Wanted
-from ui import cards
+from ui import cards, queue
 from ui.markup import Safe, el, join
 from ui.runlist import GROUPS, MOST_SHOWN, filters, listing, more
 from ui.scene import Reply, number, scene, text
@@ -24,9 +24,12 @@ def page(forge: Forge) -> None:
         wanted = wanted_in(sent)
         limit = min(MOST_SHOWN, max(AT_ONCE, number(sent, "shown")))
         found = forge.archive.page(wanted, limit=limit)
+        waiting = queue.parts(forge)
+        active = any(found.states[state] for state in GROUPS["active"][1])
         return {
-            "lively": any(found.states[state] for state in (*GROUPS["active"][1], "queued")),
+            "lively": active or bool(waiting["queue"]),
             "parts": {
+                **waiting,
                 "runs": listing(found),
                 "run-filters": filters(found, wanted, text(sent, "group")),
                 "run-more": more(found),
@@ -51,7 +54,8 @@ def page(forge: Forge) -> None:
         )
         return {"done": True}
 
-    scene(_body(), "face.history", open, stop, delete, annotate)
+    script = f"((root, server) => {{ {queue.SCRIPT}; face.history(root, server); }})"
+    scene(_body(), script, open, stop, delete, annotate, *queue.asked(forge))
 
 
 def wanted_in(sent: Any) -> Wanted:
@@ -83,8 +87,7 @@ def _body() -> Safe:
                        aria_label="Order"),
                 ),
             ),
-            # What waits to be run stands above what was.
-            el("div", data_part="queue"),
+            queue.section(),
             el("div.filters", data_part="run-filters", role="group", aria_label="Show"),
             el("div.card", el("div.runs", data_part="runs")),
             el("div.more-runs", data_part="run-more"),

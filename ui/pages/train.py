@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from modelforge.forge import Forge
-from ui import answers, cards, dataside, incoming, modelcard, plan
+from ui import answers, cards, dataside, incoming, modelcard, plan, queue
 from ui.form import Entered
 from ui.layers import stack
 from ui.markup import Safe, el, join
@@ -25,7 +25,9 @@ def page(forge: Forge) -> None:
     def start(sent: Any) -> Reply:
         entered = Entered.read(sent)
         layers = stack(forge, entered).layers
-        return {"run": forge.start(*layers, name=entered.name, request_id=entered.request_id)}
+        return queue.offered(
+            lambda: forge.start(*layers, name=entered.name, request_id=entered.request_id)
+        )
 
     def read_recipe(sent: Any) -> Reply:
         return {"recipe": incoming.recipe(text(sent, "name"), text(sent, "text"))}
@@ -40,7 +42,8 @@ def page(forge: Forge) -> None:
         query = text(sent, "query")
         return {"parts": {"found": modelcard.found(search(query, text(sent, "task")), query)}}
 
-    asked = [open, check, start, read_recipe, stop, find_models, *of_data(forge)]
+    asked = [open, check, start, queue.adding(forge), read_recipe, stop, find_models]
+    asked += of_data(forge)
     scene(body(), "face.train", *asked, mode="wait")
 
 

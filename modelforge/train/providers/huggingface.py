@@ -24,6 +24,7 @@ from modelforge.config.method import Head
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.errors import Problem
+from modelforge.hindsight.causes import recognise
 from modelforge.train.failures import WorkError
 from modelforge.train.providers import quantizing
 
@@ -34,6 +35,14 @@ HEADS: dict[Head, Any] = {
     "seq2seq": AutoModelForSeq2SeqLM,
     "span": AutoModelForQuestionAnswering,
     "reward": AutoModelForSequenceClassification,
+}
+# Causes that are told here, with the model's name.
+_SAID_HERE = {
+    "model-gated",
+    "model-missing",
+    "model-unsafe",
+    "model-unsupported",
+    "package-missing",
 }
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -187,6 +196,10 @@ def _in_words(plan: Plan, error: Exception) -> WorkError:
         what = f"{name} is gated: its authors must let you in first."
         remedy = "Ask for access on its Hub page, then log in with `hf auth login`."
         return WorkError("model-gated", Problem("model_name", what, remedy))
+    known = recognise(f"{type(error).__name__}: {text}")
+    if known is not None and known.code not in _SAID_HERE:
+        what = f"{known.what.rstrip('.')}: {first.rstrip('.')}."
+        return WorkError(known.code, Problem(known.where, what, known.remedy))
     if isinstance(error, ImportError):
         remedy = "Run `python launch.py setup`."
         return WorkError("package-missing", Problem("model_name", first, remedy))

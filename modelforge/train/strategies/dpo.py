@@ -13,11 +13,12 @@ from modelforge.config.schema import TrainingConfig
 from modelforge.train import preferring
 from modelforge.train.adapting import ready
 from modelforge.train.arguments import shared
+from modelforge.train.checkpointing import Checkpointing
 from modelforge.train.comparisons import read_pairs
 from modelforge.train.job import Work
 from modelforge.train.manner import Manner
 from modelforge.train.pairs import pair_collator, undivided
-from modelforge.train.preferring import Parts, Unpublished
+from modelforge.train.preferring import Parts
 from modelforge.train.references import Asking, adapted, remember
 
 # How often a pair is taken to be the wrong way round. exo_pair cannot do with none, and its paper
@@ -25,7 +26,7 @@ from modelforge.train.references import Asking, adapted, remember
 SMOOTHING = {"exo_pair": 1e-3, "robust": 0.1}
 
 
-class Trainer(Unpublished, Asking, DPOTrainer):
+class Trainer(Checkpointing, Asking, DPOTrainer):
     """TRL's trainer for rows that are tokens already."""
 
     def _prepare_dataset(self, dataset: Dataset, *_args: Any) -> Dataset:

@@ -14,17 +14,18 @@ from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.train import preferring
 from modelforge.train.adapting import ready
-from modelforge.train.arguments import shared
+from modelforge.train.arguments import shared, within
+from modelforge.train.checkpointing import Checkpointing
 from modelforge.train.comparisons import read_judged
 from modelforge.train.job import Work
-from modelforge.train.preferring import Parts, Unpublished
+from modelforge.train.preferring import Parts
 from modelforge.train.references import Asking, adapted, remember
 
 # An answer needs another beside it, to tell how far the model has strayed from all answers alike.
 FEWEST = 2
 
 
-class Trainer(Unpublished, Asking, KTOTrainer):
+class Trainer(Checkpointing, Asking, KTOTrainer):
     """TRL's trainer for rows that are tokens already."""
 
     def _prepare_dataset(
@@ -96,12 +97,10 @@ def arguments(
     settings = shared(config, plan, checkpoints, evaluates=evaluates)
     batch, times = batches(config)
     updates = math.ceil(math.ceil(rows / batch) / times) * config.num_train_epochs
-    every = min(settings["save_steps"], config.max_steps if config.max_steps > 0 else updates)
     settings |= {
         "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": times,
-        "eval_steps": every if evaluates else None,
-        "save_steps": every,
+        **within(settings, config.max_steps if config.max_steps > 0 else updates),
     }
     return KTOConfig(
         **settings,

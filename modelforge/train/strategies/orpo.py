@@ -15,11 +15,12 @@ from modelforge.config.schema import TrainingConfig
 from modelforge.train import preferring
 from modelforge.train.adapting import missing_adapter, ready
 from modelforge.train.arguments import shared
+from modelforge.train.checkpointing import Checkpointing
 from modelforge.train.comparisons import read_pairs
 from modelforge.train.job import Work
 from modelforge.train.manner import Manner
 from modelforge.train.pairs import Pair, undivided
-from modelforge.train.preferring import Parts, Unpublished
+from modelforge.train.preferring import Parts
 from modelforge.train.tokens import IGNORED
 
 _COLUMNS = [
@@ -29,7 +30,7 @@ _COLUMNS = [
 ]
 
 
-class Trainer(Unpublished, ORPOTrainer):
+class Trainer(Checkpointing, ORPOTrainer):
     """TRL's trainer for rows that are tokens already; only answers are learned, as shown."""
 
     def __init__(self, *args: Any, manner: Manner, **more: Any) -> None:

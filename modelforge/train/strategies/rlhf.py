@@ -14,15 +14,18 @@ from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from modelforge.config.batching import Batching, lay_out
+from modelforge.runs.checkpoints import listed
 from modelforge.train import reward_model, rows, training
 from modelforge.train.adapting import adapter, ready
 from modelforge.train.answering import Answering, Answers, watch
-from modelforge.train.arguments import shared
+from modelforge.train.arguments import shared, within
+from modelforge.train.checkpointing import Checkpointing
 from modelforge.train.job import Job, Work
 from modelforge.train.judge import DTYPES, ByModel, ByRule
 from modelforge.train.manner import Manner
 from modelforge.train.prompts import Prompts, Room, read_prompts
 from modelforge.train.reporter import Course
+from modelforge.train.resuming import forget_first_stage
 from modelforge.train.rewards import Pattern, Rule, rule_of
 from modelforge.train.stop import StopAsked
 from modelforge.train.training import Stage
@@ -33,11 +36,11 @@ REWARDS = Stage(2, 2, "Learning from rewards")
 CHECKED_AT_ONCE = 4
 
 
-class Rloo(Answering, RLOOTrainer):
+class Rloo(Checkpointing, Answering, RLOOTrainer):
     """TRL's RLOOTrainer as this house has it answer."""
 
 
-class Grpo(Answering, GRPOTrainer):
+class Grpo(Checkpointing, Answering, GRPOTrainer):
     """TRL's GRPOTrainer as this house has it answer."""
 
 
@@ -52,14 +55,17 @@ def run(work: Work) -> None:
     if rule is not None or named is not None:
         _learn_from_rewards(work, rule, None, began)
         return
-    if not reward_model.is_kept(run_folder):
+    if not run_folder.has_reward_model:
         course = reward_model.learn(work, PREFERENCES)
         if not course.is_whole:
             _stopped_while_judging(work, course)
             return
+        forget_first_stage(run_folder)
     try:
         _learn_from_rewards(work, None, REWARDS, began)
     except StopAsked:
+        if work.checkpoint is not None and work.checkpoint.stage == REWARDS.number:
+            raise
         _stopped_between(work)
 
 
@@ -93,13 +99,10 @@ def arguments(job: Job, layout: Batching, prompts: int, *, evaluates: bool) -> A
     """
     config, own = job.config, job.config.trainer
     settings = shared(config, job.plan, job.run.checkpoints, evaluates=evaluates)
-    updates = _updates(job, layout, prompts)
-    every = min(settings["eval_steps"] or settings["save_steps"], updates)
     settings |= {
         "gradient_accumulation_steps": layout.accumulation,
         "per_device_eval_batch_size": _checked_at_once(job, layout),
-        "eval_steps": every if evaluates else None,
-        "save_steps": every,
+        **within(settings, _updates(job, layout, prompts)),
         "eval_on_start": evaluates,
         "metric_for_best_model": "eval_reward" if evaluates else None,
         "greater_is_better": True if evaluates else None,
@@ -141,7 +144,8 @@ def _learn_from_rewards(work: Work, rule: Rule | None, stage: Stage | None, bega
     trainer.answers = answers
     trainer.add_callback(answers)
     watch(trainer.accelerator.unwrap_model(trainer.model), work.stop)
-    course = training.train(work, trainer, _facts(prompts, layout), stage)
+    facts = _facts(prompts, layout)
+    course = training.train(work, trainer, facts, stage, {"answers": answers})
     if isinstance(rule, Pattern) and rule.slow:
         text = f"{rule.slow:,} answers took too long to search for the pattern and were worth 0."
         work.teller.note("pattern-slow", text)
@@ -229,25 +233,29 @@ def _tell_scores(work: Work, answers: Answers, course: Course, count: int) -> No
 
 
 def _stopped_while_judging(work: Work, course: Course) -> None:
-    teller = work.teller
-    shutil.rmtree(work.job.run.checkpoints, ignore_errors=True)
+    run, teller = work.job.run, work.teller
+    kept = ""
+    if work.stop.wish == "discard" or course.step == 0:
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
+    elif listed(run):
+        kept = "; it can go on from here"
     teller.say(
         f"Stopped at update {course.step:,} of the first stage, which only learns to judge; "
-        "there is nothing to chat with, and nothing is kept."
+        f"there is nothing to chat with{kept}."
     )
     teller.end("stopped", step=course.step, kept=False, best_step=None, stage=PREFERENCES.number)
 
 
 def _stopped_between(work: Work) -> None:
     """End before the first update of the second stage; the reward model stays unless unwanted."""
-    job, teller = work.job, work.teller
-    shutil.rmtree(job.run.checkpoints, ignore_errors=True)
+    run, teller = work.job.run, work.teller
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
     if work.stop.wish == "discard":
-        shutil.rmtree(job.run.reward_model, ignore_errors=True)
+        shutil.rmtree(run.reward_model, ignore_errors=True)
         teller.say("Stopped before the second stage; nothing is kept.")
     else:
         teller.say(
             "Stopped before the second stage; there is nothing to chat with. The reward model is "
-            "kept in the run's folder."
+            "kept in the run's folder, and the run can go on from it."
         )
     teller.end("stopped", step=0, kept=False, best_step=None, stage=REWARDS.number)

@@ -19,9 +19,10 @@ from modelforge.config.schema import TrainingConfig
 from modelforge.data.chat import lead_of
 from modelforge.errors import Problem
 from modelforge.train import exams, rows, training
-from modelforge.train.adapting import adapted, ready
+from modelforge.train.adapting import adapted, begun, ready
 from modelforge.train.arguments import shared
 from modelforge.train.asking import rewriting
+from modelforge.train.checkpointing import Checkpointing
 from modelforge.train.counts import Counts
 from modelforge.train.dialect import Dialect, stops_of, wordless
 from modelforge.train.failures import WorkError
@@ -32,6 +33,10 @@ from modelforge.train.summaries import encode_summary
 HEAD: Head = "seq2seq"
 _TOKENS = pa.list_(pa.int32())
 _SCHEMA = pa.schema({"input_ids": _TOKENS, "labels": _TOKENS})
+
+
+class Trainer(Checkpointing, Seq2SeqTrainer):
+    """The library's trainer as this house has it save."""
 
 
 def run(work: Work) -> None:
@@ -100,11 +105,11 @@ def build(
     config: TrainingConfig,
     plan: Plan,
     checkpoints: Path,
-) -> Seq2SeqTrainer:
+) -> Trainer:
     """Return a trainer with the adapter on the model."""
-    return ready(
-        Seq2SeqTrainer(
-            model=adapted(loaded.model, config, plan, HEAD),
+    made: Trainer = ready(
+        Trainer(
+            model=adapted(begun(loaded.model, config, plan), config, plan, HEAD),
             args=arguments(config, plan, checkpoints, evaluates=tokenized.held_out is not None),
             train_dataset=tokenized.train,
             eval_dataset=tokenized.held_out,
@@ -112,6 +117,7 @@ def build(
             data_collator=DataCollatorForSeq2Seq(loaded.tokenizer, model=loaded.model),
         )
     )
+    return made
 
 
 def arguments(

@@ -12,9 +12,10 @@ from trl import SFTConfig, SFTTrainer
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.train import exams, training
-from modelforge.train.adapting import missing_adapter, ready
+from modelforge.train.adapting import begun, missing_adapter, ready
 from modelforge.train.arguments import shared
 from modelforge.train.asking import conversing
+from modelforge.train.checkpointing import Checkpointing
 from modelforge.train.collating import row_settings
 from modelforge.train.job import Work
 from modelforge.train.likelihood import Likelihood, text_bytes
@@ -23,11 +24,8 @@ from modelforge.train.manner import Manner
 HEAD = "causal"
 
 
-class Trainer(SFTTrainer):
-    """TRL's trainer, which also measures what held-out text costs the model.
-
-    It writes no model card with every checkpoint, which may ask the Hub.
-    """
+class Trainer(Checkpointing, SFTTrainer):
+    """TRL's trainer, which also measures what held-out text costs the model."""
 
     likelihood: Likelihood | None = None
 
@@ -49,9 +47,6 @@ class Trainer(SFTTrainer):
         found.metrics.update({f"eval_{name}": value for name, value in measured})
         return found
 
-    def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
-        """Write nothing; the output has a card of its own."""
-
 
 def run(work: Work) -> None:
     """Do the whole of a run: load, turn rows into tokens, train, save."""
@@ -61,7 +56,7 @@ def run(work: Work) -> None:
     work.stop.check()
     set_seed(work.job.config.trainer.seed)
     trainer = build(
-        loaded.model,
+        begun(loaded.model, work.job.config, work.job.plan),
         loaded.tokenizer,
         (tokenized.train, tokenized.held_out),
         config=work.job.config,

@@ -21,8 +21,9 @@ from modelforge.data.chat import Canonical
 from modelforge.data.windows import Window, best_answer
 from modelforge.errors import Problem
 from modelforge.train import rows, training
-from modelforge.train.adapting import adapted, ready
+from modelforge.train.adapting import adapted, begun, ready
 from modelforge.train.arguments import shared
+from modelforge.train.checkpointing import Checkpointing
 from modelforge.train.contexts import Marked, encode_context
 from modelforge.train.failures import WorkError
 from modelforge.train.job import Work
@@ -84,7 +85,7 @@ class Collator:
         return columns
 
 
-class Trainer(transformers.Trainer):
+class Trainer(Checkpointing, transformers.Trainer):
     """The library's trainer, which reads held-out windows in their order."""
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
@@ -162,7 +163,7 @@ def build(
 ) -> Trainer:
     """Return a trainer with the adapter on the model; `score` is asked at every evaluation."""
     trainer = Trainer(
-        model=adapted(loaded.model, config, plan, HEAD),
+        model=adapted(begun(loaded.model, config, plan), config, plan, HEAD),
         args=arguments(config, plan, checkpoints, evaluates=tokenized.held_out is not None),
         train_dataset=tokenized.train,
         eval_dataset=tokenized.held_out,

@@ -1,0 +1,202 @@
+"""The points of a worker's life at which it may be struck, and what strikes it.
+
+`arm` patches the libraries of this process, which is a stand-in's; the product knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Deed = Callable[[], None]
+
+
+def kill_myself() -> None:
+    """End as the system's out-of-memory killer would end it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fill_the_disk(folder: Path) -> Deed:
+    """Return what takes every byte that is left on the disk of `folder`."""
+
+    def fill() -> None:
+        ballast = os.open(folder / "ballast", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for size in (2**20, 4096, 1):
+            try:
+                while True:
+                    os.write(ballast, b"\0" * size)
+            except OSError:
+                continue
+        os.close(ballast)
+
+    return fill
+
+
+def run_out_of_cuda() -> None:
+    """Fail as a GPU does that has no memory left."""
+    import torch
+
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def limit_memory(room_mib: int = 64) -> Deed:
+    """Return what leaves this process `room_mib` MiB to grow by."""
+
+    def limit() -> None:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * os.sysconf("SC_PAGE_SIZE") + room_mib * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        import torch
+
+        kept = []
+        while True:
+            kept.append(torch.ones(2**20))
+
+    return limit
+
+
+def arm(point: str, deed: Deed, nth: int = 1) -> None:
+    """Have `deed` done when `point` is reached for the `nth` time."""
+    reached = 0
+
+    def strike() -> None:
+        nonlocal reached
+        reached += 1
+        if reached == nth:
+            deed()
+
+    POINTS[point](strike)
+
+
+def _before(
+    owner: Any, name: str, strike: Deed, when: Callable[..., bool] = lambda *_: True
+) -> None:
+    kept = getattr(owner, name)
+
+    def instead(*args: Any, **more: Any) -> Any:
+        if when(*args):
+            strike()
+        return kept(*args, **more)
+
+    setattr(owner, name, instead)
+
+
+def _after(
+    owner: Any, name: str, strike: Deed, when: Callable[..., bool] = lambda *_: True
+) -> None:
+    kept = getattr(owner, name)
+
+    def instead(*args: Any, **more: Any) -> Any:
+        given = kept(*args, **more)
+        if when(*args):
+            strike()
+        return given
+
+    setattr(owner, name, instead)
+
+
+def _loading(strike: Deed) -> None:
+    from transformers import AutoModelForCausalLM
+
+    _before(AutoModelForCausalLM, "from_pretrained", strike)
+
+
+def _tokenizing(strike: Deed) -> None:
+    from modelforge.train import rows
+
+    _before(rows, "tokenize", strike)
+
+
+def _first_step(strike: Deed) -> None:
+    from transformers import Trainer
+
+    _after(Trainer, "compute_loss", strike)
+
+
+def _optimizer_step(strike: Deed) -> None:
+    from torch.optim import AdamW
+
+    _after(AdamW, "step", strike)
+
+
+def _weights_saved(strike: Deed) -> None:
+    from transformers import Trainer
+
+    _before(Trainer, "_save_optimizer_and_scheduler", strike)
+
+
+def _optimizer_saved(strike: Deed) -> None:
+    from transformers import Trainer
+
+    _after(Trainer, "_save_optimizer_and_scheduler", strike)
+
+
+def _before_manifest(strike: Deed) -> None:
+    """When all is staged but the manifest."""
+    from modelforge.runs import checkpoints
+
+    _before(checkpoints, "write_manifest", strike)
+
+
+def _before_rename(strike: Deed) -> None:
+    """Just before a staged checkpoint gets its name."""
+    from modelforge.runs import checkpoints
+
+    _before(checkpoints, "put_in_place", strike)
+
+
+def _pruning(strike: Deed) -> None:
+    """When one file of an old checkpoint is gone and the rest is not."""
+    from modelforge.runs import checkpoints
+
+    def lose_a_file(folder: Any, *_: Any, **__: Any) -> bool:
+        if not Path(folder).name.startswith(checkpoints.GONE):
+            return False
+        sorted(path for path in Path(folder).iterdir() if path.is_file())[0].unlink()
+        return True
+
+    _before(shutil, "rmtree", strike, lose_a_file)
+
+
+def _final_save(strike: Deed) -> None:
+    from peft import PeftModel
+
+    def is_output(_model: Any, folder: Any, *_: Any) -> bool:
+        return Path(folder).name == ".output-staged"
+
+    _after(PeftModel, "save_pretrained", strike, is_output)
+
+
+def _last_word(strike: Deed) -> None:
+    from modelforge.train.telling import Teller
+
+    _before(Teller, "end", strike)
+
+
+def _last_act(strike: Deed) -> None:
+    from modelforge.train import worker
+
+    _before(worker, "write_json", strike)
+
+
+# As a worker passes them.
+POINTS: dict[str, Callable[[Deed], None]] = {
+    "loading the model": _loading,
+    "turning rows into tokens": _tokenizing,
+    "in the first update": _first_step,
+    "inside optimizer.step": _optimizer_step,
+    "between weights and optimizer": _weights_saved,
+    "between optimizer and state": _optimizer_saved,
+    "before the manifest": _before_manifest,
+    "before the checkpoint's rename": _before_rename,
+    "while an old checkpoint goes": _pruning,
+    "in the final save": _final_save,
+    "between final save and last event": _last_word,
+    "between last event and last act": _last_act,
+}

@@ -1,0 +1,54 @@
+"""Going on with a run in the browser, over stand-in workers."""
+
+import re
+import time
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+
+def until(page, part, pattern, seconds=30):
+    deadline = time.monotonic() + seconds
+    seen = ""
+    while time.monotonic() < deadline:
+        seen = page.locator(f'[data-part="{part}"]').first.inner_text()
+        if found := re.search(pattern, seen):
+            return found
+        page.wait_for_timeout(50)
+    raise AssertionError(f"{part} never showed {pattern}; it showed {seen!r}")
+
+
+def test_a_stopped_run_is_resumed_and_then_continued_in_a_new_one(
+    servers, home_with_starter, opened
+):
+    server = servers(home_with_starter, pace_s=0.08)
+    page = opened(server.url)
+    page.get_by_label("The captain").check()
+    page.wait_for_selector('#start[aria-disabled="false"]')
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_url(re.compile(r"\?run="))
+    run = page.url
+    until(page, "run-progress", r"update ([3-9]|\d\d)")
+    page.get_by_role("button", name="Stop and keep").click()
+    until(page, "run-head", "stopped")
+    label = until(page, "run-side", r"Resume from update (\d+)")
+    page.get_by_role("button", name=label[0]).click()
+    # The page comes back as the same run, which goes on where it was stopped.
+    until(page, "run-side", "Stop and keep")
+    assert page.url == run
+    seen = until(page, "run-progress", r"update (\d+) of")
+    assert int(seen[1]) >= int(label[1])
+    page.get_by_role("button", name="Stop and keep").click()
+    until(page, "run-head", "stopped")
+
+    page.get_by_role("button", name="Train it for longer").click()
+    asked = page.get_by_role("dialog")
+    assert "learning rate" in asked.inner_text()
+    asked.get_by_label("How many").fill("2")
+    asked.get_by_role("button", name="Start").click()
+    page.wait_for_url(lambda url: "?run=" in url and url != run)
+    page.wait_for_selector("[data-usable]")
+    until(page, "run-head", "continued")
+    page.get_by_role("button", name="Stop and keep").click()
+    until(page, "run-head", "stopped")

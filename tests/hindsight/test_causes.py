@@ -1,0 +1,150 @@
+"""The catalogue of causes: real words of libraries and systems become a cause and a remedy.
+
+The words in `data/words_of_failures.json` are those of the installed libraries. What can be had on
+a CPU, `tests/train/test_causes_for_real.py` makes them say; the rest stands in c10/cuda and
+torch/cuda (cards and drivers), huggingface_hub/utils/_http.py and transformers/utils/hub.py (the
+Hub), bitsandbytes/cextension.py, and in what Python, Linux and Windows say at a process's end.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from modelforge.config.resolve import Layer, resolve
+from modelforge.hindsight.causes import CATALOGUE, diagnose, known, recognise, signal_of
+from modelforge.hindsight.cures import cure
+
+DATA = Path(__file__).parent / "data"
+WORDS = json.loads((DATA / "words_of_failures.json").read_text(encoding="utf-8"))
+SAID = [(text, code) for code, texts in WORDS.items() for text in texts]
+# Lines that a healthy run prints; some hold numbers and words of the catalogue.
+ORDINARY = (DATA / "ordinary_lines.txt").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), SAID, ids=[f"{code}-{n}" for n, (_, code) in enumerate(SAID)]
+)
+def test_the_words_of_a_library_have_their_cause(text: str, code: str) -> None:
+    entry = recognise(text)
+    assert entry is not None
+    assert entry.code == code
+
+
+@pytest.mark.parametrize("line", ORDINARY)
+def test_what_a_healthy_run_prints_is_no_cause(line: str) -> None:
+    assert recognise(line) is None
+
+
+def test_every_entry_is_known_by_words_or_by_its_code_alone() -> None:
+    assert len({entry.code for entry in CATALOGUE}) >= 40
+    tried = {code for _text, code in SAID}
+    untried = {entry.code for entry in CATALOGUE if entry.patterns} - tried
+    assert untried == set()
+
+
+def test_every_entry_speaks_in_whole_sentences() -> None:
+    for entry in CATALOGUE:
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", entry.code), entry.code
+        assert entry.what.endswith("."), entry.code
+        assert entry.remedy.endswith("."), entry.code
+        assert entry.where, entry.code
+
+
+RUN = {"task": "text-generation", "model_name": "m", "dataset": "d", "compute_specs": "low_end"}
+RUNS = [
+    RUN,
+    RUN | {"per_device_train_batch_size": 6, "gradient_accumulation_steps": 3},
+    RUN | {"gradient_checkpointing": False},
+    RUN | {"max_seq_length": 4096, "fp16": True, "use_4bit": True},
+    RUN | {"strategy": "qlora", "use_8bit": True, "use_4bit": False, "bf16": True},
+    RUN | {"adapter": {"target_modules": "nonsense", "init": "pissa"}, "use_4bit": False},
+    RUN | {"hardware": {"precision": "fp16"}, "model": {"attn_implementation": "eager"}},
+    RUN | {"provider": "unsloth", "max_seq_length": 512},
+]
+
+
+@pytest.mark.parametrize("said", RUNS)
+def test_every_button_makes_settings_that_hold(said: dict[str, object]) -> None:
+    tried = 0
+    for entry in CATALOGUE:
+        action = cure(entry.cure, said)
+        if action is None or "settings" not in action:
+            continue
+        tried += 1
+        before = resolve(Layer("run", said)).config
+        after = resolve(Layer("run", said), Layer("remedy", action["settings"])).config
+        assert (before != after) == bool(action["settings"]), entry.code
+    assert tried > 10
+
+
+def test_less_memory_keeps_what_an_update_learns_from_then_goes_the_dearer_ways() -> None:
+    def patch(**said: object) -> dict[str, object]:
+        action = cure("less-memory", RUN | said)
+        return action["settings"] if action else {}
+
+    assert patch(per_device_train_batch_size=8, gradient_accumulation_steps=2) == {
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 4,
+    }
+    odd = patch(per_device_train_batch_size=3, gradient_accumulation_steps=1)
+    assert odd == {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 3}
+    assert patch(gradient_checkpointing=False) == {"gradient_checkpointing": True}
+    assert patch(max_seq_length=2048) == {"max_seq_length": 1024}
+    assert patch(**{"plan.max_length": 600}) == {"max_seq_length": 300}
+    assert patch(max_seq_length=256) == {}
+
+
+def test_a_rate_is_lowered_and_fp16_left() -> None:
+    action = cure("gentler", RUN | {"learning_rate": 2e-4, "fp16": True})
+    assert action is not None
+    assert action["settings"] == {
+        "learning_rate": 5e-5,
+        "fp16": False,
+        "hardware.precision": "fp32",
+    }
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "signal"),
+    [(None, None), (0, None), (1, None), (-9, 9), (137, 9), (139, 11), (-11, 11), (143, 15),
+     (3221225477, 11), (-1073741819, 11), (128, None), (255, None)],
+)  # fmt: skip
+def test_an_exit_code_tells_its_signal(exit_code: int | None, signal: int | None) -> None:
+    assert signal_of(exit_code) == signal
+
+
+def test_a_signal_says_more_than_the_log_and_memory_more_than_the_signal() -> None:
+    log = "update 3 loss 1.0\nCUDA out of memory\n" + "update 4\n" * 50
+    assert diagnose(log, exit_code=-9).code == "killed"
+    assert diagnose(log, signal=9, memory_ran_out=True).code == "killed-for-memory"
+    assert diagnose("", memory_ran_out=True).code == "killed-for-memory"
+    assert diagnose("", signal=11, memory_ran_out=True).code == "segfault"
+    assert diagnose("", exit_code=-15).code == "ended-by-person"
+
+
+def test_only_the_last_lines_of_a_log_speak_of_its_end() -> None:
+    early = "CUDA out of memory\n" + "update 4  loss 1.0\n" * 60
+    assert diagnose(early).code == "unexpected"
+    late = "RuntimeError: CUDA out of memory\nFatal Python error: Segmentation fault\n\nStack:\n"
+    assert diagnose(late).code == "segfault"
+
+
+def test_what_is_only_inferred_is_told_as_probable() -> None:
+    inferred = diagnose("", signal=9, memory_ran_out=True)
+    assert not inferred.certain
+    assert inferred.what.startswith("Probably: the system ended the worker")
+    certain = known("out-of-memory")
+    assert certain is not None
+    assert certain.certain
+    assert known("nobody-knows") is None
+
+
+def test_a_button_comes_with_the_run_s_own_settings_only() -> None:
+    assert diagnose("", signal=9).action is None
+    acted = diagnose("", signal=9, config=RUN | {"per_device_train_batch_size": 2})
+    assert acted.action is not None
+    assert acted.action["settings"]["per_device_train_batch_size"] == 1

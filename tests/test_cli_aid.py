@@ -1,0 +1,62 @@
+"""A failed run at the terminal: its cause, the bundle, and the same run with its remedy refused."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import pytest
+
+from modelforge.cli import main
+from modelforge.config.plan import Ground, make_plan
+from modelforge.config.schema import TrainingConfig
+from modelforge.home import Home
+from modelforge.runs.events import EventWriter
+from modelforge.runs.store import Store
+
+
+@pytest.fixture
+def failed(tmp_path, monkeypatch):
+    """The id of a run that has failed, in a home of its own."""
+    monkeypatch.setenv("MODELFORGE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    said = {"task": "text-generation", "model_name": "m", "dataset": "d",
+            "compute_specs": "low_end", "per_device_train_batch_size": 2}  # fmt: skip
+    config = TrainingConfig(**said)
+    folder = Store(Home(tmp_path / "home")).create(
+        name="a run",
+        config=config.said(),
+        origins={},
+        plan=make_plan(config, Ground("cpu", "m")).as_dict(),
+        report={},
+        dataset={},
+    )
+    with EventWriter(folder.events) as events:
+        events.write("started", pid=1, birth=1.0)
+        events.write("failed", cause="out-of-memory", what="It is full.", remedy="Shorten it.")
+    return folder.id
+
+
+def test_show_tells_the_cause_and_the_command_that_helps(failed, capsys):
+    assert main(["runs", "show", failed]) == 0
+    told = capsys.readouterr().out
+    assert "It is full. Shorten it." in told
+    assert f"modelforge runs retry {failed}" in told
+    assert main(["runs", "show", failed, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["diagnosis"]["action"]["settings"]["per_device_train_batch_size"] == 1
+    assert told["verdict"]["kind"] == "unclear"
+
+
+def test_a_bundle_is_written_where_it_is_wanted(failed, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("modelforge.desks.aid.examine", lambda _home: [])
+    assert main(["runs", "bundle", failed]) == 0
+    with zipfile.ZipFile(tmp_path / f"modelforge-{failed}.zip") as archive:
+        assert f"{failed}/diagnosis.json" in archive.namelist()
+    assert main(["runs", "bundle", failed, str(tmp_path / "no" / "x.zip")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_retry_that_cannot_start_says_why(failed, capsys):
+    assert main(["runs", "retry", failed]) == 2
+    assert "model_name" in capsys.readouterr().err

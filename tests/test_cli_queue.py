@@ -1,0 +1,127 @@
+"""The queue at a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from modelforge import cli
+from modelforge.cli import main
+from modelforge.forge import Forge
+from modelforge.home import Home
+from tests.test_forge import ACTORS, data, model  # noqa: F401
+
+
+@pytest.fixture
+def recipe(tmp_path, model, data):  # noqa: F811
+    path = tmp_path / "recipe.yaml"
+    answers = {
+        "task": "text-generation",
+        "model_name": str(model),
+        "dataset": str(data),
+        "compute_specs": "low_end",
+        "use_4bit": False,
+    }
+    path.write_text(json.dumps(answers), "utf-8")
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A home of its own, whose workers finish at once."""
+
+    def open_forge(_options) -> Forge:
+        home = Home(tmp_path / "home")
+        return Forge(home, worker=[sys.executable, str(ACTORS / "finishes.py")])
+
+    monkeypatch.setattr(cli, "_forge", open_forge)
+    return tmp_path / "home"
+
+
+def told(capsys) -> dict:
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def queued(recipe, capsys):
+    def one(*arguments: str) -> str:
+        assert main(["queue", "add", recipe, "--json", *arguments]) == 0
+        return told(capsys)["id"]
+
+    return one
+
+
+def order(capsys) -> list[str]:
+    assert main(["queue", "list", "--json"]) == 0
+    return [run["run"] for run in told(capsys)["runs"]]
+
+
+def test_a_recipe_waits_and_its_place_is_told(recipe, capsys):
+    assert main(["queue", "add", recipe, "--name", "night", "--after", "+2h", "--held"]) == 0
+    assert "waits as number 1" in capsys.readouterr().out
+    assert main(["queue", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert "night" in listed
+    assert "held" in listed
+    assert "after " in listed
+    assert "Every run that waits is held." in listed
+
+
+def test_train_with_queue_starts_nothing(recipe, capsys):
+    assert main(["train", recipe, "--queue", "--after", "+3h", "--json"]) == 0
+    run = told(capsys)["id"]
+    assert main(["runs", "show", run, "--json"]) == 0
+    assert told(capsys)["state"] == "queued"
+    assert main(["train", recipe, "--after", "+3h"]) == 2
+    assert "--queue" in capsys.readouterr().err
+
+
+def test_the_order_is_changed(queued, capsys):
+    first, second = queued(), queued()
+    assert main(["queue", "move", second, "1"]) == 0
+    capsys.readouterr()
+    assert order(capsys) == [second, first]
+    assert main(["queue", "remove", second]) == 0
+    capsys.readouterr()
+    assert order(capsys) == [first]
+
+
+def test_runs_and_the_whole_queue_are_held_and_released(queued, capsys):
+    run = queued()
+    for arguments, seen in (
+        (["hold", run], lambda view: view["runs"][0]["held"]),
+        (["release", run], lambda view: not view["runs"][0]["held"]),
+        (["hold"], lambda view: view["code"] == "held"),
+        (["release"], lambda view: view["code"] == ""),
+        (["after", run, "+1h"], lambda view: view["code"] == "later"),
+        (["after", run], lambda view: view["code"] == ""),
+        (["settings", "--after-failure", "stop"], lambda view: not view["go_on_after_failure"]),
+    ):
+        assert main(["queue", *arguments, "--json"]) == 0
+        assert seen(told(capsys)), arguments
+
+
+def test_what_is_wrong_is_said_and_exits_with_two(recipe, queued, capsys):
+    for arguments in (
+        ["add", recipe, "--after", "soon"],
+        ["add", recipe, "--set", "lora_r=0"],
+        ["remove", "nobody"],
+        ["hold", "nobody"],
+    ):
+        assert main(["queue", *arguments]) == 2
+        assert capsys.readouterr().err
+    assert order(capsys) == []
+
+
+def test_the_queue_is_worked_off_in_the_terminal(queued, capsys):
+    runs = [queued(), queued(), queued("--held")]
+    assert main(["queue", "run", "--json"]) == 0
+    ended = told(capsys)
+    assert [(view["id"], view["state"]) for view in ended] == [
+        (run, "finished") for run in runs[:2]
+    ]
+    assert order(capsys) == runs[2:]
+    assert main(["queue", "run"]) == 0
+    assert "Every run that waits is held." in capsys.readouterr().out

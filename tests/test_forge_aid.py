@@ -1,0 +1,300 @@
+"""Aid after a run, with real folders and processes: causes, the button, verdict and bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from modelforge.config.resolve import Layer
+from modelforge.errors import ConfigError
+from modelforge.forge import Forge
+from modelforge.hindsight.causes import known
+from modelforge.home import Home
+from modelforge.runs.events import EventWriter
+from modelforge.runs.facts import gather
+from modelforge.runs.layout import read_json, write_json
+from modelforge.runs.states import RunState
+
+ACTORS = Path(__file__).parent / "actors"
+SHAPE = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "vocab_size": 64,
+    "max_position_embeddings": 128,
+}
+ROW = "The ship sails at dawn, and nobody must know"
+
+
+@pytest.fixture
+def body(tmp_path):
+    """The settings of a run that can be started: a folder that looks like a model, and rows."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(SHAPE), "utf-8")
+    (folder / "tokenizer_config.json").write_text('{"chat_template": "x"}', "utf-8")
+    (folder / "tokenizer.json").write_text("{}", "utf-8")
+    save_file({"w": np.zeros((64, 16), np.float32)}, str(folder / "model.safetensors"))
+    rows = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"input": f"{ROW} {n}?", "output": f"{ROW} {n}."}) for n in range(20)]
+    rows.write_text("\n".join(lines), "utf-8")
+    return {
+        "task": "text-generation",
+        "model_name": str(folder),
+        "dataset": str(rows),
+        "compute_specs": "low_end",
+        "use_4bit": False,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+    }
+
+
+@pytest.fixture
+def opened(tmp_path):
+    forges = []
+
+    def opened(actor: str) -> Forge:
+        forges.append(
+            Forge(Home(tmp_path / "home"), worker=[sys.executable, str(ACTORS / f"{actor}.py")])
+        )
+        return forges[-1]
+
+    yield opened
+    for forge in forges:
+        for view in forge.runs():
+            forge.stop(view.id)
+            until_over(forge, view.id)
+        forge.close()
+
+
+def until(condition, what, limit_s=20.0):
+    deadline = time.monotonic() + limit_s
+    while not (seen := condition()):
+        assert time.monotonic() < deadline, f"waited for {what}"
+        time.sleep(0.01)
+    return seen
+
+
+def until_over(forge, run_id):
+    until(lambda: forge.state(run_id).is_over, "the run is over")
+    until(lambda: not gather(forge.folder(run_id)).alive, "its worker is gone")
+
+
+def killed(forge, body, number=signal.SIGKILL):
+    run_id = forge.start(Layer("body", body))
+    until(lambda: "working" in forge.log(run_id), "the worker works")
+    os.kill(read_json(forge.folder(run_id).process)["pid"], number)
+    until_over(forge, run_id)
+    assert forge.state(run_id) is RunState.LOST
+    return run_id
+
+
+def test_a_failure_is_told_with_the_button_that_suits_its_settings(opened, body):
+    forge = opened("fails")
+    run_id = forge.start(Layer("body", body))
+    until_over(forge, run_id)
+    cause = forge.aid.diagnosis(run_id)
+    assert (cause.code, cause.what) == ("out-of-memory", "The GPU is full.")
+    assert cause.action["settings"] == {
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 4,
+    }
+    changes = {change.name: (change.before, change.after) for change in forge.aid.changes(run_id)}
+    assert changes == {
+        "per_device_train_batch_size": (4, 2),
+        "gradient_accumulation_steps": (2, 4),
+    }
+
+
+def test_the_button_starts_the_same_run_with_the_remedy(opened, body):
+    forge = opened("fails")
+    run_id = forge.start(Layer("body", body), name="ships")
+    until_over(forge, run_id)
+    again = forge.aid.apply(run_id, request_id="a click")
+    assert forge.aid.apply(run_id, request_id="a click") == again
+    view = forge.run(again)
+    assert view.name == "ships (again)"
+    assert view.config["per_device_train_batch_size"] == 2
+    assert view.config["dataset"] == body["dataset"]
+    assert view.origins["per_device_train_batch_size"] == "remedy"
+    until_over(forge, again)
+    third = forge.aid.apply(again)
+    assert forge.run(third).name == "ships (again)"
+    assert forge.run(third).config["per_device_train_batch_size"] == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no signals on Windows")
+def test_a_worker_that_was_killed_is_told_from_one_that_crashed(opened, body):
+    forge = opened("obeys")
+    shot = forge.aid.diagnosis(killed(forge, body))
+    assert (shot.code, shot.certain) == ("killed", False)
+    assert "settings" in shot.action
+    assert forge.aid.diagnosis(killed(forge, body, signal.SIGSEGV)).code == "segfault"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no signals on Windows")
+def test_memory_that_ran_out_meanwhile_is_the_likelier_cause(opened, body):
+    forge = opened("obeys")
+    run_id = killed(forge, body)
+    folder = forge.folder(run_id)
+    record = read_json(folder.process)
+    counts = record["memory_kills"]
+    if not counts:
+        pytest.skip("this system does not count them")
+    folder.diagnosis.unlink(missing_ok=True)
+    write_json(folder.process, record | {"memory_kills": dict.fromkeys(counts, -1)})
+    cause = forge.aid.diagnosis(run_id)
+    assert cause.code == "killed-for-memory"
+    assert cause.what.startswith("Probably")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no signals on Windows")
+def test_the_next_server_knows_what_the_first_one_saw(opened, body):
+    forge = opened("obeys")
+    run_id = killed(forge, body, signal.SIGSEGV)
+    assert forge.aid.diagnosis(run_id).code == "segfault"
+    folder = forge.folder(run_id)
+    kept = read_json(folder.diagnosis)
+    assert kept["evidence"]["exit_code"] == -signal.SIGSEGV
+    # Another process of the same run died otherwise: what was kept is of no use then.
+    write_json(folder.process, read_json(folder.process) | {"pid": 2**22 + 1})
+    assert forge.aid.diagnosis(run_id).code == "unexpected"
+
+
+def test_a_restart_of_the_computer_is_seen(opened, body):
+    forge = opened("vanishes")
+    run_id = forge.start(Layer("body", body))
+    until_over(forge, run_id)
+    assert forge.aid.diagnosis(run_id).code == "unexpected"
+    folder = forge.folder(run_id)
+    folder.diagnosis.unlink(missing_ok=True)
+    before = {"boot_id": "another", "birth": 1.0}
+    write_json(folder.process, read_json(folder.process) | before)
+    assert forge.aid.diagnosis(run_id).code == "restarted"
+
+
+def test_the_end_of_the_log_speaks_where_nothing_else_does(opened, body):
+    forge = opened("vanishes")
+    run_id = forge.start(Layer("body", body))
+    until_over(forge, run_id)
+    with forge.folder(run_id).log.open("a", encoding="utf-8") as log:
+        log.write("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\n")
+    assert forge.aid.diagnosis(run_id).code == "out-of-memory"
+
+
+def test_a_run_that_ended_well_needs_no_aid(opened, body):
+    forge = opened("finishes")
+    run_id = forge.start(Layer("body", body))
+    until_over(forge, run_id)
+    assert forge.aid.diagnosis(run_id) is None
+    assert forge.aid.changes(run_id) == []
+    with pytest.raises(ConfigError, match="no setting"):
+        forge.aid.apply(run_id)
+
+
+def test_what_no_setting_helps_against_is_not_started_again(opened, body):
+    forge = opened("vanishes")
+    run_id = forge.start(Layer("body", body))
+    until_over(forge, run_id)
+    with forge.folder(run_id).log.open("a", encoding="utf-8") as log:
+        log.write("OSError: [Errno 28] No space left on device\n")
+    assert forge.aid.diagnosis(run_id).action["kind"] == "link"
+    with pytest.raises(ConfigError, match="Free some space"):
+        forge.aid.apply(run_id)
+
+
+def test_the_verdict_is_read_off_the_events_and_heeds_a_resume(opened, body):
+    forge = opened("vanishes")
+    run_id = forge.start(Layer("body", body))
+    until_over(forge, run_id)
+    assert forge.aid.verdict(run_id) is None
+    path = forge.folder(run_id).events
+    path.unlink()
+    with EventWriter(path) as events:
+        events.write("started", pid=1, birth=1.0)
+        for step in range(1, 21):
+            events.write("step", step=step, loss=3 - step / 10, metrics={})
+        for step in range(21, 41):  # spoilt, and never happened: the run went on from 20
+            events.write("step", step=step, loss=99.0, metrics={})
+        events.write("failed", cause="unexpected", what="x", remedy="y")
+        events.write("started", pid=2, birth=2.0)
+        events.write("resumed", step=20, stage=None, checkpoint="checkpoint-20", damaged=[])
+        events.write("eval", step=20, loss=1.5, best=True)
+        events.write("finished", steps=20, seconds=3.0, best_step=20)
+    verdict = forge.aid.verdict(run_id)
+    assert verdict.kind == "better"
+    assert verdict.numbers["updates measured"] == 20
+    assert verdict.numbers["loss at last"] == 1.0
+
+
+PLANTED = ["hf_" + "Q7x" * 11, "sk-" + "zY9" * 12, "abcdef0123" * 4, "hunter2-is-weak"]
+MAIL = "anna.schmidt@example.com"
+
+
+def test_a_bundle_holds_what_helps_and_nothing_private(opened, body, monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_API_KEY", PLANTED[2])
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PLANTED[3])
+    monkeypatch.setenv("USER", "annaschmidt")
+    forge = opened("vanishes")
+    secret = {"model": {"system_prompt": f"You are a spy. {ROW}"}}
+    run_id = forge.start(Layer("body", body | secret), name="of annaschmidt")
+    until_over(forge, run_id)
+    folder = forge.folder(run_id)
+    private = (
+        f"login {PLANTED[0]} and {PLANTED[1]} and {PLANTED[2]} by {PLANTED[3]}\n"
+        f"https://bob:{PLANTED[0]}@huggingface.co/x /home/annaschmidt/x C:\\Users\\annaschmidt\n"
+        f"mail {MAIL}\nAuthorization: Bearer {PLANTED[1]}\n"
+    )
+    with folder.log.open("a", encoding="utf-8") as log:
+        log.write(private + "x" * 5000 + "\nRuntimeError: something odd\n")
+    with EventWriter(folder.events) as events:
+        events.write("sample", step=3, prompt=f"{ROW}?", completion=f"{ROW}!")
+        events.write("note", code="x", text=private)
+        events.write("later-kind", rows=[{"prompt": ROW, "completion": ROW}])
+        for step in range(4000):
+            events.write("step", step=step, loss=1.0, learning_rate=2e-4, tokens_per_s=410.5)
+    made = forge.aid.bundle(run_id, doctor=lambda: [{"name": "PyTorch", "what": private}])
+    try:
+        with zipfile.ZipFile(made) as archive:
+            files = {
+                name.partition("/")[2]: archive.read(name).decode() for name in archive.namelist()
+            }
+        assert made.stat().st_size < 2**20
+    finally:
+        made.unlink()
+    assert set(files) == {
+        "README.txt", "config.json", "preflight.json", "environment.json", "process.json",
+        "events.jsonl", "worker.log", "files.json", "diagnosis.json", "doctor.json",
+    }  # fmt: skip
+    whole = "\n".join(files.values())
+    for secret in (*PLANTED, MAIL, ROW, "annaschmidt", str(tmp_path / "home"), "hunter2"):
+        assert secret not in whole, secret
+        assert json.dumps(secret)[1:-1] not in whole, secret
+    assert json.loads(files["config.json"])["config"]["per_device_train_batch_size"] == 4
+    assert "pid" not in json.loads(files["process.json"])
+    assert "RuntimeError: something odd" in files["worker.log"]
+    assert '"tokens_per_s": 410.5' in files["events.jsonl"]
+    assert '"started"' in files["events.jsonl"].splitlines()[0]
+    assert json.loads(files["diagnosis.json"])["code"] == "unexpected"
+
+
+def test_every_code_of_our_own_errors_that_has_a_cure_is_known():
+    settings = {"fp16": True, "learning_rate": 1e-3}
+    assert known("fp16-needs-gpu", settings).action["settings"] == {
+        "fp16": False,
+        "hardware.precision": "fp32",
+    }
+    assert "learning_rate" in known("loss-not-finite", settings).action["settings"]

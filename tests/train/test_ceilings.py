@@ -1,0 +1,194 @@
+"""Ceilings of the GPU: pauses that begin, last and end as a stand-in card says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from modelforge.config.groups import Hardware
+from modelforge.runs.events import EventWriter, read_events
+from modelforge.train.stop import Stop, StopAsked
+
+pytestmark = pytest.mark.torch
+
+HOT = Hardware(max_gpu_temperature=80)
+
+
+class Card:
+    """A card whose temperature and power follow a script; the last value stays."""
+
+    def __init__(self, *temperatures: float | None, power: tuple[float | None, ...] = (50,)):
+        self._temperatures, self._power = list(temperatures or (40,)), list(power)
+
+    @staticmethod
+    def _next(values):
+        return values.pop(0) if len(values) > 1 else values[0]
+
+    @property
+    def meter(self):
+        from modelforge.train.ceilings import Meter
+
+        return Meter(lambda: self._next(self._temperatures), lambda: self._next(self._power))
+
+
+class Room:
+    """What a training has around it: its events, its stop file, and how long it has slept."""
+
+    def __init__(self, folder):
+        from modelforge.train.telling import Teller
+
+        self.path, self.stop_file = folder / "events.jsonl", folder / "stop"
+        self.teller, self.stop = Teller(EventWriter(self.path)), Stop(self.stop_file)
+        self.slept: list[float] = []
+        self.went_on: list[int] = []
+
+    def ceilings(self, card, hardware=HOT, sleep=None):
+        from modelforge.train.ceilings import Ceilings, ceilings_of
+
+        return Ceilings(
+            ceilings_of(hardware, card.meter), self.teller, self.stop,
+            lambda state: self.went_on.append(state.global_step), sleep or self.slept.append,
+        )  # fmt: skip
+
+    def told(self, kind) -> list[str]:
+        events = read_events(self.path)[0] if self.path.exists() else []
+        return [event.data["text"] for event in events if event.kind == kind]
+
+
+@pytest.fixture
+def room(tmp_path):
+    return Room(tmp_path)
+
+
+STATE = SimpleNamespace(global_step=4, max_steps=9)
+
+
+def test_below_its_ceiling_a_card_is_left_alone(room):
+    room.ceilings(Card(80)).on_step_begin(None, STATE, None)
+    assert (room.slept, room.went_on) == ([], [])
+
+
+def test_a_hot_card_rests_until_it_is_some_degrees_cooler(room):
+    card = Card(86, *[82] * 10, *[76] * 10, 75)
+    room.ceilings(card).on_step_begin(None, STATE, None)
+    assert sum(room.slept) == pytest.approx(21 * 0.5)
+    assert room.went_on == [4]
+    paused = room.told("phase")[0]
+    assert "86 °C" in paused
+    assert "ceiling is 80 °C" in paused
+
+
+def test_a_pause_is_not_over_in_a_blink(room):
+    card = Card(power=(301, 20))
+    room.ceilings(card, Hardware(max_gpu_power=300)).on_step_begin(None, STATE, None)
+    assert sum(room.slept) == pytest.approx(3.0)
+    assert "301 W" in room.told("phase")[0]
+
+
+def test_a_long_pause_is_told_now_and_then_and_not_with_every_look(room):
+    room.ceilings(Card(*range(150, 90, -1), *range(150, 90, -1), 60)).on_step_begin(
+        None, STATE, None
+    )
+    assert 2 <= len(room.told("phase")) <= 6
+
+
+def test_a_stop_is_heard_while_it_rests(room):
+    def sleep(seconds):
+        room.slept.append(seconds)
+        if len(room.slept) == 3:
+            room.stop_file.write_text("keep")
+
+    with pytest.raises(StopAsked):
+        room.ceilings(Card(95), sleep=sleep).on_step_begin(None, STATE, None)
+    assert len(room.slept) == 3
+    assert room.went_on == []
+
+
+def test_a_card_that_cannot_be_measured_is_said_so_and_trains(room):
+    ceilings = room.ceilings(Card(None))
+    ceilings.on_train_begin(None, STATE, None)
+    ceilings.on_step_begin(None, STATE, None)
+    assert room.slept == []
+    assert "not kept" in room.told("note")[0]
+
+
+def test_a_card_that_falls_silent_in_a_pause_goes_on(room):
+    room.ceilings(Card(90, None)).on_step_begin(None, STATE, None)
+    assert room.went_on == [4]
+
+
+@pytest.fixture
+def trainer(tmp_path) -> Iterator[object]:
+    """A trainer of one weight, three updates, without anything of ours."""
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    class One(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return {"loss": (self.weight * x).mean()}
+
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path / "out"), max_steps=3, logging_steps=1, report_to="none",
+        use_cpu=True, save_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    return Trainer(One(), arguments, train_dataset=[{"x": 1.0}] * 8)
+
+
+def test_a_pause_counts_for_no_clock(room, trainer):
+    from modelforge.train.pulse import Pulse
+    from modelforge.train.reporter import Reporter
+
+    facts = {
+        "steps_per_epoch": 1, "train_rows": 8, "eval_rows": 0, "trainable_parameters": 1,
+        "total_parameters": 1, "precision": "fp32", "device": "cpu",
+    }  # fmt: skip
+    reporter = Reporter(room.teller, room.stop, Pulse("cpu"), facts)
+    ceilings = room.ceilings(Card(70, 70, 90, 60), sleep=lambda _seconds: time.sleep(0.1))
+    ceilings._went_on = reporter.went_on
+    trainer.add_callback(reporter)
+    trainer.add_callback(ceilings)
+    began = time.monotonic()
+    trainer.train()
+    assert time.monotonic() - began > 0.6
+    events = read_events(room.path)[0]
+    steps = [event.data["seconds"] for event in events if event.kind == "step"]
+    assert len(steps) == 3
+    assert max(steps[1:]) < 0.3, "the pause is in the time of an update"
+    phases = [event.data["name"] for event in events if event.kind == "phase"]
+    assert phases.index("paused") < len(phases) - 1 - phases[::-1].index("training")
+
+
+def test_ceilings_are_watched_on_a_cuda_card_alone():
+    from modelforge.train.ceilings import Ceilings
+    from modelforge.train.training import watch_ceilings
+
+    def added(device, hardware):
+        callbacks = []
+        job = SimpleNamespace(
+            plan=SimpleNamespace(device=device), config=SimpleNamespace(hardware=hardware)
+        )
+        work = SimpleNamespace(job=job, teller=None, stop=None)
+        trainer = SimpleNamespace(add_callback=callbacks.append)
+        watch_ceilings(work, trainer, SimpleNamespace(went_on=None))
+        return callbacks
+
+    assert added("cpu", HOT) == []
+    assert added("cuda", Hardware()) == []
+    assert isinstance(added("cuda", HOT)[0], Ceilings)
+
+
+def test_a_driver_that_is_absent_leaves_the_numbers_unknown():
+    import torch
+
+    from modelforge.train.ceilings import card_meter
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a card to measure")
+    assert (card_meter().temperature(), card_meter().power()) == (None, None)

@@ -1,0 +1,250 @@
+"""Monitors on a real, tiny training: broken numbers, a stop in time, a guarded rate, phases."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import pytest
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """Make the loss, or the gradients alone, of the model no number from the n-th pass on."""
+    import torch
+    from transformers import LlamaModel
+
+    forward, passes = LlamaModel.forward, itertools.count(1)
+
+    def poison(at: int, *, where: str = "loss", training: bool = True):
+        def wrong(self, *args, **kwargs):
+            out = forward(self, *args, **kwargs)
+            if self.training != training or next(passes) < at:
+                return out
+            hidden = out.last_hidden_state
+            # The second adds nothing to the loss, and a gradient that is no number.
+            none = torch.sqrt((hidden * 0).sum())
+            out.last_hidden_state = hidden * math.nan if where == "loss" else hidden + none
+            return out
+
+        monkeypatch.setattr(LlamaModel, "forward", wrong)
+
+    return poison
+
+
+def kinds(events):
+    return [event.kind for event in events]
+
+
+def notes(events, code):
+    found = [event.data for event in events if event.kind == "note"]
+    return [note["text"] for note in found if note["code"].startswith(code)]
+
+
+@pytest.mark.parametrize("logging_steps", [1, 50])
+def test_a_loss_that_is_no_number_ends_the_run_at_that_update(bench, poisoned, logging_steps):
+    poisoned(4)
+    run = bench.prepare(max_steps=8, logging={"logging_steps": logging_steps})
+    events = bench.work(run)
+    assert events[-1].kind == "failed"
+    assert events[-1].data["cause"] == "loss-not-finite"
+    assert "update 4," in events[-1].data["what"]
+    assert "finished" not in kinds(events)
+    assert not run.output.exists()
+    assert json.loads(run.exit.read_text())["state"] == "failed"
+
+
+def test_gradients_that_are_no_numbers_end_the_run(bench, poisoned):
+    poisoned(3, where="gradients")
+    events = bench.work(bench.prepare(max_steps=10))
+    assert events[-1].data["cause"] == "loss-not-finite"
+    assert "gradients became no number at update 3" in events[-1].data["what"]
+
+
+def test_the_last_good_checkpoint_is_kept_and_no_bad_one_is_made(bench, poisoned):
+    poisoned(7)
+    run = bench.prepare(max_steps=20, eval_split=0.25, eval_steps=2, logging={"logging_steps": 50})
+    events = bench.work(run)
+    assert events[-1].data["cause"] == "loss-not-finite"
+    kept = {path.name for path in run.checkpoints.glob("checkpoint-*")}
+    assert {"checkpoint-4", "checkpoint-6"} <= kept <= {f"checkpoint-{n}" for n in (2, 4, 6)}
+
+
+def test_a_held_out_loss_that_is_no_number_ends_the_run(bench, poisoned):
+    poisoned(1, training=False)
+    run = bench.prepare(max_steps=8, eval_split=0.25, eval_steps=2)
+    events = bench.work(run)
+    assert events[-1].data["cause"] == "loss-not-finite"
+    assert "held-out rows became nan at update 2" in events[-1].data["what"]
+    assert not list(run.checkpoints.glob("checkpoint-*"))
+
+
+def test_a_run_stops_early_and_is_finished_with_its_best_state(bench):
+    run = bench.prepare(
+        max_steps=60,
+        eval_split=0.25,
+        eval_steps=2,
+        learning_rate=0.9,  # so high that held-out rows soon fare worse
+        lr_scheduler_type="constant",
+        evaluation={"early_stopping": True, "early_stopping_patience": 2},
+    )
+    events = bench.work(run)
+    assert events[-1].kind == "finished"
+    checks = [event.data for event in events if event.kind == "eval"]
+    assert events[-1].data["steps"] == checks[-1]["step"] < 60
+    assert [check["best"] for check in checks[-2:]] == [False, False]
+    assert "Stopped early" in notes(events, "early-stop")[0]
+    assert run.has_adapter
+    assert events[-1].data["best_step"] == max(c["step"] for c in checks if c["best"])
+
+
+def test_without_being_asked_no_run_stops_early(bench):
+    run = bench.prepare(
+        max_steps=8, eval_split=0.25, eval_steps=2, learning_rate=0.9,
+        lr_scheduler_type="constant",
+    )  # fmt: skip
+    events = bench.work(run)
+    assert events[-1].data["steps"] == 8
+    assert not notes(events, "early-stop")
+
+
+def rates(events):
+    return {e.data["step"]: e.data["learning_rate"] for e in events if e.kind == "step"}
+
+
+def test_the_guard_halves_the_rate_when_the_loss_leaps_and_gives_it_back(bench, monkeypatch):
+    from trl import SFTTrainer
+
+    from modelforge.train import loss_guard
+
+    monkeypatch.setattr(loss_guard, "FEWEST", 8)
+    monkeypatch.setattr(loss_guard, "HALVED_FOR", 5)
+    passes, whole = itertools.count(1), SFTTrainer.compute_loss
+
+    def leaping(self, *args, **kwargs):
+        loss = whole(self, *args, **kwargs)
+        return loss * 3 if next(passes) == 12 else loss
+
+    monkeypatch.setattr(SFTTrainer, "compute_loss", leaping)
+    run = bench.prepare(
+        max_steps=20,
+        learning_rate=1e-5,
+        lr_scheduler_type="constant",
+        evaluation={"loss_guard": True},
+    )
+    events = bench.work(run)
+    assert events[-1].kind == "finished"
+    told = notes(events, "loss-guard")
+    assert len(told) == 2
+    assert told[0].startswith("Update 12: The loss leapt to ")
+    assert "halved for 5 updates, to 5e-06" in told[0]
+    assert "as planned again, 1e-05" in told[1]
+    seen = rates(events)
+    assert seen[12] == pytest.approx(1e-5)
+    assert [seen[step] for step in range(13, 18)] == pytest.approx([5e-6] * 5)
+    assert seen[18] == pytest.approx(1e-5)
+
+
+class Heard:
+    """A teller that only listens."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, code, text):
+        self.notes.append((code, text))
+
+
+def steered(leaps_at, updates=600, guard=None):
+    """Play losses to a guard with a real optimizer and schedule; return rates and the guard."""
+    import torch
+    from transformers import TrainerState, get_cosine_schedule_with_warmup
+
+    from modelforge.train.loss_guard import LossGuard
+
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    schedule = get_cosine_schedule_with_warmup(optimizer, 0, updates * 100)
+    heard = Heard()
+    guard = guard or LossGuard(heard)
+    guard._teller = heard
+    more = {"lr_scheduler": schedule, "optimizer": optimizer}
+    seen = []
+    for step in range(1, updates + 1):
+        optimizer.step()
+        schedule.step()
+        state = TrainerState(global_step=step)
+        guard.on_step_end(None, state, None, **more)
+        loss = 5.0 if step in leaps_at else 1.0 + 0.01 * (step % 3)
+        guard.on_log(None, state, None, logs={"loss": loss, "grad_norm": 1.0}, **more)
+        seen.append(optimizer.param_groups[0]["lr"])
+    return seen, guard, heard
+
+
+def test_the_third_halving_stays_and_there_are_five_at_most():
+    seen, guard, heard = steered({30, 100, 170, 240, 310, 380, 450})
+    assert guard.halvings == 5
+    assert seen[98] == pytest.approx(1.0, rel=0.01)  # given back after the first
+    assert seen[168] == pytest.approx(1.0, rel=0.01)  # and after the second
+    assert seen[238] == pytest.approx(0.5, rel=0.01)
+    assert seen[-1] == pytest.approx(0.125, rel=0.05)
+    assert len(heard.notes) == 7  # five halvings, two given back
+
+
+def test_gradients_that_leap_halve_the_rate_too():
+    from modelforge.train.loss_guard import leap
+
+    assert leap([1.0] * 30, 1.0, [2.0] * 30, 25.0) == (
+        "The gradients leapt to 12 times their usual size"
+    )
+    assert leap([1.0] * 30, 1.0, [2.0] * 30, 19.0) == ""
+    assert leap([1.0] * 5, 50.0, [2.0] * 5, 500.0) == ""
+
+
+def test_a_guard_goes_on_where_its_checkpoint_left_off():
+    from transformers import TrainerState
+
+    from modelforge.train.loss_guard import LossGuard
+
+    _seen, guard, _heard = steered({30}, updates=40)
+    kept = json.loads(json.dumps(guard.state()))
+    assert (guard.halvings, guard.left) == (1, 40)
+    again = LossGuard(Heard())
+    state = TrainerState(stateful_callbacks=[again])
+    state.stateful_callbacks["LossGuard"] = kept
+    again.on_train_begin(None, state, None)
+    assert (again.halvings, again.left, again.losses) == (1, 40, guard.losses)
+    # A checkpoint from before the guard was asked for has nothing of it, and takes it in.
+    bare = TrainerState()
+    LossGuard(Heard()).on_train_begin(None, bare, None)
+    assert "LossGuard" in bare.stateful_callbacks
+
+
+def test_a_schedule_keeps_a_halved_rate_in_its_own_state():
+    import torch
+    from transformers import get_linear_schedule_with_warmup
+
+    from modelforge.train.loss_guard import _scale
+
+    def made():
+        optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+        return optimizer, get_linear_schedule_with_warmup(optimizer, 0, 100)
+
+    optimizer, schedule = made()
+    _scale(schedule, optimizer, 0.5)
+    other, resumed = made()
+    resumed.load_state_dict(schedule.state_dict())
+    other.step()
+    resumed.step()
+    assert other.param_groups[0]["lr"] == pytest.approx(0.495)
+
+
+def test_phases_are_told_in_plain_words_while_it_runs(bench):
+    run = bench.prepare(max_steps=30, learning_rate=0.1, lr_scheduler_type="constant")
+    events = bench.work(run)
+    told = notes(events, "phase-")
+    assert told
+    assert "Converging: the loss falls, from " in told[0]
+    assert len(told) <= 3

@@ -1,0 +1,88 @@
+"""The phase of a training by its losses; told once, and only when it has changed for good."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+
+import pytest
+
+from modelforge.train.phases import FEWEST, Phases, in_words, phase_of
+
+
+def noisy(values, noise=0.05, seed=0):
+    rng = random.Random(seed)
+    return [value + rng.gauss(0, noise) for value in values]
+
+
+FALLING = [1 + 2 * math.exp(-n / 40) for n in range(100)]
+FLAT = [1.0] * 100
+RISING = [1 + n / 50 for n in range(100)]
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(
+    ("losses", "phase"), [(FALLING, "converging"), (FLAT, "plateau"), (RISING, "diverging")]
+)
+def test_a_phase_is_seen_through_noise(losses, phase, seed):
+    assert phase_of(noisy(losses, seed=seed), warm=False) == phase
+
+
+def test_a_loss_that_begins_to_jump_is_unstable():
+    calm, wild = noisy(FLAT[:50], 0.02), noisy(FLAT[:50], 0.8)
+    assert phase_of([*calm, *wild], warm=False) == "unstable"
+    # A loss that has always jumped, as with one row a batch, is not.
+    assert phase_of(noisy(FLAT, 0.4), warm=False) == "plateau"
+
+
+def test_nothing_is_said_of_a_handful_of_updates():
+    assert phase_of(FALLING[: FEWEST - 1], warm=False) is None
+    assert phase_of([], warm=False) is None
+    assert phase_of(FLAT[:20], warm=False) is None
+    assert phase_of(RISING, warm=True) == "warm-up"
+
+
+def told(losses, warm=0):
+    phases, said = Phases(), []
+    for number, loss in enumerate(losses):
+        if begun := phases.take(loss, warm=number < warm):
+            said.append(begun[0])
+    return said
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_each_phase_of_a_course_is_told_once(seed):
+    course = [*FALLING, *FLAT, *FLAT]
+    said = told(noisy(course, 0.05, seed), warm=10)
+    assert said == ["converging", "plateau"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_it_does_not_chatter(seed):
+    rng = random.Random(seed)
+    walk, level = [], 2.0
+    for _ in range(1000):
+        level = max(0.5, level + rng.gauss(0, 0.02))
+        walk.append(level + rng.gauss(0, 0.2))
+    assert len(told(walk)) <= 20
+
+
+def test_it_goes_on_where_a_checkpoint_left_off():
+    course = noisy([*FALLING, *FLAT, *FLAT])
+    whole = told(course)
+    first = Phases()
+    said = [begun[0] for loss in course[:130] if (begun := first.take(loss, warm=False))]
+    second = Phases.from_dict(json.loads(json.dumps(first.as_dict())))
+    said += [begun[0] for loss in course[130:] if (begun := second.take(loss, warm=False))]
+    assert said == whole
+
+
+def test_every_phase_has_plain_words():
+    phases = Phases()
+    begun = None
+    for loss in FALLING:
+        begun = phases.take(loss, warm=False) or begun
+    assert begun is not None
+    phase, way = begun
+    assert in_words(phase, way, 100).startswith("Converging: the loss falls, from ")

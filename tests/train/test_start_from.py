@@ -1,0 +1,58 @@
+"""A new run that begins with the adapter of another one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+# Libraries below torch warn of their own deprecations, which are not ours to mend.
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+STILL: dict[str, Any] = {"learning_rate": 1e-12, "max_steps": 1, "lora_dropout": 0}
+
+
+def weights(run):
+    from safetensors.torch import load_file
+
+    return load_file(run.output / "adapter_model.safetensors")
+
+
+def begin_from(bench, folder, **answers):
+    run = bench.prepare(**answers, adapter={"start_from": "it"})
+    record = json.loads(run.config.read_text())
+    record["plan"]["start_from"] = str(folder)
+    run.config.write_text(json.dumps(record))
+    return run, bench.work(run)
+
+
+@pytest.mark.parametrize("strategy", ["sft", "dpo"])
+def test_what_was_learned_is_where_it_begins(bench, tmp_path, strategy):
+    import torch
+
+    first = bench.prepare()
+    bench.work(first)
+    if strategy == "dpo":
+        rows = [{"prompt": f"q{n}", "chosen": "yes", "rejected": "no"} for n in range(4)]
+        bench.rows = tmp_path / "pairs.jsonl"
+        bench.rows.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run, events = begin_from(bench, first.output, strategy=strategy, **STILL)
+    assert events[-1].kind == "finished", events[-1].data
+    learned, kept = weights(first), weights(run)
+    assert learned.keys() == kept.keys()
+    for name, tensor in learned.items():
+        assert torch.allclose(tensor, kept[name], atol=1e-6)
+    (plan,) = [event.data for event in events if event.kind == "plan"]
+    assert plan["trainable_parameters"] == sum(tensor.numel() for tensor in learned.values())
+
+
+def test_an_adapter_that_is_gone_or_of_another_shape_is_said(bench, tmp_path):
+    _run, events = begin_from(bench, tmp_path / "gone")
+    assert events[-1].data["cause"] == "start-missing"
+    first = bench.prepare()
+    bench.work(first)
+    shape = json.loads((first.output / "adapter_config.json").read_text())
+    (first.output / "adapter_config.json").write_text(json.dumps(shape | {"r": 4}))
+    _run, events = begin_from(bench, first.output)
+    assert events[-1].data["cause"] == "start-unsuited"

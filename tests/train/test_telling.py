@@ -1,0 +1,51 @@
+"""What a worker says when the disk does not take it any more."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from modelforge.errors import Problem, RunError
+from modelforge.runs.events import EventWriter, read_events
+from modelforge.train.telling import Teller
+
+
+class Full(EventWriter):
+    """A disk that is full until room is made."""
+
+    room = False
+
+    def write(self, kind, /, **data):
+        if not self.room:
+            raise RunError(Problem("events.jsonl", "The disk is full.", "Free some space."))
+        return super().write(kind, **data)
+
+    def make_room(self):
+        self.room = True
+
+
+def test_the_last_word_gets_the_room_that_was_held_for_it(tmp_path):
+    with Full(tmp_path / "events.jsonl") as events:
+        teller = Teller(events, make_room=events.make_room)
+        teller.end("finished", steps=3)
+    assert teller.ended == "finished"
+    assert [event.kind for event in read_events(tmp_path / "events.jsonl")[0]] == ["finished"]
+
+
+def test_a_last_word_that_finds_no_room_even_so_is_not_taken_as_told(tmp_path):
+    with Full(tmp_path / "events.jsonl") as events:
+        teller = Teller(events)
+        with pytest.raises(RunError):
+            teller.end("finished", steps=3)
+    assert teller.ended is None
+
+
+def test_a_log_that_is_not_taken_ends_nothing(tmp_path, monkeypatch):
+    class Unwritable:
+        def write(self, _text):
+            raise OSError(28, "No space left on device")
+
+    with EventWriter(tmp_path / "events.jsonl") as events:
+        monkeypatch.setattr(sys, "stdout", Unwritable())
+        Teller(events).say("anything")

@@ -1,0 +1,154 @@
+"""Trackers beside a real, tiny training: each writes into the run's folder, and none can end it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from importlib.util import find_spec
+
+import pytest
+
+from modelforge.config.groups import TRACKERS
+
+pytestmark = pytest.mark.torch
+
+
+def failures(events):
+    found = [event.data for event in events if event.kind == "note"]
+    return [note["text"] for note in found if note["code"] == "tracker-failed"]
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch):
+    """Whatever a tracker is told by the environment is forgotten afterwards."""
+    for name in ("MLFLOW_TRACKING_URI", "AIM_REPO", "WANDB_API_KEY", "TRACKIO_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+
+
+def of_tensorboard(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    told = EventAccumulator(str(folder))
+    told.Reload()
+    return [point.step for point in told.Scalars("train/loss")]
+
+
+def of_trackio(folder):
+    steps = set()
+    for path in folder.rglob("*.db"):
+        with sqlite3.connect(path) as base:
+            for (told,) in base.execute("select metrics from metrics"):
+                text = told.decode(errors="replace") if isinstance(told, bytes) else str(told)
+                steps |= {
+                    step
+                    for step in (1, 2, 3)
+                    if f'"train/global_step":{step}' in text.replace(" ", "")
+                }
+    return sorted(steps)
+
+
+def of_mlflow(folder):
+    with sqlite3.connect(folder / "mlflow.db") as base:
+        return sorted(
+            step for (step,) in base.execute("select step from metrics where key = 'loss'")
+        )
+
+
+def of_aim(folder):
+    chunks = [path.stat().st_size for path in folder.glob(".aim/seqs/chunks/*/*.sst")]
+    return [1, 2, 3] if sum(chunks) > 500 else []
+
+
+def of_wandb(folder):
+    [kept] = folder.glob("wandb/offline-run-*/run-*.wandb")
+    told = kept.read_bytes()
+    # Its own format; the names of what was measured stand in it as they are.
+    return [1, 2, 3] if told.count(b"train/loss") >= 3 else []
+
+
+READ = {"tensorboard": of_tensorboard, "trackio": of_trackio, "mlflow": of_mlflow,
+        "aim": of_aim, "wandb": of_wandb}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_a_tracker_keeps_the_curves_in_the_folder_of_the_run(bench, name, monkeypatch, tmp_path):
+    if not find_spec(name):  # not imported here: some read their folder as they are imported
+        pytest.skip(f"{name} is installed on demand")
+    monkeypatch.chdir(tmp_path)
+    run = bench.prepare(max_steps=3, logging={"report_to": [name], "project": "ships"})
+    events = bench.work(run)
+    assert failures(events) == []
+    assert events[-1].kind == "finished"
+    assert READ[name](run.trackers / name) == [1, 2, 3]
+    # Neither where the worker stands nor in the home of the user.
+    assert {path.name for path in tmp_path.iterdir()} <= {"runs", "rows.jsonl", "tiny0"}
+
+
+class Odd:
+    """A tracker that fails at one event, whatever it is."""
+
+    def __init__(self, event):
+        self.event, self.heard = event, []
+
+    def __getattr__(self, name):
+        def hear(*_told, **_more):
+            self.heard.append(name)
+            if name == self.event:
+                raise ConnectionError("the other side has gone\nand more")
+
+        return hear
+
+
+@pytest.mark.parametrize("event", ["on_train_begin", "on_log", "on_train_end"])
+def test_a_tracker_that_fails_never_ends_a_run(bench, monkeypatch, event):
+    from modelforge.train import trackers
+
+    odd = Odd(event)
+    monkeypatch.setitem(trackers._MADE, "aim", lambda _config, _folder: odd)
+    events = bench.work(bench.prepare(max_steps=3, logging={"report_to": "aim"}))
+    assert events[-1].kind == "finished"
+    [told] = failures(events)
+    assert told == (
+        "The tracker aim failed and is left out: ConnectionError: the other side has gone. "
+        "The training goes on."
+    )
+    assert odd.heard.count(event) == 1
+
+
+def test_a_tracker_that_is_not_there_is_told_and_left_out(bench, monkeypatch):
+    from modelforge.train import trackers
+
+    def absent(_config, _folder):
+        raise ModuleNotFoundError("No module named 'aim'")
+
+    monkeypatch.setitem(trackers._MADE, "aim", absent)
+    events = bench.work(bench.prepare(max_steps=2, logging={"report_to": "aim"}))
+    assert events[-1].kind == "finished"
+    assert "No module named 'aim'" in failures(events)[0]
+
+
+def test_wandb_is_offline_unless_somebody_says_online(monkeypatch, tmp_path):
+    from modelforge.config.schema import TrainingConfig
+    from modelforge.train import trackers
+
+    least = {
+        "task": "text-generation",
+        "model_name": "m",
+        "dataset": "d",
+        "compute_specs": "low_end",
+    }
+    monkeypatch.setattr(trackers, "Wandb", lambda: Odd("nothing"))
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    trackers._wandb(TrainingConfig(**least), tmp_path)
+    assert (os.environ["WANDB_MODE"], os.environ["WANDB_DIR"]) == ("offline", str(tmp_path))
+    online = TrainingConfig(**least, logging={"wandb_mode": "online"})
+    trackers._wandb(online, tmp_path)
+    assert os.environ["WANDB_MODE"] == "online"
+
+
+def test_without_trackers_no_folder_is_made(bench):
+    run = bench.prepare(max_steps=1)
+    bench.work(run)
+    assert not run.trackers.exists()
+    assert os.environ.get("WANDB_MODE") == "disabled"

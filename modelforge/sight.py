@@ -166,7 +166,7 @@ def look_at(folder: RunFolder) -> tuple[Row, Standing]:
         name=view.name,
         state=str(view.state),
         created=view.created,
-        began=view.began,
+        launched=view.launched,
         updated=view.updated,
         step=view.step,
         total_steps=view.total_steps,

@@ -147,20 +147,6 @@ def _told(heights: Sequence[tuple[int, int]]) -> str:
     )
 
 
-def smooth(points: Sequence[Point]) -> list[Point]:
-    """Return a curve averaged over its neighbours, a twelfth of it at a time, without lag."""
-    reach = max(1, len(points) // 24)
-    sums = [0.0]
-    for _, y in points:
-        sums.append(sums[-1] + y)
-    out = []
-    for place, (x, _) in enumerate(points):
-        # The window shrinks evenly towards both ends, so that it never leans.
-        near = min(reach, place, len(points) - 1 - place)
-        out.append((x, (sums[place + near + 1] - sums[place - near]) / (2 * near + 1)))
-    return out
-
-
 @dataclass(frozen=True)
 class _Frame:
     x_low: float

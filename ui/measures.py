@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modelforge.runs.trace import Point
+from modelforge.runs.trace import Point, smooth
 from ui import charts, words
 from ui.charts import Line
 from ui.markup import Safe, el, join
@@ -175,7 +175,7 @@ def _points(curves: Curves, names: Sequence[str]) -> Sequence[Point]:
 def _smoothed(label: str, points: Sequence[Point], tone: str) -> list[Line]:
     if len(points) <= SMOOTHED:
         return [Line(label, points, tone)]
-    return [Line("each update", points, tone, faint=True), Line(label, charts.smooth(points), tone)]
+    return [Line("each update", points, tone, faint=True), Line(label, smooth(points), tone)]
 
 
 def _sample(one: dict[str, Any], *, staged: bool, rewarded: bool) -> Safe:

@@ -1,15 +1,17 @@
 // Going on with a run that is over: resume it, train it for longer, or start from its adapter.
 (() => {
-  const { actions, toast } = face;
+  const { actions, ask, toast } = face;
 
-  async function send(path, body) {
+  // `whenBusy` is asked, with the sentence of the server, where something holds the machine.
+  async function send(path, body, whenBusy) {
     try {
-      const reply = await fetch(`/api/runs/${path}`, {
+      const reply = await fetch(`/api/${path}`, {
         method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
       });
       const told = await reply.json();
       if (reply.ok) return told;
       const [first] = told.problems ?? [];
+      if (reply.status === 409 && whenBusy && first) return await whenBusy(first.what);
       toast(first ? `${first.what} ${first.remedy}`.trim() : "It was refused.", true);
     } catch {
       toast("The server does not answer. Is it still running?", true);
@@ -27,7 +29,11 @@
   const show = (run) => { location.href = `/?run=${encodeURIComponent(run)}`; };
 
   actions["again-resume"] = (button) => once(button, async () => {
-    const told = await send(`${encodeURIComponent(button.dataset.run)}/resume`, {});
+    const run = encodeURIComponent(button.dataset.run);
+    const told = await send(`runs/${run}/resume`, {}, async (busy) => {
+      const wait = await ask("The machine is busy", `${busy} This run can wait in the queue and goes on when its turn comes.`, "Add to the queue", false);
+      if (wait && await send(`queue/${run}`, {})) location.href = "/runs";
+    });
     if (told) show(told.id);
   });
 
@@ -37,7 +43,7 @@
     if (many === undefined) return;
     const request = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
     const body = { [unit === "updates" ? "steps" : "epochs"]: many, request_id: request };
-    const told = await send(`${encodeURIComponent(run)}/continue`, body);
+    const told = await send(`runs/${encodeURIComponent(run)}/continue`, body);
     if (told) show(told.id);
   });
 

@@ -150,7 +150,8 @@ class Archive:
         with self._turn:
             known = self._chosen.get(key)
         if known is None:
-            found = wanted.chosen(settled, self._lines_of(version, settled))
+            lines = self._lines_of(version, settled) if wanted.query else None
+            found = wanted.chosen(settled, lines)
             known = wanted.ordered(found, newest_first=True)
             with self._turn:
                 while len(self._chosen) >= REMEMBERED:

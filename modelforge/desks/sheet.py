@@ -12,7 +12,7 @@ from typing import Any
 
 from modelforge.desks.comparing import Comparison, Result, over
 from modelforge.runs.curves import AXES, Curve, Curves, Stage
-from modelforge.runs.trace import Point
+from modelforge.runs.trace import Point, smooth
 
 POINTS = 400
 COLUMNS = ["run", "name", "stage", "step", "epoch", "tokens", "seconds"]
@@ -20,14 +20,17 @@ COLUMNS = ["run", "name", "stage", "step", "epoch", "tokens", "seconds"]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 AXIS_NAMES = {"step": "updates", "tokens": "tokens", "seconds": "seconds of training"}
 TONES = ("#3b6fb6", "#cf430c", "#2a9d8f", "#c2557a", "#9a7b1f", "#6b6e76", "#7a5cc0", "#3f8f46")
-DASHED = ' stroke-dasharray="5 4"'
+BOLD, FAINT = 'stroke-width="2"', 'stroke-width="1" opacity=".3"'
+DASHED = 'stroke-dasharray="5 4"'
+SMOOTHED = 24
+EFFECT = "In effect"
 STYLE = """
 :root{--bg:#f6f6f4;--card:#fff;--line:#e2e1dc;--ink:#1d1f23;--ink-2:#5d6068;color-scheme:light dark}
 @media (prefers-color-scheme:dark){:root{--bg:#131417;--card:#1b1d21;--line:#2c2f36;--ink:#ececea;--ink-2:#a7aab2}}
 body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 Inter,system-ui,"Segoe UI",sans-serif}
 main{max-width:1080px;margin:0 auto;padding:24px}h1{font-size:20px}h2{font-size:15px;margin:0 0 10px}
 section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px 16px;margin:0 0 14px}
-p,small{color:var(--ink-2)}table{border-collapse:collapse;width:100%;font-size:13.5px}
+p,small{color:var(--ink-2)}table{border-collapse:collapse;width:100%;font-size:13.5px;table-layout:fixed;min-width:560px}
 div.wide{overflow-x:auto}th{text-align:left;font-weight:500;color:var(--ink-2)}
 td,th{padding:6px 10px;border-top:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
 td{font-family:ui-monospace,Consolas,monospace;font-size:13px}svg{width:100%;height:auto;display:block}
@@ -91,12 +94,13 @@ def page_of(comparison: Comparison, made: float) -> str:
             drawn = _chart(comparison.curves, name, axis)
             parts.append(f"<section><h2>{told} over {AXIS_NAMES[axis]}</h2>{keys}{drawn}</section>")
     for name, lines in (
-        (f"Settings that differ ({comparison.same_settings} are the same)", comparison.settings),
-        ("In effect", comparison.effect),
+        (f"Settings that differ ({comparison.same_settings} the same)", comparison.settings),
+        (EFFECT, comparison.effect),
         ("Data", comparison.data),
-        (f"Versions that differ ({comparison.same_versions} are the same)", comparison.versions),
+        (f"Versions that differ ({comparison.same_versions} the same)", comparison.versions),
     ):
-        parts.append(_table(name, runs, [(line.label, line.values) for line in lines]))
+        if lines or name != EFFECT:
+            parts.append(_table(name, runs, [(line.label, line.values) for line in lines]))
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -114,7 +118,7 @@ def told(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     if isinstance(value, list):
         return ", ".join(map(told, value)) or "–"
     if isinstance(value, dict):
@@ -125,8 +129,8 @@ def told(value: Any) -> str:
 def _results(runs: Sequence[Result]) -> list[tuple[str, list[Any]]]:
     return [
         ("State", [run.state for run in runs]),
-        ("Updates", [run.updates for run in runs]),
-        ("Tokens", [int(run.tokens) for run in runs]),
+        ("Updates", [f"{run.updates:,}" for run in runs]),
+        ("Tokens", [f"{run.tokens:,.0f}" for run in runs]),
         ("Seconds of training", [run.seconds for run in runs]),
         ("Tokens a second", [run.tokens_per_s for run in runs]),
         ("Loss", [run.loss for run in runs]),
@@ -169,9 +173,14 @@ def _chart(curves: Sequence[Curves], name: str, axis: str) -> str:
         x, y = (point[0] - x_low) / wide, (point[1] - y_low) / high
         return f"{60 + 920 * x:.1f} {230 - 215 * y:.1f}"
 
+    def path(points: Sequence[Point], place: int, more: str) -> str:
+        drawn = "L".join(map(at, points))
+        return f'<path fill="none" stroke="{_tone(place)}" {more} d="M{drawn}"/>'
+
     paths = "".join(
-        f'<path fill="none" stroke="{_tone(place)}" stroke-width="2"{DASHED if held else ""} '
-        f'd="M{"L".join(map(at, points))}"/>'
+        path(points, place, f"{BOLD} {DASHED if held else ''}")
+        if held or len(points) <= SMOOTHED
+        else path(points, place, FAINT) + path(smooth(points), place, BOLD)
         for place, held, points in lines
     )
     ticks = "".join(

@@ -26,7 +26,7 @@ class Row:
     name: str
     state: str
     created: float
-    began: float
+    launched: float | None
     updated: float
     step: int
     total_steps: int | None
@@ -67,6 +67,11 @@ class Row:
     def bytes(self) -> int:
         """Return what it takes on the disk."""
         return sum(self.sizes.values())
+
+    @property
+    def began(self) -> float:
+        """When the work on it began; while it waits, when it was made."""
+        return self.launched or self.created
 
     def seconds(self, now: float | None = None) -> float:
         """Return how long it took, or has taken so far."""

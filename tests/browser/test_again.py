@@ -50,5 +50,20 @@ def test_a_stopped_run_is_resumed_and_then_continued_in_a_new_one(
     page.wait_for_url(lambda url: "?run=" in url and url != run)
     page.wait_for_selector("[data-usable]")
     until(page, "run-head", "continued")
+    longer = page.url
+
+    # While it goes on the first run can only wait for its turn, and takes it by itself.
+    page = opened(run)
+    page.get_by_role("button", name=re.compile("Resume from update")).click()
+    asked = page.get_by_role("dialog")
+    assert "holds the machine" in asked.inner_text()
+    asked.get_by_role("button", name="Add to the queue").click()
+    page.wait_for_url(re.compile("/runs$"))
+    until(page, "queue", "1 run waiting")
+    page = opened(longer)
+    page.get_by_role("button", name="Stop and keep").click()
+    until(page, "run-head", "stopped")
+    page = opened(run)
+    until(page, "run-side", "Stop and keep")
     page.get_by_role("button", name="Stop and keep").click()
     until(page, "run-head", "stopped")

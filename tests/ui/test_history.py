@@ -70,7 +70,10 @@ def test_the_rest_of_a_long_list_is_offered(forge):
 
 @pytest.mark.parametrize("sent", [None, [], {"sort": "x", "group": "x", "query": 3}])
 def test_what_the_browser_cannot_mean_asks_for_nothing(sent):
-    assert wanted_in(sent) == Wanted()
+    """What only waits is no part of the list."""
+    assert wanted_in(sent) == wanted_in({})
+    assert wanted_in({}).states >= {"running", "finished", "lost"}
+    assert "queued" not in wanted_in({}).states
 
 
 def test_groups_are_states(forge):
@@ -80,8 +83,10 @@ def test_groups_are_states(forge):
 def test_runs_are_drawn_over_each_other(forge):
     ids = [put_run(forge.home.root, number, name="same", held=[1.5, 2.0 - number]).id
            for number in range(2)]  # fmt: skip
-    drawn = compare.shown(forge.archive.compare(ids), "tokens")["compared"]
+    verdicts = [forge.aid.verdict(one) for one in ids]
+    drawn = compare.shown(forge.archive.compare(ids), "tokens", verdicts)["compared"]
     assert drawn.count("<svg") == 3
+    assert verdicts[0].text in drawn
     assert 'data-unit="tokens"' in drawn
     # The lower one of two is marked; runs of one name are told apart.
     assert drawn.count("lowest") == 2

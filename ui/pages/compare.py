@@ -10,9 +10,11 @@ from modelforge.desks.comparing import Comparison, Line, Result, over
 from modelforge.desks.sheet import told
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
+from modelforge.hindsight.verdict import Verdict
 from modelforge.runs.curves import AXES
-from modelforge.runs.trace import MOST_POINTS
+from modelforge.runs.trace import MOST_POINTS, smooth
 from ui import cards, charts, measures, words
+from ui.ending import KINDS
 from ui.markup import Safe, el, join
 from ui.pages.run import chip
 from ui.scene import Reply, scene, sentence, text
@@ -38,7 +40,8 @@ def page(forge: Forge) -> None:
         axis = text(sent, "axis") if text(sent, "axis") in AXES else "step"
         ids = [one for one in text(sent, "runs").split(",") if one]
         try:
-            parts = shown(forge.archive.compare(ids), axis)
+            compared = forge.archive.compare(ids)
+            parts = shown(compared, axis, [forge.aid.verdict(one) for one in ids])
         except ForgeError as error:
             parts = {"compared": absent(sentence(error))}
         return {
@@ -73,7 +76,9 @@ def absent(why: str) -> Safe:
     )
 
 
-def shown(compared: Comparison, axis: str) -> dict[str, Safe]:
+def shown(
+    compared: Comparison, axis: str, verdicts: Sequence[Verdict | None] = ()
+) -> dict[str, Safe]:
     """Return the parts of the page."""
     query = urlencode({"runs": ",".join(run.id for run in compared.runs)})
     return {
@@ -85,7 +90,7 @@ def shown(compared: Comparison, axis: str) -> dict[str, Safe]:
         ),
         "compared": join(
             [
-                _results(compared.runs),
+                _results(compared.runs, verdicts),
                 _charts(compared, axis),
                 _differences(compared),
                 _data(compared),
@@ -95,9 +100,11 @@ def shown(compared: Comparison, axis: str) -> dict[str, Safe]:
     }
 
 
-def _results(runs: Sequence[Result]) -> Safe:
+def _results(runs: Sequence[Result], verdicts: Sequence[Verdict | None]) -> Safe:
+    judged = [("How it went", [_verdict(one) for one in verdicts])] if any(verdicts) else []
     lines: list[tuple[object, Sequence[object]]] = [
         ("Ended", [_ending(run) for run in runs]),
+        *judged,
         ("Updates", [words.number(run.updates) for run in runs]),
         ("Tokens", [words.number(run.tokens) for run in runs]),
         ("Time on updates", [words.duration(run.seconds) for run in runs]),
@@ -142,6 +149,13 @@ def _ending(run: Result) -> Safe:
     return join([chip(run.state), el("small.cause", str(what)) if what else None])
 
 
+def _verdict(verdict: Verdict | None) -> Safe:
+    if verdict is None:
+        return join([words.UNKNOWN])
+    word, tone = KINDS[verdict.kind]
+    return join([el("span.chip", word, class_=tone or None), el("small", verdict.text)])
+
+
 def _charts(compared: Comparison, axis: str) -> Safe:
     switch = el(
         "div.switch",
@@ -177,7 +191,7 @@ def _smoothed(line: charts.Line) -> list[charts.Line]:
     if line.dashed or len(line.points) <= measures.SMOOTHED:
         return [line]
     behind = charts.Line(line.name, line.points, line.tone, faint=True)
-    return [behind, charts.Line(line.name, charts.smooth(line.points), line.tone)]
+    return [behind, charts.Line(line.name, smooth(line.points), line.tone)]
 
 
 def _keys(runs: Sequence[Result]) -> Safe:

@@ -123,6 +123,11 @@ class Place:
         )  # fmt: skip
 
 
+def slower(ratio: float) -> list[str]:
+    """Return the fault of updates that took longer; where tests run, no clock is to be trusted."""
+    return [f"updates took {ratio - 1:.1%} longer"] if ratio > 1.02 and SLACK == 1 else []
+
+
 def until(holds: Callable[[], Any], limit_s: float, hope: str) -> Any:
     """Wait until `holds()` is true and return it; raises TimeoutError after `limit_s` seconds."""
     deadline = time.monotonic() + limit_s

@@ -12,7 +12,7 @@ from typing import Any
 from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.processes import kill
-from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, steps_of, until
+from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, slower, steps_of, until
 from tests.faults.serving import Follower, Server
 
 REATTACHED_S = 3.0 * SLACK
@@ -43,7 +43,8 @@ def in_mid_run(
         paces.killed.append(_one_run(server, place, answers, waits, tally))
         done += count
     if timed:
-        tally.add("step time", [], **paces.told())
+        told = paces.told()
+        tally.add("step time", slower(told["wall_ratio"]), **told)
     return tally
 
 

@@ -23,6 +23,11 @@ from typing import Any
 
 import psutil
 
+from modelforge.config.resolve import Layer
+from modelforge.forge import Forge
+from modelforge.home import Home
+from modelforge.runs.events import Event
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -124,6 +129,29 @@ def starter_home() -> Path:
         command = [sys.executable, "-m", "modelforge.train.starter", "--home", str(base)]
         subprocess.run(command, cwd=ROOT, check=True)
     return base
+
+
+def own_home(folder: Path) -> Home:
+    """Return a home of its own in `folder` that knows the starter model."""
+    home = Home(folder)
+    home.starter.parent.mkdir(parents=True)
+    home.starter.symlink_to(starter_home() / "models" / "starter")
+    return home
+
+
+def trained(home: Home, answers: dict[str, Any]) -> list[Event]:
+    """Train once and return the events of the run; raises RuntimeError when it does not finish."""
+    forge = Forge(home)
+    try:
+        run = forge.start(Layer("bench", answers))
+        while not forge.state(run).is_over:
+            time.sleep(0.2)
+        events, _ = forge.events(run)
+        if events[-1].kind != "finished":
+            raise RuntimeError(forge.log(run))
+        return events
+    finally:
+        forge.close()
 
 
 def wait_for_run(server: Server, run_id: str, limit_s: float = 900.0) -> dict[str, Any]:

@@ -8,20 +8,12 @@ ramble; 20 pairs are held out. Prints the figures of docs/performance-learning.m
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from harness import ROOT, starter_home
-
-from modelforge.config.plan import Ground, make_plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.data.look import look
-from modelforge.runs.events import read_events
-from modelforge.runs.layout import RunFolder, write_json
+from harness import ROOT, own_home, trained
 
 DATA = ROOT / "assets" / "samples" / "brief.jsonl"
 WATCHED = ("rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected")
@@ -30,18 +22,13 @@ WATCHED = ("rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/r
 def main(updates: int = 30, loss: str = "sigmoid") -> None:
     """Train once and print the check on held-out pairs over time."""
     with tempfile.TemporaryDirectory() as folder:
-        run = _prepare(Path(folder), updates, loss)
-        began = time.monotonic()
-        command = [sys.executable, "-m", "modelforge.train", str(run.path)]
-        subprocess.run(command, cwd=ROOT, check=True)
-        seconds = time.monotonic() - began
-        events, _ = read_events(run.events)
+        events = trained(own_home(Path(folder) / "home"), _answers(updates, loss))
     told = {kind: [e.data for e in events if e.kind == kind] for kind in ("plan", "step", "eval")}
     (plan,) = told["plan"]
     print()
     print(
         f"{loss}: {plan['total_steps']} updates on {plan['train_rows']} pairs, "
-        f"{plan['eval_rows']} held out, {seconds:.0f} s"
+        f"{plan['eval_rows']} held out, {events[-1].data['seconds']:.0f} s"
     )
     print("update  held-out loss  " + "  ".join(WATCHED))
     if plan["method"] != "orpo":
@@ -53,9 +40,9 @@ def main(updates: int = 30, loss: str = "sigmoid") -> None:
     print("losses of the first updates: " + " ".join(f"{s['loss']:.6f}" for s in told["step"][:5]))
 
 
-def _prepare(folder: Path, updates: int, loss: str) -> RunFolder:
-    """Return the folder of a run, as the store makes it."""
-    said: dict[str, Any] = {
+def _answers(updates: int, loss: str) -> dict[str, Any]:
+    """Return what is asked for."""
+    return {
         "task": "text-generation",
         "model_name": "starter",
         "dataset": str(DATA),
@@ -73,22 +60,6 @@ def _prepare(folder: Path, updates: int, loss: str) -> RunFolder:
         "eval_steps": max(1, updates // 3),
         "trainer": {"preference_loss": loss},
     }
-    config = TrainingConfig(**said)
-    model = starter_home() / "models" / "starter"
-    plan = make_plan(config, Ground("cpu", str(model), context=8192))
-    first = look(DATA)
-    run = RunFolder(folder / "20260101-000000-0000")
-    run.path.mkdir()
-    dataset = {
-        "path": str(DATA),
-        "sha256": first.sha256,
-        "rows": first.rows,
-        "mapping": first.mapping.as_dict(),
-    }
-    record = {"format": 1, "id": run.id, "name": "learning from pairs", "created": 0}
-    plain = {"config": config.said(), "origins": {}, "plan": plan.as_dict(), "dataset": dataset}
-    write_json(run.config, record | plain)
-    return run
 
 
 if __name__ == "__main__":

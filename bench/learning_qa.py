@@ -18,17 +18,13 @@ import random
 import re
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness import conditions
+from harness import conditions, trained
 
-from modelforge.config.resolve import Layer
-from modelforge.forge import Forge
 from modelforge.home import Home
-from modelforge.runs.events import read_events
 
 
 def listed(text: str) -> list[str]:
@@ -204,7 +200,7 @@ def main(folder: str | None = None) -> list[str]:
         train, held_out = Path(place) / "train.jsonl", Path(place) / "held-out.jsonl"
         _write(train, entries(160, learned, 1))
         _write(held_out, entries(40, checked, 2))
-        forge = Forge(Home(Path(place) / "home"))
+        home = Home(Path(place) / "home")
         common = {
             "task": "extractive-question-answering",
             "model_name": model,
@@ -228,8 +224,7 @@ def main(folder: str | None = None) -> list[str]:
             "LoRA, rank 16": lora,
             "all weights": full | whole,
         }
-        rows = {name: _train(forge, common | more) for name, more in runs.items()}
-        forge.close()
+        rows = {name: _train(home, common | more) for name, more in runs.items()}
     lines = [
         "| | updates | seconds | held-out loss | exact match | F1 |",
         "| --- | --: | --: | --: | --: | --: |",
@@ -242,21 +237,15 @@ def main(folder: str | None = None) -> list[str]:
     return lines
 
 
-def _train(forge: Forge, answers: dict[str, Any]) -> dict[str, float]:
-    run = forge.start(Layer("file", answers))
-    while forge.active() is not None:
-        time.sleep(0.5)
-    events, _ = read_events(forge.folder(run).events)
-    ends = [event.data for event in events if event.kind == "finished"]
-    if not ends:
-        raise RuntimeError(forge.log(run))
+def _train(home: Home, answers: dict[str, Any]) -> dict[str, float]:
+    events = trained(home, answers)
     checks = [event.data for event in events if event.kind == "eval"]
     for check in checks:
         print(check["step"], round(check["loss"], 3), check["metrics"], flush=True)
     best = min(checks, key=lambda check: check["loss"])
     return {
-        "steps": ends[0]["steps"],
-        "seconds": ends[0]["seconds"],
+        "steps": events[-1].data["steps"],
+        "seconds": events[-1].data["seconds"],
         "loss": best["loss"],
         **best["metrics"],
     }

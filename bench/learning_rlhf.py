@@ -12,20 +12,12 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from harness import ROOT, starter_home
-
-from modelforge.config.plan import Ground, make_plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.data.look import look
-from modelforge.runs.events import read_events
-from modelforge.runs.layout import RunFolder, write_json
+from harness import own_home, trained
 
 WORDS = 8
 THINGS = (
@@ -39,18 +31,14 @@ THINGS = (
 def main(updates: int = 40, algorithm: str = "rloo") -> None:
     """Train once and print what came of it."""
     with tempfile.TemporaryDirectory() as folder:
-        run = _prepare(Path(folder), updates, algorithm)
-        began = time.monotonic()
-        command = [sys.executable, "-m", "modelforge.train", str(run.path)]
-        subprocess.run(command, cwd=ROOT, check=True)
-        seconds = time.monotonic() - began
-        events, _ = read_events(run.events)
+        answers = _answers(Path(folder), updates, algorithm)
+        events = trained(own_home(Path(folder) / "home"), answers)
     told = {kind: [e.data for e in events if e.kind == kind] for kind in ("step", "sample")}
     metrics = [step["metrics"] for step in told["step"]]
     samples = told["sample"]
     scores = next(e.data for e in events if e.kind == "scores")
     print()
-    print(f"{algorithm}, {len(metrics)} updates in {seconds:.0f} s")
+    print(f"{algorithm}, {len(metrics)} updates in {events[-1].data['seconds']:.0f} s")
     for name in ("reward", "kl", "completions/mean_length"):
         values = [each[name] for each in metrics]
         print(f"{name}: first ten {_mean(values[:10])}, last ten {_mean(values[-10:])}")
@@ -63,15 +51,15 @@ def _mean(values: list[float]) -> str:
     return f"{statistics.fmean(values):.3f}"
 
 
-def _prepare(folder: Path, updates: int, algorithm: str) -> RunFolder:
-    """Return the folder of a run, as the store makes it."""
+def _answers(folder: Path, updates: int, algorithm: str) -> dict[str, Any]:
+    """Return what is asked for."""
     data = folder / "questions.jsonl"
     rows = [
         {"input": f"What is {thing}? Answer in one short sentence.", "output": "-"}
         for thing in THINGS
     ]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    said: dict[str, Any] = {
+    return {
         "task": "text-generation",
         "model_name": "starter",
         "dataset": str(data),
@@ -97,22 +85,6 @@ def _prepare(folder: Path, updates: int, algorithm: str) -> RunFolder:
             "kl_beta": 0.02,
         },
     }
-    config = TrainingConfig(**said)
-    model = starter_home() / "models" / "starter"
-    plan = make_plan(config, Ground("cpu", str(model), context=8192))
-    first = look(data)
-    run = RunFolder(folder / "20260101-000000-0000")
-    run.path.mkdir()
-    dataset = {
-        "path": str(data),
-        "sha256": first.sha256,
-        "rows": first.rows,
-        "mapping": first.mapping.as_dict(),
-    }
-    record = {"format": 1, "id": run.id, "name": "learning from rewards", "created": 0}
-    plain = {"config": config.said(), "origins": {}, "plan": plan.as_dict(), "dataset": dataset}
-    write_json(run.config, record | plain)
-    return run
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from tests.faults.ground import ACTORS, SLACK, Place, Tally, disorder, events_of
 
 PATIENCE_S = 0.5
 ENDED_S = 15.0 * SLACK
+TOLD_S = 5.0 * SLACK
 
 
 def play(place: Place, times: int, seed: int) -> Tally:
@@ -87,8 +88,18 @@ def _killed_from_outside(place: Place) -> list[str]:
     until(lambda: supervisor.state(run) is RunState.RUNNING, 10, "it works")
     os.kill(read_json(run.process)["pid"], signal.SIGKILL)
     faults = _faults(supervisor, run, RunState.LOST)
-    cause = Forge(place.home).aid.diagnosis(run.id)
-    return faults if cause and cause.code == "killed" else [*faults, f"the cause is {cause}"]
+    aid = Forge(place.home).aid
+
+    def is_told() -> bool:
+        # The system gives the signal away only once the last thread of the worker has ended.
+        cause = aid.diagnosis(run.id)
+        return cause is not None and cause.code == "killed"
+
+    try:
+        until(is_told, TOLD_S, "the cause is told")
+    except TimeoutError:
+        faults.append(f"the cause is {aid.diagnosis(run.id)}")
+    return faults
 
 
 PARTS: dict[str, Callable[[Place], list[str]]] = {

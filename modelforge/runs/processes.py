@@ -143,14 +143,19 @@ def reap() -> None:
     with _starting:
         for process, who in _started:
             if (code := process.poll()) is not None:
-                _ended[who.pid, who.birth] = code
+                _ended[_key(who)] = code
         _started[:] = [(process, who) for process, who in _started if process.returncode is None]
 
 
 def ended_with(who: Identity) -> int | None:
     """Return the exit code of a child of ours that is gone; another server's is not known."""
     reap()
-    return _ended.get((who.pid, who.birth))
+    return _ended.get(_key(who))
+
+
+def _key(who: Identity) -> tuple[int, float]:
+    # Two looks at one birth may differ: it is counted from the time of boot, which is rounded.
+    return who.pid, who.birth if who.start_ticks is None else who.start_ticks
 
 
 def has_restarted_since(who: Identity) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from modelforge.runs.processes import (
     Identity,
+    ended_with,
     family,
     keep,
     kill,
@@ -107,3 +108,12 @@ time.sleep(60)
         kill(who)
     assert wait_gone(who, 5.0)
     assert wait_gone(child, 5.0)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere births are exact")
+def test_how_a_child_ended_is_known_though_its_birth_is_rounded_otherwise(sleeper):
+    keep(sleeper)
+    who = Identity.of(sleeper.pid)
+    kill(who)
+    assert wait_gone(who, 5.0)
+    assert ended_with(dataclasses.replace(who, birth=who.birth + 1.0)) == -9

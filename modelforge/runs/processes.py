@@ -23,6 +23,7 @@ from modelforge.home import Home
 # The kernel derives the time of boot from a clock that may be set; births move along with it.
 BIRTH_TOLERANCE_S = 2.0
 LOOK_EVERY_S = 0.05
+LAST_THREAD_S = 1.0
 
 _started: list[tuple[subprocess.Popen[bytes], Identity]] = []
 _ended: dict[tuple[int, float], int] = {}
@@ -149,6 +150,10 @@ def reap() -> None:
 
 def ended_with(who: Identity) -> int | None:
     """Return the exit code of a child of ours that is gone; another server's is not known."""
+    # A process is no more as soon as its first thread is gone, and can be asked when its last is.
+    for process in [process for process, ours in _started if _key(ours) == _key(who)]:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(LAST_THREAD_S)
     reap()
     return _ended.get(_key(who))
 

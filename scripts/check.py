@@ -17,7 +17,7 @@ STEPS: tuple[tuple[str, list[str]], ...] = (
     ("lint", ["-m", "ruff", "check", "."]),
     ("walls", ["-c", WALLS]),
     ("types", ["-m", "mypy"]),
-    ("tests", ["-m", "pytest", "-q", "-m", DEFAULT_LANE]),
+    ("tests", ["-m", "pytest", "-q", "-n", "auto", "-m", DEFAULT_LANE]),
     ("docs", ["scripts/docs.py", "--check"]),
 )
 

@@ -38,6 +38,8 @@ python launch.py [COMMAND] [OPTIONS]
   --home FOLDER         where runs and models are kept (also MODELFORGE_HOME)
 """
 BROWSER_WAIT_MS = "20000"
+ALONE = ("tests/faults", "tests/browser", "tests/gpu")
+MOST_AT_ONCE = 4
 
 
 def main(argv: Sequence[str]) -> int:
@@ -98,7 +100,19 @@ def _test(rest: list[str]) -> int:
     _prepare(own)
     browser = find_browser() or _install_browser(own)
     tests = {"MODELFORGE_TEST_ALL": "1", "MODELFORGE_BROWSER": browser}
-    return _become(own, ["-m", "pytest", *rest], tests)
+    if rest:
+        return _become(own, ["-m", "pytest", *rest], tests)
+    # What is killed, timed or looked at has the machine for itself. The rest shares the cores, with
+    # one thread each: more would only wait for each other.
+    sharing = ["-n", "auto", f"--maxprocesses={MOST_AT_ONCE}"]
+    apart = [f"--ignore={folder}" for folder in ALONE]
+    failed = _pytest(own, [*sharing, *apart], tests | {"OMP_NUM_THREADS": "1"})
+    return _pytest(own, ALONE, tests) or failed
+
+
+def _pytest(own: argparse.Namespace, arguments: Sequence[str], tests: dict[str, str]) -> int:
+    command = [str(_wish(own).python), "-m", "pytest", *arguments]
+    return subprocess.call(command, cwd=ROOT, env=child_environment(own.home) | tests)
 
 
 def _own_options(rest: list[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -201,5 +201,6 @@ def _change(forge: Forge, what: str, run: str, sent: Any) -> str:
 def _moment(sent: Any) -> float | None:
     """Return the Unix time that the browser sent, or None."""
     value = sent.get("start_after") if isinstance(sent, dict) else None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number else None  # type: ignore[arg-type]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return None

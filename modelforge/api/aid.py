@@ -11,16 +11,12 @@ from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
 from modelforge.api.responses import Problems, Started, about
+from modelforge.api.runs import BUSY, MISSING, Refusals
 from modelforge.errors import NotFoundError, Problem
 from modelforge.forge import Forge
 
-Refusals = dict[int | str, dict[str, Any]]
-MISSING: Refusals = {404: {"model": Problems, "description": "There is no such run."}}
 NO_CAUSE: Refusals = {
     404: {"model": Problems, "description": "There is no such run, or it did not fail."}
-}
-BUSY: Refusals = {
-    409: {"model": Problems, "description": "A run holds the machine; `holder` names it."}
 }
 REFUSED: Refusals = {
     422: {"model": Problems, "description": "No setting helps, or the settings cannot be run."}

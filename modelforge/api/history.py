@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Query, Response
@@ -103,7 +103,7 @@ def parted(ids: list[str]) -> list[str]:
     return [one.strip() for each in ids for one in each.split(",") if one.strip()]
 
 
-def attached(content: object, media_type: str, name: str) -> Response:
+def attached(content: str | Iterable[str], media_type: str, name: str) -> Response:
     """Return a file to be saved, never shown."""
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',
@@ -111,4 +111,4 @@ def attached(content: object, media_type: str, name: str) -> Response:
     }
     if isinstance(content, str):
         return Response(content, media_type=media_type, headers=headers)
-    return StreamingResponse(content, media_type=media_type, headers=headers)  # type: ignore[arg-type]
+    return StreamingResponse(content, media_type=media_type, headers=headers)

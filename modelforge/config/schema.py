@@ -9,6 +9,7 @@ from modelforge.config.data_groups import Data, Model, Source
 from modelforge.config.evaluation_group import Evaluation
 from modelforge.config.groups import Hardware, Logging
 from modelforge.config.learning_groups import Optimizer, Schedule, Trainer
+from modelforge.config.memory_group import Memory
 from modelforge.config.weight_groups import Adapter, Quantization
 
 
@@ -23,6 +24,7 @@ class TrainingConfig(Contract):
     schedule: Schedule = Schedule()
     trainer: Trainer = Trainer()
     evaluation: Evaluation = Evaluation()
+    memory: Memory = Memory()
     hardware: Hardware = Hardware()
     logging: Logging = Logging()
 

@@ -81,9 +81,11 @@ def _ended(seen: Seen) -> Safe:
     again = el("a.btn", "Train another", href="/?new=1", data_do="new-run", id="again")
     if not seen.has_result:
         return el("div.buttons", again)
+    # One way is the first to take; a run that was cut short is gone on with.
+    first = "a.btn.wide" if seen.offers and seen.offers.resume.step else "a.btn.go.wide"
     return join(
         [
-            el("a.btn.go.wide", "Chat with it", href=f"/chat?run={run.id}", id="chat"),
+            el(first, "Chat with it", href=f"/chat?run={run.id}", id="chat"),
             el(
                 "div.buttons",
                 again,

@@ -39,7 +39,9 @@ def side(seen: Seen) -> Safe:
     over = run.state.is_over
     rows = [
         plan.row("As planned", words.duration(seen.planned.get("seconds"))),
-        plan.row("It took" if over else "Now expected", words.duration(picture.seconds_expected)),
+        plan.row("It took", words.duration(picture.seconds_taken))
+        if over
+        else plan.row("Now expected", words.duration(picture.seconds_expected)),
         plan.row("Planned memory", words.gib(seen.planned.get("memory_total_gib"))),
         plan.row("Measured", words.gib(picture.peak_memory_gib)),
     ]

@@ -59,7 +59,7 @@ def took(picture: RunPicture) -> str:
     data = picture.ending.data if picture.ending else {}
     steps = words.plural(data.get("steps") or picture.step, "update")
     # A run that was resumed took longer than its last stretch.
-    seconds = picture.seconds_expected or data.get("seconds")
+    seconds = picture.seconds_taken or data.get("seconds")
     return f"{steps} in {words.duration(seconds)}."
 
 

@@ -39,6 +39,14 @@ Stored = Literal[
 ]
 BY_BITSANDBYTES = ("4-bit", "8-bit")
 BY_TORCHAO = ("fp8-weight-only", "int8-weight-only", "nvfp4")
+# Bytes a weight: one with a scale for every row, or half of one with a byte for every 16.
+STORED_BYTES = {
+    "8-bit": 1.01,
+    "fp8": 1.01,
+    "fp8-weight-only": 1.01,
+    "int8-weight-only": 1.01,
+    "nvfp4": 0.5625,
+}
 
 
 @dataclass(frozen=True)

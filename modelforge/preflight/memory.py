@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelforge.config.choices import OPTIMIZERS
+from modelforge.config.choices import OPTIMIZERS, STORED_BYTES
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.models.shape import ModelFacts
@@ -15,16 +15,6 @@ CHUNK = 256
 # Measured: the starter in fp32, 4 x 256 tokens, peaks at 4.35 GiB, with checkpointing at 2.39;
 # the sum here is 4.30 and 2.37.
 OVERHEAD_GIB = 1.4
-
-
-# A byte with a scale for every row, or half of one with a byte for every 16.
-_STORED_BYTES = {
-    "8-bit": 1.01,
-    "fp8": 1.01,
-    "fp8-weight-only": 1.01,
-    "int8-weight-only": 1.01,
-    "nvfp4": 0.5625,
-}
 
 
 @dataclass(frozen=True)
@@ -102,8 +92,8 @@ def weight_bytes(config: TrainingConfig, plan: Plan, facts: ModelFacts) -> float
     scheme = facts.quantization if facts.quantization in {"4-bit", "8-bit"} else plan.quantization
     if scheme == "4-bit":
         linear = 0.5 + ((1 + 4 / 256) / 64 if config.use_nested_quant else 4 / 64)
-    elif scheme in _STORED_BYTES:
-        linear = _STORED_BYTES[scheme]
+    elif scheme in STORED_BYTES:
+        linear = STORED_BYTES[scheme]
     left = config.quantization.skip_first_layers + config.quantization.skip_last_layers
     share = min(1.0, left / (facts.layers or 1))
     stored = facts.linear_weights * ((1 - share) * linear + share * plain)

@@ -1,0 +1,205 @@
+"""The memory estimate against what runs really take, cell by cell, and peers on the same cells.
+
+    python bench/memory.py [cpu|cuda|estimates]
+
+`cpu` runs the cells, each a short run of the worker in a process of its own, and reads the highest
+resident memory of that process; cells that are in the CSV already are not run again. `estimates`
+only works the estimates out anew. Model shapes other than the starter have random weights.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from harness import RESULTS, ROOT, conditions, keep, starter_home
+
+from modelforge.config.resolve import Layer
+from modelforge.forge import Forge
+from modelforge.home import Home
+
+PLACE = ROOT / ".venv" / "bench-memory"
+MEASURED = {"cpu": RESULTS / "memory.csv", "cuda": RESULTS / "memory-cuda.csv"}
+GIB = 2**30
+WAYS = {"full": {"adapter.enabled": False}, "lora": {}, "4-bit": {"use_4bit": True}}
+SHAPES: dict[str, dict[str, Any]] = {
+    # As Qwen3-0.6B, Gemma-3-270M and a Llama of before, with fewer layers.
+    "qwen3": {
+        **{"model_type": "qwen3", "vocab_size": 151936, "hidden_size": 1024},
+        **{"intermediate_size": 3072, "num_hidden_layers": 8, "num_attention_heads": 16},
+        **{"num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True},
+    },
+    "gemma3": {
+        **{"model_type": "gemma3_text", "vocab_size": 262144, "hidden_size": 640},
+        **{"intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 4},
+        **{"num_key_value_heads": 1, "head_dim": 256, "tie_word_embeddings": True},
+    },
+    "llama": {
+        **{"model_type": "llama", "vocab_size": 49152, "hidden_size": 768},
+        **{"intermediate_size": 2048, "num_hidden_layers": 10, "num_attention_heads": 12},
+        **{"num_key_value_heads": 12, "tie_word_embeddings": False},
+    },
+}
+# On a card the whole of four shapes.
+CARD_SHAPES: dict[str, dict[str, Any]] = {
+    "0.6B": {**SHAPES["qwen3"], "num_hidden_layers": 28},
+    "1.7B": {
+        **{**SHAPES["qwen3"], "hidden_size": 2048, "intermediate_size": 6144},
+        "num_hidden_layers": 28,
+    },
+    "8B": {
+        **{**SHAPES["qwen3"], "hidden_size": 4096, "intermediate_size": 12288},
+        **{"num_hidden_layers": 36, "num_attention_heads": 32, "tie_word_embeddings": False},
+    },
+}
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+WORDS = "the small red engine carried seven wooden boxes over a quiet valley before noon".split()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a shape, a way to train it, and what its memory depends on."""
+
+    shape: str
+    way: str
+    length: int
+    batch: int
+    recompute: bool
+
+
+def cells(device: str) -> Iterator[Cell]:
+    """Yield the cells of a device: all that can be put together, on the CPU a balanced half."""
+    if device == "cuda":
+        four = product(("starter", *CARD_SHAPES), WAYS, (512, 2048), (1, 4), (False, True))
+        yield from (Cell(*each) for each in four)
+        return
+    for shape, way in product(("starter", "qwen3", "gemma3"), WAYS):
+        yield Cell(shape, way, 128, 4, recompute=False)
+        yield Cell(shape, way, 384, 1, recompute=False)
+        yield Cell(shape, way, 384, 4, recompute=True)
+        if way != "4-bit" or shape == "starter":
+            yield Cell(shape, way, 384, 4, recompute=False)
+
+
+def answers(cell: Cell, rows: Path, device: str) -> dict[str, Any]:
+    """Return what is asked of the app: two updates and one evaluation."""
+    return {
+        "task": "text-generation",
+        "model_name": "starter" if cell.shape == "starter" else str(PLACE / "models" / cell.shape),
+        "dataset": str(rows),
+        "compute_specs": "low_end",
+        "use_4bit": False,
+        "per_device_train_batch_size": cell.batch,
+        "gradient_accumulation_steps": 1,
+        "gradient_checkpointing": cell.recompute,
+        "optim": "adamw_torch",
+        "max_seq_length": cell.length,
+        "max_steps": 2,
+        "eval_steps": 2,
+        "eval_split": 0.1,
+        "hardware.device": device,
+        **WAYS[cell.way],
+    }
+
+
+def prepared(device: str) -> tuple[Home, Path]:
+    """Return a home with the starter model and the shapes of a device, and the rows."""
+    home = Home(PLACE / "home")
+    if not home.starter.exists():
+        home.starter.parent.mkdir(parents=True)
+        home.starter.symlink_to(starter_home() / "models" / "starter")
+    shapes = CARD_SHAPES if device == "cuda" else SHAPES
+    for name, shape in shapes.items():
+        _made(PLACE / "models" / name, shape, home.starter)
+    rows = PLACE / "rows.jsonl"
+    with rows.open("w", encoding="utf-8") as file:
+        for number in range(40):
+            said = (WORDS[(number * 7 + each * 3) % len(WORDS)] for each in range(4000))
+            file.write(json.dumps({"text": " ".join(said)}) + "\n")
+    return home, rows
+
+
+def _made(folder: Path, shape: dict[str, Any], tokens: Path) -> None:
+    """Make a model of a shape with random weights, which read with the starter's tokenizer."""
+    if (folder / "model.safetensors").exists() or (folder / "model.safetensors.index.json").exists():
+        return
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in TOKENIZER:
+        shutil.copy(tokens / name, folder / name)
+    kind = {name: value for name, value in shape.items() if name != "model_type"}
+    config = AutoConfig.for_model(
+        shape["model_type"], max_position_embeddings=4096, **kind, **ends
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+
+
+def measured(home: Home, asked: dict[str, Any]) -> dict[str, Any]:
+    """Run it and return the highest resident memory of the worker, or why there is none."""
+    forge = Forge(home)
+    peak, pid = 0, None
+    try:
+        run = forge.start(Layer("bench", asked))
+        while not forge.state(run).is_over:
+            try:
+                pid = pid or json.loads(forge.folder(run).process.read_text("utf-8"))["pid"]
+                status = Path(f"/proc/{pid}/status").read_text("utf-8")
+                # It only grows, so the last one before the end is the highest.
+                high = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+                peak = max(peak, int(high.split()[1]))
+            except (OSError, StopIteration, KeyError, ValueError):
+                pass
+            time.sleep(0.02)
+        events, _ = forge.events(run)
+        last = events[-1]
+        ended = "" if last.kind == "finished" else str(last.data.get("what", last.kind))
+        told = [event.data["gpu_gib"] for event in events if event.data.get("gpu_gib")]
+        forge.delete(run)
+    finally:
+        forge.close()
+    card = {"card_gib": round(max(told), 3)} if told else {}
+    return {"peak_gib": round(peak * 1024 / GIB, 3), **card, "error": ended}
+
+
+def measure(device: str) -> None:
+    """Run every cell that has no figure yet; the CSV is written after each."""
+    home, rows = prepared(device)
+    path = MEASURED[device]
+    done = _read(path)
+    known = {_named(row) for row in done}
+    for cell in cells(device):
+        if _named(asdict(cell)) in known:
+            continue
+        row = {**asdict(cell), **measured(home, answers(cell, rows, device))}
+        print(row, flush=True)
+        done.append(row)
+        keep(path.stem, done)
+
+
+def _named(row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in Cell.__dataclass_fields__)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+if __name__ == "__main__":
+    print(conditions())
+    measure(sys.argv[1] if len(sys.argv) > 1 else "cpu")

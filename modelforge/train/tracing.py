@@ -1,0 +1,232 @@
+"""How much memory a run takes, from the code that trains, without weights and without a card.
+
+The model's own class is made on the meta device from its config.json, with PEFT's adapter and
+packed layers as the run has them, and does one step of its method: forward, backward, and one
+evaluation. What is alive is counted call by call. Parts are bytes at the moment of the most.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import psutil
+import torch
+from peft import PeftConfig, get_peft_model
+from torch.autograd.graph import _engine_run_backward
+
+from modelforge.config.choices import OPTIMIZERS
+from modelforge.config.plan import Plan
+from modelforge.config.schema import TrainingConfig
+from modelforge.train.adapting import adapter
+from modelforge.train.caching import CardCache, live_most, most_held
+from modelforge.train.live import ACTIVATIONS, GRADIENTS, Live
+from modelforge.train.packed import pack
+from modelforge.train.providers import quantizing
+from modelforge.train.providers.huggingface import DTYPES, HEADS, load_shape, place
+from modelforge.train.stand_ins import Standing
+from modelforge.train.traced_steps import CHUNK, Batch, Step, batches, prepare
+
+# What learns 8 bytes a weight in one list makes one temporary list more on a card, where torch
+# takes all tensors at once (foreach), and two of the largest tensor where it takes each by itself.
+_AT_ONCE = ("adamw_torch", "adagrad")
+Bytes = dict[str, int]
+
+
+def trace(config: TrainingConfig, plan: Plan, length: int) -> dict[str, Any]:
+    """Return the bytes of every part of a run with rows of up to `length` tokens.
+
+    Raises WorkError for a model whose config.json cannot be read.
+    """
+    began = time.monotonic()
+    trained, checked = batches(config, plan, length)
+    low = DTYPES[plan.precision] if plan.precision != "fp32" else None
+    with warnings.catch_warnings(), torch.device("meta"), _as_on(plan, low):
+        warnings.simplefilter("ignore")
+        shape = load_shape(plan)
+        model = _model(config, plan, shape)
+        compares = plan.method in ("dpo", "kto", "rlhf") and plan.trains == "all"
+        reference = None
+        if compares and not (plan.method != "rlhf" and config.trainer.precompute_ref_log_probs):
+            reference = _plain(plan, shape, DTYPES[plan.precision])
+        live = Live(_vocab(shape), _Reading(trained).answer)
+        _own(live, model, plan, reference)
+        step = prepare(model, plan, trained, reference, low=low is not None)
+        training = _train(live, model, step, trained, config, plan, low)
+        events, passing = live.events, live.passing
+        evaluation = _check(live, model, step, checked, config, low)
+        kept = {kind: live.now[kind] for kind in ("weights", "adapter", "reference")}
+    cached = most_held(events, CardCache()) - live_most(events) if plan.device == "cuda" else 0
+    found = _parts(config, plan, model, training, evaluation, kept)
+    return {
+        "parts": found,
+        "passing": passing,
+        "cached": max(0, cached),
+        "cache_token": _cache_bytes(shape, plan),
+        "process": _process_bytes(),
+        "seconds": round(time.monotonic() - began, 3),
+    }
+
+
+def _model(config: TrainingConfig, plan: Plan, shape: Any) -> Any:
+    head = plan.method if plan.method in ("seq2seq", "span") else "causal"
+    model = _plain(plan, shape, torch.float32 if plan.trains == "all" else DTYPES[plan.precision])
+    if plan.trains == "adapter":
+        scheme = plan.quantization
+        if scheme not in ("none", "mxfp4"):
+            around = quantizing.look_around(plan, config, head, HEADS[head], place(plan))
+            compute = getattr(torch, plan.bnb_4bit_compute_dtype)
+            nested = config.use_nested_quant
+            pack(model, scheme, left_out=around.left_out, compute=compute, nested=nested)
+        started = plan.start_from
+        with_it = PeftConfig.from_pretrained(started) if started else adapter(config, plan, head)
+        # Its numbers are not looked at, and some ways to begin need them.
+        with_it.init_lora_weights, with_it.inference_mode = True, False
+        if plan.method != "sft" and plan.method not in ("seq2seq", "span"):
+            with_it.lora_dropout = 0.0  # answers are compared without
+        model = get_peft_model(model, with_it)
+        kind = getattr(torch, plan.adapter_dtype)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(kind)
+        if config.gradient_checkpointing:
+            model.enable_input_require_grads()
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model
+
+
+def _plain(plan: Plan, shape: Any, dtype: torch.dtype) -> Any:
+    head = plan.method if plan.method in ("seq2seq", "span") else "causal"
+    fused = "eager" if plan.attn_implementation == "eager" else "sdpa"
+    try:
+        model = HEADS[head].from_config(shape, dtype=dtype, attn_implementation=fused)
+    except ValueError:
+        model = HEADS[head].from_config(shape, dtype=dtype, attn_implementation="eager")
+    model.config.use_cache = False
+    return model
+
+
+def _own(live: Live, model: Any, plan: Plan, reference: Any) -> None:
+    each = list(model.parameters())
+    own = "adapter" if plan.trains == "adapter" else "weights"
+    live.own((weight for weight in each if weight.requires_grad), own)
+    live.own((weight for weight in each if not weight.requires_grad), "weights")
+    live.own(model.buffers(), "weights")
+    if reference is not None:
+        reference.requires_grad_(False).eval()
+        live.own([*reference.parameters(), *reference.buffers()], "reference")
+    live.as_gradients(model)
+
+
+def _train(
+    live: Live,
+    model: Any,
+    step: Step,
+    batch: Batch,
+    config: TrainingConfig,
+    plan: Plan,
+    low: torch.dtype | None,
+) -> Bytes:
+    model.train()
+    if (plan.gradient_accumulation_steps or config.gradient_accumulation_steps) > 1:
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.grad = torch.empty_like(weight)
+                live.own([weight.grad], GRADIENTS)
+    standing = Standing(low)
+    with standing, live.watching() as found:
+        loss = step(model, batch)
+        standing.end_forward()
+        live.end_forward()
+        # Tensor.backward would leave the mode that stands in, which recomputation needs again.
+        ones = (torch.ones_like(loss),)
+        _engine_run_backward((loss,), ones, False, False, (), True, accumulate_grad=True)
+    for weight in model.parameters():
+        weight.grad = None
+    return found
+
+
+def _check(
+    live: Live, model: Any, step: Step, batch: Batch, config: TrainingConfig, low: Any
+) -> Bytes:
+    if config.eval_split == 0 and not config.data.validation_sources:
+        return {}
+    model.eval()
+    with Standing(low), live.watching() as found, torch.no_grad():
+        step(model, batch)
+    return found
+
+
+def _parts(
+    config: TrainingConfig,
+    plan: Plan,
+    model: Any,
+    training: Bytes,
+    evaluation: Bytes,
+    kept: Bytes,
+) -> Bytes:
+    """Return the parts of the larger of forward and backward, the update, and the evaluation."""
+    sizes = [weight.numel() for weight in model.parameters() if weight.requires_grad]
+    each = 2 if plan.adapter_dtype == "bfloat16" and plan.trains == "adapter" else 4
+    remembered = int(sum(sizes) * OPTIMIZERS[plan.optim].bytes)
+    beside = 4 * sum(sizes) if plan.device == "cuda" else 2 * 4 * max(sizes, default=0)
+    update = Counter(kept) + Counter({GRADIENTS: each * sum(sizes)})
+    update["optimizer"] = remembered + (beside if plan.optim in _AT_ONCE else 0)
+    held = Counter(training)
+    held["optimizer"] += remembered
+    most = dict(max(held, update, key=Counter.total))
+    checks = sum(evaluation.values()) + remembered
+    if checks > sum(most.values()):
+        most["evaluation"] = checks - sum(most.values())
+    return {name: size for name, size in most.items() if size}
+
+
+class _Reading:
+    """What is read off tensors while a step is planned: numbers of tokens, and whether all are."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._tokens = -(-batch.rows * batch.length // CHUNK) * CHUNK
+        self._whole = not (batch.padded or batch.end_to_end)
+
+    def answer(self, tensor: torch.Tensor) -> Any:
+        """Return what would stand in a tensor of one number."""
+        if tensor.dtype == torch.bool:
+            return self._whole
+        return self._tokens if tensor.dtype == torch.int64 else 1.0
+
+
+def _vocab(shape: Any) -> int:
+    return int(getattr(shape.get_text_config(), "vocab_size", 0) or 0)
+
+
+def _cache_bytes(shape: Any, plan: Plan) -> int:
+    """Return what a token of an answer that is being written leaves in the cache."""
+    text = shape.get_text_config(decoder=True)
+    heads = getattr(text, "num_attention_heads", 0) or 0
+    width = getattr(text, "head_dim", None) or (text.hidden_size // heads if heads else 0)
+    kept = getattr(text, "num_key_value_heads", None) or heads
+    layers = getattr(text, "num_hidden_layers", 0) or 0
+    return int(2 * layers * kept * width * (4 if plan.precision == "fp32" else 2))
+
+
+def _process_bytes() -> int:
+    """Return what this process holds, with the training stack in it and no weights."""
+    return int(psutil.Process().memory_info().rss)
+
+
+@contextmanager
+def _as_on(plan: Plan, low: torch.dtype | None) -> Iterator[None]:
+    """Let PEFT find autocast as it would on the plan's device: on a card only it sees it."""
+    on = low is not None and plan.device == "cuda"
+
+    def said(device_type: str | None = None) -> bool:
+        return on if device_type is None else False
+
+    with patch.object(torch, "is_autocast_enabled", said):
+        yield

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from modelforge.config.data_groups import Source
 from modelforge.config.method import method_of
-from modelforge.config.plan import Ground, Plan, make_plan
+from modelforge.config.plan import Plan, make_plan
 from modelforge.config.resolve import Layer, Resolved, resolve
 from modelforge.config.schema import TrainingConfig
 from modelforge.data.look import FirstLook
@@ -24,6 +24,7 @@ from modelforge.models.find import find_model
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight import Report, preflight
 from modelforge.preflight.case import NO_MATERIAL
+from modelforge.preflight.footing import ground_of
 
 Thing = TypeVar("Thing")
 REMEMBERED = 64
@@ -192,20 +193,8 @@ class Inquiry:
             rows = material.judged(rows)
         if facts is None:
             return None
-        machine = self._machine()
-        device = machine.device if config.hardware.device == "auto" else config.hardware.device
-        gpu = next((g for g in machine.gpus if g.index == config.hardware.gpu_index), None)
-        ground = Ground(
-            device=device,
-            model_path=facts.path,
-            model_revision=facts.revision,
-            compute_capability=gpu.compute_capability if gpu else None,
-            context=facts.context,
-            train_rows=rows,
-            kind=facts.kind,
-            packages=frozenset(machine.packages),
-            start_from=start,
-        )
+        look = material.look if material else None
+        ground = ground_of(config, self._machine(), facts, train_rows=rows, look=look, start=start)
         return make_plan(config, ground)
 
     def _remember(self, memory: dict[Any, Any], key: Any, value: Any) -> None:

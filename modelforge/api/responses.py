@@ -59,6 +59,7 @@ class MachineFacts(BaseModel):
     profile: str = about("The profile that suits this machine.")
     reason: str = about("Why that profile, in a sentence.")
     packages: list[str] = about("Packages that some settings need and that are installed.")
+    cpu_flags: list[str] = about("Instructions of the processor that make bf16 fast on it.")
 
 
 class ProfileFacts(BaseModel):

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelforge.config.plan import Ground, make_plan
+from modelforge.config.plan import make_plan
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import ForgeError
 from modelforge.models.catalogue import facts_of
+from modelforge.preflight.footing import ground_of
 from modelforge.preflight.memory import estimate, total_gib
 
 if TYPE_CHECKING:
@@ -46,15 +47,8 @@ def need(model: Mapping[str, Any], machine: Machine, *layers: Layer) -> Need:
     except ForgeError:
         return Need()
     facts = facts_of(model)
-    device = machine.device if config.hardware.device == "auto" else config.hardware.device
-    gpu = next((one for one in machine.gpus if one.index == config.hardware.gpu_index), None)
-    ground = Ground(
-        device=device,
-        model_path=facts.path,
-        compute_capability=gpu.compute_capability if gpu else None,
-        context=facts.context,
-        kind=facts.kind,
-    )
+    ground = ground_of(config, machine, facts)
     parts = estimate(config, make_plan(config, ground), facts)
+    gpu = next((one for one in machine.gpus if one.index == config.hardware.gpu_index), None)
     on_card = gpu.free_gib if gpu else None
-    return Need(total_gib(parts), on_card if device == "cuda" else machine.ram_free_gib)
+    return Need(total_gib(parts), on_card if ground.device == "cuda" else machine.ram_free_gib)

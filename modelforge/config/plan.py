@@ -18,6 +18,10 @@ from modelforge.config.schema import TrainingConfig
 
 __all__ = ["Change", "Device", "Ground", "Plan", "eval_every", "make_plan", "total_steps"]
 
+# Trained tokens whose loss is worked out at once. TRL takes 256, and fills the last piece with
+# tokens that are not trained: on a CPU, where a packed batch trains about a hundred, pieces of 64
+# made the starter model 1.28 times as fast.
+LOSS_PIECE = {"cpu": 64}
 # What torch.compile makes its code with.
 COMPILERS = {"cuda": "triton", "cpu": "c++"}
 MANY_ROWS = 10_000
@@ -31,6 +35,7 @@ class Plan:
     `method` is the trainer that does the work; `trains` says what learns. What is None stands in
     the config: those came later than the first plans that were written down. `save_steps` is -1
     where only the end is saved; `start_from` is the folder of the adapter that is trained on.
+    `loss_piece` is how many trained tokens' loss is worked out at once.
     """
 
     model_path: str
@@ -57,6 +62,7 @@ class Plan:
     start_from: str | None = None
     torch_compile: bool = False
     num_workers: int = 0
+    loss_piece: int = 256
     changes: list[Change] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -107,6 +113,7 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
         start_from=ground.start_from,
         torch_compile=_torch_compile(config, ground, ledger),
         num_workers=_num_workers(config, ground),
+        loss_piece=LOSS_PIECE.get(ground.device, 256),
         changes=ledger.changes,
     )
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from modelforge.config.plan import Plan
 from modelforge.errors import Finding, Problem
 from modelforge.nvidia import Gpu
+from modelforge.preflight.fitting import Way
 from modelforge.preflight.memory import MemoryPart
 from modelforge.runs.rows import Row
 from modelforge.runs.states import RunState
@@ -104,6 +105,16 @@ class Preflight(BaseModel):
     updates: int | None = Field(None, description="How many updates the run has.")
     disk_needed_gib: Gib = None
     disk_free_gib: Gib = None
+    ways: list[Way] = Field(
+        [],
+        description="What makes a run fit that does not, or only just; the first costs least.",
+    )
+    largest_model: str | None = Field(
+        None, description="Where nothing makes it fit: the largest model that does."
+    )
+    largest_settings: dict[str, Any] = Field(
+        {}, description="What is set for that model, its name among them."
+    )
     plan: Plan | None = about("What is really run, with a reason for every change.")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelforge.config.plan import Plan
@@ -13,6 +13,7 @@ from modelforge.home import Home
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight.case import NO_MATERIAL, Case
 from modelforge.preflight.checks import findings
+from modelforge.preflight.fitting import Way
 from modelforge.preflight.memory import MemoryPart, total_gib
 from modelforge.preflight.time import estimate_seconds
 
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """What is to be said before the start. Every number is about right; None is unknown."""
+    """What is to be said before the start. Every number is about right; None is unknown.
+
+    `ways` make a run fit that does not, or only just, the first of them at the least cost. Where
+    nothing does, `largest_model` is the largest of the catalogue that fits, and
+    `largest_settings` are what is set for it, its name among them.
+    """
 
     findings: list[Finding]
     memory: list[MemoryPart]
@@ -33,6 +39,9 @@ class Report:
     updates: int | None
     disk_needed_gib: float | None
     disk_free_gib: float | None
+    ways: list[Way] = field(default_factory=list)
+    largest_model: str | None = None
+    largest_settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def blocked(self) -> bool:
@@ -69,4 +78,7 @@ def preflight(
         updates=plan.total_steps,
         disk_needed_gib=case.disk_gib,
         disk_free_gib=machine.disk_free_gib,
+        ways=case.ways,
+        largest_model=case.largest.name if case.largest else None,
+        largest_settings=case.largest.settings if case.largest else {},
     )

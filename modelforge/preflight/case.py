@@ -13,7 +13,8 @@ from modelforge.errors import Finding
 from modelforge.home import Home
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight.disk import disk_needed_gib
-from modelforge.preflight.memory import MemoryPart, estimate
+from modelforge.preflight.memory import MemoryPart, estimate, total_gib
+from modelforge.preflight.rehearsed import Rehearsal
 from modelforge.preflight.time import most_tokens_in
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Case:
     look: FirstLook | None
     home: Home
     material: Material = NO_MATERIAL
+    rehearsal: Rehearsal | None = None
     memory: list[MemoryPart] = field(init=False)
     disk_gib: float | None = field(init=False)
 
@@ -53,6 +55,18 @@ class Case:
             return []
         longest = most_tokens_in(self.look.longest_chars) if self.look else None
         return estimate(config, plan, self.facts, longest_tokens=longest)
+
+    @property
+    def memory_total_gib(self) -> float | None:
+        """The memory of the run: as a rehearsal has measured it, else the sum of the parts."""
+        return self.rehearsal.peak_gib if self.rehearsal else total_gib(self.memory)
+
+    @property
+    def eval_rows(self) -> int:
+        """About how many rows are checked on."""
+        if self.material.validation:
+            return sum(supply.rows for supply in self.material.validation)
+        return round((self.look.rows if self.look else 0) * self.config.eval_split)
 
     @property
     def gpu(self) -> Gpu | None:

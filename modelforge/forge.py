@@ -23,6 +23,7 @@ from modelforge.desks.archive import Archive
 from modelforge.desks.chat import ChatDesk
 from modelforge.desks.data import DataDesk
 from modelforge.desks.queue import QueueDesk
+from modelforge.desks.rehearsal import Rehearsals
 from modelforge.desks.start import StartDesk
 from modelforge.errors import NotFoundError
 from modelforge.home import Home
@@ -76,6 +77,8 @@ class Forge:
         self._starts = StartDesk(
             self._store, self._supervisor, self._spare, self._inquiry, lease, self._chat.close
         )
+        self.rehearsals = Rehearsals(home, self._starts, self._supervisor, self._spare)
+        self._inquiry.look_up(self.rehearsals.known)
         self.queue = QueueDesk(
             home,
             self._store,
@@ -243,6 +246,7 @@ class Forge:
     def tend(self) -> None:
         """Do the small work of every few seconds: late stops, idle children, what is due next."""
         self._supervisor.tend()
+        self.rehearsals.tend()
         self._spare.tend()
         self._chat.tend()
         self.queue.tend()

@@ -16,6 +16,7 @@ from modelforge.models.shape import ModelFacts
 from modelforge.preflight.disk import disk_needed_gib
 from modelforge.preflight.fitting import Largest, Way, largest_model, ways
 from modelforge.preflight.memory import MemoryPart, estimate, total_gib
+from modelforge.preflight.rehearsed import Rehearsal
 from modelforge.preflight.time import most_tokens_in
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Case:
     look: FirstLook | None
     home: Home
     material: Material = NO_MATERIAL
+    rehearsal: Rehearsal | None = None
     memory: list[MemoryPart] = field(init=False)
     disk_gib: float | None = field(init=False)
 
@@ -55,6 +57,18 @@ class Case:
             return []
         longest = most_tokens_in(self.look.longest_chars) if self.look else None
         return estimate(config, plan, self.facts, longest_tokens=longest)
+
+    @property
+    def memory_total_gib(self) -> float | None:
+        """The memory of the run: as a rehearsal has measured it, else the sum of the parts."""
+        return self.rehearsal.peak_gib if self.rehearsal else total_gib(self.memory)
+
+    @property
+    def eval_rows(self) -> int:
+        """About how many rows are checked on."""
+        if self.material.validation:
+            return sum(supply.rows for supply in self.material.validation)
+        return round((self.look.rows if self.look else 0) * self.config.eval_split)
 
     @property
     def gpu(self) -> Gpu | None:
@@ -86,7 +100,7 @@ class Case:
     @cached_property
     def largest(self) -> Largest | None:
         """The largest model that fits, where this one cannot be made to."""
-        total, free = total_gib(self.memory), self.available_gib
+        total, free = self.memory_total_gib, self.available_gib
         if total is None or free is None or total <= free or self.ways:
             return None
         return largest_model(self)

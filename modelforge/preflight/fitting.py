@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from modelforge.config.profiles import load_profiles
 from modelforge.models.catalogue import facts_of
-from modelforge.preflight.memory import total_gib
 from modelforge.preflight.saving import FAMILIES, LOSING, Draft, Family, Step, planned, with_answers
 from modelforge.preflight.time import estimate_seconds
 
@@ -104,7 +103,7 @@ def ways(case: Case, families: Sequence[Family] = FAMILIES) -> list[Way]:
     single changes that merely save something. Nothing where all is well, and nothing where not
     even all changes together are enough.
     """
-    total, free = total_gib(case.memory), limit_gib(case)
+    total, free = case.memory_total_gib, limit_gib(case)
     if total is None or free is None or not is_tight(total, free):
         return []
     now = Draft.of(case)
@@ -129,7 +128,7 @@ def ways(case: Case, families: Sequence[Family] = FAMILIES) -> list[Way]:
 
 def can_fit(case: Case) -> bool | None:
     """Say whether a run fits with all that can be saved; None when nobody knows."""
-    total, free = total_gib(case.memory), limit_gib(case)
+    total, free = case.memory_total_gib, limit_gib(case)
     if total is None or free is None:
         return None
     return total <= free or _mixed(Draft.of(case), 0.0, FAMILIES).draft.gib <= free
@@ -148,7 +147,7 @@ def _largest(case: Case, families: Sequence[Family]) -> Largest | None:
     for model in _catalogue(case):
         settings = {"model_name": model["name"], **model["answers"], **_anew(case)}
         other = _on(case, model, settings)
-        total, free = total_gib(other.memory), limit_gib(other)
+        total, free = other.memory_total_gib, limit_gib(other)
         if total is None or free is None:
             continue
         if not is_tight(total, free):
@@ -280,5 +279,5 @@ def _anew(case: Case) -> dict[str, Any]:
 def _on(case: Case, model: Mapping[str, Any], settings: Mapping[str, Any]) -> Case:
     """Return the same run on another model."""
     config, facts = with_answers(case.config, settings), facts_of(model)
-    other = replace(case, config=config, facts=facts)
+    other = replace(case, config=config, facts=facts, rehearsal=None)
     return replace(other, plan=planned(other, config))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from modelforge.errors import Finding
 from modelforge.preflight.case import Case
 from modelforge.preflight.fitting import Largest, Way
-from modelforge.preflight.memory import part_gib, total_gib
+from modelforge.preflight.memory import part_gib
 
 SPARE_DISK_GIB = 2.0
 FOLLOWING = {"gradient_accumulation_steps", "lora_alpha", "use_8bit"}
@@ -34,7 +34,7 @@ def memory_base(case: Case) -> Iterator[Finding]:
 
 def memory_short(case: Case) -> Iterator[Finding]:
     """Warn of a run that fits only just or not, and offer each cheaper setting with its total."""
-    total, free = total_gib(case.memory), case.available_gib
+    total, free = case.memory_total_gib, case.available_gib
     if total is None or free is None or total <= free or _base_is_too_big(case):
         return
     code = "memory-short" if case.plan.device == "cuda" else "ram-short"

@@ -58,7 +58,7 @@ class Draft:
 
         Where it was measured to need more than the formula says, so will what is changed of it.
         """
-        total = total_gib(case.memory) or 0.0
+        total = case.memory_total_gib or 0.0
         formula = total_gib(case.memory_for(case.config, case.plan)) or 0.0
         scale = max(1.0, total / formula) if formula else 1.0
         return cls(case, case.config, case.plan, total, scale)

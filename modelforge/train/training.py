@@ -21,9 +21,15 @@ from modelforge.train.job import Job, Work
 from modelforge.train.manner import Manner
 from modelforge.train.pulse import Pulse
 from modelforge.train.reporter import Course, Reporter
+from modelforge.train.splitting import live_with_memory, shortage
 from modelforge.train.stop import StopAsked
 from modelforge.train.telling import Teller
 from modelforge.train.templates import template_text
+
+UNDIVIDED = (
+    "The rows of a batch are held against each other here, so a batch that does not fit cannot be "
+    "taken in smaller pieces: that would be another training."
+)
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,8 @@ def train(
     reporter = Reporter(work.teller, work.stop, Pulse(work.job.plan.device), told, number)
     trainer.add_callback(reporter)
     limit = work.job.config.trainer.save_total_limit
-    states: dict[str, Part] = {"reporter": reporter, **(parts or {})}
+    living = live_with_memory(trainer, work.teller.adjusted) if _goes_on(work) else {}
+    states: dict[str, Part] = {"reporter": reporter, **(parts or {}), **living}
     trainer.keep_checkpoints(Terms(work.job.run, limit, number, work.teller.note, states))
     found, course = work.checkpoint, reporter.course
     going_on = found is not None and found.stage == number
@@ -133,6 +140,10 @@ def train(
         course.is_whole = course.is_early or course.step >= trainer.state.max_steps
     except StopAsked:
         course.is_whole = False
+    except (RuntimeError, MemoryError) as error:
+        if _goes_on(work) and not living and shortage(error):
+            work.teller.note("not-divided", UNDIVIDED)
+        raise
     if course.step and work.stop.wish == "keep" and not trainer.is_saved:
         _save_place(work, trainer)
         if course.is_whole and work.job.config.evaluation.keep_best:
@@ -141,6 +152,10 @@ def train(
         # It is the newest weights that are kept.
         course.best_step, course.best_loss = None, course.eval_loss
     return course
+
+
+def _goes_on(work: Work) -> bool:
+    return work.job.config.memory.autopilot
 
 
 def _save_place(work: Work, trainer: Any) -> None:

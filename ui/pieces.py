@@ -64,7 +64,7 @@ def tile(
     value: str,
     title: str,
     *lines: str,
-    chip: str | None = None,
+    chip: object = None,
     disabled: bool = False,
     strategies: Sequence[str] = (),
 ) -> Safe:
@@ -81,7 +81,7 @@ def tile(
             disabled=disabled,
             data_strategies=" ".join(strategies) or None,
         ),
-        el("span.title", title, el("span.chip", chip) if chip else None),
+        el("span.title", title, chip if isinstance(chip, Safe) else el("span.chip", chip) if chip else None),
         [el("small", line) for line in lines if line],
         class_="off" if disabled else None,
     )

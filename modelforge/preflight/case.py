@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from modelforge.config.plan import Plan
+from modelforge.config.plan import Plan, make_plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.data.together import Material
 from modelforge.errors import Finding
 from modelforge.home import Home
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight.disk import disk_needed_gib
+from modelforge.preflight.footing import ground_of, train_rows
 from modelforge.preflight.memory import MemoryPart, estimate
-from modelforge.preflight.time import most_tokens_in
+from modelforge.preflight.speed import most_tokens_in
 
 if TYPE_CHECKING:
     from modelforge.data.look import FirstLook
@@ -53,6 +54,21 @@ class Case:
             return []
         longest = most_tokens_in(self.look.longest_chars) if self.look else None
         return estimate(config, plan, self.facts, longest_tokens=longest)
+
+    def changed(self, settings: Mapping[str, Any]) -> Case:
+        """Return the same run with some settings changed, by their dotted names."""
+        config = self.config.changed(settings)
+        if self.facts is None:
+            return replace(self, config=config)
+        ground = ground_of(
+            config,
+            self.machine,
+            self.facts,
+            train_rows=train_rows(config, self.facts, self.material),
+            look=self.look,
+            start=self.plan.start_from,
+        )
+        return replace(self, config=config, plan=make_plan(config, ground))
 
     @property
     def gpu(self) -> Gpu | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelforge.config.plan import Plan
@@ -13,6 +13,7 @@ from modelforge.home import Home
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight.case import NO_MATERIAL, Case
 from modelforge.preflight.checks import findings
+from modelforge.preflight.levers import Lever, levers, recommended, tokens_per_s
 from modelforge.preflight.memory import MemoryPart, total_gib
 from modelforge.preflight.time import estimate_seconds
 
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """What is to be said before the start. Every number is about right; None is unknown."""
+    """What is to be said before the start. Every number is about right; None is unknown.
+
+    `tokens_per_s` counts no padding; `recommended` are the answers of the levers that are worth
+    it together.
+    """
 
     findings: list[Finding]
     memory: list[MemoryPart]
@@ -33,6 +38,9 @@ class Report:
     updates: int | None
     disk_needed_gib: float | None
     disk_free_gib: float | None
+    tokens_per_s: float | None = None
+    levers: list[Lever] = field(default_factory=list)
+    recommended: dict[str, Any] = field(default_factory=dict)
 
     @property
     def blocked(self) -> bool:
@@ -69,4 +77,7 @@ def preflight(
         updates=plan.total_steps,
         disk_needed_gib=case.disk_gib,
         disk_free_gib=machine.disk_free_gib,
+        tokens_per_s=tokens_per_s(case),
+        levers=levers(case),
+        recommended=recommended(case),
     )

@@ -88,7 +88,9 @@ def pace(
     work = laid.tokens * _flops_per_token(config, plan, facts, laid) + _head(plan, facts, laid)
     seconds = more * work / rate + _beside(config, plan, facts, laid)
     if plan.device == "cuda":
-        seconds = max(seconds, facts.layers * _SECONDS_PER_BLOCK)
+        # However little there is to work out, every kernel of a block must be launched.
+        again = 1.0 if config.gradient_checkpointing else 0.75
+        seconds = max(seconds, facts.layers * _SECONDS_PER_BLOCK * again)
     batches = plan.gradient_accumulation_steps or config.gradient_accumulation_steps
     return Pace(batches * laid.useful, batches * seconds)
 

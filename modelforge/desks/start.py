@@ -95,6 +95,15 @@ class StartDesk:
         called = name or resolved.config.logging.run_name or _name_of(checked)
         return Order(called, resolved, plan, report, material)
 
+    def require_room(self, *layers: Layer) -> None:
+        """Raise BlockedError where these layers cannot run here now.
+
+        What cannot be looked up, as a model while the network is away, is the worker's to say.
+        """
+        report = self._inquiry.check(*layers).report
+        if report is not None and report.blocked:
+            raise BlockedError(report.findings)
+
     def create(
         self,
         order: Order,

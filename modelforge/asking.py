@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from modelforge.config.data_groups import Source
-from modelforge.config.method import method_of
 from modelforge.config.plan import Plan, make_plan
 from modelforge.config.resolve import Layer, Resolved, resolve
 from modelforge.config.schema import TrainingConfig
@@ -24,7 +23,7 @@ from modelforge.models.find import find_model
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight import Report, preflight
 from modelforge.preflight.case import NO_MATERIAL
-from modelforge.preflight.footing import ground_of
+from modelforge.preflight.footing import ground_of, train_rows
 from modelforge.preflight.rehearsed import Rehearsal
 
 Thing = TypeVar("Thing")
@@ -203,14 +202,9 @@ class Inquiry:
         material: Material | None,
         start: str | None,
     ) -> Plan | None:
-        rows = None
-        if material is not None:
-            # A share that cannot be split is preflight's to say, with the value that mends it.
-            rows = _collect([], lambda: material.train_rows(config.eval_split))
-        if rows and material is not None and facts and method_of(config, facts.kind) == "kto":
-            rows = material.judged(rows)
         if facts is None:
             return None
+        rows = train_rows(config, facts, material) if material else None
         look = material.look if material else None
         ground = ground_of(config, self._machine(), facts, train_rows=rows, look=look, start=start)
         return make_plan(config, ground)

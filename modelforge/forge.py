@@ -25,7 +25,7 @@ from modelforge.desks.data import DataDesk
 from modelforge.desks.queue import QueueDesk
 from modelforge.desks.rehearsal import Rehearsals
 from modelforge.desks.start import StartDesk
-from modelforge.errors import NotFoundError
+from modelforge.errors import NotFoundError, as_one
 from modelforge.home import Home
 from modelforge.machine import Machine
 from modelforge.runs.events import Event, read_events
@@ -122,7 +122,7 @@ class Forge:
         machine = self.machine()
         name, reason = machines.choose_profile(machine, gpu_index)
         profile = load_profiles()[name]
-        answers = profile_answers(name, practice=machine.practice)
+        answers = profile_answers(name, practice=machine.practice, fast_bf16=machine.fast_bf16)
         return Prefill(name, profile.title, answers, reason, machine.practice)
 
     # Before the start
@@ -134,6 +134,17 @@ class Forge:
     def check(self, *layers: Layer) -> Checked:
         """Return all there is to say about these answers; bad answers become problems in it."""
         return self._inquiry.check(*layers)
+
+    def recommended(self, *layers: Layer) -> dict[str, Any]:
+        """Return the settings, by dotted names, that make a run with these answers quicker.
+
+        What is learned stays the same, and what fits keeps fitting. Raises as a start would for
+        answers, a model or data that cannot be used.
+        """
+        checked = self.check(*layers)
+        if checked.errors:
+            raise as_one(checked.errors)
+        return checked.report.recommended if checked.report else {}
 
     def upload(self, filename: str, chunks: Iterator[bytes], limit_bytes: int) -> Path:
         """Keep a data file that came through a face; return where it lies."""

@@ -49,7 +49,8 @@ def stack(forge: Forge, entered: Entered) -> Stack:
     prefill = forge.prefill(index(entered.mine.get("hardware.gpu_index")))
     profiles = forge.profiles()
     name = entered.profile if entered.profile in profiles else prefill.profile
-    answers = profile_answers(name, practice=prefill.practice)
+    fast = machine.fast_bf16
+    answers = profile_answers(name, practice=prefill.practice, fast_bf16=fast)
     said = form.values([Layer(name, answers), *form.said(entered)])
     way = said["strategy"]
     advice = advised(way, practice=prefill.practice, adapter=said.get("adapter.enabled") != "false")

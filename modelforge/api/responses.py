@@ -10,6 +10,7 @@ from modelforge.config.plan import Plan
 from modelforge.errors import Finding, Problem
 from modelforge.nvidia import Gpu
 from modelforge.preflight.fitting import Way
+from modelforge.preflight.levers import Lever
 from modelforge.preflight.memory import MemoryPart
 from modelforge.runs.rows import Row
 from modelforge.runs.states import RunState
@@ -124,7 +125,24 @@ class Preflight(BaseModel):
     largest_settings: dict[str, Any] = Field(
         {}, description="What is set for that model, its name among them."
     )
+    tokens_per_s: float | None = Field(
+        None, description="About how many tokens without padding a second are learned from."
+    )
+    levers: list[Lever] = Field(
+        [],
+        description="What makes the run quicker or would: `settings` pull it, `times` is the "
+        "factor on `tokens_per_s`, `gib` the memory it takes, `on` says that it is so already.",
+    )
+    recommended: dict[str, Any] = Field(
+        {}, description="The settings, by dotted names, of all levers that are worth it together."
+    )
     plan: Plan | None = about("What is really run, with a reason for every change.")
+
+
+class Recommended(BaseModel):
+    """What makes a run quicker and leaves what is learned as it is."""
+
+    answers: dict[str, Any] = about("Settings by dotted names; none when nothing is worth it.")
 
 
 class Started(BaseModel):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from modelforge.config.plan import Plan
+from modelforge.config.plan import Plan, make_plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.data.together import Material
 from modelforge.errors import Finding
@@ -15,9 +15,10 @@ from modelforge.home import Home
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight.disk import disk_needed_gib
 from modelforge.preflight.fitting import Largest, Way, largest_model, ways
+from modelforge.preflight.footing import ground_of, train_rows
 from modelforge.preflight.memory import MemoryPart, estimate, total_gib
 from modelforge.preflight.rehearsed import Rehearsal
-from modelforge.preflight.time import most_tokens_in
+from modelforge.preflight.speed import most_tokens_in
 
 if TYPE_CHECKING:
     from modelforge.data.look import FirstLook
@@ -57,6 +58,21 @@ class Case:
             return []
         longest = most_tokens_in(self.look.longest_chars) if self.look else None
         return estimate(config, plan, self.facts, longest_tokens=longest)
+
+    def changed(self, settings: Mapping[str, Any]) -> Case:
+        """Return the same run with some settings changed, by their dotted names."""
+        config = self.config.changed(settings)
+        if self.facts is None:
+            return replace(self, config=config, rehearsal=None)
+        ground = ground_of(
+            config,
+            self.machine,
+            self.facts,
+            train_rows=train_rows(config, self.facts, self.material),
+            look=self.look,
+            start=self.plan.start_from,
+        )
+        return replace(self, config=config, plan=make_plan(config, ground), rehearsal=None)
 
     @property
     def memory_total_gib(self) -> float | None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelforge.config.profiles import load_profiles
 from modelforge.models.catalogue import facts_of
-from modelforge.preflight.saving import FAMILIES, LOSING, Draft, Family, Step, planned, with_answers
-from modelforge.preflight.time import estimate_seconds
+from modelforge.preflight.saving import FAMILIES, LOSING, Draft, Family, Step
+from modelforge.preflight.speed import pace
 
 if TYPE_CHECKING:
     from modelforge.preflight.case import Case
@@ -75,15 +75,15 @@ class _Mix:
 
     @property
     def times(self) -> float:
-        """How many times as long training takes, by the estimate of time where there is one."""
+        """How many times as long training takes, by the estimate of speed where there is one."""
         case, usual = self.start.case, prod(step.times for _, step in self.steps)
         if case.facts is None or case.look is None:
             return usual
         before, after = (
-            estimate_seconds(one.config, one.plan, case.machine, case.facts, case.look)
-            for one in (self.start, self.draft)
+            pace(one.config, one.plan, case.machine, case.facts, case.look)
+            for one in (self.start.case, self.draft.case)
         )
-        return after / before if before and after else usual
+        return before.tokens_per_s / after.tokens_per_s if before and after else usual
 
 
 def limit_gib(case: Case) -> float | None:
@@ -278,6 +278,4 @@ def _anew(case: Case) -> dict[str, Any]:
 
 def _on(case: Case, model: Mapping[str, Any], settings: Mapping[str, Any]) -> Case:
     """Return the same run on another model."""
-    config, facts = with_answers(case.config, settings), facts_of(model)
-    other = replace(case, config=config, facts=facts, rehearsal=None)
-    return replace(other, plan=planned(other, config))
+    return replace(case, facts=facts_of(model)).changed(settings)

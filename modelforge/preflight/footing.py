@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelforge.config.ground import Ground
+from modelforge.config.method import method_of
 from modelforge.config.schema import TrainingConfig
+from modelforge.data.together import Material
+from modelforge.errors import ForgeError
 from modelforge.models.shape import ModelFacts
-from modelforge.preflight.time import tokens_in
+from modelforge.preflight.speed import tokens_in
 
 if TYPE_CHECKING:
     from modelforge.data.look import FirstLook
@@ -38,3 +41,17 @@ def ground_of(
         start_from=start,
         row_tokens=tokens_in(look.mean_chars) if look else None,
     )
+
+
+def train_rows(config: TrainingConfig, facts: ModelFacts, material: Material) -> int | None:
+    """Return how many rows are trained on; None where there are none, or they cannot be split.
+
+    A share that cannot be split is preflight's to say, with the value that mends it.
+    """
+    if not material.supplies:
+        return None
+    try:
+        rows = material.train_rows(config.eval_split)
+    except ForgeError:
+        return None
+    return material.judged(rows) if method_of(config, facts.kind) == "kto" else rows

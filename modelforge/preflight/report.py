@@ -14,6 +14,7 @@ from modelforge.models.shape import ModelFacts
 from modelforge.preflight.case import NO_MATERIAL, Case
 from modelforge.preflight.checks import findings
 from modelforge.preflight.fitting import Way
+from modelforge.preflight.levers import Lever, levers, recommended, tokens_per_s
 from modelforge.preflight.memory import MemoryPart
 from modelforge.preflight.rehearsed import Rehearsal
 from modelforge.preflight.time import estimate_seconds
@@ -29,7 +30,8 @@ class Report:
 
     `ways` make a run fit that does not, or only just, the first of them at the least cost. Where
     nothing does, `largest_model` is the largest of the catalogue that fits, and
-    `largest_settings` are what is set for it, its name among them.
+    `largest_settings` are what is set for it, its name among them. `tokens_per_s` counts no
+    padding; `recommended` are the answers of the levers that are worth it together.
     """
 
     findings: list[Finding]
@@ -46,6 +48,9 @@ class Report:
     memory_basis: Literal["formula", "traced", "rehearsed"] | None = None
     seconds_basis: Literal["estimated", "rehearsed"] | None = None
     rehearsal: dict[str, Any] | None = None
+    tokens_per_s: float | None = None
+    levers: list[Lever] = field(default_factory=list)
+    recommended: dict[str, Any] = field(default_factory=dict)
 
     @property
     def blocked(self) -> bool:
@@ -92,6 +97,9 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
         memory_basis=None if total is None else "rehearsed" if rehearsal else "formula",
         seconds_basis="rehearsed" if measured is not None else "estimated" if seconds else None,
         rehearsal=_told(rehearsal, measured),
+        tokens_per_s=tokens_per_s(case),
+        levers=levers(case),
+        recommended=recommended(case),
     )
 
 

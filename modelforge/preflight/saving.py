@@ -7,13 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from modelforge.config.choices import OPTIMIZERS
-from modelforge.config.plan import Plan, make_plan
+from modelforge.config.plan import Plan
 from modelforge.config.plan_of_learning import whole_accumulation
 from modelforge.config.rules import broken_rules
 from modelforge.config.schema import TrainingConfig
-from modelforge.preflight.footing import ground_of
 from modelforge.preflight.memory import total_gib
-from modelforge.preflight.time import most_tokens_in
+from modelforge.preflight.speed import most_tokens_in
 
 if TYPE_CHECKING:
     from modelforge.preflight.case import Case
@@ -43,62 +42,43 @@ class Step:
 
 @dataclass(frozen=True)
 class Draft:
-    """A run with some settings changed: its plan, and the memory it comes to."""
+    """A run with some settings said otherwise, and the memory it comes to.
+
+    `scale` is how much more is needed than the formula says, where it was measured.
+    """
 
     case: Case
-    config: TrainingConfig
-    plan: Plan
     gib: float
     scale: float = 1.0
     said: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, case: Case) -> Draft:
-        """Return a case as it stands.
-
-        Where it was measured to need more than the formula says, so will what is changed of it.
-        """
+        """Return a case as it stands; what is measured of it holds for what is changed too."""
         total = case.memory_total_gib or 0.0
         formula = total_gib(case.memory_for(case.config, case.plan)) or 0.0
-        scale = max(1.0, total / formula) if formula else 1.0
-        return cls(case, case.config, case.plan, total, scale)
+        return cls(case, total, max(1.0, total / formula) if formula else 1.0)
 
     def after(self, settings: Mapping[str, Any]) -> Draft | None:
         """Return the draft with these settings; None where they break a rule."""
-        config = with_answers(self.config, settings)
-        if broken_rules(config):
+        if broken_rules(self.case.config.changed(settings)):
             return None
-        plan = planned(self.case, config)
-        gib = self.scale * (total_gib(self.case.memory_for(config, plan)) or 0.0)
-        return replace(self, config=config, plan=plan, gib=gib, said={**self.said, **settings})
+        case = self.case.changed(settings)
+        formula = total_gib(case.memory_for(case.config, case.plan)) or 0.0
+        return replace(self, case=case, gib=self.scale * formula, said={**self.said, **settings})
 
+    @property
+    def config(self) -> TrainingConfig:
+        """The settings."""
+        return self.case.config
 
-def planned(case: Case, config: TrainingConfig) -> Plan:
-    """Return the plan of another config on the same machine, data and model."""
-    old = case.plan
-    if case.facts is None:
-        return old
-    start = old.start_from if config.adapter.start_from else None
-    ground = ground_of(config, case.machine, case.facts, look=case.look, start=start)
-    # The rows of an update stay as many, so there are as many updates.
-    return replace(
-        make_plan(config, ground), total_steps=old.total_steps, eval_steps=old.eval_steps
-    )
+    @property
+    def plan(self) -> Plan:
+        """What they come to."""
+        return self.case.plan
 
 
 Family = Callable[[Draft], Iterator[Step]]
-
-
-def with_answers(config: TrainingConfig, settings: Mapping[str, Any]) -> TrainingConfig:
-    """Return the config with settings, by their dotted names, said otherwise."""
-    for name, value in settings.items():
-        group, _, inner = name.rpartition(".")
-        if group:
-            held = getattr(config, group).model_copy(update={inner: value})
-            config = config.model_copy(update={group: held})
-        else:
-            config = config.model_copy(update={name: value})
-    return config
 
 
 def fewer_checked(draft: Draft) -> Iterator[Step]:

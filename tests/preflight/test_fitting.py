@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from modelforge.config.applies import inapplicable
 from modelforge.config.plan import make_plan
 from modelforge.config.profiles import load_profiles, profile_answers
 from modelforge.config.resolve import Layer, flat, resolve
@@ -45,7 +46,8 @@ def case_of(said, machine):
 def answers_of(profile, strategy, device, model):
     said = flat(profile_answers(profile, practice=device == "cpu")) | {"strategy": strategy}
     said |= {"use_4bit": True} if strategy == "qlora" else {}
-    return said | model["answers"] | DATA | {"model_name": model["name"]}
+    said |= model["answers"] | DATA | {"model_name": model["name"]}
+    return {name: value for name, value in said.items() if name not in inapplicable(said)}
 
 
 def blockers(case):

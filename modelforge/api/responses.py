@@ -136,6 +136,9 @@ class Preflight(BaseModel):
     recommended: dict[str, Any] = Field(
         {}, description="The settings, by dotted names, of all levers that are worth it together."
     )
+    recommended_times: float | None = Field(
+        None, description="The factor on `tokens_per_s` that those settings come to."
+    )
     plan: Plan | None = about("What is really run, with a reason for every change.")
 
 

@@ -31,7 +31,8 @@ class Report:
     `ways` make a run fit that does not, or only just, the first of them at the least cost. Where
     nothing does, `largest_model` is the largest of the catalogue that fits, and
     `largest_settings` are what is set for it, its name among them. `tokens_per_s` counts no
-    padding; `recommended` are the answers of the levers that are worth it together.
+    padding; `recommended` are the answers of the levers that are worth it together,
+    and `recommended_times` the factor on `tokens_per_s` that they come to.
     """
 
     findings: list[Finding]
@@ -51,6 +52,7 @@ class Report:
     tokens_per_s: float | None = None
     levers: list[Lever] = field(default_factory=list)
     recommended: dict[str, Any] = field(default_factory=dict)
+    recommended_times: float | None = None
 
     @property
     def blocked(self) -> bool:
@@ -81,7 +83,7 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
     case = Case(config, plan, machine, facts, look, home, material, rehearsal)
     seconds = estimate_seconds(config, plan, machine, facts, look) if facts and look else None
     measured = rehearsal.seconds(config, plan, case.eval_rows) if rehearsal else None
-    total = case.memory_total_gib
+    total, advised = case.memory_total_gib, recommended(case)
     return Report(
         findings=findings(case),
         memory=case.memory,
@@ -99,8 +101,15 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
         rehearsal=_told(rehearsal, measured),
         tokens_per_s=tokens_per_s(case),
         levers=levers(case),
-        recommended=recommended(case),
+        recommended=advised,
+        recommended_times=_factor(case, advised),
     )
+
+
+def _factor(case: Case, settings: dict[str, Any]) -> float | None:
+    """Return how many times as fast a run is with these settings; None when nobody knows."""
+    before, after = tokens_per_s(case), tokens_per_s(case.changed(settings)) if settings else None
+    return round(after / before, 2) if before and after else None
 
 
 def _told(rehearsal: Rehearsal | None, seconds: float | None) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from modelforge.errors import ForgeError
 from modelforge.runs.layout import RunFolder
-from modelforge.train import monitors, output, rows, trackers
+from modelforge.train import monitors, output, rehearsing, rows, trackers
 from modelforge.train.ceilings import Ceilings, card_meter, ceilings_of
 from modelforge.train.checkpointing import Part, Terms
 from modelforge.train.dialect import Dialect, learn_dialect, stops_of
@@ -122,16 +122,22 @@ def train(
     `facts` are what the plan event says besides the number of updates; `parts` have a state that
     belongs to a checkpoint.
     """
-    told = plan_facts(work.job, trainer) | facts
+    job = work.job
+    told = plan_facts(job, trainer) | facts
     if stage is not None:
         told |= {"stage": stage.number, "stages": stage.of, "stage_name": stage.name}
+    if job.is_rehearsal:
+        made = rehearsing.rehearse(
+            work, trainer, told, (stage.number, stage.of) if stage else (1, 1)
+        )
+        return Course(step=made, checked_step=made, is_whole=True)
     number = stage.number if stage else None
-    reporter = Reporter(work.teller, work.stop, Pulse(work.job.plan.device), told, number)
+    reporter = Reporter(work.teller, work.stop, Pulse(job.plan.device), told, number)
     trainer.add_callback(reporter)
-    limit = work.job.config.trainer.save_total_limit
+    limit = job.config.trainer.save_total_limit
     living = live_with_memory(trainer, work.teller.adjusted) if _goes_on(work) else {}
     states: dict[str, Part] = {"reporter": reporter, **(parts or {}), **living}
-    trainer.keep_checkpoints(Terms(work.job.run, limit, number, work.teller.note, states))
+    trainer.keep_checkpoints(Terms(job.run, limit, number, work.teller.note, states))
     found, course = work.checkpoint, reporter.course
     going_on = found is not None and found.stage == number
     _attach(work, trainer, reporter, stage)
@@ -146,9 +152,9 @@ def train(
         raise
     if course.step and work.stop.wish == "keep" and not trainer.is_saved:
         _save_place(work, trainer)
-        if course.is_whole and work.job.config.evaluation.keep_best:
+        if course.is_whole and job.config.evaluation.keep_best:
             take_best(trainer)  # the wish came with the last update, and kept it from being taken
-    if trainer.best_is_lost or not work.job.config.evaluation.keep_best:
+    if trainer.best_is_lost or not job.config.evaluation.keep_best:
         # It is the newest weights that are kept.
         course.best_step, course.best_loss = None, course.eval_loss
     return course

@@ -76,11 +76,10 @@ class Timings(TrainerCallback):
         trainer.add_callback(self)
 
 
-def rehearse(work: Work, trainer: Any, facts: dict[str, Any], stages: tuple[int, int]) -> int:
+def rehearse(work: Work, trainer: Any, facts: dict[str, Any]) -> int:
     """Measure a training that is about to begin, and return how many updates were made.
 
-    `stages` are the number of this one and of all. With the last of them all is told, and
-    RehearsalOver raised.
+    `facts` are those of its plan. With the last stage all is told, and RehearsalOver raised.
     """
     job, args = work.job, trainer.args
     before = _before(work)
@@ -104,10 +103,11 @@ def rehearse(work: Work, trainer: Any, facts: dict[str, Any], stages: tuple[int,
         "accumulation": accumulation * portions.train,
         "peak_gib": round(peak_gib(job.plan.device), 3),
     }
-    if stages[0] < stages[1]:
+    stages = facts.get("stages", 1)
+    if facts.get("stage", 1) < stages:
         work.teller.measured(STAGE, run_updates=updates, **told)
         return made
-    _end(work, told, stages[1])
+    _end(work, told, stages)
     raise RehearsalOver
 
 

@@ -127,9 +127,7 @@ def train(
     if stage is not None:
         told |= {"stage": stage.number, "stages": stage.of, "stage_name": stage.name}
     if job.is_rehearsal:
-        made = rehearsing.rehearse(
-            work, trainer, told, (stage.number, stage.of) if stage else (1, 1)
-        )
+        made = rehearsing.rehearse(work, trainer, told)
         return Course(step=made, checked_step=made, is_whole=True)
     number = stage.number if stage else None
     reporter = Reporter(work.teller, work.stop, Pulse(job.plan.device), told, number)
@@ -138,11 +136,12 @@ def train(
     living = live_with_memory(trainer, work.teller.adjusted) if _goes_on(work) else {}
     states: dict[str, Part] = {"reporter": reporter, **(parts or {}), **living}
     trainer.keep_checkpoints(Terms(job.run, limit, number, work.teller.note, states))
-    found, course = work.checkpoint, reporter.course
-    going_on = found is not None and found.stage == number
+    course = reporter.course
     _attach(work, trainer, reporter, stage)
+    found = work.checkpoint
+    begun = str(found.path) if found is not None and found.stage == number else None
     try:
-        trainer.train(resume_from_checkpoint=str(found.path) if found and going_on else None)
+        trainer.train(resume_from_checkpoint=begun)
         course.is_whole = course.is_early or course.step >= trainer.state.max_steps
     except StopAsked:
         course.is_whole = False
@@ -150,14 +149,20 @@ def train(
         if _goes_on(work) and not living and shortage(error):
             work.teller.note("not-divided", UNDIVIDED)
         raise
+    _settle(work, trainer, course)
+    return course
+
+
+def _settle(work: Work, trainer: Any, course: Course) -> None:
+    """Save where it was stopped, and see to it that what is best is what is told."""
+    keeps_best = work.job.config.evaluation.keep_best
     if course.step and work.stop.wish == "keep" and not trainer.is_saved:
         _save_place(work, trainer)
-        if course.is_whole and job.config.evaluation.keep_best:
+        if course.is_whole and keeps_best:
             take_best(trainer)  # the wish came with the last update, and kept it from being taken
-    if trainer.best_is_lost or not job.config.evaluation.keep_best:
+    if trainer.best_is_lost or not keeps_best:
         # It is the newest weights that are kept.
         course.best_step, course.best_loss = None, course.eval_loss
-    return course
 
 
 def _goes_on(work: Work) -> bool:

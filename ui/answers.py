@@ -114,6 +114,8 @@ def _task(values: Mapping[str, str], checked: Checked) -> Safe:
         over = "all weights"
     else:
         over = "with LoRA" if quantized == "none" else f"over {quantized} weights"
+    if checked.plan is not None and checked.plan.start_from:
+        over += ", on from an adapter"
     by = " · Unsloth" if values["provider"] == "unsloth" else ""
     return join([f"{task} · {how} {over}{by}"])
 

@@ -39,7 +39,9 @@ def side(seen: Seen) -> Safe:
     over = run.state.is_over
     rows = [
         plan.row("As planned", words.duration(seen.planned.get("seconds"))),
-        plan.row("It took" if over else "Now expected", words.duration(picture.seconds_expected)),
+        plan.row("It took", words.duration(picture.seconds_taken))
+        if over
+        else plan.row("Now expected", words.duration(picture.seconds_expected)),
         plan.row("Planned memory", words.gib(seen.planned.get("memory_total_gib"))),
         plan.row("Measured", words.gib(picture.peak_memory_gib)),
     ]
@@ -81,9 +83,11 @@ def _ended(seen: Seen) -> Safe:
     again = el("a.btn", "Train another", href="/?new=1", data_do="new-run", id="again")
     if not seen.has_result:
         return el("div.buttons", again)
+    # One way is the first to take; a run that was cut short is gone on with.
+    first = "a.btn.wide" if seen.offers and seen.offers.resume.step else "a.btn.go.wide"
     return join(
         [
-            el("a.btn.go.wide", "Chat with it", href=f"/chat?run={run.id}", id="chat"),
+            el(first, "Chat with it", href=f"/chat?run={run.id}", id="chat"),
             el(
                 "div.buttons",
                 again,

@@ -97,13 +97,17 @@ class RunPicture:
         return (now.total_steps - now.step) * seconds / steps if steps > 0 else None
 
     @property
+    def seconds_taken(self) -> float | None:
+        """Return how long the run has taken until its newest event."""
+        known = self.began is not None and self.latest is not None
+        return (self.latest or 0.0) - (self.began or 0.0) if known else None
+
+    @property
     def seconds_expected(self) -> float | None:
         """Return how long the whole run will have taken; None while a stage is still to come."""
         is_last = self.stages is None or self.now.number >= self.stages
-        left = 0.0 if self.ending is not None else self.seconds_left if is_last else None
-        if left is None or self.began is None or self.latest is None:
-            return None
-        return self.latest - self.began + left
+        left, taken = self.seconds_left if is_last else None, self.seconds_taken
+        return None if left is None or taken is None else taken + left
 
 
 class RunWatcher:

@@ -58,7 +58,9 @@ def took(picture: RunPicture) -> str:
     """Return how long a finished run was, as in `212 updates in 45 s`."""
     data = picture.ending.data if picture.ending else {}
     steps = words.plural(data.get("steps") or picture.step, "update")
-    return f"{steps} in {words.duration(data.get('seconds'))}."
+    # A run that was resumed took longer than its last stretch.
+    seconds = picture.seconds_taken or data.get("seconds")
+    return f"{steps} in {words.duration(seconds)}."
 
 
 def stopped(picture: RunPicture) -> str:

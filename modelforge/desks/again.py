@@ -82,9 +82,12 @@ class Again:
     def resume(self, run_id: str) -> str:
         """Start a run once more, from its newest valid checkpoint or anew; return its id.
 
-        Raises BusyError while it or another run goes on, ConfigError when there is nothing to do.
+        Raises BusyError while it or another run goes on, ConfigError when there is nothing to do,
+        BlockedError where there is no room for it any more.
         """
         folder = self._require(run_id, lambda offers: offers.resume)
+        view = view_run(folder, self._supervisor.state(folder))
+        self._starts.require_room(Layer("body", view.config))
         self._starts.launch(folder, again=True)
         return folder.id
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from modelforge.config.describe import by_name
 from modelforge.data.sources import entries
+from modelforge.hindsight.judging import judge_run
 from modelforge.runs.curves import AXES, Curve, Curves, Stage
 from modelforge.runs.layout import RunFolder, find_json
 from modelforge.runs.rows import Row
@@ -66,6 +67,7 @@ class Result:
     scores: dict[str, Any] | None
     bytes: int
     ending: dict[str, Any] | None
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,8 @@ def compared(
     names = Counter(row.name for row in rows)
     return Comparison(
         runs=[
-            _result(row, measured, shared=names[row.name] > 1)
-            for row, measured in zip(rows, curves, strict=True)
+            _result(folder, row, measured, shared=names[row.name] > 1)
+            for folder, row, measured in zip(folders, rows, curves, strict=True)
         ],
         settings=[line for line in settings if line.differs],
         effect=[line for line in effect if line.differs],
@@ -185,7 +187,8 @@ def _versions(environments: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
         yield Line(name, name, [each.get(name) for each in told])
 
 
-def _result(row: Row, curves: Curves, *, shared: bool) -> Result:
+def _result(folder: RunFolder, row: Row, curves: Curves, *, shared: bool) -> Result:
+    verdict = judge_run(folder.events)
     tokens = sum(_length(stage, "tokens") for stage in curves.stages)
     seconds = sum(_length(stage, "seconds") for stage in curves.stages)
     held = [y for _, y in over(curves, "loss", "step", held=True, most=2**31)]
@@ -207,6 +210,7 @@ def _result(row: Row, curves: Curves, *, shared: bool) -> Result:
         scores=row.scores,
         bytes=row.bytes,
         ending=row.ending,
+        verdict=verdict.text if verdict else "",
     )
 
 

@@ -129,6 +129,7 @@ def told(value: Any) -> str:
 def _results(runs: Sequence[Result]) -> list[tuple[str, list[Any]]]:
     return [
         ("State", [run.state for run in runs]),
+        ("How it went", [run.verdict for run in runs]),
         ("Updates", [f"{run.updates:,}" for run in runs]),
         ("Tokens", [f"{run.tokens:,.0f}" for run in runs]),
         ("Seconds of training", [run.seconds for run in runs]),

@@ -102,6 +102,15 @@ class StartDesk:
         about = checked.facts, checked.machine
         return Order(called, resolved, plan, report, material, *about)
 
+    def require_room(self, *layers: Layer) -> None:
+        """Raise BlockedError where these layers cannot run here now.
+
+        What cannot be looked up, as a model while the network is away, is the worker's to say.
+        """
+        report = self._inquiry.check(*layers).report
+        if report is not None and report.blocked:
+            raise BlockedError(report.findings)
+
     def create(
         self,
         order: Order,

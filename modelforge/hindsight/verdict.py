@@ -17,6 +17,8 @@ Curves = Mapping[str, Points]
 FEWEST_SAMPLES, SPOILT_SHARE = 3, 2 / 3
 # On rows it never saw a loss moves by about this much without meaning anything.
 NEAR = 0.02
+# A fall by this share in fewer updates than that may be chance, and may be what was learned.
+FAR, MANY = 0.1, 30
 EXPLODED = 2.0
 SCORE_MOVED = 0.02
 REWARD_MOVED = 0.05
@@ -224,6 +226,8 @@ def _of_loss(loss: Points, held_out: Points) -> Told:
     if falls or fell:
         unseen = "" if held_out else " No rows were held out, so it may only know these."
         return "better", f"{told}{seen}{unseen}".strip()
+    if way is not None and way.end < way.start * (1 - FAR) and len(loss) < MANY:
+        return "unclear", f"{told}{seen} These are too few updates to tell that from chance."
     return "no-effect", (
         f"{told}{seen} Nothing to speak of was learned: raise the learning rate, train longer, "
         "or check that the data say what you mean."

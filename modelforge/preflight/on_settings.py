@@ -32,6 +32,7 @@ ONLY_FOR = {
 }
 ONE_REWARD = {"reward_model": "model", "reward_pattern": "regex", "reward_words": "length"}
 FEWEST_UPDATES = 10
+TWICE = 1.5
 FEW_CHECKS = 5
 
 
@@ -144,14 +145,17 @@ def checks_take_long(case: Case) -> Iterator[Finding]:
         return
     checks = -(-plan.total_steps // plan.eval_steps)
     better = -(-plan.total_steps // FEW_CHECKS)
+    rarer = better > plan.eval_steps
+    longer = f"{times:,.1f} times as long as" if times >= TWICE else "as long as"
     yield Finding(
         "caution",
         "checks-slow",
-        f"The {checks:,} checks on held-out rows take about {times:,.0f} times as long as the "
-        "training itself.",
-        f"Check every {better:,} updates, or hold out fewer rows.",
-        "eval_steps",
-        better,
+        f"The {checks:,} checks on held-out rows take about {longer} the training itself.",
+        f"Check every {better:,} updates, or hold out fewer rows."
+        if rarer
+        else "Hold out fewer rows.",
+        "eval_steps" if rarer else "eval_split",
+        better if rarer else None,
     )
 
 

@@ -42,11 +42,13 @@ class Stage:
     """One stage: at every place the update, the epoch, and the tokens and seconds until then.
 
     Seconds are those spent on updates: neither checks nor pauses count. `held` was measured on
-    held-out rows; both are by the trainer's names, `loss` among them.
+    held-out rows; both are by the trainer's names, `loss` among them. `began` is the update it went
+    on from, which may have been made in another run.
     """
 
     number: int = 1
     name: str = ""
+    began: float = 0.0
     total_steps: int | None = None
     step: array[float] = field(default_factory=lambda: array("d"))
     epoch: array[float] = field(default_factory=lambda: array("d"))
@@ -147,7 +149,10 @@ class Curves:
         if isinstance(number, int):
             self.stages = [one for one in self.stages if one.number <= number] or [Stage(number)]
         if is_number(step):
-            self.stages[-1].cut(float(step))
+            stage = self.stages[-1]
+            stage.cut(float(step))
+            if not stage.step:
+                stage.began = float(step)
 
 
 def read_curves(path: Path) -> Curves:
@@ -188,7 +193,7 @@ def _columns(curve: Curve) -> tuple[array[int], array[float]]:
 
 def _take_step(stage: Stage, data: Mapping[str, Any]) -> None:
     step = _number(data.get("step"))
-    updates = step - (stage.step[-1] if stage.step else 0)
+    updates = step - (stage.step[-1] if stage.step else stage.began)
     seconds = _number(data.get("seconds")) * max(0.0, updates)
     place = stage.place(step, data.get("epoch"), _number(data.get("tokens")), seconds)
     for name in SERIES:

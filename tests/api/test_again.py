@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from modelforge import forge as front_door
+from modelforge import machine as machines
 from tests.api.conftest import until_state
 
 
@@ -62,6 +66,17 @@ def test_a_finished_run_is_continued_in_a_new_one_and_stays_as_it_is(lost):
     assert run["step"] == 9  # six, and three more of this actor
     assert run["name"] == f"{before['name']} · continued"
     assert client.get(f"/api/runs/{run_id}").json() == before
+
+
+def test_a_run_is_not_begun_again_where_there_is_no_room_any_more(lost, tmp_path, monkeypatch):
+    client, run_id = lost
+    full = dataclasses.replace(machines.probe(tmp_path), disk_free_gib=0.0)
+    monkeypatch.setattr(machines, "probe", lambda *_place: full)
+    monkeypatch.setattr(front_door, "MACHINE_FRESH_S", -1.0)
+    refused = client.post(f"/api/runs/{run_id}/resume")
+    assert refused.status_code == 422
+    assert "disk" in refused.text
+    assert client.get(f"/api/runs/{run_id}").json()["state"] == "lost"
 
 
 @pytest.mark.parametrize("verb", ["resume", "continue"])

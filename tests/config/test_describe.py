@@ -6,6 +6,7 @@ from modelforge.config.describe import by_name, describe, groups, source_fields
 ROWS = describe()
 GROUPS = {"model", "quantization", "adapter", "data", "optimizer", "schedule", "trainer"} | {
     "evaluation",
+    "memory",
     "hardware",
     "logging",
 }

@@ -83,6 +83,7 @@ def test_only_what_differs_is_compared(forge, two):
     assert (first.updates, first.tokens, first.seconds, first.tokens_per_s) == (3, 300, 6.0, 50.0)
     assert (first.eval_loss, first.best_eval_loss) == (1.5, 1.5)
     assert second.ending["what"] == "Memory ran out."
+    assert first.verdict.startswith("The loss fell from 3.00 to 1.00.")
     assert compared.as_dict(10)["curves"][1]["stages"][0]["trained"]["loss"][-1][-1] == 1.0
 
 

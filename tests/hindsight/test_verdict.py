@@ -40,7 +40,14 @@ def test_a_loss_that_falls_on_unseen_rows_too_is_better():
 @pytest.mark.parametrize("seed", range(20))
 def test_noise_alone_is_no_effect(seed):
     assert judge(loss=flat(seed=seed)).kind == "no-effect"
-    assert judge(loss=flat(12, noise=0.4, seed=seed)).kind in ("no-effect", "better")
+    assert judge(loss=flat(12, noise=0.4, seed=seed)).kind in ("no-effect", "better", "unclear")
+
+
+def test_a_fall_in_few_updates_is_not_called_nothing():
+    said = judge(loss=list(enumerate((4.2, 4.9, 3.6, 3.2, 3.9, 2.8), 1)), held_out=[(4, 3.18)])
+    assert said.kind == "unclear"
+    assert "fell from 4.23 to 3.30" in said.text
+    assert "too few updates" in said.text
 
 
 @pytest.mark.parametrize("seed", range(20))

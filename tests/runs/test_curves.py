@@ -130,3 +130,8 @@ def test_a_short_trace_is_all_of_its_points():
     assert Trace(points) == points
     assert Trace(points)[:3] == points[:3]
     assert not Trace()
+
+
+def test_a_continued_run_counts_its_own_time_alone(said):
+    curves = read_curves(said(("resumed", {"step": 14}), step(15, 2.0), step(16, 1.9)))
+    assert list(curves.stages[0].seconds) == [2.0, 4.0]

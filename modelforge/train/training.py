@@ -132,10 +132,8 @@ def train(
     number = stage.number if stage else None
     reporter = Reporter(work.teller, work.stop, Pulse(job.plan.device), told, number)
     trainer.add_callback(reporter)
-    limit = job.config.trainer.save_total_limit
     living = live_with_memory(trainer, work.teller.adjusted) if _goes_on(work) else {}
-    states: dict[str, Part] = {"reporter": reporter, **(parts or {}), **living}
-    trainer.keep_checkpoints(Terms(job.run, limit, number, work.teller.note, states))
+    _keep(work, trainer, number, {"reporter": reporter, **(parts or {}), **living})
     course = reporter.course
     _attach(work, trainer, reporter, stage)
     found = work.checkpoint
@@ -151,6 +149,13 @@ def train(
         raise
     _settle(work, trainer, course)
     return course
+
+
+def _keep(work: Work, trainer: Any, stage: int | None, states: dict[str, Part]) -> None:
+    """Have the trainer keep checkpoints as the settings say."""
+    job, note = work.job, work.teller.note
+    limit = job.config.trainer.save_total_limit
+    trainer.keep_checkpoints(Terms(job.run, limit, stage, note, states))
 
 
 def _settle(work: Work, trainer: Any, course: Course) -> None:

@@ -24,8 +24,10 @@ from modelforge.models.shape import ModelFacts
 from modelforge.preflight import Report, preflight
 from modelforge.preflight.case import NO_MATERIAL
 from modelforge.preflight.footing import ground_of, train_rows
+from modelforge.preflight.rehearsed import Rehearsal
 
 Thing = TypeVar("Thing")
+Rehearsed = Callable[[TrainingConfig, Plan, ModelFacts, FirstLook, Machine], Rehearsal | None]
 REMEMBERED = 64
 
 
@@ -38,6 +40,7 @@ class Checked:
     report: Report | None = None
     material: Material | None = None
     facts: ModelFacts | None = None
+    machine: Machine | None = None
     errors: list[ForgeError] = field(default_factory=list)
 
     @property
@@ -82,6 +85,11 @@ class Inquiry:
         self._supplies: dict[tuple[object, ...], Supply] = {}
         self._models: dict[str, ModelFacts] = {}
         self._lock = threading.Lock()
+        self._rehearsals: Rehearsed = lambda *_about: None
+
+    def look_up(self, rehearsals: Rehearsed) -> None:
+        """Ask this what a rehearsal has measured of a run, before its memory and time are told."""
+        self._rehearsals = rehearsals
 
     def check(self, *layers: Layer, idle: bool = False) -> Checked:
         """Return what config, model, data and preflight say of these layers.
@@ -99,14 +107,14 @@ class Inquiry:
         start = _collect(errors, lambda: self._adapter(config, facts))
         plan = self._plan(config, facts, material, start)
         seen = material.look if material else None
-        report = None
+        report, machine = None, self._machine()
         if plan is not None:
-            machine = self._machine()
             machine = machine.when_idle() if idle else machine
+            known = self._rehearsed(config, plan, facts, seen, machine)
             report = preflight(
-                config, plan, machine, facts, seen, self._home, material or NO_MATERIAL
+                config, plan, machine, facts, seen, self._home, material or NO_MATERIAL, known
             )
-        return Checked(resolved, plan, report, material, facts, errors)
+        return Checked(resolved, plan, report, material, facts, machine, errors)
 
     def readied(self, *layers: Layer) -> tuple[Resolved, Plan, Material]:
         """Return what a question to the worker needs; raises as `require` does, not if blocked."""
@@ -176,6 +184,16 @@ class Inquiry:
         if facts is None or config.adapter.start_from is None or not config.adapter.enabled:
             return None
         return str(find_adapter(config, self._home, facts.path))
+
+    def _rehearsed(
+        self,
+        config: TrainingConfig,
+        plan: Plan,
+        facts: ModelFacts | None,
+        look: FirstLook | None,
+        machine: Machine,
+    ) -> Rehearsal | None:
+        return self._rehearsals(config, plan, facts, look, machine) if facts and look else None
 
     def _plan(
         self,

@@ -23,6 +23,7 @@ from modelforge.desks.archive import Archive
 from modelforge.desks.chat import ChatDesk
 from modelforge.desks.data import DataDesk
 from modelforge.desks.queue import QueueDesk
+from modelforge.desks.rehearsal import Rehearsals
 from modelforge.desks.start import StartDesk
 from modelforge.errors import NotFoundError, as_one
 from modelforge.home import Home
@@ -34,7 +35,7 @@ from modelforge.runs.rows import Wanted
 from modelforge.runs.spare import Spare
 from modelforge.runs.states import RunState
 from modelforge.runs.store import LOCK, Store
-from modelforge.runs.supervisor import Supervisor
+from modelforge.runs.supervisor import COMMAND, Supervisor
 from modelforge.sight import RunView, view_run
 from modelforge.talk import Talk
 
@@ -66,7 +67,8 @@ class Forge:
         home.root.mkdir(parents=True, exist_ok=True)
         self.home = home
         self._store = Store(home)
-        self._supervisor = Supervisor(home, command=worker) if worker else Supervisor(home)
+        command = worker or COMMAND
+        self._supervisor = Supervisor(home, command=command)
         self._spare = Spare(home, command=spare) if spare else Spare(home)
         self._inquiry = Inquiry(home, self.machine)
         talk, lease = Talk(home, talker), Lease(home.lease, home.runs / LOCK)
@@ -76,6 +78,8 @@ class Forge:
         self._starts = StartDesk(
             self._store, self._supervisor, self._spare, self._inquiry, lease, self._chat.close
         )
+        self.rehearsals = Rehearsals(home, self._starts, self._supervisor, self._spare, command)
+        self._inquiry.look_up(self.rehearsals.known)
         self.queue = QueueDesk(
             home,
             self._store,
@@ -254,6 +258,7 @@ class Forge:
     def tend(self) -> None:
         """Do the small work of every few seconds: late stops, idle children, what is due next."""
         self._supervisor.tend()
+        self.rehearsals.tend()
         self._spare.tend()
         self._chat.tend()
         self.queue.tend()

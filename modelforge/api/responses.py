@@ -102,6 +102,15 @@ class Preflight(BaseModel):
     memory_total_gib: Gib = None
     memory_available_gib: Gib = None
     seconds: float | None = Field(None, description="About how long it takes.")
+    seconds_basis: Literal["estimated", "rehearsed"] | None = Field(
+        None, description="Whether the time was worked out or measured in a rehearsal."
+    )
+    memory_basis: Literal["formula", "traced", "rehearsed"] | None = Field(
+        None, description="Whether the memory was worked out, traced or measured in a rehearsal."
+    )
+    rehearsal: dict[str, Any] | None = Field(
+        None, description="What a rehearsal of these settings has measured here, if there was one."
+    )
     updates: int | None = Field(None, description="How many updates the run has.")
     disk_needed_gib: Gib = None
     disk_free_gib: Gib = None
@@ -181,6 +190,17 @@ class RunFacts(RunBrief):
     plan: Plan
     dataset: dict[str, Any] = about(
         "The data: its sources, each with files, sha256, rows and mapping."
+    )
+    seconds_left: float | None = Field(
+        None, description="About how long it still takes, counted from `updated`; null if unknown."
+    )
+    phase_left: float | None = Field(
+        None, description="About how long what it does just now still takes, counted the same."
+    )
+    adjusted: dict[str, Any] | None = Field(
+        None,
+        description="How it goes on since memory ran out: `step`, `micro_batch`, `accumulation`, "
+        "`gradient_checkpointing`, `check_batch` and `why`; null when it never did.",
     )
     verdict: dict[str, Any] | None = Field(
         None, description="How it went, once it is over: `kind`, `text` and the `numbers` behind."

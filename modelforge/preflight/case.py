@@ -14,7 +14,8 @@ from modelforge.home import Home
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight.disk import disk_needed_gib
 from modelforge.preflight.footing import ground_of, train_rows
-from modelforge.preflight.memory import MemoryPart, estimate
+from modelforge.preflight.memory import MemoryPart, estimate, total_gib
+from modelforge.preflight.rehearsed import Rehearsal
 from modelforge.preflight.speed import most_tokens_in
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Case:
     look: FirstLook | None
     home: Home
     material: Material = NO_MATERIAL
+    rehearsal: Rehearsal | None = None
     memory: list[MemoryPart] = field(init=False)
     disk_gib: float | None = field(init=False)
 
@@ -59,7 +61,7 @@ class Case:
         """Return the same run with some settings changed, by their dotted names."""
         config = self.config.changed(settings)
         if self.facts is None:
-            return replace(self, config=config)
+            return replace(self, config=config, rehearsal=None)
         ground = ground_of(
             config,
             self.machine,
@@ -68,7 +70,19 @@ class Case:
             look=self.look,
             start=self.plan.start_from,
         )
-        return replace(self, config=config, plan=make_plan(config, ground))
+        return replace(self, config=config, plan=make_plan(config, ground), rehearsal=None)
+
+    @property
+    def memory_total_gib(self) -> float | None:
+        """The memory of the run: as a rehearsal has measured it, else the sum of the parts."""
+        return self.rehearsal.peak_gib if self.rehearsal else total_gib(self.memory)
+
+    @property
+    def eval_rows(self) -> int:
+        """About how many rows are checked on."""
+        if self.material.validation:
+            return sum(supply.rows for supply in self.material.validation)
+        return round((self.look.rows if self.look else 0) * self.config.eval_split)
 
     @property
     def gpu(self) -> Gpu | None:

@@ -52,7 +52,7 @@ def memory_base(case: Case) -> Iterator[Finding]:
 
 def memory_short(case: Case) -> Iterator[Finding]:
     """Warn of a run that fits only just or not, and offer each cheaper setting with its total."""
-    total, free = total_gib(case.memory), case.available_gib
+    total, free = case.memory_total_gib, case.available_gib
     if total is None or free is None or total <= free or _base_is_too_big(case):
         return
     ways = cheaper_settings(case, free)

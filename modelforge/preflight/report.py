@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
@@ -14,7 +14,8 @@ from modelforge.models.shape import ModelFacts
 from modelforge.preflight.case import NO_MATERIAL, Case
 from modelforge.preflight.checks import findings
 from modelforge.preflight.levers import Lever, levers, recommended, tokens_per_s
-from modelforge.preflight.memory import MemoryPart, total_gib
+from modelforge.preflight.memory import MemoryPart
+from modelforge.preflight.rehearsed import Rehearsal
 from modelforge.preflight.time import estimate_seconds
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ class Report:
     tokens_per_s: float | None = None
     levers: list[Lever] = field(default_factory=list)
     recommended: dict[str, Any] = field(default_factory=dict)
+    memory_basis: Literal["formula", "traced", "rehearsed"] | None = None
+    seconds_basis: Literal["estimated", "rehearsed"] | None = None
+    rehearsal: dict[str, Any] | None = None
 
     @property
     def blocked(self) -> bool:
@@ -52,7 +56,7 @@ class Report:
         return {**asdict(self), "blocked": self.blocked}
 
 
-def preflight(
+def preflight(  # noqa: PLR0913 - all that it judges, each by its name
     config: TrainingConfig,
     plan: Plan,
     machine: Machine,
@@ -60,24 +64,35 @@ def preflight(
     look: FirstLook | None,
     home: Home,
     material: Material = NO_MATERIAL,
+    rehearsal: Rehearsal | None = None,
 ) -> Report:
     """Return what is to be said of a run before it starts. Pure; touches neither disk nor device.
 
     `look` is all of `material` as one. `facts` or `look` is None where the model or the data
     could not be found: what depends on it is left out, and whoever looked for it has the problem.
+    A `rehearsal` of the same settings has measured what else is estimated.
     """
-    case = Case(config, plan, machine, facts, look, home, material)
+    case = Case(config, plan, machine, facts, look, home, material, rehearsal)
     seconds = estimate_seconds(config, plan, machine, facts, look) if facts and look else None
+    measured = rehearsal.seconds(config, plan, case.eval_rows) if rehearsal else None
+    total = case.memory_total_gib
     return Report(
         findings=findings(case),
         memory=case.memory,
-        memory_total_gib=total_gib(case.memory),
+        memory_total_gib=total,
         memory_available_gib=case.available_gib,
-        seconds=seconds,
+        seconds=seconds if measured is None else measured,
         updates=plan.total_steps,
         disk_needed_gib=case.disk_gib,
         disk_free_gib=machine.disk_free_gib,
         tokens_per_s=tokens_per_s(case),
         levers=levers(case),
         recommended=recommended(case),
+        memory_basis=None if total is None else "rehearsed" if rehearsal else "formula",
+        seconds_basis="rehearsed" if measured is not None else "estimated" if seconds else None,
+        rehearsal=_told(rehearsal, measured),
     )
+
+
+def _told(rehearsal: Rehearsal | None, seconds: float | None) -> dict[str, Any] | None:
+    return None if rehearsal is None else rehearsal.as_dict() | {"seconds": seconds}

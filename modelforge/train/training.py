@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from modelforge.errors import ForgeError
 from modelforge.runs.layout import RunFolder
-from modelforge.train import monitors, output, rows, trackers
+from modelforge.train import monitors, output, rehearsing, rows, trackers
 from modelforge.train.ceilings import Ceilings, card_meter, ceilings_of
 from modelforge.train.checkpointing import Part, Terms
 from modelforge.train.dialect import Dialect, learn_dialect, stops_of
@@ -21,9 +21,15 @@ from modelforge.train.job import Job, Work
 from modelforge.train.manner import Manner
 from modelforge.train.pulse import Pulse
 from modelforge.train.reporter import Course, Reporter
+from modelforge.train.splitting import live_with_memory, shortage
 from modelforge.train.stop import StopAsked
 from modelforge.train.telling import Teller
 from modelforge.train.templates import template_text
+
+UNDIVIDED = (
+    "The rows of a batch are held against each other here, so a batch that does not fit cannot be "
+    "taken in smaller pieces: that would be another training."
+)
 
 
 @dataclass(frozen=True)
@@ -116,31 +122,56 @@ def train(
     `facts` are what the plan event says besides the number of updates; `parts` have a state that
     belongs to a checkpoint.
     """
-    told = plan_facts(work.job, trainer) | facts
+    job = work.job
+    told = plan_facts(job, trainer) | facts
     if stage is not None:
         told |= {"stage": stage.number, "stages": stage.of, "stage_name": stage.name}
+    if job.is_rehearsal:
+        made = rehearsing.rehearse(work, trainer, told)
+        return Course(step=made, checked_step=made, is_whole=True)
     number = stage.number if stage else None
-    reporter = Reporter(work.teller, work.stop, Pulse(work.job.plan.device), told, number)
+    reporter = Reporter(work.teller, work.stop, Pulse(job.plan.device), told, number)
     trainer.add_callback(reporter)
-    limit = work.job.config.trainer.save_total_limit
-    states: dict[str, Part] = {"reporter": reporter, **(parts or {})}
-    trainer.keep_checkpoints(Terms(work.job.run, limit, number, work.teller.note, states))
-    found, course = work.checkpoint, reporter.course
-    going_on = found is not None and found.stage == number
+    living = live_with_memory(trainer, work.teller.adjusted) if _goes_on(work) else {}
+    _keep(work, trainer, number, {"reporter": reporter, **(parts or {}), **living})
+    course = reporter.course
     _attach(work, trainer, reporter, stage)
+    found = work.checkpoint
+    begun = str(found.path) if found is not None and found.stage == number else None
     try:
-        trainer.train(resume_from_checkpoint=str(found.path) if found and going_on else None)
+        trainer.train(resume_from_checkpoint=begun)
         course.is_whole = course.is_early or course.step >= trainer.state.max_steps
     except StopAsked:
         course.is_whole = False
+    except (RuntimeError, MemoryError) as error:
+        if _goes_on(work) and not living and shortage(error):
+            work.teller.note("not-divided", UNDIVIDED)
+        raise
+    _settle(work, trainer, course)
+    return course
+
+
+def _keep(work: Work, trainer: Any, stage: int | None, states: dict[str, Part]) -> None:
+    """Have the trainer keep checkpoints as the settings say."""
+    job, note = work.job, work.teller.note
+    limit = job.config.trainer.save_total_limit
+    trainer.keep_checkpoints(Terms(job.run, limit, stage, note, states))
+
+
+def _settle(work: Work, trainer: Any, course: Course) -> None:
+    """Save where it was stopped, and see to it that what is best is what is told."""
+    keeps_best = work.job.config.evaluation.keep_best
     if course.step and work.stop.wish == "keep" and not trainer.is_saved:
         _save_place(work, trainer)
-        if course.is_whole and work.job.config.evaluation.keep_best:
+        if course.is_whole and keeps_best:
             take_best(trainer)  # the wish came with the last update, and kept it from being taken
-    if trainer.best_is_lost or not work.job.config.evaluation.keep_best:
+    if trainer.best_is_lost or not keeps_best:
         # It is the newest weights that are kept.
         course.best_step, course.best_loss = None, course.eval_loss
-    return course
+
+
+def _goes_on(work: Work) -> bool:
+    return work.job.config.memory.autopilot
 
 
 def _save_place(work: Work, trainer: Any) -> None:

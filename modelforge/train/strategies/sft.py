@@ -21,12 +21,15 @@ from modelforge.train.collating import row_settings
 from modelforge.train.job import Work
 from modelforge.train.likelihood import Likelihood, text_bytes
 from modelforge.train.manner import Manner
+from modelforge.train.splitting import Splitting
 
 HEAD = "causal"
 
 
-class Trainer(Checkpointing, SFTTrainer):
+class Trainer(Splitting, Checkpointing, SFTTrainer):
     """TRL's trainer, which also measures what held-out text costs the model."""
+
+    by_tokens = True
 
     likelihood: Likelihood | None = None
 

@@ -35,7 +35,7 @@ from modelforge.runs.rows import Wanted
 from modelforge.runs.spare import Spare
 from modelforge.runs.states import RunState
 from modelforge.runs.store import LOCK, Store
-from modelforge.runs.supervisor import Supervisor
+from modelforge.runs.supervisor import COMMAND, Supervisor
 from modelforge.sight import RunView, view_run
 from modelforge.talk import Talk
 
@@ -68,7 +68,8 @@ class Forge:
         home.root.mkdir(parents=True, exist_ok=True)
         self.home = home
         self._store = Store(home)
-        self._supervisor = Supervisor(home, command=worker) if worker else Supervisor(home)
+        command = worker or COMMAND
+        self._supervisor = Supervisor(home, command=command)
         self._spare = Spare(home, command=spare) if spare else Spare(home)
         self._inquiry = Inquiry(home, self.machine)
         talk, lease = Talk(home, talker), Lease(home.lease, home.runs / LOCK)
@@ -78,7 +79,7 @@ class Forge:
         self._starts = StartDesk(
             self._store, self._supervisor, self._spare, self._inquiry, lease, self._chat.close
         )
-        self.rehearsals = Rehearsals(home, self._starts, self._supervisor, self._spare)
+        self.rehearsals = Rehearsals(home, self._starts, self._supervisor, self._spare, command)
         self._inquiry.look_up(self.rehearsals.known)
         self.queue = QueueDesk(
             home,

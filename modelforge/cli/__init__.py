@@ -1,4 +1,4 @@
-"""Commands over the front door: `modelforge ui|init|data|train|check|runs|queue|chat|demo|…`."""
+"""Commands over the front door: `modelforge ui|init|data|check|rehearse|train|queue|…`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelforge import __version__
-from modelforge.cli import data, queue, runs
+from modelforge.cli import data, queue, rehearsal, runs
 from modelforge.errors import ConfigError, ForgeError, Problem
 from modelforge.plain import plain
 
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("ui", help="open the app (see: modelforge ui --help)", add_help=False)
     _recipe_commands(add)
+    rehearsal.add(add, _forge, _layers)
     data.add(commands, shared, _forge)
     runs.add(commands, shared, _forge)
     queue.add(commands, shared, _forge, _layers)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import shutil
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from modelforge.runs.lock import exclusive
 from modelforge.runs.spare import Spare
 from modelforge.runs.states import RunState
 from modelforge.runs.store import LOCK, Store
-from modelforge.runs.supervisor import Supervisor
+from modelforge.runs.supervisor import COMMAND, Supervisor
 
 KEPT = 5
 REMEMBERED = 100
@@ -96,13 +95,14 @@ class Rehearsals:
         starts: StartDesk,
         runs: Supervisor,
         spare: Spare,
-        *,
-        supervisor: Callable[[Home], Supervisor] = Supervisor,
+        worker: Sequence[str] = COMMAND,
     ) -> None:
         own = RehearsalHome(home.root)
         self._known_path = own.runs / "known.json"
         self._store = Store(own)
-        self._supervisor = supervisor(own)
+        self._supervisor = Supervisor(own, command=worker)
+        # Not all that lies there is a rehearsal.
+        self._supervisor.watch(lambda _thorough: self._store.list())
         self._runs, self._starts, self._spare = runs, starts, spare
         self._lock = home.runs / LOCK
         # A token of its own: to the rest of this server it is somebody else who holds the machine.
@@ -146,7 +146,7 @@ class Rehearsals:
             phase=str(phase.get("text", "")),
             done=phase.get("done"),
             total=phase.get("total"),
-            rehearsal=_measured(folder, latest.get("rehearsed"), record["created"]),
+            rehearsal=_measured(folder, latest.get("rehearsed")),
             ending={"kind": ending.kind, **ending.data} if ending else None,
             notes=notes,
         )
@@ -209,20 +209,18 @@ class Rehearsals:
             self._lease.take("rehearsal", str(name), who)
 
     def _settle(self, folder: RunFolder) -> None:
-        """Remember what a rehearsal has measured, and throw away what it made."""
+        """Remember what a rehearsal has measured; once its worker is gone, throw away the rest."""
         mark = folder.path / SIGNATURE
         said = find_json(mark) or {}
-        if said.get("settled") or gather(folder).alive:
+        if said.get("settled"):
             return
         with contextlib.suppress(ForgeError), exclusive(self._lock):
-            events, _ = read_events(folder.events)
-            told = next((e for e in reversed(events) if e.kind == "rehearsed"), None)
-            measured = _measured(folder, told, time.time())
-            if measured is not None and "signature" in said:
-                known = find_json(self._known_path) or {}
-                known[str(said["signature"])] = measured.as_dict()
-                newest = sorted(known.items(), key=lambda one: float(one[1].get("at") or 0.0))
-                write_json(self._known_path, dict(newest[-REMEMBERED:]))
+            if not said.get("remembered"):
+                self._remember(folder, str(said.get("signature")))
+                said["remembered"] = True
+                write_json(mark, said)
+            if gather(folder).alive:
+                return
             for name in LEFT:
                 shutil.rmtree(folder.path / name, ignore_errors=True)
             write_json(mark, {**said, "settled": True})
@@ -230,12 +228,22 @@ class Rehearsals:
             for old in over[KEPT:]:
                 self._store.delete(old.id)
 
+    def _remember(self, folder: RunFolder, name: str) -> None:
+        events, _ = read_events(folder.events)
+        told = next((event for event in reversed(events) if event.kind == "rehearsed"), None)
+        measured = _measured(folder, told)
+        if measured is not None:
+            known = find_json(self._known_path) or {}
+            known[name] = measured.as_dict()
+            newest = sorted(known.items(), key=lambda one: float(one[1].get("at") or 0.0))
+            write_json(self._known_path, dict(newest[-REMEMBERED:]))
 
-def _measured(folder: RunFolder, event: Event | None, at: float) -> Rehearsal | None:
+
+def _measured(folder: RunFolder, event: Event | None) -> Rehearsal | None:
     if event is None:
         return None
     with contextlib.suppress(TypeError):
-        return Rehearsal.from_dict({**event.data, "id": folder.id, "at": event.t or at})
+        return Rehearsal.from_dict({**event.data, "id": folder.id, "at": event.t})
     return None
 
 

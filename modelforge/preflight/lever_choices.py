@@ -57,7 +57,7 @@ def formula_gib(case: Case) -> float:
 
 def fits(case: Case, now: Case, more: float) -> bool:
     """Say whether `now`, which came from `case`, has room for so much more."""
-    free, needed = case.available_gib, total_gib(case.memory)
+    free, needed = case.available_gib, case.memory_total_gib
     if free is None or needed is None:
         return False
     return needed + formula_gib(now) - formula_gib(case) + more <= free

@@ -74,8 +74,12 @@ def recommended(case: Case) -> dict[str, Any]:
 
 
 def tokens_per_s(case: Case) -> float | None:
-    """Return about how many tokens without padding the run learns from in a second."""
-    speed = speed_of(case)
+    """Return about how many tokens without padding the run learns from in a second.
+
+    As a rehearsal has measured it, where there was one.
+    """
+    measured = case.rehearsal.tokens_per_s if case.rehearsal else None
+    speed = measured or speed_of(case)
     return round(speed, 1) if speed else None
 
 

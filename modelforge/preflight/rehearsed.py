@@ -33,7 +33,7 @@ _NO_MATTER_IN = {
 _OF_PLAN = (
     *("model_path", "model_revision", "device", "precision", "quantization", "max_length", "optim"),
     *("bnb_4bit_compute_dtype", "group_by_length", "method", "trains", "attn_implementation"),
-    *("adapter_dtype", "gradient_accumulation_steps"),
+    *("adapter_dtype", "gradient_accumulation_steps", "loss_piece", "torch_compile"),
 )
 
 
@@ -43,6 +43,8 @@ class Rehearsal:
 
     `id` names its folder and `at` is when it was made. `seconds_per_update_worst` is that of the
     longest rows; `prepare_seconds` are all before the first update but the loading of the model.
+    `stages` counts the trainings of a run, of which the figures are the last one's, and
+    `earlier_seconds` is how long those before it take.
     """
 
     id: str
@@ -61,6 +63,7 @@ class Rehearsal:
     micro_batch: int | None = None
     accumulation: int | None = None
     stages: int = 1
+    earlier_seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -75,14 +78,12 @@ class Rehearsal:
         return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 
     def seconds(self, config: TrainingConfig, plan: Plan, eval_rows: int) -> float | None:
-        """Return how long a run takes, from click to end; None when its updates are unknown.
-
-        Learning from rewards in two stages is another course than that of its last stage.
-        """
+        """Return how long a run takes, from click to end; None when its updates are unknown."""
         total = plan.total_steps
-        if total is None or self.stages > 1:
+        if total is None:
             return None
-        seconds = self.load_seconds + self.prepare_seconds + total * self.seconds_per_update
+        seconds = self.earlier_seconds + self.load_seconds + self.prepare_seconds
+        seconds += total * self.seconds_per_update
         if plan.eval_steps and self.seconds_per_eval_batch:
             batches = -(-eval_rows // config.per_device_eval_batch_size)
             seconds += total // plan.eval_steps * batches * self.seconds_per_eval_batch

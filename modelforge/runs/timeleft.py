@@ -247,7 +247,7 @@ class Pace:
         all_tokens, rows = self.facts.get("all_tokens"), self.facts.get("train_rows")
         if not all_tokens or not rows or self.course.rows is None or self.total is None or not seen:
             return None
-        each = all_tokens / rows * self.course.rows
+        each: float = float(all_tokens) / float(rows) * self.course.rows
         if not LIKELY[0] < seen / each < LIKELY[1]:
             return None
         if self.total * self.course.rows >= 0.9 * rows:

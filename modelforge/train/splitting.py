@@ -16,12 +16,11 @@ from transformers.trainer_pt_utils import nested_concat
 
 from modelforge.hindsight.causes import recognise
 from modelforge.train.dividing import Piece, divide
-from modelforge.train.moments import MEASURES, Moment
+from modelforge.train.measures import cut, marks_of, merge
+from modelforge.train.moments import Moment
 
 # Beyond this no batch has rows or documents left to part.
 MOST_TIMES = 2**16
-# What TRL measures over tokens, also where the loss is a mean over rows.
-OF_TOKENS = ("entropy", "mean_token_accuracy")
 AS_BEFORE = "As before the run was interrupted."
 CHECKPOINTING = {"use_reentrant": False}
 
@@ -121,7 +120,7 @@ class Splitting:
         trainer: Any = self
         assert self.portions is not None, "only asked once it is there"
         pieces = self._pieces(batch, self.portions.train, trainer.args.per_device_train_batch_size)
-        marks = _marks(trainer, "train")
+        marks = marks_of(trainer, "train")
         # A loss that is divided by all tokens of the update adds up by itself.
         adds_up = items is not None and trainer.model_accepts_loss_kwargs
         total: Any = 0.0
@@ -133,7 +132,7 @@ class Splitting:
                 )
         finally:
             self.piece, self._share = Piece({}), 1.0
-        _merge(trainer, "train", marks, pieces, by_tokens=self.by_tokens)
+        merge(trainer, "train", marks, pieces, by_tokens=self.by_tokens)
         return total
 
     def _give_way(self, batch: Mapping[str, Any]) -> bool:
@@ -208,7 +207,7 @@ class Splitting:
         if self.portions is None:
             return super().prediction_step(model, inputs, *args, **more)  # type: ignore[misc]
         trainer: Any = self
-        marks, most = _marks(self, "eval"), trainer.args.per_device_eval_batch_size
+        marks, most = marks_of(self, "eval"), trainer.args.per_device_eval_batch_size
         while True:
             try:
                 return self._check(model, inputs, args, more)
@@ -218,7 +217,7 @@ class Splitting:
                 if why is None or times is None:
                     raise
             self.portions.check = times
-            _cut(self, "eval", marks)
+            cut(self, "eval", marks)
             _free()
             self._tell(why)
 
@@ -226,7 +225,7 @@ class Splitting:
         assert self.portions is not None, "only asked once it is there"
         trainer: Any = self
         most = trainer.args.per_device_eval_batch_size
-        pieces, marks = self._pieces(batch, self.portions.check, most), _marks(self, "eval")
+        pieces, marks = self._pieces(batch, self.portions.check, most), marks_of(self, "eval")
         found = []
         try:
             for self.piece in pieces:
@@ -239,7 +238,7 @@ class Splitting:
         if len(found) == 1:
             return found[0]
         weights = [self._weight(piece) for piece in pieces]
-        _merge(self, "eval", marks, pieces, by_tokens=self.by_tokens)
+        merge(self, "eval", marks, pieces, by_tokens=self.by_tokens)
         losses = [one[0] for one in found]
         # A piece without a learned token has no loss, and no weight.
         parts = [part * weight for part, weight in zip(losses, weights, strict=True) if weight]
@@ -273,43 +272,3 @@ def _together(values: list[Any]) -> Any:
     for value in values[1:]:
         whole = None if whole is None else nested_concat(whole, value)
     return whole
-
-
-def _measured(trainer: Any, mode: str) -> dict[str, list[Any]]:
-    """Return the lists in which the trainer collects what it measures, by one name each."""
-    return {
-        f"{name}.{key}": values
-        for name in MEASURES
-        if name in vars(trainer)
-        for key, values in vars(trainer)[name].get(mode, {}).items()
-    }
-
-
-def _marks(trainer: Any, mode: str) -> dict[str, int]:
-    return {name: len(values) for name, values in _measured(trainer, mode).items()}
-
-
-def _cut(trainer: Any, mode: str, marks: dict[str, int]) -> None:
-    for name, values in _measured(trainer, mode).items():
-        del values[marks.get(name, 0) :]
-
-
-def _merge(
-    trainer: Any, mode: str, marks: dict[str, int], pieces: list[Piece], *, by_tokens: bool
-) -> None:
-    """Make one measurement of those of the pieces, as the whole batch would have given it."""
-    if len(pieces) == 1:
-        return
-    for name, values in _measured(trainer, mode).items():
-        at = marks.get(name, 0)
-        fresh = values[at:]
-        if len(fresh) != len(pieces):
-            continue
-        counts = by_tokens or name.endswith(OF_TOKENS)
-        weights = [piece.tokens if counts else piece.rows for piece in pieces]
-        least_or_most = min if ".min_" in name else max if ".max_" in name else None
-        if least_or_most is not None:
-            values[at:] = [least_or_most(fresh)]
-        else:
-            pairs = zip(fresh, weights, strict=True)
-            values[at:] = [sum(value * weight for value, weight in pairs)]

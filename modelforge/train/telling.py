@@ -108,6 +108,10 @@ class Teller:
         )
         self.note("memory-adjusted", text)
 
+    def measured(self, kind: str, **numbers: Any) -> None:
+        """Tell what a rehearsal has measured, of one stage or of all."""
+        self._events.write(kind, **numbers)
+
     def resumed(
         self, *, step: int, stage: int | None, checkpoint: str | None, damaged: list[dict[str, str]]
     ) -> None:

@@ -19,8 +19,8 @@ WORST, USUAL = 2, 5
 class Program:
     """What is played: the rows in their order, and the sizes of the batches they make.
 
-    `mean` is the size of a batch over the whole run; `rows` is None where the run's own rows and
-    updates are played as they are.
+    An epoch of the run has so many `batches`; `mean` is the size of one, and `useful` what of it
+    is no padding. `rows` is None where the run's own rows and updates are played as they are.
     """
 
     rows: list[int] | None
@@ -29,6 +29,8 @@ class Program:
     worst: int
     usual: int
     added_up: int
+    batches: int = 0
+    useful: float = 0.0
 
 
 def program(trainer: Any, method: str) -> Program:
@@ -37,10 +39,8 @@ def program(trainer: Any, method: str) -> Program:
     if method == "rlhf" and not hasattr(trainer, "portions"):
         # Answers are written in the updates themselves: two of the run's own are played.
         return Program(None, [], 0.0, 1, 1, args.gradient_accumulation_steps)
-    size, added_up = (
-        args.per_device_train_batch_size,
-        min(ADDED_UP, args.gradient_accumulation_steps),
-    )
+    size = args.per_device_train_batch_size
+    added_up = min(ADDED_UP, args.gradient_accumulation_steps)
     counted = lengths(rows, None)
     with undisturbed():
         order = list(trainer._get_train_sampler(rows) or range(len(rows)))
@@ -58,7 +58,8 @@ def program(trainer: Any, method: str) -> Program:
     usual = _filled(spread(by_cost, USUAL * added_up), USUAL * added_up, size)
     played = [*(worst * WORST), *(row for batch in usual for row in batch)]
     sizes = [cost(each) for each in chunks(played, size)]
-    return Program(played, sizes, sum(costs) / len(costs), WORST, USUAL, added_up)
+    mean, useful = sum(costs) / len(costs), sum(counted) / len(costs)
+    return Program(played, sizes, mean, WORST, USUAL, added_up, len(batches), useful)
 
 
 def line(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:

@@ -93,8 +93,7 @@ def rehearse(work: Work, trainer: Any, facts: dict[str, Any]) -> int:
     check_s = _check(work, trainer, timings)
     kept = _save(work, trainer)
     made = len(timings.updates)
-    batches = math.ceil(len(score.sizes) / max(1, each_epoch)) if score.rows else accumulation
-    told = _told(score, timings, min(accumulation, batches)) | {
+    told = _told(score, timings, score.batches / max(1, each_epoch)) | {
         "seconds_per_eval_batch": check_s,
         **kept,
         **before,
@@ -213,7 +212,7 @@ def _told(score: Program, timings: Timings, accumulation: float) -> dict[str, An
     return {
         "seconds_per_update": round(accumulation * usual_s + beside, 4),
         "seconds_per_update_worst": round(accumulation * worst_s + beside, 4),
-        "tokens_per_s": round(score.mean / max(1e-9, usual_s), 2),
+        "tokens_per_s": round(score.useful / max(1e-9, usual_s), 2),
     }
 
 

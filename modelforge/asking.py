@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from modelforge.config.data_groups import Source
-from modelforge.config.method import method_of
-from modelforge.config.plan import Ground, Plan, make_plan
+from modelforge.config.plan import Plan, make_plan
 from modelforge.config.resolve import Layer, Resolved, resolve
 from modelforge.config.schema import TrainingConfig
 from modelforge.data.look import FirstLook
@@ -24,6 +23,7 @@ from modelforge.models.find import find_model
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight import Report, preflight
 from modelforge.preflight.case import NO_MATERIAL
+from modelforge.preflight.footing import ground_of, train_rows
 from modelforge.preflight.rehearsed import Rehearsal
 
 Thing = TypeVar("Thing")
@@ -202,28 +202,11 @@ class Inquiry:
         material: Material | None,
         start: str | None,
     ) -> Plan | None:
-        rows = None
-        if material is not None:
-            # A share that cannot be split is preflight's to say, with the value that mends it.
-            rows = _collect([], lambda: material.train_rows(config.eval_split))
-        if rows and material is not None and facts and method_of(config, facts.kind) == "kto":
-            rows = material.judged(rows)
         if facts is None:
             return None
-        machine = self._machine()
-        device = machine.device if config.hardware.device == "auto" else config.hardware.device
-        gpu = next((g for g in machine.gpus if g.index == config.hardware.gpu_index), None)
-        ground = Ground(
-            device=device,
-            model_path=facts.path,
-            model_revision=facts.revision,
-            compute_capability=gpu.compute_capability if gpu else None,
-            context=facts.context,
-            train_rows=rows,
-            kind=facts.kind,
-            packages=frozenset(machine.packages),
-            start_from=start,
-        )
+        rows = train_rows(config, facts, material) if material else None
+        look = material.look if material else None
+        ground = ground_of(config, self._machine(), facts, train_rows=rows, look=look, start=start)
         return make_plan(config, ground)
 
     def _remember(self, memory: dict[Any, Any], key: Any, value: Any) -> None:

@@ -33,7 +33,7 @@ _NO_MATTER_IN = {
 _OF_PLAN = (
     *("model_path", "model_revision", "device", "precision", "quantization", "max_length", "optim"),
     *("bnb_4bit_compute_dtype", "group_by_length", "method", "trains", "attn_implementation"),
-    *("adapter_dtype", "gradient_accumulation_steps"),
+    *("adapter_dtype", "gradient_accumulation_steps", "loss_piece", "torch_compile"),
 )
 
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
 from modelforge.errors import ForgeError
 from modelforge.runs.layout import RunFolder
-from modelforge.train import monitors, output, rehearsing, rows, trackers
+from modelforge.train import batch_size, monitors, output, rehearsing, rows, trackers
 from modelforge.train.ceilings import Ceilings, card_meter, ceilings_of
 from modelforge.train.checkpointing import Part, Terms
 from modelforge.train.dialect import Dialect, learn_dialect, stops_of
 from modelforge.train.job import Job, Work
 from modelforge.train.manner import Manner
+from modelforge.train.planned import plan_facts
 from modelforge.train.pulse import Pulse
 from modelforge.train.reporter import Course, Reporter
 from modelforge.train.splitting import live_with_memory, why_it_ends
@@ -118,21 +119,22 @@ def train(
     belongs to a checkpoint.
     """
     job = work.job
+    number = stage.number if stage else None
+    found = work.checkpoint
+    begun = str(found.path) if found is not None and found.stage == number else None
+    sized = batch_size.settle(work, trainer, Path(begun) if begun else None)
     told = plan_facts(job, trainer) | facts
     if stage is not None:
         told |= {"stage": stage.number, "stages": stage.of, "stage_name": stage.name}
     if job.is_rehearsal:
         made = rehearsing.rehearse(work, trainer, told)
         return Course(step=made, checked_step=made, is_whole=True)
-    number = stage.number if stage else None
     reporter = Reporter(work.teller, work.stop, Pulse(job.plan.device), told, number)
     trainer.add_callback(reporter)
     living = live_with_memory(trainer, work.teller.adjusted) if _goes_on(work) else {}
-    _keep(work, trainer, number, {"reporter": reporter, **(parts or {}), **living})
+    _keep(work, trainer, number, {"reporter": reporter, **(parts or {}), **living, **sized})
     course = reporter.course
     _attach(work, trainer, reporter, stage)
-    found = work.checkpoint
-    begun = str(found.path) if found is not None and found.stage == number else None
     try:
         trainer.train(resume_from_checkpoint=begun)
         course.is_whole = course.is_early or course.step >= trainer.state.max_steps
@@ -273,27 +275,4 @@ def token_facts(tokenized: rows.Tokenized) -> dict[str, Any]:
         "trained_tokens": tokenized.trained_tokens,
         "all_tokens": tokenized.all_tokens,
         "truncated_rows": tokenized.truncated_rows,
-    }
-
-
-def plan_facts(job: Job, trainer: Any) -> dict[str, Any]:
-    """Return what the plan event says of the model and the machine."""
-    plan = job.plan
-    sizes = [(each.numel(), each.requires_grad) for each in trainer.model.parameters()]
-    if hasattr(trainer.model, "get_nb_trainable_parameters"):
-        trainable, total = trainer.model.get_nb_trainable_parameters()
-    else:
-        trainable = sum(size for size, learns in sizes if learns)
-        total = sum(size for size, _ in sizes)
-    args = trainer.args
-    batches = math.ceil(len(trainer.train_dataset) / args.per_device_train_batch_size)
-    return {
-        "steps_per_epoch": math.ceil(batches / args.gradient_accumulation_steps),
-        "trainable_parameters": trainable,
-        "total_parameters": total,
-        "max_length": plan.max_length,
-        "device": plan.device,
-        "precision": plan.precision,
-        "quantization": plan.quantization,
-        "method": plan.method,
     }

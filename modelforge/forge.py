@@ -249,7 +249,7 @@ class Forge:
 
     def warm(self) -> None:
         """Warm a spare worker, so that the next start needs no imports. Returns at once."""
-        if self._supervisor.holder() is None:
+        if self._supervisor.holder() is None and self.rehearsals.active() is None:
             self._spare.warm()
 
     @property

@@ -25,6 +25,10 @@ UNDIVIDED = (
     "The rows of a batch are held against each other here, so a batch that does not fit cannot be "
     "taken in smaller pieces: that would be another training."
 )
+EXHAUSTED = (
+    "One row alone does not fit, with activations computed again: a smaller model, a shorter "
+    "longest row or fewer bits for its weights are what is left."
+)
 AS_BEFORE = "As before the run was interrupted."
 CHECKPOINTING = {"use_reentrant": False}
 
@@ -64,7 +68,7 @@ class Splitting:
     sides = 1
     by_tokens = False
     shifts_labels = True
-    is_whole = False
+    is_whole = is_exhausted = False
     portions: Portions | None = None
     piece = Piece({})
     _window: list[dict[str, Any]]
@@ -153,6 +157,7 @@ class Splitting:
             return True
         able = getattr(trainer.model, "supports_gradient_checkpointing", False)
         if self._recomputing or not able:
+            self.is_exhausted = True
             return False
         self.portions.recomputes = True
         return True
@@ -257,6 +262,18 @@ def live_with_memory(trainer: Any, tell: Callable[..., None]) -> dict[str, Porti
     if not isinstance(trainer, Splitting) or trainer.is_whole:
         return {}
     return {"portions": trainer.live_with(tell)}
+
+
+def why_it_ends(trainer: Any, error: BaseException) -> tuple[str, str] | None:
+    """Return why a training does not go on with less memory: a code and a sentence; None if else.
+
+    A training that is not divided was begun without `live_with`.
+    """
+    if shortage(error) is None:
+        return None
+    if getattr(trainer, "portions", None) is None:
+        return "not-divided", UNDIVIDED
+    return ("exhausted", EXHAUSTED) if trainer.is_exhausted else None
 
 
 def shortage(error: BaseException) -> str | None:

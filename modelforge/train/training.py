@@ -22,7 +22,7 @@ from modelforge.train.manner import Manner
 from modelforge.train.planned import plan_facts
 from modelforge.train.pulse import Pulse
 from modelforge.train.reporter import Course, Reporter
-from modelforge.train.splitting import UNDIVIDED, live_with_memory, shortage
+from modelforge.train.splitting import live_with_memory, why_it_ends
 from modelforge.train.stop import StopAsked
 from modelforge.train.telling import Teller
 from modelforge.train.templates import template_text
@@ -141,8 +141,9 @@ def train(
     except StopAsked:
         course.is_whole = False
     except (RuntimeError, MemoryError) as error:
-        if _goes_on(work) and not living and shortage(error):
-            work.teller.note("not-divided", UNDIVIDED)
+        why = why_it_ends(trainer, error) if _goes_on(work) else None
+        if why is not None:
+            work.teller.note(*why)
         raise
     _settle(work, trainer, course)
     return course

@@ -155,3 +155,19 @@ def test_a_check_under_way_shrinks_as_it_goes():
     assert pace.left() == pytest.approx(before - 4)
     assert pace.phase_left() == pytest.approx(5)
     assert Pace(Course()).take_all(events).left() is None
+
+
+def test_a_run_tells_it_from_its_folder(tmp_path):
+    """A view reads the beginning of the events and their end."""
+    from modelforge.runs.states import RunState
+    from modelforge.sight import view_run
+    from tests.runs.homes import put_run
+
+    run = put_run(tmp_path, 1, losses=[2.0] * 6)
+    assert view_run(run, RunState.FINISHED).seconds_left is None
+    said = run.events.read_text("utf-8").splitlines()
+    kept = [line for line in said if '"finished"' not in line]
+    run.events.write_text("\n".join(kept) + "\n", "utf-8")
+    view = view_run(run, RunState.RUNNING)
+    assert view.seconds_left is not None
+    assert view.as_dict()["adjusted"] is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class Forge:
         worker: Sequence[str] | None = None,
         spare: Sequence[str] | None = None,
         talker: Sequence[str] | None = None,
+        probe: Callable[[Path], Machine] | None = None,
     ) -> None:
         home.root.mkdir(parents=True, exist_ok=True)
         self.home = home
@@ -91,6 +92,7 @@ class Forge:
         self.archive = Archive(home, self._store, self._supervisor)
         self.data = DataDesk(home, self._inquiry, self._spare, self._reader_of)
         self.aid = Aid(home, self._store, self.start)
+        self._probe = probe
         self._machine: tuple[float, Machine] | None = None
         self._probing = threading.Lock()
 
@@ -101,7 +103,7 @@ class Forge:
         with self._probing:
             now = time.monotonic()
             if refresh or self._machine is None or now - self._machine[0] > MACHINE_FRESH_S:
-                self._machine = (now, machines.probe(self.home.root))
+                self._machine = (now, (self._probe or machines.probe)(self.home.root))
             return self._machine[1]
 
     def profiles(self) -> dict[str, Profile]:

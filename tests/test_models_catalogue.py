@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from modelforge.config.applies import inapplicable
 from modelforge.config.plan import Ground, make_plan
 from modelforge.config.profiles import load_profiles, profile_answers, recommended
-from modelforge.config.resolve import Layer, resolve
+from modelforge.config.resolve import Layer, flat, resolve
 from modelforge.machine import Gpu
 from modelforge.models.catalogue import facts_of
 from modelforge.models.shape import parameters_by_shape
@@ -30,7 +31,9 @@ def with_card(gib):
 
 
 def layers(profile, task, model, *, practice=False):
-    answers = profile_answers(profile, practice=practice) | {"task": task}
+    answers = flat(profile_answers(profile, practice=practice) | {"task": task})
+    off = inapplicable(answers)
+    answers = {name: value for name, value in answers.items() if name not in off}
     return Layer("profile", answers), Layer("model", model["answers"])
 
 

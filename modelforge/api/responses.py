@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from modelforge.config.plan import Plan
 from modelforge.errors import Finding, Problem
 from modelforge.nvidia import Gpu
+from modelforge.preflight.fitting import Way
 from modelforge.preflight.levers import Lever
 from modelforge.preflight.memory import MemoryPart
 from modelforge.runs.rows import Row
@@ -114,6 +115,16 @@ class Preflight(BaseModel):
     updates: int | None = Field(None, description="How many updates the run has.")
     disk_needed_gib: Gib = None
     disk_free_gib: Gib = None
+    ways: list[Way] = Field(
+        [],
+        description="What makes a run fit that does not, or only just; the first costs least.",
+    )
+    largest_model: str | None = Field(
+        None, description="Where nothing makes it fit: the largest model that does."
+    )
+    largest_settings: dict[str, Any] = Field(
+        {}, description="What is set for that model, its name among them."
+    )
     tokens_per_s: float | None = Field(
         None, description="About how many tokens without padding a second are learned from."
     )
@@ -124,6 +135,9 @@ class Preflight(BaseModel):
     )
     recommended: dict[str, Any] = Field(
         {}, description="The settings, by dotted names, of all levers that are worth it together."
+    )
+    recommended_times: float | None = Field(
+        None, description="The factor on `tokens_per_s` that those settings come to."
     )
     plan: Plan | None = about("What is really run, with a reason for every change.")
 

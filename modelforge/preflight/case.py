@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from modelforge.config.plan import Plan, make_plan
@@ -13,6 +14,7 @@ from modelforge.errors import Finding
 from modelforge.home import Home
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight.disk import disk_needed_gib
+from modelforge.preflight.fitting import Largest, Way, largest_model, ways
 from modelforge.preflight.footing import ground_of, train_rows
 from modelforge.preflight.memory import MemoryPart, estimate, total_gib
 from modelforge.preflight.rehearsed import Rehearsal
@@ -105,6 +107,19 @@ class Case:
         if self.plan.device == "cuda":
             return self.gpu.total_gib if self.gpu else None
         return self.machine.ram_total_gib
+
+    @cached_property
+    def ways(self) -> list[Way]:
+        """What makes it fit, where it does not or only just; what costs least comes first."""
+        return ways(self)
+
+    @cached_property
+    def largest(self) -> Largest | None:
+        """The largest model that fits, where this one cannot be made to."""
+        total, free = self.memory_total_gib, self.available_gib
+        if total is None or free is None or total <= free or self.ways:
+            return None
+        return largest_model(self)
 
     @property
     def place(self) -> str:

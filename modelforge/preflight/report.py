@@ -13,6 +13,7 @@ from modelforge.home import Home
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight.case import NO_MATERIAL, Case
 from modelforge.preflight.checks import findings
+from modelforge.preflight.fitting import Way
 from modelforge.preflight.levers import Lever, levers, recommended, tokens_per_s
 from modelforge.preflight.memory import MemoryPart
 from modelforge.preflight.rehearsed import Rehearsal
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
 class Report:
     """What is to be said before the start. Every number is about right; None is unknown.
 
-    `tokens_per_s` counts no padding; `recommended` are the answers of the levers that are worth
-    it together.
+    `ways` make a run fit that does not, or only just, the first of them at the least cost. Where
+    nothing does, `largest_model` is the largest of the catalogue that fits, and
+    `largest_settings` are what is set for it, its name among them. `tokens_per_s` counts no
+    padding; `recommended` are the answers of the levers that are worth it together,
+    and `recommended_times` the factor on `tokens_per_s` that they come to.
     """
 
     findings: list[Finding]
@@ -39,12 +43,16 @@ class Report:
     updates: int | None
     disk_needed_gib: float | None
     disk_free_gib: float | None
-    tokens_per_s: float | None = None
-    levers: list[Lever] = field(default_factory=list)
-    recommended: dict[str, Any] = field(default_factory=dict)
+    ways: list[Way] = field(default_factory=list)
+    largest_model: str | None = None
+    largest_settings: dict[str, Any] = field(default_factory=dict)
     memory_basis: Literal["formula", "traced", "rehearsed"] | None = None
     seconds_basis: Literal["estimated", "rehearsed"] | None = None
     rehearsal: dict[str, Any] | None = None
+    tokens_per_s: float | None = None
+    levers: list[Lever] = field(default_factory=list)
+    recommended: dict[str, Any] = field(default_factory=dict)
+    recommended_times: float | None = None
 
     @property
     def blocked(self) -> bool:
@@ -75,7 +83,7 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
     case = Case(config, plan, machine, facts, look, home, material, rehearsal)
     seconds = estimate_seconds(config, plan, machine, facts, look) if facts and look else None
     measured = rehearsal.seconds(config, plan, case.eval_rows) if rehearsal else None
-    total = case.memory_total_gib
+    total, advised = case.memory_total_gib, recommended(case)
     return Report(
         findings=findings(case),
         memory=case.memory,
@@ -85,13 +93,23 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
         updates=plan.total_steps,
         disk_needed_gib=case.disk_gib,
         disk_free_gib=machine.disk_free_gib,
-        tokens_per_s=tokens_per_s(case),
-        levers=levers(case),
-        recommended=recommended(case),
+        ways=case.ways,
+        largest_model=case.largest.name if case.largest else None,
+        largest_settings=case.largest.settings if case.largest else {},
         memory_basis=None if total is None else "rehearsed" if rehearsal else "formula",
         seconds_basis="rehearsed" if measured is not None else "estimated" if seconds else None,
         rehearsal=_told(rehearsal, measured),
+        tokens_per_s=tokens_per_s(case),
+        levers=levers(case),
+        recommended=advised,
+        recommended_times=_factor(case, advised),
     )
+
+
+def _factor(case: Case, settings: dict[str, Any]) -> float | None:
+    """Return how many times as fast a run is with these settings; None when nobody knows."""
+    before, after = tokens_per_s(case), tokens_per_s(case.changed(settings)) if settings else None
+    return round(after / before, 2) if before and after else None
 
 
 def _told(rehearsal: Rehearsal | None, seconds: float | None) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ REHEARSED = 6
 FORWARD = 0.4
 FINAL_S = 1.0
 # Tokens foretell the time only while they are counted as the data said.
-LIKELY = (0.6, 1.6)
+LIKELY = (0.4, 2.5)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Course:
         every = plan.get("eval_steps")
         saved = plan.get("save_steps") or every
         rows = batch * accumulation
-        if config.get("packing") or plan.get("method") in ("rlhf", "kto", "span"):
+        if config.get("packing") or plan.get("method") in ("rlhf", "kto", "seq2seq"):
             rows = 0
         eval_batch = int(config.get("per_device_eval_batch_size", 1))
         return cls(every, None if saved == -1 else saved, rows or None, eval_batch)

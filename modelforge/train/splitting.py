@@ -21,6 +21,10 @@ from modelforge.train.moments import Moment
 
 # Beyond this no batch has rows or documents left to part.
 MOST_TIMES = 2**16
+UNDIVIDED = (
+    "The rows of a batch are held against each other here, so a batch that does not fit cannot be "
+    "taken in smaller pieces: that would be another training."
+)
 AS_BEFORE = "As before the run was interrupted."
 CHECKPOINTING = {"use_reentrant": False}
 

@@ -22,15 +22,10 @@ from modelforge.train.manner import Manner
 from modelforge.train.planned import plan_facts
 from modelforge.train.pulse import Pulse
 from modelforge.train.reporter import Course, Reporter
-from modelforge.train.splitting import live_with_memory, shortage
+from modelforge.train.splitting import UNDIVIDED, live_with_memory, shortage
 from modelforge.train.stop import StopAsked
 from modelforge.train.telling import Teller
 from modelforge.train.templates import template_text
-
-UNDIVIDED = (
-    "The rows of a batch are held against each other here, so a batch that does not fit cannot be "
-    "taken in smaller pieces: that would be another training."
-)
 
 
 @dataclass(frozen=True)

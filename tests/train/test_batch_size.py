@@ -50,9 +50,7 @@ def test_the_largest_that_still_pays_is_taken_and_chance_stands_as_if_nothing_ha
     assert "2.00 times as fast as 1" in adjusted["why"]
     plain = bench.work(bench.prepare(**HALVED, lora_dropout=0.3))
     assert losses(events) == losses(plain)
-    assert [e["tokens"] for e in told(events, "step")] == [
-        e["tokens"] for e in told(plain, "step")
-    ]
+    assert [e["tokens"] for e in told(events, "step")] == [e["tokens"] for e in told(plain, "step")]
 
 
 def test_without_room_for_what_was_said_fewer_rows_are_taken_at_once(bench, monkeypatch):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytestmark = pytest.mark.torch
 
+# Less than a loss over sixteen rows asks for, and more than one over four.
+ROOM_MIB = 60
 TWICE = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "lora_dropout": 0.0}
 
 
@@ -166,6 +169,40 @@ def test_held_out_rows_are_checked_in_smaller_pieces(bench, monkeypatch):
     answers = {"eval_split": 0.5, "eval_steps": 1, "per_device_eval_batch_size": 8}
     adjusted, _ = alike(bench, monkeypatch, (3, {}), answers)
     assert adjusted[-1]["check_batch"] == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the limit is Linux's")
+def test_a_refused_allocation_of_the_system_is_lived_with(bench, monkeypatch):
+    """No error is injected here: the system itself refuses what the batch asks for."""
+    import gc
+    import os
+    import resource
+
+    from modelforge.train.strategies import sft
+
+    answers = {**TWICE, "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1}
+    plain = bench.prepare(**answers)
+    undisturbed = bench.work(plain)
+    _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    kept = sft.Trainer.train
+
+    def scarce(trainer: Any, *args: Any, **more: Any) -> Any:
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * os.sysconf("SC_PAGE_SIZE") + ROOM_MIB * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+        try:
+            return kept(trainer, *args, **more)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+    monkeypatch.setattr(sft.Trainer, "train", scarce)
+    run = bench.prepare(**answers)
+    told = bench.work(run)
+    assert told[-1].kind == "finished", told[-1].data
+    assert [event for event in told if event.kind == "adjusted"]
+    for one, other in zip(ends(undisturbed), ends(told), strict=True):
+        assert one == pytest.approx(other, rel=2e-4, abs=2e-5)
 
 
 def test_without_the_autopilot_it_fails_as_it_did(bench, monkeypatch):

@@ -36,6 +36,11 @@ class Stage:
     of: int
     name: str
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the plan event says of it."""
+        return {"stage": self.number, "stages": self.of, "stage_name": self.name}
+
 
 def speak(work: Work, loaded: Any, generation: Any = None) -> Dialect:
     """Return how turns become text for this model, and teach it where its answers end.
@@ -123,9 +128,7 @@ def train(
     found = work.checkpoint
     begun = str(found.path) if found is not None and found.stage == number else None
     sized = batch_size.settle(work, trainer, Path(begun) if begun else None)
-    told = plan_facts(job, trainer) | facts
-    if stage is not None:
-        told |= {"stage": stage.number, "stages": stage.of, "stage_name": stage.name}
+    told = plan_facts(job, trainer) | facts | (stage.facts if stage else {})
     if job.is_rehearsal:
         made = rehearsing.rehearse(work, trainer, told)
         return Course(step=made, checked_step=made, is_whole=True)

@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.torch
 
 # Less than a loss over sixteen rows asks for, and more than one over four.
-ROOM_MIB = 60
+ROOM_MIB = 16
 TWICE = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "lora_dropout": 0.0}
 
 

@@ -178,6 +178,7 @@ def test_a_refused_allocation_of_the_system_is_lived_with(bench, monkeypatch):
     from modelforge.train.strategies import sft
 
     answers = {**TWICE, "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1}
+    answers |= {"data": {"loss_on": "all"}, "max_steps": 2}
     plain = bench.prepare(**answers)
     undisturbed = bench.work(plain)
     _soft, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -1,7 +1,8 @@
 """What somebody gets who takes TRL as it comes: every setting that TRL has a default for is its.
 
-The adapter is that of TRL's ModelConfig: r 16, alpha 32, dropout 0.05. Learning rate and number of
-updates are given; the template is ours, so that the same tokens are learned.
+The adapter is that of PEFT's LoraConfig with r 16, alpha 32 and every linear layer: no dropout.
+Learning rate and number of updates are given; the template is ours, so that the same tokens are
+learned.
 
 python bench/bare_defaults.py MODEL CHATS.jsonl TEMPLATE UPDATES RATE OUT.json ADAPTER
 """
@@ -50,7 +51,6 @@ def main() -> None:
             peft_config=LoraConfig(
                 r=16,
                 lora_alpha=32,
-                lora_dropout=0.05,
                 target_modules="all-linear",
                 task_type="CAUSAL_LM",
             ),

@@ -18,15 +18,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness import ROOT
 
-# The modules in the order of the page; each has `main()`, which measures, and `section()`.
+# In the order of the page: the module, which has `main()` and `section()`, and about how long it
+# takes on two idle cores.
 BENCHES = {
-    "start": "start",
-    "training": "training",
-    "recommended": "recommended",
-    "llama_factory": "peers.llama_factory",
-    "memory": "memory",
-    "time_left": "time_left",
-    "gpu": "gpu",
+    "start": ("start", "1 min"),
+    "training": ("training", "5 min"),
+    "recommended": ("recommended", "9 min"),
+    "llama_factory": ("peers.llama_factory", "5 min; first its environment, 2 GB"),
+    "memory": ("memory", "see there"),
+    "time_left": ("time_left", "see there"),
+    "gpu": ("gpu", "a card; see there"),
 }
 HEAD = """# Performance
 
@@ -45,7 +46,7 @@ def main(names: list[str]) -> None:
         sys.exit(f"There is no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}.")
     for name in names:
         print(f"== {name}", flush=True)
-        importlib.import_module(BENCHES[name]).main()
+        importlib.import_module(BENCHES[name][0]).main()
     text = page()
     (ROOT / "docs" / "performance.md").write_text(text, encoding="utf-8")
     print(text)
@@ -54,13 +55,22 @@ def main(names: list[str]) -> None:
 def page() -> str:
     """Return the page: the section of every bench that has been measured."""
     parts = [HEAD]
-    for module in BENCHES.values():
-        if find_spec(module) is None:
-            continue
+    for module, _time in _there():
         lines = importlib.import_module(module).section()
         if lines:
             parts.append("\n".join(lines).strip())
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, _how()]) + "\n"
+
+
+def _there() -> list[tuple[str, str]]:
+    return [(module, time) for module, time in BENCHES.values() if find_spec(module) is not None]
+
+
+def _how() -> str:
+    rows = [
+        f"| `python bench/{module.replace('.', '/')}.py` | {time} |" for module, time in _there()
+    ]
+    return "\n".join(["## To measure again", "", "| command | takes |", "| --- | --- |", *rows])
 
 
 if __name__ == "__main__":

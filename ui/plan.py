@@ -70,6 +70,15 @@ def _enqueue() -> Safe:
     )
 
 
+def parts(checked: Checked, wanted: Sequence[str], others: Sequence[Problem]) -> dict[str, Safe]:
+    """Return the parts of the panel that follow the answers."""
+    return {
+        "plan": plan(checked),
+        "problems": problems(others) if others else Safe(""),
+        "why": join([why_not(checked, wanted, others)]),
+    }
+
+
 def plan(checked: Checked) -> Safe:
     """Return memory, time, disk and findings of a check; a hint where there is no plan yet."""
     report = checked.report

@@ -14,6 +14,7 @@ from modelforge.models.shape import ModelFacts
 from modelforge.preflight.case import NO_MATERIAL, Case
 from modelforge.preflight.checks import findings
 from modelforge.preflight.fitting import Way
+from modelforge.preflight.lever_choices import speed_of
 from modelforge.preflight.levers import Lever, levers, recommended, tokens_per_s
 from modelforge.preflight.memory import MemoryPart
 from modelforge.preflight.rehearsed import Rehearsal
@@ -108,7 +109,8 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
 
 def _factor(case: Case, settings: dict[str, Any]) -> float | None:
     """Return how many times as fast a run is with these settings; None when nobody knows."""
-    before, after = tokens_per_s(case), tokens_per_s(case.changed(settings)) if settings else None
+    # Both by arithmetic: a rehearsal has measured the one and knows nothing of the other.
+    before, after = speed_of(case), speed_of(case.changed(settings)) if settings else None
     return round(after / before, 2) if before and after else None
 
 

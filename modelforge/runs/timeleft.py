@@ -13,8 +13,9 @@ from modelforge.runs.events import ENDINGS, Event
 # Fewer updates say nothing: the first ones are slower, and rows differ.
 FEWEST = 3
 REMEMBERED = 400
-# A rehearsal counts as much as so many updates of the run itself.
-REHEARSED = 6
+# A rehearsal counts as much as so many updates of the run itself, and soon hardly any more: the
+# machine may have been busier then.
+REHEARSED = 4
 # A check only goes forward; of a frozen model with an adapter that is about so much of an update.
 FORWARD = 0.4
 FINAL_S = 1.0
@@ -218,8 +219,8 @@ class Pace:
         found = self._foretold(seen, updates)
         if before is None:
             return found
-        share = sum(window[0] for window in seen)
-        return (found * share + before * updates * REHEARSED) / (share + REHEARSED)
+        own, other = sum(window[0] for window in seen) ** 2, REHEARSED**2
+        return (found * own + before * updates * other) / (own + other)
 
     def _foretold(self, seen: list[tuple[int, float, float]], updates: int) -> float:
         """Return the seconds of so many updates: each takes a while, and each of its tokens."""

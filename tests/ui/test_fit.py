@@ -82,7 +82,7 @@ def test_what_cannot_fit_is_said_with_the_largest_model_that_does():
     assert "The largest model that fits is Qwen3-1.7B." in drawn
     assert buttons(drawn) == [{"model_name": "Qwen/Qwen3-1.7B"}]
     none = replace(report, largest_model=None, largest_settings={})
-    assert "no model of the catalogue" in fit.block(none)
+    assert "nor can any model of the catalogue" in fit.block(none)
 
 
 def test_the_first_way_turns_the_whole_page_green(forge):

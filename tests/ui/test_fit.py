@@ -145,6 +145,10 @@ def test_models_that_cannot_be_made_to_fit_stand_last_and_are_marked(forge):
     assert False in hopeless
     drawn = modelcard.offered(offers)
     assert drawn.count('class="choice hopeless"') == hopeless.count(True)
+    mendable = [need for _, need in offers if need.fits is False and need.can_fit]
+    assert mendable
+    assert drawn.count("Can be made to fit.") == len(mendable)
+    assert not any(fit.is_hopeless(need) for need in mendable)
 
 
 def test_the_recommended_settings_are_one_click_and_each_lever_another():

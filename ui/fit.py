@@ -61,8 +61,8 @@ def block(report: Report) -> Safe:
     if total <= free:
         return Safe("")
     if report.largest_model is None:
-        told = "It cannot be made to fit here, and no model of the catalogue can."
-        return el("div.fit", el("p", told))
+        told = "It cannot be made to fit into what is free, nor can any model of the catalogue."
+        return el("div.fit", el("p", told, el("small", "Close other programs to free memory.")))
     return el(
         "div.fit",
         el("p", "It cannot be made to fit here. The largest model that fits is "

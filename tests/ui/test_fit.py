@@ -82,7 +82,7 @@ def test_what_cannot_fit_is_said_with_the_largest_model_that_does():
     assert "The largest model that fits is Qwen3-1.7B." in drawn
     assert buttons(drawn) == [{"model_name": "Qwen/Qwen3-1.7B"}]
     none = replace(report, largest_model=None, largest_settings={})
-    assert "no model of the catalogue" in fit.block(none)
+    assert "nor can any model of the catalogue" in fit.block(none)
 
 
 def test_the_first_way_turns_the_whole_page_green(forge):
@@ -145,6 +145,10 @@ def test_models_that_cannot_be_made_to_fit_stand_last_and_are_marked(forge):
     assert False in hopeless
     drawn = modelcard.offered(offers)
     assert drawn.count('class="choice hopeless"') == hopeless.count(True)
+    mendable = [need for _, need in offers if need.fits is False and need.can_fit]
+    assert mendable
+    assert drawn.count("Can be made to fit.") == len(mendable)
+    assert not any(fit.is_hopeless(need) for need in mendable)
 
 
 def test_the_recommended_settings_are_one_click_and_each_lever_another():

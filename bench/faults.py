@@ -106,6 +106,11 @@ SCENARIOS: dict[str, tuple[Play, int, str]] = {
     "damaged": (_nursed(damage.play), 60, "Damaged files of the two newest checkpoints"),
     "disk-full": (_on_a_small_disk, 5, "Disk full at eight points"),
     "out-of-memory": (_nursed(scarcity.memory), 20, "Memory of the GPU and of the computer"),
+    "memory-autopilot": (
+        _nursed(scarcity.autopilot),
+        20,
+        "Too little memory from an update on; held against the undisturbed run",
+    ),
     "stubborn": (stubborn.play, 10, "Deaf workers, hangs after the end, children left behind"),
     "strangers": (strangers.play, 3, "Stale and reused process ids"),
     "clocks": (

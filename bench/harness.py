@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from modelforge.runs.events import Event
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
+CONDITIONS = RESULTS / "conditions.json"
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
@@ -196,6 +198,51 @@ def keep(name: str, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
+def kept(name: str) -> list[dict[str, Any]]:
+    """Return the raw figures of results/NAME.csv, numbers as numbers; none if never measured."""
+    path = RESULTS / f"{name}.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{key: _number(value) for key, value in row.items()} for row in rows]
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+@contextmanager
+def recorded(name: str) -> Iterator[None]:
+    """Write down on what and when a bench measured, and the load before and after it."""
+    before = conditions()
+    yield
+    after = _load()
+    told = measured_on() | {
+        name: f"{datetime.now(UTC):%Y-%m-%d} on {before}; after: load average {after}"
+    }
+    CONDITIONS.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def measured_on() -> dict[str, str]:
+    """Return on what and when each bench measured last."""
+    if not CONDITIONS.exists():
+        return {}
+    told: dict[str, str] = json.loads(CONDITIONS.read_text("utf-8"))
+    return told
+
+
+def titled(title: str, name: str, lines: Sequence[str]) -> list[str]:
+    """Return the section of a bench for docs/performance.md; nothing where nothing was measured."""
+    if not lines:
+        return []
+    told = measured_on().get(name)
+    return [f"## {title}", "", *([f"Measured {told}.", ""] if told else []), *lines, ""]
+
+
 def spread(values: Sequence[float], digits: int = 2) -> str:
     """Return "median (least to most)"."""
     middle = statistics.median(values)
@@ -206,10 +253,13 @@ def conditions() -> str:
     """Return versions, processor and load: what a figure cannot be read without."""
     packages = ("torch", "transformers", "trl", "peft", "gradio")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    load = (
-        ", ".join(f"{value:.1f}" for value in os.getloadavg()) if hasattr(os, "getloadavg") else ""
-    )
     return (
         f"Python {platform.python_version()}, {versions}; {psutil.cpu_count()} cores "
-        f"({platform.processor() or platform.machine()}), load average {load}"
+        f"({platform.processor() or platform.machine()}), load average {_load()}"
     )
+
+
+def _load() -> str:
+    if not hasattr(os, "getloadavg"):
+        return "unknown"
+    return ", ".join(f"{value:.1f}" for value in os.getloadavg())

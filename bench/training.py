@@ -23,14 +23,18 @@ from harness import (
     conditions,
     events_of,
     keep,
+    kept,
     percentile,
+    recorded,
     serving,
     spread,
     starter_home,
+    titled,
     until,
     wait_for_run,
 )
 
+NAME = "training"
 WATCH = """() => {
   window.seen = [];
   const look = () => {
@@ -48,7 +52,12 @@ def main(pairs: int = 5, steps: int = 12) -> list[str]:
     """Measure `pairs` pairs of runs and return the lines of the report."""
     home = starter_home()
     rows, lags = [], []
-    with tempfile.TemporaryDirectory() as folder, serving(home) as server, browsing() as page:
+    with (
+        recorded(NAME),
+        tempfile.TemporaryDirectory() as folder,
+        serving(home) as server,
+        browsing() as page,
+    ):
         data = _rows(Path(folder) / "rows.jsonl")
         for number in range(pairs):
             app, seen = _app_run(server, page, home, data, steps)
@@ -56,14 +65,24 @@ def main(pairs: int = 5, steps: int = 12) -> list[str]:
             bare = _bare_run(home, data, steps, Path(folder) / "bare.json")
             rows.append({"pair": number} | app | bare)
             print(rows[-1], flush=True)
-    keep("training", rows)
+    keep(NAME, rows)
     keep("lag", [{"lag_s": round(lag, 3)} for lag in lags])
+    return lines()
+
+
+def lines() -> list[str]:
+    """Return what the figures that are kept come to."""
+    rows, lags = kept(NAME), [row["lag_s"] for row in kept("lag")]
+    if not rows or not lags:
+        return []
     ratios = [row["app_tokens_per_s"] / row["bare_tokens_per_s"] for row in rows]
     sooner = [row["bare_first_s"] - row["app_first_s"] for row in rows]
     return [
+        "The starter model, LoRA r 16, batch 4 × 128 tokens, fp32, the same rows and settings.",
+        "",
         (
             f"- App run with a tab open ÷ bare TRL, tokens/s: {spread(ratios, 3)} (aim ≥ 0.99; "
-            f"{pairs} interleaved pairs of {steps} updates)"
+            f"{len(rows)} interleaved pairs)"
         ),
         (
             f"- Click → first update, warm: {spread([r['app_first_s'] for r in rows])} s; "
@@ -76,6 +95,11 @@ def main(pairs: int = 5, steps: int = 12) -> list[str]:
             f"(aim ≤ 0.7)"
         ),
     ]
+
+
+def section() -> list[str]:
+    """Return the section of docs/performance.md."""
+    return titled("A run (`bench/training.py`)", NAME, lines())
 
 
 def _rows(path: Path) -> Path:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from modelforge.config.data_groups import Source
-from modelforge.config.method import method_of
-from modelforge.config.plan import Ground, Plan, make_plan
+from modelforge.config.plan import Plan, make_plan
 from modelforge.config.resolve import Layer, Resolved, resolve
 from modelforge.config.schema import TrainingConfig
 from modelforge.data.look import FirstLook
@@ -24,8 +23,11 @@ from modelforge.models.find import find_model
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight import Report, preflight
 from modelforge.preflight.case import NO_MATERIAL
+from modelforge.preflight.footing import ground_of, train_rows
+from modelforge.preflight.rehearsed import Rehearsal
 
 Thing = TypeVar("Thing")
+Rehearsed = Callable[[TrainingConfig, Plan, ModelFacts, FirstLook, Machine], Rehearsal | None]
 REMEMBERED = 64
 
 
@@ -38,6 +40,7 @@ class Checked:
     report: Report | None = None
     material: Material | None = None
     facts: ModelFacts | None = None
+    machine: Machine | None = None
     errors: list[ForgeError] = field(default_factory=list)
 
     @property
@@ -82,6 +85,11 @@ class Inquiry:
         self._supplies: dict[tuple[object, ...], Supply] = {}
         self._models: dict[str, ModelFacts] = {}
         self._lock = threading.Lock()
+        self._rehearsals: Rehearsed = lambda *_about: None
+
+    def look_up(self, rehearsals: Rehearsed) -> None:
+        """Ask this what a rehearsal has measured of a run, before its memory and time are told."""
+        self._rehearsals = rehearsals
 
     def check(self, *layers: Layer, idle: bool = False) -> Checked:
         """Return what config, model, data and preflight say of these layers.
@@ -99,14 +107,14 @@ class Inquiry:
         start = _collect(errors, lambda: self._adapter(config, facts))
         plan = self._plan(config, facts, material, start)
         seen = material.look if material else None
-        report = None
+        report, machine = None, self._machine()
         if plan is not None:
-            machine = self._machine()
             machine = machine.when_idle() if idle else machine
+            known = self._rehearsed(config, plan, facts, seen, machine)
             report = preflight(
-                config, plan, machine, facts, seen, self._home, material or NO_MATERIAL
+                config, plan, machine, facts, seen, self._home, material or NO_MATERIAL, known
             )
-        return Checked(resolved, plan, report, material, facts, errors)
+        return Checked(resolved, plan, report, material, facts, machine, errors)
 
     def readied(self, *layers: Layer) -> tuple[Resolved, Plan, Material]:
         """Return what a question to the worker needs; raises as `require` does, not if blocked."""
@@ -177,6 +185,16 @@ class Inquiry:
             return None
         return str(find_adapter(config, self._home, facts.path))
 
+    def _rehearsed(
+        self,
+        config: TrainingConfig,
+        plan: Plan,
+        facts: ModelFacts | None,
+        look: FirstLook | None,
+        machine: Machine,
+    ) -> Rehearsal | None:
+        return self._rehearsals(config, plan, facts, look, machine) if facts and look else None
+
     def _plan(
         self,
         config: TrainingConfig,
@@ -184,28 +202,11 @@ class Inquiry:
         material: Material | None,
         start: str | None,
     ) -> Plan | None:
-        rows = None
-        if material is not None:
-            # A share that cannot be split is preflight's to say, with the value that mends it.
-            rows = _collect([], lambda: material.train_rows(config.eval_split))
-        if rows and material is not None and facts and method_of(config, facts.kind) == "kto":
-            rows = material.judged(rows)
         if facts is None:
             return None
-        machine = self._machine()
-        device = machine.device if config.hardware.device == "auto" else config.hardware.device
-        gpu = next((g for g in machine.gpus if g.index == config.hardware.gpu_index), None)
-        ground = Ground(
-            device=device,
-            model_path=facts.path,
-            model_revision=facts.revision,
-            compute_capability=gpu.compute_capability if gpu else None,
-            context=facts.context,
-            train_rows=rows,
-            kind=facts.kind,
-            packages=frozenset(machine.packages),
-            start_from=start,
-        )
+        rows = train_rows(config, facts, material) if material else None
+        look = material.look if material else None
+        ground = ground_of(config, self._machine(), facts, train_rows=rows, look=look, start=start)
         return make_plan(config, ground)
 
     def _remember(self, memory: dict[Any, Any], key: Any, value: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from modelforge.desks.archive import Archive
 from modelforge.desks.chat import ChatDesk
 from modelforge.desks.data import DataDesk
 from modelforge.desks.queue import QueueDesk
+from modelforge.desks.rehearsal import Rehearsals
 from modelforge.desks.start import StartDesk
-from modelforge.errors import NotFoundError
+from modelforge.errors import NotFoundError, as_one
 from modelforge.home import Home
 from modelforge.machine import Machine
 from modelforge.runs.events import Event, read_events
@@ -34,7 +35,7 @@ from modelforge.runs.rows import Wanted
 from modelforge.runs.spare import Spare
 from modelforge.runs.states import RunState
 from modelforge.runs.store import LOCK, Store
-from modelforge.runs.supervisor import Supervisor
+from modelforge.runs.supervisor import COMMAND, Supervisor
 from modelforge.sight import RunView, view_run
 from modelforge.talk import Talk
 
@@ -62,11 +63,13 @@ class Forge:
         worker: Sequence[str] | None = None,
         spare: Sequence[str] | None = None,
         talker: Sequence[str] | None = None,
+        probe: Callable[[Path], Machine] | None = None,
     ) -> None:
         home.root.mkdir(parents=True, exist_ok=True)
         self.home = home
         self._store = Store(home)
-        self._supervisor = Supervisor(home, command=worker) if worker else Supervisor(home)
+        command = worker or COMMAND
+        self._supervisor = Supervisor(home, command=command)
         self._spare = Spare(home, command=spare) if spare else Spare(home)
         self._inquiry = Inquiry(home, self.machine)
         talk, lease = Talk(home, talker), Lease(home.lease, home.runs / LOCK)
@@ -76,6 +79,8 @@ class Forge:
         self._starts = StartDesk(
             self._store, self._supervisor, self._spare, self._inquiry, lease, self._chat.close
         )
+        self.rehearsals = Rehearsals(home, self._starts, self._supervisor, self._spare, command)
+        self._inquiry.look_up(self.rehearsals.known)
         self.queue = QueueDesk(
             home,
             self._store,
@@ -87,6 +92,7 @@ class Forge:
         self.archive = Archive(home, self._store, self._supervisor)
         self.data = DataDesk(home, self._inquiry, self._spare, self._reader_of)
         self.aid = Aid(home, self._store, self.start)
+        self._probe = probe
         self._machine: tuple[float, Machine] | None = None
         self._probing = threading.Lock()
 
@@ -97,7 +103,7 @@ class Forge:
         with self._probing:
             now = time.monotonic()
             if refresh or self._machine is None or now - self._machine[0] > MACHINE_FRESH_S:
-                self._machine = (now, machines.probe(self.home.root))
+                self._machine = (now, (self._probe or machines.probe)(self.home.root))
             return self._machine[1]
 
     def profiles(self) -> dict[str, Profile]:
@@ -119,7 +125,7 @@ class Forge:
         machine = self.machine()
         name, reason = machines.choose_profile(machine, gpu_index)
         profile = load_profiles()[name]
-        answers = profile_answers(name, practice=machine.practice)
+        answers = profile_answers(name, practice=machine.practice, fast_bf16=machine.fast_bf16)
         return Prefill(name, profile.title, answers, reason, machine.practice)
 
     # Before the start
@@ -131,6 +137,17 @@ class Forge:
     def check(self, *layers: Layer) -> Checked:
         """Return all there is to say about these answers; bad answers become problems in it."""
         return self._inquiry.check(*layers)
+
+    def recommended(self, *layers: Layer) -> dict[str, Any]:
+        """Return the settings, by dotted names, that make a run with these answers quicker.
+
+        What is learned stays the same, and what fits keeps fitting. Raises as a start would for
+        answers, a model or data that cannot be used.
+        """
+        checked = self.check(*layers)
+        if checked.errors:
+            raise as_one(checked.errors)
+        return checked.report.recommended if checked.report else {}
 
     def upload(self, filename: str, chunks: Iterator[bytes], limit_bytes: int) -> Path:
         """Keep a data file that came through a face; return where it lies."""
@@ -232,7 +249,7 @@ class Forge:
 
     def warm(self) -> None:
         """Warm a spare worker, so that the next start needs no imports. Returns at once."""
-        if self._supervisor.holder() is None:
+        if self._supervisor.holder() is None and self.rehearsals.active() is None:
             self._spare.warm()
 
     @property
@@ -243,6 +260,7 @@ class Forge:
     def tend(self) -> None:
         """Do the small work of every few seconds: late stops, idle children, what is due next."""
         self._supervisor.tend()
+        self.rehearsals.tend()
         self._spare.tend()
         self._chat.tend()
         self.queue.tend()

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import psutil
 
+from modelforge import processor
 from modelforge.config.groups import TRACKERS
 from modelforge.config.profiles import Profile, load_profiles
 from modelforge.nvidia import Gpu, Nvidia
@@ -25,7 +25,8 @@ from modelforge.nvidia import Gpu, Nvidia
 __all__ = ["Gpu", "Load", "LoadMeter", "Machine", "choose_profile", "current_load", "probe"]
 
 GIB = 1024**3
-OPTIONAL = ("torchao", "flash_attn", "flash_attn_interface", "unsloth", *TRACKERS)
+CPP = ("c++", "g++", "clang++", "cl")
+OPTIONAL = ("torchao", "flash_attn", "flash_attn_interface", "triton", "unsloth", *TRACKERS)
 Answer = TypeVar("Answer")
 
 
@@ -33,7 +34,8 @@ Answer = TypeVar("Answer")
 class Machine:
     """One computer. What could not be found out is None; `gpu_note` says why there is no GPU.
 
-    `packages` are those that some settings need and that are installed.
+    `packages` are those that some settings need and that are installed; `cpu_flags` those
+    instructions of the processor that choose its number format.
     """
 
     system: str
@@ -48,6 +50,12 @@ class Machine:
     gpu_note: str
     apple_gpu: bool
     packages: tuple[str, ...] = ()
+    cpu_flags: tuple[str, ...] = ()
+
+    @property
+    def fast_bf16(self) -> bool:
+        """Whether the processor is known to multiply in bf16 faster than in fp32."""
+        return bool(self.cpu_flags)
 
     @property
     def device(self) -> Literal["cuda", "mps", "cpu"]:
@@ -98,7 +106,7 @@ def probe(
     cards = _Question(lambda: driver.cards(timeout_s * 0.8, visible))
     ram = _Question(psutil.virtual_memory)
     disk = _Question(lambda: shutil.disk_usage(_existing(home_root)))
-    processor = _Question(_processor)
+    chip = _Question(processor.name)
     deadline = time.monotonic() + timeout_s
     gpus, note = cards.answer(deadline) or ([], _NO_ANSWER)
     memory, space = ram.answer(deadline), disk.answer(deadline)
@@ -106,7 +114,7 @@ def probe(
     return Machine(
         system=_system(),
         python=platform.python_version(),
-        cpu=processor.answer(deadline) or "",
+        cpu=chip.answer(deadline) or "",
         cores=_cores(),
         ram_total_gib=memory.total / GIB if memory else None,
         ram_free_gib=memory.available / GIB if memory else None,
@@ -115,7 +123,8 @@ def probe(
         gpus=gpus,
         gpu_note=_APPLE if apple and not gpus else note,
         apple_gpu=apple,
-        packages=tuple(name for name in OPTIONAL if _is_installed(name)),
+        packages=_packages(),
+        cpu_flags=processor.flags(),
     )
 
 
@@ -242,29 +251,9 @@ def _cores() -> int | None:
     return os.cpu_count()
 
 
-def _processor() -> str:
-    usual = platform.processor() or platform.machine()
-    try:
-        return _processor_name() or usual
-    except (OSError, subprocess.SubprocessError):
-        return usual
-
-
-def _processor_name() -> str:
-    if sys.platform == "win32":
-        import winreg
-
-        path = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
-        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path) as key:
-            return str(winreg.QueryValueEx(key, "ProcessorNameString")[0]).strip()
-    if sys.platform == "darwin":
-        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=1, check=True
-        ).stdout.strip()
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    names = (line.partition(":")[2] for line in lines if line.startswith("model name"))
-    return next(names, "").strip()
+def _packages() -> tuple[str, ...]:
+    found = tuple(name for name in OPTIONAL if _is_installed(name))
+    return (*found, "c++") if any(shutil.which(name) for name in CPP) else found
 
 
 def _is_installed(name: str) -> bool:

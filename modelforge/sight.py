@@ -7,7 +7,14 @@ from typing import Any
 
 from modelforge.config.plan import Plan
 from modelforge.errors import Problem, RunError
-from modelforge.runs.events import ENDINGS, TAIL_BYTES, Event, tail_events
+from modelforge.runs.events import (
+    ENDINGS,
+    TAIL_BYTES,
+    Event,
+    read_events,
+    size_of,
+    tail_events,
+)
 from modelforge.runs.facts import gather
 from modelforge.runs.index import Standing
 from modelforge.runs.layout import RunFolder, find_json, read_json
@@ -15,6 +22,7 @@ from modelforge.runs.notes import read_notes
 from modelforge.runs.rows import Row
 from modelforge.runs.sizes import run_sizes
 from modelforge.runs.states import RunState
+from modelforge.runs.timeleft import Course, Pace
 
 # A long evaluation speaks of nothing but itself for a while.
 FAR_BYTES = 2**22
@@ -30,6 +38,8 @@ class RunView:
     of held-out rows with `eval_` before the name; `stage` counts from 1, None without stages;
     `scores` is what the answers were worth in the end.
     `launched` is when its worker was started, for a run that waited later than when it was made.
+    `seconds_left` is how long it still takes as far as can be said, counted from `updated`, and
+    `phase_left` how long what it does just now. `adjusted` is how it goes on since memory ran out.
     `ending` is the last milestone ({"kind": "failed", "cause", "what", "remedy"}), or None.
     """
 
@@ -53,6 +63,9 @@ class RunView:
     tags: tuple[str, ...] = ()
     note: str = ""
     launched: float | None = None
+    seconds_left: float | None = None
+    phase_left: float | None = None
+    adjusted: dict[str, Any] | None = None
 
     @property
     def began(self) -> float:
@@ -75,6 +88,9 @@ class RunView:
             "metrics": self.metrics,
             "stage": self.stage,
             "scores": self.scores,
+            "seconds_left": self.seconds_left,
+            "phase_left": self.phase_left,
+            "adjusted": self.adjusted,
             "ending": self.ending,
             "tags": list(self.tags),
             "note": self.note,
@@ -113,7 +129,9 @@ def _read(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView
     endings = (_since(latest.get("started"), latest.get(kind)) for kind in ENDINGS)
     ending = next((event for event in endings if event), None)
     counted = step or _since(resumed, latest.get("plan"))
+    adjusted = _since(resumed, latest.get("adjusted"))
     launched = (find_json(folder.process) or {}).get("launched")
+    pace = pace_of(folder, record) if state.is_active else None
     return RunView(
         id=folder.id,
         name=notes.name or record["name"],
@@ -135,7 +153,22 @@ def _read(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView
         tags=notes.tags,
         note=notes.note,
         launched=launched if isinstance(launched, float) else None,
+        seconds_left=pace.left() if pace else None,
+        phase_left=pace.phase_left() if pace else None,
+        adjusted=adjusted.data if adjusted else None,
     )
+
+
+def pace_of(folder: RunFolder, record: dict[str, Any]) -> Pace:
+    """Return how fast a run is, from the beginning of its events and from their end."""
+    said = (find_json(folder.preflight) or {}).get("rehearsal")
+    rehearsal = said if isinstance(said, dict) else None
+    pace = Pace(Course.of(record["config"], record["plan"]), rehearsal)
+    head, end = read_events(folder.events, most=TAIL_BYTES)
+    pace.take_all(head)
+    if head and end < size_of(folder.events):
+        pace.take_all(e for e in tail_events(folder.events) if e.n > head[-1].n)
+    return pace
 
 
 def _plan_in(record: dict[str, Any]) -> Plan:

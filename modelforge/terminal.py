@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from modelforge.forge import Forge
     from modelforge.hindsight.causes import Cause
     from modelforge.hindsight.verdict import Verdict
+    from modelforge.preflight import Report
     from modelforge.runs.events import Event
     from modelforge.runs.rows import Page
     from modelforge.setup.signs import Row
@@ -137,7 +139,24 @@ def print_check(checked: Checked) -> None:
     for part in report.memory:
         print(f"  {part.name:<12} {part.gib:6.2f} GiB")
     print(f"  {'together':<12} {report.memory_total_gib:6.2f} GiB")
+    _print_levers(report)
     print("Ready to train." if checked.ready else "Not ready.")
+
+
+def _print_levers(report: Report) -> None:
+    """Print what makes the run quicker, and what would."""
+    if not report.levers:
+        return
+    print(f"speed, about {report.tokens_per_s:,.0f} useful tokens/s")
+    for lever in report.levers:
+        answers = ", ".join(f"{name}={json.dumps(value)}" for name, value in lever.settings.items())
+        pulled = "on" if lever.on else answers
+        print(f"  {lever.label:<28} x{lever.times:4.2f} {lever.gib:+6.2f} GiB  {pulled}")
+    if report.recommended:
+        answers = " ".join(
+            f"{name}={json.dumps(value)}" for name, value in report.recommended.items()
+        )
+        print(f"recommended together: {answers}")
 
 
 def print_runs(page: Page) -> None:

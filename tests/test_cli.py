@@ -49,6 +49,21 @@ def test_init_prints_a_recipe_that_check_understands(home, tmp_path, capsys):
     assert [problem["where"] for problem in said["problems"]] == ["model_name"]
 
 
+def test_init_and_check_tell_what_makes_a_run_quicker(home_with_starter, tmp_path, capsys):
+    path = tmp_path / "new.json"
+    arguments = ["--home", str(home_with_starter)]
+    assert main(["init", str(path), "--recommended", "--json", *arguments]) == 0
+    quick = json.loads(path.read_text("utf-8"))
+    assert quick["gradient_checkpointing"] is False
+    slow = quick | {"gradient_checkpointing": True}
+    path.write_text(json.dumps(slow), "utf-8")
+    capsys.readouterr()
+    assert main(["check", str(path), *arguments]) == 0
+    told = capsys.readouterr().out
+    assert "useful tokens/s" in told
+    assert "recommended together: gradient_checkpointing=false" in told
+
+
 def test_init_never_overwrites(home, tmp_path, capsys):
     path = tmp_path / "mine.yaml"
     path.write_text("task: text-generation\n", "utf-8")

@@ -4,11 +4,12 @@ import platform
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import pytest
 
+from modelforge import processor
 from modelforge.machine import Gpu, LoadMeter, Machine, choose_profile, current_load, probe
 from modelforge.nvidia import Nvidia
 
@@ -257,6 +258,23 @@ def test_this_computer_is_described_with_the_real_library(tmp_path):
     assert machine.disk_total_gib > machine.disk_free_gib > 0
     assert machine.gpus or machine.gpu_note
     assert not (tmp_path / "not").exists()
+
+
+def test_a_processor_says_whether_it_multiplies_in_bf16(monkeypatch):
+    def told(text):
+        processor.flags.cache_clear()
+        monkeypatch.setattr(processor.Path, "read_text", lambda *_a, **_k: text)
+        return processor.flags()
+
+    assert told("model name : x\nflags : fpu avx512_bf16 amx_bf16\n") == (
+        "avx512_bf16",
+        "amx_bf16",
+    )
+    assert told("flags : fpu avx512f avx512_bf16x\n") == ()
+    assert told("") == ()
+    processor.flags.cache_clear()
+    assert replace(computer(), cpu_flags=("avx512_bf16",)).fast_bf16
+    assert not computer().fast_bf16
 
 
 def computer(*vram, ram=32.0, apple=False):

@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from modelforge.config.applies import inapplicable
 from modelforge.config.plan import Ground, make_plan
 from modelforge.config.profiles import load_profiles, profile_answers, recommended
-from modelforge.config.resolve import Layer, resolve
+from modelforge.config.resolve import Layer, flat, resolve
 from modelforge.machine import Gpu
 from modelforge.models.catalogue import facts_of
 from modelforge.models.shape import parameters_by_shape
 from modelforge.preflight.memory import estimate, total_gib
-from modelforge.preflight.offers import need
+from modelforge.preflight.offers import need, need_by_size
 from tests.preflight.cases import LAPTOP
 
 TASKS = ("text-generation", "summarization", "extractive-question-answering")
@@ -30,7 +31,9 @@ def with_card(gib):
 
 
 def layers(profile, task, model, *, practice=False):
-    answers = profile_answers(profile, practice=practice) | {"task": task}
+    answers = flat(profile_answers(profile, practice=practice) | {"task": task})
+    off = inapplicable(answers)
+    answers = {name: value for name, value in answers.items() if name not in off}
     return Layer("profile", answers), Layer("model", model["answers"])
 
 
@@ -111,3 +114,21 @@ def test_the_answers_of_a_model_are_settings_there_are():
 def test_answers_that_are_wrong_leave_the_need_unknown():
     model = recommended("low_end")[0]
     assert need(model, LAPTOP, Layer("form", {"lora_r": "many"})).fits is None
+
+
+@pytest.mark.parametrize("profile", USUAL)
+def test_a_model_of_which_only_the_size_is_known_is_weighed_about_right(profile):
+    machine = with_card(24.0)
+    for model in load_profiles()[profile].models:
+        if "text-generation" not in model["tasks"]:
+            continue
+        said = layers(profile, "text-generation", model)
+        by_shape = need(model, machine, *said)
+        by_size = need_by_size(model["parameters"] * 1.05, machine, *said)
+        assert by_size.gib == pytest.approx(by_shape.gib, rel=0.35), model["name"]
+        assert by_size.free_gib == by_shape.free_gib
+
+
+def test_a_model_of_unknown_size_is_not_weighed():
+    assert need_by_size(None, LAPTOP).gib is None
+    assert need_by_size(1.0, LAPTOP, Layer("form", {"lora_r": "many"})).gib is None

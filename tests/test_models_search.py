@@ -12,6 +12,7 @@ from huggingface_hub import constants
 
 from modelforge.errors import ConfigError, NotFoundError
 from modelforge.models.search import MOST, search
+from modelforge.preflight.offers import Need
 from ui import modelcard
 
 LISTED = [
@@ -66,6 +67,8 @@ def test_what_is_found_says_size_licence_and_gate(hub):
     drawn = modelcard.found(found, "qwen")
     assert "600 million weights · apache-2.0" in drawn
     assert "ask first" in drawn
+    badged = modelcard.found(found, "qwen", lambda size: Need(size and 2 * size, 8.0))
+    assert badged.count("fits · about 1.2 GiB") == 1
 
 
 def test_the_hub_is_asked_for_a_little_of_what_the_task_can_use(hub):

@@ -15,7 +15,7 @@ from modelforge.data.look import FirstLook
 from modelforge.data.split import split_counts
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.forge import Forge
-from ui import cards, dataside, form, modelcard, plan, rows, ways, words
+from ui import cards, dataside, fit, form, modelcard, plan, rows, ways, words
 from ui.form import Entered
 from ui.layers import Stack, index, stack
 from ui.markup import Safe, el, join
@@ -44,6 +44,7 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
         "wrong": under,
         "hints": hints(checked, values, practice=found.machine.practice),
         "ready": ready,
+        **_fit(forge, checked),
         "whole": not wanted and not checked.errors,  # what is only blocked by now may wait
         "cards": _circles(wanted, under, of_data),
         "data": _data_facts(look, checked.errors, said, values["dataset"]),
@@ -57,9 +58,18 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
             "sources": rows.several(said),
             **_settings(entered, found, titles[found.profile]),
             "recipe": join([recipe(checked, values)]),
-            "plan": join([plan.plan(checked), plan.problems(others) if others else None]),
-            "why": join([plan.why_not(checked, wanted, others)]),
+            **plan.parts(checked, wanted, others),
         },
+    }
+
+
+def _fit(forge: Forge, checked: Checked) -> dict[str, Any]:
+    """Return what the browser needs to know of the plan beside what it shows."""
+    return {
+        "planned": checked.report is not None,
+        "red": fit.is_red(checked.report),
+        "traceable": "",
+        "rehearsing": forge.rehearsals.active(),
     }
 
 

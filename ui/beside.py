@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from modelforge.desks.again import Offers
@@ -39,15 +41,57 @@ def side(seen: Seen) -> Safe:
     over = run.state.is_over
     rows = [
         plan.row("As planned", words.duration(seen.planned.get("seconds"))),
-        plan.row("It took", words.duration(picture.seconds_taken))
-        if over
-        else plan.row("Now expected", words.duration(picture.seconds_expected)),
+        plan.row("It took" if over else "Now expected", words.duration(expected(seen))),
         plan.row("Planned memory", words.gib(seen.planned.get("memory_total_gib"))),
         plan.row("Measured", words.gib(picture.peak_memory_gib)),
+        _speed(seen),
+        _adjusted(run.adjusted) if run.adjusted else None,
     ]
     end = _ended(seen) if over else _going(seen)
     onward = ways(run, seen.offers) if over else None
     return join([el("h2.quiet", "This run"), el("hr"), rows, el("hr"), onward, end])
+
+
+def left(seen: Seen, now: float | None = None) -> float | None:
+    """Return the seconds until the run ends, all that is still to come included."""
+    told = seen.run.seconds_left
+    if told is None or seen.run.state.is_over:
+        return None
+    return max(0.0, told - max(0.0, (now or time.time()) - seen.run.updated))
+
+
+def expected(seen: Seen) -> float | None:
+    """Return how long the run takes: what it has taken, and what is left while it goes on."""
+    taken, told = seen.picture.seconds_taken, seen.run.seconds_left
+    if seen.run.state.is_over:
+        return taken
+    return None if told is None or taken is None else taken + told
+
+
+def _speed(seen: Seen) -> list[Safe] | None:
+    """Return the tokens a second that were foretold and those that are measured."""
+    foretold = seen.planned.get("tokens_per_s")
+    if not foretold:
+        return None
+    points = [value for _, value in seen.picture.now.series["tokens_per_s"]]
+    # The first update is slower than all others.
+    measured = median(points[1:] or points) if points else None
+    return [
+        plan.row("Planned tokens a second", words.number(foretold)),
+        plan.row("Measured", words.number(measured)),
+    ]
+
+
+def _adjusted(told: Mapping[str, Any]) -> Safe:
+    """Return how the run goes on since memory ran out."""
+    rows = words.plural(int(told.get("micro_batch") or 1), "row")
+    again = ", activations worked out again" if told.get("gradient_checkpointing") else ""
+    return el(
+        "p.fine.adjusted",
+        f"Memory ran out at update {words.number(told.get('step'))}: since then {rows} at a time, "
+        f"{words.number(told.get('accumulation'))} times an update{again}. What is learned stays "
+        "the same.",
+    )
 
 
 def _going(seen: Seen) -> Safe:

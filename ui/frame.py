@@ -20,8 +20,9 @@ PAGES = (
 # Pages that another one leads to; the bar marks that one.
 BELOW = {"/build": ("/", "Build a data set"), "/compare": ("/runs", "Compare runs")}
 SCRIPTS = (
-    "face.js", "lines.js", "data.js", "train.js", "run.js", "read.js", "pages.js", "chat.js",
-    "build.js", "pairs.js", "extras.js", "again.js", "queue.js", "history.js", "ending.js",
+    "face.js", "lines.js", "data.js", "fit.js", "train.js", "run.js", "read.js", "pages.js",
+    "chat.js", "build.js", "pairs.js", "extras.js", "again.js", "queue.js", "history.js",
+    "ending.js",
 )  # fmt: skip
 TITLES = {**dict(PAGES), **{path: title for path, (_, title) in BELOW.items()}}
 _ADVERTS = re.compile(r"<meta\s+(?:property|name)=\"(?:og|twitter):[^>]*/>\s*", re.DOTALL)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from modelforge.config.advice import advised
 from modelforge.config.applies import inapplicable
-from modelforge.config.profiles import profile_answers, recommended
+from modelforge.config.profiles import Profile, profile_answers, recommended
 from modelforge.config.resolve import Layer, flat
+from modelforge.data.look import FirstLook
+from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.machine import Machine
-from modelforge.preflight.offers import Need, need
+from modelforge.preflight.offers import Need, need, need_by_size
 from ui import form
+from ui.fit import is_hopeless
 from ui.form import Entered
 
 Offer = tuple[Mapping[str, Any], Need]
@@ -49,11 +52,13 @@ def stack(forge: Forge, entered: Entered) -> Stack:
     prefill = forge.prefill(index(entered.mine.get("hardware.gpu_index")))
     profiles = forge.profiles()
     name = entered.profile if entered.profile in profiles else prefill.profile
-    answers = profile_answers(name, practice=prefill.practice)
+    fast = machine.fast_bf16
+    answers = profile_answers(name, practice=prefill.practice, fast_bf16=fast)
     said = form.values([Layer(name, answers), *form.said(entered)])
     way = said["strategy"]
     advice = advised(way, practice=prefill.practice, adapter=said.get("adapter.enabled") != "false")
     listed = recommended(name, practice=prefill.practice, task=said["task"])
+    look = _look(forge, said)
 
     def under(model: Mapping[str, Any]) -> list[Layer]:
         return [
@@ -62,9 +67,14 @@ def stack(forge: Forge, entered: Entered) -> Stack:
             Layer(FOR_STRATEGY.format(way), advice),
         ]
 
-    offers = [(model, need(model, machine, *trimmed([*under(model), *form.said(entered)])[0]))
-              for model in listed]  # fmt: skip
-    offers.sort(key=lambda offer: offer[1].fits is False)
+    def weighed(model: Mapping[str, Any]) -> Offer:
+        own = trimmed([*under(model), *form.said(entered)])[0]
+        return model, need(model, machine, *own, look=look)
+
+    offers = [weighed(model) for model in listed]
+    offers += [one for one in map(weighed, _others(profiles, listed, said["task"]))
+               if is_hopeless(one[1])]  # fmt: skip
+    offers.sort(key=lambda offer: (offer[1].fits is False, is_hopeless(offer[1])))
     chosen = next((model for model, _ in offers if model["name"] == said["model_name"]), None)
     if not said["model_name"] and offers:
         chosen = offers[0][0]
@@ -72,6 +82,36 @@ def stack(forge: Forge, entered: Entered) -> Stack:
     layers, hidden = trimmed(told)
     reason = prefill.reason if name == prefill.profile else f"You chose {profiles[name].title}."
     return Stack(layers, told, name, reason, machine, offers, hidden)
+
+
+def needing(forge: Forge, entered: Entered) -> Callable[[float | None], Need]:
+    """Return what tells about how much memory a model of so many billion weights would need."""
+    found = stack(forge, entered)
+    look = _look(forge, found.values)
+    return lambda billions: need_by_size(billions, found.machine, *found.layers, look=look)
+
+
+def _look(forge: Forge, said: Mapping[str, str]) -> FirstLook | None:
+    """Return the look at the one file that is trained on; None where there is none or several."""
+    if not said["dataset"].strip() or said.get("data.sources", "") not in ("", "[]"):
+        return None
+    try:
+        return forge.look(said["dataset"])
+    except ForgeError:
+        return None
+
+
+def _others(
+    profiles: Mapping[str, Profile], listed: Sequence[Mapping[str, Any]], task: str
+) -> list[Mapping[str, Any]]:
+    """Return the models of the other profiles for a task."""
+    names = {model["name"] for model in listed}
+    found: dict[str, Mapping[str, Any]] = {}
+    for profile in profiles.values():
+        for model in profile.models:
+            if task in model["tasks"] and model["name"] not in names:
+                found.setdefault(model["name"], model)
+    return list(found.values())
 
 
 def trimmed(told: Sequence[Layer]) -> tuple[list[Layer], frozenset[str]]:

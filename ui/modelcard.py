@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelforge.asking import Checked
 from modelforge.preflight.offers import Need
-from ui import plan, words
+from ui import fit, plan, words
 from ui.markup import Safe, el, join
 from ui.pieces import choices, free, tile
 
@@ -25,7 +25,8 @@ def body() -> Safe:
         "A Hub id, or a folder with config.json and safetensors on this computer.",
         "Qwen/Qwen3-0.6B",
     )
-    return join([el("div", data_part="models"), own, _search(), el("div", data_part="model")])
+    models = el("div.models", el("div", data_part="models"), fit.toggle())
+    return join([models, own, _search(), el("div", data_part="model")])
 
 
 def offered(offers: Sequence[Offer]) -> Safe:
@@ -33,8 +34,10 @@ def offered(offers: Sequence[Offer]) -> Safe:
     return choices("Recommended for this machine and task", [_offer(*offer) for offer in offers])
 
 
-def found(listed: Sequence[Found], query: str) -> Safe:
-    """Return what the Hub has found."""
+def found(
+    listed: Sequence[Found], query: str, needs: Callable[[float | None], Need] | None = None
+) -> Safe:
+    """Return what the Hub has found; `needs` says what a model of so many billions needs."""
     if not listed:
         return el("p.help", f"The Hub has no model for “{query}” that this task could use.")
     return choices(
@@ -45,9 +48,10 @@ def found(listed: Sequence[Found], query: str) -> Safe:
                 one.name,
                 words.model(one.name),
                 one.name.partition("/")[0],
-                f"{size(one.parameters)} · {one.licence or 'licence not said'}",
+                f"{size(one.parameters)} · {one.licence or 'licence not said'}"
+                f"{' · ask first' * one.gated}",
                 f"{one.downloads:,} downloads a month" if one.downloads else "",
-                chip="ask first" if one.gated else None,
+                chip=fit.badge(needs(one.parameters), "about ") if needs else None,
             )
             for one in listed
         ],
@@ -101,16 +105,15 @@ def size(billions: float | None) -> str:
 
 
 def _offer(model: Mapping[str, Any], need: Need) -> Safe:
-    about = f" · needs {words.gib(need.gib)}" if need.gib else ""
-    chips = {None: None, False: "does not fit", True: "tight" if need.is_tight else None}
     return tile(
         "model_name",
         model["name"],
         model["title"],
-        f"{size(model['parameters'])} · {model['licence']}",
+        f"{size(model['parameters'])} · {model['licence']}{' · ask first' * model['gated']}",
         f"{model['note']}",
-        f"About{about.removeprefix(' · needs')} of memory" if about else "",
-        chip=chips[need.fits] or ("ask first" if model["gated"] else None),
+        "Can be made to fit." if need.fits is False and need.can_fit else "",
+        chip=fit.badge(need),
+        class_="hopeless" if fit.is_hopeless(need) else None,
     )
 
 

@@ -102,13 +102,6 @@ class RunPicture:
         known = self.began is not None and self.latest is not None
         return (self.latest or 0.0) - (self.began or 0.0) if known else None
 
-    @property
-    def seconds_expected(self) -> float | None:
-        """Return how long the whole run will have taken; None while a stage is still to come."""
-        is_last = self.stages is None or self.now.number >= self.stages
-        left, taken = self.seconds_left if is_last else None, self.seconds_taken
-        return None if left is None or taken is None else taken + left
-
 
 class RunWatcher:
     """Follows one run's events for every tab that looks at it; reads each byte once.

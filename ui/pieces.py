@@ -64,9 +64,10 @@ def tile(
     value: str,
     title: str,
     *lines: str,
-    chip: str | None = None,
+    chip: object = None,
     disabled: bool = False,
     strategies: Sequence[str] = (),
+    class_: str | None = None,
 ) -> Safe:
     """Return one choice: a radio button that looks like a card. It may want certain strategies."""
     key = f"t-{name}-{value}".replace(" ", "-")
@@ -81,7 +82,12 @@ def tile(
             disabled=disabled,
             data_strategies=" ".join(strategies) or None,
         ),
-        el("span.title", title, el("span.chip", chip) if chip else None),
+        el("span.title", title, _chip(chip)),
         [el("small", line) for line in lines if line],
-        class_="off" if disabled else None,
+        class_="off" if disabled else class_,
     )
+
+
+def _chip(told: object) -> object:
+    """Return a word on its own ground; what is drawn already stays as it is."""
+    return told if isinstance(told, Safe) or not told else el("span.chip", told)

@@ -9,20 +9,19 @@ from modelforge.config.describe import by_name
 from modelforge.data.look import FirstLook
 from modelforge.errors import Finding, Problem
 from modelforge.preflight.report import Report
-from ui import words
+from ui import fit, levers, rehearsal, words
 from ui.form import shown
 from ui.markup import Safe, el, join
 
-# Five colours for seven parts: what a person can change together is one.
+# Five colours for all parts: what a person can change together is one, and the rest is the last.
 PARTS = (
-    ("c1", "weights", ("weights",)),
+    ("c1", "weights", ("weights", "reference")),
     ("c2", "adapter", ("adapter", "gradients")),
     ("c3", "optimizer", ("optimizer",)),
-    ("c4", "activations, logits", ("activations", "logits")),
-    ("c5", "the rest", ("overhead",)),
+    ("c4", "activations, logits", ("activations", "logits", "generation", "evaluation")),
 )
+REST = ("c5", "the rest")
 LEVELS = {"blocker": "bad", "caution": "warn", "note": ""}
-TIGHT = 0.9
 
 
 def skeleton() -> Safe:
@@ -35,8 +34,15 @@ def skeleton() -> Safe:
                 "div.body",
                 el("h2.quiet", "The plan"),
                 el("div", data_part="plan"),
-                el("p.reason#why", data_part="why", aria_live="polite"),
-                el("div.starts", _start(), _enqueue()),
+                el("p.fine.before", "As it was before: a setting is wrong.", hidden=True),
+                el("div", data_part="problems"),
+                el(
+                    "div.foot",
+                    fit.undo(),
+                    el("p.reason#why", data_part="why", aria_live="polite"),
+                    el("div", data_part="rehearsal", role="status"),
+                    el("div.starts", rehearsal.start(), _start(), _enqueue()),
+                ),
             ),
         ),
         aria_label="The plan",
@@ -64,21 +70,38 @@ def _enqueue() -> Safe:
     )
 
 
+def parts(checked: Checked, wanted: Sequence[str], others: Sequence[Problem]) -> dict[str, Safe]:
+    """Return the parts of the panel that follow the answers."""
+    return {
+        "plan": plan(checked),
+        "problems": problems(others) if others else Safe(""),
+        "why": join([why_not(checked, wanted, others)]),
+    }
+
+
 def plan(checked: Checked) -> Safe:
     """Return memory, time, disk and findings of a check; a hint where there is no plan yet."""
     report = checked.report
     if report is None:
         return el("p.help", "Memory, time and disk appear here once the answers fit together.")
-    told = [finding for finding in report.findings if not is_of_data(finding, checked.look)]
+    told = [
+        finding
+        for finding in report.findings
+        if not is_of_data(finding, checked.look) and finding.code not in fit.SAID_HERE
+    ]
     quantized = checked.plan.quantization if checked.plan else "none"
     return join(
         [
             memory(report, "" if quantized == "none" else f", {quantized}"),
+            fit.block(report),
             el("hr"),
-            row("Time", words.roughly(report.seconds)),
+            row("Time", time(report)),
             row("Updates", words.number(report.updates)),
+            fit.measured(report),
             row("Disk", disk(report)),
-            el("p.fine", "Estimated before the start; the run shows what is measured."),
+            el("p.fine", fit.basis(report), data_basis=report.memory_basis),
+            # One thing after the other: first it is to fit.
+            [el("hr"), levers.panel(report)] if report.levers and not fit.is_red(report) else None,
             [el("hr"), findings(told)] if told else None,
         ]
     )
@@ -88,10 +111,7 @@ def memory(report: Report, weights: str = "") -> Safe:
     """Return the bar and the parts of the memory estimate."""
     if report.memory_total_gib is None:
         return row("Memory", "not known for this model")
-    sizes = {part.name: part.gib for part in report.memory}
-    grouped = [
-        (tone, name, sum(sizes.get(part, 0.0) for part in parts)) for tone, name, parts in PARTS
-    ]
+    grouped = _grouped(report)
     whole = max(report.memory_available_gib or 0.0, report.memory_total_gib) or 1.0
     total = f"{report.memory_total_gib:.1f}"
     told = f"{total} / {words.gib(report.memory_available_gib)}"
@@ -108,18 +128,30 @@ def memory(report: Report, weights: str = "") -> Safe:
     return join([bar, row([el("b", "Memory "), fits(report)], told), el("div.parts", rows)])
 
 
+def _grouped(report: Report) -> list[tuple[str, str, float]]:
+    """Return the parts as they are shown: tone, name and GiB; they add up to the whole.
+
+    Where the whole was measured, its parts are taken to share it as they were worked out.
+    """
+    sizes = {part.name: part.gib for part in report.memory}
+    whole = sum(sizes.values())
+    scale = (report.memory_total_gib or 0.0) / whole if whole else 1.0
+    grouped = [
+        (tone, name, scale * sum(sizes.pop(part, 0.0) for part in parts))
+        for tone, name, parts in PARTS
+    ]
+    return [*grouped, (*REST, scale * sum(sizes.values()))]
+
+
+def time(report: Report) -> str:
+    """Return how long the run takes: measured where a rehearsal has, else about."""
+    known = report.seconds_basis == "rehearsed"
+    return words.duration(report.seconds) if known else words.roughly(report.seconds)
+
+
 def fits(report: Report) -> Safe:
     """Return the word for whether the run fits into the memory that is free."""
-    total, available = report.memory_total_gib, report.memory_available_gib
-    if total is None or available is None:
-        return el("span.chip", "unknown")
-    if total > available:
-        return el("span.chip.bad", "does not fit")
-    return (
-        el("span.chip.good", "fits")
-        if total <= TIGHT * available
-        else el("span.chip.warn", "tight")
-    )
+    return fit.chip(report.memory_total_gib, report.memory_available_gib)
 
 
 def disk(report: Report) -> str:

@@ -76,6 +76,13 @@ def duration(seconds: float | None) -> str:
     return f"{hours // 24:,} days {hours % 24} h" if hours < 2400 else f"{hours // 24:,} days"
 
 
+def pace(seconds: float | None) -> str:
+    """Return a short length of time to the tenth: 0.4 s, 12.3 s, 2 min 10 s."""
+    if seconds is None or seconds >= 60:
+        return duration(seconds)
+    return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+
+
 def roughly(seconds: float | None) -> str:
     """Return a length of time that is only an estimate: about 34 min."""
     if seconds is None:

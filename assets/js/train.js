@@ -2,7 +2,7 @@
 face.train = (root, server) => {
   const { actions, all, call, patch, toast } = face;
   const kept = (() => { try { return JSON.parse(sessionStorage.getItem("modelforge-answers")) ?? {}; } catch { return {}; } })();
-  const state = { profile: kept.profile ?? null, mine: kept.mine ?? {}, recipe: kept.recipe ?? {} };
+  const state = { profile: kept.profile ?? null, mine: kept.mine ?? {}, recipe: kept.recipe ?? {}, changes: kept.changes ?? [] };
   const page = root.querySelector(".face");
   let asked = 0, timer = 0, starting = false, fresh = null, shown = {};
 
@@ -10,6 +10,7 @@ face.train = (root, server) => {
   const mode = (name) => { page.dataset.mode = name; };
 
   const data = face.data(root, server, state, () => changed(0));
+  const fit = face.fit(root, server, state, { apply: (reply) => apply(reply), changed: (wait) => changed(wait), check: () => check() });
 
   function remember() {
     try { sessionStorage.setItem("modelforge-answers", JSON.stringify(state)); } catch { /* private window */ }
@@ -60,7 +61,7 @@ face.train = (root, server) => {
   actions["model-search"] = async (button) => {
     button.setAttribute("aria-disabled", "true");
     const task = find('[name="task"]').find((tile) => tile.checked)?.value ?? "";
-    const reply = await call(server, "find_models", { query: query.value, task });
+    const reply = await call(server, "find_models", { ...state, query: query.value, task });
     button.setAttribute("aria-disabled", "false");
     patch(reply?.parts);
     mark("model_name", shown.values?.model_name);
@@ -87,12 +88,13 @@ face.train = (root, server) => {
     data.glimpse(() => waits && mine === asked);
     const reply = await call(server, "check", state);
     waits = false;
-    if (reply && mine === asked) apply(reply);
+    if (reply && mine === asked) { apply(reply); fit.refine(reply, () => mine === asked); }
     return reply;
   }
 
   function apply(reply) {
     shown = reply;
+    fit.keep(reply);
     patch(reply.parts);
     applying(new Set(reply.hidden));
     // What a person is typing is left alone.
@@ -127,6 +129,7 @@ face.train = (root, server) => {
     const start = root.querySelector("#start");
     start.setAttribute("aria-disabled", String(!reply.ready || starting));
     root.querySelector("#enqueue").setAttribute("aria-disabled", String(!reply.whole));
+    fit.follow(reply);
   }
 
   // What does not apply is out of sight; what was typed into it stays where it is.
@@ -204,6 +207,8 @@ face.train = (root, server) => {
     document.title = "Train · ModelForge";
     apply(reply);
     root.dataset.usable = "true";
+    const mine = asked;
+    fit.refine(reply, () => mine === asked);
   }
   show();
 };

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 
 from modelforge import __version__
-from modelforge.api import again, aid, datasets, facts, history, queue, runs
+from modelforge.api import again, aid, datasets, facts, history, queue, rehearsal, runs
 from modelforge.api.docs import markdown_of_responses, markdown_of_routes, page
 from modelforge.api.route import forge_route
 from modelforge.config.export import json_schema
@@ -56,6 +56,7 @@ def _build(forge: Callable[[], Forge]) -> APIRouter:
     datasets.add(api, forge)
     history.add(api, forge)
     runs.add(api, forge)
+    rehearsal.add(api, forge)
     again.add(api, forge)
     queue.add(api, forge)
     aid.add(api, forge)

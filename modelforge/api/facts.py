@@ -15,6 +15,7 @@ from modelforge.api.responses import (
     MachineFacts,
     Preflight,
     ProfileFacts,
+    Recommended,
     SampleFacts,
 )
 from modelforge.api.route import said_in
@@ -72,6 +73,16 @@ def _telling(api: APIRouter, forge: Callable[[], Forge]) -> None:
 
 
 def _checking(api: APIRouter, forge: Callable[[], Forge]) -> None:
+    @api.post("/recommended", openapi_extra=SETTINGS_BODY)
+    async def recommended(request: Request) -> Recommended:
+        """Give the settings that would make such a run quicker, all that are worth it together.
+
+        An update stays as large, and what fits keeps fitting.
+        """
+        said = await said_in(request)
+        found = await to_thread.run_sync(lambda: forge().recommended(Layer("body", said)))
+        return Recommended(answers=found)
+
     @api.post(
         "/preflight",
         openapi_extra=SETTINGS_BODY,

@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field
 from modelforge.config.plan import Plan
 from modelforge.errors import Finding, Problem
 from modelforge.nvidia import Gpu
+from modelforge.preflight.fitting import Way
+from modelforge.preflight.levers import Lever
 from modelforge.preflight.memory import MemoryPart
 from modelforge.runs.rows import Row
 from modelforge.runs.states import RunState
@@ -59,6 +61,7 @@ class MachineFacts(BaseModel):
     profile: str = about("The profile that suits this machine.")
     reason: str = about("Why that profile, in a sentence.")
     packages: list[str] = about("Packages that some settings need and that are installed.")
+    cpu_flags: list[str] = about("Instructions of the processor that make bf16 fast on it.")
 
 
 class ProfileFacts(BaseModel):
@@ -100,10 +103,49 @@ class Preflight(BaseModel):
     memory_total_gib: Gib = None
     memory_available_gib: Gib = None
     seconds: float | None = Field(None, description="About how long it takes.")
+    seconds_basis: Literal["estimated", "rehearsed"] | None = Field(
+        None, description="Whether the time was worked out or measured in a rehearsal."
+    )
+    memory_basis: Literal["formula", "traced", "rehearsed"] | None = Field(
+        None, description="Whether the memory was worked out, traced or measured in a rehearsal."
+    )
+    rehearsal: dict[str, Any] | None = Field(
+        None, description="What a rehearsal of these settings has measured here, if there was one."
+    )
     updates: int | None = Field(None, description="How many updates the run has.")
     disk_needed_gib: Gib = None
     disk_free_gib: Gib = None
+    ways: list[Way] = Field(
+        [],
+        description="What makes a run fit that does not, or only just; the first costs least.",
+    )
+    largest_model: str | None = Field(
+        None, description="Where nothing makes it fit: the largest model that does."
+    )
+    largest_settings: dict[str, Any] = Field(
+        {}, description="What is set for that model, its name among them."
+    )
+    tokens_per_s: float | None = Field(
+        None, description="About how many tokens without padding a second are learned from."
+    )
+    levers: list[Lever] = Field(
+        [],
+        description="What makes the run quicker or would: `settings` pull it, `times` is the "
+        "factor on `tokens_per_s`, `gib` the memory it takes, `on` says that it is so already.",
+    )
+    recommended: dict[str, Any] = Field(
+        {}, description="The settings, by dotted names, of all levers that are worth it together."
+    )
+    recommended_times: float | None = Field(
+        None, description="The factor on `tokens_per_s` that those settings come to."
+    )
     plan: Plan | None = about("What is really run, with a reason for every change.")
+
+
+class Recommended(BaseModel):
+    """What makes a run quicker and leaves what is learned as it is."""
+
+    answers: dict[str, Any] = about("Settings by dotted names; none when nothing is worth it.")
 
 
 class Started(BaseModel):
@@ -162,6 +204,17 @@ class RunFacts(RunBrief):
     plan: Plan
     dataset: dict[str, Any] = about(
         "The data: its sources, each with files, sha256, rows and mapping."
+    )
+    seconds_left: float | None = Field(
+        None, description="About how long it still takes, counted from `updated`; null if unknown."
+    )
+    phase_left: float | None = Field(
+        None, description="About how long what it does just now still takes, counted the same."
+    )
+    adjusted: dict[str, Any] | None = Field(
+        None,
+        description="How it goes on since memory ran out: `step`, `micro_batch`, `accumulation`, "
+        "`gradient_checkpointing`, `check_batch` and `why`; null when it never did.",
     )
     verdict: dict[str, Any] | None = Field(
         None, description="How it went, once it is over: `kind`, `text` and the `numbers` behind."

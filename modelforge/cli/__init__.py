@@ -1,4 +1,4 @@
-"""Commands over the front door: `modelforge ui|init|data|train|check|runs|queue|chat|demo|…`."""
+"""Commands over the front door: `modelforge ui|init|data|check|rehearse|train|queue|…`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelforge import __version__
-from modelforge.cli import data, queue, runs
+from modelforge.cli import data, queue, rehearsal, runs
 from modelforge.errors import ConfigError, ForgeError, Problem
 from modelforge.plain import plain
 
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("ui", help="open the app (see: modelforge ui --help)", add_help=False)
     _recipe_commands(add)
+    rehearsal.add(add, _forge, _layers)
     data.add(commands, shared, _forge)
     runs.add(commands, shared, _forge)
     queue.add(commands, shared, _forge, _layers)
@@ -73,6 +74,9 @@ def _recipe_commands(add: Any) -> None:
     init.add_argument("file", nargs="?", type=Path, help="where to write it; else it is printed")
     init.add_argument("--model", default="starter", help="model to start from (starter)")
     init.add_argument("--dataset", default="sample:captain", help="data file or sample:NAME")
+    init.add_argument(
+        "--recommended", action="store_true", help="with what makes this model and data quicker"
+    )
     for name, act, about in (
         ("check", _check, "Say what would happen: findings, and memory in GiB."),
         ("train", _train, "Train, show progress and end with the run."),
@@ -114,10 +118,15 @@ def _forge(options: argparse.Namespace) -> Forge:
 def _init(options: argparse.Namespace) -> int:
     from modelforge.config import TrainingConfig
     from modelforge.config.recipe import dump_recipe
+    from modelforge.config.resolve import Layer, resolve
 
-    prefill = _forge(options).prefill()
+    forge = _forge(options)
+    prefill = forge.prefill()
     chosen = prefill.answers | {"model_name": options.model, "dataset": options.dataset}
-    answers = {name: chosen[name] for name in TrainingConfig.model_fields if name in chosen}
+    if options.recommended:
+        chosen |= forge.recommended(Layer("init", chosen))
+    nested = resolve(Layer("init", chosen)).config.said()
+    answers = {name: nested[name] for name in TrainingConfig.model_fields if name in nested}
     text = json.dumps(answers, indent=2) + "\n" if options.json else dump_recipe(answers)
     if options.file is None:
         print(text, end="")

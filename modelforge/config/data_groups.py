@@ -193,6 +193,18 @@ class Data(Group):
             group="Data",
         ),
     ] = False
+    num_workers: Annotated[
+        int | None,
+        Field(ge=0, le=64),
+        Knob(
+            "Loading processes",
+            "Processes that lay out batches beside the training; empty chooses.",
+            "Rows are tokens before the training begins, so little is left to do: chosen are 2 "
+            "with a GPU and many rows, else none. On Windows there are none.",
+            unit="processes",
+            group="Data",
+        ),
+    ] = None
 
 
 class Model(Group):

@@ -26,6 +26,7 @@ class Ground:
 
     `kind` is the model's: decoder, encoder-decoder, encoder or unknown. `packages` are those of
     the optional ones that are installed; `start_from` is the folder of the adapter to begin with.
+    `row_tokens` is about how long a row is.
     """
 
     device: Device
@@ -37,6 +38,7 @@ class Ground:
     kind: str = "decoder"
     packages: frozenset[str] = frozenset()
     start_from: str | None = None
+    row_tokens: float | None = None
 
 
 class Ledger:

@@ -257,3 +257,13 @@ class Trainer(Group):
             group="Saving",
         ),
     ] = 3
+    torch_compile: Annotated[
+        bool,
+        Knob(
+            "Compile the model",
+            "torch.compile: updates get quicker after a wait of a minute or so at the start.",
+            "It pays in runs of many minutes. It needs triton with an NVIDIA GPU, and a C++ "
+            "compiler on the CPU; without them it is left out.",
+            group="Training",
+        ),
+    ] = False

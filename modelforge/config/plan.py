@@ -18,6 +18,13 @@ from modelforge.config.schema import TrainingConfig
 
 __all__ = ["Change", "Device", "Ground", "Plan", "eval_every", "make_plan", "total_steps"]
 
+# Trained tokens whose loss is worked out at once. TRL takes 256, and fills the last piece with
+# tokens that are not trained: on a CPU, where a packed batch trains about a hundred, pieces of 64
+# made the starter model 1.28 times as fast.
+LOSS_PIECE = {"cpu": 64}
+# What torch.compile makes its code with.
+COMPILERS = {"cuda": "triton", "cpu": "c++"}
+MANY_ROWS = 10_000
 PROFILE_LENGTH = {"low_end": 512, "mid_range": 2048, "high_end": 4096}
 
 
@@ -28,6 +35,7 @@ class Plan:
     `method` is the trainer that does the work; `trains` says what learns. What is None stands in
     the config: those came later than the first plans that were written down. `save_steps` is -1
     where only the end is saved; `start_from` is the folder of the adapter that is trained on.
+    `loss_piece` is how many trained tokens' loss is worked out at once.
     """
 
     model_path: str
@@ -52,6 +60,9 @@ class Plan:
     gradient_accumulation_steps: int | None = None
     save_steps: int | None = None
     start_from: str | None = None
+    torch_compile: bool = False
+    num_workers: int = 0
+    loss_piece: int = 256
     changes: list[Change] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -73,7 +84,8 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
     quantization = weights.quantization(config, ledger)
     precision = weights.precision(config, ground)
     accumulation = learning.accumulation(config, ledger)
-    total = total_steps(config, ground.train_rows)
+    length = _max_length(config, ground, ledger)
+    total = total_steps(config, ground.train_rows, ground.row_tokens, length)
     every = eval_every(config, total, ledger.changes)
     scheduler, scheduler_kwargs = learning.scheduler(config, ledger)
     return Plan(
@@ -83,7 +95,7 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
         precision=precision,
         quantization=quantization,
         bnb_4bit_compute_dtype=weights.compute_dtype(config, precision, quantization, ledger),
-        max_length=_max_length(config, ground, ledger),
+        max_length=length,
         optim=learning.optim(config, ground, ledger),
         group_by_length=_group_by_length(config, ledger),
         lr_scheduler_type=scheduler,
@@ -99,6 +111,9 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
         gradient_accumulation_steps=accumulation,
         save_steps=learning.save_every(config, every, ledger),
         start_from=ground.start_from,
+        torch_compile=_torch_compile(config, ground, ledger),
+        num_workers=_num_workers(config, ground),
+        loss_piece=LOSS_PIECE.get(ground.device, 256),
         changes=ledger.changes,
     )
 
@@ -139,3 +154,19 @@ def _group_by_length(config: TrainingConfig, ledger: Ledger) -> bool:
         reason = "Packing fills every sequence, so there are no lengths to group by."
         return bool(ledger.change("group_by_length", False, reason))
     return config.group_by_length
+
+
+def _torch_compile(config: TrainingConfig, ground: Ground, ledger: Ledger) -> bool:
+    if not config.trainer.torch_compile:
+        return False
+    needed = COMPILERS.get(ground.device)
+    if needed in ground.packages:
+        return True
+    reason = f"It needs {needed}, which is not here." if needed else "Apple GPUs have no way yet."
+    return bool(ledger.change("trainer.torch_compile", False, reason))
+
+
+def _num_workers(config: TrainingConfig, ground: Ground) -> int:
+    if config.data.num_workers is not None:
+        return config.data.num_workers
+    return 2 if ground.device == "cuda" and (ground.train_rows or 0) >= MANY_ROWS else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from modelforge.config.batching import lay_out
@@ -10,6 +11,8 @@ from modelforge.config.ground import Change, Ground, Ledger
 from modelforge.config.schema import TrainingConfig
 
 DECAY_SHARE = 0.2
+# How full packed sequences become: 0.96 to 0.99 with rows of 39 to 131 tokens in 256.
+PACKED_SHARE = 0.97
 # What a schedule is called that ends above zero. Only these can.
 ENDS_ABOVE_ZERO = {
     "cosine": "cosine_with_min_lr",
@@ -19,11 +22,17 @@ ENDS_ABOVE_ZERO = {
 }
 
 
-def total_steps(config: TrainingConfig, train_rows: int | None) -> int | None:
+def total_steps(
+    config: TrainingConfig,
+    train_rows: int | None,
+    row_tokens: float | None = None,
+    length: int | None = None,
+) -> int | None:
     """Return the number of updates, or None while the number of rows is unknown.
 
     As the Transformers Trainer counts: a last short batch of an epoch is an update too. Learning
-    from rewards takes whole updates only, each of several answers to every prompt of it.
+    from rewards takes whole updates only, each of several answers to every prompt of it. With
+    packing, rows of about `row_tokens` share sequences of `length`.
     """
     if config.max_steps > 0:
         return config.max_steps
@@ -33,8 +42,15 @@ def total_steps(config: TrainingConfig, train_rows: int | None) -> int | None:
     if config.strategy == "rlhf":
         prompts = each * whole_accumulation(config) // config.trainer.num_generations
         return max(1, train_rows // prompts) * config.num_train_epochs
+    if config.packing and row_tokens and length:
+        train_rows = packed_rows(train_rows, row_tokens, length)
     batches = -(-train_rows // each)
     return max(1, -(-batches // config.gradient_accumulation_steps)) * config.num_train_epochs
+
+
+def packed_rows(rows: int, row_tokens: float, length: int) -> int:
+    """Return about how many sequences so many rows fill."""
+    return max(1, math.ceil(rows * min(row_tokens, length) / (length * PACKED_SHARE)))
 
 
 def whole_accumulation(config: TrainingConfig) -> int:

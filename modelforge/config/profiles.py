@@ -37,12 +37,17 @@ def load_profiles(folder: Path | None = None) -> dict[str, Profile]:
     return dict(_load(folder or shipped("profiles")))
 
 
-def profile_answers(name: str, *, practice: bool = False) -> dict[str, Any]:
+def profile_answers(
+    name: str, *, practice: bool = False, fast_bf16: bool = False
+) -> dict[str, Any]:
     """Return the answers that a form or a recipe starts from; raises NotFoundError.
 
-    The learning rate is the one advised for the profile's strategy.
+    The learning rate is the one advised for the profile's strategy. In practice mode the number
+    format is bf16 where the processor is quick in it.
     """
     profile = _profile(name)
+    if practice and fast_bf16:
+        return {**profile_answers(name, practice=True), "hardware.precision": "bf16"}
     answers = {**profile.answers, **(profile.practice if practice else {})}
     return {**advised(answers["strategy"], practice=practice), **answers, "compute_specs": name}
 

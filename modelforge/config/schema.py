@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from modelforge.config.contract import Contract
@@ -31,6 +32,21 @@ class TrainingConfig(Contract):
     def sources(self) -> list[Source]:
         """Return where the rows come from: the sources, else the one dataset."""
         return list(self.data.sources) or [Source(path=self.dataset)]
+
+    def changed(self, settings: Mapping[str, Any]) -> TrainingConfig:
+        """Return the config with some settings changed by their dotted names; they count as said.
+
+        Nothing is checked: whoever changes settings knows what they may be.
+        """
+        update: dict[str, Any] = {}
+        for name, value in settings.items():
+            group, _, field = name.rpartition(".")
+            if group:
+                holder = update.get(group, getattr(self, group))
+                update[group] = holder.model_copy(update={field: value})
+            else:
+                update[name] = value
+        return self.model_copy(update=update)
 
     def said(self) -> dict[str, Any]:
         """Return only what was given, nested groups included, ready for JSON."""

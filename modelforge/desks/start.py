@@ -13,6 +13,8 @@ from modelforge.config.plan import Plan
 from modelforge.config.resolve import Layer, Resolved
 from modelforge.data.together import Material
 from modelforge.errors import BlockedError, ForgeError
+from modelforge.machine import Machine
+from modelforge.models.shape import ModelFacts
 from modelforge.preflight import Report
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.lease import Lease
@@ -32,6 +34,8 @@ class Order:
     plan: Plan
     report: Report
     material: Material
+    facts: ModelFacts
+    machine: Machine
 
 
 class StartDesk:
@@ -92,8 +96,11 @@ class StartDesk:
         resolved, plan, report, material = checked.require()
         if report.blocked:
             raise BlockedError(report.findings)
+        if checked.facts is None or checked.machine is None:
+            raise AssertionError("a check without errors is complete")
         called = name or resolved.config.logging.run_name or _name_of(checked)
-        return Order(called, resolved, plan, report, material)
+        about = checked.facts, checked.machine
+        return Order(called, resolved, plan, report, material, *about)
 
     def require_room(self, *layers: Layer) -> None:
         """Raise BlockedError where these layers cannot run here now.
@@ -109,9 +116,14 @@ class StartDesk:
         order: Order,
         request_id: str | None = None,
         announce: Callable[[str], None] | None = None,
+        *,
+        store: Store | None = None,
     ) -> RunFolder:
-        """Make the run folder of an order; `announce` hears its id before it is there."""
-        return self._store.create(
+        """Make the run folder of an order; `announce` hears its id before it is there.
+
+        In a `store` other than that of the runs it is a rehearsal.
+        """
+        return (store or self._store).create(
             name=order.name,
             config=order.resolved.config.said(),
             origins=order.resolved.origins,
@@ -120,6 +132,7 @@ class StartDesk:
             dataset=order.material.as_record(),
             request_id=request_id,
             announce=announce,
+            rehearsal=store is not None,
         )
 
     def require_free(self) -> None:

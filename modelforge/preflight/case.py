@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from modelforge.config.plan import Plan
+from modelforge.config.plan import Plan, make_plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.data.together import Material
 from modelforge.errors import Finding
 from modelforge.home import Home
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight.disk import disk_needed_gib
-from modelforge.preflight.memory import MemoryPart, estimate
-from modelforge.preflight.time import most_tokens_in
+from modelforge.preflight.fitting import Largest, Way, largest_model, ways
+from modelforge.preflight.footing import ground_of, train_rows
+from modelforge.preflight.memory import MemoryPart, estimate, total_gib
+from modelforge.preflight.rehearsed import Rehearsal
+from modelforge.preflight.speed import most_tokens_in
 
 if TYPE_CHECKING:
     from modelforge.data.look import FirstLook
@@ -38,6 +42,7 @@ class Case:
     look: FirstLook | None
     home: Home
     material: Material = NO_MATERIAL
+    rehearsal: Rehearsal | None = None
     memory: list[MemoryPart] = field(init=False)
     disk_gib: float | None = field(init=False)
 
@@ -53,6 +58,33 @@ class Case:
             return []
         longest = most_tokens_in(self.look.longest_chars) if self.look else None
         return estimate(config, plan, self.facts, longest_tokens=longest)
+
+    def changed(self, settings: Mapping[str, Any]) -> Case:
+        """Return the same run with some settings changed, by their dotted names."""
+        config = self.config.changed(settings)
+        if self.facts is None:
+            return replace(self, config=config, rehearsal=None)
+        ground = ground_of(
+            config,
+            self.machine,
+            self.facts,
+            train_rows=train_rows(config, self.facts, self.material),
+            look=self.look,
+            start=self.plan.start_from,
+        )
+        return replace(self, config=config, plan=make_plan(config, ground), rehearsal=None)
+
+    @property
+    def memory_total_gib(self) -> float | None:
+        """The memory of the run: as a rehearsal has measured it, else the sum of the parts."""
+        return self.rehearsal.peak_gib if self.rehearsal else total_gib(self.memory)
+
+    @property
+    def eval_rows(self) -> int:
+        """About how many rows are checked on."""
+        if self.material.validation:
+            return sum(supply.rows for supply in self.material.validation)
+        return round((self.look.rows if self.look else 0) * self.config.eval_split)
 
     @property
     def gpu(self) -> Gpu | None:
@@ -75,6 +107,19 @@ class Case:
         if self.plan.device == "cuda":
             return self.gpu.total_gib if self.gpu else None
         return self.machine.ram_total_gib
+
+    @cached_property
+    def ways(self) -> list[Way]:
+        """What makes it fit, where it does not or only just; what costs least comes first."""
+        return ways(self)
+
+    @cached_property
+    def largest(self) -> Largest | None:
+        """The largest model that fits, where this one cannot be made to."""
+        total, free = self.memory_total_gib, self.available_gib
+        if total is None or free is None or total <= free or self.ways:
+            return None
+        return largest_model(self)
 
     @property
     def place(self) -> str:

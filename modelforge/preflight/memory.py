@@ -10,7 +10,6 @@ from modelforge.config.schema import TrainingConfig
 from modelforge.models.shape import ModelFacts
 
 GIB = 2**30
-CHUNK = 256
 # CUDA context and libraries; on the CPU the process, and what its allocator cannot give back.
 # Measured: the starter in fp32, 4 x 256 tokens, peaks at 4.35 GiB, with checkpointing at 2.39;
 # the sum here is 4.30 and 2.37.
@@ -152,9 +151,9 @@ def _unpacked(plan: Plan, facts: ModelFacts) -> float:
 
 
 def _logits(config: TrainingConfig, plan: Plan, facts: ModelFacts, length: int) -> float:
-    """Return the logits of 256 tokens as they come, and four copies in 32 bits.
+    """Return the logits of a piece of tokens as they come, and four copies in 32 bits.
 
-    TRL computes loss and entropy in chunks of that many tokens, so no more is ever held.
+    TRL computes loss and entropy piece by piece, so no more is ever held.
     """
     rows = max(config.per_device_train_batch_size, config.per_device_eval_batch_size)
-    return min(CHUNK, rows * length) * (facts.vocab or 0) * (16 + _plain_bytes(plan))
+    return min(plan.loss_piece, rows * length) * (facts.vocab or 0) * (16 + _plain_bytes(plan))

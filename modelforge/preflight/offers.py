@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelforge.config.plan import Ground, make_plan
+from modelforge.config.plan import make_plan
+from modelforge.config.profiles import load_profiles
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import ForgeError
+from modelforge.home import Home
 from modelforge.models.catalogue import facts_of
-from modelforge.preflight.memory import estimate, total_gib
+from modelforge.preflight.case import Case
+from modelforge.preflight.fitting import can_fit, is_tight
+from modelforge.preflight.footing import ground_of
+from modelforge.preflight.memory import part_gib
 
 if TYPE_CHECKING:
+    from modelforge.data.look import FirstLook
     from modelforge.machine import Machine
 
-TIGHT = 0.9
 ANY_DATA = "any"
+# Nothing is said of a home where only memory is asked about.
+NOWHERE = Home(Path())
 
 
 @dataclass(frozen=True)
 class Need:
-    """The memory of a run with one model, and what is free for it; None is unknown."""
+    """The memory of a run with one model, and what is free for it; None is unknown.
+
+    `can_fit` says whether it fits once all is saved that can be.
+    """
 
     gib: float | None = None
     free_gib: float | None = None
+    can_fit: bool | None = None
 
     @property
     def fits(self) -> bool | None:
@@ -35,26 +48,44 @@ class Need:
     @property
     def is_tight(self) -> bool:
         """Say whether it fits only just."""
-        return bool(self.fits) and (self.gib or 0) > TIGHT * (self.free_gib or 0)
+        return bool(self.fits) and is_tight(self.gib, self.free_gib)
 
 
-def need(model: Mapping[str, Any], machine: Machine, *layers: Layer) -> Need:
+def need(
+    model: Mapping[str, Any], machine: Machine, *layers: Layer, look: FirstLook | None = None
+) -> Need:
     """Return what a run with these answers needs when `model` is the one; unknown for bad ones."""
+    case = _case(model, machine, layers, look)
+    return Need(case.memory_total_gib, case.available_gib, can_fit(case)) if case else Need()
+
+
+def need_by_size(
+    billions: float | None, machine: Machine, *layers: Layer, look: FirstLook | None = None
+) -> Need:
+    """Return about what a model needs of which only the size is known.
+
+    It is taken for one of the catalogue, the nearest in size, with all that grows grown alike.
+    """
+    if not billions:
+        return Need()
+    models = [model for profile in load_profiles().values() for model in profile.models]
+    near = min(models, key=lambda model: abs(math.log(model["parameters"] / billions)))
+    case = _case(near, machine, layers, look)
+    if case is None or case.memory_total_gib is None:
+        return Need()
+    stays = part_gib(case.memory, "overhead")
+    grown = (case.memory_total_gib - stays) * billions / near["parameters"]
+    return Need(stays + grown, case.available_gib)
+
+
+def _case(
+    model: Mapping[str, Any], machine: Machine, layers: Sequence[Layer], look: FirstLook | None
+) -> Case | None:
     named = Layer("model", {"model_name": model["name"], "dataset": ANY_DATA})
     try:
         config = resolve(*layers, named).config
     except ForgeError:
-        return Need()
+        return None
     facts = facts_of(model)
-    device = machine.device if config.hardware.device == "auto" else config.hardware.device
-    gpu = next((one for one in machine.gpus if one.index == config.hardware.gpu_index), None)
-    ground = Ground(
-        device=device,
-        model_path=facts.path,
-        compute_capability=gpu.compute_capability if gpu else None,
-        context=facts.context,
-        kind=facts.kind,
-    )
-    parts = estimate(config, make_plan(config, ground), facts)
-    on_card = gpu.free_gib if gpu else None
-    return Need(total_gib(parts), on_card if device == "cuda" else machine.ram_free_gib)
+    plan = make_plan(config, ground_of(config, machine, facts, look=look))
+    return Case(config, plan, machine, facts, look, NOWHERE)

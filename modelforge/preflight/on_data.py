@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from modelforge.errors import Finding
 from modelforge.preflight.case import Case
-from modelforge.preflight.time import tokens_in
+from modelforge.preflight.speed import tokens_in
 
 USUAL_SPLIT = 0.1
 

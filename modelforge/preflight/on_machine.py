@@ -78,11 +78,13 @@ def fp16_on_cpu(case: Case) -> Iterator[Finding]:
 
 def bf16_on_cpu(case: Case) -> Iterator[Finding]:
     """Tell that bf16 on the CPU is slow where the CPU has no instructions for it."""
-    if case.plan.device == "cpu" and case.plan.precision == "bf16":
+    slow = not case.machine.fast_bf16
+    if case.plan.device == "cpu" and case.plan.precision == "bf16" and slow:
         yield Finding(
             "note",
             "bf16-on-cpu",
-            "bf16 on the CPU halves the memory; it is fast only on a CPU with bf16 instructions.",
+            "bf16 on the CPU halves the memory; it is slow on this one, which has no instructions "
+            "for it.",
             "Switch bf16 off if the updates turn out slow.",
             *_precision_setting(case),
         )

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 from modelforge.errors import Finding
 from modelforge.preflight.case import Case
-from modelforge.preflight.memory import part_gib, total_gib
+from modelforge.preflight.fitting import Largest, Way
+from modelforge.preflight.memory import part_gib
 
-SHORTEST = 128
 SPARE_DISK_GIB = 2.0
-
-
-@dataclass(frozen=True)
-class Cheaper:
-    """One setting that would lower the memory, and the total it would come to."""
-
-    where: str
-    value: object
-    words: str
-    gib: float
+FOLLOWING = {"gradient_accumulation_steps", "lora_alpha", "use_8bit"}
 
 
 def memory_base(case: Case) -> Iterator[Finding]:
@@ -30,16 +20,8 @@ def memory_base(case: Case) -> Iterator[Finding]:
         return
     room, free = case.room_gib, case.available_gib
     if room is not None and base > room:
-        cheaper = [way for way in _lighter(case) if way.gib <= room]
-        remedy = cheaper[0].words if cheaper else "Choose a smaller model"
-        yield Finding(
-            "blocker",
-            "memory-base",
-            f"The model alone needs about {base:.1f} GiB; the {case.place} has {room:.1f} GiB.",
-            f"{remedy}.",
-            cheaper[0].where if cheaper else "model_name",
-            cheaper[0].value if cheaper else None,
-        )
+        what = f"The model alone needs about {base:.1f} GiB; the {case.place} has {room:.1f} GiB."
+        yield Finding("blocker", "memory-base", what, *_remedy(case))
         return
     yield Finding(
         "blocker",
@@ -52,30 +34,21 @@ def memory_base(case: Case) -> Iterator[Finding]:
 
 def memory_short(case: Case) -> Iterator[Finding]:
     """Warn of a run that fits only just or not, and offer each cheaper setting with its total."""
-    total, free = total_gib(case.memory), case.available_gib
+    total, free = case.memory_total_gib, case.available_gib
     if total is None or free is None or total <= free or _base_is_too_big(case):
         return
-    ways = cheaper_settings(case, free)
-    cheapest = min(ways, key=lambda way: way.gib, default=None)
-    best = next((way for way in ways if way.gib <= free), cheapest)
     code = "memory-short" if case.plan.device == "cuda" else "ram-short"
-    yield Finding(
-        "caution",
-        code,
-        f"The run needs about {total:.1f} GiB; the {case.place} has {free:.1f} GiB free.",
-        _remedy(best, free),
-        best.where if best else "model_name",
-        best.value if best else None,
-    )
-    for way in ways:
+    what = f"The run needs about {total:.1f} GiB; the {case.place} has {free:.1f} GiB free."
+    yield Finding("caution", code, what, *_remedy(case))
+    best = _best(case)
+    for way in case.ways:
         if way is not best:
             yield Finding(
                 "note",
                 "memory-option",
                 f"It would come to about {way.gib:.1f} GiB another way.",
                 f"{way.words}.",
-                way.where,
-                way.value,
+                *_setting(way),
             )
 
 
@@ -108,18 +81,13 @@ def disk(case: Case) -> Iterator[Finding]:
     )
 
 
-def cheaper_settings(case: Case, limit_gib: float) -> list[Cheaper]:
-    """Return the single changes that lower the memory, the least painful first."""
-    ways = [*_recompute(case), *_smaller_batch(case, limit_gib), *_shorter(case, limit_gib)]
-    total = total_gib(case.memory) or 0.0
-    return [way for way in [*ways, *_lighter(case)] if way.gib < total - 0.05]
-
-
 def _base_gib(case: Case) -> float:
     return part_gib(case.memory, "weights", "overhead")
 
 
 def _base_is_too_big(case: Case) -> bool:
+    if case.rehearsal is not None:
+        return False  # it has been loaded here, whatever was worked out
     base, room, free = _base_gib(case), case.room_gib, case.available_gib
     if room is not None and base > room:
         return True
@@ -134,58 +102,31 @@ def _held(case: Case) -> str:
     return f"{held:.1f} GiB" if held else "memory"
 
 
-def _remedy(best: Cheaper | None, free: float) -> str:
+def _best(case: Case) -> Way | None:
+    """Return the way that a finding names: of those that fit a single change, which it can set."""
+    fitting = [way for way in case.ways if way.fits]
+    return next((way for way in fitting if _is_single(way)), next(iter(fitting), None))
+
+
+def _remedy(case: Case) -> tuple[str, str, object]:
+    """Return what helps, the setting that does it, and its value where one is enough."""
+    best = _best(case)
     if best is None:
+        return f"It cannot be made to fit here. {_instead(case.largest)}", "model_name", None
+    return (f"{best.words}: about {best.gib:.1f} GiB.", *_setting(best))
+
+
+def _setting(way: Way) -> tuple[str, object]:
+    where, value = next(iter(way.settings.items()))
+    return where, value if _is_single(way) else None
+
+
+def _is_single(way: Way) -> bool:
+    # The accumulation and alpha only follow what is changed.
+    return len(way.settings.keys() - FOLLOWING) == 1
+
+
+def _instead(largest: Largest | None) -> str:
+    if largest is None:
         return "Choose a smaller model."
-    said = f"{best.words}: about {best.gib:.1f} GiB"
-    return f"{said}." if best.gib <= free else f"{said}, still too much; choose a smaller model."
-
-
-def _recompute(case: Case) -> Iterator[Cheaper]:
-    if not case.config.gradient_checkpointing:
-        gib = _with(case, gradient_checkpointing=True)
-        words = "Switch gradient checkpointing on"
-        yield Cheaper("gradient_checkpointing", True, words, gib)
-
-
-def _smaller_batch(case: Case, limit_gib: float) -> Iterator[Cheaper]:
-    batch = size = case.config.per_device_train_batch_size
-    if batch == 1:
-        return
-    gib = float("inf")
-    while size > 1 and gib > limit_gib:
-        size = size // 2
-        gib = _with(case, per_device_train_batch_size=size)
-    times = case.config.gradient_accumulation_steps * batch // size
-    words = f"Set the batch size to {size} and the accumulation to {times}"
-    yield Cheaper("per_device_train_batch_size", size, words, gib)
-
-
-def _shorter(case: Case, limit_gib: float) -> Iterator[Cheaper]:
-    length, gib = case.plan.max_length, float("inf")
-    if length < 2 * SHORTEST:
-        return
-    while length >= 2 * SHORTEST and gib > limit_gib:
-        length //= 2
-        plan = replace(case.plan, max_length=length)
-        gib = total_gib(case.memory_for(case.config, plan)) or 0.0
-    words = f"Cut rows at {length} tokens"
-    yield Cheaper("max_seq_length", length, words, gib)
-
-
-def _lighter(case: Case) -> Iterator[Cheaper]:
-    if case.plan.trains == "all":
-        adapter = case.config.adapter.model_copy(update={"enabled": True})
-        config = case.config.model_copy(update={"adapter": adapter})
-        plan = replace(case.plan, trains="adapter")
-        gib = total_gib(case.memory_for(config, plan)) or 0.0
-        yield Cheaper("adapter.enabled", True, "Train an adapter instead of every weight", gib)
-    elif case.plan.quantization == "none" and case.plan.device == "cuda":
-        plan = replace(case.plan, quantization="4-bit")
-        gib = total_gib(case.memory_for(case.config, plan)) or 0.0
-        yield Cheaper("use_4bit", True, "Switch 4-bit weights on", gib)
-
-
-def _with(case: Case, **changed: object) -> float:
-    config = case.config.model_copy(update=changed)
-    return total_gib(case.memory_for(config, case.plan)) or 0.0
+    return f"The largest model that fits is {largest.name}, at about {largest.gib:.1f} GiB."

@@ -140,7 +140,7 @@ def checks_take_long(case: Case) -> Iterator[Finding]:
     plan, facts, look = case.plan, case.facts, case.look
     if not (facts and facts.parameters and look and plan.total_steps and plan.eval_steps):
         return
-    times = checks_by_training(case.config, plan, facts, look)
+    times = checks_by_training(case.config, plan, case.machine, facts, look)
     if times < 1:
         return
     checks = -(-plan.total_steps // plan.eval_steps)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
@@ -13,7 +13,11 @@ from modelforge.home import Home
 from modelforge.models.shape import ModelFacts
 from modelforge.preflight.case import NO_MATERIAL, Case
 from modelforge.preflight.checks import findings
-from modelforge.preflight.memory import MemoryPart, total_gib
+from modelforge.preflight.fitting import Way
+from modelforge.preflight.lever_choices import speed_of
+from modelforge.preflight.levers import Lever, levers, recommended, tokens_per_s
+from modelforge.preflight.memory import MemoryPart
+from modelforge.preflight.rehearsed import Rehearsal
 from modelforge.preflight.time import estimate_seconds
 
 if TYPE_CHECKING:
@@ -23,7 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """What is to be said before the start. Every number is about right; None is unknown."""
+    """What is to be said before the start. Every number is about right; None is unknown.
+
+    `ways` make a run fit that does not, or only just, the first of them at the least cost. Where
+    nothing does, `largest_model` is the largest of the catalogue that fits, and
+    `largest_settings` are what is set for it, its name among them. `tokens_per_s` counts no
+    padding; `recommended` are the answers of the levers that are worth it together,
+    and `recommended_times` the factor on `tokens_per_s` that they come to.
+    """
 
     findings: list[Finding]
     memory: list[MemoryPart]
@@ -33,6 +44,16 @@ class Report:
     updates: int | None
     disk_needed_gib: float | None
     disk_free_gib: float | None
+    ways: list[Way] = field(default_factory=list)
+    largest_model: str | None = None
+    largest_settings: dict[str, Any] = field(default_factory=dict)
+    memory_basis: Literal["formula", "traced", "rehearsed"] | None = None
+    seconds_basis: Literal["estimated", "rehearsed"] | None = None
+    rehearsal: dict[str, Any] | None = None
+    tokens_per_s: float | None = None
+    levers: list[Lever] = field(default_factory=list)
+    recommended: dict[str, Any] = field(default_factory=dict)
+    recommended_times: float | None = None
 
     @property
     def blocked(self) -> bool:
@@ -44,7 +65,7 @@ class Report:
         return {**asdict(self), "blocked": self.blocked}
 
 
-def preflight(
+def preflight(  # noqa: PLR0913 - all that it judges, each by its name
     config: TrainingConfig,
     plan: Plan,
     machine: Machine,
@@ -52,21 +73,46 @@ def preflight(
     look: FirstLook | None,
     home: Home,
     material: Material = NO_MATERIAL,
+    rehearsal: Rehearsal | None = None,
 ) -> Report:
     """Return what is to be said of a run before it starts. Pure; touches neither disk nor device.
 
     `look` is all of `material` as one. `facts` or `look` is None where the model or the data
     could not be found: what depends on it is left out, and whoever looked for it has the problem.
+    A `rehearsal` of the same settings has measured what else is estimated.
     """
-    case = Case(config, plan, machine, facts, look, home, material)
+    case = Case(config, plan, machine, facts, look, home, material, rehearsal)
     seconds = estimate_seconds(config, plan, machine, facts, look) if facts and look else None
+    measured = rehearsal.seconds(config, plan, case.eval_rows) if rehearsal else None
+    total, advised = case.memory_total_gib, recommended(case)
     return Report(
         findings=findings(case),
         memory=case.memory,
-        memory_total_gib=total_gib(case.memory),
+        memory_total_gib=total,
         memory_available_gib=case.available_gib,
-        seconds=seconds,
+        seconds=seconds if measured is None else measured,
         updates=plan.total_steps,
         disk_needed_gib=case.disk_gib,
         disk_free_gib=machine.disk_free_gib,
+        ways=case.ways,
+        largest_model=case.largest.name if case.largest else None,
+        largest_settings=case.largest.settings if case.largest else {},
+        memory_basis=None if total is None else "rehearsed" if rehearsal else "formula",
+        seconds_basis="rehearsed" if measured is not None else "estimated" if seconds else None,
+        rehearsal=_told(rehearsal, measured),
+        tokens_per_s=tokens_per_s(case),
+        levers=levers(case),
+        recommended=advised,
+        recommended_times=_factor(case, advised),
     )
+
+
+def _factor(case: Case, settings: dict[str, Any]) -> float | None:
+    """Return how many times as fast a run is with these settings; None when nobody knows."""
+    # Both by arithmetic: a rehearsal has measured the one and knows nothing of the other.
+    before, after = speed_of(case), speed_of(case.changed(settings)) if settings else None
+    return round(after / before, 2) if before and after else None
+
+
+def _told(rehearsal: Rehearsal | None, seconds: float | None) -> dict[str, Any] | None:
+    return None if rehearsal is None else rehearsal.as_dict() | {"seconds": seconds}

@@ -18,6 +18,7 @@ FORMAT = 1
 # What is said of a holder, by its kind: what it is, and how to have it let go.
 KINDS = {
     "chat": ("Chat with", "Close the other ModelForge, or wait: it lets go when nobody asks."),
+    "rehearsal": ("The rehearsal of", "Stop it, or wait until it is done."),
     "export": ("The export of", "Wait until it is done."),
 }
 
@@ -66,12 +67,15 @@ class Lease:
         holder = self.holder()
         return holder is not None and holder.token == self._token
 
-    def take(self, kind: str, name: str) -> None:
-        """Take the machine, or tell what it is held for now; raises BusyError for another's."""
+    def take(self, kind: str, name: str, who: Identity | None = None) -> None:
+        """Take the machine, or tell what it is held for now; raises BusyError for another's.
+
+        It is held for as long as `who` lives; usually that is this process.
+        """
         with exclusive(self._lock):
             self.require_free()
             record = {"format": FORMAT, "kind": kind, "name": name, "token": self._token}
-            who = Identity.of(os.getpid())
+            who = who or Identity.of(os.getpid())
             write_json(self._path, {**record, "since": time.time(), **who.as_dict()})
 
     def require_free(self) -> None:

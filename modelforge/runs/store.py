@@ -61,6 +61,7 @@ class Store:
         dataset: Mapping[str, Any],
         request_id: str | None = None,
         announce: Callable[[str], None] | None = None,
+        rehearsal: bool = False,
     ) -> RunFolder:
         """Make a run folder and return it; a `request_id` that is known gives the run it made.
 
@@ -85,6 +86,7 @@ class Store:
                 "origins": dict(origins),
                 "plan": dict(plan),
                 "dataset": dict(dataset),
+                **({"rehearsal": True} if rehearsal else {}),
             }
             return self._settle(RunFolder(self._runs / run_id), record, report)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ def shared(
         "use_cpu": plan.device == "cpu",
         "seed": config.trainer.seed,
         "data_seed": config.trainer.seed,
-        "dataloader_num_workers": 0,
+        # Windows starts a process anew, imports and all, which costs more than it saves.
+        "dataloader_num_workers": 0 if sys.platform == "win32" else plan.num_workers,
+        "torch_compile": plan.torch_compile,
         "dataloader_pin_memory": plan.device == "cuda",
         **_words(config),
         **_updates(config, plan),

@@ -16,13 +16,17 @@ from modelforge.train.telling import Teller
 
 @dataclass(frozen=True)
 class Job:
-    """One run: its folder and name, what was asked, what that comes to, and the data."""
+    """One run: its folder and name, what was asked, what that comes to, and the data.
+
+    A rehearsal is a run that only measures what the real one will need.
+    """
 
     run: RunFolder
     name: str
     config: TrainingConfig
     plan: Plan
     dataset: dict[str, Any]
+    is_rehearsal: bool = False
 
     @classmethod
     def read(cls, run: RunFolder) -> Job:
@@ -34,6 +38,7 @@ class Job:
             config=TrainingConfig(**record["config"]),
             plan=Plan.from_dict(record["plan"]),
             dataset=record["dataset"],
+            is_rehearsal=record.get("rehearsal") is True,
         )
 
 

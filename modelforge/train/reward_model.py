@@ -30,6 +30,7 @@ from modelforge.train.judge import ByModel, own_words, same_tokens
 from modelforge.train.manner import Manner
 from modelforge.train.pairs import encode_pair, fits
 from modelforge.train.reporter import Course
+from modelforge.train.splitting import Splitting
 from modelforge.train.training import Stage
 
 WARMUP = 0.03
@@ -37,8 +38,10 @@ _IDS = pa.list_(pa.int32())
 _SCHEMA = pa.schema({"chosen_ids": _IDS, "rejected_ids": _IDS})
 
 
-class Trainer(Checkpointing, RewardTrainer):
+class Trainer(Splitting, Checkpointing, RewardTrainer):
     """TRL's trainer as this house has it save."""
+
+    sides = 2
 
 
 @dataclass

@@ -13,6 +13,10 @@ class StopAsked(BaseException):
     """Unwinds the work when somebody wants the run to end. Not an error, so no Exception."""
 
 
+class RehearsalOver(BaseException):
+    """Unwinds the work once a rehearsal has measured and told everything. No error either."""
+
+
 class Stop:
     """Says whether the run is to end, and whether what it has learned is to be kept."""
 

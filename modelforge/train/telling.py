@@ -97,6 +97,21 @@ class Teller:
         """Tell that a checkpoint was written."""
         self._events.write("saved", step=step, path=path, best=best)
 
+    def adjusted(self, *, why: str, **numbers: Any) -> None:
+        """Tell that less is computed at once from now on; what is learned stays the same."""
+        self._events.write("adjusted", why=why, **numbers)
+        again = ", and activations are computed again" if numbers["gradient_checkpointing"] else ""
+        text = (
+            f"{why} From update {numbers['step']:,} on {numbers['micro_batch']} rows are taken at "
+            f"a time, {numbers['accumulation']} times an update{again}; what is learned stays the "
+            "same."
+        )
+        self.note("memory-adjusted", text)
+
+    def measured(self, kind: str, **numbers: Any) -> None:
+        """Tell what a rehearsal has measured, of one stage or of all."""
+        self._events.write(kind, **numbers)
+
     def resumed(
         self, *, step: int, stage: int | None, checkpoint: str | None, damaged: list[dict[str, str]]
     ) -> None:

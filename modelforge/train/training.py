@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
 from modelforge.errors import ForgeError
 from modelforge.runs.layout import RunFolder
-from modelforge.train import monitors, output, rows, trackers
+from modelforge.train import batch_size, monitors, output, rehearsing, rows, trackers
 from modelforge.train.ceilings import Ceilings, card_meter, ceilings_of
 from modelforge.train.checkpointing import Part, Terms
 from modelforge.train.dialect import Dialect, learn_dialect, stops_of
 from modelforge.train.job import Job, Work
 from modelforge.train.manner import Manner
+from modelforge.train.planned import plan_facts
 from modelforge.train.pulse import Pulse
 from modelforge.train.reporter import Course, Reporter
+from modelforge.train.splitting import live_with_memory, why_it_ends
 from modelforge.train.stop import StopAsked
 from modelforge.train.telling import Teller
 from modelforge.train.templates import template_text
@@ -33,6 +35,11 @@ class Stage:
     number: int
     of: int
     name: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the plan event says of it."""
+        return {"stage": self.number, "stages": self.of, "stage_name": self.name}
 
 
 def speak(work: Work, loaded: Any, generation: Any = None) -> Dialect:
@@ -116,31 +123,56 @@ def train(
     `facts` are what the plan event says besides the number of updates; `parts` have a state that
     belongs to a checkpoint.
     """
-    told = plan_facts(work.job, trainer) | facts
-    if stage is not None:
-        told |= {"stage": stage.number, "stages": stage.of, "stage_name": stage.name}
+    job = work.job
     number = stage.number if stage else None
-    reporter = Reporter(work.teller, work.stop, Pulse(work.job.plan.device), told, number)
+    found = work.checkpoint
+    begun = str(found.path) if found is not None and found.stage == number else None
+    sized = batch_size.settle(work, trainer, Path(begun) if begun else None)
+    told = plan_facts(job, trainer) | facts | (stage.facts if stage else {})
+    if job.is_rehearsal:
+        made = rehearsing.rehearse(work, trainer, told)
+        return Course(step=made, checked_step=made, is_whole=True)
+    reporter = Reporter(work.teller, work.stop, Pulse(job.plan.device), told, number)
     trainer.add_callback(reporter)
-    limit = work.job.config.trainer.save_total_limit
-    states: dict[str, Part] = {"reporter": reporter, **(parts or {})}
-    trainer.keep_checkpoints(Terms(work.job.run, limit, number, work.teller.note, states))
-    found, course = work.checkpoint, reporter.course
-    going_on = found is not None and found.stage == number
+    living = live_with_memory(trainer, work.teller.adjusted) if _goes_on(work) else {}
+    _keep(work, trainer, number, {"reporter": reporter, **(parts or {}), **living, **sized})
+    course = reporter.course
     _attach(work, trainer, reporter, stage)
     try:
-        trainer.train(resume_from_checkpoint=str(found.path) if found and going_on else None)
+        trainer.train(resume_from_checkpoint=begun)
         course.is_whole = course.is_early or course.step >= trainer.state.max_steps
     except StopAsked:
         course.is_whole = False
+    except (RuntimeError, MemoryError) as error:
+        why = why_it_ends(trainer, error) if _goes_on(work) else None
+        if why is not None:
+            work.teller.note(*why)
+        raise
+    _settle(work, trainer, course)
+    return course
+
+
+def _keep(work: Work, trainer: Any, stage: int | None, states: dict[str, Part]) -> None:
+    """Have the trainer keep checkpoints as the settings say."""
+    job, note = work.job, work.teller.note
+    limit = job.config.trainer.save_total_limit
+    trainer.keep_checkpoints(Terms(job.run, limit, stage, note, states))
+
+
+def _settle(work: Work, trainer: Any, course: Course) -> None:
+    """Save where it was stopped, and see to it that what is best is what is told."""
+    keeps_best = work.job.config.evaluation.keep_best
     if course.step and work.stop.wish == "keep" and not trainer.is_saved:
         _save_place(work, trainer)
-        if course.is_whole and work.job.config.evaluation.keep_best:
+        if course.is_whole and keeps_best:
             take_best(trainer)  # the wish came with the last update, and kept it from being taken
-    if trainer.best_is_lost or not work.job.config.evaluation.keep_best:
+    if trainer.best_is_lost or not keeps_best:
         # It is the newest weights that are kept.
         course.best_step, course.best_loss = None, course.eval_loss
-    return course
+
+
+def _goes_on(work: Work) -> bool:
+    return work.job.config.memory.autopilot
 
 
 def _save_place(work: Work, trainer: Any) -> None:
@@ -246,27 +278,4 @@ def token_facts(tokenized: rows.Tokenized) -> dict[str, Any]:
         "trained_tokens": tokenized.trained_tokens,
         "all_tokens": tokenized.all_tokens,
         "truncated_rows": tokenized.truncated_rows,
-    }
-
-
-def plan_facts(job: Job, trainer: Any) -> dict[str, Any]:
-    """Return what the plan event says of the model and the machine."""
-    plan = job.plan
-    sizes = [(each.numel(), each.requires_grad) for each in trainer.model.parameters()]
-    if hasattr(trainer.model, "get_nb_trainable_parameters"):
-        trainable, total = trainer.model.get_nb_trainable_parameters()
-    else:
-        trainable = sum(size for size, learns in sizes if learns)
-        total = sum(size for size, _ in sizes)
-    args = trainer.args
-    batches = math.ceil(len(trainer.train_dataset) / args.per_device_train_batch_size)
-    return {
-        "steps_per_epoch": math.ceil(batches / args.gradient_accumulation_steps),
-        "trainable_parameters": trainable,
-        "total_parameters": total,
-        "max_length": plan.max_length,
-        "device": plan.device,
-        "precision": plan.precision,
-        "quantization": plan.quantization,
-        "method": plan.method,
     }

@@ -26,7 +26,8 @@ from modelforge.runs.reserve import Reserve
 from modelforge.train import resuming, surroundings
 from modelforge.train.failures import WorkError, explain
 from modelforge.train.job import Job, Work
-from modelforge.train.stop import Stop, StopAsked
+from modelforge.train.peaks import forget_peak
+from modelforge.train.stop import RehearsalOver, Stop, StopAsked
 from modelforge.train.telling import Teller
 
 # The provider's module is imported before the strategy's: Unsloth must come before trl.
@@ -63,6 +64,8 @@ def run_worker(path: Path) -> int:
         try:
             found = resuming.go_on_from(run, teller)
             _work(run, stop, teller, found)
+        except RehearsalOver:
+            pass  # it has told all it measured, and that it is finished
         except StopAsked:
             resuming.stopped_before(run, teller, found, stop.wish or "keep")
         except Exception as error:  # noqa: BLE001  # the outermost frame: a crash becomes an event
@@ -99,6 +102,8 @@ def _work(run: RunFolder, stop: Stop, teller: Teller, found: Checkpoint | None) 
     teller.phase("loading", "Opening the training stack")
     job = Job.read(run)
     config, plan = job.config, job.plan
+    if job.is_rehearsal:
+        forget_peak()
     surroundings.mask_devices(plan.device, config.hardware.gpu_index)
     surroundings.go_offline_for(plan.model_path, config.trainer.reward_model)
     provider, method = preload(config.provider, plan.method)

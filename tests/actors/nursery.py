@@ -22,6 +22,8 @@ DEEDS = {
     "fill": lambda run: points.fill_the_disk(run.parents[1]),
     "cuda": lambda _run: points.run_out_of_cuda,
     "host": lambda _run: points.limit_memory(),
+    "small-card": lambda _run: points.shrink(points.run_out_of_cuda),
+    "small-host": lambda _run: points.shrink(points.run_out_of_host),
 }
 
 

@@ -61,6 +61,31 @@ def limit_memory(room_mib: int = 64) -> Deed:
     return limit
 
 
+def run_out_of_host() -> None:
+    """Fail as torch does when the system refuses it memory."""
+    words = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate "
+    raise RuntimeError(words + "memory: you tried to allocate 805306368 bytes.")
+
+
+def shrink(run_out: Deed, most: int = 2) -> Deed:
+    """Return what has memory run out from now on whenever more than `most` rows are computed."""
+
+    def shrunk() -> None:
+        from peft.tuners.tuners_utils import BaseTuner
+
+        kept = BaseTuner.forward
+
+        def forward(tuner: Any, *args: Any, **more: Any) -> Any:
+            found = kept(tuner, *args, **more)
+            if len(more["input_ids"]) > most:
+                run_out()
+            return found
+
+        BaseTuner.forward = forward
+
+    return shrunk
+
+
 def arm(point: str, deed: Deed, nth: int = 1) -> None:
     """Have `deed` done when `point` is reached for the `nth` time."""
     reached = 0

@@ -53,6 +53,21 @@ found, _damaged = checkpoints.newest_valid(folder)
 first = found.step if found else 0
 if found:
     events.write("resumed", step=first, stage=None, checkpoint=found.name, damaged=[])
+if said.get("rehearsal"):
+    for step in range(7):
+        if folder.stop.exists():
+            leave("stopped", "stopped", step=step, kept=False)
+        time.sleep(PACE_S)
+        events.write("phase", name="rehearsing", text="Rehearsing updates", done=step, total=7)
+    save(7)
+    measured = {
+        "peak_gib": 1.82, "seconds_per_update": PACE_S, "seconds_per_update_worst": 2 * PACE_S,
+        "tokens_per_s": 410.0, "seconds_per_eval_batch": PACE_S, "save_seconds": 0.3,
+        "final_seconds": 0.1, "checkpoint_gib": 0.06, "load_seconds": 0.5, "prepare_seconds": 2.0,
+        "updates": 7, "micro_batch": 2, "accumulation": 4, "stages": 1, "earlier_seconds": 0.0,
+    }  # fmt: skip
+    events.write("rehearsed", **measured)
+    leave("finished", "finished", steps=7, rehearsal=True)
 phase("training", "Training")
 began, loss, best = time.time(), 0.0, 9.0
 for step in range(first + 1, total + 1):

@@ -62,6 +62,18 @@ def test_a_good_body_is_checked_with_memory_and_plan_and_nothing_is_made(client,
     assert not list(home.runs.glob("2*"))
 
 
+def test_what_would_be_quicker_is_told_and_taking_all_of_it_leaves_nothing(client, answers):
+    slow = answers | {"gradient_checkpointing": True, "per_device_train_batch_size": 1}
+    levers = client.post("/api/preflight", json=slow).json()["levers"]
+    assert any(lever["times"] > 1.1 and not lever["on"] for lever in levers)
+    found = client.post("/api/recommended", json=slow).json()["answers"]
+    assert found["gradient_checkpointing"] is False
+    assert client.post("/api/recommended", json=slow | found).json() == {"answers": {}}
+    quick = client.post("/api/preflight", json=slow | found).json()
+    assert quick["tokens_per_s"] > client.post("/api/preflight", json=slow).json()["tokens_per_s"]
+    assert client.post("/api/recommended", json=slow | {"lora_r": 0}).status_code == 422
+
+
 def test_a_bad_body_is_answered_with_every_problem(client, answers):
     answer = client.post("/api/preflight", json=answers | {"lora_r": 0, "optim": "magic"})
     assert answer.status_code == 422

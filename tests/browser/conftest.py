@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,10 +36,12 @@ class Server:
         self.process.wait()
 
 
-def started(command: list[str], home: Path, pace_s: float) -> Server:
-    """Start a server and wait until it has told its address."""
+def started(command: list[str], home: Path, pace_s: float, **more: str) -> Server:
+    """Start a server, with `more` in its environment, and wait until it has told its address."""
     log = home.parent / f"server-{time.monotonic_ns()}.log"
-    environ = {**os.environ, "MODELFORGE_ACTOR_PACE": str(pace_s), "PYTHONUNBUFFERED": "1"}
+    environ = {
+        **os.environ, **more, "MODELFORGE_ACTOR_PACE": str(pace_s), "PYTHONUNBUFFERED": "1"
+    }  # fmt: skip
     with log.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, *command], cwd=ROOT, env=environ, stdout=file,
@@ -54,13 +58,27 @@ def started(command: list[str], home: Path, pace_s: float) -> Server:
 
 @pytest.fixture
 def servers() -> Iterator[Callable[..., Server]]:
-    """Start servers that are ended with the test. `real` trains; otherwise stand-ins play."""
+    """Start servers that are ended with the test. `real` trains; otherwise stand-ins play.
+
+    `machine` describes the computer otherwise than it is.
+    """
     running: list[Server] = []
 
-    def start(home: Path, *, port: int = 0, pace_s: float = 0.05, real: bool = False) -> Server:
+    def start(
+        home: Path,
+        *,
+        port: int = 0,
+        pace_s: float = 0.05,
+        real: bool = False,
+        machine: dict[str, Any] | None = None,
+    ) -> Server:
         stand_ins = ["tests/browser/serving.py", str(home), str(port)]
         ours = ["-m", "ui", "--home", str(home), "--port", str(port), "--no-browser"]
-        running.append(started(ours if real else stand_ins, home, pace_s))
+        more = {"MODELFORGE_TEST_REAL": "1"} if real else {}
+        if machine:
+            more["MODELFORGE_TEST_MACHINE"] = json.dumps(machine)
+        command = ours if real and machine is None else stand_ins
+        running.append(started(command, home, pace_s, **more))
         return running[-1]
 
     yield start

@@ -1,9 +1,16 @@
-"""The real server over stand-in workers: `serving.py HOME PORT`; port 0 takes a free one."""
+"""The real server over stand-in workers: `serving.py HOME PORT`; port 0 takes a free one.
 
+MODELFORGE_TEST_MACHINE describes the computer otherwise than it is, in JSON: what free memory it
+has, `gpus`. With MODELFORGE_TEST_REAL the workers are real.
+"""
+
+import json
+import os
 import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,18 +29,32 @@ def main() -> None:
     place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     place.bind(("127.0.0.1", int(sys.argv[2])))
     place.listen(64)
-    forge = Forge(
-        Home(Path(sys.argv[1])),
-        worker=[sys.executable, str(ACTORS / "trains.py")],
+    actors = {
+        "worker": [sys.executable, str(ACTORS / "trains.py")],
         # No spare: it would be a real worker. Its absence changes nothing but the wait.
-        spare=[sys.executable, "-c", ""],
-        talker=[sys.executable, str(ACTORS / "talks.py")],
-    )
+        "spare": [sys.executable, "-c", ""],
+        "talker": [sys.executable, str(ACTORS / "talks.py")],
+    }
+    played = {} if os.environ.get("MODELFORGE_TEST_REAL") else actors
+    forge = Forge(Home(Path(sys.argv[1])), **played, probe=described)
     threading.Thread(target=tend, args=(forge,), daemon=True).start()
     print(f"http://127.0.0.1:{place.getsockname()[1]}", flush=True)
     config = uvicorn.Config(guarded(forge), log_level="warning", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[place])
     forge.close()
+
+
+def described(root: Path):
+    """Return this computer with what a test says of it."""
+    from modelforge.machine import Gpu, probe
+
+    said = json.loads(os.environ.get("MODELFORGE_TEST_MACHINE", "{}"))
+    if "gpus" in said:
+        said["gpus"] = [
+            Gpu(**{**gpu, "compute_capability": tuple(gpu["compute_capability"])})
+            for gpu in said["gpus"]
+        ]
+    return replace(probe(root), **said)
 
 
 def tend(forge) -> None:

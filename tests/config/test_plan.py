@@ -296,6 +296,33 @@ def test_updates_are_counted_as_the_trainer_counts_them(minimal, answers, rows, 
     assert total_steps(TrainingConfig(**minimal | answers), rows) == total
 
 
+def test_packed_rows_share_sequences_so_that_there_are_fewer_updates(plan, minimal):
+    packed = TrainingConfig(**minimal | {"packing": True, "gradient_accumulation_steps": 2})
+    assert total_steps(packed, 801, 67.5, 256) == 109
+    assert total_steps(packed, 801) == 401
+    assert total_steps(packed, 801, 5000, 256) >= 401
+    ground = {"train_rows": 801, "row_tokens": 67.5}
+    assert plan(ground, packing=True, max_seq_length=256).total_steps == 55
+
+
+def test_compiling_is_left_out_where_nothing_can_compile(plan):
+    said = {"trainer": {"torch_compile": True}}
+    assert plan({"packages": frozenset({"triton"})}, **said).torch_compile
+    assert not plan(**said).torch_compile
+    assert "triton" in plan(**said).changes[-1].reason
+    on_cpu = {"device": "cpu", "packages": frozenset({"c++"})}
+    assert plan(on_cpu, **said).torch_compile
+    assert not plan({"device": "mps"}, **said).torch_compile
+    assert not plan({"packages": frozenset({"triton"})}).torch_compile
+
+
+def test_loading_processes_are_for_many_rows_on_a_card(plan):
+    assert plan({"train_rows": 100_000}).num_workers == 2
+    assert plan({"train_rows": 100}).num_workers == 0
+    assert plan({"train_rows": 100_000, "device": "cpu"}).num_workers == 0
+    assert plan(data={"num_workers": 3}).num_workers == 3
+
+
 @pytest.mark.parametrize(
     ("answers", "total", "every"),
     [

@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import load_file
+
 from modelforge.config.resolve import Layer
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
@@ -27,6 +30,7 @@ from tests.faults.nursery import Blow, Nursery
 TOLD_S = 5.0 * SLACK
 OVER_S = 60.0
 DISK_MIB = 48
+ADAPTER = "adapter_model.safetensors"
 
 
 def why_no_small_disk() -> str:
@@ -174,7 +178,7 @@ def memory(place: Place, nursery: Nursery, times: int, seed: int) -> Tally:
     rng = tally.rng
     for _ in range(times):
         for case, deed, words in (("GPU", "cuda", "GPU"), ("computer", "host", "computer")):
-            run = place.new_run(max_steps=6)
+            run = place.new_run(max_steps=6, memory={"autopilot": False})
             nth = rng.randint(1, 6)
             supervisor = nursery.start(place, run, Blow("in the first update", deed, nth))
             until(lambda: not gather(run).alive, OVER_S, "the worker has ended")  # noqa: B023
@@ -189,6 +193,51 @@ def memory(place: Place, nursery: Nursery, times: int, seed: int) -> Tally:
             tally.add(f"the memory of the {case}", faults, update=nth)
             place.store.delete(run.id)
     return tally
+
+
+def autopilot(place: Place, nursery: Nursery, times: int, seed: int) -> Tally:
+    """Let memory run out for good in an update; the run is to end as the undisturbed one does."""
+    tally = Tally("memory autopilot", seed)
+    rng = tally.rng
+    large = {"per_device_train_batch_size": 8, "max_steps": 6, "lora_dropout": 0.0}
+    plain = place.new_run(**large)
+    nursery.start(place, plain)
+    until(lambda: not gather(plain).alive, OVER_S, "the undisturbed run finishes")
+    for _ in range(times):
+        for case, deed in (("GPU", "small-card"), ("computer", "small-host")):
+            run = place.new_run(**large)
+            nth = rng.randint(1, 5)
+            supervisor = nursery.start(place, run, Blow("in the first update", deed, nth))
+            until(lambda: not gather(run).alive, OVER_S, "the worker has ended")  # noqa: B023
+            told = events_of(run)
+            faults = [*disorder(told), *_unlike(plain, run)]
+            if supervisor.state(run) is not RunState.FINISHED:
+                faults.append(f"the run is {supervisor.state(run)}: {told[-1].data}")
+            adjusted = [event.data for event in told if event.kind == "adjusted"]
+            if not adjusted:
+                faults.append("memory never ran out")
+            elif any(a["micro_batch"] * a["accumulation"] != 8 for a in adjusted):
+                faults.append(f"another number of rows: {adjusted}")
+            tally.add(f"too little memory of the {case}", faults, update=nth, turns=len(adjusted))
+            place.store.delete(run.id)
+    return tally
+
+
+def _unlike(plain: RunFolder, run: RunFolder) -> list[str]:
+    """Return in what a run has learned anything else, beyond the rounding of another order."""
+    pairs = zip(*(_steps(each) for each in (plain, run)), strict=False)
+    faults = [f"update {a['step']}: loss {a['loss']} and {b['loss']}"
+              for a, b in pairs
+              if abs(a["loss"] - b["loss"]) > 1e-4 or a["tokens"] != b["tokens"]]  # fmt: skip
+    if not (run.output / ADAPTER).is_file():
+        return [*faults, "there is no adapter"]
+    ours, theirs = (load_file(each.output / ADAPTER) for each in (plain, run))
+    apart = max(float(np.abs(value - theirs[name]).max()) for name, value in ours.items())
+    return faults if apart < 1e-4 else [*faults, f"weights differ by {apart:.1e}"]
+
+
+def _steps(run: RunFolder) -> list[dict[str, Any]]:
+    return [event.data for event in events_of(run) if event.kind == "step"]
 
 
 def _fill(place: Place) -> None:

@@ -40,6 +40,10 @@ def test_memory_that_runs_out_is_named(place, nursery, seed):
     holds(scarcity.memory(place, nursery, 1, seed))
 
 
+def test_a_run_goes_on_with_less_memory_and_learns_the_same(place, nursery, seed):
+    holds(scarcity.autopilot(place, nursery, 1, seed))
+
+
 def test_every_named_point_is_passed_by_a_worker(place, nursery):
     """A point that no worker passes would be tried in vain for ever."""
     from tests.faults.ground import until

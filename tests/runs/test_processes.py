@@ -9,9 +9,11 @@ import sys
 
 import pytest
 
+from modelforge.home import Home
 from modelforge.runs.processes import (
     Identity,
     ended_with,
+    environment,
     family,
     keep,
     kill,
@@ -117,3 +119,10 @@ def test_how_a_child_ended_is_known_though_its_birth_is_rounded_otherwise(sleepe
     kill(who)
     assert wait_gone(who, 5.0)
     assert ended_with(dataclasses.replace(who, birth=who.birth + 1.0)) == -9
+
+
+def test_a_child_waits_for_its_threads_without_taking_the_turn_of_others(tmp_path, monkeypatch):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    assert environment(Home(tmp_path))["GOMP_SPINCOUNT"] == "2000"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert environment(Home(tmp_path))["GOMP_SPINCOUNT"] == "7"

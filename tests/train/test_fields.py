@@ -283,6 +283,15 @@ def test_the_way_of_packing_reaches_trl(tmp_path, strategy):
     assert (trl.packing, trl.packing_strategy, trl.max_length) == (True, strategy, 512)
 
 
+def test_what_only_makes_a_run_quicker_reaches_its_library(tmp_path, monkeypatch):
+    from modelforge.train import arguments
+
+    assert reached(tmp_path, data={"num_workers": 3}).trl.dataloader_num_workers == 3
+    assert reached(tmp_path).trl.torch_compile is False
+    monkeypatch.setattr(arguments.sys, "platform", "win32")
+    assert reached(tmp_path, data={"num_workers": 3}).trl.dataloader_num_workers == 0
+
+
 def test_without_padding_trl_is_told_no_length_as_rows_come_cut(tmp_path):
     trl = reached(tmp_path, data={"padding_free": True}).trl
     assert (trl.padding_free, trl.max_length) == (True, None)

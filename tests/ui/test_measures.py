@@ -91,7 +91,6 @@ def test_a_run_that_goes_on_with_its_second_stage_keeps_the_first():
 def test_time_is_not_promised_while_a_stage_is_to_come():
     early = picture(("started", {}), *TWO_STAGES[:3])
     assert early.seconds_left == 0.0
-    assert early.seconds_expected is None
 
 
 def test_samples_come_newest_first_and_are_never_html():

@@ -45,8 +45,6 @@ def test_a_run_that_went_on_shows_no_point_twice():
     assert any("checkpoint-4" in line and "cut short" in line for line in seen.log)
     # The pace is that of the updates made since, and the night in between was no work.
     assert seen.seconds_left == 2.0
-    assert seen.seconds_expected is not None
-    assert seen.seconds_expected < 20
 
 
 def test_a_later_stage_goes_when_the_first_goes_on():

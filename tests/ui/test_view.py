@@ -34,7 +34,6 @@ def test_nothing_is_known_before_the_first_event():
 def test_time_left_comes_from_the_pace_so_far():
     seen = picture(STARTED, PLAN, step(10.0, 1), step(12.0, 2), step(18.0, 5))
     assert seen.seconds_left == pytest.approx(30.0)
-    assert seen.seconds_expected == pytest.approx(48.0)
     assert progress_line(seen) == "update 5 of 20 · epoch 0.5 of 2"
 
 

@@ -244,7 +244,7 @@ def _progress(seen: Seen) -> Safe:
             aria_valuemax=100,
         )
     line = view.progress_line(picture) or words.before(str(seen.run.state))
-    left = "" if over else _left(picture)
+    left = "" if over else _left(seen)
     if str(seen.run.state) == "stopping":
         line, left = f"Stopping · {line}", ""
     if picture.stages is not None:
@@ -254,12 +254,14 @@ def _progress(seen: Seen) -> Safe:
     )
 
 
-def _left(picture: RunPicture) -> str:
-    left = picture.seconds_left
-    if left is None:
-        return ""
-    part = " of this stage" if picture.stages and picture.now.number < picture.stages else ""
-    return "nearly done" if left < 3 and not part else f"{words.duration(left)} left{part}"
+def _left(seen: Seen) -> str:
+    left, picture = beside.left(seen), seen.picture
+    if left is not None:
+        return "nearly done" if left < 3 else f"{words.duration(left)} left"
+    # Of stages that are still to come nothing is known; of the one at work there may be.
+    if picture.stages and picture.seconds_left is not None:
+        return f"{words.duration(picture.seconds_left)} left of this stage"
+    return ""
 
 
 def _numbers(seen: Seen) -> Safe:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from modelforge.forge import Forge
-from ui import answers, cards, dataside, incoming, modelcard, plan, queue
+from ui import answers, cards, dataside, incoming, modelcard, plan, queue, rehearsal
 from ui.form import Entered
-from ui.layers import stack
+from ui.layers import needing, stack
 from ui.markup import Safe, el, join
 from ui.pages import run
 from ui.scene import Asked, Reply, number, scene, text
@@ -40,10 +40,11 @@ def page(forge: Forge) -> None:
         from modelforge.models.search import search  # noqa: PLC0415 - brings in httpx
 
         query = text(sent, "query")
-        return {"parts": {"found": modelcard.found(search(query, text(sent, "task")), query)}}
+        found, needs = search(query, text(sent, "task")), needing(forge, Entered.read(sent))
+        return {"parts": {"found": modelcard.found(found, query, needs)}}
 
     asked = [open, check, start, queue.adding(forge), read_recipe, stop, find_models]
-    asked += of_data(forge)
+    asked += [*of_data(forge), *rehearsal.asked(forge)]
     scene(body(), "face.train", *asked, mode="wait")
 
 

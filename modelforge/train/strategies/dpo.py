@@ -20,14 +20,19 @@ from modelforge.train.manner import Manner
 from modelforge.train.pairs import pair_collator, undivided
 from modelforge.train.preferring import Parts
 from modelforge.train.references import Asking, adapted, remember
+from modelforge.train.splitting import Splitting
 
+# These sort the pairs of a batch against each other, so a part of one is something else.
+SORTED = ("aot", "aot_unpaired")
 # How often a pair is taken to be the wrong way round. exo_pair cannot do with none, and its paper
 # has this; robust without any would be sigmoid.
 SMOOTHING = {"exo_pair": 1e-3, "robust": 0.1}
 
 
-class Trainer(Checkpointing, Asking, DPOTrainer):
+class Trainer(Splitting, Checkpointing, Asking, DPOTrainer):
     """TRL's trainer for rows that are tokens already."""
+
+    sides = 2
 
     def _prepare_dataset(self, dataset: Dataset, *_args: Any) -> Dataset:
         return dataset
@@ -63,6 +68,7 @@ def build(parts: Parts) -> Any:
         processing_class=parts.tokenizer,
         peft_config=shape,
     )
+    trainer.is_whole = config.trainer.preference_loss in SORTED
     return remember(ready(trainer))
 
 

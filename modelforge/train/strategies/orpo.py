@@ -21,6 +21,7 @@ from modelforge.train.job import Work
 from modelforge.train.manner import Manner
 from modelforge.train.pairs import Pair, undivided
 from modelforge.train.preferring import Parts
+from modelforge.train.splitting import Splitting
 from modelforge.train.tokens import IGNORED
 
 _COLUMNS = [
@@ -30,7 +31,7 @@ _COLUMNS = [
 ]
 
 
-class Trainer(Checkpointing, ORPOTrainer):
+class Trainer(Splitting, Checkpointing, ORPOTrainer):
     """TRL's trainer for rows that are tokens already; only answers are learned, as shown."""
 
     def __init__(self, *args: Any, manner: Manner, **more: Any) -> None:
@@ -60,6 +61,8 @@ class Trainer(Checkpointing, ORPOTrainer):
         logits, labels = found[2], batch["chosen_labels"][:, 1:]
         kept = logits[:, : labels.shape[1]].flatten(0, 1)
         answer = cross_entropy(kept.float(), labels.flatten(), ignore_index=IGNORED)
+        # A mean over tokens beside one over rows: a piece of a batch has a share of each.
+        answer = answer * (self.piece.tokens / self.piece.rows)
         return (*found[:4], answer, *found[5:])
 
     def get_batch_loss_metrics(self, model: Any, batch: Any, train_eval: Any = "train") -> Any:

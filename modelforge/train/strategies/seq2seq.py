@@ -28,6 +28,7 @@ from modelforge.train.dialect import Dialect, stops_of, wordless
 from modelforge.train.failures import WorkError
 from modelforge.train.job import Work
 from modelforge.train.manner import Manner
+from modelforge.train.splitting import Splitting
 from modelforge.train.summaries import encode_summary
 
 HEAD: Head = "seq2seq"
@@ -35,8 +36,17 @@ _TOKENS = pa.list_(pa.int32())
 _SCHEMA = pa.schema({"input_ids": _TOKENS, "labels": _TOKENS})
 
 
-class Trainer(Checkpointing, Seq2SeqTrainer):
-    """The library's trainer as this house has it save."""
+class Trainer(Splitting, Checkpointing, Seq2SeqTrainer):
+    """The library's trainer as this house has it save and add up."""
+
+    by_tokens = True
+    shifts_labels = False
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        # T5 and BART take the number of tokens of an update and return a mean over the batch all
+        # the same, so that it would be added up instead of averaged over the update.
+        self.model_accepts_loss_kwargs = False
 
 
 def run(work: Work) -> None:

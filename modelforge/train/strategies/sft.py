@@ -8,6 +8,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
+from trl.trainer import sft_trainer
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
@@ -20,12 +21,15 @@ from modelforge.train.collating import row_settings
 from modelforge.train.job import Work
 from modelforge.train.likelihood import Likelihood, text_bytes
 from modelforge.train.manner import Manner
+from modelforge.train.splitting import Splitting
 
 HEAD = "causal"
 
 
-class Trainer(Checkpointing, SFTTrainer):
+class Trainer(Splitting, Checkpointing, SFTTrainer):
     """TRL's trainer, which also measures what held-out text costs the model."""
+
+    by_tokens = True
 
     likelihood: Likelihood | None = None
 
@@ -82,6 +86,8 @@ def build(
 ) -> Trainer:
     """Return a trainer with the adapter on the model. `rows` are tokens to train and to check."""
     train, held_out = rows
+    # TRL 1.14 reads it as the trainer is built, and has no argument for it.
+    sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE = plan.loss_piece
     trainer = Trainer(
         model=model,
         args=arguments(config, plan, checkpoints, evaluates=held_out is not None),

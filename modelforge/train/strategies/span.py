@@ -28,6 +28,7 @@ from modelforge.train.contexts import Marked, encode_context
 from modelforge.train.failures import WorkError
 from modelforge.train.job import Work
 from modelforge.train.manner import Manner
+from modelforge.train.splitting import Splitting
 
 HEAD: Head = "span"
 PLACES = ["start_positions", "end_positions"]
@@ -85,7 +86,7 @@ class Collator:
         return columns
 
 
-class Trainer(Checkpointing, transformers.Trainer):
+class Trainer(Splitting, Checkpointing, transformers.Trainer):
     """The library's trainer, which reads held-out windows in their order."""
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:

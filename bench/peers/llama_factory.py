@@ -1,0 +1,166 @@
+"""Recommended settings in an app run against LLaMA-Factory 0.9.5 as it comes, interleaved.
+
+Its settings are those of its LoRA example (batch 1, 8 accumulated, bf16, recomputation); rank and
+learning rate are given to both. It runs in an environment of its own, which is made on the first
+call (a gigabyte or two, some minutes) and kept: MODELFORGE_BENCH_PEERS, else the user's cache.
+
+    python bench/peers/llama_factory.py [PAIRS] [UPDATES]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import recommended  # noqa: E402
+import short_rows  # noqa: E402
+from harness import conditions, keep, kept, own_home, recorded, spread, titled  # noqa: E402
+
+NAME = "llama_factory"
+VERSION = "0.9.5"
+
+
+def main(pairs: int = 3, updates: int = 12) -> list[str]:
+    """Measure `pairs` pairs of runs and return the lines of the report."""
+    python = environment()
+    rows = []
+    with recorded(NAME), tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        files = short_rows.write(folder, recommended.ROWS_PER_UPDATE * updates)
+        home = own_home(folder / "home")
+        for number in range(pairs):
+            ours = recommended.recommended_run(home, files, updates)
+            theirs = peer_run(python, home.starter, files, updates, folder)
+            ours.pop("adapter")
+            rows.append({"pair": number} | ours | theirs)
+            print(rows[-1], flush=True)
+    keep(NAME, rows)
+    return lines()
+
+
+def environment() -> Path:
+    """Return the Python of LLaMA-Factory's environment, made if it is not there yet."""
+    kept_in = os.environ.get("MODELFORGE_BENCH_PEERS")
+    root = Path(kept_in) if kept_in else Path.home() / ".cache" / "modelforge-bench"
+    folder = root / NAME
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    done = folder / f"made-{VERSION}"
+    if done.exists():
+        return python
+    print(f"Making {folder}: this takes some minutes, once.", flush=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+    pip = [str(python), "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, "-r", str(HERE / f"{NAME}.txt")], check=True)
+    subprocess.run([*pip, "--no-deps", f"llamafactory=={VERSION}"], check=True)
+    # It imports torchaudio for sounds, whatever it is given; there are none here.
+    stand_in = folder / "stand-in" / "torchaudio"
+    stand_in.mkdir(parents=True)
+    (stand_in / "__init__.py").write_text('"""Nothing."""\n', encoding="utf-8")
+    done.touch()
+    return python
+
+
+def peer_run(
+    python: Path, model: Path, files: short_rows.Files, updates: int, folder: Path
+) -> dict[str, Any]:
+    """Train with LLaMA-Factory's example; return its speed."""
+    data = {"rows": {"file_name": str(files.alpaca)}}
+    (folder / "dataset_info.json").write_text(json.dumps(data), encoding="utf-8")
+    settings, out = folder / "peer.yaml", folder / "peer.json"
+    # YAML reads JSON too.
+    settings.write_text(json.dumps(example(model, folder, updates)), encoding="utf-8")
+    environ = os.environ | {
+        "DISABLE_VERSION_CHECK": "1",
+        "PYTHONPATH": str(python.parent.parent / "stand-in"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    with (folder / "peer.log").open("ab") as log:
+        done = subprocess.run(
+            [str(python), str(HERE / f"{NAME}_run.py"), str(settings), str(out)],
+            env=environ,
+            stdout=log,
+            stderr=log,
+            check=False,
+        )
+    if done.returncode:
+        raise RuntimeError((folder / "peer.log").read_text("utf-8", "replace")[-4000:])
+    steps = json.loads(out.read_text("utf-8"))["steps"]
+    first, last = steps[0], steps[-1]
+    return {
+        "peer_tokens_per_s": round(
+            (last["tokens"] - first["tokens"]) / (last["t"] - first["t"]), 2
+        ),
+        "peer_tokens": last["tokens"],
+        "peer_loss": round(last["loss"], 4),
+    }
+
+
+def example(model: Path, folder: Path, updates: int) -> dict[str, Any]:
+    """Return the settings of its LoRA example, for this model and these rows."""
+    return {
+        "model_name_or_path": str(model),
+        "stage": "sft",
+        "do_train": True,
+        "finetuning_type": "lora",
+        "lora_rank": 16,
+        "lora_target": "all",
+        "dataset": "rows",
+        "dataset_dir": str(folder),
+        "template": "chatml",
+        "cutoff_len": 2048,
+        "output_dir": str(folder / "peer"),
+        "overwrite_output_dir": True,
+        "overwrite_cache": True,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": recommended.ROWS_PER_UPDATE,
+        "learning_rate": recommended.RATE,
+        "max_steps": updates,
+        "lr_scheduler_type": "cosine",
+        "warmup_ratio": 0.1,
+        "bf16": True,
+        "use_cpu": True,
+        "report_to": "none",
+        "include_num_input_tokens_seen": "non_padding",
+    }
+
+
+def lines() -> list[str]:
+    """Return what the figures that are kept come to."""
+    rows = kept(NAME)
+    if not rows:
+        return []
+    ratios = [row["recommended_tokens_per_s"] / row["peer_tokens_per_s"] for row in rows]
+    ours = [row["recommended_tokens_per_s"] for row in rows]
+    theirs = [row["peer_tokens_per_s"] for row in rows]
+    return [
+        (
+            f"LLaMA-Factory {VERSION} with the settings of its LoRA example, on the same model and "
+            "rows, in an environment of its own."
+        ),
+        "",
+        (
+            f"- Recommended settings ÷ LLaMA-Factory, useful tokens/s: {spread(ratios)} "
+            f"(aim ≥ 1.5; {len(rows)} interleaved pairs)"
+        ),
+        f"- Useful tokens/s: {spread(ours, 0)} against {spread(theirs, 0)}",
+    ]
+
+
+def section() -> list[str]:
+    """Return the section of docs/performance.md."""
+    return titled("Against LLaMA-Factory (`bench/peers/llama_factory.py`)", NAME, lines())
+
+
+if __name__ == "__main__":
+    print(conditions())
+    print("\n".join(main(*(int(word) for word in sys.argv[1:]))))

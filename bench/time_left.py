@@ -1,0 +1,167 @@
+"""How near the time that is told comes to the time it takes: before the start, and on the way.
+
+python bench/time_left.py [UPDATES]        rehearse and train, four kinds of settings
+python bench/time_left.py RUN_FOLDER ...   tell it of runs that are over, from their events
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from harness import RESULTS, conditions, keep, own_home
+
+from modelforge.config.resolve import Layer
+from modelforge.forge import Forge
+from modelforge.runs.events import read_events
+from modelforge.runs.layout import RunFolder, find_json, read_json
+from modelforge.runs.timeleft import Course, Pace
+
+SHARES = (0.1, 0.5)
+AIMS = {"before_start": 0.30, "at_10": 0.15, "at_50": 0.05}
+COMMON = {
+    "task": "text-generation",
+    "model_name": "starter",
+    "dataset": "sample:captain",
+    "compute_specs": "low_end",
+    "use_4bit": False,
+    "gradient_checkpointing": False,
+    "learning_rate": 5e-4,
+    "optim": "adamw_torch",
+    "max_seq_length": 128,
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 2,
+    "per_device_eval_batch_size": 2,
+    "eval_split": 0.1,
+}
+CASES: dict[str, dict[str, Any]] = {
+    "rows as they come": {"group_by_length": False},
+    "rows of like length together": {"group_by_length": True},
+    "packed": {"packing": True, "per_device_train_batch_size": 1},
+    "activations computed again": {"gradient_checkpointing": True, "group_by_length": False},
+}
+
+
+def main(updates: int = 60) -> list[str]:
+    """Rehearse and train every case once, and return the lines of the report."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="modelforge-time-left-") as folder:
+        home = own_home(Path(folder))
+        forge = Forge(home)
+        try:
+            for name, answers in CASES.items():
+                every = max(1, updates // 4)
+                said = COMMON | answers | {"max_steps": updates, "eval_steps": every}
+                rows.append({"case": name} | _case(forge, said))
+                print(rows[-1], flush=True)
+        finally:
+            forge.close()
+    keep("time_left", rows)
+    return lines()
+
+
+def section() -> list[str]:
+    """Return the section of the report, from what is kept."""
+    if not (RESULTS / "time_left.csv").is_file():
+        return []
+    return ["## Time left (`bench/time_left.py`)", "", *lines(), ""]
+
+
+def lines() -> list[str]:
+    """Return the lines of the report from the raw figures."""
+    with (RESULTS / "time_left.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    told = [
+        "| settings | run, s | rehearsal, s | estimate before the start | at 10 % | at 50 % |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        errors = " | ".join(_percent(row[name]) for name in AIMS)
+        told.append(f"| {row['case']} | {row['seconds']} | {row['rehearsal_s']} | {errors} |")
+    for name, what in (
+        ("before_start", "Rehearsed estimate before the start"),
+        ("at_10", "Time left at 10 % of the updates"),
+        ("at_50", "Time left at 50 %"),
+    ):
+        found = [abs(float(row[name])) for row in rows if row[name]]
+        if found:
+            told.append(
+                f"- {what}: off by {statistics.median(found):.1%}, at most {max(found):.1%} "
+                f"(aim ≤ {AIMS[name]:.0%})"
+            )
+    return told
+
+
+def errors_of(folder: RunFolder) -> dict[str, Any]:
+    """Return how far off the time told of a finished run was, as a share of the time meant.
+
+    Before the start that is the whole run from its launch on, afterwards what was left of it.
+    """
+    record, report = read_json(folder.config), find_json(folder.preflight) or {}
+    process = find_json(folder.process) or {}
+    events, _ = read_events(folder.events)
+    over = events[-1].t
+    launched = float(process.get("launched") or events[0].t)
+    found: dict[str, Any] = {"seconds": round(over - launched, 1)}
+    if report.get("seconds"):
+        found["before_start"] = round(report["seconds"] / (over - launched) - 1, 4)
+    pace = Pace(Course.of(record["config"], record["plan"]), report.get("rehearsal"))
+    to_tell = list(SHARES)
+    for event in events:
+        pace.take(event)
+        share = pace.step / pace.total if pace.total else 0.0
+        if event.kind == "step" and to_tell and share >= to_tell[0]:
+            left = pace.left()
+            name = f"at_{round(100 * to_tell.pop(0))}"
+            found[name] = None if left is None else round(left / (over - event.t) - 1, 4)
+    return found
+
+
+def _case(forge: Forge, said: dict[str, Any]) -> dict[str, Any]:
+    layer = Layer("bench", said)
+    began = time.time()
+    rehearsal = forge.rehearsals.start(layer)
+    _await(lambda: forge.rehearsals.view(rehearsal).state.is_over)
+    measured = forge.rehearsals.view(rehearsal).rehearsal
+    if measured is None:
+        raise RuntimeError(str(forge.rehearsals.view(rehearsal)))
+    rehearsed = time.time() - began
+    _await(lambda: forge.rehearsals.active() is None)
+    time.sleep(1.0)
+    run = forge.start(layer)
+    _await(lambda: forge.state(run).is_over)
+    found = errors_of(forge.folder(run))
+    view = forge.run(run)
+    if view.state != "finished":
+        raise RuntimeError(forge.log(run))
+    told = {
+        "updates": view.step,
+        "rehearsal_s": round(rehearsed, 1),
+        "peak_gib": measured.peak_gib,
+        "seconds_per_update": measured.seconds_per_update,
+    }
+    return {"seconds": found["seconds"], **{name: found.get(name) for name in AIMS}, **told}
+
+
+def _await(holds: Any) -> None:
+    while not holds():
+        time.sleep(0.2)
+
+
+def _percent(value: str) -> str:
+    return f"{float(value):+.1%}" if value else "–"
+
+
+if __name__ == "__main__":
+    folders = [Path(word) for word in sys.argv[1:] if not word.isdecimal()]
+    for each in folders:
+        print(json.dumps({"run": each.name} | errors_of(RunFolder(each))))
+    if not folders:
+        print(conditions())
+        print("\n".join(main(*(int(word) for word in sys.argv[1:]))))

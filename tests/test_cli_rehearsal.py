@@ -1,0 +1,46 @@
+"""`modelforge rehearse` at a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from modelforge import cli
+from modelforge.cli import main
+from modelforge.forge import Forge
+from modelforge.home import Home
+from tests.test_cli_queue import recipe  # noqa: F401
+from tests.test_forge import ACTORS, data, model  # noqa: F401
+
+
+@pytest.fixture(params=["trains"])
+def home(tmp_path, monkeypatch, request):
+    monkeypatch.setenv("MODELFORGE_ACTOR_PACE", "0.002")
+    nobody = [sys.executable, "-c", "raise SystemExit"]
+
+    def open_forge(_options) -> Forge:
+        worker = [sys.executable, str(ACTORS / f"{request.param}.py")]
+        return Forge(Home(tmp_path / "home"), worker=worker, spare=nobody)
+
+    monkeypatch.setattr(cli, "_forge", open_forge)
+    return tmp_path / "home"
+
+
+def test_a_rehearsal_says_what_the_run_will_need(home, recipe, capsys):  # noqa: F811
+    assert main(["rehearse", recipe]) == 0
+    said = capsys.readouterr().out
+    assert "memory at most     1.82 GiB" in said
+    assert "one checkpoint     61 MiB in 0.3 s" in said
+    assert main(["check", recipe, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["memory_basis"] == "rehearsed"
+    assert not list((home / "runs").glob("2*"))
+
+
+@pytest.mark.parametrize("home", ["fails"], indirect=True)
+def test_one_that_fails_says_why(home, recipe, capsys):  # noqa: F811
+    assert main(["rehearse", recipe]) == 1
+    assert capsys.readouterr().err.strip()
+    assert main(["rehearse", recipe, "--set", "lora_r=0"]) == 2

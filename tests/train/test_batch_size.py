@@ -1,0 +1,98 @@
+"""The batch size is found before the training, and finding it changes nothing that is learned."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.torch
+
+AUTO = {"memory": {"auto_batch_size": True}}
+PARTED = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
+HALVED = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+
+
+@pytest.fixture
+def speeds(monkeypatch):
+    """Really try every size, but report these tokens a second."""
+    from modelforge.train.batch_size import _Trials
+
+    def report(**known):
+        really, tried = _Trials.speed, []
+
+        def speed(self, size):
+            assert really(self, size) is not None
+            tried.append(size)
+            return known.get(f"of_{size}")
+
+        monkeypatch.setattr(_Trials, "speed", speed)
+        return tried
+
+    return report
+
+
+def losses(events):
+    return [event.data["loss"] for event in events if event.kind == "step"]
+
+
+def told(events, kind):
+    return [event.data for event in events if event.kind == kind]
+
+
+def test_the_largest_that_still_pays_is_taken_and_chance_stands_as_if_nothing_had_been_tried(
+    bench, speeds
+):
+    tried = speeds(of_1=100.0, of_2=150.0, of_4=200.0, of_8=205.0)
+    events = bench.work(bench.prepare(**AUTO, **PARTED, lora_dropout=0.3))
+    assert events[-1].kind == "finished", events[-1].data
+    assert tried == [1, 2, 4, 8]
+    adjusted = told(events, "adjusted")[0]
+    assert (adjusted["micro_batch"], adjusted["accumulation"]) == (4, 2)
+    assert "2.00 times as fast as 1" in adjusted["why"]
+    plain = bench.work(bench.prepare(**HALVED, lora_dropout=0.3))
+    assert losses(events) == losses(plain)
+    assert [e["tokens"] for e in told(events, "step")] == [e["tokens"] for e in told(plain, "step")]
+
+
+def test_without_room_for_what_was_said_fewer_rows_are_taken_at_once(bench, monkeypatch):
+    from modelforge.train.batch_size import _Trials
+
+    def once(self, inputs):
+        if len(inputs["input_ids"]) > 2:
+            raise MemoryError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+        return 1.0
+
+    monkeypatch.setattr(_Trials, "_once", once)
+    events = bench.work(bench.prepare(**AUTO, **HALVED))
+    assert events[-1].kind == "finished", events[-1].data
+    adjusted = told(events, "adjusted")[0]
+    assert (adjusted["micro_batch"], adjusted["accumulation"]) == (2, 4)
+    assert "do not fit" in adjusted["why"]
+
+
+def test_for_real_something_is_said_and_an_update_stays_as_large(bench):
+    events = bench.work(bench.prepare(**AUTO, **PARTED, lora_dropout=0.0, group_by_length=False))
+    plain = bench.work(bench.prepare(**PARTED, lora_dropout=0.0, group_by_length=False))
+    assert events[-1].kind == "finished", events[-1].data
+    kept = [note for note in told(events, "note") if note["code"] == "batch-size"]
+    assert told(events, "adjusted") or kept
+    assert losses(events) == pytest.approx(losses(plain), rel=1e-4)
+
+
+def test_sizes_are_those_that_an_update_can_be_cut_into():
+    from modelforge.train.batch_size import sizes, smaller
+
+    assert sizes(2, 6, 64) == [2, 3, 4, 6, 12]
+    assert sizes(2, 6, 5) == [2, 3, 4]
+    assert sizes(3, 1, 64) == [3]
+    assert smaller(6, 2) == [4, 3, 2, 1]
+
+
+def test_a_run_that_goes_on_keeps_what_it_has_found(bench, speeds):
+    from modelforge.runs.layout import read_json
+
+    speeds(of_1=100.0, of_2=150.0)
+    run = bench.prepare(**AUTO, **PARTED, trainer={"save_steps": 2}, max_steps=3)
+    bench.work(run)
+    kept = sorted(run.checkpoints.glob("checkpoint-*/progress.json"))
+    assert kept
+    assert read_json(kept[0])["parts"]["batch_size"] == {"batch": 2, "accumulation": 4}

@@ -1,0 +1,92 @@
+"""A rehearsal: a few real updates, a check and a save, measured; nothing of it is kept."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.torch
+
+
+def rehearse(bench: Any, **answers: Any) -> tuple[Any, list[Any]]:
+    run = bench.prepare(**answers)
+    record = json.loads(run.config.read_text())
+    run.config.write_text(json.dumps(record | {"rehearsal": True}))
+    return run, bench.work(run)
+
+
+def told(events: list[Any]) -> dict[str, Any]:
+    assert events[-1].kind == "finished", events[-1].data
+    return next(event.data for event in events if event.kind == "rehearsed")
+
+
+def test_it_measures_and_keeps_nothing(bench):
+    run, events = rehearse(bench, eval_split=0.25, eval_steps=1, gradient_accumulation_steps=4)
+    found = told(events)
+    assert 0.2 < found["peak_gib"] < 16
+    assert 0 < found["seconds_per_update"] < 5
+    assert found["seconds_per_eval_batch"] > 0
+    assert found["save_seconds"] > 0
+    assert 0 < found["checkpoint_gib"] < 1
+    assert found["load_seconds"] > 0
+    assert (found["micro_batch"], found["accumulation"]) == (2, 4)
+    assert not run.checkpoints.exists()
+    assert not run.output.exists()
+    assert json.loads(run.exit.read_text())["state"] == "finished"
+
+
+PAIRS = [
+    {"prompt": f"Number {n}?", "chosen": f"{n} it is, {'so ' * (n % 4)}", "rejected": "No."}
+    for n in range(16)
+]
+ANSWERS = [
+    {"strategy": "dpo"},
+    {"strategy": "dpo", "trainer": {"preference_loss": "orpo"}},
+    {"strategy": "dpo", "trainer": {"preference_loss": "kto"}},
+    {"strategy": "rlhf", "trainer": {"max_completion_length": 4, "num_generations": 2}},
+]
+
+
+@pytest.mark.parametrize("answers", ANSWERS, ids=["dpo", "orpo", "kto", "rlhf"])
+def test_every_way_of_preferring_is_rehearsed(bench, write_rows, answers):
+    bench.rows = write_rows(PAIRS)
+    _run, events = rehearse(bench, **answers, eval_split=0.25, eval_steps=1)
+    found = told(events)
+    assert found["seconds_per_update"] > 0
+    assert found["seconds_per_eval_batch"] > 0
+    assert found["stages"] == (2 if answers["strategy"] == "rlhf" else 1)
+
+
+def test_packed_rows_are_rehearsed(bench):
+    _run, events = rehearse(bench, packing=True, max_seq_length=64)
+    assert told(events)["tokens_per_s"] > 0
+
+
+def test_summaries_and_spans_are_rehearsed(bench, write_rows, tiny_rewriter, tiny_reader):
+    rows = [{"text": f"Number {n} is large.", "summary": "large"} for n in range(16)]
+    bench.rows = write_rows(rows)
+    asked = {"eval_split": 0.25, "eval_steps": 1}
+    summing = {"task": "summarization", "kind": "encoder-decoder", "model_path": str(tiny_rewriter)}
+    _run, events = rehearse(bench, **summing, **asked)
+    assert told(events)["seconds_per_update"] > 0
+    spans = [
+        {"context": f"it is red {n}", "question": "what is it", "answer": "red"} for n in range(16)
+    ]
+    bench.rows = write_rows(spans)
+    pointing = {
+        "task": "extractive-question-answering",
+        "kind": "encoder",
+        "model_path": str(tiny_reader),
+    }
+    _run, events = rehearse(bench, **pointing, **asked)
+    assert told(events)["seconds_per_eval_batch"] > 0
+
+
+def test_it_can_be_stopped(bench):
+    run = bench.prepare()
+    record = json.loads(run.config.read_text())
+    run.config.write_text(json.dumps(record | {"rehearsal": True}))
+    run.stop.write_text("discard")
+    assert bench.work(run)[-1].kind == "stopped"

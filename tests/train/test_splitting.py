@@ -1,0 +1,230 @@
+"""Memory that runs out in mid-run: the run ends as the undisturbed one does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.torch
+
+# The logits of a piece of the loss over sixteen rows are 48 MiB, which malloc always asks for anew.
+ROOM_MIB = 25
+TWICE = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "lora_dropout": 0.0}
+
+
+class Small:
+    """Lets memory run out while a model is given more than `most` rows, or tokens, at once.
+
+    With `most` 0 nothing fits but what is computed again instead of kept.
+    """
+
+    def __init__(self, monkeypatch: Any, most: int, *, of: str = "rows", when: str = "forward"):
+        import torch
+        from peft.tuners.tuners_utils import BaseTuner
+
+        self.failed, self.armed = 0, False
+        self.seen: list[int] = []
+        self.torch = torch
+        kept, small = BaseTuner.forward, self
+
+        def forward(tuner: Any, *args: Any, **more: Any) -> Any:
+            ids = more["input_ids"]
+            many = len(ids) if of == "rows" else ids.numel()
+            small.seen.append(many)
+            fits = many <= most or (most == 0 and tuner.model.is_gradient_checkpointing)
+            if not fits and when == "forward":
+                small.run_out()
+            found = kept(tuner, *args, **more)
+            if not fits and tuner.training and not small.armed:
+                # The gradients of later layers are there by then, those of earlier ones are not.
+                middle = [p for p in tuner.parameters() if p.requires_grad][4]
+                handle = middle.register_hook(lambda _grad: small.run_out(handle))
+                small.armed = True
+            return found
+
+        monkeypatch.setattr(BaseTuner, "forward", forward)
+
+    def run_out(self, handle: Any = None) -> None:
+        self.failed += 1
+        self.armed = False
+        if handle is not None:
+            handle.remove()
+        raise self.torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def ends(events: list[Any]) -> list[tuple[float, ...]]:
+    """Return what every update and check measured."""
+    found = []
+    for event in events:
+        if event.kind in ("step", "eval"):
+            told = event.data["metrics"]
+            # TRL's DPO takes these over the tokens of one side, which no share is kept of.
+            apart = ("logits", "token_accuracy") if "rewards/chosen" in told else ("logits",)
+            plain = [told[name] for name in sorted(told) if not any(a in name for a in apart)]
+            found.append((event.data["loss"], event.data.get("tokens", 0), *plain))
+    return found
+
+
+def adapters(run: Any) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(run.output / "adapter_model.safetensors")
+
+
+def alike(bench: Any, monkeypatch: Any, small: tuple[Any, ...], more: Any = None, **answers: Any):
+    """Run undisturbed and with too little memory; hold both against each other."""
+    import torch
+
+    answers = {**TWICE, **answers, **(more or {})}
+    plain = bench.prepare(**answers)
+    events = bench.work(plain)
+    assert events[-1].kind == "finished", events[-1].data
+    with monkeypatch.context() as patched:
+        scarce = Small(patched, *small[:1], **(small[1] if len(small) > 1 else {}))
+        run = bench.prepare(**answers)
+        told = bench.work(run)
+    assert told[-1].kind == "finished", told[-1].data
+    assert scarce.failed
+    for one, other in zip(ends(events), ends(told), strict=True):
+        assert one == pytest.approx(other, rel=2e-4, abs=2e-5)
+    for name, value in adapters(plain).items():
+        assert torch.allclose(value, adapters(run)[name], atol=2e-5), name
+    return [event.data for event in told if event.kind == "adjusted"], scarce
+
+
+@pytest.mark.parametrize("when", ["forward", "backward"])
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_else_changes(bench, monkeypatch, when):
+    checks = {"eval_split": 0.5, "eval_steps": 1, "per_device_eval_batch_size": 8}
+    adjusted, scarce = alike(bench, monkeypatch, (2, {"when": when}), checks)
+    assert (adjusted[0]["micro_batch"], adjusted[0]["accumulation"]) == (2, 4)
+    if when == "forward":  # a check has no backward
+        assert adjusted[-1]["check_batch"] == 2
+        assert scarce.failed == 3
+
+
+def test_a_run_goes_down_to_one_row_then_computes_again_what_it_does_not_keep(bench, monkeypatch):
+    adjusted, _ = alike(bench, monkeypatch, (0,))
+    sizes = [(a["micro_batch"], a["gradient_checkpointing"]) for a in adjusted]
+    assert sizes == [(2, False), (1, False), (1, True)]
+
+
+def test_packed_rows_are_parted_where_a_document_begins(bench, monkeypatch):
+    packed = {"packing": True, "max_seq_length": 96, "per_device_train_batch_size": 1}
+    adjusted, scarce = alike(bench, monkeypatch, (60, {"of": "tokens"}), packed)
+    assert adjusted
+    assert max(scarce.seen) > 60 >= scarce.seen[-1]
+
+
+PAIRS = [
+    {
+        "prompt": f"What does {number} mean?",
+        "chosen": f"It means {'very ' * (number % 5)}much.",
+        "rejected": f"Number {number}.",
+    }
+    for number in range(16)
+]
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "orpo"])
+def test_pairs_stay_together(bench, monkeypatch, write_rows, loss):
+    bench.rows = write_rows(PAIRS)
+    answers = {"strategy": "dpo", "trainer": {"preference_loss": loss}}
+    adjusted, _ = alike(bench, monkeypatch, (4,), answers)  # a pair is two rows of a batch
+    assert [a["micro_batch"] for a in adjusted] == [2]
+
+
+def test_losses_over_a_sorted_batch_are_not_parted(bench, monkeypatch, write_rows):
+    bench.rows = write_rows(PAIRS)
+    Small(monkeypatch, 4)
+    run = bench.prepare(**TWICE, strategy="dpo", trainer={"preference_loss": "aot"})
+    told = bench.work(run)
+    assert told[-1].kind == "failed"
+    assert told[-1].data["cause"] == "out-of-memory"
+    assert "not-divided" in [event.data.get("code") for event in told]
+
+
+def test_summaries_weigh_by_their_tokens(bench, monkeypatch, write_rows, tiny_rewriter, tmp_path):
+    rows = [
+        {"text": f"Number {n} is {'very ' * n}large.", "summary": "large " * (1 + n % 5)}
+        for n in range(16)
+    ]
+    bench.rows = write_rows(rows)
+    folder = shutil.copytree(tiny_rewriter, tmp_path / "t5")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"dropout_rate": 0.0}))
+    answers = {
+        "task": "summarization",
+        "kind": "encoder-decoder",
+        "model_path": str(folder),
+        "eval_split": 0.25,
+        "eval_steps": 2,
+        "per_device_eval_batch_size": 4,
+    }
+    adjusted, _ = alike(bench, monkeypatch, (2,), answers)
+    assert adjusted[-1]["check_batch"] == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the limit is Linux's")
+def test_a_refused_allocation_of_the_system_is_lived_with(bench, monkeypatch):
+    """No error is injected here: the system itself refuses what the batch asks for."""
+    import gc
+    import os
+    import resource
+
+    from modelforge.train.strategies import sft
+
+    answers = {**TWICE, "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1}
+    answers |= {"data": {"loss_on": "all"}, "max_steps": 2}
+    plain = bench.prepare(**answers)
+    undisturbed = bench.work(plain)
+    _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    kept = sft.Trainer.train
+
+    def scarce(trainer: Any, *args: Any, **more: Any) -> Any:
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * os.sysconf("SC_PAGE_SIZE") + ROOM_MIB * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+        try:
+            return kept(trainer, *args, **more)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+    monkeypatch.setattr(sft.Trainer, "train", scarce)
+    run = bench.prepare(**answers)
+    told = bench.work(run)
+    assert told[-1].kind == "finished", told[-1].data
+    assert [event for event in told if event.kind == "adjusted"]
+    for one, other in zip(ends(undisturbed), ends(told), strict=True):
+        assert one == pytest.approx(other, rel=2e-4, abs=2e-5)
+
+
+def test_what_does_not_fit_at_all_ends_with_the_cause_it_always_had(bench, monkeypatch):
+    Small(monkeypatch, -1)
+    told = bench.work(bench.prepare(**TWICE))
+    assert told[-1].data["cause"] == "out-of-memory"
+    assert [event.data["code"] for event in told if event.kind == "note"][-1] == "exhausted"
+
+
+def test_without_the_autopilot_it_fails_as_it_did(bench, monkeypatch):
+    Small(monkeypatch, 2)
+    told = bench.work(bench.prepare(**TWICE, memory={"autopilot": False}))
+    assert told[-1].data["cause"] == "out-of-memory"
+
+
+def test_a_resumed_run_keeps_the_smaller_size(bench, monkeypatch):
+    answers = {**TWICE, "max_steps": 4, "eval_steps": 2}
+    run = bench.prepare(**answers, trainer={"save_steps": 2})
+    scarce = Small(monkeypatch, 2)
+    assert bench.work(run)[-1].kind == "finished"
+    shutil.rmtree(run.checkpoints / "checkpoint-4")
+    shutil.rmtree(run.output)
+    failed = scarce.failed
+    told = bench.work(run)
+    assert told[-1].kind == "finished", told[-1].data
+    assert scarce.failed == failed
+    assert [event.data["why"] for event in told if event.kind == "adjusted"][-1].startswith("As")

@@ -12,9 +12,12 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import venv
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -85,6 +88,15 @@ CARD_SHAPES: dict[str, dict[str, Any]] = {
 }
 # The constants of the estimate come from these cells, which are not reported.
 CALIBRATED_ON = "llama"
+PEERS = ("canifinetune==0.4.1", "fitscout==0.1.1")
+FITSCOUT = """
+import sys
+from fitscout import inspect_model
+from fitscout.memory.estimator import estimate_memory
+model, way, batch, length, recompute = sys.argv[1:]
+print(estimate_memory(inspect_model(model), method=way, micro_batch=int(batch),
+      seq_len=int(length), grad_ckpt=recompute == "1", lora_rank=16).total_gb)
+"""
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 WORDS = [
     *("the", "small", "red", "engine", "carried", "seven", "wooden"),
@@ -231,6 +243,152 @@ def _read(path: Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(file))
 
 
+def estimates(device: str) -> None:
+    """Work out what we and the peers say of every measured cell, and keep it."""
+    home, rows = prepared(device)
+    home.footprints.unlink(missing_ok=True)
+    peers = _peers()
+    found = []
+    forge = Forge(home)
+    try:
+        for row in _read(MEASURED[device]):
+            cell = Cell(
+                *(row["shape"], row["way"], int(row["length"]), int(row["batch"])),
+                recompute=row["recompute"] == "True",
+            )
+            layer = Layer("bench", answers(cell, rows, device))
+            formula = forge.check(layer).report
+            began = time.monotonic()
+            traced = forge.footprints.ask(layer).report
+            took = time.monotonic() - began
+            began = time.monotonic()
+            forge.footprints.ask(layer)
+            again = time.monotonic() - began
+            if formula is None or traced is None:
+                continue
+            model = home.starter if cell.shape == "starter" else PLACE / "models" / cell.shape
+            found.append(
+                {
+                    **row,
+                    "formula_gib": _rounded(formula.memory_total_gib),
+                    "traced_gib": _rounded(traced.memory_total_gib),
+                    "trace_s": round(took, 2),
+                    "again_s": round(again, 3),
+                    **{name: ask(cell, model) for name, ask in peers.items()},
+                }
+            )
+            print(found[-1], flush=True)
+            keep(f"{MEASURED[device].stem}-estimates", found)
+    finally:
+        forge.close()
+
+
+def _rounded(gib: float | None) -> float | str:
+    return "" if gib is None else round(gib, 3)
+
+
+def _peers() -> dict[str, Callable[[Cell, Path], str]]:
+    """Return who else is asked, each in an environment of its own; without the index, nobody."""
+    place = PLACE / "peers"
+    python = place / "bin" / "python"
+    if not (place / "bin" / "fitscout").exists():
+        venv.create(place, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *PEERS], check=False)
+
+    def said(command: list[Any], read: Callable[[str], float]) -> str:
+        try:
+            answer = subprocess.run(
+                command, capture_output=True, text=True, timeout=120, check=True
+            )
+            return f"{read(answer.stdout):.3f}"
+        except (OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
+            return f"{type(error).__name__}: {error}"[:80]
+
+    def canifinetune(cell: Cell, model: Path) -> str:
+        way = "qlora" if cell.way == "4-bit" else cell.way
+        recompute = "gradient-checkpointing" if cell.recompute else "no-gradient-checkpointing"
+        command = [
+            *(place / "bin" / "canifinetune", "estimate", "--model", model, "--offline", "--json"),
+            *("--gpu-vram-gb", "80", "--method", way, "--seq-len", str(cell.length)),
+            *("--micro-batch-size", str(cell.batch), "--target-scope", "all_linear"),
+            *("--quantization", "nf4" if way == "qlora" else "none", "--base-dtype", "fp32"),
+            *("--optimizer", "adamw_torch", f"--{recompute}"),
+        ]
+        return said(command, _total)
+
+    def fitscout(cell: Cell, model: Path) -> str:
+        way = "qlora" if cell.way == "4-bit" else cell.way
+        facts = [model, way, str(cell.batch), str(cell.length), str(int(cell.recompute))]
+        return said([python, "-c", FITSCOUT, *facts], float)
+
+    return {"canifinetune_gib": canifinetune, "fitscout_gib": fitscout}
+
+
+def _total(text: str) -> float:
+    """Return the total that canifinetune names, its safety margin left out."""
+    found: list[dict[str, Any]] = []
+
+    def look(thing: Any) -> None:
+        for each in thing.values() if isinstance(thing, dict) else []:
+            look(each)
+        if isinstance(thing, dict) and "total_estimated_gb" in thing:
+            found.append(thing)
+
+    look(json.loads(text))
+    return float(found[0]["total_estimated_gb"] - found[0].get("safety_margin_gb", 0.0))
+
+
+def section(device: str = "cpu") -> list[str]:
+    """Return the lines of the report, from what lies in the CSV."""
+    every = _read(RESULTS / f"{MEASURED[device].stem}-estimates.csv")
+    reported = [row for row in every if row["shape"] != CALIBRATED_ON and not row["error"]]
+    if not reported:
+        return ["- Not measured yet."]
+    peak = "card_gib" if device == "cuda" else "peak_gib"
+    lines = [
+        (
+            f"{len(reported)} cells: {', '.join(dict.fromkeys(r['shape'] for r in reported))}; "
+            "full, LoRA and 4-bit; the constants come from other cells, of the shape "
+            f"{CALIBRATED_ON}, which are in the CSV and not counted here. Peaks are the highest "
+            f"{'memory reserved on the card' if device == 'cuda' else 'resident memory'} of the "
+            "worker."
+        ),
+        "",
+        "| who | mean error | worst over | worst under |",
+        "| --- | --- | --- | --- |",
+    ]
+    names = {"traced_gib": "traced (aim ≤ 8 %, never 3 % under)", "formula_gib": "formula"}
+    names |= {"canifinetune_gib": "canifinetune 0.4.1", "fitscout_gib": "fitscout 0.1.1"}
+    for column, name in names.items():
+        try:
+            off = [float(row[column]) / float(row[peak]) - 1 for row in reported]
+        except ValueError:
+            lines.append(f"| {name} | does not run: {reported[0][column]} | | |")
+            continue
+        mean = statistics.mean(abs(each) for each in off)
+        lines.append(
+            f"| {name} | {100 * mean:.1f} % | {100 * max(off):+.1f} % | {100 * min(off):+.1f} % |"
+        )
+    first = statistics.median(float(row["trace_s"]) for row in reported)
+    again = max(float(row["again_s"]) for row in reported)
+    return [
+        *lines,
+        "",
+        f"- A trace takes {first:.1f} s (median), an answer that is known at most {again:.3f} s.",
+    ]
+
+
+def main() -> list[str]:
+    """Measure what is missing on the CPU, ask everybody, and return the lines of the report."""
+    measure("cpu")
+    estimates("cpu")
+    return section()
+
+
 if __name__ == "__main__":
     print(conditions())
-    measure(sys.argv[1] if len(sys.argv) > 1 else "cpu")
+    asked = sys.argv[1] if len(sys.argv) > 1 else "cpu"
+    if asked in MEASURED:
+        measure(asked)
+    estimates("cuda" if asked == "cuda" else "cpu")
+    print("\n".join(section("cuda" if asked == "cuda" else "cpu")))

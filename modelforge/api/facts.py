@@ -40,6 +40,7 @@ def add(api: APIRouter, forge: Callable[[], Forge]) -> None:
     """Add these routes to the router."""
     _telling(api, forge)
     _checking(api, forge)
+    _tracing(api, forge)
 
 
 def _telling(api: APIRouter, forge: Callable[[], Forge]) -> None:
@@ -103,6 +104,8 @@ def _checking(api: APIRouter, forge: Callable[[], Forge]) -> None:
             await to_thread.run_sync(forge().warm)
         return Preflight(**checked.as_dict())
 
+
+def _tracing(api: APIRouter, forge: Callable[[], Forge]) -> None:
     @api.post(
         "/memory",
         openapi_extra=SETTINGS_BODY,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from modelforge.config.plan import Plan, make_plan
 from modelforge.config.schema import TrainingConfig
@@ -87,6 +87,15 @@ class Case:
     def memory_total_gib(self) -> float | None:
         """The memory of the run: as a rehearsal has measured it, else the sum of the parts."""
         return self.rehearsal.peak_gib if self.rehearsal else total_gib(self.memory)
+
+    @property
+    def memory_basis(self) -> Literal["formula", "traced", "rehearsed"] | None:
+        """How the memory is known; None where it is not."""
+        if self.rehearsal is not None:
+            return "rehearsed"
+        if self.footprint is not None:
+            return "traced"
+        return "formula" if self.memory else None
 
     @property
     def eval_rows(self) -> int:

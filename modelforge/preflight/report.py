@@ -81,26 +81,24 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
 
     `look` is all of `material` as one. `facts` or `look` is None where the model or the data
     could not be found: what depends on it is left out, and whoever looked for it has the problem.
-    A `rehearsal` of the same settings has measured what else is estimated; a `footprint` was
-    traced, and tells the memory better than the formula.
+    A `rehearsal` has measured, and a `footprint` traced, what else is estimated.
     """
     case = Case(config, plan, machine, facts, look, home, material, rehearsal, footprint)
     seconds = estimate_seconds(config, plan, machine, facts, look) if facts and look else None
     measured = rehearsal.seconds(config, plan, case.eval_rows) if rehearsal else None
-    total, advised = case.memory_total_gib, recommended(case)
+    advised = recommended(case)
     return Report(
         findings=findings(case),
         memory=case.memory,
-        memory_total_gib=total,
+        memory_total_gib=case.memory_total_gib,
         memory_available_gib=case.available_gib,
         seconds=seconds if measured is None else measured,
         updates=plan.total_steps,
         disk_needed_gib=case.disk_gib,
         disk_free_gib=machine.disk_free_gib,
         ways=case.ways,
-        largest_model=case.largest.name if case.largest else None,
-        largest_settings=case.largest.settings if case.largest else {},
-        memory_basis=None if total is None else _basis(rehearsal, footprint),
+        **_largest(case),
+        memory_basis=case.memory_basis,
         seconds_basis="rehearsed" if measured is not None else "estimated" if seconds else None,
         rehearsal=_told(rehearsal, measured),
         tokens_per_s=tokens_per_s(case),
@@ -110,19 +108,16 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
     )
 
 
+def _largest(case: Case) -> dict[str, Any]:
+    found = case.largest
+    return {"largest_model": found.name, "largest_settings": found.settings} if found else {}
+
+
 def _factor(case: Case, settings: dict[str, Any]) -> float | None:
     """Return how many times as fast a run is with these settings; None when nobody knows."""
     # Both by arithmetic: a rehearsal has measured the one and knows nothing of the other.
     before, after = speed_of(case), speed_of(case.changed(settings)) if settings else None
     return round(after / before, 2) if before and after else None
-
-
-def _basis(
-    rehearsal: Rehearsal | None, footprint: Footprint | None
-) -> Literal["formula", "traced", "rehearsed"]:
-    if rehearsal is not None:
-        return "rehearsed"
-    return "traced" if footprint is not None else "formula"
 
 
 def _told(rehearsal: Rehearsal | None, seconds: float | None) -> dict[str, Any] | None:

@@ -135,7 +135,7 @@ def print_check(checked: Checked) -> None:
     for found in report.findings:
         where = f"{found.where}: " if found.where else ""
         print(f"{found.level:<9} {plain(f'{where}{found.what} {found.remedy}').rstrip()}")
-    print("memory, about")
+    print("memory, traced" if report.memory_basis == "traced" else "memory, about")
     for part in report.memory:
         print(f"  {part.name:<12} {part.gib:6.2f} GiB")
     print(f"  {'together':<12} {report.memory_total_gib:6.2f} GiB")

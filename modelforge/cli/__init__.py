@@ -84,6 +84,9 @@ def _recipe_commands(add: Any) -> None:
         command = add(name, act, about)
         command.add_argument("recipe", type=Path, help="a recipe file (YAML or JSON)")
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+        if name == "check":
+            trace = "count the memory by the model's own code; opens the training stack first"
+            command.add_argument("--trace", action="store_true", help=trace)
         if name == "train":
             command.add_argument("--detach", action="store_true", help="start it and leave")
             command.add_argument("--queue", action="store_true", help="let it wait for its turn")
@@ -140,7 +143,13 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    checked = _forge(options).check(*_layers(options))
+    forge = _forge(options)
+    checked = forge.check(*_layers(options))
+    if options.trace and not checked.problems:
+        try:
+            checked = forge.footprints.ask(*_layers(options))
+        finally:
+            forge.close()
     if options.json:
         print(json.dumps(checked.as_dict(), indent=2))
     else:

@@ -52,6 +52,7 @@ class Footprints:
         Raises as a check does, and BusyError or RunError when no worker can be had.
         """
         checked = self._inquiry.check(*layers)
+        checked.require()
         report, facts = checked.report, checked.facts
         if report is None or report.memory_basis != "formula" or facts is None:
             return checked

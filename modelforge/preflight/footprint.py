@@ -43,7 +43,7 @@ _KINDS = (
 # Measured: a Llama of 10 layers at 2 x 256 tokens trained whole, with LoRA and in 4 bits, with and
 # without recomputation, and the starter with LoRA at 4 x 256 (see bench/memory.py).
 _BESIDE = {"all": (0.35 * GIB, 0.0), "adapter": (0.2 * GIB, 0.2)}
-_BESIDE_RECOMPUTING = 0.2 * GIB
+_BESIDE_RECOMPUTING = {"all": 0.1 * GIB, "adapter": 0.2 * GIB}
 
 
 @dataclass(frozen=True)
@@ -133,5 +133,5 @@ def _overhead(found: Footprint, config: TrainingConfig, plan: Plan) -> int:
         return int(OVERHEAD_GIB * GIB) + found.cached
     constant, share = _BESIDE[plan.trains]
     if config.gradient_checkpointing:
-        constant, share = _BESIDE_RECOMPUTING, 0.0
+        constant, share = _BESIDE_RECOMPUTING[plan.trains], 0.0
     return int(found.process + constant + share * found.passing)

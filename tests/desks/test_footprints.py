@@ -6,7 +6,11 @@ import json
 import time
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
+from modelforge.api import router
+from modelforge.cli import main
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.home import Home
@@ -107,3 +111,23 @@ def test_a_broken_file_is_traced_anew(home, forge, asked):
     other = Forge(home)
     assert other.check(asked()).report.memory_basis == "formula"
     other.close()
+
+
+def test_the_terminal_traces_where_it_is_asked_to(home, asked, tmp_path, capsys):
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(asked(lora_r=4).answers), encoding="utf-8")
+    assert main(["check", str(path), "--trace", "--json", "--home", str(home.root)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["memory_basis"] == "traced"
+    assert {part["name"] for part in told["memory"]} >= {"weights", "adapter", "overhead"}
+
+
+def test_rest_tells_the_traced_parts(forge, asked):
+    app = FastAPI()
+    app.include_router(router(forge))
+    with TestClient(app) as client:
+        answer = client.post("/api/memory", json=asked().answers)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["memory_basis"] == "traced"
+        wrong = client.post("/api/memory", json=asked(model_name="/none").answers)
+        assert wrong.status_code in (404, 422)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from modelforge.config.choices import OPTIMIZERS, STORED_BYTES
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
+from modelforge.config.weight_rules import named
 from modelforge.models.shape import ModelFacts
 
 GIB = 2**30
@@ -14,6 +15,11 @@ GIB = 2**30
 # Measured: the starter in fp32, 4 x 256 tokens, peaks at 4.35 GiB, with checkpointing at 2.39;
 # the sum here is 4.30 and 2.37.
 OVERHEAD_GIB = 1.4
+
+
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+_WIDE = ("gate_proj", "up_proj", "down_proj")
+_OF_PLAIN = len(_ATTENTION) + 2
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,24 @@ def trained_weights(config: TrainingConfig, plan: Plan, facts: ModelFacts) -> in
     """Return how many weights learn: those of the adapter, or all."""
     if plan.trains == "all":
         return facts.parameters or 0
-    return adapter_weights(config.lora_r, facts)
+    said = config.adapter
+    width = facts.hidden_size or 0
+    if said.target_modules.strip() == "all-linear":
+        lora = adapter_weights(config.lora_r, facts)
+    else:
+        chosen = _chosen(named(said.target_modules), facts)
+        lora = sum(config.lora_r * sum(each) for each in chosen) * (facts.layers or 0)
+    # What is trained whole beside it is copied; its names at the ends of a model are these.
+    whole = {"lm_head", "embed_tokens"} & set(named(said.modules_to_save))
+    return lora + len(whole) * (facts.vocab or 0) * width
+
+
+def _chosen(names: list[str], facts: ModelFacts) -> list[tuple[int, int]]:
+    """Return the matrices of one block by the names most families give them; else all."""
+    matrices = facts.layer_matrices
+    wide = ("up_proj", "down_proj") if len(matrices) == _OF_PLAIN else _WIDE
+    known = zip((*_ATTENTION, *wide), matrices, strict=False)
+    return [each for name, each in known if name in names] or matrices
 
 
 def weight_bytes(config: TrainingConfig, plan: Plan, facts: ModelFacts) -> float:
@@ -91,7 +114,8 @@ def weight_bytes(config: TrainingConfig, plan: Plan, facts: ModelFacts) -> float
     """
     plain = _plain_bytes(plan)
     if plan.trains == "all":
-        compares = plan.method in ("dpo", "kto", "rlhf")
+        asked_before = plan.method != "rlhf" and config.trainer.precompute_ref_log_probs
+        compares = plan.method in ("dpo", "kto", "rlhf") and not asked_before
         return (facts.parameters or 0) * (4.0 + (plain if compares else 0.0))
     linear = plain
     scheme = facts.quantization if facts.quantization in {"4-bit", "8-bit"} else plan.quantization

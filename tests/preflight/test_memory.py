@@ -127,3 +127,20 @@ def test_training_every_weight_takes_sixteen_bytes_of_each_with_adam():
     held = parts["weights"] + parts["gradients"] + parts["optimizer"]
     assert held * 2**30 == pytest.approx(16 * STARTER.parameters)
     assert parts["adapter"] == 0
+
+
+def test_the_layers_that_are_named_are_the_ones_that_count():
+    # Rank 16 on two matrices of 576 x 576 and 576 x 192 in 30 layers.
+    trained = parts_of(LAPTOP, STARTER, adapter={"target_modules": "q_proj, v_proj"})["adapter"]
+    assert trained * 2**30 == 4 * 30 * 16 * (576 + 576 + 576 + 192)
+    whole = parts_of(LAPTOP, STARTER, adapter={"modules_to_save": "lm_head"})["adapter"]
+    assert whole * 2**30 == 4 * (4_884_480 + 49152 * 576)
+    unknown = parts_of(LAPTOP, STARTER, adapter={"target_modules": "Wqkv"})["adapter"]
+    assert unknown == parts_of(LAPTOP, STARTER)["adapter"]
+
+
+def test_a_reference_that_was_asked_beforehand_is_not_kept():
+    said = {"strategy": "dpo", "adapter": {"enabled": False}}
+    kept = parts_of(LAPTOP, STARTER, **said)["weights"]
+    gone = parts_of(LAPTOP, STARTER, **said, trainer={"precompute_ref_log_probs": True})["weights"]
+    assert gone < kept

@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -34,35 +33,63 @@ WAYS = {"full": {"adapter.enabled": False}, "lora": {}, "4-bit": {"use_4bit": Tr
 SHAPES: dict[str, dict[str, Any]] = {
     # As Qwen3-0.6B, Gemma-3-270M and a Llama of before, with fewer layers.
     "qwen3": {
-        **{"model_type": "qwen3", "vocab_size": 151936, "hidden_size": 1024},
-        **{"intermediate_size": 3072, "num_hidden_layers": 8, "num_attention_heads": 16},
-        **{"num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True},
+        "model_type": "qwen3",
+        "vocab_size": 151936,
+        "hidden_size": 1024,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "tie_word_embeddings": True,
     },
     "gemma3": {
-        **{"model_type": "gemma3_text", "vocab_size": 262144, "hidden_size": 640},
-        **{"intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 4},
-        **{"num_key_value_heads": 1, "head_dim": 256, "tie_word_embeddings": True},
+        "model_type": "gemma3_text",
+        "vocab_size": 262144,
+        "hidden_size": 640,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 256,
+        "tie_word_embeddings": True,
     },
     "llama": {
-        **{"model_type": "llama", "vocab_size": 49152, "hidden_size": 768},
-        **{"intermediate_size": 2048, "num_hidden_layers": 10, "num_attention_heads": 12},
-        **{"num_key_value_heads": 12, "tie_word_embeddings": False},
+        "model_type": "llama",
+        "vocab_size": 49152,
+        "hidden_size": 768,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 10,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 12,
+        "tie_word_embeddings": False,
     },
 }
 # On a card the whole of four shapes.
 CARD_SHAPES: dict[str, dict[str, Any]] = {
     "0.6B": {**SHAPES["qwen3"], "num_hidden_layers": 28},
     "1.7B": {
-        **{**SHAPES["qwen3"], "hidden_size": 2048, "intermediate_size": 6144},
+        **SHAPES["qwen3"],
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
         "num_hidden_layers": 28,
     },
     "8B": {
-        **{**SHAPES["qwen3"], "hidden_size": 4096, "intermediate_size": 12288},
-        **{"num_hidden_layers": 36, "num_attention_heads": 32, "tie_word_embeddings": False},
+        **SHAPES["qwen3"],
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "tie_word_embeddings": False,
     },
 }
+# The constants of the estimate come from these cells, which are not reported.
+CALIBRATED_ON = "llama"
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-WORDS = "the small red engine carried seven wooden boxes over a quiet valley before noon".split()
+WORDS = [
+    *("the", "small", "red", "engine", "carried", "seven", "wooden"),
+    *("boxes", "over", "a", "quiet", "valley", "before", "noon"),
+]
 
 
 @dataclass(frozen=True)
@@ -82,11 +109,15 @@ def cells(device: str) -> Iterator[Cell]:
         four = product(("starter", *CARD_SHAPES), WAYS, (512, 2048), (1, 4), (False, True))
         yield from (Cell(*each) for each in four)
         return
-    for shape, way in product(("starter", "qwen3", "gemma3"), WAYS):
+    for shape, way in product(("llama", "starter", "qwen3", "gemma3"), WAYS):
+        if shape == CALIBRATED_ON:
+            yield Cell(shape, way, 256, 2, recompute=False)
+            yield Cell(shape, way, 256, 2, recompute=True)
+            continue
         yield Cell(shape, way, 128, 4, recompute=False)
         yield Cell(shape, way, 384, 1, recompute=False)
         yield Cell(shape, way, 384, 4, recompute=True)
-        if way != "4-bit" or shape == "starter":
+        if shape == "starter":
             yield Cell(shape, way, 384, 4, recompute=False)
 
 
@@ -130,7 +161,9 @@ def prepared(device: str) -> tuple[Home, Path]:
 
 def _made(folder: Path, shape: dict[str, Any], tokens: Path) -> None:
     """Make a model of a shape with random weights, which read with the starter's tokenizer."""
-    if (folder / "model.safetensors").exists() or (folder / "model.safetensors.index.json").exists():
+    if (folder / "model.safetensors").exists() or (
+        folder / "model.safetensors.index.json"
+    ).exists():
         return
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -140,9 +173,7 @@ def _made(folder: Path, shape: dict[str, Any], tokens: Path) -> None:
     for name in TOKENIZER:
         shutil.copy(tokens / name, folder / name)
     kind = {name: value for name, value in shape.items() if name != "model_type"}
-    config = AutoConfig.for_model(
-        shape["model_type"], max_position_embeddings=4096, **kind, **ends
-    )
+    config = AutoConfig.for_model(shape["model_type"], max_position_embeddings=4096, **kind, **ends)
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
 

@@ -24,9 +24,11 @@ from modelforge.models.shape import ModelFacts
 from modelforge.preflight import Report, preflight
 from modelforge.preflight.case import NO_MATERIAL
 from modelforge.preflight.footing import ground_of, train_rows
+from modelforge.preflight.footprint import Footprint
 from modelforge.preflight.rehearsed import Rehearsal
 
 Thing = TypeVar("Thing")
+Traced = Callable[[TrainingConfig, Plan, ModelFacts, FirstLook | None], Footprint | None]
 Rehearsed = Callable[[TrainingConfig, Plan, ModelFacts, FirstLook, Machine], Rehearsal | None]
 REMEMBERED = 64
 
@@ -86,10 +88,11 @@ class Inquiry:
         self._models: dict[str, ModelFacts] = {}
         self._lock = threading.Lock()
         self._rehearsals: Rehearsed = lambda *_about: None
+        self._footprints: Traced = lambda *_about: None
 
-    def look_up(self, rehearsals: Rehearsed) -> None:
-        """Ask this what a rehearsal has measured of a run, before its memory and time are told."""
-        self._rehearsals = rehearsals
+    def look_up(self, rehearsals: Rehearsed, footprints: Traced) -> None:
+        """Ask these what a rehearsal has measured of a run, and what was traced of it."""
+        self._rehearsals, self._footprints = rehearsals, footprints
 
     def check(self, *layers: Layer, idle: bool = False) -> Checked:
         """Return what config, model, data and preflight say of these layers.
@@ -111,9 +114,9 @@ class Inquiry:
         if plan is not None:
             machine = machine.when_idle() if idle else machine
             known = self._rehearsed(config, plan, facts, seen, machine)
-            report = preflight(
-                config, plan, machine, facts, seen, self._home, material or NO_MATERIAL, known
-            )
+            traced = self._footprints(config, plan, facts, seen) if facts else None
+            given = material or NO_MATERIAL
+            report = preflight(config, plan, machine, facts, seen, self._home, given, known, traced)
         return Checked(resolved, plan, report, material, facts, machine, errors)
 
     def readied(self, *layers: Layer) -> tuple[Resolved, Plan, Material]:

@@ -22,6 +22,7 @@ from modelforge.desks.aid import Aid
 from modelforge.desks.archive import Archive
 from modelforge.desks.chat import ChatDesk
 from modelforge.desks.data import DataDesk
+from modelforge.desks.footprints import Footprints
 from modelforge.desks.queue import QueueDesk
 from modelforge.desks.rehearsal import Rehearsals
 from modelforge.desks.start import StartDesk
@@ -80,7 +81,8 @@ class Forge:
             self._store, self._supervisor, self._spare, self._inquiry, lease, self._chat.close
         )
         self.rehearsals = Rehearsals(home, self._starts, self._supervisor, self._spare, command)
-        self._inquiry.look_up(self.rehearsals.known)
+        self.footprints = Footprints(home, self._inquiry, self._spare)
+        self._inquiry.look_up(self.rehearsals.known, self.footprints.known)
         self.queue = QueueDesk(
             home,
             self._store,

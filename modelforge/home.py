@@ -26,6 +26,11 @@ class Home:
         return self.root / "queue.json"
 
     @property
+    def footprints(self) -> Path:
+        """What runs were found to hold, by what it depends on; made again where it is missing."""
+        return self.root / "footprints.json"
+
+    @property
     def lease(self) -> Path:
         """Who holds the machine beside the runs."""
         return self.root / "lease.json"

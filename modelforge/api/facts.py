@@ -13,7 +13,9 @@ from modelforge import __version__
 from modelforge.api.responses import (
     Health,
     MachineFacts,
+    MemoryFacts,
     Preflight,
+    Problems,
     ProfileFacts,
     Recommended,
     SampleFacts,
@@ -100,3 +102,24 @@ def _checking(api: APIRouter, forge: Callable[[], Forge]) -> None:
         if checked.ready:  # the next request is likely to be the start
             await to_thread.run_sync(forge().warm)
         return Preflight(**checked.as_dict())
+
+    @api.post(
+        "/memory",
+        openapi_extra=SETTINGS_BODY,
+        responses={422: {"model": Problems, "description": "There are problems; all are said."}},
+    )
+    async def memory(request: Request) -> MemoryFacts:
+        """Tell the memory of a run, traced by the code that would train it.
+
+        No weights are loaded and no card is touched. The first answer for a model and its settings
+        takes seconds, those after it are remembered; `preflight` knows it from then on.
+        """
+        said = await said_in(request)
+        checked = await to_thread.run_sync(lambda: forge().footprints.ask(Layer("body", said)))
+        report = checked.require()[2]
+        return MemoryFacts(
+            memory=report.memory,
+            memory_total_gib=report.memory_total_gib,
+            memory_available_gib=report.memory_available_gib,
+            memory_basis=report.memory_basis,
+        )

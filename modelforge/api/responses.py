@@ -92,6 +92,17 @@ class SampleFacts(BaseModel):
     strategies: list[str] = about("The strategies that learn from such rows, the usual one first.")
 
 
+class MemoryFacts(BaseModel):
+    """The memory of a run, part by part."""
+
+    memory: list[MemoryPart] = about("The parts, at the moment they come to the most.")
+    memory_total_gib: Gib = None
+    memory_available_gib: Gib = None
+    memory_basis: Literal["formula", "traced", "rehearsed"] | None = about(
+        "How it is known: worked out, traced by the code that trains, or measured in a rehearsal."
+    )
+
+
 class Preflight(BaseModel):
     """What a run would be, before it starts. Numbers about memory and time are estimates."""
 

@@ -16,6 +16,7 @@ from modelforge.models.shape import ModelFacts
 from modelforge.preflight.disk import disk_needed_gib
 from modelforge.preflight.fitting import Largest, Way, largest_model, ways
 from modelforge.preflight.footing import ground_of, train_rows
+from modelforge.preflight.footprint import Footprint, row_length, traced_parts
 from modelforge.preflight.memory import MemoryPart, estimate, total_gib
 from modelforge.preflight.rehearsed import Rehearsal
 from modelforge.preflight.speed import most_tokens_in
@@ -43,14 +44,20 @@ class Case:
     home: Home
     material: Material = NO_MATERIAL
     rehearsal: Rehearsal | None = None
+    footprint: Footprint | None = None
     memory: list[MemoryPart] = field(init=False)
     disk_gib: float | None = field(init=False)
 
     def __post_init__(self) -> None:
-        parts = self.memory_for(self.config, self.plan)
-        object.__setattr__(self, "memory", parts)
+        object.__setattr__(self, "memory", self._memory())
         needed = disk_needed_gib(self.config, self.plan, self.facts) if self.facts else None
         object.__setattr__(self, "disk_gib", needed)
+
+    def _memory(self) -> list[MemoryPart]:
+        if self.footprint is None:
+            return self.memory_for(self.config, self.plan)
+        length = row_length(self.config, self.plan, self.look)
+        return traced_parts(self.footprint, self.config, self.plan, length)
 
     def memory_for(self, config: TrainingConfig, plan: Plan) -> list[MemoryPart]:
         """Return the estimate for other settings on the same model and data."""
@@ -63,7 +70,7 @@ class Case:
         """Return the same run with some settings changed, by their dotted names."""
         config = self.config.changed(settings)
         if self.facts is None:
-            return replace(self, config=config, rehearsal=None)
+            return replace(self, config=config, rehearsal=None, footprint=None)
         ground = ground_of(
             config,
             self.machine,
@@ -72,7 +79,9 @@ class Case:
             look=self.look,
             start=self.plan.start_from,
         )
-        return replace(self, config=config, plan=make_plan(config, ground), rehearsal=None)
+        return replace(
+            self, config=config, plan=make_plan(config, ground), rehearsal=None, footprint=None
+        )
 
     @property
     def memory_total_gib(self) -> float | None:

@@ -34,9 +34,7 @@ def estimate(
     """
     if not facts.parameters or not facts.layers or not facts.layer_matrices:
         return []
-    length = plan.max_length
-    if longest_tokens and not config.packing:
-        length = min(length, longest_tokens)
+    length = longest_row(config, plan, longest_tokens)
     trained = trained_weights(config, plan, facts)
     each = 2.0 if plan.adapter_dtype == "bfloat16" and plan.trains == "adapter" else 4.0
     parts = {
@@ -49,6 +47,14 @@ def estimate(
         "overhead": OVERHEAD_GIB * GIB,
     }
     return [MemoryPart(name, size / GIB) for name, size in parts.items()]
+
+
+def longest_row(config: TrainingConfig, plan: Plan, longest_tokens: int | None) -> int:
+    """Return how long rows are trained on at most: as the plan allows, or as they come."""
+    length = plan.max_length
+    if longest_tokens and not config.packing:
+        length = min(length, longest_tokens)
+    return length
 
 
 def total_gib(parts: list[MemoryPart]) -> float | None:

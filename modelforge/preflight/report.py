@@ -14,6 +14,7 @@ from modelforge.models.shape import ModelFacts
 from modelforge.preflight.case import NO_MATERIAL, Case
 from modelforge.preflight.checks import findings
 from modelforge.preflight.fitting import Way
+from modelforge.preflight.footprint import Footprint
 from modelforge.preflight.lever_choices import speed_of
 from modelforge.preflight.levers import Lever, levers, recommended, tokens_per_s
 from modelforge.preflight.memory import MemoryPart
@@ -74,14 +75,16 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
     home: Home,
     material: Material = NO_MATERIAL,
     rehearsal: Rehearsal | None = None,
+    footprint: Footprint | None = None,
 ) -> Report:
     """Return what is to be said of a run before it starts. Pure; touches neither disk nor device.
 
     `look` is all of `material` as one. `facts` or `look` is None where the model or the data
     could not be found: what depends on it is left out, and whoever looked for it has the problem.
-    A `rehearsal` of the same settings has measured what else is estimated.
+    A `rehearsal` of the same settings has measured what else is estimated; a `footprint` was
+    traced, and tells the memory better than the formula.
     """
-    case = Case(config, plan, machine, facts, look, home, material, rehearsal)
+    case = Case(config, plan, machine, facts, look, home, material, rehearsal, footprint)
     seconds = estimate_seconds(config, plan, machine, facts, look) if facts and look else None
     measured = rehearsal.seconds(config, plan, case.eval_rows) if rehearsal else None
     total, advised = case.memory_total_gib, recommended(case)
@@ -97,7 +100,7 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
         ways=case.ways,
         largest_model=case.largest.name if case.largest else None,
         largest_settings=case.largest.settings if case.largest else {},
-        memory_basis=None if total is None else "rehearsed" if rehearsal else "formula",
+        memory_basis=None if total is None else _basis(rehearsal, footprint),
         seconds_basis="rehearsed" if measured is not None else "estimated" if seconds else None,
         rehearsal=_told(rehearsal, measured),
         tokens_per_s=tokens_per_s(case),
@@ -112,6 +115,14 @@ def _factor(case: Case, settings: dict[str, Any]) -> float | None:
     # Both by arithmetic: a rehearsal has measured the one and knows nothing of the other.
     before, after = speed_of(case), speed_of(case.changed(settings)) if settings else None
     return round(after / before, 2) if before and after else None
+
+
+def _basis(
+    rehearsal: Rehearsal | None, footprint: Footprint | None
+) -> Literal["formula", "traced", "rehearsed"]:
+    if rehearsal is not None:
+        return "rehearsed"
+    return "traced" if footprint is not None else "formula"
 
 
 def _told(rehearsal: Rehearsal | None, seconds: float | None) -> dict[str, Any] | None:

@@ -56,14 +56,14 @@ class CardCache:
         start, size, small = self._given.pop(key)
         self._hole(start, size, small)
 
-    def _segment(self, wanted: int, small: bool) -> int:  # noqa: FBT001
+    def _segment(self, wanted: int, small: bool) -> int:
         if small:
             return self._STEP
         if wanted < self._OWN:
             return self._MIDDLE
         return -(-wanted // self._STEP) * self._STEP
 
-    def _hole(self, start: int, size: int, small: bool) -> None:  # noqa: FBT001
+    def _hole(self, start: int, size: int, small: bool) -> None:
         if start in self._ends:
             before = self._ends[start]
             length = self._starts[before]
@@ -76,7 +76,7 @@ class CardCache:
         insort(self._holes[small], (size, start))
         self._starts[start], self._ends[start + size] = size, start
 
-    def _fill(self, size: int, start: int, small: bool) -> None:  # noqa: FBT001
+    def _fill(self, size: int, start: int, small: bool) -> None:
         holes = self._holes[small]
         del holes[bisect_left(holes, (size, start))]
         del self._starts[start]

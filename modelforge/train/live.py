@@ -22,10 +22,11 @@ ACTIVATIONS, LOGITS, GRADIENTS = "activations", "logits", "gradients"
 
 
 class Live(TorchDispatchMode):
-    """Counts what is alive; `events` are what came and went while it watched,
-    `passing` the bytes of what went before the forward pass was over. `vocab` tells logits from other activations.
+    """Counts what is alive.
 
-    Where a number is read off a tensor that has none, `answer` gives it.
+    `events` are what came and went while it watched, `passing` the bytes of what went before the
+    forward pass was over. `vocab` tells logits from other activations; where a number is read off
+    a tensor that has none, `answer` gives it.
     """
 
     def __init__(self, vocab: int, answer: Callable[[torch.Tensor], Any]) -> None:
@@ -77,9 +78,7 @@ class Live(TorchDispatchMode):
         """Take note that what goes from now on goes in the backward pass."""
         self._forward = False
 
-    def __torch_dispatch__(
-        self, call: Any, _types: Any, args: Any = (), named: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, call: Any, _types: Any, args: Any = (), named: Any = None) -> Any:
         """Do the call, and count what came of it."""
         if call is _NUMBER and args[0].is_meta:
             return self._answer(args[0])

@@ -25,7 +25,7 @@ class _Product(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Any, shape: tuple[int, int], keeps: bool) -> Any:  # noqa: FBT001
+    def forward(ctx: Any, rows: Any, shape: tuple[int, int], keeps: bool) -> Any:
         ctx.shape, ctx.rows = shape, rows if keeps else None
         _plain = rows.new_empty(shape)
         return rows.new_empty(*rows.shape[:-1], shape[0])
@@ -54,7 +54,7 @@ class _FourBit(bnb.nn.Linear4bit):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shape = self.out_features, self.in_features
-        made: torch.Tensor = _Product.apply(x.to(self.compute_dtype), shape, False)  # noqa: FBT003
+        made: torch.Tensor = _Product.apply(x.to(self.compute_dtype), shape, False)
         return (made if self.bias is None else made + self.bias).to(x.dtype)
 
 
@@ -72,7 +72,7 @@ class _EightBit(bnb.nn.Linear8bitLt):
         self.scales = nn.Buffer(torch.empty(plain.out_features, device="meta"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        made: torch.Tensor = _Product.apply(x, (self.out_features, self.in_features), True)  # noqa: FBT003
+        made: torch.Tensor = _Product.apply(x, (self.out_features, self.in_features), True)
         return made if self.bias is None else made + self.bias
 
 
@@ -94,7 +94,7 @@ class _Bytes(nn.Linear):
         shape = self.out_features, self.in_features
         if self._keeps_plain:
             return functional.linear(x, x.new_empty(shape), self.bias)
-        made: torch.Tensor = _Product.apply(x, shape, False)  # noqa: FBT003
+        made: torch.Tensor = _Product.apply(x, shape, False)
         return made if self.bias is None else made + self.bias
 
 

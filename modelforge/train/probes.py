@@ -52,7 +52,12 @@ class Probes:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str | None], _Known] = {}
-        self._kinds = {"tokens": self._tokens, "lengths": self._lengths, "fetch": self._fetch}
+        self._kinds = {
+            "tokens": self._tokens,
+            "lengths": self._lengths,
+            "fetch": self._fetch,
+            "memory": _memory,
+        }
 
     def answer(self, probe: dict[str, Any], say: Say, wanted: Callable[[], bool]) -> None:
         """Say the result of a probe or what stands against it, and how far it is now and then."""
@@ -137,6 +142,14 @@ def _rows(
             yield row
         elif place > source:
             return
+
+
+def _memory(probe: Answer, _progress: Callable[..., None]) -> Answer:
+    # Imported here: it brings layers of bitsandbytes, which other probes do without.
+    from modelforge.train.tracing import trace  # noqa: PLC0415
+
+    plan = Plan.from_dict(probe["plan"])
+    return trace(TrainingConfig(**probe["config"]), plan, int(probe["length"]))
 
 
 def _no_row(dataset: dict[str, Any], first: int, source: int) -> Problem:

@@ -1,4 +1,4 @@
-"""What the meta device lacks, put in its place: fused attention, and the casts of autocast.
+"""What the meta device lacks, put in its place: fused attention and dropout, casts of autocast.
 
 Attention keeps for its gradient what the fused kernels keep.
 """
@@ -23,13 +23,15 @@ _LOW = frozenset(
 class Standing(TorchFunctionMode):
     """Attention as the fused kernels do it, and the casts of autocast to `low`, where it is on.
 
+    `card` says that dropout is done as CUDA does it.
+
     Autocast keeps the copies of weights that learn until the forward is over, as real autocast
     does; call `end_forward` then.
     """
 
-    def __init__(self, low: torch.dtype | None) -> None:
+    def __init__(self, low: torch.dtype | None, *, card: bool) -> None:
         super().__init__()
-        self._low = low
+        self._low, self._card = low, card
         self._kept: dict[int, torch.Tensor] = {}
 
     def end_forward(self) -> None:
@@ -42,6 +44,8 @@ class Standing(TorchFunctionMode):
         if self._low is not None and call in _LOW:
             args = tuple(self._cast(each) for each in args)
             named = {name: self._cast(each) for name, each in named.items()}
+        if self._card and call is functional.dropout:
+            return _drop(*args, **named)
         if call is _FUSED:
             return _attend(*args, **named)
         return call(*args, **named)
@@ -56,13 +60,17 @@ class Standing(TorchFunctionMode):
         return self._kept[id(thing)]
 
 
+def _drop(rows: torch.Tensor, p: float = 0.5, training: bool = True, **_named: Any) -> torch.Tensor:
+    """Return what a card makes by one kernel, which keeps a byte a number and not four."""
+    return torch.native_dropout(rows, p, training)[0] if p and training else rows
+
+
 def _attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,  # noqa: FBT001, FBT002  # torch's own
+    *_more: Any,
     **_named: Any,
 ) -> torch.Tensor:
     if attn_mask is not None and attn_mask.dtype == torch.bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sys
@@ -29,6 +30,10 @@ QUIET = {
     # CUDA's own order is fastest first; NVML, which names the cards to people, goes by the bus.
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
 }
+
+# Of glibc's malloc.h: from how many bytes on memory is asked of the system and given back to it.
+_MMAP_THRESHOLD = -3
+GIVEN_BACK = 2**20
 
 _CHATTY = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "torchao")
 
@@ -68,3 +73,14 @@ def go_offline_for(*models: str | None) -> None:
     constants = sys.modules.get("huggingface_hub.constants")
     if constants is not None:
         constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+
+
+def give_back(limit: int = GIVEN_BACK) -> bool:
+    """Let tensors of `limit` bytes and more go back to the system at once; say whether they do.
+
+    glibc otherwise keeps what it has given out, and a tensor's own hole is too small for the next
+    of its size: the starter with LoRA at 4 x 384 tokens held 3.4 GiB with recomputation of which
+    0.9 were alive, and 0.9 with this. It costs a quarter of the speed, as every page comes new.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    return mallopt is not None and bool(mallopt(_MMAP_THRESHOLD, limit))

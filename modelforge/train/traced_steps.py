@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from trl.trainer.sft_trainer import _CHUNKED_LM_HEAD_CHUNK_SIZE, _patch_chunked_ce_lm_head
+from trl.trainer.sft_trainer import _patch_chunked_ce_lm_head
 from trl.trainer.utils import selective_log_softmax, selective_log_softmax_and_entropy
 
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.train.collating import END_TO_END
-
-CHUNK = _CHUNKED_LM_HEAD_CHUNK_SIZE
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def prepare(model: Any, plan: Plan, batch: Batch, reference: Any, *, low: bool) 
     """
     if plan.method == "sft":
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        _patch_chunked_ce_lm_head(base, chunk_size=CHUNK)
+        _patch_chunked_ce_lm_head(base, chunk_size=plan.loss_piece)
         return _chunked
     if plan.method in ("dpo", "kto", "orpo"):
         pair = plan.method != "kto"
@@ -127,7 +125,8 @@ class _Compared:
             with torch.no_grad(), alone:
                 other = self.reference if self.reference is not None else model
                 asked = _told(other(**inputs, use_cache=False).logits, low=self.low)
-                loss = loss - selective_log_softmax(asked[..., :-1, :], ids).sum()
+                compared = selective_log_softmax(asked[..., :-1, :], ids).sum()
+            loss = loss - compared
         return loss
 
 

@@ -21,16 +21,17 @@ from peft import PeftConfig, get_peft_model
 from torch.autograd.graph import _engine_run_backward
 
 from modelforge.config.choices import OPTIMIZERS
+from modelforge.config.method import Head
 from modelforge.config.plan import Plan
 from modelforge.config.schema import TrainingConfig
 from modelforge.train.adapting import adapter
 from modelforge.train.caching import CardCache, live_most, most_held
-from modelforge.train.live import ACTIVATIONS, GRADIENTS, Live
+from modelforge.train.live import GRADIENTS, Live
 from modelforge.train.packed import pack
 from modelforge.train.providers import quantizing
 from modelforge.train.providers.huggingface import DTYPES, HEADS, load_shape, place
 from modelforge.train.stand_ins import Standing
-from modelforge.train.traced_steps import CHUNK, Batch, Step, batches, prepare
+from modelforge.train.traced_steps import Batch, Step, batches, prepare
 
 # What learns 8 bytes a weight in one list makes one temporary list more on a card, where torch
 # takes all tensors at once (foreach), and two of the largest tensor where it takes each by itself.
@@ -46,15 +47,12 @@ def trace(config: TrainingConfig, plan: Plan, length: int) -> dict[str, Any]:
     began = time.monotonic()
     trained, checked = batches(config, plan, length)
     low = DTYPES[plan.precision] if plan.precision != "fp32" else None
-    with warnings.catch_warnings(), torch.device("meta"), _as_on(plan, low):
+    with warnings.catch_warnings(), _as_on(plan, low):
         warnings.simplefilter("ignore")
         shape = load_shape(plan)
-        model = _model(config, plan, shape)
-        compares = plan.method in ("dpo", "kto", "rlhf") and plan.trains == "all"
-        reference = None
-        if compares and not (plan.method != "rlhf" and config.trainer.precompute_ref_log_probs):
-            reference = _plain(plan, shape, DTYPES[plan.precision])
-        live = Live(_vocab(shape), _Reading(trained).answer)
+        with torch.device("meta"):
+            model, reference = _model(config, plan, shape), _reference(config, plan, shape)
+        live = Live(_vocab(shape), _Reading(trained, plan.loss_piece).answer)
         _own(live, model, plan, reference)
         step = prepare(model, plan, trained, reference, low=low is not None)
         training = _train(live, model, step, trained, config, plan, low)
@@ -62,7 +60,7 @@ def trace(config: TrainingConfig, plan: Plan, length: int) -> dict[str, Any]:
         evaluation = _check(live, model, step, checked, config, low)
         kept = {kind: live.now[kind] for kind in ("weights", "adapter", "reference")}
     cached = most_held(events, CardCache()) - live_most(events) if plan.device == "cuda" else 0
-    found = _parts(config, plan, model, training, evaluation, kept)
+    found = _parts(plan, model, training, evaluation, kept)
     return {
         "parts": found,
         "passing": passing,
@@ -74,22 +72,11 @@ def trace(config: TrainingConfig, plan: Plan, length: int) -> dict[str, Any]:
 
 
 def _model(config: TrainingConfig, plan: Plan, shape: Any) -> Any:
-    head = plan.method if plan.method in ("seq2seq", "span") else "causal"
-    model = _plain(plan, shape, torch.float32 if plan.trains == "all" else DTYPES[plan.precision])
+    dtype = torch.float32 if plan.trains == "all" else DTYPES[plan.precision]
+    model = _plain(plan, shape, dtype)
     if plan.trains == "adapter":
-        scheme = plan.quantization
-        if scheme not in ("none", "mxfp4"):
-            around = quantizing.look_around(plan, config, head, HEADS[head], place(plan))
-            compute = getattr(torch, plan.bnb_4bit_compute_dtype)
-            nested = config.use_nested_quant
-            pack(model, scheme, left_out=around.left_out, compute=compute, nested=nested)
-        started = plan.start_from
-        with_it = PeftConfig.from_pretrained(started) if started else adapter(config, plan, head)
-        # Its numbers are not looked at, and some ways to begin need them.
-        with_it.init_lora_weights, with_it.inference_mode = True, False
-        if plan.method != "sft" and plan.method not in ("seq2seq", "span"):
-            with_it.lora_dropout = 0.0  # answers are compared without
-        model = get_peft_model(model, with_it)
+        _store(model, config, plan)
+        model = get_peft_model(model, _adapter(config, plan))
         kind = getattr(torch, plan.adapter_dtype)
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -101,8 +88,44 @@ def _model(config: TrainingConfig, plan: Plan, shape: Any) -> Any:
     return model
 
 
+def _reference(config: TrainingConfig, plan: Plan, shape: Any) -> Any:
+    """Return the start model that is kept beside the one that learns, where one is."""
+    asked_before = plan.method != "rlhf" and config.trainer.precompute_ref_log_probs
+    if plan.trains != "all" or plan.method not in ("dpo", "kto", "rlhf") or asked_before:
+        return None
+    return _plain(plan, shape, DTYPES[plan.precision])
+
+
+def _store(model: Any, config: TrainingConfig, plan: Plan) -> None:
+    """Store the frozen layers as the plan says; mxfp4 is unpacked to be trained on."""
+    if plan.quantization in ("none", "mxfp4"):
+        return
+    head = _head(plan)
+    around = quantizing.look_around(plan, config, head, HEADS[head], place(plan))
+    compute = getattr(torch, plan.bnb_4bit_compute_dtype)
+    nested = config.use_nested_quant
+    pack(model, plan.quantization, left_out=around.left_out, compute=compute, nested=nested)
+
+
+def _adapter(config: TrainingConfig, plan: Plan) -> Any:
+    """Return the adapter's shape. Its numbers are not looked at, so they begin the cheap way."""
+    started = plan.start_from
+    head = _head(plan)
+    made: Any = PeftConfig.from_pretrained(started) if started else adapter(config, plan, head)
+    made.init_lora_weights, made.inference_mode = True, False
+    if plan.method in ("dpo", "kto", "orpo", "rlhf"):
+        made.lora_dropout = 0.0  # answers are compared without
+    return made
+
+
+def _head(plan: Plan) -> Head:
+    if plan.method == "seq2seq":
+        return "seq2seq"
+    return "span" if plan.method == "span" else "causal"
+
+
 def _plain(plan: Plan, shape: Any, dtype: torch.dtype) -> Any:
-    head = plan.method if plan.method in ("seq2seq", "span") else "causal"
+    head = _head(plan)
     fused = "eager" if plan.attn_implementation == "eager" else "sdpa"
     try:
         model = HEADS[head].from_config(shape, dtype=dtype, attn_implementation=fused)
@@ -139,7 +162,7 @@ def _train(
             if weight.requires_grad:
                 weight.grad = torch.empty_like(weight)
                 live.own([weight.grad], GRADIENTS)
-    standing = Standing(low)
+    standing = Standing(low, card=plan.device == "cuda")
     with standing, live.watching() as found:
         loss = step(model, batch)
         standing.end_forward()
@@ -158,13 +181,12 @@ def _check(
     if config.eval_split == 0 and not config.data.validation_sources:
         return {}
     model.eval()
-    with Standing(low), live.watching() as found, torch.no_grad():
+    with Standing(low, card=False), live.watching() as found, torch.no_grad():
         step(model, batch)
     return found
 
 
 def _parts(
-    config: TrainingConfig,
     plan: Plan,
     model: Any,
     training: Bytes,
@@ -180,7 +202,7 @@ def _parts(
     update["optimizer"] = remembered + (beside if plan.optim in _AT_ONCE else 0)
     held = Counter(training)
     held["optimizer"] += remembered
-    most = dict(max(held, update, key=Counter.total))
+    most = dict(held if held.total() > update.total() else update)
     checks = sum(evaluation.values()) + remembered
     if checks > sum(most.values()):
         most["evaluation"] = checks - sum(most.values())
@@ -190,8 +212,8 @@ def _parts(
 class _Reading:
     """What is read off tensors while a step is planned: numbers of tokens, and whether all are."""
 
-    def __init__(self, batch: Batch) -> None:
-        self._tokens = -(-batch.rows * batch.length // CHUNK) * CHUNK
+    def __init__(self, batch: Batch, piece: int) -> None:
+        self._tokens = -(-batch.rows * batch.length // piece) * piece
         self._whole = not (batch.padded or batch.end_to_end)
 
     def answer(self, tensor: torch.Tensor) -> Any:

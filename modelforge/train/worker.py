@@ -105,6 +105,9 @@ def _work(run: RunFolder, stop: Stop, teller: Teller, found: Checkpoint | None) 
     if job.is_rehearsal:
         forget_peak()
     surroundings.mask_devices(plan.device, config.hardware.gpu_index)
+    if plan.device == "cpu" and config.gradient_checkpointing:
+        # Recomputation is asked for where memory is short, and saves none otherwise.
+        surroundings.give_back()
     surroundings.go_offline_for(plan.model_path, config.trainer.reward_model)
     provider, method = preload(config.provider, plan.method)
     _require_one_gpu(run, plan)

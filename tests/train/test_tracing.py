@@ -1,0 +1,120 @@
+"""The memory traced without weights, against tensors that really are there."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelforge.config.plan import Ground, make_plan
+from modelforge.config.schema import TrainingConfig
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+GIB = 2**30
+
+
+def planned(path, *, device="cpu", **said):
+    usual = {
+        "task": "text-generation",
+        "model_name": "tiny",
+        "dataset": "rows.jsonl",
+        "compute_specs": "low_end",
+        "use_4bit": False,
+        "max_seq_length": 64,
+        "gradient_checkpointing": False,
+        "gradient_accumulation_steps": 1,
+    }
+    config = TrainingConfig(**(usual | said))
+    ground = Ground(
+        device=device,
+        model_path=str(path),
+        model_revision=None,
+        compute_capability=(8, 9) if device == "cuda" else None,
+        context=512,
+        train_rows=100,
+        kind="decoder",
+    )
+    return config, make_plan(config, ground)
+
+
+def traced(path, **said):
+    from modelforge.train.tracing import trace
+
+    config, plan = planned(path, **said)
+    return trace(config, plan, plan.max_length)
+
+
+@pytest.mark.parametrize("way", [{}, {"adapter": {"enabled": False}}])
+def test_what_is_traced_is_alive_when_the_same_step_is_done_with_weights(tiny_model, way):
+    import torch
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from modelforge.train import traced_steps
+    from modelforge.train.adapting import adapter
+    from modelforge.train.live import Live
+
+    said = {"per_device_train_batch_size": 2, "lora_dropout": 0.0, "eval_split": 0, **way}
+    config, plan = planned(tiny_model, **said)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    if shape := adapter(config, plan):
+        model = get_peft_model(model, shape)
+    batch, _ = traced_steps.batches(config, plan, plan.max_length)
+    step = traced_steps.prepare(model, plan, batch, None, low=False)
+    live = Live(49152, lambda tensor: tensor)
+    live.own(model.parameters(), "weights")
+    live.as_gradients(model)
+    rows = {name: torch.ones_like(each, device="cpu") for name, each in batch.inputs.items()}
+    with live.watching() as found:
+        model(**rows, labels=rows["input_ids"]).loss.backward()
+    assert step is not None
+    parts = traced(tiny_model, **said)["parts"]
+    held = sum(size for name, size in parts.items() if name != "optimizer")
+    assert held == pytest.approx(sum(found.values()), rel=0.02)
+
+
+def test_more_of_anything_takes_more(tiny_model):
+    def total(**said):
+        return sum(traced(tiny_model, **said)["parts"].values())
+
+    usual = total(per_device_train_batch_size=2)
+    assert total(per_device_train_batch_size=4) > usual
+    assert total(per_device_train_batch_size=2, max_seq_length=128) > usual
+    assert total(per_device_train_batch_size=2, gradient_checkpointing=True) < usual
+
+
+@pytest.mark.parametrize(
+    ("said", "at_least"),
+    [
+        ({"strategy": "dpo", "adapter": {"enabled": False}}, {"reference"}),
+        ({"strategy": "dpo", "trainer": {"preference_loss": "kto"}}, {"adapter", "logits"}),
+        ({"strategy": "dpo", "trainer": {"preference_loss": "orpo"}}, {"adapter", "logits"}),
+        ({"strategy": "rlhf"}, {"adapter", "activations"}),
+        ({"use_4bit": True}, {"weights", "activations"}),
+        ({"use_8bit": True}, {"weights", "activations"}),
+        ({"quantization": {"scheme": "fp8"}}, {"weights"}),
+        ({"packing": True}, {"activations"}),
+        ({"data": {"padding_free": True}}, {"activations"}),
+        ({"adapter": {"use_dora": True}}, {"adapter"}),
+        ({"per_device_eval_batch_size": 64}, {"evaluation"}),
+    ],
+)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_way_is_traced(tiny_model, said, at_least, device):
+    found = traced(tiny_model, device=device, **said)
+    assert at_least <= set(found["parts"])
+    assert all(size > 0 for size in found["parts"].values())
+
+
+def test_four_bits_weigh_what_bitsandbytes_stores(tiny_model):
+    # 2 layers of 32 x 32, two of 16 x 32, one of 32 x 32 and three of 64 x 32: half a byte each
+    # and a 32-bit scale for every 64; the embedding and three norms of 32 in 32 bits.
+    linear = 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32)
+    plain = 4 * (49152 * 32 + 5 * 32)
+    weights = traced(tiny_model, use_4bit=True)["parts"]["weights"]
+    assert weights == pytest.approx(linear * (0.5 + 4 / 64) + plain, rel=0.001)
+
+
+def test_attention_never_holds_scores(tiny_model):
+    short = traced(tiny_model, max_seq_length=256)["parts"]["activations"]
+    long = traced(tiny_model, max_seq_length=512)["parts"]["activations"]
+    assert long == pytest.approx(2 * short, rel=0.05)

@@ -79,15 +79,13 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
 ) -> Report:
     """Return what is to be said of a run before it starts. Pure; touches neither disk nor device.
 
-    `look` is all of `material` as one. `facts` or `look` is None where the model or the data
-    could not be found: what depends on it is left out, and whoever looked for it has the problem.
-    A `rehearsal` of the same settings has measured what else is estimated; a `footprint` was
-    traced, and tells the memory better than the formula.
+    `look` is all of `material` as one; it or `facts` is None where data or model were not found.
+    A `rehearsal` has measured what else is estimated; a `footprint` tells memory by tracing.
     """
     case = Case(config, plan, machine, facts, look, home, material, rehearsal, footprint)
     seconds = estimate_seconds(config, plan, machine, facts, look) if facts and look else None
     measured = rehearsal.seconds(config, plan, case.eval_rows) if rehearsal else None
-    total, advised = case.memory_total_gib, recommended(case)
+    total, advised, largest = case.memory_total_gib, recommended(case), case.largest
     return Report(
         findings=findings(case),
         memory=case.memory,
@@ -98,8 +96,8 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
         disk_needed_gib=case.disk_gib,
         disk_free_gib=machine.disk_free_gib,
         ways=case.ways,
-        largest_model=case.largest.name if case.largest else None,
-        largest_settings=case.largest.settings if case.largest else {},
+        largest_model=largest.name if largest else None,
+        largest_settings=largest.settings if largest else {},
         memory_basis=None if total is None else _basis(rehearsal, footprint),
         seconds_basis="rehearsed" if measured is not None else "estimated" if seconds else None,
         rehearsal=_told(rehearsal, measured),

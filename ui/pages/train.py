@@ -44,17 +44,8 @@ def page(forge: Forge) -> None:
         found, needs = search(query, text(sent, "task")), needing(forge, Entered.read(sent))
         return {"parts": {"found": modelcard.found(found, query, needs)}}
 
-    asked = [
-        open,
-        check,
-        tracing(forge),
-        start,
-        queue.adding(forge),
-        read_recipe,
-        stop,
-        find_models,
-    ]
-    asked += [*of_data(forge), *rehearsal.asked(forge)]
+    asked = [open, check, tracing(forge), start, queue.adding(forge), read_recipe, stop]
+    asked += [find_models, *of_data(forge), *rehearsal.asked(forge)]
     scene(body(), "face.train", *asked, mode="wait")
 
 

@@ -68,9 +68,18 @@ def _fit(forge: Forge, checked: Checked) -> dict[str, Any]:
     return {
         "planned": checked.report is not None,
         "red": fit.is_red(checked.report),
-        "traceable": "",
+        "traceable": _traceable(checked),
         "rehearsing": forge.rehearsals.active(),
     }
+
+
+def _traceable(checked: Checked) -> str:
+    """Return a name for a plan whose memory the model's own code may tell better; else nothing."""
+    report, resolved = checked.report, checked.resolved
+    if checked.errors or report is None or resolved is None or report.memory_basis != "formula":
+        return ""
+    told = [resolved.config.said(), checked.plan.as_dict() if checked.plan else {}]
+    return sha256(json.dumps(told, default=str).encode()).hexdigest()[:16]
 
 
 def hints(checked: Checked, values: Mapping[str, str], *, practice: bool = False) -> dict[str, str]:

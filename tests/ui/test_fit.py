@@ -220,3 +220,12 @@ def test_a_run_tells_that_memory_ran_out_and_what_was_foretold(forge):
     assert "Memory ran out at update 12: since then 2 rows at a time, 8 times an update." in drawn
     assert "Planned tokens a second" in drawn
     assert "200" in drawn
+
+
+def test_a_plan_that_its_model_may_tell_better_is_named_until_it_has(forge):
+    mine = {"dataset": "sample:captain"}
+    first = answers.reply(forge, Entered(mine=mine))["traceable"]
+    assert first
+    assert answers.reply(forge, Entered(mine=mine))["traceable"] == first
+    assert answers.reply(forge, Entered(mine=mine | {"lora_r": "8"}))["traceable"] != first
+    assert answers.reply(forge, Entered(mine={"learning_rate": "7"}))["traceable"] == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from ui import answers, cards, dataside, incoming, modelcard, plan, queue, rehearsal
 from ui.form import Entered
@@ -43,9 +44,23 @@ def page(forge: Forge) -> None:
         found, needs = search(query, text(sent, "task")), needing(forge, Entered.read(sent))
         return {"parts": {"found": modelcard.found(found, query, needs)}}
 
-    asked = [open, check, start, queue.adding(forge), read_recipe, stop, find_models]
-    asked += [*of_data(forge), *rehearsal.asked(forge)]
+    asked = [open, check, tracing(forge), start, queue.adding(forge), read_recipe, stop]
+    asked += [find_models, *of_data(forge), *rehearsal.asked(forge)]
     scene(body(), "face.train", *asked, mode="wait")
+
+
+def tracing(forge: Forge) -> Asked:
+    """Return what the page asks for better numbers of memory, in the background."""
+
+    def trace(sent: Any) -> Reply:
+        entered = Entered.read(sent)
+        try:
+            forge.footprints.ask(*stack(forge, entered).layers)
+        except ForgeError:
+            return {}  # nobody asked for it: what was worked out still stands
+        return answers.reply(forge, entered)
+
+    return trace
 
 
 def of_data(forge: Forge) -> list[Asked]:

@@ -23,13 +23,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from harness import RESULTS, ROOT, conditions, keep, starter_home
+from harness import RESULTS, ROOT, conditions, keep, starter_home, titled
 
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.home import Home
 
 PLACE = ROOT / ".venv" / "bench-memory"
+NAME = "memory-estimates"
 MEASURED = {"cpu": RESULTS / "memory.csv", "cuda": RESULTS / "memory-cuda.csv"}
 GIB = 2**30
 WAYS = {"full": {"adapter.enabled": False}, "lora": {}, "4-bit": {"use_4bit": True}}
@@ -209,7 +210,7 @@ def measured(home: Home, asked: dict[str, Any]) -> dict[str, Any]:
         events, _ = forge.events(run)
         last = events[-1]
         ended = "" if last.kind == "finished" else str(last.data.get("what", last.kind))
-        told = [event.data["gpu_gib"] for event in events if event.data.get("gpu_gib")]
+        told = [event.data["vram_gib"] for event in events if event.data.get("vram_gib")]
         forge.delete(run)
     finally:
         forge.close()
@@ -338,14 +339,14 @@ def _total(text: str) -> float:
     return float(found[0]["total_estimated_gb"] - found[0].get("safety_margin_gb", 0.0))
 
 
-def section(device: str = "cpu") -> list[str]:
-    """Return the lines of the report, from what lies in the CSV."""
+def lines(device: str) -> list[str]:
+    """Return the lines about one device, from what lies in the CSV."""
     every = _read(RESULTS / f"{MEASURED[device].stem}-estimates.csv")
     reported = [row for row in every if row["shape"] != CALIBRATED_ON and not row["error"]]
     if not reported:
-        return ["- Not measured yet."]
+        return []
     peak = "card_gib" if device == "cuda" else "peak_gib"
-    lines = [
+    table = [
         (
             f"{len(reported)} cells: {', '.join(dict.fromkeys(r['shape'] for r in reported))}; "
             "full, LoRA and 4-bit; the constants come from other cells, of the shape "
@@ -363,26 +364,32 @@ def section(device: str = "cpu") -> list[str]:
         try:
             off = [float(row[column]) / float(row[peak]) - 1 for row in reported]
         except ValueError:
-            lines.append(f"| {name} | does not run: {reported[0][column]} | | |")
+            table.append(f"| {name} | does not run: {reported[0][column]} | | |")
             continue
         mean = statistics.mean(abs(each) for each in off)
-        lines.append(
+        table.append(
             f"| {name} | {100 * mean:.1f} % | {100 * max(off):+.1f} % | {100 * min(off):+.1f} % |"
         )
     first = statistics.median(float(row["trace_s"]) for row in reported)
     again = max(float(row["again_s"]) for row in reported)
     return [
-        *lines,
+        *table,
         "",
         f"- A trace takes {first:.1f} s (median), an answer that is known at most {again:.3f} s.",
     ]
+
+
+def section() -> list[str]:
+    """Return the section of docs/performance.md."""
+    told = [*lines("cpu"), "", *lines("cuda")]
+    return titled("The memory estimate (`bench/memory.py`)", NAME, told)
 
 
 def main() -> list[str]:
     """Measure what is missing on the CPU, ask everybody, and return the lines of the report."""
     measure("cpu")
     estimates("cpu")
-    return section()
+    return lines("cpu")
 
 
 if __name__ == "__main__":
@@ -390,5 +397,6 @@ if __name__ == "__main__":
     asked = sys.argv[1] if len(sys.argv) > 1 else "cpu"
     if asked in MEASURED:
         measure(asked)
-    estimates("cuda" if asked == "cuda" else "cpu")
-    print("\n".join(section("cuda" if asked == "cuda" else "cpu")))
+    device = "cuda" if asked == "cuda" else "cpu"
+    estimates(device)
+    print("\n".join(lines(device)))

@@ -71,3 +71,25 @@ def test_unsloth_is_kept_silent_and_writes_into_the_home(monkeypatch, tmp_path):
     call += "('DISABLE_STATISTICS', 'AUTO_INSTALL', 'COMPILE_LOCATION')))"
     done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "0", str(tmp_path / "cache" / "unsloth_made")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc is Linux's")
+def test_what_is_given_back_leaves_the_process():
+    code = """
+import ctypes, psutil
+from modelforge.train.surroundings import GIVEN_BACK, give_back
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+held = lambda: psutil.Process().memory_info().rss
+assert give_back()
+libc.free(libc.malloc(30 * GIVEN_BACK))  # after which glibc by itself would keep what is smaller
+before = held()
+blocks = [libc.malloc(2 * GIVEN_BACK) for _ in range(64)]
+for block in blocks:
+    ctypes.memset(block, 1, 2 * GIVEN_BACK)
+assert held() - before > 100 * GIVEN_BACK
+for block in blocks[:-1]:
+    libc.free(block)
+assert held() - before < 10 * GIVEN_BACK
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,7 +17,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _NUMBER = torch.ops.aten._local_scalar_dense.default
-# What is counted one by one would drown in what is made to index and to mask.
+# The kinds of what is made on the way.
+# glibc's DEFAULT_MMAP_THRESHOLD_MAX: what is larger always goes back to the system.
+_KEPT_BELOW = 32 * 2**20
 ACTIVATIONS, LOGITS, GRADIENTS = "activations", "logits", "gradients"
 
 
@@ -25,8 +27,8 @@ class Live(TorchDispatchMode):
     """Counts what is alive.
 
     `events` are what came and went while it watched, `passing` the bytes of what went before the
-    forward pass was over. `vocab` tells logits from other activations; where a number is read off
-    a tensor that has none, `answer` gives it.
+    forward pass was over and is small enough to be kept by malloc. `vocab` tells logits from other
+    activations; where a number is read off a tensor that has none, `answer` gives it.
     """
 
     def __init__(self, vocab: int, answer: Callable[[torch.Tensor], Any]) -> None:
@@ -102,7 +104,7 @@ class Live(TorchDispatchMode):
             self.now[known[2]] -= known[1]
             self._sum -= known[1]
             self.events.append((key, -1))
-            if self._forward:
+            if self._forward and known[1] < _KEPT_BELOW:
                 self.passing += known[1]
 
         self.events.append((key, size))

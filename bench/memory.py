@@ -351,8 +351,8 @@ def lines(device: str) -> list[str]:
             f"{len(reported)} cells: {', '.join(dict.fromkeys(r['shape'] for r in reported))}; "
             "full, LoRA and 4-bit; the constants come from other cells (the shape "
             f"{CALIBRATED_ON}, in the CSV and not counted here, and the starter at 4 x 256), "
-            "and were rounded when the first cells of the starter and qwen3 had been seen; those of "
-            "gemma3 had not. Peaks are the highest "
+            "and were rounded when the first cells of the starter and qwen3 had been seen; those "
+            "of gemma3 had not. Peaks are the highest "
             f"{'memory reserved on the card' if device == 'cuda' else 'resident memory'} of the "
             "worker."
         ),

@@ -8,6 +8,8 @@ from ui import fit, words
 from ui.markup import Safe, el
 
 LEAST_GIB = 0.05
+# What speed is foretold by is no closer than that.
+LEAST_SHARE = 0.06
 
 
 def panel(report: Report) -> Safe:
@@ -62,7 +64,8 @@ def _use(lever: Lever) -> Safe | None:
 
 
 def _figures(lever: Lever) -> str:
-    speed = f"{factor(lever.times)} the speed"
+    alike = abs(lever.times - 1) < LEAST_SHARE
+    speed = "about the same speed" if alike else f"{factor(lever.times)} the speed"
     if abs(lever.gib) < LEAST_GIB:
         return speed
     more = "takes" if lever.gib > 0 else "saves"

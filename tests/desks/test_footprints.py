@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 
+import httpx
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
 from modelforge.api import router
 from modelforge.cli import main
@@ -125,9 +126,13 @@ def test_the_terminal_traces_where_it_is_asked_to(home, asked, tmp_path, capsys)
 def test_rest_tells_the_traced_parts(forge, asked):
     app = FastAPI()
     app.include_router(router(forge))
-    with TestClient(app) as client:
-        answer = client.post("/api/memory", json=asked().answers)
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["memory_basis"] == "traced"
-        wrong = client.post("/api/memory", json=asked(model_name="/none").answers)
-        assert wrong.status_code in (404, 422)
+
+    async def post(*bodies):
+        place = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=place, base_url="http://here") as client:
+            return [await client.post("/api/memory", json=body) for body in bodies]
+
+    answer, wrong = asyncio.run(post(asked().answers, asked(model_name="/none").answers))
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["memory_basis"] == "traced"
+    assert wrong.status_code in (404, 422)

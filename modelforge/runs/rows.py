@@ -6,7 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from operator import attrgetter, itemgetter
+from itertools import compress, repeat
+from operator import attrgetter, contains, itemgetter
 from typing import Any
 
 from modelforge.errors import ConfigError, Problem
@@ -118,7 +119,7 @@ class Wanted:
         first, *others = self.query.lower().split() or [""]
         if first:
             searched = lines if lines is not None else [row.searched for row in rows]
-            left = [row for row, line in zip(rows, searched, strict=True) if first in line]
+            left = list(compress(rows, map(contains, searched, repeat(first))))
         for word in others:
             left = [row for row in left if word in row.searched]
         for holds in self._tests():

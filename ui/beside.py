@@ -128,7 +128,9 @@ def _ended(seen: Seen) -> Safe:
     if not seen.has_result:
         return el("div.buttons", again)
     # One way is the first to take; a run that was cut short is gone on with.
-    first = "a.btn.wide" if seen.offers and seen.offers.resume.step else "a.btn.go.wide"
+    resume = seen.offers.resume if seen.offers else None
+    goes_on = resume is not None and resume.step and not resume.why_not
+    first = "a.btn.wide" if goes_on else "a.btn.go.wide"
     return join(
         [
             el(first, "Chat with it", href=f"/chat?run={run.id}", id="chat"),

@@ -10,6 +10,8 @@ from modelforge.desks.again import rate_when_longer
 from modelforge.runs import checkpoints
 from tests.ui.test_results import forge, left  # noqa: F401
 from ui.again import row_action, ways
+from ui.beside import Seen, _ended
+from ui.picture import RunPicture
 
 FAILED = [("failed", {"cause": "disk-full", "what": "<b>Full</b>", "remedy": "Free some."})]
 
@@ -26,6 +28,11 @@ def drawn(forge, run):  # noqa: F811
     return ways(run, forge.again.offers(run.id))
 
 
+def chat_link(forge, run):  # noqa: F811
+    shown = _ended(Seen(run, RunPicture(), {}, has_result=True, offers=forge.again.offers(run.id)))
+    return shown[: shown.index("Chat with it")]
+
+
 def test_a_finished_run_can_be_continued_but_not_resumed(forge):  # noqa: F811
     run = left(forge)
     save(forge.folder(run.id), 12)
@@ -35,6 +42,7 @@ def test_a_finished_run_can_be_continued_but_not_resumed(forge):  # noqa: F811
     assert 'data-do="again-start-from"' in shown
     assert "at update 12" in shown
     assert row_action(run) == ""
+    assert 'class="btn go wide"' in chat_link(forge, run)
 
 
 def test_a_failed_run_says_where_it_would_go_on_and_what_is_passed_over(forge):  # noqa: F811
@@ -46,6 +54,7 @@ def test_a_failed_run_says_where_it_would_go_on_and_what_is_passed_over(forge): 
     assert "Resume from update 1,200" in shown
     assert "checkpoint-1300 is passed over: trainer_state.json is missing." in shown
     assert f'data-run="{run.id}"' in row_action(run)
+    assert 'class="btn wide"' in chat_link(forge, run)
 
 
 def test_a_run_of_an_older_release_begins_again(forge):  # noqa: F811

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import statistics
-import subprocess
 import sys
 import time
-import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from harness import RESULTS, ROOT, conditions, keep, starter_home, titled
+from peers.memory_tools import askers
+from shapes import CARD_SHAPES, SHAPES, make
 
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
@@ -34,71 +33,8 @@ NAME = "memory-estimates"
 MEASURED = {"cpu": RESULTS / "memory.csv", "cuda": RESULTS / "memory-cuda.csv"}
 GIB = 2**30
 WAYS = {"full": {"adapter.enabled": False}, "lora": {}, "4-bit": {"use_4bit": True}}
-SHAPES: dict[str, dict[str, Any]] = {
-    # As Qwen3-0.6B, Gemma-3-270M and a Llama of before, with fewer layers.
-    "qwen3": {
-        "model_type": "qwen3",
-        "vocab_size": 151936,
-        "hidden_size": 1024,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 8,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "tie_word_embeddings": True,
-    },
-    "gemma3": {
-        "model_type": "gemma3_text",
-        "vocab_size": 262144,
-        "hidden_size": 640,
-        "intermediate_size": 2048,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 1,
-        "head_dim": 256,
-        "tie_word_embeddings": True,
-    },
-    "llama": {
-        "model_type": "llama",
-        "vocab_size": 49152,
-        "hidden_size": 768,
-        "intermediate_size": 2048,
-        "num_hidden_layers": 10,
-        "num_attention_heads": 12,
-        "num_key_value_heads": 12,
-        "tie_word_embeddings": False,
-    },
-}
-# On a card the whole of four shapes.
-CARD_SHAPES: dict[str, dict[str, Any]] = {
-    "0.6B": {**SHAPES["qwen3"], "num_hidden_layers": 28},
-    "1.7B": {
-        **SHAPES["qwen3"],
-        "hidden_size": 2048,
-        "intermediate_size": 6144,
-        "num_hidden_layers": 28,
-    },
-    "8B": {
-        **SHAPES["qwen3"],
-        "hidden_size": 4096,
-        "intermediate_size": 12288,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 32,
-        "tie_word_embeddings": False,
-    },
-}
 # The constants of the estimate come from these cells, which are not reported.
 CALIBRATED_ON = "llama"
-PEERS = ("canifinetune==0.4.1", "fitscout==0.1.1")
-FITSCOUT = """
-import sys
-from fitscout import inspect_model
-from fitscout.memory.estimator import estimate_memory
-model, way, batch, length, recompute = sys.argv[1:]
-print(estimate_memory(inspect_model(model), method=way, micro_batch=int(batch),
-      seq_len=int(length), grad_ckpt=recompute == "1", lora_rank=16).total_gb)
-"""
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 WORDS = [
     *("the", "small", "red", "engine", "carried", "seven", "wooden"),
     *("boxes", "over", "a", "quiet", "valley", "before", "noon"),
@@ -163,32 +99,13 @@ def prepared(device: str) -> tuple[Home, Path]:
         home.starter.symlink_to(starter_home() / "models" / "starter")
     shapes = CARD_SHAPES if device == "cuda" else SHAPES
     for name, shape in shapes.items():
-        _made(PLACE / "models" / name, shape, home.starter)
+        make(PLACE / "models" / name, shape, home.starter)
     rows = PLACE / "rows.jsonl"
     with rows.open("w", encoding="utf-8") as file:
         for number in range(40):
             said = (WORDS[(number * 7 + each * 3) % len(WORDS)] for each in range(4000))
             file.write(json.dumps({"text": " ".join(said)}) + "\n")
     return home, rows
-
-
-def _made(folder: Path, shape: dict[str, Any], tokens: Path) -> None:
-    """Make a model of a shape with random weights, which read with the starter's tokenizer."""
-    if (folder / "model.safetensors").exists() or (
-        folder / "model.safetensors.index.json"
-    ).exists():
-        return
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in TOKENIZER:
-        shutil.copy(tokens / name, folder / name)
-    kind = {name: value for name, value in shape.items() if name != "model_type"}
-    config = AutoConfig.for_model(shape["model_type"], max_position_embeddings=4096, **kind, **ends)
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
 
 
 def measured(home: Home, asked: dict[str, Any]) -> dict[str, Any]:
@@ -248,7 +165,7 @@ def estimates(device: str) -> None:
     """Work out what we and the peers say of every measured cell, and keep it."""
     home, rows = prepared(device)
     home.footprints.unlink(missing_ok=True)
-    peers = _peers()
+    peers = askers(PLACE / "peers")
     found = []
     forge = Forge(home)
     try:
@@ -286,57 +203,6 @@ def estimates(device: str) -> None:
 
 def _rounded(gib: float | None) -> float | str:
     return "" if gib is None else round(gib, 3)
-
-
-def _peers() -> dict[str, Callable[[Cell, Path], str]]:
-    """Return who else is asked, each in an environment of its own; without the index, nobody."""
-    place = PLACE / "peers"
-    python = place / "bin" / "python"
-    if not (place / "bin" / "fitscout").exists():
-        venv.create(place, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *PEERS], check=False)
-
-    def said(command: list[Any], read: Callable[[str], float]) -> str:
-        try:
-            answer = subprocess.run(
-                command, capture_output=True, text=True, timeout=120, check=True
-            )
-            return f"{read(answer.stdout):.3f}"
-        except (OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
-            return f"{type(error).__name__}: {error}"[:80]
-
-    def canifinetune(cell: Cell, model: Path) -> str:
-        way = "qlora" if cell.way == "4-bit" else cell.way
-        recompute = "gradient-checkpointing" if cell.recompute else "no-gradient-checkpointing"
-        command = [
-            *(place / "bin" / "canifinetune", "estimate", "--model", model, "--offline", "--json"),
-            *("--gpu-vram-gb", "80", "--method", way, "--seq-len", str(cell.length)),
-            *("--micro-batch-size", str(cell.batch), "--target-scope", "all_linear"),
-            *("--quantization", "nf4" if way == "qlora" else "none", "--base-dtype", "fp32"),
-            *("--optimizer", "adamw_torch", f"--{recompute}"),
-        ]
-        return said(command, _total)
-
-    def fitscout(cell: Cell, model: Path) -> str:
-        way = "qlora" if cell.way == "4-bit" else cell.way
-        facts = [model, way, str(cell.batch), str(cell.length), str(int(cell.recompute))]
-        return said([python, "-c", FITSCOUT, *facts], float)
-
-    return {"canifinetune_gib": canifinetune, "fitscout_gib": fitscout}
-
-
-def _total(text: str) -> float:
-    """Return the total that canifinetune names, its safety margin left out."""
-    found: list[dict[str, Any]] = []
-
-    def look(thing: Any) -> None:
-        for each in thing.values() if isinstance(thing, dict) else []:
-            look(each)
-        if isinstance(thing, dict) and "total_estimated_gb" in thing:
-            found.append(thing)
-
-    look(json.loads(text))
-    return float(found[0]["total_estimated_gb"] - found[0].get("safety_margin_gb", 0.0))
 
 
 def lines(device: str) -> list[str]:

@@ -60,7 +60,8 @@ def settle(work: Work, trainer: Any, checkpoint: Path | None) -> dict[str, Found
     asked = work.job.config.memory.auto_batch_size
     if not asked or not isinstance(trainer, Splitting) or trainer.is_whole:
         return {}
-    args: Any = trainer.args  # type: ignore[attr-defined]
+    ours: Any = trainer
+    args = ours.args
     said = Found(args.per_device_train_batch_size, args.gradient_accumulation_steps)
     known = find_json(checkpoint / PROGRESS) if checkpoint is not None else None
     state = (known or {}).get("parts", {}).get(NAME)
@@ -72,7 +73,7 @@ def settle(work: Work, trainer: Any, checkpoint: Path | None) -> dict[str, Found
         found = _found(work, trainer, said)
     args.per_device_train_batch_size = found.batch
     args.gradient_accumulation_steps = found.accumulation
-    trainer._train_batch_size = args.train_batch_size  # type: ignore[attr-defined]
+    ours._train_batch_size = args.train_batch_size
     return {NAME: found}
 
 

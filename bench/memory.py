@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -41,15 +42,23 @@ WORDS = [
 ]
 
 
+UPDATES, MIXED_UPDATES = 2, 50
+
+
 @dataclass(frozen=True)
 class Cell:
-    """One run: a shape, a way to train it, and what its memory depends on."""
+    """One run: a shape, a way to train it, and what its memory depends on.
+
+    A `mixed` one makes many updates in 16 bits on batches of ever other lengths, without padding;
+    the others two, in the device's own numbers, on rows that are all cut at one length.
+    """
 
     shape: str
     way: str
     length: int
     batch: int
     recompute: bool
+    mixed: bool = False
 
 
 def cells(device: str) -> Iterator[Cell]:
@@ -68,14 +77,22 @@ def cells(device: str) -> Iterator[Cell]:
         yield Cell(shape, way, 384, 4, recompute=True)
         if shape == "starter":
             yield Cell(shape, way, 384, 4, recompute=False)
+    yield Cell("llama", "lora", 96, 2, recompute=False, mixed=True)
+    yield Cell("starter", "lora", 64, 4, recompute=False, mixed=True)
+    yield Cell("starter", "full", 96, 2, recompute=False, mixed=True)
+    yield Cell("starter", "4-bit", 64, 4, recompute=True, mixed=True)
+    yield Cell("qwen3", "lora", 128, 2, recompute=False, mixed=True)
+    yield Cell("gemma3", "lora", 128, 4, recompute=True, mixed=True)
 
 
 def answers(cell: Cell, rows: Path, device: str) -> dict[str, Any]:
-    """Return what is asked of the app: two updates and one evaluation."""
+    """Return what is asked of the app: some updates and one evaluation."""
+    updates = MIXED_UPDATES if cell.mixed else UPDATES
+    mixed = {"data.padding_free": True, "hardware.precision": "bf16"} if cell.mixed else {}
     return {
         "task": "text-generation",
         "model_name": "starter" if cell.shape == "starter" else str(PLACE / "models" / cell.shape),
-        "dataset": str(rows),
+        "dataset": str(rows / (f"mixed-{cell.length}.jsonl" if cell.mixed else "long.jsonl")),
         "compute_specs": "low_end",
         "use_4bit": False,
         "per_device_train_batch_size": cell.batch,
@@ -83,16 +100,17 @@ def answers(cell: Cell, rows: Path, device: str) -> dict[str, Any]:
         "gradient_checkpointing": cell.recompute,
         "optim": "adamw_torch",
         "max_seq_length": cell.length,
-        "max_steps": 2,
-        "eval_steps": 2,
+        "max_steps": updates,
+        "eval_steps": updates,
         "eval_split": 0.1,
         "hardware.device": device,
         **WAYS[cell.way],
+        **mixed,
     }
 
 
 def prepared(device: str) -> tuple[Home, Path]:
-    """Return a home with the starter model and the shapes of a device, and the rows."""
+    """Return a home with the starter model and the shapes of a device, and the folder of rows."""
     home = Home(PLACE / "home")
     if not home.starter.exists():
         home.starter.parent.mkdir(parents=True)
@@ -100,12 +118,22 @@ def prepared(device: str) -> tuple[Home, Path]:
     shapes = CARD_SHAPES if device == "cuda" else SHAPES
     for name, shape in shapes.items():
         make(PLACE / "models" / name, shape, home.starter)
-    rows = PLACE / "rows.jsonl"
-    with rows.open("w", encoding="utf-8") as file:
-        for number in range(40):
-            said = (WORDS[(number * 7 + each * 3) % len(WORDS)] for each in range(4000))
-            file.write(json.dumps({"text": " ".join(said)}) + "\n")
+    rows = PLACE / "rows"
+    rows.mkdir(exist_ok=True)
+    _write(rows / "long.jsonl", [4000] * 40)
+    for length in {cell.length for cell in cells(device) if cell.mixed}:
+        drawn = random.Random(0)
+        lengths = (drawn.randint(length * 2 // 3, length) for _ in range(400))
+        _write(rows / f"mixed-{length}.jsonl", lengths)
     return home, rows
+
+
+def _write(path: Path, lengths: Iterable[int]) -> None:
+    """Write rows of so many words each, nearly all of them one token."""
+    with path.open("w", encoding="utf-8") as file:
+        for number, length in enumerate(lengths):
+            said = (WORDS[(number * 7 + each * 3) % len(WORDS)] for each in range(length))
+            file.write(json.dumps({"text": " ".join(said)}) + "\n")
 
 
 def measured(home: Home, asked: dict[str, Any]) -> dict[str, Any]:
@@ -173,6 +201,7 @@ def estimates(device: str) -> None:
             cell = Cell(
                 *(row["shape"], row["way"], int(row["length"]), int(row["batch"])),
                 recompute=row["recompute"] == "True",
+                mixed=row["mixed"] == "True",
             )
             layer = Layer("bench", answers(cell, rows, device))
             formula = forge.check(layer).report

@@ -15,7 +15,7 @@ from modelforge.data.look import FirstLook
 from modelforge.data.split import split_counts
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.forge import Forge
-from ui import cards, dataside, fit, form, modelcard, plan, rows, ways, words
+from ui import cards, dataside, fit, form, modelcard, plan, rehearsal, rows, ways, words
 from ui.form import Entered
 from ui.layers import Stack, index, stack
 from ui.markup import Safe, el, join
@@ -58,7 +58,7 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
             "sources": rows.several(said),
             **_settings(entered, found, titles[found.profile]),
             "recipe": join([recipe(checked, values)]),
-            **plan.parts(checked, wanted, others),
+            **plan.parts(checked, wanted, others) | {"rehearsal": rehearsal.beside(forge, checked)},
         },
     }
 

@@ -15,7 +15,7 @@ from ui.markup import Safe, el, join
 
 # Five colours for all parts: what a person can change together is one, and the rest is the last.
 PARTS = (
-    ("c1", "weights", ("weights", "reference")),
+    ("c1", "weights", ("weights", "reference", "judge")),
     ("c2", "adapter", ("adapter", "gradients")),
     ("c3", "optimizer", ("optimizer",)),
     ("c4", "activations, logits", ("activations", "logits", "generation", "evaluation")),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+from modelforge.asking import Checked
 from modelforge.desks.rehearsal import RehearsalView
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
@@ -45,6 +47,24 @@ def start() -> Safe:
         title="A few real updates on the longest rows, one check and one save: then memory and "
         "time are measured.",
     )
+
+
+def beside(forge: Forge, checked: Checked) -> Safe:
+    """Return what is to be said of the rehearsal under way, else of the last of such a run."""
+    with contextlib.suppress(ForgeError):
+        if active := forge.rehearsals.active():
+            return part(forge.rehearsals.view(active))
+        view = _latest(forge, checked)
+        return part(view) if view else Safe("")
+    return Safe("")
+
+
+def _latest(forge: Forge, checked: Checked) -> RehearsalView | None:
+    resolved, plan, facts = checked.resolved, checked.plan, checked.facts
+    look, machine = checked.look, checked.machine
+    if not (resolved and plan and facts and look and machine):
+        return None
+    return forge.rehearsals.latest(resolved.config, plan, facts, look, machine)
 
 
 def part(view: RehearsalView) -> Safe:

@@ -1,10 +1,10 @@
 // What makes a run fit and quick: several settings in one click with an undo, memory that refines by itself, rehearsals.
 face.fit = (root, server, state, page) => {
   const { actions, call, patch } = face;
-  const PATIENCE = 600, BEAT = 700;
+  const PATIENCE = 600, BEAT = 700, TRIES = 2;
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
   const line = root.querySelector(".applied"), panel = root.querySelector('.for-form .plan [data-part="plan"]');
-  const asked = new Set();
+  const asked = new Map();
   let watched = null;
 
   // Several settings at once, and back again
@@ -57,12 +57,13 @@ face.fit = (root, server, state, page) => {
     if (held) root.querySelector("#start").setAttribute("aria-disabled", "true");
   }
 
-  // Memory by the model's own code: asked once for each such plan, shown if it is still wanted.
+  // Memory by the model's own code: asked for each such plan, once more if that failed, and shown if still wanted.
   async function refine(reply, wanted) {
-    if (!reply.traceable || asked.has(reply.traceable)) return;
+    const key = reply.traceable, tried = asked.get(key) ?? 0;
+    if (!key || tried >= TRIES) return;
     await wait(PATIENCE);
     if (!wanted()) return;
-    asked.add(reply.traceable);
+    asked.set(key, tried + 1);
     const better = await call(server, "trace", state);
     if (better?.parts && wanted()) page.apply(better);
   }

@@ -54,24 +54,36 @@ class OptimFacts:
     """What an optimizer remembers for each trained weight, and what stands in for it elsewhere.
 
     `off_cuda` takes its place where there is no CUDA card, `off_both` where there is no CPU
-    either; empty means that it works there itself.
+    either; empty means that it works there itself. `doubles` says that what an update makes for a
+    moment is as large as what is updated.
     """
 
     bytes: float
     off_cuda: str = ""
     off_both: str = ""
+    doubles: bool = False
+
+    def passing(self, weights: int, largest: int, device: str) -> int:
+        """Return the bytes that an update makes for a moment.
+
+        `weights` learn, `largest` of them in one tensor. torch takes all tensors at once on a card
+        (foreach), and each by itself, with two of its size, elsewhere.
+        """
+        if not self.doubles:
+            return 0
+        return 4 * weights if device == "cuda" else 2 * 4 * largest
 
 
 OPTIMIZERS: dict[str, OptimFacts] = {
     "paged_adamw_32bit": OptimFacts(8.0, "adamw_torch", "adamw_torch"),
-    "adamw_torch": OptimFacts(8.0),
+    "adamw_torch": OptimFacts(8.0, doubles=True),
     "adamw_8bit": OptimFacts(2.0, "", "adamw_torch"),
     "sgd": OptimFacts(0.0),
     "adamw_torch_fused": OptimFacts(8.0),
     "paged_adamw_8bit": OptimFacts(2.0, "adamw_8bit", "adamw_torch"),
     # A row and a column of a matrix stand for the whole of it.
     "adafactor": OptimFacts(0.1),
-    "adagrad": OptimFacts(4.0),
+    "adagrad": OptimFacts(4.0, doubles=True),
     "lion_32bit": OptimFacts(4.0, "", "adamw_torch"),
     "lion_8bit": OptimFacts(1.0, "", "adamw_torch"),
     "paged_lion_32bit": OptimFacts(4.0, "lion_32bit", "adamw_torch"),

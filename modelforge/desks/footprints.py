@@ -26,7 +26,7 @@ REMEMBERED = 500
 ASK_S = 120.0
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes")
 # Goes up when tracing itself counts otherwise than before.
-EDITION = "1"
+EDITION = "2"
 
 
 class Footprints:

@@ -183,6 +183,21 @@ class Rehearsals:
             return Rehearsal.from_dict(found)
         return None
 
+    def latest(
+        self,
+        config: TrainingConfig,
+        plan: Plan,
+        facts: ModelFacts,
+        look: FirstLook,
+        machine: Machine,
+    ) -> RehearsalView | None:
+        """Return the newest rehearsal of such a run, of those still there, or None."""
+        name = signature(config, plan, facts, look, machine, _versions())
+        for folder in self._store.list():
+            if (find_json(folder.path / SIGNATURE) or {}).get("signature") == name:
+                return self.view(folder.id)
+        return None
+
     def tend(self) -> None:
         """Finish what is under way: stops, what another server left, and what is of no more use."""
         self._supervisor.tend()

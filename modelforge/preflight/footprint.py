@@ -33,8 +33,8 @@ _OF_PLAN = (
     "loss_piece",
 )
 _KINDS = (
-    *("weights", "adapter", "reference", "gradients", "optimizer", "activations", "logits"),
-    *("generation", "evaluation"),
+    *("weights", "adapter", "reference", "judge", "gradients", "optimizer"),
+    *("activations", "logits", "generation", "evaluation"),
 )
 # What the process of a run on the CPU holds beyond tensors and imports, in bytes, and the share of
 # what comes and goes in a forward pass that malloc cannot use again: for an aligned block it wants

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from modelforge.errors import Finding
 from modelforge.preflight.case import Case
 from modelforge.preflight.fitting import Largest, Way
-from modelforge.preflight.memory import part_gib
+from modelforge.preflight.memory import OVERHEAD_GIB, part_gib
 
 SPARE_DISK_GIB = 2.0
 FOLLOWING = {"gradient_accumulation_steps", "lora_alpha", "use_8bit"}
@@ -82,7 +82,9 @@ def disk(case: Case) -> Iterator[Finding]:
 
 
 def _base_gib(case: Case) -> float:
-    return part_gib(case.memory, "weights", "overhead")
+    # On the CPU malloc keeps a share of the activations, which are no part of the model.
+    around = min(OVERHEAD_GIB, part_gib(case.memory, "overhead"))
+    return part_gib(case.memory, "weights") + around
 
 
 def _base_is_too_big(case: Case) -> bool:

@@ -7,6 +7,7 @@ evaluation. What is alive is counted call by call. Parts are bytes at the moment
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections import Counter
@@ -19,6 +20,7 @@ import psutil
 import torch
 from peft import PeftConfig, get_peft_model
 from torch.autograd.graph import _engine_run_backward
+from transformers import AutoConfig
 
 from modelforge.config.choices import OPTIMIZERS
 from modelforge.config.method import Head
@@ -33,9 +35,6 @@ from modelforge.train.providers.huggingface import DTYPES, HEADS, load_shape, pl
 from modelforge.train.stand_ins import Standing
 from modelforge.train.traced_steps import Batch, Step, batches, prepare
 
-# What learns 8 bytes a weight in one list makes one temporary list more on a card, where torch
-# takes all tensors at once (foreach), and two of the largest tensor where it takes each by itself.
-_AT_ONCE = ("adamw_torch", "adagrad")
 Bytes = dict[str, int]
 
 
@@ -52,13 +51,14 @@ def trace(config: TrainingConfig, plan: Plan, length: int) -> dict[str, Any]:
         shape = load_shape(plan)
         with torch.device("meta"):
             model, reference = _model(config, plan, shape), _reference(config, plan, shape)
+            judge = _judge(config, plan, shape)
         live = Live(_vocab(shape), _Reading(trained, plan.loss_piece).answer)
-        _own(live, model, plan, reference)
+        _own(live, model, plan, {"reference": reference, "judge": judge})
         step = prepare(model, plan, trained, reference, low=low is not None)
         training = _train(live, model, step, trained, config, plan, low)
         events, passing = live.events, live.passing
         evaluation = _check(live, model, step, checked, config, low)
-        kept = {kind: live.now[kind] for kind in ("weights", "adapter", "reference")}
+        kept = {kind: live.now[kind] for kind in ("weights", "adapter", "reference", "judge")}
     cached = most_held(events, CardCache()) - live_most(events) if plan.device == "cuda" else 0
     found = _parts(plan, model, training, evaluation, kept)
     return {
@@ -96,11 +96,26 @@ def _reference(config: TrainingConfig, plan: Plan, shape: Any) -> Any:
     return _plain(plan, shape, DTYPES[plan.precision])
 
 
-def _store(model: Any, config: TrainingConfig, plan: Plan) -> None:
+def _judge(config: TrainingConfig, plan: Plan, shape: Any) -> Any:
+    """Return the model that judges answers; one that is not here is taken to be as the other."""
+    own = config.trainer
+    if plan.method != "rlhf" or own.reward != "model":
+        return None
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        if own.reward_model is not None:
+            which = {"local_files_only": True, "trust_remote_code": False}
+            shape = AutoConfig.from_pretrained(own.reward_model, **which)
+    dtype = torch.float32 if plan.trains == "all" else DTYPES[plan.precision]
+    model = _plain(plan, shape, dtype, "reward")
+    _store(model, config, plan, "reward")
+    return model
+
+
+def _store(model: Any, config: TrainingConfig, plan: Plan, head: Head | None = None) -> None:
     """Store the frozen layers as the plan says; mxfp4 is unpacked to be trained on."""
     if plan.quantization in ("none", "mxfp4"):
         return
-    head = _head(plan)
+    head = head or _head(plan)
     around = quantizing.look_around(plan, config, head, HEADS[head], place(plan))
     compute = getattr(torch, plan.bnb_4bit_compute_dtype)
     nested = config.use_nested_quant
@@ -124,8 +139,8 @@ def _head(plan: Plan) -> Head:
     return "span" if plan.method == "span" else "causal"
 
 
-def _plain(plan: Plan, shape: Any, dtype: torch.dtype) -> Any:
-    head = _head(plan)
+def _plain(plan: Plan, shape: Any, dtype: torch.dtype, head: Head | None = None) -> Any:
+    head = head or _head(plan)
     fused = "eager" if plan.attn_implementation == "eager" else "sdpa"
     try:
         model = HEADS[head].from_config(shape, dtype=dtype, attn_implementation=fused)
@@ -135,15 +150,16 @@ def _plain(plan: Plan, shape: Any, dtype: torch.dtype) -> Any:
     return model
 
 
-def _own(live: Live, model: Any, plan: Plan, reference: Any) -> None:
+def _own(live: Live, model: Any, plan: Plan, beside: dict[str, Any]) -> None:
     each = list(model.parameters())
     own = "adapter" if plan.trains == "adapter" else "weights"
     live.own((weight for weight in each if weight.requires_grad), own)
     live.own((weight for weight in each if not weight.requires_grad), "weights")
     live.own(model.buffers(), "weights")
-    if reference is not None:
-        reference.requires_grad_(False).eval()
-        live.own([*reference.parameters(), *reference.buffers()], "reference")
+    for kind, other in beside.items():
+        if other is not None:
+            other.requires_grad_(False).eval()
+            live.own([*other.parameters(), *other.buffers()], kind)
     live.as_gradients(model)
 
 
@@ -196,10 +212,11 @@ def _parts(
     """Return the parts of the larger of forward and backward, the update, and the evaluation."""
     sizes = [weight.numel() for weight in model.parameters() if weight.requires_grad]
     each = 2 if plan.adapter_dtype == "bfloat16" and plan.trains == "adapter" else 4
-    remembered = int(sum(sizes) * OPTIMIZERS[plan.optim].bytes)
-    beside = 4 * sum(sizes) if plan.device == "cuda" else 2 * 4 * max(sizes, default=0)
+    optimizer = OPTIMIZERS[plan.optim]
+    remembered = int(sum(sizes) * optimizer.bytes)
     update = Counter(kept) + Counter({GRADIENTS: each * sum(sizes)})
-    update["optimizer"] = remembered + (beside if plan.optim in _AT_ONCE else 0)
+    made = optimizer.passing(sum(sizes), max(sizes, default=0), plan.device)
+    update["optimizer"] = remembered + made
     held = Counter(training)
     held["optimizer"] += remembered
     most = dict(held if held.total() > update.total() else update)

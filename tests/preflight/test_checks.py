@@ -173,7 +173,7 @@ SAID = [
         "caution",
         "optim",
         "paged_adamw_8bit",
-        a_case(with_card(total_gib=3.4, free_gib=3.3), **WHOLE),
+        a_case(with_card(total_gib=3.7, free_gib=3.6), **WHOLE),
     ),
     (
         "model-already-quantized",
@@ -249,7 +249,7 @@ SAID = [
         a_case(SMALL_CARD, look=LONG, per_device_train_batch_size=64),
     ),
     ("memory-short", "caution", "max_seq_length", 512, a_case(TEN_GIB, LLAMA_8B, LONG)),
-    ("memory-option", "note", "max_seq_length", 256, a_case(SMALL_CARD, look=LONG, **WIDE)),
+    ("memory-option", "note", "max_seq_length", 512, a_case(SMALL_CARD, look=LONG, **WIDE)),
     (
         "ram-short",
         "caution",

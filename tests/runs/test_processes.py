@@ -121,8 +121,16 @@ def test_how_a_child_ended_is_known_though_its_birth_is_rounded_otherwise(sleepe
     assert ended_with(dataclasses.replace(who, birth=who.birth + 1.0)) == -9
 
 
-def test_a_child_waits_for_its_threads_without_taking_the_turn_of_others(tmp_path, monkeypatch):
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    assert environment(Home(tmp_path))["GOMP_SPINCOUNT"] == "2000"
-    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    assert environment(Home(tmp_path))["GOMP_SPINCOUNT"] == "7"
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GOMP_SPINCOUNT", "2000"),
+        ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128"),
+        ("LRU_CACHE_CAPACITY", "128"),
+    ],
+)
+def test_a_child_leaves_others_their_turn_and_their_memory(tmp_path, monkeypatch, name, value):
+    monkeypatch.delenv(name, raising=False)
+    assert environment(Home(tmp_path))[name] == value
+    monkeypatch.setenv(name, "7")
+    assert environment(Home(tmp_path))[name] == "7"

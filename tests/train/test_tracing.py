@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 GIB = 2**30
 
 
-def planned(path, *, device="cpu", **said):
+def planned(path, *, device="cpu", kind="decoder", **said):
     usual = {
         "task": "text-generation",
         "model_name": "tiny",
@@ -31,7 +31,7 @@ def planned(path, *, device="cpu", **said):
         compute_capability=(8, 9) if device == "cuda" else None,
         context=512,
         train_rows=100,
-        kind="decoder",
+        kind=kind,
     )
     return config, make_plan(config, ground)
 
@@ -88,7 +88,7 @@ def test_more_of_anything_takes_more(tiny_model):
         ({"strategy": "dpo", "adapter": {"enabled": False}}, {"reference"}),
         ({"strategy": "dpo", "trainer": {"preference_loss": "kto"}}, {"adapter", "logits"}),
         ({"strategy": "dpo", "trainer": {"preference_loss": "orpo"}}, {"adapter", "logits"}),
-        ({"strategy": "rlhf"}, {"adapter", "activations"}),
+        ({"strategy": "rlhf"}, {"adapter", "activations", "judge"}),
         ({"use_4bit": True}, {"weights", "activations"}),
         ({"use_8bit": True}, {"weights", "activations"}),
         ({"quantization": {"scheme": "fp8"}}, {"weights"}),
@@ -118,3 +118,32 @@ def test_attention_never_holds_scores(tiny_model):
     short = traced(tiny_model, max_seq_length=256)["parts"]["activations"]
     long = traced(tiny_model, max_seq_length=512)["parts"]["activations"]
     assert long == pytest.approx(2 * short, rel=0.05)
+
+
+def test_a_model_that_judges_lies_beside_the_one_that_learns(tiny_model):
+    def judge(**said):
+        return traced(tiny_model, strategy="rlhf", **said)["parts"].get("judge", 0)
+
+    own = judge()
+    # The embedding and the layers as they are, and one number for each width in place of words.
+    assert own == pytest.approx(traced(tiny_model)["parts"]["weights"] + 4 * 32, rel=0.001)
+    assert judge(use_4bit=True) < own
+    assert judge(trainer={"reward": "length", "reward_words": 9}) == 0
+    assert judge(trainer={"reward_model": "some/unknown-model"}) == own
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("way", [{}, {"adapter": {"enabled": False}}])
+def test_readers_and_rewriters_are_traced_by_their_own_code(
+    tiny_reader, tiny_rewriter, way, device
+):
+    models = {
+        "summarization": (tiny_rewriter, "encoder-decoder", "seq2seq"),
+        "extractive-question-answering": (tiny_reader, "encoder", "span"),
+    }
+    for task, (path, kind, method) in models.items():
+        said = {"task": task, "kind": kind, "device": device, "optim": "sgd", **way}
+        assert planned(path, **said)[1].method == method
+        short, long = (traced(path, max_seq_length=each, **said) for each in (32, 64))
+        assert short["parts"]["weights"] == long["parts"]["weights"]
+        assert sum(short["parts"].values()) < sum(long["parts"].values())

@@ -1,0 +1,75 @@
+"""The formula of what a block keeps, against what the code that trains does keep."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from modelforge.models.shape import read_shape
+from modelforge.preflight.activations import activations, block_bytes
+from tests.preflight.cases import STARTER
+from tests.train.test_tracing import planned
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+SHORT, LONG = 1024, 2048
+FEW, MANY = 2, 4
+WIDTHS = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "head_dim": 64,
+}
+WAYS = {
+    "whole": {"adapter": {"enabled": False}},
+    "lora": {"lora_dropout": 0.0},
+    "dropout": {"lora_dropout": 0.05},
+}
+PLACES = [("cpu", "fp32"), ("cpu", "bf16"), ("cuda", "bf16")]
+
+
+def shaped(folder, kind, layers):
+    from transformers import AutoConfig
+
+    said = {**WIDTHS, "vocab_size": 500, "num_hidden_layers": layers, "tie_word_embeddings": True}
+    AutoConfig.for_model(kind, max_position_embeddings=8192, **said).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("device", "precision"), PLACES)
+@pytest.mark.parametrize(("kind", "way"), list(product(("llama", "qwen3"), WAYS)))
+def test_a_block_keeps_what_the_formula_says(tmp_path, kind, way, device, precision):
+    """Blocks times tokens are told from all else by a difference of differences."""
+    from modelforge.train.tracing import trace
+
+    said = {
+        "optim": "sgd",
+        "max_seq_length": LONG,
+        "per_device_train_batch_size": 1,
+        "eval_split": 0,
+        "hardware": {"device": device, "precision": precision},
+        **WAYS[way],
+    }
+    kept = {}
+    for layers in (FEW, MANY):
+        path = shaped(tmp_path / str(layers), kind, layers)
+        config, plan = planned(path, device=device, **said)
+        assert plan.precision == precision
+        for length in (SHORT, LONG):
+            kept[layers, length] = trace(config, plan, length)["parts"]["activations"]
+    more = kept[MANY, LONG] - kept[MANY, SHORT] - kept[FEW, LONG] + kept[FEW, SHORT]
+    raw = json.loads((tmp_path / str(FEW) / "config.json").read_text("utf-8"))
+    facts = replace(STARTER, **read_shape(raw))
+    block = block_bytes(config, plan, facts, LONG)
+    assert block == pytest.approx(more / (MANY - FEW) / (LONG - SHORT), rel=0.03)
+
+
+def test_recomputation_keeps_one_block_and_what_goes_into_each():
+    config, plan = planned("tiny", gradient_checkpointing=True, eval_split=0)
+    every = config.changed({"gradient_checkpointing": False})
+    again, once = (activations(one, plan, STARTER, 256) for one in (config, every))
+    assert again < once / 5

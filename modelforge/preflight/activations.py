@@ -37,8 +37,6 @@ _DROPPED = {
     ("cuda", 4): _Kept(17, 5, 0, 1),
     ("cuda", 2): _Kept(5, 1, 0, 1),
 }
-# Who looks at whom in rows that are filled up, for each pair of tokens.
-_MASKED = 4
 
 
 def plain_bytes(plan: Plan) -> int:
@@ -86,14 +84,26 @@ def block_bytes(config: TrainingConfig, plan: Plan, facts: ModelFacts, length: i
     held = _together(_SAVED[size, plan.trains], widths)
     if facts.model_type.startswith(_NORMING):
         held += _NORMED[size, plan.trains] * (widths.queries + widths.keys)
-    if config.per_device_train_batch_size > 1 and not (config.packing or config.data.padding_free):
-        held += _MASKED * length
+    if seen := _seen(config, plan, length):
+        # A mask of who looks at whom, a number for each pair, and no keys shared by queries.
+        held += size * seen + 2 * size * (widths.queries - widths.keys)
     if plan.trains == "all":
         return held
     if config.lora_dropout > 0:
         held += _together(_DROPPED["cpu" if plan.device == "cpu" else "cuda", size], widths)
     # What goes from the one half of each adapter to the other.
     return held + 4 * config.lora_r * len(facts.layer_matrices)
+
+
+def _seen(config: TrainingConfig, plan: Plan, length: int) -> int:
+    """Return how many tokens each token is held against by a mask; none where there is no mask."""
+    rows = config.per_device_train_batch_size
+    packs = plan.method == "sft" and config.packing
+    if packs:
+        return 0 if config.data.packing_strategy == "wrapped" else rows * length
+    if plan.method == "sft" and config.data.padding_free:
+        return rows * length
+    return length if rows > 1 else 0
 
 
 def _widths(facts: ModelFacts) -> _Kept:

@@ -68,6 +68,29 @@ def test_a_block_keeps_what_the_formula_says(tmp_path, kind, way, device, precis
     assert block == pytest.approx(more / (MANY - FEW) / (LONG - SHORT), rel=0.03)
 
 
+@pytest.mark.parametrize(
+    ("rows", "more"),
+    [
+        (4, {}),
+        (4, {"data": {"padding_free": True}}),
+        (1, {"data": {"padding_free": True}}),
+        (2, {"packing": True}),
+        (2, {"packing": True, "data": {"packing_strategy": "wrapped"}}),
+    ],
+)
+def test_a_mask_is_kept_where_rows_have_to_be_told_apart(tmp_path, rows, more):
+    from modelforge.train.tracing import trace
+
+    kept, said = {}, {"optim": "sgd", "per_device_train_batch_size": rows, "lora_dropout": 0.0}
+    for layers in (FEW, MANY):
+        path = shaped(tmp_path / str(layers), "llama", layers)
+        config, plan = planned(path, max_seq_length=512, eval_split=0, **said, **more)
+        kept[layers] = trace(config, plan, 512)["parts"]["activations"]
+    raw = json.loads((tmp_path / str(FEW) / "config.json").read_text("utf-8"))
+    block = block_bytes(config, plan, replace(STARTER, **read_shape(raw)), 512)
+    assert block == pytest.approx((kept[MANY] - kept[FEW]) / (MANY - FEW) / (rows * 512), rel=0.03)
+
+
 def test_recomputation_keeps_one_block_and_what_goes_into_each():
     config, plan = planned("tiny", gradient_checkpointing=True, eval_split=0)
     every = config.changed({"gradient_checkpointing": False})

@@ -7,6 +7,7 @@ from typing import Any
 
 from modelforge.config.plan import Plan
 from modelforge.errors import Problem, RunError
+from modelforge.runs.course import Course
 from modelforge.runs.events import (
     ENDINGS,
     TAIL_BYTES,
@@ -22,7 +23,7 @@ from modelforge.runs.notes import read_notes
 from modelforge.runs.rows import Row
 from modelforge.runs.sizes import run_sizes
 from modelforge.runs.states import RunState
-from modelforge.runs.timeleft import Course, Pace
+from modelforge.runs.timeleft import Pace
 
 # A long evaluation speaks of nothing but itself for a while.
 FAR_BYTES = 2**22

@@ -42,7 +42,8 @@ class Rehearsal:
     """What was measured in a rehearsal. Memory in GiB, times in seconds; None was not measured.
 
     `id` names its folder and `at` is when it was made. `seconds_per_update_worst` is that of the
-    longest rows; `prepare_seconds` are all before the first update but the loading of the model.
+    longest rows; `prepare_seconds` are all before the first update but the loading of the model,
+    `score_seconds` those in which held-out rows are answered at the end.
     `stages` counts the trainings of a run, of which the figures are the last one's, and
     `earlier_seconds` is how long those before it take.
     """
@@ -64,6 +65,7 @@ class Rehearsal:
     accumulation: int | None = None
     stages: int = 1
     earlier_seconds: float = 0.0
+    score_seconds: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -89,7 +91,7 @@ class Rehearsal:
             seconds += total // plan.eval_steps * batches * self.seconds_per_eval_batch
         every = plan.save_steps or plan.eval_steps or 0
         saves = 1 if every <= 0 else total // every + (total % every > 0)
-        final = self.final_seconds or self.save_seconds or 0.0
+        final = (self.final_seconds or self.save_seconds or 0.0) + (self.score_seconds or 0.0)
         return seconds + saves * (self.save_seconds or 0.0) + final
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
 
+from modelforge.runs.course import Course
 from modelforge.runs.events import ENDINGS, Event
 
 # Fewer updates say nothing: the first ones are slower, and rows differ.
@@ -21,33 +22,6 @@ FORWARD = 0.4
 FINAL_S = 1.0
 # Tokens foretell the time only while they are counted as the data said.
 LIKELY = (0.4, 2.5)
-
-
-@dataclass(frozen=True)
-class Course:
-    """What a run is to do: updates between checks and saves, rows of an update and of a check.
-
-    `rows` is None where rows and updates have nothing to do with each other, as in packing.
-    """
-
-    eval_every: int | None = None
-    save_every: int | None = None
-    rows: int | None = None
-    eval_batch: int = 1
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any], plan: Mapping[str, Any]) -> Course:
-        """Return the course of a run from its record."""
-        batch = int(config.get("per_device_train_batch_size", 1))
-        said = config.get("gradient_accumulation_steps", 4)
-        accumulation = int(plan.get("gradient_accumulation_steps") or said)
-        every = plan.get("eval_steps")
-        saved = plan.get("save_steps") or every
-        rows = batch * accumulation
-        if config.get("packing") or plan.get("method") in ("rlhf", "kto", "seq2seq"):
-            rows = 0
-        eval_batch = int(config.get("per_device_eval_batch_size", 1))
-        return cls(every, None if saved == -1 else saved, rows or None, eval_batch)
 
 
 @dataclass
@@ -193,8 +167,7 @@ class Pace:
         seconds = training + self._checking() + self._saving()
         if self.step >= self.total and self._phase[0] == "saving":
             seconds -= self.latest - self._phase[1]
-        if self._phase[0] == "scoring":
-            seconds += self.phase_left() or 0.0
+        seconds += self._scoring()
         return max(0.0, seconds)
 
     def _all_of_it(self) -> float | None:
@@ -255,6 +228,15 @@ class Pace:
             # Every row comes in its turn, so what has not been read is still to come.
             return max(0.0, each * self.total - self.tokens)
         return each * updates
+
+    def _scoring(self) -> float:
+        """Return the seconds of the answers at the end, as rehearsed or as they come."""
+        name, began, _first, total, _done = self._phase
+        all_of_it = float((self.rehearsal or {}).get("score_seconds") or 0.0)
+        if name == "scoring" and total is not None:
+            found = self.phase_left()
+            return max(0.0, all_of_it - (self.latest - began)) if found is None else found
+        return 0.0 if self.step >= (self.total or 0) and name == "saving" else all_of_it
 
     def _checking(self) -> float:
         every, total = self.course.eval_every, self.total or 0

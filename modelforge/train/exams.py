@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -47,35 +48,62 @@ class Hall:
 Setter = Callable[[Canonical], Exam | None]
 
 
-def scorer(
-    work: Work, trainer: Any, kept: Sequence[Canonical], asking: tuple[Setter, Hall]
-) -> Callable[[], None] | None:
-    """Return what answers these held-out rows and tells the scores, or None without any."""
-    examine, hall = asking
-    exams = [exam for row in kept if (exam := examine(row)) is not None]
-    if not exams:
-        return None
-    summarises = work.job.config.task == "summarization"
+@dataclass(frozen=True)
+class Scorer:
+    """Has held-out rows answered and tells what the answers are worth; call it once trained."""
 
-    def score() -> None:
-        model = trainer.model
-        has_adapter = hasattr(model, "disable_adapter")
-        rounds = len(exams) * (1 + has_adapter)
+    work: Work
+    trainer: Any
+    exams: list[Exam]
+    hall: Hall
+
+    def __call__(self) -> None:
+        """Answer all rows, with an adapter also as the model did before, and tell the scores."""
+        work, model, exams = self.work, self.trainer.model, self.exams
+        summarises = work.job.config.task == "summarization"
+        rounds = len(exams) * self._times
         before, done = None, 0
         with _answering(model):
-            if has_adapter:
+            if self._times > 1:
                 with model.disable_adapter():
-                    given = _answers(work, model, exams, hall, (done, rounds))
+                    given = _answers(work, model, exams, self.hall, (done, rounds))
                 before, done = _worth(given, exams, summarises=summarises), len(exams)
-            given = _answers(work, model, exams, hall, (done, rounds))
+            given = _answers(work, model, exams, self.hall, (done, rounds))
         after = _worth(given, exams, summarises=summarises)
         work.teller.scores(rows=len(exams), before=before, after=after)
 
-    return score
+    def sample(self) -> float:
+        """Answer one batch of middling questions; return the seconds that all would take."""
+        order = sorted(self.exams, key=lambda exam: len(exam.prompt))
+        first = max(0, (len(order) - BATCH) // 2)
+        few, model = order[first : first + BATCH], self.trainer.model
+        began = time.perf_counter()
+        with _answering(model):
+            _answers(self.work, model, few, self.hall, (0, len(few)), "rehearsing")
+        each = (time.perf_counter() - began) / len(few)
+        return each * len(order) * self._times
+
+    @property
+    def _times(self) -> int:
+        return 2 if hasattr(self.trainer.model, "disable_adapter") else 1
+
+
+def scorer(
+    work: Work, trainer: Any, kept: Sequence[Canonical], asking: tuple[Setter, Hall]
+) -> Scorer | None:
+    """Return what answers these held-out rows and tells the scores, or None without any."""
+    examine, hall = asking
+    exams = [exam for row in kept if (exam := examine(row)) is not None]
+    return Scorer(work, trainer, exams, hall) if exams else None
 
 
 def _answers(
-    work: Work, model: Any, exams: Sequence[Exam], hall: Hall, so_far: tuple[int, int]
+    work: Work,
+    model: Any,
+    exams: Sequence[Exam],
+    hall: Hall,
+    so_far: tuple[int, int],
+    phase: str = "scoring",
 ) -> list[str]:
     """Return an answer to each question, the likeliest words, a few questions at a time."""
     order = sorted(range(len(exams)), key=lambda number: len(exams[number].prompt))
@@ -84,7 +112,7 @@ def _answers(
     heed = StoppingCriteriaList([_Heed(work.stop)])
     done, total = so_far
     for at in range(0, len(order), BATCH):
-        work.teller.phase("scoring", "Answering held-out rows", done=done + at, total=total)
+        work.teller.phase(phase, "Answering held-out rows", done=done + at, total=total)
         part = order[at : at + BATCH]
         batch = _padded([exams[number].prompt for number in part], hall, model.device)
         with torch.no_grad():
@@ -94,7 +122,7 @@ def _answers(
         texts = hall.tokenizer.batch_decode(new, skip_special_tokens=True)
         for number, text in zip(part, texts, strict=True):
             answers[number] = text.strip()
-    work.teller.phase("scoring", "Answering held-out rows", done=done + len(order), total=total)
+    work.teller.phase(phase, "Answering held-out rows", done=done + len(order), total=total)
     return answers
 
 

@@ -15,6 +15,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from modelforge.runs.events import Event, read_events
 from modelforge.train import output
 from modelforge.train.checkpointing import Terms
+from modelforge.train.exams import Scorer
 from modelforge.train.job import Work
 from modelforge.train.peaks import GIB, peak_gib
 from modelforge.train.program import Program, chunks, lengths, line, program, spread
@@ -76,25 +77,27 @@ class Timings(TrainerCallback):
         trainer.add_callback(self)
 
 
-def rehearse(work: Work, trainer: Any, facts: dict[str, Any]) -> int:
+def rehearse(work: Work, trainer: Any, facts: dict[str, Any], answers: Scorer | None = None) -> int:
     """Measure a training that is about to begin, and return how many updates were made.
 
-    `facts` are those of its plan. With the last stage all is told, and RehearsalOver raised.
+    `facts` are those of its plan, `answers` what follows the training. With the last stage all is
+    told, and RehearsalOver raised.
     """
     job, args = work.job, trainer.args
     before = _before(work)
     each_epoch = facts.pop("steps_per_epoch")
     accumulation, updates = args.gradient_accumulation_steps, _updates(args, each_epoch)
-    score = program(trainer, job.plan.method)
-    total = score.worst + score.usual
+    played = program(trainer, job.plan.method)
+    total = played.worst + played.usual
     work.teller.plan(total_steps=total, epochs=0, **facts)
-    timings = Timings(work, score.worst, total)
-    portions = _play(work, trainer, score, timings)
+    timings = Timings(work, played.worst, total)
+    portions = _play(work, trainer, played, timings)
     check_s = _check(work, trainer, timings)
     kept = _save(work, trainer)
     made = len(timings.updates)
-    told = _told(score, timings, score.batches / max(1, each_epoch)) | {
+    told = _told(played, timings, played.batches / max(1, each_epoch)) | {
         "seconds_per_eval_batch": check_s,
+        "score_seconds": round(answers.sample(), 2) if answers else None,
         **kept,
         **before,
         "updates": made,

@@ -17,6 +17,7 @@ from modelforge.train import batch_size, monitors, output, rehearsing, rows, tra
 from modelforge.train.ceilings import Ceilings, card_meter, ceilings_of
 from modelforge.train.checkpointing import Part, Terms
 from modelforge.train.dialect import Dialect, learn_dialect, stops_of
+from modelforge.train.exams import Scorer
 from modelforge.train.job import Job, Work
 from modelforge.train.manner import Manner
 from modelforge.train.planned import plan_facts
@@ -94,7 +95,8 @@ def learn(
     `score` tells in between what the answers of the trained model are worth.
     """
     began = time.monotonic()
-    course = train(work, trainer, facts)
+    answers = score if isinstance(score, Scorer) else None
+    course = train(work, trainer, facts, answers=answers)
     if course.is_whole and score is not None:
         _scored(work, course, score)
     close(work, trainer, course, began)
@@ -117,11 +119,12 @@ def train(
     facts: dict[str, Any],
     stage: Stage | None = None,
     parts: dict[str, Part] | None = None,
+    answers: Scorer | None = None,
 ) -> Course:
     """Train and return how far it came; `course.is_whole` is false when it was stopped.
 
     `facts` are what the plan event says besides the number of updates; `parts` have a state that
-    belongs to a checkpoint.
+    belongs to a checkpoint. `answers` follow, of which a rehearsal tries a few.
     """
     job = work.job
     number = stage.number if stage else None
@@ -130,7 +133,7 @@ def train(
     sized = batch_size.settle(work, trainer, Path(begun) if begun else None)
     told = plan_facts(job, trainer) | facts | (stage.facts if stage else {})
     if job.is_rehearsal:
-        made = rehearsing.rehearse(work, trainer, told)
+        made = rehearsing.rehearse(work, trainer, told, answers)
         return Course(step=made, checked_step=made, is_whole=True)
     reporter = Reporter(work.teller, work.stop, Pulse(job.plan.device), told, number)
     trainer.add_callback(reporter)

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
+from modelforge.runs.course import Course
 from modelforge.runs.events import Event
-from modelforge.runs.timeleft import Course, Pace
+from modelforge.runs.timeleft import Pace
 
 REHEARSAL = {
     "seconds": 200.0,
@@ -77,6 +78,22 @@ def test_checks_and_saves_to_come_are_counted(share):
     if share >= 50:
         left, t = told(events, share, course)
         assert left == pytest.approx(over - t, rel=0.05)
+
+
+def test_answers_at_the_end_are_counted_as_rehearsed_and_then_as_they_come():
+    events, _over = played()
+    last = events.pop()
+    pace = Pace(Course(), REHEARSAL | {"score_seconds": 40.0}).take_all(events)
+    assert pace.left() == pytest.approx(40, abs=1)
+    without = Pace(Course(), REHEARSAL).take_all(events)
+    assert without.left() == pytest.approx(0, abs=1)
+    for follows in (pace, without):
+        for done in (0, 4, 8):
+            number = len(events) + 1 + done // 4
+            said = {"name": "scoring", "done": done, "total": 16}
+            follows.take(Event(number, last.t + 2.5 * done, "phase", said))
+    assert pace.left() == pytest.approx(20, abs=1)
+    assert without.left() == pytest.approx(20, abs=1)
 
 
 def test_rows_of_many_lengths_are_told_by_their_tokens():

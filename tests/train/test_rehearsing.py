@@ -29,6 +29,7 @@ def test_it_measures_and_keeps_nothing(bench):
     assert 0 < found["seconds_per_update"] < 5
     assert found["seconds_per_eval_batch"] > 0
     assert found["save_seconds"] > 0
+    assert found["score_seconds"] is None
     assert 0 < found["checkpoint_gib"] < 1
     assert found["load_seconds"] > 0
     assert (found["micro_batch"], found["accumulation"]) == (2, 4)
@@ -71,6 +72,9 @@ def test_summaries_and_spans_are_rehearsed(bench, write_rows, tiny_rewriter, tin
     summing = {"task": "summarization", "kind": "encoder-decoder", "model_path": str(tiny_rewriter)}
     _run, events = rehearse(bench, **summing, **asked)
     assert told(events)["seconds_per_update"] > 0
+    # Four rows are held out, and answered with the adapter and without.
+    assert told(events)["score_seconds"] > 0
+    assert not any(event.kind == "scores" for event in events)
     spans = [
         {"context": f"it is red {n}", "question": "what is it", "answer": "red"} for n in range(16)
     ]

@@ -11,129 +11,24 @@ from __future__ import annotations
 
 import csv
 import json
-import random
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from itertools import product
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness import RESULTS, ROOT, conditions, keep, starter_home, titled
+from cells import CALIBRATED_ON, PLACE, Cell, answers, cells, prepared
+from harness import RESULTS, conditions, keep, titled
 from peers.memory_tools import askers
-from shapes import CARD_SHAPES, SHAPES, make
 
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.home import Home
 
-PLACE = ROOT / ".venv" / "bench-memory"
 NAME = "memory-estimates"
 MEASURED = {"cpu": RESULTS / "memory.csv", "cuda": RESULTS / "memory-cuda.csv"}
 GIB = 2**30
-WAYS = {"full": {"adapter.enabled": False}, "lora": {}, "4-bit": {"use_4bit": True}}
-# The constants of the estimate come from these cells, which are not reported.
-CALIBRATED_ON = "llama"
-WORDS = [
-    *("the", "small", "red", "engine", "carried", "seven", "wooden"),
-    *("boxes", "over", "a", "quiet", "valley", "before", "noon"),
-]
-
-
-UPDATES, MIXED_UPDATES = 2, 50
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run: a shape, a way to train it, and what its memory depends on.
-
-    A `mixed` one makes many updates in 16 bits on batches of ever other lengths, without padding;
-    the others two, in the device's own numbers, on rows that are all cut at one length.
-    """
-
-    shape: str
-    way: str
-    length: int
-    batch: int
-    recompute: bool
-    mixed: bool = False
-
-
-def cells(device: str) -> Iterator[Cell]:
-    """Yield the cells of a device: all that can be put together, on the CPU a balanced half."""
-    if device == "cuda":
-        four = product(("starter", *CARD_SHAPES), WAYS, (512, 2048), (1, 4), (False, True))
-        yield from (Cell(*each) for each in four)
-        return
-    for shape, way in product(("llama", "starter", "qwen3", "gemma3"), WAYS):
-        if shape == CALIBRATED_ON:
-            yield Cell(shape, way, 256, 2, recompute=False)
-            yield Cell(shape, way, 256, 2, recompute=True)
-            continue
-        yield Cell(shape, way, 128, 4, recompute=False)
-        yield Cell(shape, way, 384, 1, recompute=False)
-        yield Cell(shape, way, 384, 4, recompute=True)
-        if shape == "starter":
-            yield Cell(shape, way, 384, 4, recompute=False)
-    yield Cell("llama", "lora", 96, 2, recompute=False, mixed=True)
-    yield Cell("starter", "lora", 64, 4, recompute=False, mixed=True)
-    yield Cell("starter", "full", 96, 2, recompute=False, mixed=True)
-    yield Cell("starter", "4-bit", 64, 4, recompute=True, mixed=True)
-    yield Cell("qwen3", "lora", 128, 2, recompute=False, mixed=True)
-    yield Cell("gemma3", "lora", 128, 4, recompute=True, mixed=True)
-
-
-def answers(cell: Cell, rows: Path, device: str) -> dict[str, Any]:
-    """Return what is asked of the app: some updates and one evaluation."""
-    updates = MIXED_UPDATES if cell.mixed else UPDATES
-    mixed = {"data.padding_free": True, "hardware.precision": "bf16"} if cell.mixed else {}
-    return {
-        "task": "text-generation",
-        "model_name": "starter" if cell.shape == "starter" else str(PLACE / "models" / cell.shape),
-        "dataset": str(rows / (f"mixed-{cell.length}.jsonl" if cell.mixed else "long.jsonl")),
-        "compute_specs": "low_end",
-        "use_4bit": False,
-        "per_device_train_batch_size": cell.batch,
-        "gradient_accumulation_steps": 1,
-        "gradient_checkpointing": cell.recompute,
-        "optim": "adamw_torch",
-        "max_seq_length": cell.length,
-        "max_steps": updates,
-        "eval_steps": updates,
-        "eval_split": 0.1,
-        "hardware.device": device,
-        **WAYS[cell.way],
-        **mixed,
-    }
-
-
-def prepared(device: str) -> tuple[Home, Path]:
-    """Return a home with the starter model and the shapes of a device, and the folder of rows."""
-    home = Home(PLACE / "home")
-    if not home.starter.exists():
-        home.starter.parent.mkdir(parents=True)
-        home.starter.symlink_to(starter_home() / "models" / "starter")
-    shapes = CARD_SHAPES if device == "cuda" else SHAPES
-    for name, shape in shapes.items():
-        make(PLACE / "models" / name, shape, home.starter)
-    rows = PLACE / "rows"
-    rows.mkdir(exist_ok=True)
-    _write(rows / "long.jsonl", [4000] * 40)
-    for length in {cell.length for cell in cells(device) if cell.mixed}:
-        drawn = random.Random(0)
-        lengths = (drawn.randint(length * 2 // 3, length) for _ in range(400))
-        _write(rows / f"mixed-{length}.jsonl", lengths)
-    return home, rows
-
-
-def _write(path: Path, lengths: Iterable[int]) -> None:
-    """Write rows of so many words each, nearly all of them one token."""
-    with path.open("w", encoding="utf-8") as file:
-        for number, length in enumerate(lengths):
-            said = (WORDS[(number * 7 + each * 3) % len(WORDS)] for each in range(length))
-            file.write(json.dumps({"text": " ".join(said)}) + "\n")
 
 
 def measured(home: Home, asked: dict[str, Any]) -> dict[str, Any]:
@@ -241,13 +136,16 @@ def lines(device: str) -> list[str]:
     if not reported:
         return []
     peak = "card_gib" if device == "cuda" else "peak_gib"
+    mixed = sum(row["mixed"] == "True" for row in reported)
     table = [
         (
             f"{len(reported)} cells: {', '.join(dict.fromkeys(r['shape'] for r in reported))}; "
-            "full, LoRA and 4-bit; the constants come from other cells (the shape "
-            f"{CALIBRATED_ON}, in the CSV and not counted here, and the starter at 4 x 256), "
-            "and were rounded when the first cells of the starter and qwen3 had been seen; those "
-            "of gemma3 had not. Peaks are the highest "
+            f"full, LoRA and 4-bit; {mixed} of them 50 updates in 16 bits on batches of ever other "
+            "lengths, the others two updates on rows of one length. The constants come from other "
+            f"cells (the shape {CALIBRATED_ON}, in the CSV and not counted here, and the starter "
+            "at 4 x 256) and were rounded when those of the starter and qwen3 had been seen; what "
+            "16-bit products and small tensors leave was set with all cells seen. Peaks are the "
+            "highest "
             f"{'memory reserved on the card' if device == 'cuda' else 'resident memory'} of the "
             "worker."
         ),

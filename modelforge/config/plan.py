@@ -170,3 +170,12 @@ def _num_workers(config: TrainingConfig, ground: Ground) -> int:
     if config.data.num_workers is not None:
         return config.data.num_workers
     return 2 if ground.device == "cuda" and (ground.train_rows or 0) >= MANY_ROWS else 0
+
+
+def gives_back(config: TrainingConfig, plan: Plan) -> bool:
+    """Say whether freed tensors go back to the system at once, which takes time.
+
+    On the CPU, where activations are worked out again or weights are quantized: neither is chosen
+    for anything but memory, and without this malloc would keep what they save.
+    """
+    return plan.device == "cpu" and (config.gradient_checkpointing or plan.quantization != "none")

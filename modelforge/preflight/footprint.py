@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelforge.config.batching import lay_out
-from modelforge.config.plan import Plan
+from modelforge.config.plan import Plan, gives_back
 from modelforge.config.schema import TrainingConfig
-from modelforge.preflight.memory import GIB, OVERHEAD_GIB, MemoryPart, longest_row
+from modelforge.preflight.memory import GIB, OVERHEAD_GIB, PRODUCTS_GIB, MemoryPart, longest_row
 from modelforge.preflight.speed import most_tokens_in
 
 if TYPE_CHECKING:
@@ -43,21 +43,25 @@ _KINDS = (
 # Measured: a Llama of 10 layers at 2 x 256 tokens trained whole, with LoRA and in 4 bits, with and
 # without recomputation, and the starter with LoRA at 4 x 256 (see bench/memory.py).
 _BESIDE = {"all": (0.35 * GIB, 0.0), "adapter": (0.2 * GIB, 0.2)}
-_BESIDE_RECOMPUTING = {"all": 0.1 * GIB, "adapter": 0.2 * GIB}
+_BESIDE_GIVING = {"all": 0.1 * GIB, "adapter": 0.2 * GIB}
+# Of small tensors; where nothing is worked out again they lie between others that stay. The starter
+# in 4 bits at 1 x 384, and with recomputation at 4 x 64.
+_SMALL_KEPT = {True: 0.2, False: 0.4}
 
 
 @dataclass(frozen=True)
 class Footprint:
     """What a run holds, traced: bytes of each part at the moment of the most.
 
-    `passing` are the bytes that come and go in one forward pass, `cached` what torch's cache on a
-    card holds beyond tensors, `process` the worker with its imports, `cache_token` what a token
-    of an answer that is being written takes.
+    `passing` are the bytes that come and go in one forward pass, `passing_small` those in small
+    tensors, `cached` what torch's cache on a card holds beyond tensors, `process` the worker with
+    its imports, `cache_token` what a token of an answer that is being written takes.
     """
 
     key: str
     parts: dict[str, int] = field(default_factory=dict)
     passing: int = 0
+    passing_small: int = 0
     cached: int = 0
     process: int = 0
     cache_token: int = 0
@@ -132,6 +136,9 @@ def _overhead(found: Footprint, config: TrainingConfig, plan: Plan) -> int:
     if plan.device == "cuda":
         return int(OVERHEAD_GIB * GIB) + found.cached
     constant, share = _BESIDE[plan.trains]
-    if config.gradient_checkpointing:
-        constant, share = _BESIDE_RECOMPUTING[plan.trains], 0.0
-    return int(found.process + constant + share * found.passing)
+    kept = share * found.passing
+    if gives_back(config, plan):
+        constant = _BESIDE_GIVING[plan.trains]
+        kept = _SMALL_KEPT[config.gradient_checkpointing] * found.passing_small
+    products = PRODUCTS_GIB * GIB if plan.precision == "bf16" else 0.0
+    return int(found.process + constant + products + kept)

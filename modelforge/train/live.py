@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from modelforge.train.surroundings import GIVEN_BACK
+
 _NUMBER = torch.ops.aten._local_scalar_dense.default
-# The kinds of what is made on the way.
 # glibc's DEFAULT_MMAP_THRESHOLD_MAX: what is larger always goes back to the system.
 _KEPT_BELOW = 32 * 2**20
+# The kinds of what is made on the way.
 ACTIVATIONS, LOGITS, GRADIENTS = "activations", "logits", "gradients"
 
 
@@ -27,8 +29,9 @@ class Live(TorchDispatchMode):
     """Counts what is alive.
 
     `events` are what came and went while it watched, `passing` the bytes of what went before the
-    forward pass was over and is small enough to be kept by malloc. `vocab` tells logits from other
-    activations; where a number is read off a tensor that has none, `answer` gives it.
+    forward pass was over and is small enough to be kept by malloc, `passing_small` those that it
+    keeps even where it gives back what it can. `vocab` tells logits from other activations; where
+    a number is read off a tensor that has none, `answer` gives it.
     """
 
     def __init__(self, vocab: int, answer: Callable[[torch.Tensor], Any]) -> None:
@@ -39,7 +42,7 @@ class Live(TorchDispatchMode):
         self.now: Counter[str] = Counter()
         self._peak, self._at_peak = 0, dict[str, int]()
         self.events: list[tuple[int, int]] = []
-        self.passing = 0
+        self.passing = self.passing_small = 0
         self._forward = False
 
     def own(self, tensors: Iterable[torch.Tensor], kind: str) -> None:
@@ -71,7 +74,8 @@ class Live(TorchDispatchMode):
         """Yield a dict that holds, afterwards, the bytes of each kind when they were most."""
         found: dict[str, int] = {}
         self._peak, self._at_peak = self._sum, dict(self.now)
-        self.events, self.passing, self._forward = [], 0, True
+        self.events, self._forward = [], True
+        self.passing = self.passing_small = 0
         with self:
             yield found
         found.update(self._at_peak)
@@ -106,6 +110,7 @@ class Live(TorchDispatchMode):
             self.events.append((key, -1))
             if self._forward and known[1] < _KEPT_BELOW:
                 self.passing += known[1]
+                self.passing_small += known[1] if known[1] < GIVEN_BACK else 0
 
         self.events.append((key, size))
         self._known[key] = weakref.ref(storage, gone), size, kind

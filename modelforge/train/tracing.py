@@ -56,7 +56,7 @@ def trace(config: TrainingConfig, plan: Plan, length: int) -> dict[str, Any]:
         _own(live, model, plan, {"reference": reference, "judge": judge})
         step = prepare(model, plan, trained, reference, low=low is not None)
         training = _train(live, model, step, trained, config, plan, low)
-        events, passing = live.events, live.passing
+        events, passing, small = live.events, live.passing, live.passing_small
         evaluation = _check(live, model, step, checked, config, low)
         kept = {kind: live.now[kind] for kind in ("weights", "adapter", "reference", "judge")}
     cached = most_held(events, CardCache()) - live_most(events) if plan.device == "cuda" else 0
@@ -64,6 +64,7 @@ def trace(config: TrainingConfig, plan: Plan, length: int) -> dict[str, Any]:
     return {
         "parts": found,
         "passing": passing,
+        "passing_small": small,
         "cached": max(0, cached),
         "cache_token": _cache_bytes(shape, plan),
         "process": _process_bytes(),

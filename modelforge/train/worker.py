@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from modelforge.config.method import Head
-from modelforge.config.plan import Plan
+from modelforge.config.plan import Plan, gives_back
 from modelforge.errors import ForgeError, Problem
 from modelforge.runs.checkpoints import Checkpoint
 from modelforge.runs.events import EventWriter
@@ -105,8 +105,7 @@ def _work(run: RunFolder, stop: Stop, teller: Teller, found: Checkpoint | None) 
     if job.is_rehearsal:
         forget_peak()
     surroundings.mask_devices(plan.device, config.hardware.gpu_index)
-    if plan.device == "cpu" and config.gradient_checkpointing:
-        # Recomputation is asked for where memory is short, and saves none otherwise.
+    if gives_back(config, plan):
         surroundings.give_back()
     surroundings.go_offline_for(plan.model_path, config.trainer.reward_model)
     provider, method = preload(config.provider, plan.method)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from modelforge.config import TrainingConfig
-from modelforge.config.plan import Ground, Plan, eval_every, make_plan, total_steps
+from modelforge.config.plan import Ground, Plan, eval_every, gives_back, make_plan, total_steps
 
 WSD = "warmup_stable_decay"
 FP32 = {"precision": "fp32"}
@@ -372,3 +372,18 @@ def test_a_ceiling_of_the_gpu_means_nothing_without_one_and_the_plan_says_so(pla
     assert changed["hardware.max_gpu_temperature"] == (80, None)
     assert changed["hardware.max_gpu_power"] == (250, None)
     assert not any(where.startswith("hardware") for where in reasons(plan(hardware=hardware)))
+
+
+@pytest.mark.parametrize(
+    ("device", "said", "expected"),
+    [
+        ("cpu", {"gradient_checkpointing": True}, True),
+        ("cpu", {"use_4bit": True}, True),
+        ("cpu", {}, False),
+        ("cuda", {"gradient_checkpointing": True, "use_4bit": True}, False),
+    ],
+)
+def test_memory_is_given_back_only_where_it_was_asked_for(plan, minimal, device, said, expected):
+    answers = {"use_4bit": False, "gradient_checkpointing": False} | said
+    made = plan({"device": device}, **answers)
+    assert gives_back(TrainingConfig(**minimal | answers), made) is expected

@@ -1,0 +1,124 @@
+"""The runs whose memory is measured: their shapes, their settings and the rows they learn."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from harness import ROOT, starter_home
+from shapes import CARD_SHAPES, SHAPES, make
+
+from modelforge.home import Home
+
+PLACE = ROOT / ".venv" / "bench-memory"
+WAYS = {"full": {"adapter.enabled": False}, "lora": {}, "4-bit": {"use_4bit": True}}
+# The constants of the estimate come from these cells, which are not reported.
+CALIBRATED_ON = "llama"
+CALIBRATED_MIXED = [
+    *(("lora", 96, 2, False), ("lora", 128, 4, False), ("lora", 96, 4, True)),
+    *(("4-bit", 64, 4, True), ("full", 96, 2, False)),
+]
+WORDS = [
+    *("the", "small", "red", "engine", "carried", "seven", "wooden"),
+    *("boxes", "over", "a", "quiet", "valley", "before", "noon"),
+]
+
+
+UPDATES, MIXED_UPDATES = 2, 50
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a shape, a way to train it, and what its memory depends on.
+
+    A `mixed` one makes many updates in 16 bits on batches of ever other lengths, without padding;
+    the others two, in the device's own numbers, on rows that are all cut at one length.
+    """
+
+    shape: str
+    way: str
+    length: int
+    batch: int
+    recompute: bool
+    mixed: bool = False
+
+
+def cells(device: str) -> Iterator[Cell]:
+    """Yield the cells of a device: all that can be put together, on the CPU a balanced half."""
+    if device == "cuda":
+        four = product(("starter", *CARD_SHAPES), WAYS, (512, 2048), (1, 4), (False, True))
+        yield from (Cell(*each) for each in four)
+        return
+    for shape, way in product(("llama", "starter", "qwen3", "gemma3"), WAYS):
+        if shape == CALIBRATED_ON:
+            yield Cell(shape, way, 256, 2, recompute=False)
+            yield Cell(shape, way, 256, 2, recompute=True)
+            continue
+        yield Cell(shape, way, 128, 4, recompute=False)
+        yield Cell(shape, way, 384, 1, recompute=False)
+        yield Cell(shape, way, 384, 4, recompute=True)
+        if shape == "starter":
+            yield Cell(shape, way, 384, 4, recompute=False)
+    for way, length, batch, recompute in CALIBRATED_MIXED:
+        yield Cell(CALIBRATED_ON, way, length, batch, recompute, mixed=True)
+    yield Cell("starter", "lora", 64, 4, recompute=False, mixed=True)
+    yield Cell("starter", "full", 96, 2, recompute=False, mixed=True)
+    yield Cell("starter", "4-bit", 64, 4, recompute=True, mixed=True)
+    yield Cell("qwen3", "lora", 128, 2, recompute=False, mixed=True)
+    yield Cell("gemma3", "lora", 128, 4, recompute=True, mixed=True)
+
+
+def answers(cell: Cell, rows: Path, device: str) -> dict[str, Any]:
+    """Return what is asked of the app: some updates and one evaluation."""
+    updates = MIXED_UPDATES if cell.mixed else UPDATES
+    mixed = {"data.padding_free": True, "hardware.precision": "bf16"} if cell.mixed else {}
+    return {
+        "task": "text-generation",
+        "model_name": "starter" if cell.shape == "starter" else str(PLACE / "models" / cell.shape),
+        "dataset": str(rows / (f"mixed-{cell.length}.jsonl" if cell.mixed else "long.jsonl")),
+        "compute_specs": "low_end",
+        "use_4bit": False,
+        "per_device_train_batch_size": cell.batch,
+        "gradient_accumulation_steps": 1,
+        "gradient_checkpointing": cell.recompute,
+        "optim": "adamw_torch",
+        "max_seq_length": cell.length,
+        "max_steps": updates,
+        "eval_steps": updates,
+        "eval_split": 0.1,
+        "hardware.device": device,
+        **WAYS[cell.way],
+        **mixed,
+    }
+
+
+def prepared(device: str) -> tuple[Home, Path]:
+    """Return a home with the starter model and the shapes of a device, and the folder of rows."""
+    home = Home(PLACE / "home")
+    if not home.starter.exists():
+        home.starter.parent.mkdir(parents=True)
+        home.starter.symlink_to(starter_home() / "models" / "starter")
+    shapes = CARD_SHAPES if device == "cuda" else SHAPES
+    for name, shape in shapes.items():
+        make(PLACE / "models" / name, shape, home.starter)
+    rows = PLACE / "rows"
+    rows.mkdir(exist_ok=True)
+    _write(rows / "long.jsonl", [4000] * 40)
+    for length in {cell.length for cell in cells(device) if cell.mixed}:
+        drawn = random.Random(0)
+        lengths = (drawn.randint(length * 2 // 3, length) for _ in range(400))
+        _write(rows / f"mixed-{length}.jsonl", lengths)
+    return home, rows
+
+
+def _write(path: Path, lengths: Iterable[int]) -> None:
+    """Write rows of so many words each, nearly all of them one token."""
+    with path.open("w", encoding="utf-8") as file:
+        for number, length in enumerate(lengths):
+            said = (WORDS[(number * 7 + each * 3) % len(WORDS)] for each in range(length))
+            file.write(json.dumps({"text": " ".join(said)}) + "\n")

@@ -37,6 +37,8 @@ _DROPPED = {
     ("cuda", 4): _Kept(17, 5, 0, 1),
     ("cuda", 2): _Kept(5, 1, 0, 1),
 }
+# These compare answers, without dropout and with all their logits.
+_COMPARING = ("dpo", "kto", "orpo", "rlhf")
 
 
 def plain_bytes(plan: Plan) -> int:
@@ -50,9 +52,7 @@ def activations(config: TrainingConfig, plan: Plan, facts: ModelFacts, length: i
     Training remembers every block, or with checkpointing the input of every block and one block
     in full; the gradients of the block at work come on top. Evaluation holds one block at a time.
     """
-    train = config.per_device_train_batch_size * length
-    if plan.method in ("dpo", "orpo"):
-        train *= 2  # the better and the worse answer go through together
+    train = _tokens(config, plan, length)
     size = plain_bytes(plan)
     block = block_bytes(config, plan, facts, length)
     layers, hidden = facts.layers or 0, facts.hidden_size or 0
@@ -65,13 +65,28 @@ def activations(config: TrainingConfig, plan: Plan, facts: ModelFacts, length: i
 
 
 def logits(config: TrainingConfig, plan: Plan, facts: ModelFacts, length: int) -> float:
-    """Return the logits of a piece of tokens as they come, and four copies in 32 bits.
+    """Return the bytes of the logits: of one piece of tokens, or of all where answers are compared.
 
-    TRL computes loss and entropy piece by piece, so no more is ever held.
+    A piece is held as it comes and in four copies of 32 bits, the whole in four alone: as they
+    are, as likelihoods, and the gradients of both (traced, for dpo, kto, orpo and rlhf).
     """
+    if plan.method in _COMPARING:
+        return 16.0 * _tokens(config, plan, length) * (facts.vocab or 0)
     rows = max(config.per_device_train_batch_size, config.per_device_eval_batch_size)
     each = (facts.vocab or 0) * (16 + plain_bytes(plan))
     return float(min(plan.loss_piece, rows * length) * each)
+
+
+def _tokens(config: TrainingConfig, plan: Plan, length: int) -> int:
+    """Return how many tokens go through the model at once, of rows of a length."""
+    rows = config.per_device_train_batch_size
+    if plan.method in ("dpo", "orpo"):
+        rows *= 2  # the better and the worse answer go through together
+    if plan.method == "kto":
+        rows = max(2, rows)
+    if plan.method == "rlhf":
+        length += config.trainer.max_completion_length
+    return rows * length
 
 
 def block_bytes(config: TrainingConfig, plan: Plan, facts: ModelFacts, length: int) -> float:
@@ -89,7 +104,7 @@ def block_bytes(config: TrainingConfig, plan: Plan, facts: ModelFacts, length: i
         held += size * seen + 2 * size * (widths.queries - widths.keys)
     if plan.trains == "all":
         return held
-    if config.lora_dropout > 0:
+    if config.lora_dropout > 0 and plan.method not in _COMPARING:
         held += _together(_DROPPED["cpu" if plan.device == "cpu" else "cuda", size], widths)
     # What goes from the one half of each adapter to the other.
     return held + 4 * config.lora_r * len(facts.layer_matrices)

@@ -133,7 +133,7 @@ def _answers(found: Footprint, config: TrainingConfig, length: int) -> int:
 
 
 def _overhead(found: Footprint, config: TrainingConfig, plan: Plan) -> int:
-    if plan.device == "cuda":
+    if plan.device != "cpu":
         return int(OVERHEAD_GIB * GIB) + found.cached
     constant, share = _BESIDE[plan.trains]
     kept = share * found.passing

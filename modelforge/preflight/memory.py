@@ -73,7 +73,7 @@ def _largest(plan: Plan, facts: ModelFacts) -> int:
 
 
 def _overhead(config: TrainingConfig, plan: Plan, activations: float) -> float:
-    if plan.device == "cuda":
+    if plan.device != "cpu":
         return OVERHEAD_GIB * GIB
     products = PRODUCTS_GIB * GIB if plan.precision == "bf16" else 0.0
     if gives_back(config, plan):

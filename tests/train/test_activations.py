@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from modelforge.models.shape import read_shape
-from modelforge.preflight.activations import activations, block_bytes
+from modelforge.preflight.activations import activations, block_bytes, logits
 from tests.preflight.cases import STARTER
 from tests.train.test_tracing import planned
 
@@ -32,10 +32,10 @@ WAYS = {
 PLACES = [("cpu", "fp32"), ("cpu", "bf16"), ("cuda", "bf16")]
 
 
-def shaped(folder, kind, layers):
+def shaped(folder, kind, layers, vocab=500):
     from transformers import AutoConfig
 
-    said = {**WIDTHS, "vocab_size": 500, "num_hidden_layers": layers, "tie_word_embeddings": True}
+    said = {**WIDTHS, "vocab_size": vocab, "num_hidden_layers": layers, "tie_word_embeddings": True}
     AutoConfig.for_model(kind, max_position_embeddings=8192, **said).save_pretrained(folder)
     return folder
 
@@ -89,6 +89,26 @@ def test_a_mask_is_kept_where_rows_have_to_be_told_apart(tmp_path, rows, more):
     raw = json.loads((tmp_path / str(FEW) / "config.json").read_text("utf-8"))
     block = block_bytes(config, plan, replace(STARTER, **read_shape(raw)), 512)
     assert block == pytest.approx((kept[MANY] - kept[FEW]) / (MANY - FEW) / (rows * 512), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"strategy": "dpo"},
+        {"strategy": "dpo", "trainer": {"preference_loss": "kto"}},
+        {"strategy": "dpo", "trainer": {"preference_loss": "orpo"}},
+        {"strategy": "rlhf", "trainer": {"max_completion_length": 64}},
+    ],
+)
+def test_answers_are_compared_by_all_their_logits(tmp_path, said):
+    from modelforge.train.tracing import trace
+
+    path = shaped(tmp_path, "llama", FEW, vocab=50_000)
+    rows = {"per_device_train_batch_size": 2, "per_device_eval_batch_size": 1}
+    config, plan = planned(path, max_seq_length=256, **rows, **said)
+    facts = replace(STARTER, **read_shape(json.loads((path / "config.json").read_text("utf-8"))))
+    found = trace(config, plan, 256)["parts"]["logits"]
+    assert logits(config, plan, facts, 256) == pytest.approx(found, rel=0.03)
 
 
 def test_recomputation_keeps_one_block_and_what_goes_into_each():

@@ -69,7 +69,8 @@ def test_another_way_is_a_click_too_and_what_is_open_stays_so(small, opened):
     page.locator("#f-num_train_epochs").fill("7")
     page.locator('[data-origin="num_train_epochs"]', has_text="you").wait_for()
     assert page.locator("#other-ways").get_attribute("open") is not None
-    page.locator("#other-ways").get_by_role("button", name=re.compile("^Use: Switch gradient")).click()
+    others = page.locator("#other-ways")
+    others.get_by_role("button", name=re.compile("^Use: Switch gradient")).click()
     page.wait_for_function("document.querySelector('#f-gradient_checkpointing').checked")
     assert "Changed: switch gradient checkpointing on." in page.locator(".applied").inner_text()
 

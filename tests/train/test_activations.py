@@ -29,7 +29,7 @@ WAYS = {
     "lora": {"lora_dropout": 0.0},
     "dropout": {"lora_dropout": 0.05},
 }
-PLACES = [("cpu", "fp32"), ("cpu", "bf16"), ("cuda", "bf16")]
+PLACES = [("cpu", "fp32"), ("cpu", "bf16"), ("cuda", "fp32"), ("cuda", "bf16")]
 
 
 def shaped(folder, kind, layers, vocab=500):

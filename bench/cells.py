@@ -13,7 +13,7 @@ from typing import Any
 from harness import ROOT, starter_home
 from shapes import CARD_SHAPES, SHAPES, make
 
-from modelforge.home import Home
+from modelforge.paths import Home
 
 PLACE = ROOT / ".venv" / "bench-memory"
 WAYS = {"full": {"adapter.enabled": False}, "lora": {}, "4-bit": {"use_4bit": True}}

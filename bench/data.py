@@ -38,15 +38,15 @@ WAYS = {
     "datasets": "`datasets.load_dataset`, which converts the file and checks nothing",
 }
 PROGRAMS = {
-    "preview": "from modelforge.data.look import look\nlook(P, limit=20)",
+    "preview": "from modelforge.data.checks.summary import look\nlook(P, limit=20)",
     "check": """
-from modelforge.data.look import look
-from modelforge.data.doctor import examine_file
+from modelforge.data.checks.summary import look
+from modelforge.data.checks.run import examine_file
 look(P)
 examine_file(P)""",
     "alone": """
 from modelforge.data import census
-from modelforge.data.doctor import examine_file
+from modelforge.data.checks.run import examine_file
 census.LARGE = 1 << 60
 examine_file(P)""",
     "json": "for line in P.open('rb'): json.loads(line)",
@@ -102,7 +102,7 @@ What was chosen: orjson a line at a time. Every row becomes Python objects anywa
 wrong with it is said in terms of its turns and texts; pyarrow parses into columns first, needs all
 rows to have one shape, and names no line. Reading and inspecting are bound by the processor, so a
 file beyond 64 MiB is counted in two processes, each with its half of the lines; they are started
-as `python -m modelforge.data.census`, which is the same on every system. Whether that pays
+as `python -m modelforge.data.checks.parallel`, which is the same on every system. Whether that pays
 depends on a core being free: every way is run once here, and where the load average above exceeds
 the number of cores, two processes need not beat one, nor can the two lines be compared (the check
 also takes the first look and the file's fingerprint). The doctor gets the

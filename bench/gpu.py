@@ -29,7 +29,7 @@ NAMES = {"PASSED": "passed", "FAILED": "failed", "SKIPPED": "skipped", "ERROR": 
 def main() -> int:
     """Run the lane, keep what it measured, and write the section."""
     sys.path.insert(0, str(ROOT))
-    from modelforge.machine import probe
+    from modelforge.hardware.machine import probe
 
     machine = probe(ROOT)
     if not machine.gpus:

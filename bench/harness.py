@@ -26,7 +26,7 @@ import psutil
 
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
-from modelforge.home import Home
+from modelforge.paths import Home
 from modelforge.runs.events import Event
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,7 +128,13 @@ def starter_home() -> Path:
     base = Path(os.environ.get("MODELFORGE_BENCH_HOME", ROOT / ".venv" / "bench-home"))
     base.mkdir(parents=True, exist_ok=True)
     if not (base / "models" / "starter" / "config.json").exists():
-        command = [sys.executable, "-m", "modelforge.train.starter", "--home", str(base)]
+        command = [
+            sys.executable,
+            "-m",
+            "modelforge.train.tools.convert_starter",
+            "--home",
+            str(base),
+        ]
         subprocess.run(command, cwd=ROOT, check=True)
     return base
 

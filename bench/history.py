@@ -61,7 +61,7 @@ import sys, time
 began = time.perf_counter()
 from pathlib import Path
 from modelforge.forge import Forge
-from modelforge.home import Home
+from modelforge.paths import Home
 forge = Forge(Home(Path(sys.argv[1])))
 at = time.perf_counter()
 rows = forge.archive.page(limit=10).rows
@@ -231,7 +231,7 @@ def cold(home: Path) -> float:
 
 def make_long(home: Path, points: int, lines: int) -> str:
     """Make a run that goes on, in this very process, and has said much."""
-    from modelforge.runs.processes import Identity
+    from modelforge.runs.process.identity import Identity
 
     make_runs(home, 1)
     (folder,) = (home / "runs").iterdir()
@@ -273,7 +273,7 @@ def opening(home: Path, run_id: str) -> list[tuple[str, float]]:
     """Open a run's page as a browser tab does, and poll it."""
     sys.path.insert(0, str(ROOT))
     from modelforge.forge import Forge
-    from modelforge.home import Home
+    from modelforge.paths import Home
     from ui.live import Following, Watchers
 
     forge = Forge(Home(home))

@@ -24,7 +24,7 @@ from typing import Any
 
 from harness import conditions, trained
 
-from modelforge.home import Home
+from modelforge.paths import Home
 
 
 def listed(text: str) -> list[str]:

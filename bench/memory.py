@@ -24,7 +24,7 @@ from peers.memory_tools import askers
 
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
-from modelforge.home import Home
+from modelforge.paths import Home
 
 NAME = "memory-estimates"
 MEASURED = {"cpu": RESULTS / "memory.csv", "cuda": RESULTS / "memory-cuda.csv"}

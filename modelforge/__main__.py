@@ -1,6 +1,6 @@
 """`python -m modelforge` is `modelforge`."""
 
-from modelforge.cli import main
+from modelforge.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

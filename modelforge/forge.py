@@ -10,35 +10,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelforge import machine as machines
-from modelforge.asking import Checked, Inquiry
 from modelforge.config.profiles import Profile, load_profiles, profile_answers, recommended
 from modelforge.config.resolve import Layer
-from modelforge.data.look import FirstLook
-from modelforge.data.samples import Sample, samples
-from modelforge.data.together import files_in_record
-from modelforge.desks.again import Again
-from modelforge.desks.aid import Aid
-from modelforge.desks.archive import Archive
-from modelforge.desks.chat import ChatDesk
-from modelforge.desks.data import DataDesk
-from modelforge.desks.footprints import Footprints
-from modelforge.desks.queue import QueueDesk
-from modelforge.desks.rehearsal import Rehearsals
-from modelforge.desks.start import StartDesk
+from modelforge.data.checks.summary import FirstLook
+from modelforge.data.sources.combine import files_in_record
+from modelforge.data.sources.samples import Sample, samples
 from modelforge.errors import NotFoundError, as_one
-from modelforge.home import Home
-from modelforge.machine import Machine
+from modelforge.hardware import machine as machines
+from modelforge.hardware.machine import Machine
+from modelforge.paths import Home
 from modelforge.runs.events import Event, read_events
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.lease import Lease
-from modelforge.runs.rows import Wanted
-from modelforge.runs.spare import Spare
+from modelforge.runs.listing import Wanted
+from modelforge.runs.process.machine_lease import Lease
+from modelforge.runs.process.supervisor import COMMAND, Supervisor
+from modelforge.runs.process.warm_worker import Spare
 from modelforge.runs.states import RunState
 from modelforge.runs.store import LOCK, Store
-from modelforge.runs.supervisor import COMMAND, Supervisor
-from modelforge.sight import RunView, view_run
-from modelforge.talk import Talk
+from modelforge.runs.view import RunView, view_run
+from modelforge.services.chat import ChatDesk
+from modelforge.services.chat_client import Talk
+from modelforge.services.datasets import DataDesk
+from modelforge.services.diagnosis import Aid
+from modelforge.services.history import Archive
+from modelforge.services.memory_trace import Footprints
+from modelforge.services.preflight import Checked, Inquiry
+from modelforge.services.queue import QueueDesk
+from modelforge.services.resume import Again
+from modelforge.services.start import StartDesk
+from modelforge.services.trial_runs import Rehearsals
 
 MACHINE_FRESH_S = 5.0
 

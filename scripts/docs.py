@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelforge.api import responses_markdown, rest_markdown
-from modelforge.config.export import settings_markdown
+from modelforge.api.router import responses_markdown, rest_markdown
+from modelforge.config.json_schema import settings_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- map: written by scripts/docs.py -->", "<!-- end of map -->"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.cli import main
-from modelforge.demo import side_by_side
+from modelforge.cli.demo import side_by_side
+from modelforge.cli.main import main
 
 CONTRACT = {"task": "text-generation", "model_name": "starter", "compute_specs": "low_end"}
 
@@ -32,7 +32,7 @@ def recipe(tmp_path):
 
 def test_help_answers_without_loading_anything_heavy():
     began = time.perf_counter()
-    code = "import sys; from modelforge.cli import main\n"
+    code = "import sys; from modelforge.cli.main import main\n"
     code += "try: main(['--help'])\nexcept SystemExit: pass\n"
     code += "print(sorted({'torch','gradio','pydantic','trl'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,10 +7,10 @@ import zipfile
 
 import pytest
 
-from modelforge.cli import main
-from modelforge.config.plan import Ground, make_plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.home import Home
+from modelforge.cli.main import main
+from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.paths import Home
 from modelforge.runs.events import EventWriter
 from modelforge.runs.store import Store
 
@@ -49,7 +49,7 @@ def test_show_tells_the_cause_and_the_command_that_helps(failed, capsys):
 
 
 def test_a_bundle_is_written_where_it_is_wanted(failed, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("modelforge.desks.aid.examine", lambda _home: [])
+    monkeypatch.setattr("modelforge.services.diagnosis.examine", lambda _home: [])
     assert main(["runs", "bundle", failed]) == 0
     with zipfile.ZipFile(tmp_path / f"modelforge-{failed}.zip") as archive:
         assert f"{failed}/diagnosis.json" in archive.namelist()

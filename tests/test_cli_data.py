@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from modelforge.cli import main
+from modelforge.cli.main import main
 
 
 @pytest.fixture(autouse=True)

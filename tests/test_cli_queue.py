@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from modelforge import cli
-from modelforge.cli import main
+from modelforge.cli import main as cli
+from modelforge.cli.main import main
 from modelforge.forge import Forge
-from modelforge.home import Home
+from modelforge.paths import Home
 from tests.test_forge import ACTORS, data, model  # noqa: F401
 
 

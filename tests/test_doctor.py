@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from modelforge import doctor
-from modelforge.home import Home
-from modelforge.machine import Machine
-from modelforge.nvidia import Gpu
+from modelforge.hardware import doctor
+from modelforge.hardware.machine import Machine
+from modelforge.hardware.nvidia import Gpu
+from modelforge.paths import Home
 
 CARD = Gpu(0, "RTX 4070", 12.0, 10.8, 1.2, (8, 9), "580.88")
 BARE = Machine(

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from modelforge.config.resolve import Layer
 from modelforge.errors import BlockedError, BusyError, ConfigError, NotFoundError, RunError
 from modelforge.forge import Forge
-from modelforge.home import Home
+from modelforge.paths import Home
 from modelforge.runs.states import RunState
 
 ACTORS = Path(__file__).parent / "actors"

@@ -15,10 +15,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from modelforge.config.resolve import Layer
+from modelforge.diagnosis.classify import known
 from modelforge.errors import ConfigError
 from modelforge.forge import Forge
-from modelforge.hindsight.causes import known
-from modelforge.home import Home
+from modelforge.paths import Home
 from modelforge.runs.events import EventWriter
 from modelforge.runs.facts import gather
 from modelforge.runs.layout import read_json, write_json

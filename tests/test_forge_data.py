@@ -9,15 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.errors import (
-    BlockedError,
-    BusyError,
-    ConfigError,
-    DataError,
-    NotFoundError,
-)
+from modelforge.errors import BlockedError, BusyError, ConfigError, DataError, NotFoundError
 from modelforge.forge import Forge
-from modelforge.home import Home
+from modelforge.paths import Home
 from tests.test_forge import asked, data, model, until  # noqa: F401
 
 ACTORS = Path(__file__).parent / "actors"

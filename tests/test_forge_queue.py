@@ -10,7 +10,6 @@ import time
 
 import pytest
 
-from modelforge.desks.queue import QueueDesk
 from modelforge.errors import (
     BlockedError,
     BusyError,
@@ -21,12 +20,13 @@ from modelforge.errors import (
     RunError,
 )
 from modelforge.forge import Forge
-from modelforge.home import Home
-from modelforge.runs.clock import Clock
+from modelforge.paths import Home
 from modelforge.runs.facts import gather
 from modelforge.runs.layout import write_json
-from modelforge.runs.processes import kill, wait_gone
+from modelforge.runs.process.identity import kill, wait_gone
+from modelforge.runs.schedule_times import Clock
 from modelforge.runs.states import RunState
+from modelforge.services.queue import QueueDesk
 from tests.test_forge import ACTORS, asked, data, model, until  # noqa: F401
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -394,7 +394,7 @@ def test_a_queue_that_cannot_be_written_starts_its_run_once(forge, question, mon
     def full(_path, _queue):
         raise RunError(Problem("queue.json", "There is no room.", "Free some."))
 
-    monkeypatch.setattr("modelforge.desks.queue.write_queue", full)
+    monkeypatch.setattr("modelforge.services.queue.write_queue", full)
     with pytest.raises(RunError):
         forge.queue.start_next()
     assert forge.active() == run

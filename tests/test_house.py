@@ -14,31 +14,32 @@ from types import ModuleType
 
 import pytest
 
-from modelforge.config.describe import describe
-from modelforge.config.groups import TRACKERS
+from modelforge.config.fields import describe
+from modelforge.config.schema.runtime import TRACKERS
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(file for top in ("modelforge", "ui") for file in (ROOT / top).rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 CONTRACTS = {contract["id"]: contract for contract in PROJECT["tool"]["importlinter"]["contracts"]}
-LONGEST_MODULE, LONGEST_FUNCTION = 300, 40
+LONGEST_MODULE, LONGEST_FUNCTION = 400, 40
 LONGER_ALLOWED: set[str] = set()
 VAGUE = {"utils", "util", "common", "core", "helpers", "helper", "manager", "misc", "lib"}
-TORCH_ROOMS = {"train", "serve", "export"}
+TORCH_PACKAGES = {"train", "chat", "modeling"}
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "bitsandbytes", "accelerate", "gguf"}
 
 # Contract → a module, and the import that it must not have.
 BREACHES = {
-    "arrows": ("modelforge/config/schema.py", "import modelforge.runs.layout"),
+    "layers": ("modelforge/config/schema/config.py", "import modelforge.runs.layout"),
     "processes": ("modelforge/forge.py", "from modelforge.train import worker"),
-    "torch-rooms": ("modelforge/serve/desk.py", "import modelforge.forge"),
-    "torch": ("modelforge/preflight/memory.py", "def lazily():\n    import torch"),
-    "face": ("modelforge/runs/store.py", "import gradio"),
-    "strangers": (
+    "modeling": ("modelforge/services/start.py", "import modelforge.modeling.perplexity"),
+    "torch-programs": ("modelforge/chat/protocol.py", "import modelforge.forge"),
+    "torch": ("modelforge/preflight/memory/estimate.py", "def lazily():\n    import torch"),
+    "gradio": ("modelforge/runs/store.py", "import gradio"),
+    "strategies-and-providers": (
         "modelforge/train/strategies/sft.py",
-        "import modelforge.train.providers.huggingface",
+        "import modelforge.modeling.providers.huggingface",
     ),
-    "bare": ("modelforge/setup/stages.py", "import psutil"),
+    "setup": ("modelforge/setup/stages.py", "import psutil"),
 }
 
 
@@ -102,9 +103,9 @@ def test_every_room_has_its_place_in_the_walls() -> None:
         if (path.suffix == ".py" or (path / "__init__.py").is_file())
         and not path.name.startswith("__")
     }
-    light = rooms - {f"modelforge.{room}" for room in TORCH_ROOMS}
+    light = rooms - {f"modelforge.{room}" for room in TORCH_PACKAGES}
     placed = {
-        name.strip(" ()") for layer in CONTRACTS["arrows"]["layers"] for name in layer.split("|")
+        name.strip(" ()") for layer in CONTRACTS["layers"]["layers"] for name in layer.split("|")
     }
     assert light - placed == set()
     assert light - set(CONTRACTS["torch"]["source_modules"]) == set()
@@ -146,7 +147,17 @@ def _loads(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "room", ["config", "cli", "forge", "machine", "data", "preflight", "runs.supervisor", "models"]
+    "room",
+    [
+        "config",
+        "cli",
+        "forge",
+        "hardware",
+        "data",
+        "preflight",
+        "runs.process.supervisor",
+        "models",
+    ],
 )
 def test_a_light_room_loads_neither_torch_nor_gradio(room: str) -> None:
     assert not _loads(f"import modelforge.{room}") & (HEAVY | {"gradio", "pandas"})

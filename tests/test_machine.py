@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from modelforge import processor
-from modelforge.machine import Gpu, LoadMeter, Machine, choose_profile, current_load, probe
-from modelforge.nvidia import Nvidia
+from modelforge.hardware import cpu
+from modelforge.hardware.machine import Gpu, LoadMeter, Machine, choose_profile, current_load, probe
+from modelforge.hardware.nvidia import Nvidia
 
 GIB = 1024**3
 not_on_an_apple_gpu = pytest.mark.skipif(
@@ -262,9 +262,9 @@ def test_this_computer_is_described_with_the_real_library(tmp_path):
 
 def test_a_processor_says_whether_it_multiplies_in_bf16(monkeypatch):
     def told(text):
-        processor.flags.cache_clear()
-        monkeypatch.setattr(processor.Path, "read_text", lambda *_a, **_k: text)
-        return processor.flags()
+        cpu.flags.cache_clear()
+        monkeypatch.setattr(cpu.Path, "read_text", lambda *_a, **_k: text)
+        return cpu.flags()
 
     assert told("model name : x\nflags : fpu avx512_bf16 amx_bf16\n") == (
         "avx512_bf16",
@@ -272,7 +272,7 @@ def test_a_processor_says_whether_it_multiplies_in_bf16(monkeypatch):
     )
     assert told("flags : fpu avx512f avx512_bf16x\n") == ()
     assert told("") == ()
-    processor.flags.cache_clear()
+    cpu.flags.cache_clear()
     assert replace(computer(), cpu_flags=("avx512_bf16",)).fast_bf16
     assert not computer().fast_bf16
 

@@ -13,9 +13,9 @@ import pytest
 from huggingface_hub import constants
 
 from modelforge.errors import ConfigError, ForgeError, NotFoundError
-from modelforge.home import Home
-from modelforge.models.find import find_model, parameters_in_words
-from modelforge.models.shape import parameters_by_shape, read_shape
+from modelforge.models.architecture import parameters_by_shape, read_shape
+from modelforge.models.resolve import find_model, parameters_in_words
+from modelforge.paths import Home
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from modelforge.config.schema import TrainingConfig
+from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import ConfigError, NotFoundError
-from modelforge.home import Home
 from modelforge.models.adapters import find_adapter
+from modelforge.paths import Home
 
 SHAPE = {
     "peft_type": "LORA",

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from modelforge.config.applies import inapplicable
-from modelforge.config.plan import Ground, make_plan
+from modelforge.config.plan.make import Ground, make_plan
 from modelforge.config.profiles import load_profiles, profile_answers, recommended
 from modelforge.config.resolve import Layer, flat, resolve
-from modelforge.machine import Gpu
-from modelforge.models.catalogue import facts_of
-from modelforge.models.shape import parameters_by_shape
-from modelforge.preflight.memory import estimate, total_gib
-from modelforge.preflight.offers import need, need_by_size
+from modelforge.config.visibility import inapplicable
+from modelforge.hardware.machine import Gpu
+from modelforge.models.architecture import parameters_by_shape
+from modelforge.models.catalog import facts_of
+from modelforge.preflight.memory.estimate import estimate, total_gib
+from modelforge.preflight.suggest.catalog_fit import need, need_by_size
 from tests.preflight.cases import LAPTOP
 
 TASKS = ("text-generation", "summarization", "extractive-question-answering")

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from modelforge.config.plan import Ground, Plan, make_plan
-from modelforge.config.schema import TrainingConfig
+from modelforge.config.plan.make import Ground, Plan, make_plan
+from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import RunError
-from modelforge.home import Home
+from modelforge.paths import Home
 from modelforge.runs.layout import RunFolder
-from modelforge.talk import Talk, Voice
+from modelforge.services.chat_client import Talk, Voice
 
 PARROT = """
 import json, sys

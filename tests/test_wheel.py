@@ -15,8 +15,8 @@ ASK = """
 from pathlib import Path
 import modelforge
 from modelforge.config.profiles import load_profiles
-from modelforge.data.samples import samples
-from modelforge.home import shipped
+from modelforge.data.sources.samples import samples
+from modelforge.paths import shipped
 place = Path(modelforge.__file__).parent
 assert place.parent == Path.cwd() / "site", place
 assert sorted(load_profiles()) == ["high_end", "low_end", "mid_range"]
@@ -54,4 +54,4 @@ def test_the_wheel_bears_its_name_and_the_command(wheel):
     assert wheel.name.startswith("modelforge_app-")
     with zipfile.ZipFile(wheel) as archive:
         (entry,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
-        assert "modelforge = modelforge.cli:main" in archive.read(entry).decode()
+        assert "modelforge = modelforge.cli.main:main" in archive.read(entry).decode()

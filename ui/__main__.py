@@ -19,8 +19,8 @@ import uvicorn
 
 from modelforge.errors import ForgeError, Problem, RunError
 from modelforge.forge import Forge
-from modelforge.guard import own_hosts
-from modelforge.home import find_home
+from modelforge.paths import find_home
+from modelforge.security.middleware import own_hosts
 from modelforge.setup.browser import find_browser
 from ui.app import guarded
 

@@ -15,15 +15,18 @@ from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from modelforge import __version__, api
+from modelforge import __version__
+from modelforge.api import router
 from modelforge.forge import Forge
-from modelforge.guard import Guard
-from modelforge.home import shipped
+from modelforge.paths import shipped
+from modelforge.security.middleware import Guard
 from ui import routes
-from ui.frame import Frame
+from ui.html.layout import Frame
+from ui.html.theme import theme
 from ui.pages import build as building
-from ui.pages import chat, compare, export, machine, runs, train
-from ui.theme import theme
+from ui.pages import chat, compare, export, machine
+from ui.pages.runs import page as runs
+from ui.pages.train import page as train
 
 FOLDERS = ("css", "js", "icons")
 
@@ -32,7 +35,7 @@ def build(forge: Forge) -> FastAPI:
     """Return the app without the guard: REST under /api, our files under /face, pages at /."""
     # REST describes itself under /api.
     app = FastAPI(title="ModelForge", version=__version__, openapi_url=None)
-    app.include_router(api.router(forge))
+    app.include_router(router.router(forge))
     app.include_router(routes.router(forge))
     assets = shipped("assets")
     for folder in FOLDERS:

@@ -16,12 +16,12 @@ import anyio.to_thread
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.runs.layout import find_json
-from ui import cards
-from ui.beside import Seen
-from ui.markup import Safe, join
-from ui.pages import run
-from ui.picture import READ_BYTES, RunWatcher
-from ui.scene import sentence
+from ui.html.gradio_page import sentence
+from ui.html.markup import Safe, join
+from ui.pages.run import page
+from ui.pages.run.side_panel import Seen
+from ui.pages.run.state import READ_BYTES, RunWatcher
+from ui.pages.train import cards
 
 LOOK_S = 0.2
 STATE_S = 1.0
@@ -73,9 +73,9 @@ class Following:
         if not fresh and now - self._looked_at < STATE_S:
             return None
         seen = self._see()
-        parts = run.fast(seen)
+        parts = page.fast(seen)
         if seen.run.state.is_over or (version != self._drawn and now - self._drawn_at >= CURVES_S):
-            parts |= run.slow(seen)
+            parts |= page.slow(seen)
             self._drawn, self._drawn_at = version, now
         if now - self._briefed_at >= BRIEF_S:
             parts["machine-brief"] = join([cards.machine_brief(self._forge.machine())])
@@ -85,7 +85,7 @@ class Following:
         self._sent.update(changed)
         if not changed:
             return None
-        told: dict[str, Any] = {"parts": changed, "title": run.title(seen)}
+        told: dict[str, Any] = {"parts": changed, "title": page.title(seen)}
         told["state"] = str(seen.run.state)
         told["over"] = seen.run.state.is_over
         return told
@@ -120,7 +120,7 @@ async def pictures(forge: Forge, watchers: Watchers, run_id: str) -> AsyncIterat
             told = await anyio.to_thread.run_sync(following.news)
         except ForgeError as error:
             told = {
-                "parts": {"run-head": run.absent(sentence(error))},
+                "parts": {"run-head": page.absent(sentence(error))},
                 "state": "gone",
                 "over": True,
             }

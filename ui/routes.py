@@ -16,7 +16,9 @@ from starlette.background import BackgroundTask
 
 from modelforge.errors import ForgeError, NotFoundError, Problem
 from modelforge.forge import Forge
-from ui import dataside, extras, live
+from ui import live
+from ui.pages import extras
+from ui.pages.train import data_actions
 
 MANIFEST = {
     "name": "ModelForge",
@@ -117,7 +119,7 @@ def _bringing(routes: APIRouter, forge: Forge) -> None:
     async def upload(request: Request, filename: str) -> Response:
         pieces = _bridged(request)
         try:
-            kept = await to_thread.run_sync(lambda: dataside.keep(forge, filename, pieces))
+            kept = await to_thread.run_sync(lambda: data_actions.keep(forge, filename, pieces))
         except ForgeError as error:
             return JSONResponse(said(error), status_code=error.http_status)
         return JSONResponse(kept, status_code=201)

@@ -10,13 +10,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelforge.cli.plain import plain
 from modelforge.errors import ConfigError, ForgeError, Problem
-from modelforge.plain import plain
 
 if TYPE_CHECKING:
-    from modelforge.config.data_groups import Source
-    from modelforge.desks.data import DataDesk
+    from modelforge.config.schema.data import Source
     from modelforge.forge import Forge
+    from modelforge.services.datasets import DataDesk
 
 DONE, WRONG_INPUT = 0, 2
 SHOWN = 160

@@ -89,7 +89,7 @@ def _of_the_queue(new: Any) -> None:
 
 
 def _list(options: argparse.Namespace, forge: Forge) -> int:
-    from modelforge.terminal import print_queue
+    from modelforge.cli.output import print_queue
 
     view = forge.queue.listing()
     if options.json:
@@ -130,7 +130,7 @@ def _settings(options: argparse.Namespace, forge: Forge) -> int:
 
 
 def _run(options: argparse.Namespace, forge: Forge) -> int:
-    from modelforge.terminal import follow_queue
+    from modelforge.cli.output import follow_queue
 
     views = follow_queue(forge, quiet=options.json)
     if options.json:

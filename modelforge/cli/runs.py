@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelforge.cli.plain import plain
 from modelforge.errors import ConfigError, Problem
-from modelforge.plain import plain
 
 if TYPE_CHECKING:
     from modelforge.forge import Forge
@@ -81,8 +81,8 @@ def _of_one_run(new: Any) -> None:
 
 
 def _list(options: argparse.Namespace, forge: Forge) -> int:
-    from modelforge.runs.rows import Wanted
-    from modelforge.terminal import print_runs
+    from modelforge.cli.output import print_runs
+    from modelforge.runs.listing import Wanted
 
     wanted = Wanted(
         query=options.query,
@@ -114,7 +114,7 @@ def _tag(options: argparse.Namespace, forge: Forge) -> int:
 
 
 def _compare(options: argparse.Namespace, forge: Forge) -> int:
-    from modelforge.terminal import print_comparison
+    from modelforge.cli.output import print_comparison
 
     compared = forge.archive.compare(options.run)
     if options.csv:
@@ -129,7 +129,7 @@ def _compare(options: argparse.Namespace, forge: Forge) -> int:
 
 
 def _show(options: argparse.Namespace, forge: Forge) -> int:
-    from modelforge.terminal import print_run
+    from modelforge.cli.output import print_run
 
     view = forge.run(options.run)
     cause, verdict = forge.aid.diagnosis(view.id), forge.aid.verdict(view.id)

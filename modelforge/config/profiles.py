@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from modelforge.config.advice import advised
+from modelforge.config.defaults import advised
 from modelforge.errors import NotFoundError, Problem
-from modelforge.home import shipped
+from modelforge.paths import shipped
 
 
 @dataclass(frozen=True)

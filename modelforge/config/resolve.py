@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from modelforge.config.describe import by_name, groups
-from modelforge.config.rules import broken_rules
-from modelforge.config.schema import TrainingConfig
+from modelforge.config.coercion import tidy
+from modelforge.config.fields import by_name, groups
+from modelforge.config.rules.general import broken_rules
+from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.source_answers import read_sources
-from modelforge.config.tidy import tidy
-from modelforge.config.wording import no_such_setting, not_a_group, refused
+from modelforge.config.validation_messages import no_such_setting, not_a_group, refused
 from modelforge.errors import ConfigError, Problem
 
 CONTRACT = "contract"

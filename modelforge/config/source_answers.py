@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from modelforge.config.data_groups import Source
-from modelforge.config.describe import FieldSpec, source_fields
-from modelforge.config.source_rules import source_problems
-from modelforge.config.tidy import tidy
-from modelforge.config.wording import listed, refused, shown
+from modelforge.config.coercion import tidy
+from modelforge.config.fields import FieldSpec, source_fields
+from modelforge.config.rules.source_rules import source_problems
+from modelforge.config.schema.data import Source
+from modelforge.config.validation_messages import listed, refused, shown
 from modelforge.errors import Problem
 
 MOST = 100

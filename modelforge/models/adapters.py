@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from modelforge.config.schema import TrainingConfig
+from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import ConfigError, NotFoundError, Problem
-from modelforge.home import Home
-from modelforge.models.weights import read_json
+from modelforge.models.safetensors_index import read_json
+from modelforge.paths import Home
 
 WHERE = "adapter.start_from"
 WEIGHTS, SHAPE = "adapter_model.safetensors", "adapter_config.json"

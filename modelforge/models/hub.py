@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from modelforge.errors import ConfigError, ForgeError, NotFoundError, Problem, RunError
-from modelforge.models.weights import INDEX, weight_files
+from modelforge.models.safetensors_index import INDEX, weight_files
 
 LIMIT_S = 6.0
 _SMALL_FILES = (

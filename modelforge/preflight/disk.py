@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from modelforge.config.choices import OPTIMIZERS
-from modelforge.config.plan import Plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.models.shape import ModelFacts
-from modelforge.preflight.memory import GIB, trained_weights
+from modelforge.config.optimizers import OPTIMIZERS
+from modelforge.config.plan.make import Plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.models.architecture import ModelFacts
+from modelforge.preflight.memory.estimate import GIB, trained_weights
 
 # The one that is being written, beside those that are kept.
 WRITTEN = 1

@@ -5,25 +5,25 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelforge.config.plan import Plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.data.together import Material
+from modelforge.config.plan.make import Plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.data.sources.combine import Material
 from modelforge.errors import Finding
-from modelforge.home import Home
-from modelforge.models.shape import ModelFacts
-from modelforge.preflight.case import NO_MATERIAL, Case
-from modelforge.preflight.checks import findings
-from modelforge.preflight.fitting import Way
-from modelforge.preflight.footprint import Footprint
-from modelforge.preflight.lever_choices import speed_of
-from modelforge.preflight.levers import Lever, levers, recommended, tokens_per_s
-from modelforge.preflight.memory import MemoryPart
-from modelforge.preflight.rehearsed import Rehearsal
+from modelforge.models.architecture import ModelFacts
+from modelforge.paths import Home
+from modelforge.preflight.checks.run import findings
+from modelforge.preflight.context import NO_MATERIAL, Case
+from modelforge.preflight.memory.estimate import MemoryPart
+from modelforge.preflight.memory.traced import Footprint
+from modelforge.preflight.suggest.fit import Way
+from modelforge.preflight.suggest.speedup_options import speed_of
+from modelforge.preflight.suggest.speedups import Lever, levers, recommended, tokens_per_s
 from modelforge.preflight.time import estimate_seconds
+from modelforge.preflight.trial_run import Rehearsal
 
 if TYPE_CHECKING:
-    from modelforge.data.look import FirstLook
-    from modelforge.machine import Machine
+    from modelforge.data.checks.summary import FirstLook
+    from modelforge.hardware.machine import Machine
 
 
 @dataclass(frozen=True)

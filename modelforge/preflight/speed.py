@@ -6,15 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelforge.config.plan import Plan
-from modelforge.config.plan_of_learning import PACKED_SHARE
-from modelforge.config.schema import TrainingConfig
-from modelforge.models.shape import ModelFacts
-from modelforge.preflight.memory import adapter_weights, weight_bytes
+from modelforge.config.plan.make import Plan
+from modelforge.config.plan.training import PACKED_SHARE
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.models.architecture import ModelFacts
+from modelforge.preflight.memory.estimate import adapter_weights, weight_bytes
 
 if TYPE_CHECKING:
-    from modelforge.data.look import FirstLook
-    from modelforge.machine import Machine
+    from modelforge.data.checks.summary import FirstLook
+    from modelforge.hardware.machine import Machine
 
 TEMPLATE_TOKENS = 24
 # The share of tokens that stand in an answer: 0.35 to 0.5 in the bundled samples.

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from modelforge.config.plan import Plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.models.shape import ModelFacts
-from modelforge.preflight.memory import adapter_weights
+from modelforge.config.plan.make import Plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.models.architecture import ModelFacts
+from modelforge.preflight.memory.estimate import adapter_weights
 from modelforge.preflight.speed import flops_per_s, pace, padded_length
 
 if TYPE_CHECKING:
-    from modelforge.data.look import FirstLook
-    from modelforge.machine import Machine
+    from modelforge.data.checks.summary import FirstLook
+    from modelforge.hardware.machine import Machine
 
 
 def estimate_seconds(

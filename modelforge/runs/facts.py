@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from modelforge.runs.events import ENDINGS, first_event, newest_milestone
 from modelforge.runs.layout import RunFolder, find_json
-from modelforge.runs.processes import Identity, reap
+from modelforge.runs.process.identity import Identity, reap
 from modelforge.runs.states import RunState, derive
 
 # How long a launch may go unrecorded: its server has died between launch and record.

@@ -23,9 +23,9 @@ from typing import Any, Literal
 import orjson
 
 from modelforge.errors import RunError
-from modelforge.home import Home
+from modelforge.paths import Home
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.rows import Row, by_age
+from modelforge.runs.listing import Row, by_age
 from modelforge.runs.store import is_id
 
 log = logging.getLogger(__name__)

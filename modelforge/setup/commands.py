@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modelforge.setup.browser import find_browser
-from modelforge.setup.failures import SetupError
+from modelforge.setup.errors import SetupError
 from modelforge.setup.progress import Line, run_watched
-from modelforge.setup.signs import default_home, rows_before_setup
 from modelforge.setup.stages import Setup, Wish, child_environment
+from modelforge.setup.system_checks import default_home, rows_before_setup
 
 ROOT = Path(__file__).resolve().parents[2]
 USAGE = """\

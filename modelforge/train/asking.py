@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from modelforge.data.chat import Canonical
-from modelforge.data.spans import in_words
-from modelforge.train.dialect import REFUSALS, Dialect
-from modelforge.train.exams import Exam, Hall, Setter
-from modelforge.train.manner import Manner
-from modelforge.train.summaries import encode_summary
-from modelforge.train.writing import led
+from modelforge.data.canonical.convert import Canonical
+from modelforge.data.canonical.qa import in_words
+from modelforge.modeling.tokenize.options import Manner
+from modelforge.modeling.tokenize.render import led
+from modelforge.modeling.tokenize.seq2seq import encode_summary
+from modelforge.modeling.tokenize.template import REFUSALS, Dialect
+from modelforge.train.generate import Exam, Hall, Setter
 
 
 def conversing(dialect: Dialect, manner: Manner) -> tuple[Setter, Hall]:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from modelforge.config.plan import Plan
-from modelforge.config.schema import TrainingConfig
+from modelforge.config.plan.make import Plan
+from modelforge.config.schema.config import TrainingConfig
 from modelforge.runs.checkpoints import Checkpoint
 from modelforge.runs.layout import RunFolder, read_json
+from modelforge.train.event_log import Teller
 from modelforge.train.stop import Stop
-from modelforge.train.telling import Teller
 
 
 @dataclass(frozen=True)

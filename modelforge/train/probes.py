@@ -10,21 +10,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from modelforge.config.plan import Plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.data.chat import lead_of
-from modelforge.data.sources import entries, rows_of
+from modelforge.config.plan.make import Plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.data.canonical.convert import lead_of
+from modelforge.data.chat_templates import template_text
+from modelforge.data.sources.load import entries, rows_of
 from modelforge.errors import DataError, ForgeError, Problem
-from modelforge.home import find_home
-from modelforge.train import fetching
-from modelforge.train.collating import row_settings
-from modelforge.train.dialect import Dialect, learn_dialect, stops_of, wordless
-from modelforge.train.failures import explain
-from modelforge.train.lengths import measure
-from modelforge.train.manner import Manner
-from modelforge.train.providers.huggingface import load_shape, load_tokenizer
-from modelforge.train.templates import template_text
-from modelforge.train.view import token_view
+from modelforge.modeling.errors import explain
+from modelforge.modeling.providers.huggingface import load_shape, load_tokenizer
+from modelforge.modeling.tokenize.collate import row_settings
+from modelforge.modeling.tokenize.lengths import measure
+from modelforge.modeling.tokenize.options import Manner
+from modelforge.modeling.tokenize.preview import token_view
+from modelforge.modeling.tokenize.template import Dialect, learn_dialect, stops_of, wordless
+from modelforge.paths import find_home
+from modelforge.train.tools import fetch_dataset
 
 EVERY_S = 0.2
 MOST_ROWS = 64
@@ -101,8 +101,8 @@ class Probes:
         return measure(rows, dialect, Manner.of(config, plan), progress, most)
 
     def _fetch(self, probe: Answer, progress: Callable[..., None]) -> Answer:
-        wish = fetching.Wish(probe["name"], probe.get("subset"), probe.get("split") or "train")
-        return fetching.fetch(wish, find_home(), progress)
+        wish = fetch_dataset.Wish(probe["name"], probe.get("subset"), probe.get("split") or "train")
+        return fetch_dataset.fetch(wish, find_home(), progress)
 
     def _asked(self, probe: Answer) -> tuple[TrainingConfig, Plan, Dialect]:
         config = TrainingConfig(**probe["config"])
@@ -146,7 +146,7 @@ def _rows(
 
 def _memory(probe: Answer, _progress: Callable[..., None]) -> Answer:
     # Imported here: it brings layers of bitsandbytes, which other probes do without.
-    from modelforge.train.tracing import trace  # noqa: PLC0415
+    from modelforge.train.memory_trace.trace import trace  # noqa: PLC0415
 
     plan = Plan.from_dict(probe["plan"])
     return trace(TrainingConfig(**probe["config"]), plan, int(probe["length"]))

@@ -16,24 +16,24 @@ from typing import Any
 
 import psutil
 
-from modelforge.config.method import Head
-from modelforge.config.plan import Plan, gives_back
+from modelforge.config.methods import Head
+from modelforge.config.plan.make import Plan, gives_back
 from modelforge.errors import ForgeError, Problem
+from modelforge.modeling.errors import WorkError, explain
 from modelforge.runs.checkpoints import Checkpoint
 from modelforge.runs.events import EventWriter
 from modelforge.runs.layout import RunFolder, write_json
-from modelforge.runs.reserve import Reserve
-from modelforge.train import resuming, surroundings
-from modelforge.train.failures import WorkError, explain
+from modelforge.runs.process.disk_reserve import Reserve
+from modelforge.train import environment, resume
+from modelforge.train.callbacks.peaks import forget_peak
+from modelforge.train.event_log import Teller
 from modelforge.train.job import Job, Work
-from modelforge.train.peaks import forget_peak
 from modelforge.train.stop import RehearsalOver, Stop, StopAsked
-from modelforge.train.telling import Teller
 
 # The provider's module is imported before the strategy's: Unsloth must come before trl.
 PROVIDERS = {
-    "huggingface": "modelforge.train.providers.huggingface",
-    "unsloth": "modelforge.train.providers.unsloth",
+    "huggingface": "modelforge.modeling.providers.huggingface",
+    "unsloth": "modelforge.modeling.providers.unsloth",
 }
 # What these providers rewrite as they are imported, so that it must not be there yet.
 REWRITTEN = {"unsloth": ("transformers", "trl", "peft")}
@@ -44,7 +44,7 @@ METHODS = {
     "orpo": "modelforge.train.strategies.orpo",
     "rlhf": "modelforge.train.strategies.rlhf",
     "seq2seq": "modelforge.train.strategies.seq2seq",
-    "span": "modelforge.train.strategies.span",
+    "span": "modelforge.train.strategies.qa",
 }
 RESTARTED = "MODELFORGE_WORKER_RESTARTED"
 
@@ -52,7 +52,7 @@ RESTARTED = "MODELFORGE_WORKER_RESTARTED"
 def run_worker(path: Path) -> int:
     """Work on the run in `path` and return the exit code; whatever happens, the run says it."""
     run = RunFolder(path)
-    surroundings.be_quiet()
+    environment.be_quiet()
     stop = Stop(run.stop)
     stop.listen()
     reserve = Reserve(run.path)
@@ -62,12 +62,12 @@ def run_worker(path: Path) -> int:
         events.write("started", pid=os.getpid(), birth=psutil.Process().create_time())
         found = None
         try:
-            found = resuming.go_on_from(run, teller)
+            found = resume.go_on_from(run, teller)
             _work(run, stop, teller, found)
         except RehearsalOver:
             pass  # it has told all it measured, and that it is finished
         except StopAsked:
-            resuming.stopped_before(run, teller, found, stop.wish or "keep")
+            resume.stopped_before(run, teller, found, stop.wish or "keep")
         except Exception as error:  # noqa: BLE001  # the outermost frame: a crash becomes an event
             _failed(run, error, teller)
     reserve.release()
@@ -104,10 +104,10 @@ def _work(run: RunFolder, stop: Stop, teller: Teller, found: Checkpoint | None) 
     config, plan = job.config, job.plan
     if job.is_rehearsal:
         forget_peak()
-    surroundings.mask_devices(plan.device, config.hardware.gpu_index)
+    environment.mask_devices(plan.device, config.hardware.gpu_index)
     if gives_back(config, plan):
-        surroundings.give_back()
-    surroundings.go_offline_for(plan.model_path, config.trainer.reward_model)
+        environment.give_back()
+    environment.go_offline_for(plan.model_path, config.trainer.reward_model)
     provider, method = preload(config.provider, plan.method)
     _require_one_gpu(run, plan)
 

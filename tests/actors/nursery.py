@@ -14,7 +14,7 @@ import points
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from modelforge.train import surroundings
+from modelforge.train import environment
 from modelforge.train.worker import preload, run_worker
 
 DEEDS = {
@@ -50,9 +50,11 @@ def work(asked: dict) -> int:
 
 def main() -> None:
     """Fork until nobody asks any more."""
-    surroundings.be_quiet()
+    environment.be_quiet()
     preload()
-    from modelforge.train import output, reporter, rows  # noqa: F401
+    from modelforge.modeling.tokenize import dataset  # noqa: F401
+    from modelforge.train import save  # noqa: F401
+    from modelforge.train.callbacks import reporter  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     print(json.dumps({"ready": True}), flush=True)

@@ -133,9 +133,9 @@ def _loading(strike: Deed) -> None:
 
 
 def _tokenizing(strike: Deed) -> None:
-    from modelforge.train import rows
+    from modelforge.modeling.tokenize import dataset
 
-    _before(rows, "tokenize", strike)
+    _before(dataset, "tokenize", strike)
 
 
 def _first_step(strike: Deed) -> None:
@@ -199,7 +199,7 @@ def _final_save(strike: Deed) -> None:
 
 
 def _last_word(strike: Deed) -> None:
-    from modelforge.train.telling import Teller
+    from modelforge.train.event_log import Teller
 
     _before(Teller, "end", strike)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import stage
 
-from modelforge.home import Home
+from modelforge.paths import Home
+from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.store import Store
-from modelforge.runs.supervisor import Supervisor
 
 stage.drop_the_curtain()
 home = Home(Path(sys.argv[1]))

@@ -17,10 +17,10 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from modelforge.api import router
+from modelforge.api.router import router
 from modelforge.forge import Forge
-from modelforge.guard import Guard
-from modelforge.home import Home
+from modelforge.paths import Home
+from modelforge.security.middleware import Guard
 
 ACTORS = Path(__file__).parents[1] / "actors"
 PATIENCE_S = 20.0

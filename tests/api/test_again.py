@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from modelforge import forge as front_door
-from modelforge import machine as machines
+from modelforge.hardware import machine as machines
 from tests.api.conftest import until_state
 
 

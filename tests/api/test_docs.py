@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from modelforge.api import openapi, responses_markdown, rest_markdown
-from modelforge.config.schema import TrainingConfig
+from modelforge.api.router import openapi, responses_markdown, rest_markdown
+from modelforge.config.schema.config import TrainingConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
 

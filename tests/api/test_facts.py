@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 import pytest
 
-from modelforge.api.responses import MachineFacts, Preflight, ProfileFacts, SampleFacts
-from modelforge.config.export import json_schema
-from modelforge.data.samples import samples
+from modelforge.api.schemas.runs import MachineFacts, Preflight, ProfileFacts, SampleFacts
+from modelforge.config.json_schema import json_schema
+from modelforge.data.sources.samples import samples
 from modelforge.forge import Forge
 from tests.api.conftest import until_state
 

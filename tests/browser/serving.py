@@ -22,7 +22,7 @@ def main() -> None:
     import uvicorn
 
     from modelforge.forge import Forge
-    from modelforge.home import Home
+    from modelforge.paths import Home
     from ui.app import guarded
 
     place = socket.socket()
@@ -46,7 +46,7 @@ def main() -> None:
 
 def described(root: Path):
     """Return this computer with what a test says of it."""
-    from modelforge.machine import Gpu, probe
+    from modelforge.hardware.machine import Gpu, probe
 
     said = json.loads(os.environ.get("MODELFORGE_TEST_MACHINE", "{}"))
     if "gpus" in said:

@@ -7,8 +7,8 @@ import pytest
 
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
-from modelforge.home import Home
-from modelforge.machine import probe
+from modelforge.hardware.machine import probe
+from modelforge.paths import Home
 from tests.browser.test_choices import all_settings, unfold
 from tests.browser.test_train import choose_the_captain, until
 from tests.train.conftest import tiny_model  # noqa: F401 - a fixture

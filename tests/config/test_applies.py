@@ -2,9 +2,9 @@
 
 import pytest
 
-from modelforge.config.applies import CONDITIONS, applies, in_words, inapplicable
-from modelforge.config.describe import by_name, describe
-from modelforge.config.export import settings_markdown
+from modelforge.config.fields import by_name, describe
+from modelforge.config.json_schema import settings_markdown
+from modelforge.config.visibility import CONDITIONS, applies, in_words, inapplicable
 
 RLHF = {"strategy": "rlhf"}
 REGEX = {**RLHF, "trainer.reward": "regex"}

@@ -1,7 +1,7 @@
 import pytest
 
 from modelforge.config import TrainingConfig
-from modelforge.config.describe import by_name, describe, groups, source_fields
+from modelforge.config.fields import by_name, describe, groups, source_fields
 
 ROWS = describe()
 GROUPS = {"model", "quantization", "adapter", "data", "optimizer", "schedule", "trainer"} | {

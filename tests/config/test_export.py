@@ -1,8 +1,8 @@
 import json
 from pathlib import Path
 
-from modelforge.config.describe import describe
-from modelforge.config.export import json_schema, settings_markdown
+from modelforge.config.fields import describe
+from modelforge.config.json_schema import json_schema, settings_markdown
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 

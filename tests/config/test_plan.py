@@ -3,7 +3,7 @@ import json
 import pytest
 
 from modelforge.config import TrainingConfig
-from modelforge.config.plan import Ground, Plan, eval_every, gives_back, make_plan, total_steps
+from modelforge.config.plan.make import Ground, Plan, eval_every, gives_back, make_plan, total_steps
 
 WSD = "warmup_stable_decay"
 FP32 = {"precision": "fp32"}

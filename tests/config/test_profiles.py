@@ -1,6 +1,6 @@
 import pytest
 
-from modelforge.config.advice import advised, advised_rate
+from modelforge.config.defaults import advised, advised_rate
 from modelforge.config.profiles import load_profiles, profile_answers, recommended
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import NotFoundError

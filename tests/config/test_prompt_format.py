@@ -1,6 +1,6 @@
 import pytest
 
-from modelforge.config.prompt_format import PromptFormatError, halves, parse, uses
+from modelforge.config.prompt_template import PromptFormatError, halves, parse, uses
 
 ROW = {"system": "S", "instruction": "I", "input": "X", "output": "O"}
 

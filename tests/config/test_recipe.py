@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from modelforge.config.describe import describe
+from modelforge.config.fields import describe
 from modelforge.config.profiles import load_profiles, profile_answers
 from modelforge.config.recipe import dump_recipe, load_recipe
 from modelforge.config.resolve import Layer, resolve

@@ -1,8 +1,8 @@
 import pytest
 
-from modelforge.config.describe import by_name
+from modelforge.config.fields import by_name
 from modelforge.config.resolve import Layer, check, resolve
-from modelforge.config.wording import shown
+from modelforge.config.validation_messages import shown
 from modelforge.errors import ConfigError
 
 NAMED = (

@@ -1,8 +1,8 @@
 import pytest
 
-from modelforge.config.describe import by_name
+from modelforge.config.fields import by_name
 from modelforge.config.resolve import check
-from modelforge.config.rules import RULES
+from modelforge.config.rules.general import RULES
 
 UNSLOTH = {"provider": "unsloth", "max_seq_length": 512}
 WSD = {"lr_scheduler_type": "warmup_stable_decay"}

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from modelforge.config import TrainingConfig
-from modelforge.config.describe import groups
+from modelforge.config.fields import groups
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import ConfigError
 

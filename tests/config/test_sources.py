@@ -2,10 +2,10 @@
 
 import pytest
 
-from modelforge.config.data_groups import Source
-from modelforge.config.plan import Ground, make_plan
+from modelforge.config.plan.make import Ground, make_plan
 from modelforge.config.recipe import dump_recipe, load_recipe
 from modelforge.config.resolve import Layer, check, resolve
+from modelforge.config.schema.data import Source
 
 GROUND = Ground(device="cpu", model_path="x", train_rows=100)
 WHOLE = {

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.data.doctor import Diagnosis, examine_file
-from modelforge.data.findings import DataFinding
-from modelforge.data.look import look
-from modelforge.data.repair import repair_file
+from modelforge.data.checks.findings import DataFinding
+from modelforge.data.checks.run import Diagnosis, examine_file
+from modelforge.data.checks.summary import look
+from modelforge.data.repair.copy import repair_file
 from modelforge.errors import DataError
-from modelforge.home import Home
+from modelforge.paths import Home
 from tests.data.broken import CASES, Case
 
 MENDED = [case for case in CASES if case.mended]

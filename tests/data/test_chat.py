@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.data.chat import UnusableRowError, canonical, fingerprint, iterate
-from modelforge.data.detect import Mapping, detect
+from modelforge.data.canonical.convert import UnusableRowError, canonical, fingerprint, iterate
+from modelforge.data.columns.detect import Mapping, detect
 
 PAIR = Mapping("pair", {"prompt": "input", "answer": "output"})
 CHAT = Mapping("messages", {"messages": "messages"})

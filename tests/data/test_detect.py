@@ -1,6 +1,6 @@
 import pytest
 
-from modelforge.data.detect import Mapping, detect
+from modelforge.data.columns.detect import Mapping, detect
 from modelforge.errors import DataError
 
 SPELLINGS = {

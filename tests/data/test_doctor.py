@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.data_groups import Source
-from modelforge.data import census
-from modelforge.data.ailments import AILMENTS
-from modelforge.data.doctor import examine_file, examine_sources
-from modelforge.data.fault import UnreadableError
-from modelforge.data.inspector import Terms
-from modelforge.data.look import look
-from modelforge.data.mapping import Mapping
-from modelforge.data.repair import repair_file
-from modelforge.data.scripts import script_of
-from modelforge.data.source import recognise
+from modelforge.config.schema.data import Source
+from modelforge.data.checks import parallel
+from modelforge.data.checks.rows import Terms
+from modelforge.data.checks.rules import AILMENTS
+from modelforge.data.checks.run import examine_file, examine_sources
+from modelforge.data.checks.scripts import script_of
+from modelforge.data.checks.summary import look
+from modelforge.data.columns.mapping import Mapping
+from modelforge.data.formats.errors import UnreadableError
+from modelforge.data.formats.sniff import recognise
+from modelforge.data.repair.copy import repair_file
 from modelforge.errors import DataError
-from modelforge.home import Home
+from modelforge.paths import Home
 
 PAIR = Mapping("pair", {"prompt": "input", "answer": "output"})
 
@@ -123,10 +123,10 @@ def test_two_processes_count_what_one_counts(
 ) -> None:
     path = large(tmp_path)
     alone: list[UnreadableError] = []
-    one = census.count_rows(recognise(path), Terms(PAIR), alone.append)
-    monkeypatch.setattr(census, "LARGE", 1000)
+    one = parallel.count_rows(recognise(path), Terms(PAIR), alone.append)
+    monkeypatch.setattr(parallel, "LARGE", 1000)
     together: list[UnreadableError] = []
-    two = census.count_rows(recognise(path), Terms(PAIR), together.append)
+    two = parallel.count_rows(recognise(path), Terms(PAIR), together.append)
     assert two.lines == 4000
     assert (two.rows, two.skipped, two.chars, two.sizes) == (
         one.rows, one.skipped, one.chars, one.sizes,
@@ -147,14 +147,14 @@ def test_a_look_at_a_large_file_says_what_it_says_of_a_small_one(
     rows[9] = rows[8]
     path = write(tmp_path / "a.jsonl", rows)
     small = look(path)
-    monkeypatch.setattr(census, "LARGE", 1000)
+    monkeypatch.setattr(parallel, "LARGE", 1000)
     assert look(path) == small
 
 
 def test_copies_among_very_many_rows_are_found_in_order() -> None:
     from array import array
 
-    from modelforge.data.tally import copies
+    from modelforge.data.checks.counters import copies
 
     prints = array("Q", range(150_000))
     prints[149_999] = prints[140_000] = prints[5]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from modelforge.data.chat import iterate
-from modelforge.data.look import look
+from modelforge.data.canonical.convert import iterate
+from modelforge.data.checks.summary import look
 from modelforge.errors import DataError
 
 

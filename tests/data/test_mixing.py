@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from modelforge.data.mixing import copies, taken
+from modelforge.data.sources.mixing import copies, taken
 
 
 @pytest.mark.parametrize("rows", [1, 7, 100])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 
-from modelforge.data.preview import LONGEST_TEXT, MOST_PARTS, shortened
+from modelforge.data.sources.preview import LONGEST_TEXT, MOST_PARTS, shortened
 
 
 def test_long_texts_and_lists_say_how_much_is_left_out():

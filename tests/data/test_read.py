@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import feather
 
-from modelforge.data.fault import UnreadableError
-from modelforge.data.read import Row, read_rows
-from modelforge.data.source import LONGEST_ROW
+from modelforge.data.formats.errors import UnreadableError
+from modelforge.data.formats.read import Row, read_rows
+from modelforge.data.formats.sniff import LONGEST_ROW
 from modelforge.errors import DataError, Problem
 
 ROWS = [{"input": "eins", "output": "one"}, {"input": "zwei, “drei”", "output": "two\nthree"}]

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from modelforge.data.doctor import examine_file
-from modelforge.data.mend_text import mended_row
-from modelforge.data.read import read_rows
-from modelforge.data.repair import repair_file
+from modelforge.data.checks.run import examine_file
+from modelforge.data.formats.read import read_rows
+from modelforge.data.repair.copy import repair_file
+from modelforge.data.repair.text import mended_row
 from modelforge.errors import DataError
-from modelforge.home import Home
+from modelforge.paths import Home
 
 
 def put(tmp_path: Path, name: str, content: str) -> Path:

@@ -7,12 +7,12 @@ from typing import Any, get_args
 import pytest
 
 from modelforge.config import TrainingConfig
-from modelforge.data.chat import iterate
-from modelforge.data.look import look
-from modelforge.data.samples import Sample, locate, samples
-from modelforge.data.spans import ASKED
+from modelforge.data.canonical.convert import iterate
+from modelforge.data.canonical.qa import ASKED
+from modelforge.data.checks.summary import look
+from modelforge.data.sources.samples import Sample, locate, samples
 from modelforge.errors import NotFoundError
-from modelforge.home import Home
+from modelforge.paths import Home
 
 SAMPLES = {sample.name: sample for sample in samples()}
 FEWEST = {"brief": 80, "notices": 120}

@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from modelforge.data.samples import samples
-from modelforge.data.shelf import find_kept, remove_kept, shelf
+from modelforge.data.sources.library import find_kept, remove_kept, shelf
+from modelforge.data.sources.samples import samples
 from modelforge.errors import ConfigError, NotFoundError
-from modelforge.home import Home
+from modelforge.paths import Home
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.config.data_groups import Source
-from modelforge.data.look import digest, look
-from modelforge.data.places import fetched_path, files_of
-from modelforge.data.sources import entries, open_supplies, record_of, rows_of
+from modelforge.config.schema.data import Source
+from modelforge.data.checks.summary import digest, look
+from modelforge.data.sources.load import entries, open_supplies, record_of, rows_of
+from modelforge.data.sources.locate import fetched_path, files_of
 from modelforge.errors import DataError, NotFoundError
-from modelforge.home import Home
+from modelforge.paths import Home
 
 
 @pytest.fixture

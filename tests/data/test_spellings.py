@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from modelforge.config.data_groups import Source
-from modelforge.data.chat import UnusableRowError, canonical, fingerprint
-from modelforge.data.detect import Mapping, detect
+from modelforge.config.schema.data import Source
+from modelforge.data.canonical.convert import UnusableRowError, canonical, fingerprint
+from modelforge.data.columns.detect import Mapping, detect
 from modelforge.errors import DataError
 
 USER, ASSISTANT = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}
@@ -317,7 +317,7 @@ def test_what_cannot_be_learned_from_has_a_cause(code, row):
 
 
 def test_every_cause_is_told_in_words():
-    from modelforge.data.causes import SKIPPED
+    from modelforge.data.checks.causes import SKIPPED
 
     assert {code for code, _ in UNUSABLE} <= set(SKIPPED)
     assert all(remedy.endswith(".") for _, remedy in SKIPPED.values())

@@ -1,6 +1,6 @@
 import pytest
 
-from modelforge.data.split import split
+from modelforge.data.sources.split import split
 from modelforge.errors import DataError
 
 ROWS = [f"row {n}" for n in range(100)]

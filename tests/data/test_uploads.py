@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.data.uploads import safe_name, save_upload, uploads
+from modelforge.data.sources.uploads import safe_name, save_upload, uploads
 from modelforge.errors import DataError, RunError
-from modelforge.home import Home
+from modelforge.paths import Home
 
 NAMES = {
     "rows.jsonl": "rows.jsonl",

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from modelforge.data.chat import document_and_summary, lead_of
-from modelforge.data.spans import NO_ANSWER, in_words
-from modelforge.data.windows import Window, best_answer
+from modelforge.data.canonical.convert import document_and_summary, lead_of
+from modelforge.data.canonical.qa import NO_ANSWER, in_words
+from modelforge.data.canonical.qa_windows import Window, best_answer
 
 CONTEXT = "Ada sailed west"
 PLACES = [None, None, (0, 3), (4, 10), (11, 15), None]

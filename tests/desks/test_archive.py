@@ -11,8 +11,8 @@ import pytest
 
 from modelforge.errors import BusyError, ConfigError, NotFoundError
 from modelforge.forge import Forge
-from modelforge.home import Home
-from modelforge.runs.rows import Wanted
+from modelforge.paths import Home
+from modelforge.runs.listing import Wanted
 from tests.runs.homes import put_run
 
 FOUL = '<script>alert("x")</script>'

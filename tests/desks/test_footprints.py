@@ -10,11 +10,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from modelforge.api import router
-from modelforge.cli import main
+from modelforge.api.router import router
+from modelforge.cli.main import main
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
-from modelforge.home import Home
+from modelforge.paths import Home
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 

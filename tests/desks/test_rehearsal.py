@@ -12,7 +12,7 @@ import pytest
 from modelforge.config.resolve import Layer
 from modelforge.errors import BusyError, NotFoundError
 from modelforge.forge import Forge
-from modelforge.home import Home
+from modelforge.paths import Home
 from modelforge.runs.states import RunState
 from tests.test_forge import data, model  # noqa: F401
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 
-from modelforge.runs.lock import exclusive
+from modelforge.runs.process.lock import exclusive
 from modelforge.runs.store import LOCK
 from tests.faults.ground import ROOT, SLACK, Place, Tally, until
 from tests.faults.serving import REAL, Server, serving
@@ -119,7 +119,7 @@ HOLD = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from modelforge.runs.lock import exclusive
+from modelforge.runs.process.lock import exclusive
 with exclusive(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.logs import HEAD_BYTES, MOST_BYTES
+from modelforge.runs.process.log_rotation import HEAD_BYTES, MOST_BYTES
 from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, slower, steps_of, until
 from tests.faults.serving import Follower, Server
 

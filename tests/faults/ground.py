@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelforge.config.plan import Ground, make_plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.data.look import look
-from modelforge.home import Home
+from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.data.checks.summary import look
+from modelforge.paths import Home
 from modelforge.runs.events import Event, read_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.store import Store

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.supervisor import Supervisor
+from modelforge.runs.process.supervisor import Supervisor
 from tests.faults.ground import ACTORS, ROOT, Place
 
 

@@ -13,7 +13,7 @@ def main() -> None:
     import uvicorn
 
     from modelforge.forge import Forge
-    from modelforge.home import Home
+    from modelforge.paths import Home
     from ui.app import guarded
 
     home, port = sys.argv[1:3]

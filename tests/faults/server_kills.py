@@ -11,7 +11,7 @@ from typing import Any
 
 from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.processes import kill
+from modelforge.runs.process.identity import kill
 from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, slower, steps_of, until
 from tests.faults.serving import Follower, Server
 

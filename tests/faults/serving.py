@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from modelforge.home import Home
+from modelforge.paths import Home
 from tests.faults.ground import ROOT, until
 
 REAL = ("-m", "ui", "--no-browser", "--home", "{home}", "--port", "{port}")

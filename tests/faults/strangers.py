@@ -20,9 +20,9 @@ from unittest import mock
 import psutil
 
 from modelforge.runs.layout import RunFolder, write_json, write_text
-from modelforge.runs.processes import Identity
+from modelforge.runs.process.identity import Identity
+from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState
-from modelforge.runs.supervisor import Supervisor
 from tests.faults.ground import ACTORS, Place, Tally
 
 Record = dict[str, Any]

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.plan import Ground, make_plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.data.look import look
-from modelforge.machine import Gpu, Machine, probe
+from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.data.checks.summary import look
+from modelforge.hardware.machine import Gpu, Machine, probe
 from modelforge.runs.events import read_events
 from modelforge.runs.layout import RunFolder
 from tests.gpu.building import LONGEST, MAKERS

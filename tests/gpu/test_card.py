@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from modelforge.doctor import matmul_row
-from modelforge.machine import current_load
+from modelforge.hardware.doctor import matmul_row
+from modelforge.hardware.machine import current_load
 
 pytestmark = pytest.mark.gpu
 

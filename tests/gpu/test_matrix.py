@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.method import method_of
-from modelforge.config.schema import TrainingConfig
+from modelforge.config.methods import method_of
+from modelforge.config.schema.config import TrainingConfig
 from modelforge.train.worker import METHODS
 
 pytestmark = pytest.mark.gpu

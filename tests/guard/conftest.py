@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import HTMLResponse, StreamingResponse
 
-from modelforge.guard import Guard
+from modelforge.security.middleware import Guard
 
 Result = TypeVar("Result")
 

@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.routing import Mount, Route, WebSocketRoute
 
-from modelforge.guard import Guard
+from modelforge.security.middleware import Guard
 from tests.guard.conftest import finish, knock
 
 METHODS_THAT_ACT = {"POST", "PUT", "PATCH", "DELETE"}
@@ -134,7 +134,7 @@ def test_an_upload_from_another_site_writes_nothing(mounted):
 
 
 def test_an_endless_upload_is_cut_off_and_answered(mounted):
-    from modelforge.guard import Limit
+    from modelforge.security.middleware import Limit
 
     app = Guard(mounted, limits=[Limit("/", 100_000)])
     head = (

@@ -8,9 +8,9 @@ import json
 import pytest
 
 from modelforge.errors import ConfigError
-from modelforge.guard import Guard, Limit, own_hosts
-from modelforge.guard.password import REMEMBERED, TRIES, WINDOW_S, Password
-from modelforge.guard.policy import script_hashes
+from modelforge.security.headers import script_hashes
+from modelforge.security.middleware import Guard, Limit, own_hosts
+from modelforge.security.password import REMEMBERED, TRIES, WINDOW_S, Password
 from tests.guard.conftest import finish, knock
 
 OURS = "127.0.0.1:7860"

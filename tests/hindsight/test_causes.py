@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from modelforge.config.resolve import Layer, resolve
-from modelforge.hindsight.causes import CATALOGUE, diagnose, known, recognise, signal_of
-from modelforge.hindsight.cures import cure
+from modelforge.diagnosis.classify import CATALOGUE, diagnose, known, recognise, signal_of
+from modelforge.diagnosis.fixes import cure
 
 DATA = Path(__file__).parent / "data"
 WORDS = json.loads((DATA / "words_of_failures.json").read_text(encoding="utf-8"))

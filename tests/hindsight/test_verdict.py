@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from modelforge.hindsight.verdict import judge, spoilt
+from modelforge.diagnosis.verdict import judge, spoilt
 
 
 def falling(count: int = 100, start: float = 3.0, end: float = 1.0, noise: float = 0.1, seed=0):

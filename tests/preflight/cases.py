@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modelforge.config.plan import Ground, make_plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.data.detect import Mapping
-from modelforge.data.look import FirstLook
-from modelforge.home import Home
-from modelforge.machine import Gpu, Machine
-from modelforge.models.shape import ModelFacts
+from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.data.checks.summary import FirstLook
+from modelforge.data.columns.detect import Mapping
+from modelforge.hardware.machine import Gpu, Machine
+from modelforge.models.architecture import ModelFacts
+from modelforge.paths import Home
 from modelforge.preflight import Report, preflight
-from modelforge.preflight.case import Case
+from modelforge.preflight.context import Case
 
 STARTER = ModelFacts(
     name="starter",

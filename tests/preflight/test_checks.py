@@ -7,19 +7,19 @@ from dataclasses import replace
 
 import pytest
 
-from modelforge.config.plan import Ground, make_plan
+from modelforge.config.plan.make import Ground, make_plan
 from modelforge.errors import Finding
-from modelforge.preflight import (
-    checks,
-    on_data,
+from modelforge.preflight.checks import (
+    data,
+    machine,
+    model,
     on_kind,
-    on_machine,
-    on_model,
-    on_provider,
-    on_room,
-    on_settings,
     on_trackers,
-    on_weights,
+    provider,
+    quantization,
+    resources,
+    run,
+    settings,
 )
 from tests.preflight.cases import (
     CARD,
@@ -391,7 +391,7 @@ QUIET = [
 
 
 def with_code(case, code):
-    return [finding for finding in checks.findings(case) if finding.code == code]
+    return [finding for finding in run.findings(case) if finding.code == code]
 
 
 @pytest.mark.parametrize(
@@ -413,8 +413,8 @@ def test_every_code_is_tried_both_ways():
 
 def test_every_check_is_in_the_list_once():
     rooms = (
-        *(on_data, on_kind, on_machine, on_model, on_provider, on_room, on_settings),
-        *(on_trackers, on_weights),
+        *(data, on_kind, machine, model, provider, resources, settings),
+        *(on_trackers, quantization),
     )
     written = {
         name
@@ -425,13 +425,13 @@ def test_every_check_is_in_the_list_once():
         and getattr(thing, "__module__", "") == room.__name__
         and not isinstance(thing, type)
     }
-    assert [check.__name__ for check in checks.CHECKS if check.__name__ not in written] == []
-    assert written == {check.__name__ for check in checks.CHECKS}
+    assert [check.__name__ for check in run.CHECKS if check.__name__ not in written] == []
+    assert written == {check.__name__ for check in run.CHECKS}
 
 
 @pytest.mark.parametrize("said", SAID, ids=[said[0] for said in SAID])
 def test_messages_are_whole_sentences_with_numbers_as_people_say_them(said):
-    for finding in checks.findings(said[4]):
+    for finding in run.findings(said[4]):
         assert re.fullmatch(r"[a-z0-9-]+", finding.code)
         for text in filter(None, (finding.what, finding.remedy)):
             assert text.endswith("."), text
@@ -440,19 +440,19 @@ def test_messages_are_whole_sentences_with_numbers_as_people_say_them(said):
 
 def test_a_sound_run_has_no_blockers_and_no_cautions():
     for case in (a_case(), a_case(WORKSTATION, LLAMA_8B)):
-        assert {one.level for one in checks.findings(case)} <= {"note"}
+        assert {one.level for one in run.findings(case)} <= {"note"}
 
 
 def test_blockers_come_first_and_notes_last():
     case = a_case(fp16=True, learning_rate=0.5, optim="paged_adamw_32bit")
-    levels = [one.level for one in checks.findings(case)]
+    levels = [one.level for one in run.findings(case)]
     assert levels == sorted(levels, key=("blocker", "caution", "note").index)
     assert set(levels) == {"blocker", "caution", "note"}
 
 
 def test_what_the_data_said_is_passed_on_as_it_is():
     odd = Finding("caution", "duplicate-rows", "3 rows repeat an earlier one.", where="dataset")
-    assert odd in checks.findings(a_case(look=with_rows(findings=[odd])))
+    assert odd in run.findings(a_case(look=with_rows(findings=[odd])))
 
 
 def test_a_card_that_is_merely_busy_is_said_to_be_busy():
@@ -469,7 +469,7 @@ def test_a_default_of_no_use_is_not_told_as_changed():
     """With every weight trained nobody is told that 4-bit weights, never chosen, are off."""
 
     def told(**said):
-        return {found.where for found in on_settings.plan_changes(a_case(**said))}
+        return {found.where for found in settings.plan_changes(a_case(**said))}
 
     whole = {"adapter": {"enabled": False}}
     assert "use_4bit" in told(**whole, use_4bit=True)
@@ -478,5 +478,5 @@ def test_a_default_of_no_use_is_not_told_as_changed():
     config = type(unsaid.config)(**fields)
     plan = make_plan(config, Ground(device="cpu", model_path="m"))
     assert "use_4bit" in {change.where for change in plan.changes}
-    quiet = on_settings.plan_changes(replace(unsaid, config=config, plan=plan))
+    quiet = settings.plan_changes(replace(unsaid, config=config, plan=plan))
     assert "use_4bit" not in {found.where for found in quiet}

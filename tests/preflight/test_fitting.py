@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.config.applies import inapplicable
-from modelforge.config.plan import make_plan
+from modelforge.config.plan.make import make_plan
 from modelforge.config.profiles import load_profiles, profile_answers
 from modelforge.config.resolve import Layer, flat, resolve
-from modelforge.home import Home
-from modelforge.models.catalogue import facts_of
-from modelforge.preflight import checks
-from modelforge.preflight.case import Case
-from modelforge.preflight.fitting import TIGHT, can_fit, largest_model
-from modelforge.preflight.footing import ground_of
-from modelforge.preflight.memory import total_gib
+from modelforge.config.visibility import inapplicable
+from modelforge.models.catalog import facts_of
+from modelforge.paths import Home
+from modelforge.preflight.checks import run
+from modelforge.preflight.context import Case
+from modelforge.preflight.memory.estimate import total_gib
+from modelforge.preflight.plan_context import ground_of
+from modelforge.preflight.suggest.fit import TIGHT, can_fit, largest_model
 from tests.preflight.cases import CARD, LAPTOP, LLAMA_8B, ROWS, WORKSTATION, a_case
 
 CATALOGUE = {model["name"]: model for one in load_profiles().values() for model in one.models}
@@ -51,7 +51,7 @@ def answers_of(profile, strategy, device, model):
 
 
 def blockers(case):
-    found = {one.code for one in checks.findings(case) if one.level == "blocker"}
+    found = {one.code for one in run.findings(case) if one.level == "blocker"}
     return found - {"memory-base", "disk-full"}
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from modelforge.config.resolve import Layer, resolve
-from modelforge.preflight.levers import levers, recommended, tokens_per_s
-from modelforge.preflight.memory import total_gib
+from modelforge.preflight.memory.estimate import total_gib
+from modelforge.preflight.suggest.speedups import levers, recommended, tokens_per_s
 from tests.preflight.cases import CARD, LAPTOP, LLAMA_8B, ROWS, STARTER, WORKSTATION, a_case
 
 QUICK = replace(LAPTOP, cpu_flags=("avx512_bf16",))

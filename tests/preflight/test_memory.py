@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from modelforge.preflight.memory import adapter_weights, estimate, part_gib, total_gib
+from modelforge.preflight.memory.estimate import adapter_weights, estimate, part_gib, total_gib
 from tests.preflight.cases import LAPTOP, LLAMA_8B, STARTER, WORKSTATION, a_case
 
 NAMES = ["weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead"]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.config.data_groups import Source
-from modelforge.data.mapping import Mapping
-from modelforge.data.sources import Supply
-from modelforge.data.together import Material
-from modelforge.preflight import on_data, on_kind, on_model
+from modelforge.config.schema.data import Source
+from modelforge.data.columns.mapping import Mapping
+from modelforge.data.sources.combine import Material
+from modelforge.data.sources.load import Supply
+from modelforge.preflight.checks import data, model, on_kind
 from tests.preflight.cases import ROWS, STARTER, a_case
 
 
@@ -92,7 +92,7 @@ def test_rows_that_are_also_checked_on_are_told_and_others_are_not():
 def test_no_split_is_asked_for_beside_validation_sources():
     aside = {"data": {"validation_sources": [{"path": "other.jsonl"}]}}
     for share in (0.0, 0.2, 1.0):
-        assert not list(on_data.split_is_possible(case("pair", **aside, eval_split=share)))
+        assert not list(data.split_is_possible(case("pair", **aside, eval_split=share)))
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ def test_no_split_is_asked_for_beside_validation_sources():
 def test_what_happens_to_long_rows_is_said_as_it_will_be(strategy, fate):
     long = replace(ROWS, longest_chars=90_000)
     told = a_case(look=long, data={"truncation_strategy": strategy})
-    assert fate in next(on_data.rows_cut(told)).what
+    assert fate in next(data.rows_cut(told)).what
 
 
 def test_a_template_that_was_chosen_is_not_missed():
     bare = replace(STARTER, has_chat_template=False)
-    assert list(on_model.no_chat_template(a_case(facts=bare)))
+    assert list(model.no_chat_template(a_case(facts=bare)))
     chosen = {"model": {"chat_template": "chatml"}}
-    assert not list(on_model.no_chat_template(a_case(facts=bare, **chosen)))
+    assert not list(model.no_chat_template(a_case(facts=bare, **chosen)))

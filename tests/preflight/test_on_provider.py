@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from modelforge.errors import Finding
-from modelforge.preflight import on_provider, standing
-from modelforge.preflight.checks import findings
-from modelforge.preflight.standing import Standing, what_is_broken
+from modelforge.preflight.checks import provider, standing
+from modelforge.preflight.checks.run import findings
+from modelforge.preflight.checks.standing import Standing, what_is_broken
 from tests.preflight.cases import CARD, LAPTOP, WORKSTATION, a_case
 
 MAC = replace(LAPTOP, apple_gpu=True)
@@ -55,7 +55,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standing, "find_spec", lambda _name: object())
     monkeypatch.setattr(standing, "what_is_broken", lambda: "")
     monkeypatch.setattr(standing, "unsloth_version", lambda: standing.TESTED)
-    monkeypatch.setattr(on_provider, "unsloth_version", lambda: standing.TESTED)
+    monkeypatch.setattr(provider, "unsloth_version", lambda: standing.TESTED)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_what_it_trains_is_not_refused(installed, said):
 
 
 def test_another_version_than_the_tested_one_is_noted(monkeypatch, installed):
-    monkeypatch.setattr(on_provider, "unsloth_version", lambda: "2026.11.1")
+    monkeypatch.setattr(provider, "unsloth_version", lambda: "2026.11.1")
     [found] = provider_findings()
     assert (found.level, found.code) == ("note", "provider-untested")
     assert "2026.11.1" in found.what

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from modelforge.home import Home
+from modelforge.paths import Home
 from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.processes import kill, wait_gone
+from modelforge.runs.process.identity import kill, wait_gone
+from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
-from modelforge.runs.supervisor import Supervisor
 
 ACTORS = Path(__file__).parents[1] / "actors"
 PATIENCE_S = 0.4

@@ -8,13 +8,13 @@ from dataclasses import MISSING
 
 import pytest
 
-from modelforge.config.plan import Plan
+from modelforge.config.plan.make import Plan
 from modelforge.errors import BusyError
 from modelforge.runs.events import EventWriter, newest_milestone, read_events
 from modelforge.runs.facts import gather
 from modelforge.runs.layout import read_json, write_json
 from modelforge.runs.states import RunState
-from modelforge.sight import view_run
+from modelforge.runs.view import view_run
 
 
 def test_a_failed_run_starts_again_and_its_old_end_does_not_count(stage, run):

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from modelforge.errors import ConfigError
-from modelforge.runs.clock import BELIEVED_AFTER_S, Clock, in_words, read_time
+from modelforge.runs.schedule_times import BELIEVED_AFTER_S, Clock, in_words, read_time
 
 NOW = datetime(2026, 11, 21, 21, 0).astimezone().timestamp()
 HOUR = 3600.0

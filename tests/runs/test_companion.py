@@ -7,7 +7,7 @@ import time
 import pytest
 
 from modelforge.errors import RunError
-from modelforge.runs.companion import Companion
+from modelforge.runs.process.jsonl_process import Companion
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from modelforge.runs.curves import read_curves
+from modelforge.runs.downsample import TRACED, Trace, decimate
 from modelforge.runs.events import EventWriter
-from modelforge.runs.trace import TRACED, Trace, decimate
+from modelforge.runs.metrics import read_curves
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 from modelforge.forge import Forge
-from modelforge.home import Home
+from modelforge.paths import Home
 from modelforge.runs.states import RunState
-from ui.picture import RunWatcher
-from ui.view import progress_line
+from ui.pages.run.state import RunWatcher
+from ui.pages.run.summary import progress_line
 
 FIRST = Path(__file__).parent / "data" / "run-v1"
 

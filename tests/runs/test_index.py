@@ -10,12 +10,12 @@ import time
 import pytest
 
 from modelforge.errors import BusyError, ConfigError
-from modelforge.home import Home
+from modelforge.paths import Home
 from modelforge.runs.index import Index, kept_file
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.rows import Wanted
+from modelforge.runs.listing import Wanted
 from modelforge.runs.store import Store
-from modelforge.sight import look_at
+from modelforge.runs.view import look_at
 from tests.runs.homes import put_run
 
 

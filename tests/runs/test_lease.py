@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from modelforge.errors import BusyError
-from modelforge.runs.lease import Lease
-from modelforge.runs.processes import Identity
+from modelforge.runs.process.identity import Identity
+from modelforge.runs.process.machine_lease import Lease
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from modelforge.errors import RunError
-from modelforge.runs.lock import exclusive
+from modelforge.runs.process.lock import exclusive
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
 import sys
 from pathlib import Path
-from modelforge.runs.lock import exclusive
+from modelforge.runs.process.lock import exclusive
 with exclusive(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import threading
 
-from modelforge.runs.lock import exclusive
-from modelforge.runs.logs import shorten
+from modelforge.runs.process.lock import exclusive
+from modelforge.runs.process.log_rotation import shorten
 
 BOUNDS = {"most": 10_000, "head": 1_000, "tail": 4_000}
 

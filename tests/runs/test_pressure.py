@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelforge.runs.pressure import memory_kills, memory_ran_out
+from modelforge.runs.process.oom_killer import memory_kills, memory_ran_out
 
 
 def test_the_counts_of_the_own_group_and_of_the_computer_are_read(tmp_path):

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from modelforge.home import Home
-from modelforge.runs.processes import (
+from modelforge.paths import Home
+from modelforge.runs.process.identity import (
     Identity,
     ended_with,
     environment,

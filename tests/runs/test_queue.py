@@ -6,16 +6,8 @@ import json
 
 import pytest
 
-from modelforge.runs.clock import Moment
-from modelforge.runs.queue import (
-    Entry,
-    Queue,
-    Standing,
-    next_due,
-    read_queue,
-    settle,
-    write_queue,
-)
+from modelforge.runs.queue import Entry, Queue, Standing, next_due, read_queue, settle, write_queue
+from modelforge.runs.schedule_times import Moment
 from modelforge.runs.states import RunState
 
 NOW = Moment(1_800_000_000.0, 10.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelforge.runs.reserve import BYTES, NAME, Reserve
+from modelforge.runs.process.disk_reserve import BYTES, NAME, Reserve
 
 
 def test_room_is_held_and_given_back(tmp_path):

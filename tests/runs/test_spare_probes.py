@@ -9,7 +9,7 @@ import pytest
 
 from modelforge.errors import BusyError, DataError, RunError
 from modelforge.runs.layout import read_json
-from modelforge.runs.spare import Spare
+from modelforge.runs.process.warm_worker import Spare
 from modelforge.runs.states import RunState
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from modelforge.errors import BusyError, NotFoundError, RunError
-from modelforge.home import Home
+from modelforge.paths import Home
 from modelforge.runs.layout import read_json
 from modelforge.runs.states import RunState
 from modelforge.runs.store import ID, STALE_S, Store
@@ -200,7 +200,7 @@ REFUSED = """
 import os, resource, sys
 from pathlib import Path
 from modelforge.errors import RunError
-from modelforge.home import Home
+from modelforge.paths import Home
 from modelforge.runs.store import Store
 store = Store(Home(Path(sys.argv[1])))
 given = dict(name="x", origins={}, plan={}, report={}, dataset={})

@@ -15,8 +15,8 @@ from modelforge.errors import BusyError, RunError
 from modelforge.runs import facts
 from modelforge.runs.events import read_events
 from modelforge.runs.layout import read_json, write_json
+from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState
-from modelforge.runs.supervisor import Supervisor
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 

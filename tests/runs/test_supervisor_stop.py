@@ -13,7 +13,7 @@ import pytest
 from modelforge.errors import RunError
 from modelforge.runs.events import read_events
 from modelforge.runs.layout import read_json, write_json
-from modelforge.runs.processes import Identity, wait_gone
+from modelforge.runs.process.identity import Identity, wait_gone
 from modelforge.runs.states import RunState
 
 

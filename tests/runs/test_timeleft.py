@@ -7,8 +7,8 @@ import random
 import pytest
 
 from modelforge.runs.course import Course
+from modelforge.runs.eta import Pace
 from modelforge.runs.events import Event
-from modelforge.runs.timeleft import Pace
 
 REHEARSAL = {
     "seconds": 200.0,
@@ -177,7 +177,7 @@ def test_a_check_under_way_shrinks_as_it_goes():
 def test_a_run_tells_it_from_its_folder(tmp_path):
     """A view reads the beginning of the events and their end."""
     from modelforge.runs.states import RunState
-    from modelforge.sight import view_run
+    from modelforge.runs.view import view_run
     from tests.runs.homes import put_run
 
     run = put_run(tmp_path, 1, losses=[2.0] * 6)

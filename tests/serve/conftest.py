@@ -23,7 +23,7 @@ class Conversation:
         self.log = log
         with log.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "modelforge.serve"],
+                [sys.executable, "-m", "modelforge.chat"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=err,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.setup.failures import explain
+from modelforge.setup.errors import explain
 
 LOG = Path("setup.log")
 RETRYING = (

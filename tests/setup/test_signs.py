@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.home import find_home
+from modelforge.paths import find_home
 from modelforge.setup.browser import find_browser
-from modelforge.setup.signs import Row, default_home, disk_row, nvidia_card, rows_before_setup
+from modelforge.setup.system_checks import (
+    Row,
+    default_home,
+    disk_row,
+    nvidia_card,
+    rows_before_setup,
+)
 
 needs_shell = pytest.mark.skipif(sys.platform == "win32", reason="stands in with a shell script")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.setup import adding
-from modelforge.setup.failures import SetupError
+from modelforge.setup import extras
+from modelforge.setup.errors import SetupError
 from modelforge.setup.lock import only_one
 from modelforge.setup.stages import Setup, Wish
 
@@ -64,7 +64,7 @@ def put_wheel(folder: Path, name: str, version: str) -> None:
 @pytest.fixture(scope="module")
 def wish(tmp_path_factory: pytest.TempPathFactory) -> Wish:
     root = tmp_path_factory.mktemp("checkout")
-    converter = root / "modelforge" / "train" / "starter.py"
+    converter = root / "modelforge" / "train" / "tools" / "convert_starter.py"
     converter.parent.mkdir(parents=True)
     converter.write_text(CONVERTER, encoding="utf-8")
     (root / "backend.py").write_text(BACKEND, encoding="utf-8")
@@ -131,22 +131,22 @@ def test_an_extra_is_installed_once_and_then_kept(ready: Wish) -> None:
 
 def test_an_extra_is_added_from_within_the_app_and_told_as_it_comes(ready: Wish) -> None:
     told: list[str] = []
-    adding.add("trackers", ready.home, told.append, ready.root)
+    extras.add("trackers", ready.home, told.append, ready.root)
     assert any("modelforge-app" in text for text in told), told
     assert Setup(Wish(ready.root, ready.home, frozenset({"trackers"}))).missing() == []
 
 
 def test_an_extra_is_added_only_to_an_app_that_launch_py_has_set_up(ready: Wish) -> None:
-    assert adding.why_not(ready.home, ready.root, str(ready.venv)) == ""
-    assert "not set up by launch.py" in adding.why_not(ready.home, ready.root, "/usr")
+    assert extras.why_not(ready.home, ready.root, str(ready.venv)) == ""
+    assert "not set up by launch.py" in extras.why_not(ready.home, ready.root, "/usr")
     other = ready.root / "a home without the starter"
-    assert "Starter model" in adding.why_not(other, ready.root, str(ready.venv))
+    assert "Starter model" in extras.why_not(other, ready.root, str(ready.venv))
 
 
 def test_a_failed_addition_is_one_sentence(ready: Wish) -> None:
     (ready.root / "backend.py").write_text("raise RuntimeError('no disk')", encoding="utf-8")
     with pytest.raises(SetupError, match="Set-up stopped at ModelForge: "):
-        adding.add("unsloth", ready.home, lambda _text: None, ready.root)
+        extras.add("unsloth", ready.home, lambda _text: None, ready.root)
     (ready.root / "backend.py").write_text(BACKEND, encoding="utf-8")
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.plan import Ground, make_plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.data.look import look
+from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.data.checks.summary import look
 from modelforge.runs.events import Event, read_events
 from modelforge.runs.layout import RunFolder
 

@@ -8,8 +8,8 @@ from itertools import product
 
 import pytest
 
-from modelforge.models.shape import read_shape
-from modelforge.preflight.activations import activations, block_bytes, logits
+from modelforge.models.architecture import read_shape
+from modelforge.preflight.memory.activations import activations, block_bytes, logits
 from tests.preflight.cases import STARTER
 from tests.train.test_tracing import planned
 
@@ -44,7 +44,7 @@ def shaped(folder, kind, layers, vocab=500):
 @pytest.mark.parametrize(("kind", "way"), list(product(("llama", "qwen3"), WAYS)))
 def test_a_block_keeps_what_the_formula_says(tmp_path, kind, way, device, precision):
     """Blocks times tokens are told from all else by a difference of differences."""
-    from modelforge.train.tracing import trace
+    from modelforge.train.memory_trace.trace import trace
 
     said = {
         "optim": "sgd",
@@ -79,7 +79,7 @@ def test_a_block_keeps_what_the_formula_says(tmp_path, kind, way, device, precis
     ],
 )
 def test_a_mask_is_kept_where_rows_have_to_be_told_apart(tmp_path, rows, more):
-    from modelforge.train.tracing import trace
+    from modelforge.train.memory_trace.trace import trace
 
     kept, said = {}, {"optim": "sgd", "per_device_train_batch_size": rows, "lora_dropout": 0.0}
     for layers in (FEW, MANY):
@@ -101,7 +101,7 @@ def test_a_mask_is_kept_where_rows_have_to_be_told_apart(tmp_path, rows, more):
     ],
 )
 def test_answers_are_compared_by_all_their_logits(tmp_path, said):
-    from modelforge.train.tracing import trace
+    from modelforge.train.memory_trace.trace import trace
 
     path = shaped(tmp_path, "llama", FEW, vocab=50_000)
     rows = {"per_device_train_batch_size": 2, "per_device_eval_batch_size": 1}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.plan import Ground, make_plan
-from modelforge.config.schema import TrainingConfig
+from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.schema.config import TrainingConfig
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -44,7 +44,7 @@ def trainer_on(model: Path, folder: Path, **answers: Any) -> Any:
     """Return a trainer that is ready to begin."""
     from datasets import Dataset
 
-    from modelforge.train.providers.huggingface import load
+    from modelforge.modeling.providers.huggingface import load
     from modelforge.train.strategies.sft import build
 
     usual = {"model_name": "tiny", "dataset": "rows.jsonl", "compute_specs": "low_end"}
@@ -97,7 +97,7 @@ def test_a_near_start_says_what_the_model_says_and_is_saved_as_nothing(
     import torch
 
     from modelforge.runs.layout import RunFolder
-    from modelforge.train.output import save
+    from modelforge.train.save import save
 
     before = said_by(plain(tiny_model))
     # The rank is the whole width: what the start takes out of the weights it holds itself.
@@ -122,7 +122,7 @@ def test_what_was_learned_from_a_near_start_is_what_opens_again(tiny_model, tmp_
     import torch
 
     from modelforge.runs.layout import RunFolder
-    from modelforge.train.output import save
+    from modelforge.train.save import save
 
     trainer = trainer_on(tiny_model, tmp_path, lora_r=4, max_steps=2, **answers)
     trainer.train()
@@ -155,7 +155,7 @@ def test_pissa_on_four_bits_leaves_them_less_to_lose(tiny_model, tmp_path):
 def test_the_best_part_is_kept_where_a_matrix_is_too_large_to_take_apart():
     import torch
 
-    from modelforge.train.starts import _leading
+    from modelforge.modeling.adapters.init import _leading
 
     torch.manual_seed(0)
     exact = torch.randn(1100, 4) @ torch.randn(4, 1100)

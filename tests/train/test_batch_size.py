@@ -14,7 +14,7 @@ HALVED = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
 @pytest.fixture
 def speeds(monkeypatch):
     """Really try every size, but report these tokens a second."""
-    from modelforge.train.batch_size import _Trials
+    from modelforge.train.trainer.batch_size import _Trials
 
     def report(**known):
         really, tried = _Trials.speed, []
@@ -54,7 +54,7 @@ def test_the_largest_that_still_pays_is_taken_and_chance_stands_as_if_nothing_ha
 
 
 def test_without_room_for_what_was_said_fewer_rows_are_taken_at_once(bench, monkeypatch):
-    from modelforge.train.batch_size import _Trials
+    from modelforge.train.trainer.batch_size import _Trials
 
     def once(self, inputs):
         if len(inputs["input_ids"]) > 2:
@@ -79,7 +79,7 @@ def test_for_real_something_is_said_and_an_update_stays_as_large(bench):
 
 
 def test_sizes_are_those_that_an_update_can_be_cut_into():
-    from modelforge.train.batch_size import sizes, smaller
+    from modelforge.train.trainer.batch_size import sizes, smaller
 
     assert sizes(2, 6, 64) == [2, 3, 4, 6, 12]
     assert sizes(2, 6, 5) == [2, 3, 4]

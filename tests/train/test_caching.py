@@ -11,14 +11,14 @@ MIB = 2**20
     [([1], 2), ([3], 20), ([3, 3], 20), ([19, 3], 40), ([11], 12), ([0.5] * 5, 4)],
 )
 def test_segments_are_those_of_torch(sizes, held):
-    from modelforge.train.caching import CardCache, most_held
+    from modelforge.train.memory_trace.cuda_allocator import CardCache, most_held
 
     events = [(number, int(size * MIB)) for number, size in enumerate(sizes)]
     assert most_held(events, CardCache()) == held * MIB
 
 
 def test_a_hole_is_used_again_and_holes_grow_together():
-    from modelforge.train.caching import CardCache
+    from modelforge.train.memory_trace.cuda_allocator import CardCache
 
     cache = CardCache()
     for key in range(4):

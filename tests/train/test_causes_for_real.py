@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from modelforge.hindsight.causes import recognise
-from modelforge.train.failures import explain
+from modelforge.diagnosis.classify import recognise
+from modelforge.modeling.errors import explain
 
 pytestmark = pytest.mark.torch
 Fails = Callable[[Path, Path], Any]

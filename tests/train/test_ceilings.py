@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from modelforge.config.groups import Hardware
+from modelforge.config.schema.runtime import Hardware
 from modelforge.runs.events import EventWriter, read_events
 from modelforge.train.stop import Stop, StopAsked
 
@@ -29,7 +29,7 @@ class Card:
 
     @property
     def meter(self):
-        from modelforge.train.ceilings import Meter
+        from modelforge.train.callbacks.gpu_limits import Meter
 
         return Meter(lambda: self._next(self._temperatures), lambda: self._next(self._power))
 
@@ -38,7 +38,7 @@ class Room:
     """What a training has around it: its events, its stop file, and how long it has slept."""
 
     def __init__(self, folder):
-        from modelforge.train.telling import Teller
+        from modelforge.train.event_log import Teller
 
         self.path, self.stop_file = folder / "events.jsonl", folder / "stop"
         self.teller, self.stop = Teller(EventWriter(self.path)), Stop(self.stop_file)
@@ -46,7 +46,7 @@ class Room:
         self.went_on: list[int] = []
 
     def ceilings(self, card, hardware=HOT, sleep=None):
-        from modelforge.train.ceilings import Ceilings, ceilings_of
+        from modelforge.train.callbacks.gpu_limits import Ceilings, ceilings_of
 
         return Ceilings(
             ceilings_of(hardware, card.meter), self.teller, self.stop,
@@ -142,8 +142,8 @@ def trainer(tmp_path) -> Iterator[object]:
 
 
 def test_a_pause_counts_for_no_clock(room, trainer):
-    from modelforge.train.pulse import Pulse
-    from modelforge.train.reporter import Reporter
+    from modelforge.train.callbacks.reporter import Reporter
+    from modelforge.train.callbacks.system_stats import Pulse
 
     facts = {
         "steps_per_epoch": 1, "train_rows": 8, "eval_rows": 0, "trainable_parameters": 1,
@@ -166,8 +166,8 @@ def test_a_pause_counts_for_no_clock(room, trainer):
 
 
 def test_ceilings_are_watched_on_a_cuda_card_alone():
-    from modelforge.train.ceilings import Ceilings
-    from modelforge.train.training import watch_ceilings
+    from modelforge.train.callbacks.gpu_limits import Ceilings
+    from modelforge.train.loop import watch_ceilings
 
     def added(device, hardware):
         callbacks = []
@@ -187,7 +187,7 @@ def test_ceilings_are_watched_on_a_cuda_card_alone():
 def test_a_driver_that_is_absent_leaves_the_numbers_unknown():
     import torch
 
-    from modelforge.train.ceilings import card_meter
+    from modelforge.train.callbacks.gpu_limits import card_meter
 
     if torch.cuda.is_available():
         pytest.skip("there is a card to measure")

@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from modelforge.errors import DataError, NotFoundError, Problem, RunError
-from modelforge.train.failures import WorkError, explain
+from modelforge.modeling.errors import WorkError, explain
 
 CASES = [
     (MemoryError(), "out-of-memory"),

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.describe import groups
-from modelforge.config.plan import Ground, make_plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.train.failures import WorkError
+from modelforge.config.fields import groups
+from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.modeling.errors import WorkError
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -27,8 +27,8 @@ REQUIRED = {
 
 def reached(tmp_path: Path, device: Any = "cpu", **answers: Any) -> SimpleNamespace:
     """Return what the answers become: TRL's and PEFT's settings and the quantization."""
-    from modelforge.train.adapting import adapter
-    from modelforge.train.providers.quantizing import quantization
+    from modelforge.modeling.adapters.lora import adapter
+    from modelforge.modeling.providers.quantization import quantization
     from modelforge.train.strategies.sft import arguments
 
     config = TrainingConfig(**(REQUIRED | answers))
@@ -284,7 +284,7 @@ def test_the_way_of_packing_reaches_trl(tmp_path, strategy):
 
 
 def test_what_only_makes_a_run_quicker_reaches_its_library(tmp_path, monkeypatch):
-    from modelforge.train import arguments
+    from modelforge.train.trainer import arguments
 
     assert reached(tmp_path, data={"num_workers": 3}).trl.dataloader_num_workers == 3
     assert reached(tmp_path).trl.torch_compile is False
@@ -303,7 +303,7 @@ def test_the_optimizer_and_schedule_are_the_ones_asked_for(bench, tiny_model, tm
     import torch
     from datasets import Dataset
 
-    from modelforge.train.providers.huggingface import load
+    from modelforge.modeling.providers.huggingface import load
     from modelforge.train.strategies.sft import build
 
     config = TrainingConfig(

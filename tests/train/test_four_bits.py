@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.plan import Ground, make_plan
-from modelforge.config.schema import TrainingConfig
+from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.schema.config import TrainingConfig
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
@@ -16,8 +16,8 @@ def test_gradients_are_the_same_before_and_after_an_evaluation(tiny_model):
     import torch
     from peft import get_peft_model
 
-    from modelforge.train.adapting import adapter
-    from modelforge.train.providers.huggingface import load
+    from modelforge.modeling.adapters.lora import adapter
+    from modelforge.modeling.providers.huggingface import load
 
     config = TrainingConfig(
         task="text-generation",

@@ -118,7 +118,7 @@ def rates(events):
 def test_the_guard_halves_the_rate_when_the_loss_leaps_and_gives_it_back(bench, monkeypatch):
     from trl import SFTTrainer
 
-    from modelforge.train import loss_guard
+    from modelforge.train.callbacks import loss_guard
 
     monkeypatch.setattr(loss_guard, "FEWEST", 8)
     monkeypatch.setattr(loss_guard, "HALVED_FOR", 5)
@@ -163,7 +163,7 @@ def steered(leaps_at, updates=600, guard=None):
     import torch
     from transformers import TrainerState, get_cosine_schedule_with_warmup
 
-    from modelforge.train.loss_guard import LossGuard
+    from modelforge.train.callbacks.loss_guard import LossGuard
 
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=1.0)
     schedule = get_cosine_schedule_with_warmup(optimizer, 0, updates * 100)
@@ -194,7 +194,7 @@ def test_the_third_halving_stays_and_there_are_five_at_most():
 
 
 def test_gradients_that_leap_halve_the_rate_too():
-    from modelforge.train.loss_guard import leap
+    from modelforge.train.callbacks.loss_guard import leap
 
     assert leap([1.0] * 30, 1.0, [2.0] * 30, 25.0) == (
         "The gradients leapt to 12 times their usual size"
@@ -206,7 +206,7 @@ def test_gradients_that_leap_halve_the_rate_too():
 def test_a_guard_goes_on_where_its_checkpoint_left_off():
     from transformers import TrainerState
 
-    from modelforge.train.loss_guard import LossGuard
+    from modelforge.train.callbacks.loss_guard import LossGuard
 
     _seen, guard, _heard = steered({30}, updates=40)
     kept = json.loads(json.dumps(guard.state()))
@@ -226,7 +226,7 @@ def test_a_schedule_keeps_a_halved_rate_in_its_own_state():
     import torch
     from transformers import get_linear_schedule_with_warmup
 
-    from modelforge.train.loss_guard import _scale
+    from modelforge.train.callbacks.loss_guard import _scale
 
     def made():
         optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=1.0)

@@ -7,9 +7,9 @@ from typing import Any, get_args
 
 import pytest
 
-from modelforge.config.choices import OPTIMIZERS, LearningRateSchedule, Optim
-from modelforge.config.plan import Ground, make_plan
-from modelforge.config.schema import TrainingConfig
+from modelforge.config.optimizers import OPTIMIZERS, LearningRateSchedule, Optim
+from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.schema.config import TrainingConfig
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -26,7 +26,7 @@ WSD = {"lr_scheduler_type": "wsd", "warmup_ratio": 0.1}
 
 @pytest.fixture(scope="module")
 def loaded(tiny_model: Path) -> Any:
-    from modelforge.train.providers.huggingface import load
+    from modelforge.modeling.providers.huggingface import load
 
     config = TrainingConfig(**REQUIRED)
     plan = make_plan(config, Ground("cpu", str(tiny_model), context=512))

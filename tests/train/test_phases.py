@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from modelforge.train.phases import FEWEST, Phases, in_words, phase_of
+from modelforge.train.callbacks.loss_phase import FEWEST, Phases, in_words, phase_of
 
 
 def noisy(values, noise=0.05, seed=0):

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from modelforge.config.learning_groups import Trainer
+from modelforge.config.schema.training import Trainer
 from modelforge.runs.events import Event
 from modelforge.runs.layout import RunFolder
 
@@ -161,14 +161,14 @@ def test_the_reference_can_be_asked_beforehand(bench, compared, loss):
 
 def made(run: RunFolder, loss: str) -> Any:
     """Return the trainer of a run as it is before its first update, and what it was made from."""
-    from modelforge.train import comparisons, references
-    from modelforge.train.dialect import learn_dialect, stops_of
+    from modelforge.modeling.providers.huggingface import load
+    from modelforge.modeling.tokenize import comparisons
+    from modelforge.modeling.tokenize.dataset import Order
+    from modelforge.modeling.tokenize.options import Manner
+    from modelforge.modeling.tokenize.template import learn_dialect, stops_of
     from modelforge.train.job import Job
-    from modelforge.train.manner import Manner
-    from modelforge.train.preferring import Parts
-    from modelforge.train.providers.huggingface import load
-    from modelforge.train.rows import Order
-    from modelforge.train.strategies import dpo, kto, orpo
+    from modelforge.train.strategies import dpo, kto, orpo, references
+    from modelforge.train.strategies.preference import Parts
 
     job = Job.read(run)
     loaded = load(job.plan, job.config, lambda _done, _total: None)
@@ -218,9 +218,9 @@ def seen_by(trainer: Any, loss: str) -> list[tuple[list[int], list[int]]]:
     ("truncation", "length"), [("right", 512), ("right", 40), ("left", 24), ("split", 40)]
 )
 def test_what_the_view_shows_is_what_is_trained(compared, loss, rows, truncation, length):
-    from modelforge.data.sources import rows_of
-    from modelforge.train.collating import row_settings
-    from modelforge.train.view import token_view
+    from modelforge.data.sources.load import rows_of
+    from modelforge.modeling.tokenize.collate import row_settings
+    from modelforge.modeling.tokenize.preview import token_view
 
     trainer = {"preference_loss": loss}
     said = {"data": {"truncation_strategy": truncation}, "max_seq_length": length}

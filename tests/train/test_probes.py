@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.data_groups import Source
-from modelforge.config.plan import Ground, make_plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.data.sources import open_supplies, record_of
+from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.config.schema.data import Source
+from modelforge.data.sources.load import open_supplies, record_of
 from modelforge.errors import BusyError, DataError, NotFoundError
-from modelforge.home import Home
+from modelforge.paths import Home
 from modelforge.runs.events import read_events
 from modelforge.runs.layout import read_json
-from modelforge.runs.spare import Spare
+from modelforge.runs.process.supervisor import Supervisor
+from modelforge.runs.process.warm_worker import Spare
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
-from modelforge.runs.supervisor import Supervisor
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -152,7 +152,7 @@ def test_without_a_network_fetching_says_so(spare):
 
 
 def test_what_is_fetched_is_a_file_that_opens_as_a_source(home, tmp_path, monkeypatch):
-    from modelforge.train.fetching import Wish, fetch
+    from modelforge.train.tools.fetch_dataset import Wish, fetch
 
     folder = tmp_path / "owner" / "name"
     folder.mkdir(parents=True)
@@ -187,7 +187,7 @@ def test_what_is_fetched_is_a_file_that_opens_as_a_source(home, tmp_path, monkey
 def test_what_the_loader_says_is_put_in_words(text, said):
     from datasets.exceptions import DatasetNotFoundError
 
-    from modelforge.train.fetching import Wish, in_words
+    from modelforge.train.tools.fetch_dataset import Wish, in_words
 
     assert said in str(in_words(Wish("a/b", None, "train"), DatasetNotFoundError(text)))
 

@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import pytest
 
-from modelforge.config.plan import Ground, make_plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.train.failures import WorkError
+from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.modeling.errors import WorkError
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -33,7 +33,7 @@ def planned(model: str, device: Any = "cpu", **answers: Any) -> tuple[TrainingCo
 
 def opened(model: Path, head: Any = "causal", **answers: Any) -> Any:
     """Return the model as a run loads it."""
-    from modelforge.train.providers.huggingface import load
+    from modelforge.modeling.providers.huggingface import load
 
     config, plan = planned(str(model), **answers)
     return load(plan, config, lambda _done, _total: None, head=head).model
@@ -167,7 +167,7 @@ def tiny_encoder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_a_missing_package_is_said_with_its_remedy(tiny_model, monkeypatch):
-    from modelforge.train.providers import quantizing
+    from modelforge.modeling.providers import quantization as quantizing
 
     monkeypatch.setattr(quantizing.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(WorkError, match="torchao") as refused:
@@ -177,7 +177,7 @@ def test_a_missing_package_is_said_with_its_remedy(tiny_model, monkeypatch):
 
 
 def test_fp8_is_refused_where_transformers_would_load_16_bits(tiny_model):
-    from modelforge.train.providers.quantizing import require_card
+    from modelforge.modeling.providers.quantization import require_card
 
     with pytest.raises(WorkError, match=r"8\.9") as refused:
         opened(tiny_model, quantization={"scheme": "fp8"})
@@ -193,7 +193,7 @@ def test_layers_in_fp8_pass_the_gradient(tiny_model, monkeypatch):
     import torch
     from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
 
-    from modelforge.train.providers import quantizing
+    from modelforge.modeling.providers import quantization as quantizing
 
     monkeypatch.setattr(quantizing, "require_card", lambda _plan, _capability: None)
     monkeypatch.setattr(
@@ -218,7 +218,7 @@ def test_layers_in_fp8_pass_the_gradient(tiny_model, monkeypatch):
 def test_schemes_for_cards_are_what_their_libraries_take():
     from transformers import FineGrainedFP8Config, Mxfp4Config
 
-    from modelforge.train.providers.quantizing import Around, quantization
+    from modelforge.modeling.providers.quantization import Around, quantization
 
     config, plan = planned("m", "cuda", quantization={"scheme": "fp8"})
     fp8 = quantization(plan, config, Around(["lm_head", "model.layers.0"]))
@@ -233,8 +233,8 @@ def test_schemes_for_cards_are_what_their_libraries_take():
 
 @pytest.mark.parametrize("stored", ["none", "4-bit", "8-bit", "fp8", "mxfp4", "nvfp4"])
 def test_every_way_of_the_plan_is_known_to_the_provider(stored):
-    from modelforge.config.choices import Stored
-    from modelforge.train.providers.quantizing import _SCHEMES
+    from modelforge.config.optimizers import Stored
+    from modelforge.modeling.providers.quantization import _SCHEMES
 
     assert stored in get_args(Stored)
     assert set(get_args(Stored)) == {"none", *_SCHEMES}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from modelforge.data.look import look
-from modelforge.data.repair import repair_file
-from modelforge.home import Home
+from modelforge.data.checks.summary import look
+from modelforge.data.repair.copy import repair_file
+from modelforge.paths import Home
 from tests.data.broken import CASES
 from tests.train.conftest import Bench
 

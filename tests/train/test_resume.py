@@ -39,7 +39,7 @@ def at(monkeypatch):
     """Do something when the loop of a training has come to an update."""
 
     def arrange(hook: str, step: int, act: Any, stage: int | None = None) -> None:
-        from modelforge.train.reporter import Reporter
+        from modelforge.train.callbacks.reporter import Reporter
 
         true = getattr(Reporter, hook)
 
@@ -249,7 +249,9 @@ def test_a_kill_inside_a_save_leaves_nothing_half(bench, at, monkeypatch):
 
     # Nothing is cleared up either when a process is killed.
     monkeypatch.setattr(Trainer, "_save_scaler", half_way)
-    monkeypatch.setattr("modelforge.train.checkpointing.shutil.rmtree", lambda *_, **__: None)
+    monkeypatch.setattr(
+        "modelforge.train.trainer.checkpointing.shutil.rmtree", lambda *_, **__: None
+    )
     with pytest.raises(Killed):
         bench.work(run)
     monkeypatch.undo()
@@ -290,11 +292,11 @@ def test_the_best_is_found_again_where_the_home_has_moved(bench, at, tmp_path):
 
 
 def test_a_run_killed_after_its_last_checkpoint_only_has_to_save(bench, at, monkeypatch):
-    from modelforge.train import output
+    from modelforge.train import save
 
     whole = never_ended(bench, SHORT)
     run = bench.prepare(**SHORT)
-    monkeypatch.setattr(output, "save", lambda *_args, **_more: kill())
+    monkeypatch.setattr(save, "save", lambda *_args, **_more: kill())
     with pytest.raises(Killed):
         bench.work(run)
     monkeypatch.undo()

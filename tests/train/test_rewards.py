@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from modelforge.train.failures import WorkError
-from modelforge.train.prompts import question_of
-from modelforge.train.rewards import SLOW_IN_A_ROW, Pattern, equals, is_json, near_length
+from modelforge.modeling.errors import WorkError
+from modelforge.modeling.tokenize.prompts import question_of
+from modelforge.train.strategies.rewards import SLOW_IN_A_ROW, Pattern, equals, is_json, near_length
 
 pytestmark = pytest.mark.torch
 

@@ -278,7 +278,7 @@ def test_what_a_killed_first_stage_has_left_is_not_taken_for_a_reward_model(benc
 
 def stop_at(bench: Any, run: RunFolder, monkeypatch: pytest.MonkeyPatch, stage: int, wish: str):
     """Work on a run that is asked to stop as soon as an update of that stage is told."""
-    from modelforge.train.telling import Teller
+    from modelforge.train.event_log import Teller
 
     tell = Teller.step
 
@@ -314,7 +314,7 @@ def test_a_stop_in_the_second_stage_keeps_the_policy_if_wanted(
 
 
 def test_a_stop_between_the_stages_keeps_the_reward_model(bench, rewarded, monkeypatch, capsys):
-    from modelforge.train import reward_model
+    from modelforge.train.strategies import reward_model
 
     run = rewarded()
     keep = reward_model._keep
@@ -334,9 +334,9 @@ def test_a_stop_between_the_stages_keeps_the_reward_model(bench, rewarded, monke
 
 
 def test_the_wish_to_stop_is_looked_for_at_every_token(monkeypatch):
-    from modelforge.train import answering
+    from modelforge.train.strategies import online
 
-    monkeypatch.setattr(answering, "CHECK_EVERY_S", 0.0)
+    monkeypatch.setattr(online, "CHECK_EVERY_S", 0.0)
     looked = 0
 
     class Model:
@@ -349,7 +349,7 @@ def test_the_wish_to_stop_is_looked_for_at_every_token(monkeypatch):
             looked += 1
 
     model = Model()
-    answering.watch(model, Stop())  # type: ignore[arg-type]
+    online.watch(model, Stop())  # type: ignore[arg-type]
     model.look()
     assert looked == 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modelforge.errors import MissingPackageError, RunError
-from modelforge.train.starter import convert, is_complete, locate, main
+from modelforge.train.tools.convert_starter import convert, is_complete, locate, main
 
 
 def silent(_share: float, _text: str) -> None:

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from modelforge.train.environment import go_offline_for, mask_devices
 from modelforge.train.stop import Stop, StopAsked
-from modelforge.train.surroundings import go_offline_for, mask_devices
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def test_the_stop_file_says_whether_to_keep(tmp_path):
 
 def test_unsloth_is_kept_silent_and_writes_into_the_home(monkeypatch, tmp_path):
     monkeypatch.setenv("MODELFORGE_HOME", str(tmp_path))
-    call = "from modelforge.train.surroundings import be_quiet; be_quiet(); import os; "
+    call = "from modelforge.train.environment import be_quiet; be_quiet(); import os; "
     call += "print(*(os.environ[f'UNSLOTH_{name}'] for name in "
     call += "('DISABLE_STATISTICS', 'AUTO_INSTALL', 'COMPILE_LOCATION')))"
     done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
@@ -77,7 +77,7 @@ def test_unsloth_is_kept_silent_and_writes_into_the_home(monkeypatch, tmp_path):
 def test_what_is_given_back_leaves_the_process():
     code = """
 import ctypes, psutil
-from modelforge.train.surroundings import GIVEN_BACK, give_back
+from modelforge.train.environment import GIVEN_BACK, give_back
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 held = lambda: psutil.Process().memory_info().rss

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.plan import Ground, make_plan
-from modelforge.config.schema import TrainingConfig
+from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.schema.config import TrainingConfig
 from modelforge.runs.events import Event
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
@@ -66,7 +66,7 @@ def documents() -> list[dict[str, str]]:
 
 
 def test_rouge_of_a_worked_example():
-    from modelforge.train.scoring import score_summaries
+    from modelforge.modeling.text_metrics import score_summaries
 
     # The same five of six words; three of five pairs; "the cat on the mat" in order.
     found = score_summaries(["The cat sat on the mat."], [["the cat lay on the mat"]])
@@ -78,13 +78,13 @@ def test_rouge_of_a_worked_example():
 
 
 def test_rouge_reads_letters_of_every_script():
-    from modelforge.train.scoring import score_summaries
+    from modelforge.modeling.text_metrics import score_summaries
 
     assert score_summaries(["Корабль ушёл"], [["корабль ушёл!"]])["rouge2"] == 1.0
 
 
 def test_squad_of_worked_examples():
-    from modelforge.train.scoring import score_answers
+    from modelforge.modeling.text_metrics import score_answers
 
     # Case, articles and points do not count.
     assert score_answers(["The Red!"], [["red"]]) == {"exact_match": 1.0, "f1": 1.0}
@@ -101,7 +101,7 @@ def test_squad_of_worked_examples():
 def test_perplexity_and_bits_per_byte_by_hand():
     import torch
 
-    from modelforge.train.likelihood import Likelihood
+    from modelforge.modeling.perplexity import Likelihood
 
     likelihood = Likelihood(size=12)
     # Three tokens at ln 8 each and one at ln 2; the label in front of them is never asked for.
@@ -117,7 +117,7 @@ def test_perplexity_and_bits_per_byte_by_hand():
 def test_bytes_are_those_of_the_trained_text_alone(tiny_model):
     from transformers import AutoTokenizer
 
-    from modelforge.train.likelihood import text_bytes
+    from modelforge.modeling.perplexity import text_bytes
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     ids = tokenizer("Grüße, 🌙!", add_special_tokens=False)["input_ids"]
@@ -202,17 +202,17 @@ def test_the_perplexity_told_is_that_of_the_model_over_its_tokens(bench):
     (check,) = of(bench.work(run), "eval")
     tokenizer = AutoTokenizer.from_pretrained(run.output)
     model = AutoPeftModelForCausalLM.from_pretrained(run.output).eval()
-    from modelforge.config.plan import Plan
+    from modelforge.config.plan.make import Plan
+    from modelforge.modeling.tokenize import dataset
+    from modelforge.modeling.tokenize.options import Manner
+    from modelforge.modeling.tokenize.template import learn_dialect
     from modelforge.runs.layout import read_json
-    from modelforge.train import rows
-    from modelforge.train.dialect import learn_dialect
-    from modelforge.train.manner import Manner
 
     record = read_json(run.config)
     config = TrainingConfig(**record["config"])
     manner = Manner.of(config, Plan.from_dict(record["plan"]))
-    order = rows.Order(record["dataset"], 0.25, config.trainer.seed, manner)
-    held_out = rows.tokenize(order, learn_dialect(tokenizer, [2]), lambda *_: None).held_out
+    order = dataset.Order(record["dataset"], 0.25, config.trainer.seed, manner)
+    held_out = dataset.tokenize(order, learn_dialect(tokenizer, [2]), lambda *_: None).held_out
     nats, tokens, size = 0.0, 0, 0
     for row in held_out:
         ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
@@ -229,7 +229,7 @@ def test_the_perplexity_told_is_that_of_the_model_over_its_tokens(bench):
 def test_a_stop_while_answers_are_scored_keeps_what_was_learned(
     bench, write_rows, tiny_rewriter, monkeypatch
 ):
-    from modelforge.train.telling import Teller
+    from modelforge.train.event_log import Teller
 
     bench.rows = write_rows(documents())
     run = bench.prepare(
@@ -259,10 +259,10 @@ def test_a_stop_while_answers_are_scored_keeps_what_was_learned(
 
 
 def shown(kind: str, tokenizer: Any, rows: list[dict[str, Any]], task: str, **answers: Any) -> Any:
-    from modelforge.train.collating import row_settings
-    from modelforge.train.dialect import wordless
-    from modelforge.train.manner import Manner
-    from modelforge.train.view import token_view
+    from modelforge.modeling.tokenize.collate import row_settings
+    from modelforge.modeling.tokenize.options import Manner
+    from modelforge.modeling.tokenize.preview import token_view
+    from modelforge.modeling.tokenize.template import wordless
 
     config = TrainingConfig(
         task=task, model_name="x", dataset="x", compute_specs="low_end", use_4bit=False, **answers
@@ -273,8 +273,8 @@ def shown(kind: str, tokenizer: Any, rows: list[dict[str, Any]], task: str, **an
 
 
 def canonicals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from modelforge.data.chat import canonical
-    from modelforge.data.detect import detect
+    from modelforge.data.canonical.convert import canonical
+    from modelforge.data.columns.detect import detect
 
     mapping = detect(rows)
     return [canonical(row, mapping) for row in rows]
@@ -283,7 +283,7 @@ def canonicals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_the_view_marks_the_tokens_that_the_span_head_is_taught(tiny_reader):
     from transformers import AutoTokenizer
 
-    from modelforge.train.contexts import encode_context
+    from modelforge.modeling.tokenize.qa import encode_context
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_reader)
     rows = canonicals(questions())[:4]

@@ -8,7 +8,7 @@ import pytest
 
 from modelforge.errors import Problem, RunError
 from modelforge.runs.events import EventWriter, read_events
-from modelforge.train.telling import Teller
+from modelforge.train.event_log import Teller
 
 
 class Full(EventWriter):

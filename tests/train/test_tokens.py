@@ -34,7 +34,7 @@ def tokenizer(starter_folder: Path) -> Any:
 def encoded(
     tokenizer: Any, *rows: dict[str, Any], stops: tuple[int, ...] = (2,), longest: int = 512
 ):
-    from modelforge.train.tokens import cut, encode, learn_dialect
+    from modelforge.modeling.tokenize.encode import cut, encode, learn_dialect
 
     whole = encode(rows, learn_dialect(tokenizer, stops))
     return [piece for row in whole for piece in cut(row, longest, "right")]
@@ -96,7 +96,7 @@ def test_a_template_that_refuses_the_system_role_gets_it_in_the_first_question(t
 
 def test_a_conversation_that_the_template_cannot_write_trains_nothing(tokenizer):
     tokenizer.chat_template = "{{ raise_exception('never') }}{{ messages }}"
-    from modelforge.train.tokens import Dialect, encode
+    from modelforge.modeling.tokenize.encode import Dialect, encode
 
     dialect = Dialect(tokenizer, "<|im_end|>", 2, frozenset({2}))
     (row,) = encode([talk("u:Who?", "a:Me.")], dialect)
@@ -132,7 +132,7 @@ def test_emoji_and_umlauts_in_an_answer_are_trained_whole(tokenizer):
 
 
 def test_without_a_template_chatml_is_used_where_its_tokens_exist(tokenizer):
-    from modelforge.train.tokens import learn_dialect
+    from modelforge.modeling.tokenize.encode import learn_dialect
 
     tokenizer.chat_template = None
     size = len(tokenizer)
@@ -165,7 +165,7 @@ def test_a_template_without_an_end_token_gets_one_behind_every_answer(tokenizer)
 
 
 def test_the_end_token_of_the_template_joins_what_generation_stops_on(tokenizer):
-    from modelforge.train.tokens import learn_dialect
+    from modelforge.modeling.tokenize.encode import learn_dialect
 
     dialect = learn_dialect(tokenizer, (0,))
     assert dialect.stops == {0, 2}
@@ -197,14 +197,14 @@ CHAT = ("s:S", "u:One?", "a:First.", "u:Two?", "a:Second.")
 
 
 def learn(tokenizer: Any, name: str | None = None, **more: Any) -> Any:
-    from modelforge.train.dialect import learn_dialect
-    from modelforge.train.templates import template_text
+    from modelforge.data.chat_templates import template_text
+    from modelforge.modeling.tokenize.template import learn_dialect
 
     return learn_dialect(tokenizer, (2,), template=template_text(name), **more)
 
 
 def read(row: dict[str, Any], dialect: Any, loss_on: Any = "completion") -> Any:
-    from modelforge.train.tokens import encode
+    from modelforge.modeling.tokenize.encode import encode
 
     return encode([row], dialect, loss_on)[0]
 
@@ -299,7 +299,7 @@ def test_the_system_message_takes_the_place_of_what_the_rows_say(tokenizer):
     ],
 )
 def test_a_row_too_long_is_cut_as_asked(strategy, expected):
-    from modelforge.train.tokens import Encoded, cut
+    from modelforge.modeling.tokenize.encode import Encoded, cut
 
     row = Encoded(list(range(1, 11)), [-100, *range(2, 11)])
     pieces = cut(row, 4, strategy)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modelforge.config.plan import Ground, make_plan
-from modelforge.config.schema import TrainingConfig
+from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.schema.config import TrainingConfig
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
@@ -37,7 +37,7 @@ def planned(path, *, device="cpu", kind="decoder", **said):
 
 
 def traced(path, **said):
-    from modelforge.train.tracing import trace
+    from modelforge.train.memory_trace.trace import trace
 
     config, plan = planned(path, **said)
     return trace(config, plan, plan.max_length)
@@ -49,9 +49,9 @@ def test_what_is_traced_is_alive_when_the_same_step_is_done_with_weights(tiny_mo
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from modelforge.train import traced_steps
-    from modelforge.train.adapting import adapter
-    from modelforge.train.live import Live
+    from modelforge.modeling.adapters.lora import adapter
+    from modelforge.train.memory_trace import step as traced_steps
+    from modelforge.train.memory_trace.tensors import Live
 
     said = {"per_device_train_batch_size": 2, "lora_dropout": 0.0, "eval_split": 0, **way}
     config, plan = planned(tiny_model, **said)

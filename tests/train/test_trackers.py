@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from modelforge.config.groups import TRACKERS
+from modelforge.config.schema.runtime import TRACKERS
 
 pytestmark = pytest.mark.torch
 
@@ -102,7 +102,7 @@ class Odd:
 
 @pytest.mark.parametrize("event", ["on_train_begin", "on_log", "on_train_end"])
 def test_a_tracker_that_fails_never_ends_a_run(bench, monkeypatch, event):
-    from modelforge.train import trackers
+    from modelforge.train.callbacks import trackers
 
     odd = Odd(event)
     monkeypatch.setitem(trackers._MADE, "aim", lambda _config, _folder: odd)
@@ -117,7 +117,7 @@ def test_a_tracker_that_fails_never_ends_a_run(bench, monkeypatch, event):
 
 
 def test_a_tracker_that_is_not_there_is_told_and_left_out(bench, monkeypatch):
-    from modelforge.train import trackers
+    from modelforge.train.callbacks import trackers
 
     def absent(_config, _folder):
         raise ModuleNotFoundError("No module named 'aim'")
@@ -129,8 +129,8 @@ def test_a_tracker_that_is_not_there_is_told_and_left_out(bench, monkeypatch):
 
 
 def test_wandb_is_offline_unless_somebody_says_online(monkeypatch, tmp_path):
-    from modelforge.config.schema import TrainingConfig
-    from modelforge.train import trackers
+    from modelforge.config.schema.config import TrainingConfig
+    from modelforge.train.callbacks import trackers
 
     least = {
         "task": "text-generation",

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from modelforge.runs.events import EventWriter, read_events
-from modelforge.train import surroundings
+from modelforge.train import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOWN = json.loads((Path(__file__).parent / "data" / "unsloth.json").read_text(encoding="utf-8"))
@@ -30,7 +30,7 @@ KNOWN = json.loads((Path(__file__).parent / "data" / "unsloth.json").read_text(e
 HANDED_ON = {"quantization_config", "use_safetensors", "local_files_only"}
 # What peft's LoraConfig takes; get_peft_model hands it on.
 OF_LORA = {"use_dora"}
-NAME = "modelforge.train.providers.unsloth"
+NAME = "modelforge.modeling.providers.unsloth"
 WITNESS = """
 import sys
 came_before = sorted({"trl", "transformers", "peft"} & set(sys.modules))
@@ -123,7 +123,7 @@ def test_our_versions_are_ones_that_unsloth_takes() -> None:
 
 def test_the_switches_that_keep_it_silent_are_its_own_and_are_set() -> None:
     assert KNOWN["switches"] == ["UNSLOTH_DISABLE_STATISTICS", "HF_HUB_OFFLINE"]
-    assert surroundings.QUIET["UNSLOTH_DISABLE_STATISTICS"] == "1"
+    assert environment.QUIET["UNSLOTH_DISABLE_STATISTICS"] == "1"
 
 
 @pytest.mark.skipif(not find_spec("unsloth"), reason="Unsloth is not installed")
@@ -186,7 +186,7 @@ def test_the_adapter_is_the_one_that_was_asked_for(bench, unsloth) -> None:
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from modelforge.train.adapting import adapter
+    from modelforge.modeling.adapters.lora import adapter
 
     ours = get_peft_model(
         AutoModelForCausalLM.from_pretrained(bench.model), adapter(job.config, job.plan)
@@ -206,7 +206,7 @@ def test_a_model_with_other_layers_is_adapted_in_all_its_linear_ones(bench, unsl
 
 
 def test_an_adapter_that_unsloth_refuses_is_told_in_words(bench, unsloth) -> None:
-    from modelforge.train.failures import explain
+    from modelforge.modeling.errors import explain
 
     provider, stand_in = unsloth
     stand_in.refuses = "Unsloth: Module = x is not allowed."
@@ -236,10 +236,10 @@ def test_a_strategy_trains_a_model_that_comes_with_its_adapter(bench, unsloth) -
     """Real TRL and real PEFT on the model that the provider has adapted: no second adapter."""
     from safetensors.torch import load_file
 
+    from modelforge.train.event_log import Teller
     from modelforge.train.job import Work
     from modelforge.train.stop import Stop
     from modelforge.train.strategies import sft
-    from modelforge.train.telling import Teller
 
     provider, _ = unsloth
     job = job_of(bench)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.plan import Ground, make_plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.data.chat import canonical
-from modelforge.data.detect import detect
+from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.data.canonical.convert import canonical
+from modelforge.data.columns.detect import detect
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -81,8 +81,8 @@ def asked(**answers: Any) -> tuple[TrainingConfig, Any]:
 
 
 def learned(tokenizer: Any, config: TrainingConfig) -> Any:
-    from modelforge.train.dialect import learn_dialect
-    from modelforge.train.templates import template_text
+    from modelforge.data.chat_templates import template_text
+    from modelforge.modeling.tokenize.template import learn_dialect
 
     template = template_text(config.model.chat_template)
     return learn_dialect(
@@ -91,9 +91,9 @@ def learned(tokenizer: Any, config: TrainingConfig) -> Any:
 
 
 def shown(tokenizer: Any, rows: list[dict[str, Any]], **answers: Any) -> Any:
-    from modelforge.train.collating import row_settings
-    from modelforge.train.manner import Manner
-    from modelforge.train.view import token_view
+    from modelforge.modeling.tokenize.collate import row_settings
+    from modelforge.modeling.tokenize.options import Manner
+    from modelforge.modeling.tokenize.preview import token_view
 
     config, plan = asked(**answers)
     dialect = learned(tokenizer, config)
@@ -106,7 +106,7 @@ def of_the_trainer(
     """Every token of the batches of a real trainer: its id, its label, and whether it is read."""
     from datasets import Dataset
 
-    from modelforge.train.manner import Manner
+    from modelforge.modeling.tokenize.options import Manner
     from modelforge.train.strategies.sft import Trainer, arguments
 
     config, plan = asked(**answers)
@@ -240,7 +240,7 @@ def test_the_tokens_of_a_pair_are_those_of_trls_own_preparation(network, tokeniz
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    from modelforge.train.pairs import encode_pair
+    from modelforge.modeling.tokenize.preference import encode_pair
 
     raw = {"prompt": Q, "chosen": A, "rejected": "No idea at all, sorry."}
     row = canonical(raw, detect([raw]))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.data_groups import Source
-from modelforge.data.sources import open_supplies, record_of
-from modelforge.home import Home
+from modelforge.config.schema.data import Source
+from modelforge.data.sources.load import open_supplies, record_of
+from modelforge.paths import Home
 from modelforge.runs.events import Event
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.

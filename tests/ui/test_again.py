@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
-from modelforge.desks.again import rate_when_longer
 from modelforge.runs import checkpoints
+from modelforge.services.resume import rate_when_longer
 from tests.ui.test_results import forge, left  # noqa: F401
-from ui.again import row_action, ways
-from ui.beside import Seen, _ended
-from ui.picture import RunPicture
+from ui.pages.run.resume import row_action, ways
+from ui.pages.run.side_panel import Seen, _ended
+from ui.pages.run.state import RunPicture
 
 FAILED = [("failed", {"cause": "disk-full", "what": "<b>Full</b>", "remedy": "Free some."})]
 

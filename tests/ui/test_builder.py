@@ -6,8 +6,8 @@ import pytest
 
 from modelforge.errors import ConfigError, DataError
 from modelforge.forge import Forge
-from modelforge.home import Home
-from ui import builder
+from modelforge.paths import Home
+from ui.pages import builder
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import math
 import re
 
-from modelforge.runs.trace import MOST_POINTS, decimate, smooth
-from ui.charts import Line, chart, legend
+from modelforge.runs.downsample import MOST_POINTS, decimate, smooth
+from ui.html.charts import Line, chart, legend
 
 RAMP = [(step, 2 - step / 100) for step in range(1, 101)]
 

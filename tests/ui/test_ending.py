@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from modelforge.desks.aid import Change
-from modelforge.hindsight.causes import Cause
+from modelforge.diagnosis.classify import Cause
 from modelforge.runs.events import Event
 from modelforge.runs.states import RunState
-from ui.ending import KINDS, ending, in_a_sentence
-from ui.picture import RunPicture
+from modelforge.services.diagnosis import Change
+from ui.pages.run.result import KINDS, ending, in_a_sentence
+from ui.pages.run.state import RunPicture
 
 
 def seen(state, *said, cause=None, changes=()):

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from modelforge.preflight.standing import Standing
-from modelforge.setup import adding
-from modelforge.setup.failures import SetupError
+from modelforge.preflight.checks.standing import Standing
+from modelforge.setup import extras as adding
+from modelforge.setup.errors import SetupError
 from tests.preflight.cases import LAPTOP, WORKSTATION
-from ui import extras
+from ui.pages import extras
 
 
 def a_forge(home: Any, active: str | None = None) -> Any:

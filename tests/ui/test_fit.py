@@ -9,21 +9,22 @@ from html import unescape
 
 import pytest
 
-from modelforge.config.describe import by_name
-from modelforge.desks.rehearsal import RehearsalView
+from modelforge.config.fields import by_name
 from modelforge.forge import Forge
-from modelforge.home import Home
-from modelforge.machine import probe
-from modelforge.preflight.levers import Lever
-from modelforge.preflight.memory import MemoryPart
-from modelforge.preflight.offers import Need
+from modelforge.hardware.machine import probe
+from modelforge.paths import Home
+from modelforge.preflight.memory.estimate import MemoryPart
+from modelforge.preflight.suggest.catalog_fit import Need
+from modelforge.preflight.suggest.speedups import Lever
 from modelforge.runs.states import RunState
+from modelforge.services.trial_runs import RehearsalView
 from tests.preflight.cases import LAPTOP, LLAMA_8B, ROWS, WORKSTATION, a_case, report_of
-from ui import answers, beside, fit, levers, modelcard, plan, rehearsal
-from ui.beside import Seen
-from ui.form import Entered
-from ui.layers import stack
-from ui.picture import RunPicture
+from ui.pages.run import side_panel
+from ui.pages.run.side_panel import Seen
+from ui.pages.run.state import RunPicture
+from ui.pages.train import fit_panel, model_card, plan_panel, response, speed_panel, trial_run
+from ui.pages.train.form import Entered
+from ui.pages.train.layers import stack
 
 WIDE = {"per_device_train_batch_size": 64, "gradient_checkpointing": False}
 LONG = replace(ROWS, longest_chars=4000)
@@ -50,7 +51,7 @@ def forge(home_with_starter):
 
 def test_a_red_plan_has_its_ways_in_one_click_each():
     report = red()
-    drawn = fit.block(report)
+    drawn = fit_panel.block(report)
     assert 'id="make-fit"' in drawn
     assert "Make it fit" in drawn
     assert f"{len(report.ways) - 1} other way" in drawn
@@ -62,36 +63,36 @@ def test_a_red_plan_has_its_ways_in_one_click_each():
 
 
 def test_what_fits_well_is_left_in_peace():
-    assert fit.block(report_of(a_case())) == ""
-    assert fit.block(report_of(a_case(facts=None))) == ""
+    assert fit_panel.block(report_of(a_case())) == ""
+    assert fit_panel.block(report_of(a_case(facts=None))) == ""
 
 
 def test_what_fits_only_just_is_offered_more_room_quietly():
     total = report_of(a_case()).memory_total_gib
     report = report_of(a_case(replace(LAPTOP, ram_free_gib=total * 1.01)))
-    drawn = fit.block(report)
+    drawn = fit_panel.block(report)
     assert "Make it fit" in drawn
     assert "btn go" not in drawn
-    assert not fit.is_red(report)
+    assert not fit_panel.is_red(report)
 
 
 def test_what_cannot_fit_is_said_with_the_largest_model_that_does():
     tiny = replace(WORKSTATION, gpus=[replace(WORKSTATION.gpus[0], total_gib=4.0, free_gib=3.8)])
     report = report_of(a_case(tiny, LLAMA_8B))
-    drawn = fit.block(report)
+    drawn = fit_panel.block(report)
     assert "The largest model that fits is Qwen3-1.7B." in drawn
     assert buttons(drawn) == [{"model_name": "Qwen/Qwen3-1.7B"}]
     none = replace(report, largest_model=None, largest_settings={})
-    assert "nor can any model of the catalogue" in fit.block(none)
+    assert "nor can any model of the catalogue" in fit_panel.block(none)
 
 
 def test_the_first_way_turns_the_whole_page_green(forge):
     mine = {"dataset": "sample:captain", "max_seq_length": "1024", "packing": "true"}
     mine |= {"per_device_train_batch_size": "64", "gradient_checkpointing": "false"}
-    before = answers.reply(forge, Entered(mine=mine))
+    before = response.reply(forge, Entered(mine=mine))
     assert before["red"]
     assert "does not fit" in before["parts"]["plan"]
-    after = answers.reply(forge, Entered(mine=mine | buttons(before["parts"]["plan"])[0]))
+    after = response.reply(forge, Entered(mine=mine | buttons(before["parts"]["plan"])[0]))
     assert not after["red"]
     assert after["wrong"] == {}
     assert '<span class="chip good">fits</span>' in after["parts"]["plan"]
@@ -100,22 +101,22 @@ def test_the_first_way_turns_the_whole_page_green(forge):
 
 
 def test_a_wrong_setting_says_that_there_is_no_plan(forge):
-    assert answers.reply(forge, Entered(mine={"dataset": "sample:captain"}))["planned"]
-    assert not answers.reply(forge, Entered(mine={"learning_rate": "7"}))["planned"]
+    assert response.reply(forge, Entered(mine={"dataset": "sample:captain"}))["planned"]
+    assert not response.reply(forge, Entered(mine={"learning_rate": "7"}))["planned"]
 
 
 def test_the_findings_that_the_ways_say_are_not_said_twice():
     report = red()
     assert {"ram-short", "memory-option"} <= {one.code for one in report.findings}
     codes = {"ram-short", "memory-option", "memory-short"}
-    assert codes == fit.SAID_HERE
+    assert codes == fit_panel.SAID_HERE
 
 
 def test_parts_add_up_and_one_that_nobody_knows_is_the_rest():
     report = replace(
         red(), memory=[MemoryPart("weights", 1.0), MemoryPart("moon", 2.0)], memory_total_gib=6.0
     )
-    drawn = plan.memory(report)
+    drawn = plan_panel.memory(report)
     assert re.search(r"the rest</span><span class=\"num\">4.0", drawn)
     assert re.search(r"weights</span><span class=\"num\">2.0", drawn)
 
@@ -129,26 +130,26 @@ def test_parts_add_up_and_one_that_nobody_knows_is_the_rest():
     ],
 )
 def test_a_model_wears_a_badge(need, told, tone):
-    assert told in fit.badge(need)
-    assert f"chip {tone}" in fit.badge(need)
+    assert told in fit_panel.badge(need)
+    assert f"chip {tone}" in fit_panel.badge(need)
 
 
 def test_a_model_of_which_nothing_is_known_wears_none():
-    assert fit.badge(Need()) is None
+    assert fit_panel.badge(Need()) is None
 
 
 def test_models_that_cannot_be_made_to_fit_stand_last_and_are_marked(forge):
     offers = stack(forge, Entered()).offers
-    hopeless = [fit.is_hopeless(need) for _, need in offers]
+    hopeless = [fit_panel.is_hopeless(need) for _, need in offers]
     assert hopeless == sorted(hopeless)
     assert True in hopeless
     assert False in hopeless
-    drawn = modelcard.offered(offers)
+    drawn = model_card.offered(offers)
     assert drawn.count('class="choice hopeless"') == hopeless.count(True)
     mendable = [need for _, need in offers if need.fits is False and need.can_fit]
     assert mendable
     assert drawn.count("Can be made to fit.") == len(mendable)
-    assert not any(fit.is_hopeless(need) for need in mendable)
+    assert not any(fit_panel.is_hopeless(need) for need in mendable)
 
 
 def test_the_recommended_settings_are_one_click_and_each_lever_another():
@@ -158,14 +159,14 @@ def test_the_recommended_settings_are_one_click_and_each_lever_another():
     report = replace(
         red(), levers=[speed, held, slow], recommended={"packing": True}, recommended_times=1.87
     )
-    drawn = levers.panel(report)
+    drawn = speed_panel.panel(report)
     assert "about 1.9 × as fast" in drawn
     assert "1.9 × the speed · takes 0.3 GiB" in drawn
     assert "about the same speed · saves 0.2 GiB" in drawn
     assert "1 of 3 in use" in drawn
     assert buttons(drawn) == [{"packing": "true"}, {"packing": "true"}]
-    assert "Use recommended" not in levers.panel(replace(report, recommended={}))
-    assert levers.panel(replace(report, levers=[])) == ""
+    assert "Use recommended" not in speed_panel.panel(replace(report, recommended={}))
+    assert speed_panel.panel(replace(report, levers=[])) == ""
 
 
 def rehearsing(state, **told):
@@ -175,15 +176,15 @@ def rehearsing(state, **told):
 
 
 def test_a_rehearsal_says_how_far_it_is_and_why_it_failed():
-    going = rehearsal.part(rehearsing("running"))
+    going = trial_run.part(rehearsing("running"))
     assert "Updates on the longest rows · 2 of 5" in going
     assert "width:40%" in going
     assert 'data-id="id"' in going
     failed = {"kind": "failed", "what": "Memory ran out <b>.", "remedy": "Less."}
-    assert "ran out &lt;b&gt;." in rehearsal.part(rehearsing("failed", ending=failed))
-    assert "ended without a word" in rehearsal.part(rehearsing("lost"))
-    assert "nothing was measured" in rehearsal.part(rehearsing("stopped"))
-    assert rehearsal.part(rehearsing("finished")) == ""
+    assert "ran out &lt;b&gt;." in trial_run.part(rehearsing("failed", ending=failed))
+    assert "ended without a word" in trial_run.part(rehearsing("lost"))
+    assert "nothing was measured" in trial_run.part(rehearsing("stopped"))
+    assert trial_run.part(rehearsing("finished")) == ""
 
 
 def test_what_a_rehearsal_measured_stands_in_place_of_the_estimate():
@@ -191,11 +192,11 @@ def test_what_a_rehearsal_measured_stands_in_place_of_the_estimate():
     report = replace(
         red(), memory_basis="rehearsed", seconds_basis="rehearsed", rehearsal=told, seconds=754.0
     )
-    assert "Measured in a rehearsal." in fit.basis(report)
-    assert "2.3 s" in fit.measured(report)
-    assert "51 MiB" in fit.measured(report)
-    assert plan.time(report) == "13 min"
-    assert fit.measured(red()) == ""
+    assert "Measured in a rehearsal." in fit_panel.basis(report)
+    assert "2.3 s" in fit_panel.measured(report)
+    assert "51 MiB" in fit_panel.measured(report)
+    assert plan_panel.time(report) == "13 min"
+    assert fit_panel.measured(red()) == ""
 
 
 def seen(forge, **view):
@@ -207,16 +208,16 @@ def seen(forge, **view):
 
 
 def test_the_time_left_counts_on_from_the_newest_event(forge):
-    assert beside.left(seen(forge, seconds_left=60.0), now=1020.0) == 40.0
+    assert side_panel.left(seen(forge, seconds_left=60.0), now=1020.0) == 40.0
 
 
 def test_no_time_is_told_while_nobody_knows(forge):
-    assert beside.left(seen(forge)) is None
+    assert side_panel.left(seen(forge)) is None
 
 
 def test_a_run_tells_that_memory_ran_out_and_what_was_foretold(forge):
     told = {"step": 12, "micro_batch": 2, "accumulation": 8, "gradient_checkpointing": False}
-    drawn = beside.side(seen(forge, adjusted=told))
+    drawn = side_panel.side(seen(forge, adjusted=told))
     assert "Memory ran out at update 12: since then 2 rows at a time, 8 times an update." in drawn
     assert "Planned tokens a second" in drawn
     assert "200" in drawn
@@ -224,8 +225,8 @@ def test_a_run_tells_that_memory_ran_out_and_what_was_foretold(forge):
 
 def test_a_plan_that_its_model_may_tell_better_is_named_until_it_has(forge):
     mine = {"dataset": "sample:captain"}
-    first = answers.reply(forge, Entered(mine=mine))["traceable"]
+    first = response.reply(forge, Entered(mine=mine))["traceable"]
     assert first
-    assert answers.reply(forge, Entered(mine=mine))["traceable"] == first
-    assert answers.reply(forge, Entered(mine=mine | {"lora_r": "8"}))["traceable"] != first
-    assert answers.reply(forge, Entered(mine={"learning_rate": "7"}))["traceable"] == ""
+    assert response.reply(forge, Entered(mine=mine))["traceable"] == first
+    assert response.reply(forge, Entered(mine=mine | {"lora_r": "8"}))["traceable"] != first
+    assert response.reply(forge, Entered(mine={"learning_rate": "7"}))["traceable"] == ""

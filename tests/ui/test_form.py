@@ -1,10 +1,10 @@
 """Form: settings as fields, and what was entered as layers."""
 
-from modelforge.config.describe import describe
+from modelforge.config.fields import describe
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import Problem
-from ui import form
-from ui.form import Entered
+from ui.pages.train import form
+from ui.pages.train.form import Entered
 
 PROFILE = {
     "task": "text-generation",

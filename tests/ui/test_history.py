@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from modelforge.forge import Forge
-from modelforge.home import Home
-from modelforge.runs.rows import Wanted
+from modelforge.paths import Home
+from modelforge.runs.listing import Wanted
 from tests.runs.homes import put_run
-from ui import runlist, storage, words
-from ui.pages import compare
-from ui.pages.runs import wanted_in
+from ui.html import format as words
+from ui.pages import compare, storage
+from ui.pages.runs import table
+from ui.pages.runs.page import wanted_in
 
 FOUL = '"><script>alert(1)</script>'
 
@@ -24,16 +25,16 @@ def forge(tmp_path):
 
 def test_an_empty_list_says_what_to_do(forge):
     page = forge.archive.page()
-    assert "No runs yet" in runlist.listing(page)
-    assert runlist.filters(page, Wanted(), "") == ""
+    assert "No runs yet" in table.listing(page)
+    assert table.filters(page, Wanted(), "") == ""
     put_run(forge.home.root)
-    assert "No run matches" in runlist.listing(forge.archive.page(Wanted(query="nobody")))
+    assert "No run matches" in table.listing(forge.archive.page(Wanted(query="nobody")))
 
 
 def test_a_line_tells_cause_size_tags_and_note(forge):
     run = put_run(forge.home.root, name="mine", ending="failed")
     forge.archive.annotate(run.id, tags=["keep"], note="Try a smaller batch.")
-    drawn = runlist.listing(forge.archive.page())
+    drawn = table.listing(forge.archive.page())
     for told in ("failed", "Memory ran out.", "KiB", "#keep", "Try a smaller batch."):
         assert told in drawn
 
@@ -44,8 +45,8 @@ def test_nothing_that_people_write_becomes_markup(forge):
         forge.archive.annotate(run.id, name=FOUL, tags=[FOUL[:30]], note=FOUL)
     page = forge.archive.page()
     parts = [
-        runlist.listing(page),
-        runlist.filters(page, Wanted(), ""),
+        table.listing(page),
+        table.filters(page, Wanted(), ""),
         *compare.shown(forge.archive.compare([run.id for run in runs]), "step").values(),
         *storage.parts(forge.archive.storage()).values(),
     ]
@@ -55,7 +56,7 @@ def test_nothing_that_people_write_becomes_markup(forge):
 def test_only_what_occurs_can_be_chosen(forge):
     put_run(forge.home.root, 1)
     put_run(forge.home.root, 2, ending=None)
-    drawn = runlist.filters(forge.archive.page(), Wanted(), "failed")
+    drawn = table.filters(forge.archive.page(), Wanted(), "failed")
     assert "Finished" in drawn
     assert "Stopped" not in drawn
     assert drawn.count('aria-pressed="true"') == 1
@@ -64,8 +65,8 @@ def test_only_what_occurs_can_be_chosen(forge):
 def test_the_rest_of_a_long_list_is_offered(forge):
     for number in range(4):
         put_run(forge.home.root, number)
-    assert "2 of 4 runs" in runlist.more(forge.archive.page(limit=2))
-    assert runlist.more(forge.archive.page(limit=4)) == ""
+    assert "2 of 4 runs" in table.more(forge.archive.page(limit=2))
+    assert table.more(forge.archive.page(limit=4)) == ""
 
 
 @pytest.mark.parametrize("sent", [None, [], {"sort": "x", "group": "x", "query": 3}])
@@ -97,10 +98,10 @@ def test_runs_are_drawn_over_each_other(forge):
 def test_the_chosen_run_is_offered_however_old_it_is(forge, monkeypatch):
     runs = [put_run(forge.home.root, number) for number in range(3)]
     put_run(forge.home.root, 4, ending="failed")
-    monkeypatch.setattr(runlist, "MOST_OFFERED", 1)
-    assert [run.id for run in runlist.with_result(forge, "")] == [runs[0].id]
-    assert [run.id for run in runlist.with_result(forge, runs[2].id)] == [runs[0].id, runs[2].id]
-    assert [run.id for run in runlist.with_result(forge, "nobody")] == [runs[0].id]
+    monkeypatch.setattr(table, "MOST_OFFERED", 1)
+    assert [run.id for run in table.with_result(forge, "")] == [runs[0].id]
+    assert [run.id for run in table.with_result(forge, runs[2].id)] == [runs[0].id, runs[2].id]
+    assert [run.id for run in table.with_result(forge, "nobody")] == [runs[0].id]
 
 
 def test_storage_shows_what_can_go_and_what_is_lost(forge):

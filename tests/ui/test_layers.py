@@ -2,15 +2,15 @@
 
 import pytest
 
-from modelforge import machine as machines
-from modelforge.config.advice import advised_rate
-from modelforge.config.describe import by_name
+from modelforge.config.defaults import advised_rate
+from modelforge.config.fields import by_name
 from modelforge.forge import Forge
-from modelforge.home import Home
+from modelforge.hardware import machine as machines
+from modelforge.paths import Home
 from tests.preflight.cases import WORKSTATION
-from ui import answers, form, modelcard, ways
-from ui.form import Entered
-from ui.layers import stack
+from ui.pages.train import form, model_card, response, ways
+from ui.pages.train.form import Entered
+from ui.pages.train.layers import stack
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +38,10 @@ def sent(found):
 @pytest.mark.parametrize("strategy", ["sft", "qlora", "dpo", "rlhf"])
 def test_the_rate_follows_the_strategy_until_one_is_said(forge, strategy):
     practice = forge.machine().practice
-    reply = answers.reply(forge, entered(strategy=strategy))
+    reply = response.reply(forge, entered(strategy=strategy))
     assert float(reply["values"]["learning_rate"]) == advised_rate(strategy, practice=practice)
     assert reply["origins"]["learning_rate"] == f"recommended for {strategy}"
-    own = answers.reply(forge, entered(strategy=strategy, learning_rate="0.01"))
+    own = response.reply(forge, entered(strategy=strategy, learning_rate="0.01"))
     assert own["values"]["learning_rate"] == "0.01"
     assert own["origins"]["learning_rate"] == "you"
 
@@ -53,7 +53,7 @@ def test_what_does_not_apply_is_kept_and_not_sent(forge):
     assert "packing" not in sent(found)
     assert found.values["packing"] == "true"
     assert "packing" in found.hidden
-    assert "packing" not in answers.reply(forge, entered(**mine, strategy="dpo"))["wrong"]
+    assert "packing" not in response.reply(forge, entered(**mine, strategy="dpo"))["wrong"]
 
 
 def test_a_setting_of_the_profile_that_does_not_apply_is_not_sent_either(forge):
@@ -65,16 +65,16 @@ def test_a_setting_of_the_profile_that_does_not_apply_is_not_sent_either(forge):
 
 def test_a_recipe_is_never_shortened_in_silence(forge):
     recipe = {"strategy": "dpo", "packing": True}
-    reply = answers.reply(forge, Entered(recipe=recipe))
+    reply = response.reply(forge, Entered(recipe=recipe))
     assert "packing" in reply["wrong"]
     assert "packing" not in reply["hidden"]
-    mended = answers.reply(forge, Entered(recipe=recipe, mine={"packing": "false"}))
+    mended = response.reply(forge, Entered(recipe=recipe, mine={"packing": "false"}))
     assert "packing" not in mended["wrong"]
 
 
 def test_groups_come_and_go_with_the_strategy(forge):
     def groups(strategy):
-        hidden = set(answers.reply(forge, entered(strategy=strategy))["hidden"])
+        hidden = set(response.reply(forge, entered(strategy=strategy))["hidden"])
         return {spec.group for spec in form.fields() if spec.name not in hidden}
 
     assert not {"Preferences", "Rewards"} & groups("sft")
@@ -104,7 +104,7 @@ def test_a_model_brings_what_it_is_best_begun_with(tmp_path, monkeypatch):
     needs = [need.fits for _, need in found.offers]
     assert needs == sorted(needs, reverse=True)
     assert False in needs
-    assert "does not fit" in modelcard.offered(found.offers)
+    assert "does not fit" in model_card.offered(found.offers)
     forge.close()
 
 

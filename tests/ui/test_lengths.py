@@ -1,6 +1,7 @@
 """Lengths: the histogram and the shares beside it."""
 
-from ui import charts, lengths
+from ui.html import charts
+from ui.pages.train import lengths
 
 
 def test_bars_beyond_the_limit_are_told_apart():

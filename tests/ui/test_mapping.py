@@ -2,26 +2,26 @@
 
 import pytest
 
-from modelforge.config.data_groups import Source
-from ui import mapping
+from modelforge.config.schema.data import Source
+from ui.pages.train import column_mapping
 
 COLUMNS = {"columns": ["Frage", "<i>Antwort</i>"], "inner": ["from", "value"]}
 
 
 def editor(**said):
-    return mapping.editor([{"path": "odd.csv", **said}], [COLUMNS])
+    return column_mapping.editor([{"path": "odd.csv", **said}], [COLUMNS])
 
 
-@pytest.mark.parametrize("kind", mapping.COLUMNS)
+@pytest.mark.parametrize("kind", column_mapping.COLUMNS)
 def test_every_kind_asks_only_for_fields_that_a_source_has(kind):
-    assert set(mapping.COLUMNS[kind]) <= Source.model_fields.keys()
-    for name in mapping.COLUMNS[kind]:
+    assert set(column_mapping.COLUMNS[kind]) <= Source.model_fields.keys()
+    for name in column_mapping.COLUMNS[kind]:
         assert f'data-map="{name}"' in editor(type=kind)
-        assert mapping.label(name) in editor(type=kind)
+        assert column_mapping.label(name) in editor(type=kind)
 
 
 def test_the_kinds_are_those_of_the_schema():
-    assert set(mapping.TYPES) == set(Source.model_fields["type"].annotation.__args__)
+    assert set(column_mapping.TYPES) == set(Source.model_fields["type"].annotation.__args__)
 
 
 def test_only_columns_of_the_file_can_be_chosen_and_none_is_markup():
@@ -41,8 +41,8 @@ def test_a_column_that_is_not_there_is_kept_and_said():
 
 
 def test_the_reading_says_whose_choice_it_is():
-    mine = mapping.reading([{"path": "a", "type": "text"}], "Read as text.", usable=True)
+    mine = column_mapping.reading([{"path": "a", "type": "text"}], "Read as text.", usable=True)
     assert "map-undo" in mine
-    found = mapping.reading([{"path": "a", "weight": 2.0}], "Read as text.", usable=True)
+    found = column_mapping.reading([{"path": "a", "weight": 2.0}], "Read as text.", usable=True)
     assert "map-undo" not in found
     assert "found out" in found

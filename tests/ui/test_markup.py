@@ -1,6 +1,6 @@
 """Markup: foreign text is escaped at the sink."""
 
-from ui.markup import Safe, el, join, trusted
+from ui.html.markup import Safe, el, join, trusted
 
 
 def test_text_is_escaped_and_elements_are_not():

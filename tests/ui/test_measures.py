@@ -1,8 +1,9 @@
 """What a run measures beside its loss: charts by the trainer's names, stages, samples, scores."""
 
 from modelforge.runs.events import Event
-from ui import measures, view
-from ui.picture import RunPicture
+from ui.pages.run import metrics as measures
+from ui.pages.run import summary
+from ui.pages.run.state import RunPicture
 
 
 def picture(*said):
@@ -74,7 +75,7 @@ def test_each_stage_keeps_its_own_updates_and_curves():
     drawn = measures.stages(seen, over=False)
     assert "Stage 1 of 2 · Learning what people prefer" in drawn
     assert 'aria-valuenow="50"' in drawn
-    assert view.progress_line(seen).startswith("update 2 of 4")
+    assert summary.progress_line(seen).startswith("update 2 of 4")
 
 
 def test_a_stage_that_has_not_begun_is_still_to_come():
@@ -123,10 +124,10 @@ def test_scores_tell_before_and_after_and_what_they_mean():
 
 def test_the_verdict_speaks_of_rewards_and_margins():
     end = ("finished", {"steps": 2, "seconds": 3.0})
-    rewarded = view.verdict(picture(*TWO_STAGES, end))
+    rewarded = summary.verdict(picture(*TWO_STAGES, end))
     assert "The mean reward" in rewarded
     held = ("eval", {"step": 2, "loss": 1, "metrics": {**PREFERRED}})
-    preferred = view.verdict(picture(step(2, **PREFERRED), held, end))
+    preferred = summary.verdict(picture(step(2, **PREFERRED), held, end))
     assert "0.40 on pairs it never saw; it prefers the better one in 80 %" in preferred
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelforge.runs.events import Event, EventWriter, read_events
-from ui.picture import LOG_LINES, RunPicture, RunWatcher
+from ui.pages.run.state import LOG_LINES, RunPicture, RunWatcher
 
 
 def picture(*said):

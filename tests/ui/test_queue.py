@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from modelforge.desks.waiting import QueuedRun, QueueView
 from modelforge.errors import BusyError, Problem
-from ui import queue
+from modelforge.services.waiting import QueuedRun, QueueView
+from ui.pages.runs import queue
 
 RUN = QueuedRun(
     "20260101-000000-aaaa", "night", 1, False, "", None, "", 1.0, False, "models/starter",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelforge.config.resolve import Layer
 from tests.desks.test_rehearsal import data, model, opened, over, said  # noqa: F401
-from ui.rehearsal import beside
+from ui.pages.train.trial_run import beside
 
 
 def shown(forge, layer):

@@ -11,10 +11,11 @@ import pytest
 
 from modelforge.errors import NotFoundError
 from modelforge.forge import Forge
-from modelforge.home import Home
+from modelforge.paths import Home
 from modelforge.runs.events import EventWriter
-from ui import routes, runlist
+from ui import routes
 from ui.pages import chat, export
+from ui.pages.runs import table
 
 KEPT = Path(__file__).resolve().parents[1] / "runs" / "data" / "run-v1"
 SPAN = "extractive-question-answering"
@@ -97,7 +98,7 @@ def test_the_line_of_a_run_says_what_counts_for_it(forge):
     step = {"step": 5, "loss": 0.1, "stage": 2, "metrics": {"reward": 0.75, "kl": 0.01}}
     scores = {"rows": 3, "before": None, "after": {"perplexity": 9.0}}
     run = left(forge, method="rlhf", said=[("step", step), ("scores", scores)])
-    assert runlist.worth(run) == ("mean reward", 0.75)
+    assert table.worth(run) == ("mean reward", 0.75)
     told = run.as_dict()
     assert (told["stage"], told["scores"]["rows"], told["metrics"]["kl"]) == (2, 3, 0.01)
 
@@ -105,8 +106,8 @@ def test_the_line_of_a_run_says_what_counts_for_it(forge):
 def test_the_line_of_a_run_on_preferences_says_the_margin(forge):
     held = {"step": 5, "loss": 0.4, "best": True, "metrics": {"rewards/margins": 0.3}}
     run = left(forge, method="dpo", said=[("eval", held)])
-    assert runlist.worth(run) == ("held-out margin", 0.3)
+    assert table.worth(run) == ("held-out margin", 0.3)
 
 
 def test_a_run_of_the_first_release_says_its_loss(forge):
-    assert runlist.worth(left(forge))[0] in ("loss", "held-out loss")
+    assert table.worth(left(forge))[0] in ("loss", "held-out loss")

@@ -1,6 +1,6 @@
 """The token view: colours, counts, ids, and no token that could be markup."""
 
-from ui import tokens
+from ui.pages.train import token_view
 
 PIECES = [
     {"id": 1, "text": "<|im_start|>user\n", "role": "masked"},
@@ -13,7 +13,7 @@ PIECES = [
 
 
 def shown(pieces=PIECES, number=17, rows=40):
-    return tokens.part({"rows": [{"pieces": pieces}], "totals": {}}, number, rows)
+    return token_view.part({"rows": [{"pieces": pieces}], "totals": {}}, number, rows)
 
 
 def test_every_role_has_its_colour_and_every_token_its_id():
@@ -28,14 +28,14 @@ def test_a_token_is_never_markup():
 
 
 def test_padding_is_not_counted_and_the_end_is_learned():
-    said = tokens.sentence(PIECES, 17)
+    said = token_view.sentence(PIECES, 17)
     assert said.startswith("Row 17 as it will be trained. Grey is read but not learned,")
     assert said.endswith("2 of 5 tokens are learned.")
 
 
 def test_only_colours_that_are_there_are_explained():
-    assert "padding" not in tokens.sentence(PIECES[:4], 1)
-    assert "cut off" not in tokens.sentence(PIECES[:4], 1)
+    assert "padding" not in token_view.sentence(PIECES[:4], 1)
+    assert "cut off" not in token_view.sentence(PIECES[:4], 1)
 
 
 def test_a_group_is_named_once_for_those_who_do_not_see_it():
@@ -44,8 +44,8 @@ def test_a_group_is_named_once_for_those_who_do_not_see_it():
 
 
 def test_no_token_is_invisible():
-    assert tokens.visible("a\n\t") == "a⏎⇥"
-    assert tokens.visible("") == "·"
+    assert token_view.visible("a\n\t") == "a⏎⇥"
+    assert token_view.visible("") == "·"
 
 
 def test_ids_stand_in_a_list_that_can_be_read_aloud():
@@ -54,17 +54,17 @@ def test_ids_stand_in_a_list_that_can_be_read_aloud():
 
 
 def test_very_long_rows_are_shown_in_part():
-    long = [{"id": n, "text": "x", "role": "trained"} for n in range(tokens.MOST + 3)]
+    long = [{"id": n, "text": "x", "role": "trained"} for n in range(token_view.MOST + 3)]
     page = shown(long)
     assert " and 3 more" in page
-    assert f"{tokens.MOST + 3:,} of {tokens.MOST + 3:,} tokens are learned" in page
+    assert f"{token_view.MOST + 3:,} of {token_view.MOST + 3:,} tokens are learned" in page
 
 
 def test_the_chooser_stops_at_both_ends():
-    assert 'aria-disabled="true"' in tokens.pager(1, 3)
-    assert 'data-row="2"' in tokens.pager(1, 3)
-    assert tokens.pager(2, 3).count('aria-disabled="true"') == 0
+    assert 'aria-disabled="true"' in token_view.pager(1, 3)
+    assert 'data-row="2"' in token_view.pager(1, 3)
+    assert token_view.pager(2, 3).count('aria-disabled="true"') == 0
 
 
 def test_a_row_that_is_left_out_says_so():
-    assert "Nothing of this row is left" in tokens.part({"rows": []}, 2, 5)
+    assert "Nothing of this row is left" in token_view.part({"rows": []}, 2, 5)

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from modelforge.runs.events import Event, EventWriter, read_events
-from ui.picture import RunPicture, RunWatcher
-from ui.view import progress_line, verdict
+from ui.pages.run.state import RunPicture, RunWatcher
+from ui.pages.run.summary import progress_line, verdict
 
 
 def picture(*said):

@@ -6,8 +6,8 @@ import pytest
 
 from modelforge.errors import Finding
 from modelforge.runs.states import RunState
-from ui import words
-from ui.plan import findings
+from ui.html import format as words
+from ui.pages.train.plan_panel import findings
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from modelforge.forge import Forge
-from ui import builder, cards
-from ui.markup import Safe, el, join
-from ui.pages import chat
-from ui.pieces import tabs
-from ui.scene import Reply, scene, text
+from ui.html.components import tabs
+from ui.html.gradio_page import Reply, scene, text
+from ui.html.markup import Safe, el, join
+from ui.pages import builder, chat
+from ui.pages.train import cards
 
 TEMPERATURE = "0.8"
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from modelforge.forge import Forge
-from modelforge.models.find import STARTER
-from modelforge.sight import RunView
-from ui import cards, words
-from ui.markup import Safe, el, join
-from ui.runlist import MOST_OFFERED, with_result
-from ui.scene import Reply, scene, text
+from modelforge.models.resolve import STARTER
+from modelforge.runs.view import RunView
+from ui.html import format as words
+from ui.html.gradio_page import Reply, scene, text
+from ui.html.markup import Safe, el, join
+from ui.pages.runs.table import MOST_OFFERED, with_result
+from ui.pages.train import cards
 
 
 def page(forge: Forge) -> None:

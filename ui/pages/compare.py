@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from modelforge.desks.comparing import Comparison, Line, Result, over
-from modelforge.desks.sheet import told
+from modelforge.diagnosis.verdict import Verdict
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
-from modelforge.hindsight.verdict import Verdict
-from modelforge.runs.curves import AXES
-from modelforge.runs.trace import MOST_POINTS, smooth
-from ui import cards, charts, measures, words
-from ui.ending import KINDS
-from ui.markup import Safe, el, join
-from ui.pages.run import chip
-from ui.scene import Reply, scene, sentence, text
+from modelforge.runs.downsample import MOST_POINTS, smooth
+from modelforge.runs.metrics import AXES
+from modelforge.services.compare import Comparison, Line, Result, over
+from modelforge.services.export_history import told
+from ui.html import charts
+from ui.html import format as words
+from ui.html.gradio_page import Reply, scene, sentence, text
+from ui.html.markup import Safe, el, join
+from ui.pages.run import metrics
+from ui.pages.run.page import chip
+from ui.pages.run.result import KINDS
+from ui.pages.train import cards
 
 TONES = ("c1", "ember", "c2", "c4", "c3", "c5", "c6", "c7")
 AXIS_TITLES = {"step": "Updates", "tokens": "Tokens", "seconds": "Time"}
@@ -28,7 +31,7 @@ CHARTS = (
     ("loss", False, "Loss"),
     ("loss", True, "Held-out loss"),
     *((name, measure.only_held, measure.title)
-      for measure in measures.MEASURES for name in measure.curves[0][0]),
+      for measure in metrics.MEASURES for name in measure.curves[0][0]),
     ("tokens_per_s", False, "Tokens a second"),
 )  # fmt: skip
 
@@ -120,9 +123,9 @@ def _results(runs: Sequence[Result], verdicts: Sequence[Verdict | None]) -> Safe
 
 def _scores(runs: Sequence[Result]) -> list[tuple[str, list[Any]]]:
     after = [(run.scores or {}).get("after") or {} for run in runs]
-    names = [name for name in measures.SCORES if any(name in each for each in after)]
+    names = [name for name in metrics.SCORES if any(name in each for each in after)]
     return [
-        (measures.SCORES[name][0], [words.number(each.get(name), 3) for each in after])
+        (metrics.SCORES[name][0], [words.number(each.get(name), 3) for each in after])
         for name in names
     ]
 
@@ -188,7 +191,7 @@ def _charts(compared: Comparison, axis: str) -> Safe:
 
 
 def _smoothed(line: charts.Line) -> list[charts.Line]:
-    if line.dashed or len(line.points) <= measures.SMOOTHED:
+    if line.dashed or len(line.points) <= metrics.SMOOTHED:
         return [line]
     behind = charts.Line(line.name, line.points, line.tone, faint=True)
     return [behind, charts.Line(line.name, smooth(line.points), line.tone)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from modelforge.forge import Forge
-from modelforge.sight import RunView
-from ui import cards, words
-from ui.markup import Safe, el, join
-from ui.runlist import with_result
-from ui.scene import Reply, scene, text
+from modelforge.runs.view import RunView
+from ui.html import format as words
+from ui.html.gradio_page import Reply, scene, text
+from ui.html.markup import Safe, el, join
+from ui.pages.runs.table import with_result
+from ui.pages.train import cards
 
 COMING = (
     ("Merged model", "Adapter and base as one 16-bit model that needs no PEFT."),

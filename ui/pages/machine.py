@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from modelforge.doctor import examine as examine_machine
 from modelforge.forge import Forge
-from modelforge.machine import Machine
-from modelforge.setup.signs import Row
-from ui import cards, extras, storage, words
-from ui.markup import Safe, el, join
-from ui.scene import Reply, scene, text
+from modelforge.hardware.doctor import examine as examine_machine
+from modelforge.hardware.machine import Machine
+from modelforge.setup.system_checks import Row
+from ui.html import format as words
+from ui.html.gradio_page import Reply, scene, text
+from ui.html.markup import Safe, el, join
+from ui.pages import extras, storage
+from ui.pages.train import cards
 
 LOOKS_AT = "Looks at Python, PyTorch, driver, packages, disk, browser and network."
 TONES = {"good": "good", "note": "warn", "bad": "bad"}

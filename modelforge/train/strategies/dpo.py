@@ -8,19 +8,19 @@ from typing import Any
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from modelforge.config.plan import Plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.train import preferring
-from modelforge.train.adapting import ready
-from modelforge.train.arguments import shared
-from modelforge.train.checkpointing import Checkpointing
-from modelforge.train.comparisons import read_pairs
+from modelforge.config.plan.make import Plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.modeling.adapters.lora import ready
+from modelforge.modeling.tokenize.comparisons import read_pairs
+from modelforge.modeling.tokenize.options import Manner
+from modelforge.modeling.tokenize.preference import pair_collator, undivided
 from modelforge.train.job import Work
-from modelforge.train.manner import Manner
-from modelforge.train.pairs import pair_collator, undivided
-from modelforge.train.preferring import Parts
-from modelforge.train.references import Asking, adapted, remember
-from modelforge.train.splitting import Splitting
+from modelforge.train.strategies import preference
+from modelforge.train.strategies.preference import Parts
+from modelforge.train.strategies.references import Asking, adapted, remember
+from modelforge.train.trainer.arguments import shared
+from modelforge.train.trainer.checkpointing import Checkpointing
+from modelforge.train.trainer.oom_recovery import Splitting
 
 # These sort the pairs of a batch against each other, so a part of one is something else.
 SORTED = ("aot", "aot_unpaired")
@@ -46,7 +46,7 @@ class Trainer(Splitting, Checkpointing, Asking, DPOTrainer):
 
 def run(work: Work) -> None:
     """Do the whole of a run: load, turn pairs into tokens, train, save."""
-    preferring.run(work, read_pairs, build)
+    preference.run(work, read_pairs, build)
 
 
 def build(parts: Parts) -> Any:

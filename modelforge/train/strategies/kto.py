@@ -10,16 +10,16 @@ from datasets import Dataset
 from trl import KTOConfig, KTOTrainer
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
-from modelforge.config.plan import Plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.train import preferring
-from modelforge.train.adapting import ready
-from modelforge.train.arguments import shared, within
-from modelforge.train.checkpointing import Checkpointing
-from modelforge.train.comparisons import read_judged
+from modelforge.config.plan.make import Plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.modeling.adapters.lora import ready
+from modelforge.modeling.tokenize.comparisons import read_judged
 from modelforge.train.job import Work
-from modelforge.train.preferring import Parts
-from modelforge.train.references import Asking, adapted, remember
+from modelforge.train.strategies import preference
+from modelforge.train.strategies.preference import Parts
+from modelforge.train.strategies.references import Asking, adapted, remember
+from modelforge.train.trainer.arguments import shared, within
+from modelforge.train.trainer.checkpointing import Checkpointing
 
 # An answer needs another beside it, to tell how far the model has strayed from all answers alike.
 FEWEST = 2
@@ -54,7 +54,7 @@ def run(work: Work) -> None:
             f"{accumulation} times for an update."
         )
         work.teller.note("batch-raised", text)
-    preferring.run(work, read_judged, build)
+    preference.run(work, read_judged, build)
 
 
 def build(parts: Parts) -> Any:

@@ -10,19 +10,19 @@ from peft import get_peft_model
 from torch.nn.functional import cross_entropy
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
-from modelforge.config.plan import Plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.train import preferring
-from modelforge.train.adapting import missing_adapter, ready
-from modelforge.train.arguments import shared
-from modelforge.train.checkpointing import Checkpointing
-from modelforge.train.comparisons import read_pairs
+from modelforge.config.plan.make import Plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.modeling.adapters.lora import missing_adapter, ready
+from modelforge.modeling.tokenize.comparisons import read_pairs
+from modelforge.modeling.tokenize.encode import IGNORED
+from modelforge.modeling.tokenize.options import Manner
+from modelforge.modeling.tokenize.preference import Pair, undivided
 from modelforge.train.job import Work
-from modelforge.train.manner import Manner
-from modelforge.train.pairs import Pair, undivided
-from modelforge.train.preferring import Parts
-from modelforge.train.splitting import Splitting
-from modelforge.train.tokens import IGNORED
+from modelforge.train.strategies import preference
+from modelforge.train.strategies.preference import Parts
+from modelforge.train.trainer.arguments import shared
+from modelforge.train.trainer.checkpointing import Checkpointing
+from modelforge.train.trainer.oom_recovery import Splitting
 
 _COLUMNS = [
     f"{side}_{part}"
@@ -81,7 +81,7 @@ class Trainer(Splitting, Checkpointing, ORPOTrainer):
 
 def run(work: Work) -> None:
     """Do the whole of a run: load, turn pairs into tokens, train, save."""
-    preferring.run(work, read_pairs, build, compares=False)
+    preference.run(work, read_pairs, build, compares=False)
 
 
 def build(parts: Parts) -> Any:

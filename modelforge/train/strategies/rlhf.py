@@ -13,22 +13,24 @@ from typing import Any
 from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from modelforge.config.batching import Batching, lay_out
+from modelforge.config.plan.batching import Batching, lay_out
+from modelforge.modeling.adapters.lora import adapter, ready
+from modelforge.modeling.tokenize import dataset
+from modelforge.modeling.tokenize.options import Manner
+from modelforge.modeling.tokenize.prompts import Prompts, Room, read_prompts
 from modelforge.runs.checkpoints import listed
-from modelforge.train import reward_model, rows, training
-from modelforge.train.adapting import adapter, ready
-from modelforge.train.answering import Answering, Answers, watch
-from modelforge.train.arguments import shared, within
-from modelforge.train.checkpointing import Checkpointing
+from modelforge.train import loop
+from modelforge.train.callbacks.reporter import Course
 from modelforge.train.job import Job, Work
-from modelforge.train.judge import DTYPES, ByModel, ByRule
-from modelforge.train.manner import Manner
-from modelforge.train.prompts import Prompts, Room, read_prompts
-from modelforge.train.reporter import Course
-from modelforge.train.resuming import forget_first_stage
-from modelforge.train.rewards import Pattern, Rule, rule_of
+from modelforge.train.loop import Stage
+from modelforge.train.resume import forget_first_stage
 from modelforge.train.stop import StopAsked
-from modelforge.train.training import Stage
+from modelforge.train.strategies import reward_model
+from modelforge.train.strategies.judge import DTYPES, ByModel, ByRule
+from modelforge.train.strategies.online import Answering, Answers, watch
+from modelforge.train.strategies.rewards import Pattern, Rule, rule_of
+from modelforge.train.trainer.arguments import shared, within
+from modelforge.train.trainer.checkpointing import Checkpointing
 
 PREFERENCES = Stage(1, 2, "Learning what people prefer")
 REWARDS = Stage(2, 2, "Learning from rewards")
@@ -145,7 +147,7 @@ def _learn_from_rewards(work: Work, rule: Rule | None, stage: Stage | None, bega
     trainer.add_callback(answers)
     watch(trainer.accelerator.unwrap_model(trainer.model), work.stop)
     facts = _facts(prompts, layout)
-    course = training.train(work, trainer, facts, stage, {"answers": answers})
+    course = loop.train(work, trainer, facts, stage, {"answers": answers})
     if isinstance(rule, Pattern) and rule.slow:
         text = f"{rule.slow:,} answers took too long to search for the pattern and were worth 0."
         work.teller.note("pattern-slow", text)
@@ -153,17 +155,17 @@ def _learn_from_rewards(work: Work, rule: Rule | None, stage: Stage | None, bega
         raise StopAsked
     if course.is_whole and prompts.held_out is not None:
         _tell_scores(work, answers, course, len(prompts.held_out))
-    training.close(work, trainer, course, began)
+    loop.close(work, trainer, course, began)
 
 
 def _prompts(work: Work, loaded: Any) -> Prompts:
     job, config = work.job, work.job.config
-    dialect = training.speak(work, loaded)
+    dialect = loop.speak(work, loaded)
     manner = Manner.of(config, job.plan)
-    order = rows.Order(job.dataset, config.eval_split, config.trainer.seed, manner)
-    progress = training.tokenizing(work)
+    order = dataset.Order(job.dataset, config.eval_split, config.trainer.seed, manner)
+    progress = loop.tokenizing(work)
     prompts = read_prompts(
-        rows.parted(order, progress),
+        dataset.parted(order, progress),
         dialect,
         Room(job.plan.max_length, config.trainer.max_completion_length),
         wants_answer=config.trainer.reward == "exact-match",

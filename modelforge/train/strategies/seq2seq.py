@@ -13,23 +13,24 @@ from transformers import (
     set_seed,
 )
 
-from modelforge.config.method import Head
-from modelforge.config.plan import Plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.data.chat import lead_of
+from modelforge.config.methods import Head
+from modelforge.config.plan.make import Plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.data.canonical.convert import lead_of
 from modelforge.errors import Problem
-from modelforge.train import exams, rows, training
-from modelforge.train.adapting import adapted, begun, ready
-from modelforge.train.arguments import shared
+from modelforge.modeling.adapters.lora import adapted, begun, ready
+from modelforge.modeling.errors import WorkError
+from modelforge.modeling.tokenize import dataset
+from modelforge.modeling.tokenize.counters import Counts
+from modelforge.modeling.tokenize.options import Manner
+from modelforge.modeling.tokenize.seq2seq import encode_summary
+from modelforge.modeling.tokenize.template import Dialect, stops_of, wordless
+from modelforge.train import generate, loop
 from modelforge.train.asking import rewriting
-from modelforge.train.checkpointing import Checkpointing
-from modelforge.train.counts import Counts
-from modelforge.train.dialect import Dialect, stops_of, wordless
-from modelforge.train.failures import WorkError
 from modelforge.train.job import Work
-from modelforge.train.manner import Manner
-from modelforge.train.splitting import Splitting
-from modelforge.train.summaries import encode_summary
+from modelforge.train.trainer.arguments import shared
+from modelforge.train.trainer.checkpointing import Checkpointing
+from modelforge.train.trainer.oom_recovery import Splitting
 
 HEAD: Head = "seq2seq"
 _TOKENS = pa.list_(pa.int32())
@@ -62,19 +63,19 @@ def run(work: Work) -> None:
     trainer = build(
         loaded, tokenized, config=config, plan=plan, checkpoints=work.job.run.checkpoints
     )
-    score = exams.scorer(work, trainer, tokenized.kept, rewriting(dialect, manner))
-    training.learn(work, trainer, training.token_facts(tokenized), score)
+    score = generate.scorer(work, trainer, tokenized.kept, rewriting(dialect, manner))
+    loop.learn(work, trainer, loop.token_facts(tokenized), score)
 
 
-def tokenize(work: Work, dialect: Dialect, manner: Manner) -> rows.Tokenized:
+def tokenize(work: Work, dialect: Dialect, manner: Manner) -> dataset.Tokenized:
     """Return documents and summaries as tokens."""
     config = work.job.config
     seed = config.trainer.seed
-    order = rows.Order(work.job.dataset, config.eval_split, seed, manner)
-    packers = rows.Packer(_SCHEMA), rows.Packer(_SCHEMA)
+    order = dataset.Order(work.job.dataset, config.eval_split, seed, manner)
+    packers = dataset.Packer(_SCHEMA), dataset.Packer(_SCHEMA)
     counts = Counts(), Counts()
-    kept = rows.Kept(config.evaluation.generated_rows, seed)
-    for row, is_held_out in rows.parted(order, training.tokenizing(work)):
+    kept = dataset.Kept(config.evaluation.generated_rows, seed)
+    for row, is_held_out in dataset.parted(order, loop.tokenizing(work)):
         count = counts[is_held_out]
         found = encode_summary(row, dialect, manner)
         count.rows += 1
@@ -93,10 +94,10 @@ def tokenize(work: Work, dialect: Dialect, manner: Manner) -> rows.Tokenized:
     notes = list(_notes(both, manner))
     checked = packers[1].dataset() if counts[1].trained else None
     if counts[1].rows and checked is None:
-        notes.append(rows.NO_CHECK)
+        notes.append(dataset.NO_CHECK)
     for code, text in notes:
         work.teller.note(code, text)
-    return rows.Tokenized(
+    return dataset.Tokenized(
         packers[0].dataset(),
         checked,
         trained_tokens=counts[0].trained,
@@ -110,7 +111,7 @@ def tokenize(work: Work, dialect: Dialect, manner: Manner) -> rows.Tokenized:
 
 def build(
     loaded: Any,
-    tokenized: rows.Tokenized,
+    tokenized: dataset.Tokenized,
     *,
     config: TrainingConfig,
     plan: Plan,

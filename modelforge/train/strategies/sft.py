@@ -10,18 +10,18 @@ from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 from trl.trainer import sft_trainer
 
-from modelforge.config.plan import Plan
-from modelforge.config.schema import TrainingConfig
-from modelforge.train import exams, training
-from modelforge.train.adapting import begun, missing_adapter, ready
-from modelforge.train.arguments import shared
+from modelforge.config.plan.make import Plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.modeling.adapters.lora import begun, missing_adapter, ready
+from modelforge.modeling.perplexity import Likelihood, text_bytes
+from modelforge.modeling.tokenize.collate import row_settings
+from modelforge.modeling.tokenize.options import Manner
+from modelforge.train import generate, loop
 from modelforge.train.asking import conversing
-from modelforge.train.checkpointing import Checkpointing
-from modelforge.train.collating import row_settings
 from modelforge.train.job import Work
-from modelforge.train.likelihood import Likelihood, text_bytes
-from modelforge.train.manner import Manner
-from modelforge.train.splitting import Splitting
+from modelforge.train.trainer.arguments import shared
+from modelforge.train.trainer.checkpointing import Checkpointing
+from modelforge.train.trainer.oom_recovery import Splitting
 
 HEAD = "causal"
 
@@ -55,8 +55,8 @@ class Trainer(Splitting, Checkpointing, SFTTrainer):
 def run(work: Work) -> None:
     """Do the whole of a run: load, turn rows into tokens, train, save."""
     loaded = work.load(HEAD)
-    dialect = training.speak(work, loaded)
-    tokenized = training.tokenize(work, dialect)
+    dialect = loop.speak(work, loaded)
+    tokenized = loop.tokenize(work, dialect)
     work.stop.check()
     set_seed(work.job.config.trainer.seed)
     trainer = build(
@@ -71,8 +71,8 @@ def run(work: Work) -> None:
     if tokenized.held_out is not None:
         size = text_bytes(tokenized.held_out["labels"], loaded.tokenizer)
         trainer.likelihood = Likelihood(size)
-    score = exams.scorer(work, trainer, tokenized.kept, conversing(dialect, manner))
-    training.learn(work, trainer, training.token_facts(tokenized), score)
+    score = generate.scorer(work, trainer, tokenized.kept, conversing(dialect, manner))
+    loop.learn(work, trainer, loop.token_facts(tokenized), score)
 
 
 def build(

@@ -1,0 +1,246 @@
+"""Commands over the front door: `modelforge ui|init|data|check|rehearse|train|queue|…`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelforge import __version__
+from modelforge.cli import data, queue, runs, trial_run
+from modelforge.cli.plain import plain
+from modelforge.errors import ConfigError, ForgeError, Problem
+
+if TYPE_CHECKING:
+    from modelforge.config.resolve import Layer
+    from modelforge.forge import Forge
+
+DONE, FAILED, WRONG_INPUT = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong input."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments[:1] == ["ui"]:
+        return _ui(arguments[1:])
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.act(options))
+    except ForgeError as error:
+        _tell(error, as_json=options.json)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nLeft. A run that was started goes on.", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="modelforge", description="Guided fine-tuning on one consumer GPU, or none."
+    )
+    parser.add_argument("--version", action="version", version=f"modelforge {__version__}")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="print JSON")
+    shared.add_argument("--home", help="the folder that holds runs and models")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, act: Any, about: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=about, description=about, parents=[shared])
+        command.set_defaults(act=act)
+        return command
+
+    commands.add_parser("ui", help="open the app (see: modelforge ui --help)", add_help=False)
+    _recipe_commands(add)
+    trial_run.add(add, _forge, _layers)
+    data.add(commands, shared, _forge)
+    runs.add(commands, shared, _forge)
+    queue.add(commands, shared, _forge, _layers)
+    _chat_command(add)
+    add("doctor", _doctor, "Say what is right and wrong with this machine.")
+    add("schema", _schema, "Print the settings as JSON Schema.")
+    return parser
+
+
+def _recipe_commands(add: Any) -> None:
+    init = add("init", _init, "Write a recipe prefilled for this machine.")
+    init.add_argument("file", nargs="?", type=Path, help="where to write it; else it is printed")
+    init.add_argument("--model", default="starter", help="model to start from (starter)")
+    init.add_argument("--dataset", default="sample:captain", help="data file or sample:NAME")
+    init.add_argument(
+        "--recommended", action="store_true", help="with what makes this model and data quicker"
+    )
+    for name, act, about in (
+        ("check", _check, "Say what would happen: findings, and memory in GiB."),
+        ("train", _train, "Train, show progress and end with the run."),
+    ):
+        command = add(name, act, about)
+        command.add_argument("recipe", type=Path, help="a recipe file (YAML or JSON)")
+        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+        if name == "check":
+            trace = "count the memory by the model's own code; opens the training stack first"
+            command.add_argument("--trace", action="store_true", help=trace)
+        if name == "train":
+            command.add_argument("--detach", action="store_true", help="start it and leave")
+            command.add_argument("--queue", action="store_true", help="let it wait for its turn")
+            command.add_argument("--after", metavar="TIME", help="with --queue: 22:30 or +2h")
+            command.add_argument("--name", help="how the run is listed")
+    demo = add("demo", _demo, "Teach the starter model a sample and compare its answers.")
+    demo.add_argument("--sample", default="captain")
+
+
+def _chat_command(add: Any) -> None:
+    chat = add("chat", _chat, "Ask a run's model, or a base model.")
+    chat.add_argument("run", help="a run's id, or a model's name")
+    chat.add_argument("--prompt", required=True)
+    chat.add_argument("--base", action="store_true", help="let the untuned model answer")
+    chat.add_argument("--max-new-tokens", type=int, default=256)
+    chat.add_argument("--temperature", type=float, default=0.0)
+
+
+def _ui(arguments: list[str]) -> int:
+    sys.argv = ["modelforge ui", *arguments]
+    runpy.run_module("ui", run_name="__main__", alter_sys=True)
+    return DONE
+
+
+def _forge(options: argparse.Namespace) -> Forge:
+    from modelforge.forge import Forge
+    from modelforge.paths import find_home
+
+    return Forge(find_home(options.home))
+
+
+def _init(options: argparse.Namespace) -> int:
+    from modelforge.config import TrainingConfig
+    from modelforge.config.recipe import dump_recipe
+    from modelforge.config.resolve import Layer, resolve
+
+    forge = _forge(options)
+    prefill = forge.prefill()
+    chosen = prefill.answers | {"model_name": options.model, "dataset": options.dataset}
+    if options.recommended:
+        chosen |= forge.recommended(Layer("init", chosen))
+    nested = resolve(Layer("init", chosen)).config.said()
+    answers = {name: nested[name] for name in TrainingConfig.model_fields if name in nested}
+    text = json.dumps(answers, indent=2) + "\n" if options.json else dump_recipe(answers)
+    if options.file is None:
+        print(text, end="")
+        return DONE
+    if options.file.exists():
+        remedy = "Choose another name, or delete it first."
+        raise ConfigError(Problem(str(options.file), "There is a file of that name.", remedy))
+    options.file.write_text(text, encoding="utf-8")
+    print(f"{options.file}: prefilled. {prefill.reason}")
+    return DONE
+
+
+def _check(options: argparse.Namespace) -> int:
+    forge = _forge(options)
+    checked = forge.check(*_layers(options))
+    if options.trace and not checked.problems:
+        try:
+            checked = forge.footprints.ask(*_layers(options))
+        finally:
+            forge.close()
+    if options.json:
+        print(json.dumps(checked.as_dict(), indent=2))
+    else:
+        from modelforge.cli.output import print_check
+
+        print_check(checked)
+    return DONE if checked.ready else WRONG_INPUT
+
+
+def _train(options: argparse.Namespace) -> int:
+    from modelforge.cli.output import follow
+
+    forge = _forge(options)
+    if options.queue:
+        return queue.enqueue(options, forge, _layers(options))
+    if options.after is not None:
+        raise ConfigError(Problem("--after", "Only what waits has a time.", "Add --queue."))
+    run_id = forge.start(*_layers(options), name=options.name)
+    folder = forge.folder(run_id).path
+    if options.detach:
+        print(json.dumps({"id": run_id, "folder": str(folder)}) if options.json else run_id)
+        return DONE
+    view = follow(forge, run_id, quiet=options.json)
+    if options.json:
+        print(json.dumps(view.as_dict(), indent=2))
+    return DONE if view.state == "finished" else FAILED
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from modelforge.cli.demo import run_demo
+
+    return run_demo(_forge(options), options.sample, as_json=options.json)
+
+
+def _chat(options: argparse.Namespace) -> int:
+    forge = _forge(options)
+    said = []
+    try:
+        for part in forge.chat(
+            options.run,
+            [{"role": "user", "content": options.prompt}],
+            tuned=not options.base,
+            max_new_tokens=options.max_new_tokens,
+            temperature=options.temperature,
+        ):
+            said.append(part.get("text", "") if "phase" not in part else "")
+            if not options.json:
+                print(said[-1], end="", flush=True)
+    finally:
+        forge.close()
+    print(json.dumps({"answer": "".join(said)}) if options.json else "")
+    return DONE
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from modelforge.cli.output import print_doctor
+    from modelforge.hardware.doctor import examine
+    from modelforge.paths import find_home
+
+    rows = examine(find_home(options.home))
+    if options.json:
+        fields = ("name", "state", "what", "remedy")
+        print(json.dumps([{f: getattr(row, f) for f in fields} for row in rows], indent=2))
+    else:
+        print_doctor(rows)
+    return FAILED if any(row.state == "bad" for row in rows) else DONE
+
+
+def _schema(_options: argparse.Namespace) -> int:
+    from modelforge.config.json_schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return DONE
+
+
+def _layers(options: argparse.Namespace) -> list[Layer]:
+    from modelforge.config.recipe import load_recipe
+    from modelforge.config.resolve import Layer
+
+    said = {}
+    for pair in options.set:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(Problem("--set", f"{pair} has no =.", "Write --set key=value."))
+        said[key.strip()] = value
+    return [Layer("recipe", load_recipe(options.recipe)), Layer("you", said)]
+
+
+def _tell(error: ForgeError, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"problems": [problem.as_dict() for problem in error.problems]}))
+        return
+    for problem in error.problems:
+        print(plain(str(problem)), file=sys.stderr)

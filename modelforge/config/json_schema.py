@@ -1,0 +1,107 @@
+"""The settings as JSON Schema for programs and as a page for people."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from modelforge.config.fields import FieldSpec, by_name, describe, source_fields
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.config.visibility import in_words
+
+_INTRODUCTION = """# Settings
+
+<!-- Written by modelforge.config.json_schema; change the schema, not this page. -->
+
+Every setting of a run, as the form shows it, a recipe file names it and a REST body carries it.
+Four must be given: {required}.
+A setting left out has the default of this page, whatever the machine; profiles only prefill the
+form and `modelforge init`. A name with a dot stands inside a group: `hardware.device` is `device`
+under `hardware`.
+"""
+
+_SOURCE = """## A source
+
+What an entry of `data.sources` and `data.validation_sources` may say. Only `path` must be given;
+columns that are not named are told from the data.
+"""
+_MANY = {
+    "list": "a list of [sources](#a-source)",
+    "map": "names by name, such as `role: from`",
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a config, with label, help, unit and group of every setting."""
+    schema = TrainingConfig.model_json_schema()
+    _annotate(schema["properties"], "")
+    for name, field in TrainingConfig.model_fields.items():
+        definition = schema["$defs"].get(getattr(field.annotation, "__name__", ""))
+        if definition is not None:
+            _annotate(definition["properties"], f"{name}.")
+    _annotate(schema["$defs"]["Source"]["properties"], "", source_fields())
+    return schema
+
+
+def settings_markdown() -> str:
+    """Return docs/settings.md: every setting by group, as a reference for people."""
+    required = ", ".join(f"`{spec.name}`" for spec in describe() if spec.required)
+    parts = [_INTRODUCTION.format(required=required)]
+    for group in dict.fromkeys(spec.group for spec in describe()):
+        parts.append(f"## {group}\n")
+        parts += [_entry(spec) for spec in describe() if spec.group == group]
+    parts.append(_SOURCE)
+    parts += [_entry(spec) for spec in source_fields().values()]
+    return "\n".join(parts)
+
+
+def _annotate(
+    properties: dict[str, Any], prefix: str, named: dict[str, FieldSpec] | None = None
+) -> None:
+    for inner, entry in properties.items():
+        spec = (named or by_name()).get(prefix + inner)
+        if spec is None:
+            continue
+        entry["title"] = spec.label
+        entry["description"] = f"{spec.help} {spec.more}".strip()
+        entry["x-group"] = spec.group
+        entry["x-basic"] = spec.basic
+        if spec.unit:
+            entry["x-unit"] = spec.unit
+
+
+def _entry(spec: FieldSpec) -> str:
+    facts = [("Takes", _takes(spec)), ("Default", _default(spec))]
+    if spec.unit:
+        facts.append(("Unit", spec.unit))
+    if when := in_words(spec.name):
+        facts.append(("Applies", when))
+    rows = "\n".join(f"- {name}: {text}" for name, text in facts)
+    about = f"{spec.help} {spec.more}".strip()
+    return f"### `{spec.name}`\n\n**{spec.label}.** {about}\n\n{rows}\n"
+
+
+def _takes(spec: FieldSpec) -> str:
+    if spec.kind == "choice":
+        return ", ".join(f"`{choice}`" for choice in spec.choices)
+    if spec.kind in ("list", "map"):
+        return _MANY[spec.kind]
+    kind = {"text": "text", "bool": "`true` or `false`", "int": "whole number", "float": "number"}
+    text = kind[spec.kind] + _bounds(spec)
+    return f"{text}, or `null`" if spec.nullable else text
+
+
+def _bounds(spec: FieldSpec) -> str:
+    if spec.kind == "text":
+        return f" of at most {spec.maximum:,} characters" if spec.maximum else ", not empty"
+    low, high = spec.minimum, spec.maximum
+    sign = ">" if spec.exclusive_minimum else "≥"
+    if low is not None and high is not None and not spec.exclusive_minimum:
+        return f", {low} to {high}"
+    bounds = [f"{sign} {low}"] if low is not None else []
+    bounds += [f"≤ {high}"] if high is not None else []
+    return f", {' and '.join(bounds)}" if bounds else ""
+
+
+def _default(spec: FieldSpec) -> str:
+    return "none, must be given" if spec.required else f"`{json.dumps(spec.default)}`"

@@ -1,0 +1,115 @@
+"""Rules between settings, on what was said and never on defaults alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelforge.config.rules import data as data_rules
+from modelforge.config.rules import training as learning_rules
+from modelforge.config.rules import weights as weight_rules
+from modelforge.config.rules.registry import PREFERENCES, RULES, rule
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.errors import Problem
+
+__all__ = ["RULES", "broken_rules", "data_rules", "learning_rules", "weight_rules"]
+
+
+def broken_rules(config: TrainingConfig, unknown: frozenset[str] = frozenset()) -> list[Problem]:
+    """Return a problem for each rule that `config` breaks.
+
+    Rules that read a setting of `unknown`, whose values are already refused, are left out.
+    """
+    return [problem for each in RULES if not each.reads & unknown for problem in each.check(config)]
+
+
+@rule("fp16", "bf16")
+def _one_half_precision(config: TrainingConfig) -> Iterator[Problem]:
+    if config.fp16 and config.bf16:
+        yield Problem(
+            "bf16",
+            "fp16 and bf16 are both true, but training has one number format.",
+            "Set one of them to false.",
+        )
+
+
+@rule("fp16", "bf16", "hardware.precision")
+def _precision_agrees(config: TrainingConfig) -> Iterator[Problem]:
+    wanted = config.hardware.precision
+    for name in ("fp16", "bf16"):
+        if getattr(config, name) and wanted not in ("auto", name):
+            yield Problem(
+                "hardware.precision",
+                f"The precision is {wanted}, but {name} is true.",
+                f"Choose auto or {name}, or set {name} to false.",
+            )
+
+
+@rule("provider", "max_seq_length")
+def _unsloth_needs_a_length(config: TrainingConfig) -> Iterator[Problem]:
+    if config.provider == "unsloth" and (
+        config.max_seq_length is None or config.max_seq_length < 0
+    ):
+        given = "no length" if config.max_seq_length is None else str(config.max_seq_length)
+        yield Problem(
+            "max_seq_length",
+            f"Unsloth needs a fixed length of 1 token or more; {given} is given.",
+            "Give the length, for instance 2048, or choose the provider huggingface.",
+        )
+
+
+@rule("provider", "task")
+def _unsloth_generates_text(config: TrainingConfig) -> Iterator[Problem]:
+    if config.provider == "unsloth" and config.task != "text-generation":
+        yield Problem(
+            "provider",
+            f"Unsloth trains text-generation only; the task is {config.task}.",
+            "Choose the provider huggingface, or the task text-generation.",
+        )
+
+
+@rule("strategy", "task")
+def _preferences_generate_text(config: TrainingConfig) -> Iterator[Problem]:
+    if config.strategy in PREFERENCES and config.task != "text-generation":
+        yield Problem(
+            "strategy",
+            f"{config.strategy} trains text-generation only; the task is {config.task}.",
+            "Choose the strategy sft, or the task text-generation.",
+        )
+
+
+@rule("strategy", "packing")
+def _preferences_are_not_packed(config: TrainingConfig) -> Iterator[Problem]:
+    if config.packing and config.strategy in PREFERENCES:
+        yield Problem(
+            "packing",
+            f"{config.strategy} compares whole answers, so rows cannot be packed.",
+            "Set packing to false, or choose the strategy sft.",
+        )
+
+
+@rule("task", "packing")
+def _only_text_is_packed(config: TrainingConfig) -> Iterator[Problem]:
+    if config.packing and config.task != "text-generation":
+        yield Problem(
+            "packing",
+            f"Packing joins rows of text-generation only; the task is {config.task}.",
+            "Set packing to false, or choose the task text-generation.",
+        )
+
+
+@rule("max_seq_length")
+def _a_length_is_not_zero(config: TrainingConfig) -> Iterator[Problem]:
+    if config.max_seq_length == 0:
+        yield Problem(
+            "max_seq_length",
+            "0 is too small.",
+            "Give a length of 1 or more, or leave it empty to have one chosen.",
+        )
+
+
+@rule("max_steps")
+def _updates_are_not_zero(config: TrainingConfig) -> Iterator[Problem]:
+    if config.max_steps == 0:
+        yield Problem(
+            "max_steps", "0 updates would train nothing.", "Give 1 or more, or -1 for no limit."
+        )

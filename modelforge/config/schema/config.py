@@ -1,0 +1,53 @@
+"""Every setting once: the flat fields of the contract, and the nested groups for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelforge.config.schema.contract import Contract
+from modelforge.config.schema.data import Data, Model, Source
+from modelforge.config.schema.evaluation_group import Evaluation
+from modelforge.config.schema.memory_group import Memory
+from modelforge.config.schema.runtime import Hardware, Logging
+from modelforge.config.schema.training import Optimizer, Schedule, Trainer
+from modelforge.config.schema.weights import Adapter, Quantization
+
+
+class TrainingConfig(Contract):
+    """All that may be asked of a training run: the 33 fields of the contract, and the groups."""
+
+    model: Model = Model()
+    quantization: Quantization = Quantization()
+    adapter: Adapter = Adapter()
+    data: Data = Data()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    trainer: Trainer = Trainer()
+    evaluation: Evaluation = Evaluation()
+    memory: Memory = Memory()
+    hardware: Hardware = Hardware()
+    logging: Logging = Logging()
+
+    def sources(self) -> list[Source]:
+        """Return where the rows come from: the sources, else the one dataset."""
+        return list(self.data.sources) or [Source(path=self.dataset)]
+
+    def changed(self, settings: Mapping[str, Any]) -> TrainingConfig:
+        """Return the config with some settings changed by their dotted names; they count as said.
+
+        Nothing is checked: whoever changes settings knows what they may be.
+        """
+        update: dict[str, Any] = {}
+        for name, value in settings.items():
+            group, _, field = name.rpartition(".")
+            if group:
+                holder = update.get(group, getattr(self, group))
+                update[group] = holder.model_copy(update={field: value})
+            else:
+                update[name] = value
+        return self.model_copy(update=update)
+
+    def said(self) -> dict[str, Any]:
+        """Return only what was given, nested groups included, ready for JSON."""
+        return self.model_dump(mode="json", exclude_unset=True)

@@ -1,0 +1,127 @@
+"""What went wrong in a run, told from an error's words, an exit code or the end of a log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Any
+
+from modelforge.diagnosis import causes_machine, causes_model, causes_settings
+from modelforge.diagnosis.cause import Entry
+from modelforge.diagnosis.fixes import cure
+
+UNEXPECTED = "unexpected"
+# A worker that dies says why in its last lines; what stands above it has survived.
+LAST_LINES = 40
+CATALOGUE: tuple[Entry, ...] = (
+    *causes_machine.ENTRIES,
+    *causes_model.ENTRIES,
+    *causes_settings.ENTRIES,
+)
+_CONTROL = re.compile(r"\x1b\[[0-9;]*m")
+# Windows gives these numbers where others give a signal.
+_WINDOWS = {0xC0000005: 11, 0xC000001D: 4, 0xC000013A: 2, 0xC0000017: 9, 0xC0000409: 6}
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a run failed: a stable code, what happened where, what helps, and a button for it.
+
+    `action` has a `label` and either `settings` (a patch of the run's settings by dotted name),
+    `kind` resume, or `kind` link with an `href`. `certain` is false for what is only inferred.
+    """
+
+    code: str
+    where: str
+    what: str
+    remedy: str
+    action: dict[str, Any] | None = None
+    certain: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the cause as plain data."""
+        return asdict(self)
+
+
+def diagnose(
+    text: str,
+    *,
+    exit_code: int | None = None,
+    signal: int | None = None,
+    config: Mapping[str, Any] | None = None,
+    memory_ran_out: bool = False,
+) -> Cause:
+    """Return the likeliest cause of a worker that went without a word of its own.
+
+    `text` is the end of what it printed. `memory_ran_out` says that the system has ended
+    processes for want of memory meanwhile. What is unknown has the code `unexpected`.
+    """
+    entry = _by_signal(signal or signal_of(exit_code), memory_ran_out) or _by_lines(text)
+    if entry is None:
+        return Cause(
+            UNEXPECTED,
+            "worker",
+            "The worker is gone and said nothing: killed, without power, or out of memory.",
+            "What it printed last is below the log. Start it again, or send a support bundle.",
+            cure("again", config),
+            certain=False,
+        )
+    return _told(entry, config, certain=False)
+
+
+def recognise(text: str) -> Entry | None:
+    """Return the first entry of the catalogue that knows these words, or None."""
+    plain = _CONTROL.sub("", text)
+    return next((entry for entry in CATALOGUE if _patterns(entry).search(plain)), None)
+
+
+def known(code: str, config: Mapping[str, Any] | None = None) -> Cause | None:
+    """Return what the catalogue says of a code, with the button that suits these settings."""
+    entry = next((entry for entry in CATALOGUE if entry.code == code), None)
+    return None if entry is None else _told(entry, config, certain=True)
+
+
+def signal_of(exit_code: int | None) -> int | None:
+    """Return the signal that an exit code stands for, or None."""
+    if exit_code is None:
+        return None
+    if -64 <= exit_code < 0:
+        return -exit_code
+    # Windows has no signals, and may give its numbers as negative ones.
+    if (number := exit_code & 0xFFFFFFFF) in _WINDOWS:
+        return _WINDOWS[number]
+    return exit_code - 128 if 128 < exit_code <= 192 else None
+
+
+def _told(entry: Entry, config: Mapping[str, Any] | None, *, certain: bool) -> Cause:
+    cause = Cause(entry.code, entry.where, entry.what, entry.remedy, cure(entry.cure, config))
+    if certain:
+        return cause
+    what = f"Probably: {cause.what[:1].lower()}{cause.what[1:]}" if entry.inferred else cause.what
+    return replace(cause, what=what, certain=False)
+
+
+def _by_signal(signal: int | None, memory_ran_out: bool) -> Entry | None:
+    if memory_ran_out and signal in (None, 9):
+        return _entry("killed-for-memory")
+    return next((entry for entry in CATALOGUE if signal in entry.signals), None)
+
+
+def _by_lines(text: str) -> Entry | None:
+    lines = [line for line in text.splitlines() if line.strip()]
+    for line in reversed(lines[-LAST_LINES:]):
+        if entry := recognise(line):
+            return entry
+    return None
+
+
+def _entry(code: str) -> Entry:
+    return next(entry for entry in CATALOGUE if entry.code == code)
+
+
+@cache
+def _patterns(entry: Entry) -> re.Pattern[str]:
+    # An entry without patterns matches nothing, not even the empty text.
+    return re.compile("|".join(entry.patterns) or r"(?!)", re.IGNORECASE)

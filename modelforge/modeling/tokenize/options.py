@@ -1,0 +1,60 @@
+"""How rows become tokens in one run: what is learned, and what is done with rows too long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modelforge.config.methods import Method
+from modelforge.config.plan.make import Plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.data.canonical.qa import in_words
+from modelforge.modeling.tokenize.encode import Dialect, Encoded, LossOn, Truncation, cut, encode
+
+
+@dataclass(frozen=True)
+class Manner:
+    """`left_whole` rows are cut by packing, which knows better where there is room.
+
+    The `method` decides what a row with a context becomes: words to write, or places to point at.
+    """
+
+    max_length: int
+    loss_on: LossOn = "completion"
+    truncation: Truncation = "right"
+    left_whole: bool = False
+    method: Method = "sft"
+
+    @classmethod
+    def of(cls, config: TrainingConfig, plan: Plan) -> Manner:
+        """Return what the settings say."""
+        data = config.data
+        packs_parts = config.packing and data.packing_strategy != "bfd"
+        # Packing that cuts rows itself loses none of them, unless a way was asked for.
+        asked = "truncation_strategy" in data.model_fields_set and data.truncation_strategy
+        return cls(
+            max_length=plan.max_length,
+            method=plan.method,
+            loss_on=data.loss_on,
+            truncation=data.truncation_strategy,
+            left_whole=packs_parts and asked in (False, "split"),
+        )
+
+    def read(self, rows: Sequence[dict[str, Any]], dialect: Dialect) -> list[Encoded]:
+        """Return the tokens of canonical rows, whole."""
+        return encode(self.said(rows), dialect, self.loss_on)
+
+    def said(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return canonical rows as this method learns them: a decoder answers in words."""
+        if self.method == "span":
+            return list(rows)
+        return [in_words(row) if "context" in row else row for row in rows]
+
+    def fit(self, row: Encoded, *, held_out: bool = False) -> list[Encoded]:
+        """Return the pieces of a row that are trained, or checked on; none is left without one."""
+        if self.left_whole:
+            pieces = cut(row, self.max_length, "split") if held_out else [row]
+        else:
+            pieces = cut(row, self.max_length, self.truncation)
+        return [piece for piece in pieces if piece.trained]

@@ -1,0 +1,58 @@
+"""Questions about a context as tokens, with the answer marked where it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from modelforge.data.canonical.qa_windows import Window, cut_windows
+from modelforge.modeling.tokenize.encode import IGNORED, Encoded
+
+NOTHING = Window([], [], [], 0)
+
+
+@dataclass(frozen=True)
+class Marked(Encoded):
+    """One window with the first and last token of the answer; both point at none without one."""
+
+    window: Window = NOTHING
+    start: int = 0
+    end: int = 0
+
+
+def encode_context(row: dict[str, Any], tokenizer: Any, max_length: int) -> list[Marked]:
+    """Return question and context in windows of `max_length`; labels mark the first answer.
+
+    None where the question leaves no room for the context.
+    """
+    windows = cut_windows(row["question"], row["context"], tokenizer, max_length)
+    span = _span(row)
+    return [_marked(window, span) for window in windows]
+
+
+def _span(row: dict[str, Any]) -> tuple[int, int] | None:
+    if not row["answers"]:
+        return None
+    first = row["answers"][0]
+    return first["start"], first["start"] + len(first["text"])
+
+
+def _marked(window: Window, span: tuple[int, int] | None) -> Marked:
+    """Mark the tokens of the answer; a window that has only a part of it marks none."""
+    inside = [
+        number
+        for number, place in enumerate(window.places)
+        if span and place and place[0] < span[1] and place[1] > span[0]
+    ]
+    whole = bool(inside) and _covers(window, inside, span)
+    start, end = (inside[0], inside[-1]) if whole else (window.none, window.none)
+    labels = [
+        token if whole and start <= number <= end else IGNORED
+        for number, token in enumerate(window.ids)
+    ]
+    return Marked(window.ids, labels, window=window, start=start, end=end)
+
+
+def _covers(window: Window, inside: list[int], span: tuple[int, int] | None) -> bool:
+    first, last = window.places[inside[0]], window.places[inside[-1]]
+    return bool(span and first and last and first[0] <= span[0] and last[1] >= span[1])

@@ -1,0 +1,148 @@
+"""All that preflight knows of one run, before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from modelforge.config.plan.make import Plan, make_plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.data.sources.combine import Material
+from modelforge.errors import Finding
+from modelforge.models.architecture import ModelFacts
+from modelforge.paths import Home
+from modelforge.preflight.disk import disk_needed_gib
+from modelforge.preflight.memory.estimate import MemoryPart, estimate, total_gib
+from modelforge.preflight.memory.traced import Footprint, row_length, traced_parts
+from modelforge.preflight.plan_context import ground_of, train_rows
+from modelforge.preflight.speed import most_tokens_in
+from modelforge.preflight.suggest.fit import Largest, Way, largest_model, ways
+from modelforge.preflight.trial_run import Rehearsal
+
+if TYPE_CHECKING:
+    from modelforge.data.checks.summary import FirstLook
+    from modelforge.hardware.machine import Gpu, Machine
+
+
+NO_MATERIAL = Material()
+
+
+@dataclass(frozen=True)
+class Case:
+    """Config, plan, machine, model and data of one run, with the estimates made from them.
+
+    `facts` and `look` are None where the model or the data could not be found.
+    """
+
+    config: TrainingConfig
+    plan: Plan
+    machine: Machine
+    facts: ModelFacts | None
+    look: FirstLook | None
+    home: Home
+    material: Material = NO_MATERIAL
+    rehearsal: Rehearsal | None = None
+    footprint: Footprint | None = None
+    memory: list[MemoryPart] = field(init=False)
+    disk_gib: float | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "memory", self._memory())
+        needed = disk_needed_gib(self.config, self.plan, self.facts) if self.facts else None
+        object.__setattr__(self, "disk_gib", needed)
+
+    def _memory(self) -> list[MemoryPart]:
+        if self.footprint is None:
+            return self.memory_for(self.config, self.plan)
+        length = row_length(self.config, self.plan, self.look)
+        return traced_parts(self.footprint, self.config, self.plan, length)
+
+    def memory_for(self, config: TrainingConfig, plan: Plan) -> list[MemoryPart]:
+        """Return the estimate for other settings on the same model and data."""
+        if self.facts is None:
+            return []
+        longest = most_tokens_in(self.look.longest_chars) if self.look else None
+        return estimate(config, plan, self.facts, longest_tokens=longest)
+
+    def changed(self, settings: Mapping[str, Any]) -> Case:
+        """Return the same run with some settings changed, by their dotted names."""
+        config = self.config.changed(settings)
+        if self.facts is None:
+            return replace(self, config=config, rehearsal=None, footprint=None)
+        ground = ground_of(
+            config,
+            self.machine,
+            self.facts,
+            train_rows=train_rows(config, self.facts, self.material),
+            look=self.look,
+            start=self.plan.start_from,
+        )
+        return replace(
+            self, config=config, plan=make_plan(config, ground), rehearsal=None, footprint=None
+        )
+
+    @property
+    def memory_total_gib(self) -> float | None:
+        """The memory of the run: as a rehearsal has measured it, else the sum of the parts."""
+        return self.rehearsal.peak_gib if self.rehearsal else total_gib(self.memory)
+
+    @property
+    def memory_basis(self) -> Literal["formula", "traced", "rehearsed"] | None:
+        """How the memory is known; None where it is not."""
+        if self.rehearsal is not None:
+            return "rehearsed"
+        if self.footprint is not None:
+            return "traced"
+        return "formula" if self.memory else None
+
+    @property
+    def eval_rows(self) -> int:
+        """About how many rows are checked on."""
+        if self.material.validation:
+            return sum(supply.rows for supply in self.material.validation)
+        return round((self.look.rows if self.look else 0) * self.config.eval_split)
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The card that the run would use; None off CUDA."""
+        if self.plan.device != "cuda":
+            return None
+        index = self.config.hardware.gpu_index
+        return next((gpu for gpu in self.machine.gpus if gpu.index == index), None)
+
+    @property
+    def available_gib(self) -> float | None:
+        """Memory that is free now where the run would live: the card's, else the computer's."""
+        if self.plan.device == "cuda":
+            return self.gpu.free_gib if self.gpu else None
+        return self.machine.ram_free_gib
+
+    @property
+    def room_gib(self) -> float | None:
+        """Memory that would be there if nothing else ran."""
+        if self.plan.device == "cuda":
+            return self.gpu.total_gib if self.gpu else None
+        return self.machine.ram_total_gib
+
+    @cached_property
+    def ways(self) -> list[Way]:
+        """What makes it fit, where it does not or only just; what costs least comes first."""
+        return ways(self)
+
+    @cached_property
+    def largest(self) -> Largest | None:
+        """The largest model that fits, where this one cannot be made to."""
+        total, free = self.memory_total_gib, self.available_gib
+        if total is None or free is None or total <= free or self.ways:
+            return None
+        return largest_model(self)
+
+    @property
+    def place(self) -> str:
+        """What holds the memory, in words."""
+        return "GPU" if self.plan.device == "cuda" else "computer"
+
+
+Check = Callable[[Case], Iterator[Finding]]

@@ -1,0 +1,91 @@
+"""What a model of the catalogue would need here, by arithmetic on its shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelforge.config.plan.make import make_plan
+from modelforge.config.profiles import load_profiles
+from modelforge.config.resolve import Layer, resolve
+from modelforge.errors import ForgeError
+from modelforge.models.catalog import facts_of
+from modelforge.paths import Home
+from modelforge.preflight.context import Case
+from modelforge.preflight.memory.estimate import part_gib
+from modelforge.preflight.plan_context import ground_of
+from modelforge.preflight.suggest.fit import can_fit, is_tight
+
+if TYPE_CHECKING:
+    from modelforge.data.checks.summary import FirstLook
+    from modelforge.hardware.machine import Machine
+
+ANY_DATA = "any"
+# Nothing is said of a home where only memory is asked about.
+NOWHERE = Home(Path())
+
+
+@dataclass(frozen=True)
+class Need:
+    """The memory of a run with one model, and what is free for it; None is unknown.
+
+    `can_fit` says whether it fits once all is saved that can be.
+    """
+
+    gib: float | None = None
+    free_gib: float | None = None
+    can_fit: bool | None = None
+
+    @property
+    def fits(self) -> bool | None:
+        """Say whether it fits; None while nobody knows."""
+        known = self.gib is not None and self.free_gib is not None
+        return (self.gib or 0) <= (self.free_gib or 0) if known else None
+
+    @property
+    def is_tight(self) -> bool:
+        """Say whether it fits only just."""
+        return bool(self.fits) and is_tight(self.gib, self.free_gib)
+
+
+def need(
+    model: Mapping[str, Any], machine: Machine, *layers: Layer, look: FirstLook | None = None
+) -> Need:
+    """Return what a run with these answers needs when `model` is the one; unknown for bad ones."""
+    case = _case(model, machine, layers, look)
+    return Need(case.memory_total_gib, case.available_gib, can_fit(case)) if case else Need()
+
+
+def need_by_size(
+    billions: float | None, machine: Machine, *layers: Layer, look: FirstLook | None = None
+) -> Need:
+    """Return about what a model needs of which only the size is known.
+
+    It is taken for one of the catalogue, the nearest in size, with all that grows grown alike.
+    """
+    if not billions:
+        return Need()
+    models = [model for profile in load_profiles().values() for model in profile.models]
+    near = min(models, key=lambda model: abs(math.log(model["parameters"] / billions)))
+    case = _case(near, machine, layers, look)
+    if case is None or case.memory_total_gib is None:
+        return Need()
+    stays = part_gib(case.memory, "overhead")
+    grown = (case.memory_total_gib - stays) * billions / near["parameters"]
+    return Need(stays + grown, case.available_gib)
+
+
+def _case(
+    model: Mapping[str, Any], machine: Machine, layers: Sequence[Layer], look: FirstLook | None
+) -> Case | None:
+    named = Layer("model", {"model_name": model["name"], "dataset": ANY_DATA})
+    try:
+        config = resolve(*layers, named).config
+    except ForgeError:
+        return None
+    facts = facts_of(model)
+    plan = make_plan(config, ground_of(config, machine, facts, look=look))
+    return Case(config, plan, machine, facts, look, NOWHERE)

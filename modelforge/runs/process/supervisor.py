@@ -1,0 +1,247 @@
+"""Starts, watches and stops workers. All it knows is on disk, so any server may take over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+
+from modelforge.errors import BusyError, Problem, RunError
+from modelforge.paths import Home
+from modelforge.runs.events import last_number, size_of
+from modelforge.runs.facts import Facts, gather
+from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json, write_text
+from modelforge.runs.process import identity
+from modelforge.runs.process.identity import Identity, wait_gone
+from modelforge.runs.process.lock import exclusive
+from modelforge.runs.process.log_rotation import shorten
+from modelforge.runs.process.oom_killer import memory_kills
+from modelforge.runs.process.orphans import Orphans
+from modelforge.runs.process.termination import KILLED_S, Stopping, age_s
+from modelforge.runs.process.warm_worker import Spare
+from modelforge.runs.states import RunState
+from modelforge.runs.store import LOCK
+
+COMMAND = (sys.executable, "-m", "modelforge.train")
+
+
+class Supervisor:
+    """Looks after the workers of a home: one run at a time, over all its servers.
+
+    `command` gets the run folder as its last argument. A worker that is asked to stop has
+    `patience_s` to do so; one that has said its last word has `grace_s` to leave.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        command: Sequence[str] = COMMAND,
+        patience_s: float = 30.0,
+        grace_s: float = 10.0,
+    ) -> None:
+        self._home = home
+        self._command = list(command)
+        self._grace_s = grace_s
+        self._settled: dict[str, tuple[int, RunState]] = {}
+        self._stopping = Stopping(patience_s)
+        self._orphans = Orphans()
+        self._watched: Callable[[bool], list[RunFolder]] | None = None
+
+    def watch(self, unsettled: Callable[[bool], list[RunFolder]]) -> None:
+        """Ask this for the runs in which something may happen, instead of looking at every one.
+
+        Given True it compares every folder first: nothing that another server did is overlooked.
+        """
+        self._watched = unsettled
+
+    def claim(self) -> AbstractContextManager[None]:
+        """Hold the right to start a run: to look, create and start as one act. Re-entrant."""
+        return exclusive(self._home.runs / LOCK)
+
+    def start(self, folder: RunFolder, spare: Spare | None = None, *, again: bool = False) -> None:
+        """Start the worker of a run, in the spare if one is ready; a started run is left alone.
+
+        With `again` a run that is over is started once more, and goes on by itself from its
+        newest checkpoint. Raises BusyError while a run holds the machine, RunError when no
+        process comes up; then nothing has been started.
+        """
+        with self.claim():
+            facts = gather(folder)
+            if facts.launched and not (again and facts.state.is_over):
+                return
+            if facts.stop_asked and not again:
+                problem = Problem("run", f"{folder.id} was stopped before it began.", "Start anew.")
+                raise RunError(problem)
+            self.require_free()
+            self._clear_the_way()
+            if again:
+                _forget_the_end(folder)
+            self._bring_up(folder, spare)
+
+    def state(self, folder: RunFolder) -> RunState:
+        """Return the state of a run, read off the process table, its files and its events."""
+        known = self._settled.get(folder.id)
+        if known and known[0] == _mark(folder):
+            return known[1]
+        return self._gather(folder).state
+
+    def holder(self, *, thorough: bool = False) -> RunFolder | None:
+        """Return the run that is active, or None."""
+        for folder, facts in self._unsettled(thorough=thorough):
+            if facts.state.is_active:
+                return folder
+        return None
+
+    def queued(self) -> list[RunFolder]:
+        """Return the runs that were made and never started."""
+        return [folder for folder, facts in self._unsettled() if facts.state is RunState.QUEUED]
+
+    def require_free(self, remedy: str = "Stop it, or wait for it.") -> None:
+        """Raise BusyError with the holder's name while a run holds the machine."""
+        holder = self.holder(thorough=True)
+        if holder is not None:
+            name = (find_json(holder.config) or {}).get("name", holder.id)
+            problem = Problem("machine", f"The run '{name}' holds the machine.", remedy)
+            raise BusyError(problem, holder.id)
+
+    def stop(self, folder: RunFolder, keep: bool = True) -> None:
+        """Ask a run to stop, keeping what it has learned or not; returns at once.
+
+        A worker that does not obey is terminated, then killed, each after a patience. A run that
+        is over stays as it is.
+        """
+        facts = self._gather(folder)
+        if facts.state.is_over:
+            return
+        wish = "keep" if keep else "discard"
+        if not facts.stop_asked or folder.stop.read_text(encoding="utf-8") != wish:
+            write_text(folder.stop, wish)
+        if facts.who is not None:
+            self._stopping.see_to(folder, facts.who)
+
+    def tend(self) -> None:
+        """Finish what is under way: stops that another server began, workers that do not leave.
+
+        Children of a worker that was killed are ended, logs that grow without end kept short.
+        """
+        identity.reap()
+        alive = set()
+        for folder, facts in self._unsettled():
+            shorten(folder.log)
+            if facts.who is None:
+                continue
+            if facts.alive:
+                alive.add(folder.id)
+                self._orphans.remember(folder.id, facts.who)
+            if facts.state is RunState.STOPPING:
+                self._stopping.see_to(folder, facts.who)
+            elif facts.alive and facts.state.is_over and self._has_lingered(folder):
+                identity.kill(facts.who)
+        self._orphans.end(alive)
+
+    def _clear_the_way(self) -> None:
+        """End workers that have said their last word but still hold memory."""
+        for folder, facts in self._unsettled(thorough=True):
+            if facts.who is not None and facts.alive and facts.state.is_over:
+                if not folder.exit.exists():
+                    wait_gone(facts.who, self._grace_s)
+                identity.kill(facts.who)
+                wait_gone(facts.who, KILLED_S)
+
+    def _bring_up(self, folder: RunFolder, spare: Spare | None) -> None:
+        since = {"after": last_number(folder.events), "from": max(0, size_of(folder.events))}
+        earlier = find_json(folder.process)
+        # Should this server die before the process is recorded, the run is known to be starting.
+        write_json(folder.process, {"launching": time.time(), **since})
+        with contextlib.suppress(OSError):
+            # A run that was over goes on: lists that took it for settled are to look again.
+            os.utime(self._home.runs)
+        process = spare.take(folder) if spare is not None else None
+        try:
+            taken = process is not None
+            if process is None:
+                command = [*self._command, str(folder.path)]
+                environment = identity.environment(self._home)
+                process = identity.launch(command, folder.log, environment)
+            who = Identity.of(process.pid)
+            try:
+                write_json(folder.process, _record(who, spare=taken) | since)
+            except RunError:
+                identity.kill(who)
+                wait_gone(who, KILLED_S)
+                raise
+        except (OSError, RunError) as error:
+            with contextlib.suppress(OSError, RunError):
+                folder.process.unlink(missing_ok=True)
+                if earlier is not None:
+                    write_json(folder.process, earlier)
+            if isinstance(error, OSError):
+                raise self._no_start(error, folder) from error
+            raise
+
+    def _no_start(self, error: OSError, folder: RunFolder) -> RunError:
+        if error.filename is not None and str(error.filename) == str(folder.log):
+            return disk_error(error, folder.log)
+        reason = error.strerror or type(error).__name__
+        return RunError(
+            Problem(
+                "worker",
+                f"{self._command[0]} cannot be started: {reason}.",
+                "Free some memory and try again, or set up anew: python launch.py setup.",
+            )
+        )
+
+    def _has_lingered(self, folder: RunFolder) -> bool:
+        return age_s(folder.events) > self._grace_s
+
+    def _unsettled(self, *, thorough: bool = False) -> Iterator[tuple[RunFolder, Facts]]:
+        """Yield the runs in which something can still happen, or whose process is still there."""
+        for folder in self._watched(thorough) if self._watched else self._every():
+            known = self._settled.get(folder.id)
+            if known and known[0] == _mark(folder):
+                continue
+            facts = self._gather(folder)
+            if facts.alive or not facts.state.is_over:
+                yield folder, facts
+
+    def _every(self) -> list[RunFolder]:
+        try:
+            paths = sorted(self._home.runs.iterdir())
+        except OSError:
+            return []
+        return [RunFolder(path) for path in paths if not path.name.startswith(".")]
+
+    def _gather(self, folder: RunFolder) -> Facts:
+        mark = _mark(folder)
+        facts = gather(folder)
+        if facts.state.is_over and not facts.alive and facts.who is not None:
+            self._settled[folder.id] = (mark, facts.state)
+        return facts
+
+
+def _record(who: Identity, *, spare: bool) -> dict[str, object]:
+    about = {"host": platform.node(), "launched": time.time(), "spare": spare}
+    about["memory_kills"] = memory_kills()
+    return {**who.as_dict(), **about}
+
+
+def _forget_the_end(folder: RunFolder) -> None:
+    """Take away what says that the run is over, or was to be."""
+    try:
+        folder.stop.unlink(missing_ok=True)
+        folder.exit.unlink(missing_ok=True)
+    except OSError as error:
+        raise disk_error(error, folder.stop) from error
+
+
+def _mark(folder: RunFolder) -> int:
+    """Return what changes when a run is started once more."""
+    try:
+        return folder.process.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -1,0 +1,86 @@
+"""How a worker that was asked to stop comes to its end: by itself, by a signal, by force."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from modelforge.runs.events import tail_events
+from modelforge.runs.layout import RunFolder
+from modelforge.runs.process import identity
+from modelforge.runs.process.identity import Identity, wait_gone
+
+# With nothing to keep, and after a signal, there is less to wait for.
+SHORT_PATIENCE_S = 10.0
+# Saving a large model to a slow disk takes a while; it is what was asked for.
+SAVING_PATIENCES = 10
+KILLED_S = 5.0
+
+
+class Stopping:
+    """Sees stops through. A worker has `patience_s` to obey, more while it saves."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._under_way: dict[str, threading.Thread] = {}
+        self._turn = threading.Lock()
+
+    def see_to(self, folder: RunFolder, who: Identity) -> None:
+        """Wait in a thread until the worker has obeyed, and end it after its patience if not."""
+        with self._turn:
+            busy = self._under_way.get(folder.id)
+            if busy is not None and busy.is_alive():
+                return
+            thread = threading.Thread(
+                target=self._bring_to_an_end, args=(folder, who), name="stop", daemon=True
+            )
+            self._under_way[folder.id] = thread
+            thread.start()
+
+    def _bring_to_an_end(self, folder: RunFolder, who: Identity) -> None:
+        members = identity.family(who)
+        if not self._obeys(folder, who):
+            members += identity.terminate(who)
+            if not wait_gone(who, min(self._patience_s, SHORT_PATIENCE_S)):
+                members += identity.kill(who)
+                wait_gone(who, KILLED_S)
+        # Children that outlive their worker would hold memory with nobody to ask for it.
+        identity.kill_each(members)
+        with self._turn:
+            self._under_way.pop(folder.id, None)
+
+    def _obeys(self, folder: RunFolder, who: Identity) -> bool:
+        """Wait until the worker has left, for as long as it is owed; return whether it has."""
+        patience = self._patience_s
+        if not _has_something_to_keep(folder):
+            patience = min(patience, SHORT_PATIENCE_S)
+        waited = age_s(folder.stop)
+        begun = time.monotonic() - max(0.0, min(waited, patience))
+        while not wait_gone(who, 0.2):
+            spent = time.monotonic() - begun
+            owed = patience * SAVING_PATIENCES if _is_saving(folder) else patience
+            if spent >= owed:
+                return False
+        return True
+
+
+def age_s(path: Path) -> float:
+    """Return how long ago a file was written; 0 when it is not there."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _has_something_to_keep(folder: RunFolder) -> bool:
+    try:
+        keep = folder.stop.read_text(encoding="utf-8") == "keep"
+    except OSError:
+        keep = True
+    return keep and any(event.kind in ("step", "saved") for event in tail_events(folder.events))
+
+
+def _is_saving(folder: RunFolder) -> bool:
+    recent = tail_events(folder.events)
+    return bool(recent) and recent[-1].kind == "phase" and recent[-1].data.get("name") == "saving"

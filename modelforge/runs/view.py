@@ -1,0 +1,246 @@
+"""One run as a person sees it: its facts, its state and how far it has come; and as a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelforge.config.plan.make import Plan
+from modelforge.errors import Problem, RunError
+from modelforge.runs.course import Course
+from modelforge.runs.disk_usage import run_sizes
+from modelforge.runs.eta import Pace
+from modelforge.runs.events import ENDINGS, TAIL_BYTES, Event, read_events, size_of, tail_events
+from modelforge.runs.facts import gather
+from modelforge.runs.index import Standing
+from modelforge.runs.layout import RunFolder, find_json, read_json
+from modelforge.runs.listing import Row
+from modelforge.runs.notes import read_notes
+from modelforge.runs.states import RunState
+
+# A long evaluation speaks of nothing but itself for a while.
+FAR_BYTES = 2**22
+# What a record is made of; whatever else it holds is of no use without them.
+_PARTS = {"name": str, "config": dict, "origins": dict, "dataset": dict, "plan": dict}
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run: what was asked, what is done, how it ended. Times are Unix seconds.
+
+    `metrics` is what the newest update and look at held-out rows measured beside the loss, those
+    of held-out rows with `eval_` before the name; `stage` counts from 1, None without stages;
+    `scores` is what the answers were worth in the end.
+    `launched` is when its worker was started, for a run that waited later than when it was made.
+    `seconds_left` is how long it still takes as far as can be said, counted from `updated`, and
+    `phase_left` how long what it does just now. `adjusted` is how it goes on since memory ran out.
+    `ending` is the last milestone ({"kind": "failed", "cause", "what", "remedy"}), or None.
+    """
+
+    id: str
+    name: str
+    state: RunState
+    created: float
+    config: dict[str, Any]
+    origins: dict[str, str]
+    plan: Plan
+    dataset: dict[str, Any]
+    step: int
+    total_steps: int | None
+    loss: float | None
+    eval_loss: float | None
+    updated: float
+    ending: dict[str, Any] | None
+    metrics: dict[str, float] = field(default_factory=dict)
+    stage: int | None = None
+    scores: dict[str, Any] | None = None
+    tags: tuple[str, ...] = ()
+    note: str = ""
+    launched: float | None = None
+    seconds_left: float | None = None
+    phase_left: float | None = None
+    adjusted: dict[str, Any] | None = None
+
+    @property
+    def began(self) -> float:
+        """When the work on it began; while it waits, when it was made."""
+        return self.launched or self.created
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the run as plain data, as REST and `--json` give it."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "state": str(self.state),
+            "created": self.created,
+            "launched": self.launched,
+            "updated": self.updated,
+            "step": self.step,
+            "total_steps": self.total_steps,
+            "loss": self.loss,
+            "eval_loss": self.eval_loss,
+            "metrics": self.metrics,
+            "stage": self.stage,
+            "scores": self.scores,
+            "seconds_left": self.seconds_left,
+            "phase_left": self.phase_left,
+            "adjusted": self.adjusted,
+            "ending": self.ending,
+            "tags": list(self.tags),
+            "note": self.note,
+            "config": self.config,
+            "origins": self.origins,
+            "plan": self.plan.as_dict(),
+            "dataset": self.dataset,
+        }
+
+
+def view_run(folder: RunFolder, state: RunState) -> RunView:
+    """Return the view of a run from its folder: the record, and the end of its events.
+
+    Raises RunError when the record is damaged.
+    """
+    return _view(folder, state, read_json(folder.config))
+
+
+def _view(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView:
+    try:
+        return _read(folder, state, record)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        # Whatever it is that somebody else has written there, the other runs are to be shown.
+        what = f"The record of {folder.id} is damaged: {error}."
+        raise RunError(Problem("run", what, "Its folder can only be deleted.")) from error
+
+
+def _read(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView:
+    plan = _plan_in(record)
+    latest = _latest(folder)
+    notes = read_notes(folder)
+    resumed = latest.get("resumed")
+    step, evaluated = _since(resumed, latest.get("step")), _since(resumed, latest.get("eval"))
+    scores = _since(resumed, latest.get("scores"))
+    # How it ended before it was started once more is history.
+    endings = (_since(latest.get("started"), latest.get(kind)) for kind in ENDINGS)
+    ending = next((event for event in endings if event), None)
+    counted = step or _since(resumed, latest.get("plan"))
+    adjusted = _since(resumed, latest.get("adjusted"))
+    launched = (find_json(folder.process) or {}).get("launched")
+    pace = pace_of(folder, record) if state.is_active else None
+    return RunView(
+        id=folder.id,
+        name=notes.name or record["name"],
+        state=state,
+        created=record["created"],
+        config=record["config"],
+        origins=record["origins"],
+        plan=plan,
+        dataset=record["dataset"],
+        step=step.data["step"] if step else resumed.data["step"] if resumed else 0,
+        total_steps=counted.data.get("total_steps") if counted else plan.total_steps,
+        loss=step.data.get("loss") if step else None,
+        eval_loss=evaluated.data.get("loss") if evaluated else None,
+        updated=max((event.t for event in latest.values()), default=record["created"]),
+        ending={"kind": ending.kind, **ending.data} if ending else None,
+        metrics=_measured(step) | _measured(evaluated, "eval_"),
+        stage=counted.data.get("stage") if counted else None,
+        scores=scores.data if scores else None,
+        tags=notes.tags,
+        note=notes.note,
+        launched=launched if isinstance(launched, float) else None,
+        seconds_left=pace.left() if pace else None,
+        phase_left=pace.phase_left() if pace else None,
+        adjusted=adjusted.data if adjusted else None,
+    )
+
+
+def pace_of(folder: RunFolder, record: dict[str, Any]) -> Pace:
+    """Return how fast a run is, from the beginning of its events and from their end."""
+    said = (find_json(folder.preflight) or {}).get("rehearsal")
+    rehearsal = said if isinstance(said, dict) else None
+    pace = Pace(Course.of(record["config"], record["plan"]), rehearsal)
+    head, end = read_events(folder.events, most=TAIL_BYTES)
+    pace.take_all(head)
+    if head and end < size_of(folder.events):
+        pace.take_all(e for e in tail_events(folder.events) if e.n > head[-1].n)
+    return pace
+
+
+def _plan_in(record: dict[str, Any]) -> Plan:
+    """Return the plan of a record; raises TypeError for a part that is of another kind."""
+    for name, kind in _PARTS.items():
+        if not isinstance(record[name], kind):
+            raise TypeError(f"{name} is no {kind.__name__}")
+    return Plan.from_dict(record["plan"])
+
+
+def _since(mark: Event | None, event: Event | None) -> Event | None:
+    """Return the event unless it is older than the mark."""
+    return event if event and not (mark and event.n < mark.n) else None
+
+
+def look_at(folder: RunFolder) -> tuple[Row, Standing]:
+    """Return a run as a row of the list, and whether it may still change.
+
+    Raises RunError when the record is damaged.
+    """
+    facts = gather(folder)
+    record = read_json(folder.config)
+    view = _view(folder, facts.state, record)
+    waits = facts.state is RunState.QUEUED
+    over = facts.state.is_over and not facts.alive
+    row = Row(
+        id=view.id,
+        name=view.name,
+        state=str(view.state),
+        created=view.created,
+        launched=view.launched,
+        updated=view.updated,
+        step=view.step,
+        total_steps=view.total_steps,
+        loss=view.loss,
+        eval_loss=view.eval_loss,
+        metrics=view.metrics,
+        stage=view.stage,
+        scores=view.scores,
+        ending=view.ending,
+        model=_last_part(view.config.get("model_name")),
+        data=data_name(view.config),
+        task=str(view.config.get("task", "")),
+        strategy=str(view.config.get("strategy", "sft")),
+        method=view.plan.method,
+        tags=view.tags,
+        note=view.note,
+        sizes=run_sizes(folder),
+        has_result=folder.has_result,
+        request_id=record.get("request_id"),
+    )
+    return row, "over" if over else "idle" if waits else "busy"
+
+
+def data_name(config: dict[str, Any]) -> str:
+    """Return what a run learns from in a word: the file's name, and how many more there are."""
+    said = config.get("data")
+    sources = said.get("sources") if isinstance(said, dict) else None
+    if not sources:
+        return _last_part(config.get("dataset"))
+    more = f" +{len(sources) - 1}" if len(sources) > 1 else ""
+    return _last_part(sources[0].get("path")) + more
+
+
+def _last_part(path: object) -> str:
+    return str(path or "").replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+
+
+def _measured(event: Event | None, prefix: str = "") -> dict[str, float]:
+    """Return what an event measured beside the loss; events of the first release have nothing."""
+    told = event.data.get("metrics") if event else None
+    return {f"{prefix}{name}": value for name, value in told.items()} if told else {}
+
+
+def _latest(folder: RunFolder) -> dict[str, Event]:
+    """Return the newest event of each kind, looking further back while no update is in sight."""
+    for reach in (TAIL_BYTES, FAR_BYTES):
+        latest = {event.kind: event for event in tail_events(folder.events, reach)}
+        if "step" in latest or "resumed" in latest:
+            break
+    return latest

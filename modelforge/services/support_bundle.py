@@ -1,0 +1,125 @@
+"""A support bundle: what helps others to see what went wrong in a run, and nothing private."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from modelforge.paths import Home
+from modelforge.runs.events import tail_events
+from modelforge.runs.layout import RunFolder, find_json
+from modelforge.services.redact import Discretion
+
+EVENT_BYTES = 2**20
+LOG_BYTES = 2**18
+LONGEST_LINE = 2000
+FIRST_EVENTS = 50
+# Texts of a person or of the data: only how long they are is told.
+ROWS = {"prompt", "completion", "messages", "answer", "question", "reference", "context"}
+TEXTS = {"system_prompt", "chat_template", "prompt_format", "system"}
+README = """\
+Support bundle of the ModelForge run {run}.
+
+What it holds: the run's settings, what was checked before the start, versions, events, the end of
+the log, how it ended, what probably caused it, and what the doctor says of the computer.
+
+What was taken out: rows of the data and answers of the model, tokens and passwords, names of users
+and of the computer, home folders and addresses. It stands there as [hidden], ~ or someone.
+Look through it before you send it: what a library printed into the log is kept otherwise.
+"""
+
+
+def put_together(folder: RunFolder, told: Mapping[str, Any], home: Home) -> Path:
+    """Return a new zip file about a run; `told` are further files by name."""
+    discretion = Discretion.of_this_computer(more_homes=_outer(home.root))
+    with tempfile.NamedTemporaryFile(prefix="modelforge-", suffix=".zip", delete=False) as file:
+        target = Path(file.name)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in _files(folder, told, discretion):
+            archive.writestr(f"{folder.id}/{name}", text)
+    return target
+
+
+def _files(
+    folder: RunFolder, told: Mapping[str, Any], discretion: Discretion
+) -> Iterator[tuple[str, str]]:
+    def as_json(data: Any) -> str:
+        hidden = discretion.hide_in(data)
+        return json.dumps(hidden, ensure_ascii=False, indent=1, default=str) + "\n"
+
+    yield "README.txt", README.format(run=folder.id)
+    for path in (folder.config, folder.preflight, folder.environment, folder.exit):
+        if (data := find_json(path)) is not None:
+            yield path.name, as_json(_without_texts(data))
+    if (launched := find_json(folder.process)) is not None:
+        # Which process it was helps nobody, and the computer's name is its owner's business.
+        kept = {"launched", "launching", "spare", "after", "memory_kills"}
+        yield folder.process.name, as_json({k: v for k, v in launched.items() if k in kept})
+    yield folder.events.name, "".join(_events(folder.events, discretion))
+    yield folder.log.name, discretion.hide(_log(folder.log))
+    yield "files.json", as_json(list(_listing(folder)))
+    for name, data in told.items():
+        if data is not None:
+            yield f"{name}.json", as_json(data)
+
+
+def _events(path: Path, discretion: Discretion) -> Iterator[str]:
+    """Yield the first events and the last ones, without what the data or the model said."""
+    newest = [event.as_dict() for event in tail_events(path, EVENT_BYTES)]
+    since = newest[0]["n"] if newest else None
+    early = [one for one in _beginning(path) if since is None or one["n"] < since]
+    for event in (*early, *newest):
+        if event["kind"] != "sample":
+            said = discretion.hide_in(_without_texts(event, rows=True))
+            yield json.dumps(said, ensure_ascii=False) + "\n"
+
+
+def _beginning(path: Path) -> list[dict[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            said = [json.loads(file.readline(LONGEST_LINE) or b"0") for _ in range(FIRST_EVENTS)]
+    except (OSError, ValueError):
+        return []
+    return [one for one in said if isinstance(one, dict) and "n" in one and "kind" in one]
+
+
+def _without_texts(data: Any, *, rows: bool = False) -> Any:
+    """Return plain data in which texts of people, and of rows, are only told by their length."""
+    if isinstance(data, Mapping):
+        return {
+            key: f"[{len(value)} characters]"
+            if isinstance(value, str) and (key in TEXTS or (rows and key in ROWS))
+            else _without_texts(value, rows=rows)
+            for key, value in data.items()
+        }
+    return [_without_texts(one, rows=rows) for one in data] if isinstance(data, list) else data
+
+
+def _log(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LOG_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(line[:LONGEST_LINE] for line in text.splitlines()) + "\n"
+
+
+def _listing(folder: RunFolder) -> Iterator[dict[str, Any]]:
+    """Yield the files of the run by name and size, so that what is missing is seen."""
+    for path in sorted(folder.path.rglob("*")):
+        try:
+            if path.is_file() and not path.is_symlink():
+                name = path.relative_to(folder.path).as_posix()
+                yield {"name": name, "bytes": path.stat().st_size}
+        except OSError:
+            continue
+
+
+def _outer(root: Path) -> list[str]:
+    """Return the home folder as it was given and as it really lies."""
+    return list({str(root), str(root.absolute()), str(root.resolve())})

@@ -1,0 +1,193 @@
+"""Held-out rows answered by the model itself, and what the answers are worth."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+
+from modelforge.data.canonical.convert import Canonical
+from modelforge.data.canonical.qa import NO_ANSWER
+from modelforge.train.job import Work
+from modelforge.train.stop import Stop
+
+LEAST_NEW = 32
+MOST_NEW = 256
+BATCH = 8
+
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Exam:
+    """One question: its prompt as tokens, and the answers that are right, none for no answer."""
+
+    prompt: list[int]
+    references: list[str]
+
+
+@dataclass(frozen=True)
+class Hall:
+    """What answering needs: a tokenizer, the tokens to stop on, and whether prompts are kept apart.
+
+    A decoder's answer follows its prompt; an encoder-decoder's stands alone.
+    """
+
+    tokenizer: Any
+    stops: Sequence[int]
+    follows: bool
+    most: int
+
+
+Setter = Callable[[Canonical], Exam | None]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Has held-out rows answered and tells what the answers are worth; call it once trained."""
+
+    work: Work
+    trainer: Any
+    exams: list[Exam]
+    hall: Hall
+
+    def __call__(self) -> None:
+        """Answer all rows, with an adapter also as the model did before, and tell the scores."""
+        work, model, exams = self.work, self.trainer.model, self.exams
+        summarises = work.job.config.task == "summarization"
+        rounds = len(exams) * self._times
+        before, done = None, 0
+        with _answering(model):
+            if self._times > 1:
+                with model.disable_adapter():
+                    given = _answers(work, model, exams, self.hall, (done, rounds))
+                before, done = _worth(given, exams, summarises=summarises), len(exams)
+            given = _answers(work, model, exams, self.hall, (done, rounds))
+        after = _worth(given, exams, summarises=summarises)
+        work.teller.scores(rows=len(exams), before=before, after=after)
+
+    def sample(self) -> float:
+        """Answer one batch of middling questions; return the seconds that all would take."""
+        order = sorted(self.exams, key=lambda exam: len(exam.prompt))
+        first = max(0, (len(order) - BATCH) // 2)
+        few, model = order[first : first + BATCH], self.trainer.model
+        began = time.perf_counter()
+        with _answering(model):
+            _answers(self.work, model, few, self.hall, (0, len(few)), "rehearsing")
+        each = (time.perf_counter() - began) / len(few)
+        return each * len(order) * self._times
+
+    @property
+    def _times(self) -> int:
+        return 2 if hasattr(self.trainer.model, "disable_adapter") else 1
+
+
+def scorer(
+    work: Work, trainer: Any, kept: Sequence[Canonical], asking: tuple[Setter, Hall]
+) -> Scorer | None:
+    """Return what answers these held-out rows and tells the scores, or None without any."""
+    examine, hall = asking
+    exams = [exam for row in kept if (exam := examine(row)) is not None]
+    return Scorer(work, trainer, exams, hall) if exams else None
+
+
+def _answers(
+    work: Work,
+    model: Any,
+    exams: Sequence[Exam],
+    hall: Hall,
+    so_far: tuple[int, int],
+    phase: str = "scoring",
+) -> list[str]:
+    """Return an answer to each question, the likeliest words, a few questions at a time."""
+    order = sorted(range(len(exams)), key=lambda number: len(exams[number].prompt))
+    answers = [""] * len(exams)
+    how = _how(exams, hall)
+    heed = StoppingCriteriaList([_Heed(work.stop)])
+    done, total = so_far
+    for at in range(0, len(order), BATCH):
+        work.teller.phase(phase, "Answering held-out rows", done=done + at, total=total)
+        part = order[at : at + BATCH]
+        batch = _padded([exams[number].prompt for number in part], hall, model.device)
+        with torch.no_grad():
+            ids = model.generate(**batch, generation_config=how, stopping_criteria=heed)
+        work.stop.check()
+        new = ids[:, batch["input_ids"].shape[1] :] if hall.follows else ids
+        texts = hall.tokenizer.batch_decode(new, skip_special_tokens=True)
+        for number, text in zip(part, texts, strict=True):
+            answers[number] = text.strip()
+    work.teller.phase(phase, "Answering held-out rows", done=done + len(order), total=total)
+    return answers
+
+
+def _how(exams: Sequence[Exam], hall: Hall) -> GenerationConfig:
+    sizes = [
+        len(hall.tokenizer(text, add_special_tokens=False)["input_ids"])
+        for exam in exams
+        for text in exam.references
+    ]
+    longest = 2 * max(sizes, default=0)
+    return GenerationConfig(
+        max_new_tokens=min(max(LEAST_NEW, longest), MOST_NEW, hall.most),
+        do_sample=False,
+        use_cache=True,
+        eos_token_id=sorted(hall.stops),
+        pad_token_id=hall.tokenizer.pad_token_id,
+    )
+
+
+def _padded(prompts: list[list[int]], hall: Hall, device: Any) -> dict[str, torch.Tensor]:
+    """Return prompts as one batch. Where an answer follows, the gaps stand before the prompts."""
+    width = max(map(len, prompts))
+    pad = hall.tokenizer.pad_token_id
+    ids, masks = [], []
+    for prompt in prompts:
+        gap, ones = [pad] * (width - len(prompt)), [1] * len(prompt)
+        zeros = [0] * len(gap)
+        ids.append([*gap, *prompt] if hall.follows else [*prompt, *gap])
+        masks.append([*zeros, *ones] if hall.follows else [*ones, *zeros])
+    return {
+        "input_ids": torch.tensor(ids, device=device),
+        "attention_mask": torch.tensor(masks, device=device),
+    }
+
+
+def _worth(given: Sequence[str], exams: Sequence[Exam], *, summarises: bool) -> Scores:
+    scoring = import_module("modelforge.modeling.text_metrics")
+    references = [exam.references for exam in exams]
+    if summarises:
+        found: Scores = scoring.score_summaries(given, references)
+        return found
+    answers = ["" if text == NO_ANSWER else text for text in given]
+    found = scoring.score_answers(answers, references)
+    return dict(found)
+
+
+@contextlib.contextmanager
+def _answering(model: Any) -> Iterator[None]:
+    """Let the model write for a while: nothing is learned, and what was read is remembered."""
+    learns, cached = model.training, model.config.use_cache
+    model.eval()
+    model.config.use_cache = True
+    try:
+        yield
+    finally:
+        model.config.use_cache = cached
+        model.train(learns)
+
+
+class _Heed(StoppingCriteria):
+    """Ends an answer in the middle when somebody wants the run to end."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+
+    def __call__(self, input_ids: Any, *_: Any, **__: Any) -> Any:
+        ends = self._stop.wish is not None
+        return torch.full((len(input_ids),), ends, device=input_ids.device)

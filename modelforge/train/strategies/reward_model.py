@@ -1,0 +1,287 @@
+"""The model that judges: taught on the run's pairs, kept in its folder, or one a person names."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, set_seed
+from trl import RewardConfig, RewardTrainer
+
+from modelforge.data.canonical.convert import Canonical
+from modelforge.errors import Problem
+from modelforge.modeling.adapters.lora import adapter, ready
+from modelforge.modeling.errors import WorkError
+from modelforge.modeling.tokenize import dataset
+from modelforge.modeling.tokenize.options import Manner
+from modelforge.modeling.tokenize.preference import encode_pair, fits
+from modelforge.modeling.tokenize.template import Dialect
+from modelforge.runs.layout import REWARD_MODEL_DONE, find_json, write_json
+from modelforge.train import loop
+from modelforge.train.callbacks.reporter import Course
+from modelforge.train.job import Job, Work
+from modelforge.train.loop import Stage
+from modelforge.train.strategies.judge import ByModel, own_words, same_tokens
+from modelforge.train.trainer.arguments import shared
+from modelforge.train.trainer.checkpointing import Checkpointing
+from modelforge.train.trainer.oom_recovery import Splitting
+
+WARMUP = 0.03
+_IDS = pa.list_(pa.int32())
+_SCHEMA = pa.schema({"chosen_ids": _IDS, "rejected_ids": _IDS})
+
+
+class Trainer(Splitting, Checkpointing, RewardTrainer):
+    """TRL's trainer as this house has it save."""
+
+    sides = 2
+
+
+@dataclass
+class Pairs:
+    """The pairs to learn from and those held out, as tokens, and what became of the others."""
+
+    train: Dataset
+    held_out: Dataset | None
+    answers: int
+    tokens: int
+    cut: int
+    dropped: int
+
+
+def learn(work: Work, stage: Stage) -> Course:
+    """Teach a reward model on the run's pairs and keep it, whole, in the run's folder.
+
+    Nothing is kept when the course is not whole. All memory is given back.
+    """
+    course = _learn(work, stage)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return course
+
+
+def open_kept(work: Work) -> ByModel:
+    """Return the judge that `learn` has left."""
+    folder = str(work.job.run.reward_model)
+    model, tokenizer = _open(work, folder)
+    return _judge(work.job, model, same_tokens(tokenizer, work.job.plan.max_length))
+
+
+def open_named(work: Work, name: str) -> ByModel:
+    """Return the judge that a person named; raises WorkError for what is no reward model."""
+    require_reward_model(name)
+    model, tokenizer = _open(work, name)
+    limits = (tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None))
+    longest = min(int(limit) for limit in limits if limit)
+    return _judge(work.job, model, own_words(tokenizer, longest))
+
+
+def require_reward_model(name: str) -> None:
+    """Raise WorkError unless `name` is a model that ends in one number, or an adapter for one."""
+    is_folder = Path(name).is_dir()
+    said = find_json(Path(name) / "adapter_config.json") if is_folder else None
+    if said is not None:
+        if said.get("task_type") != "SEQ_CLS":
+            raise _refused(f"{name} is an adapter for {said.get('task_type')}, not for rewards.")
+        return
+    place = {"trust_remote_code": False, "local_files_only": is_folder}
+    try:
+        config = AutoConfig.from_pretrained(name, **place)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().split("\n", 1)[0]
+        raise _refused(f"{name} cannot be found or read: {first}") from error
+    kind = (config.architectures or ["a model of unknown kind"])[0]
+    if not kind.endswith("ForSequenceClassification"):
+        raise _refused(f"{name} is {kind}, which gives words and no reward.")
+    if config.num_labels != 1:
+        raise _refused(f"{name} has {config.num_labels} labels; a reward is one number.")
+
+
+def read_pairs(found: Iterable[tuple[Canonical, bool]], dialect: Dialect, manner: Manner) -> Pairs:
+    """Return rows, each told with whether it is held out, as the two texts of each pair.
+
+    Raises WorkError when no pair is left to learn from.
+    """
+    columns: list[dict[str, list[list[int]]]] = [
+        {name: [] for name in _SCHEMA.names} for _ in (0, 1)
+    ]
+    pairs = Pairs(Dataset.from_list([]), None, 0, 0, 0, 0)
+    for row, held_out in found:
+        pair = encode_pair(row, dialect) if "chosen" in row else None
+        if pair is None or not fits(pair, manner):
+            pairs.dropped += 1
+            continue
+        for name, answer in (("chosen_ids", pair.chosen), ("rejected_ids", pair.rejected)):
+            whole = [*pair.prompt, *answer]
+            ids = _cut(whole, manner)
+            columns[held_out][name].append(ids)
+            pairs.cut += len(ids) < len(whole)
+            pairs.tokens += 0 if held_out else len(ids)
+            pairs.answers += 0 if held_out else min(len(answer), len(ids))
+    if not columns[0]["chosen_ids"]:
+        raise WorkError("nothing-to-learn", _no_pairs(pairs))
+    pairs.train = Dataset(pa.table(columns[0], schema=_SCHEMA))
+    if columns[1]["chosen_ids"]:
+        pairs.held_out = Dataset(pa.table(columns[1], schema=_SCHEMA))
+    return pairs
+
+
+def arguments(job: Job, updates: int, *, evaluates: bool) -> RewardConfig:
+    """Return the settings as TRL takes them: the run's own, but for rate, length and schedule.
+
+    `max_steps` and the schedule concern the second stage; here the rate falls evenly.
+    """
+    trainer = job.config.trainer
+    settings = shared(job.config, job.plan, job.run.checkpoints, evaluates=evaluates)
+    settings |= {
+        "learning_rate": trainer.reward_learning_rate,
+        "num_train_epochs": trainer.reward_epochs,
+        "max_steps": -1,
+        "lr_scheduler_type": "linear",
+        "lr_scheduler_kwargs": {},
+        "warmup_steps": WARMUP,
+        "eval_steps": min(settings["eval_steps"], updates) if evaluates else None,
+        "load_best_model_at_end": False,
+    }
+    return RewardConfig(**settings, max_length=None, disable_dropout=False)
+
+
+def _learn(work: Work, stage: Stage) -> Course:
+    job, plan = work.job, work.job.plan
+    set_seed(job.config.trainer.seed)  # the head that gives the reward begins at random
+    loaded = work.load("reward")
+    dialect = loop.speak(work, loaded, _generation(job))
+    manner = Manner.of(job.config, plan)
+    order = dataset.Order(job.dataset, job.config.eval_split, job.config.trainer.seed, manner)
+    progress = loop.tokenizing(work)
+    pairs = read_pairs(dataset.parted(order, progress), dialect, manner)
+    if pairs.dropped:
+        text = f"{pairs.dropped:,} rows are left out: no pair, or too long to compare."
+        work.teller.note("pairs-dropped", text)
+    _pad_apart(loaded.tokenizer, dialect)
+    trainer = _trainer(job, loaded, pairs)
+    course = loop.train(work, trainer, _facts(pairs), stage)
+    if course.is_whole:
+        if pairs.held_out is not None and course.checked_step != course.step:
+            trainer.evaluate()
+        _keep(work, trainer, course)
+    trainer.accelerator.free_memory()
+    return course
+
+
+def _trainer(job: Job, loaded: Any, pairs: Pairs) -> Any:
+    config = job.config
+    batches = -(-len(pairs.train) // config.per_device_train_batch_size)
+    updates = -(-batches // config.gradient_accumulation_steps) * config.trainer.reward_epochs
+    return ready(
+        Trainer(
+            model=loaded.model,
+            args=arguments(job, updates, evaluates=pairs.held_out is not None),
+            train_dataset=pairs.train,
+            eval_dataset=pairs.held_out,
+            processing_class=loaded.tokenizer,
+            peft_config=adapter(config, job.plan, "reward"),
+        )
+    )
+
+
+def _keep(work: Work, trainer: Any, course: Course) -> None:
+    work.teller.phase("saving", "Keeping the reward model")
+    run = work.job.run
+    staged = run.path / ".reward_model-staged"
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir()
+    # Asked to decide by itself, PEFT looks the base model up on the Hub.
+    more = {"save_embedding_layers": False} if work.job.plan.trains == "adapter" else {}
+    trainer.model.save_pretrained(staged, safe_serialization=True, **more)
+    trainer.processing_class.save_pretrained(staged)
+    write_json(staged / REWARD_MODEL_DONE, {"steps": course.step, "loss": course.loss})
+    shutil.rmtree(run.reward_model, ignore_errors=True)
+    staged.rename(run.reward_model)
+
+
+def _open(work: Work, folder: str) -> tuple[Any, Any]:
+    said = find_json(Path(folder) / "adapter_config.json")
+    if said is None:
+        loaded = work.load("reward", folder)
+        model, tokenizer = loaded.model, loaded.tokenizer
+    else:
+        base = str(said["base_model_name_or_path"])
+        loaded = work.load("reward", None if base == work.job.plan.model_path else base)
+        model = PeftModel.from_pretrained(loaded.model, folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    # The reward is read at the last token that is no padding.
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    return model, tokenizer
+
+
+def _judge(job: Job, model: Any, read: Any) -> ByModel:
+    if job.plan.device == "mps":
+        model = model.to("mps")
+    batch = job.config.per_device_train_batch_size
+    return ByModel(model, read, batch=batch, precision=job.plan.precision)
+
+
+def _generation(job: Job) -> Any:
+    """Return how the run's model ends its answers, which one that judges does not know."""
+    plan = job.plan
+    place = {
+        "revision": plan.model_revision,
+        "trust_remote_code": False,
+        "local_files_only": Path(plan.model_path).is_dir(),
+    }
+    try:
+        return GenerationConfig.from_pretrained(plan.model_path, **place)
+    except OSError:
+        config = AutoConfig.from_pretrained(plan.model_path, **place)
+        return GenerationConfig.from_model_config(config)
+
+
+def _pad_apart(tokenizer: Any, dialect: Dialect) -> None:
+    """Pad with a token that ends no answer: at an end that looks like padding nothing is read."""
+    if tokenizer.pad_token_id not in dialect.stops:
+        return
+    others = (tokenizer.unk_token, tokenizer.bos_token, tokenizer.eos_token)
+    for token in others:
+        if token is not None and tokenizer.convert_tokens_to_ids(token) not in dialect.stops:
+            tokenizer.pad_token = token
+            return
+
+
+def _cut(ids: list[int], manner: Manner) -> list[int]:
+    return ids[-manner.max_length :] if manner.truncation == "left" else ids[: manner.max_length]
+
+
+def _facts(pairs: Pairs) -> dict[str, Any]:
+    return {
+        "train_rows": len(pairs.train),
+        "eval_rows": len(pairs.held_out) if pairs.held_out is not None else 0,
+        "trained_tokens": pairs.answers,
+        "all_tokens": pairs.tokens,
+        "truncated_rows": pairs.cut,
+    }
+
+
+def _refused(what: str) -> WorkError:
+    remedy = "Name a sequence classification model with one label, or leave it empty to train one."
+    return WorkError("reward-model-wrong", Problem("trainer.reward_model", what, remedy))
+
+
+def _no_pairs(pairs: Pairs) -> Problem:
+    return Problem(
+        "dataset",
+        f"None of the {pairs.dropped:,} rows is a pair of a better and a worse answer that fits.",
+        "Give rows with prompt, chosen and rejected, choose a rule as the reward, or raise the "
+        "longest row (max_seq_length).",
+    )

@@ -1,0 +1,120 @@
+"""Rewards by rule: what an answer is worth, from 0 to 1, without a model that judges."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import regex
+
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.errors import Problem
+from modelforge.modeling.errors import WorkError
+
+# What an answer is worth, given what was expected.
+Rule = Callable[[str, str], float]
+
+# So long one answer is searched. A pattern that tries every way to part a text would take years.
+SEARCH_S = 0.25
+SLOW_IN_A_ROW = 10
+_FENCED = re.compile(r"\A```(?:json)?[ \t]*\n(.*)\n[ \t]*```\Z", re.DOTALL | re.IGNORECASE)
+
+
+def rule_of(config: TrainingConfig) -> Rule:
+    """Return the rule that the settings name; raises WorkError for a pattern of no use."""
+    trainer = config.trainer
+    if trainer.reward == "regex":
+        return Pattern(trainer.reward_pattern)
+    if trainer.reward == "length":
+        return lambda answer, _expected: near_length(answer, trainer.reward_words)
+    return is_json if trainer.reward == "json" else equals
+
+
+def equals(answer: str, expected: str) -> float:
+    """Return 1 when both say the same; white space and letter case do not count, the rest does."""
+    return float(_plain(answer) == _plain(expected))
+
+
+def near_length(answer: str, words: int) -> float:
+    """Return 1 at so many words, less the further away: the smaller count by the larger.
+
+    So it never becomes flat: an answer of twice or half the length is worth 0.5, an empty one 0.
+    """
+    found = len(answer.split())
+    return min(found, words) / max(found, words)
+
+
+def is_json(answer: str, _expected: str = "") -> float:
+    """Return 1 for one whole JSON object or list, bare or in one code fence around everything.
+
+    A lone number or word is valid JSON too, but no answer that anybody asks JSON for.
+    """
+    text = answer.strip()
+    fenced = _FENCED.match(text)
+    try:
+        found = json.loads(fenced[1] if fenced else text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return 0.0
+    return float(isinstance(found, dict | list))
+
+
+class Pattern:
+    """1 where a pattern is found anywhere in the answer. Each search has a time limit.
+
+    An answer that takes longer is worth 0; `slow` counts them. Raises WorkError when one after
+    the other does.
+    """
+
+    def __init__(self, pattern: str | None) -> None:
+        if not pattern:
+            raise WorkError("reward-pattern", _no_pattern())
+        try:
+            self._search: Any = regex.compile(pattern)
+        except regex.error as error:
+            raise WorkError("reward-pattern", _bad_pattern(pattern, error)) from error
+        self.slow = self._in_a_row = 0
+
+    def __call__(self, answer: str, _expected: str = "") -> float:
+        """Return what the answer is worth."""
+        try:
+            found = self._search.search(answer, timeout=SEARCH_S)
+        except TimeoutError as error:
+            self.slow += 1
+            self._in_a_row += 1
+            if self._in_a_row >= SLOW_IN_A_ROW:
+                raise WorkError("reward-pattern", _slow_pattern()) from error
+            return 0.0
+        self._in_a_row = 0
+        return float(found is not None)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _no_constant(name: str) -> NoReturn:
+    # Python reads NaN and Infinity, which JSON does not know.
+    raise ValueError(name)
+
+
+def _no_pattern() -> Problem:
+    return Problem(
+        "trainer.reward_pattern",
+        "The reward is regex, but there is no pattern to look for.",
+        r"Give a pattern such as \d+, or choose another reward.",
+    )
+
+
+def _bad_pattern(pattern: str, error: Exception) -> Problem:
+    what = f"{pattern} is not a regular expression: {error}."
+    return Problem("trainer.reward_pattern", what, "Correct the pattern.")
+
+
+def _slow_pattern() -> Problem:
+    return Problem(
+        "trainer.reward_pattern",
+        f"Searching {SLOW_IN_A_ROW} answers in a row took longer than {SEARCH_S:g} seconds each.",
+        "Simplify the pattern; one repeat inside another, as in (a+)+, is what takes so long.",
+    )

@@ -19,8 +19,7 @@ from harness import RESULTS, conditions, keep, own_home
 
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
-from modelforge.runs.course import Course
-from modelforge.runs.eta import Pace
+from modelforge.runs.eta import Course, Pace
 from modelforge.runs.events import read_events
 from modelforge.runs.layout import RunFolder, find_json, read_json
 

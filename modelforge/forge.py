@@ -14,7 +14,7 @@ from modelforge.config.profiles import Profile, load_profiles, profile_answers, 
 from modelforge.config.resolve import Layer
 from modelforge.data.checks.summary import FirstLook
 from modelforge.data.sources.combine import files_in_record
-from modelforge.data.sources.samples import Sample, samples
+from modelforge.data.sources.library import Sample, samples
 from modelforge.errors import NotFoundError, as_one
 from modelforge.hardware import machine as machines
 from modelforge.hardware.machine import Machine

@@ -20,9 +20,8 @@ from modelforge.errors import ConfigError
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.runs.events import EventWriter
-from modelforge.runs.facts import gather
 from modelforge.runs.layout import read_json, write_json
-from modelforge.runs.states import RunState
+from modelforge.runs.states import RunState, gather
 
 ACTORS = Path(__file__).parent / "actors"
 SHAPE = {

@@ -21,11 +21,10 @@ from modelforge.errors import (
 )
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from modelforge.runs.facts import gather
 from modelforge.runs.layout import write_json
 from modelforge.runs.process.identity import kill, wait_gone
 from modelforge.runs.schedule_times import Clock
-from modelforge.runs.states import RunState
+from modelforge.runs.states import RunState, gather
 from modelforge.services.queue import QueueDesk
 from tests.test_forge import ACTORS, asked, data, model, until  # noqa: F401
 

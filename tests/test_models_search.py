@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 
 from modelforge.errors import ConfigError, NotFoundError
-from modelforge.models.search import MOST, search
+from modelforge.models.hub import MOST, search
 from modelforge.preflight.suggest.catalog_fit import Need
 from ui.pages.train import model_card
 

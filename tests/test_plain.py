@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelforge.cli.plain import plain
+from modelforge.cli.output import plain
 
 
 @pytest.mark.parametrize(

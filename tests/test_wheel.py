@@ -15,7 +15,7 @@ ASK = """
 from pathlib import Path
 import modelforge
 from modelforge.config.profiles import load_profiles
-from modelforge.data.sources.samples import samples
+from modelforge.data.sources.library import samples
 from modelforge.paths import shipped
 place = Path(modelforge.__file__).parent
 assert place.parent == Path.cwd() / "site", place

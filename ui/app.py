@@ -21,8 +21,7 @@ from modelforge.forge import Forge
 from modelforge.paths import shipped
 from modelforge.security.middleware import Guard
 from ui import routes
-from ui.html.layout import Frame
-from ui.html.theme import theme
+from ui.html.layout import Frame, theme
 from ui.pages import build as building
 from ui.pages import chat, compare, export, machine
 from ui.pages.runs import page as runs

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelforge.cli.plain import plain
+from modelforge.cli.output import plain
 from modelforge.errors import ConfigError, ForgeError, Problem
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from modelforge.cli.output import follow
 from modelforge.config.resolve import Layer
-from modelforge.data.sources.samples import Sample
+from modelforge.data.sources.library import Sample
 from modelforge.errors import NotFoundError, Problem
 
 if TYPE_CHECKING:

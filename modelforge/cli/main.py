@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelforge import __version__
 from modelforge.cli import data, queue, runs, trial_run
-from modelforge.cli.plain import plain
+from modelforge.cli.output import plain
 from modelforge.errors import ConfigError, ForgeError, Problem
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from modelforge.cli.plain import plain
 from modelforge.services.export_history import told
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from modelforge.runs.view import RunView
     from modelforge.services.compare import Comparison
     from modelforge.services.preflight import Checked
-    from modelforge.services.waiting import QueueView
+    from modelforge.services.queue import QueueView
     from modelforge.setup.system_checks import Row
 
 TICK_S = 0.2
@@ -233,3 +233,19 @@ def print_doctor(rows: Sequence[Row]) -> None:
         if row.remedy:
             print(f"      {'':<{width}}  → {row.remedy}")
     sys.stdout.flush()
+
+
+def plain(text: str) -> str:
+    """Return `text` on one line, with control and direction marks written as escapes."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_shown(mark) for mark in text)
+
+
+def _shown(mark: str) -> str:
+    if mark == "\n":
+        return "⏎"
+    # Cc: controls; Cf: direction marks among them; Cs, Zl and Zp: what no terminal can show.
+    if unicodedata.category(mark) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return mark.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return mark

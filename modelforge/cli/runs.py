@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelforge.cli.plain import plain
+from modelforge.cli.output import plain
 from modelforge.errors import ConfigError, Problem
 
 if TYPE_CHECKING:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooLongError
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import httpx
@@ -23,7 +26,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 from modelforge.errors import ConfigError, ForgeError, NotFoundError, Problem, RunError
 from modelforge.models.safetensors_index import INDEX, weight_files
 
-LIMIT_S = 6.0
+HUB_LIMIT_S = 6.0
 _SMALL_FILES = (
     "config.json",
     "tokenizer_config.json",
@@ -101,7 +104,7 @@ def look_up(name: str, *, endpoint: str | None = None, cache: Path | None = None
 def _look_up(name: str, endpoint: str | None, cache: Path | None) -> HubModel:
     disable_progress_bars()
     info = huggingface_hub.HfApi(endpoint=endpoint).model_info(
-        name, files_metadata=True, timeout=LIMIT_S
+        name, files_metadata=True, timeout=HUB_LIMIT_S
     )
     files = {file.rfilename: file.size or 0 for file in info.siblings or []}
     if "config.json" not in files:
@@ -112,7 +115,7 @@ def _look_up(name: str, endpoint: str | None, cache: Path | None) -> HubModel:
             file,
             revision=info.sha,
             cache_dir=cache,
-            etag_timeout=LIMIT_S,
+            etag_timeout=HUB_LIMIT_S,
             endpoint=endpoint,
         )
         for file in _SMALL_FILES
@@ -151,4 +154,79 @@ def _unreachable(name: str, error: Exception) -> ForgeError:
             f"{name} is not on this machine, and the Hub {why}.",
             "Check the network, use the model `starter`, which needs none, or name a folder.",
         )
+    )
+
+
+WHERE = "model_name"
+MOST = 12
+LONGEST_QUERY = 100
+SEARCH_LIMIT_S = 10.0
+# What the Hub calls the models that a task can start from.
+TAGS = {
+    "text-generation": ("text-generation",),
+    "summarization": ("summarization", "text2text-generation", "text-generation"),
+    "extractive-question-answering": ("question-answering", "fill-mask"),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """One model on the Hub; `parameters` in billions, None when it does not say."""
+
+    name: str
+    parameters: float | None
+    licence: str
+    gated: bool
+    downloads: int
+
+
+def search(query: str, task: str, *, endpoint: str | None = None) -> list[Found]:
+    """Return models with safetensors whose names hold these words, the most used first.
+
+    Raises ConfigError for a query that is none and NotFoundError when the Hub does not answer.
+    """
+    words = query.strip()
+    if not 2 <= len(words) <= LONGEST_QUERY:
+        what = f"{len(words)} letters are too {'few' if len(words) < 2 else 'many'} to search with."
+        raise ConfigError(Problem(WHERE, what, f"Give 2 to {LONGEST_QUERY} letters of the name."))
+    if is_offline():
+        what = "HF_HUB_OFFLINE forbids to ask the Hub."
+        remedy = "Unset it, use the model `starter`, or name a folder."
+        raise NotFoundError(Problem(WHERE, what, remedy))
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
+        return pool.submit(_ask, words, TAGS.get(task, ()), endpoint).result(SEARCH_LIMIT_S)
+    except (httpx.HTTPError, OSError, OfflineModeIsEnabled, TooLongError) as error:
+        what = "The Hub cannot be reached, so it cannot be searched."
+        remedy = "Check the network, use the model `starter`, or name a folder."
+        raise NotFoundError(Problem(WHERE, what, remedy)) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _ask(words: str, tags: Iterable[str], endpoint: str | None) -> list[Found]:
+    api = huggingface_hub.HfApi(endpoint=endpoint)
+    found: dict[str, Found] = {}
+    for tag in tags:
+        listed = api.list_models(
+            search=words,
+            pipeline_tag=tag,
+            filter=["safetensors"],
+            sort="downloads",
+            limit=MOST,
+            expand=["safetensors", "gated", "downloads", "tags"],
+        )
+        for info in islice(listed, MOST):
+            found.setdefault(info.id, _read(info))
+    return sorted(found.values(), key=lambda one: -one.downloads)[:MOST]
+
+
+def _read(info: huggingface_hub.ModelInfo) -> Found:
+    total = info.safetensors.total if info.safetensors else None
+    return Found(
+        name=info.id,
+        parameters=total / 1e9 if total else None,
+        licence=licence(info.tags or ()),
+        gated=bool(info.gated),
+        downloads=info.downloads or 0,
     )

@@ -15,10 +15,10 @@ from modelforge.preflight.checks.run import findings
 from modelforge.preflight.context import NO_MATERIAL, Case
 from modelforge.preflight.memory.estimate import MemoryPart
 from modelforge.preflight.memory.traced import Footprint
+from modelforge.preflight.speed import estimate_seconds
 from modelforge.preflight.suggest.fit import Way
 from modelforge.preflight.suggest.speedup_options import speed_of
 from modelforge.preflight.suggest.speedups import Lever, levers, recommended, tokens_per_s
-from modelforge.preflight.time import estimate_seconds
 from modelforge.preflight.trial_run import Rehearsal
 
 if TYPE_CHECKING:

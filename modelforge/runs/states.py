@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from enum import StrEnum
+
+from modelforge.runs.events import ENDINGS, first_event, newest_milestone
+from modelforge.runs.layout import RunFolder, find_json
+from modelforge.runs.process.identity import Identity, reap
 
 
 class RunState(StrEnum):
@@ -47,3 +53,72 @@ def derive(*, launched: bool, alive: bool, stop_asked: bool, last: str | None) -
     if stop_asked:
         return RunState.STOPPING
     return RunState.RUNNING if last == "started" else RunState.STARTING
+
+
+# How long a launch may go unrecorded: its server has died between launch and record.
+LAUNCH_S = 30.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a run; `who` works on it, as far as anybody said."""
+
+    launched: bool
+    alive: bool
+    stop_asked: bool
+    last: str | None
+    who: Identity | None
+
+    @property
+    def state(self) -> RunState:
+        """The state that follows from the facts."""
+        return derive(
+            launched=self.launched,
+            alive=self.alive,
+            stop_asked=self.stop_asked,
+            last=self.last,
+        )
+
+
+def gather(folder: RunFolder) -> Facts:
+    """Return the facts of a run.
+
+    In the other order a worker that finishes in between would look lost.
+    """
+    reap()
+    record = find_json(folder.process)
+    who = Identity.from_dict(record) if record else None
+    if who is None:
+        who = _as_it_said_itself(folder, _number(record, "from"))
+    alive = who.alive if who else _is_being_launched(record)
+    stop_asked = folder.stop.exists()
+    # What was said before the newest launch is history.
+    last = newest_milestone(folder.events, _number(record, "after"))
+    if not alive and last not in ENDINGS:
+        last = _last_act(folder) or last
+    return Facts(record is not None or who is not None, alive, stop_asked, last, who)
+
+
+def _number(record: dict[str, object] | None, name: str) -> int:
+    said = record.get(name) if record else None
+    return said if isinstance(said, int) else 0
+
+
+def _as_it_said_itself(folder: RunFolder, at: int) -> Identity | None:
+    """Return who the worker says it is: a server may die between launch and record.
+
+    Before byte `at` stand those who worked on it earlier.
+    """
+    first = first_event(folder.events, at)
+    return Identity.from_dict(first.data) if first and first.kind == "started" else None
+
+
+def _is_being_launched(record: dict[str, object] | None) -> bool:
+    since = record.get("launching") if record else None
+    return isinstance(since, (int, float)) and abs(time.time() - since) < LAUNCH_S
+
+
+def _last_act(folder: RunFolder) -> str | None:
+    """Return how the worker says it ended, for an event file that lost its last line."""
+    said = (find_json(folder.exit) or {}).get("state")
+    return said if said in ENDINGS else None

@@ -19,11 +19,11 @@ from typing import Any
 from modelforge import __version__
 from modelforge.errors import BusyError, NotFoundError, Problem
 from modelforge.paths import Home
-from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json
 from modelforge.runs.notes import Notes, changed, read_notes, write_notes
 from modelforge.runs.process.identity import kill, wait_gone
 from modelforge.runs.process.lock import exclusive
+from modelforge.runs.states import gather
 
 FORMAT = 1
 LOCK = ".start.lock"

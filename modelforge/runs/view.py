@@ -7,16 +7,14 @@ from typing import Any
 
 from modelforge.config.plan.make import Plan
 from modelforge.errors import Problem, RunError
-from modelforge.runs.course import Course
 from modelforge.runs.disk_usage import run_sizes
-from modelforge.runs.eta import Pace
+from modelforge.runs.eta import Course, Pace
 from modelforge.runs.events import ENDINGS, TAIL_BYTES, Event, read_events, size_of, tail_events
-from modelforge.runs.facts import gather
 from modelforge.runs.index import Standing
 from modelforge.runs.layout import RunFolder, find_json, read_json
 from modelforge.runs.listing import Row
 from modelforge.runs.notes import read_notes
-from modelforge.runs.states import RunState
+from modelforge.runs.states import RunState, gather
 
 # A long evaluation speaks of nothing but itself for a while.
 FAR_BYTES = 2**22

@@ -17,11 +17,10 @@ from modelforge.errors import ConfigError, Problem
 from modelforge.hardware.doctor import examine
 from modelforge.paths import Home
 from modelforge.runs.events import tail_events
-from modelforge.runs.facts import Facts, gather
 from modelforge.runs.layout import RunFolder, find_json, read_json, write_json
 from modelforge.runs.process.identity import ended_with, has_restarted_since
 from modelforge.runs.process.oom_killer import memory_kills, memory_ran_out
-from modelforge.runs.states import RunState
+from modelforge.runs.states import Facts, RunState, gather
 from modelforge.runs.store import Store
 from modelforge.services.support_bundle import put_together
 

@@ -20,13 +20,12 @@ from modelforge.models.architecture import ModelFacts
 from modelforge.paths import Home
 from modelforge.preflight.trial_run import Rehearsal, signature
 from modelforge.runs.events import Event, read_events
-from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder, find_json, read_json, write_json
 from modelforge.runs.process.lock import exclusive
 from modelforge.runs.process.machine_lease import Lease
 from modelforge.runs.process.supervisor import COMMAND, Supervisor
 from modelforge.runs.process.warm_worker import Spare
-from modelforge.runs.states import RunState
+from modelforge.runs.states import RunState, gather
 from modelforge.runs.store import LOCK, Store
 from modelforge.services.start import Order, StartDesk
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import shutil
@@ -9,12 +11,11 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from modelforge.setup.errors import SetupError, explain
 from modelforge.setup.lock import only_one
 from modelforge.setup.progress import Line, run_watched
-from modelforge.setup.stamps import Stamps, fingerprint
 from modelforge.setup.system_checks import nvidia_card
 from modelforge.setup.torch_build import NoBuildError, torch_arguments, vision_arguments
 
@@ -236,3 +237,42 @@ def _pip_counts(venv: Path) -> bool:
         numbers = info.name.removeprefix("pip-").split(".")[:2]
         return tuple(int(n) for n in numbers if n.isdigit()) >= (24, 1)
     return False
+
+
+FILE = ".modelforge-setup.json"
+
+
+def fingerprint(*parts: str | Path) -> str:
+    """Return one short hash over texts and the contents of files."""
+    digest = hashlib.sha256()
+    for part in parts:
+        content = part.read_bytes() if isinstance(part, Path) else part.encode()
+        digest.update(len(content).to_bytes(8, "big") + content)
+    return digest.hexdigest()[:16]
+
+
+class Stamps:
+    """The finished stages of one `.venv`; gone together with it."""
+
+    def __init__(self, venv: Path) -> None:
+        self.path = venv / FILE
+        try:
+            read = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            read = {}
+        self._known: dict[str, Any] = read if isinstance(read, dict) else {}
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return what was stamped under a name."""
+        return self._known.get(name, default)
+
+    def put(self, **stamped: Any) -> None:
+        """Stamp, and keep it on disk at once: a call that dies later finds it."""
+        self._known.update(stamped)
+        staged = self.path.with_suffix(".new")
+        staged.write_text(json.dumps(self._known, indent=1), encoding="utf-8")
+        staged.replace(self.path)
+
+    def forget(self) -> None:
+        """Forget everything: the environment is made anew."""
+        self._known = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +26,6 @@ from modelforge.train.callbacks.system_stats import Pulse
 from modelforge.train.event_log import Teller
 from modelforge.train.generate import Scorer
 from modelforge.train.job import Job, Work
-from modelforge.train.planned import plan_facts
 from modelforge.train.stop import StopAsked
 from modelforge.train.trainer import batch_size
 from modelforge.train.trainer.checkpointing import Part, Terms
@@ -285,4 +285,27 @@ def token_facts(tokenized: dataset.Tokenized) -> dict[str, Any]:
         "trained_tokens": tokenized.trained_tokens,
         "all_tokens": tokenized.all_tokens,
         "truncated_rows": tokenized.truncated_rows,
+    }
+
+
+def plan_facts(job: Job, trainer: Any) -> dict[str, Any]:
+    """Return what the plan event says of the model and the machine."""
+    plan = job.plan
+    sizes = [(each.numel(), each.requires_grad) for each in trainer.model.parameters()]
+    if hasattr(trainer.model, "get_nb_trainable_parameters"):
+        trainable, total = trainer.model.get_nb_trainable_parameters()
+    else:
+        trainable = sum(size for size, learns in sizes if learns)
+        total = sum(size for size, _ in sizes)
+    args = trainer.args
+    batches = math.ceil(len(trainer.train_dataset) / args.per_device_train_batch_size)
+    return {
+        "steps_per_epoch": math.ceil(batches / args.gradient_accumulation_steps),
+        "trainable_parameters": trainable,
+        "total_parameters": total,
+        "max_length": plan.max_length,
+        "device": plan.device,
+        "precision": plan.precision,
+        "quantization": plan.quantization,
+        "method": plan.method,
     }

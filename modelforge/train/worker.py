@@ -25,7 +25,7 @@ from modelforge.runs.events import EventWriter
 from modelforge.runs.layout import RunFolder, write_json
 from modelforge.runs.process.disk_reserve import Reserve
 from modelforge.train import environment, resume
-from modelforge.train.callbacks.peaks import forget_peak
+from modelforge.train.callbacks.system_stats import forget_peak
 from modelforge.train.event_log import Teller
 from modelforge.train.job import Job, Work
 from modelforge.train.stop import RehearsalOver, Stop, StopAsked

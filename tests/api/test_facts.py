@@ -9,7 +9,7 @@ import pytest
 
 from modelforge.api.schemas.runs import MachineFacts, Preflight, ProfileFacts, SampleFacts
 from modelforge.config.json_schema import json_schema
-from modelforge.data.sources.samples import samples
+from modelforge.data.sources.library import samples
 from modelforge.forge import Forge
 from tests.api.conftest import until_state
 

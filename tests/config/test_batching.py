@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelforge.config.plan.batching import lay_out
+from modelforge.config.plan.training import lay_out
 from modelforge.errors import ConfigError
 
 

@@ -11,8 +11,8 @@ from modelforge.data.checks import parallel
 from modelforge.data.checks.rows import Terms
 from modelforge.data.checks.rules import AILMENTS
 from modelforge.data.checks.run import examine_file, examine_sources
-from modelforge.data.checks.scripts import script_of
 from modelforge.data.checks.summary import look
+from modelforge.data.checks.text import script_of
 from modelforge.data.columns.mapping import Mapping
 from modelforge.data.formats.errors import UnreadableError
 from modelforge.data.formats.sniff import recognise

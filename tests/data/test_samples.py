@@ -10,7 +10,7 @@ from modelforge.config import TrainingConfig
 from modelforge.data.canonical.convert import iterate
 from modelforge.data.canonical.qa import ASKED
 from modelforge.data.checks.summary import look
-from modelforge.data.sources.samples import Sample, locate, samples
+from modelforge.data.sources.library import Sample, locate, samples
 from modelforge.errors import NotFoundError
 from modelforge.paths import Home
 

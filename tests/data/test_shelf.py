@@ -6,8 +6,7 @@ import os
 
 import pytest
 
-from modelforge.data.sources.library import find_kept, remove_kept, shelf
-from modelforge.data.sources.samples import samples
+from modelforge.data.sources.library import find_kept, remove_kept, samples, shelf
 from modelforge.errors import ConfigError, NotFoundError
 from modelforge.paths import Home
 

@@ -317,7 +317,7 @@ def test_what_cannot_be_learned_from_has_a_cause(code, row):
 
 
 def test_every_cause_is_told_in_words():
-    from modelforge.data.checks.causes import SKIPPED
+    from modelforge.data.checks.rules import SKIPPED
 
     assert {code for code, _ in UNUSABLE} <= set(SKIPPED)
     assert all(remedy.endswith(".") for _, remedy in SKIPPED.values())

@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder, write_json
 from modelforge.runs.process.supervisor import Supervisor
-from modelforge.runs.states import RunState
+from modelforge.runs.states import RunState, gather
 from tests.faults.ground import ACTORS, Place, Tally, disorder, events_of, steps_of, until
 from tests.faults.serving import Follower, Server
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelforge.runs.checkpoints import MANIFEST, newest_valid, verify
-from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder
+from modelforge.runs.states import gather
 from tests.faults.ground import Place, Tally, events_of, until
 from tests.faults.nursery import Blow, Nursery
 

@@ -20,9 +20,8 @@ from safetensors.numpy import load_file
 from modelforge.config.resolve import Layer
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
-from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.states import RunState
+from modelforge.runs.states import RunState, gather
 from tests.actors.points import fill_the_disk
 from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, until
 from tests.faults.nursery import Blow, Nursery

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import kill
+from modelforge.runs.states import gather
 from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, slower, steps_of, until
 from tests.faults.serving import Follower, Server
 

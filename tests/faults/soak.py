@@ -9,8 +9,8 @@ from typing import Any
 
 import psutil
 
-from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder
+from modelforge.runs.states import gather
 from tests.faults.ground import Place, Tally, disorder, events_of, until
 from tests.faults.serving import Server, serving
 

@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable
 
 from modelforge.forge import Forge
-from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder, read_json
 from modelforge.runs.process.identity import Identity
 from modelforge.runs.process.supervisor import Supervisor
-from modelforge.runs.states import RunState
+from modelforge.runs.states import RunState, gather
 from tests.faults.ground import ACTORS, SLACK, Place, Tally, disorder, events_of, until
 
 PATIENCE_S = 0.5

@@ -12,10 +12,9 @@ from typing import Any
 from modelforge.forge import Forge
 from modelforge.runs.checkpoints import newest_valid
 from modelforge.runs.events import Event
-from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
-from modelforge.runs.states import RunState
+from modelforge.runs.states import RunState, gather
 from tests.actors.points import POINTS
 from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, steps_of, until
 from tests.faults.nursery import Blow, Nursery

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelforge.preflight.checks.standing import unsloth_standing
+from modelforge.preflight.checks.provider import unsloth_standing
 from tests.gpu.test_matrix import BITS, is_here
 
 pytestmark = pytest.mark.gpu

@@ -13,14 +13,14 @@ from modelforge.preflight.checks import (
     data,
     machine,
     model,
-    on_kind,
-    on_trackers,
     provider,
     quantization,
     resources,
     run,
     settings,
 )
+from modelforge.preflight.checks import data as on_kind
+from modelforge.preflight.checks import settings as on_trackers
 from tests.preflight.cases import (
     CARD,
     LAPTOP,

@@ -11,7 +11,8 @@ from modelforge.config.schema.data import Source
 from modelforge.data.columns.mapping import Mapping
 from modelforge.data.sources.combine import Material
 from modelforge.data.sources.load import Supply
-from modelforge.preflight.checks import data, model, on_kind
+from modelforge.preflight.checks import data, model
+from modelforge.preflight.checks import data as on_kind
 from tests.preflight.cases import ROWS, STARTER, a_case
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from modelforge.errors import Finding
-from modelforge.preflight.checks import provider, standing
+from modelforge.preflight.checks import provider
+from modelforge.preflight.checks import provider as standing
+from modelforge.preflight.checks.provider import Standing, what_is_broken
 from modelforge.preflight.checks.run import findings
-from modelforge.preflight.checks.standing import Standing, what_is_broken
 from tests.preflight.cases import CARD, LAPTOP, WORKSTATION, a_case
 
 MAC = replace(LAPTOP, apple_gpu=True)

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from modelforge.preflight.speed import most_tokens_in, tokens_in
-from modelforge.preflight.time import estimate_seconds
+from modelforge.preflight.speed import estimate_seconds, most_tokens_in, tokens_in
 from tests.preflight.cases import CARD, LAPTOP, LLAMA_8B, ROWS, STARTER, WORKSTATION, a_case
 
 

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from modelforge.paths import Home
-from modelforge.runs.facts import gather
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import kill, wait_gone
 from modelforge.runs.process.supervisor import Supervisor
-from modelforge.runs.states import RunState
+from modelforge.runs.states import RunState, gather
 from modelforge.runs.store import Store
 
 ACTORS = Path(__file__).parents[1] / "actors"

@@ -11,9 +11,8 @@ import pytest
 from modelforge.config.plan.make import Plan
 from modelforge.errors import BusyError
 from modelforge.runs.events import EventWriter, newest_milestone, read_events
-from modelforge.runs.facts import gather
 from modelforge.runs.layout import read_json, write_json
-from modelforge.runs.states import RunState
+from modelforge.runs.states import RunState, gather
 from modelforge.runs.view import view_run
 
 

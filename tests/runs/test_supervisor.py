@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from modelforge.errors import BusyError, RunError
-from modelforge.runs import facts
+from modelforge.runs import states
 from modelforge.runs.events import read_events
 from modelforge.runs.layout import read_json, write_json
 from modelforge.runs.process.supervisor import Supervisor
@@ -162,7 +162,7 @@ def test_a_launch_that_came_to_nothing_is_lost_after_a_while(stage, run):
     supervisor = stage.playing("obeys")
     write_json(run.process, {"launching": time.time()})
     assert supervisor.state(run) is RunState.STARTING
-    write_json(run.process, {"launching": time.time() - facts.LAUNCH_S - 1})
+    write_json(run.process, {"launching": time.time() - states.LAUNCH_S - 1})
     assert supervisor.state(run) is RunState.LOST
     assert supervisor.holder() is None
 

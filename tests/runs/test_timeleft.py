@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-from modelforge.runs.course import Course
-from modelforge.runs.eta import Pace
+from modelforge.runs.eta import Course, Pace
 from modelforge.runs.events import Event
 
 REHEARSAL = {

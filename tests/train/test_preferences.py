@@ -162,19 +162,20 @@ def test_the_reference_can_be_asked_beforehand(bench, compared, loss):
 def made(run: RunFolder, loss: str) -> Any:
     """Return the trainer of a run as it is before its first update, and what it was made from."""
     from modelforge.modeling.providers.huggingface import load
-    from modelforge.modeling.tokenize import comparisons
+    from modelforge.modeling.tokenize import preference
     from modelforge.modeling.tokenize.dataset import Order
     from modelforge.modeling.tokenize.options import Manner
     from modelforge.modeling.tokenize.template import learn_dialect, stops_of
     from modelforge.train.job import Job
-    from modelforge.train.strategies import dpo, kto, orpo, references
+    from modelforge.train.strategies import dpo, kto, orpo
+    from modelforge.train.strategies import preference as references
     from modelforge.train.strategies.preference import Parts
 
     job = Job.read(run)
     loaded = load(job.plan, job.config, lambda _done, _total: None)
     dialect = learn_dialect(loaded.tokenizer, stops_of(loaded.model.generation_config))
     manner = Manner.of(job.config, job.plan)
-    read = comparisons.read_judged if loss == "kto" else comparisons.read_pairs
+    read = preference.read_judged if loss == "kto" else preference.read_pairs
     order = Order(job.dataset, 0.0, job.config.trainer.seed, manner)
     tokenized = read(order, dialect, lambda _done, _total: None)
 

@@ -7,7 +7,7 @@ import pytest
 from modelforge.errors import ConfigError, DataError
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from ui.pages import builder
+from ui.pages import build
 
 
 @pytest.fixture
@@ -23,12 +23,12 @@ def kept(forge, name):
 
 
 def test_named_columns_are_found():
-    rows = builder.imported("a.csv", "answer,question,id\nyes,is it?,1\nno,was it?,2\n")
+    rows = build.imported("a.csv", "answer,question,id\nyes,is it?,1\nno,was it?,2\n")
     assert rows[0] == {"question": "is it?", "answer": "yes"}
 
 
 def test_of_unknown_columns_the_first_two_are_taken():
-    rows = builder.imported("a.csv", "Frage;Antwort\nWo?;Dort.\nWer?;Ich.\n")
+    rows = build.imported("a.csv", "Frage;Antwort\nWo?;Dort.\nWer?;Ich.\n")
     assert rows == [
         {"question": "Wo?", "answer": "Dort."},
         {"question": "Wer?", "answer": "Ich."},
@@ -37,7 +37,7 @@ def test_of_unknown_columns_the_first_two_are_taken():
 
 def test_one_column_is_too_few():
     with pytest.raises(DataError, match="one column"):
-        builder.imported("a.csv", "Frage\nWo?\nWer?\n")
+        build.imported("a.csv", "Frage\nWo?\nWer?\n")
 
 
 def test_examples_become_conversations(forge):
@@ -45,7 +45,7 @@ def test_examples_become_conversations(forge):
         {"system": "Be brief.", "question": " Wo? ", "answer": "Dort.\nJa."},
         {"system": "", "question": "", "answer": ""},
     ]
-    name = builder.saved_examples(forge, "my own!", rows)
+    name = build.saved_examples(forge, "my own!", rows)
     assert name == "my-own.jsonl"
     assert kept(forge, name) == [
         {
@@ -61,14 +61,14 @@ def test_examples_become_conversations(forge):
 def test_a_half_example_is_named_and_nothing_is_kept(forge):
     rows = [{"question": "a", "answer": "b"}, {"question": "c", "answer": " "}]
     with pytest.raises(ConfigError, match="Example 2 has no answer"):
-        builder.saved_examples(forge, "x", rows)
+        build.saved_examples(forge, "x", rows)
     assert not list(forge.home.uploads.glob("*"))
 
 
 def test_nothing_written_is_refused_in_words(forge):
     for rows in ([], None, [1], [{"question": 3}]):
         with pytest.raises(ConfigError, match="no example yet"):
-            builder.saved_examples(forge, "x", rows)
+            build.saved_examples(forge, "x", rows)
 
 
 def test_pairs_become_preferences(forge):
@@ -76,6 +76,6 @@ def test_pairs_become_preferences(forge):
         {"prompt": "p", "chosen": "good", "rejected": "bad"},
         {"prompt": "p", "chosen": "good", "rejected": ""},
     ]
-    name = builder.saved_pairs(forge, "../../etc/pairs", pairs)
+    name = build.saved_pairs(forge, "../../etc/pairs", pairs)
     assert name == "pairs.jsonl"
     assert kept(forge, name) == pairs[:1]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modelforge.preflight.checks.standing import Standing
+from modelforge.preflight.checks.provider import Standing
 from modelforge.setup import extras as adding
 from modelforge.setup.errors import SetupError
 from tests.preflight.cases import LAPTOP, WORKSTATION

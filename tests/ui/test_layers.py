@@ -8,7 +8,7 @@ from modelforge.forge import Forge
 from modelforge.hardware import machine as machines
 from modelforge.paths import Home
 from tests.preflight.cases import WORKSTATION
-from ui.pages.train import form, model_card, response, ways
+from ui.pages.train import cards, form, model_card, response
 from ui.pages.train.form import Entered
 from ui.pages.train.layers import stack
 
@@ -109,13 +109,13 @@ def test_a_model_brings_what_it_is_best_begun_with(tmp_path, monkeypatch):
 
 
 def test_what_a_task_does_not_allow_cannot_be_chosen():
-    drawn = str(ways.tasks("summarization"))
+    drawn = str(cards.tasks("summarization"))
     assert 'value="dpo" id="t-strategy-dpo" disabled' in drawn
-    assert "disabled" not in str(ways.tasks("text-generation"))
+    assert "disabled" not in str(cards.tasks("text-generation"))
 
 
 def test_every_choice_of_the_contract_has_a_tile_with_a_sentence():
-    for name, listed in (("task", ways.TASKS), ("strategy", ways.STRATEGIES),
-                         ("provider", ways.PROVIDERS)):  # fmt: skip
+    for name, listed in (("task", cards.TASKS), ("strategy", cards.STRATEGIES),
+                         ("provider", cards.PROVIDERS)):  # fmt: skip
         assert {value for value, *_ in listed} == set(by_name()[name].choices)
         assert all(line.endswith(".") for *_, line in listed)

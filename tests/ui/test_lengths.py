@@ -1,7 +1,7 @@
 """Lengths: the histogram and the shares beside it."""
 
 from ui.html import charts
-from ui.pages.train import lengths
+from ui.pages.train import token_view
 
 
 def test_bars_beyond_the_limit_are_told_apart():
@@ -16,5 +16,5 @@ def test_nothing_to_measure_is_said():
 
 
 def test_shares_are_told_as_people_read_them():
-    assert lengths.share(0.006) == "0.6 %"
-    assert lengths.share(None) == "–"
+    assert token_view.share(0.006) == "0.6 %"
+    assert token_view.share(None) == "–"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from modelforge.errors import BusyError, Problem
-from modelforge.services.waiting import QueuedRun, QueueView
+from modelforge.services.queue import QueuedRun, QueueView
 from ui.pages.runs import queue
 
 RUN = QueuedRun(

@@ -11,7 +11,7 @@ from typing import Any
 from modelforge.errors import Problem
 from modelforge.forge import Forge
 from modelforge.hardware.machine import Machine
-from modelforge.preflight.checks.standing import unsloth_standing
+from modelforge.preflight.checks.provider import unsloth_standing
 from modelforge.setup import extras
 from ui.html.markup import Safe, el, join
 

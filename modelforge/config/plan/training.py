@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from modelforge.config.optimizers import OPTIMIZERS
-from modelforge.config.plan.batching import lay_out
 from modelforge.config.plan.context import Change, Ground, Ledger
 from modelforge.config.schema.config import TrainingConfig
+from modelforge.errors import ConfigError, Problem
 
 DECAY_SHARE = 0.2
 # How full packed sequences become: 0.96 to 0.99 with rows of 39 to 131 tokens in 256.
@@ -163,3 +164,54 @@ def _decay(config: TrainingConfig) -> dict[str, Any]:
         "decay_type": schedule.decay_shape,
         "min_lr_ratio": schedule.final_lr_fraction,
     }
+
+
+@dataclass(frozen=True)
+class Batching:
+    """One update: `batch` answers at once, `accumulation` times, of `prompts` prompts in all."""
+
+    batch: int
+    accumulation: int
+    generations: int
+
+    @property
+    def answers(self) -> int:
+        """How many answers are made for one update."""
+        return self.batch * self.accumulation
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts are answered for one update."""
+        return self.answers // self.generations
+
+    def updates(self, prompts: int) -> int:
+        """Return the updates of one epoch; prompts that fill no update wait for the next."""
+        return prompts // self.prompts
+
+
+def lay_out(
+    batch: int, accumulation: int, generations: int, prompts: int | None = None
+) -> Batching:
+    """Return the layout nearest to what was asked, with every prompt's answers in one update.
+
+    The accumulation is raised until they fit, and lowered where an update would need more
+    prompts than there are. Raises ConfigError when no accumulation can do both.
+    """
+    unit = generations // math.gcd(batch, generations)
+    wanted = -(-accumulation // unit) * unit
+    if prompts is None:
+        return Batching(batch, wanted, generations)
+    most = prompts * generations // batch // unit * unit
+    if most < unit:
+        raise ConfigError(_too_few(batch, unit, generations, prompts))
+    return Batching(batch, min(wanted, most), generations)
+
+
+def _too_few(batch: int, unit: int, generations: int, prompts: int) -> Problem:
+    needed = batch * unit // generations
+    return Problem(
+        "per_device_train_batch_size",
+        f"{batch} answers at once, {generations} to each prompt, need {needed} prompts for one "
+        f"update; there {'is' if prompts == 1 else 'are'} {prompts}.",
+        f"Set the batch size to {generations} or a part of it, or give more rows.",
+    )

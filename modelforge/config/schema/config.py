@@ -7,10 +7,8 @@ from typing import Any
 
 from modelforge.config.schema.contract import Contract
 from modelforge.config.schema.data import Data, Model, Source
-from modelforge.config.schema.evaluation_group import Evaluation
-from modelforge.config.schema.memory_group import Memory
 from modelforge.config.schema.runtime import Hardware, Logging
-from modelforge.config.schema.training import Optimizer, Schedule, Trainer
+from modelforge.config.schema.training import Evaluation, Memory, Optimizer, Schedule, Trainer
 from modelforge.config.schema.weights import Adapter, Quantization
 
 

@@ -11,8 +11,7 @@ from modelforge.data.canonical.convert import Canonical, UnusableRowError, canon
 from modelforge.data.checks.counters import MOST_PRINTS, Tally
 from modelforge.data.checks.locate import blame, depth_beyond, doubled_key, is_row_of
 from modelforge.data.checks.messages import order_of
-from modelforge.data.checks.scripts import script_of
-from modelforge.data.checks.text import CONTROL, PARTING, is_near_empty, odd_signs
+from modelforge.data.checks.text import CONTROL, PARTING, is_near_empty, odd_signs, script_of
 from modelforge.data.columns.detect import Mapping
 
 DEEP = 64

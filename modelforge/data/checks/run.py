@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelforge.config.schema.data import Source as Said
-from modelforge.data.checks.counters import PLACES, Tally
+from modelforge.data.checks.counters import PLACES, Stats, Tally, stats_of
 from modelforge.data.checks.file import file_findings
 from modelforge.data.checks.findings import DataFinding, Faults, row_findings
 from modelforge.data.checks.parallel import count_rows
 from modelforge.data.checks.rows import Terms
-from modelforge.data.checks.stats import Stats, stats_of
 from modelforge.data.columns.detect import Mapping, detect
 from modelforge.data.columns.unknown import unknown_columns
 from modelforge.data.formats.read import rows_of_source

@@ -11,10 +11,9 @@ from typing import Any
 
 from modelforge.config.schema.data import Source
 from modelforge.data.canonical.convert import Canonical, UnusableRowError, canonical, fingerprint
-from modelforge.data.checks.causes import SKIPPED
 from modelforge.data.checks.counters import Tally
 from modelforge.data.checks.parallel import count_large
-from modelforge.data.checks.rules import AILMENTS
+from modelforge.data.checks.rules import AILMENTS, SKIPPED
 from modelforge.data.columns.detect import Mapping, detect
 from modelforge.data.formats.read import Row, read_rows
 from modelforge.errors import DataError, Finding, Problem

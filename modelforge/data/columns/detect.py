@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from modelforge.config.rules.source_rules import said_type
+from modelforge.config.rules.data import said_type
 from modelforge.config.schema.data import Source
 from modelforge.data.columns.mapping import Kind, Mapping
 from modelforge.data.columns.names import (

@@ -8,8 +8,14 @@ from typing import Any, BinaryIO, Literal
 import orjson
 
 from modelforge.data.formats.errors import OnFault, meet
-from modelforge.data.formats.json_errors import no_object, not_json, shown, too_long
-from modelforge.data.formats.json_scanner import Scanner, value_end
+from modelforge.data.formats.json_scanner import (
+    Scanner,
+    no_object,
+    not_json,
+    shown,
+    too_long,
+    value_end,
+)
 from modelforge.data.formats.sniff import HEAD, LONGEST_ROW, Row, Source, UnreadableError, trouble
 
 Shape = Literal["lines", "array", "wrapped", "values"]

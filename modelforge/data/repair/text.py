@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from modelforge.data.checks.text import EMAIL, HTML, PHONE, SECRET
-from modelforge.data.formats.json_errors import cause_of
+from modelforge.data.formats.json_scanner import cause_of
 
 _MOST_MENDS = 50
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from modelforge.config.rules.source_rules import HUB
+from modelforge.config.rules.data import HUB
 from modelforge.config.schema.data import Source
 from modelforge.data.formats.sniff import KNOWN, SUFFIXES
-from modelforge.data.sources.samples import locate
+from modelforge.data.sources.library import locate
 from modelforge.errors import DataError, NotFoundError, Problem
 from modelforge.paths import Home
 

@@ -166,3 +166,16 @@ def _unsuited(kind: str, name: str) -> Problem:
         f"{kind} begins from plain or 4-bit weights; those of {name} are neither.",
         "Choose the start default.",
     )
+
+
+_NOTE = "modelforge_start"
+
+
+def carry(shape: Any, start: Any) -> None:
+    """Let the adapter's shape carry how it begins."""
+    setattr(shape, _NOTE, start)
+
+
+def carried(model: Any) -> Any:
+    """Return how the model's adapter began, or None where it has none of ours."""
+    return getattr(getattr(model, "peft_config", {}).get("default"), _NOTE, None)

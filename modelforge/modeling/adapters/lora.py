@@ -17,7 +17,7 @@ from modelforge.config.rules.weights import NEAR_STARTS, named
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
 from modelforge.modeling.adapters import init
-from modelforge.modeling.adapters.carried import carried, carry
+from modelforge.modeling.adapters.init import carried, carry
 from modelforge.modeling.errors import WorkError
 
 _TASKS: dict[Head, TaskType] = {

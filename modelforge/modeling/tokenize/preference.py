@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
+import pyarrow as pa
+from datasets import Dataset
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from modelforge.data.canonical.convert import Canonical
+from modelforge.errors import Problem
+from modelforge.modeling.errors import WorkError
+from modelforge.modeling.tokenize.counters import Counts
+from modelforge.modeling.tokenize.dataset import BATCH, Order, Progress, Tokenized, result
+from modelforge.modeling.tokenize.dataset import parted as rows_parted
 from modelforge.modeling.tokenize.encode import IGNORED, Dialect, Encoded, encode
 from modelforge.modeling.tokenize.options import Manner
 
@@ -117,3 +125,145 @@ def _answered(
 
 def _first(row: Encoded) -> int:
     return next(at for at, label in enumerate(row.labels) if label != IGNORED)
+
+
+_IDS = pa.list_(pa.int32())
+# `length` is what batches of similar length are made by.
+_PAIRS = pa.schema(
+    {"prompt_ids": _IDS, "chosen_ids": _IDS, "rejected_ids": _IDS, "length": pa.int32()}
+)
+_JUDGED = pa.schema({"prompt_ids": _IDS, "completion_ids": _IDS, "label": pa.bool_()})
+
+Columns = dict[str, Any]
+
+
+def read_pairs(order: Order, dialect: Dialect, progress: Progress) -> Tokenized:
+    """Return every pair as tokens of its question and both answers; TRL's collator cuts them.
+
+    Rows of which nothing can be compared are left out and counted. Raises WorkError when none is
+    left, or for rows that are no pairs.
+    """
+    return _read(order, dialect, progress, _Pairs)
+
+
+def read_judged(order: Order, dialect: Dialect, progress: Progress) -> Tokenized:
+    """Return every judged answer as tokens, cut; a pair becomes a good answer and a bad one.
+
+    The answers are shuffled by the seed, because KTO takes them in the order of the table and
+    sets each against its neighbour. Raises WorkError as `read_pairs` does.
+    """
+    found = _read(order, dialect, progress, _Judged)
+    found.train = _shuffled(found.train, order.seed)
+    if found.held_out is not None:
+        found.held_out = _shuffled(found.held_out, order.seed)
+    return found
+
+
+class _Half:
+    """One of the two tables while it grows."""
+
+    schema: pa.Schema
+
+    def __init__(self, dialect: Dialect, manner: Manner) -> None:
+        self.counts = Counts()
+        self._dialect = dialect
+        self._manner = manner
+        self._rows: list[Columns] = []
+        self._tables: list[pa.Table] = []
+
+    def take(self, row: Canonical) -> None:
+        self._rows += self.columns(row)
+        if len(self._rows) >= BATCH:
+            self._pack()
+
+    def columns(self, row: Canonical) -> Iterator[Columns]:
+        raise NotImplementedError
+
+    def dataset(self) -> Dataset:
+        self._pack()
+        return Dataset(pa.concat_tables(self._tables))
+
+    def _pack(self) -> None:
+        self._tables.append(pa.Table.from_pylist(self._rows, schema=self.schema))
+        self._rows = []
+
+
+class _Pairs(_Half):
+    schema = _PAIRS
+
+    def columns(self, row: Canonical) -> Iterator[Columns]:
+        """Yield the pair, if something of both of its answers is left to compare."""
+        if "chosen" not in row:
+            raise WorkError("wrong-kind", _no_pair())
+        counts, manner = self.counts, self._manner
+        pair = encode_pair(row, self._dialect)
+        sides = pair.sides if pair else ()
+        kept = sides if pair and fits(pair, manner) else ()
+        longest = max((len(side.ids) for side in sides), default=0)
+        is_long = longest > manner.max_length
+        counts.rows += 1
+        counts.cut += is_long
+        counts.dropped += not kept and not (is_long and manner.truncation == "delete")
+        counts.tooled += "tools" in row
+        for piece in (piece for side in kept for piece in manner.fit(side)):
+            counts.trained += piece.trained
+            counts.read += len(piece.ids)
+        if pair and kept:
+            yield {**pair.as_row(), "length": longest}
+
+
+class _Judged(_Half):
+    schema = _JUDGED
+
+    def columns(self, row: Canonical) -> Iterator[Columns]:
+        """Yield the answer, or both answers of a pair, each with what is thought of it."""
+        for answer in _answers(row):
+            found = encode_judged(answer, self._dialect) or Encoded([], [])
+            for piece in self.counts.take(answer, found, self._manner):
+                question, completion = parted(piece)
+                yield {
+                    "prompt_ids": question,
+                    "completion_ids": completion,
+                    "label": answer["label"],
+                }
+
+
+def _read(order: Order, dialect: Dialect, progress: Progress, kind: type[_Half]) -> Tokenized:
+    order = replace(order, manner=undivided(order.manner))
+    halves = kind(dialect, order.manner), kind(dialect, order.manner)
+    for row, held_out in rows_parted(order, progress):
+        halves[held_out].take(row)
+    return result(halves, order, dialect)
+
+
+def _answers(row: Canonical) -> Iterator[Canonical]:
+    if "completion" in row:
+        yield row
+        return
+    if "chosen" not in row:
+        raise WorkError("wrong-kind", _not_judged())
+    shared: Canonical = {name: row[name] for name in ("prompt", "tools") if name in row}
+    yield {**shared, "completion": row["chosen"], "label": True}
+    yield {**shared, "completion": row["rejected"], "label": False}
+
+
+def _shuffled(table: Dataset, seed: int) -> Dataset:
+    shuffled = table.shuffle(seed=seed, keep_in_memory=True)
+    return shuffled.flatten_indices(keep_in_memory=True)
+
+
+def _no_pair() -> Problem:
+    return Problem(
+        "dataset",
+        "A row holds no pair of a better and a worse answer, which is what is compared.",
+        "Give rows with prompt, chosen and rejected; for answers marked good or bad choose the "
+        "preference loss kto.",
+    )
+
+
+def _not_judged() -> Problem:
+    return Problem(
+        "dataset",
+        "A row holds neither an answer marked good or bad nor a pair of answers.",
+        "Give rows with prompt, completion and label, or with prompt, chosen and rejected.",
+    )

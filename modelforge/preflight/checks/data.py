@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from modelforge.errors import Finding
 from modelforge.preflight.context import Case
@@ -80,3 +81,124 @@ _FATE = {
 
 def _strategy(case: Case) -> str:
     return case.config.data.truncation_strategy
+
+
+if TYPE_CHECKING:
+    from modelforge.data.sources.load import Supply
+
+ANSWERS = ("pair", "instruction", "messages", "summary")
+HOLDS = {
+    "text": "plain text",
+    "pair": "questions and answers",
+    "instruction": "instructions and answers",
+    "messages": "conversations",
+    "summary": "documents and summaries",
+    "preference": "preferences (a better and a worse answer)",
+    "preference-label": "answers marked good or bad",
+    "span": "questions whose answers stand in a context",
+}
+_ANY_ANSWERS = "rows with a question and an answer, conversations, or plain text"
+_TASKS = {
+    "summarization": (ANSWERS, "rows with a document and a summary", "document and summary"),
+    "extractive-question-answering": (
+        ("span", *ANSWERS),
+        "rows with a context, a question and its answer",
+        "context, question and answers",
+    ),
+}
+_PREFERENCES = (
+    ("preference",),
+    "rows with a better and a worse answer",
+    "prompt, chosen and rejected",
+)
+_JUDGED = (
+    ("preference-label", "preference"),
+    "rows with an answer marked good or bad, or with a better and a worse one",
+    "prompt, completion and label",
+)
+_TEXTLESS = {
+    "assistant": "assistant turns",
+    "last_round": "the last assistant turn",
+}
+
+
+def wrong_kind(case: Case) -> Iterator[Finding]:
+    """Refuse rows that the strategy or the task cannot learn from."""
+    usable, wanted, columns = _wanted(case)
+    for where, supply in _all(case):
+        kind = supply.mapping.kind
+        if kind in usable:
+            continue
+        yield Finding(
+            "blocker",
+            "wrong-kind",
+            f"{supply.look.name} holds {HOLDS.get(kind, kind)}; {_learner(case)} learns from "
+            f"{wanted}.",
+            f"Give data with the columns {columns}, or choose what suits these rows.",
+            where,
+        )
+
+
+def nothing_to_learn(case: Case) -> Iterator[Finding]:
+    """Tell where `data.loss_on` leaves plain text without a token to learn."""
+    loss_on = case.config.data.loss_on
+    if loss_on not in _TEXTLESS:
+        return
+    supplies = case.material.supplies
+    texts = [supply for supply in supplies if supply.mapping.kind == "text"]
+    if not texts:
+        return
+    names = ", ".join(supply.look.name for supply in texts[:3])
+    more = f" and {len(texts) - 3} more" if len(texts) > 3 else ""
+    whole = len(texts) == len(supplies)
+    yield Finding(
+        "blocker" if whole else "caution",
+        "no-assistant-turns",
+        f"Only {_TEXTLESS[loss_on]} would be learned ({loss_on}), but {names}{more} "
+        f"{'holds' if len(texts) == 1 else 'hold'} plain text, which has no turns"
+        + ("." if whole else "; it is left out."),
+        "Learn from completion, which learns the whole of a text.",
+        "data.loss_on",
+        "completion",
+    )
+
+
+def same_in_validation(case: Case) -> Iterator[Finding]:
+    """Warn of a file that is both learned from and checked on."""
+    learned = {supply.look.sha256: supply.look.name for supply in case.material.supplies}
+    for number, supply in enumerate(case.material.validation):
+        if supply.look.sha256 in learned:
+            yield Finding(
+                "caution",
+                "validation-is-trained",
+                f"{supply.look.name} is checked on and also learned from, so the check would "
+                "only tell how well the model remembers.",
+                "Check on other rows, or let a share of the rows be held out.",
+                case.material.where(number, validation=True),
+            )
+
+
+def _wanted(case: Case) -> tuple[tuple[str, ...], str, str]:
+    if case.plan.method == "kto":
+        return _JUDGED
+    if case.config.strategy in ("dpo", "rlhf"):
+        return _PREFERENCES
+    if case.config.task in _TASKS:
+        return _TASKS[case.config.task]
+    return ("text", *ANSWERS), _ANY_ANSWERS, "input and output"
+
+
+def _learner(case: Case) -> str:
+    config = case.config
+    if case.plan.method in ("kto", "orpo"):
+        return case.plan.method
+    if config.strategy in ("dpo", "rlhf") or config.task == "text-generation":
+        return config.strategy
+    return config.task
+
+
+def _all(case: Case) -> Iterator[tuple[str, Supply]]:
+    for number, supply in enumerate(case.material.supplies):
+        yield case.material.where(number), supply
+    for number, supply in enumerate(case.material.validation):
+        yield case.material.where(number, validation=True), supply

@@ -7,13 +7,13 @@ from modelforge.preflight.checks import (
     data,
     machine,
     model,
-    on_kind,
-    on_trackers,
     provider,
     quantization,
     resources,
     settings,
 )
+from modelforge.preflight.checks import data as on_kind
+from modelforge.preflight.checks import settings as on_trackers
 from modelforge.preflight.context import Case, Check
 
 CHECKS: tuple[Check, ...] = (

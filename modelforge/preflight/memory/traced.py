@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from modelforge.config.plan.batching import lay_out
 from modelforge.config.plan.make import Plan, gives_back
+from modelforge.config.plan.training import lay_out
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.preflight.memory.estimate import (
     GIB,

@@ -13,17 +13,15 @@ from contextlib import AbstractContextManager
 from modelforge.errors import BusyError, Problem, RunError
 from modelforge.paths import Home
 from modelforge.runs.events import last_number, size_of
-from modelforge.runs.facts import Facts, gather
 from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json, write_text
 from modelforge.runs.process import identity
 from modelforge.runs.process.identity import Identity, wait_gone
 from modelforge.runs.process.lock import exclusive
 from modelforge.runs.process.log_rotation import shorten
 from modelforge.runs.process.oom_killer import memory_kills
-from modelforge.runs.process.orphans import Orphans
-from modelforge.runs.process.termination import KILLED_S, Stopping, age_s
+from modelforge.runs.process.termination import KILLED_S, Orphans, Stopping, age_s
 from modelforge.runs.process.warm_worker import Spare
-from modelforge.runs.states import RunState
+from modelforge.runs.states import Facts, RunState, gather
 from modelforge.runs.store import LOCK
 
 COMMAND = (sys.executable, "-m", "modelforge.train")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
+
+import psutil
 
 from modelforge.runs.events import tail_events
 from modelforge.runs.layout import RunFolder
@@ -84,3 +87,24 @@ def _has_something_to_keep(folder: RunFolder) -> bool:
 def _is_saving(folder: RunFolder) -> bool:
     recent = tail_events(folder.events)
     return bool(recent) and recent[-1].kind == "phase" and recent[-1].data.get("name") == "saving"
+
+
+class Orphans:
+    """Remembers the families of workers, since nobody can tell them once the worker is gone.
+
+    psutil knows each member by its birth, so that a process id that was reused is left alone.
+    """
+
+    def __init__(self) -> None:
+        self._families: dict[str, list[psutil.Process]] = {}
+
+    def remember(self, run_id: str, who: Identity) -> None:
+        """Note who belongs to the worker of a run now."""
+        family = identity.family(who)
+        if family:
+            self._families[run_id] = family
+
+    def end(self, alive: Collection[str]) -> None:
+        """End what is left of the families whose worker is not among the living."""
+        for run_id in [run_id for run_id in self._families if run_id not in alive]:
+            identity.kill_each(self._families.pop(run_id))

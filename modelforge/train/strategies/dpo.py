@@ -11,13 +11,11 @@ from trl import DPOConfig, DPOTrainer
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.adapters.lora import ready
-from modelforge.modeling.tokenize.comparisons import read_pairs
 from modelforge.modeling.tokenize.options import Manner
-from modelforge.modeling.tokenize.preference import pair_collator, undivided
+from modelforge.modeling.tokenize.preference import pair_collator, read_pairs, undivided
 from modelforge.train.job import Work
 from modelforge.train.strategies import preference
-from modelforge.train.strategies.preference import Parts
-from modelforge.train.strategies.references import Asking, adapted, remember
+from modelforge.train.strategies.preference import Asking, Parts, adapted, remember
 from modelforge.train.trainer.arguments import shared
 from modelforge.train.trainer.checkpointing import Checkpointing
 from modelforge.train.trainer.oom_recovery import Splitting

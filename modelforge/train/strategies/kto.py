@@ -13,11 +13,10 @@ from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.adapters.lora import ready
-from modelforge.modeling.tokenize.comparisons import read_judged
+from modelforge.modeling.tokenize.preference import read_judged
 from modelforge.train.job import Work
 from modelforge.train.strategies import preference
-from modelforge.train.strategies.preference import Parts
-from modelforge.train.strategies.references import Asking, adapted, remember
+from modelforge.train.strategies.preference import Asking, Parts, adapted, remember
 from modelforge.train.trainer.arguments import shared, within
 from modelforge.train.trainer.checkpointing import Checkpointing
 

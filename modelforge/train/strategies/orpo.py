@@ -13,10 +13,9 @@ from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.adapters.lora import missing_adapter, ready
-from modelforge.modeling.tokenize.comparisons import read_pairs
 from modelforge.modeling.tokenize.encode import IGNORED
 from modelforge.modeling.tokenize.options import Manner
-from modelforge.modeling.tokenize.preference import Pair, undivided
+from modelforge.modeling.tokenize.preference import Pair, read_pairs, undivided
 from modelforge.train.job import Work
 from modelforge.train.strategies import preference
 from modelforge.train.strategies.preference import Parts

@@ -29,7 +29,7 @@ from modelforge.train import loop
 from modelforge.train.callbacks.reporter import Course
 from modelforge.train.job import Job, Work
 from modelforge.train.loop import Stage
-from modelforge.train.strategies.judge import ByModel, own_words, same_tokens
+from modelforge.train.strategies.rewards import ByModel, own_words, same_tokens
 from modelforge.train.trainer.arguments import shared
 from modelforge.train.trainer.checkpointing import Checkpointing
 from modelforge.train.trainer.oom_recovery import Splitting

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from modelforge.config.plan.batching import Batching, lay_out
+from modelforge.config.plan.training import Batching, lay_out
 from modelforge.modeling.adapters.lora import adapter, ready
 from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import Manner
@@ -26,9 +26,8 @@ from modelforge.train.loop import Stage
 from modelforge.train.resume import forget_first_stage
 from modelforge.train.stop import StopAsked
 from modelforge.train.strategies import reward_model
-from modelforge.train.strategies.judge import DTYPES, ByModel, ByRule
 from modelforge.train.strategies.online import Answering, Answers, watch
-from modelforge.train.strategies.rewards import Pattern, Rule, rule_of
+from modelforge.train.strategies.rewards import DTYPES, ByModel, ByRule, Pattern, Rule, rule_of
 from modelforge.train.trainer.arguments import shared, within
 from modelforge.train.trainer.checkpointing import Checkpointing
 

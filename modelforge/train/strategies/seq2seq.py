@@ -26,7 +26,7 @@ from modelforge.modeling.tokenize.options import Manner
 from modelforge.modeling.tokenize.seq2seq import encode_summary
 from modelforge.modeling.tokenize.template import Dialect, stops_of, wordless
 from modelforge.train import generate, loop
-from modelforge.train.asking import rewriting
+from modelforge.train.generate import rewriting
 from modelforge.train.job import Work
 from modelforge.train.trainer.arguments import shared
 from modelforge.train.trainer.checkpointing import Checkpointing

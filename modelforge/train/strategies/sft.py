@@ -17,7 +17,7 @@ from modelforge.modeling.perplexity import Likelihood, text_bytes
 from modelforge.modeling.tokenize.collate import row_settings
 from modelforge.modeling.tokenize.options import Manner
 from modelforge.train import generate, loop
-from modelforge.train.asking import conversing
+from modelforge.train.generate import conversing
 from modelforge.train.job import Work
 from modelforge.train.trainer.arguments import shared
 from modelforge.train.trainer.checkpointing import Checkpointing

@@ -15,8 +15,7 @@ import torch
 from transformers.trainer_pt_utils import nested_concat
 
 from modelforge.diagnosis.classify import recognise
-from modelforge.train.trainer.measures import cut, marks_of, merge
-from modelforge.train.trainer.microbatch import Piece, divide
+from modelforge.train.trainer.microbatch import Piece, cut, divide, marks_of, merge
 from modelforge.train.trainer.state import Moment
 
 # Beyond this no batch has rows or documents left to part.

@@ -14,13 +14,14 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from modelforge.runs.events import Event, read_events
 from modelforge.train import save
-from modelforge.train.callbacks.peaks import GIB, peak_gib
+from modelforge.train.callbacks.system_stats import peak_gib
 from modelforge.train.generate import Scorer
 from modelforge.train.job import Work
 from modelforge.train.stop import RehearsalOver
 from modelforge.train.trainer.checkpointing import Terms
 from modelforge.train.trainer.oom_recovery import Portions, live_with_memory
 from modelforge.train.trial_run.sampling import Program, chunks, lengths, line, program, spread
+from modelforge.units import GIB
 
 CHECKED = 4
 # Once an update on usual rows is measured, no more are begun after so many seconds.

@@ -11,8 +11,7 @@ from ui.html import charts
 from ui.html import format as words
 from ui.html.charts import Line
 from ui.html.markup import Safe, el, join
-from ui.pages.run.state import RunPicture
-from ui.pages.run.stretch import Curves, Stretch
+from ui.pages.run.state import Curves, RunPicture, Stretch
 
 MOST_CHARTS = 4
 MOST_SAMPLES = 12

@@ -8,8 +8,7 @@ from ui.html.charts import Line
 from ui.html.markup import Safe, el, join
 from ui.pages.run import metrics, result, side_panel, summary
 from ui.pages.run.side_panel import Seen
-from ui.pages.run.state import RunPicture
-from ui.pages.run.stretch import Stretch
+from ui.pages.run.state import RunPicture, Stretch
 
 HOW = {"sft": "SFT", "seq2seq": "text to text", "span": "finding places", "dpo": "DPO",
        "kto": "KTO", "orpo": "ORPO", "rlhf": "RLHF"}  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 from modelforge.errors import BusyError
 from modelforge.forge import Forge
-from modelforge.services.waiting import QueuedRun, QueueView
+from modelforge.services.queue import QueuedRun, QueueView
 from ui.html import format as words
 from ui.html.gradio_page import Asked, Reply, number, sentence, text
 from ui.html.markup import Safe, el, join

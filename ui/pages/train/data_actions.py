@@ -15,7 +15,8 @@ from modelforge.data.sources.uploads import UPLOAD_BYTES
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.forge import Forge
 from ui.html.markup import Safe, el, join
-from ui.pages.train import column_mapping, data_findings, lengths, plan_panel, rows, token_view
+from ui.pages.train import column_mapping, data_card, data_findings, plan_panel, token_view
+from ui.pages.train import token_view as lengths
 from ui.pages.train.form import Entered
 from ui.pages.train.layers import stack
 
@@ -75,7 +76,7 @@ def glimpsed(forge: Forge, entered: Entered) -> Reply:
         seen = forge.data.glimpse(sources(forge, found.layers, found.values["dataset"]))
     except ForgeError:
         return {}  # what is wrong comes with the check
-    first = rows.part(seen, (), said_sources(found.layers))
+    first = data_card.part(seen, (), said_sources(found.layers))
     return {"parts": {"data": first, "sum-data": join([f"{seen.name} · reading every row …"])}}
 
 
@@ -151,7 +152,7 @@ def measured(forge: Forge, entered: Entered) -> Reply:
         told = forge.data.lengths(*stack(forge, entered).layers)
     except ForgeError as error:
         return {"parts": {"lengths": plan_panel.problems(_named(error))}}
-    return {"parts": {"lengths": lengths.part(told)}}
+    return {"parts": {"lengths": lengths.length_histogram(told)}}
 
 
 def mended(forge: Forge, entered: Entered, code: str) -> Reply:

@@ -13,7 +13,7 @@ from ui.html.markup import Safe, el, join
 from ui.pages.train import fit_panel, plan_panel
 
 if TYPE_CHECKING:
-    from modelforge.models.search import Found
+    from modelforge.models.hub import Found
 
 Offer = tuple[Mapping[str, Any], Need]
 

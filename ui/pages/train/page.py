@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
+from modelforge.config.recipe import load_recipe
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from ui.html.gradio_page import Asked, Reply, number, scene, text
 from ui.html.markup import Safe, el, join
 from ui.pages.run import page as run
 from ui.pages.runs import queue
-from ui.pages.train import (
-    cards,
-    data_actions,
-    incoming,
-    model_card,
-    plan_panel,
-    response,
-    trial_run,
-)
+from ui.pages.train import cards, data_actions, model_card, plan_panel, response, trial_run
 from ui.pages.train.form import Entered
 from ui.pages.train.layers import needing, stack
 
@@ -40,14 +35,14 @@ def page(forge: Forge) -> None:
         )
 
     def read_recipe(sent: Any) -> Reply:
-        return {"recipe": incoming.recipe(text(sent, "name"), text(sent, "text"))}
+        return {"recipe": recipe(text(sent, "name"), text(sent, "text"))}
 
     def stop(sent: Any) -> Reply:
         keep = not (isinstance(sent, dict) and sent.get("keep") is False)
         return {"state": str(forge.stop(text(sent, "run"), keep=keep))}
 
     def find_models(sent: Any) -> Reply:
-        from modelforge.models.search import search  # noqa: PLC0415 - brings in httpx
+        from modelforge.models.hub import search  # noqa: PLC0415 - brings in httpx
 
         query = text(sent, "query")
         found, needs = search(query, text(sent, "task")), needing(forge, Entered.read(sent))
@@ -102,3 +97,12 @@ def body() -> Safe:
             el("div.page.for-run", run.skeleton()),
         ]
     )
+
+
+def recipe(name: str, text: str) -> dict[str, Any]:
+    """Return the answers in a recipe's text; raises ConfigError, which names the line."""
+    suffix = ".json" if name.lower().endswith(".json") else ".yaml"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"recipe{suffix}"
+        path.write_text(text, encoding="utf-8")
+        return load_recipe(path)

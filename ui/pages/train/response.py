@@ -20,14 +20,14 @@ from ui.html.markup import Safe, el, join
 from ui.pages.train import (
     cards,
     data_actions,
+    data_card,
     fit_panel,
     form,
     model_card,
     plan_panel,
-    rows,
     trial_run,
-    ways,
 )
+from ui.pages.train import cards as ways
 from ui.pages.train.form import Entered
 from ui.pages.train.layers import Stack, index, stack
 
@@ -62,10 +62,10 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
             **_standing(forge, found, titles),
             "sum-task": _task(values, checked),
             **model_card.chosen(values["model_name"], found.offers, checked),
-            "sum-data": rows.summary(look, of_data),
-            "data": rows.part(look, of_data, said),
+            "sum-data": data_card.summary(look, of_data),
+            "data": data_card.part(look, of_data, said),
             "map": data_actions.editor(forge, said, values["dataset"]) if wants_map else Safe(""),
-            "sources": rows.several(said),
+            "sources": data_card.several(said),
             **_settings(entered, found, titles[found.profile]),
             "recipe": join([recipe(checked, values)]),
             **plan_panel.parts(checked, wanted, [one for one in others if one not in of_data]),

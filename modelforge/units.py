@@ -1,0 +1,6 @@
+"""Byte units."""
+
+from __future__ import annotations
+
+MIB = 2**20
+GIB = 2**30

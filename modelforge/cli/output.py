@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from modelforge.services.export_history import told
-
 if TYPE_CHECKING:
     from modelforge.diagnosis.classify import Cause
     from modelforge.diagnosis.verdict import Verdict
@@ -177,6 +175,8 @@ def print_runs(page: Page) -> None:
 
 def print_comparison(compared: Comparison) -> None:
     """Print what came of runs, and what differs between them."""
+    from modelforge.services.export_history import told
+
     for number, run in enumerate(compared.runs, start=1):
         held = f", held-out loss {told(run.eval_loss)}" if run.eval_loss is not None else ""
         made = f"{run.updates:,} updates, {run.tokens:,.0f} tokens in {run.seconds:,.0f} s"

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TextIO
 
-from modelforge.chat.protocol import Desk, Say
+from modelforge.chat.protocol import ChatServer, Send
 
 
 def main() -> int:
@@ -17,7 +17,9 @@ def main() -> int:
     # Only now, so that nothing the libraries print can land between two lines of ours.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    desk = Desk(say, load=lambda: importlib.import_module("modelforge.chat.generate").Talker())
+    desk = ChatServer(
+        say, load=lambda: importlib.import_module("modelforge.chat.generate").ChatModel()
+    )
     desk.serve(sys.stdin)
     return 0
 
@@ -30,7 +32,7 @@ def _own_the_output() -> TextIO:
     return ours
 
 
-def _wire(out: TextIO) -> Say:
+def _wire(out: TextIO) -> Send:
     def say(message: dict[str, object]) -> None:
         out.write(json.dumps(message, allow_nan=False) + "\n")
         out.flush()

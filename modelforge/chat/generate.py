@@ -26,13 +26,13 @@ from modelforge.chat.load import (
     refuse_unfit,
     with_adapter,
 )
-from modelforge.chat.protocol import Ask, Order
-from modelforge.chat.qa import NOWHERE, point
+from modelforge.chat.protocol import ChatRequest, LoadRequest
+from modelforge.chat.qa import NOWHERE, find_answer
 from modelforge.data.canonical.convert import SUMMARISE, lead_of
 from modelforge.errors import Problem, RunError
 
 
-class Talker:
+class ChatModel:
     """One model at a time. Base and tuned share the weights: the adapter is switched per ask."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Talker:
         self._head = "causal"
         self._pool = ThreadPoolExecutor(1, "reply")
 
-    def load(self, order: Order) -> Iterator[dict[str, object]]:
+    def load(self, order: LoadRequest) -> Iterator[dict[str, object]]:
         """Load what is ordered, saying each phase, and end with the facts."""
         refuse_unfit(order)
         self._model = None
@@ -73,7 +73,7 @@ class Talker:
             }
         }
 
-    def reply(self, ask: Ask) -> Iterator[dict[str, object]]:
+    def reply(self, ask: ChatRequest) -> Iterator[dict[str, object]]:
         """Yield the reply as it comes, then its length, time and the reason it ended."""
         if self._model is None:
             raise RunError(Problem("chat", "No model is loaded.", "Load one first."))
@@ -100,12 +100,12 @@ class Talker:
             }
         }
 
-    def _pointed(self, ask: Ask, started: float) -> Iterator[dict[str, object]]:
+    def _pointed(self, ask: ChatRequest, started: float) -> Iterator[dict[str, object]]:
         """Yield the answer of a model that points, and how far it is believed in."""
         if not ask.adapter and isinstance(self._model, PeftModel):
             what = "The model has not learned to point at answers without its adapter."
             raise RunError(Problem("chat", what, "Ask the tuned model."))
-        found = point(self._model, self._tokenizer, ask)
+        found = find_answer(self._model, self._tokenizer, ask)
         yield {"text": found.text or NOWHERE}
         size = len(self._tokenizer(found.text, add_special_tokens=False)["input_ids"])
         yield {
@@ -121,7 +121,7 @@ class Talker:
             }
         }
 
-    def _document(self, ask: Ask) -> Any:
+    def _document(self, ask: ChatRequest) -> Any:
         """Return the last message as it was trained: as a document, and not as a conversation."""
         asked = [each["content"] for each in ask.messages if each["role"] == "user"]
         text = asked[-1].removeprefix(SUMMARISE).strip() if asked else ""
@@ -132,7 +132,7 @@ class Talker:
         ids = self._tokenizer(f"{lead}{text}", return_tensors="pt", return_token_type_ids=False)
         return ids.to(self._model.device)
 
-    def _prompt(self, ask: Ask) -> Any:
+    def _prompt(self, ask: ChatRequest) -> Any:
         if self._head == "seq2seq":
             return self._document(ask)
         how = {"add_generation_prompt": True, "return_tensors": "pt", "return_dict": True}
@@ -185,7 +185,7 @@ class Talker:
         with self._model.disable_adapter():
             yield
 
-    def _generate(self, prompt: Any, ask: Ask, room: int, streamer: Any) -> list[int]:
+    def _generate(self, prompt: Any, ask: ChatRequest, room: int, streamer: Any) -> list[int]:
         warm = ask.temperature > 0
         how = GenerationConfig(
             max_new_tokens=room,
@@ -210,7 +210,7 @@ class Talker:
 
 
 class _Stopped(StoppingCriteria):
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: ChatRequest) -> None:
         self._ask = ask
 
     def __call__(self, input_ids: Any, *_: Any, **__: Any) -> Any:
@@ -243,7 +243,7 @@ def _context(model: Any) -> int | None:
     return getattr(model.config, "max_position_embeddings", None)
 
 
-def _reason(new: list[int], ask: Ask, stops: list[int]) -> str:
+def _reason(new: list[int], ask: ChatRequest, stops: list[int]) -> str:
     if new and new[-1] in stops:
         return "end"
     return "stopped" if ask.stop.is_set() else "length"

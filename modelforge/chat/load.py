@@ -15,7 +15,7 @@ from transformers import (
     BitsAndBytesConfig,
 )
 
-from modelforge.chat.protocol import Order
+from modelforge.chat.protocol import LoadRequest
 from modelforge.errors import NotFoundError, Problem, RunError
 
 # The turn formats of models that bring none of their own; training uses the same two.
@@ -35,7 +35,7 @@ HEADS: dict[str, Any] = {
 }
 
 
-def refuse_unfit(order: Order) -> None:
+def refuse_unfit(order: LoadRequest) -> None:
     """Refuse weights that could run code, and folders without any; raises NotFoundError."""
     folder = Path(order.model_path)
     if order.head not in HEADS:
@@ -68,7 +68,7 @@ def dtype_for(device: str) -> torch.dtype:
     return torch.float16 if device == "mps" else torch.float32
 
 
-def open_weights(order: Order, dtype: torch.dtype) -> Any:
+def open_weights(order: LoadRequest, dtype: torch.dtype) -> Any:
     """Return the model on its device."""
     quantization = _quantization(order, dtype)
     model = HEADS[order.head].from_pretrained(
@@ -83,7 +83,7 @@ def open_weights(order: Order, dtype: torch.dtype) -> Any:
     return model if quantization else model.to(order.device)
 
 
-def _quantization(order: Order, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+def _quantization(order: LoadRequest, dtype: torch.dtype) -> BitsAndBytesConfig | None:
     bits = order.quantization if order.device == "cuda" else "none"
     # The head for answers comes with the adapter, in full.
     more = {"llm_int8_skip_modules": ["qa_outputs"]} if order.head == "span" else {}
@@ -94,7 +94,7 @@ def _quantization(order: Order, dtype: torch.dtype) -> BitsAndBytesConfig | None
     return BitsAndBytesConfig(load_in_8bit=True, **more) if bits == "8-bit" else None
 
 
-def open_tokenizer(order: Order) -> Any:
+def open_tokenizer(order: LoadRequest) -> Any:
     """Return the tokenizer, the adapter's own where it has one; it can write conversations."""
     source, revision = order.model_path, order.revision
     if order.adapter and any(Path(order.adapter).glob("tokenizer*")):

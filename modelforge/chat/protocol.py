@@ -13,14 +13,14 @@ from typing import Any, Protocol
 
 from modelforge.errors import ForgeError, Problem
 
-Say = Callable[[dict[str, object]], None]
+Send = Callable[[dict[str, object]], None]
 
 ROLES = ("system", "user", "assistant")
 MOST_NEW_TOKENS = 8192
 
 
 @dataclass(frozen=True)
-class Order:
+class LoadRequest:
     """Which model to load. `quantization` matters on CUDA only.
 
     The `head` is causal for a conversation, seq2seq for one text out of another, or span for an
@@ -36,7 +36,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Ask:
+class ChatRequest:
     """One question, with all that was said before it; `stop` ends the reply early."""
 
     messages: list[dict[str, str]]
@@ -46,25 +46,25 @@ class Ask:
     stop: threading.Event = field(default_factory=threading.Event)
 
 
-class Speaker(Protocol):
+class ChatModelProtocol(Protocol):
     """What the desk needs of a talker."""
 
-    def load(self, order: Order) -> Iterator[dict[str, object]]:
+    def load(self, order: LoadRequest) -> Iterator[dict[str, object]]:
         """Load a model and yield what happens."""
 
-    def reply(self, ask: Ask) -> Iterator[dict[str, object]]:
+    def reply(self, ask: ChatRequest) -> Iterator[dict[str, object]]:
         """Yield the pieces of the answer, then how it ended."""
 
 
-class Desk:
+class ChatServer:
     """Hands each line to the talker in turn; a stop line overtakes the queue."""
 
-    def __init__(self, say: Say, *, load: Callable[[], Speaker]) -> None:
+    def __init__(self, say: Send, *, load: Callable[[], ChatModelProtocol]) -> None:
         self._say = say
         self._make = load
-        self._speaker: Speaker | None = None
-        self._orders: queue.Queue[Order | Ask | Problem | None] = queue.Queue()
-        self._open: Ask | None = None
+        self._speaker: ChatModelProtocol | None = None
+        self._orders: queue.Queue[LoadRequest | ChatRequest | Problem | None] = queue.Queue()
+        self._open: ChatRequest | None = None
 
     def serve(self, lines: Iterable[str]) -> None:
         """Answer every line until there are no more."""
@@ -84,7 +84,7 @@ class Desk:
         if order == "stop":
             self._stop()
             return
-        if isinstance(order, Ask):
+        if isinstance(order, ChatRequest):
             self._open = order
         self._orders.put(order)
 
@@ -93,7 +93,7 @@ class Desk:
         if self._open is not None:
             self._open.stop.set()
 
-    def _carry_out(self, order: Order | Ask | Problem) -> None:
+    def _carry_out(self, order: LoadRequest | ChatRequest | Problem) -> None:
         try:
             for message in self._messages(order):
                 self._say(message)
@@ -103,10 +103,10 @@ class Desk:
             traceback.print_exc(file=sys.stderr)
             self._say({"error": _in_words(error).as_dict()})
 
-    def _messages(self, order: Order | Ask | Problem) -> Iterator[dict[str, object]]:
+    def _messages(self, order: LoadRequest | ChatRequest | Problem) -> Iterator[dict[str, object]]:
         if isinstance(order, Problem):
             yield {"error": order.as_dict()}
-        elif isinstance(order, Order):
+        elif isinstance(order, LoadRequest):
             if self._speaker is None:
                 yield {"phase": "loading", "text": "Loading the libraries."}
                 self._speaker = self._make()
@@ -133,14 +133,16 @@ def _parse(line: str) -> Any:
     return Problem("request", "The line asks for nothing known.", "Send load, ask or stop.")
 
 
-def _order(load: dict[str, Any]) -> Order | Problem:
-    known = {name: load[name] for name in Order.__dataclass_fields__ if load.get(name) is not None}
+def _order(load: dict[str, Any]) -> LoadRequest | Problem:
+    known = {
+        name: load[name] for name in LoadRequest.__dataclass_fields__ if load.get(name) is not None
+    }
     if not known.get("model_path") or not all(isinstance(value, str) for value in known.values()):
         return Problem("load", "model_path and what goes with it must be text.", "Name a model.")
-    return Order(**known)
+    return LoadRequest(**known)
 
 
-def _ask(ask: dict[str, Any]) -> Ask | Problem:
+def _ask(ask: dict[str, Any]) -> ChatRequest | Problem:
     messages = ask.get("messages")
     if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
         return Problem(
@@ -159,7 +161,7 @@ def _ask(ask: dict[str, Any]) -> Ask | Problem:
     if isinstance(warmth, bool) or not isinstance(warmth, int | float) or not 0 <= warmth <= 2:
         return Problem("temperature", f"{warmth} is not possible.", "Give a number from 0 to 2.")
     plain = [{"role": each["role"], "content": each["content"]} for each in messages]
-    return Ask(plain, most, float(warmth), ask.get("adapter", True) is not False)
+    return ChatRequest(plain, most, float(warmth), ask.get("adapter", True) is not False)
 
 
 def _is_message(said: object) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from modelforge.chat.protocol import Ask
+from modelforge.chat.protocol import ChatRequest
 from modelforge.data.canonical.qa_windows import Found, Window, best_answer, cut_windows
 from modelforge.errors import Problem, RunError
 
@@ -17,7 +17,7 @@ MOST = 512
 BATCH = 8
 
 
-def point(model: Any, tokenizer: Any, ask: Ask) -> Found:
+def find_answer(model: Any, tokenizer: Any, ask: ChatRequest) -> Found:
     """Return where the answer to the last question stands in the context.
 
     The context is the system message or, without one, the first message of the user. Raises

@@ -18,7 +18,7 @@ class Failure:
     remedy: str
 
 
-class WorkError(ForgeError):
+class WorkerError(ForgeError):
     """A failure of the work whose cause is known; `cause` is stable and hyphenated."""
 
     def __init__(self, cause: str, problem: Problem) -> None:
@@ -31,7 +31,7 @@ _CAUSES: tuple[tuple[type[ForgeError], str], ...] = (
     (NotFoundError, "not-found"),
     (ForgeError, "run"),
 )
-MOST_CHARS = 160
+MAX_CHARS = 160
 _SAID_FULLY = frozenset({"out-of-memory", "disk-full", "too-many-files", "killed-for-memory"})
 
 
@@ -51,7 +51,7 @@ def explain(error: BaseException) -> Failure:
         return Failure(entry.code, entry.what, entry.remedy)
     # The library's own words name the file, layer or column that ours cannot know.
     named = (getattr(error, "filename", None) or first) if entry.code == "no-permission" else first
-    what = f"{entry.what.rstrip('.')}: {str(named)[:MOST_CHARS]}."
+    what = f"{entry.what.rstrip('.')}: {str(named)[:MAX_CHARS]}."
     return Failure(entry.code, what, entry.remedy)
 
 

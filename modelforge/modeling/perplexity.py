@@ -14,12 +14,12 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from modelforge.modeling.tokenize.encode import IGNORED
+from modelforge.modeling.tokenize.encode import IGNORE_INDEX
 
 BATCH = 256
 
 
-class Likelihood:
+class PerplexityMeter:
     """Adds up batches of held-out rows whose trained texts have so many bytes in all."""
 
     def __init__(self, size: int) -> None:
@@ -27,14 +27,14 @@ class Likelihood:
         self._nats = 0.0
         self._tokens = 0
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         """Forget the last evaluation."""
         self._nats, self._tokens = 0.0, 0
 
     def add(self, loss: float, labels: Any) -> None:
         """Add a batch: its mean loss, and the labels that it is the mean over."""
         # Nothing comes before the first token, so no model is asked for it.
-        tokens = int((labels[..., 1:] != IGNORED).sum())
+        tokens = int((labels[..., 1:] != IGNORE_INDEX).sum())
         self._nats += loss * tokens
         self._tokens += tokens
 
@@ -51,12 +51,12 @@ class Likelihood:
         }
 
 
-def text_bytes(labels: Iterable[list[int]], tokenizer: Any) -> int:
+def count_text_bytes(labels: Iterable[list[int]], tokenizer: Any) -> int:
     """Return the bytes of what is trained in these rows, without special tokens."""
     total = 0
     rows = iter(labels)
     while batch := list(islice(rows, BATCH)):
-        written = [[token for token in row[1:] if token != IGNORED] for row in batch]
+        written = [[token for token in row[1:] if token != IGNORE_INDEX] for row in batch]
         texts = tokenizer.batch_decode(
             written, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )

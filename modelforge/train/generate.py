@@ -14,10 +14,10 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from modelforge.data.canonical.convert import Canonical
 from modelforge.data.canonical.qa import NO_ANSWER, in_words
-from modelforge.modeling.tokenize.options import Manner
-from modelforge.modeling.tokenize.render import led
-from modelforge.modeling.tokenize.seq2seq import encode_summary
-from modelforge.modeling.tokenize.template import REFUSALS, Dialect
+from modelforge.modeling.tokenize.options import TokenizeOptions
+from modelforge.modeling.tokenize.render import with_system_prompt
+from modelforge.modeling.tokenize.seq2seq import encode_seq2seq
+from modelforge.modeling.tokenize.template import TEMPLATE_ERRORS, ChatTemplate
 from modelforge.train.job import Work
 from modelforge.train.stop import Stop
 
@@ -29,7 +29,7 @@ Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Exam:
+class EvalPrompt:
     """One question: its prompt as tokens, and the answers that are right, none for no answer."""
 
     prompt: list[int]
@@ -37,7 +37,7 @@ class Exam:
 
 
 @dataclass(frozen=True)
-class Hall:
+class GenerationSetup:
     """What answering needs: a tokenizer, the tokens to stop on, and whether prompts are kept apart.
 
     A decoder's answer follows its prompt; an encoder-decoder's stands alone.
@@ -49,17 +49,17 @@ class Hall:
     most: int
 
 
-Setter = Callable[[Canonical], Exam | None]
+PromptBuilder = Callable[[Canonical], EvalPrompt | None]
 
 
 @dataclass(frozen=True)
-class Scorer:
+class GenerationEvaluator:
     """Has held-out rows answered and tells what the answers are worth; call it once trained."""
 
     work: Work
     trainer: Any
-    exams: list[Exam]
-    hall: Hall
+    exams: list[EvalPrompt]
+    hall: GenerationSetup
 
     def __call__(self) -> None:
         """Answer all rows, with an adapter also as the model did before, and tell the scores."""
@@ -92,20 +92,23 @@ class Scorer:
         return 2 if hasattr(self.trainer.model, "disable_adapter") else 1
 
 
-def scorer(
-    work: Work, trainer: Any, kept: Sequence[Canonical], asking: tuple[Setter, Hall]
-) -> Scorer | None:
+def make_evaluator(
+    work: Work,
+    trainer: Any,
+    kept: Sequence[Canonical],
+    asking: tuple[PromptBuilder, GenerationSetup],
+) -> GenerationEvaluator | None:
     """Return what answers these held-out rows and tells the scores, or None without any."""
     examine, hall = asking
     exams = [exam for row in kept if (exam := examine(row)) is not None]
-    return Scorer(work, trainer, exams, hall) if exams else None
+    return GenerationEvaluator(work, trainer, exams, hall) if exams else None
 
 
 def _answers(
     work: Work,
     model: Any,
-    exams: Sequence[Exam],
-    hall: Hall,
+    exams: Sequence[EvalPrompt],
+    hall: GenerationSetup,
     so_far: tuple[int, int],
     phase: str = "scoring",
 ) -> list[str]:
@@ -130,7 +133,7 @@ def _answers(
     return answers
 
 
-def _how(exams: Sequence[Exam], hall: Hall) -> GenerationConfig:
+def _how(exams: Sequence[EvalPrompt], hall: GenerationSetup) -> GenerationConfig:
     sizes = [
         len(hall.tokenizer(text, add_special_tokens=False)["input_ids"])
         for exam in exams
@@ -146,7 +149,9 @@ def _how(exams: Sequence[Exam], hall: Hall) -> GenerationConfig:
     )
 
 
-def _padded(prompts: list[list[int]], hall: Hall, device: Any) -> dict[str, torch.Tensor]:
+def _padded(
+    prompts: list[list[int]], hall: GenerationSetup, device: Any
+) -> dict[str, torch.Tensor]:
     """Return prompts as one batch. Where an answer follows, the gaps stand before the prompts."""
     width = max(map(len, prompts))
     pad = hall.tokenizer.pad_token_id
@@ -162,7 +167,7 @@ def _padded(prompts: list[list[int]], hall: Hall, device: Any) -> dict[str, torc
     }
 
 
-def _worth(given: Sequence[str], exams: Sequence[Exam], *, summarises: bool) -> Scores:
+def _worth(given: Sequence[str], exams: Sequence[EvalPrompt], *, summarises: bool) -> Scores:
     scoring = import_module("modelforge.modeling.text_metrics")
     references = [exam.references for exam in exams]
     if summarises:
@@ -197,19 +202,21 @@ class _Heed(StoppingCriteria):
         return torch.full((len(input_ids),), ends, device=input_ids.device)
 
 
-def conversing(dialect: Dialect, manner: Manner) -> tuple[Setter, Hall]:
+def chat_generation(
+    dialect: ChatTemplate, manner: TokenizeOptions
+) -> tuple[PromptBuilder, GenerationSetup]:
     """Return how a decoder is asked: in a conversation that ends where its answer begins."""
     tokenizer = dialect.tokenizer
 
-    def examine(row: Canonical) -> Exam | None:
+    def examine(row: Canonical) -> EvalPrompt | None:
         turns = (in_words(row) if "context" in row else row).get("messages", [])
         places = [at for at, turn in enumerate(turns) if turn["role"] == "assistant"]
         if not places or not places[-1]:
             return None
-        said = led(turns[: places[-1]], dialect.system_prompt)
+        said = with_system_prompt(turns[: places[-1]], dialect.system_prompt)
         try:
             text = dialect.render(said, prompt=True)
-        except REFUSALS:
+        except TEMPLATE_ERRORS:
             return None
         ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         if "context" in row:
@@ -217,20 +224,26 @@ def conversing(dialect: Dialect, manner: Manner) -> tuple[Setter, Hall]:
         else:
             wanted = [turns[places[-1]]["content"]]
         # A prompt that fills all there is to read leaves no room for an answer.
-        return Exam(ids, wanted) if len(ids) < manner.max_length else None
+        return EvalPrompt(ids, wanted) if len(ids) < manner.max_length else None
 
-    return examine, Hall(tokenizer, sorted(dialect.stops), follows=True, most=manner.max_length)
+    return examine, GenerationSetup(
+        tokenizer, sorted(dialect.stop_ids), follows=True, most=manner.max_length
+    )
 
 
-def rewriting(dialect: Dialect, manner: Manner) -> tuple[Setter, Hall]:
+def seq2seq_generation(
+    dialect: ChatTemplate, manner: TokenizeOptions
+) -> tuple[PromptBuilder, GenerationSetup]:
     """Return how an encoder-decoder is asked: with the document as it was trained."""
 
-    def examine(row: Canonical) -> Exam | None:
-        found = encode_summary(row, dialect, manner)
+    def examine(row: Canonical) -> EvalPrompt | None:
+        found = encode_seq2seq(row, dialect, manner)
         if found is None:
             return None
-        text = dialect.tokenizer.decode(found.target, skip_special_tokens=True)
-        return Exam(found.source, [text])
+        text = dialect.tokenizer.decode(found.target_ids, skip_special_tokens=True)
+        return EvalPrompt(found.source_ids, [text])
 
-    hall = Hall(dialect.tokenizer, sorted(dialect.stops), follows=False, most=manner.max_length)
+    hall = GenerationSetup(
+        dialect.tokenizer, sorted(dialect.stop_ids), follows=False, most=manner.max_length
+    )
     return examine, hall

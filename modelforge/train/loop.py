@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from modelforge.data.chat_templates import template_text
 from modelforge.errors import ForgeError
 from modelforge.modeling.tokenize import dataset
-from modelforge.modeling.tokenize.options import Manner
-from modelforge.modeling.tokenize.template import Dialect, learn_dialect, stops_of
+from modelforge.modeling.tokenize.options import TokenizeOptions
+from modelforge.modeling.tokenize.template import ChatTemplate, load_chat_template, stop_ids_of
 from modelforge.runs.layout import RunFolder
 from modelforge.train import save
 from modelforge.train.callbacks import monitors, trackers
@@ -24,7 +24,7 @@ from modelforge.train.callbacks.gpu_limits import Ceilings, card_meter, ceilings
 from modelforge.train.callbacks.reporter import Course, Reporter
 from modelforge.train.callbacks.system_stats import Pulse
 from modelforge.train.event_log import Teller
-from modelforge.train.generate import Scorer
+from modelforge.train.generate import GenerationEvaluator
 from modelforge.train.job import Job, Work
 from modelforge.train.stop import StopAsked
 from modelforge.train.trainer import batch_size
@@ -47,30 +47,32 @@ class Stage:
         return {"stage": self.number, "stages": self.of, "stage_name": self.name}
 
 
-def speak(work: Work, loaded: Any, generation: Any = None) -> Dialect:
+def speak(work: Work, loaded: Any, generation: Any = None) -> ChatTemplate:
     """Return how turns become text for this model, and teach it where its answers end.
 
     `generation` is the generation config of a model that has none of its own: one that judges.
     """
     config = work.job.config
     generation = generation or loaded.model.generation_config
-    dialect = learn_dialect(
+    dialect = load_chat_template(
         loaded.tokenizer,
-        stops_of(generation),
+        stop_ids_of(generation),
         template=template_text(config.model.chat_template),
         system_prompt=config.model.system_prompt,
     )
-    generation.eos_token_id = sorted(dialect.stops)
+    generation.eos_token_id = sorted(dialect.stop_ids)
     return dialect
 
 
-def tokenize(work: Work, dialect: Dialect) -> dataset.Tokenized:
+def tokenize(work: Work, dialect: ChatTemplate) -> dataset.Tokenized:
     """Turn the data into tokens."""
     job, teller = work.job, work.teller
     config = job.config
-    manner = Manner.of(config, job.plan)
+    manner = TokenizeOptions.from_plan(config, job.plan)
     keep = config.evaluation.generated_rows if config.task != "text-generation" else 0
-    order = dataset.Order(job.dataset, config.eval_split, config.trainer.seed, manner, keep)
+    order = dataset.DatasetRequest(
+        job.dataset, config.eval_split, config.trainer.seed, manner, keep
+    )
     tokenized = dataset.tokenize(order, dialect, tokenizing(work))
     for code, text in (*dialect.notes, *tokenized.notes):
         teller.note(code, text)
@@ -99,7 +101,7 @@ def learn(
     `score` tells in between what the answers of the trained model are worth.
     """
     began = time.monotonic()
-    answers = score if isinstance(score, Scorer) else None
+    answers = score if isinstance(score, GenerationEvaluator) else None
     course = train(work, trainer, facts, answers=answers)
     if course.is_whole and score is not None:
         _scored(work, course, score)
@@ -123,7 +125,7 @@ def train(
     facts: dict[str, Any],
     stage: Stage | None = None,
     parts: dict[str, Part] | None = None,
-    answers: Scorer | None = None,
+    answers: GenerationEvaluator | None = None,
 ) -> Course:
     """Train and return how far it came; `course.is_whole` is false when it was stopped.
 
@@ -281,7 +283,7 @@ def token_facts(tokenized: dataset.Tokenized) -> dict[str, Any]:
     """Return what the plan event says of rows and tokens."""
     return {
         "train_rows": len(tokenized.train),
-        "eval_rows": len(tokenized.held_out) if tokenized.held_out is not None else 0,
+        "eval_rows": len(tokenized.eval) if tokenized.eval is not None else 0,
         "trained_tokens": tokenized.trained_tokens,
         "all_tokens": tokenized.all_tokens,
         "truncated_rows": tokenized.truncated_rows,

@@ -23,7 +23,7 @@ def save(run: RunFolder, model: Any, tokenizer: Any, *, name: str, steps: int) -
     model.save_pretrained(staged, safe_serialization=True, **more)
     start = carried(model)
     if start is not None:
-        start.settle(staged)
+        start.convert_saved_adapter(staged)
     tokenizer.save_pretrained(staged)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.save_pretrained(staged)

@@ -20,12 +20,17 @@ from modelforge.data.chat_templates import template_text
 from modelforge.data.sources.load import entries, rows_of
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.modeling.errors import explain
-from modelforge.modeling.providers.huggingface import load_shape, load_tokenizer
-from modelforge.modeling.tokenize.collate import row_settings
-from modelforge.modeling.tokenize.lengths import measure
-from modelforge.modeling.tokenize.options import Manner
-from modelforge.modeling.tokenize.preview import token_view
-from modelforge.modeling.tokenize.template import Dialect, learn_dialect, stops_of, wordless
+from modelforge.modeling.providers.huggingface import load_config, load_tokenizer
+from modelforge.modeling.tokenize.collate import sft_data_arguments
+from modelforge.modeling.tokenize.lengths import measure_lengths
+from modelforge.modeling.tokenize.options import TokenizeOptions
+from modelforge.modeling.tokenize.preview import preview_tokens
+from modelforge.modeling.tokenize.template import (
+    ChatTemplate,
+    load_chat_template,
+    seq2seq_template,
+    stop_ids_of,
+)
 from modelforge.paths import find_home
 from modelforge.train.tools import fetch_dataset
 
@@ -149,7 +154,9 @@ class Probes:
         rows = list(islice(_rows(probe, config, source, progress), first, first + count))
         if not rows:
             raise DataError(_no_row(probe["dataset"], first, source))
-        view = token_view(rows, dialect, Manner.of(config, plan), row_settings(config, plan))
+        view = preview_tokens(
+            rows, dialect, TokenizeOptions.from_plan(config, plan), sft_data_arguments(config, plan)
+        )
         about = {"row": first, "source": source, "max_length": plan.max_length}
         return view.as_dict(dialect) | about
 
@@ -157,33 +164,35 @@ class Probes:
         config, plan, dialect = self._asked(probe)
         most = max(1, int(probe.get("most") or MEASURED))
         rows = islice(_rows(probe, config, None, progress), most)
-        return measure(rows, dialect, Manner.of(config, plan), progress, most)
+        return measure_lengths(
+            rows, dialect, TokenizeOptions.from_plan(config, plan), progress, most
+        )
 
     def _fetch(self, probe: Answer, progress: Callable[..., None]) -> Answer:
         wish = fetch_dataset.Wish(probe["name"], probe.get("subset"), probe.get("split") or "train")
         return fetch_dataset.fetch(wish, find_home(), progress)
 
-    def _asked(self, probe: Answer) -> tuple[TrainingConfig, Plan, Dialect]:
+    def _asked(self, probe: Answer) -> tuple[TrainingConfig, Plan, ChatTemplate]:
         config = TrainingConfig(**probe["config"])
         plan = Plan.from_dict(probe["plan"])
         return config, plan, self._dialect(config, plan)
 
-    def _dialect(self, config: TrainingConfig, plan: Plan) -> Dialect:
+    def _dialect(self, config: TrainingConfig, plan: Plan) -> ChatTemplate:
         key = plan.model_path, plan.model_revision
         if key not in self._known:
             tokenizer, generation = load_tokenizer(plan)
             while len(self._known) >= TOKENIZERS_KEPT:
                 del self._known[next(iter(self._known))]
-            stops = stops_of(generation)
+            stops = stop_ids_of(generation)
             own = tokenizer.chat_template, tokenizer.pad_token
-            lead = lead_of(load_shape(plan)) if plan.method == "seq2seq" else ""
+            lead = lead_of(load_config(plan)) if plan.method == "seq2seq" else ""
             self._known[key] = _Known(tokenizer, stops, *own, lead)
         known = self._known[key]
         # The last question may have taught it another template.
         known.tokenizer.chat_template, known.tokenizer.pad_token = known.template, known.pad
         if plan.method in ("span", "seq2seq"):
-            return wordless(known.tokenizer, known.stops, known.lead)
-        return learn_dialect(
+            return seq2seq_template(known.tokenizer, known.stops, known.lead)
+        return load_chat_template(
             known.tokenizer,
             known.stops,
             template=template_text(config.model.chat_template),

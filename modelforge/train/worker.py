@@ -19,7 +19,7 @@ import psutil
 from modelforge.config.methods import Head
 from modelforge.config.plan.make import Plan, gives_back
 from modelforge.errors import ForgeError, Problem
-from modelforge.modeling.errors import WorkError, explain
+from modelforge.modeling.errors import WorkerError, explain
 from modelforge.runs.checkpoints import Checkpoint
 from modelforge.runs.events import EventWriter
 from modelforge.runs.layout import RunFolder, write_json
@@ -147,7 +147,7 @@ def _require_one_gpu(run: RunFolder, plan: Plan) -> None:
     if count == 0:
         remedy = "Check it with `python launch.py doctor`, or choose the device cpu."
         problem = Problem("hardware.device", "No GPU can be used by torch.", remedy)
-        raise WorkError("gpu-missing", problem)
+        raise WorkerError("gpu-missing", problem)
     if count > 1 and RESTARTED not in os.environ:
         # The mask came too late for a stack that had already counted: begin again, unwarmed.
         os.environ[RESTARTED] = "1"
@@ -157,4 +157,4 @@ def _require_one_gpu(run: RunFolder, plan: Plan) -> None:
 def _require(known: dict[str, str], where: str, name: str) -> None:
     if name not in known:
         problem = Problem(where, f"{name} is not here yet.", f"Choose {' or '.join(known)}.")
-        raise WorkError("not-here-yet", problem)
+        raise WorkerError("not-here-yet", problem)

@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from modelforge.errors import DataError, NotFoundError, Problem, RunError
-from modelforge.modeling.errors import WorkError, explain
+from modelforge.modeling.errors import WorkerError, explain
 
 CASES = [
     (MemoryError(), "out-of-memory"),
@@ -19,7 +19,10 @@ CASES = [
     (DataError(Problem("rows.jsonl:3", "is not JSON.", "Close it.")), "data"),
     (NotFoundError(Problem("model", "is not there.")), "not-found"),
     (RunError(Problem("events.jsonl", "cannot be written.")), "run"),
-    (WorkError("loss-not-finite", Problem("training", "The loss became nan.")), "loss-not-finite"),
+    (
+        WorkerError("loss-not-finite", Problem("training", "The loss became nan.")),
+        "loss-not-finite",
+    ),
     (ZeroDivisionError("division by zero\nand more"), "unexpected"),
 ]
 

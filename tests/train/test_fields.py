@@ -12,7 +12,7 @@ import pytest
 from modelforge.config.fields import groups
 from modelforge.config.plan.make import Ground, make_plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.modeling.errors import WorkError
+from modelforge.modeling.errors import WorkerError
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -27,8 +27,8 @@ REQUIRED = {
 
 def reached(tmp_path: Path, device: Any = "cpu", **answers: Any) -> SimpleNamespace:
     """Return what the answers become: TRL's and PEFT's settings and the quantization."""
-    from modelforge.modeling.adapters.lora import adapter
-    from modelforge.modeling.providers.quantization import quantization
+    from modelforge.modeling.adapters.lora import lora_config
+    from modelforge.modeling.providers.quantization import quantization_config
     from modelforge.train.strategies.sft import arguments
 
     config = TrainingConfig(**(REQUIRED | answers))
@@ -38,8 +38,8 @@ def reached(tmp_path: Path, device: Any = "cpu", **answers: Any) -> SimpleNamesp
     return SimpleNamespace(
         plan=plan,
         trl=arguments(config, plan, tmp_path, evaluates=evaluates),
-        lora=adapter(config, plan),
-        bits=quantization(plan, config),
+        lora=lora_config(config, plan),
+        bits=quantization_config(plan, config),
     )
 
 
@@ -337,6 +337,6 @@ def test_fp16_on_the_cpu_is_refused_in_words(tmp_path):
 
     config = TrainingConfig(**REQUIRED, fp16=True)
     plan = make_plan(config, Ground("cpu", "models/tiny", context=512))
-    with pytest.raises(WorkError, match="needs a GPU") as refused:
+    with pytest.raises(WorkerError, match="needs a GPU") as refused:
         build(None, None, (None, None), config=config, plan=plan, checkpoints=tmp_path)
     assert refused.value.cause == "fp16-needs-gpu"

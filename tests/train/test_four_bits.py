@@ -16,7 +16,7 @@ def test_gradients_are_the_same_before_and_after_an_evaluation(tiny_model):
     import torch
     from peft import get_peft_model
 
-    from modelforge.modeling.adapters.lora import adapter
+    from modelforge.modeling.adapters.lora import lora_config
     from modelforge.modeling.providers.huggingface import load
 
     config = TrainingConfig(
@@ -30,7 +30,7 @@ def test_gradients_are_the_same_before_and_after_an_evaluation(tiny_model):
     plan = make_plan(config, Ground("cpu", str(tiny_model), context=512))
     model: Any = get_peft_model(
         load(plan, config, lambda *_: None).model,
-        adapter(config, plan),  # type: ignore[arg-type]
+        lora_config(config, plan),  # type: ignore[arg-type]
     )
     ids = torch.tensor([[1, 520, 300, 700, 900, 1000, 42, 17]])
 

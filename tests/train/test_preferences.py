@@ -163,9 +163,9 @@ def made(run: RunFolder, loss: str) -> Any:
     """Return the trainer of a run as it is before its first update, and what it was made from."""
     from modelforge.modeling.providers.huggingface import load
     from modelforge.modeling.tokenize import preference
-    from modelforge.modeling.tokenize.dataset import Order
-    from modelforge.modeling.tokenize.options import Manner
-    from modelforge.modeling.tokenize.template import learn_dialect, stops_of
+    from modelforge.modeling.tokenize.dataset import DatasetRequest
+    from modelforge.modeling.tokenize.options import TokenizeOptions
+    from modelforge.modeling.tokenize.template import load_chat_template, stop_ids_of
     from modelforge.train.job import Job
     from modelforge.train.strategies import dpo, kto, orpo
     from modelforge.train.strategies import preference as references
@@ -173,10 +173,10 @@ def made(run: RunFolder, loss: str) -> Any:
 
     job = Job.read(run)
     loaded = load(job.plan, job.config, lambda _done, _total: None)
-    dialect = learn_dialect(loaded.tokenizer, stops_of(loaded.model.generation_config))
-    manner = Manner.of(job.config, job.plan)
-    read = preference.read_judged if loss == "kto" else preference.read_pairs
-    order = Order(job.dataset, 0.0, job.config.trainer.seed, manner)
+    dialect = load_chat_template(loaded.tokenizer, stop_ids_of(loaded.model.generation_config))
+    manner = TokenizeOptions.from_plan(job.config, job.plan)
+    read = preference.tokenize_unpaired if loss == "kto" else preference.tokenize_pairs
+    order = DatasetRequest(job.dataset, 0.0, job.config.trainer.seed, manner)
     tokenized = read(order, dialect, lambda _done, _total: None)
 
     def again(_head: str) -> Any:
@@ -220,15 +220,15 @@ def seen_by(trainer: Any, loss: str) -> list[tuple[list[int], list[int]]]:
 )
 def test_what_the_view_shows_is_what_is_trained(compared, loss, rows, truncation, length):
     from modelforge.data.sources.load import rows_of
-    from modelforge.modeling.tokenize.collate import row_settings
-    from modelforge.modeling.tokenize.preview import token_view
+    from modelforge.modeling.tokenize.collate import sft_data_arguments
+    from modelforge.modeling.tokenize.preview import preview_tokens
 
     trainer = {"preference_loss": loss}
     said = {"data": {"truncation_strategy": truncation}, "max_seq_length": length}
     run = made(compared(rows, trainer=trainer, **said), loss)
     canonical = [row for _, row in rows_of(run.job.dataset, 0)]
-    settings = row_settings(run.job.config, run.job.plan)
-    shown = token_view(canonical, run.dialect, run.manner, settings).rows
+    settings = sft_data_arguments(run.job.config, run.job.plan)
+    shown = preview_tokens(canonical, run.dialect, run.manner, settings).rows
     expected = [
         (
             [token for token, role in row.tokens if role not in ("cut", "pad")],

@@ -10,7 +10,7 @@ import pytest
 
 from modelforge.config.plan.make import Ground, make_plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.modeling.errors import WorkError
+from modelforge.modeling.errors import WorkerError
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -129,7 +129,7 @@ def test_first_and_last_layers_can_stay_in_full_precision(tiny_model, scheme):
     assert kinds() == [False, False]
     assert kinds(skip_first_layers=1) == [True, False]
     assert kinds(skip_last_layers=1) == [False, True]
-    with pytest.raises(WorkError, match="the model has 2") as refused:
+    with pytest.raises(WorkerError, match="the model has 2") as refused:
         kinds(skip_first_layers=1, skip_last_layers=1)
     assert refused.value.cause == "nothing-quantized"
 
@@ -170,22 +170,22 @@ def test_a_missing_package_is_said_with_its_remedy(tiny_model, monkeypatch):
     from modelforge.modeling.providers import quantization as quantizing
 
     monkeypatch.setattr(quantizing.importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(WorkError, match="torchao") as refused:
+    with pytest.raises(WorkerError, match="torchao") as refused:
         opened(tiny_model, quantization={"scheme": "nvfp4"})
     assert refused.value.cause == "package-missing"
     assert "--with quantization" in str(refused.value)
 
 
 def test_fp8_is_refused_where_transformers_would_load_16_bits(tiny_model):
-    from modelforge.modeling.providers.quantization import require_card
+    from modelforge.modeling.providers.quantization import require_fp8_gpu
 
-    with pytest.raises(WorkError, match=r"8\.9") as refused:
+    with pytest.raises(WorkerError, match=r"8\.9") as refused:
         opened(tiny_model, quantization={"scheme": "fp8"})
     assert refused.value.cause == "fp8-card"
     _, plan = planned(str(tiny_model), "cuda", quantization={"scheme": "fp8"})
-    with pytest.raises(WorkError, match=r"8\.6"):
-        require_card(plan, (8, 6))
-    require_card(plan, (8, 9))
+    with pytest.raises(WorkerError, match=r"8\.6"):
+        require_fp8_gpu(plan, (8, 6))
+    require_fp8_gpu(plan, (8, 9))
 
 
 def test_layers_in_fp8_pass_the_gradient(tiny_model, monkeypatch):
@@ -195,7 +195,7 @@ def test_layers_in_fp8_pass_the_gradient(tiny_model, monkeypatch):
 
     from modelforge.modeling.providers import quantization as quantizing
 
-    monkeypatch.setattr(quantizing, "require_card", lambda _plan, _capability: None)
+    monkeypatch.setattr(quantizing, "require_fp8_gpu", lambda _plan, _capability: None)
     monkeypatch.setattr(
         FineGrainedFP8HfQuantizer, "validate_environment", lambda *_args, **_kwargs: None
     )
@@ -206,7 +206,7 @@ def test_layers_in_fp8_pass_the_gradient(tiny_model, monkeypatch):
     assert layer.block_size == (16, 16)  # the largest that divides a width of 16
     assert model.model.layers[1].mlp.up_proj.weight.dtype == torch.float32
     assert model.hf_quantizer.is_trainable
-    plain = quantizing.unpacked(layer.weight, layer.weight_scale_inv, torch.float32)
+    plain = quantizing.dequantize_fp8(layer.weight, layer.weight_scale_inv, torch.float32)
     was = exact.model.layers[0].mlp.up_proj.weight
     assert torch.cosine_similarity(plain.flatten(), was.flatten(), dim=0) > 0.99
     rows = torch.tensor([[1, 5, 9, 2]])
@@ -218,15 +218,15 @@ def test_layers_in_fp8_pass_the_gradient(tiny_model, monkeypatch):
 def test_schemes_for_cards_are_what_their_libraries_take():
     from transformers import FineGrainedFP8Config, Mxfp4Config
 
-    from modelforge.modeling.providers.quantization import Around, quantization
+    from modelforge.modeling.providers.quantization import ModelFacts, quantization_config
 
     config, plan = planned("m", "cuda", quantization={"scheme": "fp8"})
-    fp8 = quantization(plan, config, Around(["lm_head", "model.layers.0"]))
+    fp8 = quantization_config(plan, config, ModelFacts(["lm_head", "model.layers.0"]))
     assert isinstance(fp8, FineGrainedFP8Config)
     assert tuple(fp8.weight_block_size) == (128, 128)
     assert fp8.modules_to_not_convert == ["lm_head", "model.layers.0"]
     config, plan = planned("m", "cuda", quantization={"scheme": "mxfp4"})
-    mxfp4 = quantization(plan, config)
+    mxfp4 = quantization_config(plan, config)
     assert isinstance(mxfp4, Mxfp4Config)
     assert mxfp4.dequantize
 

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from modelforge.modeling.errors import WorkError
-from modelforge.modeling.tokenize.prompts import question_of
+from modelforge.modeling.errors import WorkerError
+from modelforge.modeling.tokenize.prompts import prompt_and_answer
 from modelforge.train.strategies.rewards import SLOW_IN_A_ROW, Pattern, equals, is_json, near_length
 
 pytestmark = pytest.mark.torch
@@ -84,13 +84,13 @@ def test_a_pattern_that_would_take_for_ever_is_given_up():
     assert slow("aaa") == 1
     for _ in range(SLOW_IN_A_ROW - 1):
         assert slow(endless) == 0
-    with pytest.raises(WorkError, match="longer than"):
+    with pytest.raises(WorkerError, match="longer than"):
         slow(endless)
 
 
 @pytest.mark.parametrize("pattern", [None, "(open", "[a"])
 def test_no_pattern_and_a_broken_one_are_refused(pattern):
-    with pytest.raises(WorkError) as refused:
+    with pytest.raises(WorkerError) as refused:
         Pattern(pattern)
     assert refused.value.problems[0].where == "trainer.reward_pattern"
 
@@ -98,8 +98,11 @@ def test_no_pattern_and_a_broken_one_are_refused(pattern):
 def test_what_is_asked_and_expected_in_every_kind_of_row():
     ask, say = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}
     no = {"role": "assistant", "content": "No."}
-    assert question_of({"prompt": [ask], "chosen": [say], "rejected": [no]}) == ([ask], "So.")
-    assert question_of({"prompt": [ask], "completion": [say], "label": True}) == ([ask], "So.")
-    assert question_of({"prompt": [ask], "completion": [no], "label": False}) == ([ask], "")
-    assert question_of({"messages": [ask, no, ask, say]}) == ([ask, no, ask], "So.")
-    assert question_of({"text": "Once."}) is None
+    assert prompt_and_answer({"prompt": [ask], "chosen": [say], "rejected": [no]}) == ([ask], "So.")
+    assert prompt_and_answer({"prompt": [ask], "completion": [say], "label": True}) == (
+        [ask],
+        "So.",
+    )
+    assert prompt_and_answer({"prompt": [ask], "completion": [no], "label": False}) == ([ask], "")
+    assert prompt_and_answer({"messages": [ask, no, ask, say]}) == ([ask, no, ask], "So.")
+    assert prompt_and_answer({"text": "Once."}) is None

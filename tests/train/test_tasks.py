@@ -101,28 +101,28 @@ def test_squad_of_worked_examples():
 def test_perplexity_and_bits_per_byte_by_hand():
     import torch
 
-    from modelforge.modeling.perplexity import Likelihood
+    from modelforge.modeling.perplexity import PerplexityMeter
 
-    likelihood = Likelihood(size=12)
+    likelihood = PerplexityMeter(size=12)
     # Three tokens at ln 8 each and one at ln 2; the label in front of them is never asked for.
     likelihood.add(math.log(8), torch.tensor([[5, 1, 2, 3, -100]]))
     likelihood.add(math.log(2), torch.tensor([[-100, -100, 7]]))
     found = likelihood.metrics
     assert found["perplexity"] == pytest.approx((8**3 * 2) ** (1 / 4))
     assert found["bits_per_byte"] == pytest.approx((3 * 3 + 1) / 12)
-    likelihood.begin()
+    likelihood.reset()
     assert likelihood.metrics == {}
 
 
 def test_bytes_are_those_of_the_trained_text_alone(tiny_model):
     from transformers import AutoTokenizer
 
-    from modelforge.modeling.perplexity import text_bytes
+    from modelforge.modeling.perplexity import count_text_bytes
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     ids = tokenizer("Grüße, 🌙!", add_special_tokens=False)["input_ids"]
     row = [-100, -100, *ids, tokenizer.eos_token_id]
-    assert text_bytes([row, [-100]], tokenizer) == len("Grüße, 🌙!".encode())
+    assert count_text_bytes([row, [-100]], tokenizer) == len("Grüße, 🌙!".encode())
 
 
 # Whole runs
@@ -204,15 +204,15 @@ def test_the_perplexity_told_is_that_of_the_model_over_its_tokens(bench):
     model = AutoPeftModelForCausalLM.from_pretrained(run.output).eval()
     from modelforge.config.plan.make import Plan
     from modelforge.modeling.tokenize import dataset
-    from modelforge.modeling.tokenize.options import Manner
-    from modelforge.modeling.tokenize.template import learn_dialect
+    from modelforge.modeling.tokenize.options import TokenizeOptions
+    from modelforge.modeling.tokenize.template import load_chat_template
     from modelforge.runs.layout import read_json
 
     record = read_json(run.config)
     config = TrainingConfig(**record["config"])
-    manner = Manner.of(config, Plan.from_dict(record["plan"]))
-    order = dataset.Order(record["dataset"], 0.25, config.trainer.seed, manner)
-    held_out = dataset.tokenize(order, learn_dialect(tokenizer, [2]), lambda *_: None).held_out
+    manner = TokenizeOptions.from_plan(config, Plan.from_dict(record["plan"]))
+    order = dataset.DatasetRequest(record["dataset"], 0.25, config.trainer.seed, manner)
+    held_out = dataset.tokenize(order, load_chat_template(tokenizer, [2]), lambda *_: None).eval
     nats, tokens, size = 0.0, 0, 0
     for row in held_out:
         ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
@@ -259,17 +259,19 @@ def test_a_stop_while_answers_are_scored_keeps_what_was_learned(
 
 
 def shown(kind: str, tokenizer: Any, rows: list[dict[str, Any]], task: str, **answers: Any) -> Any:
-    from modelforge.modeling.tokenize.collate import row_settings
-    from modelforge.modeling.tokenize.options import Manner
-    from modelforge.modeling.tokenize.preview import token_view
-    from modelforge.modeling.tokenize.template import wordless
+    from modelforge.modeling.tokenize.collate import sft_data_arguments
+    from modelforge.modeling.tokenize.options import TokenizeOptions
+    from modelforge.modeling.tokenize.preview import preview_tokens
+    from modelforge.modeling.tokenize.template import seq2seq_template
 
     config = TrainingConfig(
         task=task, model_name="x", dataset="x", compute_specs="low_end", use_4bit=False, **answers
     )
     plan = make_plan(config, Ground("cpu", "x", context=512, kind=kind))
-    dialect = wordless(tokenizer, [], "summarize: ")
-    return token_view(rows, dialect, Manner.of(config, plan), row_settings(config, plan))
+    dialect = seq2seq_template(tokenizer, [], "summarize: ")
+    return preview_tokens(
+        rows, dialect, TokenizeOptions.from_plan(config, plan), sft_data_arguments(config, plan)
+    )
 
 
 def canonicals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -283,13 +285,13 @@ def canonicals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_the_view_marks_the_tokens_that_the_span_head_is_taught(tiny_reader):
     from transformers import AutoTokenizer
 
-    from modelforge.modeling.tokenize.qa import encode_context
+    from modelforge.modeling.tokenize.qa import encode_qa
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_reader)
     rows = canonicals(questions())[:4]
     view = shown("encoder", tokenizer, rows, QA)
     for row, laid in zip(rows, view.rows, strict=True):
-        (window,) = encode_context(row, tokenizer, 512)
+        (window,) = encode_qa(row, tokenizer, 512)
         marked = [at for at, (_, role) in enumerate(laid.tokens) if role == "trained"]
         if row["answers"]:
             assert marked == list(range(window.start, window.end + 1))

@@ -34,10 +34,11 @@ def tokenizer(starter_folder: Path) -> Any:
 def encoded(
     tokenizer: Any, *rows: dict[str, Any], stops: tuple[int, ...] = (2,), longest: int = 512
 ):
-    from modelforge.modeling.tokenize.encode import cut, encode, learn_dialect
+    from modelforge.modeling.tokenize.encode import encode, truncate
+    from modelforge.modeling.tokenize.template import load_chat_template
 
-    whole = encode(rows, learn_dialect(tokenizer, stops))
-    return [piece for row in whole for piece in cut(row, longest, "right")]
+    whole = encode(rows, load_chat_template(tokenizer, stops))
+    return [piece for row in whole for piece in truncate(row, longest, "right")]
 
 
 def trained_text(tokenizer: Any, row: Any) -> str:
@@ -57,7 +58,7 @@ def test_only_the_answer_and_its_end_token_are_trained(tokenizer):
 def test_the_ids_are_what_the_chat_template_gives(tokenizer):
     messages = talk("s:Be brief.", "u:Who are you?", "a:A captain, aye.")
     (row,) = encoded(tokenizer, messages)
-    assert row.ids == tokenizer.apply_chat_template(messages["messages"])["input_ids"]
+    assert row.input_ids == tokenizer.apply_chat_template(messages["messages"])["input_ids"]
 
 
 def test_the_prompt_in_training_is_the_prompt_in_chat(tokenizer):
@@ -65,7 +66,7 @@ def test_the_prompt_in_training_is_the_prompt_in_chat(tokenizer):
     (row,) = encoded(tokenizer, messages)
     prompt = tokenizer.apply_chat_template(messages["messages"][:1], add_generation_prompt=True)
     length = len(prompt["input_ids"])
-    assert row.ids[:length] == prompt["input_ids"]
+    assert row.input_ids[:length] == prompt["input_ids"]
     assert row.labels[length - 1] == -100
     assert row.labels[length] != -100
 
@@ -90,23 +91,24 @@ def test_a_template_that_rewrites_history_still_trains_every_answer(tokenizer):
 def test_a_template_that_refuses_the_system_role_gets_it_in_the_first_question(tokenizer):
     tokenizer.chat_template = NO_SYSTEM
     (row,) = encoded(tokenizer, talk("s:Be brief.", "u:Who?", "a:Me."))
-    assert "Be brief.\n\nWho?" in tokenizer.decode(row.ids)
+    assert "Be brief.\n\nWho?" in tokenizer.decode(row.input_ids)
     assert trained_text(tokenizer, row) == "Me.<|im_end|>"
 
 
 def test_a_conversation_that_the_template_cannot_write_trains_nothing(tokenizer):
     tokenizer.chat_template = "{{ raise_exception('never') }}{{ messages }}"
-    from modelforge.modeling.tokenize.encode import Dialect, encode
+    from modelforge.modeling.tokenize.encode import encode
+    from modelforge.modeling.tokenize.template import ChatTemplate
 
-    dialect = Dialect(tokenizer, "<|im_end|>", 2, frozenset({2}))
+    dialect = ChatTemplate(tokenizer, "<|im_end|>", 2, frozenset({2}))
     (row,) = encode([talk("u:Who?", "a:Me.")], dialect)
-    assert row.trained == 0
+    assert row.trained_tokens == 0
 
 
 def test_plain_text_is_trained_whole_and_ends_in_the_end_token(tokenizer):
     (row,) = encoded(tokenizer, {"text": "Once upon a time."})
-    assert row.labels == row.ids
-    assert tokenizer.decode(row.ids) == "Once upon a time.<|im_end|>"
+    assert row.labels == row.input_ids
+    assert tokenizer.decode(row.input_ids) == "Once upon a time.<|im_end|>"
 
 
 def test_rows_of_both_kinds_may_be_mixed(tokenizer):
@@ -117,13 +119,13 @@ def test_rows_of_both_kinds_may_be_mixed(tokenizer):
 
 def test_a_long_row_is_cut_and_says_so(tokenizer):
     (row,) = encoded(tokenizer, talk("u:Who?", "a:" + "word " * 200), longest=40)
-    assert row.cut
-    assert len(row.ids) == len(row.labels) == 40
+    assert row.is_truncated
+    assert len(row.input_ids) == len(row.labels) == 40
 
 
 def test_a_question_beyond_the_longest_row_leaves_nothing_to_train(tokenizer):
     (row,) = encoded(tokenizer, talk("u:" + "word " * 200, "a:Me."), longest=40)
-    assert row.trained == 0
+    assert row.trained_tokens == 0
 
 
 def test_emoji_and_umlauts_in_an_answer_are_trained_whole(tokenizer):
@@ -132,13 +134,13 @@ def test_emoji_and_umlauts_in_an_answer_are_trained_whole(tokenizer):
 
 
 def test_without_a_template_chatml_is_used_where_its_tokens_exist(tokenizer):
-    from modelforge.modeling.tokenize.encode import learn_dialect
+    from modelforge.modeling.tokenize.template import load_chat_template
 
     tokenizer.chat_template = None
     size = len(tokenizer)
-    dialect = learn_dialect(tokenizer, (0,))
+    dialect = load_chat_template(tokenizer, (0,))
     assert [code for code, _ in dialect.notes] == ["chat-template-chatml", "end-token-added"]
-    assert dialect.stops == {0, 2}
+    assert dialect.stop_ids == {0, 2}
     assert len(tokenizer) == size
     assert "<|im_start|>" in tokenizer.chat_template
 
@@ -165,10 +167,10 @@ def test_a_template_without_an_end_token_gets_one_behind_every_answer(tokenizer)
 
 
 def test_the_end_token_of_the_template_joins_what_generation_stops_on(tokenizer):
-    from modelforge.modeling.tokenize.encode import learn_dialect
+    from modelforge.modeling.tokenize.template import load_chat_template
 
-    dialect = learn_dialect(tokenizer, (0,))
-    assert dialect.stops == {0, 2}
+    dialect = load_chat_template(tokenizer, (0,))
+    assert dialect.stop_ids == {0, 2}
     assert [code for code, _ in dialect.notes] == ["end-token-added"]
 
 
@@ -198,9 +200,9 @@ CHAT = ("s:S", "u:One?", "a:First.", "u:Two?", "a:Second.")
 
 def learn(tokenizer: Any, name: str | None = None, **more: Any) -> Any:
     from modelforge.data.chat_templates import template_text
-    from modelforge.modeling.tokenize.template import learn_dialect
+    from modelforge.modeling.tokenize.template import load_chat_template
 
-    return learn_dialect(tokenizer, (2,), template=template_text(name), **more)
+    return load_chat_template(tokenizer, (2,), template=template_text(name), **more)
 
 
 def read(row: dict[str, Any], dialect: Any, loss_on: Any = "completion") -> Any:
@@ -223,13 +225,13 @@ def test_the_loss_of_a_chat_is_on_the_turns_that_were_asked_for(tokenizer, loss_
 
 def test_with_a_loss_on_all_every_token_is_trained(tokenizer):
     row = read(talk(*CHAT), learn(tokenizer), "all")
-    assert row.labels == row.ids
+    assert row.labels == row.input_ids
 
 
 @pytest.mark.parametrize("loss_on", ["assistant", "last_round"])
 def test_plain_text_has_no_turn_to_learn(tokenizer, loss_on):
     row = read({"text": "Once."}, learn(tokenizer), loss_on)
-    assert (row.trained, len(row.ids) > 0) == (0, True)
+    assert (row.trained_tokens, len(row.input_ids) > 0) == (0, True)
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama3", "qwen", "gemma"])
@@ -242,7 +244,7 @@ def test_named_templates_mark_every_answer(tokenizer, name):
 
 
 def test_gemma_says_the_system_text_in_the_first_turn(tokenizer):
-    text = tokenizer.decode(read(talk(*CHAT), learn(tokenizer, "gemma")).ids)
+    text = tokenizer.decode(read(talk(*CHAT), learn(tokenizer, "gemma")).input_ids)
     assert text.startswith("<|im_start|><start_of_turn>user\nS\n\nOne?<end_of_turn>")
 
 
@@ -251,40 +253,40 @@ def test_a_tool_call_is_learned_and_its_result_is_not(tokenizer):
     text = trained_text(tokenizer, row)
     call = '<tool_call>\n{"name": "look", "arguments": {"at": "sea"}}\n</tool_call>'
     assert text == f"{call}<|im_end|>It is 21 degrees.<|im_end|>"
-    assert '"description": "Looks."' in tokenizer.decode(row.ids)
+    assert '"description": "Looks."' in tokenizer.decode(row.input_ids)
 
 
 def test_a_tool_call_that_the_template_does_not_write_is_counted_and_not_learned(tokenizer):
     dialect = learn(tokenizer)
     row = read({"messages": CALLING, "tools": TOOLS}, dialect)
     assert trained_text(tokenizer, row) == "It is 21 degrees.<|im_end|>"
-    assert (row.lost, row.rewritten) == (1, 0)
-    assert not dialect.writes_tools
+    assert (row.unmatched, row.rewritten) == (1, 0)
+    assert not dialect.supports_tools
 
 
 def test_an_answer_that_the_template_rewrites_is_learned_as_it_writes_it(tokenizer):
     tokenizer.chat_template = SHOUTING
     row = read(talk(*CHAT), learn(tokenizer))
     assert trained_text(tokenizer, row) == "FIRST.<|im_end|>SECOND.<|im_end|>"
-    assert (row.lost, row.rewritten) == (0, 2)
+    assert (row.unmatched, row.rewritten) == (0, 2)
 
 
 def test_an_answer_that_cannot_be_told_from_the_rest_is_counted(tokenizer):
     tokenizer.chat_template = UNMARKED
     row = read(talk(*CHAT), learn(tokenizer))
-    assert (row.trained, row.lost) == (0, 2)
-    assert read(talk(*CHAT), learn(tokenizer), "all").trained > 0
+    assert (row.trained_tokens, row.unmatched) == (0, 2)
+    assert read(talk(*CHAT), learn(tokenizer), "all").trained_tokens > 0
 
 
 def test_the_last_round_is_never_an_earlier_answer(tokenizer):
     turns = [*CALLING[:3], {**CALLING[1]}]
-    assert read({"messages": turns}, learn(tokenizer), "last_round").trained == 0
+    assert read({"messages": turns}, learn(tokenizer), "last_round").trained_tokens == 0
 
 
 def test_the_system_message_takes_the_place_of_what_the_rows_say(tokenizer):
     dialect = learn(tokenizer, system_prompt="Speak like a captain.")
     for row in (talk(*CHAT), talk("u:One?", "a:First.")):
-        text = tokenizer.decode(read(row, dialect).ids)
+        text = tokenizer.decode(read(row, dialect).input_ids)
         assert text.startswith("<|im_start|>system\nSpeak like a captain.<|im_end|>")
         assert text.count("<|im_start|>system") == 1
 
@@ -299,14 +301,14 @@ def test_the_system_message_takes_the_place_of_what_the_rows_say(tokenizer):
     ],
 )
 def test_a_row_too_long_is_cut_as_asked(strategy, expected):
-    from modelforge.modeling.tokenize.encode import Encoded, cut
+    from modelforge.modeling.tokenize.encode import TokenizedExample, truncate
 
-    row = Encoded(list(range(1, 11)), [-100, *range(2, 11)])
-    pieces = cut(row, 4, strategy)
-    assert [piece.ids for piece in pieces] == expected
+    row = TokenizedExample(list(range(1, 11)), [-100, *range(2, 11)])
+    pieces = truncate(row, 4, strategy)
+    assert [piece.input_ids for piece in pieces] == expected
     if strategy in ("left", "right"):
-        assert pieces[0].before + pieces[0].ids + pieces[0].after == row.ids
-    assert cut(row, 10, strategy) == [row]
+        assert pieces[0].cut_before + pieces[0].input_ids + pieces[0].cut_after == row.input_ids
+    assert truncate(row, 10, strategy) == [row]
 
 
 def test_rows_of_another_kind_are_refused_in_words(tokenizer):

@@ -49,14 +49,14 @@ def test_what_is_traced_is_alive_when_the_same_step_is_done_with_weights(tiny_mo
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from modelforge.modeling.adapters.lora import adapter
+    from modelforge.modeling.adapters.lora import lora_config
     from modelforge.train.memory_trace import step as traced_steps
     from modelforge.train.memory_trace.tensors import Live
 
     said = {"per_device_train_batch_size": 2, "lora_dropout": 0.0, "eval_split": 0, **way}
     config, plan = planned(tiny_model, **said)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-    if shape := adapter(config, plan):
+    if shape := lora_config(config, plan):
         model = get_peft_model(model, shape)
     batch, _ = traced_steps.batches(config, plan, plan.max_length)
     step = traced_steps.prepare(model, plan, batch, None, low=False)

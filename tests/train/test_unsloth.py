@@ -169,7 +169,7 @@ def test_the_model_is_loaded_as_the_plan_says(bench, unsloth, answers, loads) ->
 def test_the_four_bits_are_of_the_kind_that_was_asked_for(bench, unsloth) -> None:
     provider, _ = unsloth
     job = job_of(bench, use_4bit=True, bnb_4bit_quant_type="fp4", use_nested_quant=False)
-    asked = provider.model_settings(job.plan, job.config)["quantization_config"]
+    asked = provider.model_arguments(job.plan, job.config)["quantization_config"]
     assert (asked.bnb_4bit_quant_type, asked.bnb_4bit_use_double_quant) == ("fp4", False)
 
 
@@ -186,10 +186,10 @@ def test_the_adapter_is_the_one_that_was_asked_for(bench, unsloth) -> None:
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from modelforge.modeling.adapters.lora import adapter
+    from modelforge.modeling.adapters.lora import lora_config
 
     ours = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(bench.model), adapter(job.config, job.plan)
+        AutoModelForCausalLM.from_pretrained(bench.model), lora_config(job.config, job.plan)
     )
     names = ({name for name, _ in model.named_parameters()} for model in (loaded.model, ours))
     assert next(names) == next(names)
@@ -201,7 +201,7 @@ def test_a_model_with_other_layers_is_adapted_in_all_its_linear_ones(bench, unsl
     provider, _ = unsloth
     job = job_of(bench)
     other = ModuleDict({"query_key_value": Linear(2, 2), "o_proj": Linear(2, 2)})
-    said = provider.adapter_settings(other, job.plan, job.config)
+    said = provider.adapter_arguments(other, job.plan, job.config)
     assert said["target_modules"] == "all-linear"
 
 

@@ -82,22 +82,24 @@ def asked(**answers: Any) -> tuple[TrainingConfig, Any]:
 
 def learned(tokenizer: Any, config: TrainingConfig) -> Any:
     from modelforge.data.chat_templates import template_text
-    from modelforge.modeling.tokenize.template import learn_dialect
+    from modelforge.modeling.tokenize.template import load_chat_template
 
     template = template_text(config.model.chat_template)
-    return learn_dialect(
+    return load_chat_template(
         tokenizer, (2,), template=template, system_prompt=config.model.system_prompt
     )
 
 
 def shown(tokenizer: Any, rows: list[dict[str, Any]], **answers: Any) -> Any:
-    from modelforge.modeling.tokenize.collate import row_settings
-    from modelforge.modeling.tokenize.options import Manner
-    from modelforge.modeling.tokenize.preview import token_view
+    from modelforge.modeling.tokenize.collate import sft_data_arguments
+    from modelforge.modeling.tokenize.options import TokenizeOptions
+    from modelforge.modeling.tokenize.preview import preview_tokens
 
     config, plan = asked(**answers)
     dialect = learned(tokenizer, config)
-    return token_view(rows, dialect, Manner.of(config, plan), row_settings(config, plan))
+    return preview_tokens(
+        rows, dialect, TokenizeOptions.from_plan(config, plan), sft_data_arguments(config, plan)
+    )
 
 
 def of_the_trainer(
@@ -106,16 +108,16 @@ def of_the_trainer(
     """Every token of the batches of a real trainer: its id, its label, and whether it is read."""
     from datasets import Dataset
 
-    from modelforge.modeling.tokenize.options import Manner
+    from modelforge.modeling.tokenize.options import TokenizeOptions
     from modelforge.train.strategies.sft import Trainer, arguments
 
     config, plan = asked(**answers)
-    manner = Manner.of(config, plan)
+    manner = TokenizeOptions.from_plan(config, plan)
     dialect = learned(tokenizer, config)
-    pieces = [piece for row in manner.read(rows, dialect) for piece in manner.fit(row)]
+    pieces = [piece for row in manner.encode(rows, dialect) for piece in manner.truncate(row)]
     if not pieces:
         return []
-    columns = {"input_ids": [p.ids for p in pieces], "labels": [p.labels for p in pieces]}
+    columns = {"input_ids": [p.input_ids for p in pieces], "labels": [p.labels for p in pieces]}
     trainer = Trainer(
         model=network,
         args=arguments(config, plan, folder, evaluates=False),

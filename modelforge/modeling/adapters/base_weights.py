@@ -11,19 +11,19 @@ from transformers.utils.hub import cached_file
 
 from modelforge.config.plan.make import Plan
 from modelforge.errors import Problem
-from modelforge.modeling.errors import WorkError
+from modelforge.modeling.errors import WorkerError
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
-class Originals:
+class BaseWeights:
     """Reads single weights out of the files of a model that was loaded before."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._files: dict[str, Path] | None = None
 
-    def of(self, name: str) -> torch.Tensor:
+    def load(self, name: str) -> torch.Tensor:
         """Return the weight of the layer `name`. Raises WorkError when no file has it."""
         files = self._where()
         # Files may leave the body's own name out, or have one more in front.
@@ -32,7 +32,7 @@ class Originals:
             if key in files:
                 with safe_open(files[key], framework="pt") as opened:
                     return opened.get_tensor(key)
-        raise WorkError("start-unreadable", _unreadable(self._plan.model_path, name))
+        raise WorkerError("start-unreadable", _unreadable(self._plan.model_path, name))
 
     def _where(self) -> dict[str, Path]:
         if self._files is None:

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
-from modelforge.modeling.adapters.base_weights import Originals
-from modelforge.modeling.errors import WorkError
+from modelforge.modeling.adapters.base_weights import BaseWeights
+from modelforge.modeling.errors import WorkerError
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 # Beyond this the whole decomposition takes minutes a layer; the leading part is all that counts.
@@ -29,31 +29,31 @@ _WHOLE = 1024
 
 
 @dataclass
-class Start:
+class AdapterInit:
     """How an adapter begins: with nothing (""), or with one of the near starts.
 
     `taken` is what the adapter began with where that was taken out of the weights, by layer.
     """
 
-    kind: str
+    method: str
     plan: Plan
     config: TrainingConfig
-    taken: dict[str, Pair] = field(default_factory=dict)
+    subtracted: dict[str, Pair] = field(default_factory=dict)
 
-    def settle(self, folder: Path) -> None:
+    def convert_saved_adapter(self, folder: Path) -> None:
         """Make the adapter saved in `folder` one for the unchanged weights.
 
         What it began with was taken out of them, so the saved one has that on its other side:
         twice the rank, and a scale of one.
         """
-        if not self.taken:
+        if not self.subtracted:
             return
         path = folder / "adapter_model.safetensors"
         tensors = load_file(path)
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         rank, alpha = config["r"], config["lora_alpha"]
         scale = alpha / (rank**0.5 if config["use_rslora"] else rank)
-        for name, (down, up) in self.taken.items():
+        for name, (down, up) in self.subtracted.items():
             ends = [f"base_model.model.{name}.lora_{side}.weight" for side in "AB"]
             now_down, now_up = (tensors[end].float() for end in ends)
             tensors[ends[0]] = torch.cat([now_down, down])
@@ -63,36 +63,36 @@ class Start:
         (folder / "adapter_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
-def begin(model: Any, start: Start) -> None:
+def initialize_adapter(model: Any, start: AdapterInit) -> None:
     """Give every adapted layer its start. Raises WorkError where the weights cannot be read."""
-    originals = Originals(start.plan)
+    originals = BaseWeights(start.plan)
     with torch.no_grad():
         for name, layer in model.named_modules():
             if isinstance(layer, LoraLayer) and "default" in getattr(layer, "lora_A", {}):
                 _begin_layer(name.removeprefix("base_model.model."), layer, start, originals)
 
 
-def _begin_layer(name: str, layer: Any, start: Start, originals: Originals) -> None:
+def _begin_layer(name: str, layer: Any, start: AdapterInit, originals: BaseWeights) -> None:
     base, scale = layer.get_base_layer(), layer.scaling["default"]
     stored = isinstance(base.weight, Params4bit)
     if not stored and not base.weight.is_floating_point():
-        raise WorkError("start-unsuited", _unsuited(start.kind, name))
+        raise WorkerError("start-unsuited", _unsuited(start.method, name))
     held = base.weight
-    exact = originals.of(name).to(held.device) if stored else held
+    exact = originals.load(name).to(held.device) if stored else held
     exact = _turned(exact.float(), layer)
-    if start.kind == "loftq":
+    if start.method == "loftq":
         kept = _turned(_unpacked(base) if stored else _rounded(held.data, start.config), layer)
         up, down = _leading(exact - kept, layer.r["default"], scale)
         left = None if stored else kept
     else:
-        solve = _leading if start.kind == "pissa" else _first_directions
+        solve = _leading if start.method == "pissa" else _first_directions
         up, down = solve(exact, layer.r["default"], scale)
         left = exact - scale * up @ down
     layer.lora_A["default"].weight.data = down.contiguous()
     layer.lora_B["default"].weight.data = up.contiguous()
     if left is not None:
         _put(base, _turned(left, layer))
-        start.taken[name] = (down.cpu().contiguous(), (scale * up).cpu().contiguous())
+        start.subtracted[name] = (down.cpu().contiguous(), (scale * up).cpu().contiguous())
 
 
 def _leading(matrix: torch.Tensor, rank: int, scale: float) -> Pair:

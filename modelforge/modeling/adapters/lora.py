@@ -18,7 +18,7 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
 from modelforge.modeling.adapters import init
 from modelforge.modeling.adapters.init import carried, carry
-from modelforge.modeling.errors import WorkError
+from modelforge.modeling.errors import WorkerError
 
 _TASKS: dict[Head, TaskType] = {
     "causal": TaskType.CAUSAL_LM,
@@ -28,7 +28,7 @@ _TASKS: dict[Head, TaskType] = {
 }
 
 
-def adapter(config: TrainingConfig, plan: Plan, head: Head = "causal") -> LoraConfig | None:
+def lora_config(config: TrainingConfig, plan: Plan, head: Head = "causal") -> LoraConfig | None:
     """Return the adapter's shape, or None when every weight is trained."""
     if plan.trains == "all":
         return None
@@ -53,11 +53,11 @@ def adapter(config: TrainingConfig, plan: Plan, head: Head = "causal") -> LoraCo
         revision=plan.model_revision,
     )
     near = said.init if said.init in NEAR_STARTS else ""
-    carry(shape, init.Start(near, plan, config))
+    carry(shape, init.AdapterInit(near, plan, config))
     return shape
 
 
-def begun(model: Any, config: TrainingConfig, plan: Plan) -> Any:
+def load_start_adapter(model: Any, config: TrainingConfig, plan: Plan) -> Any:
     """Return the model with the adapter on that is to be trained on, or as it is without one.
 
     Raises WorkError when the adapter does not fit after all.
@@ -65,15 +65,15 @@ def begun(model: Any, config: TrainingConfig, plan: Plan) -> Any:
     if plan.start_from is None:
         return model
     if not (Path(plan.start_from) / SAFETENSORS_WEIGHTS_NAME).is_file():
-        raise WorkError("start-missing", _no_start(plan.start_from))
+        raise WorkerError("start-missing", _no_start(plan.start_from))
     if config.gradient_checkpointing:
         model.enable_input_require_grads()
     try:
         made = PeftModel.from_pretrained(model, plan.start_from, is_trainable=True)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         first = str(error).strip().split("\n", 1)[0]
-        raise WorkError("start-unsuited", _no_start(plan.start_from, first)) from error
-    carry(made.peft_config["default"], init.Start("", plan, config))
+        raise WorkerError("start-unsuited", _no_start(plan.start_from, first)) from error
+    carry(made.peft_config["default"], init.AdapterInit("", plan, config))
     return made
 
 
@@ -82,9 +82,9 @@ def _no_start(folder: str, why: str = "") -> Problem:
     return Problem("adapter.start_from", what, "Name another one, or leave it empty.")
 
 
-def adapted(model: Any, config: TrainingConfig, plan: Plan, head: Head) -> Any:
+def add_adapter(model: Any, config: TrainingConfig, plan: Plan, head: Head) -> Any:
     """Return the model with its adapter on, for trainers that put none on themselves."""
-    shape = missing_adapter(model, config, plan, head)
+    shape = missing_lora_config(model, config, plan, head)
     if shape is None:
         return model
     if config.gradient_checkpointing:
@@ -92,23 +92,23 @@ def adapted(model: Any, config: TrainingConfig, plan: Plan, head: Head) -> Any:
     return get_peft_model(model, shape)
 
 
-def missing_adapter(
+def missing_lora_config(
     model: Any, config: TrainingConfig, plan: Plan, head: Head = "causal"
 ) -> LoraConfig | None:
     """Return the adapter that a trainer is still to put on `model`.
 
     None when every weight is trained, and when the provider has put one on already.
     """
-    return None if isinstance(model, PeftModel) else adapter(config, plan, head)
+    return None if isinstance(model, PeftModel) else lora_config(config, plan, head)
 
 
-def ready(trainer: Any) -> Any:
+def prepare_trainer(trainer: Any) -> Any:
     """Return the trainer with its adapter begun and in its number format, and no printer."""
     trainer.remove_callback(PrinterCallback)
     trainer.create_scheduler = _counting(trainer, trainer.create_scheduler)
     start = carried(trainer.model)
     if start is not None and start.kind:
-        init.begin(trainer.model, start)
+        init.initialize_adapter(trainer.model, start)
     # TRL 1.14 casts adapters on quantized weights to bf16: fp16's scaler fails on that, and small
     # updates are lost in it. PEFT itself keeps adapters in 32 bits, and so do we unless asked.
     dtype = getattr(torch, start.plan.adapter_dtype) if start is not None else torch.float32

@@ -25,12 +25,12 @@ from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.diagnosis.classify import recognise
 from modelforge.errors import Problem
-from modelforge.modeling.errors import WorkError
+from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.providers import quantization
 
 Progress = Callable[[int, int], None]
 
-HEADS: dict[Head, Any] = {
+AUTO_CLASSES: dict[Head, Any] = {
     "causal": AutoModelForCausalLM,
     "seq2seq": AutoModelForSeq2SeqLM,
     "span": AutoModelForQuestionAnswering,
@@ -48,32 +48,34 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass
-class Loaded:
+class LoadedModel:
     """A model and its tokenizer, ready for an adapter."""
 
     model: Any
     tokenizer: Any
 
 
-def load(plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "causal") -> Loaded:
+def load(
+    plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "causal"
+) -> LoadedModel:
     """Load what the plan names, onto the plan's device. Only safetensors, never remote code.
 
     `head` is what the model ends in. `progress` hears weights loaded and weights in all. Raises
     WorkError for a model that is missing, gated or of a kind that cannot be trained here.
     """
-    where = place(plan)
+    where = hub_arguments(plan)
     # A reward is one number; transformers would put two labels there.
     labels = {"num_labels": 1} if head == "reward" else {}
-    with loading(plan, progress):
+    with report_loading(plan, progress):
         tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **where)
         model = _model(plan, config, where | labels, head)
     _require_offsets(tokenizer, plan)
     model.config.use_cache = False
-    return Loaded(model, tokenizer)
+    return LoadedModel(model, tokenizer)
 
 
 @contextmanager
-def loading(plan: Plan, progress: Progress) -> Iterator[None]:
+def report_loading(plan: Plan, progress: Progress) -> Iterator[None]:
     """Tell `progress` how far transformers is with the weights; put its errors in words."""
     earlier = transformers.utils.logging.set_tqdm_hook(_bars(progress))
     try:
@@ -89,7 +91,7 @@ def load_tokenizer(plan: Plan) -> tuple[Any, GenerationConfig]:
 
     Raises WorkError as `load` does.
     """
-    where = place(plan)
+    where = hub_arguments(plan)
     try:
         tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **where)
         # A model without this file takes its generation config from the other, as here.
@@ -104,15 +106,15 @@ def load_tokenizer(plan: Plan) -> tuple[Any, GenerationConfig]:
     return tokenizer, generation
 
 
-def load_shape(plan: Plan) -> Any:
+def load_config(plan: Plan) -> Any:
     """Load the model's config alone."""
     try:
-        return AutoConfig.from_pretrained(plan.model_path, **place(plan))
+        return AutoConfig.from_pretrained(plan.model_path, **hub_arguments(plan))
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _in_words(plan, error) from error
 
 
-def place(plan: Plan) -> dict[str, Any]:
+def hub_arguments(plan: Plan) -> dict[str, Any]:
     """Return where the files come from, and that no code comes with them."""
     return {
         "revision": plan.model_revision,
@@ -123,25 +125,25 @@ def place(plan: Plan) -> dict[str, Any]:
 
 def _require_offsets(tokenizer: Any, plan: Plan) -> None:
     if not tokenizer.is_fast:
-        raise WorkError("tokenizer-unsupported", _slow_tokenizer(plan))
+        raise WorkerError("tokenizer-unsupported", _slow_tokenizer(plan))
 
 
 def _model(plan: Plan, config: TrainingConfig, place: dict[str, Any], head: Head) -> Any:
-    auto = HEADS[head]
-    quantization.require_card(plan, _capability(plan))
-    around = quantization.look_around(plan, config, head, auto, place)
+    auto = AUTO_CLASSES[head]
+    quantization.require_fp8_gpu(plan, _capability(plan))
+    around = quantization.model_facts(plan, config, head, auto, place)
     arguments: dict[str, Any] = {
         **place,
         # What is trained in full is kept in full, whatever it is multiplied in.
         "dtype": torch.float32 if plan.trains == "all" else DTYPES[plan.precision],
         "use_safetensors": True,
-        "quantization_config": quantization.quantization(plan, config, around),
+        "quantization_config": quantization.quantization_config(plan, config, around),
     }
     if plan.device == "cuda":
         arguments["device_map"] = {"": 0}
     elif plan.quantization != "none":
         arguments["device_map"] = {"": plan.device}
-    return quantization.made_trainable(_attending(auto, plan, arguments))
+    return quantization.make_trainable(_attending(auto, plan, arguments))
 
 
 def _attending(auto: Any, plan: Plan, arguments: dict[str, Any]) -> Any:
@@ -189,34 +191,34 @@ class _Bar:
         return lambda *_args, **_kwargs: None
 
 
-def _in_words(plan: Plan, error: Exception) -> WorkError:
+def _in_words(plan: Plan, error: Exception) -> WorkerError:
     name, text = plan.model_path, str(error)
     first = text.strip().split("\n", 1)[0]
     if "gated" in text.lower() or "403" in first:
         what = f"{name} is gated: its authors must let you in first."
         remedy = "Ask for access on its Hub page, then log in with `hf auth login`."
-        return WorkError("model-gated", Problem("model_name", what, remedy))
+        return WorkerError("model-gated", Problem("model_name", what, remedy))
     known = recognise(f"{type(error).__name__}: {text}")
     if known is not None and known.code not in _SAID_HERE:
         what = f"{known.what.rstrip('.')}: {first.rstrip('.')}."
-        return WorkError(known.code, Problem(known.where, what, known.remedy))
+        return WorkerError(known.code, Problem(known.where, what, known.remedy))
     if isinstance(error, ImportError):
         remedy = "Run `python launch.py setup`."
-        return WorkError("package-missing", Problem("model_name", first, remedy))
+        return WorkerError("package-missing", Problem("model_name", first, remedy))
     if "safetensors" in text and ("no file named" in text or "does not appear" in text):
         what = f"{name} has no safetensors weights; other formats can run code and are refused."
-        return WorkError("model-unsafe", Problem("model_name", what, "Choose another model."))
+        return WorkerError("model-unsafe", Problem("model_name", what, "Choose another model."))
     if "trust_remote_code" in text:
         what = f"{name} brings its own code, which is never run here."
-        return WorkError("model-unsafe", Problem("model_name", what, "Choose another model."))
+        return WorkerError("model-unsafe", Problem("model_name", what, "Choose another model."))
     if isinstance(error, OSError) and getattr(error, "errno", None) is None:
         what = f"{name} cannot be found or read: {first}"
         remedy = "Check the name or folder, and the network if the model is on the Hub."
-        return WorkError("model-missing", Problem("model_name", what, remedy))
+        return WorkerError("model-missing", Problem("model_name", what, remedy))
     if isinstance(error, OSError):
         raise error
     what = f"{name} cannot be loaded as a text generator: {first}"
-    return WorkError("model-unsupported", Problem("model_name", what, "Choose another model."))
+    return WorkerError("model-unsupported", Problem("model_name", what, "Choose another model."))
 
 
 def _slow_tokenizer(plan: Plan) -> Problem:

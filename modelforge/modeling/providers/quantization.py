@@ -28,7 +28,7 @@ from modelforge.config.optimizers import BY_TORCHAO
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
-from modelforge.modeling.errors import WorkError
+from modelforge.modeling.errors import WorkerError
 
 FP8_FROM = (8, 9)
 # Sides of the squares that share a scale, the usual one first.
@@ -39,17 +39,19 @@ _NEW: dict[Head, tuple[str, ...]] = {"span": ("qa_outputs",), "reward": ("score"
 
 
 @dataclass(frozen=True)
-class Around:
+class ModelFacts:
     """What of a model bears on how it is stored: layers left as they are, and the blocks of fp8.
 
     None leaves the layers to Transformers, which knows the usual ones.
     """
 
-    left_out: list[str] | None = None
-    block: int = FP8_BLOCKS[0]
+    skip_modules: list[str] | None = None
+    fp8_block: int = FP8_BLOCKS[0]
 
 
-def quantization(plan: Plan, config: TrainingConfig, around: Around = Around()) -> Any:
+def quantization_config(
+    plan: Plan, config: TrainingConfig, around: ModelFacts = ModelFacts()
+) -> Any:
     """Return how the frozen weights are stored, or None for plain ones.
 
     Raises WorkError where the scheme's package is missing.
@@ -61,33 +63,33 @@ def quantization(plan: Plan, config: TrainingConfig, around: Around = Around()) 
     return make(plan, config, around)
 
 
-def look_around(
+def model_facts(
     plan: Plan, config: TrainingConfig, head: Head, auto: Any, place: dict[str, Any]
-) -> Around:
+) -> ModelFacts:
     """Return what of the model bears on how it is stored, from its shape alone."""
     first, last = config.quantization.skip_first_layers, config.quantization.skip_last_layers
     stored = plan.quantization
     if stored == "none" or not (first or last or head in _NEW or stored == "fp8"):
-        return Around()
+        return ModelFacts()
     shape = AutoConfig.from_pretrained(plan.model_path, **place)
     with torch.device("meta"):
         bare = auto.from_config(shape)
     blocks = _blocks(bare)
     if (first or last) and first + last >= len(blocks):
-        raise WorkError("nothing-quantized", _nothing_left(first, last, len(blocks)))
+        raise WorkerError("nothing-quantized", _nothing_left(first, last, len(blocks)))
     names = blocks[:first] + (blocks[-last:] if last else [])
     usual = [*get_keys_to_not_convert(bare), *_NEW.get(head, ()), "lm_head"]
     left_out = sorted({*names, *usual})
-    return Around(left_out, _fitting(bare, left_out) if stored == "fp8" else FP8_BLOCKS[0])
+    return ModelFacts(left_out, _fitting(bare, left_out) if stored == "fp8" else FP8_BLOCKS[0])
 
 
-def require_card(plan: Plan, capability: tuple[int, int] | None) -> None:
+def require_fp8_gpu(plan: Plan, capability: tuple[int, int] | None) -> None:
     """Refuse what Transformers would load otherwise than asked. `capability` is the card's."""
     if plan.quantization != "fp8":
         return
     if capability is None or capability < FP8_FROM:
         has = "no CUDA card" if capability is None else f"{capability[0]}.{capability[1]}"
-        raise WorkError(
+        raise WorkerError(
             "fp8-card",
             Problem(
                 "quantization.scheme",
@@ -97,7 +99,7 @@ def require_card(plan: Plan, capability: tuple[int, int] | None) -> None:
         )
 
 
-def made_trainable(model: Any) -> Any:
+def make_trainable(model: Any) -> Any:
     """Return the model with what its scheme lacks to learn an adapter on top of it."""
     for module in model.modules():
         if type(module).__name__ == "FP8Linear":
@@ -115,7 +117,7 @@ def made_trainable(model: Any) -> Any:
     return model
 
 
-def unpacked(weight: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def dequantize_fp8(weight: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return a weight in fp8 with one scale a block as a plain one."""
     rows, columns = weight.shape
     high, wide = -(-rows // scales.shape[0]), -(-columns // scales.shape[1])
@@ -127,7 +129,7 @@ def _through(layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     # The kernel for these layers has no way back for the gradient, so they are unpacked.
     def forward(rows: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            plain = unpacked(layer.weight, layer.weight_scale_inv, rows.dtype)
+            plain = dequantize_fp8(layer.weight, layer.weight_scale_inv, rows.dtype)
         bias = layer.bias if layer.has_bias else None
         return nn.functional.linear(rows, plain, bias)
 
@@ -157,37 +159,38 @@ def _fitting(bare: Any, left_out: list[str]) -> int:
     ]
     fitting = [block for block in FP8_BLOCKS if not any(side % block for side in sides)]
     if not fitting:
-        raise WorkError("fp8-shape", _no_block())
+        raise WorkerError("fp8-shape", _no_block())
     return fitting[0]
 
 
-def _by_bits(bits: int) -> Callable[[Plan, TrainingConfig, Around], BitsAndBytesConfig]:
-    def make(plan: Plan, config: TrainingConfig, around: Around) -> BitsAndBytesConfig:
+def _by_bits(bits: int) -> Callable[[Plan, TrainingConfig, ModelFacts], BitsAndBytesConfig]:
+    def make(plan: Plan, config: TrainingConfig, around: ModelFacts) -> BitsAndBytesConfig:
         if bits == 8:
-            return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=around.left_out)
+            return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=around.skip_modules)
         return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type=config.bnb_4bit_quant_type,
             bnb_4bit_compute_dtype=getattr(torch, plan.bnb_4bit_compute_dtype),
             bnb_4bit_use_double_quant=config.use_nested_quant,
-            llm_int8_skip_modules=around.left_out,
+            llm_int8_skip_modules=around.skip_modules,
         )
 
     return make
 
 
-def _fp8(_plan: Plan, _config: TrainingConfig, around: Around) -> FineGrainedFP8Config:
+def _fp8(_plan: Plan, _config: TrainingConfig, around: ModelFacts) -> FineGrainedFP8Config:
     return FineGrainedFP8Config(
-        weight_block_size=(around.block, around.block), modules_to_not_convert=around.left_out
+        weight_block_size=(around.fp8_block, around.fp8_block),
+        modules_to_not_convert=around.skip_modules,
     )
 
 
-def _mxfp4(_plan: Plan, _config: TrainingConfig, _around: Around) -> Mxfp4Config:
+def _mxfp4(_plan: Plan, _config: TrainingConfig, _around: ModelFacts) -> Mxfp4Config:
     # Its kernels have no way back for the gradient: such a model is unpacked to be trained.
     return Mxfp4Config(dequantize=True)
 
 
-def _by_torchao(plan: Plan, _config: TrainingConfig, around: Around) -> TorchAoConfig:
+def _by_torchao(plan: Plan, _config: TrainingConfig, around: ModelFacts) -> TorchAoConfig:
     # Imported here: torchao is not always installed, and takes its time.
     from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig
 
@@ -199,10 +202,10 @@ def _by_torchao(plan: Plan, _config: TrainingConfig, around: Around) -> TorchAoC
         kind = Float8WeightOnlyConfig(set_inductor_config=False)
     else:
         kind = Int8WeightOnlyConfig(set_inductor_config=False)
-    return TorchAoConfig(kind, modules_to_not_convert=around.left_out)
+    return TorchAoConfig(kind, modules_to_not_convert=around.skip_modules)
 
 
-_SCHEMES: dict[str, Callable[[Plan, TrainingConfig, Around], Any]] = {
+_SCHEMES: dict[str, Callable[[Plan, TrainingConfig, ModelFacts], Any]] = {
     "4-bit": _by_bits(4),
     "8-bit": _by_bits(8),
     "fp8": _fp8,
@@ -213,7 +216,7 @@ _SCHEMES: dict[str, Callable[[Plan, TrainingConfig, Around], Any]] = {
 
 def _require_package(plan: Plan) -> None:
     if plan.quantization in BY_TORCHAO and importlib.util.find_spec("torchao") is None:
-        raise WorkError(
+        raise WorkerError(
             "package-missing",
             Problem(
                 "quantization.scheme",

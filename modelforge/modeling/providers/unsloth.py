@@ -8,14 +8,14 @@ from modelforge.config.methods import Head
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
-from modelforge.modeling.errors import WorkError
+from modelforge.modeling.errors import WorkerError
 
 # Unsloth rewrites trl, transformers and peft as it is imported, and so must come before them.
 try:
     import unsloth
 except Exception as error:
     reason = str(error).strip().split("\n", 1)[0].removeprefix("Unsloth: ").rstrip(".")
-    raise WorkError(
+    raise WorkerError(
         "provider-broken",
         Problem(
             "provider",
@@ -24,34 +24,36 @@ except Exception as error:
         ),
     ) from error
 
-from modelforge.modeling.adapters.lora import adapter
+from modelforge.modeling.adapters.lora import lora_config
 from modelforge.modeling.providers import huggingface, quantization
-from modelforge.modeling.providers.huggingface import DTYPES, Loaded, Progress
+from modelforge.modeling.providers.huggingface import DTYPES, LoadedModel, Progress
 
 METHODS = ("sft", "dpo")
 # The layers that Unsloth has its own code for; it wants them by name.
 LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-def load(plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "causal") -> Loaded:
+def load(
+    plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "causal"
+) -> LoadedModel:
     """Load what the plan names onto the GPU, with the adapter on it. Never remote code.
 
     `progress` hears weights loaded and weights in all. Raises WorkError for what Unsloth does not
     train and, as the provider huggingface does, for a model that cannot be loaded.
     """
     if plan.method not in METHODS or head != "causal" or plan.device != "cuda":
-        raise WorkError("provider-unsuited", _unsuited(plan))
+        raise WorkerError("provider-unsuited", _unsuited(plan))
     # The tokenizer that the token view reads with: Unsloth's own changes pads and adds tokens.
     tokenizer, _ = huggingface.load_tokenizer(plan)
-    with huggingface.loading(plan, progress):
-        model, _ = unsloth.FastLanguageModel.from_pretrained(**model_settings(plan, config))
+    with huggingface.report_loading(plan, progress):
+        model, _ = unsloth.FastLanguageModel.from_pretrained(**model_arguments(plan, config))
     if plan.trains == "adapter":
         model = _with_adapter(model, plan, config)
     model.config.use_cache = False
-    return Loaded(model, tokenizer)
+    return LoadedModel(model, tokenizer)
 
 
-def model_settings(plan: Plan, config: TrainingConfig) -> dict[str, Any]:
+def model_arguments(plan: Plan, config: TrainingConfig) -> dict[str, Any]:
     """Return the arguments of FastLanguageModel.from_pretrained."""
     settings = {
         "model_name": plan.model_path,
@@ -71,17 +73,17 @@ def model_settings(plan: Plan, config: TrainingConfig) -> dict[str, Any]:
         "fast_inference": False,
         "device_map": {"": 0},
         "use_safetensors": True,
-        **huggingface.place(plan),
+        **huggingface.hub_arguments(plan),
     }
     if plan.quantization == "4-bit":
         # Without it the type is always nf4 and nested.
-        settings["quantization_config"] = quantization.quantization(plan, config)
+        settings["quantization_config"] = quantization.quantization_config(plan, config)
     return settings
 
 
-def adapter_settings(model: Any, plan: Plan, config: TrainingConfig) -> dict[str, Any]:
+def adapter_arguments(model: Any, plan: Plan, config: TrainingConfig) -> dict[str, Any]:
     """Return the arguments of FastLanguageModel.get_peft_model: the same adapter, in its words."""
-    shape: Any = adapter(config, plan)
+    shape: Any = lora_config(config, plan)
     return {
         "r": shape.r,
         "lora_alpha": shape.lora_alpha,
@@ -100,7 +102,7 @@ def adapter_settings(model: Any, plan: Plan, config: TrainingConfig) -> dict[str
 
 
 def _with_adapter(model: Any, plan: Plan, config: TrainingConfig) -> Any:
-    settings = adapter_settings(model, plan, config)
+    settings = adapter_arguments(model, plan, config)
     try:
         return unsloth.FastLanguageModel.get_peft_model(model, **settings)
     except (TypeError, NotImplementedError) as error:
@@ -110,7 +112,7 @@ def _with_adapter(model: Any, plan: Plan, config: TrainingConfig) -> Any:
             f"Unsloth refuses this adapter: {first}.",
             "Leave the settings of the adapter as they come, or choose the provider huggingface.",
         )
-        raise WorkError("adapter-unsupported", problem) from error
+        raise WorkerError("adapter-unsupported", problem) from error
 
 
 def _checkpointing(config: TrainingConfig) -> str | bool:

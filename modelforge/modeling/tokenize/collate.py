@@ -16,7 +16,7 @@ from modelforge.config.schema.config import TrainingConfig
 END_TO_END = ("bfd", "bfd_split")
 
 
-def row_settings(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
+def sft_data_arguments(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
     """Return the settings of SFTConfig about rows. They come tokenized, labelled and cut."""
     bare = config.data.padding_free and not config.packing
     return {

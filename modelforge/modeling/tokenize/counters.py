@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from modelforge.errors import Problem
-from modelforge.modeling.tokenize.encode import TURNS_ONLY, Dialect, Encoded
-from modelforge.modeling.tokenize.options import Manner
+from modelforge.modeling.tokenize.encode import NEEDS_MESSAGES, TokenizedExample
+from modelforge.modeling.tokenize.options import TokenizeOptions
+from modelforge.modeling.tokenize.template import ChatTemplate
 
 Note = tuple[str, str]
 
@@ -21,77 +22,84 @@ _LONG = {
 
 
 @dataclass
-class Counts:
+class TokenizeCounts:
     """`trained` and `read` are tokens, `rewritten` and `lost` answers, the others rows."""
 
     rows: int = 0
-    trained: int = 0
-    read: int = 0
-    cut: int = 0
+    trained_tokens: int = 0
+    all_tokens: int = 0
+    truncated: int = 0
     dropped: int = 0
-    turnless: int = 0
-    tooled: int = 0
-    rewritten: int = 0
-    lost: int = 0
+    without_messages: int = 0
+    with_tools: int = 0
+    rewritten_answers: int = 0
+    unmatched_answers: int = 0
 
-    def take(
-        self, row: dict[str, Any], found: Encoded, manner: Manner, *, held_out: bool = False
-    ) -> list[Encoded]:
+    def add(
+        self,
+        row: dict[str, Any],
+        found: TokenizedExample,
+        manner: TokenizeOptions,
+        *,
+        held_out: bool = False,
+    ) -> list[TokenizedExample]:
         """Count one row and return the pieces of it that are trained, or checked on."""
-        pieces = manner.fit(found, held_out=held_out)
-        learnable = found.trained > 0
-        is_long = len(found.ids) > manner.max_length and not manner.left_whole
+        pieces = manner.truncate(found, held_out=held_out)
+        learnable = found.trained_tokens > 0
+        is_long = len(found.input_ids) > manner.max_length and not manner.packing_truncates
         self.rows += 1
-        self.trained += sum(piece.trained for piece in pieces)
-        self.read += sum(len(piece.ids) for piece in pieces)
-        self.cut += is_long and learnable
+        self.trained_tokens += sum(piece.trained_tokens for piece in pieces)
+        self.all_tokens += sum(len(piece.input_ids) for piece in pieces)
+        self.truncated += is_long and learnable
         # A row that is left out for its length alone was asked to be.
         asked = is_long and learnable and manner.truncation == "delete"
         self.dropped += not pieces and not asked
-        self.turnless += "text" in row and manner.loss_on in TURNS_ONLY
-        self.tooled += "tools" in row
-        self.rewritten += found.rewritten
-        self.lost += found.lost
+        self.without_messages += "text" in row and manner.loss_on in NEEDS_MESSAGES
+        self.with_tools += "tools" in row
+        self.rewritten_answers += found.rewritten
+        self.unmatched_answers += found.unmatched
         return pieces
 
-    def __add__(self, other: Counts) -> Counts:
+    def __add__(self, other: TokenizeCounts) -> TokenizeCounts:
         """Return both together."""
         mine, theirs = asdict(self), asdict(other)
-        return Counts(**{name: mine[name] + theirs[name] for name in mine})
+        return TokenizeCounts(**{name: mine[name] + theirs[name] for name in mine})
 
-    def notes(self, manner: Manner, dialect: Dialect) -> Iterator[Note]:
+    def notes(self, manner: TokenizeOptions, dialect: ChatTemplate) -> Iterator[Note]:
         """Yield what a person may want to know of it, each with its code."""
-        if self.cut:
+        if self.truncated:
             code, text = _LONG[manner.truncation]
-            yield code, f"{_rows(self.cut)} {text.format(most=manner.max_length)}"
-        if dropped := self.dropped - self.turnless:
+            yield code, f"{_rows(self.truncated)} {text.format(most=manner.max_length)}"
+        if dropped := self.dropped - self.without_messages:
             text = f"{_rows(dropped)} left out: no answer fits, or the template refuses it."
             yield "rows-dropped", text
-        if self.turnless:
-            text = f"{_rows(self.turnless)} left out: plain text has no assistant turn to learn."
+        if self.without_messages:
+            rows = _rows(self.without_messages)
+            text = f"{rows} left out: plain text has no assistant turn to learn."
             yield "rows-without-turns", text
-        if self.rewritten:
-            text = f"The chat template rewrites {_answers(self.rewritten)}; its words are learned."
+        if self.rewritten_answers:
+            answers = _answers(self.rewritten_answers)
+            text = f"The chat template rewrites {answers}; its words are learned."
             yield "answers-rewritten", text
-        if self.lost:
+        if self.unmatched_answers:
             text = (
-                f"{_answers(self.lost).capitalize()} cannot be told from the rest in what the "
-                "chat template writes, and so are not learned."
+                f"{_answers(self.unmatched_answers).capitalize()} cannot be told from the rest in "
+                "what the chat template writes, and so are not learned."
             )
             yield "answers-unmarked", text
-        if self.tooled and not dialect.writes_tools:
+        if self.with_tools and not dialect.supports_tools:
             text = "The chat template has no place for tools: the model does not see which it has."
             yield "tools-unwritten", text
 
-    def nothing(self, manner: Manner) -> Problem:
+    def nothing_to_learn(self, manner: TokenizeOptions) -> Problem:
         """Return why not one token of these rows would be learned."""
-        if self.turnless and self.turnless == self.dropped:
+        if self.without_messages and self.without_messages == self.dropped:
             return Problem(
                 "data.loss_on",
                 f"{manner.loss_on} learns from turns, and plain text has none.",
                 "Learn from completion, which learns the whole of a text.",
             )
-        if self.lost and self.lost >= self.dropped:
+        if self.unmatched_answers and self.unmatched_answers >= self.dropped:
             return Problem(
                 "model.chat_template",
                 "No answer can be told from the rest in what the chat template writes.",

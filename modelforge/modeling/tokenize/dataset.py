@@ -18,18 +18,19 @@ from modelforge.data.canonical.convert import Canonical, fingerprint
 from modelforge.data.checks.summary import digest
 from modelforge.data.sources.load import Record, entries, rows_of
 from modelforge.data.sources.split import split
-from modelforge.modeling.errors import WorkError
-from modelforge.modeling.tokenize.counters import Counts
-from modelforge.modeling.tokenize.encode import Dialect, Encoded
-from modelforge.modeling.tokenize.options import Manner
+from modelforge.modeling.errors import WorkerError
+from modelforge.modeling.tokenize.counters import TokenizeCounts
+from modelforge.modeling.tokenize.encode import TokenizedExample
+from modelforge.modeling.tokenize.options import TokenizeOptions
+from modelforge.modeling.tokenize.template import ChatTemplate
 
 Progress = Callable[[int, int], None]
 
-BATCH = 256
+BATCH_SIZE = 256
 EVERY_S = 0.25
 _TOKENS = pa.list_(pa.int32())
 _SCHEMA = pa.schema({"input_ids": _TOKENS, "labels": _TOKENS})
-NO_CHECK = "no-evaluation", "No held-out row has an answer left to check on."
+NO_EVALUATION = "no-evaluation", "No held-out row has an answer left to check on."
 
 
 @dataclass
@@ -40,26 +41,26 @@ class Tokenized:
     """
 
     train: Dataset
-    held_out: Dataset | None
+    eval: Dataset | None
     trained_tokens: int = 0
     all_tokens: int = 0
     truncated_rows: int = 0
     dropped_rows: int = 0
     notes: list[tuple[str, str]] = field(default_factory=list)
-    kept: list[Canonical] = field(default_factory=list)
+    eval_rows: list[Canonical] = field(default_factory=list)
 
 
-class Half(Protocol):
+class SplitTable(Protocol):
     """The rows to train on, or those held out: what became of them, and what is left."""
 
-    counts: Counts
+    counts: TokenizeCounts
 
     def dataset(self) -> Dataset:
         """Return the rows that are left, as the columns that a trainer reads."""
 
 
 @dataclass(frozen=True)
-class Order:
+class DatasetRequest:
     """What to read and how: the run's record of its data, and three settings.
 
     So many held-out rows are to be kept as they were read.
@@ -68,28 +69,28 @@ class Order:
     dataset: Record
     eval_split: float
     seed: int
-    manner: Manner
-    keep: int = 0
+    options: TokenizeOptions
+    keep_eval_rows: int = 0
 
 
-def tokenize(order: Order, dialect: Dialect, progress: Progress) -> Tokenized:
+def tokenize(order: DatasetRequest, dialect: ChatTemplate, progress: Progress) -> Tokenized:
     """Return the tokens of every row; `progress` hears rows done and rows in all, now and then.
 
     Rows without a trained token are left out and counted. Raises WorkError `nothing-to-learn`
     when none is left to train on, and DataError when a file cannot be read any more.
     """
-    halves = _Half(order.manner), _Half(order.manner, held_out=True)
-    kept = Kept(order.keep, order.seed)
-    for batch in _batches(parted(order, progress)):
-        encoded = order.manner.read([row for row, _ in batch], dialect)
+    halves = _Half(order.options), _Half(order.options, held_out=True)
+    kept = ReservoirSample(order.keep_eval_rows, order.seed)
+    for batch in _batches(iter_split_rows(order, progress)):
+        encoded = order.options.encode([row for row, _ in batch], dialect)
         for (row, is_held_out), found in zip(batch, encoded, strict=True):
             halves[is_held_out].take(row, found)
             if is_held_out:
-                kept.take(row)
-    return result(halves, order, dialect, kept.rows)
+                kept.add(row)
+    return finish(halves, order, dialect, kept.rows)
 
 
-def parted(order: Order, progress: Progress) -> Iterator[tuple[Canonical, bool]]:
+def iter_split_rows(order: DatasetRequest, progress: Progress) -> Iterator[tuple[Canonical, bool]]:
     """Yield every row and whether it is held out; those with a source of their own come last."""
     apart = bool(entries(order.dataset, "validation"))
     train, aside = _split(order, 0.0 if apart else order.eval_split)
@@ -102,30 +103,33 @@ def parted(order: Order, progress: Progress) -> Iterator[tuple[Canonical, bool]]
             yield row, True
 
 
-def result(
-    halves: tuple[Half, Half], order: Order, dialect: Dialect, kept: Sequence[Canonical] = ()
+def finish(
+    halves: tuple[SplitTable, SplitTable],
+    order: DatasetRequest,
+    dialect: ChatTemplate,
+    kept: Sequence[Canonical] = (),
 ) -> Tokenized:
     """Return both tables and what is to be said of them.
 
     Raises WorkError `nothing-to-learn` when no row is left to train on.
     """
     train, held_out = halves
-    if not train.counts.trained:
-        raise WorkError("nothing-to-learn", train.counts.nothing(order.manner))
-    checked = held_out.dataset() if held_out.counts.trained else None
+    if not train.counts.trained_tokens:
+        raise WorkerError("nothing-to-learn", train.counts.nothing_to_learn(order.options))
+    checked = held_out.dataset() if held_out.counts.trained_tokens else None
     both = train.counts + held_out.counts
-    notes = list(both.notes(order.manner, dialect))
+    notes = list(both.notes(order.options, dialect))
     if held_out.counts.rows and checked is None:
-        notes.append(NO_CHECK)
+        notes.append(NO_EVALUATION)
     return Tokenized(
         train=train.dataset(),
-        held_out=checked,
-        trained_tokens=train.counts.trained,
-        all_tokens=train.counts.read,
-        truncated_rows=both.cut,
+        eval=checked,
+        trained_tokens=train.counts.trained_tokens,
+        all_tokens=train.counts.all_tokens,
+        truncated_rows=both.truncated,
         dropped_rows=both.dropped,
         notes=notes,
-        kept=list(kept),
+        eval_rows=list(kept),
     )
 
 
@@ -142,7 +146,7 @@ def changed_files(dataset: Record) -> list[str]:
     return changed
 
 
-class Kept:
+class ReservoirSample:
     """A fair draw of held-out rows, of which each that comes has the same chance to stay."""
 
     def __init__(self, most: int, seed: int) -> None:
@@ -151,7 +155,7 @@ class Kept:
         self._seen = 0
         self.rows: list[Canonical] = []
 
-    def take(self, row: Canonical) -> None:
+    def add(self, row: Canonical) -> None:
         """Keep the row, perhaps in place of another."""
         self._seen += 1
         if len(self.rows) < self._most:
@@ -160,7 +164,7 @@ class Kept:
             self.rows[place] = row
 
 
-class Packer:
+class TableBuilder:
     """Rows of numbers to a table, a batch at a time: Python's own take five times the memory."""
 
     def __init__(self, schema: pa.Schema) -> None:
@@ -168,10 +172,10 @@ class Packer:
         self._tables: list[pa.Table] = []
         self._rows: list[dict[str, Any]] = []
 
-    def take(self, row: dict[str, Any]) -> None:
+    def add(self, row: dict[str, Any]) -> None:
         """Add one row."""
         self._rows.append(row)
-        if len(self._rows) >= BATCH:
+        if len(self._rows) >= BATCH_SIZE:
             self._pack()
 
     def dataset(self) -> Dataset:
@@ -186,15 +190,15 @@ class Packer:
 
 
 class _Half:
-    def __init__(self, manner: Manner, *, held_out: bool = False) -> None:
+    def __init__(self, manner: TokenizeOptions, *, held_out: bool = False) -> None:
         self._manner = manner
         self._held_out = held_out
-        self._packer = Packer(_SCHEMA)
-        self.counts = Counts()
+        self._packer = TableBuilder(_SCHEMA)
+        self.counts = TokenizeCounts()
 
-    def take(self, row: Canonical, found: Encoded) -> None:
-        for piece in self.counts.take(row, found, self._manner, held_out=self._held_out):
-            self._packer.take({"input_ids": piece.ids, "labels": piece.labels})
+    def take(self, row: Canonical, found: TokenizedExample) -> None:
+        for piece in self.counts.add(row, found, self._manner, held_out=self._held_out):
+            self._packer.add({"input_ids": piece.input_ids, "labels": piece.labels})
 
     def dataset(self) -> Dataset:
         return self._packer.dataset()
@@ -213,7 +217,7 @@ class _Tally:
             self._progress(done, self._total)
 
 
-def _split(order: Order, eval_split: float) -> tuple[int, set[int]]:
+def _split(order: DatasetRequest, eval_split: float) -> tuple[int, set[int]]:
     """Return how many rows are trained on, and the numbers of those held out."""
     prints, strata = [], []
     for place, row in rows_of(order.dataset, order.seed):
@@ -226,5 +230,5 @@ def _split(order: Order, eval_split: float) -> tuple[int, set[int]]:
 def _batches(
     rows: Iterator[tuple[Canonical, bool]],
 ) -> Iterator[list[tuple[Canonical, bool]]]:
-    while batch := list(islice(rows, BATCH)):
+    while batch := list(islice(rows, BATCH_SIZE)):
         yield batch

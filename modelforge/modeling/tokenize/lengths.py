@@ -6,21 +6,22 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from modelforge.modeling.tokenize.counters import Counts
-from modelforge.modeling.tokenize.encode import IGNORED, Dialect, Encoded
-from modelforge.modeling.tokenize.options import Manner
-from modelforge.modeling.tokenize.preference import Pair, encode_judged, encode_pair
-from modelforge.modeling.tokenize.qa import encode_context
-from modelforge.modeling.tokenize.seq2seq import encode_summary
+from modelforge.modeling.tokenize.counters import TokenizeCounts
+from modelforge.modeling.tokenize.encode import IGNORE_INDEX, TokenizedExample
+from modelforge.modeling.tokenize.options import TokenizeOptions
+from modelforge.modeling.tokenize.preference import PreferencePair, encode_pair, encode_unpaired
+from modelforge.modeling.tokenize.qa import encode_qa
+from modelforge.modeling.tokenize.seq2seq import encode_seq2seq
+from modelforge.modeling.tokenize.template import ChatTemplate
 
 BATCH = 64
 MOST_BARS = 24
 
 
-def measure(
+def measure_lengths(
     rows: Iterable[dict[str, Any]],
-    dialect: Dialect,
-    manner: Manner,
+    dialect: ChatTemplate,
+    manner: TokenizeOptions,
     progress: Callable[..., None],
     most: int,
 ) -> dict[str, Any]:
@@ -28,13 +29,13 @@ def measure(
 
     `truncated` is the share of rows longer than `max_length`, `trained` that of trained tokens.
     """
-    counts = Counts()
+    counts = TokenizeCounts()
     lengths: list[int] = []
     stream = iter(rows)
     while batch := list(islice(stream, BATCH)):
         for row, found in _encoded(batch, dialect, manner):
-            lengths.append(len(found.ids))
-            counts.take(row, found, manner)
+            lengths.append(len(found.input_ids))
+            counts.add(row, found, manner)
         progress(done=len(lengths), total=most, text="Turning rows into tokens")
     count = len(lengths)
     ordered = sorted(lengths)
@@ -47,9 +48,9 @@ def measure(
         "max_length": manner.max_length,
         "truncated": sum(n > manner.max_length for n in lengths) / count if count else 0.0,
         "dropped": counts.dropped / count if count else 0.0,
-        "trained": counts.trained / counts.read if counts.read else 0.0,
-        "trained_tokens": counts.trained,
-        "all_tokens": counts.read,
+        "trained": counts.trained_tokens / counts.all_tokens if counts.all_tokens else 0.0,
+        "trained_tokens": counts.trained_tokens,
+        "all_tokens": counts.all_tokens,
         "notes": [
             {"code": code, "text": text}
             for code, text in (*dialect.notes, *counts.notes(manner, dialect))
@@ -71,28 +72,30 @@ def histogram(lengths: list[int]) -> list[list[int]]:
 
 
 def _encoded(
-    rows: list[dict[str, Any]], dialect: Dialect, manner: Manner
-) -> Iterator[tuple[dict[str, Any], Encoded]]:
+    rows: list[dict[str, Any]], dialect: ChatTemplate, manner: TokenizeOptions
+) -> Iterator[tuple[dict[str, Any], TokenizedExample]]:
     if manner.method == "seq2seq":
-        yield from ((row, encode_summary(row, dialect, manner) or Encoded([], [])) for row in rows)
+        yield from (
+            (row, encode_seq2seq(row, dialect, manner) or TokenizedExample([], [])) for row in rows
+        )
         return
-    rows = manner.said(rows)
+    rows = manner.prepare(rows)
     plain = [row for row in rows if "messages" in row or "text" in row]
-    yield from zip(plain, manner.read(plain, dialect), strict=True)
-    nothing = Encoded([], [])
+    yield from zip(plain, manner.encode(plain, dialect), strict=True)
+    nothing = TokenizedExample([], [])
     for row in rows:
         if "chosen" in row:
             # A pair is as long as the longer of the two sequences that are compared.
             pair = encode_pair(row, dialect)
             yield row, _longer(pair) if pair else nothing
         elif "completion" in row:
-            yield row, encode_judged(row, dialect) or nothing
+            yield row, encode_unpaired(row, dialect) or nothing
         elif "context" in row:
-            windows = encode_context(row, dialect.tokenizer, manner.max_length)
+            windows = encode_qa(row, dialect.tokenizer, manner.max_length)
             yield from ((row, window) for window in windows)
 
 
-def _longer(pair: Pair) -> Encoded:
+def _longer(pair: PreferencePair) -> TokenizedExample:
     answer = pair.chosen if len(pair.chosen) >= len(pair.rejected) else pair.rejected
-    masked = [IGNORED] * len(pair.prompt)
-    return Encoded([*pair.prompt, *answer], [*masked, *answer])
+    masked = [IGNORE_INDEX] * len(pair.prompt)
+    return TokenizedExample([*pair.prompt, *answer], [*masked, *answer])

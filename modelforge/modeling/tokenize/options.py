@@ -10,11 +10,18 @@ from modelforge.config.methods import Method
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.canonical.qa import in_words
-from modelforge.modeling.tokenize.encode import Dialect, Encoded, LossOn, Truncation, cut, encode
+from modelforge.modeling.tokenize.encode import (
+    LossOn,
+    TokenizedExample,
+    TruncationStrategy,
+    encode,
+    truncate,
+)
+from modelforge.modeling.tokenize.template import ChatTemplate
 
 
 @dataclass(frozen=True)
-class Manner:
+class TokenizeOptions:
     """`left_whole` rows are cut by packing, which knows better where there is room.
 
     The `method` decides what a row with a context becomes: words to write, or places to point at.
@@ -22,12 +29,12 @@ class Manner:
 
     max_length: int
     loss_on: LossOn = "completion"
-    truncation: Truncation = "right"
-    left_whole: bool = False
+    truncation: TruncationStrategy = "right"
+    packing_truncates: bool = False
     method: Method = "sft"
 
     @classmethod
-    def of(cls, config: TrainingConfig, plan: Plan) -> Manner:
+    def from_plan(cls, config: TrainingConfig, plan: Plan) -> TokenizeOptions:
         """Return what the settings say."""
         data = config.data
         packs_parts = config.packing and data.packing_strategy != "bfd"
@@ -38,23 +45,25 @@ class Manner:
             method=plan.method,
             loss_on=data.loss_on,
             truncation=data.truncation_strategy,
-            left_whole=packs_parts and asked in (False, "split"),
+            packing_truncates=packs_parts and asked in (False, "split"),
         )
 
-    def read(self, rows: Sequence[dict[str, Any]], dialect: Dialect) -> list[Encoded]:
+    def encode(
+        self, rows: Sequence[dict[str, Any]], dialect: ChatTemplate
+    ) -> list[TokenizedExample]:
         """Return the tokens of canonical rows, whole."""
-        return encode(self.said(rows), dialect, self.loss_on)
+        return encode(self.prepare(rows), dialect, self.loss_on)
 
-    def said(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    def prepare(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return canonical rows as this method learns them: a decoder answers in words."""
         if self.method == "span":
             return list(rows)
         return [in_words(row) if "context" in row else row for row in rows]
 
-    def fit(self, row: Encoded, *, held_out: bool = False) -> list[Encoded]:
+    def truncate(self, row: TokenizedExample, *, held_out: bool = False) -> list[TokenizedExample]:
         """Return the pieces of a row that are trained, or checked on; none is left without one."""
-        if self.left_whole:
-            pieces = cut(row, self.max_length, "split") if held_out else [row]
+        if self.packing_truncates:
+            pieces = truncate(row, self.max_length, "split") if held_out else [row]
         else:
-            pieces = cut(row, self.max_length, self.truncation)
-        return [piece for piece in pieces if piece.trained]
+            pieces = truncate(row, self.max_length, self.truncation)
+        return [piece for piece in pieces if piece.trained_tokens]

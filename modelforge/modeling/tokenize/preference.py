@@ -13,18 +13,25 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from modelforge.data.canonical.convert import Canonical
 from modelforge.errors import Problem
-from modelforge.modeling.errors import WorkError
-from modelforge.modeling.tokenize.counters import Counts
-from modelforge.modeling.tokenize.dataset import BATCH, Order, Progress, Tokenized, result
-from modelforge.modeling.tokenize.dataset import parted as rows_parted
-from modelforge.modeling.tokenize.encode import IGNORED, Dialect, Encoded, encode
-from modelforge.modeling.tokenize.options import Manner
+from modelforge.modeling.errors import WorkerError
+from modelforge.modeling.tokenize.counters import TokenizeCounts
+from modelforge.modeling.tokenize.dataset import (
+    BATCH_SIZE,
+    DatasetRequest,
+    Progress,
+    Tokenized,
+    finish,
+)
+from modelforge.modeling.tokenize.dataset import iter_split_rows as rows_parted
+from modelforge.modeling.tokenize.encode import IGNORE_INDEX, TokenizedExample, encode
+from modelforge.modeling.tokenize.options import TokenizeOptions
+from modelforge.modeling.tokenize.template import ChatTemplate
 
 _MODES = {"left": "keep_end", "right": "keep_start"}
 
 
 @dataclass(frozen=True)
-class Pair:
+class PreferencePair:
     """One preference as tokens; both answers follow the same question."""
 
     prompt: list[int]
@@ -32,11 +39,11 @@ class Pair:
     rejected: list[int]
 
     @property
-    def sides(self) -> tuple[Encoded, Encoded]:
+    def sides(self) -> tuple[TokenizedExample, TokenizedExample]:
         """The better and the worse answer, each behind the question."""
         return _behind(self.prompt, self.chosen), _behind(self.prompt, self.rejected)
 
-    def as_row(self) -> dict[str, list[int]]:
+    def as_columns(self) -> dict[str, list[int]]:
         """Return the columns that TRL's trainers of preferences read."""
         return {
             "prompt_ids": self.prompt,
@@ -45,7 +52,7 @@ class Pair:
         }
 
 
-def encode_pair(row: dict[str, Any], dialect: Dialect) -> Pair | None:
+def encode_pair(row: dict[str, Any], dialect: ChatTemplate) -> PreferencePair | None:
     """Return a preference as tokens, or None where the template cannot write one of its answers.
 
     What follows the end token of an answer is left away, so that only the answer is compared.
@@ -54,33 +61,39 @@ def encode_pair(row: dict[str, Any], dialect: Dialect) -> Pair | None:
     if better is None or worse is None:
         return None
     starts = min(_first(better), _first(worse))
-    alike = zip(better.ids[:starts], worse.ids[:starts], strict=True)
+    alike = zip(better.input_ids[:starts], worse.input_ids[:starts], strict=True)
     shared = sum(1 for _ in takewhile(lambda ids: ids[0] == ids[1], alike))
-    return Pair(better.ids[:shared], better.ids[shared:], worse.ids[shared:])
+    return PreferencePair(
+        better.input_ids[:shared], better.input_ids[shared:], worse.input_ids[shared:]
+    )
 
 
-def encode_judged(row: dict[str, Any], dialect: Dialect) -> Encoded | None:
+def encode_unpaired(row: dict[str, Any], dialect: ChatTemplate) -> TokenizedExample | None:
     """Return a judged answer as tokens behind its question, or None as `encode_pair` does.
 
     What another than the model says within the answer is judged with it, as it is in a pair.
     """
     found = _answered(row, row["completion"], dialect)
-    return _behind(found.ids[: _first(found)], found.ids[_first(found) :]) if found else None
+    return (
+        _behind(found.input_ids[: _first(found)], found.input_ids[_first(found) :])
+        if found
+        else None
+    )
 
 
-def parted(answer: Encoded) -> tuple[list[int], list[int]]:
+def split_prompt(answer: TokenizedExample) -> tuple[list[int], list[int]]:
     """Return the question and the answer of what `encode_judged` gave, whole or cut."""
     begins = _first(answer)
-    return answer.ids[:begins], answer.ids[begins:]
+    return answer.input_ids[:begins], answer.input_ids[begins:]
 
 
-def undivided(manner: Manner) -> Manner:
+def without_split(manner: TokenizeOptions) -> TokenizeOptions:
     """Return the manner for answers that are compared: in pieces, only the first has a question."""
     truncation = "right" if manner.truncation == "split" else manner.truncation
-    return replace(manner, truncation=truncation, left_whole=False)
+    return replace(manner, truncation=truncation, packing_truncates=False)
 
 
-def fits(pair: Pair, manner: Manner) -> bool:
+def fits(pair: PreferencePair, manner: TokenizeOptions) -> bool:
     """Say whether a pair is trained on: something of both answers is left, or nothing is cut."""
     longest = len(pair.prompt) + max(len(pair.chosen), len(pair.rejected))
     if longest <= manner.max_length:
@@ -90,7 +103,7 @@ def fits(pair: Pair, manner: Manner) -> bool:
     return manner.truncation == "left" or len(pair.prompt) < manner.max_length
 
 
-def pair_collator(manner: Manner, pad: int) -> DataCollatorForPreference:
+def pair_collator(manner: TokenizeOptions, pad: int) -> DataCollatorForPreference:
     """Return what lays pairs out as a batch and cuts them: the one that trains, and is shown."""
     return DataCollatorForPreference(
         pad_token_id=pad,
@@ -99,32 +112,34 @@ def pair_collator(manner: Manner, pad: int) -> DataCollatorForPreference:
     )
 
 
-def collate_pairs(pairs: Sequence[Pair], manner: Manner, pad: int) -> dict[str, Any]:
+def collate_pairs(
+    pairs: Sequence[PreferencePair], manner: TokenizeOptions, pad: int
+) -> dict[str, Any]:
     """Return the batch that DPO sees: the chosen rows first, then the rejected ones."""
-    batch: dict[str, Any] = pair_collator(manner, pad)([pair.as_row() for pair in pairs])
+    batch: dict[str, Any] = pair_collator(manner, pad)([pair.as_columns() for pair in pairs])
     return batch
 
 
-def _behind(question: list[int], answer: list[int]) -> Encoded:
-    return Encoded([*question, *answer], [IGNORED] * len(question) + answer)
+def _behind(question: list[int], answer: list[int]) -> TokenizedExample:
+    return TokenizedExample([*question, *answer], [IGNORE_INDEX] * len(question) + answer)
 
 
 def _answered(
-    row: dict[str, Any], answer: list[dict[str, Any]], dialect: Dialect
-) -> Encoded | None:
+    row: dict[str, Any], answer: list[dict[str, Any]], dialect: ChatTemplate
+) -> TokenizedExample | None:
     """Return question and answer as tokens, with only the turns of the answer trained."""
     question = row["prompt"]
     whole = {"messages": [*question, *answer]} | {k: row[k] for k in ("tools",) if k in row}
     earlier = sum(turn["role"] == "assistant" for turn in question)
-    (found,) = encode([whole], dialect, after=earlier)
-    if not found.trained:
+    (found,) = encode([whole], dialect, skip_answers=earlier)
+    if not found.trained_tokens:
         return None
-    last = max(at for at, label in enumerate(found.labels) if label != IGNORED)
-    return Encoded(found.ids[: last + 1], found.labels[: last + 1])
+    last = max(at for at, label in enumerate(found.labels) if label != IGNORE_INDEX)
+    return TokenizedExample(found.input_ids[: last + 1], found.labels[: last + 1])
 
 
-def _first(row: Encoded) -> int:
-    return next(at for at, label in enumerate(row.labels) if label != IGNORED)
+def _first(row: TokenizedExample) -> int:
+    return next(at for at, label in enumerate(row.labels) if label != IGNORE_INDEX)
 
 
 _IDS = pa.list_(pa.int32())
@@ -137,7 +152,7 @@ _JUDGED = pa.schema({"prompt_ids": _IDS, "completion_ids": _IDS, "label": pa.boo
 Columns = dict[str, Any]
 
 
-def read_pairs(order: Order, dialect: Dialect, progress: Progress) -> Tokenized:
+def tokenize_pairs(order: DatasetRequest, dialect: ChatTemplate, progress: Progress) -> Tokenized:
     """Return every pair as tokens of its question and both answers; TRL's collator cuts them.
 
     Rows of which nothing can be compared are left out and counted. Raises WorkError when none is
@@ -146,7 +161,9 @@ def read_pairs(order: Order, dialect: Dialect, progress: Progress) -> Tokenized:
     return _read(order, dialect, progress, _Pairs)
 
 
-def read_judged(order: Order, dialect: Dialect, progress: Progress) -> Tokenized:
+def tokenize_unpaired(
+    order: DatasetRequest, dialect: ChatTemplate, progress: Progress
+) -> Tokenized:
     """Return every judged answer as tokens, cut; a pair becomes a good answer and a bad one.
 
     The answers are shuffled by the seed, because KTO takes them in the order of the table and
@@ -154,8 +171,8 @@ def read_judged(order: Order, dialect: Dialect, progress: Progress) -> Tokenized
     """
     found = _read(order, dialect, progress, _Judged)
     found.train = _shuffled(found.train, order.seed)
-    if found.held_out is not None:
-        found.held_out = _shuffled(found.held_out, order.seed)
+    if found.eval is not None:
+        found.eval = _shuffled(found.eval, order.seed)
     return found
 
 
@@ -164,8 +181,8 @@ class _Half:
 
     schema: pa.Schema
 
-    def __init__(self, dialect: Dialect, manner: Manner) -> None:
-        self.counts = Counts()
+    def __init__(self, dialect: ChatTemplate, manner: TokenizeOptions) -> None:
+        self.counts = TokenizeCounts()
         self._dialect = dialect
         self._manner = manner
         self._rows: list[Columns] = []
@@ -173,7 +190,7 @@ class _Half:
 
     def take(self, row: Canonical) -> None:
         self._rows += self.columns(row)
-        if len(self._rows) >= BATCH:
+        if len(self._rows) >= BATCH_SIZE:
             self._pack()
 
     def columns(self, row: Canonical) -> Iterator[Columns]:
@@ -194,22 +211,22 @@ class _Pairs(_Half):
     def columns(self, row: Canonical) -> Iterator[Columns]:
         """Yield the pair, if something of both of its answers is left to compare."""
         if "chosen" not in row:
-            raise WorkError("wrong-kind", _no_pair())
+            raise WorkerError("wrong-kind", _no_pair())
         counts, manner = self.counts, self._manner
         pair = encode_pair(row, self._dialect)
         sides = pair.sides if pair else ()
         kept = sides if pair and fits(pair, manner) else ()
-        longest = max((len(side.ids) for side in sides), default=0)
+        longest = max((len(side.input_ids) for side in sides), default=0)
         is_long = longest > manner.max_length
         counts.rows += 1
-        counts.cut += is_long
+        counts.truncated += is_long
         counts.dropped += not kept and not (is_long and manner.truncation == "delete")
-        counts.tooled += "tools" in row
-        for piece in (piece for side in kept for piece in manner.fit(side)):
-            counts.trained += piece.trained
-            counts.read += len(piece.ids)
+        counts.with_tools += "tools" in row
+        for piece in (piece for side in kept for piece in manner.truncate(side)):
+            counts.trained_tokens += piece.trained_tokens
+            counts.all_tokens += len(piece.input_ids)
         if pair and kept:
-            yield {**pair.as_row(), "length": longest}
+            yield {**pair.as_columns(), "length": longest}
 
 
 class _Judged(_Half):
@@ -218,9 +235,9 @@ class _Judged(_Half):
     def columns(self, row: Canonical) -> Iterator[Columns]:
         """Yield the answer, or both answers of a pair, each with what is thought of it."""
         for answer in _answers(row):
-            found = encode_judged(answer, self._dialect) or Encoded([], [])
-            for piece in self.counts.take(answer, found, self._manner):
-                question, completion = parted(piece)
+            found = encode_unpaired(answer, self._dialect) or TokenizedExample([], [])
+            for piece in self.counts.add(answer, found, self._manner):
+                question, completion = split_prompt(piece)
                 yield {
                     "prompt_ids": question,
                     "completion_ids": completion,
@@ -228,12 +245,14 @@ class _Judged(_Half):
                 }
 
 
-def _read(order: Order, dialect: Dialect, progress: Progress, kind: type[_Half]) -> Tokenized:
-    order = replace(order, manner=undivided(order.manner))
-    halves = kind(dialect, order.manner), kind(dialect, order.manner)
+def _read(
+    order: DatasetRequest, dialect: ChatTemplate, progress: Progress, kind: type[_Half]
+) -> Tokenized:
+    order = replace(order, options=without_split(order.options))
+    halves = kind(dialect, order.options), kind(dialect, order.options)
     for row, held_out in rows_parted(order, progress):
         halves[held_out].take(row)
-    return result(halves, order, dialect)
+    return finish(halves, order, dialect)
 
 
 def _answers(row: Canonical) -> Iterator[Canonical]:
@@ -241,7 +260,7 @@ def _answers(row: Canonical) -> Iterator[Canonical]:
         yield row
         return
     if "chosen" not in row:
-        raise WorkError("wrong-kind", _not_judged())
+        raise WorkerError("wrong-kind", _not_judged())
     shared: Canonical = {name: row[name] for name in ("prompt", "tools") if name in row}
     yield {**shared, "completion": row["chosen"], "label": True}
     yield {**shared, "completion": row["rejected"], "label": False}

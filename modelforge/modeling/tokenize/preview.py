@@ -10,19 +10,20 @@ from typing import Any, Literal
 from datasets import Dataset
 
 from modelforge.modeling.tokenize.collate import collate, pack
-from modelforge.modeling.tokenize.counters import Counts
-from modelforge.modeling.tokenize.encode import IGNORED, Dialect, Encoded
-from modelforge.modeling.tokenize.options import Manner
+from modelforge.modeling.tokenize.counters import TokenizeCounts
+from modelforge.modeling.tokenize.encode import IGNORE_INDEX, TokenizedExample
+from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.preference import (
-    Pair,
+    PreferencePair,
     collate_pairs,
-    encode_judged,
     encode_pair,
+    encode_unpaired,
     fits,
-    undivided,
+    without_split,
 )
-from modelforge.modeling.tokenize.qa import encode_context
-from modelforge.modeling.tokenize.seq2seq import encode_summary
+from modelforge.modeling.tokenize.qa import encode_qa
+from modelforge.modeling.tokenize.seq2seq import encode_seq2seq
+from modelforge.modeling.tokenize.template import ChatTemplate
 
 Role = Literal["masked", "trained", "end", "cut", "pad"]
 Marked = tuple[int, Role]
@@ -32,7 +33,7 @@ LEFT_OUT = "Left out: nothing of it is learned"
 
 
 @dataclass
-class TokenRow:
+class PreviewRow:
     """One sequence as the model reads it, with what was cut off; `cut_more` is not shown."""
 
     tokens: list[Marked]
@@ -46,9 +47,9 @@ class TokenRow:
         counts["cut"] += self.cut_more
         return {role: counts[role] for role in ("masked", "trained", "end", "cut", "pad")}
 
-    def as_dict(self, texts: PieceTexts) -> dict[str, Any]:
+    def as_dict(self, texts: TokenTexts) -> dict[str, Any]:
         """Return the row as plain data, with the text of every token."""
-        said = texts.of([token for token, _ in self.tokens])
+        said = texts.texts([token for token, _ in self.tokens])
         pieces = [
             {"id": token, "text": text, "role": role}
             for (token, role), text in zip(self.tokens, said, strict=True)
@@ -57,15 +58,15 @@ class TokenRow:
 
 
 @dataclass
-class View:
+class TokenPreview:
     """Several rows as the model will see them, and what is to be said of them."""
 
-    rows: list[TokenRow] = field(default_factory=list)
+    rows: list[PreviewRow] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
-    def as_dict(self, dialect: Dialect) -> dict[str, Any]:
+    def as_dict(self, dialect: ChatTemplate) -> dict[str, Any]:
         """Return the view as plain data."""
-        texts = PieceTexts(dialect.tokenizer)
+        texts = TokenTexts(dialect.tokenizer)
         totals: Counter[str] = Counter()
         for row in self.rows:
             totals.update(row.totals)
@@ -76,64 +77,71 @@ class View:
         }
 
 
-def token_view(
-    rows: Sequence[dict[str, Any]], dialect: Dialect, manner: Manner, settings: dict[str, Any]
-) -> View:
+def preview_tokens(
+    rows: Sequence[dict[str, Any]],
+    dialect: ChatTemplate,
+    manner: TokenizeOptions,
+    settings: dict[str, Any],
+) -> TokenPreview:
     """Return canonical rows of one kind as one batch; `settings` are those of `row_settings`."""
     notes = list(dialect.notes)
     if not rows:
-        return View([], notes)
+        return TokenPreview([], notes)
     if manner.method == "seq2seq":
-        return View(list(_summaries(rows, dialect, manner)), notes)
-    rows = manner.said(rows)
+        return TokenPreview(list(_summaries(rows, dialect, manner)), notes)
+    rows = manner.prepare(rows)
     if "chosen" in rows[0]:
-        return View(list(_pairs(rows, dialect, manner)), notes)
+        return TokenPreview(list(_pairs(rows, dialect, manner)), notes)
     if "completion" in rows[0]:
-        return View(list(_judged(rows, dialect, manner)), notes)
+        return TokenPreview(list(_judged(rows, dialect, manner)), notes)
     if "context" in rows[0]:
-        return View(list(_contexts(rows, dialect, manner)), notes)
-    counts = Counts()
-    kept: list[Encoded] = []
-    outside: list[TokenRow] = []
-    for row, found in zip(rows, manner.read(rows, dialect), strict=True):
-        pieces = counts.take(row, found, manner)
+        return TokenPreview(list(_contexts(rows, dialect, manner)), notes)
+    counts = TokenizeCounts()
+    kept: list[TokenizedExample] = []
+    outside: list[PreviewRow] = []
+    for row, found in zip(rows, manner.encode(rows, dialect), strict=True):
+        pieces = counts.add(row, found, manner)
         kept += pieces
         if not pieces:
             outside.append(_left_out(found, manner))
     laid = _packed(kept, dialect, settings) if _flat(settings) else _padded(kept, dialect, settings)
-    return View([*laid, *outside], [*notes, *counts.notes(manner, dialect)])
+    return TokenPreview([*laid, *outside], [*notes, *counts.notes(manner, dialect)])
 
 
 def _flat(settings: dict[str, Any]) -> bool:
     return bool(settings["packing"] or settings["padding_free"])
 
 
-def _padded(rows: list[Encoded], dialect: Dialect, settings: dict[str, Any]) -> Iterator[TokenRow]:
+def _padded(
+    rows: list[TokenizedExample], dialect: ChatTemplate, settings: dict[str, Any]
+) -> Iterator[PreviewRow]:
     if not rows:
         return
-    columns = [{"input_ids": row.ids, "labels": row.labels} for row in rows]
+    columns = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows]
     batch = collate(columns, settings, dialect.tokenizer.pad_token_id)
     for row, tokens in zip(rows, _marked(batch, dialect), strict=True):
-        yield _with_cut(tokens, row.before, row.after)
+        yield _with_cut(tokens, row.cut_before, row.cut_after)
 
 
-def _packed(rows: list[Encoded], dialect: Dialect, settings: dict[str, Any]) -> Iterator[TokenRow]:
+def _packed(
+    rows: list[TokenizedExample], dialect: ChatTemplate, settings: dict[str, Any]
+) -> Iterator[PreviewRow]:
     """Yield the rows laid end to end, as one sequence or as many as packing makes."""
     if not rows:
         return
-    columns = {"input_ids": [row.ids for row in rows], "labels": [row.labels for row in rows]}
+    columns = {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]}
     table = Dataset.from_dict(columns)
     several = settings["packing"]
     packs = [[one] for one in pack(table, settings)] if several else [list(table)]
-    lost = sum(len(row.before) + len(row.after) for row in rows)
+    lost = sum(len(row.cut_before) + len(row.cut_after) for row in rows)
     for number, each in enumerate(packs, 1):
         batch = collate(each, settings, dialect.tokenizer.pad_token_id)
         name = f"Packed {number} of {len(packs)}" if several else "One batch, end to end"
         (tokens,) = _marked(batch, dialect)
-        yield TokenRow(tokens, name, lost if number == 1 else 0)
+        yield PreviewRow(tokens, name, lost if number == 1 else 0)
 
 
-def _marked(batch: dict[str, Any], dialect: Dialect) -> Iterator[list[Marked]]:
+def _marked(batch: dict[str, Any], dialect: ChatTemplate) -> Iterator[list[Marked]]:
     ids, labels = batch["input_ids"].tolist(), batch["labels"].tolist()
     masks = batch["attention_mask"].tolist() if "attention_mask" in batch else None
     for place, (row, trained) in enumerate(zip(ids, labels, strict=True)):
@@ -144,37 +152,39 @@ def _marked(batch: dict[str, Any], dialect: Dialect) -> Iterator[list[Marked]]:
         ]
 
 
-def _role(token: int, label: int, is_read: int, dialect: Dialect) -> Role:
+def _role(token: int, label: int, is_read: int, dialect: ChatTemplate) -> Role:
     if not is_read:
         return "pad"
-    if label == IGNORED:
+    if label == IGNORE_INDEX:
         return "masked"
-    return "end" if token in dialect.stops else "trained"
+    return "end" if token in dialect.stop_ids else "trained"
 
 
 def _with_cut(
     tokens: list[Marked], before: list[int], after: list[int], name: str = ""
-) -> TokenRow:
+) -> PreviewRow:
     head: list[Marked] = [(token, "cut") for token in before[-CUT_SHOWN:]]
     tail: list[Marked] = [(token, "cut") for token in after[:CUT_SHOWN]]
     more = len(before) + len(after) - len(head) - len(tail)
-    return TokenRow([*head, *tokens, *tail], name, more)
+    return PreviewRow([*head, *tokens, *tail], name, more)
 
 
-def _left_out(row: Encoded, manner: Manner) -> TokenRow:
+def _left_out(row: TokenizedExample, manner: TokenizeOptions) -> PreviewRow:
     """Return a row that is not trained on: what of it is too long or has nothing to learn."""
     most = manner.max_length
-    if row.trained and manner.truncation == "delete":
-        return _with_cut([], [], row.ids, "Left out: it is too long")
-    kept: list[Marked] = [(token, "masked") for token in row.ids[:most]]
-    return _with_cut(kept, [], row.ids[most:], LEFT_OUT)
+    if row.trained_tokens and manner.truncation == "delete":
+        return _with_cut([], [], row.input_ids, "Left out: it is too long")
+    kept: list[Marked] = [(token, "masked") for token in row.input_ids[:most]]
+    return _with_cut(kept, [], row.input_ids[most:], LEFT_OUT)
 
 
-def _pairs(rows: Sequence[dict[str, Any]], dialect: Dialect, manner: Manner) -> Iterator[TokenRow]:
+def _pairs(
+    rows: Sequence[dict[str, Any]], dialect: ChatTemplate, manner: TokenizeOptions
+) -> Iterator[PreviewRow]:
     for row in rows:
         pair = encode_pair(row, dialect)
         if pair is None:
-            yield TokenRow([], LEFT_OUT)
+            yield PreviewRow([], LEFT_OUT)
         elif not fits(pair, manner):
             for name, answer in (("Chosen", pair.chosen), ("Rejected", pair.rejected)):
                 yield _with_cut([], [], pair.prompt + answer, f"{name}, left out: too long")
@@ -182,10 +192,12 @@ def _pairs(rows: Sequence[dict[str, Any]], dialect: Dialect, manner: Manner) -> 
             yield from _both(pair, dialect, manner)
 
 
-def _both(pair: Pair, dialect: Dialect, manner: Manner) -> Iterator[TokenRow]:
+def _both(
+    pair: PreferencePair, dialect: ChatTemplate, manner: TokenizeOptions
+) -> Iterator[PreviewRow]:
     batch = collate_pairs([pair], manner, dialect.tokenizer.pad_token_id)
     learned = batch["completion_mask"].bool()
-    batch["labels"] = batch["input_ids"].masked_fill(~learned, IGNORED)
+    batch["labels"] = batch["input_ids"].masked_fill(~learned, IGNORE_INDEX)
     named = zip(("Chosen", "Rejected"), (pair.chosen, pair.rejected), strict=True)
     for (name, answer), tokens in zip(named, _marked(batch, dialect), strict=True):
         whole = pair.prompt + answer
@@ -195,43 +207,45 @@ def _both(pair: Pair, dialect: Dialect, manner: Manner) -> Iterator[TokenRow]:
         yield _with_cut(tokens, before, after, name)
 
 
-def _judged(rows: Sequence[dict[str, Any]], dialect: Dialect, manner: Manner) -> Iterator[TokenRow]:
-    manner = undivided(manner)
+def _judged(
+    rows: Sequence[dict[str, Any]], dialect: ChatTemplate, manner: TokenizeOptions
+) -> Iterator[PreviewRow]:
+    manner = without_split(manner)
     for row in rows:
-        found = encode_judged(row, dialect)
+        found = encode_unpaired(row, dialect)
         name = "Good answer" if row["label"] else "Bad answer"
-        pieces = manner.fit(found) if found else []
+        pieces = manner.truncate(found) if found else []
         if not found or not pieces:
-            yield (TokenRow([], f"{name}. {LEFT_OUT}") if not found else _left_out(found, manner))
+            yield (PreviewRow([], f"{name}. {LEFT_OUT}") if not found else _left_out(found, manner))
         for piece in pieces:
-            yield _with_cut(_plainly(piece, dialect), piece.before, piece.after, name)
+            yield _with_cut(_plainly(piece, dialect), piece.cut_before, piece.cut_after, name)
 
 
 def _contexts(
-    rows: Sequence[dict[str, Any]], dialect: Dialect, manner: Manner
-) -> Iterator[TokenRow]:
+    rows: Sequence[dict[str, Any]], dialect: ChatTemplate, manner: TokenizeOptions
+) -> Iterator[PreviewRow]:
     for row in rows:
-        windows = encode_context(row, dialect.tokenizer, manner.max_length)
+        windows = encode_qa(row, dialect.tokenizer, manner.max_length)
         if not windows:
-            yield TokenRow([], "Left out: the question leaves no room for the context")
+            yield PreviewRow([], "Left out: the question leaves no room for the context")
         for number, window in enumerate(windows, 1):
             name = f"Window {number} of {len(windows)}" if len(windows) > 1 else ""
-            yield TokenRow(_plainly(window, dialect), name)
+            yield PreviewRow(_plainly(window, dialect), name)
 
 
 def _summaries(
-    rows: Sequence[dict[str, Any]], dialect: Dialect, manner: Manner
-) -> Iterator[TokenRow]:
+    rows: Sequence[dict[str, Any]], dialect: ChatTemplate, manner: TokenizeOptions
+) -> Iterator[PreviewRow]:
     for row in rows:
-        found = encode_summary(row, dialect, manner)
+        found = encode_seq2seq(row, dialect, manner)
         if found is None:
-            yield TokenRow([], LEFT_OUT)
+            yield PreviewRow([], LEFT_OUT)
         else:
-            yield _with_cut(_plainly(found, dialect), found.before, found.after)
+            yield _with_cut(_plainly(found, dialect), found.cut_before, found.cut_after)
 
 
-def _plainly(row: Encoded, dialect: Dialect) -> list[Marked]:
-    pairs = zip(row.ids, row.labels, strict=True)
+def _plainly(row: TokenizedExample, dialect: ChatTemplate) -> list[Marked]:
+    pairs = zip(row.input_ids, row.labels, strict=True)
     return [(token, _role(token, label, 1, dialect)) for token, label in pairs]
 
 
@@ -240,7 +254,7 @@ BROKEN = "\ufffd"
 LONGEST = 8
 
 
-class PieceTexts:
+class TokenTexts:
     """Tells the text of tokens. Of those that share a letter the last one has it."""
 
     def __init__(self, tokenizer: Any) -> None:
@@ -250,7 +264,7 @@ class PieceTexts:
         self._before = len(self._decode(self._anchor))
         self._known: dict[int, str] = {}
 
-    def of(self, ids: Sequence[int]) -> list[str]:
+    def texts(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each token; empty for one that is only a part of a letter."""
         texts: list[str] = []
         waiting: list[int] = []

@@ -11,56 +11,56 @@ from datasets import Dataset
 
 from modelforge.data.canonical.convert import Canonical
 from modelforge.errors import Problem
-from modelforge.modeling.errors import WorkError
-from modelforge.modeling.tokenize.render import led, write_question
-from modelforge.modeling.tokenize.template import Dialect
+from modelforge.modeling.errors import WorkerError
+from modelforge.modeling.tokenize.render import render_prompt, with_system_prompt
+from modelforge.modeling.tokenize.template import ChatTemplate
 
 Turns = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Room:
+class PromptLimits:
     """How long a prompt may be, so that an answer still fits behind it. Tokens."""
 
-    longest: int
-    answer: int
+    max_length: int
+    max_completion_length: int
 
     @property
-    def prompt(self) -> int:
+    def max_prompt_length(self) -> int:
         """The tokens that are left for the prompt; raises WorkError when there are none."""
-        if self.answer >= self.longest:
-            raise WorkError("no-room-for-answers", _no_room(self))
-        return self.longest - self.answer
+        if self.max_completion_length >= self.max_length:
+            raise WorkerError("no-room-for-answers", _no_room(self))
+        return self.max_length - self.max_completion_length
 
 
 @dataclass
-class Prompts:
+class PromptDataset:
     """The questions to learn on and those held out, with what was left out on the way."""
 
     train: Dataset
-    held_out: Dataset | None
+    eval: Dataset | None
     tokens: int = 0
     too_long: int = 0
     unusable: int = 0
     notes: list[tuple[str, str]] = field(default_factory=list)
 
 
-def read_prompts(
+def build_prompts(
     rows: Iterable[tuple[Canonical, bool]],
-    dialect: Dialect,
-    room: Room,
+    dialect: ChatTemplate,
+    room: PromptLimits,
     *,
     wants_answer: bool,
-    most_held_out: int,
-) -> Prompts:
+    max_eval_prompts: int,
+) -> PromptDataset:
     """Return the prompts of rows, each told with whether it is held out.
 
     Too long ones are left out whole: half a question has no answer. With `wants_answer` a row
     without an expected answer is left out too. Raises WorkError when none is left.
     """
     found: tuple[list[dict[str, str]], list[dict[str, str]]] = ([], [])
-    counts = Prompts(Dataset.from_list([]), None)
-    limit = room.prompt
+    counts = PromptDataset(Dataset.from_list([]), None)
+    limit = room.max_prompt_length
     for row, held_out in rows:
         one = _prompt(row, dialect, wants_answer=wants_answer)
         if one is None:
@@ -73,15 +73,15 @@ def read_prompts(
         found[held_out].append(one)
         counts.tokens += 0 if held_out else length
     if not found[0]:
-        raise WorkError("nothing-to-learn", _nothing(counts, room))
+        raise WorkerError("nothing-to-learn", _nothing(counts, room))
     counts.train = Dataset.from_list(found[0])
-    if kept := found[1][:most_held_out]:
-        counts.held_out = Dataset.from_list(kept)
-    counts.notes = _notes(counts, room, len(found[1]), most_held_out)
+    if kept := found[1][:max_eval_prompts]:
+        counts.eval = Dataset.from_list(kept)
+    counts.notes = _notes(counts, room, len(found[1]), max_eval_prompts)
     return counts
 
 
-def question_of(row: Canonical) -> tuple[Turns, str] | None:
+def prompt_and_answer(row: Canonical) -> tuple[Turns, str] | None:
     """Return the turns that ask and the answer that is expected ("" if unknown), or None."""
     if "chosen" in row:
         return row["prompt"], _said(row["chosen"])
@@ -92,17 +92,17 @@ def question_of(row: Canonical) -> tuple[Turns, str] | None:
     return (turns[:last], str(turns[last]["content"])) if last else None
 
 
-def _prompt(row: Canonical, dialect: Dialect, *, wants_answer: bool) -> dict[str, str] | None:
-    asked = question_of(row)
+def _prompt(row: Canonical, dialect: ChatTemplate, *, wants_answer: bool) -> dict[str, str] | None:
+    asked = prompt_and_answer(row)
     if asked is None or not asked[0] or (wants_answer and not asked[1].strip()):
         return None
     turns, answer = asked
-    text = write_question(turns, dialect, row.get("tools"))
+    text = render_prompt(turns, dialect, row.get("tools"))
     if not text:
         return None
     return {
         "prompt": text,
-        "turns": json.dumps(led(turns, dialect.system_prompt), ensure_ascii=False),
+        "turns": json.dumps(with_system_prompt(turns, dialect.system_prompt), ensure_ascii=False),
         "asked": str(turns[-1].get("content") or text),
         "answer": answer,
     }
@@ -113,11 +113,16 @@ def _said(turns: Turns) -> str:
     return str(answers[-1]["content"]) if answers else ""
 
 
-def _notes(counts: Prompts, room: Room, held_out: int, most: int) -> list[tuple[str, str]]:
+def _notes(
+    counts: PromptDataset, room: PromptLimits, held_out: int, most: int
+) -> list[tuple[str, str]]:
     notes = []
     if counts.too_long:
         what = "1 question is" if counts.too_long == 1 else f"{counts.too_long:,} questions are"
-        text = f"{what} left out: longer than {room.prompt:,} tokens, so no answer would fit."
+        text = (
+            f"{what} left out: longer than {room.max_prompt_length:,} tokens, "
+            "so no answer would fit."
+        )
         notes.append(("prompts-too-long", text))
     if counts.unusable:
         what = "1 row is" if counts.unusable == 1 else f"{counts.unusable:,} rows are"
@@ -129,19 +134,20 @@ def _notes(counts: Prompts, room: Room, held_out: int, most: int) -> list[tuple[
     return notes
 
 
-def _no_room(room: Room) -> Problem:
+def _no_room(room: PromptLimits) -> Problem:
     return Problem(
         "trainer.max_completion_length",
-        f"Answers of {room.answer:,} tokens leave no room for a question: a row has at most "
-        f"{room.longest:,}.",
+        f"Answers of {room.max_completion_length:,} tokens leave no room for a question: "
+        f"a row has at most {room.max_length:,}.",
         "Shorten the longest answer, or raise the longest row (max_seq_length).",
     )
 
 
-def _nothing(counts: Prompts, room: Room) -> Problem:
+def _nothing(counts: PromptDataset, room: PromptLimits) -> Problem:
     return Problem(
         "dataset",
-        f"No question is left to learn on: {counts.too_long:,} are longer than {room.prompt:,} "
-        f"tokens, {counts.unusable:,} rows have no question or no answer to compare with.",
+        f"No question is left to learn on: {counts.too_long:,} are longer than "
+        f"{room.max_prompt_length:,} tokens, {counts.unusable:,} rows have no question or no "
+        "answer to compare with.",
         "Raise the longest row (max_seq_length), or give rows with a question.",
     )

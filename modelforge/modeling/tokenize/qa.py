@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelforge.data.canonical.qa_windows import Window, cut_windows
-from modelforge.modeling.tokenize.encode import IGNORED, Encoded
+from modelforge.modeling.tokenize.encode import IGNORE_INDEX, TokenizedExample
 
-NOTHING = Window([], [], [], 0)
+EMPTY_WINDOW = Window([], [], [], 0)
 
 
 @dataclass(frozen=True)
-class Marked(Encoded):
+class QAExample(TokenizedExample):
     """One window with the first and last token of the answer; both point at none without one."""
 
-    window: Window = NOTHING
+    window: Window = EMPTY_WINDOW
     start: int = 0
     end: int = 0
 
 
-def encode_context(row: dict[str, Any], tokenizer: Any, max_length: int) -> list[Marked]:
+def encode_qa(row: dict[str, Any], tokenizer: Any, max_length: int) -> list[QAExample]:
     """Return question and context in windows of `max_length`; labels mark the first answer.
 
     None where the question leaves no room for the context.
@@ -37,7 +37,7 @@ def _span(row: dict[str, Any]) -> tuple[int, int] | None:
     return first["start"], first["start"] + len(first["text"])
 
 
-def _marked(window: Window, span: tuple[int, int] | None) -> Marked:
+def _marked(window: Window, span: tuple[int, int] | None) -> QAExample:
     """Mark the tokens of the answer; a window that has only a part of it marks none."""
     inside = [
         number
@@ -47,10 +47,10 @@ def _marked(window: Window, span: tuple[int, int] | None) -> Marked:
     whole = bool(inside) and _covers(window, inside, span)
     start, end = (inside[0], inside[-1]) if whole else (window.none, window.none)
     labels = [
-        token if whole and start <= number <= end else IGNORED
+        token if whole and start <= number <= end else IGNORE_INDEX
         for number, token in enumerate(window.ids)
     ]
-    return Marked(window.ids, labels, window=window, start=start, end=end)
+    return QAExample(window.ids, labels, window=window, start=start, end=end)
 
 
 def _covers(window: Window, inside: list[int], span: tuple[int, int] | None) -> bool:

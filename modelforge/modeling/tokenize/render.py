@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from modelforge.modeling.tokenize.template import END_WITHIN, REFUSALS, Dialect, Message
+from modelforge.modeling.tokenize.template import END_WITHIN, TEMPLATE_ERRORS, ChatTemplate, Message
 
 
-class Span(NamedTuple):
+class AnswerSpan(NamedTuple):
     """Where the answer of one turn stands, and whether its end token must be put behind it."""
 
     start: int
@@ -18,7 +18,7 @@ class Span(NamedTuple):
 
 
 @dataclass
-class Written:
+class RenderedChat:
     """A conversation as the template writes it.
 
     `rewritten` answers stand there in other words than in the row; `lost` ones cannot be told
@@ -27,39 +27,39 @@ class Written:
     """
 
     text: str = ""
-    spans: list[Span] = field(default_factory=list)
+    spans: list[AnswerSpan] = field(default_factory=list)
     rewritten: int = 0
     lost: int = 0
     answers: list[int] = field(default_factory=list)
 
 
-def write(messages: list[Message], dialect: Dialect, tools: Any = None) -> Written:
+def render_chat(messages: list[Message], dialect: ChatTemplate, tools: Any = None) -> RenderedChat:
     """Return the conversation as text; a strict template gets the system text in the question."""
-    messages = led(messages, dialect.system_prompt)
+    messages = with_system_prompt(messages, dialect.system_prompt)
     try:
         return _spans(messages, tools, dialect)
-    except REFUSALS:
+    except TEMPLATE_ERRORS:
         folded = fold_system(messages)
         if folded == messages:
-            return Written()
+            return RenderedChat()
     try:
         return _spans(folded, tools, dialect)
-    except REFUSALS:
-        return Written()
+    except TEMPLATE_ERRORS:
+        return RenderedChat()
 
 
-def write_question(messages: list[Message], dialect: Dialect, tools: Any = None) -> str:
+def render_prompt(messages: list[Message], dialect: ChatTemplate, tools: Any = None) -> str:
     """Return the conversation as text up to where its answer begins, or "" if it is refused."""
-    messages = led(messages, dialect.system_prompt)
+    messages = with_system_prompt(messages, dialect.system_prompt)
     for tried in (messages, fold_system(messages)):
         try:
             return dialect.render(tried, tools, prompt=True)
-        except REFUSALS:
+        except TEMPLATE_ERRORS:
             continue
     return ""
 
 
-def led(messages: list[Message], system_prompt: str | None) -> list[Message]:
+def with_system_prompt(messages: list[Message], system_prompt: str | None) -> list[Message]:
     """Return the conversation with the system message that was asked for, if any was."""
     if system_prompt is None:
         return messages
@@ -67,14 +67,14 @@ def led(messages: list[Message], system_prompt: str | None) -> list[Message]:
     return [{"role": "system", "content": system_prompt}, *rest]
 
 
-def _spans(messages: list[Message], tools: Any, dialect: Dialect) -> Written:
+def _spans(messages: list[Message], tools: Any, dialect: ChatTemplate) -> RenderedChat:
     """Return the whole conversation as text, and where its answers stand.
 
     Asks the template for the prompt before every answer: what follows it is the answer. Where a
     template writes history otherwise than the present (Qwen3 drops old thoughts, DeepSeek opens
     one), the answer is looked for behind what both have in common.
     """
-    written = Written(dialect.render(messages, tools))
+    written = RenderedChat(dialect.render(messages, tools))
     place = 0
     for index, message in enumerate(messages):
         if message["role"] != "assistant":
@@ -90,14 +90,16 @@ def _spans(messages: list[Message], tools: Any, dialect: Dialect) -> Written:
             written.lost += 1
             continue
         place = span[1]
-        written.spans.append(Span(*span, index))
+        written.spans.append(AnswerSpan(*span, index))
     return written
 
 
 _Found = tuple[int, int, bool]
 
 
-def _verbatim(whole: str, content: str, prompt: str, place: int, dialect: Dialect) -> _Found | None:
+def _verbatim(
+    whole: str, content: str, prompt: str, place: int, dialect: ChatTemplate
+) -> _Found | None:
     """Return where the answer stands word for word, with what the template puts before it."""
     start = len(prompt) if whole.startswith(prompt) else _shared(whole, prompt)
     at = whole.find(content, max(place, start))
@@ -112,12 +114,17 @@ def _verbatim(whole: str, content: str, prompt: str, place: int, dialect: Dialec
 
 
 def _between(
-    messages: list[Message], index: int, tools: Any, prompt: str, written: Written, dialect: Dialect
+    messages: list[Message],
+    index: int,
+    tools: Any,
+    prompt: str,
+    written: RenderedChat,
+    dialect: ChatTemplate,
 ) -> _Found | None:
     """Return what the template writes from the prompt to the end of the turn, whatever it is."""
     whole = written.text
     calls = messages[index].get("tool_calls")
-    if not prompt or not whole.startswith(prompt) or (calls and not dialect.writes_calls):
+    if not prompt or not whole.startswith(prompt) or (calls and not dialect.supports_tool_calls):
         return None
     start = len(prompt)
     turn = dialect.render(messages[: index + 1], tools)

@@ -6,20 +6,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelforge.data.canonical.convert import document_and_summary
-from modelforge.modeling.tokenize.encode import IGNORED, Encoded
-from modelforge.modeling.tokenize.options import Manner
-from modelforge.modeling.tokenize.template import Dialect
+from modelforge.modeling.tokenize.encode import IGNORE_INDEX, TokenizedExample
+from modelforge.modeling.tokenize.options import TokenizeOptions
+from modelforge.modeling.tokenize.template import ChatTemplate
 
 
 @dataclass(frozen=True)
-class Rewritten(Encoded):
+class Seq2SeqExample(TokenizedExample):
     """One row: `source` is read, `target` is written. As a whole they stand one after the other."""
 
-    source: list[int] = field(default_factory=list)
-    target: list[int] = field(default_factory=list)
+    source_ids: list[int] = field(default_factory=list)
+    target_ids: list[int] = field(default_factory=list)
 
 
-def encode_summary(row: dict[str, Any], dialect: Dialect, manner: Manner) -> Rewritten | None:
+def encode_seq2seq(
+    row: dict[str, Any], dialect: ChatTemplate, manner: TokenizeOptions
+) -> Seq2SeqExample | None:
     """Return document and summary within `max_length` tokens each; None without either.
 
     A document that is too long loses its end, or its beginning where `truncation` is left. None
@@ -29,24 +31,26 @@ def encode_summary(row: dict[str, Any], dialect: Dialect, manner: Manner) -> Rew
     if halves is None:
         return None
     document, summary = halves
-    source, before, after = _read(f"{dialect.lead}{document}", dialect, manner)
+    source, before, after = _read(f"{dialect.prefix}{document}", dialect, manner)
     target = _written(summary, dialect)
     if (before or after or len(target) > manner.max_length) and manner.truncation == "delete":
         return None
     excess = target[manner.max_length - 1 : -1] if len(target) > manner.max_length else []
     if excess:
         target = [*target[: manner.max_length - 1], target[-1]]
-    return Rewritten(
-        ids=[*source, *target],
-        labels=[*[IGNORED] * len(source), *target],
-        before=before,
-        after=[*after, *excess],
-        source=source,
-        target=target,
+    return Seq2SeqExample(
+        input_ids=[*source, *target],
+        labels=[*[IGNORE_INDEX] * len(source), *target],
+        cut_before=before,
+        cut_after=[*after, *excess],
+        source_ids=source,
+        target_ids=target,
     )
 
 
-def _read(text: str, dialect: Dialect, manner: Manner) -> tuple[list[int], list[int], list[int]]:
+def _read(
+    text: str, dialect: ChatTemplate, manner: TokenizeOptions
+) -> tuple[list[int], list[int], list[int]]:
     """Return what is read, and what was cut off before and after it."""
     tokenizer, most = dialect.tokenizer, manner.max_length
     whole = tokenizer(text, verbose=False)["input_ids"]
@@ -63,6 +67,6 @@ def _read(text: str, dialect: Dialect, manner: Manner) -> tuple[list[int], list[
     return [*whole[:lead], *kept, *whole[lead + len(bare) :]], before, after
 
 
-def _written(text: str, dialect: Dialect) -> list[int]:
+def _written(text: str, dialect: ChatTemplate) -> list[int]:
     ids: list[int] = dialect.tokenizer(text_target=text, verbose=False)["input_ids"]
-    return ids if ids and ids[-1] in dialect.stops else [*ids, dialect.end_id]
+    return ids if ids and ids[-1] in dialect.stop_ids else [*ids, dialect.end_id]

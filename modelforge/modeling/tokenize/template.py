@@ -14,7 +14,7 @@ from modelforge.errors import DataError, Problem
 # How far behind an answer its end token may stand; Llama 2 writes a space between them.
 END_WITHIN = 16
 # What templates of others raise on turns they have no place for.
-REFUSALS = (jinja2.TemplateError, TypeError)
+TEMPLATE_ERRORS = (jinja2.TemplateError, TypeError)
 
 Message = dict[str, Any]
 Offsets = list[tuple[int, int]]
@@ -36,7 +36,7 @@ PLAIN = (
 
 
 @dataclass(frozen=True)
-class Dialect:
+class ChatTemplate:
     """How one tokenizer writes conversations: learned once from a probe, used for every row.
 
     `end_text` closes an answer in the template ("" when nothing does); `end_id` is the token that
@@ -48,18 +48,18 @@ class Dialect:
     tokenizer: Any
     end_text: str
     end_id: int
-    stops: frozenset[int]
+    stop_ids: frozenset[int]
     notes: tuple[tuple[str, str], ...] = field(default=())
     system_prompt: str | None = None
-    lead: str = ""
+    prefix: str = ""
 
     @property
-    def writes_tools(self) -> bool:
+    def supports_tools(self) -> bool:
         """Whether the template has a place for the tools on offer."""
         return "tools" in str(self.tokenizer.chat_template)
 
     @property
-    def writes_calls(self) -> bool:
+    def supports_tool_calls(self) -> bool:
         """Whether the template has a place for the calls of tools."""
         return "tool_calls" in str(self.tokenizer.chat_template)
 
@@ -68,13 +68,13 @@ class Dialect:
         return _render(self.tokenizer, messages, tools, prompt=prompt)
 
 
-def learn_dialect(
+def load_chat_template(
     tokenizer: Any,
     stops: Sequence[int],
     *,
     template: str | None = None,
     system_prompt: str | None = None,
-) -> Dialect:
+) -> ChatTemplate:
     """Return how `tokenizer` writes conversations, with `template` or else its own.
 
     Where it has none it is given one. `stops` are the tokens of the model's generation config;
@@ -87,7 +87,7 @@ def learn_dialect(
         notes.append(_give_template(tokenizer))
     try:
         end_id = _end_of_turn(tokenizer)
-    except REFUSALS as error:
+    except TEMPLATE_ERRORS as error:
         raise chat_templates.refused(error) from error
     end_text = "" if end_id is None else tokenizer.convert_ids_to_tokens(end_id)
     if end_id is None:
@@ -107,10 +107,12 @@ def learn_dialect(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = name
     spoken = system_prompt if system_prompt and system_prompt.strip() else None
-    return Dialect(tokenizer, end_text, end_id, frozenset({*stops, end_id}), tuple(notes), spoken)
+    return ChatTemplate(
+        tokenizer, end_text, end_id, frozenset({*stops, end_id}), tuple(notes), spoken
+    )
 
 
-def wordless(tokenizer: Any, stops: Sequence[int], lead: str = "") -> Dialect:
+def seq2seq_template(tokenizer: Any, stops: Sequence[int], lead: str = "") -> ChatTemplate:
     """Return what is known of a tokenizer whose model takes part in no conversation."""
     known = (tokenizer.eos_token_id, tokenizer.sep_token_id, *stops, tokenizer.pad_token_id)
     end_id = next((token for token in known if token is not None), None)
@@ -118,16 +120,16 @@ def wordless(tokenizer: Any, stops: Sequence[int], lead: str = "") -> Dialect:
         raise DataError(_endless())
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(end_id)
-    return Dialect(tokenizer, "", end_id, frozenset({*stops, end_id}), lead=lead)
+    return ChatTemplate(tokenizer, "", end_id, frozenset({*stops, end_id}), prefix=lead)
 
 
-def stops_of(generation: Any) -> list[int]:
+def stop_ids_of(generation: Any) -> list[int]:
     """Return the tokens that a generation config stops on."""
     stops = generation.eos_token_id
     return [] if stops is None else [stops] if isinstance(stops, int) else list(stops)
 
 
-def offsets_of(
+def tokenize_with_offsets(
     tokenizer: Any, texts: list[str], *, special: bool
 ) -> list[tuple[list[int], Offsets]]:
     """Return the tokens of each text and where each token stands in it."""
@@ -176,7 +178,7 @@ def _end_of_turn(tokenizer: Any) -> int | None:
     within = END_WITHIN if found >= 0 else len(text)
     special = {*tokenizer.all_special_ids}
     special.update(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)
-    ids, places = offsets_of(tokenizer, [text], special=False)[0]
+    ids, places = tokenize_with_offsets(tokenizer, [text], special=False)[0]
     for token, (begin, _) in zip(ids, places, strict=True):
         if after <= begin <= after + within and token in special:
             return int(token)

@@ -16,7 +16,7 @@ from transformers import (
 
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
-from modelforge.modeling.errors import WorkError
+from modelforge.modeling.errors import WorkerError
 from modelforge.train.callbacks.loss_guard import LossGuard
 from modelforge.train.callbacks.loss_phase import Phases, in_words
 from modelforge.train.callbacks.reporter import Course
@@ -74,7 +74,7 @@ class Sentinel(TrainerCallback):
         norm = (logs or {}).get("grad_norm")
         if norm is not None and not math.isfinite(norm) and not args.fp16:
             what = f"The gradients became no number at update {state.global_step}"
-            raise WorkError("loss-not-finite", _lower(f"{what}, so nothing more can be learned."))
+            raise WorkerError("loss-not-finite", _lower(f"{what}, so nothing more can be learned."))
 
     def on_evaluate(
         self,
@@ -88,7 +88,7 @@ class Sentinel(TrainerCallback):
         loss = (metrics or {}).get("eval_loss")
         if loss is not None and not math.isfinite(loss):
             what = f"The loss on held-out rows became {loss} at update {state.global_step}."
-            raise WorkError("loss-not-finite", _lower(what))
+            raise WorkerError("loss-not-finite", _lower(what))
 
 
 class PhaseMonitor(Remembering):

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from modelforge.errors import Problem
-from modelforge.modeling.errors import WorkError
+from modelforge.modeling.errors import WorkerError
 from modelforge.train.callbacks.system_stats import Pulse
 from modelforge.train.event_log import Teller
 from modelforge.train.stop import Stop
@@ -124,7 +124,7 @@ class Reporter(TrainerCallback):
             return
         loss = logs["loss"]
         if not math.isfinite(loss):
-            raise WorkError("loss-not-finite", _not_finite(loss, state.global_step))
+            raise WorkerError("loss-not-finite", _not_finite(loss, state.global_step))
         tokens = int(logs.get("num_tokens") or state.num_input_tokens_seen)
         fresh, updates = tokens - self._tokens, state.global_step - self._logged_step
         busy_s = max(self._busy_s, 1e-9)

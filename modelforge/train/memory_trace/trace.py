@@ -26,9 +26,14 @@ from modelforge.config.methods import Head
 from modelforge.config.optimizers import OPTIMIZERS
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.modeling.adapters.lora import adapter
+from modelforge.modeling.adapters.lora import lora_config
 from modelforge.modeling.providers import quantization
-from modelforge.modeling.providers.huggingface import DTYPES, HEADS, load_shape, place
+from modelforge.modeling.providers.huggingface import (
+    AUTO_CLASSES,
+    DTYPES,
+    hub_arguments,
+    load_config,
+)
 from modelforge.train.memory_trace.cuda_allocator import CardCache, live_most, most_held
 from modelforge.train.memory_trace.meta_kernels import Standing
 from modelforge.train.memory_trace.quantized_layers import pack
@@ -48,7 +53,7 @@ def trace(config: TrainingConfig, plan: Plan, length: int) -> dict[str, Any]:
     low = DTYPES[plan.precision] if plan.precision != "fp32" else None
     with warnings.catch_warnings(), _as_on(plan, low):
         warnings.simplefilter("ignore")
-        shape = load_shape(plan)
+        shape = load_config(plan)
         with torch.device("meta"):
             model, reference = _model(config, plan, shape), _reference(config, plan, shape)
             judge = _judge(config, plan, shape)
@@ -117,17 +122,17 @@ def _store(model: Any, config: TrainingConfig, plan: Plan, head: Head | None = N
     if plan.quantization in ("none", "mxfp4"):
         return
     head = head or _head(plan)
-    around = quantization.look_around(plan, config, head, HEADS[head], place(plan))
+    around = quantization.model_facts(plan, config, head, AUTO_CLASSES[head], hub_arguments(plan))
     compute = getattr(torch, plan.bnb_4bit_compute_dtype)
     nested = config.use_nested_quant
-    pack(model, plan.quantization, left_out=around.left_out, compute=compute, nested=nested)
+    pack(model, plan.quantization, left_out=around.skip_modules, compute=compute, nested=nested)
 
 
 def _adapter(config: TrainingConfig, plan: Plan) -> Any:
     """Return the adapter's shape. Its numbers are not looked at, so they begin the cheap way."""
     started = plan.start_from
     head = _head(plan)
-    made: Any = PeftConfig.from_pretrained(started) if started else adapter(config, plan, head)
+    made: Any = PeftConfig.from_pretrained(started) if started else lora_config(config, plan, head)
     made.init_lora_weights, made.inference_mode = True, False
     if plan.method in ("dpo", "kto", "orpo", "rlhf"):
         made.lora_dropout = 0.0  # answers are compared without
@@ -144,9 +149,9 @@ def _plain(plan: Plan, shape: Any, dtype: torch.dtype, head: Head | None = None)
     head = head or _head(plan)
     fused = "eager" if plan.attn_implementation == "eager" else "sdpa"
     try:
-        model = HEADS[head].from_config(shape, dtype=dtype, attn_implementation=fused)
+        model = AUTO_CLASSES[head].from_config(shape, dtype=dtype, attn_implementation=fused)
     except ValueError:
-        model = HEADS[head].from_config(shape, dtype=dtype, attn_implementation="eager")
+        model = AUTO_CLASSES[head].from_config(shape, dtype=dtype, attn_implementation="eager")
     model.config.use_cache = False
     return model
 

@@ -10,9 +10,9 @@ from trl import DPOConfig, DPOTrainer
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.modeling.adapters.lora import ready
-from modelforge.modeling.tokenize.options import Manner
-from modelforge.modeling.tokenize.preference import pair_collator, read_pairs, undivided
+from modelforge.modeling.adapters.lora import prepare_trainer
+from modelforge.modeling.tokenize.options import TokenizeOptions
+from modelforge.modeling.tokenize.preference import pair_collator, tokenize_pairs, without_split
 from modelforge.train.job import Work
 from modelforge.train.strategies import preference
 from modelforge.train.strategies.preference import Asking, Parts, adapted, remember
@@ -44,14 +44,14 @@ class Trainer(Splitting, Checkpointing, Asking, DPOTrainer):
 
 def run(work: Work) -> None:
     """Do the whole of a run: load, turn pairs into tokens, train, save."""
-    preference.run(work, read_pairs, build)
+    preference.run(work, tokenize_pairs, build)
 
 
 def build(parts: Parts) -> Any:
     """Return a trainer with the adapter on the model."""
     job = parts.job
     config, plan = job.config, job.plan
-    manner = undivided(Manner.of(config, plan))
+    manner = without_split(TokenizeOptions.from_plan(config, plan))
     evaluates = parts.held_out is not None
     model, shape = adapted(parts.model, config, plan)
     trainer = Trainer(
@@ -67,7 +67,7 @@ def build(parts: Parts) -> Any:
         peft_config=shape,
     )
     trainer.is_whole = config.trainer.preference_loss in SORTED
-    return remember(ready(trainer))
+    return remember(prepare_trainer(trainer))
 
 
 def arguments(

@@ -12,8 +12,8 @@ from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.modeling.adapters.lora import ready
-from modelforge.modeling.tokenize.preference import read_judged
+from modelforge.modeling.adapters.lora import prepare_trainer
+from modelforge.modeling.tokenize.preference import tokenize_unpaired
 from modelforge.train.job import Work
 from modelforge.train.strategies import preference
 from modelforge.train.strategies.preference import Asking, Parts, adapted, remember
@@ -53,7 +53,7 @@ def run(work: Work) -> None:
             f"{accumulation} times for an update."
         )
         work.teller.note("batch-raised", text)
-    preference.run(work, read_judged, build)
+    preference.run(work, tokenize_unpaired, build)
 
 
 def build(parts: Parts) -> Any:
@@ -73,7 +73,7 @@ def build(parts: Parts) -> Any:
         processing_class=parts.tokenizer,
         peft_config=shape,
     )
-    return remember(ready(trainer))
+    return remember(prepare_trainer(trainer))
 
 
 def collator(plan: Plan, pad: int) -> DataCollatorForUnpairedPreference:

@@ -12,10 +12,10 @@ from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.modeling.adapters.lora import missing_adapter, ready
-from modelforge.modeling.tokenize.encode import IGNORED
-from modelforge.modeling.tokenize.options import Manner
-from modelforge.modeling.tokenize.preference import Pair, read_pairs, undivided
+from modelforge.modeling.adapters.lora import missing_lora_config, prepare_trainer
+from modelforge.modeling.tokenize.encode import IGNORE_INDEX
+from modelforge.modeling.tokenize.options import TokenizeOptions
+from modelforge.modeling.tokenize.preference import PreferencePair, tokenize_pairs, without_split
 from modelforge.train.job import Work
 from modelforge.train.strategies import preference
 from modelforge.train.strategies.preference import Parts
@@ -33,20 +33,20 @@ _COLUMNS = [
 class Trainer(Splitting, Checkpointing, ORPOTrainer):
     """TRL's trainer for rows that are tokens already; only answers are learned, as shown."""
 
-    def __init__(self, *args: Any, manner: Manner, **more: Any) -> None:
+    def __init__(self, *args: Any, manner: TokenizeOptions, **more: Any) -> None:
         self._manner = manner
         self._read = 0
         super().__init__(*args, **more)
 
     def tokenize_row(self, feature: dict[str, Any], _model: Any = None) -> dict[str, list[int]]:
         """Return both answers behind their question, cut, as TRL's collator takes them."""
-        pair = Pair(feature["prompt_ids"], feature["chosen_ids"], feature["rejected_ids"])
+        pair = PreferencePair(feature["prompt_ids"], feature["chosen_ids"], feature["rejected_ids"])
         columns: dict[str, list[int]] = {}
         for name, side in zip(("chosen", "rejected"), pair.sides, strict=True):
-            (piece,) = self._manner.fit(side)
+            (piece,) = self._manner.truncate(side)
             columns |= {
-                f"{name}_input_ids": piece.ids,
-                f"{name}_attention_mask": [1] * len(piece.ids),
+                f"{name}_input_ids": piece.input_ids,
+                f"{name}_attention_mask": [1] * len(piece.input_ids),
                 f"{name}_labels": piece.labels,
             }
         return columns
@@ -59,7 +59,7 @@ class Trainer(Splitting, Checkpointing, ORPOTrainer):
         found = super().concatenated_forward(model, batch)
         logits, labels = found[2], batch["chosen_labels"][:, 1:]
         kept = logits[:, : labels.shape[1]].flatten(0, 1)
-        answer = cross_entropy(kept.float(), labels.flatten(), ignore_index=IGNORED)
+        answer = cross_entropy(kept.float(), labels.flatten(), ignore_index=IGNORE_INDEX)
         # A mean over tokens beside one over rows: a piece of a batch has a share of each.
         answer = answer * (self.piece.tokens / self.piece.rows)
         return (*found[:4], answer, *found[5:])
@@ -80,18 +80,18 @@ class Trainer(Splitting, Checkpointing, ORPOTrainer):
 
 def run(work: Work) -> None:
     """Do the whole of a run: load, turn pairs into tokens, train, save."""
-    preference.run(work, read_pairs, build, compares=False)
+    preference.run(work, tokenize_pairs, build, compares=False)
 
 
 def build(parts: Parts) -> Any:
     """Return a trainer with the adapter on the model."""
     job = parts.job
     config, plan = job.config, job.plan
-    shape = missing_adapter(parts.model, config, plan)
+    shape = missing_lora_config(parts.model, config, plan)
     # TRL would put the adapter on itself, and keep all that is not quantized in 32 bits for it.
     model = get_peft_model(parts.model, shape) if shape else parts.model
     trainer = Trainer(
-        manner=undivided(Manner.of(config, plan)),
+        manner=without_split(TokenizeOptions.from_plan(config, plan)),
         model=model,
         args=arguments(config, plan, job.run.checkpoints, evaluates=parts.held_out is not None),
         train_dataset=parts.train,
@@ -101,7 +101,7 @@ def build(parts: Parts) -> Any:
     trainer.train_dataset = _lean(trainer.train_dataset)
     if parts.held_out is not None:
         trainer.eval_dataset = _lean(trainer.eval_dataset)
-    return ready(trainer)
+    return prepare_trainer(trainer)
 
 
 def arguments(

@@ -15,15 +15,15 @@ from transformers import set_seed
 from modelforge.config.plan.make import Plan
 from modelforge.config.rules.weights import NEAR_STARTS
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.modeling.adapters.lora import begun, missing_adapter
-from modelforge.modeling.tokenize.dataset import Order, Progress, Tokenized
-from modelforge.modeling.tokenize.options import Manner
-from modelforge.modeling.tokenize.template import Dialect
+from modelforge.modeling.adapters.lora import load_start_adapter, missing_lora_config
+from modelforge.modeling.tokenize.dataset import DatasetRequest, Progress, Tokenized
+from modelforge.modeling.tokenize.options import TokenizeOptions
+from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.train import loop
 from modelforge.train.job import Job, Work
 from modelforge.train.strategies.rewards import DTYPES
 
-Read = Callable[[Order, Dialect, Progress], Tokenized]
+Read = Callable[[DatasetRequest, ChatTemplate, Progress], Tokenized]
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ def run(work: Work, read: Read, build: Callable[[Parts], Any], *, compares: bool
     trainer = build(
         Parts(
             job,
-            begun(loaded.model, job.config, job.plan),
+            load_start_adapter(loaded.model, job.config, job.plan),
             loaded.tokenizer,
             tokenized.train,
-            tokenized.held_out,
+            tokenized.eval,
             reference,
             _hearing(work, tokenized),
         )
@@ -70,11 +70,11 @@ def run(work: Work, read: Read, build: Callable[[Parts], Any], *, compares: bool
     loop.close(work, trainer, course, began)
 
 
-def _tokenize(work: Work, dialect: Dialect, read: Read) -> Tokenized:
+def _tokenize(work: Work, dialect: ChatTemplate, read: Read) -> Tokenized:
     job = work.job
     config = job.config
-    manner = Manner.of(config, job.plan)
-    order = Order(job.dataset, config.eval_split, config.trainer.seed, manner)
+    manner = TokenizeOptions.from_plan(config, job.plan)
+    order = DatasetRequest(job.dataset, config.eval_split, config.trainer.seed, manner)
     tokenized = read(order, dialect, loop.tokenizing(work))
     for code, text in (*dialect.notes, *tokenized.notes):
         work.teller.note(code, text)
@@ -91,8 +91,8 @@ def _hearing(work: Work, tokenized: Tokenized) -> Callable[[], None]:
     """Return what tells how many batches the reference has been asked about."""
     config = work.job.config
     total = -(-len(tokenized.train) // config.per_device_train_batch_size)
-    if tokenized.held_out is not None:
-        total += -(-len(tokenized.held_out) // config.per_device_eval_batch_size)
+    if tokenized.eval is not None:
+        total += -(-len(tokenized.eval) // config.per_device_eval_batch_size)
     asked = 0
 
     def heard() -> None:
@@ -140,7 +140,7 @@ def adapted(model: Any, config: TrainingConfig, plan: Plan) -> tuple[Any, PeftCo
     here, and TRL gives the model a second one beside it: with such an adapter off, what it began
     with is missing from the weights below.
     """
-    shape = missing_adapter(model, config, plan)
+    shape = missing_lora_config(model, config, plan)
     if shape is None or config.adapter.init not in NEAR_STARTS:
         return model, shape
     return get_peft_model(model, shape), None

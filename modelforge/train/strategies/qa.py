@@ -20,11 +20,11 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.canonical.convert import Canonical
 from modelforge.data.canonical.qa_windows import Window, best_answer
 from modelforge.errors import Problem
-from modelforge.modeling.adapters.lora import adapted, begun, ready
-from modelforge.modeling.errors import WorkError
+from modelforge.modeling.adapters.lora import add_adapter, load_start_adapter, prepare_trainer
+from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.tokenize import dataset
-from modelforge.modeling.tokenize.options import Manner
-from modelforge.modeling.tokenize.qa import Marked, encode_context
+from modelforge.modeling.tokenize.options import TokenizeOptions
+from modelforge.modeling.tokenize.qa import QAExample, encode_qa
 from modelforge.train import loop
 from modelforge.train.job import Work
 from modelforge.train.trainer.arguments import shared
@@ -46,7 +46,7 @@ class Asked:
     rows: list[Canonical] = field(default_factory=list)
     windows: list[list[Window]] = field(default_factory=list)
 
-    def take(self, row: Canonical, found: list[Marked]) -> None:
+    def take(self, row: Canonical, found: list[QAExample]) -> None:
         """Keep one question."""
         self.rows.append(row)
         self.windows.append([each.window for each in found])
@@ -109,7 +109,7 @@ def run(work: Work) -> None:
         config=work.job.config,
         plan=work.job.plan,
         checkpoints=work.job.run.checkpoints,
-        score=asked.scores if tokenized.held_out is not None else None,
+        score=asked.scores if tokenized.eval is not None else None,
     )
     facts = loop.token_facts(tokenized) | {"eval_rows": len(asked.rows)}
 
@@ -122,23 +122,23 @@ def run(work: Work) -> None:
 def tokenize(work: Work, tokenizer: Any) -> tuple[dataset.Tokenized, Asked]:
     """Return the windows to train on and to check on, and the held-out questions themselves."""
     job, config = work.job, work.job.config
-    manner = Manner.of(config, job.plan)
-    order = dataset.Order(job.dataset, config.eval_split, config.trainer.seed, manner)
-    packers = dataset.Packer(_SCHEMA), dataset.Packer(_SCHEMA)
+    manner = TokenizeOptions.from_plan(config, job.plan)
+    order = dataset.DatasetRequest(job.dataset, config.eval_split, config.trainer.seed, manner)
+    packers = dataset.TableBuilder(_SCHEMA), dataset.TableBuilder(_SCHEMA)
     asked, counts = Asked(), [0, 0]
     dropped = trained = read = 0
-    for row, is_held_out in dataset.parted(order, loop.tokenizing(work)):
-        found = encode_context(row, tokenizer, job.plan.max_length) if "context" in row else []
+    for row, is_held_out in dataset.iter_split_rows(order, loop.tokenizing(work)):
+        found = encode_qa(row, tokenizer, job.plan.max_length) if "context" in row else []
         dropped += not found
         if is_held_out and "context" in row:
             asked.take(row, found)
         counts[is_held_out] += len(found)
         for each in found:
-            packers[is_held_out].take(_columns(each))
+            packers[is_held_out].add(_columns(each))
             if not is_held_out:
-                trained, read = trained + each.trained, read + len(each.ids)
+                trained, read = trained + each.trained_tokens, read + len(each.input_ids)
     if not counts[0]:
-        raise WorkError("nothing-to-learn", _nothing(job.plan.max_length))
+        raise WorkerError("nothing-to-learn", _nothing(job.plan.max_length))
     checked = packers[1].dataset() if counts[1] else None
     notes = list(_notes(dropped, lacks_check=bool(asked.rows) and checked is None))
     for code, text in notes:
@@ -165,15 +165,15 @@ def build(
 ) -> Trainer:
     """Return a trainer with the adapter on the model; `score` is asked at every evaluation."""
     trainer = Trainer(
-        model=adapted(begun(loaded.model, config, plan), config, plan, HEAD),
-        args=arguments(config, plan, checkpoints, evaluates=tokenized.held_out is not None),
+        model=add_adapter(load_start_adapter(loaded.model, config, plan), config, plan, HEAD),
+        args=arguments(config, plan, checkpoints, evaluates=tokenized.eval is not None),
         train_dataset=tokenized.train,
-        eval_dataset=tokenized.held_out,
+        eval_dataset=tokenized.eval,
         processing_class=loaded.tokenizer,
         data_collator=Collator(loaded.tokenizer.pad_token_id),
         compute_metrics=score,
     )
-    made: Trainer = ready(trainer)
+    made: Trainer = prepare_trainer(trainer)
     return made
 
 
@@ -194,12 +194,12 @@ def _notes(dropped: int, *, lacks_check: bool) -> Iterator[tuple[str, str]]:
         text = f"Questions left out, as they leave no room for their context: {dropped:,}."
         yield "rows-dropped", text
     if lacks_check:
-        yield dataset.NO_CHECK
+        yield dataset.NO_EVALUATION
 
 
-def _columns(found: Marked) -> dict[str, Any]:
+def _columns(found: QAExample) -> dict[str, Any]:
     return {
-        "input_ids": found.ids,
+        "input_ids": found.input_ids,
         "token_type_ids": found.window.types,
         "start_positions": found.start,
         "end_positions": found.end,

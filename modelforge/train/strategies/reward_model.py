@@ -18,12 +18,12 @@ from trl import RewardConfig, RewardTrainer
 
 from modelforge.data.canonical.convert import Canonical
 from modelforge.errors import Problem
-from modelforge.modeling.adapters.lora import adapter, ready
-from modelforge.modeling.errors import WorkError
+from modelforge.modeling.adapters.lora import lora_config, prepare_trainer
+from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.tokenize import dataset
-from modelforge.modeling.tokenize.options import Manner
+from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.preference import encode_pair, fits
-from modelforge.modeling.tokenize.template import Dialect
+from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.runs.layout import REWARD_MODEL_DONE, find_json, write_json
 from modelforge.train import loop
 from modelforge.train.callbacks.reporter import Course
@@ -106,7 +106,9 @@ def require_reward_model(name: str) -> None:
         raise _refused(f"{name} has {config.num_labels} labels; a reward is one number.")
 
 
-def read_pairs(found: Iterable[tuple[Canonical, bool]], dialect: Dialect, manner: Manner) -> Pairs:
+def read_pairs(
+    found: Iterable[tuple[Canonical, bool]], dialect: ChatTemplate, manner: TokenizeOptions
+) -> Pairs:
     """Return rows, each told with whether it is held out, as the two texts of each pair.
 
     Raises WorkError when no pair is left to learn from.
@@ -128,7 +130,7 @@ def read_pairs(found: Iterable[tuple[Canonical, bool]], dialect: Dialect, manner
             pairs.tokens += 0 if held_out else len(ids)
             pairs.answers += 0 if held_out else min(len(answer), len(ids))
     if not columns[0]["chosen_ids"]:
-        raise WorkError("nothing-to-learn", _no_pairs(pairs))
+        raise WorkerError("nothing-to-learn", _no_pairs(pairs))
     pairs.train = Dataset(pa.table(columns[0], schema=_SCHEMA))
     if columns[1]["chosen_ids"]:
         pairs.held_out = Dataset(pa.table(columns[1], schema=_SCHEMA))
@@ -160,10 +162,12 @@ def _learn(work: Work, stage: Stage) -> Course:
     set_seed(job.config.trainer.seed)  # the head that gives the reward begins at random
     loaded = work.load("reward")
     dialect = loop.speak(work, loaded, _generation(job))
-    manner = Manner.of(job.config, plan)
-    order = dataset.Order(job.dataset, job.config.eval_split, job.config.trainer.seed, manner)
+    manner = TokenizeOptions.from_plan(job.config, plan)
+    order = dataset.DatasetRequest(
+        job.dataset, job.config.eval_split, job.config.trainer.seed, manner
+    )
     progress = loop.tokenizing(work)
-    pairs = read_pairs(dataset.parted(order, progress), dialect, manner)
+    pairs = read_pairs(dataset.iter_split_rows(order, progress), dialect, manner)
     if pairs.dropped:
         text = f"{pairs.dropped:,} rows are left out: no pair, or too long to compare."
         work.teller.note("pairs-dropped", text)
@@ -182,14 +186,14 @@ def _trainer(job: Job, loaded: Any, pairs: Pairs) -> Any:
     config = job.config
     batches = -(-len(pairs.train) // config.per_device_train_batch_size)
     updates = -(-batches // config.gradient_accumulation_steps) * config.trainer.reward_epochs
-    return ready(
+    return prepare_trainer(
         Trainer(
             model=loaded.model,
             args=arguments(job, updates, evaluates=pairs.held_out is not None),
             train_dataset=pairs.train,
             eval_dataset=pairs.held_out,
             processing_class=loaded.tokenizer,
-            peft_config=adapter(config, job.plan, "reward"),
+            peft_config=lora_config(config, job.plan, "reward"),
         )
     )
 
@@ -248,18 +252,18 @@ def _generation(job: Job) -> Any:
         return GenerationConfig.from_model_config(config)
 
 
-def _pad_apart(tokenizer: Any, dialect: Dialect) -> None:
+def _pad_apart(tokenizer: Any, dialect: ChatTemplate) -> None:
     """Pad with a token that ends no answer: at an end that looks like padding nothing is read."""
-    if tokenizer.pad_token_id not in dialect.stops:
+    if tokenizer.pad_token_id not in dialect.stop_ids:
         return
     others = (tokenizer.unk_token, tokenizer.bos_token, tokenizer.eos_token)
     for token in others:
-        if token is not None and tokenizer.convert_tokens_to_ids(token) not in dialect.stops:
+        if token is not None and tokenizer.convert_tokens_to_ids(token) not in dialect.stop_ids:
             tokenizer.pad_token = token
             return
 
 
-def _cut(ids: list[int], manner: Manner) -> list[int]:
+def _cut(ids: list[int], manner: TokenizeOptions) -> list[int]:
     return ids[-manner.max_length :] if manner.truncation == "left" else ids[: manner.max_length]
 
 
@@ -273,9 +277,9 @@ def _facts(pairs: Pairs) -> dict[str, Any]:
     }
 
 
-def _refused(what: str) -> WorkError:
+def _refused(what: str) -> WorkerError:
     remedy = "Name a sequence classification model with one label, or leave it empty to train one."
-    return WorkError("reward-model-wrong", Problem("trainer.reward_model", what, remedy))
+    return WorkerError("reward-model-wrong", Problem("trainer.reward_model", what, remedy))
 
 
 def _no_pairs(pairs: Pairs) -> Problem:

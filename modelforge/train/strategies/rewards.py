@@ -12,9 +12,9 @@ import torch
 
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
-from modelforge.modeling.errors import WorkError
+from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.tokenize.render import fold_system
-from modelforge.modeling.tokenize.template import REFUSALS
+from modelforge.modeling.tokenize.template import TEMPLATE_ERRORS
 
 # What an answer is worth, given what was expected.
 Rule = Callable[[str, str], float]
@@ -72,11 +72,11 @@ class Pattern:
 
     def __init__(self, pattern: str | None) -> None:
         if not pattern:
-            raise WorkError("reward-pattern", _no_pattern())
+            raise WorkerError("reward-pattern", _no_pattern())
         try:
             self._search: Any = regex.compile(pattern)
         except regex.error as error:
-            raise WorkError("reward-pattern", _bad_pattern(pattern, error)) from error
+            raise WorkerError("reward-pattern", _bad_pattern(pattern, error)) from error
         self.slow = self._in_a_row = 0
 
     def __call__(self, answer: str, _expected: str = "") -> float:
@@ -87,7 +87,7 @@ class Pattern:
             self.slow += 1
             self._in_a_row += 1
             if self._in_a_row >= SLOW_IN_A_ROW:
-                raise WorkError("reward-pattern", _slow_pattern()) from error
+                raise WorkerError("reward-pattern", _slow_pattern()) from error
             return 0.0
         self._in_a_row = 0
         return float(found is not None)
@@ -220,5 +220,5 @@ def own_words(tokenizer: Any, longest: int) -> Reader:
 def _templated(tokenizer: Any, messages: list[dict[str, Any]]) -> str:
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False))
-    except REFUSALS:
+    except TEMPLATE_ERRORS:
         return str(tokenizer.apply_chat_template(fold_system(messages), tokenize=False))

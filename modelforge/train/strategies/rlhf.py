@@ -14,10 +14,10 @@ from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from modelforge.config.plan.training import Batching, lay_out
-from modelforge.modeling.adapters.lora import adapter, ready
+from modelforge.modeling.adapters.lora import lora_config, prepare_trainer
 from modelforge.modeling.tokenize import dataset
-from modelforge.modeling.tokenize.options import Manner
-from modelforge.modeling.tokenize.prompts import Prompts, Room, read_prompts
+from modelforge.modeling.tokenize.options import TokenizeOptions
+from modelforge.modeling.tokenize.prompts import PromptDataset, PromptLimits, build_prompts
 from modelforge.runs.checkpoints import listed
 from modelforge.train import loop
 from modelforge.train.callbacks.reporter import Course
@@ -72,14 +72,14 @@ def run(work: Work) -> None:
 
 def build(
     loaded: Any,
-    prompts: Prompts,
+    prompts: PromptDataset,
     judge: ByModel | ByRule,
     *,
     job: Job,
     layout: Batching,
 ) -> Any:
     """Return RLOO's or GRPO's trainer with the adapter on the model."""
-    held_out = prompts.held_out
+    held_out = prompts.eval
     kind: Any = Rloo if job.config.trainer.rlhf_algorithm == "rloo" else Grpo
     trainer = kind(
         model=loaded.model,
@@ -88,9 +88,9 @@ def build(
         train_dataset=prompts.train,
         eval_dataset=held_out,
         processing_class=loaded.tokenizer,
-        peft_config=adapter(job.config, job.plan),
+        peft_config=lora_config(job.config, job.plan),
     )
-    return ready(trainer)
+    return prepare_trainer(trainer)
 
 
 def arguments(job: Job, layout: Batching, prompts: int, *, evaluates: bool) -> Any:
@@ -152,23 +152,23 @@ def _learn_from_rewards(work: Work, rule: Rule | None, stage: Stage | None, bega
         work.teller.note("pattern-slow", text)
     if course.step == 0 and stage is not None:
         raise StopAsked
-    if course.is_whole and prompts.held_out is not None:
-        _tell_scores(work, answers, course, len(prompts.held_out))
+    if course.is_whole and prompts.eval is not None:
+        _tell_scores(work, answers, course, len(prompts.eval))
     loop.close(work, trainer, course, began)
 
 
-def _prompts(work: Work, loaded: Any) -> Prompts:
+def _prompts(work: Work, loaded: Any) -> PromptDataset:
     job, config = work.job, work.job.config
     dialect = loop.speak(work, loaded)
-    manner = Manner.of(config, job.plan)
-    order = dataset.Order(job.dataset, config.eval_split, config.trainer.seed, manner)
+    manner = TokenizeOptions.from_plan(config, job.plan)
+    order = dataset.DatasetRequest(job.dataset, config.eval_split, config.trainer.seed, manner)
     progress = loop.tokenizing(work)
-    prompts = read_prompts(
-        dataset.parted(order, progress),
+    prompts = build_prompts(
+        dataset.iter_split_rows(order, progress),
         dialect,
-        Room(job.plan.max_length, config.trainer.max_completion_length),
+        PromptLimits(job.plan.max_length, config.trainer.max_completion_length),
         wants_answer=config.trainer.reward == "exact-match",
-        most_held_out=config.evaluation.generated_rows,
+        max_eval_prompts=config.evaluation.generated_rows,
     )
     for code, text in (*dialect.notes, *prompts.notes):
         work.teller.note(code, text)
@@ -211,10 +211,10 @@ def _reference(job: Job) -> dict[str, Any] | None:
     return {"dtype": dtype, "use_safetensors": True, "revision": plan.model_revision}
 
 
-def _facts(prompts: Prompts, layout: Batching) -> dict[str, Any]:
+def _facts(prompts: PromptDataset, layout: Batching) -> dict[str, Any]:
     return {
         "train_rows": len(prompts.train),
-        "eval_rows": len(prompts.held_out) if prompts.held_out is not None else 0,
+        "eval_rows": len(prompts.eval) if prompts.eval is not None else 0,
         "all_tokens": prompts.tokens,
         "truncated_rows": 0,
         "steps_per_epoch": max(1, layout.updates(len(prompts.train))),

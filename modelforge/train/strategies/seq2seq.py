@@ -18,15 +18,15 @@ from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.canonical.convert import lead_of
 from modelforge.errors import Problem
-from modelforge.modeling.adapters.lora import adapted, begun, ready
-from modelforge.modeling.errors import WorkError
+from modelforge.modeling.adapters.lora import add_adapter, load_start_adapter, prepare_trainer
+from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.tokenize import dataset
-from modelforge.modeling.tokenize.counters import Counts
-from modelforge.modeling.tokenize.options import Manner
-from modelforge.modeling.tokenize.seq2seq import encode_summary
-from modelforge.modeling.tokenize.template import Dialect, stops_of, wordless
+from modelforge.modeling.tokenize.counters import TokenizeCounts
+from modelforge.modeling.tokenize.options import TokenizeOptions
+from modelforge.modeling.tokenize.seq2seq import encode_seq2seq
+from modelforge.modeling.tokenize.template import ChatTemplate, seq2seq_template, stop_ids_of
 from modelforge.train import generate, loop
-from modelforge.train.generate import rewriting
+from modelforge.train.generate import seq2seq_generation
 from modelforge.train.job import Work
 from modelforge.train.trainer.arguments import shared
 from modelforge.train.trainer.checkpointing import Checkpointing
@@ -54,58 +54,60 @@ def run(work: Work) -> None:
     """Do the whole of a run: load, turn rows into tokens, train, save."""
     loaded = work.load(HEAD)
     config, plan = work.job.config, work.job.plan
-    stops = stops_of(loaded.model.generation_config)
-    dialect = wordless(loaded.tokenizer, stops, lead_of(loaded.model.config))
-    manner = Manner.of(config, plan)
+    stops = stop_ids_of(loaded.model.generation_config)
+    dialect = seq2seq_template(loaded.tokenizer, stops, lead_of(loaded.model.config))
+    manner = TokenizeOptions.from_plan(config, plan)
     tokenized = tokenize(work, dialect, manner)
     work.stop.check()
     set_seed(config.trainer.seed)
     trainer = build(
         loaded, tokenized, config=config, plan=plan, checkpoints=work.job.run.checkpoints
     )
-    score = generate.scorer(work, trainer, tokenized.kept, rewriting(dialect, manner))
+    score = generate.make_evaluator(
+        work, trainer, tokenized.eval_rows, seq2seq_generation(dialect, manner)
+    )
     loop.learn(work, trainer, loop.token_facts(tokenized), score)
 
 
-def tokenize(work: Work, dialect: Dialect, manner: Manner) -> dataset.Tokenized:
+def tokenize(work: Work, dialect: ChatTemplate, manner: TokenizeOptions) -> dataset.Tokenized:
     """Return documents and summaries as tokens."""
     config = work.job.config
     seed = config.trainer.seed
-    order = dataset.Order(work.job.dataset, config.eval_split, seed, manner)
-    packers = dataset.Packer(_SCHEMA), dataset.Packer(_SCHEMA)
-    counts = Counts(), Counts()
-    kept = dataset.Kept(config.evaluation.generated_rows, seed)
-    for row, is_held_out in dataset.parted(order, loop.tokenizing(work)):
+    order = dataset.DatasetRequest(work.job.dataset, config.eval_split, seed, manner)
+    packers = dataset.TableBuilder(_SCHEMA), dataset.TableBuilder(_SCHEMA)
+    counts = TokenizeCounts(), TokenizeCounts()
+    kept = dataset.ReservoirSample(config.evaluation.generated_rows, seed)
+    for row, is_held_out in dataset.iter_split_rows(order, loop.tokenizing(work)):
         count = counts[is_held_out]
-        found = encode_summary(row, dialect, manner)
+        found = encode_seq2seq(row, dialect, manner)
         count.rows += 1
         if found is None:
             count.dropped += 1
             continue
-        count.cut += found.cut
-        count.trained += len(found.target)
-        count.read += len(found.ids)
-        packers[is_held_out].take({"input_ids": found.source, "labels": found.target})
+        count.truncated += found.is_truncated
+        count.trained_tokens += len(found.target_ids)
+        count.all_tokens += len(found.input_ids)
+        packers[is_held_out].add({"input_ids": found.source_ids, "labels": found.target_ids})
         if is_held_out:
-            kept.take(row)
-    if not counts[0].trained:
-        raise WorkError("nothing-to-learn", _nothing(counts[0]))
+            kept.add(row)
+    if not counts[0].trained_tokens:
+        raise WorkerError("nothing-to-learn", _nothing(counts[0]))
     both = counts[0] + counts[1]
     notes = list(_notes(both, manner))
-    checked = packers[1].dataset() if counts[1].trained else None
+    checked = packers[1].dataset() if counts[1].trained_tokens else None
     if counts[1].rows and checked is None:
-        notes.append(dataset.NO_CHECK)
+        notes.append(dataset.NO_EVALUATION)
     for code, text in notes:
         work.teller.note(code, text)
     return dataset.Tokenized(
         packers[0].dataset(),
         checked,
-        trained_tokens=counts[0].trained,
-        all_tokens=counts[0].read,
-        truncated_rows=both.cut,
+        trained_tokens=counts[0].trained_tokens,
+        all_tokens=counts[0].all_tokens,
+        truncated_rows=both.truncated,
         dropped_rows=both.dropped,
         notes=notes,
-        kept=kept.rows,
+        eval_rows=kept.rows,
     )
 
 
@@ -118,12 +120,12 @@ def build(
     checkpoints: Path,
 ) -> Trainer:
     """Return a trainer with the adapter on the model."""
-    made: Trainer = ready(
+    made: Trainer = prepare_trainer(
         Trainer(
-            model=adapted(begun(loaded.model, config, plan), config, plan, HEAD),
-            args=arguments(config, plan, checkpoints, evaluates=tokenized.held_out is not None),
+            model=add_adapter(load_start_adapter(loaded.model, config, plan), config, plan, HEAD),
+            args=arguments(config, plan, checkpoints, evaluates=tokenized.eval is not None),
             train_dataset=tokenized.train,
-            eval_dataset=tokenized.held_out,
+            eval_dataset=tokenized.eval,
             processing_class=loaded.tokenizer,
             data_collator=DataCollatorForSeq2Seq(loaded.tokenizer, model=loaded.model),
         )
@@ -143,10 +145,10 @@ def arguments(
     )
 
 
-def _notes(counts: Counts, manner: Manner) -> list[tuple[str, str]]:
+def _notes(counts: TokenizeCounts, manner: TokenizeOptions) -> list[tuple[str, str]]:
     notes = []
-    if counts.cut:
-        what = f"{counts.cut:,} longer than {manner.max_length:,} tokens and cut there."
+    if counts.truncated:
+        what = f"{counts.truncated:,} longer than {manner.max_length:,} tokens and cut there."
         notes.append(("rows-cut", f"Documents or summaries {what}"))
     if counts.dropped:
         what = f"Rows left out, too long or without a document and a summary: {counts.dropped:,}."
@@ -154,7 +156,7 @@ def _notes(counts: Counts, manner: Manner) -> list[tuple[str, str]]:
     return notes
 
 
-def _nothing(counts: Counts) -> Problem:
+def _nothing(counts: TokenizeCounts) -> Problem:
     return Problem(
         "dataset",
         f"None of the {counts.rows:,} training rows has a document and a summary to learn.",

@@ -12,12 +12,16 @@ from trl.trainer import sft_trainer
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.modeling.adapters.lora import begun, missing_adapter, ready
-from modelforge.modeling.perplexity import Likelihood, text_bytes
-from modelforge.modeling.tokenize.collate import row_settings
-from modelforge.modeling.tokenize.options import Manner
+from modelforge.modeling.adapters.lora import (
+    load_start_adapter,
+    missing_lora_config,
+    prepare_trainer,
+)
+from modelforge.modeling.perplexity import PerplexityMeter, count_text_bytes
+from modelforge.modeling.tokenize.collate import sft_data_arguments
+from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.train import generate, loop
-from modelforge.train.generate import conversing
+from modelforge.train.generate import chat_generation
 from modelforge.train.job import Work
 from modelforge.train.trainer.arguments import shared
 from modelforge.train.trainer.checkpointing import Checkpointing
@@ -31,7 +35,7 @@ class Trainer(Splitting, Checkpointing, SFTTrainer):
 
     by_tokens = True
 
-    likelihood: Likelihood | None = None
+    likelihood: PerplexityMeter | None = None
 
     def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Check one batch, and add what it cost."""
@@ -45,7 +49,7 @@ class Trainer(Splitting, Checkpointing, SFTTrainer):
         """Check all held-out rows, and say what they cost beside the loss."""
         if self.likelihood is None:
             return super().evaluation_loop(*args, **kwargs)
-        self.likelihood.begin()
+        self.likelihood.reset()
         found = super().evaluation_loop(*args, **kwargs)
         measured = self.likelihood.metrics.items()
         found.metrics.update({f"eval_{name}": value for name, value in measured})
@@ -60,18 +64,20 @@ def run(work: Work) -> None:
     work.stop.check()
     set_seed(work.job.config.trainer.seed)
     trainer = build(
-        begun(loaded.model, work.job.config, work.job.plan),
+        load_start_adapter(loaded.model, work.job.config, work.job.plan),
         loaded.tokenizer,
-        (tokenized.train, tokenized.held_out),
+        (tokenized.train, tokenized.eval),
         config=work.job.config,
         plan=work.job.plan,
         checkpoints=work.job.run.checkpoints,
     )
-    manner = Manner.of(work.job.config, work.job.plan)
-    if tokenized.held_out is not None:
-        size = text_bytes(tokenized.held_out["labels"], loaded.tokenizer)
-        trainer.likelihood = Likelihood(size)
-    score = generate.scorer(work, trainer, tokenized.kept, conversing(dialect, manner))
+    manner = TokenizeOptions.from_plan(work.job.config, work.job.plan)
+    if tokenized.eval is not None:
+        size = count_text_bytes(tokenized.eval["labels"], loaded.tokenizer)
+        trainer.likelihood = PerplexityMeter(size)
+    score = generate.make_evaluator(
+        work, trainer, tokenized.eval_rows, chat_generation(dialect, manner)
+    )
     loop.learn(work, trainer, loop.token_facts(tokenized), score)
 
 
@@ -94,9 +100,9 @@ def build(
         train_dataset=train,
         eval_dataset=held_out,
         processing_class=tokenizer,
-        peft_config=missing_adapter(model, config, plan),
+        peft_config=missing_lora_config(model, config, plan),
     )
-    made: Trainer = ready(trainer)
+    made: Trainer = prepare_trainer(trainer)
     return made
 
 
@@ -106,7 +112,7 @@ def arguments(
     """Return the settings as TRL takes them."""
     return SFTConfig(
         **shared(config, plan, checkpoints, evaluates=evaluates),
-        **row_settings(config, plan),
+        **sft_data_arguments(config, plan),
         prediction_loss_only=True,
         # TRL counts them in its loss, which a provider may put another in place of.
         include_num_input_tokens_seen="non_padding",

@@ -9,7 +9,7 @@ from typing import Any
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
-from modelforge.modeling.errors import WorkError
+from modelforge.modeling.errors import WorkerError
 
 # So many intervals that none is ever reached.
 NEVER = 10**9
@@ -23,7 +23,7 @@ def shared(
     Raises WorkError for fp16 on the CPU, which has no scaler for it.
     """
     if plan.precision == "fp16" and plan.device == "cpu":
-        raise WorkError("fp16-needs-gpu", _no_fp16())
+        raise WorkerError("fp16-needs-gpu", _no_fp16())
     return {
         "output_dir": str(checkpoints),
         "num_train_epochs": config.num_train_epochs,

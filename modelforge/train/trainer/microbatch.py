@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from modelforge.modeling.tokenize.encode import IGNORED
+from modelforge.modeling.tokenize.encode import IGNORE_INDEX
 from modelforge.train.trainer.state import MEASURES
 
 Batch = dict[str, Any]
@@ -94,7 +94,7 @@ def _by_rows(batch: Mapping[str, Any], size: int, sides: int) -> list[tuple[Batc
 def _trained(part: Batch, first: int) -> int:
     labels = part.get("labels", part.get("chosen_labels"))
     if labels is not None:
-        return int((labels[..., first:] != IGNORED).sum())
+        return int((labels[..., first:] != IGNORE_INDEX).sum())
     return int(part["completion_mask"].sum()) if "completion_mask" in part else 0
 
 

@@ -15,7 +15,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from modelforge.runs.events import Event, read_events
 from modelforge.train import save
 from modelforge.train.callbacks.system_stats import peak_gib
-from modelforge.train.generate import Scorer
+from modelforge.train.generate import GenerationEvaluator
 from modelforge.train.job import Work
 from modelforge.train.stop import RehearsalOver
 from modelforge.train.trainer.checkpointing import Terms
@@ -78,7 +78,9 @@ class Timings(TrainerCallback):
         trainer.add_callback(self)
 
 
-def rehearse(work: Work, trainer: Any, facts: dict[str, Any], answers: Scorer | None = None) -> int:
+def rehearse(
+    work: Work, trainer: Any, facts: dict[str, Any], answers: GenerationEvaluator | None = None
+) -> int:
     """Measure a training that is about to begin, and return how many updates were made.
 
     `facts` are those of its plan, `answers` what follows the training. With the last stage all is

@@ -111,7 +111,7 @@ def errors_of(folder: RunFolder) -> dict[str, Any]:
     found: dict[str, Any] = {"seconds": round(over - launched, 1)}
     if report.get("seconds"):
         found["before_start"] = round(report["seconds"] / (over - launched) - 1, 4)
-    pace = Pace(Course.of(record["config"], record["plan"]), report.get("rehearsal"))
+    pace = Pace(Course.of(record["config"], record["plan"]), report.get("trial_run"))
     to_tell = list(SHARES)
     for event in events:
         pace.take(event)
@@ -126,13 +126,13 @@ def errors_of(folder: RunFolder) -> dict[str, Any]:
 def _case(forge: Forge, said: dict[str, Any]) -> dict[str, Any]:
     layer = Layer("bench", said)
     began = time.time()
-    rehearsal = forge.rehearsals.start(layer)
-    _await(lambda: forge.rehearsals.view(rehearsal).state.is_over)
-    measured = forge.rehearsals.view(rehearsal).rehearsal
+    rehearsal = forge.trial_runs.start(layer)
+    _await(lambda: forge.trial_runs.view(rehearsal).state.is_over)
+    measured = forge.trial_runs.view(rehearsal).trial_run
     if measured is None:
-        raise RuntimeError(str(forge.rehearsals.view(rehearsal)))
+        raise RuntimeError(str(forge.trial_runs.view(rehearsal)))
     rehearsed = time.time() - began
-    _await(lambda: forge.rehearsals.active() is None)
+    _await(lambda: forge.trial_runs.active() is None)
     time.sleep(1.0)
     run = forge.start(layer)
     _await(lambda: forge.state(run).is_over)

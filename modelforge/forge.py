@@ -38,7 +38,7 @@ from modelforge.services.preflight import Checked, Inquiry
 from modelforge.services.queue import QueueDesk
 from modelforge.services.resume import Again
 from modelforge.services.start import StartDesk
-from modelforge.services.trial_runs import Rehearsals
+from modelforge.services.trial_runs import TrialRuns
 
 MACHINE_FRESH_S = 5.0
 
@@ -80,9 +80,9 @@ class Forge:
         self._starts = StartDesk(
             self._store, self._supervisor, self._spare, self._inquiry, lease, self._chat.close
         )
-        self.rehearsals = Rehearsals(home, self._starts, self._supervisor, self._spare, command)
+        self.trial_runs = TrialRuns(home, self._starts, self._supervisor, self._spare, command)
         self.footprints = Footprints(home, self._inquiry, self._spare)
-        self._inquiry.look_up(self.rehearsals.known, self.footprints.known)
+        self._inquiry.look_up(self.trial_runs.known, self.footprints.known)
         self.queue = QueueDesk(
             home,
             self._store,
@@ -251,7 +251,7 @@ class Forge:
 
     def warm(self) -> None:
         """Warm a spare worker, so that the next start needs no imports. Returns at once."""
-        if self._supervisor.holder() is None and self.rehearsals.active() is None:
+        if self._supervisor.holder() is None and self.trial_runs.active() is None:
             self._spare.warm()
 
     @property
@@ -262,7 +262,7 @@ class Forge:
     def tend(self) -> None:
         """Do the small work of every few seconds: late stops, idle children, what is due next."""
         self._supervisor.tend()
-        self.rehearsals.tend()
+        self.trial_runs.tend()
         self._spare.tend()
         self._chat.tend()
         self.queue.tend()

@@ -29,18 +29,18 @@ def home(tmp_path, monkeypatch, request):
 
 
 def test_a_rehearsal_says_what_the_run_will_need(home, recipe, capsys):  # noqa: F811
-    assert main(["rehearse", recipe]) == 0
+    assert main(["trial-run", recipe]) == 0
     said = capsys.readouterr().out
     assert "memory at most     1.82 GiB" in said
     assert "one checkpoint     61 MiB in 0.3 s" in said
     assert main(["check", recipe, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["memory_basis"] == "rehearsed"
+    assert told["memory_basis"] == "trial_run"
     assert not list((home / "runs").glob("2*"))
 
 
 @pytest.mark.parametrize("home", ["fails"], indirect=True)
 def test_one_that_fails_says_why(home, recipe, capsys):  # noqa: F811
-    assert main(["rehearse", recipe]) == 1
+    assert main(["trial-run", recipe]) == 1
     assert capsys.readouterr().err.strip()
-    assert main(["rehearse", recipe, "--set", "lora_r=0"]) == 2
+    assert main(["trial-run", recipe, "--set", "lora_r=0"]) == 2

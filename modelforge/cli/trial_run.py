@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modelforge.config.resolve import Layer
     from modelforge.forge import Forge
-    from modelforge.services.trial_runs import RehearsalView
+    from modelforge.services.trial_runs import TrialRunView
 
 DONE, FAILED = 0, 1
 LOOK_S = 0.3
@@ -30,30 +30,30 @@ def add(
         return _rehearse(options, forge(options), layers(options))
 
     about = "Try a few updates, a check and a save; say what the run will need."
-    command = add_command("rehearse", act, about)
+    command = add_command("trial-run", act, about)
     command.add_argument("recipe", type=Path, help="a recipe file (YAML or JSON)")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
 
 
 def _rehearse(options: argparse.Namespace, forge: Forge, layers: Sequence[Layer]) -> int:
-    found = forge.rehearsals.start(*layers)
+    found = forge.trial_runs.start(*layers)
     try:
         view = _follow(forge, found, quiet=options.json)
     except KeyboardInterrupt:
-        forge.rehearsals.stop(found)
+        forge.trial_runs.stop(found)
         print("\nStopped; nothing is kept.", file=sys.stderr)
         return FAILED
     if options.json:
         print(json.dumps(view.as_dict(), indent=2))
     else:
         _print(view, forge.check(*layers).report)
-    return DONE if view.rehearsal is not None else FAILED
+    return DONE if view.trial_run is not None else FAILED
 
 
-def _follow(forge: Forge, found: str, *, quiet: bool) -> RehearsalView:
+def _follow(forge: Forge, found: str, *, quiet: bool) -> TrialRunView:
     said = ""
     while True:
-        view = forge.rehearsals.view(found)
+        view = forge.trial_runs.view(found)
         if not quiet and view.phase not in (said, ""):
             said = view.phase
             print(f"{said} …", flush=True)
@@ -63,8 +63,8 @@ def _follow(forge: Forge, found: str, *, quiet: bool) -> RehearsalView:
         time.sleep(LOOK_S)
 
 
-def _print(view: RehearsalView, report: Any) -> None:
-    measured = view.rehearsal
+def _print(view: TrialRunView, report: Any) -> None:
+    measured = view.trial_run
     for note in view.notes:
         print(note)
     if measured is None:

@@ -19,7 +19,7 @@ from modelforge.preflight.memory.traced import Footprint, row_length, traced_par
 from modelforge.preflight.plan_context import ground_of, train_rows
 from modelforge.preflight.speed import most_tokens_in
 from modelforge.preflight.suggest.fit import Largest, Way, largest_model, ways
-from modelforge.preflight.trial_run import Rehearsal
+from modelforge.preflight.trial_run import TrialRunResult
 
 if TYPE_CHECKING:
     from modelforge.data.checks.summary import FirstLook
@@ -43,7 +43,7 @@ class Case:
     look: FirstLook | None
     home: Home
     material: Material = NO_MATERIAL
-    rehearsal: Rehearsal | None = None
+    trial_run: TrialRunResult | None = None
     footprint: Footprint | None = None
     memory: list[MemoryPart] = field(init=False)
     disk_gib: float | None = field(init=False)
@@ -70,7 +70,7 @@ class Case:
         """Return the same run with some settings changed, by their dotted names."""
         config = self.config.changed(settings)
         if self.facts is None:
-            return replace(self, config=config, rehearsal=None, footprint=None)
+            return replace(self, config=config, trial_run=None, footprint=None)
         ground = ground_of(
             config,
             self.machine,
@@ -80,19 +80,19 @@ class Case:
             start=self.plan.start_from,
         )
         return replace(
-            self, config=config, plan=make_plan(config, ground), rehearsal=None, footprint=None
+            self, config=config, plan=make_plan(config, ground), trial_run=None, footprint=None
         )
 
     @property
     def memory_total_gib(self) -> float | None:
         """The memory of the run: as a rehearsal has measured it, else the sum of the parts."""
-        return self.rehearsal.peak_gib if self.rehearsal else total_gib(self.memory)
+        return self.trial_run.peak_gib if self.trial_run else total_gib(self.memory)
 
     @property
-    def memory_basis(self) -> Literal["formula", "traced", "rehearsed"] | None:
+    def memory_basis(self) -> Literal["formula", "traced", "trial_run"] | None:
         """How the memory is known; None where it is not."""
-        if self.rehearsal is not None:
-            return "rehearsed"
+        if self.trial_run is not None:
+            return "trial_run"
         if self.footprint is not None:
             return "traced"
         return "formula" if self.memory else None

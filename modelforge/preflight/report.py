@@ -19,7 +19,7 @@ from modelforge.preflight.speed import estimate_seconds
 from modelforge.preflight.suggest.fit import Way
 from modelforge.preflight.suggest.speedup_options import speed_of
 from modelforge.preflight.suggest.speedups import Lever, levers, recommended, tokens_per_s
-from modelforge.preflight.trial_run import Rehearsal
+from modelforge.preflight.trial_run import TrialRunResult
 
 if TYPE_CHECKING:
     from modelforge.data.checks.summary import FirstLook
@@ -48,9 +48,9 @@ class Report:
     ways: list[Way] = field(default_factory=list)
     largest_model: str | None = None
     largest_settings: dict[str, Any] = field(default_factory=dict)
-    memory_basis: Literal["formula", "traced", "rehearsed"] | None = None
-    seconds_basis: Literal["estimated", "rehearsed"] | None = None
-    rehearsal: dict[str, Any] | None = None
+    memory_basis: Literal["formula", "traced", "trial_run"] | None = None
+    seconds_basis: Literal["estimated", "trial_run"] | None = None
+    trial_run: dict[str, Any] | None = None
     tokens_per_s: float | None = None
     levers: list[Lever] = field(default_factory=list)
     recommended: dict[str, Any] = field(default_factory=dict)
@@ -74,7 +74,7 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
     look: FirstLook | None,
     home: Home,
     material: Material = NO_MATERIAL,
-    rehearsal: Rehearsal | None = None,
+    trial_run: TrialRunResult | None = None,
     footprint: Footprint | None = None,
 ) -> Report:
     """Return what is to be said of a run before it starts. Pure; touches neither disk nor device.
@@ -83,9 +83,9 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
     could not be found: what depends on it is left out, and whoever looked for it has the problem.
     A `rehearsal` has measured, and a `footprint` traced, what else is estimated.
     """
-    case = Case(config, plan, machine, facts, look, home, material, rehearsal, footprint)
+    case = Case(config, plan, machine, facts, look, home, material, trial_run, footprint)
     seconds = estimate_seconds(config, plan, machine, facts, look) if facts and look else None
-    measured = rehearsal.seconds(config, plan, case.eval_rows) if rehearsal else None
+    measured = trial_run.seconds(config, plan, case.eval_rows) if trial_run else None
     advised = recommended(case)
     return Report(
         findings=findings(case),
@@ -99,8 +99,8 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
         ways=case.ways,
         **_largest(case),
         memory_basis=case.memory_basis,
-        seconds_basis="rehearsed" if measured is not None else "estimated" if seconds else None,
-        rehearsal=_told(rehearsal, measured),
+        seconds_basis="trial_run" if measured is not None else "estimated" if seconds else None,
+        trial_run=_told(trial_run, measured),
         tokens_per_s=tokens_per_s(case),
         levers=levers(case),
         recommended=advised,
@@ -120,5 +120,5 @@ def _factor(case: Case, settings: dict[str, Any]) -> float | None:
     return round(after / before, 2) if before and after else None
 
 
-def _told(rehearsal: Rehearsal | None, seconds: float | None) -> dict[str, Any] | None:
+def _told(rehearsal: TrialRunResult | None, seconds: float | None) -> dict[str, Any] | None:
     return None if rehearsal is None else rehearsal.as_dict() | {"seconds": seconds}

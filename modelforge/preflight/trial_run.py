@@ -38,7 +38,7 @@ _OF_PLAN = (
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class TrialRunResult:
     """What was measured in a rehearsal. Memory in GiB, times in seconds; None was not measured.
 
     `id` names its folder and `at` is when it was made. `seconds_per_update_worst` is that of the
@@ -72,7 +72,7 @@ class Rehearsal:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Rehearsal:
+    def from_dict(cls, data: Mapping[str, Any]) -> TrialRunResult:
         """Read what `as_dict` gave, or the data of a `rehearsed` event with `id` and `at`.
 
         Raises TypeError for what is none.

@@ -61,7 +61,7 @@ class Store:
         dataset: Mapping[str, Any],
         request_id: str | None = None,
         announce: Callable[[str], None] | None = None,
-        rehearsal: bool = False,
+        trial_run: bool = False,
     ) -> RunFolder:
         """Make a run folder and return it; a `request_id` that is known gives the run it made.
 
@@ -86,7 +86,7 @@ class Store:
                 "origins": dict(origins),
                 "plan": dict(plan),
                 "dataset": dict(dataset),
-                **({"rehearsal": True} if rehearsal else {}),
+                **({"trial_run": True} if trial_run else {}),
             }
             return self._settle(RunFolder(self._runs / run_id), record, report)
 

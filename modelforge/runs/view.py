@@ -153,7 +153,8 @@ def _read(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView
 
 def pace_of(folder: RunFolder, record: dict[str, Any]) -> Pace:
     """Return how fast a run is, from the beginning of its events and from their end."""
-    said = (find_json(folder.preflight) or {}).get("rehearsal")
+    report = find_json(folder.preflight) or {}
+    said = report.get("trial_run", report.get("rehearsal"))
     rehearsal = said if isinstance(said, dict) else None
     pace = Pace(Course.of(record["config"], record["plan"]), rehearsal)
     head, end = read_events(folder.events, most=TAIL_BYTES)

@@ -25,11 +25,11 @@ from modelforge.preflight import Report, preflight
 from modelforge.preflight.context import NO_MATERIAL
 from modelforge.preflight.memory.traced import Footprint
 from modelforge.preflight.plan_context import ground_of, train_rows
-from modelforge.preflight.trial_run import Rehearsal
+from modelforge.preflight.trial_run import TrialRunResult
 
 Thing = TypeVar("Thing")
 Traced = Callable[[TrainingConfig, Plan, ModelFacts, FirstLook | None], Footprint | None]
-Rehearsed = Callable[[TrainingConfig, Plan, ModelFacts, FirstLook, Machine], Rehearsal | None]
+Rehearsed = Callable[[TrainingConfig, Plan, ModelFacts, FirstLook, Machine], TrialRunResult | None]
 REMEMBERED = 64
 
 
@@ -195,7 +195,7 @@ class Inquiry:
         facts: ModelFacts | None,
         look: FirstLook | None,
         machine: Machine,
-    ) -> Rehearsal | None:
+    ) -> TrialRunResult | None:
         return self._rehearsals(config, plan, facts, look, machine) if facts and look else None
 
     def _plan(

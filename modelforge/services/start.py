@@ -132,7 +132,7 @@ class StartDesk:
             dataset=order.material.as_record(),
             request_id=request_id,
             announce=announce,
-            rehearsal=store is not None,
+            trial_run=store is not None,
         )
 
     def require_free(self) -> None:

@@ -18,7 +18,7 @@ from modelforge.errors import BusyError, ForgeError, RunError
 from modelforge.hardware.machine import Machine
 from modelforge.models.architecture import ModelFacts
 from modelforge.paths import Home
-from modelforge.preflight.trial_run import Rehearsal, signature
+from modelforge.preflight.trial_run import TrialRunResult, signature
 from modelforge.runs.events import Event, read_events
 from modelforge.runs.layout import RunFolder, find_json, read_json, write_json
 from modelforge.runs.process.lock import exclusive
@@ -38,7 +38,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "unsloth")
 
 
 @dataclass(frozen=True)
-class RehearsalHome(Home):
+class TrialRunHome(Home):
     """The home as the rehearsals see it: their folders lie beside those of the runs."""
 
     @property
@@ -48,7 +48,7 @@ class RehearsalHome(Home):
 
 
 @dataclass(frozen=True)
-class RehearsalView:
+class TrialRunView:
     """One rehearsal as a person sees it.
 
     `phase` says what it does now, in words; `rehearsal` is what it has measured, once finished.
@@ -62,7 +62,7 @@ class RehearsalView:
     phase: str
     done: int | None
     total: int | None
-    rehearsal: Rehearsal | None
+    trial_run: TrialRunResult | None
     ending: dict[str, Any] | None
     notes: tuple[str, ...] = ()
 
@@ -76,13 +76,13 @@ class RehearsalView:
             "phase": self.phase,
             "done": self.done,
             "total": self.total,
-            "rehearsal": self.rehearsal.as_dict() if self.rehearsal else None,
+            "trial_run": self.trial_run.as_dict() if self.trial_run else None,
             "ending": self.ending,
             "notes": list(self.notes),
         }
 
 
-class Rehearsals:
+class TrialRuns:
     """Makes rehearsals, watches and stops them, and remembers what they have measured.
 
     A rehearsal holds the machine as a run does: its worker has the lease until it is gone.
@@ -96,7 +96,7 @@ class Rehearsals:
         spare: Spare,
         worker: Sequence[str] = COMMAND,
     ) -> None:
-        own = RehearsalHome(home.root)
+        own = TrialRunHome(home.root)
         self._known_path = own.runs / "known.json"
         self._store = Store(own)
         self._supervisor = Supervisor(own, command=worker)
@@ -125,7 +125,7 @@ class Rehearsals:
                 raise
         return folder.id
 
-    def view(self, rehearsal_id: str) -> RehearsalView:
+    def view(self, rehearsal_id: str) -> TrialRunView:
         """Return one rehearsal as it stands now; raises NotFoundError."""
         folder = self._store.get(rehearsal_id)
         state = self._supervisor.state(folder)
@@ -137,7 +137,7 @@ class Rehearsals:
         notes = tuple(str(event.data["text"]) for event in events if event.kind == "note")
         if state.is_over:
             self._settle(folder)
-        return RehearsalView(
+        return TrialRunView(
             id=folder.id,
             name=record["name"],
             state=state,
@@ -145,7 +145,7 @@ class Rehearsals:
             phase=str(phase.get("text", "")),
             done=phase.get("done"),
             total=phase.get("total"),
-            rehearsal=_measured(folder, latest.get("rehearsed")),
+            trial_run=_measured(folder, latest.get("rehearsed")),
             ending={"kind": ending.kind, **ending.data} if ending else None,
             notes=notes,
         )
@@ -172,14 +172,14 @@ class Rehearsals:
         facts: ModelFacts,
         look: FirstLook,
         machine: Machine,
-    ) -> Rehearsal | None:
+    ) -> TrialRunResult | None:
         """Return what a rehearsal of such a run has measured here, or None."""
         known = find_json(self._known_path) or {}
         found = known.get(signature(config, plan, facts, look, machine, _versions()))
         if not isinstance(found, dict):
             return None
         with contextlib.suppress(TypeError):
-            return Rehearsal.from_dict(found)
+            return TrialRunResult.from_dict(found)
         return None
 
     def latest(
@@ -189,7 +189,7 @@ class Rehearsals:
         facts: ModelFacts,
         look: FirstLook,
         machine: Machine,
-    ) -> RehearsalView | None:
+    ) -> TrialRunView | None:
         """Return the newest rehearsal of such a run, of those still there, or None."""
         name = signature(config, plan, facts, look, machine, _versions())
         for folder in self._store.list():
@@ -220,7 +220,7 @@ class Rehearsals:
         who = gather(folder).who
         if who is not None and who.alive:
             name = (find_json(folder.config) or {}).get("name", folder.id)
-            self._lease.take("rehearsal", str(name), who)
+            self._lease.take("trial-run", str(name), who)
 
     def _settle(self, folder: RunFolder) -> None:
         """Remember what a rehearsal has measured; once its worker is gone, throw away the rest."""
@@ -253,11 +253,11 @@ class Rehearsals:
             write_json(self._known_path, dict(newest[-REMEMBERED:]))
 
 
-def _measured(folder: RunFolder, event: Event | None) -> Rehearsal | None:
+def _measured(folder: RunFolder, event: Event | None) -> TrialRunResult | None:
     if event is None:
         return None
     with contextlib.suppress(TypeError):
-        return Rehearsal.from_dict({**event.data, "id": folder.id, "at": event.t})
+        return TrialRunResult.from_dict({**event.data, "id": folder.id, "at": event.t})
     return None
 
 

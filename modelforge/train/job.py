@@ -38,7 +38,7 @@ class Job:
             config=TrainingConfig(**record["config"]),
             plan=Plan.from_dict(record["plan"]),
             dataset=record["dataset"],
-            is_rehearsal=record.get("rehearsal") is True,
+            is_rehearsal=record.get("trial_run", record.get("rehearsal")) is True,
         )
 
 

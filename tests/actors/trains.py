@@ -53,7 +53,7 @@ found, _damaged = checkpoints.newest_valid(folder)
 first = found.step if found else 0
 if found:
     events.write("resumed", step=first, stage=None, checkpoint=found.name, damaged=[])
-if said.get("rehearsal"):
+if said.get("trial_run"):
     for step in range(7):
         if folder.stop.exists():
             leave("stopped", "stopped", step=step, kept=False)

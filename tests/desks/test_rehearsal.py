@@ -29,8 +29,8 @@ def forge(tmp_path, monkeypatch):
     monkeypatch.setenv("MODELFORGE_ACTOR_PACE", "0.002")
     made = opened(tmp_path / "home")
     yield made
-    for one in made.rehearsals.list():
-        made.rehearsals.stop(one)
+    for one in made.trial_runs.list():
+        made.trial_runs.stop(one)
     made.close()
 
 
@@ -50,7 +50,7 @@ def said(model, data):  # noqa: F811
 
 def over(forge, found):
     deadline = time.monotonic() + 20
-    while not (view := forge.rehearsals.view(found)).state.is_over:
+    while not (view := forge.trial_runs.view(found)).state.is_over:
         assert time.monotonic() < deadline, view
         time.sleep(0.02)
     return view
@@ -59,19 +59,19 @@ def over(forge, found):
 def test_what_it_measured_is_told_of_the_same_settings_from_then_on(forge, said):
     layer = Layer("body", said)
     before = forge.check(layer).report
-    assert (before.memory_basis, before.seconds_basis, before.rehearsal) == (
+    assert (before.memory_basis, before.seconds_basis, before.trial_run) == (
         "formula", "estimated", None,
     )  # fmt: skip
-    view = over(forge, forge.rehearsals.start(layer))
+    view = over(forge, forge.trial_runs.start(layer))
     assert view.state is RunState.FINISHED
-    assert view.rehearsal.peak_gib == 1.82
+    assert view.trial_run.peak_gib == 1.82
     report = forge.check(layer).report
-    assert (report.memory_basis, report.seconds_basis) == ("rehearsed", "rehearsed")
+    assert (report.memory_basis, report.seconds_basis) == ("trial_run", "trial_run")
     assert report.memory_total_gib == 1.82
     # 0.5 + 2 before; 3 updates, 1 check of 2 batches, 2 saves and the last one.
     assert report.updates == 3
     assert report.seconds == pytest.approx(2.5 + 3 * 0.002 + 2 * 0.002 + 2 * 0.3 + 0.1)
-    assert report.rehearsal["id"] == view.id
+    assert report.trial_run["id"] == view.id
 
 
 @pytest.mark.parametrize(
@@ -84,29 +84,29 @@ def test_what_it_measured_is_told_of_the_same_settings_from_then_on(forge, said)
     ],
 )
 def test_only_what_bears_on_memory_and_speed_makes_it_another_run(forge, said, changed, is_known):
-    over(forge, forge.rehearsals.start(Layer("body", said)))
+    over(forge, forge.trial_runs.start(Layer("body", said)))
     report = forge.check(Layer("body", said | changed)).report
-    assert (report.seconds_basis == "rehearsed") is is_known
+    assert (report.seconds_basis == "trial_run") is is_known
 
 
 def test_it_is_no_run_and_holds_the_machine_as_one(tmp_path, said, monkeypatch):
     monkeypatch.setenv("MODELFORGE_ACTOR_PACE", "0.3")
     forge = opened(tmp_path / "home")
-    found = forge.rehearsals.start(Layer("body", said))
+    found = forge.trial_runs.start(Layer("body", said))
     assert forge.runs() == []
     assert forge.active() is None
-    assert forge.rehearsals.active() == found
+    assert forge.trial_runs.active() == found
     with pytest.raises(BusyError, match=r"[Rr]ehearsal"):
         forge.start(Layer("body", said))
     with pytest.raises(BusyError):
-        forge.rehearsals.start(Layer("body", said))
+        forge.trial_runs.start(Layer("body", said))
     # Another server sees the same, also once the first has gone.
     other = opened(tmp_path / "home")
     forge.close()
     other.tend()
     with pytest.raises(BusyError):
         other.start(Layer("body", said))
-    other.rehearsals.stop(found)
+    other.trial_runs.stop(found)
     assert over(other, found).state is RunState.STOPPED
     assert other.check(Layer("body", said)).report.seconds_basis == "estimated"
     other.close()
@@ -114,22 +114,22 @@ def test_it_is_no_run_and_holds_the_machine_as_one(tmp_path, said, monkeypatch):
 
 @pytest.mark.skipif(os.name == "nt", reason="the lease is looked at between two starts")
 def test_it_leaves_little_and_the_last_five_are_kept(forge, said):
-    first = forge.rehearsals.start(Layer("body", said))
+    first = forge.trial_runs.start(Layer("body", said))
     over(forge, first)
     for number in range(5):
         deadline = time.monotonic() + 10
-        while forge.rehearsals._lease.holder() is not None and time.monotonic() < deadline:
+        while forge.trial_runs._lease.holder() is not None and time.monotonic() < deadline:
             time.sleep(0.01)
-        over(forge, forge.rehearsals.start(Layer("body", said | {"lora_r": 2 + number})))
+        over(forge, forge.trial_runs.start(Layer("body", said | {"lora_r": 2 + number})))
     left = forge.home.root / "rehearsals"
     deadline = time.monotonic() + 10
-    while (len(forge.rehearsals.list()) > 5 or list(left.glob("*/checkpoints"))) and (
+    while (len(forge.trial_runs.list()) > 5 or list(left.glob("*/checkpoints"))) and (
         time.monotonic() < deadline
     ):
-        forge.rehearsals.tend()
+        forge.trial_runs.tend()
         time.sleep(0.02)
-    assert len(forge.rehearsals.list()) == 5
+    assert len(forge.trial_runs.list()) == 5
     with pytest.raises(NotFoundError):
-        forge.rehearsals.view(first)
-    assert forge.check(Layer("body", said)).report.seconds_basis == "rehearsed"
+        forge.trial_runs.view(first)
+    assert forge.check(Layer("body", said)).report.seconds_basis == "trial_run"
     assert not list(left.glob("*/checkpoints"))

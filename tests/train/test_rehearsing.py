@@ -13,7 +13,7 @@ pytestmark = pytest.mark.torch
 def rehearse(bench: Any, **answers: Any) -> tuple[Any, list[Any]]:
     run = bench.prepare(**answers)
     record = json.loads(run.config.read_text())
-    run.config.write_text(json.dumps(record | {"rehearsal": True}))
+    run.config.write_text(json.dumps(record | {"trial_run": True}))
     return run, bench.work(run)
 
 
@@ -91,6 +91,6 @@ def test_summaries_and_spans_are_rehearsed(bench, write_rows, tiny_rewriter, tin
 def test_it_can_be_stopped(bench):
     run = bench.prepare()
     record = json.loads(run.config.read_text())
-    run.config.write_text(json.dumps(record | {"rehearsal": True}))
+    run.config.write_text(json.dumps(record | {"trial_run": True}))
     run.stop.write_text("discard")
     assert bench.work(run)[-1].kind == "stopped"

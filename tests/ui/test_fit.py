@@ -17,7 +17,7 @@ from modelforge.preflight.memory.estimate import MemoryPart
 from modelforge.preflight.suggest.catalog_fit import Need
 from modelforge.preflight.suggest.speedups import Lever
 from modelforge.runs.states import RunState
-from modelforge.services.trial_runs import RehearsalView
+from modelforge.services.trial_runs import TrialRunView
 from tests.preflight.cases import LAPTOP, LLAMA_8B, ROWS, WORKSTATION, a_case, report_of
 from ui.pages.run import side_panel
 from ui.pages.run.side_panel import Seen
@@ -171,8 +171,8 @@ def test_the_recommended_settings_are_one_click_and_each_lever_another():
 
 def rehearsing(state, **told):
     usual = {"phase": "Updates on the longest rows", "done": 2, "total": 5}
-    usual |= {"rehearsal": None, "ending": None}
-    return RehearsalView("id", "a run", RunState(state), 0.0, **(usual | told))
+    usual |= {"trial_run": None, "ending": None}
+    return TrialRunView("id", "a run", RunState(state), 0.0, **(usual | told))
 
 
 def test_a_rehearsal_says_how_far_it_is_and_why_it_failed():
@@ -190,7 +190,7 @@ def test_a_rehearsal_says_how_far_it_is_and_why_it_failed():
 def test_what_a_rehearsal_measured_stands_in_place_of_the_estimate():
     told = {"seconds_per_update": 2.34, "checkpoint_gib": 0.05}
     report = replace(
-        red(), memory_basis="rehearsed", seconds_basis="rehearsed", rehearsal=told, seconds=754.0
+        red(), memory_basis="trial_run", seconds_basis="trial_run", trial_run=told, seconds=754.0
     )
     assert "Measured in a rehearsal." in fit_panel.basis(report)
     assert "2.3 s" in fit_panel.measured(report)

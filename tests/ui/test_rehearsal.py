@@ -15,7 +15,7 @@ def test_what_went_wrong_is_shown_again_with_the_same_settings_only(tmp_path, sa
     forge = opened(tmp_path / "home", "fails")
     layer = Layer("body", said)
     assert not shown(forge, layer)
-    over(forge, forge.rehearsals.start(layer))
+    over(forge, forge.trial_runs.start(layer))
     forge.close()
     # As by a page that is loaded anew, from another server.
     other = opened(tmp_path / "home", "fails")
@@ -28,6 +28,6 @@ def test_what_was_measured_is_not_said_twice(tmp_path, said, monkeypatch):  # no
     monkeypatch.setenv("MODELFORGE_ACTOR_PACE", "0.002")
     forge = opened(tmp_path / "home")
     layer = Layer("body", said)
-    over(forge, forge.rehearsals.start(layer))
+    over(forge, forge.trial_runs.start(layer))
     assert not shown(forge, layer)
     forge.close()

@@ -14,7 +14,7 @@ from modelforge.api.routes.system import SETTINGS_BODY
 from modelforge.api.schemas.runs import Problems, Started, StateOnly, about
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
-from modelforge.preflight.trial_run import Rehearsal
+from modelforge.preflight.trial_run import TrialRunResult
 from modelforge.runs.states import RunState
 
 Refusals = dict[int | str, dict[str, Any]]
@@ -26,7 +26,7 @@ REFUSALS: Refusals = {
 ABSENT: Refusals = {404: {"model": Problems, "description": "There is no such rehearsal."}}
 
 
-class RehearsalFacts(BaseModel):
+class TrialRunFacts(BaseModel):
     """One rehearsal: where it stands, and what it has measured."""
 
     id: str
@@ -36,7 +36,7 @@ class RehearsalFacts(BaseModel):
     phase: str = about("What it does just now, in words.")
     done: int | None
     total: int | None
-    rehearsal: Rehearsal | None = about("What was measured; null until it has finished.")
+    trial_run: TrialRunResult | None = about("What was measured; null until it has finished.")
     ending: dict[str, Any] | None = about("The last milestone: `kind`, and why it failed.")
     notes: list[str] = Field([], description="What else it has said.")
 
@@ -44,7 +44,7 @@ class RehearsalFacts(BaseModel):
 def add(api: APIRouter, forge: Callable[[], Forge]) -> None:
     """Add these routes to the router."""
 
-    @api.post("/rehearsals", status_code=202, openapi_extra=SETTINGS_BODY, responses=REFUSALS)
+    @api.post("/trial-runs", status_code=202, openapi_extra=SETTINGS_BODY, responses=REFUSALS)
     async def rehearse(request: Request, response: Response) -> Started:
         """Rehearse a run: a few real updates on the longest rows, one check and one save.
 
@@ -52,17 +52,17 @@ def add(api: APIRouter, forge: Callable[[], Forge]) -> None:
         tells from then on what was measured.
         """
         said = await said_in(request)
-        found = await to_thread.run_sync(lambda: forge().rehearsals.start(Layer("body", said)))
+        found = await to_thread.run_sync(lambda: forge().trial_runs.start(Layer("body", said)))
         response.headers["location"] = f"{request.url.path.rstrip('/')}/{found}"
-        view = await to_thread.run_sync(lambda: forge().rehearsals.view(found))
+        view = await to_thread.run_sync(lambda: forge().trial_runs.view(found))
         return Started(id=found, state=view.state)
 
-    @api.get("/rehearsals/{rehearsal_id}", responses=ABSENT)
-    def rehearsal(rehearsal_id: str) -> RehearsalFacts:
+    @api.get("/trial-runs/{trial_run_id}", responses=ABSENT)
+    def rehearsal(trial_run_id: str) -> TrialRunFacts:
         """Tell how a rehearsal stands, and what it has measured."""
-        return RehearsalFacts(**forge().rehearsals.view(rehearsal_id).as_dict())
+        return TrialRunFacts(**forge().trial_runs.view(trial_run_id).as_dict())
 
-    @api.post("/rehearsals/{rehearsal_id}/stop", responses=ABSENT)
-    def stop(rehearsal_id: str) -> StateOnly:
+    @api.post("/trial-runs/{trial_run_id}/stop", responses=ABSENT)
+    def stop(trial_run_id: str) -> StateOnly:
         """Ask a rehearsal to stop; nothing of it is kept."""
-        return StateOnly(id=rehearsal_id, state=forge().rehearsals.stop(rehearsal_id))
+        return StateOnly(id=trial_run_id, state=forge().trial_runs.stop(trial_run_id))

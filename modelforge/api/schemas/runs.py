@@ -98,7 +98,7 @@ class MemoryFacts(BaseModel):
     memory: list[MemoryPart] = about("The parts, at the moment they come to the most.")
     memory_total_gib: Gib = None
     memory_available_gib: Gib = None
-    memory_basis: Literal["formula", "traced", "rehearsed"] | None = about(
+    memory_basis: Literal["formula", "traced", "trial_run"] | None = about(
         "How it is known: worked out, traced by the code that trains, or measured in a rehearsal."
     )
 
@@ -114,13 +114,13 @@ class Preflight(BaseModel):
     memory_total_gib: Gib = None
     memory_available_gib: Gib = None
     seconds: float | None = Field(None, description="About how long it takes.")
-    seconds_basis: Literal["estimated", "rehearsed"] | None = Field(
+    seconds_basis: Literal["estimated", "trial_run"] | None = Field(
         None, description="Whether the time was worked out or measured in a rehearsal."
     )
-    memory_basis: Literal["formula", "traced", "rehearsed"] | None = Field(
+    memory_basis: Literal["formula", "traced", "trial_run"] | None = Field(
         None, description="Whether the memory was worked out, traced or measured in a rehearsal."
     )
-    rehearsal: dict[str, Any] | None = Field(
+    trial_run: dict[str, Any] | None = Field(
         None, description="What a rehearsal of these settings has measured here, if there was one."
     )
     updates: int | None = Field(None, description="How many updates the run has.")

@@ -88,7 +88,7 @@ def _base_gib(case: Case) -> float:
 
 
 def _base_is_too_big(case: Case) -> bool:
-    if case.rehearsal is not None:
+    if case.trial_run is not None:
         return False  # it has been loaded here, whatever was worked out
     base, room, free = _base_gib(case), case.room_gib, case.available_gib
     if room is not None and base > room:

@@ -78,7 +78,7 @@ def tokens_per_s(case: Case) -> float | None:
 
     As a rehearsal has measured it, where there was one.
     """
-    measured = case.rehearsal.tokens_per_s if case.rehearsal else None
+    measured = case.trial_run.tokens_per_s if case.trial_run else None
     speed = measured or speed_of(case)
     return round(speed, 1) if speed else None
 

@@ -18,7 +18,7 @@ FORMAT = 1
 # What is said of a holder, by its kind: what it is, and how to have it let go.
 KINDS = {
     "chat": ("Chat with", "Close the other ModelForge, or wait: it lets go when nobody asks."),
-    "rehearsal": ("The rehearsal of", "Stop it, or wait until it is done."),
+    "trial-run": ("The trial run of", "Stop it, or wait until it is done."),
     "export": ("The export of", "Wait until it is done."),
 }
 

@@ -150,15 +150,15 @@ def basis(report: Report) -> str:
     return {
         "formula": "Estimated from the model's shape. Rehearse to measure.",
         "traced": "Memory traced from the model's own code. Rehearse to measure.",
-        "rehearsed": "Measured in a rehearsal."
-        if report.seconds_basis == "rehearsed"
+        "trial_run": "Measured in a rehearsal."
+        if report.seconds_basis == "trial_run"
         else "Memory measured in a rehearsal.",
     }.get(report.memory_basis or "", "Estimated. Rehearse to measure.")
 
 
 def measured(report: Report) -> Safe:
     """Return the numbers that only a rehearsal gives; nothing before one."""
-    told = report.rehearsal
+    told = report.trial_run
     if not told:
         return Safe("")
     rows = [

@@ -148,7 +148,7 @@ def _grouped(report: Report) -> list[tuple[str, str, float]]:
 
 def time(report: Report) -> str:
     """Return how long the run takes: measured where a rehearsal has, else about."""
-    known = report.seconds_basis == "rehearsed"
+    known = report.seconds_basis == "trial_run"
     return words.duration(report.seconds) if known else words.roughly(report.seconds)
 
 

@@ -80,7 +80,7 @@ def _fit(forge: Forge, checked: Checked) -> dict[str, Any]:
         "planned": checked.report is not None,
         "red": fit_panel.is_red(checked.report),
         "traceable": _traceable(checked),
-        "rehearsing": forge.rehearsals.active(),
+        "rehearsing": forge.trial_runs.active(),
     }
 
 

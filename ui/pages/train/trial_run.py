@@ -8,7 +8,7 @@ from typing import Any
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.services.preflight import Checked
-from modelforge.services.trial_runs import RehearsalView
+from modelforge.services.trial_runs import TrialRunView
 from ui.html import format as words
 from ui.html.gradio_page import Asked, Reply, text
 from ui.html.markup import Safe, el
@@ -21,7 +21,7 @@ def asked(forge: Forge) -> list[Asked]:
 
     def rehearse(sent: Any) -> Reply:
         layers = stack(forge, Entered.read(sent)).layers
-        return _told(forge, forge.rehearsals.start(*layers))
+        return _told(forge, forge.trial_runs.start(*layers))
 
     def rehearsal(sent: Any) -> Reply:
         try:
@@ -30,7 +30,7 @@ def asked(forge: Forge) -> list[Asked]:
             return {"lively": False, "parts": {"rehearsal": Safe("")}}
 
     def stop_rehearsal(sent: Any) -> Reply:
-        forge.rehearsals.stop(text(sent, "id"))
+        forge.trial_runs.stop(text(sent, "id"))
         return _told(forge, text(sent, "id"))
 
     return [rehearse, rehearsal, stop_rehearsal]
@@ -52,22 +52,22 @@ def start() -> Safe:
 def beside(forge: Forge, checked: Checked) -> Safe:
     """Return what is to be said of the rehearsal under way, else of the last of such a run."""
     with contextlib.suppress(ForgeError):
-        if active := forge.rehearsals.active():
-            return part(forge.rehearsals.view(active))
+        if active := forge.trial_runs.active():
+            return part(forge.trial_runs.view(active))
         view = _latest(forge, checked)
         return part(view) if view else Safe("")
     return Safe("")
 
 
-def _latest(forge: Forge, checked: Checked) -> RehearsalView | None:
+def _latest(forge: Forge, checked: Checked) -> TrialRunView | None:
     resolved, plan, facts = checked.resolved, checked.plan, checked.facts
     look, machine = checked.look, checked.machine
     if not (resolved and plan and facts and look and machine):
         return None
-    return forge.rehearsals.latest(resolved.config, plan, facts, look, machine)
+    return forge.trial_runs.latest(resolved.config, plan, facts, look, machine)
 
 
-def part(view: RehearsalView) -> Safe:
+def part(view: TrialRunView) -> Safe:
     """Return how far a rehearsal is, or how it ended if not well; nothing once it has measured."""
     if not view.state.is_over:
         return _going(view)
@@ -82,11 +82,11 @@ def part(view: RehearsalView) -> Safe:
 
 
 def _told(forge: Forge, rehearsal_id: str) -> Reply:
-    view = forge.rehearsals.view(rehearsal_id)
+    view = forge.trial_runs.view(rehearsal_id)
     return {"id": view.id, "lively": not view.state.is_over, "parts": {"rehearsal": part(view)}}
 
 
-def _going(view: RehearsalView) -> Safe:
+def _going(view: TrialRunView) -> Safe:
     line = view.phase or words.before(str(view.state))
     share = None
     if view.total and view.done is not None:

@@ -96,7 +96,7 @@ def test_it_is_no_run_and_holds_the_machine_as_one(tmp_path, said, monkeypatch):
     assert forge.runs() == []
     assert forge.active() is None
     assert forge.trial_runs.active() == found
-    with pytest.raises(BusyError, match=r"[Rr]ehearsal"):
+    with pytest.raises(BusyError, match=r"trial run"):
         forge.start(Layer("body", said))
     with pytest.raises(BusyError):
         forge.trial_runs.start(Layer("body", said))

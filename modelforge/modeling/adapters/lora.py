@@ -107,7 +107,7 @@ def prepare_trainer(trainer: Any) -> Any:
     trainer.remove_callback(PrinterCallback)
     trainer.create_scheduler = _counting(trainer, trainer.create_scheduler)
     start = carried(trainer.model)
-    if start is not None and start.kind:
+    if start is not None and start.method:
         init.initialize_adapter(trainer.model, start)
     # TRL 1.14 casts adapters on quantized weights to bf16: fp16's scaler fails on that, and small
     # updates are lost in it. PEFT itself keeps adapters in 32 bits, and so do we unless asked.

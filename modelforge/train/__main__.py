@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from modelforge.runs.layout import RunFolder
 from modelforge.train import environment
-from modelforge.train.worker import comes_too_late, preload, run_worker
+from modelforge.train.worker import needs_fresh_process, preload, run_worker
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,14 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _wait() -> int:
     """Import the stack without touching CUDA, say so, and take the first run that is named."""
-    environment.be_quiet()
+    environment.configure_process()
     preload()
     from modelforge.modeling.tokenize import dataset  # noqa: F401, PLC0415  (to be warm)
     from modelforge.train import save  # noqa: F401, PLC0415  (to be warm)
     from modelforge.train.callbacks import reporter  # noqa: F401, PLC0415  (to be warm)
-    from modelforge.train.warm import Waiting  # noqa: PLC0415
+    from modelforge.train.warm import RequestLoop  # noqa: PLC0415
 
-    waiting = Waiting(sys.stdout)
+    waiting = RequestLoop(sys.stdout)
     waiting.say({"ready": True})
     for line in sys.stdin:
         said = json.loads(line)
@@ -52,7 +52,7 @@ def _wait() -> int:
             waiting.say({"taken": True})
             is_idle = waiting.end()
             _turn_to(run.log)
-            if not comes_too_late(run.path) and (is_idle or waiting.wait()):
+            if not needs_fresh_process(run.path) and (is_idle or waiting.wait()):
                 return run_worker(run.path)
             # A probe that does not let go must not work beside the run, and Unsloth cannot come
             # after what is imported here: begin anew without either.

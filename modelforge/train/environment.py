@@ -33,12 +33,12 @@ QUIET = {
 
 # Of glibc's malloc.h: from how many bytes on memory is asked of the system and given back to it.
 _MMAP_THRESHOLD = -3
-GIVEN_BACK = 2**20
+MMAP_THRESHOLD_BYTES = 2**20
 
 _CHATTY = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "torchao")
 
 
-def be_quiet() -> None:
+def configure_process() -> None:
     """Switch off telemetry, progress bars and the libraries' chatter, in this process only."""
     os.environ.update(QUIET)
     # Unsloth writes the code it makes into the current folder otherwise.
@@ -53,7 +53,7 @@ def be_quiet() -> None:
             reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")
 
 
-def mask_devices(device: str, gpu_index: int) -> None:
+def set_visible_gpu(device: str, gpu_index: int) -> None:
     """Leave one GPU visible, or none; a mask that is already set by a person is respected."""
     if device == "mps":
         return
@@ -65,7 +65,7 @@ def mask_devices(device: str, gpu_index: int) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = wanted
 
 
-def go_offline_for(*models: str | None) -> None:
+def go_offline_for_local_models(*models: str | None) -> None:
     """Forbid the Hub when every model is a folder, also to a stack that is already imported."""
     if not all(Path(model).is_dir() for model in models if model):
         return
@@ -75,7 +75,7 @@ def go_offline_for(*models: str | None) -> None:
         constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
 
 
-def give_back(limit: int = GIVEN_BACK) -> bool:
+def return_freed_memory(limit: int = MMAP_THRESHOLD_BYTES) -> bool:
     """Let tensors of `limit` bytes and more go back to the system at once; say whether they do.
 
     glibc otherwise keeps what it has given out, and a tensor's own hole is too small for the next

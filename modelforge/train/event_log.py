@@ -15,7 +15,7 @@ PHASE_EVERY_S = 0.25
 SAMPLE_CHARS = 2000
 
 
-class Teller:
+class EventLog:
     """Writes events and log lines. A phase is told at its start, then four times a second.
 
     `ended` is the last milestone told, or None while the run goes on. `make_room` gives back room

@@ -18,7 +18,7 @@ from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.render import with_system_prompt
 from modelforge.modeling.tokenize.seq2seq import encode_seq2seq
 from modelforge.modeling.tokenize.template import TEMPLATE_ERRORS, ChatTemplate
-from modelforge.train.job import Work
+from modelforge.train.job import WorkerContext
 from modelforge.train.stop import Stop
 
 LEAST_NEW = 32
@@ -56,25 +56,25 @@ PromptBuilder = Callable[[Canonical], EvalPrompt | None]
 class GenerationEvaluator:
     """Has held-out rows answered and tells what the answers are worth; call it once trained."""
 
-    work: Work
+    context: WorkerContext
     trainer: Any
     exams: list[EvalPrompt]
     hall: GenerationSetup
 
     def __call__(self) -> None:
         """Answer all rows, with an adapter also as the model did before, and tell the scores."""
-        work, model, exams = self.work, self.trainer.model, self.exams
-        summarises = work.job.config.task == "summarization"
+        context, model, exams = self.context, self.trainer.model, self.exams
+        summarises = context.job.config.task == "summarization"
         rounds = len(exams) * self._times
         before, done = None, 0
         with _answering(model):
             if self._times > 1:
                 with model.disable_adapter():
-                    given = _answers(work, model, exams, self.hall, (done, rounds))
+                    given = _answers(context, model, exams, self.hall, (done, rounds))
                 before, done = _worth(given, exams, summarises=summarises), len(exams)
-            given = _answers(work, model, exams, self.hall, (done, rounds))
+            given = _answers(context, model, exams, self.hall, (done, rounds))
         after = _worth(given, exams, summarises=summarises)
-        work.teller.scores(rows=len(exams), before=before, after=after)
+        context.log.scores(rows=len(exams), before=before, after=after)
 
     def sample(self) -> float:
         """Answer one batch of middling questions; return the seconds that all would take."""
@@ -83,7 +83,7 @@ class GenerationEvaluator:
         few, model = order[first : first + BATCH], self.trainer.model
         began = time.perf_counter()
         with _answering(model):
-            _answers(self.work, model, few, self.hall, (0, len(few)), "rehearsing")
+            _answers(self.context, model, few, self.hall, (0, len(few)), "rehearsing")
         each = (time.perf_counter() - began) / len(few)
         return each * len(order) * self._times
 
@@ -93,7 +93,7 @@ class GenerationEvaluator:
 
 
 def make_evaluator(
-    work: Work,
+    context: WorkerContext,
     trainer: Any,
     kept: Sequence[Canonical],
     asking: tuple[PromptBuilder, GenerationSetup],
@@ -101,11 +101,11 @@ def make_evaluator(
     """Return what answers these held-out rows and tells the scores, or None without any."""
     examine, hall = asking
     exams = [exam for row in kept if (exam := examine(row)) is not None]
-    return GenerationEvaluator(work, trainer, exams, hall) if exams else None
+    return GenerationEvaluator(context, trainer, exams, hall) if exams else None
 
 
 def _answers(
-    work: Work,
+    context: WorkerContext,
     model: Any,
     exams: Sequence[EvalPrompt],
     hall: GenerationSetup,
@@ -116,20 +116,20 @@ def _answers(
     order = sorted(range(len(exams)), key=lambda number: len(exams[number].prompt))
     answers = [""] * len(exams)
     how = _how(exams, hall)
-    heed = StoppingCriteriaList([_Heed(work.stop)])
+    heed = StoppingCriteriaList([_Heed(context.stop)])
     done, total = so_far
     for at in range(0, len(order), BATCH):
-        work.teller.phase(phase, "Answering held-out rows", done=done + at, total=total)
+        context.log.phase(phase, "Answering held-out rows", done=done + at, total=total)
         part = order[at : at + BATCH]
         batch = _padded([exams[number].prompt for number in part], hall, model.device)
         with torch.no_grad():
             ids = model.generate(**batch, generation_config=how, stopping_criteria=heed)
-        work.stop.check()
+        context.stop.check()
         new = ids[:, batch["input_ids"].shape[1] :] if hall.follows else ids
         texts = hall.tokenizer.batch_decode(new, skip_special_tokens=True)
         for number, text in zip(part, texts, strict=True):
             answers[number] = text.strip()
-    work.teller.phase(phase, "Answering held-out rows", done=done + len(order), total=total)
+    context.log.phase(phase, "Answering held-out rows", done=done + len(order), total=total)
     return answers
 
 
@@ -198,7 +198,7 @@ class _Heed(StoppingCriteria):
         self._stop = stop
 
     def __call__(self, input_ids: Any, *_: Any, **__: Any) -> Any:
-        ends = self._stop.wish is not None
+        ends = self._stop.mode is not None
         return torch.full((len(input_ids),), ends, device=input_ids.device)
 
 

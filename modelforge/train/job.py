@@ -10,7 +10,7 @@ from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.runs.checkpoints import Checkpoint
 from modelforge.runs.layout import RunFolder, read_json
-from modelforge.train.event_log import Teller
+from modelforge.train.event_log import EventLog
 from modelforge.train.stop import Stop
 
 
@@ -26,7 +26,7 @@ class Job:
     config: TrainingConfig
     plan: Plan
     dataset: dict[str, Any]
-    is_rehearsal: bool = False
+    is_trial_run: bool = False
 
     @classmethod
     def read(cls, run: RunFolder) -> Job:
@@ -38,12 +38,12 @@ class Job:
             config=TrainingConfig(**record["config"]),
             plan=Plan.from_dict(record["plan"]),
             dataset=record["dataset"],
-            is_rehearsal=record.get("trial_run", record.get("rehearsal")) is True,
+            is_trial_run=record.get("trial_run", record.get("rehearsal")) is True,
         )
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkerContext:
     """A job with what is needed to do it.
 
     `load(head, path)` returns model and tokenizer for a head; without a path those of the run.
@@ -52,6 +52,6 @@ class Work:
 
     job: Job
     load: Callable[..., Any]
-    teller: Teller
+    log: EventLog
     stop: Stop
     checkpoint: Checkpoint | None = None

@@ -20,16 +20,16 @@ from modelforge.modeling.tokenize.template import ChatTemplate, load_chat_templa
 from modelforge.runs.layout import RunFolder
 from modelforge.train import save
 from modelforge.train.callbacks import monitors, trackers
-from modelforge.train.callbacks.gpu_limits import Ceilings, card_meter, ceilings_of
-from modelforge.train.callbacks.reporter import Course, Reporter
-from modelforge.train.callbacks.system_stats import Pulse
-from modelforge.train.event_log import Teller
+from modelforge.train.callbacks.gpu_limits import GpuLimitCallback, gpu_limits, nvml_sensors
+from modelforge.train.callbacks.reporter import EventReporter, TrainingProgress
+from modelforge.train.callbacks.system_stats import SystemStats
+from modelforge.train.event_log import EventLog
 from modelforge.train.generate import GenerationEvaluator
-from modelforge.train.job import Job, Work
-from modelforge.train.stop import StopAsked
+from modelforge.train.job import Job, WorkerContext
+from modelforge.train.stop import StopRequested
 from modelforge.train.trainer import batch_size
 from modelforge.train.trainer.checkpointing import Part, Terms
-from modelforge.train.trainer.oom_recovery import live_with_memory, why_it_ends
+from modelforge.train.trainer.oom_recovery import make_memory_safe, oom_note
 from modelforge.train.trial_run import run as rehearsing
 
 
@@ -47,12 +47,12 @@ class Stage:
         return {"stage": self.number, "stages": self.of, "stage_name": self.name}
 
 
-def speak(work: Work, loaded: Any, generation: Any = None) -> ChatTemplate:
+def chat_template_for(context: WorkerContext, loaded: Any, generation: Any = None) -> ChatTemplate:
     """Return how turns become text for this model, and teach it where its answers end.
 
     `generation` is the generation config of a model that has none of its own: one that judges.
     """
-    config = work.job.config
+    config = context.job.config
     generation = generation or loaded.model.generation_config
     dialect = load_chat_template(
         loaded.tokenizer,
@@ -64,37 +64,40 @@ def speak(work: Work, loaded: Any, generation: Any = None) -> ChatTemplate:
     return dialect
 
 
-def tokenize(work: Work, dialect: ChatTemplate) -> dataset.Tokenized:
+def tokenize(context: WorkerContext, dialect: ChatTemplate) -> dataset.Tokenized:
     """Turn the data into tokens."""
-    job, teller = work.job, work.teller
+    job, log = context.job, context.log
     config = job.config
     manner = TokenizeOptions.from_plan(config, job.plan)
     keep = config.evaluation.generated_rows if config.task != "text-generation" else 0
     order = dataset.DatasetRequest(
         job.dataset, config.eval_split, config.trainer.seed, manner, keep
     )
-    tokenized = dataset.tokenize(order, dialect, tokenizing(work))
+    tokenized = dataset.tokenize(order, dialect, tokenize_progress(context))
     for code, text in (*dialect.notes, *tokenized.notes):
-        teller.note(code, text)
+        log.note(code, text)
     return tokenized
 
 
-def tokenizing(work: Work) -> Callable[[int, int], None]:
+def tokenize_progress(context: WorkerContext) -> Callable[[int, int], None]:
     """Tell that rows become tokens, and which files have changed; return what hears how far."""
-    teller, text = work.teller, "Turning the rows into tokens"
-    teller.phase("tokenizing", text)
-    for name in dataset.changed_files(work.job.dataset):
-        teller.note("data-changed", f"{name} has changed since the run was checked.")
+    log, text = context.log, "Turning the rows into tokens"
+    log.phase("tokenizing", text)
+    for name in dataset.changed_files(context.job.dataset):
+        log.note("data-changed", f"{name} has changed since the run was checked.")
 
     def progress(done: int, total: int) -> None:
-        work.stop.check()
-        teller.phase("tokenizing", text, done=done, total=total)
+        context.stop.check()
+        log.phase("tokenizing", text, done=done, total=total)
 
     return progress
 
 
 def learn(
-    work: Work, trainer: Any, facts: dict[str, Any], score: Callable[[], None] | None = None
+    context: WorkerContext,
+    trainer: Any,
+    facts: dict[str, Any],
+    score: Callable[[], None] | None = None,
 ) -> None:
     """Train, save what is to be kept, and tell how it ended: the whole of a run of one stage.
 
@@ -102,126 +105,132 @@ def learn(
     """
     began = time.monotonic()
     answers = score if isinstance(score, GenerationEvaluator) else None
-    course = train(work, trainer, facts, answers=answers)
+    course = train(context, trainer, facts, answers=answers)
     if course.is_whole and score is not None:
-        _scored(work, course, score)
-    close(work, trainer, course, began)
+        _scored(context, course, score)
+    close(context, trainer, course, began)
 
 
-def _scored(work: Work, course: Course, score: Callable[[], None]) -> None:
+def _scored(context: WorkerContext, course: TrainingProgress, score: Callable[[], None]) -> None:
     """Score, and lose nothing that was learned if that is stopped or fails."""
     try:
         score()
-    except StopAsked:
-        course.is_whole = work.stop.wish != "discard"
+    except StopRequested:
+        course.is_whole = context.stop.mode != "discard"
     except (RuntimeError, ValueError) as error:  # out of memory is one of these
         first = str(error).strip().split("\n", 1)[0]
-        work.teller.note("not-scored", f"The held-out rows could not be answered: {first}")
+        context.log.note("not-scored", f"The held-out rows could not be answered: {first}")
 
 
 def train(
-    work: Work,
+    context: WorkerContext,
     trainer: Any,
     facts: dict[str, Any],
     stage: Stage | None = None,
     parts: dict[str, Part] | None = None,
     answers: GenerationEvaluator | None = None,
-) -> Course:
+) -> TrainingProgress:
     """Train and return how far it came; `course.is_whole` is false when it was stopped.
 
     `facts` are what the plan event says besides the number of updates; `parts` have a state that
     belongs to a checkpoint. `answers` follow, of which a rehearsal tries a few.
     """
-    job = work.job
+    job = context.job
     number = stage.number if stage else None
-    found = work.checkpoint
+    found = context.checkpoint
     begun = str(found.path) if found is not None and found.stage == number else None
-    sized = batch_size.settle(work, trainer, Path(begun) if begun else None)
-    told = plan_facts(job, trainer) | facts | (stage.facts if stage else {})
-    if job.is_rehearsal:
-        made = rehearsing.rehearse(work, trainer, told, answers)
-        return Course(step=made, checked_step=made, is_whole=True)
-    reporter = Reporter(work.teller, work.stop, Pulse(job.plan.device), told, number)
+    sized = batch_size.settle(context, trainer, Path(begun) if begun else None)
+    told = plan_event_data(job, trainer) | facts | (stage.facts if stage else {})
+    if job.is_trial_run:
+        made = rehearsing.rehearse(context, trainer, told, answers)
+        return TrainingProgress(step=made, checked_step=made, is_whole=True)
+    reporter = EventReporter(context.log, context.stop, SystemStats(job.plan.device), told, number)
     trainer.add_callback(reporter)
-    living = live_with_memory(trainer, work.teller.adjusted) if _goes_on(work) else {}
-    _keep(work, trainer, number, {"reporter": reporter, **(parts or {}), **living, **sized})
+    living = make_memory_safe(trainer, context.log.adjusted) if _goes_on(context) else {}
+    _keep(context, trainer, number, {"reporter": reporter, **(parts or {}), **living, **sized})
     course = reporter.course
-    _attach(work, trainer, reporter, stage)
+    _attach(context, trainer, reporter, stage)
     try:
         trainer.train(resume_from_checkpoint=begun)
         course.is_whole = course.is_early or course.step >= trainer.state.max_steps
-    except StopAsked:
+    except StopRequested:
         course.is_whole = False
     except (RuntimeError, MemoryError) as error:
-        why = why_it_ends(trainer, error) if _goes_on(work) else None
+        why = oom_note(trainer, error) if _goes_on(context) else None
         if why is not None:
-            work.teller.note(*why)
+            context.log.note(*why)
         raise
-    _settle(work, trainer, course)
+    _settle(context, trainer, course)
     return course
 
 
-def _keep(work: Work, trainer: Any, stage: int | None, states: dict[str, Part]) -> None:
+def _keep(context: WorkerContext, trainer: Any, stage: int | None, states: dict[str, Part]) -> None:
     """Have the trainer keep checkpoints as the settings say."""
-    job, note = work.job, work.teller.note
+    job, note = context.job, context.log.note
     limit = job.config.trainer.save_total_limit
     trainer.keep_checkpoints(Terms(job.run, limit, stage, note, states))
 
 
-def _settle(work: Work, trainer: Any, course: Course) -> None:
+def _settle(context: WorkerContext, trainer: Any, course: TrainingProgress) -> None:
     """Save where it was stopped, and see to it that what is best is what is told."""
-    keeps_best = work.job.config.evaluation.keep_best
-    if course.step and work.stop.wish == "keep" and not trainer.is_saved:
-        _save_place(work, trainer)
+    keeps_best = context.job.config.evaluation.keep_best
+    if course.step and context.stop.mode == "keep" and not trainer.is_saved:
+        _save_place(context, trainer)
         if course.is_whole and keeps_best:
-            take_best(trainer)  # the wish came with the last update, and kept it from being taken
+            load_best_weights(
+                trainer
+            )  # the wish came with the last update, and kept it from being taken
     if trainer.best_is_lost or not keeps_best:
         # It is the newest weights that are kept.
         course.best_step, course.best_loss = None, course.eval_loss
 
 
-def _goes_on(work: Work) -> bool:
-    return work.job.config.memory.autopilot
+def _goes_on(context: WorkerContext) -> bool:
+    return context.job.config.memory.autopilot
 
 
-def _save_place(work: Work, trainer: Any) -> None:
+def _save_place(context: WorkerContext, trainer: Any) -> None:
     """Save where the run was stopped; if that fails, its output is still to be saved."""
-    work.teller.phase("saving", "Saving a checkpoint")
+    context.log.phase("saving", "Saving a checkpoint")
     try:
         trainer.save_now()
     except (OSError, RuntimeError, SafetensorError, ForgeError) as error:
         first = str(error).strip().split("\n", 1)[0]
         text = f"No checkpoint could be saved, so the run cannot go on from here: {first}"
-        work.teller.note("not-saved", text)
+        context.log.note("not-saved", text)
 
 
-def _attach(work: Work, trainer: Any, reporter: Reporter, stage: Stage | None) -> None:
+def _attach(
+    context: WorkerContext, trainer: Any, reporter: EventReporter, stage: Stage | None
+) -> None:
     """Add all that watches a training beside the reporter."""
-    job = work.job
-    watch_ceilings(work, trainer, reporter)
-    monitors.attach(trainer, job.config, work.teller, reporter.course)
+    job = context.job
+    add_gpu_limits(context, trainer, reporter)
+    monitors.attach(trainer, job.config, context.log, reporter.course)
     name = f"{job.name} {stage.name}" if stage is not None else job.name
-    trackers.attach(trainer, job.config, job.run, work.teller, name)
+    trackers.attach(trainer, job.config, job.run, context.log, name)
 
 
-def watch_ceilings(work: Work, trainer: Any, reporter: Reporter) -> None:
+def add_gpu_limits(context: WorkerContext, trainer: Any, reporter: EventReporter) -> None:
     """Let the training pause while the GPU is above what the settings allow."""
-    if work.job.plan.device != "cuda":
+    if context.job.plan.device != "cuda":
         return
-    ceilings = ceilings_of(work.job.config.hardware, card_meter())
+    ceilings = gpu_limits(context.job.config.hardware, nvml_sensors())
     if ceilings:
-        trainer.add_callback(Ceilings(ceilings, work.teller, work.stop, reporter.went_on))
+        trainer.add_callback(
+            GpuLimitCallback(ceilings, context.log, context.stop, reporter.resume_clock)
+        )
 
 
-def close(work: Work, trainer: Any, course: Course, began: float) -> None:
+def close(context: WorkerContext, trainer: Any, course: TrainingProgress, began: float) -> None:
     """Save what is to be kept and tell how the run ended."""
-    job, teller = work.job, work.teller
+    job, log = context.job, context.log
     if not course.is_whole:
-        _end_early(work, trainer, course)
+        _end_early(context, trainer, course)
         return
-    _save(job, trainer, course, teller)
-    teller.say(f"Finished after {course.step:,} updates.")
-    teller.end(
+    _save(job, trainer, course, log)
+    log.say(f"Finished after {course.step:,} updates.")
+    log.end(
         "finished",
         steps=course.step,
         seconds=round(time.monotonic() - began, 1),
@@ -232,54 +241,63 @@ def close(work: Work, trainer: Any, course: Course, began: float) -> None:
     )
 
 
-def abandon(run: RunFolder, teller: Teller, *, step: int = 0) -> None:
+def discard(run: RunFolder, log: EventLog, *, step: int = 0) -> None:
     """Tell that the run was stopped and nothing of it is kept; its checkpoints go.
 
     So does what it had left when it was stopped earlier, before it went on.
     """
     for folder in (run.checkpoints, run.output):
         shutil.rmtree(folder, ignore_errors=True)
-    teller.say(f"Stopped at update {step:,}; nothing is kept.")
-    teller.end("stopped", step=step, kept=False, best_step=None)
+    log.say(f"Stopped at update {step:,}; nothing is kept.")
+    log.end("stopped", step=step, kept=False, best_step=None)
 
 
-def take_best(trainer: Any) -> None:
+def load_best_weights(trainer: Any) -> None:
     """Put the weights of the best checkpoint back into the model, if one was saved."""
     if trainer.state.best_model_checkpoint is not None:
         trainer._load_best_model()
 
 
-def _end_early(work: Work, trainer: Any, course: Course) -> None:
-    job, teller = work.job, work.teller
-    if work.stop.wish == "discard" or course.step == 0:
-        abandon(job.run, teller, step=course.step)
+def _end_early(context: WorkerContext, trainer: Any, course: TrainingProgress) -> None:
+    job, log = context.job, context.log
+    if context.stop.mode == "discard" or course.step == 0:
+        discard(job.run, log, step=course.step)
         return
     # While the held-out loss still falls the newest weights are the best; after that, those of
     # the check that was best.
     best_step = None if course.best_step == course.checked_step else course.best_step
     if best_step is not None:
-        take_best(trainer)
-    _save(job, trainer, course, teller)
-    teller.say(f"Stopped at update {course.step:,}; what it has learned is kept.")
-    teller.end("stopped", step=course.step, kept=True, best_step=best_step)
+        load_best_weights(trainer)
+    _save(job, trainer, course, log)
+    log.say(f"Stopped at update {course.step:,}; what it has learned is kept.")
+    log.end("stopped", step=course.step, kept=True, best_step=best_step)
 
 
-def _save(job: Job, trainer: Any, course: Course, teller: Teller) -> None:
-    teller.phase("saving", "Saving the adapter" if job.plan.trains == "adapter" else "Saving")
-    save.save(job.run, trainer.model, trainer.processing_class, name=job.name, steps=course.step)
+def _save(job: Job, trainer: Any, course: TrainingProgress, log: EventLog) -> None:
+    log.phase("saving", "Saving the adapter" if job.plan.trains == "adapter" else "Saving")
+    save.save(
+        job.run,
+        trainer.model,
+        trainer.processing_class,
+        name=job.name,
+        steps=course.step,
+        adapter_init=trainer.adapter_init,
+    )
 
 
-def tell_best_metrics(work: Work, trainer: Any, rows: int, names: Sequence[str]) -> None:
+def report_best_metrics(
+    context: WorkerContext, trainer: Any, rows: int, names: Sequence[str]
+) -> None:
     """Tell what the weights that are kept scored at their evaluation."""
     best = trainer.state.best_global_step
     told = [log for log in trainer.state.log_history if f"eval_{names[0]}" in log]
     if not told:
         return
     chosen = next((log for log in told if log["step"] == best), told[-1])
-    work.teller.scores(rows=rows, after={name: chosen[f"eval_{name}"] for name in names})
+    context.log.scores(rows=rows, after={name: chosen[f"eval_{name}"] for name in names})
 
 
-def token_facts(tokenized: dataset.Tokenized) -> dict[str, Any]:
+def token_counts(tokenized: dataset.Tokenized) -> dict[str, Any]:
     """Return what the plan event says of rows and tokens."""
     return {
         "train_rows": len(tokenized.train),
@@ -290,7 +308,7 @@ def token_facts(tokenized: dataset.Tokenized) -> dict[str, Any]:
     }
 
 
-def plan_facts(job: Job, trainer: Any) -> dict[str, Any]:
+def plan_event_data(job: Job, trainer: Any) -> dict[str, Any]:
     """Return what the plan event says of the model and the machine."""
     plan = job.plan
     sizes = [(each.numel(), each.requires_grad) for each in trainer.model.parameters()]

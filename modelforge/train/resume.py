@@ -7,32 +7,32 @@ import shutil
 from modelforge.runs import checkpoints
 from modelforge.runs.checkpoints import Checkpoint
 from modelforge.runs.layout import RunFolder, find_json
-from modelforge.train.event_log import Teller
+from modelforge.train.event_log import EventLog
 
 FIRST_STAGE = 1
 
 
-def go_on_from(run: RunFolder, teller: Teller) -> Checkpoint | None:
+def find_resume_point(run: RunFolder, log: EventLog) -> Checkpoint | None:
     """Return the checkpoint to go on from, and tell of it and of damaged ones; None for none.
 
     What an earlier worker has left half written is deleted.
     """
     checkpoints.sweep(run)
     if run.has_reward_model:
-        forget_first_stage(run)
+        remove_first_stage_checkpoints(run)
     found, damaged = checkpoints.newest_valid(run)
     for damage in damaged:
         text = f"{damage.name} is damaged and passed over: {damage.why}."
-        teller.note("checkpoint-damaged", text)
+        log.note("checkpoint-damaged", text)
     if found is not None:
-        teller.resumed(
+        log.resumed(
             step=found.step,
             stage=found.stage,
             checkpoint=found.name,
             damaged=[{"name": each.name, "why": each.why} for each in damaged],
         )
     elif (find_json(run.process) or {}).get("after"):
-        teller.resumed(
+        log.resumed(
             step=0,
             stage=FIRST_STAGE + 1 if run.has_reward_model else None,
             checkpoint=None,
@@ -41,21 +41,21 @@ def go_on_from(run: RunFolder, teller: Teller) -> Checkpoint | None:
     return found
 
 
-def forget_first_stage(run: RunFolder) -> None:
+def remove_first_stage_checkpoints(run: RunFolder) -> None:
     """Delete the checkpoints of a first stage that is over: its reward model is kept."""
     for each in checkpoints.listed(run):
         if each.stage == FIRST_STAGE:
             checkpoints.remove(each.path)
 
 
-def stopped_before(run: RunFolder, teller: Teller, found: Checkpoint | None, wish: str) -> None:
+def end_before_training(run: RunFolder, log: EventLog, found: Checkpoint | None, wish: str) -> None:
     """Tell that the run was stopped before it made or went on with its updates."""
     if found is None or wish == "discard":
         shutil.rmtree(run.checkpoints, ignore_errors=True)
         if found is not None:
             shutil.rmtree(run.output, ignore_errors=True)
-        teller.say("Stopped before the first update.")
-        teller.end("stopped", step=0, kept=False, best_step=None)
+        log.say("Stopped before the first update.")
+        log.end("stopped", step=0, kept=False, best_step=None)
         return
-    teller.say(f"Stopped before it went on; {found.name} stays.")
-    teller.end("stopped", step=found.step, kept=run.has_result, best_step=None)
+    log.say(f"Stopped before it went on; {found.name} stays.")
+    log.end("stopped", step=found.step, kept=run.has_result, best_step=None)

@@ -13,7 +13,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Chance:
+class RngState:
     """The state of every source of random numbers; that of the GPU where one is in use."""
 
     python: Any
@@ -22,7 +22,7 @@ class Chance:
     cuda: torch.Tensor | None
 
     @classmethod
-    def now(cls) -> Chance:
+    def now(cls) -> RngState:
         """Return how they stand."""
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
         return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
@@ -37,9 +37,9 @@ class Chance:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def preserve_rng() -> Iterator[None]:
     """Let what is done inside leave no trace in the random numbers that follow."""
-    before = Chance.now()
+    before = RngState.now()
     try:
         yield
     finally:

@@ -6,11 +6,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from modelforge.modeling.adapters.init import carried
+from modelforge.modeling.adapters.init import AdapterInit
 from modelforge.runs.layout import RunFolder
 
 
-def save(run: RunFolder, model: Any, tokenizer: Any, *, name: str, steps: int) -> Path:
+def save(
+    run: RunFolder,
+    model: Any,
+    tokenizer: Any,
+    *,
+    name: str,
+    steps: int,
+    adapter_init: AdapterInit | None = None,
+) -> Path:
     """Write weights, tokenizer, chat template, generation config and card; return the folder."""
     staged = run.output_staged
     shutil.rmtree(staged, ignore_errors=True)
@@ -21,9 +29,8 @@ def save(run: RunFolder, model: Any, tokenizer: Any, *, name: str, steps: int) -
         model.config.use_cache = True  # off while training, and wanted for answers
     more = {"save_embedding_layers": False} if is_adapter else {}
     model.save_pretrained(staged, safe_serialization=True, **more)
-    start = carried(model)
-    if start is not None:
-        start.convert_saved_adapter(staged)
+    if adapter_init is not None:
+        adapter_init.convert_saved_adapter(staged)
     tokenizer.save_pretrained(staged)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.save_pretrained(staged)

@@ -6,14 +6,14 @@ import signal
 from pathlib import Path
 from typing import Literal
 
-Wish = Literal["keep", "discard"]
+StopMode = Literal["keep", "discard"]
 
 
-class StopAsked(BaseException):
+class StopRequested(BaseException):
     """Unwinds the work when somebody wants the run to end. Not an error, so no Exception."""
 
 
-class RehearsalOver(BaseException):
+class TrialRunFinished(BaseException):
     """Unwinds the work once a rehearsal has measured and told everything. No error either."""
 
 
@@ -30,7 +30,7 @@ class Stop:
             signal.signal(number, self._hear)
 
     @property
-    def wish(self) -> Wish | None:
+    def mode(self) -> StopMode | None:
         """What is wished now, or None to go on. Costs one look at the disk."""
         try:
             text = self._path.read_text(encoding="utf-8").strip()
@@ -42,8 +42,8 @@ class Stop:
 
     def check(self) -> None:
         """Raise StopAsked when the run is to end."""
-        if self.wish is not None:
-            raise StopAsked
+        if self.mode is not None:
+            raise StopRequested
 
     def _hear(self, _number: int, _frame: object) -> None:
         self._signalled = True

@@ -37,7 +37,7 @@ from modelforge.train.tools import fetch_dataset
 LET_GO_S = 1.0
 
 
-class Waiting:
+class RequestLoop:
     """Answers probes in a thread of its own, one at a time, until a run comes."""
 
     def __init__(self, out: TextIO) -> None:
@@ -65,7 +65,7 @@ class Waiting:
             self._idle.clear()
         self._asked.put(probe)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="probes", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="probes", daemon=True)
             self._thread.start()
 
     def end(self) -> bool:
@@ -79,8 +79,8 @@ class Waiting:
         """Wait until the probe at work has noticed the end; return whether it has."""
         return self._idle.wait(limit_s)
 
-    def _work(self) -> None:
-        probes = Probes()
+    def _run(self) -> None:
+        probes = ProbeHandler()
         while (probe := self._asked.get()) is not None:
             if not self._is_over.is_set():
                 probes.answer(probe, self.say, lambda: not self._is_over.is_set())
@@ -98,7 +98,7 @@ Answer = dict[str, Any]
 Say = Callable[[dict[str, Any]], None]
 
 
-class AbandonedError(Exception):
+class ProbeCancelledError(Exception):
     """The probe is no longer wanted."""
 
 
@@ -111,7 +111,7 @@ class _Known:
     lead: str = ""
 
 
-class Probes:
+class ProbeHandler:
     """Answers one probe after the other; tokenizers are loaded once and kept."""
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class Probes:
         def progress(**facts: Any) -> None:
             nonlocal told
             if not wanted():
-                raise AbandonedError
+                raise ProbeCancelledError
             if time.monotonic() - told >= EVERY_S:
                 told = time.monotonic()
                 say({"probe": number, "progress": facts})
@@ -142,7 +142,7 @@ class Probes:
                 problem = Problem("probe", f"{probe.get('kind')} is no kind of probe.", "")
                 raise DataError(problem)
             say({"probe": number, "result": kind(probe, progress)})
-        except AbandonedError:
+        except ProbeCancelledError:
             pass
         except Exception as error:  # noqa: BLE001  # the outermost frame: the spare lives on
             say({"probe": number, "error": _in_words(error)})

@@ -25,10 +25,9 @@ from modelforge.runs.events import EventWriter
 from modelforge.runs.layout import RunFolder, write_json
 from modelforge.runs.process.disk_reserve import Reserve
 from modelforge.train import environment, resume
-from modelforge.train.callbacks.system_stats import forget_peak
-from modelforge.train.event_log import Teller
-from modelforge.train.job import Job, Work
-from modelforge.train.stop import RehearsalOver, Stop, StopAsked
+from modelforge.train.event_log import EventLog
+from modelforge.train.job import Job, WorkerContext
+from modelforge.train.stop import Stop, StopRequested, TrialRunFinished
 
 # The provider's module is imported before the strategy's: Unsloth must come before trl.
 PROVIDERS = {
@@ -52,26 +51,26 @@ RESTARTED = "MODELFORGE_WORKER_RESTARTED"
 def run_worker(path: Path) -> int:
     """Work on the run in `path` and return the exit code; whatever happens, the run says it."""
     run = RunFolder(path)
-    environment.be_quiet()
+    environment.configure_process()
     stop = Stop(run.stop)
     stop.listen()
     reserve = Reserve(run.path)
     reserve.hold()
     with EventWriter(run.events) as events:
-        teller = Teller(events, make_room=reserve.release)
+        log = EventLog(events, make_room=reserve.release)
         events.write("started", pid=os.getpid(), birth=psutil.Process().create_time())
         found = None
         try:
-            found = resume.go_on_from(run, teller)
-            _work(run, stop, teller, found)
-        except RehearsalOver:
+            found = resume.find_resume_point(run, log)
+            _run(run, stop, log, found)
+        except TrialRunFinished:
             pass  # it has told all it measured, and that it is finished
-        except StopAsked:
-            resume.stopped_before(run, teller, found, stop.wish or "keep")
+        except StopRequested:
+            resume.end_before_training(run, log, found, stop.mode or "keep")
         except Exception as error:  # noqa: BLE001  # the outermost frame: a crash becomes an event
-            _failed(run, error, teller)
+            _failed(run, error, log)
     reserve.release()
-    state = teller.ended or "failed"
+    state = log.ended or "failed"
     code = int(state == "failed")
     with contextlib.suppress(ForgeError):
         write_json(run.exit, {"state": state, "code": code, "t": time.time()})
@@ -89,7 +88,7 @@ def preload(provider: str = "huggingface", method: str = "sft") -> tuple[Any, An
     return provides, teaches
 
 
-def comes_too_late(path: Path) -> bool:
+def needs_fresh_process(path: Path) -> bool:
     """Say whether the provider of the run in `path` must come before what this process has."""
     try:
         provider = Job.read(RunFolder(path)).config.provider
@@ -98,17 +97,19 @@ def comes_too_late(path: Path) -> bool:
     return any(name in sys.modules for name in REWRITTEN.get(provider, ()))
 
 
-def _work(run: RunFolder, stop: Stop, teller: Teller, found: Checkpoint | None) -> None:
-    teller.phase("loading", "Opening the training stack")
+def _run(run: RunFolder, stop: Stop, log: EventLog, found: Checkpoint | None) -> None:
+    log.phase("loading", "Opening the training stack")
     job = Job.read(run)
     config, plan = job.config, job.plan
-    if job.is_rehearsal:
-        forget_peak()
-    environment.mask_devices(plan.device, config.hardware.gpu_index)
+    environment.set_visible_gpu(plan.device, config.hardware.gpu_index)
     if gives_back(config, plan):
-        environment.give_back()
-    environment.go_offline_for(plan.model_path, config.trainer.reward_model)
+        environment.return_freed_memory()
+    environment.go_offline_for_local_models(plan.model_path, config.trainer.reward_model)
     provider, method = preload(config.provider, plan.method)
+    if job.is_trial_run:
+        from modelforge.train.callbacks.system_stats import reset_peak
+
+        reset_peak()
     _require_one_gpu(run, plan)
 
     def load(head: Head = "causal", path: str | None = None) -> Any:
@@ -116,25 +117,25 @@ def _work(run: RunFolder, stop: Stop, teller: Teller, found: Checkpoint | None) 
         # Another model than the run's, as a reward model is, has no revision that was looked up.
         which = replace(plan, model_path=path, model_revision=None) if path else plan
         text = f"Loading {Path(which.model_path).name}"
-        teller.phase("loading", text)
+        log.phase("loading", text)
 
         def loading(done: int, total: int) -> None:
-            teller.phase("loading", text, done=done, total=total)
+            log.phase("loading", text, done=done, total=total)
 
         loaded = provider.load(which, config, loading, head=head)
         stop.check()
         return loaded
 
-    method.run(Work(job, load, teller, stop, found))
+    method.run(WorkerContext(job, load, log, stop, found))
 
 
-def _failed(run: RunFolder, error: Exception, teller: Teller) -> None:
+def _failed(run: RunFolder, error: Exception, log: EventLog) -> None:
     traceback.print_exc(file=sys.stderr)
     shutil.rmtree(run.output_staged, ignore_errors=True)
     failure = explain(error)
     with contextlib.suppress(ForgeError):  # a full disk does not even take the bad news
-        teller.say(f"Failed: {failure.what} {failure.remedy}")
-        teller.end("failed", **asdict(failure))
+        log.say(f"Failed: {failure.what} {failure.remedy}")
+        log.end("failed", **asdict(failure))
 
 
 def _require_one_gpu(run: RunFolder, plan: Plan) -> None:

@@ -50,7 +50,7 @@ def work(asked: dict) -> int:
 
 def main() -> None:
     """Fork until nobody asks any more."""
-    environment.be_quiet()
+    environment.configure_process()
     preload()
     from modelforge.modeling.tokenize import dataset  # noqa: F401
     from modelforge.train import save  # noqa: F401

@@ -199,9 +199,9 @@ def _final_save(strike: Deed) -> None:
 
 
 def _last_word(strike: Deed) -> None:
-    from modelforge.train.event_log import Teller
+    from modelforge.train.event_log import EventLog
 
-    _before(Teller, "end", strike)
+    _before(EventLog, "end", strike)
 
 
 def _last_act(strike: Deed) -> None:

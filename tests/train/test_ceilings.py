@@ -10,7 +10,7 @@ import pytest
 
 from modelforge.config.schema.runtime import Hardware
 from modelforge.runs.events import EventWriter, read_events
-from modelforge.train.stop import Stop, StopAsked
+from modelforge.train.stop import Stop, StopRequested
 
 pytestmark = pytest.mark.torch
 
@@ -29,28 +29,28 @@ class Card:
 
     @property
     def meter(self):
-        from modelforge.train.callbacks.gpu_limits import Meter
+        from modelforge.train.callbacks.gpu_limits import GpuSensors
 
-        return Meter(lambda: self._next(self._temperatures), lambda: self._next(self._power))
+        return GpuSensors(lambda: self._next(self._temperatures), lambda: self._next(self._power))
 
 
 class Room:
     """What a training has around it: its events, its stop file, and how long it has slept."""
 
     def __init__(self, folder):
-        from modelforge.train.event_log import Teller
+        from modelforge.train.event_log import EventLog
 
         self.path, self.stop_file = folder / "events.jsonl", folder / "stop"
-        self.teller, self.stop = Teller(EventWriter(self.path)), Stop(self.stop_file)
+        self.log, self.stop = EventLog(EventWriter(self.path)), Stop(self.stop_file)
         self.slept: list[float] = []
-        self.went_on: list[int] = []
+        self.resume_clock: list[int] = []
 
     def ceilings(self, card, hardware=HOT, sleep=None):
-        from modelforge.train.callbacks.gpu_limits import Ceilings, ceilings_of
+        from modelforge.train.callbacks.gpu_limits import GpuLimitCallback, gpu_limits
 
-        return Ceilings(
-            ceilings_of(hardware, card.meter), self.teller, self.stop,
-            lambda state: self.went_on.append(state.global_step), sleep or self.slept.append,
+        return GpuLimitCallback(
+            gpu_limits(hardware, card.meter), self.log, self.stop,
+            lambda state: self.resume_clock.append(state.global_step), sleep or self.slept.append,
         )  # fmt: skip
 
     def told(self, kind) -> list[str]:
@@ -68,14 +68,14 @@ STATE = SimpleNamespace(global_step=4, max_steps=9)
 
 def test_below_its_ceiling_a_card_is_left_alone(room):
     room.ceilings(Card(80)).on_step_begin(None, STATE, None)
-    assert (room.slept, room.went_on) == ([], [])
+    assert (room.slept, room.resume_clock) == ([], [])
 
 
 def test_a_hot_card_rests_until_it_is_some_degrees_cooler(room):
     card = Card(86, *[82] * 10, *[76] * 10, 75)
     room.ceilings(card).on_step_begin(None, STATE, None)
     assert sum(room.slept) == pytest.approx(21 * 0.5)
-    assert room.went_on == [4]
+    assert room.resume_clock == [4]
     paused = room.told("phase")[0]
     assert "86 °C" in paused
     assert "ceiling is 80 °C" in paused
@@ -101,10 +101,10 @@ def test_a_stop_is_heard_while_it_rests(room):
         if len(room.slept) == 3:
             room.stop_file.write_text("keep")
 
-    with pytest.raises(StopAsked):
+    with pytest.raises(StopRequested):
         room.ceilings(Card(95), sleep=sleep).on_step_begin(None, STATE, None)
     assert len(room.slept) == 3
-    assert room.went_on == []
+    assert room.resume_clock == []
 
 
 def test_a_card_that_cannot_be_measured_is_said_so_and_trains(room):
@@ -117,7 +117,7 @@ def test_a_card_that_cannot_be_measured_is_said_so_and_trains(room):
 
 def test_a_card_that_falls_silent_in_a_pause_goes_on(room):
     room.ceilings(Card(90, None)).on_step_begin(None, STATE, None)
-    assert room.went_on == [4]
+    assert room.resume_clock == [4]
 
 
 @pytest.fixture
@@ -142,16 +142,16 @@ def trainer(tmp_path) -> Iterator[object]:
 
 
 def test_a_pause_counts_for_no_clock(room, trainer):
-    from modelforge.train.callbacks.reporter import Reporter
-    from modelforge.train.callbacks.system_stats import Pulse
+    from modelforge.train.callbacks.reporter import EventReporter
+    from modelforge.train.callbacks.system_stats import SystemStats
 
     facts = {
         "steps_per_epoch": 1, "train_rows": 8, "eval_rows": 0, "trainable_parameters": 1,
         "total_parameters": 1, "precision": "fp32", "device": "cpu",
     }  # fmt: skip
-    reporter = Reporter(room.teller, room.stop, Pulse("cpu"), facts)
+    reporter = EventReporter(room.log, room.stop, SystemStats("cpu"), facts)
     ceilings = room.ceilings(Card(70, 70, 90, 60), sleep=lambda _seconds: time.sleep(0.1))
-    ceilings._went_on = reporter.went_on
+    ceilings._went_on = reporter.resume_clock
     trainer.add_callback(reporter)
     trainer.add_callback(ceilings)
     began = time.monotonic()
@@ -166,29 +166,29 @@ def test_a_pause_counts_for_no_clock(room, trainer):
 
 
 def test_ceilings_are_watched_on_a_cuda_card_alone():
-    from modelforge.train.callbacks.gpu_limits import Ceilings
-    from modelforge.train.loop import watch_ceilings
+    from modelforge.train.callbacks.gpu_limits import GpuLimitCallback
+    from modelforge.train.loop import add_gpu_limits
 
     def added(device, hardware):
         callbacks = []
         job = SimpleNamespace(
             plan=SimpleNamespace(device=device), config=SimpleNamespace(hardware=hardware)
         )
-        work = SimpleNamespace(job=job, teller=None, stop=None)
+        work = SimpleNamespace(job=job, log=None, stop=None)
         trainer = SimpleNamespace(add_callback=callbacks.append)
-        watch_ceilings(work, trainer, SimpleNamespace(went_on=None))
+        add_gpu_limits(work, trainer, SimpleNamespace(resume_clock=None))
         return callbacks
 
     assert added("cpu", HOT) == []
     assert added("cuda", Hardware()) == []
-    assert isinstance(added("cuda", HOT)[0], Ceilings)
+    assert isinstance(added("cuda", HOT)[0], GpuLimitCallback)
 
 
 def test_a_driver_that_is_absent_leaves_the_numbers_unknown():
     import torch
 
-    from modelforge.train.callbacks.gpu_limits import card_meter
+    from modelforge.train.callbacks.gpu_limits import nvml_sensors
 
     if torch.cuda.is_available():
         pytest.skip("there is a card to measure")
-    assert (card_meter().temperature(), card_meter().power()) == (None, None)
+    assert (nvml_sensors().temperature(), nvml_sensors().power()) == (None, None)

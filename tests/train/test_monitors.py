@@ -169,7 +169,7 @@ def steered(leaps_at, updates=600, guard=None):
     schedule = get_cosine_schedule_with_warmup(optimizer, 0, updates * 100)
     heard = Heard()
     guard = guard or LossGuard(heard)
-    guard._teller = heard
+    guard._log = heard
     more = {"lr_scheduler": schedule, "optimizer": optimizer}
     seen = []
     for step in range(1, updates + 1):

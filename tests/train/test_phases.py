@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from modelforge.train.callbacks.loss_phase import FEWEST, Phases, in_words, phase_of
+from modelforge.train.callbacks.loss_phase import FEWEST, LossPhaseTracker, in_words, phase_of
 
 
 def noisy(values, noise=0.05, seed=0):
@@ -44,7 +44,7 @@ def test_nothing_is_said_of_a_handful_of_updates():
 
 
 def told(losses, warm=0):
-    phases, said = Phases(), []
+    phases, said = LossPhaseTracker(), []
     for number, loss in enumerate(losses):
         if begun := phases.take(loss, warm=number < warm):
             said.append(begun[0])
@@ -71,15 +71,15 @@ def test_it_does_not_chatter(seed):
 def test_it_goes_on_where_a_checkpoint_left_off():
     course = noisy([*FALLING, *FLAT, *FLAT])
     whole = told(course)
-    first = Phases()
+    first = LossPhaseTracker()
     said = [begun[0] for loss in course[:130] if (begun := first.take(loss, warm=False))]
-    second = Phases.from_dict(json.loads(json.dumps(first.as_dict())))
+    second = LossPhaseTracker.from_dict(json.loads(json.dumps(first.as_dict())))
     said += [begun[0] for loss in course[130:] if (begun := second.take(loss, warm=False))]
     assert said == whole
 
 
 def test_every_phase_has_plain_words():
-    phases = Phases()
+    phases = LossPhaseTracker()
     begun = None
     for loss in FALLING:
         begun = phases.take(loss, warm=False) or begun

@@ -182,7 +182,7 @@ def made(run: RunFolder, loss: str) -> Any:
     def again(_head: str) -> Any:
         return load(job.plan, job.config, lambda _done, _total: None)
 
-    reference = references.second_copy(SimpleNamespace(job=job, load=again))
+    reference = references.load_reference(SimpleNamespace(job=job, load=again))
     strategy = {"kto": kto, "orpo": orpo}.get(loss, dpo)
     parts = Parts(job, loaded.model, loaded.tokenizer, tokenized.train, None, reference)
     return SimpleNamespace(trainer=strategy.build(parts), dialect=dialect, manner=manner, job=job)

@@ -39,18 +39,18 @@ def at(monkeypatch):
     """Do something when the loop of a training has come to an update."""
 
     def arrange(hook: str, step: int, act: Any, stage: int | None = None) -> None:
-        from modelforge.train.callbacks.reporter import Reporter
+        from modelforge.train.callbacks.reporter import EventReporter
 
-        true = getattr(Reporter, hook)
+        true = getattr(EventReporter, hook)
 
         def hooked(self, args, state, control, **more):
             here = stage is None or self._stage.get("stage") == stage
             if state.global_step == step and here:
-                monkeypatch.setattr(Reporter, hook, true)
+                monkeypatch.setattr(EventReporter, hook, true)
                 act()
             return true(self, args, state, control, **more)
 
-        monkeypatch.setattr(Reporter, hook, hooked)
+        monkeypatch.setattr(EventReporter, hook, hooked)
 
     return arrange
 

@@ -8,7 +8,13 @@ import pytest
 
 from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.tokenize.prompts import prompt_and_answer
-from modelforge.train.strategies.rewards import SLOW_IN_A_ROW, Pattern, equals, is_json, near_length
+from modelforge.train.strategies.rewards import (
+    SLOW_IN_A_ROW,
+    Pattern,
+    equals,
+    json_score,
+    length_score,
+)
 
 pytestmark = pytest.mark.torch
 
@@ -40,7 +46,7 @@ def test_equal_answers_whatever_their_case_and_white_space(answer, expected, wor
     ],
 )
 def test_the_nearer_to_four_words_the_better(answer, worth):
-    assert near_length(answer, 4) == pytest.approx(worth)
+    assert length_score(answer, 4) == pytest.approx(worth)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +70,7 @@ def test_the_nearer_to_four_words_the_better(answer, worth):
     ],
 )
 def test_only_a_whole_object_or_list_is_json(answer, worth):
-    assert is_json(answer) == worth
+    assert json_score(answer) == worth
 
 
 def test_a_pattern_is_found_anywhere():

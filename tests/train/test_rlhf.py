@@ -278,16 +278,16 @@ def test_what_a_killed_first_stage_has_left_is_not_taken_for_a_reward_model(benc
 
 def stop_at(bench: Any, run: RunFolder, monkeypatch: pytest.MonkeyPatch, stage: int, wish: str):
     """Work on a run that is asked to stop as soon as an update of that stage is told."""
-    from modelforge.train.event_log import Teller
+    from modelforge.train.event_log import EventLog
 
-    tell = Teller.step
+    tell = EventLog.step
 
-    def step(self: Teller, **numbers: Any) -> None:
+    def step(self: EventLog, **numbers: Any) -> None:
         tell(self, **numbers)
         if numbers.get("stage") == stage:
             run.stop.write_text(wish)
 
-    monkeypatch.setattr(Teller, "step", step)
+    monkeypatch.setattr(EventLog, "step", step)
     return bench.work(run)
 
 

@@ -190,7 +190,7 @@ def alone_with_little_room(bench, monkeypatch):
     answers = {**TWICE, "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1}
     answers |= {"data": {"loss_on": "all"}, "max_steps": 2}
     plain = bench.prepare(**answers)
-    undisturbed = bench.work(plain)
+    preserve_rng = bench.work(plain)
     _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     kept = sft.Trainer.train
 
@@ -209,7 +209,7 @@ def alone_with_little_room(bench, monkeypatch):
     told = bench.work(run)
     assert told[-1].kind == "finished", told[-1].data
     assert [event for event in told if event.kind == "adjusted"]
-    for one, other in zip(ends(undisturbed), ends(told), strict=True):
+    for one, other in zip(ends(preserve_rng), ends(told), strict=True):
         assert one == pytest.approx(other, rel=2e-4, abs=2e-5)
 
 

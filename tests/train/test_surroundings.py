@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from modelforge.train.environment import go_offline_for, mask_devices
-from modelforge.train.stop import Stop, StopAsked
+from modelforge.train.environment import go_offline_for_local_models, set_visible_gpu
+from modelforge.train.stop import Stop, StopRequested
 
 
 @pytest.fixture(autouse=True)
@@ -21,26 +21,26 @@ def environment(monkeypatch):
 
 
 def test_one_gpu_is_left_visible():
-    mask_devices("cuda", 2)
+    set_visible_gpu("cuda", 2)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
 
 
 def test_on_the_cpu_no_gpu_is_visible():
-    mask_devices("cpu", 0)
+    set_visible_gpu("cpu", 0)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
 @pytest.mark.parametrize(("mask", "index", "left"), [("3,1", 1, "1"), ("3,1", 0, "3")])
 def test_a_mask_that_is_already_set_is_respected(mask, index, left):
     os.environ["CUDA_VISIBLE_DEVICES"] = mask
-    mask_devices("cuda", index)
+    set_visible_gpu("cuda", index)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == left
 
 
 def test_a_model_folder_needs_no_hub_and_a_hub_model_does(tmp_path):
-    go_offline_for("somebody/some-model")
+    go_offline_for_local_models("somebody/some-model")
     assert "HF_HUB_OFFLINE" not in os.environ
-    go_offline_for(str(tmp_path))
+    go_offline_for_local_models(str(tmp_path))
     assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 
@@ -55,12 +55,12 @@ def test_the_worker_can_speak_before_torch_is_imported():
 def test_the_stop_file_says_whether_to_keep(tmp_path):
     stop = Stop(tmp_path / "stop")
     stop.check()
-    assert stop.wish is None
+    assert stop.mode is None
     (tmp_path / "stop").write_text("discard\n")
-    assert stop.wish == "discard"
+    assert stop.mode == "discard"
     (tmp_path / "stop").write_text("")
-    assert stop.wish == "keep"
-    with pytest.raises(StopAsked):
+    assert stop.mode == "keep"
+    with pytest.raises(StopRequested):
         stop.check()
 
 

@@ -229,7 +229,7 @@ def test_the_perplexity_told_is_that_of_the_model_over_its_tokens(bench):
 def test_a_stop_while_answers_are_scored_keeps_what_was_learned(
     bench, write_rows, tiny_rewriter, monkeypatch
 ):
-    from modelforge.train.event_log import Teller
+    from modelforge.train.event_log import EventLog
 
     bench.rows = write_rows(documents())
     run = bench.prepare(
@@ -241,14 +241,14 @@ def test_a_stop_while_answers_are_scored_keeps_what_was_learned(
         eval_steps=1,
         max_seq_length=64,
     )
-    told = Teller.phase
+    told = EventLog.phase
 
-    def stop_now(teller: Teller, name: str, *rest: Any, **more: Any) -> None:
-        told(teller, name, *rest, **more)
+    def stop_now(log: EventLog, name: str, *rest: Any, **more: Any) -> None:
+        told(log, name, *rest, **more)
         if name == "scoring":
             run.stop.write_text("keep")
 
-    monkeypatch.setattr(Teller, "phase", stop_now)
+    monkeypatch.setattr(EventLog, "phase", stop_now)
     events = bench.work(run)
     assert of(events, "finished")
     assert not of(events, "scores")

@@ -8,7 +8,7 @@ import pytest
 
 from modelforge.errors import Problem, RunError
 from modelforge.runs.events import EventWriter, read_events
-from modelforge.train.event_log import Teller
+from modelforge.train.event_log import EventLog
 
 
 class Full(EventWriter):
@@ -27,18 +27,18 @@ class Full(EventWriter):
 
 def test_the_last_word_gets_the_room_that_was_held_for_it(tmp_path):
     with Full(tmp_path / "events.jsonl") as events:
-        teller = Teller(events, make_room=events.make_room)
-        teller.end("finished", steps=3)
-    assert teller.ended == "finished"
+        log = EventLog(events, make_room=events.make_room)
+        log.end("finished", steps=3)
+    assert log.ended == "finished"
     assert [event.kind for event in read_events(tmp_path / "events.jsonl")[0]] == ["finished"]
 
 
 def test_a_last_word_that_finds_no_room_even_so_is_not_taken_as_told(tmp_path):
     with Full(tmp_path / "events.jsonl") as events:
-        teller = Teller(events)
+        log = EventLog(events)
         with pytest.raises(RunError):
-            teller.end("finished", steps=3)
-    assert teller.ended is None
+            log.end("finished", steps=3)
+    assert log.ended is None
 
 
 def test_a_log_that_is_not_taken_ends_nothing(tmp_path, monkeypatch):
@@ -48,4 +48,4 @@ def test_a_log_that_is_not_taken_ends_nothing(tmp_path, monkeypatch):
 
     with EventWriter(tmp_path / "events.jsonl") as events:
         monkeypatch.setattr(sys, "stdout", Unwritable())
-        Teller(events).say("anything")
+        EventLog(events).say("anything")

@@ -51,7 +51,7 @@ def test_what_is_traced_is_alive_when_the_same_step_is_done_with_weights(tiny_mo
 
     from modelforge.modeling.adapters.lora import lora_config
     from modelforge.train.memory_trace import step as traced_steps
-    from modelforge.train.memory_trace.tensors import Live
+    from modelforge.train.memory_trace.tensors import TensorTracker
 
     said = {"per_device_train_batch_size": 2, "lora_dropout": 0.0, "eval_split": 0, **way}
     config, plan = planned(tiny_model, **said)
@@ -60,7 +60,7 @@ def test_what_is_traced_is_alive_when_the_same_step_is_done_with_weights(tiny_mo
         model = get_peft_model(model, shape)
     batch, _ = traced_steps.batches(config, plan, plan.max_length)
     step = traced_steps.prepare(model, plan, batch, None, low=False)
-    live = Live(49152, lambda tensor: tensor)
+    live = TensorTracker(49152, lambda tensor: tensor)
     live.own(model.parameters(), "weights")
     live.as_gradients(model)
     rows = {name: torch.ones_like(each, device="cpu") for name, each in batch.inputs.items()}

@@ -236,8 +236,8 @@ def test_a_strategy_trains_a_model_that_comes_with_its_adapter(bench, unsloth) -
     """Real TRL and real PEFT on the model that the provider has adapted: no second adapter."""
     from safetensors.torch import load_file
 
-    from modelforge.train.event_log import Teller
-    from modelforge.train.job import Work
+    from modelforge.train.event_log import EventLog
+    from modelforge.train.job import WorkerContext
     from modelforge.train.stop import Stop
     from modelforge.train.strategies import sft
 
@@ -248,7 +248,7 @@ def test_a_strategy_trains_a_model_that_comes_with_its_adapter(bench, unsloth) -
         return provider.load(on_cuda(job), job.config, heard, head)
 
     with EventWriter(job.run.events) as events:
-        sft.run(Work(job, load, Teller(events), Stop(job.run.stop)))
+        sft.run(WorkerContext(job, load, EventLog(events), Stop(job.run.stop)))
     events = read_events(job.run.events)[0]
     assert events[-1].kind == "finished"
     # Unsloth's loss does not count tokens as TRL's does; transformers does it for both.

@@ -30,7 +30,7 @@ _WHOLE = 1024
 
 @dataclass
 class AdapterInit:
-    """How an adapter begins: with nothing (""), or with one of the near starts.
+    """How an adapter begins: with one of the near starts.
 
     `taken` is what the adapter began with where that was taken out of the weights, by layer.
     """
@@ -166,16 +166,3 @@ def _unsuited(kind: str, name: str) -> Problem:
         f"{kind} begins from plain or 4-bit weights; those of {name} are neither.",
         "Choose the start default.",
     )
-
-
-_NOTE = "modelforge_start"
-
-
-def carry(shape: Any, start: Any) -> None:
-    """Let the adapter's shape carry how it begins."""
-    setattr(shape, _NOTE, start)
-
-
-def carried(model: Any) -> Any:
-    """Return how the model's adapter began, or None where it has none of ours."""
-    return getattr(getattr(model, "peft_config", {}).get("default"), _NOTE, None)

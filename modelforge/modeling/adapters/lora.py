@@ -17,7 +17,6 @@ from modelforge.config.rules.weights import NEAR_STARTS, named
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
 from modelforge.modeling.adapters import init
-from modelforge.modeling.adapters.init import carried, carry
 from modelforge.modeling.errors import WorkerError
 
 _TASKS: dict[Head, TaskType] = {
@@ -33,7 +32,7 @@ def lora_config(config: TrainingConfig, plan: Plan, head: Head = "causal") -> Lo
     if plan.trains == "all":
         return None
     said = config.adapter
-    shape = LoraConfig(
+    return LoraConfig(
         r=config.lora_r,
         lora_alpha=plan.lora_alpha or config.lora_alpha,
         lora_dropout=config.lora_dropout,
@@ -52,9 +51,6 @@ def lora_config(config: TrainingConfig, plan: Plan, head: Head = "causal") -> Lo
         task_type=_TASKS[head],
         revision=plan.model_revision,
     )
-    near = said.init if said.init in NEAR_STARTS else ""
-    carry(shape, init.AdapterInit(near, plan, config))
-    return shape
 
 
 def load_start_adapter(model: Any, config: TrainingConfig, plan: Plan) -> Any:
@@ -69,12 +65,10 @@ def load_start_adapter(model: Any, config: TrainingConfig, plan: Plan) -> Any:
     if config.gradient_checkpointing:
         model.enable_input_require_grads()
     try:
-        made = PeftModel.from_pretrained(model, plan.start_from, is_trainable=True)
+        return PeftModel.from_pretrained(model, plan.start_from, is_trainable=True)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         first = str(error).strip().split("\n", 1)[0]
         raise WorkerError("start-unsuited", _no_start(plan.start_from, first)) from error
-    carry(made.peft_config["default"], init.AdapterInit("", plan, config))
-    return made
 
 
 def _no_start(folder: str, why: str = "") -> Problem:
@@ -102,16 +96,22 @@ def missing_lora_config(
     return None if isinstance(model, PeftModel) else lora_config(config, plan, head)
 
 
-def prepare_trainer(trainer: Any) -> Any:
-    """Return the trainer with its adapter begun and in its number format, and no printer."""
+def prepare_trainer(trainer: Any, config: TrainingConfig, plan: Plan) -> Any:
+    """Return the trainer with its adapter begun and in its number format, and no printer.
+
+    What the adapter began with is kept as `trainer.adapter_init`, since saving needs it.
+    """
     trainer.remove_callback(PrinterCallback)
     trainer.create_scheduler = _counting(trainer, trainer.create_scheduler)
-    start = carried(trainer.model)
-    if start is not None and start.method:
-        init.initialize_adapter(trainer.model, start)
+    # Unsloth puts its own adapter on, whose start and number format are left as they are.
+    is_ours = plan.trains == "adapter" and config.provider != "unsloth"
+    trainer.adapter_init = None
+    if is_ours and plan.start_from is None and config.adapter.init in NEAR_STARTS:
+        trainer.adapter_init = init.AdapterInit(config.adapter.init, plan, config)
+        init.initialize_adapter(trainer.model, trainer.adapter_init)
     # TRL 1.14 casts adapters on quantized weights to bf16: fp16's scaler fails on that, and small
     # updates are lost in it. PEFT itself keeps adapters in 32 bits, and so do we unless asked.
-    dtype = getattr(torch, start.plan.adapter_dtype) if start is not None else torch.float32
+    dtype = getattr(torch, plan.adapter_dtype) if is_ours else torch.float32
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(dtype)

@@ -11,7 +11,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from modelforge.config.schema.runtime import Hardware
-from modelforge.train.event_log import Teller
+from modelforge.train.event_log import EventLog
 from modelforge.train.stop import Stop
 
 # How far below its ceiling a card has to come, and for how long a pause lasts at least: without
@@ -25,7 +25,7 @@ TELL_S = 15.0
 
 
 @dataclass(frozen=True)
-class Ceiling:
+class GpuLimit:
     """One bound: what it is called, in which unit, and how it is measured (None: unknown)."""
 
     name: str
@@ -43,14 +43,14 @@ class Ceiling:
 
 
 @dataclass(frozen=True)
-class Meter:
+class GpuSensors:
     """What the driver says of the card that trains: °C and W, None where it says nothing."""
 
     temperature: Callable[[], float | None]
     power: Callable[[], float | None]
 
 
-class Ceilings(TrainerCallback):
+class GpuLimitCallback(TrainerCallback):
     """Pauses before an update while a ceiling is passed, and listens to stop meanwhile.
 
     `went_on` is called after a pause, so that clocks can leave it out.
@@ -58,16 +58,16 @@ class Ceilings(TrainerCallback):
 
     def __init__(
         self,
-        ceilings: list[Ceiling],
-        teller: Teller,
+        ceilings: list[GpuLimit],
+        log: EventLog,
         stop: Stop,
-        went_on: Callable[[TrainerState], None],
+        resume_clock: Callable[[TrainerState], None],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._ceilings = list(ceilings)
-        self._teller = teller
+        self._log = log
         self._stop = stop
-        self._went_on = went_on
+        self._went_on = resume_clock
         self._sleep = sleep
 
     def on_train_begin(
@@ -81,7 +81,7 @@ class Ceilings(TrainerCallback):
         for ceiling in [one for one in self._ceilings if one.measure() is None]:
             self._ceilings.remove(ceiling)
             what = f"The driver does not tell the {ceiling.name} of this GPU"
-            self._teller.note("ceiling-unknown", f"{what}, so its ceiling is not kept.")
+            self._log.note("ceiling-unknown", f"{what}, so its ceiling is not kept.")
 
     def on_step_begin(
         self,
@@ -106,33 +106,33 @@ class Ceilings(TrainerCallback):
                 self._tell(passed, state)
         self._went_on(state)
 
-    def _passed(self, *, pausing: bool) -> list[tuple[Ceiling, float]]:
+    def _passed(self, *, pausing: bool) -> list[tuple[GpuLimit, float]]:
         measured = [(one, one.over(pausing=pausing)) for one in self._ceilings]
         return [(one, value) for one, value in measured if value is not None]
 
-    def _tell(self, passed: list[tuple[Ceiling, float]], state: TrainerState) -> None:
+    def _tell(self, passed: list[tuple[GpuLimit, float]], state: TrainerState) -> None:
         for one, value in passed[:1]:
             text = (
                 f"Paused: the GPU's {one.name} is {value:.0f} {one.unit}, the ceiling is "
                 f"{one.bound:.0f} {one.unit}; it goes on at {one.goes_on_at:.0f} {one.unit}"
             )
-            self._teller.phase("paused", text, done=state.global_step, total=state.max_steps)
+            self._log.phase("paused", text, done=state.global_step, total=state.max_steps)
 
 
-def ceilings_of(hardware: Hardware, meter: Meter) -> list[Ceiling]:
+def gpu_limits(hardware: Hardware, meter: GpuSensors) -> list[GpuLimit]:
     """Return the ceilings that the settings name."""
     found = []
     if (hottest := hardware.max_gpu_temperature) is not None:
         goes_on_at = hottest - COOLER_C
-        found.append(Ceiling("temperature", "°C", hottest, goes_on_at, meter.temperature))
+        found.append(GpuLimit("temperature", "°C", hottest, goes_on_at, meter.temperature))
     if (most := hardware.max_gpu_power) is not None:
-        found.append(Ceiling("power", "W", most, most * LESS_POWER, meter.power))
+        found.append(GpuLimit("power", "W", most, most * LESS_POWER, meter.power))
     return found
 
 
-def card_meter() -> Meter:
+def nvml_sensors() -> GpuSensors:
     """Return the meter of the card that torch trains on, through NVML."""
-    return Meter(
+    return GpuSensors(
         lambda: _asked(lambda: float(torch.cuda.temperature())),
         lambda: _asked(lambda: torch.cuda.power_draw() / 1000),
     )

@@ -8,8 +8,8 @@ from typing import Any
 
 from transformers import TrainerState
 
-from modelforge.train.callbacks.stateful import Remembering
-from modelforge.train.event_log import Teller
+from modelforge.train.callbacks.stateful import StatefulCallback
+from modelforge.train.event_log import EventLog
 
 WINDOW, FEWEST = 100, 20
 SIGMAS, GRADIENT_TIMES = 3.0, 10.0
@@ -18,7 +18,7 @@ LEAST_SIGMA = 0.02
 HALVED_FOR, PERMANENT_AFTER, MOST_HALVINGS = 50, 2, 5
 
 
-class LossGuard(Remembering):
+class LossGuard(StatefulCallback):
     """Halves the learning rate for a while when the loss or the gradients leap.
 
     The first two halvings end after 50 updates, the next three stay; there are no more than five.
@@ -26,8 +26,8 @@ class LossGuard(Remembering):
 
     kept = ("halvings", "left", "losses", "norms")
 
-    def __init__(self, teller: Teller) -> None:
-        self._teller = teller
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
         self.halvings = self.left = 0
         self.losses: list[float] = []
         self.norms: list[float] = []
@@ -59,7 +59,7 @@ class LossGuard(Remembering):
         rate = _scale(lr_scheduler, optimizer, 0.5)
         stays = self.halvings > PERMANENT_AFTER
         until = "from now on" if stays else f"for {HALVED_FOR} updates"
-        self._teller.note(
+        self._log.note(
             "loss-guard",
             f"Update {state.global_step:,}: {why}. The learning rate is halved {until}, to "
             f"{rate:.2g}.",
@@ -81,7 +81,7 @@ class LossGuard(Remembering):
         if self.left == 0 and self.halvings <= PERMANENT_AFTER:
             rate = _scale(lr_scheduler, optimizer, 2.0)
             text = f"The learning rate is as planned again, {rate:.2g}."
-            self._teller.note("loss-guard", f"Update {state.global_step:,}: {text}")
+            self._log.note("loss-guard", f"Update {state.global_step:,}: {text}")
 
 
 def leap(losses: list[float], loss: float, norms: list[float], norm: float | None) -> str:

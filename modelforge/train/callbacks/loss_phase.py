@@ -26,7 +26,7 @@ PART, CLEARLY = 4, 3.0
 
 
 @dataclass
-class Phases:
+class LossPhaseTracker:
     """Follows the losses and says when another phase has begun; what is told once is not again."""
 
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
@@ -59,7 +59,7 @@ class Phases:
         return {**plain, "losses": list(self.losses)}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Phases:
+    def from_dict(cls, data: dict[str, Any]) -> LossPhaseTracker:
         """Return what `as_dict` gave."""
         known = {name: data[name] for name in ("now", "seems", "looks", "since") if name in data}
         return cls(losses=deque(data.get("losses", ()), maxlen=WINDOW), **known)

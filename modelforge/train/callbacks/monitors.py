@@ -18,30 +18,30 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
 from modelforge.train.callbacks.loss_guard import LossGuard
-from modelforge.train.callbacks.loss_phase import Phases, in_words
-from modelforge.train.callbacks.reporter import Course
-from modelforge.train.callbacks.stateful import Remembering
-from modelforge.train.event_log import Teller
+from modelforge.train.callbacks.loss_phase import LossPhaseTracker, in_words
+from modelforge.train.callbacks.reporter import TrainingProgress
+from modelforge.train.callbacks.stateful import StatefulCallback
+from modelforge.train.event_log import EventLog
 
 # On a card a look at the loss waits for all that was asked of it, so it is taken now and then.
 LOOK_S = 1.0
 
 
-def attach(trainer: Any, config: TrainingConfig, teller: Teller, course: Course) -> None:
+def attach(trainer: Any, config: TrainingConfig, log: EventLog, course: TrainingProgress) -> None:
     """Add to a trainer what the settings ask to watch; broken numbers are always watched."""
     asked = config.evaluation
-    trainer.add_callback(Sentinel(trainer))
+    trainer.add_callback(FiniteLossCheck(trainer))
     if asked.phase_monitor:
-        trainer.add_callback(PhaseMonitor(teller))
+        trainer.add_callback(PhaseMonitor(log))
     if asked.loss_guard:
-        trainer.add_callback(LossGuard(teller))
+        trainer.add_callback(LossGuard(log))
     if asked.early_stopping and trainer.args.eval_strategy != "no":
         watch = EarlyStop(asked.early_stopping_patience, asked.early_stopping_threshold)
-        watch.tell_to(teller, course)
+        watch.tell_to(log, course)
         trainer.add_callback(watch)
 
 
-class Sentinel(TrainerCallback):
+class FiniteLossCheck(TrainerCallback):
     """Ends a run whose loss or gradients are no numbers, before a checkpoint is made of them."""
 
     def __init__(self, trainer: Any) -> None:
@@ -91,14 +91,14 @@ class Sentinel(TrainerCallback):
             raise WorkerError("loss-not-finite", _lower(what))
 
 
-class PhaseMonitor(Remembering):
+class PhaseMonitor(StatefulCallback):
     """Says in a note when the training has come into another phase."""
 
     kept = ("phases",)
 
-    def __init__(self, teller: Teller) -> None:
-        self._teller = teller
-        self._known = Phases()
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._known = LossPhaseTracker()
 
     @property
     def phases(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class PhaseMonitor(Remembering):
 
     @phases.setter
     def phases(self, data: dict[str, Any]) -> None:
-        self._known = Phases.from_dict(data)
+        self._known = LossPhaseTracker.from_dict(data)
 
     def on_log(
         self,
@@ -127,15 +127,15 @@ class PhaseMonitor(Remembering):
             phase, way = begun
             updates = len(self._known.losses) * max(1, int(args.logging_steps))
             text = in_words(phase, way, updates)
-            self._teller.note(f"phase-{phase}", f"Update {state.global_step:,}: {text}")
+            self._log.note(f"phase-{phase}", f"Update {state.global_step:,}: {text}")
 
 
 class EarlyStop(EarlyStoppingCallback):
     """Ends a training that learns nothing more on held-out rows, and says so."""
 
-    def tell_to(self, teller: Teller, course: Course) -> None:
+    def tell_to(self, log: EventLog, course: TrainingProgress) -> None:
         """Name who hears of it; not in the constructor, which a checkpoint calls as well."""
-        self._teller, self._course = teller, course
+        self._log, self._course = log, course
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
@@ -163,7 +163,7 @@ class EarlyStop(EarlyStoppingCallback):
         if control.should_training_stop and not was and state.global_step < state.max_steps:
             self._course.is_early = True
             checks = self.early_stopping_patience
-            self._teller.note(
+            self._log.note(
                 "early-stop",
                 f"Stopped early at update {state.global_step:,} of {state.max_steps:,}: the last "
                 f"{checks} check{'' if checks == 1 else 's'} on held-out rows brought nothing "

@@ -12,8 +12,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
-from modelforge.train.callbacks.system_stats import Pulse
-from modelforge.train.event_log import Teller
+from modelforge.train.callbacks.system_stats import SystemStats
+from modelforge.train.event_log import EventLog
 from modelforge.train.stop import Stop
 
 _NOT_MEASURED = frozenset(
@@ -22,7 +22,7 @@ _NOT_MEASURED = frozenset(
 
 
 @dataclass
-class Course:
+class TrainingProgress:
     """How far a training has come; `best_step` is the update of the best check on held-out rows.
 
     Best is the lowest loss, or what the trainer watches instead; `best_loss` is None then.
@@ -40,7 +40,7 @@ class Course:
     is_early: bool = False
 
 
-class Reporter(TrainerCallback):
+class EventReporter(TrainerCallback):
     """Turns callbacks into events, measures speed, and looks for the stop file at every batch.
 
     The clock runs only while updates are made: evaluation and saving count for neither tokens/s
@@ -49,15 +49,15 @@ class Reporter(TrainerCallback):
 
     def __init__(
         self,
-        teller: Teller,
+        log: EventLog,
         stop: Stop,
-        pulse: Pulse,
+        pulse: SystemStats,
         facts: dict[str, Any],
         stage: int | None = None,
     ) -> None:
-        self.course = Course()
+        self.course = TrainingProgress()
         self._stage = {} if stage is None else {"stage": stage}
-        self._teller = teller
+        self._log = log
         self._stop = stop
         self._pulse = pulse
         self._facts = facts
@@ -86,7 +86,7 @@ class Reporter(TrainerCallback):
     ) -> None:
         """Say what is really going to be run."""
         epochs = state.max_steps / max(1, self._facts.pop("steps_per_epoch"))
-        self._teller.plan(total_steps=state.max_steps, epochs=round(epochs, 2), **self._facts)
+        self._log.plan(total_steps=state.max_steps, epochs=round(epochs, 2), **self._facts)
         self._training(state)
         self._mark = time.perf_counter()
 
@@ -104,7 +104,7 @@ class Reporter(TrainerCallback):
         self._busy_s += now - self._mark
         self._mark = now
         self.course.step = state.global_step
-        if self._stop.wish is not None:
+        if self._stop.mode is not None:
             # What has been learned is saved once the training has ended.
             self._owes_check = control.should_evaluate
             control.should_log = control.should_training_stop = True
@@ -129,7 +129,7 @@ class Reporter(TrainerCallback):
         fresh, updates = tokens - self._tokens, state.global_step - self._logged_step
         busy_s = max(self._busy_s, 1e-9)
         self.course.loss = loss
-        self._teller.step(
+        self._log.step(
             step=state.global_step,
             total_steps=state.max_steps,
             epoch=state.epoch,
@@ -158,7 +158,7 @@ class Reporter(TrainerCallback):
         self._checked += 1
         total = len(eval_dataloader) if eval_dataloader is not None else None
         text = "Checking on the held-out rows"
-        self._teller.phase("evaluating", text, done=self._checked, total=total)
+        self._log.phase("evaluating", text, done=self._checked, total=total)
 
     def on_evaluate(
         self,
@@ -182,7 +182,7 @@ class Reporter(TrainerCallback):
             course.best_step = state.global_step
             # The best is to be there at the end, whatever is saved how often.
             control.should_save = control.should_save or args.load_best_model_at_end
-        self._teller.evaluation(
+        self._log.evaluation(
             step=state.global_step,
             epoch=state.epoch,
             loss=loss,
@@ -200,16 +200,16 @@ class Reporter(TrainerCallback):
         """Report a checkpoint."""
         name = f"checkpoint-{state.global_step}"
         is_best = state.best_global_step == state.global_step
-        self._teller.saved(step=state.global_step, path=f"checkpoints/{name}", best=is_best)
+        self._log.saved(step=state.global_step, path=f"checkpoints/{name}", best=is_best)
         self._mark = time.perf_counter()
 
-    def went_on(self, state: TrainerState) -> None:
+    def resume_clock(self, state: TrainerState) -> None:
         """Leave the time of a pause out of the clock."""
         self._training(state)
         self._mark = time.perf_counter()
 
     def _training(self, state: TrainerState) -> None:
-        self._teller.phase("training", "Training", done=state.global_step, total=state.max_steps)
+        self._log.phase("training", "Training", done=state.global_step, total=state.max_steps)
 
 
 def measured(logs: dict[str, Any]) -> dict[str, float]:

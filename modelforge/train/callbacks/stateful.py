@@ -8,7 +8,7 @@ from transformers import TrainerCallback, TrainerState
 from transformers.trainer_callback import ExportableState
 
 
-class Remembering(TrainerCallback, ExportableState):
+class StatefulCallback(TrainerCallback, ExportableState):
     """A callback whose attributes in `kept` lie in checkpoints and come back with them."""
 
     kept: tuple[str, ...] = ()

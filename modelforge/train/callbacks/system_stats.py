@@ -16,7 +16,7 @@ from modelforge.units import GIB
 EVERY_S = 1.0
 
 
-class Pulse:
+class SystemStats:
     """Gives the four load numbers of a step event; unknown ones are None.
 
     `cpu_percent` and `gpu_percent` are of the machine; `ram_gib` and `vram_gib` are what this
@@ -60,7 +60,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 CONTEXT_GIB = (0.2, 1.0)
 
 
-def forget_peak() -> None:
+def reset_peak() -> None:
     """Let the peak of resident memory begin anew, where the system can: a spare has had one."""
     # Linux: "5" resets the peak resident set size (man 5 proc_pid_clear_refs).
     with contextlib.suppress(OSError):

@@ -19,12 +19,12 @@ from modelforge.config.rules.training import trackers
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.runtime import TRACKER_ADDRESSES
 from modelforge.runs.layout import RunFolder
-from modelforge.train.event_log import Teller
+from modelforge.train.event_log import EventLog
 
 Made = Callable[[TrainingConfig, Path], TrainerCallback]
 
 
-def attach(trainer: Any, config: TrainingConfig, run: RunFolder, teller: Teller, name: str) -> None:
+def attach(trainer: Any, config: TrainingConfig, run: RunFolder, log: EventLog, name: str) -> None:
     """Add the trackers that were asked for; one that cannot begin is told and left out."""
     asked = trackers(config)
     if not asked:
@@ -39,16 +39,16 @@ def attach(trainer: Any, config: TrainingConfig, run: RunFolder, teller: Teller,
             folder.mkdir(parents=True, exist_ok=True)
             inner = _MADE[tracker](config, folder)
         except Exception as error:  # noqa: BLE001  # foreign code: whatever it raises, the run goes on
-            _tell(teller, tracker, error)
+            _tell(log, tracker, error)
             continue
-        trainer.add_callback(_careful(tracker, inner, teller))
+        trainer.add_callback(_careful(tracker, inner, log))
 
 
-class Careful(TrainerCallback):
+class SafeTracker(TrainerCallback):
     """Hands each event of a training on to a tracker until it fails; then it is told, once."""
 
-    def __init__(self, name: str, inner: TrainerCallback, teller: Teller) -> None:
-        self._name, self._inner, self._teller = name, inner, teller
+    def __init__(self, name: str, inner: TrainerCallback, log: EventLog) -> None:
+        self._name, self._inner, self._log = name, inner, log
         self._failed = False
 
     def on_train_begin(self, *told: Any, **more: Any) -> None:
@@ -77,7 +77,7 @@ class Careful(TrainerCallback):
             getattr(self._inner, event)(*told, **more)
         except Exception as error:  # noqa: BLE001  # foreign code: whatever it raises, the run goes on
             self._failed = True
-            _tell(self._teller, self._name, error)
+            _tell(self._log, self._name, error)
 
 
 class Wandb(integrations.WandbCallback):
@@ -90,15 +90,15 @@ class Wandb(integrations.WandbCallback):
         self._initialized = False
 
 
-def _careful(name: str, inner: TrainerCallback, teller: Teller) -> Careful:
+def _careful(name: str, inner: TrainerCallback, log: EventLog) -> SafeTracker:
     # The trainer takes no second callback of a class without a warning.
-    return type(f"Careful{name.title()}", (Careful,), {})(name, inner, teller)
+    return type(f"Careful{name.title()}", (SafeTracker,), {})(name, inner, log)
 
 
-def _tell(teller: Teller, name: str, error: Exception) -> None:
+def _tell(log: EventLog, name: str, error: Exception) -> None:
     first = str(error).strip().split("\n", 1)[0][:200]
     what = f"The tracker {name} failed and is left out: {type(error).__name__}: {first}"
-    teller.note("tracker-failed", f"{what.rstrip('.: ')}. The training goes on.")
+    log.note("tracker-failed", f"{what.rstrip('.: ')}. The training goes on.")
 
 
 def _tensorboard(_config: TrainingConfig, folder: Path) -> TrainerCallback:

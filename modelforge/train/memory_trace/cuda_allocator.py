@@ -14,7 +14,7 @@ ROUNDS = 2
 _MIB = 2**20
 
 
-class CardCache:
+class CudaAllocator:
     """torch's caching allocator on a card (c10/cuda/CUDACachingAllocator.cpp).
 
     Blocks are rounded to 512 bytes. Small ones come from segments of 2 MiB, those below 10 MiB
@@ -83,7 +83,7 @@ class CardCache:
         del self._ends[start + size]
 
 
-def most_held(events: Events, cache: CardCache) -> int:
+def peak_reserved(events: Events, cache: CudaAllocator) -> int:
     """Return what the cache holds at most over two rounds: the second finds holes of the first."""
     for number in range(ROUNDS):
         alive: dict[int, int] = {}
@@ -98,7 +98,7 @@ def most_held(events: Events, cache: CardCache) -> int:
     return cache.most
 
 
-def live_most(events: Events) -> int:
+def peak_allocated(events: Events) -> int:
     """Return what of it is alive at most."""
     alive = most = 0
     sizes: dict[int, int] = {}

@@ -20,7 +20,7 @@ _LOW = frozenset(
 )
 
 
-class Standing(TorchFunctionMode):
+class MetaKernels(TorchFunctionMode):
     """Attention as the fused kernels do it, and the casts of autocast to `low`, where it is on.
 
     `card` says that dropout is done as CUDA does it.

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from modelforge.train.environment import GIVEN_BACK
+from modelforge.train.environment import MMAP_THRESHOLD_BYTES
 
 _NUMBER = torch.ops.aten._local_scalar_dense.default
 # glibc's DEFAULT_MMAP_THRESHOLD_MAX: what is larger always goes back to the system.
@@ -25,7 +25,7 @@ _KEPT_BELOW = 32 * 2**20
 ACTIVATIONS, LOGITS, GRADIENTS = "activations", "logits", "gradients"
 
 
-class Live(TorchDispatchMode):
+class TensorTracker(TorchDispatchMode):
     """Counts what is alive.
 
     `events` are what came and went while it watched, `passing` the bytes of what went before the
@@ -110,7 +110,7 @@ class Live(TorchDispatchMode):
             self.events.append((key, -1))
             if self._forward and known[1] < _KEPT_BELOW:
                 self.passing += known[1]
-                self.passing_small += known[1] if known[1] < GIVEN_BACK else 0
+                self.passing_small += known[1] if known[1] < MMAP_THRESHOLD_BYTES else 0
 
         self.events.append((key, size))
         self._known[key] = weakref.ref(storage, gone), size, kind

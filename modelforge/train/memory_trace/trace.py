@@ -34,11 +34,15 @@ from modelforge.modeling.providers.huggingface import (
     hub_arguments,
     load_config,
 )
-from modelforge.train.memory_trace.cuda_allocator import CardCache, live_most, most_held
-from modelforge.train.memory_trace.meta_kernels import Standing
+from modelforge.train.memory_trace.cuda_allocator import (
+    CudaAllocator,
+    peak_allocated,
+    peak_reserved,
+)
+from modelforge.train.memory_trace.meta_kernels import MetaKernels
 from modelforge.train.memory_trace.quantized_layers import pack
 from modelforge.train.memory_trace.step import Batch, Step, batches, prepare
-from modelforge.train.memory_trace.tensors import GRADIENTS, Live
+from modelforge.train.memory_trace.tensors import GRADIENTS, TensorTracker
 
 Bytes = dict[str, int]
 
@@ -57,14 +61,18 @@ def trace(config: TrainingConfig, plan: Plan, length: int) -> dict[str, Any]:
         with torch.device("meta"):
             model, reference = _model(config, plan, shape), _reference(config, plan, shape)
             judge = _judge(config, plan, shape)
-        live = Live(_vocab(shape), _Reading(trained, plan.loss_piece).answer)
+        live = TensorTracker(_vocab(shape), _Reading(trained, plan.loss_piece).answer)
         _own(live, model, plan, {"reference": reference, "judge": judge})
         step = prepare(model, plan, trained, reference, low=low is not None)
         training = _train(live, model, step, trained, config, plan, low)
         events, passing, small = live.events, live.passing, live.passing_small
         evaluation = _check(live, model, step, checked, config, low)
         kept = {kind: live.now[kind] for kind in ("weights", "adapter", "reference", "judge")}
-    cached = most_held(events, CardCache()) - live_most(events) if plan.device == "cuda" else 0
+    cached = (
+        peak_reserved(events, CudaAllocator()) - peak_allocated(events)
+        if plan.device == "cuda"
+        else 0
+    )
     found = _parts(plan, model, training, evaluation, kept)
     return {
         "parts": found,
@@ -156,7 +164,7 @@ def _plain(plan: Plan, shape: Any, dtype: torch.dtype, head: Head | None = None)
     return model
 
 
-def _own(live: Live, model: Any, plan: Plan, beside: dict[str, Any]) -> None:
+def _own(live: TensorTracker, model: Any, plan: Plan, beside: dict[str, Any]) -> None:
     each = list(model.parameters())
     own = "adapter" if plan.trains == "adapter" else "weights"
     live.own((weight for weight in each if weight.requires_grad), own)
@@ -170,7 +178,7 @@ def _own(live: Live, model: Any, plan: Plan, beside: dict[str, Any]) -> None:
 
 
 def _train(
-    live: Live,
+    live: TensorTracker,
     model: Any,
     step: Step,
     batch: Batch,
@@ -184,7 +192,7 @@ def _train(
             if weight.requires_grad:
                 weight.grad = torch.empty_like(weight)
                 live.own([weight.grad], GRADIENTS)
-    standing = Standing(low, card=plan.device == "cuda")
+    standing = MetaKernels(low, card=plan.device == "cuda")
     with standing, live.watching() as found:
         loss = step(model, batch)
         standing.end_forward()
@@ -198,12 +206,12 @@ def _train(
 
 
 def _check(
-    live: Live, model: Any, step: Step, batch: Batch, config: TrainingConfig, low: Any
+    live: TensorTracker, model: Any, step: Step, batch: Batch, config: TrainingConfig, low: Any
 ) -> Bytes:
     if config.eval_split == 0 and not config.data.validation_sources:
         return {}
     model.eval()
-    with Standing(low, card=False), live.watching() as found, torch.no_grad():
+    with MetaKernels(low, card=False), live.watching() as found, torch.no_grad():
         step(model, batch)
     return found
 

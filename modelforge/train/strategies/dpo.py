@@ -13,12 +13,12 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.adapters.lora import prepare_trainer
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.preference import pair_collator, tokenize_pairs, without_split
-from modelforge.train.job import Work
+from modelforge.train.job import WorkerContext
 from modelforge.train.strategies import preference
 from modelforge.train.strategies.preference import Asking, Parts, adapted, remember
 from modelforge.train.trainer.arguments import shared
-from modelforge.train.trainer.checkpointing import Checkpointing
-from modelforge.train.trainer.oom_recovery import Splitting
+from modelforge.train.trainer.checkpointing import CheckpointMixin
+from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
 
 # These sort the pairs of a batch against each other, so a part of one is something else.
 SORTED = ("aot", "aot_unpaired")
@@ -27,7 +27,7 @@ SORTED = ("aot", "aot_unpaired")
 SMOOTHING = {"exo_pair": 1e-3, "robust": 0.1}
 
 
-class Trainer(Splitting, Checkpointing, Asking, DPOTrainer):
+class Trainer(OomRecoveryMixin, CheckpointMixin, Asking, DPOTrainer):
     """TRL's trainer for rows that are tokens already."""
 
     sides = 2
@@ -42,9 +42,9 @@ class Trainer(Splitting, Checkpointing, Asking, DPOTrainer):
             self._signature_columns.append("length")
 
 
-def run(work: Work) -> None:
+def run(context: WorkerContext) -> None:
     """Do the whole of a run: load, turn pairs into tokens, train, save."""
-    preference.run(work, tokenize_pairs, build)
+    preference.run(context, tokenize_pairs, build)
 
 
 def build(parts: Parts) -> Any:
@@ -67,7 +67,7 @@ def build(parts: Parts) -> Any:
         peft_config=shape,
     )
     trainer.is_whole = config.trainer.preference_loss in SORTED
-    return remember(prepare_trainer(trainer))
+    return remember(prepare_trainer(trainer, config, plan))
 
 
 def arguments(

@@ -14,17 +14,17 @@ from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.adapters.lora import prepare_trainer
 from modelforge.modeling.tokenize.preference import tokenize_unpaired
-from modelforge.train.job import Work
+from modelforge.train.job import WorkerContext
 from modelforge.train.strategies import preference
 from modelforge.train.strategies.preference import Asking, Parts, adapted, remember
 from modelforge.train.trainer.arguments import shared, within
-from modelforge.train.trainer.checkpointing import Checkpointing
+from modelforge.train.trainer.checkpointing import CheckpointMixin
 
 # An answer needs another beside it, to tell how far the model has strayed from all answers alike.
 FEWEST = 2
 
 
-class Trainer(Checkpointing, Asking, KTOTrainer):
+class Trainer(CheckpointMixin, Asking, KTOTrainer):
     """TRL's trainer for rows that are tokens already."""
 
     def _prepare_dataset(
@@ -43,17 +43,17 @@ class Trainer(Checkpointing, Asking, KTOTrainer):
         super().log(logs, start_time)
 
 
-def run(work: Work) -> None:
+def run(context: WorkerContext) -> None:
     """Do the whole of a run: load, turn answers into tokens, train, save."""
-    config = work.job.config
+    config = context.job.config
     if config.per_device_train_batch_size < FEWEST:
         batch, accumulation = batches(config)
         text = (
             f"kto holds every answer against another of its batch: {batch} are taken at once, "
             f"{accumulation} times for an update."
         )
-        work.teller.note("batch-raised", text)
-    preference.run(work, tokenize_unpaired, build)
+        context.log.note("batch-raised", text)
+    preference.run(context, tokenize_unpaired, build)
 
 
 def build(parts: Parts) -> Any:
@@ -73,7 +73,7 @@ def build(parts: Parts) -> Any:
         processing_class=parts.tokenizer,
         peft_config=shape,
     )
-    return remember(prepare_trainer(trainer))
+    return remember(prepare_trainer(trainer, config, plan))
 
 
 def collator(plan: Plan, pad: int) -> DataCollatorForUnpairedPreference:

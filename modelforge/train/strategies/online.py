@@ -8,21 +8,21 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from modelforge.train.event_log import Teller
+from modelforge.train.event_log import EventLog
 from modelforge.train.stop import Stop
 
 CHECK_EVERY_S = 0.5
 SAMPLE_EVERY = 10
 
 
-class Answering:
+class OnlineMixin:
     """Mixed into a trainer of TRL that has its model answer. `answers` hears what was said.
 
     Prompts come as text that the chat template has already been put to, so they become tokens
     as they do in training on pairs and in chat. Tokens told are those of the model's own answers.
     """
 
-    answers: Answers | None = None
+    answers: CompletionLog | None = None
     _generated = 0
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
@@ -49,15 +49,15 @@ class Answering:
         return rewards
 
 
-class Answers(TrainerCallback):
+class CompletionLog(TrainerCallback):
     """Tells the best and the worst answer to one prompt now and then, and keeps every check.
 
     `checks` holds the mean reward of the held-out prompts by update; 0 is before the first.
     """
 
-    def __init__(self, teller: Teller, stage: int | None) -> None:
+    def __init__(self, log: EventLog, stage: int | None) -> None:
         self.checks: dict[int, float] = {}
-        self._teller = teller
+        self._log = log
         self._stage = {} if stage is None else {"stage": stage}
         self._heard: tuple[str, list[tuple[float, str]]] | None = None
         self._told = 0
@@ -107,7 +107,7 @@ class Answers(TrainerCallback):
         self._heard, self._told = None, step
         ends = [ranked[0], ranked[-1]] if ranked[0][0] != ranked[-1][0] else ranked[:1]
         for reward, said in ends:
-            self._teller.sample(
+            self._log.sample(
                 step=step, prompt=asked, completion=said, reward=round(reward, 4), **self._stage
             )
 

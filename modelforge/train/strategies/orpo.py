@@ -16,12 +16,12 @@ from modelforge.modeling.adapters.lora import missing_lora_config, prepare_train
 from modelforge.modeling.tokenize.encode import IGNORE_INDEX
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.preference import PreferencePair, tokenize_pairs, without_split
-from modelforge.train.job import Work
+from modelforge.train.job import WorkerContext
 from modelforge.train.strategies import preference
 from modelforge.train.strategies.preference import Parts
 from modelforge.train.trainer.arguments import shared
-from modelforge.train.trainer.checkpointing import Checkpointing
-from modelforge.train.trainer.oom_recovery import Splitting
+from modelforge.train.trainer.checkpointing import CheckpointMixin
+from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
 
 _COLUMNS = [
     f"{side}_{part}"
@@ -30,7 +30,7 @@ _COLUMNS = [
 ]
 
 
-class Trainer(Splitting, Checkpointing, ORPOTrainer):
+class Trainer(OomRecoveryMixin, CheckpointMixin, ORPOTrainer):
     """TRL's trainer for rows that are tokens already; only answers are learned, as shown."""
 
     def __init__(self, *args: Any, manner: TokenizeOptions, **more: Any) -> None:
@@ -78,9 +78,9 @@ class Trainer(Splitting, Checkpointing, ORPOTrainer):
         super().log(logs, start_time)
 
 
-def run(work: Work) -> None:
+def run(context: WorkerContext) -> None:
     """Do the whole of a run: load, turn pairs into tokens, train, save."""
-    preference.run(work, tokenize_pairs, build, compares=False)
+    preference.run(context, tokenize_pairs, build, compares=False)
 
 
 def build(parts: Parts) -> Any:
@@ -101,7 +101,7 @@ def build(parts: Parts) -> Any:
     trainer.train_dataset = _lean(trainer.train_dataset)
     if parts.held_out is not None:
         trainer.eval_dataset = _lean(trainer.eval_dataset)
-    return prepare_trainer(trainer)
+    return prepare_trainer(trainer, config, plan)
 
 
 def arguments(

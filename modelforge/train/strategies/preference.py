@@ -20,7 +20,7 @@ from modelforge.modeling.tokenize.dataset import DatasetRequest, Progress, Token
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.train import loop
-from modelforge.train.job import Job, Work
+from modelforge.train.job import Job, WorkerContext
 from modelforge.train.strategies.rewards import DTYPES
 
 Read = Callable[[DatasetRequest, ChatTemplate, Progress], Tokenized]
@@ -42,16 +42,18 @@ class Parts:
     heard: Callable[[], None] = lambda: None
 
 
-def run(work: Work, read: Read, build: Callable[[Parts], Any], *, compares: bool = True) -> None:
+def run(
+    context: WorkerContext, read: Read, build: Callable[[Parts], Any], *, compares: bool = True
+) -> None:
     """Do the whole of a run: load, turn rows into tokens, train, save.
 
     `compares` says whether the trainer holds the model against what it was at first.
     """
-    job = work.job
-    loaded = work.load("causal")
-    tokenized = _tokenize(work, loop.speak(work, loaded), read)
-    work.stop.check()
-    reference = second_copy(work) if compares else None
+    job = context.job
+    loaded = context.load("causal")
+    tokenized = _tokenize(context, loop.chat_template_for(context, loaded), read)
+    context.stop.check()
+    reference = load_reference(context) if compares else None
     set_seed(job.config.trainer.seed)
     trainer = build(
         Parts(
@@ -61,35 +63,35 @@ def run(work: Work, read: Read, build: Callable[[Parts], Any], *, compares: bool
             tokenized.train,
             tokenized.eval,
             reference,
-            _hearing(work, tokenized),
+            _hearing(context, tokenized),
         )
     )
     began = time.monotonic()
-    course = loop.train(work, trainer, loop.token_facts(tokenized))
+    course = loop.train(context, trainer, loop.token_counts(tokenized))
     forget(trainer.model)
-    loop.close(work, trainer, course, began)
+    loop.close(context, trainer, course, began)
 
 
-def _tokenize(work: Work, dialect: ChatTemplate, read: Read) -> Tokenized:
-    job = work.job
+def _tokenize(context: WorkerContext, dialect: ChatTemplate, read: Read) -> Tokenized:
+    job = context.job
     config = job.config
     manner = TokenizeOptions.from_plan(config, job.plan)
     order = DatasetRequest(job.dataset, config.eval_split, config.trainer.seed, manner)
-    tokenized = read(order, dialect, loop.tokenizing(work))
+    tokenized = read(order, dialect, loop.tokenize_progress(context))
     for code, text in (*dialect.notes, *tokenized.notes):
-        work.teller.note(code, text)
+        context.log.note(code, text)
     if config.lora_dropout > 0 and "lora_dropout" in config.model_fields_set:
         text = (
             f"Answers are compared without dropout, so LoRA dropout {config.lora_dropout:g} is "
             "not used."
         )
-        work.teller.note("dropout-unused", text)
+        context.log.note("dropout-unused", text)
     return tokenized
 
 
-def _hearing(work: Work, tokenized: Tokenized) -> Callable[[], None]:
+def _hearing(context: WorkerContext, tokenized: Tokenized) -> Callable[[], None]:
     """Return what tells how many batches the reference has been asked about."""
-    config = work.job.config
+    config = context.job.config
     total = -(-len(tokenized.train) // config.per_device_train_batch_size)
     if tokenized.eval is not None:
         total += -(-len(tokenized.eval) // config.per_device_eval_batch_size)
@@ -97,10 +99,10 @@ def _hearing(work: Work, tokenized: Tokenized) -> Callable[[], None]:
 
     def heard() -> None:
         nonlocal asked
-        work.stop.check()
+        context.stop.check()
         asked += 1
         text = "Asking the reference about every row"
-        work.teller.phase("tokenizing", text, done=asked, total=total)
+        context.log.phase("tokenizing", text, done=asked, total=total)
 
     return heard
 
@@ -121,15 +123,15 @@ class Asking:
         return super().compute_ref_log_probs(model, inputs)  # type: ignore[misc]
 
 
-def second_copy(work: Work) -> Any:
+def load_reference(context: WorkerContext) -> Any:
     """Return the model once more where all its weights learn and it has to be kept, else None.
 
     It is kept in the run's number format, as memory is counted, not in the 32 bits that learn.
     """
-    job = work.job
+    job = context.job
     if job.plan.trains == "adapter" or job.config.trainer.precompute_ref_log_probs:
         return None
-    copy = work.load("causal").model.requires_grad_(False).eval()
+    copy = context.load("causal").model.requires_grad_(False).eval()
     return copy.to(DTYPES.get(job.plan.precision, torch.float32))
 
 

@@ -26,10 +26,10 @@ from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.qa import QAExample, encode_qa
 from modelforge.train import loop
-from modelforge.train.job import Work
+from modelforge.train.job import WorkerContext
 from modelforge.train.trainer.arguments import shared
-from modelforge.train.trainer.checkpointing import Checkpointing
-from modelforge.train.trainer.oom_recovery import Splitting
+from modelforge.train.trainer.checkpointing import CheckpointMixin
+from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
 
 HEAD: Head = "span"
 PLACES = ["start_positions", "end_positions"]
@@ -87,7 +87,7 @@ class Collator:
         return columns
 
 
-class Trainer(Splitting, Checkpointing, transformers.Trainer):
+class Trainer(OomRecoveryMixin, CheckpointMixin, transformers.Trainer):
     """The library's trainer, which reads held-out windows in their order."""
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
@@ -95,39 +95,39 @@ class Trainer(Splitting, Checkpointing, transformers.Trainer):
         return SequentialSampler(eval_dataset)
 
 
-def run(work: Work) -> None:
+def run(context: WorkerContext) -> None:
     """Do the whole of a run: load, cut contexts into windows, train, save."""
     # The head is new, and the same seed is to give the same head.
-    set_seed(work.job.config.trainer.seed)
-    loaded = work.load(HEAD)
-    tokenized, asked = tokenize(work, loaded.tokenizer)
-    work.stop.check()
-    set_seed(work.job.config.trainer.seed)
+    set_seed(context.job.config.trainer.seed)
+    loaded = context.load(HEAD)
+    tokenized, asked = tokenize(context, loaded.tokenizer)
+    context.stop.check()
+    set_seed(context.job.config.trainer.seed)
     trainer = build(
         loaded,
         tokenized,
-        config=work.job.config,
-        plan=work.job.plan,
-        checkpoints=work.job.run.checkpoints,
+        config=context.job.config,
+        plan=context.job.plan,
+        checkpoints=context.job.run.checkpoints,
         score=asked.scores if tokenized.eval is not None else None,
     )
-    facts = loop.token_facts(tokenized) | {"eval_rows": len(asked.rows)}
+    facts = loop.token_counts(tokenized) | {"eval_rows": len(asked.rows)}
 
     def tell() -> None:
-        loop.tell_best_metrics(work, trainer, len(asked.rows), ("exact_match", "f1"))
+        loop.report_best_metrics(context, trainer, len(asked.rows), ("exact_match", "f1"))
 
-    loop.learn(work, trainer, facts, tell)
+    loop.learn(context, trainer, facts, tell)
 
 
-def tokenize(work: Work, tokenizer: Any) -> tuple[dataset.Tokenized, Asked]:
+def tokenize(context: WorkerContext, tokenizer: Any) -> tuple[dataset.Tokenized, Asked]:
     """Return the windows to train on and to check on, and the held-out questions themselves."""
-    job, config = work.job, work.job.config
+    job, config = context.job, context.job.config
     manner = TokenizeOptions.from_plan(config, job.plan)
     order = dataset.DatasetRequest(job.dataset, config.eval_split, config.trainer.seed, manner)
     packers = dataset.TableBuilder(_SCHEMA), dataset.TableBuilder(_SCHEMA)
     asked, counts = Asked(), [0, 0]
     dropped = trained = read = 0
-    for row, is_held_out in dataset.iter_split_rows(order, loop.tokenizing(work)):
+    for row, is_held_out in dataset.iter_split_rows(order, loop.tokenize_progress(context)):
         found = encode_qa(row, tokenizer, job.plan.max_length) if "context" in row else []
         dropped += not found
         if is_held_out and "context" in row:
@@ -142,7 +142,7 @@ def tokenize(work: Work, tokenizer: Any) -> tuple[dataset.Tokenized, Asked]:
     checked = packers[1].dataset() if counts[1] else None
     notes = list(_notes(dropped, lacks_check=bool(asked.rows) and checked is None))
     for code, text in notes:
-        work.teller.note(code, text)
+        context.log.note(code, text)
     tokenized = dataset.Tokenized(
         packers[0].dataset(),
         checked,
@@ -173,7 +173,7 @@ def build(
         data_collator=Collator(loaded.tokenizer.pad_token_id),
         compute_metrics=score,
     )
-    made: Trainer = prepare_trainer(trainer)
+    made: Trainer = prepare_trainer(trainer, config, plan)
     return made
 
 

@@ -26,20 +26,20 @@ from modelforge.modeling.tokenize.preference import encode_pair, fits
 from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.runs.layout import REWARD_MODEL_DONE, find_json, write_json
 from modelforge.train import loop
-from modelforge.train.callbacks.reporter import Course
-from modelforge.train.job import Job, Work
+from modelforge.train.callbacks.reporter import TrainingProgress
+from modelforge.train.job import Job, WorkerContext
 from modelforge.train.loop import Stage
-from modelforge.train.strategies.rewards import ByModel, own_words, same_tokens
+from modelforge.train.strategies.rewards import ModelReward, chat_text_reader, run_token_reader
 from modelforge.train.trainer.arguments import shared
-from modelforge.train.trainer.checkpointing import Checkpointing
-from modelforge.train.trainer.oom_recovery import Splitting
+from modelforge.train.trainer.checkpointing import CheckpointMixin
+from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
 
 WARMUP = 0.03
 _IDS = pa.list_(pa.int32())
 _SCHEMA = pa.schema({"chosen_ids": _IDS, "rejected_ids": _IDS})
 
 
-class Trainer(Splitting, Checkpointing, RewardTrainer):
+class Trainer(OomRecoveryMixin, CheckpointMixin, RewardTrainer):
     """TRL's trainer as this house has it save."""
 
     sides = 2
@@ -57,32 +57,32 @@ class Pairs:
     dropped: int
 
 
-def learn(work: Work, stage: Stage) -> Course:
+def learn(context: WorkerContext, stage: Stage) -> TrainingProgress:
     """Teach a reward model on the run's pairs and keep it, whole, in the run's folder.
 
     Nothing is kept when the course is not whole. All memory is given back.
     """
-    course = _learn(work, stage)
+    course = _learn(context, stage)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return course
 
 
-def open_kept(work: Work) -> ByModel:
+def load_trained(context: WorkerContext) -> ModelReward:
     """Return the judge that `learn` has left."""
-    folder = str(work.job.run.reward_model)
-    model, tokenizer = _open(work, folder)
-    return _judge(work.job, model, same_tokens(tokenizer, work.job.plan.max_length))
+    folder = str(context.job.run.reward_model)
+    model, tokenizer = _open(context, folder)
+    return _judge(context.job, model, run_token_reader(tokenizer, context.job.plan.max_length))
 
 
-def open_named(work: Work, name: str) -> ByModel:
+def load_named(context: WorkerContext, name: str) -> ModelReward:
     """Return the judge that a person named; raises WorkError for what is no reward model."""
     require_reward_model(name)
-    model, tokenizer = _open(work, name)
+    model, tokenizer = _open(context, name)
     limits = (tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None))
     longest = min(int(limit) for limit in limits if limit)
-    return _judge(work.job, model, own_words(tokenizer, longest))
+    return _judge(context.job, model, chat_text_reader(tokenizer, longest))
 
 
 def require_reward_model(name: str) -> None:
@@ -157,27 +157,27 @@ def arguments(job: Job, updates: int, *, evaluates: bool) -> RewardConfig:
     return RewardConfig(**settings, max_length=None, disable_dropout=False)
 
 
-def _learn(work: Work, stage: Stage) -> Course:
-    job, plan = work.job, work.job.plan
+def _learn(context: WorkerContext, stage: Stage) -> TrainingProgress:
+    job, plan = context.job, context.job.plan
     set_seed(job.config.trainer.seed)  # the head that gives the reward begins at random
-    loaded = work.load("reward")
-    dialect = loop.speak(work, loaded, _generation(job))
+    loaded = context.load("reward")
+    dialect = loop.chat_template_for(context, loaded, _generation(job))
     manner = TokenizeOptions.from_plan(job.config, plan)
     order = dataset.DatasetRequest(
         job.dataset, job.config.eval_split, job.config.trainer.seed, manner
     )
-    progress = loop.tokenizing(work)
+    progress = loop.tokenize_progress(context)
     pairs = read_pairs(dataset.iter_split_rows(order, progress), dialect, manner)
     if pairs.dropped:
         text = f"{pairs.dropped:,} rows are left out: no pair, or too long to compare."
-        work.teller.note("pairs-dropped", text)
+        context.log.note("pairs-dropped", text)
     _pad_apart(loaded.tokenizer, dialect)
     trainer = _trainer(job, loaded, pairs)
-    course = loop.train(work, trainer, _facts(pairs), stage)
+    course = loop.train(context, trainer, _facts(pairs), stage)
     if course.is_whole:
         if pairs.held_out is not None and course.checked_step != course.step:
             trainer.evaluate()
-        _keep(work, trainer, course)
+        _keep(context, trainer, course)
     trainer.accelerator.free_memory()
     return course
 
@@ -194,18 +194,20 @@ def _trainer(job: Job, loaded: Any, pairs: Pairs) -> Any:
             eval_dataset=pairs.held_out,
             processing_class=loaded.tokenizer,
             peft_config=lora_config(config, job.plan, "reward"),
-        )
+        ),
+        config,
+        job.plan,
     )
 
 
-def _keep(work: Work, trainer: Any, course: Course) -> None:
-    work.teller.phase("saving", "Keeping the reward model")
-    run = work.job.run
+def _keep(context: WorkerContext, trainer: Any, course: TrainingProgress) -> None:
+    context.log.phase("saving", "Keeping the reward model")
+    run = context.job.run
     staged = run.path / ".reward_model-staged"
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir()
     # Asked to decide by itself, PEFT looks the base model up on the Hub.
-    more = {"save_embedding_layers": False} if work.job.plan.trains == "adapter" else {}
+    more = {"save_embedding_layers": False} if context.job.plan.trains == "adapter" else {}
     trainer.model.save_pretrained(staged, safe_serialization=True, **more)
     trainer.processing_class.save_pretrained(staged)
     write_json(staged / REWARD_MODEL_DONE, {"steps": course.step, "loss": course.loss})
@@ -213,14 +215,14 @@ def _keep(work: Work, trainer: Any, course: Course) -> None:
     staged.rename(run.reward_model)
 
 
-def _open(work: Work, folder: str) -> tuple[Any, Any]:
+def _open(context: WorkerContext, folder: str) -> tuple[Any, Any]:
     said = find_json(Path(folder) / "adapter_config.json")
     if said is None:
-        loaded = work.load("reward", folder)
+        loaded = context.load("reward", folder)
         model, tokenizer = loaded.model, loaded.tokenizer
     else:
         base = str(said["base_model_name_or_path"])
-        loaded = work.load("reward", None if base == work.job.plan.model_path else base)
+        loaded = context.load("reward", None if base == context.job.plan.model_path else base)
         model = PeftModel.from_pretrained(loaded.model, folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.pad_token_id is None:
@@ -230,11 +232,11 @@ def _open(work: Work, folder: str) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _judge(job: Job, model: Any, read: Any) -> ByModel:
+def _judge(job: Job, model: Any, read: Any) -> ModelReward:
     if job.plan.device == "mps":
         model = model.to("mps")
     batch = job.config.per_device_train_batch_size
-    return ByModel(model, read, batch=batch, precision=job.plan.precision)
+    return ModelReward(model, read, batch=batch, precision=job.plan.precision)
 
 
 def _generation(job: Job) -> Any:

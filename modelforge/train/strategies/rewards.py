@@ -25,14 +25,14 @@ SLOW_IN_A_ROW = 10
 _FENCED = re.compile(r"\A```(?:json)?[ \t]*\n(.*)\n[ \t]*```\Z", re.DOTALL | re.IGNORECASE)
 
 
-def rule_of(config: TrainingConfig) -> Rule:
+def make_rule(config: TrainingConfig) -> Rule:
     """Return the rule that the settings name; raises WorkError for a pattern of no use."""
     trainer = config.trainer
     if trainer.reward == "regex":
         return Pattern(trainer.reward_pattern)
     if trainer.reward == "length":
-        return lambda answer, _expected: near_length(answer, trainer.reward_words)
-    return is_json if trainer.reward == "json" else equals
+        return lambda answer, _expected: length_score(answer, trainer.reward_words)
+    return json_score if trainer.reward == "json" else equals
 
 
 def equals(answer: str, expected: str) -> float:
@@ -40,7 +40,7 @@ def equals(answer: str, expected: str) -> float:
     return float(_plain(answer) == _plain(expected))
 
 
-def near_length(answer: str, words: int) -> float:
+def length_score(answer: str, words: int) -> float:
     """Return 1 at so many words, less the further away: the smaller count by the larger.
 
     So it never becomes flat: an answer of twice or half the length is worth 0.5, an empty one 0.
@@ -49,7 +49,7 @@ def near_length(answer: str, words: int) -> float:
     return min(found, words) / max(found, words)
 
 
-def is_json(answer: str, _expected: str = "") -> float:
+def json_score(answer: str, _expected: str = "") -> float:
     """Return 1 for one whole JSON object or list, bare or in one code fence around everything.
 
     A lone number or word is valid JSON too, but no answer that anybody asks JSON for.
@@ -128,7 +128,7 @@ Reader = Callable[[str, str, list[int], str], list[int]]
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class ByRule:
+class RuleReward:
     """Judges by a rule. TRL names its numbers after `__name__`."""
 
     def __init__(self, name: str, rule: Rule) -> None:
@@ -143,7 +143,7 @@ class ByRule:
         return [self.rule(said, expected) for said, expected in both]
 
 
-class ByModel:
+class ModelReward:
     """Judges by a reward model, `batch` answers at once, in the precision it was trained in."""
 
     __name__ = "model"
@@ -188,7 +188,7 @@ class ByModel:
         return [float(score) for score in said.logits[:, 0].float()]
 
 
-def same_tokens(tokenizer: Any, longest: int) -> Reader:
+def run_token_reader(tokenizer: Any, longest: int) -> Reader:
     """Return the reader for a model that was trained on this run's own tokens."""
 
     def read(prompt: str, _said: str, ids: list[int], _turns: str) -> list[int]:
@@ -198,7 +198,7 @@ def same_tokens(tokenizer: Any, longest: int) -> Reader:
     return read
 
 
-def own_words(tokenizer: Any, longest: int) -> Reader:
+def chat_text_reader(tokenizer: Any, longest: int) -> Reader:
     """Return the reader for a model with a tokenizer and a chat template of its own.
 
     Without a template it reads the turns one under the other. What is too long loses its start.

@@ -20,16 +20,23 @@ from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.prompts import PromptDataset, PromptLimits, build_prompts
 from modelforge.runs.checkpoints import listed
 from modelforge.train import loop
-from modelforge.train.callbacks.reporter import Course
-from modelforge.train.job import Job, Work
+from modelforge.train.callbacks.reporter import TrainingProgress
+from modelforge.train.job import Job, WorkerContext
 from modelforge.train.loop import Stage
-from modelforge.train.resume import forget_first_stage
-from modelforge.train.stop import StopAsked
+from modelforge.train.resume import remove_first_stage_checkpoints
+from modelforge.train.stop import StopRequested
 from modelforge.train.strategies import reward_model
-from modelforge.train.strategies.online import Answering, Answers, watch
-from modelforge.train.strategies.rewards import DTYPES, ByModel, ByRule, Pattern, Rule, rule_of
+from modelforge.train.strategies.online import CompletionLog, OnlineMixin, watch
+from modelforge.train.strategies.rewards import (
+    DTYPES,
+    ModelReward,
+    Pattern,
+    Rule,
+    RuleReward,
+    make_rule,
+)
 from modelforge.train.trainer.arguments import shared, within
-from modelforge.train.trainer.checkpointing import Checkpointing
+from modelforge.train.trainer.checkpointing import CheckpointMixin
 
 PREFERENCES = Stage(1, 2, "Learning what people prefer")
 REWARDS = Stage(2, 2, "Learning from rewards")
@@ -37,43 +44,43 @@ REWARDS = Stage(2, 2, "Learning from rewards")
 CHECKED_AT_ONCE = 4
 
 
-class Rloo(Checkpointing, Answering, RLOOTrainer):
+class Rloo(CheckpointMixin, OnlineMixin, RLOOTrainer):
     """TRL's RLOOTrainer as this house has it answer."""
 
 
-class Grpo(Checkpointing, Answering, GRPOTrainer):
+class Grpo(CheckpointMixin, OnlineMixin, GRPOTrainer):
     """TRL's GRPOTrainer as this house has it answer."""
 
 
-def run(work: Work) -> None:
+def run(context: WorkerContext) -> None:
     """Do the whole of a run: the stage that learns to judge if there is one, then the policy."""
     began = time.monotonic()
-    config, run_folder = work.job.config, work.job.run
+    config, run_folder = context.job.config, context.job.run
     named = config.trainer.reward_model
-    rule = rule_of(config) if config.trainer.reward != "model" else None
+    rule = make_rule(config) if config.trainer.reward != "model" else None
     if rule is None and named is not None:
         reward_model.require_reward_model(named)
     if rule is not None or named is not None:
-        _learn_from_rewards(work, rule, None, began)
+        _learn_from_rewards(context, rule, None, began)
         return
     if not run_folder.has_reward_model:
-        course = reward_model.learn(work, PREFERENCES)
+        course = reward_model.learn(context, PREFERENCES)
         if not course.is_whole:
-            _stopped_while_judging(work, course)
+            _stopped_while_judging(context, course)
             return
-        forget_first_stage(run_folder)
+        remove_first_stage_checkpoints(run_folder)
     try:
-        _learn_from_rewards(work, None, REWARDS, began)
-    except StopAsked:
-        if work.checkpoint is not None and work.checkpoint.stage == REWARDS.number:
+        _learn_from_rewards(context, None, REWARDS, began)
+    except StopRequested:
+        if context.checkpoint is not None and context.checkpoint.stage == REWARDS.number:
             raise
-        _stopped_between(work)
+        _stopped_between(context)
 
 
 def build(
     loaded: Any,
     prompts: PromptDataset,
-    judge: ByModel | ByRule,
+    judge: ModelReward | RuleReward,
     *,
     job: Job,
     layout: Batching,
@@ -90,7 +97,7 @@ def build(
         processing_class=loaded.tokenizer,
         peft_config=lora_config(job.config, job.plan),
     )
-    return prepare_trainer(trainer)
+    return prepare_trainer(trainer, job.config, job.plan)
 
 
 def arguments(job: Job, layout: Batching, prompts: int, *, evaluates: bool) -> Any:
@@ -126,43 +133,45 @@ def arguments(job: Job, layout: Batching, prompts: int, *, evaluates: bool) -> A
     return kind(**settings, **answering)
 
 
-def _learn_from_rewards(work: Work, rule: Rule | None, stage: Stage | None, began: float) -> None:
-    job, trainer_settings = work.job, work.job.config.trainer
-    judge: ByModel | ByRule
+def _learn_from_rewards(
+    context: WorkerContext, rule: Rule | None, stage: Stage | None, began: float
+) -> None:
+    job, trainer_settings = context.job, context.job.config.trainer
+    judge: ModelReward | RuleReward
     if rule is not None:
-        judge = ByRule(trainer_settings.reward, rule)
+        judge = RuleReward(trainer_settings.reward, rule)
     elif stage is None:
-        judge = reward_model.open_named(work, str(trainer_settings.reward_model))
+        judge = reward_model.load_named(context, str(trainer_settings.reward_model))
     else:
-        judge = reward_model.open_kept(work)
-    loaded = work.load("causal")
-    prompts = _prompts(work, loaded)
-    layout = _layout(work, len(prompts.train))
-    work.stop.check()
+        judge = reward_model.load_trained(context)
+    loaded = context.load("causal")
+    prompts = _prompts(context, loaded)
+    layout = _layout(context, len(prompts.train))
+    context.stop.check()
     set_seed(trainer_settings.seed)
     trainer = build(loaded, prompts, judge, job=job, layout=layout)
-    answers = Answers(work.teller, stage.number if stage else None)
+    answers = CompletionLog(context.log, stage.number if stage else None)
     trainer.answers = answers
     trainer.add_callback(answers)
-    watch(trainer.accelerator.unwrap_model(trainer.model), work.stop)
+    watch(trainer.accelerator.unwrap_model(trainer.model), context.stop)
     facts = _facts(prompts, layout)
-    course = loop.train(work, trainer, facts, stage, {"answers": answers})
+    course = loop.train(context, trainer, facts, stage, {"answers": answers})
     if isinstance(rule, Pattern) and rule.slow:
         text = f"{rule.slow:,} answers took too long to search for the pattern and were worth 0."
-        work.teller.note("pattern-slow", text)
+        context.log.note("pattern-slow", text)
     if course.step == 0 and stage is not None:
-        raise StopAsked
+        raise StopRequested
     if course.is_whole and prompts.eval is not None:
-        _tell_scores(work, answers, course, len(prompts.eval))
-    loop.close(work, trainer, course, began)
+        _tell_scores(context, answers, course, len(prompts.eval))
+    loop.close(context, trainer, course, began)
 
 
-def _prompts(work: Work, loaded: Any) -> PromptDataset:
-    job, config = work.job, work.job.config
-    dialect = loop.speak(work, loaded)
+def _prompts(context: WorkerContext, loaded: Any) -> PromptDataset:
+    job, config = context.job, context.job.config
+    dialect = loop.chat_template_for(context, loaded)
     manner = TokenizeOptions.from_plan(config, job.plan)
     order = dataset.DatasetRequest(job.dataset, config.eval_split, config.trainer.seed, manner)
-    progress = loop.tokenizing(work)
+    progress = loop.tokenize_progress(context)
     prompts = build_prompts(
         dataset.iter_split_rows(order, progress),
         dialect,
@@ -171,12 +180,12 @@ def _prompts(work: Work, loaded: Any) -> PromptDataset:
         max_eval_prompts=config.evaluation.generated_rows,
     )
     for code, text in (*dialect.notes, *prompts.notes):
-        work.teller.note(code, text)
+        context.log.note(code, text)
     return prompts
 
 
-def _layout(work: Work, prompts: int) -> Batching:
-    config = work.job.config
+def _layout(context: WorkerContext, prompts: int) -> Batching:
+    config = context.job.config
     batch, asked = config.per_device_train_batch_size, config.gradient_accumulation_steps
     layout = lay_out(batch, asked, config.trainer.num_generations, prompts)
     if layout.accumulation != asked:
@@ -185,7 +194,7 @@ def _layout(work: Work, prompts: int) -> Batching:
             f"all {layout.generations} answers to each of its prompts, and no more prompts than "
             f"there are."
         )
-        work.teller.note("batch-laid-out", text)
+        context.log.note("batch-laid-out", text)
     return layout
 
 
@@ -223,40 +232,42 @@ def _facts(prompts: PromptDataset, layout: Batching) -> dict[str, Any]:
     }
 
 
-def _tell_scores(work: Work, answers: Answers, course: Course, count: int) -> None:
+def _tell_scores(
+    context: WorkerContext, answers: CompletionLog, course: TrainingProgress, count: int
+) -> None:
     """Tell the reward on held-out prompts before the first update, and of what is kept."""
     kept = course.best_step if course.best_step is not None else course.checked_step
     after = answers.checks.get(kept) if kept else None
     before = answers.checks.get(0)
     if after is not None:
         told = None if before is None else {"reward": before}
-        work.teller.scores(rows=count, before=told, after={"reward": after})
+        context.log.scores(rows=count, before=told, after={"reward": after})
 
 
-def _stopped_while_judging(work: Work, course: Course) -> None:
-    run, teller = work.job.run, work.teller
+def _stopped_while_judging(context: WorkerContext, course: TrainingProgress) -> None:
+    run, log = context.job.run, context.log
     kept = ""
-    if work.stop.wish == "discard" or course.step == 0:
+    if context.stop.mode == "discard" or course.step == 0:
         shutil.rmtree(run.checkpoints, ignore_errors=True)
     elif listed(run):
         kept = "; it can go on from here"
-    teller.say(
+    log.say(
         f"Stopped at update {course.step:,} of the first stage, which only learns to judge; "
         f"there is nothing to chat with{kept}."
     )
-    teller.end("stopped", step=course.step, kept=False, best_step=None, stage=PREFERENCES.number)
+    log.end("stopped", step=course.step, kept=False, best_step=None, stage=PREFERENCES.number)
 
 
-def _stopped_between(work: Work) -> None:
+def _stopped_between(context: WorkerContext) -> None:
     """End before the first update of the second stage; the reward model stays unless unwanted."""
-    run, teller = work.job.run, work.teller
+    run, log = context.job.run, context.log
     shutil.rmtree(run.checkpoints, ignore_errors=True)
-    if work.stop.wish == "discard":
+    if context.stop.mode == "discard":
         shutil.rmtree(run.reward_model, ignore_errors=True)
-        teller.say("Stopped before the second stage; nothing is kept.")
+        log.say("Stopped before the second stage; nothing is kept.")
     else:
-        teller.say(
+        log.say(
             "Stopped before the second stage; there is nothing to chat with. The reward model is "
             "kept in the run's folder, and the run can go on from it."
         )
-    teller.end("stopped", step=0, kept=False, best_step=None, stage=REWARDS.number)
+    log.end("stopped", step=0, kept=False, best_step=None, stage=REWARDS.number)

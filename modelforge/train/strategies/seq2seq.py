@@ -27,17 +27,17 @@ from modelforge.modeling.tokenize.seq2seq import encode_seq2seq
 from modelforge.modeling.tokenize.template import ChatTemplate, seq2seq_template, stop_ids_of
 from modelforge.train import generate, loop
 from modelforge.train.generate import seq2seq_generation
-from modelforge.train.job import Work
+from modelforge.train.job import WorkerContext
 from modelforge.train.trainer.arguments import shared
-from modelforge.train.trainer.checkpointing import Checkpointing
-from modelforge.train.trainer.oom_recovery import Splitting
+from modelforge.train.trainer.checkpointing import CheckpointMixin
+from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
 
 HEAD: Head = "seq2seq"
 _TOKENS = pa.list_(pa.int32())
 _SCHEMA = pa.schema({"input_ids": _TOKENS, "labels": _TOKENS})
 
 
-class Trainer(Splitting, Checkpointing, Seq2SeqTrainer):
+class Trainer(OomRecoveryMixin, CheckpointMixin, Seq2SeqTrainer):
     """The library's trainer as this house has it save and add up."""
 
     by_tokens = True
@@ -50,34 +50,36 @@ class Trainer(Splitting, Checkpointing, Seq2SeqTrainer):
         self.model_accepts_loss_kwargs = False
 
 
-def run(work: Work) -> None:
+def run(context: WorkerContext) -> None:
     """Do the whole of a run: load, turn rows into tokens, train, save."""
-    loaded = work.load(HEAD)
-    config, plan = work.job.config, work.job.plan
+    loaded = context.load(HEAD)
+    config, plan = context.job.config, context.job.plan
     stops = stop_ids_of(loaded.model.generation_config)
     dialect = seq2seq_template(loaded.tokenizer, stops, lead_of(loaded.model.config))
     manner = TokenizeOptions.from_plan(config, plan)
-    tokenized = tokenize(work, dialect, manner)
-    work.stop.check()
+    tokenized = tokenize(context, dialect, manner)
+    context.stop.check()
     set_seed(config.trainer.seed)
     trainer = build(
-        loaded, tokenized, config=config, plan=plan, checkpoints=work.job.run.checkpoints
+        loaded, tokenized, config=config, plan=plan, checkpoints=context.job.run.checkpoints
     )
     score = generate.make_evaluator(
-        work, trainer, tokenized.eval_rows, seq2seq_generation(dialect, manner)
+        context, trainer, tokenized.eval_rows, seq2seq_generation(dialect, manner)
     )
-    loop.learn(work, trainer, loop.token_facts(tokenized), score)
+    loop.learn(context, trainer, loop.token_counts(tokenized), score)
 
 
-def tokenize(work: Work, dialect: ChatTemplate, manner: TokenizeOptions) -> dataset.Tokenized:
+def tokenize(
+    context: WorkerContext, dialect: ChatTemplate, manner: TokenizeOptions
+) -> dataset.Tokenized:
     """Return documents and summaries as tokens."""
-    config = work.job.config
+    config = context.job.config
     seed = config.trainer.seed
-    order = dataset.DatasetRequest(work.job.dataset, config.eval_split, seed, manner)
+    order = dataset.DatasetRequest(context.job.dataset, config.eval_split, seed, manner)
     packers = dataset.TableBuilder(_SCHEMA), dataset.TableBuilder(_SCHEMA)
     counts = TokenizeCounts(), TokenizeCounts()
     kept = dataset.ReservoirSample(config.evaluation.generated_rows, seed)
-    for row, is_held_out in dataset.iter_split_rows(order, loop.tokenizing(work)):
+    for row, is_held_out in dataset.iter_split_rows(order, loop.tokenize_progress(context)):
         count = counts[is_held_out]
         found = encode_seq2seq(row, dialect, manner)
         count.rows += 1
@@ -98,7 +100,7 @@ def tokenize(work: Work, dialect: ChatTemplate, manner: TokenizeOptions) -> data
     if counts[1].rows and checked is None:
         notes.append(dataset.NO_EVALUATION)
     for code, text in notes:
-        work.teller.note(code, text)
+        context.log.note(code, text)
     return dataset.Tokenized(
         packers[0].dataset(),
         checked,
@@ -128,7 +130,9 @@ def build(
             eval_dataset=tokenized.eval,
             processing_class=loaded.tokenizer,
             data_collator=DataCollatorForSeq2Seq(loaded.tokenizer, model=loaded.model),
-        )
+        ),
+        config,
+        plan,
     )
     return made
 

@@ -22,15 +22,15 @@ from modelforge.modeling.tokenize.collate import sft_data_arguments
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.train import generate, loop
 from modelforge.train.generate import chat_generation
-from modelforge.train.job import Work
+from modelforge.train.job import WorkerContext
 from modelforge.train.trainer.arguments import shared
-from modelforge.train.trainer.checkpointing import Checkpointing
-from modelforge.train.trainer.oom_recovery import Splitting
+from modelforge.train.trainer.checkpointing import CheckpointMixin
+from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
 
 HEAD = "causal"
 
 
-class Trainer(Splitting, Checkpointing, SFTTrainer):
+class Trainer(OomRecoveryMixin, CheckpointMixin, SFTTrainer):
     """TRL's trainer, which also measures what held-out text costs the model."""
 
     by_tokens = True
@@ -56,29 +56,29 @@ class Trainer(Splitting, Checkpointing, SFTTrainer):
         return found
 
 
-def run(work: Work) -> None:
+def run(context: WorkerContext) -> None:
     """Do the whole of a run: load, turn rows into tokens, train, save."""
-    loaded = work.load(HEAD)
-    dialect = loop.speak(work, loaded)
-    tokenized = loop.tokenize(work, dialect)
-    work.stop.check()
-    set_seed(work.job.config.trainer.seed)
+    loaded = context.load(HEAD)
+    dialect = loop.chat_template_for(context, loaded)
+    tokenized = loop.tokenize(context, dialect)
+    context.stop.check()
+    set_seed(context.job.config.trainer.seed)
     trainer = build(
-        load_start_adapter(loaded.model, work.job.config, work.job.plan),
+        load_start_adapter(loaded.model, context.job.config, context.job.plan),
         loaded.tokenizer,
         (tokenized.train, tokenized.eval),
-        config=work.job.config,
-        plan=work.job.plan,
-        checkpoints=work.job.run.checkpoints,
+        config=context.job.config,
+        plan=context.job.plan,
+        checkpoints=context.job.run.checkpoints,
     )
-    manner = TokenizeOptions.from_plan(work.job.config, work.job.plan)
+    manner = TokenizeOptions.from_plan(context.job.config, context.job.plan)
     if tokenized.eval is not None:
         size = count_text_bytes(tokenized.eval["labels"], loaded.tokenizer)
         trainer.likelihood = PerplexityMeter(size)
     score = generate.make_evaluator(
-        work, trainer, tokenized.eval_rows, chat_generation(dialect, manner)
+        context, trainer, tokenized.eval_rows, chat_generation(dialect, manner)
     )
-    loop.learn(work, trainer, loop.token_facts(tokenized), score)
+    loop.learn(context, trainer, loop.token_counts(tokenized), score)
 
 
 def build(
@@ -102,7 +102,7 @@ def build(
         processing_class=tokenizer,
         peft_config=missing_lora_config(model, config, plan),
     )
-    made: Trainer = prepare_trainer(trainer)
+    made: Trainer = prepare_trainer(trainer, config, plan)
     return made
 
 

@@ -18,10 +18,10 @@ import torch
 
 from modelforge.config.optimizers import OPTIMIZERS
 from modelforge.runs.layout import find_json
-from modelforge.train.job import Work
-from modelforge.train.rng import undisturbed
+from modelforge.train.job import WorkerContext
+from modelforge.train.rng import preserve_rng
 from modelforge.train.trainer.checkpointing import PROGRESS
-from modelforge.train.trainer.oom_recovery import Splitting, shortage
+from modelforge.train.trainer.oom_recovery import OomRecoveryMixin, out_of_memory
 from modelforge.train.trainer.state import COUNTERS, MEASURES
 from modelforge.train.trial_run.sampling import lengths
 
@@ -51,14 +51,14 @@ class Found:
         """Do nothing: it had to be known before the rows were put in order."""
 
 
-def settle(work: Work, trainer: Any, checkpoint: Path | None) -> dict[str, Found]:
+def settle(context: WorkerContext, trainer: Any, checkpoint: Path | None) -> dict[str, Found]:
     """Give the trainer the batch size it is to have; return what belongs to a checkpoint.
 
     Batch size times accumulation stays as it was. Where the rows of a batch are held against each
     other, and where they are answers still to be written, it stays as it was said.
     """
-    asked = work.job.config.memory.auto_batch_size
-    if not asked or not isinstance(trainer, Splitting) or trainer.is_whole:
+    asked = context.job.config.memory.auto_batch_size
+    if not asked or not isinstance(trainer, OomRecoveryMixin) or trainer.is_whole:
         return {}
     ours: Any = trainer
     args = ours.args
@@ -70,7 +70,7 @@ def settle(work: Work, trainer: Any, checkpoint: Path | None) -> dict[str, Found
     elif checkpoint is not None:
         return {}
     else:
-        found = _found(work, trainer, said)
+        found = _found(context, trainer, said)
     args.per_device_train_batch_size = found.batch
     args.gradient_accumulation_steps = found.accumulation
     ours._train_batch_size = args.train_batch_size
@@ -89,9 +89,9 @@ def smaller(said: int, accumulation: int) -> list[int]:
     return [size for size in range(said - 1, 0, -1) if whole % size == 0]
 
 
-def _found(work: Work, trainer: Any, said: Found) -> Found:
-    work.teller.phase("training", "Finding the batch size")
-    trials = _Trials(work, trainer)
+def _found(context: WorkerContext, trainer: Any, said: Found) -> Found:
+    context.log.phase("training", "Finding the batch size")
+    trials = _Trials(context, trainer)
     most = min(LARGEST, len(trials.order))
     whole = said.batch * said.accumulation
     best, speed, first = 0, 0.0, 0.0
@@ -111,20 +111,20 @@ def _found(work: Work, trainer: Any, said: Found) -> Found:
     if not best:
         return said  # one row at a time does not fit either; that is told where it fails
     found = Found(best, whole // best)
-    _tell(work, trainer, said, found, speed / first if first else 0.0)
+    _tell(context, trainer, said, found, speed / first if first else 0.0)
     return found
 
 
-def _tell(work: Work, trainer: Any, said: Found, found: Found, times: float) -> None:
+def _tell(context: WorkerContext, trainer: Any, said: Found, found: Found, times: float) -> None:
     if found == said:
         text = f"The batch size stays {said.batch}: a larger one is no quicker, or does not fit."
-        work.teller.note("batch-size", text)
+        context.log.note("batch-size", text)
         return
     if found.batch > said.batch:
         why = f"{found.batch} rows at once are {times:.2f} times as fast as {said.batch}."
     else:
         why = f"{said.batch} of the longest rows at once do not fit."
-    work.teller.adjusted(
+    context.log.adjusted(
         step=trainer.state.global_step + 1,
         micro_batch=found.batch,
         accumulation=found.accumulation,
@@ -137,12 +137,12 @@ def _tell(work: Work, trainer: Any, said: Found, found: Found, times: float) -> 
 class _Trials:
     """Real batches of the longest rows, forward and backward, with nothing learned."""
 
-    def __init__(self, work: Work, trainer: Any) -> None:
-        self._work, self._trainer = work, trainer
+    def __init__(self, context: WorkerContext, trainer: Any) -> None:
+        self._run, self._trainer = context, trainer
         self._rows = trainer.train_dataset
         self._lengths = lengths(self._rows, None)
         self.order = sorted(range(len(self._lengths)), key=self._lengths.__getitem__, reverse=True)
-        self._plan = work.job.plan
+        self._plan = context.job.plan
         self._held = 0.0
 
     @contextmanager
@@ -167,7 +167,7 @@ class _Trials:
         args.train_sampling_strategy = "sequential"
         model.train()
         try:
-            with undisturbed():
+            with preserve_rng():
                 yield
         finally:
             del room
@@ -188,7 +188,7 @@ class _Trials:
             inputs = self._batch(rows)
             seconds = [self._once(inputs) for _ in range(TIMED + 1)]
         except (RuntimeError, MemoryError) as error:
-            if shortage(error) is None:
+            if out_of_memory(error) is None:
                 raise
             self._free()
             return None
@@ -213,7 +213,7 @@ class _Trials:
 
     def _once(self, inputs: Any) -> float:
         trainer, model = self._trainer, self._trainer.model
-        self._work.stop.check()
+        self._run.stop.check()
         began, before = self._now(), _resident()
         with trainer.accelerator.autocast():
             loss = trainer.compute_loss(model, trainer._prepare_inputs(dict(inputs)))

@@ -19,8 +19,13 @@ from transformers import TrainerCallback, TrainerState
 
 from modelforge.runs import checkpoints
 from modelforge.runs.layout import RunFolder, find_json, write_json
-from modelforge.train.rng import Chance, undisturbed
-from modelforge.train.trainer.state import Moment, counters, measures, rate_anew
+from modelforge.train.rng import RngState, preserve_rng
+from modelforge.train.trainer.state import (
+    TrainerSnapshot,
+    counters,
+    measures,
+    recompute_learning_rate,
+)
 
 PROGRESS = "progress.json"
 EPOCH = "epoch"
@@ -53,7 +58,7 @@ class Terms:
     parts: dict[str, Part] = field(default_factory=dict)
 
 
-class Checkpointing:
+class CheckpointMixin:
     """Mixed into every trainer, before its class of TRL or Transformers.
 
     It also writes no model card with a checkpoint, which may ask the Hub.
@@ -65,8 +70,8 @@ class Checkpointing:
     _from: Path | None = None
     _in_mid_epoch = False
     _order: Any = None
-    _epoch_began: tuple[Chance, Any] | None = None
-    _moment: Moment | None = None
+    _epoch_began: tuple[RngState, Any] | None = None
+    _moment: TrainerSnapshot | None = None
     _in_update = _at_epoch = _owes_check = False
 
     def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
@@ -137,7 +142,7 @@ class Checkpointing:
         trainer.state.best_model_checkpoint = best
         if self._epoch_began is not None:
             chance, order = self._epoch_began
-            with undisturbed():
+            with preserve_rng():
                 chance.restore()
                 trainer._save_rng_state(str(staged / EPOCH))
             if order is not None:
@@ -192,7 +197,7 @@ class Checkpointing:
             return
         planned = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
         if planned.max_steps != trainer.state.max_steps:
-            rate_anew(trainer.optimizer, trainer.lr_scheduler)
+            recompute_learning_rate(trainer.optimizer, trainer.lr_scheduler)
 
     def _run_epoch(self, *args: Any, **more: Any) -> None:
         trainer: Any = self
@@ -208,7 +213,7 @@ class Checkpointing:
 
     def evaluate(self, *args: Any, **more: Any) -> Any:
         """Check on the held-out rows; whether that was done changes nothing in what follows."""
-        with undisturbed():
+        with preserve_rng():
             return super().evaluate(*args, **more)  # type: ignore[misc]
 
     def _evaluate(self, trial: Any, *args: Any, **more: Any) -> Any:
@@ -252,14 +257,14 @@ class Checkpointing:
                 both = torch.load(resumed / EPOCH / ORDER, weights_only=True)
                 self._order.generator.set_state(both["began" if self._in_mid_epoch else "now"])
         order = _state_of(self._order)
-        self._epoch_began = Chance.now(), order
-        self._moment = Moment.of(trainer, order)
+        self._epoch_began = RngState.now(), order
+        self._moment = TrainerSnapshot.of(trainer, order)
 
     def begin_update(self) -> None:
         """Remember all that the batches of an update change, in case it is not ended."""
         # The order of an epoch's rows is drawn before its first update, but after what is saved.
         if not self._at_epoch:
-            self._moment = Moment.of(self, _state_of(self._order))
+            self._moment = TrainerSnapshot.of(self, _state_of(self._order))
         self._at_epoch, self._in_update = False, True
 
     def end_update(self) -> None:

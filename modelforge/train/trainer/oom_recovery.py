@@ -16,7 +16,7 @@ from transformers.trainer_pt_utils import nested_concat
 
 from modelforge.diagnosis.classify import recognise
 from modelforge.train.trainer.microbatch import Piece, cut, divide, marks_of, merge
-from modelforge.train.trainer.state import Moment
+from modelforge.train.trainer.state import TrainerSnapshot
 
 # Beyond this no batch has rows or documents left to part.
 MOST_TIMES = 2**16
@@ -33,7 +33,7 @@ CHECKPOINTING = {"use_reentrant": False}
 
 
 @dataclass
-class Portions:
+class BatchSplits:
     """How small the pieces are by now: in how many turns a batch is taken. A part of a checkpoint.
 
     `tell` hears every change, and once more what a run goes on with after it was interrupted.
@@ -56,7 +56,7 @@ class Portions:
         self.is_news = (self.train, self.check, self.recomputes) != (1, 1, False)
 
 
-class Splitting:
+class OomRecoveryMixin:
     """Mixed into a trainer before `Checkpointing`; does nothing until `live_with` was called.
 
     `sides` is 2 where the first half of a batch's rows is compared with the second. `by_tokens`
@@ -68,20 +68,20 @@ class Splitting:
     by_tokens = False
     shifts_labels = True
     is_whole = is_exhausted = False
-    portions: Portions | None = None
+    batch_splits: BatchSplits | None = None
     piece = Piece({})
     _window: list[dict[str, Any]]
-    _before: Moment | None = None
+    _before: TrainerSnapshot | None = None
     _share = 1.0
     _recomputing = False
 
-    def live_with(self, tell: Callable[..., None]) -> Portions:
+    def enable_oom_recovery(self, tell: Callable[..., None]) -> BatchSplits:
         """Go on from now on when memory runs out; return what a checkpoint keeps of it."""
         trainer: Any = self
         self._window = []
         self._recomputing = bool(trainer.args.gradient_checkpointing)
-        self.portions = Portions(tell)
-        return self.portions
+        self.batch_splits = BatchSplits(tell)
+        return self.batch_splits
 
     # Training
 
@@ -92,21 +92,21 @@ class Splitting:
 
     def training_step(self, model: Any, inputs: dict[str, Any], items: Any = None) -> Any:
         """Learn from one batch, or from all of this update anew where memory has run out."""
-        if self.portions is None:
+        if self.batch_splits is None:
             return super().training_step(model, inputs, items)  # type: ignore[misc]
         self._recompute_if_asked()
-        if self.portions.is_news:
-            self.portions.is_news = False
+        if self.batch_splits.is_news:
+            self.batch_splits.is_news = False
             self._tell(AS_BEFORE)
         if not self._window:
-            self._before = Moment.of(self, None)
+            self._before = TrainerSnapshot.of(self, None)
         self._window.append(dict(inputs))
         fresh = self._window[-1:]
         while True:
             try:
                 return sum(self._learn(model, batch, items) for batch in fresh)
             except (RuntimeError, MemoryError) as error:
-                why = shortage(error)
+                why = out_of_memory(error)
                 if why is None or not self._give_way(inputs):
                     raise
             # Only here is the traceback gone, which held all that the update had computed.
@@ -125,8 +125,10 @@ class Splitting:
 
     def _learn(self, model: Any, batch: Mapping[str, Any], items: Any) -> Any:
         trainer: Any = self
-        assert self.portions is not None, "only asked once it is there"
-        pieces = self._pieces(batch, self.portions.train, trainer.args.per_device_train_batch_size)
+        assert self.batch_splits is not None, "only asked once it is there"
+        pieces = self._pieces(
+            batch, self.batch_splits.train, trainer.args.per_device_train_batch_size
+        )
         marks = marks_of(trainer, "train")
         # A loss that is divided by all tokens of the update adds up by itself.
         adds_up = items is not None and trainer.model_accepts_loss_kwargs
@@ -147,18 +149,18 @@ class Splitting:
 
         `batch` is the one that did not fit.
         """
-        assert self.portions is not None, "only asked once it is there"
+        assert self.batch_splits is not None, "only asked once it is there"
         trainer: Any = self
         most = trainer.args.per_device_train_batch_size
-        times = self._more_times(batch, self.portions.train, most)
+        times = self._more_times(batch, self.batch_splits.train, most)
         if times is not None:
-            self.portions.train = times
+            self.batch_splits.train = times
             return True
         able = getattr(trainer.model, "supports_gradient_checkpointing", False)
         if self._recomputing or not able:
             self.is_exhausted = True
             return False
-        self.portions.recomputes = True
+        self.batch_splits.recomputes = True
         return True
 
     def _more_times(self, batch: Mapping[str, Any], times: int, most: int) -> int | None:
@@ -176,8 +178,8 @@ class Splitting:
         return piece.tokens if self.by_tokens else piece.rows
 
     def _recompute_if_asked(self) -> None:
-        assert self.portions is not None, "only asked once it is there"
-        if self.portions.recomputes and not self._recomputing:
+        assert self.batch_splits is not None, "only asked once it is there"
+        if self.batch_splits.recomputes and not self._recomputing:
             trainer: Any = self
             trainer.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=CHECKPOINTING)
             self._recomputing = True
@@ -197,14 +199,14 @@ class Splitting:
 
     def _tell(self, why: str) -> None:
         trainer: Any = self
-        assert self.portions is not None, "only asked once it is there"
-        batch, times = trainer.args.per_device_train_batch_size, self.portions.train
-        self.portions.tell(
+        assert self.batch_splits is not None, "only asked once it is there"
+        batch, times = trainer.args.per_device_train_batch_size, self.batch_splits.train
+        self.batch_splits.tell(
             step=trainer.state.global_step + 1,
             micro_batch=-(-batch // times),
             accumulation=trainer.args.gradient_accumulation_steps * times,
             gradient_checkpointing=self._recomputing,
-            check_batch=-(-trainer.args.per_device_eval_batch_size // self.portions.check),
+            check_batch=-(-trainer.args.per_device_eval_batch_size // self.batch_splits.check),
             why=why,
         )
 
@@ -212,7 +214,7 @@ class Splitting:
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **more: Any) -> Any:
         """Check one batch, in pieces where it does not fit."""
-        if self.portions is None:
+        if self.batch_splits is None:
             return super().prediction_step(model, inputs, *args, **more)  # type: ignore[misc]
         trainer: Any = self
         marks, most = marks_of(self, "eval"), trainer.args.per_device_eval_batch_size
@@ -220,20 +222,20 @@ class Splitting:
             try:
                 return self._check(model, inputs, args, more)
             except (RuntimeError, MemoryError) as error:
-                why = shortage(error)
-                times = self._more_times(inputs, self.portions.check, most)
+                why = out_of_memory(error)
+                times = self._more_times(inputs, self.batch_splits.check, most)
                 if why is None or times is None:
                     raise
-            self.portions.check = times
+            self.batch_splits.check = times
             cut(self, "eval", marks)
             _free()
             self._tell(why)
 
     def _check(self, model: Any, batch: Mapping[str, Any], args: Any, more: Any) -> Any:
-        assert self.portions is not None, "only asked once it is there"
+        assert self.batch_splits is not None, "only asked once it is there"
         trainer: Any = self
         most = trainer.args.per_device_eval_batch_size
-        pieces, marks = self._pieces(batch, self.portions.check, most), marks_of(self, "eval")
+        pieces, marks = self._pieces(batch, self.batch_splits.check, most), marks_of(self, "eval")
         found = []
         try:
             for self.piece in pieces:
@@ -253,29 +255,29 @@ class Splitting:
         return (sum(parts), *(_together([one[at] for one in found]) for at in (1, 2)))
 
 
-def live_with_memory(trainer: Any, tell: Callable[..., None]) -> dict[str, Portions]:
+def make_memory_safe(trainer: Any, tell: Callable[..., None]) -> dict[str, BatchSplits]:
     """Have a trainer go on when memory runs out, if its batches can be divided.
 
     Return what belongs to a checkpoint.
     """
-    if not isinstance(trainer, Splitting) or trainer.is_whole:
+    if not isinstance(trainer, OomRecoveryMixin) or trainer.is_whole:
         return {}
-    return {"portions": trainer.live_with(tell)}
+    return {"portions": trainer.enable_oom_recovery(tell)}
 
 
-def why_it_ends(trainer: Any, error: BaseException) -> tuple[str, str] | None:
+def oom_note(trainer: Any, error: BaseException) -> tuple[str, str] | None:
     """Return why a training does not go on with less memory: a code and a sentence; None if else.
 
     A training that is not divided was begun without `live_with`.
     """
-    if shortage(error) is None:
+    if out_of_memory(error) is None:
         return None
-    if getattr(trainer, "portions", None) is None:
+    if getattr(trainer, "batch_splits", None) is None:
         return "not-divided", UNDIVIDED
     return ("exhausted", EXHAUSTED) if trainer.is_exhausted else None
 
 
-def shortage(error: BaseException) -> str | None:
+def out_of_memory(error: BaseException) -> str | None:
     """Return what ran out of memory, in words; None for every other failure."""
     entry = recognise(f"{type(error).__name__}: {error}")
     return entry.what if entry is not None and entry.code == "out-of-memory" else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from modelforge.train.rng import Chance
+from modelforge.train.rng import RngState
 
 # What Transformers and TRL count in the trainer and lose with it; some trainers have some of them.
 COUNTERS = (
@@ -19,13 +19,13 @@ MEASURES = ("_metrics", "_stored_metrics")
 
 
 @dataclass(frozen=True)
-class Moment:
+class TrainerSnapshot:
     """What was known at the end of an update, before the first batch of the next.
 
     `order` is how the chance of the rows' order stood, where it has one of its own.
     """
 
-    chance: Chance
+    chance: RngState
     order: torch.Tensor | None
     counters: dict[str, Any]
     measures: dict[str, dict[str, list[Any]]]
@@ -33,10 +33,10 @@ class Moment:
     tokens: int
 
     @classmethod
-    def of(cls, trainer: Any, order: torch.Tensor | None) -> Moment:
+    def of(cls, trainer: Any, order: torch.Tensor | None) -> TrainerSnapshot:
         """Return the moment that is now."""
         return cls(
-            Chance.now(),
+            RngState.now(),
             order,
             counters(trainer),
             measures(trainer),
@@ -70,7 +70,7 @@ def measures(trainer: Any) -> dict[str, dict[str, list[Any]]]:
     }
 
 
-def rate_anew(optimizer: Any, scheduler: Any) -> None:
+def recompute_learning_rate(optimizer: Any, scheduler: Any) -> None:
     """Set the rate that the schedule has at this update since it has become longer."""
     if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
         bases, shares = scheduler.base_lrs, scheduler.lr_lambdas

@@ -16,10 +16,10 @@ from modelforge.runs.events import Event, read_events
 from modelforge.train import save
 from modelforge.train.callbacks.system_stats import peak_gib
 from modelforge.train.generate import GenerationEvaluator
-from modelforge.train.job import Work
-from modelforge.train.stop import RehearsalOver
+from modelforge.train.job import WorkerContext
+from modelforge.train.stop import TrialRunFinished
 from modelforge.train.trainer.checkpointing import Terms
-from modelforge.train.trainer.oom_recovery import Portions, live_with_memory
+from modelforge.train.trainer.oom_recovery import BatchSplits, make_memory_safe
 from modelforge.train.trial_run.sampling import Program, chunks, lengths, line, program, spread
 from modelforge.units import GIB
 
@@ -30,10 +30,10 @@ STAGE = "rehearsed_stage"
 
 
 @dataclass
-class Timings(TrainerCallback):
+class StepTimer(TrainerCallback):
     """Measures every batch and every update, and ends the rehearsal when somebody wants it to."""
 
-    work: Work
+    context: WorkerContext
     usual_from: int
     total: int
     batches: list[float] = field(default_factory=list)
@@ -48,13 +48,13 @@ class Timings(TrainerCallback):
 
     def on_substep_end(self, *_args: Any, **_more: Any) -> None:
         """Leave between two batches when that is wished."""
-        self.work.stop.check()
+        self.context.stop.check()
 
     def on_step_end(self, _args: Any, state: Any, control: Any, **_more: Any) -> None:
         """End an update; with enough measured it was the last."""
         self.updates.append(time.perf_counter() - self.mark)
-        self.work.stop.check()
-        tell(self.work, "Rehearsing updates", state.global_step, self.total)
+        self.context.stop.check()
+        tell(self.context, "Rehearsing updates", state.global_step, self.total)
         measured = state.global_step > self.usual_from
         if measured and time.perf_counter() - self.began > ENOUGH_S:
             control.should_training_stop = True
@@ -62,7 +62,7 @@ class Timings(TrainerCallback):
     def on_prediction_step(self, *_args: Any, **_more: Any) -> None:
         """Leave a check when that is wished."""
         self.checked += 1
-        self.work.stop.check()
+        self.context.stop.check()
 
     def attach(self, trainer: Any) -> None:
         """Watch a trainer."""
@@ -79,24 +79,27 @@ class Timings(TrainerCallback):
 
 
 def rehearse(
-    work: Work, trainer: Any, facts: dict[str, Any], answers: GenerationEvaluator | None = None
+    context: WorkerContext,
+    trainer: Any,
+    facts: dict[str, Any],
+    answers: GenerationEvaluator | None = None,
 ) -> int:
     """Measure a training that is about to begin, and return how many updates were made.
 
     `facts` are those of its plan, `answers` what follows the training. With the last stage all is
     told, and RehearsalOver raised.
     """
-    job, args = work.job, trainer.args
-    before = _before(work)
+    job, args = context.job, trainer.args
+    before = _before(context)
     each_epoch = facts.pop("steps_per_epoch")
     accumulation, updates = args.gradient_accumulation_steps, _updates(args, each_epoch)
     played = program(trainer, job.plan.method)
     total = played.worst + played.usual
-    work.teller.plan(total_steps=total, epochs=0, **facts)
-    timings = Timings(work, played.worst, total)
-    portions = _play(work, trainer, played, timings)
-    check_s = _check(work, trainer, timings)
-    kept = _save(work, trainer)
+    context.log.plan(total_steps=total, epochs=0, **facts)
+    timings = StepTimer(context, played.worst, total)
+    batch_splits = _play(context, trainer, played, timings)
+    check_s = _check(context, trainer, timings)
+    kept = _save(context, trainer)
     made = len(timings.updates)
     told = _told(played, timings, played.batches / max(1, each_epoch)) | {
         "seconds_per_eval_batch": check_s,
@@ -104,25 +107,27 @@ def rehearse(
         **kept,
         **before,
         "updates": made,
-        "micro_batch": -(-args.per_device_train_batch_size // portions.train),
-        "accumulation": accumulation * portions.train,
+        "micro_batch": -(-args.per_device_train_batch_size // batch_splits.train),
+        "accumulation": accumulation * batch_splits.train,
         "peak_gib": round(peak_gib(job.plan.device), 3),
     }
     stages = facts.get("stages", 1)
     if facts.get("stage", 1) < stages:
-        work.teller.measured(STAGE, run_updates=updates, **told)
+        context.log.measured(STAGE, run_updates=updates, **told)
         return made
-    _end(work, told, stages)
-    raise RehearsalOver
+    _end(context, told, stages)
+    raise TrialRunFinished
 
 
-def tell(work: Work, text: str, done: int | None = None, total: int | None = None) -> None:
+def tell(
+    context: WorkerContext, text: str, done: int | None = None, total: int | None = None
+) -> None:
     """Tell which part of the rehearsal goes on."""
-    work.teller.phase("rehearsing", text, done=done, total=total)
+    context.log.phase("rehearsing", text, done=done, total=total)
 
 
-def _end(work: Work, told: dict[str, Any], stages: int) -> None:
-    earlier = [event.data for event in _events(work) if event.kind == STAGE]
+def _end(context: WorkerContext, told: dict[str, Any], stages: int) -> None:
+    earlier = [event.data for event in _events(context) if event.kind == STAGE]
     peak = max([told["peak_gib"], *(each["peak_gib"] for each in earlier)])
     seconds = sum(
         each["load_seconds"] + each["prepare_seconds"]
@@ -130,17 +135,17 @@ def _end(work: Work, told: dict[str, Any], stages: int) -> None:
         for each in earlier
     )  # fmt: skip
     told |= {"peak_gib": peak, "earlier_seconds": round(seconds, 2), "stages": stages}
-    work.teller.measured("rehearsed", **told)
-    work.teller.say(
+    context.log.measured("rehearsed", **told)
+    context.log.say(
         f"Rehearsed: {told['peak_gib']:.2f} GiB at most, {told['seconds_per_update']:.2f} s an "
         "update."
     )
-    work.teller.end("finished", steps=told["updates"], rehearsal=True)
+    context.log.end("finished", steps=told["updates"], rehearsal=True)
 
 
-def _play(work: Work, trainer: Any, score: Program, timings: Timings) -> Portions:
+def _play(context: WorkerContext, trainer: Any, score: Program, timings: StepTimer) -> BatchSplits:
     """Make the updates of a rehearsal with the run's own trainer."""
-    args, job = trainer.args, work.job
+    args, job = trainer.args, context.job
     args.max_steps = score.worst + score.usual
     args.gradient_accumulation_steps = score.added_up
     args.eval_strategy, args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
@@ -149,27 +154,27 @@ def _play(work: Work, trainer: Any, score: Program, timings: Timings) -> Portion
         args.train_sampling_strategy = "sequential"
         trainer.train_dataset = trainer.train_dataset.select(score.rows)
     timings.attach(trainer)
-    living = live_with_memory(trainer, work.teller.adjusted) if _goes_on(work) else {}
-    trainer.keep_checkpoints(Terms(job.run, 1, None, work.teller.note))
-    tell(work, "Rehearsing updates", 0, timings.total)
+    living = make_memory_safe(trainer, context.log.adjusted) if _goes_on(context) else {}
+    trainer.keep_checkpoints(Terms(job.run, 1, None, context.log.note))
+    tell(context, "Rehearsing updates", 0, timings.total)
     trainer.train()
-    return living.get("portions") or Portions(work.teller.adjusted)
+    return living.get("portions") or BatchSplits(context.log.adjusted)
 
 
-def _goes_on(work: Work) -> bool:
-    return work.job.config.memory.autopilot
+def _goes_on(context: WorkerContext) -> bool:
+    return context.job.config.memory.autopilot
 
 
-def _check(work: Work, trainer: Any, timings: Timings) -> float | None:
+def _check(context: WorkerContext, trainer: Any, timings: StepTimer) -> float | None:
     """Check on the longest held-out rows, then on usual ones; return the seconds of a batch."""
     rows = trainer.eval_dataset
     if rows is None or len(rows) == 0:
         return None
-    tell(work, "Rehearsing a check")
+    tell(context, "Rehearsing a check")
     batch = trainer.args.per_device_eval_batch_size
     # What is told of answers needs every row.
     trainer.compute_metrics = None
-    order = sorted(range(len(rows)), key=lengths(rows, work.job.plan.max_length).__getitem__)
+    order = sorted(range(len(rows)), key=lengths(rows, context.job.plan.max_length).__getitem__)
     trainer.evaluate(rows.select(order[-batch:]))
     usual = spread(list(chunks(order, batch)), CHECKED)
     timings.checked, began = 0, time.perf_counter()
@@ -177,15 +182,22 @@ def _check(work: Work, trainer: Any, timings: Timings) -> float | None:
     return round((time.perf_counter() - began) / max(1, timings.checked), 4)
 
 
-def _save(work: Work, trainer: Any) -> dict[str, float]:
+def _save(context: WorkerContext, trainer: Any) -> dict[str, float]:
     """Save a checkpoint and what a run keeps in the end, and throw both away."""
-    run = work.job.run
-    tell(work, "Rehearsing a save")
+    run = context.job.run
+    tell(context, "Rehearsing a save")
     began = time.perf_counter()
     trainer.save_now()
     saved = time.perf_counter()
     size = _size(run.checkpoints)
-    save.save(run, trainer.model, trainer.processing_class, name=work.job.name, steps=1)
+    save.save(
+        run,
+        trainer.model,
+        trainer.processing_class,
+        name=context.job.name,
+        steps=1,
+        adapter_init=trainer.adapter_init,
+    )
     kept = time.perf_counter()
     for folder in (run.checkpoints, run.output, run.output_staged):
         shutil.rmtree(folder, ignore_errors=True)
@@ -196,7 +208,7 @@ def _save(work: Work, trainer: Any) -> dict[str, float]:
     }
 
 
-def _told(score: Program, timings: Timings, accumulation: float) -> dict[str, Any]:
+def _told(score: Program, timings: StepTimer, accumulation: float) -> dict[str, Any]:
     """Return the seconds of an update of the run, worked out from those of the batches played."""
     if score.rows is None:
         return {
@@ -226,9 +238,9 @@ def _updates(args: Any, each_epoch: int) -> int:
     return args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * each_epoch)
 
 
-def _before(work: Work) -> dict[str, float]:
+def _before(context: WorkerContext) -> dict[str, float]:
     """Return the seconds that went by before the first update: of loading, and of all else."""
-    events = _events(work)
+    events = _events(context)
     marks = [event for event in events if event.kind in ("started", STAGE)]
     since = marks[-1].t if marks else time.time()
     phases = [e for e in events if e.kind == "phase" and e.t >= since]
@@ -242,8 +254,8 @@ def _before(work: Work) -> dict[str, float]:
     }
 
 
-def _events(work: Work) -> list[Event]:
-    return read_events(work.job.run.events)[0]
+def _events(context: WorkerContext) -> list[Event]:
+    return read_events(context.job.run.events)[0]
 
 
 def _size(folder: Path) -> int:

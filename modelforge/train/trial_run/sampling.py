@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from modelforge.train.rng import undisturbed
+from modelforge.train.rng import preserve_rng
 
 # Batches added up for one update of a rehearsal; a run's own may be many, each like the others.
 ADDED_UP = 2
@@ -36,13 +36,13 @@ class Program:
 def program(trainer: Any, method: str) -> Program:
     """Choose the rows: the longest for the peak, then batches of every size that the run has."""
     args, rows = trainer.args, trainer.train_dataset
-    if method == "rlhf" and not hasattr(trainer, "portions"):
+    if method == "rlhf" and not hasattr(trainer, "batch_splits"):
         # Answers are written in the updates themselves: two of the run's own are played.
         return Program(None, [], 0.0, 1, 1, args.gradient_accumulation_steps)
     size = args.per_device_train_batch_size
     added_up = min(ADDED_UP, args.gradient_accumulation_steps)
     counted = lengths(rows, None)
-    with undisturbed():
+    with preserve_rng():
         order = list(trainer._get_train_sampler(rows) or range(len(rows)))
     batches = list(chunks(order, size))
     flat = getattr(trainer, "padding_free", False)

@@ -12,8 +12,6 @@ from modelforge.preflight.checks import (
     resources,
     settings,
 )
-from modelforge.preflight.checks import data as on_kind
-from modelforge.preflight.checks import settings as on_trackers
 from modelforge.preflight.context import Case, Check
 
 CHECKS: tuple[Check, ...] = (
@@ -34,9 +32,9 @@ CHECKS: tuple[Check, ...] = (
     resources.memory_base,
     resources.memory_short,
     resources.disk,
-    on_kind.wrong_kind,
-    on_kind.nothing_to_learn,
-    on_kind.same_in_validation,
+    data.wrong_kind,
+    data.nothing_to_learn,
+    data.same_in_validation,
     data.split_is_possible,
     data.data_findings,
     settings.schedule_fits,
@@ -45,8 +43,8 @@ CHECKS: tuple[Check, ...] = (
     settings.learning_rate,
     settings.plan_changes,
     settings.unused,
-    on_trackers.tracker_missing,
-    on_trackers.leaves_the_computer,
+    settings.tracker_missing,
+    settings.leaves_the_computer,
     data.rows_cut,
     quantization.quantized_slow,
     machine.bf16_on_cpu,

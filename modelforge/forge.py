@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelforge.config.profiles import Profile, load_profiles, profile_answers, recommended
+from modelforge.config.profiles import Profile, load_profiles, profile_settings, recommended_models
 from modelforge.config.resolve import Layer
 from modelforge.data.checks.summary import FirstLook
 from modelforge.data.sources.combine import files_in_record
@@ -120,14 +120,14 @@ class Forge:
         """Return the models to offer on this machine, the one to begin with first."""
         machine = self.machine()
         name, _reason = machines.choose_profile(machine, gpu_index)
-        return recommended(name, practice=machine.practice)
+        return recommended_models(name, practice=machine.practice)
 
     def prefill(self, gpu_index: int = 0) -> Prefill:
         """Return the answers that the form and `modelforge init` start from."""
         machine = self.machine()
         name, reason = machines.choose_profile(machine, gpu_index)
         profile = load_profiles()[name]
-        answers = profile_answers(name, practice=machine.practice, fast_bf16=machine.fast_bf16)
+        answers = profile_settings(name, practice=machine.practice, fast_bf16=machine.fast_bf16)
         return Prefill(name, profile.title, answers, reason, machine.practice)
 
     # Before the start

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from modelforge.cli.main import main
-from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.paths import Home
 from modelforge.runs.events import EventWriter
@@ -25,9 +25,9 @@ def failed(tmp_path, monkeypatch):
     config = TrainingConfig(**said)
     folder = Store(Home(tmp_path / "home")).create(
         name="a run",
-        config=config.said(),
+        config=config.explicit_values(),
         origins={},
-        plan=make_plan(config, Ground("cpu", "m")).as_dict(),
+        plan=make_plan(config, PlanContext("cpu", "m")).as_dict(),
         report={},
         dataset={},
     )

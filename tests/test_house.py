@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from modelforge.config.fields import describe
+from modelforge.config.fields import field_specs
 from modelforge.config.schema.runtime import TRACKERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,7 +182,7 @@ def test_set_up_needs_nothing_that_is_installed() -> None:
 
 
 def test_every_setting_explains_itself() -> None:
-    settings = describe()
+    settings = field_specs()
     assert len(settings) >= 33
     for setting in settings:
         assert setting.label, setting.name

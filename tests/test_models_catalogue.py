@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from modelforge.config.plan.make import Ground, make_plan
-from modelforge.config.profiles import load_profiles, profile_answers, recommended
-from modelforge.config.resolve import Layer, flat, resolve
-from modelforge.config.visibility import inapplicable
+from modelforge.config.plan.make import PlanContext, make_plan
+from modelforge.config.profiles import load_profiles, profile_settings, recommended_models
+from modelforge.config.resolve import Layer, flatten, resolve
+from modelforge.config.visibility import inapplicable_settings
 from modelforge.hardware.machine import Gpu
 from modelforge.models.architecture import parameters_by_shape
 from modelforge.models.catalog import facts_of
 from modelforge.preflight.memory.estimate import estimate, total_gib
-from modelforge.preflight.suggest.catalog_fit import need, need_by_size
+from modelforge.preflight.suggest.catalog_fit import estimate_fit, estimate_fit_by_size
 from tests.preflight.cases import LAPTOP
 
 TASKS = ("text-generation", "summarization", "extractive-question-answering")
@@ -31,8 +31,8 @@ def with_card(gib):
 
 
 def layers(profile, task, model, *, practice=False):
-    answers = flat(profile_answers(profile, practice=practice) | {"task": task})
-    off = inapplicable(answers)
+    answers = flatten(profile_settings(profile, practice=practice) | {"task": task})
+    off = inapplicable_settings(answers)
     answers = {name: value for name, value in answers.items() if name not in off}
     return Layer("profile", answers), Layer("model", model["answers"])
 
@@ -41,7 +41,7 @@ OFFERED = [
     (profile, task, model)
     for profile in USUAL
     for task in TASKS
-    for model in recommended(profile, task=task)
+    for model in recommended_models(profile, task=task)
 ]
 
 
@@ -51,23 +51,23 @@ def _id(value):
 
 @pytest.mark.parametrize(("profile", "task", "model"), OFFERED, ids=_id)
 def test_every_model_fits_the_usual_card_of_its_profile(profile, task, model):
-    found = need(model, with_card(USUAL[profile]), *layers(profile, task, model))
+    found = estimate_fit(model, with_card(USUAL[profile]), *layers(profile, task, model))
     assert found.fits, f"{model['name']} needs {found.gib:.1f} of {found.free_gib:.1f} GiB"
 
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("profile", USUAL)
 def test_the_first_choice_fits_the_smallest_card_of_its_profile(profile, task):
-    first = recommended(profile, task=task)[0]
-    assert need(first, with_card(SMALLEST[profile]), *layers(profile, task, first)).fits
+    first = recommended_models(profile, task=task)[0]
+    assert estimate_fit(first, with_card(SMALLEST[profile]), *layers(profile, task, first)).fits
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_without_a_card_the_starter_is_first_and_all_are_small(task):
-    offered = recommended("low_end", practice=True, task=task)
+    offered = recommended_models("low_end", practice=True, task=task)
     assert offered[0]["name"] == "starter"
     for model in offered:
-        found = need(model, LAPTOP, *layers("low_end", task, model, practice=True))
+        found = estimate_fit(model, LAPTOP, *layers("low_end", task, model, practice=True))
         assert found.fits, f"{model['name']} needs {found.gib:.1f} GiB"
 
 
@@ -107,13 +107,13 @@ def test_the_answers_of_a_model_are_settings_there_are():
     for profile, task, model in OFFERED:
         rest = Layer("rest", {"model_name": model["name"], "dataset": "sample:captain"})
         config = resolve(*layers(profile, task, model), rest).config
-        plan = make_plan(config, Ground(device="cuda", model_path=model["name"]))
+        plan = make_plan(config, PlanContext(device="cuda", model_path=model["name"]))
         assert total_gib(estimate(config, plan, facts_of(model)))
 
 
 def test_answers_that_are_wrong_leave_the_need_unknown():
-    model = recommended("low_end")[0]
-    assert need(model, LAPTOP, Layer("form", {"lora_r": "many"})).fits is None
+    model = recommended_models("low_end")[0]
+    assert estimate_fit(model, LAPTOP, Layer("form", {"lora_r": "many"})).fits is None
 
 
 @pytest.mark.parametrize("profile", USUAL)
@@ -123,12 +123,12 @@ def test_a_model_of_which_only_the_size_is_known_is_weighed_about_right(profile)
         if "text-generation" not in model["tasks"]:
             continue
         said = layers(profile, "text-generation", model)
-        by_shape = need(model, machine, *said)
-        by_size = need_by_size(model["parameters"] * 1.05, machine, *said)
+        by_shape = estimate_fit(model, machine, *said)
+        by_size = estimate_fit_by_size(model["parameters"] * 1.05, machine, *said)
         assert by_size.gib == pytest.approx(by_shape.gib, rel=0.35), model["name"]
         assert by_size.free_gib == by_shape.free_gib
 
 
 def test_a_model_of_unknown_size_is_not_weighed():
-    assert need_by_size(None, LAPTOP).gib is None
-    assert need_by_size(1.0, LAPTOP, Layer("form", {"lora_r": "many"})).gib is None
+    assert estimate_fit_by_size(None, LAPTOP).gib is None
+    assert estimate_fit_by_size(1.0, LAPTOP, Layer("form", {"lora_r": "many"})).gib is None

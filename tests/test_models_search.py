@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 from modelforge.errors import ConfigError, NotFoundError
 from modelforge.models.hub import MOST, search
-from modelforge.preflight.suggest.catalog_fit import Need
+from modelforge.preflight.suggest.catalog_fit import FitEstimate
 from ui.pages.train import model_card
 
 LISTED = [
@@ -67,7 +67,7 @@ def test_what_is_found_says_size_licence_and_gate(hub):
     drawn = model_card.found(found, "qwen")
     assert "600 million weights · apache-2.0" in drawn
     assert "ask first" in drawn
-    badged = model_card.found(found, "qwen", lambda size: Need(size and 2 * size, 8.0))
+    badged = model_card.found(found, "qwen", lambda size: FitEstimate(size and 2 * size, 8.0))
     assert badged.count("fits · about 1.2 GiB") == 1
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from modelforge.config.plan.make import Ground, Plan, make_plan
+from modelforge.config.plan.make import Plan, PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import RunError
 from modelforge.paths import Home
@@ -37,7 +37,7 @@ BARE_PLAN = make_plan(
         compute_specs="low_end",
         use_4bit=False,
     ),
-    Ground("cpu", "base", "main"),
+    PlanContext("cpu", "base", "main"),
 ).as_dict()
 
 

@@ -128,7 +128,7 @@ def _init(options: argparse.Namespace) -> int:
     chosen = prefill.answers | {"model_name": options.model, "dataset": options.dataset}
     if options.recommended:
         chosen |= forge.recommended(Layer("init", chosen))
-    nested = resolve(Layer("init", chosen)).config.said()
+    nested = resolve(Layer("init", chosen)).config.explicit_values()
     answers = {name: nested[name] for name in TrainingConfig.model_fields if name in nested}
     text = json.dumps(answers, indent=2) + "\n" if options.json else dump_recipe(answers)
     if options.file is None:

@@ -23,7 +23,7 @@ def _text(spec: FieldSpec, value: str) -> tuple[str, Any]:
     if spec.nullable and text in ("", "null"):
         return "", None
     if spec.kind == "text":
-        return "control_character" if _has_control(value, spec.lines) else "", value
+        return "control_character" if _has_control(value, spec.multiline) else "", value
     if spec.kind not in ("int", "float"):
         return "", text
     try:

@@ -13,14 +13,16 @@ PRACTICE_RATE = {"sft": 5e-4, "qlora": 5e-4, "rlhf": 5e-5, "dpo": 5e-5}
 WHOLE_SHARE = {"sft": 0.1}
 
 
-def advised_rate(strategy: str, *, practice: bool = False, adapter: bool = True) -> float:
+def default_learning_rate(strategy: str, *, practice: bool = False, adapter: bool = True) -> float:
     """Return the learning rate to begin with; a strategy nobody knows has that of sft."""
     rates = PRACTICE_RATE if practice else USUAL_RATE
     rate = rates.get(strategy, rates["sft"])
     return rate if adapter else rate * WHOLE_SHARE.get(strategy, 1.0)
 
 
-def advised(strategy: str, *, practice: bool = False, adapter: bool = True) -> dict[str, Any]:
+def strategy_defaults(
+    strategy: str, *, practice: bool = False, adapter: bool = True
+) -> dict[str, Any]:
     """Return the answers that follow the strategy: its rate, and 4-bit weights for qlora."""
-    rate = {"learning_rate": advised_rate(strategy, practice=practice, adapter=adapter)}
+    rate = {"learning_rate": default_learning_rate(strategy, practice=practice, adapter=adapter)}
     return {**rate, "use_4bit": True} if strategy == "qlora" else rate

@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, StringConstraints
 from pydantic.fields import FieldInfo
 
-from modelforge.config.schema.base import Knob
+from modelforge.config.schema.base import SettingInfo
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
 
@@ -41,30 +41,30 @@ class FieldSpec:
     default: Any
     required: bool
     nullable: bool
-    lines: bool = False
+    multiline: bool = False
 
 
 @cache
-def describe() -> list[FieldSpec]:
+def field_specs() -> list[FieldSpec]:
     """Return every setting, in the order of the schema."""
     return list(_walk(TrainingConfig))
 
 
 @cache
-def by_name() -> dict[str, FieldSpec]:
+def specs_by_name() -> dict[str, FieldSpec]:
     """Return every setting by its dotted name."""
-    return {spec.name: spec for spec in describe()}
+    return {spec.name: spec for spec in field_specs()}
 
 
 @cache
-def groups() -> tuple[str, ...]:
+def nested_groups() -> tuple[str, ...]:
     """Return the names of the nested groups, such as `hardware`."""
     fields = TrainingConfig.model_fields
     return tuple(name for name, field in fields.items() if _is_group(field.annotation))
 
 
 @cache
-def source_fields() -> dict[str, FieldSpec]:
+def source_specs() -> dict[str, FieldSpec]:
     """Return the settings of one entry of `data.sources`, by name."""
     return {spec.name: spec for spec in _walk(Source)}
 
@@ -86,7 +86,7 @@ def _is_group(kind: object) -> bool:
 
 
 def _row(name: str, field: FieldInfo) -> FieldSpec:
-    knobs = [note for note in field.metadata if isinstance(note, Knob)]
+    knobs = [note for note in field.metadata if isinstance(note, SettingInfo)]
     assert len(knobs) == 1, f"{name} needs exactly one Knob"
     knob = knobs[0]
     kind, choices, nullable = _kind(field.annotation)
@@ -107,7 +107,7 @@ def _row(name: str, field: FieldInfo) -> FieldSpec:
         default=None if field.is_required() else field.get_default(call_default_factory=True),
         required=field.is_required(),
         nullable=nullable,
-        lines=knob.lines,
+        multiline=knob.multiline,
     )
 
 
@@ -128,7 +128,7 @@ def _bounds(notes: list[Any]) -> tuple[float | None, float | None, bool]:
     low = high = None
     exclusive = False
     for note in notes:
-        if isinstance(note, Knob):
+        if isinstance(note, SettingInfo):
             continue
         if isinstance(note, StringConstraints):
             low, high = note.min_length, note.max_length

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from modelforge.config.fields import FieldSpec, by_name, describe, source_fields
+from modelforge.config.fields import FieldSpec, field_specs, source_specs, specs_by_name
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.config.visibility import in_words
+from modelforge.config.visibility import describe_conditions
 
 _INTRODUCTION = """# Settings
 
@@ -39,19 +39,19 @@ def json_schema() -> dict[str, Any]:
         definition = schema["$defs"].get(getattr(field.annotation, "__name__", ""))
         if definition is not None:
             _annotate(definition["properties"], f"{name}.")
-    _annotate(schema["$defs"]["Source"]["properties"], "", source_fields())
+    _annotate(schema["$defs"]["Source"]["properties"], "", source_specs())
     return schema
 
 
 def settings_markdown() -> str:
     """Return docs/settings.md: every setting by group, as a reference for people."""
-    required = ", ".join(f"`{spec.name}`" for spec in describe() if spec.required)
+    required = ", ".join(f"`{spec.name}`" for spec in field_specs() if spec.required)
     parts = [_INTRODUCTION.format(required=required)]
-    for group in dict.fromkeys(spec.group for spec in describe()):
+    for group in dict.fromkeys(spec.group for spec in field_specs()):
         parts.append(f"## {group}\n")
-        parts += [_entry(spec) for spec in describe() if spec.group == group]
+        parts += [_entry(spec) for spec in field_specs() if spec.group == group]
     parts.append(_SOURCE)
-    parts += [_entry(spec) for spec in source_fields().values()]
+    parts += [_entry(spec) for spec in source_specs().values()]
     return "\n".join(parts)
 
 
@@ -59,7 +59,7 @@ def _annotate(
     properties: dict[str, Any], prefix: str, named: dict[str, FieldSpec] | None = None
 ) -> None:
     for inner, entry in properties.items():
-        spec = (named or by_name()).get(prefix + inner)
+        spec = (named or specs_by_name()).get(prefix + inner)
         if spec is None:
             continue
         entry["title"] = spec.label
@@ -74,7 +74,7 @@ def _entry(spec: FieldSpec) -> str:
     facts = [("Takes", _takes(spec)), ("Default", _default(spec))]
     if spec.unit:
         facts.append(("Unit", spec.unit))
-    if when := in_words(spec.name):
+    if when := describe_conditions(spec.name):
         facts.append(("Applies", when))
     rows = "\n".join(f"- {name}: {text}" for name, text in facts)
     about = f"{spec.help} {spec.more}".strip()

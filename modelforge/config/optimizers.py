@@ -34,13 +34,13 @@ LearningRateSchedule = Literal[
     "warmup_stable_decay",
 ]
 # How the frozen weights are stored, in the words of the plan.
-Stored = Literal[
+StorageFormat = Literal[
     "none", "4-bit", "8-bit", "fp8", "fp8-weight-only", "int8-weight-only", "nvfp4", "mxfp4"
 ]
-BY_BITSANDBYTES = ("4-bit", "8-bit")
-BY_TORCHAO = ("fp8-weight-only", "int8-weight-only", "nvfp4")
+BITSANDBYTES_FORMATS = ("4-bit", "8-bit")
+TORCHAO_FORMATS = ("fp8-weight-only", "int8-weight-only", "nvfp4")
 # Bytes a weight: one with a scale for every row, or half of one with a byte for every 16.
-STORED_BYTES = {
+BYTES_PER_WEIGHT = {
     "8-bit": 1.01,
     "fp8": 1.01,
     "fp8-weight-only": 1.01,
@@ -50,7 +50,7 @@ STORED_BYTES = {
 
 
 @dataclass(frozen=True)
-class OptimFacts:
+class OptimizerInfo:
     """What an optimizer remembers for each trained weight, and what stands in for it elsewhere.
 
     `off_cuda` takes its place where there is no CUDA card, `off_both` where there is no CPU
@@ -58,12 +58,12 @@ class OptimFacts:
     moment is as large as what is updated.
     """
 
-    bytes: float
-    off_cuda: str = ""
-    off_both: str = ""
+    bytes_per_weight: float
+    without_cuda: str = ""
+    on_mps: str = ""
     doubles: bool = False
 
-    def passing(self, weights: int, largest: int, device: str) -> int:
+    def transient_bytes(self, weights: int, largest: int, device: str) -> int:
         """Return the bytes that an update makes for a moment.
 
         `weights` learn, `largest` of them in one tensor. torch takes all tensors at once on a card
@@ -74,29 +74,29 @@ class OptimFacts:
         return 4 * weights if device == "cuda" else 2 * 4 * largest
 
 
-OPTIMIZERS: dict[str, OptimFacts] = {
-    "paged_adamw_32bit": OptimFacts(8.0, "adamw_torch", "adamw_torch"),
-    "adamw_torch": OptimFacts(8.0, doubles=True),
-    "adamw_8bit": OptimFacts(2.0, "", "adamw_torch"),
-    "sgd": OptimFacts(0.0),
-    "adamw_torch_fused": OptimFacts(8.0),
-    "paged_adamw_8bit": OptimFacts(2.0, "adamw_8bit", "adamw_torch"),
+OPTIMIZERS: dict[str, OptimizerInfo] = {
+    "paged_adamw_32bit": OptimizerInfo(8.0, "adamw_torch", "adamw_torch"),
+    "adamw_torch": OptimizerInfo(8.0, doubles=True),
+    "adamw_8bit": OptimizerInfo(2.0, "", "adamw_torch"),
+    "sgd": OptimizerInfo(0.0),
+    "adamw_torch_fused": OptimizerInfo(8.0),
+    "paged_adamw_8bit": OptimizerInfo(2.0, "adamw_8bit", "adamw_torch"),
     # A row and a column of a matrix stand for the whole of it.
-    "adafactor": OptimFacts(0.1),
-    "adagrad": OptimFacts(4.0, doubles=True),
-    "lion_32bit": OptimFacts(4.0, "", "adamw_torch"),
-    "lion_8bit": OptimFacts(1.0, "", "adamw_torch"),
-    "paged_lion_32bit": OptimFacts(4.0, "lion_32bit", "adamw_torch"),
-    "paged_lion_8bit": OptimFacts(1.0, "lion_8bit", "adamw_torch"),
-    "ademamix": OptimFacts(12.0, "", "adamw_torch"),
-    "ademamix_8bit": OptimFacts(3.0, "", "adamw_torch"),
-    "paged_ademamix_32bit": OptimFacts(12.0, "ademamix", "adamw_torch"),
-    "paged_ademamix_8bit": OptimFacts(3.0, "ademamix_8bit", "adamw_torch"),
+    "adafactor": OptimizerInfo(0.1),
+    "adagrad": OptimizerInfo(4.0, doubles=True),
+    "lion_32bit": OptimizerInfo(4.0, "", "adamw_torch"),
+    "lion_8bit": OptimizerInfo(1.0, "", "adamw_torch"),
+    "paged_lion_32bit": OptimizerInfo(4.0, "lion_32bit", "adamw_torch"),
+    "paged_lion_8bit": OptimizerInfo(1.0, "lion_8bit", "adamw_torch"),
+    "ademamix": OptimizerInfo(12.0, "", "adamw_torch"),
+    "ademamix_8bit": OptimizerInfo(3.0, "", "adamw_torch"),
+    "paged_ademamix_32bit": OptimizerInfo(12.0, "ademamix", "adamw_torch"),
+    "paged_ademamix_8bit": OptimizerInfo(3.0, "ademamix_8bit", "adamw_torch"),
 }
 assert set(OPTIMIZERS) == set(get_args(Optim)), "an optimizer has no facts"
 
 # The scheme of the settings, in the words of the plan.
-SCHEMES: dict[str, Stored] = {
+SCHEMES: dict[str, StorageFormat] = {
     "none": "none",
     "bnb-4bit": "4-bit",
     "bnb-8bit": "8-bit",
@@ -108,6 +108,6 @@ SCHEMES: dict[str, Stored] = {
 }
 
 
-def in_full(said: Any) -> Any:
+def full_schedule_name(said: Any) -> Any:
     """Return a schedule by its full name; `wsd` is what many call warmup_stable_decay."""
     return "warmup_stable_decay" if said == "wsd" else said

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from modelforge.config.defaults import advised
+from modelforge.config.defaults import strategy_defaults
 from modelforge.errors import NotFoundError, Problem
 from modelforge.paths import shipped
 
@@ -27,7 +27,7 @@ class Profile:
     description: str
     min_vram_gib: float
     min_ram_gib: float
-    answers: dict[str, Any]
+    settings: dict[str, Any]
     models: list[dict[str, Any]]
     practice: dict[str, Any] = field(default_factory=dict)
 
@@ -37,7 +37,7 @@ def load_profiles(folder: Path | None = None) -> dict[str, Profile]:
     return dict(_load(folder or shipped("profiles")))
 
 
-def profile_answers(
+def profile_settings(
     name: str, *, practice: bool = False, fast_bf16: bool = False
 ) -> dict[str, Any]:
     """Return the answers that a form or a recipe starts from; raises NotFoundError.
@@ -47,12 +47,16 @@ def profile_answers(
     """
     profile = _profile(name)
     if practice and fast_bf16:
-        return {**profile_answers(name, practice=True), "hardware.precision": "bf16"}
-    answers = {**profile.answers, **(profile.practice if practice else {})}
-    return {**advised(answers["strategy"], practice=practice), **answers, "compute_specs": name}
+        return {**profile_settings(name, practice=True), "hardware.precision": "bf16"}
+    answers = {**profile.settings, **(profile.practice if practice else {})}
+    return {
+        **strategy_defaults(answers["strategy"], practice=practice),
+        **answers,
+        "compute_specs": name,
+    }
 
 
-def recommended(
+def recommended_models(
     name: str, *, practice: bool = False, task: str = "text-generation"
 ) -> list[dict[str, Any]]:
     """Return the models to offer for a task: the profile's own, and the starter last.
@@ -99,7 +103,7 @@ def _read(file: Path) -> Profile:
         description=data["description"],
         min_vram_gib=float(data["min_vram_gib"]),
         min_ram_gib=float(data["min_ram_gib"]),
-        answers=data["answers"],
+        settings=data["answers"],
         models=[usual | model for model in data["models"]],
         practice=data.get("practice", {}),
     )

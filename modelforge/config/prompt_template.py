@@ -37,7 +37,7 @@ def parse(text: str, names: tuple[str, ...] = NAMES) -> tuple[str | tuple[str], 
     return tuple(piece for piece in pieces if piece)
 
 
-def halves(text: str, values: Mapping[str, str]) -> tuple[str, str]:
+def render_parts(text: str, values: Mapping[str, str]) -> tuple[str, str]:
     """Return what comes before {output}, and the output with what follows it, filled in.
 
     Without an {output} the answer follows the format.
@@ -57,7 +57,7 @@ def halves(text: str, values: Mapping[str, str]) -> tuple[str, str]:
     return "".join(before), "".join(after)
 
 
-def uses(text: str, name: str) -> bool:
+def has_placeholder(text: str, name: str) -> bool:
     """Say whether the format has this placeholder."""
     return (name,) in parse(text)
 

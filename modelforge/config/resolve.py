@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from modelforge.config.coercion import tidy
-from modelforge.config.fields import FieldSpec, by_name, groups, source_fields
+from modelforge.config.fields import FieldSpec, nested_groups, source_specs, specs_by_name
 from modelforge.config.rules.data import source_problems
 from modelforge.config.rules.general import broken_rules
 from modelforge.config.schema.config import TrainingConfig
@@ -32,10 +32,10 @@ class Layer:
     """Answers from one place, such as "profile", "recipe" or "form"; nested or dotted keys."""
 
     name: str
-    answers: Mapping[str, Any]
+    values: Mapping[str, Any]
 
 
-def flat(answers: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(answers: Mapping[str, Any]) -> dict[str, Any]:
     """Return answers by their dotted names."""
     found: dict[str, Any] = {}
     for name, value in answers.items():
@@ -73,10 +73,10 @@ def resolve(*layers: Layer) -> Resolved:
     config = _build(said)
     if said.problems or config is None:
         raise ConfigError(_in_order(said.problems))
-    return Resolved(config, {name: said.origins.get(name, CONTRACT) for name in by_name()})
+    return Resolved(config, {name: said.origins.get(name, CONTRACT) for name in specs_by_name()})
 
 
-def check(answers: Mapping[str, Any]) -> list[Problem]:
+def find_problems(answers: Mapping[str, Any]) -> list[Problem]:
     """Return all that is wrong with the answers; an empty list when nothing is."""
     try:
         resolve(Layer("answers", answers))
@@ -97,7 +97,7 @@ def _merge(layers: tuple[Layer, ...]) -> _Said:
         said.values.update(seen)
         said.origins.update(dict.fromkeys(seen, layer.name))
     for name, value in said.values.items():
-        spec = by_name()[name]
+        spec = specs_by_name()[name]
         if spec.kind == "list":
             said.values[name], problems = read_sources(spec, value)
             said.problems += problems
@@ -111,16 +111,16 @@ def _merge(layers: tuple[Layer, ...]) -> _Said:
 
 
 def _flat(layer: Layer, said: _Said) -> Iterator[tuple[str, Any]]:
-    for key, value in layer.answers.items():
+    for key, value in layer.values.items():
         name = str(key)
-        if name in by_name():
+        if name in specs_by_name():
             yield name, value
-        elif name not in groups():
+        elif name not in nested_groups():
             said.problems.append(no_such_setting(name, layer.name))
         elif isinstance(value, Mapping):
             for inner, inner_value in value.items():
                 full = f"{name}.{inner}"
-                if full in by_name():
+                if full in specs_by_name():
                     yield full, inner_value
                 else:
                     said.problems.append(no_such_setting(full, layer.name))
@@ -135,13 +135,13 @@ def _build(said: _Said) -> TrainingConfig | None:
     config, errors = _validate(good)
     for name, kind, value in errors:
         if name not in said.refused:
-            said.problems.append(refused(by_name()[name], value, kind))
+            said.problems.append(refused(specs_by_name()[name], value, kind))
             said.refused.add(name)
     if config is None:
         # The rules still have something to say about the settings that are fine.
         stand_ins = {
             name: spec.choices[0] if spec.choices else "-"
-            for name, spec in by_name().items()
+            for name, spec in specs_by_name().items()
             if spec.required
         }
         fine = {name: value for name, value in good.items() if name not in said.refused}
@@ -180,7 +180,7 @@ def _nested(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:
-    order = {name: place for place, name in enumerate(by_name())}
+    order = {name: place for place, name in enumerate(specs_by_name())}
     return sorted(problems, key=lambda problem: order.get(problem.where.partition("[")[0], -1))
 
 
@@ -226,7 +226,7 @@ def _entry(said: Any, where: str) -> tuple[dict[str, Any], list[Problem]]:
     entry: dict[str, Any] = {}
     wrong: set[str] = set()
     for key, value in said.items():
-        spec = source_fields().get(str(key))
+        spec = source_specs().get(str(key))
         if spec is None:
             problems.append(_unknown(str(key), where))
             continue
@@ -243,7 +243,7 @@ def _entry(said: Any, where: str) -> tuple[dict[str, Any], list[Problem]]:
             if name not in wrong:
                 missing = found_error["type"] == "missing"
                 value = None if missing else found_error["input"]
-                problems.append(_refused(source_fields()[name], where, value, found_error["type"]))
+                problems.append(_refused(source_specs()[name], where, value, found_error["type"]))
     return entry, problems
 
 
@@ -252,7 +252,7 @@ def _refused(spec: FieldSpec, where: str, value: Any, kind: str) -> Problem:
 
 
 def _unknown(key: str, where: str) -> Problem:
-    near = difflib.get_close_matches(key.strip().lower()[:100], source_fields(), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(key.strip().lower()[:100], source_specs(), n=1, cutoff=0.6)
     remedy = f"Did you mean '{near[0]}'?" if near else "Leave it out."
     return Problem(f"{where}.{key[:60]}", "A source has no setting of this name.", remedy)
 

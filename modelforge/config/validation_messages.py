@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from modelforge.config.fields import FieldSpec, by_name
+from modelforge.config.fields import FieldSpec, specs_by_name
 from modelforge.errors import Problem
 
 # JSON numbers beyond this lose digits in a browser.
@@ -70,7 +70,7 @@ def no_such_setting(name: str, layer: str) -> Problem:
 
 def nearest(name: str) -> str | None:
     """Return the setting whose name is most like `name`, groups left out or not."""
-    names = {part: full for full in by_name() for part in (full, full.rpartition(".")[2])}
+    names = {part: full for full in specs_by_name() for part in (full, full.rpartition(".")[2])}
     lowered = name.strip().lower().replace("-", "_")[:100]
     for wanted in (lowered, lowered.rpartition(".")[2]):
         if wanted in names:
@@ -78,7 +78,7 @@ def nearest(name: str) -> str | None:
         close = difflib.get_close_matches(wanted, names, n=1, cutoff=0.7)
         if close:
             return names[close[0]]
-    holding = [full for full in by_name() if len(lowered) > 2 and lowered in full]
+    holding = [full for full in specs_by_name() if len(lowered) > 2 and lowered in full]
     # A setting of the contract is meant sooner than one of a group.
     flat = [full for full in holding if "." not in full]
     few = flat or holding
@@ -102,7 +102,7 @@ def refused(spec: FieldSpec, value: object, kind: str) -> Problem:
 
 def not_a_group(name: str, value: object) -> Problem:
     """Return the problem of a plain value where a group of settings belongs."""
-    inside = [spec for spec in by_name() if spec.startswith(f"{name}.")]
+    inside = [spec for spec in specs_by_name() if spec.startswith(f"{name}.")]
     named = inside if len(inside) <= _MOST_NAMED else [*inside[:_MOST_NAMED], "so on"]
     remedy = f"Give its settings by name: {listed(named, 'and')}."
     return Problem(name, f"{shown(value)} is no group of settings.", remedy)

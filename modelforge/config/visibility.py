@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from modelforge.config.fields import by_name, describe
+from modelforge.config.fields import field_specs, specs_by_name
 
 Told = Callable[[str], str]
 
 
 @dataclass(frozen=True)
-class When:
+class Condition:
     """A condition: in words, and as a test of the answers by their names."""
 
-    words: str
+    text: str
     holds: Callable[[Told], bool]
 
 
-def _is(name: str, *values: str, words: str = "") -> When:
+def _is(name: str, *values: str, words: str = "") -> Condition:
     label = words or f"with {name} {' or '.join(values)}"
-    return When(label, lambda told: told(name) in values)
+    return Condition(label, lambda told: told(name) in values)
 
 
 _ON_CUDA = _is("hardware.device", "auto", "cuda", words="on an NVIDIA GPU")
@@ -43,35 +43,35 @@ _BY_CARD = _is("quantization.scheme", "fp8", "nvfp4", "mxfp4")
 _OWN_ALPHA = _is("adapter.alpha_over_r", "", words="without alpha by rank")
 _WARMUP_SHARE = _is("schedule.warmup_steps", "", words="without warm-up updates")
 _NOT_QLORA = _is("strategy", "sft", "dpo", "rlhf")
-_WITH_REFERENCE = When(
+_WITH_REFERENCE = Condition(
     "for a loss with a reference model", lambda told: told("trainer.preference_loss") != "orpo"
 )
 _DROPS = _is("strategy", "sft", "qlora", "rlhf", words="with any strategy but dpo")
-_ANY_ORDER = When(
+_ANY_ORDER = Condition(
     "for a loss that takes rows in any order",
     lambda told: told("strategy") != "dpo" or told("trainer.preference_loss") != "kto",
 )
-_FALLS = When(
+_FALLS = Condition(
     "for a rate that falls", lambda told: not told("lr_scheduler_type").startswith("constant")
 )
-_FOUR_BIT = When("with 4-bit weights", lambda told: _bits(told) == "4")
-_QUANTIZED = When("with quantized weights", lambda told: _bits(told) != "")
-_ADAM = When("for optimizers of the Adam kind", lambda told: "adam" in told("optim"))
-_MOMENTA = When(
+_FOUR_BIT = Condition("with 4-bit weights", lambda told: _bits(told) == "4")
+_QUANTIZED = Condition("with quantized weights", lambda told: _bits(told) != "")
+_ADAM = Condition("for optimizers of the Adam kind", lambda told: "adam" in told("optim"))
+_MOMENTA = Condition(
     "for optimizers of the Adam and Lion kinds",
     lambda told: any(kind in told("optim") for kind in ("adam", "ademamix", "lion")),
 )
-_CHECKED = When(
+_CHECKED = Condition(
     "with held-out rows",
     lambda told: told("eval_split").strip("0.") != "" or told("data.validation_sources") != "",
 )
 
 _STOPS_EARLY = _is("evaluation.early_stopping", "true", words="when it may stop early")
-_TRACKED = When("with trackers", lambda told: told("logging.report_to") not in ("", "none"))
-_BY_WANDB = When("with the tracker wandb", lambda told: "wandb" in told("logging.report_to"))
+_TRACKED = Condition("with trackers", lambda told: told("logging.report_to") not in ("", "none"))
+_BY_WANDB = Condition("with the tracker wandb", lambda told: "wandb" in told("logging.report_to"))
 
 # A name that ends in a dot stands for the whole group.
-CONDITIONS: dict[str, tuple[When, ...]] = {
+CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "adapter.": (_ADAPTER,),
     "adapter.enabled": (_NOT_QLORA,),
     "lora_r": (_ADAPTER,),
@@ -133,29 +133,29 @@ def applies(name: str, answers: Mapping[str, Any]) -> bool:
 
     `answers` are by dotted name, typed or as text; one that is left out has its default.
     """
-    return all(condition.holds(_teller(answers)) for condition in conditions(name))
+    return all(condition.holds(_teller(answers)) for condition in conditions_for(name))
 
 
-def inapplicable(answers: Mapping[str, Any]) -> frozenset[str]:
+def inapplicable_settings(answers: Mapping[str, Any]) -> frozenset[str]:
     """Return the settings that mean nothing beside these answers."""
-    return frozenset(spec.name for spec in describe() if not applies(spec.name, answers))
+    return frozenset(spec.name for spec in field_specs() if not applies(spec.name, answers))
 
 
-def conditions(name: str) -> tuple[When, ...]:
+def conditions_for(name: str) -> tuple[Condition, ...]:
     """Return what must hold for the setting to apply; nothing where it always does."""
     group, dot, _ = name.rpartition(".")
     return CONDITIONS.get(name, CONDITIONS.get(f"{group}{dot}", ()) if dot else ())
 
 
-def in_words(name: str) -> str:
+def describe_conditions(name: str) -> str:
     """Return when the setting applies: `with strategy rlhf, when a model judges`."""
-    return ", ".join(condition.words for condition in conditions(name))
+    return ", ".join(condition.text for condition in conditions_for(name))
 
 
 def _teller(answers: Mapping[str, Any]) -> Told:
     def told(name: str) -> str:
         # What was said while it applied is kept, and must not speak while it does not.
-        said = name in answers and all(one.holds(told) for one in conditions(name))
+        said = name in answers and all(one.holds(told) for one in conditions_for(name))
         return _text(answers[name]) if said else _defaults()[name]
 
     return told
@@ -163,7 +163,7 @@ def _teller(answers: Mapping[str, Any]) -> Told:
 
 @cache
 def _defaults() -> dict[str, str]:
-    return {name: _text(spec.default) for name, spec in by_name().items()}
+    return {name: _text(spec.default) for name, spec in specs_by_name().items()}
 
 
 def _text(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from modelforge.config.fields import by_name
+from modelforge.config.fields import specs_by_name
 
 Said = Mapping[str, Any]
 Patch = dict[str, Any]
@@ -108,7 +108,7 @@ _PATCHES: dict[str, Callable[[Said], Patch]] = {
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    said = {name: spec.default for name, spec in by_name().items()}
+    said = {name: spec.default for name, spec in specs_by_name().items()}
     for name, value in config.items():
         if isinstance(value, Mapping):
             said |= {f"{name}.{inner}": each for inner, each in value.items()}

@@ -15,10 +15,15 @@ from modelforge.models.architecture import ModelFacts
 from modelforge.paths import Home
 from modelforge.preflight.disk import disk_needed_gib
 from modelforge.preflight.memory.estimate import MemoryPart, estimate, total_gib
-from modelforge.preflight.memory.traced import Footprint, row_length, traced_parts
-from modelforge.preflight.plan_context import ground_of, train_rows
-from modelforge.preflight.speed import most_tokens_in
-from modelforge.preflight.suggest.fit import Largest, Way, largest_model, ways
+from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens, traced_parts
+from modelforge.preflight.plan_context import build_plan_context, train_rows
+from modelforge.preflight.speed import max_tokens
+from modelforge.preflight.suggest.fit import (
+    FitSuggestion,
+    LargestModel,
+    largest_model,
+    suggest_fits,
+)
 from modelforge.preflight.trial_run import TrialRunResult
 
 if TYPE_CHECKING:
@@ -26,11 +31,11 @@ if TYPE_CHECKING:
     from modelforge.hardware.machine import Gpu, Machine
 
 
-NO_MATERIAL = Material()
+NO_DATA = Material()
 
 
 @dataclass(frozen=True)
-class Case:
+class RunContext:
     """Config, plan, machine, model and data of one run, with the estimates made from them.
 
     `facts` and `look` are None where the model or the data could not be found.
@@ -42,9 +47,9 @@ class Case:
     facts: ModelFacts | None
     look: FirstLook | None
     home: Home
-    material: Material = NO_MATERIAL
+    material: Material = NO_DATA
     trial_run: TrialRunResult | None = None
-    footprint: Footprint | None = None
+    memory_trace: MemoryTrace | None = None
     memory: list[MemoryPart] = field(init=False)
     disk_gib: float | None = field(init=False)
 
@@ -54,24 +59,24 @@ class Case:
         object.__setattr__(self, "disk_gib", needed)
 
     def _memory(self) -> list[MemoryPart]:
-        if self.footprint is None:
-            return self.memory_for(self.config, self.plan)
-        length = row_length(self.config, self.plan, self.look)
-        return traced_parts(self.footprint, self.config, self.plan, length)
+        if self.memory_trace is None:
+            return self.estimate_memory(self.config, self.plan)
+        length = longest_row_tokens(self.config, self.plan, self.look)
+        return traced_parts(self.memory_trace, self.config, self.plan, length)
 
-    def memory_for(self, config: TrainingConfig, plan: Plan) -> list[MemoryPart]:
+    def estimate_memory(self, config: TrainingConfig, plan: Plan) -> list[MemoryPart]:
         """Return the estimate for other settings on the same model and data."""
         if self.facts is None:
             return []
-        longest = most_tokens_in(self.look.longest_chars) if self.look else None
+        longest = max_tokens(self.look.longest_chars) if self.look else None
         return estimate(config, plan, self.facts, longest_tokens=longest)
 
-    def changed(self, settings: Mapping[str, Any]) -> Case:
+    def with_settings(self, settings: Mapping[str, Any]) -> RunContext:
         """Return the same run with some settings changed, by their dotted names."""
-        config = self.config.changed(settings)
+        config = self.config.with_changes(settings)
         if self.facts is None:
-            return replace(self, config=config, trial_run=None, footprint=None)
-        ground = ground_of(
+            return replace(self, config=config, trial_run=None, memory_trace=None)
+        ground = build_plan_context(
             config,
             self.machine,
             self.facts,
@@ -80,7 +85,7 @@ class Case:
             start=self.plan.start_from,
         )
         return replace(
-            self, config=config, plan=make_plan(config, ground), trial_run=None, footprint=None
+            self, config=config, plan=make_plan(config, ground), trial_run=None, memory_trace=None
         )
 
     @property
@@ -93,7 +98,7 @@ class Case:
         """How the memory is known; None where it is not."""
         if self.trial_run is not None:
             return "trial_run"
-        if self.footprint is not None:
+        if self.memory_trace is not None:
             return "traced"
         return "formula" if self.memory else None
 
@@ -120,19 +125,19 @@ class Case:
         return self.machine.ram_free_gib
 
     @property
-    def room_gib(self) -> float | None:
+    def total_memory_gib(self) -> float | None:
         """Memory that would be there if nothing else ran."""
         if self.plan.device == "cuda":
             return self.gpu.total_gib if self.gpu else None
         return self.machine.ram_total_gib
 
     @cached_property
-    def ways(self) -> list[Way]:
+    def ways(self) -> list[FitSuggestion]:
         """What makes it fit, where it does not or only just; what costs least comes first."""
-        return ways(self)
+        return suggest_fits(self)
 
     @cached_property
-    def largest(self) -> Largest | None:
+    def largest(self) -> LargestModel | None:
         """The largest model that fits, where this one cannot be made to."""
         total, free = self.memory_total_gib, self.available_gib
         if total is None or free is None or total <= free or self.ways:
@@ -145,4 +150,4 @@ class Case:
         return "GPU" if self.plan.device == "cuda" else "computer"
 
 
-Check = Callable[[Case], Iterator[Finding]]
+Check = Callable[[RunContext], Iterator[Finding]]

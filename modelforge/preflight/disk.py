@@ -18,7 +18,7 @@ def disk_needed_gib(config: TrainingConfig, plan: Plan, facts: ModelFacts) -> fl
     """Return about how many GiB the run writes, the download of its model included."""
     trained = trained_weights(config, plan, facts)
     saved = trained * 4 / GIB + TOKENIZER_GIB
-    checkpoint = saved + trained * OPTIMIZERS[plan.optim].bytes / GIB
+    checkpoint = saved + trained * OPTIMIZERS[plan.optim].bytes_per_weight / GIB
     fetched = 0.0 if facts.local else facts.weights_gib
     kept = checkpoints_kept(config, plan)
     return (kept + WRITTEN) * checkpoint + saved + EVENTS_GIB + fetched

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelforge.config.methods import method_of
-from modelforge.config.plan.context import Ground
+from modelforge.config.plan.context import PlanContext
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.sources.combine import Material
 from modelforge.errors import ForgeError
 from modelforge.models.architecture import ModelFacts
-from modelforge.preflight.speed import tokens_in
+from modelforge.preflight.speed import estimate_tokens
 
 if TYPE_CHECKING:
     from modelforge.data.checks.summary import FirstLook
     from modelforge.hardware.machine import Machine
 
 
-def ground_of(
+def build_plan_context(
     config: TrainingConfig,
     machine: Machine,
     facts: ModelFacts,
@@ -25,11 +25,11 @@ def ground_of(
     train_rows: int | None = None,
     look: FirstLook | None = None,
     start: str | None = None,
-) -> Ground:
+) -> PlanContext:
     """Return the facts that the plan of `config` depends on; `start` is an adapter's folder."""
     device = machine.device if config.hardware.device == "auto" else config.hardware.device
     gpu = next((gpu for gpu in machine.gpus if gpu.index == config.hardware.gpu_index), None)
-    return Ground(
+    return PlanContext(
         device=device,
         model_path=facts.path,
         model_revision=facts.revision,
@@ -39,7 +39,7 @@ def ground_of(
         kind=facts.kind,
         packages=frozenset(machine.packages),
         start_from=start,
-        row_tokens=tokens_in(look.mean_chars) if look else None,
+        row_tokens=estimate_tokens(look.mean_chars) if look else None,
     )
 
 

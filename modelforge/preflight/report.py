@@ -12,13 +12,18 @@ from modelforge.errors import Finding
 from modelforge.models.architecture import ModelFacts
 from modelforge.paths import Home
 from modelforge.preflight.checks.run import findings
-from modelforge.preflight.context import NO_MATERIAL, Case
+from modelforge.preflight.context import NO_DATA, RunContext
 from modelforge.preflight.memory.estimate import MemoryPart
-from modelforge.preflight.memory.traced import Footprint
+from modelforge.preflight.memory.traced import MemoryTrace
 from modelforge.preflight.speed import estimate_seconds
-from modelforge.preflight.suggest.fit import Way
+from modelforge.preflight.suggest.fit import FitSuggestion
 from modelforge.preflight.suggest.speedup_options import speed_of
-from modelforge.preflight.suggest.speedups import Lever, levers, recommended, tokens_per_s
+from modelforge.preflight.suggest.speedups import (
+    Speedup,
+    list_speedups,
+    recommended_settings,
+    tokens_per_s,
+)
 from modelforge.preflight.trial_run import TrialRunResult
 
 if TYPE_CHECKING:
@@ -45,14 +50,14 @@ class Report:
     updates: int | None
     disk_needed_gib: float | None
     disk_free_gib: float | None
-    ways: list[Way] = field(default_factory=list)
+    ways: list[FitSuggestion] = field(default_factory=list)
     largest_model: str | None = None
     largest_settings: dict[str, Any] = field(default_factory=dict)
     memory_basis: Literal["formula", "traced", "trial_run"] | None = None
     seconds_basis: Literal["estimated", "trial_run"] | None = None
     trial_run: dict[str, Any] | None = None
     tokens_per_s: float | None = None
-    levers: list[Lever] = field(default_factory=list)
+    levers: list[Speedup] = field(default_factory=list)
     recommended: dict[str, Any] = field(default_factory=dict)
     recommended_times: float | None = None
 
@@ -73,20 +78,20 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
     facts: ModelFacts | None,
     look: FirstLook | None,
     home: Home,
-    material: Material = NO_MATERIAL,
+    material: Material = NO_DATA,
     trial_run: TrialRunResult | None = None,
-    footprint: Footprint | None = None,
+    footprint: MemoryTrace | None = None,
 ) -> Report:
     """Return what is to be said of a run before it starts. Pure; touches neither disk nor device.
 
     `look` is all of `material` as one. `facts` or `look` is None where the model or the data
     could not be found: what depends on it is left out, and whoever looked for it has the problem.
-    A `rehearsal` has measured, and a `footprint` traced, what else is estimated.
+    A `trial_run` has measured, and a `footprint` traced, what else is estimated.
     """
-    case = Case(config, plan, machine, facts, look, home, material, trial_run, footprint)
+    case = RunContext(config, plan, machine, facts, look, home, material, trial_run, footprint)
     seconds = estimate_seconds(config, plan, machine, facts, look) if facts and look else None
     measured = trial_run.seconds(config, plan, case.eval_rows) if trial_run else None
-    advised = recommended(case)
+    advised = recommended_settings(case)
     return Report(
         findings=findings(case),
         memory=case.memory,
@@ -102,23 +107,23 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
         seconds_basis="trial_run" if measured is not None else "estimated" if seconds else None,
         trial_run=_told(trial_run, measured),
         tokens_per_s=tokens_per_s(case),
-        levers=levers(case),
+        levers=list_speedups(case),
         recommended=advised,
         recommended_times=_factor(case, advised),
     )
 
 
-def _largest(case: Case) -> dict[str, Any]:
+def _largest(case: RunContext) -> dict[str, Any]:
     found = case.largest
     return {"largest_model": found.name, "largest_settings": found.settings} if found else {}
 
 
-def _factor(case: Case, settings: dict[str, Any]) -> float | None:
+def _factor(case: RunContext, settings: dict[str, Any]) -> float | None:
     """Return how many times as fast a run is with these settings; None when nobody knows."""
-    # Both by arithmetic: a rehearsal has measured the one and knows nothing of the other.
-    before, after = speed_of(case), speed_of(case.changed(settings)) if settings else None
+    # Both by arithmetic: a trial_run has measured the one and knows nothing of the other.
+    before, after = speed_of(case), speed_of(case.with_settings(settings)) if settings else None
     return round(after / before, 2) if before and after else None
 
 
-def _told(rehearsal: TrialRunResult | None, seconds: float | None) -> dict[str, Any] | None:
-    return None if rehearsal is None else rehearsal.as_dict() | {"seconds": seconds}
+def _told(trial_run: TrialRunResult | None, seconds: float | None) -> dict[str, Any] | None:
+    return None if trial_run is None else trial_run.as_dict() | {"seconds": seconds}

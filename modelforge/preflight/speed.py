@@ -41,7 +41,7 @@ COMPILED_ON_CPU = 1.0
 
 
 @dataclass(frozen=True)
-class Layout:
+class BatchLayout:
     """The tokens of one micro-batch: all, those that are no padding, and how far each looks."""
 
     tokens: float
@@ -50,7 +50,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Pace:
+class StepEstimate:
     """One update: its tokens without padding, and how long it takes."""
 
     useful: float
@@ -62,19 +62,19 @@ class Pace:
         return self.useful / self.seconds
 
 
-def tokens_in(chars: float) -> float:
+def estimate_tokens(chars: float) -> float:
     """Return about how many tokens a row of so many characters becomes, its template included."""
     return chars / 4 + TEMPLATE_TOKENS
 
 
-def most_tokens_in(chars: float) -> int:
+def max_tokens(chars: float) -> int:
     """Return a number of tokens that a row of so many characters hardly ever exceeds."""
     return int(chars / 2) + 2 * TEMPLATE_TOKENS
 
 
-def pace(
+def estimate_step(
     config: TrainingConfig, plan: Plan, machine: Machine, facts: ModelFacts, look: FirstLook
-) -> Pace | None:
+) -> StepEstimate | None:
     """Return about how one update goes; None when that cannot be said.
 
     Learning from rewards is nothing but writing answers, of a length that nobody knows before.
@@ -82,7 +82,7 @@ def pace(
     rate = flops_per_s(config, plan, machine)
     if plan.method == "rlhf" or rate is None or not facts.parameters or not facts.layers:
         return None
-    laid = layout(config, plan, look)
+    laid = batch_layout(config, plan, look)
     # The reference model reads everything too: half as much again as forward and backward.
     more = 1.5 if plan.method in ("dpo", "kto") else 1.0
     work = laid.tokens * _flops_per_token(config, plan, facts, laid) + _head(plan, facts, laid)
@@ -92,10 +92,10 @@ def pace(
         again = 1.0 if config.gradient_checkpointing else 0.75
         seconds = max(seconds, facts.layers * _SECONDS_PER_BLOCK * again)
     batches = plan.gradient_accumulation_steps or config.gradient_accumulation_steps
-    return Pace(batches * laid.useful, batches * seconds)
+    return StepEstimate(batches * laid.useful, batches * seconds)
 
 
-def layout(config: TrainingConfig, plan: Plan, look: FirstLook) -> Layout:
+def batch_layout(config: TrainingConfig, plan: Plan, look: FirstLook) -> BatchLayout:
     """Return the tokens of one micro-batch of such rows.
 
     Rows that lie end to end are told apart by a mask of all against all, so each token costs as
@@ -104,19 +104,19 @@ def layout(config: TrainingConfig, plan: Plan, look: FirstLook) -> Layout:
     rows, longest = config.per_device_train_batch_size, float(plan.max_length)
     if config.packing:
         tokens = rows * longest
-        return Layout(tokens, tokens * PACKED_SHARE, 2 * tokens)
-    mean = min(longest, tokens_in(look.mean_chars))
+        return BatchLayout(tokens, tokens * PACKED_SHARE, 2 * tokens)
+    mean = min(longest, estimate_tokens(look.mean_chars))
     if config.data.padding_free:
-        return Layout(rows * mean, rows * mean, 2 * rows * mean)
+        return BatchLayout(rows * mean, rows * mean, 2 * rows * mean)
     padded = padded_length(config, plan, look)
-    return Layout(rows * padded, rows * mean, padded)
+    return BatchLayout(rows * padded, rows * mean, padded)
 
 
 def padded_length(config: TrainingConfig, plan: Plan, look: FirstLook) -> float:
     """Return about how long a row is with its padding; the more rows, the longer the longest."""
     if config.packing:
         return float(plan.max_length)
-    mean, longest = tokens_in(look.mean_chars), tokens_in(look.longest_chars)
+    mean, longest = estimate_tokens(look.mean_chars), estimate_tokens(look.longest_chars)
     share = min(0.8, 0.175 * math.log2(config.per_device_train_batch_size))
     if plan.group_by_length:
         share = min(0.1, share)
@@ -145,7 +145,9 @@ def flops_per_s(config: TrainingConfig, plan: Plan, machine: Machine) -> float |
     return peak * half * fast * _USED_SHARE / _unpacking(plan, _UNPACKING)
 
 
-def _flops_per_token(config: TrainingConfig, plan: Plan, facts: ModelFacts, laid: Layout) -> float:
+def _flops_per_token(
+    config: TrainingConfig, plan: Plan, facts: ModelFacts, laid: BatchLayout
+) -> float:
     # Forward 2N, backward 2N (frozen weights have no gradient), adapter 6, recomputing 2N.
     attention = 2 * (facts.layers or 0) * (facts.hidden_size or 0) * laid.span
     forward = 2 * facts.linear_weights + attention
@@ -155,7 +157,7 @@ def _flops_per_token(config: TrainingConfig, plan: Plan, facts: ModelFacts, laid
     return 2 * forward + attention + learned + again
 
 
-def _head(plan: Plan, facts: ModelFacts, laid: Layout) -> float:
+def _head(plan: Plan, facts: ModelFacts, laid: BatchLayout) -> float:
     """Return the work of the head: forward, once more, and backward, a piece of tokens at a time.
 
     TRL works only on tokens that are trained, and fills the last piece up with others.
@@ -167,7 +169,7 @@ def _head(plan: Plan, facts: ModelFacts, laid: Layout) -> float:
     return rows * 6 * (facts.vocab or 0) * (facts.hidden_size or 0) * HEAD_COST
 
 
-def _beside(config: TrainingConfig, plan: Plan, facts: ModelFacts, laid: Layout) -> float:
+def _beside(config: TrainingConfig, plan: Plan, facts: ModelFacts, laid: BatchLayout) -> float:
     """Return the seconds of a micro-batch on the CPU that are no arithmetic.
 
     Weights are brought in once for each micro-batch, and dropout draws a number for every input
@@ -197,20 +199,20 @@ def estimate_seconds(
     config: TrainingConfig, plan: Plan, machine: Machine, facts: ModelFacts, look: FirstLook
 ) -> float | None:
     """Return about how long the run takes, loading included; None when that cannot be said."""
-    update = pace(config, plan, machine, facts, look)
+    update = estimate_step(config, plan, machine, facts, look)
     if update is None or plan.total_steps is None:
         return None
     checks = _checks_s(config, plan, machine, facts, look)
     return plan.total_steps * update.seconds + checks + _loading(plan, facts)
 
 
-def checks_by_training(
+def eval_time_ratio(
     config: TrainingConfig, plan: Plan, machine: Machine, facts: ModelFacts, look: FirstLook
 ) -> float:
     """Return how long all checks on held-out rows take as a multiple of the training."""
     if plan.device == "mps":
         plan = replace(plan, device="cpu")  # its speed is unknown, but a share hardly depends on it
-    update = pace(config, plan, machine, facts, look)
+    update = estimate_step(config, plan, machine, facts, look)
     if update is None or not plan.total_steps:
         return 0.0
     training = plan.total_steps * update.seconds

@@ -95,7 +95,7 @@ class TrialRunResult:
         return seconds + saves * (self.save_seconds or 0.0) + final
 
 
-def signature(
+def trial_run_key(
     config: TrainingConfig,
     plan: Plan,
     facts: ModelFacts,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from modelforge.config.fields import by_name
+from modelforge.config.fields import specs_by_name
 from modelforge.data.sources.load import entries
 from modelforge.diagnosis.judging import judge_run
 from modelforge.runs.downsample import Point, decimate
@@ -138,7 +138,7 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings by their dotted names."""
     found: dict[str, Any] = {}
     for name, value in config.items():
-        if isinstance(value, Mapping) and name not in by_name():
+        if isinstance(value, Mapping) and name not in specs_by_name():
             found |= {f"{name}.{inner}": part for inner, part in value.items()}
         else:
             found[name] = value
@@ -147,10 +147,10 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _settings(configs: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
     said = [flat(config) for config in configs]
-    for name, spec in by_name().items():
+    for name, spec in specs_by_name().items():
         yield Line(name, spec.label, [each.get(name, spec.default) for each in said])
     # A newer version may have asked for what this one does not know.
-    for name in sorted({name for each in said for name in each} - by_name().keys()):
+    for name in sorted({name for each in said for name in each} - specs_by_name().keys()):
         yield Line(name, name, [each.get(name) for each in said])
 
 

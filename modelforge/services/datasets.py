@@ -199,7 +199,7 @@ class DataDesk:
 def _probe(kind: str, resolved: Resolved, plan: Plan, material: Material) -> dict[str, Any]:
     return {
         "kind": kind,
-        "config": resolved.config.said(),
+        "config": resolved.config.explicit_values(),
         "plan": plan.as_dict(),
         "dataset": material.as_record(),
     }

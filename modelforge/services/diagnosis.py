@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from modelforge.config.fields import by_name
+from modelforge.config.fields import specs_by_name
 from modelforge.config.resolve import Layer
 from modelforge.diagnosis.classify import UNEXPECTED, Cause, diagnose, known
 from modelforge.diagnosis.fixes import cure
@@ -86,7 +86,7 @@ class Aid:
         return [
             Change(name, spec.label, said.get(name, spec.default), value)
             for name, value in (patch or {}).items()
-            if (spec := by_name().get(name))
+            if (spec := specs_by_name().get(name))
         ]
 
     def apply(self, run_id: str, *, request_id: str | None = None) -> str:

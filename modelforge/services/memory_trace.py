@@ -17,7 +17,7 @@ from modelforge.data.checks.summary import FirstLook
 from modelforge.errors import ForgeError
 from modelforge.models.architecture import ModelFacts
 from modelforge.paths import Home
-from modelforge.preflight.memory.traced import Footprint, key_of, row_length
+from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens, memory_trace_key
 from modelforge.runs.layout import find_json, write_json
 from modelforge.runs.process.warm_worker import Spare
 from modelforge.services.preflight import Checked, Inquiry
@@ -35,14 +35,14 @@ class Footprints:
     def __init__(self, home: Home, inquiry: Inquiry, spare: Spare) -> None:
         self._file = home.footprints
         self._inquiry, self._spare = inquiry, spare
-        self._known: dict[str, Footprint] | None = None
+        self._known: dict[str, MemoryTrace] | None = None
         self._lock = threading.Lock()
 
     def known(
         self, config: TrainingConfig, plan: Plan, facts: ModelFacts, look: FirstLook | None
-    ) -> Footprint | None:
+    ) -> MemoryTrace | None:
         """Return the footprint of a run, where it has been traced."""
-        key = _key(config, plan, facts, row_length(config, plan, look))
+        key = _key(config, plan, facts, longest_row_tokens(config, plan, look))
         with self._lock:
             return self._remembered().get(key)
 
@@ -57,28 +57,28 @@ class Footprints:
         if report is None or report.memory_basis != "formula" or facts is None:
             return checked
         config, plan = checked.require()[0].config, checked.require()[1]
-        length = row_length(config, plan, checked.look)
+        length = longest_row_tokens(config, plan, checked.look)
         probe = {
             "kind": "memory",
-            "config": config.said(),
+            "config": config.explicit_values(),
             "plan": plan.as_dict(),
             "length": length,
         }
         found = self._spare.ask(probe, ASK_S)
         key = _key(config, plan, facts, length)
-        self._remember(Footprint.from_dict({"key": key, **found}))
+        self._remember(MemoryTrace.from_dict({"key": key, **found}))
         return self._inquiry.check(*layers)
 
-    def _remembered(self) -> dict[str, Footprint]:
+    def _remembered(self) -> dict[str, MemoryTrace]:
         if self._known is None:
             self._known = {}
             for entry in (find_json(self._file) or {}).get("footprints", []):
                 with contextlib.suppress(TypeError):
-                    found = Footprint.from_dict(entry)
+                    found = MemoryTrace.from_dict(entry)
                     self._known[found.key] = found
         return self._known
 
-    def _remember(self, found: Footprint) -> None:
+    def _remember(self, found: MemoryTrace) -> None:
         with self._lock:
             known = self._remembered()
             known[found.key] = found
@@ -89,7 +89,7 @@ class Footprints:
 
 
 def _key(config: TrainingConfig, plan: Plan, facts: ModelFacts, length: int) -> str:
-    return key_of(config, plan, length, _shape(facts), _versions())
+    return memory_trace_key(config, plan, length, _shape(facts), _versions())
 
 
 def _shape(facts: ModelFacts) -> str:

@@ -22,13 +22,13 @@ from modelforge.models.architecture import ModelFacts
 from modelforge.models.resolve import find_model
 from modelforge.paths import Home
 from modelforge.preflight import Report, preflight
-from modelforge.preflight.context import NO_MATERIAL
-from modelforge.preflight.memory.traced import Footprint
-from modelforge.preflight.plan_context import ground_of, train_rows
+from modelforge.preflight.context import NO_DATA
+from modelforge.preflight.memory.traced import MemoryTrace
+from modelforge.preflight.plan_context import build_plan_context, train_rows
 from modelforge.preflight.trial_run import TrialRunResult
 
 Thing = TypeVar("Thing")
-Traced = Callable[[TrainingConfig, Plan, ModelFacts, FirstLook | None], Footprint | None]
+Traced = Callable[[TrainingConfig, Plan, ModelFacts, FirstLook | None], MemoryTrace | None]
 Rehearsed = Callable[[TrainingConfig, Plan, ModelFacts, FirstLook, Machine], TrialRunResult | None]
 REMEMBERED = 64
 
@@ -115,7 +115,7 @@ class Inquiry:
             machine = machine.when_idle() if idle else machine
             known = self._rehearsed(config, plan, facts, seen, machine)
             traced = self._footprints(config, plan, facts, seen) if facts else None
-            given = material or NO_MATERIAL
+            given = material or NO_DATA
             report = preflight(config, plan, machine, facts, seen, self._home, given, known, traced)
         return Checked(resolved, plan, report, material, facts, machine, errors)
 
@@ -209,7 +209,9 @@ class Inquiry:
             return None
         rows = train_rows(config, facts, material) if material else None
         look = material.look if material else None
-        ground = ground_of(config, self._machine(), facts, train_rows=rows, look=look, start=start)
+        ground = build_plan_context(
+            config, self._machine(), facts, train_rows=rows, look=look, start=start
+        )
         return make_plan(config, ground)
 
     def _remember(self, memory: dict[Any, Any], key: Any, value: Any) -> None:

@@ -125,7 +125,7 @@ class StartDesk:
         """
         return (store or self._store).create(
             name=order.name,
-            config=order.resolved.config.said(),
+            config=order.resolved.config.explicit_values(),
             origins=order.resolved.origins,
             plan=order.plan.as_dict(),
             report=order.report.as_dict(),

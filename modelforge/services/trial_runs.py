@@ -18,7 +18,7 @@ from modelforge.errors import BusyError, ForgeError, RunError
 from modelforge.hardware.machine import Machine
 from modelforge.models.architecture import ModelFacts
 from modelforge.paths import Home
-from modelforge.preflight.trial_run import TrialRunResult, signature
+from modelforge.preflight.trial_run import TrialRunResult, trial_run_key
 from modelforge.runs.events import Event, read_events
 from modelforge.runs.layout import RunFolder, find_json, read_json, write_json
 from modelforge.runs.process.lock import exclusive
@@ -175,7 +175,7 @@ class TrialRuns:
     ) -> TrialRunResult | None:
         """Return what a rehearsal of such a run has measured here, or None."""
         known = find_json(self._known_path) or {}
-        found = known.get(signature(config, plan, facts, look, machine, _versions()))
+        found = known.get(trial_run_key(config, plan, facts, look, machine, _versions()))
         if not isinstance(found, dict):
             return None
         with contextlib.suppress(TypeError):
@@ -191,7 +191,7 @@ class TrialRuns:
         machine: Machine,
     ) -> TrialRunView | None:
         """Return the newest rehearsal of such a run, of those still there, or None."""
-        name = signature(config, plan, facts, look, machine, _versions())
+        name = trial_run_key(config, plan, facts, look, machine, _versions())
         for folder in self._store.list():
             if (find_json(folder.path / SIGNATURE) or {}).get("signature") == name:
                 return self.view(folder.id)
@@ -210,7 +210,7 @@ class TrialRuns:
 
     def _create(self, order: Order) -> RunFolder:
         config, facts, look = order.resolved.config, order.facts, order.material.look
-        name = signature(config, order.plan, facts, look, order.machine, _versions())
+        name = trial_run_key(config, order.plan, facts, look, order.machine, _versions())
         folder = self._starts.create(order, store=self._store)
         write_json(folder.path / SIGNATURE, {"signature": name})
         return folder

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from modelforge.config.methods import Head
-from modelforge.config.plan.make import Plan, gives_back
+from modelforge.config.plan.make import Plan, releases_memory
 from modelforge.errors import ForgeError, Problem
 from modelforge.modeling.errors import WorkerError, explain
 from modelforge.runs.checkpoints import Checkpoint
@@ -102,7 +102,7 @@ def _run(run: RunFolder, stop: Stop, log: EventLog, found: Checkpoint | None) ->
     job = Job.read(run)
     config, plan = job.config, job.plan
     environment.set_visible_gpu(plan.device, config.hardware.gpu_index)
-    if gives_back(config, plan):
+    if releases_memory(config, plan):
         environment.return_freed_memory()
     environment.go_offline_for_local_models(plan.model_path, config.trainer.reward_model)
     provider, method = preload(config.provider, plan.method)

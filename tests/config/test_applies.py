@@ -2,9 +2,14 @@
 
 import pytest
 
-from modelforge.config.fields import by_name, describe
+from modelforge.config.fields import field_specs, specs_by_name
 from modelforge.config.json_schema import settings_markdown
-from modelforge.config.visibility import CONDITIONS, applies, in_words, inapplicable
+from modelforge.config.visibility import (
+    CONDITIONS,
+    applies,
+    describe_conditions,
+    inapplicable_settings,
+)
 
 RLHF = {"strategy": "rlhf"}
 REGEX = {**RLHF, "trainer.reward": "regex"}
@@ -67,11 +72,13 @@ def test_a_setting_applies_only_where_it_means_something(name, beside, but_not_b
 
 
 def test_every_condition_is_tried_and_names_settings_there_are():
-    tried = {words for name, *_ in CASES for words in in_words(name).split(", ")}
+    tried = {words for name, *_ in CASES for words in describe_conditions(name).split(", ")}
     for name in CONDITIONS:
-        inside = [one for one in by_name() if one == name or one.startswith(name)]
+        inside = [one for one in specs_by_name() if one == name or one.startswith(name)]
         assert inside, name
-        assert {words for one in inside for words in in_words(one).split(", ")} <= tried, name
+        assert {
+            words for one in inside for words in describe_conditions(one).split(", ")
+        } <= tried, name
 
 
 def test_what_is_kept_from_another_choice_does_not_speak():
@@ -86,13 +93,13 @@ def test_typed_answers_and_text_from_a_form_are_the_same():
 
 
 def test_the_contract_itself_is_never_hidden_from_a_plain_run():
-    flat = {spec.name for spec in describe() if "." not in spec.name}
-    hidden = inapplicable({"task": "text-generation"})
+    flat = {spec.name for spec in field_specs() if "." not in spec.name}
+    hidden = inapplicable_settings({"task": "text-generation"})
     assert flat & hidden == set()
     assert "trainer.reward" in hidden
 
 
 def test_the_docs_say_when_a_setting_applies():
-    assert in_words("trainer.reward_epochs").startswith("with strategy rlhf")
+    assert describe_conditions("trainer.reward_epochs").startswith("with strategy rlhf")
     assert "- Applies: with strategy dpo" in settings_markdown()
-    assert in_words("seed") == ""
+    assert describe_conditions("seed") == ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelforge.config.plan.training import lay_out
+from modelforge.config.plan.training import generation_batching
 from modelforge.errors import ConfigError
 
 
@@ -25,7 +25,7 @@ from modelforge.errors import ConfigError
 def test_every_update_holds_whole_prompts_and_no_more_than_there_are(
     asked, prompts, accumulation, per_update
 ):
-    layout = lay_out(*asked, prompts)
+    layout = generation_batching(*asked, prompts)
     assert (layout.accumulation, layout.prompts) == (accumulation, per_update)
     assert layout.answers % layout.generations == 0
     if prompts is not None:
@@ -34,7 +34,7 @@ def test_every_update_holds_whole_prompts_and_no_more_than_there_are(
 
 def test_a_batch_for_more_prompts_than_there_are_cannot_be_laid_out():
     with pytest.raises(ConfigError) as refused:
-        lay_out(16, 1, 2, 3)
+        generation_batching(16, 1, 2, 3)
     assert refused.value.problems[0].where == "per_device_train_batch_size"
     assert "need 8 prompts" in refused.value.problems[0].what
-    assert lay_out(2, 1, 2, 1).prompts == 1
+    assert generation_batching(2, 1, 2, 1).prompts == 1

@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from modelforge.config.fields import describe
+from modelforge.config.fields import field_specs
 from modelforge.config.json_schema import json_schema, settings_markdown
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -13,7 +13,7 @@ def test_the_page_in_docs_is_what_the_schema_says():
 
 def test_the_page_names_every_setting_once():
     page = settings_markdown()
-    for spec in describe():
+    for spec in field_specs():
         assert page.count(f"### `{spec.name}`\n") == 1
         assert spec.help in page
 

@@ -3,7 +3,14 @@ import json
 import pytest
 
 from modelforge.config import TrainingConfig
-from modelforge.config.plan.make import Ground, Plan, eval_every, gives_back, make_plan, total_steps
+from modelforge.config.plan.make import (
+    Plan,
+    PlanContext,
+    eval_interval,
+    make_plan,
+    releases_memory,
+    total_steps,
+)
 
 WSD = "warmup_stable_decay"
 FP32 = {"precision": "fp32"}
@@ -15,7 +22,7 @@ def plan(minimal):
 
     def come_to(ground=None, **answers):
         facts = {"device": "cuda", "model_path": "m", "compute_capability": (8, 6)}
-        return make_plan(TrainingConfig(**minimal | answers), Ground(**facts | (ground or {})))
+        return make_plan(TrainingConfig(**minimal | answers), PlanContext(**facts | (ground or {})))
 
     return come_to
 
@@ -334,7 +341,7 @@ def test_loading_processes_are_for_many_rows_on_a_card(plan):
     ],
 )
 def test_a_check_comes_at_least_once(minimal, answers, total, every):
-    assert eval_every(TrainingConfig(**minimal | answers), total) == every
+    assert eval_interval(TrainingConfig(**minimal | answers), total) == every
 
 
 @pytest.mark.parametrize(
@@ -386,4 +393,4 @@ def test_a_ceiling_of_the_gpu_means_nothing_without_one_and_the_plan_says_so(pla
 def test_memory_is_given_back_only_where_it_was_asked_for(plan, minimal, device, said, expected):
     answers = {"use_4bit": False, "gradient_checkpointing": False} | said
     made = plan({"device": device}, **answers)
-    assert gives_back(TrainingConfig(**minimal | answers), made) is expected
+    assert releases_memory(TrainingConfig(**minimal | answers), made) is expected

@@ -1,7 +1,7 @@
 import pytest
 
-from modelforge.config.defaults import advised, advised_rate
-from modelforge.config.profiles import load_profiles, profile_answers, recommended
+from modelforge.config.defaults import default_learning_rate, strategy_defaults
+from modelforge.config.profiles import load_profiles, profile_settings, recommended_models
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import NotFoundError
 
@@ -17,7 +17,7 @@ def test_there_are_three_profiles_from_small_to_large():
 @pytest.mark.parametrize("practice", [False, True])
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_gives_answers_that_resolve(name, practice):
-    answers = profile_answers(name, practice=practice)
+    answers = profile_settings(name, practice=practice)
     rest = {"model_name": "starter", "dataset": "sample:captain"}
     resolved = resolve(Layer("profile", answers), Layer("form", rest))
     assert resolved.config.compute_specs == name
@@ -35,7 +35,7 @@ def test_every_profile_gives_answers_that_resolve(name, practice):
 def test_the_starting_values_are_the_designs(
     name, batch, accumulation, length, rank, dropout, four_bit
 ):
-    answers = profile_answers(name)
+    answers = profile_settings(name)
     assert answers["per_device_train_batch_size"] == batch
     assert answers["gradient_accumulation_steps"] == accumulation
     assert answers["max_seq_length"] == length
@@ -47,37 +47,37 @@ def test_the_starting_values_are_the_designs(
 
 
 def test_practice_is_a_short_run_without_four_bit_weights():
-    answers = profile_answers("low_end", practice=True)
+    answers = profile_settings("low_end", practice=True)
     assert answers["use_4bit"] is False
     assert answers["num_train_epochs"] == 1
     assert answers["optim"] == "adamw_torch"
-    assert profile_answers("low_end")["use_4bit"] is True
+    assert profile_settings("low_end")["use_4bit"] is True
 
 
 def test_the_starter_comes_first_in_practice_and_last_otherwise():
     for name in PROFILES:
-        assert recommended(name, practice=True)[0]["name"] == "starter"
-        models = [model["name"] for model in recommended(name)]
+        assert recommended_models(name, practice=True)[0]["name"] == "starter"
+        models = [model["name"] for model in recommended_models(name)]
         assert models[-1] == "starter"
         assert models.count("starter") == 1
-    assert all(model["parameters"] < 1 for model in recommended("low_end", practice=True))
+    assert all(model["parameters"] < 1 for model in recommended_models("low_end", practice=True))
 
 
 def test_the_rate_is_the_one_advised_for_the_strategy():
-    assert profile_answers("mid_range")["learning_rate"] == advised_rate("sft") == 2e-4
-    practice = profile_answers("low_end", practice=True)["learning_rate"]
-    assert practice == advised_rate("sft", practice=True) == 5e-4
+    assert profile_settings("mid_range")["learning_rate"] == default_learning_rate("sft") == 2e-4
+    practice = profile_settings("low_end", practice=True)["learning_rate"]
+    assert practice == default_learning_rate("sft", practice=True) == 5e-4
 
 
 def test_the_contract_s_advice_is_kept():
     advice = {"sft": 2e-4, "qlora": 2e-4, "rlhf": 1.41e-5, "dpo": 5e-7}
-    assert {name: advised_rate(name) for name in advice} == advice
-    assert advised("qlora")["use_4bit"] is True
+    assert {name: default_learning_rate(name) for name in advice} == advice
+    assert strategy_defaults("qlora")["use_4bit"] is True
 
 
 def test_an_unknown_profile_is_refused_with_the_names_there_are():
     with pytest.raises(NotFoundError, match="Choose low_end, mid_range, high_end"):
-        profile_answers("huge")
+        profile_settings("huge")
 
 
 def test_a_folder_without_profiles_is_told_in_words(tmp_path):
@@ -93,4 +93,4 @@ def test_a_profile_of_ones_own_needs_only_a_file(tmp_path):
         'licence = "MIT"\nnote = "Small."\n',
         encoding="utf-8",
     )
-    assert load_profiles(tmp_path)["tiny"].answers == {"lora_r": 1}
+    assert load_profiles(tmp_path)["tiny"].settings == {"lora_r": 1}

@@ -1,33 +1,38 @@
 import pytest
 
-from modelforge.config.prompt_template import PromptFormatError, halves, parse, uses
+from modelforge.config.prompt_template import (
+    PromptFormatError,
+    has_placeholder,
+    parse,
+    render_parts,
+)
 
 ROW = {"system": "S", "instruction": "I", "input": "X", "output": "O"}
 
 
 def test_the_four_names_are_filled_in_and_the_answer_is_apart():
-    assert halves("{system}\n{instruction}: {input}\n### {output}<end>", ROW) == (
+    assert render_parts("{system}\n{instruction}: {input}\n### {output}<end>", ROW) == (
         "S\nI: X\n### ",
         "O<end>",
     )
 
 
 def test_without_an_output_the_answer_follows():
-    assert halves("Q {instruction} A ", ROW) == ("Q I A ", "O")
+    assert render_parts("Q {instruction} A ", ROW) == ("Q I A ", "O")
 
 
 def test_doubled_braces_are_text():
-    assert halves('{{"q": "{instruction}"}} {output}', ROW) == ('{"q": "I"} ', "O")
+    assert render_parts('{{"q": "{instruction}"}} {output}', ROW) == ('{"q": "I"} ', "O")
 
 
 def test_what_a_row_says_is_never_read_as_a_format():
     row = ROW | {"instruction": "{output.__class__} {input} {0}"}
-    assert halves("{instruction}", row)[0] == "{output.__class__} {input} {0}"
+    assert render_parts("{instruction}", row)[0] == "{output.__class__} {input} {0}"
 
 
 def test_a_format_tells_what_it_uses():
-    assert uses("{system} {instruction}", "system")
-    assert not uses("{{system}} {instruction}", "system")
+    assert has_placeholder("{system} {instruction}", "system")
+    assert not has_placeholder("{{system}} {instruction}", "system")
 
 
 REFUSED = {

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from modelforge.config.fields import describe
-from modelforge.config.profiles import load_profiles, profile_answers
+from modelforge.config.fields import field_specs
+from modelforge.config.profiles import load_profiles, profile_settings
 from modelforge.config.recipe import dump_recipe, load_recipe
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import ConfigError, ForgeError, NotFoundError
@@ -79,15 +79,15 @@ def test_what_is_no_number_comes_back_as_that(written):
 @pytest.mark.parametrize("name", load_profiles())
 def test_a_config_survives_the_way_through_a_recipe(written, name):
     rest = {"model_name": "starter", "dataset": "sample:captain", "trainer": {"seed": 7}}
-    config = resolve(Layer("profile", profile_answers(name)), Layer("form", rest)).config
-    recipe = load_recipe(written(dump_recipe(config.said())))
+    config = resolve(Layer("profile", profile_settings(name)), Layer("form", rest)).config
+    recipe = load_recipe(written(dump_recipe(config.explicit_values())))
     again = resolve(Layer("recipe", recipe)).config
     assert again == config
-    assert again.said() == config.said()
+    assert again.explicit_values() == config.explicit_values()
 
 
 def test_every_default_survives_the_way_through_a_recipe(written):
-    answers = {spec.name: spec.default for spec in describe()}
+    answers = {spec.name: spec.default for spec in field_specs()}
     assert load_recipe(written(dump_recipe(answers))) == answers
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from modelforge.config.fields import by_name
-from modelforge.config.resolve import Layer, check, resolve
+from modelforge.config.fields import specs_by_name
+from modelforge.config.resolve import Layer, find_problems, resolve
 from modelforge.config.validation_messages import shown
 from modelforge.errors import ConfigError
 
@@ -13,7 +13,7 @@ NAMED = (
 
 def problem(minimal, **answers):
     """The one problem that these answers have."""
-    problems = check(minimal | answers)
+    problems = find_problems(minimal | answers)
     assert len(problems) == 1, problems
     return problems[0]
 
@@ -38,12 +38,12 @@ def test_a_later_layer_wins_and_every_value_knows_where_it_came_from(minimal):
     assert origins["lora_r"] == "recipe"
     assert origins["hardware.device"] == "form"
     assert origins["learning_rate"] == origins["trainer.seed"] == "contract"
-    assert set(origins) == set(by_name())
+    assert set(origins) == set(specs_by_name())
 
 
 def test_what_is_not_said_stays_unsaid(minimal):
     config = resolve(Layer("body", minimal | {"trainer": {}, "hardware": None})).config
-    assert config.said() == minimal
+    assert config.explicit_values() == minimal
 
 
 def test_every_problem_is_told_at_once():
@@ -57,7 +57,7 @@ def test_every_problem_is_told_at_once():
         "use_4bit": True,
         "use_8bit": True,
     }
-    assert [found.where for found in check(answers)] == [
+    assert [found.where for found in find_problems(answers)] == [
         "learnin_rate",
         "task",
         "model_name",
@@ -199,7 +199,7 @@ def test_a_wrong_value_is_told_with_its_bound_and_a_remedy(minimal, name, value,
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_name(minimal, name, remedy):
-    problems = check(minimal | {name: 1})
+    problems = find_problems(minimal | {name: 1})
     assert [found.remedy for found in problems] == [remedy]
     assert problems[0].what == "There is no setting of this name (given by: answers)."
     assert len(problems[0].where) <= 60
@@ -210,9 +210,9 @@ def test_an_unknown_key_in_a_group_is_refused(minimal):
 
 
 def test_a_setting_given_twice_in_one_layer_is_refused(minimal):
-    found = check(minimal | {"trainer": {"seed": 1}, "trainer.seed": 2})
+    found = find_problems(minimal | {"trainer": {"seed": 1}, "trainer.seed": 2})
     assert [one.where for one in found] == ["trainer.seed"]
-    assert not check(minimal | {"trainer": {"seed": 1}, "trainer.seed": 1})
+    assert not find_problems(minimal | {"trainer": {"seed": 1}, "trainer.seed": 1})
 
 
 def test_a_value_refused_in_one_layer_may_be_mended_by_a_later_one(minimal):
@@ -257,11 +257,11 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("name", sorted(by_name()))
+@pytest.mark.parametrize("name", sorted(specs_by_name()))
 def test_hostile_values_are_taken_or_refused_in_words(minimal, name):
     for value in HOSTILE:
-        for found in check(minimal | {name: value}):
-            assert found.where.partition("[")[0] in by_name()
+        for found in find_problems(minimal | {name: value}):
+            assert found.where.partition("[")[0] in specs_by_name()
             assert found.what.endswith(".")
             assert found.remedy
             assert len(str(found)) < 400

@@ -1,7 +1,7 @@
 import pytest
 
-from modelforge.config.fields import by_name
-from modelforge.config.resolve import check
+from modelforge.config.fields import specs_by_name
+from modelforge.config.resolve import find_problems
 from modelforge.config.rules.general import RULES
 
 UNSLOTH = {"provider": "unsloth", "max_seq_length": 512}
@@ -167,7 +167,7 @@ TAKEN = [
 
 @pytest.mark.parametrize(("answers", "where"), REFUSED, ids=str)
 def test_settings_that_contradict_each_other_are_refused_once(minimal, answers, where):
-    problems = check(minimal | answers)
+    problems = find_problems(minimal | answers)
     assert [found.where for found in problems] == [where]
     assert problems[0].what.endswith(".")
     assert problems[0].remedy.endswith(".")
@@ -175,18 +175,18 @@ def test_settings_that_contradict_each_other_are_refused_once(minimal, answers, 
 
 @pytest.mark.parametrize("answers", TAKEN, ids=str)
 def test_settings_that_agree_are_taken(minimal, answers):
-    assert check(minimal | answers) == []
+    assert find_problems(minimal | answers) == []
 
 
 def test_every_rule_names_settings_that_exist_and_is_broken_by_a_case_above(minimal):
     assert RULES
     for rule in RULES:
-        assert rule.reads <= set(by_name())
+        assert rule.reads <= set(specs_by_name())
         assert any(rule.reads & set(_flat(answers)) for answers, _ in REFUSED)
 
 
 def test_a_rule_is_silent_about_a_setting_that_is_refused_anyway(minimal):
-    problems = check(minimal | {"provider": "unsloth", "max_seq_length": "long"})
+    problems = find_problems(minimal | {"provider": "unsloth", "max_seq_length": "long"})
     assert [found.what for found in problems] == ["'long' is no number."]
 
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from modelforge.config import TrainingConfig
-from modelforge.config.fields import groups
+from modelforge.config.fields import nested_groups
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import ConfigError
 
@@ -57,7 +57,7 @@ def test_the_contract_has_thirty_seven_snippets():
 def test_every_snippet_of_the_contract_means_what_it_says(minimal, snippet):
     config = TrainingConfig(**minimal | snippet)
     assert {name: getattr(config, name) for name in snippet} == snippet
-    assert config.said() == minimal | snippet
+    assert config.explicit_values() == minimal | snippet
     if snippet == {"provider": "unsloth"}:
         with pytest.raises(ConfigError, match="max_seq_length: Unsloth needs a fixed length"):
             resolve(Layer("body", minimal | snippet))
@@ -67,7 +67,9 @@ def test_every_snippet_of_the_contract_means_what_it_says(minimal, snippet):
 
 def test_the_flat_fields_and_their_defaults_are_the_contract(minimal):
     config = TrainingConfig(**minimal)
-    assert [name for name in TrainingConfig.model_fields if name not in groups()] == list(FLAT)
+    assert [name for name in TrainingConfig.model_fields if name not in nested_groups()] == list(
+        FLAT
+    )
     assert list(TrainingConfig.model_fields)[:33] == list(FLAT)
     for name, default in FLAT.items():
         assert getattr(config, name) == minimal.get(name, default)
@@ -78,7 +80,7 @@ def test_a_dumped_config_loads_to_the_same_config(snippet):
     config = TrainingConfig(**snippet)
     again = TrainingConfig.model_validate_json(config.model_dump_json())
     assert again == config
-    said = TrainingConfig(**json.loads(json.dumps(config.said())))
+    said = TrainingConfig(**json.loads(json.dumps(config.explicit_values())))
     assert said == config
     assert said.model_fields_set == config.model_fields_set
 

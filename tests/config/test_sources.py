@@ -2,12 +2,12 @@
 
 import pytest
 
-from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.recipe import dump_recipe, load_recipe
-from modelforge.config.resolve import Layer, check, resolve
+from modelforge.config.resolve import Layer, find_problems, resolve
 from modelforge.config.schema.data import Source
 
-GROUND = Ground(device="cpu", model_path="x", train_rows=100)
+GROUND = PlanContext(device="cpu", model_path="x", train_rows=100)
 WHOLE = {
     "data": {
         "sources": [
@@ -44,7 +44,7 @@ WHOLE = {
 
 
 def refusals(minimal, *sources):
-    return check(minimal | {"data": {"sources": list(sources)}})
+    return find_problems(minimal | {"data": {"sources": list(sources)}})
 
 
 def test_without_sources_the_dataset_is_the_source(minimal):
@@ -53,12 +53,12 @@ def test_without_sources_the_dataset_is_the_source(minimal):
 
 def test_a_recipe_keeps_sources_without_loss(minimal, tmp_path):
     answers = minimal | WHOLE
-    said = resolve(Layer("recipe", answers)).config.said()
+    said = resolve(Layer("recipe", answers)).config.explicit_values()
     assert said == answers
     path = tmp_path / "recipe.yaml"
     path.write_text(dump_recipe(said), encoding="utf-8")
     assert load_recipe(path) == answers
-    assert resolve(Layer("recipe", load_recipe(path))).config.said() == said
+    assert resolve(Layer("recipe", load_recipe(path))).config.explicit_values() == said
 
 
 def test_the_origin_of_a_list_is_the_layer_that_gave_it(minimal):
@@ -168,7 +168,7 @@ def test_all_problems_of_all_sources_come_at_once(minimal):
 
 @pytest.mark.parametrize("value", ["a.csv", 1, {"path": "a"}, [{"path": "a"}] * 101])
 def test_anything_but_a_list_of_sources_is_refused(minimal, value):
-    (problem,) = check(minimal | {"data.sources": value})
+    (problem,) = find_problems(minimal | {"data.sources": value})
     assert problem.where == "data.sources"
 
 
@@ -180,7 +180,7 @@ def test_validation_sources_replace_the_split_and_are_still_checked_on(minimal):
     config = resolve(Layer("a", minimal | {"data": {"validation_sources": [{"path": "v"}]}})).config
     plan = make_plan(config, GROUND)
     (change,) = [change for change in plan.changes if change.where == "eval_split"]
-    assert (change.said, change.used) == (0.2, 0)
+    assert (change.configured, change.used) == (0.2, 0)
     assert plan.eval_steps
     quiet = resolve(Layer("a", minimal | {"eval_split": 0})).config
     assert make_plan(quiet, GROUND).eval_steps is None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.checks.summary import look
 from modelforge.paths import Home
@@ -109,7 +109,7 @@ class Place:
         """Return the folder of a run that was asked for and not begun."""
         answers = self.answers(**more)
         config = TrainingConfig(**answers)
-        plan = make_plan(config, Ground("cpu", str(self.model), context=512, kind="decoder"))
+        plan = make_plan(config, PlanContext("cpu", str(self.model), context=512, kind="decoder"))
         first = look(self.rows)
         dataset = {
             "path": str(self.rows),
@@ -118,7 +118,7 @@ class Place:
             "mapping": first.mapping.as_dict() if first.mapping else None,
         }
         return self.store.create(
-            name="a run", config=config.said(), origins={}, plan=plan.as_dict(), report={},
+            name="a run", config=config.explicit_values(), origins={}, plan=plan.as_dict(), report={},
             dataset=dataset,
         )  # fmt: skip
 

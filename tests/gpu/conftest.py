@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.checks.summary import look
 from modelforge.hardware.machine import Gpu, Machine, probe
@@ -86,7 +86,7 @@ class Runs:
     def one_step(self, kind: str = "decoder", **answers: Any) -> Ended:
         """Train one update on a tiny model of this kind, and return what became of it."""
         config = self._config(answers)
-        ground = Ground(
+        ground = PlanContext(
             "cuda" if self.card else "cpu",
             str(self._models[kind]),
             compute_capability=self.card.compute_capability if self.card else None,
@@ -142,7 +142,7 @@ class Runs:
             "name": "on the card",
             "created": 0,
             "request_id": None,
-            "config": config.said(),
+            "config": config.explicit_values(),
             "origins": {},
             "plan": plan,
             "dataset": {

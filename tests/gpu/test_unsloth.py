@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelforge.preflight.checks.provider import unsloth_standing
+from modelforge.preflight.checks.provider import unsloth_status
 from tests.gpu.test_matrix import BITS, is_here
 
 pytestmark = pytest.mark.gpu
@@ -19,9 +19,9 @@ CELLS = [
 
 @pytest.fixture
 def with_unsloth(runs, machine, card):
-    standing = unsloth_standing(machine, card)
+    standing = unsloth_status(machine, card)
     if standing.state != "ready":
-        pytest.skip(standing.what)
+        pytest.skip(standing.message)
     return runs
 
 

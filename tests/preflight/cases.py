@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.checks.summary import FirstLook
 from modelforge.data.columns.detect import Mapping
@@ -14,7 +14,7 @@ from modelforge.hardware.machine import Gpu, Machine
 from modelforge.models.architecture import ModelFacts
 from modelforge.paths import Home
 from modelforge.preflight import Report, preflight
-from modelforge.preflight.context import Case
+from modelforge.preflight.context import RunContext
 
 STARTER = ModelFacts(
     name="starter",
@@ -89,7 +89,7 @@ def a_case(
     facts: ModelFacts | None = STARTER,
     look: FirstLook | None = ROWS,
     **said: Any,
-) -> Case:
+) -> RunContext:
     """Return a run on `machine` with what is `said` over settings that suit it."""
     usual = ON_GPU if machine.gpus else ON_CPU
     answers = {"task": "text-generation", "model_name": "starter", "dataset": "rows.jsonl"}
@@ -97,7 +97,7 @@ def a_case(
     device = machine.device if config.hardware.device == "auto" else config.hardware.device
     index = config.hardware.gpu_index
     gpu = next((gpu for gpu in machine.gpus if gpu.index == index), None)
-    ground = Ground(
+    ground = PlanContext(
         device=device,
         model_path=facts.path if facts else "unknown",
         compute_capability=gpu.compute_capability if gpu else None,
@@ -105,8 +105,8 @@ def a_case(
         train_rows=round(look.rows * (1 - config.eval_split)) if look else None,
     )
     home = Home(Path("/home/somebody/forge"))
-    return Case(config, make_plan(config, ground), machine, facts, look, home)
+    return RunContext(config, make_plan(config, ground), machine, facts, look, home)
 
 
-def report_of(case: Case) -> Report:
+def report_of(case: RunContext) -> Report:
     return preflight(case.config, case.plan, case.machine, case.facts, case.look, case.home)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.errors import Finding
 from modelforge.preflight.checks import (
     data,
@@ -466,9 +466,9 @@ def test_a_default_of_no_use_is_not_told_as_changed():
     whole = {"adapter": {"enabled": False}}
     assert "use_4bit" in told(**whole, use_4bit=True)
     unsaid = a_case(**whole)
-    fields = {k: v for k, v in unsaid.config.said().items() if k != "use_4bit"}
+    fields = {k: v for k, v in unsaid.config.explicit_values().items() if k != "use_4bit"}
     config = type(unsaid.config)(**fields)
-    plan = make_plan(config, Ground(device="cpu", model_path="m"))
+    plan = make_plan(config, PlanContext(device="cpu", model_path="m"))
     assert "use_4bit" in {change.where for change in plan.changes}
     quiet = settings.plan_changes(replace(unsaid, config=config, plan=plan))
     assert "use_4bit" not in {found.where for found in quiet}

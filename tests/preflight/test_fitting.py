@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from modelforge.config.plan.make import make_plan
-from modelforge.config.profiles import load_profiles, profile_answers
-from modelforge.config.resolve import Layer, flat, resolve
-from modelforge.config.visibility import inapplicable
+from modelforge.config.profiles import load_profiles, profile_settings
+from modelforge.config.resolve import Layer, flatten, resolve
+from modelforge.config.visibility import inapplicable_settings
 from modelforge.models.catalog import facts_of
 from modelforge.paths import Home
 from modelforge.preflight.checks import run
-from modelforge.preflight.context import Case
+from modelforge.preflight.context import RunContext
 from modelforge.preflight.memory.estimate import total_gib
-from modelforge.preflight.plan_context import ground_of
+from modelforge.preflight.plan_context import build_plan_context
 from modelforge.preflight.suggest.fit import TIGHT, can_fit, largest_model
 from tests.preflight.cases import CARD, LAPTOP, LLAMA_8B, ROWS, WORKSTATION, a_case
 
@@ -39,15 +39,17 @@ def case_of(said, machine):
     """Return the run that these answers come to, by the way that every start goes."""
     config = resolve(Layer("said", said)).config
     facts = facts_of(CATALOGUE[config.model_name])
-    ground = ground_of(config, machine, facts, train_rows=3600, look=LONG)
-    return Case(config, make_plan(config, ground), machine, facts, LONG, Home(Path("/home/x")))
+    ground = build_plan_context(config, machine, facts, train_rows=3600, look=LONG)
+    return RunContext(
+        config, make_plan(config, ground), machine, facts, LONG, Home(Path("/home/x"))
+    )
 
 
 def answers_of(profile, strategy, device, model):
-    said = flat(profile_answers(profile, practice=device == "cpu")) | {"strategy": strategy}
+    said = flatten(profile_settings(profile, practice=device == "cpu")) | {"strategy": strategy}
     said |= {"use_4bit": True} if strategy == "qlora" else {}
     said |= model["answers"] | DATA | {"model_name": model["name"]}
-    return {name: value for name, value in said.items() if name not in inapplicable(said)}
+    return {name: value for name, value in said.items() if name not in inapplicable_settings(said)}
 
 
 def blockers(case):

@@ -6,7 +6,7 @@ import pytest
 
 from modelforge.config.resolve import Layer, resolve
 from modelforge.preflight.memory.estimate import total_gib
-from modelforge.preflight.suggest.speedups import levers, recommended, tokens_per_s
+from modelforge.preflight.suggest.speedups import list_speedups, recommended_settings, tokens_per_s
 from tests.preflight.cases import CARD, LAPTOP, LLAMA_8B, ROWS, STARTER, WORKSTATION, a_case
 
 QUICK = replace(LAPTOP, cpu_flags=("avx512_bf16",))
@@ -16,11 +16,11 @@ BATCHED = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
 
 
 def of(case):
-    return {lever.name: lever for lever in levers(case)}
+    return {lever.name: lever for lever in list_speedups(case)}
 
 
 def after(case):
-    return case.changed(recommended(case))
+    return case.changed(recommended_settings(case))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def after(case):
     ids=["practice", "dpo", "card", "large card", "summaries", "packed"],
 )
 def test_what_is_recommended_is_allowed_fits_and_is_no_slower(case):
-    answers = recommended(case)
+    answers = recommended_settings(case)
     said = {**case.config.said(), "model_name": "m", "dataset": "d"}
     resolve(Layer("said", said), Layer("recommended", answers))
     assert total_gib(after(case).memory) <= case.available_gib
@@ -54,7 +54,7 @@ def test_short_rows_on_a_quick_processor_are_more_than_twice_as_fast():
     case = a_case(
         QUICK, look=UNEVEN, lora_dropout=0.05, group_by_length=False, bf16=True, **BATCHED
     )
-    assert recommended(case) == {
+    assert recommended_settings(case) == {
         "data.padding_free": True,
         "group_by_length": False,
         "gradient_checkpointing": False,
@@ -82,7 +82,7 @@ def test_activations_are_kept_only_where_they_fit():
     small = replace(WORKSTATION, gpus=[replace(CARD, total_gib=8.0, free_gib=7.5)])
     tight = a_case(small, LLAMA_8B, max_seq_length=512, look=replace(ROWS, longest_chars=4000))
     assert of(tight)["recomputing"].gib > 1
-    assert "gradient_checkpointing" not in recommended(tight)
+    assert "gradient_checkpointing" not in recommended_settings(tight)
 
 
 def test_what_does_not_fit_is_made_to_fit():
@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_made_to_fit():
     card = replace(WORKSTATION, gpus=[replace(CARD, total_gib=12.0, free_gib=11.0)])
     case = a_case(card, LLAMA_8B, wide, per_device_train_batch_size=8, gradient_checkpointing=False)
     assert total_gib(case.memory) > case.available_gib
-    assert recommended(case)["gradient_checkpointing"] is True
+    assert recommended_settings(case)["gradient_checkpointing"] is True
     assert total_gib(after(case).memory) <= case.available_gib
 
 
@@ -112,6 +112,6 @@ def test_compiling_is_offered_for_long_runs_on_cards_that_can():
 
 def test_an_unknown_speed_has_no_levers():
     case = a_case(look=None)
-    assert levers(case) == []
-    assert recommended(case) == {}
+    assert list_speedups(case) == []
+    assert recommended_settings(case) == {}
     assert tokens_per_s(case) is None

@@ -14,7 +14,7 @@ import pytest
 from modelforge.errors import Finding
 from modelforge.preflight.checks import provider
 from modelforge.preflight.checks import provider as standing
-from modelforge.preflight.checks.provider import Standing, what_is_broken
+from modelforge.preflight.checks.provider import ProviderStatus, find_broken_package
 from modelforge.preflight.checks.run import findings
 from tests.preflight.cases import CARD, LAPTOP, WORKSTATION, a_case
 
@@ -48,7 +48,7 @@ def broken(changed: dict[str, str | None]) -> str:
             raise metadata.PackageNotFoundError(name)
         return installed[name]
 
-    return what_is_broken(version, NEEDS.get)
+    return find_broken_package(version, NEEDS.get)
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_the_tested_version_is_the_one_that_set_up_installs():
 
 def test_asking_imports_nothing():
     before = set(sys.modules)
-    assert isinstance(standing.unsloth_standing(WORKSTATION, CARD), Standing)
+    assert isinstance(standing.unsloth_status(WORKSTATION, CARD), ProviderStatus)
     assert not {"unsloth", "torch", "transformers"} & (set(sys.modules) - before)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from modelforge.preflight.speed import estimate_seconds, most_tokens_in, tokens_in
+from modelforge.preflight.speed import estimate_seconds, estimate_tokens, max_tokens
 from tests.preflight.cases import CARD, LAPTOP, LLAMA_8B, ROWS, STARTER, WORKSTATION, a_case
 
 
@@ -75,7 +75,7 @@ def test_unknown_rows_give_no_time():
 
 
 def test_the_upper_bound_of_tokens_lies_above_the_usual_number():
-    assert most_tokens_in(400) > tokens_in(400) > 100
+    assert max_tokens(400) > estimate_tokens(400) > 100
 
 
 def test_a_reference_model_takes_its_time_and_rewards_cannot_be_foreseen():

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.checks.summary import look
 from modelforge.runs.events import Event, read_events
@@ -164,7 +164,7 @@ class Bench:
         }
         config = TrainingConfig(**said)
         first = look(self.rows)
-        ground = Ground("cpu", model_path or str(self.model), context=512, kind=kind)
+        ground = PlanContext("cpu", model_path or str(self.model), context=512, kind=kind)
         plan = make_plan(config, ground)
         run = RunFolder(self._runs / f"20260101-000000-{len(list(self._runs.glob('*'))):04x}")
         run.path.mkdir(parents=True)
@@ -174,7 +174,7 @@ class Bench:
             "name": "a try",
             "created": 0,
             "request_id": None,
-            "config": config.said(),
+            "config": config.explicit_values(),
             "origins": {},
             "plan": plan.as_dict(),
             "dataset": dataset

@@ -113,6 +113,6 @@ def test_answers_are_compared_by_all_their_logits(tmp_path, said):
 
 def test_recomputation_keeps_one_block_and_what_goes_into_each():
     config, plan = planned("tiny", gradient_checkpointing=True, eval_split=0)
-    every = config.changed({"gradient_checkpointing": False})
+    every = config.with_changes({"gradient_checkpointing": False})
     again, once = (activations(one, plan, STARTER, 256) for one in (config, every))
     assert again < once / 5

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
@@ -50,7 +50,7 @@ def trainer_on(model: Path, folder: Path, **answers: Any) -> Any:
     usual = {"model_name": "tiny", "dataset": "rows.jsonl", "compute_specs": "low_end"}
     said = {"task": "text-generation", "use_4bit": False, "lora_dropout": 0, **usual, **answers}
     config = TrainingConfig(**said)
-    plan = make_plan(config, Ground("cpu", str(model), context=512))
+    plan = make_plan(config, PlanContext("cpu", str(model), context=512))
     loaded = load(plan, config, lambda _done, _total: None)
     rows = Dataset.from_dict({"input_ids": [[1, 5, 2]] * 4, "labels": [[-100, 5, 2]] * 4})
     return build(

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.fields import groups
-from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.fields import nested_groups
+from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.errors import WorkerError
 
@@ -32,7 +32,7 @@ def reached(tmp_path: Path, device: Any = "cpu", **answers: Any) -> SimpleNamesp
     from modelforge.train.strategies.sft import arguments
 
     config = TrainingConfig(**(REQUIRED | answers))
-    ground = Ground(device, "models/tiny", context=8192, train_rows=1000)
+    ground = PlanContext(device, "models/tiny", context=8192, train_rows=1000)
     plan = make_plan(config, ground)
     evaluates = config.eval_split > 0
     return SimpleNamespace(
@@ -207,11 +207,11 @@ def test_the_field_reaches_its_library(tmp_path, field, answers, look, expected)
 def test_task_and_strategy_say_which_trainer_works(field, answers, kind, method):
     config = TrainingConfig(**(REQUIRED | answers))
     assert getattr(config, field) == answers[field]
-    assert make_plan(config, Ground("cpu", "models/tiny", kind=kind)).method == method
+    assert make_plan(config, PlanContext("cpu", "models/tiny", kind=kind)).method == method
 
 
 def test_every_field_of_the_contract_has_a_case():
-    contract = set(TrainingConfig.model_fields) - set(groups())
+    contract = set(TrainingConfig.model_fields) - set(nested_groups())
     proven = {field for field, *_ in (*REACHES, *BECOMES)} | SHOWN_ON_RUNS
     assert len(contract) == 33
     assert contract <= proven
@@ -316,7 +316,7 @@ def test_the_optimizer_and_schedule_are_the_ones_asked_for(bench, tiny_model, tm
         warmup_ratio=0,
         lora_r=3,
     )
-    plan = make_plan(config, Ground("cpu", str(tiny_model), context=512))
+    plan = make_plan(config, PlanContext("cpu", str(tiny_model), context=512))
     loaded = load(plan, config, lambda _done, _total: None)
     rows = Dataset.from_dict({"input_ids": [[1, 5, 2]] * 4, "labels": [[-100, 5, 2]] * 4})
     trainer = build(
@@ -336,7 +336,7 @@ def test_fp16_on_the_cpu_is_refused_in_words(tmp_path):
     from modelforge.train.strategies.sft import build
 
     config = TrainingConfig(**REQUIRED, fp16=True)
-    plan = make_plan(config, Ground("cpu", "models/tiny", context=512))
+    plan = make_plan(config, PlanContext("cpu", "models/tiny", context=512))
     with pytest.raises(WorkerError, match="needs a GPU") as refused:
         build(None, None, (None, None), config=config, plan=plan, checkpoints=tmp_path)
     assert refused.value.cause == "fp16-needs-gpu"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -27,7 +27,7 @@ def test_gradients_are_the_same_before_and_after_an_evaluation(tiny_model):
         use_4bit=True,
         lora_dropout=0,
     )
-    plan = make_plan(config, Ground("cpu", str(tiny_model), context=512))
+    plan = make_plan(config, PlanContext("cpu", str(tiny_model), context=512))
     model: Any = get_peft_model(
         load(plan, config, lambda *_: None).model,
         lora_config(config, plan),  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from modelforge.config.optimizers import OPTIMIZERS, LearningRateSchedule, Optim
-from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
@@ -29,7 +29,7 @@ def loaded(tiny_model: Path) -> Any:
     from modelforge.modeling.providers.huggingface import load
 
     config = TrainingConfig(**REQUIRED)
-    plan = make_plan(config, Ground("cpu", str(tiny_model), context=512))
+    plan = make_plan(config, PlanContext("cpu", str(tiny_model), context=512))
     return load(plan, config, lambda _done, _total: None)
 
 
@@ -39,7 +39,7 @@ def trainer_for(loaded: Any, folder: Path, **answers: Any) -> Any:
     from modelforge.train.strategies.sft import build
 
     config = TrainingConfig(**REQUIRED | {"max_steps": 20} | answers)
-    plan = make_plan(config, Ground("cpu", "tiny", context=512))
+    plan = make_plan(config, PlanContext("cpu", "tiny", context=512))
     rows = Dataset.from_dict({"input_ids": [[1, 5, 2]] * 4, "labels": [[-100, 5, 2]] * 4})
     model = getattr(loaded.model, "unload", lambda: loaded.model)()
     trainer = build(
@@ -62,7 +62,7 @@ def test_an_optimizer_moves_what_is_trained(loaded, tmp_path, name):
 
 def test_what_stands_in_for_an_optimizer_is_one_itself():
     for facts in OPTIMIZERS.values():
-        assert {facts.off_cuda, facts.off_both} <= {"", *OPTIMIZERS}
+        assert {facts.without_cuda, facts.on_mps} <= {"", *OPTIMIZERS}
 
 
 def test_the_betas_and_epsilon_are_those_of_the_settings(loaded, tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
 from modelforge.data.sources.load import open_supplies, record_of
@@ -67,8 +67,8 @@ def probe(home, rows, tiny_model):
         supplies = open_supplies(config.sources(), home)
         return {
             "kind": kind,
-            "config": config.said(),
-            "plan": make_plan(config, Ground("cpu", str(tiny_model), context=512)).as_dict(),
+            "config": config.explicit_values(),
+            "plan": make_plan(config, PlanContext("cpu", str(tiny_model), context=512)).as_dict(),
             "dataset": record_of(supplies),
             **more,
         }

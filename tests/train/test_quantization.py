@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.errors import WorkerError
 
@@ -28,7 +28,7 @@ needs_torchao = pytest.mark.skipif(
 
 def planned(model: str, device: Any = "cpu", **answers: Any) -> tuple[TrainingConfig, Any]:
     config = TrainingConfig(**REQUIRED, **answers)
-    return config, make_plan(config, Ground(device, model, context=512))
+    return config, make_plan(config, PlanContext(device, model, context=512))
 
 
 def opened(model: Path, head: Any = "causal", **answers: Any) -> Any:
@@ -233,8 +233,8 @@ def test_schemes_for_cards_are_what_their_libraries_take():
 
 @pytest.mark.parametrize("stored", ["none", "4-bit", "8-bit", "fp8", "mxfp4", "nvfp4"])
 def test_every_way_of_the_plan_is_known_to_the_provider(stored):
-    from modelforge.config.optimizers import Stored
+    from modelforge.config.optimizers import StorageFormat
     from modelforge.modeling.providers.quantization import _SCHEMES
 
-    assert stored in get_args(Stored)
-    assert set(get_args(Stored)) == {"none", *_SCHEMES}
+    assert stored in get_args(StorageFormat)
+    assert set(get_args(StorageFormat)) == {"none", *_SCHEMES}

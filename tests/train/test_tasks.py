@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.runs.events import Event
 
@@ -267,7 +267,7 @@ def shown(kind: str, tokenizer: Any, rows: list[dict[str, Any]], task: str, **an
     config = TrainingConfig(
         task=task, model_name="x", dataset="x", compute_specs="low_end", use_4bit=False, **answers
     )
-    plan = make_plan(config, Ground("cpu", "x", context=512, kind=kind))
+    plan = make_plan(config, PlanContext("cpu", "x", context=512, kind=kind))
     dialect = seq2seq_template(tokenizer, [], "summarize: ")
     return preview_tokens(
         rows, dialect, TokenizeOptions.from_plan(config, plan), sft_data_arguments(config, plan)

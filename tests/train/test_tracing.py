@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -24,7 +24,7 @@ def planned(path, *, device="cpu", kind="decoder", **said):
         "gradient_accumulation_steps": 1,
     }
     config = TrainingConfig(**(usual | said))
-    ground = Ground(
+    ground = PlanContext(
         device=device,
         model_path=str(path),
         model_revision=None,

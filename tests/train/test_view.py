@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelforge.config.plan.make import Ground, make_plan
+from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.canonical.convert import canonical
 from modelforge.data.columns.detect import detect
@@ -77,7 +77,7 @@ def asked(**answers: Any) -> tuple[TrainingConfig, Any]:
     said = {"per_device_train_batch_size": 8, "use_4bit": False, "eval_split": 0, **answers}
     config = TrainingConfig(**{**required, "compute_specs": "low_end", **said})
     kind = "decoder" if config.task == "text-generation" else "encoder"
-    return config, make_plan(config, Ground("cpu", "x", context=512, kind=kind))
+    return config, make_plan(config, PlanContext("cpu", "x", context=512, kind=kind))
 
 
 def learned(tokenizer: Any, config: TrainingConfig) -> Any:

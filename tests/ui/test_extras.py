@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modelforge.preflight.checks.provider import Standing
+from modelforge.preflight.checks.provider import ProviderStatus
 from modelforge.setup import extras as adding
 from modelforge.setup.errors import SetupError
 from tests.preflight.cases import LAPTOP, WORKSTATION
@@ -38,7 +38,7 @@ def can_add(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_card_says_how_it_stands_and_offers_what_helps(monkeypatch, state, word, button):
-    monkeypatch.setattr(extras, "unsloth_standing", lambda *_: Standing(state, "It is so."))
+    monkeypatch.setattr(extras, "unsloth_standing", lambda *_: ProviderStatus(state, "It is so."))
     shown = extras.unsloth(WORKSTATION)
     assert word in shown
     assert "It is so." in shown

@@ -9,13 +9,13 @@ from html import unescape
 
 import pytest
 
-from modelforge.config.fields import by_name
+from modelforge.config.fields import specs_by_name
 from modelforge.forge import Forge
 from modelforge.hardware.machine import probe
 from modelforge.paths import Home
 from modelforge.preflight.memory.estimate import MemoryPart
-from modelforge.preflight.suggest.catalog_fit import Need
-from modelforge.preflight.suggest.speedups import Lever
+from modelforge.preflight.suggest.catalog_fit import FitEstimate
+from modelforge.preflight.suggest.speedups import Speedup
 from modelforge.runs.states import RunState
 from modelforge.services.trial_runs import TrialRunView
 from tests.preflight.cases import LAPTOP, LLAMA_8B, ROWS, WORKSTATION, a_case, report_of
@@ -58,7 +58,7 @@ def test_a_red_plan_has_its_ways_in_one_click_each():
     assert len(buttons(drawn)) == len(report.ways)
     assert buttons(drawn)[0].keys() == report.ways[0].settings.keys()
     for said in buttons(drawn):
-        assert said.keys() <= by_name().keys()
+        assert said.keys() <= specs_by_name().keys()
         assert all(isinstance(value, str) for value in said.values())
 
 
@@ -124,9 +124,9 @@ def test_parts_add_up_and_one_that_nobody_knows_is_the_rest():
 @pytest.mark.parametrize(
     ("need", "told", "tone"),
     [
-        (Need(4.0, 10.0, True), "fits · 4.0 GiB", "good"),
-        (Need(9.5, 10.0, True), "tight · 9.5 GiB", "warn"),
-        (Need(12.0, 10.0, True), "does not fit · 12.0 GiB", "bad"),
+        (FitEstimate(4.0, 10.0, True), "fits · 4.0 GiB", "good"),
+        (FitEstimate(9.5, 10.0, True), "tight · 9.5 GiB", "warn"),
+        (FitEstimate(12.0, 10.0, True), "does not fit · 12.0 GiB", "bad"),
     ],
 )
 def test_a_model_wears_a_badge(need, told, tone):
@@ -135,7 +135,7 @@ def test_a_model_wears_a_badge(need, told, tone):
 
 
 def test_a_model_of_which_nothing_is_known_wears_none():
-    assert fit_panel.badge(Need()) is None
+    assert fit_panel.badge(FitEstimate()) is None
 
 
 def test_models_that_cannot_be_made_to_fit_stand_last_and_are_marked(forge):
@@ -153,9 +153,9 @@ def test_models_that_cannot_be_made_to_fit_stand_last_and_are_marked(forge):
 
 
 def test_the_recommended_settings_are_one_click_and_each_lever_another():
-    speed = Lever("padding", "No padding", {"packing": True}, "Words.", 1.9, 0.3, on=False)
-    held = Lever("loss", "Loss in pieces", {}, "Words.", 1.02, -0.2, on=True)
-    slow = Lever("odd", "Odd", {"packing": True}, "Words.", 0.8, 0.1, on=False)
+    speed = Speedup("padding", "No padding", {"packing": True}, "Words.", 1.9, 0.3, on=False)
+    held = Speedup("loss", "Loss in pieces", {}, "Words.", 1.02, -0.2, on=True)
+    slow = Speedup("odd", "Odd", {"packing": True}, "Words.", 0.8, 0.1, on=False)
     report = replace(
         red(), levers=[speed, held, slow], recommended={"packing": True}, recommended_times=1.87
     )

@@ -1,6 +1,6 @@
 """Form: settings as fields, and what was entered as layers."""
 
-from modelforge.config.fields import describe
+from modelforge.config.fields import field_specs
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import Problem
 from ui.pages.train import form
@@ -16,7 +16,7 @@ PROFILE = {
 
 def test_every_setting_is_a_field_or_a_card():
     drawn = str(form.settings())
-    specs = describe()
+    specs = field_specs()
     assert len(specs) > 33
     for spec in specs:
         # Sources have an editor of their own, beside the data.

@@ -2,8 +2,8 @@
 
 import pytest
 
-from modelforge.config.defaults import advised_rate
-from modelforge.config.fields import by_name
+from modelforge.config.defaults import default_learning_rate
+from modelforge.config.fields import specs_by_name
 from modelforge.forge import Forge
 from modelforge.hardware import machine as machines
 from modelforge.paths import Home
@@ -39,7 +39,9 @@ def sent(found):
 def test_the_rate_follows_the_strategy_until_one_is_said(forge, strategy):
     practice = forge.machine().practice
     reply = response.reply(forge, entered(strategy=strategy))
-    assert float(reply["values"]["learning_rate"]) == advised_rate(strategy, practice=practice)
+    assert float(reply["values"]["learning_rate"]) == default_learning_rate(
+        strategy, practice=practice
+    )
     assert reply["origins"]["learning_rate"] == f"recommended for {strategy}"
     own = response.reply(forge, entered(strategy=strategy, learning_rate="0.01"))
     assert own["values"]["learning_rate"] == "0.01"
@@ -117,5 +119,5 @@ def test_what_a_task_does_not_allow_cannot_be_chosen():
 def test_every_choice_of_the_contract_has_a_tile_with_a_sentence():
     for name, listed in (("task", cards.TASKS), ("strategy", cards.STRATEGIES),
                          ("provider", cards.PROVIDERS)):  # fmt: skip
-        assert {value for value, *_ in listed} == set(by_name()[name].choices)
+        assert {value for value, *_ in listed} == set(specs_by_name()[name].choices)
         assert all(line.endswith(".") for *_, line in listed)

@@ -11,7 +11,7 @@ from typing import Any
 from modelforge.errors import Problem
 from modelforge.forge import Forge
 from modelforge.hardware.machine import Machine
-from modelforge.preflight.checks.provider import unsloth_standing
+from modelforge.preflight.checks.provider import unsloth_status
 from modelforge.setup import extras
 from ui.html.markup import Safe, el, join
 
@@ -45,10 +45,10 @@ def card() -> Safe:
 def unsloth(machine: Machine) -> Safe:
     """Return the state of Unsloth in words, and the button where it would help."""
     gpu = machine.gpus[0] if machine.gpus else None
-    standing = unsloth_standing(machine, gpu)
+    standing = unsloth_status(machine, gpu)
     word, tone = WORDS[standing.state]
     chip = el("span.chip", word, class_=tone or None)
-    said = el("p", chip, " ", standing.what)
+    said = el("p", chip, " ", standing.message)
     if standing.state not in ("absent", "broken"):
         return said
     label = "Install Unsloth" if standing.state == "absent" else "Install Unsloth again"

@@ -67,7 +67,10 @@ def _telling(api: APIRouter, forge: Callable[[], Forge]) -> None:
     @api.get("/profiles")
     def profiles() -> list[ProfileFacts]:
         """List the classes of machine with the settings they start from."""
-        return [ProfileFacts(**asdict(each)) for each in forge().profiles().values()]
+        return [
+            ProfileFacts(**asdict(each), answers=each.settings)
+            for each in forge().profiles().values()
+        ]
 
     @api.get("/samples")
     def samples() -> list[SampleFacts]:

@@ -10,8 +10,8 @@ from modelforge.config.plan.make import Plan
 from modelforge.errors import Finding, Problem
 from modelforge.hardware.nvidia import Gpu
 from modelforge.preflight.memory.estimate import MemoryPart
-from modelforge.preflight.suggest.fit import Way
-from modelforge.preflight.suggest.speedups import Lever
+from modelforge.preflight.suggest.fit import FitSuggestion
+from modelforge.preflight.suggest.speedups import Speedup
 from modelforge.runs.listing import Row
 from modelforge.runs.states import RunState
 
@@ -126,7 +126,7 @@ class Preflight(BaseModel):
     updates: int | None = Field(None, description="How many updates the run has.")
     disk_needed_gib: Gib = None
     disk_free_gib: Gib = None
-    ways: list[Way] = Field(
+    ways: list[FitSuggestion] = Field(
         [],
         description="What makes a run fit that does not, or only just; the first costs least.",
     )
@@ -139,7 +139,7 @@ class Preflight(BaseModel):
     tokens_per_s: float | None = Field(
         None, description="About how many tokens without padding a second are learned from."
     )
-    levers: list[Lever] = Field(
+    levers: list[Speedup] = Field(
         [],
         description="What makes the run quicker or would: `settings` pull it, `times` is the "
         "factor on `tokens_per_s`, `gib` the memory it takes, `on` says that it is so already.",

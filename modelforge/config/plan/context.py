@@ -15,13 +15,13 @@ class Change:
     """One setting that is used otherwise than it stands, and why."""
 
     where: str
-    said: Any
+    configured: Any
     used: Any
     reason: str
 
 
 @dataclass(frozen=True)
-class Ground:
+class PlanContext:
     """The few facts a plan depends on. `context` is in tokens; None means unknown.
 
     `kind` is the model's: decoder, encoder-decoder, encoder or unknown. `packages` are those of
@@ -41,14 +41,14 @@ class Ground:
     row_tokens: float | None = None
 
 
-class Ledger:
+class ChangeLog:
     """Writes down every setting that is used otherwise than it stands."""
 
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config
         self.changes: list[Change] = []
 
-    def change(self, where: str, used: Any, reason: str) -> Any:
+    def record(self, where: str, used: Any, reason: str) -> Any:
         """Note that `used` takes the place of what the setting says, and return it."""
         group, _, name = where.rpartition(".")
         holder = getattr(self.config, group) if group else self.config

@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from modelforge.config.methods import Method, method_of
-from modelforge.config.optimizers import Stored
+from modelforge.config.optimizers import StorageFormat
 from modelforge.config.plan import training as learning
 from modelforge.config.plan import weights as weights
-from modelforge.config.plan.context import Change, Device, Ground, Ledger
-from modelforge.config.plan.training import eval_every, total_steps
+from modelforge.config.plan.context import Change, ChangeLog, Device, PlanContext
+from modelforge.config.plan.training import eval_interval, total_steps
 from modelforge.config.schema.config import TrainingConfig
 
-__all__ = ["Change", "Device", "Ground", "Plan", "eval_every", "make_plan", "total_steps"]
+__all__ = ["Change", "Device", "Plan", "PlanContext", "eval_interval", "make_plan", "total_steps"]
 
 # Trained tokens whose loss is worked out at once. TRL takes 256, and fills the last piece with
 # tokens that are not trained: on a CPU, where a packed batch trains about a hundred, pieces of 64
@@ -42,7 +42,7 @@ class Plan:
     model_revision: str | None
     device: Device
     precision: Literal["fp32", "fp16", "bf16"]
-    quantization: Stored
+    quantization: StorageFormat
     bnb_4bit_compute_dtype: str
     max_length: int
     optim: str
@@ -76,9 +76,9 @@ class Plan:
         return cls(**{**known, "changes": [Change(**change) for change in data["changes"]]})
 
 
-def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
+def make_plan(config: TrainingConfig, ground: PlanContext) -> Plan:
     """Return what `config` comes to on `ground`. Pure; never fails for a valid config."""
-    ledger = Ledger(config)
+    ledger = ChangeLog(config)
     _data(config, ledger)
     _ceilings(config, ground, ledger)
     quantization = weights.quantization(config, ledger)
@@ -86,7 +86,7 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
     accumulation = learning.accumulation(config, ledger)
     length = _max_length(config, ground, ledger)
     total = total_steps(config, ground.train_rows, ground.row_tokens, length)
-    every = eval_every(config, total, ledger.changes)
+    every = eval_interval(config, total, ledger.changes)
     scheduler, scheduler_kwargs = learning.scheduler(config, ledger)
     return Plan(
         model_path=ground.model_path,
@@ -109,7 +109,7 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
         lora_alpha=weights.lora_alpha(config, ledger),
         adapter_dtype=weights.adapter_dtype(config, precision, ledger),
         gradient_accumulation_steps=accumulation,
-        save_steps=learning.save_every(config, every, ledger),
+        save_steps=learning.save_interval(config, every, ledger),
         start_from=ground.start_from,
         torch_compile=_torch_compile(config, ground, ledger),
         num_workers=_num_workers(config, ground),
@@ -118,61 +118,61 @@ def make_plan(config: TrainingConfig, ground: Ground) -> Plan:
     )
 
 
-def _data(config: TrainingConfig, ledger: Ledger) -> None:
+def _data(config: TrainingConfig, ledger: ChangeLog) -> None:
     if config.data.sources and config.dataset not in {s.path for s in config.data.sources}:
         reason = "The sources are given, so the one dataset is not read."
-        ledger.change("dataset", "data.sources", reason)
+        ledger.record("dataset", "data.sources", reason)
     if config.data.validation_sources and config.eval_split > 0:
         reason = "The rows to check on have their own sources, so none are held out."
-        ledger.change("eval_split", 0, reason)
+        ledger.record("eval_split", 0, reason)
 
 
-def _ceilings(config: TrainingConfig, ground: Ground, ledger: Ledger) -> None:
+def _ceilings(config: TrainingConfig, ground: PlanContext, ledger: ChangeLog) -> None:
     for name in ("max_gpu_temperature", "max_gpu_power"):
         if getattr(config.hardware, name) is not None and ground.device != "cuda":
             reason = f"There is no NVIDIA GPU in use whose ceiling it would be: {ground.device}."
-            ledger.change(f"hardware.{name}", None, reason)
+            ledger.record(f"hardware.{name}", None, reason)
 
 
-def _max_length(config: TrainingConfig, ground: Ground, ledger: Ledger) -> int:
+def _max_length(config: TrainingConfig, ground: PlanContext, ledger: ChangeLog) -> int:
     limit = ground.context
     if config.max_seq_length is not None and config.max_seq_length > 0:
         if limit is not None and config.max_seq_length > limit:
             reason = f"The model reads at most {limit} tokens."
-            return int(ledger.change("max_seq_length", limit, reason))
+            return int(ledger.record("max_seq_length", limit, reason))
         return config.max_seq_length
     chosen = PROFILE_LENGTH[config.compute_specs]
     if limit is not None and limit < chosen:
-        return int(ledger.change("max_seq_length", limit, "Chosen from what the model can read."))
+        return int(ledger.record("max_seq_length", limit, "Chosen from what the model can read."))
     return int(
-        ledger.change("max_seq_length", chosen, f"Chosen from the profile {config.compute_specs}.")
+        ledger.record("max_seq_length", chosen, f"Chosen from the profile {config.compute_specs}.")
     )
 
 
-def _group_by_length(config: TrainingConfig, ledger: Ledger) -> bool:
+def _group_by_length(config: TrainingConfig, ledger: ChangeLog) -> bool:
     if config.packing and config.group_by_length:
         reason = "Packing fills every sequence, so there are no lengths to group by."
-        return bool(ledger.change("group_by_length", False, reason))
+        return bool(ledger.record("group_by_length", False, reason))
     return config.group_by_length
 
 
-def _torch_compile(config: TrainingConfig, ground: Ground, ledger: Ledger) -> bool:
+def _torch_compile(config: TrainingConfig, ground: PlanContext, ledger: ChangeLog) -> bool:
     if not config.trainer.torch_compile:
         return False
     needed = COMPILERS.get(ground.device)
     if needed in ground.packages:
         return True
     reason = f"It needs {needed}, which is not here." if needed else "Apple GPUs have no way yet."
-    return bool(ledger.change("trainer.torch_compile", False, reason))
+    return bool(ledger.record("trainer.torch_compile", False, reason))
 
 
-def _num_workers(config: TrainingConfig, ground: Ground) -> int:
+def _num_workers(config: TrainingConfig, ground: PlanContext) -> int:
     if config.data.num_workers is not None:
         return config.data.num_workers
     return 2 if ground.device == "cuda" and (ground.train_rows or 0) >= MANY_ROWS else 0
 
 
-def gives_back(config: TrainingConfig, plan: Plan) -> bool:
+def releases_memory(config: TrainingConfig, plan: Plan) -> bool:
     """Say whether freed tensors go back to the system at once, which takes time.
 
     On the CPU, where activations are worked out again or weights are quantized: neither is chosen

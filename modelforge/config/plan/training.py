@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelforge.config.optimizers import OPTIMIZERS
-from modelforge.config.plan.context import Change, Ground, Ledger
+from modelforge.config.plan.context import Change, ChangeLog, PlanContext
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import ConfigError, Problem
 
@@ -41,7 +41,7 @@ def total_steps(
         return None
     each = config.per_device_train_batch_size
     if config.strategy == "rlhf":
-        prompts = each * whole_accumulation(config) // config.trainer.num_generations
+        prompts = each * effective_accumulation(config) // config.trainer.num_generations
         return max(1, train_rows // prompts) * config.num_train_epochs
     if config.packing and row_tokens and length:
         train_rows = packed_rows(train_rows, row_tokens, length)
@@ -54,7 +54,7 @@ def packed_rows(rows: int, row_tokens: float, length: int) -> int:
     return max(1, math.ceil(rows * min(row_tokens, length) / (length * PACKED_SHARE)))
 
 
-def whole_accumulation(config: TrainingConfig) -> int:
+def effective_accumulation(config: TrainingConfig) -> int:
     """Return the accumulation: as said, or the next with which answers to a prompt stay together.
 
     Answers are compared within an update, so an update holds all of those to each prompt.
@@ -62,20 +62,20 @@ def whole_accumulation(config: TrainingConfig) -> int:
     said, batch = config.gradient_accumulation_steps, config.per_device_train_batch_size
     if config.strategy != "rlhf":
         return said
-    return lay_out(batch, said, config.trainer.num_generations).accumulation
+    return generation_batching(batch, said, config.trainer.num_generations).accumulation
 
 
-def accumulation(config: TrainingConfig, ledger: Ledger) -> int:
+def accumulation(config: TrainingConfig, ledger: ChangeLog) -> int:
     """Return the batches added up before each update."""
-    said, used = config.gradient_accumulation_steps, whole_accumulation(config)
+    said, used = config.gradient_accumulation_steps, effective_accumulation(config)
     if used != said:
         answers = config.trainer.num_generations
         reason = f"An update holds all {answers} answers to each of its prompts."
-        ledger.change("gradient_accumulation_steps", used, reason)
+        ledger.record("gradient_accumulation_steps", used, reason)
     return used
 
 
-def eval_every(
+def eval_interval(
     config: TrainingConfig, total: int | None, changes: list[Change] | None = None
 ) -> int | None:
     """Return the updates between evaluations, never more than the run has; None = no evaluation."""
@@ -89,7 +89,7 @@ def eval_every(
     return total
 
 
-def save_every(config: TrainingConfig, every: int | None, ledger: Ledger) -> int:
+def save_interval(config: TrainingConfig, every: int | None, ledger: ChangeLog) -> int:
     """Return the updates between checkpoints, -1 for the end only; `every` is between checks.
 
     Where the best is kept it is chosen among checkpoints, so each falls on a check.
@@ -101,29 +101,29 @@ def save_every(config: TrainingConfig, every: int | None, ledger: Ledger) -> int
         return said
     fitting = -(-said // every) * every
     reason = f"The best checkpoint is kept, so each is saved at a check, every {every} updates."
-    ledger.change("trainer.save_steps", fitting, reason)
+    ledger.record("trainer.save_steps", fitting, reason)
     return fitting
 
 
-def optim(config: TrainingConfig, ground: Ground, ledger: Ledger) -> str:
+def optim(config: TrainingConfig, ground: PlanContext, ledger: ChangeLog) -> str:
     """Return the optimizer, or its like where the device lacks it."""
     facts = OPTIMIZERS[config.optim]
-    if ground.device == "mps" and facts.off_both:
+    if ground.device == "mps" and facts.on_mps:
         reason = "Optimizers of bitsandbytes need a CUDA card or a CPU."
-        return str(ledger.change("optim", facts.off_both, reason))
-    if ground.device != "cuda" and facts.off_cuda:
+        return str(ledger.record("optim", facts.on_mps, reason))
+    if ground.device != "cuda" and facts.without_cuda:
         reason = "Paging needs a CUDA card; the same optimizer without it."
-        return str(ledger.change("optim", facts.off_cuda, reason))
+        return str(ledger.record("optim", facts.without_cuda, reason))
     return config.optim
 
 
-def scheduler(config: TrainingConfig, ledger: Ledger) -> tuple[str, dict[str, Any]]:
+def scheduler(config: TrainingConfig, ledger: ChangeLog) -> tuple[str, dict[str, Any]]:
     """Return the schedule by its name in Transformers, and what it takes beside the warm-up."""
     said, rate = config.lr_scheduler_type, config.learning_rate
     final = config.schedule.final_lr_fraction
     if said == "constant" and _warms_up(config):
         reason = "Plain constant ignores the warm-up."
-        return str(ledger.change("lr_scheduler_type", "constant_with_warmup", reason)), {}
+        return str(ledger.record("lr_scheduler_type", "constant_with_warmup", reason)), {}
     if said == "warmup_stable_decay":
         return said, _decay(config)
     if said == "cosine_with_restarts":
@@ -132,7 +132,7 @@ def scheduler(config: TrainingConfig, ledger: Ledger) -> tuple[str, dict[str, An
         used = ENDS_ABOVE_ZERO[said]
         if used != said:
             reason = f"It ends at {100 * final:g} % of the learning rate, which {said} cannot."
-            ledger.change("lr_scheduler_type", used, reason)
+            ledger.record("lr_scheduler_type", used, reason)
         if used == "cosine_with_min_lr":
             return used, {"min_lr_rate": final}
         return used, {"lr_end": final * rate, "power": 1.0}
@@ -167,7 +167,7 @@ def _decay(config: TrainingConfig) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Batching:
+class GenerationBatching:
     """One update: `batch` answers at once, `accumulation` times, of `prompts` prompts in all."""
 
     batch: int
@@ -175,23 +175,23 @@ class Batching:
     generations: int
 
     @property
-    def answers(self) -> int:
+    def completions(self) -> int:
         """How many answers are made for one update."""
         return self.batch * self.accumulation
 
     @property
     def prompts(self) -> int:
         """How many prompts are answered for one update."""
-        return self.answers // self.generations
+        return self.completions // self.generations
 
-    def updates(self, prompts: int) -> int:
+    def steps(self, prompts: int) -> int:
         """Return the updates of one epoch; prompts that fill no update wait for the next."""
         return prompts // self.prompts
 
 
-def lay_out(
+def generation_batching(
     batch: int, accumulation: int, generations: int, prompts: int | None = None
-) -> Batching:
+) -> GenerationBatching:
     """Return the layout nearest to what was asked, with every prompt's answers in one update.
 
     The accumulation is raised until they fit, and lowered where an update would need more
@@ -200,11 +200,11 @@ def lay_out(
     unit = generations // math.gcd(batch, generations)
     wanted = -(-accumulation // unit) * unit
     if prompts is None:
-        return Batching(batch, wanted, generations)
+        return GenerationBatching(batch, wanted, generations)
     most = prompts * generations // batch // unit * unit
     if most < unit:
         raise ConfigError(_too_few(batch, unit, generations, prompts))
-    return Batching(batch, min(wanted, most), generations)
+    return GenerationBatching(batch, min(wanted, most), generations)
 
 
 def _too_few(batch: int, unit: int, generations: int, prompts: int) -> Problem:

@@ -38,7 +38,7 @@ def _sources_suit_the_strategy(config: TrainingConfig) -> Iterator[Problem]:
     compares = config.strategy in PREFERENCES
     for name in _LISTS:
         for place, source in enumerate(getattr(config.data, name)):
-            kind = said_type(source)
+            kind = declared_type(source)
             if kind == "auto" or (kind == "preference") == compares:
                 continue
             where = f"data.{name}[{place}].type"
@@ -101,7 +101,7 @@ def _asked(config: TrainingConfig) -> str:
     return f"{config.task} with {config.strategy}"
 
 
-HUB = "hub:"
+HUB_PREFIX = "hub:"
 _SYSTEM = ("system_prompt_type", "system_prompt_field", "system_prompt")
 _CHAT = ("system_field", "tools_field", "message_property_mappings")
 BELONGS: dict[str, tuple[str, ...]] = {
@@ -144,7 +144,7 @@ _COLUMNS = (
 )
 
 
-def said_type(source: Source) -> str:
+def declared_type(source: Source) -> str:
     """Return the type that was said, outright or through the columns; else auto."""
     if source.type != "auto":
         return source.type
@@ -161,7 +161,7 @@ def source_problems(source: Source, where: str) -> Iterator[Problem]:
 
 
 def _columns_belong(source: Source, where: str) -> Iterator[Problem]:
-    kind = said_type(source)
+    kind = declared_type(source)
     if kind == "auto":
         return
     taken = BELONGS[kind]
@@ -234,7 +234,7 @@ def _formats(source: Source, where: str) -> Iterator[Problem]:
 
 
 def _hub_only(source: Source, where: str) -> Iterator[Problem]:
-    if source.path.startswith(HUB):
+    if source.path.startswith(HUB_PREFIX):
         return
     for name in ("subset", "split"):
         value = getattr(source, name)
@@ -242,5 +242,5 @@ def _hub_only(source: Source, where: str) -> Iterator[Problem]:
             yield Problem(
                 f"{where}.{name}",
                 f"{source.path[:80]} is no Hub data set, so it has no {name} {value[:40]}.",
-                f"Leave it out, or write the path as {HUB}OWNER/NAME.",
+                f"Leave it out, or write the path as {HUB_PREFIX}OWNER/NAME.",
             )

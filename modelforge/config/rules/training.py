@@ -156,7 +156,7 @@ def _stopping_early_needs_checks(config: TrainingConfig) -> Iterator[Problem]:
 
 @rule("logging.report_to")
 def _trackers_are_known(config: TrainingConfig) -> Iterator[Problem]:
-    for name in trackers(config):
+    for name in requested_trackers(config):
         if name not in TRACKERS:
             yield Problem(
                 "logging.report_to",
@@ -165,7 +165,7 @@ def _trackers_are_known(config: TrainingConfig) -> Iterator[Problem]:
             )
 
 
-def trackers(config: TrainingConfig) -> list[str]:
+def requested_trackers(config: TrainingConfig) -> list[str]:
     """Return the trackers that were asked for, each once."""
     said = config.logging.report_to.strip().lower()
     names = [name.strip() for name in said.split(",") if name.strip()]

@@ -12,7 +12,7 @@ from modelforge.errors import Problem
 
 UNSLOTH_SCHEMES = ("auto", "none", "bnb-4bit", "bnb-8bit")
 # These begin by changing the weights beside them.
-NEAR_STARTS = ("loftq", "pissa", "olora")
+WEIGHT_CHANGING_INITS = ("loftq", "pissa", "olora")
 _NAME = re.compile(r"[A-Za-z_][\w.]*\Z")
 
 
@@ -128,7 +128,7 @@ def _all_weights_are_plain(config: TrainingConfig) -> Iterator[Problem]:
 @rule("adapter.init", "use_4bit", "use_8bit", "quantization.scheme")
 def _near_starts_suit_the_weights(config: TrainingConfig) -> Iterator[Problem]:
     start, scheme = config.adapter.init, config.quantization.scheme
-    if start not in NEAR_STARTS or not config.adapter.enabled:
+    if start not in WEIGHT_CHANGING_INITS or not config.adapter.enabled:
         return
     if scheme == "auto" and config.use_8bit:
         scheme = "bnb-8bit"
@@ -143,7 +143,7 @@ def _near_starts_suit_the_weights(config: TrainingConfig) -> Iterator[Problem]:
 @rule("adapter.init", "adapter.use_dora", "strategy", "trainer.preference_loss")
 def _near_starts_change_the_model(config: TrainingConfig) -> Iterator[Problem]:
     start = config.adapter.init
-    if start not in NEAR_STARTS or not config.adapter.enabled:
+    if start not in WEIGHT_CHANGING_INITS or not config.adapter.enabled:
         return
     if config.adapter.use_dora:
         yield Problem(
@@ -193,7 +193,7 @@ def _layers_are_names(config: TrainingConfig) -> Iterator[Problem]:
         every = where == "target_modules"
         if said == ("all-linear" if every else ""):
             continue
-        wrong = next((name for name in named(said) if not _NAME.match(name)), None)
+        wrong = next((name for name in split_names(said) if not _NAME.match(name)), None)
         if wrong is not None:
             yield Problem(
                 f"adapter.{where}",
@@ -202,7 +202,7 @@ def _layers_are_names(config: TrainingConfig) -> Iterator[Problem]:
             )
 
 
-def named(layers: str) -> list[str]:
+def split_names(layers: str) -> list[str]:
     """Return the names of layers that a text with commas holds."""
     return [name.strip() for name in layers.split(",")]
 

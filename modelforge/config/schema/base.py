@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Knob:
+class SettingInfo:
     """How one setting is shown. Type, bounds and default stand in the schema beside it.
 
     `help` is one line under the control; `more` is what the `?` opens. `unit` follows the number.
@@ -19,4 +19,4 @@ class Knob:
     unit: str = ""
     group: str = ""
     basic: bool = False
-    lines: bool = False
+    multiline: bool = False

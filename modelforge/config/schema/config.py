@@ -31,7 +31,7 @@ class TrainingConfig(Contract):
         """Return where the rows come from: the sources, else the one dataset."""
         return list(self.data.sources) or [Source(path=self.dataset)]
 
-    def changed(self, settings: Mapping[str, Any]) -> TrainingConfig:
+    def with_changes(self, settings: Mapping[str, Any]) -> TrainingConfig:
         """Return the config with some settings changed by their dotted names; they count as said.
 
         Nothing is checked: whoever changes settings knows what they may be.
@@ -46,6 +46,6 @@ class TrainingConfig(Contract):
                 update[name] = value
         return self.model_copy(update=update)
 
-    def said(self) -> dict[str, Any]:
+    def explicit_values(self) -> dict[str, Any]:
         """Return only what was given, nested groups included, ready for JSON."""
         return self.model_dump(mode="json", exclude_unset=True)

@@ -9,23 +9,23 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from modelforge.config.optimizers import LearningRateSchedule, Optim, in_full
-from modelforge.config.schema.base import Knob
-from modelforge.config.schema.runtime import Group
+from modelforge.config.optimizers import LearningRateSchedule, Optim, full_schedule_name
+from modelforge.config.schema.base import SettingInfo
+from modelforge.config.schema.runtime import SettingsGroup
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
-class Contract(Group):
+class Contract(SettingsGroup):
     """The fields that every caller may rely on for ever."""
 
     task: Annotated[
         Literal["text-generation", "summarization", "extractive-question-answering"],
-        Knob("Task", "What the model should learn to do.", group="Task", basic=True),
+        SettingInfo("Task", "What the model should learn to do.", group="Task", basic=True),
     ]
     model_name: Annotated[
         Text,
-        Knob(
+        SettingInfo(
             "Model",
             "The model to start from: a Hub id, a folder, or starter.",
             "`starter` is SmolLM2-135M-Instruct, which needs neither network nor GPU.",
@@ -35,11 +35,11 @@ class Contract(Group):
     ]
     provider: Annotated[
         Literal["huggingface", "unsloth"],
-        Knob("Provider", "Which library loads and drives the model.", group="Model"),
+        SettingInfo("Provider", "Which library loads and drives the model.", group="Model"),
     ] = "huggingface"
     strategy: Annotated[
         Literal["sft", "qlora", "rlhf", "dpo"],
-        Knob(
+        SettingInfo(
             "Strategy",
             "How it learns: from answers (sft, qlora) or from preferences (dpo, rlhf).",
             group="Task",
@@ -48,7 +48,7 @@ class Contract(Group):
     ] = "sft"
     dataset: Annotated[
         Text,
-        Knob(
+        SettingInfo(
             "Dataset",
             "The file to learn from, or sample:NAME for one of ours.",
             group="Data",
@@ -57,12 +57,14 @@ class Contract(Group):
     ]
     compute_specs: Annotated[
         Literal["low_end", "mid_range", "high_end"],
-        Knob("Profile", "The class of machine the settings were prefilled for.", group="Hardware"),
+        SettingInfo(
+            "Profile", "The class of machine the settings were prefilled for.", group="Hardware"
+        ),
     ]
     lora_r: Annotated[
         int,
         Field(ge=1, le=256),
-        Knob(
+        SettingInfo(
             "LoRA rank",
             "Size of the adapter: higher learns more and needs more memory.",
             "8 to 16 is enough for a style or a persona; 64 for new formats and much data.",
@@ -73,14 +75,14 @@ class Contract(Group):
     lora_alpha: Annotated[
         int,
         Field(ge=1),
-        Knob(
+        SettingInfo(
             "LoRA alpha", "How strongly the adapter acts; usually twice the rank.", group="Adapter"
         ),
     ] = 32
     lora_dropout: Annotated[
         float,
         Field(ge=0, le=1),
-        Knob(
+        SettingInfo(
             "LoRA dropout",
             "Share of adapter inputs dropped while training, against overfitting.",
             group="Adapter",
@@ -88,7 +90,7 @@ class Contract(Group):
     ] = 0.1
     use_4bit: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "4-bit weights",
             "Keep the frozen model in 4 bits: a quarter of the memory, a little slower.",
             "On the CPU it works but is slow; there it is off unless you ask for it.",
@@ -98,7 +100,7 @@ class Contract(Group):
     ] = True
     use_8bit: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "8-bit weights",
             "Keep the frozen model in 8 bits: half of the memory.",
             group="Quantization",
@@ -106,7 +108,7 @@ class Contract(Group):
     ] = False
     bnb_4bit_compute_dtype: Annotated[
         Literal["float16", "bfloat16", "float32"],
-        Knob(
+        SettingInfo(
             "4-bit compute type",
             "Number format in which 4-bit weights are multiplied.",
             group="Quantization",
@@ -114,13 +116,13 @@ class Contract(Group):
     ] = "float16"
     bnb_4bit_quant_type: Annotated[
         Literal["nf4", "fp4"],
-        Knob(
+        SettingInfo(
             "4-bit number format", "nf4 suits model weights better than fp4.", group="Quantization"
         ),
     ] = "nf4"
     use_nested_quant: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "Nested quantization",
             "Quantize the scales too: saves about 0.4 bits a weight.",
             group="Quantization",
@@ -128,23 +130,27 @@ class Contract(Group):
     ] = False
     fp16: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "fp16", "Train in 16-bit floats; for cards before the RTX 30 series.", group="Precision"
         ),
     ] = False
     bf16: Annotated[
         bool,
-        Knob("bf16", "Train in bfloat16; for the RTX 30 series and newer.", group="Precision"),
+        SettingInfo(
+            "bf16", "Train in bfloat16; for the RTX 30 series and newer.", group="Precision"
+        ),
     ] = False
     num_train_epochs: Annotated[
         int,
         Field(ge=1),
-        Knob("Epochs", "How many times the model sees every row.", group="Training", basic=True),
+        SettingInfo(
+            "Epochs", "How many times the model sees every row.", group="Training", basic=True
+        ),
     ] = 1
     per_device_train_batch_size: Annotated[
         int,
         Field(ge=1),
-        Knob(
+        SettingInfo(
             "Batch size",
             "Rows processed at once; more is faster and needs more memory.",
             unit="rows",
@@ -155,7 +161,7 @@ class Contract(Group):
     per_device_eval_batch_size: Annotated[
         int,
         Field(ge=1),
-        Knob(
+        SettingInfo(
             "Evaluation batch size",
             "Rows processed at once when checking on held-out rows.",
             unit="rows",
@@ -165,7 +171,7 @@ class Contract(Group):
     gradient_accumulation_steps: Annotated[
         int,
         Field(ge=1),
-        Knob(
+        SettingInfo(
             "Accumulation",
             "Batches added up before each update; costs time, not memory.",
             "Rows per update = batch size × accumulation.",
@@ -176,7 +182,7 @@ class Contract(Group):
     ] = 4
     gradient_checkpointing: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "Gradient checkpointing",
             "Recompute instead of remember: much less memory, about a third slower.",
             group="Memory",
@@ -185,7 +191,7 @@ class Contract(Group):
     max_grad_norm: Annotated[
         float,
         Field(ge=0),
-        Knob(
+        SettingInfo(
             "Gradient clipping",
             "Longest gradient allowed; 0 switches clipping off.",
             group="Optimizer",
@@ -194,7 +200,7 @@ class Contract(Group):
     learning_rate: Annotated[
         float,
         Field(gt=0, le=1),
-        Knob(
+        SettingInfo(
             "Learning rate",
             "Size of each update: too high forgets, too low learns nothing.",
             "Usual: sft and qlora 2e-4, rlhf 1.41e-5, dpo 5e-7.",
@@ -205,11 +211,11 @@ class Contract(Group):
     weight_decay: Annotated[
         float,
         Field(ge=0),
-        Knob("Weight decay", "Pull of the adapter towards zero.", group="Optimizer"),
+        SettingInfo("Weight decay", "Pull of the adapter towards zero.", group="Optimizer"),
     ] = 0.001
     optim: Annotated[
         Optim,
-        Knob(
+        SettingInfo(
             "Optimizer",
             "How updates are made; the paged and 8-bit kinds save GPU memory.",
             "Lion wants a third to a tenth of AdamW's learning rate.",
@@ -218,8 +224,8 @@ class Contract(Group):
     ] = "paged_adamw_32bit"
     lr_scheduler_type: Annotated[
         LearningRateSchedule,
-        BeforeValidator(in_full),
-        Knob(
+        BeforeValidator(full_schedule_name),
+        SettingInfo(
             "Schedule",
             "How the learning rate falls over the run.",
             "warmup_stable_decay, also called wsd, keeps the full rate until the end is near.",
@@ -229,7 +235,7 @@ class Contract(Group):
     max_steps: Annotated[
         int,
         Field(ge=-1),
-        Knob(
+        SettingInfo(
             "Most updates",
             "End after this many updates, whatever the epochs; -1 for no limit.",
             unit="updates",
@@ -239,11 +245,13 @@ class Contract(Group):
     warmup_ratio: Annotated[
         float,
         Field(ge=0, le=1),
-        Knob("Warm-up", "Share of the run in which the rate rises from zero.", group="Optimizer"),
+        SettingInfo(
+            "Warm-up", "Share of the run in which the rate rises from zero.", group="Optimizer"
+        ),
     ] = 0.03
     group_by_length: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "Group by length",
             "Put rows of like length together: less padding, faster.",
             group="Data",
@@ -251,14 +259,14 @@ class Contract(Group):
     ] = True
     packing: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "Packing", "Fill each sequence with several rows: faster on short rows.", group="Data"
         ),
     ] = False
     max_seq_length: Annotated[
         int | None,
         Field(ge=-1),
-        Knob(
+        SettingInfo(
             "Longest row",
             "Rows beyond this many tokens are cut; empty chooses from model and profile.",
             unit="tokens",
@@ -269,7 +277,7 @@ class Contract(Group):
     eval_split: Annotated[
         float,
         Field(ge=0, le=1),
-        Knob(
+        SettingInfo(
             "Held out",
             "Share of the rows kept aside to check on, never trained; 0 for none.",
             group="Evaluation",
@@ -279,7 +287,7 @@ class Contract(Group):
     eval_steps: Annotated[
         int,
         Field(ge=1),
-        Knob(
+        SettingInfo(
             "Check every",
             "Updates between two looks at the held-out rows; the best is kept.",
             unit="updates",

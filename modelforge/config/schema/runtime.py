@@ -6,20 +6,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from modelforge.config.schema.base import Knob
+from modelforge.config.schema.base import SettingInfo
 
 TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow", "aim")
 # An address that a person has set there goes before the run's folder.
 TRACKER_ADDRESSES = {"mlflow": "MLFLOW_TRACKING_URI", "aim": "AIM_REPO"}
 
 
-def as_names(said: Any) -> Any:
+def join_names(said: Any) -> Any:
     """Return a list of names as the text with commas that it stands for."""
     listed = isinstance(said, (list, tuple)) and all(isinstance(one, str) for one in said)
     return ", ".join(said) if listed else said
 
 
-class Group(BaseModel):
+class SettingsGroup(BaseModel):
     """Settings that belong together. Unknown keys are refused; numbers must be finite."""
 
     model_config = ConfigDict(
@@ -27,12 +27,12 @@ class Group(BaseModel):
     )
 
 
-class Hardware(Group):
+class Hardware(SettingsGroup):
     """Where and in which number format training runs."""
 
     device: Annotated[
         Literal["auto", "cuda", "mps", "cpu"],
-        Knob(
+        SettingInfo(
             "Device",
             "Where to train; auto takes the GPU when there is one.",
             group="Hardware",
@@ -41,11 +41,11 @@ class Hardware(Group):
     gpu_index: Annotated[
         int,
         Field(ge=0, le=63),
-        Knob("GPU number", "Which GPU to use when there are several.", group="Hardware"),
+        SettingInfo("GPU number", "Which GPU to use when there are several.", group="Hardware"),
     ] = 0
     precision: Annotated[
         Literal["auto", "bf16", "fp16", "fp32"],
-        Knob(
+        SettingInfo(
             "Precision",
             "Number format while training; auto takes the best this machine has.",
             "Used when neither fp16 nor bf16 is set. Auto means bf16 from compute capability 8.0, "
@@ -56,7 +56,7 @@ class Hardware(Group):
     max_gpu_temperature: Annotated[
         int | None,
         Field(ge=30, le=110),
-        Knob(
+        SettingInfo(
             "GPU temperature ceiling",
             "Above it training pauses between updates and goes on by itself; empty means none.",
             "It goes on 5 °C below the ceiling. Pauses count for neither tokens/s nor seconds per "
@@ -68,7 +68,7 @@ class Hardware(Group):
     max_gpu_power: Annotated[
         int | None,
         Field(ge=20, le=2000),
-        Knob(
+        SettingInfo(
             "GPU power ceiling",
             "Above it training pauses between updates and goes on by itself; empty means none.",
             "It goes on after at least 3 seconds, once the card draws 5 % less than the ceiling. "
@@ -79,18 +79,20 @@ class Hardware(Group):
     ] = None
 
 
-class Logging(Group):
+class Logging(SettingsGroup):
     """What is written down while training."""
 
     run_name: Annotated[
         str | None,
         Field(max_length=80),
-        Knob("Name of the run", "How the run is listed; left empty, one is made.", group="Logging"),
+        SettingInfo(
+            "Name of the run", "How the run is listed; left empty, one is made.", group="Logging"
+        ),
     ] = None
     logging_steps: Annotated[
         int,
         Field(ge=1),
-        Knob(
+        SettingInfo(
             "Log every",
             "Updates between two points of the curves.",
             unit="updates",
@@ -99,9 +101,9 @@ class Logging(Group):
     ] = 1
     report_to: Annotated[
         str,
-        BeforeValidator(as_names),
+        BeforeValidator(join_names),
         Field(max_length=200),
-        Knob(
+        SettingInfo(
             "Trackers",
             "Programs that keep the curves too: tensorboard, trackio, wandb, mlflow, aim.",
             "Each is installed on demand, for instance with `python launch.py setup --with "
@@ -113,11 +115,11 @@ class Logging(Group):
     project: Annotated[
         str,
         Field(min_length=1, max_length=80),
-        Knob("Project", "The project under which trackers list the run.", group="Logging"),
+        SettingInfo("Project", "The project under which trackers list the run.", group="Logging"),
     ] = "modelforge"
     wandb_mode: Annotated[
         Literal["offline", "online"],
-        Knob(
+        SettingInfo(
             "W&B mode",
             "offline keeps the curves on this computer; online sends them to your account.",
             "The key is read from WANDB_API_KEY or from `wandb login`, and is never written down.",

@@ -6,37 +6,39 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelforge.config.schema.base import Knob
-from modelforge.config.schema.runtime import Group
+from modelforge.config.schema.base import SettingInfo
+from modelforge.config.schema.runtime import SettingsGroup
 
 
-class Optimizer(Group):
+class Optimizer(SettingsGroup):
     """The numbers inside the optimizer."""
 
     beta1: Annotated[
         float,
         Field(ge=0, lt=1),
-        Knob("Beta 1", "How long the direction of earlier updates is kept.", group="Optimizer"),
+        SettingInfo(
+            "Beta 1", "How long the direction of earlier updates is kept.", group="Optimizer"
+        ),
     ] = 0.9
     beta2: Annotated[
         float,
         Field(ge=0, lt=1),
-        Knob("Beta 2", "How long the size of earlier updates is kept.", group="Optimizer"),
+        SettingInfo("Beta 2", "How long the size of earlier updates is kept.", group="Optimizer"),
     ] = 0.999
     epsilon: Annotated[
         float,
         Field(gt=0),
-        Knob("Epsilon", "Keeps the division by small sizes steady.", group="Optimizer"),
+        SettingInfo("Epsilon", "Keeps the division by small sizes steady.", group="Optimizer"),
     ] = 1e-8
 
 
-class Schedule(Group):
+class Schedule(SettingsGroup):
     """How the learning rate rises and falls, beyond the contract."""
 
     warmup_steps: Annotated[
         int | None,
         Field(ge=0),
-        Knob(
+        SettingInfo(
             "Warm-up updates",
             "Updates in which the rate rises from zero; empty takes the share above.",
             unit="updates",
@@ -46,7 +48,7 @@ class Schedule(Group):
     decay_steps: Annotated[
         int | None,
         Field(ge=0),
-        Knob(
+        SettingInfo(
             "Decay updates",
             "For warmup_stable_decay: updates in which the rate falls at the end.",
             unit="updates",
@@ -56,7 +58,7 @@ class Schedule(Group):
     decay_ratio: Annotated[
         float | None,
         Field(ge=0, le=1),
-        Knob(
+        SettingInfo(
             "Decay share",
             "For warmup_stable_decay: share of the run in which the rate falls; empty is 0.2.",
             group="Optimizer",
@@ -64,12 +66,14 @@ class Schedule(Group):
     ] = None
     decay_shape: Annotated[
         Literal["linear", "cosine", "1-sqrt"],
-        Knob("Decay shape", "For warmup_stable_decay: how the rate falls.", group="Optimizer"),
+        SettingInfo(
+            "Decay shape", "For warmup_stable_decay: how the rate falls.", group="Optimizer"
+        ),
     ] = "linear"
     final_lr_fraction: Annotated[
         float,
         Field(ge=0, lt=1),
-        Knob(
+        SettingInfo(
             "Final rate",
             "Share of the learning rate that is left at the end.",
             group="Optimizer",
@@ -77,13 +81,13 @@ class Schedule(Group):
     ] = 0.0
 
 
-class Trainer(Group):
+class Trainer(SettingsGroup):
     """How training behaves beyond the contract, and what each strategy has of its own."""
 
     seed: Annotated[
         int,
         Field(ge=0, le=2**32 - 1),
-        Knob(
+        SettingInfo(
             "Seed",
             "The same seed, data and settings give the same run.",
             "Fixes the split, the order of the rows, the adapter's start and dropout.",
@@ -93,7 +97,7 @@ class Trainer(Group):
     neftune_noise_alpha: Annotated[
         float | None,
         Field(gt=0),
-        Knob(
+        SettingInfo(
             "NEFTune noise",
             "Noise on the embeddings while training; 5 often makes answers fuller. Empty is none.",
             group="Training",
@@ -102,7 +106,7 @@ class Trainer(Group):
     preference_beta: Annotated[
         float,
         Field(gt=0),
-        Knob(
+        SettingInfo(
             "Beta",
             "How closely the model stays to its start: higher is closer.",
             group="Preferences",
@@ -128,7 +132,7 @@ class Trainer(Group):
             "kto",
             "orpo",
         ],
-        Knob(
+        SettingInfo(
             "Preference loss",
             "How better and worse answers are compared; sigmoid is DPO itself.",
             "kto learns from single answers marked good or bad, orpo needs no reference model; "
@@ -138,7 +142,7 @@ class Trainer(Group):
     ] = "sigmoid"
     precompute_ref_log_probs: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "Reference beforehand",
             "Ask the reference model about every row once before training: faster epochs.",
             group="Preferences",
@@ -146,7 +150,7 @@ class Trainer(Group):
     ] = False
     rlhf_algorithm: Annotated[
         Literal["rloo", "grpo"],
-        Knob(
+        SettingInfo(
             "Algorithm",
             "How the model learns from rewards.",
             "Both compare several answers to one prompt; rloo against the others' mean, grpo "
@@ -156,7 +160,7 @@ class Trainer(Group):
     ] = "rloo"
     reward: Annotated[
         Literal["model", "exact-match", "regex", "length", "json"],
-        Knob(
+        SettingInfo(
             "Reward",
             "Who judges the answers: a model trained on the pairs first, or a rule.",
             "exact-match: equal to the chosen answer. regex: the pattern is found. length: near "
@@ -168,7 +172,7 @@ class Trainer(Group):
     reward_model: Annotated[
         str | None,
         Field(min_length=1, max_length=4096),
-        Knob(
+        SettingInfo(
             "Reward model",
             "A reward model of yours, a folder or a Hub id; empty trains one on the pairs first.",
             group="Rewards",
@@ -177,12 +181,14 @@ class Trainer(Group):
     reward_pattern: Annotated[
         str | None,
         Field(min_length=1, max_length=1000),
-        Knob("Pattern", "For the reward regex: what an answer must contain.", group="Rewards"),
+        SettingInfo(
+            "Pattern", "For the reward regex: what an answer must contain.", group="Rewards"
+        ),
     ] = None
     reward_words: Annotated[
         int,
         Field(ge=1, le=4096),
-        Knob(
+        SettingInfo(
             "Wanted length",
             "For the reward length: the number of words that is best.",
             unit="words",
@@ -192,17 +198,21 @@ class Trainer(Group):
     reward_learning_rate: Annotated[
         float,
         Field(gt=0, le=1),
-        Knob("Reward learning rate", "Size of each update of the reward model.", group="Rewards"),
+        SettingInfo(
+            "Reward learning rate", "Size of each update of the reward model.", group="Rewards"
+        ),
     ] = 1e-4
     reward_epochs: Annotated[
         int,
         Field(ge=1),
-        Knob("Reward epochs", "How often the reward model sees every pair.", group="Rewards"),
+        SettingInfo(
+            "Reward epochs", "How often the reward model sees every pair.", group="Rewards"
+        ),
     ] = 1
     kl_beta: Annotated[
         float,
         Field(ge=0),
-        Knob(
+        SettingInfo(
             "KL weight",
             "What straying from the start model costs; 0 lets it stray.",
             group="Rewards",
@@ -211,7 +221,7 @@ class Trainer(Group):
     num_generations: Annotated[
         int,
         Field(ge=2, le=64),
-        Knob(
+        SettingInfo(
             "Answers per prompt",
             "How many answers to one prompt are compared.",
             unit="answers",
@@ -222,7 +232,7 @@ class Trainer(Group):
     max_completion_length: Annotated[
         int,
         Field(ge=1, le=8192),
-        Knob(
+        SettingInfo(
             "Longest answer",
             "Tokens after which an answer is ended while learning from rewards.",
             unit="tokens",
@@ -233,12 +243,14 @@ class Trainer(Group):
     generation_temperature: Annotated[
         float,
         Field(gt=0, le=2),
-        Knob("Temperature", "How varied the answers are that are compared.", group="Rewards"),
+        SettingInfo(
+            "Temperature", "How varied the answers are that are compared.", group="Rewards"
+        ),
     ] = 1.0
     save_steps: Annotated[
         int | None,
         Field(ge=-1),
-        Knob(
+        SettingInfo(
             "Save every",
             "Updates between states to go on from; empty saves at every check, -1 at the end only.",
             "What was learned since the newest one is lost if the machine goes off.",
@@ -249,7 +261,7 @@ class Trainer(Group):
     save_total_limit: Annotated[
         int,
         Field(ge=1),
-        Knob(
+        SettingInfo(
             "Checkpoints kept",
             "How many states to go on from stay on the disk; the newest and the best always do.",
             "With three there is one more to fall back to should the newest be damaged.",
@@ -259,7 +271,7 @@ class Trainer(Group):
     ] = 3
     torch_compile: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "Compile the model",
             "torch.compile: updates get quicker after a wait of a minute or so at the start.",
             "It pays in runs of many minutes. It needs triton with an NVIDIA GPU, and a C++ "
@@ -269,13 +281,13 @@ class Trainer(Group):
     ] = False
 
 
-class Evaluation(Group):
+class Evaluation(SettingsGroup):
     """What is measured on the held-out rows beside the loss."""
 
     generated_rows: Annotated[
         int,
         Field(ge=0, le=2000),
-        Knob(
+        SettingInfo(
             "Answers scored",
             "Held-out rows that are answered and scored at the end; 0 for none.",
             "For ROUGE, exact match and F1, which need answers and not only a loss.",
@@ -285,7 +297,7 @@ class Evaluation(Group):
     ] = 50
     early_stopping: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "Stop early",
             "End the run when checks on held-out rows bring nothing better; the best is kept.",
             group="Evaluation",
@@ -294,7 +306,7 @@ class Evaluation(Group):
     early_stopping_patience: Annotated[
         int,
         Field(ge=1, le=1000),
-        Knob(
+        SettingInfo(
             "Patience",
             "Checks in a row without anything better after which a run stops early.",
             unit="checks",
@@ -304,7 +316,7 @@ class Evaluation(Group):
     early_stopping_threshold: Annotated[
         float,
         Field(ge=0),
-        Knob(
+        SettingInfo(
             "Least gain",
             "By how much a check must be better to count as better.",
             group="Evaluation",
@@ -312,7 +324,7 @@ class Evaluation(Group):
     ] = 0.0
     loss_guard: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "Loss guard",
             "Halve the learning rate for 50 updates when the loss or the gradients leap.",
             "A leap is a loss three standard deviations above the last hundred, or gradients of "
@@ -323,7 +335,7 @@ class Evaluation(Group):
     ] = False
     phase_monitor: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "Tell phases",
             "Say in plain words when the loss converges, stays, jumps or rises.",
             group="Evaluation",
@@ -331,7 +343,7 @@ class Evaluation(Group):
     ] = True
     keep_best: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "Keep the best",
             "What is kept is the state that did best on the held-out rows, not the last one.",
             group="Saving",
@@ -339,12 +351,12 @@ class Evaluation(Group):
     ] = True
 
 
-class Memory(Group):
+class Memory(SettingsGroup):
     """How a run lives with the memory there is."""
 
     autopilot: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "Go on when memory runs out",
             "A batch that does not fit is halved and taken in turns; what is learned is the same.",
             "The rows of an update, their order and their weight stay as they were. With one row "
@@ -354,7 +366,7 @@ class Memory(Group):
     ] = True
     auto_batch_size: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "Find the batch size",
             "Try at the start which batch size is the fastest that fits; updates stay as large.",
             "Batch size times accumulation stays as it was said. A larger batch is taken only "

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelforge.config.schema.base import Knob
-from modelforge.config.schema.runtime import Group
+from modelforge.config.schema.base import SettingInfo
+from modelforge.config.schema.runtime import SettingsGroup
 
 LAYERS = 200
 
 
-class Quantization(Group):
+class Quantization(SettingsGroup):
     """How the frozen weights are stored, beyond the contract's 4 and 8 bits."""
 
     scheme: Annotated[
@@ -27,7 +27,7 @@ class Quantization(Group):
             "nvfp4",
             "mxfp4",
         ],
-        Knob(
+        SettingInfo(
             "Scheme",
             "How the frozen weights are stored; auto follows 4-bit and 8-bit.",
             "fp8 and nvfp4 want a new card; the weight-only kinds save memory on every one.",
@@ -37,7 +37,7 @@ class Quantization(Group):
     skip_first_layers: Annotated[
         int,
         Field(ge=0, le=LAYERS),
-        Knob(
+        SettingInfo(
             "First layers left out",
             "So many of the first layers keep their full precision.",
             unit="layers",
@@ -47,7 +47,7 @@ class Quantization(Group):
     skip_last_layers: Annotated[
         int,
         Field(ge=0, le=LAYERS),
-        Knob(
+        SettingInfo(
             "Last layers left out",
             "So many of the last layers keep their full precision.",
             unit="layers",
@@ -56,7 +56,7 @@ class Quantization(Group):
     ] = 0
     allow_slow: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "Allow slow schemes",
             "Take a scheme that this card can only emulate.",
             group="Quantization",
@@ -64,12 +64,12 @@ class Quantization(Group):
     ] = False
 
 
-class Adapter(Group):
+class Adapter(SettingsGroup):
     """What is trained: an adapter beside the frozen weights, or all of them."""
 
     enabled: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "Adapter",
             "Train a small adapter; off trains every weight, which needs far more memory.",
             group="Adapter",
@@ -78,7 +78,7 @@ class Adapter(Group):
     target_modules: Annotated[
         str,
         Field(min_length=1, max_length=1000),
-        Knob(
+        SettingInfo(
             "Adapted layers",
             "all-linear, or the names of layers with commas: q_proj, v_proj.",
             group="Adapter",
@@ -87,7 +87,7 @@ class Adapter(Group):
     alpha_over_r: Annotated[
         float | None,
         Field(ge=0.5, le=3),
-        Knob(
+        SettingInfo(
             "Alpha by rank",
             "LoRA alpha as a multiple of the rank; empty takes LoRA alpha as it stands.",
             group="Adapter",
@@ -95,7 +95,7 @@ class Adapter(Group):
     ] = None
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16"],
-        Knob(
+        SettingInfo(
             "Adapter number format",
             "In which the adapter is kept; auto means float32.",
             group="Adapter",
@@ -103,7 +103,7 @@ class Adapter(Group):
     ] = "auto"
     init: Annotated[
         Literal["default", "gaussian", "loftq", "pissa", "orthogonal", "olora"],
-        Knob(
+        SettingInfo(
             "Adapter start",
             "What the adapter begins with; pissa and loftq begin nearer to the goal.",
             "loftq makes up for what 4 bits lose.",
@@ -112,7 +112,7 @@ class Adapter(Group):
     ] = "default"
     use_rslora: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "Rank-stabilised LoRA",
             "Scale by the root of the rank, so that high ranks learn as they should.",
             group="Adapter",
@@ -120,7 +120,7 @@ class Adapter(Group):
     ] = False
     use_dora: Annotated[
         bool,
-        Knob(
+        SettingInfo(
             "DoRA",
             "Learn size and direction apart: often a little better, and slower.",
             group="Adapter",
@@ -129,7 +129,7 @@ class Adapter(Group):
     modules_to_save: Annotated[
         str,
         Field(max_length=1000),
-        Knob(
+        SettingInfo(
             "Layers trained whole",
             "Names of layers that are trained in full beside the adapter, with commas.",
             group="Adapter",
@@ -138,7 +138,7 @@ class Adapter(Group):
     start_from: Annotated[
         str | None,
         Field(min_length=1, max_length=4096),
-        Knob(
+        SettingInfo(
             "Start from",
             "An adapter that is trained on: a run's id, or a folder. Empty begins with a new one.",
             "It has to be of the same model, rank and alpha; the layers are its own.",

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from modelforge.config.prompt_template import halves, uses
+from modelforge.config.prompt_template import has_placeholder, render_parts
 from modelforge.data.canonical.messages import (
     ROLES,
     Turn,
@@ -156,9 +156,9 @@ def _asked(row: Row, mapping: Mapping, question: str, more: str) -> Canonical:
         "input": more,
         "output": answer,
     }
-    turns = _two(*halves(text, values))
+    turns = _two(*render_parts(text, values))
     # A system prompt that is laid out among the rest is not said again.
-    return {"messages": turns} if uses(text, "system") else _chat(turns, row, mapping)
+    return {"messages": turns} if has_placeholder(text, "system") else _chat(turns, row, mapping)
 
 
 def _preference(row: Row, mapping: Mapping) -> Canonical:

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from modelforge.config.rules.data import said_type
+from modelforge.config.rules.data import declared_type
 from modelforge.config.schema.data import Source
 from modelforge.data.columns.mapping import Kind, Mapping
 from modelforge.data.columns.names import (
@@ -73,7 +73,7 @@ def detect(rows: Rows, name: str = "dataset", source: Source | None = None) -> M
     for setting, column in said.items():
         if column not in columns:
             raise _no_column(name, setting, column, columns)
-    kind = said_type(source)
+    kind = declared_type(source)
     parts = [setting for _, setting, _ in _PARTS.get(kind, ())]
     parts += [setting for _, setting in _BESIDE.get(kind, ())]
     if any(setting in said for setting in parts):

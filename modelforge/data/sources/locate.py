@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from modelforge.config.rules.data import HUB
+from modelforge.config.rules.data import HUB_PREFIX
 from modelforge.config.schema.data import Source
 from modelforge.data.formats.sniff import KNOWN, SUFFIXES
 from modelforge.data.sources.library import locate
@@ -21,7 +21,7 @@ _PACKED = (".gz", ".zst")
 
 def files_of(source: Source, home: Home) -> list[Path]:
     """Return the files of a source; raises NotFoundError, or DataError for a folder without any."""
-    if source.path.startswith(HUB):
+    if source.path.startswith(HUB_PREFIX):
         return [_fetched_file(source, home)]
     folder = _folder(source.path)
     return [locate(source.path, home)] if folder is None else files_in(folder)
@@ -60,7 +60,7 @@ def fetched_path(home: Home, name: str, subset: str | None, split: str | None) -
     Raises NotFoundError for what cannot be a name there.
     """
     if not _HUB_NAME.match(name):
-        remedy = f"Write {HUB}OWNER/NAME."
+        remedy = f"Write {HUB_PREFIX}OWNER/NAME."
         raise NotFoundError(Problem("dataset", f"{name[:80]!r} is no name on the Hub.", remedy))
     parts = [name.replace("/", "--"), subset or "", split or "train"]
     stem = "__".join(_safe(part) for part in parts if part)
@@ -73,7 +73,7 @@ def _safe(part: str) -> str:
 
 
 def _fetched_file(source: Source, home: Home) -> Path:
-    name = source.path.removeprefix(HUB)
+    name = source.path.removeprefix(HUB_PREFIX)
     path = fetched_path(home, name, source.subset, source.split)
     if path.is_file():
         return path

@@ -13,7 +13,7 @@ from transformers import PrinterCallback
 
 from modelforge.config.methods import Head
 from modelforge.config.plan.make import Plan
-from modelforge.config.rules.weights import NEAR_STARTS, named
+from modelforge.config.rules.weights import WEIGHT_CHANGING_INITS, split_names
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
 from modelforge.modeling.adapters import init
@@ -39,9 +39,9 @@ def lora_config(config: TrainingConfig, plan: Plan, head: Head = "causal") -> Lo
         target_modules=(
             "all-linear"
             if said.target_modules.strip() == "all-linear"
-            else named(said.target_modules)
+            else split_names(said.target_modules)
         ),
-        modules_to_save=named(said.modules_to_save) if said.modules_to_save.strip() else None,
+        modules_to_save=split_names(said.modules_to_save) if said.modules_to_save.strip() else None,
         use_rslora=said.use_rslora,
         use_dora=said.use_dora,
         init_lora_weights=said.init if said.init in ("gaussian", "orthogonal") else True,
@@ -106,7 +106,7 @@ def prepare_trainer(trainer: Any, config: TrainingConfig, plan: Plan) -> Any:
     # Unsloth puts its own adapter on, whose start and number format are left as they are.
     is_ours = plan.trains == "adapter" and config.provider != "unsloth"
     trainer.adapter_init = None
-    if is_ours and plan.start_from is None and config.adapter.init in NEAR_STARTS:
+    if is_ours and plan.start_from is None and config.adapter.init in WEIGHT_CHANGING_INITS:
         trainer.adapter_init = init.AdapterInit(config.adapter.init, plan, config)
         init.initialize_adapter(trainer.model, trainer.adapter_init)
     # TRL 1.14 casts adapters on quantized weights to bf16: fp16's scaler fails on that, and small

@@ -24,7 +24,7 @@ from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from modelforge.config.methods import Head
-from modelforge.config.optimizers import BY_TORCHAO
+from modelforge.config.optimizers import TORCHAO_FORMATS
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
@@ -210,12 +210,12 @@ _SCHEMES: dict[str, Callable[[Plan, TrainingConfig, ModelFacts], Any]] = {
     "8-bit": _by_bits(8),
     "fp8": _fp8,
     "mxfp4": _mxfp4,
-    **dict.fromkeys(BY_TORCHAO, _by_torchao),
+    **dict.fromkeys(TORCHAO_FORMATS, _by_torchao),
 }
 
 
 def _require_package(plan: Plan) -> None:
-    if plan.quantization in BY_TORCHAO and importlib.util.find_spec("torchao") is None:
+    if plan.quantization in TORCHAO_FORMATS and importlib.util.find_spec("torchao") is None:
         raise WorkerError(
             "package-missing",
             Problem(

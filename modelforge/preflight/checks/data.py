@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from modelforge.errors import Finding
-from modelforge.preflight.context import Case
-from modelforge.preflight.speed import tokens_in
+from modelforge.preflight.context import RunContext
+from modelforge.preflight.speed import estimate_tokens
 
 USUAL_SPLIT = 0.1
 
 
-def data_findings(case: Case) -> Iterator[Finding]:
+def data_findings(case: RunContext) -> Iterator[Finding]:
     """Pass on what the first look at the data found."""
     if case.look:
         yield from case.look.findings
 
 
-def split_is_possible(case: Case) -> Iterator[Finding]:
+def split_is_possible(case: RunContext) -> Iterator[Finding]:
     """Refuse a split that leaves nothing on one side, and tell when nothing is held out."""
     share = case.config.eval_split
     if case.config.data.validation_sources:
@@ -52,11 +52,11 @@ def split_is_possible(case: Case) -> Iterator[Finding]:
         )
 
 
-def rows_cut(case: Case) -> Iterator[Finding]:
+def rows_cut(case: RunContext) -> Iterator[Finding]:
     """Tell when the longest row is longer than what the run reads of it."""
     if case.look is None or case.config.packing:
         return
-    longest, limit = int(tokens_in(case.look.longest_chars)), case.plan.max_length
+    longest, limit = int(estimate_tokens(case.look.longest_chars)), case.plan.max_length
     if longest <= limit:
         return
     context = case.facts.context if case.facts else None
@@ -79,7 +79,7 @@ _FATE = {
 }
 
 
-def _strategy(case: Case) -> str:
+def _strategy(case: RunContext) -> str:
     return case.config.data.truncation_strategy
 
 
@@ -122,7 +122,7 @@ _TEXTLESS = {
 }
 
 
-def wrong_kind(case: Case) -> Iterator[Finding]:
+def wrong_kind(case: RunContext) -> Iterator[Finding]:
     """Refuse rows that the strategy or the task cannot learn from."""
     usable, wanted, columns = _wanted(case)
     for where, supply in _all(case):
@@ -139,7 +139,7 @@ def wrong_kind(case: Case) -> Iterator[Finding]:
         )
 
 
-def nothing_to_learn(case: Case) -> Iterator[Finding]:
+def nothing_to_learn(case: RunContext) -> Iterator[Finding]:
     """Tell where `data.loss_on` leaves plain text without a token to learn."""
     loss_on = case.config.data.loss_on
     if loss_on not in _TEXTLESS:
@@ -163,7 +163,7 @@ def nothing_to_learn(case: Case) -> Iterator[Finding]:
     )
 
 
-def same_in_validation(case: Case) -> Iterator[Finding]:
+def same_in_validation(case: RunContext) -> Iterator[Finding]:
     """Warn of a file that is both learned from and checked on."""
     learned = {supply.look.sha256: supply.look.name for supply in case.material.supplies}
     for number, supply in enumerate(case.material.validation):
@@ -178,7 +178,7 @@ def same_in_validation(case: Case) -> Iterator[Finding]:
             )
 
 
-def _wanted(case: Case) -> tuple[tuple[str, ...], str, str]:
+def _wanted(case: RunContext) -> tuple[tuple[str, ...], str, str]:
     if case.plan.method == "kto":
         return _JUDGED
     if case.config.strategy in ("dpo", "rlhf"):
@@ -188,7 +188,7 @@ def _wanted(case: Case) -> tuple[tuple[str, ...], str, str]:
     return ("text", *ANSWERS), _ANY_ANSWERS, "input and output"
 
 
-def _learner(case: Case) -> str:
+def _learner(case: RunContext) -> str:
     config = case.config
     if case.plan.method in ("kto", "orpo"):
         return case.plan.method
@@ -197,7 +197,7 @@ def _learner(case: Case) -> str:
     return config.task
 
 
-def _all(case: Case) -> Iterator[tuple[str, Supply]]:
+def _all(case: RunContext) -> Iterator[tuple[str, Supply]]:
     for number, supply in enumerate(case.material.supplies):
         yield case.material.where(number), supply
     for number, supply in enumerate(case.material.validation):

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from modelforge.errors import Finding
 from modelforge.hardware.machine import choose_profile
-from modelforge.preflight.context import Case
+from modelforge.preflight.context import RunContext
 
 BF16_FROM = (8, 0)
 HELD_GIB = 0.5
 
 
-def device_missing(case: Case) -> Iterator[Finding]:
+def device_missing(case: RunContext) -> Iterator[Finding]:
     """Refuse a device that was asked for and is not here."""
     asked, machine = case.config.hardware.device, case.machine
     missing = {
@@ -31,7 +31,7 @@ def device_missing(case: Case) -> Iterator[Finding]:
         )
 
 
-def gpu_missing(case: Case) -> Iterator[Finding]:
+def gpu_missing(case: RunContext) -> Iterator[Finding]:
     """Refuse a GPU number that no card has."""
     here = [gpu.index for gpu in case.machine.gpus]
     if case.plan.device == "cuda" and here and case.gpu is None:
@@ -46,7 +46,7 @@ def gpu_missing(case: Case) -> Iterator[Finding]:
         )
 
 
-def bf16_card(case: Case) -> Iterator[Finding]:
+def bf16_card(case: RunContext) -> Iterator[Finding]:
     """Refuse bf16 on a card that only emulates it."""
     capability = case.gpu.compute_capability if case.gpu else None
     if case.plan.precision != "bf16" or capability is None or capability >= BF16_FROM:
@@ -62,7 +62,7 @@ def bf16_card(case: Case) -> Iterator[Finding]:
     )
 
 
-def fp16_on_cpu(case: Case) -> Iterator[Finding]:
+def fp16_on_cpu(case: RunContext) -> Iterator[Finding]:
     """Refuse fp16 on the CPU, where small gradients would be lost."""
     if case.plan.device == "cpu" and case.plan.precision == "fp16":
         where, value = _precision_setting(case)
@@ -76,7 +76,7 @@ def fp16_on_cpu(case: Case) -> Iterator[Finding]:
         )
 
 
-def bf16_on_cpu(case: Case) -> Iterator[Finding]:
+def bf16_on_cpu(case: RunContext) -> Iterator[Finding]:
     """Tell that bf16 on the CPU is slow where the CPU has no instructions for it."""
     slow = not case.machine.fast_bf16
     if case.plan.device == "cpu" and case.plan.precision == "bf16" and slow:
@@ -90,7 +90,7 @@ def bf16_on_cpu(case: Case) -> Iterator[Finding]:
         )
 
 
-def vram_held(case: Case) -> Iterator[Finding]:
+def vram_held(case: RunContext) -> Iterator[Finding]:
     """Tell how much of the card other programs hold."""
     held = case.gpu.other_gib if case.gpu else None
     if held is not None and held >= HELD_GIB:
@@ -102,7 +102,7 @@ def vram_held(case: Case) -> Iterator[Finding]:
         )
 
 
-def profile_differs(case: Case) -> Iterator[Finding]:
+def profile_differs(case: RunContext) -> Iterator[Finding]:
     """Tell when the settings were prefilled for another class of machine."""
     detected, reason = choose_profile(case.machine, case.config.hardware.gpu_index)
     if detected != case.config.compute_specs:
@@ -116,7 +116,7 @@ def profile_differs(case: Case) -> Iterator[Finding]:
         )
 
 
-def _precision_setting(case: Case) -> tuple[str, object]:
+def _precision_setting(case: RunContext) -> tuple[str, object]:
     for where in ("bf16", "fp16"):
         if getattr(case.config, where):
             return where, False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from modelforge.errors import Finding
-from modelforge.preflight.context import Case
+from modelforge.preflight.context import RunContext
 
 # Which kinds can do a task, and what to choose instead.
 KINDS = {
@@ -31,7 +31,7 @@ _WAYS = {
 }
 
 
-def model_wrong_kind(case: Case) -> Iterator[Finding]:
+def model_wrong_kind(case: RunContext) -> Iterator[Finding]:
     """Refuse a model that cannot do the task, by what its config.json says it is."""
     facts = case.facts
     if facts is None or facts.kind == "unknown":
@@ -49,7 +49,7 @@ def model_wrong_kind(case: Case) -> Iterator[Finding]:
         )
 
 
-def remote_code_off(case: Case) -> Iterator[Finding]:
+def remote_code_off(case: RunContext) -> Iterator[Finding]:
     """Tell that the model's own Python code stays unused."""
     if case.facts and case.facts.remote_code:
         yield Finding(
@@ -61,7 +61,7 @@ def remote_code_off(case: Case) -> Iterator[Finding]:
         )
 
 
-def no_chat_template(case: Case) -> Iterator[Finding]:
+def no_chat_template(case: RunContext) -> Iterator[Finding]:
     """Tell that rows of chat get a template that the model has never seen."""
     facts, look = case.facts, case.look
     if case.config.model.chat_template:
@@ -76,7 +76,7 @@ def no_chat_template(case: Case) -> Iterator[Finding]:
         )
 
 
-def model_already_quantized(case: Case) -> Iterator[Finding]:
+def model_already_quantized(case: RunContext) -> Iterator[Finding]:
     """Tell that the weights come quantized, or refuse a way that cannot be trained."""
     facts = case.facts
     if facts is None or facts.quantization in {"", case.plan.quantization}:
@@ -100,5 +100,5 @@ def model_already_quantized(case: Case) -> Iterator[Finding]:
     )
 
 
-def _scheme(case: Case) -> str:
+def _scheme(case: RunContext) -> str:
     return "16 or 32 bits" if case.plan.quantization == "none" else case.plan.quantization

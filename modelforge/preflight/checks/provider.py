@@ -12,18 +12,18 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from modelforge.errors import Finding
 from modelforge.hardware.machine import Gpu, Machine
-from modelforge.preflight.context import Case
+from modelforge.preflight.context import RunContext
 
 METHODS = ("sft", "dpo")
 INSTALL = "Run `python launch.py setup --with unsloth`, or install it on the Machine page"
 OTHERWISE = "choose the provider huggingface"
 
 
-def provider_ready(case: Case) -> Iterator[Finding]:
+def provider_ready(case: RunContext) -> Iterator[Finding]:
     """Refuse Unsloth where it is absent, broken or cannot run, and offer the other provider."""
     if case.config.provider != "unsloth":
         return
-    standing = unsloth_standing(case.machine, case.gpu, device=case.plan.device)
+    standing = unsloth_status(case.machine, case.gpu, device=case.plan.device)
     remedies = {
         "absent": f"{INSTALL}, or {OTHERWISE}.",
         "broken": f"{INSTALL} again, or {OTHERWISE}.",
@@ -33,14 +33,14 @@ def provider_ready(case: Case) -> Iterator[Finding]:
         yield Finding(
             "blocker",
             f"provider-{standing.state}",
-            standing.what,
+            standing.message,
             remedies[standing.state],
             "provider",
             "huggingface",
         )
 
 
-def provider_suits(case: Case) -> Iterator[Finding]:
+def provider_suits(case: RunContext) -> Iterator[Finding]:
     """Refuse a way of training that Unsloth is not used for here."""
     if case.config.provider == "unsloth" and case.plan.method not in METHODS:
         yield Finding(
@@ -53,7 +53,7 @@ def provider_suits(case: Case) -> Iterator[Finding]:
         )
 
 
-def attention_unused(case: Case) -> Iterator[Finding]:
+def attention_unused(case: RunContext) -> Iterator[Finding]:
     """Tell that Unsloth computes attention in its own way, whatever was chosen."""
     model = case.config.model
     if case.config.provider == "unsloth" and "attn_implementation" in model.model_fields_set:
@@ -66,7 +66,7 @@ def attention_unused(case: Case) -> Iterator[Finding]:
         )
 
 
-def provider_untested(case: Case) -> Iterator[Finding]:
+def provider_untested(case: RunContext) -> Iterator[Finding]:
     """Tell of an Unsloth other than the one that was tested with the rest."""
     has = unsloth_version() if case.config.provider == "unsloth" else None
     if has is not None and has != TESTED:
@@ -89,22 +89,22 @@ Version = Callable[[str], str]
 
 
 @dataclass(frozen=True)
-class Standing:
+class ProviderStatus:
     """How a provider stands on this computer: its state, and why, in a sentence."""
 
     state: State
-    what: str
+    message: str
 
 
-def unsloth_standing(machine: Machine, gpu: Gpu | None, *, device: str = "cuda") -> Standing:
+def unsloth_status(machine: Machine, gpu: Gpu | None, *, device: str = "cuda") -> ProviderStatus:
     """Return how Unsloth stands on a machine, on the card that is to be used. Imports nothing."""
     if reason := _cannot_run(machine, gpu, device):
-        return Standing("unsupported", reason)
+        return ProviderStatus("unsupported", reason)
     if not find_spec("unsloth"):
-        return Standing("absent", "Unsloth is not installed.")
-    if reason := what_is_broken():
-        return Standing("broken", reason)
-    return Standing("ready", f"Unsloth {unsloth_version()} is installed.")
+        return ProviderStatus("absent", "Unsloth is not installed.")
+    if reason := find_broken_package():
+        return ProviderStatus("broken", reason)
+    return ProviderStatus("ready", f"Unsloth {unsloth_version()} is installed.")
 
 
 def unsloth_version() -> str | None:
@@ -115,7 +115,7 @@ def unsloth_version() -> str | None:
         return None
 
 
-def what_is_broken(
+def find_broken_package(
     version: Version = metadata.version,
     requires: Callable[[str], list[str] | None] = metadata.requires,
 ) -> str:

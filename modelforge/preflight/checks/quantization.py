@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelforge.config.optimizers import BY_BITSANDBYTES, BY_TORCHAO
+from modelforge.config.optimizers import BITSANDBYTES_FORMATS, TORCHAO_FORMATS
 from modelforge.errors import Finding
-from modelforge.preflight.context import Case
+from modelforge.preflight.context import RunContext
 from modelforge.preflight.memory.estimate import part_gib
 
 QUANTIZED_FROM = (6, 0)
@@ -16,7 +16,7 @@ NVFP4_FROM = (10, 0)
 MXFP4_MODEL = "gpt_oss"
 
 
-def quantized_slow(case: Case) -> Iterator[Finding]:
+def quantized_slow(case: RunContext) -> Iterator[Finding]:
     """Tell that quantized weights cost much time away from an NVIDIA card."""
     if case.plan.quantization == "none" or case.plan.device == "cuda":
         return
@@ -34,10 +34,10 @@ def quantized_slow(case: Case) -> Iterator[Finding]:
     )
 
 
-def quantized_card(case: Case) -> Iterator[Finding]:
+def quantized_card(case: RunContext) -> Iterator[Finding]:
     """Refuse or doubt quantized weights on an old card."""
     capability = case.gpu.compute_capability if case.gpu else None
-    by_bits = case.plan.quantization in BY_BITSANDBYTES
+    by_bits = case.plan.quantization in BITSANDBYTES_FORMATS
     if not by_bits or not capability or capability >= QUANTIZED_ADVISED:
         return
     blocked = capability < QUANTIZED_FROM
@@ -52,7 +52,7 @@ def quantized_card(case: Case) -> Iterator[Finding]:
     )
 
 
-def fp8_card(case: Case) -> Iterator[Finding]:
+def fp8_card(case: RunContext) -> Iterator[Finding]:
     """Refuse fp8 where Transformers would load 16 bits without a word."""
     if case.plan.quantization != "fp8":
         return
@@ -69,7 +69,7 @@ def fp8_card(case: Case) -> Iterator[Finding]:
     )
 
 
-def nvfp4_card(case: Case) -> Iterator[Finding]:
+def nvfp4_card(case: RunContext) -> Iterator[Finding]:
     """Refuse or doubt nvfp4 where it can only be emulated."""
     if case.plan.quantization != "nvfp4":
         return
@@ -89,7 +89,7 @@ def nvfp4_card(case: Case) -> Iterator[Finding]:
     )
 
 
-def mxfp4_model(case: Case) -> Iterator[Finding]:
+def mxfp4_model(case: RunContext) -> Iterator[Finding]:
     """Refuse mxfp4 for models that are not stored in it, and tell what it really costs."""
     facts = case.facts
     if case.plan.quantization != "mxfp4" or facts is None:
@@ -115,9 +115,9 @@ def mxfp4_model(case: Case) -> Iterator[Finding]:
     )
 
 
-def package_missing(case: Case) -> Iterator[Finding]:
+def package_missing(case: RunContext) -> Iterator[Finding]:
     """Refuse a scheme whose package is not installed."""
-    if case.plan.quantization in BY_TORCHAO and "torchao" not in case.machine.packages:
+    if case.plan.quantization in TORCHAO_FORMATS and "torchao" not in case.machine.packages:
         yield Finding(
             "blocker",
             "package-missing",
@@ -128,7 +128,7 @@ def package_missing(case: Case) -> Iterator[Finding]:
         )
 
 
-def nothing_quantized(case: Case) -> Iterator[Finding]:
+def nothing_quantized(case: RunContext) -> Iterator[Finding]:
     """Refuse to leave out every layer, and tell where leaving out means nothing."""
     asked = case.config.quantization
     first, last = asked.skip_first_layers, asked.skip_last_layers
@@ -151,14 +151,14 @@ def nothing_quantized(case: Case) -> Iterator[Finding]:
         )
 
 
-def _setting(case: Case) -> tuple[str, object]:
+def _setting(case: RunContext) -> tuple[str, object]:
     """Return the setting that chose how weights are stored, and its value for plain ones."""
     if case.config.quantization.scheme != "auto":
         return "quantization.scheme", "none"
     return ("use_8bit" if case.plan.quantization == "8-bit" else "use_4bit"), False
 
 
-def _here(case: Case) -> str:
+def _here(case: RunContext) -> str:
     capability = case.gpu.compute_capability if case.gpu else None
     if capability is None:
         return f"this run is on the {'GPU' if case.plan.device == 'cuda' else 'CPU'}"

@@ -12,7 +12,7 @@ from modelforge.preflight.checks import (
     resources,
     settings,
 )
-from modelforge.preflight.context import Case, Check
+from modelforge.preflight.context import Check, RunContext
 
 CHECKS: tuple[Check, ...] = (
     provider.provider_ready,
@@ -59,7 +59,7 @@ CHECKS: tuple[Check, ...] = (
 _ORDER = ("blocker", "caution", "note")
 
 
-def findings(case: Case) -> list[Finding]:
+def findings(case: RunContext) -> list[Finding]:
     """Return what every check says: blockers first, then cautions, then notes."""
     said = [finding for check in CHECKS for finding in check(case)]
     return sorted(said, key=lambda finding: _ORDER.index(finding.level))

@@ -6,15 +6,15 @@ import math
 import os
 from collections.abc import Iterator
 
-from modelforge.config.defaults import advised_rate
+from modelforge.config.defaults import default_learning_rate
 from modelforge.config.plan.make import Change
-from modelforge.config.resolve import flat
-from modelforge.config.rules.training import trackers
+from modelforge.config.resolve import flatten
+from modelforge.config.rules.training import requested_trackers
 from modelforge.config.schema.runtime import TRACKER_ADDRESSES
 from modelforge.config.visibility import applies
 from modelforge.errors import Finding
-from modelforge.preflight.context import Case
-from modelforge.preflight.speed import checks_by_training
+from modelforge.preflight.context import RunContext
+from modelforge.preflight.speed import eval_time_ratio
 
 # What only one strategy reads of the trainer's settings, and what only one reward.
 ONLY_FOR = {
@@ -39,20 +39,20 @@ TWICE = 1.5
 FEW_CHECKS = 5
 
 
-def plan_changes(case: Case) -> Iterator[Finding]:
+def plan_changes(case: RunContext) -> Iterator[Finding]:
     """Tell every setting that is used otherwise than it stands, defaults of no use left out."""
-    said = flat(case.config.said())
+    said = flatten(case.config.explicit_values())
     for change in case.plan.changes:
         if change.where not in said and not applies(change.where, said):
             continue
         yield Finding("note", "plan-changed", _in_words(change), where=change.where)
 
 
-def learning_rate(case: Case) -> Iterator[Finding]:
+def learning_rate(case: RunContext) -> Iterator[Finding]:
     """Warn of a rate that is ten times off what the strategy is usually trained with."""
     rate = case.config.learning_rate
     config = case.config
-    advised = advised_rate(
+    advised = default_learning_rate(
         config.strategy, practice=case.machine.practice, adapter=config.adapter.enabled
     )
     times = max(rate / advised, advised / rate)
@@ -71,7 +71,7 @@ def learning_rate(case: Case) -> Iterator[Finding]:
     )
 
 
-def unused(case: Case) -> Iterator[Finding]:
+def unused(case: RunContext) -> Iterator[Finding]:
     """Tell of settings that were given for another strategy or another reward."""
     trainer, strategy = case.config.trainer, case.config.strategy
     fields = type(trainer).model_fields
@@ -89,7 +89,7 @@ def unused(case: Case) -> Iterator[Finding]:
         yield Finding("note", "setting-unused", what, where=f"trainer.{name}")
 
 
-def schedule_fits(case: Case) -> Iterator[Finding]:
+def schedule_fits(case: RunContext) -> Iterator[Finding]:
     """Refuse a schedule that is longer than the run, and doubt a warm-up that is."""
     plan, total = case.plan, case.plan.total_steps
     if total is None:
@@ -117,7 +117,7 @@ def schedule_fits(case: Case) -> Iterator[Finding]:
         )
 
 
-def few_updates(case: Case) -> Iterator[Finding]:
+def few_updates(case: RunContext) -> Iterator[Finding]:
     """Warn of a run that is over before it has learned anything."""
     total = case.plan.total_steps
     if total is None or total >= FEWEST_UPDATES:
@@ -138,12 +138,12 @@ def few_updates(case: Case) -> Iterator[Finding]:
     )
 
 
-def checks_take_long(case: Case) -> Iterator[Finding]:
+def checks_take_long(case: RunContext) -> Iterator[Finding]:
     """Warn of checks on held-out rows that cost more than the training itself."""
     plan, facts, look = case.plan, case.facts, case.look
     if not (facts and facts.parameters and look and plan.total_steps and plan.eval_steps):
         return
-    times = checks_by_training(case.config, plan, case.machine, facts, look)
+    times = eval_time_ratio(case.config, plan, case.machine, facts, look)
     if times < 1:
         return
     checks = -(-plan.total_steps // plan.eval_steps)
@@ -163,7 +163,7 @@ def checks_take_long(case: Case) -> Iterator[Finding]:
 
 
 def _in_words(change: Change) -> str:
-    instead = "" if change.said is None else f" instead of {_value(change.said)}"
+    instead = "" if change.configured is None else f" instead of {_value(change.configured)}"
     return f"{_value(change.used)} is used{instead}. {change.reason}"
 
 
@@ -180,9 +180,9 @@ def _count(number: int, noun: str) -> str:
 WHERE = "logging.report_to"
 
 
-def tracker_missing(case: Case) -> Iterator[Finding]:
+def tracker_missing(case: RunContext) -> Iterator[Finding]:
     """Refuse a tracker whose package is not installed."""
-    asked = trackers(case.config)
+    asked = requested_trackers(case.config)
     missing = [name for name in asked if name not in case.machine.packages]
     if not missing:
         return
@@ -201,9 +201,9 @@ def tracker_missing(case: Case) -> Iterator[Finding]:
     )
 
 
-def leaves_the_computer(case: Case) -> Iterator[Finding]:
+def leaves_the_computer(case: RunContext) -> Iterator[Finding]:
     """Tell where curves and settings go when they leave this computer."""
-    asked = trackers(case.config)
+    asked = requested_trackers(case.config)
     if "wandb" in asked and case.config.logging.wandb_mode == "online":
         yield Finding(
             "note",

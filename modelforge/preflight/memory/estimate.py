@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelforge.config.optimizers import OPTIMIZERS, STORED_BYTES
-from modelforge.config.plan.make import Plan, gives_back
-from modelforge.config.rules.weights import named
+from modelforge.config.optimizers import BYTES_PER_WEIGHT, OPTIMIZERS
+from modelforge.config.plan.make import Plan, releases_memory
+from modelforge.config.rules.weights import split_names
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.models.architecture import ModelFacts
 from modelforge.preflight.memory.activations import activations, logits, plain_bytes
@@ -56,12 +56,12 @@ def estimate(
         "weights": weight_bytes(config, plan, facts),
         "adapter": trained * each if plan.trains == "adapter" else 0.0,
         "gradients": trained * each,
-        "optimizer": trained * optimizer.bytes,
+        "optimizer": trained * optimizer.bytes_per_weight,
         "activations": activations(config, plan, facts, length),
         "logits": logits(config, plan, facts, length),
     }
     # What an update makes for a moment comes when the activations have gone.
-    made = optimizer.passing(trained, _largest(plan, facts), plan.device)
+    made = optimizer.transient_bytes(trained, _largest(plan, facts), plan.device)
     parts["optimizer"] += max(0.0, made - parts["activations"] - parts["logits"])
     parts["overhead"] = _overhead(config, plan, parts["activations"])
     return [MemoryPart(name, size / GIB) for name, size in parts.items()]
@@ -76,7 +76,7 @@ def _overhead(config: TrainingConfig, plan: Plan, activations: float) -> float:
     if plan.device != "cpu":
         return OVERHEAD_GIB * GIB
     products = PRODUCTS_GIB * GIB if plan.precision == "bf16" else 0.0
-    if gives_back(config, plan):
+    if releases_memory(config, plan):
         return _GIVING_GIB[plan.trains] * GIB + products
     kept = _NOT_GIVEN_BACK * activations if plan.trains == "adapter" else 0.0
     return _PROCESS_GIB[plan.trains] * GIB + products + kept
@@ -115,10 +115,10 @@ def trained_weights(config: TrainingConfig, plan: Plan, facts: ModelFacts) -> in
     if said.target_modules.strip() == "all-linear":
         lora = adapter_weights(config.lora_r, facts)
     else:
-        chosen = _chosen(named(said.target_modules), facts)
+        chosen = _chosen(split_names(said.target_modules), facts)
         lora = sum(config.lora_r * sum(each) for each in chosen) * (facts.layers or 0)
     # What is trained whole beside it is copied; its names at the ends of a model are these.
-    whole = {"lm_head", "embed_tokens"} & set(named(said.modules_to_save))
+    whole = {"lm_head", "embed_tokens"} & set(split_names(said.modules_to_save))
     return lora + len(whole) * (facts.vocab or 0) * width
 
 
@@ -149,8 +149,8 @@ def weight_bytes(config: TrainingConfig, plan: Plan, facts: ModelFacts) -> float
     scheme = facts.quantization if facts.quantization in {"4-bit", "8-bit"} else plan.quantization
     if scheme == "4-bit":
         linear = 0.5 + ((1 + 4 / 256) / 64 if config.use_nested_quant else 4 / 64)
-    elif scheme in STORED_BYTES:
-        linear = STORED_BYTES[scheme]
+    elif scheme in BYTES_PER_WEIGHT:
+        linear = BYTES_PER_WEIGHT[scheme]
     left = config.quantization.skip_first_layers + config.quantization.skip_last_layers
     share = min(1.0, left / (facts.layers or 1))
     stored = facts.linear_weights * ((1 - share) * linear + share * plain)

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from modelforge.config.plan.make import Plan, gives_back
-from modelforge.config.plan.training import lay_out
+from modelforge.config.plan.make import Plan, releases_memory
+from modelforge.config.plan.training import generation_batching
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.preflight.memory.estimate import (
     GIB,
@@ -21,7 +21,7 @@ from modelforge.preflight.memory.estimate import (
     MemoryPart,
     longest_row,
 )
-from modelforge.preflight.speed import most_tokens_in
+from modelforge.preflight.speed import max_tokens
 
 if TYPE_CHECKING:
     from modelforge.data.checks.summary import FirstLook
@@ -56,7 +56,7 @@ _SMALL_KEPT = {True: 0.2, False: 0.4}
 
 
 @dataclass(frozen=True)
-class Footprint:
+class MemoryTrace:
     """What a run holds, traced: bytes of each part at the moment of the most.
 
     `passing` are the bytes that come and go in one forward pass, `passing_small` those in small
@@ -66,11 +66,11 @@ class Footprint:
 
     key: str
     parts: dict[str, int] = field(default_factory=dict)
-    passing: int = 0
-    passing_small: int = 0
+    transient: int = 0
+    small_transient: int = 0
     cached: int = 0
     process: int = 0
-    cache_token: int = 0
+    kv_bytes_per_token: int = 0
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -78,17 +78,17 @@ class Footprint:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Footprint:
+    def from_dict(cls, data: Mapping[str, Any]) -> MemoryTrace:
         """Read back what `as_dict` gave; raises TypeError for anything else."""
         return cls(**data)
 
 
-def row_length(config: TrainingConfig, plan: Plan, look: FirstLook | None) -> int:
+def longest_row_tokens(config: TrainingConfig, plan: Plan, look: FirstLook | None) -> int:
     """Return how long the longest row is, as far as the first look tells."""
-    return longest_row(config, plan, most_tokens_in(look.longest_chars) if look else None)
+    return longest_row(config, plan, max_tokens(look.longest_chars) if look else None)
 
 
-def key_of(
+def memory_trace_key(
     config: TrainingConfig, plan: Plan, length: int, shape: str, versions: Mapping[str, str]
 ) -> str:
     """Return what is the same for runs with the same footprint.
@@ -115,7 +115,7 @@ def key_of(
 
 
 def traced_parts(
-    found: Footprint, config: TrainingConfig, plan: Plan, length: int
+    found: MemoryTrace, config: TrainingConfig, plan: Plan, length: int
 ) -> list[MemoryPart]:
     """Return the parts of the memory of a run that was traced."""
     sizes = dict(found.parts)
@@ -127,24 +127,24 @@ def traced_parts(
     return [MemoryPart(name, sizes[name] / GIB) for name in order if sizes.get(name)]
 
 
-def _answers(found: Footprint, config: TrainingConfig, length: int) -> int:
+def _answers(found: MemoryTrace, config: TrainingConfig, length: int) -> int:
     """Return what the answers to one update's prompts take while they are written, all at once."""
     own = config.trainer
-    layout = lay_out(
+    layout = generation_batching(
         config.per_device_train_batch_size,
         config.gradient_accumulation_steps,
         own.num_generations,
     )
-    return layout.answers * (length + own.max_completion_length) * found.cache_token
+    return layout.completions * (length + own.max_completion_length) * found.kv_bytes_per_token
 
 
-def _overhead(found: Footprint, config: TrainingConfig, plan: Plan) -> int:
+def _overhead(found: MemoryTrace, config: TrainingConfig, plan: Plan) -> int:
     if plan.device != "cpu":
         return int(OVERHEAD_GIB * GIB) + found.cached
     constant, share = _BESIDE[plan.trains]
-    kept = share * found.passing
-    if gives_back(config, plan):
+    kept = share * found.transient
+    if releases_memory(config, plan):
         constant = _BESIDE_GIVING[plan.trains]
-        kept = _SMALL_KEPT[config.gradient_checkpointing] * found.passing_small
+        kept = _SMALL_KEPT[config.gradient_checkpointing] * found.small_transient
     products = PRODUCTS_GIB * GIB if plan.precision == "bf16" else 0.0
     return int(found.process + constant + products + kept)

@@ -14,9 +14,9 @@ from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import ForgeError
 from modelforge.models.catalog import facts_of
 from modelforge.paths import Home
-from modelforge.preflight.context import Case
+from modelforge.preflight.context import RunContext
 from modelforge.preflight.memory.estimate import part_gib
-from modelforge.preflight.plan_context import ground_of
+from modelforge.preflight.plan_context import build_plan_context
 from modelforge.preflight.suggest.fit import can_fit, is_tight
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ NOWHERE = Home(Path())
 
 
 @dataclass(frozen=True)
-class Need:
+class FitEstimate:
     """The memory of a run with one model, and what is free for it; None is unknown.
 
     `can_fit` says whether it fits once all is saved that can be.
@@ -51,41 +51,45 @@ class Need:
         return bool(self.fits) and is_tight(self.gib, self.free_gib)
 
 
-def need(
+def estimate_fit(
     model: Mapping[str, Any], machine: Machine, *layers: Layer, look: FirstLook | None = None
-) -> Need:
+) -> FitEstimate:
     """Return what a run with these answers needs when `model` is the one; unknown for bad ones."""
     case = _case(model, machine, layers, look)
-    return Need(case.memory_total_gib, case.available_gib, can_fit(case)) if case else Need()
+    return (
+        FitEstimate(case.memory_total_gib, case.available_gib, can_fit(case))
+        if case
+        else FitEstimate()
+    )
 
 
-def need_by_size(
+def estimate_fit_by_size(
     billions: float | None, machine: Machine, *layers: Layer, look: FirstLook | None = None
-) -> Need:
+) -> FitEstimate:
     """Return about what a model needs of which only the size is known.
 
     It is taken for one of the catalogue, the nearest in size, with all that grows grown alike.
     """
     if not billions:
-        return Need()
+        return FitEstimate()
     models = [model for profile in load_profiles().values() for model in profile.models]
     near = min(models, key=lambda model: abs(math.log(model["parameters"] / billions)))
     case = _case(near, machine, layers, look)
     if case is None or case.memory_total_gib is None:
-        return Need()
+        return FitEstimate()
     stays = part_gib(case.memory, "overhead")
     grown = (case.memory_total_gib - stays) * billions / near["parameters"]
-    return Need(stays + grown, case.available_gib)
+    return FitEstimate(stays + grown, case.available_gib)
 
 
 def _case(
     model: Mapping[str, Any], machine: Machine, layers: Sequence[Layer], look: FirstLook | None
-) -> Case | None:
+) -> RunContext | None:
     named = Layer("model", {"model_name": model["name"], "dataset": ANY_DATA})
     try:
         config = resolve(*layers, named).config
     except ForgeError:
         return None
     facts = facts_of(model)
-    plan = make_plan(config, ground_of(config, machine, facts, look=look))
-    return Case(config, plan, machine, facts, look, NOWHERE)
+    plan = make_plan(config, build_plan_context(config, machine, facts, look=look))
+    return RunContext(config, plan, machine, facts, look, NOWHERE)

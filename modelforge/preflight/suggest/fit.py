@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from modelforge.config.profiles import load_profiles
 from modelforge.models.catalog import facts_of
-from modelforge.preflight.speed import pace
+from modelforge.preflight.speed import estimate_step
 from modelforge.preflight.suggest.memory_savers import FAMILIES, LOSING, Draft, Family, Step
 
 if TYPE_CHECKING:
-    from modelforge.preflight.context import Case
+    from modelforge.preflight.context import RunContext
 
 # Above this share of what is free a run fits only just.
 TIGHT = 0.9
@@ -32,7 +32,7 @@ NOTICED, NEARLY_TWICE = 1.03, 1.95
 
 
 @dataclass(frozen=True)
-class Way:
+class FitSuggestion:
     """Settings that lower the memory: the total they come to, what they save and what they cost.
 
     `fits` says whether the total is within what is free.
@@ -47,7 +47,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Largest:
+class LargestModel:
     """The largest model of the catalogue that fits, and what is set beside its name."""
 
     name: str
@@ -80,15 +80,15 @@ class _Mix:
         if case.facts is None or case.look is None:
             return usual
         before, after = (
-            pace(one.config, one.plan, case.machine, case.facts, case.look)
+            estimate_step(one.config, one.plan, case.machine, case.facts, case.look)
             for one in (self.start.case, self.draft.case)
         )
         return before.tokens_per_s / after.tokens_per_s if before and after else usual
 
 
-def limit_gib(case: Case) -> float | None:
+def limit_gib(case: RunContext) -> float | None:
     """Return how much memory a run may take here; None when nobody knows."""
-    return case.room_gib if case.available_gib is None else case.available_gib
+    return case.total_memory_gib if case.available_gib is None else case.available_gib
 
 
 def is_tight(total: float | None, free: float | None) -> bool:
@@ -96,7 +96,7 @@ def is_tight(total: float | None, free: float | None) -> bool:
     return total is not None and free is not None and total > TIGHT * free
 
 
-def ways(case: Case, families: Sequence[Family] = FAMILIES) -> list[Way]:
+def suggest_fits(case: RunContext, families: Sequence[Family] = FAMILIES) -> list[FitSuggestion]:
     """Return what makes a run fit that does not, or only just; what costs least comes first.
 
     Before all others come those that leave some room, then those that fit only just, and last
@@ -126,7 +126,7 @@ def ways(case: Case, families: Sequence[Family] = FAMILIES) -> list[Way]:
     return [_way(one, free) for one in list(unlike.values())[:MOST_WAYS]]
 
 
-def can_fit(case: Case) -> bool | None:
+def can_fit(case: RunContext) -> bool | None:
     """Say whether a run fits with all that can be saved; None when nobody knows."""
     total, free = case.memory_total_gib, limit_gib(case)
     if total is None or free is None:
@@ -134,7 +134,7 @@ def can_fit(case: Case) -> bool | None:
     return total <= free or _mixed(Draft.of(case), 0.0, FAMILIES).draft.gib <= free
 
 
-def largest_model(case: Case) -> Largest | None:
+def largest_model(case: RunContext) -> LargestModel | None:
     """Return the largest model of the catalogue that can do this task here, settings included.
 
     One that learns less for it is taken only where no other fits.
@@ -143,7 +143,7 @@ def largest_model(case: Case) -> Largest | None:
     return _largest(case, gentle) or _largest(case, FAMILIES)
 
 
-def _largest(case: Case, families: Sequence[Family]) -> Largest | None:
+def _largest(case: RunContext, families: Sequence[Family]) -> LargestModel | None:
     for model in _catalogue(case):
         settings = {"model_name": model["name"], **model["answers"], **_anew(case)}
         other = _on(case, model, settings)
@@ -151,12 +151,12 @@ def _largest(case: Case, families: Sequence[Family]) -> Largest | None:
         if total is None or free is None:
             continue
         if not is_tight(total, free):
-            return Largest(model["name"], model["title"], total, settings)
-        if first := next(iter(ways(other, families)), None):
+            return LargestModel(model["name"], model["title"], total, settings)
+        if first := next(iter(suggest_fits(other, families)), None):
             both = settings | first.settings
-            return Largest(model["name"], model["title"], first.gib, both)
+            return LargestModel(model["name"], model["title"], first.gib, both)
         if total <= free:
-            return Largest(model["name"], model["title"], total, settings)
+            return LargestModel(model["name"], model["title"], total, settings)
     return None
 
 
@@ -227,10 +227,10 @@ def _mixed(now: Draft, goal: float, families: Iterable[Family]) -> _Mix:
     return _Mix(now, draft, tuple(steps))
 
 
-def _way(mix: _Mix, free: float) -> Way:
+def _way(mix: _Mix, free: float) -> FitSuggestion:
     steps = [step for _, step in mix.steps]
     costs = [_longer(mix.times), *(step.costs for step in steps)]
-    return Way(
+    return FitSuggestion(
         settings=mix.draft.said,
         words=_together([step.words for step in steps]),
         gib=mix.draft.gib,
@@ -254,7 +254,7 @@ def _together(words: Sequence[str]) -> str:
     return low[0] if len(low) == 1 else f"{', '.join(low[:-1])} and {low[-1]}"
 
 
-def _catalogue(case: Case) -> list[Mapping[str, Any]]:
+def _catalogue(case: RunContext) -> list[Mapping[str, Any]]:
     """Return the models that could do this task here, the largest first, gated ones left out."""
     by_name = {
         model["name"]: model
@@ -271,11 +271,11 @@ def _catalogue(case: Case) -> list[Mapping[str, Any]]:
     )
 
 
-def _anew(case: Case) -> dict[str, Any]:
+def _anew(case: RunContext) -> dict[str, Any]:
     # An adapter belongs to the model that it was trained on.
     return {} if case.config.adapter.start_from is None else {"adapter.start_from": None}
 
 
-def _on(case: Case, model: Mapping[str, Any], settings: Mapping[str, Any]) -> Case:
+def _on(case: RunContext, model: Mapping[str, Any], settings: Mapping[str, Any]) -> RunContext:
     """Return the same run on another model."""
-    return replace(case, facts=facts_of(model)).changed(settings)
+    return replace(case, facts=facts_of(model)).with_settings(settings)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from modelforge.config.optimizers import OPTIMIZERS
 from modelforge.config.plan.make import Plan
-from modelforge.config.plan.training import whole_accumulation
+from modelforge.config.plan.training import effective_accumulation
 from modelforge.config.rules.general import broken_rules
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.preflight.memory.estimate import total_gib
-from modelforge.preflight.speed import most_tokens_in
+from modelforge.preflight.speed import max_tokens
 
 if TYPE_CHECKING:
-    from modelforge.preflight.context import Case
+    from modelforge.preflight.context import RunContext
 
 SHORTEST = 128
 LOWEST_RANK = 8
@@ -47,24 +47,24 @@ class Draft:
     `scale` is how much more is needed than the formula says, where it was measured.
     """
 
-    case: Case
+    case: RunContext
     gib: float
     scale: float = 1.0
     said: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, case: Case) -> Draft:
+    def of(cls, case: RunContext) -> Draft:
         """Return a case as it stands; what is measured of it holds for what is changed too."""
         total = case.memory_total_gib or 0.0
-        formula = total_gib(case.memory_for(case.config, case.plan)) or 0.0
+        formula = total_gib(case.estimate_memory(case.config, case.plan)) or 0.0
         return cls(case, total, max(1.0, total / formula) if formula else 1.0)
 
     def after(self, settings: Mapping[str, Any]) -> Draft | None:
         """Return the draft with these settings; None where they break a rule."""
-        if broken_rules(self.case.config.changed(settings)):
+        if broken_rules(self.case.config.with_changes(settings)):
             return None
-        case = self.case.changed(settings)
-        formula = total_gib(case.memory_for(case.config, case.plan)) or 0.0
+        case = self.case.with_settings(settings)
+        formula = total_gib(case.estimate_memory(case.config, case.plan)) or 0.0
         return replace(self, case=case, gib=self.scale * formula, said={**self.said, **settings})
 
     @property
@@ -108,7 +108,7 @@ def smaller_batch(draft: Draft) -> Iterator[Step]:
     """Yield fewer rows at once, and as many more times an update."""
     config = draft.config
     batch = config.per_device_train_batch_size
-    whole = batch * whole_accumulation(config)
+    whole = batch * effective_accumulation(config)
     # KTO holds every answer of a batch against another one.
     least = 2 if draft.plan.method == "kto" else 1
     for size in range(batch - 1, least - 1, -1):
@@ -200,7 +200,7 @@ def shorter_rows(draft: Draft) -> Iterator[Step]:
     """Yield shorter rows; packed ones are as many more an update, so its tokens stay as many."""
     config, look = draft.config, draft.case.look
     length, times = draft.plan.max_length, 1
-    longest = most_tokens_in(look.longest_chars) if look and not config.packing else length
+    longest = max_tokens(look.longest_chars) if look and not config.packing else length
     if longest < length:
         length = 2 ** (longest - 1).bit_length()
     while length >= 2 * SHORTEST:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelforge.config.plan.make import MANY_ROWS
-from modelforge.preflight.context import Case
+from modelforge.preflight.context import RunContext
 from modelforge.preflight.memory.estimate import total_gib
-from modelforge.preflight.speed import layout, pace
+from modelforge.preflight.speed import batch_layout, estimate_step
 
 STEP_WORTH = 1.05
 LARGEST_BATCH = 64
@@ -42,20 +42,20 @@ class Choice:
     beside: float = 1.0
 
 
-def speed_of(case: Case) -> float | None:
+def speed_of(case: RunContext) -> float | None:
     """Return the useful tokens a second of a run; None when that cannot be said."""
     if case.facts is None or case.look is None:
         return None
-    update = pace(case.config, case.plan, case.machine, case.facts, case.look)
+    update = estimate_step(case.config, case.plan, case.machine, case.facts, case.look)
     return update.tokens_per_s if update else None
 
 
-def formula_gib(case: Case) -> float:
+def formula_gib(case: RunContext) -> float:
     """Return the memory by arithmetic alone, so that two runs can be compared."""
-    return total_gib(case.memory_for(case.config, case.plan)) or 0.0
+    return total_gib(case.estimate_memory(case.config, case.plan)) or 0.0
 
 
-def fits(case: Case, now: Case, more: float) -> bool:
+def fits(case: RunContext, now: RunContext, more: float) -> bool:
     """Say whether `now`, which came from `case`, has room for so much more."""
     free, needed = case.available_gib, case.memory_total_gib
     if free is None or needed is None:
@@ -63,7 +63,7 @@ def fits(case: Case, now: Case, more: float) -> bool:
     return needed + formula_gib(now) - formula_gib(case) + more <= free
 
 
-def accumulation_of(case: Case) -> int:
+def accumulation_of(case: RunContext) -> int:
     """Return the batches added up before each update."""
     return case.plan.gradient_accumulation_steps or case.config.gradient_accumulation_steps
 
@@ -73,7 +73,7 @@ def batch_of(batch: int, times: int) -> dict[str, Any]:
     return {"per_device_train_batch_size": batch, "gradient_accumulation_steps": times}
 
 
-def may_split(case: Case) -> bool:
+def may_split(case: RunContext) -> bool:
     """Say whether an update may be cut into batches anyhow.
 
     KTO compares the rows of a batch with each other, and learning from rewards lays out its own.
@@ -81,11 +81,11 @@ def may_split(case: Case) -> bool:
     return case.plan.method not in ("kto", "rlhf")
 
 
-def _padding(case: Case) -> Choice | None:
+def _padding(case: RunContext) -> Choice | None:
     config = case.config
     if case.plan.method != "sft" or config.task != "text-generation" or case.look is None:
         return None
-    laid = layout(config, case.plan, case.look)
+    laid = batch_layout(config, case.plan, case.look)
     on = config.packing or config.data.padding_free
     share = 1 - laid.useful / laid.tokens
     words = "Rows lie end to end, so no time goes into padding"
@@ -99,7 +99,7 @@ def _padding(case: Case) -> Choice | None:
     )
 
 
-def _grouping(case: Case) -> Choice | None:
+def _grouping(case: RunContext) -> Choice | None:
     method, batch = case.plan.method, case.config.per_device_train_batch_size
     laid_out = case.config.packing or case.config.data.padding_free
     if method in ("kto", "rlhf") or batch == 1 or laid_out or _padding(case) is not None:
@@ -114,7 +114,7 @@ def _grouping(case: Case) -> Choice | None:
     )
 
 
-def _recomputing(case: Case) -> Choice:
+def _recomputing(case: RunContext) -> Choice:
     return Choice(
         "recomputing",
         "Activations kept",
@@ -125,7 +125,7 @@ def _recomputing(case: Case) -> Choice:
     )
 
 
-def _micro_batch(case: Case) -> Choice | None:
+def _micro_batch(case: RunContext) -> Choice | None:
     """Offer the largest batch that still speeds up by 5 % for each step to it, and fits."""
     batch, whole = case.config.per_device_train_batch_size, accumulation_of(case)
     whole *= batch
@@ -133,7 +133,7 @@ def _micro_batch(case: Case) -> Choice | None:
         return None
     best, speed = batch, speed_of(case) or 0.0
     for size in (n for n in range(batch + 1, min(whole, LARGEST_BATCH) + 1) if whole % n == 0):
-        other = case.changed(batch_of(size, whole // size))
+        other = case.with_settings(batch_of(size, whole // size))
         found = speed_of(other) or 0.0
         if found >= STEP_WORTH * speed and fits(case, other, 0.0):
             best, speed = size, found
@@ -142,7 +142,7 @@ def _micro_batch(case: Case) -> Choice | None:
     return Choice("batch", "Batch size", words, settings, settings, best == batch)
 
 
-def _precision(case: Case) -> Choice | None:
+def _precision(case: RunContext) -> Choice | None:
     plan, capability = case.plan, case.gpu.compute_capability if case.gpu else None
     if plan.device == "cuda":
         quick = (capability or (0, 0)) >= (8, 0)
@@ -163,7 +163,7 @@ def _precision(case: Case) -> Choice | None:
     )
 
 
-def _dropout(case: Case) -> Choice | None:
+def _dropout(case: RunContext) -> Choice | None:
     """Offer to leave dropout out where each row is seen once: it guards against memorising."""
     config = case.config
     once = config.num_train_epochs == 1 or config.lora_dropout == 0
@@ -179,14 +179,14 @@ def _dropout(case: Case) -> Choice | None:
     )
 
 
-def _loss(case: Case) -> Choice | None:
+def _loss(case: RunContext) -> Choice | None:
     if case.plan.method != "sft":
         return None
     words = f"Answers only, {case.plan.loss_piece} tokens at a time: logits are never held whole."
     return Choice("loss", "Loss in pieces", words, {}, {}, on=True)
 
 
-def _optimizer(case: Case) -> Choice | None:
+def _optimizer(case: RunContext) -> Choice | None:
     if case.plan.device != "cuda" or "adamw" not in case.plan.optim or "8bit" in case.plan.optim:
         return None
     on = case.plan.optim == "adamw_torch_fused"
@@ -195,7 +195,7 @@ def _optimizer(case: Case) -> Choice | None:
     return Choice("optimizer", "Fused optimizer", words, settings, settings, on, FUSED)
 
 
-def _attention(case: Case) -> Choice | None:
+def _attention(case: RunContext) -> Choice | None:
     plan, packages = case.plan, case.machine.packages
     capability = case.gpu.compute_capability if case.gpu else None
     can = "flash_attn" in packages and (capability or (0, 0)) >= (8, 0)
@@ -207,13 +207,13 @@ def _attention(case: Case) -> Choice | None:
     return Choice("attention", "Flash attention", words, settings, settings, on, FLASH)
 
 
-def _compiling(case: Case) -> Choice | None:
+def _compiling(case: RunContext) -> Choice | None:
     """Offer to compile where the run is long; only CUDA has been seen to gain by it."""
     plan, config = case.plan, case.config
     can = plan.device == "cuda" and "triton" in case.machine.packages
     if not can or plan.quantization != "none" or case.facts is None or case.look is None:
         return None
-    update = pace(config, plan, case.machine, case.facts, case.look)
+    update = estimate_step(config, plan, case.machine, case.facts, case.look)
     wait = COMPILE_S * (case.facts.layers or 0)
     long = update and (plan.total_steps or 0) * update.seconds > LONG * wait
     if not (long or plan.torch_compile):
@@ -228,7 +228,7 @@ def _compiling(case: Case) -> Choice | None:
     )
 
 
-def _whole_weights(case: Case) -> Choice | None:
+def _whole_weights(case: RunContext) -> Choice | None:
     """Offer 16-bit weights: quantized ones save memory and never time."""
     config, stored = case.config, case.plan.quantization
     said = config.quantization.scheme != "auto" or config.strategy == "qlora"
@@ -244,7 +244,7 @@ def _whole_weights(case: Case) -> Choice | None:
     )
 
 
-def _loading(case: Case) -> Choice | None:
+def _loading(case: RunContext) -> Choice | None:
     if case.plan.device != "cuda" or (case.look.rows if case.look else 0) < MANY_ROWS:
         return None
     words = "Processes beside the training lay out the next batch."
@@ -253,7 +253,7 @@ def _loading(case: Case) -> Choice | None:
     return Choice("loading", "Batches laid out beside", words, pulled, let_go, on, LOADING)
 
 
-CHOICES: tuple[Callable[[Case], Choice | None], ...] = (
+CHOICES: tuple[Callable[[RunContext], Choice | None], ...] = (
     _padding,
     _grouping,
     _recomputing,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from modelforge.preflight.context import Case
+from modelforge.preflight.context import RunContext
 from modelforge.preflight.suggest.speedup_options import (
     CHOICES,
     Choice,
@@ -26,7 +26,7 @@ WORTH = 1.01
 
 
 @dataclass(frozen=True)
-class Lever:
+class Speedup:
     """One way to be quicker, and the settings that pull it.
 
     `times` is the factor on useful tokens a second, `gib` the memory it takes (less than 0: it
@@ -42,13 +42,13 @@ class Lever:
     on: bool
 
 
-def levers(case: Case) -> list[Lever]:
+def list_speedups(case: RunContext) -> list[Speedup]:
     """Return every lever that this run has, the largest gains first; none for an unknown speed."""
     found = [choose(case) for choose in CHOICES] if speed_of(case) else []
     return [_weighed(case, choice) for choice in found if choice is not None]
 
 
-def recommended(case: Case) -> dict[str, Any]:
+def recommended_settings(case: RunContext) -> dict[str, Any]:
     """Return the settings that are worth it together: they fit, and what is learned is the same.
 
     Where the run as it stands does not fit, activations are worked out again, and the batch is
@@ -64,16 +64,16 @@ def recommended(case: Case) -> dict[str, Any]:
         lever = _weighed(now, choice)
         if lever.times >= WORTH and (lever.gib <= 0 or fits(case, now, lever.gib)):
             answers |= lever.settings
-            now = now.changed(lever.settings)
+            now = now.with_settings(lever.settings)
     for settings in _savings(now):
         if fits(case, now, 0.0):
             break
         answers |= settings
-        now = now.changed(settings)
+        now = now.with_settings(settings)
     return answers
 
 
-def tokens_per_s(case: Case) -> float | None:
+def tokens_per_s(case: RunContext) -> float | None:
     """Return about how many tokens without padding the run learns from in a second.
 
     As a rehearsal has measured it, where there was one.
@@ -83,14 +83,14 @@ def tokens_per_s(case: Case) -> float | None:
     return round(speed, 1) if speed else None
 
 
-def _weighed(case: Case, choice: Choice) -> Lever:
-    other = case.changed(choice.let_go if choice.on else choice.pulled)
+def _weighed(case: RunContext, choice: Choice) -> Speedup:
+    other = case.with_settings(choice.let_go if choice.on else choice.pulled)
     if choice.name == "loss":
         other = replace(case, plan=replace(case.plan, loss_piece=256))
     faster, slower = (case, other) if choice.on else (other, case)
     times = (speed_of(faster) or 1.0) / (speed_of(slower) or 1.0) * choice.beside
     settings = dict(choice.pulled)
-    return Lever(
+    return Speedup(
         choice.name,
         choice.label,
         settings,
@@ -101,7 +101,7 @@ def _weighed(case: Case, choice: Choice) -> Lever:
     )
 
 
-def _savings(case: Case) -> list[dict[str, Any]]:
+def _savings(case: RunContext) -> list[dict[str, Any]]:
     ways: list[dict[str, Any]] = []
     if not case.config.gradient_checkpointing:
         ways.append({"gradient_checkpointing": True})

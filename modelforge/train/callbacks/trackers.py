@@ -15,7 +15,7 @@ from typing import Any
 import transformers.integrations as integrations
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from modelforge.config.rules.training import trackers
+from modelforge.config.rules.training import requested_trackers
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.runtime import TRACKER_ADDRESSES
 from modelforge.runs.layout import RunFolder
@@ -26,7 +26,7 @@ Made = Callable[[TrainingConfig, Path], TrainerCallback]
 
 def attach(trainer: Any, config: TrainingConfig, run: RunFolder, log: EventLog, name: str) -> None:
     """Add the trackers that were asked for; one that cannot begin is told and left out."""
-    asked = trackers(config)
+    asked = requested_trackers(config)
     if not asked:
         return
     args = trainer.args

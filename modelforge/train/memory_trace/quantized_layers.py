@@ -12,7 +12,7 @@ from torch.nn import functional
 from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.quantizers.quantizers_utils import should_convert_module
 
-from modelforge.config.optimizers import STORED_BYTES
+from modelforge.config.optimizers import BYTES_PER_WEIGHT
 
 # As bitsandbytes stores 4 bits: a scale for so many weights, and a scale of scales for so many.
 _BLOCK, _BLOCKS = 64, 256
@@ -111,6 +111,6 @@ def pack(
         elif scheme == "8-bit":
             made = _EightBit(layer)
         else:
-            made = _Bytes(layer, STORED_BYTES[scheme], keeps_plain=scheme == "fp8")
+            made = _Bytes(layer, BYTES_PER_WEIGHT[scheme], keeps_plain=scheme == "fp8")
         model.set_submodule(name, made.requires_grad_(False))
     model.is_loaded_in_4bit, model.is_loaded_in_8bit = scheme == "4-bit", scheme == "8-bit"

@@ -76,10 +76,10 @@ def trace(config: TrainingConfig, plan: Plan, length: int) -> dict[str, Any]:
     found = _parts(plan, model, training, evaluation, kept)
     return {
         "parts": found,
-        "passing": passing,
-        "passing_small": small,
+        "transient": passing,
+        "small_transient": small,
         "cached": max(0, cached),
-        "cache_token": _cache_bytes(shape, plan),
+        "kv_bytes_per_token": _cache_bytes(shape, plan),
         "process": _process_bytes(),
         "seconds": round(time.monotonic() - began, 3),
     }
@@ -227,9 +227,9 @@ def _parts(
     sizes = [weight.numel() for weight in model.parameters() if weight.requires_grad]
     each = 2 if plan.adapter_dtype == "bfloat16" and plan.trains == "adapter" else 4
     optimizer = OPTIMIZERS[plan.optim]
-    remembered = int(sum(sizes) * optimizer.bytes)
+    remembered = int(sum(sizes) * optimizer.bytes_per_weight)
     update = Counter(kept) + Counter({GRADIENTS: each * sum(sizes)})
-    made = optimizer.passing(sum(sizes), max(sizes, default=0), plan.device)
+    made = optimizer.transient_bytes(sum(sizes), max(sizes, default=0), plan.device)
     update["optimizer"] = remembered + made
     held = Counter(training)
     held["optimizer"] += remembered

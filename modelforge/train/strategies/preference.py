@@ -13,7 +13,7 @@ from peft import PeftConfig, get_peft_model
 from transformers import set_seed
 
 from modelforge.config.plan.make import Plan
-from modelforge.config.rules.weights import NEAR_STARTS
+from modelforge.config.rules.weights import WEIGHT_CHANGING_INITS
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.adapters.lora import load_start_adapter, missing_lora_config
 from modelforge.modeling.tokenize.dataset import DatasetRequest, Progress, Tokenized
@@ -143,7 +143,7 @@ def adapted(model: Any, config: TrainingConfig, plan: Plan) -> tuple[Any, PeftCo
     with is missing from the weights below.
     """
     shape = missing_lora_config(model, config, plan)
-    if shape is None or config.adapter.init not in NEAR_STARTS:
+    if shape is None or config.adapter.init not in WEIGHT_CHANGING_INITS:
         return model, shape
     return get_peft_model(model, shape), None
 

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from modelforge.config.plan.training import Batching, lay_out
+from modelforge.config.plan.training import GenerationBatching, generation_batching
 from modelforge.modeling.adapters.lora import lora_config, prepare_trainer
 from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import TokenizeOptions
@@ -83,7 +83,7 @@ def build(
     judge: ModelReward | RuleReward,
     *,
     job: Job,
-    layout: Batching,
+    layout: GenerationBatching,
 ) -> Any:
     """Return RLOO's or GRPO's trainer with the adapter on the model."""
     held_out = prompts.eval
@@ -100,7 +100,7 @@ def build(
     return prepare_trainer(trainer, job.config, job.plan)
 
 
-def arguments(job: Job, layout: Batching, prompts: int, *, evaluates: bool) -> Any:
+def arguments(job: Job, layout: GenerationBatching, prompts: int, *, evaluates: bool) -> Any:
     """Return the settings as TRL takes them, with batches that keep a prompt's answers together.
 
     The best checkpoint is the one with the highest reward on held-out prompts, one answer each.
@@ -184,10 +184,10 @@ def _prompts(context: WorkerContext, loaded: Any) -> PromptDataset:
     return prompts
 
 
-def _layout(context: WorkerContext, prompts: int) -> Batching:
+def _layout(context: WorkerContext, prompts: int) -> GenerationBatching:
     config = context.job.config
     batch, asked = config.per_device_train_batch_size, config.gradient_accumulation_steps
-    layout = lay_out(batch, asked, config.trainer.num_generations, prompts)
+    layout = generation_batching(batch, asked, config.trainer.num_generations, prompts)
     if layout.accumulation != asked:
         text = (
             f"Accumulation is {layout.accumulation} instead of {asked}, so that an update holds "
@@ -198,17 +198,17 @@ def _layout(context: WorkerContext, prompts: int) -> Batching:
     return layout
 
 
-def _updates(job: Job, layout: Batching, prompts: int) -> int:
+def _updates(job: Job, layout: GenerationBatching, prompts: int) -> int:
     if job.config.max_steps > 0:
         return job.config.max_steps
     return max(1, layout.updates(prompts)) * job.config.num_train_epochs
 
 
-def _checked_at_once(job: Job, layout: Batching) -> int:
+def _checked_at_once(job: Job, layout: GenerationBatching) -> int:
     config = job.config
     if "per_device_eval_batch_size" in config.model_fields_set:
         return config.per_device_eval_batch_size
-    return max(config.per_device_eval_batch_size, min(layout.answers, CHECKED_AT_ONCE))
+    return max(config.per_device_eval_batch_size, min(layout.completions, CHECKED_AT_ONCE))
 
 
 def _reference(job: Job) -> dict[str, Any] | None:
@@ -220,7 +220,7 @@ def _reference(job: Job) -> dict[str, Any] | None:
     return {"dtype": dtype, "use_safetensors": True, "revision": plan.model_revision}
 
 
-def _facts(prompts: PromptDataset, layout: Batching) -> dict[str, Any]:
+def _facts(prompts: PromptDataset, layout: GenerationBatching) -> dict[str, Any]:
     return {
         "train_rows": len(prompts.train),
         "eval_rows": len(prompts.eval) if prompts.eval is not None else 0,
@@ -228,7 +228,7 @@ def _facts(prompts: PromptDataset, layout: Batching) -> dict[str, Any]:
         "truncated_rows": 0,
         "steps_per_epoch": max(1, layout.updates(len(prompts.train))),
         "prompts_per_update": layout.prompts,
-        "answers_per_update": layout.answers,
+        "answers_per_update": layout.completions,
     }
 
 

@@ -232,7 +232,7 @@ class _Trials:
     def _optimizer_room(self) -> torch.Tensor | None:
         if self._plan.device != "cuda":
             return None
-        each = OPTIMIZERS[self._plan.optim].bytes
+        each = OPTIMIZERS[self._plan.optim].bytes_per_weight
         trained = sum(p.numel() for p in self._trainer.model.parameters() if p.requires_grad)
         return torch.empty(int(trained * each), dtype=torch.uint8, device="cuda")
 

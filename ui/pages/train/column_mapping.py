@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelforge.config.fields import FieldSpec, source_fields
-from modelforge.config.schema.base import Knob
+from modelforge.config.fields import FieldSpec, source_specs
+from modelforge.config.schema.base import SettingInfo
 from modelforge.config.schema.data import Source
 from ui.html.markup import Safe, el, join
 
@@ -74,7 +74,7 @@ def editor(
 def label(name: str) -> str:
     """Return what a field of a source is called, as the schema says it."""
     found = Source.model_fields[name].metadata
-    return next(one.label for one in found if isinstance(one, Knob))
+    return next(one.label for one in found if isinstance(one, SettingInfo))
 
 
 def _source(
@@ -122,7 +122,7 @@ def _more(place: int, source: Mapping[str, Any], columns: Sequence[str]) -> Safe
 
 
 def _any(place: int, name: str, source: Mapping[str, Any], columns: Sequence[str]) -> Safe:
-    spec, value = source_fields()[name], str(source.get(name) or "")
+    spec, value = source_specs()[name], str(source.get(name) or "")
     if name == "system_prompt_type":
         return _pick(place, name, spec.label, value or "none", list(SYSTEM.items()))
     if name.endswith("_field"):
@@ -131,7 +131,7 @@ def _any(place: int, name: str, source: Mapping[str, Any], columns: Sequence[str
     told = {"id": key, "data_map": name, "aria_describedby": f"{key}-help"}
     control = (
         el("textarea", value, rows=3, **told)
-        if spec.lines
+        if spec.multiline
         else el("input", type="text", value=value, placeholder=_default(spec), **told)
     )
     return el(

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelforge.preflight.report import Report
-from modelforge.preflight.suggest.catalog_fit import Need
-from modelforge.preflight.suggest.fit import Way, is_tight
+from modelforge.preflight.suggest.catalog_fit import FitEstimate
+from modelforge.preflight.suggest.fit import FitSuggestion, is_tight
 from ui.html import format as words
 from ui.html.markup import Safe, el, join
 from ui.pages.train.form import shown
@@ -32,14 +32,14 @@ def chip(total: float | None, free: float | None, told: str = "") -> Safe:
     return el("span.chip", f"{word} · {told}" if told else word, class_=tone or None)
 
 
-def badge(need: Need, about: str = "") -> Safe | None:
+def badge(need: FitEstimate, about: str = "") -> Safe | None:
     """Return whether a model fits and what it would need; None where nobody knows."""
     if need.gib is None or need.free_gib is None:
         return None
     return chip(need.gib, need.free_gib, f"{about}{words.gib(need.gib)}")
 
 
-def is_hopeless(need: Need) -> bool:
+def is_hopeless(need: FitEstimate) -> bool:
     """Say whether a model cannot be made to fit."""
     return need.fits is False and need.can_fit is False
 
@@ -95,7 +95,7 @@ def button(
     )
 
 
-def _offered(ways: list[Way], *, is_red: bool) -> Safe:
+def _offered(ways: list[FitSuggestion], *, is_red: bool) -> Safe:
     first, others = ways[0], ways[1:]
     style = "btn go wide" if is_red else "btn wide"
     return el(
@@ -120,7 +120,7 @@ def _offered(ways: list[Way], *, is_red: bool) -> Safe:
     )
 
 
-def _figures(way: Way) -> str:
+def _figures(way: FitSuggestion) -> str:
     fits = "" if way.fits else ", still too much"
     return f"{words.gib(way.gib)}{fits} · saves {words.gib(way.saves_gib)} · costs: {way.costs}"
 

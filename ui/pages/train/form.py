@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelforge.config.fields import FieldSpec, describe
-from modelforge.config.resolve import Layer, flat
+from modelforge.config.fields import FieldSpec, field_specs
+from modelforge.config.resolve import Layer, flatten
 from modelforge.errors import Problem
 from ui.html import format as words
 from ui.html.markup import Safe, el
@@ -47,7 +47,7 @@ class Entered:
 
 def fields() -> list[FieldSpec]:
     """Return the settings that are shown as fields, by group, in the order of the form."""
-    shown = [spec for spec in describe() if spec.name not in ON_CARDS and spec.kind != "list"]
+    shown = [spec for spec in field_specs() if spec.name not in ON_CARDS and spec.kind != "list"]
     order = {name: place for place, name in enumerate(GROUPS)}
     return sorted(shown, key=lambda spec: (order.get(spec.group, len(order)), not spec.basic))
 
@@ -117,24 +117,24 @@ def said(entered: Entered) -> list[Layer]:
 
 def values(stack: Sequence[Layer]) -> dict[str, str]:
     """Return what every control should show, good or bad, from the layers on the defaults."""
-    held = {spec.name: spec.default for spec in describe()}
+    held = {spec.name: spec.default for spec in field_specs()}
     for layer in stack:
-        held.update(flat(layer.answers))
+        held.update(flatten(layer.values))
     return {name: shown(value) for name, value in held.items()}
 
 
 def origins(stack: Sequence[Layer], titles: Mapping[str, str]) -> dict[str, str]:
     """Return where every value comes from, as the form names it: a profile, the contract, you."""
-    named = {spec.name: "contract" for spec in describe()}
+    named = {spec.name: "contract" for spec in field_specs()}
     for layer in stack:
         told = "you" if layer.name == MINE else titles.get(layer.name, layer.name)
-        named.update(dict.fromkeys(flat(layer.answers), told))
+        named.update(dict.fromkeys(flatten(layer.values), told))
     return named
 
 
 def wrong(problems: Sequence[Problem]) -> tuple[dict[str, str], list[Problem]]:
     """Return the problems that belong under a field, by its name, and the others."""
-    names = {spec.name for spec in describe()}
+    names = {spec.name for spec in field_specs()}
     under: dict[str, str] = {}
     for problem in problems:
         if problem.where in names:

@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modelforge.config.defaults import advised
-from modelforge.config.profiles import Profile, profile_answers, recommended
-from modelforge.config.resolve import Layer, flat
-from modelforge.config.visibility import inapplicable
+from modelforge.config.defaults import strategy_defaults
+from modelforge.config.profiles import Profile, profile_settings, recommended_models
+from modelforge.config.resolve import Layer, flatten
+from modelforge.config.visibility import inapplicable_settings
 from modelforge.data.checks.summary import FirstLook
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.hardware.machine import Machine
-from modelforge.preflight.suggest.catalog_fit import Need, need, need_by_size
+from modelforge.preflight.suggest.catalog_fit import FitEstimate, estimate_fit, estimate_fit_by_size
 from ui.pages.train import form
 from ui.pages.train.fit_panel import is_hopeless
 from ui.pages.train.form import Entered
 
-Offer = tuple[Mapping[str, Any], Need]
+Offer = tuple[Mapping[str, Any], FitEstimate]
 FOR_MODEL = "recommended for the model"
 FOR_STRATEGY = "recommended for {}"
 
@@ -53,11 +53,13 @@ def stack(forge: Forge, entered: Entered) -> Stack:
     profiles = forge.profiles()
     name = entered.profile if entered.profile in profiles else prefill.profile
     fast = machine.fast_bf16
-    answers = profile_answers(name, practice=prefill.practice, fast_bf16=fast)
+    answers = profile_settings(name, practice=prefill.practice, fast_bf16=fast)
     said = form.values([Layer(name, answers), *form.said(entered)])
     way = said["strategy"]
-    advice = advised(way, practice=prefill.practice, adapter=said.get("adapter.enabled") != "false")
-    listed = recommended(name, practice=prefill.practice, task=said["task"])
+    advice = strategy_defaults(
+        way, practice=prefill.practice, adapter=said.get("adapter.enabled") != "false"
+    )
+    listed = recommended_models(name, practice=prefill.practice, task=said["task"])
     look = _look(forge, said)
 
     def under(model: Mapping[str, Any]) -> list[Layer]:
@@ -69,7 +71,7 @@ def stack(forge: Forge, entered: Entered) -> Stack:
 
     def weighed(model: Mapping[str, Any]) -> Offer:
         own = trimmed([*under(model), *form.said(entered)])[0]
-        return model, need(model, machine, *own, look=look)
+        return model, estimate_fit(model, machine, *own, look=look)
 
     offers = [weighed(model) for model in listed]
     offers += [one for one in map(weighed, _others(profiles, listed, said["task"]))
@@ -84,11 +86,11 @@ def stack(forge: Forge, entered: Entered) -> Stack:
     return Stack(layers, told, name, reason, machine, offers, hidden)
 
 
-def needing(forge: Forge, entered: Entered) -> Callable[[float | None], Need]:
+def needing(forge: Forge, entered: Entered) -> Callable[[float | None], FitEstimate]:
     """Return what tells about how much memory a model of so many billion weights would need."""
     found = stack(forge, entered)
     look = _look(forge, found.values)
-    return lambda billions: need_by_size(billions, found.machine, *found.layers, look=look)
+    return lambda billions: estimate_fit_by_size(billions, found.machine, *found.layers, look=look)
 
 
 def _look(forge: Forge, said: Mapping[str, str]) -> FirstLook | None:
@@ -119,15 +121,15 @@ def trimmed(told: Sequence[Layer]) -> tuple[list[Layer], frozenset[str]]:
 
     A recipe is never shortened in silence: what it says stays, and so does one's own answer to it.
     """
-    hidden = inapplicable(form.values(told))
-    recipe = {name for layer in told if layer.name == form.RECIPE for name in flat(layer.answers)}
+    hidden = inapplicable_settings(form.values(told))
+    recipe = {name for layer in told if layer.name == form.RECIPE for name in flatten(layer.values)}
     dropped = hidden - recipe
     return [
         layer
         if layer.name == form.RECIPE
         else Layer(
             layer.name,
-            {name: value for name, value in flat(layer.answers).items() if name not in dropped},
+            {name: value for name, value in flatten(layer.values).items() if name not in dropped},
         )
         for layer in told
     ], hidden

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from modelforge.preflight.suggest.catalog_fit import Need
+from modelforge.preflight.suggest.catalog_fit import FitEstimate
 from modelforge.services.preflight import Checked
 from ui.html import format as words
 from ui.html.components import choices, free, tile
@@ -15,7 +15,7 @@ from ui.pages.train import fit_panel, plan_panel
 if TYPE_CHECKING:
     from modelforge.models.hub import Found
 
-Offer = tuple[Mapping[str, Any], Need]
+Offer = tuple[Mapping[str, Any], FitEstimate]
 
 
 def body() -> Safe:
@@ -36,7 +36,7 @@ def offered(offers: Sequence[Offer]) -> Safe:
 
 
 def found(
-    listed: Sequence[Found], query: str, needs: Callable[[float | None], Need] | None = None
+    listed: Sequence[Found], query: str, needs: Callable[[float | None], FitEstimate] | None = None
 ) -> Safe:
     """Return what the Hub has found; `needs` says what a model of so many billions needs."""
     if not listed:
@@ -105,7 +105,7 @@ def size(billions: float | None) -> str:
     return f"{billions:.1f} billion weights"
 
 
-def _offer(model: Mapping[str, Any], need: Need) -> Safe:
+def _offer(model: Mapping[str, Any], need: FitEstimate) -> Safe:
     return tile(
         "model_name",
         model["name"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelforge.config.fields import by_name
+from modelforge.config.fields import specs_by_name
 from modelforge.data.checks.summary import FirstLook
 from modelforge.errors import Finding, Problem
 from modelforge.preflight.report import Report
@@ -192,7 +192,7 @@ def why_not(checked: Checked, wanted: Sequence[str], others: Sequence[Problem]) 
         return "Choose a model first."
     if checked.errors:
         first = (others or checked.problems)[0]
-        named = by_name().get(first.where)
+        named = specs_by_name().get(first.where)
         more = len(checked.problems) - 1
         rest = f" And {words.plural(more, 'more problem')}." if more else ""
         told = f"{named.label}: {first.what}" if named else first.sentence
@@ -235,4 +235,4 @@ def _finding(one: Finding) -> Safe:
 
 def _of(one: Finding) -> str:
     """Return the label of the setting whose value is told, which the sentence leaves out."""
-    return f"{by_name()[one.where].label}: " if one.code == "plan-changed" else ""
+    return f"{specs_by_name()[one.where].label}: " if one.code == "plan-changed" else ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from modelforge.config.defaults import advised_rate
+from modelforge.config.defaults import default_learning_rate
 from modelforge.config.recipe import dump_recipe
 from modelforge.data.checks.summary import FirstLook
 from modelforge.data.formats.errors import UnreadableError
@@ -89,7 +89,7 @@ def _traceable(checked: Checked) -> str:
     report, resolved = checked.report, checked.resolved
     if checked.errors or report is None or resolved is None or report.memory_basis != "formula":
         return ""
-    told = [resolved.config.said(), checked.plan.as_dict() if checked.plan else {}]
+    told = [resolved.config.explicit_values(), checked.plan.as_dict() if checked.plan else {}]
     return sha256(json.dumps(told, default=str).encode()).hexdigest()[:16]
 
 
@@ -97,7 +97,7 @@ def hints(checked: Checked, values: Mapping[str, str], *, practice: bool = False
     """Return help lines that know the answers, such as rows per update and rows held out."""
     way = values["strategy"]
     adapter = values.get("adapter.enabled") != "false"
-    rate = words.small(advised_rate(way, practice=practice, adapter=adapter))
+    rate = words.small(default_learning_rate(way, practice=practice, adapter=adapter))
     told = {"learning_rate": f"Usual for {way}: {rate}."}
     if checked.resolved is None:
         return told
@@ -120,7 +120,7 @@ def recipe(checked: Checked, values: Mapping[str, str]) -> str:
     if checked.resolved is None:
         missing = "your data" if not values["dataset"] else "answers that fit together"
         return f"# The recipe appears here once there are {missing}."
-    return dump_recipe(checked.resolved.config.said())
+    return dump_recipe(checked.resolved.config.explicit_values())
 
 
 def _standing(forge: Forge, found: Stack, titles: Mapping[str, str]) -> dict[str, Safe]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelforge.preflight.report import Report
-from modelforge.preflight.suggest.speedups import Lever
+from modelforge.preflight.suggest.speedups import Speedup
 from ui.html import format as words
 from ui.html.markup import Safe, el
 from ui.pages.train import fit_panel
@@ -48,7 +48,7 @@ def _together(report: Report) -> Safe | None:
     )
 
 
-def _lever(lever: Lever) -> Safe:
+def _lever(lever: Speedup) -> Safe:
     state = el("span.chip.good", "in use") if lever.on else _use(lever)
     return el(
         "div.way",
@@ -57,14 +57,14 @@ def _lever(lever: Lever) -> Safe:
     )
 
 
-def _use(lever: Lever) -> Safe | None:
+def _use(lever: Speedup) -> Safe | None:
     # One that makes this run slower is shown, and not advised.
     if lever.times < 1 and lever.gib >= 0:
         return el("span.chip", "not here")
     return fit_panel.button(lever.settings, "Use", lever.label, "btn s")
 
 
-def _figures(lever: Lever) -> str:
+def _figures(lever: Speedup) -> str:
     alike = abs(lever.times - 1) < LEAST_SHARE
     speed = "about the same speed" if alike else f"{factor(lever.times)} the speed"
     if abs(lever.gib) < LEAST_GIB:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,12 @@ class Profile:
     settings: dict[str, Any]
     models: list[dict[str, Any]]
     practice: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the profile as public JSON, where the settings are called `answers`."""
+        data = asdict(self)
+        data["answers"] = data.pop("settings")
+        return data
 
 
 def load_profiles(folder: Path | None = None) -> dict[str, Profile]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import pytest
 
@@ -47,7 +46,7 @@ def test_no_fact_is_lost_on_the_way_out(home, answers):
     assert set(forge.machine().as_dict()) <= set(MachineFacts.model_fields)
     assert set(forge.check(Layer("body", answers)).as_dict()) <= set(Preflight.model_fields)
     for profile in forge.profiles().values():
-        assert set(asdict(profile)) <= set(ProfileFacts.model_fields)
+        assert set(profile.as_dict()) <= set(ProfileFacts.model_fields)
     for sample in forge.samples():
         assert set(sample.as_dict()) <= set(SampleFacts.model_fields)
 

@@ -27,9 +27,9 @@ def test_every_update_holds_whole_prompts_and_no_more_than_there_are(
 ):
     layout = generation_batching(*asked, prompts)
     assert (layout.accumulation, layout.prompts) == (accumulation, per_update)
-    assert layout.answers % layout.generations == 0
+    assert layout.completions % layout.generations == 0
     if prompts is not None:
-        assert layout.updates(prompts) >= 1
+        assert layout.steps(prompts) >= 1
 
 
 def test_a_batch_for_more_prompts_than_there_are_cannot_be_laid_out():

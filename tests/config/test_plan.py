@@ -28,7 +28,7 @@ def plan(minimal):
 
 
 def reasons(plan):
-    return {change.where: (change.said, change.used) for change in plan.changes}
+    return {change.where: (change.configured, change.used) for change in plan.changes}
 
 
 def test_a_config_is_never_altered_and_every_change_has_a_reason(plan):

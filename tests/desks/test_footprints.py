@@ -116,7 +116,7 @@ def test_a_broken_file_is_traced_anew(home, forge, asked):
 
 def test_the_terminal_traces_where_it_is_asked_to(home, asked, tmp_path, capsys):
     path = tmp_path / "recipe.json"
-    path.write_text(json.dumps(asked(lora_r=4).answers), encoding="utf-8")
+    path.write_text(json.dumps(asked(lora_r=4).values), encoding="utf-8")
     assert main(["check", str(path), "--trace", "--json", "--home", str(home.root)]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["memory_basis"] == "traced"
@@ -132,7 +132,7 @@ def test_rest_tells_the_traced_parts(forge, asked):
         async with httpx.AsyncClient(transport=place, base_url="http://here") as client:
             return [await client.post("/api/memory", json=body) for body in bodies]
 
-    answer, wrong = asyncio.run(post(asked().answers, asked(model_name="/none").answers))
+    answer, wrong = asyncio.run(post(asked().values, asked(model_name="/none").values))
     assert answer.status_code == 200, answer.text
     assert answer.json()["memory_basis"] == "traced"
     assert wrong.status_code in (404, 422)

@@ -118,8 +118,8 @@ class Place:
             "mapping": first.mapping.as_dict() if first.mapping else None,
         }
         return self.store.create(
-            name="a run", config=config.explicit_values(), origins={}, plan=plan.as_dict(), report={},
-            dataset=dataset,
+            name="a run", config=config.explicit_values(), origins={}, plan=plan.as_dict(),
+            report={}, dataset=dataset,
         )  # fmt: skip
 
 

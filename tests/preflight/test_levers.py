@@ -20,7 +20,7 @@ def of(case):
 
 
 def after(case):
-    return case.changed(recommended_settings(case))
+    return case.with_settings(recommended_settings(case))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def after(case):
 )
 def test_what_is_recommended_is_allowed_fits_and_is_no_slower(case):
     answers = recommended_settings(case)
-    said = {**case.config.said(), "model_name": "m", "dataset": "d"}
+    said = {**case.config.explicit_values(), "model_name": "m", "dataset": "d"}
     resolve(Layer("said", said), Layer("recommended", answers))
     assert total_gib(after(case).memory) <= case.available_gib
     assert tokens_per_s(after(case)) >= tokens_per_s(case)

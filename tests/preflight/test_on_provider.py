@@ -54,7 +54,7 @@ def broken(changed: dict[str, str | None]) -> str:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standing, "find_spec", lambda _name: object())
-    monkeypatch.setattr(standing, "what_is_broken", lambda: "")
+    monkeypatch.setattr(standing, "find_broken_package", lambda: "")
     monkeypatch.setattr(standing, "unsloth_version", lambda: standing.TESTED)
     monkeypatch.setattr(provider, "unsloth_version", lambda: standing.TESTED)
 
@@ -85,7 +85,9 @@ def test_absent_it_is_refused_with_the_way_to_install_it(monkeypatch):
 
 
 def test_broken_it_is_refused_with_what_is_wrong(monkeypatch, installed):
-    monkeypatch.setattr(standing, "what_is_broken", lambda: "unsloth needs trl<2, and this is 2.0.")
+    monkeypatch.setattr(
+        standing, "find_broken_package", lambda: "unsloth needs trl<2, and this is 2.0."
+    )
     [found] = provider_findings()
     assert (found.code, found.suggested) == ("provider-broken", "huggingface")
     assert found.what == "unsloth needs trl<2, and this is 2.0."

@@ -31,7 +31,7 @@ def shown(forge, **mine):
 def sent(found):
     held = {}
     for layer in found.layers:
-        held.update(layer.answers)
+        held.update(layer.values)
     return held
 
 

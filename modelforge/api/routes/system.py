@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -67,10 +66,7 @@ def _telling(api: APIRouter, forge: Callable[[], Forge]) -> None:
     @api.get("/profiles")
     def profiles() -> list[ProfileFacts]:
         """List the classes of machine with the settings they start from."""
-        return [
-            ProfileFacts(**asdict(each), answers=each.settings)
-            for each in forge().profiles().values()
-        ]
+        return [ProfileFacts(**each.as_dict()) for each in forge().profiles().values()]
 
     @api.get("/samples")
     def samples() -> list[SampleFacts]:

@@ -31,9 +31,9 @@ def said_sources(layers: Sequence[Any], part: str = "sources") -> list[dict[str,
     """Return the sources of the answers as they were said; the last layer that says them wins."""
     found: object = None
     for layer in layers:
-        nested = layer.answers.get("data")
+        nested = layer.values.get("data")
         inner = nested.get(part) if isinstance(nested, Mapping) else None
-        found = layer.answers.get(f"data.{part}", inner if inner is not None else found)
+        found = layer.values.get(f"data.{part}", inner if inner is not None else found)
     listed = found if isinstance(found, list) else []
     return [dict(one) for one in listed if isinstance(one, Mapping)]
 

@@ -201,7 +201,7 @@ def _layout(context: WorkerContext, prompts: int) -> GenerationBatching:
 def _updates(job: Job, layout: GenerationBatching, prompts: int) -> int:
     if job.config.max_steps > 0:
         return job.config.max_steps
-    return max(1, layout.updates(prompts)) * job.config.num_train_epochs
+    return max(1, layout.steps(prompts)) * job.config.num_train_epochs
 
 
 def _checked_at_once(job: Job, layout: GenerationBatching) -> int:
@@ -226,7 +226,7 @@ def _facts(prompts: PromptDataset, layout: GenerationBatching) -> dict[str, Any]
         "eval_rows": len(prompts.eval) if prompts.eval is not None else 0,
         "all_tokens": prompts.tokens,
         "truncated_rows": 0,
-        "steps_per_epoch": max(1, layout.updates(len(prompts.train))),
+        "steps_per_epoch": max(1, layout.steps(len(prompts.train))),
         "prompts_per_update": layout.prompts,
         "answers_per_update": layout.completions,
     }

@@ -100,12 +100,12 @@ def answers(cell: Cell, rows: Path, device: str) -> dict[str, Any]:
 def prepared(device: str) -> tuple[Home, Path]:
     """Return a home with the starter model and the shapes of a device, and the folder of rows."""
     home = Home(PLACE / "home")
-    if not home.starter.exists():
-        home.starter.parent.mkdir(parents=True)
-        home.starter.symlink_to(starter_home() / "models" / "starter")
+    if not home.starter_model.exists():
+        home.starter_model.parent.mkdir(parents=True)
+        home.starter_model.symlink_to(starter_home() / "models" / "starter")
     shapes = CARD_SHAPES if device == "cuda" else SHAPES
     for name, shape in shapes.items():
-        make(PLACE / "models" / name, shape, home.starter)
+        make(PLACE / "models" / name, shape, home.starter_model)
     rows = PLACE / "rows"
     rows.mkdir(exist_ok=True)
     _write(rows / "long.jsonl", [4000] * 40)

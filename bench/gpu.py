@@ -29,9 +29,9 @@ NAMES = {"PASSED": "passed", "FAILED": "failed", "SKIPPED": "skipped", "ERROR": 
 def main() -> int:
     """Run the lane, keep what it measured, and write the section."""
     sys.path.insert(0, str(ROOT))
-    from modelforge.hardware.machine import probe
+    from modelforge.hardware.machine import probe_machine
 
-    machine = probe(ROOT)
+    machine = probe_machine(ROOT)
     if not machine.gpus:
         print(f"Nothing is written: {machine.gpu_note}")
         return 1

@@ -142,8 +142,8 @@ def starter_home() -> Path:
 def own_home(folder: Path) -> Home:
     """Return a home of its own in `folder` that knows the starter model."""
     home = Home(folder)
-    home.starter.parent.mkdir(parents=True)
-    home.starter.symlink_to(starter_home() / "models" / "starter")
+    home.starter_model.parent.mkdir(parents=True)
+    home.starter_model.symlink_to(starter_home() / "models" / "starter")
     return home
 
 

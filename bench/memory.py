@@ -87,7 +87,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def estimates(device: str) -> None:
     """Work out what we and the peers say of every measured cell, and keep it."""
     home, rows = prepared(device)
-    home.footprints.unlink(missing_ok=True)
+    home.memory_traces.unlink(missing_ok=True)
     peers = askers(PLACE / "peers")
     found = []
     forge = Forge(home)
@@ -108,7 +108,7 @@ def estimates(device: str) -> None:
             again = time.monotonic() - began
             if formula is None or traced is None:
                 continue
-            model = home.starter if cell.shape == "starter" else PLACE / "models" / cell.shape
+            model = home.starter_model if cell.shape == "starter" else PLACE / "models" / cell.shape
             found.append(
                 {
                     **row,

@@ -37,8 +37,8 @@ def main(pairs: int = 5, updates: int = 12) -> list[str]:
         home = own_home(folder / "home")
         for number in range(pairs):
             ours = recommended_run(home, files, updates)
-            bare = bare_run(home.starter, files, updates, folder)
-            losses = held_out(home.starter, files, ours.pop("adapter"), bare.pop("adapter"))
+            bare = bare_run(home.starter_model, files, updates, folder)
+            losses = held_out(home.starter_model, files, ours.pop("adapter"), bare.pop("adapter"))
             row = {"pair": number} | ours | bare
             row |= {"recommended_loss": losses[0], "bare_loss": losses[1]}
             rows.append(row)

@@ -28,16 +28,16 @@ class Problem:
     remedy: str = ""
 
     def __str__(self) -> str:
-        told = self.sentence if self._goes_on else f"{self.where}: {self.what}"
+        told = self.sentence if self._continues_where else f"{self.where}: {self.what}"
         return " ".join(part for part in (told, self.remedy) if part)
 
     @property
     def sentence(self) -> str:
         """What is wrong as a whole sentence; one that goes on from its place begins with it."""
-        return f"{self.where} {self.what}" if self._goes_on else self.what
+        return f"{self.where} {self.what}" if self._continues_where else self.what
 
     @property
-    def _goes_on(self) -> bool:
+    def _continues_where(self) -> bool:
         return self.what[:1].islower()
 
     def as_dict(self) -> dict[str, str]:
@@ -133,7 +133,7 @@ class RunError(ForgeError):
     """The run folder, the disk or the process failed."""
 
 
-def as_one(errors: Sequence[ForgeError]) -> ForgeError:
+def merge_errors(errors: Sequence[ForgeError]) -> ForgeError:
     """Return one error with the problems of all, of the first one's kind in the tree above."""
     if len(errors) == 1:
         return errors[0]

@@ -12,10 +12,10 @@ from typing import Any
 
 from modelforge.config.profiles import Profile, load_profiles, profile_settings, recommended_models
 from modelforge.config.resolve import Layer
-from modelforge.data.checks.summary import FirstLook
+from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.sources.combine import files_in_record
-from modelforge.data.sources.library import Sample, samples
-from modelforge.errors import NotFoundError, as_one
+from modelforge.data.sources.library import Sample, load_samples
+from modelforge.errors import NotFoundError, merge_errors
 from modelforge.hardware import machine as machines
 from modelforge.hardware.machine import Machine
 from modelforge.paths import Home
@@ -105,7 +105,7 @@ class Forge:
         with self._probing:
             now = time.monotonic()
             if refresh or self._machine is None or now - self._machine[0] > MACHINE_FRESH_S:
-                self._machine = (now, (self._probe or machines.probe)(self.home.root))
+                self._machine = (now, (self._probe or machines.probe_machine)(self.home.root))
             return self._machine[1]
 
     def profiles(self) -> dict[str, Profile]:
@@ -114,25 +114,27 @@ class Forge:
 
     def samples(self) -> list[Sample]:
         """Return the bundled data sets."""
-        return samples()
+        return load_samples()
 
     def models(self, gpu_index: int = 0) -> list[dict[str, Any]]:
         """Return the models to offer on this machine, the one to begin with first."""
         machine = self.machine()
         name, _reason = machines.choose_profile(machine, gpu_index)
-        return recommended_models(name, practice=machine.practice)
+        return recommended_models(name, practice=machine.practice_mode)
 
     def prefill(self, gpu_index: int = 0) -> Prefill:
         """Return the answers that the form and `modelforge init` start from."""
         machine = self.machine()
         name, reason = machines.choose_profile(machine, gpu_index)
         profile = load_profiles()[name]
-        answers = profile_settings(name, practice=machine.practice, fast_bf16=machine.fast_bf16)
-        return Prefill(name, profile.title, answers, reason, machine.practice)
+        answers = profile_settings(
+            name, practice=machine.practice_mode, fast_bf16=machine.fast_bf16
+        )
+        return Prefill(name, profile.title, answers, reason, machine.practice_mode)
 
     # Before the start
 
-    def look(self, dataset: str) -> FirstLook:
+    def look(self, dataset: str) -> DatasetSummary:
         """Return the first look at a data file: a path, an upload's name or `sample:NAME`."""
         return self._inquiry.look(dataset)
 
@@ -148,7 +150,7 @@ class Forge:
         """
         checked = self.check(*layers)
         if checked.errors:
-            raise as_one(checked.errors)
+            raise merge_errors(checked.errors)
         return checked.report.recommended if checked.report else {}
 
     def upload(self, filename: str, chunks: Iterator[bytes], limit_bytes: int) -> Path:

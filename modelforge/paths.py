@@ -26,7 +26,7 @@ class Home:
         return self.root / "queue.json"
 
     @property
-    def footprints(self) -> Path:
+    def memory_traces(self) -> Path:
         """What runs were found to hold, by what it depends on; made again where it is missing."""
         return self.root / "footprints.json"
 
@@ -41,7 +41,7 @@ class Home:
         return self.root / "uploads"
 
     @property
-    def starter(self) -> Path:
+    def starter_model(self) -> Path:
         """The starter model as safetensors, once it has been converted."""
         return self.root / "models" / "starter"
 
@@ -56,14 +56,14 @@ class Home:
         return self.root / "logs"
 
 
-def find_home(given: str | Path | None = None) -> Home:
+def find_home(path: str | Path | None = None) -> Home:
     """Return the home: the one given, else MODELFORGE_HOME, else the platform's data folder."""
-    chosen = given or os.environ.get("MODELFORGE_HOME")
+    chosen = path or os.environ.get("MODELFORGE_HOME")
     root = Path(chosen) if chosen else platformdirs.user_data_path("ModelForge", appauthor=False)
     return Home(root.expanduser().resolve())
 
 
-def shipped(name: str) -> Path:
+def resource_folder(name: str) -> Path:
     """Return the folder `profiles` or `assets`, in a checkout and in an installed wheel alike."""
     package = Path(__file__).resolve().parent
     beside = package.parent / name

@@ -85,7 +85,7 @@ def test_no_card_is_a_note_and_not_a_fault() -> None:
     ],
 )
 def test_the_matmul_is_judged_by_its_answer(code: str, state: str, said: str) -> None:
-    row = doctor.matmul_row([sys.executable, "-c", code], patience_s=1.0)
+    row = doctor.matmul_row([sys.executable, "-c", code], timeout_s=1.0)
     assert row.state == state
     assert said in row.what
 
@@ -98,16 +98,16 @@ def test_a_package_other_than_tested_is_named_with_both_versions() -> None:
 
 
 def test_the_tested_versions_are_read_from_the_constraints() -> None:
-    assert doctor.wanted(doctor.CONSTRAINTS)["torch"] == "2.13.0"
-    assert doctor.wanted(Path("nowhere.txt")) == {}
+    assert doctor.read_pinned_versions(doctor.CONSTRAINTS)["torch"] == "2.13.0"
+    assert doctor.read_pinned_versions(Path("nowhere.txt")) == {}
 
 
 def test_the_starter_model_is_looked_for_in_the_home(tmp_path: Path) -> None:
     home = Home(tmp_path)
     assert doctor.starter_row(home).state == "bad"
-    home.starter.mkdir(parents=True)
+    home.starter_model.mkdir(parents=True)
     for name in doctor.STARTER_FILES:
-        (home.starter / name).touch()
+        (home.starter_model / name).touch()
     assert doctor.starter_row(home).state == "good"
 
 
@@ -120,7 +120,9 @@ def test_a_network_that_is_away_is_a_note(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_examination_has_a_remedy_for_everything_bad(tmp_path: Path) -> None:
-    rows = doctor.examine(Home(tmp_path), look=lambda _root: BARE, reach=lambda: False)
+    rows = doctor.check_machine(
+        Home(tmp_path), probe=lambda _root: BARE, is_reachable=lambda: False
+    )
     names = [row.name for row in rows]
     assert names[0] == "Python"
     assert {"PyTorch", "GPU", "Packages", "Starter model", "Disk", "Browser"} <= set(names)

@@ -10,8 +10,15 @@ from types import SimpleNamespace
 import pytest
 
 from modelforge.hardware import cpu
-from modelforge.hardware.machine import Gpu, LoadMeter, Machine, choose_profile, current_load, probe
-from modelforge.hardware.nvidia import Nvidia
+from modelforge.hardware.machine import (
+    Gpu,
+    LoadMeter,
+    Machine,
+    choose_profile,
+    current_load,
+    probe_machine,
+)
+from modelforge.hardware.nvidia import NvmlClient
 
 GIB = 1024**3
 not_on_an_apple_gpu = pytest.mark.skipif(
@@ -108,7 +115,7 @@ def look(tmp_path):
     def see(driver, *, visible=None, timeout_s=2.0):
         drivers.append(driver)
         environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-        return probe(tmp_path, timeout_s, nvidia=Nvidia(driver), environ=environ)
+        return probe_machine(tmp_path, timeout_s, nvidia=NvmlClient(driver), environ=environ)
 
     yield see
     for driver in drivers:
@@ -130,7 +137,7 @@ def test_a_card_is_described(look):
             uuid="GPU-aaaa-1111",
         )
     ]
-    assert (machine.device, machine.practice, machine.gpu_note) == ("cuda", False, "")
+    assert (machine.device, machine.practice_mode, machine.gpu_note) == ("cuda", False, "")
     assert driver.opened == 0, "the driver is let go of again"
     json.dumps(machine.as_dict())
 
@@ -183,7 +190,7 @@ def test_hidden_cards_are_not_listed(look, visible, names):
     assert [gpu.index for gpu in machine.gpus] == list(range(len(names)))
     if not names:
         assert f"CUDA_VISIBLE_DEVICES='{visible}'" in machine.gpu_note
-        assert machine.practice
+        assert machine.practice_mode
 
 
 def test_a_card_that_hangs_hides_no_other_and_costs_no_more_than_the_limit(look):
@@ -205,7 +212,7 @@ def test_a_driver_that_hangs_is_reported_and_the_rest_is_known(look):
     machine = look(driver, timeout_s=0.3)
     assert machine.gpus == []
     assert "did not answer in time" in machine.gpu_note
-    assert machine.practice
+    assert machine.practice_mode
     assert machine.ram_total_gib
     assert machine.disk_free_gib
 
@@ -239,7 +246,7 @@ def test_no_gpu_means_practice_mode_and_the_reason_is_said(look, refuses, says):
     machine = look(Driver(refuses=refuses))
     assert machine.gpus == []
     assert says in machine.gpu_note
-    assert machine.practice
+    assert machine.practice_mode
     assert machine.device == "cpu"
 
 
@@ -249,7 +256,7 @@ def test_a_driver_without_cards_is_told_apart_from_no_driver(look):
 
 
 def test_this_computer_is_described_with_the_real_library(tmp_path):
-    machine = probe(tmp_path / "not" / "made" / "yet")
+    machine = probe_machine(tmp_path / "not" / "made" / "yet")
     assert machine.python == ".".join(map(str, sys.version_info[:3]))
     assert machine.system
     assert machine.cpu
@@ -262,9 +269,9 @@ def test_this_computer_is_described_with_the_real_library(tmp_path):
 
 def test_a_processor_says_whether_it_multiplies_in_bf16(monkeypatch):
     def told(text):
-        cpu.flags.cache_clear()
+        cpu.bf16_flags.cache_clear()
         monkeypatch.setattr(cpu.Path, "read_text", lambda *_a, **_k: text)
-        return cpu.flags()
+        return cpu.bf16_flags()
 
     assert told("model name : x\nflags : fpu avx512_bf16 amx_bf16\n") == (
         "avx512_bf16",
@@ -272,7 +279,7 @@ def test_a_processor_says_whether_it_multiplies_in_bf16(monkeypatch):
     )
     assert told("flags : fpu avx512f avx512_bf16x\n") == ()
     assert told("") == ()
-    cpu.flags.cache_clear()
+    cpu.bf16_flags.cache_clear()
     assert replace(computer(), cpu_flags=("avx512_bf16",)).fast_bf16
     assert not computer().fast_bf16
 
@@ -347,13 +354,13 @@ def test_without_a_card_it_is_practice_mode():
     )
     apple = computer(apple=True)
     assert "on the Apple GPU" in choose_profile(apple)[1]
-    assert (apple.device, apple.practice) == ("mps", True)
+    assert (apple.device, apple.practice_mode) == ("mps", True)
 
 
 def test_the_load_is_read_again_and_again():
     card = Card(busy=37, used=2 * GIB)
     driver = Driver(card)
-    meter = LoadMeter(Nvidia(driver))
+    meter = LoadMeter(NvmlClient(driver))
     load = meter.read()
     assert (load.gpu_percent, load.vram_used_gib) == (37, 2)
     assert load.ram_used_gib > 0
@@ -364,14 +371,14 @@ def test_the_load_is_read_again_and_again():
 
 
 def test_a_card_without_a_load_is_unknown():
-    load = LoadMeter(Nvidia(Driver(Card(busy=NOT_SUPPORTED)))).read()
+    load = LoadMeter(NvmlClient(Driver(Card(busy=NOT_SUPPORTED)))).read()
     assert load.gpu_percent is None
     assert load.vram_used_gib == 1
 
 
 def test_a_driver_that_hangs_is_asked_for_the_load_only_once():
     driver = Driver(Card(hangs="busy"))
-    meter = LoadMeter(Nvidia(driver), patience_s=0.2)
+    meter = LoadMeter(NvmlClient(driver), timeout_s=0.2)
     assert meter.read().gpu_percent is None
     began = time.monotonic()
     assert meter.read().gpu_percent is None
@@ -381,7 +388,7 @@ def test_a_driver_that_hangs_is_asked_for_the_load_only_once():
 
 def test_a_missing_driver_is_looked_for_once():
     driver = Driver(refuses=NVMLError(12, "NVML Shared Library Not Found"))
-    meter = LoadMeter(Nvidia(driver))
+    meter = LoadMeter(NvmlClient(driver))
     assert meter.read().gpu_percent is None
     driver.refuses = None
     meter.read()

@@ -14,7 +14,7 @@ from huggingface_hub import constants
 
 from modelforge.errors import ConfigError, ForgeError, NotFoundError
 from modelforge.models.architecture import parameters_by_shape, read_shape
-from modelforge.models.resolve import find_model, parameters_in_words
+from modelforge.models.resolve import format_parameters, resolve_model
 from modelforge.paths import Home
 
 LLAMA = {
@@ -98,7 +98,7 @@ def write(folder, config, files=None):
 
 def refusal(name, home, kind=ForgeError, **more):
     with pytest.raises(kind) as raised:
-        find_model(str(name), home, **more)
+        resolve_model(str(name), home, **more)
     [problem] = raised.value.problems
     assert problem.where == "model_name"
     assert problem.what.endswith(".")
@@ -110,7 +110,7 @@ def refusal(name, home, kind=ForgeError, **more):
 
 
 def test_a_folder_tells_shape_and_exact_size(folder, home):
-    facts = find_model(str(folder), home)
+    facts = resolve_model(str(folder), home)
     assert (facts.parameters, facts.layers, facts.heads, facts.kv_heads) == (808, 30, 9, 3)
     assert (facts.context, facts.vocab, facts.head_dim) == (8192, 49152, 64)
     assert (facts.path, facts.local, facts.kind, facts.tied) == (str(folder), True, "decoder", True)
@@ -120,7 +120,7 @@ def test_a_folder_tells_shape_and_exact_size(folder, home):
 def test_a_head_among_the_weights_means_that_it_is_not_tied(tmp_path, home):
     tensors = {**TENSORS, "lm_head.weight": [100, 8]}
     folder = write(tmp_path / "model", LLAMA, {"model.safetensors": safetensors(tensors)})
-    assert find_model(str(folder), home).tied is False
+    assert resolve_model(str(folder), home).tied is False
 
 
 def test_weights_in_several_files_are_added_up(tmp_path, home):
@@ -131,7 +131,7 @@ def test_weights_in_several_files_are_added_up(tmp_path, home):
         "two.safetensors": safetensors({"b": [5]}),
     }
     folder = write(tmp_path / "model", LLAMA, files)
-    assert find_model(str(folder), home).parameters == 105
+    assert resolve_model(str(folder), home).parameters == 105
     (folder / "two.safetensors").unlink()
     assert "1 of 2 weight files" in refusal(folder, home, NotFoundError)
 
@@ -143,7 +143,7 @@ def test_an_index_cannot_name_files_elsewhere(tmp_path, home):
         "here.safetensors": safetensors({"b": [5]}),
     }
     (tmp_path / "secret.safetensors").write_bytes(safetensors())
-    assert find_model(str(write(tmp_path / "model", LLAMA, files)), home).parameters == 5
+    assert resolve_model(str(write(tmp_path / "model", LLAMA, files)), home).parameters == 5
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_an_index_cannot_name_files_elsewhere(tmp_path, home):
     ],
 )
 def test_a_chat_template_is_seen_wherever_it_lies(folder, home, file, content):
-    assert find_model(str(folder), home).has_chat_template is False
+    assert resolve_model(str(folder), home).has_chat_template is False
     (folder / file).write_text(content, "utf-8")
-    assert find_model(str(folder), home).has_chat_template is True
+    assert resolve_model(str(folder), home).has_chat_template is True
 
 
 def test_a_model_type_that_transformers_does_not_know_is_refused(tmp_path, home):
@@ -168,7 +168,7 @@ def test_a_model_type_that_transformers_does_not_know_is_refused(tmp_path, home)
 
 def test_a_known_type_that_brings_code_is_taken_and_marked(tmp_path, home):
     custom = {**LLAMA, "auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}
-    assert find_model(str(write(tmp_path / "model", custom)), home).remote_code is True
+    assert resolve_model(str(write(tmp_path / "model", custom)), home).remote_code is True
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_broken_config_is_said_to_be_broken(folder, home, text):
 def test_a_config_of_nonsense_gives_unknown_numbers_not_a_crash(tmp_path, home):
     odd = {**LLAMA, "hidden_size": "many", "num_hidden_layers": -1, "vocab_size": True}
     odd |= {"architectures": None, "text_config": [], "quantization_config": "yes"}
-    facts = find_model(str(write(tmp_path / "model", odd)), home)
+    facts = resolve_model(str(write(tmp_path / "model", odd)), home)
     assert (facts.hidden_size, facts.layers, facts.vocab) == (None, None, None)
     assert facts.layer_matrices == []
 
@@ -234,9 +234,9 @@ def test_the_starter_that_is_not_set_up_names_the_command(home):
 
 
 def test_the_starter_is_found_in_the_home(home):
-    write(home.starter, LLAMA)
-    facts = find_model(" starter ", home)
-    assert (facts.name, facts.path) == ("starter", str(home.starter))
+    write(home.starter_model, LLAMA)
+    facts = resolve_model(" starter ", home)
+    assert (facts.name, facts.path) == ("starter", str(home.starter_model))
 
 
 # Shapes
@@ -292,14 +292,14 @@ def test_the_kind_of_model_is_read_off_config_alone(config, kind):
 )
 def test_stored_quantization_is_seen(tmp_path, home, stored, said):
     config = {**LLAMA, **({"quantization_config": stored} if stored else {})}
-    facts = find_model(str(write(tmp_path / "model", config)), home)
+    facts = resolve_model(str(write(tmp_path / "model", config)), home)
     assert facts.quantization == said
     assert facts.parameters == (134_515_008 if stored else 808)
 
 
 def test_sizes_are_said_as_people_say_them():
     sizes = [134_515_008, 4_022_468_096, None]
-    assert [parameters_in_words(size) for size in sizes] == ["135M", "4.0B", "unknown size"]
+    assert [format_parameters(size) for size in sizes] == ["135M", "4.0B", "unknown size"]
 
 
 T5 = {
@@ -424,7 +424,7 @@ def model_files(config=LLAMA, **more):
 
 def test_a_hub_model_is_known_without_its_weights(hub, cache, home):
     hub.models["owner/model"] = model_files(**{"chat_template.jinja": b"{{ messages }}"})
-    facts = find_model("owner/model", home, endpoint=hub.url, cache=cache)
+    facts = resolve_model("owner/model", home, endpoint=hub.url, cache=cache)
     assert (facts.parameters, facts.revision, facts.local) == (777, "a" * 40, False)
     assert (facts.path, facts.has_chat_template) == ("owner/model", True)
     assert facts.licence == "apache-2.0"
@@ -434,14 +434,14 @@ def test_a_hub_model_is_known_without_its_weights(hub, cache, home):
 
 def test_a_model_in_the_cache_asks_nobody(hub, cache, home):
     hub.models["owner/model"] = model_files()
-    facts = find_model("owner/model", home, endpoint=hub.url, cache=cache)
+    facts = resolve_model("owner/model", home, endpoint=hub.url, cache=cache)
     folder = Path(next(cache.glob("models--owner--model/snapshots/*")))
     (folder / "model.safetensors").write_bytes(safetensors())
     refs = cache / "models--owner--model" / "refs"
     refs.mkdir(exist_ok=True)
     (refs / "main").write_text("a" * 40, "utf-8")
     hub.down, hub.asked = True, []
-    again = find_model("owner/model", home, endpoint=hub.url, cache=cache)
+    again = resolve_model("owner/model", home, endpoint=hub.url, cache=cache)
     assert (again.local, again.parameters, again.revision) == (True, 808, facts.revision)
     assert hub.asked == []
 

@@ -12,7 +12,7 @@ from modelforge.config.resolve import Layer, flatten, resolve
 from modelforge.config.visibility import inapplicable_settings
 from modelforge.hardware.machine import Gpu
 from modelforge.models.architecture import parameters_by_shape
-from modelforge.models.catalog import facts_of
+from modelforge.models.catalog import catalog_model_info
 from modelforge.preflight.memory.estimate import estimate, total_gib
 from modelforge.preflight.suggest.catalog_fit import estimate_fit, estimate_fit_by_size
 from tests.preflight.cases import LAPTOP
@@ -75,14 +75,14 @@ def test_a_task_is_offered_the_kinds_of_model_that_can_do_it():
     kinds = {"text-generation": {"decoder"}, "summarization": {"decoder", "encoder-decoder"},
              "extractive-question-answering": {"decoder", "encoder"}}  # fmt: skip
     for task, allowed in kinds.items():
-        found = {facts_of(model).kind for _, asked, model in OFFERED if asked == task}
+        found = {catalog_model_info(model).kind for _, asked, model in OFFERED if asked == task}
         assert found == allowed, task
 
 
 @pytest.mark.parametrize("profile", USUAL)
 def test_a_decoder_has_about_the_weights_that_its_shape_comes_to(profile):
     for model in load_profiles()[profile].models:
-        facts = facts_of(model)
+        facts = catalog_model_info(model)
         if facts.kind != "decoder":
             continue
         shape = {**facts.__dict__}
@@ -108,7 +108,7 @@ def test_the_answers_of_a_model_are_settings_there_are():
         rest = Layer("rest", {"model_name": model["name"], "dataset": "sample:captain"})
         config = resolve(*layers(profile, task, model), rest).config
         plan = make_plan(config, PlanContext(device="cuda", model_path=model["name"]))
-        assert total_gib(estimate(config, plan, facts_of(model)))
+        assert total_gib(estimate(config, plan, catalog_model_info(model)))
 
 
 def test_answers_that_are_wrong_leave_the_need_unknown():

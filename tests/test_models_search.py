@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 
 from modelforge.errors import ConfigError, NotFoundError
-from modelforge.models.hub import MOST, search
+from modelforge.models.hub import MAX_RESULTS, search_models
 from modelforge.preflight.suggest.catalog_fit import FitEstimate
 from ui.pages.train import model_card
 
@@ -59,7 +59,7 @@ def hub(monkeypatch):
 
 
 def test_what_is_found_says_size_licence_and_gate(hub):
-    found = search("qwen", "text-generation", endpoint=hub.url)
+    found = search_models("qwen", "text-generation", endpoint=hub.url)
     assert [one.name for one in found] == ["meta-llama/Llama", "Qwen/Qwen3-0.6B"]
     assert found[1].parameters == pytest.approx(0.6)
     assert (found[1].licence, found[1].gated) == ("apache-2.0", False)
@@ -72,40 +72,40 @@ def test_what_is_found_says_size_licence_and_gate(hub):
 
 
 def test_the_hub_is_asked_for_a_little_of_what_the_task_can_use(hub):
-    search("bert", "extractive-question-answering", endpoint=hub.url)
+    search_models("bert", "extractive-question-answering", endpoint=hub.url)
     assert [asked["pipeline_tag"] for asked in hub.asked] == [["question-answering"], ["fill-mask"]]
-    assert all(asked["limit"] == [str(MOST)] for asked in hub.asked)
+    assert all(asked["limit"] == [str(MAX_RESULTS)] for asked in hub.asked)
     assert all("safetensors" in asked["filter"] for asked in hub.asked)
 
 
 def test_a_name_from_outside_is_text_and_never_markup(hub):
     hub.listed = [{"id": 'evil/<img src=x onerror="a()">', "downloads": 1, "tags": []}]
-    drawn = model_card.found(search("evil", "text-generation", endpoint=hub.url), "<b>")
+    drawn = model_card.found(search_models("evil", "text-generation", endpoint=hub.url), "<b>")
     assert "<img" not in drawn
 
 
 def test_nothing_found_is_said(hub):
     hub.listed = []
     assert "no model for “<" not in model_card.found([], "<b>")
-    assert search("qqqq", "text-generation", endpoint=hub.url) == []
+    assert search_models("qqqq", "text-generation", endpoint=hub.url) == []
 
 
 @pytest.mark.parametrize("query", ["", " ", "q", "q" * 101])
 def test_words_that_are_none_ask_nobody(hub, query):
     with pytest.raises(ConfigError, match="letters"):
-        search(query, "text-generation", endpoint=hub.url)
+        search_models(query, "text-generation", endpoint=hub.url)
     assert hub.asked == []
 
 
 def test_offline_nobody_is_asked(hub, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(NotFoundError, match="HF_HUB_OFFLINE"):
-        search("qwen", "text-generation", endpoint=hub.url)
+        search_models("qwen", "text-generation", endpoint=hub.url)
     assert hub.asked == []
 
 
 def test_a_hub_that_cannot_be_reached_is_said_with_a_way_out(hub):
     hub.status = 500
     with pytest.raises(NotFoundError, match="cannot be reached") as refused:
-        search("qwen", "text-generation", endpoint=hub.url)
+        search_models("qwen", "text-generation", endpoint=hub.url)
     assert "starter" in refused.value.problems[0].remedy

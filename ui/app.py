@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from modelforge import __version__
 from modelforge.api import router
 from modelforge.forge import Forge
-from modelforge.paths import shipped
+from modelforge.paths import resource_folder
 from modelforge.security.middleware import Guard
 from ui import routes
 from ui.html.layout import Frame, theme
@@ -36,7 +36,7 @@ def build(forge: Forge) -> FastAPI:
     app = FastAPI(title="ModelForge", version=__version__, openapi_url=None)
     app.include_router(router.router(forge))
     app.include_router(routes.router(forge))
-    assets = shipped("assets")
+    assets = resource_folder("assets")
     for folder in FOLDERS:
         app.mount(f"/face/{folder}", StaticFiles(directory=assets / folder))
 

@@ -38,7 +38,7 @@ def main(pairs: int = 3, updates: int = 12) -> list[str]:
         home = own_home(folder / "home")
         for number in range(pairs):
             ours = recommended.recommended_run(home, files, updates)
-            theirs = peer_run(python, home.starter, files, updates, folder)
+            theirs = peer_run(python, home.starter_model, files, updates, folder)
             ours.pop("adapter")
             rows.append({"pair": number} | ours | theirs)
             print(rows[-1], flush=True)

@@ -28,7 +28,7 @@ from modelforge.chat.load import (
 )
 from modelforge.chat.protocol import ChatRequest, LoadRequest
 from modelforge.chat.qa import NOWHERE, find_answer
-from modelforge.data.canonical.convert import SUMMARISE, lead_of
+from modelforge.data.canonical.convert import SUMMARIZE_PROMPT, summarization_prefix
 from modelforge.errors import Problem, RunError
 
 
@@ -124,11 +124,11 @@ class ChatModel:
     def _document(self, ask: ChatRequest) -> Any:
         """Return the last message as it was trained: as a document, and not as a conversation."""
         asked = [each["content"] for each in ask.messages if each["role"] == "user"]
-        text = asked[-1].removeprefix(SUMMARISE).strip() if asked else ""
+        text = asked[-1].removeprefix(SUMMARIZE_PROMPT).strip() if asked else ""
         if not text:
             what = "This model turns one text into another, and needs the text."
             raise RunError(Problem("messages", what, "Send the text as the user's message."))
-        lead = lead_of(self._model.config)
+        lead = summarization_prefix(self._model.config)
         ids = self._tokenizer(f"{lead}{text}", return_tensors="pt", return_token_type_ids=False)
         return ids.to(self._model.device)
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from modelforge.chat.protocol import ChatRequest
-from modelforge.data.canonical.qa_windows import Found, Window, best_answer, cut_windows
+from modelforge.data.canonical.qa_windows import QaAnswer, Window, best_answer, split_into_windows
 from modelforge.errors import Problem, RunError
 
 NOWHERE = "No answer in the text."
@@ -17,7 +17,7 @@ MOST = 512
 BATCH = 8
 
 
-def find_answer(model: Any, tokenizer: Any, ask: ChatRequest) -> Found:
+def find_answer(model: Any, tokenizer: Any, ask: ChatRequest) -> QaAnswer:
     """Return where the answer to the last question stands in the context.
 
     The context is the system message or, without one, the first message of the user. Raises
@@ -25,7 +25,7 @@ def find_answer(model: Any, tokenizer: Any, ask: ChatRequest) -> Found:
     """
     context, question = _halves(ask.messages)
     most = min(MOST, getattr(model.config, "max_position_embeddings", None) or MOST)
-    windows = cut_windows(question, context, tokenizer, most)
+    windows = split_into_windows(question, context, tokenizer, most)
     if not windows:
         what = f"It leaves no room for the text within {most} tokens."
         raise RunError(Problem("question", what, "Ask a shorter question."))
@@ -58,12 +58,16 @@ def _halves(messages: Sequence[dict[str, str]]) -> tuple[str, str]:
 
 
 def _batch(windows: Sequence[Window], tokenizer: Any, device: Any) -> dict[str, Any]:
-    width = max(len(window.ids) for window in windows)
+    width = max(len(window.input_ids) for window in windows)
     pad = tokenizer.pad_token_id or 0
     columns = {
-        "input_ids": [[*w.ids, *[pad] * (width - len(w.ids))] for w in windows],
-        "attention_mask": [[1] * len(w.ids) + [0] * (width - len(w.ids)) for w in windows],
+        "input_ids": [[*w.input_ids, *[pad] * (width - len(w.input_ids))] for w in windows],
+        "attention_mask": [
+            [1] * len(w.input_ids) + [0] * (width - len(w.input_ids)) for w in windows
+        ],
     }
-    if windows[0].types:
-        columns["token_type_ids"] = [[*w.types, *[0] * (width - len(w.types))] for w in windows]
+    if windows[0].token_type_ids:
+        columns["token_type_ids"] = [
+            [*w.token_type_ids, *[0] * (width - len(w.token_type_ids))] for w in windows
+        ]
     return {name: torch.tensor(rows, device=device) for name, rows in columns.items()}

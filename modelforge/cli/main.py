@@ -206,10 +206,10 @@ def _chat(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from modelforge.cli.output import print_doctor
-    from modelforge.hardware.doctor import examine
+    from modelforge.hardware.doctor import check_machine
     from modelforge.paths import find_home
 
-    rows = examine(find_home(options.home))
+    rows = check_machine(find_home(options.home))
     if options.json:
         fields = ("name", "state", "what", "remedy")
         print(json.dumps([{f: getattr(row, f) for f in fields} for row in rows], indent=2))

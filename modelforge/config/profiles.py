@@ -10,7 +10,7 @@ from typing import Any
 
 from modelforge.config.defaults import strategy_defaults
 from modelforge.errors import NotFoundError, Problem
-from modelforge.paths import shipped
+from modelforge.paths import resource_folder
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Profile:
 
 def load_profiles(folder: Path | None = None) -> dict[str, Profile]:
     """Return every profile by name, the smallest machine first."""
-    return dict(_load(folder or shipped("profiles")))
+    return dict(_load(folder or resource_folder("profiles")))
 
 
 def profile_settings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelforge.errors import DataError, Problem
-from modelforge.paths import shipped
+from modelforge.paths import resource_folder
 
 WHERE = "model.chat_template"
 SUFFIX = ".jinja"
@@ -57,7 +57,7 @@ def refused(error: Exception) -> DataError:
 
 
 def _folder() -> Path:
-    return shipped("assets") / "templates"
+    return resource_folder("assets") / "templates"
 
 
 def _trouble(what: str, remedy: str) -> DataError:

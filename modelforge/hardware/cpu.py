@@ -12,7 +12,7 @@ from pathlib import Path
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
-def name() -> str:
+def cpu_name() -> str:
     """Return what the processor is called, or its kind."""
     usual = platform.processor() or platform.machine()
     try:
@@ -22,7 +22,7 @@ def name() -> str:
 
 
 @cache
-def flags() -> tuple[str, ...]:
+def bf16_flags() -> tuple[str, ...]:
     """Return those of BF16_FLAGS that it has; elsewhere than on Linux nobody is asked."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")

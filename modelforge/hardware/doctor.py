@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from modelforge.hardware.machine import Machine, probe
+from modelforge.hardware.machine import Machine, probe_machine
 from modelforge.hardware.nvidia import Gpu
 from modelforge.paths import Home
 from modelforge.setup.system_checks import Row, browser_row, disk_row, python_row
@@ -21,7 +21,7 @@ from modelforge.setup.torch_build import BUILDS, INDEX, TORCH, cuda_build, versi
 
 CONSTRAINTS = Path(__file__).resolve().parents[2] / "constraints.txt"
 STARTER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
-MATMUL_PATIENCE_S = 120.0
+MATMUL_TIMEOUT_S = 120.0
 # CUDA 13 needs this driver everywhere; within a major version an older minor one will do.
 LINUX_DRIVERS = {13: (580,), 12: (525, 60)}
 SETUP = "Run `python launch.py setup`."
@@ -29,20 +29,22 @@ Probe = Callable[[Path], Machine]
 Reach = Callable[[], bool]
 
 
-def examine(home: Home, *, look: Probe = probe, reach: Reach | None = None) -> list[Row]:
+def check_machine(
+    home: Home, *, probe: Probe = probe_machine, is_reachable: Reach | None = None
+) -> list[Row]:
     """Return one row for everything that a run needs. Asks the network once, for two seconds."""
-    machine = look(home.root)
-    cuda = torch_cuda()
+    machine = probe(home.root)
+    cuda = torch_cuda_version()
     return [
         python_row(),
-        torch_row(cuda, machine, installed("torch")),
+        torch_row(cuda, machine, installed_version("torch")),
         *gpu_rows(machine),
         *([matmul_row()] if cuda and machine.gpus else []),
-        packages_row(wanted(CONSTRAINTS)),
+        packages_row(read_pinned_versions(CONSTRAINTS)),
         starter_row(home),
         disk_row(home.root),
         browser_row(),
-        network_row(reach or hub_answers),
+        network_row(is_reachable or is_hub_reachable),
     ]
 
 
@@ -81,15 +83,15 @@ def gpu_rows(machine: Machine) -> list[Row]:
     return [_card_row(card) for card in machine.gpus]
 
 
-def matmul_row(command: list[str] | None = None, patience_s: float = MATMUL_PATIENCE_S) -> Row:
+def matmul_row(command: list[str] | None = None, timeout_s: float = MATMUL_TIMEOUT_S) -> Row:
     """Multiply 4-bit weights on the card, in a process of its own, and say how it went."""
     name = "4-bit matmul"
     call = command or [sys.executable, "-m", "modelforge.train.tools.check_4bit"]
     remedy = "Update the NVIDIA driver; until then switch `use_4bit` off."
     try:
-        done = subprocess.run(call, capture_output=True, text=True, timeout=patience_s, check=False)
+        done = subprocess.run(call, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
-        return Row(name, "bad", f"It gave no answer within {patience_s:.0f} s.", remedy)
+        return Row(name, "bad", f"It gave no answer within {timeout_s:.0f} s.", remedy)
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
@@ -104,8 +106,8 @@ def packages_row(pins: Mapping[str, str]) -> Row:
     name = "Packages"
     if not pins:
         return Row(name, "good", "Installed from a wheel; no tested versions to compare with.")
-    found = {package: installed(package) for package in pins}
-    absent = [package for package in _required() if installed(package) is None]
+    found = {package: installed_version(package) for package in pins}
+    absent = [package for package in _required() if installed_version(package) is None]
     if absent:
         return Row(name, "bad", f"Not installed: {', '.join(absent)}.", SETUP)
     differ = [
@@ -121,9 +123,9 @@ def packages_row(pins: Mapping[str, str]) -> Row:
 
 def starter_row(home: Home) -> Row:
     """Say whether the starter model is there."""
-    if all((home.starter / name).is_file() for name in STARTER_FILES):
-        return Row("Starter model", "good", f"{home.starter}.")
-    return Row("Starter model", "bad", f"It is not in {home.starter}.", SETUP)
+    if all((home.starter_model / name).is_file() for name in STARTER_FILES):
+        return Row("Starter model", "good", f"{home.starter_model}.")
+    return Row("Starter model", "bad", f"It is not in {home.starter_model}.", SETUP)
 
 
 def network_row(reach: Reach) -> Row:
@@ -137,7 +139,7 @@ def network_row(reach: Reach) -> Row:
     return Row("Network", "note", "The Hub does not answer.", works)
 
 
-def hub_answers() -> bool:
+def is_hub_reachable() -> bool:
     """Say whether the Hub can be reached at all."""
     try:
         socket.create_connection(("huggingface.co", 443), timeout=2).close()
@@ -146,7 +148,7 @@ def hub_answers() -> bool:
     return True
 
 
-def torch_cuda() -> str | None:
+def torch_cuda_version() -> str | None:
     """Return the CUDA version torch was built for, read from its files; torch is not imported."""
     spec = importlib.util.find_spec("torch")
     for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -159,7 +161,7 @@ def torch_cuda() -> str | None:
     return None
 
 
-def installed(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
     """Return the version of an installed package."""
     try:
         return metadata.version(package)
@@ -167,7 +169,7 @@ def installed(package: str) -> str | None:
         return None
 
 
-def wanted(constraints: Path) -> dict[str, str]:
+def read_pinned_versions(constraints: Path) -> dict[str, str]:
     """Return the tested versions; empty when they were not shipped."""
     if not constraints.is_file():
         return {}

@@ -20,14 +20,29 @@ import psutil
 from modelforge.config.profiles import Profile, load_profiles
 from modelforge.config.schema.runtime import TRACKERS
 from modelforge.hardware import cpu as processor
-from modelforge.hardware.nvidia import Gpu, Nvidia
+from modelforge.hardware.nvidia import Gpu, NvmlClient
 
-__all__ = ["Gpu", "Load", "LoadMeter", "Machine", "choose_profile", "current_load", "probe"]
+__all__ = [
+    "Gpu",
+    "LoadMeter",
+    "Machine",
+    "SystemLoad",
+    "choose_profile",
+    "current_load",
+    "probe_machine",
+]
 
 GIB = 1024**3
-CPP = ("c++", "g++", "clang++", "cl")
-OPTIONAL = ("torchao", "flash_attn", "flash_attn_interface", "triton", "unsloth", *TRACKERS)
-Answer = TypeVar("Answer")
+CPP_COMPILERS = ("c++", "g++", "clang++", "cl")
+OPTIONAL_PACKAGES = (
+    "torchao",
+    "flash_attn",
+    "flash_attn_interface",
+    "triton",
+    "unsloth",
+    *TRACKERS,
+)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -65,7 +80,7 @@ class Machine:
         return "mps" if self.apple_gpu else "cpu"
 
     @property
-    def practice(self) -> bool:
+    def practice_mode(self) -> bool:
         """Whether there is no CUDA card: small models in full precision."""
         return not self.gpus
 
@@ -76,11 +91,11 @@ class Machine:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as plain data."""
-        return asdict(self) | {"device": self.device, "practice": self.practice}
+        return asdict(self) | {"device": self.device, "practice": self.practice_mode}
 
 
 @dataclass(frozen=True)
-class Load:
+class SystemLoad:
     """How busy the computer is now; None = unknown."""
 
     cpu_percent: float | None
@@ -89,11 +104,11 @@ class Load:
     vram_used_gib: float | None
 
 
-def probe(
+def probe_machine(
     home_root: Path,
     timeout_s: float = 2.0,
     *,
-    nvidia: Nvidia | None = None,
+    nvidia: NvmlClient | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Machine:
     """Return this computer; all questions together take `timeout_s` at most.
@@ -101,12 +116,12 @@ def probe(
     Cards that CUDA_VISIBLE_DEVICES hides are not listed.
     """
     visible = (os.environ if environ is None else environ).get("CUDA_VISIBLE_DEVICES")
-    driver = nvidia or Nvidia()
+    driver = nvidia or NvmlClient()
     # The cards get a little less, so that the one that hangs does not hide the others.
-    cards = _Question(lambda: driver.cards(timeout_s * 0.8, visible))
-    ram = _Question(psutil.virtual_memory)
-    disk = _Question(lambda: shutil.disk_usage(_existing(home_root)))
-    chip = _Question(processor.name)
+    cards = _TimedCall(lambda: driver.gpus(timeout_s * 0.8, visible))
+    ram = _TimedCall(psutil.virtual_memory)
+    disk = _TimedCall(lambda: shutil.disk_usage(_existing(home_root)))
+    chip = _TimedCall(processor.cpu_name)
     deadline = time.monotonic() + timeout_s
     gpus, note = cards.answer(deadline) or ([], _NO_ANSWER)
     memory, space = ram.answer(deadline), disk.answer(deadline)
@@ -124,7 +139,7 @@ def probe(
         gpu_note=_APPLE if apple and not gpus else note,
         apple_gpu=apple,
         packages=_packages(),
-        cpu_flags=processor.flags(),
+        cpu_flags=processor.bf16_flags(),
     )
 
 
@@ -156,13 +171,13 @@ def choose_profile(machine: Machine, gpu_index: int = 0) -> tuple[str, str]:
 class LoadMeter:
     """Measures how busy the computer is, in under 5 ms; gives up on a driver that hangs."""
 
-    def __init__(self, nvidia: Nvidia | None = None, patience_s: float = 0.5) -> None:
-        self._nvidia: Nvidia | None = nvidia or Nvidia()
-        self._patience_s = patience_s
+    def __init__(self, nvidia: NvmlClient | None = None, timeout_s: float = 0.5) -> None:
+        self._nvidia: NvmlClient | None = nvidia or NvmlClient()
+        self._patience_s = timeout_s
         # The first reading only sets the start of the interval.
         psutil.cpu_percent(interval=None)
 
-    def read(self, gpu_index: int = 0) -> Load:
+    def read(self, gpu_index: int = 0) -> SystemLoad:
         """Return the load since the last reading."""
         try:
             cpu: float | None = psutil.cpu_percent(interval=None)
@@ -171,14 +186,14 @@ class LoadMeter:
         except (OSError, psutil.Error):
             cpu = ram = None
         busy, used = self._card(gpu_index)
-        return Load(cpu, ram, busy, used)
+        return SystemLoad(cpu, ram, busy, used)
 
     def _card(self, gpu_index: int) -> tuple[float | None, float | None]:
         nvidia = self._nvidia
         if nvidia is None:
             return None, None
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        question = _Question(lambda: nvidia.load(gpu_index, visible))
+        question = _TimedCall(lambda: nvidia.utilization(gpu_index, visible))
         answer = question.answer(time.monotonic() + self._patience_s)
         if answer is None:
             self._nvidia = None
@@ -186,7 +201,7 @@ class LoadMeter:
         return answer
 
 
-def current_load(gpu_index: int = 0) -> Load:
+def current_load(gpu_index: int = 0) -> SystemLoad:
     """Return how busy the computer has been since the last call."""
     return _meter().read(gpu_index)
 
@@ -201,20 +216,20 @@ def _meter() -> LoadMeter:
     return LoadMeter()
 
 
-class _Question(Generic[Answer]):
+class _TimedCall(Generic[Result]):
     """Something asked in a thread of its own, because the answer may never come."""
 
-    def __init__(self, ask: Callable[[], Answer]) -> None:
-        self._answers: list[Answer] = []
+    def __init__(self, ask: Callable[[], Result]) -> None:
+        self._answers: list[Result] = []
         self._thread = threading.Thread(target=self._run, args=(ask,), daemon=True)
         self._thread.start()
 
-    def answer(self, deadline: float) -> Answer | None:
+    def answer(self, deadline: float) -> Result | None:
         """Return the answer, or None when there is none by the deadline."""
         self._thread.join(max(0.0, deadline - time.monotonic()))
         return self._answers[0] if self._answers else None
 
-    def _run(self, ask: Callable[[], Answer]) -> None:
+    def _run(self, ask: Callable[[], Result]) -> None:
         try:
             self._answers.append(ask())
         except (OSError, ValueError, psutil.Error):
@@ -252,8 +267,8 @@ def _cores() -> int | None:
 
 
 def _packages() -> tuple[str, ...]:
-    found = tuple(name for name in OPTIONAL if _is_installed(name))
-    return (*found, "c++") if any(shutil.which(name) for name in CPP) else found
+    found = tuple(name for name in OPTIONAL_PACKAGES if _is_installed(name))
+    return (*found, "c++") if any(shutil.which(name) for name in CPP_COMPILERS) else found
 
 
 def _is_installed(name: str) -> bool:

@@ -30,7 +30,7 @@ class Gpu:
     uuid: str | None = None
 
 
-class Nvidia:
+class NvmlClient:
     """The driver, through NVML. `library` stands in for the pynvml module."""
 
     def __init__(self, library: Any = None) -> None:
@@ -39,7 +39,7 @@ class Nvidia:
         self._closed = ""
         self._handles: dict[str | None, list[Any]] = {}
 
-    def cards(self, timeout_s: float, visible: str | None) -> tuple[list[Gpu], str]:
+    def gpus(self, timeout_s: float, visible: str | None) -> tuple[list[Gpu], str]:
         """Return the visible cards, and why there are none if so.
 
         `visible` is CUDA_VISIBLE_DEVICES. Each card is asked in a thread of its own; what one has
@@ -57,7 +57,7 @@ class Nvidia:
         gpus = [_card(place, found, driver) for place, found in enumerate(facts)]
         return gpus, "" if gpus else _why_none(visible)
 
-    def load(self, index: int, visible: str | None) -> tuple[float | None, float | None]:
+    def utilization(self, index: int, visible: str | None) -> tuple[float | None, float | None]:
         """Return how busy a card is in percent, and the GiB in use."""
         if not self._ready:
             self._closed = self._closed or self._open()

@@ -39,7 +39,7 @@ _LEARNED_POSITIONS = frozenset({"gpt2", "gpt_bigcode", "gpt_neo", "opt"})
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class ModelInfo:
     """What is known of a model before it is loaded; None is unknown.
 
     `path` is what to load: a folder or a Hub id. `kind` is decoder, encoder, encoder-decoder or

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelforge.models.architecture import ModelFacts
+from modelforge.models.architecture import ModelInfo
 
 _USUAL = {"context": None, "tied": False, "kind": "decoder", "architecture": ""}
 
 
-def facts_of(model: Mapping[str, Any]) -> ModelFacts:
+def catalog_model_info(model: Mapping[str, Any]) -> ModelInfo:
     """Return what a profile's entry says of a model; its weights are counted as 16-bit ones."""
     parameters = round(model["parameters"] * 1e9)
     unknown = dict.fromkeys(("hidden_size", "layers", "heads", "kv_heads", "intermediate", "vocab"))
     shape = {**unknown, "model_type": "", **_USUAL, **model.get("shape", {})}
     shape.setdefault("head_dim", _head(shape))
     shape["kv_heads"] = shape["kv_heads"] or shape["heads"]
-    return ModelFacts(
+    return ModelInfo(
         name=model["name"],
         path=model["name"],
         revision=None,

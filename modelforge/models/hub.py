@@ -65,13 +65,15 @@ def is_complete(folder: Path, files: dict[str, int]) -> bool:
     return bool(names) and all(name in files for name in names)
 
 
-def licence(tags: Iterable[str]) -> str:
+def licence_from_tags(tags: Iterable[str]) -> str:
     """Return the licence that the tags name, or nothing."""
     named = (tag.removeprefix("license:") for tag in tags if tag.startswith("license:"))
     return next(named, "")
 
 
-def look_up(name: str, *, endpoint: str | None = None, cache: Path | None = None) -> HubModel:
+def fetch_hub_model(
+    name: str, *, endpoint: str | None = None, cache: Path | None = None
+) -> HubModel:
     """Ask the Hub, and fetch the small files into its cache; the weights stay where they are."""
     try:
         return _look_up(name, endpoint, cache)
@@ -123,7 +125,7 @@ def _look_up(name: str, endpoint: str | None, cache: Path | None) -> HubModel:
     ]
     parameters = info.safetensors.total if info.safetensors else None
     folder = Path(paths[0]).parent
-    return HubModel(info.sha, folder, files, parameters, licence(info.tags or ()))
+    return HubModel(info.sha, folder, files, parameters, licence_from_tags(info.tags or ()))
 
 
 def _gated(name: str) -> Problem:
@@ -158,11 +160,11 @@ def _unreachable(name: str, error: Exception) -> ForgeError:
 
 
 WHERE = "model_name"
-MOST = 12
-LONGEST_QUERY = 100
+MAX_RESULTS = 12
+MAX_QUERY_CHARS = 100
 SEARCH_LIMIT_S = 10.0
 # What the Hub calls the models that a task can start from.
-TAGS = {
+PIPELINE_TAGS = {
     "text-generation": ("text-generation",),
     "summarization": ("summarization", "text2text-generation", "text-generation"),
     "extractive-question-answering": ("question-answering", "fill-mask"),
@@ -170,7 +172,7 @@ TAGS = {
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """One model on the Hub; `parameters` in billions, None when it does not say."""
 
     name: str
@@ -180,22 +182,24 @@ class Found:
     downloads: int
 
 
-def search(query: str, task: str, *, endpoint: str | None = None) -> list[Found]:
+def search_models(query: str, task: str, *, endpoint: str | None = None) -> list[SearchResult]:
     """Return models with safetensors whose names hold these words, the most used first.
 
     Raises ConfigError for a query that is none and NotFoundError when the Hub does not answer.
     """
     words = query.strip()
-    if not 2 <= len(words) <= LONGEST_QUERY:
+    if not 2 <= len(words) <= MAX_QUERY_CHARS:
         what = f"{len(words)} letters are too {'few' if len(words) < 2 else 'many'} to search with."
-        raise ConfigError(Problem(WHERE, what, f"Give 2 to {LONGEST_QUERY} letters of the name."))
+        raise ConfigError(Problem(WHERE, what, f"Give 2 to {MAX_QUERY_CHARS} letters of the name."))
     if is_offline():
         what = "HF_HUB_OFFLINE forbids to ask the Hub."
         remedy = "Unset it, use the model `starter`, or name a folder."
         raise NotFoundError(Problem(WHERE, what, remedy))
     pool = ThreadPoolExecutor(max_workers=1)
     try:
-        return pool.submit(_ask, words, TAGS.get(task, ()), endpoint).result(SEARCH_LIMIT_S)
+        return pool.submit(_ask, words, PIPELINE_TAGS.get(task, ()), endpoint).result(
+            SEARCH_LIMIT_S
+        )
     except (httpx.HTTPError, OSError, OfflineModeIsEnabled, TooLongError) as error:
         what = "The Hub cannot be reached, so it cannot be searched."
         remedy = "Check the network, use the model `starter`, or name a folder."
@@ -204,29 +208,29 @@ def search(query: str, task: str, *, endpoint: str | None = None) -> list[Found]
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _ask(words: str, tags: Iterable[str], endpoint: str | None) -> list[Found]:
+def _ask(words: str, tags: Iterable[str], endpoint: str | None) -> list[SearchResult]:
     api = huggingface_hub.HfApi(endpoint=endpoint)
-    found: dict[str, Found] = {}
+    found: dict[str, SearchResult] = {}
     for tag in tags:
         listed = api.list_models(
             search=words,
             pipeline_tag=tag,
             filter=["safetensors"],
             sort="downloads",
-            limit=MOST,
+            limit=MAX_RESULTS,
             expand=["safetensors", "gated", "downloads", "tags"],
         )
-        for info in islice(listed, MOST):
+        for info in islice(listed, MAX_RESULTS):
             found.setdefault(info.id, _read(info))
-    return sorted(found.values(), key=lambda one: -one.downloads)[:MOST]
+    return sorted(found.values(), key=lambda one: -one.downloads)[:MAX_RESULTS]
 
 
-def _read(info: huggingface_hub.ModelInfo) -> Found:
+def _read(info: huggingface_hub.ModelInfo) -> SearchResult:
     total = info.safetensors.total if info.safetensors else None
-    return Found(
+    return SearchResult(
         name=info.id,
         parameters=total / 1e9 if total else None,
-        licence=licence(info.tags or ()),
+        licence=licence_from_tags(info.tags or ()),
         gated=bool(info.gated),
         downloads=info.downloads or 0,
     )

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.errors import ConfigError, NotFoundError, Problem
-from modelforge.models.architecture import ModelFacts, parameters_by_shape, read_shape
-from modelforge.models.safetensors_index import Weights, read_json, read_weights
+from modelforge.models.architecture import ModelInfo, parameters_by_shape, read_shape
+from modelforge.models.safetensors_index import WeightsInfo, read_json, read_weights
 from modelforge.paths import Home
 
 WHERE = "model_name"
@@ -22,9 +22,9 @@ USE_STARTER = "Use the model `starter`, which needs no network, or a folder."
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 
 
-def find_model(
+def resolve_model(
     name: str, home: Home, *, endpoint: str | None = None, cache: Path | None = None
-) -> ModelFacts:
+) -> ModelInfo:
     """Return what is known of the model: the starter, a folder, or a Hub id (cache before network).
 
     Raises ConfigError for a model that cannot be used and NotFoundError for one that is not there.
@@ -85,8 +85,8 @@ def _existing_folder(name: str) -> Path:
     )
 
 
-def _starter(home: Home) -> ModelFacts:
-    if not (home.starter / "config.json").is_file():
+def _starter(home: Home) -> ModelInfo:
+    if not (home.starter_model / "config.json").is_file():
         raise NotFoundError(
             Problem(
                 WHERE,
@@ -94,15 +94,15 @@ def _starter(home: Home) -> ModelFacts:
                 "Run `python launch.py setup`, which needs a minute or two.",
             )
         )
-    return _from_folder(STARTER, home.starter)
+    return _from_folder(STARTER, home.starter_model)
 
 
-def _from_folder(name: str, folder: Path) -> ModelFacts:
+def _from_folder(name: str, folder: Path) -> ModelInfo:
     weights = read_weights(folder, _files(folder))
     return _facts(name, str(folder), None, folder, weights)
 
 
-def _from_hub(name: str, endpoint: str | None, cache: Path | None) -> ModelFacts:
+def _from_hub(name: str, endpoint: str | None, cache: Path | None) -> ModelInfo:
     from modelforge.models import hub  # noqa: PLC0415 - brings in httpx, a fifth of a second
 
     folder = hub.cached_folder(name, cache)
@@ -118,7 +118,7 @@ def _from_hub(name: str, endpoint: str | None, cache: Path | None) -> ModelFacts
                 f"{USE_STARTER} Or unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE.",
             )
         )
-    found = hub.look_up(name, endpoint=endpoint, cache=cache)
+    found = hub.fetch_hub_model(name, endpoint=endpoint, cache=cache)
     weights = read_weights(found.folder, found.files, parameters=found.parameters, local=False)
     return replace(_facts(name, name, found.revision, found.folder, weights), licence=found.licence)
 
@@ -128,8 +128,8 @@ def _files(folder: Path) -> dict[str, int]:
 
 
 def _facts(
-    name: str, path: str, revision: str | None, folder: Path, weights: Weights
-) -> ModelFacts:
+    name: str, path: str, revision: str | None, folder: Path, weights: WeightsInfo
+) -> ModelInfo:
     raw = read_json(folder / "config.json")
     shape = read_shape(raw)
     _refuse_unknown_code(name, raw, shape["model_type"])
@@ -138,7 +138,7 @@ def _facts(
     parameters = counted or parameters_by_shape(shape)
     if parameters is None and not shape["quantization"] and weights.bytes:
         parameters = weights.bytes // 2
-    return ModelFacts(
+    return ModelInfo(
         name=name,
         path=path,
         revision=revision,
@@ -193,7 +193,7 @@ def _known_types() -> Callable[[str], bool] | None:
     return lambda model_type: f'("{model_type}", ' in text
 
 
-def parameters_in_words(parameters: int | None) -> str:
+def format_parameters(parameters: int | None) -> str:
     """Return a count as people say it: 135M, 4.0B."""
     if parameters is None:
         return "unknown size"

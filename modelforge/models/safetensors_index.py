@@ -19,7 +19,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightsInfo:
     """The weights of one model. `has_head` says whether a head is stored; None is unknown."""
 
     bytes: int
@@ -65,7 +65,7 @@ def weight_files(folder: Path, files: dict[str, int]) -> list[str]:
 
 def read_weights(
     folder: Path, files: dict[str, int], *, parameters: int | None = None, local: bool = True
-) -> Weights:
+) -> WeightsInfo:
     """Return what the weight files hold; refuses pickles, and a folder that lacks some.
 
     `local` false means that only the names and sizes in `files` are at hand.
@@ -84,12 +84,12 @@ def read_weights(
         )
     total = sum(files[name] for name in names)
     if not local:
-        return Weights(total, parameters, None, local=False)
+        return WeightsInfo(total, parameters, None, local=False)
     tensors: dict[str, int] = {}
     for name in names:
         tensors |= _tensors(folder / name)
     has_head = any(name.endswith(("lm_head.weight", "embed_out.weight")) for name in tensors)
-    return Weights(total, sum(tensors.values()), has_head, local=True)
+    return WeightsInfo(total, sum(tensors.values()), has_head, local=True)
 
 
 def _is_plain(name: str) -> bool:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from modelforge.config.plan.make import Plan, make_plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.sources.combine import Material
+from modelforge.data.sources.combine import RunData
 from modelforge.errors import Finding
-from modelforge.models.architecture import ModelFacts
+from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
 from modelforge.preflight.disk import disk_needed_gib
 from modelforge.preflight.memory.estimate import MemoryPart, estimate, total_gib
@@ -27,11 +27,11 @@ from modelforge.preflight.suggest.fit import (
 from modelforge.preflight.trial_run import TrialRunResult
 
 if TYPE_CHECKING:
-    from modelforge.data.checks.summary import FirstLook
+    from modelforge.data.checks.summary import DatasetSummary
     from modelforge.hardware.machine import Gpu, Machine
 
 
-NO_DATA = Material()
+NO_DATA = RunData()
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class RunContext:
     config: TrainingConfig
     plan: Plan
     machine: Machine
-    facts: ModelFacts | None
-    look: FirstLook | None
+    facts: ModelInfo | None
+    look: DatasetSummary | None
     home: Home
-    material: Material = NO_DATA
+    material: RunData = NO_DATA
     trial_run: TrialRunResult | None = None
     memory_trace: MemoryTrace | None = None
     memory: list[MemoryPart] = field(init=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelforge.config.optimizers import OPTIMIZERS
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.models.architecture import ModelFacts
+from modelforge.models.architecture import ModelInfo
 from modelforge.preflight.memory.estimate import GIB, trained_weights
 
 # The one that is being written, beside those that are kept.
@@ -14,7 +14,7 @@ TOKENIZER_GIB = 16 / 1024
 EVENTS_GIB = 32 / 1024
 
 
-def disk_needed_gib(config: TrainingConfig, plan: Plan, facts: ModelFacts) -> float:
+def disk_needed_gib(config: TrainingConfig, plan: Plan, facts: ModelInfo) -> float:
     """Return about how many GiB the run writes, the download of its model included."""
     trained = trained_weights(config, plan, facts)
     saved = trained * 4 / GIB + TOKENIZER_GIB

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 from modelforge.config.methods import method_of
 from modelforge.config.plan.context import PlanContext
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.sources.combine import Material
+from modelforge.data.sources.combine import RunData
 from modelforge.errors import ForgeError
-from modelforge.models.architecture import ModelFacts
+from modelforge.models.architecture import ModelInfo
 from modelforge.preflight.speed import estimate_tokens
 
 if TYPE_CHECKING:
-    from modelforge.data.checks.summary import FirstLook
+    from modelforge.data.checks.summary import DatasetSummary
     from modelforge.hardware.machine import Machine
 
 
 def build_plan_context(
     config: TrainingConfig,
     machine: Machine,
-    facts: ModelFacts,
+    facts: ModelInfo,
     *,
     train_rows: int | None = None,
-    look: FirstLook | None = None,
+    look: DatasetSummary | None = None,
     start: str | None = None,
 ) -> PlanContext:
     """Return the facts that the plan of `config` depends on; `start` is an adapter's folder."""
@@ -43,15 +43,15 @@ def build_plan_context(
     )
 
 
-def train_rows(config: TrainingConfig, facts: ModelFacts, material: Material) -> int | None:
+def train_rows(config: TrainingConfig, facts: ModelInfo, material: RunData) -> int | None:
     """Return how many rows are trained on; None where there are none, or they cannot be split.
 
     A share that cannot be split is preflight's to say, with the value that mends it.
     """
-    if not material.supplies:
+    if not material.sources:
         return None
     try:
         rows = material.train_rows(config.eval_split)
     except ForgeError:
         return None
-    return material.judged(rows) if method_of(config, facts.kind) == "kto" else rows
+    return material.labelled_completions(rows) if method_of(config, facts.kind) == "kto" else rows

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.sources.combine import Material
+from modelforge.data.sources.combine import RunData
 from modelforge.errors import Finding
-from modelforge.models.architecture import ModelFacts
+from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
 from modelforge.preflight.checks.run import findings
 from modelforge.preflight.context import NO_DATA, RunContext
@@ -27,7 +27,7 @@ from modelforge.preflight.suggest.speedups import (
 from modelforge.preflight.trial_run import TrialRunResult
 
 if TYPE_CHECKING:
-    from modelforge.data.checks.summary import FirstLook
+    from modelforge.data.checks.summary import DatasetSummary
     from modelforge.hardware.machine import Machine
 
 
@@ -75,10 +75,10 @@ def preflight(  # noqa: PLR0913 - all that it judges, each by its name
     config: TrainingConfig,
     plan: Plan,
     machine: Machine,
-    facts: ModelFacts | None,
-    look: FirstLook | None,
+    facts: ModelInfo | None,
+    look: DatasetSummary | None,
     home: Home,
-    material: Material = NO_DATA,
+    material: RunData = NO_DATA,
     trial_run: TrialRunResult | None = None,
     footprint: MemoryTrace | None = None,
 ) -> Report:

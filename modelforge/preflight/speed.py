@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from modelforge.config.plan.make import Plan
 from modelforge.config.plan.training import PACKED_SHARE
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.models.architecture import ModelFacts
+from modelforge.models.architecture import ModelInfo
 from modelforge.preflight.memory.estimate import adapter_weights, weight_bytes
 
 if TYPE_CHECKING:
-    from modelforge.data.checks.summary import FirstLook
+    from modelforge.data.checks.summary import DatasetSummary
     from modelforge.hardware.machine import Machine
 
 TEMPLATE_TOKENS = 24
@@ -73,7 +73,7 @@ def max_tokens(chars: float) -> int:
 
 
 def estimate_step(
-    config: TrainingConfig, plan: Plan, machine: Machine, facts: ModelFacts, look: FirstLook
+    config: TrainingConfig, plan: Plan, machine: Machine, facts: ModelInfo, look: DatasetSummary
 ) -> StepEstimate | None:
     """Return about how one update goes; None when that cannot be said.
 
@@ -95,7 +95,7 @@ def estimate_step(
     return StepEstimate(batches * laid.useful, batches * seconds)
 
 
-def batch_layout(config: TrainingConfig, plan: Plan, look: FirstLook) -> BatchLayout:
+def batch_layout(config: TrainingConfig, plan: Plan, look: DatasetSummary) -> BatchLayout:
     """Return the tokens of one micro-batch of such rows.
 
     Rows that lie end to end are told apart by a mask of all against all, so each token costs as
@@ -112,7 +112,7 @@ def batch_layout(config: TrainingConfig, plan: Plan, look: FirstLook) -> BatchLa
     return BatchLayout(rows * padded, rows * mean, padded)
 
 
-def padded_length(config: TrainingConfig, plan: Plan, look: FirstLook) -> float:
+def padded_length(config: TrainingConfig, plan: Plan, look: DatasetSummary) -> float:
     """Return about how long a row is with its padding; the more rows, the longer the longest."""
     if config.packing:
         return float(plan.max_length)
@@ -146,7 +146,7 @@ def flops_per_s(config: TrainingConfig, plan: Plan, machine: Machine) -> float |
 
 
 def _flops_per_token(
-    config: TrainingConfig, plan: Plan, facts: ModelFacts, laid: BatchLayout
+    config: TrainingConfig, plan: Plan, facts: ModelInfo, laid: BatchLayout
 ) -> float:
     # Forward 2N, backward 2N (frozen weights have no gradient), adapter 6, recomputing 2N.
     attention = 2 * (facts.layers or 0) * (facts.hidden_size or 0) * laid.span
@@ -157,7 +157,7 @@ def _flops_per_token(
     return 2 * forward + attention + learned + again
 
 
-def _head(plan: Plan, facts: ModelFacts, laid: BatchLayout) -> float:
+def _head(plan: Plan, facts: ModelInfo, laid: BatchLayout) -> float:
     """Return the work of the head: forward, once more, and backward, a piece of tokens at a time.
 
     TRL works only on tokens that are trained, and fills the last piece up with others.
@@ -169,7 +169,7 @@ def _head(plan: Plan, facts: ModelFacts, laid: BatchLayout) -> float:
     return rows * 6 * (facts.vocab or 0) * (facts.hidden_size or 0) * HEAD_COST
 
 
-def _beside(config: TrainingConfig, plan: Plan, facts: ModelFacts, laid: BatchLayout) -> float:
+def _beside(config: TrainingConfig, plan: Plan, facts: ModelInfo, laid: BatchLayout) -> float:
     """Return the seconds of a micro-batch on the CPU that are no arithmetic.
 
     Weights are brought in once for each micro-batch, and dropout draws a number for every input
@@ -191,12 +191,12 @@ def _unpacking(plan: Plan, times: dict[str, float]) -> float:
 
 
 if TYPE_CHECKING:
-    from modelforge.data.checks.summary import FirstLook
+    from modelforge.data.checks.summary import DatasetSummary
     from modelforge.hardware.machine import Machine
 
 
 def estimate_seconds(
-    config: TrainingConfig, plan: Plan, machine: Machine, facts: ModelFacts, look: FirstLook
+    config: TrainingConfig, plan: Plan, machine: Machine, facts: ModelInfo, look: DatasetSummary
 ) -> float | None:
     """Return about how long the run takes, loading included; None when that cannot be said."""
     update = estimate_step(config, plan, machine, facts, look)
@@ -207,7 +207,7 @@ def estimate_seconds(
 
 
 def eval_time_ratio(
-    config: TrainingConfig, plan: Plan, machine: Machine, facts: ModelFacts, look: FirstLook
+    config: TrainingConfig, plan: Plan, machine: Machine, facts: ModelInfo, look: DatasetSummary
 ) -> float:
     """Return how long all checks on held-out rows take as a multiple of the training."""
     if plan.device == "mps":
@@ -220,7 +220,7 @@ def eval_time_ratio(
 
 
 def _checks_s(
-    config: TrainingConfig, plan: Plan, machine: Machine, facts: ModelFacts, look: FirstLook
+    config: TrainingConfig, plan: Plan, machine: Machine, facts: ModelInfo, look: DatasetSummary
 ) -> float:
     rate = flops_per_s(config, plan, machine)
     if not plan.eval_steps or not plan.total_steps or rate is None:
@@ -231,5 +231,5 @@ def _checks_s(
     return times * look.rows * config.eval_split * length * each / rate
 
 
-def _loading(plan: Plan, facts: ModelFacts) -> float:
+def _loading(plan: Plan, facts: ModelInfo) -> float:
     return (12.0 if plan.device == "cuda" else 8.0) + facts.weights_gib * 2

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.models.architecture import ModelFacts
+from modelforge.models.architecture import ModelInfo
 
 if TYPE_CHECKING:
-    from modelforge.data.checks.summary import FirstLook
+    from modelforge.data.checks.summary import DatasetSummary
     from modelforge.hardware.machine import Machine
 
 # What bears neither on memory nor on the time of an update.
@@ -98,8 +98,8 @@ class TrialRunResult:
 def trial_run_key(
     config: TrainingConfig,
     plan: Plan,
-    facts: ModelFacts,
-    look: FirstLook,
+    facts: ModelInfo,
+    look: DatasetSummary,
     machine: Machine,
     versions: Mapping[str, str | None],
 ) -> str:

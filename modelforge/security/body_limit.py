@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from starlette.types import Message, Receive
 
-from modelforge.data.sources.uploads import UPLOAD_BYTES
+from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.security.rejection import Refusal
 
 MIB = 2**20
@@ -24,8 +24,8 @@ class Limit:
 # The first that fits counts. Gradio posts whole component values, hence its larger share.
 LIMITS = (
     Limit("/api/datasets/", MIB),
-    Limit("/api/datasets", UPLOAD_BYTES),
-    Limit("/face/uploads", UPLOAD_BYTES),
+    Limit("/api/datasets", MAX_UPLOAD_BYTES),
+    Limit("/face/uploads", MAX_UPLOAD_BYTES),
     Limit("/gradio_api/", 16 * MIB),
     Limit("/", MIB),
 )

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from modelforge.config.plan.make import Plan
-from modelforge.data.canonical.convert import SUMMARISE
-from modelforge.data.canonical.qa import ASKED
+from modelforge.data.canonical.convert import SUMMARIZE_PROMPT
+from modelforge.data.canonical.qa import QA_PROMPT
 from modelforge.errors import Problem, RunError
 from modelforge.paths import Home
 from modelforge.runs.layout import RunFolder
@@ -103,8 +103,8 @@ class Voice:
 def _to_summarise(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     """Return the last text with the words that stood before every text in training."""
     *before, last = messages
-    text = last["content"].removeprefix(SUMMARISE)
-    return [*before, last | {"content": f"{SUMMARISE}{text}"}]
+    text = last["content"].removeprefix(SUMMARIZE_PROMPT)
+    return [*before, last | {"content": f"{SUMMARIZE_PROMPT}{text}"}]
 
 
 def _to_answer(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
@@ -112,7 +112,7 @@ def _to_answer(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     texts = [each["content"] for each in messages if each["role"] == "system"]
     if not texts:
         return list(messages)
-    asked = ASKED.format(context=texts[0], question=messages[-1]["content"])
+    asked = QA_PROMPT.format(context=texts[0], question=messages[-1]["content"])
     return [{"role": "user", "content": asked}]
 
 

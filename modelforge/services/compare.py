@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from modelforge.config.fields import specs_by_name
-from modelforge.data.sources.load import entries
+from modelforge.data.sources.load import source_entries
 from modelforge.diagnosis.judging import judge_run
 from modelforge.runs.downsample import Point, decimate
 from modelforge.runs.layout import RunFolder, find_json
@@ -155,7 +155,7 @@ def _settings(configs: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
 
 
 def _data(records: Sequence[dict[str, Any]]) -> list[Line]:
-    sources = [entries(record) if record else [] for record in records]
+    sources = [source_entries(record) if record else [] for record in records]
     return [
         Line("rows", "Rows", [record.get("rows") for record in records]),
         Line("files", "Files", [", ".join(_files(each)) for each in sources]),

@@ -11,12 +11,17 @@ from typing import Any
 from modelforge.config.plan.make import Plan
 from modelforge.config.resolve import Layer, Resolved, resolve
 from modelforge.config.schema.data import Source
-from modelforge.data.checks.run import Diagnosis, examine_sources
-from modelforge.data.checks.summary import FirstLook
-from modelforge.data.repair.copy import Repair, repair_sources
-from modelforge.data.sources.combine import Material, together
-from modelforge.data.sources.library import Kept, find_kept, remove_kept, shelf
-from modelforge.data.sources.load import Supply, open_supplies
+from modelforge.data.checks.run import CheckResult, check_sources
+from modelforge.data.checks.summary import DatasetSummary
+from modelforge.data.repair.copy import RepairResult, repair_sources
+from modelforge.data.sources.combine import RunData, combine_summaries
+from modelforge.data.sources.library import (
+    StoredDataset,
+    delete_dataset,
+    find_dataset,
+    list_datasets,
+)
+from modelforge.data.sources.load import LoadedSource, load_sources
 from modelforge.data.sources.locate import fetched_path
 from modelforge.data.sources.preview import PreviewRow, preview_rows
 from modelforge.data.sources.uploads import save_upload
@@ -49,18 +54,18 @@ class DataDesk:
         self._inquiry = inquiry
         self._spare = spare
         self._in_use = in_use
-        self._diagnoses: dict[object, list[Diagnosis]] = {}
+        self._diagnoses: dict[object, list[CheckResult]] = {}
         self._lock = threading.Lock()
 
     # What there is
 
-    def datasets(self) -> list[Kept]:
+    def datasets(self) -> list[StoredDataset]:
         """Return the data sets at hand: uploads, fetched ones and samples."""
-        return shelf(self._home)
+        return list_datasets(self._home)
 
-    def find(self, name: str) -> Kept:
+    def find(self, name: str) -> StoredDataset:
         """Return one data set at hand; raises NotFoundError."""
-        return find_kept(name, self._home)
+        return find_dataset(name, self._home)
 
     def upload(self, filename: str, chunks: Iterable[bytes], limit_bytes: int) -> Path:
         """Keep a data file that came through a face; return where it lies."""
@@ -72,7 +77,7 @@ class DataDesk:
         if holder:
             what = f"{name} is being trained on by {holder}."
             raise BusyError(Problem("dataset", what, "Delete it when that run is over."), holder)
-        remove_kept(name, self._home)
+        delete_dataset(name, self._home)
 
     # What is in it
 
@@ -94,29 +99,31 @@ class DataDesk:
         }
         return Layer("usual", usual), *more
 
-    def supplies(self, sources: Sequence[Source]) -> list[Supply]:
+    def supplies(self, sources: Sequence[Source]) -> list[LoadedSource]:
         """Return the sources opened: their files, how rows are read, and the first look."""
         return self._inquiry.supplies(sources)
 
-    def look(self, sources: Sequence[Source]) -> FirstLook:
+    def look(self, sources: Sequence[Source]) -> DatasetSummary:
         """Return the first look at all sources, as one."""
         supplies = self.supplies(sources)
-        return together([each.look for each in supplies], [each.rows for each in supplies])
+        return combine_summaries(
+            [each.summary for each in supplies], [each.rows for each in supplies]
+        )
 
-    def glimpse(self, sources: Sequence[Source]) -> FirstLook:
+    def glimpse(self, sources: Sequence[Source]) -> DatasetSummary:
         """Return a look at the first rows alone, whatever the size of the files."""
-        supplies = open_supplies(sources, self._home, GLIMPSED)
-        return together([each.look for each in supplies])
+        supplies = load_sources(sources, self._home, GLIMPSED)
+        return combine_summaries([each.summary for each in supplies])
 
     def preview(
         self, sources: Sequence[Source], *, first: int = 20, after: int = 0
     ) -> dict[str, Any]:
         """Return rows as they stand in the files and as they are read, long texts shortened."""
-        supplies = open_supplies(sources, self._home, max(GLIMPSED, after + first))
+        supplies = load_sources(sources, self._home, max(GLIMPSED, after + first))
         rows: Iterable[PreviewRow] = islice(preview_rows(supplies), after, after + first)
         return {
             "mapping": supplies[0].mapping.as_dict(),
-            "columns": together([each.look for each in supplies]).columns,
+            "columns": combine_summaries([each.summary for each in supplies]).columns,
             "rows": [row.as_dict() for row in rows],
         }
 
@@ -125,7 +132,7 @@ class DataDesk:
         sources: Sequence[Source],
         validation: Sequence[Source] = (),
         max_length: int | None = None,
-    ) -> list[Diagnosis]:
+    ) -> list[CheckResult]:
         """Return what is wrong with every file, row by row; remembered until a file changes.
 
         Rows that stand in `validation` as well are found, and those that are surely longer than
@@ -137,14 +144,16 @@ class DataDesk:
             known = self._diagnoses.get(key)
         if known is None:
             longest = max_length * CHARS_A_TOKEN if max_length else None
-            known = examine_sources(sources, self._home, validation, longest)
+            known = check_sources(sources, self._home, validation, longest)
             with self._lock:
                 while len(self._diagnoses) >= REMEMBERED:
                     self._diagnoses.pop(next(iter(self._diagnoses)))
                 self._diagnoses[key] = known
         return known
 
-    def repair(self, sources: Sequence[Source], codes: Sequence[str] | None = None) -> list[Repair]:
+    def repair(
+        self, sources: Sequence[Source], codes: Sequence[str] | None = None
+    ) -> list[RepairResult]:
         """Write repaired copies, never touching the originals, and tell what changed in them.
 
         `codes` are the findings to mend; without them all that are no notes. Raises DataError
@@ -164,7 +173,7 @@ class DataDesk:
         """
         resolved, plan, material = self._inquiry.readied(*layers)
         if source is None:
-            source, row = material.place_of(row)
+            source, row = material.locate_row(row)
         asked = {"row": row, "count": count, "source": source}
         return self._spare.ask(_probe("tokens", resolved, plan, material) | asked, TOKENS_S)
 
@@ -182,7 +191,7 @@ class DataDesk:
         subset: str | None = None,
         split: str | None = None,
         on_progress: Progress | None = None,
-    ) -> Kept:
+    ) -> StoredDataset:
         """Fetch a data set of the Hub into the home; raises in words what stands against it."""
         target = fetched_path(self._home, name, subset, split)
         probe = {
@@ -196,7 +205,7 @@ class DataDesk:
         return self.find(target.name)
 
 
-def _probe(kind: str, resolved: Resolved, plan: Plan, material: Material) -> dict[str, Any]:
+def _probe(kind: str, resolved: Resolved, plan: Plan, material: RunData) -> dict[str, Any]:
     return {
         "kind": kind,
         "config": resolved.config.explicit_values(),

@@ -14,7 +14,7 @@ from modelforge.diagnosis.fixes import cure
 from modelforge.diagnosis.judging import judge_run
 from modelforge.diagnosis.verdict import Verdict
 from modelforge.errors import ConfigError, Problem
-from modelforge.hardware.doctor import examine
+from modelforge.hardware.doctor import check_machine
 from modelforge.paths import Home
 from modelforge.runs.events import tail_events
 from modelforge.runs.layout import RunFolder, find_json, read_json, write_json
@@ -129,7 +129,7 @@ class Aid:
     def _examined(self) -> list[dict[str, Any]]:
         return [
             {"name": row.name, "state": row.state, "what": row.what, "remedy": row.remedy}
-            for row in examine(self._home)
+            for row in check_machine(self._home)
         ]
 
     def _from_outside(self, folder: RunFolder, facts: Facts) -> Cause:

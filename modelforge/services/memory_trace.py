@@ -13,9 +13,9 @@ from typing import Any
 from modelforge.config.plan.make import Plan
 from modelforge.config.resolve import Layer
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.checks.summary import FirstLook
+from modelforge.data.checks.summary import DatasetSummary
 from modelforge.errors import ForgeError
-from modelforge.models.architecture import ModelFacts
+from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
 from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens, memory_trace_key
 from modelforge.runs.layout import find_json, write_json
@@ -33,13 +33,13 @@ class Footprints:
     """Traces runs before they start, for one home folder. Safe to call from several threads."""
 
     def __init__(self, home: Home, inquiry: Inquiry, spare: Spare) -> None:
-        self._file = home.footprints
+        self._file = home.memory_traces
         self._inquiry, self._spare = inquiry, spare
         self._known: dict[str, MemoryTrace] | None = None
         self._lock = threading.Lock()
 
     def known(
-        self, config: TrainingConfig, plan: Plan, facts: ModelFacts, look: FirstLook | None
+        self, config: TrainingConfig, plan: Plan, facts: ModelInfo, look: DatasetSummary | None
     ) -> MemoryTrace | None:
         """Return the footprint of a run, where it has been traced."""
         key = _key(config, plan, facts, longest_row_tokens(config, plan, look))
@@ -88,11 +88,11 @@ class Footprints:
                 write_json(self._file, {"footprints": [each.as_dict() for each in known.values()]})
 
 
-def _key(config: TrainingConfig, plan: Plan, facts: ModelFacts, length: int) -> str:
+def _key(config: TrainingConfig, plan: Plan, facts: ModelInfo, length: int) -> str:
     return memory_trace_key(config, plan, length, _shape(facts), _versions())
 
 
-def _shape(facts: ModelFacts) -> str:
+def _shape(facts: ModelInfo) -> str:
     """Return what tells the shape of a model: its config.json, or its commit on the Hub."""
     try:
         text = (Path(facts.path) / "config.json").read_bytes()

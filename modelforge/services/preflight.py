@@ -11,15 +11,15 @@ from modelforge.config.plan.make import Plan, make_plan
 from modelforge.config.resolve import Layer, Resolved, resolve
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
-from modelforge.data.checks.summary import FirstLook
-from modelforge.data.sources.combine import Material
-from modelforge.data.sources.load import Supply, open_supplies
-from modelforge.data.sources.locate import files_of
-from modelforge.errors import ForgeError, NotFoundError, Problem, as_one
+from modelforge.data.checks.summary import DatasetSummary
+from modelforge.data.sources.combine import RunData
+from modelforge.data.sources.load import LoadedSource, load_sources
+from modelforge.data.sources.locate import find_source_files
+from modelforge.errors import ForgeError, NotFoundError, Problem, merge_errors
 from modelforge.hardware.machine import Machine
 from modelforge.models.adapters import find_adapter
-from modelforge.models.architecture import ModelFacts
-from modelforge.models.resolve import find_model
+from modelforge.models.architecture import ModelInfo
+from modelforge.models.resolve import resolve_model
 from modelforge.paths import Home
 from modelforge.preflight import Report, preflight
 from modelforge.preflight.context import NO_DATA
@@ -28,8 +28,10 @@ from modelforge.preflight.plan_context import build_plan_context, train_rows
 from modelforge.preflight.trial_run import TrialRunResult
 
 Thing = TypeVar("Thing")
-Traced = Callable[[TrainingConfig, Plan, ModelFacts, FirstLook | None], MemoryTrace | None]
-Rehearsed = Callable[[TrainingConfig, Plan, ModelFacts, FirstLook, Machine], TrialRunResult | None]
+Traced = Callable[[TrainingConfig, Plan, ModelInfo, DatasetSummary | None], MemoryTrace | None]
+Rehearsed = Callable[
+    [TrainingConfig, Plan, ModelInfo, DatasetSummary, Machine], TrialRunResult | None
+]
 REMEMBERED = 64
 
 
@@ -40,15 +42,15 @@ class Checked:
     resolved: Resolved | None = None
     plan: Plan | None = None
     report: Report | None = None
-    material: Material | None = None
-    facts: ModelFacts | None = None
+    material: RunData | None = None
+    facts: ModelInfo | None = None
     machine: Machine | None = None
     errors: list[ForgeError] = field(default_factory=list)
 
     @property
-    def look(self) -> FirstLook | None:
+    def look(self) -> DatasetSummary | None:
         """Return the first look at all of the data as one."""
-        return self.material.look if self.material else None
+        return self.material.summary if self.material else None
 
     @property
     def problems(self) -> list[Problem]:
@@ -60,10 +62,10 @@ class Checked:
         """Say whether Start would be accepted."""
         return not self.errors and self.report is not None and not self.report.blocked
 
-    def require(self) -> tuple[Resolved, Plan, Report, Material]:
+    def require(self) -> tuple[Resolved, Plan, Report, RunData]:
         """Return the parts of a start; raises the first error with the problems of all."""
         if self.errors:
-            raise as_one(self.errors)
+            raise merge_errors(self.errors)
         if not (self.resolved and self.plan and self.report and self.material):
             raise AssertionError("a check without errors is complete")
         return self.resolved, self.plan, self.report, self.material
@@ -84,8 +86,8 @@ class Inquiry:
     def __init__(self, home: Home, machine: Callable[..., Machine]) -> None:
         self._home = home
         self._machine = machine
-        self._supplies: dict[tuple[object, ...], Supply] = {}
-        self._models: dict[str, ModelFacts] = {}
+        self._supplies: dict[tuple[object, ...], LoadedSource] = {}
+        self._models: dict[str, ModelInfo] = {}
         self._lock = threading.Lock()
         self._rehearsals: Rehearsed = lambda *_about: None
         self._footprints: Traced = lambda *_about: None
@@ -109,7 +111,7 @@ class Inquiry:
         material = self._material(config, errors)
         start = _collect(errors, lambda: self._adapter(config, facts))
         plan = self._plan(config, facts, material, start)
-        seen = material.look if material else None
+        seen = material.summary if material else None
         report, machine = None, self._machine()
         if plan is not None:
             machine = machine.when_idle() if idle else machine
@@ -119,14 +121,14 @@ class Inquiry:
             report = preflight(config, plan, machine, facts, seen, self._home, given, known, traced)
         return Checked(resolved, plan, report, material, facts, machine, errors)
 
-    def readied(self, *layers: Layer) -> tuple[Resolved, Plan, Material]:
+    def readied(self, *layers: Layer) -> tuple[Resolved, Plan, RunData]:
         """Return what a question to the worker needs; raises as `require` does, not if blocked."""
         resolved, plan, _report, material = self.check(*layers).require()
         return resolved, plan, material
 
-    def supplies(self, sources: Sequence[Source]) -> list[Supply]:
+    def supplies(self, sources: Sequence[Source]) -> list[LoadedSource]:
         """Return the sources opened, remembered until a file changes; raises for all at once."""
-        opened: list[Supply] = []
+        opened: list[LoadedSource] = []
         errors: list[ForgeError] = []
         for source in sources:
             try:
@@ -134,7 +136,7 @@ class Inquiry:
             except ForgeError as error:
                 errors.append(error)
         if errors:
-            raise as_one(errors)
+            raise merge_errors(errors)
         return opened
 
     def stamps(self, sources: Sequence[Source]) -> tuple[object, ...]:
@@ -142,7 +144,7 @@ class Inquiry:
         marks: list[object] = []
         for source in sources:
             marks.append(source.model_dump_json())
-            for file in files_of(source, self._home):
+            for file in find_source_files(source, self._home):
                 try:
                     stat = file.stat()
                 except OSError as error:
@@ -151,38 +153,38 @@ class Inquiry:
                 marks.append((str(file), stat.st_mtime_ns, stat.st_size))
         return tuple(marks)
 
-    def look(self, dataset: str) -> FirstLook:
+    def look(self, dataset: str) -> DatasetSummary:
         """Return the first look at what the setting `dataset` says."""
-        return self._supply(Source(path=dataset)).look
+        return self._supply(Source(path=dataset)).summary
 
-    def model(self, name: str) -> ModelFacts:
+    def model(self, name: str) -> ModelInfo:
         """Return the facts of a model. Found ones are remembered, failures asked again."""
         with self._lock:
             known = self._models.get(name)
         if known is None:
-            known = find_model(name, self._home)
+            known = resolve_model(name, self._home)
             self._remember(self._models, name, known)
         return known
 
-    def _supply(self, source: Source) -> Supply:
+    def _supply(self, source: Source) -> LoadedSource:
         key = self.stamps([source])
         with self._lock:
             known = self._supplies.get(key)
         if known is None:
-            known = open_supplies([source], self._home)[0]
+            known = load_sources([source], self._home)[0]
             self._remember(self._supplies, key, known)
         return known
 
-    def _material(self, config: TrainingConfig, errors: list[ForgeError]) -> Material | None:
+    def _material(self, config: TrainingConfig, errors: list[ForgeError]) -> RunData | None:
         """Return the data of a run, or None with what is wrong with each source."""
         before = len(errors)
         supplies = _collect(errors, lambda: self.supplies(config.sources()))
         checked_on = _collect(errors, lambda: self.supplies(config.data.validation_sources))
         if len(errors) > before:
             return None
-        return Material(supplies or [], checked_on or [], several=bool(config.data.sources))
+        return RunData(supplies or [], checked_on or [], several=bool(config.data.sources))
 
-    def _adapter(self, config: TrainingConfig, facts: ModelFacts | None) -> str | None:
+    def _adapter(self, config: TrainingConfig, facts: ModelInfo | None) -> str | None:
         """Return the folder of the adapter to begin with, or None for a new one."""
         if facts is None or config.adapter.start_from is None or not config.adapter.enabled:
             return None
@@ -192,8 +194,8 @@ class Inquiry:
         self,
         config: TrainingConfig,
         plan: Plan,
-        facts: ModelFacts | None,
-        look: FirstLook | None,
+        facts: ModelInfo | None,
+        look: DatasetSummary | None,
         machine: Machine,
     ) -> TrialRunResult | None:
         return self._rehearsals(config, plan, facts, look, machine) if facts and look else None
@@ -201,14 +203,14 @@ class Inquiry:
     def _plan(
         self,
         config: TrainingConfig,
-        facts: ModelFacts | None,
-        material: Material | None,
+        facts: ModelInfo | None,
+        material: RunData | None,
         start: str | None,
     ) -> Plan | None:
         if facts is None:
             return None
         rows = train_rows(config, facts, material) if material else None
-        look = material.look if material else None
+        look = material.summary if material else None
         ground = build_plan_context(
             config, self._machine(), facts, train_rows=rows, look=look, start=start
         )

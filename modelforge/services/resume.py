@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.config.resolve import Layer
-from modelforge.data.sources.load import entries
+from modelforge.data.sources.load import source_entries
 from modelforge.errors import BusyError, ConfigError, ForgeError, Problem
 from modelforge.runs.checkpoints import Checkpoint, Damage, listed, newest_valid, verify
 from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json
@@ -258,5 +258,5 @@ def _longer(view: RunView, epochs: int | None, steps: int | None) -> dict[str, A
 
 def _prints(record: Mapping[str, Any]) -> list[Any]:
     """Return what tells data apart: the fingerprint of every source."""
-    found = [*entries(dict(record)), *entries(dict(record), "validation")]
+    found = [*source_entries(dict(record)), *source_entries(dict(record), "validation")]
     return [each.get("sha256") for each in found]

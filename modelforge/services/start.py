@@ -10,10 +10,10 @@ from pathlib import Path
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.resolve import Layer, Resolved
-from modelforge.data.sources.combine import Material
+from modelforge.data.sources.combine import RunData
 from modelforge.errors import BlockedError, ForgeError
 from modelforge.hardware.machine import Machine
-from modelforge.models.architecture import ModelFacts
+from modelforge.models.architecture import ModelInfo
 from modelforge.preflight import Report
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.machine_lease import Lease
@@ -33,8 +33,8 @@ class Order:
     resolved: Resolved
     plan: Plan
     report: Report
-    material: Material
-    facts: ModelFacts
+    material: RunData
+    facts: ModelInfo
     machine: Machine
 
 

@@ -13,10 +13,10 @@ from typing import Any
 from modelforge.config.plan.make import Plan
 from modelforge.config.resolve import Layer
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.checks.summary import FirstLook
+from modelforge.data.checks.summary import DatasetSummary
 from modelforge.errors import BusyError, ForgeError, RunError
 from modelforge.hardware.machine import Machine
-from modelforge.models.architecture import ModelFacts
+from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
 from modelforge.preflight.trial_run import TrialRunResult, trial_run_key
 from modelforge.runs.events import Event, read_events
@@ -169,8 +169,8 @@ class TrialRuns:
         self,
         config: TrainingConfig,
         plan: Plan,
-        facts: ModelFacts,
-        look: FirstLook,
+        facts: ModelInfo,
+        look: DatasetSummary,
         machine: Machine,
     ) -> TrialRunResult | None:
         """Return what a rehearsal of such a run has measured here, or None."""
@@ -186,8 +186,8 @@ class TrialRuns:
         self,
         config: TrainingConfig,
         plan: Plan,
-        facts: ModelFacts,
-        look: FirstLook,
+        facts: ModelInfo,
+        look: DatasetSummary,
         machine: Machine,
     ) -> TrialRunView | None:
         """Return the newest rehearsal of such a run, of those still there, or None."""
@@ -209,7 +209,7 @@ class TrialRuns:
                     self._hold(folder)
 
     def _create(self, order: Order) -> RunFolder:
-        config, facts, look = order.resolved.config, order.facts, order.material.look
+        config, facts, look = order.resolved.config, order.facts, order.material.summary
         name = trial_run_key(config, order.plan, facts, look, order.machine, _versions())
         folder = self._starts.create(order, store=self._store)
         write_json(folder.path / SIGNATURE, {"signature": name})

@@ -13,7 +13,7 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from modelforge.data.canonical.convert import Canonical
-from modelforge.data.canonical.qa import NO_ANSWER, in_words
+from modelforge.data.canonical.qa import NO_ANSWER, to_chat_example
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.render import with_system_prompt
 from modelforge.modeling.tokenize.seq2seq import encode_seq2seq
@@ -209,7 +209,7 @@ def chat_generation(
     tokenizer = dialect.tokenizer
 
     def examine(row: Canonical) -> EvalPrompt | None:
-        turns = (in_words(row) if "context" in row else row).get("messages", [])
+        turns = (to_chat_example(row) if "context" in row else row).get("messages", [])
         places = [at for at, turn in enumerate(turns) if turn["role"] == "assistant"]
         if not places or not places[-1]:
             return None

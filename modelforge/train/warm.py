@@ -15,9 +15,9 @@ from typing import Any, TextIO
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.canonical.convert import lead_of
+from modelforge.data.canonical.convert import summarization_prefix
 from modelforge.data.chat_templates import template_text
-from modelforge.data.sources.load import entries, rows_of
+from modelforge.data.sources.load import iterate_rows, source_entries
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.modeling.errors import explain
 from modelforge.modeling.providers.huggingface import load_config, load_tokenizer
@@ -185,7 +185,7 @@ class ProbeHandler:
                 del self._known[next(iter(self._known))]
             stops = stop_ids_of(generation)
             own = tokenizer.chat_template, tokenizer.pad_token
-            lead = lead_of(load_config(plan)) if plan.method == "seq2seq" else ""
+            lead = summarization_prefix(load_config(plan)) if plan.method == "seq2seq" else ""
             self._known[key] = _Known(tokenizer, stops, *own, lead)
         known = self._known[key]
         # The last question may have taught it another template.
@@ -203,7 +203,7 @@ class ProbeHandler:
 def _rows(
     probe: Answer, config: TrainingConfig, source: int | None, progress: Callable[..., None]
 ) -> Iterator[dict[str, Any]]:
-    for number, (place, row) in enumerate(rows_of(probe["dataset"], config.trainer.seed)):
+    for number, (place, row) in enumerate(iterate_rows(probe["dataset"], config.trainer.seed)):
         if number % 1000 == 999:
             progress(done=number + 1, text="Reading rows")
         if source is None or place == source:
@@ -221,7 +221,7 @@ def _memory(probe: Answer, _progress: Callable[..., None]) -> Answer:
 
 
 def _no_row(dataset: dict[str, Any], first: int, source: int) -> Problem:
-    sources = entries(dataset)
+    sources = source_entries(dataset)
     if not 0 <= source < len(sources):
         what = f"There is no source {source}; there are {len(sources)}, counted from 0."
         return Problem("source", what, "Ask for another source.")

@@ -70,8 +70,8 @@ def test_a_finished_run_is_continued_in_a_new_one_and_stays_as_it_is(lost):
 
 def test_a_run_is_not_begun_again_where_there_is_no_room_any_more(lost, tmp_path, monkeypatch):
     client, run_id = lost
-    full = dataclasses.replace(machines.probe(tmp_path), disk_free_gib=0.0)
-    monkeypatch.setattr(machines, "probe", lambda *_place: full)
+    full = dataclasses.replace(machines.probe_machine(tmp_path), disk_free_gib=0.0)
+    monkeypatch.setattr(machines, "probe_machine", lambda *_place: full)
     monkeypatch.setattr(front_door, "MACHINE_FRESH_S", -1.0)
     refused = client.post(f"/api/runs/{run_id}/resume")
     assert refused.status_code == 422

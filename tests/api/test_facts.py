@@ -8,7 +8,7 @@ import pytest
 
 from modelforge.api.schemas.runs import MachineFacts, Preflight, ProfileFacts, SampleFacts
 from modelforge.config.json_schema import json_schema
-from modelforge.data.sources.library import samples
+from modelforge.data.sources.library import load_samples
 from modelforge.forge import Forge
 from tests.api.conftest import until_state
 
@@ -34,7 +34,7 @@ def test_profiles_and_samples_are_listed(client):
         "low_end", "mid_range", "high_end",
     ]  # fmt: skip
     listed = client.get("/api/samples").json()
-    assert len(listed) == len(samples()) > 0
+    assert len(listed) == len(load_samples()) > 0
     assert all(each["dataset"] == f"sample:{each['name']}" for each in listed)
 
 

@@ -46,7 +46,7 @@ def main() -> None:
 
 def described(root: Path):
     """Return this computer with what a test says of it."""
-    from modelforge.hardware.machine import Gpu, probe
+    from modelforge.hardware.machine import Gpu, probe_machine
 
     said = json.loads(os.environ.get("MODELFORGE_TEST_MACHINE", "{}"))
     if "gpus" in said:
@@ -54,7 +54,7 @@ def described(root: Path):
             Gpu(**{**gpu, "compute_capability": tuple(gpu["compute_capability"])})
             for gpu in said["gpus"]
         ]
-    return replace(probe(root), **said)
+    return replace(probe_machine(root), **said)
 
 
 def tend(forge) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
-from modelforge.hardware.machine import probe
+from modelforge.hardware.machine import probe_machine
 from modelforge.paths import Home
 from tests.browser.test_choices import all_settings, unfold
 from tests.browser.test_train import choose_the_captain, until
@@ -132,7 +132,9 @@ def test_what_does_not_fit_is_made_to_fit_rehearsed_and_trained(
 
 def between(home, model):
     """Return how much free memory is too little for a large batch, and enough for a small one."""
-    forge = Forge(Home(home), spare=["true"], probe=lambda root: replace(probe(root), gpus=[]))
+    forge = Forge(
+        Home(home), spare=["true"], probe=lambda root: replace(probe_machine(root), gpus=[])
+    )
     profile = forge.prefill().answers
     said = {**profile, "model_name": str(model), "dataset": "sample:captain"}
     totals = [

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from modelforge.data.checks.findings import DataFinding
-from modelforge.data.checks.run import Diagnosis, examine_file
-from modelforge.data.checks.summary import look
+from modelforge.data.checks.run import CheckResult, check_file
+from modelforge.data.checks.summary import summarize
 from modelforge.data.repair.copy import repair_file
 from modelforge.errors import DataError
 from modelforge.paths import Home
@@ -16,18 +16,18 @@ MENDED = [case for case in CASES if case.mended]
 IDS = [f"{case.number} {case.kind} {case.title}" for case in CASES]
 
 
-def examined(tmp_path: Path, case: Case) -> tuple[Path, Diagnosis, float]:
+def examined(tmp_path: Path, case: Case) -> tuple[Path, CheckResult, float]:
     folder = tmp_path / str(case.number)
     folder.mkdir()
     path = folder / case.file
     case.make(path)
-    held = examine_file(path).prints if case.options.get("validation") else ()
+    held = check_file(path).fingerprints if case.options.get("validation") else ()
     began = time.perf_counter()
-    diagnosis = examine_file(path, longest=case.options.get("longest"), held=held)
+    diagnosis = check_file(path, max_chars=case.options.get("longest"), eval_fingerprints=held)
     return path, diagnosis, time.perf_counter() - began
 
 
-def found_in(diagnosis: Diagnosis, case: Case) -> DataFinding:
+def found_in(diagnosis: CheckResult, case: Case) -> DataFinding:
     found = [each for each in diagnosis.findings if each.code == case.code]
     assert found, f"said instead: {[each.code for each in diagnosis.findings]}"
     return found[0]
@@ -67,10 +67,10 @@ def test_what_the_doctor_calls_hopeless_is_refused_in_words_and_nothing_else_is(
     path, diagnosis, _ = examined(tmp_path, case)
     if diagnosis.blocked and case.code != "nothing-learned":
         with pytest.raises(DataError) as caught:
-            look(path)
+            summarize(path)
         assert all(problem.what.endswith(".") for problem in caught.value.problems)
     else:
-        assert look(path).rows >= 1
+        assert summarize(path).rows >= 1
 
 
 @pytest.mark.parametrize("case", MENDED, ids=[IDS[case.number - 1] for case in MENDED])
@@ -84,10 +84,10 @@ def test_one_click_repairs_the_file_into_a_copy_that_can_be_trained_on(
     assert path.read_bytes() == original
     assert done.path.parent == home.uploads
     assert done.changes.get(case.code, 0) >= 1
-    after = examine_file(done.path)
+    after = check_file(done.path)
     assert not after.blocked
     assert case.code not in {each.code for each in after.findings}
-    assert look(done.path).rows == done.rows >= 2
+    assert summarize(done.path).rows == done.rows >= 2
     assert len(list(home.uploads.iterdir())) == 1
     assert before.stats.rows <= done.rows + 2
 

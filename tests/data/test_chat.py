@@ -3,52 +3,57 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.data.canonical.convert import UnusableRowError, canonical, fingerprint, iterate
-from modelforge.data.columns.detect import Mapping, detect
+from modelforge.data.canonical.convert import (
+    UnusableRowError,
+    fingerprint,
+    read_canonical,
+    to_canonical,
+)
+from modelforge.data.columns.detect import ColumnMapping, detect_mapping
 
-PAIR = Mapping("pair", {"prompt": "input", "answer": "output"})
-CHAT = Mapping("messages", {"messages": "messages"})
+PAIR = ColumnMapping("pair", {"prompt": "input", "answer": "output"})
+CHAT = ColumnMapping("messages", {"messages": "messages"})
 
 
 def turns(*said: tuple[str, object]) -> dict[str, object]:
     return {"messages": [{"role": role, "content": content} for role, content in said]}
 
 
-def cause(row: dict[str, object], mapping: Mapping) -> str:
+def cause(row: dict[str, object], mapping: ColumnMapping) -> str:
     with pytest.raises(UnusableRowError) as caught:
-        canonical(row, mapping)
+        to_canonical(row, mapping)
     return caught.value.code
 
 
 def test_a_pair_becomes_two_turns() -> None:
-    assert canonical({"input": "Hi", "output": "Ho"}, PAIR) == turns(
+    assert to_canonical({"input": "Hi", "output": "Ho"}, PAIR) == turns(
         ("user", "Hi"), ("assistant", "Ho")
     )
 
 
 def test_an_instruction_takes_its_input_along() -> None:
     row = {"instruction": "Add", "input": "1, 2", "output": 3, "system": "Be brief."}
-    mapping = detect([row])
-    assert canonical(row, mapping) == turns(
+    mapping = detect_mapping([row])
+    assert to_canonical(row, mapping) == turns(
         ("system", "Be brief."), ("user", "Add\n\n1, 2"), ("assistant", "3")
     )
     bare = {**row, "input": " ", "system": None}
-    assert canonical(bare, mapping) == turns(("user", "Add"), ("assistant", "3"))
+    assert to_canonical(bare, mapping) == turns(("user", "Add"), ("assistant", "3"))
 
 
 def test_text_stays_text() -> None:
-    assert canonical({"text": " a "}, Mapping("text", {"text": "text"})) == {"text": " a "}
+    assert to_canonical({"text": " a "}, ColumnMapping("text", {"text": "text"})) == {"text": " a "}
 
 
 def test_a_conversation_in_a_cell_of_a_table_is_read() -> None:
     row = turns(("user", "Hi"), ("assistant", "Ho"))
-    assert canonical({"messages": json.dumps(row["messages"])}, CHAT) == row
+    assert to_canonical({"messages": json.dumps(row["messages"])}, CHAT) == row
 
 
 def test_text_parts_are_joined_and_other_keys_dropped() -> None:
     row = turns(("user", [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]))
     row["messages"].append({"role": "assistant", "content": "c", "name": "x"})  # type: ignore[attr-defined]
-    assert canonical(row, CHAT) == turns(("user", "ab"), ("assistant", "c"))
+    assert to_canonical(row, CHAT) == turns(("user", "ab"), ("assistant", "c"))
 
 
 PAIRS = {
@@ -92,5 +97,5 @@ def test_outer_white_space_makes_no_difference_but_a_role_does() -> None:
 def test_iterating_passes_over_unusable_rows(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("input,output\na,b\nc,\nd,e\n")
-    said = [row["messages"][0]["content"] for row in iterate(path, PAIR)]
+    said = [row["messages"][0]["content"] for row in read_canonical(path, PAIR)]
     assert said == ["a", "d"]

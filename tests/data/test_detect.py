@@ -1,6 +1,6 @@
 import pytest
 
-from modelforge.data.columns.detect import Mapping, detect
+from modelforge.data.columns.detect import ColumnMapping, detect_mapping
 from modelforge.errors import DataError
 
 SPELLINGS = {
@@ -20,30 +20,30 @@ SPELLINGS = {
 @pytest.mark.parametrize("columns", SPELLINGS)
 def test_every_spelling_is_recognised_with_a_reason(columns: tuple[str, ...]) -> None:
     kind, fields = SPELLINGS[columns]
-    mapping = detect([dict.fromkeys(columns, "x")])
+    mapping = detect_mapping([dict.fromkeys(columns, "x")])
     assert (mapping.kind, mapping.fields) == (kind, fields)
     assert all(column in mapping.reason for column in columns)
 
 
 def test_capitals_and_spaces_do_not_matter() -> None:
-    mapping = detect([{" Input": "a", "OUTPUT": "b"}])
+    mapping = detect_mapping([{" Input": "a", "OUTPUT": "b"}])
     assert mapping.fields == {"prompt": " Input", "answer": "OUTPUT"}
 
 
 def test_columns_that_are_not_used_are_named() -> None:
-    mapping = detect([{"input": "a", "output": "b", "id": 1, "source": "x"}])
+    mapping = detect_mapping([{"input": "a", "output": "b", "id": 1, "source": "x"}])
     assert mapping.unused == ["id", "source"]
     assert "Not used: id, source." in mapping.reason
 
 
 def test_the_spelling_that_fits_most_rows_wins() -> None:
     rows = [{"messages": []}, *[{"input": "a", "output": "b"}] * 3]
-    assert detect(rows).fields == {"prompt": "input", "answer": "output"}
+    assert detect_mapping(rows).fields == {"prompt": "input", "answer": "output"}
 
 
 def test_unknown_columns_are_refused_with_those_that_are_understood() -> None:
     with pytest.raises(DataError) as caught:
-        detect([{"frage": "a", "antwort": "b"}], "faq.csv")
+        detect_mapping([{"frage": "a", "antwort": "b"}], "faq.csv")
     (problem,) = caught.value.problems
     assert problem.where == "faq.csv"
     assert "frage, antwort" in problem.what
@@ -51,5 +51,5 @@ def test_unknown_columns_are_refused_with_those_that_are_understood() -> None:
 
 
 def test_a_mapping_survives_being_written_down() -> None:
-    mapping = detect([{"instruction": "a", "input": "b", "output": "c", "id": 1}])
-    assert Mapping.from_dict(mapping.as_dict()) == mapping
+    mapping = detect_mapping([{"instruction": "a", "input": "b", "output": "c", "id": 1}])
+    assert ColumnMapping.from_dict(mapping.as_dict()) == mapping

@@ -8,19 +8,19 @@ import pytest
 
 from modelforge.config.schema.data import Source
 from modelforge.data.checks import parallel
-from modelforge.data.checks.rows import Terms
-from modelforge.data.checks.rules import AILMENTS
-from modelforge.data.checks.run import examine_file, examine_sources
-from modelforge.data.checks.summary import look
-from modelforge.data.checks.text import script_of
-from modelforge.data.columns.mapping import Mapping
-from modelforge.data.formats.errors import UnreadableError
-from modelforge.data.formats.sniff import recognise
+from modelforge.data.checks.rows import CheckOptions
+from modelforge.data.checks.rules import RULES
+from modelforge.data.checks.run import check_file, check_sources
+from modelforge.data.checks.summary import summarize
+from modelforge.data.checks.text import detect_script
+from modelforge.data.columns.mapping import ColumnMapping
+from modelforge.data.formats.errors import ReadError
+from modelforge.data.formats.sniff import sniff_file
 from modelforge.data.repair.copy import repair_file
 from modelforge.errors import DataError
 from modelforge.paths import Home
 
-PAIR = Mapping("pair", {"prompt": "input", "answer": "output"})
+PAIR = ColumnMapping("pair", {"prompt": "input", "answer": "output"})
 
 
 def write(path: Path, rows: list[Any]) -> Path:
@@ -33,7 +33,7 @@ def pairs(count: int) -> list[dict[str, Any]]:
 
 
 def test_a_clean_file_has_nothing_and_its_numbers(tmp_path: Path) -> None:
-    diagnosis = examine_file(write(tmp_path / "a.jsonl", pairs(30)))
+    diagnosis = check_file(write(tmp_path / "a.jsonl", pairs(30)))
     assert diagnosis.findings == []
     assert not diagnosis.blocked
     stats = diagnosis.stats
@@ -61,7 +61,7 @@ def test_each_sign_is_counted_once_a_row_and_what_is_private_is_never_shown(
     rows = pairs(20)
     for at in (3, 9):
         rows[at]["output"] = f"{SIGNS[code]}{at if code != 'near-empty-answer' else ''}"
-    diagnosis = examine_file(write(tmp_path / "a.jsonl", rows))
+    diagnosis = check_file(write(tmp_path / "a.jsonl", rows))
     found = {each.code: each for each in diagnosis.findings}
     assert found[code].count == 2
     assert [line for line, _ in found[code].places] == [4, 10]
@@ -77,13 +77,13 @@ def test_each_sign_is_counted_once_a_row_and_what_is_private_is_never_shown(
 def test_what_only_looks_alike_is_no_sign(tmp_path: Path, text: str) -> None:
     rows = pairs(20)
     rows[5]["output"] = text
-    assert examine_file(write(tmp_path / "a.jsonl", rows)).findings == []
+    assert check_file(write(tmp_path / "a.jsonl", rows)).findings == []
 
 
 def test_control_characters_that_part_turns_inside_are_found_in_texts(tmp_path: Path) -> None:
     rows = pairs(20)
     rows[5]["output"] = "one \x01 two"
-    (found,) = examine_file(write(tmp_path / "a.jsonl", rows)).findings
+    (found,) = check_file(write(tmp_path / "a.jsonl", rows)).findings
     assert (found.code, found.places) == ("control-characters", [(6, None)])
 
 
@@ -91,7 +91,7 @@ def test_rows_in_the_evaluation_as_well_are_named(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", pairs(30))
     held = write(tmp_path / "held.jsonl", [*pairs(3), {"input": "new", "output": "other"}])
     home = Home(tmp_path / "home")
-    (diagnosis,) = examine_sources([Source(path=str(train))], home, [Source(path=str(held))])
+    (diagnosis,) = check_sources([Source(path=str(train))], home, [Source(path=str(held))])
     (found,) = diagnosis.findings
     assert (found.code, found.count) == ("leaked-rows", 3)
 
@@ -103,7 +103,7 @@ def test_rows_in_the_evaluation_as_well_are_named(tmp_path: Path) -> None:
      ("🙂🙂", "none"), ("नमस्ते", "Devanagari"), ("Γειά σου", "Greek")],
 )  # fmt: skip
 def test_the_script_of_an_answer_is_told(text: str, script: str) -> None:
-    assert script_of(text) == script
+    assert detect_script(text) == script
 
 
 def large(tmp_path: Path) -> Path:
@@ -122,11 +122,11 @@ def test_two_processes_count_what_one_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = large(tmp_path)
-    alone: list[UnreadableError] = []
-    one = parallel.count_rows(recognise(path), Terms(PAIR), alone.append)
+    alone: list[ReadError] = []
+    one = parallel.count_rows(sniff_file(path), CheckOptions(PAIR), alone.append)
     monkeypatch.setattr(parallel, "LARGE", 1000)
-    together: list[UnreadableError] = []
-    two = parallel.count_rows(recognise(path), Terms(PAIR), together.append)
+    together: list[ReadError] = []
+    two = parallel.count_rows(sniff_file(path), CheckOptions(PAIR), together.append)
     assert two.lines == 4000
     assert (two.rows, two.skipped, two.chars, two.sizes) == (
         one.rows, one.skipped, one.chars, one.sizes,
@@ -146,19 +146,19 @@ def test_a_look_at_a_large_file_says_what_it_says_of_a_small_one(
     rows[7]["output"] = ""
     rows[9] = rows[8]
     path = write(tmp_path / "a.jsonl", rows)
-    small = look(path)
+    small = summarize(path)
     monkeypatch.setattr(parallel, "LARGE", 1000)
-    assert look(path) == small
+    assert summarize(path) == small
 
 
 def test_copies_among_very_many_rows_are_found_in_order() -> None:
     from array import array
 
-    from modelforge.data.checks.counters import copies
+    from modelforge.data.checks.counters import duplicate_lines
 
     prints = array("Q", range(150_000))
     prints[149_999] = prints[140_000] = prints[5]
-    assert copies(prints, array("Q", range(1, 150_001))) == [140_001, 150_000]
+    assert duplicate_lines(prints, array("Q", range(1, 150_001))) == [140_001, 150_000]
 
 
 def _wholes() -> dict[str, bytes]:
@@ -194,13 +194,13 @@ def test_no_damage_makes_the_doctor_or_the_repair_crash(tmp_path: Path, name: st
             at = draw.randrange(len(content))
             content[at : at + draw.randint(0, 6)] = draw.randbytes(draw.randint(0, 4))
         path.write_bytes(content)
-        diagnosis = examine_file(path)
+        diagnosis = check_file(path)
         assert all(found.what.endswith(".") for found in diagnosis.findings)
         try:
-            done = repair_file(path, Home(tmp_path / str(number)), tuple(AILMENTS))
+            done = repair_file(path, Home(tmp_path / str(number)), tuple(RULES))
             # Which column is which nobody can say but a person.
             untold = {"unknown-columns"} & {found.code for found in diagnosis.findings}
-            left = examine_file(done.path).findings
+            left = check_file(done.path).findings
             assert {found.code for found in left if found.level == "blocker"} <= untold
         except DataError:
             refused += 1

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from modelforge.data.canonical.convert import iterate
-from modelforge.data.checks.summary import look
+from modelforge.data.canonical.convert import read_canonical
+from modelforge.data.checks.summary import summarize
 from modelforge.errors import DataError
 
 
@@ -23,7 +23,7 @@ def pairs(count: int) -> list[dict[str, Any]]:
 
 def test_a_clean_file_is_counted_whole_and_has_no_findings(tmp_path: Path) -> None:
     path = write(tmp_path, pairs(250))
-    seen = look(path)
+    seen = summarize(path)
     assert (seen.rows, seen.skipped, seen.findings) == (250, 0, [])
     assert seen.columns == ["input", "output"]
     assert len(seen.examples) == 20
@@ -35,16 +35,16 @@ def test_what_is_counted_is_what_the_worker_gets(tmp_path: Path) -> None:
     rows = pairs(150)
     rows[30]["output"] = ""
     path = write(tmp_path, rows)
-    seen = look(path)
-    got = list(iterate(path, seen.mapping))
+    seen = summarize(path)
+    got = list(read_canonical(path, seen.mapping))
     assert len(got) == seen.rows == 149
     assert got[:20] == seen.examples
 
 
 def test_a_limit_ends_the_look_early(tmp_path: Path) -> None:
     path = write(tmp_path, pairs(300))
-    assert look(path, limit=5).rows == 5
-    assert look(path, limit=200).rows == 200
+    assert summarize(path, limit=5).rows == 5
+    assert summarize(path, limit=200).rows == 200
 
 
 def test_each_oddity_is_counted_once_with_its_first_lines(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_each_oddity_is_counted_once_with_its_first_lines(tmp_path: Path) -> Non
     rows[21] = {"input": "same", "output": " same "}
     del rows[22]["output"]
     rows[23]["output"] = ["a list"]
-    findings = {found.code: found for found in look(write(tmp_path, rows)).findings}
+    findings = {found.code: found for found in summarize(write(tmp_path, rows)).findings}
     assert set(findings) == {
         "empty-answer",
         "duplicate-rows",
@@ -83,19 +83,19 @@ def test_roles_that_are_unknown_and_conversations_without_an_answer_are_told(
         {"messages": [{"role": "narrator", "content": "a"}]},
         {"messages": [{"role": "user", "content": "a"}]},
     ]
-    seen = look(write(tmp_path, rows))
+    seen = summarize(write(tmp_path, rows))
     assert [found.code for found in seen.findings] == ["unknown-role", "no-answer-turn"]
     assert seen.rows == 12
 
 
 def test_fewer_than_ten_rows_are_a_caution(tmp_path: Path) -> None:
-    assert [found.code for found in look(write(tmp_path, pairs(9))).findings] == ["few-rows"]
-    assert look(write(tmp_path, pairs(10))).findings == []
+    assert [found.code for found in summarize(write(tmp_path, pairs(9))).findings] == ["few-rows"]
+    assert summarize(write(tmp_path, pairs(10))).findings == []
 
 
 def test_a_file_without_a_usable_row_is_refused_with_the_causes(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        look(write(tmp_path, [{"input": "a", "output": ""}] * 3))
+        summarize(write(tmp_path, [{"input": "a", "output": ""}] * 3))
     assert "no usable row among 3" in caught.value.problems[0].what
     assert "lines 1, 2, 3" in caught.value.problems[1].what
 
@@ -105,14 +105,14 @@ def test_a_file_with_a_frame_but_no_rows_is_refused(tmp_path: Path, name: str) -
     path = tmp_path / name
     path.write_text("input,output\n" if name == "a.csv" else "[ ]\n")
     with pytest.raises(DataError, match="holds no rows"):
-        look(path)
+        summarize(path)
 
 
 def test_a_broken_line_at_the_end_refuses_the_whole_file(tmp_path: Path) -> None:
     path = write(tmp_path, pairs(5000))
     path.write_text(path.read_text() + '\n{"input": oops}')
     with pytest.raises(DataError, match="line 5001, column 11"):
-        look(path)
+        summarize(path)
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
@@ -122,7 +122,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: str) -> None:
     text = "\n".join([row] * 8000) if name == "a.jsonl" else f"[{','.join([row] * 8000)}]"
     path.write_text(text)
     tracemalloc.start()
-    look(path)
+    summarize(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(text) > 15 * 2**20

@@ -2,16 +2,16 @@ from collections import Counter
 
 import pytest
 
-from modelforge.data.sources.mixing import copies, taken
+from modelforge.data.sources.mixing import copies_per_row, count_rows_taken
 
 
 @pytest.mark.parametrize("rows", [1, 7, 100])
 @pytest.mark.parametrize("samples", [None, 1, 5, 1000])
 @pytest.mark.parametrize("weight", [0.01, 0.5, 1, 1.25, 2, 3.5])
 def test_as_many_rows_are_given_as_are_foretold(rows, samples, weight):
-    times = copies(rows, samples, weight, 42, 0)
+    times = copies_per_row(rows, samples, weight, 42, 0)
     given = [times(number) for number in range(rows)]
-    assert sum(given) == taken(rows, samples, weight) > 0
+    assert sum(given) == count_rows_taken(rows, samples, weight) > 0
     kept = [count for count in given if count]
     assert len(kept) <= (samples or rows)
     assert max(kept) - min(kept) <= 1
@@ -19,7 +19,7 @@ def test_as_many_rows_are_given_as_are_foretold(rows, samples, weight):
 
 def test_a_weight_repeats_or_skips_rows():
     def given(weight):
-        times = copies(100, None, weight, 42, 0)
+        times = copies_per_row(100, None, weight, 42, 0)
         return Counter(times(number) for number in range(100))
 
     assert given(1) == {1: 100}
@@ -30,7 +30,7 @@ def test_a_weight_repeats_or_skips_rows():
 
 def test_samples_are_drawn_with_the_seed_from_all_rows():
     def drawn(seed, place=0):
-        times = copies(1000, 10, 1, seed, place)
+        times = copies_per_row(1000, 10, 1, seed, place)
         return [number for number in range(1000) if times(number)]
 
     assert len(drawn(1)) == 10
@@ -41,5 +41,5 @@ def test_samples_are_drawn_with_the_seed_from_all_rows():
 
 
 def test_a_row_that_was_not_there_at_the_first_look_is_not_drawn():
-    assert copies(10, 5, 1, 1, 0)(10) == 0
-    assert copies(10, None, 2, 1, 0)(11) == 0
+    assert copies_per_row(10, 5, 1, 1, 0)(10) == 0
+    assert copies_per_row(10, None, 2, 1, 0)(11) == 0

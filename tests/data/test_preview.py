@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 import json
 
-from modelforge.data.sources.preview import LONGEST_TEXT, MOST_PARTS, shortened
+from modelforge.data.sources.preview import MAX_ITEMS, MAX_TEXT_CHARS, truncate
 
 
 def test_long_texts_and_lists_say_how_much_is_left_out():
-    told = shortened({"text": "x" * (LONGEST_TEXT + 1500), "list": list(range(MOST_PARTS + 5))})
+    told = truncate({"text": "x" * (MAX_TEXT_CHARS + 1500), "list": list(range(MAX_ITEMS + 5))})
     assert told["text"].endswith("… (1,500 more characters)")
     assert told["list"][-1] == "… (5 more)"
 
@@ -23,7 +23,7 @@ def test_whatever_a_parquet_file_holds_can_be_sent_as_json():
         "deep": [[[[[[[[[["bottom"]]]]]]]]]],
         3: True,
     }
-    told = json.loads(json.dumps(shortened(odd), allow_nan=False))
+    told = json.loads(json.dumps(truncate(odd), allow_nan=False))
     assert told["when"] == "2026-01-02"
     assert told["bytes"] == "2 bytes"
     assert told["nan"] == "nan"

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import feather
 
-from modelforge.data.formats.errors import UnreadableError
+from modelforge.data.formats.errors import ReadError
 from modelforge.data.formats.read import Row, read_rows
-from modelforge.data.formats.sniff import LONGEST_ROW
+from modelforge.data.formats.sniff import MAX_ROW_BYTES
 from modelforge.errors import DataError, Problem
 
 ROWS = [{"input": "eins", "output": "one"}, {"input": "zwei, “drei”", "output": "two\nthree"}]
@@ -241,7 +241,7 @@ def test_reading_goes_on_behind_a_fault_that_is_collected(tmp_path: Path) -> Non
         "a.csv": 'a,b\n1,1\n2\n"3,3\n2,2\n',
     }
     for name, text in cases.items():
-        faults: list[UnreadableError] = []
+        faults: list[ReadError] = []
         rows = list(read_rows(put(tmp_path, name, text), faults.append))
         assert [row.data["a"] for row in rows] in ([1, 2], ["1", "2"]), name
         assert len(faults) >= 2
@@ -325,6 +325,6 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_row_beyond_the_bound_is_refused_with_the_bound(tmp_path: Path) -> None:
-    huge = '{"a": "' + "x" * LONGEST_ROW + '"}'
+    huge = '{"a": "' + "x" * MAX_ROW_BYTES + '"}'
     assert "16 MiB" in refusal(put(tmp_path, "huge.jsonl", huge)).what
     assert "16 MiB" in refusal(put(tmp_path, "huge.json", f"[{huge}]")).what

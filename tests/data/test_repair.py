@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from modelforge.data.checks.run import examine_file
+from modelforge.data.checks.run import check_file
 from modelforge.data.formats.read import read_rows
 from modelforge.data.repair.copy import repair_file
-from modelforge.data.repair.text import mended_row
+from modelforge.data.repair.text import parse_broken_line
 from modelforge.errors import DataError
 from modelforge.paths import Home
 
@@ -41,7 +41,7 @@ MENDED = {
 
 @pytest.mark.parametrize("line", MENDED)
 def test_a_broken_line_is_mended_where_its_meaning_is_clear(line: str) -> None:
-    assert mended_row(line.encode()) == MENDED[line]
+    assert parse_broken_line(line.encode()) == MENDED[line]
 
 
 def test_mended_lines_stand_where_they_stood(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_swapped_preference_is_swapped_back(tmp_path: Path) -> None:
         for n in range(12)
     ]  # fmt: skip
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    assert {f.code for f in examine_file(put(tmp_path, "x.jsonl", text)).findings} >= {
+    assert {f.code for f in check_file(put(tmp_path, "x.jsonl", text)).findings} >= {
         "scores-reversed"
     }
     first = repaired(tmp_path, "a.jsonl", text, "scores-reversed")[0]

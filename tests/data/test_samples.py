@@ -7,26 +7,26 @@ from typing import Any, get_args
 import pytest
 
 from modelforge.config import TrainingConfig
-from modelforge.data.canonical.convert import iterate
-from modelforge.data.canonical.qa import ASKED
-from modelforge.data.checks.summary import look
-from modelforge.data.sources.library import Sample, locate, samples
+from modelforge.data.canonical.convert import read_canonical
+from modelforge.data.canonical.qa import QA_PROMPT
+from modelforge.data.checks.summary import summarize
+from modelforge.data.sources.library import Sample, find_dataset_file, load_samples
 from modelforge.errors import NotFoundError
 from modelforge.paths import Home
 
-SAMPLES = {sample.name: sample for sample in samples()}
+SAMPLES = {sample.name: sample for sample in load_samples()}
 FEWEST = {"brief": 80, "notices": 120}
 
 
 def _question(row: dict[str, Any]) -> str:
     if "context" in row:
-        return ASKED.format(**row)
+        return QA_PROMPT.format(**row)
     turns = row.get("messages") or row["prompt"]
     return next(turn["content"] for turn in turns if turn["role"] == "user")
 
 
 def answers(sample: Sample) -> list[str]:
-    rows = iterate(sample.path, look(sample.path).mapping)
+    rows = read_canonical(sample.path, summarize(sample.path).mapping)
     return [turn["content"] for row in rows for turn in row["messages"] if turn["role"] != "user"]
 
 
@@ -38,7 +38,7 @@ def test_every_task_and_way_has_a_sample_in_a_format_of_its_own() -> None:
     assert {way for sample in SAMPLES.values() for way in sample.strategies} == set(
         get_args(TrainingConfig.model_fields["strategy"].annotation)
     )
-    assert [look(sample.path).mapping.kind for sample in SAMPLES.values()] == [
+    assert [summarize(sample.path).mapping.kind for sample in SAMPLES.values()] == [
         "pair",
         "instruction",
         "messages",
@@ -50,7 +50,7 @@ def test_every_task_and_way_has_a_sample_in_a_format_of_its_own() -> None:
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_sample_is_large_enough_and_has_nothing_odd(name: str) -> None:
-    seen = look(SAMPLES[name].path)
+    seen = summarize(SAMPLES[name].path)
     assert seen.rows == SAMPLES[name].rows >= FEWEST.get(name, 220)
     assert (seen.findings, seen.skipped, seen.mapping.unused) == ([], 0, [])
 
@@ -58,7 +58,7 @@ def test_a_sample_is_large_enough_and_has_nothing_odd(name: str) -> None:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_demo_question_is_held_out_and_none_is_asked_twice(name: str) -> None:
     sample = SAMPLES[name]
-    rows = iterate(sample.path, look(sample.path).mapping)
+    rows = read_canonical(sample.path, summarize(sample.path).mapping)
     asked = [_question(row).lower() for row in rows]
     assert len(set(asked)) == len(asked)
     assert sample.question.lower() not in asked
@@ -94,7 +94,7 @@ def test_a_written_sample_is_what_its_script_writes(
 
 
 def test_the_board_answers_from_its_notices_and_says_when_it_cannot() -> None:
-    rows = list(iterate(SAMPLES["board"].path, look(SAMPLES["board"].path).mapping))
+    rows = list(read_canonical(SAMPLES["board"].path, summarize(SAMPLES["board"].path).mapping))
     answered = [row for row in rows if row["answers"]]
     assert 0.05 < 1 - len(answered) / len(rows) < 0.2
     for row in answered:
@@ -113,7 +113,7 @@ def test_the_support_desk_never_contradicts_itself() -> None:
 
 def test_the_better_answer_is_always_the_shorter_by_far() -> None:
     sample = SAMPLES["brief"]
-    for row in iterate(sample.path, look(sample.path).mapping):
+    for row in read_canonical(sample.path, summarize(sample.path).mapping):
         better, worse = (row[part][0]["content"] for part in ("chosen", "rejected"))
         assert len(better.split()) <= 3 < 20 < len(worse.split())
 
@@ -124,9 +124,9 @@ def test_a_sample_an_upload_and_a_path_are_found(tmp_path: Path) -> None:
     (home.uploads / "mine.jsonl").write_text("{}")
     elsewhere = tmp_path / "else.csv"
     elsewhere.write_text("a")
-    assert locate("sample:captain", home) == SAMPLES["captain"].path
-    assert locate("mine.jsonl", home) == home.uploads / "mine.jsonl"
-    assert locate(str(elsewhere), home) == elsewhere
+    assert find_dataset_file("sample:captain", home) == SAMPLES["captain"].path
+    assert find_dataset_file("mine.jsonl", home) == home.uploads / "mine.jsonl"
+    assert find_dataset_file(str(elsewhere), home) == elsewhere
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_what_is_not_there_is_said_with_a_remedy(tmp_path: Path, dataset: str) -
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "x.jsonl").write_text("{}")
     with pytest.raises(NotFoundError) as caught:
-        locate(dataset, home)
+        find_dataset_file(dataset, home)
     (problem,) = caught.value.problems
     assert problem.where == "dataset"
     assert problem.remedy
@@ -156,4 +156,4 @@ def test_what_is_not_there_is_said_with_a_remedy(tmp_path: Path, dataset: str) -
 
 def test_a_folder_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="is a folder"):
-        locate(str(tmp_path), Home(tmp_path))
+        find_dataset_file(str(tmp_path), Home(tmp_path))

@@ -6,7 +6,12 @@ import os
 
 import pytest
 
-from modelforge.data.sources.library import find_kept, remove_kept, samples, shelf
+from modelforge.data.sources.library import (
+    delete_dataset,
+    find_dataset,
+    list_datasets,
+    load_samples,
+)
 from modelforge.errors import ConfigError, NotFoundError
 from modelforge.paths import Home
 
@@ -20,7 +25,7 @@ def home(tmp_path):
 
 
 def test_an_empty_home_still_has_the_samples(tmp_path):
-    assert [kept.kind for kept in shelf(Home(tmp_path))] == ["sample"] * len(samples())
+    assert [kept.kind for kept in list_datasets(Home(tmp_path))] == ["sample"] * len(load_samples())
 
 
 def test_uploads_and_fetched_data_come_first_and_the_newest_before_all(home):
@@ -29,7 +34,7 @@ def test_uploads_and_fetched_data_come_first_and_the_newest_before_all(home):
     os.utime(old, (1, 1))
     (home.root / "datasets" / "owner--name.parquet").write_bytes(b"PAR1")
     (home.uploads / ".staged-1").write_text("half", "utf-8")
-    found = shelf(home)
+    found = list_datasets(home)
     assert [kept.name for kept in found[:2]] == ["owner--name.parquet", "old.csv"]
     assert [kept.kind for kept in found[:3]] == ["fetched", "upload", "sample"]
     assert found[1].dataset == "old.csv"
@@ -40,16 +45,16 @@ def test_uploads_and_fetched_data_come_first_and_the_newest_before_all(home):
 def test_a_name_that_is_not_on_the_shelf_leads_nowhere(home, name):
     (home.root / "old.csv").write_text("x", "utf-8")
     with pytest.raises(NotFoundError):
-        find_kept(name, home)
+        find_dataset(name, home)
     with pytest.raises(NotFoundError):
-        remove_kept(name, home)
+        delete_dataset(name, home)
     assert (home.root / "old.csv").is_file()
 
 
 def test_uploads_go_and_samples_stay(home):
     (home.uploads / "mine.csv").write_text("input,output\na,b\n", "utf-8")
-    remove_kept("mine.csv", home)
+    delete_dataset("mine.csv", home)
     assert not (home.uploads / "mine.csv").exists()
     with pytest.raises(ConfigError, match="never deleted"):
-        remove_kept("sample:captain", home)
-    assert find_kept("sample:captain", home).path.is_file()
+        delete_dataset("sample:captain", home)
+    assert find_dataset("sample:captain", home).path.is_file()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from modelforge.config.schema.data import Source
-from modelforge.data.checks.summary import digest, look
-from modelforge.data.sources.load import entries, open_supplies, record_of, rows_of
-from modelforge.data.sources.locate import fetched_path, files_of
+from modelforge.data.checks.summary import sha256_of, summarize
+from modelforge.data.sources.load import dataset_record, iterate_rows, load_sources, source_entries
+from modelforge.data.sources.locate import fetched_path, find_source_files
 from modelforge.errors import DataError, NotFoundError
 from modelforge.paths import Home
 
@@ -30,11 +30,11 @@ def pairs(path: Path, count: int, name: str = "q") -> Path:
 def test_a_file_a_sample_and_an_upload_are_one_file(tmp_path, home):
     path = pairs(tmp_path / "rows.jsonl", 3)
     upload = pairs(home.uploads / "mine.jsonl", 3)
-    assert files_of(Source(path=str(path)), home) == [path]
-    assert files_of(Source(path="mine.jsonl"), home) == [upload]
-    assert files_of(Source(path="sample:captain"), home)[0].is_file()
+    assert find_source_files(Source(path=str(path)), home) == [path]
+    assert find_source_files(Source(path="mine.jsonl"), home) == [upload]
+    assert find_source_files(Source(path="sample:captain"), home)[0].is_file()
     with pytest.raises(NotFoundError):
-        files_of(Source(path="nowhere.jsonl"), home)
+        find_source_files(Source(path="nowhere.jsonl"), home)
 
 
 def test_a_folder_is_its_tables_and_its_texts_only_without_any(tmp_path, home):
@@ -44,27 +44,29 @@ def test_a_folder_is_its_tables_and_its_texts_only_without_any(tmp_path, home):
     (folder / "README.md").write_text("# About")
     (folder / "picture.png").write_bytes(b"x")
     (folder / "link.jsonl").symlink_to(first)
-    assert files_of(Source(path=str(folder)), home) == [first, second]
+    assert find_source_files(Source(path=str(folder)), home) == [first, second]
     first.unlink()
     second.unlink()
-    assert [file.name for file in files_of(Source(path=str(folder)), home)] == ["README.md"]
+    assert [file.name for file in find_source_files(Source(path=str(folder)), home)] == [
+        "README.md"
+    ]
 
 
 def test_a_folder_without_data_is_refused(tmp_path, home):
     with pytest.raises(DataError, match="holds no data file"):
-        files_of(Source(path=str(tmp_path)), home)
+        find_source_files(Source(path=str(tmp_path)), home)
 
 
 def test_a_hub_data_set_is_read_once_it_is_fetched(home):
     source = Source(path="hub:tatsu-lab/alpaca", subset="en", split="train[:10%]")
     with pytest.raises(NotFoundError) as caught:
-        files_of(source, home)
+        find_source_files(source, home)
     (problem,) = caught.value.problems
     assert "modelforge data fetch tatsu-lab/alpaca --subset en --split train[:10%]" in str(problem)
     path = fetched_path(home, "tatsu-lab/alpaca", "en", "train[:10%]")
     pairs(path, 3)
     assert path.parent == home.root / "datasets"
-    assert files_of(source, home) == [path]
+    assert find_source_files(source, home) == [path]
 
 
 def test_fetched_files_never_share_a_name_nor_leave_their_folder(home):
@@ -91,40 +93,40 @@ def test_several_files_are_looked_at_as_one(tmp_path, home):
     first, second = pairs(tmp_path / "d" / "a.jsonl", 20), pairs(tmp_path / "d" / "b.jsonl", 15)
     with second.open("a") as file:
         file.write('\n{"input": "q", "output": ""}')
-    (supply,) = open_supplies([Source(path=str(tmp_path / "d"))], home)
-    assert supply.look.rows == 35
-    assert supply.look.name == "d (2 files)"
-    assert supply.look.size_bytes == first.stat().st_size + second.stat().st_size
-    told = {found.code: found.what for found in supply.look.findings}
+    (supply,) = load_sources([Source(path=str(tmp_path / "d"))], home)
+    assert supply.summary.rows == 35
+    assert supply.summary.name == "d (2 files)"
+    assert supply.summary.size_bytes == first.stat().st_size + second.stat().st_size
+    told = {found.code: found.what for found in supply.summary.findings}
     assert "line 16 of b.jsonl" in told["empty-answer"]
     assert "of b.jsonl" in told["duplicate-rows"]
     each = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (first, second)]
-    assert supply.look.sha256 == digest([first, second])
-    assert supply.look.sha256 == hashlib.sha256("\n".join(each).encode()).hexdigest()
+    assert supply.summary.sha256 == sha256_of([first, second])
+    assert supply.summary.sha256 == hashlib.sha256("\n".join(each).encode()).hexdigest()
 
 
 def test_what_a_source_says_reaches_the_look(tmp_path, home):
     path = tmp_path / "odd.csv"
     path.write_text("frage,antwort\n" + "\n".join(f"q {n},a {n}" for n in range(12)))
     said = Source(path=str(path), instruction_field="frage", output_field="antwort")
-    (supply,) = open_supplies([said], home)
-    assert supply.look.rows == 12
+    (supply,) = load_sources([said], home)
+    assert supply.summary.rows == 12
     assert "because you said so" in supply.mapping.reason
     with pytest.raises(DataError):
-        open_supplies([Source(path=str(path))], home)
+        load_sources([Source(path=str(path))], home)
 
 
 def test_a_limited_look_reads_no_more(tmp_path, home):
     path = pairs(tmp_path / "rows.jsonl", 300)
-    (supply,) = open_supplies([Source(path=str(path))], home, limit=5)
-    assert (supply.look.rows, supply.look.sha256) == (5, "")
+    (supply,) = load_sources([Source(path=str(path))], home, limit=5)
+    assert (supply.summary.rows, supply.summary.sha256) == (5, "")
 
 
 def test_what_is_wrong_with_all_sources_is_told_at_once(tmp_path, home):
     bad = tmp_path / "bad.jsonl"
     bad.write_text("{")
     with pytest.raises(NotFoundError) as caught:
-        open_supplies([Source(path="gone.csv"), Source(path=str(bad))], home)
+        load_sources([Source(path="gone.csv"), Source(path=str(bad))], home)
     assert len(caught.value.problems) == 2
 
 
@@ -133,47 +135,47 @@ def mixed(tmp_path: Path, home: Home, *said: dict[str, object]) -> dict[str, obj
     for number, each in enumerate(said):
         path = pairs(tmp_path / f"{number}.jsonl", 100, f"source {number}")
         sources.append(Source(path=str(path), **each))
-    supplies = open_supplies(sources, home)
-    record = json.loads(json.dumps(record_of(supplies)))
-    given = Counter(place for place, _ in rows_of(record, 42))
+    supplies = load_sources(sources, home)
+    record = json.loads(json.dumps(dataset_record(supplies)))
+    given = Counter(place for place, _ in iterate_rows(record, 42))
     assert [given[place] for place in range(len(supplies))] == [each.rows for each in supplies]
     return record
 
 
 def test_the_share_of_rows_follows_the_weights(tmp_path, home):
     record = mixed(tmp_path, home, {}, {"weight": 2}, {"weight": 0.5}, {"samples": 20})
-    assert Counter(place for place, _ in rows_of(record, 42)) == {0: 100, 1: 200, 2: 50, 3: 20}
+    assert Counter(place for place, _ in iterate_rows(record, 42)) == {0: 100, 1: 200, 2: 50, 3: 20}
 
 
 def test_the_same_record_and_seed_give_the_same_rows(tmp_path, home):
     record = mixed(tmp_path, home, {"samples": 30, "weight": 1.5}, {"weight": 0.3})
-    assert list(rows_of(record, 1)) == list(rows_of(record, 1))
-    assert list(rows_of(record, 1)) != list(rows_of(record, 2))
+    assert list(iterate_rows(record, 1)) == list(iterate_rows(record, 1))
+    assert list(iterate_rows(record, 1)) != list(iterate_rows(record, 2))
 
 
 def test_samples_count_over_all_files_of_a_folder(tmp_path, home):
     pairs(tmp_path / "d" / "a.jsonl", 50, "a")
     pairs(tmp_path / "d" / "b.jsonl", 50, "b")
-    supplies = open_supplies([Source(path=str(tmp_path / "d"), samples=10)], home)
-    rows = [row for _, row in rows_of(record_of(supplies), 3)]
+    supplies = load_sources([Source(path=str(tmp_path / "d"), samples=10)], home)
+    rows = [row for _, row in iterate_rows(dataset_record(supplies), 3)]
     assert len(rows) == 10
     assert {row["messages"][0]["content"][0] for row in rows} == {"a", "b"}
 
 
 def test_rows_to_check_on_have_their_own_sources(tmp_path, home):
-    train = open_supplies([Source(path=str(pairs(tmp_path / "a.jsonl", 5)))], home)
-    check = open_supplies([Source(path=str(pairs(tmp_path / "b.jsonl", 3)))], home)
-    record = record_of(train, check)
-    assert len(list(rows_of(record, 1))) == 5
-    assert len(list(rows_of(record, 1, "validation"))) == 3
+    train = load_sources([Source(path=str(pairs(tmp_path / "a.jsonl", 5)))], home)
+    check = load_sources([Source(path=str(pairs(tmp_path / "b.jsonl", 3)))], home)
+    record = dataset_record(train, check)
+    assert len(list(iterate_rows(record, 1))) == 5
+    assert len(list(iterate_rows(record, 1, "validation"))) == 3
     assert record["sources"][0]["source"] == {"path": str(tmp_path / "a.jsonl")}
 
 
 def test_the_record_of_an_older_run_still_opens(tmp_path):
     path = pairs(tmp_path / "old.jsonl", 12)
-    seen = look(path)
+    seen = summarize(path)
     mapping = {"kind": "pair", "fields": {"prompt": "input", "answer": "output"}, "reason": ""}
     record = {"path": str(path), "sha256": seen.sha256, "rows": 12, "mapping": mapping}
-    assert entries(record, "validation") == []
-    assert [row for _, row in rows_of(record, 42)][:12] == seen.examples[:12]
+    assert source_entries(record, "validation") == []
+    assert [row for _, row in iterate_rows(record, 42)][:12] == seen.examples[:12]
     assert seen.as_dataset()["path"] == str(path)

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from modelforge.config.schema.data import Source
-from modelforge.data.canonical.convert import UnusableRowError, canonical, fingerprint
-from modelforge.data.columns.detect import Mapping, detect
+from modelforge.data.canonical.convert import UnusableRowError, fingerprint, to_canonical
+from modelforge.data.columns.detect import ColumnMapping, detect_mapping
 from modelforge.errors import DataError
 
 USER, ASSISTANT = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}
@@ -79,25 +79,25 @@ SPELLED = [
 
 @pytest.mark.parametrize(("row", "kind", "becomes"), SPELLED, ids=lambda part: str(part)[:70])
 def test_every_spelling_is_recognised_read_and_explained(row, kind, becomes):
-    mapping = detect([row])
+    mapping = detect_mapping([row])
     assert mapping.kind == kind
     assert all(column in mapping.reason for column in mapping.fields.values())
-    assert canonical(row, mapping) == becomes
-    assert fingerprint(canonical(row, mapping))
-    assert Mapping.from_dict(json.loads(json.dumps(mapping.as_dict()))) == mapping
+    assert to_canonical(row, mapping) == becomes
+    assert fingerprint(to_canonical(row, mapping))
+    assert ColumnMapping.from_dict(json.loads(json.dumps(mapping.as_dict()))) == mapping
 
 
 def test_the_reason_says_what_is_called_otherwise():
     assert (
         "Turns say from for role and value for content."
-        in detect([{"conversations": SHAREGPT}]).reason
+        in detect_mapping([{"conversations": SHAREGPT}]).reason
     )
-    reason = detect([{"chosen": [USER, ASSISTANT], "rejected": [USER, NO]}]).reason
+    reason = detect_mapping([{"chosen": [USER, ASSISTANT], "rejected": [USER, NO]}]).reason
     assert "What both answers begin with is the question." in reason
 
 
 def test_different_rows_of_every_kind_have_different_fingerprints():
-    rows = [canonical(row, detect([row])) for row, _, _ in SPELLED]
+    rows = [to_canonical(row, detect_mapping([row])) for row, _, _ in SPELLED]
     different = {json.dumps(row, sort_keys=True) for row in rows}
     assert len({fingerprint(row) for row in rows}) == len(different)
 
@@ -129,8 +129,8 @@ SAID = [
 
 @pytest.mark.parametrize(("said", "row", "becomes"), SAID, ids=lambda part: str(part)[:60])
 def test_what_the_source_says_wins(said, row, becomes):
-    mapping = detect([row], "x.csv", Source(path="x.csv", **said))
-    assert canonical(row, mapping) == becomes
+    mapping = detect_mapping([row], "x.csv", Source(path="x.csv", **said))
+    assert to_canonical(row, mapping) == becomes
     if any(name.endswith("_field") for name in said):
         assert "because you said so" in mapping.reason
 
@@ -147,7 +147,7 @@ REFUSED = [
 @pytest.mark.parametrize(("said", "what", "remedy"), REFUSED, ids=str)
 def test_a_column_that_is_not_there_is_refused_by_its_setting(said, what, remedy):
     with pytest.raises(DataError) as caught:
-        detect([{"body": "a", "answer": "b"}], "x.csv", Source(path="x.csv", **said))
+        detect_mapping([{"body": "a", "answer": "b"}], "x.csv", Source(path="x.csv", **said))
     (problem,) = caught.value.problems
     assert problem.where == "x.csv"
     assert what in problem.what
@@ -155,7 +155,7 @@ def test_a_column_that_is_not_there_is_refused_by_its_setting(said, what, remedy
 
 
 def read(row, **said):
-    return canonical(row, detect([row], "x", Source(path="x", **said)))
+    return to_canonical(row, detect_mapping([row], "x", Source(path="x", **said)))
 
 
 def test_a_system_prompt_comes_from_a_column_or_is_the_same_for_all():

@@ -1,27 +1,27 @@
 import pytest
 
-from modelforge.data.sources.split import split
+from modelforge.data.sources.split import split_indices
 from modelforge.errors import DataError
 
 ROWS = [f"row {n}" for n in range(100)]
 
 
 def test_the_halves_are_whole_disjoint_and_of_the_share_asked_for() -> None:
-    train, held = split(ROWS, 0.2, 42)
+    train, held = split_indices(ROWS, 0.2, 42)
     assert len(held) == 20
     assert sorted(train + held) == list(range(100))
 
 
 def test_the_same_seed_gives_the_same_halves_and_another_gives_others() -> None:
-    assert split(ROWS, 0.2, 42) == split(ROWS, 0.2, 42)
-    assert split(ROWS, 0.2, 42) != split(ROWS, 0.2, 43)
+    assert split_indices(ROWS, 0.2, 42) == split_indices(ROWS, 0.2, 42)
+    assert split_indices(ROWS, 0.2, 42) != split_indices(ROWS, 0.2, 43)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("seed", range(5))
 def test_copies_never_stand_on_both_sides(share: float, seed: int) -> None:
     rows = ["a", "b", "c", "a", "b", "a", "d", "a"] * 3
-    train, held = split(rows, share, seed)
+    train, held = split_indices(rows, share, seed)
     assert train
     assert held
     assert not {rows[n] for n in train} & {rows[n] for n in held}
@@ -29,18 +29,18 @@ def test_copies_never_stand_on_both_sides(share: float, seed: int) -> None:
 
 def test_canonical_rows_are_compared_by_what_they_say() -> None:
     rows = [{"text": "a"}, {"text": " a "}, {"text": "b"}]
-    train, held = split(rows, 0.5, 1)
+    train, held = split_indices(rows, 0.5, 1)
     assert sorted(map(len, (train, held))) == [1, 2]
 
 
 def test_no_evaluation_keeps_every_row() -> None:
-    assert split(ROWS, 0, 42) == (list(range(100)), [])
-    assert split(["only"], 0.0, 42) == ([0], [])
+    assert split_indices(ROWS, 0, 42) == (list(range(100)), [])
+    assert split_indices(["only"], 0.0, 42) == ([0], [])
 
 
 def test_a_share_of_one_is_refused_with_the_bound() -> None:
     with pytest.raises(DataError) as caught:
-        split(ROWS, 1, 42)
+        split_indices(ROWS, 1, 42)
     (problem,) = caught.value.problems
     assert problem.where == "eval_split"
     assert "below 1" in problem.what
@@ -49,17 +49,17 @@ def test_a_share_of_one_is_refused_with_the_bound() -> None:
 @pytest.mark.parametrize("rows", [["a"], ["a", "a"]])
 def test_one_row_cannot_be_split(rows: list[str]) -> None:
     with pytest.raises(DataError) as caught:
-        split(rows, 0.2, 42)
+        split_indices(rows, 0.2, 42)
     assert caught.value.problems[0].where == "eval_split"
     assert "0 for no evaluation" in caught.value.problems[0].remedy
 
 
 def test_every_source_gives_its_share() -> None:
     strata = [0] * 60 + [1] * 30 + [2] * 10
-    train, held = split(ROWS, 0.2, 42, strata)
+    train, held = split_indices(ROWS, 0.2, 42, strata)
     assert [sum(strata[n] == source for n in held) for source in range(3)] == [12, 6, 2]
     assert sorted(train + held) == list(range(100))
-    assert split(ROWS, 0.2, 42, strata) == (train, held)
+    assert split_indices(ROWS, 0.2, 42, strata) == (train, held)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
@@ -67,7 +67,7 @@ def test_every_source_gives_its_share() -> None:
 def test_copies_in_two_sources_stand_on_one_side(share: float, seed: int) -> None:
     rows = [f"{n % 12}" for n in range(40)]
     strata = [0] * 20 + [1] * 20
-    train, held = split(rows, share, seed, strata)
+    train, held = split_indices(rows, share, seed, strata)
     assert train
     assert held
     assert not {rows[n] for n in train} & {rows[n] for n in held}
@@ -76,9 +76,9 @@ def test_copies_in_two_sources_stand_on_one_side(share: float, seed: int) -> Non
 def test_a_small_source_is_never_held_out_whole() -> None:
     strata = [0] * 98 + [1] * 2
     for seed in range(20):
-        train, _ = split(ROWS, 0.9, seed, strata)
+        train, _ = split_indices(ROWS, 0.9, seed, strata)
         assert {strata[n] for n in train} == {0, 1}
 
 
 def test_one_source_is_split_as_without_sources() -> None:
-    assert split(ROWS, 0.2, 7, [0] * 100) == split(ROWS, 0.2, 7)
+    assert split_indices(ROWS, 0.2, 7, [0] * 100) == split_indices(ROWS, 0.2, 7)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.data.sources.uploads import safe_name, save_upload, uploads
+from modelforge.data.sources.uploads import list_uploads, safe_name, save_upload
 from modelforge.errors import DataError, RunError
 from modelforge.paths import Home
 
@@ -55,7 +55,7 @@ def test_a_second_file_of_that_name_gets_a_number(home: Home) -> None:
     names = [save_upload(home, "a.csv", [bytes([n + 65])], 100).name for n in range(3)]
     assert names == ["a.csv", "a-2.csv", "a-3.csv"]
     assert (home.uploads / "a.csv").read_bytes() == b"A"
-    assert {path.name for path in uploads(home)} == set(names)
+    assert {path.name for path in list_uploads(home)} == set(names)
 
 
 def test_a_file_beyond_the_limit_leaves_nothing_behind(home: Home) -> None:
@@ -78,7 +78,7 @@ def test_a_broken_connection_leaves_nothing_behind(home: Home) -> None:
     with pytest.raises(RunError, match="cannot be saved"):
         save_upload(home, "a.csv", broken(), 100)
     assert list(home.uploads.iterdir()) == []
-    assert uploads(home) == []
+    assert list_uploads(home) == []
 
 
 def test_uploads_cannot_be_written_where_a_file_stands(home: Home) -> None:

@@ -6,13 +6,13 @@ import math
 
 import pytest
 
-from modelforge.data.canonical.convert import document_and_summary, lead_of
-from modelforge.data.canonical.qa import NO_ANSWER, in_words
+from modelforge.data.canonical.convert import document_and_summary, summarization_prefix
+from modelforge.data.canonical.qa import NO_ANSWER, to_chat_example
 from modelforge.data.canonical.qa_windows import Window, best_answer
 
 CONTEXT = "Ada sailed west"
 PLACES = [None, None, (0, 3), (4, 10), (11, 15), None]
-WINDOW = Window(ids=[1, 7, 2, 3, 4, 5], types=[], places=PLACES, none=0)
+WINDOW = Window(input_ids=[1, 7, 2, 3, 4, 5], token_type_ids=[], offsets=PLACES, no_answer_index=0)
 
 
 def scores(**at: float) -> list[float]:
@@ -53,11 +53,11 @@ def test_without_windows_there_is_no_answer():
 
 def test_a_question_about_a_context_is_written_as_a_conversation():
     row = {"context": CONTEXT, "question": "Who?", "answers": [{"text": "Ada", "start": 0}]}
-    asked, answered = in_words(row)["messages"]
+    asked, answered = to_chat_example(row)["messages"]
     assert CONTEXT in asked["content"]
     assert asked["content"].endswith("Question: Who?")
     assert answered == {"role": "assistant", "content": "Ada"}
-    assert in_words(row | {"answers": []})["messages"][1]["content"] == NO_ANSWER
+    assert to_chat_example(row | {"answers": []})["messages"][1]["content"] == NO_ANSWER
 
 
 def test_a_document_is_what_was_said_before_the_last_answer():
@@ -76,5 +76,5 @@ def test_a_lead_is_taken_from_the_models_own_config():
     class Config:
         task_specific_params = {"summarization": {"prefix": "summarize: "}}  # noqa: RUF012
 
-    assert lead_of(Config()) == "summarize: "
-    assert lead_of(object()) == ""
+    assert summarization_prefix(Config()) == "summarize: "
+    assert summarization_prefix(object()) == ""

@@ -108,7 +108,7 @@ def test_what_bears_on_memory_is_another_footprint(forge, asked, said):
 
 
 def test_a_broken_file_is_traced_anew(home, forge, asked):
-    home.footprints.write_text('{"footprints": [{"no": 1}, 3]}', encoding="utf-8")
+    home.memory_traces.write_text('{"footprints": [{"no": 1}, 3]}', encoding="utf-8")
     other = Forge(home)
     assert other.check(asked()).report.memory_basis == "formula"
     other.close()

@@ -13,7 +13,7 @@ from typing import Any
 
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.checks.summary import look
+from modelforge.data.checks.summary import summarize
 from modelforge.paths import Home
 from modelforge.runs.events import Event, read_events
 from modelforge.runs.layout import RunFolder
@@ -110,7 +110,7 @@ class Place:
         answers = self.answers(**more)
         config = TrainingConfig(**answers)
         plan = make_plan(config, PlanContext("cpu", str(self.model), context=512, kind="decoder"))
-        first = look(self.rows)
+        first = summarize(self.rows)
         dataset = {
             "path": str(self.rows),
             "sha256": first.sha256,

@@ -16,8 +16,8 @@ import pytest
 
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.checks.summary import look
-from modelforge.hardware.machine import Gpu, Machine, probe
+from modelforge.data.checks.summary import summarize
+from modelforge.hardware.machine import Gpu, Machine, probe_machine
 from modelforge.runs.events import read_events
 from modelforge.runs.layout import RunFolder
 from tests.gpu.building import LONGEST, MAKERS
@@ -133,7 +133,7 @@ class Runs:
         )
 
     def _prepared(self, config: TrainingConfig, plan: dict[str, Any]) -> RunFolder:
-        first = look(Path(config.dataset))
+        first = summarize(Path(config.dataset))
         run = RunFolder(self._folder / "20260101-000000-0001")
         run.path.mkdir()
         record = {
@@ -159,7 +159,7 @@ class Runs:
 @pytest.fixture(scope="session")
 def machine() -> Machine:
     """This computer."""
-    return probe(ROOT)
+    return probe_machine(ROOT)
 
 
 @pytest.fixture(scope="session")

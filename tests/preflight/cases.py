@@ -8,15 +8,15 @@ from typing import Any
 
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.checks.summary import FirstLook
-from modelforge.data.columns.detect import Mapping
+from modelforge.data.checks.summary import DatasetSummary
+from modelforge.data.columns.detect import ColumnMapping
 from modelforge.hardware.machine import Gpu, Machine
-from modelforge.models.architecture import ModelFacts
+from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
 from modelforge.preflight import Report, preflight
 from modelforge.preflight.context import RunContext
 
-STARTER = ModelFacts(
+STARTER = ModelInfo(
     name="starter",
     path="/home/models/starter",
     revision=None,
@@ -68,12 +68,12 @@ LAPTOP = Machine(
     apple_gpu=False,
 )
 WORKSTATION = replace(LAPTOP, cores=8, ram_total_gib=32.0, ram_free_gib=24.0, gpus=[CARD])
-ROWS = FirstLook(
+ROWS = DatasetSummary(
     path=Path("rows.jsonl"),
     name="rows.jsonl",
     rows=200,
     columns=["input", "output"],
-    mapping=Mapping("pair", {}),
+    mapping=ColumnMapping("pair", {}),
     examples=[],
     findings=[],
     sha256="0" * 64,
@@ -86,8 +86,8 @@ ON_GPU = {"compute_specs": "mid_range", "max_seq_length": 2048}
 
 def a_case(
     machine: Machine = LAPTOP,
-    facts: ModelFacts | None = STARTER,
-    look: FirstLook | None = ROWS,
+    facts: ModelInfo | None = STARTER,
+    look: DatasetSummary | None = ROWS,
     **said: Any,
 ) -> RunContext:
     """Return a run on `machine` with what is `said` over settings that suit it."""

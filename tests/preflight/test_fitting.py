@@ -11,7 +11,7 @@ from modelforge.config.plan.make import make_plan
 from modelforge.config.profiles import load_profiles, profile_settings
 from modelforge.config.resolve import Layer, flatten, resolve
 from modelforge.config.visibility import inapplicable_settings
-from modelforge.models.catalog import facts_of
+from modelforge.models.catalog import catalog_model_info
 from modelforge.paths import Home
 from modelforge.preflight.checks import run
 from modelforge.preflight.context import RunContext
@@ -38,7 +38,7 @@ def with_free(device, free):
 def case_of(said, machine):
     """Return the run that these answers come to, by the way that every start goes."""
     config = resolve(Layer("said", said)).config
-    facts = facts_of(CATALOGUE[config.model_name])
+    facts = catalog_model_info(CATALOGUE[config.model_name])
     ground = build_plan_context(config, machine, facts, train_rows=3600, look=LONG)
     return RunContext(
         config, make_plan(config, ground), machine, facts, LONG, Home(Path("/home/x"))

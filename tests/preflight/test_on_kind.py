@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 
 from modelforge.config.schema.data import Source
-from modelforge.data.columns.mapping import Mapping
-from modelforge.data.sources.combine import Material
-from modelforge.data.sources.load import Supply
+from modelforge.data.columns.mapping import ColumnMapping
+from modelforge.data.sources.combine import RunData
+from modelforge.data.sources.load import LoadedSource
 from modelforge.preflight.checks import data, model
 from modelforge.preflight.checks import data as on_kind
 from tests.preflight.cases import ROWS, STARTER, a_case
 
 
 def supply(kind, name="rows.jsonl", sha256="a"):
-    mapping = Mapping(kind, {})
+    mapping = ColumnMapping(kind, {})
     seen = replace(ROWS, name=name, mapping=mapping, sha256=sha256)
-    return Supply(Source(path=name), [Path(name)], mapping, seen)
+    return LoadedSource(Source(path=name), [Path(name)], mapping, seen)
 
 
 def case(*kinds, validation=(), **said):
     supplies = [supply(kind, f"{kind}.jsonl", kind) for kind in kinds]
-    material = Material(supplies, list(validation), several=len(kinds) > 1)
+    material = RunData(supplies, list(validation), several=len(kinds) > 1)
     return replace(a_case(**said), material=material)
 
 

@@ -15,7 +15,6 @@ import pytest
 
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.checks.summary import look
 from modelforge.runs.events import Event, read_events
 from modelforge.runs.layout import RunFolder
 
@@ -163,7 +162,7 @@ class Bench:
             **answers,
         }
         config = TrainingConfig(**said)
-        first = look(self.rows)
+        first = summarize(self.rows)
         ground = PlanContext("cpu", model_path or str(self.model), context=512, kind=kind)
         plan = make_plan(config, ground)
         run = RunFolder(self._runs / f"20260101-000000-{len(list(self._runs.glob('*'))):04x}")

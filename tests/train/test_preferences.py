@@ -219,14 +219,14 @@ def seen_by(trainer: Any, loss: str) -> list[tuple[list[int], list[int]]]:
     ("truncation", "length"), [("right", 512), ("right", 40), ("left", 24), ("split", 40)]
 )
 def test_what_the_view_shows_is_what_is_trained(compared, loss, rows, truncation, length):
-    from modelforge.data.sources.load import rows_of
+    from modelforge.data.sources.load import iterate_rows
     from modelforge.modeling.tokenize.collate import sft_data_arguments
     from modelforge.modeling.tokenize.preview import preview_tokens
 
     trainer = {"preference_loss": loss}
     said = {"data": {"truncation_strategy": truncation}, "max_seq_length": length}
     run = made(compared(rows, trainer=trainer, **said), loss)
-    canonical = [row for _, row in rows_of(run.job.dataset, 0)]
+    canonical = [row for _, row in iterate_rows(run.job.dataset, 0)]
     settings = sft_data_arguments(run.job.config, run.job.plan)
     shown = preview_tokens(canonical, run.dialect, run.manner, settings).rows
     expected = [

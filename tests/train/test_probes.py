@@ -14,7 +14,7 @@ import pytest
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
-from modelforge.data.sources.load import open_supplies, record_of
+from modelforge.data.sources.load import dataset_record, load_sources
 from modelforge.errors import BusyError, DataError, NotFoundError
 from modelforge.paths import Home
 from modelforge.runs.events import read_events
@@ -64,12 +64,12 @@ def probe(home, rows, tiny_model):
                 **said,
             }
         )
-        supplies = open_supplies(config.sources(), home)
+        supplies = load_sources(config.sources(), home)
         return {
             "kind": kind,
             "config": config.explicit_values(),
             "plan": make_plan(config, PlanContext("cpu", str(tiny_model), context=512)).as_dict(),
-            "dataset": record_of(supplies),
+            "dataset": dataset_record(supplies),
             **more,
         }
 
@@ -163,7 +163,7 @@ def test_what_is_fetched_is_a_file_that_opens_as_a_source(home, tmp_path, monkey
     told = fetch(Wish("owner/name", None, "train"), home, lambda **facts: heard.append(facts))
     assert (told["rows"], told["columns"]) == (2500, ["question", "answer"])
     assert [facts["done"] for facts in heard[1:]] == [1000, 2000, 2500]
-    (supply,) = open_supplies([Source(path="hub:owner/name")], home)
+    (supply,) = load_sources([Source(path="hub:owner/name")], home)
     assert (supply.rows, supply.mapping.kind) == (2500, "pair")
     sliced = fetch(Wish("owner/name", None, "train[:10]"), home, lambda **_: None)
     assert sliced["rows"] == 10

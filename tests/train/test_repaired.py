@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelforge.data.checks.summary import look
+from modelforge.data.checks.summary import summarize
 from modelforge.data.repair.copy import repair_file
 from modelforge.paths import Home
 from tests.data.broken import CASES
@@ -27,7 +27,7 @@ def test_a_repaired_file_is_trained_on(bench, tmp_path, case):
     broken = tmp_path / case.file
     case.make(broken)
     mended = repair_file(broken, Home(tmp_path / "home")).path
-    assert look(mended).rows >= 2
+    assert summarize(mended).rows >= 2
     learner = Bench(tmp_path / "mended", bench.model, mended)
     said = learner.work(learner.prepare(max_steps=1))
     assert said[-1].kind == "finished", said[-1].data

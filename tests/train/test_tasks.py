@@ -275,11 +275,11 @@ def shown(kind: str, tokenizer: Any, rows: list[dict[str, Any]], task: str, **an
 
 
 def canonicals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from modelforge.data.canonical.convert import canonical
-    from modelforge.data.columns.detect import detect
+    from modelforge.data.canonical.convert import to_canonical
+    from modelforge.data.columns.detect import detect_mapping
 
-    mapping = detect(rows)
-    return [canonical(row, mapping) for row in rows]
+    mapping = detect_mapping(rows)
+    return [to_canonical(row, mapping) for row in rows]
 
 
 def test_the_view_marks_the_tokens_that_the_span_head_is_taught(tiny_reader):

@@ -9,8 +9,8 @@ import pytest
 
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.canonical.convert import canonical
-from modelforge.data.columns.detect import detect
+from modelforge.data.canonical.convert import to_canonical
+from modelforge.data.columns.detect import detect_mapping
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -47,8 +47,8 @@ SHORT = {"pair": {"input": "Why?", "output": "Why not."}, "text": {"text": "The 
 def canonicals(kind: str) -> list[dict[str, Any]]:
     """Three rows of a format, of two lengths, as training reads them."""
     raw = [FORMATS[kind], SHORT.get(kind, FORMATS[kind]), FORMATS[kind]]
-    mapping = detect(raw)
-    return [canonical(row, mapping) for row in raw]
+    mapping = detect_mapping(raw)
+    return [to_canonical(row, mapping) for row in raw]
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,7 @@ def test_rows_too_long_are_shown_with_what_is_cut(network, tokenizer, tmp_path, 
 
 def test_a_pair_is_shown_as_dpo_sees_it(tokenizer):
     raw = [{"prompt": Q, "chosen": A, "rejected": "No idea at all, sorry."}]
-    view = shown(tokenizer, [canonical(raw[0], detect(raw))])
+    view = shown(tokenizer, [to_canonical(raw[0], detect_mapping(raw))])
     chosen, rejected = view.rows
     assert (chosen.name, rejected.name) == ("Chosen", "Rejected")
     first = [token for token, role in chosen.tokens if role == "masked"]
@@ -245,7 +245,7 @@ def test_the_tokens_of_a_pair_are_those_of_trls_own_preparation(network, tokeniz
     from modelforge.modeling.tokenize.preference import encode_pair
 
     raw = {"prompt": Q, "chosen": A, "rejected": "No idea at all, sorry."}
-    row = canonical(raw, detect([raw]))
+    row = to_canonical(raw, detect_mapping([raw]))
     config, _ = asked()
     ours = encode_pair(row, learned(tokenizer, config))
     settings = DPOConfig(str(tmp_path), use_cpu=True, bf16=False, report_to="none")
@@ -261,7 +261,7 @@ def test_the_tokens_of_a_pair_are_those_of_trls_own_preparation(network, tokeniz
 @pytest.mark.parametrize(("strategy", "rows"), [("right", 2), ("left", 2), ("delete", 2)])
 def test_a_pair_too_long_is_cut_as_its_collator_does(tokenizer, strategy, rows):
     raw = {"prompt": Q, "chosen": A * 5, "rejected": "No."}
-    row = canonical(raw, detect([raw]))
+    row = to_canonical(raw, detect_mapping([raw]))
     view = shown(tokenizer, [row], max_seq_length=50, data={"truncation_strategy": strategy})
     assert len(view.rows) == rows
     totals = view.rows[0].totals
@@ -272,7 +272,7 @@ def test_a_pair_too_long_is_cut_as_its_collator_does(tokenizer, strategy, rows):
 
 def test_a_judged_answer_is_shown_with_its_judgement(tokenizer):
     raw = {"prompt": Q, "completion": A, "label": False}
-    view = shown(tokenizer, [canonical(raw, detect([raw]))])
+    view = shown(tokenizer, [to_canonical(raw, detect_mapping([raw]))])
     assert [row.name for row in view.rows] == ["Bad answer"]
     assert trained_text(tokenizer, view) == f"{A}<|im_end|>"
 
@@ -285,7 +285,7 @@ def test_an_answer_in_a_context_is_shown_where_it_stands(tokenizer):
         "question": "Who was captain?",
         "answers": {"text": ["Ada"], "answer_start": [start]},
     }
-    row = canonical(raw, detect([raw]))
+    row = to_canonical(raw, detect_mapping([raw]))
     task = "extractive-question-answering"
     whole = shown(tokenizer, [row], max_seq_length=512, task=task)
     windows = shown(tokenizer, [row], max_seq_length=128, task=task)

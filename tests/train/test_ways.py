@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modelforge.config.schema.data import Source
-from modelforge.data.sources.load import open_supplies, record_of
+from modelforge.data.sources.load import dataset_record, load_sources
 from modelforge.paths import Home
 from modelforge.runs.events import Event
 
@@ -62,7 +62,7 @@ def test_several_sources_with_weights_and_their_own_checks_are_trained_on(bench,
         Source(path=str(write("chats.jsonl", CHATS)), samples=3),
     ]
     checks = [Source(path=str(write("checks.jsonl", CHATS[:2])))]
-    record = record_of(open_supplies(sources, home), open_supplies(checks, home))
+    record = dataset_record(load_sources(sources, home), load_sources(checks, home))
     data = {
         "sources": [source.model_dump(exclude_unset=True) for source in sources],
         "validation_sources": [source.model_dump(exclude_unset=True) for source in checks],

@@ -11,7 +11,7 @@ import pytest
 
 from modelforge.config.fields import specs_by_name
 from modelforge.forge import Forge
-from modelforge.hardware.machine import probe
+from modelforge.hardware.machine import probe_machine
 from modelforge.paths import Home
 from modelforge.preflight.memory.estimate import MemoryPart
 from modelforge.preflight.suggest.catalog_fit import FitEstimate
@@ -42,7 +42,7 @@ def buttons(drawn):
 @pytest.fixture
 def forge(home_with_starter):
     def small(root):
-        return replace(probe(root), gpus=[], ram_total_gib=16.0, ram_free_gib=3.0)
+        return replace(probe_machine(root), gpus=[], ram_total_gib=16.0, ram_free_gib=3.0)
 
     made = Forge(Home(home_with_starter), spare=["true"], probe=small)
     yield made

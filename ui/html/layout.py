@@ -9,7 +9,7 @@ from gradio.themes import Base
 from gradio.themes.utils import colors, sizes
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modelforge.paths import shipped
+from modelforge.paths import resource_folder
 from ui.html.markup import Safe, el, join
 
 PAGES = (
@@ -107,7 +107,7 @@ def framed(page: str, path: str, head_parts: Safe) -> str:
 
 
 def _versioned(name: str) -> str:
-    content = (shipped("assets") / name).read_bytes()
+    content = (resource_folder("assets") / name).read_bytes()
     return f"/face/{name}?v={sha256(content).hexdigest()[:8]}"
 
 

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from modelforge.data.columns.detect import detect
+from modelforge.data.columns.detect import detect_mapping
 from modelforge.data.formats.read import read_rows
 from modelforge.errors import ConfigError, DataError, Problem
 from modelforge.forge import Forge
@@ -279,7 +279,7 @@ def _require(rows: Sequence[Any], noun: str, remedy: str) -> None:
 def _fields(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, str]:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     try:
-        found = detect(rows, name)
+        found = detect_mapping(rows, name)
     except DataError:
         found = None
     named = {"system": "system", "prompt": "question", "instruction": "question"}

@@ -165,7 +165,7 @@ def has_base_beside(run: RunView) -> bool:
 def _bases(forge: Forge) -> list[tuple[str, str]]:
     found = (
         [(STARTER, "Starter (SmolLM2 135M)")]
-        if (forge.home.starter / "config.json").is_file()
+        if (forge.home.starter_model / "config.json").is_file()
         else []
     )
     # A model that finds places in a text has no words of its own to say.

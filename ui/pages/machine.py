@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelforge.forge import Forge
-from modelforge.hardware.doctor import examine as examine_machine
+from modelforge.hardware.doctor import check_machine as examine_machine
 from modelforge.hardware.machine import Machine
 from modelforge.setup.system_checks import Row
 from ui.html import format as words

@@ -22,7 +22,7 @@ from modelforge.api.schemas.datasets import (
 )
 from modelforge.api.schemas.runs import Problems
 from modelforge.config.resolve import Layer
-from modelforge.data.sources.uploads import UPLOAD_BYTES
+from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import ConfigError, DataError, Problem
 from modelforge.forge import Forge
 from modelforge.services.datasets import DataDesk
@@ -206,7 +206,7 @@ def _bridged(request: Request) -> Iterator[bytes]:
 
 
 def _take(desk: DataDesk, filename: str, pieces: Iterator[bytes], *, keep: bool) -> Upload:
-    path = desk.upload(filename, pieces, UPLOAD_BYTES)
+    path = desk.upload(filename, pieces, MAX_UPLOAD_BYTES)
     try:
         return Upload.of(desk.look(desk.sources(path.name)), path.name)
     except DataError as error:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from modelforge.api.schemas.runs import about
-from modelforge.data.checks.summary import FirstLook
-from modelforge.data.columns.detect import Mapping
+from modelforge.data.checks.summary import DatasetSummary
+from modelforge.data.columns.detect import ColumnMapping
 from modelforge.errors import Finding, Problem
 
 
@@ -23,14 +23,14 @@ class Upload(BaseModel):
     rows: int = about("Rows that can be learned from.")
     skipped: int = about("Rows that cannot.")
     columns: list[str]
-    mapping: Mapping | None = about("How a row is read, and why; null when it cannot be.")
+    mapping: ColumnMapping | None = about("How a row is read, and why; null when it cannot be.")
     findings: list[Finding]
     sha256: str
     mean_chars: float
     longest_chars: int
 
     @classmethod
-    def of(cls, look: FirstLook, dataset: str) -> Upload:
+    def of(cls, look: DatasetSummary, dataset: str) -> Upload:
         """Return the answer for a look."""
         facts = {name: value for name, value in asdict(look).items() if name in cls.model_fields}
         return cls(**{**facts, "dataset": dataset})
@@ -81,7 +81,7 @@ class PreviewRow(BaseModel):
 class Preview(BaseModel):
     """Rows of a data set, in the order of the file."""
 
-    mapping: Mapping = about("How a row is read, and why.")
+    mapping: ColumnMapping = about("How a row is read, and why.")
     columns: list[str]
     rows: list[PreviewRow]
 

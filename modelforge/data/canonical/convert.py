@@ -11,45 +11,45 @@ import orjson
 from modelforge.config.prompt_template import has_placeholder, render_parts
 from modelforge.data.canonical.messages import (
     ROLES,
-    Turn,
+    Message,
     UnusableRowError,
-    conversation,
     is_empty,
-    plain,
-    tools_of,
-    turns_of,
+    to_conversation,
+    to_messages,
+    to_text,
+    to_tools,
 )
-from modelforge.data.canonical.preference import compared, is_chat, label, question_turns
-from modelforge.data.canonical.qa import spans
-from modelforge.data.columns.mapping import Mapping
+from modelforge.data.canonical.preference import is_conversation, to_label, to_preference, to_prompt
+from modelforge.data.canonical.qa import to_answers
+from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.formats.read import read_rows
 
 __all__ = [
     "ROLES",
     "Canonical",
     "UnusableRowError",
-    "canonical",
     "document_and_summary",
     "fingerprint",
-    "iterate",
+    "read_canonical",
+    "to_canonical",
 ]
 
 Canonical = dict[str, Any]
 Row = dict[str, Any]
 
-SUMMARISE = "Summarise this text.\n\n"
+SUMMARIZE_PROMPT = "Summarise this text.\n\n"
 
 
-def iterate(path: Path, mapping: Mapping) -> Iterator[Canonical]:
+def read_canonical(path: Path, mapping: ColumnMapping) -> Iterator[Canonical]:
     """Yield every usable row of `path` in canonical form, in the order of the file."""
     for row in read_rows(path):
         try:
-            yield canonical(row.data, mapping)
+            yield to_canonical(row.data, mapping)
         except UnusableRowError:
             continue
 
 
-def canonical(row: Row, mapping: Mapping) -> Canonical:
+def to_canonical(row: Row, mapping: ColumnMapping) -> Canonical:
     """Return the row as training reads it; raises UnusableRowError with the cause.
 
     {"text"} · {"messages", "tools"?} · {"prompt", "chosen", "rejected", "tools"?} ·
@@ -75,13 +75,13 @@ def fingerprint(row: Canonical) -> str:
 _LISTS = ("prompt", "completion", "chosen", "rejected")
 
 
-def _print(turns: list[Turn]) -> str:
+def _print(turns: list[Message]) -> str:
     return "\x00".join(
         f"{turn['role']}\x01{turn['content'].strip()}{_calls(turn)}" for turn in turns
     )
 
 
-def _calls(turn: Turn) -> str:
+def _calls(turn: Message) -> str:
     calls = turn.get("tool_calls")
     return f"\x03{orjson.dumps(calls).decode()}" if calls else ""
 
@@ -93,57 +93,57 @@ def document_and_summary(row: Canonical) -> tuple[str, str] | None:
     """
     turns = row.get("messages", [])
     last = max((n for n, turn in enumerate(turns) if turn["role"] == "assistant"), default=0)
-    read = [turn["content"].removeprefix(SUMMARISE).strip() for turn in turns[:last]]
+    read = [turn["content"].removeprefix(SUMMARIZE_PROMPT).strip() for turn in turns[:last]]
     document, summary = "\n\n".join(text for text in read if text), ""
     if document:
         summary = turns[last]["content"].strip()
     return (document, summary) if summary else None
 
 
-def lead_of(config: Any) -> str:
+def summarization_prefix(config: Any) -> str:
     """Return what a model's config wants before a text to summarise, as those of T5 do."""
     tasks = getattr(config, "task_specific_params", None) or {}
     told = tasks.get("summarization") or {}
     return str(told.get("prefix") or getattr(config, "prefix", None) or "")
 
 
-def _text(row: Row, mapping: Mapping) -> Canonical:
+def _text(row: Row, mapping: ColumnMapping) -> Canonical:
     return {"text": _filled(row, mapping.fields["text"], "empty-text")}
 
 
-def _messages(row: Row, mapping: Mapping) -> Canonical:
-    turns = conversation(row.get(mapping.fields["messages"]), mapping.properties)
+def _messages(row: Row, mapping: ColumnMapping) -> Canonical:
+    turns = to_conversation(row.get(mapping.fields["messages"]), mapping.properties)
     return _chat(turns, row, mapping)
 
 
-def _pair(row: Row, mapping: Mapping) -> Canonical:
+def _pair(row: Row, mapping: ColumnMapping) -> Canonical:
     fields = mapping.fields
-    if is_chat(row.get(fields["prompt"])):
+    if is_conversation(row.get(fields["prompt"])):
         answer = row.get(fields["answer"])
-        said = answer if is_chat(answer) else None
-        turns = turns_of(row[fields["prompt"]], mapping.properties)
+        said = answer if is_conversation(answer) else None
+        turns = to_messages(row[fields["prompt"]], mapping.properties)
         if said is not None:
-            return _chat([*turns, *conversation(said, mapping.properties)], row, mapping)
+            return _chat([*turns, *to_conversation(said, mapping.properties)], row, mapping)
         text = _filled(row, fields["answer"], "empty-answer")
         return _chat([*turns, {"role": "assistant", "content": text}], row, mapping)
     question = _filled(row, fields["prompt"], "empty-question")
     return _asked(row, mapping, question, "")
 
 
-def _instruction(row: Row, mapping: Mapping) -> Canonical:
+def _instruction(row: Row, mapping: ColumnMapping) -> Canonical:
     question = _filled(row, mapping.fields["instruction"], "empty-question")
     column = mapping.fields.get("input")
-    more = plain(row.get(column)) if column else ""
+    more = to_text(row.get(column)) if column else ""
     return _asked(row, mapping, question, more if more.strip() else "")
 
 
-def _summary(row: Row, mapping: Mapping) -> Canonical:
+def _summary(row: Row, mapping: ColumnMapping) -> Canonical:
     document = _filled(row, mapping.fields["document"], "empty-question")
     summary = _filled(row, mapping.fields["summary"], "empty-answer")
-    return _chat(_two(f"{SUMMARISE}{document}", summary), row, mapping)
+    return _chat(_two(f"{SUMMARIZE_PROMPT}{document}", summary), row, mapping)
 
 
-def _asked(row: Row, mapping: Mapping, question: str, more: str) -> Canonical:
+def _asked(row: Row, mapping: ColumnMapping, question: str, more: str) -> Canonical:
     answer = _filled(row, mapping.fields["answer"], "empty-answer")
     text = mapping.prompt_format
     if not more and mapping.prompt_format_no_input:
@@ -161,13 +161,13 @@ def _asked(row: Row, mapping: Mapping, question: str, more: str) -> Canonical:
     return {"messages": turns} if has_placeholder(text, "system") else _chat(turns, row, mapping)
 
 
-def _preference(row: Row, mapping: Mapping) -> Canonical:
+def _preference(row: Row, mapping: ColumnMapping) -> Canonical:
     fields = mapping.fields
     for part, code in (("chosen", "missing-chosen"), ("rejected", "missing-rejected")):
         if row.get(fields[part]) is None:
             raise UnusableRowError(code)
     prompt = row.get(fields["prompt"]) if "prompt" in fields else None
-    question, better, worse = compared(
+    question, better, worse = to_preference(
         prompt, row[fields["chosen"]], row[fields["rejected"]], mapping.properties
     )
     question = _led(question, _system(row, mapping))
@@ -175,31 +175,31 @@ def _preference(row: Row, mapping: Mapping) -> Canonical:
     return found | _tools(row, mapping)
 
 
-def _labelled(row: Row, mapping: Mapping) -> Canonical:
+def _labelled(row: Row, mapping: ColumnMapping) -> Canonical:
     fields = mapping.fields
-    question = question_turns(row.get(fields["prompt"]), mapping.properties)
+    question = to_prompt(row.get(fields["prompt"]), mapping.properties)
     said = row.get(fields["completion"])
-    if is_chat(said):
-        answer = turns_of(said, mapping.properties)
+    if is_conversation(said):
+        answer = to_messages(said, mapping.properties)
     else:
-        answer = [{"role": "assistant", "content": plain(said, fields["completion"] in row)}]
+        answer = [{"role": "assistant", "content": to_text(said, fields["completion"] in row)}]
     if all(is_empty(turn) for turn in answer):
         raise UnusableRowError("empty-answer")
-    good = label(row.get(fields["label"]))
+    good = to_label(row.get(fields["label"]))
     return {"prompt": _led(question, _system(row, mapping)), "completion": answer, "label": good}
 
 
-def _span(row: Row, mapping: Mapping) -> Canonical:
+def _span(row: Row, mapping: ColumnMapping) -> Canonical:
     fields = mapping.fields
     context = _filled(row, fields["context"], "empty-context")
     question = _filled(row, fields["question"], "empty-question")
     if fields["answers"] not in row:
         raise UnusableRowError("missing-field")
-    answers = spans(row[fields["answers"]], context)
+    answers = to_answers(row[fields["answers"]], context)
     return {"context": context, "question": question, "answers": answers}
 
 
-_READERS: dict[str, Callable[[Row, Mapping], Canonical]] = {
+_READERS: dict[str, Callable[[Row, ColumnMapping], Canonical]] = {
     "text": _text,
     "messages": _messages,
     "pair": _pair,
@@ -211,15 +211,15 @@ _READERS: dict[str, Callable[[Row, Mapping], Canonical]] = {
 }
 
 
-def _two(question: str, answer: str) -> list[Turn]:
+def _two(question: str, answer: str) -> list[Message]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-def _chat(turns: list[Turn], row: Row, mapping: Mapping) -> Canonical:
+def _chat(turns: list[Message], row: Row, mapping: ColumnMapping) -> Canonical:
     return {"messages": _led(turns, _system(row, mapping))} | _tools(row, mapping)
 
 
-def _led(turns: list[Turn], system: str) -> list[Turn]:
+def _led(turns: list[Message], system: str) -> list[Message]:
     """Return the turns behind a system message; it takes the place of one of their own."""
     if not system:
         return turns
@@ -227,23 +227,23 @@ def _led(turns: list[Turn], system: str) -> list[Turn]:
     return [{"role": "system", "content": system}, *rest]
 
 
-def _system(row: Row, mapping: Mapping) -> str:
+def _system(row: Row, mapping: ColumnMapping) -> str:
     if mapping.system_prompt is not None:
         return mapping.system_prompt
     column = mapping.fields.get("system")
-    said = plain(row.get(column)) if column else ""
+    said = to_text(row.get(column)) if column else ""
     return said if said.strip() else ""
 
 
-def _tools(row: Row, mapping: Mapping) -> Canonical:
+def _tools(row: Row, mapping: ColumnMapping) -> Canonical:
     column = mapping.fields.get("tools")
-    tools = tools_of(row.get(column)) if column else []
+    tools = to_tools(row.get(column)) if column else []
     return {"tools": tools} if tools else {}
 
 
 def _filled(row: Row, column: str, code: str) -> str:
     value = row.get(column)
-    text = value if type(value) is str else plain(value, column in row)
+    text = value if type(value) is str else to_text(value, column in row)
     if not text.strip():
         raise UnusableRowError(code)
     return text

@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
-Turn = dict[str, Any]
+Message = dict[str, Any]
 
 ROLES = ("system", "user", "assistant", "tool")
 CALL = "function_call"
-SPELLED = {
+ROLE_ALIASES = {
     "system": "system",
     "developer": "system",
     "user": "user",
@@ -40,9 +40,9 @@ class UnusableRowError(ValueError):
         self.code = code
 
 
-def conversation(value: Any, properties: dict[str, str]) -> list[Turn]:
+def to_conversation(value: Any, properties: dict[str, str]) -> list[Message]:
     """Return the turns of a conversation that ends up with at least one answer."""
-    turns = turns_of(value, properties)
+    turns = to_messages(value, properties)
     answers = [turn for turn in turns if turn["role"] == "assistant"]
     if not answers:
         raise UnusableRowError("no-answer-turn")
@@ -51,10 +51,10 @@ def conversation(value: Any, properties: dict[str, str]) -> list[Turn]:
     return turns
 
 
-def turns_of(value: Any, properties: dict[str, str]) -> list[Turn]:
+def to_messages(value: Any, properties: dict[str, str]) -> list[Message]:
     """Return the turns of a list of messages, or of the JSON text of one."""
     if isinstance(value, str):
-        value = parsed(value, "bad-messages")
+        value = parse_json(value, "bad-messages")
     if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list) or not value:
@@ -62,12 +62,12 @@ def turns_of(value: Any, properties: dict[str, str]) -> list[Turn]:
     return [_turn(turn, properties) for turn in value]
 
 
-def is_empty(turn: Turn) -> bool:
+def is_empty(turn: Message) -> bool:
     """Say whether a turn says and calls nothing."""
     return not turn["content"].strip() and not turn.get("tool_calls")
 
 
-def parsed(text: str, code: str) -> Any:
+def parse_json(text: str, code: str) -> Any:
     """Read what stands as JSON text in a cell; raises UnusableRowError with `code`."""
     try:
         return orjson.loads(text)
@@ -75,7 +75,7 @@ def parsed(text: str, code: str) -> Any:
         raise UnusableRowError(code) from None
 
 
-def plain(value: Any, present: bool = True) -> str:
+def to_text(value: Any, present: bool = True) -> str:
     """Return a value as text; raises UnusableRowError for what is none."""
     if value is None:
         if not present:
@@ -90,12 +90,12 @@ def plain(value: Any, present: bool = True) -> str:
     raise UnusableRowError("not-text")
 
 
-def tools_of(value: Any) -> list[dict[str, Any]]:
+def to_tools(value: Any) -> list[dict[str, Any]]:
     """Return the tools on offer, from a list or the JSON text of one; none is an empty list."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return []
     if isinstance(value, str):
-        value = parsed(value, "bad-tools")
+        value = parse_json(value, "bad-tools")
     if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list):
@@ -105,7 +105,7 @@ def tools_of(value: Any) -> list[dict[str, Any]]:
 
 def _tool(tool: Any) -> dict[str, Any]:
     if isinstance(tool, str):
-        tool = parsed(tool, "bad-tools")
+        tool = parse_json(tool, "bad-tools")
     if not isinstance(tool, dict):
         raise UnusableRowError("bad-tools")
     inner = tool.get("function", tool)
@@ -114,22 +114,28 @@ def _tool(tool: Any) -> dict[str, Any]:
     return tool if "function" in tool else {"type": "function", "function": tool}
 
 
-def _turn(turn: Any, properties: dict[str, str]) -> Turn:
+def _turn(turn: Any, properties: dict[str, str]) -> Message:
     named: Callable[[str], str] = lambda part: properties.get(part, part)  # noqa: E731
     if not isinstance(turn, dict) or named("role") not in turn:
         raise UnusableRowError("bad-messages")
     said = turn[named("role")]
-    role = said if said in ROLES else SPELLED.get(said.strip().lower() if type(said) is str else "")
+    role = (
+        said
+        if said in ROLES
+        else ROLE_ALIASES.get(said.strip().lower() if type(said) is str else "")
+    )
     if role is None:
         raise UnusableRowError("unknown-role")
     content = turn.get(named("content"))
     if role == CALL:
-        calls = _calls(parsed(content, "bad-tool-call") if isinstance(content, str) else content)
+        calls = _calls(
+            parse_json(content, "bad-tool-call") if isinstance(content, str) else content
+        )
         return {"role": "assistant", "content": "", "tool_calls": calls}
-    found: Turn = {"role": role, "content": _content(content, role)}
+    found: Message = {"role": role, "content": _content(content, role)}
     if role == "assistant" and (calls_said := turn.get(named("tool_calls"))):
         if isinstance(calls_said, str):
-            calls_said = parsed(calls_said, "bad-tool-call")
+            calls_said = parse_json(calls_said, "bad-tool-call")
         found["tool_calls"] = _calls(calls_said)
     if role == "tool":
         for part in ("name", "tool_call_id"):
@@ -143,7 +149,7 @@ def _content(content: Any, role: str) -> str:
         return content
     if role == "tool" and isinstance(content, dict):
         return orjson.dumps(content).decode()
-    return _parts(content) if isinstance(content, list) else plain(content)
+    return _parts(content) if isinstance(content, list) else to_text(content)
 
 
 def _parts(parts: list[Any]) -> str:
@@ -169,7 +175,7 @@ def _call(call: Any) -> dict[str, Any]:
         raise UnusableRowError("bad-tool-call")
     arguments = inner.get("arguments", {})
     if isinstance(arguments, str):
-        arguments = parsed(arguments, "bad-tool-call") if arguments.strip() else {}
+        arguments = parse_json(arguments, "bad-tool-call") if arguments.strip() else {}
     if not isinstance(arguments, dict):
         raise UnusableRowError("bad-tool-call")
     found = {"type": "function", "function": {"name": inner["name"], "arguments": arguments}}

@@ -7,20 +7,20 @@ from typing import Any
 
 import orjson
 
-from modelforge.data.canonical.messages import UnusableRowError, plain
+from modelforge.data.canonical.messages import UnusableRowError, to_text
 
 _Said = tuple[str, int | None]
 
-ASKED = "Answer the question from this text.\n\n{context}\n\nQuestion: {question}"
+QA_PROMPT = "Answer the question from this text.\n\n{context}\n\nQuestion: {question}"
 # What a model that writes is taught to say where the context has no answer.
 NO_ANSWER = "The text does not say."
 
 
-def in_words(row: dict[str, Any]) -> dict[str, Any]:
+def to_chat_example(row: dict[str, Any]) -> dict[str, Any]:
     """Return a question about a context as a conversation, for models that write their answer."""
     answers = row["answers"]
     said = answers[0]["text"] if answers else NO_ANSWER
-    asked = ASKED.format(context=row["context"], question=row["question"])
+    asked = QA_PROMPT.format(context=row["context"], question=row["question"])
     return {
         "messages": [
             {"role": "user", "content": asked},
@@ -29,7 +29,7 @@ def in_words(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def spans(value: Any, context: str) -> list[dict[str, Any]]:
+def to_answers(value: Any, context: str) -> list[dict[str, Any]]:
     """Return each answer with its start; an empty list is a question that has no answer.
 
     A start that is missing or wrong is looked for. Raises UnusableRowError when no answer stands
@@ -87,16 +87,19 @@ def _answers(value: Any) -> Iterator[_Said]:
         if isinstance(texts, list):
             places = starts if isinstance(starts, list) else []
             for number, text in enumerate(texts):
-                yield plain(text), _start(places[number] if number < len(places) else None)
+                yield to_text(text), _start(places[number] if number < len(places) else None)
         elif texts is None:
             raise UnusableRowError("bad-answers")
         else:
-            yield plain(texts), _start(starts[0] if isinstance(starts, list) and starts else starts)
+            yield (
+                to_text(texts),
+                _start(starts[0] if isinstance(starts, list) and starts else starts),
+            )
     elif isinstance(value, list):
         for each in value:
             yield from _answers(each)
     else:
-        yield plain(value), None
+        yield to_text(value), None
 
 
 def _start(value: Any) -> int | None:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 # Windows overlap, so that an answer across the edge of one stands whole in the next.
-OVERLAP = 128
-LEAST = 16
+STRIDE = 128
+MIN_CONTEXT_TOKENS = 16
 # As SQuAD's own scripts look: so many beginnings and ends are tried in each window.
-TRIED = 20
-LONGEST_ANSWER = 64
+TOP_K = 20
+MAX_ANSWER_TOKENS = 64
 
 Place = tuple[int, int]
 
@@ -30,14 +30,14 @@ class Window:
     that do not tell the two texts apart by it.
     """
 
-    ids: list[int]
-    types: list[int]
-    places: list[Place | None]
-    none: int
+    input_ids: list[int]
+    token_type_ids: list[int]
+    offsets: list[Place | None]
+    no_answer_index: int
 
 
 @dataclass(frozen=True)
-class Found:
+class QaAnswer:
     """One answer: its text, "" for none, where it begins, and its share of the belief."""
 
     text: str
@@ -45,7 +45,9 @@ class Found:
     score: float
 
 
-def cut_windows(question: str, context: str, tokenizer: Any, max_length: int) -> list[Window]:
+def split_into_windows(
+    question: str, context: str, tokenizer: Any, max_length: int
+) -> list[Window]:
     """Return question and context in windows of `max_length` tokens.
 
     None where the question leaves no room for the context.
@@ -54,14 +56,14 @@ def cut_windows(question: str, context: str, tokenizer: Any, max_length: int) ->
     max_length = min(max_length, tokenizer.model_max_length)
     asked = tokenizer(question, add_special_tokens=False, verbose=False)["input_ids"]
     room = max_length - len(asked) - tokenizer.num_special_tokens_to_add(pair=True)
-    if room < LEAST:
+    if room < MIN_CONTEXT_TOKENS:
         return []
     found = tokenizer(
         question,
         context,
         truncation="only_second",
         max_length=max_length,
-        stride=min(OVERLAP, room // 4),
+        stride=min(STRIDE, room // 4),
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
         return_attention_mask=False,
@@ -79,7 +81,7 @@ def cut_windows(question: str, context: str, tokenizer: Any, max_length: int) ->
 
 def best_answer(
     context: str, windows: Sequence[Window], starts: Sequence[Any], ends: Sequence[Any]
-) -> Found:
+) -> QaAnswer:
     """Return the answer a model believes in most, after SQuAD 2.0.
 
     `starts` and `ends` hold the scores of every token of each window. There is no answer when no
@@ -87,32 +89,34 @@ def best_answer(
     """
     read = list(zip(windows, starts, ends, strict=True))
     if not read:
-        return Found("", None, 1.0)
-    nothing = min(float(begin[w.none]) + float(end[w.none]) for w, begin, end in read)
-    spans = heapq.nlargest(TRIED, (span for one in read for span in _spans(*one)))
+        return QaAnswer("", None, 1.0)
+    nothing = min(
+        float(begin[w.no_answer_index]) + float(end[w.no_answer_index]) for w, begin, end in read
+    )
+    spans = heapq.nlargest(TOP_K, (span for one in read for span in _spans(*one)))
     if not spans:
-        return Found("", None, 1.0)
+        return QaAnswer("", None, 1.0)
     top, start, stop = spans[0]
     highest = max(top, nothing)
     # Overlapping windows find the same span twice; it counts once.
     kinds = {(begin, end): score for score, begin, end in reversed(spans)}
     mass = sum(math.exp(score - highest) for score in [*kinds.values(), nothing])
     if nothing >= top:
-        return Found("", None, 1 / mass)
-    return Found(context[start:stop], start, 1 / mass)
+        return QaAnswer("", None, 1 / mass)
+    return QaAnswer(context[start:stop], start, 1 / mass)
 
 
 def _spans(
     window: Window, starts: Sequence[float], ends: Sequence[float]
 ) -> Iterator[tuple[float, int, int]]:
     """Yield the likeliest spans of one window as score, first and last place in the context."""
-    inside = [number for number, place in enumerate(window.places) if place is not None]
-    begins = heapq.nlargest(TRIED, inside, key=lambda number: float(starts[number]))
-    closes = heapq.nlargest(TRIED, inside, key=lambda number: float(ends[number]))
+    inside = [number for number, place in enumerate(window.offsets) if place is not None]
+    begins = heapq.nlargest(TOP_K, inside, key=lambda number: float(starts[number]))
+    closes = heapq.nlargest(TOP_K, inside, key=lambda number: float(ends[number]))
     for begin in begins:
         for close in closes:
-            first, last = window.places[begin], window.places[close]
-            if first and last and 0 <= close - begin < LONGEST_ANSWER:
+            first, last = window.offsets[begin], window.offsets[close]
+            if first and last and 0 <= close - begin < MAX_ANSWER_TOKENS:
                 yield float(starts[begin]) + float(ends[close]), first[0], last[1]
 
 

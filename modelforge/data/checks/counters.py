@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 Place = tuple[int, int | str | None]
-PLACES = 5
-MOST_COLUMNS = 200
+MAX_PLACES = 5
+MAX_COLUMNS = 200
 # Eight bytes a row; beyond, copies are looked for among the first rows only.
-MOST_PRINTS = 8_000_000
+MAX_FINGERPRINTS = 8_000_000
 _FEW = 100_000
 
 
 @dataclass
-class Tally:
+class Counters:
     """Counts of rows, characters, ailments and scripts; `lines` is how many lines were read."""
 
     rows: int = 0
@@ -25,31 +25,31 @@ class Tally:
     longest: int = 0
     answers: int = 0
     answer_chars: int = 0
-    turns: int = 0
+    messages: int = 0
     lines: int = 0
     columns: dict[str, None] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=lambda: [0] * 32)
     scripts: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     places: dict[str, list[Place]] = field(default_factory=dict)
-    prints: array[int] = field(default_factory=lambda: array("Q"))
-    print_lines: array[int] = field(default_factory=lambda: array("Q"))
+    fingerprints: array[int] = field(default_factory=lambda: array("Q"))
+    fingerprint_lines: array[int] = field(default_factory=lambda: array("Q"))
 
-    def note(self, code: str, line: int, column: int | str | None = None) -> None:
+    def record(self, code: str, line: int, column: int | str | None = None) -> None:
         """Count an ailment and keep its first places."""
         count = self.counts.get(code, 0) + 1
         self.counts[code] = count
-        if count <= PLACES:
+        if count <= MAX_PLACES:
             self.places.setdefault(code, []).append((line, column))
 
     def add_columns(self, names: Iterable[str]) -> None:
         """Keep the names of columns in the order they are met, up to a bound."""
         for name in names:
-            if len(self.columns) >= MOST_COLUMNS:
+            if len(self.columns) >= MAX_COLUMNS:
                 return
             self.columns.setdefault(name)
 
-    def add(self, later: Tally) -> None:
+    def merge(self, later: Counters) -> None:
         """Add the tally of the part of the file that follows."""
         self.rows += later.rows
         self.skipped += later.skipped
@@ -57,7 +57,7 @@ class Tally:
         self.longest = max(self.longest, later.longest)
         self.answers += later.answers
         self.answer_chars += later.answer_chars
-        self.turns += later.turns
+        self.messages += later.messages
         self.add_columns(later.columns)
         self.sizes = [mine + other for mine, other in zip(self.sizes, later.sizes, strict=True)]
         for script, count in later.scripts.items():
@@ -66,25 +66,25 @@ class Tally:
             self.counts[code] = self.counts.get(code, 0) + count
             kept = self.places.setdefault(code, [])
             moved = [(line + self.lines, column) for line, column in later.places.get(code, ())]
-            kept += moved[: PLACES - len(kept)]
-        room = MOST_PRINTS - len(self.prints)
-        self.prints.extend(later.prints[:room])
-        self.print_lines.extend(line + self.lines for line in later.print_lines[:room])
+            kept += moved[: MAX_PLACES - len(kept)]
+        room = MAX_FINGERPRINTS - len(self.fingerprints)
+        self.fingerprints.extend(later.fingerprints[:room])
+        self.fingerprint_lines.extend(line + self.lines for line in later.fingerprint_lines[:room])
         self.lines += later.lines
 
-    def count_copies(self) -> None:
+    def count_duplicates(self) -> None:
         """Note every row that repeats an earlier one."""
-        for line in copies(self.prints, self.print_lines):
-            self.note("duplicate-rows", line)
+        for line in duplicate_lines(self.fingerprints, self.fingerprint_lines):
+            self.record("duplicate-rows", line)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON can hold it, but for the prints."""
-        kept = ("prints", "print_lines", "columns")
+        kept = ("fingerprints", "fingerprint_lines", "columns")
         plain = {name: value for name, value in vars(self).items() if name not in kept}
-        return plain | {"columns": list(self.columns), "printed": len(self.prints)}
+        return plain | {"columns": list(self.columns), "printed": len(self.fingerprints)}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any], prints: bytes, print_lines: bytes) -> Tally:
+    def from_dict(cls, data: dict[str, Any], prints: bytes, print_lines: bytes) -> Counters:
         """Read back what `as_dict` gave, with the prints beside it."""
         data = {name: value for name, value in data.items() if name != "printed"}
         data["columns"] = dict.fromkeys(data["columns"])
@@ -93,12 +93,12 @@ class Tally:
             for code, places in data["places"].items()
         }
         tally = cls(**data)
-        tally.prints.frombytes(prints)
-        tally.print_lines.frombytes(print_lines)
+        tally.fingerprints.frombytes(prints)
+        tally.fingerprint_lines.frombytes(print_lines)
         return tally
 
 
-def copies(prints: array[int], lines: array[int]) -> Iterable[int]:
+def duplicate_lines(prints: array[int], lines: array[int]) -> Iterable[int]:
     """Return the lines of the rows whose print stands earlier as well, in order."""
     if len(prints) <= _FEW:
         seen: set[int] = set()
@@ -124,7 +124,7 @@ def _sorted_copies(prints: array[int], lines: array[int]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Stats:
+class DatasetStats:
     """Rows, bytes, characters a row as a histogram, scripts of the answers, shares.
 
     `histogram` holds [from, below, rows] for each span of characters that has rows.
@@ -147,20 +147,20 @@ class Stats:
         return asdict(self)
 
 
-def stats_of(tally: Tally, size: int) -> Stats:
+def compute_stats(tally: Counters, size: int) -> DatasetStats:
     """Return the numbers of a file of `size` bytes."""
     counts = tally.counts
     empty = sum(counts.get(code, 0) for code in ("empty-answer", "empty-text", "empty-question"))
     scripts = sorted(tally.scripts.items(), key=lambda each: -each[1])
     answers = sum(tally.scripts.values())
-    return Stats(
+    return DatasetStats(
         rows=tally.rows,
         skipped=tally.skipped,
         bytes=size,
         mean_chars=_share(tally.chars, tally.rows, 1),
         longest_chars=tally.longest,
         mean_answer_chars=_share(tally.answer_chars, tally.answers, 1),
-        mean_turns=_share(tally.turns, tally.rows, 1),
+        mean_turns=_share(tally.messages, tally.rows, 1),
         empty_share=_share(empty, tally.rows + tally.skipped, 4),
         duplicate_share=_share(counts.get("duplicate-rows", 0), tally.rows, 4),
         scripts={name: _share(count, answers, 4) for name, count in scripts},

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from modelforge.data.checks.counters import PLACES, Place, Tally
-from modelforge.data.checks.rules import AILMENTS
-from modelforge.data.formats.errors import OnFault, UnreadableError
+from modelforge.data.checks.counters import MAX_PLACES, Counters, Place
+from modelforge.data.checks.rules import RULES
+from modelforge.data.formats.errors import OnReadError, ReadError
 from modelforge.errors import Level
 
-MEND_LINES = "Mend these lines where the meaning is clear, and leave the others out."
+REPAIR_LINES = "Mend these lines where the meaning is clear, and leave the others out."
 # Faults after which the rest of the file, or a part of it, cannot be read at all.
 _LOST = frozenset(
     (
@@ -42,21 +42,21 @@ class DataFinding:
         return asdict(self)
 
 
-class Faults:
+class ReadErrors:
     """Places that could not be read, gathered by their code."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
-        self.kept: list[UnreadableError] = []
+        self.kept: list[ReadError] = []
 
-    def met(self, fault: UnreadableError, times: int = 1) -> None:
+    def add(self, fault: ReadError, times: int = 1) -> None:
         """Count a fault and keep the first of each code."""
         count = self.counts.get(fault.code, 0)
         self.counts[fault.code] = count + times
-        if count < PLACES:
+        if count < MAX_PLACES:
             self.kept.append(fault)
 
-    def told(self, on_fault: OnFault | None) -> None:
+    def replay(self, on_fault: OnReadError | None) -> None:
         """Tell all of them once more, those not kept by the last that was; or raise the first."""
         told: dict[str, int] = {}
         for number, fault in enumerate(self.kept):
@@ -76,22 +76,22 @@ class Faults:
             places: list[Place] = [(each.line, each.column) for each in met if each.line]
             where = _shown(places, count)
             what = f"It {problem.what}" if not where else f"{where} {problem.what}"
-            repair = None if code in _LOST else MEND_LINES
+            repair = None if code in _LOST else REPAIR_LINES
             found.append(
                 DataFinding(code, "blocker", what, problem.remedy, file, count, places, repair)
             )
         return found
 
 
-def row_findings(tally: Tally, file: str, unit: str) -> list[DataFinding]:
+def row_findings(tally: Counters, file: str, unit: str) -> list[DataFinding]:
     """Return a finding for each ailment that was counted; `unit` is “line” or “row”."""
     found = []
-    for code, ailment in AILMENTS.items():
+    for code, ailment in RULES.items():
         count = tally.counts.get(code, 0)
         if not count:
             continue
         places = tally.places.get(code, [])
-        what = f"{_said(code, count, ailment.has)}: {places_named(places, count, unit)}."
+        what = f"{_said(code, count, ailment.has)}: {format_places(places, count, unit)}."
         found.append(
             DataFinding(
                 code, ailment.level, what, ailment.remedy, file, count, places, ailment.repair
@@ -100,7 +100,7 @@ def row_findings(tally: Tally, file: str, unit: str) -> list[DataFinding]:
     return found
 
 
-def places_named(places: list[Place], count: int, unit: str = "line") -> str:
+def format_places(places: list[Place], count: int, unit: str = "line") -> str:
     """Return places in words: “line 4 (answer) and line 9”, with how many more there are."""
     more = count - len(places)
     listed = [f"{line}{_column(column)}" for line, column in places]

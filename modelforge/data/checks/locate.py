@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from modelforge.data.canonical.convert import UnusableRowError
-from modelforge.data.canonical.messages import SPELLED
-from modelforge.data.columns.mapping import Mapping
+from modelforge.data.canonical.messages import ROLE_ALIASES
+from modelforge.data.columns.mapping import ColumnMapping
 
 Blame = tuple[str, int, str | None]
 _EMPTY = ("empty-answer", "empty-question", "empty-text")
@@ -30,12 +30,14 @@ _ROLE = ("role", "from")
 _SAID = ("content", "value")
 
 
-def is_row_of(data: dict[str, Any], wanted: list[str]) -> bool:
+def has_any_column(data: dict[str, Any], wanted: list[str]) -> bool:
     """Whether a row has at least one of the columns that are read."""
     return any(column in data for column in wanted)
 
 
-def blame(data: dict[str, Any], mapping: Mapping, error: UnusableRowError, line: int) -> Blame:
+def locate_error(
+    data: dict[str, Any], mapping: ColumnMapping, error: UnusableRowError, line: int
+) -> Blame:
     """Return the code, the line and the column or turn of what makes the row unusable."""
     column: str | None = getattr(error, "column", None) or None
     turns = next((turns for turns in _talks(data, mapping)), None)
@@ -56,14 +58,14 @@ def blame(data: dict[str, Any], mapping: Mapping, error: UnusableRowError, line:
     return error.code, line, column or mapping.fields.get(part)
 
 
-def _talks(data: dict[str, Any], mapping: Mapping) -> list[list[Any]]:
+def _talks(data: dict[str, Any], mapping: ColumnMapping) -> list[list[Any]]:
     if mapping.kind not in ("messages", "preference"):
         return []
     values = (data.get(name) for name in mapping.fields.values())
     return [value for value in values if isinstance(value, list) and value]
 
 
-def _bad_turn(turns: list[Any], mapping: Mapping) -> tuple[str, int]:
+def _bad_turn(turns: list[Any], mapping: ColumnMapping) -> tuple[str, int]:
     saying = tuple(mapping.properties.get(name, name) for name in _SAID) + _SAID
     for number, turn in enumerate(turns):
         if not isinstance(turn, dict):
@@ -84,18 +86,22 @@ def _bad_turn(turns: list[Any], mapping: Mapping) -> tuple[str, int]:
     return "", 0
 
 
-def _role_of(turn: dict[str, Any], mapping: Mapping) -> str | None:
+def _role_of(turn: dict[str, Any], mapping: ColumnMapping) -> str | None:
     """Return the role as it is spelled here; None for one that is not known."""
     names = (mapping.properties.get("role", "role"), *_ROLE)
     said = next((turn[name] for name in names if name in turn), "")
-    return SPELLED.get(said.strip().lower(), "" if not said else None) if type(said) is str else ""
+    return (
+        ROLE_ALIASES.get(said.strip().lower(), "" if not said else None)
+        if type(said) is str
+        else ""
+    )
 
 
 def _is_no_text(part: Any) -> bool:
     return isinstance(part, dict) and not isinstance(part.get("text"), str)
 
 
-def doubled_key(raw: bytes, data: dict[str, Any]) -> str | None:
+def duplicate_key(raw: bytes, data: dict[str, Any]) -> str | None:
     """Return a name that stands twice in one object of a line of JSON; the last one counts."""
     if raw.count(b'":') == _keys(data, 0):
         return None
@@ -122,7 +128,7 @@ def _keys(value: Any, depth: int) -> int:
     return value.count('":') if type(value) is str else 0
 
 
-def depth_beyond(value: Any, bound: int) -> bool:
+def exceeds_depth(value: Any, bound: int) -> bool:
     """Whether lists and objects lie inside each other more than `bound` deep."""
     level = [value]
     for _ in range(bound):

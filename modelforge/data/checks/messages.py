@@ -8,7 +8,7 @@ from typing import Any
 CALLS = "assistant+calls"
 
 
-def order_of(turns: list[dict[str, Any]]) -> tuple[tuple[str, int], ...]:
+def check_role_order(turns: list[dict[str, Any]]) -> tuple[tuple[str, int], ...]:
     """Return the codes of what is odd about the order, each with the number of its turn."""
     return _order(
         tuple(CALLS if turn.get("tool_calls") else str(turn.get("role")) for turn in turns)

@@ -18,88 +18,90 @@ from typing import Any
 
 import orjson
 
-from modelforge.data.checks.counters import PLACES, Tally
-from modelforge.data.checks.findings import Faults
-from modelforge.data.checks.rows import Inspector, Terms
-from modelforge.data.columns.detect import Mapping
-from modelforge.data.formats.errors import OnFault, UnreadableError
-from modelforge.data.formats.json import json_lines, shape_of
-from modelforge.data.formats.read import rows_of_source
-from modelforge.data.formats.sniff import Source, recognise
+from modelforge.data.checks.counters import MAX_PLACES, Counters
+from modelforge.data.checks.findings import ReadErrors
+from modelforge.data.checks.rows import CheckOptions, RowChecker
+from modelforge.data.columns.detect import ColumnMapping
+from modelforge.data.formats.errors import OnReadError, ReadError
+from modelforge.data.formats.json import detect_layout, read_json_lines
+from modelforge.data.formats.read import read_file_rows
+from modelforge.data.formats.sniff import DataFile, sniff_file
 from modelforge.errors import Problem, RunError
 
 LARGE = 64 * 2**20
 PROCESSES = 2
 _MOST_KNOWN = 2
-_KNOWN: dict[tuple[str, int, int, bytes], tuple[Tally, Faults]] = {}
+_KNOWN: dict[tuple[str, int, int, bytes], tuple[Counters, ReadErrors]] = {}
 
 
-def count_rows(source: Source, terms: Terms, on_fault: OnFault | None = None) -> Tally:
+def count_rows(
+    source: DataFile, terms: CheckOptions, on_fault: OnReadError | None = None
+) -> Counters:
     """Return the tally of the whole file; faults are told, or the first one is raised."""
     if is_large(source):
         return _remembered(source, terms, on_fault)
-    if source.format == "json" and shape_of(source) == "lines":
+    if source.format == "json" and detect_layout(source) == "lines":
         with source.open() as stream:
             tally = count_lines(source, stream, terms, on_fault)
     else:
-        inspector = Inspector(terms)
-        for line, data in rows_of_source(source, on_fault):
-            inspector.take(line, data)
+        inspector = RowChecker(terms)
+        for line, data in read_file_rows(source, on_fault):
+            inspector.check(line, data)
         tally = inspector.tally
-    tally.count_copies()
+    tally.count_duplicates()
     return tally
 
 
-def is_large(source: Source) -> bool:
+def is_large(source: DataFile) -> bool:
     """Whether it is worth counting the file in several processes, and possible."""
     return (
         source.format == "json"
-        and source.plain
+        and source.is_plain_utf8
         and source.path.stat().st_size > LARGE
         and (os.cpu_count() or 1) > 1
-        and shape_of(source) == "lines"
+        and detect_layout(source) == "lines"
     )
 
 
-def count_large(files: Sequence[Path], mapping: Mapping) -> Tally | None:
+def count_large(files: Sequence[Path], mapping: ColumnMapping) -> Counters | None:
     """Return the tally of a large file, or nothing where it is not worth it.
 
     Raises the first fault, after all of the file has been counted for the doctor.
     """
     if len(files) != 1:
         return None
-    source = recognise(files[0])
-    return count_rows(source, Terms(mapping)) if is_large(source) else None
+    source = sniff_file(files[0])
+    return count_rows(source, CheckOptions(mapping)) if is_large(source) else None
 
 
-def _remembered(source: Source, terms: Terms, on_fault: OnFault | None) -> Tally:
+def _remembered(source: DataFile, terms: CheckOptions, on_fault: OnReadError | None) -> Counters:
     """Return the tally of a large file; that of a file looked at just before is still known."""
     stat = source.path.stat()
     key = (str(source.path), stat.st_size, stat.st_mtime_ns, orjson.dumps(asdict(terms)))
     counted = _KNOWN.get(key)
     if counted is None:
         counted = _in_processes(source, terms)
-        counted[0].count_copies()
+        counted[0].count_duplicates()
         while len(_KNOWN) >= _MOST_KNOWN:
             _KNOWN.pop(next(iter(_KNOWN)), None)
         _KNOWN[key] = counted
     tally, faults = counted
-    faults.told(on_fault)
+    faults.replay(on_fault)
     return deepcopy(tally)
 
 
 def count_lines(
-    source: Source, stream: Any, terms: Terms, on_fault: OnFault | None = None
-) -> Tally:
+    source: DataFile, stream: Any, terms: CheckOptions, on_fault: OnReadError | None = None
+) -> Counters:
     """Return the tally of lines of JSON, which can be looked at as they stand."""
-    inspector = Inspector(terms)
-    take = inspector.take
-    for (line, data), raw in json_lines(source, stream, on_fault):
+    inspector = RowChecker(terms)
+    take = inspector.check
+    for (line, data), raw in read_json_lines(source, stream, on_fault):
         take(line, data, raw)
     return inspector.tally
 
 
-def _in_processes(source: Source, terms: Terms) -> tuple[Tally, Faults]:
+def _in_processes(source: DataFile, terms: CheckOptions) -> tuple[Counters, ReadErrors]:
     parts = [
         {"path": str(source.path), "begin": begin, "end": end, "terms": asdict(terms)}
         for begin, end in parts_of(source.path, source.bom, PROCESSES)
@@ -128,8 +130,10 @@ def _in_processes(source: Source, terms: Terms) -> tuple[Tally, Faults]:
                 child.stdout.close()
 
 
-def _added(children: list[subprocess.Popen[bytes]], source: Source) -> tuple[Tally, Faults]:
-    whole, faults = Tally(), Faults()
+def _added(
+    children: list[subprocess.Popen[bytes]], source: DataFile
+) -> tuple[Counters, ReadErrors]:
+    whole, faults = Counters(), ReadErrors()
     for child in children:
         assert child.stdout is not None
         answer = child.stdout.read()
@@ -138,9 +142,9 @@ def _added(children: list[subprocess.Popen[bytes]], source: Source) -> tuple[Tal
             raise RunError(Problem("dataset", what, "Close other programs and try again."))
         said = orjson.loads(answer)
         for fault in said["faults"]:
-            faults.met(_moved(fault, whole.lines, source.name), fault["count"])
+            faults.add(_moved(fault, whole.lines, source.name), fault["count"])
         prints, lines = (base64.b64decode(said[name]) for name in ("prints", "print_lines"))
-        whole.add(Tally.from_dict(said["tally"], prints, lines))
+        whole.merge(Counters.from_dict(said["tally"], prints, lines))
     return whole, faults
 
 
@@ -176,35 +180,37 @@ class _Part:
         return line
 
 
-def _moved(fault: dict[str, Any], lines: int, name: str) -> UnreadableError:
+def _moved(fault: dict[str, Any], lines: int, name: str) -> ReadError:
     line = fault["line"] + lines
     where = f"{name}, line {line}"
     if fault["column"] is not None:
         where += f", column {fault['column']}"
     problem = Problem(where, fault["what"], fault["remedy"])
-    return UnreadableError(problem, fault["code"], line, fault["column"])
+    return ReadError(problem, fault["code"], line, fault["column"])
 
 
 def _main() -> None:
     asked = orjson.loads(sys.stdin.buffer.read())
-    source = Source(Path(asked["path"]), "json")
-    terms = Terms(**asked["terms"] | {"mapping": Mapping.from_dict(asked["terms"]["mapping"])})
-    faults = Faults()
+    source = DataFile(Path(asked["path"]), "json")
+    terms = CheckOptions(
+        **asked["terms"] | {"mapping": ColumnMapping.from_dict(asked["terms"]["mapping"])}
+    )
+    faults = ReadErrors()
     part = _Part(source.path, asked["begin"], asked["end"])
-    tally = count_lines(source, part, terms, faults.met)
+    tally = count_lines(source, part, terms, faults.add)
     tally.lines = part.lines
     answer = {
         "tally": tally.as_dict(),
         "faults": list(_plain(faults)),
-        "prints": base64.b64encode(tally.prints.tobytes()).decode(),
-        "print_lines": base64.b64encode(tally.print_lines.tobytes()).decode(),
+        "prints": base64.b64encode(tally.fingerprints.tobytes()).decode(),
+        "print_lines": base64.b64encode(tally.fingerprint_lines.tobytes()).decode(),
     }
     sys.stdout.buffer.write(orjson.dumps(answer))
 
 
-def _plain(faults: Faults) -> Iterator[dict[str, Any]]:
+def _plain(faults: ReadErrors) -> Iterator[dict[str, Any]]:
     """Yield the faults that were kept; the last of a code stands for all that were not."""
-    more = {code: max(0, count - PLACES) for code, count in faults.counts.items()}
+    more = {code: max(0, count - MAX_PLACES) for code, count in faults.counts.items()}
     last = {fault.code: fault for fault in faults.kept}
     for fault in faults.kept:
         (problem,) = fault.problems

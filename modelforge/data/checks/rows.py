@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from modelforge.data.canonical.convert import Canonical, UnusableRowError, canonical, fingerprint
-from modelforge.data.checks.counters import MOST_PRINTS, Tally
-from modelforge.data.checks.locate import blame, depth_beyond, doubled_key, is_row_of
-from modelforge.data.checks.messages import order_of
-from modelforge.data.checks.text import CONTROL, PARTING, is_near_empty, odd_signs, script_of
-from modelforge.data.columns.detect import Mapping
+from modelforge.data.canonical.convert import Canonical, UnusableRowError, fingerprint, to_canonical
+from modelforge.data.checks.counters import MAX_FINGERPRINTS, Counters
+from modelforge.data.checks.locate import duplicate_key, exceeds_depth, has_any_column, locate_error
+from modelforge.data.checks.messages import check_role_order
+from modelforge.data.checks.text import CONTROL, PARTING, check_text, detect_script, is_near_empty
+from modelforge.data.columns.detect import ColumnMapping
 
 DEEP = 64
 WIDE = 1_000
@@ -21,44 +21,44 @@ _ALL_SCRIPTS = 20_000
 
 
 @dataclass(frozen=True)
-class Terms:
+class CheckOptions:
     """How the rows are read and measured; `longest` is in characters, for the whole row."""
 
-    mapping: Mapping
-    longest: int | None = None
-    cells: bool = False
+    mapping: ColumnMapping
+    max_chars: int | None = None
+    check_cells: bool = False
 
 
-class Inspector:
+class RowChecker:
     """Fills a tally, row by row."""
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: CheckOptions) -> None:
         self.terms = terms
         self.mapping = terms.mapping
-        self.tally = Tally()
+        self.tally = Counters()
         self.wanted = list(terms.mapping.fields.values())
         self.cells: dict[str, bool] = {}
         self.prompted: dict[bool, int] = {}
 
-    def take(self, line: int, data: dict[str, Any], raw: bytes | None = None) -> Canonical | None:
+    def check(self, line: int, data: dict[str, Any], raw: bytes | None = None) -> Canonical | None:
         """Count one row and return it as training reads it, or nothing when it cannot."""
         tally = self.tally
         if data.keys() != tally.columns.keys():
             tally.add_columns(data)
             if len(data) > WIDE:
-                tally.note("many-columns", line)
+                tally.record("many-columns", line)
         if raw is not None:
             self._look_at_raw(line, data, raw)
-        elif self.terms.cells:
+        elif self.terms.check_cells:
             self._look_at_cells(line, data)
         try:
-            row = canonical(data, self.mapping)
+            row = to_canonical(data, self.mapping)
         except UnusableRowError as error:
             tally.skipped += 1
-            if not is_row_of(data, self.wanted):
-                tally.note("mixed-schemas", line)
+            if not has_any_column(data, self.wanted):
+                tally.record("mixed-schemas", line)
             else:
-                tally.note(*blame(data, self.mapping, error, line))
+                tally.record(*locate_error(data, self.mapping, error, line))
             return None
         tally.rows += 1
         self._measure(line, row)
@@ -73,30 +73,30 @@ class Inspector:
         tally.chars += size
         tally.sizes[min(31, size.bit_length())] += 1
         tally.longest = max(tally.longest, size)
-        if len(tally.prints) < MOST_PRINTS:
+        if len(tally.fingerprints) < MAX_FINGERPRINTS:
             digest = hashlib.blake2b(encoded, digest_size=8).digest()
-            tally.prints.append(int.from_bytes(digest))
-            tally.print_lines.append(line)
-        longest = self.terms.longest
+            tally.fingerprints.append(int.from_bytes(digest))
+            tally.fingerprint_lines.append(line)
+        longest = self.terms.max_chars
         if longest is not None and size > longest:
-            tally.note("too-long", line)
-        for code in odd_signs(text, encoded):
-            tally.note(code, line)
+            tally.record("too-long", line)
+        for code in check_text(text, encoded):
+            tally.record(code, line)
 
     def _look_at_raw(self, line: int, data: dict[str, Any], raw: bytes) -> None:
-        if raw.count(b'":') != len(data) and (key := doubled_key(raw, data)):
-            self.tally.note("doubled-key", line, key)
+        if raw.count(b'":') != len(data) and (key := duplicate_key(raw, data)):
+            self.tally.record("doubled-key", line, key)
         for column, value in data.items():
-            if type(value) is not str and depth_beyond(value, DEEP):
-                self.tally.note("deep-nesting", line, column)
+            if type(value) is not str and exceeds_depth(value, DEEP):
+                self.tally.record("deep-nesting", line, column)
         if b"\\u000" in raw:
             texts = (value for value in data.values() if type(value) is str)
             marks = {mark for text in texts for mark in CONTROL.findall(text)}
             if marks and max(marks) <= PARTING:  # others are found in the print
-                self.tally.note("control-characters", line)
+                self.tally.record("control-characters", line)
 
     def _look_at_cells(self, line: int, data: dict[str, Any]) -> None:
-        note = self.tally.note
+        note = self.tally.record
         for column, cell in data.items():
             if not cell:
                 continue
@@ -122,14 +122,14 @@ class Inspector:
         for column in self.wanted:
             value = data.get(column)
             if type(value) is int or type(value) is float:
-                self.tally.note("numbers-as-text", line, column)
+                self.tally.record("numbers-as-text", line, column)
 
     def _look_at_turns(self, line: int, turns: list[dict[str, Any]]) -> None:
         tally = self.tally
-        tally.turns += len(turns)
+        tally.messages += len(turns)
         if len(turns) != 2 or turns[0]["role"] != "user" or "tool_calls" in turns[1]:
-            for code, number in order_of(turns):
-                tally.note(code, line, f"message {number + 1}")
+            for code, number in check_role_order(turns):
+                tally.record(code, line, f"message {number + 1}")
         asked = None
         before_answer = 0
         for number, turn in enumerate(turns):
@@ -138,12 +138,12 @@ class Inspector:
                 if content or not turn.get("tool_calls"):
                     self._answer(line, content)
                     if asked is not None and content.strip() == asked.strip():
-                        tally.note("answer-is-question", line, self._place(turns, number))
-                longest = self.terms.longest
+                        tally.record("answer-is-question", line, self._place(turns, number))
+                longest = self.terms.max_chars
                 if longest is not None and number == len(turns) - 1 and before_answer > longest:
-                    tally.note("answer-beyond-length", line)
+                    tally.record("answer-beyond-length", line)
             elif not content.strip() and number:
-                tally.note("empty-turn", line, f"message {number + 1}")
+                tally.record("empty-turn", line, f"message {number + 1}")
             asked = content if turn["role"] == "user" else None
             before_answer += len(content)
 
@@ -155,14 +155,14 @@ class Inspector:
         tally.answers += 1
         tally.answer_chars += len(answer)
         if len(answer) < 13 and is_near_empty(answer):
-            tally.note("near-empty-answer", line, self.mapping.fields.get("answer"))
+            tally.record("near-empty-answer", line, self.mapping.fields.get("answer"))
         if tally.answers < _ALL_SCRIPTS or not tally.answers % 16:
             weight = 1 if tally.answers < _ALL_SCRIPTS else 16
-            script = script_of(answer)
+            script = detect_script(answer)
             tally.scripts[script] = tally.scripts.get(script, 0) + weight
 
     def _look_at_preference(self, line: int, row: Canonical, data: dict[str, Any]) -> None:
-        note, fields = self.tally.note, self.mapping.fields
+        note, fields = self.tally.record, self.mapping.fields
         chosen = _said(row["chosen"])
         self._answer(line, chosen)
         asked = _said(row.get("prompt") or [])[-2_000:].strip()
@@ -184,7 +184,7 @@ class Inspector:
             if (start is None and text not in context) or (
                 start is not None and context[start : start + len(text)] != text
             ):
-                self.tally.note("answer-not-in-context", line, self.mapping.fields.get("answers"))
+                self.tally.record("answer-not-in-context", line, self.mapping.fields.get("answers"))
 
 
 def is_number(cell: str) -> bool:
@@ -201,7 +201,7 @@ def _said(turns: list[dict[str, Any]] | str) -> str:
 
 
 def _scores(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for mine, other in SCORES:
+    for mine, other in SCORE_COLUMNS:
         if mine in data and other in data:
             good, bad = data[mine], data[other]
             try:
@@ -213,7 +213,7 @@ def _scores(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 yield "score-is-text", mine
 
 
-SCORES = (
+SCORE_COLUMNS = (
     ("score_chosen", "score_rejected"),
     ("chosen_score", "rejected_score"),
     ("chosen-rating", "rejected-rating"),

@@ -9,7 +9,7 @@ from modelforge.errors import Level
 DROP = "Leave these rows out."
 
 
-class Ailment(NamedTuple):
+class DataRule(NamedTuple):
     """What a row, or a file, may have. `repair` says what repairing does; None is nothing."""
 
     level: Level
@@ -19,12 +19,12 @@ class Ailment(NamedTuple):
     cause: str = ""
 
 
-def _caution(has: str, remedy: str, repair: str | None = None, cause: str = "") -> Ailment:
-    return Ailment("caution", has, remedy, repair, cause)
+def _caution(has: str, remedy: str, repair: str | None = None, cause: str = "") -> DataRule:
+    return DataRule("caution", has, remedy, repair, cause)
 
 
-def _note(has: str, remedy: str, repair: str | None = None) -> Ailment:
-    return Ailment("note", has, remedy, repair)
+def _note(has: str, remedy: str, repair: str | None = None) -> DataRule:
+    return DataRule("note", has, remedy, repair)
 
 
 SKIPPED: dict[str, tuple[str, str]] = {
@@ -251,4 +251,4 @@ _SHAPE = {
         "All cells are read as text.",
     ),
 }
-AILMENTS: dict[str, Ailment] = _UNUSABLE | _ORDER | _TEXTS | _PREFERENCES | _SHAPE
+RULES: dict[str, DataRule] = _UNUSABLE | _ORDER | _TEXTS | _PREFERENCES | _SHAPE

@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelforge.config.schema.data import Source as Said
-from modelforge.data.checks.counters import PLACES, Stats, Tally, stats_of
-from modelforge.data.checks.file import file_findings
-from modelforge.data.checks.findings import DataFinding, Faults, row_findings
+from modelforge.data.checks.counters import MAX_PLACES, Counters, DatasetStats, compute_stats
+from modelforge.data.checks.file import check_file_format
+from modelforge.data.checks.findings import DataFinding, ReadErrors, row_findings
 from modelforge.data.checks.parallel import count_rows
-from modelforge.data.checks.rows import Terms
-from modelforge.data.columns.detect import Mapping, detect
-from modelforge.data.columns.unknown import unknown_columns
-from modelforge.data.formats.read import rows_of_source
-from modelforge.data.formats.sniff import Source, UnreadableError, recognise
-from modelforge.data.sources.locate import files_of
+from modelforge.data.checks.rows import CheckOptions
+from modelforge.data.columns.detect import ColumnMapping, detect_mapping
+from modelforge.data.columns.unknown import explain_unknown_columns
+from modelforge.data.formats.read import read_file_rows
+from modelforge.data.formats.sniff import DataFile, ReadError, sniff_file
+from modelforge.data.sources.locate import find_source_files
 from modelforge.errors import DataError
 from modelforge.paths import Home
 
 if TYPE_CHECKING:
-    from modelforge.data.sources.load import Supply
+    from modelforge.data.sources.load import LoadedSource
 
 FEWEST = 10
 _SAMPLE = 100
@@ -32,15 +32,15 @@ _LEVELS = ("blocker", "caution", "note")
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class CheckResult:
     """What was found in one file, the worst first, and its numbers."""
 
     file: str
     path: Path
     findings: list[DataFinding]
-    stats: Stats
-    mapping: Mapping | None = None
-    prints: array[int] = field(default_factory=lambda: array("Q"), repr=False, compare=False)
+    stats: DatasetStats
+    mapping: ColumnMapping | None = None
+    fingerprints: array[int] = field(default_factory=lambda: array("Q"), repr=False, compare=False)
 
     @property
     def blocked(self) -> bool:
@@ -57,94 +57,96 @@ class Diagnosis:
         }
 
 
-def examine(supply: Supply, longest: int | None = None) -> list[Diagnosis]:
+def check_loaded(loaded: LoadedSource, max_chars: int | None = None) -> list[CheckResult]:
     """Return the diagnosis of every file of an opened source."""
-    return [examine_file(path, mapping=supply.mapping, longest=longest) for path in supply.files]
+    return [check_file(path, mapping=loaded.mapping, max_chars=max_chars) for path in loaded.files]
 
 
-def examine_sources(
+def check_sources(
     sources: Sequence[Said],
     home: Home,
     validation: Sequence[Said] = (),
-    longest: int | None = None,
-) -> list[Diagnosis]:
+    max_chars: int | None = None,
+) -> list[CheckResult]:
     """Return the diagnosis of every file of sources, also of those that cannot be opened.
 
     Rows that stand in `validation` as well are found. Raises NotFoundError where there is no file.
     """
     held = array("Q")
     for said in validation:
-        for path in files_of(said, home):
-            held.extend(examine_file(path, said).prints)
+        for path in find_source_files(said, home):
+            held.extend(check_file(path, said).fingerprints)
     return [
-        examine_file(path, said, longest=longest, held=held)
+        check_file(path, said, max_chars=max_chars, eval_fingerprints=held)
         for said in sources
-        for path in files_of(said, home)
+        for path in find_source_files(said, home)
     ]
 
 
-def examine_file(
+def check_file(
     path: Path,
-    said: Said | None = None,
+    source: Said | None = None,
     *,
-    mapping: Mapping | None = None,
-    longest: int | None = None,
-    held: Sequence[int] = (),
-) -> Diagnosis:
+    mapping: ColumnMapping | None = None,
+    max_chars: int | None = None,
+    eval_fingerprints: Sequence[int] = (),
+) -> CheckResult:
     """Return the diagnosis of one file; nothing that is wrong with it raises.
 
     `longest` is the longest row in characters, `held` are the prints of rows to check on.
     """
     path = Path(path)
-    faults = Faults()
+    faults = ReadErrors()
     try:
-        source = recognise(path)
-    except UnreadableError as fault:
-        faults.met(fault)
+        file = sniff_file(path)
+    except ReadError as fault:
+        faults.add(fault)
         return _hopeless(path, faults.findings(path.name))
     try:
-        return _examined(source, said, mapping, longest, held, faults)
-    except UnreadableError as fault:  # the packing, a table or an encoding breaks on the way
-        faults.met(fault)
+        return _examined(file, source, mapping, max_chars, eval_fingerprints, faults)
+    except ReadError as fault:  # the packing, a table or an encoding breaks on the way
+        faults.add(fault)
         return _hopeless(path, faults.findings(path.name))
 
 
 def _examined(
-    source: Source,
+    source: DataFile,
     said: Said | None,
-    mapping: Mapping | None,
+    mapping: ColumnMapping | None,
     longest: int | None,
     held: Sequence[int],
-    faults: Faults,
-) -> Diagnosis:
+    faults: ReadErrors,
+) -> CheckResult:
     path, name = source.path, source.name
-    signs = list(file_findings(source))
-    first = [row.data for row in islice(rows_of_source(source, faults.met), _SAMPLE)]
+    signs = list(check_file_format(source))
+    first = [row.data for row in islice(read_file_rows(source, faults.add), _SAMPLE)]
     if not first:
         empty = [] if faults.counts else [_no_rows(source)]
         return _hopeless(path, [*faults.findings(name), *empty, *signs])
     try:
-        mapping = mapping or detect(first, name, said)
+        mapping = mapping or detect_mapping(first, name, said)
     except DataError as error:
-        found = unknown_columns(source, first, error)
+        found = explain_unknown_columns(source, first, error)
         return _hopeless(path, [*faults.findings(name), found, *signs])
-    faults = Faults()
-    tally = count_rows(source, Terms(mapping, longest, source.format in ("csv", "tsv")), faults.met)
+    faults = ReadErrors()
+    tally = count_rows(
+        source, CheckOptions(mapping, longest, source.format in ("csv", "tsv")), faults.add
+    )
     _note_leaks(tally, held)
     unit = "row" if source.format in ("parquet", "arrow") else "line"
     told = [*faults.findings(name), *row_findings(tally, name, unit), *signs]
     told += _on_amount(tally, name, longest)
     told.sort(key=lambda found: _LEVELS.index(found.level))
-    stats = stats_of(tally, path.stat().st_size)
-    return Diagnosis(name, path, told, stats, mapping, tally.prints)
+    stats = compute_stats(tally, path.stat().st_size)
+    return CheckResult(name, path, told, stats, mapping, tally.fingerprints)
 
 
-def _hopeless(path: Path, findings: list[DataFinding]) -> Diagnosis:
+def _hopeless(path: Path, findings: list[DataFinding]) -> CheckResult:
     size = path.stat().st_size if path.is_file() else 0
-    return Diagnosis(path.name, path, findings, stats_of(Tally(), size))
+    return CheckResult(path.name, path, findings, compute_stats(Counters(), size))
 
 
-def _no_rows(source: Source) -> DataFinding:
+def _no_rows(source: DataFile) -> DataFinding:
     remedy = "Give a file with at least one row."
     if source.format in ("csv", "tsv"):
         what, code = "It holds a header and no row below it.", "header-only"
@@ -153,15 +155,15 @@ def _no_rows(source: Source) -> DataFinding:
     return DataFinding(code, "blocker", what, remedy, source.name, 1, [(1, None)])
 
 
-def _note_leaks(tally: Tally, held: Sequence[int]) -> None:
+def _note_leaks(tally: Counters, held: Sequence[int]) -> None:
     if held:
         known = set(held)
-        for key, line in zip(tally.prints, tally.print_lines, strict=True):
+        for key, line in zip(tally.fingerprints, tally.fingerprint_lines, strict=True):
             if key in known:
-                tally.note("leaked-rows", line)
+                tally.record("leaked-rows", line)
 
 
-def _on_amount(tally: Tally, name: str, longest: int | None) -> list[DataFinding]:
+def _on_amount(tally: Counters, name: str, longest: int | None) -> list[DataFinding]:
     rows, counts = tally.rows, tally.counts
     if not rows:
         what = f"It has no usable row among {tally.skipped:,}."
@@ -171,12 +173,12 @@ def _on_amount(tally: Tally, name: str, longest: int | None) -> list[DataFinding
     if counts.get("answer-beyond-length") == rows:
         what = f"Every one of the {rows:,} rows loses its whole answer: nothing is learned."
         remedy = "Raise max_seq_length, or shorten the questions."
-        places = tally.places["answer-beyond-length"][:PLACES]
+        places = tally.places["answer-beyond-length"][:MAX_PLACES]
         found.append(DataFinding("nothing-learned", "blocker", what, remedy, name, rows, places))
     if counts.get("too-long") == rows:
         what = f"Every one of the {rows:,} rows is longer than {longest:,} characters."
         remedy = "Raise max_seq_length, or split the rows."
-        places = tally.places["too-long"][:PLACES]
+        places = tally.places["too-long"][:MAX_PLACES]
         found.append(DataFinding("all-too-long", "caution", what, remedy, name, rows, places))
     if rows < FEWEST:
         noun = "row is" if rows == 1 else "rows are"

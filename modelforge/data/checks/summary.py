@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.config.schema.data import Source
-from modelforge.data.canonical.convert import Canonical, UnusableRowError, canonical, fingerprint
-from modelforge.data.checks.counters import Tally
+from modelforge.data.canonical.convert import Canonical, UnusableRowError, fingerprint, to_canonical
+from modelforge.data.checks.counters import Counters
 from modelforge.data.checks.parallel import count_large
-from modelforge.data.checks.rules import AILMENTS, SKIPPED
-from modelforge.data.columns.detect import Mapping, detect
+from modelforge.data.checks.rules import RULES, SKIPPED
+from modelforge.data.columns.detect import ColumnMapping, detect_mapping
 from modelforge.data.formats.read import Row, read_rows
 from modelforge.errors import DataError, Finding, Problem
 
@@ -29,14 +29,14 @@ _Placed = tuple[str, Row]
 
 
 @dataclass(frozen=True)
-class FirstLook:
+class DatasetSummary:
     """What a file holds. `rows` counts the usable ones; `examples` are the first, canonical."""
 
     path: Path
     name: str
     rows: int
     columns: list[str]
-    mapping: Mapping
+    mapping: ColumnMapping
     examples: list[Canonical]
     findings: list[Finding]
     sha256: str
@@ -78,21 +78,21 @@ class _Tally:
             place = f"{line} of {file}" if self.several else str(line)
             self.lines.setdefault(code, []).append(place)
 
-    def take_over(self, counted: Tally) -> None:
+    def take_over(self, counted: Counters) -> None:
         """Take what was counted over the whole of one large file; the examples stay."""
         self.rows, self.skipped = counted.rows, counted.skipped
         self.chars, self.longest = counted.chars, counted.longest
         self.columns, self.counts, self.lines = counted.columns, {}, {}
         for code, count in counted.counts.items():
-            cause = AILMENTS[code].cause or code
+            cause = RULES[code].cause or code
             self.counts[cause] = self.counts.get(cause, 0) + count
             lines = self.lines.setdefault(cause, [])
             lines += [str(line) for line, _ in counted.places[code]][: _LINES_SHOWN - len(lines)]
 
 
-def look(
+def summarize(
     path: Path | Sequence[Path], limit: int | None = None, source: Source | None = None
-) -> FirstLook:
+) -> DatasetSummary:
     """Read the files once and tell what they hold; `limit` ends after so many rows.
 
     A look that is limited has no fingerprint. Raises DataError when a file cannot be read, no
@@ -104,7 +104,7 @@ def look(
     first = list(islice(rows, min(_SAMPLE, limit or _SAMPLE)))
     if not first:
         raise DataError(Problem(name, "holds no rows.", "Give a file with at least one row."))
-    mapping = detect([row.data for _, row in first], name, source)
+    mapping = detect_mapping([row.data for _, row in first], name, source)
     tally = _Tally(several=len(files) > 1)
     _count(first, mapping, tally)
     counted = count_large(files, mapping) if limit is None else None
@@ -113,7 +113,7 @@ def look(
     else:
         _count(rows if limit is None else islice(rows, limit - len(first)), mapping, tally)
     findings = _findings(tally, name)
-    return FirstLook(
+    return DatasetSummary(
         path=files[0],
         name=name,
         rows=tally.rows,
@@ -121,7 +121,7 @@ def look(
         mapping=mapping,
         examples=tally.examples,
         findings=findings,
-        sha256=digest(files) if limit is None else "",
+        sha256=sha256_of(files) if limit is None else "",
         mean_chars=round(tally.chars / tally.rows, 1),
         longest_chars=tally.longest,
         skipped=tally.skipped,
@@ -129,7 +129,7 @@ def look(
     )
 
 
-def digest(files: Sequence[Path]) -> str:
+def sha256_of(files: Sequence[Path]) -> str:
     """Return the fingerprint of a file, or of several: that of their fingerprints, one a line."""
     each = [_sha256(file) for file in files]
     return each[0] if len(each) == 1 else hashlib.sha256("\n".join(each).encode()).hexdigest()
@@ -145,14 +145,14 @@ def _rows_of(files: Sequence[Path]) -> Iterator[_Placed]:
             yield file.name, row
 
 
-def _count(rows: Iterable[_Placed], mapping: Mapping, tally: _Tally) -> None:
+def _count(rows: Iterable[_Placed], mapping: ColumnMapping, tally: _Tally) -> None:
     seen = tally.seen
     columns = tally.columns
     for file, (line, data) in rows:
         if data.keys() != columns.keys() and len(columns) < _MOST_COLUMNS:
             columns.update(dict.fromkeys(list(data)[: _MOST_COLUMNS - len(columns)]))
         try:
-            row = canonical(data, mapping)
+            row = to_canonical(data, mapping)
         except UnusableRowError as unusable:
             tally.skipped += 1
             tally.note(unusable.code, file, line)

@@ -43,7 +43,7 @@ EMPTY_WORDS = frozenset(
 )
 
 
-def odd_signs(text: str, encoded: bytes) -> Iterator[str]:
+def check_text(text: str, encoded: bytes) -> Iterator[str]:
     """Yield the codes of what is odd about a print; `encoded` is the same text as UTF-8."""
     left = encoded.translate(None, _PLAIN)
     if left:
@@ -102,7 +102,7 @@ _STARTS = [start for start, _ in _BLOCKS]
 _NAMES = [name for _, name in _BLOCKS]
 
 
-def script_of(text: str) -> str:
+def detect_script(text: str) -> str:
     """Return the script of most letters near the start: “Latin”, “Cyrillic”, “Han” …, or “none”."""
     head = text[:240]
     if head.isascii():

@@ -10,25 +10,25 @@ import orjson
 
 from modelforge.config.rules.data import declared_type
 from modelforge.config.schema.data import Source
-from modelforge.data.columns.mapping import Kind, Mapping
+from modelforge.data.columns.mapping import ColumnMapping, RowKind
 from modelforge.data.columns.names import (
-    ACCEPTED,
-    ANSWERS,
-    CHATS,
-    QUESTIONS,
-    SAID,
+    COMPLETION_COLUMNS,
+    KIND_TEXTS,
+    MESSAGES_COLUMNS,
+    PROMPT_COLUMNS,
+    SUPPORTED_COLUMNS,
     Rows,
-    by_plain_name,
+    best_pattern,
+    by_normalized_name,
     columns_of,
-    fitting,
-    properties_of,
+    detect_properties,
 )
 from modelforge.errors import DataError, Problem
 
-__all__ = ["Kind", "Mapping", "detect"]
+__all__ = ["ColumnMapping", "RowKind", "detect_mapping"]
 
 # What a source's type may turn out to be.
-_KINDS: dict[str, tuple[Kind, ...]] = {
+_KINDS: dict[str, tuple[RowKind, ...]] = {
     "text": ("text",),
     "instruction": ("instruction", "pair", "summary"),
     "conversation": ("messages",),
@@ -39,10 +39,10 @@ _Named = tuple[str, str, tuple[str, ...]]
 _PARTS: dict[str, tuple[_Named, ...]] = {
     "text": (("text", "text_field", ("text",)),),
     "instruction": (
-        ("instruction", "instruction_field", QUESTIONS),
-        ("answer", "output_field", ANSWERS),
+        ("instruction", "instruction_field", PROMPT_COLUMNS),
+        ("answer", "output_field", COMPLETION_COLUMNS),
     ),
-    "conversation": (("messages", "messages_field", CHATS),),
+    "conversation": (("messages", "messages_field", MESSAGES_COLUMNS),),
     "preference": (
         ("chosen", "chosen_field", ("chosen",)),
         ("rejected", "rejected_field", ("rejected",)),
@@ -54,7 +54,7 @@ _BESIDE: dict[str, tuple[tuple[str, str], ...]] = {
     "conversation": (),
     "preference": (("prompt", "prompt_field"),),
 }
-_SAID_KIND: dict[str, Kind] = {
+_SAID_KIND: dict[str, RowKind] = {
     "text": "text",
     "instruction": "instruction",
     "conversation": "messages",
@@ -62,7 +62,9 @@ _SAID_KIND: dict[str, Kind] = {
 }
 
 
-def detect(rows: Rows, name: str = "dataset", source: Source | None = None) -> Mapping:
+def detect_mapping(
+    rows: Rows, name: str = "dataset", source: Source | None = None
+) -> ColumnMapping:
     """Return how these rows are read; what the source says wins over what the columns are called.
 
     Raises DataError when no spelling fits any row, or a column that was said is not there.
@@ -79,14 +81,14 @@ def detect(rows: Rows, name: str = "dataset", source: Source | None = None) -> M
     if any(setting in said for setting in parts):
         found, fields = _SAID_KIND[kind], _fields_said(source, kind, columns, name)
     else:
-        fit = fitting(rows, _KINDS.get(kind))
+        fit = best_pattern(rows, _KINDS.get(kind))
         if fit is None:
             raise _unknown(rows, name, kind)
         found, fields = fit[0].kind, fit[1]
     fields = _with_system(fields, source)
     properties = _properties(rows, found, fields, source)
     unused = [column for column in columns if column not in fields.values()]
-    return Mapping(
+    return ColumnMapping(
         kind=found,
         fields=fields,
         reason=_reason(found, fields, unused, properties, source),
@@ -105,7 +107,7 @@ def _said_columns(source: Source) -> dict[str, str]:
 
 def _fields_said(source: Source, kind: str, columns: Sequence[str], name: str) -> dict[str, str]:
     """Return the columns that were said, and for a part that was not the one called like it."""
-    actual = by_plain_name(columns)
+    actual = by_normalized_name(columns)
     taken = set(_said_columns(source).values())
     fields: dict[str, str] = {}
     for part, setting in _BESIDE[kind]:
@@ -136,13 +138,15 @@ def _with_system(fields: dict[str, str], source: Source) -> dict[str, str]:
     return kept
 
 
-def _properties(rows: Rows, kind: Kind, fields: dict[str, str], source: Source) -> dict[str, str]:
+def _properties(
+    rows: Rows, kind: RowKind, fields: dict[str, str], source: Source
+) -> dict[str, str]:
     if source.message_property_mappings:
         return dict(source.message_property_mappings)
     if kind not in ("messages", "preference", "pair", "preference-label"):
         return {}
     columns = [fields[part] for part in ("messages", "chosen", "prompt") if part in fields]
-    return properties_of([_opened(row.get(column)) for column in columns for row in rows])
+    return detect_properties([_opened(row.get(column)) for column in columns for row in rows])
 
 
 def _opened(value: Any) -> Any:
@@ -156,7 +160,7 @@ def _opened(value: Any) -> Any:
 
 
 def _reason(
-    kind: Kind,
+    kind: RowKind,
     fields: dict[str, str],
     unused: Sequence[str],
     properties: dict[str, str],
@@ -165,11 +169,11 @@ def _reason(
     named = [column[:40] for column in fields.values()]
     listed = named[0] if len(named) == 1 else ", ".join(named[:-1]) + f" and {named[-1]}"
     if set(_said_columns(source).values()) & set(fields.values()):
-        text = f"Read {SAID[kind]} from {listed}, because you said so."
+        text = f"Read {KIND_TEXTS[kind]} from {listed}, because you said so."
     elif len(named) == 1:
-        text = f"Read {SAID[kind]}, because there is a column {listed}."
+        text = f"Read {KIND_TEXTS[kind]}, because there is a column {listed}."
     else:
-        text = f"Read {SAID[kind]}, because there are columns {listed}."
+        text = f"Read {KIND_TEXTS[kind]}, because there are columns {listed}."
     if kind == "preference" and "prompt" not in fields:
         text += " What both answers begin with is the question."
     if properties:
@@ -207,7 +211,7 @@ def _unknown(rows: Rows, name: str, kind: str) -> DataError:
         what = f"has only the column {columns[0][:40]}, which {lacking}."
     else:
         what = f"has the columns {_some(columns)}, which {lacking}."
-    remedy = f"Name the columns {ACCEPTED}."
+    remedy = f"Name the columns {SUPPORTED_COLUMNS}."
     if kind != "auto":
         settings = " and ".join(setting for _, setting, _ in _PARTS[kind])
         remedy = f"Say which column is which with {settings}, or choose the type auto."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Kind = Literal[
+RowKind = Literal[
     "text",
     "pair",
     "instruction",
@@ -18,14 +18,14 @@ Kind = Literal[
 
 
 @dataclass(frozen=True)
-class Mapping:
+class ColumnMapping:
     """How a row is read: `fields` names the column for each part, `reason` says why.
 
     `unused` holds the first 20 columns that are not read. `properties` says what role, content
     and the like are called in messages; a fixed `system_prompt` and the formats are the source's.
     """
 
-    kind: Kind
+    kind: RowKind
     fields: dict[str, str]
     reason: str = ""
     unused: list[str] = field(default_factory=list)
@@ -39,6 +39,6 @@ class Mapping:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Mapping:
+    def from_dict(cls, data: dict[str, Any]) -> ColumnMapping:
         """Read back what `as_dict` gave, in this release or another."""
         return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})

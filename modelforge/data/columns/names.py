@@ -7,58 +7,58 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelforge.data.columns.mapping import Kind
+from modelforge.data.columns.mapping import RowKind
 
 Rows = Sequence[AnyMapping[str, Any]]
 
-QUESTIONS = ("instruction", "prompt", "input", "question", "query")
-ANSWERS = ("output", "completion", "answer", "response")
-SYSTEM = ("system", "system_prompt")
-CHATS = ("messages", "conversations", "conversation")
-TOOLS = ("tools",)
+PROMPT_COLUMNS = ("instruction", "prompt", "input", "question", "query")
+COMPLETION_COLUMNS = ("output", "completion", "answer", "response")
+SYSTEM_COLUMNS = ("system", "system_prompt")
+MESSAGES_COLUMNS = ("messages", "conversations", "conversation")
+TOOLS_COLUMNS = ("tools",)
 
 
 @dataclass(frozen=True)
-class Spelling:
+class ColumnPattern:
     """The columns of one kind of row; of the names of an optional part the first there is taken."""
 
-    kind: Kind
+    kind: RowKind
     parts: dict[str, str]
     optional: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-_SYSTEM: dict[str, tuple[str, ...]] = {"system": SYSTEM}
-_CHAT: dict[str, tuple[str, ...]] = {"system": SYSTEM, "tools": TOOLS}
+_SYSTEM: dict[str, tuple[str, ...]] = {"system": SYSTEM_COLUMNS}
+_CHAT: dict[str, tuple[str, ...]] = {"system": SYSTEM_COLUMNS, "tools": TOOLS_COLUMNS}
 
 
-def _pair(prompt: str, answer: str) -> Spelling:
-    return Spelling("pair", {"prompt": prompt, "answer": answer}, _SYSTEM)
+def _pair(prompt: str, answer: str) -> ColumnPattern:
+    return ColumnPattern("pair", {"prompt": prompt, "answer": answer}, _SYSTEM)
 
 
 # The first that fits most rows is taken, so the more particular stand before the more general.
-SPELLINGS = (
-    Spelling(
+COLUMN_PATTERNS = (
+    ColumnPattern(
         "preference",
         {"chosen": "chosen", "rejected": "rejected"},
         {"prompt": ("prompt", "question", "instruction", "input"), **_CHAT},
     ),
-    Spelling(
+    ColumnPattern(
         "preference-label",
         {"prompt": "prompt", "completion": "completion", "label": "label"},
         _SYSTEM,
     ),
     *(
-        Spelling("span", {"context": "context", "question": "question", "answers": answers})
+        ColumnPattern("span", {"context": "context", "question": "question", "answers": answers})
         for answers in ("answers", "answer")
     ),
-    *(Spelling("messages", {"messages": name}, _CHAT) for name in CHATS),
+    *(ColumnPattern("messages", {"messages": name}, _CHAT) for name in MESSAGES_COLUMNS),
     *(
-        Spelling(
+        ColumnPattern(
             "instruction",
             {"instruction": "instruction", "answer": answer},
             {"input": ("input", "context"), **_SYSTEM},
         )
-        for answer in ANSWERS
+        for answer in COMPLETION_COLUMNS
     ),
     _pair("prompt", "completion"),
     _pair("input", "output"),
@@ -67,17 +67,17 @@ SPELLINGS = (
     _pair("question", "response"),
     _pair("query", "response"),
     *(
-        Spelling("summary", {"document": document, "summary": "summary"}, _SYSTEM)
+        ColumnPattern("summary", {"document": document, "summary": "summary"}, _SYSTEM)
         for document in ("document", "article", "text")
     ),
-    Spelling("text", {"text": "text"}),
+    ColumnPattern("text", {"text": "text"}),
 )
-ACCEPTED = (
+SUPPORTED_COLUMNS = (
     "input and output, prompt and completion, instruction and output (with or without input), "
     "question and answer, messages, conversations, text, document and summary, context with "
     "question and answers, or prompt with chosen and rejected"
 )
-SAID: dict[str, str] = {
+KIND_TEXTS: dict[str, str] = {
     "messages": "as a conversation",
     "instruction": "as an instruction and its answer",
     "pair": "as a question and its answer",
@@ -96,19 +96,19 @@ def columns_of(rows: Rows) -> list[str]:
     return list(dict.fromkeys(str(column) for row in rows for column in row))
 
 
-def by_plain_name(columns: Sequence[str]) -> dict[str, str]:
+def by_normalized_name(columns: Sequence[str]) -> dict[str, str]:
     """Return the columns by their name without capitals and outer spaces; the first wins."""
     return {column.strip().lower(): column for column in reversed(columns)}
 
 
-def fitting(
+def best_pattern(
     rows: Rows, kinds: Sequence[str] | None = None
-) -> tuple[Spelling, dict[str, str]] | None:
+) -> tuple[ColumnPattern, dict[str, str]] | None:
     """Return the spelling that fits most rows, and its columns as these rows capitalise them."""
-    actual = by_plain_name(columns_of(rows))
-    best: tuple[Spelling, dict[str, str]] | None = None
+    actual = by_normalized_name(columns_of(rows))
+    best: tuple[ColumnPattern, dict[str, str]] | None = None
     most = 0
-    for spelling in SPELLINGS:
+    for spelling in COLUMN_PATTERNS:
         if kinds is not None and spelling.kind not in kinds:
             continue
         if any(column not in actual for column in spelling.parts.values()):
@@ -116,11 +116,11 @@ def fitting(
         parts = {part: actual[column] for part, column in spelling.parts.items()}
         count = sum(all(column in row for column in parts.values()) for row in rows)
         if count > most and _values_fit(spelling.kind, parts, rows):
-            best, most = (spelling, parts | optional(spelling, actual)), count
+            best, most = (spelling, parts | optional_parts(spelling, actual)), count
     return best
 
 
-def optional(spelling: Spelling, actual: dict[str, str]) -> dict[str, str]:
+def optional_parts(spelling: ColumnPattern, actual: dict[str, str]) -> dict[str, str]:
     """Return the optional parts that are there."""
     found = {}
     for part, names in spelling.optional.items():
@@ -131,7 +131,7 @@ def optional(spelling: Spelling, actual: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def properties_of(values: Sequence[Any]) -> dict[str, str]:
+def detect_properties(values: Sequence[Any]) -> dict[str, str]:
     """Return what role and content are called in these conversations, where it is otherwise."""
     for value in values:
         first = value[0] if isinstance(value, list) and value else None
@@ -144,7 +144,7 @@ def properties_of(values: Sequence[Any]) -> dict[str, str]:
     return {}
 
 
-def _values_fit(kind: Kind, parts: dict[str, str], rows: Rows) -> bool:
+def _values_fit(kind: RowKind, parts: dict[str, str], rows: Rows) -> bool:
     """Say whether the values are what this kind needs; `label` is also what a topic is called."""
     if kind == "preference-label":
         marks = (True, False, 0, 1, "true", "false", "0", "1")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelforge.data.checks.findings import DataFinding
-from modelforge.data.formats.sniff import Source
+from modelforge.data.formats.sniff import DataFile
 from modelforge.errors import DataError
 
 _MARKS = "^~:#/ "
@@ -15,8 +15,8 @@ _MANY = 1000
 _LIST = 'Give a list of objects, as in [{"input": "…", "output": "…"}].'
 
 
-def unknown_columns(
-    source: Source, rows: Sequence[dict[str, Any]], error: DataError
+def explain_unknown_columns(
+    source: DataFile, rows: Sequence[dict[str, Any]], error: DataError
 ) -> DataFinding:
     """Return the finding for rows that no spelling fits; `error` is what was said of them."""
     problem = error.problems[0]

@@ -6,17 +6,24 @@ import csv
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from modelforge.data.formats.errors import OnFault, meet
-from modelforge.data.formats.sniff import HEAD, LONGEST_ROW, Row, Source, UnreadableError, trouble
+from modelforge.data.formats.errors import OnReadError, report_error
+from modelforge.data.formats.sniff import (
+    HEAD_BYTES,
+    MAX_ROW_BYTES,
+    DataFile,
+    ReadError,
+    Row,
+    read_error,
+)
 
 DELIMITERS = ",;\t|"
 # A quote that is never closed swallows all that follows, so the file is read anew behind it.
 _MOST_RESTARTS = 20
 
 
-def table_rows(source: Source, on_fault: OnFault | None = None) -> Iterator[Row]:
+def read_csv(source: DataFile, on_fault: OnReadError | None = None) -> Iterator[Row]:
     """Yield every row; a row that does not fit under the header is a fault."""
-    csv.field_size_limit(LONGEST_ROW)
+    csv.field_size_limit(MAX_ROW_BYTES)
     table = _Table(source, on_fault)
     for _ in range(_MOST_RESTARTS):
         yield from table.rows()
@@ -24,20 +31,20 @@ def table_rows(source: Source, on_fault: OnFault | None = None) -> Iterator[Row]
             return
 
 
-def delimiter_of(source: Source) -> str:
+def detect_delimiter(source: DataFile) -> str:
     """Return the mark that parts the header into most columns; a comma when none does."""
     with source.open() as stream:
-        head = stream.read(HEAD)
+        head = stream.read(HEAD_BYTES)
     first = head.decode(errors="replace").lstrip("\r\n").split("\n", 1)[0]
     counts = {mark: len(next(csv.reader([first], delimiter=mark), [])) for mark in DELIMITERS}
     return max(DELIMITERS, key=lambda mark: counts[mark])
 
 
 class _Table:
-    def __init__(self, source: Source, on_fault: OnFault | None) -> None:
+    def __init__(self, source: DataFile, on_fault: OnReadError | None) -> None:
         self.source = source
         self.on_fault = on_fault
-        self.delimiter = delimiter_of(source)
+        self.delimiter = detect_delimiter(source)
         self.header: list[str] = []
         self.start = 0  # lines before this one have been read
         self.again = False
@@ -53,7 +60,7 @@ class _Table:
                 try:
                     cells = next(reader, None)
                 except csv.Error as error:
-                    meet(_bad_csv(self.source, begins, error), self.on_fault)
+                    report_error(_bad_csv(self.source, begins, error), self.on_fault)
                     self.again = before + reader.line_num > begins
                     self.start = begins
                     continue
@@ -70,15 +77,15 @@ class _Table:
             return Row(begins, dict(zip(self.header, cells, strict=True)))
         elif cells:
             fault = _ragged(self.source, begins, len(cells), len(self.header), self.delimiter)
-            meet(fault, self.on_fault)
+            report_error(fault, self.on_fault)
         return None
 
 
 def _text_lines(
-    source: Source, stream: BinaryIO, skip: int, on_fault: OnFault | None
+    source: DataFile, stream: BinaryIO, skip: int, on_fault: OnReadError | None
 ) -> Iterator[str]:
     number = 0
-    while line := stream.readline(LONGEST_ROW):
+    while line := stream.readline(MAX_ROW_BYTES):
         number += 1
         if number <= skip:
             continue
@@ -88,12 +95,16 @@ def _text_lines(
             what = f"holds the byte 0x{line[error.start]:02X}, which is not UTF-8."
             column = len(line[: error.start].decode(errors="replace")) + 1
             remedy = "Save the file as UTF-8 (in Excel: “CSV UTF-8”)."
-            fault = trouble(source.name, what, remedy, code="not-utf-8", line=number, column=column)
-            meet(fault, on_fault, line)
+            fault = read_error(
+                source.name, what, remedy, code="not-utf-8", line=number, column=column
+            )
+            report_error(fault, on_fault, line)
             yield line.decode(errors="replace")
 
 
-def _header(source: Source, cells: list[str], line: int, on_fault: OnFault | None) -> list[str]:
+def _header(
+    source: DataFile, cells: list[str], line: int, on_fault: OnReadError | None
+) -> list[str]:
     names: list[str] = []
     if not any(cell.strip() for cell in cells):
         return names
@@ -102,28 +113,32 @@ def _header(source: Source, cells: list[str], line: int, on_fault: OnFault | Non
         if not name:
             what, code = f"gives column {number} no name.", "nameless-column"
             remedy = "Name every column in the first line."
-            meet(trouble(source.name, what, remedy, code=code, line=line, column=number), on_fault)
+            report_error(
+                read_error(source.name, what, remedy, code=code, line=line, column=number), on_fault
+            )
             name = f"column {number}"
         elif name in names:
             what, code = f"names two columns “{name[:60]}”.", "doubled-header"
             remedy = "Give every column its own name."
-            meet(trouble(source.name, what, remedy, code=code, line=line, column=number), on_fault)
+            report_error(
+                read_error(source.name, what, remedy, code=code, line=line, column=number), on_fault
+            )
             name = f"{name} {number}"
         names.append(name)
     return names
 
 
-def _ragged(source: Source, line: int, cells: int, columns: int, delimiter: str) -> UnreadableError:
+def _ragged(source: DataFile, line: int, cells: int, columns: int, delimiter: str) -> ReadError:
     mark = "tab" if delimiter == "\t" else f"“{delimiter}”"
     noun = "cell" if cells == 1 else "cells"
     what = f"has {cells} {noun}; the header has {columns}."
     remedy = f"Put text that holds a {mark} in double quotes."
-    return trouble(
+    return read_error(
         source.name, what, remedy, code="ragged-row", line=line, column=min(cells, columns) + 1
     )
 
 
-def _bad_csv(source: Source, line: int, error: csv.Error) -> UnreadableError:
+def _bad_csv(source: DataFile, line: int, error: csv.Error) -> ReadError:
     reason = str(error)
     if "unexpected end of data" in reason or "field larger" in reason:
         what, remedy = "opens a double quote that is never closed.", "Close it at the cell's end."
@@ -135,4 +150,4 @@ def _bad_csv(source: Source, line: int, error: csv.Error) -> UnreadableError:
     else:
         what, remedy = f"is not CSV: {reason}.", "Export the table as CSV again."
         code = "bad-csv"
-    return trouble(source.name, what, remedy, code=code, line=line)
+    return read_error(source.name, what, remedy, code=code, line=line)

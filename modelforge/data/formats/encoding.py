@@ -7,7 +7,7 @@ import csv
 import re
 from typing import NamedTuple
 
-from modelforge.data.formats.errors import trouble
+from modelforge.data.formats.errors import read_error
 
 LATIN = ("cp1252", "latin-1")
 _BOMS = (
@@ -36,7 +36,7 @@ class Encoding(NamedTuple):
     bom: int = 0
 
 
-def find_encoding(name: str, head: bytes) -> Encoding:
+def detect_encoding(name: str, head: bytes) -> Encoding:
     """Return the encoding of a text that begins with `head`; raises DataError for zero bytes."""
     for bom, encoding in _BOMS:
         if head.startswith(bom):
@@ -52,7 +52,7 @@ def find_encoding(name: str, head: bytes) -> Encoding:
     column = at - head.rfind(b"\n", 0, at)
     remedy = "Remove the zero bytes (repairing does it), or export the file again."
     what = "holds a zero byte, which text never has."
-    raise trouble(name, what, remedy, code="zero-bytes", line=line, column=column)
+    raise read_error(name, what, remedy, code="zero-bytes", line=line, column=column)
 
 
 def is_table_head(text: str) -> bool:

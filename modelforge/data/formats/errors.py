@@ -7,7 +7,7 @@ from collections.abc import Callable
 from modelforge.errors import DataError, Problem
 
 
-class UnreadableError(DataError):
+class ReadError(DataError):
     """A place that cannot be read; `code` is stable, `raw` is the text that stands there."""
 
     def __init__(
@@ -26,10 +26,10 @@ class UnreadableError(DataError):
 
 
 # Told of each place that cannot be read; the reader then goes on behind it where it can.
-OnFault = Callable[[UnreadableError], None]
+OnReadError = Callable[[ReadError], None]
 
 
-def trouble(
+def read_error(
     name: str,
     what: str,
     remedy: str,
@@ -37,17 +37,17 @@ def trouble(
     code: str = "unreadable",
     line: int | None = None,
     column: int | str | None = None,
-) -> UnreadableError:
+) -> ReadError:
     """Return the error that names file, line and column."""
     place = [name]
     if line is not None:
         place.append(f"line {line}")
     if column is not None:
         place.append(f"column {column}")
-    return UnreadableError(Problem(", ".join(place), what, remedy), code, line, column)
+    return ReadError(Problem(", ".join(place), what, remedy), code, line, column)
 
 
-def meet(fault: UnreadableError, on_fault: OnFault | None, raw: bytes | None = None) -> None:
+def report_error(fault: ReadError, on_fault: OnReadError | None, raw: bytes | None = None) -> None:
     """Hand `fault` to whoever collects them, or raise it when nobody does."""
     if on_fault is None:
         raise fault

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, Literal
 
 import orjson
 
-from modelforge.data.formats.errors import OnFault, meet
+from modelforge.data.formats.errors import OnReadError, report_error
 from modelforge.data.formats.json_scanner import (
     Scanner,
     no_object,
@@ -16,19 +16,26 @@ from modelforge.data.formats.json_scanner import (
     too_long,
     value_end,
 )
-from modelforge.data.formats.sniff import HEAD, LONGEST_ROW, Row, Source, UnreadableError, trouble
+from modelforge.data.formats.sniff import (
+    HEAD_BYTES,
+    MAX_ROW_BYTES,
+    DataFile,
+    ReadError,
+    Row,
+    read_error,
+)
 
-Shape = Literal["lines", "array", "wrapped", "values"]
+JsonLayout = Literal["lines", "array", "wrapped", "values"]
 
 _CHATS = (b'"messages"', b'"conversations"')
 
 
-def json_rows(source: Source, on_fault: OnFault | None = None) -> Iterator[Row]:
+def read_json_rows(source: DataFile, on_fault: OnReadError | None = None) -> Iterator[Row]:
     """Yield every row; a place that is not JSON, or no object, is a fault."""
-    shape = shape_of(source)
+    shape = detect_layout(source)
     with source.open() as stream:
         if shape == "lines":
-            for row, _ in json_lines(source, stream, on_fault):
+            for row, _ in read_json_lines(source, stream, on_fault):
                 yield row
             return
         scanner = Scanner(source, stream)
@@ -42,62 +49,62 @@ def json_rows(source: Source, on_fault: OnFault | None = None) -> Iterator[Row]:
                 yield from _elements(scanner, on_fault)
             else:
                 yield from _values(scanner, on_fault)
-        except UnreadableError as fault:
+        except ReadError as fault:
             # Behind this place nobody can say where the next row begins.
-            meet(fault, on_fault, fault.raw)
+            report_error(fault, on_fault, fault.raw)
 
 
-def json_lines(
-    source: Source, stream: BinaryIO, on_fault: OnFault | None = None
+def read_json_lines(
+    source: DataFile, stream: BinaryIO, on_fault: OnReadError | None = None
 ) -> Iterator[tuple[Row, bytes]]:
     """Yield the row of every line, and the line as it stands."""
     number = 0
     parse = orjson.loads
-    while line := stream.readline(LONGEST_ROW):
+    while line := stream.readline(MAX_ROW_BYTES):
         number += 1
         try:
             data = parse(line)
         except orjson.JSONDecodeError as error:
             if not line.strip():
                 continue
-            if len(line) == LONGEST_ROW:
-                meet(too_long(source, number), on_fault)
+            if len(line) == MAX_ROW_BYTES:
+                report_error(too_long(source, number), on_fault)
                 while line and not line.endswith(b"\n"):
-                    line = stream.readline(LONGEST_ROW)
+                    line = stream.readline(MAX_ROW_BYTES)
             else:
-                meet(not_json(source, line, error, number), on_fault, line)
+                report_error(not_json(source, line, error, number), on_fault, line)
             continue
         if type(data) is not dict:
-            meet(no_object(source, line.lstrip()[:1], number, 1), on_fault, line)
+            report_error(no_object(source, line.lstrip()[:1], number, 1), on_fault, line)
             continue
         yield Row(number, data), line
 
 
-def shape_of(source: Source) -> Shape:
+def detect_layout(source: DataFile) -> JsonLayout:
     """Return how the rows are written: a line each, in a list, in a list inside, or in a row."""
     with source.open() as stream:
-        return _shape(stream.read(HEAD), source.suffix)
+        return _shape(stream.read(HEAD_BYTES), source.suffix)
 
 
-def _values(scanner: Scanner, on_fault: OnFault | None) -> Iterator[Row]:
+def _values(scanner: Scanner, on_fault: OnReadError | None) -> Iterator[Row]:
     while scanner.peek():
         row = _row(scanner, on_fault)
         if row is not None:
             yield row
 
 
-def _row(scanner: Scanner, on_fault: OnFault | None) -> Row | None:
+def _row(scanner: Scanner, on_fault: OnReadError | None) -> Row | None:
     """Return the row that comes next, or nothing when it was a fault that is told."""
     try:
         return scanner.row()
-    except UnreadableError as fault:
+    except ReadError as fault:
         if fault.raw is None:  # its end was not found
             raise
-        meet(fault, on_fault, fault.raw)
+        report_error(fault, on_fault, fault.raw)
         return None
 
 
-def _elements(scanner: Scanner, on_fault: OnFault | None) -> Iterator[Row]:
+def _elements(scanner: Scanner, on_fault: OnReadError | None) -> Iterator[Row]:
     if scanner.peek() == b"]":
         return
     while True:
@@ -113,14 +120,16 @@ def _elements(scanner: Scanner, on_fault: OnFault | None) -> Iterator[Row]:
             raise scanner.trouble(what, remedy, "list-not-closed")
         if mark != b",":
             what = f"has {shown(mark)} where a comma or ] is due."
-            meet(scanner.trouble(what, "Put a comma between two rows.", "no-comma"), on_fault)
+            report_error(
+                scanner.trouble(what, "Put a comma between two rows.", "no-comma"), on_fault
+            )
             if mark != b"{":
                 raise scanner.trouble(what, "Put a comma between two rows.", "no-comma")
             continue
         scanner.take(b",")
         if scanner.peek() == b"]":
             what = "has a comma before the end of the list."
-            meet(scanner.trouble(what, "Remove that comma.", "trailing-comma"), on_fault)
+            report_error(scanner.trouble(what, "Remove that comma.", "trailing-comma"), on_fault)
             break
     scanner.take(b"]")
 
@@ -137,7 +146,7 @@ def _find_list(scanner: Scanner) -> None:
         if scanner.peek() == b",":
             scanner.take(b",")
     remedy = 'Give a list of objects, as in [{"input": "…", "output": "…"}].'
-    raise trouble(
+    raise read_error(
         scanner.source.name,
         "holds one object without a list of rows.",
         remedy,
@@ -147,7 +156,7 @@ def _find_list(scanner: Scanner) -> None:
     )
 
 
-def _shape(head: bytes, suffix: str) -> Shape:
+def _shape(head: bytes, suffix: str) -> JsonLayout:
     text = head.lstrip()
     if text[:1] == b"[":
         return "array"

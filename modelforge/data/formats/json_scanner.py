@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import orjson
 
-from modelforge.data.formats.sniff import LONGEST_ROW, Row, Source, UnreadableError, trouble
+from modelforge.data.formats.sniff import MAX_ROW_BYTES, DataFile, ReadError, Row, read_error
 
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}"]', re.DOTALL)
 _SPACE = re.compile(rb"[ \t\r\n]*+")
@@ -36,7 +36,7 @@ def value_end(text: bytes, start: int) -> int:
 class Scanner:
     """A place in a JSON text that is read in pieces; it knows its line and column."""
 
-    def __init__(self, source: Source, stream: BinaryIO) -> None:
+    def __init__(self, source: DataFile, stream: BinaryIO) -> None:
         self.source = source
         self.stream = stream
         self.text = b""
@@ -96,18 +96,18 @@ class Scanner:
         while True:
             end = self._end_of_value(first)
             if end != -1 and (end < len(self.text) or self.ended or first in b'{["'):
-                if end - self.at > LONGEST_ROW:
+                if end - self.at > MAX_ROW_BYTES:
                     raise too_long(self.source, self.line)
                 piece = self.text[self.at : end]
                 self._go(end)
                 return piece
-            long = len(self.text) - self.at > LONGEST_ROW
+            long = len(self.text) - self.at > MAX_ROW_BYTES
             if long or not self._fill():
                 raise self._unended(long)
 
-    def trouble(self, what: str, remedy: str, code: str = "bad-json") -> UnreadableError:
+    def trouble(self, what: str, remedy: str, code: str = "bad-json") -> ReadError:
         """Return the error that names this place."""
-        return trouble(
+        return read_error(
             self.source.name, what, remedy, code=code, line=self.line, column=self.column
         )
 
@@ -120,7 +120,7 @@ class Scanner:
             return -1
         return found.end()
 
-    def _unended(self, long: bool) -> UnreadableError:
+    def _unended(self, long: bool) -> ReadError:
         # What is wrong usually lies well before the end that was looked for in vain.
         rest = self.text[self.at :]
         if long:
@@ -157,15 +157,15 @@ _COMMA_TOO_MANY = re.compile(r",\s*[}\]]")
 _NUMBER_KEY = re.compile(r"[{,]\s*-?\d[\d.]*\s*:")
 
 
-def too_long(source: Source, line: int) -> UnreadableError:
+def too_long(source: DataFile, line: int) -> ReadError:
     """Return the error for a row beyond the longest allowed."""
-    bound = LONGEST_ROW // 2**20
+    bound = MAX_ROW_BYTES // 2**20
     what = f"begins a row of more than {bound} MiB; the longest allowed is {bound} MiB."
     remedy = "Write one row a line, and split long documents."
-    return trouble(source.name, what, remedy, code="row-too-long", line=line)
+    return read_error(source.name, what, remedy, code="row-too-long", line=line)
 
 
-def no_object(source: Source, mark: bytes, line: int, column: int) -> UnreadableError:
+def no_object(source: DataFile, mark: bytes, line: int, column: int) -> ReadError:
     """Return the error for a row that is no object; `mark` is its first byte."""
     kind, code = {
         b"[": ("a list", "row-is-list"),
@@ -180,12 +180,12 @@ def no_object(source: Source, mark: bytes, line: int, column: int) -> Unreadable
         kind, code = ("a number", "row-is-number") if number else (shown(mark), "bad-json")
     what = f"holds {kind} where a row is due; a row is an object with named fields."
     remedy = 'Write each row as {"input": "…", "output": "…"}.'
-    return trouble(source.name, what, remedy, code=code, line=line, column=column)
+    return read_error(source.name, what, remedy, code=code, line=line, column=column)
 
 
 def not_json(
-    source: Source, text: bytes, error: orjson.JSONDecodeError, line: int, column: int = 1
-) -> UnreadableError:
+    source: DataFile, text: bytes, error: orjson.JSONDecodeError, line: int, column: int = 1
+) -> ReadError:
     """Return the error that names the place inside `text`, which begins at `line` and `column`."""
     try:
         shown = text.decode()
@@ -194,10 +194,12 @@ def not_json(
     place = error.colno if error.lineno > 1 else column + error.colno - 1
     what = f"is not JSON: {error.msg}."
     code, remedy = cause_of(shown, error)
-    return trouble(source.name, what, remedy, code=code, line=line + error.lineno - 1, column=place)
+    return read_error(
+        source.name, what, remedy, code=code, line=line + error.lineno - 1, column=place
+    )
 
 
-def _not_utf8(source: Source, text: bytes, at: int, line: int, column: int) -> UnreadableError:
+def _not_utf8(source: DataFile, text: bytes, at: int, line: int, column: int) -> ReadError:
     lines = text.count(b"\n", 0, at)
     before = text[:at].rpartition(b"\n")[2]
     place = len(before.decode(errors="replace")) + (1 if lines else column)
@@ -207,7 +209,7 @@ def _not_utf8(source: Source, text: bytes, at: int, line: int, column: int) -> U
     if surrogate:
         what, code = "holds half of a character (a lone surrogate).", "lone-surrogate"
         remedy = "Export the text again, or take the character out."
-    return trouble(source.name, what, remedy, code=code, line=line + lines, column=place)
+    return read_error(source.name, what, remedy, code=code, line=line + lines, column=place)
 
 
 def cause_of(text: str, error: orjson.JSONDecodeError) -> tuple[str, str]:

@@ -9,13 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modelforge.data.formats.sniff import Row, Source, UnreadableError, trouble
+from modelforge.data.formats.sniff import DataFile, ReadError, Row, read_error
 
 _BATCH = 512
 _TROUBLES = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
 
 
-def parquet_rows(source: Source) -> Iterator[Row]:
+def read_parquet(source: DataFile) -> Iterator[Row]:
     """Yield every row, numbered from 1; raises DataError for a damaged file."""
     number = 0
     try:
@@ -28,7 +28,7 @@ def parquet_rows(source: Source) -> Iterator[Row]:
         raise _damaged(source, "Parquet", error, number) from error
 
 
-def arrow_rows(source: Source) -> Iterator[Row]:
+def read_arrow(source: DataFile) -> Iterator[Row]:
     """Yield every row of an Arrow file or stream, as `parquet_rows` does."""
     number = 0
     try:
@@ -62,10 +62,10 @@ def _numbered(batches: Iterable[Any]) -> Iterator[Row]:
                 yield Row(number, data)
 
 
-def _refuse_doubled(source: Source, names: list[str]) -> None:
+def _refuse_doubled(source: DataFile, names: list[str]) -> None:
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
-        raise trouble(
+        raise read_error(
             source.name,
             f"has two columns “{doubled[0]}”.",
             "Give every column its own name.",
@@ -74,7 +74,7 @@ def _refuse_doubled(source: Source, names: list[str]) -> None:
         )
 
 
-def _damaged(source: Source, kind: str, error: Exception, number: int) -> UnreadableError:
+def _damaged(source: DataFile, kind: str, error: Exception, number: int) -> ReadError:
     said = str(error)
     reason = said.splitlines()[0][:120].rstrip(".") if said else "unknown cause"
     remedy = "Export or download it again."
@@ -85,4 +85,4 @@ def _damaged(source: Source, kind: str, error: Exception, number: int) -> Unread
         code = "cut-off-table"
     else:
         what, code = f"is a damaged {kind} file ({reason}).", "damaged-table"
-    return trouble(source.name, what, remedy, code=code, line=number + 1 if number else None)
+    return read_error(source.name, what, remedy, code=code, line=number + 1 if number else None)

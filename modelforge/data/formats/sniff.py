@@ -7,31 +7,43 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from modelforge.data.formats.encoding import Encoding, find_encoding, is_table_head
-from modelforge.data.formats.errors import UnreadableError, trouble
-from modelforge.data.formats.streams import PACKED, Transcoded, Unpacked, unpacked
+from modelforge.data.formats.encoding import Encoding, detect_encoding, is_table_head
+from modelforge.data.formats.errors import ReadError, read_error
+from modelforge.data.formats.streams import (
+    COMPRESSIONS,
+    DecompressedStream,
+    TranscodedStream,
+    read_decompressed_head,
+)
 
 __all__ = [
-    "HEAD", "KNOWN", "LONGEST_ROW", "SUFFIXES", "Row", "Source", "UnreadableError", "recognise",
-    "trouble",
+    "FORMAT_NAMES",
+    "HEAD_BYTES",
+    "MAX_ROW_BYTES",
+    "SUFFIXES",
+    "DataFile",
+    "ReadError",
+    "Row",
+    "read_error",
+    "sniff_file",
 ]  # fmt: skip
 
 Format = Literal["json", "csv", "tsv", "parquet", "arrow", "text", "markdown"]
 
-LONGEST_ROW = 16 * 2**20
-HEAD = 2**20
+MAX_ROW_BYTES = 16 * 2**20
+HEAD_BYTES = 2**20
 SUFFIXES = (
     ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather", ".txt", ".md",
     ".gz", ".zst",
 )  # fmt: skip
-KNOWN = "JSON, JSONL, CSV, TSV, Parquet, Arrow, TXT or Markdown"
+FORMAT_NAMES = "JSON, JSONL, CSV, TSV, Parquet, Arrow, TXT or Markdown"
 
 _TABLES = (".parquet", ".arrow", ".feather")
 _TEXTS: dict[str, Format] = {".md": "markdown", ".markdown": "markdown", ".txt": "text"}
 _ZIP = "is a ZIP archive or an office document"
 _FOREIGN = (
     (b"PK\x03\x04", "other-format", _ZIP, "Unpack it, or save the table as CSV."),
-    (b"%PDF", "other-format", "is a PDF", f"Give the rows as {KNOWN}."),
+    (b"%PDF", "other-format", "is a PDF", f"Give the rows as {FORMAT_NAMES}."),
     (b"PARE", "encrypted", "is an encrypted Parquet file", "Save it without encryption."),
     (b"FEA1", "other-format", "is a Feather file of the first version", "Save it as Parquet."),
 )
@@ -45,14 +57,14 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class DataFile:
     """A data file that has been recognised."""
 
     path: Path
     format: Format
     encoding: str = "utf-8"
     bom: int = 0
-    packing: str = ""
+    compression: str = ""
 
     @property
     def name(self) -> str:
@@ -65,21 +77,23 @@ class Source:
         return inner_suffix(self.path)
 
     @property
-    def plain(self) -> bool:
+    def is_plain_utf8(self) -> bool:
         """Whether the bytes of the file are the UTF-8 that is read."""
-        return not self.packing and self.encoding == "utf-8"
+        return not self.compression and self.encoding == "utf-8"
 
     def open(self) -> BinaryIO:
         """Open the text as UTF-8 bytes without a byte order mark, whatever packs or encodes it."""
         raw: BinaryIO = self.path.open("rb")
-        if self.packing:
-            raw = io.BufferedReader(Unpacked(self.path, raw, self.packing), buffer_size=2**18)
+        if self.compression:
+            raw = io.BufferedReader(
+                DecompressedStream(self.path, raw, self.compression), buffer_size=2**18
+            )
             raw.read(self.bom)
         else:
             raw.seek(self.bom)
         if self.encoding == "utf-8":
             return raw
-        return io.BufferedReader(Transcoded(self.name, self.encoding, raw), buffer_size=2**18)
+        return io.BufferedReader(TranscodedStream(self.name, self.encoding, raw), buffer_size=2**18)
 
 
 def inner_suffix(path: Path) -> str:
@@ -90,35 +104,35 @@ def inner_suffix(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def recognise(path: Path) -> Source:
+def sniff_file(path: Path) -> DataFile:
     """Return what kind of file `path` is; raises DataError for what cannot be read."""
     head = _head(path)
-    packing = next((name for name, magic in PACKED if head.startswith(magic)), "")
+    packing = next((name for name, magic in COMPRESSIONS if head.startswith(magic)), "")
     if packing:
-        head = unpacked(path, packing, HEAD)
+        head = read_decompressed_head(path, packing, HEAD_BYTES)
     _refuse_empty(path, head)
     suffix = inner_suffix(path)
     table = _table(path, head, suffix)
     if table:
         if packing:
             what = f"is {table.capitalize()} packed with {packing}."
-            raise trouble(path.name, what, "Unpack it and give the file inside.", code="packed")
-        return Source(path, table)
-    found = find_encoding(path.name, head)
+            raise read_error(path.name, what, "Unpack it and give the file inside.", code="packed")
+        return DataFile(path, table)
+    found = detect_encoding(path.name, head)
     kind = _text_format(path, head, suffix, found)
-    return Source(path, kind, found.name, found.bom, packing)
+    return DataFile(path, kind, found.name, found.bom, packing)
 
 
 def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(HEAD)
+            return file.read(HEAD_BYTES)
     except FileNotFoundError as error:
-        raise trouble(path.name, f"is not at {path}.", "Check the path.", code="gone") from error
+        raise read_error(path.name, f"is not at {path}.", "Check the path.", code="gone") from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
         what = f"cannot be opened: {reason}."
-        raise trouble(path.name, what, "Check its rights.", code="closed") from error
+        raise read_error(path.name, what, "Check its rights.", code="closed") from error
 
 
 def _refuse_empty(path: Path, head: bytes) -> None:
@@ -126,7 +140,7 @@ def _refuse_empty(path: Path, head: bytes) -> None:
         return
     what = "is empty: it holds nothing but blank lines." if head else "is empty."
     code = "only-blanks" if head else "empty-file"
-    raise trouble(path.name, what, "Give a file with at least one row.", code=code, line=1)
+    raise read_error(path.name, what, "Give a file with at least one row.", code=code, line=1)
 
 
 def _table(path: Path, head: bytes, suffix: str) -> Literal["parquet", "arrow"] | None:
@@ -136,14 +150,14 @@ def _table(path: Path, head: bytes, suffix: str) -> Literal["parquet", "arrow"] 
         return "arrow"
     for magic, code, what, remedy in _FOREIGN:
         if head.startswith(magic):
-            raise trouble(path.name, f"{what}.", remedy, code=code)
+            raise read_error(path.name, f"{what}.", remedy, code=code)
     if suffix == ".arrow" and head.startswith(b"\xff\xff\xff\xff"):
         return "arrow"
     if suffix in _TABLES:
         kind = "Parquet" if suffix == ".parquet" else "Arrow"
         remedy = "The file is damaged or is something else; export it again."
         what = f"has no {kind} signature at its start."
-        raise trouble(path.name, what, remedy, code="wrong-magic")
+        raise read_error(path.name, what, remedy, code="wrong-magic")
     return None
 
 
@@ -151,7 +165,7 @@ def _text_format(path: Path, head: bytes, suffix: str, found: Encoding) -> Forma
     text = head[found.bom :].decode(found.name, errors="replace").lstrip()
     if not text:
         remedy = "Give a file with at least one row."
-        raise trouble(path.name, "is empty.", remedy, code="empty-file", line=1)
+        raise read_error(path.name, "is empty.", remedy, code="empty-file", line=1)
     looks_json = text.startswith(("{", "["))
     if suffix in (".csv", ".tsv"):
         # A header line never is an object, so such a file only has the wrong name.
@@ -165,5 +179,5 @@ def _text_format(path: Path, head: bytes, suffix: str, found: Encoding) -> Forma
     first = text.split("\n", 1)[0]
     if suffix in ("", ".data") and any(mark in first for mark in ",;\t|"):
         return "csv"
-    what = f"is not {KNOWN}."
-    raise trouble(path.name, what, f"Save the rows as {KNOWN}.", code="other-format")
+    what = f"is not {FORMAT_NAMES}."
+    raise read_error(path.name, what, f"Save the rows as {FORMAT_NAMES}.", code="other-format")

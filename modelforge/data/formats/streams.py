@@ -8,13 +8,13 @@ import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from modelforge.data.formats.errors import UnreadableError, trouble
+from modelforge.data.formats.errors import ReadError, read_error
 
-PACKED = (("gzip", b"\x1f\x8b"), ("zstd", b"\x28\xb5\x2f\xfd"))
+COMPRESSIONS = (("gzip", b"\x1f\x8b"), ("zstd", b"\x28\xb5\x2f\xfd"))
 _PIECE = 2**16
 
 
-class Unpacked(io.RawIOBase):
+class DecompressedStream(io.RawIOBase):
     """The bytes inside a gzip or zstd file; damage is told in words."""
 
     def __init__(self, path: Path, raw: BinaryIO, packing: str) -> None:
@@ -45,7 +45,7 @@ class Unpacked(io.RawIOBase):
         super().close()
 
 
-class Transcoded(io.RawIOBase):
+class TranscodedStream(io.RawIOBase):
     """Text in another encoding read as UTF-8."""
 
     def __init__(self, name: str, encoding: str, raw: BinaryIO) -> None:
@@ -69,7 +69,7 @@ class Transcoded(io.RawIOBase):
             except UnicodeDecodeError as error:
                 what = f"is not {self.encoding.upper()} text ({error.reason})."
                 remedy = "Save the file as UTF-8."
-                raise trouble(
+                raise read_error(
                     self.name, what, remedy, code="bad-encoding", line=self.line
                 ) from error
             self.line += text.count("\n")
@@ -88,9 +88,9 @@ class Transcoded(io.RawIOBase):
         super().close()
 
 
-def unpacked(path: Path, packing: str, size: int) -> bytes:
+def read_decompressed_head(path: Path, packing: str, size: int) -> bytes:
     """Return the first `size` bytes inside; raises DataError when the packing is damaged."""
-    with path.open("rb") as raw, Unpacked(path, raw, packing) as stream:
+    with path.open("rb") as raw, DecompressedStream(path, raw, packing) as stream:
         pieces = bytearray()
         while len(pieces) < size and (piece := stream.read(_PIECE)):
             pieces += piece
@@ -114,6 +114,6 @@ def _errors(packing: str) -> tuple[type[Exception], ...]:
     return (OSError, ValueError)  # pyarrow's own are both
 
 
-def _damaged(path: Path, packing: str) -> UnreadableError:
+def _damaged(path: Path, packing: str) -> ReadError:
     what = f"is packed with {packing}, and the packing is damaged or cut off."
-    return trouble(path.name, what, "Pack or download it again.", code="damaged-packing")
+    return read_error(path.name, what, "Pack or download it again.", code="damaged-packing")

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from modelforge.data.formats.sniff import HEAD, LONGEST_ROW, Row, Source, trouble
+from modelforge.data.formats.sniff import HEAD_BYTES, MAX_ROW_BYTES, DataFile, Row, read_error
 
 _HEADING = re.compile(r"#{1,3} ")
 _FENCE = re.compile(r" {0,3}(```|~~~)")
 
 
-def prose_rows(source: Source) -> Iterator[Row]:
+def read_text(source: DataFile) -> Iterator[Row]:
     """Yield the passages of a text.
 
     Markdown is parted before its headings (levels 1 to 3). Plain text is parted at blank lines;
@@ -30,19 +30,19 @@ def prose_rows(source: Source) -> Iterator[Row]:
             )
 
 
-def _has_paragraphs(source: Source) -> bool:
+def _has_paragraphs(source: DataFile) -> bool:
     with source.open() as stream:
-        head = stream.read(HEAD).replace(b"\r\n", b"\n").strip()
+        head = stream.read(HEAD_BYTES).replace(b"\r\n", b"\n").strip()
     return re.search(rb"\n[ \t]*\n", head) is not None
 
 
-def _decoded(source: Source, stream: BinaryIO) -> Iterator[tuple[int, str]]:
+def _decoded(source: DataFile, stream: BinaryIO) -> Iterator[tuple[int, str]]:
     number = 0
-    while line := stream.readline(LONGEST_ROW):
+    while line := stream.readline(MAX_ROW_BYTES):
         number += 1
-        if len(line) >= LONGEST_ROW:
+        if len(line) >= MAX_ROW_BYTES:
             what = "is longer than 16 MiB, the longest allowed."
-            raise trouble(
+            raise read_error(
                 source.name, what, "Break the text into lines.", code="row-too-long", line=number
             )
         # A broken byte becomes U+FFFD, which the doctor finds and names.
@@ -70,7 +70,7 @@ def _gathered(marked: Iterator[tuple[int, str, bool]]) -> Iterator[Row]:
     begins, size = 1, 0
     held: list[str] = []
     for number, line, opens in marked:
-        if held and (opens or size + len(line) > LONGEST_ROW // 4):
+        if held and (opens or size + len(line) > MAX_ROW_BYTES // 4):
             if text := "".join(held).strip():
                 yield Row(begins, {"text": text})
             held, size = [], 0

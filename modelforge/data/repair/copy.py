@@ -16,34 +16,36 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from modelforge.config.schema.data import Source as Said
-from modelforge.data.checks.file import file_findings
-from modelforge.data.checks.rules import AILMENTS
-from modelforge.data.columns.detect import Mapping, detect
-from modelforge.data.columns.unknown import unknown_columns
-from modelforge.data.formats.json import json_lines, shape_of
-from modelforge.data.formats.read import rows_of_source
-from modelforge.data.formats.sniff import Row, Source, UnreadableError, recognise
-from modelforge.data.repair.headers import is_reshapable, reshaped
-from modelforge.data.repair.rows import Mender
-from modelforge.data.repair.text import mended_row
-from modelforge.data.sources.locate import files_of
+from modelforge.data.checks.file import check_file_format
+from modelforge.data.checks.rules import RULES
+from modelforge.data.columns.detect import ColumnMapping, detect_mapping
+from modelforge.data.columns.unknown import explain_unknown_columns
+from modelforge.data.formats.json import detect_layout, read_json_lines
+from modelforge.data.formats.read import read_file_rows
+from modelforge.data.formats.sniff import DataFile, ReadError, Row, sniff_file
+from modelforge.data.repair.headers import is_reshapable, with_column_names
+from modelforge.data.repair.rows import RowRepairer
+from modelforge.data.repair.text import parse_broken_line
+from modelforge.data.sources.locate import find_source_files
 from modelforge.data.sources.uploads import safe_name
 from modelforge.errors import DataError, Problem, RunError
 from modelforge.paths import Home
 
 if TYPE_CHECKING:
-    from modelforge.data.sources.load import Supply
+    from modelforge.data.sources.load import LoadedSource
 
 _PIECE = 2**20
 _COPY = re.compile(r"\.repaired(-\d+)?\Z")
 _Raw = tuple[Row, bytes | None]
 # What may be meant is only changed when it is asked for by its code.
-USUAL = frozenset(code for code, each in AILMENTS.items() if each.repair and each.level != "note")
-_ALL = frozenset(code for code, each in AILMENTS.items() if each.repair)
+DEFAULT_CODES = frozenset(
+    code for code, each in RULES.items() if each.repair and each.level != "note"
+)
+_ALL = frozenset(code for code, each in RULES.items() if each.repair)
 
 
 @dataclass(frozen=True)
-class Repair:
+class RepairResult:
     """A repaired copy; `dataset` is what the setting says for it, `changes` count by code."""
 
     path: Path
@@ -57,19 +59,21 @@ class Repair:
         return asdict(self) | {"path": str(self.path)}
 
 
-def repair(supply: Supply, codes: Sequence[str] | None, home: Home) -> list[Repair]:
+def repair_loaded(
+    supply: LoadedSource, codes: Sequence[str] | None, home: Home
+) -> list[RepairResult]:
     """Write a repaired copy of every file of an opened source, as `repair_file` does."""
     return [repair_file(path, home, codes, mapping=supply.mapping) for path in supply.files]
 
 
 def repair_sources(
     sources: Sequence[Said], codes: Sequence[str] | None, home: Home
-) -> list[Repair]:
+) -> list[RepairResult]:
     """Write a repaired copy of every file of sources, also of those that cannot be opened."""
     return [
-        repair_file(path, home, codes, said=said)
+        repair_file(path, home, codes, source=said)
         for said in sources
-        for path in files_of(said, home)
+        for path in find_source_files(said, home)
     ]
 
 
@@ -78,9 +82,9 @@ def repair_file(
     home: Home,
     codes: Sequence[str] | None = None,
     *,
-    said: Said | None = None,
-    mapping: Mapping | None = None,
-) -> Repair:
+    source: Said | None = None,
+    mapping: ColumnMapping | None = None,
+) -> RepairResult:
     """Write the rows of `path`, mended, as lines of JSON into the uploads of `home`.
 
     `codes` are the findings to mend; without them all that are no notes. Lines that cannot be
@@ -92,7 +96,7 @@ def repair_file(
     try:
         home.uploads.mkdir(parents=True, exist_ok=True)
         job = _Job(_opened(path, loose), path.name, frozenset(codes) if codes else None)
-        rows = job.write(staged, said, mapping)
+        rows = job.write(staged, source, mapping)
         if not rows:
             what = "has no row left that can be repaired."
             raise DataError(Problem(path.name, what, "Export the file again from where it came."))
@@ -106,42 +110,44 @@ def repair_file(
         for left in (staged, loose):
             with suppress(OSError):
                 left.unlink(missing_ok=True)
-    return Repair(target, target.name, path.name, rows, job.changes)
+    return RepairResult(target, target.name, path.name, rows, job.changes)
 
 
 class _Job:
-    def __init__(self, opened: tuple[Source, str], name: str, codes: frozenset[str] | None) -> None:
+    def __init__(
+        self, opened: tuple[DataFile, str], name: str, codes: frozenset[str] | None
+    ) -> None:
         self.source, mended = opened
         self.name = name
-        self.codes = USUAL if codes is None else codes & _ALL
+        self.codes = DEFAULT_CODES if codes is None else codes & _ALL
         self.changes: dict[str, int] = {mended: 1} if mended else {}
         self.waiting: deque[_Raw] = deque()
 
-    def write(self, staged: Path, said: Said | None, mapping: Mapping | None) -> int:
+    def write(self, staged: Path, said: Said | None, mapping: ColumnMapping | None) -> int:
         """Write the mended rows and return how many they are."""
-        for sign in file_findings(self.source):
+        for sign in check_file_format(self.source):
             self._count(sign.code)
         rows = self._rows()
         first = list(islice(rows, 100))
         again: Iterable[_Raw] = chain(first, rows)
         try:
-            found = mapping or detect([row.data for row, _ in first], self.name, said)
+            found = mapping or detect_mapping([row.data for row, _ in first], self.name, said)
         except DataError as error:
-            sign = unknown_columns(self.source, [row.data for row, _ in first], error)
+            sign = explain_unknown_columns(self.source, [row.data for row, _ in first], error)
             if not first:
                 raise
             if not is_reshapable(sign):
                 return self._as_they_are(staged, again, error)
             self._count(sign.code)
-            shaped = reshaped((row for row, _ in again), sign)
+            shaped = with_column_names((row for row, _ in again), sign)
             first = [(row, None) for row in islice(shaped, 100)]
             again = chain(first, ((row, None) for row in shaped))
-            found = detect([row.data for row, _ in first], self.name)
-        mender = Mender(found, self.codes)
+            found = detect_mapping([row.data for row, _ in first], self.name)
+        mender = RowRepairer(found, self.codes)
         count = 0
         with staged.open("xb") as file:
             for (line, data), raw in again:
-                kept = mender.mended(line, data, raw)
+                kept = mender.repair(line, data, raw)
                 if kept is not None:
                     file.write(_dumped(kept))
                     count += 1
@@ -173,15 +179,15 @@ class _Job:
 
     def _read(self) -> Iterator[_Raw]:
         source = self.source
-        if source.format == "json" and shape_of(source) == "lines":
+        if source.format == "json" and detect_layout(source) == "lines":
             with source.open() as stream:
-                yield from json_lines(source, stream, self._met)
+                yield from read_json_lines(source, stream, self._met)
         else:
-            yield from ((row, None) for row in rows_of_source(source, self._met))
+            yield from ((row, None) for row in read_file_rows(source, self._met))
 
-    def _met(self, fault: UnreadableError) -> None:
+    def _met(self, fault: ReadError) -> None:
         self._count(fault.code)
-        row = mended_row(fault.raw)
+        row = parse_broken_line(fault.raw)
         if row is not None:
             self.waiting.append((Row(fault.line or 0, row), None))
 
@@ -189,17 +195,17 @@ class _Job:
         self.changes[code] = self.changes.get(code, 0) + 1
 
 
-def _opened(path: Path, loose: Path) -> tuple[Source, str]:
+def _opened(path: Path, loose: Path) -> tuple[DataFile, str]:
     """Return the file recognised; one with zero bytes through a copy without them."""
     try:
-        return recognise(path), ""
-    except UnreadableError as fault:
+        return sniff_file(path), ""
+    except ReadError as fault:
         if fault.code != "zero-bytes":
             raise
     with path.open("rb") as old, loose.open("xb") as new:
         while piece := old.read(_PIECE):
             new.write(piece.replace(b"\0", b""))
-    return recognise(loose), "zero-bytes"
+    return sniff_file(loose), "zero-bytes"
 
 
 def _target(home: Home, path: Path) -> Path:

@@ -10,7 +10,7 @@ from modelforge.data.formats.sniff import Row
 _PAIR = ("input", "output")
 
 
-def reshaped(rows: Iterable[Row], found: DataFinding) -> Iterator[Row]:
+def with_column_names(rows: Iterable[Row], found: DataFinding) -> Iterator[Row]:
     """Yield the rows with the names that the repair of a finding gives them."""
     if found.code == "wrong-delimiter":
         yield from _parted(rows, found)

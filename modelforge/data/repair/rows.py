@@ -6,28 +6,28 @@ from typing import Any
 
 import orjson
 
-from modelforge.data.canonical.convert import UnusableRowError, canonical
-from modelforge.data.checks.rows import SCORES, Inspector, Terms
-from modelforge.data.checks.rules import AILMENTS, DROP
-from modelforge.data.columns.mapping import Mapping
+from modelforge.data.canonical.convert import UnusableRowError, to_canonical
+from modelforge.data.checks.rows import SCORE_COLUMNS, CheckOptions, RowChecker
+from modelforge.data.checks.rules import DROP, RULES
+from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.repair.messages import ORDERERS, with_contents
 from modelforge.data.repair.text import CLEANERS, cleaned
 
 Data = dict[str, Any]
-_DROPPED = frozenset(code for code, ailment in AILMENTS.items() if ailment.repair == DROP)
+_DROPPED = frozenset(code for code, ailment in RULES.items() if ailment.repair == DROP)
 
 
-class Mender:
+class RowRepairer:
     """Mends rows of one file and counts what it changed, by the code of the ailment."""
 
-    def __init__(self, mapping: Mapping, codes: frozenset[str]) -> None:
+    def __init__(self, mapping: ColumnMapping, codes: frozenset[str]) -> None:
         self.mapping = mapping
         self.codes = codes
         self.changes: dict[str, int] = {}
-        self.inspector = Inspector(Terms(mapping))
+        self.inspector = RowChecker(CheckOptions(mapping))
         self.seen: set[int] = set()
 
-    def mended(self, line: int, data: Data, raw: bytes | None = None) -> Data | None:
+    def repair(self, line: int, data: Data, raw: bytes | None = None) -> Data | None:
         """Return the row as the copy shall have it, or nothing when it is left out."""
         found = self._ailments(line, data, raw)
         if found & self.codes & {"null-content", "image-content", "nested-column"}:
@@ -47,11 +47,11 @@ class Mender:
         tally = self.inspector.tally
         tally.counts.clear()
         tally.places.clear()
-        del tally.prints[:], tally.print_lines[:]
-        if self.inspector.take(line, data, raw) is not None and tally.prints:
-            key = tally.prints[0]
+        del tally.fingerprints[:], tally.fingerprint_lines[:]
+        if self.inspector.check(line, data, raw) is not None and tally.fingerprints:
+            key = tally.fingerprints[0]
             if key in self.seen:
-                tally.note("duplicate-rows", line)
+                tally.record("duplicate-rows", line)
             self.seen.add(key)
         return set(tally.counts)
 
@@ -80,7 +80,7 @@ class Mender:
                 for name, value in data.items()
             }
         if code in ORDERERS and self.mapping.kind == "messages":
-            turns = ORDERERS[code](canonical(data, self.mapping)["messages"])
+            turns = ORDERERS[code](to_canonical(data, self.mapping)["messages"])
             if not any(turn["role"] == "assistant" for turn in turns):
                 return None
             return data | {self.mapping.fields["messages"]: self._spelled(turns)}
@@ -110,7 +110,7 @@ class Mender:
     def _swapped(self, data: Data) -> Data:
         chosen, rejected = self.mapping.fields["chosen"], self.mapping.fields["rejected"]
         data = data | {chosen: data[rejected], rejected: data[chosen]}
-        for good, bad in SCORES:
+        for good, bad in SCORE_COLUMNS:
             if good in data and bad in data:
                 data |= {good: data[bad], bad: data[good]}
         return data
@@ -118,9 +118,9 @@ class Mender:
     def _last_look(self, data: Data) -> Data | None:
         """Leave out what became unusable by mending, when unusable rows are left out."""
         try:
-            canonical(data, self.mapping)
+            to_canonical(data, self.mapping)
         except UnusableRowError as error:
-            if error.code in self.codes or error.code not in AILMENTS:
+            if error.code in self.codes or error.code not in RULES:
                 self._count(error.code)
                 return None
         return data

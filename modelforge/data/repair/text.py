@@ -22,7 +22,7 @@ _BREAKING = re.compile(r"</?(?:p|div|br|li|tr|h[1-6]|ul|ol|table|blockquote|pre)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,400}>")
 
 
-def mended_row(raw: bytes | None) -> dict[str, Any] | None:
+def parse_broken_line(raw: bytes | None) -> dict[str, Any] | None:
     """Return the row that a broken line was meant to be, or nothing where that is not clear."""
     if raw is None:
         return None

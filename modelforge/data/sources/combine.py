@@ -7,41 +7,41 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modelforge.data.checks.summary import FirstLook
-from modelforge.data.sources.load import Supply, entries, record_of
+from modelforge.data.checks.summary import DatasetSummary
+from modelforge.data.sources.load import LoadedSource, dataset_record, source_entries
 from modelforge.data.sources.split import split_counts
 from modelforge.errors import Finding
 
 
 @dataclass(frozen=True)
-class Material:
+class RunData:
     """The data of one run: `supplies` to learn from, `validation` only to check on."""
 
-    supplies: Sequence[Supply] = ()
-    validation: Sequence[Supply] = ()
+    sources: Sequence[LoadedSource] = ()
+    validation: Sequence[LoadedSource] = ()
     several: bool = False
 
     @property
-    def look(self) -> FirstLook:
+    def summary(self) -> DatasetSummary:
         """Return what is learned from, as one look."""
-        looks = [supply.look for supply in self.supplies]
-        return together(looks, [supply.rows for supply in self.supplies])
+        looks = [supply.summary for supply in self.sources]
+        return combine_summaries(looks, [supply.rows for supply in self.sources])
 
     def train_rows(self, eval_split: float) -> int:
         """Return how many rows are trained on; raises DataError when the split is impossible."""
         if self.validation:
-            return self.look.rows
-        return split_counts(self.look.rows, eval_split)[0]
+            return self.summary.rows
+        return split_counts(self.summary.rows, eval_split)[0]
 
-    def judged(self, rows: int) -> int:
+    def labelled_completions(self, rows: int) -> int:
         """Return how many judged answers so many rows give: a pair is a good and a bad one."""
-        pairs = sum(each.rows for each in self.supplies if each.mapping.kind == "preference")
-        return rows + round(rows * pairs / max(1, self.look.rows))
+        pairs = sum(each.rows for each in self.sources if each.mapping.kind == "preference")
+        return rows + round(rows * pairs / max(1, self.summary.rows))
 
-    def place_of(self, row: int) -> tuple[int, int]:
+    def locate_row(self, row: int) -> tuple[int, int]:
         """Return the source in which a row of all that the run is given stands, and its place."""
-        last = len(self.supplies) - 1
-        for place, supply in enumerate(self.supplies):
+        last = len(self.sources) - 1
+        for place, supply in enumerate(self.sources):
             if row < supply.rows or place == last:
                 return place, row
             row -= supply.rows
@@ -49,7 +49,7 @@ class Material:
 
     def as_record(self) -> dict[str, Any]:
         """Return what a run keeps of its data, with the number of rows it learns from."""
-        return {**record_of(self.supplies, self.validation), "rows": self.look.rows}
+        return {**dataset_record(self.sources, self.validation), "rows": self.summary.rows}
 
     def where(self, number: int, *, validation: bool = False) -> str:
         """Return the setting that names a supply, as findings say it."""
@@ -60,11 +60,13 @@ class Material:
 
 def files_in_record(record: dict[str, Any]) -> set[Path]:
     """Return every file that a run's record of its data names."""
-    parts = [*entries(record), *entries(record, "validation")]
+    parts = [*source_entries(record), *source_entries(record, "validation")]
     return {Path(file) for entry in parts for file in entry["files"]}
 
 
-def together(looks: Sequence[FirstLook], rows: Sequence[int] | None = None) -> FirstLook:
+def combine_summaries(
+    looks: Sequence[DatasetSummary], rows: Sequence[int] | None = None
+) -> DatasetSummary:
     """Return several looks as one; `rows` says how many rows of each are taken.
 
     Of several, the mapping and the examples are those of the first, findings name their file.

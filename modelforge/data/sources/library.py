@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from modelforge.data.sources.uploads import UNSAFE, uploads
+from modelforge.data.sources.uploads import UNSAFE, list_uploads
 from modelforge.errors import ConfigError, NotFoundError, Problem, RunError
-from modelforge.paths import Home, shipped
+from modelforge.paths import Home, resource_folder
 
 FETCHED = "datasets"
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredDataset:
     """A data set that is at hand; `dataset` is what the setting says for it."""
 
     name: str
@@ -31,17 +31,17 @@ class Kept:
         return asdict(self) | {"path": str(self.path)}
 
 
-def shelf(home: Home) -> list[Kept]:
+def list_datasets(home: Home) -> list[StoredDataset]:
     """Return all data sets at hand: what people brought, the newest first, then the samples."""
     brought = [*_uploaded(home), *_fetched(home)]
-    ours = [_kept(each.dataset, each.dataset, "sample", each.path) for each in samples()]
+    ours = [_kept(each.dataset, each.dataset, "sample", each.path) for each in load_samples()]
     newest_first = sorted((one for one in brought if one), key=lambda one: -one.changed)
     return [*newest_first, *(one for one in ours if one)]
 
 
-def find_kept(name: str, home: Home) -> Kept:
+def find_dataset(name: str, home: Home) -> StoredDataset:
     """Return the data set of that name; raises NotFoundError, also for names that are paths."""
-    found = next((one for one in shelf(home) if one.name == name), None)
+    found = next((one for one in list_datasets(home) if one.name == name), None)
     if found is None:
         shown = name.replace("\0", "\\0")[:120]
         raise NotFoundError(
@@ -54,9 +54,9 @@ def find_kept(name: str, home: Home) -> Kept:
     return found
 
 
-def remove_kept(name: str, home: Home) -> None:
+def delete_dataset(name: str, home: Home) -> None:
     """Delete an upload or a fetched data set; raises ConfigError for a sample."""
-    kept = find_kept(name, home)
+    kept = find_dataset(name, home)
     if kept.kind == "sample":
         what = f"{name} comes along with ModelForge and is never deleted."
         raise ConfigError(Problem("dataset", what, "Leave it; it needs next to no space."))
@@ -68,12 +68,12 @@ def remove_kept(name: str, home: Home) -> None:
         raise RunError(Problem("dataset", what, "Check the rights of the home folder.")) from error
 
 
-def _uploaded(home: Home) -> Iterator[Kept | None]:
-    for path in uploads(home):
+def _uploaded(home: Home) -> Iterator[StoredDataset | None]:
+    for path in list_uploads(home):
         yield _kept(path.name, path.name, "upload", path)
 
 
-def _fetched(home: Home) -> Iterator[Kept | None]:
+def _fetched(home: Home) -> Iterator[StoredDataset | None]:
     folder = home.root / FETCHED
     for path in folder.glob("*.parquet") if folder.is_dir() else ():
         if not path.name.startswith(".") and path.is_file():
@@ -82,15 +82,15 @@ def _fetched(home: Home) -> Iterator[Kept | None]:
 
 def _kept(
     name: str, dataset: str, kind: Literal["upload", "fetched", "sample"], path: Path
-) -> Kept | None:
+) -> StoredDataset | None:
     try:
         stat = path.stat()
     except OSError:  # it went away while we looked
         return None
-    return Kept(name, dataset, kind, path, stat.st_size, stat.st_mtime)
+    return StoredDataset(name, dataset, kind, path, stat.st_size, stat.st_mtime)
 
 
-PREFIX = "sample:"
+SAMPLE_PREFIX = "sample:"
 
 
 @dataclass(frozen=True)
@@ -113,28 +113,28 @@ class Sample:
     @property
     def dataset(self) -> str:
         """What the setting `dataset` says for it."""
-        return PREFIX + self.name
+        return SAMPLE_PREFIX + self.name
 
     def as_dict(self) -> dict[str, Any]:
         """Return the sample as plain data."""
         return asdict(self) | {"path": str(self.path), "dataset": self.dataset}
 
 
-def samples(folder: Path | None = None) -> list[Sample]:
+def load_samples(folder: Path | None = None) -> list[Sample]:
     """Return the bundled data sets in the order of `samples.toml`."""
-    folder = folder or shipped("assets") / "samples"
+    folder = folder or resource_folder("assets") / "samples"
     with (folder / "samples.toml").open("rb") as file:
         listed = tomllib.load(file)["sample"]
     return [Sample(**entry | {"path": folder / entry["path"]}) for entry in listed]
 
 
-def locate(dataset: str, home: Home) -> Path:
+def find_dataset_file(dataset: str, home: Home) -> Path:
     """Return the file that `dataset` names: sample:NAME, a path, or the name of an upload.
 
     A path that is there wins over an upload of the same name. Raises NotFoundError.
     """
-    if dataset.startswith(PREFIX):
-        return _sample(dataset.removeprefix(PREFIX))
+    if dataset.startswith(SAMPLE_PREFIX):
+        return _sample(dataset.removeprefix(SAMPLE_PREFIX))
     if "\0" in dataset:
         raise _absent(dataset, "The name holds a zero byte.")
     try:
@@ -154,11 +154,11 @@ def locate(dataset: str, home: Home) -> Path:
 
 
 def _sample(name: str) -> Path:
-    known = {sample.name: sample.path for sample in samples()}
+    known = {sample.name: sample.path for sample in load_samples()}
     if name not in known:
-        listed = ", ".join(PREFIX + each for each in known)
+        listed = ", ".join(SAMPLE_PREFIX + each for each in known)
         raise NotFoundError(
-            Problem("dataset", f"{PREFIX}{name} is no sample.", f"Choose {listed}.")
+            Problem("dataset", f"{SAMPLE_PREFIX}{name} is no sample.", f"Choose {listed}.")
         )
     return known[name]
 

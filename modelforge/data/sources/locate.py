@@ -7,27 +7,27 @@ from pathlib import Path
 
 from modelforge.config.rules.data import HUB_PREFIX
 from modelforge.config.schema.data import Source
-from modelforge.data.formats.sniff import KNOWN, SUFFIXES
-from modelforge.data.sources.library import locate
+from modelforge.data.formats.sniff import FORMAT_NAMES, SUFFIXES
+from modelforge.data.sources.library import find_dataset_file
 from modelforge.errors import DataError, NotFoundError, Problem
 from modelforge.paths import Home
 
 FETCHED = "datasets"
-MOST_FILES = 1000
+MAX_FILES = 1000
 _HUB_NAME = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?\Z", re.ASCII)
 _PROSE = (".txt", ".md", ".markdown")
 _PACKED = (".gz", ".zst")
 
 
-def files_of(source: Source, home: Home) -> list[Path]:
+def find_source_files(source: Source, home: Home) -> list[Path]:
     """Return the files of a source; raises NotFoundError, or DataError for a folder without any."""
     if source.path.startswith(HUB_PREFIX):
         return [_fetched_file(source, home)]
     folder = _folder(source.path)
-    return [locate(source.path, home)] if folder is None else files_in(folder)
+    return [find_dataset_file(source.path, home)] if folder is None else find_folder_files(folder)
 
 
-def files_in(folder: Path) -> list[Path]:
+def find_folder_files(folder: Path) -> list[Path]:
     """Return the data files in a folder and below, by name; hidden ones and links are left out.
 
     Texts count only where there is no table, so that a README is not taken for rows.
@@ -38,13 +38,13 @@ def files_in(folder: Path) -> list[Path]:
         hidden = any(part.startswith(".") for part in parts)
         if not hidden and suffix_of(path) in SUFFIXES and path.is_file() and not path.is_symlink():
             found.append(path)
-        if len(found) > MOST_FILES:
-            what = f"{folder} holds more than {MOST_FILES:,} data files."
+        if len(found) > MAX_FILES:
+            what = f"{folder} holds more than {MAX_FILES:,} data files."
             raise DataError(Problem("dataset", what, "Name a folder inside it, or join the files."))
     tables = [path for path in found if suffix_of(path) not in _PROSE]
     if not found:
         what = f"{folder} holds no data file."
-        raise DataError(Problem("dataset", what, f"Name a folder with {KNOWN}."))
+        raise DataError(Problem("dataset", what, f"Name a folder with {FORMAT_NAMES}."))
     return tables or found
 
 

@@ -15,14 +15,14 @@ from collections.abc import Callable
 Copies = Callable[[int], int]
 
 
-def taken(rows: int, samples: int | None, weight: float) -> int:
+def count_rows_taken(rows: int, samples: int | None, weight: float) -> int:
     """Return how many rows a source gives, copies counted."""
     kept = min(rows, samples) if samples else rows
     whole, once_more = _repeats(kept, weight)
     return kept * whole + once_more
 
 
-def copies(rows: int, samples: int | None, weight: float, seed: int, place: int) -> Copies:
+def copies_per_row(rows: int, samples: int | None, weight: float, seed: int, place: int) -> Copies:
     """Return how often the usable row of a number, from 0, is given.
 
     `place` is that of the source in its list, so that two sources are drawn from differently.

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelforge.data.canonical.convert import UnusableRowError, canonical
+from modelforge.data.canonical.convert import UnusableRowError, to_canonical
 from modelforge.data.formats.read import read_rows
 
 if TYPE_CHECKING:
-    from modelforge.data.sources.load import Supply
+    from modelforge.data.sources.load import LoadedSource
 
-LONGEST_TEXT = 2_000
-MOST_PARTS = 100
-DEEPEST = 8
+MAX_TEXT_CHARS = 2_000
+MAX_ITEMS = 100
+MAX_DEPTH = 8
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,20 @@ class PreviewRow:
         return asdict(self)
 
 
-def preview_rows(supplies: Iterable[Supply]) -> Iterator[PreviewRow]:
+def preview_rows(supplies: Iterable[LoadedSource]) -> Iterator[PreviewRow]:
     """Yield the rows of all supplies in the order of their files; raises DataError as reading."""
     for supply in supplies:
         for path in supply.files:
             for line, data in read_rows(path):
                 reads, why = None, ""
                 try:
-                    reads = canonical(data, supply.mapping)
+                    reads = to_canonical(data, supply.mapping)
                 except UnusableRowError as unusable:
                     why = unusable.code
-                yield PreviewRow(path.name, line, shortened(data), shortened(reads), why)
+                yield PreviewRow(path.name, line, truncate(data), truncate(reads), why)
 
 
-def shortened(value: Any, depth: int = 0) -> Any:
+def truncate(value: Any, depth: int = 0) -> Any:
     """Return `value` as JSON can hold it: long texts and lists end in a mark that says so."""
     if value is None or isinstance(value, bool | int):
         return value
@@ -54,18 +54,18 @@ def shortened(value: Any, depth: int = 0) -> Any:
         return value if math.isfinite(value) else str(value)
     if isinstance(value, str):
         # A lone surrogate cannot be sent to anybody.
-        text = value[:LONGEST_TEXT].encode("utf-8", "replace").decode()
-        more = len(value) - LONGEST_TEXT
+        text = value[:MAX_TEXT_CHARS].encode("utf-8", "replace").decode()
+        more = len(value) - MAX_TEXT_CHARS
         return text if more <= 0 else f"{text}… ({more:,} more characters)"
-    if depth >= DEEPEST:
+    if depth >= MAX_DEPTH:
         return "…"
     if isinstance(value, Mapping):
-        kept = list(value.items())[:MOST_PARTS]
-        return {str(shortened(str(key))): shortened(each, depth + 1) for key, each in kept}
+        kept = list(value.items())[:MAX_ITEMS]
+        return {str(truncate(str(key))): truncate(each, depth + 1) for key, each in kept}
     if isinstance(value, list | tuple):
-        told = [shortened(each, depth + 1) for each in value[:MOST_PARTS]]
-        more = len(value) - MOST_PARTS
+        told = [truncate(each, depth + 1) for each in value[:MAX_ITEMS]]
+        more = len(value) - MAX_ITEMS
         return told if more <= 0 else [*told, f"… ({more:,} more)"]
     if isinstance(value, bytes | bytearray):
         return f"{len(value):,} bytes"
-    return shortened(str(value), depth)
+    return truncate(str(value), depth)

@@ -10,7 +10,7 @@ from modelforge.data.canonical.convert import Canonical, fingerprint
 from modelforge.errors import DataError, Problem
 
 
-def split(
+def split_indices(
     rows: Iterable[Canonical | str],
     eval_split: float,
     seed: int,

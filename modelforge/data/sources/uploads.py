@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from modelforge.data.formats.sniff import KNOWN, SUFFIXES
+from modelforge.data.formats.sniff import FORMAT_NAMES, SUFFIXES
 from modelforge.errors import DataError, Problem, RunError
 from modelforge.paths import Home
 
@@ -19,7 +19,7 @@ UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
 _LONGEST_NAME = 120
 # The largest data file that may be sent to the server.
-UPLOAD_BYTES = 2 * 2**30
+MAX_UPLOAD_BYTES = 2 * 2**30
 
 
 def save_upload(home: Home, filename: str, chunks: Iterable[bytes], limit_bytes: int) -> Path:
@@ -60,7 +60,7 @@ def safe_name(filename: str) -> str:
     stem, dot, suffix = name.rpartition(".")
     suffix = suffix.lower()
     if not dot or f".{suffix}" not in SUFFIXES:
-        what = f"{shown[:80] or 'The file'} is not {KNOWN}."
+        what = f"{shown[:80] or 'The file'} is not {FORMAT_NAMES}."
         raise DataError(Problem("dataset", what, f"Its name must end in {', '.join(SUFFIXES)}."))
     stem = stem.strip(" .").encode()[:_LONGEST_NAME].decode(errors="ignore").strip(" .") or "data"
     if _RESERVED.match(stem):
@@ -68,7 +68,7 @@ def safe_name(filename: str) -> str:
     return f"{stem}.{suffix}"
 
 
-def uploads(home: Home) -> list[Path]:
+def list_uploads(home: Home) -> list[Path]:
     """Return the uploaded files, the newest first."""
     if not home.uploads.is_dir():
         return []

@@ -15,9 +15,9 @@ import pyarrow as pa
 from datasets import Dataset
 
 from modelforge.data.canonical.convert import Canonical, fingerprint
-from modelforge.data.checks.summary import digest
-from modelforge.data.sources.load import Record, entries, rows_of
-from modelforge.data.sources.split import split
+from modelforge.data.checks.summary import sha256_of
+from modelforge.data.sources.load import Record, iterate_rows, source_entries
+from modelforge.data.sources.split import split_indices
 from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.tokenize.counters import TokenizeCounts
 from modelforge.modeling.tokenize.encode import TokenizedExample
@@ -92,14 +92,14 @@ def tokenize(order: DatasetRequest, dialect: ChatTemplate, progress: Progress) -
 
 def iter_split_rows(order: DatasetRequest, progress: Progress) -> Iterator[tuple[Canonical, bool]]:
     """Yield every row and whether it is held out; those with a source of their own come last."""
-    apart = bool(entries(order.dataset, "validation"))
+    apart = bool(source_entries(order.dataset, "validation"))
     train, aside = _split(order, 0.0 if apart else order.eval_split)
     tally = _Tally(progress, train + len(aside))
-    for index, (_, row) in enumerate(rows_of(order.dataset, order.seed)):
+    for index, (_, row) in enumerate(iterate_rows(order.dataset, order.seed)):
         yield row, index in aside
         tally.say(index + 1)
     if apart:
-        for _, row in rows_of(order.dataset, order.seed, "validation"):
+        for _, row in iterate_rows(order.dataset, order.seed, "validation"):
             yield row, True
 
 
@@ -136,10 +136,10 @@ def finish(
 def changed_files(dataset: Record) -> list[str]:
     """Return the names of sources that are others than at the first look; none that are gone."""
     changed = []
-    for entry in (*entries(dataset), *entries(dataset, "validation")):
+    for entry in (*source_entries(dataset), *source_entries(dataset, "validation")):
         files = [Path(file) for file in entry["files"]]
         try:
-            if entry.get("sha256") and digest(files) != entry["sha256"]:
+            if entry.get("sha256") and sha256_of(files) != entry["sha256"]:
                 changed.append(files[0].name if len(files) == 1 else files[0].parent.name)
         except OSError:
             continue
@@ -220,10 +220,10 @@ class _Tally:
 def _split(order: DatasetRequest, eval_split: float) -> tuple[int, set[int]]:
     """Return how many rows are trained on, and the numbers of those held out."""
     prints, strata = [], []
-    for place, row in rows_of(order.dataset, order.seed):
+    for place, row in iterate_rows(order.dataset, order.seed):
         prints.append(hashlib.blake2b(fingerprint(row).encode(), digest_size=16).hexdigest())
         strata.append(place)
-    train, held_out = split(prints, eval_split, order.seed, strata)
+    train, held_out = split_indices(prints, eval_split, order.seed, strata)
     return len(train), set(held_out)
 
 

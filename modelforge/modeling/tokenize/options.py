@@ -9,7 +9,7 @@ from typing import Any
 from modelforge.config.methods import Method
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.canonical.qa import in_words
+from modelforge.data.canonical.qa import to_chat_example
 from modelforge.modeling.tokenize.encode import (
     LossOn,
     TokenizedExample,
@@ -58,7 +58,7 @@ class TokenizeOptions:
         """Return canonical rows as this method learns them: a decoder answers in words."""
         if self.method == "span":
             return list(rows)
-        return [in_words(row) if "context" in row else row for row in rows]
+        return [to_chat_example(row) if "context" in row else row for row in rows]
 
     def truncate(self, row: TokenizedExample, *, held_out: bool = False) -> list[TokenizedExample]:
         """Return the pieces of a row that are trained, or checked on; none is left without one."""

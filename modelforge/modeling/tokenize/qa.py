@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from modelforge.data.canonical.qa_windows import Window, cut_windows
+from modelforge.data.canonical.qa_windows import Window, split_into_windows
 from modelforge.modeling.tokenize.encode import IGNORE_INDEX, TokenizedExample
 
 EMPTY_WINDOW = Window([], [], [], 0)
@@ -25,7 +25,7 @@ def encode_qa(row: dict[str, Any], tokenizer: Any, max_length: int) -> list[QAEx
 
     None where the question leaves no room for the context.
     """
-    windows = cut_windows(row["question"], row["context"], tokenizer, max_length)
+    windows = split_into_windows(row["question"], row["context"], tokenizer, max_length)
     span = _span(row)
     return [_marked(window, span) for window in windows]
 
@@ -41,18 +41,20 @@ def _marked(window: Window, span: tuple[int, int] | None) -> QAExample:
     """Mark the tokens of the answer; a window that has only a part of it marks none."""
     inside = [
         number
-        for number, place in enumerate(window.places)
+        for number, place in enumerate(window.offsets)
         if span and place and place[0] < span[1] and place[1] > span[0]
     ]
     whole = bool(inside) and _covers(window, inside, span)
-    start, end = (inside[0], inside[-1]) if whole else (window.none, window.none)
+    start, end = (
+        (inside[0], inside[-1]) if whole else (window.no_answer_index, window.no_answer_index)
+    )
     labels = [
         token if whole and start <= number <= end else IGNORE_INDEX
-        for number, token in enumerate(window.ids)
+        for number, token in enumerate(window.input_ids)
     ]
-    return QAExample(window.ids, labels, window=window, start=start, end=end)
+    return QAExample(window.input_ids, labels, window=window, start=start, end=end)
 
 
 def _covers(window: Window, inside: list[int], span: tuple[int, int] | None) -> bool:
-    first, last = window.places[inside[0]], window.places[inside[-1]]
+    first, last = window.offsets[inside[0]], window.offsets[inside[-1]]
     return bool(span and first and last and first[0] <= span[0] and last[1] >= span[1])

@@ -84,7 +84,7 @@ def _strategy(case: RunContext) -> str:
 
 
 if TYPE_CHECKING:
-    from modelforge.data.sources.load import Supply
+    from modelforge.data.sources.load import LoadedSource
 
 ANSWERS = ("pair", "instruction", "messages", "summary")
 HOLDS = {
@@ -132,7 +132,7 @@ def wrong_kind(case: RunContext) -> Iterator[Finding]:
         yield Finding(
             "blocker",
             "wrong-kind",
-            f"{supply.look.name} holds {HOLDS.get(kind, kind)}; {_learner(case)} learns from "
+            f"{supply.summary.name} holds {HOLDS.get(kind, kind)}; {_learner(case)} learns from "
             f"{wanted}.",
             f"Give data with the columns {columns}, or choose what suits these rows.",
             where,
@@ -144,11 +144,11 @@ def nothing_to_learn(case: RunContext) -> Iterator[Finding]:
     loss_on = case.config.data.loss_on
     if loss_on not in _TEXTLESS:
         return
-    supplies = case.material.supplies
+    supplies = case.material.sources
     texts = [supply for supply in supplies if supply.mapping.kind == "text"]
     if not texts:
         return
-    names = ", ".join(supply.look.name for supply in texts[:3])
+    names = ", ".join(supply.summary.name for supply in texts[:3])
     more = f" and {len(texts) - 3} more" if len(texts) > 3 else ""
     whole = len(texts) == len(supplies)
     yield Finding(
@@ -165,13 +165,13 @@ def nothing_to_learn(case: RunContext) -> Iterator[Finding]:
 
 def same_in_validation(case: RunContext) -> Iterator[Finding]:
     """Warn of a file that is both learned from and checked on."""
-    learned = {supply.look.sha256: supply.look.name for supply in case.material.supplies}
+    learned = {supply.summary.sha256: supply.summary.name for supply in case.material.sources}
     for number, supply in enumerate(case.material.validation):
-        if supply.look.sha256 in learned:
+        if supply.summary.sha256 in learned:
             yield Finding(
                 "caution",
                 "validation-is-trained",
-                f"{supply.look.name} is checked on and also learned from, so the check would "
+                f"{supply.summary.name} is checked on and also learned from, so the check would "
                 "only tell how well the model remembers.",
                 "Check on other rows, or let a share of the rows be held out.",
                 case.material.where(number, validation=True),
@@ -197,8 +197,8 @@ def _learner(case: RunContext) -> str:
     return config.task
 
 
-def _all(case: RunContext) -> Iterator[tuple[str, Supply]]:
-    for number, supply in enumerate(case.material.supplies):
+def _all(case: RunContext) -> Iterator[tuple[str, LoadedSource]]:
+    for number, supply in enumerate(case.material.sources):
         yield case.material.where(number), supply
     for number, supply in enumerate(case.material.validation):
         yield case.material.where(number, validation=True), supply

@@ -53,7 +53,7 @@ def learning_rate(case: RunContext) -> Iterator[Finding]:
     rate = case.config.learning_rate
     config = case.config
     advised = default_learning_rate(
-        config.strategy, practice=case.machine.practice, adapter=config.adapter.enabled
+        config.strategy, practice=case.machine.practice_mode, adapter=config.adapter.enabled
     )
     times = max(rate / advised, advised / rate)
     if times < 10 * (1 - 1e-9):

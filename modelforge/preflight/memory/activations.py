@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.models.architecture import ModelFacts
+from modelforge.models.architecture import ModelInfo
 
 
 class _Kept(NamedTuple):
@@ -46,7 +46,7 @@ def plain_bytes(plan: Plan) -> int:
     return 4 if plan.precision == "fp32" else 2
 
 
-def activations(config: TrainingConfig, plan: Plan, facts: ModelFacts, length: int) -> float:
+def activations(config: TrainingConfig, plan: Plan, facts: ModelInfo, length: int) -> float:
     """Return the larger of training and evaluation, in bytes.
 
     Training remembers every block, or with checkpointing the input of every block and one block
@@ -64,7 +64,7 @@ def activations(config: TrainingConfig, plan: Plan, facts: ModelFacts, length: i
     return held + _unpacked(plan, facts)
 
 
-def logits(config: TrainingConfig, plan: Plan, facts: ModelFacts, length: int) -> float:
+def logits(config: TrainingConfig, plan: Plan, facts: ModelInfo, length: int) -> float:
     """Return the bytes of the logits: of one piece of tokens, or of all where answers are compared.
 
     A piece is held as it comes and in four copies of 32 bits, the whole in four alone: as they
@@ -89,7 +89,7 @@ def _tokens(config: TrainingConfig, plan: Plan, length: int) -> int:
     return rows * length
 
 
-def block_bytes(config: TrainingConfig, plan: Plan, facts: ModelFacts, length: int) -> float:
+def block_bytes(config: TrainingConfig, plan: Plan, facts: ModelInfo, length: int) -> float:
     """Return the bytes that one block keeps for each token of rows of a length.
 
     Raises IndexError for a model of which no layers are known.
@@ -121,7 +121,7 @@ def _seen(config: TrainingConfig, plan: Plan, length: int) -> int:
     return length if rows > 1 else 0
 
 
-def _widths(facts: ModelFacts) -> _Kept:
+def _widths(facts: ModelInfo) -> _Kept:
     queries, keys = facts.layer_matrices[0][1], facts.layer_matrices[1][1]
     return _Kept(facts.hidden_size or 0, queries, keys, facts.intermediate or 0)
 
@@ -130,7 +130,7 @@ def _together(each: _Kept, widths: _Kept) -> float:
     return float(sum(a * b for a, b in zip(each, widths, strict=True)))
 
 
-def _whole(plan: Plan, facts: ModelFacts) -> float:
+def _whole(plan: Plan, facts: ModelInfo) -> float:
     """Return what training every weight holds besides: what the head has to learn, twice.
 
     In 16 bits the weights, which are kept in 32, are copied to work with.
@@ -143,7 +143,7 @@ def _whole(plan: Plan, facts: ModelFacts) -> float:
     return 10.0 * head + 2.0 * (facts.parameters or 0)
 
 
-def _unpacked(plan: Plan, facts: ModelFacts) -> float:
+def _unpacked(plan: Plan, facts: ModelInfo) -> float:
     # A quantized layer is unpacked to multiply with it, one layer at a time.
     if plan.quantization == "none":
         return 0.0

@@ -8,7 +8,7 @@ from modelforge.config.optimizers import BYTES_PER_WEIGHT, OPTIMIZERS
 from modelforge.config.plan.make import Plan, releases_memory
 from modelforge.config.rules.weights import split_names
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.models.architecture import ModelFacts
+from modelforge.models.architecture import ModelInfo
 from modelforge.preflight.memory.activations import activations, logits, plain_bytes
 
 GIB = 2**30
@@ -39,7 +39,7 @@ class MemoryPart:
 
 
 def estimate(
-    config: TrainingConfig, plan: Plan, facts: ModelFacts, *, longest_tokens: int | None = None
+    config: TrainingConfig, plan: Plan, facts: ModelInfo, *, longest_tokens: int | None = None
 ) -> list[MemoryPart]:
     """Return about what each part needs; empty when the model's shape is unknown.
 
@@ -67,7 +67,7 @@ def estimate(
     return [MemoryPart(name, size / GIB) for name, size in parts.items()]
 
 
-def _largest(plan: Plan, facts: ModelFacts) -> int:
+def _largest(plan: Plan, facts: ModelInfo) -> int:
     """Return the weights of the largest tensor that learns; those of an adapter are small."""
     return (facts.vocab or 0) * (facts.hidden_size or 0) if plan.trains == "all" else 0
 
@@ -100,13 +100,13 @@ def part_gib(parts: list[MemoryPart], *names: str) -> float:
     return sum(part.gib for part in parts if part.name in names)
 
 
-def adapter_weights(rank: int, facts: ModelFacts) -> int:
+def adapter_weights(rank: int, facts: ModelInfo) -> int:
     """Return the weights of a LoRA on every linear layer: r x (in + out) each, head left out."""
     each = sum(inputs + outputs for inputs, outputs in facts.layer_matrices)
     return rank * each * (facts.layers or 0)
 
 
-def trained_weights(config: TrainingConfig, plan: Plan, facts: ModelFacts) -> int:
+def trained_weights(config: TrainingConfig, plan: Plan, facts: ModelInfo) -> int:
     """Return how many weights learn: those of the adapter, or all."""
     if plan.trains == "all":
         return facts.parameters or 0
@@ -122,7 +122,7 @@ def trained_weights(config: TrainingConfig, plan: Plan, facts: ModelFacts) -> in
     return lora + len(whole) * (facts.vocab or 0) * width
 
 
-def _chosen(names: list[str], facts: ModelFacts) -> list[tuple[int, int]]:
+def _chosen(names: list[str], facts: ModelInfo) -> list[tuple[int, int]]:
     """Return the matrices of one block by the names most families give them; else all."""
     matrices = facts.layer_matrices
     wide = ("up_proj", "down_proj") if len(matrices) == _OF_PLAIN else _WIDE
@@ -130,7 +130,7 @@ def _chosen(names: list[str], facts: ModelFacts) -> list[tuple[int, int]]:
     return [each for name, each in known if name in names] or matrices
 
 
-def weight_bytes(config: TrainingConfig, plan: Plan, facts: ModelFacts) -> float:
+def weight_bytes(config: TrainingConfig, plan: Plan, facts: ModelInfo) -> float:
     """Return the bytes of the model that is trained or lies frozen below its adapter.
 
     A model that is trained whole is kept in 32 bits, and where the start model has to be asked

@@ -24,7 +24,7 @@ from modelforge.preflight.memory.estimate import (
 from modelforge.preflight.speed import max_tokens
 
 if TYPE_CHECKING:
-    from modelforge.data.checks.summary import FirstLook
+    from modelforge.data.checks.summary import DatasetSummary
 
 # What bears on no tensor.
 _NO_MATTER = frozenset(
@@ -83,7 +83,7 @@ class MemoryTrace:
         return cls(**data)
 
 
-def longest_row_tokens(config: TrainingConfig, plan: Plan, look: FirstLook | None) -> int:
+def longest_row_tokens(config: TrainingConfig, plan: Plan, look: DatasetSummary | None) -> int:
     """Return how long the longest row is, as far as the first look tells."""
     return longest_row(config, plan, max_tokens(look.longest_chars) if look else None)
 

@@ -12,7 +12,7 @@ from modelforge.config.plan.make import make_plan
 from modelforge.config.profiles import load_profiles
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import ForgeError
-from modelforge.models.catalog import facts_of
+from modelforge.models.catalog import catalog_model_info
 from modelforge.paths import Home
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.memory.estimate import part_gib
@@ -20,7 +20,7 @@ from modelforge.preflight.plan_context import build_plan_context
 from modelforge.preflight.suggest.fit import can_fit, is_tight
 
 if TYPE_CHECKING:
-    from modelforge.data.checks.summary import FirstLook
+    from modelforge.data.checks.summary import DatasetSummary
     from modelforge.hardware.machine import Machine
 
 ANY_DATA = "any"
@@ -52,7 +52,7 @@ class FitEstimate:
 
 
 def estimate_fit(
-    model: Mapping[str, Any], machine: Machine, *layers: Layer, look: FirstLook | None = None
+    model: Mapping[str, Any], machine: Machine, *layers: Layer, look: DatasetSummary | None = None
 ) -> FitEstimate:
     """Return what a run with these answers needs when `model` is the one; unknown for bad ones."""
     case = _case(model, machine, layers, look)
@@ -64,7 +64,7 @@ def estimate_fit(
 
 
 def estimate_fit_by_size(
-    billions: float | None, machine: Machine, *layers: Layer, look: FirstLook | None = None
+    billions: float | None, machine: Machine, *layers: Layer, look: DatasetSummary | None = None
 ) -> FitEstimate:
     """Return about what a model needs of which only the size is known.
 
@@ -83,13 +83,13 @@ def estimate_fit_by_size(
 
 
 def _case(
-    model: Mapping[str, Any], machine: Machine, layers: Sequence[Layer], look: FirstLook | None
+    model: Mapping[str, Any], machine: Machine, layers: Sequence[Layer], look: DatasetSummary | None
 ) -> RunContext | None:
     named = Layer("model", {"model_name": model["name"], "dataset": ANY_DATA})
     try:
         config = resolve(*layers, named).config
     except ForgeError:
         return None
-    facts = facts_of(model)
+    facts = catalog_model_info(model)
     plan = make_plan(config, build_plan_context(config, machine, facts, look=look))
     return RunContext(config, plan, machine, facts, look, NOWHERE)

@@ -11,7 +11,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from modelforge.config.profiles import load_profiles
-from modelforge.models.catalog import facts_of
+from modelforge.models.catalog import catalog_model_info
 from modelforge.preflight.speed import estimate_step
 from modelforge.preflight.suggest.memory_savers import FAMILIES, LOSING, Draft, Family, Step
 
@@ -278,4 +278,4 @@ def _anew(case: RunContext) -> dict[str, Any]:
 
 def _on(case: RunContext, model: Mapping[str, Any], settings: Mapping[str, Any]) -> RunContext:
     """Return the same run on another model."""
-    return replace(case, facts=facts_of(model)).with_settings(settings)
+    return replace(case, facts=catalog_model_info(model)).with_settings(settings)

@@ -200,7 +200,7 @@ def _notes(dropped: int, *, lacks_check: bool) -> Iterator[tuple[str, str]]:
 def _columns(found: QAExample) -> dict[str, Any]:
     return {
         "input_ids": found.input_ids,
-        "token_type_ids": found.window.types,
+        "token_type_ids": found.window.token_type_ids,
         "start_positions": found.start,
         "end_positions": found.end,
     }

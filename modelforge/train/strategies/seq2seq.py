@@ -16,7 +16,7 @@ from transformers import (
 from modelforge.config.methods import Head
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.canonical.convert import lead_of
+from modelforge.data.canonical.convert import summarization_prefix
 from modelforge.errors import Problem
 from modelforge.modeling.adapters.lora import add_adapter, load_start_adapter, prepare_trainer
 from modelforge.modeling.errors import WorkerError
@@ -55,7 +55,7 @@ def run(context: WorkerContext) -> None:
     loaded = context.load(HEAD)
     config, plan = context.job.config, context.job.plan
     stops = stop_ids_of(loaded.model.generation_config)
-    dialect = seq2seq_template(loaded.tokenizer, stops, lead_of(loaded.model.config))
+    dialect = seq2seq_template(loaded.tokenizer, stops, summarization_prefix(loaded.model.config))
     manner = TokenizeOptions.from_plan(config, plan)
     tokenized = tokenize(context, dialect, manner)
     context.stop.check()

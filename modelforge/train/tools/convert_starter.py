@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
 
     try:
-        convert(home.starter, say)
+        convert(home.starter_model, say)
     except ForgeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

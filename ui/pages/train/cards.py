@@ -64,7 +64,7 @@ def machine(found: Machine, profiles: Mapping[str, Profile], reason: str) -> Saf
         for gpu in found.gpus
     ]
     tiles = [tile("profile", name, one.title, one.description) for name, one in profiles.items()]
-    note = found.gpu_note if found.practice else ""
+    note = found.gpu_note if found.practice_mode else ""
     return join(
         [
             el("p.help", reason),

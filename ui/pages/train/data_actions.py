@@ -7,11 +7,11 @@ from itertools import islice
 from typing import Any
 
 from modelforge.config.schema.data import Source
-from modelforge.data.checks.run import examine_file
-from modelforge.data.checks.summary import FirstLook
+from modelforge.data.checks.run import check_file
+from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.formats.read import read_rows
-from modelforge.data.sources.locate import files_of
-from modelforge.data.sources.uploads import UPLOAD_BYTES
+from modelforge.data.sources.locate import find_source_files
+from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.forge import Forge
 from ui.html.markup import Safe, el, join
@@ -52,7 +52,7 @@ def sources(forge: Forge, layers: Sequence[Any], dataset: str) -> list[Source]:
     return opened(forge, said_sources(layers) or [{"path": dataset}])
 
 
-def look(forge: Forge, layers: Sequence[Any], dataset: str) -> FirstLook | None:
+def look(forge: Forge, layers: Sequence[Any], dataset: str) -> DatasetSummary | None:
     """Return the look at data that stands in answers which are wrong elsewhere."""
     if not dataset.strip():
         return None
@@ -93,7 +93,7 @@ def columns(forge: Forge, said: Mapping[str, Any]) -> dict[str, list[str]]:
     place = {name: said.get(name) for name in ("path", "subset", "split")}
     try:
         # Only where it lies matters here, whatever else is said of it.
-        first = files_of(Source.model_construct(**place), forge.home)[0]
+        first = find_source_files(Source.model_construct(**place), forge.home)[0]
         for row in islice(read_rows(first), SEEN_ROWS):
             outer.update(dict.fromkeys(str(name) for name in row.data))
             for value in row.data.values():
@@ -165,7 +165,7 @@ def mended(forge: Forge, entered: Entered, code: str) -> Reply:
     copies, now = iter(done), []
     for one, source in zip(was, asked, strict=True):
         kept = {name: value for name, value in one.items() if name not in _PLACE}
-        count = len(files_of(source, forge.home))
+        count = len(find_source_files(source, forge.home))
         now += [{"path": copy.dataset, **kept} for copy in islice(copies, count)]
     changed = sum(sum(one.changes.values()) for one in done)
     told = f"{changed:,} {'place was' if changed == 1 else 'places were'} mended in a copy."
@@ -178,11 +178,11 @@ def keep(forge: Forge, filename: str, pieces: Iterator[bytes]) -> dict[str, Any]
 
     What nobody can read is deleted again, and the reason raised.
     """
-    path = forge.data.upload(filename, pieces, UPLOAD_BYTES)
+    path = forge.data.upload(filename, pieces, MAX_UPLOAD_BYTES)
     try:
         forge.data.glimpse(forge.data.sources(path.name))
     except DataError:
-        mends = any(finding.repair for finding in examine_file(path).findings)
+        mends = any(finding.repair for finding in check_file(path).findings)
         if not mends and not columns(forge, {"path": path.name})["columns"]:
             path.unlink(missing_ok=True)
             raise

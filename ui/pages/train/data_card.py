@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelforge.data.canonical.convert import SUMMARISE
-from modelforge.data.checks.summary import FirstLook
-from modelforge.data.sources.uploads import UPLOAD_BYTES
+from modelforge.data.canonical.convert import SUMMARIZE_PROMPT
+from modelforge.data.checks.summary import DatasetSummary
+from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import Problem
 from ui.html import format as words
 from ui.html.components import free, tabs
@@ -41,7 +41,7 @@ def _drop() -> Safe:
                 id="file",
                 accept=TAKEN,
                 multiple=True,
-                data_most=str(UPLOAD_BYTES),
+                data_most=str(MAX_UPLOAD_BYTES),
             ),
             el("span", el("b", "Drop files here"), " or choose them"),
             el("small", FORMATS),
@@ -149,7 +149,7 @@ SHOWN = 20
 LONGEST = 600
 
 
-def summary(look: FirstLook | None, problems: Sequence[Problem] = ()) -> Safe:
+def summary(look: DatasetSummary | None, problems: Sequence[Problem] = ()) -> Safe:
     """Return the card's summary line."""
     if look is None:
         if not problems:
@@ -160,7 +160,9 @@ def summary(look: FirstLook | None, problems: Sequence[Problem] = ()) -> Safe:
     return join([f"{look.name} · {words.plural(look.rows, 'row')} · {kind}"])
 
 
-def part(look: FirstLook | None, problems: Sequence[Problem], said: Sequence[Any] = ()) -> Safe:
+def part(
+    look: DatasetSummary | None, problems: Sequence[Problem], said: Sequence[Any] = ()
+) -> Safe:
     """Return how the rows are read and the first of them, or what is wrong with the data."""
     if look is None:
         reason = "How these rows are read could not be found out; say it yourself."
@@ -199,7 +201,7 @@ def _source(place: int, one: Mapping[str, Any]) -> Safe:
     )
 
 
-def told(look: FirstLook) -> str:
+def told(look: DatasetSummary) -> str:
     """Return how many rows stand here, and how long they are."""
     first = min(SHOWN, len(look.examples))
     if not look.sha256:
@@ -248,7 +250,7 @@ def heads_of(row: Mapping[str, Any]) -> tuple[str, ...]:
     if "messages" not in row:
         return ("Text",)
     asked = [turn["content"] for turn in row["messages"] if turn.get("role") == "user"]
-    is_text = bool(asked) and asked[0].startswith(SUMMARISE)
+    is_text = bool(asked) and asked[0].startswith(SUMMARIZE_PROMPT)
     return ("Text", "Summary") if is_text else ("Question", "Answer")
 
 
@@ -268,7 +270,7 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     asked = [str(turn.get("content", "")) for turn in turns if turn.get("role") == "user"]
     answers = [str(turn.get("content", "")) for turn in turns if turn.get("role") == "assistant"]
     more = f"  (+ {words.plural(len(asked) - 1, 'more turn')})" if len(asked) > 1 else ""
-    first = asked[0].removeprefix(SUMMARISE) if asked else ""
+    first = asked[0].removeprefix(SUMMARIZE_PROMPT) if asked else ""
     return (first + more, answers[0] if answers else "")
 
 

@@ -10,7 +10,7 @@ from modelforge.config.defaults import strategy_defaults
 from modelforge.config.profiles import Profile, profile_settings, recommended_models
 from modelforge.config.resolve import Layer, flatten
 from modelforge.config.visibility import inapplicable_settings
-from modelforge.data.checks.summary import FirstLook
+from modelforge.data.checks.summary import DatasetSummary
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.hardware.machine import Machine
@@ -93,7 +93,7 @@ def needing(forge: Forge, entered: Entered) -> Callable[[float | None], FitEstim
     return lambda billions: estimate_fit_by_size(billions, found.machine, *found.layers, look=look)
 
 
-def _look(forge: Forge, said: Mapping[str, str]) -> FirstLook | None:
+def _look(forge: Forge, said: Mapping[str, str]) -> DatasetSummary | None:
     """Return the look at the one file that is trained on; None where there is none or several."""
     if not said["dataset"].strip() or said.get("data.sources", "") not in ("", "[]"):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from modelforge.models.hub import SearchResult
 from modelforge.preflight.suggest.catalog_fit import FitEstimate
 from modelforge.services.preflight import Checked
 from ui.html import format as words
@@ -13,7 +14,7 @@ from ui.html.markup import Safe, el, join
 from ui.pages.train import fit_panel, plan_panel
 
 if TYPE_CHECKING:
-    from modelforge.models.hub import Found
+    pass
 
 Offer = tuple[Mapping[str, Any], FitEstimate]
 
@@ -36,7 +37,9 @@ def offered(offers: Sequence[Offer]) -> Safe:
 
 
 def found(
-    listed: Sequence[Found], query: str, needs: Callable[[float | None], FitEstimate] | None = None
+    listed: Sequence[SearchResult],
+    query: str,
+    needs: Callable[[float | None], FitEstimate] | None = None,
 ) -> Safe:
     """Return what the Hub has found; `needs` says what a model of so many billions needs."""
     if not listed:

@@ -42,10 +42,10 @@ def page(forge: Forge) -> None:
         return {"state": str(forge.stop(text(sent, "run"), keep=keep))}
 
     def find_models(sent: Any) -> Reply:
-        from modelforge.models.hub import search  # noqa: PLC0415 - brings in httpx
+        from modelforge.models.hub import search_models  # noqa: PLC0415 - brings in httpx
 
         query = text(sent, "query")
-        found, needs = search(query, text(sent, "task")), needing(forge, Entered.read(sent))
+        found, needs = search_models(query, text(sent, "task")), needing(forge, Entered.read(sent))
         return {"parts": {"found": model_card.found(found, query, needs)}}
 
     asked = [open, check, tracing(forge), start, queue.adding(forge), read_recipe, stop]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelforge.config.fields import specs_by_name
-from modelforge.data.checks.summary import FirstLook
+from modelforge.data.checks.summary import DatasetSummary
 from modelforge.errors import Finding, Problem
 from modelforge.preflight.report import Report
 from modelforge.services.preflight import Checked
@@ -207,7 +207,7 @@ def row(name: object, value: object) -> Safe:
     return el("div.row", el("span", name), el("span.num", value))
 
 
-def is_of_data(finding: Finding, look: FirstLook | None) -> bool:
+def is_of_data(finding: Finding, look: DatasetSummary | None) -> bool:
     """Say whether a finding is the data's own, which the card of the data shows."""
     return look is not None and any(one.code == finding.code for one in look.findings)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from modelforge.config.defaults import default_learning_rate
 from modelforge.config.recipe import dump_recipe
-from modelforge.data.checks.summary import FirstLook
-from modelforge.data.formats.errors import UnreadableError
+from modelforge.data.checks.summary import DatasetSummary
+from modelforge.data.formats.errors import ReadError
 from modelforge.data.sources.split import split_counts
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.forge import Forge
@@ -52,7 +52,7 @@ def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
         "origins": form.origins(found.told, titles),
         "hidden": sorted(found.hidden - under.keys()),
         "wrong": under,
-        "hints": hints(checked, values, practice=found.machine.practice),
+        "hints": hints(checked, values, practice=found.machine.practice_mode),
         "ready": ready,
         **_fit(forge, checked),
         "whole": not wanted and not checked.errors,  # what is only blocked by now may wait
@@ -180,7 +180,7 @@ def _circles(
 
 
 def _data_facts(
-    look: FirstLook | None,
+    look: DatasetSummary | None,
     errors: Sequence[ForgeError],
     said: Sequence[Mapping[str, Any]],
     dataset: str,
@@ -188,7 +188,7 @@ def _data_facts(
     """Return what the browser needs to ask on: which data it is, how many rows, how large."""
     if look is None and not _data_problems(errors):
         return None
-    broken = any(isinstance(error, UnreadableError) for error in errors)
+    broken = any(isinstance(error, ReadError) for error in errors)
     sources = list(said) or [{"path": dataset}]
     facts = [sources, look.sha256 if look else "", look.rows if look else 0]
     return {

@@ -15,6 +15,7 @@ import pytest
 
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
+from modelforge.data.checks.summary import summarize
 from modelforge.runs.events import Event, read_events
 from modelforge.runs.layout import RunFolder
 

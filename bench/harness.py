@@ -27,7 +27,7 @@ import psutil
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from modelforge.runs.events import Event
+from modelforge.runs.events import EventRecord
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -147,7 +147,7 @@ def own_home(folder: Path) -> Home:
     return home
 
 
-def trained(home: Home, answers: dict[str, Any]) -> list[Event]:
+def trained(home: Home, answers: dict[str, Any]) -> list[EventRecord]:
     """Train once and return the events of the run; raises RuntimeError when it does not finish."""
     forge = Forge(home)
     try:

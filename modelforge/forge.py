@@ -19,7 +19,7 @@ from modelforge.errors import NotFoundError, merge_errors
 from modelforge.hardware import machine as machines
 from modelforge.hardware.machine import Machine
 from modelforge.paths import Home
-from modelforge.runs.events import Event, read_events
+from modelforge.runs.events import EventRecord, read_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import Wanted
 from modelforge.runs.process.machine_lease import Lease
@@ -198,7 +198,7 @@ class Forge:
 
     def events(
         self, run_id: str, after: int = 0, most: int | None = None
-    ) -> tuple[list[Event], int]:
+    ) -> tuple[list[EventRecord], int]:
         """Return the events past byte `after`, and the byte to continue from.
 
         With `most` those in about so many bytes; the rest is for the next call.

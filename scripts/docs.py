@@ -1,4 +1,4 @@
-"""Write what is generated: docs/settings.md, rest-api.md, responses.md, map.md and README's map."""
+"""Write the generated pages: settings, REST, responses, events and map in docs/, README's map."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from modelforge.api.openapi_docs import markdown_of_events
 from modelforge.api.router import responses_markdown, rest_markdown
 from modelforge.config.json_schema import settings_markdown
 
@@ -36,6 +37,7 @@ def pages() -> dict[Path, str]:
         docs / "settings.md": settings_markdown(),
         docs / "rest-api.md": rest_markdown(),
         docs / "responses.md": responses_markdown(),
+        docs / "events.md": markdown_of_events(),
         docs / "map.md": whole_map(),
         ROOT / "README.md": with_map(_read(ROOT / "README.md")),
     }

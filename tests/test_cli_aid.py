@@ -11,6 +11,7 @@ from modelforge.cli.main import main
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.paths import Home
+from modelforge.runs.event_types import FailedEvent, StartedEvent
 from modelforge.runs.events import EventWriter
 from modelforge.runs.store import Store
 
@@ -32,8 +33,8 @@ def failed(tmp_path, monkeypatch):
         dataset={},
     )
     with EventWriter(folder.events) as events:
-        events.write("started", pid=1, birth=1.0)
-        events.write("failed", cause="out-of-memory", what="It is full.", remedy="Shorten it.")
+        events.write(StartedEvent(pid=1, birth=1.0))
+        events.write(FailedEvent(cause="out-of-memory", what="It is full.", remedy="Shorten it."))
     return folder.id
 
 

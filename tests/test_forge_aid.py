@@ -19,8 +19,18 @@ from modelforge.diagnosis.classify import known
 from modelforge.errors import ConfigError
 from modelforge.forge import Forge
 from modelforge.paths import Home
+from modelforge.runs.atomic_files import read_json, write_json
+from modelforge.runs.event_types import (
+    EvalEvent,
+    FailedEvent,
+    FinishedEvent,
+    NoteEvent,
+    ResumedEvent,
+    SampleEvent,
+    StartedEvent,
+    StepEvent,
+)
 from modelforge.runs.events import EventWriter
-from modelforge.runs.layout import read_json, write_json
 from modelforge.runs.states import RunState, gather
 
 ACTORS = Path(__file__).parent / "actors"
@@ -223,16 +233,16 @@ def test_the_verdict_is_read_off_the_events_and_heeds_a_resume(opened, body):
     path = forge.folder(run_id).events
     path.unlink()
     with EventWriter(path) as events:
-        events.write("started", pid=1, birth=1.0)
+        events.write(StartedEvent(pid=1, birth=1.0))
         for step in range(1, 21):
-            events.write("step", step=step, loss=3 - step / 10, metrics={})
+            events.write(StepEvent(step=step, loss=3 - step / 10, metrics={}))
         for step in range(21, 41):  # spoilt, and never happened: the run went on from 20
-            events.write("step", step=step, loss=99.0, metrics={})
-        events.write("failed", cause="unexpected", what="x", remedy="y")
-        events.write("started", pid=2, birth=2.0)
-        events.write("resumed", step=20, stage=None, checkpoint="checkpoint-20", damaged=[])
-        events.write("eval", step=20, loss=1.5, best=True)
-        events.write("finished", steps=20, seconds=3.0, best_step=20)
+            events.write(StepEvent(step=step, loss=99.0, metrics={}))
+        events.write(FailedEvent(cause="unexpected", what="x", remedy="y"))
+        events.write(StartedEvent(pid=2, birth=2.0))
+        events.write(ResumedEvent(step=20, stage=None, checkpoint="checkpoint-20", damaged=[]))
+        events.write(EvalEvent(step=20, loss=1.5, best=True))
+        events.write(FinishedEvent(steps=20, seconds=3.0, best_step=20))
     verdict = forge.aid.verdict(run_id)
     assert verdict.kind == "better"
     assert verdict.numbers["updates measured"] == 20
@@ -260,11 +270,13 @@ def test_a_bundle_holds_what_helps_and_nothing_private(opened, body, monkeypatch
     with folder.log.open("a", encoding="utf-8") as log:
         log.write(private + "x" * 5000 + "\nRuntimeError: something odd\n")
     with EventWriter(folder.events) as events:
-        events.write("sample", step=3, prompt=f"{ROW}?", completion=f"{ROW}!")
-        events.write("note", code="x", text=private)
-        events.write("later-kind", rows=[{"prompt": ROW, "completion": ROW}])
+        events.write(SampleEvent(step=3, prompt=f"{ROW}?", completion=f"{ROW}!"))
+        events.write(NoteEvent(code="x", text=private))
+        newer = {"n": 1, "t": 1.0, "kind": "later-kind", "data": {"rows": [{"prompt": ROW}]}}
+        with folder.events.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(newer) + "\n")
         for step in range(4000):
-            events.write("step", step=step, loss=1.0, learning_rate=2e-4, tokens_per_s=410.5)
+            events.write(StepEvent(step=step, loss=1.0, learning_rate=2e-4, tokens_per_s=410.5))
     made = forge.aid.bundle(run_id, doctor=lambda: [{"name": "PyTorch", "what": private}])
     try:
         with zipfile.ZipFile(made) as archive:

@@ -21,7 +21,7 @@ from modelforge.errors import (
 )
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from modelforge.runs.layout import write_json
+from modelforge.runs.atomic_files import write_json
 from modelforge.runs.process.identity import kill, wait_gone
 from modelforge.runs.schedule_times import Clock
 from modelforge.runs.states import RunState, gather

@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
-from modelforge.runs.layout import find_json
+from modelforge.runs.atomic_files import find_json
 from ui.html.gradio_page import sentence
 from ui.html.markup import Safe, join
 from ui.pages.run import page

@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
+from modelforge.runs.event_types import ALIASES, KINDS, Event, FieldSpec, field_specs
+
 Schema = dict[str, Any]
 WRITTEN = (
     "<!-- Written by modelforge.api.router; change the routes or responses, not this page. -->"
+)
+WRITTEN_FROM_EVENTS = (
+    "<!-- Written by scripts/docs.py; change modelforge/runs/event_types.py, not this page. -->"
 )
 SETTINGS = "TrainingConfig"
 PARTS_OF_PATHS = {"run_id": "The id of the run.", "name": "The name of the data set in the list."}
@@ -18,40 +23,6 @@ BODIES = {
     "repair": '`{"codes": ["duplicate-rows"]}` or nothing',
 }
 
-EVENTS = {
-    "started": ("pid, birth", "The worker lives; the two together identify its process."),
-    "phase": (
-        "name, text, done, total",
-        "What it is doing: loading, tokenizing, training, evaluating or saving.",
-    ),
-    "plan": (
-        (
-            "total_steps, epochs, train_rows, eval_rows, trainable_parameters, total_parameters, "
-            "trained_tokens, all_tokens, truncated_rows, max_length, device, precision, "
-            "quantization, method, stage, stages, stage_name"
-        ),
-        "What the run came to once data and model were read.",
-    ),
-    "step": (
-        (
-            "step, total_steps, epoch, loss, learning_rate, grad_norm, tokens, tokens_per_s, "
-            "seconds, metrics, stage, "
-            "cpu_percent, ram_gib, gpu_percent, vram_gib"
-        ),
-        "An update was made.",
-    ),
-    "eval": ("step, epoch, loss, best, metrics, stage", "The held-out rows were looked at."),
-    "saved": ("step, path, best", "A checkpoint was written."),
-    "sample": ("step, stage, prompt, completion, reward", "The model gave an answer."),
-    "scores": ("rows, before, after", "What the answers to held-out rows are worth."),
-    "note": ("code, text", "Something worth knowing."),
-    "finished": (
-        "steps, seconds, output, loss, eval_loss, best_step",
-        "The end: the model is there.",
-    ),
-    "stopped": ("step, kept", "The end: somebody asked to stop."),
-    "failed": ("cause, what, remedy", "The end: it failed, with the reason in words."),
-}
 REFUSALS = {
     "400": "The request is malformed.",
     "401": "The server has a password; send it by HTTP Basic with any user name.",
@@ -83,9 +54,9 @@ def markdown_of_responses(document: Schema) -> str:
     """Return docs/responses.md from the OpenAPI document."""
     parts = [f"# Responses\n\n{WRITTEN}\n", _INTRODUCTION]
     parts.append(_table(["status", "meaning"], [[f"`{k}`", v] for k, v in REFUSALS.items()]))
-    parts.append("## Events\n\nThe kinds of `RunEvent`, and what their `data` holds.\n")
-    rows = [[f"`{kind}`", _coded(fields), text] for kind, (fields, text) in EVENTS.items()]
-    parts.append(_table(["kind", "data", "meaning"], rows))
+    parts.append("## Events\n\nThe kinds of `RunEvent`; [events.md](events.md) has their fields.\n")
+    rows = [[f"[{kind}](events.md#{kind})", _summary(event)] for kind, event in KINDS.items()]
+    parts.append(_table(["kind", "meaning"], rows))
     for name, schema in sorted(_answer_schemas(document).items()):
         parts.append(f"## {name}\n\n{schema.get('description', '').strip()}\n")
         if "enum" in schema:
@@ -96,6 +67,19 @@ def markdown_of_responses(document: Schema) -> str:
             for field, part in schema.get("properties", {}).items()
         ]
         parts.append(_table(["field", "type", "meaning"], rows))
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def markdown_of_events() -> str:
+    """Return docs/events.md from the event classes."""
+    parts = [f"# Events\n\n{WRITTEN_FROM_EVENTS}\n", _EVENTS_INTRODUCTION]
+    for kind, event in KINDS.items():
+        rows = [_event_field(spec) for spec in field_specs(event)]
+        parts.append(f"## {kind}\n\n{_summary(event)}\n")
+        parts.append(_table(["field", "type", "unit", "meaning"], rows))
+    old = [[f"`{': '.join(key)}`", f"`{name}`"] for key, name in ALIASES.items()]
+    parts.append("## Renamed\n\nOld run folders have these names; they are read as the new ones.\n")
+    parts.append(_table(["old", "new"], old))
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -177,7 +161,7 @@ def _type(schema: Schema) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[-1]
         return f"[{name}](#{name.lower()})"
-    if "anyOf" in schema:
+    if "anyOf" in schema and "type" not in schema:
         return " or ".join(_type(each) for each in schema["anyOf"])
     if "enum" in schema:
         return ", ".join(f"`{each}`" for each in schema["enum"])
@@ -199,8 +183,15 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _coded(names: str) -> str:
-    return ", ".join(f"`{name}`" for name in names.split(", "))
+def _summary(event: type[Event]) -> str:
+    return event.__doc__ or ""
+
+
+def _event_field(spec: FieldSpec) -> list[str]:
+    words = {"int": "whole number", "float": "number", "str": "text", "bool": "`true` or `false`"}
+    kind = words.get(spec.type_name, "object" if spec.type_name == "dict" else "list")
+    missing = "or absent" if spec.info.omitted else "or null" if spec.nullable else ""
+    return [f"`{spec.name}`", f"{kind} {missing}".strip(), spec.info.unit, spec.info.text]
 
 
 def _card(verb: str, path: str, route: Schema) -> str:
@@ -235,6 +226,11 @@ curl -N http://127.0.0.1:7860/api/runs/ID/events
 curl http://127.0.0.1:7860/api/datasets?filename=rows.csv --data-binary @rows.csv
 curl http://127.0.0.1:7860/api/datasets/rows.csv/findings
 ```
+"""
+_EVENTS_INTRODUCTION = """The worker appends one JSON line per event to `events.jsonl` in the run
+folder: `{"n": 13, "t": 1795842042.07, "kind": "step", "data": {...}}`. `n` counts from 1 without
+gaps, `t` is Unix time in seconds. `GET /api/runs/ID/events` streams the same objects as
+server-sent events. Readers ignore kinds and fields they do not know; old runs may lack fields.
 """
 _INTRODUCTION = """Every refusal has `problems`, a list of `where`, `what` and `remedy`; the guard
 in front of all routes says `error` with the same three parts instead. No answer holds a traceback.

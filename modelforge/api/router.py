@@ -11,7 +11,11 @@ from fastapi.responses import HTMLResponse
 
 from modelforge import __version__
 from modelforge.api.errors import forge_route
-from modelforge.api.openapi_docs import markdown_of_responses, markdown_of_routes, page
+from modelforge.api.openapi_docs import (
+    markdown_of_responses,
+    markdown_of_routes,
+    page,
+)
 from modelforge.api.routes import (
     datasets,
     diagnosis,

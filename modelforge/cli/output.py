@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from modelforge.diagnosis.verdict import Verdict
     from modelforge.forge import Forge
     from modelforge.preflight import Report
-    from modelforge.runs.events import Event
+    from modelforge.runs.events import EventRecord
     from modelforge.runs.listing import Page
     from modelforge.runs.view import RunView
     from modelforge.services.compare import Comparison
@@ -99,7 +99,7 @@ class Progress:
         self._bar: Any = None
         self._phase = ""
 
-    def show(self, event: Event) -> None:
+    def show(self, event: EventRecord) -> None:
         """Draw one event."""
         data = event.data
         if event.kind == "phase" and data["name"] != self._phase:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.diagnosis.verdict import Verdict, judge
-from modelforge.runs.events import ENDINGS, Event, read_events
+from modelforge.runs.event_types import ENDINGS
+from modelforge.runs.events import EventRecord, read_events
 
 SAMPLES = 24
 Points = list[tuple[float, float]]
@@ -44,7 +45,7 @@ class _Told:
     scores: dict[str, Any] | None = None
     ending: dict[str, Any] | None = None
 
-    def take(self, event: Event) -> None:
+    def take(self, event: EventRecord) -> None:
         data = event.data
         match event.kind:
             case "started":

@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from modelforge.runs.layout import RunFolder, find_json, write_json
+from modelforge.runs.atomic_files import find_json, write_json
+from modelforge.runs.layout import RunFolder
 
 FORMAT = 1
 MANIFEST = "manifest.json"

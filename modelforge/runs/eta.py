@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
 
-from modelforge.runs.events import ENDINGS, Event
+from modelforge.runs.event_types import ENDINGS
+from modelforge.runs.events import EventRecord
 
 # Fewer updates say nothing: the first ones are slower, and rows differ.
 FEWEST = 3
@@ -52,7 +53,7 @@ class Pace:
     _has_gap: bool = False
     _phase: tuple[str, float, int, int | None, int] = ("", 0.0, 0, None, 0)
 
-    def take(self, event: Event) -> None:
+    def take(self, event: EventRecord) -> None:
         """Take in one event; some before it may be left out, as of a long file."""
         is_gap, self.number = 0 < self.number < event.n - 1, event.n
         if is_gap:
@@ -64,7 +65,7 @@ class Pace:
         elif event.kind in ENDINGS:
             self.is_over = True
 
-    def take_all(self, events: Iterable[Event]) -> Pace:
+    def take_all(self, events: Iterable[EventRecord]) -> Pace:
         """Take in events and return itself."""
         for event in events:
             self.take(event)

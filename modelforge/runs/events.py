@@ -1,4 +1,4 @@
-"""What a worker says, one JSON line an event: written whole, read by a byte cursor."""
+"""The event file of a run: one writer appends lines, readers continue from a byte offset."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,71 +16,77 @@ from typing import Any
 
 import orjson
 
-from modelforge.runs.layout import disk_error
+from modelforge.runs import event_types
+from modelforge.runs.atomic_files import disk_error
+from modelforge.runs.event_types import ENDINGS, Event, StartedEvent
 
-ENDINGS = ("finished", "stopped", "failed")
-MILESTONES = ("started", *ENDINGS)
+MILESTONES = (StartedEvent.kind, *ENDINGS)
 TAIL_BYTES = 65_536
-_MILESTONE_WORDS = tuple(f'"{kind}"'.encode() for kind in MILESTONES)
+READ_BYTES = 2**22
+_QUOTED_MILESTONES = tuple(f'"{kind}"'.encode() for kind in MILESTONES)
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """One thing a worker said: its number from 1, Unix time, kind and data."""
+class EventRecord:
+    """One line of the file: number from 1, Unix time, kind and data, with current names."""
 
     n: int
     t: float
     kind: str
     data: dict[str, Any]
 
+    @property
+    def event(self) -> Event:
+        """The typed event."""
+        return event_types.parse(self.kind, self.data)
+
     def as_dict(self) -> dict[str, Any]:
-        """Return the event as plain data, as it stands in the file."""
+        """Return the record as it is in the file."""
         return {"n": self.n, "t": self.t, "kind": self.kind, "data": self.data}
 
 
 class EventWriter:
-    """Appends events to a file, numbered on from what is there. Safe to use from several threads.
+    """Appends events to a file and numbers them. Safe to use from several threads.
 
-    A line goes out in one write, so that readers and a kill never see two lines mixed.
-    Numbers that JSON does not know (nan, inf) are written as null.
+    Each line is written by a single call, so that readers and a killed process never leave two
+    lines mixed. NaN and infinite values become null.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._turn = threading.Lock()
-        self._n, self._torn = _where_to_continue(path)
+        self._lock = threading.Lock()
+        self._n, self._is_torn = _end_of(path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         try:
             self._file = os.open(path, flags, 0o644)
         except OSError as error:
             raise disk_error(error, path) from error
 
-    def write(self, kind: str, /, **data: Any) -> Event:
-        """Write one event and return it; raises RunError when the disk does not take it."""
-        with self._turn:
-            event = Event(self._n + 1, time.time(), kind, _finite(data))
-            line = (
-                json.dumps(event.as_dict(), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-            )
-            # A predecessor killed in mid-line left half of one; ours must not stick to it.
-            whole = b"\n" + line if self._torn else line
+    def write(self, event: Event) -> EventRecord:
+        """Append an event and return its record; raises RunError when it cannot be written."""
+        with self._lock:
+            record = EventRecord(self._n + 1, time.time(), event.kind, _finite(event.as_data()))
+            text = json.dumps(record.as_dict(), ensure_ascii=False)
+            line = text.encode("utf-8", "replace") + b"\n"
+            # A killed predecessor may have left half a line; ours must not be joined to it.
+            line = b"\n" + line if self._is_torn else line
             try:
-                written = os.write(self._file, whole)
-                self._torn = written != len(whole)
-                if self._torn:
-                    os.write(self._file, whole[written:])
-                    self._torn = False
+                written = os.write(self._file, line)
+                self._is_torn = written != len(line)
+                if self._is_torn:
+                    os.write(self._file, line[written:])
+                    self._is_torn = False
             except OSError as error:
                 raise disk_error(error, self._path) from error
-            self._n = event.n
-            if kind in ENDINGS:
+            self._n = record.n
+            if record.kind in ENDINGS:
                 with contextlib.suppress(OSError):
                     os.fsync(self._file)
-            return event
+            return record
 
     def close(self) -> None:
-        """Close the file; a second time does nothing."""
-        with self._turn:
+        """Close the file. Closing it again has no effect."""
+        with self._lock:
             if self._file >= 0:
                 os.close(self._file)
                 self._file = -1
@@ -96,34 +103,47 @@ class EventWriter:
         self.close()
 
 
-def read_events(path: Path, after: int = 0, most: int | None = None) -> tuple[list[Event], int]:
-    """Return the events past byte `after`, and the byte to continue from.
+def read_events(
+    path: Path, after: int = 0, limit: int | None = None
+) -> tuple[list[EventRecord], int]:
+    """Return the records after byte `after`, and the byte to continue from.
 
-    A line that is still being written is left for the next call; a line that is no event is
-    passed over. With `most` no more than about so many bytes are read; one line is read whole.
+    An incomplete last line is left for the next call; invalid lines are skipped. With `limit`,
+    about that many bytes are read, rounded up to a whole line.
     """
     after = max(0, after)
     try:
         with path.open("rb") as file:
             file.seek(after)
-            fresh = file.read() if most is None else file.read(most) + file.readline()
+            data = file.read() if limit is None else file.read(limit) + file.readline()
     except FileNotFoundError:
         return [], after
-    whole = fresh[: fresh.rfind(b"\n") + 1]
-    return _events_in(whole), after + len(whole)
+    lines = data[: data.rfind(b"\n") + 1]
+    return _parse_lines(lines), after + len(lines)
 
 
-def tail_events(path: Path, limit: int = TAIL_BYTES) -> list[Event]:
-    """Return the events in the last `limit` bytes, oldest first; cheap for long files."""
-    return _events_in(_tail(path, limit))
+def iter_events(path: Path) -> Iterator[EventRecord]:
+    """Yield all records of a file, reading a few megabytes at a time."""
+    after = 0
+    while True:
+        records, end = read_events(path, after, READ_BYTES)
+        yield from records
+        if end - after < READ_BYTES:
+            return
+        after = end
 
 
-def first_event(path: Path, at: int = 0) -> Event | None:
-    """Return the first event from byte `at` on, or None while there is none."""
+def tail_events(path: Path, limit: int = TAIL_BYTES) -> list[EventRecord]:
+    """Return the records in the last `limit` bytes, oldest first."""
+    return _parse_lines(_tail(path, limit))
+
+
+def first_event(path: Path, after: int = 0) -> EventRecord | None:
+    """Return the first record after byte `after`, or None."""
     try:
         with path.open("rb") as file:
-            file.seek(at)
-            # What a predecessor has left half is ended by an empty line.
+            file.seek(after)
+            # The incomplete line of a killed predecessor is followed by an empty one.
             while (line := file.readline(TAIL_BYTES)) == b"\n":
                 pass
     except OSError:
@@ -132,27 +152,23 @@ def first_event(path: Path, at: int = 0) -> Event | None:
 
 
 def newest_milestone(path: Path, after: int = 0) -> str | None:
-    """Return the newest of started, finished, stopped and failed, or None if nothing was said.
-
-    Only events with a number above `after` count.
-    """
-    lines = _tail(path, TAIL_BYTES).splitlines()
-    newest: Event | None = None
-    for line in reversed(lines):
-        # Most lines are steps; only those that may be a milestone are worth parsing.
-        if newest is not None and not any(word in line for word in _MILESTONE_WORDS):
+    """Return the kind of the newest start or ending whose number is above `after`, or None."""
+    newest: EventRecord | None = None
+    for line in reversed(_tail(path, TAIL_BYTES).splitlines()):
+        # Most lines are steps: parse only those that may be a milestone.
+        if newest is not None and not any(kind in line for kind in _QUOTED_MILESTONES):
             continue
-        event = _parse(line)
-        newest = newest or event
-        if event is not None and event.kind in MILESTONES:
-            return event.kind if event.n > after else None
-    # The beginning of a long file lies outside the tail, and whoever speaks has started.
+        record = _parse(line)
+        newest = newest or record
+        if record is not None and record.kind in MILESTONES:
+            return record.kind if record.n > after else None
+    # The start of a long run lies before the tail; any event implies that it started.
     number = newest.n if newest is not None else last_number(path)
-    return "started" if number > after else None
+    return StartedEvent.kind if number > after else None
 
 
 def size_of(path: Path) -> int:
-    """Return how many bytes of events there are, or -1 while there is no file."""
+    """Return the size of the file in bytes, or -1 when it does not exist."""
     try:
         return path.stat().st_size
     except OSError:
@@ -160,27 +176,27 @@ def size_of(path: Path) -> int:
 
 
 def last_number(path: Path) -> int:
-    """Return the number of the newest event, or 0 when there is none."""
-    return _where_to_continue(path)[0]
+    """Return the number of the newest event, or 0."""
+    return _end_of(path)[0]
 
 
-def _where_to_continue(path: Path) -> tuple[int, bool]:
-    """Return the last number in the file, and whether the file ends in mid-line."""
+def _end_of(path: Path) -> tuple[int, bool]:
+    """Return the number of the newest event, and whether the file ends with an incomplete line."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 1))
-            torn = file.read() not in (b"", b"\n")
+            is_torn = file.read() not in (b"", b"\n")
     except FileNotFoundError:
         return 0, False
     except OSError as error:
         raise disk_error(error, path) from error
-    recent = tail_events(path) or read_events(path)[0]
-    return max((event.n for event in recent), default=0), torn
+    records = tail_events(path) or read_events(path)[0]
+    return max((record.n for record in records), default=0), is_torn
 
 
 def _tail(path: Path, limit: int) -> bytes:
-    """Return the whole lines in the last `limit` bytes; the first may have lost its beginning."""
+    """Return the complete lines in the last `limit` bytes; the first may lack its beginning."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -191,34 +207,28 @@ def _tail(path: Path, limit: int) -> bytes:
     return tail[: tail.rfind(b"\n") + 1]
 
 
-def _events_in(lines: bytes) -> list[Event]:
-    found = (_parse(line) for line in lines.splitlines())
-    return [event for event in found if event is not None]
+def _parse_lines(lines: bytes) -> list[EventRecord]:
+    records = map(_parse, lines.splitlines())
+    return [record for record in records if record is not None]
 
 
-def _parse(line: bytes) -> Event | None:
+def _parse(line: bytes) -> EventRecord | None:
     try:
-        said = orjson.loads(line)
+        value = orjson.loads(line)
     except ValueError:
         return None
-    if not isinstance(said, dict):
-        return None
-    n, t, kind, data = said.get("n"), said.get("t"), said.get("kind"), said.get("data")
-    if (
-        isinstance(n, int)
-        and isinstance(t, (int, float))
-        and isinstance(kind, str)
-        and isinstance(data, dict)
-    ):
-        return Event(n, t, kind, data)
+    match value:
+        case {"n": int(n), "t": int() | float() as t, "kind": str(kind), "data": dict(data)}:
+            return EventRecord(n, t, *event_types.with_current_names(kind, data))
     return None
 
 
 def _finite(value: Any) -> Any:
+    """Return the value with None in place of NaN and infinity, which JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
+        return [_finite(item) for item in value]
     return value

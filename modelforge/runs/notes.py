@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from modelforge.errors import ConfigError, Problem
-from modelforge.runs.layout import RunFolder, find_json, write_json
+from modelforge.runs.atomic_files import find_json, write_json
+from modelforge.runs.layout import RunFolder
 
 FORMAT = 1
 LONGEST_NAME, LONGEST_TAG, LONGEST_NOTE = 120, 32, 4000

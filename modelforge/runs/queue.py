@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modelforge.runs.layout import find_json, write_json
+from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.schedule_times import Moment, in_words
 from modelforge.runs.states import RunState
 

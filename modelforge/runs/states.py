@@ -6,8 +6,10 @@ import time
 from dataclasses import dataclass
 from enum import StrEnum
 
-from modelforge.runs.events import ENDINGS, first_event, newest_milestone
-from modelforge.runs.layout import RunFolder, find_json
+from modelforge.runs.atomic_files import find_json
+from modelforge.runs.event_types import ENDINGS
+from modelforge.runs.events import first_event, newest_milestone
+from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import Identity, reap
 
 

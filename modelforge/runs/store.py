@@ -19,7 +19,8 @@ from typing import Any
 from modelforge import __version__
 from modelforge.errors import BusyError, NotFoundError, Problem
 from modelforge.paths import Home
-from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json
+from modelforge.runs.atomic_files import disk_error, find_json, write_json
+from modelforge.runs.layout import RunFolder
 from modelforge.runs.notes import Notes, changed, read_notes, write_notes
 from modelforge.runs.process.identity import kill, wait_gone
 from modelforge.runs.process.lock import exclusive

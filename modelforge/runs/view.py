@@ -7,11 +7,13 @@ from typing import Any
 
 from modelforge.config.plan.make import Plan
 from modelforge.errors import Problem, RunError
+from modelforge.runs.atomic_files import find_json, read_json
 from modelforge.runs.disk_usage import run_sizes
 from modelforge.runs.eta import Course, Pace
-from modelforge.runs.events import ENDINGS, TAIL_BYTES, Event, read_events, size_of, tail_events
+from modelforge.runs.event_types import ENDINGS
+from modelforge.runs.events import TAIL_BYTES, EventRecord, read_events, size_of, tail_events
 from modelforge.runs.index import Standing
-from modelforge.runs.layout import RunFolder, find_json, read_json
+from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import Row
 from modelforge.runs.notes import read_notes
 from modelforge.runs.states import RunState, gather
@@ -157,7 +159,7 @@ def pace_of(folder: RunFolder, record: dict[str, Any]) -> Pace:
     said = report.get("trial_run", report.get("rehearsal"))
     rehearsal = said if isinstance(said, dict) else None
     pace = Pace(Course.of(record["config"], record["plan"]), rehearsal)
-    head, end = read_events(folder.events, most=TAIL_BYTES)
+    head, end = read_events(folder.events, limit=TAIL_BYTES)
     pace.take_all(head)
     if head and end < size_of(folder.events):
         pace.take_all(e for e in tail_events(folder.events) if e.n > head[-1].n)
@@ -172,7 +174,7 @@ def _plan_in(record: dict[str, Any]) -> Plan:
     return Plan.from_dict(record["plan"])
 
 
-def _since(mark: Event | None, event: Event | None) -> Event | None:
+def _since(mark: EventRecord | None, event: EventRecord | None) -> EventRecord | None:
     """Return the event unless it is older than the mark."""
     return event if event and not (mark and event.n < mark.n) else None
 
@@ -230,13 +232,13 @@ def _last_part(path: object) -> str:
     return str(path or "").replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
 
 
-def _measured(event: Event | None, prefix: str = "") -> dict[str, float]:
+def _measured(event: EventRecord | None, prefix: str = "") -> dict[str, float]:
     """Return what an event measured beside the loss; events of the first release have nothing."""
     told = event.data.get("metrics") if event else None
     return {f"{prefix}{name}": value for name, value in told.items()} if told else {}
 
 
-def _latest(folder: RunFolder) -> dict[str, Event]:
+def _latest(folder: RunFolder) -> dict[str, EventRecord]:
     """Return the newest event of each kind, looking further back while no update is in sight."""
     for reach in (TAIL_BYTES, FAR_BYTES):
         latest = {event.kind: event for event in tail_events(folder.events, reach)}

@@ -10,8 +10,9 @@ from typing import Any
 from modelforge.config.fields import specs_by_name
 from modelforge.data.sources.load import source_entries
 from modelforge.diagnosis.judging import judge_run
+from modelforge.runs.atomic_files import find_json
 from modelforge.runs.downsample import Point, decimate
-from modelforge.runs.layout import RunFolder, find_json
+from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import Row
 from modelforge.runs.metrics import AXES, Curve, Curves, Stage
 from modelforge.runs.view import RunView

@@ -16,8 +16,9 @@ from modelforge.diagnosis.verdict import Verdict
 from modelforge.errors import ConfigError, Problem
 from modelforge.hardware.doctor import check_machine
 from modelforge.paths import Home
+from modelforge.runs.atomic_files import find_json, read_json, write_json
 from modelforge.runs.events import tail_events
-from modelforge.runs.layout import RunFolder, find_json, read_json, write_json
+from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import ended_with, has_restarted_since
 from modelforge.runs.process.oom_killer import memory_kills, memory_ran_out
 from modelforge.runs.states import Facts, RunState, gather

@@ -18,7 +18,7 @@ from modelforge.errors import ForgeError
 from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
 from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens, memory_trace_key
-from modelforge.runs.layout import find_json, write_json
+from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.process.warm_worker import Spare
 from modelforge.services.preflight import Checked, Inquiry
 

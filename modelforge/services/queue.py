@@ -11,7 +11,8 @@ from typing import Any
 from modelforge.config.resolve import Layer
 from modelforge.errors import BusyError, ForgeError, NotFoundError, Problem, RunError
 from modelforge.paths import Home
-from modelforge.runs.layout import RunFolder, find_json, read_json
+from modelforge.runs.atomic_files import find_json, read_json
+from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.queue import (
     Decision,

@@ -13,8 +13,9 @@ from typing import Any
 from modelforge.config.resolve import Layer
 from modelforge.data.sources.load import source_entries
 from modelforge.errors import BusyError, ConfigError, ForgeError, Problem
+from modelforge.runs.atomic_files import disk_error, find_json, write_json
 from modelforge.runs.checkpoints import Checkpoint, Damage, listed, newest_valid, verify
-from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json
+from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState
 from modelforge.runs.store import STAGING, Store

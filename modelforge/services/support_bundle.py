@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.paths import Home
+from modelforge.runs.atomic_files import find_json
 from modelforge.runs.events import tail_events
-from modelforge.runs.layout import RunFolder, find_json
+from modelforge.runs.layout import RunFolder
 from modelforge.services.redact import Discretion
 
 EVENT_BYTES = 2**20

@@ -19,8 +19,9 @@ from modelforge.hardware.machine import Machine
 from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
 from modelforge.preflight.trial_run import TrialRunResult, trial_run_key
-from modelforge.runs.events import Event, read_events
-from modelforge.runs.layout import RunFolder, find_json, read_json, write_json
+from modelforge.runs.atomic_files import find_json, read_json, write_json
+from modelforge.runs.events import read_events
+from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.lock import exclusive
 from modelforge.runs.process.machine_lease import Lease
 from modelforge.runs.process.supervisor import COMMAND, Supervisor
@@ -145,7 +146,7 @@ class TrialRuns:
             phase=str(phase.get("text", "")),
             done=phase.get("done"),
             total=phase.get("total"),
-            trial_run=_measured(folder, latest.get("rehearsed")),
+            trial_run=_measured(folder, latest.get("trial_run")),
             ending={"kind": ending.kind, **ending.data} if ending else None,
             notes=notes,
         )
@@ -244,7 +245,7 @@ class TrialRuns:
 
     def _remember(self, folder: RunFolder, name: str) -> None:
         events, _ = read_events(folder.events)
-        told = next((event for event in reversed(events) if event.kind == "rehearsed"), None)
+        told = next((event for event in reversed(events) if event.kind == "trial_run"), None)
         measured = _measured(folder, told)
         if measured is not None:
             known = find_json(self._known_path) or {}
@@ -253,7 +254,7 @@ class TrialRuns:
             write_json(self._known_path, dict(newest[-REMEMBERED:]))
 
 
-def _measured(folder: RunFolder, event: Event | None) -> TrialRunResult | None:
+def _measured(folder: RunFolder, event: EventRecord | None) -> TrialRunResult | None:
     if event is None:
         return None
     with contextlib.suppress(TypeError):

@@ -1,4 +1,4 @@
-"""Says each thing twice: an event for the app, a plain line for the log."""
+"""Events of the worker, each with a plain line in the log."""
 
 from __future__ import annotations
 
@@ -6,20 +6,33 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 from modelforge.errors import RunError
+from modelforge.runs.event_types import (
+    AdjustedEvent,
+    Ending,
+    EvalEvent,
+    NoteEvent,
+    PhaseEvent,
+    PlanEvent,
+    ResumedEvent,
+    SampleEvent,
+    SavedEvent,
+    ScoresEvent,
+    StepEvent,
+    TrialRunEvent,
+    TrialRunStageEvent,
+)
 from modelforge.runs.events import EventWriter
 
 PHASE_EVERY_S = 0.25
-SAMPLE_CHARS = 2000
 
 
 class EventLog:
     """Writes events and log lines. A phase is told at its start, then four times a second.
 
-    `ended` is the last milestone told, or None while the run goes on. `make_room` gives back room
-    on the disk that was held for the last one.
+    `ended` is the kind of the ending that was written, or None. `make_room` frees disk space that
+    was reserved for the ending.
     """
 
     def __init__(
@@ -28,119 +41,103 @@ class EventLog:
         self._events = events
         self._make_room = make_room
         self._text = ""
-        self._told = 0.0
+        self._phase_at = 0.0
         self.ended: str | None = None
 
     def say(self, text: str) -> None:
-        """Print one line to the log; a disk that does not take it is no reason to end."""
+        """Print one line to the log; a full disk is ignored."""
         with contextlib.suppress(OSError):
             sys.stdout.write(f"{time.strftime('%H:%M:%S')}  {text}\n")
 
     def phase(
         self, name: str, text: str, *, done: int | None = None, total: int | None = None
     ) -> None:
-        """Tell which part of the work goes on, and how far it is."""
+        """Report the current phase and its progress."""
         now = time.monotonic()
         is_end = total is not None and done == total
-        if text == self._text and not is_end and now - self._told < PHASE_EVERY_S:
+        if text == self._text and not is_end and now - self._phase_at < PHASE_EVERY_S:
             return
         if text != self._text:
             self.say(f"{text} …")
-        self._text, self._told = text, now
-        counted = {} if total is None else {"done": done, "total": total}
-        self._events.write("phase", name=name, text=text, **counted)
+        self._text, self._phase_at = text, now
+        done = None if total is None else done
+        self._events.write(PhaseEvent(name=name, text=text, done=done, total=total))
 
     def note(self, code: str, text: str) -> None:
-        """Tell something a person may want to know."""
+        """Report a message for the user."""
         self.say(text)
-        self._events.write("note", code=code, text=text)
+        self._events.write(NoteEvent(code=code, text=text))
 
-    def plan(self, **facts: Any) -> None:
-        """Tell what is really going to be run."""
+    def plan(self, event: PlanEvent) -> None:
+        """Report the values in effect."""
         self.say(
-            f"{facts['total_steps']:,} updates on {facts['train_rows']:,} rows, "
-            f"{facts['eval_rows']:,} held out; {facts['trainable_parameters']:,} of "
-            f"{facts['total_parameters']:,} parameters are trained, in {facts['precision']} "
-            f"on {facts['device']}"
+            f"{event.total_steps:,} steps on {event.train_rows:,} rows, "
+            f"{event.eval_rows:,} for evaluation; {event.trainable_parameters:,} of "
+            f"{event.total_parameters:,} parameters are trained, in {event.precision} "
+            f"on {event.device}"
         )
-        self._events.write("plan", **facts)
+        self._events.write(event)
 
-    def step(self, **numbers: Any) -> None:
-        """Tell how the updates since the last telling went."""
-        self._events.write("step", **numbers)
-        rate = numbers["learning_rate"]
+    def step(self, event: StepEvent) -> None:
+        """Report the steps since the previous report."""
+        self._events.write(event)
         self.say(
-            f"update {numbers['step']}  loss {numbers['loss']:.3f}  "
-            f"rate {0.0 if rate is None else rate:.1e}  {numbers['tokens_per_s']:,.0f} tok/s"
+            f"step {event.step}  loss {event.loss or 0.0:.3f}  "
+            f"learning rate {event.learning_rate or 0.0:.1e}  {event.tokens_per_s:,.0f} tokens/s"
         )
 
-    def evaluation(
-        self,
-        *,
-        step: int,
-        epoch: float | None,
-        loss: float | None,
-        best: bool,
-        metrics: dict[str, float] | None = None,
-        **more: Any,
-    ) -> None:
-        """Tell the loss on held-out rows, and what else was measured; rewards have no loss."""
-        told = {"step": step, "epoch": epoch, "loss": loss, "best": best, "metrics": metrics or {}}
-        self._events.write("eval", **told, **more)
+    def evaluation(self, event: EvalEvent) -> None:
+        """Report an evaluation. RLHF has a reward in place of a loss."""
+        self._events.write(event)
         self._text = ""
-        reward = (metrics or {}).get("reward")
-        name, value = ("loss", loss) if loss is not None else ("reward", reward)
+        reward = event.metrics.get("reward")
+        name, value = ("loss", event.loss) if event.loss is not None else ("reward", reward)
         number = "unknown" if value is None else f"{value:.3f}"
-        self.say(f"update {step}  held-out {name} {number}" + ("  (best so far)" if best else ""))
+        best = "  (best so far)" if event.best else ""
+        self.say(f"step {event.step}  evaluation {name} {number}{best}")
 
-    def saved(self, *, step: int, path: str, best: bool) -> None:
-        """Tell that a checkpoint was written."""
-        self._events.write("saved", step=step, path=path, best=best)
+    def saved(self, event: SavedEvent) -> None:
+        """Report a checkpoint."""
+        self._events.write(event)
 
-    def adjusted(self, *, why: str, **numbers: Any) -> None:
-        """Tell that less is computed at once from now on; what is learned stays the same."""
-        self._events.write("adjusted", why=why, **numbers)
-        again = ", and activations are computed again" if numbers["gradient_checkpointing"] else ""
+    def adjusted(self, event: AdjustedEvent) -> None:
+        """Report that batches are split differently from now on."""
+        self._events.write(event)
+        recomputed = ", with gradient checkpointing" if event.gradient_checkpointing else ""
         text = (
-            f"{why} From update {numbers['step']:,} on {numbers['micro_batch']} rows are taken at "
-            f"a time, {numbers['accumulation']} times an update{again}; what is learned stays the "
-            "same."
+            f"{event.why} From step {event.step:,} on, a micro-batch has {event.micro_batch} rows "
+            f"and a step accumulates {event.accumulation} of them{recomputed}; the result of the "
+            "training stays the same."
         )
         self.note("memory-adjusted", text)
 
-    def measured(self, kind: str, **numbers: Any) -> None:
-        """Tell what a rehearsal has measured, of one stage or of all."""
-        self._events.write(kind, **numbers)
+    def measured(self, event: TrialRunEvent | TrialRunStageEvent) -> None:
+        """Report what a trial run measured."""
+        self._events.write(event)
 
-    def resumed(
-        self, *, step: int, stage: int | None, checkpoint: str | None, damaged: list[dict[str, str]]
-    ) -> None:
-        """Tell that the run goes on from a checkpoint, or begins anew without one."""
-        told = {"step": step, "stage": stage, "checkpoint": checkpoint, "damaged": damaged}
-        self._events.write("resumed", **told)
-        if checkpoint is None:
-            self.say("There is no checkpoint to go on from; it begins anew.")
+    def resumed(self, event: ResumedEvent) -> None:
+        """Report that the run continues from a checkpoint, or starts over without one."""
+        self._events.write(event)
+        if event.checkpoint is None:
+            self.say("There is no checkpoint to resume from; training starts over.")
         else:
-            self.say(f"Goes on from {checkpoint}.")
+            self.say(f"Resuming from {event.checkpoint}.")
 
-    def sample(self, *, step: int, prompt: str, completion: str, **more: Any) -> None:
-        """Tell one answer that the model gave while it learned."""
-        texts = {"prompt": prompt[:SAMPLE_CHARS], "completion": completion[:SAMPLE_CHARS]}
-        self._events.write("sample", step=step, **texts, **more)
+    def sample(self, event: SampleEvent) -> None:
+        """Report a completion that was generated during training."""
+        self._events.write(event)
 
-    def scores(
-        self, *, rows: int, after: dict[str, float], before: dict[str, float] | None = None
-    ) -> None:
-        """Tell what the answers to held-out rows are worth, before and after the training."""
-        self._events.write("scores", rows=rows, before=before, after=after)
-        told = ", ".join(f"{name} {value:.3f}" for name, value in after.items())
-        self.say(f"On {rows:,} held-out rows: {told}")
+    def scores(self, event: ScoresEvent) -> None:
+        """Report the metrics of generated answers."""
+        self._events.write(event)
+        values = ", ".join(f"{name} {value:.3f}" for name, value in event.after.items())
+        self.say(f"On {event.rows:,} evaluation rows: {values}")
 
-    def end(self, kind: str, **data: Any) -> None:
-        """Tell how the run ended; on a full disk there is room for it that was held until now."""
+    def end(self, event: Ending) -> None:
+        """Report how the run ended; on a full disk, the reserved space is freed for it."""
         try:
-            self._events.write(kind, **data)
+            self._events.write(event)
         except RunError:
             self._make_room()
-            self._events.write(kind, **data)
-        self.ended = kind
+            self._events.write(event)
+        self.ended = event.kind

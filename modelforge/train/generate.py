@@ -18,6 +18,7 @@ from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.render import with_system_prompt
 from modelforge.modeling.tokenize.seq2seq import encode_seq2seq
 from modelforge.modeling.tokenize.template import TEMPLATE_ERRORS, ChatTemplate
+from modelforge.runs.event_types import ScoresEvent
 from modelforge.train.job import WorkerContext
 from modelforge.train.stop import Stop
 
@@ -74,7 +75,7 @@ class GenerationEvaluator:
                 before, done = _worth(given, exams, summarises=summarises), len(exams)
             given = _answers(context, model, exams, self.hall, (done, rounds))
         after = _worth(given, exams, summarises=summarises)
-        context.log.scores(rows=len(exams), before=before, after=after)
+        context.log.scores(ScoresEvent(rows=len(exams), before=before, after=after))
 
     def sample(self) -> float:
         """Answer one batch of middling questions; return the seconds that all would take."""
@@ -83,7 +84,7 @@ class GenerationEvaluator:
         few, model = order[first : first + BATCH], self.trainer.model
         began = time.perf_counter()
         with _answering(model):
-            _answers(self.context, model, few, self.hall, (0, len(few)), "rehearsing")
+            _answers(self.context, model, few, self.hall, (0, len(few)), "trial_run")
         each = (time.perf_counter() - began) / len(few)
         return each * len(order) * self._times
 

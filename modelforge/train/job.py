@@ -8,8 +8,9 @@ from typing import Any
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
+from modelforge.runs.atomic_files import read_json
 from modelforge.runs.checkpoints import Checkpoint
-from modelforge.runs.layout import RunFolder, read_json
+from modelforge.runs.layout import RunFolder
 from modelforge.train.event_log import EventLog
 from modelforge.train.stop import Stop
 

@@ -17,6 +17,7 @@ from modelforge.errors import ForgeError
 from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.template import ChatTemplate, load_chat_template, stop_ids_of
+from modelforge.runs.event_types import FinishedEvent, ScoresEvent, StoppedEvent
 from modelforge.runs.layout import RunFolder
 from modelforge.train import save
 from modelforge.train.callbacks import monitors, trackers
@@ -231,13 +232,14 @@ def close(context: WorkerContext, trainer: Any, course: TrainingProgress, began:
     _save(job, trainer, course, log)
     log.say(f"Finished after {course.step:,} updates.")
     log.end(
-        "finished",
-        steps=course.step,
-        seconds=round(time.monotonic() - began, 1),
-        output=job.run.output.name,
-        loss=course.loss,
-        eval_loss=course.best_loss,
-        best_step=course.best_step,
+        FinishedEvent(
+            steps=course.step,
+            seconds=round(time.monotonic() - began, 1),
+            output=job.run.output.name,
+            loss=course.loss,
+            eval_loss=course.best_loss,
+            best_step=course.best_step,
+        )
     )
 
 
@@ -249,7 +251,7 @@ def discard(run: RunFolder, log: EventLog, *, step: int = 0) -> None:
     for folder in (run.checkpoints, run.output):
         shutil.rmtree(folder, ignore_errors=True)
     log.say(f"Stopped at update {step:,}; nothing is kept.")
-    log.end("stopped", step=step, kept=False, best_step=None)
+    log.end(StoppedEvent(step=step, kept=False))
 
 
 def load_best_weights(trainer: Any) -> None:
@@ -270,7 +272,7 @@ def _end_early(context: WorkerContext, trainer: Any, course: TrainingProgress) -
         load_best_weights(trainer)
     _save(job, trainer, course, log)
     log.say(f"Stopped at update {course.step:,}; what it has learned is kept.")
-    log.end("stopped", step=course.step, kept=True, best_step=best_step)
+    log.end(StoppedEvent(step=course.step, kept=True, best_step=best_step))
 
 
 def _save(job: Job, trainer: Any, course: TrainingProgress, log: EventLog) -> None:
@@ -294,7 +296,9 @@ def report_best_metrics(
     if not told:
         return
     chosen = next((log for log in told if log["step"] == best), told[-1])
-    context.log.scores(rows=rows, after={name: chosen[f"eval_{name}"] for name in names})
+    context.log.scores(
+        ScoresEvent(rows=rows, after={name: chosen[f"eval_{name}"] for name in names})
+    )
 
 
 def token_counts(tokenized: dataset.Tokenized) -> dict[str, Any]:

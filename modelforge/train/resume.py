@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 
 from modelforge.runs import checkpoints
+from modelforge.runs.atomic_files import find_json
 from modelforge.runs.checkpoints import Checkpoint
-from modelforge.runs.layout import RunFolder, find_json
+from modelforge.runs.event_types import ResumedEvent, StoppedEvent
+from modelforge.runs.layout import RunFolder
 from modelforge.train.event_log import EventLog
 
 FIRST_STAGE = 1
@@ -24,20 +26,14 @@ def find_resume_point(run: RunFolder, log: EventLog) -> Checkpoint | None:
     for damage in damaged:
         text = f"{damage.name} is damaged and passed over: {damage.why}."
         log.note("checkpoint-damaged", text)
+    skipped = [{"name": damage.name, "why": damage.why} for damage in damaged]
     if found is not None:
         log.resumed(
-            step=found.step,
-            stage=found.stage,
-            checkpoint=found.name,
-            damaged=[{"name": each.name, "why": each.why} for each in damaged],
+            ResumedEvent(step=found.step, stage=found.stage, checkpoint=found.name, damaged=skipped)
         )
     elif (find_json(run.process) or {}).get("after"):
-        log.resumed(
-            step=0,
-            stage=FIRST_STAGE + 1 if run.has_reward_model else None,
-            checkpoint=None,
-            damaged=[{"name": each.name, "why": each.why} for each in damaged],
-        )
+        stage = FIRST_STAGE + 1 if run.has_reward_model else None
+        log.resumed(ResumedEvent(step=0, stage=stage, damaged=skipped))
     return found
 
 
@@ -55,7 +51,7 @@ def end_before_training(run: RunFolder, log: EventLog, found: Checkpoint | None,
         if found is not None:
             shutil.rmtree(run.output, ignore_errors=True)
         log.say("Stopped before the first update.")
-        log.end("stopped", step=0, kept=False, best_step=None)
+        log.end(StoppedEvent(step=0, kept=False))
         return
     log.say(f"Stopped before it went on; {found.name} stays.")
-    log.end("stopped", step=found.step, kept=run.has_result, best_step=None)
+    log.end(StoppedEvent(step=found.step, kept=run.has_result))

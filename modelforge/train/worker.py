@@ -20,9 +20,11 @@ from modelforge.config.methods import Head
 from modelforge.config.plan.make import Plan, releases_memory
 from modelforge.errors import ForgeError, Problem
 from modelforge.modeling.errors import WorkerError, explain
+from modelforge.runs.atomic_files import write_json
 from modelforge.runs.checkpoints import Checkpoint
+from modelforge.runs.event_types import FailedEvent, StartedEvent
 from modelforge.runs.events import EventWriter
-from modelforge.runs.layout import RunFolder, write_json
+from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.disk_reserve import Reserve
 from modelforge.train import environment, resume
 from modelforge.train.event_log import EventLog
@@ -58,7 +60,7 @@ def run_worker(path: Path) -> int:
     reserve.hold()
     with EventWriter(run.events) as events:
         log = EventLog(events, make_room=reserve.release)
-        events.write("started", pid=os.getpid(), birth=psutil.Process().create_time())
+        events.write(StartedEvent(pid=os.getpid(), birth=psutil.Process().create_time()))
         found = None
         try:
             found = resume.find_resume_point(run, log)
@@ -135,7 +137,7 @@ def _failed(run: RunFolder, error: Exception, log: EventLog) -> None:
     failure = explain(error)
     with contextlib.suppress(ForgeError):  # a full disk does not even take the bad news
         log.say(f"Failed: {failure.what} {failure.remedy}")
-        log.end("failed", **asdict(failure))
+        log.end(FailedEvent(**asdict(failure)))
 
 
 def _require_one_gpu(run: RunFolder, plan: Plan) -> None:

@@ -10,6 +10,8 @@ import time
 
 import stage
 
+from modelforge.runs.event_types import FinishedEvent, StepEvent
+
 STRETCH_S = float(os.environ.get("MODELFORGE_ACTOR_STRETCH_S", "1"))
 STRETCHES = int(os.environ.get("MODELFORGE_ACTOR_STRETCHES", "6"))
 BYTES_A_SECOND = 2**20 / 60
@@ -29,6 +31,8 @@ while (spent := time.monotonic() - began) < STRETCH_S * STRETCHES and not folder
     last = now
     step += 1
     seconds, cpu_s = time.perf_counter() - at, time.thread_time() - worked
-    events.write("step", step=step, loss=1.0, seconds=seconds, cpu_s=cpu_s, noisy=noisy)
-events.write("finished", steps=step, seconds=time.monotonic() - began, output="output")
+    more = {"cpu_s": cpu_s, "noisy": noisy}
+    event = StepEvent(step=step, loss=1.0, seconds=seconds, metrics=more)
+    events.write(event)
+events.write(FinishedEvent(steps=step, seconds=time.monotonic() - began, output="output"))
 stage.leave(folder, "finished")

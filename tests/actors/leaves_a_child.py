@@ -6,8 +6,10 @@ import sys
 
 import stage
 
+from modelforge.runs.event_types import NoteEvent
+
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 folder, events = stage.enter()
-events.write("note", code="child", text=str(child.pid))
+events.write(NoteEvent(code="child", text=str(child.pid)))
 stage.work_until_stopped(folder, events)

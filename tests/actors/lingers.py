@@ -4,8 +4,10 @@ import signal
 
 import stage
 
+from modelforge.runs.event_types import FinishedEvent
+
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 folder, events = stage.enter()
-events.write("finished", steps=0, seconds=0.1, output="output")
+events.write(FinishedEvent(steps=0, seconds=0.1, output="output"))
 stage.leave(folder, "finished")
 stage.sleep_for_ever()

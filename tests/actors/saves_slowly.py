@@ -4,11 +4,13 @@ import time
 
 import stage
 
+from modelforge.runs.event_types import PhaseEvent, StepEvent, StoppedEvent
+
 folder, events = stage.enter()
-events.write("step", step=1, loss=1.0)
+events.write(StepEvent(step=1, loss=1.0))
 while not folder.stop.exists():
     time.sleep(0.01)
-events.write("phase", name="saving", text="Saving")
+events.write(PhaseEvent(name="saving", text="Saving"))
 time.sleep(1.5)
-events.write("stopped", step=1, kept=True)
+events.write(StoppedEvent(step=1, kept=True))
 stage.leave(folder, "stopped")

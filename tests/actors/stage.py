@@ -12,8 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import psutil
 
+from modelforge.runs.atomic_files import write_json
+from modelforge.runs.event_types import StartedEvent, StepEvent, StoppedEvent
 from modelforge.runs.events import EventWriter
-from modelforge.runs.layout import RunFolder, write_json
+from modelforge.runs.layout import RunFolder
 
 CURTAIN_S = float(os.environ.get("MODELFORGE_ACTOR_CURTAIN_S", "60"))
 
@@ -23,7 +25,7 @@ def enter(path: str | None = None) -> tuple[RunFolder, EventWriter]:
     drop_the_curtain()
     folder = RunFolder(Path(path or sys.argv[1]))
     events = EventWriter(folder.events)
-    events.write("started", pid=os.getpid(), birth=psutil.Process().create_time())
+    events.write(StartedEvent(pid=os.getpid(), birth=psutil.Process().create_time()))
     return folder, events
 
 
@@ -44,10 +46,10 @@ def work_until_stopped(folder: RunFolder, events: EventWriter) -> None:
     step = 0
     while not folder.stop.exists():
         step += 1
-        events.write("step", step=step, loss=1 / step)
+        events.write(StepEvent(step=step, loss=1 / step))
         time.sleep(0.01)
     kept = folder.stop.read_text(encoding="utf-8") == "keep"
-    events.write("stopped", step=step, kept=kept)
+    events.write(StoppedEvent(step=step, kept=kept))
     leave(folder, "stopped")
 
 

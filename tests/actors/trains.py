@@ -12,6 +12,16 @@ import time
 import stage
 
 from modelforge.runs import checkpoints
+from modelforge.runs.event_types import (
+    EvalEvent,
+    PhaseEvent,
+    PlanEvent,
+    ResumedEvent,
+    SavedEvent,
+    StepEvent,
+    TrialRunEvent,
+    parse,
+)
 
 PACE_S = float(os.environ.get("MODELFORGE_ACTOR_PACE", "0.05"))
 folder, events = stage.enter()
@@ -21,14 +31,14 @@ rng = random.Random(3)
 
 
 def phase(name: str, text: str, count: int = 0) -> None:
-    events.write("phase", name=name, text=text)
+    events.write(PhaseEvent(name=name, text=text))
     for done in range(1, count + 1):
         time.sleep(PACE_S)
-        events.write("phase", name=name, text=text, done=done * 50, total=count * 50)
+        events.write(PhaseEvent(name=name, text=text, done=done * 50, total=count * 50))
 
 
 def leave(kind: str, state: str, **data: object) -> None:
-    events.write(kind, **data)
+    events.write(parse(kind, data))
     stage.leave(folder, state)
     raise SystemExit
 
@@ -44,21 +54,21 @@ phase("loading", "Opening the training stack")
 phase("loading", "Loading starter", 2)
 phase("tokenizing", "Turning the rows into tokens", 3)
 events.write(
-    "plan", total_steps=total, epochs=1.13, train_rows=211, eval_rows=23,
+    PlanEvent(total_steps=total, epochs=1.13, train_rows=211, eval_rows=23,
     trainable_parameters=4_884_480, total_parameters=139_399_488, trained_tokens=5_766,
     all_tokens=13_666, truncated_rows=0, max_length=128, device="cpu", precision="fp32",
     quantization="none",
-)  # fmt: skip
+))  # fmt: skip
 found, _damaged = checkpoints.newest_valid(folder)
 first = found.step if found else 0
 if found:
-    events.write("resumed", step=first, stage=None, checkpoint=found.name, damaged=[])
+    events.write(ResumedEvent(step=first, checkpoint=found.name))
 if said.get("trial_run"):
     for step in range(7):
         if folder.stop.exists():
             leave("stopped", "stopped", step=step, kept=False)
         time.sleep(PACE_S)
-        events.write("phase", name="rehearsing", text="Rehearsing updates", done=step, total=7)
+        events.write(PhaseEvent(name="trial_run", text="Training", done=step, total=7))
     save(7)
     measured = {
         "peak_gib": 1.82, "seconds_per_update": PACE_S, "seconds_per_update_worst": 2 * PACE_S,
@@ -66,8 +76,8 @@ if said.get("trial_run"):
         "final_seconds": 0.1, "checkpoint_gib": 0.06, "load_seconds": 0.5, "prepare_seconds": 2.0,
         "updates": 7, "micro_batch": 2, "accumulation": 4, "stages": 1, "earlier_seconds": 0.0,
     }  # fmt: skip
-    events.write("rehearsed", **measured)
-    leave("finished", "finished", steps=7, rehearsal=True)
+    events.write(TrialRunEvent(**measured))
+    leave("finished", "finished", steps=7, trial_run=True)
 phase("training", "Training")
 began, loss, best = time.time(), 0.0, 9.0
 for step in range(first + 1, total + 1):
@@ -79,22 +89,22 @@ for step in range(first + 1, total + 1):
     time.sleep(PACE_S)
     loss = 0.7 + 2.9 * math.exp(-step / (total / 4)) + rng.uniform(-0.12, 0.12)
     events.write(
-        "step", step=step, epoch=1.13 * step / total, loss=loss,
+        StepEvent(step=step, epoch=1.13 * step / total, loss=loss,
         learning_rate=5e-4 * 0.5 * (1 + math.cos(math.pi * step / total)), grad_norm=1.1,
         tokens=480, tokens_per_s=410 + rng.uniform(-30, 30), seconds=PACE_S,
         cpu_percent=96 + rng.uniform(-4, 4), ram_gib=2.6 + step / total / 3, gpu_percent=None,
         vram_gib=None,
-    )  # fmt: skip
+    ))  # fmt: skip
     if step % max(1, total // 3) == 0:
-        events.write("phase", name="evaluating", text="Checking on held-out rows")
+        events.write(PhaseEvent(name="evaluating", text="Checking on held-out rows"))
         time.sleep(PACE_S)
         held = loss + 0.09
-        events.write("eval", step=step, epoch=1.13 * step / total, loss=held, best=held < best)
+        events.write(EvalEvent(step=step, epoch=1.13 * step / total, loss=held, best=held < best))
         best = min(best, held)
 phase("saving", "Saving the adapter")
 folder.output.mkdir()
 for name, text in (("adapter_config.json", "{}"), ("adapter_model.safetensors", "x" * 5000)):
     (folder.output / name).write_text(text, encoding="utf-8")
-events.write("saved", step=total, path="output", best=True)
+events.write(SavedEvent(step=total, path="output", best=True))
 leave("finished", "finished", steps=total, seconds=time.time() - began, output="output",
       loss=loss, eval_loss=best, best_step=total)  # fmt: skip

@@ -4,6 +4,8 @@ import os
 
 import stage
 
+from modelforge.runs.event_types import StepEvent
+
 _folder, events = stage.enter()
-events.write("step", step=1, loss=1.0)
+events.write(StepEvent(step=1, loss=1.0))
 os._exit(9)

@@ -5,6 +5,14 @@ import time
 
 import pytest
 
+from modelforge.runs.event_types import (
+    FinishedEvent,
+    PlanEvent,
+    SampleEvent,
+    ScoresEvent,
+    StartedEvent,
+    StepEvent,
+)
 from modelforge.runs.events import EventWriter
 from tests.browser.test_train import choose_the_captain, until
 
@@ -133,16 +141,17 @@ def test_a_run_in_stages_shows_bars_curves_and_samples(server, opened):
     folder = next((server.home / "runs").glob("*/events.jsonl")).parent
     (folder / "events.jsonl").unlink()
     with EventWriter(folder / "events.jsonl") as events:
-        events.write("started", pid=1, birth=1.0)
+        events.write(StartedEvent(pid=1, birth=1.0))
         for stage, measured in ((1, "margin"), (2, "reward")):
             names = ("", "Learning what people prefer", "Learning to be preferred")
-            events.write("plan", total_steps=4, stage=stage, stages=2, stage_name=names[stage])
+            events.write(PlanEvent(total_steps=4, stage=stage, stages=2, stage_name=names[stage]))
             for step in range(1, 5):
                 numbers = {measured: step / 4}
-                events.write("step", step=step, loss=1.0, stage=stage, metrics=numbers)
-        events.write("sample", step=4, stage=2, prompt="<b>Who?</b>", completion="I.", reward=1.0)
-        events.write("scores", rows=9, before={"perplexity": 20.0}, after={"perplexity": 9.0})
-        events.write("finished", steps=4, seconds=2.0, output="output")
+                events.write(StepEvent(step=step, loss=1.0, stage=stage, metrics=numbers))
+        sample = SampleEvent(step=4, stage=2, prompt="<b>Who?</b>", completion="I.", reward=1.0)
+        events.write(sample)
+        events.write(ScoresEvent(rows=9, before={"perplexity": 20.0}, after={"perplexity": 9.0}))
+        events.write(FinishedEvent(steps=4, seconds=2.0, output="output"))
     copy = folder.with_name("20261121-000000-0001")
     folder.rename(copy)
     config = (copy / "config.json").read_text("utf-8").replace(folder.name, copy.name)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from modelforge.runs.event_types import FailedEvent, StartedEvent
 from modelforge.runs.events import EventWriter
 from tests.browser.test_train import start, until
 
@@ -30,8 +31,8 @@ def failed(server, opened):
     (folder / "events.jsonl").unlink()
     said = {"cause": "out-of-memory", "what": "The <GPU> is full.", "remedy": "Shorten it."}
     with EventWriter(folder / "events.jsonl") as events:
-        events.write("started", pid=1, birth=1.0)
-        events.write("failed", **said)
+        events.write(StartedEvent(pid=1, birth=1.0))
+        events.write(FailedEvent(**said))
     # Another address, so that the server reads the events anew.
     other = folder.with_name("20260101-000000-fa11")
     folder.rename(other)

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from modelforge.runs.layout import RunFolder, write_json
+from modelforge.runs.atomic_files import write_json
+from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState, gather
 from tests.faults.ground import ACTORS, Place, Tally, disorder, events_of, steps_of, until

@@ -98,9 +98,10 @@ def a_closed_tab(
 
 def _noise(updates: list[dict[str, Any]]) -> dict[str, float]:
     told = {}
+    steps = [each | each["metrics"] for each in updates]
     for name in ("seconds", "cpu_s"):
-        loud = statistics.median(each[name] for each in updates if each["noisy"])
-        quiet = statistics.median(each[name] for each in updates if not each["noisy"])
+        loud = statistics.median(each[name] for each in steps if each["noisy"])
+        quiet = statistics.median(each[name] for each in steps if not each["noisy"])
         told[f"{'wall' if name == 'seconds' else 'cpu'}_ratio"] = round(loud / quiet, 4)
     return told
 

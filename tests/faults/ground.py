@@ -15,7 +15,7 @@ from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.checks.summary import summarize
 from modelforge.paths import Home
-from modelforge.runs.events import Event, read_events
+from modelforge.runs.events import EventRecord, read_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.store import Store
 
@@ -138,17 +138,17 @@ def until(holds: Callable[[], Any], limit_s: float, hope: str) -> Any:
     return seen
 
 
-def events_of(run: RunFolder) -> list[Event]:
+def events_of(run: RunFolder) -> list[EventRecord]:
     """Return all that the worker has said."""
     return read_events(run.events)[0]
 
 
-def steps_of(events: list[Event]) -> list[int]:
+def steps_of(events: list[EventRecord]) -> list[int]:
     """Return the updates that were told, in the order they were told."""
     return [event.data["step"] for event in events if event.kind == "step"]
 
 
-def disorder(events: list[Event]) -> list[str]:
+def disorder(events: list[EventRecord]) -> list[str]:
     """Return what is wrong with the numbers of events and updates: gaps, doubles, turns back."""
     faults = []
     numbers = [event.n for event in events]

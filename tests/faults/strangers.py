@@ -19,7 +19,8 @@ from unittest import mock
 
 import psutil
 
-from modelforge.runs.layout import RunFolder, write_json, write_text
+from modelforge.runs.atomic_files import write_json, write_text
+from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import Identity
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState

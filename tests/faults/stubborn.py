@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 
 from modelforge.forge import Forge
-from modelforge.runs.layout import RunFolder, read_json
+from modelforge.runs.atomic_files import read_json
+from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import Identity
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState, gather

@@ -11,7 +11,7 @@ from typing import Any
 
 from modelforge.forge import Forge
 from modelforge.runs.checkpoints import newest_valid
-from modelforge.runs.events import Event
+from modelforge.runs.events import EventRecord
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState, gather
@@ -177,7 +177,7 @@ def _adapter(run: RunFolder) -> bytes:
     return (run.output / "adapter_model.safetensors").read_bytes()
 
 
-def _course(events: list[Event]) -> dict[int, Any]:
+def _course(events: list[EventRecord]) -> dict[int, Any]:
     """Return loss, rate and gradient of every update, as it stands after all resumptions."""
     course: dict[int, Any] = {}
     for event in events:

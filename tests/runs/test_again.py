@@ -10,8 +10,15 @@ import pytest
 
 from modelforge.config.plan.make import Plan
 from modelforge.errors import BusyError
+from modelforge.runs.atomic_files import read_json, write_json
+from modelforge.runs.event_types import (
+    FailedEvent,
+    NoteEvent,
+    ResumedEvent,
+    StartedEvent,
+    StepEvent,
+)
 from modelforge.runs.events import EventWriter, newest_milestone, read_events
-from modelforge.runs.layout import read_json, write_json
 from modelforge.runs.states import RunState, gather
 from modelforge.runs.view import view_run
 
@@ -79,8 +86,8 @@ def test_a_run_that_cannot_be_started_again_is_what_it_was(stage, run):
 
 def test_a_second_worker_is_found_by_its_own_word_when_the_server_died_at_its_launch(stage, run):
     with EventWriter(run.events) as events:
-        events.write("started", pid=2**22 + 1, birth=1.0)
-        events.write("failed", cause="x", what="x", remedy="x")
+        events.write(StartedEvent(pid=2**22 + 1, birth=1.0))
+        events.write(FailedEvent(cause="x", what="x", remedy="x"))
     size = run.events.stat().st_size
     write_json(run.process, {"launching": time.time() - 60, "after": 2, "from": size})
     assert gather(run).state is RunState.LOST
@@ -94,12 +101,12 @@ def test_a_second_worker_is_found_by_its_own_word_when_the_server_died_at_its_la
 def test_a_milestone_counts_only_after_the_newest_launch(tmp_path):
     path = tmp_path / "events.jsonl"
     with EventWriter(path) as events:
-        events.write("started")
-        events.write("failed")
+        events.write(StartedEvent(pid=1, birth=1.0))
+        events.write(FailedEvent(cause="x", what="x", remedy="x"))
         assert newest_milestone(path, 2) is None
-        events.write("started")
+        events.write(StartedEvent(pid=1, birth=1.0))
         assert newest_milestone(path, 2) == "started"
-        events.write("note", text="x" * 1_000_000)
+        events.write(NoteEvent(text="x" * 1_000_000))
         assert newest_milestone(path, 2) == "started"
         assert newest_milestone(path, 4) is None
 
@@ -109,15 +116,15 @@ def test_a_view_shows_the_step_that_was_gone_on_from_and_no_old_end(stage):
     plan = {**dict.fromkeys(names), "changes": []}
     run = stage.new_run(plan=plan)
     with EventWriter(run.events) as events:
-        events.write("started")
-        events.write("step", step=9, loss=1.0, total_steps=10)
-        events.write("failed", cause="x", what="x", remedy="x")
+        events.write(StartedEvent(pid=1, birth=1.0))
+        events.write(StepEvent(step=9, loss=1.0, total_steps=10))
+        events.write(FailedEvent(cause="x", what="x", remedy="x"))
         assert view_run(run, RunState.FAILED).step == 9
-        events.write("started")
+        events.write(StartedEvent(pid=1, birth=1.0))
         assert view_run(run, RunState.RUNNING).ending is None
-        events.write("resumed", step=5, stage=None, checkpoint="checkpoint-5", damaged=[])
+        events.write(ResumedEvent(step=5, stage=None, checkpoint="checkpoint-5", damaged=[]))
         view = view_run(run, RunState.RUNNING)
         assert (view.step, view.loss) == (5, None)
-        events.write("step", step=6, loss=0.5, total_steps=12)
+        events.write(StepEvent(step=6, loss=0.5, total_steps=12))
         view = view_run(run, RunState.RUNNING)
         assert (view.step, view.loss, view.total_steps) == (6, 0.5, 12)

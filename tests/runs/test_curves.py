@@ -8,7 +8,6 @@ import math
 import pytest
 
 from modelforge.runs.downsample import TRACED, Trace, decimate
-from modelforge.runs.events import EventWriter
 from modelforge.runs.metrics import read_curves
 
 
@@ -18,9 +17,9 @@ def said(tmp_path):
     path = tmp_path / "events.jsonl"
 
     def say(*events):
-        with EventWriter(path) as writer:
-            for kind, data in events:
-                writer.write(kind, **data)
+        with path.open("a", encoding="utf-8") as file:
+            for n, (kind, data) in enumerate(events, 1):
+                file.write(json.dumps({"n": n, "t": 1.0, "kind": kind, "data": data}) + "\n")
         return path
 
     return say

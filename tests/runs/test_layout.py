@@ -7,7 +7,8 @@ import errno
 import pytest
 
 from modelforge.errors import RunError
-from modelforge.runs.layout import RunFolder, disk_error, find_json, read_json, write_json
+from modelforge.runs.atomic_files import disk_error, find_json, read_json, write_json
+from modelforge.runs.layout import RunFolder
 
 
 def test_json_is_replaced_in_one_step_and_leaves_no_draft(tmp_path):

@@ -8,8 +8,8 @@ import signal
 import psutil
 import pytest
 
+from modelforge.runs.atomic_files import read_json
 from modelforge.runs.events import read_events
-from modelforge.runs.layout import read_json
 from modelforge.runs.process.warm_worker import Spare
 from modelforge.runs.states import RunState
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from modelforge.errors import BusyError, DataError, RunError
-from modelforge.runs.layout import read_json
+from modelforge.runs.atomic_files import read_json
 from modelforge.runs.process.warm_worker import Spare
 from modelforge.runs.states import RunState
 

@@ -14,7 +14,7 @@ import pytest
 
 from modelforge.errors import BusyError, NotFoundError, RunError
 from modelforge.paths import Home
-from modelforge.runs.layout import read_json
+from modelforge.runs.atomic_files import read_json
 from modelforge.runs.states import RunState
 from modelforge.runs.store import ID, STALE_S, Store
 

@@ -13,8 +13,8 @@ import pytest
 
 from modelforge.errors import BusyError, RunError
 from modelforge.runs import states
+from modelforge.runs.atomic_files import read_json, write_json
 from modelforge.runs.events import read_events
-from modelforge.runs.layout import read_json, write_json
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState
 

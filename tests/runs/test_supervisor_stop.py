@@ -11,8 +11,8 @@ import time
 import pytest
 
 from modelforge.errors import RunError
+from modelforge.runs.atomic_files import read_json, write_json
 from modelforge.runs.events import read_events
-from modelforge.runs.layout import read_json, write_json
 from modelforge.runs.process.identity import Identity, wait_gone
 from modelforge.runs.states import RunState
 

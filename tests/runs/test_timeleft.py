@@ -7,7 +7,7 @@ import random
 import pytest
 
 from modelforge.runs.eta import Course, Pace
-from modelforge.runs.events import Event
+from modelforge.runs.events import EventRecord
 
 REHEARSAL = {
     "seconds": 200.0,
@@ -25,7 +25,7 @@ def played(
     t, found = 0.0, []
 
     def say(kind, **data):
-        found.append(Event(len(found) + 1, t, kind, data))
+        found.append(EventRecord(len(found) + 1, t, kind, data))
 
     say("started")
     t += 5
@@ -90,7 +90,7 @@ def test_answers_at_the_end_are_counted_as_rehearsed_and_then_as_they_come():
         for done in (0, 4, 8):
             number = len(events) + 1 + done // 4
             said = {"name": "scoring", "done": done, "total": 16}
-            follows.take(Event(number, last.t + 2.5 * done, "phase", said))
+            follows.take(EventRecord(number, last.t + 2.5 * done, "phase", said))
     assert pace.left() == pytest.approx(20, abs=1)
     assert without.left() == pytest.approx(20, abs=1)
 
@@ -126,13 +126,13 @@ def test_chance_in_the_lengths_does_little():
 def test_what_was_measured_before_memory_ran_out_is_forgotten():
     events, _ = played(total=40)
     slower = [
-        Event(event.n, event.t, event.kind, event.data | {"seconds": 2.0})
+        EventRecord(event.n, event.t, event.kind, event.data | {"seconds": 2.0})
         if event.kind == "step" and event.data["step"] > 10
         else event
         for event in events
     ]
     at = next(n for n, e in enumerate(slower) if e.kind == "step" and e.data["step"] == 11)
-    slower.insert(at, Event(slower[at].n, slower[at].t, "adjusted", {"micro_batch": 1}))
+    slower.insert(at, EventRecord(slower[at].n, slower[at].t, "adjusted", {"micro_batch": 1}))
     pace = Pace(Course(), REHEARSAL)
     for event in slower[: at + 11]:
         pace.take(event)
@@ -151,7 +151,7 @@ def test_the_first_of_two_stages_tells_only_its_own_time():
     events, _ = played(total=20, facts={"stage": 1, "stages": 2})
     pace = Pace(Course()).take_all(events[:12])
     assert pace.left() is None
-    pace.take(Event(99, 50.0, "phase", {"name": "training", "done": 10, "total": 20}))
+    pace.take(EventRecord(99, 50.0, "phase", {"name": "training", "done": 10, "total": 20}))
     assert pace.phase_left() == pytest.approx(10)
 
 
@@ -164,9 +164,11 @@ def test_a_check_under_way_shrinks_as_it_goes():
             break
     before = pace.left()
     t = pace.latest
-    pace.take(Event(pace.number + 1, t, "phase", {"name": "evaluating", "done": 1, "total": 10}))
     pace.take(
-        Event(pace.number + 1, t + 4, "phase", {"name": "evaluating", "done": 5, "total": 10})
+        EventRecord(pace.number + 1, t, "phase", {"name": "evaluating", "done": 1, "total": 10})
+    )
+    pace.take(
+        EventRecord(pace.number + 1, t + 4, "phase", {"name": "evaluating", "done": 5, "total": 10})
     )
     assert pace.left() == pytest.approx(before - 4)
     assert pace.phase_left() == pytest.approx(5)

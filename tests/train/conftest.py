@@ -16,7 +16,7 @@ import pytest
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.checks.summary import summarize
-from modelforge.runs.events import Event, read_events
+from modelforge.runs.events import read_events
 from modelforge.runs.layout import RunFolder
 
 COLOURS = ("red", "blue", "green", "amber", "violet", "teal", "pink", "black")
@@ -188,7 +188,7 @@ class Bench:
         run.config.write_text(json.dumps(record), encoding="utf-8")
         return run
 
-    def work(self, run: RunFolder) -> list[Event]:
+    def work(self, run: RunFolder) -> list[EventRecord]:
         """Work on the run to its end and return what it said."""
         from modelforge.train.worker import run_worker
 

@@ -88,7 +88,7 @@ def test_sizes_are_those_that_an_update_can_be_cut_into():
 
 
 def test_a_run_that_goes_on_keeps_what_it_has_found(bench, speeds):
-    from modelforge.runs.layout import read_json
+    from modelforge.runs.atomic_files import read_json
 
     speeds(of_1=100.0, of_2=150.0)
     run = bench.prepare(**AUTO, **PARTED, trainer={"save_steps": 2}, max_steps=3)

@@ -16,7 +16,7 @@ import pytest
 
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import ConfigError
-from modelforge.runs.events import Event
+from modelforge.runs.events import EventRecord
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -153,7 +153,7 @@ def test_a_forbidden_cell_is_refused_in_words(answers, where):
         assert problem.remedy.endswith(".")
 
 
-def of(events: list[Event], kind: str) -> list[dict[str, Any]]:
+def of(events: list[EventRecord], kind: str) -> list[dict[str, Any]]:
     return [event.data for event in events if event.kind == kind]
 
 

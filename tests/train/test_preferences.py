@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from modelforge.config.schema.training import Trainer
-from modelforge.runs.events import Event
+from modelforge.runs.events import EventRecord
 from modelforge.runs.layout import RunFolder
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
@@ -42,7 +42,7 @@ JUDGED = [
 LOSSES = get_args(Trainer.model_fields["preference_loss"].annotation)
 
 
-def told(events: list[Event], kind: str) -> list[dict[str, Any]]:
+def told(events: list[EventRecord], kind: str) -> list[dict[str, Any]]:
     return [event.data for event in events if event.kind == kind]
 
 
@@ -63,7 +63,7 @@ METHODS = ["sigmoid", "kto", "orpo"]
 REWARDS = {"rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen"}
 
 
-def kept(events: list[Event]) -> dict[str, Any]:
+def kept(events: list[EventRecord]) -> dict[str, Any]:
     """Return the plan of a run that is to have finished."""
     assert events[-1].kind == "finished", events[-1].data
     return told(events, "plan")[0]

@@ -17,8 +17,8 @@ from modelforge.config.schema.data import Source
 from modelforge.data.sources.load import dataset_record, load_sources
 from modelforge.errors import BusyError, DataError, NotFoundError
 from modelforge.paths import Home
+from modelforge.runs.atomic_files import read_json
 from modelforge.runs.events import read_events
-from modelforge.runs.layout import read_json
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.process.warm_worker import Spare
 from modelforge.runs.states import RunState

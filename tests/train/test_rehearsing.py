@@ -19,7 +19,7 @@ def rehearse(bench: Any, **answers: Any) -> tuple[Any, list[Any]]:
 
 def told(events: list[Any]) -> dict[str, Any]:
     assert events[-1].kind == "finished", events[-1].data
-    return next(event.data for event in events if event.kind == "rehearsed")
+    return next(event.data for event in events if event.kind == "trial_run")
 
 
 def test_it_measures_and_keeps_nothing(bench):

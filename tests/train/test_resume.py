@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from modelforge.runs.atomic_files import write_json
 from modelforge.runs.checkpoints import listed, newest_valid, verify
 from modelforge.runs.events import last_number, read_events
-from modelforge.runs.layout import write_json
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]

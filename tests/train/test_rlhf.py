@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from modelforge.runs.events import Event, read_events
+from modelforge.runs.events import EventRecord, read_events
 from modelforge.runs.layout import RunFolder
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
@@ -27,11 +27,11 @@ PAIRS = [
 QUICK: dict[str, Any] = {"num_generations": 2, "max_completion_length": 6}
 
 
-def told(events: list[Event], kind: str) -> list[dict[str, Any]]:
+def told(events: list[EventRecord], kind: str) -> list[dict[str, Any]]:
     return [event.data for event in events if event.kind == kind]
 
 
-def codes(events: list[Event]) -> set[str]:
+def codes(events: list[EventRecord]) -> set[str]:
     return {data["code"] for data in told(events, "note")}
 
 
@@ -278,13 +278,14 @@ def test_what_a_killed_first_stage_has_left_is_not_taken_for_a_reward_model(benc
 
 def stop_at(bench: Any, run: RunFolder, monkeypatch: pytest.MonkeyPatch, stage: int, wish: str):
     """Work on a run that is asked to stop as soon as an update of that stage is told."""
+    from modelforge.runs.event_types import StepEvent
     from modelforge.train.event_log import EventLog
 
     tell = EventLog.step
 
-    def step(self: EventLog, **numbers: Any) -> None:
-        tell(self, **numbers)
-        if numbers.get("stage") == stage:
+    def step(self: EventLog, event: StepEvent) -> None:
+        tell(self, event)
+        if event.stage == stage:
             run.stop.write_text(wish)
 
     monkeypatch.setattr(EventLog, "step", step)

@@ -10,7 +10,7 @@ import pytest
 
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.runs.events import Event
+from modelforge.runs.events import EventRecord
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -31,7 +31,7 @@ def one_core() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def of(events: list[Event], kind: str) -> list[dict[str, Any]]:
+def of(events: list[EventRecord], kind: str) -> list[dict[str, Any]]:
     return [event.data for event in events if event.kind == kind]
 
 
@@ -206,7 +206,7 @@ def test_the_perplexity_told_is_that_of_the_model_over_its_tokens(bench):
     from modelforge.modeling.tokenize import dataset
     from modelforge.modeling.tokenize.options import TokenizeOptions
     from modelforge.modeling.tokenize.template import load_chat_template
-    from modelforge.runs.layout import read_json
+    from modelforge.runs.atomic_files import read_json
 
     record = read_json(run.config)
     config = TrainingConfig(**record["config"])

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from modelforge.errors import Problem, RunError
+from modelforge.runs.event_types import FinishedEvent
 from modelforge.runs.events import EventWriter, read_events
 from modelforge.train.event_log import EventLog
 
@@ -16,10 +17,10 @@ class Full(EventWriter):
 
     room = False
 
-    def write(self, kind, /, **data):
+    def write(self, event):
         if not self.room:
             raise RunError(Problem("events.jsonl", "The disk is full.", "Free some space."))
-        return super().write(kind, **data)
+        return super().write(event)
 
     def make_room(self):
         self.room = True
@@ -28,7 +29,7 @@ class Full(EventWriter):
 def test_the_last_word_gets_the_room_that_was_held_for_it(tmp_path):
     with Full(tmp_path / "events.jsonl") as events:
         log = EventLog(events, make_room=events.make_room)
-        log.end("finished", steps=3)
+        log.end(FinishedEvent(steps=3))
     assert log.ended == "finished"
     assert [event.kind for event in read_events(tmp_path / "events.jsonl")[0]] == ["finished"]
 
@@ -37,7 +38,7 @@ def test_a_last_word_that_finds_no_room_even_so_is_not_taken_as_told(tmp_path):
     with Full(tmp_path / "events.jsonl") as events:
         log = EventLog(events)
         with pytest.raises(RunError):
-            log.end("finished", steps=3)
+            log.end(FinishedEvent(steps=3))
     assert log.ended is None
 
 

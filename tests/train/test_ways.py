@@ -11,7 +11,7 @@ import pytest
 from modelforge.config.schema.data import Source
 from modelforge.data.sources.load import dataset_record, load_sources
 from modelforge.paths import Home
-from modelforge.runs.events import Event
+from modelforge.runs.events import EventRecord
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -30,11 +30,11 @@ CHATS = [
 ]
 
 
-def told(events: list[Event], kind: str) -> list[dict[str, Any]]:
+def told(events: list[EventRecord], kind: str) -> list[dict[str, Any]]:
     return [event.data for event in events if event.kind == kind]
 
 
-def codes(events: list[Event]) -> set[str]:
+def codes(events: list[EventRecord]) -> set[str]:
     return {data["code"] for data in told(events, "note")}
 
 

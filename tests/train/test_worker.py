@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from modelforge.runs.events import Event
+from modelforge.runs.events import EventRecord
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
 
-def of(events: list[Event], kind: str) -> list[dict[str, Any]]:
+def of(events: list[EventRecord], kind: str) -> list[dict[str, Any]]:
     """Return the data of all events of one kind."""
     return [event.data for event in events if event.kind == kind]
 

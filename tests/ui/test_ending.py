@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from modelforge.diagnosis.classify import Cause
-from modelforge.runs.events import Event
+from modelforge.runs.events import EventRecord
 from modelforge.runs.states import RunState
 from modelforge.services.diagnosis import Change
 from ui.pages.run.result import KINDS, ending, in_a_sentence
@@ -17,7 +17,7 @@ from ui.pages.run.state import RunPicture
 def seen(state, *said, cause=None, changes=()):
     picture = RunPicture()
     for n, (kind, data) in enumerate(said, start=1):
-        picture.add(Event(n, float(n), kind, data))
+        picture.add(EventRecord(n, float(n), kind, data))
     run = SimpleNamespace(state=RunState(state), id="20260101-000000-0000")
     return SimpleNamespace(run=run, picture=picture, cause=cause, changes=list(changes))
 

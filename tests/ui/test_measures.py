@@ -1,6 +1,6 @@
 """What a run measures beside its loss: charts by the trainer's names, stages, samples, scores."""
 
-from modelforge.runs.events import Event
+from modelforge.runs.events import EventRecord
 from ui.pages.run import metrics as measures
 from ui.pages.run import summary
 from ui.pages.run.state import RunPicture
@@ -9,7 +9,7 @@ from ui.pages.run.state import RunPicture
 def picture(*said):
     made = RunPicture()
     for n, (kind, data) in enumerate(said, start=1):
-        made.add(Event(n, float(n), kind, data))
+        made.add(EventRecord(n, float(n), kind, data))
     return made
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from modelforge.runs.events import Event, EventWriter, read_events
+from modelforge.runs.event_types import StepEvent
+from modelforge.runs.events import EventRecord, EventWriter, read_events
 from ui.pages.run.state import LOG_LINES, RunPicture, RunWatcher
 
 
 def picture(*said):
     made = RunPicture()
     for n, (t, kind, data) in enumerate(said, start=1):
-        made.add(Event(n, t, kind, data))
+        made.add(EventRecord(n, t, kind, data))
     return made
 
 
@@ -60,7 +61,7 @@ def test_a_long_file_is_read_in_parts_and_kept_small(tmp_path):
     path = tmp_path / "events.jsonl"
     with EventWriter(path) as writer:
         for number in range(1, 3001):
-            writer.write("step", step=number, loss=1.0 / number)
+            writer.write(StepEvent(step=number, loss=1.0 / number))
     parts = []
 
     def read(after):

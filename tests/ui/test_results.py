@@ -12,6 +12,7 @@ import pytest
 from modelforge.errors import NotFoundError
 from modelforge.forge import Forge
 from modelforge.paths import Home
+from modelforge.runs.event_types import parse
 from modelforge.runs.events import EventWriter
 from ui import routes
 from ui.pages import chat, export
@@ -42,7 +43,7 @@ def left(forge, *, task="text-generation", method="sft", whole=False, said=()):
     (folder / "output" / "model.safetensors").write_bytes(b"")
     with EventWriter(folder / "events.jsonl") as events:
         for kind, data in said:
-            events.write(kind, **data)
+            events.write(parse(kind, data))
     return forge.run(record["id"])
 
 

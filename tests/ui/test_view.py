@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from modelforge.runs.events import Event, EventWriter, read_events
+from modelforge.runs.event_types import StartedEvent, StepEvent
+from modelforge.runs.events import EventRecord, EventWriter, read_events
 from ui.pages.run.state import RunPicture, RunWatcher
 from ui.pages.run.summary import progress_line, verdict
 
@@ -12,7 +13,7 @@ from ui.pages.run.summary import progress_line, verdict
 def picture(*said):
     made = RunPicture()
     for n, (t, kind, data) in enumerate(said, start=1):
-        made.add(Event(n, t, kind, data))
+        made.add(EventRecord(n, t, kind, data))
     return made
 
 
@@ -103,10 +104,10 @@ def test_a_watcher_reads_each_byte_once_and_counts_news(tmp_path):
     watcher = RunWatcher(read)
     assert watcher.poll() == 0
     with EventWriter(path) as events:
-        events.write("started", pid=1, birth=1.0)
+        events.write(StartedEvent(pid=1, birth=1.0))
         assert watcher.poll() == 1
         assert watcher.poll() == 1
-        events.write("step", step=1, loss=2.0)
+        events.write(StepEvent(step=1, loss=2.0))
     assert watcher.poll() == 2
     assert asked == [0, 0, asked[2], asked[2]]
     assert watcher.picture.step == 1

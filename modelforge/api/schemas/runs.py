@@ -233,12 +233,15 @@ class RunFacts(RunBrief):
 
 
 class RunEvent(BaseModel):
-    """One thing the worker said."""
+    """One event of a run."""
 
     n: int = about("Its number, from 1, without gaps.")
     t: float = about("Unix seconds.")
-    kind: str
-    data: dict[str, Any]
+    kind: str = Field(description="Its kind.", examples=list(KINDS))
+    data: dict[str, Any] = Field(
+        description="Its fields, which depend on the kind.",
+        json_schema_extra={"anyOf": list(json_schemas())},
+    )
 
 
 class EventPage(BaseModel):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.errors import Problem, RunError
-from modelforge.runs.layout import disk_error
+from modelforge.runs.atomic_files import disk_error
 from modelforge.runs.process.identity import Identity, keep, kill, own_session
 
 GRACE_S = 2.0

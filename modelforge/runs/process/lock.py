@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from modelforge.errors import Problem, RunError
-from modelforge.runs.layout import disk_error
+from modelforge.runs.atomic_files import disk_error
 
 TRY_EVERY_S = 0.01
 

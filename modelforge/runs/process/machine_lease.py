@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelforge.errors import BusyError, Problem
-from modelforge.runs.layout import find_json, write_json
+from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.process.identity import Identity
 from modelforge.runs.process.lock import exclusive
 

@@ -12,8 +12,9 @@ from contextlib import AbstractContextManager
 
 from modelforge.errors import BusyError, Problem, RunError
 from modelforge.paths import Home
+from modelforge.runs.atomic_files import disk_error, find_json, write_json, write_text
 from modelforge.runs.events import last_number, size_of
-from modelforge.runs.layout import RunFolder, disk_error, find_json, write_json, write_text
+from modelforge.runs.layout import RunFolder
 from modelforge.runs.process import identity
 from modelforge.runs.process.identity import Identity, wait_gone
 from modelforge.runs.process.lock import exclusive

@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
+from modelforge.runs.event_types import EvalEvent, PlanEvent, SavedEvent, StepEvent
 from modelforge.train.callbacks.system_stats import SystemStats
 from modelforge.train.event_log import EventLog
 from modelforge.train.stop import Stop
@@ -56,7 +57,7 @@ class EventReporter(TrainerCallback):
         stage: int | None = None,
     ) -> None:
         self.course = TrainingProgress()
-        self._stage = {} if stage is None else {"stage": stage}
+        self._stage = stage
         self._log = log
         self._stop = stop
         self._pulse = pulse
@@ -86,7 +87,9 @@ class EventReporter(TrainerCallback):
     ) -> None:
         """Say what is really going to be run."""
         epochs = state.max_steps / max(1, self._facts.pop("steps_per_epoch"))
-        self._log.plan(total_steps=state.max_steps, epochs=round(epochs, 2), **self._facts)
+        self._log.plan(
+            PlanEvent(total_steps=state.max_steps, epochs=round(epochs, 2), **self._facts)
+        )
         self._training(state)
         self._mark = time.perf_counter()
 
@@ -130,18 +133,20 @@ class EventReporter(TrainerCallback):
         busy_s = max(self._busy_s, 1e-9)
         self.course.loss = loss
         self._log.step(
-            step=state.global_step,
-            total_steps=state.max_steps,
-            epoch=state.epoch,
-            loss=loss,
-            learning_rate=logs.get("learning_rate"),
-            grad_norm=logs.get("grad_norm"),
-            tokens=fresh,
-            tokens_per_s=round(fresh / busy_s, 2),
-            seconds=round(busy_s / max(1, updates), 4),
-            metrics=measured(logs),
-            **self._stage,
-            **self._pulse.take(),
+            StepEvent(
+                step=state.global_step,
+                total_steps=state.max_steps,
+                epoch=state.epoch,
+                loss=loss,
+                learning_rate=logs.get("learning_rate"),
+                grad_norm=logs.get("grad_norm"),
+                tokens=fresh,
+                tokens_per_s=round(fresh / busy_s, 2),
+                seconds=round(busy_s / max(1, updates), 4),
+                metrics=measured(logs),
+                stage=self._stage,
+                **self._pulse.take(),
+            )
         )
         self._tokens, self._logged_step, self._busy_s = tokens, state.global_step, 0.0
 
@@ -183,12 +188,14 @@ class EventReporter(TrainerCallback):
             # The best is to be there at the end, whatever is saved how often.
             control.should_save = control.should_save or args.load_best_model_at_end
         self._log.evaluation(
-            step=state.global_step,
-            epoch=state.epoch,
-            loss=loss,
-            best=is_best,
-            metrics=measured(found),
-            **self._stage,
+            EvalEvent(
+                step=state.global_step,
+                epoch=state.epoch,
+                loss=loss,
+                best=is_best,
+                metrics=measured(found),
+                stage=self._stage,
+            )
         )
         if not control.should_training_stop:
             self._training(state)
@@ -200,7 +207,9 @@ class EventReporter(TrainerCallback):
         """Report a checkpoint."""
         name = f"checkpoint-{state.global_step}"
         is_best = state.best_global_step == state.global_step
-        self._log.saved(step=state.global_step, path=f"checkpoints/{name}", best=is_best)
+        self._log.saved(
+            SavedEvent(step=state.global_step, path=f"checkpoints/{name}", best=is_best)
+        )
         self._mark = time.perf_counter()
 
     def resume_clock(self, state: TrainerState) -> None:

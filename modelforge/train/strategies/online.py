@@ -8,11 +8,13 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from modelforge.runs.event_types import SampleEvent
 from modelforge.train.event_log import EventLog
 from modelforge.train.stop import Stop
 
 CHECK_EVERY_S = 0.5
 SAMPLE_EVERY = 10
+SAMPLE_CHARS = 2000
 
 
 class OnlineMixin:
@@ -58,7 +60,7 @@ class CompletionLog(TrainerCallback):
     def __init__(self, log: EventLog, stage: int | None) -> None:
         self.checks: dict[int, float] = {}
         self._log = log
-        self._stage = {} if stage is None else {"stage": stage}
+        self._stage = stage
         self._heard: tuple[str, list[tuple[float, str]]] | None = None
         self._told = 0
 
@@ -108,7 +110,13 @@ class CompletionLog(TrainerCallback):
         ends = [ranked[0], ranked[-1]] if ranked[0][0] != ranked[-1][0] else ranked[:1]
         for reward, said in ends:
             self._log.sample(
-                step=step, prompt=asked, completion=said, reward=round(reward, 4), **self._stage
+                SampleEvent(
+                    step=step,
+                    prompt=asked[:SAMPLE_CHARS],
+                    completion=said[:SAMPLE_CHARS],
+                    reward=round(reward, 4),
+                    stage=self._stage,
+                )
             )
 
 

@@ -24,7 +24,8 @@ from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.preference import encode_pair, fits
 from modelforge.modeling.tokenize.template import ChatTemplate
-from modelforge.runs.layout import REWARD_MODEL_DONE, find_json, write_json
+from modelforge.runs.atomic_files import find_json, write_json
+from modelforge.runs.layout import REWARD_MODEL_DONE
 from modelforge.train import loop
 from modelforge.train.callbacks.reporter import TrainingProgress
 from modelforge.train.job import Job, WorkerContext

@@ -19,6 +19,7 @@ from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.prompts import PromptDataset, PromptLimits, build_prompts
 from modelforge.runs.checkpoints import listed
+from modelforge.runs.event_types import ScoresEvent, StoppedEvent
 from modelforge.train import loop
 from modelforge.train.callbacks.reporter import TrainingProgress
 from modelforge.train.job import Job, WorkerContext
@@ -241,7 +242,7 @@ def _tell_scores(
     before = answers.checks.get(0)
     if after is not None:
         told = None if before is None else {"reward": before}
-        context.log.scores(rows=count, before=told, after={"reward": after})
+        context.log.scores(ScoresEvent(rows=count, before=told, after={"reward": after}))
 
 
 def _stopped_while_judging(context: WorkerContext, course: TrainingProgress) -> None:
@@ -255,7 +256,7 @@ def _stopped_while_judging(context: WorkerContext, course: TrainingProgress) -> 
         f"Stopped at update {course.step:,} of the first stage, which only learns to judge; "
         f"there is nothing to chat with{kept}."
     )
-    log.end("stopped", step=course.step, kept=False, best_step=None, stage=PREFERENCES.number)
+    log.end(StoppedEvent(step=course.step, kept=False, stage=PREFERENCES.number))
 
 
 def _stopped_between(context: WorkerContext) -> None:
@@ -270,4 +271,4 @@ def _stopped_between(context: WorkerContext) -> None:
             "Stopped before the second stage; there is nothing to chat with. The reward model is "
             "kept in the run's folder, and the run can go on from it."
         )
-    log.end("stopped", step=0, kept=False, best_step=None, stage=REWARDS.number)
+    log.end(StoppedEvent(step=0, kept=False, stage=REWARDS.number))

@@ -17,7 +17,8 @@ import psutil
 import torch
 
 from modelforge.config.optimizers import OPTIMIZERS
-from modelforge.runs.layout import find_json
+from modelforge.runs.atomic_files import find_json
+from modelforge.runs.event_types import AdjustedEvent
 from modelforge.train.job import WorkerContext
 from modelforge.train.rng import preserve_rng
 from modelforge.train.trainer.checkpointing import PROGRESS
@@ -125,12 +126,14 @@ def _tell(context: WorkerContext, trainer: Any, said: Found, found: Found, times
     else:
         why = f"{said.batch} of the longest rows at once do not fit."
     context.log.adjusted(
-        step=trainer.state.global_step + 1,
-        micro_batch=found.batch,
-        accumulation=found.accumulation,
-        gradient_checkpointing=bool(trainer.args.gradient_checkpointing),
-        check_batch=trainer.args.per_device_eval_batch_size,
-        why=why,
+        AdjustedEvent(
+            step=trainer.state.global_step + 1,
+            micro_batch=found.batch,
+            accumulation=found.accumulation,
+            gradient_checkpointing=bool(trainer.args.gradient_checkpointing),
+            check_batch=trainer.args.per_device_eval_batch_size,
+            why=why,
+        )
     )
 
 

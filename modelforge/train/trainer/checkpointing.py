@@ -18,7 +18,8 @@ import torch
 from transformers import TrainerCallback, TrainerState
 
 from modelforge.runs import checkpoints
-from modelforge.runs.layout import RunFolder, find_json, write_json
+from modelforge.runs.atomic_files import find_json, write_json
+from modelforge.runs.layout import RunFolder
 from modelforge.train.rng import RngState, preserve_rng
 from modelforge.train.trainer.state import (
     TrainerSnapshot,

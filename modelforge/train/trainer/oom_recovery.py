@@ -15,6 +15,7 @@ import torch
 from transformers.trainer_pt_utils import nested_concat
 
 from modelforge.diagnosis.classify import recognise
+from modelforge.runs.event_types import AdjustedEvent
 from modelforge.train.trainer.microbatch import Piece, cut, divide, marks_of, merge
 from modelforge.train.trainer.state import TrainerSnapshot
 
@@ -202,12 +203,14 @@ class OomRecoveryMixin:
         assert self.batch_splits is not None, "only asked once it is there"
         batch, times = trainer.args.per_device_train_batch_size, self.batch_splits.train
         self.batch_splits.tell(
-            step=trainer.state.global_step + 1,
-            micro_batch=-(-batch // times),
-            accumulation=trainer.args.gradient_accumulation_steps * times,
-            gradient_checkpointing=self._recomputing,
-            check_batch=-(-trainer.args.per_device_eval_batch_size // self.batch_splits.check),
-            why=why,
+            AdjustedEvent(
+                step=trainer.state.global_step + 1,
+                micro_batch=-(-batch // times),
+                accumulation=trainer.args.gradient_accumulation_steps * times,
+                gradient_checkpointing=self._recomputing,
+                check_batch=-(-trainer.args.per_device_eval_batch_size // self.batch_splits.check),
+                why=why,
+            )
         )
 
     # Checking

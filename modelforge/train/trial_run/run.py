@@ -12,7 +12,15 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from modelforge.runs.events import Event, read_events
+from modelforge.runs.event_types import (
+    FinishedEvent,
+    PhaseEvent,
+    PlanEvent,
+    StartedEvent,
+    TrialRunEvent,
+    TrialRunStageEvent,
+)
+from modelforge.runs.events import iter_events
 from modelforge.train import save
 from modelforge.train.callbacks.system_stats import peak_gib
 from modelforge.train.generate import GenerationEvaluator
@@ -26,7 +34,6 @@ from modelforge.units import GIB
 CHECKED = 4
 # Once an update on usual rows is measured, no more are begun after so many seconds.
 ENOUGH_S = 60.0
-STAGE = "rehearsed_stage"
 
 
 @dataclass
@@ -95,7 +102,7 @@ def rehearse(
     accumulation, updates = args.gradient_accumulation_steps, _updates(args, each_epoch)
     played = program(trainer, job.plan.method)
     total = played.worst + played.usual
-    context.log.plan(total_steps=total, epochs=0, **facts)
+    context.log.plan(PlanEvent(total_steps=total, epochs=0, **facts))
     timings = StepTimer(context, played.worst, total)
     batch_splits = _play(context, trainer, played, timings)
     check_s = _check(context, trainer, timings)
@@ -113,7 +120,7 @@ def rehearse(
     }
     stages = facts.get("stages", 1)
     if facts.get("stage", 1) < stages:
-        context.log.measured(STAGE, run_updates=updates, **told)
+        context.log.measured(TrialRunStageEvent(run_updates=updates, **told))
         return made
     _end(context, told, stages)
     raise TrialRunFinished
@@ -123,24 +130,25 @@ def tell(
     context: WorkerContext, text: str, done: int | None = None, total: int | None = None
 ) -> None:
     """Tell which part of the rehearsal goes on."""
-    context.log.phase("rehearsing", text, done=done, total=total)
+    context.log.phase("trial_run", text, done=done, total=total)
 
 
 def _end(context: WorkerContext, told: dict[str, Any], stages: int) -> None:
-    earlier = [event.data for event in _events(context) if event.kind == STAGE]
-    peak = max([told["peak_gib"], *(each["peak_gib"] for each in earlier)])
+    records = iter_events(context.job.run.events)
+    events = [record.event for record in records if record.kind == TrialRunStageEvent.kind]
+    earlier = [event for event in events if isinstance(event, TrialRunStageEvent)]
+    peak = max([told["peak_gib"], *(stage.peak_gib for stage in earlier)])
     seconds = sum(
-        each["load_seconds"] + each["prepare_seconds"]
-        + each["run_updates"] * each["seconds_per_update"]
-        for each in earlier
-    )  # fmt: skip
-    told |= {"peak_gib": peak, "earlier_seconds": round(seconds, 2), "stages": stages}
-    context.log.measured("rehearsed", **told)
-    context.log.say(
-        f"Rehearsed: {told['peak_gib']:.2f} GiB at most, {told['seconds_per_update']:.2f} s an "
-        "update."
+        stage.load_seconds + stage.prepare_seconds + stage.run_updates * stage.seconds_per_update
+        for stage in earlier
     )
-    context.log.end("finished", steps=told["updates"], rehearsal=True)
+    told |= {"peak_gib": peak, "earlier_seconds": round(seconds, 2), "stages": stages}
+    event = TrialRunEvent(**told)
+    context.log.measured(event)
+    context.log.say(
+        f"Trial run: {event.peak_gib:.2f} GiB at most, {event.seconds_per_update:.2f} s per step."
+    )
+    context.log.end(FinishedEvent(steps=event.updates, trial_run=True))
 
 
 def _play(context: WorkerContext, trainer: Any, score: Program, timings: StepTimer) -> BatchSplits:
@@ -240,22 +248,18 @@ def _updates(args: Any, each_epoch: int) -> int:
 
 def _before(context: WorkerContext) -> dict[str, float]:
     """Return the seconds that went by before the first update: of loading, and of all else."""
-    events = _events(context)
-    marks = [event for event in events if event.kind in ("started", STAGE)]
-    since = marks[-1].t if marks else time.time()
-    phases = [e for e in events if e.kind == "phase" and e.t >= since]
+    records = list(iter_events(context.job.run.events))
+    starts = [r.t for r in records if r.kind in (StartedEvent.kind, TrialRunStageEvent.kind)]
+    since = starts[-1] if starts else time.time()
+    phases = [r for r in records if r.kind == PhaseEvent.kind and r.t >= since]
     load = 0.0
-    for event, after in zip(phases, [*phases[1:], None], strict=True):
-        if str(event.data.get("text", "")).startswith("Loading "):
-            load += (after.t if after else time.time()) - event.t
+    for phase, following in zip(phases, [*phases[1:], None], strict=True):
+        if str(phase.data.get("text", "")).startswith("Loading "):
+            load += (following.t if following else time.time()) - phase.t
     return {
         "load_seconds": round(load, 3),
         "prepare_seconds": round(max(0.0, time.time() - since - load), 3),
     }
-
-
-def _events(context: WorkerContext) -> list[Event]:
-    return read_events(context.job.run.events)[0]
 
 
 def _size(folder: Path) -> int:

@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any
 
 from modelforge.runs.downsample import Point, Trace
-from modelforge.runs.events import Event
+from modelforge.runs.events import EventRecord
 from ui.html import format as words
 
 READ_BYTES = 2**22
@@ -41,7 +41,7 @@ class RunPicture:
     notes: list[dict[str, Any]] = field(default_factory=list)
     samples: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     scores: dict[str, Any] | None = None
-    ending: Event | None = None
+    ending: EventRecord | None = None
     saved: str | None = None
     lines: deque[tuple[float, str | Mapping[str, Any]]] = field(
         default_factory=lambda: deque(maxlen=LOG_LINES)
@@ -55,7 +55,7 @@ class RunPicture:
             for t, told in self.lines
         ]
 
-    def add(self, event: Event) -> None:
+    def add(self, event: EventRecord) -> None:
         """Take in one event; kinds of later versions are passed over."""
         take = _TAKERS.get(event.kind)
         if take is not None:
@@ -110,7 +110,7 @@ class RunWatcher:
     `version` grows when something was new, so a look at an unchanged run costs one `stat`.
     """
 
-    def __init__(self, read: Callable[[int], tuple[Sequence[Event], int]]) -> None:
+    def __init__(self, read: Callable[[int], tuple[Sequence[EventRecord], int]]) -> None:
         self._read = read
         self._cursor = 0
         self._turn = threading.Lock()
@@ -132,7 +132,7 @@ class RunWatcher:
                 self._cursor = cursor
 
 
-def _log(picture: RunPicture, event: Event, text: str) -> None:
+def _log(picture: RunPicture, event: EventRecord, text: str) -> None:
     picture.lines.append((event.t, text))
 
 
@@ -144,7 +144,7 @@ def _of_update(data: Mapping[str, Any]) -> str:
     )
 
 
-def _started(picture: RunPicture, event: Event) -> None:
+def _started(picture: RunPicture, event: EventRecord) -> None:
     if picture.began is None or picture.latest is None:
         picture.began = event.t
     else:
@@ -154,7 +154,7 @@ def _started(picture: RunPicture, event: Event) -> None:
     _log(picture, event, "the worker started")
 
 
-def _resumed(picture: RunPicture, event: Event) -> None:
+def _resumed(picture: RunPicture, event: EventRecord) -> None:
     """Forget what came after the checkpoint, and begin the pace anew."""
     step, stage = event.data.get("step"), event.data.get("stage")
     if not isinstance(step, int):
@@ -179,7 +179,7 @@ def _is_before(sample: Mapping[str, Any], stage: int, step: int) -> bool:
     return is_earlier or (not is_later and not (isinstance(made, (int, float)) and made > step))
 
 
-def _phase(picture: RunPicture, event: Event) -> None:
+def _phase(picture: RunPicture, event: EventRecord) -> None:
     data = event.data
     name = str(data.get("name", ""))
     text = str(data.get("text") or PHASES.get(name, name))
@@ -189,7 +189,7 @@ def _phase(picture: RunPicture, event: Event) -> None:
     picture.done, picture.total = data.get("done"), data.get("total")
 
 
-def _plan(picture: RunPicture, event: Event) -> None:
+def _plan(picture: RunPicture, event: EventRecord) -> None:
     stages = event.data.get("stages")
     picture.stages = int(stages) if isinstance(stages, int) else picture.stages
     stretch = _stretch(picture, event)
@@ -197,7 +197,7 @@ def _plan(picture: RunPicture, event: Event) -> None:
     stretch.name = str(event.data.get("stage_name") or stretch.name)
 
 
-def _stretch(picture: RunPicture, event: Event) -> Stretch:
+def _stretch(picture: RunPicture, event: EventRecord) -> Stretch:
     """Return the stage that an event belongs to; a later one than the last begins here."""
     stage = event.data.get("stage")
     if not isinstance(stage, int):
@@ -207,7 +207,7 @@ def _stretch(picture: RunPicture, event: Event) -> Stretch:
     return next((one for one in picture.stretches if one.number == stage), picture.now)
 
 
-def _step(picture: RunPicture, event: Event) -> None:
+def _step(picture: RunPicture, event: EventRecord) -> None:
     data, stretch = event.data, _stretch(picture, event)
     stretch.step, stretch.epoch = int(data.get("step") or 0), data.get("epoch", stretch.epoch)
     picture.phase, picture.done, picture.total = "training", None, None
@@ -221,7 +221,7 @@ def _step(picture: RunPicture, event: Event) -> None:
     picture.lines.append((event.t, data))
 
 
-def _eval(picture: RunPicture, event: Event) -> None:
+def _eval(picture: RunPicture, event: EventRecord) -> None:
     loss, stretch = event.data.get("loss"), _stretch(picture, event)
     step = int(event.data.get("step") or stretch.step)
     measured(stretch.held, step, event.data.get("metrics"))
@@ -234,32 +234,32 @@ def _eval(picture: RunPicture, event: Event) -> None:
     _log(picture, event, f"held-out rows: loss {loss:.3f}{praise}")
 
 
-def _sample(picture: RunPicture, event: Event) -> None:
+def _sample(picture: RunPicture, event: EventRecord) -> None:
     picture.samples.appendleft(event.data)
 
 
-def _scores(picture: RunPicture, event: Event) -> None:
+def _scores(picture: RunPicture, event: EventRecord) -> None:
     picture.scores = event.data
     rows = event.data.get("rows")
     _log(picture, event, f"scored on {words.plural(rows, 'held-out row')}" if rows else "scored")
 
 
-def _saved(picture: RunPicture, event: Event) -> None:
+def _saved(picture: RunPicture, event: EventRecord) -> None:
     picture.saved = str(event.data.get("path", ""))
     _log(picture, event, f"saved {picture.saved}")
 
 
-def _note(picture: RunPicture, event: Event) -> None:
+def _note(picture: RunPicture, event: EventRecord) -> None:
     picture.notes.append(event.data)
     _log(picture, event, str(event.data.get("text", "")))
 
 
-def _end(picture: RunPicture, event: Event) -> None:
+def _end(picture: RunPicture, event: EventRecord) -> None:
     picture.ending = event
     _log(picture, event, str(event.data.get("what") or event.kind))
 
 
-_TAKERS: dict[str, Callable[[RunPicture, Event], None]] = {
+_TAKERS: dict[str, Callable[[RunPicture, EventRecord], None]] = {
     "started": _started,
     "resumed": _resumed,
     "phase": _phase,

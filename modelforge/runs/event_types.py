@@ -1,0 +1,417 @@
+"""The events of a run: one typed class per kind, with the type, unit and meaning of every field.
+
+A worker writes these to events.jsonl, one JSON line per event (`modelforge.runs.events`). The page
+docs/events.md and the REST schema are generated from this module. A field without a default is in
+every event of its kind; of the others, an unknown value is written as null, or left out where the
+field says so. Fields and kinds are only ever added; what was renamed is in `ALIASES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a field means, and its unit. `omitted`: the field is left out when it is None."""
+
+    text: str
+    unit: str = ""
+    omitted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base class of all events."""
+
+    kind: ClassVar[str] = ""
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the fields as they are written to the file."""
+        values = ((spec, getattr(self, spec.name)) for spec in field_specs(type(self)))
+        return {s.name: value for s, value in values if value is not None or not s.info.omitted}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartedEvent(Event):
+    """A worker process began to work on the run. A run that is resumed has several."""
+
+    kind: ClassVar[str] = "started"
+    pid: Annotated[int, Info("Process id of the worker.")]
+    birth: Annotated[
+        float, Info("Time at which the process was created; identifies it with `pid`.", "Unix s")
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumedEvent(Event):
+    """The worker continues from a checkpoint. Everything measured after it is obsolete."""
+
+    kind: ClassVar[str] = "resumed"
+    step: Annotated[int, Info("Step of the checkpoint; 0 without one.")]
+    stage: Annotated[int | None, Info("Training stage of the checkpoint, in runs with stages.")] = (
+        None
+    )
+    checkpoint: Annotated[
+        str | None, Info("Name of the checkpoint folder; null when training starts over.")
+    ] = None
+    damaged: Annotated[
+        list[dict[str, str]], Info("Damaged checkpoints that were skipped: `name` and `why`.")
+    ] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseEvent(Event):
+    """The worker entered a phase or made progress in it, at most four times per second."""
+
+    kind: ClassVar[str] = "phase"
+    name: Annotated[
+        str,
+        Info(
+            "`loading`, `tokenizing`, `training`, `evaluating`, `scoring`, `saving`, `paused` or "
+            "`trial_run`."
+        ),
+    ]
+    text: Annotated[str, Info("The phase in words.")] = ""
+    done: Annotated[int | None, Info("Finished units of work.", omitted=True)] = None
+    total: Annotated[int | None, Info("All units of work.", omitted=True)] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanEvent(Event):
+    """Training is about to begin: the values in effect once data and model are loaded."""
+
+    kind: ClassVar[str] = "plan"
+    total_steps: Annotated[int, Info("Optimizer steps of this stage.")]
+    epochs: Annotated[float | None, Info("Passes over the training rows.")] = None
+    trainable_parameters: Annotated[int | None, Info("Trainable parameters.")] = None
+    total_parameters: Annotated[int | None, Info("All parameters of the model.")] = None
+    max_length: Annotated[int | None, Info("Maximum sequence length.", "tokens")] = None
+    device: Annotated[str | None, Info("`cpu`, `cuda` or `mps`.")] = None
+    precision: Annotated[str | None, Info("`bf16`, `fp16` or `fp32`.")] = None
+    quantization: Annotated[str | None, Info("Storage format of the base weights.")] = None
+    method: Annotated[str | None, Info("Training method, such as `sft` or `dpo`.")] = None
+    train_rows: Annotated[int | None, Info("Rows of the training split.")] = None
+    eval_rows: Annotated[int | None, Info("Rows of the evaluation split.")] = None
+    trained_tokens: Annotated[
+        int | None, Info("Tokens with a label in one epoch.", "tokens", omitted=True)
+    ] = None
+    all_tokens: Annotated[int | None, Info("All tokens of one epoch.", "tokens")] = None
+    truncated_rows: Annotated[int | None, Info("Rows that were truncated.")] = None
+    prompts_per_update: Annotated[int | None, Info("Prompts per step, in RLHF.", omitted=True)] = (
+        None
+    )
+    answers_per_update: Annotated[
+        int | None, Info("Completions per step, in RLHF.", omitted=True)
+    ] = None
+    stage: Annotated[int | None, Info("Number of this stage, from 1.", omitted=True)] = None
+    stages: Annotated[int | None, Info("Number of stages.", omitted=True)] = None
+    stage_name: Annotated[str | None, Info("Name of this stage.", omitted=True)] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEvent(Event):
+    """Optimizer steps were made since the previous event of this kind."""
+
+    kind: ClassVar[str] = "step"
+    step: Annotated[int, Info("Number of the newest step, from 1.")]
+    total_steps: Annotated[int | None, Info("Optimizer steps of this stage.")] = None
+    epoch: Annotated[float | None, Info("Passes over the training rows so far.")] = None
+    loss: Annotated[float | None, Info("Mean training loss of these steps.")] = None
+    learning_rate: Annotated[float | None, Info("Learning rate of the newest step.")] = None
+    grad_norm: Annotated[float | None, Info("Gradient norm before clipping.")] = None
+    tokens: Annotated[int | None, Info("Tokens of these steps.", "tokens")] = None
+    tokens_per_s: Annotated[
+        float | None, Info("Throughput; evaluation and saving excluded.", "tokens/s")
+    ] = None
+    seconds: Annotated[
+        float | None, Info("Mean time of one step; evaluation and saving excluded.", "s")
+    ] = None
+    metrics: Annotated[dict[str, float], Info("Further metrics of the trainer, by its names.")] = (
+        field(default_factory=dict)
+    )
+    stage: Annotated[int | None, Info("Stage, in runs with stages.", omitted=True)] = None
+    cpu_percent: Annotated[float | None, Info("CPU load of the machine.", "%")] = None
+    ram_gib: Annotated[float | None, Info("Resident memory of the worker.", "GiB")] = None
+    gpu_percent: Annotated[float | None, Info("GPU load.", "%")] = None
+    vram_gib: Annotated[float | None, Info("Peak GPU memory reserved by the worker.", "GiB")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalEvent(Event):
+    """The evaluation split was evaluated."""
+
+    kind: ClassVar[str] = "eval"
+    step: Annotated[int, Info("Step after which it was evaluated; 0 is before training.")]
+    epoch: Annotated[float | None, Info("Passes over the training rows so far.")] = None
+    loss: Annotated[
+        float | None, Info("Evaluation loss; null where the trainer watches another metric.")
+    ] = None
+    best: Annotated[bool, Info("Whether this is the best evaluation so far.")] = False
+    metrics: Annotated[
+        dict[str, float], Info("Further metrics of the trainer, without the prefix `eval_`.")
+    ] = field(default_factory=dict)
+    stage: Annotated[int | None, Info("Stage, in runs with stages.", omitted=True)] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedEvent(Event):
+    """A checkpoint was written."""
+
+    kind: ClassVar[str] = "saved"
+    step: Annotated[int, Info("Step of the checkpoint.")]
+    path: Annotated[str, Info("Path relative to the run folder.")] = ""
+    best: Annotated[bool, Info("Whether it is the best checkpoint so far.")] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdjustedEvent(Event):
+    """Batches are split differently from now on, to save memory or time; results stay the same."""
+
+    kind: ClassVar[str] = "adjusted"
+    step: Annotated[int, Info("First step it applies to.")]
+    micro_batch: Annotated[int, Info("Rows per forward pass.")]
+    accumulation: Annotated[int, Info("Forward passes per step.")]
+    gradient_checkpointing: Annotated[bool, Info("Whether activations are recomputed.")]
+    check_batch: Annotated[int | None, Info("Rows per forward pass of an evaluation.")] = None
+    why: Annotated[str, Info("The reason, in words.")] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleEvent(Event):
+    """A completion that the model generated during training."""
+
+    kind: ClassVar[str] = "sample"
+    step: Annotated[int, Info("Step at which it was generated.")]
+    prompt: Annotated[str, Info("The prompt, at most 2,000 characters.")] = ""
+    completion: Annotated[str, Info("The completion, at most 2,000 characters.")] = ""
+    reward: Annotated[float | None, Info("Its reward.", omitted=True)] = None
+    stage: Annotated[int | None, Info("Stage, in runs with stages.", omitted=True)] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoresEvent(Event):
+    """Metrics of generated answers to the evaluation rows, at the end of training."""
+
+    kind: ClassVar[str] = "scores"
+    after: Annotated[dict[str, float], Info("Metrics of the trained model, by name.")]
+    before: Annotated[
+        dict[str, float] | None, Info("The same of the base model; null where not measured.")
+    ] = None
+    rows: Annotated[int | None, Info("Evaluation rows that were answered.")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteEvent(Event):
+    """A message for the user."""
+
+    kind: ClassVar[str] = "note"
+    code: Annotated[str, Info("Stable, hyphenated code of the message.")] = ""
+    text: Annotated[str, Info("The message.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TrialRunNumbers(Event):
+    """What a trial run measures in one stage."""
+
+    peak_gib: Annotated[float, Info("Peak memory.", "GiB")]
+    seconds_per_update: Annotated[float, Info("Expected mean time of one step.", "s")]
+    seconds_per_update_worst: Annotated[
+        float | None, Info("Time of a step on the longest rows.", "s")
+    ] = None
+    tokens_per_s: Annotated[float | None, Info("Expected throughput.", "tokens/s")] = None
+    seconds_per_eval_batch: Annotated[float | None, Info("Time of an evaluation batch.", "s")] = (
+        None
+    )
+    score_seconds: Annotated[
+        float | None, Info("Expected time to generate and score all answers at the end.", "s")
+    ] = None
+    save_seconds: Annotated[float | None, Info("Time to save a checkpoint.", "s")] = None
+    final_seconds: Annotated[float | None, Info("Time to save the output.", "s")] = None
+    checkpoint_gib: Annotated[float | None, Info("Size of a checkpoint.", "GiB")] = None
+    load_seconds: Annotated[float, Info("Time to load the model.", "s")] = 0.0
+    prepare_seconds: Annotated[float, Info("Other time before the first step.", "s")] = 0.0
+    updates: Annotated[int, Info("Steps that were made.")] = 0
+    micro_batch: Annotated[int | None, Info("Rows per forward pass.")] = None
+    accumulation: Annotated[int | None, Info("Forward passes per step.")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRunStageEvent(_TrialRunNumbers):
+    """A trial run measured a stage that is not the last one."""
+
+    kind: ClassVar[str] = "trial_run_stage"
+    run_updates: Annotated[int, Info("Steps that the real run makes in this stage.")] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRunEvent(_TrialRunNumbers):
+    """A trial run measured the last stage; `peak_gib` is the highest of all stages."""
+
+    kind: ClassVar[str] = "trial_run"
+    stages: Annotated[int, Info("Number of stages.")] = 1
+    earlier_seconds: Annotated[float, Info("Expected time of all earlier stages.", "s")] = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedEvent(Event):
+    """The run ended after all its steps, or by early stopping."""
+
+    kind: ClassVar[str] = "finished"
+    steps: Annotated[int | None, Info("Steps that were made.")] = None
+    seconds: Annotated[float | None, Info("Time since the training began.", "s")] = None
+    output: Annotated[str | None, Info("Folder of the output, in the run folder.")] = None
+    loss: Annotated[float | None, Info("Newest training loss.")] = None
+    eval_loss: Annotated[float | None, Info("Best evaluation loss.")] = None
+    best_step: Annotated[int | None, Info("Step of the best evaluation.")] = None
+    trial_run: Annotated[bool | None, Info("True for a trial run.", omitted=True)] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoppedEvent(Event):
+    """The run ended because a stop was requested."""
+
+    kind: ClassVar[str] = "stopped"
+    step: Annotated[int | None, Info("Newest step.")] = None
+    kept: Annotated[bool | None, Info("Whether the trained weights were saved.")] = None
+    best_step: Annotated[
+        int | None, Info("Step of the weights that were saved, when not the newest.")
+    ] = None
+    stage: Annotated[int | None, Info("Stage, in runs with stages.", omitted=True)] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedEvent(Event):
+    """The run ended with an error."""
+
+    kind: ClassVar[str] = "failed"
+    cause: Annotated[str, Info("Stable, hyphenated code of the cause.")] = "unexpected"
+    what: Annotated[str, Info("What happened.")] = ""
+    remedy: Annotated[str, Info("What to do about it.")] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownEvent(Event):
+    """An event of a newer version, or one without its required fields. Never written."""
+
+    kind: ClassVar[str] = "unknown"
+
+
+Ending = FinishedEvent | StoppedEvent | FailedEvent
+ENDINGS = (FinishedEvent.kind, StoppedEvent.kind, FailedEvent.kind)
+KINDS: dict[str, type[Event]] = {
+    event.kind: event
+    for event in (
+        *(StartedEvent, ResumedEvent, PhaseEvent, PlanEvent, StepEvent, EvalEvent, SavedEvent),
+        *(AdjustedEvent, SampleEvent, ScoresEvent, NoteEvent, TrialRunStageEvent, TrialRunEvent),
+        *(FinishedEvent, StoppedEvent, FailedEvent),
+    )
+}
+# Old name → new name. A key is a kind; a kind and a field; or a kind, a field and its value.
+ALIASES: dict[tuple[str, ...], str] = {
+    ("rehearsed",): "trial_run",
+    ("rehearsed_stage",): "trial_run_stage",
+    ("finished", "rehearsal"): "trial_run",
+    ("phase", "name", "rehearsing"): "trial_run",
+}
+_ALIASED = frozenset(key[0] for key in ALIASES)
+
+
+def with_current_names(kind: str, data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return kind and data of an event with the names of this version."""
+    if kind not in _ALIASED:
+        return kind, data
+    renamed: dict[str, Any] = {}
+    for name, value in data.items():
+        alias = ALIASES.get((kind, name, value)) if isinstance(value, str) else None
+        renamed[ALIASES.get((kind, name), name)] = alias or value
+    return ALIASES.get((kind,), kind), renamed
+
+
+def parse(kind: str, data: Mapping[str, Any]) -> Event:
+    """Return the typed event.
+
+    Unknown fields are ignored, and so are values of the wrong type. An event of an unknown kind,
+    or one that lacks a required field, becomes an `UnknownEvent`.
+    """
+    event_type = KINDS.get(kind)
+    if event_type is None:
+        return UnknownEvent()
+    values: dict[str, Any] = {}
+    for spec in field_specs(event_type):
+        value = data.get(spec.name)
+        if isinstance(value, spec.types):
+            values[spec.name] = value
+        elif spec.required:
+            return UnknownEvent()
+    return event_type(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """A field of an event: `types` are those of its JSON value other than null."""
+
+    name: str
+    types: tuple[type, ...]
+    type_name: str
+    nullable: bool
+    required: bool
+    info: Info
+
+
+def field_specs(event_type: type[Event]) -> tuple[FieldSpec, ...]:
+    """Return the fields of an event class, in the order in which they are written."""
+    return _SPECS[event_type]
+
+
+def _specs(event_type: type[Event]) -> tuple[FieldSpec, ...]:
+    hints = get_type_hints(event_type, include_extras=True)
+    return tuple(
+        _spec(part.name, hints[part.name], part.default is MISSING is part.default_factory)
+        for part in fields(event_type)
+    )
+
+
+def _spec(name: str, hint: Any, required: bool) -> FieldSpec:
+    hint, info = get_args(hint)
+    options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+    inner = next(option for option in options if option is not NoneType)
+    plain = get_origin(inner) or inner
+    types = (int, float) if plain is float else (plain,)
+    return FieldSpec(name, types, plain.__name__, NoneType in options, required, info)
+
+
+_SPECS = {event_type: _specs(event_type) for event_type in KINDS.values()}
+_JSON_TYPES = {
+    "int": "integer",
+    "float": "number",
+    "str": "string",
+    "bool": "boolean",
+    "dict": "object",
+    "list": "array",
+}
+
+
+def json_schemas() -> Iterator[dict[str, Any]]:
+    """Yield a JSON schema of the `data` of each kind, for OpenAPI."""
+    for kind, event_type in KINDS.items():
+        specs = field_specs(event_type)
+        yield {
+            "title": kind,
+            "description": event_type.__doc__,
+            "type": "object",
+            "properties": {spec.name: _json_schema(spec) for spec in specs},
+            "required": [spec.name for spec in specs if spec.required],
+        }
+
+
+def _json_schema(spec: FieldSpec) -> dict[str, Any]:
+    kind = _JSON_TYPES[spec.type_name]
+    unit = f" ({spec.info.unit})" if spec.info.unit else ""
+    return {
+        "type": [kind, "null"] if spec.nullable else kind,
+        "description": f"{spec.info.text}{unit}",
+    }

@@ -20,7 +20,7 @@ from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
 from modelforge.preflight.trial_run import TrialRunResult, trial_run_key
 from modelforge.runs.atomic_files import find_json, read_json, write_json
-from modelforge.runs.events import read_events
+from modelforge.runs.events import EventRecord, read_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.lock import exclusive
 from modelforge.runs.process.machine_lease import Lease

@@ -16,7 +16,7 @@ import pytest
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.checks.summary import summarize
-from modelforge.runs.events import read_events
+from modelforge.runs.events import EventRecord, read_events
 from modelforge.runs.layout import RunFolder
 
 COLOURS = ("red", "blue", "green", "amber", "violet", "teal", "pink", "black")

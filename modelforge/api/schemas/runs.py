@@ -12,6 +12,7 @@ from modelforge.hardware.nvidia import Gpu
 from modelforge.preflight.memory.estimate import MemoryPart
 from modelforge.preflight.suggest.fit import FitSuggestion
 from modelforge.preflight.suggest.speedups import Speedup
+from modelforge.runs.event_types import KINDS, json_schemas
 from modelforge.runs.listing import Row
 from modelforge.runs.states import RunState
 

@@ -19,6 +19,8 @@ import orjson
 import psutil
 from harness import ROOT, conditions, keep
 
+from modelforge.units import MIB
+
 HEAD = """# Performance: reading data
 
 Written by `python bench/data.py`; the raw figures lie in `bench/results/data.csv`. One file of
@@ -28,27 +30,27 @@ the process and its children held at once, above what an idle interpreter holds.
 WORDS = """the model learns what your data says and every row counts when training starts in earnest
 because nothing else is there to learn from, quite often more; some 3 or 12 people (and dogs)
 agree: yes, it's so"""
-WAYS = {
-    "preview": "First rows on the table (`look` with a limit)",
-    "check": "First look and doctor, all rows, two processes",
-    "alone": "The doctor in one process",
+TASKS = {
+    "preview": "Summary of the first 20 rows",
+    "check": "Summary and data checks, all rows, two processes",
+    "alone": "Data checks in one process",
     "json": "Parsing alone: `json` of the standard library",
     "orjson": "Parsing alone: orjson, a line at a time",
     "pyarrow": "Parsing and back to Python: pyarrow.json in batches",
     "datasets": "`datasets.load_dataset`, which converts the file and checks nothing",
 }
 PROGRAMS = {
-    "preview": "from modelforge.data.checks.summary import look\nlook(P, limit=20)",
+    "preview": "from modelforge.data.checks.summary import summarize\nsummarize(P, limit=20)",
     "check": """
-from modelforge.data.checks.summary import look
-from modelforge.data.checks.run import examine_file
-look(P)
-examine_file(P)""",
+from modelforge.data.checks.summary import summarize
+from modelforge.data.checks.run import check_file
+summarize(P)
+check_file(P)""",
     "alone": """
-from modelforge.data import census
-from modelforge.data.checks.run import examine_file
-census.LARGE = 1 << 60
-examine_file(P)""",
+from modelforge.data.checks import parallel
+from modelforge.data.checks.run import check_file
+parallel.LARGE_BYTES = 1 << 60
+check_file(P)""",
     "json": "for line in P.open('rb'): json.loads(line)",
     "orjson": "import orjson\nfor line in P.open('rb'): orjson.loads(line)",
     "pyarrow": """
@@ -77,7 +79,7 @@ def main(megabytes: int = 1000) -> None:
         path = Path(folder) / "rows.jsonl"
         count = write_rows(path, megabytes * 10**6)
         size = path.stat().st_size
-        rows = [measured(name, path) for name in WAYS]
+        rows = [measured(name, path) for name in TASKS]
     keep("data", [row | {"bytes": size, "file_rows": count} for row in rows])
     measured_on = f"Measured {datetime.now(UTC):%Y-%m-%d} on {before}; the rest as in "
     lines = [
@@ -146,7 +148,7 @@ def measured(name: str, path: Path) -> dict[str, object]:
         "way": name,
         "seconds": round(seconds, 3),
         "processor_s": round(busy, 3),
-        "peak_mib": round(max(0, most - idle) / 2**20, 1),
+        "peak_mib": round(max(0, most - idle) / MIB, 1),
     }
 
 
@@ -192,7 +194,7 @@ class Peak:
 
 def table_line(row: dict[str, object], size: int) -> str:
     """Return one line of the table."""
-    seconds, what = float(str(row["seconds"])), WAYS[str(row["way"])]
+    seconds, what = float(str(row["seconds"])), TASKS[str(row["way"])]
     speed = "" if row["way"] == "preview" else f"{size / 1e6 / seconds:,.0f}"
     busy, peak = float(str(row["processor_s"])), float(str(row["peak_mib"]))
     return f"| {what} | {seconds:,.2f} | {speed} | {busy:,.2f} | {peak:,.0f} |"

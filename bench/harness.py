@@ -28,6 +28,7 @@ from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.runs.events import EventRecord
+from modelforge.units import MIB
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -184,7 +185,7 @@ def events_of(home: Path, run_id: str) -> list[dict[str, Any]]:
 
 def resident_mib(pid: int) -> float:
     """Return the resident memory of a process in MiB, its children left out."""
-    return float(psutil.Process(pid).memory_info().rss / 2**20)
+    return float(psutil.Process(pid).memory_info().rss / MIB)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -25,10 +25,10 @@ from peers.memory_tools import askers
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.paths import Home
+from modelforge.units import GIB
 
 NAME = "memory-estimates"
 MEASURED = {"cpu": RESULTS / "memory.csv", "cuda": RESULTS / "memory-cuda.csv"}
-GIB = 2**30
 
 
 def measured(home: Home, asked: dict[str, Any]) -> dict[str, Any]:

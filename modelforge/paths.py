@@ -1,4 +1,4 @@
-"""Where things lie: the home folder, and what we ship with us."""
+"""Locations: the home folder, and the files that come with the package."""
 
 from __future__ import annotations
 
@@ -8,63 +8,71 @@ from pathlib import Path
 
 import platformdirs
 
+PACKAGE_ROOT = Path(__file__).resolve().parent
+# The checkout, or `site-packages` when ModelForge is installed from a wheel.
+PROJECT_ROOT = PACKAGE_ROOT.parent
+
 
 @dataclass(frozen=True)
 class Home:
-    """The folder that holds everything a person makes with ModelForge."""
+    """The folder that holds all data a user creates with ModelForge."""
 
     root: Path
 
     @property
     def runs(self) -> Path:
-        """One folder a run."""
+        """One folder per run."""
         return self.root / "runs"
 
     @property
     def queue(self) -> Path:
-        """Which runs wait, in which order."""
+        """The queued runs in their order."""
         return self.root / "queue.json"
 
     @property
     def memory_traces(self) -> Path:
-        """What runs were found to hold, by what it depends on; made again where it is missing."""
+        """Cache of traced memory by the settings that affect it."""
         return self.root / "footprints.json"
 
     @property
     def lease(self) -> Path:
-        """Who holds the machine beside the runs."""
+        """The holder of the machine when it is not a run (chat, export)."""
         return self.root / "lease.json"
 
     @property
     def uploads(self) -> Path:
-        """Data files that came through the browser or REST."""
+        """Data files received through the browser or REST."""
         return self.root / "uploads"
 
     @property
+    def datasets(self) -> Path:
+        """Datasets downloaded from the Hub, as Parquet."""
+        return self.root / "datasets"
+
+    @property
     def starter_model(self) -> Path:
-        """The starter model as safetensors, once it has been converted."""
+        """The starter model, converted to safetensors by the setup."""
         return self.root / "models" / "starter"
 
     @property
     def cache(self) -> Path:
-        """What can be made again: deleting it costs time, nothing else."""
+        """Files that can be recreated at any time."""
         return self.root / "cache"
 
     @property
     def logs(self) -> Path:
-        """What the server, the spare worker and the talker print."""
+        """Output of the server, the warm worker and the chat process."""
         return self.root / "logs"
 
 
 def find_home(path: str | Path | None = None) -> Home:
-    """Return the home: the one given, else MODELFORGE_HOME, else the platform's data folder."""
+    """Return the home at `path`, else at MODELFORGE_HOME, else in the platform's data folder."""
     chosen = path or os.environ.get("MODELFORGE_HOME")
     root = Path(chosen) if chosen else platformdirs.user_data_path("ModelForge", appauthor=False)
     return Home(root.expanduser().resolve())
 
 
 def resource_folder(name: str) -> Path:
-    """Return the folder `profiles` or `assets`, in a checkout and in an installed wheel alike."""
-    package = Path(__file__).resolve().parent
-    beside = package.parent / name
-    return beside if beside.is_dir() else package / "shipped" / name
+    """Return the bundled folder `profiles` or `assets`, in a checkout or an installed wheel."""
+    checkout = PROJECT_ROOT / name
+    return checkout if checkout.is_dir() else PACKAGE_ROOT / "shipped" / name

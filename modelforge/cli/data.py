@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelforge.cli.output import plain
 from modelforge.errors import ConfigError, ForgeError, Problem
+from modelforge.units import MIB
 
 if TYPE_CHECKING:
     from modelforge.config.schema.data import Source
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 DONE, WRONG_INPUT = 0, 2
 SHOWN = 160
-READ_WHOLE = 64 * 2**20
+READ_WHOLE = 64 * MIB
 _ABOUT = "Look into data: what is in it, what is wrong with it, what the model will see."
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from modelforge.hardware.machine import Machine, probe_machine
 from modelforge.hardware.nvidia import Gpu
-from modelforge.paths import Home
+from modelforge.paths import PROJECT_ROOT, Home
 from modelforge.setup.system_checks import Row, browser_row, disk_row, python_row
 from modelforge.setup.torch_build import BUILDS, INDEX, TORCH, cuda_build, version
 
-CONSTRAINTS = Path(__file__).resolve().parents[2] / "constraints.txt"
+CONSTRAINTS = PROJECT_ROOT / "constraints.txt"
 STARTER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 MATMUL_TIMEOUT_S = 120.0
 # CUDA 13 needs this driver everywhere; within a major version an older minor one will do.

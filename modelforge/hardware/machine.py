@@ -21,6 +21,7 @@ from modelforge.config.profiles import Profile, load_profiles
 from modelforge.config.schema.runtime import TRACKERS
 from modelforge.hardware import cpu as processor
 from modelforge.hardware.nvidia import Gpu, NvmlClient
+from modelforge.units import GIB
 
 __all__ = [
     "Gpu",
@@ -32,7 +33,6 @@ __all__ = [
     "probe_machine",
 ]
 
-GIB = 1024**3
 CPP_COMPILERS = ("c++", "g++", "clang++", "cl")
 OPTIONAL_PACKAGES = (
     "torchao",

@@ -12,7 +12,8 @@ from typing import Any
 
 import psutil
 
-GIB = 1024**3
+from modelforge.units import GIB
+
 _DRIVER_NOT_LOADED, _LIBRARY_NOT_FOUND, _VERSION_MISMATCH = 9, 12, 18
 
 

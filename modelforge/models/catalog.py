@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelforge.models.architecture import ModelInfo
+from modelforge.units import GIB
 
 _USUAL = {"context": None, "tied": False, "kind": "decoder", "architecture": ""}
 
@@ -22,7 +23,7 @@ def catalog_model_info(model: Mapping[str, Any]) -> ModelInfo:
         path=model["name"],
         revision=None,
         parameters=parameters,
-        weights_gib=parameters * 2 / 2**30,
+        weights_gib=parameters * 2 / GIB,
         has_chat_template=shape["kind"] == "decoder",
         local=False,
         **shape,

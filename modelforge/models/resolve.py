@@ -15,6 +15,7 @@ from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.models.architecture import ModelInfo, parameters_by_shape, read_shape
 from modelforge.models.safetensors_index import WeightsInfo, read_json, read_weights
 from modelforge.paths import Home
+from modelforge.units import GIB
 
 WHERE = "model_name"
 STARTER = "starter"
@@ -143,7 +144,7 @@ def _facts(
         path=path,
         revision=revision,
         parameters=parameters,
-        weights_gib=weights.bytes / 2**30,
+        weights_gib=weights.bytes / GIB,
         has_chat_template=_has_chat_template(folder),
         local=weights.local,
         remote_code="auto_map" in raw,

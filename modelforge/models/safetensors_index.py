@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.errors import ConfigError, NotFoundError, Problem
+from modelforge.units import MIB
 
 INDEX = "model.safetensors.index.json"
 WHERE = "model_name"
-_LARGEST_HEADER = 100 * 2**20
-_LARGEST_JSON = 100 * 2**20
+_LARGEST_HEADER = 100 * MIB
+_LARGEST_JSON = 100 * MIB
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 

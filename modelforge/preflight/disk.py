@@ -6,7 +6,8 @@ from modelforge.config.optimizers import OPTIMIZERS
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.models.architecture import ModelInfo
-from modelforge.preflight.memory.estimate import GIB, trained_weights
+from modelforge.preflight.memory.estimate import trained_weights
+from modelforge.units import GIB
 
 # The one that is being written, beside those that are kept.
 WRITTEN = 1

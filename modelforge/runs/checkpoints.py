@@ -20,11 +20,12 @@ from typing import Any
 
 from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.layout import RunFolder
+from modelforge.units import MIB
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 STAGED, GONE = ".staged-", ".gone-"
-CHUNK = 2**20
+CHUNK = MIB
 _NAME = re.compile(r"checkpoint-(\d{1,12})")
 _WHY = {
     "missing": "{file} is missing",

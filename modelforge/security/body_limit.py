@@ -9,8 +9,7 @@ from starlette.types import Message, Receive
 
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.security.rejection import Refusal
-
-MIB = 2**20
+from modelforge.units import MIB, human_bytes
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,6 @@ class Body:
         return Refusal(
             413,
             "body",
-            f"The body is larger than {_size(self._most)}.",
+            f"The body is larger than {human_bytes(self._most)}.",
             "Send less, or name a path on this machine.",
         )
-
-
-def _size(count: int) -> str:
-    for unit, scale in (("GiB", 2**30), ("MiB", MIB), ("KiB", 2**10)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count} bytes"

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelforge.data.sources.locate import FETCHED
 from modelforge.errors import ConfigError, Problem
 from modelforge.paths import Home
 from modelforge.runs.disk_usage import LEFTOVERS, PARTS, RECORD, folder_bytes
@@ -173,7 +172,7 @@ class Room:
         root = self._home.root
         named = {
             "models": [root / "models"],
-            "data": [self._home.uploads, root / FETCHED],
+            "data": [self._home.uploads, self._home.datasets],
             "caches": [self._home.cache],
             "logs": [self._home.logs],
         }

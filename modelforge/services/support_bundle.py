@@ -14,8 +14,9 @@ from modelforge.runs.atomic_files import find_json
 from modelforge.runs.events import tail_events
 from modelforge.runs.layout import RunFolder
 from modelforge.services.redact import Discretion
+from modelforge.units import MIB
 
-EVENT_BYTES = 2**20
+EVENT_BYTES = MIB
 LOG_BYTES = 2**18
 LONGEST_LINE = 2000
 FIRST_EVENTS = 50

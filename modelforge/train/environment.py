@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 from modelforge.paths import find_home
+from modelforge.units import MIB
 
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -33,7 +34,7 @@ QUIET = {
 
 # Of glibc's malloc.h: from how many bytes on memory is asked of the system and given back to it.
 _MMAP_THRESHOLD = -3
-MMAP_THRESHOLD_BYTES = 2**20
+MMAP_THRESHOLD_BYTES = MIB
 
 _CHATTY = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "torchao")
 

@@ -124,7 +124,7 @@ def test_two_processes_count_what_one_counts(
     path = large(tmp_path)
     alone: list[ReadError] = []
     one = parallel.count_rows(sniff_file(path), CheckOptions(PAIR), alone.append)
-    monkeypatch.setattr(parallel, "LARGE", 1000)
+    monkeypatch.setattr(parallel, "LARGE_BYTES", 1000)
     together: list[ReadError] = []
     two = parallel.count_rows(sniff_file(path), CheckOptions(PAIR), together.append)
     assert two.lines == 4000
@@ -147,7 +147,7 @@ def test_a_look_at_a_large_file_says_what_it_says_of_a_small_one(
     rows[9] = rows[8]
     path = write(tmp_path / "a.jsonl", rows)
     small = summarize(path)
-    monkeypatch.setattr(parallel, "LARGE", 1000)
+    monkeypatch.setattr(parallel, "LARGE_BYTES", 1000)
     assert summarize(path) == small
 
 

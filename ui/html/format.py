@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from modelforge.units import human_bytes, human_gib
+
 STATES = {
     "queued": ("waiting", ""),
     "starting": ("starting", "good"),
@@ -29,18 +31,12 @@ def number(value: float | None, digits: int = 0) -> str:
 
 def gib(value: float | None) -> str:
     """Return an amount of memory or disk: 7.9 GiB."""
-    return UNKNOWN if value is None else f"{value:,.1f} GiB"
+    return UNKNOWN if value is None else human_gib(value)
 
 
 def size(held: float | None) -> str:
     """Return bytes in the unit that suits them: 1.4 GiB, 340 MiB, 12 KiB."""
-    if held is None:
-        return UNKNOWN
-    for unit, bytes_in in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if held >= bytes_in:
-            amount = held / bytes_in
-            return f"{amount:,.1f} {unit}" if amount < 10 else f"{amount:,.0f} {unit}"
-    return f"{held:,.0f} B"
+    return UNKNOWN if held is None else human_bytes(held)
 
 
 def small(value: float | None) -> str:

@@ -14,6 +14,7 @@ from modelforge.data.columns.detect import detect_mapping
 from modelforge.data.formats.read import read_rows
 from modelforge.errors import ConfigError, DataError, Problem
 from modelforge.forge import Forge
+from modelforge.units import MIB
 from ui.html.components import tabs
 from ui.html.gradio_page import Reply, scene, text
 from ui.html.markup import Safe, el, join
@@ -211,7 +212,7 @@ def _panel(key: str, inside: Safe, *, shown: bool = False) -> Safe:
 
 
 MOST_ROWS = 2000
-LIMIT_BYTES = 64 * 2**20
+LIMIT_BYTES = 64 * MIB
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 

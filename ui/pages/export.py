@@ -6,6 +6,7 @@ from typing import Any
 
 from modelforge.forge import Forge
 from modelforge.runs.view import RunView
+from modelforge.units import MIB
 from ui.html import format as words
 from ui.html.gradio_page import Reply, scene, text
 from ui.html.markup import Safe, el, join
@@ -58,7 +59,7 @@ def _export(forge: Forge, ready: list[RunView], chosen: RunView | None) -> Safe:
 
 def _result(forge: Forge, ready: list[RunView], chosen: RunView) -> Safe:
     folder = forge.folder(chosen.id).output
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / MIB
     options = [
         el(
             "option",

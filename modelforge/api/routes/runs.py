@@ -17,8 +17,9 @@ from modelforge.api.schemas.runs import EventPage, Problems, RunFacts, RunRow, S
 from modelforge.api.sse import Watch
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
+from modelforge.units import MIB
 
-MOST_LOG_BYTES = 2**20
+MOST_LOG_BYTES = MIB
 # Control characters could play with the terminal of whoever reads the log there.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 

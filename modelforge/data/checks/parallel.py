@@ -27,8 +27,10 @@ from modelforge.data.formats.json import detect_layout, read_json_lines
 from modelforge.data.formats.read import read_file_rows
 from modelforge.data.formats.sniff import DataFile, sniff_file
 from modelforge.errors import Problem, RunError
+from modelforge.paths import PROJECT_ROOT
+from modelforge.units import MIB
 
-LARGE = 64 * 2**20
+LARGE_BYTES = 64 * MIB
 PROCESSES = 2
 _MOST_KNOWN = 2
 _KNOWN: dict[tuple[str, int, int, bytes], tuple[Counters, ReadErrors]] = {}
@@ -57,7 +59,7 @@ def is_large(source: DataFile) -> bool:
     return (
         source.format == "json"
         and source.is_plain_utf8
-        and source.path.stat().st_size > LARGE
+        and source.path.stat().st_size > LARGE_BYTES
         and (os.cpu_count() or 1) > 1
         and detect_layout(source) == "lines"
     )
@@ -108,8 +110,7 @@ def _in_processes(source: DataFile, terms: CheckOptions) -> tuple[Counters, Read
     ]
     command = [sys.executable, "-m", "modelforge.data.checks.parallel"]
     # The package is found where this one was, whatever the folder.
-    root = str(Path(__file__).resolve().parents[3])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     children = []
     try:
@@ -155,7 +156,7 @@ def parts_of(path: Path, begin: int, count: int) -> list[tuple[int, int]]:
     with path.open("rb") as file:
         for number in range(1, count):
             file.seek(begin + (size - begin) * number // count)
-            while (line := file.readline(2**20)) and not line.endswith(b"\n"):
+            while (line := file.readline(MIB)) and not line.endswith(b"\n"):
                 pass
             marks.append(max(marks[-1], file.tell()))
     marks.append(size)
@@ -166,7 +167,7 @@ class _Part:
     """The lines of one part of a file, as far as `json_lines` reads from it."""
 
     def __init__(self, path: Path, begin: int, end: int) -> None:
-        self._file = path.open("rb", buffering=2**20)
+        self._file = path.open("rb", buffering=MIB)
         self._file.seek(begin)
         self._left = end - begin
         self.lines = 0

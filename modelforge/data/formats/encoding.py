@@ -8,6 +8,7 @@ import re
 from typing import NamedTuple
 
 from modelforge.data.formats.errors import read_error
+from modelforge.units import MIB
 
 LATIN = ("cp1252", "latin-1")
 _BOMS = (
@@ -17,7 +18,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_WHOLE = 2**20  # a shorter head is the whole file, which ends where its text does
+_WHOLE = MIB  # a shorter head is the whole file, which ends where its text does
 _MULTIBYTE = re.compile(rb"[\xc2-\xf4][\x80-\xbf]+")
 _HIGH = re.compile(rb"[\x80-\xff]")
 _COLUMNS = frozenset(

@@ -8,6 +8,7 @@ from typing import BinaryIO
 import orjson
 
 from modelforge.data.formats.sniff import MAX_ROW_BYTES, DataFile, ReadError, Row, read_error
+from modelforge.units import MIB
 
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}"]', re.DOTALL)
 _SPACE = re.compile(rb"[ \t\r\n]*+")
@@ -159,7 +160,7 @@ _NUMBER_KEY = re.compile(r"[{,]\s*-?\d[\d.]*\s*:")
 
 def too_long(source: DataFile, line: int) -> ReadError:
     """Return the error for a row beyond the longest allowed."""
-    bound = MAX_ROW_BYTES // 2**20
+    bound = MAX_ROW_BYTES // MIB
     what = f"begins a row of more than {bound} MiB; the longest allowed is {bound} MiB."
     remedy = "Write one row a line, and split long documents."
     return read_error(source.name, what, remedy, code="row-too-long", line=line)

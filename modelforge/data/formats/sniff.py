@@ -15,6 +15,7 @@ from modelforge.data.formats.streams import (
     TranscodedStream,
     read_decompressed_head,
 )
+from modelforge.units import MIB
 
 __all__ = [
     "FORMAT_NAMES",
@@ -30,8 +31,8 @@ __all__ = [
 
 Format = Literal["json", "csv", "tsv", "parquet", "arrow", "text", "markdown"]
 
-MAX_ROW_BYTES = 16 * 2**20
-HEAD_BYTES = 2**20
+MAX_ROW_BYTES = 16 * MIB
+HEAD_BYTES = MIB
 SUFFIXES = (
     ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather", ".txt", ".md",
     ".gz", ".zst",

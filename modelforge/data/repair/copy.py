@@ -30,11 +30,12 @@ from modelforge.data.sources.locate import find_source_files
 from modelforge.data.sources.uploads import safe_name
 from modelforge.errors import DataError, Problem, RunError
 from modelforge.paths import Home
+from modelforge.units import MIB
 
 if TYPE_CHECKING:
     from modelforge.data.sources.load import LoadedSource
 
-_PIECE = 2**20
+_PIECE = MIB
 _COPY = re.compile(r"\.repaired(-\d+)?\Z")
 _Raw = tuple[Row, bytes | None]
 # What may be meant is only changed when it is asked for by its code.

@@ -12,8 +12,6 @@ from modelforge.data.sources.uploads import UNSAFE, list_uploads
 from modelforge.errors import ConfigError, NotFoundError, Problem, RunError
 from modelforge.paths import Home, resource_folder
 
-FETCHED = "datasets"
-
 
 @dataclass(frozen=True)
 class StoredDataset:
@@ -74,7 +72,7 @@ def _uploaded(home: Home) -> Iterator[StoredDataset | None]:
 
 
 def _fetched(home: Home) -> Iterator[StoredDataset | None]:
-    folder = home.root / FETCHED
+    folder = home.datasets
     for path in folder.glob("*.parquet") if folder.is_dir() else ():
         if not path.name.startswith(".") and path.is_file():
             yield _kept(path.name, str(path), "fetched", path)

@@ -12,7 +12,6 @@ from modelforge.data.sources.library import find_dataset_file
 from modelforge.errors import DataError, NotFoundError, Problem
 from modelforge.paths import Home
 
-FETCHED = "datasets"
 MAX_FILES = 1000
 _HUB_NAME = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?\Z", re.ASCII)
 _PROSE = (".txt", ".md", ".markdown")
@@ -64,7 +63,7 @@ def fetched_path(home: Home, name: str, subset: str | None, split: str | None) -
         raise NotFoundError(Problem("dataset", f"{name[:80]!r} is no name on the Hub.", remedy))
     parts = [name.replace("/", "--"), subset or "", split or "train"]
     stem = "__".join(_safe(part) for part in parts if part)
-    return home.root / FETCHED / f"{stem}.parquet"
+    return home.datasets / f"{stem}.parquet"
 
 
 def _safe(part: str) -> str:

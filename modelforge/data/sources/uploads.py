@@ -14,12 +14,13 @@ from pathlib import Path
 from modelforge.data.formats.sniff import FORMAT_NAMES, SUFFIXES
 from modelforge.errors import DataError, Problem, RunError
 from modelforge.paths import Home
+from modelforge.units import GIB, human_bytes
 
 UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
 _LONGEST_NAME = 120
 # The largest data file that may be sent to the server.
-MAX_UPLOAD_BYTES = 2 * 2**30
+MAX_UPLOAD_BYTES = 2 * GIB
 
 
 def save_upload(home: Home, filename: str, chunks: Iterable[bytes], limit_bytes: int) -> Path:
@@ -107,14 +108,9 @@ def _names(name: str) -> Iterator[str]:
 
 
 def _too_large(name: str, limit_bytes: int) -> DataError:
-    what = f"{name} is larger than {_size(limit_bytes)}, the most that can be uploaded."
+    what = f"{name} is larger than {human_bytes(limit_bytes)}, the most that can be uploaded."
     remedy = "Put it on this computer and give its path instead."
     return DataError(Problem("dataset", what, remedy))
-
-
-def _size(count: int) -> str:
-    gib = count / 2**30
-    return f"{gib:.1f} GiB" if gib >= 1 else f"{count / 2**20:.1f} MiB"
 
 
 def _refused(name: str, error: OSError) -> RunError:

@@ -10,8 +10,8 @@ from modelforge.config.rules.weights import split_names
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.models.architecture import ModelInfo
 from modelforge.preflight.memory.activations import activations, logits, plain_bytes
+from modelforge.units import GIB
 
-GIB = 2**30
 # CUDA context and libraries.
 OVERHEAD_GIB = 1.4
 # On the CPU the process with its imports, and what malloc cannot give back: with an adapter a

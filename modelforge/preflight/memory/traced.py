@@ -15,13 +15,13 @@ from modelforge.config.plan.make import Plan, releases_memory
 from modelforge.config.plan.training import generation_batching
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.preflight.memory.estimate import (
-    GIB,
     OVERHEAD_GIB,
     PRODUCTS_GIB,
     MemoryPart,
     longest_row,
 )
 from modelforge.preflight.speed import max_tokens
+from modelforge.units import GIB
 
 if TYPE_CHECKING:
     from modelforge.data.checks.summary import DatasetSummary

@@ -7,11 +7,12 @@ from typing import BinaryIO
 
 from modelforge.errors import RunError
 from modelforge.runs.process.lock import exclusive
+from modelforge.units import MIB
 
 MOST_BYTES = 2**24
-HEAD_BYTES = 2**20
+HEAD_BYTES = MIB
 TAIL_BYTES = 2**22
-PIECE_BYTES = 2**20
+PIECE_BYTES = MIB
 
 
 def shorten(

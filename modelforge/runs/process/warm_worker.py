@@ -18,6 +18,7 @@ from modelforge.runs.events import size_of
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import environment, kill, wait_gone
 from modelforge.runs.process.jsonl_process import Companion
+from modelforge.units import GIB
 
 COMMAND = (sys.executable, "-m", "modelforge.train", "--spare")
 HAND_OVER_S = 5.0
@@ -38,7 +39,7 @@ class SparePolicy:
 
 def memory_available_gib() -> float:
     """Return the memory that could be used without swapping."""
-    return float(psutil.virtual_memory().available) / 2**30
+    return float(psutil.virtual_memory().available) / GIB
 
 
 class Spare:

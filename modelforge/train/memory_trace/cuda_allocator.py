@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 
+from modelforge.units import MIB
+
 # What came (a number of its own, its bytes) or went (the number, -1), in order.
 Events = list[tuple[int, int]]
 ROUNDS = 2
-_MIB = 2**20
 
 
 class CudaAllocator:
@@ -21,7 +22,7 @@ class CudaAllocator:
     from segments of 20, larger ones from segments of their own in steps of 2; nothing goes back.
     """
 
-    _SMALL, _MIDDLE, _OWN, _STEP = _MIB, 20 * _MIB, 10 * _MIB, 2 * _MIB
+    _SMALL, _MIDDLE, _OWN, _STEP = MIB, 20 * MIB, 10 * MIB, 2 * MIB
 
     def __init__(self) -> None:
         self.most = 0

@@ -17,10 +17,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modelforge.train.environment import MMAP_THRESHOLD_BYTES
+from modelforge.units import MIB
 
 _NUMBER = torch.ops.aten._local_scalar_dense.default
 # glibc's DEFAULT_MMAP_THRESHOLD_MAX: what is larger always goes back to the system.
-_KEPT_BELOW = 32 * 2**20
+_KEPT_BELOW = 32 * MIB
 # The kinds of what is made on the way.
 ACTIVATIONS, LOGITS, GRADIENTS = "activations", "logits", "gradients"
 

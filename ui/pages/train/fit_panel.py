@@ -9,6 +9,7 @@ from typing import Any
 from modelforge.preflight.report import Report
 from modelforge.preflight.suggest.catalog_fit import FitEstimate
 from modelforge.preflight.suggest.fit import FitSuggestion, is_tight
+from modelforge.units import GIB
 from ui.html import format as words
 from ui.html.markup import Safe, el, join
 from ui.pages.train.form import shown
@@ -169,4 +170,4 @@ def measured(report: Report) -> Safe:
 
 
 def _size(gib: float | None) -> str:
-    return words.UNKNOWN if gib is None else words.size(gib * 2**30)
+    return words.UNKNOWN if gib is None else words.size(gib * GIB)

@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from modelforge import __version__
-from modelforge.api import router
+from modelforge.api.router import add_api
 from modelforge.forge import Forge
 from modelforge.paths import resource_folder
 from modelforge.security.middleware import Guard
@@ -34,7 +34,7 @@ def build(forge: Forge) -> FastAPI:
     """Return the app without the guard: REST under /api, our files under /face, pages at /."""
     # REST describes itself under /api.
     app = FastAPI(title="ModelForge", version=__version__, openapi_url=None)
-    app.include_router(router.router(forge))
+    add_api(app, forge)
     app.include_router(routes.router(forge))
     assets = resource_folder("assets")
     for folder in FOLDERS:

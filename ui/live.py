@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import anyio.to_thread
+from fastapi.sse import ServerSentEvent
 
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
@@ -26,7 +27,6 @@ from ui.pages.train import cards
 LOOK_S = 0.2
 STATE_S = 1.0
 CURVES_S = 1.0
-BEAT_S = 15.0
 BRIEF_S = 10.0
 REMEMBERED = 8
 
@@ -106,14 +106,13 @@ class Following:
         )
 
 
-async def pictures(forge: Forge, watchers: Watchers, run_id: str) -> AsyncIterator[str]:
+async def pictures(forge: Forge, watchers: Watchers, run_id: str) -> AsyncIterator[ServerSentEvent]:
     """Yield server-sent events with the parts of a run that have changed, until it is over.
 
-    At most five a second; a comment now and then shows both sides that the line stands.
+    At most five a second.
     """
-    yield "retry: 1000\n\n"
+    yield ServerSentEvent(retry=1000)
     following: Following | None = None
-    spoke = time.monotonic()
     while True:
         try:
             following = following or Following(forge, watchers.of(run_id), run_id)
@@ -125,13 +124,9 @@ async def pictures(forge: Forge, watchers: Watchers, run_id: str) -> AsyncIterat
                 "over": True,
             }
         if told is not None:
-            spoke = time.monotonic()
-            yield f"data: {json.dumps(told, ensure_ascii=False)}\n\n"
+            yield ServerSentEvent(raw_data=json.dumps(told, ensure_ascii=False))
             if told["over"]:
                 return
-        elif time.monotonic() - spoke > BEAT_S:
-            spoke = time.monotonic()
-            yield ": still here\n\n"
         await asyncio.sleep(LOOK_S)
 
 

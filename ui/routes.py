@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from anyio import from_thread, to_thread
 from fastapi import APIRouter, Body, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.background import BackgroundTask
 
@@ -81,13 +82,10 @@ def router(forge: Forge) -> APIRouter:
     def manifest() -> Response:
         return JSONResponse(MANIFEST, media_type="application/manifest+json")
 
-    @routes.get("/runs/{run_id}/live")
-    def follow(run_id: str) -> Response:
-        return StreamingResponse(
-            live.pictures(forge, watchers, run_id),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
+    @routes.get("/runs/{run_id}/live", response_model=None, response_class=EventSourceResponse)
+    async def follow(run_id: str) -> AsyncIterator[ServerSentEvent]:
+        async for event in live.pictures(forge, watchers, run_id):
+            yield event
 
     @routes.post("/chat")
     def chat(question: Annotated[Question, Body()]) -> Response:

@@ -1,1 +1,1 @@
-"""To be described."""
+"""REST interface: routes, response schemas, server-sent events and their documentation."""

@@ -1,10 +1,9 @@
-"""Where a request meets our errors: each becomes a status and problems in words."""
+"""Map exceptions to JSON error responses, and read request bodies."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import re
 import traceback
 from collections.abc import Callable, Coroutine
 from datetime import datetime
@@ -19,37 +18,43 @@ from starlette.requests import ClientDisconnect
 
 from modelforge.errors import BlockedError, BusyError, ConfigError, ForgeError, Problem
 
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,200}")
-
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def forge_route(logs: Callable[[], Path]) -> type[APIRoute]:
-    """Return the class of our routes; what nobody foresaw is written down in `logs`."""
+class EarlyResponse(Exception):  # noqa: N818  # not an error
+    """Raised by a dependency to answer a request without calling the route function."""
 
-    class ForgeRoute(APIRoute):
-        def get_route_handler(self) -> Handler:
-            inner = super().get_route_handler()
-
-            async def handle(request: Request) -> Response:
-                try:
-                    return await inner(request)
-                except ForgeError as error:
-                    return answer(error)
-                except RequestValidationError as error:
-                    return answer(ConfigError([_in_words(each) for each in error.errors()]))
-                except (HTTPException, ClientDisconnect):
-                    raise
-                except Exception as error:  # noqa: BLE001  # the boundary: no traceback leaves us
-                    return _unforeseen(error, logs() / "server.log")
-
-            return handle
-
-    return ForgeRoute
+    def __init__(self, response: Response) -> None:
+        super().__init__()
+        self.response = response
 
 
-def answer(error: ForgeError) -> JSONResponse:
-    """Return an error as REST gives it."""
+class ForgeRoute(APIRoute):
+    """A route that answers every exception with JSON. Unexpected ones go to server.log."""
+
+    def get_route_handler(self) -> Handler:
+        """Return the request handler of this route."""
+        inner = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            try:
+                return await inner(request)
+            except EarlyResponse as early:
+                return early.response
+            except ForgeError as error:
+                return error_response(error)
+            except RequestValidationError as error:
+                return error_response(ConfigError([_problem(item) for item in error.errors()]))
+            except (HTTPException, ClientDisconnect):
+                raise
+            except Exception as error:  # noqa: BLE001  # outermost frame: no traceback is sent
+                return _unexpected(error, request.app.state.forge.home.logs / "server.log")
+
+        return handle
+
+
+def error_response(error: ForgeError) -> JSONResponse:
+    """Return the JSON response for an error."""
     content: dict[str, Any] = {"problems": [problem.as_dict() for problem in error.problems]}
     if isinstance(error, BusyError):
         content["holder"] = error.holder
@@ -58,53 +63,42 @@ def answer(error: ForgeError) -> JSONResponse:
     return JSONResponse(content, error.http_status)
 
 
-async def said_in(request: Request) -> dict[str, Any]:
-    """Return the answers in the body, unchecked; raises ConfigError when it is no JSON object."""
-    raw = await request.body()
+async def read_settings(request: Request) -> dict[str, Any]:
+    """Return the body as unvalidated settings.
+
+    Raises:
+        ConfigError: The body is not a JSON object.
+    """
     try:
-        said = json.loads(raw)
+        values = json.loads(await request.body())
     except RecursionError:
-        said = None
+        values = None
     except ValueError as error:
-        raise ConfigError(_no_json(error)) from error
-    if not isinstance(said, dict):
-        what = "It is no JSON object."
+        raise ConfigError(_invalid_json(error)) from error
+    if not isinstance(values, dict):
+        what = "The body is not a JSON object."
         raise ConfigError(Problem("body", what, 'Send settings, as in {"task": …}.'))
-    return said
+    return values
 
 
-def checked_key(key: str | None) -> str | None:
-    """Return the id of a request as it was sent; raises ConfigError for what cannot be one."""
-    if key is not None and not _REQUEST_ID.fullmatch(key):
-        raise ConfigError(
-            Problem(
-                "Idempotency-Key",
-                f"It has {len(key)} characters or contains spaces.",
-                "Use 1 to 200 visible ASCII characters, such as a UUID.",
-            )
-        )
-    return key
-
-
-def _no_json(error: ValueError) -> Problem:
+def _invalid_json(error: ValueError) -> Problem:
     if isinstance(error, json.JSONDecodeError):
-        place = f" (line {error.lineno}, column {error.colno})"
-        return Problem("body", f"It is no JSON{place}: {error.msg}.", "Mend it there.")
-    return Problem("body", "It is no JSON.", "Send a JSON object in UTF-8.")
+        what = f"Invalid JSON at line {error.lineno}, column {error.colno}: {error.msg}."
+        return Problem("body", what, "Correct the JSON there.")
+    return Problem("body", "The body is not valid JSON.", "Send a JSON object in UTF-8.")
 
 
-def _in_words(said: dict[str, Any]) -> Problem:
-    where = ".".join(str(part) for part in said["loc"][1:]) or "body"
-    return Problem(where, f"{said['msg']}.", "docs/rest-api.md says what this address takes.")
+def _problem(item: dict[str, Any]) -> Problem:
+    where = ".".join(str(part) for part in item["loc"][1:]) or "body"
+    return Problem(where, f"{item['msg']}.", "See docs/rest-api.md for the parameters.")
 
 
-def _unforeseen(error: Exception, log: Path) -> JSONResponse:
+def _unexpected(error: Exception, log: Path) -> JSONResponse:
     with contextlib.suppress(OSError):
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8") as file:
-            when = datetime.now().astimezone().isoformat(timespec="seconds")
-            file.write(f"{when}\n{''.join(traceback.format_exception(error))}\n")
-    problem = Problem(
-        "server", f"ModelForge failed with {type(error).__name__}.", f"Details are in {log}."
-    )
+            time = datetime.now().astimezone().isoformat(timespec="seconds")
+            file.write(f"{time}\n{''.join(traceback.format_exception(error))}\n")
+    what = f"ModelForge failed with {type(error).__name__}."
+    problem = Problem("server", what, f"The traceback is in {log}.")
     return JSONResponse({"problems": [problem.as_dict()]}, 500)

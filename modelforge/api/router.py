@@ -1,56 +1,59 @@
-"""REST over the front door: every route under /api, and the pages that describe it."""
+"""Build the REST interface: all routes under /api, and the pages that document them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 
 from modelforge import __version__
-from modelforge.api.errors import forge_route
-from modelforge.api.openapi_docs import (
-    markdown_of_responses,
-    markdown_of_routes,
-    page,
-)
-from modelforge.api.routes import (
-    datasets,
-    diagnosis,
-    history,
-    queue,
-    resume,
-    runs,
-    system,
-    trial_runs,
-)
+from modelforge.api.errors import ForgeRoute
+from modelforge.api.openapi_docs import markdown_of_responses, markdown_of_routes, page
+from modelforge.api.routes import datasets, history, preflight, queue, resume, runs, system
 from modelforge.config.json_schema import json_schema
 from modelforge.forge import Forge
 
-__all__ = ["openapi", "responses_markdown", "rest_markdown", "router"]
-
 PREFIX = "/api"
-REFUSED = {
-    "description": "What was sent cannot be used.",
+INVALID = {
+    "description": "The request cannot be used.",
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problems"}}},
 }
-ABOUT = (
-    "Train, watch and stop runs of this machine, and look into data. Bodies of `preflight`, "
-    "`runs` and `tokens` are the settings of docs/settings.md, flat; what is left out has the "
-    "default of the contract."
+DESCRIPTION = (
+    "Train, follow and stop runs on this machine, and inspect datasets. Bodies of `preflight`, "
+    "`runs` and `tokens` are the settings of docs/settings.md as a flat object; omitted settings "
+    "have their defaults."
 )
+# The history routes come before /runs/{run_id}, which would match /runs/compare.
+MODULES = (system, preflight, datasets, history, runs, resume, queue)
+
+router = APIRouter(prefix=PREFIX, route_class=ForgeRoute)
 
 
-def router(forge: Forge) -> APIRouter:
-    """Return every route of the REST interface, its own documentation included."""
-    return _build(lambda: forge)
+def add_api(app: FastAPI, forge: Forge) -> None:
+    """Add the REST interface to an app. Routes find the forge in `app.state.forge`."""
+    app.state.forge = forge
+    app.include_router(router)
 
 
 def openapi() -> dict[str, Any]:
     """Return the OpenAPI document."""
-    return _openapi(_build(_nobody))
+    document = get_openapi(
+        title="ModelForge", version=__version__, description=DESCRIPTION, routes=router.routes
+    )
+    settings = json_schema()
+    schemas = document["components"]["schemas"]
+    schemas |= settings.pop("$defs")
+    schemas["TrainingConfig"] = settings
+    schemas |= {name: _with_openapi_refs(schema) for name, schema in schemas.items()}
+    # ForgeRoute replaces FastAPI's validation errors.
+    for route in (route for methods in document["paths"].values() for route in methods.values()):
+        if "HTTPValidationError" in str(route["responses"].get("422")):
+            route["responses"]["422"] = INVALID
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    return document
 
 
 def rest_markdown() -> str:
@@ -63,58 +66,27 @@ def responses_markdown() -> str:
     return markdown_of_responses(openapi())
 
 
-def _build(forge: Callable[[], Forge]) -> APIRouter:
-    api = APIRouter(prefix=PREFIX, route_class=forge_route(lambda: forge().home.logs))
-    system.add(api, forge)
-    datasets.add(api, forge)
-    history.add(api, forge)
-    runs.add(api, forge)
-    trial_runs.add(api, forge)
-    resume.add(api, forge)
-    queue.add(api, forge)
-    diagnosis.add(api, forge)
-
-    @api.get("/openapi.json", include_in_schema=False)
-    def document() -> dict[str, Any]:
-        return _openapi(api)
-
-    @api.get("/docs", include_in_schema=False, response_class=HTMLResponse)
-    def read() -> str:
-        return page(_openapi(api))
-
-    return api
-
-
-def _openapi(api: APIRouter) -> dict[str, Any]:
-    document = get_openapi(
-        title="ModelForge", version=__version__, description=ABOUT, routes=api.routes
-    )
-    schema = json_schema()
-    parts = document["components"]["schemas"]
-    for name, definition in schema.pop("$defs").items():
-        parts[name] = definition
-    parts["TrainingConfig"] = _moved(schema)
-    parts |= {name: _moved(part) for name, part in parts.items()}
-    # Our route class answers where FastAPI would with these.
-    for route in (route for verbs in document["paths"].values() for route in verbs.values()):
-        if "HTTPValidationError" in str(route["responses"].get("422")):
-            route["responses"]["422"] = REFUSED
-    for unused in ("HTTPValidationError", "ValidationError"):
-        parts.pop(unused, None)
-    return document
-
-
-def _moved(node: Any) -> Any:
-    """Point references at the place where OpenAPI keeps its parts."""
+def _with_openapi_refs(node: Any) -> Any:
+    """Return a JSON schema whose references point to the OpenAPI components."""
     if isinstance(node, dict):
         return {
             key: value.replace("#/$defs/", "#/components/schemas/")
             if key == "$ref"
-            else _moved(value)
+            else _with_openapi_refs(value)
             for key, value in node.items()
         }
-    return [_moved(each) for each in node] if isinstance(node, list) else node
+    return [_with_openapi_refs(item) for item in node] if isinstance(node, list) else node
 
 
-def _nobody() -> Forge:
-    raise AssertionError("documentation is written without a forge")
+@router.get("/openapi.json", include_in_schema=False)
+def _openapi_json() -> dict[str, Any]:
+    return openapi()
+
+
+@router.get("/docs", include_in_schema=False, response_class=HTMLResponse)
+def _docs() -> str:
+    return page(openapi())
+
+
+for _module in MODULES:
+    router.include_router(_module.router)

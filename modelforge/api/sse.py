@@ -1,68 +1,98 @@
-"""A run followed as server-sent events; resumable, since every event has its number."""
+"""Follow a run as server-sent events. Clients resume by the number of the last event."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 from anyio import to_thread
+from fastapi import Header, Query, Response
+from fastapi.responses import JSONResponse
+from fastapi.sse import ServerSentEvent
 
+from modelforge.api.dependencies import ForgeDep
+from modelforge.api.errors import EarlyResponse
+from modelforge.api.schemas.runs import EventPage
+from modelforge.errors import NotFoundError
 from modelforge.forge import Forge
 from modelforge.runs.states import RunState
 
 POLL_S = 0.25
-HEARTBEAT_S = 15.0
 RETRY_MS = 2000
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What one look found."""
+class NewEvents:
+    """The events since the last poll, and the state of the run before they were read."""
 
-    events: list[Any]
+    events: list[dict[str, Any]]
     state: RunState
 
 
-class Watch:
-    """Remembers how far one reader has come. `seen` is the number of the last event given."""
+class RunFollower:
+    """Reads the events of a run for one client. `last` is the number of the last event read."""
 
-    def __init__(self, forge: Forge, run_id: str, seen: int) -> None:
+    def __init__(self, forge: Forge, run_id: str, last: int) -> None:
         self._forge = forge
         self._run_id = run_id
         self._cursor = 0
-        self.seen = seen
+        self.last = last
+        self.first = self._poll()
 
-    def look(self) -> Sight:
-        """Return what is new; raises NotFoundError when the run is gone."""
-        # The state first: an event written between the two is then found by this look or the next.
+    async def stream(self) -> AsyncIterator[ServerSentEvent]:
+        """Yield all events after `last` until the run is over or deleted."""
+        yield ServerSentEvent(retry=RETRY_MS)
+        new = self.first
+        while True:
+            for event in new.events:
+                yield ServerSentEvent(data=event, event=event["kind"], id=str(event["n"]))
+            if new.state.is_over and not new.events:
+                yield ServerSentEvent(
+                    data={"state": str(new.state)}, event="over", id=str(self.last)
+                )
+                return
+            if not new.state.is_over:
+                await anyio.sleep(POLL_S)
+            try:
+                new = await to_thread.run_sync(self._poll)
+            except NotFoundError:
+                return
+
+    def _poll(self) -> NewEvents:
+        # Read the state first: an event written in between is then in this poll or the next.
         state = self._forge.state(self._run_id)
         events, self._cursor = self._forge.events(self._run_id, self._cursor)
-        fresh = [event.as_dict() for event in events if event.n > self.seen]
-        self.seen = max([self.seen, *(event["n"] for event in fresh)])
-        return Sight(fresh, state)
-
-    async def lines(self, sight: Sight) -> AsyncIterator[str]:
-        """Yield what `sight` holds and all that follows, as server-sent events."""
-        yield f"retry: {RETRY_MS}\n\n"
-        quiet = 0.0
-        while True:
-            for event in sight.events:
-                yield _message(event)
-            if sight.state.is_over and not sight.events:
-                said = json.dumps({"state": str(sight.state)})
-                yield f"id: {self.seen}\nevent: over\ndata: {said}\n\n"
-                return
-            quiet = 0.0 if sight.events else quiet + POLL_S
-            if quiet >= HEARTBEAT_S:
-                quiet = 0.0
-                yield ": still here\n\n"
-            if not sight.state.is_over:
-                await anyio.sleep(POLL_S)
-            sight = await to_thread.run_sync(self.look)
+        new = [event.as_dict() for event in events if event.n > self.last]
+        self.last = max([self.last, *(event["n"] for event in new)])
+        return NewEvents(new, state)
 
 
-def _message(event: dict[str, Any]) -> str:
-    return f"id: {event['n']}\nevent: {event['kind']}\ndata: {json.dumps(event)}\n\n"
+async def follow_run(
+    run_id: str,
+    forge: ForgeDep,
+    accept: Annotated[str, Header()] = "text/event-stream",
+    last_event_id: Annotated[
+        str | None,
+        Header(description="The same as `after`; browsers send it when they reconnect."),
+    ] = None,
+    after: Annotated[int, Query(ge=0, description="The number of the last known event.")] = 0,
+) -> RunFollower:
+    """Return a follower that has read the events so far.
+
+    Raises:
+        EarlyResponse: The client accepts JSON, or has all events of a run that is over.
+        NotFoundError: There is no such run.
+    """
+    reconnects = last_event_id is not None and last_event_id.isdecimal()
+    last = int(last_event_id or 0) if reconnects else after
+    follower = await to_thread.run_sync(lambda: RunFollower(forge, run_id, last))
+    first = follower.first
+    if "application/json" in accept:
+        page = {"events": first.events, "last": follower.last, "state": first.state}
+        content = EventPage.model_validate(page).model_dump(mode="json")
+        raise EarlyResponse(JSONResponse(content))
+    if reconnects and first.state.is_over and not first.events:
+        raise EarlyResponse(Response(status_code=204))  # an EventSource stops reconnecting
+    return follower

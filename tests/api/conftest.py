@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from modelforge.api.router import router
+from modelforge.api.router import add_api
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.security.middleware import Guard
@@ -123,7 +123,7 @@ def serving(home, stage):
     def serve(worker: str, spare: str = "waits") -> httpx.Client:
         forge = Forge(home, worker=actor(worker), spare=actor(spare))
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-        app.include_router(router(forge))
+        add_api(app, forge)
         stage.app = Guard(app)
         client = httpx.Client(base_url=stage.address, timeout=PATIENCE_S)
 

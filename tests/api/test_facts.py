@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from modelforge.api.schemas.runs import MachineFacts, Preflight, ProfileFacts, SampleFacts
+from modelforge.api.schemas.preflight import Preflight
+from modelforge.api.schemas.system import MachineInfo, ProfileInfo, SampleInfo
 from modelforge.config.json_schema import json_schema
 from modelforge.data.sources.library import load_samples
 from modelforge.forge import Forge
@@ -43,12 +44,12 @@ def test_no_fact_is_lost_on_the_way_out(home, answers):
     from modelforge.config.resolve import Layer
 
     forge = Forge(home)
-    assert set(forge.machine().as_dict()) <= set(MachineFacts.model_fields)
+    assert set(forge.machine().as_dict()) <= set(MachineInfo.model_fields)
     assert set(forge.check(Layer("body", answers)).as_dict()) <= set(Preflight.model_fields)
     for profile in forge.profiles().values():
-        assert set(profile.as_dict()) <= set(ProfileFacts.model_fields)
+        assert set(profile.as_dict()) <= set(ProfileInfo.model_fields)
     for sample in forge.samples():
-        assert set(sample.as_dict()) <= set(SampleFacts.model_fields)
+        assert set(sample.as_dict()) <= set(SampleInfo.model_fields)
 
 
 def test_a_good_body_is_checked_with_memory_and_plan_and_nothing_is_made(client, answers, home):

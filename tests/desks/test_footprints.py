@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from modelforge.api.router import router
+from modelforge.api.router import add_api
 from modelforge.cli.main import main
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
@@ -125,7 +125,7 @@ def test_the_terminal_traces_where_it_is_asked_to(home, asked, tmp_path, capsys)
 
 def test_rest_tells_the_traced_parts(forge, asked):
     app = FastAPI()
-    app.include_router(router(forge))
+    add_api(app, forge)
 
     async def post(*bodies):
         place = httpx.ASGITransport(app)

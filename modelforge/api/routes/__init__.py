@@ -1,1 +1,1 @@
-"""To be described."""
+"""Routes of the REST interface, one module per subject."""

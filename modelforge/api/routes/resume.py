@@ -1,53 +1,112 @@
-"""Routes of going on with a run that is over: what can be done, resume, and continue."""
+"""Routes for a run that is over: resume, continue, diagnosis, retry and support bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi.responses import FileResponse
+from starlette.background import BackgroundTask
 
-from modelforge.api.routes.runs import BUSY, MISSING, Refusals
-from modelforge.api.schemas.runs import OffersFacts, Problems, Started
-from modelforge.forge import Forge
+from modelforge.api.dependencies import BUSY, NO_RUN, ForgeDep, error
+from modelforge.api.errors import ForgeRoute
+from modelforge.api.schemas.runs import ContinueOptions, Diagnosis, RunStatus
+from modelforge.errors import NotFoundError, Problem
 
-NOTHING: Refusals = {
-    422: {"model": Problems, "description": "There is nothing to go on from, or it is refused."}
-}
+router = APIRouter(route_class=ForgeRoute)
+NOT_POSSIBLE = {**NO_RUN, **BUSY, **error(422, "The run cannot be continued, or it is blocked.")}
 
 
-def add(api: APIRouter, forge: Callable[[], Forge]) -> None:
-    """Add these routes to the router."""
+@router.get("/runs/{run_id}/again", responses=NO_RUN)
+def continue_options(run_id: str, forge: ForgeDep) -> ContinueOptions:
+    """Return the ways to continue a run, and why each is not possible where it is not."""
+    return ContinueOptions(**forge.again.offers(run_id).as_dict())
 
-    @api.get("/runs/{run_id}/again", responses=MISSING)
-    def offers(run_id: str) -> OffersFacts:
-        """Tell how one can go on with a run, and why not where one cannot."""
-        return OffersFacts(**forge().again.offers(run_id).as_dict())
 
-    @api.post("/runs/{run_id}/resume", status_code=202, responses={**MISSING, **BUSY, **NOTHING})
-    def resume(run_id: str) -> Started:
-        """Go on with a run that did not finish: from its newest whole checkpoint, or anew."""
-        forge().again.resume(run_id)
-        return Started(id=run_id, state=forge().state(run_id))
+@router.post("/runs/{run_id}/resume", status_code=202, responses=NOT_POSSIBLE)
+def resume(run_id: str, forge: ForgeDep) -> RunStatus:
+    """Resume an unfinished run from its newest intact checkpoint, or from the beginning."""
+    forge.again.resume(run_id)
+    return RunStatus(id=run_id, state=forge.state(run_id))
 
-    @api.post("/runs/{run_id}/continue", status_code=202, responses={**MISSING, **BUSY, **NOTHING})
-    def continue_(
-        run_id: str,
-        response: Response,
-        epochs: Annotated[
-            int | None, Body(ge=1, le=10_000, description="How many epochs more.")
-        ] = None,
-        steps: Annotated[
-            int | None, Body(ge=1, le=10**9, description="How many updates more.")
-        ] = None,
-        request_id: Annotated[
-            str | None, Body(max_length=200, description="The same never starts a second run.")
-        ] = None,
-    ) -> Started:
-        """Start a new run that learns on from the end of this one, which stays as it is.
 
-        Without a body it is one epoch more, or as many updates again.
-        """
-        made = forge().again.continue_run(run_id, epochs=epochs, steps=steps, request_id=request_id)
-        response.headers["location"] = f"/api/runs/{made}"
-        return Started(id=made, state=forge().state(made))
+@router.post("/runs/{run_id}/continue", status_code=202, responses=NOT_POSSIBLE)
+def continue_run(
+    run_id: str,
+    response: Response,
+    forge: ForgeDep,
+    epochs: Annotated[int | None, Body(ge=1, le=10_000, description="Additional epochs.")] = None,
+    steps: Annotated[int | None, Body(ge=1, le=10**9, description="Additional steps.")] = None,
+    request_id: Annotated[
+        str | None,
+        Body(
+            max_length=200,
+            description="A second request with the same text creates no second run.",
+        ),
+    ] = None,
+) -> RunStatus:
+    """Start a new run that continues training the result of this one, which stays unchanged.
+
+    The default is one more epoch, or the same number of steps again.
+    """
+    new_id = forge.again.continue_run(run_id, epochs=epochs, steps=steps, request_id=request_id)
+    response.headers["location"] = f"/api/runs/{new_id}"
+    return RunStatus(id=new_id, state=forge.state(new_id))
+
+
+@router.get(
+    "/runs/{run_id}/diagnosis", responses=error(404, "There is no such run, or it did not fail.")
+)
+def diagnosis(run_id: str, forge: ForgeDep) -> Diagnosis:
+    """Return why a run failed or was lost, and what helps."""
+    cause = forge.aid.diagnosis(run_id)
+    if cause is None:
+        what = f"{run_id} has neither failed nor been lost."
+        raise NotFoundError(Problem("run", what, "There is no cause to report."))
+    return Diagnosis(**cause.as_dict())
+
+
+@router.post(
+    "/runs/{run_id}/retry",
+    status_code=202,
+    responses={
+        **NO_RUN, **BUSY, **error(422, "No setting helps, or the settings cannot be used.")
+    },
+)  # fmt: skip
+def retry(
+    run_id: str,
+    response: Response,
+    request: Request,
+    forge: ForgeDep,
+    request_id: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            description="A second request with the same text creates no second run.",
+        ),
+    ] = None,
+) -> RunStatus:
+    """Start a run again with the changed settings that `diagnosis` suggests."""
+    new_id = forge.aid.apply(run_id, request_id=request_id)
+    base = request.url.path.rpartition(f"/{run_id}/retry")[0]
+    response.headers["location"] = f"{base}/{new_id}"
+    return RunStatus(id=new_id, state=forge.state(new_id))
+
+
+@router.get(
+    "/runs/{run_id}/bundle",
+    responses={
+        **NO_RUN,
+        200: {"content": {"application/zip": {}}, "description": "A zip file."},
+    },
+    response_class=FileResponse,
+)
+def bundle(run_id: str, forge: ForgeDep) -> FileResponse:
+    """Return a support bundle as a zip file. It has no data rows, tokens, names or home paths."""
+    path = forge.aid.bundle(run_id)
+    return FileResponse(
+        path,
+        filename=f"modelforge-{run_id}.zip",
+        media_type="application/zip",
+        background=BackgroundTask(path.unlink, missing_ok=True),
+    )

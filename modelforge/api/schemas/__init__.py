@@ -1,1 +1,1 @@
-"""To be described."""
+"""Request and response models of the REST interface."""

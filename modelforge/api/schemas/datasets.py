@@ -1,4 +1,4 @@
-"""What REST answers about data sets: the shape of every response, with what each part means."""
+"""Responses about datasets."""
 
 from __future__ import annotations
 
@@ -8,37 +8,43 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from modelforge.api.schemas.runs import about
+from modelforge.api.schemas.errors import about
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.columns.detect import ColumnMapping
 from modelforge.errors import Finding, Problem
 
+DATASET = "The value for the setting `dataset`."
 
-class Upload(BaseModel):
-    """A data set, and the first look at it."""
 
-    dataset: str = about("What the setting `dataset` says for it.")
+class DatasetDetails(BaseModel):
+    """A dataset and its summary."""
+
+    dataset: str = about(DATASET)
     name: str
     size_bytes: int
-    rows: int = about("Rows that can be learned from.")
-    skipped: int = about("Rows that cannot.")
+    rows: int = about("The number of usable rows.")
+    skipped: int = about("The number of unusable rows.")
     columns: list[str]
-    mapping: ColumnMapping | None = about("How a row is read, and why; null when it cannot be.")
+    mapping: ColumnMapping | None = about(
+        "How rows are read, and why; null if they cannot be read."
+    )
     findings: list[Finding]
     sha256: str
     mean_chars: float
     longest_chars: int
 
     @classmethod
-    def of(cls, look: DatasetSummary, dataset: str) -> Upload:
-        """Return the answer for a look."""
-        facts = {name: value for name, value in asdict(look).items() if name in cls.model_fields}
-        return cls(**{**facts, "dataset": dataset})
+    def of(cls, summary: DatasetSummary, dataset: str) -> DatasetDetails:
+        """Return the response for a dataset summary."""
+        values = {
+            name: value for name, value in asdict(summary).items() if name in cls.model_fields
+        }
+        return cls(**{**values, "dataset": dataset})
 
     @classmethod
-    def unreadable(cls, name: str, size_bytes: int, problems: Sequence[Problem]) -> Upload:
-        """Return the answer for a file that is kept although it cannot be learned from yet."""
-        told = [
+    def unreadable(cls, name: str, size_bytes: int, problems: Sequence[Problem]) -> DatasetDetails:
+        """Return the response for a stored file that cannot be used for training yet."""
+        findings = [
             Finding("blocker", "unreadable", problem.sentence, problem.remedy)
             for problem in problems
         ]
@@ -50,88 +56,88 @@ class Upload(BaseModel):
             skipped=0,
             columns=[],
             mapping=None,
-            findings=told,
+            findings=findings,
             sha256="",
             mean_chars=0.0,
             longest_chars=0,
         )
 
 
-class DatasetRow(BaseModel):
-    """One data set at hand."""
+class DatasetListItem(BaseModel):
+    """An available dataset."""
 
-    name: str = about("Its name in every address.")
-    dataset: str = about("What the setting `dataset` says for it.")
+    name: str = about("Its name in every path.")
+    dataset: str = about(DATASET)
     kind: Literal["upload", "fetched", "sample"]
     path: str
     size_bytes: int
-    changed: float = about("When the file was written, in Unix seconds.")
+    changed: float = about("Modification time in Unix seconds.")
 
 
 class PreviewRow(BaseModel):
-    """One row as it stands in the file, and as it is read."""
+    """A row in the file and as training reads it."""
 
     file: str
-    line: int = about("Where it begins; its number in a Parquet or Arrow file.")
+    line: int = about("The first line; the row number in a Parquet or Arrow file.")
     raw: dict[str, Any] = about("The columns; long texts are shortened.")
     reads: dict[str, Any] | None = about("The row as training reads it, or null.")
-    why: str = Field("", description="Why it cannot be read; a code of the findings.")
+    why: str = Field("", description="The finding code of an unreadable row.")
 
 
 class Preview(BaseModel):
-    """Rows of a data set, in the order of the file."""
+    """Rows of a dataset in file order."""
 
-    mapping: ColumnMapping = about("How a row is read, and why.")
+    mapping: ColumnMapping = about("How rows are read, and why.")
     columns: list[str]
     rows: list[PreviewRow]
 
 
-class DataFindingRow(BaseModel):
-    """One thing that is odd about the rows; counted, not repeated."""
+class DataFindingInfo(BaseModel):
+    """A data finding, reported once with the number of rows."""
 
-    code: str = about("Stable; names the cause.")
+    code: str = about("A stable code that names the cause.")
     level: Literal["blocker", "caution", "note"]
     what: str
     remedy: str
     file: str
-    count: int = about("How many rows or places.")
+    count: int = about("The number of rows or places.")
     places: list[tuple[int, int | str | None]] = about(
-        "The first lines, with the column or its name where known."
+        "The first lines, with the column number or name where known."
     )
-    repair: str | None = about("What the repair would do; null where it can do nothing.")
+    repair: str | None = about("What the repair would do; null if it cannot be repaired.")
 
 
 class FileFindings(BaseModel):
-    """What the doctor says of one file."""
+    """The data findings of one file."""
 
     file: str
-    blocked: bool = about("Whether it cannot be trained on.")
-    findings: list[DataFindingRow]
-    stats: dict[str, Any] = about("Rows, bytes, characters a row, scripts of the answers.")
+    blocked: bool = about("Whether the file cannot be used for training.")
+    findings: list[DataFindingInfo]
+    stats: dict[str, Any] = about("Rows, bytes, characters per row, scripts of the completions.")
 
 
-class Findings(BaseModel):
-    """What the doctor says of a data set."""
+class DataFindings(BaseModel):
+    """The data findings of a dataset."""
 
-    trainable: bool = about("Whether it can be trained on.")
+    trainable: bool = about("Whether the dataset can be used for training.")
     files: list[FileFindings]
 
 
 class TokenPage(BaseModel):
-    """Rows as the model will see them."""
+    """Tokenized rows."""
 
     rows: list[dict[str, Any]] = about(
         "Each with `pieces`, a list of `id`, `text` and `role`: masked, trained, end, cut or pad."
     )
-    totals: dict[str, Any] = about("Tokens of each role.")
-    notes: list[dict[str, str]] = Field([], description="What is to be said of them, with codes.")
+    totals: dict[str, Any] = about("Token count by role.")
+    notes: list[dict[str, str]] = Field([], description="Notes on the rows, with codes.")
 
 
-class Repaired(BaseModel):
+class RepairedFile(BaseModel):
     """A repaired copy of a data file."""
 
-    dataset: str = about("What the setting `dataset` says for the copy.")
+    dataset: str = about(DATASET)
     path: str
-    original: str = about("The name of the file it was made from.")
-    rows: int = about("How many rows it has.")
-    changes: dict[str, int] = about("Rows changed or left out, by the code of the finding.")
+    original: str = about("The name of the original file.")
+    rows: int = about("The number of rows.")
+    changes: dict[str, int] = about("Changed or removed rows by finding code.")

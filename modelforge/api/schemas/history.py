@@ -1,4 +1,4 @@
-"""What REST takes and answers about the history: which runs are wanted, notes, curves, storage."""
+"""Requests and responses of the history: run list query, notes, curves, comparison, storage."""
 
 from __future__ import annotations
 
@@ -6,111 +6,111 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelforge.api.schemas.runs import about
+from modelforge.api.schemas.errors import about
 from modelforge.runs.listing import Wanted
 from modelforge.runs.notes import LONGEST_NAME, LONGEST_NOTE, LONGEST_TAG, MOST_TAGS
 from modelforge.runs.states import RunState
 
-MOST_ROWS = 1000
+MAX_RUNS = 1000
 
 
 class RunQuery(BaseModel):
-    """Which runs are wanted, and in which order."""
+    """Filter, order and page of the run list."""
 
     query: str = Field(
         "",
         max_length=500,
-        description="Words that all stand in name, id, state, model, data, strategy, tags or note.",
+        description="Words to find in name, id, state, model, data, strategy, tags or note.",
     )
-    state: list[RunState] = Field([], description="States, one of which holds; give it again.")
-    tag: str = Field("", description="A tag that it has.")
+    state: list[RunState] = Field([], description="Accepted states; may be repeated.")
+    tag: str = Field("", description="A required tag.")
     model: str = Field("", description="The last part of the model's name.")
-    data: str = Field("", description="The last part of the data's name.")
-    strategy: str = Field("", description="What `strategy` says in its settings.")
-    result: bool | None = Field(None, description="Whether it has left something to talk to.")
+    data: str = Field("", description="The last part of the dataset's name.")
+    strategy: str = Field("", description="The value of the setting `strategy`.")
+    result: bool | None = Field(None, description="Whether the run has a model to chat with.")
     sort: Literal["age", "name", "loss", "duration", "size"] = Field(
         "age",
-        description="Newest, best or largest first, names from A; `loss` is the held-out one.",
+        description="Newest, best or largest first; names from A; `loss` is the evaluation loss.",
     )
-    turned: bool = Field(False, description="The other way round.")
-    limit: int | None = Field(
-        None, ge=0, le=MOST_ROWS, description="How many at most; without it all."
-    )
-    offset: int = Field(0, ge=0, description="How many to pass over.")
-    before: str | None = Field(
-        None, description="The id of a run: only those after it in the list."
-    )
+    turned: bool = Field(False, description="Reverse the order.")
+    limit: int | None = Field(None, ge=0, le=MAX_RUNS, description="Maximum number; default: all.")
+    offset: int = Field(0, ge=0, description="Number of runs to skip.")
+    before: str | None = Field(None, description="A run's id: only the runs after it in the list.")
 
     def wanted(self) -> Wanted:
-        """Return what is asked for, without the page."""
-        asked = self.model_dump(exclude={"state", "limit", "offset", "before"})
-        return Wanted(states=frozenset(map(str, self.state)), **asked)
+        """Return the filter and the order, without the page."""
+        values = self.model_dump(exclude={"state", "limit", "offset", "before"})
+        return Wanted(states=frozenset(map(str, self.state)), **values)
 
 
-class Noted(BaseModel):
-    """What people say of a run. What is left out stays as it is."""
+class NotesChange(BaseModel):
+    """Changes to name, tags and note of a run. Omitted fields stay as they are."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str | None = Field(
-        None, description=f"Stands in place of the first name; empty: none. To {LONGEST_NAME}."
+        None,
+        description="Replaces the original name; empty restores it. "
+        f"Up to {LONGEST_NAME} characters.",
     )
     tags: list[str] | None = Field(
-        None, description=f"Up to {MOST_TAGS}, each of {LONGEST_TAG} characters at most."
+        None, description=f"Up to {MOST_TAGS} tags of up to {LONGEST_TAG} characters."
     )
     note: str | None = Field(None, description=f"Up to {LONGEST_NOTE:,} characters.")
 
 
 class Notes(BaseModel):
-    """What people say of a run now."""
+    """Name, tags and note of a run."""
 
-    name: str = about("Empty while it has its first name.")
+    name: str = about("Empty if the run has its original name.")
     tags: list[str]
     note: str
 
 
 class StageCurves(BaseModel):
-    """One stage's curves: for each name its points, in the order of `columns`."""
+    """The curves of one stage: a list of points by metric name, in the order of `columns`."""
 
     stage: int
     name: str
     total_steps: int | None
-    points: int = about("How many updates were reported.")
-    trained: dict[str, list[list[float | None]]] = about("Measured while training.")
-    held: dict[str, list[list[float | None]]] = about("Measured on held-out rows.")
+    points: int = about("The number of reported steps.")
+    trained: dict[str, list[list[float | None]]] = about("Training metrics.")
+    held: dict[str, list[list[float | None]]] = about("Evaluation metrics.")
 
 
-class CurvesOfRun(BaseModel):
-    """All that a run has measured, thinned so that every peak and dip stays."""
+class RunCurves(BaseModel):
+    """All metrics of a run, downsampled so that peaks and dips remain."""
 
-    columns: list[str] = about("What each point holds, in this order.")
+    columns: list[str] = about("The values of each point, in this order.")
     stages: list[StageCurves]
 
 
-class Compared(BaseModel):
-    """Runs side by side; every line of a table holds a value for each run, in their order."""
+class ComparedRuns(BaseModel):
+    """Runs compared. Each table line holds one value per run, in the order of the runs."""
 
-    runs: list[dict[str, Any]] = about("What came of each.")
+    runs: list[dict[str, Any]] = about("The results of each run.")
     settings: list[dict[str, Any]] = about("Settings that differ: `name`, `label`, `values`.")
-    effect: list[dict[str, Any]] = about("What differs in what was really run.")
-    data: list[dict[str, Any]] = about("Rows, files, fingerprints and how they were read.")
-    versions: list[dict[str, Any]] = about("Packages and systems that differ.")
-    same_settings: int = about("How many settings are the same.")
+    effect: list[dict[str, Any]] = about("Differences in the effective settings.")
+    data: list[dict[str, Any]] = about("Rows, files, hashes and column mapping.")
+    versions: list[dict[str, Any]] = about("Package and system versions that differ.")
+    same_settings: int = about("The number of equal settings.")
     same_versions: int
-    curves: list[CurvesOfRun]
+    curves: list[RunCurves]
 
 
-class StorageFacts(BaseModel):
-    """What lies in the home, biggest first. Sizes are bytes."""
+class StorageInfo(BaseModel):
+    """Disk usage of the home folder, largest first. Sizes are bytes."""
 
     bytes: int
     disk_free: int
     kinds: list[dict[str, Any]] = about("`kind`, `bytes` and, for runs, `parts`.")
-    freeable: list[dict[str, Any]] = about("What can go: `kind`, `bytes`, what it `loses`, `runs`.")
-    runs: list[dict[str, Any]] = about("The biggest runs, with their parts.")
+    freeable: list[dict[str, Any]] = about(
+        "What can be deleted: `kind`, `bytes`, what is lost (`loses`), `runs`."
+    )
+    runs: list[dict[str, Any]] = about("The largest runs with their parts.")
 
 
-class Freed(BaseModel):
-    """What is free now."""
+class FreedSpace(BaseModel):
+    """The result of freeing disk space."""
 
     freed: int = about("Bytes.")

@@ -106,7 +106,7 @@ def test_a_failed_answer_is_told_and_the_next_one_comes(talk):
 
 
 def a_run(folder, method, *files):
-    plan = Plan.from_dict({**BARE_PLAN, "method": method})
+    plan = Plan.from_dict({**BARE_PLAN, "method": method}, {})
     run = RunFolder(folder)
     run.output.mkdir(parents=True)
     for name in files:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from modelforge.config.plan.weights import effective_alpha
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.models.safetensors_index import read_json
@@ -55,10 +56,9 @@ def _misfits(config: TrainingConfig, shape: dict[str, Any], model_path: str) -> 
     if not _same_model(base, model_path):
         what = f"The adapter was trained on {Path(base).name or 'another model'}."
         return [Problem(WHERE, what, f"Choose that model; now it is {Path(model_path).name}.")]
-    rank, ratio = config.lora_r, config.adapter.alpha_over_r
     wanted = {
-        "lora_r": (shape.get("r"), rank),
-        "lora_alpha": (shape.get("lora_alpha"), config.lora_alpha if not ratio else ratio * rank),
+        "lora_r": (shape.get("r"), config.lora_r),
+        "lora_alpha": (shape.get("lora_alpha"), effective_alpha(config)),
         "adapter.use_rslora": (bool(shape.get("use_rslora")), config.adapter.use_rslora),
         "adapter.use_dora": (bool(shape.get("use_dora")), config.adapter.use_dora),
     }

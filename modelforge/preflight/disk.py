@@ -31,6 +31,5 @@ def checkpoints_kept(config: TrainingConfig, plan: Plan) -> int:
     most = max(config.trainer.save_total_limit, 1 + best)
     if not plan.total_steps:
         return most
-    every = plan.save_steps or plan.eval_steps or config.eval_steps
-    times = 1 if every == -1 else -(-plan.total_steps // every)
+    times = 1 if plan.save_steps == -1 else -(-plan.total_steps // plan.save_steps)
     return min(most, times + best)

@@ -91,7 +91,7 @@ def estimate_step(
         # However little there is to work out, every kernel of a block must be launched.
         again = 1.0 if config.gradient_checkpointing else 0.75
         seconds = max(seconds, facts.layers * _SECONDS_PER_BLOCK * again)
-    batches = plan.gradient_accumulation_steps or config.gradient_accumulation_steps
+    batches = plan.gradient_accumulation_steps
     return StepEstimate(batches * laid.useful, batches * seconds)
 
 

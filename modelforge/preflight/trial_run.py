@@ -89,7 +89,7 @@ class TrialRunResult:
         if plan.eval_steps and self.seconds_per_eval_batch:
             batches = -(-eval_rows // config.per_device_eval_batch_size)
             seconds += total // plan.eval_steps * batches * self.seconds_per_eval_batch
-        every = plan.save_steps or plan.eval_steps or 0
+        every = plan.save_steps
         saves = 1 if every <= 0 else total // every + (total % every > 0)
         final = (self.final_seconds or self.save_seconds or 0.0) + (self.score_seconds or 0.0)
         return seconds + saves * (self.save_seconds or 0.0) + final

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
 
+from modelforge.config.plan.make import Plan
 from modelforge.runs.event_types import ENDINGS
 from modelforge.runs.events import EventRecord
 
@@ -295,12 +296,10 @@ class Course:
     def of(cls, config: Mapping[str, Any], plan: Mapping[str, Any]) -> Course:
         """Return the course of a run from its record."""
         batch = int(config.get("per_device_train_batch_size", 1))
-        said = config.get("gradient_accumulation_steps", 4)
-        accumulation = int(plan.get("gradient_accumulation_steps") or said)
-        every = plan.get("eval_steps")
-        saved = plan.get("save_steps") or every
-        rows = batch * accumulation
-        if config.get("packing") or plan.get("method") in ("rlhf", "kto", "seq2seq"):
+        made = Plan.from_dict(plan, config)
+        every, saved = made.eval_steps, made.save_steps
+        rows = batch * made.gradient_accumulation_steps
+        if config.get("packing") or not made.facts.counts_tokens:
             rows = 0
         eval_batch = int(config.get("per_device_eval_batch_size", 1))
         return cls(every, None if saved == -1 else saved, rows or None, eval_batch)

@@ -171,7 +171,7 @@ def _plan_in(record: dict[str, Any]) -> Plan:
     for name, kind in _PARTS.items():
         if not isinstance(record[name], kind):
             raise TypeError(f"{name} is no {kind.__name__}")
-    return Plan.from_dict(record["plan"])
+    return Plan.from_dict(record["plan"], record["config"])
 
 
 def _since(mark: EventRecord | None, event: EventRecord | None) -> EventRecord | None:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from modelforge.config.methods import Head
 from modelforge.config.plan.make import Plan
 from modelforge.data.canonical.convert import SUMMARIZE_PROMPT
 from modelforge.data.canonical.qa import QA_PROMPT
@@ -23,10 +24,8 @@ from modelforge.runs.process.jsonl_process import Companion
 LOADING_S = 300.0
 ANSWER_S = 120.0
 
-Head = Literal["causal", "seq2seq", "span"]
 Shape = tuple[str, str]
 Admit = Callable[[], AbstractContextManager[None]]
-_HEADS: dict[str, Head] = {"seq2seq": "seq2seq", "span": "span"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Voice:
         task: str = "text-generation",
     ) -> Voice | None:
         """Return what a run has left to speak with, an adapter or a whole model, or None."""
-        head: Head = _HEADS.get(plan.method, "causal")
+        head: Head = plan.facts.head
         said = system if head == "causal" else None
         output = str(folder.output)
         if folder.has_adapter:

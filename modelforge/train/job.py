@@ -37,7 +37,7 @@ class Job:
             run=run,
             name=record["name"],
             config=TrainingConfig(**record["config"]),
-            plan=Plan.from_dict(record["plan"]),
+            plan=Plan.from_dict(record["plan"], record["config"]),
             dataset=record["dataset"],
             is_trial_run=record.get("trial_run", record.get("rehearsal")) is True,
         )

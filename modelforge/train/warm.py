@@ -174,7 +174,7 @@ class ProbeHandler:
 
     def _asked(self, probe: Answer) -> tuple[TrainingConfig, Plan, ChatTemplate]:
         config = TrainingConfig(**probe["config"])
-        plan = Plan.from_dict(probe["plan"])
+        plan = Plan.from_dict(probe["plan"], probe["config"])
         return config, plan, self._dialect(config, plan)
 
     def _dialect(self, config: TrainingConfig, plan: Plan) -> ChatTemplate:
@@ -185,12 +185,12 @@ class ProbeHandler:
                 del self._known[next(iter(self._known))]
             stops = stop_ids_of(generation)
             own = tokenizer.chat_template, tokenizer.pad_token
-            lead = summarization_prefix(load_config(plan)) if plan.method == "seq2seq" else ""
+            lead = summarization_prefix(load_config(plan)) if plan.facts.head == "seq2seq" else ""
             self._known[key] = _Known(tokenizer, stops, *own, lead)
         known = self._known[key]
         # The last question may have taught it another template.
         known.tokenizer.chat_template, known.tokenizer.pad_token = known.template, known.pad
-        if plan.method in ("span", "seq2seq"):
+        if plan.facts.head != "causal":
             return seq2seq_template(known.tokenizer, known.stops, known.lead)
         return load_chat_template(
             known.tokenizer,
@@ -216,7 +216,7 @@ def _memory(probe: Answer, _progress: Callable[..., None]) -> Answer:
     # Imported here: it brings layers of bitsandbytes, which other probes do without.
     from modelforge.train.memory_trace.trace import trace  # noqa: PLC0415
 
-    plan = Plan.from_dict(probe["plan"])
+    plan = Plan.from_dict(probe["plan"], probe["config"])
     return trace(TrainingConfig(**probe["config"]), plan, int(probe["length"]))
 
 

@@ -36,5 +36,5 @@ def test_a_batch_for_more_prompts_than_there_are_cannot_be_laid_out():
     with pytest.raises(ConfigError) as refused:
         generation_batching(16, 1, 2, 3)
     assert refused.value.problems[0].where == "per_device_train_batch_size"
-    assert "need 8 prompts" in refused.value.problems[0].what
+    assert "needs 8 prompts" in refused.value.problems[0].what
     assert generation_batching(2, 1, 2, 1).prompts == 1

@@ -210,7 +210,7 @@ def test_the_perplexity_told_is_that_of_the_model_over_its_tokens(bench):
 
     record = read_json(run.config)
     config = TrainingConfig(**record["config"])
-    manner = TokenizeOptions.from_plan(config, Plan.from_dict(record["plan"]))
+    manner = TokenizeOptions.from_plan(config, Plan.from_dict(record["plan"], record["config"]))
     order = dataset.DatasetRequest(record["dataset"], 0.25, config.trainer.seed, manner)
     held_out = dataset.tokenize(order, load_chat_template(tokenizer, [2]), lambda *_: None).eval
     nats, tokens, size = 0.0, 0, 0

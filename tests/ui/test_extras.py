@@ -38,7 +38,7 @@ def can_add(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_card_says_how_it_stands_and_offers_what_helps(monkeypatch, state, word, button):
-    monkeypatch.setattr(extras, "unsloth_standing", lambda *_: ProviderStatus(state, "It is so."))
+    monkeypatch.setattr(extras, "unsloth_status", lambda *_: ProviderStatus(state, "It is so."))
     shown = extras.unsloth(WORKSTATION)
     assert word in shown
     assert "It is so." in shown

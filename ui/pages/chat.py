@@ -159,7 +159,7 @@ def _run_option(run: RunView, first: str) -> Safe:
 
 def has_base_beside(run: RunView) -> bool:
     """Say whether the base can answer beside it: its weights are there, and its head can speak."""
-    return run.plan.trains == "adapter" and run.plan.method != "span"
+    return run.plan.trains == "adapter" and run.plan.facts.head != "span"
 
 
 def _bases(forge: Forge) -> list[tuple[str, str]]:
@@ -172,7 +172,7 @@ def _bases(forge: Forge) -> list[tuple[str, str]]:
     named = {
         str(run.config.get("model_name", ""))
         for run in forge.runs(limit=MOST_OFFERED)
-        if run.plan.method != "span"
+        if run.plan.facts.head != "span"
     } - {STARTER, ""}
     return found + [(name, name) for name in sorted(named)]
 

@@ -100,7 +100,9 @@ def _about(run: RunView, *, whole: bool) -> Safe:
 
 def _code(run: RunView, folder: str, *, whole: bool) -> str:
     """Return the two lines of Python that load what the run left."""
-    head = {"seq2seq": "Seq2SeqLM", "span": "QuestionAnswering"}.get(run.plan.method, "CausalLM")
+    head = {"seq2seq": "Seq2SeqLM", "span": "QuestionAnswering"}.get(
+        run.plan.facts.head, "CausalLM"
+    )
     package, kind = ("transformers", "AutoModelFor") if whole else ("peft", "AutoPeftModelFor")
     return f"from {package} import {kind}{head}\nmodel = {kind}{head}.from_pretrained({folder!r})"
 

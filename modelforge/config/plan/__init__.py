@@ -1,1 +1,1 @@
-"""To be described."""
+"""The effective plan of a run on this machine."""

@@ -1,9 +1,11 @@
-"""What a plan stands on: the facts of machine and model, and the ledger of what it changes."""
+"""Inputs of a plan, and the log of the settings that it changes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from modelforge.config.schema.config import TrainingConfig
 
@@ -12,21 +14,42 @@ Device = Literal["cuda", "mps", "cpu"]
 
 @dataclass(frozen=True)
 class Change:
-    """One setting that is used otherwise than it stands, and why."""
+    """A setting whose effective value differs from the configured one, with the reason.
+
+    The configured value is called `said` in JSON and in stored plans.
+    """
 
     where: str
-    configured: Any
+    configured: Annotated[Any, Field(alias="said")]
     used: Any
     reason: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the change as plain data."""
+        return {
+            "where": self.where,
+            "said": self.configured,
+            "used": self.used,
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Change:
+        """Read what `as_dict` returned."""
+        return cls(data["where"], data["said"], data["used"], data["reason"])
 
 
 @dataclass(frozen=True)
 class PlanContext:
-    """The few facts a plan depends on. `context` is in tokens; None means unknown.
+    """The facts of machine, model and data that a plan depends on; None is unknown.
 
-    `kind` is the model's: decoder, encoder-decoder, encoder or unknown. `packages` are those of
-    the optional ones that are installed; `start_from` is the folder of the adapter to begin with.
-    `row_tokens` is about how long a row is.
+    Attributes:
+        context: Context length of the model in tokens.
+        train_rows: Rows of the training split.
+        kind: Kind of the model: decoder, encoder-decoder, encoder or unknown.
+        packages: Installed optional packages.
+        start_from: Folder of the adapter that training starts from.
+        row_tokens: Mean length of a row in tokens.
     """
 
     device: Device
@@ -42,14 +65,14 @@ class PlanContext:
 
 
 class ChangeLog:
-    """Writes down every setting that is used otherwise than it stands."""
+    """Collects the settings whose effective value differs from the configured one."""
 
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config
         self.changes: list[Change] = []
 
     def record(self, where: str, used: Any, reason: str) -> Any:
-        """Note that `used` takes the place of what the setting says, and return it."""
+        """Record that `used` replaces the configured value of a setting, and return it."""
         group, _, name = where.rpartition(".")
         holder = getattr(self.config, group) if group else self.config
         self.changes.append(Change(where, getattr(holder, name), used, reason))

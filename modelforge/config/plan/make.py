@@ -1,28 +1,28 @@
-"""The effective plan: what a config comes to on this machine, with a reason for every change.
+"""The effective plan: what a config amounts to on this machine, with a reason for every change.
 
-A config is never altered. The worker reads the plan; the run keeps both.
+A config is never altered. The worker reads the plan; the run folder keeps both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from modelforge.config.methods import Method, method_of
+from modelforge.config.methods import METHOD_FACTS, Method, MethodFacts, method_of
 from modelforge.config.optimizers import StorageFormat
-from modelforge.config.plan import training as learning
-from modelforge.config.plan import weights as weights
+from modelforge.config.plan import training, weights
 from modelforge.config.plan.context import Change, ChangeLog, Device, PlanContext
-from modelforge.config.plan.training import eval_interval, total_steps
 from modelforge.config.schema.config import TrainingConfig
 
-__all__ = ["Change", "Device", "Plan", "PlanContext", "eval_interval", "make_plan", "total_steps"]
+__all__ = ["Change", "Device", "Plan", "PlanContext", "make_plan"]
 
-# Trained tokens whose loss is worked out at once. TRL takes 256, and fills the last piece with
-# tokens that are not trained: on a CPU, where a packed batch trains about a hundred, pieces of 64
-# made the starter model 1.28 times as fast.
+# Trained tokens per chunk of the loss. TRL uses 256 and fills the last chunk with untrained tokens:
+# on a CPU, where a packed batch trains about a hundred tokens, chunks of 64 made the starter model
+# 1.28 times as fast.
+DEFAULT_LOSS_PIECE = 256
 LOSS_PIECE = {"cpu": 64}
-# What torch.compile makes its code with.
+# The compiler that torch.compile generates code with.
 COMPILERS = {"cuda": "triton", "cpu": "c++"}
 MANY_ROWS = 10_000
 PROFILE_LENGTH = {"low_end": 512, "mid_range": 2048, "high_end": 4096}
@@ -30,12 +30,18 @@ PROFILE_LENGTH = {"low_end": 512, "mid_range": 2048, "high_end": 4096}
 
 @dataclass(frozen=True)
 class Plan:
-    """What is really run. Names are TRL's and PEFT's.
+    """The effective settings of a run, by the names of TRL and PEFT.
 
-    `method` is the trainer that does the work; `trains` says what learns. What is None stands in
-    the config: those came later than the first plans that were written down. `save_steps` is -1
-    where only the end is saved; `start_from` is the folder of the adapter that is trained on.
-    `loss_piece` is how many trained tokens' loss is worked out at once.
+    Attributes:
+        method: The training method, which selects the trainer.
+        trains: Which weights are trained.
+        lora_alpha, gradient_accumulation_steps: The effective values.
+        save_steps: Steps between checkpoints; -1 saves at the end only.
+        eval_steps: Steps between evaluations; None without evaluation.
+        total_steps: Optimizer steps of the run; None while the number of rows is unknown.
+        warmup_steps: Below 1 a share of the run, else a number of steps.
+        start_from: Folder of the adapter that training starts from.
+        loss_piece: Trained tokens per chunk of the loss.
     """
 
     model_path: str
@@ -51,131 +57,154 @@ class Plan:
     warmup_steps: float
     eval_steps: int | None
     total_steps: int | None
+    lora_alpha: int
+    gradient_accumulation_steps: int
+    save_steps: int
     group_by_length: bool = True
     method: Method = "sft"
     trains: Literal["adapter", "all"] = "adapter"
     attn_implementation: str = "sdpa"
-    lora_alpha: int | None = None
     adapter_dtype: Literal["float32", "bfloat16"] = "float32"
-    gradient_accumulation_steps: int | None = None
-    save_steps: int | None = None
     start_from: str | None = None
     torch_compile: bool = False
     num_workers: int = 0
-    loss_piece: int = 256
+    loss_piece: int = DEFAULT_LOSS_PIECE
     changes: list[Change] = field(default_factory=list)
+
+    @property
+    def facts(self) -> MethodFacts:
+        """The facts of the training method."""
+        return METHOD_FACTS[self.method]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain data."""
-        return asdict(self)
+        return {**asdict(self), "changes": [change.as_dict() for change in self.changes]}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Plan:
-        """Read back what `as_dict` gave, in this release or another: runs open for ever."""
+    def from_dict(cls, data: Mapping[str, Any], config: Mapping[str, Any]) -> Plan:
+        """Read what `as_dict` returned, in this or an earlier release.
+
+        Values that earlier releases left out are taken from `config`, the config of the record.
+        """
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        return cls(**{**known, "changes": [Change(**change) for change in data["changes"]]})
+        for name, value in _configured(config, data).items():
+            if known.get(name) is None:
+                known[name] = value
+        changes = [Change.from_dict(change) for change in data["changes"]]
+        return cls(**{**known, "changes": changes})
 
 
-def make_plan(config: TrainingConfig, ground: PlanContext) -> Plan:
-    """Return what `config` comes to on `ground`. Pure; never fails for a valid config."""
-    ledger = ChangeLog(config)
-    _data(config, ledger)
-    _ceilings(config, ground, ledger)
-    quantization = weights.quantization(config, ledger)
-    precision = weights.precision(config, ground)
-    accumulation = learning.accumulation(config, ledger)
-    length = _max_length(config, ground, ledger)
-    total = total_steps(config, ground.train_rows, ground.row_tokens, length)
-    every = eval_interval(config, total, ledger.changes)
-    scheduler, scheduler_kwargs = learning.scheduler(config, ledger)
+def _configured(config: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plan's values that were only in the config of the first releases."""
+    fields = TrainingConfig.model_fields
+    names = ("lora_alpha", "gradient_accumulation_steps", "eval_steps")
+    values = {name: config.get(name, fields[name].default) for name in names}
+    eval_steps = values.pop("eval_steps")
+    return {**values, "save_steps": plan.get("eval_steps") or eval_steps}
+
+
+def make_plan(config: TrainingConfig, context: PlanContext) -> Plan:
+    """Return the effective plan. Pure; never fails for a valid config."""
+    log = ChangeLog(config)
+    _data(config, log)
+    _gpu_limits(config, context, log)
+    quantization = weights.quantization(config, log)
+    precision = weights.precision(config, context)
+    accumulation = training.accumulation(config, log)
+    length = _max_length(config, context, log)
+    total = training.total_steps(config, context.train_rows, context.row_tokens, length)
+    eval_steps = training.eval_interval(config, total, log.changes)
+    scheduler, scheduler_kwargs = training.scheduler(config, log)
     return Plan(
-        model_path=ground.model_path,
-        model_revision=ground.model_revision,
-        device=ground.device,
+        model_path=context.model_path,
+        model_revision=context.model_revision,
+        device=context.device,
         precision=precision,
         quantization=quantization,
-        bnb_4bit_compute_dtype=weights.compute_dtype(config, precision, quantization, ledger),
+        bnb_4bit_compute_dtype=weights.compute_dtype(config, precision, quantization, log),
         max_length=length,
-        optim=learning.optim(config, ground, ledger),
-        group_by_length=_group_by_length(config, ledger),
+        optim=training.optim(config, context, log),
+        group_by_length=_group_by_length(config, log),
         lr_scheduler_type=scheduler,
         lr_scheduler_kwargs=scheduler_kwargs,
-        warmup_steps=learning.warmup(config, total),
-        eval_steps=every,
+        warmup_steps=training.warmup(config, total),
+        eval_steps=eval_steps,
         total_steps=total,
-        method=method_of(config, ground.kind),
+        method=method_of(config, context.kind),
         trains="adapter" if config.adapter.enabled else "all",
-        attn_implementation=weights.attention(config, ground, precision, ledger),
-        lora_alpha=weights.lora_alpha(config, ledger),
-        adapter_dtype=weights.adapter_dtype(config, precision, ledger),
+        attn_implementation=weights.attention(config, context, precision, log),
+        lora_alpha=weights.lora_alpha(config, log),
+        adapter_dtype=weights.adapter_dtype(config, precision, log),
         gradient_accumulation_steps=accumulation,
-        save_steps=learning.save_interval(config, every, ledger),
-        start_from=ground.start_from,
-        torch_compile=_torch_compile(config, ground, ledger),
-        num_workers=_num_workers(config, ground),
-        loss_piece=LOSS_PIECE.get(ground.device, 256),
-        changes=ledger.changes,
+        save_steps=training.save_interval(config, eval_steps, log),
+        start_from=context.start_from,
+        torch_compile=_torch_compile(config, context, log),
+        num_workers=_num_workers(config, context),
+        loss_piece=LOSS_PIECE.get(context.device, DEFAULT_LOSS_PIECE),
+        changes=log.changes,
     )
 
 
-def _data(config: TrainingConfig, ledger: ChangeLog) -> None:
+def _data(config: TrainingConfig, log: ChangeLog) -> None:
     if config.data.sources and config.dataset not in {s.path for s in config.data.sources}:
-        reason = "The sources are given, so the one dataset is not read."
-        ledger.record("dataset", "data.sources", reason)
+        log.record("dataset", "data.sources", "Sources are given, so `dataset` is not read.")
     if config.data.validation_sources and config.eval_split > 0:
-        reason = "The rows to check on have their own sources, so none are held out."
-        ledger.record("eval_split", 0, reason)
+        reason = "Validation sources are given, so no rows are split off for evaluation."
+        log.record("eval_split", 0, reason)
 
 
-def _ceilings(config: TrainingConfig, ground: PlanContext, ledger: ChangeLog) -> None:
+def _gpu_limits(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> None:
     for name in ("max_gpu_temperature", "max_gpu_power"):
-        if getattr(config.hardware, name) is not None and ground.device != "cuda":
-            reason = f"There is no NVIDIA GPU in use whose ceiling it would be: {ground.device}."
-            ledger.record(f"hardware.{name}", None, reason)
+        if getattr(config.hardware, name) is not None and context.device != "cuda":
+            reason = f"The limit needs an NVIDIA GPU; this run uses the device {context.device}."
+            log.record(f"hardware.{name}", None, reason)
 
 
-def _max_length(config: TrainingConfig, ground: PlanContext, ledger: ChangeLog) -> int:
-    limit = ground.context
+def _max_length(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> int:
+    limit = context.context
     if config.max_seq_length is not None and config.max_seq_length > 0:
         if limit is not None and config.max_seq_length > limit:
-            reason = f"The model reads at most {limit} tokens."
-            return int(ledger.record("max_seq_length", limit, reason))
+            reason = f"The context length of the model is {limit} tokens."
+            return int(log.record("max_seq_length", limit, reason))
         return config.max_seq_length
     chosen = PROFILE_LENGTH[config.compute_specs]
     if limit is not None and limit < chosen:
-        return int(ledger.record("max_seq_length", limit, "Chosen from what the model can read."))
-    return int(
-        ledger.record("max_seq_length", chosen, f"Chosen from the profile {config.compute_specs}.")
-    )
+        return int(log.record("max_seq_length", limit, "Set to the context length of the model."))
+    reason = f"Set by the profile {config.compute_specs}."
+    return int(log.record("max_seq_length", chosen, reason))
 
 
-def _group_by_length(config: TrainingConfig, ledger: ChangeLog) -> bool:
+def _group_by_length(config: TrainingConfig, log: ChangeLog) -> bool:
     if config.packing and config.group_by_length:
-        reason = "Packing fills every sequence, so there are no lengths to group by."
-        return bool(ledger.record("group_by_length", False, reason))
+        reason = "Packed sequences all have the same length."
+        return bool(log.record("group_by_length", False, reason))
     return config.group_by_length
 
 
-def _torch_compile(config: TrainingConfig, ground: PlanContext, ledger: ChangeLog) -> bool:
+def _torch_compile(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> bool:
     if not config.trainer.torch_compile:
         return False
-    needed = COMPILERS.get(ground.device)
-    if needed in ground.packages:
+    compiler = COMPILERS.get(context.device)
+    if compiler in context.packages:
         return True
-    reason = f"It needs {needed}, which is not here." if needed else "Apple GPUs have no way yet."
-    return bool(ledger.record("trainer.torch_compile", False, reason))
+    reason = (
+        f"torch.compile needs {compiler}, which is not installed."
+        if compiler
+        else "torch.compile is not supported on Apple GPUs."
+    )
+    return bool(log.record("trainer.torch_compile", False, reason))
 
 
-def _num_workers(config: TrainingConfig, ground: PlanContext) -> int:
+def _num_workers(config: TrainingConfig, context: PlanContext) -> int:
     if config.data.num_workers is not None:
         return config.data.num_workers
-    return 2 if ground.device == "cuda" and (ground.train_rows or 0) >= MANY_ROWS else 0
+    return 2 if context.device == "cuda" and (context.train_rows or 0) >= MANY_ROWS else 0
 
 
 def releases_memory(config: TrainingConfig, plan: Plan) -> bool:
-    """Say whether freed tensors go back to the system at once, which takes time.
+    """Return whether the worker returns freed memory to the system at once, which takes time.
 
-    On the CPU, where activations are worked out again or weights are quantized: neither is chosen
-    for anything but memory, and without this malloc would keep what they save.
+    On the CPU with gradient checkpointing or quantized weights: both are chosen to save memory,
+    and malloc would otherwise keep what they save.
     """
     return plan.device == "cpu" and (config.gradient_checkpointing or plan.quantization != "none")

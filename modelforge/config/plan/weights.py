@@ -1,4 +1,4 @@
-"""The part of the plan about weights: how they are stored, multiplied and attended to."""
+"""The part of the plan about weights: storage, number formats, attention and LoRA scaling."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from modelforge.config.optimizers import SCHEMES, StorageFormat
 from modelforge.config.plan.context import ChangeLog, PlanContext
 from modelforge.config.schema.config import TrainingConfig
 
-# The package of each kind of flash attention, and the cards it has kernels for.
+# Package, and the compute capability of the GPUs it has kernels for: in words, from, below.
 FLASH = {
-    "flash_attention_2": ("flash_attn", "compute capability 8.0 or more", (8, 0), (99, 0)),
+    "flash_attention_2": ("flash_attn", "compute capability 8.0 or higher", (8, 0), (99, 0)),
     "flash_attention_3": ("flash_attn_interface", "compute capability 9.0", (9, 0), (10, 0)),
 }
 
 
-def quantization(config: TrainingConfig, ledger: ChangeLog) -> StorageFormat:
-    """Return how the frozen weights are stored."""
+def quantization(config: TrainingConfig, log: ChangeLog) -> StorageFormat:
+    """Return the storage format of the frozen weights."""
     scheme = config.quantization.scheme
     stored: StorageFormat = "4-bit" if config.use_4bit else "none"
     if scheme != "auto":
@@ -24,84 +24,82 @@ def quantization(config: TrainingConfig, ledger: ChangeLog) -> StorageFormat:
         reason = f"The scheme is {scheme}."
     elif config.use_8bit:
         stored = "8-bit"
-        reason = "Only 8-bit was asked for."
+        reason = "8-bit weights are selected."
     if not config.adapter.enabled and stored != "none":
         stored = "none"
-        reason = "Every weight is trained, and quantized weights cannot be."
+        reason = "All weights are trained, and quantized weights cannot be trained."
     if config.use_4bit and stored != "4-bit":
-        ledger.record("use_4bit", False, reason)
+        log.record("use_4bit", False, reason)
     return stored
 
 
-def precision(config: TrainingConfig, ground: PlanContext) -> Literal["fp32", "fp16", "bf16"]:
-    """Return the number format while training; what was said, or the best there is."""
+def precision(config: TrainingConfig, context: PlanContext) -> Literal["fp32", "fp16", "bf16"]:
+    """Return the number format of training: the configured one, or the best of the device."""
     if config.bf16:
         return "bf16"
     if config.fp16:
         return "fp16"
-    wanted = config.hardware.precision
-    if wanted != "auto":
-        return wanted
-    if {"fp16", "bf16"} & config.model_fields_set:
+    if config.hardware.precision != "auto":
+        return config.hardware.precision
+    if {"fp16", "bf16"} & config.model_fields_set or context.device != "cuda":
         return "fp32"
-    if ground.device != "cuda":
-        return "fp32"
-    return "bf16" if (ground.compute_capability or (0, 0)) >= (8, 0) else "fp16"
+    return "bf16" if (context.compute_capability or (0, 0)) >= (8, 0) else "fp16"
 
 
-def compute_dtype(config: TrainingConfig, precision: str, stored: str, ledger: ChangeLog) -> str:
-    """Return the number format in which 4-bit weights are multiplied."""
-    said = config.bnb_4bit_compute_dtype
+def compute_dtype(config: TrainingConfig, precision: str, stored: str, log: ChangeLog) -> str:
+    """Return the number format of multiplications with 4-bit weights."""
+    configured = config.bnb_4bit_compute_dtype
     if stored != "4-bit" or "bnb_4bit_compute_dtype" in config.model_fields_set:
-        return said
-    follow = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}[precision]
-    if follow != said:
-        ledger.record(
-            "bnb_4bit_compute_dtype", follow, f"Follows the training precision {precision}."
-        )
-    return follow
+        return configured
+    dtype = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}[precision]
+    if dtype != configured:
+        reason = f"Follows the training precision {precision}."
+        log.record("bnb_4bit_compute_dtype", dtype, reason)
+    return dtype
 
 
-def attention(
-    config: TrainingConfig, ground: PlanContext, precision: str, ledger: ChangeLog
-) -> str:
-    """Return how attention is computed: as said, or sdpa where that cannot be."""
-    said = config.model.attn_implementation
-    if said not in FLASH:
-        return said
-    package, cards, lowest, beyond = FLASH[said]
-    if ground.device != "cuda":
-        reason = "Flash attention needs a CUDA card."
-    elif not lowest <= (ground.compute_capability or (0, 0)) < beyond:
-        reason = f"It needs a card of {cards}."
-    elif package not in ground.packages:
+def attention(config: TrainingConfig, context: PlanContext, precision: str, log: ChangeLog) -> str:
+    """Return the attention implementation: the configured one, or sdpa where it cannot run."""
+    configured = config.model.attn_implementation
+    if configured not in FLASH:
+        return configured
+    package, gpus, lowest, beyond = FLASH[configured]
+    if context.device != "cuda":
+        reason = "Flash attention needs an NVIDIA GPU."
+    elif not lowest <= (context.compute_capability or (0, 0)) < beyond:
+        reason = f"It needs a GPU of {gpus}."
+    elif package not in context.packages:
         reason = f"The package {package} is not installed."
     elif precision == "fp32":
-        reason = "It works in 16 bits only, and this run is in fp32."
+        reason = "It needs a 16-bit precision; this run uses fp32."
     else:
-        return said
-    return str(ledger.record("model.attn_implementation", "sdpa", reason))
+        return configured
+    return str(log.record("model.attn_implementation", "sdpa", reason))
 
 
-def lora_alpha(config: TrainingConfig, ledger: ChangeLog) -> int:
-    """Return the adapter's alpha, from its ratio to the rank where that is given."""
+def effective_alpha(config: TrainingConfig) -> int:
+    """Return LoRA alpha: the configured one, or the multiple of the rank where that is given."""
     ratio = config.adapter.alpha_over_r
-    if ratio is None:
-        return config.lora_alpha
-    alpha = max(1, int(ratio * config.lora_r))
+    return config.lora_alpha if ratio is None else max(1, int(ratio * config.lora_r))
+
+
+def lora_alpha(config: TrainingConfig, log: ChangeLog) -> int:
+    """Return `effective_alpha` and record a change."""
+    alpha = effective_alpha(config)
     if alpha != config.lora_alpha:
-        ledger.record("lora_alpha", alpha, f"{ratio:g} times the rank of {config.lora_r}.")
+        reason = f"{config.adapter.alpha_over_r:g} times the rank of {config.lora_r}."
+        log.record("lora_alpha", alpha, reason)
     return alpha
 
 
 def adapter_dtype(
-    config: TrainingConfig, precision: str, ledger: ChangeLog
+    config: TrainingConfig, precision: str, log: ChangeLog
 ) -> Literal["float32", "bfloat16"]:
-    """Return the number format in which the adapter is kept."""
+    """Return the number format of the adapter's weights."""
     if config.adapter.dtype != "bfloat16":
         return "float32"
     if precision == "fp16":
-        reason = "Training in fp16 scales gradients, which bfloat16 has no way for."
-        ledger.record("adapter.dtype", "float32", reason)
+        reason = "The gradient scaler of fp16 does not support bfloat16."
+        log.record("adapter.dtype", "float32", reason)
         return "float32"
     return "bfloat16"

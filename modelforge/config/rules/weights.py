@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from modelforge.config.plan.weights import effective_alpha
 from modelforge.config.rules.registry import rule
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.validation_messages import shown
@@ -176,7 +177,7 @@ def _alpha_is_one_number(config: TrainingConfig) -> Iterator[Problem]:
     ratio = config.adapter.alpha_over_r
     if ratio is None or "lora_alpha" not in config.model_fields_set:
         return
-    alpha = max(1, int(ratio * config.lora_r))
+    alpha = effective_alpha(config)
     if alpha != config.lora_alpha:
         yield Problem(
             "adapter.alpha_over_r",

@@ -34,7 +34,7 @@ def lora_config(config: TrainingConfig, plan: Plan, head: Head = "causal") -> Lo
     said = config.adapter
     return LoraConfig(
         r=config.lora_r,
-        lora_alpha=plan.lora_alpha or config.lora_alpha,
+        lora_alpha=plan.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules=(
             "all-linear"

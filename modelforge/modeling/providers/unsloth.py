@@ -28,7 +28,6 @@ from modelforge.modeling.adapters.lora import lora_config
 from modelforge.modeling.providers import huggingface, quantization
 from modelforge.modeling.providers.huggingface import DTYPES, LoadedModel, Progress
 
-METHODS = ("sft", "dpo")
 # The layers that Unsloth has its own code for; it wants them by name.
 LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -41,7 +40,7 @@ def load(
     `progress` hears weights loaded and weights in all. Raises WorkError for what Unsloth does not
     train and, as the provider huggingface does, for a model that cannot be loaded.
     """
-    if plan.method not in METHODS or head != "causal" or plan.device != "cuda":
+    if not plan.facts.runs_on_unsloth or head != "causal" or plan.device != "cuda":
         raise WorkerError("provider-unsuited", _unsuited(plan))
     # The tokenizer that the token view reads with: Unsloth's own changes pads and adds tokens.
     tokenizer, _ = huggingface.load_tokenizer(plan)

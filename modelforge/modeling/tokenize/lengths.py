@@ -74,7 +74,7 @@ def histogram(lengths: list[int]) -> list[list[int]]:
 def _encoded(
     rows: list[dict[str, Any]], dialect: ChatTemplate, manner: TokenizeOptions
 ) -> Iterator[tuple[dict[str, Any], TokenizedExample]]:
-    if manner.method == "seq2seq":
+    if manner.head == "seq2seq":
         yield from (
             (row, encode_seq2seq(row, dialect, manner) or TokenizedExample([], [])) for row in rows
         )

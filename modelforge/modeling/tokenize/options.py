@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modelforge.config.methods import Method
+from modelforge.config.methods import Head
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.canonical.qa import to_chat_example
@@ -24,14 +24,14 @@ from modelforge.modeling.tokenize.template import ChatTemplate
 class TokenizeOptions:
     """`left_whole` rows are cut by packing, which knows better where there is room.
 
-    The `method` decides what a row with a context becomes: words to write, or places to point at.
+    The `head` decides what a row with a context becomes: words to write, or places to point at.
     """
 
     max_length: int
     loss_on: LossOn = "completion"
     truncation: TruncationStrategy = "right"
     packing_truncates: bool = False
-    method: Method = "sft"
+    head: Head = "causal"
 
     @classmethod
     def from_plan(cls, config: TrainingConfig, plan: Plan) -> TokenizeOptions:
@@ -42,7 +42,7 @@ class TokenizeOptions:
         asked = "truncation_strategy" in data.model_fields_set and data.truncation_strategy
         return cls(
             max_length=plan.max_length,
-            method=plan.method,
+            head=plan.facts.head,
             loss_on=data.loss_on,
             truncation=data.truncation_strategy,
             packing_truncates=packs_parts and asked in (False, "split"),
@@ -56,7 +56,7 @@ class TokenizeOptions:
 
     def prepare(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return canonical rows as this method learns them: a decoder answers in words."""
-        if self.method == "span":
+        if self.head == "span":
             return list(rows)
         return [to_chat_example(row) if "context" in row else row for row in rows]
 

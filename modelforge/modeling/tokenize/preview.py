@@ -87,7 +87,7 @@ def preview_tokens(
     notes = list(dialect.notes)
     if not rows:
         return TokenPreview([], notes)
-    if manner.method == "seq2seq":
+    if manner.head == "seq2seq":
         return TokenPreview(list(_summaries(rows, dialect, manner)), notes)
     rows = manner.prepare(rows)
     if "chosen" in rows[0]:

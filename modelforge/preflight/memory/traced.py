@@ -100,7 +100,7 @@ def memory_trace_key(
     for group, names in (("trainer", ("seed", "save_steps")), ("data", ("sources",))):
         for name in names:
             said.get(group, {}).pop(name, None)
-    accumulates = (plan.gradient_accumulation_steps or config.gradient_accumulation_steps) > 1
+    accumulates = plan.gradient_accumulation_steps > 1
     about = {
         "said": said,
         "plan": {name: getattr(plan, name) for name in _OF_PLAN},

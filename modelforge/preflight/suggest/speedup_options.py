@@ -65,7 +65,7 @@ def fits(case: RunContext, now: RunContext, more: float) -> bool:
 
 def accumulation_of(case: RunContext) -> int:
     """Return the batches added up before each update."""
-    return case.plan.gradient_accumulation_steps or case.config.gradient_accumulation_steps
+    return case.plan.gradient_accumulation_steps
 
 
 def batch_of(batch: int, times: int) -> dict[str, Any]:

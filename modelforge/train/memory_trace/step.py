@@ -45,17 +45,17 @@ Step = Callable[[Any, Batch], torch.Tensor]
 def batches(config: TrainingConfig, plan: Plan, length: int) -> tuple[Batch, Batch]:
     """Return the largest batch that is trained on, and the largest that is checked on."""
     rows, checked = config.per_device_train_batch_size, config.per_device_eval_batch_size
-    if plan.method == "kto":
-        rows = max(2, rows)
-    free = plan.method == "sft" and config.data.padding_free
-    packs = plan.method == "sft" and config.packing
+    facts = plan.facts
+    rows = max(facts.min_rows, rows)
+    free = facts.joins_rows and config.data.padding_free
+    packs = facts.joins_rows and config.packing
     trained = Batch(
         rows,
         plan.max_length if packs else length,
         free or (packs and config.data.packing_strategy in END_TO_END),
         rows > 1 and not packs,
     )
-    if plan.method == "rlhf":
+    if facts.generates:
         trained = Batch(rows, length + config.trainer.max_completion_length, padded=rows > 1)
     return trained, Batch(checked, length, free, checked > 1)
 
@@ -65,16 +65,17 @@ def prepare(model: Any, plan: Plan, batch: Batch, reference: Any, *, low: bool) 
 
     `low` says that the model works in 16 bits by autocast, whose outputs come in 32.
     """
-    if plan.method == "sft":
+    facts = plan.facts
+    if facts.chunks_loss:
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         _patch_chunked_ce_lm_head(base, chunk_size=plan.loss_piece)
         return _chunked
-    if plan.method in ("dpo", "kto", "orpo"):
-        pair = plan.method != "kto"
-        return _Compared(model, reference, pair, low, compares=plan.method != "orpo")
-    if plan.method == "rlhf":
+    if facts.generates:
         return _Rewarded(batch, low)
-    return _pointed if plan.method == "span" else _rewritten
+    if facts.compares:
+        pair = facts.sides == 2
+        return _Compared(model, reference, pair, low, compares=facts.needs_reference)
+    return _pointed if facts.head == "span" else _rewritten
 
 
 def numbers(*shape: int) -> torch.Tensor:

@@ -64,7 +64,7 @@ def trace(config: TrainingConfig, plan: Plan, length: int) -> dict[str, Any]:
         live = TensorTracker(_vocab(shape), _Reading(trained, plan.loss_piece).answer)
         _own(live, model, plan, {"reference": reference, "judge": judge})
         step = prepare(model, plan, trained, reference, low=low is not None)
-        training = _train(live, model, step, trained, config, plan, low)
+        training = _train(live, model, step, trained, plan, low)
         events, passing, small = live.events, live.passing, live.passing_small
         evaluation = _check(live, model, step, checked, config, low)
         kept = {kind: live.now[kind] for kind in ("weights", "adapter", "reference", "judge")}
@@ -104,8 +104,7 @@ def _model(config: TrainingConfig, plan: Plan, shape: Any) -> Any:
 
 def _reference(config: TrainingConfig, plan: Plan, shape: Any) -> Any:
     """Return the start model that is kept beside the one that learns, where one is."""
-    asked_before = plan.method != "rlhf" and config.trainer.precompute_ref_log_probs
-    if plan.trains != "all" or plan.method not in ("dpo", "kto", "rlhf") or asked_before:
+    if not plan.facts.keeps_reference(config.trainer, plan.trains):
         return None
     return _plain(plan, shape, DTYPES[plan.precision])
 
@@ -113,7 +112,7 @@ def _reference(config: TrainingConfig, plan: Plan, shape: Any) -> Any:
 def _judge(config: TrainingConfig, plan: Plan, shape: Any) -> Any:
     """Return the model that judges answers; one that is not here is taken to be as the other."""
     own = config.trainer
-    if plan.method != "rlhf" or own.reward != "model":
+    if not plan.facts.keeps_reward_model(own):
         return None
     with contextlib.suppress(OSError, ValueError, KeyError):
         if own.reward_model is not None:
@@ -129,7 +128,7 @@ def _store(model: Any, config: TrainingConfig, plan: Plan, head: Head | None = N
     """Store the frozen layers as the plan says; mxfp4 is unpacked to be trained on."""
     if plan.quantization in ("none", "mxfp4"):
         return
-    head = head or _head(plan)
+    head = head or plan.facts.head
     around = quantization.model_facts(plan, config, head, AUTO_CLASSES[head], hub_arguments(plan))
     compute = getattr(torch, plan.bnb_4bit_compute_dtype)
     nested = config.use_nested_quant
@@ -139,22 +138,16 @@ def _store(model: Any, config: TrainingConfig, plan: Plan, head: Head | None = N
 def _adapter(config: TrainingConfig, plan: Plan) -> Any:
     """Return the adapter's shape. Its numbers are not looked at, so they begin the cheap way."""
     started = plan.start_from
-    head = _head(plan)
+    head = plan.facts.head
     made: Any = PeftConfig.from_pretrained(started) if started else lora_config(config, plan, head)
     made.init_lora_weights, made.inference_mode = True, False
-    if plan.method in ("dpo", "kto", "orpo", "rlhf"):
+    if plan.facts.compares:
         made.lora_dropout = 0.0  # answers are compared without
     return made
 
 
-def _head(plan: Plan) -> Head:
-    if plan.method == "seq2seq":
-        return "seq2seq"
-    return "span" if plan.method == "span" else "causal"
-
-
 def _plain(plan: Plan, shape: Any, dtype: torch.dtype, head: Head | None = None) -> Any:
-    head = head or _head(plan)
+    head = head or plan.facts.head
     fused = "eager" if plan.attn_implementation == "eager" else "sdpa"
     try:
         model = AUTO_CLASSES[head].from_config(shape, dtype=dtype, attn_implementation=fused)
@@ -182,12 +175,11 @@ def _train(
     model: Any,
     step: Step,
     batch: Batch,
-    config: TrainingConfig,
     plan: Plan,
     low: torch.dtype | None,
 ) -> Bytes:
     model.train()
-    if (plan.gradient_accumulation_steps or config.gradient_accumulation_steps) > 1:
+    if plan.gradient_accumulation_steps > 1:
         for weight in model.parameters():
             if weight.requires_grad:
                 weight.grad = torch.empty_like(weight)

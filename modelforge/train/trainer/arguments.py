@@ -30,8 +30,7 @@ def shared(
         "max_steps": config.max_steps,
         "per_device_train_batch_size": config.per_device_train_batch_size,
         "per_device_eval_batch_size": config.per_device_eval_batch_size,
-        "gradient_accumulation_steps": plan.gradient_accumulation_steps
-        or config.gradient_accumulation_steps,
+        "gradient_accumulation_steps": plan.gradient_accumulation_steps,
         "gradient_checkpointing": config.gradient_checkpointing,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "max_grad_norm": config.max_grad_norm,
@@ -90,14 +89,13 @@ def _updates(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
 
 
 def _checks(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> dict[str, Any]:
-    every = plan.eval_steps or config.eval_steps
-    saved = plan.save_steps or every
+    saved = plan.save_steps
     if saved == -1:
         # Transformers saves at the end by itself, whatever the interval.
-        saved = every * NEVER
+        saved = (plan.eval_steps or 1) * NEVER
     return {
         "eval_strategy": "steps" if evaluates else "no",
-        "eval_steps": every if evaluates else None,
+        "eval_steps": plan.eval_steps if evaluates else None,
         "save_strategy": "steps",
         "save_steps": saved,
         "save_total_limit": None,  # old ones are deleted by our own hand, once the new one is safe

@@ -100,7 +100,7 @@ def rehearse(
     before = _before(context)
     each_epoch = facts.pop("steps_per_epoch")
     accumulation, updates = args.gradient_accumulation_steps, _updates(args, each_epoch)
-    played = program(trainer, job.plan.method)
+    played = program(trainer, generates=job.plan.facts.generates)
     total = played.worst + played.usual
     context.log.plan(PlanEvent(total_steps=total, epochs=0, **facts))
     timings = StepTimer(context, played.worst, total)

@@ -33,10 +33,10 @@ class Program:
     useful: float = 0.0
 
 
-def program(trainer: Any, method: str) -> Program:
+def program(trainer: Any, *, generates: bool) -> Program:
     """Choose the rows: the longest for the peak, then batches of every size that the run has."""
     args, rows = trainer.args, trainer.train_dataset
-    if method == "rlhf" and not hasattr(trainer, "batch_splits"):
+    if generates and not hasattr(trainer, "batch_splits"):
         # Answers are written in the updates themselves: two of the run's own are played.
         return Program(None, [], 0.0, 1, 1, args.gradient_accumulation_steps)
     size = args.per_device_train_batch_size

@@ -10,8 +10,6 @@ from ui.pages.run import metrics, result, side_panel, summary
 from ui.pages.run.side_panel import Seen
 from ui.pages.run.state import RunPicture, Stretch
 
-HOW = {"sft": "SFT", "seq2seq": "text to text", "span": "finding places", "dpo": "DPO",
-       "kto": "KTO", "orpo": "ORPO", "rlhf": "RLHF"}  # fmt: skip
 PLACES = range(metrics.MOST_CHARTS)
 
 
@@ -216,7 +214,7 @@ def _head(seen: Seen) -> Safe:
     what = "all weights" if run.plan.trains == "all" else f"LoRA{quantized}"
     told = [
         words.model(run.config.get("model_name", "")),
-        f"{HOW.get(run.plan.method, run.plan.method)}, {what}",
+        f"{run.plan.facts.label}, {what}",
         words.plural(int(run.dataset.get("rows") or 0), "row"),
         f"{'started' if run.launched else 'queued'} {words.when(run.began)}",
         *(f"#{tag}" for tag in run.tags),

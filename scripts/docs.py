@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelforge.api.openapi_docs import markdown_of_events
-from modelforge.api.router import responses_markdown, rest_markdown
+from modelforge.api.openapi_docs import events_markdown, responses_markdown, rest_markdown
+from modelforge.api.router import openapi
 from modelforge.config.json_schema import settings_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,9 +35,9 @@ def pages() -> dict[Path, str]:
     docs = ROOT / "docs"
     return {
         docs / "settings.md": settings_markdown(),
-        docs / "rest-api.md": rest_markdown(),
-        docs / "responses.md": responses_markdown(),
-        docs / "events.md": markdown_of_events(),
+        docs / "rest-api.md": rest_markdown(openapi()),
+        docs / "responses.md": responses_markdown(openapi()),
+        docs / "events.md": events_markdown(),
         docs / "map.md": whole_map(),
         ROOT / "README.md": with_map(_read(ROOT / "README.md")),
     }

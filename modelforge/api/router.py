@@ -10,8 +10,9 @@ from fastapi.responses import HTMLResponse
 
 from modelforge import __version__
 from modelforge.api.errors import ForgeRoute
-from modelforge.api.openapi_docs import markdown_of_responses, markdown_of_routes, page
+from modelforge.api.openapi_docs import rest_html
 from modelforge.api.routes import datasets, history, preflight, queue, resume, runs, system
+from modelforge.api.schemas.runs import EventPage
 from modelforge.config.json_schema import json_schema
 from modelforge.forge import Forge
 
@@ -44,7 +45,8 @@ def openapi() -> dict[str, Any]:
     )
     settings = json_schema()
     schemas = document["components"]["schemas"]
-    schemas |= settings.pop("$defs")
+    page = EventPage.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= page.pop("$defs") | {"EventPage": page} | settings.pop("$defs")
     schemas["TrainingConfig"] = settings
     schemas |= {name: _with_openapi_refs(schema) for name, schema in schemas.items()}
     # ForgeRoute replaces FastAPI's validation errors.
@@ -54,16 +56,6 @@ def openapi() -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return document
-
-
-def rest_markdown() -> str:
-    """Return docs/rest-api.md."""
-    return markdown_of_routes(openapi())
-
-
-def responses_markdown() -> str:
-    """Return docs/responses.md."""
-    return markdown_of_responses(openapi())
 
 
 def _with_openapi_refs(node: Any) -> Any:
@@ -85,7 +77,7 @@ def _openapi_json() -> dict[str, Any]:
 
 @router.get("/docs", include_in_schema=False, response_class=HTMLResponse)
 def _docs() -> str:
-    return page(openapi())
+    return rest_html(openapi())
 
 
 for _module in MODULES:

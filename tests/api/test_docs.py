@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from modelforge.api.router import openapi, responses_markdown, rest_markdown
+from modelforge.api.openapi_docs import responses_markdown, rest_markdown
+from modelforge.api.router import openapi
 from modelforge.config.schema.config import TrainingConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -18,7 +19,7 @@ def routes():
 
 
 def test_every_route_is_in_the_page_and_in_the_markdown(client):
-    page, markdown = client.get("/api/docs").text, rest_markdown()
+    page, markdown = client.get("/api/docs").text, rest_markdown(openapi())
     for verb, path in routes():
         assert f"`{verb} {path}`" in markdown
         assert f"{verb} {path}" in page
@@ -41,10 +42,10 @@ def test_every_reference_in_the_document_leads_somewhere(client):
 
 
 def test_every_link_in_the_markdown_leads_to_a_heading():
-    names = re.findall(r"^## (\w+)$", responses_markdown(), re.MULTILINE)
+    names = re.findall(r"^## (\w+)$", responses_markdown(openapi()), re.MULTILINE)
     headings = {f"responses.md#{name.lower()}" for name in names}
-    links = set(re.findall(r"\((responses\.md#\w+)\)", rest_markdown()))
-    inner = re.findall(r"\((#\w+)\)", responses_markdown())
+    links = set(re.findall(r"\((responses\.md#\w+)\)", rest_markdown(openapi())))
+    inner = re.findall(r"\((#\w+)\)", responses_markdown(openapi()))
     links |= {f"responses.md{anchor}" for anchor in inner}
     assert links
     assert links <= headings
@@ -57,5 +58,5 @@ def test_every_route_says_what_it_does():
 
 
 def test_the_written_pages_are_up_to_date():
-    assert (DOCS / "rest-api.md").read_text("utf-8") == rest_markdown()
-    assert (DOCS / "responses.md").read_text("utf-8") == responses_markdown()
+    assert (DOCS / "rest-api.md").read_text("utf-8") == rest_markdown(openapi())
+    assert (DOCS / "responses.md").read_text("utf-8") == responses_markdown(openapi())

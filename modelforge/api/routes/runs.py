@@ -24,7 +24,7 @@ from modelforge.api.dependencies import (
 )
 from modelforge.api.errors import ForgeRoute, read_settings
 from modelforge.api.schemas.history import RunQuery
-from modelforge.api.schemas.runs import EventPage, RunDetails, RunListItem, RunStatus
+from modelforge.api.schemas.runs import RunDetails, RunListItem, RunStatus
 from modelforge.api.sse import RunFollower, follow_run
 from modelforge.config.resolve import Layer
 from modelforge.units import MIB
@@ -34,9 +34,11 @@ MAX_LOG_BYTES = MIB
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 STREAM: Responses = {
     200: {
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {
+            "text/event-stream": {},
+            "application/json": {"schema": {"$ref": "#/components/schemas/EventPage"}},
+        },
         "description": "A stream, or one page for `Accept: application/json`.",
-        "model": EventPage,
     },
     204: {"description": "The run is over and the client has all events."},
 }

@@ -29,8 +29,8 @@ from modelforge.train.generate import GenerationEvaluator
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.stop import StopRequested
 from modelforge.train.trainer import batch_size
-from modelforge.train.trainer.checkpointing import Part, Terms
-from modelforge.train.trainer.oom_recovery import make_memory_safe, oom_note
+from modelforge.train.trainer.checkpointing import Stateful, CheckpointOptions
+from modelforge.train.trainer.oom_recovery import enable_oom_recovery, oom_note
 from modelforge.train.trial_run import run as rehearsing
 
 
@@ -94,7 +94,7 @@ def tokenize_progress(context: WorkerContext) -> Callable[[int, int], None]:
     return progress
 
 
-def learn(
+def train_and_finish(
     context: WorkerContext,
     trainer: Any,
     facts: dict[str, Any],
@@ -107,9 +107,9 @@ def learn(
     began = time.monotonic()
     answers = score if isinstance(score, GenerationEvaluator) else None
     course = train(context, trainer, facts, answers=answers)
-    if course.is_whole and score is not None:
+    if course.is_complete and score is not None:
         _scored(context, course, score)
-    close(context, trainer, course, began)
+    finish(context, trainer, course, began)
 
 
 def _scored(context: WorkerContext, course: TrainingProgress, score: Callable[[], None]) -> None:
@@ -117,7 +117,7 @@ def _scored(context: WorkerContext, course: TrainingProgress, score: Callable[[]
     try:
         score()
     except StopRequested:
-        course.is_whole = context.stop.mode != "discard"
+        course.is_complete = context.stop.mode != "discard"
     except (RuntimeError, ValueError) as error:  # out of memory is one of these
         first = str(error).strip().split("\n", 1)[0]
         context.log.note("not-scored", f"The held-out rows could not be answered: {first}")
@@ -128,7 +128,7 @@ def train(
     trainer: Any,
     facts: dict[str, Any],
     stage: Stage | None = None,
-    parts: dict[str, Part] | None = None,
+    parts: dict[str, Stateful] | None = None,
     answers: GenerationEvaluator | None = None,
 ) -> TrainingProgress:
     """Train and return how far it came; `course.is_whole` is false when it was stopped.
@@ -140,22 +140,22 @@ def train(
     number = stage.number if stage else None
     found = context.checkpoint
     begun = str(found.path) if found is not None and found.stage == number else None
-    sized = batch_size.settle(context, trainer, Path(begun) if begun else None)
+    sized = batch_size.set_best_batch_size(context, trainer, Path(begun) if begun else None)
     told = plan_event_data(job, trainer) | facts | (stage.facts if stage else {})
     if job.is_trial_run:
         made = rehearsing.rehearse(context, trainer, told, answers)
-        return TrainingProgress(step=made, checked_step=made, is_whole=True)
+        return TrainingProgress(step=made, eval_step=made, is_complete=True)
     reporter = EventReporter(context.log, context.stop, SystemStats(job.plan.device), told, number)
     trainer.add_callback(reporter)
-    living = make_memory_safe(trainer, context.log.adjusted) if _goes_on(context) else {}
+    living = enable_oom_recovery(trainer, context.log.adjusted) if _goes_on(context) else {}
     _keep(context, trainer, number, {"reporter": reporter, **(parts or {}), **living, **sized})
     course = reporter.course
     _attach(context, trainer, reporter, stage)
     try:
         trainer.train(resume_from_checkpoint=begun)
-        course.is_whole = course.is_early or course.step >= trainer.state.max_steps
+        course.is_complete = course.stopped_early or course.step >= trainer.state.max_steps
     except StopRequested:
-        course.is_whole = False
+        course.is_complete = False
     except (RuntimeError, MemoryError) as error:
         why = oom_note(trainer, error) if _goes_on(context) else None
         if why is not None:
@@ -165,11 +165,13 @@ def train(
     return course
 
 
-def _keep(context: WorkerContext, trainer: Any, stage: int | None, states: dict[str, Part]) -> None:
+def _keep(
+    context: WorkerContext, trainer: Any, stage: int | None, states: dict[str, Stateful]
+) -> None:
     """Have the trainer keep checkpoints as the settings say."""
     job, note = context.job, context.log.note
     limit = job.config.trainer.save_total_limit
-    trainer.keep_checkpoints(Terms(job.run, limit, stage, note, states))
+    trainer.keep_checkpoints(CheckpointOptions(job.run, limit, stage, note, states))
 
 
 def _settle(context: WorkerContext, trainer: Any, course: TrainingProgress) -> None:
@@ -177,7 +179,7 @@ def _settle(context: WorkerContext, trainer: Any, course: TrainingProgress) -> N
     keeps_best = context.job.config.evaluation.keep_best
     if course.step and context.stop.mode == "keep" and not trainer.is_saved:
         _save_place(context, trainer)
-        if course.is_whole and keeps_best:
+        if course.is_complete and keeps_best:
             load_best_weights(
                 trainer
             )  # the wish came with the last update, and kept it from being taken
@@ -223,10 +225,10 @@ def add_gpu_limits(context: WorkerContext, trainer: Any, reporter: EventReporter
         )
 
 
-def close(context: WorkerContext, trainer: Any, course: TrainingProgress, began: float) -> None:
+def finish(context: WorkerContext, trainer: Any, course: TrainingProgress, began: float) -> None:
     """Save what is to be kept and tell how the run ended."""
     job, log = context.job, context.log
-    if not course.is_whole:
+    if not course.is_complete:
         _end_early(context, trainer, course)
         return
     _save(job, trainer, course, log)
@@ -267,7 +269,7 @@ def _end_early(context: WorkerContext, trainer: Any, course: TrainingProgress) -
         return
     # While the held-out loss still falls the newest weights are the best; after that, those of
     # the check that was best.
-    best_step = None if course.best_step == course.checked_step else course.best_step
+    best_step = None if course.best_step == course.eval_step else course.best_step
     if best_step is not None:
         load_best_weights(trainer)
     _save(job, trainer, course, log)

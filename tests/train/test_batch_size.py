@@ -61,7 +61,7 @@ def test_without_room_for_what_was_said_fewer_rows_are_taken_at_once(bench, monk
             raise MemoryError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
         return 1.0
 
-    monkeypatch.setattr(_Trials, "_once", once)
+    monkeypatch.setattr(_Trials, "_step_seconds", once)
     events = bench.work(bench.prepare(**AUTO, **HALVED))
     assert events[-1].kind == "finished", events[-1].data
     adjusted = told(events, "adjusted")[0]
@@ -79,12 +79,12 @@ def test_for_real_something_is_said_and_an_update_stays_as_large(bench):
 
 
 def test_sizes_are_those_that_an_update_can_be_cut_into():
-    from modelforge.train.trainer.batch_size import sizes, smaller
+    from modelforge.train.trainer.batch_size import larger_sizes, smaller_sizes
 
-    assert sizes(2, 6, 64) == [2, 3, 4, 6, 12]
-    assert sizes(2, 6, 5) == [2, 3, 4]
-    assert sizes(3, 1, 64) == [3]
-    assert smaller(6, 2) == [4, 3, 2, 1]
+    assert larger_sizes(2, 6, 64) == [2, 3, 4, 6, 12]
+    assert larger_sizes(2, 6, 5) == [2, 3, 4]
+    assert larger_sizes(3, 1, 64) == [3]
+    assert smaller_sizes(6, 2) == [4, 3, 2, 1]
 
 
 def test_a_run_that_goes_on_keeps_what_it_has_found(bench, speeds):

@@ -161,7 +161,7 @@ class EarlyStop(EarlyStoppingCallback):
             return  # what was measured before the first update is what is to be beaten
         super().on_evaluate(args, state, control, metrics or {}, **more)
         if control.should_training_stop and not was and state.global_step < state.max_steps:
-            self._course.is_early = True
+            self._course.stopped_early = True
             checks = self.early_stopping_patience
             self._log.note(
                 "early-stop",

@@ -36,9 +36,9 @@ class TrainingProgress:
     best_loss: float | None = None
     best_value: float | None = None
     best_step: int | None = None
-    checked_step: int | None = None
-    is_whole: bool = False
-    is_early: bool = False
+    eval_step: int | None = None
+    is_complete: bool = False
+    stopped_early: bool = False
 
 
 class EventReporter(TrainerCallback):
@@ -78,7 +78,7 @@ class EventReporter(TrainerCallback):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what a checkpoint has kept."""
-        vars(self.course).update(state["course"], is_whole=False)
+        vars(self.course).update(state["course"], is_complete=False)
         self._tokens, self._logged_step = state["tokens"], state["logged_step"]
         self._busy_s = state["busy_s"]
 
@@ -181,7 +181,7 @@ class EventReporter(TrainerCallback):
         # What was measured before the first update is what the updates are to beat.
         is_best = state.global_step > 0 and _is_better(value, course.best_value, args)
         loss = value if watched == "loss" else None
-        course.eval_loss, course.checked_step = loss, state.global_step
+        course.eval_loss, course.eval_step = loss, state.global_step
         if is_best:
             course.best_loss, course.best_value = loss, value
             course.best_step = state.global_step

@@ -1,1 +1,1 @@
-"""How the model learns."""
+"""One module per training method: tokenize, build the trainer, train, save."""

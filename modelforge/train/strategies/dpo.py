@@ -1,11 +1,10 @@
-"""Learning which of two answers is better by TRL's DPOTrainer, with any of its losses."""
+"""Direct preference optimization with TRL's DPOTrainer, with any of its losses."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
 from modelforge.config.plan.make import Plan
@@ -15,72 +14,72 @@ from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.preference import pair_collator, tokenize_pairs, without_split
 from modelforge.train.job import WorkerContext
 from modelforge.train.strategies import preference
-from modelforge.train.strategies.preference import Asking, Parts, adapted, remember
-from modelforge.train.trainer.arguments import shared
+from modelforge.train.strategies.preference import (
+    ReferenceProgressMixin,
+    TrainerInputs,
+    copy_reference_adapter,
+    with_reference_adapter,
+)
+from modelforge.train.trainer.arguments import common_arguments
 from modelforge.train.trainer.checkpointing import CheckpointMixin
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
+from modelforge.train.trainer.trl_private import PretokenizedMixin
 
-# These sort the pairs of a batch against each other, so a part of one is something else.
-SORTED = ("aot", "aot_unpaired")
-# How often a pair is taken to be the wrong way round. exo_pair cannot do with none, and its paper
-# has this; robust without any would be sigmoid.
-SMOOTHING = {"exo_pair": 1e-3, "robust": 0.1}
+# These losses sort the pairs of a batch, so splitting the batch would change the loss.
+SORTING_LOSSES = ("aot", "aot_unpaired")
+# The assumed share of wrong labels. exo_pair is undefined at 0 and its paper uses 1e-3; robust at 0
+# would be the same as sigmoid.
+LABEL_SMOOTHING = {"exo_pair": 1e-3, "robust": 0.1}
 
 
-class Trainer(OomRecoveryMixin, CheckpointMixin, Asking, DPOTrainer):
-    """TRL's trainer for rows that are tokens already."""
+class DpoTrainer(
+    OomRecoveryMixin, CheckpointMixin, ReferenceProgressMixin, PretokenizedMixin, DPOTrainer
+):
+    """TRL's DPOTrainer for rows that are tokenized already."""
 
     sides = 2
-
-    def _prepare_dataset(self, dataset: Dataset, *_args: Any) -> Dataset:
-        return dataset
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        # Other columns are gone before rows of similar length are looked for.
-        if "length" not in self._signature_columns:
-            self._signature_columns.append("length")
+    # Otherwise TRL drops the column before rows are grouped by length.
+    extra_columns = ("length",)
 
 
 def run(context: WorkerContext) -> None:
-    """Do the whole of a run: load, turn pairs into tokens, train, save."""
-    preference.run(context, tokenize_pairs, build)
+    """Do a whole run: load, tokenize the pairs, train, save."""
+    preference.run(context, tokenize_pairs, build_trainer)
 
 
-def build(parts: Parts) -> Any:
+def build_trainer(inputs: TrainerInputs) -> Any:
     """Return a trainer with the adapter on the model."""
-    job = parts.job
-    config, plan = job.config, job.plan
-    manner = without_split(TokenizeOptions.from_plan(config, plan))
-    evaluates = parts.held_out is not None
-    model, shape = adapted(parts.model, config, plan)
-    trainer = Trainer(
-        heard=parts.heard,
+    config, plan = inputs.job.config, inputs.job.plan
+    options = without_split(TokenizeOptions.from_plan(config, plan))
+    evaluates = inputs.eval is not None
+    model, lora = with_reference_adapter(inputs.model, config, plan)
+    trainer = DpoTrainer(
+        on_reference_batch=inputs.on_reference_batch,
         model=model,
-        ref_model=parts.reference,
-        args=arguments(config, plan, job.run.checkpoints, evaluates=evaluates),
-        # TRL's own would do, but warns of cutting from the left.
-        data_collator=pair_collator(manner, parts.tokenizer.pad_token_id),
-        train_dataset=parts.train,
-        eval_dataset=parts.held_out,
-        processing_class=parts.tokenizer,
-        peft_config=shape,
+        ref_model=inputs.reference,
+        args=training_arguments(config, plan, inputs.job.run.checkpoints, evaluates=evaluates),
+        # TRL's own collator does the same, but warns when rows are truncated on the left.
+        data_collator=pair_collator(options, inputs.tokenizer.pad_token_id),
+        train_dataset=inputs.train,
+        eval_dataset=inputs.eval,
+        processing_class=inputs.tokenizer,
+        peft_config=lora,
     )
-    trainer.is_whole = config.trainer.preference_loss in SORTED
-    return remember(prepare_trainer(trainer, config, plan))
+    trainer.is_indivisible = config.trainer.preference_loss in SORTING_LOSSES
+    return copy_reference_adapter(prepare_trainer(trainer, config, plan))
 
 
-def arguments(
+def training_arguments(
     config: TrainingConfig, plan: Plan, checkpoints: Path, *, evaluates: bool
 ) -> DPOConfig:
-    """Return the settings as TRL takes them."""
+    """Return the arguments of TRL's trainer."""
     loss = config.trainer.preference_loss
     return DPOConfig(
-        **shared(config, plan, checkpoints, evaluates=evaluates),
+        **common_arguments(config, plan, checkpoints, evaluates=evaluates),
         train_sampling_strategy="group_by_length" if plan.group_by_length else "random",
         max_length=plan.max_length,
         beta=config.trainer.preference_beta,
         loss_type=[loss],
-        label_smoothing=SMOOTHING.get(loss, 0.0),
+        label_smoothing=LABEL_SMOOTHING.get(loss, 0.0),
         precompute_ref_log_probs=config.trainer.precompute_ref_log_probs,
     )

@@ -1,4 +1,4 @@
-"""Learning from single answers marked good or bad by TRL's KTOTrainer; pairs are taken apart."""
+"""KTO with TRL's KTOTrainer: single completions labelled good or bad; pairs are taken apart."""
 
 from __future__ import annotations
 
@@ -16,94 +16,105 @@ from modelforge.modeling.adapters.lora import prepare_trainer
 from modelforge.modeling.tokenize.preference import tokenize_unpaired
 from modelforge.train.job import WorkerContext
 from modelforge.train.strategies import preference
-from modelforge.train.strategies.preference import Asking, Parts, adapted, remember
-from modelforge.train.trainer.arguments import shared, within
+from modelforge.train.strategies.preference import (
+    ReferenceProgressMixin,
+    TrainerInputs,
+    copy_reference_adapter,
+    with_reference_adapter,
+)
+from modelforge.train.trainer.arguments import cap_intervals, common_arguments
 from modelforge.train.trainer.checkpointing import CheckpointMixin
+from modelforge.train.trainer.private import step_metrics
+from modelforge.train.trainer.trl_private import PretokenizedMixin
 
-# An answer needs another beside it, to tell how far the model has strayed from all answers alike.
-FEWEST = 2
+# The KL estimate of a prompt uses the completion of another row of the batch.
+MIN_BATCH = 2
 
 
-class Trainer(CheckpointMixin, Asking, KTOTrainer):
-    """TRL's trainer for rows that are tokens already."""
+class KtoTrainer(CheckpointMixin, ReferenceProgressMixin, PretokenizedMixin, KTOTrainer):
+    """TRL's KTOTrainer for rows that are tokenized already."""
 
-    def _prepare_dataset(
-        self, dataset: Dataset, _tokenizer: Any, args: KTOConfig, _name: str
-    ) -> Dataset:
-        """Give each row the answer of its neighbour in the batch, as TRL's own preparation does."""
-        batch = args.per_device_train_batch_size
-        return dataset.map(_neighbours, batched=True, batch_size=batch, keep_in_memory=True)
+    def prepare_rows(self, rows: Dataset, batch_size: int) -> Dataset:
+        """Add each row's neighbour in the batch for the KL estimate, as TRL's preparation does."""
+        return rows.map(
+            _add_kl_completions, batched=True, batch_size=batch_size, keep_in_memory=True
+        )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the margin over all batches: TRL has it only for those with good and bad answers."""
-        measured = self._metrics["train" if self.model.training else "eval"]
-        better, worse = (measured.get(f"rewards/{side}") for side in ("chosen", "rejected"))
-        if better and worse:
-            measured["rewards/margins"] = [sum(better) / len(better) - sum(worse) / len(worse)]
+        """Log the margin over all batches; TRL only counts batches with both kinds of labels."""
+        metrics = step_metrics(self, "train" if self.model.training else "eval")
+        chosen, rejected = (metrics.get(f"rewards/{side}") for side in ("chosen", "rejected"))
+        if chosen and rejected:
+            margin = sum(chosen) / len(chosen) - sum(rejected) / len(rejected)
+            metrics["rewards/margins"] = [margin]
         super().log(logs, start_time)
 
 
 def run(context: WorkerContext) -> None:
-    """Do the whole of a run: load, turn answers into tokens, train, save."""
+    """Do a whole run: load, tokenize the completions, train, save."""
     config = context.job.config
-    if config.per_device_train_batch_size < FEWEST:
-        batch, accumulation = batches(config)
+    if config.per_device_train_batch_size < MIN_BATCH:
+        batch, accumulation = batch_and_accumulation(config)
         text = (
-            f"kto holds every answer against another of its batch: {batch} are taken at once, "
-            f"{accumulation} times for an update."
+            f"KTO needs at least {MIN_BATCH} rows per batch: the batch size is {batch} and "
+            f"gradient accumulation {accumulation}."
         )
         context.log.note("batch-raised", text)
-    preference.run(context, tokenize_unpaired, build)
+    preference.run(context, tokenize_unpaired, build_trainer)
 
 
-def build(parts: Parts) -> Any:
+def build_trainer(inputs: TrainerInputs) -> Any:
     """Return a trainer with the adapter on the model."""
-    job = parts.job
-    config, plan = job.config, job.plan
-    evaluates = parts.held_out is not None
-    model, shape = adapted(parts.model, config, plan)
-    trainer = Trainer(
-        heard=parts.heard,
+    config, plan = inputs.job.config, inputs.job.plan
+    model, lora = with_reference_adapter(inputs.model, config, plan)
+    trainer = KtoTrainer(
+        on_reference_batch=inputs.on_reference_batch,
         model=model,
-        ref_model=parts.reference,
-        args=arguments(config, plan, job.run.checkpoints, len(parts.train), evaluates=evaluates),
-        data_collator=collator(plan, parts.tokenizer.pad_token_id),
-        train_dataset=parts.train,
-        eval_dataset=parts.held_out,
-        processing_class=parts.tokenizer,
-        peft_config=shape,
+        ref_model=inputs.reference,
+        args=training_arguments(
+            config,
+            plan,
+            inputs.job.run.checkpoints,
+            len(inputs.train),
+            evaluates=inputs.eval is not None,
+        ),
+        data_collator=collator(plan, inputs.tokenizer.pad_token_id),
+        train_dataset=inputs.train,
+        eval_dataset=inputs.eval,
+        processing_class=inputs.tokenizer,
+        peft_config=lora,
     )
-    return remember(prepare_trainer(trainer, config, plan))
+    return copy_reference_adapter(prepare_trainer(trainer, config, plan))
 
 
-def collator(plan: Plan, pad: int) -> DataCollatorForUnpairedPreference:
-    """Return what lays answers out as a batch; it cuts only the answers of neighbours."""
-    return DataCollatorForUnpairedPreference(pad_token_id=pad, max_length=plan.max_length)
+def collator(plan: Plan, pad_id: int) -> DataCollatorForUnpairedPreference:
+    """Return the data collator; it truncates the KL completions only."""
+    return DataCollatorForUnpairedPreference(pad_token_id=pad_id, max_length=plan.max_length)
 
 
-def batches(config: TrainingConfig) -> tuple[int, int]:
-    """Return how many answers are taken at once and how often for an update, as near as can be."""
-    batch, times = config.per_device_train_batch_size, config.gradient_accumulation_steps
-    if batch >= FEWEST:
-        return batch, times
-    return FEWEST, max(1, times * batch // FEWEST)
+def batch_and_accumulation(config: TrainingConfig) -> tuple[int, int]:
+    """Return batch size and accumulation, with a batch of at least two rows."""
+    batch, accumulation = config.per_device_train_batch_size, config.gradient_accumulation_steps
+    if batch >= MIN_BATCH:
+        return batch, accumulation
+    return MIN_BATCH, max(1, accumulation * batch // MIN_BATCH)
 
 
-def arguments(
+def training_arguments(
     config: TrainingConfig, plan: Plan, checkpoints: Path, rows: int, *, evaluates: bool
 ) -> KTOConfig:
-    """Return the settings as TRL takes them, for that many `rows` to train on."""
-    settings = shared(config, plan, checkpoints, evaluates=evaluates)
-    batch, times = batches(config)
-    updates = math.ceil(math.ceil(rows / batch) / times) * config.num_train_epochs
-    settings |= {
+    """Return the arguments of TRL's trainer for `rows` training rows."""
+    arguments = common_arguments(config, plan, checkpoints, evaluates=evaluates)
+    batch, accumulation = batch_and_accumulation(config)
+    steps = math.ceil(math.ceil(rows / batch) / accumulation) * config.num_train_epochs
+    arguments |= {
         "per_device_train_batch_size": batch,
-        "gradient_accumulation_steps": times,
-        **within(settings, config.max_steps if config.max_steps > 0 else updates),
+        "gradient_accumulation_steps": accumulation,
+        **cap_intervals(arguments, config.max_steps if config.max_steps > 0 else steps),
     }
     return KTOConfig(
-        **settings,
-        # Any other order would part an answer from the neighbour it was given.
+        **arguments,
+        # In another order a row would be in another batch than its KL completion.
         train_sampling_strategy="sequential",
         max_length=plan.max_length,
         beta=config.trainer.preference_beta,
@@ -111,6 +122,6 @@ def arguments(
     )
 
 
-def _neighbours(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    answers = rows["completion_ids"]
-    return {"KL_completion_ids": [answers[-1], *answers[:-1]]}
+def _add_kl_completions(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    completions = rows["completion_ids"]
+    return {"KL_completion_ids": [completions[-1], *completions[:-1]]}

@@ -1,4 +1,4 @@
-"""What RLOO and GRPO have in common here: our prompts, answers told, and a quick stop."""
+"""What RLOO and GRPO share: rendered prompts, sampled completions and a prompt stop."""
 
 from __future__ import annotations
 
@@ -11,84 +11,70 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from modelforge.runs.event_types import SampleEvent
 from modelforge.train.event_log import EventLog
 from modelforge.train.stop import Stop
+from modelforge.train.trainer.trl_private import RenderedPromptsMixin
 
 CHECK_EVERY_S = 0.5
-SAMPLE_EVERY = 10
-SAMPLE_CHARS = 2000
+# Samples are reported at least this often in a run, and at most every so many steps.
+SAMPLES = 10
 
 
-class OnlineMixin:
-    """Mixed into a trainer of TRL that has its model answer. `answers` hears what was said.
+class OnlineMixin(RenderedPromptsMixin):
+    """Mixed into a TRL trainer that generates completions while it trains.
 
-    Prompts come as text that the chat template has already been put to, so they become tokens
-    as they do in training on pairs and in chat. Tokens told are those of the model's own answers.
+    Prompts are text that the chat template was applied to, so they are tokenized as in training
+    on pairs and in chat. The tokens counted are those of the model's own completions.
     """
 
-    answers: CompletionLog | None = None
-    _generated = 0
+    completion_log: CompletionLog | None = None
 
-    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        tokenizer: Any = self.processing_class  # type: ignore[attr-defined]
-        return tokenizer(prompts, add_special_tokens=False)["input_ids"], None, {}
-
-    def _calculate_rewards(
-        self,
-        inputs: list[dict[str, Any]],
-        prompts: list[str],
-        completions: list[str],
-        completion_ids: list[list[int]],
-    ) -> Any:
-        rewards = super()._calculate_rewards(  # type: ignore[misc]
-            inputs, prompts, completions, completion_ids
-        )
-        if self.model.training:  # type: ignore[attr-defined]
-            self._generated += sum(len(ids) for ids in completion_ids)
-            self._metrics["train"]["num_tokens"] = [self._generated]  # type: ignore[attr-defined]
-            if self.answers is not None:
-                worth = [float(row[0]) for row in rewards]
-                alike = self.num_generations  # type: ignore[attr-defined]
-                self.answers.hear(inputs[0]["asked"], completions[:alike], worth[:alike])
-        return rewards
+    def on_completions(
+        self, inputs: list[dict[str, Any]], completions: list[str], rewards: list[float]
+    ) -> None:
+        """Record the completions of the first prompt of a batch."""
+        if self.completion_log is not None:
+            count = self.num_generations
+            self.completion_log.record(inputs[0]["asked"], completions[:count], rewards[:count])
 
 
 class CompletionLog(TrainerCallback):
-    """Tells the best and the worst answer to one prompt now and then, and keeps every check.
+    """Reports the best and the worst completion of a prompt at intervals, and all evaluations.
 
-    `checks` holds the mean reward of the held-out prompts by update; 0 is before the first.
+    `evaluations` holds the mean reward of the evaluation prompts by step; 0 is before the first.
     """
 
     def __init__(self, log: EventLog, stage: int | None) -> None:
-        self.checks: dict[int, float] = {}
+        self.evaluations: dict[int, float] = {}
         self._log = log
-        self._stage = stage
-        self._heard: tuple[str, list[tuple[float, str]]] | None = None
-        self._told = 0
+        self._stage = {} if stage is None else {"stage": stage}
+        self._newest: tuple[str, list[tuple[float, str]]] | None = None
+        self._sampled_at = 0
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return {"checks": self.checks, "told": self._told}
+        """Return the state for a checkpoint."""
+        return {"checks": self.evaluations, "told": self._sampled_at}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what a checkpoint has kept."""
-        self.checks.update({int(step): reward for step, reward in state["checks"].items()})
-        self._told = state["told"]
+        """Continue from a checkpoint."""
+        self.evaluations.update({int(step): reward for step, reward in state["checks"].items()})
+        self._sampled_at = state["told"]
 
-    def hear(self, asked: str, said: list[str], worth: list[float]) -> None:
-        """Take the newest answers to one prompt."""
-        self._heard = asked, sorted(zip(worth, said, strict=True), reverse=True)
+    def record(self, prompt: str, completions: list[str], rewards: list[float]) -> None:
+        """Keep the newest completions of one prompt, best first."""
+        self._newest = prompt, sorted(zip(rewards, completions, strict=True), reverse=True)
 
     def on_step_end(
         self,
         _args: TrainingArguments,
         state: TrainerState,
         _control: TrainerControl,
-        **_more: Any,
+        **_kwargs: Any,
     ) -> None:
-        """Tell a sample of the first update, of the last, and of one in ten between them."""
-        every = max(1, min(SAMPLE_EVERY, state.max_steps // SAMPLE_EVERY))
+        """Report a sample at the first step, at the last, and at intervals between them."""
+        interval = max(1, min(SAMPLES, state.max_steps // SAMPLES))
         step = state.global_step
-        if self._heard and (step in (1, state.max_steps) or step - self._told >= every):
-            self._tell(step)
+        is_due = step in (1, state.max_steps) or step - self._sampled_at >= interval
+        if self._newest is not None and is_due:
+            self._report(step, *self._newest)
 
     def on_evaluate(
         self,
@@ -96,40 +82,36 @@ class CompletionLog(TrainerCallback):
         state: TrainerState,
         _control: TrainerControl,
         metrics: dict[str, float] | None = None,
-        **_more: Any,
+        **_kwargs: Any,
     ) -> None:
-        """Keep what the held-out prompts were answered worth."""
+        """Keep the mean reward of the evaluation prompts."""
         reward = (metrics or {}).get("eval_reward")
         if reward is not None:
-            self.checks[state.global_step] = float(reward)
+            self.evaluations[state.global_step] = float(reward)
 
-    def _tell(self, step: int) -> None:
-        assert self._heard is not None
-        asked, ranked = self._heard
-        self._heard, self._told = None, step
-        ends = [ranked[0], ranked[-1]] if ranked[0][0] != ranked[-1][0] else ranked[:1]
-        for reward, said in ends:
+    def _report(self, step: int, prompt: str, ranked: list[tuple[float, str]]) -> None:
+        self._newest, self._sampled_at = None, step
+        best, worst = ranked[0], ranked[-1]
+        for reward, completion in [best] if best[0] == worst[0] else [best, worst]:
             self._log.sample(
-                SampleEvent(
-                    step=step,
-                    prompt=asked[:SAMPLE_CHARS],
-                    completion=said[:SAMPLE_CHARS],
-                    reward=round(reward, 4),
-                    stage=self._stage,
-                )
+                step=step,
+                prompt=prompt,
+                completion=completion,
+                reward=round(reward, 4),
+                **self._stage,
             )
 
 
-def watch(model: Any, stop: Stop) -> None:
-    """Look for the wish to stop at every token too: an answer may take minutes on a CPU."""
-    looked = 0.0
+def stop_while_generating(model: Any, stop: Stop) -> None:
+    """Check for a stop request at every forward pass: a completion may take minutes on a CPU."""
+    checked_at = 0.0
 
-    def look(*_call: Any) -> None:
-        nonlocal looked
+    def check(*_call: Any) -> None:
+        nonlocal checked_at
         now = time.monotonic()
-        if now - looked >= CHECK_EVERY_S:
-            looked = now
+        if now - checked_at >= CHECK_EVERY_S:
+            checked_at = now
             stop.check()
 
-    body = model.get_base_model() if hasattr(model, "get_base_model") else model
-    body.register_forward_pre_hook(look)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.register_forward_pre_hook(check)

@@ -1,4 +1,4 @@
-"""Learning an answer and what to avoid at once by TRL's ORPOTrainer, without a reference model."""
+"""ORPO with TRL's ORPOTrainer: preference optimization without a reference model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.preference import PreferencePair, tokenize_pairs, without_split
 from modelforge.train.job import WorkerContext
 from modelforge.train.strategies import preference
-from modelforge.train.strategies.preference import Parts
-from modelforge.train.trainer.arguments import shared
+from modelforge.train.strategies.preference import TrainerInputs
+from modelforge.train.trainer.arguments import common_arguments
 from modelforge.train.trainer.checkpointing import CheckpointMixin
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
 
@@ -30,91 +30,92 @@ _COLUMNS = [
 ]
 
 
-class Trainer(OomRecoveryMixin, CheckpointMixin, ORPOTrainer):
-    """TRL's trainer for rows that are tokens already; only answers are learned, as shown."""
+class OrpoTrainer(OomRecoveryMixin, CheckpointMixin, ORPOTrainer):
+    """TRL's ORPOTrainer for rows that are tokenized already, with a loss on completions only."""
 
-    def __init__(self, *args: Any, manner: TokenizeOptions, **more: Any) -> None:
-        self._manner = manner
-        self._read = 0
-        super().__init__(*args, **more)
+    def __init__(self, *args: Any, options: TokenizeOptions, **kwargs: Any) -> None:
+        self._options = options
+        self.tokens_read = 0
+        super().__init__(*args, **kwargs)
 
     def tokenize_row(self, feature: dict[str, Any], _model: Any = None) -> dict[str, list[int]]:
-        """Return both answers behind their question, cut, as TRL's collator takes them."""
+        """Return prompt and completion of both sides, truncated, with the columns TRL expects."""
         pair = PreferencePair(feature["prompt_ids"], feature["chosen_ids"], feature["rejected_ids"])
         columns: dict[str, list[int]] = {}
         for name, side in zip(("chosen", "rejected"), pair.sides, strict=True):
-            (piece,) = self._manner.truncate(side)
+            (example,) = self._options.truncate(side)
             columns |= {
-                f"{name}_input_ids": piece.input_ids,
-                f"{name}_attention_mask": [1] * len(piece.input_ids),
-                f"{name}_labels": piece.labels,
+                f"{name}_input_ids": example.input_ids,
+                f"{name}_attention_mask": [1] * len(example.input_ids),
+                f"{name}_labels": example.labels,
             }
         return columns
 
     def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> Any:
-        """Return what TRL does, with the loss on the answer alone, which is the paper's formula.
+        """Return TRL's outputs with the loss on the completion only, as in the ORPO paper.
 
-        TRL takes the loss on question and answer.
+        TRL computes it on prompt and completion. `batch["chosen_labels"]`: (batch, seq) int64,
+        -100 where not trained; the logits are (2 * batch, seq - 1, vocab), or shorter.
         """
-        found = super().concatenated_forward(model, batch)
-        logits, labels = found[2], batch["chosen_labels"][:, 1:]
-        kept = logits[:, : labels.shape[1]].flatten(0, 1)
-        answer = cross_entropy(kept.float(), labels.flatten(), ignore_index=IGNORE_INDEX)
-        # A mean over tokens beside one over rows: a piece of a batch has a share of each.
-        answer = answer * (self.piece.tokens / self.piece.rows)
-        return (*found[:4], answer, *found[5:])
+        outputs = super().concatenated_forward(model, batch)
+        logits, labels = outputs[2], batch["chosen_labels"][:, 1:]
+        aligned = logits[:, : labels.shape[1]].flatten(0, 1)
+        nll = cross_entropy(aligned.float(), labels.flatten(), ignore_index=IGNORE_INDEX)
+        # This is a mean over tokens beside a mean over rows, so a microbatch has two shares.
+        nll = nll * (self.microbatch.token_share / self.microbatch.row_share)
+        return (*outputs[:4], nll, *outputs[5:])
 
     def get_batch_loss_metrics(self, model: Any, batch: Any, train_eval: Any = "train") -> Any:
-        """Count the tokens that are read, which TRL does not for this trainer."""
+        """Count the tokens read, which TRL does not do in this trainer."""
         if train_eval == "train":
             masks = (batch[f"{side}_attention_mask"] for side in ("chosen", "rejected"))
-            self._read += sum(int(mask.sum()) for mask in masks)
+            self.tokens_read += sum(int(mask.sum()) for mask in masks)
         return super().get_batch_loss_metrics(model, batch, train_eval)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Say how many tokens were read so far."""
+        """Add the number of tokens read so far."""
         if "loss" in logs:
-            logs["num_tokens"] = self._read
+            logs["num_tokens"] = self.tokens_read
         super().log(logs, start_time)
 
 
 def run(context: WorkerContext) -> None:
-    """Do the whole of a run: load, turn pairs into tokens, train, save."""
-    preference.run(context, tokenize_pairs, build, compares=False)
+    """Do a whole run: load, tokenize the pairs, train, save."""
+    preference.run(context, tokenize_pairs, build_trainer, needs_reference=False)
 
 
-def build(parts: Parts) -> Any:
+def build_trainer(inputs: TrainerInputs) -> Any:
     """Return a trainer with the adapter on the model."""
-    job = parts.job
-    config, plan = job.config, job.plan
-    shape = missing_lora_config(parts.model, config, plan)
-    # TRL would put the adapter on itself, and keep all that is not quantized in 32 bits for it.
-    model = get_peft_model(parts.model, shape) if shape else parts.model
-    trainer = Trainer(
-        manner=without_split(TokenizeOptions.from_plan(config, plan)),
+    config, plan = inputs.job.config, inputs.job.plan
+    lora = missing_lora_config(inputs.model, config, plan)
+    # TRL would convert all weights that are not quantized to float32 to add the adapter.
+    model = get_peft_model(inputs.model, lora) if lora else inputs.model
+    evaluates = inputs.eval is not None
+    trainer = OrpoTrainer(
+        options=without_split(TokenizeOptions.from_plan(config, plan)),
         model=model,
-        args=arguments(config, plan, job.run.checkpoints, evaluates=parts.held_out is not None),
-        train_dataset=parts.train,
-        eval_dataset=parts.held_out,
-        processing_class=parts.tokenizer,
+        args=training_arguments(config, plan, inputs.job.run.checkpoints, evaluates=evaluates),
+        train_dataset=inputs.train,
+        eval_dataset=inputs.eval,
+        processing_class=inputs.tokenizer,
     )
-    trainer.train_dataset = _lean(trainer.train_dataset)
-    if parts.held_out is not None:
-        trainer.eval_dataset = _lean(trainer.eval_dataset)
+    trainer.train_dataset = _select_columns(trainer.train_dataset)
+    if evaluates:
+        trainer.eval_dataset = _select_columns(trainer.eval_dataset)
     return prepare_trainer(trainer, config, plan)
 
 
-def arguments(
+def training_arguments(
     config: TrainingConfig, plan: Plan, checkpoints: Path, *, evaluates: bool
 ) -> ORPOConfig:
-    """Return the settings as TRL takes them."""
+    """Return the arguments of TRL's trainer."""
     return ORPOConfig(
-        **shared(config, plan, checkpoints, evaluates=evaluates),
+        **common_arguments(config, plan, checkpoints, evaluates=evaluates),
         train_sampling_strategy="group_by_length" if plan.group_by_length else "random",
         max_length=plan.max_length,
         beta=config.trainer.preference_beta,
     )
 
 
-def _lean(rows: Dataset) -> Dataset:
+def _select_columns(rows: Dataset) -> Dataset:
     return rows.select_columns([*_COLUMNS, "length"])

@@ -1,4 +1,4 @@
-"""The course of a run that learns from preferences, whichever of TRL's trainers does it."""
+"""The run that DPO, KTO and ORPO share, and the reference model."""
 
 from __future__ import annotations
 
@@ -22,144 +22,144 @@ from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.train import loop
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.strategies.rewards import DTYPES
+from modelforge.train.trainer.host import TrainerHost
 
-Read = Callable[[DatasetRequest, ChatTemplate, Progress], Tokenized]
+Tokenize = Callable[[DatasetRequest, ChatTemplate, Progress], Tokenized]
+REFERENCE_ADAPTER = "ref"
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What a trainer is made of. `reference` is a second copy of the model, where one is needed.
+class TrainerInputs:
+    """What a preference trainer is built from.
 
-    `heard` is to be called for every batch that the reference is asked about beforehand.
+    `reference` is a second copy of the model, where one is needed. `on_reference_batch` is called
+    before each batch whose reference log-probabilities are precomputed.
     """
 
     job: Job
     model: Any
     tokenizer: Any
     train: Dataset
-    held_out: Dataset | None
+    eval: Dataset | None
     reference: Any = None
-    heard: Callable[[], None] = lambda: None
+    on_reference_batch: Callable[[], None] = lambda: None
+
+
+class ReferenceProgressMixin(TrainerHost):
+    """Reports the progress of precomputing reference log-probabilities, and lets it be stopped."""
+
+    def __init__(self, *args: Any, on_reference_batch: Callable[[], None], **kwargs: Any) -> None:
+        self._on_reference_batch = on_reference_batch
+        super().__init__(*args, **kwargs)
+
+    def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
+        """Return the reference log-probabilities of a batch; TRL calls this to precompute only."""
+        self._on_reference_batch()
+        return super().compute_ref_log_probs(model, inputs)
 
 
 def run(
-    context: WorkerContext, read: Read, build: Callable[[Parts], Any], *, compares: bool = True
+    context: WorkerContext,
+    tokenize: Tokenize,
+    build_trainer: Callable[[TrainerInputs], Any],
+    *,
+    needs_reference: bool = True,
 ) -> None:
-    """Do the whole of a run: load, turn rows into tokens, train, save.
-
-    `compares` says whether the trainer holds the model against what it was at first.
-    """
+    """Do a whole run: load, tokenize, train, save."""
     job = context.job
     loaded = context.load("causal")
-    tokenized = _tokenize(context, loop.chat_template_for(context, loaded), read)
+    tokenized = _tokenize(context, loop.chat_template_for(context, loaded), tokenize)
     context.stop.check()
-    reference = load_reference(context) if compares else None
+    reference = load_reference(context) if needs_reference else None
     set_seed(job.config.trainer.seed)
-    trainer = build(
-        Parts(
+    trainer = build_trainer(
+        TrainerInputs(
             job,
             load_start_adapter(loaded.model, job.config, job.plan),
             loaded.tokenizer,
             tokenized.train,
             tokenized.eval,
             reference,
-            _hearing(context, tokenized),
+            _reference_progress(context, tokenized),
         )
     )
     began = time.monotonic()
-    course = loop.train(context, trainer, loop.token_counts(tokenized))
-    forget(trainer.model)
-    loop.close(context, trainer, course, began)
+    progress = loop.train(context, trainer, loop.token_counts(tokenized))
+    delete_reference_adapter(trainer.model)
+    loop.finish(context, trainer, progress, began)
 
 
-def _tokenize(context: WorkerContext, dialect: ChatTemplate, read: Read) -> Tokenized:
+def load_reference(context: WorkerContext) -> Any:
+    """Return a frozen second copy of the model, or None where none is needed.
+
+    One is needed when all weights are trained. It has the precision of the run, not float32.
+    """
     job = context.job
-    config = job.config
-    manner = TokenizeOptions.from_plan(config, job.plan)
-    order = DatasetRequest(job.dataset, config.eval_split, config.trainer.seed, manner)
-    tokenized = read(order, dialect, loop.tokenize_progress(context))
-    for code, text in (*dialect.notes, *tokenized.notes):
+    if job.plan.trains == "adapter" or job.config.trainer.precompute_ref_log_probs:
+        return None
+    reference = context.load("causal").model.requires_grad_(False).eval()
+    return reference.to(DTYPES.get(job.plan.precision, torch.float32))
+
+
+def with_reference_adapter(
+    model: Any, config: TrainingConfig, plan: Plan
+) -> tuple[Any, PeftConfig | None]:
+    """Return the model, and the adapter config for TRL so that its reference is the start model.
+
+    Usually the reference is the model with the adapter disabled. LoftQ, PiSSA and OLoRA change the
+    weights below, so with them the adapter is added here and TRL adds a second one as reference.
+    """
+    lora = missing_lora_config(model, config, plan)
+    if lora is None or config.adapter.init not in NEAR_STARTS:
+        return model, lora
+    return get_peft_model(model, lora), None
+
+
+def copy_reference_adapter(trainer: Any) -> Any:
+    """Copy the initial adapter to the reference adapter, if there is one; return the trainer."""
+    model = trainer.model
+    if REFERENCE_ADAPTER in getattr(model, "peft_config", {}):
+        for name, trained in model.named_parameters():
+            if ".default." in name:
+                other = model.get_parameter(name.replace(".default.", f".{REFERENCE_ADAPTER}."))
+                other.data.copy_(trained.data)
+    return trainer
+
+
+def delete_reference_adapter(model: Any) -> None:
+    """Delete the reference adapter, so that it is not saved."""
+    if REFERENCE_ADAPTER in getattr(model, "peft_config", {}):
+        model.delete_adapter(REFERENCE_ADAPTER)
+
+
+def _tokenize(context: WorkerContext, template: ChatTemplate, tokenize: Tokenize) -> Tokenized:
+    job, config = context.job, context.job.config
+    options = TokenizeOptions.from_plan(config, job.plan)
+    request = DatasetRequest(job.dataset, config.eval_split, config.trainer.seed, options)
+    tokenized = tokenize(request, template, loop.tokenize_progress(context))
+    for code, text in (*template.notes, *tokenized.notes):
         context.log.note(code, text)
     if config.lora_dropout > 0 and "lora_dropout" in config.model_fields_set:
         text = (
-            f"Answers are compared without dropout, so LoRA dropout {config.lora_dropout:g} is "
-            "not used."
+            f"Preference methods compare log-probabilities without dropout, so LoRA dropout "
+            f"{config.lora_dropout:g} is not used."
         )
         context.log.note("dropout-unused", text)
     return tokenized
 
 
-def _hearing(context: WorkerContext, tokenized: Tokenized) -> Callable[[], None]:
-    """Return what tells how many batches the reference has been asked about."""
+def _reference_progress(context: WorkerContext, tokenized: Tokenized) -> Callable[[], None]:
     config = context.job.config
     total = -(-len(tokenized.train) // config.per_device_train_batch_size)
     if tokenized.eval is not None:
         total += -(-len(tokenized.eval) // config.per_device_eval_batch_size)
-    asked = 0
+    done = 0
 
-    def heard() -> None:
-        nonlocal asked
+    def report() -> None:
+        nonlocal done
         context.stop.check()
-        asked += 1
-        text = "Asking the reference about every row"
-        context.log.phase("tokenizing", text, done=asked, total=total)
+        done += 1
+        text = "Computing reference log-probabilities"
+        context.log.phase("tokenizing", text, done=done, total=total)
 
-    return heard
-
-
-_NAME = "ref"
-
-
-class Asking:
-    """Tells how far the reference has been asked beforehand, and leaves it when that is wished."""
-
-    def __init__(self, *args: Any, heard: Callable[[], None], **more: Any) -> None:
-        self._heard = heard
-        super().__init__(*args, **more)
-
-    def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
-        """Return what the reference says of a batch; TRL asks this only beforehand."""
-        self._heard()
-        return super().compute_ref_log_probs(model, inputs)  # type: ignore[misc]
-
-
-def load_reference(context: WorkerContext) -> Any:
-    """Return the model once more where all its weights learn and it has to be kept, else None.
-
-    It is kept in the run's number format, as memory is counted, not in the 32 bits that learn.
-    """
-    job = context.job
-    if job.plan.trains == "adapter" or job.config.trainer.precompute_ref_log_probs:
-        return None
-    copy = context.load("causal").model.requires_grad_(False).eval()
-    return copy.to(DTYPES.get(job.plan.precision, torch.float32))
-
-
-def adapted(model: Any, config: TrainingConfig, plan: Plan) -> tuple[Any, PeftConfig | None]:
-    """Return the model and the adapter for TRL to put on it, so that its reference is the start.
-
-    Usually the reference is the model with the adapter off. An adapter with a near start is put on
-    here, and TRL gives the model a second one beside it: with such an adapter off, what it began
-    with is missing from the weights below.
-    """
-    shape = missing_lora_config(model, config, plan)
-    if shape is None or config.adapter.init not in WEIGHT_CHANGING_INITS:
-        return model, shape
-    return get_peft_model(model, shape), None
-
-
-def remember(trainer: Any) -> Any:
-    """Return the trainer with the start of its adapter copied to the one that stays as it is."""
-    model = trainer.model
-    if _NAME in getattr(model, "peft_config", {}):
-        for name, learns in model.named_parameters():
-            if ".default." in name:
-                stays = model.get_parameter(name.replace(".default.", f".{_NAME}."))
-                stays.data.copy_(learns.data)
-    return trainer
-
-
-def forget(model: Any) -> None:
-    """Take the copy of the start off the model, so that it is not saved."""
-    if _NAME in getattr(model, "peft_config", {}):
-        model.delete_adapter(_NAME)
+    return report

@@ -1,4 +1,4 @@
-"""The model that judges: taught on the run's pairs, kept in its folder, or one a person names."""
+"""The reward model: trained on the run's preference pairs, or loaded by name."""
 
 from __future__ import annotations
 
@@ -31,264 +31,269 @@ from modelforge.train.callbacks.reporter import TrainingProgress
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.loop import Stage
 from modelforge.train.strategies.rewards import ModelReward, chat_text_reader, run_token_reader
-from modelforge.train.trainer.arguments import shared
+from modelforge.train.trainer.arguments import common_arguments
 from modelforge.train.trainer.checkpointing import CheckpointMixin
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
 
-WARMUP = 0.03
+WARMUP_RATIO = 0.03
 _IDS = pa.list_(pa.int32())
 _SCHEMA = pa.schema({"chosen_ids": _IDS, "rejected_ids": _IDS})
 
 
-class Trainer(OomRecoveryMixin, CheckpointMixin, RewardTrainer):
-    """TRL's trainer as this house has it save."""
+class RewardModelTrainer(OomRecoveryMixin, CheckpointMixin, RewardTrainer):
+    """TRL's RewardTrainer with checkpoints and OOM recovery."""
 
     sides = 2
 
 
 @dataclass
-class Pairs:
-    """The pairs to learn from and those held out, as tokens, and what became of the others."""
+class RewardPairs:
+    """Tokenized pairs to train and evaluate on, with counts of tokens and rows."""
 
     train: Dataset
-    held_out: Dataset | None
-    answers: int
-    tokens: int
-    cut: int
-    dropped: int
+    eval: Dataset | None
+    completion_tokens: int = 0
+    all_tokens: int = 0
+    truncated: int = 0
+    dropped: int = 0
 
 
-def learn(context: WorkerContext, stage: Stage) -> TrainingProgress:
-    """Teach a reward model on the run's pairs and keep it, whole, in the run's folder.
+def train_reward_model(context: WorkerContext, stage: Stage) -> TrainingProgress:
+    """Train a reward model on the run's pairs and save it in the run folder.
 
-    Nothing is kept when the course is not whole. All memory is given back.
+    Nothing is saved when the training was stopped. All memory is freed.
     """
-    course = _learn(context, stage)
+    progress = _train(context, stage)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return course
+    return progress
 
 
 def load_trained(context: WorkerContext) -> ModelReward:
-    """Return the judge that `learn` has left."""
+    """Return the reward model that `train_reward_model` has saved."""
     folder = str(context.job.run.reward_model)
-    model, tokenizer = _open(context, folder)
-    return _judge(context.job, model, run_token_reader(tokenizer, context.job.plan.max_length))
+    model, tokenizer = _load(context, folder)
+    return _reward(context.job, model, run_token_reader(tokenizer, context.job.plan.max_length))
 
 
 def load_named(context: WorkerContext, name: str) -> ModelReward:
-    """Return the judge that a person named; raises WorkError for what is no reward model."""
+    """Return the reward model with this name.
+
+    Raises:
+        WorkerError: The model is not a reward model.
+    """
     require_reward_model(name)
-    model, tokenizer = _open(context, name)
+    model, tokenizer = _load(context, name)
     limits = (tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None))
-    longest = min(int(limit) for limit in limits if limit)
-    return _judge(context.job, model, chat_text_reader(tokenizer, longest))
+    max_length = min(int(limit) for limit in limits if limit)
+    return _reward(context.job, model, chat_text_reader(tokenizer, max_length))
 
 
 def require_reward_model(name: str) -> None:
-    """Raise WorkError unless `name` is a model that ends in one number, or an adapter for one."""
+    """Raise WorkerError unless `name` is a sequence classifier with one label, or its adapter."""
     is_folder = Path(name).is_dir()
-    said = find_json(Path(name) / "adapter_config.json") if is_folder else None
-    if said is not None:
-        if said.get("task_type") != "SEQ_CLS":
-            raise _refused(f"{name} is an adapter for {said.get('task_type')}, not for rewards.")
+    adapter = find_json(Path(name) / "adapter_config.json") if is_folder else None
+    if adapter is not None:
+        if adapter.get("task_type") != "SEQ_CLS":
+            task = adapter.get("task_type")
+            raise _not_a_reward_model(f"{name} is an adapter for {task}, not for SEQ_CLS.")
         return
-    place = {"trust_remote_code": False, "local_files_only": is_folder}
     try:
-        config = AutoConfig.from_pretrained(name, **place)
+        config = AutoConfig.from_pretrained(
+            name, trust_remote_code=False, local_files_only=is_folder
+        )
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().split("\n", 1)[0]
-        raise _refused(f"{name} cannot be found or read: {first}") from error
-    kind = (config.architectures or ["a model of unknown kind"])[0]
-    if not kind.endswith("ForSequenceClassification"):
-        raise _refused(f"{name} is {kind}, which gives words and no reward.")
+        raise _not_a_reward_model(f"{name} cannot be found or read: {first}") from error
+    architecture = (config.architectures or ["a model of unknown architecture"])[0]
+    if not architecture.endswith("ForSequenceClassification"):
+        raise _not_a_reward_model(f"{name} is {architecture}, not a sequence classifier.")
     if config.num_labels != 1:
-        raise _refused(f"{name} has {config.num_labels} labels; a reward is one number.")
+        raise _not_a_reward_model(f"{name} has {config.num_labels} labels instead of 1.")
 
 
-def read_pairs(
-    found: Iterable[tuple[Canonical, bool]], dialect: ChatTemplate, manner: TokenizeOptions
-) -> Pairs:
-    """Return rows, each told with whether it is held out, as the two texts of each pair.
+def tokenize_reward_pairs(
+    rows: Iterable[tuple[Canonical, bool]], template: ChatTemplate, options: TokenizeOptions
+) -> RewardPairs:
+    """Return the two token sequences of each pair; each row comes with whether it is for eval.
 
-    Raises WorkError when no pair is left to learn from.
+    Raises:
+        WorkerError: No training pair is left.
     """
     columns: list[dict[str, list[list[int]]]] = [
         {name: [] for name in _SCHEMA.names} for _ in (0, 1)
     ]
-    pairs = Pairs(Dataset.from_list([]), None, 0, 0, 0, 0)
-    for row, held_out in found:
-        pair = encode_pair(row, dialect) if "chosen" in row else None
-        if pair is None or not fits(pair, manner):
+    pairs = RewardPairs(Dataset.from_list([]), None)
+    for row, is_eval in rows:
+        pair = encode_pair(row, template) if "chosen" in row else None
+        if pair is None or not fits(pair, options):
             pairs.dropped += 1
             continue
-        for name, answer in (("chosen_ids", pair.chosen), ("rejected_ids", pair.rejected)):
-            whole = [*pair.prompt, *answer]
-            ids = _cut(whole, manner)
-            columns[held_out][name].append(ids)
-            pairs.cut += len(ids) < len(whole)
-            pairs.tokens += 0 if held_out else len(ids)
-            pairs.answers += 0 if held_out else min(len(answer), len(ids))
+        for name, completion in (("chosen_ids", pair.chosen), ("rejected_ids", pair.rejected)):
+            ids = [*pair.prompt, *completion]
+            kept = _truncated(ids, options)
+            columns[is_eval][name].append(kept)
+            pairs.truncated += len(kept) < len(ids)
+            if not is_eval:
+                pairs.all_tokens += len(kept)
+                pairs.completion_tokens += min(len(completion), len(kept))
     if not columns[0]["chosen_ids"]:
         raise WorkerError("nothing-to-learn", _no_pairs(pairs))
     pairs.train = Dataset(pa.table(columns[0], schema=_SCHEMA))
     if columns[1]["chosen_ids"]:
-        pairs.held_out = Dataset(pa.table(columns[1], schema=_SCHEMA))
+        pairs.eval = Dataset(pa.table(columns[1], schema=_SCHEMA))
     return pairs
 
 
-def arguments(job: Job, updates: int, *, evaluates: bool) -> RewardConfig:
-    """Return the settings as TRL takes them: the run's own, but for rate, length and schedule.
+def training_arguments(job: Job, steps: int, *, evaluates: bool) -> RewardConfig:
+    """Return the arguments of TRL's trainer for a training of `steps` steps.
 
-    `max_steps` and the schedule concern the second stage; here the rate falls evenly.
+    `max_steps` and the schedule of the run are those of the second stage; here the learning rate
+    decreases linearly.
     """
     trainer = job.config.trainer
-    settings = shared(job.config, job.plan, job.run.checkpoints, evaluates=evaluates)
-    settings |= {
+    arguments = common_arguments(job.config, job.plan, job.run.checkpoints, evaluates=evaluates)
+    arguments |= {
         "learning_rate": trainer.reward_learning_rate,
         "num_train_epochs": trainer.reward_epochs,
         "max_steps": -1,
         "lr_scheduler_type": "linear",
         "lr_scheduler_kwargs": {},
-        "warmup_steps": WARMUP,
-        "eval_steps": min(settings["eval_steps"], updates) if evaluates else None,
+        "warmup_steps": WARMUP_RATIO,
+        "eval_steps": min(arguments["eval_steps"], steps) if evaluates else None,
         "load_best_model_at_end": False,
     }
-    return RewardConfig(**settings, max_length=None, disable_dropout=False)
+    return RewardConfig(**arguments, max_length=None, disable_dropout=False)
 
 
-def _learn(context: WorkerContext, stage: Stage) -> TrainingProgress:
-    job, plan = context.job, context.job.plan
-    set_seed(job.config.trainer.seed)  # the head that gives the reward begins at random
+def _train(context: WorkerContext, stage: Stage) -> TrainingProgress:
+    job, config = context.job, context.job.config
+    set_seed(config.trainer.seed)  # the head is initialized at random
     loaded = context.load("reward")
-    dialect = loop.chat_template_for(context, loaded, _generation(job))
-    manner = TokenizeOptions.from_plan(job.config, plan)
-    order = dataset.DatasetRequest(
-        job.dataset, job.config.eval_split, job.config.trainer.seed, manner
-    )
-    progress = loop.tokenize_progress(context)
-    pairs = read_pairs(dataset.iter_split_rows(order, progress), dialect, manner)
+    template = loop.chat_template_for(context, loaded, _generation_config(job))
+    options = TokenizeOptions.from_plan(config, job.plan)
+    request = dataset.DatasetRequest(job.dataset, config.eval_split, config.trainer.seed, options)
+    rows = dataset.iter_split_rows(request, loop.tokenize_progress(context))
+    pairs = tokenize_reward_pairs(rows, template, options)
     if pairs.dropped:
-        text = f"{pairs.dropped:,} rows are left out: no pair, or too long to compare."
+        text = f"{pairs.dropped:,} rows are skipped: not a pair, or too long to compare."
         context.log.note("pairs-dropped", text)
-    _pad_apart(loaded.tokenizer, dialect)
-    trainer = _trainer(job, loaded, pairs)
-    course = loop.train(context, trainer, _facts(pairs), stage)
-    if course.is_whole:
-        if pairs.held_out is not None and course.checked_step != course.step:
+    _use_separate_pad_token(loaded.tokenizer, template)
+    trainer = _build_trainer(job, loaded, pairs)
+    progress = loop.train(context, trainer, _plan_facts(pairs), stage)
+    if progress.is_complete:
+        if pairs.eval is not None and progress.eval_step != progress.step:
             trainer.evaluate()
-        _keep(context, trainer, course)
+        _save(context, trainer, progress)
     trainer.accelerator.free_memory()
-    return course
+    return progress
 
 
-def _trainer(job: Job, loaded: Any, pairs: Pairs) -> Any:
+def _build_trainer(job: Job, loaded: Any, pairs: RewardPairs) -> Any:
     config = job.config
     batches = -(-len(pairs.train) // config.per_device_train_batch_size)
-    updates = -(-batches // config.gradient_accumulation_steps) * config.trainer.reward_epochs
-    return prepare_trainer(
-        Trainer(
-            model=loaded.model,
-            args=arguments(job, updates, evaluates=pairs.held_out is not None),
-            train_dataset=pairs.train,
-            eval_dataset=pairs.held_out,
-            processing_class=loaded.tokenizer,
-            peft_config=lora_config(config, job.plan, "reward"),
-        ),
-        config,
-        job.plan,
+    steps = -(-batches // config.gradient_accumulation_steps) * config.trainer.reward_epochs
+    trainer = RewardModelTrainer(
+        model=loaded.model,
+        args=training_arguments(job, steps, evaluates=pairs.eval is not None),
+        train_dataset=pairs.train,
+        eval_dataset=pairs.eval,
+        processing_class=loaded.tokenizer,
+        peft_config=lora_config(config, job.plan, "reward"),
     )
+    return prepare_trainer(trainer, config, job.plan)
 
 
-def _keep(context: WorkerContext, trainer: Any, course: TrainingProgress) -> None:
-    context.log.phase("saving", "Keeping the reward model")
+def _save(context: WorkerContext, trainer: Any, progress: TrainingProgress) -> None:
+    context.log.phase("saving", "Saving the reward model")
     run = context.job.run
     staged = run.path / ".reward_model-staged"
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir()
-    # Asked to decide by itself, PEFT looks the base model up on the Hub.
-    more = {"save_embedding_layers": False} if context.job.plan.trains == "adapter" else {}
-    trainer.model.save_pretrained(staged, safe_serialization=True, **more)
+    # Without the argument PEFT looks the base model up on the Hub.
+    extra = {"save_embedding_layers": False} if context.job.plan.trains == "adapter" else {}
+    trainer.model.save_pretrained(staged, safe_serialization=True, **extra)
     trainer.processing_class.save_pretrained(staged)
-    write_json(staged / REWARD_MODEL_DONE, {"steps": course.step, "loss": course.loss})
+    write_json(staged / REWARD_MODEL_DONE, {"steps": progress.step, "loss": progress.loss})
     shutil.rmtree(run.reward_model, ignore_errors=True)
     staged.rename(run.reward_model)
 
 
-def _open(context: WorkerContext, folder: str) -> tuple[Any, Any]:
-    said = find_json(Path(folder) / "adapter_config.json")
-    if said is None:
+def _load(context: WorkerContext, folder: str) -> tuple[Any, Any]:
+    adapter = find_json(Path(folder) / "adapter_config.json")
+    if adapter is None:
         loaded = context.load("reward", folder)
         model, tokenizer = loaded.model, loaded.tokenizer
     else:
-        base = str(said["base_model_name_or_path"])
+        base = str(adapter["base_model_name_or_path"])
         loaded = context.load("reward", None if base == context.job.plan.model_path else base)
         model = PeftModel.from_pretrained(loaded.model, folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    # The reward is read at the last token that is no padding.
+    # The reward is read at the last token that is not padding.
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
 
 
-def _judge(job: Job, model: Any, read: Any) -> ModelReward:
+def _reward(job: Job, model: Any, read: Any) -> ModelReward:
     if job.plan.device == "mps":
         model = model.to("mps")
     batch = job.config.per_device_train_batch_size
     return ModelReward(model, read, batch=batch, precision=job.plan.precision)
 
 
-def _generation(job: Job) -> Any:
-    """Return how the run's model ends its answers, which one that judges does not know."""
+def _generation_config(job: Job) -> Any:
+    """Return the generation config of the run's model: a reward model has none."""
     plan = job.plan
-    place = {
+    source = {
         "revision": plan.model_revision,
         "trust_remote_code": False,
         "local_files_only": Path(plan.model_path).is_dir(),
     }
     try:
-        return GenerationConfig.from_pretrained(plan.model_path, **place)
+        return GenerationConfig.from_pretrained(plan.model_path, **source)
     except OSError:
-        config = AutoConfig.from_pretrained(plan.model_path, **place)
+        config = AutoConfig.from_pretrained(plan.model_path, **source)
         return GenerationConfig.from_model_config(config)
 
 
-def _pad_apart(tokenizer: Any, dialect: ChatTemplate) -> None:
-    """Pad with a token that ends no answer: at an end that looks like padding nothing is read."""
-    if tokenizer.pad_token_id not in dialect.stop_ids:
+def _use_separate_pad_token(tokenizer: Any, template: ChatTemplate) -> None:
+    """Pad with a token that does not end a completion: the reward is not read at padding."""
+    if tokenizer.pad_token_id not in template.stop_ids:
         return
-    others = (tokenizer.unk_token, tokenizer.bos_token, tokenizer.eos_token)
-    for token in others:
-        if token is not None and tokenizer.convert_tokens_to_ids(token) not in dialect.stop_ids:
+    for token in (tokenizer.unk_token, tokenizer.bos_token, tokenizer.eos_token):
+        if token is not None and tokenizer.convert_tokens_to_ids(token) not in template.stop_ids:
             tokenizer.pad_token = token
             return
 
 
-def _cut(ids: list[int], manner: TokenizeOptions) -> list[int]:
-    return ids[-manner.max_length :] if manner.truncation == "left" else ids[: manner.max_length]
+def _truncated(ids: list[int], options: TokenizeOptions) -> list[int]:
+    if options.truncation == "left":
+        return ids[-options.max_length :]
+    return ids[: options.max_length]
 
 
-def _facts(pairs: Pairs) -> dict[str, Any]:
+def _plan_facts(pairs: RewardPairs) -> dict[str, Any]:
     return {
         "train_rows": len(pairs.train),
-        "eval_rows": len(pairs.held_out) if pairs.held_out is not None else 0,
-        "trained_tokens": pairs.answers,
-        "all_tokens": pairs.tokens,
-        "truncated_rows": pairs.cut,
+        "eval_rows": len(pairs.eval) if pairs.eval is not None else 0,
+        "trained_tokens": pairs.completion_tokens,
+        "all_tokens": pairs.all_tokens,
+        "truncated_rows": pairs.truncated,
     }
 
 
-def _refused(what: str) -> WorkerError:
+def _not_a_reward_model(what: str) -> WorkerError:
     remedy = "Name a sequence classification model with one label, or leave it empty to train one."
     return WorkerError("reward-model-wrong", Problem("trainer.reward_model", what, remedy))
 
 
-def _no_pairs(pairs: Pairs) -> Problem:
+def _no_pairs(pairs: RewardPairs) -> Problem:
     return Problem(
         "dataset",
-        f"None of the {pairs.dropped:,} rows is a pair of a better and a worse answer that fits.",
+        f"None of the {pairs.dropped:,} rows has a chosen and a rejected completion that fit.",
         "Give rows with prompt, chosen and rejected, choose a rule as the reward, or raise the "
-        "longest row (max_seq_length).",
+        "max sequence length (max_seq_length).",
     )

@@ -1,7 +1,7 @@
-"""Learning from rewards: a reward model from pairs first, then TRL's RLOO or GRPO with it.
+"""Online training with RLOO or GRPO, with a rule or a reward model.
 
-A rule or a reward model that is named takes the place of the first stage. Between the stages the
-run can be ended and begun again: what judges is kept whole in the run's folder.
+Unless a rule or a reward model is configured, a first stage trains the reward model on the run's
+pairs. It is saved in the run folder, so a run can be stopped and resumed between the stages.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from modelforge.train.loop import Stage
 from modelforge.train.resume import remove_first_stage_checkpoints
 from modelforge.train.stop import StopRequested
 from modelforge.train.strategies import reward_model
-from modelforge.train.strategies.online import CompletionLog, OnlineMixin, watch
+from modelforge.train.strategies.online import CompletionLog, OnlineMixin, stop_while_generating
 from modelforge.train.strategies.rewards import (
     DTYPES,
     ModelReward,
-    Pattern,
+    PatternRule,
     Rule,
     RuleReward,
     make_rule,
 )
-from modelforge.train.trainer.arguments import shared, within
+from modelforge.train.trainer.arguments import cap_intervals, common_arguments
 from modelforge.train.trainer.checkpointing import CheckpointMixin
 
-PREFERENCES = Stage(1, 2, "Learning what people prefer")
-REWARDS = Stage(2, 2, "Learning from rewards")
-# Answers checked at once where nothing is said: more would ask for the memory of a larger batch.
-CHECKED_AT_ONCE = 4
+REWARD_STAGE = Stage(1, 2, "Training the reward model")
+POLICY_STAGE = Stage(2, 2, "Training with rewards")
+# Completions per evaluation batch unless configured: more would need the memory of a larger batch.
+EVAL_BATCH = 4
 
 
-class Rloo(CheckpointMixin, OnlineMixin, RLOOTrainer):
-    """TRL's RLOOTrainer as this house has it answer."""
+class RlooTrainer(CheckpointMixin, OnlineMixin, RLOOTrainer):
+    """TRL's RLOOTrainer with checkpoints and rendered prompts."""
 
 
-class Grpo(CheckpointMixin, OnlineMixin, GRPOTrainer):
-    """TRL's GRPOTrainer as this house has it answer."""
+class GrpoTrainer(CheckpointMixin, OnlineMixin, GRPOTrainer):
+    """TRL's GRPOTrainer with checkpoints and rendered prompts."""
 
 
 def run(context: WorkerContext) -> None:
-    """Do the whole of a run: the stage that learns to judge if there is one, then the policy."""
+    """Do a whole run: train the reward model if there is none, then the policy."""
     began = time.monotonic()
     config, run_folder = context.job.config, context.job.run
     named = config.trainer.reward_model
@@ -62,158 +62,159 @@ def run(context: WorkerContext) -> None:
     if rule is None and named is not None:
         reward_model.require_reward_model(named)
     if rule is not None or named is not None:
-        _learn_from_rewards(context, rule, None, began)
+        _train_policy(context, rule, None, began)
         return
     if not run_folder.has_reward_model:
-        course = reward_model.learn(context, PREFERENCES)
-        if not course.is_whole:
-            _stopped_while_judging(context, course)
+        progress = reward_model.train_reward_model(context, REWARD_STAGE)
+        if not progress.is_complete:
+            _end_in_first_stage(context, progress)
             return
         remove_first_stage_checkpoints(run_folder)
     try:
-        _learn_from_rewards(context, None, REWARDS, began)
+        _train_policy(context, None, POLICY_STAGE, began)
     except StopRequested:
-        if context.checkpoint is not None and context.checkpoint.stage == REWARDS.number:
+        checkpoint = context.checkpoint
+        if checkpoint is not None and checkpoint.stage == POLICY_STAGE.number:
             raise
-        _stopped_between(context)
+        _end_between_stages(context)
 
 
-def build(
+def build_trainer(
     loaded: Any,
     prompts: PromptDataset,
-    judge: ModelReward | RuleReward,
+    reward: ModelReward | RuleReward,
     *,
     job: Job,
     layout: GenerationBatching,
 ) -> Any:
-    """Return RLOO's or GRPO's trainer with the adapter on the model."""
-    held_out = prompts.eval
-    kind: Any = Rloo if job.config.trainer.rlhf_algorithm == "rloo" else Grpo
+    """Return TRL's RLOO or GRPO trainer with the adapter on the model."""
+    evaluates = prompts.eval is not None
+    kind: Any = RlooTrainer if job.config.trainer.rlhf_algorithm == "rloo" else GrpoTrainer
     trainer = kind(
         model=loaded.model,
-        reward_funcs=[judge],
-        args=arguments(job, layout, len(prompts.train), evaluates=held_out is not None),
+        reward_funcs=[reward],
+        args=training_arguments(job, layout, len(prompts.train), evaluates=evaluates),
         train_dataset=prompts.train,
-        eval_dataset=held_out,
+        eval_dataset=prompts.eval,
         processing_class=loaded.tokenizer,
         peft_config=lora_config(job.config, job.plan),
     )
     return prepare_trainer(trainer, job.config, job.plan)
 
 
-def arguments(job: Job, layout: GenerationBatching, prompts: int, *, evaluates: bool) -> Any:
-    """Return the settings as TRL takes them, with batches that keep a prompt's answers together.
+def training_arguments(job: Job, layout: Batching, prompts: int, *, evaluates: bool) -> Any:
+    """Return the arguments of TRL's trainer, with batches that hold all completions of a prompt.
 
-    The best checkpoint is the one with the highest reward on held-out prompts, one answer each.
+    The best checkpoint is the one with the highest mean reward of the evaluation prompts, with one
+    completion each.
     """
-    config, own = job.config, job.config.trainer
-    settings = shared(config, job.plan, job.run.checkpoints, evaluates=evaluates)
-    settings |= {
+    config, trainer = job.config, job.config.trainer
+    arguments = common_arguments(config, job.plan, job.run.checkpoints, evaluates=evaluates)
+    arguments |= {
         "gradient_accumulation_steps": layout.accumulation,
-        "per_device_eval_batch_size": _checked_at_once(job, layout),
-        **within(settings, _updates(job, layout, prompts)),
+        "per_device_eval_batch_size": _eval_batch_size(job, layout),
+        **cap_intervals(arguments, _total_steps(job, layout, prompts)),
         "eval_on_start": evaluates,
         "metric_for_best_model": "eval_reward" if evaluates else None,
         "greater_is_better": True if evaluates else None,
-        # Its sampler puts the answers to one prompt together; grouping by length is not for it.
+        # TRL's sampler repeats each prompt; it does not group by length.
         "train_sampling_strategy": "random",
     }
-    answering = {
-        "beta": own.kl_beta,
-        "num_generations": own.num_generations,
+    online = {
+        "beta": trainer.kl_beta,
+        "num_generations": trainer.num_generations,
         "num_generations_eval": 1,
-        "max_completion_length": own.max_completion_length,
-        "temperature": own.generation_temperature,
+        "max_completion_length": trainer.max_completion_length,
+        "temperature": trainer.generation_temperature,
         "generation_kwargs": {"use_cache": True},
-        # With dropout the same answer is likely at one moment and unlikely at the next, which
-        # these methods take for a change of the model.
+        # Dropout would change log-probabilities between two passes, which these methods would
+        # take for a change of the policy.
         "disable_dropout": True,
-        "model_init_kwargs": _reference(job),
+        "model_init_kwargs": _reference_arguments(job),
     }
-    kind: Any = RLOOConfig if own.rlhf_algorithm == "rloo" else GRPOConfig
-    return kind(**settings, **answering)
+    kind: Any = RLOOConfig if trainer.rlhf_algorithm == "rloo" else GRPOConfig
+    return kind(**arguments, **online)
 
 
-def _learn_from_rewards(
+def _train_policy(
     context: WorkerContext, rule: Rule | None, stage: Stage | None, began: float
 ) -> None:
-    job, trainer_settings = context.job, context.job.config.trainer
-    judge: ModelReward | RuleReward
+    job, settings = context.job, context.job.config.trainer
+    reward: ModelReward | RuleReward
     if rule is not None:
-        judge = RuleReward(trainer_settings.reward, rule)
+        reward = RuleReward(settings.reward, rule)
     elif stage is None:
-        judge = reward_model.load_named(context, str(trainer_settings.reward_model))
+        reward = reward_model.load_named(context, str(settings.reward_model))
     else:
-        judge = reward_model.load_trained(context)
+        reward = reward_model.load_trained(context)
     loaded = context.load("causal")
     prompts = _prompts(context, loaded)
     layout = _layout(context, len(prompts.train))
     context.stop.check()
-    set_seed(trainer_settings.seed)
-    trainer = build(loaded, prompts, judge, job=job, layout=layout)
-    answers = CompletionLog(context.log, stage.number if stage else None)
-    trainer.answers = answers
-    trainer.add_callback(answers)
-    watch(trainer.accelerator.unwrap_model(trainer.model), context.stop)
-    facts = _facts(prompts, layout)
-    course = loop.train(context, trainer, facts, stage, {"answers": answers})
-    if isinstance(rule, Pattern) and rule.slow:
-        text = f"{rule.slow:,} answers took too long to search for the pattern and were worth 0."
+    set_seed(settings.seed)
+    trainer = build_trainer(loaded, prompts, reward, job=job, layout=layout)
+    completions = CompletionLog(context.log, stage.number if stage else None)
+    trainer.completion_log = completions
+    trainer.add_callback(completions)
+    stop_while_generating(trainer.accelerator.unwrap_model(trainer.model), context.stop)
+    facts = _plan_facts(prompts, layout)
+    progress = loop.train(context, trainer, facts, stage, {"answers": completions})
+    if isinstance(rule, PatternRule) and rule.timeouts:
+        text = f"The pattern search timed out on {rule.timeouts:,} completions; their reward is 0."
         context.log.note("pattern-slow", text)
-    if course.step == 0 and stage is not None:
+    if progress.step == 0 and stage is not None:
         raise StopRequested
-    if course.is_whole and prompts.eval is not None:
-        _tell_scores(context, answers, course, len(prompts.eval))
-    loop.close(context, trainer, course, began)
+    if progress.is_complete and prompts.eval is not None:
+        _report_scores(context, completions, progress, len(prompts.eval))
+    loop.finish(context, trainer, progress, began)
 
 
 def _prompts(context: WorkerContext, loaded: Any) -> PromptDataset:
     job, config = context.job, context.job.config
-    dialect = loop.chat_template_for(context, loaded)
-    manner = TokenizeOptions.from_plan(config, job.plan)
-    order = dataset.DatasetRequest(job.dataset, config.eval_split, config.trainer.seed, manner)
-    progress = loop.tokenize_progress(context)
+    template = loop.chat_template_for(context, loaded)
+    options = TokenizeOptions.from_plan(config, job.plan)
+    request = dataset.DatasetRequest(job.dataset, config.eval_split, config.trainer.seed, options)
     prompts = build_prompts(
-        dataset.iter_split_rows(order, progress),
-        dialect,
+        dataset.iter_split_rows(request, loop.tokenize_progress(context)),
+        template,
         PromptLimits(job.plan.max_length, config.trainer.max_completion_length),
         wants_answer=config.trainer.reward == "exact-match",
         max_eval_prompts=config.evaluation.generated_rows,
     )
-    for code, text in (*dialect.notes, *prompts.notes):
+    for code, text in (*template.notes, *prompts.notes):
         context.log.note(code, text)
     return prompts
 
 
 def _layout(context: WorkerContext, prompts: int) -> GenerationBatching:
     config = context.job.config
-    batch, asked = config.per_device_train_batch_size, config.gradient_accumulation_steps
-    layout = generation_batching(batch, asked, config.trainer.num_generations, prompts)
-    if layout.accumulation != asked:
+    batch, configured = config.per_device_train_batch_size, config.gradient_accumulation_steps
+    layout = lay_out(batch, configured, config.trainer.num_generations, prompts)
+    if layout.accumulation != configured:
         text = (
-            f"Accumulation is {layout.accumulation} instead of {asked}, so that an update holds "
-            f"all {layout.generations} answers to each of its prompts, and no more prompts than "
-            f"there are."
+            f"Gradient accumulation is {layout.accumulation} instead of {configured}, so that a "
+            f"step holds all {layout.generations} completions of each of its prompts, and not "
+            "more prompts than the dataset."
         )
         context.log.note("batch-laid-out", text)
     return layout
 
 
-def _updates(job: Job, layout: GenerationBatching, prompts: int) -> int:
+def _total_steps(job: Job, layout: Batching, prompts: int) -> int:
     if job.config.max_steps > 0:
         return job.config.max_steps
     return max(1, layout.steps(prompts)) * job.config.num_train_epochs
 
 
-def _checked_at_once(job: Job, layout: GenerationBatching) -> int:
+def _eval_batch_size(job: Job, layout: Batching) -> int:
     config = job.config
     if "per_device_eval_batch_size" in config.model_fields_set:
         return config.per_device_eval_batch_size
-    return max(config.per_device_eval_batch_size, min(layout.completions, CHECKED_AT_ONCE))
+    return max(config.per_device_eval_batch_size, min(layout.answers, EVAL_BATCH))
 
 
-def _reference(job: Job) -> dict[str, Any] | None:
-    """Return how the start model is loaded once more; with an adapter it is there already."""
+def _reference_arguments(job: Job) -> dict[str, Any] | None:
+    """Return how TRL loads the reference model; None with an adapter, which needs no copy."""
     plan = job.plan
     if plan.trains == "adapter":
         return None
@@ -221,7 +222,7 @@ def _reference(job: Job) -> dict[str, Any] | None:
     return {"dtype": dtype, "use_safetensors": True, "revision": plan.model_revision}
 
 
-def _facts(prompts: PromptDataset, layout: GenerationBatching) -> dict[str, Any]:
+def _plan_facts(prompts: PromptDataset, layout: Batching) -> dict[str, Any]:
     return {
         "train_rows": len(prompts.train),
         "eval_rows": len(prompts.eval) if prompts.eval is not None else 0,
@@ -233,42 +234,42 @@ def _facts(prompts: PromptDataset, layout: GenerationBatching) -> dict[str, Any]
     }
 
 
-def _tell_scores(
-    context: WorkerContext, answers: CompletionLog, course: TrainingProgress, count: int
+def _report_scores(
+    context: WorkerContext, completions: CompletionLog, progress: TrainingProgress, rows: int
 ) -> None:
-    """Tell the reward on held-out prompts before the first update, and of what is kept."""
-    kept = course.best_step if course.best_step is not None else course.checked_step
-    after = answers.checks.get(kept) if kept else None
-    before = answers.checks.get(0)
+    """Report the mean evaluation reward before the first step and of the saved weights."""
+    kept = progress.best_step if progress.best_step is not None else progress.eval_step
+    after = completions.evaluations.get(kept) if kept else None
+    before = completions.evaluations.get(0)
     if after is not None:
-        told = None if before is None else {"reward": before}
-        context.log.scores(ScoresEvent(rows=count, before=told, after={"reward": after}))
+        scores = None if before is None else {"reward": before}
+        context.log.scores(rows=rows, before=scores, after={"reward": after})
 
 
-def _stopped_while_judging(context: WorkerContext, course: TrainingProgress) -> None:
+def _end_in_first_stage(context: WorkerContext, progress: TrainingProgress) -> None:
     run, log = context.job.run, context.log
-    kept = ""
-    if context.stop.mode == "discard" or course.step == 0:
+    resumable = ""
+    if context.stop.mode == "discard" or progress.step == 0:
         shutil.rmtree(run.checkpoints, ignore_errors=True)
     elif listed(run):
-        kept = "; it can go on from here"
-    log.say(
-        f"Stopped at update {course.step:,} of the first stage, which only learns to judge; "
-        f"there is nothing to chat with{kept}."
+        resumable = "; the run can be resumed"
+    log.info(
+        f"Stopped at step {progress.step:,} of the first stage, which trains the reward model; "
+        f"there is no model to chat with{resumable}."
     )
-    log.end(StoppedEvent(step=course.step, kept=False, stage=PREFERENCES.number))
+    log.end("stopped", step=progress.step, kept=False, best_step=None, stage=REWARD_STAGE.number)
 
 
-def _stopped_between(context: WorkerContext) -> None:
-    """End before the first update of the second stage; the reward model stays unless unwanted."""
+def _end_between_stages(context: WorkerContext) -> None:
+    """End before the first step of the second stage; the reward model is kept unless discarded."""
     run, log = context.job.run, context.log
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     if context.stop.mode == "discard":
         shutil.rmtree(run.reward_model, ignore_errors=True)
-        log.say("Stopped before the second stage; nothing is kept.")
+        log.info("Stopped before the second stage; nothing is kept.")
     else:
-        log.say(
-            "Stopped before the second stage; there is nothing to chat with. The reward model is "
-            "kept in the run's folder, and the run can go on from it."
+        log.info(
+            "Stopped before the second stage; there is no model to chat with. The reward model is "
+            "kept in the run folder, and the run can be resumed."
         )
-    log.end(StoppedEvent(step=0, kept=False, stage=REWARDS.number))
+    log.end("stopped", step=0, kept=False, best_step=None, stage=POLICY_STAGE.number)

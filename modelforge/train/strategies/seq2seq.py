@@ -1,4 +1,4 @@
-"""Turning one text into another by an encoder-decoder: document in, summary out."""
+"""Sequence-to-sequence training of an encoder-decoder: from a document to a summary."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from modelforge.modeling.tokenize.template import ChatTemplate, seq2seq_template
 from modelforge.train import generate, loop
 from modelforge.train.generate import seq2seq_generation
 from modelforge.train.job import WorkerContext
-from modelforge.train.trainer.arguments import shared
+from modelforge.train.trainer.arguments import common_arguments
 from modelforge.train.trainer.checkpointing import CheckpointMixin
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
 
@@ -37,132 +37,133 @@ _TOKENS = pa.list_(pa.int32())
 _SCHEMA = pa.schema({"input_ids": _TOKENS, "labels": _TOKENS})
 
 
-class Trainer(OomRecoveryMixin, CheckpointMixin, Seq2SeqTrainer):
-    """The library's trainer as this house has it save and add up."""
+class SummarizationTrainer(OomRecoveryMixin, CheckpointMixin, Seq2SeqTrainer):
+    """Transformers' Seq2SeqTrainer with checkpoints and OOM recovery."""
 
     by_tokens = True
     shifts_labels = False
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        # T5 and BART take the number of tokens of an update and return a mean over the batch all
-        # the same, so that it would be added up instead of averaged over the update.
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # T5 and BART accept the number of tokens of a step but return a mean over the batch, so
+        # that the trainer would add up what it should average.
         self.model_accepts_loss_kwargs = False
 
 
 def run(context: WorkerContext) -> None:
-    """Do the whole of a run: load, turn rows into tokens, train, save."""
+    """Do a whole run: load, tokenize, train, save."""
     loaded = context.load(HEAD)
     config, plan = context.job.config, context.job.plan
-    stops = stop_ids_of(loaded.model.generation_config)
-    dialect = seq2seq_template(loaded.tokenizer, stops, summarization_prefix(loaded.model.config))
-    manner = TokenizeOptions.from_plan(config, plan)
-    tokenized = tokenize(context, dialect, manner)
+    stop_ids = stop_ids_of(loaded.model.generation_config)
+    template = seq2seq_template(loaded.tokenizer, stop_ids, lead_of(loaded.model.config))
+    options = TokenizeOptions.from_plan(config, plan)
+    tokenized = tokenize(context, template, options)
     context.stop.check()
     set_seed(config.trainer.seed)
-    trainer = build(
+    trainer = build_trainer(
         loaded, tokenized, config=config, plan=plan, checkpoints=context.job.run.checkpoints
     )
-    score = generate.make_evaluator(
-        context, trainer, tokenized.eval_rows, seq2seq_generation(dialect, manner)
-    )
-    loop.learn(context, trainer, loop.token_counts(tokenized), score)
+    setup = seq2seq_generation(template, options)
+    evaluator = generate.make_evaluator(context, trainer, tokenized.eval_rows, setup)
+    loop.train_and_finish(context, trainer, loop.token_counts(tokenized), evaluator)
 
 
 def tokenize(
-    context: WorkerContext, dialect: ChatTemplate, manner: TokenizeOptions
+    context: WorkerContext, template: ChatTemplate, options: TokenizeOptions
 ) -> dataset.Tokenized:
-    """Return documents and summaries as tokens."""
+    """Return documents and summaries as token ids."""
     config = context.job.config
     seed = config.trainer.seed
-    order = dataset.DatasetRequest(context.job.dataset, config.eval_split, seed, manner)
-    packers = dataset.TableBuilder(_SCHEMA), dataset.TableBuilder(_SCHEMA)
+    request = dataset.DatasetRequest(context.job.dataset, config.eval_split, seed, options)
+    tables = dataset.TableBuilder(_SCHEMA), dataset.TableBuilder(_SCHEMA)
     counts = TokenizeCounts(), TokenizeCounts()
-    kept = dataset.ReservoirSample(config.evaluation.generated_rows, seed)
-    for row, is_held_out in dataset.iter_split_rows(order, loop.tokenize_progress(context)):
-        count = counts[is_held_out]
-        found = encode_seq2seq(row, dialect, manner)
+    eval_rows = dataset.ReservoirSample(config.evaluation.generated_rows, seed)
+    for row, is_eval in dataset.iter_split_rows(request, loop.tokenize_progress(context)):
+        count = counts[is_eval]
+        example = encode_seq2seq(row, template, options)
         count.rows += 1
-        if found is None:
+        if example is None:
             count.dropped += 1
             continue
-        count.truncated += found.is_truncated
-        count.trained_tokens += len(found.target_ids)
-        count.all_tokens += len(found.input_ids)
-        packers[is_held_out].add({"input_ids": found.source_ids, "labels": found.target_ids})
-        if is_held_out:
-            kept.add(row)
+        count.truncated += example.is_truncated
+        count.trained_tokens += len(example.target_ids)
+        count.all_tokens += len(example.input_ids)
+        tables[is_eval].add({"input_ids": example.source_ids, "labels": example.target_ids})
+        if is_eval:
+            eval_rows.add(row)
     if not counts[0].trained_tokens:
-        raise WorkerError("nothing-to-learn", _nothing(counts[0]))
-    both = counts[0] + counts[1]
-    notes = list(_notes(both, manner))
-    checked = packers[1].dataset() if counts[1].trained_tokens else None
-    if counts[1].rows and checked is None:
+        raise WorkerError("nothing-to-learn", _nothing_to_learn(counts[0]))
+    total = counts[0] + counts[1]
+    notes = _notes(total, options)
+    eval_dataset = tables[1].dataset() if counts[1].trained_tokens else None
+    if counts[1].rows and eval_dataset is None:
         notes.append(dataset.NO_EVALUATION)
     for code, text in notes:
         context.log.note(code, text)
     return dataset.Tokenized(
-        packers[0].dataset(),
-        checked,
+        tables[0].dataset(),
+        eval_dataset,
         trained_tokens=counts[0].trained_tokens,
         all_tokens=counts[0].all_tokens,
-        truncated_rows=both.truncated,
-        dropped_rows=both.dropped,
+        truncated_rows=total.truncated,
+        dropped_rows=total.dropped,
         notes=notes,
-        eval_rows=kept.rows,
+        eval_rows=eval_rows.rows,
     )
 
 
-def build(
+def build_trainer(
     loaded: Any,
     tokenized: dataset.Tokenized,
     *,
     config: TrainingConfig,
     plan: Plan,
     checkpoints: Path,
-) -> Trainer:
+) -> SummarizationTrainer:
     """Return a trainer with the adapter on the model."""
-    made: Trainer = prepare_trainer(
-        Trainer(
-            model=add_adapter(load_start_adapter(loaded.model, config, plan), config, plan, HEAD),
-            args=arguments(config, plan, checkpoints, evaluates=tokenized.eval is not None),
-            train_dataset=tokenized.train,
-            eval_dataset=tokenized.eval,
-            processing_class=loaded.tokenizer,
-            data_collator=DataCollatorForSeq2Seq(loaded.tokenizer, model=loaded.model),
-        ),
-        config,
-        plan,
+    evaluates = tokenized.eval is not None
+    model = load_start_adapter(loaded.model, config, plan)
+    trainer = SummarizationTrainer(
+        model=add_adapter(model, config, plan, HEAD),
+        args=training_arguments(config, plan, checkpoints, evaluates=evaluates),
+        train_dataset=tokenized.train,
+        eval_dataset=tokenized.eval,
+        processing_class=loaded.tokenizer,
+        data_collator=DataCollatorForSeq2Seq(loaded.tokenizer, model=loaded.model),
     )
-    return made
+    prepared: SummarizationTrainer = prepare_trainer(trainer, config, plan)
+    return prepared
 
 
-def arguments(
+def training_arguments(
     config: TrainingConfig, plan: Plan, checkpoints: Path, *, evaluates: bool
 ) -> Seq2SeqTrainingArguments:
-    """Return the settings as the library takes them."""
+    """Return the arguments of Transformers' trainer."""
     return Seq2SeqTrainingArguments(
-        **shared(config, plan, checkpoints, evaluates=evaluates),
+        **common_arguments(config, plan, checkpoints, evaluates=evaluates),
         train_sampling_strategy="group_by_length" if plan.group_by_length else "random",
         include_num_input_tokens_seen="non_padding",
         prediction_loss_only=True,
     )
 
 
-def _notes(counts: TokenizeCounts, manner: TokenizeOptions) -> list[tuple[str, str]]:
+def _notes(counts: TokenizeCounts, options: TokenizeOptions) -> list[tuple[str, str]]:
     notes = []
     if counts.truncated:
-        what = f"{counts.truncated:,} longer than {manner.max_length:,} tokens and cut there."
-        notes.append(("rows-cut", f"Documents or summaries {what}"))
+        text = (
+            f"{counts.truncated:,} documents or summaries are longer than "
+            f"{options.max_length:,} tokens and truncated."
+        )
+        notes.append(("rows-cut", text))
     if counts.dropped:
-        what = f"Rows left out, too long or without a document and a summary: {counts.dropped:,}."
-        notes.append(("rows-dropped", what))
+        text = f"{counts.dropped:,} rows are skipped: too long, or without document and summary."
+        notes.append(("rows-dropped", text))
     return notes
 
 
-def _nothing(counts: TokenizeCounts) -> Problem:
+def _nothing_to_learn(counts: TokenizeCounts) -> Problem:
     return Problem(
         "dataset",
-        f"None of the {counts.rows:,} training rows has a document and a summary to learn.",
+        f"None of the {counts.rows:,} training rows has a document and a summary.",
         "Give rows with both, and keep long ones (data.truncation_strategy: right).",
     )

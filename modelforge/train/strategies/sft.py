@@ -1,4 +1,4 @@
-"""Learning from answers by TRL's SFTTrainer, on an adapter or on all weights; also qlora."""
+"""Supervised fine-tuning with TRL's SFTTrainer, of an adapter or of all weights; also QLoRA."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 from datasets import Dataset
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
-from trl.trainer import sft_trainer
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
@@ -23,65 +22,65 @@ from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.train import generate, loop
 from modelforge.train.generate import chat_generation
 from modelforge.train.job import WorkerContext
-from modelforge.train.trainer.arguments import shared
+from modelforge.train.trainer.arguments import common_arguments
 from modelforge.train.trainer.checkpointing import CheckpointMixin
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
+from modelforge.train.trainer.trl_private import sft_loss_chunk
 
 HEAD = "causal"
 
 
-class Trainer(OomRecoveryMixin, CheckpointMixin, SFTTrainer):
-    """TRL's trainer, which also measures what held-out text costs the model."""
+class SftTrainer(OomRecoveryMixin, CheckpointMixin, SFTTrainer):
+    """TRL's SFTTrainer that also measures perplexity and bits per byte in evaluations."""
 
     by_tokens = True
 
-    likelihood: PerplexityMeter | None = None
+    perplexity: PerplexityMeter | None = None
 
     def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Check one batch, and add what it cost."""
+        """Evaluate one batch; `inputs["labels"]`: (batch, seq) int64, -100 where not trained."""
         labels = inputs["labels"]
-        found = super().prediction_step(model, inputs, *args, **kwargs)
-        if self.likelihood is not None:
-            self.likelihood.add(float(found[0]), labels)
-        return found
+        output = super().prediction_step(model, inputs, *args, **kwargs)
+        if self.perplexity is not None:
+            self.perplexity.add(float(output[0]), labels)
+        return output
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Check all held-out rows, and say what they cost beside the loss."""
-        if self.likelihood is None:
+        """Evaluate all rows and add the perplexity metrics."""
+        if self.perplexity is None:
             return super().evaluation_loop(*args, **kwargs)
-        self.likelihood.reset()
-        found = super().evaluation_loop(*args, **kwargs)
-        measured = self.likelihood.metrics.items()
-        found.metrics.update({f"eval_{name}": value for name, value in measured})
-        return found
+        self.perplexity.reset()
+        output = super().evaluation_loop(*args, **kwargs)
+        metrics = self.perplexity.metrics.items()
+        output.metrics.update({f"eval_{name}": value for name, value in metrics})
+        return output
 
 
 def run(context: WorkerContext) -> None:
-    """Do the whole of a run: load, turn rows into tokens, train, save."""
+    """Do a whole run: load, tokenize, train, save."""
+    job = context.job
     loaded = context.load(HEAD)
-    dialect = loop.chat_template_for(context, loaded)
-    tokenized = loop.tokenize(context, dialect)
+    template = loop.chat_template_for(context, loaded)
+    tokenized = loop.tokenize(context, template)
     context.stop.check()
-    set_seed(context.job.config.trainer.seed)
-    trainer = build(
-        load_start_adapter(loaded.model, context.job.config, context.job.plan),
+    set_seed(job.config.trainer.seed)
+    trainer = build_trainer(
+        load_start_adapter(loaded.model, job.config, job.plan),
         loaded.tokenizer,
         (tokenized.train, tokenized.eval),
-        config=context.job.config,
-        plan=context.job.plan,
-        checkpoints=context.job.run.checkpoints,
+        config=job.config,
+        plan=job.plan,
+        checkpoints=job.run.checkpoints,
     )
-    manner = TokenizeOptions.from_plan(context.job.config, context.job.plan)
     if tokenized.eval is not None:
         size = count_text_bytes(tokenized.eval["labels"], loaded.tokenizer)
-        trainer.likelihood = PerplexityMeter(size)
-    score = generate.make_evaluator(
-        context, trainer, tokenized.eval_rows, chat_generation(dialect, manner)
-    )
-    loop.learn(context, trainer, loop.token_counts(tokenized), score)
+        trainer.perplexity = PerplexityMeter(size)
+    setup = chat_generation(template, TokenizeOptions.from_plan(job.config, job.plan))
+    evaluator = generate.make_evaluator(context, trainer, tokenized.eval_rows, setup)
+    loop.train_and_finish(context, trainer, loop.token_counts(tokenized), evaluator)
 
 
-def build(
+def build_trainer(
     model: Any,
     tokenizer: Any,
     rows: tuple[Dataset, Dataset | None],
@@ -89,31 +88,30 @@ def build(
     config: TrainingConfig,
     plan: Plan,
     checkpoints: Path,
-) -> Trainer:
-    """Return a trainer with the adapter on the model. `rows` are tokens to train and to check."""
-    train, held_out = rows
-    # TRL 1.14 reads it as the trainer is built, and has no argument for it.
-    sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE = plan.loss_piece
-    trainer = Trainer(
-        model=model,
-        args=arguments(config, plan, checkpoints, evaluates=held_out is not None),
-        train_dataset=train,
-        eval_dataset=held_out,
-        processing_class=tokenizer,
-        peft_config=missing_lora_config(model, config, plan),
-    )
-    made: Trainer = prepare_trainer(trainer, config, plan)
-    return made
+) -> SftTrainer:
+    """Return a trainer for tokenized training and evaluation rows; TRL adds the adapter."""
+    train_rows, eval_rows = rows
+    with sft_loss_chunk(plan.loss_piece):
+        trainer = SftTrainer(
+            model=model,
+            args=training_arguments(config, plan, checkpoints, evaluates=eval_rows is not None),
+            train_dataset=train_rows,
+            eval_dataset=eval_rows,
+            processing_class=tokenizer,
+            peft_config=missing_lora_config(model, config, plan),
+        )
+    prepared: SftTrainer = prepare_trainer(trainer, config, plan)
+    return prepared
 
 
-def arguments(
+def training_arguments(
     config: TrainingConfig, plan: Plan, checkpoints: Path, *, evaluates: bool
 ) -> SFTConfig:
-    """Return the settings as TRL takes them."""
+    """Return the arguments of TRL's trainer."""
     return SFTConfig(
-        **shared(config, plan, checkpoints, evaluates=evaluates),
+        **common_arguments(config, plan, checkpoints, evaluates=evaluates),
         **sft_data_arguments(config, plan),
         prediction_loss_only=True,
-        # TRL counts them in its loss, which a provider may put another in place of.
+        # TRL counts tokens in its loss function, which Unsloth replaces.
         include_num_input_tokens_seen="non_padding",
     )

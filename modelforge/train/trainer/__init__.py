@@ -1,1 +1,1 @@
-"""To be described."""
+"""Additions to the Transformers and TRL trainers: checkpoints, OOM recovery and batch size."""

@@ -1,4 +1,4 @@
-"""The settings that every trainer takes, by the names of transformers' TrainingArguments."""
+"""TrainingArguments that every strategy shares, by their Transformers names."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
 
-# So many intervals that none is ever reached.
+# A factor for intervals that no run reaches.
 NEVER = 10**9
 
 
-def shared(
+def common_arguments(
     config: TrainingConfig, plan: Plan, checkpoints: Path, *, evaluates: bool
 ) -> dict[str, Any]:
-    """Return the settings of TrainingArguments. Names that changed their home are noted.
+    """Return keyword arguments for TrainingArguments.
 
-    Raises WorkError for fp16 on the CPU, which has no scaler for it.
+    Raises:
+        WorkerError: fp16 on the CPU, which has no gradient scaler.
     """
     if plan.precision == "fp16" and plan.device == "cpu":
         raise WorkerError("fp16-needs-gpu", _no_fp16())
@@ -36,45 +37,45 @@ def shared(
         "max_grad_norm": config.max_grad_norm,
         "neftune_noise_alpha": config.trainer.neftune_noise_alpha,
         "fp16": plan.precision == "fp16",
-        "bf16": plan.precision == "bf16",  # said also when false: TRL would switch it on
+        "bf16": plan.precision == "bf16",  # set also when false: the default of TRL is true
         "use_cpu": plan.device == "cpu",
         "seed": config.trainer.seed,
         "data_seed": config.trainer.seed,
-        # Windows starts a process anew, imports and all, which costs more than it saves.
+        # On Windows a worker process imports everything again, which takes longer than it saves.
         "dataloader_num_workers": 0 if sys.platform == "win32" else plan.num_workers,
         "torch_compile": plan.torch_compile,
         "dataloader_pin_memory": plan.device == "cuda",
-        **_words(config),
-        **_updates(config, plan),
-        **_checks(config, plan, evaluates=evaluates),
+        **_logging(config),
+        **_optimizer(config, plan),
+        **_intervals(config, plan, evaluates=evaluates),
     }
 
 
-def within(settings: dict[str, Any], updates: int) -> dict[str, Any]:
-    """Return how often is checked and saved in a run of so many updates: once at least.
+def cap_intervals(arguments: dict[str, Any], steps: int) -> dict[str, Any]:
+    """Return `eval_steps` and `save_steps` such that a run of `steps` evaluates at least once.
 
-    Where the best is kept Transformers wants every checkpoint to fall on a check.
+    With `load_best_model_at_end`, Transformers requires that every save falls on an evaluation.
     """
-    checked, saved = settings["eval_steps"], settings["save_steps"]
-    if checked is None:
-        return {"eval_steps": None, "save_steps": saved}
-    checked = min(checked, updates)
-    if settings["load_best_model_at_end"]:
-        saved = -(-saved // checked) * checked
-    return {"eval_steps": checked, "save_steps": saved}
+    eval_steps, save_steps = arguments["eval_steps"], arguments["save_steps"]
+    if eval_steps is None:
+        return {"eval_steps": None, "save_steps": save_steps}
+    eval_steps = min(eval_steps, steps)
+    if arguments["load_best_model_at_end"]:
+        save_steps = -(-save_steps // eval_steps) * eval_steps
+    return {"eval_steps": eval_steps, "save_steps": save_steps}
 
 
-def _words(config: TrainingConfig) -> dict[str, Any]:
+def _logging(config: TrainingConfig) -> dict[str, Any]:
     return {
         "logging_strategy": "steps",
         "logging_steps": config.logging.logging_steps,
-        "logging_nan_inf_filter": False,  # a loss that is no number must be seen
+        "logging_nan_inf_filter": False,  # a loss that is not finite must be seen
         "report_to": "none",
         "disable_tqdm": True,
     }
 
 
-def _updates(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
+def _optimizer(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
     return {
         "learning_rate": config.learning_rate,
         "weight_decay": config.weight_decay,
@@ -84,21 +85,21 @@ def _updates(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
         "adam_epsilon": config.optimizer.epsilon,
         "lr_scheduler_type": plan.lr_scheduler_type,
         "lr_scheduler_kwargs": plan.lr_scheduler_kwargs,
-        "warmup_steps": plan.warmup_steps,  # below 1 a share, as warmup_ratio once was
+        "warmup_steps": plan.warmup_steps,  # below 1: a share of all steps
     }
 
 
-def _checks(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> dict[str, Any]:
-    saved = plan.save_steps
-    if saved == -1:
-        # Transformers saves at the end by itself, whatever the interval.
-        saved = (plan.eval_steps or 1) * NEVER
+def _intervals(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> dict[str, Any]:
+    save_steps = plan.save_steps
+    if save_steps == -1:
+        # Transformers saves at the end whatever the interval is.
+        save_steps = (plan.eval_steps or 1) * NEVER
     return {
         "eval_strategy": "steps" if evaluates else "no",
         "eval_steps": plan.eval_steps if evaluates else None,
         "save_strategy": "steps",
-        "save_steps": saved,
-        "save_total_limit": None,  # old ones are deleted by our own hand, once the new one is safe
+        "save_steps": save_steps,
+        "save_total_limit": None,  # `checkpoints.prune` deletes old ones after the new one is safe
         "load_best_model_at_end": evaluates and config.evaluation.keep_best,
     }
 

@@ -1,6 +1,7 @@
-"""Finds the batch size: the largest an update can be cut into that fits and is still quicker.
+"""Automatic batch size: the largest batch that fits and is still faster, found before training.
 
-Tried on the longest rows, before the training; nothing that follows is changed by the trying.
+Batch size times gradient accumulation stays the same. Trial batches are made of the longest rows,
+and the state of the trainer is restored afterwards.
 """
 
 from __future__ import annotations
@@ -23,108 +24,123 @@ from modelforge.train.job import WorkerContext
 from modelforge.train.rng import preserve_rng
 from modelforge.train.trainer.checkpointing import PROGRESS
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin, out_of_memory
-from modelforge.train.trainer.state import COUNTERS, MEASURES
-from modelforge.train.trial_run.sampling import lengths
+from modelforge.train.trainer.private import (
+    batch_size_restored,
+    first_batch,
+    prepare_inputs,
+    set_batch_size,
+)
+from modelforge.train.trainer.state import collected_metrics, counters, restore_counters
+from modelforge.train.trial_run.sampling import row_lengths
 
-# A larger batch is taken while each one is so many times as fast as the one before.
-WORTH = 1.05
-TIMED = 2
-LARGEST = 256
-# No more are tried after so many seconds.
-ENOUGH_S = 20.0
-# Of the computer's free memory: what goes beyond ends the process and raises nothing.
-USABLE = 0.8
+# A larger batch has to be faster by this factor.
+MIN_SPEEDUP = 1.05
+TIMED_STEPS = 2
+MAX_BATCH = 256
+# No further sizes are tried after this time, in seconds.
+TIME_LIMIT_S = 20.0
+# Share of the free RAM that a trial may use: beyond it the process is killed without an error.
+USABLE_RAM = 0.8
 NAME = "batch_size"
 
 
 @dataclass
-class Found:
-    """The batch size that was found; a part of a checkpoint, so that it is not looked for again."""
+class BatchSize:
+    """Rows per batch and batches per step; saved in checkpoints, so a resumed run keeps them."""
 
     batch: int
     accumulation: int
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {"batch": self.batch, "accumulation": self.accumulation}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Do nothing: it had to be known before the rows were put in order."""
+        """Do nothing: `set_best_batch_size` reads it before the rows are shuffled."""
 
 
-def settle(context: WorkerContext, trainer: Any, checkpoint: Path | None) -> dict[str, Found]:
-    """Give the trainer the batch size it is to have; return what belongs to a checkpoint.
+def set_best_batch_size(
+    context: WorkerContext, trainer: Any, checkpoint: Path | None
+) -> dict[str, BatchSize]:
+    """Set the batch size of the trainer; return the objects that checkpoints save, by name.
 
-    Batch size times accumulation stays as it was. Where the rows of a batch are held against each
-    other, and where they are answers still to be written, it stays as it was said.
+    It stays as configured where the loss compares the rows of a batch, and for online methods.
     """
-    asked = context.job.config.memory.auto_batch_size
-    if not asked or not isinstance(trainer, OomRecoveryMixin) or trainer.is_whole:
+    is_enabled = context.job.config.memory.auto_batch_size
+    if not is_enabled or not isinstance(trainer, OomRecoveryMixin) or trainer.is_indivisible:
         return {}
-    ours: Any = trainer
-    args = ours.args
-    said = Found(args.per_device_train_batch_size, args.gradient_accumulation_steps)
-    known = find_json(checkpoint / PROGRESS) if checkpoint is not None else None
-    state = (known or {}).get("parts", {}).get(NAME)
+    args = trainer.args
+    configured = BatchSize(args.per_device_train_batch_size, args.gradient_accumulation_steps)
+    progress = find_json(checkpoint / PROGRESS) if checkpoint is not None else None
+    state = (progress or {}).get("parts", {}).get(NAME)
     if state is not None:
-        found = Found(**state)
+        best = BatchSize(**state)
     elif checkpoint is not None:
         return {}
     else:
-        found = _found(context, trainer, said)
-    args.per_device_train_batch_size = found.batch
-    args.gradient_accumulation_steps = found.accumulation
-    ours._train_batch_size = args.train_batch_size
-    return {NAME: found}
+        best = _find(context, trainer, configured)
+    args.per_device_train_batch_size = best.batch
+    args.gradient_accumulation_steps = best.accumulation
+    set_batch_size(trainer, args.train_batch_size)
+    return {NAME: best}
 
 
-def sizes(said: int, accumulation: int, most: int) -> list[int]:
-    """Return the batch sizes that an update can be cut into, from the one that was said on."""
-    whole = said * accumulation
-    return [size for size in range(said, min(whole, most) + 1) if whole % size == 0]
+def larger_sizes(batch: int, accumulation: int, limit: int) -> list[int]:
+    """Return the batch sizes from `batch` to `limit` that divide the rows of a step."""
+    rows = batch * accumulation
+    return [size for size in range(batch, min(rows, limit) + 1) if rows % size == 0]
 
 
-def smaller(said: int, accumulation: int) -> list[int]:
-    """Return those below the one that was said, the largest first."""
-    whole = said * accumulation
-    return [size for size in range(said - 1, 0, -1) if whole % size == 0]
+def smaller_sizes(batch: int, accumulation: int) -> list[int]:
+    """Return the batch sizes below `batch` that divide the rows of a step, largest first."""
+    rows = batch * accumulation
+    return [size for size in range(batch - 1, 0, -1) if rows % size == 0]
 
 
-def _found(context: WorkerContext, trainer: Any, said: Found) -> Found:
+def _find(context: WorkerContext, trainer: Any, configured: BatchSize) -> BatchSize:
     context.log.phase("training", "Finding the batch size")
     trials = _Trials(context, trainer)
-    most = min(LARGEST, len(trials.order))
-    whole = said.batch * said.accumulation
-    best, speed, first = 0, 0.0, 0.0
-    began = time.monotonic()
-    with trials.traceless():
-        for size in sizes(said.batch, said.accumulation, most):
-            if best and (time.monotonic() - began > ENOUGH_S or not trials.has_room(size)):
-                break
-            tried = trials.speed(size)
-            if tried is None or tried < WORTH * speed:
-                break
-            best, speed, first = size, tried, first or tried
-        for size in [] if best else smaller(said.batch, said.accumulation):
-            if trials.speed(size) is not None:
-                best = size
-                break
+    best, speedup = 0, 0.0
+    with trials.state_restored():
+        best, speedup = _fastest(trials, configured)
+        if not best:
+            sizes = smaller_sizes(configured.batch, configured.accumulation)
+            best = next((size for size in sizes if trials.tokens_per_s(size) is not None), 0)
     if not best:
-        return said  # one row at a time does not fit either; that is told where it fails
-    found = Found(best, whole // best)
-    _tell(context, trainer, said, found, speed / first if first else 0.0)
+        return configured  # a single row does not fit either; the training reports it
+    found = BatchSize(best, configured.batch * configured.accumulation // best)
+    _report(context, trainer, configured, found, speedup)
     return found
 
 
-def _tell(context: WorkerContext, trainer: Any, said: Found, found: Found, times: float) -> None:
-    if found == said:
-        text = f"The batch size stays {said.batch}: a larger one is no quicker, or does not fit."
+def _fastest(trials: _Trials, configured: BatchSize) -> tuple[int, float]:
+    """Return the fastest batch size that is not smaller, and its speedup; 0 where none fits."""
+    best, speed, first = 0, 0.0, 0.0
+    began = time.monotonic()
+    limit = min(MAX_BATCH, len(trials.order))
+    for size in larger_sizes(configured.batch, configured.accumulation, limit):
+        if best and (time.monotonic() - began > TIME_LIMIT_S or not trials.may_fit(size)):
+            break
+        tried = trials.tokens_per_s(size)
+        if tried is None or tried < MIN_SPEEDUP * speed:
+            break
+        best, speed, first = size, tried, first or tried
+    return best, speed / first if first else 0.0
+
+
+def _report(
+    context: WorkerContext, trainer: Any, configured: BatchSize, found: BatchSize, speedup: float
+) -> None:
+    if found == configured:
+        text = (
+            f"The batch size stays {configured.batch}: a larger one is not faster or does not fit."
+        )
         context.log.note("batch-size", text)
         return
-    if found.batch > said.batch:
-        why = f"{found.batch} rows at once are {times:.2f} times as fast as {said.batch}."
+    if found.batch > configured.batch:
+        why = f"Batch size {found.batch} is {speedup:.2f} times as fast as {configured.batch}."
     else:
-        why = f"{said.batch} of the longest rows at once do not fit."
+        why = f"A batch of the {configured.batch} longest rows does not fit in memory."
     context.log.adjusted(
         AdjustedEvent(
             step=trainer.state.global_step + 1,
@@ -138,91 +154,89 @@ def _tell(context: WorkerContext, trainer: Any, said: Found, found: Found, times
 
 
 class _Trials:
-    """Real batches of the longest rows, forward and backward, with nothing learned."""
+    """Forward and backward passes on batches of the longest rows, without optimizer steps.
+
+    `order` holds the rows, longest first.
+    """
 
     def __init__(self, context: WorkerContext, trainer: Any) -> None:
-        self._run, self._trainer = context, trainer
+        self._context, self._trainer = context, trainer
         self._rows = trainer.train_dataset
-        self._lengths = lengths(self._rows, None)
+        self._lengths = row_lengths(self._rows, None)
         self.order = sorted(range(len(self._lengths)), key=self._lengths.__getitem__, reverse=True)
         self._plan = context.job.plan
-        self._held = 0.0
+        self._bytes_per_token = 0.0
 
     @contextmanager
-    def traceless(self) -> Iterator[None]:
-        """Let the trainer and chance be as they were; hold the room that the optimizer will take.
+    def state_restored(self) -> Iterator[None]:
+        """Restore trainer and RNG state afterwards; meanwhile hold the optimizer's memory.
 
-        Its state is made with the first update, when the batch size has long been chosen.
+        The optimizer allocates its state in the first step, after the batch size was chosen.
         """
         trainer, model = self._trainer, self._trainer.model
         args = trainer.args
-        known = {name: vars(trainer)[name] for name in COUNTERS if name in vars(trainer)}
-        measured = {name: vars(trainer)[name] for name in MEASURES if name in vars(trainer)}
-        copies = {
-            name: {mode: dict(found) for mode, found in each.items()}
-            for name, each in measured.items()
+        known = counters(trainer)
+        metrics = {
+            name: {mode: dict(values) for mode, values in modes.items()}
+            for name, modes in collected_metrics(trainer).items()
         }
-        before = (args.train_sampling_strategy, trainer._train_batch_size, model.training)
+        sampling, was_training = args.train_sampling_strategy, model.training
         if args.gradient_checkpointing:
             kwargs = args.gradient_checkpointing_kwargs
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=kwargs)
-        room = self._optimizer_room()
+        reserved = self._optimizer_memory()
         args.train_sampling_strategy = "sequential"
         model.train()
         try:
-            with preserve_rng():
+            with preserve_rng(), batch_size_restored(trainer):
                 yield
         finally:
-            del room
-            args.train_sampling_strategy, trainer._train_batch_size, training = before
-            model.train(training)
+            del reserved
+            args.train_sampling_strategy = sampling
+            model.train(was_training)
             trainer.train_dataset = self._rows
-            vars(trainer).update(known)
-            for name, each in measured.items():
-                for mode, found in copies[name].items():
-                    each[mode].clear()
-                    each[mode].update(found)
-            self._free()
+            restore_counters(trainer, known)
+            for name, modes in collected_metrics(trainer).items():
+                for mode, values in metrics[name].items():
+                    modes[mode].clear()
+                    modes[mode].update(values)
+            self._free_memory()
 
-    def speed(self, size: int) -> float | None:
-        """Return the tokens a second of a batch of so many rows; None where it does not fit."""
+    def tokens_per_s(self, size: int) -> float | None:
+        """Return the speed of a batch of `size` rows; None where it does not fit."""
         rows = self.order[:size]
         try:
-            inputs = self._batch(rows)
-            seconds = [self._once(inputs) for _ in range(TIMED + 1)]
+            batch = self._batch(rows)
+            seconds = [self._step_seconds(batch) for _ in range(TIMED_STEPS + 1)]
         except (RuntimeError, MemoryError) as error:
             if out_of_memory(error) is None:
                 raise
-            self._free()
+            self._free_memory()
             return None
         return sum(self._lengths[row] for row in rows) / min(seconds[1:])
 
-    def has_room(self, size: int) -> bool:
-        """Say whether a batch may be tried at all; a card says so itself, and nothing is lost."""
+    def may_fit(self, size: int) -> bool:
+        """Return whether a batch may be tried; a GPU raises an error, so there it always may."""
         if self._plan.device == "cuda":
             return True
         tokens = sum(self._lengths[row] for row in self.order[:size])
-        return self._held * tokens <= USABLE * psutil.virtual_memory().available
+        return self._bytes_per_token * tokens <= USABLE_RAM * psutil.virtual_memory().available
 
-    def _batch(self, rows: list[int]) -> Any:
-        trainer = self._trainer
-        trainer.train_dataset = self._rows.select(rows)
-        trainer._train_batch_size = len(rows)
-        loader = trainer.get_train_dataloader()
-        inputs = next(iter(loader))
-        if loader in trainer.accelerator._dataloaders:
-            trainer.accelerator._dataloaders.remove(loader)
-        return inputs
+    def _batch(self, rows: list[int]) -> dict[str, Any]:
+        self._trainer.train_dataset = self._rows.select(rows)
+        set_batch_size(self._trainer, len(rows))
+        return first_batch(self._trainer)
 
-    def _once(self, inputs: Any) -> float:
+    def _step_seconds(self, batch: dict[str, Any]) -> float:
         trainer, model = self._trainer, self._trainer.model
-        self._run.stop.check()
-        began, before = self._now(), _resident()
+        self._context.stop.check()
+        began, before = self._now(), _resident_bytes()
         with trainer.accelerator.autocast():
-            loss = trainer.compute_loss(model, trainer._prepare_inputs(dict(inputs)))
-        tokens = inputs["input_ids"].numel() if "input_ids" in inputs else 1
-        # What a token makes the forward pass keep: the next size is weighed by it.
-        self._held = max(self._held, (_resident() - before) / tokens)
+            loss = trainer.compute_loss(model, prepare_inputs(trainer, dict(batch)))
+        tokens = batch["input_ids"].numel() if "input_ids" in batch else 1
+        # What the forward pass keeps per token predicts whether the next size fits.
+        kept = (_resident_bytes() - before) / tokens
+        self._bytes_per_token = max(self._bytes_per_token, kept)
         loss.backward()
         model.zero_grad(set_to_none=True)
         return self._now() - began
@@ -232,19 +246,19 @@ class _Trials:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def _optimizer_room(self) -> torch.Tensor | None:
+    def _optimizer_memory(self) -> torch.Tensor | None:
         if self._plan.device != "cuda":
             return None
-        each = OPTIMIZERS[self._plan.optim].bytes_per_weight
         trained = sum(p.numel() for p in self._trainer.model.parameters() if p.requires_grad)
-        return torch.empty(int(trained * each), dtype=torch.uint8, device="cuda")
+        size = int(trained * OPTIMIZERS[self._plan.optim].bytes)
+        return torch.empty(size, dtype=torch.uint8, device="cuda")
 
-    def _free(self) -> None:
+    def _free_memory(self) -> None:
         self._trainer.model.zero_grad(set_to_none=True)
         gc.collect()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 
 
-def _resident() -> int:
+def _resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)

@@ -1,8 +1,9 @@
-"""Checkpoints that are there whole or not at all, and a training that goes on as if never ended.
+"""Atomic checkpoints and exact resume.
 
-Transformers writes a checkpoint file by file into its place, deletes older ones before it is safe,
-and forgets what it has in memory between two log lines. Mixed into a trainer, this stages,
-verifies and names what is saved, and keeps the rest of the state beside it.
+Transformers writes a checkpoint file by file into its final folder, deletes older ones before the
+new one is complete, and does not save the state between two log lines. This mixin writes into a
+staging folder, adds a manifest and a `progress.json` with the missing state, and renames the folder
+when everything is on disk.
 """
 
 from __future__ import annotations
@@ -21,278 +22,278 @@ from modelforge.runs import checkpoints
 from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.layout import RunFolder
 from modelforge.train.rng import RngState, preserve_rng
+from modelforge.train.trainer.host import TrainerHost
+from modelforge.train.trainer.private import accumulated_loss
 from modelforge.train.trainer.state import (
     TrainerSnapshot,
+    collected_metrics,
     counters,
-    measures,
+    metrics,
     recompute_learning_rate,
+    restore_counters,
 )
 
 PROGRESS = "progress.json"
+# Folder in a checkpoint: RNG state at the start of the epoch.
 EPOCH = "epoch"
-ORDER = "order.pt"
-# A pickle that nobody reads.
-NOT_KEPT = "training_args.bin"
+SAMPLER_RNG = "order.pt"
+# A pickle that Transformers writes and nothing reads.
+UNUSED_FILE = "training_args.bin"
 
 
-class Part(Protocol):
-    """Somebody beside the trainer whose state belongs to a checkpoint."""
+class Stateful(Protocol):
+    """An object whose state is saved in the checkpoint."""
 
     def state(self) -> dict[str, Any]:
         """Return the state as plain data."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Restore a state returned by `state`."""
 
 
 @dataclass
-class Terms:
-    """On what terms a run keeps checkpoints: where, how many, of which stage, and whose state.
+class CheckpointOptions:
+    """Where checkpoints are kept, how many, of which stage, and which objects are saved in them.
 
-    `note` tells a person something.
+    `note(code, text)` reports a note to the user.
     """
 
     run: RunFolder
     limit: int
     stage: int | None
     note: Callable[[str, str], None]
-    parts: dict[str, Part] = field(default_factory=dict)
+    parts: dict[str, Stateful] = field(default_factory=dict)
 
 
-class CheckpointMixin:
-    """Mixed into every trainer, before its class of TRL or Transformers.
+class CheckpointMixin(TrainerHost):
+    """Mixed into every trainer, before its TRL or Transformers class.
 
-    It also writes no model card with a checkpoint, which may ask the Hub.
+    It also skips the model card that TRL writes with each checkpoint, which may query the Hub.
     """
 
-    terms: Terms | None = None
+    checkpoint_options: CheckpointOptions | None = None
     best_is_lost = False
     _staged: Path | None = None
-    _from: Path | None = None
+    _resumed_from: Path | None = None
     _in_mid_epoch = False
-    _order: Any = None
-    _epoch_began: tuple[RngState, Any] | None = None
-    _moment: TrainerSnapshot | None = None
-    _in_update = _at_epoch = _owes_check = False
+    _sampler: Any = None
+    _epoch_start: tuple[RngState, torch.Tensor | None] | None = None
+    _snapshot: TrainerSnapshot | None = None
+    _in_step = _at_epoch_start = _owes_evaluation = False
 
     def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
-        """Write nothing; the output has a card of its own."""
+        """Do nothing; the output folder has its own model card."""
 
     # Saving
 
-    def keep_checkpoints(self, terms: Terms) -> None:
-        """Keep checkpoints on these terms from now on."""
-        self.terms = terms
-        self.add_callback(_Watch(self))  # type: ignore[attr-defined]
+    def keep_checkpoints(self, options: CheckpointOptions) -> None:
+        """Save checkpoints with these options from now on."""
+        self.checkpoint_options = options
+        self.add_callback(_LoopObserver(self))
 
     @property
     def is_saved(self) -> bool:
-        """Whether there is a checkpoint of the newest update."""
-        trainer: Any = self
-        place = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
-        return checkpoints.verify(place, hashes=False) is None
+        """Whether a checkpoint of the current step exists."""
+        return checkpoints.verify(self._checkpoint_folder(), hashes=False) is None
 
     def save_now(self) -> None:
-        """Save a checkpoint of the newest whole update; what followed it is let go."""
-        trainer: Any = self
-        if self._in_update and self._moment is not None:
-            self._moment.restore(trainer)
-            if self._moment.order is not None:
-                self._order.generator.set_state(self._moment.order)
-        self._save_checkpoint(trainer.model, None)
-        trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
+        """Save a checkpoint of the last complete step; an unfinished step is discarded."""
+        if self._in_step and self._snapshot is not None:
+            self._snapshot.restore(self)
+            if self._snapshot.sampler_rng is not None:
+                self._sampler.generator.set_state(self._snapshot.sampler_rng)
+        self._save_checkpoint(self.model, None)
+        self.callback_handler.on_save(self.args, self.state, self.control)
+
+    def _checkpoint_folder(self) -> Path:
+        return Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
 
     def _get_output_dir(self, trial: Any) -> str:
-        if self._staged is not None:
-            return str(self._staged)
-        return str(super()._get_output_dir(trial))  # type: ignore[misc]
+        return str(self._staged or super()._get_output_dir(trial))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        trainer: Any = self
-        home = Path(trainer.args.output_dir)
-        step = trainer.state.global_step
-        name = f"checkpoint-{step}"
-        self._staged = home / f"{checkpoints.STAGED}{secrets.token_hex(4)}"
-        staged = self._staged / name
-        best = trainer.state.best_model_checkpoint
+        folder, step, options = (
+            self._checkpoint_folder(),
+            self.state.global_step,
+            self.checkpoint_options,
+        )
+        self._staged = folder.parent / f"{checkpoints.STAGED}{secrets.token_hex(4)}"
+        staged = self._staged / folder.name
+        best = self.state.best_model_checkpoint
         try:
             staged.mkdir(parents=True)
-            super()._save_checkpoint(model, trial)  # type: ignore[misc]
-            if trainer.state.best_global_step == step:
-                best = str(home / name)
-            trainer.state.best_model_checkpoint = best
-            self._add_what_is_missing(staged)
-            checkpoints.write_manifest(
-                staged, step=step, stage=self.terms.stage if self.terms else None
-            )
-            checkpoints.put_in_place(staged, home / name)
+            super()._save_checkpoint(model, trial)
+            if self.state.best_global_step == step:
+                best = str(folder)
+            self.state.best_model_checkpoint = best
+            self._add_missing_state(staged)
+            checkpoints.write_manifest(staged, step=step, stage=options.stage if options else None)
+            checkpoints.put_in_place(staged, folder)
         finally:
             shutil.rmtree(self._staged, ignore_errors=True)
             self._staged = None
-        if self.terms is not None:
-            kept = trainer.state.best_global_step if best else None
-            checkpoints.prune(self.terms.run, self.terms.limit, newest=step, best=kept)
+        if options is not None:
+            best_step = self.state.best_global_step if best else None
+            checkpoints.prune(options.run, options.limit, newest=step, best=best_step)
 
-    def _add_what_is_missing(self, staged: Path) -> None:
-        trainer: Any = self
-        (staged / NOT_KEPT).unlink(missing_ok=True)
-        best = trainer.state.best_model_checkpoint
-        # The home may be moved, so the best is known by its name alone.
-        trainer.state.best_model_checkpoint = Path(best).name if best else None
-        trainer.state.save_to_json(str(staged / "trainer_state.json"))
-        trainer.state.best_model_checkpoint = best
-        if self._epoch_began is not None:
-            chance, order = self._epoch_began
+    def _add_missing_state(self, staged: Path) -> None:
+        (staged / UNUSED_FILE).unlink(missing_ok=True)
+        best = self.state.best_model_checkpoint
+        # Only the name of the best checkpoint is saved, since the home folder may be moved.
+        self.state.best_model_checkpoint = Path(best).name if best else None
+        self.state.save_to_json(str(staged / "trainer_state.json"))
+        self.state.best_model_checkpoint = best
+        if self._epoch_start is not None:
+            rng, sampler_rng = self._epoch_start
             with preserve_rng():
-                chance.restore()
-                trainer._save_rng_state(str(staged / EPOCH))
-            if order is not None:
-                both = {"began": order, "now": _state_of(self._order)}
-                torch.save(both, staged / EPOCH / ORDER)
-        parts = self.terms.parts if self.terms else {}
-        progress = {
-            "counters": counters(trainer),
+                rng.restore()
+                self._save_rng_state(str(staged / EPOCH))
+            if sampler_rng is not None:
+                both = {"began": sampler_rng, "now": _generator_state(self._sampler)}
+                torch.save(both, staged / EPOCH / SAMPLER_RNG)
+        write_json(staged / PROGRESS, self._progress())
+
+    def _progress(self) -> dict[str, Any]:
+        parts = self.checkpoint_options.parts if self.checkpoint_options else {}
+        return {
+            "counters": counters(self),
             "measures": {
-                name: {key: [float(value) for value in values] for key, values in found.items()}
-                for name, found in measures(trainer).items()
+                name: {key: [float(value) for value in values] for key, values in collected.items()}
+                for name, collected in metrics(self).items()
             },
-            "loss": float(trainer._tr_loss),
+            "loss": float(accumulated_loss(self)),
             "parts": {name: part.state() for name, part in parts.items()},
         }
-        write_json(staged / PROGRESS, progress)
 
     def _load_best_model(self) -> None:
-        trainer: Any = self
-        folder = Path(trainer.state.best_model_checkpoint)
+        folder = Path(self.state.best_model_checkpoint or "")
         damage = checkpoints.verify(folder)
         if damage is None:
-            super()._load_best_model()  # type: ignore[misc]
+            super()._load_best_model()
             return
         self.best_is_lost = True
-        if self.terms is not None:
+        if self.checkpoint_options is not None:
             text = f"{folder.name} was the best, but {damage.why}; the newest weights are kept."
-            self.terms.note("best-lost", text)
+            self.checkpoint_options.note("best-lost", text)
 
-    # Going on
+    # Resuming
 
     def _init_training_state(
-        self, max_steps: int, each_epoch: int, epochs: int, resumed: str | None, trial: Any
+        self, max_steps: int, steps_per_epoch: int, epochs: int, resumed: str | None, trial: Any
     ) -> tuple[int, int]:
-        trainer: Any = self
-        found = super()._init_training_state(  # type: ignore[misc]
-            max_steps, each_epoch, epochs, resumed, trial
+        epoch, steps_done = super()._init_training_state(
+            max_steps, steps_per_epoch, epochs, resumed, trial
         )
         if resumed is not None:
-            self._from = Path(resumed)
-            self._in_mid_epoch = found[1] > 0
-            # What is to be done how often may have changed, when a run is continued.
-            trainer.state.compute_steps(trainer.args, max_steps)
-            best = self._from.parent / f"checkpoint-{trainer.state.best_global_step}"
-            trainer.state.best_model_checkpoint = str(best) if best.is_dir() else None
-        return int(found[0]), int(found[1])
+            self._resumed_from = Path(resumed)
+            self._in_mid_epoch = steps_done > 0
+            # The intervals may have changed when a finished run is continued.
+            self.state.compute_steps(self.args, max_steps)
+            best = self._resumed_from.parent / f"checkpoint-{self.state.best_global_step}"
+            self.state.best_model_checkpoint = str(best) if best.is_dir() else None
+        return int(epoch), int(steps_done)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        trainer: Any = self
-        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        planned = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
-        if planned.max_steps != trainer.state.max_steps:
-            recompute_learning_rate(trainer.optimizer, trainer.lr_scheduler)
+        saved = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+        if saved.max_steps != self.state.max_steps:
+            recompute_learning_rate(self.optimizer, self.lr_scheduler)
 
-    def _run_epoch(self, *args: Any, **more: Any) -> None:
-        trainer: Any = self
-        if trainer.state.global_step >= trainer.state.max_steps:
-            # The checkpoint was the last one; Transformers would make one more update.
-            trainer.control.should_training_stop = True
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.state.global_step >= self.state.max_steps:
+            # The checkpoint was of the last step; Transformers would do one more.
+            self.control.should_training_stop = True
             return
-        super()._run_epoch(*args, **more)  # type: ignore[misc]
+        super()._run_epoch(*args, **kwargs)
 
-    def _get_train_sampler(self, *args: Any, **more: Any) -> Any:
-        self._order = super()._get_train_sampler(*args, **more)  # type: ignore[misc]
-        return self._order
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        self._sampler = super()._get_train_sampler(*args, **kwargs)
+        return self._sampler
 
-    def evaluate(self, *args: Any, **more: Any) -> Any:
-        """Check on the held-out rows; whether that was done changes nothing in what follows."""
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate without affecting the random numbers of the training that follows."""
         with preserve_rng():
-            return super().evaluate(*args, **more)  # type: ignore[misc]
+            return super().evaluate(*args, **kwargs)
 
-    def _evaluate(self, trial: Any, *args: Any, **more: Any) -> Any:
-        trainer: Any = self
-        metrics = super()._evaluate(trial, *args, **more)  # type: ignore[misc]
-        if self._owes_check:
-            # The run was stopped before the check of this update, which is made up for now.
-            self._owes_check = False
-            if trainer._determine_best_metric(metrics, trial):
-                trainer.state.best_global_step = trainer.state.global_step
-                name = f"checkpoint-{trainer.state.global_step}"
-                trainer.state.best_model_checkpoint = str(Path(trainer.args.output_dir) / name)
-        return metrics
+    def _evaluate(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
+        result = super()._evaluate(trial, *args, **kwargs)
+        if self._owes_evaluation:
+            # The run was stopped before the evaluation of this step, which is done only now.
+            self._owes_evaluation = False
+            if self._determine_best_metric(result, trial):
+                self.state.best_global_step = self.state.global_step
+                self.state.best_model_checkpoint = str(self._checkpoint_folder())
+        return result
 
-    def take_up(self) -> None:
-        """Take back what is not Transformers' own, once it has set up its loop."""
-        trainer: Any = self
-        progress = find_json(self._from / PROGRESS) if self._from is not None else None
+    def restore_progress(self) -> None:
+        """Restore the state from `progress.json` after Transformers has set up its loop."""
+        folder = self._resumed_from
+        progress = find_json(folder / PROGRESS) if folder is not None else None
         if progress is None:
             return
-        vars(trainer).update(progress["counters"])
-        for name, found in progress["measures"].items():
-            vars(trainer)[name]["train"].update(found)
-        trainer._tr_loss.fill_(progress["loss"])
-        owed = False
-        for name, part in (self.terms.parts if self.terms else {}).items():
-            if (state := progress["parts"].get(name)) is not None:
+        restore_counters(self, progress["counters"])
+        collected = collected_metrics(self)
+        for name, values in progress["measures"].items():
+            collected[name]["train"].update(values)
+        accumulated_loss(self).fill_(progress["loss"])
+        owes_evaluation = False
+        for name, part in (
+            self.checkpoint_options.parts if self.checkpoint_options else {}
+        ).items():
+            state = progress["parts"].get(name)
+            if state is not None:
                 part.restore(state)
-                owed = owed or bool(state.get("owes_check"))
-        self._owes_check = trainer.args.eval_on_start = owed
+                owes_evaluation = owes_evaluation or bool(state.get("owes_check"))
+        self._owes_evaluation = self.args.eval_on_start = owes_evaluation
 
     def begin_epoch(self) -> None:
-        """Remember how chance stood before the rows of an epoch were put in order."""
-        trainer: Any = self
-        resumed, self._from = self._from, None
-        self._at_epoch = True
+        """Record the RNG state before the rows of an epoch are shuffled."""
+        resumed, self._resumed_from = self._resumed_from, None
+        self._at_epoch_start = True
         if resumed is not None:
-            self._at_epoch = not self._in_mid_epoch
-            trainer._load_rng_state(str(resumed / EPOCH if self._in_mid_epoch else resumed))
-            if (resumed / EPOCH / ORDER).is_file():
-                both = torch.load(resumed / EPOCH / ORDER, weights_only=True)
-                self._order.generator.set_state(both["began" if self._in_mid_epoch else "now"])
-        order = _state_of(self._order)
-        self._epoch_began = RngState.now(), order
-        self._moment = TrainerSnapshot.of(trainer, order)
+            self._at_epoch_start = not self._in_mid_epoch
+            self._load_rng_state(str(resumed / EPOCH if self._in_mid_epoch else resumed))
+            if (resumed / EPOCH / SAMPLER_RNG).is_file():
+                both = torch.load(resumed / EPOCH / SAMPLER_RNG, weights_only=True)
+                self._sampler.generator.set_state(both["began" if self._in_mid_epoch else "now"])
+        sampler_rng = _generator_state(self._sampler)
+        self._epoch_start = RngState.now(), sampler_rng
+        self._snapshot = TrainerSnapshot.of(self, sampler_rng)
 
-    def begin_update(self) -> None:
-        """Remember all that the batches of an update change, in case it is not ended."""
-        # The order of an epoch's rows is drawn before its first update, but after what is saved.
-        if not self._at_epoch:
-            self._moment = TrainerSnapshot.of(self, _state_of(self._order))
-        self._at_epoch, self._in_update = False, True
+    def begin_step(self) -> None:
+        """Record the state before a step, in case the step is not completed."""
+        # The rows of an epoch are shuffled before its first step, but after the recorded state.
+        if not self._at_epoch_start:
+            self._snapshot = TrainerSnapshot.of(self, _generator_state(self._sampler))
+        self._at_epoch_start, self._in_step = False, True
 
-    def end_update(self) -> None:
-        """Know that everything is of one update again."""
-        self._in_update = False
+    def end_step(self) -> None:
+        """Record that the step is complete."""
+        self._in_step = False
 
 
-class _Watch(TrainerCallback):
-    """Tells the trainer where its loop is."""
+class _LoopObserver(TrainerCallback):
+    """Informs the mixin about the position in the training loop."""
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: CheckpointMixin) -> None:
         self._trainer = trainer
 
-    def on_train_begin(self, *_args: Any, **_more: Any) -> None:
-        self._trainer.take_up()
+    def on_train_begin(self, *_args: Any, **_kwargs: Any) -> None:
+        self._trainer.restore_progress()
 
-    def on_epoch_begin(self, *_args: Any, **_more: Any) -> None:
+    def on_epoch_begin(self, *_args: Any, **_kwargs: Any) -> None:
         self._trainer.begin_epoch()
 
-    def on_step_begin(self, *_args: Any, **_more: Any) -> None:
-        self._trainer.begin_update()
+    def on_step_begin(self, *_args: Any, **_kwargs: Any) -> None:
+        self._trainer.begin_step()
 
-    def on_step_end(self, *_args: Any, **_more: Any) -> None:
-        self._trainer.end_update()
+    def on_step_end(self, *_args: Any, **_kwargs: Any) -> None:
+        self._trainer.end_step()
 
 
-def _state_of(order: Any) -> torch.Tensor | None:
-    """Return how the chance of an order of rows stands, where it has one of its own."""
-    generator = getattr(order, "generator", None)
+def _generator_state(sampler: Any) -> torch.Tensor | None:
+    """Return the state of the sampler's own generator (a uint8 tensor), or None without one."""
+    generator = getattr(sampler, "generator", None)
     return None if generator is None else generator.get_state()

@@ -1,7 +1,7 @@
-"""Going on when memory runs out: batches are taken in smaller pieces, and the update done again.
+"""Recovery from out-of-memory errors: split the batch into microbatches and repeat the step.
 
-The rows of an update, their order and their weight stay as they are, so what is learned is the
-same up to rounding. Mixed into trainers whose loss is a sum or a mean over rows or tokens.
+The rows of a step, their order and their weight stay the same, so the result is the same up to
+rounding. For trainers whose loss is a sum or a mean over rows or tokens.
 """
 
 from __future__ import annotations
@@ -15,284 +15,279 @@ import torch
 from transformers.trainer_pt_utils import nested_concat
 
 from modelforge.diagnosis.classify import recognise
-from modelforge.runs.event_types import AdjustedEvent
-from modelforge.train.trainer.microbatch import Piece, cut, divide, marks_of, merge
+from modelforge.train.trainer.host import TrainerHost
+from modelforge.train.trainer.microbatch import (
+    Microbatch,
+    merge_metrics,
+    metric_lengths,
+    split_batch,
+    truncate_metrics,
+)
 from modelforge.train.trainer.state import TrainerSnapshot
 
-# Beyond this no batch has rows or documents left to part.
-MOST_TIMES = 2**16
-UNDIVIDED = (
-    "The rows of a batch are held against each other here, so a batch that does not fit cannot be "
-    "taken in smaller pieces: that would be another training."
+# No batch has more rows or documents to split.
+MAX_SPLITS = 2**16
+INDIVISIBLE = (
+    "This loss compares the rows of a batch, so the batch cannot be split to save memory without "
+    "changing the result."
 )
 EXHAUSTED = (
-    "One row alone does not fit, with activations computed again: a smaller model, a shorter "
-    "longest row or fewer bits for its weights are what is left."
+    "A single row does not fit in memory, even with gradient checkpointing. Use a smaller model, "
+    "a shorter max sequence length or fewer bits per weight."
 )
-AS_BEFORE = "As before the run was interrupted."
+RESUMED = "As before the run was interrupted."
 CHECKPOINTING = {"use_reentrant": False}
 
 
 @dataclass
 class BatchSplits:
-    """How small the pieces are by now: in how many turns a batch is taken. A part of a checkpoint.
+    """In how many microbatches a batch is processed by now; saved in checkpoints.
 
-    `tell` hears every change, and once more what a run goes on with after it was interrupted.
+    `report` receives every change, and the restored values when a run is resumed.
     """
 
-    tell: Callable[..., None]
+    report: Callable[..., None]
     train: int = 1
-    check: int = 1
-    recomputes: bool = False
-    is_news: bool = False
+    eval: int = 1
+    recompute: bool = False
+    is_restored: bool = False
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return {"train": self.train, "check": self.check, "recomputes": self.recomputes}
+        """Return the state for a checkpoint."""
+        return {"train": self.train, "check": self.eval, "recomputes": self.recompute}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on in pieces as small as before."""
-        self.train, self.check = int(state["train"]), int(state["check"])
-        self.recomputes = bool(state["recomputes"])
-        self.is_news = (self.train, self.check, self.recomputes) != (1, 1, False)
+        """Continue with the microbatches of a checkpoint."""
+        self.train, self.eval = int(state["train"]), int(state["check"])
+        self.recompute = bool(state["recomputes"])
+        self.is_restored = (self.train, self.eval, self.recompute) != (1, 1, False)
 
 
-class OomRecoveryMixin:
-    """Mixed into a trainer before `Checkpointing`; does nothing until `live_with` was called.
+class OomRecoveryMixin(TrainerHost):
+    """Mixed into a trainer before `CheckpointMixin`; inactive until `enable_oom_recovery`.
 
-    `sides` is 2 where the first half of a batch's rows is compared with the second. `by_tokens`
-    says that the loss of a batch is a mean over its learned tokens, not over its rows, and
-    `is_whole` that it is neither, so that no batch may be divided.
+    Attributes:
+        sides: 2 where the first half of a batch's rows is compared with the second.
+        by_tokens: Whether the loss of a batch is a mean over its trained tokens, not its rows.
+        shifts_labels: Whether the first token of a row is never trained, as in a causal model.
+        is_indivisible: Whether the loss is neither, so that no batch may be split.
     """
 
     sides = 1
     by_tokens = False
     shifts_labels = True
-    is_whole = is_exhausted = False
+    is_indivisible = is_exhausted = False
     batch_splits: BatchSplits | None = None
-    piece = Piece({})
-    _window: list[dict[str, Any]]
-    _before: TrainerSnapshot | None = None
-    _share = 1.0
-    _recomputing = False
+    microbatch = Microbatch({})
+    _step_batches: list[dict[str, Any]]
+    _before_step: TrainerSnapshot | None = None
+    _loss_share = 1.0
+    _recomputes = False
 
-    def enable_oom_recovery(self, tell: Callable[..., None]) -> BatchSplits:
-        """Go on from now on when memory runs out; return what a checkpoint keeps of it."""
-        trainer: Any = self
-        self._window = []
-        self._recomputing = bool(trainer.args.gradient_checkpointing)
-        self.batch_splits = BatchSplits(tell)
+    def enable_oom_recovery(self, report: Callable[..., None]) -> BatchSplits:
+        """Recover from out-of-memory errors from now on; return the state for checkpoints."""
+        self._step_batches = []
+        self._recomputes = bool(self.args.gradient_checkpointing)
+        self.batch_splits = BatchSplits(report)
         return self.batch_splits
 
     # Training
 
-    def get_batch_samples(self, *args: Any, **more: Any) -> Any:
-        """Fetch the batches of an update, before the first of which nothing is done yet."""
-        self._window = []
-        return super().get_batch_samples(*args, **more)  # type: ignore[misc]
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Fetch the batches of a step."""
+        self._step_batches = []
+        return super().get_batch_samples(*args, **kwargs)
 
     def training_step(self, model: Any, inputs: dict[str, Any], items: Any = None) -> Any:
-        """Learn from one batch, or from all of this update anew where memory has run out."""
-        if self.batch_splits is None:
-            return super().training_step(model, inputs, items)  # type: ignore[misc]
-        self._recompute_if_asked()
-        if self.batch_splits.is_news:
-            self.batch_splits.is_news = False
-            self._tell(AS_BEFORE)
-        if not self._window:
-            self._before = TrainerSnapshot.of(self, None)
-        self._window.append(dict(inputs))
-        fresh = self._window[-1:]
+        """Train on one batch; when memory runs out, repeat all batches of this step."""
+        splits = self.batch_splits
+        if splits is None:
+            return super().training_step(model, inputs, items)
+        self._recompute_if_needed(splits)
+        if splits.is_restored:
+            splits.is_restored = False
+            self._report(splits, RESUMED)
+        if not self._step_batches:
+            self._before_step = TrainerSnapshot.of(self, None)
+        self._step_batches.append(dict(inputs))
+        pending = self._step_batches[-1:]
         while True:
             try:
-                return sum(self._learn(model, batch, items) for batch in fresh)
+                return sum(self._train_on(model, batch, items, splits) for batch in pending)
             except (RuntimeError, MemoryError) as error:
                 why = out_of_memory(error)
-                if why is None or not self._give_way(inputs):
+                if why is None or not self._reduce_memory(inputs, splits):
                     raise
-            # Only here is the traceback gone, which held all that the update had computed.
-            self._begin_again(model)
-            self._tell(why)
-            fresh = self._window
+            # Only here the traceback is gone, which holds all tensors of the step.
+            self._reset_step(model, splits)
+            self._report(splits, why)
+            pending = self._step_batches
 
-    def compute_loss(self, *args: Any, **more: Any) -> Any:
-        """Return the loss of a piece by its share of its batch."""
-        found = super().compute_loss(*args, **more)  # type: ignore[misc]
-        if self._share == 1.0:
-            return found
-        if isinstance(found, tuple):
-            return (found[0] * self._share, *found[1:])
-        return found * self._share
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the loss of a microbatch times its share of the batch."""
+        loss = super().compute_loss(*args, **kwargs)
+        if self._loss_share == 1.0:
+            return loss
+        if isinstance(loss, tuple):
+            return (loss[0] * self._loss_share, *loss[1:])
+        return loss * self._loss_share
 
-    def _learn(self, model: Any, batch: Mapping[str, Any], items: Any) -> Any:
-        trainer: Any = self
-        assert self.batch_splits is not None, "only asked once it is there"
-        pieces = self._pieces(
-            batch, self.batch_splits.train, trainer.args.per_device_train_batch_size
-        )
-        marks = marks_of(trainer, "train")
-        # A loss that is divided by all tokens of the update adds up by itself.
-        adds_up = items is not None and trainer.model_accepts_loss_kwargs
+    def _train_on(
+        self, model: Any, batch: Mapping[str, Any], items: Any, splits: BatchSplits
+    ) -> Any:
+        parts = self._split(batch, splits.train, self.args.per_device_train_batch_size)
+        lengths = metric_lengths(self, "train")
+        # A loss that is divided by all tokens of the step needs no weight.
+        is_sum = items is not None and self.model_accepts_loss_kwargs
         total: Any = 0.0
         try:
-            for self.piece in pieces:
-                self._share = 1.0 if adds_up else self._weight(self.piece)
-                total = total + super().training_step(  # type: ignore[misc]
-                    model, self.piece.inputs, items
-                )
+            for self.microbatch in parts:
+                self._loss_share = 1.0 if is_sum else self._weight(self.microbatch)
+                total = total + super().training_step(model, self.microbatch.inputs, items)
         finally:
-            self.piece, self._share = Piece({}), 1.0
-        merge(trainer, "train", marks, pieces, by_tokens=self.by_tokens)
+            self.microbatch, self._loss_share = Microbatch({}), 1.0
+        merge_metrics(self, "train", lengths, parts, by_tokens=self.by_tokens)
         return total
 
-    def _give_way(self, batch: Mapping[str, Any]) -> bool:
-        """Choose smaller pieces, or compute again what is not kept; say whether anything is left.
+    def _reduce_memory(self, batch: Mapping[str, Any], splits: BatchSplits) -> bool:
+        """Choose smaller microbatches, else gradient checkpointing; return whether one was left.
 
         `batch` is the one that did not fit.
         """
-        assert self.batch_splits is not None, "only asked once it is there"
-        trainer: Any = self
-        most = trainer.args.per_device_train_batch_size
-        times = self._more_times(batch, self.batch_splits.train, most)
-        if times is not None:
-            self.batch_splits.train = times
+        size = self.args.per_device_train_batch_size
+        more = self._more_splits(batch, splits.train, size)
+        if more is not None:
+            splits.train = more
             return True
-        able = getattr(trainer.model, "supports_gradient_checkpointing", False)
-        if self._recomputing or not able:
+        if self._recomputes or not getattr(self.model, "supports_gradient_checkpointing", False):
             self.is_exhausted = True
             return False
-        self.batch_splits.recomputes = True
+        splits.recompute = True
         return True
 
-    def _more_times(self, batch: Mapping[str, Any], times: int, most: int) -> int | None:
-        now = len(self._pieces(batch, times, most))
-        while times < MOST_TIMES:
-            times *= 2
-            if len(self._pieces(batch, times, most)) > now:
-                return times
+    def _more_splits(self, batch: Mapping[str, Any], splits: int, size: int) -> int | None:
+        now = len(self._split(batch, splits, size))
+        while splits < MAX_SPLITS:
+            splits *= 2
+            if len(self._split(batch, splits, size)) > now:
+                return splits
         return None
 
-    def _pieces(self, batch: Mapping[str, Any], times: int, most: int) -> list[Piece]:
-        return divide(batch, most, times, sides=self.sides, shifts=self.shifts_labels)
+    def _split(self, batch: Mapping[str, Any], splits: int, size: int) -> list[Microbatch]:
+        return split_batch(batch, size, splits, sides=self.sides, shifts=self.shifts_labels)
 
-    def _weight(self, piece: Piece) -> float:
-        return piece.tokens if self.by_tokens else piece.rows
+    def _weight(self, part: Microbatch) -> float:
+        return part.token_share if self.by_tokens else part.row_share
 
-    def _recompute_if_asked(self) -> None:
-        assert self.batch_splits is not None, "only asked once it is there"
-        if self.batch_splits.recomputes and not self._recomputing:
-            trainer: Any = self
-            trainer.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=CHECKPOINTING)
-            self._recomputing = True
+    def _recompute_if_needed(self, splits: BatchSplits) -> None:
+        if splits.recompute and not self._recomputes:
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=CHECKPOINTING)
+            self._recomputes = True
 
-    def _begin_again(self, model: Any) -> None:
-        """Let go of all that this update has computed, as if it had not begun."""
-        trainer: Any = self
-        assert self._before is not None, "an update has begun"
+    def _reset_step(self, model: Any, splits: BatchSplits) -> None:
+        """Discard everything this step has computed."""
+        assert self._before_step is not None, "a step has begun"
         model.zero_grad(set_to_none=True)
-        # The tokens of a batch are counted once its step is over, so those stay.
-        tokens = trainer.state.num_input_tokens_seen
-        self._before.restore(trainer)
-        trainer._tr_loss = self._before.loss.clone()
-        trainer.state.num_input_tokens_seen = tokens
-        _free()
-        self._recompute_if_asked()
+        # The tokens of a batch are counted after its training step, so they stay.
+        tokens = self.state.num_input_tokens_seen
+        self._before_step.restore(self)
+        self.state.num_input_tokens_seen = tokens
+        _free_memory()
+        self._recompute_if_needed(splits)
 
-    def _tell(self, why: str) -> None:
-        trainer: Any = self
-        assert self.batch_splits is not None, "only asked once it is there"
-        batch, times = trainer.args.per_device_train_batch_size, self.batch_splits.train
-        self.batch_splits.tell(
-            AdjustedEvent(
-                step=trainer.state.global_step + 1,
-                micro_batch=-(-batch // times),
-                accumulation=trainer.args.gradient_accumulation_steps * times,
-                gradient_checkpointing=self._recomputing,
-                check_batch=-(-trainer.args.per_device_eval_batch_size // self.batch_splits.check),
-                why=why,
-            )
+    def _report(self, splits: BatchSplits, why: str) -> None:
+        args = self.args
+        splits.report(
+            step=self.state.global_step + 1,
+            micro_batch=-(-args.per_device_train_batch_size // splits.train),
+            accumulation=args.gradient_accumulation_steps * splits.train,
+            gradient_checkpointing=self._recomputes,
+            check_batch=-(-args.per_device_eval_batch_size // splits.eval),
+            why=why,
         )
 
-    # Checking
+    # Evaluation
 
-    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **more: Any) -> Any:
-        """Check one batch, in pieces where it does not fit."""
-        if self.batch_splits is None:
-            return super().prediction_step(model, inputs, *args, **more)  # type: ignore[misc]
-        trainer: Any = self
-        marks, most = marks_of(self, "eval"), trainer.args.per_device_eval_batch_size
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Evaluate one batch, in microbatches where it does not fit."""
+        splits = self.batch_splits
+        if splits is None:
+            return super().prediction_step(model, inputs, *args, **kwargs)
+        lengths, size = metric_lengths(self, "eval"), self.args.per_device_eval_batch_size
         while True:
+            parts = self._split(inputs, splits.eval, size)
             try:
-                return self._check(model, inputs, args, more)
+                outputs = self._evaluate_parts(model, parts, args, kwargs)
+                break
             except (RuntimeError, MemoryError) as error:
                 why = out_of_memory(error)
-                times = self._more_times(inputs, self.batch_splits.check, most)
-                if why is None or times is None:
+                more = self._more_splits(inputs, splits.eval, size)
+                if why is None or more is None:
                     raise
-            self.batch_splits.check = times
-            cut(self, "eval", marks)
-            _free()
-            self._tell(why)
+            splits.eval = more
+            truncate_metrics(self, "eval", lengths)
+            _free_memory()
+            self._report(splits, why)
+        if len(outputs) == 1:
+            return outputs[0]
+        merge_metrics(self, "eval", lengths, parts, by_tokens=self.by_tokens)
+        return self._joined(outputs, parts)
 
-    def _check(self, model: Any, batch: Mapping[str, Any], args: Any, more: Any) -> Any:
-        assert self.batch_splits is not None, "only asked once it is there"
-        trainer: Any = self
-        most = trainer.args.per_device_eval_batch_size
-        pieces, marks = self._pieces(batch, self.batch_splits.check, most), marks_of(self, "eval")
-        found = []
+    def _evaluate_parts(
+        self, model: Any, parts: list[Microbatch], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> list[tuple[Any, Any, Any]]:
+        outputs = []
         try:
-            for self.piece in pieces:
-                inputs = self.piece.inputs
-                found.append(
-                    super().prediction_step(model, inputs, *args, **more)  # type: ignore[misc]
-                )
+            for self.microbatch in parts:
+                inputs = self.microbatch.inputs
+                outputs.append(super().prediction_step(model, inputs, *args, **kwargs))
         finally:
-            self.piece = Piece({})
-        if len(found) == 1:
-            return found[0]
-        weights = [self._weight(piece) for piece in pieces]
-        merge(self, "eval", marks, pieces, by_tokens=self.by_tokens)
-        losses = [one[0] for one in found]
-        # A piece without a learned token has no loss, and no weight.
-        parts = [part * weight for part, weight in zip(losses, weights, strict=True) if weight]
-        return (sum(parts), *(_together([one[at] for one in found]) for at in (1, 2)))
+            self.microbatch = Microbatch({})
+        return outputs
+
+    def _joined(self, outputs: list[tuple[Any, Any, Any]], parts: list[Microbatch]) -> Any:
+        """Return loss, logits and labels of a batch from those of its microbatches."""
+        weighted = zip((output[0] for output in outputs), map(self._weight, parts), strict=True)
+        # A microbatch without a trained token has no loss, and weight 0.
+        loss = sum(loss * weight for loss, weight in weighted if weight)
+        return loss, _concat([out[1] for out in outputs]), _concat([out[2] for out in outputs])
 
 
-def make_memory_safe(trainer: Any, tell: Callable[..., None]) -> dict[str, BatchSplits]:
-    """Have a trainer go on when memory runs out, if its batches can be divided.
+def enable_oom_recovery(trainer: Any, report: Callable[..., None]) -> dict[str, BatchSplits]:
+    """Let a trainer recover from out-of-memory errors if its batches can be split.
 
-    Return what belongs to a checkpoint.
+    Return the objects that checkpoints save, by name.
     """
-    if not isinstance(trainer, OomRecoveryMixin) or trainer.is_whole:
+    if not isinstance(trainer, OomRecoveryMixin) or trainer.is_indivisible:
         return {}
-    return {"portions": trainer.enable_oom_recovery(tell)}
+    return {"portions": trainer.enable_oom_recovery(report)}
 
 
 def oom_note(trainer: Any, error: BaseException) -> tuple[str, str] | None:
-    """Return why a training does not go on with less memory: a code and a sentence; None if else.
+    """Return why a training could not recover, as code and text; None for other errors.
 
-    A training that is not divided was begun without `live_with`.
+    A trainer whose batches cannot be split has no `batch_splits`.
     """
     if out_of_memory(error) is None:
         return None
     if getattr(trainer, "batch_splits", None) is None:
-        return "not-divided", UNDIVIDED
+        return "not-divided", INDIVISIBLE
     return ("exhausted", EXHAUSTED) if trainer.is_exhausted else None
 
 
 def out_of_memory(error: BaseException) -> str | None:
-    """Return what ran out of memory, in words; None for every other failure."""
+    """Return a sentence on what ran out of memory; None for every other error."""
     entry = recognise(f"{type(error).__name__}: {error}")
     return entry.what if entry is not None and entry.code == "out-of-memory" else None
 
 
-def _free() -> None:
+def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
-def _together(values: list[Any]) -> Any:
+def _concat(values: list[Any]) -> Any:
     whole = values[0]
     for value in values[1:]:
         whole = None if whole is None else nested_concat(whole, value)

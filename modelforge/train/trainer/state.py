@@ -1,82 +1,105 @@
-"""What a trainer knows between two updates and Transformers does not keep."""
+"""Training state between two steps that Transformers and TRL do not save."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from modelforge.train.rng import RngState
+from modelforge.train.trainer.private import accumulated_loss, set_accumulated_loss, set_last_lr
 
-# What Transformers and TRL count in the trainer and lose with it; some trainers have some of them.
-COUNTERS = (
-    *("_globalstep_last_logged", "_total_loss_scalar", "_total_train_tokens", "_step"),
-    *("_read", "_generated"),
-)
-# What TRL has measured since the last log line.
-MEASURES = ("_metrics", "_stored_metrics")
+# Attributes of trainers, with the names under which checkpoints keep them. A trainer has some.
+COUNTERS = {
+    "_globalstep_last_logged": "_globalstep_last_logged",
+    "_total_loss_scalar": "_total_loss_scalar",
+    "_total_train_tokens": "_total_train_tokens",
+    "_step": "_step",
+    "tokens_read": "_read",
+    "tokens_generated": "_generated",
+}
+# What TRL has measured since the last log line, by mode and metric.
+METRICS = ("_metrics", "_stored_metrics")
 
 
 @dataclass(frozen=True)
 class TrainerSnapshot:
-    """What was known at the end of an update, before the first batch of the next.
+    """The state at the end of a step, before the first batch of the next one.
 
-    `order` is how the chance of the rows' order stood, where it has one of its own.
+    `sampler_rng` is the state of the sampler's own generator, if it has one. `loss` is a scalar
+    tensor: the loss summed since the last log line.
     """
 
-    chance: RngState
-    order: torch.Tensor | None
+    rng: RngState
+    sampler_rng: torch.Tensor | None
     counters: dict[str, Any]
-    measures: dict[str, dict[str, list[Any]]]
+    metrics: dict[str, dict[str, list[Any]]]
     loss: torch.Tensor
     tokens: int
 
     @classmethod
-    def of(cls, trainer: Any, order: torch.Tensor | None) -> TrainerSnapshot:
-        """Return the moment that is now."""
+    def of(cls, trainer: Any, sampler_rng: torch.Tensor | None) -> TrainerSnapshot:
+        """Return the current state of a trainer."""
         return cls(
             RngState.now(),
-            order,
+            sampler_rng,
             counters(trainer),
-            measures(trainer),
-            trainer._tr_loss.clone(),
+            metrics(trainer),
+            accumulated_loss(trainer).clone(),
             trainer.state.num_input_tokens_seen,
         )
 
     def restore(self, trainer: Any) -> None:
-        """Let the trainer know no more than it knew then."""
-        self.chance.restore()
-        vars(trainer).update(self.counters)
-        for name, found in self.measures.items():
-            measured = vars(trainer)[name]["train"]
-            measured.clear()
-            measured.update(found)
-        trainer._tr_loss = self.loss
+        """Put the trainer back into this state. Keeps its own copy of the loss."""
+        self.rng.restore()
+        restore_counters(trainer, self.counters)
+        for name, values in self.metrics.items():
+            collected = getattr(trainer, name)["train"]
+            collected.clear()
+            collected.update({key: list(found) for key, found in values.items()})
+        set_accumulated_loss(trainer, self.loss.clone())
         trainer.state.num_input_tokens_seen = self.tokens
 
 
 def counters(trainer: Any) -> dict[str, Any]:
-    """Return what the trainer has counted."""
-    return {name: vars(trainer)[name] for name in COUNTERS if name in vars(trainer)}
-
-
-def measures(trainer: Any) -> dict[str, dict[str, list[Any]]]:
-    """Return what the trainer has measured since its last log line."""
-    found = {name: vars(trainer)[name] for name in MEASURES if name in vars(trainer)}
+    """Return the trainer's counters by the names that checkpoints use."""
     return {
-        name: {key: list(values) for key, values in each.get("train", {}).items()}
-        for name, each in found.items()
+        stored: getattr(trainer, name)
+        for name, stored in COUNTERS.items()
+        if hasattr(trainer, name)
     }
 
 
+def restore_counters(trainer: Any, values: Mapping[str, Any]) -> None:
+    """Set the trainer's counters from `counters`; names that are not counters are ignored."""
+    for name, stored in COUNTERS.items():
+        if stored in values:
+            setattr(trainer, name, values[stored])
+
+
+def metrics(trainer: Any) -> dict[str, dict[str, list[Any]]]:
+    """Return a copy of the training metrics since the last log line, by attribute and metric."""
+    return {
+        name: {key: list(values) for key, values in collected.get("train", {}).items()}
+        for name, collected in collected_metrics(trainer).items()
+    }
+
+
+def collected_metrics(trainer: Any) -> dict[str, dict[str, dict[str, list[Any]]]]:
+    """Return the trainer's own metric lists, by attribute, mode and metric."""
+    return {name: getattr(trainer, name) for name in METRICS if hasattr(trainer, name)}
+
+
 def recompute_learning_rate(optimizer: Any, scheduler: Any) -> None:
-    """Set the rate that the schedule has at this update since it has become longer."""
-    if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
-        bases, shares = scheduler.base_lrs, scheduler.lr_lambdas
-        rates = [
-            base * share(scheduler.last_epoch) for base, share in zip(bases, shares, strict=True)
-        ]
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-        scheduler._last_lr = rates
+    """Set the learning rate of the current step after the schedule has become longer."""
+    if not isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
+        return
+    rates = [
+        base * factor(scheduler.last_epoch)
+        for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    ]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    set_last_lr(scheduler, rates)

@@ -26,9 +26,9 @@ from modelforge.train.callbacks.system_stats import peak_gib
 from modelforge.train.generate import GenerationEvaluator
 from modelforge.train.job import WorkerContext
 from modelforge.train.stop import TrialRunFinished
-from modelforge.train.trainer.checkpointing import Terms
-from modelforge.train.trainer.oom_recovery import BatchSplits, make_memory_safe
-from modelforge.train.trial_run.sampling import Program, chunks, lengths, line, program, spread
+from modelforge.train.trainer.checkpointing import CheckpointOptions
+from modelforge.train.trainer.oom_recovery import BatchSplits, enable_oom_recovery
+from modelforge.train.trial_run.sampling import Program, chunks, row_lengths, line, program, spread
 from modelforge.units import GIB
 
 CHECKED = 4
@@ -162,8 +162,8 @@ def _play(context: WorkerContext, trainer: Any, score: Program, timings: StepTim
         args.train_sampling_strategy = "sequential"
         trainer.train_dataset = trainer.train_dataset.select(score.rows)
     timings.attach(trainer)
-    living = make_memory_safe(trainer, context.log.adjusted) if _goes_on(context) else {}
-    trainer.keep_checkpoints(Terms(job.run, 1, None, context.log.note))
+    living = enable_oom_recovery(trainer, context.log.adjusted) if _goes_on(context) else {}
+    trainer.keep_checkpoints(CheckpointOptions(job.run, 1, None, context.log.note))
     tell(context, "Rehearsing updates", 0, timings.total)
     trainer.train()
     return living.get("portions") or BatchSplits(context.log.adjusted)
@@ -182,7 +182,7 @@ def _check(context: WorkerContext, trainer: Any, timings: StepTimer) -> float | 
     batch = trainer.args.per_device_eval_batch_size
     # What is told of answers needs every row.
     trainer.compute_metrics = None
-    order = sorted(range(len(rows)), key=lengths(rows, context.job.plan.max_length).__getitem__)
+    order = sorted(range(len(rows)), key=row_lengths(rows, context.job.plan.max_length).__getitem__)
     trainer.evaluate(rows.select(order[-batch:]))
     usual = spread(list(chunks(order, batch)), CHECKED)
     timings.checked, began = 0, time.perf_counter()

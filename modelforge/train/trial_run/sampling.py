@@ -41,7 +41,7 @@ def program(trainer: Any, *, generates: bool) -> Program:
         return Program(None, [], 0.0, 1, 1, args.gradient_accumulation_steps)
     size = args.per_device_train_batch_size
     added_up = min(ADDED_UP, args.gradient_accumulation_steps)
-    counted = lengths(rows, None)
+    counted = row_lengths(rows, None)
     with preserve_rng():
         order = list(trainer._get_train_sampler(rows) or range(len(rows)))
     batches = list(chunks(order, size))
@@ -75,7 +75,7 @@ def line(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float
     return (each, token) if each >= 0 else (0.0, mean_s / mean if mean else 0.0)
 
 
-def lengths(rows: Any, most: int | None) -> list[int]:
+def row_lengths(rows: Any, most: int | None) -> list[int]:
     """Return how many tokens each row makes the model read at once."""
     table = rows.with_format("arrow")[:]
     names = set(table.column_names)

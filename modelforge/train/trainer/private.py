@@ -1,0 +1,173 @@
+"""Access to private names of Transformers, TRL, accelerate and torch.
+
+All uses of private names stand in `train/trainer/`, and `PRIVATE_NAMES` lists them: this is what
+to check when one of these libraries is upgraded. A test fails when a listed name has gone, and when
+a private name is used elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch.autograd.graph import _engine_run_backward
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import SequentialSampler
+
+from modelforge.train.trainer.host import TrainerHost
+
+
+class PrivateName(NamedTuple):
+    """A private name in use: what it is needed for, and what could replace it."""
+
+    owner: str
+    name: str
+    reason: str
+    replacement: str
+
+
+_TRAINER = "transformers.Trainer"
+_HOOK = "a public hook, or a copy of the method"
+PRIVATE_NAMES = (
+    PrivateName(_TRAINER, "_tr_loss", "loss since the last log; saved in checkpoints", "own sum"),
+    PrivateName(_TRAINER, "_total_loss_scalar", "training state that checkpoints lack", "own sum"),
+    PrivateName(
+        _TRAINER, "_globalstep_last_logged", "training state that checkpoints lack", "none"
+    ),
+    PrivateName(_TRAINER, "_train_batch_size", "read when a data loader is made", "new trainer"),
+    PrivateName(_TRAINER, "_prepare_inputs", "moves a trial batch to the device", "own move"),
+    PrivateName(_TRAINER, "_get_output_dir", "checkpoints are written to a staging folder", _HOOK),
+    PrivateName(_TRAINER, "_save_checkpoint", "checkpoints are verified and renamed", _HOOK),
+    PrivateName(_TRAINER, "_load_best_model", "a damaged checkpoint is not loaded", _HOOK),
+    PrivateName(_TRAINER, "_init_training_state", "settings may change on resume", _HOOK),
+    PrivateName(_TRAINER, "_load_optimizer_and_scheduler", "the schedule may be longer", _HOOK),
+    PrivateName(_TRAINER, "_run_epoch", "no step after the last one on resume", _HOOK),
+    PrivateName(_TRAINER, "_get_train_sampler", "the sampler's generator state is saved", _HOOK),
+    PrivateName(_TRAINER, "_get_eval_sampler", "evaluation rows stay in order", _HOOK),
+    PrivateName(_TRAINER, "_evaluate", "an evaluation that a stop skipped is made up for", _HOOK),
+    PrivateName(_TRAINER, "_determine_best_metric", "best metric of such an evaluation", _HOOK),
+    PrivateName(_TRAINER, "_save_rng_state", "RNG state at the start of an epoch", "RngState"),
+    PrivateName(_TRAINER, "_load_rng_state", "RNG state at the start of an epoch", "RngState"),
+    PrivateName("trl.DPOTrainer", "_prepare_dataset", "rows are tokenized already", "a TRL option"),
+    PrivateName("trl.KTOTrainer", "_prepare_dataset", "rows are tokenized already", "a TRL option"),
+    PrivateName(
+        "trl.DPOTrainer", "_set_signature_columns_if_needed", "keeps the length column", "none"
+    ),
+    PrivateName("trl.DPOTrainer", "_signature_columns", "keeps the length column", "none"),
+    PrivateName("trl.RLOOTrainer", "_tokenize_prompts", "prompts are rendered already", _HOOK),
+    PrivateName("trl.RLOOTrainer", "_calculate_rewards", "completions are sampled", "reward_funcs"),
+    PrivateName("trl.SFTTrainer", "_metrics", "metrics since the last log", "none"),
+    PrivateName("trl.SFTTrainer", "_total_train_tokens", "state that checkpoints lack", "none"),
+    PrivateName("trl.RLOOTrainer", "_step", "state that checkpoints lack", "none"),
+    PrivateName(
+        "trl.experimental.orpo.ORPOTrainer", "_stored_metrics", "metrics since the last log", "none"
+    ),
+    PrivateName(
+        "trl.trainer.sft_trainer", "_CHUNKED_LM_HEAD_CHUNK_SIZE", "tokens per chunk", "an argument"
+    ),
+    PrivateName(
+        "trl.trainer.sft_trainer", "_patch_chunked_ce_lm_head", "memory trace of SFT", "own loss"
+    ),
+    PrivateName("accelerate.Accelerator", "_dataloaders", "forgets the trial data loader", "none"),
+    PrivateName(
+        "torch.optim.lr_scheduler.LRScheduler", "_last_lr", "changed rate", "a new schedule"
+    ),
+    PrivateName(
+        "torch.autograd.graph", "_engine_run_backward", "backward inside a function mode", "none"
+    ),
+    PrivateName("torch.utils", "_python_dispatch", "TorchDispatchMode of the memory trace", "none"),
+    PrivateName("torch.UntypedStorage", "_cdata", "identity of a storage", "none"),
+    PrivateName("torch.ops.aten", "_local_scalar_dense", "Tensor.item() on meta tensors", "none"),
+)
+
+__all__ = ["PRIVATE_NAMES", "TorchDispatchMode"]
+
+# The operator behind `Tensor.item()`.
+ITEM_OP = torch.ops.aten._local_scalar_dense.default
+
+
+def accumulated_loss(trainer: Any) -> torch.Tensor:
+    """Return the loss summed since the last log line: a scalar tensor on the training device."""
+    loss: torch.Tensor = trainer._tr_loss
+    return loss
+
+
+def set_accumulated_loss(trainer: Any, loss: torch.Tensor) -> None:
+    """Replace the loss summed since the last log line."""
+    trainer._tr_loss = loss
+
+
+def load_best_model(trainer: Any) -> None:
+    """Load the weights of the best checkpoint into the model, if one was saved."""
+    if trainer.state.best_model_checkpoint is not None:
+        trainer._load_best_model()
+
+
+def step_metrics(trainer: Any, mode: str) -> dict[str, list[Any]]:
+    """Return the metrics that TRL has collected since the last log line, by name."""
+    metrics: dict[str, list[Any]] = trainer._metrics[mode]
+    return metrics
+
+
+def train_order(trainer: Any, rows: Any) -> list[int]:
+    """Return the order in which the trainer's sampler visits `rows` in one epoch."""
+    return list(trainer._get_train_sampler(rows) or range(len(rows)))
+
+
+def set_last_lr(scheduler: Any, rates: list[float]) -> None:
+    """Set what `scheduler.get_last_lr()` returns, one rate per parameter group."""
+    scheduler._last_lr = rates
+
+
+def storage_id(tensor: torch.Tensor) -> int:
+    """Return a number that identifies the tensor's storage while it is alive."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def backward(loss: torch.Tensor) -> None:
+    """Run the backward pass of a scalar loss without leaving the active function modes.
+
+    `Tensor.backward` leaves them, but recomputation of activations needs them.
+    """
+    gradient = (torch.ones_like(loss),)
+    _engine_run_backward((loss,), gradient, False, False, (), True, accumulate_grad=True)
+
+
+@contextmanager
+def batch_size_restored(trainer: Any) -> Iterator[None]:
+    """Restore the trainer's batch size afterwards."""
+    before = trainer._train_batch_size
+    try:
+        yield
+    finally:
+        trainer._train_batch_size = before
+
+
+def set_batch_size(trainer: Any, size: int) -> None:
+    """Set the batch size of the data loaders that the trainer makes from now on."""
+    trainer._train_batch_size = size
+
+
+def first_batch(trainer: Any) -> dict[str, Any]:
+    """Return the first training batch, and let accelerate forget the data loader it came from."""
+    loader = trainer.get_train_dataloader()
+    batch: dict[str, Any] = next(iter(loader))
+    loaders = trainer.accelerator._dataloaders
+    if loader in loaders:
+        loaders.remove(loader)
+    return batch
+
+
+def prepare_inputs(trainer: Any, batch: dict[str, Any]) -> dict[str, Any]:
+    """Return the batch on the training device."""
+    inputs: dict[str, Any] = trainer._prepare_inputs(batch)
+    return inputs
+
+
+class OrderedEvalMixin(TrainerHost):
+    """Evaluates the rows in their order, also where training rows are grouped by length."""
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        return SequentialSampler(eval_dataset)

@@ -44,7 +44,7 @@ class EventLog:
         self._phase_at = 0.0
         self.ended: str | None = None
 
-    def say(self, text: str) -> None:
+    def line(self, text: str) -> None:
         """Print one line to the log; a full disk is ignored."""
         with contextlib.suppress(OSError):
             sys.stdout.write(f"{time.strftime('%H:%M:%S')}  {text}\n")
@@ -58,19 +58,19 @@ class EventLog:
         if text == self._text and not is_end and now - self._phase_at < PHASE_EVERY_S:
             return
         if text != self._text:
-            self.say(f"{text} …")
+            self.line(f"{text} …")
         self._text, self._phase_at = text, now
         done = None if total is None else done
         self._events.write(PhaseEvent(name=name, text=text, done=done, total=total))
 
     def note(self, code: str, text: str) -> None:
         """Report a message for the user."""
-        self.say(text)
+        self.line(text)
         self._events.write(NoteEvent(code=code, text=text))
 
     def plan(self, event: PlanEvent) -> None:
         """Report the values in effect."""
-        self.say(
+        self.line(
             f"{event.total_steps:,} steps on {event.train_rows:,} rows, "
             f"{event.eval_rows:,} for evaluation; {event.trainable_parameters:,} of "
             f"{event.total_parameters:,} parameters are trained, in {event.precision} "
@@ -81,7 +81,7 @@ class EventLog:
     def step(self, event: StepEvent) -> None:
         """Report the steps since the previous report."""
         self._events.write(event)
-        self.say(
+        self.line(
             f"step {event.step}  loss {event.loss or 0.0:.3f}  "
             f"learning rate {event.learning_rate or 0.0:.1e}  {event.tokens_per_s:,.0f} tokens/s"
         )
@@ -94,7 +94,7 @@ class EventLog:
         name, value = ("loss", event.loss) if event.loss is not None else ("reward", reward)
         number = "unknown" if value is None else f"{value:.3f}"
         best = "  (best so far)" if event.best else ""
-        self.say(f"step {event.step}  evaluation {name} {number}{best}")
+        self.line(f"step {event.step}  evaluation {name} {number}{best}")
 
     def saved(self, event: SavedEvent) -> None:
         """Report a checkpoint."""
@@ -119,9 +119,9 @@ class EventLog:
         """Report that the run continues from a checkpoint, or starts over without one."""
         self._events.write(event)
         if event.checkpoint is None:
-            self.say("There is no checkpoint to resume from; training starts over.")
+            self.line("There is no checkpoint to resume from; training starts over.")
         else:
-            self.say(f"Resuming from {event.checkpoint}.")
+            self.line(f"Resuming from {event.checkpoint}.")
 
     def sample(self, event: SampleEvent) -> None:
         """Report a completion that was generated during training."""
@@ -131,7 +131,7 @@ class EventLog:
         """Report the metrics of generated answers."""
         self._events.write(event)
         values = ", ".join(f"{name} {value:.3f}" for name, value in event.after.items())
-        self.say(f"On {event.rows:,} evaluation rows: {values}")
+        self.line(f"On {event.rows:,} evaluation rows: {values}")
 
     def end(self, event: Ending) -> None:
         """Report how the run ended; on a full disk, the reserved space is freed for it."""

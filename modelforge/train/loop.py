@@ -29,7 +29,7 @@ from modelforge.train.generate import GenerationEvaluator
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.stop import StopRequested
 from modelforge.train.trainer import batch_size
-from modelforge.train.trainer.checkpointing import Stateful, CheckpointOptions
+from modelforge.train.trainer.checkpointing import CheckpointOptions, Stateful
 from modelforge.train.trainer.oom_recovery import enable_oom_recovery, oom_note
 from modelforge.train.trial_run import run as rehearsing
 
@@ -232,7 +232,7 @@ def finish(context: WorkerContext, trainer: Any, course: TrainingProgress, began
         _end_early(context, trainer, course)
         return
     _save(job, trainer, course, log)
-    log.say(f"Finished after {course.step:,} updates.")
+    log.line(f"Finished after {course.step:,} updates.")
     log.end(
         FinishedEvent(
             steps=course.step,
@@ -252,7 +252,7 @@ def discard(run: RunFolder, log: EventLog, *, step: int = 0) -> None:
     """
     for folder in (run.checkpoints, run.output):
         shutil.rmtree(folder, ignore_errors=True)
-    log.say(f"Stopped at update {step:,}; nothing is kept.")
+    log.line(f"Stopped at update {step:,}; nothing is kept.")
     log.end(StoppedEvent(step=step, kept=False))
 
 
@@ -273,7 +273,7 @@ def _end_early(context: WorkerContext, trainer: Any, course: TrainingProgress) -
     if best_step is not None:
         load_best_weights(trainer)
     _save(job, trainer, course, log)
-    log.say(f"Stopped at update {course.step:,}; what it has learned is kept.")
+    log.line(f"Stopped at update {course.step:,}; what it has learned is kept.")
     log.end(StoppedEvent(step=course.step, kept=True, best_step=best_step))
 
 

@@ -50,8 +50,8 @@ def end_before_training(run: RunFolder, log: EventLog, found: Checkpoint | None,
         shutil.rmtree(run.checkpoints, ignore_errors=True)
         if found is not None:
             shutil.rmtree(run.output, ignore_errors=True)
-        log.say("Stopped before the first update.")
+        log.line("Stopped before the first update.")
         log.end(StoppedEvent(step=0, kept=False))
         return
-    log.say(f"Stopped before it went on; {found.name} stays.")
+    log.line(f"Stopped before it went on; {found.name} stays.")
     log.end(StoppedEvent(step=found.step, kept=run.has_result))

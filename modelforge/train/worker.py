@@ -136,7 +136,7 @@ def _failed(run: RunFolder, error: Exception, log: EventLog) -> None:
     shutil.rmtree(run.output_staged, ignore_errors=True)
     failure = explain(error)
     with contextlib.suppress(ForgeError):  # a full disk does not even take the bad news
-        log.say(f"Failed: {failure.what} {failure.remedy}")
+        log.line(f"Failed: {failure.what} {failure.remedy}")
         log.end(FailedEvent(**asdict(failure)))
 
 

@@ -45,7 +45,7 @@ def trainer_on(model: Path, folder: Path, **answers: Any) -> Any:
     from datasets import Dataset
 
     from modelforge.modeling.providers.huggingface import load
-    from modelforge.train.strategies.sft import build
+    from modelforge.train.strategies.sft import build_trainer
 
     usual = {"model_name": "tiny", "dataset": "rows.jsonl", "compute_specs": "low_end"}
     said = {"task": "text-generation", "use_4bit": False, "lora_dropout": 0, **usual, **answers}
@@ -53,7 +53,7 @@ def trainer_on(model: Path, folder: Path, **answers: Any) -> Any:
     plan = make_plan(config, PlanContext("cpu", str(model), context=512))
     loaded = load(plan, config, lambda _done, _total: None)
     rows = Dataset.from_dict({"input_ids": [[1, 5, 2]] * 4, "labels": [[-100, 5, 2]] * 4})
-    return build(
+    return build_trainer(
         loaded.model, loaded.tokenizer, (rows, None), config=config, plan=plan, checkpoints=folder
     )
 

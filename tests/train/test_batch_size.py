@@ -17,14 +17,14 @@ def speeds(monkeypatch):
     from modelforge.train.trainer.batch_size import _Trials
 
     def report(**known):
-        really, tried = _Trials.speed, []
+        really, tried = _Trials.tokens_per_s, []
 
         def speed(self, size):
             assert really(self, size) is not None
             tried.append(size)
             return known.get(f"of_{size}")
 
-        monkeypatch.setattr(_Trials, "speed", speed)
+        monkeypatch.setattr(_Trials, "tokens_per_s", speed)
         return tried
 
     return report

@@ -29,7 +29,7 @@ def reached(tmp_path: Path, device: Any = "cpu", **answers: Any) -> SimpleNamesp
     """Return what the answers become: TRL's and PEFT's settings and the quantization."""
     from modelforge.modeling.adapters.lora import lora_config
     from modelforge.modeling.providers.quantization import quantization_config
-    from modelforge.train.strategies.sft import arguments
+    from modelforge.train.strategies.sft import training_arguments
 
     config = TrainingConfig(**(REQUIRED | answers))
     ground = PlanContext(device, "models/tiny", context=8192, train_rows=1000)
@@ -37,7 +37,7 @@ def reached(tmp_path: Path, device: Any = "cpu", **answers: Any) -> SimpleNamesp
     evaluates = config.eval_split > 0
     return SimpleNamespace(
         plan=plan,
-        trl=arguments(config, plan, tmp_path, evaluates=evaluates),
+        trl=training_arguments(config, plan, tmp_path, evaluates=evaluates),
         lora=lora_config(config, plan),
         bits=quantization_config(plan, config),
     )
@@ -304,7 +304,7 @@ def test_the_optimizer_and_schedule_are_the_ones_asked_for(bench, tiny_model, tm
     from datasets import Dataset
 
     from modelforge.modeling.providers.huggingface import load
-    from modelforge.train.strategies.sft import build
+    from modelforge.train.strategies.sft import build_trainer
 
     config = TrainingConfig(
         **REQUIRED,
@@ -319,7 +319,7 @@ def test_the_optimizer_and_schedule_are_the_ones_asked_for(bench, tiny_model, tm
     plan = make_plan(config, PlanContext("cpu", str(tiny_model), context=512))
     loaded = load(plan, config, lambda _done, _total: None)
     rows = Dataset.from_dict({"input_ids": [[1, 5, 2]] * 4, "labels": [[-100, 5, 2]] * 4})
-    trainer = build(
+    trainer = build_trainer(
         loaded.model, loaded.tokenizer, (rows, None), config=config, plan=plan, checkpoints=tmp_path
     )
     trainer.create_optimizer_and_scheduler(10)
@@ -333,10 +333,10 @@ def test_the_optimizer_and_schedule_are_the_ones_asked_for(bench, tiny_model, tm
 
 
 def test_fp16_on_the_cpu_is_refused_in_words(tmp_path):
-    from modelforge.train.strategies.sft import build
+    from modelforge.train.strategies.sft import build_trainer
 
     config = TrainingConfig(**REQUIRED, fp16=True)
     plan = make_plan(config, PlanContext("cpu", "models/tiny", context=512))
     with pytest.raises(WorkerError, match="needs a GPU") as refused:
-        build(None, None, (None, None), config=config, plan=plan, checkpoints=tmp_path)
+        build_trainer(None, None, (None, None), config=config, plan=plan, checkpoints=tmp_path)
     assert refused.value.cause == "fp16-needs-gpu"

@@ -169,7 +169,7 @@ def made(run: RunFolder, loss: str) -> Any:
     from modelforge.train.job import Job
     from modelforge.train.strategies import dpo, kto, orpo
     from modelforge.train.strategies import preference as references
-    from modelforge.train.strategies.preference import Parts
+    from modelforge.train.strategies.preference import TrainerInputs
 
     job = Job.read(run)
     loaded = load(job.plan, job.config, lambda _done, _total: None)
@@ -184,8 +184,10 @@ def made(run: RunFolder, loss: str) -> Any:
 
     reference = references.load_reference(SimpleNamespace(job=job, load=again))
     strategy = {"kto": kto, "orpo": orpo}.get(loss, dpo)
-    parts = Parts(job, loaded.model, loaded.tokenizer, tokenized.train, None, reference)
-    return SimpleNamespace(trainer=strategy.build(parts), dialect=dialect, manner=manner, job=job)
+    inputs = TrainerInputs(job, loaded.model, loaded.tokenizer, tokenized.train, None, reference)
+    return SimpleNamespace(
+        trainer=strategy.build_trainer(inputs), dialect=dialect, manner=manner, job=job
+    )
 
 
 def seen_by(trainer: Any, loss: str) -> list[tuple[list[int], list[int]]]:

@@ -9,9 +9,9 @@ import pytest
 from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.tokenize.prompts import prompt_and_answer
 from modelforge.train.strategies.rewards import (
-    SLOW_IN_A_ROW,
-    Pattern,
-    equals,
+    MAX_SLOW_IN_A_ROW,
+    PatternRule,
+    exact_match,
     json_score,
     length_score,
 )
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.torch
     ],
 )
 def test_equal_answers_whatever_their_case_and_white_space(answer, expected, worth):
-    assert equals(answer, expected) == worth
+    assert exact_match(answer, expected) == worth
 
 
 @pytest.mark.parametrize(
@@ -74,21 +74,21 @@ def test_only_a_whole_object_or_list_is_json(answer, worth):
 
 
 def test_a_pattern_is_found_anywhere():
-    digits = Pattern(r"\d{2,}")
+    digits = PatternRule(r"\d{2,}")
     assert digits("There are 42 of them") == 1
     assert digits("There are 4 2 of them") == 0
-    assert Pattern(r"(?i)yes$")("Oh YES") == 1
+    assert PatternRule(r"(?i)yes$")("Oh YES") == 1
 
 
 def test_a_pattern_that_would_take_for_ever_is_given_up():
-    slow = Pattern(r"^(a|aa)+$")
+    slow = PatternRule(r"^(a|aa)+$")
     endless = "a" * 60 + "b"
     began = time.monotonic()
     assert slow(endless) == 0
     assert time.monotonic() - began < 5
-    assert slow.slow == 1
+    assert slow.timeouts == 1
     assert slow("aaa") == 1
-    for _ in range(SLOW_IN_A_ROW - 1):
+    for _ in range(MAX_SLOW_IN_A_ROW - 1):
         assert slow(endless) == 0
     with pytest.raises(WorkerError, match="longer than"):
         slow(endless)
@@ -97,7 +97,7 @@ def test_a_pattern_that_would_take_for_ever_is_given_up():
 @pytest.mark.parametrize("pattern", [None, "(open", "[a"])
 def test_no_pattern_and_a_broken_one_are_refused(pattern):
     with pytest.raises(WorkerError) as refused:
-        Pattern(pattern)
+        PatternRule(pattern)
     assert refused.value.problems[0].where == "trainer.reward_pattern"
 
 

@@ -318,13 +318,13 @@ def test_a_stop_between_the_stages_keeps_the_reward_model(bench, rewarded, monke
     from modelforge.train.strategies import reward_model
 
     run = rewarded()
-    keep = reward_model._keep
+    keep = reward_model._save
 
     def kept(*arguments: Any) -> None:
         keep(*arguments)
         run.stop.write_text("keep")
 
-    monkeypatch.setattr(reward_model, "_keep", kept)
+    monkeypatch.setattr(reward_model, "_save", kept)
     events = bench.work(run)
     assert events[-1].kind == "stopped"
     assert events[-1].data["kept"] is False
@@ -350,7 +350,7 @@ def test_the_wish_to_stop_is_looked_for_at_every_token(monkeypatch):
             looked += 1
 
     model = Model()
-    online.watch(model, Stop())  # type: ignore[arg-type]
+    online.stop_while_generating(model, Stop())  # type: ignore[arg-type]
     model.look()
     assert looked == 1
 

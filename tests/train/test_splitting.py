@@ -192,7 +192,7 @@ def alone_with_little_room(bench, monkeypatch):
     plain = bench.prepare(**answers)
     preserve_rng = bench.work(plain)
     _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    kept = sft.Trainer.train
+    kept = sft.SftTrainer.train
 
     def scarce(trainer: Any, *args: Any, **more: Any) -> Any:
         gc.collect()
@@ -204,7 +204,7 @@ def alone_with_little_room(bench, monkeypatch):
         finally:
             resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
-    monkeypatch.setattr(sft.Trainer, "train", scarce)
+    monkeypatch.setattr(sft.SftTrainer, "train", scarce)
     run = bench.prepare(**answers)
     told = bench.work(run)
     assert told[-1].kind == "finished", told[-1].data

@@ -77,19 +77,19 @@ def test_unsloth_is_kept_silent_and_writes_into_the_home(monkeypatch, tmp_path):
 def test_what_is_given_back_leaves_the_process():
     code = """
 import ctypes, psutil
-from modelforge.train.environment import GIVEN_BACK, give_back
+from modelforge.train.environment import MMAP_THRESHOLD_BYTES as LIMIT, return_freed_memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 held = lambda: psutil.Process().memory_info().rss
-assert give_back()
-libc.free(libc.malloc(30 * GIVEN_BACK))  # after which glibc by itself would keep what is smaller
+assert return_freed_memory()
+libc.free(libc.malloc(30 * LIMIT))  # after which glibc by itself would keep what is smaller
 before = held()
-blocks = [libc.malloc(2 * GIVEN_BACK) for _ in range(64)]
+blocks = [libc.malloc(2 * LIMIT) for _ in range(64)]
 for block in blocks:
-    ctypes.memset(block, 1, 2 * GIVEN_BACK)
-assert held() - before > 100 * GIVEN_BACK
+    ctypes.memset(block, 1, 2 * LIMIT)
+assert held() - before > 100 * LIMIT
 for block in blocks[:-1]:
     libc.free(block)
-assert held() - before < 10 * GIVEN_BACK
+assert held() - before < 10 * LIMIT
 """
     subprocess.run([sys.executable, "-c", code], check=True)

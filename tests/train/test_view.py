@@ -109,7 +109,7 @@ def of_the_trainer(
     from datasets import Dataset
 
     from modelforge.modeling.tokenize.options import TokenizeOptions
-    from modelforge.train.strategies.sft import Trainer, arguments
+    from modelforge.train.strategies.sft import SftTrainer, training_arguments
 
     config, plan = asked(**answers)
     manner = TokenizeOptions.from_plan(config, plan)
@@ -118,9 +118,9 @@ def of_the_trainer(
     if not pieces:
         return []
     columns = {"input_ids": [p.input_ids for p in pieces], "labels": [p.labels for p in pieces]}
-    trainer = Trainer(
+    trainer = SftTrainer(
         model=network,
-        args=arguments(config, plan, folder, evaluates=False),
+        args=training_arguments(config, plan, folder, evaluates=False),
         train_dataset=Dataset.from_dict(columns),
         processing_class=tokenizer,
     )

@@ -16,6 +16,7 @@ from modelforge.train.trainer.trl_private import RenderedPromptsMixin
 CHECK_EVERY_S = 0.5
 # Samples are reported at least this often in a run, and at most every so many steps.
 SAMPLES = 10
+SAMPLE_CHARS = 2000
 
 
 class OnlineMixin(RenderedPromptsMixin):
@@ -45,7 +46,7 @@ class CompletionLog(TrainerCallback):
     def __init__(self, log: EventLog, stage: int | None) -> None:
         self.evaluations: dict[int, float] = {}
         self._log = log
-        self._stage = {} if stage is None else {"stage": stage}
+        self._stage = stage
         self._newest: tuple[str, list[tuple[float, str]]] | None = None
         self._sampled_at = 0
 
@@ -93,13 +94,14 @@ class CompletionLog(TrainerCallback):
         self._newest, self._sampled_at = None, step
         best, worst = ranked[0], ranked[-1]
         for reward, completion in [best] if best[0] == worst[0] else [best, worst]:
-            self._log.sample(
+            event = SampleEvent(
                 step=step,
-                prompt=prompt,
-                completion=completion,
+                prompt=prompt[:SAMPLE_CHARS],
+                completion=completion[:SAMPLE_CHARS],
                 reward=round(reward, 4),
-                **self._stage,
+                stage=self._stage,
             )
+            self._log.sample(event)
 
 
 def stop_while_generating(model: Any, stop: Stop) -> None:

@@ -110,7 +110,7 @@ def with_reference_adapter(
     weights below, so with them the adapter is added here and TRL adds a second one as reference.
     """
     lora = missing_lora_config(model, config, plan)
-    if lora is None or config.adapter.init not in NEAR_STARTS:
+    if lora is None or config.adapter.init not in WEIGHT_CHANGING_INITS:
         return model, lora
     return get_peft_model(model, lora), None
 

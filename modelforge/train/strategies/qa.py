@@ -204,7 +204,7 @@ def _notes(dropped: int, *, lacks_eval: bool) -> Iterator[tuple[str, str]]:
 def _columns(example: QAExample) -> dict[str, Any]:
     return {
         "input_ids": example.input_ids,
-        "token_type_ids": example.window.types,
+        "token_type_ids": example.window.token_type_ids,
         "start_positions": example.start,
         "end_positions": example.end,
     }

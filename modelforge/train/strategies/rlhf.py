@@ -102,7 +102,9 @@ def build_trainer(
     return prepare_trainer(trainer, job.config, job.plan)
 
 
-def training_arguments(job: Job, layout: Batching, prompts: int, *, evaluates: bool) -> Any:
+def training_arguments(
+    job: Job, layout: GenerationBatching, prompts: int, *, evaluates: bool
+) -> Any:
     """Return the arguments of TRL's trainer, with batches that hold all completions of a prompt.
 
     The best checkpoint is the one with the highest mean reward of the evaluation prompts, with one
@@ -189,7 +191,7 @@ def _prompts(context: WorkerContext, loaded: Any) -> PromptDataset:
 def _layout(context: WorkerContext, prompts: int) -> GenerationBatching:
     config = context.job.config
     batch, configured = config.per_device_train_batch_size, config.gradient_accumulation_steps
-    layout = lay_out(batch, configured, config.trainer.num_generations, prompts)
+    layout = generation_batching(batch, configured, config.trainer.num_generations, prompts)
     if layout.accumulation != configured:
         text = (
             f"Gradient accumulation is {layout.accumulation} instead of {configured}, so that a "
@@ -200,17 +202,17 @@ def _layout(context: WorkerContext, prompts: int) -> GenerationBatching:
     return layout
 
 
-def _total_steps(job: Job, layout: Batching, prompts: int) -> int:
+def _total_steps(job: Job, layout: GenerationBatching, prompts: int) -> int:
     if job.config.max_steps > 0:
         return job.config.max_steps
     return max(1, layout.steps(prompts)) * job.config.num_train_epochs
 
 
-def _eval_batch_size(job: Job, layout: Batching) -> int:
+def _eval_batch_size(job: Job, layout: GenerationBatching) -> int:
     config = job.config
     if "per_device_eval_batch_size" in config.model_fields_set:
         return config.per_device_eval_batch_size
-    return max(config.per_device_eval_batch_size, min(layout.answers, EVAL_BATCH))
+    return max(config.per_device_eval_batch_size, min(layout.completions, EVAL_BATCH))
 
 
 def _reference_arguments(job: Job) -> dict[str, Any] | None:
@@ -222,7 +224,7 @@ def _reference_arguments(job: Job) -> dict[str, Any] | None:
     return {"dtype": dtype, "use_safetensors": True, "revision": plan.model_revision}
 
 
-def _plan_facts(prompts: PromptDataset, layout: Batching) -> dict[str, Any]:
+def _plan_facts(prompts: PromptDataset, layout: GenerationBatching) -> dict[str, Any]:
     return {
         "train_rows": len(prompts.train),
         "eval_rows": len(prompts.eval) if prompts.eval is not None else 0,
@@ -243,7 +245,7 @@ def _report_scores(
     before = completions.evaluations.get(0)
     if after is not None:
         scores = None if before is None else {"reward": before}
-        context.log.scores(rows=rows, before=scores, after={"reward": after})
+        context.log.scores(ScoresEvent(rows=rows, before=scores, after={"reward": after}))
 
 
 def _end_in_first_stage(context: WorkerContext, progress: TrainingProgress) -> None:
@@ -253,11 +255,11 @@ def _end_in_first_stage(context: WorkerContext, progress: TrainingProgress) -> N
         shutil.rmtree(run.checkpoints, ignore_errors=True)
     elif listed(run):
         resumable = "; the run can be resumed"
-    log.info(
+    log.line(
         f"Stopped at step {progress.step:,} of the first stage, which trains the reward model; "
         f"there is no model to chat with{resumable}."
     )
-    log.end("stopped", step=progress.step, kept=False, best_step=None, stage=REWARD_STAGE.number)
+    log.end(StoppedEvent(step=progress.step, kept=False, stage=REWARD_STAGE.number))
 
 
 def _end_between_stages(context: WorkerContext) -> None:
@@ -266,10 +268,10 @@ def _end_between_stages(context: WorkerContext) -> None:
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     if context.stop.mode == "discard":
         shutil.rmtree(run.reward_model, ignore_errors=True)
-        log.info("Stopped before the second stage; nothing is kept.")
+        log.line("Stopped before the second stage; nothing is kept.")
     else:
-        log.info(
+        log.line(
             "Stopped before the second stage; there is no model to chat with. The reward model is "
             "kept in the run folder, and the run can be resumed."
         )
-    log.end("stopped", step=0, kept=False, best_step=None, stage=POLICY_STAGE.number)
+    log.end(StoppedEvent(step=0, kept=False, stage=POLICY_STAGE.number))

@@ -55,7 +55,9 @@ def run(context: WorkerContext) -> None:
     loaded = context.load(HEAD)
     config, plan = context.job.config, context.job.plan
     stop_ids = stop_ids_of(loaded.model.generation_config)
-    template = seq2seq_template(loaded.tokenizer, stop_ids, lead_of(loaded.model.config))
+    template = seq2seq_template(
+        loaded.tokenizer, stop_ids, summarization_prefix(loaded.model.config)
+    )
     options = TokenizeOptions.from_plan(config, plan)
     tokenized = tokenize(context, template, options)
     context.stop.check()

@@ -250,7 +250,7 @@ class _Trials:
         if self._plan.device != "cuda":
             return None
         trained = sum(p.numel() for p in self._trainer.model.parameters() if p.requires_grad)
-        size = int(trained * OPTIMIZERS[self._plan.optim].bytes)
+        size = int(trained * OPTIMIZERS[self._plan.optim].bytes_per_weight)
         return torch.empty(size, dtype=torch.uint8, device="cuda")
 
     def _free_memory(self) -> None:

@@ -27,23 +27,31 @@ class TrainerHost:
 
     if TYPE_CHECKING:
 
-        def add_callback(self, callback: TrainerCallback) -> None: ...
+        def add_callback(self, callback: TrainerCallback) -> None:
+            """Add a callback."""
 
-        def log(self, logs: dict[str, float], start_time: float | None = None) -> None: ...
+        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+            """Log metrics."""
 
-        def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]: ...
+        def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+            """Evaluate, and return the metrics."""
 
-        def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any: ...
+        def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+            """Fetch the batches of a step."""
 
-        def training_step(self, model: Any, inputs: dict[str, Any], items: Any = None) -> Any: ...
+        def training_step(self, model: Any, inputs: dict[str, Any], items: Any = None) -> Any:
+            """Run forward and backward; return the loss."""
 
         def prediction_step(
             self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any
-        ) -> Any: ...
+        ) -> Any:
+            """Return loss, logits and labels of an evaluation batch."""
 
-        def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any: ...
+        def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
+            """Return the reference log-probabilities of a batch (TRL)."""
 
-        def compute_loss(self, *args: Any, **kwargs: Any) -> Any: ...
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            """Return the loss of a batch."""
 
         # Private hooks; see PRIVATE_NAMES in modelforge/train/trainer/private.py.
 

@@ -15,6 +15,7 @@ import torch
 from transformers.trainer_pt_utils import nested_concat
 
 from modelforge.diagnosis.classify import recognise
+from modelforge.runs.event_types import AdjustedEvent
 from modelforge.train.trainer.host import TrainerHost
 from modelforge.train.trainer.microbatch import (
     Microbatch,
@@ -25,6 +26,7 @@ from modelforge.train.trainer.microbatch import (
 )
 from modelforge.train.trainer.state import TrainerSnapshot
 
+Report = Callable[[AdjustedEvent], None]
 # No batch has more rows or documents to split.
 MAX_SPLITS = 2**16
 INDIVISIBLE = (
@@ -46,7 +48,7 @@ class BatchSplits:
     `report` receives every change, and the restored values when a run is resumed.
     """
 
-    report: Callable[..., None]
+    report: Report
     train: int = 1
     eval: int = 1
     recompute: bool = False
@@ -84,7 +86,7 @@ class OomRecoveryMixin(TrainerHost):
     _loss_share = 1.0
     _recomputes = False
 
-    def enable_oom_recovery(self, report: Callable[..., None]) -> BatchSplits:
+    def enable_oom_recovery(self, report: Report) -> BatchSplits:
         """Recover from out-of-memory errors from now on; return the state for checkpoints."""
         self._step_batches = []
         self._recomputes = bool(self.args.gradient_checkpointing)
@@ -197,7 +199,7 @@ class OomRecoveryMixin(TrainerHost):
 
     def _report(self, splits: BatchSplits, why: str) -> None:
         args = self.args
-        splits.report(
+        event = AdjustedEvent(
             step=self.state.global_step + 1,
             micro_batch=-(-args.per_device_train_batch_size // splits.train),
             accumulation=args.gradient_accumulation_steps * splits.train,
@@ -205,6 +207,7 @@ class OomRecoveryMixin(TrainerHost):
             check_batch=-(-args.per_device_eval_batch_size // splits.eval),
             why=why,
         )
+        splits.report(event)
 
     # Evaluation
 
@@ -253,7 +256,7 @@ class OomRecoveryMixin(TrainerHost):
         return loss, _concat([out[1] for out in outputs]), _concat([out[2] for out in outputs])
 
 
-def enable_oom_recovery(trainer: Any, report: Callable[..., None]) -> dict[str, BatchSplits]:
+def enable_oom_recovery(trainer: Any, report: Report) -> dict[str, BatchSplits]:
     """Let a trainer recover from out-of-memory errors if its batches can be split.
 
     Return the objects that checkpoints save, by name.

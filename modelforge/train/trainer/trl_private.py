@@ -28,7 +28,7 @@ def sft_loss_chunk(size: int) -> Iterator[None]:
 
 
 def chunk_lm_head_loss(model: Any, size: int) -> None:
-    """Let the model's forward compute the loss over `size` trained tokens at a time, as SFT does."""
+    """Patch `forward` to compute the loss over `size` trained tokens at a time, as SFT does."""
     sft_trainer._patch_chunked_ce_lm_head(model, chunk_size=size)
 
 

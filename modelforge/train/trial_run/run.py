@@ -28,7 +28,7 @@ from modelforge.train.job import WorkerContext
 from modelforge.train.stop import TrialRunFinished
 from modelforge.train.trainer.checkpointing import CheckpointOptions
 from modelforge.train.trainer.oom_recovery import BatchSplits, enable_oom_recovery
-from modelforge.train.trial_run.sampling import Program, chunks, row_lengths, line, program, spread
+from modelforge.train.trial_run.sampling import Program, chunks, line, program, row_lengths, spread
 from modelforge.units import GIB
 
 CHECKED = 4
@@ -145,7 +145,7 @@ def _end(context: WorkerContext, told: dict[str, Any], stages: int) -> None:
     told |= {"peak_gib": peak, "earlier_seconds": round(seconds, 2), "stages": stages}
     event = TrialRunEvent(**told)
     context.log.measured(event)
-    context.log.say(
+    context.log.line(
         f"Trial run: {event.peak_gib:.2f} GiB at most, {event.seconds_per_update:.2f} s per step."
     )
     context.log.end(FinishedEvent(steps=event.updates, trial_run=True))

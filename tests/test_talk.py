@@ -117,7 +117,13 @@ def a_run(folder, method, *files):
 def test_a_run_speaks_with_its_adapter_or_with_its_whole_model(tmp_path):
     tuned = Voice.of_run(*a_run(tmp_path / "a", "sft", "adapter_config.json"), "cpu", "Be brief.")
     assert tuned == Voice(
-        "base", str(tmp_path / "a" / "output"), "cpu", "main", "none", "Be brief.", "causal"
+        "base",
+        str(tmp_path / "a" / "output"),
+        "cpu",
+        "main",
+        str(tmp_path / "a"),
+        "Be brief.",
+        "causal",
     )
     files = "config.json", "model.safetensors"
     whole = Voice.of_run(*a_run(tmp_path / "b", "sft", *files), "cpu", "Be brief.")

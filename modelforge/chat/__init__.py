@@ -1,1 +1,1 @@
-"""The talker: chat with a base or tuned model, in a process of its own."""
+"""The chat process: generates replies with a base or trained model."""

@@ -1,4 +1,4 @@
-"""`python -m modelforge.chat`: asks come in as JSON lines, answers go out the same way."""
+"""`python -m modelforge.chat`: reads requests from stdin and writes replies to stdout, as JSONL."""
 
 from __future__ import annotations
 
@@ -12,32 +12,31 @@ from modelforge.chat.protocol import ChatServer, Send
 
 
 def main() -> int:
-    """Serve until stdin ends."""
-    say = _wire(_own_the_output())
-    # Only now, so that nothing the libraries print can land between two lines of ours.
+    """Serve requests until stdin ends."""
+    send = _sender(_reserve_stdout())
+    # Set after stdout is redirected, so that no library output gets between the JSON lines.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    desk = ChatServer(
-        say, load=lambda: importlib.import_module("modelforge.chat.generate").ChatModel()
-    )
-    desk.serve(sys.stdin)
+    module = "modelforge.chat.generate"
+    server = ChatServer(send, make_model=lambda: importlib.import_module(module).ChatModel())
+    server.serve(sys.stdin)
     return 0
 
 
-def _own_the_output() -> TextIO:
-    """Keep descriptor 1 for JSON alone; whatever else is printed goes to stderr."""
-    ours = os.fdopen(os.dup(1), "w", encoding="utf-8")
+def _reserve_stdout() -> TextIO:
+    """Return a private copy of stdout for JSON; everything else printed goes to stderr."""
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    return ours
+    return output
 
 
-def _wire(out: TextIO) -> Send:
-    def say(message: dict[str, object]) -> None:
-        out.write(json.dumps(message, allow_nan=False) + "\n")
-        out.flush()
+def _sender(output: TextIO) -> Send:
+    def send(message: dict[str, object]) -> None:
+        output.write(json.dumps(message, allow_nan=False) + "\n")
+        output.flush()
 
-    return say
+    return send
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The order of a conversation: one line in, the lines of its reply out, and a stop in between."""
+"""The JSONL protocol of the chat process: load, ask and stop requests, and their replies."""
 
 from __future__ import annotations
 
@@ -11,33 +11,39 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from modelforge.config.methods import Head
 from modelforge.errors import ForgeError, Problem
 
 Send = Callable[[dict[str, object]], None]
 
 ROLES = ("system", "user", "assistant")
-MOST_NEW_TOKENS = 8192
+MAX_NEW_TOKENS = 8192
 
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """Which model to load. `quantization` matters on CUDA only.
+    """Which model to load.
 
-    The `head` is causal for a conversation, seq2seq for one text out of another, or span for an
-    answer that stands in a text.
+    Attributes:
+        model_path: Folder or Hub id of the weights.
+        adapter: Folder of the adapter, or None.
+        device: "cpu", "cuda" or "mps".
+        revision: Hub revision of the weights.
+        head: "causal" for conversations, "seq2seq" for text to text, "span" for extractive QA.
+        run: Folder of the run that trained the adapter; its quantization is used again.
     """
 
     model_path: str
     adapter: str | None = None
     device: str = "cpu"
-    quantization: str = "none"
     revision: str | None = None
-    head: str = "causal"
+    head: Head = "causal"
+    run: str | None = None
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question, with all that was said before it; `stop` ends the reply early."""
+    """A conversation to continue; `stop` ends the reply early."""
 
     messages: list[dict[str, str]]
     max_new_tokens: int = 256
@@ -47,139 +53,140 @@ class ChatRequest:
 
 
 class ChatModelProtocol(Protocol):
-    """What the desk needs of a talker."""
+    """The interface of the model that the server needs."""
 
-    def load(self, order: LoadRequest) -> Iterator[dict[str, object]]:
-        """Load a model and yield what happens."""
+    def load(self, request: LoadRequest) -> Iterator[dict[str, object]]:
+        """Load a model and yield progress messages."""
 
-    def reply(self, ask: ChatRequest) -> Iterator[dict[str, object]]:
-        """Yield the pieces of the answer, then how it ended."""
+    def reply(self, request: ChatRequest) -> Iterator[dict[str, object]]:
+        """Yield the parts of the reply, then a summary."""
 
 
 class ChatServer:
-    """Hands each line to the talker in turn; a stop line overtakes the queue."""
+    """Handles requests one after the other; a stop request is handled at once."""
 
-    def __init__(self, say: Send, *, load: Callable[[], ChatModelProtocol]) -> None:
-        self._say = say
-        self._make = load
-        self._speaker: ChatModelProtocol | None = None
-        self._orders: queue.Queue[LoadRequest | ChatRequest | Problem | None] = queue.Queue()
-        self._open: ChatRequest | None = None
+    def __init__(self, send: Send, *, make_model: Callable[[], ChatModelProtocol]) -> None:
+        self._send = send
+        self._make_model = make_model
+        self._model: ChatModelProtocol | None = None
+        self._requests: queue.Queue[LoadRequest | ChatRequest | Problem | None] = queue.Queue()
+        self._current: ChatRequest | None = None
 
     def serve(self, lines: Iterable[str]) -> None:
-        """Answer every line until there are no more."""
+        """Handle every line until there are no more."""
         threading.Thread(target=self._read, args=(lines,), daemon=True).start()
-        while (order := self._orders.get()) is not None:
-            self._carry_out(order)
+        while (request := self._requests.get()) is not None:
+            self._handle(request)
 
     def _read(self, lines: Iterable[str]) -> None:
         for line in lines:
             if line.strip():
-                self._sort(line)
+                self._enqueue(line)
         self._stop()
-        self._orders.put(None)
+        self._requests.put(None)
 
-    def _sort(self, line: str) -> None:
-        order = _parse(line)
-        if order == "stop":
+    def _enqueue(self, line: str) -> None:
+        request = _parse(line)
+        if request == "stop":
             self._stop()
             return
-        if isinstance(order, ChatRequest):
-            self._open = order
-        self._orders.put(order)
+        if isinstance(request, ChatRequest):
+            self._current = request
+        self._requests.put(request)
 
     def _stop(self) -> None:
-        # The event belongs to the ask, so a stop can never hit the question after it.
-        if self._open is not None:
-            self._open.stop.set()
+        # The event belongs to one request, so a stop never ends the reply after it.
+        if self._current is not None:
+            self._current.stop.set()
 
-    def _carry_out(self, order: LoadRequest | ChatRequest | Problem) -> None:
+    def _handle(self, request: LoadRequest | ChatRequest | Problem) -> None:
         try:
-            for message in self._messages(order):
-                self._say(message)
+            for message in self._replies(request):
+                self._send(message)
         except ForgeError as error:
-            self._say({"error": error.problems[0].as_dict()})
-        except Exception as error:  # noqa: BLE001  # the process's outermost frame: it must go on
+            self._send({"error": error.problems[0].as_dict()})
+        except Exception as error:  # noqa: BLE001  # outermost frame: the process must survive
             traceback.print_exc(file=sys.stderr)
-            self._say({"error": _in_words(error).as_dict()})
+            self._send({"error": _problem_of(error).as_dict()})
 
-    def _messages(self, order: LoadRequest | ChatRequest | Problem) -> Iterator[dict[str, object]]:
-        if isinstance(order, Problem):
-            yield {"error": order.as_dict()}
-        elif isinstance(order, LoadRequest):
-            if self._speaker is None:
-                yield {"phase": "loading", "text": "Loading the libraries."}
-                self._speaker = self._make()
-            yield from self._speaker.load(order)
-        elif self._speaker is None:
+    def _replies(self, request: LoadRequest | ChatRequest | Problem) -> Iterator[dict[str, object]]:
+        if isinstance(request, Problem):
+            yield {"error": request.as_dict()}
+        elif isinstance(request, LoadRequest):
+            if self._model is None:
+                yield {"phase": "loading", "text": "Importing the libraries."}
+                self._model = self._make_model()
+            yield from self._model.load(request)
+        elif self._model is None:
             yield {"error": Problem("chat", "No model is loaded.", "Load one first.").as_dict()}
         else:
-            yield from self._speaker.reply(order)
+            yield from self._model.reply(request)
 
 
 def _parse(line: str) -> Any:
-    """Return the Order or Ask of a line, the word stop, or the Problem with it."""
+    """Return the request in a line, "stop", or the problem with it."""
     try:
-        said = json.loads(line)
+        message = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return Problem("request", f"The line is no JSON: {error}.", "Send one JSON object a line.")
-    match said:
+        return Problem("request", f"Invalid JSON: {error}.", "Send one JSON object per line.")
+    match message:
         case {"stop": True}:
             return "stop"
         case {"load": dict(load)}:
-            return _order(load)
+            return _load_request(load)
         case {"ask": dict(ask)}:
-            return _ask(ask)
-    return Problem("request", "The line asks for nothing known.", "Send load, ask or stop.")
+            return _chat_request(ask)
+    return Problem("request", "Unknown request.", "Send load, ask or stop.")
 
 
-def _order(load: dict[str, Any]) -> LoadRequest | Problem:
-    known = {
-        name: load[name] for name in LoadRequest.__dataclass_fields__ if load.get(name) is not None
-    }
-    if not known.get("model_path") or not all(isinstance(value, str) for value in known.values()):
-        return Problem("load", "model_path and what goes with it must be text.", "Name a model.")
-    return LoadRequest(**known)
+def _load_request(load: dict[str, Any]) -> LoadRequest | Problem:
+    fields = LoadRequest.__dataclass_fields__
+    values = {name: load[name] for name in fields if load.get(name) is not None}
+    if not values.get("model_path") or not all(isinstance(v, str) for v in values.values()):
+        return Problem("load", "model_path and the other fields must be text.", "Name a model.")
+    return LoadRequest(**values)
 
 
-def _ask(ask: dict[str, Any]) -> ChatRequest | Problem:
+def _chat_request(ask: dict[str, Any]) -> ChatRequest | Problem:
     messages = ask.get("messages")
     if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
         return Problem(
             "messages",
-            "A conversation is a list of messages with a role and a text.",
+            "A conversation is a list of messages with role and content.",
             f"Use the roles {', '.join(ROLES)}.",
         )
-    most = ask.get("max_new_tokens", 256)
-    if type(most) is not int or not 1 <= most <= MOST_NEW_TOKENS:
+    limit = ask.get("max_new_tokens", 256)
+    if type(limit) is not int or not 1 <= limit <= MAX_NEW_TOKENS:
         return Problem(
             "max_new_tokens",
-            f"{most} is not possible.",
-            f"Give a whole number from 1 to {MOST_NEW_TOKENS}.",
+            f"{limit} is not possible.",
+            f"Give a whole number from 1 to {MAX_NEW_TOKENS}.",
         )
-    warmth = ask.get("temperature", 0.0)
-    if isinstance(warmth, bool) or not isinstance(warmth, int | float) or not 0 <= warmth <= 2:
-        return Problem("temperature", f"{warmth} is not possible.", "Give a number from 0 to 2.")
+    temperature = ask.get("temperature", 0.0)
+    is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if not is_number or not 0 <= temperature <= 2:
+        what = f"{temperature} is not possible."
+        return Problem("temperature", what, "Give a number from 0 to 2.")
     plain = [{"role": each["role"], "content": each["content"]} for each in messages]
-    return ChatRequest(plain, most, float(warmth), ask.get("adapter", True) is not False)
+    return ChatRequest(plain, limit, float(temperature), ask.get("adapter", True) is not False)
 
 
-def _is_message(said: object) -> bool:
-    match said:
+def _is_message(value: object) -> bool:
+    match value:
         case {"role": str(role), "content": str()}:
             return role in ROLES
     return False
 
 
-def _in_words(error: Exception) -> Problem:
+def _problem_of(error: Exception) -> Problem:
     if "out of memory" in str(error).lower():
         return Problem(
             "chat",
-            "The memory of the device is used up.",
+            "The device is out of memory.",
             "Ask for a shorter reply, or choose a smaller model.",
         )
     return Problem(
         "chat",
-        f"The talker failed with {type(error).__name__}.",
-        "The log of the talker holds the details.",
+        f"The chat process failed with {type(error).__name__}.",
+        "See the log of the chat process.",
     )

@@ -1,4 +1,4 @@
-"""Answers of a model that points: a context and a question in, the place of the answer out."""
+"""Extractive question answering: find the answer to a question in a context."""
 
 from __future__ import annotations
 
@@ -11,63 +11,66 @@ from modelforge.chat.protocol import ChatRequest
 from modelforge.data.canonical.qa_windows import QaAnswer, Window, best_answer, split_into_windows
 from modelforge.errors import Problem, RunError
 
-NOWHERE = "No answer in the text."
-# As far as the encoders in use read at once; a longer context is read in windows.
-MOST = 512
-BATCH = 8
+NO_ANSWER = "No answer in the text."
+# Usual context length of encoders; a longer context is read in windows.
+MAX_LENGTH = 512
+BATCH_SIZE = 8
 
 
-def find_answer(model: Any, tokenizer: Any, ask: ChatRequest) -> QaAnswer:
-    """Return where the answer to the last question stands in the context.
+def find_answer(model: Any, tokenizer: Any, request: ChatRequest) -> QaAnswer:
+    """Return the answer to the last question and its position in the context.
 
-    The context is the system message or, without one, the first message of the user. Raises
-    RunError without both, and for a question that leaves no room for the context.
+    The context is the system message or, without one, the first user message.
+
+    Raises:
+        RunError: Context or question is missing, or the question fills the whole window.
     """
-    context, question = _halves(ask.messages)
-    most = min(MOST, getattr(model.config, "max_position_embeddings", None) or MOST)
-    windows = split_into_windows(question, context, tokenizer, most)
+    context, question = _context_and_question(request.messages)
+    limit = min(MAX_LENGTH, getattr(model.config, "max_position_embeddings", None) or MAX_LENGTH)
+    windows = split_into_windows(question, context, tokenizer, limit)
     if not windows:
-        what = f"It leaves no room for the text within {most} tokens."
+        what = f"The question leaves no tokens for the text within {limit} tokens."
         raise RunError(Problem("question", what, "Ask a shorter question."))
     starts: list[list[float]] = []
     ends: list[list[float]] = []
-    for at in range(0, len(windows), BATCH):
-        if ask.stop.is_set():
+    for at in range(0, len(windows), BATCH_SIZE):
+        if request.stop.is_set():
             break
-        batch = _batch(windows[at : at + BATCH], tokenizer, model.device)
+        batch = _batch(windows[at : at + BATCH_SIZE], tokenizer, model.device)
         with torch.no_grad():
-            found = model(**batch)
-        starts += found.start_logits.float().tolist()
-        ends += found.end_logits.float().tolist()
+            output = model(**batch)
+        starts += output.start_logits.float().tolist()
+        ends += output.end_logits.float().tolist()
     return best_answer(context, windows[: len(starts)], starts, ends)
 
 
-def _halves(messages: Sequence[dict[str, str]]) -> tuple[str, str]:
+def _context_and_question(messages: Sequence[dict[str, str]]) -> tuple[str, str]:
     system = [each["content"] for each in messages if each["role"] == "system"]
-    asked = [each["content"] for each in messages if each["role"] == "user"]
-    said = [*system[:1], *asked]
-    if len(said) < 2 or not asked or not said[0].strip() or not asked[-1].strip():
+    user = [each["content"] for each in messages if each["role"] == "user"]
+    texts = [*system[:1], *user]
+    if len(texts) < 2 or not user or not texts[0].strip() or not user[-1].strip():
         raise RunError(
             Problem(
                 "messages",
-                "This model answers from a text, and needs the text and a question.",
-                "Send the text as the system message and the question as the user's.",
+                "This model finds answers in a text, and needs the text and a question.",
+                "Send the text as the system message and the question as the user's message.",
             )
         )
-    return said[0], asked[-1]
+    return texts[0], user[-1]
 
 
 def _batch(windows: Sequence[Window], tokenizer: Any, device: Any) -> dict[str, Any]:
+    """Return the windows padded on the right; every tensor is (batch, seq) int64."""
     width = max(len(window.input_ids) for window in windows)
     pad = tokenizer.pad_token_id or 0
+    masks = [[1] * len(window.input_ids) for window in windows]
     columns = {
-        "input_ids": [[*w.input_ids, *[pad] * (width - len(w.input_ids))] for w in windows],
-        "attention_mask": [
-            [1] * len(w.input_ids) + [0] * (width - len(w.input_ids)) for w in windows
-        ],
+        "input_ids": ([window.input_ids for window in windows], pad),
+        "attention_mask": (masks, 0),
     }
     if windows[0].token_type_ids:
-        columns["token_type_ids"] = [
-            [*w.token_type_ids, *[0] * (width - len(w.token_type_ids))] for w in windows
-        ]
-    return {name: torch.tensor(rows, device=device) for name, rows in columns.items()}
+        columns["token_type_ids"] = ([window.token_type_ids for window in windows], 0)
+    return {
+        name: torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], device=device)
+        for name, (rows, fill) in columns.items()
+    }

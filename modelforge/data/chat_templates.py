@@ -1,64 +1,107 @@
-"""The chat template that was asked for: a name we know, or a file."""
+"""Chat templates shared by training and chat: shipped ones, files, defaults and system folding."""
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
+from typing import Any
 
 from modelforge.errors import DataError, Problem
 from modelforge.paths import resource_folder
 
-WHERE = "model.chat_template"
+SETTING = "model.chat_template"
 SUFFIX = ".jinja"
-LARGEST = 2**20
+MAX_BYTES = 2**20
+CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
+# For tokenizers without ChatML's tokens: roles in words, answers closed by the EOS token.
+PLAIN = (
+    "{% for message in messages %}"
+    "{{ '### ' + message['role'] | capitalize + ':\n' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '### Assistant:\n' }}{% endif %}"
+)
 
 
 def names() -> list[str]:
-    """Return the names of the templates that come along."""
+    """Return the names of the shipped templates."""
     return sorted(path.stem for path in _folder().glob(f"*{SUFFIX}"))
 
 
-def template_text(said: str | None) -> str | None:
-    """Return the source of a template by name or path, or None for the model's own.
+def template_text(value: str | None) -> str | None:
+    """Return the Jinja source of a template given by name or path, or None for the model's own.
 
-    Raises DataError for a file that cannot be read. The source is only ever run in the sandbox of
-    transformers.
+    The source is rendered only in the sandbox of Transformers.
+
+    Raises:
+        DataError: The template is unknown, or its file cannot be read.
     """
-    if not said:
+    if not value:
         return None
-    if said in names():
-        return (_folder() / f"{said}{SUFFIX}").read_text(encoding="utf-8")
-    path = Path(said).expanduser()
+    if value in names():
+        return _shipped_text(value)
+    path = Path(value).expanduser()
     if path.suffix != SUFFIX:
-        raise _trouble(f"{said[:80]} is no template.", f"Choose {', '.join(names())}, or a file.")
-    try:
-        size = path.stat().st_size
-        text = path.read_text(encoding="utf-8") if size <= LARGEST else ""
-    except FileNotFoundError as error:
-        raise _trouble(f"There is no file {path}.", "Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise _trouble(f"{path.name} is not UTF-8 text.", "Save it as UTF-8.") from error
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise _trouble(f"{path.name} cannot be read: {reason}.", "Check its rights.") from error
-    if size > LARGEST:
-        raise _trouble(f"{path.name} is larger than 1 MiB.", "That is no chat template.")
-    if not text.strip():
-        raise _trouble(f"{path.name} is empty.", "Give a template, or leave the setting empty.")
-    return text
+        raise _error(
+            f"{value[:80]} is not a chat template.",
+            f"Choose {', '.join(names())}, or a {SUFFIX} file.",
+        )
+    return _file_text(path)
 
 
-def refused(error: Exception) -> DataError:
-    """Return what a template that cannot even write a question and its answer means."""
+def default_template(vocabulary: Container[str]) -> tuple[str, str]:
+    """Return name and source of the template for a model that has none: "chatml" or "plain"."""
+    if all(token in vocabulary for token in CHATML_TOKENS):
+        return "chatml", _shipped_text("chatml")
+    return "plain", PLAIN
+
+
+def fold_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the messages with the system text moved into the first user message.
+
+    For templates that refuse the system role. Other conversations are returned unchanged.
+    """
+    if len(messages) < 2 or messages[0]["role"] != "system" or messages[1]["role"] != "user":
+        return messages
+    content = f"{messages[0]['content']}\n\n{messages[1]['content']}"
+    return [{"role": "user", "content": content}, *messages[2:]]
+
+
+def unusable_template(error: Exception) -> DataError:
+    """Return the error for a template that cannot render one question with its answer."""
     line = getattr(error, "lineno", None)
     at = f" at line {line}" if line else ""
     reason = str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
-    what = f"The template cannot write a question and its answer{at}: {reason}."
-    return _trouble(what, f"Mend it, or choose {', '.join(names())}.")
+    what = f"The template cannot render a question and its answer{at}: {reason}."
+    return _error(what, f"Correct the template, or choose {', '.join(names())}.")
+
+
+def _file_text(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        text = path.read_text(encoding="utf-8") if size <= MAX_BYTES else ""
+    except FileNotFoundError as error:
+        raise _error(f"The file {path} does not exist.", "Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise _error(f"{path.name} is not UTF-8 text.", "Save it as UTF-8.") from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        what = f"{path.name} cannot be read: {reason}."
+        raise _error(what, "Check the file permissions.") from error
+    if size > MAX_BYTES:
+        raise _error(f"{path.name} is larger than 1 MiB.", "Choose a chat template file.")
+    if not text.strip():
+        raise _error(f"{path.name} is empty.", "Choose another file, or leave the setting empty.")
+    return text
+
+
+def _shipped_text(name: str) -> str:
+    return (_folder() / f"{name}{SUFFIX}").read_text(encoding="utf-8")
 
 
 def _folder() -> Path:
     return resource_folder("assets") / "templates"
 
 
-def _trouble(what: str, remedy: str) -> DataError:
-    return DataError(Problem(WHERE, what, remedy))
+def _error(what: str, remedy: str) -> DataError:
+    return DataError(Problem(SETTING, what, remedy))

@@ -1,7 +1,7 @@
-"""What answers are worth beside their references: ROUGE for summaries, SQuAD's two for answers.
+"""Text metrics of torchmetrics: ROUGE for summaries; exact match and F1 of SQuAD for answers.
 
-Computed by torchmetrics. All are shares from 0 to 1. Its import takes a second, so this module is
-opened when something is to be scored.
+All scores are from 0 to 1. Importing torchmetrics takes a second, so this module is imported only
+when texts are scored.
 """
 
 from __future__ import annotations
@@ -13,42 +13,40 @@ from typing import Any
 from torchmetrics.functional.text.rouge import rouge_score
 from torchmetrics.functional.text.squad import squad
 
-ROUGES = ("rouge1", "rouge2", "rougeL")
+ROUGE_KEYS = ("rouge1", "rouge2", "rougeL")
 
 
-def score_summaries(
-    summaries: Sequence[str], references: Sequence[Sequence[str]]
-) -> dict[str, float]:
-    """Return the mean F of ROUGE-1, ROUGE-2 and ROUGE-L.
+def rouge_scores(summaries: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Return the mean F-measure of ROUGE-1, ROUGE-2 and ROUGE-L.
 
-    Words are runs of letters and digits of any script, in lower case and unstemmed; for English
-    that is what Google's rouge_score takes.
+    Words are runs of letters and digits of any script, lower-cased and unstemmed; for English that
+    equals Google's rouge_score. The best of several references counts.
     """
-    found = rouge_score(
+    result = rouge_score(
         list(summaries),
         [list(each) for each in references],
         accumulate="best",
-        rouge_keys=ROUGES,
-        normalizer=_letters,
+        rouge_keys=ROUGE_KEYS,
+        normalizer=_normalize,
         tokenizer=str.split,
     )
-    return {name: float(found[f"{name}_fmeasure"]) for name in ROUGES}
+    return {name: float(result[f"{name}_fmeasure"]) for name in ROUGE_KEYS}
 
 
-def score_answers(answers: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Return exact match and F1 as SQuAD 2.0 defines them.
+def squad_scores(answers: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Return exact match and F1 as defined by SQuAD 2.0.
 
-    "" stands for no answer, and no references for a question that has none. Each answer counts
-    against the reference that it is nearest to.
+    An empty answer means "no answer"; a question without an answer has no references. The best of
+    several references counts.
     """
-    given = [{"id": str(n), "prediction_text": text} for n, text in enumerate(answers)]
-    wanted: list[dict[str, Any]] = [
+    predictions = [{"id": str(n), "prediction_text": text} for n, text in enumerate(answers)]
+    targets: list[dict[str, Any]] = [
         {"id": str(n), "answers": {"text": list(each) or [""], "answer_start": [0]}}
         for n, each in enumerate(references)
     ]
-    found = squad(given, wanted)
-    return {"exact_match": float(found["exact_match"]) / 100, "f1": float(found["f1"]) / 100}
+    result = squad(predictions, targets)
+    return {"exact_match": float(result["exact_match"]) / 100, "f1": float(result["f1"]) / 100}
 
 
-def _letters(text: str) -> str:
+def _normalize(text: str) -> str:
     return re.sub(r"[\W_]+", " ", text.lower())

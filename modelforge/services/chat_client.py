@@ -41,7 +41,7 @@ class Voice:
     adapter: str | None = None
     device: str = "cpu"
     revision: str | None = None
-    quantization: str = "none"
+    run: str | None = None
     system: str | None = None
     head: Head = "causal"
     task: str = "text-generation"
@@ -60,7 +60,7 @@ class Voice:
         said = system if head == "causal" else None
         output = str(folder.output)
         if folder.has_adapter:
-            place = plan.model_path, output, device, plan.model_revision, plan.quantization
+            place = plan.model_path, output, device, plan.model_revision, str(folder.path)
             return cls(*place, said, head, task)
         if folder.has_model:
             return cls(output, None, device, system=said, head=head, task=task)

@@ -56,3 +56,12 @@ class WorkerContext:
     log: EventLog
     stop: Stop
     checkpoint: Checkpoint | None = None
+
+    def generation_progress(self, phase: str) -> Callable[[int, int], None]:
+        """Return a callback that reports generated answers; it raises when the run must stop."""
+
+        def progress(done: int, total: int) -> None:
+            self.stop.check()
+            self.log.phase(phase, "Answering evaluation rows", done=done, total=total)
+
+        return progress

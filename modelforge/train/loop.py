@@ -12,8 +12,10 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from modelforge.data.canonical.convert import Canonical
 from modelforge.data.chat_templates import template_text
 from modelforge.errors import ForgeError
+from modelforge.modeling.generate import GenerationEvaluator, GenerationSetup
 from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.template import ChatTemplate, load_chat_template, stop_ids_of
@@ -25,7 +27,6 @@ from modelforge.train.callbacks.gpu_limits import GpuLimitCallback, gpu_limits, 
 from modelforge.train.callbacks.reporter import EventReporter, TrainingProgress
 from modelforge.train.callbacks.system_stats import SystemStats
 from modelforge.train.event_log import EventLog
-from modelforge.train.generate import GenerationEvaluator
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.stop import StopRequested
 from modelforge.train.trainer import batch_size
@@ -94,11 +95,24 @@ def tokenize_progress(context: WorkerContext) -> Callable[[int, int], None]:
     return progress
 
 
+def generation_evaluator(
+    context: WorkerContext, trainer: Any, rows: Sequence[Canonical], setup: GenerationSetup
+) -> GenerationEvaluator | None:
+    """Return the evaluator that answers these evaluation rows, or None without a usable row."""
+    prompts = setup.prompts(rows)
+    if not prompts:
+        return None
+    summarizes = context.job.config.task == "summarization"
+    return GenerationEvaluator(
+        trainer, prompts, setup, summarizes, lambda: context.stop.mode is not None
+    )
+
+
 def train_and_finish(
     context: WorkerContext,
     trainer: Any,
     facts: dict[str, Any],
-    score: Callable[[], None] | None = None,
+    score: GenerationEvaluator | Callable[[], None] | None = None,
 ) -> None:
     """Train, save what is to be kept, and tell how it ended: the whole of a run of one stage.
 
@@ -112,10 +126,19 @@ def train_and_finish(
     finish(context, trainer, course, began)
 
 
-def _scored(context: WorkerContext, course: TrainingProgress, score: Callable[[], None]) -> None:
+def _scored(
+    context: WorkerContext,
+    course: TrainingProgress,
+    score: GenerationEvaluator | Callable[[], None],
+) -> None:
     """Score, and lose nothing that was learned if that is stopped or fails."""
     try:
-        score()
+        if isinstance(score, GenerationEvaluator):
+            before, after = score.evaluate(context.generation_progress("scoring"))
+            rows = len(score.prompts)
+            context.log.scores(ScoresEvent(rows=rows, before=before, after=after))
+        else:
+            score()
     except StopRequested:
         course.is_complete = context.stop.mode != "discard"
     except (RuntimeError, ValueError) as error:  # out of memory is one of these
@@ -283,9 +306,8 @@ def _save(job: Job, trainer: Any, course: TrainingProgress, log: EventLog) -> No
         job.run,
         trainer.model,
         trainer.processing_class,
-        name=job.name,
-        steps=course.step,
-        adapter_init=trainer.adapter_init,
+        save.CardInfo.of_job(job, course.step, course.best_loss),
+        trainer.adapter_init,
     )
 
 

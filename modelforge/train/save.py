@@ -1,56 +1,90 @@
-"""What a run leaves behind: adapter or model with its tokenizer, in one step or not at all."""
+"""Save the result of a run atomically: adapter or model, tokenizer and model card."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+from modelforge.config.rules.data import HUB_PREFIX
+from modelforge.data.sources.load import Record, source_entries
 from modelforge.modeling.adapters.init import AdapterInit
 from modelforge.runs.layout import RunFolder
+from modelforge.train.job import Job
+
+
+@dataclass(frozen=True)
+class CardInfo:
+    """The facts of a run that its model card shows.
+
+    Attributes:
+        name: Name of the run.
+        steps: Optimizer steps of the saved weights.
+        base_model: Hub id or folder of the base model.
+        revision: Hub revision of the base model.
+        datasets: Hub ids of the training data.
+        eval_loss: Best evaluation loss, if there was an evaluation.
+        tags: Hub tags besides "modelforge".
+    """
+
+    name: str
+    steps: int
+    base_model: str = ""
+    revision: str | None = None
+    datasets: tuple[str, ...] = ()
+    eval_loss: float | None = None
+    tags: tuple[str, ...] = ()
+
+    @classmethod
+    def of_job(cls, job: Job, steps: int, eval_loss: float | None = None) -> CardInfo:
+        """Return the facts of a run after `steps` steps."""
+        return cls(
+            name=job.name,
+            steps=steps,
+            base_model=job.plan.model_path,
+            revision=job.plan.model_revision,
+            datasets=_hub_datasets(job.dataset),
+            eval_loss=eval_loss,
+            tags=(job.plan.method,),
+        )
 
 
 def save(
     run: RunFolder,
     model: Any,
     tokenizer: Any,
-    *,
-    name: str,
-    steps: int,
+    info: CardInfo,
     adapter_init: AdapterInit | None = None,
 ) -> Path:
-    """Write weights, tokenizer, chat template, generation config and card; return the folder."""
+    """Write weights, tokenizer, generation config and model card; return the output folder."""
     staged = run.output_staged
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir()
-    is_adapter = hasattr(model, "peft_config")
-    # Asked to decide by itself, PEFT looks the base model up on the Hub.
-    if not is_adapter:
-        model.config.use_cache = True  # off while training, and wanted for answers
-    more = {"save_embedding_layers": False} if is_adapter else {}
-    model.save_pretrained(staged, safe_serialization=True, **more)
+    if hasattr(model, "peft_config"):
+        # By default, PEFT looks up the base model on the Hub to decide this.
+        model.save_pretrained(staged, safe_serialization=True, save_embedding_layers=False)
+    else:
+        model.config.use_cache = True  # off during training, but needed for generation
+        model.save_pretrained(staged, safe_serialization=True)
     if adapter_init is not None:
         adapter_init.convert_saved_adapter(staged)
     tokenizer.save_pretrained(staged)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.save_pretrained(staged)
-    text = card(model, name=name, steps=steps, folder=run.output.name)
-    (staged / "README.md").write_text(text, encoding="utf-8")
+    model_card(model, info, folder=run.output.name).save(staged / "README.md")
     shutil.rmtree(run.output, ignore_errors=True)
     staged.rename(run.output)
     return run.output
 
 
-_FRONT = """\
----
-base_model: {base}
-library_name: {library}
-pipeline_tag: {tag}
----
-
+_BODY = """\
 # {name}
 
-{what}, trained with ModelForge for {steps:,} updates.
+{what}, trained with ModelForge for {steps:,} steps.
 
 ```python
 from {library} import {auto}
@@ -60,36 +94,90 @@ model = {auto}.from_pretrained("{folder}")
 tokenizer = AutoTokenizer.from_pretrained("{folder}")
 ```
 """
-# By the end of the class: what the Hub calls the task, and the class that loads it.
+# Suffix of the model class → pipeline tag of the Hub, and the Auto class that loads the model.
 _HEADS = {
     "ForConditionalGeneration": ("summarization", "ModelForSeq2SeqLM"),
     "ForQuestionAnswering": ("question-answering", "ModelForQuestionAnswering"),
     "ForSequenceClassification": ("text-classification", "ModelForSequenceClassification"),
 }
-_WRITES = ("text-generation", "ModelForCausalLM")
+_CAUSAL = ("text-generation", "ModelForCausalLM")
 
 
-def card(model: Any, *, name: str, steps: int, folder: str) -> str:
-    """Return the text of the page for an adapter or a whole model."""
+def model_card(model: Any, info: CardInfo, *, folder: str) -> ModelCard:
+    """Return the model card of an adapter or a whole model, with metadata for the Hub."""
     is_adapter = hasattr(model, "peft_config")
     inner = model.get_base_model() if is_adapter else model
-    base = model.peft_config["default"].base_model_name_or_path if is_adapter else ""
-    base = base or inner.config.name_or_path
-    ending = next((end for end in _HEADS if type(inner).__name__.endswith(end)), None)
-    tag, auto = _HEADS[ending] if ending and _is_head(inner, ending) else _WRITES
-    what = f"A LoRA adapter for `{base}`" if is_adapter else f"`{base}` with all of its weights"
-    return _FRONT.format(
-        base=base,
-        library="peft" if is_adapter else "transformers",
-        tag=tag,
-        name=name,
-        what=what,
-        steps=steps,
+    source = info.base_model or inner.config.name_or_path
+    base_card = _card_of(source, info.revision)
+    base_id = _hub_id(source) or (_hub_id(base_card.base_model) if base_card else None)
+    suffix = next((name for name in _HEADS if type(inner).__name__.endswith(name)), None)
+    # Multimodal decoders are called ForConditionalGeneration too.
+    if suffix == "ForConditionalGeneration" and not inner.config.is_encoder_decoder:
+        suffix = None
+    tag, auto = _HEADS[suffix] if suffix else _CAUSAL
+    library = "peft" if is_adapter else "transformers"
+    data = ModelCardData(
+        base_model=base_id,
+        base_model_relation="adapter" if is_adapter else "finetune",
+        datasets=list(info.datasets) or None,
+        eval_results=_eval_results(info, tag),
+        library_name=library,
+        license=base_card.license if base_card else None,
+        license_name=base_card.license_name if base_card else None,
+        license_link=base_card.license_link if base_card else None,
+        model_name=info.name,
+        pipeline_tag=tag,
+        tags=["modelforge", *(["lora"] if is_adapter else []), *info.tags],
+    )
+    shown = f"`{base_id or Path(source).name}`"
+    body = _BODY.format(
+        name=info.name,
+        what=f"A LoRA adapter for {shown}" if is_adapter else f"{shown} with all weights",
+        steps=info.steps,
+        library=library,
         auto=f"AutoPeft{auto}" if is_adapter else f"Auto{auto}",
         folder=folder,
     )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
 
 
-def _is_head(model: Any, ending: str) -> bool:
-    # Decoders that also see pictures are called ForConditionalGeneration too.
-    return ending != "ForConditionalGeneration" or bool(model.config.is_encoder_decoder)
+def _eval_results(info: CardInfo, task: str) -> list[EvalResult] | None:
+    if info.eval_loss is None:
+        return None
+    dataset = info.datasets[0] if len(info.datasets) == 1 else None
+    result = EvalResult(
+        task_type=task,
+        dataset_type=dataset or "custom",
+        dataset_name=dataset or "Evaluation split",
+        metric_type="loss",
+        metric_name="Evaluation loss",
+        metric_value=round(info.eval_loss, 6),
+    )
+    return [result]
+
+
+def _card_of(source: str, revision: str | None) -> ModelCardData | None:
+    """Return the metadata of the base model's card, if the card is on this machine."""
+    path: Any = Path(source) / "README.md"
+    if _hub_id(source):
+        path = try_to_load_from_cache(source, "README.md", revision=revision)
+    try:
+        data: ModelCardData = ModelCard.load(path, ignore_metadata_errors=True).data
+    except (OSError, ValueError, TypeError):
+        return None
+    return data
+
+
+def _hub_id(name: Any) -> str | None:
+    """Return a Hub id, or None for anything else, such as a local folder."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return name if name and not Path(name).exists() else None
+
+
+def _hub_datasets(record: Record) -> tuple[str, ...]:
+    paths = [entry.get("source", {}).get("path", "") for entry in source_entries(record)]
+    names = [path.removeprefix(HUB_PREFIX) for path in paths if path.startswith(HUB_PREFIX)]
+    return tuple(dict.fromkeys(name for name in names if _hub_id(name)))

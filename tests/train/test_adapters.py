@@ -97,7 +97,7 @@ def test_a_near_start_says_what_the_model_says_and_is_saved_as_nothing(
     import torch
 
     from modelforge.runs.layout import RunFolder
-    from modelforge.train.save import save
+    from modelforge.train.save import CardInfo, save
 
     before = said_by(plain(tiny_model))
     # The rank is the whole width: what the start takes out of the weights it holds itself.
@@ -109,7 +109,13 @@ def test_a_near_start_says_what_the_model_says_and_is_saved_as_nothing(
     assert up.lora_B["default"].weight.abs().sum() > 0
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
-    out = save(folder, trainer.model, trainer.processing_class, name="a try", steps=0)
+    out = save(
+        folder,
+        trainer.model,
+        trainer.processing_class,
+        CardInfo("a try", steps=0),
+        trainer.adapter_init,
+    )
     shape = json.loads((out / "adapter_config.json").read_text(encoding="utf-8"))
     assert (shape["r"], shape["lora_alpha"], shape["init_lora_weights"]) == (64, 64, True)
     assert torch.allclose(said_by(reopened(tiny_model, out)), before, atol=1e-4)
@@ -122,13 +128,19 @@ def test_what_was_learned_from_a_near_start_is_what_opens_again(tiny_model, tmp_
     import torch
 
     from modelforge.runs.layout import RunFolder
-    from modelforge.train.save import save
+    from modelforge.train.save import CardInfo, save
 
     trainer = trainer_on(tiny_model, tmp_path, lora_r=4, max_steps=2, **answers)
     trainer.train()
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
-    out = save(folder, trainer.model, trainer.processing_class, name="a try", steps=2)
+    out = save(
+        folder,
+        trainer.model,
+        trainer.processing_class,
+        CardInfo("a try", steps=2),
+        trainer.adapter_init,
+    )
     assert torch.allclose(said_by(trainer.model), said_by(reopened(tiny_model, out)), atol=1e-4)
 
 

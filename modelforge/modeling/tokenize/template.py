@@ -1,4 +1,4 @@
-"""How one tokenizer writes conversations: its template, and the token that ends an answer."""
+"""The chat template of a tokenizer, and the tokens that end an answer."""
 
 from __future__ import annotations
 
@@ -11,38 +11,27 @@ import jinja2
 from modelforge.data import chat_templates
 from modelforge.errors import DataError, Problem
 
-# How far behind an answer its end token may stand; Llama 2 writes a space between them.
+# Maximum characters between an answer and its end token; Llama 2 renders a space there.
 END_WITHIN = 16
-# What templates of others raise on turns they have no place for.
+# Raised by templates for messages that they do not support.
 TEMPLATE_ERRORS = (jinja2.TemplateError, TypeError)
 
 Message = dict[str, Any]
 Offsets = list[tuple[int, int]]
 
-CHATML = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-# For a tokenizer without ChatML's markers: the same turns in words, ended by its own end token.
-PLAIN = (
-    "{% for message in messages %}"
-    "{{ '### ' + message['role'] | capitalize + ':\n' + message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '### Assistant:\n' }}{% endif %}"
-)
-
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """How one tokenizer writes conversations: learned once from a probe, used for every row.
+    """A tokenizer with its chat template, and what one probe of the template shows.
 
-    `end_text` closes an answer in the template ("" when nothing does); `end_id` is the token that
-    a trained answer ends in; `stops` are all tokens that generation stops on. `system_prompt`
-    takes the place of what the rows say. `lead` stands before every text of a model that turns
-    one into another and wants it so.
+    Attributes:
+        tokenizer: The tokenizer; its `chat_template` renders conversations.
+        end_text: The token that the template writes after an answer, "" if it writes none.
+        end_id: The token id that ends every trained answer.
+        stop_ids: All token ids that end generation.
+        notes: Pairs of code and message for the user.
+        system_prompt: Replaces the system messages of the dataset.
+        prefix: Text before every input of an encoder-decoder.
     """
 
     tokenizer: Any
@@ -55,92 +44,127 @@ class ChatTemplate:
 
     @property
     def supports_tools(self) -> bool:
-        """Whether the template has a place for the tools on offer."""
+        """Whether the template renders the available tools."""
         return "tools" in str(self.tokenizer.chat_template)
 
     @property
     def supports_tool_calls(self) -> bool:
-        """Whether the template has a place for the calls of tools."""
+        """Whether the template renders tool calls."""
         return "tool_calls" in str(self.tokenizer.chat_template)
 
     def render(self, messages: list[Message], tools: Any = None, *, prompt: bool = False) -> str:
-        """Return the turns as text; `prompt` ends it where an answer is to begin."""
+        """Return the conversation as text; `prompt` adds the generation prompt."""
         return _render(self.tokenizer, messages, tools, prompt=prompt)
 
 
 def load_chat_template(
     tokenizer: Any,
-    stops: Sequence[int],
+    stop_ids: Sequence[int],
     *,
     template: str | None = None,
     system_prompt: str | None = None,
 ) -> ChatTemplate:
-    """Return how `tokenizer` writes conversations, with `template` or else its own.
+    """Set up the chat template of `tokenizer`: `template`, or its own, or a default.
 
-    Where it has none it is given one. `stops` are the tokens of the model's generation config;
-    the end token joins them. Raises DataError for a template that cannot be used.
+    `stop_ids` are those of the model's generation config; the end token is added to them. A
+    missing pad token is set to the end token.
+
+    Raises:
+        DataError: The template cannot be rendered, or the tokenizer has no end token.
     """
     notes = []
     if template is not None:
         tokenizer.chat_template = template
     elif not tokenizer.chat_template:
-        notes.append(_give_template(tokenizer))
+        notes.append(set_default_template(tokenizer))
     try:
-        end_id = _end_of_turn(tokenizer)
+        end_id = end_of_turn(tokenizer)
     except TEMPLATE_ERRORS as error:
-        raise chat_templates.refused(error) from error
+        raise chat_templates.unusable_template(error) from error
     end_text = "" if end_id is None else tokenizer.convert_ids_to_tokens(end_id)
     if end_id is None:
-        end_id = tokenizer.eos_token_id
-    if end_id is None:
-        end_id = min(stops, default=None)
-    if end_id is None:
-        raise DataError(_endless())
+        end_id = _required_id(tokenizer.eos_token_id, min(stop_ids, default=None))
     name = tokenizer.convert_ids_to_tokens(end_id)
     if template is not None and not end_text:
-        text = f"The chat template ends no answer in a token of this model; {name} is put there."
+        text = f"The chat template writes no end token after an answer; {name} is added."
         notes.append(("end-token-put", text))
-    if end_id not in stops:
-        notes.append(
-            ("end-token-added", f"Answers will also stop on {name}, which ends them here.")
-        )
+    if end_id not in stop_ids:
+        text = f"Generation also stops at {name}, which ends an answer in the chat template."
+        notes.append(("end-token-added", text))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = name
-    spoken = system_prompt if system_prompt and system_prompt.strip() else None
-    return ChatTemplate(
-        tokenizer, end_text, end_id, frozenset({*stops, end_id}), tuple(notes), spoken
+    system = system_prompt if system_prompt and system_prompt.strip() else None
+    stops = frozenset({*stop_ids, end_id})
+    return ChatTemplate(tokenizer, end_text, end_id, stops, tuple(notes), system)
+
+
+def seq2seq_template(tokenizer: Any, stop_ids: Sequence[int], prefix: str = "") -> ChatTemplate:
+    """Return the end tokens of an encoder-decoder, which has no conversations.
+
+    Raises:
+        DataError: The tokenizer has no end token.
+    """
+    end_id = _required_id(
+        tokenizer.eos_token_id, tokenizer.sep_token_id, *stop_ids, tokenizer.pad_token_id
     )
-
-
-def seq2seq_template(tokenizer: Any, stops: Sequence[int], lead: str = "") -> ChatTemplate:
-    """Return what is known of a tokenizer whose model takes part in no conversation."""
-    known = (tokenizer.eos_token_id, tokenizer.sep_token_id, *stops, tokenizer.pad_token_id)
-    end_id = next((token for token in known if token is not None), None)
-    if end_id is None:
-        raise DataError(_endless())
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(end_id)
-    return ChatTemplate(tokenizer, "", end_id, frozenset({*stops, end_id}), prefix=lead)
+    return ChatTemplate(tokenizer, "", end_id, frozenset({*stop_ids, end_id}), prefix=prefix)
 
 
-def stop_ids_of(generation: Any) -> list[int]:
-    """Return the tokens that a generation config stops on."""
-    stops = generation.eos_token_id
-    return [] if stops is None else [stops] if isinstance(stops, int) else list(stops)
+def set_default_template(tokenizer: Any) -> tuple[str, str]:
+    """Give a tokenizer without a chat template ChatML or the plain one; return a note about it."""
+    name, tokenizer.chat_template = chat_templates.default_template(tokenizer.get_vocab())
+    if name == "chatml":
+        tokens = list(chat_templates.CHATML_TOKENS)
+        tokenizer.add_special_tokens({"additional_special_tokens": tokens})
+        text = "The model has no chat template; ChatML is used and saved with it."
+        return "chat-template-chatml", text
+    text = "The model has no chat template and no ChatML tokens; roles are written as plain words."
+    return "chat-template-plain", text
+
+
+def stop_ids_of(generation_config: Any) -> list[int]:
+    """Return the EOS token ids of a generation config."""
+    ids = generation_config.eos_token_id
+    if ids is None:
+        return []
+    return [ids] if isinstance(ids, int) else list(ids)
+
+
+def end_of_turn(tokenizer: Any) -> int | None:
+    """Return the id of the special token that the template writes after an answer, or None."""
+    answer = "Zebra"
+    question = [{"role": "user", "content": "?"}]
+    prompt = _render(tokenizer, question, None, prompt=True)
+    turns = [*question, {"role": "assistant", "content": answer}]
+    text = _render(tokenizer, turns, None, prompt=False)
+    found = text.rfind(answer)
+    # If the template rewrites the answer, search from where the answer begins.
+    start = found + len(answer) if found >= 0 else len(prompt)
+    last = start + END_WITHIN if found >= 0 else len(text)
+    special = {*tokenizer.all_special_ids}
+    special.update(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)
+    tokens = {tokenizer.convert_ids_to_tokens(token_id): token_id for token_id in special}
+    positions = {token: text.find(token, start) for token in tokens}
+    # The first special token; of two at the same place the longer one.
+    after = [(at, -len(token), tokens[token]) for token, at in positions.items() if at >= 0]
+    first = min(after, default=None)
+    return int(first[2]) if first is not None and first[0] <= last else None
 
 
 def tokenize_with_offsets(
     tokenizer: Any, texts: list[str], *, special: bool
 ) -> list[tuple[list[int], Offsets]]:
-    """Return the tokens of each text and where each token stands in it."""
-    found = tokenizer(
+    """Return token ids and character offsets of each text; `special` adds special tokens."""
+    encoded = tokenizer(
         texts,
         add_special_tokens=special,
         return_offsets_mapping=True,
         return_attention_mask=False,
         verbose=False,
     )
-    return list(zip(found["input_ids"], found["offset_mapping"], strict=True))
+    return list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
 
 
 def _render(tokenizer: Any, messages: list[Message], tools: Any, *, prompt: bool) -> str:
@@ -151,43 +175,15 @@ def _render(tokenizer: Any, messages: list[Message], tools: Any, *, prompt: bool
     )
 
 
-def _give_template(tokenizer: Any) -> tuple[str, str]:
-    known = tokenizer.get_vocab()
-    if "<|im_start|>" in known and "<|im_end|>" in known:
-        tokenizer.chat_template = CHATML
-        tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-        return "chat-template-chatml", "The model has no chat template; ChatML is used and saved."
-    tokenizer.chat_template = PLAIN
-    return (
-        "chat-template-plain",
-        "The model has neither a chat template nor ChatML's tokens: turns are marked in words.",
-    )
-
-
-def _end_of_turn(tokenizer: Any) -> int | None:
-    """Return the special token that the template puts behind an answer, or None."""
-    answer = "Zebra"
-    asked = [{"role": "user", "content": "?"}]
-    prompt = _render(tokenizer, asked, None, prompt=True)
-    text = _render(
-        tokenizer, [*asked, {"role": "assistant", "content": answer}], None, prompt=False
-    )
-    found = text.rfind(answer)
-    # A template that rewrites the answer is searched from where the answer begins.
-    after = found + len(answer) if found >= 0 else len(prompt)
-    within = END_WITHIN if found >= 0 else len(text)
-    special = {*tokenizer.all_special_ids}
-    special.update(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)
-    ids, places = tokenize_with_offsets(tokenizer, [text], special=False)[0]
-    for token, (begin, _) in zip(ids, places, strict=True):
-        if after <= begin <= after + within and token in special:
-            return int(token)
-    return None
-
-
-def _endless() -> Problem:
-    return Problem(
-        "tokenizer",
-        "It names no token that ends an answer, so the model could not learn to stop.",
-        "Choose a model whose tokenizer has an end token (eos_token).",
+def _required_id(*candidates: int | None) -> int:
+    """Return the first token id that is set."""
+    for token_id in candidates:
+        if token_id is not None:
+            return token_id
+    raise DataError(
+        Problem(
+            "tokenizer",
+            "The tokenizer has no end token, so the model could not learn where an answer ends.",
+            "Choose a model whose tokenizer has an end token (eos_token).",
+        )
     )

@@ -65,7 +65,7 @@ class EvalQuestions:
             first += len(windows)
         references = [[answer["text"] for answer in row["answers"]] for row in self.rows]
         text_metrics = import_module("modelforge.modeling.text_metrics")
-        scores: dict[str, float] = text_metrics.score_answers(answers, references)
+        scores: dict[str, float] = text_metrics.squad_scores(answers, references)
         return scores
 
 

@@ -20,13 +20,13 @@ from modelforge.data.canonical.convert import summarization_prefix
 from modelforge.errors import Problem
 from modelforge.modeling.adapters.lora import add_adapter, load_start_adapter, prepare_trainer
 from modelforge.modeling.errors import WorkerError
+from modelforge.modeling.generate import seq2seq_generation
 from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.counters import TokenizeCounts
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.seq2seq import encode_seq2seq
 from modelforge.modeling.tokenize.template import ChatTemplate, seq2seq_template, stop_ids_of
-from modelforge.train import generate, loop
-from modelforge.train.generate import seq2seq_generation
+from modelforge.train import loop
 from modelforge.train.job import WorkerContext
 from modelforge.train.trainer.arguments import common_arguments
 from modelforge.train.trainer.checkpointing import CheckpointMixin
@@ -66,7 +66,7 @@ def run(context: WorkerContext) -> None:
         loaded, tokenized, config=config, plan=plan, checkpoints=context.job.run.checkpoints
     )
     setup = seq2seq_generation(template, options)
-    evaluator = generate.make_evaluator(context, trainer, tokenized.eval_rows, setup)
+    evaluator = loop.generation_evaluator(context, trainer, tokenized.eval_rows, setup)
     loop.train_and_finish(context, trainer, loop.token_counts(tokenized), evaluator)
 
 

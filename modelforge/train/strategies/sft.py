@@ -16,11 +16,11 @@ from modelforge.modeling.adapters.lora import (
     missing_lora_config,
     prepare_trainer,
 )
+from modelforge.modeling.generate import chat_generation
 from modelforge.modeling.perplexity import PerplexityMeter, count_text_bytes
 from modelforge.modeling.tokenize.collate import sft_data_arguments
 from modelforge.modeling.tokenize.options import TokenizeOptions
-from modelforge.train import generate, loop
-from modelforge.train.generate import chat_generation
+from modelforge.train import loop
 from modelforge.train.job import WorkerContext
 from modelforge.train.trainer.arguments import common_arguments
 from modelforge.train.trainer.checkpointing import CheckpointMixin
@@ -76,7 +76,7 @@ def run(context: WorkerContext) -> None:
         size = count_text_bytes(tokenized.eval["labels"], loaded.tokenizer)
         trainer.perplexity = PerplexityMeter(size)
     setup = chat_generation(template, TokenizeOptions.from_plan(job.config, job.plan))
-    evaluator = generate.make_evaluator(context, trainer, tokenized.eval_rows, setup)
+    evaluator = loop.generation_evaluator(context, trainer, tokenized.eval_rows, setup)
     loop.train_and_finish(context, trainer, loop.token_counts(tokenized), evaluator)
 
 

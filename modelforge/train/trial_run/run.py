@@ -12,6 +12,7 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
+from modelforge.modeling.generate import GenerationEvaluator
 from modelforge.runs.event_types import (
     FinishedEvent,
     PhaseEvent,
@@ -23,7 +24,6 @@ from modelforge.runs.event_types import (
 from modelforge.runs.events import iter_events
 from modelforge.train import save
 from modelforge.train.callbacks.system_stats import peak_gib
-from modelforge.train.generate import GenerationEvaluator
 from modelforge.train.job import WorkerContext
 from modelforge.train.stop import TrialRunFinished
 from modelforge.train.trainer.checkpointing import CheckpointOptions
@@ -110,7 +110,7 @@ def rehearse(
     made = len(timings.updates)
     told = _told(played, timings, played.batches / max(1, each_epoch)) | {
         "seconds_per_eval_batch": check_s,
-        "score_seconds": round(answers.sample(), 2) if answers else None,
+        "score_seconds": _generation_seconds(context, answers) if answers else None,
         **kept,
         **before,
         "updates": made,
@@ -149,6 +149,10 @@ def _end(context: WorkerContext, told: dict[str, Any], stages: int) -> None:
         f"Trial run: {event.peak_gib:.2f} GiB at most, {event.seconds_per_update:.2f} s per step."
     )
     context.log.end(FinishedEvent(steps=event.updates, trial_run=True))
+
+
+def _generation_seconds(context: WorkerContext, answers: GenerationEvaluator) -> float:
+    return round(answers.estimate_seconds(context.generation_progress("trial_run")), 2)
 
 
 def _play(context: WorkerContext, trainer: Any, score: Program, timings: StepTimer) -> BatchSplits:
@@ -202,9 +206,8 @@ def _save(context: WorkerContext, trainer: Any) -> dict[str, float]:
         run,
         trainer.model,
         trainer.processing_class,
-        name=context.job.name,
-        steps=1,
-        adapter_init=trainer.adapter_init,
+        save.CardInfo.of_job(context.job, steps=1),
+        trainer.adapter_init,
     )
     kept = time.perf_counter()
     for folder in (run.checkpoints, run.output, run.output_staged):

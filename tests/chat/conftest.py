@@ -1,4 +1,4 @@
-"""A talker process to speak with, and a tiny model of random weights for it."""
+"""A chat process, and a tiny model of random weights for it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 PATIENCE_S = 120
 
 
-class Conversation:
-    """A talker as the server sees it: lines in, lines out, everything else in a file."""
+class ChatProcess:
+    """The chat process as the server uses it: JSON lines in and out, stderr in a log."""
 
     def __init__(self, log: Path) -> None:
         self.log = log
@@ -38,32 +38,32 @@ class Conversation:
         for line in self.process.stdout:
             self._lines.put(line)
 
-    def say(self, message: object) -> None:
+    def send(self, message: object) -> None:
         line = message if isinstance(message, str) else json.dumps(message)
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
-    def hear(self) -> dict:
+    def receive(self) -> dict:
         try:
             return json.loads(self._lines.get(timeout=PATIENCE_S), parse_constant=pytest.fail)
         except queue.Empty:
-            pytest.fail(f"The talker said nothing; its log: {self.log.read_text()[-2000:]}")
+            pytest.fail(f"No message within the limit; the log: {self.log.read_text()[-2000:]}")
 
     def until(self, *kinds: str) -> list[dict]:
-        heard: list[dict] = []
-        while not heard or not set(kinds) & set(heard[-1]):
-            heard.append(self.hear())
-        return heard
+        messages: list[dict] = []
+        while not messages or not set(kinds) & set(messages[-1]):
+            messages.append(self.receive())
+        return messages
 
     def load(self, model: Path, adapter: Path | None = None) -> list[dict]:
         order = {"model_path": str(model), "adapter": adapter and str(adapter), "device": "cpu"}
-        self.say({"load": order})
+        self.send({"load": order})
         return self.until("loaded", "error")
 
     def ask(self, question: str, **how: object) -> tuple[str, dict]:
-        self.say({"ask": {"messages": [{"role": "user", "content": question}], **how}})
-        heard = self.until("done", "error")
-        return "".join(each.get("text", "") for each in heard), heard[-1]
+        self.send({"ask": {"messages": [{"role": "user", "content": question}], **how}})
+        messages = self.until("done", "error")
+        return "".join(each.get("text", "") for each in messages), messages[-1]
 
     def close(self) -> int:
         self.process.stdin.close()
@@ -79,13 +79,13 @@ class Conversation:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    """A Llama of two layers and random weights; its tokenizer knows bytes and ChatML marks."""
+def tiny_model(tmp_path_factory):
+    """A Llama of two layers and random weights; its tokenizer has bytes and ChatML tokens."""
     import torch
     from tokenizers import ByteLevelBPETokenizer
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("tiny")
+    folder = tmp_path_factory.mktemp("tiny_model")
     bpe = ByteLevelBPETokenizer()
     bpe.train_from_iterator(["who are you"], vocab_size=300, show_progress=False)
     bpe.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
@@ -109,8 +109,8 @@ def tiny(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def adapter(tiny, tmp_path_factory):
-    """A LoRA adapter of random weights, strong enough to change what is said."""
+def adapter(tiny_model, tmp_path_factory):
+    """A LoRA adapter of random weights, strong enough to change the replies."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -124,19 +124,19 @@ def adapter(tiny, tmp_path_factory):
         init_lora_weights=False,
         task_type="CAUSAL_LM",
     )
-    get_peft_model(AutoModelForCausalLM.from_pretrained(tiny), lora).save_pretrained(folder)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), lora).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def talker(tmp_path_factory):
-    conversation = Conversation(tmp_path_factory.mktemp("talker") / "talker.log")
-    yield conversation
-    conversation.close()
+def chat(tmp_path_factory):
+    process = ChatProcess(tmp_path_factory.mktemp("chat") / "chat.log")
+    yield process
+    process.close()
 
 
 @pytest.fixture
-def fresh_talker(tmp_path):
-    conversation = Conversation(tmp_path / "talker.log")
-    yield conversation
-    conversation.close()
+def new_chat(tmp_path):
+    process = ChatProcess(tmp_path / "chat.log")
+    yield process
+    process.close()

@@ -55,7 +55,7 @@ def load_weights(request: LoadRequest) -> Any:
     precision = _precision(request.device)
     if request.run:
         record = read_json(RunFolder(Path(request.run)).config)
-        plan = Plan.from_dict(record["plan"])
+        plan = Plan.from_dict(record["plan"], record["config"])
         if plan.device == request.device and plan.quantization != "none":
             plan = replace(
                 plan,

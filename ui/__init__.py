@@ -1,1 +1,1 @@
-"""The face: the only room that knows Gradio."""
+"""The web interface: pages in Gradio, their routes and their contract with the browser."""

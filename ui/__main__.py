@@ -22,7 +22,7 @@ from modelforge.forge import Forge
 from modelforge.paths import find_home
 from modelforge.security.middleware import own_hosts
 from modelforge.setup.browser import find_browser
-from ui.app import guarded
+from ui.app import create_guarded_app
 
 PORT = 7860
 PASSWORD = "MODELFORGE_PASSWORD"
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"home: The folder cannot be used: {error.strerror}. Choose another with --home.")
         return 2
     hosts = own_hosts() if args.listen else ()
-    app = guarded(forge, hosts=hosts, password=password if args.listen else None)
+    app = create_guarded_app(forge, hosts=hosts, password=password if args.listen else None)
     _serve(app, forge, place, args)
     return 0
 

@@ -1,4 +1,4 @@
-"""The face's own addresses: a run's live parts, chat, downloads, and the manifest."""
+"""HTTP routes of the pages under /ui: live runs, chat, uploads, downloads and the manifest."""
 
 from __future__ import annotations
 
@@ -17,54 +17,33 @@ from starlette.background import BackgroundTask
 
 from modelforge.errors import ForgeError, NotFoundError, Problem
 from modelforge.forge import Forge
-from ui import live
-from ui.pages import extras
+from ui.contract import to_json
+from ui.html.layout import asset_url
+from ui.pages import chat, extras
+from ui.pages.run import live
 from ui.pages.train import data_actions
 
-MANIFEST = {
-    "name": "ModelForge",
-    "short_name": "ModelForge",
-    "description": "Guided fine-tuning of language models on one computer.",
-    "id": "/",
-    "start_url": "/",
-    "scope": "/",
-    "display": "standalone",
-    "background_color": "#f6f6f4",
-    "theme_color": "#cf430c",
-    "icons": [
-        {"src": "/face/icons/icon.svg", "sizes": "any", "type": "image/svg+xml"},
-        {"src": "/face/icons/icon-192.png", "sizes": "192x192", "type": "image/png"},
-        {"src": "/face/icons/icon-512.png", "sizes": "512x512", "type": "image/png"},
-        {
-            "src": "/face/icons/icon-512.png",
-            "sizes": "512x512",
-            "type": "image/png",
-            "purpose": "maskable",
-        },
-    ],
-}
 
-
-class Said(BaseModel):
+class ChatMessage(BaseModel):
     """One message of a conversation."""
 
     role: str
     content: str = Field(max_length=100_000)
 
 
-class Question(BaseModel):
-    """What the chat page asks."""
+class ChatRequest(BaseModel):
+    """A request of the Chat page."""
 
     model_config = ConfigDict(extra="forbid")
 
     target: str
-    messages: list[Said] = Field(min_length=1, max_length=200)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=200)
     tuned: bool = True
     temperature: float = Field(default=0.0, ge=0, le=2)
 
 
-class Wanted(BaseModel):
-    """A data set of the Hub that is to be fetched."""
+class FetchRequest(BaseModel):
+    """A dataset to download from the Hub."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -74,93 +53,93 @@ class Wanted(BaseModel):
 
 
 def router(forge: Forge) -> APIRouter:
-    """Return the routes under /face that are no files."""
-    routes = APIRouter(prefix="/face", include_in_schema=False)
+    """Return the routes under /ui that are not static files."""
+    routes = APIRouter(prefix="/ui", include_in_schema=False)
     watchers = live.Watchers(forge)
 
     @routes.get("/manifest.webmanifest")
-    def manifest() -> Response:
-        return JSONResponse(MANIFEST, media_type="application/manifest+json")
+    def show_manifest() -> Response:
+        return JSONResponse(manifest(), media_type="application/manifest+json")
 
     @routes.get("/runs/{run_id}/live", response_model=None, response_class=EventSourceResponse)
-    async def follow(run_id: str) -> AsyncIterator[ServerSentEvent]:
-        async for event in live.pictures(forge, watchers, run_id):
+    async def follow_run(run_id: str) -> AsyncIterator[ServerSentEvent]:
+        async for event in live.run_updates(forge, watchers, run_id):
             yield event
 
     @routes.post("/chat")
-    def chat(question: Annotated[Question, Body()]) -> Response:
-        return StreamingResponse(
-            live.answers(forge, question.model_dump()),
-            media_type="application/x-ndjson",
-            headers={"Cache-Control": "no-store"},
-        )
+    def answer(request: Annotated[ChatRequest, Body()]) -> Response:
+        return _json_lines(chat.answer_lines(forge, request.model_dump()))
 
     @routes.get("/runs/{run_id}/result.zip")
-    def result(run_id: str) -> Response:
+    def download_result(run_id: str) -> Response:
         try:
-            path = zipped(forge, run_id)
+            path = zip_result(forge, run_id)
         except ForgeError as error:
-            return JSONResponse(said(error), status_code=error.http_status)
+            return _error(error)
         return FileResponse(
             path,
-            filename=path_name(forge, run_id),
+            filename=zip_name(forge, run_id),
             media_type="application/zip",
             background=BackgroundTask(path.unlink, missing_ok=True),
         )
 
-    _bringing(routes, forge)
+    _add_data_routes(routes, forge)
     return routes
 
 
-def _bringing(routes: APIRouter, forge: Forge) -> None:
+def _add_data_routes(routes: APIRouter, forge: Forge) -> None:
     @routes.post("/uploads")
     async def upload(request: Request, filename: str) -> Response:
-        pieces = _bridged(request)
+        chunks = _body_chunks(request)
         try:
-            kept = await to_thread.run_sync(lambda: data_actions.keep(forge, filename, pieces))
+            reply = await to_thread.run_sync(
+                lambda: data_actions.store_upload(forge, filename, chunks)
+            )
         except ForgeError as error:
-            return JSONResponse(said(error), status_code=error.http_status)
-        return JSONResponse(kept, status_code=201)
+            return _error(error)
+        return JSONResponse(to_json(reply), status_code=201)
 
     @routes.post("/fetch")
-    def fetch(wanted: Annotated[Wanted, Body()]) -> Response:
-        return StreamingResponse(
-            live.fetched(forge, wanted.name, wanted.subset, wanted.split),
-            media_type="application/x-ndjson",
-            headers={"Cache-Control": "no-store"},
-        )
+    def fetch(request: Annotated[FetchRequest, Body()]) -> Response:
+        lines = data_actions.fetch_lines(forge, request.name, request.subset, request.split)
+        return _json_lines(lines)
 
     @routes.post("/extras/unsloth")
-    def add_unsloth() -> Response:
-        return StreamingResponse(
-            extras.added(forge, "unsloth"),
-            media_type="application/x-ndjson",
-            headers={"Cache-Control": "no-store"},
-        )
+    def install_unsloth() -> Response:
+        return _json_lines(extras.install_lines(forge, "unsloth"))
 
 
-def _bridged(request: Request) -> Iterator[bytes]:
-    """Give the body to a thread piece by piece, never more of it than one."""
-    stream = request.stream()
+def manifest() -> dict[str, Any]:
+    """Return the web app manifest."""
+    sizes = (("icon-192.png", "192x192"), ("icon-512.png", "512x512"))
+    images = [
+        {"src": asset_url(f"icons/{name}"), "sizes": size, "type": "image/png"}
+        for name, size in sizes
+    ]
+    vector = {"src": asset_url("icons/icon.svg"), "sizes": "any", "type": "image/svg+xml"}
+    return {
+        "name": "ModelForge",
+        "short_name": "ModelForge",
+        "description": "Guided fine-tuning of language models on one computer.",
+        "id": "/",
+        "start_url": "/",
+        "scope": "/",
+        "display": "standalone",
+        "background_color": "#f6f6f4",
+        "theme_color": "#cf430c",
+        "icons": [vector, *images, {**images[-1], "purpose": "maskable"}],
+    }
 
-    async def following() -> bytes | None:
-        async for piece in stream:
-            return piece
-        return None
 
-    while (piece := from_thread.run(following)) is not None:
-        yield piece
-
-
-def zipped(forge: Forge, run_id: str) -> Path:
-    """Return a new zip file with what a run left; whoever asked for it deletes it."""
+def zip_result(forge: Forge, run_id: str) -> Path:
+    """Write the result of a run to a new zip file; the caller deletes it."""
     folder = forge.folder(run_id)
     if not folder.has_result:
         problem = Problem("run", f"{run_id} has no model.", "Choose a finished run.")
         raise NotFoundError(problem)
     with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
         target = Path(file.name)
-    # Weights do not shrink, so they are only put together.
+    # Weights do not compress, so they are stored.
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(folder.output.rglob("*")):
             if path.is_file() and not path.is_symlink():
@@ -168,11 +147,31 @@ def zipped(forge: Forge, run_id: str) -> Path:
     return target
 
 
-def path_name(forge: Forge, run_id: str) -> str:
-    """Return what the zip file is called where it lands."""
+def zip_name(forge: Forge, run_id: str) -> str:
+    """Return the file name of the downloaded zip file."""
     return f"{run_id}-{'model' if forge.folder(run_id).has_model else 'adapter'}.zip"
 
 
-def said(error: ForgeError) -> dict[str, Any]:
-    """Return an error as REST gives it."""
-    return {"problems": [problem.as_dict() for problem in error.problems]}
+def _json_lines(lines: Iterator[str]) -> Response:
+    return StreamingResponse(
+        lines, media_type="application/x-ndjson", headers={"Cache-Control": "no-store"}
+    )
+
+
+def _error(error: ForgeError) -> Response:
+    """Return an error in the form of the REST interface."""
+    content = {"problems": [problem.as_dict() for problem in error.problems]}
+    return JSONResponse(content, status_code=error.http_status)
+
+
+def _body_chunks(request: Request) -> Iterator[bytes]:
+    """Yield the body of a request to a worker thread, one chunk at a time."""
+    stream = request.stream()
+
+    async def next_chunk() -> bytes | None:
+        async for chunk in stream:
+            return chunk
+        return None
+
+    while (chunk := from_thread.run(next_chunk)) is not None:
+        yield chunk

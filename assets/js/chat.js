@@ -1,126 +1,133 @@
-// Chat: sends what was asked, and writes the answers as they come, as text and never as HTML.
-face.chat = (root, server) => {
-  const { actions, call, patch, toast } = face;
-  const page = root.querySelector(".face");
-  const talk = root.querySelector(".talk"), box = root.querySelector("#say");
-  const pick = () => root.querySelector("#who");
-  const both = root.querySelector("#both");
-  let told = { tuned: [], base: [] }, stop = null;
+// The Chat page: send messages and write the answers as they arrive, as text and never as HTML.
+import { actions, call, create, find, findInput, patch, toast } from "./page.js";
+import { postLines } from "./streams.js";
 
-  async function open() {
-    const wanted = new URLSearchParams(location.search).get("run") ?? pick()?.value ?? "";
-    const reply = await call(server, "open", { chosen: wanted });
+/** @typedef {{ role: string, content: string }} Message */
+/** @typedef {"tuned" | "base"} Side */
+
+/** @param {HTMLElement} root @param {import("./page.js").Server} server */
+export function open(root, server) {
+  const page = find(".app", root), conversation = find(".talk", root);
+  const box = /** @type {HTMLTextAreaElement} */ (find("#message", root));
+  const sideBySide = findInput("#side-by-side", root), passage = findInput("#passage", root);
+  /** @returns {HTMLSelectElement | null} */
+  const picker = () => root.querySelector("#chat-model");
+  /** @type {Record<Side, Message[]>} */
+  let history = { tuned: [], base: [] };
+  /** @type {AbortController | null} */
+  let request = null;
+
+  async function refresh() {
+    const selected = new URLSearchParams(location.search).get("run") ?? picker()?.value ?? "";
+    /** @type {import("./types").ChatPageReply | undefined} */
+    const reply = await call(server, "open", { selected });
     if (!reply) return;
     patch(reply.parts);
-    page.dataset.empty = String(!reply.any);
-    side();
+    page.dataset.empty = String(!reply.has_models);
+    applyModel();
     root.dataset.usable = "true";
   }
 
-  const facts = () => pick()?.selectedOptions[0]?.dataset ?? {};
-  const passage = root.querySelector("#passage");
-  // How each kind of model is asked: in turns, about a passage, or with a document of its own.
-  const MANNERS = {
-    turns: { hint: "Ask something", messages: (told, asked) => [...told, { role: "user", content: asked }] },
-    passage: { hint: "Ask something that the text answers", messages: (_told, asked) => [{ role: "system", content: passage.value.trim() }, { role: "user", content: asked }] },
-    document: { hint: "Paste a document to be summarised", messages: (_told, asked) => [{ role: "user", content: asked }] },
+  const model = () => picker()?.selectedOptions[0]?.dataset ?? {};
+  /** How messages are sent to each kind of model: a conversation, a question about a passage, or a document. */
+  const FORMATS = {
+    conversation: { hint: "Write a message", messages: (/** @type {Message[]} */ earlier, /** @type {string} */ text) => [...earlier, { role: "user", content: text }] },
+    passage: { hint: "Ask a question that the text answers", messages: (/** @type {Message[]} */ _earlier, /** @type {string} */ text) => [{ role: "system", content: passage.value.trim() }, { role: "user", content: text }] },
+    document: { hint: "Paste a document to summarize", messages: (/** @type {Message[]} */ _earlier, /** @type {string} */ text) => [{ role: "user", content: text }] },
   };
-  const manner = () => MANNERS[facts().manner] ?? MANNERS.turns;
+  const format = () => FORMATS[/** @type {keyof typeof FORMATS} */ (model().format)] ?? FORMATS.conversation;
 
-  function side() {
-    const tunable = facts().tuned === "yes" && facts().beside === "yes";
-    both.disabled = !tunable;
-    both.parentElement.hidden = !tunable;
-    page.classList.toggle("both", tunable && both.checked);
-    passage.parentElement.hidden = manner() !== MANNERS.passage;
-    box.placeholder = manner().hint;
-    box.rows = manner() === MANNERS.document ? 6 : 1;
+  function applyModel() {
+    const hasBase = model().tuned === "yes" && model().base === "yes";
+    sideBySide.disabled = !hasBase;
+    if (sideBySide.parentElement) sideBySide.parentElement.hidden = !hasBase;
+    page.classList.toggle("both", hasBase && sideBySide.checked);
+    if (passage.parentElement) passage.parentElement.hidden = format() !== FORMATS.passage;
+    box.placeholder = format().hint;
+    box.rows = format() === FORMATS.document ? 6 : 1;
   }
-  both.addEventListener("change", side);
+  sideBySide.addEventListener("change", applyModel);
   root.addEventListener("change", (event) => {
-    if (event.target !== pick()) return;
-    history.replaceState({}, "", `/chat?run=${encodeURIComponent(pick().value)}`);
+    const select = picker();
+    if (!select || event.target !== select) return;
+    window.history.replaceState({}, "", `/chat?run=${encodeURIComponent(select.value)}`);
     clear();
-    open();
+    refresh();
   });
 
-  function clear() { stop?.abort(); told = { tuned: [], base: [] }; talk.replaceChildren(); }
+  function clear() { request?.abort(); history = { tuned: [], base: [] }; conversation.replaceChildren(); }
   actions["chat-clear"] = () => { clear(); box.focus(); };
-  actions["chat-try"] = (button) => { box.value = button.textContent; send(); };
-  actions["chat-send"] = () => (stop ? stop.abort() : send());
+  actions["chat-try"] = (button) => { box.value = button.textContent ?? ""; send(); };
+  actions["chat-send"] = () => (request ? request.abort() : send());
   box.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); if (!stop) send(); }
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); if (!request) send(); }
   });
-
-  const node = (tag, className, text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
 
   async function send() {
     await ready;
-    const asked = box.value.trim();
-    if (stop || !asked || !pick()?.value) return;
-    if (manner() === MANNERS.passage && !passage.value.trim()) { toast("Paste the text first that is to be asked."); passage.focus(); return; }
+    const text = box.value.trim();
+    if (request || !text || !picker()?.value) return;
+    if (format() === FORMATS.passage && !passage.value.trim()) { toast("Paste the text that holds the answers first."); passage.focus(); return; }
     box.value = "";
-    const turn = node("div", "turn"), answers = node("div", "answers");
-    turn.append(node("div", "asked", asked), answers);
-    talk.append(turn);
-    const tuned = facts().tuned === "yes";
-    const sides = tuned && !both.disabled && both.checked ? ["base", "tuned"] : [tuned ? "tuned" : "base"];
-    const says = sides.map((name) => {
-      const say = node("div", `say wait ${name === "tuned" ? "new" : ""}`);
-      say.append(node("small", "", name === "tuned" ? "tuned" : "base model"), node("div", ""));
-      answers.append(say);
-      return say;
+    const turn = create("div", "", { className: "turn" }), answers = create("div", "", { className: "answers" });
+    turn.append(create("div", text, { className: "asked" }), answers);
+    conversation.append(turn);
+    const isTuned = model().tuned === "yes";
+    /** @type {Side[]} */
+    const sides = isTuned && !sideBySide.disabled && sideBySide.checked ? ["base", "tuned"] : [isTuned ? "tuned" : "base"];
+    const boxes = sides.map((side) => {
+      const answer = create("div", "", { className: side === "tuned" ? "say wait new" : "say wait" });
+      answer.append(create("small", side === "tuned" ? "tuned" : "base model"), create("div"));
+      answers.append(answer);
+      return answer;
     });
-    stop = new AbortController();
-    busy(true);
+    request = new AbortController();
+    showSending(true);
     turn.scrollIntoView({ block: "end" });
-    for (const [place, name] of sides.entries()) await reply(name, asked, says[place]);
-    stop = null;
-    busy(false);
+    for (const [place, side] of sides.entries()) await receive(side, text, boxes[place], request.signal);
+    request = null;
+    showSending(false);
     box.focus({ preventScroll: true });
   }
 
-  function busy(on) {
-    const button = root.querySelector('[data-do="chat-send"]');
-    button.textContent = on ? "Stop" : "Send";
-    button.classList.toggle("go", !on);
+  /** @param {boolean} isSending */
+  function showSending(isSending) {
+    const button = find('[data-action="chat-send"]', root);
+    button.textContent = isSending ? "Stop" : "Send";
+    button.classList.toggle("go", !isSending);
   }
 
-  async function reply(name, asked, say) {
-    const line = say.lastChild, about = say.firstChild, title = about.textContent;
-    const messages = manner().messages(told[name], asked);
-    told[name].push({ role: "user", content: asked });
-    let text = "";
+  /** @param {Side} side @param {string} question @param {HTMLElement} answer @param {AbortSignal} signal */
+  async function receive(side, question, answer, signal) {
+    const body = /** @type {HTMLElement} */ (answer.lastChild), label = /** @type {HTMLElement} */ (answer.firstChild), title = label.textContent;
+    const messages = format().messages(history[side], question);
+    history[side].push({ role: "user", content: question });
+    let text = "", problem = "";
     try {
-      const answer = await fetch("/face/chat", {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ target: pick().value, messages, tuned: name === "tuned", temperature: Number(root.querySelector("#heat").value) }),
-        signal: stop.signal,
-      });
-      if (!answer.ok) throw new Error("refused");
-      for await (const said of face.lines(answer.body)) {
-        if (said.phase) about.textContent = `${title} · ${said.text ?? "loading"} …`;
-        else if (said.error) throw Object.assign(new Error(), { said: said.error });
-        else if (said.text) { text += said.text; line.textContent = text; say.classList.remove("wait"); about.textContent = title; }
-        else if (said.done) {
-          about.textContent = `${title} · ${said.done.tokens} token${said.done.tokens === 1 ? "" : "s"} in ${said.done.seconds.toFixed(1)} s`;
-          if (!text) line.textContent = "It said nothing.";
+      /** @type {AsyncGenerator<import("./types").ChatLine>} */
+      const lines = postLines("/ui/chat", { target: picker()?.value, messages, tuned: side === "tuned", temperature: Number(findInput("#temperature", root).value) }, signal);
+      for await (const line of lines) {
+        if (line.error) { problem = line.error; break; }
+        if (line.phase) label.textContent = `${title} · ${line.text ?? "loading"} …`;
+        else if (line.text) { text += line.text; body.textContent = text; answer.classList.remove("wait"); label.textContent = title; }
+        else if (line.done) {
+          label.textContent = `${title} · ${line.done.tokens} token${line.done.tokens === 1 ? "" : "s"} in ${line.done.seconds.toFixed(1)} s`;
+          if (!text) body.textContent = "The answer is empty.";
         }
       }
     } catch (error) {
-      if (error.name === "AbortError") about.textContent = `${title} · stopped`;
-      else {
-        const sentence = error.said ? `${error.said.what} ${error.said.remedy ?? ""}` : "The server does not answer.";
-        about.textContent = `${title} · no answer`;
-        line.textContent = text || sentence;
-        if (text) toast(sentence, true);
-      }
+      if (/** @type {Error} */ (error).name === "AbortError") label.textContent = `${title} · stopped`;
+      else problem = "The server does not respond.";
     }
-    say.classList.remove("wait");
-    if (text) told[name].push({ role: "assistant", content: text });
-    else told[name].pop();
+    if (problem) {
+      label.textContent = `${title} · no answer`;
+      body.textContent = text || problem;
+      if (text) toast(problem, true);
+    }
+    answer.classList.remove("wait");
+    if (text) history[side].push({ role: "assistant", content: text });
+    else history[side].pop();
   }
 
-  const ready = open();
-};
+  const ready = refresh();
+}

@@ -1,208 +1,232 @@
-// The card of the data: files in, how rows are read, what the model sees, the doctor, lengths.
-face.data = (root, server, state, changed) => {
-  const { actions, all, call, patch, toast } = face;
-  const SOURCES = "data.sources";
-  const inside = root.querySelector("#data-inside"), map = root.querySelector("#map");
-  // What each tab was last asked for; the same is not asked twice.
-  const asked = { doctor: "", sees: "", lengths: "" };
-  let facts = null, tab = "rows", row = 1, together = false;
+// The data card of the Train page: uploads, column mapping, token view, data checks and lengths.
+import { actions, all, call, find, findInput, patch, problemText, toast, whileDisabled } from "./page.js";
+import { postLines } from "./streams.js";
 
-  const bare = (source) => Object.keys(source).every((name) => name === "path" || source[name] == null);
-  const tell = (part, text) => { for (const one of all(`[data-part="${part}"]`, root)) one.textContent = text; };
+/** @typedef {import("./types").DataFacts} DataFacts */
+/** @typedef {Record<string, any>} Source */
+/** @typedef {"rows" | "tokens" | "checks" | "lengths"} Tab */
 
-  // Which data
+const SOURCES = "data.sources";
+/** Fields of a source that say where it is or how much of it is used, not how it is read. */
+const LOCATION_FIELDS = ["path", "subset", "split", "samples", "weight"];
+const LOADING = {
+  tokens: "The worker that would train tokenizes these rows. Its first start takes a few seconds …",
+  lengths: "Counting tokens …",
+  checks: "Checking every row …",
+};
 
-  // The one data set that `dataset` names; a recipe's own sources are put aside with an empty list.
-  function only() {
-    if (state.recipe?.data?.sources || state.recipe?.[SOURCES]) state.mine[SOURCES] = [];
-    else delete state.mine[SOURCES];
-    fold(false);
+/**
+ * @param {HTMLElement} root @param {import("./page.js").Server} server
+ * @param {import("./train.js").Form} form @param {() => void} changed
+ */
+export function openData(root, server, form, changed) {
+  const content = find("#data-content", root), mapping = find("#mapping", root);
+  // The request each tab has answered, so that the same one is not repeated.
+  /** @type {Record<string, string>} */
+  const requested = { checks: "", tokens: "", lengths: "" };
+  /** @type {DataFacts | null} */
+  let facts = null;
+  /** @type {Tab} */
+  let tab = "rows";
+  let row = 1, asBatch = false, previewed = "";
+
+  /** @param {string} part @param {string} text */
+  const setText = (part, text) => { for (const node of all(`[data-part="${part}"]`, root)) node.textContent = text; };
+
+  // Sources
+
+  /** Use the one dataset of the setting `dataset`; an empty list overrides the sources of a recipe. */
+  function useSingle() {
+    if (form.recipe.data?.sources || form.recipe[SOURCES]) form.values[SOURCES] = [];
+    else delete form.values[SOURCES];
+    showMapping(false);
     row = 1;
   }
 
-  function use(sources) {
+  /** @param {Source[]} sources */
+  function useSources(sources) {
     if (!sources.length) return;
-    state.mine.dataset = sources[0].path;
-    // A second choice may come before the server has answered the first.
+    form.values.dataset = sources[0].path;
+    // The user may choose again before the server has replied.
     if (facts) facts.sources = sources;
-    if (sources.length === 1 && bare(sources[0])) only();
-    else state.mine[SOURCES] = sources;
+    const isPlain = Object.keys(sources[0]).every((name) => name === "path" || sources[0][name] == null);
+    if (sources.length === 1 && isPlain) useSingle();
+    else form.values[SOURCES] = sources;
     row = 1;
     changed();
   }
 
-  actions["source-out"] = (button) => use(facts.sources.filter((_, place) => place !== Number(button.dataset.place)));
+  actions["remove-source"] = (button) => useSources((facts?.sources ?? []).filter((_source, place) => place !== Number(button.dataset.place)));
 
-  // Files
+  // Uploads
 
-  const drop = root.querySelector("#drop"), picked = root.querySelector("#file");
+  const drop = find("#drop", root), picker = findInput("#file", root);
   for (const kind of ["dragenter", "dragover"]) drop.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
   for (const kind of ["dragleave", "drop"]) drop.addEventListener(kind, () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => { event.preventDefault(); take(event.dataTransfer.files); });
-  picked.addEventListener("change", () => take(picked.files));
+  drop.addEventListener("drop", (event) => { event.preventDefault(); uploadAll(event.dataTransfer?.files); });
+  picker.addEventListener("change", () => uploadAll(picker.files));
 
-  async function take(files) {
+  /** @param {FileList | null | undefined} files */
+  async function uploadAll(files) {
+    /** @type {Source[]} */
     const sources = [];
-    for (const file of [...files]) {
-      const kept = await upload(file);
-      if (kept) sources.push({ path: kept });
+    for (const file of [...(files ?? [])]) {
+      const path = await upload(file);
+      if (path) sources.push({ path });
     }
-    tell("upload", "");
-    picked.value = "";
-    use(sources);
+    setText("upload", "");
+    picker.value = "";
+    useSources(sources);
   }
 
+  /** @param {File} file @returns {Promise<string | null>} */
   function upload(file) {
-    const most = Number(picked.dataset.most), gib = (bytes) => (bytes / 2 ** 30).toFixed(1);
-    if (file.size > most) {
-      toast(`${file.name} has ${gib(file.size)} GiB; at most ${gib(most)} can be sent. Give its path on this computer instead.`, true);
-      return null;
+    const limit = Number(picker.dataset.limit), gib = (/** @type {number} */ bytes) => (bytes / 2 ** 30).toFixed(1);
+    if (file.size > limit) {
+      toast(`${file.name} has ${gib(file.size)} GiB; uploads may have up to ${gib(limit)} GiB. Enter its path on this computer instead.`, true);
+      return Promise.resolve(null);
     }
     return new Promise((resolve) => {
-      const sending = new XMLHttpRequest();
-      sending.open("POST", `/face/uploads?filename=${encodeURIComponent(file.name)}`);
-      sending.responseType = "json";
-      sending.upload.onprogress = (event) => tell("upload", `${file.name}: ${Math.round((100 * event.loaded) / (event.total || 1))} %`);
-      sending.onload = () => {
-        if (sending.status < 300) return resolve(sending.response.dataset);
-        toast(face.said(sending.response) || "The file could not be taken.", true);
-        resolve(null);
-      };
-      sending.onerror = () => { toast("The upload broke off. Is the server still running?", true); resolve(null); };
-      tell("upload", `${file.name} …`);
-      sending.send(file);
+      const request = new XMLHttpRequest();
+      const fail = (/** @type {string} */ text) => { toast(text, true); resolve(null); };
+      request.open("POST", `/ui/uploads?filename=${encodeURIComponent(file.name)}`);
+      request.responseType = "json";
+      request.upload.onprogress = (event) => setText("upload", `${file.name}: ${Math.round((100 * event.loaded) / (event.total || 1))} %`);
+      request.onload = () => (request.status < 300 ? resolve(request.response.dataset) : fail(problemText(request.response) || "The file could not be uploaded."));
+      request.onerror = () => fail("The upload was interrupted. Check that the server is still running.");
+      setText("upload", `${file.name} …`);
+      request.send(file);
     });
   }
 
-  actions["fetch-hub"] = async (button) => {
-    const value = (name) => root.querySelector(`#hub-${name}`).value.trim() || null;
-    if (!value("name")) { tell("hub", "Name the data set: owner/name."); root.querySelector("#hub-name").focus(); return; }
-    button.setAttribute("aria-disabled", "true");
-    tell("hub", "Asking the Hub …");
+  actions["fetch-hub"] = (button) => whileDisabled(button, async () => {
+    const value = (/** @type {string} */ name) => findInput(`#hub-${name}`, root).value.trim() || null;
+    const request = { name: value("name"), subset: value("subset"), split: value("split") };
+    if (!request.name) { setText("hub", "Enter the dataset as owner/name."); find("#hub-name", root).focus(); return; }
+    setText("hub", "Contacting the Hub …");
     try {
-      const answer = await fetch("/face/fetch", {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ name: value("name"), subset: value("subset"), split: value("split") }),
-      });
-      if (!answer.ok) throw new Error("refused");
-      for await (const said of face.lines(answer.body)) {
-        if (said.progress) tell("hub", progress(said.progress));
-        else if (said.error) tell("hub", `${said.error.what} ${said.error.remedy ?? ""}`);
-        else if (said.done) { tell("hub", `${said.done.name} is here.`); use([Object.fromEntries(Object.entries({ path: `hub:${value("name")}`, subset: value("subset"), split: value("split") }).filter(([, one]) => one))]); }
+      /** @type {AsyncGenerator<import("./types").ProgressLine>} */
+      const lines = postLines("/ui/fetch", request);
+      for await (const line of lines) {
+        setText("hub", line.error ?? line.progress ?? `${line.done} is downloaded.`);
+        if (line.done) useSources([{ path: `hub:${request.name}`, ...(request.subset && { subset: request.subset }), ...(request.split && { split: request.split }) }]);
       }
-    } catch { tell("hub", "The server does not answer."); }
-    button.setAttribute("aria-disabled", "false");
-  };
-  const progress = (told) => {
-    if (told.text) return told.text;
-    if (told.rows != null || told.done != null) return `${Number(told.rows ?? told.done).toLocaleString("en")}${told.total ? ` of ${Number(told.total).toLocaleString("en")}` : ""} rows …`;
-    return "Fetching …";
-  };
+    } catch { setText("hub", "The server does not respond."); }
+  });
 
-  // How rows are read
+  // Column mapping
 
-  function fold(open) {
-    map.hidden = !open;
-    root.querySelector("#map-open")?.setAttribute("aria-expanded", String(open));
+  /** @param {boolean} isOpen */
+  function showMapping(isOpen) {
+    mapping.hidden = !isOpen;
+    root.querySelector("#mapping-open")?.setAttribute("aria-expanded", String(isOpen));
   }
-  actions["map-open"] = () => { fold(map.hidden); if (!map.hidden) map.querySelector("select")?.focus(); };
-  actions["map-undo"] = () => {
-    const own = ["path", "subset", "split", "samples", "weight"];
-    use(facts.sources.map((source) => Object.fromEntries(Object.entries(source).filter(([name]) => own.includes(name)))));
-  };
-  map.addEventListener("change", (event) => {
-    const box = event.target.closest("[data-source]"), name = event.target.dataset.map;
-    if (!box || !name) return;
+  actions["mapping-open"] = () => { showMapping(mapping.hidden); if (!mapping.hidden) mapping.querySelector("select")?.focus(); };
+  actions["mapping-undo"] = () => useSources((facts?.sources ?? []).map((source) => Object.fromEntries(Object.entries(source).filter(([name]) => LOCATION_FIELDS.includes(name)))));
+  mapping.addEventListener("change", (event) => {
+    const field = /** @type {HTMLInputElement} */ (event.target), name = field.dataset.map;
+    const box = /** @type {HTMLElement | null} */ (field.closest("[data-source]"));
+    if (!box || !name || !facts) return;
     const sources = facts.sources.map((source) => ({ ...source }));
-    const source = sources[Number(box.dataset.source)], value = event.target.value;
+    setSourceField(sources[Number(box.dataset.source)], name, field.value);
+    useSources(sources);
+  });
+
+  /** @param {Source} source @param {string} name @param {string} value */
+  function setSourceField(source, name, value) {
     if (name.startsWith("in:")) {
       const names = { ...source.message_property_mappings, [name.slice(3)]: value };
       if (!value) delete names[name.slice(3)];
-      source.message_property_mappings = names;
-      if (!Object.keys(names).length) delete source.message_property_mappings;
+      if (Object.keys(names).length) source.message_property_mappings = names;
+      else delete source.message_property_mappings;
     } else if (name === "type") {
-      // Another kind has other columns.
+      // Another row type has other columns.
       for (const old of Object.keys(source)) if (old.endsWith("_field") || old === "message_property_mappings") delete source[old];
-      if (value === "auto") delete source.type; else source.type = value;
+      if (value === "auto") delete source.type;
+      else source.type = value;
     } else if (value && value !== "none") source[name] = value;
     else delete source[name];
-    use(sources);
-  });
+  }
 
-  // The tabs
+  // Tabs
 
-  root.addEventListener("tabbed", (event) => {
-    if (!event.target.id.startsWith("tab-data-")) return;
-    tab = event.target.id.slice("tab-data-".length);
+  root.addEventListener("tabchange", (event) => {
+    const { id } = /** @type {HTMLElement} */ (event.target);
+    if (!id.startsWith("tab-data-")) return;
+    tab = /** @type {Tab} */ (id.slice("tab-data-".length));
     load();
   });
   actions["token-row"] = (button) => { row = Number(button.dataset.row); load(); };
   root.addEventListener("change", (event) => {
-    if (event.target.id === "row-together") { together = event.target.checked; load(); }
-    if (event.target.id !== "row-number") return;
+    const field = /** @type {HTMLInputElement} */ (event.target);
+    if (field.id === "row-batch") { asBatch = field.checked; load(); }
+    if (field.id !== "row-number") return;
     event.stopPropagation();
-    row = Math.min(Math.max(1, Math.round(Number(event.target.value)) || 1), facts?.rows || 1);
+    row = Math.min(Math.max(1, Math.round(Number(field.value)) || 1), facts?.rows || 1);
     load();
   });
 
-  const waiting = (text) => `<p class="help">${text}</p><div class="prog vague"><i></i></div>`;
-  const all_answers = () => JSON.stringify([facts.key, state]);
+  const loading = (/** @type {string} */ text) => `<p class="help">${text}</p><div class="prog vague"><i></i></div>`;
 
-  async function ask(name, key, part, text, sent) {
-    if (asked[name] === key) return;
-    asked[name] = key;
-    // What stands there stays until something newer comes, unless nothing does.
-    if (text && !root.querySelector(`[data-part="${part}"] .tok, [data-part="${part}"] .bars`)) patch({ [part]: waiting(text) });
-    const reply = await call(server, name === "doctor" ? "examine" : name === "sees" ? "tokens" : name, sent);
-    if (asked[name] !== key) return;
-    if (!reply?.parts) { asked[name] = ""; patch({ [part]: "" }); return; }
+  /**
+   * Ask the server for a part of a tab; what it shows stays until the reply arrives.
+   * @param {"checks" | "tokens" | "lengths"} part @param {string} key @param {string} name @param {object} request
+   */
+  async function loadPart(part, key, name, request) {
+    if (requested[part] === key) return;
+    requested[part] = key;
+    const hasContent = root.querySelector(`[data-part="${part}"] :is(.tok, .bars)`);
+    if (tab === part && !hasContent) patch({ [part]: loading(LOADING[part]) });
+    const reply = await call(server, name, request);
+    if (requested[part] !== key) return;
+    if (!reply) { requested[part] = ""; patch({ [part]: "" }); return; }
     patch(reply.parts);
   }
 
   function load() {
     if (!facts) return;
-    if (tab === "sees" && facts.usable) ask("sees", `${all_answers()} ${row} ${together}`, "sees", "The tokens come from the worker that would train. The first time it needs some seconds to get ready …", { ...state, row, together });
-    if (tab === "lengths" && facts.usable) ask("lengths", all_answers(), "lengths", "Counting tokens …", state);
-    if (tab === "doctor" || !facts.large) ask("doctor", facts.key, "doctor", tab === "doctor" ? "Looking at every row …" : "", state);
+    const key = JSON.stringify([facts.key, form]);
+    if (tab === "tokens" && facts.is_usable) loadPart("tokens", `${key} ${row} ${asBatch}`, "preview_tokens", { ...form, row, batch: asBatch });
+    if (tab === "lengths" && facts.is_usable) loadPart("lengths", key, "measure_lengths", form);
+    if (tab === "checks" || !facts.is_large) loadPart("checks", facts.key, "check_data", form);
   }
 
-  actions.repair = async (button) => {
-    button.setAttribute("aria-disabled", "true");
-    const reply = await call(server, "repair", { ...state, code: button.dataset.code ?? "" });
-    button.setAttribute("aria-disabled", "false");
-    if (!reply?.sources) return;
-    use(reply.sources);
-    root.querySelector(`#tab-data-${tab}`).focus();
-  };
+  actions.repair = (button) => whileDisabled(button, async () => {
+    /** @type {import("./types").RepairReply | undefined} */
+    const reply = await call(server, "repair_data", { ...form, code: button.dataset.code ?? "" });
+    if (!reply) return;
+    useSources(reply.sources);
+    find(`#tab-data-${tab}`, root).focus();
+  });
 
-  function follow(told) {
-    const before = facts?.key;
-    facts = told;
-    inside.hidden = !told;
-    if (!told) return;
-    if (before !== told.key) { patch({ "doctor-count": "", "doctor-brief": "" }); row = Math.min(row, told.rows || 1); }
-    // Data that cannot be used shows at once what helps: the doctor, or the form for its columns.
-    if (before !== told.key) {
-      const saying = !map.hidden; // Whoever is just saying how rows are read is left there.
-      if (told.opens === "map") fold(true);
-      if (!told.usable && !saying) actions.tab(root.querySelector(`#tab-data-${told.opens === "doctor" ? "doctor" : "rows"}`));
+  /** @param {DataFacts | null} next */
+  function apply(next) {
+    const isNew = facts?.key !== next?.key;
+    facts = next;
+    content.hidden = !next;
+    if (!next) return;
+    if (isNew) {
+      patch({ "checks-count": "", "checks-brief": "" });
+      row = Math.min(row, next.rows || 1);
+      // Unusable data shows at once what helps: the checks, or the column mapping. A mapping that the user edits stays open.
+      const isMapping = !mapping.hidden;
+      if (next.open_tab === "mapping") showMapping(true);
+      if (!next.is_usable && !isMapping) find(`#tab-data-${next.open_tab === "checks" ? "checks" : "rows"}`, root).click();
     }
-    for (const name of ["sees", "lengths"]) if (!told.usable) patch({ [name]: '<p class="help">This appears once the rows can be read.</p>' });
+    if (!next.is_usable) for (const part of ["tokens", "lengths"]) patch({ [part]: '<p class="help">This appears once the rows can be read.</p>' });
     load();
   }
 
-  // A large file takes its time to be read; its first rows are shown meanwhile.
-  let glimpsed = "";
-  async function glimpse(isWanted) {
-    const key = JSON.stringify([state.mine.dataset, state.mine[SOURCES]]);
-    if (!state.mine.dataset || key === glimpsed) return;
-    glimpsed = key;
-    const reply = await call(server, "glimpse", state);
-    if (!reply?.parts || !isWanted()) return;
+  /** Show the first rows of a large file while the whole file is read. @param {() => boolean} isWanted */
+  async function preview(isWanted) {
+    const key = JSON.stringify([form.values.dataset, form.values[SOURCES]]);
+    if (!form.values.dataset || key === previewed) return;
+    previewed = key;
+    const reply = await call(server, "preview_data", form);
+    if (!Object.keys(reply?.parts ?? {}).length || !isWanted()) return;
     patch(reply.parts);
-    inside.hidden = false;
+    content.hidden = false;
   }
 
-  return { only, follow, glimpse };
-};
+  return { useSingle, apply, preview };
+}

@@ -1,145 +1,157 @@
-// Make pairs: two sampled answers for each prompt, one ahead of the person who picks.
-face.pairs = (root, server, use) => {
-  const { actions, call, toast } = face;
-  const KEPT = "modelforge-pairs";
-  const prompts = root.querySelector("#prompts"), choosing = root.querySelector("#choosing");
-  const answers = [1, 2].map((place) => root.querySelector(`#answer-${place}`));
-  const asked = choosing.querySelector(".asked-now"), count = root.querySelector("#pairs-count");
-  // A turn is one prompt with its two answers: queue → now → done.
-  let queue = [], now = null, done = [], stop = null, working = false, total = 0;
+// Make preference pairs: sample two answers for each prompt while the user picks the better one.
+import { actions, call, find, findInput, load, store, toast, whileDisabled } from "./page.js";
+import { postLines } from "./streams.js";
 
-  try { const kept = JSON.parse(localStorage.getItem(KEPT)); done = kept?.done ?? []; prompts.value = kept?.prompts ?? ""; } catch { /* none */ }
+const STORAGE_KEY = "modelforge-pairs", MAX_FILE_BYTES = 1048576, MAX_TRIES = 3, TEMPERATURE = 0.8;
+/** A prompt with its two answers. @typedef {{ prompt: string, answers: [string, string], isReady: boolean }} Candidate */
+/** @typedef {{ prompt: string, chosen: string, rejected: string }} Pair */
+
+/** @param {HTMLElement} root @param {import("./page.js").Server} server @param {(dataset: string) => void} useDataset */
+export function openPairs(root, server, useDataset) {
+  const prompts = findInput("#prompts", root), panel = find("#choosing", root), count = find("#pairs-count", root);
+  const buttons = [find("#answer-1", root), find("#answer-2", root)], question = find(".asked-now", panel), sampleButton = find("#sample", root);
+  /** @returns {HTMLSelectElement | null} */
+  const picker = () => root.querySelector("#pairs-model");
+  // A candidate moves from the queue to `current`, and becomes a pair.
+  /** @type {Candidate[]} */
+  let queue = [];
+  /** @type {Candidate | null} */
+  let current = null;
+  /** @type {AbortController | null} */
+  let sampling = null;
+  let total = 0;
+  const stored = load(localStorage, STORAGE_KEY);
+  /** @type {Pair[]} */
+  const pairs = stored?.pairs ?? [];
+  prompts.value = stored?.prompts ?? "";
 
   function remember() {
-    try { localStorage.setItem(KEPT, JSON.stringify({ done, prompts: prompts.value })); } catch { /* private window */ }
-    const left = queue.length + (now ? 1 : 0);
-    count.textContent = `${done.length} picked${left ? `, ${left} to go` : ""}`;
+    store(localStorage, STORAGE_KEY, { pairs, prompts: prompts.value });
+    const left = queue.length + (current ? 1 : 0);
+    count.textContent = `${pairs.length} picked${left ? `, ${left} left` : ""}`;
   }
   prompts.addEventListener("input", remember);
 
-  root.querySelector("#prompt-file").addEventListener("change", async (event) => {
-    const [file] = event.target.files;
-    event.target.value = "";
+  findInput("#prompt-file", root).addEventListener("change", async (event) => {
+    const field = /** @type {HTMLInputElement} */ (event.target), file = field.files?.[0];
     if (!file) return;
-    if (file.size > 1048576) { toast("A list of prompts has 1.0 MiB at most.", true); return; }
-    prompts.value = [prompts.value.trimEnd(), (await file.text()).trim()].filter(Boolean).join("\n");
+    if (file.size > MAX_FILE_BYTES) toast("A list of prompts may have up to 1.0 MiB.", true);
+    else prompts.value = [prompts.value.trimEnd(), (await file.text()).trim()].filter(Boolean).join("\n");
+    field.value = "";
     remember();
   });
 
   actions["pairs-sample"] = () => {
-    if (stop) { stop.abort(); return; }
-    const had = new Set(done.map((one) => one.prompt));
-    const lines = [...new Set(prompts.value.split("\n").map((one) => one.trim()).filter(Boolean))].filter((one) => !had.has(one));
-    if (!lines.length) { toast(had.size ? "Every prompt has its pair already." : "Write a prompt first.", true); prompts.focus(); return; }
-    if (!root.querySelector("#voice")?.value) { toast("There is no model to ask yet.", true); return; }
-    queue = lines.map((prompt) => ({ prompt, texts: ["", ""], ready: false }));
-    total = done.length + queue.length;
-    now = null;
-    choosing.hidden = false;
+    if (sampling) { sampling.abort(); return; }
+    const used = new Set(pairs.map((pair) => pair.prompt));
+    const lines = [...new Set(prompts.value.split("\n").map((line) => line.trim()).filter(Boolean))].filter((line) => !used.has(line));
+    if (!lines.length) { toast(used.size ? "Every prompt has a pair already." : "Write a prompt first.", true); prompts.focus(); return; }
+    if (!picker()?.value) { toast("There is no model to sample from yet.", true); return; }
+    queue = lines.map((prompt) => ({ prompt, answers: ["", ""], isReady: false }));
+    total = pairs.length + queue.length;
+    panel.hidden = false;
     advance();
-    work();
+    sampleAll();
   };
 
-  // Answers are sampled in order; the person picks meanwhile.
-  async function work() {
-    if (working) return;
-    working = true;
-    stop = new AbortController();
-    root.querySelector("#sample").textContent = "Stop";
+  // Answers are sampled in order while the user picks.
+  async function sampleAll() {
+    if (sampling) return;
+    sampling = new AbortController();
+    sampleButton.textContent = "Stop";
     try {
-      for (let turn; (turn = [now, ...queue].find((one) => one && !one.ready)); ) await answerTwice(turn);
+      for (let next = nextToSample(); next; next = nextToSample()) await sampleTwice(next, sampling.signal);
     } catch (error) {
-      if (error.name !== "AbortError") toast(error.message || "The server does not answer.", true);
-      queue = queue.filter((one) => one.ready);
-      if (now && !now.ready) { now = null; advance(); }
+      const { name, message } = /** @type {Error} */ (error);
+      if (name !== "AbortError") toast(message || "The server does not respond.", true);
+      queue = queue.filter((candidate) => candidate.isReady);
+      if (current && !current.isReady) advance();
     }
-    working = false;
-    stop = null;
-    root.querySelector("#sample").textContent = "Sample answers";
+    sampling = null;
+    sampleButton.textContent = "Sample answers";
     remember();
   }
+  const nextToSample = () => [current, ...queue].find((candidate) => candidate && !candidate.isReady);
+  const isSame = (/** @type {Candidate} */ candidate) => candidate.answers[0].trim() === candidate.answers[1].trim();
 
-  async function answerTwice(turn) {
-    turn.texts = ["", ""];
-    for (const place of [0, 1]) {
-      // Two equal answers say nothing; a second try may differ.
-      for (let tries = 0; tries < 3; tries += 1) {
-        turn.texts[place] = "";
-        await sample(turn, place);
-        if (place === 0 || turn.texts[0].trim() !== turn.texts[1].trim()) break;
-      }
-    }
-    turn.ready = true;
-    if (turn === now) show();
+  /** @param {Candidate} candidate @param {AbortSignal} signal */
+  async function sampleTwice(candidate, signal) {
+    candidate.answers = ["", ""];
+    await sample(candidate, 0, signal);
+    // Two equal answers make no pair; another sample may differ.
+    for (let tries = 0; tries < MAX_TRIES && (tries === 0 || isSame(candidate)); tries += 1) await sample(candidate, 1, signal);
+    candidate.isReady = true;
+    if (candidate === current) show();
   }
 
-  async function sample(turn, place) {
-    const pick = root.querySelector("#voice");
-    const answer = await fetch("/face/chat", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ target: pick.value, messages: [{ role: "user", content: turn.prompt }], tuned: pick.selectedOptions[0]?.dataset.tuned === "yes", temperature: 0.8 }),
-      signal: stop.signal,
-    });
-    if (!answer.ok) throw new Error("The model could not be asked.");
-    for await (const said of face.lines(answer.body)) {
-      if (said.error) throw new Error(`${said.error.what} ${said.error.remedy ?? ""}`);
-      if (said.phase) { if (turn === now) answers[place].lastChild.textContent = `${said.text ?? "Loading"} …`; }
-      else if (said.text) { turn.texts[place] += said.text; if (turn === now) show(); }
+  /** @param {Candidate} candidate @param {0 | 1} place @param {AbortSignal} signal */
+  async function sample(candidate, place, signal) {
+    const select = picker();
+    candidate.answers[place] = "";
+    const messages = [{ role: "user", content: candidate.prompt }];
+    /** @type {AsyncGenerator<import("./types").ChatLine>} */
+    const lines = postLines("/ui/chat", { target: select?.value, messages, tuned: select?.selectedOptions[0]?.dataset.tuned === "yes", temperature: TEMPERATURE }, signal);
+    for await (const line of lines) {
+      if (line.error) throw new Error(line.error);
+      if (line.phase) { if (candidate === current) setText(place, `${line.text ?? "Loading"} …`); }
+      else if (line.text) { candidate.answers[place] += line.text; if (candidate === current) show(); }
     }
   }
 
   function advance() {
-    now = queue.shift() ?? null;
+    current = queue.shift() ?? null;
     show();
     remember();
   }
 
+  /** @param {number} place @param {string} text */
+  const setText = (place, text) => { find(".text", buttons[place]).textContent = text; };
+
   function show() {
-    const same = now?.ready && now.texts[0].trim() === now.texts[1].trim();
-    const can = Boolean(now?.ready && !same && now.texts.every((text) => text.trim()));
-    asked.textContent = now
-      ? `${done.length + 1} of ${total}: ${now.prompt}${same ? " (both answers are the same: answer again, or go on)" : ""}`
-      : `${done.length} picked. Save them, or add prompts.`;
-    answers.forEach((button, place) => {
-      button.lastChild.textContent = now ? now.texts[place] || "…" : "";
-      button.setAttribute("aria-disabled", String(!can));
-      button.hidden = !now;
+    const areEqual = Boolean(current?.isReady && isSame(current));
+    const canPick = Boolean(current?.isReady && !areEqual && current.answers.every((text) => text.trim()));
+    question.textContent = current
+      ? `${pairs.length + 1} of ${total}: ${current.prompt}${areEqual ? " (both answers are equal: sample again, or skip)" : ""}`
+      : `${pairs.length} picked. Save them, or add prompts.`;
+    buttons.forEach((button, place) => {
+      setText(place, current ? current.answers[place] || "…" : "");
+      button.setAttribute("aria-disabled", String(!canPick));
+      button.hidden = !current;
     });
   }
 
+  /** @param {number} place */
   function pick(place) {
-    if (!now?.ready || answers[place].getAttribute("aria-disabled") === "true") return;
-    done.push({ prompt: now.prompt, chosen: now.texts[place], rejected: now.texts[1 - place] });
+    if (!current?.isReady || buttons[place].getAttribute("aria-disabled") === "true") return;
+    pairs.push({ prompt: current.prompt, chosen: current.answers[place], rejected: current.answers[1 - place] });
     advance();
   }
   actions["pairs-pick"] = (button) => pick(Number(button.dataset.pick) - 1);
-  actions["pairs-skip"] = () => { if (now) { total -= 1; advance(); } };
-  actions["pairs-again"] = () => { if (now?.ready) { now.ready = false; show(); work(); } };
+  actions["pairs-skip"] = () => { if (current) { total -= 1; advance(); } };
+  actions["pairs-again"] = () => { if (current?.isReady) { current.isReady = false; show(); sampleAll(); } };
   actions["pairs-back"] = () => {
-    const last = done.pop();
+    const last = pairs.pop();
     if (!last) return;
-    if (now) queue.unshift(now);
-    else total = Math.max(total, done.length + 1);
-    now = { prompt: last.prompt, texts: [last.chosen, last.rejected], ready: true };
+    if (current) queue.unshift(current);
+    else total = Math.max(total, pairs.length + 1);
+    current = { prompt: last.prompt, answers: [last.chosen, last.rejected], isReady: true };
     show();
     remember();
   };
   document.addEventListener("keydown", (event) => {
-    if (choosing.hidden || !choosing.offsetParent || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.matches?.("input, textarea, select")) return;
+    if (panel.hidden || !panel.offsetParent || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (/** @type {Element} */ (event.target).matches?.("input, textarea, select")) return;
     if (event.key === "1" || event.key === "2") { event.preventDefault(); pick(Number(event.key) - 1); }
   });
 
-  actions["pairs-save"] = async (button) => {
-    button.setAttribute("aria-disabled", "true");
-    const reply = await call(server, "keep", { name: root.querySelector("#pairs-name").value, pairs: done });
-    button.setAttribute("aria-disabled", "false");
-    if (!reply?.dataset) return;
-    try { localStorage.removeItem(KEPT); } catch { /* private window */ }
-    use(reply.dataset);
-  };
+  actions["pairs-save"] = (button) => whileDisabled(button, async () => {
+    /** @type {import("./types").DatasetReply | undefined} */
+    const reply = await call(server, "save_pairs", { name: findInput("#pairs-name", root).value, pairs });
+    if (!reply) return;
+    localStorage.removeItem(STORAGE_KEY);
+    useDataset(reply.dataset);
+  });
 
   remember();
-  if (done.length) { choosing.hidden = false; show(); }
-};
+  if (pairs.length) { panel.hidden = false; show(); }
+}

@@ -1,38 +1,62 @@
-// One run, live: the server sends the parts that have changed; a hidden tab asks for nothing.
-(() => {
-  const { actions, ask, call, patch } = face;
-  let source = null, following = null, quietly = null;
+// Follow one run: the server streams the parts and charts that changed. A hidden tab does not listen.
+import { clearCharts, showCharts } from "./charts.js";
+import { actions, ask, call, find, onVisibility, patch } from "./page.js";
+import "./run_actions.js";
 
-  function open() {
-    close();
-    source = new EventSource(`/face/runs/${encodeURIComponent(following.run)}/live`);
-    source.onmessage = (event) => {
-      clearTimeout(quietly);
-      const told = JSON.parse(event.data);
-      patch(told.parts);
-      if (told.state) following.root.querySelector(".face").dataset.state = told.state;
-      if (told.title) document.title = told.title;
-      if (told.over) { following.over = true; close(); }
-      following.root.dataset.usable = "true";
-    };
-    source.onerror = () => {
-      // The browser tries again by itself; a short gap is not worth a word.
-      clearTimeout(quietly);
-      quietly = setTimeout(() => patch({ "run-gap": "The server does not answer; trying again. Training goes on without it." }), 2500);
-      if (source?.readyState === EventSource.CLOSED) setTimeout(() => following && !following.over && !document.hidden && open(), 2000);
-    };
-    source.onopen = () => { clearTimeout(quietly); patch({ "run-gap": "" }); };
-  }
-  function close() { source?.close(); source = null; }
+/** @typedef {import("./types").RunUpdate} RunUpdate */
 
-  face.live = (root, server, run) => { following = { root, server, run, over: false }; if (!document.hidden) open(); };
-  face.quiet = () => { following = null; close(); };
-  face.visible((seen) => { if (!following || following.over) return; if (seen) open(); else close(); });
-  addEventListener("pagehide", close);
+const LOST = "The server does not respond; trying again. The run continues without it.";
 
-  actions["stop-keep"] = async () => { await call(following.server, "stop", { run: following.run, keep: true }); };
-  actions["stop-discard"] = async () => {
-    const sure = await ask("Stop and discard?", "What this run has learned so far is thrown away. Its numbers and log stay.", "Stop and discard");
-    if (sure) await call(following.server, "stop", { run: following.run, keep: false });
+/** @type {EventSource | null} */
+let source = null;
+/** The run on this page. @type {{ root: HTMLElement, server: import("./page.js").Server, run: string, isOver: boolean } | null} */
+let followed = null;
+let lostTimer = 0;
+
+function open() {
+  close();
+  if (!followed) return;
+  source = new EventSource(`/ui/runs/${encodeURIComponent(followed.run)}/live`);
+  source.onmessage = (event) => show(JSON.parse(event.data));
+  source.onerror = () => {
+    // The browser connects again by itself; a short gap needs no message.
+    clearTimeout(lostTimer);
+    lostTimer = setTimeout(() => patch({ "run-gap": LOST }), 2500);
+    if (source?.readyState === EventSource.CLOSED) setTimeout(() => { if (followed && !followed.isOver && !document.hidden) open(); }, 2000);
   };
-})();
+  source.onopen = () => { clearTimeout(lostTimer); patch({ "run-gap": "" }); };
+}
+
+function close() { source?.close(); source = null; }
+
+/** @param {RunUpdate} update */
+function show(update) {
+  if (!followed) return;
+  clearTimeout(lostTimer);
+  patch(update.parts);
+  showCharts(update.charts);
+  find(".app", followed.root).dataset.state = update.state;
+  if (update.title) document.title = update.title;
+  if (update.is_over) { followed.isOver = true; close(); }
+  followed.root.dataset.usable = "true";
+}
+
+/** @param {HTMLElement} root @param {import("./page.js").Server} server @param {string} run */
+export function follow(root, server, run) {
+  if (followed?.run !== run) clearCharts();
+  followed = { root, server, run, isOver: false };
+  if (!document.hidden) open();
+}
+
+export function unfollow() { followed = null; close(); }
+
+onVisibility((isVisible) => { if (followed && !followed.isOver) { if (isVisible) open(); else close(); } });
+addEventListener("pagehide", close);
+
+/** @param {boolean} keep */
+const stop = async (keep) => { if (followed) await call(followed.server, "stop", { run: followed.run, keep }); };
+actions["stop-keep"] = () => stop(true);
+actions["stop-discard"] = async () => {
+  const text = "The weights trained so far are deleted. The metrics and the log are kept.";
+  if (await ask("Stop and discard?", text, "Stop and discard")) await stop(false);
+};

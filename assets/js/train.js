@@ -1,188 +1,219 @@
-// The Train page: collects answers, asks what they come to, and turns into the run after Start.
-face.train = (root, server) => {
-  const { actions, all, call, patch, toast } = face;
-  const kept = (() => { try { return JSON.parse(sessionStorage.getItem("modelforge-answers")) ?? {}; } catch { return {}; } })();
-  const state = { profile: kept.profile ?? null, mine: kept.mine ?? {}, recipe: kept.recipe ?? {}, changes: kept.changes ?? [] };
-  const page = root.querySelector(".face");
-  let asked = 0, timer = 0, starting = false, fresh = null, shown = {};
+// The Train page: collect the settings, show what the server says about them, and follow the run after Start.
+import { openData } from "./data.js";
+import { FORM_KEY, actions, all, call, find, findInput, load, newRequestId, patch, saveFile, store, toast, whileDisabled } from "./page.js";
+import { openPlan } from "./plan.js";
+import { openEnqueue } from "./queue.js";
+import { follow, unfollow } from "./run.js";
 
-  const find = (query) => all(query, root);
-  const mode = (name) => { page.dataset.mode = name; };
+/** @typedef {import("./types").TrainReply} TrainReply */
+/** One click that set several values, and what they were before. @typedef {{ values: Record<string, unknown>, before: Record<string, unknown>, text: string }} Change */
+/** What the user entered. @typedef {{ profile: string | null, values: Record<string, any>, recipe: Record<string, any>, changes: Change[] }} Form */
 
-  const data = face.data(root, server, state, () => changed(0));
-  const fit = face.fit(root, server, state, { apply: (reply) => apply(reply), changed: (wait) => changed(wait), check: () => check() });
+const TYPING_MS = 350, PATH_MS = 450, MAX_RECIPE_BYTES = 1048576;
 
-  function remember() {
-    try { sessionStorage.setItem("modelforge-answers", JSON.stringify(state)); } catch { /* private window */ }
+/** @param {HTMLElement} root @param {import("./page.js").Server} server */
+export function open(root, server) {
+  const page = find(".app", root), startButton = find("#start", root);
+  const stored = load(sessionStorage, FORM_KEY) ?? {};
+  /** @type {Form} */
+  const form = { profile: stored.profile ?? null, values: stored.values ?? {}, recipe: stored.recipe ?? {}, changes: stored.changes ?? [] };
+  /** @type {TrainReply | null} */
+  let latest = null;
+  /** @type {string | null} */
+  let requestId = null;
+  let checks = 0, timer = 0, isStarting = false;
+
+  /** @param {string} selector @returns {HTMLInputElement[]} */
+  const fields = (selector) => /** @type {HTMLInputElement[]} */ (all(selector, root));
+
+  const data = openData(root, server, form, () => changed(0));
+  const plan = openPlan(root, server, form, { apply, changed, check });
+
+  // Input
+
+  /** @param {number} delay in milliseconds */
+  function changed(delay) {
+    store(sessionStorage, FORM_KEY, form);
+    clearTimeout(timer);
+    timer = setTimeout(check, delay);
   }
 
-  // Answers in
-
-  function say(name, value) {
-    if (name === "profile") state.profile = value;
-    else state.mine[name] = value;
-    if (name === "dataset") data.only();
+  /** @param {string} name @param {string} value */
+  function setValue(name, value) {
+    if (name === "profile") form.profile = value;
+    else form.values[name] = value;
+    if (name === "dataset") data.useSingle();
     changed(0);
   }
 
   root.addEventListener("input", (event) => {
-    const field = event.target;
-    if (field.type === "radio" || field.type === "checkbox" || field.type === "file") return;
-    if (field.name) { state.mine[field.name] = field.value; changed(350); }
-    else if (field.dataset.free) {
-      if (field.value.trim()) state.mine[field.dataset.free] = field.value;
-      else delete state.mine[field.dataset.free];
-      if (field.dataset.free === "dataset") data.only();
-      changed(450);
+    const field = /** @type {HTMLInputElement} */ (event.target), name = field.dataset.textFor;
+    if (["radio", "checkbox", "file"].includes(field.type)) return;
+    if (field.name) { form.values[field.name] = field.value; changed(TYPING_MS); }
+    else if (name) {
+      if (field.value.trim()) form.values[name] = field.value;
+      else delete form.values[name];
+      if (name === "dataset") data.useSingle();
+      changed(PATH_MS);
     }
   });
+
   root.addEventListener("change", (event) => {
-    const field = event.target;
+    const field = /** @type {HTMLInputElement} */ (event.target);
     if (field.id === "recipe-file") openRecipe(field);
-    else if (field.type === "checkbox" && field.name) say(field.name, String(field.checked));
-    else if (field.dataset.strategies) { suit(field.dataset.strategies.split(" ")); say(field.name, field.value); }
-    else if ((field.type === "radio" || field.tagName === "SELECT") && field.name) say(field.name, field.value);
+    else if (field.type === "checkbox" && field.name) setValue(field.name, String(field.checked));
+    else if ((field.type === "radio" || field.tagName === "SELECT") && field.name) {
+      if (field.dataset.strategies) chooseStrategy(field.dataset.strategies.split(" "));
+      setValue(field.name, field.value);
+    }
   });
 
-  // A sample that is made for some strategies brings the first of them along.
-  function suit(strategies) {
-    const now = find('[name="strategy"]').find((tile) => tile.checked)?.value;
-    if (!strategies.includes(now)) state.mine.strategy = strategies[0];
+  /** Choose the first strategy a sample supports, unless the current one is among them. @param {string[]} strategies */
+  function chooseStrategy(strategies) {
+    const current = fields('[name="strategy"]').find((tile) => tile.checked)?.value ?? "";
+    if (!strategies.includes(current)) form.values.strategy = strategies[0];
   }
 
-  // Basic and All are one panel: All shows what Basic leaves out.
-  root.addEventListener("tabbed", (event) => {
-    const basic = { "tab-settings-basic": true, "tab-settings-all": false }[event.target.id];
-    if (basic !== undefined) root.querySelector("#settings-basic").classList.toggle("basic-only", basic);
+  // Basic and All are one panel: All shows what Basic hides.
+  root.addEventListener("tabchange", (event) => {
+    const { id } = /** @type {HTMLElement} */ (event.target);
+    if (id === "tab-settings-basic" || id === "tab-settings-all") find("#settings-basic", root).classList.toggle("basic-only", id === "tab-settings-basic");
   });
 
-  // The Hub is asked when somebody says so, never while a name is typed.
-  const query = root.querySelector("#model-query");
-  actions["model-search"] = async (button) => {
-    button.setAttribute("aria-disabled", "true");
-    const task = find('[name="task"]').find((tile) => tile.checked)?.value ?? "";
-    const reply = await call(server, "find_models", { ...state, query: query.value, task });
-    button.setAttribute("aria-disabled", "false");
-    patch(reply?.parts);
-    mark("model_name", shown.values?.model_name);
+  // The Hub is searched on request only, never while typing.
+  const query = findInput("#model-query", root);
+  actions["model-search"] = (button) => whileDisabled(button, async () => {
+    const task = fields('[name="task"]').find((tile) => tile.checked)?.value ?? "";
+    patch((await call(server, "find_models", { ...form, query: query.value, task }))?.parts);
+    for (const tile of fields('input[type="radio"][name="model_name"]')) tile.checked = tile.value === latest?.values.model_name;
+  });
+  query.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); find('[data-action="model-search"]', root).click(); } });
+
+  actions.reset = (button) => {
+    delete form.values[button.dataset.setting ?? ""];
+    changed(0);
+    document.getElementById(`f-${button.dataset.setting}`)?.focus();
   };
-  query.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); root.querySelector('[data-do="model-search"]').click(); } });
-  const mark = (name, value) => { for (const tile of find(`input[type="radio"][name="${name}"]`)) tile.checked = tile.value === value; };
+  actions.fix = (button) => setValue(button.dataset.setting ?? "", button.dataset.value ?? "");
+  actions["save-recipe"] = () => saveFile("recipe.yaml", find('[data-part="recipe"]', root).textContent ?? "");
 
-  actions.reset = (button) => { delete state.mine[button.dataset.field]; changed(0); document.getElementById(`f-${button.dataset.field}`)?.focus(); };
-  actions.fix = (button) => say(button.dataset.field, button.dataset.value);
-  actions["close-recipe"] = () => { state.recipe = {}; changed(0); };
-  actions["save-recipe"] = () => face.save("recipe.yaml", root.querySelector('[data-part="recipe"]').textContent);
-
-  function changed(wait) {
-    remember();
-    clearTimeout(timer);
-    timer = setTimeout(check, wait);
+  /** @param {HTMLInputElement} field */
+  async function openRecipe(field) {
+    const file = field.files?.[0];
+    if (!file) return;
+    const text = await file.text();
+    field.value = "";
+    if (file.size > MAX_RECIPE_BYTES) { toast("A recipe may have up to 1.0 MiB.", true); return; }
+    /** @type {import("./types").RecipeReply | undefined} */
+    const reply = await call(server, "read_recipe", { name: file.name, text });
+    if (!reply) return;
+    form.recipe = reply.recipe;
+    form.values = {};
+    changed(0);
   }
 
-  // What they come to
+  // Output
 
+  /** @returns {Promise<TrainReply | undefined>} */
   async function check() {
-    const mine = ++asked;
-    let waits = true;
-    data.glimpse(() => waits && mine === asked);
-    const reply = await call(server, "check", state);
-    waits = false;
-    if (reply && mine === asked) { apply(reply); fit.refine(reply, () => mine === asked); }
+    const number = ++checks;
+    let isWaiting = true;
+    data.preview(() => isWaiting && number === checks);
+    /** @type {TrainReply | undefined} */
+    const reply = await call(server, "check", form);
+    isWaiting = false;
+    if (reply && number === checks) { apply(reply); plan.traceMemory(reply, () => number === checks); }
     return reply;
   }
 
+  /** @param {TrainReply} reply */
   function apply(reply) {
-    shown = reply;
-    fit.keep(reply);
+    latest = reply;
+    const openDetails = plan.keepOldPlan(reply);
     patch(reply.parts);
-    applying(new Set(reply.hidden));
-    // What a person is typing is left alone.
-    const typing = (field, name) => field === document.activeElement && name in state.mine;
-    for (const field of find("[name]")) {
+    hideFields(new Set(reply.hidden));
+    showValues(reply);
+    showNotes(reply);
+    showSteps(reply.cards);
+    data.apply(reply.data);
+    startButton.setAttribute("aria-disabled", String(!reply.can_start || isStarting));
+    find("#enqueue", root).setAttribute("aria-disabled", String(!reply.can_queue));
+    plan.apply(reply, openDetails);
+  }
+
+  /** Show the values in force; leave alone what the user is typing. @param {TrainReply} reply */
+  function showValues(reply) {
+    const isTyping = (/** @type {HTMLInputElement} */ field, /** @type {string} */ name) => field === document.activeElement && name in form.values;
+    for (const field of fields("[name]")) {
       const value = field.name === "profile" ? reply.profile : reply.values[field.name] ?? "";
       if (field.type === "radio") field.checked = field.value === value;
       else if (field.type === "checkbox") field.checked = value === "true";
-      else if (!typing(field, field.name) && field.value !== value) field.value = value;
+      else if (!isTyping(field, field.name) && field.value !== value) field.value = value;
     }
-    for (const field of find("[data-free]")) {
-      const name = field.dataset.free, value = reply.values[name] ?? "";
-      const onTile = find(`input[type="radio"][name="${name}"]`).some((tile) => tile.value === value);
-      if (!typing(field, name)) field.value = onTile ? "" : value;
-    }
-    for (const box of find("[data-f]")) {
-      const name = box.dataset.f;
-      box.classList.toggle("mine", name in state.mine);
-      box.classList.toggle("bad", name in reply.wrong);
-      box.querySelector(":is(input, select)")?.setAttribute("aria-invalid", String(name in reply.wrong));
-      const undo = box.querySelector(".undo");
-      if (undo) undo.hidden = !(name in state.mine);
-    }
-    for (const note of find("[data-wrong]")) note.textContent = reply.wrong[note.dataset.wrong] ?? "";
-    for (const note of find("[data-origin]")) note.textContent = reply.origins[note.dataset.origin] ?? "";
-    for (const note of find("[data-hint]")) {
-      note.dataset.usual ??= note.textContent;
-      note.textContent = reply.hints[note.dataset.hint] ?? note.dataset.usual;
-    }
-    number(reply.cards);
-    data.follow(reply.data);
-    const start = root.querySelector("#start");
-    start.setAttribute("aria-disabled", String(!reply.ready || starting));
-    root.querySelector("#enqueue").setAttribute("aria-disabled", String(!reply.whole));
-    fit.follow(reply);
-  }
-
-  // What does not apply is out of sight; what was typed into it stays where it is.
-  function applying(hidden) {
-    for (const group of find("#settings-basic .group")) {
-      const fields = all("[data-f]", group);
-      for (const field of fields) field.hidden = hidden.has(field.dataset.f);
-      group.hidden = fields.every((field) => field.hidden);
+    for (const field of fields("[data-text-for]")) {
+      const name = field.dataset.textFor ?? "", value = reply.values[name] ?? "";
+      const hasTile = fields(`input[type="radio"][name="${name}"]`).some((tile) => tile.value === value);
+      if (!isTyping(field, name)) field.value = hasTile ? "" : value;
     }
   }
 
-  // A tick for what is answered, the accent for what comes next.
-  function number(cards) {
+  /** Mark changed and invalid settings, and write the notes at each. @param {TrainReply} reply */
+  function showNotes(reply) {
+    for (const box of fields("[data-setting-box]")) {
+      const name = box.dataset.settingBox ?? "", undo = /** @type {HTMLElement | null} */ (box.querySelector(".undo"));
+      box.classList.toggle("mine", name in form.values);
+      box.classList.toggle("bad", name in reply.errors);
+      box.querySelector(":is(input, select)")?.setAttribute("aria-invalid", String(name in reply.errors));
+      if (undo) undo.hidden = !(name in form.values);
+    }
+    for (const note of fields("[data-error]")) note.textContent = reply.errors[note.dataset.error ?? ""] ?? "";
+    for (const note of fields("[data-origin]")) note.textContent = reply.origins[note.dataset.origin ?? ""] ?? "";
+    for (const note of fields("[data-hint]")) {
+      note.dataset.usual ??= note.textContent ?? "";
+      note.textContent = reply.hints[note.dataset.hint ?? ""] ?? note.dataset.usual;
+    }
+  }
+
+  /** Hide settings that do not apply; their values are kept. @param {Set<string>} hidden */
+  function hideFields(hidden) {
+    for (const group of all("#settings-basic .group", root)) {
+      const boxes = all("[data-setting-box]", group);
+      for (const box of boxes) box.hidden = hidden.has(box.dataset.settingBox ?? "");
+      group.hidden = boxes.every((box) => box.hidden);
+    }
+  }
+
+  /** Mark the cards: done, wrong, and the first open one. @param {TrainReply["cards"]} cards */
+  function showSteps(cards) {
     const next = Object.keys(cards).find((name) => cards[name] === "open");
-    for (const circle of find("[data-n]")) {
-      const told = cards[circle.dataset.n];
-      circle.className = `n ${told === "open" && circle.dataset.n === next ? "now" : told === "open" ? "" : told}`;
-      circle.textContent = told === "done" ? "✓" : told === "wrong" ? "!" : circle.dataset.place;
+    for (const circle of all("[data-step]", root)) {
+      const name = circle.dataset.step ?? "", state = cards[name];
+      circle.className = `n ${state === "open" ? (name === next ? "now" : "") : state}`;
+      circle.textContent = state === "done" ? "✓" : state === "wrong" ? "!" : (circle.dataset.place ?? "");
     }
-  }
-
-  // Recipes
-
-  async function openRecipe(field) {
-    const [file] = field.files;
-    field.value = "";
-    if (!file) return;
-    if (file.size > 1048576) { toast("A recipe has 1.0 MiB at most.", true); return; }
-    const reply = await call(server, "read_recipe", { name: file.name, text: await file.text() });
-    if (!reply?.recipe) return;
-    state.recipe = reply.recipe;
-    state.mine = {};
-    changed(0);
   }
 
   // Start, the queue, and the run
 
-  const click = () => (fresh ??= crypto.randomUUID?.() ?? String(Math.random()).slice(2));
-  const offer = face.queueing(root, server, () => ({ ...state, request_id: click() }), () => { fresh = null; });
+  // A click that is sent twice makes one run.
+  const request = () => ({ ...form, request_id: (requestId ??= newRequestId()) });
+  const forgetRequest = () => { requestId = null; };
+  const offerQueue = openEnqueue(server, request, forgetRequest);
 
   actions.start = async () => {
-    if (starting) return;
-    starting = true;
-    const button = root.querySelector("#start");
-    button.textContent = "Starting …";
-    button.setAttribute("aria-disabled", "true");
-    // The same click, sent twice, never makes two runs.
-    const reply = await call(server, "start", { ...state, request_id: click() });
-    starting = false;
-    button.textContent = "Start training";
-    if (reply && !reply.busy) fresh = null;
-    if (reply?.busy) { button.setAttribute("aria-disabled", "false"); await offer(reply.busy); }
-    else if (reply?.run) {
+    if (isStarting) return;
+    isStarting = true;
+    startButton.textContent = "Starting …";
+    startButton.setAttribute("aria-disabled", "true");
+    /** @type {import("./types").StartReply | undefined} */
+    const reply = await call(server, "start", request(), forgetRequest);
+    isStarting = false;
+    startButton.textContent = "Start training";
+    if (reply?.busy) {
+      startButton.setAttribute("aria-disabled", "false");
+      await offerQueue(reply.busy);
+    } else if (reply?.run) {
+      forgetRequest();
       history.pushState({}, "", `/?run=${encodeURIComponent(reply.run)}`);
       show();
     } else await check();
@@ -192,28 +223,24 @@ face.train = (root, server) => {
   addEventListener("popstate", show);
 
   async function show() {
-    const query = new URLSearchParams(location.search);
-    face.quiet();
-    if (query.get("run")) { mode("run"); face.live(root, server, query.get("run")); scrollTo(0, 0); return; }
-    const reply = await call(server, "open", state);
+    const address = new URLSearchParams(location.search), run = address.get("run");
+    unfollow();
+    if (run) { page.dataset.mode = "run"; follow(root, server, run); scrollTo(0, 0); return; }
+    /** @type {TrainReply | undefined} */
+    const reply = await call(server, "open", form);
     if (!reply) return;
-    patch(reply.parts);
-    if (reply.active && !query.has("new")) {
+    if (reply.active && !address.has("new")) {
+      patch(reply.parts);
       history.replaceState({}, "", `/?run=${encodeURIComponent(reply.active)}`);
       show();
       return;
     }
-    mode("form");
+    page.dataset.mode = "form";
     document.title = "Train · ModelForge";
     apply(reply);
     root.dataset.usable = "true";
-    const mine = asked;
-    fit.refine(reply, () => mine === asked);
+    const number = checks;
+    plan.traceMemory(reply, () => number === checks);
   }
   show();
-};
-
-face.said = (reply) => {
-  const first = reply?.problems?.[0] ?? reply?.detail?.problems?.[0];
-  return first ? `${first.what} ${first.remedy ?? ""}`.trim() : "";
-};
+}

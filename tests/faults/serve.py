@@ -14,7 +14,7 @@ def main() -> None:
 
     from modelforge.forge import Forge
     from modelforge.paths import Home
-    from ui.app import guarded
+    from ui.app import create_guarded_app
 
     home, port = sys.argv[1:3]
     place = socket.create_server(("127.0.0.1", int(port)), backlog=512)
@@ -31,7 +31,7 @@ def main() -> None:
             forge.tend()
 
     threading.Thread(target=tend, daemon=True).start()
-    config = uvicorn.Config(guarded(forge), log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(create_guarded_app(forge), log_level="warning", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[place])
     over.set()
     forge.close()

@@ -1,1 +1,1 @@
-"""To be described."""
+"""HTML elements, components, formatting, charts and layout."""

@@ -1,4 +1,4 @@
-"""Numbers, times and states as people say them."""
+"""Format numbers, sizes, durations, dates and states for people."""
 
 from __future__ import annotations
 
@@ -19,28 +19,18 @@ STATES = {
 UNKNOWN = "–"
 
 
-def before(state: str) -> str:
-    """Return what a run does of which its worker has said nothing yet."""
-    return "Waits for its turn in the queue" if state == "queued" else "Starting the worker"
+def initial_phase(state: str) -> str:
+    """Return the phase of a run whose worker has not reported one yet."""
+    return "Waiting in the queue" if state == "queued" else "Starting the worker"
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    """Return a number with thousands parted: 2,310."""
+    """Return a number with thousands separators: 2,310."""
     return UNKNOWN if value is None else f"{value:,.{digits}f}"
 
 
-def gib(value: float | None) -> str:
-    """Return an amount of memory or disk: 7.9 GiB."""
-    return UNKNOWN if value is None else human_gib(value)
-
-
-def size(held: float | None) -> str:
-    """Return bytes in the unit that suits them: 1.4 GiB, 340 MiB, 12 KiB."""
-    return UNKNOWN if held is None else human_bytes(held)
-
-
-def small(value: float | None) -> str:
-    """Return a learning rate or another small number as people type it: 2e-4."""
+def compact(value: float | None) -> str:
+    """Return up to four digits, with an exponent for very small or large numbers: 2e-4."""
     if value is None:
         return UNKNOWN
     if value == 0 or 1e-3 <= abs(value) < 1e5:
@@ -49,13 +39,30 @@ def small(value: float | None) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
-def percent(share: float | None) -> str:
-    """Return a number from 0 to 100 as a share: 97 %."""
-    return UNKNOWN if share is None else f"{share:.0f} %"
+def percent(value: float | None, digits: int = 0) -> str:
+    """Return a percentage from 0 to 100: 97 %."""
+    return UNKNOWN if value is None else f"{value:.{digits}f} %"
+
+
+def gib(value: float | None) -> str:
+    """Return an amount of memory or disk space: 7.9 GiB."""
+    return UNKNOWN if value is None else human_gib(value)
+
+
+def of_gib(part: float | None, total: float | None) -> str:
+    """Return a part of an amount: 7.9 of 12.0 GiB."""
+    if part is None or total is None:
+        return gib(total)
+    return f"{part:,.1f} of {total:,.1f} GiB"
+
+
+def size(count: float | None) -> str:
+    """Return a number of bytes in a suitable unit: 1.4 GiB, 340 MiB, 12 KiB."""
+    return UNKNOWN if count is None else human_bytes(count)
 
 
 def duration(seconds: float | None) -> str:
-    """Return a length of time in one or two units: 45 s, 34 min, 2 h 10 min."""
+    """Return a duration in one or two units: 45 s, 34 min, 2 h 10 min."""
     if seconds is None:
         return UNKNOWN
     whole = max(0, round(seconds))
@@ -72,15 +79,15 @@ def duration(seconds: float | None) -> str:
     return f"{hours // 24:,} days {hours % 24} h" if hours < 2400 else f"{hours // 24:,} days"
 
 
-def pace(seconds: float | None) -> str:
-    """Return a short length of time to the tenth: 0.4 s, 12.3 s, 2 min 10 s."""
+def short_duration(seconds: float | None) -> str:
+    """Return a duration with decimals below a minute: 0.42 s, 12.3 s, 2 min 10 s."""
     if seconds is None or seconds >= 60:
         return duration(seconds)
     return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
 
 
-def roughly(seconds: float | None) -> str:
-    """Return a length of time that is only an estimate: about 34 min."""
+def estimated_duration(seconds: float | None) -> str:
+    """Return an estimated duration: about 34 min."""
     if seconds is None:
         return "not known yet"
     if seconds < 50:
@@ -90,14 +97,14 @@ def roughly(seconds: float | None) -> str:
     return f"about {duration(seconds)}"
 
 
-def clock(moment: float) -> str:
+def time_of_day(timestamp: float) -> str:
     """Return a time of day: 14:50:12."""
-    return time.strftime("%H:%M:%S", time.localtime(moment))
+    return time.strftime("%H:%M:%S", time.localtime(timestamp))
 
 
-def when(moment: float, now: float | None = None) -> str:
-    """Return a moment as near as a person needs it: today 14:32, 21 Nov 14:32, 21 Nov 2025."""
-    then, today = time.localtime(moment), time.localtime(now)
+def date(timestamp: float, now: float | None = None) -> str:
+    """Return a date relative to now: today 14:32, 21 Nov 14:32, 21 Nov 2025."""
+    then, today = time.localtime(timestamp), time.localtime(now)
     hour = time.strftime("%H:%M", then)
     if then[:3] == today[:3]:
         return f"today {hour}"
@@ -107,12 +114,17 @@ def when(moment: float, now: float | None = None) -> str:
     return f"{day} {hour}" if then.tm_year == today.tm_year else f"{day} {then.tm_year}"
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """Return a counted thing: 1 row, 512 rows."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+def plural(count: int, singular: str, plural: str | None = None) -> str:
+    """Return a count with its noun: 1 row, 512 rows."""
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
-def model(name: object) -> str:
-    """Return a model's name without its owner or folder; the starter has a name of its own."""
-    last = str(name).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+def file_name(path: object) -> str:
+    """Return the last part of a path or an id."""
+    return str(path).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+
+
+def model_name(name: object) -> str:
+    """Return the name of a model without its owner or folder."""
+    last = file_name(name)
     return "Starter" if last == "starter" else last

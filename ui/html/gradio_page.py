@@ -1,4 +1,4 @@
-"""One page as Gradio sees it: an HTML component, its script, the functions it may call."""
+"""Place a page in Gradio: one HTML component, its JavaScript module and its server functions."""
 
 from __future__ import annotations
 
@@ -9,55 +9,57 @@ from typing import Any
 import gradio as gr
 
 from modelforge.errors import ForgeError
-from ui.html.markup import Safe, el
+from ui.contract import Reply, error_text, to_json
+from ui.html.layout import asset_url
+from ui.html.markup import Markup, el
 
-Reply = dict[str, Any]
-Asked = Callable[[Any], Reply]
+ServerFunction = Callable[[Any], Reply]
 
 
-def scene(body: Safe, script: str, *functions: Asked, mode: str | None = None) -> gr.HTML:
-    """Place a page: `script` names what the browser calls with the page and these functions.
+def gradio_page(
+    body: Markup, module: str, *functions: ServerFunction, mode: str | None = None
+) -> gr.HTML:
+    """Add a page to the current Blocks; its module exports `open(root, server)`.
 
-    One component instead of hundreds keeps the page light, and its transport is no event of the
-    queue, so a page outlives a restart of the server.
+    One component instead of hundreds keeps the page fast, and its calls bypass the event queue of
+    Gradio, so an open page works again after the server has restarted.
     """
     return gr.HTML(
-        el("div.face#page", body, tabindex="-1", data_mode=mode),
-        js_on_load=f"{script}(element, server);",
+        el("div.app#page", body, tabindex="-1", data_mode=mode),
+        js_on_load=f'import("{asset_url(f"js/{module}.js")}")'
+        ".then((page) => page.open(element, server));",
         apply_default_css=False,
-        server_functions=[calm(function) for function in functions],
+        server_functions=[as_server_function(function) for function in functions],
     )
 
 
-def calm(function: Asked) -> Asked:
-    """Turn what people should be told into a toast; anything else stays an error of ours."""
+def as_server_function(function: ServerFunction) -> Callable[[Any], dict[str, Any]]:
+    """Serialize the replies of a function; a ForgeError becomes a message to the user."""
 
     @functools.wraps(function)
-    def asked(sent: Any = None) -> Reply:
+    def call(request: Any = None) -> dict[str, Any]:
         try:
-            return function(sent)
+            reply = function(request)
         except ForgeError as error:
-            return {"toast": sentence(error), "bad": True}
+            reply = Reply(toast=error_text(error), is_error=True)
+        return dict(to_json(reply))
 
-    return asked
-
-
-def sentence(error: ForgeError) -> str:
-    """Return an error as a person reads it: the first problem and how many more there are."""
-    first = error.problems[0]
-    more = len(error.problems) - 1
-    return " ".join(
-        part for part in (first.sentence, first.remedy, f"({more} more)" if more else "") if part
-    )
+    return call
 
 
-def text(sent: Any, name: str) -> str:
-    """Return one text out of what the browser sent; empty when it is not there."""
-    value = sent.get(name) if isinstance(sent, dict) else None
+def text(request: Any, name: str) -> str:
+    """Return a text of a request; empty if it is missing."""
+    value = request.get(name) if isinstance(request, dict) else None
     return value if isinstance(value, str) else ""
 
 
-def number(sent: Any, name: str) -> int:
-    """Return one whole number out of what the browser sent; 1 when it is not there."""
-    value = sent.get(name) if isinstance(sent, dict) else None
+def number(request: Any, name: str) -> int:
+    """Return a whole number of a request; 1 if it is missing."""
+    value = request.get(name) if isinstance(request, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) else 1
+
+
+def flag(request: Any, name: str, *, default: bool = False) -> bool:
+    """Return a boolean of a request."""
+    value = request.get(name) if isinstance(request, dict) else None
+    return value if isinstance(value, bool) else default

@@ -1,16 +1,20 @@
-"""What stands around every page: its head, the top bar, and nothing of Gradio's own advertising."""
+"""Head and top bar of every page, the addresses of its files, and the Gradio theme."""
 
 from __future__ import annotations
 
+import functools
+import mimetypes
 import re
 from hashlib import sha256
 
 from gradio.themes import Base
 from gradio.themes.utils import colors, sizes
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelforge.paths import resource_folder
-from ui.html.markup import Safe, el, join
+from ui.html.markup import Markup, el, join
 
 PAGES = (
     ("/", "Train"),
@@ -19,103 +23,129 @@ PAGES = (
     ("/export", "Export"),
     ("/machine", "Machine"),
 )
-# Pages that another one leads to; the bar marks that one.
-BELOW = {"/build": ("/", "Build a data set"), "/compare": ("/runs", "Compare runs")}
-SCRIPTS = (
-    "face.js", "lines.js", "data.js", "fit.js", "train.js", "run.js", "read.js", "pages.js",
-    "chat.js", "build.js", "pairs.js", "extras.js", "again.js", "queue.js", "history.js",
-    "ending.js",
-)  # fmt: skip
-TITLES = {**dict(PAGES), **{path: title for path, (_, title) in BELOW.items()}}
-_ADVERTS = re.compile(r"<meta\s+(?:property|name)=\"(?:og|twitter):[^>]*/>\s*", re.DOTALL)
+# Pages without an entry in the top bar: the page marked instead, and their title.
+SUBPAGES = {"/build": ("/", "Build a dataset"), "/compare": ("/runs", "Compare runs")}
+TITLES = {**dict(PAGES), **{path: title for path, (_, title) in SUBPAGES.items()}}
+# The JavaScript module of each page, loaded before Gradio asks for it.
+MODULES = {
+    "/": "train",
+    "/runs": "runs",
+    "/chat": "chat",
+    "/export": "export",
+    "/machine": "machine",
+    "/build": "build",
+    "/compare": "compare",
+}
+ASSET_FOLDERS = ("css", "icons", "js", "vendor")
+_SOCIAL = re.compile(r"<meta\s+(?:property|name)=\"(?:og|twitter):[^>]*/>\s*", re.DOTALL)
 _MANIFEST = re.compile(r"<link rel=\"manifest\"[^>]*/>")
 _CHARSET = '<meta charset="utf-8" />'
 _BODY = re.compile(r"<body[^>]*>")
 
 
-class Frame:
-    """Pure ASGI: puts head and top bar into the pages on their way out, leaves all else alone."""
+class Assets(StaticFiles):
+    """The files of one folder. Their address contains a digest, so browsers keep them."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(directory=resource_folder("assets") / folder)
+        # Modules need this type, and the registry of Windows may name another one.
+        mimetypes.add_type("text/javascript", ".js")
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Return a file that never changes at this address."""
+        response = await super().get_response(path, scope)
+        if response.status_code == 200:
+            response.headers["cache-control"] = "private, max-age=31536000, immutable"
+        return response
+
+
+@functools.cache
+def asset_root() -> str:
+    """Return the address of the files, which changes with their content."""
+    digest = sha256()
+    for folder in ASSET_FOLDERS:
+        for file in sorted((resource_folder("assets") / folder).iterdir()):
+            digest.update(file.name.encode())
+            digest.update(file.read_bytes())
+    return f"/ui/assets-{digest.hexdigest()[:8]}"
+
+
+def asset_url(name: str) -> str:
+    """Return the address of one file, such as `js/page.js`."""
+    return f"{asset_root()}/{name}"
+
+
+class PageFrame:
+    """ASGI middleware that adds head and top bar to the pages."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._head = head()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on; a page is collected, framed and sent in one piece."""
+        """Buffer a page, add head and top bar, and send it; pass on everything else."""
         path = scope.get("path", "")
         if scope["type"] != "http" or scope["method"] != "GET" or path not in TITLES:
             await self._app(scope, receive, send)
             return
-        rest = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
-        page = _Page(send, self._head, path)
-        await self._app({**scope, "headers": rest}, receive, page.send)
+        headers = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
+        await self._app({**scope, "headers": headers}, receive, _PageSend(send, path).send)
 
 
-def head() -> Safe:
-    """Return what goes into the head: the theme's choice first, then style and scripts."""
+def head(path: str) -> Markup:
+    """Return the elements for the head: the theme script, styles, icons and the page's module."""
     return join(
         [
-            el("script", src=_versioned("js/early.js")),
-            el("link", rel="stylesheet", href=_versioned("css/face.css")),
-            el("link", rel="stylesheet", href=_versioned("css/history.css")),
-            el("link", rel="icon", href=_versioned("icons/icon.svg"), type="image/svg+xml"),
-            el("link", rel="apple-touch-icon", href=_versioned("icons/icon-192.png")),
-            el("link", rel="manifest", href="/face/manifest.webmanifest"),
+            el("script", src=asset_url("js/theme.js")),
+            [
+                el("link", rel="stylesheet", href=asset_url(name))
+                for name in ("vendor/uPlot.css", "css/app.css", "css/runs.css")
+            ],
+            el("link", rel="modulepreload", href=asset_url(f"js/{MODULES[path]}.js")),
+            el("link", rel="icon", href=asset_url("icons/icon.svg"), type="image/svg+xml"),
+            el("link", rel="apple-touch-icon", href=asset_url("icons/icon-192.png")),
+            el("link", rel="manifest", href="/ui/manifest.webmanifest"),
             el("meta", name="theme-color", content="#ffffff"),
-            [el("script", src=_versioned(f"js/{name}"), defer=True) for name in SCRIPTS],
         ]
     )
 
 
-def top(path: str) -> Safe:
-    """Return the top bar, with the page at `path` marked as the one we are on."""
-    here = BELOW[path][0] if path in BELOW else path
+def top_bar(path: str) -> Markup:
+    """Return the top bar, with the page at `path` marked as the current one."""
+    current = SUBPAGES[path][0] if path in SUBPAGES else path
     links = [
-        el("a", title, href=target, aria_current="page" if target == here else None)
+        el("a", title, href=target, aria_current="page" if target == current else None)
         for target, title in PAGES
     ]
+    theme_button = el(
+        "button#shade", "◐", type="button", aria_label="Dark or light", title="Dark or light"
+    )
     return join(
         [
-            el("a.skip", "Skip to the page", href="#page"),
+            el("a.skip", "Skip to content", href="#page"),
             el(
                 "header.top",
                 el("a.brand", el("i", aria_hidden="true"), "ModelForge", href="/"),
                 el("nav.nav", links, aria_label="Pages"),
-                el(
-                    "div.right",
-                    el("span", data_part="machine-brief"),
-                    el(
-                        "button#shade",
-                        "◐",
-                        type="button",
-                        aria_label="Dark or light",
-                        title="Dark or light",
-                    ),
-                ),
+                el("div.right", el("span", data_part="machine-brief"), theme_button),
             ),
             el("div#toasts", role="status", aria_live="polite"),
         ]
     )
 
 
-def framed(page: str, path: str, head_parts: Safe) -> str:
-    """Return Gradio's page with our head and top bar, and without its adverts."""
-    page = _MANIFEST.sub("", _ADVERTS.sub("", page))
+def add_frame(page: str, path: str) -> str:
+    """Return a page of Gradio with our head and top bar, and without its social metadata."""
+    page = _MANIFEST.sub("", _SOCIAL.sub("", page))
     title = el("title", f"{TITLES[path]} · ModelForge")
-    page = page.replace(_CHARSET, f"{_CHARSET}{title}{head_parts}", 1)
-    return _BODY.sub(lambda found: found[0] + top(path), page, count=1)
+    page = page.replace(_CHARSET, f"{_CHARSET}{title}{head(path)}", 1)
+    return _BODY.sub(lambda match: f"{match[0]}{top_bar(path)}", page, count=1)
 
 
-def _versioned(name: str) -> str:
-    content = (resource_folder("assets") / name).read_bytes()
-    return f"/face/{name}?v={sha256(content).hexdigest()[:8]}"
+class _PageSend:
+    """The response of one page: collected, framed and sent in one piece."""
 
-
-class _Page:
-    """One page on its way out."""
-
-    def __init__(self, send: Send, head_parts: Safe, path: str) -> None:
-        self._send, self._head, self._path = send, head_parts, path
+    def __init__(self, send: Send, path: str) -> None:
+        self._send, self._path = send, path
         self._start: Message | None = None
         self._body = bytearray()
 
@@ -128,7 +158,7 @@ class _Page:
             return
         body = bytes(self._body)
         if self._start["status"] == 200:
-            body = framed(body.decode(), self._path, self._head).encode()
+            body = add_frame(body.decode(), self._path).encode()
         headers = [pair for pair in self._start["headers"] if pair[0].lower() != b"content-length"]
         length = (b"content-length", str(len(body)).encode())
         await self._send({**self._start, "headers": [*headers, length]})
@@ -144,7 +174,7 @@ EMBER = colors.Color(
 
 
 def theme() -> Base:
-    """Return the theme. The stylesheet holds the same colours as variables."""
+    """Return the Gradio theme, with the colors of the stylesheet."""
     base = Base(
         primary_hue=EMBER,
         secondary_hue=EMBER,

@@ -1,28 +1,26 @@
-"""HTML that is escaped unless somebody says otherwise: where foreign text meets markup."""
+"""Build HTML elements in Python; text and attributes are escaped unless they are `Markup`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from html import escape
+
+from markupsafe import Markup, escape
+
+__all__ = ["EMPTY", "Markup", "el", "join"]
 
 _NAME = re.compile(r"[.#]?[^.#]+")
 _VOID = frozenset({"input", "br", "hr", "img", "path", "circle", "line", "link", "meta"})
 
+EMPTY = Markup()
 Child = object
 
 
-class Safe(str):
-    """Text that is HTML already; everything else is escaped when it enters an element."""
+def el(name: str, /, *children: Child, **attributes: object) -> Markup:
+    """Return an element. `name` may carry classes and an id: `div.card.open#plan`.
 
-    __slots__ = ()
-
-
-def el(name: str, /, *children: Child, **attributes: object) -> Safe:
-    """Return an element. `name` may carry a class and an id: `div.card.open#plan`.
-
-    Children are escaped unless they are `Safe`; None and False vanish, lists are flattened.
-    Attributes: True stands bare, None and False vanish, underscores become dashes.
+    Lists of children are flattened; None and False are left out. An attribute that is True has no
+    value, None and False leave it out; underscores in its name become dashes.
     """
     tag, given = _read_name(name)
     extra = attributes.pop("class_", None)
@@ -30,17 +28,12 @@ def el(name: str, /, *children: Child, **attributes: object) -> Safe:
         given["class"] = f"{given.get('class', '')} {extra}".strip()
     pairs = {**given, **{key.rstrip("_").replace("_", "-"): v for key, v in attributes.items()}}
     opening = "".join([f"<{tag}", *(_attribute(key, value) for key, value in pairs.items()), ">"])
-    return Safe(opening if tag in _VOID else f"{opening}{join(children)}</{tag}>")
+    return Markup(opening if tag in _VOID else f"{opening}{join(children)}</{tag}>")
 
 
-def join(children: Iterable[Child]) -> Safe:
-    """Return children side by side, each escaped unless it is `Safe`."""
-    return Safe("".join(_child(child) for child in children))
-
-
-def trusted(text: str) -> Safe:
-    """Mark text of our own as HTML. Never for anything that came from outside."""
-    return Safe(text)
+def join(children: Iterable[Child]) -> Markup:
+    """Return children side by side, each escaped unless it is `Markup`."""
+    return Markup("".join(_child(child) for child in children))
 
 
 def _read_name(name: str) -> tuple[str, dict[str, object]]:
@@ -64,8 +57,6 @@ def _attribute(key: str, value: object) -> str:
 def _child(child: Child) -> str:
     if child is None or child is False:
         return ""
-    if isinstance(child, Safe):
-        return child
     if isinstance(child, (list, tuple)):
         return join(child)
-    return escape(str(child))
+    return escape(child)

@@ -1,4 +1,4 @@
-"""Build: write a few dozen examples, or let a model answer twice and pick the better answer."""
+"""The Build page: write examples, or sample two answers per prompt and pick the better one."""
 
 from __future__ import annotations
 
@@ -15,92 +15,88 @@ from modelforge.data.formats.read import read_rows
 from modelforge.errors import ConfigError, DataError, Problem
 from modelforge.forge import Forge
 from modelforge.units import MIB
-from ui.html.components import tabs
-from ui.html.gradio_page import Reply, scene, text
-from ui.html.markup import Safe, el, join
-from ui.pages import chat
-from ui.pages.train import cards
+from ui.contract import DatasetReply, Reply, TableReply
+from ui.html.components import field, machine_brief, tab_panel, tabs
+from ui.html.gradio_page import gradio_page, text
+from ui.html.markup import Markup, el, join
+from ui.pages import model_picker
 
-TEMPERATURE = "0.8"
+MAX_ROWS = 2000
+MAX_BYTES = 64 * MIB
+_UNSAFE = re.compile(r"[^\w.-]+")
 
 
 def page(forge: Forge) -> None:
-    """Place the page in the current Blocks."""
+    """Add the page to the current Blocks."""
 
-    def open(sent: Any) -> Reply:
-        tuned, bases = chat.talkers(forge)
-        return {
-            "parts": {
-                "voices": chat.choice(tuned, bases, text(sent, "chosen"), "Model", "voice"),
-                "pairs-busy": chat.busy(forge.active()),
-                "machine-brief": join([cards.machine_brief(forge.machine())]),
+    def open(_request: Any) -> Reply:
+        runs = model_picker.runs_with_result(forge, "")
+        picker = model_picker.model_select(
+            runs, model_picker.base_models(forge), "", key="pairs-model", label="Model"
+        )
+        return Reply(
+            parts={
+                "pairs-model": picker,
+                "pairs-busy": model_picker.busy_note(forge.active()),
+                "machine-brief": machine_brief(forge.machine()),
             },
-        }
+        )
 
-    def take(sent: Any) -> Reply:
-        return {"rows": imported(text(sent, "name"), text(sent, "text"))}
+    def import_table(request: Any) -> TableReply:
+        return TableReply(rows=imported_rows(text(request, "name"), text(request, "text")))
 
-    def save(sent: Any) -> Reply:
-        rows = sent.get("rows") if isinstance(sent, dict) else None
-        return {"dataset": saved_examples(forge, text(sent, "name"), rows)}
+    def save_examples(request: Any) -> DatasetReply:
+        rows = request.get("rows") if isinstance(request, dict) else None
+        return DatasetReply(dataset=store_examples(forge, text(request, "name"), rows))
 
-    def keep(sent: Any) -> Reply:
-        pairs = sent.get("pairs") if isinstance(sent, dict) else None
-        return {"dataset": saved_pairs(forge, text(sent, "name"), pairs)}
+    def save_pairs(request: Any) -> DatasetReply:
+        pairs = request.get("pairs") if isinstance(request, dict) else None
+        return DatasetReply(dataset=store_pairs(forge, text(request, "name"), pairs))
 
-    scene(_body(), "face.build", open, take, save, keep)
+    gradio_page(_body(), "build", open, import_table, save_examples, save_pairs)
 
 
-def _body() -> Safe:
+def _body() -> Markup:
     back = el("a.btn.s", "Back to training", href="/?new=1")
+    content = [
+        tabs("build", (("write", "Write examples"), ("pairs", "Make pairs"))),
+        tab_panel("build", "write", _write(), is_shown=True),
+        tab_panel("build", "pairs", _pairs()),
+    ]
     return el(
         "div.page.one",
         el(
             "div",
-            el("div.pagehead", el("h1", "Build a data set"), back),
-            el(
-                "section.card",
-                el(
-                    "div.body.first",
-                    tabs("build", (("write", "Write examples"), ("pairs", "Make pairs"))),
-                    _panel("write", _write(), shown=True),
-                    _panel("pairs", _pairs()),
-                ),
-            ),
+            el("div.pagehead", el("h1", "Build a dataset"), back),
+            el("section.card", el("div.body.first", content)),
         ),
     )
 
 
-def _write() -> Safe:
+def _write() -> Markup:
+    help_text = (
+        "One question and its answer per row. Cells pasted from a spreadsheet fill the rows "
+        "below. 20 to 50 rows are enough to teach a style."
+    )
     system = el("input#with-system", type="checkbox")
+    csv = el("input#csv", type="file", accept=".csv,.tsv,.txt")
+    tools = [
+        el("label.tick", system, "With a system message"),
+        el("label.btn.s", "Import CSV", csv),
+    ]
+    add = el("button.btn.s#add-row", "Add row", type="button", data_action="add-row")
     return join(
         [
-            el(
-                "p.help",
-                "One question and its answer a row. Paste cells from a spreadsheet into any "
-                "field: they spread over the rows below. 20 to 50 rows already show a style.",
-            ),
-            el(
-                "div.row.start.tools",
-                el("label.tick", system, "With a system message"),
-                el(
-                    "label.btn.s",
-                    "Import CSV",
-                    el("input#csv", type="file", accept=".csv,.tsv,.txt"),
-                ),
-            ),
+            el("p.help", help_text),
+            el("div.row.start.tools", tools),
             el("div.sheet", _sheet()),
-            el(
-                "div.row.start",
-                el("button.btn.s#add-row", "Add a row", type="button", data_do="add-row"),
-                el("span.sub#written", role="status"),
-            ),
-            _saving("write", "my-examples"),
+            el("div.row.start", add, el("span.sub#written", role="status")),
+            _save("write", "my-examples"),
         ]
     )
 
 
-def _sheet() -> Safe:
+def _sheet() -> Markup:
     head = el(
         "tr",
         el("th", "Row", scope="col"),
@@ -112,187 +108,161 @@ def _sheet() -> Safe:
     return el("table", el("thead", head), el("tbody#sheet"), aria_label="Examples")
 
 
-def _pairs() -> Safe:
+def _pairs() -> Markup:
+    help_text = (
+        "A model answers every prompt twice at temperature 0.8. You pick the better answer; "
+        "preference training (DPO) learns from these pairs."
+    )
+    file = el("input#prompt-file", type="file", accept=".txt,.md")
+    prompts = [
+        el("div.lab", el("label", "Prompts, one per line", for_="prompts")),
+        el("textarea#prompts.wide-text", rows="5", spellcheck="false"),
+        el("label.btn.s.under", "From a file", file),
+    ]
+    sample = el("button.btn.go#sample", "Sample answers", type="button", data_action="pairs-sample")
+    model = [
+        el("div.f", data_part="pairs-model"),
+        el("p.reason", data_part="pairs-busy", role="status"),
+        el("div.row.start", sample, el("span.sub#pairs-count", role="status")),
+    ]
     return join(
         [
-            el(
-                "p.help",
-                "A model answers every prompt twice, with some freedom (temperature "
-                f"{TEMPERATURE}). You pick the better answer; the pairs are what training "
-                "from preferences (DPO) learns from.",
-            ),
-            el(
-                "div.two.tight",
-                el(
-                    "div.f",
-                    el("div.lab", el("label", "Prompts, one a line", for_="prompts")),
-                    el("textarea#prompts.wide-text", rows="5", spellcheck="false"),
-                    el(
-                        "label.btn.s.under",
-                        "From a file",
-                        el("input#prompt-file", type="file", accept=".txt,.md"),
-                    ),
-                ),
-                el(
-                    "div",
-                    el("div.f", data_part="voices"),
-                    el("p.reason", data_part="pairs-busy", role="status"),
-                    el(
-                        "div.row.start",
-                        el("button.btn.go#sample", "Sample answers", type="button",
-                           data_do="pairs-sample"),
-                        el("span.sub#pairs-count", role="status"),
-                    ),
-                ),
-            ),
+            el("p.help", help_text),
+            el("div.two.tight", el("div.f", prompts), el("div", model)),
             _choice(),
-            _saving("pairs", "my-pairs"),
+            _save("pairs", "my-pairs"),
         ]
-    )  # fmt: skip
+    )
 
 
-def _choice() -> Safe:
-    def answer(place: int) -> Safe:
+def _choice() -> Markup:
+    def answer(place: int) -> Markup:
         return el(
             "button.answer",
             el("span.sub", f"Answer {place} ", el("kbd", str(place), aria_hidden="true")),
             el("span.text"),
             type="button",
-            data_do="pairs-pick",
+            data_action="pairs-pick",
             data_pick=str(place),
             id=f"answer-{place}",
             aria_disabled="true",
         )
 
+    actions = (
+        ("pairs-skip", "Skip this prompt"),
+        ("pairs-again", "Sample again"),
+        ("pairs-back", "Undo the last pick"),
+    )
+    buttons = [
+        el("button.btn.s", title, type="button", data_action=action) for action, title in actions
+    ]
     return el(
         "div#choosing",
         el("p.asked-now", role="status"),
         el("div.two.answers-two", answer(1), answer(2)),
-        el(
-            "div.row.start",
-            el("button.btn.s", "Neither: next prompt", type="button", data_do="pairs-skip"),
-            el("button.btn.s", "Answer again", type="button", data_do="pairs-again"),
-            el("button.btn.s", "Take back the last pick", type="button", data_do="pairs-back"),
-            el("span.fine", "Keys: 1, 2"),
-        ),
+        el("div.row.start", buttons, el("span.fine", "Keys: 1, 2")),
         hidden=True,
     )
 
 
-def _saving(key: str, name: str) -> Safe:
-    return el(
-        "div.saving",
-        el(
-            "div.f",
-            el("div.lab", el("label", "Name", for_=f"{key}-name")),
-            el(
-                "div.in",
-                el(f"input#{key}-name", type="text", value=name, autocomplete="off"),
-                el("span.unit", ".jsonl"),
-            ),
-        ),
-        el(
-            "button.btn.go",
-            "Save and use it",
-            type="button",
-            data_do=f"{key}-save",
-            id=f"{key}-save",
-        ),
+def _save(key: str, name: str) -> Markup:
+    control = el(
+        "div.in",
+        el(f"input#{key}-name", type="text", value=name, autocomplete="off"),
+        el("span.unit", ".jsonl"),
     )
-
-
-def _panel(key: str, inside: Safe, *, shown: bool = False) -> Safe:
-    return el(
-        f"div#build-{key}",
-        inside,
-        role="tabpanel",
-        aria_labelledby=f"tab-build-{key}",
-        hidden=not shown,
+    button = el(
+        f"button.btn.go#{key}-save", "Save and use", type="button", data_action=f"{key}-save"
     )
+    return el("div.saving", field(f"{key}-name", "Name", control), button)
 
 
-MOST_ROWS = 2000
-LIMIT_BYTES = 64 * MIB
-_UNSAFE = re.compile(r"[^\w.-]+")
+def imported_rows(name: str, text: str) -> list[dict[str, str]]:
+    """Return the rows of a table as examples; raise DataError with the line of an error.
 
-
-def imported(name: str, text: str) -> list[dict[str, str]]:
-    """Return the rows of a table in text as examples; raises DataError, which names the line.
-
-    Columns that name questions and answers are found; else the first two are taken.
+    Columns for questions and answers are detected; otherwise the first two are used.
     """
     suffix = ".tsv" if name.lower().endswith(".tsv") else ".csv"
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{stem(name)}{suffix}"
+        path = Path(folder) / f"{file_stem(name)}{suffix}"
         path.write_text(text, encoding="utf-8")
-        rows = [row.data for row in islice(read_rows(path), MOST_ROWS)]
-    fields = _fields(rows, name)
-    return [{part: str(row.get(column) or "") for part, column in fields.items()} for row in rows]
+        rows = [row.data for row in islice(read_rows(path), MAX_ROWS)]
+    columns = _example_columns(rows, name)
+    return [{part: str(row.get(column) or "") for part, column in columns.items()} for row in rows]
 
 
-def saved_examples(forge: Forge, name: str, rows: object) -> str:
-    """Keep written examples as conversations; return what `dataset` says for them."""
-    given = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
-    told = [{part: _text(row, part) for part in ("system", "question", "answer")} for row in given]
-    full = [row for row in told if row["question"] or row["answer"]]
-    _require(full, "example", "Write a question and its answer.")
-    for place, row in enumerate(full, start=1):
+def _example_columns(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, str]:
+    try:
+        mapping = detect_mapping(rows, name)
+    except DataError:
+        mapping = None
+    parts = {"system": "system", "prompt": "question", "instruction": "question"}
+    parts["answer"] = "answer"
+    if mapping is not None and mapping.kind in ("pair", "instruction"):
+        return {parts[name]: column for name, column in mapping.fields.items() if name in parts}
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    if len(columns) < 2:
+        what = "has one column; a question and an answer are needed."
+        raise DataError(Problem(name, what, "Separate them by commas, semicolons or tabs."))
+    return {"question": columns[0], "answer": columns[1]}
+
+
+def store_examples(forge: Forge, name: str, rows: object) -> str:
+    """Store written examples as conversations; return the value of the setting `dataset`."""
+    examples = [
+        example for example in _texts(rows, ("system", "question", "answer"))
+        if example["question"] or example["answer"]
+    ]  # fmt: skip
+    _check_count(examples, "example", "Write a question and its answer.")
+    for place, example in enumerate(examples, start=1):
         for part in ("question", "answer"):
-            if not row[part]:
+            if not example[part]:
                 what = f"Example {place} has no {part}."
                 raise ConfigError(Problem("rows", what, "Write it, or remove the example."))
-    return _kept(forge, name or "examples", [_conversation(row) for row in full])
+    return _store(forge, name or "examples", [_conversation(example) for example in examples])
 
 
-def saved_pairs(forge: Forge, name: str, pairs: object) -> str:
-    """Keep chosen answers as preferences; return what `dataset` says for them."""
-    given = [row for row in pairs if isinstance(row, Mapping)] if isinstance(pairs, list) else []
-    full = [{part: _text(row, part) for part in ("prompt", "chosen", "rejected")} for row in given]
-    full = [row for row in full if all(row.values())]
-    _require(full, "pair", "Pick the better answer of a prompt.")
-    return _kept(forge, name or "pairs", full)
+def store_pairs(forge: Forge, name: str, pairs: object) -> str:
+    """Store preference pairs; return the value of the setting `dataset`."""
+    complete = [
+        pair for pair in _texts(pairs, ("prompt", "chosen", "rejected")) if all(pair.values())
+    ]
+    _check_count(complete, "pair", "Pick the better answer of a prompt.")
+    return _store(forge, name or "pairs", complete)
 
 
-def stem(name: str) -> str:
-    """Return a name as a file may have it, without its ending."""
+def file_stem(name: str) -> str:
+    """Return a name without its suffix and without characters that file names cannot have."""
     safe = _UNSAFE.sub("-", Path(name.strip()).stem).strip("-.")
     return safe[:80] or "examples"
 
 
-def _conversation(row: Mapping[str, str]) -> dict[str, Any]:
-    turns = (("system", "system"), ("user", "question"), ("assistant", "answer"))
-    return {"messages": [{"role": role, "content": row[part]} for role, part in turns if row[part]]}
-
-
-def _kept(forge: Forge, name: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = (f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows)
-    return forge.data.upload(f"{stem(name)}.jsonl", lines, LIMIT_BYTES).name
-
-
-def _require(rows: Sequence[Any], noun: str, remedy: str) -> None:
-    if not rows:
-        raise ConfigError(Problem("rows", f"There is no {noun} yet.", remedy))
-    if len(rows) > MOST_ROWS:
-        what = f"{len(rows):,} are more than the {MOST_ROWS:,} that fit here."
-        raise ConfigError(Problem("rows", what, "Save them in two parts."))
-
-
-def _fields(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, str]:
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    try:
-        found = detect_mapping(rows, name)
-    except DataError:
-        found = None
-    named = {"system": "system", "prompt": "question", "instruction": "question"}
-    named["answer"] = "answer"
-    if found is not None and found.kind in ("pair", "instruction"):
-        return {named[part]: col for part, col in found.fields.items() if part in named}
-    if len(columns) < 2:
-        what = "has one column, where a question and an answer are needed."
-        raise DataError(Problem(name, what, "Part them by commas, semicolons or tabs."))
-    return {"question": columns[0], "answer": columns[1]}
+def _texts(rows: object, parts: Sequence[str]) -> list[dict[str, str]]:
+    listed = rows if isinstance(rows, list) else []
+    return [
+        {part: _text(row, part) for part in parts} for row in listed if isinstance(row, Mapping)
+    ]
 
 
 def _text(row: Mapping[str, Any], part: str) -> str:
     value = row.get(part)
     return value.strip() if isinstance(value, str) else ""
+
+
+def _conversation(example: Mapping[str, str]) -> dict[str, Any]:
+    roles = (("system", "system"), ("user", "question"), ("assistant", "answer"))
+    messages = [{"role": role, "content": example[part]} for role, part in roles if example[part]]
+    return {"messages": messages}
+
+
+def _check_count(rows: Sequence[Any], noun: str, remedy: str) -> None:
+    if not rows:
+        raise ConfigError(Problem("rows", f"There is no {noun} yet.", remedy))
+    if len(rows) > MAX_ROWS:
+        what = f"{len(rows):,} rows are more than the limit of {MAX_ROWS:,}."
+        raise ConfigError(Problem("rows", what, "Save them in two parts."))
+
+
+def _store(forge: Forge, name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = (f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows)
+    return forge.data.upload(f"{file_stem(name)}.jsonl", lines, MAX_BYTES).name

@@ -1,4 +1,4 @@
-"""Export: take a run's adapter or model away; what else is to come is said, not hinted."""
+"""The Export page: download the adapter or the model of a run."""
 
 from __future__ import annotations
 
@@ -6,113 +6,87 @@ from typing import Any
 
 from modelforge.forge import Forge
 from modelforge.runs.view import RunView
-from modelforge.units import MIB
-from ui.html import format as words
-from ui.html.gradio_page import Reply, scene, text
-from ui.html.markup import Safe, el, join
-from ui.pages.runs.table import with_result
-from ui.pages.train import cards
+from ui.contract import Reply
+from ui.html import format as fmt
+from ui.html.components import card, empty_state, facts, field, machine_brief, select
+from ui.html.gradio_page import gradio_page, text
+from ui.html.markup import Markup, el, join
+from ui.pages.model_picker import runs_with_result
 
-COMING = (
-    ("Merged model", "Adapter and base as one 16-bit model that needs no PEFT."),
+PLANNED = (
+    ("Merged model", "Adapter and base model as one 16-bit model that does not need PEFT."),
     ("GGUF and Ollama", "One file for llama.cpp, with a Modelfile for Ollama."),
-    ("Hugging Face Hub", "A repository with a model card, private unless you say otherwise."),
+    ("Hugging Face Hub", "A repository with a model card, private by default."),
 )
+AUTO_CLASSES = {"seq2seq": "Seq2SeqLM", "span": "QuestionAnswering"}
 
 
 def page(forge: Forge) -> None:
-    """Place the page in the current Blocks."""
+    """Add the page to the current Blocks."""
 
-    def open(sent: Any) -> Reply:
-        ready = with_result(forge, text(sent, "chosen"))
-        chosen = next((run for run in ready if run.id == text(sent, "chosen")), None)
-        return {
-            "parts": {
-                "export": _export(forge, ready, chosen or (ready[0] if ready else None)),
-                "machine-brief": join([cards.machine_brief(forge.machine())]),
-            }
-        }
+    def open(request: Any) -> Reply:
+        runs = runs_with_result(forge, text(request, "selected"))
+        selected = [run for run in runs if run.id == text(request, "selected")]
+        content = _export(forge, runs, (selected or runs)[0]) if runs else _empty()
+        return Reply(parts={"export": content, "machine-brief": machine_brief(forge.machine())})
 
     body = el(
         "div.page.one",
         el("div", el("div.pagehead", el("h1", "Export")), el("div", data_part="export")),
     )
-    scene(body, "face.page", open)
+    gradio_page(body, "export", open)
 
 
-def _export(forge: Forge, ready: list[RunView], chosen: RunView | None) -> Safe:
-    if chosen is None:
-        return el(
-            "div.card",
-            el(
-                "div.empty-state",
-                el("b", "Nothing to export yet"),
-                el(
-                    "p",
-                    "A finished run leaves an adapter, which changes a model, or a whole model.",
-                ),
-                el("a.btn.go", "Train a model", href="/"),
-            ),
-        )
-    return join([_result(forge, ready, chosen), _coming()])
+def _empty() -> Markup:
+    text = "A finished run has an adapter for its base model, or a whole model."
+    return el(
+        "div.card",
+        empty_state("Nothing to export yet", text, el("a.btn.go", "Train a model", href="/")),
+    )
 
 
-def _result(forge: Forge, ready: list[RunView], chosen: RunView) -> Safe:
-    folder = forge.folder(chosen.id).output
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / MIB
+def _export(forge: Forge, runs: list[RunView], selected: RunView) -> Markup:
+    folder = forge.folder(selected.id).output
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     options = [
         el(
             "option",
-            f"{run.name} · {words.when(run.created)}",
+            f"{run.name} · {fmt.date(run.created)}",
             value=run.id,
-            selected=run.id == chosen.id,
+            selected=run.id == selected.id,
         )
-        for run in ready
+        for run in runs
     ]
-    address = f"/face/runs/{chosen.id}/result.zip"
-    copy = el("button.btn.s", "Copy", type="button", data_do="copy", data_from="snippet")
-    whole = forge.folder(chosen.id).has_model
-    name, code = "The model" if whole else "The adapter", _code(chosen, str(folder), whole=whole)
-    return el(
-        "section.card",
-        el("div.head", el("h2.name", name), el("div.sum", f"{size:,.1f} MiB")),
-        el(
-            "div.body",
-            el("div.f", el("div.lab", el("label", "Run", for_="which")),
-               el("div.in.pick", el("select#which", options, data_choose=True))),
-            el("p.help", _about(chosen, whole=whole), style="margin-top:12px!important"),
-            el("a.btn.go#zip", "Download as zip", href=address, download=True),
-            el("p.help", "Or use it where it lies:", style="margin-top:16px!important"),
-            el("pre", code, data_part="snippet", tabindex="0", aria_label="Python"),
-            el("div.row.start", copy),
-        ),
-    )  # fmt: skip
-
-
-def _about(run: RunView, *, whole: bool) -> Safe:
-    if whole:
-        told = "All weights as safetensors, with the tokenizer. It needs no other model."
-        return join([told])
-    base = el("b", words.model(run.config["model_name"]))
-    told = "LoRA weights as safetensors, with the tokenizer. It works on top of its base model, "
-    return join([told, base, "."])
-
-
-def _code(run: RunView, folder: str, *, whole: bool) -> str:
-    """Return the two lines of Python that load what the run left."""
-    head = {"seq2seq": "Seq2SeqLM", "span": "QuestionAnswering"}.get(
-        run.plan.facts.head, "CausalLM"
+    is_whole = forge.folder(selected.id).has_model
+    address = f"/ui/runs/{selected.id}/result.zip"
+    copy = el("button.btn.s", "Copy", type="button", data_action="copy", data_from="snippet")
+    code = load_code(selected, str(folder), is_whole=is_whole)
+    body = [
+        field("export-run", "Run", select("export-run", options)),
+        el("p.help.after", _about(selected, is_whole=is_whole)),
+        el("a.btn.go#zip", "Download as zip", href=address, download=True),
+        el("p.help.after", "Or load it from its folder:"),
+        el("pre", code, data_part="snippet", tabindex="0", aria_label="Python"),
+        el("div.row.start", copy),
+    ]
+    return join(
+        [
+            card("Model" if is_whole else "Adapter", body, fmt.size(size)),
+            card("Planned formats", facts(PLANNED), "not in this version"),
+        ]
     )
-    package, kind = ("transformers", "AutoModelFor") if whole else ("peft", "AutoPeftModelFor")
-    return f"from {package} import {kind}{head}\nmodel = {kind}{head}.from_pretrained({folder!r})"
 
 
-def _coming() -> Safe:
-    return el(
-        "section.card",
-        el("div.head", el("h2.name", "Next"), el("div.sum", "not in this version")),
-        el(
-            "div.body",
-            el("dl.facts", [el("div", el("dt", name), el("dd", told)) for name, told in COMING]),
-        ),
-    )
+def _about(run: RunView, *, is_whole: bool) -> list[object]:
+    if is_whole:
+        return ["All weights as safetensors, with the tokenizer. It needs no other model."]
+    base = el("b", fmt.model_name(run.config["model_name"]))
+    return ["LoRA weights as safetensors, with the tokenizer. It needs its base model, ", base, "."]
+
+
+def load_code(run: RunView, folder: str, *, is_whole: bool) -> str:
+    """Return the two lines of Python that load the result of a run."""
+    head = AUTO_CLASSES.get(run.plan.facts.head, "CausalLM")
+    package, prefix = ("transformers", "Auto") if is_whole else ("peft", "AutoPeft")
+    name = f"{prefix}ModelFor{head}"
+    return f"from {package} import {name}\nmodel = {name}.from_pretrained({folder!r})"

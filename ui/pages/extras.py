@@ -1,92 +1,93 @@
-"""What can be added to the app: Unsloth, its state, and its installation step by step."""
+"""Optional packages: the state of Unsloth, and its installation."""
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
-from typing import Any
 
 from modelforge.errors import Problem
 from modelforge.forge import Forge
 from modelforge.hardware.machine import Machine
 from modelforge.preflight.checks.provider import unsloth_status
 from modelforge.setup import extras
-from ui.html.markup import Safe, el, join
+from ui.contract import ProgressLine, json_line, problem_text
+from ui.html.components import card, chip
+from ui.html.markup import Markup, el, join
 
 COMMAND = "python launch.py setup --with unsloth"
-GIVES = (
-    "A second way to load and train models on NVIDIA cards: faster updates in less memory, for "
-    "sft, qlora and dpo. Choose it as the provider once it is installed."
+ABOUT = (
+    "Another library to load and train models on NVIDIA GPUs: faster steps in less memory, for "
+    "SFT, QLoRA and DPO. Choose it as the provider once it is installed."
 )
-WORDS = {
+STATES = {
     "ready": ("installed", "good"),
     "absent": ("not installed", ""),
     "broken": ("broken", "bad"),
-    "unsupported": ("not for this machine", "warn"),
+    "unsupported": ("not supported here", "warn"),
 }
 
 
-def card() -> Safe:
-    """Return the card of Unsloth on the Machine page, empty of its state."""
-    return el(
-        "section.card",
-        el("div.head", el("h2.name", "Unsloth")),
-        el(
-            "div.body",
-            el("p.help", GIVES),
+def unsloth_card() -> Markup:
+    """Return the card of the Machine page, empty of the state."""
+    return card(
+        "Unsloth",
+        [
+            el("p.help", ABOUT),
             el("div", data_part="unsloth"),
             el("p.help", data_extra="unsloth", role="status"),
-        ),
+        ],
     )
 
 
-def unsloth(machine: Machine) -> Safe:
-    """Return the state of Unsloth in words, and the button where it would help."""
+def unsloth_state(machine: Machine) -> Markup:
+    """Return the state of Unsloth, and a button to install it."""
     gpu = machine.gpus[0] if machine.gpus else None
     standing = unsloth_status(machine, gpu)
-    word, tone = WORDS[standing.state]
-    chip = el("span.chip", word, class_=tone or None)
-    said = el("p", chip, " ", standing.message)
+    state = el("p", chip(*STATES[standing.state]), " ", standing.message)
     if standing.state not in ("absent", "broken"):
-        return said
-    label = "Install Unsloth" if standing.state == "absent" else "Install Unsloth again"
-    button = el("button.btn.s", label, type="button", data_do="add-unsloth")
-    told = el("p.help", "It is fetched from the package index, once. The same by hand:")
-    return join([said, el("div.row.start", button), told, el("pre", COMMAND)])
+        return state
+    label = "Install Unsloth" if standing.state == "absent" else "Reinstall Unsloth"
+    button = el("button.btn.s", label, type="button", data_action="install-unsloth")
+    note = el("p.help", "It is downloaded from the package index once. The same in a terminal:")
+    return join([state, el("div.row.start", button), note, el("pre", COMMAND)])
 
 
-def added(forge: Forge, extra: str) -> Iterator[str]:
-    """Yield JSON lines of an installation: progress, then done, or what stands against it."""
-    told: SimpleQueue[dict[str, Any]] = SimpleQueue()
+def install_lines(forge: Forge, extra: str) -> Iterator[str]:
+    """Yield JSON lines of an installation: progress, then the end or an error."""
+    if problem := why_not(forge):
+        yield json_line(ProgressLine(error=problem_text(problem)))
+        return
+    lines: SimpleQueue[ProgressLine] = SimpleQueue()
 
-    def work() -> None:
+    def install() -> None:
         try:
-            extras.add(extra, forge.home.root, lambda text: told.put({"progress": text}))
-            told.put({"done": extra})
+            extras.add(extra, forge.home.root, lambda text: lines.put(ProgressLine(progress=text)))
+            lines.put(ProgressLine(done=extra))
         except extras.SetupError as error:
-            told.put({"error": Problem("setup", str(error)).as_dict()})
-        except Exception as error:  # noqa: BLE001  # the outermost frame: the page must hear of it
-            what = f"The installation broke off: {type(error).__name__}."
-            told.put({"error": Problem("setup", what, f"Run `{COMMAND}`.").as_dict()})
+            lines.put(ProgressLine(error=str(error)))
+        except Exception as error:  # noqa: BLE001  # thread boundary: the page must get an end
+            reason = f"The installation failed: {type(error).__name__}. Run `{COMMAND}`."
+            lines.put(ProgressLine(error=reason))
 
-    if problem := refused(forge):
-        told.put({"error": problem.as_dict()})
-    else:
-        threading.Thread(target=work, name="adding", daemon=True).start()
+    threading.Thread(target=install, name="install", daemon=True).start()
+    yield from queued_lines(lines)
+
+
+def queued_lines(lines: SimpleQueue[ProgressLine]) -> Iterator[str]:
+    """Yield JSON lines from a queue up to the last one."""
     while True:
-        one = told.get()
-        yield f"{json.dumps(one, ensure_ascii=False)}\n"
-        if "progress" not in one:
+        line = lines.get()
+        yield json_line(line)
+        if line.progress is None:
             return
 
 
-def refused(forge: Forge) -> Problem | None:
+def why_not(forge: Forge) -> Problem | None:
     """Return why nothing can be installed now, or None."""
     if run := forge.active():
-        what = f"The run {run} is at work; packages are not changed under it."
-        return Problem("setup", what, "Wait for it to end, then try again.")
+        what = f"The run {run} is in progress; packages cannot be changed meanwhile."
+        return Problem("setup", what, "Wait until it ends, then try again.")
     if reason := extras.why_not(forge.home.root):
         return Problem("setup", reason, f"Close the app and run `{COMMAND}`.")
     return None

@@ -1,4 +1,4 @@
-"""Machine: what was detected, what the doctor says, and where everything lies."""
+"""The Machine page: hardware, system checks, disk usage, optional packages and folders."""
 
 from __future__ import annotations
 
@@ -6,138 +6,104 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelforge.forge import Forge
-from modelforge.hardware.doctor import check_machine as examine_machine
-from modelforge.hardware.machine import Machine
+from modelforge.hardware.doctor import check_machine
+from modelforge.hardware.machine import Gpu, Machine
 from modelforge.setup.system_checks import Row
-from ui.html import format as words
-from ui.html.gradio_page import Reply, scene, text
-from ui.html.markup import Safe, el, join
+from ui.contract import Reply
+from ui.html import format as fmt
+from ui.html.components import card, chip, facts, machine_brief
+from ui.html.gradio_page import gradio_page, text
+from ui.html.markup import Markup, el, join
 from ui.pages import extras, storage
-from ui.pages.train import cards
 
-LOOKS_AT = "Looks at Python, PyTorch, driver, packages, disk, browser and network."
-TONES = {"good": "good", "note": "warn", "bad": "bad"}
-Facts = list[tuple[str, str]]
+ABOUT_CHECKS = "Checks Python, PyTorch, driver, packages, disk, browser and network."
+STATES = {"good": ("ok", "good"), "note": ("note", "warn"), "bad": ("error", "bad")}
 
 
 def page(forge: Forge) -> None:
-    """Place the page in the current Blocks."""
+    """Add the page to the current Blocks."""
 
-    def open(_sent: Any) -> Reply:
+    def open(_request: Any) -> Reply:
         machine = forge.machine(refresh=True)
         prefill = forge.prefill()
-        return {
-            "lively": True,
-            "parts": {
-                "computer": _table(_computer(machine)),
+        return Reply(
+            parts={
+                "computer": facts(_computer(machine)),
                 "gpus": _gpus(machine),
-                "profile": join([el("span.chip", prefill.title.lower()), " ", prefill.reason]),
-                "unsloth": extras.unsloth(machine),
+                "profile": join([chip(prefill.title.lower()), " ", prefill.reason]),
+                "unsloth": extras.unsloth_state(machine),
                 **storage.parts(forge.archive.storage()),
-                "home": _table(_home(forge, machine)),
-                "machine-brief": join([cards.machine_brief(machine)]),
+                "folders": facts(_folders(forge, machine)),
+                "machine-brief": machine_brief(machine),
             },
-        }
+        )
 
-    def examine(_sent: Any) -> Reply:
-        return {"parts": {"doctor": doctor(examine_machine(forge.home))}}
+    def check_system(_request: Any) -> Reply:
+        return Reply(parts={"system-checks": system_checks(check_machine(forge.home))})
 
-    def free(sent: Any) -> Reply:
-        gone = forge.archive.free(text(sent, "kind"), text(sent, "run") or None)
-        return {"toast": storage.freed(gone)}
+    def free_space(request: Any) -> Reply:
+        freed = forge.archive.free(text(request, "kind"), text(request, "run") or None)
+        return Reply(toast=storage.freed_text(freed))
 
-    scene(_body(), "((root, server) => face.page(root, server, 10000))", open, examine, free)
-
-
-def doctor(found: Sequence[Row]) -> Safe:
-    """Return the doctor's rows: a word for each, what was seen, and what helps."""
-    return el(
-        "div.finds",
-        [
-            el(
-                "div.find",
-                el(
-                    "span.chip",
-                    {"good": "fine", "note": "note", "bad": "wrong"}[row.state],
-                    class_=TONES[row.state],
-                ),
-                el(
-                    "div",
-                    el("b", row.name),
-                    el("br"),
-                    row.what,
-                    el("small", row.remedy) if row.remedy else None,
-                ),
-            )
-            for row in found
-        ],
-    )
+    gradio_page(_body(), "machine", open, check_system, free_space)
 
 
-def _body() -> Safe:
-    ask = el("button.btn.s", "Examine", type="button", data_do="examine")
-    return el(
-        "div.page.one",
-        el(
-            "div",
-            el("div.pagehead", el("h1", "Machine")),
-            _card("This computer", "computer"),
-            _card("GPU", "gpus"),
-            _card("Profile", "profile"),
-            el(
-                "section.card",
-                el("div.head", el("h2.name", "Doctor"), el("div.sum", ask)),
-                el(
-                    "div.body",
-                    el("div", el("p.help", LOOKS_AT), data_part="doctor"),
-                    aria_live="polite",
-                ),
-            ),
-            storage.card(),
-            extras.card(),
-            _card("Where things lie", "home"),
-        ),
-    )
+def _body() -> Markup:
+    check = el("button.btn.s", "Check", type="button", data_action="check-system")
+    checks = el("div", el("p.help", ABOUT_CHECKS), data_part="system-checks", aria_live="polite")
+    cards = [
+        card("This computer", el("div", data_part="computer")),
+        card("GPU", el("div", data_part="gpus")),
+        card("Profile", el("div", data_part="profile")),
+        card("System checks", checks, check),
+        storage.storage_card(),
+        extras.unsloth_card(),
+        card("Folders", el("div", data_part="folders")),
+    ]
+    return el("div.page.one", el("div", el("div.pagehead", el("h1", "Machine")), cards))
 
 
-def _card(title: str, part: str) -> Safe:
-    return el("section.card", el("div.head", el("h2.name", title)), el("div.body", data_part=part))
+def system_checks(rows: Sequence[Row]) -> Markup:
+    """Return the results of the checks, each with its remedy."""
+    return el("div.finds", [_check(row) for row in rows])
 
 
-def _computer(machine: Machine) -> Facts:
+def _check(row: Row) -> Markup:
+    remedy = el("small", row.remedy) if row.remedy else None
+    text = el("div", el("b", row.name), el("br"), row.what, remedy)
+    return el("div.find", chip(*STATES[row.state]), text)
+
+
+def _computer(machine: Machine) -> list[tuple[str, str]]:
     return [
         ("System", f"{machine.system} · Python {machine.python}"),
         ("Processor", f"{machine.cpu or 'unknown'} · {machine.cores or '?'} cores"),
-        ("Memory", f"{words.gib(machine.ram_free_gib)} free of {words.gib(machine.ram_total_gib)}"),
+        ("Memory", f"{fmt.gib(machine.ram_free_gib)} free of {fmt.gib(machine.ram_total_gib)}"),
     ]
 
 
-def _gpus(machine: Machine) -> Safe:
+def _gpus(machine: Machine) -> Markup:
     if not machine.gpus:
         return el("p.help", machine.gpu_note or "No GPU was found.")
-    return join([_table(_gpu_facts(gpu)) for gpu in machine.gpus])
+    return join([facts(_gpu(gpu)) for gpu in machine.gpus])
 
 
-def _gpu_facts(gpu: Any) -> Facts:
-    can = gpu.compute_capability
+def _gpu(gpu: Gpu) -> list[tuple[str, str]]:
+    capability = gpu.compute_capability
     return [
-        (f"GPU {gpu.index}", f"{gpu.name}"),
-        ("Memory", f"{words.gib(gpu.free_gib)} free of {words.gib(gpu.total_gib)}"),
-        ("Held by others", words.gib(gpu.other_gib)),
-        ("Capability", f"{can[0]}.{can[1]}" if can else "unknown"),
+        (f"GPU {gpu.index}", gpu.name),
+        ("Memory", f"{fmt.gib(gpu.free_gib)} free of {fmt.gib(gpu.total_gib)}"),
+        ("Used by other programs", fmt.gib(gpu.other_gib)),
+        ("Compute capability", ".".join(map(str, capability)) if capability else "unknown"),
         ("Driver", gpu.driver or "unknown"),
     ]
 
 
-def _home(forge: Forge, machine: Machine) -> Facts:
+def _folders(forge: Forge, machine: Machine) -> list[tuple[str, str]]:
     return [
-        ("Home folder", str(forge.home.root)),
+        ("Home", str(forge.home.root)),
         ("Runs", str(forge.home.runs)),
         ("Uploads", str(forge.home.uploads)),
         ("Logs", str(forge.home.logs)),
-        ("Disk", f"{words.gib(machine.disk_free_gib)} free of {words.gib(machine.disk_total_gib)}"),
+        ("Disk", f"{fmt.gib(machine.disk_free_gib)} free of {fmt.gib(machine.disk_total_gib)}"),
     ]
-
-
-def _table(facts: Facts) -> Safe:
-    return el("dl.facts", [el("div", el("dt", key), el("dd", value)) for key, value in facts])

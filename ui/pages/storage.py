@@ -1,13 +1,13 @@
-"""What the home takes on the disk, as a card: bars, the biggest runs, and what can go."""
+"""The disk usage card of the Machine page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from modelforge.services.storage import Freeable, Storage
-from ui.html import format as words
-from ui.html.markup import Safe, el, join
+from modelforge.services.storage import Freeable, Held, Storage
+from ui.html import format as fmt
+from ui.html.markup import EMPTY, Markup, el, join
 
 KINDS = {
     "runs": ("Runs", "c1"),
@@ -25,15 +25,16 @@ PARTS = {
     "record": "records",
     "leftovers": "leftovers",
 }
-FREED = {
+FREEABLE = {
     "checkpoints": "Checkpoints of finished runs",
     "leftovers": "Leftovers",
     "caches": "Caches",
 }
-SHOWN_RUNS = 6
+LOSES_CHECKPOINTS = "The result, log and metrics are kept. The run can no longer be resumed."
+MAX_RUNS = 6
 
 
-def card() -> Safe:
+def storage_card() -> Markup:
     """Return the card, empty of sizes."""
     return el(
         "section.card#storage",
@@ -42,108 +43,92 @@ def card() -> Safe:
     )
 
 
-def parts(found: Storage) -> dict[str, Safe]:
+def parts(storage: Storage) -> dict[str, Markup]:
     """Return the parts of the card."""
-    summary = f"{words.size(found.bytes)} in use · {words.size(found.disk_free)} free"
-    return {
-        "storage-sum": join([summary]),
-        "storage": join([_bar(found), _kinds(found), _freeable(found), _biggest(found)]),
-    }
+    summary = f"{fmt.size(storage.bytes)} in use · {fmt.size(storage.disk_free)} free"
+    content = [_bar(storage), _kinds(storage), _freeable(storage), _largest_runs(storage)]
+    return {"storage-sum": join([summary]), "storage": join(content)}
 
 
-def freed(held: int) -> str:
-    """Return what is said once something has gone."""
-    return f"{words.size(held)} are free now." if held else "There was nothing left to free."
+def freed_text(count: int) -> str:
+    """Return the message after space was freed."""
+    return f"{fmt.size(count)} freed." if count else "There was nothing left to free."
 
 
-def _bar(found: Storage) -> Safe:
-    whole = found.bytes or 1
-    return el(
-        "div.bar",
-        [
-            el(f"i.{KINDS[kind.kind][1]}", style=f"width:{100 * kind.bytes / whole:.2f}%")
-            for kind in found.kinds
-        ],
-        aria_hidden="true",
-    )
+def _bar(storage: Storage) -> Markup:
+    total = storage.bytes or 1
+    shares = [
+        el(f"i.{KINDS[kind.kind][1]}", style=f"width:{100 * kind.bytes / total:.2f}%")
+        for kind in storage.kinds
+    ]
+    return el("div.bar", shares, aria_hidden="true")
 
 
-def _kinds(found: Storage) -> Safe:
-    return el(
-        "div.held",
-        [
-            el(
-                "div.row",
-                el("span", el(f"i.dot.{KINDS[kind.kind][1]}"), KINDS[kind.kind][0],
-                   el("small.sub", _parts(kind.parts)) if kind.parts else None),
-                el("span.num", words.size(kind.bytes)),
-            )
-            for kind in found.kinds
-            if kind.bytes
-        ],
-    )  # fmt: skip
+def _kinds(storage: Storage) -> Markup:
+    return el("div.held", [_kind(kind) for kind in storage.kinds if kind.bytes])
+
+
+def _kind(kind: Held) -> Markup:
+    title, tone = KINDS[kind.kind]
+    details = el("small.sub", _parts(kind.parts)) if kind.parts else None
+    name = el("span", el(f"i.dot.{tone}"), title, details)
+    return el("div.row", name, el("span.num", fmt.size(kind.bytes)))
 
 
 def _parts(parts: Mapping[str, int]) -> str:
-    return ", ".join(f"{PARTS[part]} {words.size(held)}" for part, held in parts.items())
+    return ", ".join(f"{PARTS[part]} {fmt.size(count)}" for part, count in parts.items())
 
 
-def _freeable(found: Storage) -> Safe:
-    if not found.freeable:
-        return el("p.help.under", "There is nothing that could go without losing a result.")
-    return el("div.finds.under", [_can_go(one) for one in found.freeable])
+def _freeable(storage: Storage) -> Markup:
+    if not storage.freeable:
+        return el("p.help.under", "Nothing can be deleted without losing a result.")
+    return el("div.finds.under", [_freeable_item(item) for item in storage.freeable])
 
 
-def _can_go(one: Freeable) -> Safe:
-    runs = f" ({words.plural(one.runs, 'run')})" if one.runs else ""
-    title = f"{FREED[one.kind]}{runs}"
+def _freeable_item(item: Freeable) -> Markup:
+    runs = f" ({fmt.plural(item.runs, 'run')})" if item.runs else ""
+    title = f"{FREEABLE[item.kind]}{runs}"
     return el(
         "div.find",
-        el("div", el("b", title), el("small", one.loses)),
-        el("span.num", words.size(one.bytes)),
-        _button(one.kind, title, one.loses, one.bytes),
+        el("div", el("b", title), el("small", item.loses)),
+        el("span.num", fmt.size(item.bytes)),
+        _free_button(item.kind, title, item.loses, item.bytes),
     )
 
 
-def _biggest(found: Storage) -> Safe:
-    if not found.runs:
-        return Safe("")
-    return join(
-        [
-            el("h3.quiet.under", "The biggest runs"),
-            el("div.held", [_run(run) for run in found.runs[:SHOWN_RUNS]]),
-        ]
-    )
+def _largest_runs(storage: Storage) -> Markup:
+    if not storage.runs:
+        return EMPTY
+    runs = el("div.held", [_run(run) for run in storage.runs[:MAX_RUNS]])
+    return join([el("h3.quiet.under", "Largest runs"), runs])
 
 
-def _run(run: Mapping[str, Any]) -> Safe:
-    loses = "Its result, log and numbers stay. It cannot go on from its last update any more."
-    held = run["parts"].get("checkpoints", 0)
-    free = (
-        _button("checkpoints", f"The checkpoints of “{run['name']}”", loses, held, run["id"])
-        if run["may_shed"]
-        else None
-    )
+def _run(run: Mapping[str, Any]) -> Markup:
+    button = el("span")
+    if run["may_shed"]:
+        title = f"Checkpoints of “{run['name']}”"
+        count = run["parts"].get("checkpoints", 0)
+        button = _free_button("checkpoints", title, LOSES_CHECKPOINTS, count, run["id"])
+    link = el("a", run["name"], href=f"/?run={run['id']}")
     return el(
         "div.row",
-        el("span", el("a", run["name"], href=f"/?run={run['id']}"),
-           el("small.sub", _parts(run["parts"]))),
-        el("span.num", words.size(run["bytes"])),
-        free or el("span"),
-    )  # fmt: skip
+        el("span", link, el("small.sub", _parts(run["parts"]))),
+        el("span.num", fmt.size(run["bytes"])),
+        button,
+    )
 
 
-def _button(kind: str, title: str, loses: str, held: int, run: str = "") -> Safe:
+def _free_button(kind: str, title: str, effect: str, count: int, run: str = "") -> Markup:
     return el(
         "button.btn.s",
         "Free",
         type="button",
-        data_do="free",
+        data_action="free-space",
         data_kind=kind,
         data_run=run,
         data_title=title,
-        data_loses=loses,
-        data_size=words.size(held),
+        data_effect=effect,
+        data_size=fmt.size(count),
         id=f"free-{kind}-{run}",
         aria_label=f"Free: {title}",
     )

@@ -1,1 +1,1 @@
-"""To be described."""
+"""The page of one run: progress, charts, result and actions."""

@@ -1,287 +1,230 @@
-"""The run view: progress, numbers, curves, log, and the verdict at the end."""
+"""The page of a run: progress, metrics, charts, log, and the result at the end."""
 
 from __future__ import annotations
 
-from ui.html import charts
-from ui.html import format as words
-from ui.html.charts import Line
-from ui.html.markup import Safe, el, join
+from ui.contract import ChartData
+from ui.html import format as fmt
+from ui.html.charts import Line, chart, placeholder
+from ui.html.components import card, empty_state, progress, state_chip
+from ui.html.markup import EMPTY, Markup, el, join
 from ui.pages.run import metrics, result, side_panel, summary
-from ui.pages.run.side_panel import Seen
+from ui.pages.run.side_panel import RunSnapshot
 from ui.pages.run.state import RunPicture, Stretch
 
-PLACES = range(metrics.MOST_CHARTS)
-
-
-def skeleton() -> Safe:
-    """Return the page of a run, empty of numbers."""
-    return join(
-        [
-            el(
-                "div",
-                el("p.reason", data_part="run-gap", role="status"),
-                el(
-                    "section.card",
-                    el("div.head", data_part="run-head"),
-                    el(
-                        "div.body",
-                        el("div", data_part="run-verdict"),
-                        el("div", data_part="run-stages"),
-                        el("div", data_part="run-progress"),
-                        el("p.gone", data_part="run-said", role="status"),
-                        el("div.kpis", data_part="run-numbers"),
-                    ),
-                    aria_label="Progress",
-                ),
-                el("div", data_part="run-scores"),
-                el(
-                    "div.two.curves",
-                    _chart("Loss", "loss"),
-                    [el("div.slot", data_part=f"measure-{place}") for place in PLACES],
-                    _chart("Tokens a second", "speed"),
-                    _chart("Learning rate", "rate"),
-                    _chart("Load", "load"),
-                ),
-                el("div", data_part="run-samples"),
-                el("div", data_part="run-earlier"),
-                _log(),
-            ),
-            el(
-                "aside.plan",
-                el("div.card", el("div.body", data_part="run-side"), aria_label="This run"),
-                el("div.card", el("div.body", data_part="run-facts")),
-            ),
-        ]
+def skeleton() -> Markup:
+    """Return the page of a run, empty of values."""
+    progress_card = el(
+        "section.card",
+        el("div.head", data_part="run-head"),
+        el(
+            "div.body",
+            el("div", data_part="run-verdict"),
+            el("div", data_part="run-stages"),
+            el("div", data_part="run-progress"),
+            el("p.gone", data_part="run-status", role="status"),
+            el("div.kpis", data_part="run-numbers"),
+        ),
+        aria_label="Progress",
     )
+    main = el(
+        "div",
+        el("p.reason", data_part="run-gap", role="status"),
+        progress_card,
+        el("div", data_part="run-scores"),
+        el(
+            "div.two.curves",
+            card("Loss", placeholder("loss")),
+            el("div.slot", data_part="run-metrics"),
+            [card(title, placeholder(key)) for key, (title, _) in _SYSTEM_CHARTS.items()],
+        ),
+        el("div", data_part="run-samples"),
+        el("div", data_part="run-earlier"),
+        _log(),
+    )
+    aside = el(
+        "aside.plan",
+        el("div.card", el("div.body", data_part="run-side"), aria_label="This run"),
+        el("div.card", el("div.body", data_part="run-facts")),
+    )
+    return join([main, aside])
 
 
-def fast(seen: Seen) -> dict[str, Safe]:
-    """Return the parts that change with every update."""
+def fast_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
+    """Return the parts that change with every step."""
     return {
-        "run-head": _head(seen),
-        "run-verdict": result.ending(seen),
-        "run-stages": metrics.stages(seen.picture, over=seen.run.state.is_over),
-        "run-progress": _progress(seen),
-        "run-said": join([said(seen)]),
-        "run-numbers": _numbers(seen),
-        "run-log": join(["\n".join(seen.picture.log)]),
-        "run-side": side_panel.side(seen),
+        "run-head": _head(snapshot),
+        "run-verdict": result.ending(snapshot),
+        "run-stages": metrics.stages(snapshot.picture, is_over=snapshot.run.state.is_over),
+        "run-progress": _progress(snapshot),
+        "run-status": join([status_text(snapshot)]),
+        "run-numbers": _numbers(snapshot),
+        "run-log": join(["\n".join(snapshot.picture.log)]),
+        "run-side": side_panel.side(snapshot),
     }
 
 
-def slow(seen: Seen) -> dict[str, Safe]:
-    """Return the parts that may lag a second: curves and what the worker prints."""
-    picture, now = seen.picture, seen.picture.now
-    parts = {
-        "run-printed": join([seen.printed]),
-        "run-facts": side_panel.trained(seen),
+def slow_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
+    """Return the parts that may lag by a second."""
+    picture = snapshot.picture
+    return {
+        "run-printed": join([snapshot.printed]),
+        "run-facts": side_panel.trained(snapshot),
         "run-samples": metrics.samples(picture),
         "run-scores": metrics.scores(picture),
-        "run-earlier": _earlier(picture),
-    }
-    for key, (name, lines) in _curves(now).items():
-        drawn = charts.chart(name, lines, x_end=now.total_steps, from_zero=key != "loss", key=key)
-        parts |= {f"chart-{key}": drawn, f"key-{key}": charts.legend(lines)}
-    measured = metrics.drawn(now)
-    for place in PLACES:
-        shown = _card(*measured[place]) if place < len(measured) else Safe("")
-        parts[f"measure-{place}"] = shown
-    return parts
-
-
-def _curves(now: Stretch) -> dict[str, tuple[str, list[Line]]]:
-    series = now.series
-    load = [Line("CPU %", series["cpu_percent"]), Line("GPU %", series["gpu_percent"], "ember")]
-    return {
-        "loss": ("Loss", metrics.losses(now)),
-        "speed": ("Tokens a second", [Line("tokens a second", series["tokens_per_s"], "c2")]),
-        "rate": ("Learning rate", [Line("learning rate", series["learning_rate"], "c4")]),
-        "load": ("Load", load),
+        "run-metrics": _metric_cards(picture.now),
+        "run-earlier": _earlier_stages(picture),
     }
 
 
-def _earlier(picture: RunPicture) -> Safe:
-    """Return the curves of the stages that are over."""
+_SYSTEM_CHARTS: dict[str, tuple[str, str]] = {
+    "speed": ("Tokens per second", "tokens/s"),
+    "learning-rate": ("Learning rate", ""),
+    "load": ("Load", "%"),
+}
+
+
+def charts(picture: RunPicture) -> dict[str, ChartData]:
+    """Return the data of all charts by their key."""
+    now, series = picture.now, picture.now.series
+    lines = {
+        "speed": [Line("tokens per second", series["tokens_per_s"], "c2")],
+        "learning-rate": [Line("learning rate", series["learning_rate"], "c4")],
+        "load": [Line("CPU", series["cpu_percent"]), Line("GPU", series["gpu_percent"], "ember")],
+    }
+    data = {"loss": chart("Loss", metrics.losses(now), x_end=now.total_steps)}
+    for key, (title, unit) in _SYSTEM_CHARTS.items():
+        data[key] = chart(title, lines[key], unit=unit, x_end=now.total_steps, from_zero=True)
+    for stretch in picture.stretches:
+        data |= metrics.charts(stretch)
+        if stretch is not now:
+            loss = chart("Loss", metrics.losses(stretch), x_end=stretch.total_steps)
+            data[_loss_key(stretch)] = loss
+    return data
+
+
+def _loss_key(stretch: Stretch) -> str:
+    return f"stage-{stretch.number}-loss"
+
+
+def _metric_cards(stretch: Stretch) -> Markup:
     return join(
-        [
-            join(
-                [
-                    el("h2.stage-name", f"Stage {stretch.number} · {stretch.name}".rstrip(" ·")),
-                    el("div.two.curves", _loss_of(stretch),
-                       [_card(*one) for one in metrics.drawn(stretch)]),
-                ]
-            )
-            for stretch in picture.stretches[:-1]
-        ]
-    )  # fmt: skip
-
-
-def _loss_of(stretch: Stretch) -> Safe:
-    lines = metrics.losses(stretch)
-    figure = charts.chart("Loss", lines, x_end=stretch.total_steps, key=f"{stretch.number}-loss")
-    return _card("Loss", charts.legend(lines), figure)
-
-
-def _card(name: str, key: Safe, figure: Safe) -> Safe:
-    return el(
-        "section.card",
-        el("div.head", el("h2.name", name), el("div.sum", key)),
-        el("div.body", figure),
+        [card(data.title, placeholder(key)) for key, data in metrics.charts(stretch).items()]
     )
 
 
-def title(seen: Seen) -> str:
-    """Return what the browser's tab says."""
-    share = seen.picture.share if seen.picture.is_training else None
-    state = words.STATES[str(seen.run.state)][0]
-    lead = state if share is None or seen.run.state.is_over else f"{share * 100:.0f} %"
-    return f"{lead} · {seen.run.name} · ModelForge"
+def _earlier_stages(picture: RunPicture) -> Markup:
+    """Return the charts of the completed stages."""
+    stages = [
+        [
+            el("h2.stage-name", f"Stage {stretch.number} · {stretch.name}".rstrip(" ·")),
+            el("div.two.curves", card("Loss", placeholder(_loss_key(stretch))),
+               _metric_cards(stretch)),
+        ]
+        for stretch in picture.stretches[:-1]
+    ]  # fmt: skip
+    return join(stages)
 
 
-def said(seen: Seen) -> str:
-    """Return what is read aloud: the state and the phase, and every tenth of the training."""
-    picture, state = seen.picture, words.STATES[str(seen.run.state)][0]
-    if seen.run.state.is_over:
-        return f"{state}. {result.in_a_sentence(seen)}"
+def title(snapshot: RunSnapshot) -> str:
+    """Return the title of the browser tab."""
+    picture, state = snapshot.picture, fmt.STATES[str(snapshot.run.state)][0]
+    share = picture.share if picture.is_training and not snapshot.run.state.is_over else None
+    lead = state if share is None else f"{share * 100:.0f} %"
+    return f"{lead} · {snapshot.run.name} · ModelForge"
+
+
+def status_text(snapshot: RunSnapshot) -> str:
+    """Return the status for screen readers: the state and the phase, or every tenth of training."""
+    picture, state = snapshot.picture, fmt.STATES[str(snapshot.run.state)][0]
+    if snapshot.run.state.is_over:
+        return f"{state}. {result.ending_text(snapshot)}"
     if picture.is_training and picture.share is not None:
         return f"Training, {int(picture.share * 10) * 10} percent."
     return picture.phase_text or state
 
 
-def absent(why: str) -> Safe:
-    """Return what stands in place of a run that cannot be shown."""
-    return el(
-        "div.empty-state",
-        el("b", "This run cannot be shown"),
-        el("p", why),
-        el("a.btn", "All runs", href="/runs"),
-        style="width:100%",
-    )
+def unavailable(reason: str) -> Markup:
+    """Return the content for a run that cannot be shown."""
+    state = empty_state("This run cannot be shown", reason, el("a.btn", "All runs", href="/runs"))
+    return el("div.wide", state)
 
 
-def chip(state: str) -> Safe:
-    """Return a run's state as a word on its colour."""
-    word, tone = words.STATES[state]
-    return el("span.chip", word, class_=tone)
-
-
-def _chart(name: str, key: str) -> Safe:
-    return el(
-        "section.card",
-        el("div.head", el("h2.name", name), el("div.sum", data_part=f"key-{key}")),
-        el("div.body", data_part=f"chart-{key}"),
-    )
-
-
-def _log() -> Safe:
-    return el(
-        "section.card",
-        el(
-            "div.head",
-            el("h2.name", "Log"),
-            el(
-                "div.sum",
-                el("button.btn.s", "Copy", type="button", data_do="copy", data_from="run-log"),
-            ),
-        ),
-        el(
-            "div.body",
-            el(
-                "pre.log",
-                data_part="run-log",
-                tabindex="0",
-                role="log",
-                aria_live="off",
-                aria_label="Log",
-            ),
+def _log() -> Markup:
+    printed = "Output of the worker"
+    return card(
+        "Log",
+        [
+            el("pre.log", data_part="run-log", tabindex="0", role="log", aria_live="off",
+               aria_label="Log"),
             el(
                 "details.printed",
-                el("summary", "What the worker prints"),
-                el(
-                    "pre.log",
-                    data_part="run-printed",
-                    tabindex="0",
-                    aria_label="What the worker prints",
-                ),
+                el("summary", printed),
+                el("pre.log", data_part="run-printed", tabindex="0", aria_label=printed),
             ),
-        ),
-    )
+        ],
+        el("button.btn.s", "Copy", type="button", data_action="copy", data_from="run-log"),
+    )  # fmt: skip
 
 
-def _head(seen: Seen) -> Safe:
-    run = seen.run
-    quantized = "" if run.plan.quantization == "none" else f" over {run.plan.quantization} weights"
-    what = "all weights" if run.plan.trains == "all" else f"LoRA{quantized}"
-    told = [
-        words.model(run.config.get("model_name", "")),
-        f"{run.plan.facts.label}, {what}",
-        words.plural(int(run.dataset.get("rows") or 0), "row"),
-        f"{'started' if run.launched else 'queued'} {words.when(run.began)}",
+def _head(snapshot: RunSnapshot) -> Markup:
+    run = snapshot.run
+    quantized = "" if run.plan.quantization == "none" else f" on {run.plan.quantization} weights"
+    trained = "all weights" if run.plan.trains == "all" else f"LoRA{quantized}"
+    texts = [
+        fmt.model_name(run.config.get("model_name", "")),
+        f"{run.plan.facts.label}, {trained}",
+        fmt.plural(int(run.dataset.get("rows") or 0), "row"),
+        f"{'started' if run.launched else 'queued'} {fmt.date(run.began)}",
         *(f"#{tag}" for tag in run.tags),
     ]
     return join(
         [
-            el("div", el("h1.title", run.name), el("div.sub", " · ".join(told))),
-            el("div.sum", chip(str(run.state))),
+            el("div", el("h1.title", run.name), el("div.sub", " · ".join(texts))),
+            el("div.sum", state_chip(str(run.state))),
         ]
     )
 
 
-def _progress(seen: Seen) -> Safe:
-    picture, over = seen.picture, seen.run.state.is_over
+def _progress(snapshot: RunSnapshot) -> Markup:
+    picture, state = snapshot.picture, snapshot.run.state
     share = picture.share
-    if share is None and seen.run.state.is_active:
-        bar = el("div.prog.vague", el("i"), role="progressbar", aria_label="Progress")
-    else:
-        bar = el(
-            "div.prog",
-            el("i", style=f"width:{100 * (share or 0):.1f}%"),
-            role="progressbar",
-            aria_label="Progress",
-            aria_valuenow=round(100 * (share or 0)),
-            aria_valuemin=0,
-            aria_valuemax=100,
-        )
-    line = summary.progress_line(picture) or words.before(str(seen.run.state))
-    left = "" if over else _left(seen)
-    if str(seen.run.state) == "stopping":
+    if share is None and not state.is_active:
+        share = 0.0
+    # Stages have progress bars of their own.
+    bar = progress("Progress", share) if picture.stages is None else EMPTY
+    line = summary.progress_line(picture) or fmt.initial_phase(str(state))
+    left = "" if state.is_over else _time_left(snapshot)
+    if str(state) == "stopping":
         line, left = f"Stopping · {line}", ""
-    if picture.stages is not None:
-        bar = Safe("")  # the stages have bars of their own
-    return join(
-        [bar, el("div.row", el("span.sub", line), el("span.num", left), style="margin:6px 0 14px")]
-    )
+    texts = el("div.row.under-bar", el("span.sub", line), el("span.num", left))
+    return join([bar, texts])
 
 
-def _left(seen: Seen) -> str:
-    left, picture = side_panel.left(seen), seen.picture
+def _time_left(snapshot: RunSnapshot) -> str:
+    left, picture = side_panel.time_left(snapshot), snapshot.picture
     if left is not None:
-        return "nearly done" if left < 3 else f"{words.duration(left)} left"
-    # Of stages that are still to come nothing is known; of the one at work there may be.
+        return "nearly done" if left < 3 else f"{fmt.duration(left)} left"
+    # The duration of later stages is unknown; that of the current one may be known.
     if picture.stages and picture.seconds_left is not None:
-        return f"{words.duration(picture.seconds_left)} left of this stage"
+        return f"{fmt.duration(picture.seconds_left)} left in this stage"
     return ""
 
 
-def _numbers(seen: Seen) -> Safe:
-    picture = seen.picture
-    now = picture.now
+def _numbers(snapshot: RunSnapshot) -> Markup:
+    picture, now = snapshot.picture, snapshot.picture.now
     gpu = now.last("gpu_percent")
-    busy = ("GPU", gpu) if gpu is not None else ("CPU", now.last("cpu_percent"))
-    memory = words.number(picture.peak_memory_gib, 1)
-    told = [
+    name, load = ("CPU", now.last("cpu_percent")) if gpu is None else ("GPU", gpu)
+    values = [
         *((name, value, "") for name, value in metrics.headline(now)),
-        ("Tokens a second", words.number(now.last("tokens_per_s")), ""),
-        (busy[0], words.number(busy[1]), "%"),
-        ("Peak memory", memory, "GiB"),
+        ("Tokens per second", fmt.number(now.last("tokens_per_s")), ""),
+        (name, fmt.number(load), "%"),
+        ("Peak memory", fmt.number(picture.peak_memory_gib, 1), "GiB"),
     ]
-    return join(
-        [
-            el(
-                "div.kpi",
-                el("small", name),
-                el("div.big", value, el("u", unit) if unit and value != words.UNKNOWN else None),
-            )
-            for name, value, unit in told
-        ]
+    return join([_number(*value) for value in values])
+
+
+def _number(name: str, value: str, unit: str) -> Markup:
+    has_unit = unit and value != fmt.UNKNOWN
+    return el(
+        "div.kpi", el("small", name), el("div.big", value, el("u", unit) if has_unit else None)
     )

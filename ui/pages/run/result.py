@@ -1,154 +1,153 @@
-"""How a run ended: the verdict with its numbers, or what happened, what helps and the button."""
+"""How a run ended: the verdict with its numbers, or the cause with a fix."""
 
 from __future__ import annotations
 
 from modelforge.diagnosis.classify import Cause
 from modelforge.diagnosis.verdict import Verdict
 from modelforge.services.diagnosis import Change
-from ui.html import format as words
-from ui.html.markup import Safe, el, join
+from ui.html import format as fmt
+from ui.html.components import chip
+from ui.html.markup import EMPTY, Markup, el
 from ui.pages.run import summary
-from ui.pages.run.side_panel import Seen
+from ui.pages.run.side_panel import RunSnapshot
 
-# Kind → what stands on the chip, and its tone.
-KINDS = {
-    "better": ("it learned", "good"),
-    "overfit": ("by heart", "warn"),
+# Verdict → its label and tone.
+VERDICTS = {
+    "better": ("improved", "good"),
+    "overfit": ("overfitted", "warn"),
     "no-effect": ("no effect", "warn"),
     "broken": ("broken", "bad"),
-    "unclear": ("too little to tell", ""),
+    "unclear": ("not enough evidence", ""),
 }
-# What the monitors said on the way is part of how it went.
-TOLD = ("early-stop", "loss-guard", "phase-", "tracker-failed", "not-scored")
-MOST_NOTES = 6
+# Notes with these codes explain the verdict.
+NOTE_CODES = ("early-stop", "loss-guard", "phase-", "tracker-failed", "not-scored")
+MAX_NOTES = 6
 
 
-def ending(seen: Seen) -> Safe:
-    """Return what stands at the head of a run that is over; nothing while it goes on."""
-    if not seen.run.state.is_over:
-        return Safe("")
-    if seen.cause is not None:
-        return _trouble(seen, seen.cause)
-    return _verdict(seen, summary.judged(seen.picture))
+def ending(snapshot: RunSnapshot) -> Markup:
+    """Return how a run ended; nothing while it is active."""
+    if not snapshot.run.state.is_over:
+        return EMPTY
+    if snapshot.cause is not None:
+        return _failure(snapshot, snapshot.cause)
+    return _verdict(snapshot, summary.judged(snapshot.picture))
 
 
-def in_a_sentence(seen: Seen) -> str:
-    """Return how a run ended, to be read aloud; empty while it goes on."""
-    if not seen.run.state.is_over:
+def ending_text(snapshot: RunSnapshot) -> str:
+    """Return how a run ended, for screen readers; empty while it is active."""
+    if not snapshot.run.state.is_over:
         return ""
-    if seen.cause is not None:
-        return f"{seen.cause.what} {seen.cause.remedy}"
-    return summary.verdict(seen.picture)
+    if snapshot.cause is not None:
+        return f"{snapshot.cause.what} {snapshot.cause.remedy}"
+    return summary.verdict_text(snapshot.picture)
 
 
-def _verdict(seen: Seen, verdict: Verdict) -> Safe:
-    stopped = str(seen.run.state) == "stopped"
-    word, tone = KINDS[verdict.kind]
-    first = summary.stopped(seen.picture) if stopped else summary.took(seen.picture)
-    # What was thrown away is not judged.
-    kept = not stopped or (seen.picture.ending and seen.picture.ending.data.get("kept"))
-    told = join([first, " ", verdict.text]) if kept else join([first])
+def _verdict(snapshot: RunSnapshot, verdict: Verdict) -> Markup:
+    picture = snapshot.picture
+    is_stopped = str(snapshot.run.state) == "stopped"
+    label, tone = VERDICTS[verdict.kind]
+    first = summary.stopped_text(picture) if is_stopped else summary.duration_text(picture)
+    # A discarded model gets no verdict.
+    is_kept = not is_stopped or bool(picture.ending and picture.ending.data.get("kept"))
+    if not is_kept:
+        return el("div.ending", el("p.verdict.warn", first))
+    border = "warn" if is_stopped or not tone else tone
     return el(
         "div.ending",
-        el("p.verdict", told, class_="warn" if stopped or not tone else _tone(tone)),
-        el("div.row.start", el("span.chip", word, class_=tone or None), _numbers(seen, verdict))
-        if kept
-        else None,
+        el("p.verdict", f"{first} {verdict.text}", class_=None if border == "good" else border),
+        el("div.row.start", chip(label, tone), _numbers(snapshot, verdict)),
     )
 
 
-def _numbers(seen: Seen, verdict: Verdict) -> Safe:
+def _numbers(snapshot: RunSnapshot, verdict: Verdict) -> Markup:
     rows = [
-        el(
-            "tr",
-            el("th", f"{name[:1].upper()}{name[1:]}", scope="row"),
-            el("td.num", _figure(value)),
-        )
+        el("tr", el("th", name[:1].upper() + name[1:], scope="row"), el("td.num", _number(value)))
         for name, value in verdict.numbers.items()
     ]
     notes = [
         el("li", str(note.get("text", "")))
-        for note in seen.picture.notes
-        if str(note.get("code", "")).startswith(TOLD)
-    ][-MOST_NOTES:]
+        for note in snapshot.picture.notes
+        if str(note.get("code", "")).startswith(NOTE_CODES)
+    ][-MAX_NOTES:]
     return el(
         "details.behind",
-        el("summary", "The numbers behind it"),
+        el("summary", "Numbers behind this verdict"),
         el("div.table.scores", el("table", el("tbody", rows))),
         el("ul.help", notes) if notes else None,
     )
 
 
-def _trouble(seen: Seen, cause: Cause) -> Safe:
+def _number(value: float | None) -> str:
+    return fmt.number(value) if isinstance(value, int) else fmt.number(value, 3)
+
+
+def _failure(snapshot: RunSnapshot, cause: Cause) -> Markup:
+    bundle = el(
+        "a.btn",
+        "Download support bundle",
+        href=f"/api/runs/{snapshot.run.id}/bundle",
+        download=True,
+        id="bundle",
+    )
+    contents = (
+        "The bundle contains settings, versions, events and the end of the log, and no data rows, "
+        "tokens, user names or home folders."
+    )
+    about = [
+        f"The button changes {_listed(snapshot.changes)}. " if snapshot.changes else None,
+        f"Cause: {cause.code}. ",
+        None if cause.certain else "Inferred, because the worker reported no error. ",
+        contents,
+    ]
     return el(
         "div.ending",
         el(
             "div.verdict.bad",
             el("h2.quiet", "What happened"),
             el("p", cause.what),
-            el("h2.quiet", "What helps"),
+            el("h2.quiet", "How to fix it"),
             el("p", cause.remedy),
         ),
-        el("div.row.start", _button(seen, cause), _bundle(seen)),
-        el(
-            "p.help",
-            f"The button changes {_listed(seen.changes)}. " if seen.changes else None,
-            f"Cause: {cause.code}. ",
-            "It is inferred from how the worker ended; it said nothing itself. "
-            if not cause.certain
-            else None,
-            "The bundle holds settings, versions, events and the end of the log, and no data rows, "
-            "tokens, names or home folders.",
-        ),
+        el("div.row.start", _fix_button(snapshot, cause), bundle),
+        el("p.help", about),
     )
 
 
-def _button(seen: Seen, cause: Cause) -> Safe | None:
+def _fix_button(snapshot: RunSnapshot, cause: Cause) -> Markup | None:
     action = cause.action or {}
     label = str(action.get("label", ""))
     if action.get("kind") == "link":
-        return el("a.btn", label, href=action["href"], id="aid-link")
+        return el("a.btn", label, href=action["href"], id="fix-link")
     if "settings" not in action:
         return None
     return el(
-        "button.btn.go#aid-apply",
+        "button.btn.go#apply-fix",
         label,
         type="button",
-        data_do="aid-apply",
-        data_run=seen.run.id,
-        data_changes=_changes(seen.changes),
+        data_action="apply-fix",
+        data_run=snapshot.run.id,
+        data_changes=_change_text(snapshot.changes),
     )
 
 
-def _changes(changes: list[Change]) -> str:
+def _change_text(changes: list[Change]) -> str:
     if not changes:
-        return "The same settings, once more. This run stays as it is."
+        return "A new run starts with the same settings. This run stays unchanged."
     return (
-        "A new run starts with the settings of this one, but for these: "
-        f"{_listed(changes)}. This run stays as it is."
+        "A new run starts with the settings of this one, except for: "
+        f"{_listed(changes)}. This run stays unchanged."
     )
 
 
 def _listed(changes: list[Change]) -> str:
-    return ", ".join(f"{one.label} {_said(one.before)} → {_said(one.after)}" for one in changes)
+    return ", ".join(
+        f"{change.label} {_value(change.before)} → {_value(change.after)}" for change in changes
+    )
 
 
-def _bundle(seen: Seen) -> Safe:
-    address = f"/api/runs/{seen.run.id}/bundle"
-    return el("a.btn", "Download support bundle", href=address, download=True, id="bundle")
-
-
-def _said(value: object) -> str:
+def _value(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if value is None:
         return "auto"
-    return words.small(value) if isinstance(value, float) else str(value)
-
-
-def _figure(value: float | None) -> str:
-    return words.number(value) if isinstance(value, int) else words.number(value, 3)
-
-
-def _tone(tone: str) -> str:
-    return "" if tone == "good" else tone
+    return fmt.compact(value) if isinstance(value, float) else str(value)

@@ -1,78 +1,59 @@
-"""Going on with a run that is over: the buttons for it, with what would happen said first."""
+"""Actions for a run that is over: resume it, train it longer, or start from its adapter."""
 
 from __future__ import annotations
 
-from modelforge.runs.listing import Row
 from modelforge.runs.view import RunView
 from modelforge.services.resume import Offer, Offers
-from ui.html import format as words
-from ui.html.markup import Safe, el, join
-
-# Runs that did not come to their end by themselves.
-CUT_SHORT = ("stopped", "failed", "lost")
+from ui.html.markup import EMPTY, Markup, el, join
 
 
-def ways(run: RunView, offers: Offers | None) -> Safe:
-    """Return every way to go on with a run, or nothing where there is none."""
+def resume_actions(run: RunView, offers: Offers | None) -> Markup:
+    """Return the available actions; nothing if there are none."""
     if offers is None:
-        return Safe("")
-    resume, longer, adapter = offers.resume, offers.continue_, offers.start_from
+        return EMPTY
+    resume = offers.resume
     buttons = [
-        _button(resume, run, resume_label(resume), "go" if resume.step else ""),
-        _button(longer, run, "Train it for longer"),
-        _button(adapter, run, "New run from its adapter"),
+        _button("resume-run", resume, run, resume_label(resume), "go" if resume.step else None),
+        _button("continue-run", offers.continue_, run, "Train longer"),
+        _button("start-from-run", offers.start_from, run, "New run from its adapter"),
     ]
-    shown = [button for button in buttons if button]
-    if not shown:
-        return Safe("")
+    if not any(buttons):
+        return EMPTY
+    skipped = [
+        el("p.help.warn", f"{damage.name} is skipped: {damage.why}.") for damage in offers.damaged
+    ]
     return join(
         [
-            el("h2.quiet", "Go on with it"),
+            el("h2.quiet", "Continue"),
             el("hr"),
             el("p.help", resume.text) if not (resume.why_not or resume.step) else None,
-            [
-                el("p.help.warn", f"{damage.name} is passed over: {damage.why}.")
-                for damage in offers.damaged
-            ],
-            el("div.buttons", shown),
+            skipped,
+            el("div.buttons", buttons),
             el("hr"),
         ]
     )
 
 
 def resume_label(offer: Offer) -> str:
-    """Return what stands on the button that resumes."""
-    return f"Resume from update {offer.step:,}" if offer.step else "Begin again"
+    """Return the label of the button that resumes a run."""
+    return f"Resume from step {offer.step:,}" if offer.step else "Start again"
 
 
-def row_action(run: Row | RunView) -> Safe:
-    """Return the button that resumes a run from a list of runs; nothing for one that finished."""
-    if str(run.state) not in CUT_SHORT:
-        return Safe("")
-    return el(
-        "button.btn.s",
-        "Resume",
-        type="button",
-        data_do="again-resume",
-        data_run=run.id,
-        id=f"resume-{run.id}",
-        aria_label=f"Resume {run.name}",
-    )
-
-
-def _button(offer: Offer, run: RunView, label: str, tone: str = "") -> Safe | None:
+def _button(
+    action: str, offer: Offer, run: RunView, label: str, class_: str | None = None
+) -> Markup | None:
     if offer.why_not:
         return None
-    by_updates = int(run.config.get("max_steps", -1)) > 0
+    max_steps = int(run.config.get("max_steps", -1))
     return el(
         "button.btn",
         label,
         type="button",
-        class_=tone or None,
-        id=f"again-{offer.kind}",
-        data_do=f"again-{offer.kind}",
+        class_=class_,
+        id=action,
+        data_action=action,
         data_run=run.id,
         data_text=offer.text,
-        data_unit="updates" if by_updates else "epochs",
-        data_most=words.number(run.config.get("max_steps")) if by_updates else "1",
+        data_unit="steps" if max_steps > 0 else "epochs",
+        data_amount=max(1, max_steps),
     )

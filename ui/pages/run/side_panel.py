@@ -1,4 +1,4 @@
-"""What stands beside a run: planned against measured, what can be done, what is trained."""
+"""The side panel of a run: planned and measured values, actions, and facts on the training."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from modelforge.diagnosis.classify import Cause
 from modelforge.runs.view import RunView
 from modelforge.services.diagnosis import Change
 from modelforge.services.resume import Offers
-from ui.html import format as words
-from ui.html.markup import Safe, el, join
-from ui.pages.run.resume import ways
+from ui.html import format as fmt
+from ui.html.components import row
+from ui.html.markup import Markup, el, join
+from ui.pages.run.resume import resume_actions
 from ui.pages.run.state import RunPicture
-from ui.pages.train import plan_panel
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One moment of a run: its record, picture, plan, and the worker's own words.
+class RunSnapshot:
+    """A run at one moment: its record, the state from its events, its plan and its output.
 
-    `cause` is why it failed or was lost, and `changes` are what the button against it changes.
+    `cause` is why it failed or was lost, and `changes` are what the suggested fix would change.
     """
 
     run: RunView
@@ -36,131 +36,123 @@ class Seen:
     offers: Offers | None = None
 
 
-def side(seen: Seen) -> Safe:
-    """Return what was planned against what is measured, and what can be done."""
-    run, picture = seen.run, seen.picture
-    over = run.state.is_over
+def side(snapshot: RunSnapshot) -> Markup:
+    """Return planned and measured values, and the actions for the run."""
+    run, picture, planned = snapshot.run, snapshot.picture, snapshot.planned
+    is_over = run.state.is_over
     rows = [
-        plan_panel.row("As planned", words.duration(seen.planned.get("seconds"))),
-        plan_panel.row("It took" if over else "Now expected", words.duration(expected(seen))),
-        plan_panel.row("Planned memory", words.gib(seen.planned.get("memory_total_gib"))),
-        plan_panel.row("Measured", words.gib(picture.peak_memory_gib)),
-        _speed(seen),
-        _adjusted(run.adjusted) if run.adjusted else None,
+        row("As planned", fmt.duration(planned.get("seconds"))),
+        row("Duration" if is_over else "Now expected", fmt.duration(expected_seconds(snapshot))),
+        row("Planned memory", fmt.gib(planned.get("memory_total_gib"))),
+        row("Measured", fmt.gib(picture.peak_memory_gib)),
+        _speed(snapshot),
+        _oom_recovery(run.adjusted) if run.adjusted else None,
     ]
-    end = _ended(seen) if over else _going(seen)
-    onward = ways(run, seen.offers) if over else None
-    return join([el("h2.quiet", "This run"), el("hr"), rows, el("hr"), onward, end])
+    resume = resume_actions(run, snapshot.offers) if is_over else None
+    actions = _finished_actions(snapshot) if is_over else _active_actions(snapshot)
+    return join([el("h2.quiet", "This run"), el("hr"), rows, el("hr"), resume, actions])
 
 
-def left(seen: Seen, now: float | None = None) -> float | None:
-    """Return the seconds until the run ends, all that is still to come included."""
-    told = seen.run.seconds_left
-    if told is None or seen.run.state.is_over:
+def time_left(snapshot: RunSnapshot, now: float | None = None) -> float | None:
+    """Return the seconds until the run ends, evaluation and saving included."""
+    left = snapshot.run.seconds_left
+    if left is None or snapshot.run.state.is_over:
         return None
-    return max(0.0, told - max(0.0, (now or time.time()) - seen.run.updated))
+    return max(0.0, left - max(0.0, (now or time.time()) - snapshot.run.updated))
 
 
-def expected(seen: Seen) -> float | None:
-    """Return how long the run takes: what it has taken, and what is left while it goes on."""
-    taken, told = seen.picture.seconds_taken, seen.run.seconds_left
-    if seen.run.state.is_over:
-        return taken
-    return None if told is None or taken is None else taken + told
+def expected_seconds(snapshot: RunSnapshot) -> float | None:
+    """Return the duration of the run: elapsed time plus the time left."""
+    elapsed, left = snapshot.picture.seconds_taken, snapshot.run.seconds_left
+    if snapshot.run.state.is_over:
+        return elapsed
+    return None if left is None or elapsed is None else elapsed + left
 
 
-def _speed(seen: Seen) -> list[Safe] | None:
-    """Return the tokens a second that were foretold and those that are measured."""
-    foretold = seen.planned.get("tokens_per_s")
-    if not foretold:
+def _speed(snapshot: RunSnapshot) -> list[Markup] | None:
+    planned = snapshot.planned.get("tokens_per_s")
+    if not planned:
         return None
-    points = [value for _, value in seen.picture.now.series["tokens_per_s"]]
-    # The first update is slower than all others.
+    points = [value for _, value in snapshot.picture.now.series["tokens_per_s"]]
+    # The first step is slower than all others.
     measured = median(points[1:] or points) if points else None
     return [
-        plan_panel.row("Planned tokens a second", words.number(foretold)),
-        plan_panel.row("Measured", words.number(measured)),
+        row("Planned tokens per second", fmt.number(planned)),
+        row("Measured", fmt.number(measured)),
     ]
 
 
-def _adjusted(told: Mapping[str, Any]) -> Safe:
-    """Return how the run goes on since memory ran out."""
-    rows = words.plural(int(told.get("micro_batch") or 1), "row")
-    again = ", activations worked out again" if told.get("gradient_checkpointing") else ""
+def _oom_recovery(adjusted: Mapping[str, Any]) -> Markup:
+    """Return how the batch was split after the GPU ran out of memory."""
+    rows = fmt.plural(int(adjusted.get("micro_batch") or 1), "row")
+    checkpointing = (
+        ", with gradient checkpointing" if adjusted.get("gradient_checkpointing") else ""
+    )
     return el(
         "p.fine.adjusted",
-        f"Memory ran out at update {words.number(told.get('step'))}: since then {rows} at a time, "
-        f"{words.number(told.get('accumulation'))} times an update{again}. What is learned stays "
-        "the same.",
+        f"Out of memory at step {fmt.number(adjusted.get('step'))}. Since then {rows} at a time, "
+        f"{fmt.number(adjusted.get('accumulation'))} accumulation steps{checkpointing}. "
+        "The result is the same.",
     )
 
 
-def _going(seen: Seen) -> Safe:
-    if str(seen.run.state) == "queued":
-        return join(
-            [
-                el("p.help", "It starts by itself when the machine is free and its turn comes."),
-                el("div.buttons", el("a.btn", "Show the queue", href="/runs", id="to-queue")),
-            ]
-        )
-    if str(seen.run.state) == "stopping":
-        return el(
-            "p.help",
-            "It ends after the update in hand. A worker that does not listen is ended for it.",
-        )
-    return join(
-        [
-            el("p.help", "You can close this page. Training goes on, "
-                "and this view comes back as it is."),
-            el(
-                "div.buttons",
-                el("button.btn#stop-keep", "Stop and keep", type="button", data_do="stop-keep"),
-                el("button.btn.danger#stop-discard", "Discard", type="button",
-                   data_do="stop-discard",
-                   aria_label="Stop and discard"),
-            ),
-        ]
-    )  # fmt: skip
-
-
-def _ended(seen: Seen) -> Safe:
-    run = seen.run
-    again = el("a.btn", "Train another", href="/?new=1", data_do="new-run", id="again")
-    if not seen.has_result:
-        return el("div.buttons", again)
-    # One way is the first to take; a run that was cut short is gone on with.
-    resume = seen.offers.resume if seen.offers else None
-    goes_on = resume is not None and resume.step and not resume.why_not
-    first = "a.btn.wide" if goes_on else "a.btn.go.wide"
-    return join(
-        [
-            el(first, "Chat with it", href=f"/chat?run={run.id}", id="chat"),
-            el(
-                "div.buttons",
-                again,
-                el("a.btn", "Export", href=f"/export?run={run.id}", id="export"),
-            ),
-        ]
+def _active_actions(snapshot: RunSnapshot) -> Markup:
+    state = str(snapshot.run.state)
+    if state == "queued":
+        link = el("a.btn", "Show queue", href="/runs", id="to-queue")
+        text = "It starts by itself when the GPU is free and its turn comes."
+        return join([el("p.help", text), el("div.buttons", link)])
+    if state == "stopping":
+        text = "It stops after the current step. A worker that does not respond is terminated."
+        return el("p.help", text)
+    keep = el("button.btn#stop-keep", "Stop and keep", type="button", data_action="stop-keep")
+    discard = el(
+        "button.btn.danger#stop-discard",
+        "Discard",
+        type="button",
+        data_action="stop-discard",
+        aria_label="Stop and discard",
     )
+    text = (
+        "You can close this page. The run continues, and this view is restored when you come back."
+    )
+    return join([el("p.help", text), el("div.buttons", keep, discard)])
 
 
-def trained(seen: Seen) -> Safe:
-    """Return what the worker trains on, once the rows are tokens."""
-    told = seen.picture.now.plan
-    trained, whole = told.get("trained_tokens"), told.get("all_tokens")
+def _finished_actions(snapshot: RunSnapshot) -> Markup:
+    run = snapshot.run
+    new = el("a.btn", "New run", href="/?new=1", data_action="new-run", id="new-run")
+    if not snapshot.has_result:
+        return el("div.buttons", new)
+    # The page has one filled button: Resume where it is offered, otherwise Chat.
+    resume = snapshot.offers.resume if snapshot.offers else None
+    can_resume = resume is not None and resume.step and not resume.why_not
+    chat = el(
+        "a.btn.wide",
+        "Chat with it",
+        href=f"/chat?run={run.id}",
+        id="chat",
+        class_=None if can_resume else "go",
+    )
+    export = el("a.btn", "Export", href=f"/export?run={run.id}", id="export")
+    return join([chat, el("div.buttons", new, export)])
+
+
+def trained(snapshot: RunSnapshot) -> Markup:
+    """Return facts on the training, once the data is tokenized."""
+    plan = snapshot.picture.now.plan
+    if not plan:
+        return el("p.help", "Facts on the training appear here once the data is tokenized.")
+    tokens, all_tokens = plan.get("trained_tokens"), fmt.number(plan.get("all_tokens"))
     rows = [
-        ("Trained rows", words.number(told.get("train_rows"))),
-        ("Held-out rows", words.number(told.get("eval_rows"))),
-        # What is learned from rewards is written only while it learns.
-        ("Learned tokens", f"{words.number(trained)} of {words.number(whole)}")
-        if trained is not None
-        else ("Tokens of the prompts", words.number(whole)),
-        ("Rows cut short", words.number(told.get("truncated_rows"))),
-        ("Trained weights", words.number(told.get("trainable_parameters"))),
-        ("Precision", f"{told.get('precision', '–')} on {told.get('device', '–')}"),
+        row("Training rows", fmt.number(plan.get("train_rows"))),
+        row("Evaluation rows", fmt.number(plan.get("eval_rows"))),
+        # Online methods generate the tokens they train on.
+        row("Prompt tokens", all_tokens)
+        if tokens is None
+        else row("Trained tokens", f"{fmt.number(tokens)} of {all_tokens}"),
+        row("Truncated rows", fmt.number(plan.get("truncated_rows"))),
+        row("Trainable parameters", fmt.number(plan.get("trainable_parameters"))),
+        row("Precision", f"{plan.get('precision', '–')} on {plan.get('device', '–')}"),
     ]
-    if not told:
-        return el("p.help", "What is trained appears here once the rows are tokens.")
-    return join(
-        [el("h2.quiet", "What is trained"), el("hr"), [plan_panel.row(*row) for row in rows]]
-    )
+    return join([el("h2.quiet", "Training"), el("hr"), rows])

@@ -11,16 +11,16 @@ from typing import Any
 
 from modelforge.runs.downsample import Point, Trace
 from modelforge.runs.events import EventRecord
-from ui.html import format as words
+from ui.html import format as fmt
 
 READ_BYTES = 2**22
 LOG_LINES = 200
 SAMPLES = 24
 PHASES = {
     "loading": "Loading the model",
-    "tokenizing": "Turning rows into tokens",
+    "tokenizing": "Tokenizing",
     "training": "Training",
-    "evaluating": "Checking on held-out rows",
+    "evaluating": "Evaluating",
     "saving": "Saving",
 }
 
@@ -51,7 +51,7 @@ class RunPicture:
     def log(self) -> list[str]:
         """Return the newest lines of the log; an update becomes words only here."""
         return [
-            f"{words.clock(t)}  {told if isinstance(told, str) else _of_update(told)}"
+            f"{fmt.time_of_day(t)}  {told if isinstance(told, str) else _of_update(told)}"
             for t, told in self.lines
         ]
 
@@ -138,9 +138,9 @@ def _log(picture: RunPicture, event: EventRecord, text: str) -> None:
 
 def _of_update(data: Mapping[str, Any]) -> str:
     return (
-        f"update {data.get('step')}  loss {words.number(data.get('loss'), 3)}  "
-        f"rate {words.small(data.get('learning_rate'))}  "
-        f"{words.number(data.get('tokens_per_s'))} tok/s"
+        f"step {data.get('step')}  loss {fmt.number(data.get('loss'), 3)}  "
+        f"rate {fmt.compact(data.get('learning_rate'))}  "
+        f"{fmt.number(data.get('tokens_per_s'))} tok/s"
     )
 
 
@@ -167,9 +167,9 @@ def _resumed(picture: RunPicture, event: EventRecord) -> None:
     picture.samples = deque(
         (one for one in picture.samples if _is_before(one, number, step)), SAMPLES
     )
-    _log(picture, event, f"went on from update {step:,}")
+    _log(picture, event, f"resumed from step {step:,}")
     for one in event.data.get("damaged") or ():
-        _log(picture, event, f"{one.get('name')} was passed over: {one.get('why')}")
+        _log(picture, event, f"{one.get('name')} was skipped: {one.get('why')}")
 
 
 def _is_before(sample: Mapping[str, Any], stage: int, step: int) -> bool:
@@ -231,7 +231,7 @@ def _eval(picture: RunPicture, event: EventRecord) -> None:
     if event.data.get("best"):
         stretch.best = (step, float(loss))
     praise = " (best so far, kept)" if event.data.get("best") else ""
-    _log(picture, event, f"held-out rows: loss {loss:.3f}{praise}")
+    _log(picture, event, f"evaluation loss {loss:.3f}{praise}")
 
 
 def _sample(picture: RunPicture, event: EventRecord) -> None:
@@ -241,7 +241,7 @@ def _sample(picture: RunPicture, event: EventRecord) -> None:
 def _scores(picture: RunPicture, event: EventRecord) -> None:
     picture.scores = event.data
     rows = event.data.get("rows")
-    _log(picture, event, f"scored on {words.plural(rows, 'held-out row')}" if rows else "scored")
+    _log(picture, event, f"scored on {fmt.plural(rows, 'evaluation row')}" if rows else "scored")
 
 
 def _saved(picture: RunPicture, event: EventRecord) -> None:

@@ -1,1 +1,1 @@
-"""To be described."""
+"""The Runs page: the list of runs and the queue."""

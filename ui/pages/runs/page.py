@@ -1,4 +1,4 @@
-"""Runs: every run there is, found by words, states and tags, and what can be done with it."""
+"""The Runs page: search, filter, sort and annotate runs, and the queue above them."""
 
 from __future__ import annotations
 
@@ -7,131 +7,129 @@ from typing import Any
 from modelforge.forge import Forge
 from modelforge.runs.listing import Wanted
 from modelforge.runs.notes import LONGEST_NAME, LONGEST_NOTE
-from ui.html.gradio_page import Reply, number, scene, text
-from ui.html.markup import Safe, el, join
+from ui.contract import PollReply, Reply
+from ui.html.components import field, machine_brief
+from ui.html.gradio_page import gradio_page, number, text
+from ui.html.markup import Markup, el
 from ui.pages.runs import queue
-from ui.pages.runs.table import GROUPS, MOST_SHOWN, filters, listing, more
-from ui.pages.train import cards
+from ui.pages.runs.table import GROUPS, MAX_SHOWN, filters, run_rows, show_more
 
-AT_ONCE = 25
-SORTS = (("age", "Newest first"), ("name", "By name"), ("loss", "By held-out loss"),
-         ("duration", "Longest first"), ("size", "Biggest first"))  # fmt: skip
+PAGE_SIZE = 25
+SORT_ORDERS = {
+    "age": "Newest first",
+    "name": "By name",
+    "loss": "By evaluation loss",
+    "duration": "Longest first",
+    "size": "Largest first",
+}
 
 
 def page(forge: Forge) -> None:
-    """Place the page in the current Blocks."""
+    """Add the page to the current Blocks."""
 
-    def open(sent: Any) -> Reply:
-        wanted = wanted_in(sent)
-        limit = min(MOST_SHOWN, max(AT_ONCE, number(sent, "shown")))
-        found = forge.archive.page(wanted, limit=limit)
-        waiting = queue.parts(forge)
-        active = any(found.states[state] for state in GROUPS["active"][1])
-        return {
-            "lively": active or bool(waiting["queue"]),
-            "parts": {
-                **waiting,
-                "runs": listing(found),
-                "run-filters": filters(found, wanted, text(sent, "group")),
-                "run-more": more(found),
-                "machine-brief": join([cards.machine_brief(forge.machine())]),
+    def open(request: Any) -> PollReply:
+        query = read_query(request)
+        limit = min(MAX_SHOWN, max(PAGE_SIZE, number(request, "shown")))
+        runs = forge.archive.page(query, limit=limit)
+        waiting = queue.queue_card(forge.queue.listing())
+        is_active = any(runs.states[state] for state in GROUPS["active"][1])
+        return PollReply(
+            poll=is_active or bool(waiting),
+            parts={
+                "queue": waiting,
+                "runs": run_rows(runs),
+                "run-filters": filters(runs, query, text(request, "group")),
+                "run-more": show_more(runs),
+                "machine-brief": machine_brief(forge.machine()),
             },
-        }
-
-    def stop(sent: Any) -> Reply:
-        forge.stop(text(sent, "run"), keep=True)
-        return {"toast": "It stops after the update in hand."}
-
-    def delete(sent: Any) -> Reply:
-        forge.delete(text(sent, "run"))
-        return {"toast": "Deleted."}
-
-    def annotate(sent: Any) -> Reply:
-        forge.archive.annotate(
-            text(sent, "run"),
-            name=text(sent, "name"),
-            tags=text(sent, "tags").split(","),
-            note=text(sent, "note"),
         )
-        return {"done": True}
 
-    script = f"((root, server) => {{ {queue.SCRIPT}; face.history(root, server); }})"
-    scene(_body(), script, open, stop, delete, annotate, *queue.asked(forge))
+    def stop(request: Any) -> Reply:
+        forge.stop(text(request, "run"), keep=True)
+        return Reply(toast="It stops after the current step.")
+
+    def delete(request: Any) -> Reply:
+        forge.delete(text(request, "run"))
+        return Reply(toast="Deleted.")
+
+    def annotate(request: Any) -> Reply:
+        forge.archive.annotate(
+            text(request, "run"),
+            name=text(request, "name"),
+            tags=text(request, "tags").split(","),
+            note=text(request, "note"),
+        )
+        return Reply()
+
+    def change_queue(request: Any) -> Reply:
+        return queue.change(forge, request)
+
+    gradio_page(_body(), "runs", open, stop, delete, annotate, change_queue)
 
 
-def wanted_in(sent: Any) -> Wanted:
-    """Return which runs the browser asks for; what it cannot mean asks for nothing."""
-    _title, states = GROUPS.get(text(sent, "group"), GROUPS[""])
-    sort = text(sent, "sort")
+def read_query(request: Any) -> Wanted:
+    """Return the query of a request; unknown groups and orders fall back to the defaults."""
+    _title, states = GROUPS.get(text(request, "group"), GROUPS[""])
+    sort = text(request, "sort")
     return Wanted(
-        query=text(sent, "query")[:500],
+        query=text(request, "query")[:500],
         states=frozenset(states),
-        tag=text(sent, "tag"),
-        sort=sort if sort in dict(SORTS) else "age",
+        tag=text(request, "tag"),
+        sort=sort if sort in SORT_ORDERS else "age",
     )
 
 
-def _body() -> Safe:
+def _body() -> Markup:
+    search = el(
+        "input.search",
+        type="search",
+        placeholder="Name, model, data, tag or note",
+        aria_label="Search runs",
+    )
+    orders = [el("option", title, value=value) for value, title in SORT_ORDERS.items()]
+    sort = el("select#sort.pick-one", orders, aria_label="Sort order")
+    head = el("div.pagehead", el("h1", "Runs"), el("div.find-runs", search, sort))
     return el(
         "div.page.one",
         el(
             "div",
-            el(
-                "div.pagehead",
-                el("h1", "Runs"),
-                el(
-                    "div.find-runs",
-                    el("input.search", type="search", placeholder="Name, model, data, tag or note",
-                       aria_label="Search runs"),
-                    el("select#sort.pick-one",
-                       [el("option", title, value=value) for value, title in SORTS],
-                       aria_label="Order"),
-                ),
-            ),
-            queue.section(),
-            el("div.filters", data_part="run-filters", role="group", aria_label="Show"),
+            head,
+            queue.queue_section(),
+            el("div.filters", data_part="run-filters", role="group", aria_label="Filter"),
             el("div.card", el("div.runs", data_part="runs")),
             el("div.more-runs", data_part="run-more"),
-            _chosen_bar(),
-            _about(),
+            _selection_bar(),
+            _details_dialog(),
         ),
-    )  # fmt: skip
+    )
 
 
-def _chosen_bar() -> Safe:
+def _selection_bar() -> Markup:
     return el(
-        "div.chosen#chosen",
+        "div.chosen#selection",
         el("span", role="status"),
-        el("button.btn.s", "Clear", type="button", data_do="clear-chosen"),
-        el("button.btn.go", "Compare", type="button", data_do="compare", aria_disabled="true"),
+        el("button.btn.s", "Clear", type="button", data_action="clear-selection"),
+        el("button.btn.go", "Compare", type="button", data_action="compare", aria_disabled="true"),
         hidden=True,
     )
 
 
-def _about() -> Safe:
-    """Return the dialog in which a run is named, tagged and noted."""
-
-    def field(key: str, label: str, control: Safe, hint: str) -> Safe:
-        return el("div.f", el("div.lab", el("label", label, for_=key)), control,
-                  el("small.hint", hint))  # fmt: skip
-
-    return el(
-        "dialog.ask.about#about",
-        el(
-            "form",
-            el("b", "About this run", id="about-title"),
-            field("about-name", "Name", el("input#about-name", maxlength=LONGEST_NAME),
-                  "Leave it empty for its first name."),
-            field("about-tags", "Tags", el("input#about-tags", maxlength=420),
-                  "Parted by commas."),
-            field("about-note", "Note",
-                  el("textarea#about-note.wide-text", rows=5, maxlength=LONGEST_NOTE), ""),
-            el(
-                "div.buttons",
-                el("button.btn", "Cancel", type="button", data_do="about-close"),
-                el("button.btn.go", "Save", type="submit"),
-            ),
-            method="dialog",
-        ),
-        aria_labelledby="about-title",
-    )  # fmt: skip
+def _details_dialog() -> Markup:
+    name = el("input#details-name", maxlength=LONGEST_NAME)
+    tags = el("input#details-tags", maxlength=420)
+    note = el("textarea#details-note.wide-text", rows=5, maxlength=LONGEST_NOTE)
+    buttons = el(
+        "div.buttons",
+        el("button.btn", "Cancel", type="button", data_action="details-close"),
+        el("button.btn.go", "Save", type="submit"),
+    )
+    form = el(
+        "form",
+        el("b", "Name, tags and note", id="details-title"),
+        field("details-name", "Name", name, "Leave it empty for the original name."),
+        field("details-tags", "Tags", tags, "Separated by commas."),
+        field("details-note", "Note", note),
+        buttons,
+        method="dialog",
+    )
+    return el("dialog.ask.about#run-details", form, aria_labelledby="details-title")

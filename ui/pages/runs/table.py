@@ -1,207 +1,187 @@
-"""The list of runs: a line for each, what it can be narrowed to, and what a line offers."""
+"""The list of runs: filters, one row per run, and its actions."""
 
 from __future__ import annotations
 
-import contextlib
 import time
 
-from modelforge.errors import ForgeError
-from modelforge.forge import Forge
 from modelforge.runs.listing import Page, Row, Wanted
 from modelforge.runs.states import RunState
-from modelforge.runs.view import RunView
-from ui.html import format as words
-from ui.html.markup import Safe, el, join
-from ui.pages.run.page import chip
-from ui.pages.run.resume import row_action
+from ui.html import format as fmt
+from ui.html.components import empty_state, state_chip
+from ui.html.markup import EMPTY, Markup, el, join
 
-MOST_SHOWN = 1000
-MOST_TAGS = 8
-MOST_OFFERED = 50
-# What a person looks for → the states that are meant.
+MAX_SHOWN = 1000
+MAX_TAGS = 8
+# Filter → its title and states. Waiting runs are shown in the queue above the list.
 GROUPS = {
-    # What waits to be run stands above the list, in the queue.
     "": ("All", tuple(state.value for state in RunState if state is not RunState.QUEUED)),
-    "active": ("Going on", ("starting", "running", "stopping")),
+    "active": ("Active", ("starting", "running", "stopping")),
     "finished": ("Finished", ("finished",)),
     "stopped": ("Stopped", ("stopped",)),
     "failed": ("Failed", ("failed", "lost")),
 }
+# States of runs that ended before they were finished.
+RESUMABLE = ("stopped", "failed", "lost")
 
 
-def filters(found: Page, wanted: Wanted, group: str) -> Safe:
-    """Return what the list can be narrowed to: states that occur, and the commonest tags."""
-    if not _were(found):
-        return Safe("")
-    shown: list[Safe] = []
+def filters(runs: Page, query: Wanted, group: str) -> Markup:
+    """Return the filters: the states that occur, and the most common tags."""
+    if not _has_runs(runs):
+        return EMPTY
+    shown: list[Markup] = []
     for key, (title, states) in GROUPS.items():
-        count = sum(found.states[state] for state in states)
+        count = sum(runs.states[state] for state in states)
         if count or key == group:
-            shown.append(_filter("group", key, title, count, on=key == group))
-    tags = [tag for tag, _ in found.tags.most_common(MOST_TAGS)]
-    if wanted.tag and wanted.tag not in tags:
-        tags.append(wanted.tag)
-    marked = [
-        _filter("tag", "" if tag == wanted.tag else tag, f"#{tag}", found.tags[tag],
-                on=tag == wanted.tag)
-        for tag in tags
-    ]  # fmt: skip
-    return join([*shown, el("span.parting") if marked else "", *marked])
+            shown.append(_filter("group", key, title, count, is_on=key == group))
+    tags = [tag for tag, _ in runs.tags.most_common(MAX_TAGS)]
+    if query.tag and query.tag not in tags:
+        tags.append(query.tag)
+    if tags:
+        shown.append(el("span.parting"))
+    for tag in tags:
+        is_on = tag == query.tag
+        shown.append(_filter("tag", "" if is_on else tag, f"#{tag}", runs.tags[tag], is_on=is_on))
+    return join(shown)
 
 
-def _were(found: Page) -> bool:
-    """Say whether any run has begun."""
-    return any(found.states[state] for state in GROUPS[""][1])
+def _has_runs(runs: Page) -> bool:
+    return any(runs.states[state] for state in GROUPS[""][1])
 
 
-def _filter(kind: str, value: str, title: str, count: int, *, on: bool) -> Safe:
+def _filter(kind: str, value: str, title: str, count: int, *, is_on: bool) -> Markup:
     return el(
         "button.filter",
         f"{title} ",
-        el("span", words.number(count)),
+        el("span", fmt.number(count)),
         type="button",
-        data_do="filter",
+        data_action="filter",
         data_kind=kind,
         data_value=value,
-        aria_pressed="true" if on else "false",
+        aria_pressed="true" if is_on else "false",
         id=f"filter-{kind}-{title}".replace(" ", "-"),
     )
 
 
-def listing(found: Page, now: float | None = None) -> Safe:
-    """Return the list, or what to do where it is empty."""
-    if not _were(found):
-        return el(
-            "div.empty-state",
-            el("b", "No runs yet"),
-            el(
-                "p",
-                "Choose a sample or a file of your own on the Train page; the run appears here.",
-            ),
-            el("a.btn.go", "Train a model", href="/"),
-        )
-    if not found.rows:
-        return el(
-            "div.empty-state",
-            el("b", "No run matches"),
-            el("p", "Try fewer or other words, or show all of them."),
-            el("button.btn", "Show all", type="button", data_do="show-all"),
-        )
-    return join([_row(run, now or time.time()) for run in found.rows])
+def run_rows(runs: Page, now: float | None = None) -> Markup:
+    """Return the list, or what to do if it is empty."""
+    if not _has_runs(runs):
+        text = "Choose a sample or a file of your own on the Train page; the run appears here."
+        return empty_state("No runs yet", text, el("a.btn.go", "Train a model", href="/"))
+    if not runs.rows:
+        button = el("button.btn", "Show all", type="button", data_action="show-all")
+        return empty_state("No run matches", "Try other words, or show all runs.", button)
+    return join([_row(run, now or time.time()) for run in runs.rows])
 
 
-def more(found: Page) -> Safe:
-    """Return how many of the wanted runs are shown, and the way to the rest."""
-    shown = len(found.rows)
-    if shown >= found.total:
-        return Safe("")
-    told = f"{words.number(shown)} of {words.plural(found.total, 'run')}"
-    if shown >= MOST_SHOWN:
-        return el("span.sub", f"{told}. Search for the others.")
-    return join(
-        [
-            el("span.sub", told),
-            el("button.btn.s", "Show more", type="button", data_do="show-more", id="show-more"),
-        ]
-    )
+def show_more(runs: Page) -> Markup:
+    """Return how many of the matching runs are shown, and a button for more."""
+    shown = len(runs.rows)
+    if shown >= runs.total:
+        return EMPTY
+    text = f"{fmt.number(shown)} of {fmt.plural(runs.total, 'run')}"
+    if shown >= MAX_SHOWN:
+        return el("span.sub", f"{text}. Search for the others.")
+    button = el("button.btn.s#show-more", "Show more", type="button", data_action="show-more")
+    return join([el("span.sub", text), button])
 
 
-def _row(run: Row, now: float) -> Safe:
-    told = [
-        words.model(run.model),
+def _row(run: Row, now: float) -> Markup:
+    texts = [
+        fmt.model_name(run.model),
         run.data,
-        words.when(run.began, now),
-        words.duration(run.seconds(now)),
-        words.size(run.bytes),
+        fmt.date(run.began, now),
+        fmt.duration(run.seconds(now)),
+        fmt.size(run.bytes),
     ]
     if not run.is_over and run.total_steps:
-        told.append(f"update {run.step:,} of {run.total_steps:,}")
-    about, value = worth(run)
+        texts.append(f"step {run.step:,} of {run.total_steps:,}")
+    name, value = main_metric(run)
+    select = el(
+        "input",
+        type="checkbox",
+        data_select_run=run.id,
+        id=f"select-{run.id}",
+        aria_label=f"Select {run.name}",
+    )
+    cause = failure_text(run)
     return el(
         "div.runrow",
-        el(
-            "label.tick",
-            el("input", type="checkbox", data_choose_run=run.id, id=f"choose-{run.id}",
-               aria_label=f"Choose {run.name}"),
-        ),
-        el("div", chip(run.state)),
+        el("label.tick", select),
+        el("div", state_chip(run.state)),
         el(
             "div.what",
             el("a.open", run.name, href=f"/?run={run.id}"),
             [el("span.tag", f"#{tag}") for tag in run.tags],
-            el("small", " · ".join(told)),
-            el("small.cause", cause) if (cause := cause_of(run)) else None,
+            el("small", " · ".join(texts)),
+            el("small.cause", cause) if cause else None,
             el("small.note", run.note) if run.note else None,
         ),
-        el("div.loss", words.number(value, 2), el("small", about))
-        if value is not None
-        else el("div.loss"),
-        el("div.acts", _acts(run)),
-    )  # fmt: skip
+        el("div.loss", [fmt.number(value, 2), el("small", name)] if value is not None else None),
+        el("div.acts", _actions(run)),
+    )
 
 
-def cause_of(run: Row) -> str:
-    """Return why a run ended that did not finish, as far as anybody knows."""
+def failure_text(run: Row) -> str:
+    """Return why a run failed or was lost; empty for all others."""
     if run.state == "lost":
-        return "Its worker went away without a word."
+        return "Its worker ended without an error message."
     if run.state != "failed" or not run.ending:
         return ""
     return str(run.ending.get("what") or "")
 
 
-def with_result(forge: Forge, chosen: str) -> list[RunView]:
-    """Return the newest runs that left something, and the chosen one however old it is."""
-    ready = forge.runs(Wanted(result=True), limit=MOST_OFFERED)
-    if chosen and all(run.id != chosen for run in ready):
-        with contextlib.suppress(ForgeError):
-            if forge.folder(chosen).has_result:
-                ready.append(forge.run(chosen))
-    return ready
-
-
-def worth(run: Row | RunView) -> tuple[str, float | None]:
-    """Return the one number that says most about a run, and what it is."""
-    for name, about in (("reward", "mean reward"), ("eval_rewards/margins", "held-out margin")):
-        if name in run.metrics:
-            return about, run.metrics[name]
+def main_metric(run: Row) -> tuple[str, float | None]:
+    """Return the name and the value of the most important metric of a run."""
+    for metric, name in (
+        ("reward", "mean reward"),
+        ("eval_rewards/margins", "evaluation reward margin"),
+    ):
+        if metric in run.metrics:
+            return name, run.metrics[metric]
     if run.eval_loss is not None:
-        return "held-out loss", run.eval_loss
+        return "evaluation loss", run.eval_loss
     return "loss", run.loss
 
 
-def _acts(run: Row) -> list[Safe]:
-    """Return what can be done with a run: the one thing to do next, and a menu of the rest."""
-    stop = None if run.is_over else _act(run, "run-stop", "Stop", "button.btn.s")
-    return [one for one in (stop, row_action(run), _menu(run)) if one]
+def _actions(run: Row) -> list[Markup]:
+    buttons = []
+    if not run.is_over:
+        buttons.append(_action(run, "run-stop", "Stop", "button.btn.s"))
+    if run.state in RESUMABLE:
+        buttons.append(_action(run, "resume-run", "Resume", "button.btn.s"))
+    return [*buttons, _menu(run)]
 
 
-def _menu(run: Row) -> Safe:
-    saved = el("a", "Download recipe", href=f"/api/runs/{run.id}/recipe.yaml", download=True)
-    numbers = el("a", "Download numbers", href=f"/api/runs/{run.id}/numbers.csv", download=True)
-    return el(
-        "details.menu",
-        el("summary.btn.s", "More", aria_label=f"More about {run.name}", id=f"more-{run.id}"),
-        el(
-            "div",
-            _act(run, "run-about", "Name, tags and note", "button",
-                 data_tags=", ".join(run.tags), data_note=run.note),
-            _act(run, "run-again", "Train with its settings", "button"),
-            saved,
-            numbers,
-            _act(run, "run-delete", "Delete", "button.bad") if run.is_over else None,
-        ),
-    )  # fmt: skip
+def _menu(run: Row) -> Markup:
+    address = f"/api/runs/{run.id}"
+    edit = _action(
+        run,
+        "run-edit",
+        "Name, tags and note",
+        "button",
+        data_tags=", ".join(run.tags),
+        data_note=run.note,
+    )
+    items = [
+        edit,
+        _action(run, "run-reuse", "Train with these settings", "button"),
+        el("a", "Download recipe", href=f"{address}/recipe.yaml", download=True),
+        el("a", "Download metrics", href=f"{address}/numbers.csv", download=True),
+        _action(run, "run-delete", "Delete", "button.bad") if run.is_over else None,
+    ]
+    more = el("summary.btn.s", "More", aria_label=f"More for {run.name}", id=f"more-{run.id}")
+    return el("details.menu", more, el("div", items))
 
 
-def _act(run: Row, does: str, title: str, kind: str, **more: object) -> Safe:
+def _action(run: Row, action: str, title: str, kind: str, **more: object) -> Markup:
     return el(
         kind,
         title,
         type="button",
-        data_do=does,
+        data_action=action,
         data_run=run.id,
         data_name=run.name,
-        id=f"{does}-{run.id}",
+        id=f"{action}-{run.id}",
         aria_label=f"{title}: {run.name}",
         **more,
     )

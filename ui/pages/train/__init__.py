@@ -1,1 +1,1 @@
-"""To be described."""
+"""The Train page: data, model, settings and the plan."""

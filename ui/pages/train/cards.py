@@ -1,4 +1,4 @@
-"""The cards of the Train page: what stands still, and the parts that follow the answers."""
+"""The cards of the Train page: machine, task, samples and settings."""
 
 from __future__ import annotations
 
@@ -8,206 +8,187 @@ from importlib.util import find_spec
 from modelforge.config.profiles import Profile
 from modelforge.data.sources.library import Sample
 from modelforge.hardware.machine import Machine
-from ui.html import format as words
-from ui.html.components import choices, tabs, tile
-from ui.html.markup import Safe, el, join
+from ui.html import format as fmt
+from ui.html.components import chip, choices, facts, tabs, tile
+from ui.html.markup import Markup, el, join
 from ui.pages.train import data_card, form, model_card
 
+# Value, title and description of each choice.
+Choice = tuple[str, str, str]
+TASKS: tuple[Choice, ...] = (
+    ("text-generation", "Chat and text", "Answers, styles and personas from examples."),
+    ("summarization", "Summarization", "Short summaries of long texts."),
+    ("extractive-question-answering", "Extractive QA", "The passage of a text with the answer."),
+)
+STRATEGIES: tuple[Choice, ...] = (
+    ("sft", "Supervised (SFT)", "Learn to answer like your examples."),
+    ("qlora", "Supervised, 4-bit (QLoRA)", "The same on 4-bit weights: a quarter of the memory."),
+    ("dpo", "Preferences (DPO)", "Learn from pairs of a better and a worse answer."),
+    ("rlhf", "Rewards (RLHF)", "Generate answers and learn from their rewards."),
+)
+PROVIDERS: tuple[Choice, ...] = (
+    ("huggingface", "Hugging Face", "Transformers, TRL and PEFT: every task, every machine."),
+    ("unsloth", "Unsloth", "Faster and smaller on an NVIDIA GPU; chat and text only."),
+)
+TEXT_ONLY = frozenset({"dpo", "rlhf", "unsloth"})
 
-def column() -> Safe:
-    """Return the five cards, empty of answers."""
+
+def cards() -> Markup:
+    """Return the five cards, empty of values."""
     return join(
         [
-            card("machine", 1, "Your machine", el("div", data_part="machine")),
-            card("task", 2, "What should it learn?", body()),
-            card("model", 3, "Which model?", model_card.body()),
-            card("data", 4, "Your data", data_card.body(), is_open=True),
-            card("settings", 5, "Settings", _settings(), is_open=True),
+            _card("machine", 1, "Your machine", el("div", data_part="machine")),
+            _card("task", 2, "What should it learn?", _task()),
+            _card("model", 3, "Which model?", model_card.body()),
+            _card("data", 4, "Your data", data_card.body(), is_open=True),
+            _card("settings", 5, "Settings", _settings(), is_open=True),
         ]
     )
 
 
-def card(key: str, place: int, title: str, body: Safe, *, is_open: bool = False) -> Safe:
+def _card(key: str, place: int, title: str, body: Markup, *, is_open: bool = False) -> Markup:
     """Return a card that folds to its summary line."""
-    return el(
-        "section.card",
-        el(
-            "h2",
-            el(
-                "button.head",
-                el("span.n", str(place), data_n=key, data_place=place),
-                el("span.name", title),
-                el("span.sum", data_part=f"sum-{key}"),
-                type="button",
-                data_do="fold",
-                aria_expanded="true" if is_open else "false",
-                aria_controls=f"body-{key}",
-            ),
-        ),
-        el(f"div.body#body-{key}", body, hidden=not is_open),
-        id=f"card-{key}",
+    head = el(
+        "button.head",
+        el("span.n", str(place), data_step=key, data_place=place),
+        el("span.name", title),
+        el("span.sum", data_part=f"sum-{key}"),
+        type="button",
+        data_action="fold",
+        aria_expanded="true" if is_open else "false",
+        aria_controls=f"body-{key}",
     )
+    content = el(f"div.body#body-{key}", body, hidden=not is_open)
+    return el("section.card", el("h2", head), content, id=f"card-{key}")
 
 
-def machine(found: Machine, profiles: Mapping[str, Profile], reason: str) -> Safe:
-    """Return what the first card says of this computer, and the profiles to choose from."""
-    facts = [("Processor", f"{found.cpu or 'unknown'} · {found.cores or '?'} cores")]
-    facts.append(("Memory", f"{_of(found.ram_free_gib, found.ram_total_gib)} free"))
-    facts.append(("Disk", f"{_of(found.disk_free_gib, found.disk_total_gib)} free"))
-    cards = [
+def machine(machine: Machine, profiles: Mapping[str, Profile], reason: str) -> Markup:
+    """Return the hardware, and the profiles to choose from."""
+    ram = fmt.of_gib(machine.ram_free_gib, machine.ram_total_gib)
+    disk = fmt.of_gib(machine.disk_free_gib, machine.disk_total_gib)
+    hardware = [
+        ("Processor", f"{machine.cpu or 'unknown'} · {machine.cores or '?'} cores"),
+        ("Memory", f"{ram} free"),
+        ("Disk", f"{disk} free"),
+    ]
+    gpus = [
         tile(
             "hardware.gpu_index",
             str(gpu.index),
             gpu.name,
-            f"{_of(gpu.free_gib, gpu.total_gib)} free",
+            f"{fmt.of_gib(gpu.free_gib, gpu.total_gib)} free",
         )
-        for gpu in found.gpus
+        for gpu in machine.gpus
     ]
-    tiles = [tile("profile", name, one.title, one.description) for name, one in profiles.items()]
-    note = found.gpu_note if found.practice_mode else ""
+    tiles = [
+        tile("profile", name, profile.title, profile.description)
+        for name, profile in profiles.items()
+    ]
     return join(
         [
             el("p.help", reason),
-            el("dl.facts", [el("div", el("dt", key), el("dd", value)) for key, value in facts]),
-            el("p.help", note) if note else None,
-            choices("GPU", cards) if len(cards) > 1 else None,
-            choices("Start the settings from", tiles),
+            facts(hardware),
+            el("p.help", machine.gpu_note) if machine.practice_mode and machine.gpu_note else None,
+            choices("GPU", gpus) if len(gpus) > 1 else None,
+            choices("Profile", tiles),
         ]
     )
 
 
-def machine_summary(found: Machine, profile: str, gpu_index: int = 0) -> Safe:
-    """Return the first card's summary line."""
-    gpu = next((gpu for gpu in found.gpus if gpu.index == gpu_index), None)
+def machine_summary(machine: Machine, profile: str, gpu_index: int = 0) -> Markup:
+    """Return the summary line of the machine card."""
+    gpu = next((gpu for gpu in machine.gpus if gpu.index == gpu_index), None)
     if gpu is not None:
-        told = f"{gpu.name} · {words.gib(gpu.total_gib)} · "
+        text = f"{gpu.name} · {fmt.gib(gpu.total_gib)} · "
     else:
-        told = f"{'Apple GPU' if found.apple_gpu else 'CPU'}, practice mode · "
-    return join([told, el("span.chip", profile.lower())])
+        text = f"{'Apple GPU' if machine.apple_gpu else 'CPU'}, practice mode · "
+    return join([text, chip(profile.lower())])
 
 
-def machine_brief(found: Machine) -> str:
-    """Return the few words of the top bar."""
-    if found.gpus:
-        gpu = found.gpus[0]
-        return f"{gpu.name} · {_of(gpu.free_gib, gpu.total_gib)} free"
-    return f"{found.cores or '?'} cores · {_of(found.ram_free_gib, found.ram_total_gib)} RAM free"
-
-
-def samples(listed: Sequence[Sample], task: str) -> Safe:
-    """Return the bundled data sets for a task to choose from."""
+def samples(listed: Sequence[Sample], task: str) -> Markup:
+    """Return the sample datasets for a task."""
     tiles = [
         tile(
             "dataset",
-            one.dataset,
-            one.title,
-            one.description,
-            words.plural(one.rows, "row"),
-            strategies=one.strategies,
+            sample.dataset,
+            sample.title,
+            sample.description,
+            fmt.plural(sample.rows, "row"),
+            strategies=sample.strategies,
         )
-        for one in listed
-        if one.task == task
+        for sample in listed
+        if sample.task == task
     ]
-    return choices("Try a sample", tiles)
+    return choices("Try it with a sample", tiles)
 
 
-def _settings() -> Safe:
-    every = join(["All ", el("span", data_part="count-all")])
+def _task() -> Markup:
+    errors = [
+        el("p.wrong", data_error=name, aria_live="polite")
+        for name in ("task", "strategy", "provider")
+    ]
+    return join([el("div", data_part="tasks"), errors])
+
+
+def tasks(task: str) -> Markup:
+    """Return the choices of task, strategy and provider; unsupported ones are disabled."""
+    return join(
+        [
+            choices("Task", [tile("task", *choice) for choice in TASKS]),
+            el("div.four", choices("Strategy", _tiles("strategy", STRATEGIES, task))),
+            el("div.pair", choices("Provider", _tiles("provider", PROVIDERS, task))),
+        ]
+    )
+
+
+def _tiles(name: str, listed: Sequence[Choice], task: str) -> list[Markup]:
+    disabled = TEXT_ONLY if task != "text-generation" else frozenset()
+    return [
+        tile(
+            name,
+            value,
+            title,
+            "For chat and text only." if value in disabled else description,
+            disabled=value in disabled,
+            badge=_badge(value),
+        )
+        for value, title, description in listed
+    ]
+
+
+def _badge(value: str) -> Markup | None:
+    # Unsloth is not imported to check this: it must be imported first, in the worker.
+    is_missing = value == "unsloth" and find_spec("unsloth") is None
+    return chip("not installed") if is_missing else None
+
+
+def title(listed: Sequence[Choice], value: str) -> str:
+    """Return the title of a choice."""
+    return next((title for known, title, _ in listed if known == value), value)
+
+
+def _settings() -> Markup:
+    all_title = join(["All ", el("span", data_part="count-all")])
+    basic = el(
+        "div#settings-basic.basic-only",
+        form.settings(),
+        role="tabpanel",
+        aria_labelledby="tab-settings-basic",
+    )
+    file = el("input#recipe-file", type="file", accept=".yaml,.yml,.json")
     recipe = el(
         "div#settings-recipe.panel",
-        el("p.help", "The same settings as a file, for `modelforge train`, REST or a friend."),
+        el("p.help", "The same settings as a file, for `modelforge train` or the REST interface."),
         el("pre", data_part="recipe", tabindex="0", aria_label="Recipe"),
         el(
             "div.row.start",
-            el("button.btn.s", "Copy", type="button", data_do="copy", data_from="recipe"),
-            el("button.btn.s", "Download", type="button", data_do="save-recipe"),
-            el(
-                "label.btn.s",
-                "Open a recipe",
-                el("input#recipe-file", type="file", accept=".yaml,.yml,.json"),
-            ),
+            el("button.btn.s", "Copy", type="button", data_action="copy", data_from="recipe"),
+            el("button.btn.s", "Download", type="button", data_action="save-recipe"),
+            el("label.btn.s", "Open a recipe", file),
         ),
         role="tabpanel",
         hidden=True,
         aria_labelledby="tab-settings-recipe",
     )
-    return join(
-        [
-            tabs("settings", (("basic", "Basic"), ("all", every), ("recipe", "Recipe")), "all"),
-            el("div#settings-basic", form.settings(), class_="basic-only", role="tabpanel",
-               aria_labelledby="tab-settings-basic"),
-            recipe,
-        ]
-    )  # fmt: skip
-
-
-def _of(part: float | None, whole: float | None) -> str:
-    if part is None or whole is None:
-        return words.gib(whole)
-    return f"{part:,.1f} of {whole:,.1f} GiB"
-
-
-Way = tuple[str, str, str]
-TASKS: tuple[Way, ...] = (
-    ("text-generation", "Chat and text", "Answers, styles and personas from examples."),
-    ("summarization", "Summarise", "Long texts made short, as in your examples."),
-    ("extractive-question-answering", "Find answers", "The passage of a text that answers."),
-)
-STRATEGIES: tuple[Way, ...] = (
-    ("sft", "From answers", "It learns to answer as your rows do (SFT)."),
-    ("qlora", "From answers, 4-bit", "The same over 4-bit weights: a quarter of the memory."),
-    ("dpo", "From preferences", "A better and a worse answer each; it learns to tell (DPO)."),
-    ("rlhf", "From rewards", "It writes, a judge rewards, it writes better (RLHF)."),
-)
-PROVIDERS: tuple[Way, ...] = (
-    ("huggingface", "Hugging Face", "Transformers, TRL and PEFT: every task, every machine."),
-    ("unsloth", "Unsloth", "Faster and smaller on an NVIDIA card; chat and text only."),
-)
-ONLY_TEXT = frozenset({"dpo", "rlhf", "unsloth"})
-
-
-def body() -> Safe:
-    """Return the card's inside, empty of answers."""
-    return join(
-        [
-            el("div", data_part="tasks"),
-            [el("p.wrong", data_wrong=name, aria_live="polite")
-             for name in ("task", "strategy", "provider")],
-        ]
-    )  # fmt: skip
-
-
-def tasks(task: str) -> Safe:
-    """Return the tiles; what the task does not allow stands there and cannot be chosen."""
-    return join(
-        [
-            choices("It learns to", [tile("task", *one) for one in TASKS]),
-            el("div.four", choices("How", _tiles("strategy", STRATEGIES, task))),
-            el("div.pair", choices("By", _tiles("provider", PROVIDERS, task))),
-        ]
-    )
-
-
-def title(ways: Sequence[Way], value: str) -> str:
-    """Return what a value is called on its tile."""
-    return next((name for known, name, _ in ways if known == value), value)
-
-
-def _tiles(name: str, ways: Sequence[Way], task: str) -> list[Safe]:
-    off = ONLY_TEXT if task != "text-generation" else frozenset()
-    return [
-        tile(
-            name,
-            value,
-            called,
-            "For chat and text only." if value in off else line,
-            disabled=value in off,
-            chip=_chip(value),
-        )
-        for value, called, line in ways
-    ]
-
-
-def _chip(value: str) -> str | None:
-    # Asked without importing it: Unsloth must come before everything else, in the worker.
-    return "not set up" if value == "unsloth" and find_spec("unsloth") is None else None
+    titles = (("basic", "Basic"), ("all", all_title), ("recipe", "Recipe"))
+    return join([tabs("settings", titles, "all"), basic, recipe])

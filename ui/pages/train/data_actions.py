@@ -1,9 +1,11 @@
-"""What the card of the data asks the front door: doctor, tokens, lengths, repair, and uploads."""
+"""Server side of the data card: previews, checks, tokens, lengths, repairs, uploads, downloads."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from queue import SimpleQueue
 from typing import Any
 
 from modelforge.config.schema.data import Source
@@ -12,192 +14,216 @@ from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.formats.read import read_rows
 from modelforge.data.sources.locate import find_source_files
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
-from modelforge.errors import DataError, ForgeError, Problem
+from modelforge.errors import DataError, ForgeError
 from modelforge.forge import Forge
 from modelforge.units import MIB
-from ui.html.markup import Safe, el, join
+from ui.contract import DatasetReply, ProgressLine, RepairReply, Reply, error_text
+from ui.html import format as fmt
+from ui.html.markup import EMPTY, Markup, join
+from ui.pages.extras import queued_lines
 from ui.pages.train import column_mapping, data_card, data_findings, plan_panel, token_view
-from ui.pages.train import token_view as lengths
+from ui.pages.train.column_mapping import FileColumns
 from ui.pages.train.form import Entered
-from ui.pages.train.layers import stack
+from ui.pages.train.layers import Stack, stack
 
 SOURCES = "data.sources"
-_PLACE = frozenset({"path", "subset", "split"})
-SEEN_ROWS = 20
-EXAMINED_BYTES = 64 * MIB
-Reply = dict[str, Any]
+PREVIEW_ROWS = 20
+# Larger data is checked only on request.
+MAX_CHECKED_BYTES = 64 * MIB
+_LOCATION = ("path", "subset", "split")
 
 
-def said_sources(layers: Sequence[Any], part: str = "sources") -> list[dict[str, Any]]:
-    """Return the sources of the answers as they were said; the last layer that says them wins."""
+def stated_sources(layers: Sequence[Any], part: str = "sources") -> list[dict[str, Any]]:
+    """Return the sources in the layers, unchecked; the last layer that has some wins."""
     found: object = None
     for layer in layers:
         nested = layer.values.get("data")
         inner = nested.get(part) if isinstance(nested, Mapping) else None
         found = layer.values.get(f"data.{part}", inner if inner is not None else found)
     listed = found if isinstance(found, list) else []
-    return [dict(one) for one in listed if isinstance(one, Mapping)]
+    return [dict(source) for source in listed if isinstance(source, Mapping)]
 
 
-def opened(forge: Forge, said: Sequence[Mapping[str, Any]]) -> list[Source]:
-    """Return sources as they were said, checked; raises ConfigError."""
+def parse_sources(forge: Forge, stated: Sequence[Mapping[str, Any]]) -> list[Source]:
+    """Return validated sources; raise ConfigError."""
     found: list[Source] = []
-    for one in said:
-        fields = {name: value for name, value in one.items() if name != "path"}
-        found += forge.data.sources(str(one.get("path") or ""), fields)
+    for source in stated:
+        options = {name: value for name, value in source.items() if name != "path"}
+        found += forge.data.sources(str(source.get("path") or ""), options)
     return found
 
 
-def sources(forge: Forge, layers: Sequence[Any], dataset: str) -> list[Source]:
-    """Return the sources of the answers, though other answers may be wrong."""
-    return opened(forge, said_sources(layers) or [{"path": dataset}])
+def _sources(forge: Forge, found: Stack) -> list[Source]:
+    """Return the sources of a form, even if other settings are invalid."""
+    stated = stated_sources(found.layers) or [{"path": found.values["dataset"]}]
+    return parse_sources(forge, stated)
 
 
 def look(forge: Forge, layers: Sequence[Any], dataset: str) -> DatasetSummary | None:
-    """Return the look at data that stands in answers which are wrong elsewhere."""
+    """Return the summary of the data although other settings are invalid, or None."""
     if not dataset.strip():
         return None
-    bare: list[dict[str, Any]] = [
-        {name: one[name] for name in ("path", "subset", "split") if name in one}
-        for one in said_sources(layers)
-    ]
-    # While how a source is read is only half said, where it lies is still known.
-    for said in (said_sources(layers), bare):
+    stated = stated_sources(layers)
+    located = [{name: one[name] for name in _LOCATION if name in one} for one in stated]
+    # While the column mapping is incomplete, the location is still known.
+    for sources in (stated, located):
         try:
-            return forge.data.look(opened(forge, said or [{"path": dataset}]))
+            return forge.data.look(parse_sources(forge, sources or [{"path": dataset}]))
         except ForgeError:
             continue
     return None
 
 
-def glimpsed(forge: Forge, entered: Entered) -> Reply:
-    """Return the first rows alone, at once, while the whole of the data is still being read."""
+def preview(forge: Forge, entered: Entered) -> Reply:
+    """Return the first rows at once, while all of the data is still being read."""
     found = stack(forge, entered)
     try:
-        seen = forge.data.glimpse(sources(forge, found.layers, found.values["dataset"]))
+        first = forge.data.glimpse(_sources(forge, found))
     except ForgeError:
-        return {}  # what is wrong comes with the check
-    first = data_card.part(seen, (), said_sources(found.layers))
-    return {"parts": {"data": first, "sum-data": join([f"{seen.name} · reading every row …"])}}
+        return Reply()  # the reply of the check shows the error
+    summary = join([f"{first.name} · reading all rows …"])
+    rows = data_card.rows(first, (), stated_sources(found.layers))
+    return Reply(parts={"data": rows, "sum-data": summary})
 
 
-def editor(forge: Forge, said: Sequence[Mapping[str, Any]], dataset: str) -> Safe:
-    """Return the form that maps columns, with only what the files have."""
-    shown = list(said) or [{"path": dataset}]
-    return column_mapping.editor(shown, [columns(forge, one) for one in shown])
+def mapping_editor(forge: Forge, stated: Sequence[Mapping[str, Any]], dataset: str) -> Markup:
+    """Return the form that maps the columns of the files."""
+    sources = list(stated) or [{"path": dataset}]
+    return column_mapping.editor(sources, [file_columns(forge, source) for source in sources])
 
 
-def columns(forge: Forge, said: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return a file's columns and the names inside the lists of its first rows."""
-    outer: dict[str, None] = {}
-    inner: dict[str, None] = {}
-    place = {name: said.get(name) for name in ("path", "subset", "split")}
+def file_columns(forge: Forge, source: Mapping[str, Any]) -> FileColumns:
+    """Return the columns of a file, and the keys inside the lists of its first rows."""
+    columns: dict[str, None] = {}
+    keys: dict[str, None] = {}
+    location = {name: source.get(name) for name in _LOCATION}
     try:
-        # Only where it lies matters here, whatever else is said of it.
-        first = find_source_files(Source.model_construct(**place), forge.home)[0]
-        for row in islice(read_rows(first), SEEN_ROWS):
-            outer.update(dict.fromkeys(str(name) for name in row.data))
+        # Only the location matters here, so the other fields are not validated.
+        file = find_source_files(Source.model_construct(**location), forge.home)[0]
+        for row in islice(read_rows(file), PREVIEW_ROWS):
+            columns.update(dict.fromkeys(str(name) for name in row.data))
             for value in row.data.values():
-                turns = value if isinstance(value, list) else ()
-                for turn in turns[:SEEN_ROWS]:
-                    inner.update(dict.fromkeys(map(str, turn)) if isinstance(turn, dict) else {})
+                items = value if isinstance(value, list) else ()
+                for item in items[:PREVIEW_ROWS]:
+                    keys.update(dict.fromkeys(map(str, item)) if isinstance(item, dict) else {})
     except ForgeError:
-        pass  # what the first rows say stands; what is wrong with the rest is said elsewhere
-    return {"columns": list(outer), "inner": list(inner)}
+        pass  # the columns of the rows read so far are enough
+    return FileColumns(list(columns), list(keys))
 
 
-def examined(forge: Forge, entered: Entered) -> Reply:
-    """Return the doctor's findings, their count for the tab, and those under the tokens."""
+def check(forge: Forge, entered: Entered) -> Reply:
+    """Return the findings of the data checks, and their number for the tab."""
     try:
         found = stack(forge, entered)
-        aside = opened(forge, said_sources(found.layers, "validation_sources"))
-        longest = _whole(found.values["max_seq_length"])
-        examined = forge.data.examine(_asked(forge, entered), aside, longest)
-        files = [one.as_dict() for one in examined]
+        evaluation = parse_sources(forge, stated_sources(found.layers, "validation_sources"))
+        length = found.values["max_seq_length"]
+        max_length = int(length) if length.isdecimal() and int(length) > 0 else None
+        checked = forge.data.examine(_sources(forge, found), evaluation, max_length)
+        files = [file.as_dict() for file in checked]
     except ForgeError as error:
-        told = plan_panel.problems(_named(error))
-        chip = el("span.chip.bad", str(len(error.problems)), el("span.gone", " findings"))
-        return {"parts": {"doctor": told, "doctor-count": chip, "doctor-brief": Safe("")}}
-    return {
-        "parts": {
-            "doctor": data_findings.part(files),
-            "doctor-count": join([data_findings.chip(files)]),
-            "doctor-brief": data_findings.brief(files),
+        return Reply(
+            parts={
+                "checks": plan_panel.problem_list(error.problems),
+                "checks-count": data_findings.error_count(len(error.problems)),
+                "checks-brief": EMPTY,
+            }
+        )
+    return Reply(
+        parts={
+            "checks": data_findings.part(files),
+            "checks-count": data_findings.count_chip(files),
+            "checks-brief": data_findings.brief(files),
         }
-    }
+    )
 
 
-def seen(forge: Forge, entered: Entered, number: int, *, together: bool = False) -> Reply:
+def preview_tokens(forge: Forge, entered: Entered, number: int, *, as_batch: bool) -> Reply:
     """Return row `number` of all sources, counted from 1, as the model sees it."""
     found = stack(forge, entered)
     total = 1
     try:
-        supplies = forge.data.supplies(_asked(forge, entered))
+        supplies = forge.data.supplies(_sources(forge, found))
         total = max(1, sum(supply.rows for supply in supplies))
         number = max(1, min(number, total))
-        place, source = number - 1, 0
-        while place >= supplies[source].rows and source < len(supplies) - 1:
-            place -= supplies[source].rows
+        row, source = number - 1, 0
+        while row >= supplies[source].rows and source < len(supplies) - 1:
+            row -= supplies[source].rows
             source += 1
-        count = token_view.TOGETHER if together else 1
-        page = forge.data.tokens(*found.layers, row=place, count=count, source=source)
+        count = token_view.BATCH_ROWS if as_batch else 1
+        page = forge.data.tokens(*found.layers, row=row, count=count, source=source)
     except ForgeError as error:
-        pager = token_view.pager(number, total, together=together)
-        return {"parts": {"sees": join([pager, plan_panel.problems(_named(error))])}}
-    return {"parts": {"sees": token_view.part(page, number, total, together=together)}}
+        pager = token_view.pager(number, total, as_batch=as_batch)
+        return Reply(parts={"tokens": join([pager, plan_panel.problem_list(error.problems)])})
+    return Reply(parts={"tokens": token_view.part(page, number, total, as_batch=as_batch)})
 
 
-def measured(forge: Forge, entered: Entered) -> Reply:
-    """Return how long rows are in tokens."""
+def measure_lengths(forge: Forge, entered: Entered) -> Reply:
+    """Return the lengths of the rows in tokens."""
     try:
-        told = forge.data.lengths(*stack(forge, entered).layers)
+        lengths = forge.data.lengths(*stack(forge, entered).layers)
     except ForgeError as error:
-        return {"parts": {"lengths": plan_panel.problems(_named(error))}}
-    return {"parts": {"lengths": lengths.length_histogram(told)}}
+        return Reply(parts={"lengths": plan_panel.problem_list(error.problems)})
+    return Reply(parts={"lengths": token_view.length_histogram(lengths)})
 
 
-def mended(forge: Forge, entered: Entered, code: str) -> Reply:
+def repair(forge: Forge, entered: Entered, code: str) -> RepairReply:
     """Write repaired copies and return the sources that name them; the originals stay."""
     found = stack(forge, entered)
-    was = said_sources(found.layers) or [{"path": found.values["dataset"]}]
-    asked = _asked(forge, entered)
-    done = forge.data.repair(asked, [code] if code else None)
-    # A folder has as many copies as files; how its rows are read holds for each of them.
-    copies, now = iter(done), []
-    for one, source in zip(was, asked, strict=True):
-        kept = {name: value for name, value in one.items() if name not in _PLACE}
+    stated = stated_sources(found.layers) or [{"path": found.values["dataset"]}]
+    sources = _sources(forge, found)
+    repaired = forge.data.repair(sources, [code] if code else None)
+    # A folder has one copy per file; each keeps the column mapping of the folder.
+    copies, repaired_sources = iter(repaired), []
+    for original, source in zip(stated, sources, strict=True):
+        options = {name: value for name, value in original.items() if name not in _LOCATION}
         count = len(find_source_files(source, forge.home))
-        now += [{"path": copy.dataset, **kept} for copy in islice(copies, count)]
-    changed = sum(sum(one.changes.values()) for one in done)
-    told = f"{changed:,} {'place was' if changed == 1 else 'places were'} mended in a copy."
-    names = ", ".join(one.dataset for one in done)
-    return {"sources": now, "toast": f"{told} It is used now: {names}."}
+        repaired_sources += [{"path": copy.dataset, **options} for copy in islice(copies, count)]
+    changed = sum(sum(copy.changes.values()) for copy in repaired)
+    names = ", ".join(copy.dataset for copy in repaired)
+    verb = "was" if changed == 1 else "were"
+    toast = f"{fmt.plural(changed, 'place')} {verb} repaired in a copy, which is used now: {names}."
+    return RepairReply(sources=repaired_sources, toast=toast)
 
 
-def keep(forge: Forge, filename: str, pieces: Iterator[bytes]) -> dict[str, Any]:
-    """Keep an upload whose rows can at least be looked at, mended or mapped by hand.
+def store_upload(forge: Forge, filename: str, chunks: Iterator[bytes]) -> DatasetReply:
+    """Store an upload whose rows can be read, repaired or mapped by hand.
 
-    What nobody can read is deleted again, and the reason raised.
+    A file that cannot be used in any of these ways is deleted, and its error raised.
     """
-    path = forge.data.upload(filename, pieces, MAX_UPLOAD_BYTES)
+    path = forge.data.upload(filename, chunks, MAX_UPLOAD_BYTES)
     try:
         forge.data.glimpse(forge.data.sources(path.name))
     except DataError:
-        mends = any(finding.repair for finding in check_file(path).findings)
-        if not mends and not columns(forge, {"path": path.name})["columns"]:
+        can_repair = any(finding.repair for finding in check_file(path).findings)
+        if not can_repair and not file_columns(forge, {"path": path.name}).columns:
             path.unlink(missing_ok=True)
             raise
-    return {"dataset": path.name}
+    return DatasetReply(dataset=path.name)
 
 
-def _asked(forge: Forge, entered: Entered) -> list[Source]:
-    found = stack(forge, entered)
-    return sources(forge, found.layers, found.values["dataset"])
+def fetch_lines(forge: Forge, name: str, subset: str | None, split: str | None) -> Iterator[str]:
+    """Yield JSON lines of a download from the Hub: progress, then the dataset or an error."""
+    lines: SimpleQueue[ProgressLine] = SimpleQueue()
+
+    def show(progress: Mapping[str, Any]) -> None:
+        lines.put(ProgressLine(progress=_progress_text(progress)))
+
+    def fetch() -> None:
+        try:
+            dataset = forge.data.fetch(name, subset=subset, split=split, on_progress=show)
+            lines.put(ProgressLine(done=str(dataset.as_dict()["name"])))
+        except ForgeError as error:
+            lines.put(ProgressLine(error=error_text(error)))
+
+    threading.Thread(target=fetch, daemon=True).start()
+    yield from queued_lines(lines)
 
 
-def _named(error: ForgeError) -> list[Problem]:
-    return [Problem(one.where, one.what, one.remedy) for one in error.problems]
-
-
-def _whole(text: str) -> int | None:
-    return int(text) if text.isdecimal() and int(text) > 0 else None
+def _progress_text(progress: Mapping[str, Any]) -> str:
+    if progress.get("text"):
+        return str(progress["text"])
+    count, total = progress.get("rows", progress.get("done")), progress.get("total")
+    if count is None:
+        return "Downloading …"
+    of_total = f" of {total:,}" if total else ""
+    return f"{count:,}{of_total} rows …"

@@ -1,4 +1,4 @@
-"""The doctor of the data: what is odd, how often, where, and the button that mends it."""
+"""Findings of the data checks: what is wrong, how often, where, and a button to repair it."""
 
 from __future__ import annotations
 
@@ -6,131 +6,127 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ui.html import format as words
-from ui.html.markup import Safe, el, join
+from ui.html import components
+from ui.html import format as fmt
+from ui.html.markup import EMPTY, Markup, el, join
 
-# What is odd about a file and not about one of its rows.
-OF_COLUMNS = frozenset({"unknown-columns", "one-column", "wrong-delimiter", "no-header"})
+# Findings about the columns of a file rather than single rows.
+COLUMN_CODES = frozenset({"unknown-columns", "one-column", "wrong-delimiter", "no-header"})
 TONES = {"blocker": "bad", "caution": "warn", "note": "plain"}
-# Where a sentence of the doctor ends in the places it names.
-_WHERE = re.compile(r": ((?:line|row)s? \d[^:]*)\.\Z")
-Told = Mapping[str, Any]
+# The end of a sentence that lists lines or rows.
+_PLACES = re.compile(r": ((?:line|row)s? \d[^:]*)\.\Z")
+DataFinding = Mapping[str, Any]
 
 
-def part(files: Sequence[Told]) -> Safe:
-    """Return every finding of every file, then a button for all of them, then the numbers."""
-    listed = findings(files)
-    if not listed:
-        return join([el("p.help", "Nothing odd in these rows."), [_numbers(one) for one in files]])
-    # What may be meant is mended only where it is asked for by itself.
-    mending = [one for one in listed if one.get("repair") and one["level"] != "note"]
-    return join(
-        [
-            finds(listed, several=len(files) > 1),
-            _everything() if len(mending) > 1 else None,
-            [_numbers(one) for one in files],
-        ]
-    )
+def part(files: Sequence[DataFinding]) -> Markup:
+    """Return the findings of all files, a button that repairs all of them, and statistics."""
+    found = findings(files)
+    statistics = [_statistics(file) for file in files]
+    if not found:
+        return join([el("p.help", "No problems were found in these rows."), statistics])
+    # Notes may be intended, so they are repaired only one by one.
+    repairable = [each for each in found if each.get("repair") and each["level"] != "note"]
+    repair_all = _repair_all() if len(repairable) > 1 else None
+    return join([finding_list(found, has_several=len(files) > 1), repair_all, statistics])
 
 
-def brief(files: Sequence[Told], most: int = 2) -> Safe:
-    """Return the findings that stand under the tokens: the first that can be mended."""
-    listed = [one for one in findings(files) if one.get("repair")][:most]
-    return finds(listed, several=len(files) > 1, key="brief") if listed else Safe("")
+def brief(files: Sequence[DataFinding], limit: int = 2) -> Markup:
+    """Return the first findings that can be repaired, for the place below the tokens."""
+    found = [each for each in findings(files) if each.get("repair")][:limit]
+    return finding_list(found, has_several=len(files) > 1, key="brief") if found else EMPTY
 
 
-def chip(files: Sequence[Told]) -> Safe:
-    """Return the count in the tab: how many things are odd."""
-    listed = [one for one in findings(files) if one["level"] != "note"]
-    if not listed:
-        return Safe("")
-    bad = any(one["level"] == "blocker" for one in listed)
-    tone = "bad" if bad else "warn"
-    return el(f"span.chip.{tone}", str(len(listed)), el("span.gone", " findings"))
+def count_chip(files: Sequence[DataFinding]) -> Markup:
+    """Return the number of findings for the title of the tab; notes are not counted."""
+    levels = [each["level"] for each in findings(files) if each["level"] != "note"]
+    if not levels:
+        return EMPTY
+    return error_count(len(levels), "bad" if "blocker" in levels else "warn")
 
 
-def findings(files: Sequence[Told]) -> list[Told]:
-    """Return the findings of all files, the gravest first."""
+def error_count(count: int, tone: str = "bad") -> Markup:
+    """Return a number of findings."""
+    return el(f"span.chip.{tone}", str(count), el("span.gone", " findings"))
+
+
+def findings(files: Sequence[DataFinding]) -> list[DataFinding]:
+    """Return the findings of all files, the most severe first."""
     order = list(TONES)
-    every = [one for file in files for one in file["findings"]]
-    return sorted(every, key=lambda one: order.index(one["level"]))
+    listed = [finding for file in files for finding in file["findings"]]
+    return sorted(listed, key=lambda finding: order.index(finding["level"]))
 
 
-def parted(finding: Told) -> tuple[str, str]:
-    """Return the sentence of a finding, and where it is: lines 40, 41, 77 and 9 more."""
+def split_places(finding: DataFinding) -> tuple[str, str]:
+    """Return the sentence of a finding, and its places: lines 40, 41, 77 and 9 more."""
     what = str(finding["what"])
-    found = _WHERE.search(what)
-    if found is None:
-        return what, ""
-    return f"{what[: found.start()]}.", found[1]
+    match = _PLACES.search(what)
+    return (what, "") if match is None else (f"{what[: match.start()]}.", match[1])
 
 
-def button(repair: str, count: int) -> str:
-    """Return what the button that mends is called, in a few words."""
-    them = "it" if count == 1 else "them"
-    return f"Leave {them} out" if repair.startswith("Leave ") else f"Mend {them} in a copy"
+def repair_label(repair: str, count: int) -> str:
+    """Return the label of the button that repairs a finding."""
+    if repair.startswith(("Leave ", "Remove ", "Drop ")):
+        return "Remove it" if count == 1 else "Remove them"
+    return "Repair in a copy"
 
 
-def finds(listed: Sequence[Told], *, several: bool, key: str = "all") -> Safe:
-    """Return findings as lines: how many rows, the sentence, where, and a button."""
-    return el("div.finds.doc", [_finding(one, several=several, key=key) for one in listed])
-
-
-def _finding(one: Told, *, several: bool, key: str) -> Safe:
-    count = int(one.get("count") or 0)
-    told = words.plural(count, "row") if count else one["level"]
-    if one["code"] in OF_COLUMNS:
-        told = "columns"
-    what, places = parted(one)
-    where = " · ".join(filter(None, [str(one.get("file", "")) if several else "", places]))
+def finding_list(listed: Sequence[DataFinding], *, has_several: bool, key: str = "all") -> Markup:
+    """Return findings with their count, places and button."""
     return el(
-        "div.find",
-        el(f"span.chip.{TONES[one['level']]}", told),
-        el(
-            "div",
-            what,
-            el("small", where) if where else None,
-            el("small", one["remedy"]) if one.get("remedy") else None,
-        ),
-        _mend(one, key) if one.get("repair") else None,
+        "div.finds.doc", [_finding(each, has_several=has_several, key=key) for each in listed]
     )
 
 
-def _mend(one: Told, key: str) -> Safe:
-    told, label = str(one["repair"]), button(str(one["repair"]), int(one.get("count") or 0))
+def _finding(finding: DataFinding, *, has_several: bool, key: str) -> Markup:
+    count = int(finding.get("count") or 0)
+    label = fmt.plural(count, "row") if count else finding["level"]
+    if finding["code"] in COLUMN_CODES:
+        label = "columns"
+    what, places = split_places(finding)
+    file = str(finding.get("file", "")) if has_several else ""
+    where = " · ".join(filter(None, [file, places]))
+    remedy = finding.get("remedy")
+    text = el(
+        "div",
+        what,
+        el("small", where) if where else None,
+        el("small", remedy) if remedy else None,
+    )
+    repair = _repair(finding, key) if finding.get("repair") else None
+    return el("div.find", components.chip(label, TONES[finding["level"]]), text, repair)
+
+
+def _repair(finding: DataFinding, key: str) -> Markup:
+    repair = str(finding["repair"])
+    label = repair_label(repair, int(finding.get("count") or 0))
     return el(
         "button.btn.s",
         label,
         type="button",
-        data_do="repair",
-        data_code=one["code"],
-        id=f"mend-{key}-{one['code']}",
-        title=f"{told} In a copy; the original stays.",
-        aria_label=f"{label}: {one['what']}",
+        data_action="repair",
+        data_code=finding["code"],
+        id=f"repair-{key}-{finding['code']}",
+        title=f"{repair} This writes a copy; the original stays unchanged.",
+        aria_label=f"{label}: {finding['what']}",
     )
 
 
-def _everything() -> Safe:
-    return el(
-        "div.row.start",
-        el(
-            "button.btn",
-            "Mend all in a copy",
-            type="button",
-            data_do="repair",
-            id="mend-everything",
-        ),
-        el("p.fine", "The original stays as it is."),
+def _repair_all() -> Markup:
+    button = el(
+        "button.btn#repair-everything", "Repair all in a copy", type="button", data_action="repair"
     )
+    return el("div.row.start", button, el("p.fine", "The original stays unchanged."))
 
 
-def _numbers(file: Told) -> Safe:
+def _statistics(file: DataFinding) -> Markup:
     stats = file.get("stats") or {}
+    if not stats.get("rows"):
+        return EMPTY
     scripts = list((stats.get("scripts") or {}).items())[:4]
-    facts = [
-        ("Rows", f"{words.number(stats.get('rows'))} usable, {stats.get('skipped', 0):,} skipped"),
-        ("An answer", f"{words.number(stats.get('mean_answer_chars'))} characters on average"),
-        ("Answers in", ", ".join(f"{name} {100 * share:.0f} %" for name, share in scripts)),
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in scripts)
+    items = [
+        ("Rows", f"{fmt.number(stats['rows'])} usable, {stats.get('skipped', 0):,} skipped"),
+        ("Answer length", f"{fmt.number(stats.get('mean_answer_chars'))} characters on average"),
+        *([("Scripts of the answers", shares)] if shares else []),
     ]
-    shown = [el("div", el("dt", key), el("dd", told)) for key, told in facts if told]
-    return el("dl.facts.after", shown) if stats.get("rows") else Safe("")
+    return components.facts(items, "after")

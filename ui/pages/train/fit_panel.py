@@ -1,4 +1,4 @@
-"""Does it fit: the word for it, the ways to make it fit, and the badges of models."""
+"""Whether a run fits into memory, and settings that make it fit."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from modelforge.preflight.report import Report
 from modelforge.preflight.suggest.catalog_fit import FitEstimate
 from modelforge.preflight.suggest.fit import FitSuggestion, is_tight
 from modelforge.units import GIB
-from ui.html import format as words
-from ui.html.markup import Safe, el, join
-from ui.pages.train.form import shown
+from ui.html import format as fmt
+from ui.html.components import chip, row
+from ui.html.markup import EMPTY, Markup, el, join
+from ui.pages.train.form import value_text
 
-# What the block of ways says already.
-SAID_HERE = frozenset({"memory-short", "ram-short", "memory-option"})
+# Findings that the suggestions here already cover.
+COVERED = frozenset({"memory-short", "ram-short", "memory-option"})
 
 
-def verdict(total: float | None, free: float | None) -> tuple[str, str]:
-    """Return the word for whether so much fits into what is free, and its tone."""
+def fit_label(total: float | None, free: float | None) -> tuple[str, str]:
+    """Return whether a number of GiB fits into the free memory, with its tone."""
     if total is None or free is None:
         return "unknown", ""
     if total > free:
@@ -27,118 +28,108 @@ def verdict(total: float | None, free: float | None) -> tuple[str, str]:
     return ("tight", "warn") if is_tight(total, free) else ("fits", "good")
 
 
-def chip(total: float | None, free: float | None, told: str = "") -> Safe:
-    """Return that word on its colour, with what is `told` beside it."""
-    word, tone = verdict(total, free)
-    return el("span.chip", f"{word} · {told}" if told else word, class_=tone or None)
+def fit_chip(total: float | None, free: float | None, detail: str = "") -> Markup:
+    """Return that label as a chip, with a detail after it."""
+    label, tone = fit_label(total, free)
+    return chip(f"{label} · {detail}" if detail else label, tone)
 
 
-def badge(need: FitEstimate, about: str = "") -> Safe | None:
-    """Return whether a model fits and what it would need; None where nobody knows."""
+def model_badge(need: FitEstimate, prefix: str = "") -> Markup | None:
+    """Return whether a model fits and the memory it needs; None if that is unknown."""
     if need.gib is None or need.free_gib is None:
         return None
-    return chip(need.gib, need.free_gib, f"{about}{words.gib(need.gib)}")
+    return fit_chip(need.gib, need.free_gib, f"{prefix}{fmt.gib(need.gib)}")
 
 
 def is_hopeless(need: FitEstimate) -> bool:
-    """Say whether a model cannot be made to fit."""
+    """Return whether a model does not fit with any settings."""
     return need.fits is False and need.can_fit is False
 
 
-def is_red(report: Report | None) -> bool:
-    """Say whether a run needs more memory than is free."""
+def exceeds_memory(report: Report | None) -> bool:
+    """Return whether a run needs more than the free memory."""
     if report is None or report.memory_total_gib is None or report.memory_available_gib is None:
         return False
     return report.memory_total_gib > report.memory_available_gib
 
 
-def block(report: Report) -> Safe:
-    """Return what makes a run fit that does not, or only just; nothing where all is well."""
+def suggestions(report: Report) -> Markup:
+    """Return settings that make a run fit, if it does not fit or is tight."""
     total, free = report.memory_total_gib, report.memory_available_gib
     if total is None or free is None or not is_tight(total, free):
-        return Safe("")
+        return EMPTY
     if report.ways:
-        return _offered(report.ways, is_red=total > free)
+        return _suggestions(report.ways, exceeds=total > free)
     if total <= free:
-        return Safe("")
+        return EMPTY
     if report.largest_model is None:
-        told = "It cannot be made to fit into what is free, nor can any model of the catalogue."
-        return el("div.fit", el("p", told, el("small", "Close other programs to free memory.")))
-    return el(
-        "div.fit",
-        el("p", "It cannot be made to fit here. The largest model that fits is "
-            f"{words.model(report.largest_model)}."),
-        button(
-            report.largest_settings,
-            f"Use {words.model(report.largest_model)}",
-            f"the model {words.model(report.largest_model)}",
-            "btn go wide",
-            "make-fit",
-        ),
-    )  # fmt: skip
+        text = "Neither this model nor any model in the catalog fits into the free memory."
+        return el("div.fit", el("p", text, el("small", "Close other programs to free memory.")))
+    name = fmt.model_name(report.largest_model)
+    text = f"No settings make this model fit. The largest model that fits is {name}."
+    button = settings_button(
+        report.largest_settings, f"Use {name}", f"the model {name}", "btn go wide", "make-fit"
+    )
+    return el("div.fit", el("p", text), button)
 
 
-def button(
-    settings: Mapping[str, Any], label: str, words_: str, class_: str, key: str | None = None
-) -> Safe:
-    """Return a button that says several settings at once; `words_` are for the undo."""
+def settings_button(
+    settings: Mapping[str, Any], label: str, text: str, class_: str, key: str | None = None
+) -> Markup:
+    """Return a button that changes several settings; `text` names the change for the undo."""
+    values = {name: value_text(value) for name, value in settings.items()}
     return el(
         "button",
         label,
         type="button",
         id=key,
         class_=class_,
-        data_do="apply",
-        data_settings=json.dumps({name: shown(value) for name, value in settings.items()}),
-        data_words=words_,
-        title=", ".join(f"{name}: {shown(value) or 'empty'}" for name, value in settings.items()),
-        aria_label=None if key else f"{label}: {words_}",
+        data_action="apply-settings",
+        data_settings=json.dumps(values),
+        data_text=text,
+        title=", ".join(f"{name}: {value or 'empty'}" for name, value in values.items()),
+        aria_label=None if key else f"{label}: {text}",
     )
 
 
-def _offered(ways: list[FitSuggestion], *, is_red: bool) -> Safe:
+def _suggestions(ways: list[FitSuggestion], *, exceeds: bool) -> Markup:
     first, others = ways[0], ways[1:]
-    style = "btn go wide" if is_red else "btn wide"
+    style = "btn go wide" if exceeds else "btn wide"
+    rest = [
+        el(
+            "div.way",
+            el("div", way.words, el("small", _effect(way))),
+            settings_button(way.settings, "Use", way.words, "btn s"),
+        )
+        for way in others
+    ]
+    title = fmt.plural(len(others), "other option")
     return el(
         "div.fit",
-        button(first.settings, "Make it fit", first.words, style, "make-fit"),
-        el("p", f"{first.words}.", el("small", _figures(first))),
-        el(
-            "details.others",
-            el("summary", words.plural(len(others), "other way")),
-            [
-                el(
-                    "div.way",
-                    el("div", way.words, el("small", _figures(way))),
-                    button(way.settings, "Use", way.words, "btn s"),
-                )
-                for way in others
-            ],
-            id="other-ways",
-        )
-        if others
-        else None,
+        settings_button(first.settings, "Make it fit", first.words, style, "make-fit"),
+        el("p", f"{first.words}.", el("small", _effect(first))),
+        el("details.others#other-options", el("summary", title), rest) if others else None,
     )
 
 
-def _figures(way: FitSuggestion) -> str:
+def _effect(way: FitSuggestion) -> str:
     fits = "" if way.fits else ", still too much"
-    return f"{words.gib(way.gib)}{fits} · saves {words.gib(way.saves_gib)} · costs: {way.costs}"
+    return f"{fmt.gib(way.gib)}{fits} · saves {fmt.gib(way.saves_gib)} · cost: {way.costs}"
 
 
-def undo() -> Safe:
-    """Return the line of what was changed by a click, empty and hidden until there is some."""
+def undo_line() -> Markup:
+    """Return the line that names the last change of several settings, hidden until there is one."""
     return el(
         "p.applied",
-        el("span#applied-words"),
-        el("button.btn.s", "Undo", type="button", data_do="unapply", id="unapply"),
+        el("span"),
+        el("button.btn.s#undo-settings", "Undo", type="button", data_action="undo-settings"),
         role="status",
         hidden=True,
     )
 
 
-def toggle() -> Safe:
-    """Return the switch that shows models which cannot be made to fit."""
+def show_hopeless() -> Markup:
+    """Return the switch that shows models that do not fit with any settings."""
     return el(
         "label.tick.showing",
         el("input#show-hopeless", type="checkbox"),
@@ -146,28 +137,28 @@ def toggle() -> Safe:
     )
 
 
-def basis(report: Report) -> str:
-    """Return what the numbers rest on, in a sentence or two."""
-    return {
-        "formula": "Estimated from the model's shape. Rehearse to measure.",
-        "traced": "Memory traced from the model's own code. Rehearse to measure.",
-        "trial_run": "Measured in a rehearsal."
-        if report.seconds_basis == "trial_run"
-        else "Memory measured in a rehearsal.",
-    }.get(report.memory_basis or "", "Estimated. Rehearse to measure.")
+def basis_text(report: Report) -> str:
+    """Return where the numbers come from."""
+    if report.memory_basis == "trial_run":
+        is_measured = report.seconds_basis == "trial_run"
+        return "Measured in a trial run." if is_measured else "Memory measured in a trial run."
+    source = {
+        "formula": "Estimated from the model's shape.",
+        "traced": "Memory traced through the model's own code.",
+    }.get(report.memory_basis or "", "Estimated.")
+    return f"{source} A trial run measures it."
 
 
-def measured(report: Report) -> Safe:
-    """Return the numbers that only a rehearsal gives; nothing before one."""
-    told = report.trial_run
-    if not told:
-        return Safe("")
-    rows = [
-        ("An update", words.pace(told.get("seconds_per_update"))),
-        ("A checkpoint", _size(told.get("checkpoint_gib"))),
-    ]
-    return join([el("div.row", el("span", name), el("span.num", value)) for name, value in rows])
-
-
-def _size(gib: float | None) -> str:
-    return words.UNKNOWN if gib is None else words.size(gib * GIB)
+def measured(report: Report) -> Markup:
+    """Return the numbers that only a trial run provides."""
+    values = report.trial_run
+    if not values:
+        return EMPTY
+    checkpoint = values.get("checkpoint_gib")
+    size = None if checkpoint is None else checkpoint * GIB
+    return join(
+        [
+            row("Time per step", fmt.short_duration(values.get("seconds_per_update"))),
+            row("Checkpoint size", fmt.size(size)),
+        ]
+    )

@@ -1,4 +1,4 @@
-"""Settings as fields of a form, and what a person entered as layers of answers."""
+"""The settings as form fields, and the entered values as layers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from modelforge.config.fields import FieldSpec, field_specs
 from modelforge.config.resolve import Layer, flatten
 from modelforge.errors import Problem
-from ui.html import format as words
-from ui.html.markup import Safe, el
+from ui.html import format as fmt
+from ui.html.markup import Markup, el
 
 MINE = "form"
 RECIPE = "recipe"
-# Asked by the cards above the settings, so they are no fields among them.
+# Settings that the cards above the form ask for.
 ON_CARDS = frozenset({"task", "strategy", "provider", "model_name", "dataset", "compute_specs"})
 GROUPS = (
     "Training", "Preferences", "Rewards", "Adapter", "Data", "Evaluation", "Saving",
@@ -24,7 +24,7 @@ GROUPS = (
 
 @dataclass(frozen=True)
 class Entered:
-    """What the browser sends: the profile, what the person changed, a recipe if one is open."""
+    """What the browser sends: the profile, the values set by the user, and an opened recipe."""
 
     profile: str | None = None
     mine: dict[str, Any] = field(default_factory=dict)
@@ -33,12 +33,12 @@ class Entered:
     request_id: str | None = None
 
     @classmethod
-    def read(cls, sent: object) -> Entered:
-        """Read what came over the wire; what has another shape counts as not said."""
-        data = sent if isinstance(sent, Mapping) else {}
+    def read(cls, request: object) -> Entered:
+        """Read a request; parts of another type are ignored."""
+        data = request if isinstance(request, Mapping) else {}
         return cls(
             profile=_text(data.get("profile")),
-            mine=_mapping(data.get("mine")),
+            mine=_mapping(data.get("values")),
             recipe=_mapping(data.get("recipe")),
             name=_text(data.get("name")),
             request_id=_text(data.get("request_id")),
@@ -46,141 +46,130 @@ class Entered:
 
 
 def fields() -> list[FieldSpec]:
-    """Return the settings that are shown as fields, by group, in the order of the form."""
+    """Return the settings shown as fields, by group, in the order of the form."""
     shown = [spec for spec in field_specs() if spec.name not in ON_CARDS and spec.kind != "list"]
     order = {name: place for place, name in enumerate(GROUPS)}
     return sorted(shown, key=lambda spec: (order.get(spec.group, len(order)), not spec.basic))
 
 
-def settings() -> Safe:
-    """Return every field under the heading of its group."""
-    specs = fields()
-    names = list(dict.fromkeys(spec.group for spec in specs))
-    return el(
-        "div.groups",
-        [
-            el(
-                "div.group",
-                el("h3", name or "More"),
-                el("div.fields", [one(spec) for spec in specs if spec.group == name]),
-                data_basic=any(spec.basic for spec in specs if spec.group == name),
-            )
-            for name in names
-        ],
-    )
+def settings() -> Markup:
+    """Return all fields under the headings of their groups."""
+    groups: dict[str, list[FieldSpec]] = {}
+    for spec in fields():
+        groups.setdefault(spec.group, []).append(spec)
+    return el("div.groups", [_group(name, specs) for name, specs in groups.items()])
 
 
-def one(spec: FieldSpec) -> Safe:
-    """Return one field: label, origin, control, help, the `?` with more, and room for a problem."""
+def _group(name: str, specs: Sequence[FieldSpec]) -> Markup:
+    boxes = el("div.fields", [setting_field(spec) for spec in specs])
+    is_basic = any(spec.basic for spec in specs)
+    return el("div.group", el("h3", name or "More"), boxes, data_basic=is_basic)
+
+
+def setting_field(spec: FieldSpec) -> Markup:
+    """Return one field: label, origin, control, help, details and a place for an error."""
     key = f"f-{spec.name}"
+    undo = el(
+        "button.undo",
+        "⟲",
+        type="button",
+        hidden=True,
+        data_action="reset",
+        data_setting=spec.name,
+        aria_label=f"Undo my change of {spec.label}",
+        title="Undo my change",
+    )
     return el(
         "div.f",
         el(
             "div.lab",
             el("label", spec.label, for_=key, title=spec.name),
-            _more_button(spec, key) if spec.more else None,
+            _details_button(spec, key) if spec.more else None,
             el("span.origin", data_origin=spec.name),
-            el(
-                "button.undo",
-                "⟲",
-                type="button",
-                hidden=True,
-                data_do="reset",
-                data_field=spec.name,
-                aria_label=f"Undo my change of {spec.label}",
-                title="Undo my change",
-            ),
+            undo,
         ),
         _control(spec, key),
         el("small.hint", spec.help, id=f"{key}-help", data_hint=spec.name),
         el("p.more", spec.more, id=f"{key}-more", hidden=True) if spec.more else None,
-        el("p.wrong", id=f"{key}-wrong", data_wrong=spec.name, aria_live="polite"),
-        data_f=spec.name,
+        el("p.wrong", id=f"{key}-error", data_error=spec.name, aria_live="polite"),
+        data_setting_box=spec.name,
         class_="basic" if spec.basic else None,
     )
 
 
-def shown(value: Any) -> str:
-    """Return a value as its field shows it: 2e-4, true, or nothing for None."""
+def _details_button(spec: FieldSpec, key: str) -> Markup:
+    return el(
+        "button.q",
+        "?",
+        type="button",
+        data_action="fold",
+        aria_expanded="false",
+        aria_controls=f"{key}-more",
+        aria_label=f"More about {spec.label}",
+    )
+
+
+def _control(spec: FieldSpec, key: str) -> Markup:
+    common = {"id": key, "name": spec.name, "aria_describedby": f"{key}-help {key}-error"}
+    if spec.kind == "bool":
+        switch = el("input", type="checkbox", role="switch", **common)
+        return el("div.in.switch", switch, el("span.state", aria_hidden="true"))
+    if spec.kind == "choice":
+        options = [el("option", choice, value=choice) for choice in spec.choices]
+        return el("div.in.pick", el("select", options, **common))
+    box = el(
+        "input",
+        type="text",
+        inputmode="decimal" if spec.kind in ("int", "float") else None,
+        autocomplete="off",
+        spellcheck="false",
+        placeholder="auto" if spec.nullable and spec.kind != "text" else None,
+        **common,
+    )
+    return el("div.in", box, el("span.unit", spec.unit) if spec.unit else None)
+
+
+def value_text(value: Any) -> str:
+    """Return a value as its field shows it: 2e-4, true, or empty for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return words.small(value) if isinstance(value, float) else str(value)
+    return fmt.compact(value) if isinstance(value, float) else str(value)
 
 
-def said(entered: Entered) -> list[Layer]:
-    """Return the layers of what a person brought: the recipe, if one is open, and the answers."""
+def layers_of(entered: Entered) -> list[Layer]:
+    """Return the layers of the user: the recipe, if one is open, and the values."""
     recipe = [Layer(RECIPE, entered.recipe)] if entered.recipe else []
     return [*recipe, Layer(MINE, entered.mine)]
 
 
 def values(stack: Sequence[Layer]) -> dict[str, str]:
-    """Return what every control should show, good or bad, from the layers on the defaults."""
-    held = {spec.name: spec.default for spec in field_specs()}
+    """Return the text of every control, valid or not."""
+    current = {spec.name: spec.default for spec in field_specs()}
     for layer in stack:
-        held.update(flatten(layer.values))
-    return {name: shown(value) for name, value in held.items()}
+        current.update(flatten(layer.values))
+    return {name: value_text(value) for name, value in current.items()}
 
 
 def origins(stack: Sequence[Layer], titles: Mapping[str, str]) -> dict[str, str]:
-    """Return where every value comes from, as the form names it: a profile, the contract, you."""
-    named = {spec.name: "contract" for spec in field_specs()}
+    """Return where every value comes from: default, a profile, a recommendation, recipe or you."""
+    named = {spec.name: "default" for spec in field_specs()}
     for layer in stack:
-        told = "you" if layer.name == MINE else titles.get(layer.name, layer.name)
-        named.update(dict.fromkeys(flatten(layer.values), told))
+        origin = "you" if layer.name == MINE else titles.get(layer.name, layer.name)
+        named.update(dict.fromkeys(flatten(layer.values), origin))
     return named
 
 
-def wrong(problems: Sequence[Problem]) -> tuple[dict[str, str], list[Problem]]:
-    """Return the problems that belong under a field, by its name, and the others."""
+def errors(problems: Sequence[Problem]) -> tuple[dict[str, str], list[Problem]]:
+    """Return the problems of single settings as texts by setting, and all others."""
     names = {spec.name for spec in field_specs()}
-    under: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for problem in problems:
         if problem.where in names:
-            told = f"{problem.what} {problem.remedy}".strip()
-            under[problem.where] = f"{under.get(problem.where, '')} {told}".strip()
-    return under, [problem for problem in problems if problem.where not in names]
-
-
-def _control(spec: FieldSpec, key: str) -> Safe:
-    about = {"id": key, "name": spec.name, "aria_describedby": f"{key}-help {key}-wrong"}
-    if spec.kind == "bool":
-        return el(
-            "div.in.switch",
-            el("input", type="checkbox", role="switch", **about),
-            el("span.state", aria_hidden="true"),
-        )
-    if spec.kind == "choice":
-        return el(
-            "div.in.pick",
-            el("select", [el("option", choice, value=choice) for choice in spec.choices], **about),
-        )
-    return el(
-        "div.in",
-        el(
-            "input",
-            type="text",
-            inputmode="decimal" if spec.kind in ("int", "float") else None,
-            autocomplete="off",
-            spellcheck="false",
-            placeholder="auto" if spec.nullable and spec.kind != "text" else None,
-            **about,
-        ),
-        el("span.unit", spec.unit) if spec.unit else None,
-    )
-
-
-def _more_button(spec: FieldSpec, key: str) -> Safe:
-    return el(
-        "button.q",
-        "?",
-        type="button",
-        data_do="more",
-        aria_expanded="false",
-        aria_controls=f"{key}-more",
-        aria_label=f"More about {spec.label}",
-    )
+            text = f"{problem.what} {problem.remedy}".strip()
+            texts[problem.where] = f"{texts.get(problem.where, '')} {text}".strip()
+    return texts, [problem for problem in problems if problem.where not in names]
 
 
 def _mapping(value: object) -> dict[str, Any]:

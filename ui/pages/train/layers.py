@@ -54,7 +54,7 @@ def stack(forge: Forge, entered: Entered) -> Stack:
     name = entered.profile if entered.profile in profiles else prefill.profile
     fast = machine.fast_bf16
     answers = profile_settings(name, practice=prefill.practice, fast_bf16=fast)
-    said = form.values([Layer(name, answers), *form.said(entered)])
+    said = form.values([Layer(name, answers), *form.layers_of(entered)])
     way = said["strategy"]
     advice = strategy_defaults(
         way, practice=prefill.practice, adapter=said.get("adapter.enabled") != "false"
@@ -70,7 +70,7 @@ def stack(forge: Forge, entered: Entered) -> Stack:
         ]
 
     def weighed(model: Mapping[str, Any]) -> Offer:
-        own = trimmed([*under(model), *form.said(entered)])[0]
+        own = trimmed([*under(model), *form.layers_of(entered)])[0]
         return model, estimate_fit(model, machine, *own, look=look)
 
     offers = [weighed(model) for model in listed]
@@ -80,7 +80,7 @@ def stack(forge: Forge, entered: Entered) -> Stack:
     chosen = next((model for model, _ in offers if model["name"] == said["model_name"]), None)
     if not said["model_name"] and offers:
         chosen = offers[0][0]
-    told = [*under(chosen or {}), *form.said(entered)]
+    told = [*under(chosen or {}), *form.layers_of(entered)]
     layers, hidden = trimmed(told)
     reason = prefill.reason if name == prefill.profile else f"You chose {profiles[name].title}."
     return Stack(layers, told, name, reason, machine, offers, hidden)

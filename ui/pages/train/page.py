@@ -1,4 +1,4 @@
-"""Train: five cards and the plan beside them; after Start the page is the run."""
+"""The Train page: cards for the settings and the plan beside them; after Start it shows the run."""
 
 from __future__ import annotations
 
@@ -7,100 +7,114 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.config.recipe import load_recipe
-from modelforge.errors import ForgeError
+from modelforge.errors import BusyError, ForgeError
 from modelforge.forge import Forge
-from ui.html.gradio_page import Asked, Reply, number, scene, text
-from ui.html.markup import Safe, el, join
-from ui.pages.run import page as run
-from ui.pages.runs import queue
+from ui.contract import RecipeReply, Reply, StartReply, TrainReply, error_text
+from ui.html.gradio_page import ServerFunction, flag, gradio_page, number, text
+from ui.html.markup import Markup, el, join
+from ui.pages.run import page as run_page
+from ui.pages.runs.queue import start_time
 from ui.pages.train import cards, data_actions, model_card, plan_panel, response, trial_run
 from ui.pages.train.form import Entered
 from ui.pages.train.layers import needing, stack
 
 
 def page(forge: Forge) -> None:
-    """Place the page in the current Blocks."""
+    """Add the page to the current Blocks."""
 
-    def open(sent: Any) -> Reply:
-        return {"active": forge.active(), **response.reply(forge, Entered.read(sent))}
+    def open(request: Any) -> TrainReply:
+        return response.reply(forge, Entered.read(request), active=forge.active())
 
-    def check(sent: Any) -> Reply:
-        return response.reply(forge, Entered.read(sent))
+    def check(request: Any) -> TrainReply:
+        return response.reply(forge, Entered.read(request))
 
-    def start(sent: Any) -> Reply:
-        entered = Entered.read(sent)
-        layers = stack(forge, entered).layers
-        return queue.offered(
-            lambda: forge.start(*layers, name=entered.name, request_id=entered.request_id)
-        )
-
-    def read_recipe(sent: Any) -> Reply:
-        return {"recipe": recipe(text(sent, "name"), text(sent, "text"))}
-
-    def stop(sent: Any) -> Reply:
-        keep = not (isinstance(sent, dict) and sent.get("keep") is False)
-        return {"state": str(forge.stop(text(sent, "run"), keep=keep))}
-
-    def find_models(sent: Any) -> Reply:
-        from modelforge.models.hub import search_models  # noqa: PLC0415 - brings in httpx
-
-        query = text(sent, "query")
-        found, needs = search_models(query, text(sent, "task")), needing(forge, Entered.read(sent))
-        return {"parts": {"found": model_card.found(found, query, needs)}}
-
-    asked = [open, check, tracing(forge), start, queue.adding(forge), read_recipe, stop]
-    asked += [find_models, *of_data(forge), *trial_run.asked(forge)]
-    scene(body(), "face.train", *asked, mode="wait")
-
-
-def tracing(forge: Forge) -> Asked:
-    """Return what the page asks for better numbers of memory, in the background."""
-
-    def trace(sent: Any) -> Reply:
-        entered = Entered.read(sent)
+    def trace_memory(request: Any) -> Reply:
+        entered = Entered.read(request)
         try:
             forge.footprints.ask(*stack(forge, entered).layers)
         except ForgeError:
-            return {}  # nobody asked for it: what was worked out still stands
+            return Reply()  # not requested by the user: the estimate stays
         return response.reply(forge, entered)
 
-    return trace
+    def read_recipe(request: Any) -> RecipeReply:
+        return RecipeReply(recipe=parse_recipe(text(request, "name"), text(request, "text")))
+
+    def find_models(request: Any) -> Reply:
+        from modelforge.models.hub import search_models  # noqa: PLC0415 - imports httpx
+
+        query = text(request, "query")
+        models = search_models(query, text(request, "task"))
+        needs = needing(forge, Entered.read(request))
+        return Reply(parts={"hub-models": model_card.hub_models(models, query, needs)})
+
+    functions: list[ServerFunction] = [open, check, trace_memory, read_recipe, find_models]
+    functions += [*_run_functions(forge), *_data_functions(forge), *trial_run.functions(forge)]
+    gradio_page(_body(), "train", *functions, mode="wait")
 
 
-def of_data(forge: Forge) -> list[Asked]:
-    """Return what the card of the data asks."""
+def _run_functions(forge: Forge) -> list[ServerFunction]:
+    """Return the functions that start, enqueue and stop a run."""
 
-    def examine(sent: Any) -> Reply:
-        return data_actions.examined(forge, Entered.read(sent))
+    def start(request: Any) -> StartReply:
+        entered = Entered.read(request)
+        layers = stack(forge, entered).layers
+        try:
+            run = forge.start(*layers, name=entered.name, request_id=entered.request_id)
+        except BusyError as error:
+            return StartReply(busy=error_text(error))
+        return StartReply(run=run)
 
-    def tokens(sent: Any) -> Reply:
-        together = isinstance(sent, dict) and sent.get("together") is True
-        return data_actions.seen(forge, Entered.read(sent), number(sent, "row"), together=together)
+    def enqueue(request: Any) -> Reply:
+        entered = Entered.read(request)
+        run_id = forge.queue.add(
+            *stack(forge, entered).layers,
+            name=entered.name,
+            request_id=entered.request_id,
+            start_after=start_time(request),
+            held=flag(request, "held"),
+        )
+        waiting = next((run for run in forge.queue.listing().runs if run.run == run_id), None)
+        if waiting is None:
+            return Reply(toast="It has started.")
+        return Reply(toast=f"“{waiting.name}” is number {waiting.position} in the queue.")
 
-    def lengths(sent: Any) -> Reply:
-        return data_actions.measured(forge, Entered.read(sent))
+    def stop(request: Any) -> Reply:
+        forge.stop(text(request, "run"), keep=flag(request, "keep", default=True))
+        return Reply()
 
-    def repair(sent: Any) -> Reply:
-        return data_actions.mended(forge, Entered.read(sent), text(sent, "code"))
-
-    def glimpse(sent: Any) -> Reply:
-        return data_actions.glimpsed(forge, Entered.read(sent))
-
-    return [glimpse, examine, tokens, lengths, repair]
+    return [start, enqueue, stop]
 
 
-def body() -> Safe:
+def _data_functions(forge: Forge) -> list[ServerFunction]:
+    """Return the functions of the data card."""
+
+    def preview_data(request: Any) -> Reply:
+        return data_actions.preview(forge, Entered.read(request))
+
+    def check_data(request: Any) -> Reply:
+        return data_actions.check(forge, Entered.read(request))
+
+    def preview_tokens(request: Any) -> Reply:
+        entered, row = Entered.read(request), number(request, "row")
+        return data_actions.preview_tokens(forge, entered, row, as_batch=flag(request, "batch"))
+
+    def measure_lengths(request: Any) -> Reply:
+        return data_actions.measure_lengths(forge, Entered.read(request))
+
+    def repair_data(request: Any) -> Reply:
+        return data_actions.repair(forge, Entered.read(request), text(request, "code"))
+
+    return [preview_data, check_data, preview_tokens, measure_lengths, repair_data]
+
+
+def _body() -> Markup:
     """Return the form and the run, of which the page shows one at a time."""
-    return join(
-        [
-            el("div.page.for-form", el("div", cards.column()), plan_panel.skeleton()),
-            el("div.page.for-run", run.skeleton()),
-        ]
-    )
+    form = el("div.page.for-form", el("div", cards.cards()), plan_panel.skeleton())
+    return join([form, el("div.page.for-run", run_page.skeleton())])
 
 
-def recipe(name: str, text: str) -> dict[str, Any]:
-    """Return the answers in a recipe's text; raises ConfigError, which names the line."""
+def parse_recipe(name: str, text: str) -> dict[str, Any]:
+    """Return the settings of a recipe; raise ConfigError with the line of an error."""
     suffix = ".json" if name.lower().endswith(".json") else ".yaml"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"recipe{suffix}"

@@ -1,4 +1,4 @@
-"""What stands beside the form: memory, time, disk, findings, and whether training may start."""
+"""The plan panel: memory, time, disk space, findings, and the buttons to start."""
 
 from __future__ import annotations
 
@@ -9,230 +9,207 @@ from modelforge.data.checks.summary import DatasetSummary
 from modelforge.errors import Finding, Problem
 from modelforge.preflight.report import Report
 from modelforge.services.preflight import Checked
-from ui.html import format as words
-from ui.html.markup import Safe, el, join
+from ui.html import format as fmt
+from ui.html.components import chip, row
+from ui.html.markup import EMPTY, Markup, el, join
 from ui.pages.train import fit_panel, speed_panel, trial_run
-from ui.pages.train.form import shown
+from ui.pages.train.form import value_text
 
-# Five colours for all parts: what a person can change together is one, and the rest is the last.
-PARTS = (
+# Color, label and parts of the memory bar; all other parts are one more.
+MEMORY_PARTS = (
     ("c1", "weights", ("weights", "reference", "judge")),
     ("c2", "adapter", ("adapter", "gradients")),
     ("c3", "optimizer", ("optimizer",)),
     ("c4", "activations, logits", ("activations", "logits", "generation", "evaluation")),
 )
-REST = ("c5", "the rest")
-LEVELS = {"blocker": "bad", "caution": "warn", "note": ""}
+OTHER_PARTS = ("c5", "other")
+LEVELS = {"blocker": "bad", "caution": "warn", "note": "plain"}
 
 
-def skeleton() -> Safe:
-    """Return the side panel: a part that follows the answers, and the button to start."""
-    return el(
-        "aside.plan",
-        el(
-            "div.card",
-            el(
-                "div.body",
-                el("h2.quiet", "The plan"),
-                el("div", data_part="plan"),
-                el("p.fine.before", "As it was before: a setting is wrong.", hidden=True),
-                el("div", data_part="problems"),
-                el(
-                    "div.foot",
-                    fit_panel.undo(),
-                    el("p.reason#why", data_part="why", aria_live="polite"),
-                    el("div", data_part="rehearsal", role="status"),
-                    el("div.starts", trial_run.start(), _start(), _enqueue()),
-                ),
-            ),
-        ),
-        aria_label="The plan",
-    )
-
-
-def _start() -> Safe:
-    return el(
+def skeleton() -> Markup:
+    """Return the panel, empty of values."""
+    start = el(
         "button.btn.go.wide#start",
         "Start training",
         type="button",
-        data_do="start",
+        data_action="start",
         aria_describedby="why",
         aria_disabled="true",
     )
-
-
-def _enqueue() -> Safe:
-    return el(
+    enqueue = el(
         "button.btn.wide#enqueue",
         "Add to queue",
         type="button",
-        data_do="enqueue",
+        data_action="enqueue",
         aria_disabled="true",
     )
+    foot = el(
+        "div.foot",
+        fit_panel.undo_line(),
+        el("p.reason#why", data_part="why", aria_live="polite"),
+        el("div", data_part="trial-run", role="status"),
+        el("div.starts", trial_run.start_button(), start, enqueue),
+    )
+    content = [
+        el("h2.quiet", "The plan"),
+        el("div", data_part="plan"),
+        el("p.fine.before", "From before a setting became invalid.", hidden=True),
+        el("div", data_part="problems"),
+        foot,
+    ]
+    return el("aside.plan", el("div.card", el("div.body", content)), aria_label="The plan")
 
 
-def parts(checked: Checked, wanted: Sequence[str], others: Sequence[Problem]) -> dict[str, Safe]:
-    """Return the parts of the panel that follow the answers."""
+def parts(checked: Checked, missing: Sequence[str], others: Sequence[Problem]) -> dict[str, Markup]:
+    """Return the parts that depend on the settings."""
     return {
         "plan": plan(checked),
-        "problems": problems(others) if others else Safe(""),
-        "why": join([why_not(checked, wanted, others)]),
+        "problems": problem_list(others) if others else EMPTY,
+        "why": join([why_not(checked, missing, others)]),
     }
 
 
-def plan(checked: Checked) -> Safe:
-    """Return memory, time, disk and findings of a check; a hint where there is no plan yet."""
+def plan(checked: Checked) -> Markup:
+    """Return memory, time, disk space and findings; a hint if there is no plan yet."""
     report = checked.report
     if report is None:
-        return el("p.help", "Memory, time and disk appear here once the answers fit together.")
-    told = [
+        return el("p.help", "Memory, time and disk space appear here once the settings are valid.")
+    findings = [
         finding
         for finding in report.findings
-        if not is_of_data(finding, checked.look) and finding.code not in fit_panel.SAID_HERE
+        if not is_of_data(finding, checked.look) and finding.code not in fit_panel.COVERED
     ]
-    quantized = checked.plan.quantization if checked.plan else "none"
+    quantization = checked.plan.quantization if checked.plan else "none"
+    # Suggest a faster run only once it fits.
+    has_speedups = report.levers and not fit_panel.exceeds_memory(report)
     return join(
         [
-            memory(report, "" if quantized == "none" else f", {quantized}"),
-            fit_panel.block(report),
+            memory(report, "" if quantization == "none" else f", {quantization}"),
+            fit_panel.suggestions(report),
             el("hr"),
-            row("Time", time(report)),
-            row("Updates", words.number(report.updates)),
+            row("Time", time_text(report)),
+            row("Steps", fmt.number(report.updates)),
             fit_panel.measured(report),
-            row("Disk", disk(report)),
-            el("p.fine", fit_panel.basis(report), data_basis=report.memory_basis),
-            # One thing after the other: first it is to fit.
-            [el("hr"), speed_panel.panel(report)]
-            if report.levers and not fit_panel.is_red(report)
-            else None,
-            [el("hr"), findings(told)] if told else None,
+            row("Disk", disk_text(report)),
+            el("p.fine", fit_panel.basis_text(report), data_basis=report.memory_basis),
+            [el("hr"), speed_panel.panel(report)] if has_speedups else None,
+            [el("hr"), finding_list(findings)] if findings else None,
         ]
     )
 
 
-def memory(report: Report, weights: str = "") -> Safe:
+def memory(report: Report, weights_suffix: str = "") -> Markup:
     """Return the bar and the parts of the memory estimate."""
     if report.memory_total_gib is None:
-        return row("Memory", "not known for this model")
-    grouped = _grouped(report)
+        return row("Memory", "unknown for this model")
+    parts = _memory_parts(report)
+    total, free = f"{report.memory_total_gib:.1f}", fmt.gib(report.memory_available_gib)
     whole = max(report.memory_available_gib or 0.0, report.memory_total_gib) or 1.0
-    total = f"{report.memory_total_gib:.1f}"
-    told = f"{total} / {words.gib(report.memory_available_gib)}"
-    bar = el(
-        "div.bar",
-        [el(f"i.{tone}", style=f"width:{100 * gib / whole:.1f}%") for tone, _, gib in grouped],
-        role="img",
-        aria_label=f"Memory: about {total} of {words.gib(report.memory_available_gib)} free",
-    )
+    shares = [el(f"i.{tone}", style=f"width:{100 * gib / whole:.1f}%") for tone, _, gib in parts]
+    label = f"Memory: about {total} of {free} free"
     rows = [
-        row([el(f"i.dot.{tone}"), name + (weights if name == "weights" else "")], f"{gib:.1f}")
-        for tone, name, gib in grouped
+        row([el(f"i.dot.{tone}"), name, weights_suffix * (name == "weights")], f"{gib:.1f}")
+        for tone, name, gib in parts
     ]
-    return join([bar, row([el("b", "Memory "), fits(report)], told), el("div.parts", rows)])
+    return join(
+        [
+            el("div.bar", shares, role="img", aria_label=label),
+            row([el("b", "Memory "), fit_chip(report)], f"{total} of {free}"),
+            el("div.parts", rows),
+        ]
+    )
 
 
-def _grouped(report: Report) -> list[tuple[str, str, float]]:
-    """Return the parts as they are shown: tone, name and GiB; they add up to the whole.
+def _memory_parts(report: Report) -> list[tuple[str, str, float]]:
+    """Return color, name and GiB of each part; they add up to the total.
 
-    Where the whole was measured, its parts are taken to share it as they were worked out.
+    A measured total is distributed over the parts in proportion to their estimates.
     """
     sizes = {part.name: part.gib for part in report.memory}
-    whole = sum(sizes.values())
-    scale = (report.memory_total_gib or 0.0) / whole if whole else 1.0
+    estimate = sum(sizes.values())
+    scale = (report.memory_total_gib or 0.0) / estimate if estimate else 1.0
     grouped = [
         (tone, name, scale * sum(sizes.pop(part, 0.0) for part in parts))
-        for tone, name, parts in PARTS
+        for tone, name, parts in MEMORY_PARTS
     ]
-    return [*grouped, (*REST, scale * sum(sizes.values()))]
+    return [*grouped, (*OTHER_PARTS, scale * sum(sizes.values()))]
 
 
-def time(report: Report) -> str:
-    """Return how long the run takes: measured where a rehearsal has, else about."""
-    known = report.seconds_basis == "trial_run"
-    return words.duration(report.seconds) if known else words.roughly(report.seconds)
+def time_text(report: Report) -> str:
+    """Return the duration of the run: exact after a trial run, otherwise about."""
+    is_measured = report.seconds_basis == "trial_run"
+    return fmt.duration(report.seconds) if is_measured else fmt.estimated_duration(report.seconds)
 
 
-def fits(report: Report) -> Safe:
-    """Return the word for whether the run fits into the memory that is free."""
-    return fit_panel.chip(report.memory_total_gib, report.memory_available_gib)
+def fit_chip(report: Report) -> Markup:
+    """Return whether the run fits into the free memory."""
+    return fit_panel.fit_chip(report.memory_total_gib, report.memory_available_gib)
 
 
-def disk(report: Report) -> str:
-    """Return what the run needs of the disk: 1.1 of 80 GiB."""
+def disk_text(report: Report) -> str:
+    """Return the disk space of the run: 1.1 of 80 GiB."""
     if report.disk_needed_gib is None:
-        return words.gib(report.disk_free_gib)
-    return f"{report.disk_needed_gib:.1f} of {words.number(report.disk_free_gib)} GiB"
+        return fmt.gib(report.disk_free_gib)
+    return f"{report.disk_needed_gib:.1f} of {fmt.number(report.disk_free_gib)} GiB"
 
 
-def findings(listed: Sequence[Finding]) -> Safe:
-    """Return findings as lines: a word for the level, the sentence, a fix where there is one."""
-    return el("div.finds", [_finding(one) for one in listed])
+def finding_list(findings: Sequence[Finding]) -> Markup:
+    """Return findings with their level and a button for the suggested value."""
+    return el("div.finds", [_finding(finding) for finding in findings])
 
 
-def problems(listed: Sequence[Problem]) -> Safe:
-    """Return problems that belong to no field."""
+def _finding(finding: Finding) -> Markup:
+    # The text of a changed setting does not repeat its label.
+    label = f"{specs_by_name()[finding.where].label}: " if finding.code == "plan-changed" else ""
+    remedy = el("small", finding.remedy) if finding.remedy else None
+    text = el("div", f"{label}{finding.what}", remedy)
+    return el("div.find", chip(finding.level, LEVELS[finding.level]), text, _fix(finding))
+
+
+def _fix(finding: Finding) -> Markup | None:
+    if finding.suggested is None or not finding.where:
+        return None
+    value = value_text(finding.suggested)
     return el(
-        "div.finds",
-        [
-            el(
-                "div.find",
-                el("span.chip.bad", "problem"),
-                el("div", one.sentence, el("small", one.remedy) if one.remedy else None),
-            )
-            for one in listed
-        ],
+        "button.btn.s",
+        f"Use {value}",
+        type="button",
+        data_action="fix",
+        data_setting=finding.where,
+        data_value=value,
+        id=f"fix-{finding.code}",
+        aria_label=f"Set {finding.where} to {value}",
     )
 
 
-def why_not(checked: Checked, wanted: Sequence[str], others: Sequence[Problem]) -> str:
-    """Return why training cannot start, in a sentence; empty when it can."""
-    if "dataset" in wanted:
+def problem_list(problems: Sequence[Problem]) -> Markup:
+    """Return problems that do not belong to one setting."""
+    items = [
+        el("div", problem.sentence, el("small", problem.remedy) if problem.remedy else None)
+        for problem in problems
+    ]
+    return el("div.finds", [el("div.find", chip("error", "bad"), item) for item in items])
+
+
+def why_not(checked: Checked, missing: Sequence[str], others: Sequence[Problem]) -> str:
+    """Return why training cannot start; empty if it can."""
+    if "dataset" in missing:
         return "Choose your data first."
-    if "model_name" in wanted:
+    if "model_name" in missing:
         return "Choose a model first."
     if checked.errors:
         first = (others or checked.problems)[0]
-        named = specs_by_name().get(first.where)
-        more = len(checked.problems) - 1
-        rest = f" And {words.plural(more, 'more problem')}." if more else ""
-        told = f"{named.label}: {first.what}" if named else first.sentence
-        return f"{told}{rest}"
+        setting = specs_by_name().get(first.where)
+        count = len(checked.problems) - 1
+        more = f" And {fmt.plural(count, 'more error')}." if count else ""
+        text = f"{setting.label}: {first.what}" if setting else first.sentence
+        return f"{text}{more}"
     if checked.report is not None and checked.report.blocked:
-        return next(one.what for one in checked.report.findings if one.level == "blocker")
+        findings = checked.report.findings
+        return next(finding.what for finding in findings if finding.level == "blocker")
     return ""
 
 
-def row(name: object, value: object) -> Safe:
-    """Return one line of the panel: a name and a number."""
-    return el("div.row", el("span", name), el("span.num", value))
-
-
 def is_of_data(finding: Finding, look: DatasetSummary | None) -> bool:
-    """Say whether a finding is the data's own, which the card of the data shows."""
-    return look is not None and any(one.code == finding.code for one in look.findings)
-
-
-def _finding(one: Finding) -> Safe:
-    fix = None
-    if one.suggested is not None and one.where:
-        fix = el(
-            "button.btn.s",
-            f"Use {shown(one.suggested)}",
-            type="button",
-            data_do="fix",
-            data_field=one.where,
-            data_value=shown(one.suggested),
-            id=f"fix-{one.code}",
-            aria_label=f"Set {one.where} to {shown(one.suggested)}",
-        )
-    return el(
-        "div.find",
-        el(f"span.chip.{LEVELS[one.level] or 'plain'}", one.level),
-        el("div", f"{_of(one)}{one.what}", el("small", one.remedy) if one.remedy else None),
-        fix,
-    )
-
-
-def _of(one: Finding) -> str:
-    """Return the label of the setting whose value is told, which the sentence leaves out."""
-    return f"{specs_by_name()[one.where].label}: " if one.code == "plan-changed" else ""
+    """Return whether a finding is about the data, and so is shown in the data card."""
+    return look is not None and any(other.code == finding.code for other in look.findings)

@@ -1,4 +1,4 @@
-"""A check of the form as the page needs it: values, origins, hints, problems and every part."""
+"""The reply to a change of the form: values, origins, hints, errors and all parts of the page."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from modelforge.data.sources.split import split_counts
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.forge import Forge
 from modelforge.services.preflight import Checked
-from ui.html import format as words
-from ui.html.markup import Safe, el, join
+from ui.contract import CardState, DataFacts, TrainReply
+from ui.html import format as fmt
+from ui.html.components import machine_brief
+from ui.html.markup import EMPTY, Markup, el, join
 from ui.pages.train import (
     cards,
     data_actions,
@@ -27,178 +29,176 @@ from ui.pages.train import (
     plan_panel,
     trial_run,
 )
-from ui.pages.train import cards as ways
 from ui.pages.train.form import Entered
 from ui.pages.train.layers import Stack, index, stack
 
 
-def reply(forge: Forge, entered: Entered) -> dict[str, Any]:
-    """Return all that the page shows for what was entered."""
+def reply(forge: Forge, entered: Entered, *, active: str | None = None) -> TrainReply:
+    """Return everything the page shows for the entered settings."""
     found = stack(forge, entered)
     values = found.values
     checked = forge.check(*found.layers)
+    missing = [name for name in ("dataset", "model_name") if not values[name].strip()]
+    errors, others = form.errors(
+        [problem for problem in checked.problems if problem.where not in missing]
+    )
+    data_problems = _data_problems(checked.errors)
+    sources = data_actions.stated_sources(found.layers)
     look = checked.look or data_actions.look(forge, found.layers, values["dataset"])
-    said = data_actions.said_sources(found.layers)
-    wanted = [name for name in ("dataset", "model_name") if not values[name].strip()]
-    under, others = form.wrong([one for one in checked.problems if one.where not in wanted])
-    of_data = _data_problems(checked.errors)
-    titles = {name: one.title.lower() for name, one in forge.profiles().items()}
-    wants_map = bool(values["dataset"].strip()) and (look is not None or bool(of_data))
-    if ready := checked.ready and not wanted:
+    titles = {name: profile.title.lower() for name, profile in forge.profiles().items()}
+    can_start = checked.ready and not missing
+    if can_start:
         forge.warm()
-    return {
-        "profile": found.profile,
-        "values": values,
-        "origins": form.origins(found.told, titles),
-        "hidden": sorted(found.hidden - under.keys()),
-        "wrong": under,
-        "hints": hints(checked, values, practice=found.machine.practice_mode),
-        "ready": ready,
-        **_fit(forge, checked),
-        "whole": not wanted and not checked.errors,  # what is only blocked by now may wait
-        "cards": _circles(wanted, under, of_data),
-        "data": _data_facts(look, checked.errors, said, values["dataset"]),
-        "parts": {
-            **_standing(forge, found, titles),
-            "sum-task": _task(values, checked),
-            **model_card.chosen(values["model_name"], found.offers, checked),
-            "sum-data": data_card.summary(look, of_data),
-            "data": data_card.part(look, of_data, said),
-            "map": data_actions.editor(forge, said, values["dataset"]) if wants_map else Safe(""),
-            "sources": data_card.several(said),
-            **_settings(entered, found, titles[found.profile]),
-            "recipe": join([recipe(checked, values)]),
-            **plan_panel.parts(checked, wanted, [one for one in others if one not in of_data]),
-            "rehearsal": trial_run.beside(forge, checked),
-        },
+    has_mapping = bool(values["dataset"].strip()) and (look is not None or bool(data_problems))
+    mapping = (
+        data_actions.mapping_editor(forge, sources, values["dataset"]) if has_mapping else EMPTY
+    )
+    parts: dict[str, str] = {
+        **_machine_parts(forge, found, titles),
+        **model_card.parts(values["model_name"], found.offers, checked),
+        **_settings_parts(entered, found, titles[found.profile]),
+        **plan_panel.parts(checked, missing, [one for one in others if one not in data_problems]),
+        "sum-task": _task_summary(values, checked),
+        "sum-data": data_card.summary(look, data_problems),
+        "data": data_card.rows(look, data_problems, sources),
+        "mapping": mapping,
+        "sources": data_card.source_list(sources),
+        "recipe": join([recipe_text(checked, values)]),
+        "trial-run": trial_run.state(forge, checked),
     }
+    return TrainReply(
+        parts=parts,
+        profile=found.profile,
+        values=values,
+        origins=form.origins(found.told, titles),
+        hidden=sorted(found.hidden - errors.keys()),
+        errors=errors,
+        hints=hints(checked, values, practice=found.machine.practice_mode),
+        can_start=can_start,
+        # A run that is only blocked at the moment may wait in the queue.
+        can_queue=not missing and not checked.errors,
+        has_plan=checked.report is not None,
+        exceeds_memory=fit_panel.exceeds_memory(checked.report),
+        trace_key=_trace_key(checked),
+        trial_run=forge.trial_runs.active(),
+        cards=_card_states(missing, errors, data_problems),
+        data=_data_facts(look, checked.errors, sources or [{"path": values["dataset"]}]),
+        active=active,
+    )
 
 
-def _fit(forge: Forge, checked: Checked) -> dict[str, Any]:
-    """Return what the browser needs to know of the plan beside what it shows."""
-    return {
-        "planned": checked.report is not None,
-        "red": fit_panel.is_red(checked.report),
-        "traceable": _traceable(checked),
-        "rehearsing": forge.trial_runs.active(),
-    }
-
-
-def _traceable(checked: Checked) -> str:
-    """Return a name for a plan whose memory the model's own code may tell better; else nothing."""
+def _trace_key(checked: Checked) -> str:
+    """Return an id of a plan whose memory can still be traced; empty otherwise."""
     report, resolved = checked.report, checked.resolved
     if checked.errors or report is None or resolved is None or report.memory_basis != "formula":
         return ""
-    told = [resolved.config.explicit_values(), checked.plan.as_dict() if checked.plan else {}]
-    return sha256(json.dumps(told, default=str).encode()).hexdigest()[:16]
+    return _digest(
+        [resolved.config.explicit_values(), checked.plan.as_dict() if checked.plan else {}]
+    )
 
 
 def hints(checked: Checked, values: Mapping[str, str], *, practice: bool = False) -> dict[str, str]:
-    """Return help lines that know the answers, such as rows per update and rows held out."""
-    way = values["strategy"]
+    """Return help texts that depend on the settings, such as rows per step."""
+    strategy = values["strategy"]
     adapter = values.get("adapter.enabled") != "false"
-    rate = words.small(default_learning_rate(way, practice=practice, adapter=adapter))
-    told = {"learning_rate": f"Usual for {way}: {rate}."}
+    rate = fmt.compact(default_learning_rate(strategy, practice=practice, adapter=adapter))
+    texts = {"learning_rate": f"Usual for {strategy}: {rate}."}
     if checked.resolved is None:
-        return told
+        return texts
     config = checked.resolved.config
-    per_update = config.per_device_train_batch_size * config.gradient_accumulation_steps
-    told["gradient_accumulation_steps"] = f"{words.plural(per_update, 'row')} per update."
+    batch, accumulation = config.per_device_train_batch_size, config.gradient_accumulation_steps
+    rows = fmt.plural(batch * accumulation, "row")
+    texts["gradient_accumulation_steps"] = f"{batch} × {accumulation} = {rows} per step."
     if config.max_steps > 0:
-        told["num_train_epochs"] = f"Ends sooner: {config.max_steps} updates at most."
+        texts["num_train_epochs"] = f"Ends earlier, after {config.max_steps} steps."
     if checked.look is not None and 0 < config.eval_split < 1:
-        _, held = split_counts(checked.look.rows, config.eval_split)
-        told["eval_split"] = f"{words.plural(held, 'row')} to check on, never trained."
+        _, count = split_counts(checked.look.rows, config.eval_split)
+        texts["eval_split"] = f"{fmt.plural(count, 'row')} to evaluate on, never trained."
     for change in checked.plan.changes if checked.plan else ():
-        used = form.shown(change.used)
-        told[change.where] = f"Used here: {used}. {change.reason}"
-    return told
+        texts[change.where] = f"Used here: {form.value_text(change.used)}. {change.reason}"
+    return texts
 
 
-def recipe(checked: Checked, values: Mapping[str, str]) -> str:
-    """Return the answers as a recipe file; while they are wrong, say so."""
+def recipe_text(checked: Checked, values: Mapping[str, str]) -> str:
+    """Return the settings as a recipe file, or what is missing."""
     if checked.resolved is None:
-        missing = "your data" if not values["dataset"] else "answers that fit together"
-        return f"# The recipe appears here once there are {missing}."
+        missing = "data to train on" if not values["dataset"] else "no invalid setting"
+        return f"# The recipe appears here once there is {missing}."
     return dump_recipe(checked.resolved.config.explicit_values())
 
 
-def _standing(forge: Forge, found: Stack, titles: Mapping[str, str]) -> dict[str, Safe]:
-    machine, profiles = found.machine, forge.profiles()
+def _machine_parts(forge: Forge, found: Stack, titles: Mapping[str, str]) -> dict[str, Markup]:
+    machine = found.machine
     gpu = index(found.values.get("hardware.gpu_index"))
     return {
-        "machine": cards.machine(machine, profiles, found.reason),
+        "machine": cards.machine(machine, forge.profiles(), found.reason),
         "sum-machine": cards.machine_summary(machine, titles[found.profile], gpu),
-        "machine-brief": join([cards.machine_brief(machine)]),
-        "tasks": ways.tasks(found.values["task"]),
-        "models": model_card.offered(found.offers),
+        "machine-brief": machine_brief(machine),
+        "tasks": cards.tasks(found.values["task"]),
+        "models": model_card.catalog(found.offers),
         "samples": cards.samples(forge.samples(), found.values["task"]),
     }
 
 
-def _task(values: Mapping[str, str], checked: Checked) -> Safe:
-    task = ways.title(ways.TASKS, values["task"])
-    how = "SFT" if values["strategy"] in ("sft", "qlora") else values["strategy"].upper()
-    quantized = checked.plan.quantization if checked.plan else "none"
-    if checked.plan is not None and checked.plan.trains == "all":
-        over = "all weights"
+def _task_summary(values: Mapping[str, str], checked: Checked) -> Markup:
+    task = cards.title(cards.TASKS, values["task"])
+    method = "SFT" if values["strategy"] in ("sft", "qlora") else values["strategy"].upper()
+    plan = checked.plan
+    if plan is not None and plan.trains == "all":
+        trained = "all weights"
+    elif plan is None or plan.quantization == "none":
+        trained = "with LoRA"
     else:
-        over = "with LoRA" if quantized == "none" else f"over {quantized} weights"
-    if checked.plan is not None and checked.plan.start_from:
-        over += ", on from an adapter"
-    by = " · Unsloth" if values["provider"] == "unsloth" else ""
-    return join([f"{task} · {how} {over}{by}"])
+        trained = f"with LoRA on {plan.quantization} weights"
+    start = ", from an adapter" if plan is not None and plan.start_from else ""
+    provider = " · Unsloth" if values["provider"] == "unsloth" else ""
+    return join([f"{task} · {method} {trained}{start}{provider}"])
 
 
-def _settings(entered: Entered, found: Stack, title: str) -> dict[str, Safe]:
+def _settings_parts(entered: Entered, found: Stack, title: str) -> dict[str, Markup]:
     shown = [spec for spec in form.fields() if spec.name not in found.hidden]
     elsewhere = {*form.ON_CARDS, data_actions.SOURCES, *found.hidden}
-    mine = len([name for name in entered.mine if name not in elsewhere])
+    changed = len([name for name in entered.mine if name not in elsewhere])
     source = (
-        join(["from ", el("b", "a recipe"), " over ", title])
+        ["from ", el("b", "a recipe"), " and ", title]
         if entered.recipe
-        else join(["from ", el("b", title)])
+        else ["from ", el("b", title)]
     )
-    told = join([source, f" · {mine} changed by you" if mine else None])
-    return {"sum-settings": told, "count-all": join([str(len(shown))])}
+    summary = join([source, f" · {changed} changed by you" if changed else None])
+    return {"sum-settings": summary, "count-all": join([str(len(shown))])}
 
 
-def _circles(
-    wanted: Sequence[str], under: Mapping[str, str], of_data: Sequence[Problem]
-) -> dict[str, str]:
-    def state(name: str, *, broken: bool = False) -> str:
-        return "wrong" if name in under or broken else "open" if name in wanted else "done"
+def _card_states(
+    missing: Sequence[str], errors: Mapping[str, str], data_problems: Sequence[Problem]
+) -> dict[str, CardState]:
+    def state(name: str, *, is_wrong: bool = False) -> CardState:
+        return "wrong" if name in errors or is_wrong else "open" if name in missing else "done"
 
-    fields = {spec.name for spec in form.fields()}
+    settings = {spec.name for spec in form.fields()}
     return {
         "machine": "done",
-        "task": "wrong" if {"task", "strategy", "provider"} & under.keys() else "done",
+        "task": "wrong" if {"task", "strategy", "provider"} & errors.keys() else "done",
         "model": state("model_name"),
-        "data": state("dataset", broken=bool(of_data)),
-        "settings": "wrong" if fields & under.keys() else "plain",
+        "data": state("dataset", is_wrong=bool(data_problems)),
+        "settings": "wrong" if settings & errors.keys() else "plain",
     }
 
 
 def _data_facts(
-    look: DatasetSummary | None,
-    errors: Sequence[ForgeError],
-    said: Sequence[Mapping[str, Any]],
-    dataset: str,
-) -> dict[str, Any] | None:
-    """Return what the browser needs to ask on: which data it is, how many rows, how large."""
+    look: DatasetSummary | None, errors: Sequence[ForgeError], sources: list[dict[str, Any]]
+) -> DataFacts | None:
     if look is None and not _data_problems(errors):
         return None
-    broken = any(isinstance(error, ReadError) for error in errors)
-    sources = list(said) or [{"path": dataset}]
-    facts = [sources, look.sha256 if look else "", look.rows if look else 0]
-    return {
-        "key": sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16],
-        "rows": look.rows if look else 0,
-        "large": bool(look and look.size_bytes > data_actions.EXAMINED_BYTES),
-        "sources": sources,
-        "usable": look is not None,
-        "opens": "rows" if look else "doctor" if broken else "map",
-    }
+    is_unreadable = any(isinstance(error, ReadError) for error in errors)
+    rows = look.rows if look else 0
+    return DataFacts(
+        key=_digest([sources, look.sha256 if look else "", rows]),
+        rows=rows,
+        is_large=bool(look and look.size_bytes > data_actions.MAX_CHECKED_BYTES),
+        sources=sources,
+        is_usable=look is not None,
+        open_tab="rows" if look else "checks" if is_unreadable else "mapping",
+    )
 
 
 def _data_problems(errors: Sequence[ForgeError]) -> list[Problem]:
@@ -209,3 +209,7 @@ def _data_problems(errors: Sequence[ForgeError]) -> list[Problem]:
         for problem in error.problems
         if problem.where != "dataset"
     ]
+
+
+def _digest(value: object) -> str:
+    return sha256(json.dumps(value, default=str).encode()).hexdigest()[:16]

@@ -1,209 +1,178 @@
-"""A row as the model sees it: every token in the colour of its role, with its id."""
+"""Rows as the model sees them: every token with its role and id, and the lengths of all rows."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from ui.html import charts
-from ui.html import format as words
-from ui.html.markup import Safe, el, join
+from ui.html import charts, components
+from ui.html import format as fmt
+from ui.html.markup import Markup, el, join
 
-TONES = {"masked": "m", "trained": "t", "end": "e", "cut": "c", "pad": "p"}
-# What a group of tokens is called by those who do not see its colour.
-ALOUD = {
-    "masked": "read",
-    "trained": "learned",
-    "end": "learned, ends the answer",
-    "cut": "cut off",
-    "pad": "padding",
+# Role → class of the style sheet, text for screen readers, and meaning of the color.
+ROLES = {
+    "masked": ("m", "masked", "Grey is read but not trained"),
+    "trained": ("t", "trained", "green is trained"),
+    "end": ("e", "trained, ends the answer", "orange ends the answer"),
+    "cut": ("c", "truncated", "struck through is truncated"),
+    "pad": ("p", "padding", "faint is padding"),
 }
-COLOURS = {
-    "masked": "Grey is read but not learned",
-    "trained": "green is learned",
-    "end": "orange ends the answer",
-    "cut": "struck through is cut off",
-    "pad": "faint is padding",
-}
-LEARNED = ("trained", "end")
-MOST = 1500
-LISTED = 300
-_SIGNS = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
-# So many rows are laid out together, to show how they are padded or packed.
-TOGETHER = 4
-Piece = Mapping[str, Any]
+TRAINED = ("trained", "end")
+MAX_TOKENS = 1500
+MAX_LISTED = 300
+# Rows shown together to show padding and packing.
+BATCH_ROWS = 4
+_SYMBOLS = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
+Token = Mapping[str, Any]
 
 
-def part(page: Mapping[str, Any], number: int, rows: int, *, together: bool = False) -> Safe:
-    """Return row `number` of `rows`, counted from 1, as the worker's code tokenized it."""
-    shown = page.get("rows", ())
+def part(page: Mapping[str, Any], number: int, count: int, *, as_batch: bool = False) -> Markup:
+    """Return row `number` of `count`, counted from 1, as the worker tokenized it."""
+    rows = page.get("rows", ())
     notes = [el("p.fine", str(note.get("text", ""))) for note in page.get("notes", ())]
+    # Packed rows have names; rows side by side have their numbers.
+    shown = [
+        _row(row, number + place if as_batch and not row.get("name") else number)
+        for place, row in enumerate(rows)
+    ]
     if not shown:
-        told = "Nothing of this row is left to train on: it is left out, or empty."
-        shown_rows = [el("p.help", told, role="status")]
-    else:
-        # Packed rows have names of their own; rows beside each other have their numbers.
-        shown_rows = [
-            _row(row, number + place if together and not row.get("name") else number)
-            for place, row in enumerate(shown)
-        ]
-    return join([pager(number, rows, together=together), shown_rows, notes])
+        shown = [el("p.help", "No token of this row is trained: it is empty or left out.",
+                    role="status")]  # fmt: skip
+    return join([pager(number, count, as_batch=as_batch), shown, notes])
 
 
-def pager(number: int, rows: int, *, together: bool = False) -> Safe:
-    """Return the chooser of the row: back, a number, on, and whether its neighbours show too."""
+def pager(number: int, count: int, *, as_batch: bool = False) -> Markup:
+    """Return the row selector, and the switch to show rows as a batch."""
+    box = el(
+        "input#row-number",
+        type="number",
+        min="1",
+        max=str(max(1, count)),
+        value=str(number),
+        inputmode="numeric",
+    )
+    switch = el("input#row-batch", type="checkbox", checked=as_batch)
     return el(
         "div.pager",
-        _step("Previous", number - 1, off=number <= 1),
+        _step("Previous", number - 1, disabled=number <= 1),
         el("label", "Row", for_="row-number"),
-        el(
-            "input#row-number",
-            type="number",
-            min="1",
-            max=str(max(1, rows)),
-            value=str(number),
-            inputmode="numeric",
-        ),
-        el("span.sub", f"of {words.number(rows)}"),
-        _step("Next", number + 1, off=number >= rows),
-        el(
-            "label.tick.aside",
-            el("input#row-together", type="checkbox", checked=together),
-            f"As a batch of {TOGETHER}",
-        ),
+        box,
+        el("span.sub", f"of {fmt.number(count)}"),
+        _step("Next", number + 1, disabled=number >= count),
+        el("label.tick.aside", switch, f"As a batch of {BATCH_ROWS}"),
     )
 
 
-def sentence(pieces: Sequence[Piece], number: int) -> str:
-    """Return what the colours mean here, and how much is learned."""
-    counts = Counter(str(piece.get("role")) for piece in pieces)
-    shown = [COLOURS[role] for role in COLOURS if counts[role]]
-    colours = ", ".join(shown)
-    learned = sum(counts[role] for role in LEARNED)
-    total = sum(counts.values()) - counts["pad"]
-    verb = "is" if learned == 1 else "are"
-    return (
-        f"Row {number:,} as it will be trained. {colours[:1].upper()}{colours[1:]}. "
-        f"{learned:,} of {words.plural(total, 'token')} {verb} learned."
-    )
-
-
-def _row(row: Mapping[str, Any], number: int) -> Safe:
-    pieces: Sequence[Piece] = row["pieces"]
-    name = row.get("name")
-    if not pieces:
-        return el("p.help", f"Row {number:,}. {name or 'Nothing of it is left to train on'}.")
-    left = len(pieces) - MOST
-    return join(
-        [
-            el("h3.sub", str(name)) if name else None,
-            el("p.help", sentence(pieces, number)),
-            el(
-                "div.tok",
-                [_group(role, group) for role, group in _groups(pieces[:MOST])],
-                el("span.sub", f" and {left:,} more") if left > 0 else None,
-                role="region",
-                tabindex="0",
-                aria_label="Tokens",
-            ),
-            _listed(pieces),
-        ]
-    )
-
-
-def _groups(pieces: Iterable[Piece]) -> list[tuple[str, list[Piece]]]:
-    grouped = groupby(pieces, key=lambda piece: str(piece.get("role")))
-    return [(role, list(group)) for role, group in grouped]
-
-
-def _group(role: str, pieces: Sequence[Piece]) -> Safe:
-    tone = TONES.get(role, "m")
-    aloud = el("span.gone", f" {ALOUD.get(role, role)}: ")
-    return join(
-        [
-            aloud,
-            [
-                el(f"span.{tone}", visible(str(one.get("text", ""))), title=f"id {one.get('id')}")
-                for one in pieces
-            ],
-        ]
-    )
-
-
-def visible(text: str) -> str:
-    """Return a token's text with line ends and tabs as signs, so that none is invisible."""
-    return "".join(_SIGNS.get(letter, letter) for letter in text) or "·"
-
-
-def _listed(pieces: Sequence[Piece]) -> Safe:
-    rows = [
-        el(
-            "tr",
-            el("td", f"{place:,}"),
-            el("td", visible(str(one.get("text", "")))),
-            el("td", str(one.get("id"))),
-            el("td", ALOUD.get(str(one.get("role")), "")),
-        )
-        for place, one in enumerate(pieces[:LISTED], start=1)
-    ]
-    heads = [el("th", head, scope="col") for head in ("Place", "Token", "Id", "Role")]
-    more = len(pieces) - LISTED
-    return el(
-        "details.more-rows",
-        el("summary", "As a list, with ids"),
-        el(
-            "div.table",
-            el("table.ids", el("thead", el("tr", heads)), el("tbody", rows)),
-            tabindex="0",
-            role="region",
-            aria_label="Tokens and ids",
-        ),
-        el("p.fine", f"{more:,} more are not listed.") if more > 0 else None,
-    )
-
-
-def _step(name: str, target: int, *, off: bool) -> Safe:
+def _step(name: str, target: int, *, disabled: bool) -> Markup:
     return el(
         "button.btn.s",
         name,
         type="button",
-        data_do="token-row",
+        data_action="token-row",
         data_row=str(target),
         id=f"row-{name.lower()}",
         aria_label=f"{name} row",
-        aria_disabled="true" if off else None,
+        aria_disabled="true" if disabled else None,
     )
 
 
-def length_histogram(told: Mapping[str, Any]) -> Safe:
-    """Return the histogram of tokens per row, and the shares beside it in words."""
-    heights = [(int(end), int(count)) for end, count in told.get("histogram") or ()]
-    rows = told.get("rows")
-    limit = told.get("max_length")
-    numbers = [
-        ("Rows measured", words.number(rows)),
-        ("Tokens a row", f"{words.number(told.get('mean'))} on average"),
-        ("Longest row", f"{words.number(told.get('longest'))} tokens"),
-        ("Rows cut", share(told.get("truncated"))),
-        ("Tokens learned", share(told.get("trained"))),
-    ]
-    fit = told.get("truncated")
-    sentence = "No row is cut."
-    if fit and limit:
-        whole = 100 * (1 - float(fit))
-        sentence = f"{whole:.1f} % of rows fit whole into {words.number(limit)} tokens."
+def summary(tokens: Sequence[Token], number: int) -> str:
+    """Return the meaning of the colors, and how many tokens are trained."""
+    counts = Counter(str(token.get("role")) for token in tokens)
+    colors = ", ".join(color for role, (_, _, color) in ROLES.items() if counts[role])
+    trained = sum(counts[role] for role in TRAINED)
+    total = sum(counts.values()) - counts["pad"]
+    verb = "is" if trained == 1 else "are"
+    return (
+        f"Row {number:,} as it is trained. {colors[:1].upper()}{colors[1:]}. "
+        f"{trained:,} of {fmt.plural(total, 'token')} {verb} trained."
+    )
+
+
+def _row(row: Mapping[str, Any], number: int) -> Markup:
+    tokens: Sequence[Token] = row["pieces"]
+    name = row.get("name")
+    if not tokens:
+        return el("p.help", f"Row {number:,}. {name or 'No token of it is trained'}.")
+    hidden = len(tokens) - MAX_TOKENS
+    groups = groupby(tokens[:MAX_TOKENS], key=lambda token: str(token.get("role")))
     return join(
         [
-            el("p.help", sentence),
-            charts.bars("Tokens a row", heights, limit=int(limit) if limit else None),
-            el("dl.facts.after", [el("div", el("dt", key), el("dd", one)) for key, one in numbers]),
-            [el("p.fine", str(note.get("text", ""))) for note in told.get("notes", ())],
+            el("h3.sub", str(name)) if name else None,
+            el("p.help", summary(tokens, number)),
+            el(
+                "div.tok",
+                [_group(role, list(group)) for role, group in groups],
+                el("span.sub", f" and {hidden:,} more") if hidden > 0 else None,
+                role="region",
+                tabindex="0",
+                aria_label="Tokens",
+            ),
+            _token_table(tokens),
         ]
     )
 
 
-def share(part_of: float | None) -> str:
-    """Return a share from 0 to 1 as people read it: 0.6 %."""
-    return words.UNKNOWN if part_of is None else f"{100 * part_of:.1f} %"
+def _group(role: str, tokens: Sequence[Token]) -> Markup:
+    class_, spoken, _ = ROLES.get(role, ("m", role, ""))
+    spans = [
+        el(f"span.{class_}", visible(str(token.get("text", ""))), title=f"id {token.get('id')}")
+        for token in tokens
+    ]
+    return join([el("span.gone", f" {spoken}: "), spans])
+
+
+def visible(text: str) -> str:
+    """Return the text of a token with symbols for line ends and tabs."""
+    return "".join(_SYMBOLS.get(letter, letter) for letter in text) or "·"
+
+
+def _token_table(tokens: Sequence[Token]) -> Markup:
+    rows = [
+        el(
+            "tr",
+            el("td", f"{place:,}"),
+            el("td", visible(str(token.get("text", "")))),
+            el("td", str(token.get("id"))),
+            el("td", ROLES.get(str(token.get("role")), ("", "", ""))[1]),
+        )
+        for place, token in enumerate(tokens[:MAX_LISTED], start=1)
+    ]
+    hidden = len(tokens) - MAX_LISTED
+    return el(
+        "details.more-rows",
+        el("summary", "As a table with ids"),
+        components.table(("Position", "Token", "Id", "Role"), rows, "Tokens and ids", "ids"),
+        el("p.fine", f"{hidden:,} more are not listed.") if hidden > 0 else None,
+    )
+
+
+def length_histogram(lengths: Mapping[str, Any]) -> Markup:
+    """Return the histogram of tokens per row, and its statistics."""
+    bins = [(int(end), int(count)) for end, count in lengths.get("histogram") or ()]
+    limit, truncated = lengths.get("max_length"), lengths.get("truncated")
+    statistics = [
+        ("Measured rows", fmt.number(lengths.get("rows"))),
+        ("Tokens per row", f"{fmt.number(lengths.get('mean'))} on average"),
+        ("Longest row", f"{fmt.number(lengths.get('longest'))} tokens"),
+        ("Truncated rows", _share(truncated)),
+        ("Trained tokens", _share(lengths.get("trained"))),
+    ]
+    sentence = "No row is truncated."
+    if truncated and limit:
+        share = fmt.percent(100 * (1 - float(truncated)), 1)
+        sentence = f"{share} of the rows fit whole into {fmt.number(limit)} tokens."
+    return join(
+        [
+            el("p.help", sentence),
+            charts.histogram("Tokens per row", bins, limit=int(limit) if limit else None),
+            components.facts(statistics, "after"),
+            [el("p.fine", str(note.get("text", ""))) for note in lengths.get("notes", ())],
+        ]
+    )
+
+
+def _share(share: float | None) -> str:
+    return fmt.percent(None if share is None else 100 * share, 1)

@@ -1,4 +1,4 @@
-"""A rehearsal beside the form: how far it is, the button that ends it, and why it failed."""
+"""The trial run in the plan panel: its button, progress, and errors."""
 
 from __future__ import annotations
 
@@ -9,54 +9,59 @@ from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.services.preflight import Checked
 from modelforge.services.trial_runs import TrialRunView
-from ui.html import format as words
-from ui.html.gradio_page import Asked, Reply, text
-from ui.html.markup import Safe, el
+from ui.contract import Reply, TrialRunReply
+from ui.html import format as fmt
+from ui.html.components import chip, progress
+from ui.html.gradio_page import ServerFunction, text
+from ui.html.markup import EMPTY, Markup, el
 from ui.pages.train.form import Entered
 from ui.pages.train.layers import stack
 
+ABOUT = (
+    "A few real steps on the longest rows, one evaluation and one checkpoint, "
+    "to measure memory and time."
+)
 
-def asked(forge: Forge) -> list[Asked]:
-    """Return what the page asks about rehearsals."""
 
-    def rehearse(sent: Any) -> Reply:
-        layers = stack(forge, Entered.read(sent)).layers
-        return _told(forge, forge.trial_runs.start(*layers))
+def functions(forge: Forge) -> list[ServerFunction]:
+    """Return the server functions for trial runs."""
 
-    def rehearsal(sent: Any) -> Reply:
+    def start_trial_run(request: Any) -> Reply:
+        return _reply(forge, forge.trial_runs.start(*stack(forge, Entered.read(request)).layers))
+
+    def show_trial_run(request: Any) -> Reply:
         try:
-            return _told(forge, text(sent, "id"))
+            return _reply(forge, text(request, "id"))
         except ForgeError:
-            return {"lively": False, "parts": {"rehearsal": Safe("")}}
+            return TrialRunReply(id=text(request, "id"), parts={"trial-run": EMPTY})
 
-    def stop_rehearsal(sent: Any) -> Reply:
-        forge.trial_runs.stop(text(sent, "id"))
-        return _told(forge, text(sent, "id"))
+    def stop_trial_run(request: Any) -> Reply:
+        forge.trial_runs.stop(text(request, "id"))
+        return _reply(forge, text(request, "id"))
 
-    return [rehearse, rehearsal, stop_rehearsal]
+    return [start_trial_run, show_trial_run, stop_trial_run]
 
 
-def start() -> Safe:
-    """Return the button that starts one."""
+def start_button() -> Markup:
+    """Return the button that starts a trial run."""
     return el(
-        "button.btn#rehearse",
-        "Rehearse",
+        "button.btn#trial-run",
+        "Trial run",
         type="button",
-        data_do="rehearse",
+        data_action="trial-run",
         aria_disabled="true",
-        title="A few real updates on the longest rows, one check and one save: then memory and "
-        "time are measured.",
+        title=ABOUT,
     )
 
 
-def beside(forge: Forge, checked: Checked) -> Safe:
-    """Return what is to be said of the rehearsal under way, else of the last of such a run."""
+def state(forge: Forge, checked: Checked) -> Markup:
+    """Return the trial run in progress, or else the last one of the same plan."""
     with contextlib.suppress(ForgeError):
         if active := forge.trial_runs.active():
-            return part(forge.trial_runs.view(active))
+            return view_part(forge.trial_runs.view(active))
         view = _latest(forge, checked)
-        return part(view) if view else Safe("")
-    return Safe("")
+        return view_part(view) if view else EMPTY
+    return EMPTY
 
 
 def _latest(forge: Forge, checked: Checked) -> TrialRunView | None:
@@ -67,60 +72,46 @@ def _latest(forge: Forge, checked: Checked) -> TrialRunView | None:
     return forge.trial_runs.latest(resolved.config, plan, facts, look, machine)
 
 
-def part(view: TrialRunView) -> Safe:
-    """Return how far a rehearsal is, or how it ended if not well; nothing once it has measured."""
+def _reply(forge: Forge, trial_run_id: str) -> TrialRunReply:
+    view = forge.trial_runs.view(trial_run_id)
+    parts: dict[str, str] = {"trial-run": view_part(view)}
+    return TrialRunReply(id=view.id, poll=not view.state.is_over, parts=parts)
+
+
+def view_part(view: TrialRunView) -> Markup:
+    """Return the progress of a trial run, or why it failed; nothing after a success."""
     if not view.state.is_over:
-        return _going(view)
+        return _progress(view)
     if view.ending and view.ending.get("kind") == "failed":
         what, remedy = (str(view.ending.get(key) or "") for key in ("what", "remedy"))
-        return _failed(what or "The rehearsal failed.", remedy)
+        return _failure(what or "The trial run failed.", remedy)
     if str(view.state) in ("failed", "lost"):
-        return _failed("The rehearsal ended without a word.", "Rehearse once more.")
+        return _failure("The trial run ended without an error message.", "Start another trial run.")
     if str(view.state) == "stopped":
-        return el("p.fine", "The rehearsal was stopped; nothing was measured.")
-    return Safe("")
+        return el("p.fine", "The trial run was stopped; nothing was measured.")
+    return EMPTY
 
 
-def _told(forge: Forge, rehearsal_id: str) -> Reply:
-    view = forge.trial_runs.view(rehearsal_id)
-    return {"id": view.id, "lively": not view.state.is_over, "parts": {"rehearsal": part(view)}}
-
-
-def _going(view: TrialRunView) -> Safe:
-    line = view.phase or words.before(str(view.state))
+def _progress(view: TrialRunView) -> Markup:
+    phase = view.phase or fmt.initial_phase(str(view.state))
     share = None
     if view.total and view.done is not None:
         share = min(1.0, view.done / view.total)
-        line = f"{line} · {view.done:,} of {view.total:,}"
-    stopping = str(view.state) == "stopping"
-    return el(
-        "div.rehearsing",
-        el(
-            "div.row.keep",
-            el("span", el("b", "Rehearsing"), el("small", "Stopping" if stopping else line)),
-            el(
-                "button.btn.s#stop-rehearsal",
-                "Stop",
-                type="button",
-                data_do="stop-rehearsal",
-                data_id=view.id,
-                aria_disabled="true" if stopping else None,
-                aria_label="Stop the rehearsal",
-            ),
-        ),
-        el(
-            "div.prog",
-            el("i", style=f"width:{100 * (share or 0):.0f}%"),
-            class_="vague" if share is None else None,
-            role="progressbar",
-            aria_label="Rehearsal",
-            aria_valuenow=None if share is None else round(100 * share),
-            aria_valuemin=0,
-            aria_valuemax=100,
-        ),
+        phase = f"{phase} · {view.done:,} of {view.total:,}"
+    is_stopping = str(view.state) == "stopping"
+    stop = el(
+        "button.btn.s#stop-trial-run",
+        "Stop",
+        type="button",
+        data_action="stop-trial-run",
+        data_id=view.id,
+        aria_disabled="true" if is_stopping else None,
+        aria_label="Stop the trial run",
     )
+    text = el("span", el("b", "Trial run"), el("small", "Stopping" if is_stopping else phase))
+    return el("div.trial-run", el("div.row.keep", text, stop), progress("Trial run", share))
 
 
-def _failed(what: str, remedy: str) -> Safe:
-    told = el("div", what, el("small", remedy) if remedy else None)
-    return el("div.finds", el("div.find", el("span.chip.bad", "rehearsal"), told))
+def _failure(what: str, remedy: str) -> Markup:
+    text = el("div", what, el("small", remedy) if remedy else None)
+    return el("div.finds", el("div.find", chip("trial run", "bad"), text))

@@ -1,0 +1,23 @@
+// Read streams of JSON lines.
+
+/**
+ * Post a request and yield the lines of the reply; raise an error if the server refuses it.
+ * @template T
+ * @param {string} path @param {object} [body] @param {AbortSignal} [signal]
+ * @returns {AsyncGenerator<T>}
+ */
+export async function* postLines(path, body, signal) {
+  const reply = await fetch(path, {
+    method: "POST", headers: body ? { "Content-Type": "application/json" } : {}, body: body && JSON.stringify(body), signal,
+  });
+  if (!reply.ok || !reply.body) throw new Error("The server refused the request.");
+  const reader = reply.body.pipeThrough(/** @type {any} */ (new TextDecoderStream())).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) if (line) yield JSON.parse(line);
+  }
+}

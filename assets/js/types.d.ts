@@ -1,0 +1,166 @@
+// Generated from ui/contract.py by scripts/js_types.py. Do not edit.
+
+/** Base of all replies: HTML by the name of the part it replaces, and a message. */
+export interface Reply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+}
+
+/** Parts that keep changing while `poll` is true. */
+export interface PollReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  poll: boolean;
+}
+
+/** The data of the form: an id of its content, its size, and the tab to open first. */
+export interface DataFacts {
+  key: string;
+  rows: number;
+  is_large: boolean;
+  sources: Record<string, any>[];
+  is_usable: boolean;
+  open_tab: "rows" | "checks" | "mapping";
+}
+
+/** The result of checking the form of the Train page. */
+export interface TrainReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  profile: string;
+  values: Record<string, string>;
+  origins: Record<string, string>;
+  hidden: string[];
+  errors: Record<string, string>;
+  hints: Record<string, string>;
+  can_start: boolean;
+  can_queue: boolean;
+  has_plan: boolean;
+  exceeds_memory: boolean;
+  trace_key: string;
+  trial_run: string | null;
+  cards: Record<string, "done" | "open" | "wrong" | "plain">;
+  data: DataFacts | null;
+  active: string | null;
+}
+
+/** The id of the started run, or why the GPU is in use. */
+export interface StartReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  run: string | null;
+  busy: string | null;
+}
+
+/** The state of a trial run. */
+export interface TrialRunReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  poll: boolean;
+  id: string;
+}
+
+/** The settings of a recipe file. */
+export interface RecipeReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  recipe: Record<string, any>;
+}
+
+/** The sources that name the repaired copies. */
+export interface RepairReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  sources: Record<string, any>[];
+}
+
+/** The value of the setting `dataset` for a new file. */
+export interface DatasetReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  dataset: string;
+}
+
+/** Rows of an imported table: system, question and answer. */
+export interface TableReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  rows: Record<string, string>[];
+}
+
+/** The parts of the Chat page. */
+export interface ChatPageReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  has_models: boolean;
+}
+
+/** One curve. `tone` names a color; a faint curve lies behind its smoothed one. */
+export interface ChartSeries {
+  name: string;
+  x: number[];
+  y: number[];
+  tone: string;
+  is_dashed: boolean;
+  has_dots: boolean;
+  is_faint: boolean;
+}
+
+/** The data of one chart; `description` is its text for screen readers. */
+export interface ChartData {
+  title: string;
+  description: string;
+  series: ChartSeries[];
+  unit: string;
+  x_unit: string;
+  x_end: number | null;
+  from_zero: boolean;
+}
+
+/** The parts and charts of the Compare page. */
+export interface CompareReply {
+  parts: Record<string, string>;
+  toast: string;
+  is_error: boolean;
+  charts: Record<string, ChartData>;
+}
+
+/** What changed on the page of a run; `state` is that of the run, or `gone`. */
+export interface RunUpdate {
+  parts: Record<string, string>;
+  charts: Record<string, ChartData>;
+  title: string;
+  state: string;
+  is_over: boolean;
+}
+
+/** One line of a download or an installation; the last one has `done` or `error`. */
+export interface ProgressLine {
+  progress: string | null;
+  done: string | null;
+  error: string | null;
+}
+
+/** The size and the duration of an answer. */
+export interface ChatStats {
+  tokens: number;
+  seconds: number;
+}
+
+/** One line of an answer: a phase with its text, a piece of text, the end, or an error. */
+export interface ChatLine {
+  phase: string | null;
+  text: string | null;
+  done: ChatStats | null;
+  error: string | null;
+}

@@ -1,0 +1,228 @@
+"""Typed replies of the server to the browser, and their one serialization.
+
+Every server function, the live stream of a run and the streams of JSON lines send these classes.
+`python scripts/js_types.py` writes their shapes to `assets/js/types.d.ts` for the type check of
+the JavaScript.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
+
+from modelforge.errors import ForgeError, Problem
+
+JsonObject = dict[str, Any]
+CardState = Literal["done", "open", "wrong", "plain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """Base of all replies: HTML by the name of the part it replaces, and a message."""
+
+    parts: dict[str, str] = field(default_factory=dict)
+    toast: str = ""
+    is_error: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PollReply(Reply):
+    """Parts that keep changing while `poll` is true."""
+
+    poll: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """The data of the form: an id of its content, its size, and the tab to open first."""
+
+    key: str
+    rows: int
+    is_large: bool
+    sources: list[JsonObject]
+    is_usable: bool
+    open_tab: Literal["rows", "checks", "mapping"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReply(Reply):
+    """The result of checking the form of the Train page.
+
+    Settings are keyed by their name. `trace_key` names the plan if its memory can still be traced;
+    `trial_run` is the id of the trial run in progress and `active` that of the run in progress.
+    """
+
+    profile: str
+    values: dict[str, str]
+    origins: dict[str, str]
+    hidden: list[str]
+    errors: dict[str, str]
+    hints: dict[str, str]
+    can_start: bool
+    can_queue: bool
+    has_plan: bool
+    exceeds_memory: bool
+    trace_key: str
+    trial_run: str | None
+    cards: dict[str, CardState]
+    data: DataFacts | None
+    active: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartReply(Reply):
+    """The id of the started run, or why the GPU is in use."""
+
+    run: str | None = None
+    busy: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRunReply(PollReply):
+    """The state of a trial run."""
+
+    id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeReply(Reply):
+    """The settings of a recipe file."""
+
+    recipe: JsonObject
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairReply(Reply):
+    """The sources that name the repaired copies."""
+
+    sources: list[JsonObject]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetReply(Reply):
+    """The value of the setting `dataset` for a new file."""
+
+    dataset: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableReply(Reply):
+    """Rows of an imported table: system, question and answer."""
+
+    rows: list[dict[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatPageReply(Reply):
+    """The parts of the Chat page."""
+
+    has_models: bool
+
+
+@dataclass(frozen=True)
+class ChartSeries:
+    """One curve. `tone` names a color; a faint curve lies behind its smoothed one."""
+
+    name: str
+    x: list[float]
+    y: list[float]
+    tone: str = "c1"
+    is_dashed: bool = False
+    has_dots: bool = False
+    is_faint: bool = False
+
+
+@dataclass(frozen=True)
+class ChartData:
+    """The data of one chart; `description` is its text for screen readers."""
+
+    title: str
+    description: str
+    series: list[ChartSeries]
+    unit: str = ""
+    x_unit: str = "step"
+    x_end: float | None = None
+    from_zero: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareReply(Reply):
+    """The parts and charts of the Compare page."""
+
+    charts: dict[str, ChartData] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunUpdate:
+    """What changed on the page of a run; `state` is that of the run, or `gone`."""
+
+    parts: dict[str, str]
+    charts: dict[str, ChartData] = field(default_factory=dict)
+    title: str = ""
+    state: str
+    is_over: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgressLine:
+    """One line of a download or an installation; the last one has `done` or `error`."""
+
+    progress: str | None = None
+    done: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatStats:
+    """The size and the duration of an answer."""
+
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatLine:
+    """One line of an answer: a phase with its text, a piece of text, the end, or an error."""
+
+    phase: str | None = None
+    text: str | None = None
+    done: ChatStats | None = None
+    error: str | None = None
+
+
+REPLIES = (
+    *(Reply, PollReply, DataFacts, TrainReply, StartReply, TrialRunReply, RecipeReply),
+    *(RepairReply, DatasetReply, TableReply, ChatPageReply, ChartSeries, ChartData),
+    *(CompareReply, RunUpdate, ProgressLine, ChatStats, ChatLine),
+)
+
+
+def to_json(value: Any) -> Any:
+    """Return a reply as plain dicts, lists, strings and numbers."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: to_json(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    return str(value) if isinstance(value, str) else value
+
+
+def json_line(line: ProgressLine | ChatLine) -> str:
+    """Return one line of a stream of JSON lines."""
+    return f"{json.dumps(to_json(line), ensure_ascii=False)}\n"
+
+
+def error_text(error: ForgeError) -> str:
+    """Return the first problem of an error with its remedy, and the number of others."""
+    others = len(error.problems) - 1
+    return " ".join(
+        filter(None, [problem_text(error.problems[0]), f"({others} more)" * bool(others)])
+    )
+
+
+def problem_text(problem: Problem) -> str:
+    """Return a problem and its remedy as sentences."""
+    return f"{problem.sentence} {problem.remedy}".strip()

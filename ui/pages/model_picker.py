@@ -1,0 +1,99 @@
+"""Runs and base models that can be chatted with, sampled from and exported."""
+
+from __future__ import annotations
+
+import contextlib
+
+from modelforge.errors import ForgeError
+from modelforge.forge import Forge
+from modelforge.models.resolve import STARTER
+from modelforge.runs.listing import Wanted
+from modelforge.runs.view import RunView
+from ui.html import format as fmt
+from ui.html.components import field, select
+from ui.html.markup import EMPTY, Markup, el, join
+
+MAX_OFFERED = 50
+# Task → how a model of that task is asked; all others take part in a conversation.
+FORMATS = {"extractive-question-answering": "passage", "summarization": "document"}
+
+
+def runs_with_result(forge: Forge, selected: str) -> list[RunView]:
+    """Return the newest runs with a result, and the selected one however old it is."""
+    runs = forge.runs(Wanted(result=True), limit=MAX_OFFERED)
+    if selected and all(run.id != selected for run in runs):
+        with contextlib.suppress(ForgeError):
+            if forge.folder(selected).has_result:
+                runs.append(forge.run(selected))
+    return runs
+
+
+def base_models(forge: Forge) -> list[tuple[str, str]]:
+    """Return the base models of earlier runs and the starter model, each with its title."""
+    has_starter = (forge.home.starter_model / "config.json").is_file()
+    starter = [(STARTER, "Starter (SmolLM2 135M)")] if has_starter else []
+    # Models for extractive QA do not generate text.
+    used = {
+        str(run.config.get("model_name", ""))
+        for run in forge.runs(limit=MAX_OFFERED)
+        if run.plan.facts.head != "span"
+    }
+    return starter + [(name, name) for name in sorted(used - {STARTER, ""})]
+
+
+def model_select(
+    runs: list[RunView],
+    bases: list[tuple[str, str]],
+    selected: str,
+    *,
+    key: str,
+    label: str,
+) -> Markup:
+    """Return a list of models, or a hint if there are none."""
+    if not runs and not bases:
+        return el(
+            "p.help", "There is no model yet. ", el("a", "Train a model", href="/"), " first."
+        )
+    names = [*(run.id for run in runs), *(name for name, _ in bases)]
+    current = selected if selected in names else names[0]
+    run_options = [_run_option(run, current) for run in runs]
+    base_options = [
+        el("option", title, value=name, data_tuned="no", selected=name == current)
+        for name, title in bases
+    ]
+    groups = [
+        el("optgroup", options, label=title)
+        for title, options in (("Your runs", run_options), ("Base models", base_options))
+        if options
+    ]
+    return field(key, label, select(key, groups))
+
+
+def _run_option(run: RunView, current: str) -> Markup:
+    return el(
+        "option",
+        f"{run.name} · {fmt.date(run.created)}",
+        value=run.id,
+        data_tuned="yes",
+        data_base="yes" if has_base(run) else "no",
+        data_format=chat_format(run),
+        selected=run.id == current,
+    )
+
+
+def chat_format(run: RunView) -> str:
+    """Return how the model of a run is asked: conversation, passage or document."""
+    return FORMATS.get(str(run.config.get("task")), "conversation")
+
+
+def has_base(run: RunView) -> bool:
+    """Return whether the base model can answer too: the run has an adapter and generates text."""
+    return run.plan.trains == "adapter" and run.plan.facts.head != "span"
+
+
+def busy_note(run_id: str | None) -> Markup:
+    """Return why no model can answer while a run uses the GPU."""
+    if run_id is None:
+        return EMPTY
+    link = el("a", "Show run", href=f"/?run={run_id}")
+    return join(["A run is using the GPU, so chat is available when it is over. ", link])

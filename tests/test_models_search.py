@@ -64,10 +64,10 @@ def test_what_is_found_says_size_licence_and_gate(hub):
     assert found[1].parameters == pytest.approx(0.6)
     assert (found[1].licence, found[1].gated) == ("apache-2.0", False)
     assert (found[0].parameters, found[0].gated) == (None, True)
-    drawn = model_card.found(found, "qwen")
-    assert "600 million weights · apache-2.0" in drawn
-    assert "ask first" in drawn
-    badged = model_card.found(found, "qwen", lambda size: FitEstimate(size and 2 * size, 8.0))
+    drawn = model_card.hub_models(found, "qwen")
+    assert "600 million parameters · apache-2.0" in drawn
+    assert "access request" in drawn
+    badged = model_card.hub_models(found, "qwen", lambda size: FitEstimate(size and 2 * size, 8.0))
     assert badged.count("fits · about 1.2 GiB") == 1
 
 
@@ -80,13 +80,13 @@ def test_the_hub_is_asked_for_a_little_of_what_the_task_can_use(hub):
 
 def test_a_name_from_outside_is_text_and_never_markup(hub):
     hub.listed = [{"id": 'evil/<img src=x onerror="a()">', "downloads": 1, "tags": []}]
-    drawn = model_card.found(search_models("evil", "text-generation", endpoint=hub.url), "<b>")
+    drawn = model_card.hub_models(search_models("evil", "text-generation", endpoint=hub.url), "<b>")
     assert "<img" not in drawn
 
 
 def test_nothing_found_is_said(hub):
     hub.listed = []
-    assert "no model for “<" not in model_card.found([], "<b>")
+    assert "no model for “<" not in model_card.hub_models([], "<b>")
     assert search_models("qqqq", "text-generation", endpoint=hub.url) == []
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import modelforge
 from modelforge.config.profiles import load_profiles
 from modelforge.data.sources.library import samples
-from modelforge.paths import shipped
+from modelforge.paths import resource_folder
 place = Path(modelforge.__file__).parent
 assert place.parent == Path.cwd() / "site", place
 assert sorted(load_profiles()) == ["high_end", "low_end", "mid_range"]
 assert len(samples()) == 6 and all(sample.path.is_file() for sample in samples())
-assert (shipped("assets") / "css" / "face.css").is_file()
-assert place in shipped("assets").parents
+assert (resource_folder("assets") / "css" / "app.css").is_file()
+assert place in resource_folder("assets").parents
 print("found")
 """
 

@@ -97,7 +97,7 @@ export function dialog({ id, title, body, submit, isDanger = false }) {
   return new Promise((resolve) => {
     box.onclose = () => { box.remove(); resolve(box.returnValue === "yes"); };
     box.showModal();
-    (isDanger ? cancel : confirm).focus();
+    (box.querySelector("[autofocus]") ?? (isDanger ? cancel : confirm)).focus();
   });
 }
 

@@ -43,7 +43,7 @@ actions["continue-run"] = (button) => whileDisabled(button, async () => {
 /** Ask how much longer to train; resolve to undefined if cancelled. @param {string} text @param {string} unit @param {string} amount */
 async function askAmount(text, unit, amount) {
   const label = create("label", `Additional ${unit} `, { className: "amount" });
-  const field = create("input", "", { type: "number", min: 1, max: 1e6, step: 1, value: amount, required: true, id: "additional" });
+  const field = create("input", "", { type: "number", min: 1, max: 1e6, step: 1, value: amount, required: true, autofocus: true, id: "additional" });
   label.append(field);
   const isConfirmed = await dialog({ id: "continue", title: "Train longer?", body: [create("p", text), label], submit: "Start" });
   return isConfirmed ? Number(field.value) : undefined;

@@ -39,7 +39,9 @@ def main() -> None:
     forge = Forge(Home(Path(sys.argv[1])), **played, probe=described)
     threading.Thread(target=tend, args=(forge,), daemon=True).start()
     print(f"http://127.0.0.1:{place.getsockname()[1]}", flush=True)
-    config = uvicorn.Config(create_guarded_app(forge), log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        create_guarded_app(forge), log_level="warning", timeout_graceful_shutdown=1
+    )
     uvicorn.Server(config).run(sockets=[place])
     forge.close()
 

@@ -31,7 +31,9 @@ def main() -> None:
             forge.tend()
 
     threading.Thread(target=tend, daemon=True).start()
-    config = uvicorn.Config(create_guarded_app(forge), log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        create_guarded_app(forge), log_level="warning", timeout_graceful_shutdown=1
+    )
     uvicorn.Server(config).run(sockets=[place])
     over.set()
     forge.close()

@@ -27,5 +27,5 @@ def test_a_run_of_the_first_release_is_listed_opened_and_drawn(tmp_path):
     watcher = RunWatcher(lambda after: forge.events(view.id, after))
     watcher.poll()
     assert watcher.picture.step == 53
-    assert progress_line(watcher.picture).startswith("update 53 of 53")
+    assert progress_line(watcher.picture).startswith("step 53 of 53")
     assert "update 53" in forge.log(view.id)

@@ -39,13 +39,13 @@ def sent(found):
 def test_the_rate_follows_the_strategy_until_one_is_said(forge, strategy):
     practice = forge.machine().practice_mode
     reply = response.reply(forge, entered(strategy=strategy))
-    assert float(reply["values"]["learning_rate"]) == default_learning_rate(
+    assert float(reply.values["learning_rate"]) == default_learning_rate(
         strategy, practice=practice
     )
-    assert reply["origins"]["learning_rate"] == f"recommended for {strategy}"
+    assert reply.origins["learning_rate"] == f"recommended for {strategy}"
     own = response.reply(forge, entered(strategy=strategy, learning_rate="0.01"))
-    assert own["values"]["learning_rate"] == "0.01"
-    assert own["origins"]["learning_rate"] == "you"
+    assert own.values["learning_rate"] == "0.01"
+    assert own.origins["learning_rate"] == "you"
 
 
 def test_what_does_not_apply_is_kept_and_not_sent(forge):
@@ -55,7 +55,7 @@ def test_what_does_not_apply_is_kept_and_not_sent(forge):
     assert "packing" not in sent(found)
     assert found.values["packing"] == "true"
     assert "packing" in found.hidden
-    assert "packing" not in response.reply(forge, entered(**mine, strategy="dpo"))["wrong"]
+    assert "packing" not in response.reply(forge, entered(**mine, strategy="dpo")).errors
 
 
 def test_a_setting_of_the_profile_that_does_not_apply_is_not_sent_either(forge):
@@ -68,15 +68,15 @@ def test_a_setting_of_the_profile_that_does_not_apply_is_not_sent_either(forge):
 def test_a_recipe_is_never_shortened_in_silence(forge):
     recipe = {"strategy": "dpo", "packing": True}
     reply = response.reply(forge, Entered(recipe=recipe))
-    assert "packing" in reply["wrong"]
-    assert "packing" not in reply["hidden"]
+    assert "packing" in reply.errors
+    assert "packing" not in reply.hidden
     mended = response.reply(forge, Entered(recipe=recipe, mine={"packing": "false"}))
-    assert "packing" not in mended["wrong"]
+    assert "packing" not in mended.errors
 
 
 def test_groups_come_and_go_with_the_strategy(forge):
     def groups(strategy):
-        hidden = set(response.reply(forge, entered(strategy=strategy))["hidden"])
+        hidden = set(response.reply(forge, entered(strategy=strategy)).hidden)
         return {spec.group for spec in form.fields() if spec.name not in hidden}
 
     assert not {"Preferences", "Rewards"} & groups("sft")
@@ -106,7 +106,7 @@ def test_a_model_brings_what_it_is_best_begun_with(tmp_path, monkeypatch):
     needs = [need.fits for _, need in found.offers]
     assert needs == sorted(needs, reverse=True)
     assert False in needs
-    assert "does not fit" in model_card.offered(found.offers)
+    assert "does not fit" in model_card.catalog(found.offers)
     forge.close()
 
 

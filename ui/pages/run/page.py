@@ -11,6 +11,7 @@ from ui.pages.run import metrics, result, side_panel, summary
 from ui.pages.run.side_panel import RunSnapshot
 from ui.pages.run.state import RunPicture, Stretch
 
+
 def skeleton() -> Markup:
     """Return the page of a run, empty of values."""
     progress_card = el(

@@ -20,7 +20,7 @@ def a_forge(home: Any, active: str | None = None) -> Any:
 
 
 def lines(forge: Any) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in extras.added(forge, "unsloth")]
+    return [json.loads(line) for line in extras.install_lines(forge, "unsloth")]
 
 
 @pytest.fixture
@@ -33,21 +33,25 @@ def can_add(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("ready", "installed", None),
         ("absent", "not installed", "Install Unsloth"),
-        ("broken", "broken", "Install Unsloth again"),
-        ("unsupported", "not for this machine", None),
+        ("broken", "broken", "Reinstall Unsloth"),
+        ("unsupported", "not supported here", None),
     ],
 )
 def test_the_card_says_how_it_stands_and_offers_what_helps(monkeypatch, state, word, button):
     monkeypatch.setattr(extras, "unsloth_status", lambda *_: ProviderStatus(state, "It is so."))
+<<<<<<< HEAD:tests/ui/test_extras.py
     shown = extras.unsloth(WORKSTATION)
+=======
+    shown = extras.unsloth_state(WORKSTATION)
+>>>>>>> 7821379 (ui: mirror the pages in the tests; name tests after what they check):tests/ui/pages/test_extras.py
     assert word in shown
     assert "It is so." in shown
-    assert ('data-do="add-unsloth"' in shown) is (button is not None)
+    assert ('data-action="install-unsloth"' in shown) is (button is not None)
     assert button is None or button in shown
 
 
 def test_without_a_card_there_is_no_button():
-    shown = extras.unsloth(LAPTOP)
+    shown = extras.unsloth_state(LAPTOP)
     assert "needs an NVIDIA GPU" in shown
     assert "<button" not in shown
 
@@ -57,32 +61,35 @@ def test_progress_comes_line_by_line_and_then_the_end(monkeypatch, can_add, tmp_
         say(f"Collecting {extra}")
 
     monkeypatch.setattr(adding, "add", add)
-    assert lines(a_forge(tmp_path)) == [{"progress": "Collecting unsloth"}, {"done": "unsloth"}]
+    assert lines(a_forge(tmp_path)) == [
+        {"progress": "Collecting unsloth", "done": None, "error": None},
+        {"progress": None, "done": "unsloth", "error": None},
+    ]
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "text"),
     [
         (SetupError("Set-up stopped at ModelForge: the disk is full."), "the disk is full"),
-        (RuntimeError("odd"), "broke off: RuntimeError."),
+        (RuntimeError("odd"), "failed: RuntimeError."),
     ],
 )
-def test_a_failure_is_one_sentence(monkeypatch, can_add, tmp_path, error, said):
+def test_a_failure_is_one_sentence(monkeypatch, can_add, tmp_path, error, text):
     def add(*_: Any) -> None:
         raise error
 
     monkeypatch.setattr(adding, "add", add)
-    [told] = lines(a_forge(tmp_path))
-    assert said in told["error"]["what"]
+    [line] = lines(a_forge(tmp_path))
+    assert text in line["error"]
 
 
 def test_nothing_is_installed_under_a_run(can_add, tmp_path):
-    [told] = lines(a_forge(tmp_path, active="20260101-000000-0000"))
-    assert "20260101-000000-0000 is at work" in told["error"]["what"]
+    [line] = lines(a_forge(tmp_path, active="20260101-000000-0000"))
+    assert "20260101-000000-0000 is in progress" in line["error"]
 
 
 def test_an_app_that_launch_py_has_not_set_up_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(adding, "why_not", lambda _home: "This app was not set up by launch.py.")
-    [told] = lines(a_forge(tmp_path))
-    assert "not set up by launch.py" in told["error"]["what"]
-    assert extras.COMMAND in told["error"]["remedy"]
+    [line] = lines(a_forge(tmp_path))
+    assert "not set up by launch.py" in line["error"]
+    assert extras.COMMAND in line["error"]

@@ -1,4 +1,4 @@
-"""Does it fit, as the face shows it: the ways in one click, badges, levers and rehearsals."""
+"""The plan panel: suggestions, badges, speed optimizations and trial runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from modelforge.runs.states import RunState
 from modelforge.services.trial_runs import TrialRunView
 from tests.preflight.cases import LAPTOP, LLAMA_8B, ROWS, WORKSTATION, a_case, report_of
 from ui.pages.run import side_panel
-from ui.pages.run.side_panel import Seen
+from ui.pages.run.side_panel import RunSnapshot
 from ui.pages.run.state import RunPicture
 from ui.pages.train import fit_panel, model_card, plan_panel, response, speed_panel, trial_run
 from ui.pages.train.form import Entered
@@ -41,6 +41,8 @@ def buttons(drawn):
 
 @pytest.fixture
 def forge(home_with_starter):
+    """Return a Forge on a computer with little free memory."""
+
     def small(root):
         return replace(probe_machine(root), gpus=[], ram_total_gib=16.0, ram_free_gib=3.0)
 
@@ -49,12 +51,12 @@ def forge(home_with_starter):
     made.close()
 
 
-def test_a_red_plan_has_its_ways_in_one_click_each():
+def test_a_plan_that_does_not_fit_has_suggestions():
     report = red()
-    drawn = fit_panel.block(report)
+    drawn = fit_panel.suggestions(report)
     assert 'id="make-fit"' in drawn
     assert "Make it fit" in drawn
-    assert f"{len(report.ways) - 1} other way" in drawn
+    assert f"{len(report.ways) - 1} other option" in drawn
     assert len(buttons(drawn)) == len(report.ways)
     assert buttons(drawn)[0].keys() == report.ways[0].settings.keys()
     for said in buttons(drawn):
@@ -62,62 +64,62 @@ def test_a_red_plan_has_its_ways_in_one_click_each():
         assert all(isinstance(value, str) for value in said.values())
 
 
-def test_what_fits_well_is_left_in_peace():
-    assert fit_panel.block(report_of(a_case())) == ""
-    assert fit_panel.block(report_of(a_case(facts=None))) == ""
+def test_a_plan_that_fits_has_no_suggestions():
+    assert fit_panel.suggestions(report_of(a_case())) == ""
+    assert fit_panel.suggestions(report_of(a_case(facts=None))) == ""
 
 
-def test_what_fits_only_just_is_offered_more_room_quietly():
+def test_a_tight_plan_has_plain_suggestions():
     total = report_of(a_case()).memory_total_gib
     report = report_of(a_case(replace(LAPTOP, ram_free_gib=total * 1.01)))
-    drawn = fit_panel.block(report)
+    drawn = fit_panel.suggestions(report)
     assert "Make it fit" in drawn
     assert "btn go" not in drawn
-    assert not fit_panel.is_red(report)
+    assert not fit_panel.exceeds_memory(report)
 
 
-def test_what_cannot_fit_is_said_with_the_largest_model_that_does():
+def test_a_hopeless_plan_names_the_largest_model_that_fits():
     tiny = replace(WORKSTATION, gpus=[replace(WORKSTATION.gpus[0], total_gib=4.0, free_gib=3.8)])
     report = report_of(a_case(tiny, LLAMA_8B))
-    drawn = fit_panel.block(report)
+    drawn = fit_panel.suggestions(report)
     assert "The largest model that fits is Qwen3-1.7B." in drawn
     assert buttons(drawn) == [{"model_name": "Qwen/Qwen3-1.7B"}]
     none = replace(report, largest_model=None, largest_settings={})
-    assert "nor can any model of the catalogue" in fit_panel.block(none)
+    assert "nor any model in the catalog" in fit_panel.suggestions(none)
 
 
-def test_the_first_way_turns_the_whole_page_green(forge):
+def test_the_first_suggestion_makes_the_plan_fit(forge):
     mine = {"dataset": "sample:captain", "max_seq_length": "1024", "packing": "true"}
     mine |= {"per_device_train_batch_size": "64", "gradient_checkpointing": "false"}
     before = response.reply(forge, Entered(mine=mine))
-    assert before["red"]
-    assert "does not fit" in before["parts"]["plan"]
-    after = response.reply(forge, Entered(mine=mine | buttons(before["parts"]["plan"])[0]))
-    assert not after["red"]
-    assert after["wrong"] == {}
-    assert '<span class="chip good">fits</span>' in after["parts"]["plan"]
-    assert after["values"]["per_device_train_batch_size"] == "1"
-    assert after["origins"]["per_device_train_batch_size"] == "you"
+    assert before.exceeds_memory
+    assert "does not fit" in before.parts["plan"]
+    after = response.reply(forge, Entered(mine=mine | buttons(before.parts["plan"])[0]))
+    assert not after.exceeds_memory
+    assert after.errors == {}
+    assert '<span class="chip good">fits</span>' in after.parts["plan"]
+    assert after.values["per_device_train_batch_size"] == "1"
+    assert after.origins["per_device_train_batch_size"] == "you"
 
 
-def test_a_wrong_setting_says_that_there_is_no_plan(forge):
-    assert response.reply(forge, Entered(mine={"dataset": "sample:captain"}))["planned"]
-    assert not response.reply(forge, Entered(mine={"learning_rate": "7"}))["planned"]
+def test_an_invalid_setting_leaves_no_plan(forge):
+    assert response.reply(forge, Entered(mine={"dataset": "sample:captain"})).has_plan
+    assert not response.reply(forge, Entered(mine={"learning_rate": "7"})).has_plan
 
 
-def test_the_findings_that_the_ways_say_are_not_said_twice():
+def test_findings_covered_by_suggestions_are_not_repeated():
     report = red()
     assert {"ram-short", "memory-option"} <= {one.code for one in report.findings}
     codes = {"ram-short", "memory-option", "memory-short"}
-    assert codes == fit_panel.SAID_HERE
+    assert codes == fit_panel.COVERED
 
 
-def test_parts_add_up_and_one_that_nobody_knows_is_the_rest():
+def test_memory_parts_add_up_and_unknown_ones_are_other():
     report = replace(
         red(), memory=[MemoryPart("weights", 1.0), MemoryPart("moon", 2.0)], memory_total_gib=6.0
     )
     drawn = plan_panel.memory(report)
-    assert re.search(r"the rest</span><span class=\"num\">4.0", drawn)
+    assert re.search(r"other</span><span class=\"num\">4.0", drawn)
     assert re.search(r"weights</span><span class=\"num\">2.0", drawn)
 
 
@@ -129,30 +131,30 @@ def test_parts_add_up_and_one_that_nobody_knows_is_the_rest():
         (FitEstimate(12.0, 10.0, True), "does not fit · 12.0 GiB", "bad"),
     ],
 )
-def test_a_model_wears_a_badge(need, told, tone):
-    assert told in fit_panel.badge(need)
-    assert f"chip {tone}" in fit_panel.badge(need)
+def test_a_model_has_a_badge(need, told, tone):
+    assert told in fit_panel.model_badge(need)
+    assert f"chip {tone}" in fit_panel.model_badge(need)
 
 
-def test_a_model_of_which_nothing_is_known_wears_none():
-    assert fit_panel.badge(FitEstimate()) is None
+def test_an_unknown_model_has_no_badge():
+    assert fit_panel.model_badge(FitEstimate()) is None
 
 
-def test_models_that_cannot_be_made_to_fit_stand_last_and_are_marked(forge):
+def test_hopeless_models_come_last_and_are_marked(forge):
     offers = stack(forge, Entered()).offers
     hopeless = [fit_panel.is_hopeless(need) for _, need in offers]
     assert hopeless == sorted(hopeless)
     assert True in hopeless
     assert False in hopeless
-    drawn = model_card.offered(offers)
+    drawn = model_card.catalog(offers)
     assert drawn.count('class="choice hopeless"') == hopeless.count(True)
     mendable = [need for _, need in offers if need.fits is False and need.can_fit]
     assert mendable
-    assert drawn.count("Can be made to fit.") == len(mendable)
+    assert drawn.count("Fits with other settings.") == len(mendable)
     assert not any(fit_panel.is_hopeless(need) for need in mendable)
 
 
-def test_the_recommended_settings_are_one_click_and_each_lever_another():
+def test_recommended_settings_and_each_speedup_have_a_button():
     speed = Speedup("padding", "No padding", {"packing": True}, "Words.", 1.9, 0.3, on=False)
     held = Speedup("loss", "Loss in pieces", {}, "Words.", 1.02, -0.2, on=True)
     slow = Speedup("odd", "Odd", {"packing": True}, "Words.", 0.8, 0.1, on=False)
@@ -161,72 +163,73 @@ def test_the_recommended_settings_are_one_click_and_each_lever_another():
     )
     drawn = speed_panel.panel(report)
     assert "about 1.9 × as fast" in drawn
-    assert "1.9 × the speed · takes 0.3 GiB" in drawn
+    assert "1.9 × the speed · needs 0.3 GiB" in drawn
     assert "about the same speed · saves 0.2 GiB" in drawn
-    assert "1 of 3 in use" in drawn
+    assert "1 of 3 on" in drawn
     assert buttons(drawn) == [{"packing": "true"}, {"packing": "true"}]
     assert "Use recommended" not in speed_panel.panel(replace(report, recommended={}))
     assert speed_panel.panel(replace(report, levers=[])) == ""
 
 
-def rehearsing(state, **told):
+def trial_view(state, **told):
     usual = {"phase": "Updates on the longest rows", "done": 2, "total": 5}
     usual |= {"trial_run": None, "ending": None}
     return TrialRunView("id", "a run", RunState(state), 0.0, **(usual | told))
 
 
-def test_a_rehearsal_says_how_far_it_is_and_why_it_failed():
-    going = trial_run.part(rehearsing("running"))
+def test_a_trial_run_shows_its_progress_and_its_error():
+    going = trial_run.view_part(trial_view("running"))
     assert "Updates on the longest rows · 2 of 5" in going
-    assert "width:40%" in going
+    assert "width:40.0%" in going
     assert 'data-id="id"' in going
     failed = {"kind": "failed", "what": "Memory ran out <b>.", "remedy": "Less."}
-    assert "ran out &lt;b&gt;." in trial_run.part(rehearsing("failed", ending=failed))
-    assert "ended without a word" in trial_run.part(rehearsing("lost"))
-    assert "nothing was measured" in trial_run.part(rehearsing("stopped"))
-    assert trial_run.part(rehearsing("finished")) == ""
+    assert "ran out &lt;b&gt;." in trial_run.view_part(trial_view("failed", ending=failed))
+    assert "ended without an error message" in trial_run.view_part(trial_view("lost"))
+    assert "nothing was measured" in trial_run.view_part(trial_view("stopped"))
+    assert trial_run.view_part(trial_view("finished")) == ""
 
 
-def test_what_a_rehearsal_measured_stands_in_place_of_the_estimate():
+def test_measured_values_replace_the_estimate():
     told = {"seconds_per_update": 2.34, "checkpoint_gib": 0.05}
     report = replace(
         red(), memory_basis="trial_run", seconds_basis="trial_run", trial_run=told, seconds=754.0
     )
-    assert "Measured in a rehearsal." in fit_panel.basis(report)
+    assert "Measured in a trial run." in fit_panel.basis_text(report)
     assert "2.3 s" in fit_panel.measured(report)
     assert "51 MiB" in fit_panel.measured(report)
-    assert plan_panel.time(report) == "13 min"
+    assert plan_panel.time_text(report) == "13 min"
     assert fit_panel.measured(red()) == ""
 
 
-def seen(forge, **view):
-    from tests.ui.test_results import left
+@pytest.fixture
+def snapshot(forge, ended_run):
+    def make(**view):
+        run = replace(ended_run(), state=RunState.RUNNING, updated=1000.0, **view)
+        return RunSnapshot(run=run, picture=RunPicture(), planned={"tokens_per_s": 200.0})
 
-    planned = {"tokens_per_s": 200.0}
-    run = replace(left(forge), state=RunState.RUNNING, updated=1000.0, **view)
-    return Seen(run=run, picture=RunPicture(), planned=planned)
-
-
-def test_the_time_left_counts_on_from_the_newest_event(forge):
-    assert side_panel.left(seen(forge, seconds_left=60.0), now=1020.0) == 40.0
+    return make
 
 
-def test_no_time_is_told_while_nobody_knows(forge):
-    assert side_panel.left(seen(forge)) is None
+def test_the_time_left_counts_down_from_the_newest_event(snapshot):
+    assert side_panel.time_left(snapshot(seconds_left=60.0), now=1020.0) == 40.0
 
 
-def test_a_run_tells_that_memory_ran_out_and_what_was_foretold(forge):
+def test_an_unknown_time_left_is_none(snapshot):
+    assert side_panel.time_left(snapshot()) is None
+
+
+def test_oom_recovery_and_planned_speed_are_shown(snapshot):
     told = {"step": 12, "micro_batch": 2, "accumulation": 8, "gradient_checkpointing": False}
-    drawn = side_panel.side(seen(forge, adjusted=told))
-    assert "Memory ran out at update 12: since then 2 rows at a time, 8 times an update." in drawn
-    assert "Planned tokens a second" in drawn
+    drawn = side_panel.side(snapshot(adjusted=told))
+    assert "Out of memory at step 12. Since then 2 rows at a time, 8 accumulation steps." in drawn
+    assert "Planned tokens per second" in drawn
     assert "200" in drawn
 
 
-def test_a_plan_that_its_model_may_tell_better_is_named_until_it_has(forge):
+def test_a_plan_has_a_trace_key_until_it_is_traced(forge):
     mine = {"dataset": "sample:captain"}
-    first = response.reply(forge, Entered(mine=mine))["traceable"]
+    first = response.reply(forge, Entered(mine=mine)).trace_key
     assert first
-    assert response.reply(forge, Entered(mine=mine))["traceable"] == first
-    assert response.reply(forge, Entered(mine=mine | {"lora_r": "8"}))["traceable"] != first
-    assert response.reply(forge, Entered(mine={"learning_rate": "7"}))["traceable"] == ""
+    assert response.reply(forge, Entered(mine=mine)).trace_key == first
+    assert response.reply(forge, Entered(mine=mine | {"lora_r": "8"})).trace_key != first
+    assert response.reply(forge, Entered(mine={"learning_rate": "7"})).trace_key == ""

@@ -1,30 +1,30 @@
-"""What the form says of rehearsals."""
+"""The trial run in the plan panel."""
 
 from __future__ import annotations
 
 from modelforge.config.resolve import Layer
 from tests.desks.test_rehearsal import data, model, opened, over, said  # noqa: F401
-from ui.pages.train.trial_run import beside
+from ui.pages.train.trial_run import state
 
 
 def shown(forge, layer):
-    return str(beside(forge, forge.check(layer)))
+    return str(state(forge, forge.check(layer)))
 
 
-def test_what_went_wrong_is_shown_again_with_the_same_settings_only(tmp_path, said):  # noqa: F811
+def test_a_failure_is_shown_again_with_the_same_settings_only(tmp_path, said):  # noqa: F811
     forge = opened(tmp_path / "home", "fails")
     layer = Layer("body", said)
     assert not shown(forge, layer)
     over(forge, forge.trial_runs.start(layer))
     forge.close()
-    # As by a page that is loaded anew, from another server.
+    # Like a page that is loaded again from another server.
     other = opened(tmp_path / "home", "fails")
     assert "find" in shown(other, layer)
     assert not shown(other, Layer("body", said | {"lora_r": 8}))
     other.close()
 
 
-def test_what_was_measured_is_not_said_twice(tmp_path, said, monkeypatch):  # noqa: F811
+def test_measured_values_are_not_repeated(tmp_path, said, monkeypatch):  # noqa: F811
     monkeypatch.setenv("MODELFORGE_ACTOR_PACE", "0.002")
     forge = opened(tmp_path / "home")
     layer = Layer("body", said)

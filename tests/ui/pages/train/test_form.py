@@ -26,26 +26,26 @@ def test_every_setting_is_a_field_or_a_card():
 
 def test_every_field_has_a_label_and_a_help_line():
     for spec in form.fields():
-        drawn = str(form.one(spec))
+        drawn = str(form.setting_field(spec))
         assert f'for="f-{spec.name}"' in drawn
-        assert f'aria-describedby="f-{spec.name}-help f-{spec.name}-wrong"' in drawn
+        assert f'aria-describedby="f-{spec.name}-help f-{spec.name}-error"' in drawn
         assert f'id="f-{spec.name}-help"' in drawn
 
 
 def test_what_was_typed_wins_over_recipe_and_profile():
-    entered = Entered.read({"mine": {"lora_r": "32"}, "recipe": {"lora_alpha": 64, "lora_r": 4}})
-    stack = [Layer("low_end", PROFILE | {"dataset": "x.jsonl"}), *form.said(entered)]
+    entered = Entered.read({"values": {"lora_r": "32"}, "recipe": {"lora_alpha": 64, "lora_r": 4}})
+    stack = [Layer("low_end", PROFILE | {"dataset": "x.jsonl"}), *form.layers_of(entered)]
     config = resolve(*stack).config
     assert (config.lora_r, config.lora_alpha) == (32, 64)
     origins = form.origins(stack, {"low_end": "low end"})
     assert origins["lora_r"] == "you"
     assert origins["lora_alpha"] == "recipe"
     assert origins["model_name"] == "low end"
-    assert origins["learning_rate"] == "contract"
+    assert origins["learning_rate"] == "default"
 
 
 def test_controls_show_bad_answers_as_they_were_typed():
-    stack = [Layer("low_end", PROFILE), *form.said(Entered(mine={"lora_r": "many"}))]
+    stack = [Layer("low_end", PROFILE), *form.layers_of(Entered(mine={"lora_r": "many"}))]
     assert form.values(stack)["lora_r"] == "many"
     assert form.values(stack)["learning_rate"] == "2e-4"
     assert form.values(stack)["use_4bit"] == "true"
@@ -60,11 +60,11 @@ def test_nested_answers_fill_dotted_fields():
 def test_problems_land_under_their_field_and_others_beside():
     seed = Problem("trainer.seed", "-1 is too small.", "Give 0 or more.")
     disk = Problem("disk", "It is full.")
-    under, others = form.wrong([seed, disk])
-    assert under == {"trainer.seed": "-1 is too small. Give 0 or more."}
+    texts, others = form.errors([seed, disk])
+    assert texts == {"trainer.seed": "-1 is too small. Give 0 or more."}
     assert others == [disk]
 
 
 def test_what_has_another_shape_counts_as_not_said():
     assert Entered.read(None) == Entered()
-    assert Entered.read({"mine": [1], "profile": 3, "recipe": "x", "name": " "}) == Entered()
+    assert Entered.read({"values": [1], "profile": 3, "recipe": "x", "name": " "}) == Entered()

@@ -42,7 +42,7 @@ def test_a_run_that_went_on_shows_no_point_twice():
     assert seen.now.best is None
     assert [one["prompt"] for one in seen.samples] == ["early"]
     assert seen.ending is None
-    assert any("went on from update 2" in line for line in seen.log)
+    assert any("resumed from step 2" in line for line in seen.log)
     assert any("checkpoint-4" in line and "cut short" in line for line in seen.log)
     # The pace is that of the updates made since, and the night in between was no work.
     assert seen.seconds_left == 2.0
@@ -77,4 +77,4 @@ def test_a_long_file_is_read_in_parts_and_kept_small(tmp_path):
     assert watcher.picture.now.series["loss"][-1] == (3000, 1 / 3000)
     assert len(watcher.picture.now.series["loss"]) < 1100
     assert len(watcher.picture.log) == LOG_LINES
-    assert "update 3000" in watcher.picture.log[-1]
+    assert "step 3000" in watcher.picture.log[-1]

@@ -1,34 +1,25 @@
-"""What people write themselves: tables read, examples and pairs kept as JSONL."""
+"""The Build page: imported tables, and stored examples and pairs."""
 
 import json
 
 import pytest
 
 from modelforge.errors import ConfigError, DataError
-from modelforge.forge import Forge
-from modelforge.paths import Home
 from ui.pages import build
 
 
-@pytest.fixture
-def forge(tmp_path):
-    forge = Forge(Home(tmp_path / "home"))
-    yield forge
-    forge.close()
-
-
-def kept(forge, name):
+def stored(forge, name):
     text = (forge.home.uploads / name).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_named_columns_are_found():
-    rows = build.imported("a.csv", "answer,question,id\nyes,is it?,1\nno,was it?,2\n")
+def test_named_columns_are_detected():
+    rows = build.imported_rows("a.csv", "answer,question,id\nyes,is it?,1\nno,was it?,2\n")
     assert rows[0] == {"question": "is it?", "answer": "yes"}
 
 
-def test_of_unknown_columns_the_first_two_are_taken():
-    rows = build.imported("a.csv", "Frage;Antwort\nWo?;Dort.\nWer?;Ich.\n")
+def test_otherwise_the_first_two_columns_are_used():
+    rows = build.imported_rows("a.csv", "Frage;Antwort\nWo?;Dort.\nWer?;Ich.\n")
     assert rows == [
         {"question": "Wo?", "answer": "Dort."},
         {"question": "Wer?", "answer": "Ich."},
@@ -37,7 +28,7 @@ def test_of_unknown_columns_the_first_two_are_taken():
 
 def test_one_column_is_too_few():
     with pytest.raises(DataError, match="one column"):
-        build.imported("a.csv", "Frage\nWo?\nWer?\n")
+        build.imported_rows("a.csv", "Frage\nWo?\nWer?\n")
 
 
 def test_examples_become_conversations(forge):
@@ -45,9 +36,9 @@ def test_examples_become_conversations(forge):
         {"system": "Be brief.", "question": " Wo? ", "answer": "Dort.\nJa."},
         {"system": "", "question": "", "answer": ""},
     ]
-    name = build.saved_examples(forge, "my own!", rows)
+    name = build.store_examples(forge, "my own!", rows)
     assert name == "my-own.jsonl"
-    assert kept(forge, name) == [
+    assert stored(forge, name) == [
         {
             "messages": [
                 {"role": "system", "content": "Be brief."},
@@ -58,24 +49,24 @@ def test_examples_become_conversations(forge):
     ]
 
 
-def test_a_half_example_is_named_and_nothing_is_kept(forge):
+def test_a_half_example_is_named_and_nothing_is_stored(forge):
     rows = [{"question": "a", "answer": "b"}, {"question": "c", "answer": " "}]
     with pytest.raises(ConfigError, match="Example 2 has no answer"):
-        build.saved_examples(forge, "x", rows)
+        build.store_examples(forge, "x", rows)
     assert not list(forge.home.uploads.glob("*"))
 
 
-def test_nothing_written_is_refused_in_words(forge):
+def test_an_empty_table_is_refused(forge):
     for rows in ([], None, [1], [{"question": 3}]):
         with pytest.raises(ConfigError, match="no example yet"):
-            build.saved_examples(forge, "x", rows)
+            build.store_examples(forge, "x", rows)
 
 
-def test_pairs_become_preferences(forge):
+def test_pairs_become_preference_rows(forge):
     pairs = [
         {"prompt": "p", "chosen": "good", "rejected": "bad"},
         {"prompt": "p", "chosen": "good", "rejected": ""},
     ]
-    name = build.saved_pairs(forge, "../../etc/pairs", pairs)
+    name = build.store_pairs(forge, "../../etc/pairs", pairs)
     assert name == "pairs.jsonl"
-    assert kept(forge, name) == pairs[:1]
+    assert stored(forge, name) == pairs[:1]

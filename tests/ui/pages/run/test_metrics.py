@@ -1,8 +1,7 @@
-"""What a run measures beside its loss: charts by the trainer's names, stages, samples, scores."""
+"""Charts, samples, scores and stages of a run, by the metric names of the trainer."""
 
 from modelforge.runs.events import EventRecord
-from ui.pages.run import metrics as measures
-from ui.pages.run import summary
+from ui.pages.run import metrics, summary
 from ui.pages.run.state import RunPicture
 
 
@@ -13,9 +12,9 @@ def picture(*said):
     return made
 
 
-def step(number, stage=None, loss=0.5, **metrics):
+def step(number, stage=None, loss=0.5, **values):
     staged = {} if stage is None else {"stage": stage}
-    return "step", {"step": number, "loss": loss, "metrics": metrics, **staged}
+    return "step", {"step": number, "loss": loss, "metrics": values, **staged}
 
 
 def plan(stage, name, total=10):
@@ -23,7 +22,7 @@ def plan(stage, name, total=10):
 
 
 def titles(stretch):
-    return [title for title, _key, _figure in measures.drawn(stretch)]
+    return [chart.title for chart in metrics.charts(stretch).values()]
 
 
 PREFERRED = {"rewards/margins": 0.4, "rewards/accuracies": 0.8, "rewards/chosen": 0.1,
@@ -41,29 +40,32 @@ TWO_STAGES = (
 def test_a_plain_run_has_no_more_charts_than_it_had():
     seen = picture(step(1), step(2))
     assert titles(seen.now) == []
-    assert measures.samples(seen) == measures.scores(seen) == ""
-    assert measures.stages(seen, over=False) == ""
-    assert [name for name, _ in measures.headline(seen.now)] == ["Loss", "Held-out loss"]
+    assert metrics.samples(seen) == metrics.scores(seen) == ""
+    assert metrics.stages(seen, is_over=False) == ""
+    assert [name for name, _ in metrics.headline(seen.now)] == ["Loss", "Evaluation loss"]
 
 
 def test_preferences_show_margin_share_and_both_rewards():
     held = ("eval", {"step": 2, "loss": 0.4, "metrics": {"rewards/margins": 0.3}})
     seen = picture(step(1, **PREFERRED), step(2, **PREFERRED), held)
-    assert titles(seen.now) == ["Reward margin", "Better preferred", "Rewards of both answers"]
-    margin = measures.drawn(seen.now)[0][2]
-    assert "held out from 0.3" in margin
-    assert measures.headline(seen.now) == [("Reward margin", "0.30"), ("Better preferred", "80 %")]
+    assert titles(seen.now) == ["Reward margin", "Preference accuracy", "Rewards"]
+    margin = next(iter(metrics.charts(seen.now).values()))
+    assert "evaluation from 0.3" in margin.description
+    assert metrics.headline(seen.now) == [
+        ("Reward margin", "0.30"),
+        ("Preference accuracy", "80 %"),
+    ]
 
 
 def test_rewards_show_reward_distance_and_length():
     seen = picture(step(1, reward=0.1, kl=0.0, **{"completions/mean_length": 40.0}))
-    assert titles(seen.now) == ["Mean reward", "Distance (KL)", "Tokens an answer"]
-    assert measures.headline(seen.now)[0] == ("Mean reward", "0.10")
+    assert titles(seen.now) == ["Mean reward", "KL divergence", "Completion length"]
+    assert metrics.headline(seen.now)[0] == ("Mean reward", "0.10")
 
 
 def test_what_is_checked_on_held_out_rows_alone_is_drawn_from_them():
     found = ("eval", {"step": 5, "loss": 1.0, "metrics": {"f1": 0.6, "exact_match": 0.5}})
-    assert titles(picture(step(5), found).now) == ["Answers found"]
+    assert titles(picture(step(5), found).now) == ["QA scores"]
 
 
 def test_each_stage_keeps_its_own_updates_and_curves():
@@ -72,15 +74,15 @@ def test_each_stage_keeps_its_own_updates_and_curves():
     assert (first.step, first.share, second.step, second.share) == (10, 1.0, 2, 0.5)
     assert first.metrics["margin"] == [(1, 0.1), (10, 0.9)]
     assert "reward" not in first.metrics
-    drawn = measures.stages(seen, over=False)
+    drawn = metrics.stages(seen, is_over=False)
     assert "Stage 1 of 2 · Learning what people prefer" in drawn
     assert 'aria-valuenow="50"' in drawn
-    assert summary.progress_line(seen).startswith("update 2 of 4")
+    assert summary.progress_line(seen).startswith("step 2 of 4")
 
 
 def test_a_stage_that_has_not_begun_is_still_to_come():
-    drawn = measures.stages(picture(*TWO_STAGES[:2]), over=False)
-    assert "Stage 2 of 2 · still to come" in drawn
+    drawn = metrics.stages(picture(*TWO_STAGES[:2]), is_over=False)
+    assert "Stage 2 of 2 · not started" in drawn
 
 
 def test_a_run_that_goes_on_with_its_second_stage_keeps_the_first():
@@ -97,7 +99,7 @@ def test_time_is_not_promised_while_a_stage_is_to_come():
 def test_samples_come_newest_first_and_are_never_html():
     said = [("sample", {"step": n, "prompt": "<b>?", "completion": f"<i>{n}", "reward": n / 2})
             for n in (1, 2)]  # fmt: skip
-    drawn = measures.samples(picture(*said))
+    drawn = metrics.samples(picture(*said))
     assert "<i>1" not in drawn
     assert drawn.index("&lt;i&gt;2") < drawn.index("&lt;i&gt;1")
     assert "1.00" in drawn
@@ -107,27 +109,27 @@ def test_no_more_samples_are_held_than_are_of_use():
     many = [("sample", {"step": n, "prompt": "?", "completion": "x"}) for n in range(500)]
     seen = picture(*many)
     assert len(seen.samples) == 24
-    assert measures.samples(seen).count("<tr>") == measures.MOST_SAMPLES + 1
+    assert metrics.samples(seen).count("<tr>") == metrics.MAX_SAMPLES + 1
 
 
 def test_scores_tell_before_and_after_and_what_they_mean():
     told = {"rows": 50, "before": {"f1": 0.31}, "after": {"f1": 0.83, "<new>": 12.0}}
-    drawn = measures.scores(picture(("scores", told)))
+    drawn = metrics.scores(picture(("scores", told)))
     assert "0.310" in drawn
     assert "0.830" in drawn
-    assert "how much of your answers" in drawn
+    assert "word overlap of the answers" in drawn
     assert "&lt;new&gt;" in drawn
-    assert "50 held-out rows" in drawn
-    alone = measures.scores(picture(("scores", {"rows": 1, "before": None, "after": {"f1": 0.5}})))
+    assert "50 evaluation rows" in drawn
+    alone = metrics.scores(picture(("scores", {"rows": 1, "before": None, "after": {"f1": 0.5}})))
     assert "Before" not in alone
 
 
 def test_the_verdict_speaks_of_rewards_and_margins():
     end = ("finished", {"steps": 2, "seconds": 3.0})
-    rewarded = summary.verdict(picture(*TWO_STAGES, end))
+    rewarded = summary.verdict_text(picture(*TWO_STAGES, end))
     assert "The mean reward" in rewarded
     held = ("eval", {"step": 2, "loss": 1, "metrics": {**PREFERRED}})
-    preferred = summary.verdict(picture(step(2, **PREFERRED), held, end))
+    preferred = summary.verdict_text(picture(step(2, **PREFERRED), held, end))
     assert "0.40 on pairs it never saw; it prefers the better one in 80 %" in preferred
 
 

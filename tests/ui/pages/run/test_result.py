@@ -1,4 +1,4 @@
-"""The head of a run that is over, as markup: foreign words escaped, a button where one helps."""
+"""How a run ended: the verdict, or the cause with a fix; all text is escaped."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from modelforge.diagnosis.classify import Cause
 from modelforge.runs.events import EventRecord
 from modelforge.runs.states import RunState
 from modelforge.services.diagnosis import Change
-from ui.pages.run.result import KINDS, ending, in_a_sentence
+from ui.pages.run.result import VERDICTS, ending, ending_text
 from ui.pages.run.state import RunPicture
 
 
-def seen(state, *said, cause=None, changes=()):
+def snapshot(state, *said, cause=None, changes=()):
     picture = RunPicture()
     for n, (kind, data) in enumerate(said, start=1):
         picture.add(EventRecord(n, float(n), kind, data))
@@ -27,52 +27,52 @@ FINISHED = ("finished", {"steps": 20, "seconds": 5.0})
 PATCH = {"label": "Apply and start again", "settings": {"per_device_train_batch_size": 2}}
 
 
-def trouble(action=PATCH, *, certain=True, changes=()):
+def failure(action=PATCH, *, certain=True, changes=()):
     cause = Cause(
         "out-of-memory", "memory", "The <b>GPU</b> is full.", "Halve it.", action, certain
     )
-    return ending(seen("failed", cause=cause, changes=changes))
+    return ending(snapshot("failed", cause=cause, changes=changes))
 
 
-def test_nothing_stands_there_while_the_run_goes_on():
-    assert ending(seen("running", *STEPS)) == ""
-    assert in_a_sentence(seen("running", *STEPS)) == ""
+def test_an_active_run_has_no_ending():
+    assert ending(snapshot("running", *STEPS)) == ""
+    assert ending_text(snapshot("running", *STEPS)) == ""
 
 
-def test_a_finished_run_has_its_verdict_with_the_numbers_folded():
-    drawn = ending(seen("finished", *STEPS, FINISHED))
-    assert "20 updates in 5 s. The loss fell from 2.80 to 1.10." in drawn
-    assert KINDS["better"][0] in drawn
+def test_a_finished_run_has_a_verdict_with_its_numbers():
+    drawn = ending(snapshot("finished", *STEPS, FINISHED))
+    assert "20 steps in 5 s. The loss fell from 2.80 to 1.10." in drawn
+    assert VERDICTS["better"][0] in drawn
     assert "<details" in drawn
     assert "Loss at last" in drawn
 
 
-def test_what_the_monitors_said_stands_with_the_numbers():
+def test_notes_of_the_monitors_explain_the_verdict():
     note = ("note", {"code": "early-stop", "text": "Stopped <early>."})
     other = ("note", {"code": "data-changed", "text": "rows have changed"})
-    drawn = ending(seen("finished", *STEPS, note, other, FINISHED))
+    drawn = ending(snapshot("finished", *STEPS, note, other, FINISHED))
     assert "Stopped &lt;early&gt;." in drawn
     assert "rows have changed" not in drawn
 
 
-def test_what_was_thrown_away_is_not_judged():
-    gone = ending(seen("stopped", *STEPS, ("stopped", {"step": 20, "kept": False})))
-    kept = ending(seen("stopped", *STEPS, ("stopped", {"step": 20, "kept": True})))
+def test_a_discarded_model_has_no_verdict():
+    gone = ending(snapshot("stopped", *STEPS, ("stopped", {"step": 20, "kept": False})))
+    kept = ending(snapshot("stopped", *STEPS, ("stopped", {"step": 20, "kept": True})))
     assert "Nothing is kept." in gone
     assert "The loss" not in gone
     assert "The loss fell" in kept
 
 
-def test_trouble_is_told_escaped_with_cause_remedy_button_and_bundle():
+def test_a_failure_has_cause_remedy_fix_and_bundle():
     changes = [Change("per_device_train_batch_size", "Batch size", 4, 2)]
-    drawn = trouble(changes=changes)
+    drawn = failure(changes=changes)
     assert "The &lt;b&gt;GPU&lt;/b&gt; is full." in drawn
     assert "Halve it." in drawn
     assert "Batch size 4 → 2" in drawn
-    assert 'data-do="aid-apply"' in drawn
+    assert 'data-action="apply-fix"' in drawn
     assert "/api/runs/20260101-000000-0000/bundle" in drawn
-    assert "inferred" not in drawn
-    assert "inferred" in trouble(certain=False)
+    assert "Inferred" not in drawn
+    assert "Inferred" in failure(certain=False)
 
 
 @pytest.mark.parametrize(
@@ -81,10 +81,10 @@ def test_trouble_is_told_escaped_with_cause_remedy_button_and_bundle():
         (None, None),
         ({"label": "Go on from the checkpoint", "kind": "resume"}, None),
         ({"label": "Free some disk space", "kind": "link", "href": "/machine"}, 'href="/machine"'),
-        ({"label": "Start again", "settings": {}}, "The same settings, once more."),
+        ({"label": "Start again", "settings": {}}, "with the same settings"),
     ],
 )
-def test_a_button_stands_only_where_it_does_something(action, expected):
-    drawn = trouble(action)
-    assert ("aid-apply" in drawn) == bool(action and "settings" in action)
+def test_only_a_possible_action_has_a_button(action, expected):
+    drawn = failure(action)
+    assert ("apply-fix" in drawn) == bool(action and "settings" in action)
     assert expected is None or expected in drawn

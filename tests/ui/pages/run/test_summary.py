@@ -7,7 +7,7 @@ import pytest
 from modelforge.runs.event_types import StartedEvent, StepEvent
 from modelforge.runs.events import EventRecord, EventWriter, read_events
 from ui.pages.run.state import RunPicture, RunWatcher
-from ui.pages.run.summary import progress_line, verdict
+from ui.pages.run.summary import progress_line, verdict_text
 
 
 def picture(*said):
@@ -29,13 +29,13 @@ def test_nothing_is_known_before_the_first_event():
     empty = RunPicture()
     assert empty.share is None
     assert empty.seconds_left is None
-    assert verdict(empty) == ""
+    assert verdict_text(empty) == ""
 
 
 def test_time_left_comes_from_the_pace_so_far():
     seen = picture(STARTED, PLAN, step(10.0, 1), step(12.0, 2), step(18.0, 5))
     assert seen.seconds_left == pytest.approx(30.0)
-    assert progress_line(seen) == "update 5 of 20 · epoch 0.5 of 2"
+    assert progress_line(seen) == "step 5 of 20 · epoch 0.5 of 2"
 
 
 def test_a_phase_before_training_says_how_far_it_is():
@@ -63,8 +63,8 @@ def test_the_verdict_says_what_the_loss_did():
     seen = picture(STARTED, PLAN, *(step(n, n, loss=3 - n / 10) for n in range(1, 21)),
                    (21.0, "eval", {"step": 20, "loss": 1.2, "best": True}),
                    (22.0, "finished", {"steps": 20, "seconds": 22.0}))  # fmt: skip
-    said = verdict(seen)
-    assert said.startswith("20 updates in 22 s. The loss fell from 2.80 to 1.10.")
+    said = verdict_text(seen)
+    assert said.startswith("20 steps in 22 s. The loss fell from 2.80 to 1.10.")
     assert "never saw it is 1.20" in said
 
 
@@ -73,19 +73,22 @@ def test_learning_by_heart_is_said():
                    (3.0, "eval", {"step": 10, "loss": 1.0, "best": True}),
                    (4.0, "eval", {"step": 20, "loss": 1.5, "best": False}),
                    (5.0, "finished", {"steps": 20, "seconds": 5.0}))  # fmt: skip
-    assert "by heart" in verdict(seen)
-    assert "update 10" in verdict(seen)
+    assert "by heart" in verdict_text(seen)
+    assert "update 10" in verdict_text(seen)
 
 
 def test_a_failure_is_told_with_its_remedy():
     said = {"cause": "memory", "what": "The GPU ran out of memory.", "remedy": "Halve the batch."}
-    assert verdict(picture((1.0, "failed", said))) == "The GPU ran out of memory. Halve the batch."
+    assert (
+        verdict_text(picture((1.0, "failed", said)))
+        == "The GPU ran out of memory. Halve the batch."
+    )
 
 
 def test_a_stop_says_what_is_kept():
-    kept = verdict(picture(step(1.0, 7), (2.0, "stopped", {"step": 7, "kept": True})))
-    gone = verdict(picture(step(1.0, 7), (2.0, "stopped", {"step": 7, "kept": False})))
-    assert kept == "Stopped after 7 updates. What it had learned by then is kept."
+    kept = verdict_text(picture(step(1.0, 7), (2.0, "stopped", {"step": 7, "kept": True})))
+    gone = verdict_text(picture(step(1.0, 7), (2.0, "stopped", {"step": 7, "kept": False})))
+    assert kept == "Stopped after 7 steps. The weights trained so far are kept."
     assert gone.endswith("Nothing is kept.")
 
 

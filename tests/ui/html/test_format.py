@@ -1,0 +1,58 @@
+"""Formatting of numbers, durations, dates and states."""
+
+import time
+
+import pytest
+
+from modelforge.errors import Finding
+from modelforge.runs.states import RunState
+from ui.html import format as fmt
+from ui.pages.train.plan_panel import finding_list
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "–"), (0.4, "0 s"), (59.4, "59 s"), (60, "1 min"), (103, "1 min 43 s"),
+     (2040, "34 min"), (7800, "2 h 10 min"), (7200, "2 h"), (200_000, "2 days 7 h")],
+)  # fmt: skip
+def test_a_duration_has_one_or_two_units(seconds, text):
+    assert fmt.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(2e-4, "2e-4"), (1.41e-5, "1.41e-5"), (0.03, "0.03"), (1, "1"), (0, "0"), (None, "–")],
+)
+def test_a_small_number_has_an_exponent(value, text):
+    assert fmt.compact(value) == text
+
+
+def test_an_estimated_duration_is_marked():
+    assert fmt.estimated_duration(20) == "under a minute"
+    assert fmt.estimated_duration(130) == "about 2 min"
+    assert fmt.estimated_duration(2040) == "about 34 min"
+
+
+def test_a_date_is_relative_to_now():
+    now = time.mktime((2026, 11, 21, 12, 0, 0, 0, 0, -1))
+    assert fmt.date(now - 3600, now) == "today 11:00"
+    assert fmt.date(now - 86_400, now) == "yesterday 12:00"
+    assert fmt.date(now - 400 * 86_400, now).endswith("2025")
+
+
+def test_every_state_has_a_label_and_a_tone():
+    assert len(RunState) == 8
+    assert set(fmt.STATES) == {str(state) for state in RunState}
+
+
+def test_a_model_name_has_no_owner():
+    assert fmt.model_name("Qwen/Qwen3-0.6B") == "Qwen3-0.6B"
+    assert fmt.model_name("starter") == "Starter"
+    assert fmt.model_name("C:\\models\\mine") == "mine"
+
+
+def test_a_changed_setting_is_named_by_its_label():
+    text = finding_list(
+        [Finding("note", "plan-changed", "9 is used instead of 20.", where="eval_steps")]
+    )
+    assert "Check every: 9 is used instead of 20." in text

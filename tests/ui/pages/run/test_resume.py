@@ -1,0 +1,78 @@
+"""The actions for a run that is over."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from modelforge.runs import checkpoints
+from modelforge.services.resume import rate_when_longer
+from ui.pages.run.resume import resume_actions
+from ui.pages.run.side_panel import RunSnapshot, side
+from ui.pages.run.state import RunPicture
+
+FAILED = [("failed", {"cause": "disk-full", "what": "<b>Full</b>", "remedy": "Free some."})]
+
+
+def save(folder, step):
+    made = folder.checkpoints / f"checkpoint-{step}"
+    made.mkdir(parents=True)
+    (made / "trainer_state.json").write_text("{}", "utf-8")
+    checkpoints.write_manifest(made, step=step, stage=None)
+    return made
+
+
+def actions(forge, run):
+    return resume_actions(run, forge.again.offers(run.id))
+
+
+def chat_link(forge, run):
+    offers = forge.again.offers(run.id)
+    shown = side(RunSnapshot(run, RunPicture(), {}, has_result=True, offers=offers))
+    return shown[: shown.index("Chat with it")].rpartition("<a")[2]
+
+
+def test_a_finished_run_can_be_continued_but_not_resumed(forge, ended_run):
+    run = ended_run()
+    save(forge.folder(run.id), 12)
+    shown = actions(forge, run)
+    assert 'data-action="resume-run"' not in shown
+    assert 'data-action="continue-run"' in shown
+    assert 'data-action="start-from-run"' in shown
+    assert 'class="btn wide go"' in chat_link(forge, run)
+
+
+def test_a_failed_run_says_where_it_resumes_and_which_checkpoint_is_skipped(forge, ended_run):
+    run = ended_run(events=FAILED)
+    folder = forge.folder(run.id)
+    save(folder, 1_200)
+    (save(folder, 1_300) / "trainer_state.json").unlink()
+    shown = actions(forge, run)
+    assert "Resume from step 1,200" in shown
+    assert "checkpoint-1300 is skipped: trainer_state.json is missing." in shown
+    assert 'class="btn wide"' in chat_link(forge, run)
+
+
+def test_a_run_of_an_older_release_starts_again(forge, ended_run):
+    run = ended_run(events=FAILED)
+    (forge.folder(run.id).checkpoints / "checkpoint-8").mkdir(parents=True)
+    shown = actions(forge, run)
+    assert "Start again" in shown
+    assert '<p class="help">' in shown
+    assert "continue-run" not in shown
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_the_learning_rate_of_a_longer_run_is_explained(ended_run, schedule):
+    run = ended_run()
+    planned = dataclasses.replace(run.plan, lr_scheduler_type=schedule)
+    assert rate_when_longer(dataclasses.replace(run, plan=planned), 5)
+
+
+def test_a_new_run_from_an_adapter_has_the_settings_of_the_old_one(forge, ended_run):
+    run = ended_run()
+    values = forge.again.answers_from(run.id, {"num_train_epochs": 3})
+    assert values["adapter"]["start_from"] == run.id
+    assert values["num_train_epochs"] == 3
+    assert values["model_name"] == run.config["model_name"]

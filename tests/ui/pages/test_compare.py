@@ -1,0 +1,48 @@
+"""The Compare page and the storage card."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.runs.homes import put_run
+from ui.html import format as fmt
+from ui.pages import compare, storage
+
+
+def test_runs_are_compared_in_charts_and_tables(forge):
+    ids = [put_run(forge.home.root, number, name="same", held=[1.5, 2.0 - number]).id
+           for number in range(2)]  # fmt: skip
+    comparison = forge.archive.compare(ids)
+    verdicts = [forge.aid.verdict(run_id) for run_id in ids]
+    charts = compare.comparison_charts(comparison, "tokens")
+    drawn = compare.comparison_parts(comparison, "tokens", charts, verdicts)["compared"]
+    assert len(charts) == drawn.count("data-chart=") == 3
+    assert {chart.x_unit for chart in charts.values()} == {"tokens"}
+    assert [series.name for series in charts["loss-evaluation"].series] == [
+        run.label for run in comparison.runs
+    ]
+    assert verdicts[0].text in drawn
+    # The lower one of two losses is marked; runs of one name are told apart.
+    assert drawn.count("lowest") == 2
+    assert f"same ({ids[0]})" in drawn
+    assert "All settings are the same." in drawn
+
+
+def test_storage_shows_what_can_be_freed_and_what_is_lost(forge):
+    put_run(forge.home.root, 1, checkpoints=[1])
+    put_run(forge.home.root, 2, checkpoints=[1], ending="failed", name="torn")
+    drawn = storage.parts(forge.archive.storage())["storage"]
+    assert "Checkpoints of finished runs (1 run)" in drawn
+    assert "no longer be resumed" in drawn
+    # One button for all finished runs, one for the finished run, none for the failed one.
+    assert drawn.count('data-kind="checkpoints"') == 2
+    assert storage.freed_text(5000) == "4.9 KiB freed."
+    assert "nothing" in storage.freed_text(0)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(None, "–"), (0, "0 B"), (1500, "1.5 KiB"), (34 * 2**20, "34 MiB"), (3 * 2**30, "3.0 GiB")],
+)
+def test_sizes_have_a_suitable_unit(count, text):
+    assert fmt.size(count) == text

@@ -1,0 +1,78 @@
+"""Models to chat with and to export, and the downloaded result."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+
+import pytest
+
+from modelforge.errors import NotFoundError
+from tests.runs.homes import put_run
+from ui import routes
+from ui.pages import export, model_picker
+
+QA = "extractive-question-answering"
+
+
+def select(run):
+    return model_picker.model_select([run], [], run.id, key="chat-model", label="Model")
+
+
+@pytest.mark.parametrize(
+    ("task", "method", "expected", "base"),
+    [
+        ("text-generation", "dpo", "conversation", "yes"),
+        ("summarization", "seq2seq", "document", "yes"),
+        (QA, "span", "passage", "no"),
+        (QA, "sft", "passage", "yes"),
+    ],
+)
+def test_each_kind_of_model_has_its_chat_format(ended_run, task, method, expected, base):
+    drawn = select(ended_run(task=task, method=method))
+    assert f'data-format="{expected}"' in drawn
+    assert f'data-base="{base}"' in drawn
+
+
+def test_a_whole_model_has_no_base_model_beside_it(forge, ended_run):
+    run = ended_run(whole=True)
+    assert [each.id for each in model_picker.runs_with_result(forge, "")] == [run.id]
+    assert 'data-base="no"' in select(run)
+
+
+def test_a_selected_run_is_offered_however_old_it_is(forge, monkeypatch):
+    runs = [put_run(forge.home.root, number) for number in range(3)]
+    put_run(forge.home.root, 4, ending="failed")
+    monkeypatch.setattr(model_picker, "MAX_OFFERED", 1)
+
+    def offered(selected):
+        return [run.id for run in model_picker.runs_with_result(forge, selected)]
+
+    assert offered("") == offered("unknown") == [runs[0].id]
+    assert offered(runs[2].id) == [runs[0].id, runs[2].id]
+
+
+def test_a_whole_model_is_downloaded_as_one(forge, ended_run):
+    run = ended_run(task=QA, method="span", whole=True)
+    code = export.load_code(run, "/there", is_whole=True)
+    assert "AutoModelForQuestionAnswering.from_pretrained('/there')" in code
+    path = routes.zip_result(forge, run.id)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            assert f"{run.id}/config.json" in archive.namelist()
+    finally:
+        path.unlink()
+    assert routes.zip_name(forge, run.id).endswith("-model.zip")
+
+
+def test_an_adapter_is_loaded_on_its_base_model(forge, ended_run):
+    run = ended_run(method="seq2seq")
+    assert "AutoPeftModelForSeq2SeqLM" in export.load_code(run, "/there", is_whole=False)
+    assert routes.zip_name(forge, run.id).endswith("-adapter.zip")
+
+
+def test_a_run_without_a_result_cannot_be_downloaded(forge, ended_run):
+    run = ended_run()
+    shutil.rmtree(forge.folder(run.id).output)
+    with pytest.raises(NotFoundError, match="has no model"):
+        routes.zip_result(forge, run.id)

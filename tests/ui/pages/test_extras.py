@@ -39,11 +39,7 @@ def can_add(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_card_says_how_it_stands_and_offers_what_helps(monkeypatch, state, word, button):
     monkeypatch.setattr(extras, "unsloth_status", lambda *_: ProviderStatus(state, "It is so."))
-<<<<<<< HEAD:tests/ui/test_extras.py
-    shown = extras.unsloth(WORKSTATION)
-=======
     shown = extras.unsloth_state(WORKSTATION)
->>>>>>> 7821379 (ui: mirror the pages in the tests; name tests after what they check):tests/ui/pages/test_extras.py
     assert word in shown
     assert "It is so." in shown
     assert ('data-action="install-unsloth"' in shown) is (button is not None)

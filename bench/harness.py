@@ -152,12 +152,12 @@ def trained(home: Home, answers: dict[str, Any]) -> list[EventRecord]:
     """Train once and return the events of the run; raises RuntimeError when it does not finish."""
     forge = Forge(home)
     try:
-        run = forge.start(Layer("bench", answers))
-        while not forge.state(run).is_over:
+        run = forge.runs.start(Layer("bench", answers))
+        while not forge.runs.state(run).is_over:
             time.sleep(0.2)
-        events, _ = forge.events(run)
+        events, _ = forge.runs.events(run)
         if events[-1].kind != "finished":
-            raise RuntimeError(forge.log(run))
+            raise RuntimeError(forge.runs.log(run))
         return events
     finally:
         forge.close()

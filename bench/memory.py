@@ -36,10 +36,10 @@ def measured(home: Home, asked: dict[str, Any]) -> dict[str, Any]:
     forge = Forge(home)
     peak, pid = 0, None
     try:
-        run = forge.start(Layer("bench", asked))
-        while not forge.state(run).is_over:
+        run = forge.runs.start(Layer("bench", asked))
+        while not forge.runs.state(run).is_over:
             try:
-                pid = pid or json.loads(forge.folder(run).process.read_text("utf-8"))["pid"]
+                pid = pid or json.loads(forge.runs.folder(run).process.read_text("utf-8"))["pid"]
                 status = Path(f"/proc/{pid}/status").read_text("utf-8")
                 # It only grows, so the last one before the end is the highest.
                 high = next(line for line in status.splitlines() if line.startswith("VmHWM"))
@@ -47,11 +47,11 @@ def measured(home: Home, asked: dict[str, Any]) -> dict[str, Any]:
             except (OSError, StopIteration, KeyError, ValueError):
                 pass
             time.sleep(0.02)
-        events, _ = forge.events(run)
+        events, _ = forge.runs.events(run)
         last = events[-1]
         ended = "" if last.kind == "finished" else str(last.data.get("what", last.kind))
         told = [event.data["vram_gib"] for event in events if event.data.get("vram_gib")]
-        forge.delete(run)
+        forge.runs.delete(run)
     finally:
         forge.close()
     card = {"card_gib": round(max(told), 3)} if told else {}
@@ -99,12 +99,12 @@ def estimates(device: str) -> None:
                 mixed=row["mixed"] == "True",
             )
             layer = Layer("bench", answers(cell, rows, device))
-            formula = forge.check(layer).report
+            formula = forge.preflight.check(layer).report
             began = time.monotonic()
-            traced = forge.footprints.ask(layer).report
+            traced = forge.memory_trace.trace(layer).report
             took = time.monotonic() - began
             began = time.monotonic()
-            forge.footprints.ask(layer)
+            forge.memory_trace.trace(layer)
             again = time.monotonic() - began
             if formula is None or traced is None:
                 continue

@@ -52,15 +52,17 @@ def recommended_run(home: Any, files: short_rows.Files, updates: int) -> dict[st
     forge = Forge(home)
     try:
         plain = Layer("bench", settings(files, updates))
-        answers = forge.recommended(plain)
+        answers = forge.preflight.recommended(plain)
         quick = Layer("recommended", answers)
-        before, after = (forge.check(*layers).report for layers in ((plain,), (plain, quick)))
-        run = forge.start(plain, quick)
-        while not forge.state(run).is_over:
+        before, after = (
+            forge.preflight.check(*layers).report for layers in ((plain,), (plain, quick))
+        )
+        run = forge.runs.start(plain, quick)
+        while not forge.runs.state(run).is_over:
             time.sleep(0.2)
-        events, _ = forge.events(run)
+        events, _ = forge.runs.events(run)
         if events[-1].kind != "finished":
-            raise RuntimeError(forge.log(run))
+            raise RuntimeError(forge.runs.log(run))
         adapter = str(home.runs / run / events[-1].data["output"])
     finally:
         forge.close()

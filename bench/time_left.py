@@ -135,12 +135,12 @@ def _case(forge: Forge, said: dict[str, Any]) -> dict[str, Any]:
     rehearsed = time.time() - began
     _await(lambda: forge.trial_runs.active() is None)
     time.sleep(1.0)
-    run = forge.start(layer)
-    _await(lambda: forge.state(run).is_over)
-    found = errors_of(forge.folder(run))
-    view = forge.run(run)
+    run = forge.runs.start(layer)
+    _await(lambda: forge.runs.state(run).is_over)
+    found = errors_of(forge.runs.folder(run))
+    view = forge.runs.view(run)
     if view.state != "finished":
-        raise RuntimeError(forge.log(run))
+        raise RuntimeError(forge.runs.log(run))
     told = {
         "updates": view.step,
         "rehearsal_s": round(rehearsed, 1),

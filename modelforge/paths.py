@@ -25,6 +25,12 @@ class Home:
         return self.root / "runs"
 
     @property
+    def trial_runs(self) -> Path:
+        """One folder per trial run; the folder of version 0.1 stays in use where it exists."""
+        folder, old = self.root / "trial_runs", self.root / "rehearsals"
+        return old if old.is_dir() and not folder.exists() else folder
+
+    @property
     def queue(self) -> Path:
         """The queued runs in their order."""
         return self.root / "queue.json"

@@ -50,7 +50,7 @@ def test_show_tells_the_cause_and_the_command_that_helps(failed, capsys):
 
 
 def test_a_bundle_is_written_where_it_is_wanted(failed, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("modelforge.services.diagnosis.examine", lambda _home: [])
+    monkeypatch.setattr("modelforge.services.diagnosis.check_machine", lambda _home: [])
     assert main(["runs", "bundle", failed]) == 0
     with zipfile.ZipFile(tmp_path / f"modelforge-{failed}.zip") as archive:
         assert f"{failed}/diagnosis.json" in archive.namelist()

@@ -22,7 +22,7 @@ def home(tmp_path, monkeypatch, request):
 
     def open_forge(_options) -> Forge:
         worker = [sys.executable, str(ACTORS / f"{request.param}.py")]
-        return Forge(Home(tmp_path / "home"), worker=worker, spare=nobody)
+        return Forge(Home(tmp_path / "home"), worker=worker, warm_worker=nobody)
 
     monkeypatch.setattr(cli, "_forge", open_forge)
     return tmp_path / "home"

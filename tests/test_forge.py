@@ -56,9 +56,9 @@ def data(tmp_path):
 def forge(tmp_path):
     forge = opened(tmp_path / "home", "obeys")
     yield forge
-    for view in forge.runs():
-        forge.stop(view.id)
-        until(lambda: forge.state(view.id).is_over, "the run is over")  # noqa: B023
+    for view in forge.runs.views():
+        forge.runs.stop(view.id)
+        until(lambda: forge.runs.state(view.id).is_over, "the run is over")  # noqa: B023
     forge.close()
 
 
@@ -86,27 +86,27 @@ def until(holds, hope, limit_s=10.0):
 
 
 def test_a_run_is_started_watched_and_stopped(forge, model, data):
-    run_id = forge.start(asked(model, data), name="first")
-    until(lambda: forge.events(run_id)[0], "events come")
-    view = forge.run(run_id)
+    run_id = forge.runs.start(asked(model, data), name="first")
+    until(lambda: forge.runs.events(run_id)[0], "events come")
+    view = forge.runs.view(run_id)
     assert view.name == "first"
     assert view.state in (RunState.STARTING, RunState.RUNNING)
     assert view.config["model_name"] == str(model)
     assert view.plan.max_length == 128  # what the model reads, not the profile's 512
-    assert forge.active() == run_id
-    forge.stop(run_id)
-    until(lambda: forge.state(run_id) is RunState.STOPPED, "the run is stopped")
-    assert forge.run(run_id).ending["kind"] == "stopped"
-    assert "working" in forge.log(run_id)
-    assert forge.active() is None
+    assert forge.runs.active() == run_id
+    forge.runs.stop(run_id)
+    until(lambda: forge.runs.state(run_id) is RunState.STOPPED, "the run is stopped")
+    assert forge.runs.view(run_id).ending["kind"] == "stopped"
+    assert "working" in forge.runs.log(run_id)
+    assert forge.runs.active() is None
 
 
 def test_a_second_start_is_refused_with_the_holder_and_makes_nothing(forge, model, data):
-    holder = forge.start(asked(model, data))
+    holder = forge.runs.start(asked(model, data))
     with pytest.raises(BusyError) as refused:
-        forge.start(asked(model, data))
+        forge.runs.start(asked(model, data))
     assert refused.value.holder == holder
-    assert len(forge.runs()) == 1
+    assert len(forge.runs.views()) == 1
 
 
 def test_twenty_clicks_with_one_request_id_make_one_run(forge, model, data):
@@ -114,7 +114,7 @@ def test_twenty_clicks_with_one_request_id_make_one_run(forge, model, data):
 
     def click():
         try:
-            ids.append(forge.start(asked(model, data), request_id="click-1"))
+            ids.append(forge.runs.start(asked(model, data), request_id="click-1"))
         except BusyError as error:
             errors.append(error)
 
@@ -126,23 +126,23 @@ def test_twenty_clicks_with_one_request_id_make_one_run(forge, model, data):
     assert not errors
     assert len(ids) == 20
     assert len(set(ids)) == 1
-    assert len(forge.runs()) == 1
+    assert len(forge.runs.views()) == 1
 
 
 def test_another_server_sees_and_stops_the_run(forge, model, data, tmp_path):
-    run_id = forge.start(asked(model, data))
+    run_id = forge.runs.start(asked(model, data))
     second = opened(tmp_path / "home", "obeys")
-    assert second.active() == run_id
-    second.stop(run_id, keep=False)
-    until(lambda: second.state(run_id) is RunState.STOPPED, "the run is stopped")
-    assert second.run(run_id).ending["kept"] is False
+    assert second.runs.active() == run_id
+    second.runs.stop(run_id, keep=False)
+    until(lambda: second.runs.state(run_id) is RunState.STOPPED, "the run is stopped")
+    assert second.runs.view(run_id).ending["kept"] is False
 
 
 def test_all_problems_of_answers_model_and_data_come_at_once(forge, tmp_path):
-    checked = forge.check(asked(tmp_path / "no-model", tmp_path / "no-data"))
+    checked = forge.preflight.check(asked(tmp_path / "no-model", tmp_path / "no-data"))
     assert {problem.where for problem in checked.problems} == {"model_name", "dataset"}
     assert not checked.ready
-    wrong = forge.check(asked("m", "d", lora_r=0, warmup_ratio=2, colour="red"))
+    wrong = forge.preflight.check(asked("m", "d", lora_r=0, warmup_ratio=2, colour="red"))
     assert {problem.where for problem in wrong.problems} == {"lora_r", "warmup_ratio", "colour"}
 
 
@@ -152,13 +152,13 @@ def test_all_problems_of_answers_model_and_data_come_at_once(forge, tmp_path):
 )
 def test_a_refused_start_leaves_no_trace(forge, model, data, more, error):
     with pytest.raises(error):
-        forge.start(asked(model, data, **more))
-    assert forge.runs() == []
+        forge.runs.start(asked(model, data, **more))
+    assert forge.runs.views() == []
     assert not list(forge.home.runs.glob("*/"))
 
 
 def test_holding_everything_out_is_refused_once_next_to_its_setting(forge, model, data):
-    checked = forge.check(asked(model, data, eval_split=1))
+    checked = forge.preflight.check(asked(model, data, eval_split=1))
     assert not checked.problems
     blockers = [found for found in checked.report.findings if found.level == "blocker"]
     assert [found.where for found in blockers] == ["eval_split"]
@@ -168,61 +168,61 @@ def test_holding_everything_out_is_refused_once_next_to_its_setting(forge, model
 @pytest.mark.parametrize("part", ["name", "config", "origins", "plan", "dataset"])
 @pytest.mark.parametrize("damage", [None, 5, [1]])
 def test_one_damaged_run_does_not_hide_the_others(forge, model, data, part, damage):
-    good = forge.start(asked(model, data))
+    good = forge.runs.start(asked(model, data))
     bad = forge.home.runs / "20200101-000000-0000"
     bad.mkdir()
-    record = json.loads(forge.folder(good).config.read_text("utf-8"))
+    record = json.loads(forge.runs.folder(good).config.read_text("utf-8"))
     (bad / "config.json").write_text(json.dumps(record | {part: damage}), "utf-8")
-    assert [view.id for view in forge.runs()] == [good]
+    assert [view.id for view in forge.runs.views()] == [good]
     with pytest.raises(RunError, match="damaged"):
-        forge.run(bad.name)
+        forge.runs.view(bad.name)
 
 
 def test_a_worker_that_cannot_be_started_leaves_no_run(model, data, tmp_path):
     forge = Forge(Home(tmp_path / "home"), worker=[str(tmp_path / "no-such-program")])
     with pytest.raises(RunError, match="cannot be started"):
-        forge.start(asked(model, data))
-    assert forge.runs() == []
+        forge.runs.start(asked(model, data))
+    assert forge.runs.views() == []
 
 
 def test_a_run_is_deleted_only_when_it_is_over(forge, model, data):
-    run_id = forge.start(asked(model, data))
+    run_id = forge.runs.start(asked(model, data))
     with pytest.raises(BusyError):
-        forge.delete(run_id)
-    forge.stop(run_id)
-    until(lambda: forge.state(run_id).is_over, "the run is over")
-    forge.delete(run_id)
-    assert forge.runs() == []
+        forge.runs.delete(run_id)
+    forge.runs.stop(run_id)
+    until(lambda: forge.runs.state(run_id).is_over, "the run is over")
+    forge.runs.delete(run_id)
+    assert forge.runs.views() == []
     with pytest.raises(NotFoundError):
-        forge.run(run_id)
+        forge.runs.view(run_id)
 
 
 def test_chat_waits_while_a_run_holds_the_machine(forge, model, data):
-    run_id = forge.start(asked(model, data))
+    run_id = forge.runs.start(asked(model, data))
     with pytest.raises(BusyError) as refused:
-        list(forge.chat(str(model), [{"role": "user", "content": "hello"}]))
+        list(forge.chat.ask(str(model), [{"role": "user", "content": "hello"}]))
     assert refused.value.holder == run_id
 
 
 def test_a_run_without_an_adapter_cannot_be_talked_to(forge, model, data):
-    run_id = forge.start(asked(model, data))
-    forge.stop(run_id)
-    until(lambda: forge.state(run_id).is_over, "the run is over")
-    with pytest.raises(NotFoundError, match="has left no model"):
-        list(forge.chat(run_id, [{"role": "user", "content": "hello"}]))
+    run_id = forge.runs.start(asked(model, data))
+    forge.runs.stop(run_id)
+    until(lambda: forge.runs.state(run_id).is_over, "the run is over")
+    with pytest.raises(NotFoundError, match="has no model"):
+        list(forge.chat.ask(run_id, [{"role": "user", "content": "hello"}]))
 
 
 def test_a_look_is_taken_anew_when_the_file_changes(forge, data):
-    assert forge.look(str(data)).rows == 20
+    assert forge.preflight.summarize(str(data)).rows == 20
     with data.open("a", encoding="utf-8") as file:
         file.write('\n{"input": "one more", "output": "yes"}\n')
-    assert forge.look(str(data)).rows == 21
+    assert forge.preflight.summarize(str(data)).rows == 21
 
 
 def test_what_is_prefilled_is_valid(forge, model, data):
-    prefill = forge.prefill()
+    prefill = forge.layers.prefill()
     chosen = {"model_name": str(model), "dataset": str(data)}
-    checked = forge.check(Layer(prefill.title, prefill.answers), Layer("you", chosen))
+    checked = forge.preflight.check(Layer(prefill.title, prefill.answers), Layer("you", chosen))
     assert checked.ready, checked.problems
     assert checked.resolved.origins["lora_r"] == prefill.title
     assert checked.resolved.origins["model_name"] == "you"
@@ -230,7 +230,7 @@ def test_what_is_prefilled_is_valid(forge, model, data):
 
 
 def test_the_models_offered_begin_with_one_that_needs_no_network_in_practice(forge):
-    offered = forge.models()
+    offered = forge.layers.models()
     assert offered
-    if forge.machine().practice:
+    if forge.machine.current().practice_mode:
         assert offered[0]["name"] == "starter"

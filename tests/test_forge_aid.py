@@ -83,8 +83,8 @@ def opened(tmp_path):
 
     yield opened
     for forge in forges:
-        for view in forge.runs():
-            forge.stop(view.id)
+        for view in forge.runs.views():
+            forge.runs.stop(view.id)
             until_over(forge, view.id)
         forge.close()
 
@@ -98,30 +98,32 @@ def until(condition, what, limit_s=20.0):
 
 
 def until_over(forge, run_id):
-    until(lambda: forge.state(run_id).is_over, "the run is over")
-    until(lambda: not gather(forge.folder(run_id)).alive, "its worker is gone")
+    until(lambda: forge.runs.state(run_id).is_over, "the run is over")
+    until(lambda: not gather(forge.runs.folder(run_id)).alive, "its worker is gone")
 
 
 def killed(forge, body, number=signal.SIGKILL):
-    run_id = forge.start(Layer("body", body))
-    until(lambda: "working" in forge.log(run_id), "the worker works")
-    os.kill(read_json(forge.folder(run_id).process)["pid"], number)
+    run_id = forge.runs.start(Layer("body", body))
+    until(lambda: "working" in forge.runs.log(run_id), "the worker works")
+    os.kill(read_json(forge.runs.folder(run_id).process)["pid"], number)
     until_over(forge, run_id)
-    assert forge.state(run_id) is RunState.LOST
+    assert forge.runs.state(run_id) is RunState.LOST
     return run_id
 
 
 def test_a_failure_is_told_with_the_button_that_suits_its_settings(opened, body):
     forge = opened("fails")
-    run_id = forge.start(Layer("body", body))
+    run_id = forge.runs.start(Layer("body", body))
     until_over(forge, run_id)
-    cause = forge.aid.diagnosis(run_id)
+    cause = forge.diagnosis.cause(run_id)
     assert (cause.code, cause.what) == ("out-of-memory", "The GPU is full.")
     assert cause.action["settings"] == {
         "per_device_train_batch_size": 2,
         "gradient_accumulation_steps": 4,
     }
-    changes = {change.name: (change.before, change.after) for change in forge.aid.changes(run_id)}
+    changes = {
+        change.name: (change.before, change.after) for change in forge.diagnosis.changes(run_id)
+    }
     assert changes == {
         "per_device_train_batch_size": (4, 2),
         "gradient_accumulation_steps": (2, 4),
@@ -130,42 +132,42 @@ def test_a_failure_is_told_with_the_button_that_suits_its_settings(opened, body)
 
 def test_the_button_starts_the_same_run_with_the_remedy(opened, body):
     forge = opened("fails")
-    run_id = forge.start(Layer("body", body), name="ships")
+    run_id = forge.runs.start(Layer("body", body), name="ships")
     until_over(forge, run_id)
-    again = forge.aid.apply(run_id, request_id="a click")
-    assert forge.aid.apply(run_id, request_id="a click") == again
-    view = forge.run(again)
+    again = forge.diagnosis.apply_fix(run_id, request_id="a click")
+    assert forge.diagnosis.apply_fix(run_id, request_id="a click") == again
+    view = forge.runs.view(again)
     assert view.name == "ships (again)"
     assert view.config["per_device_train_batch_size"] == 2
     assert view.config["dataset"] == body["dataset"]
     assert view.origins["per_device_train_batch_size"] == "remedy"
     until_over(forge, again)
-    third = forge.aid.apply(again)
-    assert forge.run(third).name == "ships (again)"
-    assert forge.run(third).config["per_device_train_batch_size"] == 1
+    third = forge.diagnosis.apply_fix(again)
+    assert forge.runs.view(third).name == "ships (again)"
+    assert forge.runs.view(third).config["per_device_train_batch_size"] == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals on Windows")
 def test_a_worker_that_was_killed_is_told_from_one_that_crashed(opened, body):
     forge = opened("obeys")
-    shot = forge.aid.diagnosis(killed(forge, body))
+    shot = forge.diagnosis.cause(killed(forge, body))
     assert (shot.code, shot.certain) == ("killed", False)
     assert "settings" in shot.action
-    assert forge.aid.diagnosis(killed(forge, body, signal.SIGSEGV)).code == "segfault"
+    assert forge.diagnosis.cause(killed(forge, body, signal.SIGSEGV)).code == "segfault"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals on Windows")
 def test_memory_that_ran_out_meanwhile_is_the_likelier_cause(opened, body):
     forge = opened("obeys")
     run_id = killed(forge, body)
-    folder = forge.folder(run_id)
+    folder = forge.runs.folder(run_id)
     record = read_json(folder.process)
     counts = record["memory_kills"]
     if not counts:
         pytest.skip("this system does not count them")
     folder.diagnosis.unlink(missing_ok=True)
     write_json(folder.process, record | {"memory_kills": dict.fromkeys(counts, -1)})
-    cause = forge.aid.diagnosis(run_id)
+    cause = forge.diagnosis.cause(run_id)
     assert cause.code == "killed-for-memory"
     assert cause.what.startswith("Probably")
 
@@ -174,63 +176,63 @@ def test_memory_that_ran_out_meanwhile_is_the_likelier_cause(opened, body):
 def test_the_next_server_knows_what_the_first_one_saw(opened, body):
     forge = opened("obeys")
     run_id = killed(forge, body, signal.SIGSEGV)
-    assert forge.aid.diagnosis(run_id).code == "segfault"
-    folder = forge.folder(run_id)
+    assert forge.diagnosis.cause(run_id).code == "segfault"
+    folder = forge.runs.folder(run_id)
     kept = read_json(folder.diagnosis)
     assert kept["evidence"]["exit_code"] == -signal.SIGSEGV
     # Another process of the same run died otherwise: what was kept is of no use then.
     write_json(folder.process, read_json(folder.process) | {"pid": 2**22 + 1})
-    assert forge.aid.diagnosis(run_id).code == "unexpected"
+    assert forge.diagnosis.cause(run_id).code == "unexpected"
 
 
 def test_a_restart_of_the_computer_is_seen(opened, body):
     forge = opened("vanishes")
-    run_id = forge.start(Layer("body", body))
+    run_id = forge.runs.start(Layer("body", body))
     until_over(forge, run_id)
-    assert forge.aid.diagnosis(run_id).code == "unexpected"
-    folder = forge.folder(run_id)
+    assert forge.diagnosis.cause(run_id).code == "unexpected"
+    folder = forge.runs.folder(run_id)
     folder.diagnosis.unlink(missing_ok=True)
     before = {"boot_id": "another", "birth": 1.0}
     write_json(folder.process, read_json(folder.process) | before)
-    assert forge.aid.diagnosis(run_id).code == "restarted"
+    assert forge.diagnosis.cause(run_id).code == "restarted"
 
 
 def test_the_end_of_the_log_speaks_where_nothing_else_does(opened, body):
     forge = opened("vanishes")
-    run_id = forge.start(Layer("body", body))
+    run_id = forge.runs.start(Layer("body", body))
     until_over(forge, run_id)
-    with forge.folder(run_id).log.open("a", encoding="utf-8") as log:
+    with forge.runs.folder(run_id).log.open("a", encoding="utf-8") as log:
         log.write("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\n")
-    assert forge.aid.diagnosis(run_id).code == "out-of-memory"
+    assert forge.diagnosis.cause(run_id).code == "out-of-memory"
 
 
 def test_a_run_that_ended_well_needs_no_aid(opened, body):
     forge = opened("finishes")
-    run_id = forge.start(Layer("body", body))
+    run_id = forge.runs.start(Layer("body", body))
     until_over(forge, run_id)
-    assert forge.aid.diagnosis(run_id) is None
-    assert forge.aid.changes(run_id) == []
-    with pytest.raises(ConfigError, match="no setting"):
-        forge.aid.apply(run_id)
+    assert forge.diagnosis.cause(run_id) is None
+    assert forge.diagnosis.changes(run_id) == []
+    with pytest.raises(ConfigError, match="No setting"):
+        forge.diagnosis.apply_fix(run_id)
 
 
 def test_what_no_setting_helps_against_is_not_started_again(opened, body):
     forge = opened("vanishes")
-    run_id = forge.start(Layer("body", body))
+    run_id = forge.runs.start(Layer("body", body))
     until_over(forge, run_id)
-    with forge.folder(run_id).log.open("a", encoding="utf-8") as log:
+    with forge.runs.folder(run_id).log.open("a", encoding="utf-8") as log:
         log.write("OSError: [Errno 28] No space left on device\n")
-    assert forge.aid.diagnosis(run_id).action["kind"] == "link"
+    assert forge.diagnosis.cause(run_id).action["kind"] == "link"
     with pytest.raises(ConfigError, match="Free some space"):
-        forge.aid.apply(run_id)
+        forge.diagnosis.apply_fix(run_id)
 
 
 def test_the_verdict_is_read_off_the_events_and_heeds_a_resume(opened, body):
     forge = opened("vanishes")
-    run_id = forge.start(Layer("body", body))
+    run_id = forge.runs.start(Layer("body", body))
     until_over(forge, run_id)
-    assert forge.aid.verdict(run_id) is None
-    path = forge.folder(run_id).events
+    assert forge.diagnosis.verdict(run_id) is None
+    path = forge.runs.folder(run_id).events
     path.unlink()
     with EventWriter(path) as events:
         events.write(StartedEvent(pid=1, birth=1.0))
@@ -243,7 +245,7 @@ def test_the_verdict_is_read_off_the_events_and_heeds_a_resume(opened, body):
         events.write(ResumedEvent(step=20, stage=None, checkpoint="checkpoint-20", damaged=[]))
         events.write(EvalEvent(step=20, loss=1.5, best=True))
         events.write(FinishedEvent(steps=20, seconds=3.0, best_step=20))
-    verdict = forge.aid.verdict(run_id)
+    verdict = forge.diagnosis.verdict(run_id)
     assert verdict.kind == "better"
     assert verdict.numbers["updates measured"] == 20
     assert verdict.numbers["loss at last"] == 1.0
@@ -259,9 +261,9 @@ def test_a_bundle_holds_what_helps_and_nothing_private(opened, body, monkeypatch
     monkeypatch.setenv("USER", "annaschmidt")
     forge = opened("vanishes")
     secret = {"model": {"system_prompt": f"You are a spy. {ROW}"}}
-    run_id = forge.start(Layer("body", body | secret), name="of annaschmidt")
+    run_id = forge.runs.start(Layer("body", body | secret), name="of annaschmidt")
     until_over(forge, run_id)
-    folder = forge.folder(run_id)
+    folder = forge.runs.folder(run_id)
     private = (
         f"login {PLANTED[0]} and {PLANTED[1]} and {PLANTED[2]} by {PLANTED[3]}\n"
         f"https://bob:{PLANTED[0]}@huggingface.co/x /home/annaschmidt/x C:\\Users\\annaschmidt\n"
@@ -277,7 +279,7 @@ def test_a_bundle_holds_what_helps_and_nothing_private(opened, body, monkeypatch
             file.write(json.dumps(newer) + "\n")
         for step in range(4000):
             events.write(StepEvent(step=step, loss=1.0, learning_rate=2e-4, tokens_per_s=410.5))
-    made = forge.aid.bundle(run_id, doctor=lambda: [{"name": "PyTorch", "what": private}])
+    made = forge.diagnosis.support_bundle(run_id, doctor=[{"name": "PyTorch", "what": private}])
     try:
         with zipfile.ZipFile(made) as archive:
             files = {

@@ -21,11 +21,11 @@ ACTORS = Path(__file__).parent / "actors"
 def forge(tmp_path):
     spare = [sys.executable, str(ACTORS / "answers.py")]
     worker = [sys.executable, str(ACTORS / "obeys.py")]
-    forge = Forge(Home(tmp_path / "home"), worker=worker, spare=spare)
+    forge = Forge(Home(tmp_path / "home"), worker=worker, warm_worker=spare)
     yield forge
-    for view in forge.runs():
-        forge.stop(view.id)
-        until(lambda: forge.state(view.id).is_over, "the run is over")  # noqa: B023
+    for view in forge.runs.views():
+        forge.runs.stop(view.id)
+        until(lambda: forge.runs.state(view.id).is_over, "the run is over")  # noqa: B023
     forge.close()
 
 
@@ -52,12 +52,12 @@ def codes(checked, level=None):
 def test_several_sources_are_one_material_and_stand_in_the_record(forge, model, tmp_path):  # noqa: F811
     one, two = pairs(tmp_path / "one.jsonl", 20), pairs(tmp_path / "two.jsonl", 30, "x")
     sources = [{"path": str(one)}, {"path": str(two), "samples": 10}]
-    checked = forge.check(asked(model, one, **{"data.sources": sources}))
+    checked = forge.preflight.check(asked(model, one, **{"data.sources": sources}))
     assert checked.ready, checked.problems
-    assert checked.look.rows == 30
-    assert checked.look.name == "one.jsonl and 1 more"
-    run_id = forge.start(asked(model, one, **{"data.sources": sources}))
-    record = forge.run(run_id).dataset
+    assert checked.summary.rows == 30
+    assert checked.summary.name == "one.jsonl and 1 more"
+    run_id = forge.runs.start(asked(model, one, **{"data.sources": sources}))
+    record = forge.runs.view(run_id).dataset
     assert [Path(each["files"][0]).name for each in record["sources"]] == ["one.jsonl", "two.jsonl"]
     assert record["sources"][1]["source"]["samples"] == 10
     assert record["validation"] == []
@@ -66,7 +66,7 @@ def test_several_sources_are_one_material_and_stand_in_the_record(forge, model, 
 def test_validation_sources_take_the_place_of_the_split(forge, model, data, tmp_path):  # noqa: F811
     aside = pairs(tmp_path / "aside.jsonl", 5, "v")
     said = asked(model, data, eval_split=0.5, **{"data.validation_sources": [{"path": str(aside)}]})
-    checked = forge.check(said)
+    checked = forge.preflight.check(said)
     assert checked.ready, checked.problems
     assert ("eval_split", 0) in [(change.where, change.used) for change in checked.plan.changes]
     assert checked.plan.total_steps == 5  # all 20 rows, 4 an update
@@ -75,7 +75,7 @@ def test_validation_sources_take_the_place_of_the_split(forge, model, data, tmp_
 
 def test_rows_that_are_also_checked_on_are_told(forge, model, data):  # noqa: F811
     said = asked(model, data, **{"data.validation_sources": [{"path": str(data)}]})
-    assert "validation-is-trained" in codes(forge.check(said))
+    assert "validation-is-trained" in codes(forge.preflight.check(said))
 
 
 def test_all_sources_that_cannot_be_read_are_told_at_once(forge, model, tmp_path):  # noqa: F811
@@ -83,7 +83,7 @@ def test_all_sources_that_cannot_be_read_are_told_at_once(forge, model, tmp_path
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"input": "q"', "utf-8")
     sources = [{"path": str(good)}, {"path": str(tmp_path / "absent.csv")}, {"path": str(broken)}]
-    checked = forge.check(asked(model, good, **{"data.sources": sources}))
+    checked = forge.preflight.check(asked(model, good, **{"data.sources": sources}))
     told = " ".join(str(problem) for problem in checked.problems)
     assert "absent.csv" in told
     assert "broken.jsonl" in told
@@ -93,61 +93,70 @@ def test_all_sources_that_cannot_be_read_are_told_at_once(forge, model, tmp_path
 def test_rows_of_the_wrong_kind_block_the_start_in_words(forge, model, data, tmp_path):  # noqa: F811
     liked = preferences(tmp_path / "liked.jsonl", 20)
     with pytest.raises(BlockedError) as refused:
-        forge.start(asked(model, liked))
+        forge.runs.start(asked(model, liked))
     assert "liked.jsonl holds preferences" in str(refused.value)
-    assert "wrong-kind" in codes(forge.check(asked(model, data, strategy="dpo")), "blocker")
+    assert "wrong-kind" in codes(
+        forge.preflight.check(asked(model, data, strategy="dpo")), "blocker"
+    )
 
 
 def test_plain_text_has_no_assistant_turn_to_learn(forge, model, data, tmp_path):  # noqa: F811
     texts = written(tmp_path / "texts.jsonl", [{"text": f"tale {n}"} for n in range(20)])
     only = {"data.loss_on": "assistant"}
-    assert "no-assistant-turns" in codes(forge.check(asked(model, texts, **only)), "blocker")
+    assert "no-assistant-turns" in codes(
+        forge.preflight.check(asked(model, texts, **only)), "blocker"
+    )
     mixed = only | {"data.sources": [{"path": str(texts)}, {"path": str(data)}]}
-    assert "no-assistant-turns" in codes(forge.check(asked(model, data, **mixed)), "caution")
-    assert "no-assistant-turns" not in codes(forge.check(asked(model, data, **only)))
+    assert "no-assistant-turns" in codes(
+        forge.preflight.check(asked(model, data, **mixed)), "caution"
+    )
+    assert "no-assistant-turns" not in codes(forge.preflight.check(asked(model, data, **only)))
 
 
 def test_fields_of_a_source_map_odd_columns_and_their_problems_are_named(forge, tmp_path):
     odd = written(tmp_path / "odd.jsonl", [{"frage": f"q{n}", "reply": f"a{n}"} for n in range(12)])
     with pytest.raises(DataError, match="frage"):
-        forge.data.look(forge.data.sources(str(odd)))
+        forge.datasets.summarize(forge.datasets.parse_sources(str(odd)))
     fields = {"instruction_field": "frage", "output_field": "reply"}
-    look = forge.data.look(forge.data.sources(str(odd), fields))
+    look = forge.datasets.summarize(forge.datasets.parse_sources(str(odd), fields))
     assert look.rows == 12
     assert look.examples[0]["messages"][0]["content"] == "q0"
     with pytest.raises(ConfigError) as refused:
-        forge.data.sources(str(odd), {"kolour": "red", "weight": -1})
+        forge.datasets.parse_sources(str(odd), {"kolour": "red", "weight": -1})
     assert all("data.sources[0]" in problem.where for problem in refused.value.problems)
 
 
 def test_a_preview_shows_rows_raw_and_read(forge, tmp_path):
     file = written(tmp_path / "some.jsonl", [{"input": "q", "output": "a"}, {"input": "q2"}])
-    shown = forge.data.preview(forge.data.sources(str(file)), first=5)
+    shown = forge.datasets.preview(forge.datasets.parse_sources(str(file)), first=5)
     assert shown["rows"][0]["reads"]["messages"][1]["content"] == "a"
     assert shown["rows"][1]["reads"] is None
     assert shown["rows"][1]["why"] == "missing-field"
     assert shown["rows"][1]["line"] == 2
-    assert forge.data.preview(forge.data.sources(str(file)), first=5, after=2)["rows"] == []
+    assert (
+        forge.datasets.preview(forge.datasets.parse_sources(str(file)), first=5, after=2)["rows"]
+        == []
+    )
 
 
 def test_what_is_wrong_is_found_and_a_repaired_copy_can_be_trained_on(forge, model, tmp_path):  # noqa: F811
     rows = [{"input": f"q{n}", "output": f"a{n}"} for n in range(20)]
     file = written(tmp_path / "dirty.jsonl", [*rows, rows[0], {"input": "q", "output": " "}])
     before = file.read_bytes()
-    sources = forge.data.sources(str(file))
-    diagnosis = forge.data.examine(sources)[0]
+    sources = forge.datasets.parse_sources(str(file))
+    diagnosis = forge.datasets.check(sources)[0]
     assert {"duplicate-rows", "empty-answer"} <= {found.code for found in diagnosis.findings}
-    repaired = forge.data.repair(sources)[0]
+    repaired = forge.datasets.repair(sources)[0]
     assert file.read_bytes() == before
     assert repaired.path != file
     assert sum(repaired.changes.values()) >= 2
-    checked = forge.check(asked(model, repaired.path))
+    checked = forge.preflight.check(asked(model, repaired.path))
     assert checked.ready, checked.problems
-    assert checked.look.rows == 20
+    assert checked.summary.rows == 20
 
 
 def test_tokens_are_asked_of_a_worker_with_all_it_needs(forge, model, data):  # noqa: F811
-    said = forge.data.tokens(asked(model, data, max_seq_length=64), row=3, count=2)
+    said = forge.datasets.tokens(asked(model, data, max_seq_length=64), row=3, count=2)
     probe = said["asked"]
     assert probe["kind"] == "tokens"
     assert probe["plan"]["max_length"] == 64
@@ -158,60 +167,60 @@ def test_tokens_are_asked_of_a_worker_with_all_it_needs(forge, model, data):  # 
 def test_a_row_is_counted_through_all_sources(forge, model, tmp_path):  # noqa: F811
     one, two = pairs(tmp_path / "one.jsonl", 20), pairs(tmp_path / "two.jsonl", 30, "x")
     said = {"data.sources": [{"path": str(one), "samples": 12}, {"path": str(two)}]}
-    probe = forge.data.tokens(asked(model, one, **said), row=15)["asked"]
+    probe = forge.datasets.tokens(asked(model, one, **said), row=15)["asked"]
     assert (probe["source"], probe["row"]) == (1, 3)
-    probe = forge.data.tokens(asked(model, one, **said), row=15, source=0)["asked"]
+    probe = forge.datasets.tokens(asked(model, one, **said), row=15, source=0)["asked"]
     assert (probe["source"], probe["row"]) == (0, 15)
 
 
 def test_what_the_worker_says_in_words_is_passed_on(forge, model, data):  # noqa: F811
     with pytest.raises(DataError, match="no row 404") as refused:
-        forge.data.tokens(asked(model, data), row=404)
+        forge.datasets.tokens(asked(model, data), row=404)
     assert refused.value.problems[0].remedy == "Ask for another."
 
 
 def test_what_is_fetched_joins_the_data_sets_at_hand(forge):
     heard = []
-    kept = forge.data.fetch("owner/name", split="train[:10%]", on_progress=heard.append)
+    kept = forge.datasets.fetch("owner/name", split="train[:10%]", on_progress=heard.append)
     assert kept.kind == "fetched"
     assert kept.path.is_file()
     assert heard == [{"done": 1, "total": 2}]
-    assert kept in forge.data.datasets()
+    assert kept in forge.datasets.available()
     with pytest.raises(NotFoundError, match="no name on the Hub"):
-        forge.data.fetch("../../etc/passwd")
+        forge.datasets.fetch("../../etc/passwd")
 
 
 def test_tokens_of_answers_that_are_wrong_are_refused_with_every_problem(forge, tmp_path):
     with pytest.raises(ConfigError) as refused:
-        forge.data.tokens(asked("m", "d", lora_r=0, warmup_ratio=2))
+        forge.datasets.tokens(asked("m", "d", lora_r=0, warmup_ratio=2))
     assert {problem.where for problem in refused.value.problems} == {"lora_r", "warmup_ratio"}
 
 
 def test_data_that_a_run_reads_is_not_deleted_under_it(forge, model):  # noqa: F811
     rows = (json.dumps({"input": f"q{n}", "output": f"a{n}"}) + "\n" for n in range(20))
-    kept = forge.upload("mine.jsonl", (row.encode() for row in rows), 10_000)
-    run_id = forge.start(asked(model, kept.name))
+    kept = forge.datasets.upload("mine.jsonl", (row.encode() for row in rows), 10_000)
+    run_id = forge.runs.start(asked(model, kept.name))
     with pytest.raises(BusyError) as refused:
-        forge.data.delete("mine.jsonl")
+        forge.datasets.delete("mine.jsonl")
     assert refused.value.holder == run_id
-    forge.stop(run_id)
-    until(lambda: forge.state(run_id).is_over, "the run is over")
-    forge.data.delete("mine.jsonl")
+    forge.runs.stop(run_id)
+    until(lambda: forge.runs.state(run_id).is_over, "the run is over")
+    forge.datasets.delete("mine.jsonl")
     assert not kept.exists()
     with pytest.raises(NotFoundError):
-        forge.data.delete("mine.jsonl")
+        forge.datasets.delete("mine.jsonl")
 
 
 def test_a_look_at_several_files_is_remembered_until_one_changes(forge, tmp_path):
     one, two = pairs(tmp_path / "one.jsonl", 12), pairs(tmp_path / "two.jsonl", 12, "x")
-    sources = [*forge.data.sources(str(one)), *forge.data.sources(str(two))]
-    assert forge.data.look(sources).rows == 24
-    first = forge.data.supplies(sources)
-    assert forge.data.supplies(sources)[0] is first[0]
+    sources = [*forge.datasets.parse_sources(str(one)), *forge.datasets.parse_sources(str(two))]
+    assert forge.datasets.summarize(sources).rows == 24
+    first = forge.datasets.load_sources(sources)
+    assert forge.datasets.load_sources(sources)[0] is first[0]
     time.sleep(0.01)
     pairs(two, 15, "x")
-    assert forge.data.look(sources).rows == 27
-    assert forge.data.supplies(sources)[0] is first[0]
+    assert forge.datasets.summarize(sources).rows == 27
+    assert forge.datasets.load_sources(sources)[0] is first[0]
 
 
 def test_a_pair_is_two_judged_answers_where_they_are_learned_one_by_one(forge, model, tmp_path):  # noqa: F811
@@ -220,6 +229,6 @@ def test_a_pair_is_two_judged_answers_where_they_are_learned_one_by_one(forge, m
 
     def updates(loss):
         body = asked(model, rows, **said, trainer={"preference_loss": loss})
-        return forge.check(body).plan.total_steps
+        return forge.preflight.check(body).plan.total_steps
 
     assert (updates("sigmoid"), updates("kto")) == (40, 80)

@@ -25,7 +25,7 @@ from modelforge.runs.atomic_files import write_json
 from modelforge.runs.process.identity import kill, wait_gone
 from modelforge.runs.schedule_times import Clock
 from modelforge.runs.states import RunState, gather
-from modelforge.services.queue import QueueDesk
+from modelforge.services.queue import QueueService
 from tests.test_forge import ACTORS, asked, data, model, until  # noqa: F401
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -41,13 +41,13 @@ def server(tmp_path):
             return [sys.executable, str(ACTORS / f"{name}.py")]
 
         home = Home(tmp_path / "home")
-        forges.append(Forge(home, worker=play(actor), talker=play("talks")))
+        forges.append(Forge(home, worker=play(actor), chat_process=play("talks")))
         return forges[-1]
 
     yield open_one
     for forge in forges:
         forge.close()
-        for folder in (forge.folder(view.id) for view in forge.runs()):
+        for folder in (forge.runs.folder(view.id) for view in forge.runs.views()):
             who = gather(folder).who
             if who is not None:
                 kill(who)
@@ -65,40 +65,40 @@ def question(model, data):
 
 
 def names(forge: Forge) -> list[str]:
-    return [run.name for run in forge.queue.listing().runs]
+    return [run.name for run in forge.queue.view().runs]
 
 
 def ended(forge: Forge, run_id: str) -> None:
-    until(lambda: forge.state(run_id).is_over, "the run is over")
+    until(lambda: forge.runs.state(run_id).is_over, "the run is over")
 
 
 def test_runs_wait_their_turn_and_follow_each_other(server, question):
     forge = server("finishes")
     first, second = (forge.queue.add(question, name=name) for name in ("one", "two"))
     assert names(forge) == ["one", "two"]
-    assert forge.state(first) is RunState.QUEUED
+    assert forge.runs.state(first) is RunState.QUEUED
     assert forge.queue.start_next() == first
     until(lambda: forge.queue.start_next() == second, "the second follows")
     ended(forge, second)
-    assert forge.run(second).ending["kind"] == "finished"
-    assert forge.queue.listing().code == "empty"
+    assert forge.runs.view(second).ending["kind"] == "finished"
+    assert forge.queue.view().code == "empty"
 
 
 def test_a_run_that_trains_is_waited_for_and_named(forge, question):
-    running = forge.start(question, name="the first")
+    running = forge.runs.start(question, name="the first")
     waiting = forge.queue.add(question)
     assert forge.queue.start_next() is None
-    view = forge.queue.listing()
+    view = forge.queue.view()
     assert view.code == "busy"
     assert "the first" in view.why
-    forge.stop(running)
+    forge.runs.stop(running)
     until(lambda: forge.queue.start_next() == waiting, "the next one starts")
 
 
 def test_tending_is_enough(server, question):
     forge = server("finishes")
     run = forge.queue.add(question)
-    until(lambda: (forge.tend(), forge.state(run))[1].is_over, "the run is over")
+    until(lambda: (forge.tend(), forge.runs.state(run))[1].is_over, "the run is over")
 
 
 def test_what_is_held_or_has_a_later_time_is_passed_over(forge, question):
@@ -106,15 +106,15 @@ def test_what_is_held_or_has_a_later_time_is_passed_over(forge, question):
     later = forge.queue.add(question, name="later", start_after="+2h")
     now = forge.queue.add(question, name="now")
     assert forge.queue.start_next() == now
-    forge.stop(now)
+    forge.runs.stop(now)
     ended(forge, now)
     assert forge.queue.start_next() is None
-    view = forge.queue.listing()
+    view = forge.queue.view()
     assert view.code == "later"
     assert view.runs[1].when in view.why
     forge.queue.release(held)
     forge.queue.start_after(later, None)
-    assert [run.held or bool(run.when) for run in forge.queue.listing().runs] == [False, False]
+    assert [run.held or bool(run.when) for run in forge.queue.view().runs] == [False, False]
 
 
 def test_the_order_is_changed_by_hand_and_runs_are_removed(forge, question):
@@ -124,11 +124,11 @@ def test_the_order_is_changed_by_hand_and_runs_are_removed(forge, question):
     forge.queue.remove(first)
     assert names(forge) == ["c", "b"]
     with pytest.raises(NotFoundError):
-        forge.run(first)
-    forge.delete(second)
+        forge.runs.view(first)
+    forge.runs.delete(second)
     assert names(forge) == ["c"]
     for change in (forge.queue.hold, forge.queue.release, forge.queue.remove):
-        with pytest.raises(NotFoundError, match="does not wait"):
+        with pytest.raises(NotFoundError, match="not in the queue"):
             change(first)
 
 
@@ -136,7 +136,7 @@ def test_a_held_queue_starts_nothing_until_it_is_released(forge, question):
     run = forge.queue.add(question)
     forge.queue.hold()
     assert forge.queue.start_next() is None
-    assert forge.queue.listing().code == "held"
+    assert forge.queue.view().code == "held"
     forge.queue.release()
     assert forge.queue.start_next() == run
 
@@ -148,7 +148,7 @@ def test_after_a_failure_the_queue_goes_on_or_stops_as_told(server, question):
     assert forge.queue.start_next() == first
     ended(forge, first)
     assert forge.queue.start_next() is None
-    assert "“one” failed" in forge.queue.listing().why
+    assert "“one” failed" in forge.queue.view().why
     forge.queue.release()
     assert forge.queue.start_next() == second
     third = forge.queue.add(question)
@@ -171,7 +171,7 @@ def test_a_run_that_cannot_start_is_held_with_the_reason_and_the_next_one_starts
     second = forge.queue.add(question)
     gone.unlink()
     assert forge.queue.start_next() == second
-    entry = forge.queue.listing().runs[0]
+    entry = forge.queue.view().runs[0]
     assert (entry.run, entry.held) == (first, True)
     assert "gone.jsonl" in entry.why_held
 
@@ -180,10 +180,10 @@ def test_a_worker_that_cannot_be_started_holds_its_run(server, question, tmp_pat
     forge = Forge(Home(tmp_path / "home"), worker=[str(tmp_path / "no-such-program")])
     run = forge.queue.add(question)
     assert forge.queue.start_next() is None
-    entry = forge.queue.listing().runs[0]
+    entry = forge.queue.view().runs[0]
     assert entry.held
     assert "no-such-program" in entry.why_held
-    assert forge.state(run) is RunState.QUEUED
+    assert forge.runs.state(run) is RunState.QUEUED
     again = server()
     again.queue.release(run)
     assert again.queue.start_next() == run
@@ -195,7 +195,7 @@ def test_what_start_refuses_the_queue_refuses_and_nothing_is_made(forge, model, 
             forge.queue.add(asked(model, data, **more))
     with pytest.raises(ConfigError):
         forge.queue.add(asked(model, data), start_after="whenever")
-    assert forge.runs() == []
+    assert forge.runs.views() == []
 
 
 def test_a_server_that_starts_anew_goes_on_with_the_queue(server, question):
@@ -218,7 +218,7 @@ def test_a_server_that_starts_anew_goes_on_with_the_queue(server, question):
 def test_a_lost_file_loses_no_run(forge, question):
     runs = [forge.queue.add(question) for _ in range(2)]
     forge.home.queue.unlink()
-    assert [run.run for run in forge.queue.listing().runs] == runs
+    assert [run.run for run in forge.queue.view().runs] == runs
     assert forge.queue.start_next() in runs
 
 
@@ -229,7 +229,7 @@ def test_two_servers_start_each_run_once(server, question):
 
     def work(forge: Forge) -> None:
         deadline = time.monotonic() + 20
-        while forge.queue.listing().runs and time.monotonic() < deadline:
+        while forge.queue.view().runs and time.monotonic() < deadline:
             if run := forge.queue.start_next():
                 started.append(run)
 
@@ -250,7 +250,7 @@ def test_two_hundred_clicks_with_one_request_id_make_one_run(server, question):
 
     def click(number: int) -> None:
         forge = servers[number % 4]
-        add = forge.queue.add if number % 2 else forge.start
+        add = forge.queue.add if number % 2 else forge.runs.start
         gate.wait()
         try:
             ids.append(add(question, request_id="click"))
@@ -265,39 +265,43 @@ def test_two_hundred_clicks_with_one_request_id_make_one_run(server, question):
     assert wrong == []
     assert len(ids) == 200
     assert len(set(ids)) == 1
-    assert [view.id for view in servers[0].runs()] == ids[:1]
+    assert [view.id for view in servers[0].runs.views()] == ids[:1]
 
 
 def test_a_run_that_stopped_waits_for_its_turn_to_go_on(forge, question):
-    run = forge.start(question)
-    forge.stop(run)
+    run = forge.runs.start(question)
+    forge.runs.stop(run)
     ended(forge, run)
-    other = forge.start(question)
-    forge.queue.add_again(run)
-    assert [one.resumes for one in forge.queue.listing().runs] == [True]
+    other = forge.runs.start(question)
+    forge.queue.add_resume(run)
+    assert [one.resumes for one in forge.queue.view().runs] == [True]
     assert forge.queue.start_next() is None
-    forge.stop(other)
+    forge.runs.stop(other)
     until(lambda: forge.queue.start_next() == run, "it goes on")
-    assert forge.active() == run
-    assert forge.queue.listing().runs == []
-    forge.stop(run)
+    assert forge.runs.active() == run
+    assert forge.queue.view().runs == []
+    forge.runs.stop(run)
     ended(forge, run)
-    forge.queue.add_again(run)
+    forge.queue.add_resume(run)
     forge.queue.remove(run)
-    assert forge.run(run), "a run that has been at work is not deleted with its place"
+    assert forge.runs.view(run), "a run that has been at work is not deleted with its place"
 
 
 def test_a_run_that_goes_on_cannot_be_queued_again(forge, question):
-    run = forge.start(question)
-    with pytest.raises(NotFoundError, match="nothing to go on with"):
-        forge.queue.add_again(run)
+    run = forge.runs.start(question)
+    with pytest.raises(NotFoundError, match="cannot be resumed"):
+        forge.queue.add_resume(run)
 
 
 def test_a_clock_that_jumps_starts_nothing_early(forge, question):
     wall, steady = [time.time()], [0.0]
     clock = Clock(lambda: wall[0], lambda: steady[0])
-    desk = QueueDesk(
-        forge.home, forge._store, forge._supervisor, forge._starts, chat_in_use=str, clock=clock
+    desk = QueueService(
+        forge.home,
+        forge.runs._store,
+        forge._supervisor,
+        forge.runs._launcher,
+        clock=clock,
     )
     run = desk.add(question, start_after="+2h")
     for moved in (5 * 3600, -10 * 3600, 5 * 3600):
@@ -310,15 +314,15 @@ def test_a_clock_that_jumps_starts_nothing_early(forge, question):
 
 def test_chat_of_another_server_is_named_and_waited_for(server, question, model):
     talking, other = server(), server()
-    assert list(talking.chat(str(model), HELLO))
+    assert list(talking.chat.ask(str(model), HELLO))
     with pytest.raises(BusyError, match="Chat with tiny holds the machine") as refused:
-        other.start(question)
+        other.runs.start(question)
     assert refused.value.holder == "chat"
     with pytest.raises(BusyError, match="Chat with"):
-        list(other.chat(str(model), HELLO))
+        list(other.chat.ask(str(model), HELLO))
     waiting = other.queue.add(question)
     assert other.queue.start_next() is None
-    assert "Chat with" in other.queue.listing().why
+    assert "Chat with" in other.queue.view().why
     assert talking.queue.start_next() is None, "somebody has just been answered here"
     talking.close()
     assert other.queue.start_next() == waiting
@@ -326,20 +330,20 @@ def test_chat_of_another_server_is_named_and_waited_for(server, question, model)
 
 def test_a_start_ends_the_chat_of_its_own_server(server, question, model):
     forge = server()
-    assert list(forge.chat(str(model), HELLO))
+    assert list(forge.chat.ask(str(model), HELLO))
     assert json.loads(forge.home.lease.read_text())["kind"] == "chat"
-    run = forge.start(question)
+    run = forge.runs.start(question)
     assert not forge.home.lease.exists()
-    assert forge.active() == run
+    assert forge.runs.active() == run
     with pytest.raises(BusyError) as refused:
-        list(forge.chat(str(model), HELLO))
+        list(forge.chat.ask(str(model), HELLO))
     assert refused.value.holder == run
 
 
 def test_a_chat_that_begins_while_a_run_starts_does_not_load(server, question, model):
     forge = server()
-    late = forge.chat(str(model), HELLO)
-    run = forge.start(question)
+    late = forge.chat.ask(str(model), HELLO)
+    run = forge.runs.start(question)
     with pytest.raises(BusyError) as refused:
         list(late)
     assert refused.value.holder == run
@@ -348,8 +352,8 @@ def test_a_chat_that_begins_while_a_run_starts_does_not_load(server, question, m
 
 def test_the_lease_of_a_talker_that_died_is_given_back(server, question, model):
     forge = server()
-    assert list(forge.chat(str(model), HELLO))
-    forge._chat._talk.close()
+    assert list(forge.chat.ask(str(model), HELLO))
+    forge.chat._client.close()
     forge.tend()
     assert not forge.home.lease.exists()
 
@@ -358,7 +362,7 @@ def test_a_folder_that_is_no_run_never_waits(forge, question):
     odd = forge.home.runs / "20200101-000000-0000"
     odd.mkdir(parents=True)
     write_json(odd / "notes.json", {})
-    assert forge.queue.listing().runs == []
+    assert forge.queue.view().runs == []
     assert forge.queue.start_next() is None
 
 
@@ -366,24 +370,24 @@ def test_a_server_that_dies_while_it_adds_leaves_no_run_without_its_time(forge, 
     def die(*_given, **_more):
         raise KeyboardInterrupt
 
-    create = forge._store.create
-    forge._store.create = lambda announce, **more: create(
+    create = forge.runs._store.create
+    forge.runs._store.create = lambda announce, **more: create(
         announce=lambda run: (announce(run), die()), **more
     )
     with pytest.raises(KeyboardInterrupt):
         forge.queue.add(question, start_after="+2h")
     assert json.loads(forge.home.queue.read_text())["order"], "its place came first"
-    assert forge.runs() == []
-    assert forge.queue.listing().runs == []
+    assert forge.runs.views() == []
+    assert forge.queue.view().runs == []
 
 
 def test_a_damaged_record_is_held_and_the_queue_goes_on(forge, question):
     broken, sound = forge.queue.add(question), forge.queue.add(question)
-    path = forge.folder(broken).config
+    path = forge.runs.folder(broken).config
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"config": 5}))
     assert forge.queue.start_next() == sound
-    assert "damaged" in forge.queue.listing().runs[0].why_held
+    assert "damaged" in forge.queue.view().runs[0].why_held
 
 
 def test_a_queue_that_cannot_be_written_starts_its_run_once(forge, question, monkeypatch):
@@ -396,31 +400,32 @@ def test_a_queue_that_cannot_be_written_starts_its_run_once(forge, question, mon
     monkeypatch.setattr("modelforge.services.queue.write_queue", full)
     with pytest.raises(RunError):
         forge.queue.start_next()
-    assert forge.active() == run
+    assert forge.runs.active() == run
     monkeypatch.undo()
     assert forge.queue.start_next() is None
-    assert [one.run for one in forge.queue.listing().runs] == [other]
+    assert [one.run for one in forge.queue.view().runs] == [other]
 
 
 def test_a_hold_that_comes_while_a_run_is_checked_is_heard(forge, question, monkeypatch):
     run = forge.queue.add(question)
-    prepare = forge._starts.prepare
+    prepare = forge.runs._launcher.prepare
 
     def slowly(*layers, **more):
         forge.queue.hold()
         return prepare(*layers, **more)
 
-    monkeypatch.setattr(forge._starts, "prepare", slowly)
+    monkeypatch.setattr(forge.runs._launcher, "prepare", slowly)
     assert forge.queue.start_next() is None
-    assert forge.state(run) is RunState.QUEUED
-    assert forge.queue.listing().code == "held"
+    assert forge.runs.state(run) is RunState.QUEUED
+    assert forge.queue.view().code == "held"
 
 
 def test_a_launch_makes_no_way_through_the_chat_of_another_server(server, question, model):
     talking, other = server(), server()
-    assert list(talking.chat(str(model), HELLO))
+    assert list(talking.chat.ask(str(model), HELLO))
     with pytest.raises(BusyError, match="Chat with"):
-        other._starts.make_way()
-    talking._starts.make_way()
-    assert talking._chat.in_use == ""
-    other._starts.make_way()
+        other.runs.start(question)
+    assert talking.chat.in_use
+    run = talking.runs.start(question)
+    assert talking.chat.in_use == ""
+    assert other.runs.active() == run

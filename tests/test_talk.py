@@ -12,7 +12,7 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import RunError
 from modelforge.paths import Home
 from modelforge.runs.layout import RunFolder
-from modelforge.services.chat_client import Talk, Voice
+from modelforge.services.chat_client import ChatClient, ChatModelSpec
 
 PARROT = """
 import json, sys
@@ -43,7 +43,7 @@ BARE_PLAN = make_plan(
 
 @pytest.fixture
 def talk(tmp_path):
-    talk = Talk(Home(tmp_path), [sys.executable, "-c", PARROT])
+    talk = ChatClient(Home(tmp_path), [sys.executable, "-c", PARROT])
     yield talk
     talk.close()
 
@@ -54,20 +54,20 @@ def heard(talk, voice, messages=HELLO, **more):
 
 
 def test_a_conversation_opens_with_the_system_message_it_was_trained_with(talk):
-    taught = Voice("base", "adapter", system="You are Nora.")
+    taught = ChatModelSpec("base", "adapter", system="You are Nora.")
     assert [each["role"] for each in heard(talk, taught)["messages"]] == ["system", "user"]
     own = [{"role": "system", "content": "Be brief."}, *HELLO]
     assert heard(talk, taught, own)["messages"] == own
-    assert heard(talk, Voice("base"))["messages"] == HELLO
+    assert heard(talk, ChatModelSpec("base"))["messages"] == HELLO
 
 
 def test_a_text_and_a_question_are_put_as_they_were_in_training():
     """A model that was taught with the task in words would not know a bare text."""
-    short = Voice("base", "adapter", task="summarization")
+    short = ChatModelSpec("base", "adapter", task="summarization")
     text = [{"role": "user", "content": "A long text."}]
     wanted = [{"role": "user", "content": "Summarise this text.\n\nA long text."}]
     assert short.opened(text) == short.opened(wanted) == wanted
-    found = Voice("base", "adapter", task="extractive-question-answering")
+    found = ChatModelSpec("base", "adapter", task="extractive-question-answering")
     passage = {"role": "system", "content": "The mill is old."}
     asked = found.opened([passage, {"role": "user", "content": "What is old?"}])
     (said,) = asked
@@ -77,12 +77,12 @@ def test_a_text_and_a_question_are_put_as_they_were_in_training():
     )
     assert found.opened(HELLO) == HELLO
     for head in ("seq2seq", "span"):
-        plain = Voice("base", head=head, task="summarization")
+        plain = ChatModelSpec("base", head=head, task="summarization")
         assert plain.opened(text) == text
 
 
 def test_the_base_answers_from_the_same_weights_with_the_adapter_off(talk):
-    voice = Voice("base", "adapter")
+    voice = ChatModelSpec("base", "adapter")
     assert heard(talk, voice)["adapter"] is True
     pid = talk._companion.pid
     assert heard(talk, voice, tuned=False)["adapter"] is False
@@ -90,14 +90,14 @@ def test_the_base_answers_from_the_same_weights_with_the_adapter_off(talk):
 
 
 def test_a_talker_that_died_is_started_anew(talk):
-    voice = Voice("base")
+    voice = ChatModelSpec("base")
     heard(talk, voice)
     talk._companion.close()
     assert heard(talk, voice)["messages"] == HELLO
 
 
 def test_a_failed_answer_is_told_and_the_next_one_comes(talk):
-    voice = Voice("base")
+    voice = ChatModelSpec("base")
     with pytest.raises(RunError, match="It failed"):
         heard(talk, voice, [{"role": "user", "content": "fail"}])
     pid = talk._companion.pid
@@ -115,8 +115,10 @@ def a_run(folder, method, *files):
 
 
 def test_a_run_speaks_with_its_adapter_or_with_its_whole_model(tmp_path):
-    tuned = Voice.of_run(*a_run(tmp_path / "a", "sft", "adapter_config.json"), "cpu", "Be brief.")
-    assert tuned == Voice(
+    tuned = ChatModelSpec.of_run(
+        *a_run(tmp_path / "a", "sft", "adapter_config.json"), "cpu", "Be brief."
+    )
+    assert tuned == ChatModelSpec(
         "base",
         str(tmp_path / "a" / "output"),
         "cpu",
@@ -126,21 +128,26 @@ def test_a_run_speaks_with_its_adapter_or_with_its_whole_model(tmp_path):
         "causal",
     )
     files = "config.json", "model.safetensors"
-    whole = Voice.of_run(*a_run(tmp_path / "b", "sft", *files), "cpu", "Be brief.")
-    assert whole == Voice(str(tmp_path / "b" / "output"), None, "cpu", system="Be brief.")
-    assert Voice.of_run(*a_run(tmp_path / "c", "sft"), "cpu", None) is None
+    whole = ChatModelSpec.of_run(*a_run(tmp_path / "b", "sft", *files), "cpu", "Be brief.")
+    assert whole == ChatModelSpec(str(tmp_path / "b" / "output"), None, "cpu", system="Be brief.")
+    assert ChatModelSpec.of_run(*a_run(tmp_path / "c", "sft"), "cpu", None) is None
 
 
 def test_a_run_that_points_or_rewrites_has_its_head_and_no_system_message(tmp_path):
     for name, head in (("span", "span"), ("seq2seq", "seq2seq"), ("dpo", "causal")):
         run = a_run(tmp_path / name, name, "adapter_config.json")
-        voice = Voice.of_run(*run, "cpu", "Be brief.")
+        voice = ChatModelSpec.of_run(*run, "cpu", "Be brief.")
         assert voice.head == voice.as_dict()["head"] == head
         assert voice.system == ("Be brief." if head == "causal" else None)
 
 
 def test_a_base_model_speaks_as_its_kind_can():
-    assert Voice.of_model("m", None, "cpu", ("decoder", "LlamaForCausalLM")).head == "causal"
-    assert Voice.of_model("m", None, "cpu", ("encoder-decoder", "T5")).head == "seq2seq"
-    assert Voice.of_model("m", None, "cpu", ("encoder", "BertForQuestionAnswering")).head == "span"
-    assert Voice.of_model("m", None, "cpu", ("encoder", "BertForMaskedLM")) is None
+    assert (
+        ChatModelSpec.of_model("m", None, "cpu", ("decoder", "LlamaForCausalLM")).head == "causal"
+    )
+    assert ChatModelSpec.of_model("m", None, "cpu", ("encoder-decoder", "T5")).head == "seq2seq"
+    assert (
+        ChatModelSpec.of_model("m", None, "cpu", ("encoder", "BertForQuestionAnswering")).head
+        == "span"
+    )
+    assert ChatModelSpec.of_model("m", None, "cpu", ("encoder", "BertForMaskedLM")) is None

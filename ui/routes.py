@@ -133,7 +133,7 @@ def manifest() -> dict[str, Any]:
 
 def zip_result(forge: Forge, run_id: str) -> Path:
     """Write the result of a run to a new zip file; the caller deletes it."""
-    folder = forge.folder(run_id)
+    folder = forge.runs.folder(run_id)
     if not folder.has_result:
         problem = Problem("run", f"{run_id} has no model.", "Choose a finished run.")
         raise NotFoundError(problem)
@@ -149,7 +149,7 @@ def zip_result(forge: Forge, run_id: str) -> Path:
 
 def zip_name(forge: Forge, run_id: str) -> str:
     """Return the file name of the downloaded zip file."""
-    return f"{run_id}-{'model' if forge.folder(run_id).has_model else 'adapter'}.zip"
+    return f"{run_id}-{'model' if forge.runs.folder(run_id).has_model else 'adapter'}.zip"
 
 
 def _json_lines(lines: Iterator[str]) -> Response:

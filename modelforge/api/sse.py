@@ -62,8 +62,8 @@ class RunFollower:
 
     def _poll(self) -> NewEvents:
         # Read the state first: an event written in between is then in this poll or the next.
-        state = self._forge.state(self._run_id)
-        events, self._cursor = self._forge.events(self._run_id, self._cursor)
+        state = self._forge.runs.state(self._run_id)
+        events, self._cursor = self._forge.runs.events(self._run_id, self._cursor)
         new = [event.as_dict() for event in events if event.n > self.last]
         self.last = max([self.last, *(event["n"] for event in new)])
         return NewEvents(new, state)

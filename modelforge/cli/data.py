@@ -17,7 +17,7 @@ from modelforge.units import MIB
 if TYPE_CHECKING:
     from modelforge.config.schema.data import Source
     from modelforge.forge import Forge
-    from modelforge.services.datasets import DataDesk
+    from modelforge.services.datasets import DatasetService
 
 DONE, WRONG_INPUT = 0, 2
 SHOWN = 160
@@ -30,7 +30,7 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[...
     data = commands.add_parser("data", help=_ABOUT, description=_ABOUT)
     inside = data.add_subparsers(dest="what", required=True, metavar="WHAT")
 
-    def new(name: str, act: Callable[[argparse.Namespace, DataDesk], int], about: str) -> Any:
+    def new(name: str, act: Callable[[argparse.Namespace, DatasetService], int], about: str) -> Any:
         command = inside.add_parser(name, help=about, description=about, parents=[shared])
         command.set_defaults(act=lambda options: _with_desk(options, act, open_forge))
         return command
@@ -67,23 +67,23 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[...
 
 def _with_desk(
     options: argparse.Namespace,
-    act: Callable[[argparse.Namespace, DataDesk], int],
+    act: Callable[[argparse.Namespace, DatasetService], int],
     open_forge: Callable[..., Forge],
 ) -> int:
     forge = open_forge(options)
     try:
-        return act(options, forge.data)
+        return act(options, forge.datasets)
     finally:
         forge.close()
 
 
-def _inspect(options: argparse.Namespace, desk: DataDesk) -> int:
+def _inspect(options: argparse.Namespace, desk: DatasetService) -> int:
     sources = _sources(options, desk)
     shown = desk.preview(sources, first=options.rows)
-    look = desk.glimpse(sources)
+    look = desk.summarize_head(sources)
     whole = look.size_bytes <= READ_WHOLE
     if whole:
-        look = desk.look(sources)
+        look = desk.summarize(sources)
     if options.json:
         facts = look.as_dict() | {"preview": shown["rows"], "whole": whole}
         facts.pop("examples")
@@ -101,10 +101,10 @@ def _inspect(options: argparse.Namespace, desk: DataDesk) -> int:
     return DONE
 
 
-def _check(options: argparse.Namespace, desk: DataDesk) -> int:
+def _check(options: argparse.Namespace, desk: DatasetService) -> int:
     try:
-        held_out = [one for file in options.against for one in desk.sources(_named(file))]
-        diagnoses = desk.examine(_sources(options, desk), held_out, options.max_seq_length)
+        held_out = [one for file in options.against for one in desk.parse_sources(_named(file))]
+        diagnoses = desk.check(_sources(options, desk), held_out, options.max_seq_length)
     except ForgeError as error:
         if not options.json:
             raise
@@ -129,7 +129,7 @@ def _print_findings(diagnoses: list[Any]) -> None:
             print(f"{finding.level:<9} {plain(text).rstrip()}{mend}")
 
 
-def _repair(options: argparse.Namespace, desk: DataDesk) -> int:
+def _repair(options: argparse.Namespace, desk: DatasetService) -> int:
     done = desk.repair(_sources(options, desk), options.code)
     if options.json:
         return _print_json([each.as_dict() for each in done])
@@ -140,7 +140,7 @@ def _repair(options: argparse.Namespace, desk: DataDesk) -> int:
     return DONE
 
 
-def _tokens(options: argparse.Namespace, desk: DataDesk) -> int:
+def _tokens(options: argparse.Namespace, desk: DatasetService) -> int:
     from modelforge.config.resolve import Layer
 
     said = _pairs(options.set, "--set") | {"model_name": options.model}
@@ -176,7 +176,7 @@ def _print_lengths(told: dict[str, Any]) -> int:
     return DONE
 
 
-def _fetch(options: argparse.Namespace, desk: DataDesk) -> int:
+def _fetch(options: argparse.Namespace, desk: DatasetService) -> int:
     def say(progress: dict[str, Any]) -> None:
         text = progress.get("text", "")
         done = f" {progress['done']:,}" if progress.get("done") else ""
@@ -194,9 +194,9 @@ def _fetch(options: argparse.Namespace, desk: DataDesk) -> int:
     return DONE
 
 
-def _sources(options: argparse.Namespace, desk: DataDesk) -> list[Source]:
+def _sources(options: argparse.Namespace, desk: DatasetService) -> list[Source]:
     fields = _pairs(options.field, "--field")
-    return [source for file in options.file for source in desk.sources(_named(file), fields)]
+    return [source for file in options.file for source in desk.parse_sources(_named(file), fields)]
 
 
 def _named(file: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from modelforge.cli.output import follow
 from modelforge.config.resolve import Layer
-from modelforge.data.sources.library import Sample
+from modelforge.data.sources.library import Sample, load_samples
 from modelforge.errors import NotFoundError, Problem
 
 if TYPE_CHECKING:
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 def run_demo(forge: Forge, name: str, *, as_json: bool = False) -> int:
     """Teach the starter model one sample, show its answer before and after; return an exit code."""
-    sample = _find(forge, name)
+    sample = _find(name)
     say = (lambda _text: None) if as_json else print
     say(f"{sample.title}: {sample.description}\n")
     say(f"The question, which is not in the data: {sample.question}")
     try:
         before = _answer(forge, "starter", sample.question)
-        run_id = forge.start(*_layers(forge, sample), name=f"demo · {sample.name}")
+        run_id = forge.runs.start(*_layers(forge, sample), name=f"demo · {sample.name}")
         view = follow(forge, run_id, quiet=as_json)
         if view.state != "finished":
             return 1
         after = _answer(forge, run_id, sample.question)
     finally:
         forge.close()
-    folder = str(forge.folder(run_id).path)
+    folder = str(forge.runs.folder(run_id).path)
     if as_json:
         print(json.dumps({"before": before, "after": after, "run": run_id, "folder": folder}))
     else:
@@ -52,8 +52,8 @@ def side_by_side(left_title: str, left: str, right_title: str, right: str) -> st
     return "\n".join(f"{one:<{width}} │ {two}".rstrip() for one, two in rows)
 
 
-def _find(forge: Forge, name: str) -> Sample:
-    by_name = {sample.name: sample for sample in forge.samples()}
+def _find(name: str) -> Sample:
+    by_name = {sample.name: sample for sample in load_samples()}
     if name not in by_name:
         remedy = f"Choose one of {', '.join(by_name)}."
         raise NotFoundError(Problem("--sample", f"There is no sample {name}.", remedy))
@@ -61,7 +61,7 @@ def _find(forge: Forge, name: str) -> Sample:
 
 
 def _layers(forge: Forge, sample: Sample) -> list[Layer]:
-    prefill = forge.prefill()
+    prefill = forge.layers.prefill()
     chosen = {"model_name": "starter", "dataset": sample.dataset, "task": sample.task}
     if prefill.answers.get("strategy") not in sample.strategies:
         chosen["strategy"] = sample.strategies[0]
@@ -69,5 +69,5 @@ def _layers(forge: Forge, sample: Sample) -> list[Layer]:
 
 
 def _answer(forge: Forge, target: str, question: str) -> str:
-    parts = forge.chat(target, [{"role": "user", "content": question}], max_new_tokens=80)
+    parts = forge.chat.ask(target, [{"role": "user", "content": question}], max_new_tokens=80)
     return "".join(part.get("text", "") for part in parts if "phase" not in part)

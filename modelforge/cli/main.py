@@ -124,10 +124,10 @@ def _init(options: argparse.Namespace) -> int:
     from modelforge.config.resolve import Layer, resolve
 
     forge = _forge(options)
-    prefill = forge.prefill()
+    prefill = forge.layers.prefill()
     chosen = prefill.answers | {"model_name": options.model, "dataset": options.dataset}
     if options.recommended:
-        chosen |= forge.recommended(Layer("init", chosen))
+        chosen |= forge.preflight.recommended(Layer("init", chosen))
     nested = resolve(Layer("init", chosen)).config.explicit_values()
     answers = {name: nested[name] for name in TrainingConfig.model_fields if name in nested}
     text = json.dumps(answers, indent=2) + "\n" if options.json else dump_recipe(answers)
@@ -144,10 +144,10 @@ def _init(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     forge = _forge(options)
-    checked = forge.check(*_layers(options))
+    checked = forge.preflight.check(*_layers(options))
     if options.trace and not checked.problems:
         try:
-            checked = forge.footprints.ask(*_layers(options))
+            checked = forge.memory_trace.trace(*_layers(options))
         finally:
             forge.close()
     if options.json:
@@ -167,8 +167,8 @@ def _train(options: argparse.Namespace) -> int:
         return queue.enqueue(options, forge, _layers(options))
     if options.after is not None:
         raise ConfigError(Problem("--after", "Only what waits has a time.", "Add --queue."))
-    run_id = forge.start(*_layers(options), name=options.name)
-    folder = forge.folder(run_id).path
+    run_id = forge.runs.start(*_layers(options), name=options.name)
+    folder = forge.runs.folder(run_id).path
     if options.detach:
         print(json.dumps({"id": run_id, "folder": str(folder)}) if options.json else run_id)
         return DONE
@@ -188,7 +188,7 @@ def _chat(options: argparse.Namespace) -> int:
     forge = _forge(options)
     said = []
     try:
-        for part in forge.chat(
+        for part in forge.chat.ask(
             options.run,
             [{"role": "user", "content": options.prompt}],
             tuned=not options.base,

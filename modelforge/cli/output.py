@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from modelforge.runs.listing import Page
     from modelforge.runs.view import RunView
     from modelforge.services.compare import Comparison
-    from modelforge.services.preflight import Checked
+    from modelforge.services.preflight import PreflightResult
     from modelforge.services.queue import QueueView
     from modelforge.setup.system_checks import Row
 
@@ -38,8 +38,8 @@ def follow(forge: Forge, run_id: str, *, quiet: bool = False) -> RunView:
     cursor, asked = 0, False
     try:
         while True:
-            over = forge.state(run_id).is_over
-            events, cursor = forge.events(run_id, cursor)
+            over = forge.runs.state(run_id).is_over
+            events, cursor = forge.runs.events(run_id, cursor)
             if bar is not None:
                 for event in events:
                     bar.show(event)
@@ -50,11 +50,11 @@ def follow(forge: Forge, run_id: str, *, quiet: bool = False) -> RunView:
     finally:
         if bar is not None:
             bar.close()
-    view = forge.run(run_id)
+    view = forge.runs.view(run_id)
     if not quiet:
-        aid = forge.aid
-        cause, verdict = aid.diagnosis(run_id), aid.verdict(run_id)
-        print_run(view, forge.folder(run_id).path, cause=cause, verdict=verdict)
+        aid = forge.diagnosis
+        cause, verdict = aid.cause(run_id), aid.verdict(run_id)
+        print_run(view, forge.runs.folder(run_id).path, cause=cause, verdict=verdict)
     return view
 
 
@@ -67,11 +67,11 @@ def follow_queue(forge: Forge, *, quiet: bool = False) -> list[RunView]:
     over: list[RunView] = []
     told = ""
     while True:
-        run_id = forge.queue.start_next() or forge.active()
+        run_id = forge.queue.start_next() or forge.runs.active()
         if run_id is not None:
             over.append(follow(forge, run_id, quiet=quiet))
             continue
-        view = forge.queue.listing()
+        view = forge.queue.view()
         if view.why != told and view.code and not quiet:
             told = view.why
             tqdm.write(view.why)
@@ -86,7 +86,7 @@ def _wait(forge: Forge, run_id: str, asked: bool) -> bool:
     except KeyboardInterrupt:
         if asked:
             raise
-        forge.stop(run_id, keep=True)
+        forge.runs.stop(run_id, keep=True)
         tqdm.write("Stopping after this update; what it learned is kept. Ctrl+C again leaves it.")
         return True
     return asked
@@ -123,7 +123,7 @@ class Progress:
             self._bar.close()
 
 
-def print_check(checked: Checked) -> None:
+def print_check(checked: PreflightResult) -> None:
     """Print problems, findings and the itemised memory."""
     for problem in checked.problems:
         print(f"problem   {plain(str(problem))}")

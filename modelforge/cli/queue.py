@@ -46,9 +46,9 @@ def enqueue(options: argparse.Namespace, forge: Forge, layers: list[Layer]) -> i
         *layers, name=options.name, start_after=options.after, held=getattr(options, "held", False)
     )
     if options.json:
-        print(json.dumps({"id": run_id, "folder": str(forge.folder(run_id).path)}))
+        print(json.dumps({"id": run_id, "folder": str(forge.runs.folder(run_id).path)}))
         return DONE
-    place = next((run.position for run in forge.queue.listing().runs if run.run == run_id), 0)
+    place = next((run.position for run in forge.queue.view().runs if run.run == run_id), 0)
     print(f"{run_id} waits as number {place}.")
     print("It starts while the app is open, or with: modelforge queue run")
     return DONE
@@ -91,7 +91,7 @@ def _of_the_queue(new: Any) -> None:
 def _list(options: argparse.Namespace, forge: Forge) -> int:
     from modelforge.cli.output import print_queue
 
-    view = forge.queue.listing()
+    view = forge.queue.view()
     if options.json:
         print(json.dumps(view.as_dict(), indent=2))
     else:

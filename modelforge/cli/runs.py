@@ -91,23 +91,23 @@ def _list(options: argparse.Namespace, forge: Forge) -> int:
         sort=options.sort,
     )
     if options.json:
-        views = forge.runs(wanted, limit=options.limit)
+        views = forge.runs.views(wanted, limit=options.limit)
         print(json.dumps([view.as_dict() for view in views], indent=2))
     else:
-        print_runs(forge.archive.page(wanted, limit=options.limit))
+        print_runs(forge.history.page(wanted, limit=options.limit))
     return DONE
 
 
 def _note(options: argparse.Namespace, forge: Forge) -> int:
-    said = forge.archive.annotate(options.run, name=options.name, note=options.text)
+    said = forge.history.annotate(options.run, name=options.name, note=options.text)
     print(json.dumps(said) if options.json else f"{options.run}: noted.")
     return DONE
 
 
 def _tag(options: argparse.Namespace, forge: Forge) -> int:
     gone = {tag.lower() for tag in options.remove}
-    kept = [tag for tag in forge.run(options.run).tags if tag not in gone]
-    said = forge.archive.annotate(options.run, tags=[*kept, *options.tags])
+    kept = [tag for tag in forge.runs.view(options.run).tags if tag not in gone]
+    said = forge.history.annotate(options.run, tags=[*kept, *options.tags])
     shown = ", ".join(said["tags"]) or "no tags"
     print(json.dumps(said) if options.json else f"{options.run}: {plain(shown)}")
     return DONE
@@ -116,11 +116,11 @@ def _tag(options: argparse.Namespace, forge: Forge) -> int:
 def _compare(options: argparse.Namespace, forge: Forge) -> int:
     from modelforge.cli.output import print_comparison
 
-    compared = forge.archive.compare(options.run)
+    compared = forge.history.compare(options.run)
     if options.csv:
-        options.csv.write_text("".join(forge.archive.export_csv(options.run)), encoding="utf-8")
+        options.csv.write_text("".join(forge.history.export_csv(options.run)), encoding="utf-8")
     if options.html:
-        options.html.write_text(forge.archive.export_html(options.run), encoding="utf-8")
+        options.html.write_text(forge.history.export_html(options.run), encoding="utf-8")
     if options.json:
         print(json.dumps(compared.as_dict(points=500), indent=2))
     else:
@@ -131,24 +131,24 @@ def _compare(options: argparse.Namespace, forge: Forge) -> int:
 def _show(options: argparse.Namespace, forge: Forge) -> int:
     from modelforge.cli.output import print_run
 
-    view = forge.run(options.run)
-    cause, verdict = forge.aid.diagnosis(view.id), forge.aid.verdict(view.id)
+    view = forge.runs.view(options.run)
+    cause, verdict = forge.diagnosis.cause(view.id), forge.diagnosis.verdict(view.id)
     if options.json:
         told = {"diagnosis": cause, "verdict": verdict}
         more = {name: one.as_dict() if one else None for name, one in told.items()}
         print(json.dumps(view.as_dict() | more, indent=2))
     else:
-        print_run(view, forge.folder(view.id).path, cause=cause, verdict=verdict)
+        print_run(view, forge.runs.folder(view.id).path, cause=cause, verdict=verdict)
     return DONE
 
 
 def _stop(options: argparse.Namespace, forge: Forge) -> int:
-    forge.stop(options.run, keep=not options.discard)
+    forge.runs.stop(options.run, keep=not options.discard)
     return _show(options, forge)
 
 
 def _resume(options: argparse.Namespace, forge: Forge) -> int:
-    forge.again.resume(options.run)
+    forge.resume.resume(options.run)
     return _show(options, forge)
 
 
@@ -157,19 +157,19 @@ def _continue(options: argparse.Namespace, forge: Forge) -> int:
         many = getattr(options, name)
         if many is not None and many < 1:
             raise ConfigError(Problem(f"--{name}", f"{many} is not more.", "Give 1 or more."))
-    options.run = forge.again.continue_run(options.run, epochs=options.epochs, steps=options.steps)
+    options.run = forge.resume.continue_run(options.run, epochs=options.epochs, steps=options.steps)
     return _show(options, forge)
 
 
 def _delete(options: argparse.Namespace, forge: Forge) -> int:
-    forge.delete(options.run)
+    forge.runs.delete(options.run)
     print(json.dumps({"deleted": options.run}) if options.json else f"{options.run} deleted.")
     return DONE
 
 
 def _retry(options: argparse.Namespace, forge: Forge) -> int:
-    changes = forge.aid.changes(options.run)
-    run_id = forge.aid.apply(options.run)
+    changes = forge.diagnosis.changes(options.run)
+    run_id = forge.diagnosis.apply_fix(options.run)
     if options.json:
         told = {change.name: change.after for change in changes}
         print(json.dumps({"id": run_id, "changed": told}))
@@ -183,7 +183,7 @@ def _retry(options: argparse.Namespace, forge: Forge) -> int:
 def _bundle(options: argparse.Namespace, forge: Forge) -> int:
     import shutil
 
-    made = forge.aid.bundle(options.run)
+    made = forge.diagnosis.support_bundle(options.run)
     target = options.file or Path(f"modelforge-{options.run}.zip")
     try:
         shutil.copyfile(made, target)

@@ -46,7 +46,7 @@ def _rehearse(options: argparse.Namespace, forge: Forge, layers: Sequence[Layer]
     if options.json:
         print(json.dumps(view.as_dict(), indent=2))
     else:
-        _print(view, forge.check(*layers).report)
+        _print(view, forge.preflight.check(*layers).report)
     return DONE if view.trial_run is not None else FAILED
 
 

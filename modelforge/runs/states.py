@@ -10,7 +10,7 @@ from modelforge.runs.atomic_files import find_json
 from modelforge.runs.event_types import ENDINGS
 from modelforge.runs.events import first_event, newest_milestone
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.identity import Identity, reap
+from modelforge.runs.process.identity import ProcessIdentity, reap
 
 
 class RunState(StrEnum):
@@ -69,7 +69,7 @@ class Facts:
     alive: bool
     stop_asked: bool
     last: str | None
-    who: Identity | None
+    who: ProcessIdentity | None
 
     @property
     def state(self) -> RunState:
@@ -89,7 +89,7 @@ def gather(folder: RunFolder) -> Facts:
     """
     reap()
     record = find_json(folder.process)
-    who = Identity.from_dict(record) if record else None
+    who = ProcessIdentity.from_dict(record) if record else None
     if who is None:
         who = _as_it_said_itself(folder, _number(record, "from"))
     alive = who.alive if who else _is_being_launched(record)
@@ -106,13 +106,13 @@ def _number(record: dict[str, object] | None, name: str) -> int:
     return said if isinstance(said, int) else 0
 
 
-def _as_it_said_itself(folder: RunFolder, at: int) -> Identity | None:
+def _as_it_said_itself(folder: RunFolder, at: int) -> ProcessIdentity | None:
     """Return who the worker says it is: a server may die between launch and record.
 
     Before byte `at` stand those who worked on it earlier.
     """
     first = first_event(folder.events, at)
-    return Identity.from_dict(first.data) if first and first.kind == "started" else None
+    return ProcessIdentity.from_dict(first.data) if first and first.kind == "started" else None
 
 
 def _is_being_launched(record: dict[str, object] | None) -> bool:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from modelforge import __version__
 from modelforge.errors import BusyError, NotFoundError, Problem
@@ -38,18 +38,28 @@ PACKAGES = [
 ]
 
 
+class RunIndex(Protocol):
+    """What `Store` and `Supervisor` ask of an index of the runs; see `runs.index.Index`."""
+
+    def asked_by(self, request_id: str) -> str | None:
+        """Return the id of the run that was created for this request, or None."""
+        ...
+
+    def unsettled(self, thorough: bool = False) -> list[RunFolder]:
+        """Return the runs whose state may still change; `thorough` compares every folder."""
+        ...
+
+
 class Store:
     """The runs of a home. Several servers may use the same one."""
 
-    def __init__(self, home: Home) -> None:
-        self._runs = home.runs
+    def __init__(
+        self, home: Home, *, runs: Path | None = None, index: RunIndex | None = None
+    ) -> None:
+        self._runs = runs or home.runs
+        self._index = index
         self._cards: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
         self._looking = threading.Lock()
-        self._asked_by: Callable[[str], str | None] | None = None
-
-    def look_up(self, asked_by: Callable[[str], str | None]) -> None:
-        """Ask this for the run of a request, instead of reading every record."""
-        self._asked_by = asked_by
 
     def create(  # noqa: PLR0913 - a run is made of that much, each by its name
         self,
@@ -115,8 +125,8 @@ class Store:
 
     def find_request(self, request_id: str) -> RunFolder | None:
         """Return the run that was made for this request, or None."""
-        if self._asked_by is not None:
-            found = self._asked_by(request_id)
+        if self._index is not None:
+            found = self._index.asked_by(request_id)
             return None if found is None else self._find(found)
         for run_id, card in self._read_cards().items():
             if card.get("request_id") == request_id:
@@ -279,16 +289,21 @@ def _created(card: Mapping[str, Any]) -> float:
     return float(created) if isinstance(created, (int, float)) else 0.0
 
 
-def _versions() -> dict[str, Any]:
-    packages: dict[str, str | None] = {}
-    for name in PACKAGES:
+def package_versions(names: Iterable[str]) -> dict[str, str | None]:
+    """Return the installed version of each package, None for those not installed."""
+    versions: dict[str, str | None] = {}
+    for name in names:
         try:
-            packages[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            packages[name] = None
+            versions[name] = None
+    return versions
+
+
+def _versions() -> dict[str, Any]:
     return {
         "modelforge": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "packages": packages,
+        "packages": package_versions(PACKAGES),
     }

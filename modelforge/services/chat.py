@@ -1,137 +1,152 @@
-"""Talking: who answers for a run or a base model, and when the talker has to go."""
+"""Chat with the model of a run or with a base model."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from modelforge.errors import NotFoundError, Problem
-from modelforge.hardware.machine import Machine
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.machine_lease import Lease
+from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.store import Store
 from modelforge.runs.view import view_run
-from modelforge.services.chat_client import Talk, Voice
-from modelforge.services.preflight import Inquiry
+from modelforge.services.chat_client import ChatClient, ChatModelSpec
+from modelforge.services.machine import MachineService
+from modelforge.services.preflight import PreflightService
 
 IDLE_S = 900.0
-# For how long after an answer somebody is taken to be reading it.
-PAUSE_S = 120.0
-WAITS = "Chat waits until it is over."
+# A chat counts as in use this long after a completion, while the user reads it.
+READING_S = 120.0
+BUSY_REMEDY = "Chat is available when it is over."
 
 
-class ChatDesk:
-    """Finds the voice that is asked for and lets it answer, while nobody holds the machine.
-
-    The lease of the machine is held for as long as the talker lives.
-    """
+class ChatModels:
+    """Find the model for a chat: the result of a run, or a base model."""
 
     def __init__(
         self,
-        talk: Talk,
         store: Store,
         supervisor: Supervisor,
-        inquiry: Inquiry,
-        machine: Callable[[], Machine],
-        lease: Lease,
+        preflight: PreflightService,
+        machine: MachineService,
     ) -> None:
-        self._lease = lease
-        self._talk = talk
         self._store = store
         self._supervisor = supervisor
-        self._inquiry = inquiry
+        self._preflight = preflight
         self._machine = machine
+
+    def find(self, target: str) -> tuple[ChatModelSpec, str]:
+        """Return the model of a run id or a model name, and its display name.
+
+        Raises NotFoundError if the run has no result, or the model cannot generate.
+        """
+        device = self._machine.current().device
+        if self._store.exists(target):
+            return self._of_run(self._store.get(target), device)
+        facts = self._preflight.model(target)
+        shape = facts.kind, facts.architecture
+        spec = ChatModelSpec.of_model(facts.path, facts.revision, device, shape)
+        if spec is None:
+            what = f"{facts.name} is an encoder without a head that produces answers."
+            remedy = "Choose a finished run of it, or another model."
+            raise NotFoundError(Problem("model", what, remedy))
+        return spec, facts.name.replace("\\", "/").rsplit("/", 1)[-1]
+
+    def _of_run(self, folder: RunFolder, device: str) -> tuple[ChatModelSpec, str]:
+        view = view_run(folder, self._supervisor.state(folder))
+        system = view.config.get("model", {}).get("system_prompt")
+        task = view.config.get("task", "text-generation")
+        spec = ChatModelSpec.of_run(folder, view.plan, device, system, task)
+        if spec is None:
+            what = f"{view.name} has no model: it is {view.state}."
+            raise NotFoundError(Problem("run", what, "Choose a finished run, or a base model."))
+        return spec, view.name
+
+
+class ChatService:
+    """Generate replies while no run uses the GPU. The chat process holds the GPU lease."""
+
+    def __init__(
+        self,
+        client: ChatClient,
+        models: ChatModels,
+        supervisor: Supervisor,
+        lease: MachineLease,
+    ) -> None:
+        self._client = client
+        self._models = models
+        self._supervisor = supervisor
+        self._lease = lease
 
     def ask(
         self,
         target: str,
         messages: Sequence[dict[str, str]],
         *,
-        tuned: bool,
-        max_new_tokens: int,
-        temperature: float,
+        tuned: bool = True,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
     ) -> Iterator[dict[str, Any]]:
-        """Yield the answer of a run's model or of a base model, as `Forge.chat` describes it."""
-        voice, name = self._voice(target)
-        self._supervisor.require_free(WAITS)
-        self._lease.require_free()
-        asked = self._talk.ask(
-            voice,
+        """Yield the parts of a reply of a run's model (run id) or of a base model (name).
+
+        Raises NotFoundError if there is no such model, BusyError while a run is active.
+        """
+        spec, name = self._models.find(target)
+        self._supervisor.require_free(BUSY_REMEDY)
+        parts = self._client.ask(
+            spec,
             messages,
             tuned=tuned,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
-            admit=lambda: self._admitted(name),
+            admit=lambda: self._admit(name),
         )
-        return self._heard(asked)
+        return self._stream(parts)
 
     @property
     def in_use(self) -> str:
-        """Who is talked to just now, in words; empty while nobody is."""
-        since = time.monotonic() - self._talk.last_used
-        in_use = since < (IDLE_S if self._talk.answering else PAUSE_S)
-        holder = self._lease.holder() if in_use and self._talk.alive else None
+        """Who uses the chat now, as a sentence; empty if it is not in use."""
+        since = time.monotonic() - self._client.last_used
+        in_use = since < (IDLE_S if self._client.answering else READING_S)
+        holder = self._lease.holder() if in_use and self._client.alive else None
         return holder.sentence if holder else ""
 
-    def let_go_of(self, folder: RunFolder) -> None:
-        """End the talker if it speaks with what lies in this run."""
-        if self._talk.loaded and str(folder.output) in self._talk.loaded.folders:
+    def unload_run(self, folder: RunFolder) -> None:
+        """End the chat process if it has loaded the model of this run."""
+        if self._client.loaded and str(folder.output) in self._client.loaded.folders:
             self.close()
 
     def tend(self) -> None:
-        """End a talker that nobody has asked for long; give back what a dead one held."""
-        if self._talk.loaded and time.monotonic() - self._talk.last_used > IDLE_S:
-            self._talk.close()
-        self._give_back()
+        """End an idle chat process; release the lease of one that has ended."""
+        if self._client.loaded and time.monotonic() - self._client.last_used > IDLE_S:
+            self._client.close()
+        self._release()
 
     def close(self) -> None:
-        """End the talker, and let go of the machine."""
-        self._talk.close()
-        self._give_back()
+        """End the chat process and release the GPU lease."""
+        self._client.close()
+        self._release()
 
     @contextmanager
-    def _admitted(self, name: str) -> Iterator[None]:
-        """Hold the machine while the talker is started: no run can begin in between."""
+    def _admit(self, name: str) -> Iterator[None]:
+        """Hold the start lock and take the lease while the chat process starts."""
         with self._supervisor.claim():
-            self._supervisor.require_free(WAITS)
+            self._supervisor.require_free(BUSY_REMEDY)
             self._lease.take("chat", name)
             yield
 
-    def _heard(self, asked: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def _stream(self, parts: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         try:
-            yield from asked
+            yield from parts
         finally:
-            self._give_back()
+            self._release()
 
-    def _give_back(self) -> None:
-        if self._talk.alive or not self._lease.mine:
+    def _release(self) -> None:
+        if self._client.alive or not self._lease.mine:
             return
-        with self._supervisor.claim():  # a talker may be starting just now
-            if not self._talk.alive:
+        with self._supervisor.claim():  # another thread may be starting the chat process
+            if not self._client.alive:
                 self._lease.give_back()
-
-    def _voice(self, target: str) -> tuple[Voice, str]:
-        """Return who answers for a run or a model, and by what name people know it."""
-        device = self._machine().device
-        if not self._store.exists(target):
-            facts = self._inquiry.model(target)
-            shape = facts.kind, facts.architecture
-            voice = Voice.of_model(facts.path, facts.revision, device, shape)
-            if voice is None:
-                what = f"{facts.name} reads text, and has learned to say nothing about it."
-                remedy = "Choose a finished run of it, or another model."
-                raise NotFoundError(Problem("model", what, remedy))
-            return voice, facts.name.replace("\\", "/").rsplit("/", 1)[-1]
-        folder = self._store.get(target)
-        view = view_run(folder, self._supervisor.state(folder))
-        system = view.config.get("model", {}).get("system_prompt")
-        task = view.config.get("task", "text-generation")
-        voice = Voice.of_run(folder, view.plan, device, system, task)
-        if voice is None:
-            what = f"{view.name} has left no model: it is {view.state}."
-            remedy = "Choose a finished run, or a base model."
-            raise NotFoundError(Problem("run", what, remedy))
-        return voice, view.name

@@ -19,8 +19,9 @@ from modelforge.errors import Problem, RunError
 from modelforge.paths import Home
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import environment
-from modelforge.runs.process.jsonl_process import Companion
+from modelforge.runs.process.jsonl_process import JsonlProcess
 
+COMMAND = (sys.executable, "-m", "modelforge.chat")
 LOADING_S = 300.0
 ANSWER_S = 120.0
 
@@ -29,7 +30,7 @@ Admit = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
-class Voice:
+class ChatModelSpec:
     """What is to speak: a model and, for a tuned one, its adapter folder.
 
     `system` is the system message that the rows were trained with; it opens every conversation
@@ -54,7 +55,7 @@ class Voice:
         device: str,
         system: str | None,
         task: str = "text-generation",
-    ) -> Voice | None:
+    ) -> ChatModelSpec | None:
         """Return what a run has left to speak with, an adapter or a whole model, or None."""
         head: Head = plan.facts.head
         said = system if head == "causal" else None
@@ -67,7 +68,9 @@ class Voice:
         return None
 
     @classmethod
-    def of_model(cls, path: str, revision: str | None, device: str, shape: Shape) -> Voice | None:
+    def of_model(
+        cls, path: str, revision: str | None, device: str, shape: Shape
+    ) -> ChatModelSpec | None:
         """Return a base model as a voice, or None for one that has learned to say nothing.
 
         Its `shape` is its kind and its architecture.
@@ -90,7 +93,7 @@ class Voice:
         ours = ("system", "task")
         return {name: value for name, value in asdict(self).items() if name not in ours}
 
-    def opened(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    def prepare_messages(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
         """Return the conversation as it was trained: task in words, system message first."""
         if self.head == "causal":
             messages = _TASKS.get(self.task, list)(messages)
@@ -121,15 +124,15 @@ _TASKS: dict[str, Callable[[Sequence[dict[str, str]]], list[dict[str, str]]]] = 
 }
 
 
-class Talk:
+class ChatClient:
     """Keeps the talker: starts it when somebody asks, ends it when the machine is needed."""
 
-    def __init__(self, home: Home, command: Sequence[str] | None = None) -> None:
+    def __init__(self, home: Home, command: Sequence[str] = COMMAND) -> None:
         self._home = home
         self._log = home.logs / "talker.log"
-        self._command = list(command or (sys.executable, "-m", "modelforge.chat"))
-        self._companion: Companion | None = None
-        self._voice: Voice | None = None
+        self._command = list(command)
+        self._companion: JsonlProcess | None = None
+        self._voice: ChatModelSpec | None = None
         self._turn = threading.Lock()
         self.last_used = 0.0
 
@@ -144,13 +147,13 @@ class Talk:
         return self._turn.locked()
 
     @property
-    def loaded(self) -> Voice | None:
+    def loaded(self) -> ChatModelSpec | None:
         """Return what is loaded now, or None."""
         return self._voice if self.alive else None
 
     def ask(
         self,
-        voice: Voice,
+        voice: ChatModelSpec,
         messages: Sequence[dict[str, str]],
         *,
         tuned: bool = True,
@@ -170,7 +173,7 @@ class Talk:
             companion.send(
                 {
                     "ask": {
-                        "messages": voice.opened(messages),
+                        "messages": voice.prepare_messages(messages),
                         "max_new_tokens": max_new_tokens,
                         "temperature": temperature,
                         "adapter": tuned and voice.adapter is not None,
@@ -194,7 +197,7 @@ class Talk:
             self._companion.close()
         self._companion, self._voice = None, None
 
-    def _load(self, voice: Voice, admit: Admit) -> Iterator[dict[str, Any]]:
+    def _load(self, voice: ChatModelSpec, admit: Admit) -> Iterator[dict[str, Any]]:
         self.last_used = time.monotonic()
         if self.loaded == voice:
             return
@@ -202,7 +205,7 @@ class Talk:
         yield {"phase": "loading", "text": f"Loading {Path(voice.model_path).name}"}
         with admit():
             log, variables = self._log, environment(self._home)
-            self._companion = Companion(self._command, log, environment=variables)
+            self._companion = JsonlProcess(self._command, log, environment=variables)
         self._require().send({"load": voice.as_dict()})
         yield from self._until("loaded", LOADING_S)
         self._voice = voice
@@ -236,7 +239,7 @@ class Talk:
         except RunError:
             self.close()
 
-    def _require(self) -> Companion:
+    def _require(self) -> JsonlProcess:
         if self._companion is None:
             raise RunError(Problem("chat", "The talker is gone.", "Ask again to start it anew."))
         return self._companion

@@ -31,7 +31,7 @@ SHORT = 12
 
 
 @dataclass(frozen=True)
-class Line:
+class ComparisonRow:
     """One line of a table: a value for each run, None where it has none."""
 
     name: str
@@ -45,7 +45,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """What came of one run. Seconds are those of its updates, tokens those it was shown.
 
     `label` is its name, with what tells it from another run of that name.
@@ -75,11 +75,11 @@ class Result:
 class Comparison:
     """Runs side by side. `settings` and `versions` hold only what differs, `data` every line."""
 
-    runs: list[Result]
-    settings: list[Line]
-    effect: list[Line]
-    data: list[Line]
-    versions: list[Line]
+    runs: list[RunResult]
+    settings: list[ComparisonRow]
+    effect: list[ComparisonRow]
+    data: list[ComparisonRow]
+    versions: list[ComparisonRow]
     same_settings: int
     same_versions: int
     curves: list[Curves] = field(repr=False)
@@ -96,7 +96,7 @@ class Comparison:
         }
 
 
-def compared(
+def compare_runs(
     folders: Sequence[RunFolder],
     views: Sequence[RunView],
     rows: Sequence[Row],
@@ -105,7 +105,10 @@ def compared(
     """Return what these runs have in common, what not, and what came of each."""
     settings = list(_settings([view.config for view in views]))
     plans = [view.plan.as_dict() for view in views]
-    effect = [Line(name, label, [p.get(name) for p in plans]) for name, label in IN_EFFECT.items()]
+    effect = [
+        ComparisonRow(name, label, [p.get(name) for p in plans])
+        for name, label in IN_EFFECT.items()
+    ]
     versions = list(_versions([find_json(folder.environment) or {} for folder in folders]))
     names = Counter(row.name for row in rows)
     return Comparison(
@@ -123,7 +126,9 @@ def compared(
     )
 
 
-def over(curves: Curves, name: str, axis: str, *, held: bool = False, most: int) -> list[Point]:
+def across_stages(
+    curves: Curves, name: str, axis: str, *, held: bool = False, most: int
+) -> list[Point]:
     """Return a curve over all stages: `axis` is one of `AXES`, later stages follow on."""
     assert axis in AXES, axis
     found: list[Point] = []
@@ -135,7 +140,7 @@ def over(curves: Curves, name: str, axis: str, *, held: bool = False, most: int)
     return decimate(found, most)
 
 
-def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+def flatten_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings by their dotted names."""
     found: dict[str, Any] = {}
     for name, value in config.items():
@@ -146,22 +151,24 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _settings(configs: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
-    said = [flat(config) for config in configs]
+def _settings(configs: Sequence[Mapping[str, Any]]) -> Iterable[ComparisonRow]:
+    said = [flatten_settings(config) for config in configs]
     for name, spec in specs_by_name().items():
-        yield Line(name, spec.label, [each.get(name, spec.default) for each in said])
+        yield ComparisonRow(name, spec.label, [each.get(name, spec.default) for each in said])
     # A newer version may have asked for what this one does not know.
     for name in sorted({name for each in said for name in each} - specs_by_name().keys()):
-        yield Line(name, name, [each.get(name) for each in said])
+        yield ComparisonRow(name, name, [each.get(name) for each in said])
 
 
-def _data(records: Sequence[dict[str, Any]]) -> list[Line]:
+def _data(records: Sequence[dict[str, Any]]) -> list[ComparisonRow]:
     sources = [source_entries(record) if record else [] for record in records]
     return [
-        Line("rows", "Rows", [record.get("rows") for record in records]),
-        Line("files", "Files", [", ".join(_files(each)) for each in sources]),
-        Line("sha256", "Fingerprint (SHA-256)", [", ".join(_marks(each)) for each in sources]),
-        Line("mapping", "Read as", [", ".join(_kinds(each)) for each in sources]),
+        ComparisonRow("rows", "Rows", [record.get("rows") for record in records]),
+        ComparisonRow("files", "Files", [", ".join(_files(each)) for each in sources]),
+        ComparisonRow(
+            "sha256", "Fingerprint (SHA-256)", [", ".join(_marks(each)) for each in sources]
+        ),
+        ComparisonRow("mapping", "Read as", [", ".join(_kinds(each)) for each in sources]),
     ]
 
 
@@ -178,22 +185,22 @@ def _kinds(sources: Iterable[Mapping[str, Any]]) -> list[str]:
     return [str(each.get("mapping", {}).get("kind", "unknown")) for each in sources]
 
 
-def _versions(environments: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
+def _versions(environments: Sequence[Mapping[str, Any]]) -> Iterable[ComparisonRow]:
     told = [
         {name: said for name, said in each.items() if isinstance(said, str)}
         | {str(name): version for name, version in (each.get("packages") or {}).items()}
         for each in environments
     ]
     for name in dict.fromkeys(name for each in told for name in each):
-        yield Line(name, name, [each.get(name) for each in told])
+        yield ComparisonRow(name, name, [each.get(name) for each in told])
 
 
-def _result(folder: RunFolder, row: Row, curves: Curves, *, shared: bool) -> Result:
+def _result(folder: RunFolder, row: Row, curves: Curves, *, shared: bool) -> RunResult:
     verdict = judge_run(folder.events)
     tokens = sum(_length(stage, "tokens") for stage in curves.stages)
     seconds = sum(_length(stage, "seconds") for stage in curves.stages)
-    held = [y for _, y in over(curves, "loss", "step", held=True, most=2**31)]
-    return Result(
+    held = [y for _, y in across_stages(curves, "loss", "step", held=True, most=2**31)]
+    return RunResult(
         id=row.id,
         name=row.name,
         label=f"{row.name} ({row.id})" if shared else row.name,

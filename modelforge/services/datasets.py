@@ -1,4 +1,4 @@
-"""The data questions: what is in a file, what is wrong with it, what the model will see of it."""
+"""Inspect, check, repair, preview and fetch datasets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modelforge.config.schema.data import Source
 from modelforge.data.checks.run import CheckResult, check_sources
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.repair.copy import RepairResult, repair_sources
-from modelforge.data.sources.combine import RunData, combine_summaries
+from modelforge.data.sources.combine import RunData, combine_summaries, files_in_record
 from modelforge.data.sources.library import (
     StoredDataset,
     delete_dataset,
@@ -27,162 +27,60 @@ from modelforge.data.sources.preview import PreviewRow, preview_rows
 from modelforge.data.sources.uploads import save_upload
 from modelforge.errors import BusyError, Problem
 from modelforge.paths import Home
-from modelforge.runs.process.warm_worker import Spare
-from modelforge.services.preflight import Inquiry
+from modelforge.runs.atomic_files import find_json
+from modelforge.runs.process.supervisor import Supervisor
+from modelforge.runs.process.warm_worker import WarmWorker
+from modelforge.services.preflight import PreflightService
 
-TOKENS_S = 120.0
-LENGTHS_S = 300.0
-FETCH_S = 3600.0
+TOKENS_TIMEOUT_S = 120.0
+LENGTHS_TIMEOUT_S = 300.0
+FETCH_TIMEOUT_S = 3600.0
 ROWS_MEASURED = 5000
-GLIMPSED = 200
-REMEMBERED = 8
-# English, as most tokenizers cut it; the tokens themselves are the worker's to count.
-CHARS_A_TOKEN = 4
+HEAD_ROWS = 200
+CACHE_SIZE = 8
+# Typical for English text.
+CHARS_PER_TOKEN = 4
 Progress = Callable[[Any], None]
 
 
-class DataDesk:
-    """Answers about data, for one home folder. Safe to call from several threads.
-
-    `in_use` says which run, if any, still reads a file.
-    """
+class DatasetService:
+    """The datasets of a home. Thread-safe."""
 
     def __init__(
-        self, home: Home, inquiry: Inquiry, spare: Spare, in_use: Callable[[Path], str | None]
+        self,
+        home: Home,
+        preflight: PreflightService,
+        warm_worker: WarmWorker,
+        supervisor: Supervisor,
     ) -> None:
         self._home = home
-        self._inquiry = inquiry
-        self._spare = spare
-        self._in_use = in_use
-        self._diagnoses: dict[object, list[CheckResult]] = {}
+        self._preflight = preflight
+        self._warm_worker = warm_worker
+        self._supervisor = supervisor
+        self._checked: dict[object, list[CheckResult]] = {}
         self._lock = threading.Lock()
 
-    # What there is
+    # Available datasets
 
-    def datasets(self) -> list[StoredDataset]:
-        """Return the data sets at hand: uploads, fetched ones and samples."""
+    def available(self) -> list[StoredDataset]:
+        """Return the available datasets: uploads, fetched datasets and samples."""
         return list_datasets(self._home)
 
     def find(self, name: str) -> StoredDataset:
-        """Return one data set at hand; raises NotFoundError."""
+        """Return one available dataset; raises NotFoundError."""
         return find_dataset(name, self._home)
 
     def upload(self, filename: str, chunks: Iterable[bytes], limit_bytes: int) -> Path:
-        """Keep a data file that came through a face; return where it lies."""
+        """Save an uploaded data file and return its path."""
         return save_upload(self._home, filename, chunks, limit_bytes)
 
     def delete(self, name: str) -> None:
-        """Delete an upload or a fetched data set; raises BusyError while a run reads it."""
-        holder = self._in_use(self.find(name).path)
-        if holder:
-            what = f"{name} is being trained on by {holder}."
-            raise BusyError(Problem("dataset", what, "Delete it when that run is over."), holder)
+        """Delete an upload or a fetched dataset; raises BusyError while a run uses it."""
+        run_id = self._used_by(self.find(name).path)
+        if run_id:
+            what = f"The run {run_id} is training on {name}."
+            raise BusyError(Problem("dataset", what, "Delete it when the run is over."), run_id)
         delete_dataset(name, self._home)
-
-    # What is in it
-
-    def sources(self, dataset: str, fields: Mapping[str, Any] | None = None) -> list[Source]:
-        """Return the sources that a path and the fields of `data.sources` come to.
-
-        Raises ConfigError with every problem of the fields.
-        """
-        said = [{**(fields or {}), "path": dataset}]
-        return resolve(*self.layers(dataset, Layer("you", {"data.sources": said}))).config.sources()
-
-    def layers(self, dataset: str, *more: Layer) -> tuple[Layer, ...]:
-        """Return `more` over what a question about data need not say: model, task and profile."""
-        usual = {
-            "task": "text-generation",
-            "model_name": "starter",
-            "dataset": dataset,
-            "compute_specs": "low_end",
-        }
-        return Layer("usual", usual), *more
-
-    def supplies(self, sources: Sequence[Source]) -> list[LoadedSource]:
-        """Return the sources opened: their files, how rows are read, and the first look."""
-        return self._inquiry.supplies(sources)
-
-    def look(self, sources: Sequence[Source]) -> DatasetSummary:
-        """Return the first look at all sources, as one."""
-        supplies = self.supplies(sources)
-        return combine_summaries(
-            [each.summary for each in supplies], [each.rows for each in supplies]
-        )
-
-    def glimpse(self, sources: Sequence[Source]) -> DatasetSummary:
-        """Return a look at the first rows alone, whatever the size of the files."""
-        supplies = load_sources(sources, self._home, GLIMPSED)
-        return combine_summaries([each.summary for each in supplies])
-
-    def preview(
-        self, sources: Sequence[Source], *, first: int = 20, after: int = 0
-    ) -> dict[str, Any]:
-        """Return rows as they stand in the files and as they are read, long texts shortened."""
-        supplies = load_sources(sources, self._home, max(GLIMPSED, after + first))
-        rows: Iterable[PreviewRow] = islice(preview_rows(supplies), after, after + first)
-        return {
-            "mapping": supplies[0].mapping.as_dict(),
-            "columns": combine_summaries([each.summary for each in supplies]).columns,
-            "rows": [row.as_dict() for row in rows],
-        }
-
-    def examine(
-        self,
-        sources: Sequence[Source],
-        validation: Sequence[Source] = (),
-        max_length: int | None = None,
-    ) -> list[CheckResult]:
-        """Return what is wrong with every file, row by row; remembered until a file changes.
-
-        Rows that stand in `validation` as well are found, and those that are surely longer than
-        `max_length` tokens, at four characters a token. A file that cannot be read is a finding;
-        raises NotFoundError where there is none.
-        """
-        key = (self._inquiry.stamps(sources), self._inquiry.stamps(validation), max_length)
-        with self._lock:
-            known = self._diagnoses.get(key)
-        if known is None:
-            longest = max_length * CHARS_A_TOKEN if max_length else None
-            known = check_sources(sources, self._home, validation, longest)
-            with self._lock:
-                while len(self._diagnoses) >= REMEMBERED:
-                    self._diagnoses.pop(next(iter(self._diagnoses)))
-                self._diagnoses[key] = known
-        return known
-
-    def repair(
-        self, sources: Sequence[Source], codes: Sequence[str] | None = None
-    ) -> list[RepairResult]:
-        """Write repaired copies, never touching the originals, and tell what changed in them.
-
-        `codes` are the findings to mend; without them all that are no notes. Raises DataError
-        where nothing can be repaired.
-        """
-        return repair_sources(sources, codes, self._home)
-
-    # What the model sees of it
-
-    def tokens(
-        self, *layers: Layer, row: int = 0, count: int = 1, source: int | None = None
-    ) -> dict[str, Any]:
-        """Return rows as the collator will see them, by the code that trains.
-
-        `row` counts from 0 in that source, or without one in all rows the run is given. Raises as
-        a check does; BusyError or RunError when no worker can be had.
-        """
-        resolved, plan, material = self._inquiry.readied(*layers)
-        if source is None:
-            source, row = material.locate_row(row)
-        asked = {"row": row, "count": count, "source": source}
-        return self._spare.ask(_probe("tokens", resolved, plan, material) | asked, TOKENS_S)
-
-    def lengths(
-        self, *layers: Layer, most: int = ROWS_MEASURED, on_progress: Progress | None = None
-    ) -> dict[str, Any]:
-        """Return tokens per row as a histogram, the share cut and the share trained."""
-        probe = _probe("lengths", *self._inquiry.readied(*layers)) | {"most": most}
-        return self._spare.ask(probe, LENGTHS_S, on_progress)
 
     def fetch(
         self,
@@ -192,7 +90,7 @@ class DataDesk:
         split: str | None = None,
         on_progress: Progress | None = None,
     ) -> StoredDataset:
-        """Fetch a data set of the Hub into the home; raises in words what stands against it."""
+        """Download a dataset of the Hub into the home; raises DataError or RunError."""
         target = fetched_path(self._home, name, subset, split)
         probe = {
             "kind": "fetch",
@@ -201,14 +99,127 @@ class DataDesk:
             "split": split or "train",
             "target": str(target),
         }
-        self._spare.ask(probe, FETCH_S, on_progress)
+        self._warm_worker.ask(probe, FETCH_TIMEOUT_S, on_progress)
         return self.find(target.name)
 
+    # Contents
 
-def _probe(kind: str, resolved: Resolved, plan: Plan, material: RunData) -> dict[str, Any]:
+    def parse_sources(self, dataset: str, fields: Mapping[str, Any] | None = None) -> list[Source]:
+        """Return the sources for a path and the fields of one entry of `data.sources`.
+
+        Raises ConfigError with every problem of the fields.
+        """
+        layer = Layer("you", {"data.sources": [{**(fields or {}), "path": dataset}]})
+        return resolve(*self.layers(dataset, layer)).config.sources()
+
+    def layers(self, dataset: str, *more: Layer) -> tuple[Layer, ...]:
+        """Return `more` above default values for model, task and profile."""
+        defaults = {
+            "task": "text-generation",
+            "model_name": "starter",
+            "dataset": dataset,
+            "compute_specs": "low_end",
+        }
+        return Layer("usual", defaults), *more
+
+    def load_sources(self, sources: Sequence[Source]) -> list[LoadedSource]:
+        """Return the opened sources: their files, column mappings and summaries."""
+        return self._preflight.load_sources(sources)
+
+    def summarize(self, sources: Sequence[Source]) -> DatasetSummary:
+        """Return one summary of all sources."""
+        loaded = self.load_sources(sources)
+        return combine_summaries([each.summary for each in loaded], [each.rows for each in loaded])
+
+    def summarize_head(self, sources: Sequence[Source]) -> DatasetSummary:
+        """Return a summary of the first rows only, which is fast for files of any size."""
+        loaded = load_sources(sources, self._home, HEAD_ROWS)
+        return combine_summaries([each.summary for each in loaded])
+
+    def preview(
+        self, sources: Sequence[Source], *, first: int = 20, after: int = 0
+    ) -> dict[str, Any]:
+        """Return rows as stored and as read, with long texts shortened."""
+        loaded = load_sources(sources, self._home, max(HEAD_ROWS, after + first))
+        rows: Iterable[PreviewRow] = islice(preview_rows(loaded), after, after + first)
+        return {
+            "mapping": loaded[0].mapping.as_dict(),
+            "columns": combine_summaries([each.summary for each in loaded]).columns,
+            "rows": [row.as_dict() for row in rows],
+        }
+
+    def check(
+        self,
+        sources: Sequence[Source],
+        validation: Sequence[Source] = (),
+        max_length: int | None = None,
+    ) -> list[CheckResult]:
+        """Return the findings of every file, cached until a file changes.
+
+        Finds rows that `validation` holds as well, and rows longer than `max_length` tokens at
+        four characters per token. An unreadable file is a finding; raises NotFoundError for a
+        missing one.
+        """
+        stamps = self._preflight.source_stamps
+        key = (stamps(sources), stamps(validation), max_length)
+        with self._lock:
+            findings = self._checked.get(key)
+        if findings is None:
+            max_chars = max_length * CHARS_PER_TOKEN if max_length else None
+            findings = check_sources(sources, self._home, validation, max_chars)
+            with self._lock:
+                while len(self._checked) >= CACHE_SIZE:
+                    self._checked.pop(next(iter(self._checked)))
+                self._checked[key] = findings
+        return findings
+
+    def repair(
+        self, sources: Sequence[Source], codes: Sequence[str] | None = None
+    ) -> list[RepairResult]:
+        """Write repaired copies of the files and return the changes; originals are not changed.
+
+        `codes` are the findings to repair; by default all except notes. Raises DataError if
+        nothing can be repaired.
+        """
+        return repair_sources(sources, codes, self._home)
+
+    # Tokens
+
+    def tokens(
+        self, *layers: Layer, row: int = 0, count: int = 1, source: int | None = None
+    ) -> dict[str, Any]:
+        """Return rows as the collator produces them, computed with the training code.
+
+        `row` counts from 0 in the source, or in all training rows if `source` is None. Raises
+        what a check raises; BusyError or RunError when no worker is available.
+        """
+        resolved, plan, data = self._preflight.require_plan(*layers)
+        if source is None:
+            source, row = data.locate_row(row)
+        place = {"row": row, "count": count, "source": source}
+        probe = _probe("tokens", resolved, plan, data) | place
+        return self._warm_worker.ask(probe, TOKENS_TIMEOUT_S)
+
+    def lengths(
+        self, *layers: Layer, rows: int = ROWS_MEASURED, on_progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """Return a histogram of tokens per row, and the shares truncated and trained on."""
+        probe = _probe("lengths", *self._preflight.require_plan(*layers)) | {"most": rows}
+        return self._warm_worker.ask(probe, LENGTHS_TIMEOUT_S, on_progress)
+
+    def _used_by(self, path: Path) -> str | None:
+        """Return the active run that trains on this file, or None."""
+        folder = self._supervisor.holder()
+        if folder is None:
+            return None
+        record = (find_json(folder.config) or {}).get("dataset")
+        return folder.id if isinstance(record, dict) and path in files_in_record(record) else None
+
+
+def _probe(kind: str, resolved: Resolved, plan: Plan, data: RunData) -> dict[str, Any]:
     return {
         "kind": kind,
         "config": resolved.config.explicit_values(),
         "plan": plan.as_dict(),
-        "dataset": material.as_record(),
+        "dataset": data.as_record(),
     }

@@ -1,14 +1,14 @@
-"""Aid after a run: why it ended as it did, the button against it, a bundle for who helps."""
+"""Why a run failed, how it went, which settings would fix it, and the support bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from modelforge.config.fields import specs_by_name
-from modelforge.config.resolve import Layer
+from modelforge.config.resolve import Layer, flatten
 from modelforge.diagnosis.classify import UNEXPECTED, Cause, diagnose, known
 from modelforge.diagnosis.fixes import cure
 from modelforge.diagnosis.judging import judge_run
@@ -22,25 +22,17 @@ from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import ended_with, has_restarted_since
 from modelforge.runs.process.oom_killer import memory_kills, memory_ran_out
 from modelforge.runs.states import Facts, RunState, gather
-from modelforge.runs.store import Store
-from modelforge.services.support_bundle import put_together
+from modelforge.services.runs import RunService
+from modelforge.services.support_bundle import write_bundle
 
 LOG_BYTES = 32_768
-AGAIN = " (again)"
-LONGEST_NAME = 80
-
-
-class Start(Protocol):
-    """What starts a run from layers of answers, as the front door does."""
-
-    def __call__(self, *layers: Layer, name: str | None, request_id: str | None) -> str:
-        """Start a run and return its id."""
-        ...
+RETRIED = " (again)"
+NAME_LIMIT = 80
 
 
 @dataclass(frozen=True)
 class Change:
-    """One setting that a remedy changes: its name and label, the value before and after."""
+    """One setting that a fix changes: its name and label, the value before and after."""
 
     name: str
     label: str
@@ -48,105 +40,104 @@ class Change:
     after: Any
 
 
-class Aid:
-    """Says what became of a run and what helps. Safe to call from several threads."""
+class DiagnosisService:
+    """Explain how runs ended and apply fixes. Thread-safe."""
 
-    def __init__(self, home: Home, store: Store, start: Start) -> None:
+    def __init__(self, home: Home, runs: RunService) -> None:
         self._home = home
-        self._store = store
-        self._start = start
+        self._runs = runs
         self._verdicts: dict[str, tuple[tuple[int, int], Verdict | None]] = {}
 
-    def diagnosis(self, run_id: str) -> Cause | None:
-        """Return why a run failed or was lost; None for one that did neither."""
-        folder = self._store.get(run_id)
+    def cause(self, run_id: str) -> Cause | None:
+        """Return why a run failed or was lost; None for other runs."""
+        folder = self._runs.folder(run_id)
         facts = gather(folder)
         if facts.state is RunState.FAILED:
-            return _as_it_said(folder)
-        return self._from_outside(folder, facts) if facts.state is RunState.LOST else None
+            return _reported_cause(folder)
+        return self._inferred_cause(folder, facts) if facts.state is RunState.LOST else None
 
     def verdict(self, run_id: str) -> Verdict | None:
-        """Return how a run went by its curves and samples; None while nothing has ended."""
-        path = self._store.get(run_id).events
+        """Return how a run went by its curves and samples; None before its end."""
+        path = self._runs.folder(run_id).events
         try:
             stat = path.stat()
         except OSError:
             return None
-        mark = (stat.st_mtime_ns, stat.st_size)
-        held = self._verdicts.get(run_id)
-        if held is None or held[0] != mark:
-            held = self._verdicts[run_id] = (mark, judge_run(path))
-        return held[1]
+        stamp = (stat.st_mtime_ns, stat.st_size)
+        cached = self._verdicts.get(run_id)
+        if cached is None or cached[0] != stamp:
+            cached = self._verdicts[run_id] = (stamp, judge_run(path))
+        return cached[1]
 
     def changes(self, run_id: str) -> list[Change]:
-        """Return what the remedy for a run changes, to be confirmed by a person."""
-        folder = self._store.get(run_id)
-        cause = self.diagnosis(run_id)
+        """Return the settings that the fix for a run changes."""
+        config = flatten(_config(self._runs.folder(run_id)))
+        cause = self.cause(run_id)
         patch = (cause.action or {}).get("settings") if cause else None
-        said = _flat(_said(folder))
-        return [
-            Change(name, spec.label, said.get(name, spec.default), value)
-            for name, value in (patch or {}).items()
-            if (spec := specs_by_name().get(name))
-        ]
+        changes = []
+        for name, value in (patch or {}).items():
+            if spec := specs_by_name().get(name):
+                before = config.get(name, spec.default)
+                changes.append(Change(name, spec.label, before, value))
+        return changes
 
-    def apply(self, run_id: str, *, request_id: str | None = None) -> str:
-        """Start the run once more with the settings that its remedy changes; return the new id.
+    def apply_fix(self, run_id: str, *, request_id: str | None = None) -> str:
+        """Start a new run with the settings of the fix; return the new id.
 
-        Raises ConfigError where no settings help, and whatever a start raises.
+        Raises ConfigError if no settings help, and what `RunService.start` raises.
         """
-        folder = self._store.get(run_id)
-        cause = self.diagnosis(run_id)
+        folder = self._runs.folder(run_id)
+        cause = self.cause(run_id)
         settings = (cause.action or {}).get("settings") if cause else None
         if settings is None:
-            what = "There is no setting that would help against the way it ended."
+            what = "No setting prevents the way this run ended."
             remedy = cause.remedy if cause else "Start a new run."
             raise ConfigError(Problem("run", what, remedy))
         record = read_json(folder.config)
-        name = str(record.get("name") or "run").removesuffix(AGAIN)
-        return self._start(
+        name = str(record.get("name") or "run").removesuffix(RETRIED)
+        return self._runs.start(
             Layer(f"run {folder.id}", record["config"]),
             Layer("remedy", settings),
-            name=name[: LONGEST_NAME - len(AGAIN)] + AGAIN,
+            name=name[: NAME_LIMIT - len(RETRIED)] + RETRIED,
             request_id=request_id,
         )
 
-    def bundle(
-        self, run_id: str, *, doctor: Callable[[], list[dict[str, Any]]] | None = None
-    ) -> Path:
-        """Return a new zip file for people who help; whoever asked for it deletes it.
+    def support_bundle(self, run_id: str, *, doctor: list[dict[str, Any]] | None = None) -> Path:
+        """Return a new zip file for support, which the caller deletes.
 
-        It holds no data rows, tokens, names of people, home folders or addresses.
+        It holds no data rows, tokens, user names, home folders or addresses. `doctor` replaces
+        the checks of the computer.
         """
-        folder = self._store.get(run_id)
-        cause, verdict = self.diagnosis(run_id), self.verdict(run_id)
-        told = {
+        folder = self._runs.folder(run_id)
+        cause, verdict = self.cause(run_id), self.verdict(run_id)
+        reports = {
             "diagnosis": cause.as_dict() if cause else None,
             "verdict": verdict.as_dict() if verdict else None,
-            "doctor": (doctor or self._examined)(),
+            "doctor": self._examine_machine() if doctor is None else doctor,
         }
-        return put_together(folder, told, self._home)
+        return write_bundle(folder, reports, self._home)
 
-    def _examined(self) -> list[dict[str, Any]]:
+    def _examine_machine(self) -> list[dict[str, Any]]:
         return [
             {"name": row.name, "state": row.state, "what": row.what, "remedy": row.remedy}
             for row in check_machine(self._home)
         ]
 
-    def _from_outside(self, folder: RunFolder, facts: Facts) -> Cause:
+    def _inferred_cause(self, folder: RunFolder, facts: Facts) -> Cause:
+        """Return the cause of a lost run from its exit code, the OOM killer and its log."""
         who = facts.who.as_dict() if facts.who else None
-        kept = find_json(folder.diagnosis) or {}
-        evidence = kept.get("evidence") if kept.get("who") == who else None
+        stored = find_json(folder.diagnosis) or {}
+        evidence = stored.get("evidence") if stored.get("who") == who else None
         if not isinstance(evidence, dict):
             evidence = _evidence(folder, facts)
             if evidence["exit_code"] is not None or evidence["memory_ran_out"]:
-                # What this server has seen of the end, the next one cannot see any more.
+                # Only this server can see them; the next one reads the file.
                 write_json(folder.diagnosis, {"who": who, "evidence": evidence})
-        config = _said(folder)
+        config = _config(folder)
         if evidence.get("restarted") and (cause := known("restarted", config)):
             return cause
         return diagnose(
-            _tail(folder.log),
+            _log_tail(folder.log),
             exit_code=evidence.get("exit_code"),
             config=config,
             memory_ran_out=bool(evidence.get("memory_ran_out")),
@@ -162,44 +153,34 @@ def _evidence(folder: RunFolder, facts: Facts) -> dict[str, Any]:
     }
 
 
-def _as_it_said(folder: RunFolder) -> Cause:
-    """Return the cause that the worker itself told, with the button that suits the settings."""
-    told = next(
-        (event.data for event in reversed(tail_events(folder.events)) if event.kind == "failed"), {}
-    )
-    code, config = str(told.get("cause") or UNEXPECTED), _said(folder)
+def _reported_cause(folder: RunFolder) -> Cause:
+    """Return the cause in the worker's `failed` event, with an action for the settings."""
+    events = reversed(tail_events(folder.events))
+    data: Mapping[str, Any] = next((event.data for event in events if event.kind == "failed"), {})
+    code, config = str(data.get("cause") or UNEXPECTED), _config(folder)
     entry = known(code, config)
-    action = told.get("action") if isinstance(told.get("action"), dict) else None
+    action = data.get("action") if isinstance(data.get("action"), dict) else None
+    default_remedy = entry.remedy if entry else "The log of the run has the details."
     return Cause(
         code,
         entry.where if entry else "run",
-        str(told.get("what") or "The worker ended with a failure that it could not tell."),
-        str(told.get("remedy") or (entry.remedy if entry else "The run's log has the details.")),
+        str(data.get("what") or "The worker failed without a reason in its last event."),
+        str(data.get("remedy") or default_remedy),
         action or (entry.action if entry else cure("again", config)),
     )
 
 
-def _said(folder: RunFolder) -> dict[str, Any]:
-    """Return the settings of a run, and what the plan made of two of them."""
+def _config(folder: RunFolder) -> dict[str, Any]:
+    """Return the settings of a run, and two effective values of its plan."""
     record = find_json(folder.config) or {}
     plan, config = record.get("plan"), record.get("config")
-    told = dict(config) if isinstance(config, dict) else {}
+    values = dict(config) if isinstance(config, dict) else {}
     if isinstance(plan, dict):
-        told |= {f"plan.{name}": plan.get(name) for name in ("precision", "max_length")}
-    return told
+        values |= {f"plan.{name}": plan.get(name) for name in ("precision", "max_length")}
+    return values
 
 
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        nested = value if isinstance(value, Mapping) else None
-        flat |= (
-            {f"{name}.{inner}": one for inner, one in nested.items()} if nested else {name: value}
-        )
-    return flat
-
-
-def _tail(path: Path) -> str:
+def _log_tail(path: Path) -> str:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - LOG_BYTES))

@@ -12,7 +12,7 @@ from typing import Any
 
 from modelforge.runs.downsample import Point, smooth
 from modelforge.runs.metrics import AXES, Curve, Curves, Stage
-from modelforge.services.compare import Comparison, Result, over
+from modelforge.services.compare import Comparison, RunResult, across_stages
 
 POINTS = 400
 COLUMNS = ["run", "name", "stage", "step", "epoch", "tokens", "seconds"]
@@ -126,7 +126,7 @@ def told(value: Any) -> str:
     return str(value)
 
 
-def _results(runs: Sequence[Result]) -> list[tuple[str, list[Any]]]:
+def _results(runs: Sequence[RunResult]) -> list[tuple[str, list[Any]]]:
     return [
         ("State", [run.state for run in runs]),
         ("How it went", [run.verdict for run in runs]),
@@ -144,7 +144,9 @@ def _results(runs: Sequence[Result]) -> list[tuple[str, list[Any]]]:
     ]
 
 
-def _table(title: str, runs: Sequence[Result], lines: Iterable[tuple[str, Sequence[Any]]]) -> str:
+def _table(
+    title: str, runs: Sequence[RunResult], lines: Iterable[tuple[str, Sequence[Any]]]
+) -> str:
     head = "".join(f"<th>{escape(run.label)}</th>" for run in runs)
     body = "".join(
         f"<tr><th>{escape(label)}</th>{''.join(f'<td>{escape(told(v))}</td>' for v in values)}</tr>"
@@ -161,7 +163,7 @@ def _chart(curves: Sequence[Curves], name: str, axis: str) -> str:
         (at, held, points)
         for at, each in enumerate(curves)
         for held in (False, True)
-        if (points := over(each, name, axis, held=held, most=POINTS))
+        if (points := across_stages(each, name, axis, held=held, most=POINTS))
     ]
     if not lines:
         return "<p>Nothing was measured.</p>"

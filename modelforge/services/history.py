@@ -9,34 +9,28 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from modelforge.errors import ConfigError, NotFoundError, Problem
-from modelforge.paths import Home
 from modelforge.runs.index import Index
 from modelforge.runs.listing import Page, Row, Wanted
 from modelforge.runs.metrics import Curves, read_curves
-from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
-from modelforge.runs.view import look_at, view_run
-from modelforge.services.compare import Comparison, compared
+from modelforge.runs.view import view_run
+from modelforge.services.compare import Comparison, compare_runs
 from modelforge.services.export_history import csv_of, page_of
-from modelforge.services.storage import Room, Storage
 
 REMEMBERED = 32
 MOST_COMPARED = 8
 
 
-class Archive:
+class HistoryService:
     """The history of a home."""
 
-    def __init__(self, home: Home, store: Store, supervisor: Supervisor) -> None:
+    def __init__(self, index: Index, store: Store) -> None:
         self._store = store
-        self.index = Index(home, look_at)
-        supervisor.watch(self.index.unsettled)
-        store.look_up(self.index.asked_by)
+        self.index = index
         self._chosen: dict[tuple[int, Wanted], list[Row]] = {}
         self._counted: tuple[int, Counter[str], Counter[str]] = (-1, Counter(), Counter())
         self._curves: dict[str, tuple[tuple[int, int], Curves]] = {}
-        self._room = Room(home, store, lambda: self.page().rows)
         self._lines: tuple[int, list[str]] = (-1, [])
         self._turn = threading.Lock()
 
@@ -121,7 +115,7 @@ class Archive:
         views = [
             view_run(folder, RunState(row.state)) for folder, row in zip(folders, rows, strict=True)
         ]
-        return compared(folders, views, rows, [self.curves(run_id) for run_id in run_ids])
+        return compare_runs(folders, views, rows, [self.curves(run_id) for run_id in run_ids])
 
     def export_csv(self, run_ids: Sequence[str]) -> Iterator[str]:
         """Yield every number of one run or several as CSV, in pieces; raises NotFoundError."""
@@ -131,17 +125,6 @@ class Archive:
     def export_html(self, run_ids: Sequence[str]) -> str:
         """Return a comparison as one HTML file that needs nothing else; raises as `compare`."""
         return page_of(self.compare(run_ids), time.time())
-
-    def storage(self) -> Storage:
-        """Return what lies in the home, biggest first, and what of it can go."""
-        return self._room.look()
-
-    def free(self, kind: str, run_id: str | None = None) -> int:
-        """Free `checkpoints` of finished runs, `leftovers` or `caches`; return the bytes.
-
-        Raises ConfigError where the run is not finished, NotFoundError, BusyError.
-        """
-        return self._room.free(kind, run_id)
 
     def _ordered(
         self, version: int, settled: list[Row], moving: list[Row], wanted: Wanted

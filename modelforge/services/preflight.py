@@ -1,4 +1,4 @@
-"""From answers to a checked plan: config, model, data and preflight, all problems at once."""
+"""Resolve settings, open model and data, make the plan and run the preflight checks."""
 
 from __future__ import annotations
 
@@ -23,55 +23,51 @@ from modelforge.models.resolve import resolve_model
 from modelforge.paths import Home
 from modelforge.preflight import Report, preflight
 from modelforge.preflight.context import NO_DATA
-from modelforge.preflight.memory.traced import MemoryTrace
 from modelforge.preflight.plan_context import build_plan_context, train_rows
-from modelforge.preflight.trial_run import TrialRunResult
+from modelforge.services.machine import MachineService
+from modelforge.services.measurements import MemoryTraceStore, TrialRunResults
 
-Thing = TypeVar("Thing")
-Traced = Callable[[TrainingConfig, Plan, ModelInfo, DatasetSummary | None], MemoryTrace | None]
-Rehearsed = Callable[
-    [TrainingConfig, Plan, ModelInfo, DatasetSummary, Machine], TrialRunResult | None
-]
-REMEMBERED = 64
+T = TypeVar("T")
+CACHE_SIZE = 64
 
 
 @dataclass(frozen=True)
-class Checked:
-    """All there is to say about some answers. What could not be reached is None."""
+class PreflightResult:
+    """The result of a check. Parts that could not be determined are None."""
 
     resolved: Resolved | None = None
     plan: Plan | None = None
     report: Report | None = None
-    material: RunData | None = None
+    data: RunData | None = None
     facts: ModelInfo | None = None
     machine: Machine | None = None
     errors: list[ForgeError] = field(default_factory=list)
 
     @property
-    def look(self) -> DatasetSummary | None:
-        """Return the first look at all of the data as one."""
-        return self.material.summary if self.material else None
+    def summary(self) -> DatasetSummary | None:
+        """Return the summary of all data sources combined."""
+        return self.data.summary if self.data else None
 
     @property
     def problems(self) -> list[Problem]:
-        """Return every problem: of the answers, the model and the data."""
+        """Return every problem of the settings, the model and the data."""
         return [problem for error in self.errors for problem in error.problems]
 
     @property
     def ready(self) -> bool:
-        """Say whether Start would be accepted."""
+        """Return whether a start with these settings is accepted."""
         return not self.errors and self.report is not None and not self.report.blocked
 
     def require(self) -> tuple[Resolved, Plan, Report, RunData]:
-        """Return the parts of a start; raises the first error with the problems of all."""
+        """Return the parts that a start needs; raise one error with all problems otherwise."""
         if self.errors:
             raise merge_errors(self.errors)
-        if not (self.resolved and self.plan and self.report and self.material):
+        if not (self.resolved and self.plan and self.report and self.data):
             raise AssertionError("a check without errors is complete")
-        return self.resolved, self.plan, self.report, self.material
+        return self.resolved, self.plan, self.report, self.data
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what REST and `check --json` give."""
+        """Return the check as REST and `check --json` give it."""
         return {
             "ready": self.ready,
             "problems": [problem.as_dict() for problem in self.problems],
@@ -80,152 +76,152 @@ class Checked:
         }
 
 
-class Inquiry:
-    """Asks the rooms below in order, and remembers looks at unchanged files."""
+class PreflightService:
+    """Check settings before a run. Models and sources are cached until their files change."""
 
-    def __init__(self, home: Home, machine: Callable[..., Machine]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        machine: MachineService,
+        trial_run_results: TrialRunResults,
+        memory_traces: MemoryTraceStore,
+    ) -> None:
         self._home = home
         self._machine = machine
-        self._supplies: dict[tuple[object, ...], LoadedSource] = {}
+        self._trial_run_results = trial_run_results
+        self._memory_traces = memory_traces
+        self._sources: dict[tuple[object, ...], LoadedSource] = {}
         self._models: dict[str, ModelInfo] = {}
         self._lock = threading.Lock()
-        self._rehearsals: Rehearsed = lambda *_about: None
-        self._footprints: Traced = lambda *_about: None
 
-    def look_up(self, rehearsals: Rehearsed, footprints: Traced) -> None:
-        """Ask these what a rehearsal has measured of a run, and what was traced of it."""
-        self._rehearsals, self._footprints = rehearsals, footprints
+    def check(self, *layers: Layer, idle: bool = False) -> PreflightResult:
+        """Return the plan, the estimates and all findings; invalid settings become problems.
 
-    def check(self, *layers: Layer, idle: bool = False) -> Checked:
-        """Return what config, model, data and preflight say of these layers.
-
-        With `idle` the machine is taken as it is when nothing runs on it: for what starts later.
+        With `idle` the machine counts as unused: for runs that start later.
         """
         try:
             resolved = resolve(*layers)
         except ForgeError as error:
-            return Checked(errors=[error])
+            return PreflightResult(errors=[error])
         config = resolved.config
         errors: list[ForgeError] = []
         facts = _collect(errors, lambda: self.model(config.model_name))
-        material = self._material(config, errors)
-        start = _collect(errors, lambda: self._adapter(config, facts))
-        plan = self._plan(config, facts, material, start)
-        seen = material.summary if material else None
-        report, machine = None, self._machine()
-        if plan is not None:
-            machine = machine.when_idle() if idle else machine
-            known = self._rehearsed(config, plan, facts, seen, machine)
-            traced = self._footprints(config, plan, facts, seen) if facts else None
-            given = material or NO_DATA
-            report = preflight(config, plan, machine, facts, seen, self._home, given, known, traced)
-        return Checked(resolved, plan, report, material, facts, machine, errors)
+        data = self._load_data(config, errors)
+        adapter = _collect(errors, lambda: self._find_adapter(config, facts))
+        machine = self._machine.current()
+        if facts is None:
+            return PreflightResult(resolved, None, None, data, None, machine, errors)
+        summary = data.summary if data else None
+        rows = train_rows(config, facts, data) if data else None
+        context = build_plan_context(
+            config, machine, facts, train_rows=rows, look=summary, start=adapter
+        )
+        plan = make_plan(config, context)
+        machine = machine.when_idle() if idle else machine
+        measured = None
+        if summary:
+            measured = self._trial_run_results.find(config, plan, facts, summary, machine)
+        traced = self._memory_traces.find(config, plan, facts, summary)
+        given = data or NO_DATA
+        report = preflight(
+            config, plan, machine, facts, summary, self._home, given, measured, traced
+        )
+        return PreflightResult(resolved, plan, report, data, facts, machine, errors)
 
-    def readied(self, *layers: Layer) -> tuple[Resolved, Plan, RunData]:
-        """Return what a question to the worker needs; raises as `require` does, not if blocked."""
-        resolved, plan, _report, material = self.check(*layers).require()
-        return resolved, plan, material
+    def recommended(self, *layers: Layer) -> dict[str, Any]:
+        """Return settings, by dotted names, that make a run faster with the same result.
 
-    def supplies(self, sources: Sequence[Source]) -> list[LoadedSource]:
-        """Return the sources opened, remembered until a file changes; raises for all at once."""
+        A run that fits in memory still fits with them. Raises as a start does for invalid
+        settings, an unusable model or unusable data.
+        """
+        checked = self.check(*layers)
+        if checked.errors:
+            raise merge_errors(checked.errors)
+        return checked.report.recommended if checked.report else {}
+
+    def require_plan(self, *layers: Layer) -> tuple[Resolved, Plan, RunData]:
+        """Return what a request to the worker needs; blockers do not matter.
+
+        Raises ForgeError with all problems of the settings, the model and the data.
+        """
+        resolved, plan, _report, data = self.check(*layers).require()
+        return resolved, plan, data
+
+    def load_sources(self, sources: Sequence[Source]) -> list[LoadedSource]:
+        """Return the opened sources, cached until a file changes; raise all problems at once."""
         opened: list[LoadedSource] = []
         errors: list[ForgeError] = []
         for source in sources:
             try:
-                opened.append(self._supply(source))
+                opened.append(self._load_source(source))
             except ForgeError as error:
                 errors.append(error)
         if errors:
             raise merge_errors(errors)
         return opened
 
-    def stamps(self, sources: Sequence[Source]) -> tuple[object, ...]:
-        """Return what changes when a source or one of its files does; raises NotFoundError."""
-        marks: list[object] = []
+    def source_stamps(self, sources: Sequence[Source]) -> tuple[object, ...]:
+        """Return a key that changes with the sources and their files; raises NotFoundError."""
+        stamps: list[object] = []
         for source in sources:
-            marks.append(source.model_dump_json())
+            stamps.append(source.model_dump_json())
             for file in find_source_files(source, self._home):
                 try:
                     stat = file.stat()
                 except OSError as error:
-                    what = f"{file.name} went away, or may not be read."
+                    what = f"{file.name} was removed or cannot be read."
                     raise NotFoundError(Problem("dataset", what, "Check the path.")) from error
-                marks.append((str(file), stat.st_mtime_ns, stat.st_size))
-        return tuple(marks)
+                stamps.append((str(file), stat.st_mtime_ns, stat.st_size))
+        return tuple(stamps)
 
-    def look(self, dataset: str) -> DatasetSummary:
-        """Return the first look at what the setting `dataset` says."""
-        return self._supply(Source(path=dataset)).summary
+    def summarize(self, dataset: str) -> DatasetSummary:
+        """Return the summary of a dataset: a path, an upload's name or `sample:NAME`."""
+        return self._load_source(Source(path=dataset)).summary
 
     def model(self, name: str) -> ModelInfo:
-        """Return the facts of a model. Found ones are remembered, failures asked again."""
+        """Return the facts of a model. Only found models are cached."""
         with self._lock:
-            known = self._models.get(name)
-        if known is None:
-            known = resolve_model(name, self._home)
-            self._remember(self._models, name, known)
-        return known
+            facts = self._models.get(name)
+        if facts is None:
+            facts = resolve_model(name, self._home)
+            self._cache(self._models, name, facts)
+        return facts
 
-    def _supply(self, source: Source) -> LoadedSource:
-        key = self.stamps([source])
+    def _load_source(self, source: Source) -> LoadedSource:
+        key = self.source_stamps([source])
         with self._lock:
-            known = self._supplies.get(key)
-        if known is None:
-            known = load_sources([source], self._home)[0]
-            self._remember(self._supplies, key, known)
-        return known
+            loaded = self._sources.get(key)
+        if loaded is None:
+            loaded = load_sources([source], self._home)[0]
+            self._cache(self._sources, key, loaded)
+        return loaded
 
-    def _material(self, config: TrainingConfig, errors: list[ForgeError]) -> RunData | None:
-        """Return the data of a run, or None with what is wrong with each source."""
+    def _load_data(self, config: TrainingConfig, errors: list[ForgeError]) -> RunData | None:
+        """Return the data of a run; None, with the problems in `errors`, if a source is bad."""
         before = len(errors)
-        supplies = _collect(errors, lambda: self.supplies(config.sources()))
-        checked_on = _collect(errors, lambda: self.supplies(config.data.validation_sources))
+        training = _collect(errors, lambda: self.load_sources(config.sources()))
+        validation = _collect(errors, lambda: self.load_sources(config.data.validation_sources))
         if len(errors) > before:
             return None
-        return RunData(supplies or [], checked_on or [], several=bool(config.data.sources))
+        return RunData(training or [], validation or [], several=bool(config.data.sources))
 
-    def _adapter(self, config: TrainingConfig, facts: ModelInfo | None) -> str | None:
-        """Return the folder of the adapter to begin with, or None for a new one."""
+    def _find_adapter(self, config: TrainingConfig, facts: ModelInfo | None) -> str | None:
+        """Return the folder of the adapter to start from, or None for a new adapter."""
         if facts is None or config.adapter.start_from is None or not config.adapter.enabled:
             return None
         return str(find_adapter(config, self._home, facts.path))
 
-    def _rehearsed(
-        self,
-        config: TrainingConfig,
-        plan: Plan,
-        facts: ModelInfo | None,
-        look: DatasetSummary | None,
-        machine: Machine,
-    ) -> TrialRunResult | None:
-        return self._rehearsals(config, plan, facts, look, machine) if facts and look else None
-
-    def _plan(
-        self,
-        config: TrainingConfig,
-        facts: ModelInfo | None,
-        material: RunData | None,
-        start: str | None,
-    ) -> Plan | None:
-        if facts is None:
-            return None
-        rows = train_rows(config, facts, material) if material else None
-        look = material.summary if material else None
-        ground = build_plan_context(
-            config, self._machine(), facts, train_rows=rows, look=look, start=start
-        )
-        return make_plan(config, ground)
-
-    def _remember(self, memory: dict[Any, Any], key: Any, value: Any) -> None:
+    def _cache(self, cache: dict[Any, Any], key: Any, value: Any) -> None:
         with self._lock:
-            if len(memory) >= REMEMBERED:
-                memory.pop(next(iter(memory)))
-            memory[key] = value
+            if len(cache) >= CACHE_SIZE:
+                cache.pop(next(iter(cache)))
+            cache[key] = value
 
 
-def _collect(errors: list[ForgeError], ask: Callable[[], Thing]) -> Thing | None:
+def _collect(errors: list[ForgeError], compute: Callable[[], T]) -> T | None:
+    """Return the result of `compute`; None, with the error in `errors`, if it raises one."""
     try:
-        return ask()
+        return compute()
     except ForgeError as error:
         errors.append(error)
         return None

@@ -54,8 +54,8 @@ _FOLDERS = (
 _HOMES = re.compile(rf"{_FOLDERS}{_SEP}[^/\\\s\"'<>|:%,;)\]]+", re.IGNORECASE)
 
 
-class Discretion:
-    """Takes out of text what is nobody's business: `hide` for text, `hide_in` for plain data.
+class Redactor:
+    """Takes out of text what is nobody's business: `redact` for text, `redact_data` for plain data.
 
     `secrets` are values that are known to be secret, `names` those of the people and machines.
     """
@@ -72,9 +72,9 @@ class Discretion:
         self._names = _any_of(known, word=True)
 
     @classmethod
-    def of_this_computer(
+    def for_this_computer(
         cls, environ: Mapping[str, str] | None = None, *, more_homes: Iterable[str] = ()
-    ) -> Discretion:
+    ) -> Redactor:
         """Return what is to be hidden of this computer, its user and its environment."""
         environment = os.environ if environ is None else environ
         secret = re.compile(SECRET_NAME, re.IGNORECASE)
@@ -87,7 +87,7 @@ class Discretion:
             secrets=[value for name, value in environment.items() if secret.search(name)],
         )
 
-    def hide(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Return the text without anything that is to be hidden."""
         if self._secrets:
             text = self._secrets.sub(HIDDEN, text)
@@ -102,19 +102,19 @@ class Discretion:
         text = _MAIL.sub(HIDDEN, text)
         return self._names.sub(NOBODY, text) if self._names else text
 
-    def hide_in(self, data: Any) -> Any:
+    def redact_data(self, data: Any) -> Any:
         """Return plain data with every text in it made fit, keys included."""
         if isinstance(data, str):
-            return self.hide(data)
+            return self.redact(data)
         if isinstance(data, Mapping):
             secret = re.compile(SECRET_NAME, re.IGNORECASE)
             return {
-                self.hide(str(key)): HIDDEN
+                self.redact(str(key)): HIDDEN
                 if isinstance(value, str) and value and secret.search(str(key))
-                else self.hide_in(value)
+                else self.redact_data(value)
                 for key, value in data.items()
             }
-        return [self.hide_in(one) for one in data] if isinstance(data, (list, tuple)) else data
+        return [self.redact_data(one) for one in data] if isinstance(data, (list, tuple)) else data
 
 
 def _without_value(found: re.Match[str]) -> str:

@@ -1,8 +1,7 @@
-"""Going on with a run that is over: from its checkpoint, for longer, or from its adapter."""
+"""Resume a run, continue it for longer, or start a new run from its adapter."""
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
@@ -16,26 +15,25 @@ from modelforge.errors import BusyError, ConfigError, ForgeError, Problem
 from modelforge.runs.atomic_files import disk_error, find_json, write_json
 from modelforge.runs.checkpoints import Checkpoint, Damage, listed, newest_valid, verify
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState
-from modelforge.runs.store import STAGING, Store
-from modelforge.runs.view import RunView, view_run
-from modelforge.services.start import Order, StartDesk
+from modelforge.runs.store import STAGING
+from modelforge.runs.view import RunView
+from modelforge.services.runs import RunService
+from modelforge.services.start import RunLauncher, RunSpec
 
 RESUME, CONTINUE, FROM_ADAPTER = "resume", "continue", "start-from"
-_MORE = " · continued"
-_TAKE_ADAPTER = "Start a new run from its adapter instead."
-_GOES_ON = "It is still going on."
-_NEW = "A new run learns on from there; this one stays as it is."
-# Schedules whose rate does not depend on how long the run is.
-_STAYS = ("constant", "constant_with_warmup")
+CONTINUED = " · continued"
+START_FROM_ADAPTER = "Start a new run from its adapter instead."
+STILL_ACTIVE = "The run is still active."
+# Learning rate schedules that do not depend on the length of the run.
+CONSTANT_SCHEDULES = ("constant", "constant_with_warmup")
 
 
 @dataclass(frozen=True)
-class Offer:
-    """One way to go on: `text` says what would happen, or `why_not` why it cannot be done.
+class ResumeOption:
+    """One way to continue a run: `text` says what happens, or `why_not` why it is unavailable.
 
-    `step` is the update to go on from; 0 is anew.
+    `step` is the step of the checkpoint; 0 starts from the beginning.
     """
 
     kind: str
@@ -45,16 +43,16 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Offers:
-    """Every way to go on with a run, and the checkpoints that are passed over."""
+class ResumeOptions:
+    """The three ways to continue a run, and the damaged checkpoints that are skipped."""
 
-    resume: Offer
-    continue_: Offer
-    start_from: Offer
+    resume: ResumeOption
+    continue_: ResumeOption
+    start_from: ResumeOption
     damaged: list[Damage]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the offers as plain data."""
+        """Return the options as plain data."""
         return {
             "resume": asdict(self.resume),
             "continue": asdict(self.continue_),
@@ -63,33 +61,35 @@ class Offers:
         }
 
 
-class Again:
-    """Offers and does what can be done with a run that is over."""
+class ResumeService:
+    """Continue runs that are over."""
 
-    def __init__(self, store: Store, supervisor: Supervisor, starts: StartDesk) -> None:
-        self._store = store
-        self._supervisor = supervisor
-        self._starts = starts
+    def __init__(self, runs: RunService, launcher: RunLauncher) -> None:
+        self._runs = runs
+        self._launcher = launcher
 
-    def offers(self, run_id: str) -> Offers:
-        """Return what can be done with a run; sizes are compared, hashes only when it is done."""
-        folder = self._store.get(run_id)
-        view = view_run(folder, self._supervisor.state(folder))
-        found, damaged = newest_valid(folder, hashes=False)
-        return Offers(
-            _resuming(view, found), _continuing(view, found), _starting(view, folder), damaged
+    def options(self, run_id: str) -> ResumeOptions:
+        """Return the ways to continue a run; checkpoint files are compared by size only."""
+        folder, view = self._runs.folder(run_id), self._runs.view(run_id)
+        checkpoint, damaged = newest_valid(folder, hashes=False)
+        return ResumeOptions(
+            _resume_option(view, checkpoint),
+            _continue_option(view, checkpoint),
+            _adapter_option(view, folder),
+            damaged,
         )
 
     def resume(self, run_id: str) -> str:
-        """Start a run once more, from its newest valid checkpoint or anew; return its id.
+        """Start a run again, from its newest valid checkpoint if it has one; return its id.
 
-        Raises BusyError while it or another run goes on, ConfigError when there is nothing to do,
-        BlockedError where there is no room for it any more.
+        Raises BusyError while this or another run is active, ConfigError if the run cannot be
+        resumed, BlockedError if it does not fit any more.
         """
-        folder = self._require(run_id, lambda offers: offers.resume)
-        view = view_run(folder, self._supervisor.state(folder))
-        self._starts.require_room(Layer("body", view.config))
-        self._starts.launch(folder, again=True)
+        folder = self._require(run_id, lambda options: options.resume)
+        self._launcher.require_fit(Layer("body", self._runs.view(run_id).config))
+        with self._launcher.claim():
+            self._launcher.require_free()
+            self._launcher.launch(folder, again=True)
         return folder.id
 
     def continue_run(
@@ -100,67 +100,68 @@ class Again:
         steps: int | None = None,
         request_id: str | None = None,
     ) -> str:
-        """Start a new run that learns on from the end of this one; return the new id.
+        """Start a new run that continues from the end of this one; return the new id.
 
-        It is longer than this one by `epochs` or by `steps` updates; nothing said is one epoch,
-        or as many updates again. Raises what `Forge.start` raises.
+        The new run is longer by `epochs` or `steps`; by default by one epoch, or by as many steps
+        as the run has. Raises what `RunService.start` raises.
         """
-        if known := self._starts.known(request_id):
+        if known := self._launcher.find_request(request_id):
             return known.id
-        folder = self._require(run_id, lambda offers: offers.continue_)
-        view = view_run(folder, self._supervisor.state(folder))
-        order = self._longer(view, epochs, steps)
-        found, _damaged = newest_valid(folder)
-        if found is None:
-            raise ConfigError(Problem("run", "No checkpoint of it is whole.", _TAKE_ADAPTER))
-        staged = self._copied(folder, found)
+        folder = self._require(run_id, lambda options: options.continue_)
+        view = self._runs.view(run_id)
+        spec = self._prepare_longer(view, epochs, steps)
+        checkpoint, _damaged = newest_valid(folder)
+        if checkpoint is None:
+            what = "None of its checkpoints is complete."
+            raise ConfigError(Problem("run", what, START_FROM_ADAPTER))
+        staged = self._copy_checkpoints(folder, checkpoint)
         try:
-            return self._begin(view, order, staged, found, request_id)
+            return self._start_from_copy(view, spec, staged, checkpoint, request_id)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
-    def start_from(self, run_id: str, said: Mapping[str, Any] | None = None) -> str:
-        """Start a new run from the adapter of this one, with its settings or others."""
-        self._require(run_id, lambda offers: offers.start_from)
-        answers = Layer("body", self.answers_from(run_id, said))
-        return self._starts.start(answers, name=None, request_id=None)
+    def start_from(self, run_id: str, values: Mapping[str, Any] | None = None) -> str:
+        """Start a new run from the adapter of this one, with its settings or other `values`."""
+        self._require(run_id, lambda options: options.start_from)
+        return self._runs.start(Layer("body", self.settings_from_adapter(run_id, values)))
 
-    def answers_from(self, run_id: str, said: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the answers of a new run from the adapter of this one."""
-        folder = self._store.get(run_id)
-        config = view_run(folder, self._supervisor.state(folder)).config
+    def settings_from_adapter(
+        self, run_id: str, values: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return the settings of a new run that starts from the adapter of this one."""
+        config = self._runs.view(run_id).config
         adapter = {**config.get("adapter", {}), "start_from": run_id, "init": "default"}
-        return {**config, **(said or {}), "adapter": adapter}
+        return {**config, **(values or {}), "adapter": adapter}
 
-    def _require(self, run_id: str, which: Callable[[Offers], Offer]) -> RunFolder:
-        folder = self._store.get(run_id)
-        if self._supervisor.state(folder).is_active:
-            problem = Problem("run", f"{folder.id} is still going on.", "Stop it first.")
+    def _require(self, run_id: str, choose: Callable[[ResumeOptions], ResumeOption]) -> RunFolder:
+        folder = self._runs.folder(run_id)
+        if self._runs.state(run_id).is_active:
+            problem = Problem("run", f"{folder.id} is still active.", "Stop it first.")
             raise BusyError(problem, folder.id)
-        offer = which(self.offers(run_id))
-        if offer.why_not:
-            raise ConfigError(Problem("run", offer.why_not, "Choose another way to go on."))
+        option = choose(self.options(run_id))
+        if option.why_not:
+            raise ConfigError(Problem("run", option.why_not, "Choose another way to continue."))
         return folder
 
-    def _longer(self, view: RunView, epochs: int | None, steps: int | None) -> Order:
-        name = f"{view.name.removesuffix(_MORE)}{_MORE}"
-        order = self._starts.prepare(Layer("body", _longer(view, epochs, steps)), name=name)
-        if _prints(order.material.as_record()) != _prints(view.dataset):
-            what = "The data has changed since the run, so its epochs cannot be gone on with."
-            raise ConfigError(Problem("dataset", what, _TAKE_ADAPTER))
-        return order
+    def _prepare_longer(self, view: RunView, epochs: int | None, steps: int | None) -> RunSpec:
+        name = f"{view.name.removesuffix(CONTINUED)}{CONTINUED}"
+        layer = Layer("body", _longer_config(view, epochs, steps))
+        spec = self._launcher.prepare(layer, name=name)
+        if _data_hashes(spec.data.as_record()) != _data_hashes(view.dataset):
+            what = "The data has changed since the run, so its epochs cannot be continued."
+            raise ConfigError(Problem("dataset", what, START_FROM_ADAPTER))
+        return spec
 
-    def _copied(self, folder: RunFolder, found: Checkpoint) -> Path:
-        """Return a copy of what a new run goes on from: the newest checkpoint and the best."""
+    def _copy_checkpoints(self, folder: RunFolder, newest: Checkpoint) -> Path:
+        """Return a copy of the newest and the best checkpoint, and of the reward model."""
         staged = folder.path.parent / f"{STAGING}{folder.id}-{secrets.token_hex(2)}"
-        state = find_json(found.path / "trainer_state.json") or {}
-        best = next(
-            (each for each in listed(folder) if each.step == state.get("best_global_step")), found
-        )
+        state = find_json(newest.path / "trainer_state.json") or {}
+        best_step = state.get("best_global_step")
+        best = next((each for each in listed(folder) if each.step == best_step), newest)
         try:
-            for each in {found.path, best.path}:
-                if each == found.path or verify(each) is None:
-                    shutil.copytree(each, staged / "checkpoints" / each.name)
+            for checkpoint in {newest.path, best.path}:
+                if checkpoint == newest.path or verify(checkpoint) is None:
+                    shutil.copytree(checkpoint, staged / "checkpoints" / checkpoint.name)
             if folder.has_reward_model:
                 shutil.copytree(folder.reward_model, staged / folder.reward_model.name)
         except OSError as error:
@@ -168,96 +169,100 @@ class Again:
             raise disk_error(error, staged) from error
         return staged
 
-    def _begin(
+    def _start_from_copy(
         self,
         view: RunView,
-        order: Order,
+        spec: RunSpec,
         staged: Path,
-        found: Checkpoint,
+        checkpoint: Checkpoint,
         request_id: str | None,
     ) -> str:
-        with self._supervisor.claim():
-            if known := self._starts.known(request_id):
+        launcher = self._launcher
+        with launcher.claim():
+            if known := launcher.find_request(request_id):
                 return known.id
-            self._starts.require_free()
-            made = self._starts.create(order, request_id)
+            launcher.require_free()
+            folder = launcher.create(spec, request_id)
             try:
-                write_json(made.came_from, {"run": view.id, "step": found.step})
-                for each in staged.iterdir():
-                    each.rename(made.path / each.name)
-                self._starts.launch(made)
+                write_json(folder.came_from, {"run": view.id, "step": checkpoint.step})
+                for part in staged.iterdir():
+                    part.rename(folder.path / part.name)
+                launcher.launch(folder)
             except (OSError, ForgeError) as error:
-                with contextlib.suppress(ForgeError):
-                    self._store.delete(made.id)
+                launcher.discard(folder)
                 if isinstance(error, OSError):
-                    raise disk_error(error, made.checkpoints) from error
+                    raise disk_error(error, folder.checkpoints) from error
                 raise
-        return made.id
+        return folder.id
 
 
-def _resuming(view: RunView, found: Checkpoint | None) -> Offer:
-    step = found.step if found else 0
-    stage = f" of stage {found.stage}" if found and found.stage else ""
+def _resume_option(view: RunView, checkpoint: Checkpoint | None) -> ResumeOption:
+    step = checkpoint.step if checkpoint else 0
+    stage = f" of stage {checkpoint.stage}" if checkpoint and checkpoint.stage else ""
     why_not = ""
     if view.state is RunState.FINISHED:
-        why_not = "It is finished; it can be continued for longer."
+        why_not = "The run is finished; it can be continued for longer."
     elif not view.state.is_over:
-        why_not = "It has not been started yet." if not view.state.is_active else _GOES_ON
-    text = f"Goes on from update {step:,}{stage}." if step else "Begins anew: nothing was saved."
-    return Offer(RESUME, step, text, why_not)
+        why_not = STILL_ACTIVE if view.state.is_active else "The run has not been started yet."
+    text = "Starts from the beginning: no checkpoint was saved."
+    if step:
+        text = f"Resumes from step {step:,}{stage}."
+    return ResumeOption(RESUME, step, text, why_not)
 
 
-def _continuing(view: RunView, found: Checkpoint | None) -> Offer:
+def _continue_option(view: RunView, checkpoint: Checkpoint | None) -> ResumeOption:
     why_not = ""
     if not view.state.is_over:
-        why_not = _GOES_ON
-    elif found is None:
-        why_not = "It has no checkpoint to go on from."
-    elif found.stage == 1:
-        why_not = "Its first stage is not over; resume it first."
-    step = found.step if found else 0
-    return Offer(CONTINUE, step, f"{_NEW} {rate_when_longer(view, step)}", why_not)
+        why_not = STILL_ACTIVE
+    elif checkpoint is None:
+        why_not = "The run has no checkpoint to continue from."
+    elif checkpoint.stage == 1:
+        why_not = "The first stage of the run is not complete; resume the run first."
+    step = checkpoint.step if checkpoint else 0
+    text = "A new run continues from there; this run is not changed."
+    return ResumeOption(CONTINUE, step, f"{text} {rate_when_longer(view, step)}", why_not)
 
 
 def rate_when_longer(view: RunView, step: int) -> str:
-    """Return what becomes of the learning rate when a run is continued, in plain words."""
-    if view.plan.lr_scheduler_type in _STAYS:
-        return "The learning rate stays where it is."
+    """Return how the learning rate changes when a run is continued."""
+    if view.plan.lr_scheduler_type in CONSTANT_SCHEDULES:
+        return "The learning rate does not change."
     return (
-        "The learning rate is planned anew for the whole length: "
-        f"at update {step:,} it goes up to where a run of that length has it, and falls from there."
+        "The learning rate schedule is computed for the whole length: at step "
+        f"{step:,} the learning rate rises to its value in a run of that length and decays again."
     )
 
 
-def _starting(view: RunView, folder: RunFolder) -> Offer:
+def _adapter_option(view: RunView, folder: RunFolder) -> ResumeOption:
     why_not = ""
     if not view.state.is_over:
-        why_not = _GOES_ON
+        why_not = STILL_ACTIVE
     elif not folder.has_adapter:
-        why_not = "It has left no adapter."
-    text = "A new run begins with what this one has learned; its counts and rate begin anew."
-    return Offer(FROM_ADAPTER, 0, text, why_not)
+        why_not = "The run has no adapter."
+    text = "A new run starts from the adapter of this one; steps and schedule start from 0."
+    return ResumeOption(FROM_ADAPTER, 0, text, why_not)
 
 
-def _longer(view: RunView, epochs: int | None, steps: int | None) -> dict[str, Any]:
-    """Return the run's answers with a later end."""
+def _longer_config(view: RunView, epochs: int | None, steps: int | None) -> dict[str, Any]:
+    """Return the settings of a run with more epochs or steps."""
     config = dict(view.config)
-    limit = int(config.get("max_steps", -1))
+    max_steps = int(config.get("max_steps", -1))
     if epochs is not None and steps is not None:
-        raise ConfigError(Problem("steps", "Epochs and updates are both given.", "Give one."))
+        raise ConfigError(Problem("steps", "Epochs and steps are both given.", "Give one."))
     if steps is None and epochs is None:
-        steps, epochs = (limit, None) if limit > 0 else (None, 1)
+        steps, epochs = (max_steps, None) if max_steps > 0 else (None, 1)
     if epochs is not None:
-        if limit > 0:
-            what = f"The run counts updates ({limit:,}), not epochs."
-            raise ConfigError(Problem("epochs", what, "Say how many updates more: steps."))
+        if max_steps > 0:
+            what = f"The length of the run is set in steps ({max_steps:,}), not in epochs."
+            raise ConfigError(Problem("epochs", what, "Give the number of further steps: steps."))
         config["num_train_epochs"] = int(config.get("num_train_epochs", 1)) + epochs
     else:
-        config["max_steps"] = (limit if limit > 0 else view.total_steps or view.step) + (steps or 0)
+        length = max_steps if max_steps > 0 else view.total_steps or view.step
+        config["max_steps"] = length + (steps or 0)
     return config
 
 
-def _prints(record: Mapping[str, Any]) -> list[Any]:
-    """Return what tells data apart: the fingerprint of every source."""
-    found = [*source_entries(dict(record)), *source_entries(dict(record), "validation")]
-    return [each.get("sha256") for each in found]
+def _data_hashes(record: Mapping[str, Any]) -> list[Any]:
+    """Return the SHA-256 of every training and validation source."""
+    sources = [*source_entries(dict(record)), *source_entries(dict(record), "validation")]
+    return [source.get("sha256") for source in sources]

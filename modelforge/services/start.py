@@ -1,163 +1,164 @@
-"""Starting: answers become an order, an order a run folder, and a run folder a worker."""
+"""Check settings, create the run folder and start the worker."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.resolve import Layer, Resolved
 from modelforge.data.sources.combine import RunData
-from modelforge.errors import BlockedError, ForgeError
+from modelforge.errors import BlockedError, BusyError, ForgeError
 from modelforge.hardware.machine import Machine
 from modelforge.models.architecture import ModelInfo
 from modelforge.preflight import Report
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.machine_lease import Lease
 from modelforge.runs.process.supervisor import Supervisor
-from modelforge.runs.process.warm_worker import Spare
+from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.store import Store
-from modelforge.services.preflight import Checked, Inquiry
+from modelforge.services.chat import ChatService
+from modelforge.services.preflight import PreflightResult, PreflightService
 
-TURNS = 64
+REQUEST_LOCKS = 64
 
 
 @dataclass(frozen=True)
-class Order:
-    """All that a run folder is made of, checked."""
+class RunSpec:
+    """Everything a run folder is created from, checked."""
 
     name: str
     resolved: Resolved
     plan: Plan
     report: Report
-    material: RunData
+    data: RunData
     facts: ModelInfo
     machine: Machine
 
+    def create_in(
+        self,
+        store: Store,
+        request_id: str | None = None,
+        announce: Callable[[str], None] | None = None,
+        *,
+        trial_run: bool = False,
+    ) -> RunFolder:
+        """Create the folder; `announce` receives the id before the folder is visible."""
+        return store.create(
+            name=self.name,
+            config=self.resolved.config.explicit_values(),
+            origins=self.resolved.origins,
+            plan=self.plan.as_dict(),
+            report=self.report.as_dict(),
+            dataset=self.data.as_record(),
+            request_id=request_id,
+            announce=announce,
+            trial_run=trial_run,
+        )
 
-class StartDesk:
-    """Makes runs and launches them. `end_chat` ends what of ours is in the way."""
+
+class RunLauncher:
+    """Create runs and start their workers.
+
+    Every start happens inside `claim`: the GPU is checked, the folder created and the worker
+    started under one lock that all servers of a home share.
+    """
 
     def __init__(
         self,
         store: Store,
         supervisor: Supervisor,
-        spare: Spare,
-        inquiry: Inquiry,
-        lease: Lease,
-        end_chat: Callable[[], None],
+        warm_worker: WarmWorker,
+        preflight: PreflightService,
+        chat: ChatService,
     ) -> None:
         self._store = store
         self._supervisor = supervisor
-        self._spare = spare
-        self._inquiry = inquiry
-        self._lease = lease
-        self._end_chat = end_chat
-        self._turns = [threading.Lock() for _ in range(TURNS)]
+        self._warm_worker = warm_worker
+        self._preflight = preflight
+        self._chat = chat
+        self._request_locks = [threading.Lock() for _ in range(REQUEST_LOCKS)]
 
-    def start(self, *layers: Layer, name: str | None, request_id: str | None) -> str:
-        """Make a run and launch it, as `Forge.start` describes it."""
-        with self.one_request(request_id):
-            if known := self.known(request_id):
-                return known.id
-            order = self.prepare(*layers, name=name)
-            with self._supervisor.claim():
-                if known := self.known(request_id):
-                    return known.id
-                self.require_free()
-                folder = self.create(order, request_id)
-                try:
-                    self.launch(folder)
-                except ForgeError:
-                    self._store.delete(folder.id)
-                    raise
-        return folder.id
+    def request_lock(self, request_id: str | None) -> AbstractContextManager[object]:
+        """Return a lock that makes requests with the same id wait for the first one."""
+        if not request_id:
+            return nullcontext()
+        return self._request_locks[hash(request_id) % REQUEST_LOCKS]
 
-    @contextmanager
-    def one_request(self, request_id: str | None) -> Iterator[None]:
-        """Let clicks with the same id wait for the first one, instead of checking all the same."""
-        turn = self._turns[hash(request_id) % TURNS] if request_id else nullcontext()
-        with turn:
-            yield
-
-    def known(self, request_id: str | None) -> RunFolder | None:
-        """Return the run that this request has made already, or None."""
+    def find_request(self, request_id: str | None) -> RunFolder | None:
+        """Return the run that this request has created already, or None."""
         return self._store.find_request(request_id) if request_id else None
 
-    def prepare(self, *layers: Layer, name: str | None = None, idle: bool = False) -> Order:
-        """Return the order that these layers come to; raises ForgeError, BlockedError among them.
+    def prepare(self, *layers: Layer, name: str | None = None, idle: bool = False) -> RunSpec:
+        """Check the settings and return what the run is created from.
 
-        With `idle` it is judged by what the machine has when nothing runs on it.
+        With `idle` the machine counts as unused. Raises ForgeError with all problems, BlockedError
+        with all findings.
         """
-        checked = self._inquiry.check(*layers, idle=idle)
-        resolved, plan, report, material = checked.require()
+        checked = self._preflight.check(*layers, idle=idle)
+        resolved, plan, report, data = checked.require()
         if report.blocked:
             raise BlockedError(report.findings)
         if checked.facts is None or checked.machine is None:
             raise AssertionError("a check without errors is complete")
-        called = name or resolved.config.logging.run_name or _name_of(checked)
-        about = checked.facts, checked.machine
-        return Order(called, resolved, plan, report, material, *about)
+        title = name or resolved.config.logging.run_name or _default_name(checked)
+        return RunSpec(title, resolved, plan, report, data, checked.facts, checked.machine)
 
-    def require_room(self, *layers: Layer) -> None:
-        """Raise BlockedError where these layers cannot run here now.
+    def require_fit(self, *layers: Layer) -> None:
+        """Raise BlockedError if a run with these settings cannot run here now.
 
-        What cannot be looked up, as a model while the network is away, is the worker's to say.
+        Errors of the check, such as a model that the Hub cannot confirm offline, are ignored.
         """
-        report = self._inquiry.check(*layers).report
+        report = self._preflight.check(*layers).report
         if report is not None and report.blocked:
             raise BlockedError(report.findings)
 
-    def create(
-        self,
-        order: Order,
-        request_id: str | None = None,
-        announce: Callable[[str], None] | None = None,
-        *,
-        store: Store | None = None,
-    ) -> RunFolder:
-        """Make the run folder of an order; `announce` hears its id before it is there.
-
-        In a `store` other than that of the runs it is a rehearsal.
-        """
-        return (store or self._store).create(
-            name=order.name,
-            config=order.resolved.config.explicit_values(),
-            origins=order.resolved.origins,
-            plan=order.plan.as_dict(),
-            report=order.report.as_dict(),
-            dataset=order.material.as_record(),
-            request_id=request_id,
-            announce=announce,
-            trial_run=store is not None,
-        )
+    def claim(self) -> AbstractContextManager[None]:
+        """Hold the start lock of the home. Reentrant."""
+        return self._supervisor.claim()
 
     def require_free(self) -> None:
-        """Raise BusyError while a run, or somebody else's chat or export, holds the machine."""
+        """Raise BusyError while a run, a trial run or another server's chat uses the GPU."""
         self._supervisor.require_free()
-        self._lease.require_free()
 
-    def make_way(self) -> None:
-        """End our own chat, so that a run can start; raises BusyError for somebody else's."""
-        self._lease.require_free()
-        self._end_chat()
+    def busy_reason(self) -> str:
+        """Return why no run can start now, including a chat in use here; empty if one can."""
+        try:
+            self.require_free()
+        except BusyError as error:
+            return error.problems[0].sentence
+        return self._chat.in_use
 
-    def launch(self, folder: RunFolder, *, again: bool = False) -> None:
-        """Start the worker of a run, `again` for one that is over and goes on; our chat makes way.
+    def create(
+        self,
+        spec: RunSpec,
+        request_id: str | None = None,
+        announce: Callable[[str], None] | None = None,
+    ) -> RunFolder:
+        """Create a run folder; `announce` receives its id before it is visible."""
+        return spec.create_in(self._store, request_id, announce)
 
-        Raises BusyError while somebody else holds the machine.
+    def launch(
+        self, folder: RunFolder, supervisor: Supervisor | None = None, *, again: bool = False
+    ) -> None:
+        """End our chat and start the worker; `again` for a run that is over and continues.
+
+        The caller holds `claim` and has called `require_free`.
         """
-        with self._supervisor.claim():
-            self._supervisor.require_free()
-            self.make_way()
-            self._supervisor.start(folder, self._spare, again=again)
+        self._chat.close()
+        (supervisor or self._supervisor).launch(folder, self._warm_worker, again=again)
+
+    def discard(self, folder: RunFolder) -> None:
+        """Delete a run that could not be started."""
+        with contextlib.suppress(ForgeError):
+            self._store.delete(folder.id)
 
 
-def _name_of(checked: Checked) -> str:
-    """Return a name people recognise: the data and the model."""
+def _default_name(checked: PreflightResult) -> str:
+    """Return a name made of the dataset and the model."""
     model = checked.facts.name.rsplit("/", 1)[-1] if checked.facts else "model"
-    data = Path(checked.look.name).stem if checked.look else "data"
+    data = Path(checked.summary.name).stem if checked.summary else "data"
     return f"{data} · {model}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from modelforge.runs.disk_usage import LEFTOVERS, PARTS, RECORD, folder_bytes
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import Row
 from modelforge.runs.store import GONE, STAGING, STALE_S, Store
+from modelforge.services.history import HistoryService
 
 FRESH_S = 20.0
 SHOWN_RUNS = 20
@@ -29,7 +29,7 @@ LOSES = {
 
 
 @dataclass(frozen=True)
-class Held:
+class StorageItem:
     """One kind of thing in the home and its bytes; `parts` says what they consist of."""
 
     kind: str
@@ -48,12 +48,12 @@ class Freeable:
 
 
 @dataclass(frozen=True)
-class Storage:
+class StorageUsage:
     """The home on the disk, biggest kind first; `runs` are the biggest ones."""
 
     bytes: int
     disk_free: int
-    kinds: list[Held]
+    kinds: list[StorageItem]
     freeable: list[Freeable]
     runs: list[dict[str, Any]]
 
@@ -62,18 +62,18 @@ class Storage:
         return asdict(self)
 
 
-class Room:
+class StorageService:
     """Measures the home and frees parts of it. Never touches what an unfinished run needs."""
 
-    def __init__(self, home: Home, store: Store, rows: Callable[[], list[Row]]) -> None:
+    def __init__(self, home: Home, store: Store, history: HistoryService) -> None:
         self._home = home
         self._store = store
-        self._rows = rows
+        self._history = history
         self._measured: tuple[float, dict[str, int]] = (-FRESH_S, {})
 
-    def look(self) -> Storage:
+    def usage(self) -> StorageUsage:
         """Return what lies in the home; folders beside the runs are at most 20 seconds old."""
-        rows = self._rows()
+        rows = self._history.page().rows
         parts: dict[str, int] = {}
         for row in rows:
             for part, held in row.sizes.items():
@@ -82,11 +82,11 @@ class Room:
         swept = beside.pop(LEFTOVERS, 0)
         if swept:
             parts[LEFTOVERS] = parts.get(LEFTOVERS, 0) + swept
-        kinds = [Held("runs", sum(parts.values()), _biggest_first(parts))]
-        kinds += [Held(kind, held) for kind, held in beside.items() if held]
+        kinds = [StorageItem("runs", sum(parts.values()), _biggest_first(parts))]
+        kinds += [StorageItem(kind, held) for kind, held in beside.items() if held]
         kinds.sort(key=lambda kind: kind.bytes, reverse=True)
         largest = sorted(rows, key=lambda row: row.bytes, reverse=True)[:SHOWN_RUNS]
-        return Storage(
+        return StorageUsage(
             bytes=sum(kind.bytes for kind in kinds),
             disk_free=shutil.disk_usage(self._home.root).free,
             kinds=kinds,
@@ -106,7 +106,7 @@ class Room:
         self._measured = (-FRESH_S, {})
         if kind == "caches":
             return self._free_caches()
-        rows = self._rows()
+        rows = self._history.page().rows
         if run_id is not None:
             folder = self._store.get(run_id)
             rows = [row for row in rows if row.id == folder.id]

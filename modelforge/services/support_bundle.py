@@ -13,7 +13,7 @@ from modelforge.paths import Home
 from modelforge.runs.atomic_files import find_json
 from modelforge.runs.events import tail_events
 from modelforge.runs.layout import RunFolder
-from modelforge.services.redact import Discretion
+from modelforge.services.redact import Redactor
 from modelforge.units import MIB
 
 EVENT_BYTES = MIB
@@ -35,9 +35,9 @@ Look through it before you send it: what a library printed into the log is kept 
 """
 
 
-def put_together(folder: RunFolder, told: Mapping[str, Any], home: Home) -> Path:
+def write_bundle(folder: RunFolder, told: Mapping[str, Any], home: Home) -> Path:
     """Return a new zip file about a run; `told` are further files by name."""
-    discretion = Discretion.of_this_computer(more_homes=_outer(home.root))
+    discretion = Redactor.for_this_computer(more_homes=_outer(home.root))
     with tempfile.NamedTemporaryFile(prefix="modelforge-", suffix=".zip", delete=False) as file:
         target = Path(file.name)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -47,10 +47,10 @@ def put_together(folder: RunFolder, told: Mapping[str, Any], home: Home) -> Path
 
 
 def _files(
-    folder: RunFolder, told: Mapping[str, Any], discretion: Discretion
+    folder: RunFolder, told: Mapping[str, Any], discretion: Redactor
 ) -> Iterator[tuple[str, str]]:
     def as_json(data: Any) -> str:
-        hidden = discretion.hide_in(data)
+        hidden = discretion.redact_data(data)
         return json.dumps(hidden, ensure_ascii=False, indent=1, default=str) + "\n"
 
     yield "README.txt", README.format(run=folder.id)
@@ -62,21 +62,21 @@ def _files(
         kept = {"launched", "launching", "spare", "after", "memory_kills"}
         yield folder.process.name, as_json({k: v for k, v in launched.items() if k in kept})
     yield folder.events.name, "".join(_events(folder.events, discretion))
-    yield folder.log.name, discretion.hide(_log(folder.log))
+    yield folder.log.name, discretion.redact(_log(folder.log))
     yield "files.json", as_json(list(_listing(folder)))
     for name, data in told.items():
         if data is not None:
             yield f"{name}.json", as_json(data)
 
 
-def _events(path: Path, discretion: Discretion) -> Iterator[str]:
+def _events(path: Path, discretion: Redactor) -> Iterator[str]:
     """Yield the first events and the last ones, without what the data or the model said."""
     newest = [event.as_dict() for event in tail_events(path, EVENT_BYTES)]
     since = newest[0]["n"] if newest else None
     early = [one for one in _beginning(path) if since is None or one["n"] < since]
     for event in (*early, *newest):
         if event["kind"] != "sample":
-            said = discretion.hide_in(_without_texts(event, rows=True))
+            said = discretion.redact_data(_without_texts(event, rows=True))
             yield json.dumps(said, ensure_ascii=False) + "\n"
 
 

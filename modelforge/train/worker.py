@@ -25,7 +25,7 @@ from modelforge.runs.checkpoints import Checkpoint
 from modelforge.runs.event_types import FailedEvent, StartedEvent
 from modelforge.runs.events import EventWriter
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.disk_reserve import Reserve
+from modelforge.runs.process.disk_reserve import DiskReserve
 from modelforge.train import environment, resume
 from modelforge.train.event_log import EventLog
 from modelforge.train.job import Job, WorkerContext
@@ -56,7 +56,7 @@ def run_worker(path: Path) -> int:
     environment.configure_process()
     stop = Stop(run.stop)
     stop.listen()
-    reserve = Reserve(run.path)
+    reserve = DiskReserve(run.path)
     reserve.hold()
     with EventWriter(run.events) as events:
         log = EventLog(events, make_room=reserve.release)

@@ -121,7 +121,7 @@ def serving(home, stage):
     opened: list[Callable[[], None]] = []
 
     def serve(worker: str, spare: str = "waits") -> httpx.Client:
-        forge = Forge(home, worker=actor(worker), spare=actor(spare))
+        forge = Forge(home, worker=actor(worker), warm_worker=actor(spare))
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         add_api(app, forge)
         stage.app = Guard(app)

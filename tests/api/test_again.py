@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 
-from modelforge import forge as front_door
 from modelforge.hardware import machine as machines
 from tests.api.conftest import until_state
 
@@ -26,7 +25,7 @@ def test_a_run_that_was_lost_is_resumed_from_its_newest_checkpoint(lost):
     assert offers["resume"] == {
         "kind": "resume",
         "step": 3,
-        "text": "Goes on from update 3.",
+        "text": "Resumes from step 3.",
         "why_not": "",
     }
     assert offers["start_from"]["why_not"] == "It has left no adapter."
@@ -72,7 +71,7 @@ def test_a_run_is_not_begun_again_where_there_is_no_room_any_more(lost, tmp_path
     client, run_id = lost
     full = dataclasses.replace(machines.probe_machine(tmp_path), disk_free_gib=0.0)
     monkeypatch.setattr(machines, "probe_machine", lambda *_place: full)
-    monkeypatch.setattr(front_door, "MACHINE_FRESH_S", -1.0)
+    monkeypatch.setattr("modelforge.services.machine.CACHE_S", -1.0)
     refused = client.post(f"/api/runs/{run_id}/resume")
     assert refused.status_code == 422
     assert "disk" in refused.text
@@ -117,7 +116,7 @@ def test_a_run_without_a_checkpoint_is_not_continued_but_can_begin_anew(serving,
     run_id = client.post("/api/runs", json=answers).json()["id"]
     until_state(client, run_id, "failed")
     offers = client.get(f"/api/runs/{run_id}/again").json()
-    assert offers["continue"]["why_not"] == "It has no checkpoint to go on from."
+    assert offers["continue"]["why_not"] == "The run has no checkpoint to continue from."
     assert offers["resume"]["text"] == "Begins anew: nothing was saved."
     assert client.post(f"/api/runs/{run_id}/continue").status_code == 422
     assert client.post(f"/api/runs/{run_id}/resume").status_code == 202

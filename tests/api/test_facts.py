@@ -9,6 +9,7 @@ import pytest
 from modelforge.api.schemas.preflight import Preflight
 from modelforge.api.schemas.system import MachineInfo, ProfileInfo, SampleInfo
 from modelforge.config.json_schema import json_schema
+from modelforge.config.profiles import load_profiles
 from modelforge.data.sources.library import load_samples
 from modelforge.forge import Forge
 from tests.api.conftest import until_state
@@ -44,11 +45,13 @@ def test_no_fact_is_lost_on_the_way_out(home, answers):
     from modelforge.config.resolve import Layer
 
     forge = Forge(home)
-    assert set(forge.machine().as_dict()) <= set(MachineInfo.model_fields)
-    assert set(forge.check(Layer("body", answers)).as_dict()) <= set(Preflight.model_fields)
-    for profile in forge.profiles().values():
+    assert set(forge.machine.current().as_dict()) <= set(MachineInfo.model_fields)
+    assert set(forge.preflight.check(Layer("body", answers)).as_dict()) <= set(
+        Preflight.model_fields
+    )
+    for profile in load_profiles().values():
         assert set(profile.as_dict()) <= set(ProfileInfo.model_fields)
-    for sample in forge.samples():
+    for sample in load_samples():
         assert set(sample.as_dict()) <= set(SampleInfo.model_fields)
 
 

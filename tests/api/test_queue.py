@@ -94,9 +94,9 @@ def test_the_next_one_starts_when_the_machine_is_free(client, serving, add, answ
     second = add("second")
     told = client.get("/api/queue").json()
     assert told["code"] == "busy"
-    assert "holds the machine" in told["why"]
+    assert "is using the GPU" in told["why"]
     client.post(f"/api/runs/{first}/stop")
     until_state(client, first, "stopped")
     forge = serving.forge
-    until(lambda: forge.tend() or forge.active() == second, "The second did not start.")
+    until(lambda: forge.tend() or forge.runs.active() == second, "The second did not start.")
     assert order(client) == []

@@ -32,8 +32,8 @@ def main() -> None:
     actors = {
         "worker": [sys.executable, str(ACTORS / "trains.py")],
         # No spare: it would be a real worker. Its absence changes nothing but the wait.
-        "spare": [sys.executable, "-c", ""],
-        "talker": [sys.executable, str(ACTORS / "talks.py")],
+        "warm_worker": [sys.executable, "-c", ""],
+        "chat_process": [sys.executable, str(ACTORS / "talks.py")],
     }
     played = {} if os.environ.get("MODELFORGE_TEST_REAL") else actors
     forge = Forge(Home(Path(sys.argv[1])), **played, probe=described)

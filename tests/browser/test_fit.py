@@ -133,12 +133,12 @@ def test_what_does_not_fit_is_made_to_fit_rehearsed_and_trained(
 def between(home, model):
     """Return how much free memory is too little for a large batch, and enough for a small one."""
     forge = Forge(
-        Home(home), spare=["true"], probe=lambda root: replace(probe_machine(root), gpus=[])
+        Home(home), warm_worker=["true"], probe=lambda root: replace(probe_machine(root), gpus=[])
     )
-    profile = forge.prefill().answers
+    profile = forge.layers.prefill().answers
     said = {**profile, "model_name": str(model), "dataset": "sample:captain"}
     totals = [
-        forge.check(Layer("said", {**said, "per_device_train_batch_size": size})).report
+        forge.preflight.check(Layer("said", {**said, "per_device_train_batch_size": size})).report
         for size in (1, LARGE)
     ]
     forge.close()

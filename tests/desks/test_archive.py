@@ -39,37 +39,37 @@ def two(forge):
 def test_runs_come_in_pages(forge):
     for number in range(7):
         put_run(forge.home.root, number)
-    first = forge.archive.page(limit=3)
+    first = forge.history.page(limit=3)
     assert [row.name for row in first.rows] == ["run 0", "run 1", "run 2"]
     assert (first.total, first.all) == (7, 7)
     assert first.states == {"finished": 7}
-    second = forge.archive.page(limit=3, before=first.rows[-1].id)
-    assert second.rows == forge.archive.page(limit=3, offset=3).rows
+    second = forge.history.page(limit=3, before=first.rows[-1].id)
+    assert second.rows == forge.history.page(limit=3, offset=3).rows
     assert [row.name for row in second.rows] == ["run 3", "run 4", "run 5"]
-    assert forge.archive.page(offset=100).rows == []
+    assert forge.history.page(offset=100).rows == []
     with pytest.raises(NotFoundError):
-        forge.archive.page(before="nobody")
+        forge.history.page(before="nobody")
     with pytest.raises(ConfigError):
-        forge.archive.page(offset=-1)
+        forge.history.page(offset=-1)
 
 
 def test_a_page_follows_what_changes(forge):
     run = put_run(forge.home.root, 1)
     put_run(forge.home.root, 2)
     keep = Wanted(tag="keep")
-    assert forge.archive.page(keep).total == 0
-    forge.archive.annotate(run.id, tags=["keep"], name="Renamed")
-    assert [row.name for row in forge.archive.page(keep).rows] == ["Renamed"]
-    assert forge.archive.page().tags == {"keep": 1}
-    assert [view.name for view in forge.runs(keep)] == ["Renamed"]
-    assert forge.run(run.id).name == "Renamed"
-    forge.delete(run.id)
-    assert forge.archive.page(keep).total == 0
-    assert forge.archive.page().all == 1
+    assert forge.history.page(keep).total == 0
+    forge.history.annotate(run.id, tags=["keep"], name="Renamed")
+    assert [row.name for row in forge.history.page(keep).rows] == ["Renamed"]
+    assert forge.history.page().tags == {"keep": 1}
+    assert [view.name for view in forge.runs.views(keep)] == ["Renamed"]
+    assert forge.runs.view(run.id).name == "Renamed"
+    forge.runs.delete(run.id)
+    assert forge.history.page(keep).total == 0
+    assert forge.history.page().all == 1
 
 
 def test_only_what_differs_is_compared(forge, two):
-    compared = forge.archive.compare(two)
+    compared = forge.history.compare(two)
     assert {line.name: line.values for line in compared.settings} == {
         "lora_r": [8, 16], "lora_alpha": [32, 64],
     }  # fmt: skip
@@ -91,19 +91,19 @@ def test_only_what_differs_is_compared(forge, two):
 def test_a_comparison_needs_two_and_bears_eight(forge, count):
     ids = [put_run(forge.home.root, number).id for number in range(count)]
     with pytest.raises(ConfigError):
-        forge.archive.compare(ids)
+        forge.history.compare(ids)
 
 
 def test_nothing_is_compared_with_itself_or_with_nothing(forge, two):
     with pytest.raises(ConfigError):
-        forge.archive.compare([two[0], two[0]])
+        forge.history.compare([two[0], two[0]])
     with pytest.raises(NotFoundError):
-        forge.archive.compare([two[0], "nobody"])
+        forge.history.compare([two[0], "nobody"])
 
 
 def test_every_number_goes_into_the_table(forge, two):
-    forge.archive.annotate(two[0], name="=1+1")
-    text = "".join(forge.archive.export_csv(two))
+    forge.history.annotate(two[0], name="=1+1")
+    text = "".join(forge.history.export_csv(two))
     rows = list(csv.DictReader(io.StringIO(text)))
     assert len(rows) == 7
     assert [row["loss"] for row in rows if row["run"] == two[0]] == ["3.0", "2.0", "1.0"]
@@ -128,8 +128,8 @@ class Outside(HTMLParser):
 
 
 def test_the_page_needs_nothing_and_runs_nothing(forge, two):
-    forge.archive.annotate(two[0], name=FOUL, note=FOUL, tags=["<b>"])
-    page = forge.archive.export_html(two)
+    forge.history.annotate(two[0], name=FOUL, note=FOUL, tags=["<b>"])
+    page = forge.history.export_html(two)
     seen = Outside(page)
     assert "script" not in seen.tags
     assert seen.addresses == []
@@ -146,7 +146,7 @@ def test_storage_is_told_by_kind_and_the_biggest_runs_first(forge):
     big = put_run(root, 2, checkpoints=[10, 20])
     (root / "uploads").mkdir()
     (root / "uploads" / "rows.csv").write_bytes(b"x" * 300)
-    told = forge.archive.storage()
+    told = forge.storage.usage()
     assert [line["id"] for line in told.runs] == [big.id, small.id]
     kinds = {kind.kind: kind for kind in told.kinds}
     assert kinds["runs"].parts["checkpoints"] == 10_000
@@ -162,29 +162,29 @@ def test_only_finished_runs_lose_their_checkpoints(forge):
     done = put_run(root, 1, checkpoints=[10])
     torn = put_run(root, 2, checkpoints=[10], ending="failed")
     lost = put_run(root, 3, checkpoints=[10], ending=None)
-    assert forge.archive.free("checkpoints") == 5000
+    assert forge.storage.free("checkpoints") == 5000
     assert not done.checkpoints.exists()
     assert done.has_result
     assert torn.checkpoints.exists()
     assert lost.checkpoints.exists()
-    assert "checkpoints" not in forge.archive.row(done.id).sizes
+    assert "checkpoints" not in forge.history.row(done.id).sizes
     for run in (torn, lost):
         with pytest.raises(ConfigError):
-            forge.archive.free("checkpoints", run.id)
-    assert forge.archive.free("checkpoints") == 0
+            forge.storage.free("checkpoints", run.id)
+    assert forge.storage.free("checkpoints") == 0
     with pytest.raises(NotFoundError):
-        forge.archive.free("checkpoints", "nobody")
+        forge.storage.free("checkpoints", "nobody")
     with pytest.raises(ConfigError):
-        forge.archive.free("everything")
+        forge.storage.free("everything")
 
 
 def test_a_run_that_goes_on_again_keeps_its_checkpoints(forge):
     run = put_run(forge.home.root, 1, checkpoints=[10])
-    assert forge.archive.row(run.id).state == "finished"
+    assert forge.history.row(run.id).state == "finished"
     run.events.write_text("")
     run.process.write_text(f'{{"launching": {time.time()}}}')
     with pytest.raises(BusyError):
-        forge._store.shed(run.id, [run.checkpoints])
+        forge.runs._store.shed(run.id, [run.checkpoints])
     assert run.checkpoints.exists()
 
 
@@ -195,8 +195,8 @@ def test_leftovers_and_caches_go_and_nothing_else(forge):
     (run.path / ".output-staged" / "half").write_bytes(b"x" * 700)
     (root / "cache").mkdir(exist_ok=True)
     (root / "cache" / "thing").write_bytes(b"x" * 50)
-    assert forge.archive.free("leftovers") == 700
-    assert forge.archive.free("caches") >= 50
+    assert forge.storage.free("leftovers") == 700
+    assert forge.storage.free("caches") >= 50
     assert not (run.path / ".output-staged").exists()
     assert run.has_result
-    assert forge.archive.page().total == 1
+    assert forge.history.page().total == 1

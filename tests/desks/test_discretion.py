@@ -8,7 +8,7 @@ import string
 
 import pytest
 
-from modelforge.services.redact import Discretion
+from modelforge.services.redact import Redactor
 
 # Made up here, piece by piece, so that nothing in this file looks like a secret itself.
 LETTERS = string.ascii_letters + string.digits
@@ -55,7 +55,7 @@ PLACES = [
 def test_no_token_survives_wherever_it_stands(place: str, seed: int) -> None:
     rng = random.Random(seed)
     for kind, token in tokens(rng).items():
-        told = Discretion().hide(f"before {place.format(token)} after")
+        told = Redactor().redact(f"before {place.format(token)} after")
         assert token not in told, kind
         assert token[6:-2] not in told, kind
 
@@ -71,10 +71,10 @@ def test_a_secret_of_no_known_shape_is_known_by_its_name_or_the_environment(seed
         f"Authorization: Basic {made(rng, 20)}",
     ]
     for text in named[:3]:
-        assert secret not in Discretion().hide(text)
-    known = Discretion.of_this_computer({"MLFLOW_TRACKING_PASSWORD": secret, "LANG": "de_DE"})
-    assert secret not in known.hide(f"something said {secret} somewhere, de_DE")
-    assert "de_DE" in known.hide("de_DE")
+        assert secret not in Redactor().redact(text)
+    known = Redactor.for_this_computer({"MLFLOW_TRACKING_PASSWORD": secret, "LANG": "de_DE"})
+    assert secret not in known.redact(f"something said {secret} somewhere, de_DE")
+    assert "de_DE" in known.redact("de_DE")
 
 
 HOMES = [
@@ -99,13 +99,13 @@ HOMES = [
 @pytest.mark.parametrize("name", ["marleen", "j.doe", "bob-2", "Łukasz", "annaschmidt"])
 @pytest.mark.parametrize("place", HOMES)
 def test_no_home_folder_survives_in_any_spelling(place: str, name: str) -> None:
-    told = Discretion().hide(f"No such file: {place.format(name)}")
+    told = Redactor().redact(f"No such file: {place.format(name)}")
     assert name not in told
     assert "~" in told
 
 
 def test_one_s_own_home_and_names_are_hidden_wherever_they_lie() -> None:
-    told = Discretion(
+    told = Redactor(
         homes=["/data/people/marleen", "C:\\Work\\marleen", "/root"],
         names=["marleen", "KITCHEN-PC"],
     )
@@ -114,22 +114,22 @@ def test_one_s_own_home_and_names_are_hidden_wherever_they_lie() -> None:
         "C:/Work/marleen", "/mnt/c/Work/marleen/x", "%2Fdata%2Fpeople%2Fmarleen",
         "user marleen on kitchen-pc", "marleen@kitchen-pc:~$", "runs of marleen_2",
     ):  # fmt: skip
-        hidden = told.hide(text).lower()
+        hidden = told.redact(text).lower()
         assert "marleen" not in hidden, text
         assert "kitchen" not in hidden, text
-    assert told.hide("/root/.cache") == "~/.cache"
-    assert told.hide("/rootfs/x") == "/rootfs/x"
+    assert told.redact("/root/.cache") == "~/.cache"
+    assert told.redact("/rootfs/x") == "/rootfs/x"
 
 
 def test_addresses_are_hidden() -> None:
-    told = Discretion().hide("write to anna.schmidt+x@mail.example.co.uk, or <bob@example.com>")
+    told = Redactor().redact("write to anna.schmidt+x@mail.example.co.uk, or <bob@example.com>")
     assert "@" not in told
     assert "example" not in told
 
 
 def test_private_keys_are_hidden_whole() -> None:
     kind = "PRIVATE KEY"
-    told = Discretion().hide(f"x -----BEGIN RSA {kind}-----\nabc\ndef\n-----END RSA {kind}----- y")
+    told = Redactor().redact(f"x -----BEGIN RSA {kind}-----\nabc\ndef\n-----END RSA {kind}----- y")
     assert (told.startswith("x "), told.endswith(" y"), "abc" in told) == (True, True, False)
 
 
@@ -150,7 +150,7 @@ FACTS = [
 
 @pytest.mark.parametrize("fact", FACTS)
 def test_what_helps_is_kept(fact: str) -> None:
-    assert Discretion().hide(fact) == fact
+    assert Redactor().redact(fact) == fact
 
 
 def test_plain_data_is_made_fit_all_through() -> None:
@@ -160,7 +160,7 @@ def test_plain_data_is_made_fit_all_through() -> None:
         "config": {"model_name": "/home/anna/m", "wandb_api_key": secret, "r": 16, "on": None},
         "list": [f"token={secret}", 3.5, {"/Users/anna/x": True}],
     }
-    told = json.dumps(Discretion().hide_in(data))
+    told = json.dumps(Redactor().redact_data(data))
     assert secret not in told
     assert "anna" not in told
     assert json.loads(told)["config"]["r"] == 16
@@ -169,5 +169,5 @@ def test_plain_data_is_made_fit_all_through() -> None:
 
 def test_hiding_twice_changes_nothing_more() -> None:
     text = "HF_TOKEN=hf_" + "a" * 30 + " in /home/anna/x, mail a@b.de, Bearer " + "b" * 20
-    once = Discretion().hide(text)
-    assert Discretion().hide(once) == once
+    once = Redactor().redact(text)
+    assert Redactor().redact(once) == once

@@ -76,17 +76,20 @@ def tiny_shape(tmp_path_factory):
 
 
 def test_a_run_is_traced_once_and_known_from_then_on(forge, home, asked):
-    before = forge.check(asked()).report
+    before = forge.preflight.check(asked()).report
     assert before.memory_basis == "formula"
-    traced = forge.footprints.ask(asked()).report
+    traced = forge.memory_trace.trace(asked()).report
     assert traced.memory_basis == "traced"
     assert traced.memory_total_gib == pytest.approx(sum(part.gib for part in traced.memory))
     began = time.monotonic()
-    assert forge.footprints.ask(asked()).report.memory_basis == "traced"
+    assert forge.memory_trace.trace(asked()).report.memory_basis == "traced"
     assert time.monotonic() - began < 0.3
     # What bears on no tensor is no other footprint; another process knows it from the disk.
     again = Forge(home)
-    assert again.check(asked(learning_rate=1e-3, num_train_epochs=3)).report.memory == traced.memory
+    assert (
+        again.preflight.check(asked(learning_rate=1e-3, num_train_epochs=3)).report.memory
+        == traced.memory
+    )
     again.close()
 
 
@@ -103,14 +106,14 @@ def test_a_run_is_traced_once_and_known_from_then_on(forge, home, asked):
     ],
 )
 def test_what_bears_on_memory_is_another_footprint(forge, asked, said):
-    forge.footprints.ask(asked())
-    assert forge.check(asked(**said)).report.memory_basis == "formula"
+    forge.memory_trace.trace(asked())
+    assert forge.preflight.check(asked(**said)).report.memory_basis == "formula"
 
 
 def test_a_broken_file_is_traced_anew(home, forge, asked):
     home.memory_traces.write_text('{"footprints": [{"no": 1}, 3]}', encoding="utf-8")
     other = Forge(home)
-    assert other.check(asked()).report.memory_basis == "formula"
+    assert other.preflight.check(asked()).report.memory_basis == "formula"
     other.close()
 
 

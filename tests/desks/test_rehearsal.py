@@ -21,7 +21,9 @@ ACTORS = Path(__file__).parent.parent / "actors"
 
 def opened(root, actor="trains"):
     nobody = [sys.executable, "-c", "raise SystemExit"]
-    return Forge(Home(root), worker=[sys.executable, str(ACTORS / f"{actor}.py")], spare=nobody)
+    return Forge(
+        Home(root), worker=[sys.executable, str(ACTORS / f"{actor}.py")], warm_worker=nobody
+    )
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def forge(tmp_path, monkeypatch):
     monkeypatch.setenv("MODELFORGE_ACTOR_PACE", "0.002")
     made = opened(tmp_path / "home")
     yield made
-    for one in made.trial_runs.list():
+    for one in made.trial_runs.ids():
         made.trial_runs.stop(one)
     made.close()
 
@@ -58,14 +60,14 @@ def over(forge, found):
 
 def test_what_it_measured_is_told_of_the_same_settings_from_then_on(forge, said):
     layer = Layer("body", said)
-    before = forge.check(layer).report
+    before = forge.preflight.check(layer).report
     assert (before.memory_basis, before.seconds_basis, before.trial_run) == (
         "formula", "estimated", None,
     )  # fmt: skip
     view = over(forge, forge.trial_runs.start(layer))
     assert view.state is RunState.FINISHED
     assert view.trial_run.peak_gib == 1.82
-    report = forge.check(layer).report
+    report = forge.preflight.check(layer).report
     assert (report.memory_basis, report.seconds_basis) == ("trial_run", "trial_run")
     assert report.memory_total_gib == 1.82
     # 0.5 + 2 before; 3 updates, 1 check of 2 batches, 2 saves and the last one.
@@ -85,7 +87,7 @@ def test_what_it_measured_is_told_of_the_same_settings_from_then_on(forge, said)
 )
 def test_only_what_bears_on_memory_and_speed_makes_it_another_run(forge, said, changed, is_known):
     over(forge, forge.trial_runs.start(Layer("body", said)))
-    report = forge.check(Layer("body", said | changed)).report
+    report = forge.preflight.check(Layer("body", said | changed)).report
     assert (report.seconds_basis == "trial_run") is is_known
 
 
@@ -93,11 +95,11 @@ def test_it_is_no_run_and_holds_the_machine_as_one(tmp_path, said, monkeypatch):
     monkeypatch.setenv("MODELFORGE_ACTOR_PACE", "0.3")
     forge = opened(tmp_path / "home")
     found = forge.trial_runs.start(Layer("body", said))
-    assert forge.runs() == []
-    assert forge.active() is None
+    assert forge.runs.views() == []
+    assert forge.runs.active() is None
     assert forge.trial_runs.active() == found
     with pytest.raises(BusyError, match=r"trial run"):
-        forge.start(Layer("body", said))
+        forge.runs.start(Layer("body", said))
     with pytest.raises(BusyError):
         forge.trial_runs.start(Layer("body", said))
     # Another server sees the same, also once the first has gone.
@@ -105,10 +107,10 @@ def test_it_is_no_run_and_holds_the_machine_as_one(tmp_path, said, monkeypatch):
     forge.close()
     other.tend()
     with pytest.raises(BusyError):
-        other.start(Layer("body", said))
+        other.runs.start(Layer("body", said))
     other.trial_runs.stop(found)
     assert over(other, found).state is RunState.STOPPED
-    assert other.check(Layer("body", said)).report.seconds_basis == "estimated"
+    assert other.preflight.check(Layer("body", said)).report.seconds_basis == "estimated"
     other.close()
 
 
@@ -123,13 +125,13 @@ def test_it_leaves_little_and_the_last_five_are_kept(forge, said):
         over(forge, forge.trial_runs.start(Layer("body", said | {"lora_r": 2 + number})))
     left = forge.home.root / "rehearsals"
     deadline = time.monotonic() + 10
-    while (len(forge.trial_runs.list()) > 5 or list(left.glob("*/checkpoints"))) and (
+    while (len(forge.trial_runs.ids()) > 5 or list(left.glob("*/checkpoints"))) and (
         time.monotonic() < deadline
     ):
         forge.trial_runs.tend()
         time.sleep(0.02)
-    assert len(forge.trial_runs.list()) == 5
+    assert len(forge.trial_runs.ids()) == 5
     with pytest.raises(NotFoundError):
         forge.trial_runs.view(first)
-    assert forge.check(Layer("body", said)).report.seconds_basis == "trial_run"
+    assert forge.preflight.check(Layer("body", said)).report.seconds_basis == "trial_run"
     assert not list(left.glob("*/checkpoints"))

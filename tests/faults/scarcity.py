@@ -110,7 +110,7 @@ def _upload(place: Place, _nursery: Nursery, _case: str) -> list[str]:
     _fill(place)
     forge = Forge(place.home)
     pieces = iter([b'{"input": "a", "output": "b"}\n' * 1000] * 50)
-    faults = _refused(lambda: forge.upload("rows.jsonl", pieces, 2**30))
+    faults = _refused(lambda: forge.datasets.upload("rows.jsonl", pieces, 2**30))
     forge.close()
     left = [path.name for path in place.home.uploads.rglob("*") if path.is_file()]
     return [*faults, *(["something of the upload is left"] if left else [])]
@@ -120,9 +120,9 @@ def _record(place: Place, _nursery: Nursery, _case: str) -> list[str]:
     before = {path.name for path in place.home.runs.iterdir()}
     forge = Forge(place.home)
     layer = Layer("body", place.answers())
-    forge.check(layer)
+    forge.preflight.check(layer)
     _fill(place)
-    faults = _refused(lambda: forge.start(layer))
+    faults = _refused(lambda: forge.runs.start(layer))
     forge.close()
     left = {path.name for path in place.home.runs.iterdir()} - before
     return [*faults, *([f"{len(left)} folders are left"] if left else [])]

@@ -22,7 +22,7 @@ def main() -> None:
         Home(Path(home)),
         worker=[sys.executable, str(ROOT / "tests" / "actors" / "cast.py")],
         # No spare: it would be a real worker. Its absence changes nothing but the wait.
-        spare=[sys.executable, "-c", ""],
+        warm_worker=[sys.executable, "-c", ""],
     )
     over = threading.Event()
 

@@ -21,7 +21,7 @@ import psutil
 
 from modelforge.runs.atomic_files import write_json, write_text
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.identity import Identity
+from modelforge.runs.process.identity import ProcessIdentity
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState
 from tests.faults.ground import ACTORS, Place, Tally
@@ -31,15 +31,17 @@ Record = dict[str, Any]
 
 def _another_birth(pid: int) -> Record:
     earlier = {"birth": psutil.Process(pid).create_time() - 3600, "start_ticks": 1}
-    return Identity.of(pid).as_dict() | earlier
+    return ProcessIdentity.of(pid).as_dict() | earlier
 
 
 # What stands in process.json, given a stranger's process id.
 RECORDS: dict[str, Callable[[int], Record]] = {
     "pid 0": lambda _pid: {"pid": 0, "birth": 0.0},
     "pid 1 with the birth of another": lambda _pid: _another_birth(1),
-    "pid 1 as it was in an earlier boot": lambda _pid: Identity.of(1).as_dict() | {"boot_id": "x"},
-    "pid 1 itself": lambda _pid: Identity.of(1).as_dict(),
+    "pid 1 as it was in an earlier boot": lambda _pid: (
+        ProcessIdentity.of(1).as_dict() | {"boot_id": "x"}
+    ),
+    "pid 1 itself": lambda _pid: ProcessIdentity.of(1).as_dict(),
     "pid -1": lambda _pid: {"pid": -1, "birth": 0.0},
     "our own pid, reused": lambda _pid: _another_birth(os.getpid()),
     "our parent's pid, reused": lambda _pid: _another_birth(os.getppid()),
@@ -49,7 +51,7 @@ RECORDS: dict[str, Callable[[int], Record]] = {
         "birth": psutil.Process(pid).create_time() - 3.0,
     },
     "a stranger's pid from an earlier boot": lambda pid: (
-        Identity.of(pid).as_dict() | {"boot_id": "another"}
+        ProcessIdentity.of(pid).as_dict() | {"boot_id": "another"}
     ),
     "a pid that is gone": lambda _pid: {"pid": 2**22 - 7, "birth": time.time()},
     "no number at all": lambda _pid: {"pid": "1; kill", "birth": "yesterday"},

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from modelforge.forge import Forge
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.identity import Identity
+from modelforge.runs.process.identity import ProcessIdentity
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState, gather
 from tests.faults.ground import ACTORS, SLACK, Place, Tally, disorder, events_of, until
@@ -40,11 +40,11 @@ def _playing(place: Place, actor: str) -> tuple[Supervisor, RunFolder]:
     return supervisor, run
 
 
-def _child_of(run: RunFolder) -> Identity:
+def _child_of(run: RunFolder) -> ProcessIdentity:
     notes = until(
         lambda: [event for event in events_of(run) if event.kind == "note"], 10, "it has a child"
     )
-    return Identity.of(int(notes[0].data["text"]))
+    return ProcessIdentity.of(int(notes[0].data["text"]))
 
 
 def _deaf(place: Place) -> list[str]:
@@ -88,17 +88,17 @@ def _killed_from_outside(place: Place) -> list[str]:
     until(lambda: supervisor.state(run) is RunState.RUNNING, 10, "it works")
     os.kill(read_json(run.process)["pid"], signal.SIGKILL)
     faults = _faults(supervisor, run, RunState.LOST)
-    aid = Forge(place.home).aid
+    diagnosis = Forge(place.home).diagnosis
 
     def is_told() -> bool:
         # The system gives the signal away only once the last thread of the worker has ended.
-        cause = aid.diagnosis(run.id)
+        cause = diagnosis.cause(run.id)
         return cause is not None and cause.code == "killed"
 
     try:
         until(is_told, TOLD_S, "the cause is told")
     except TimeoutError:
-        faults.append(f"the cause is {aid.diagnosis(run.id)}")
+        faults.append(f"the cause is {diagnosis.cause(run.id)}")
     return faults
 
 
@@ -112,7 +112,7 @@ PARTS: dict[str, Callable[[Place], list[str]]] = {
 
 
 def _faults(
-    supervisor: Supervisor, run: RunFolder, state: RunState, child: Identity | None = None
+    supervisor: Supervisor, run: RunFolder, state: RunState, child: ProcessIdentity | None = None
 ) -> list[str]:
     def ended() -> bool:
         supervisor.tend()

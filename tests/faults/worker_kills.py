@@ -140,7 +140,7 @@ def _faults_of_the_dead(
 
 def _cause_faults(place: Place, run: RunFolder) -> list[str]:
     """Return what is wrong with the cause that is told; who was not its parent knows no signal."""
-    cause = Forge(place.home).aid.diagnosis(run.id)
+    cause = Forge(place.home).diagnosis.cause(run.id)
     if cause is None or "killed" not in cause.what or not cause.remedy:
         return [f"the cause is {cause}"]
     return []

@@ -7,12 +7,12 @@ import time
 import pytest
 
 from modelforge.errors import RunError
-from modelforge.runs.process.jsonl_process import Companion
+from modelforge.runs.process.jsonl_process import JsonlProcess
 
 
 @pytest.fixture
 def companion(stage):
-    companion = Companion(stage.actor("echoes"), stage.home.logs / "echoes.log")
+    companion = JsonlProcess(stage.actor("echoes"), stage.home.logs / "echoes.log")
     yield companion
     companion.close(0.0)
     assert not companion.alive
@@ -69,10 +69,10 @@ def test_closing_ends_one_that_hangs(companion):
 
 def test_a_program_that_is_not_there_is_said_in_words(tmp_path):
     with pytest.raises(RunError, match="/no/such/program cannot be started"):
-        Companion(["/no/such/program"], tmp_path / "some.log")
+        JsonlProcess(["/no/such/program"], tmp_path / "some.log")
 
 
 def test_a_log_that_cannot_be_written_is_said_in_words(stage, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="written"):
-        Companion(stage.actor("echoes"), tmp_path / "file" / "some.log")
+        JsonlProcess(stage.actor("echoes"), tmp_path / "file" / "some.log")

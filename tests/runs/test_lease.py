@@ -10,14 +10,14 @@ import threading
 import pytest
 
 from modelforge.errors import BusyError
-from modelforge.runs.process.identity import Identity
-from modelforge.runs.process.machine_lease import Lease
+from modelforge.runs.process.identity import ProcessIdentity
+from modelforge.runs.process.machine_lease import MachineLease
 
 
 @pytest.fixture
 def side(tmp_path):
     """Open one more server's side of the same lease."""
-    return lambda: Lease(tmp_path / "lease.json", tmp_path / "runs" / ".lock")
+    return lambda: MachineLease(tmp_path / "lease.json", tmp_path / "runs" / ".lock")
 
 
 def test_the_second_is_refused_and_told_who_holds_the_machine(side):
@@ -39,7 +39,7 @@ def test_the_second_is_refused_and_told_who_holds_the_machine(side):
 def test_a_dead_holder_holds_nothing(side, tmp_path):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         record = {"kind": "chat", "name": "x", "token": "t", "since": 1.0}
-        who = Identity.of(process.pid).as_dict()
+        who = ProcessIdentity.of(process.pid).as_dict()
         (tmp_path / "lease.json").write_text(json.dumps(record | who))
         with pytest.raises(BusyError):
             side().require_free()
@@ -49,7 +49,7 @@ def test_a_dead_holder_holds_nothing(side, tmp_path):
 
 
 def test_a_process_id_that_was_given_to_another_holds_nothing(side, tmp_path):
-    who = Identity.of(1).as_dict() | {"pid": 2, "birth": 5.0, "start_ticks": 1}
+    who = ProcessIdentity.of(1).as_dict() | {"pid": 2, "birth": 5.0, "start_ticks": 1}
     record = {"kind": "chat", "name": "x", "token": "t", "since": 1.0} | who
     (tmp_path / "lease.json").write_text(json.dumps(record))
     assert side().holder() is None

@@ -8,7 +8,7 @@ import sys
 import threading
 
 from modelforge.runs.process.lock import exclusive
-from modelforge.runs.process.log_rotation import shorten
+from modelforge.runs.process.log_rotation import trim_log
 
 BOUNDS = {"most": 10_000, "head": 1_000, "tail": 4_000}
 
@@ -20,18 +20,18 @@ def lines(count: int, first: int = 0) -> bytes:
 def test_a_short_log_is_left_alone(tmp_path):
     log = tmp_path / "worker.log"
     log.write_bytes(lines(100))
-    assert not shorten(log, **BOUNDS)
+    assert not trim_log(log, **BOUNDS)
     assert log.read_bytes() == lines(100)
 
 
 def test_a_log_that_is_not_there_is_no_matter(tmp_path):
-    assert not shorten(tmp_path / "worker.log")
+    assert not trim_log(tmp_path / "worker.log")
 
 
 def test_a_long_log_keeps_whole_lines_of_its_beginning_and_its_end(tmp_path):
     log = tmp_path / "worker.log"
     log.write_bytes(lines(5_000))
-    assert shorten(log, **BOUNDS)
+    assert trim_log(log, **BOUNDS)
     kept = log.read_bytes().splitlines(keepends=True)
     middle = next(place for place, line in enumerate(kept) if b"left out" in line)
     assert b"".join(kept[:middle]) == lines(middle)
@@ -41,13 +41,13 @@ def test_a_long_log_keeps_whole_lines_of_its_beginning_and_its_end(tmp_path):
     assert 3_900 < len(b"".join(after)) <= 4_000
     left_out = 5_000 * 12 - len(b"".join(kept[:middle])) - len(b"".join(after))
     assert f"{left_out:,} bytes" in kept[middle].decode()
-    assert not shorten(log, **BOUNDS)
+    assert not trim_log(log, **BOUNDS)
 
 
 def test_a_log_without_lines_is_shortened_too(tmp_path):
     log = tmp_path / "worker.log"
     log.write_bytes(b"\r progress" * 5_000)
-    assert shorten(log, **BOUNDS)
+    assert trim_log(log, **BOUNDS)
     assert log.stat().st_size < BOUNDS["most"]
 
 
@@ -56,7 +56,7 @@ def test_whoever_writes_goes_on_behind_what_is_kept(tmp_path):
     writer = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         os.write(writer, lines(5_000))
-        assert shorten(log, **BOUNDS)
+        assert trim_log(log, **BOUNDS)
         os.write(writer, b"the next line\n")
     finally:
         os.close(writer)
@@ -70,7 +70,7 @@ def test_a_log_that_another_server_shortens_is_left_to_it(tmp_path):
     log.write_bytes(lines(5_000))
     outcomes = []
     with exclusive(log):
-        other = threading.Thread(target=lambda: outcomes.append(shorten(log, **BOUNDS)))
+        other = threading.Thread(target=lambda: outcomes.append(trim_log(log, **BOUNDS)))
         other.start()
         other.join()
     assert outcomes == [False]
@@ -82,7 +82,7 @@ def test_a_log_under_a_flood_stays_whole_lines_with_the_newest_at_its_end(tmp_pa
     flood = "import sys\nfor n in range(60_000): sys.stdout.write('line %06d\\n' % n)"
     with log.open("ab") as file, subprocess.Popen([sys.executable, "-c", flood], stdout=file) as it:
         while it.poll() is None:
-            shorten(log, **BOUNDS)
-    shorten(log, **BOUNDS)
+            trim_log(log, **BOUNDS)
+    trim_log(log, **BOUNDS)
     assert log.read_bytes().endswith(lines(10, 59_990))
     assert log.stat().st_size <= BOUNDS["most"]

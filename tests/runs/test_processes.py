@@ -11,7 +11,7 @@ import pytest
 
 from modelforge.paths import Home
 from modelforge.runs.process.identity import (
-    Identity,
+    ProcessIdentity,
     ended_with,
     environment,
     family,
@@ -34,16 +34,16 @@ def sleeper():
 
 
 def test_a_process_is_alive_as_itself_and_goes_with_its_record(sleeper):
-    who = Identity.of(sleeper.pid)
+    who = ProcessIdentity.of(sleeper.pid)
     assert who.alive
-    assert Identity.from_dict(who.as_dict()) == who
-    assert Identity.from_dict({"pid": who.pid, "birth": who.birth}).alive
+    assert ProcessIdentity.from_dict(who.as_dict()) == who
+    assert ProcessIdentity.from_dict({"pid": who.pid, "birth": who.birth}).alive
 
 
 def test_another_birth_is_another_process_and_gets_no_signal(sleeper):
-    who = Identity.of(sleeper.pid)
+    who = ProcessIdentity.of(sleeper.pid)
     strangers = [
-        Identity(who.pid, who.birth - 60),
+        ProcessIdentity(who.pid, who.birth - 60),
         dataclasses.replace(who, start_ticks=(who.start_ticks or 0) + 1),
         dataclasses.replace(who, boot_id="another boot"),
     ]
@@ -55,21 +55,21 @@ def test_another_birth_is_another_process_and_gets_no_signal(sleeper):
 
 @pytest.mark.parametrize("pid", [-1, 0, 1])
 def test_a_process_id_below_two_is_never_alive(pid):
-    who = Identity(pid, 0.0)
+    who = ProcessIdentity(pid, 0.0)
     assert not who.alive
     assert kill(who) == []
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="clock ticks are Linux's")
 def test_a_clock_that_jumps_does_not_change_who_a_process_is(sleeper):
-    who = Identity.of(sleeper.pid)
+    who = ProcessIdentity.of(sleeper.pid)
     assert dataclasses.replace(who, birth=who.birth + 86_400).alive
 
 
 @pytest.mark.skipif(os.name == "nt", reason="zombies are POSIX's")
 def test_a_zombie_does_not_live_and_is_reaped():
     child = subprocess.Popen([sys.executable, "-c", ""], **own_session())
-    who = Identity.of(child.pid)
+    who = ProcessIdentity.of(child.pid)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert not who.alive
     keep(child)
@@ -79,13 +79,13 @@ def test_a_zombie_does_not_live_and_is_reaped():
 
 def test_a_record_without_a_process_names_nobody():
     for record in ({}, {"pid": "7", "birth": 1.0}, {"pid": 7}, {"launching": 1.0}):
-        assert Identity.from_dict(record) is None
+        assert ProcessIdentity.from_dict(record) is None
 
 
 def test_a_process_that_is_gone_has_an_identity_that_is_nobodys(sleeper):
     sleeper.kill()
     sleeper.wait()
-    assert not Identity.of(sleeper.pid).alive
+    assert not ProcessIdentity.of(sleeper.pid).alive
 
 
 def test_a_family_ends_with_its_grandchildren(tmp_path):
@@ -100,11 +100,11 @@ time.sleep(60)
 """
     parent = subprocess.Popen([sys.executable, "-c", program], **own_session())
     keep(parent)
-    who = Identity.of(parent.pid)
+    who = ProcessIdentity.of(parent.pid)
     try:
         while not pids.exists():
             assert parent.poll() is None
-        child = Identity.of(int(pids.read_text()))
+        child = ProcessIdentity.of(int(pids.read_text()))
         assert {member.pid for member in family(who)} >= {who.pid, child.pid}
     finally:
         kill(who)
@@ -115,7 +115,7 @@ time.sleep(60)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere births are exact")
 def test_how_a_child_ended_is_known_though_its_birth_is_rounded_otherwise(sleeper):
     keep(sleeper)
-    who = Identity.of(sleeper.pid)
+    who = ProcessIdentity.of(sleeper.pid)
     kill(who)
     assert wait_gone(who, 5.0)
     assert ended_with(dataclasses.replace(who, birth=who.birth + 1.0)) == -9

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from modelforge.runs.process.disk_reserve import BYTES, NAME, Reserve
+from modelforge.runs.process.disk_reserve import BYTES, NAME, DiskReserve
 
 
 def test_room_is_held_and_given_back(tmp_path):
-    reserve = Reserve(tmp_path)
+    reserve = DiskReserve(tmp_path)
     reserve.hold()
     assert (tmp_path / NAME).stat().st_size == BYTES
     reserve.release()
@@ -15,6 +15,6 @@ def test_room_is_held_and_given_back(tmp_path):
 
 
 def test_where_nothing_can_be_held_the_work_goes_on(tmp_path):
-    reserve = Reserve(tmp_path / "absent")
+    reserve = DiskReserve(tmp_path / "absent")
     reserve.hold()
     reserve.release()

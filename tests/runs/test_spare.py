@@ -10,7 +10,7 @@ import pytest
 
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.events import read_events
-from modelforge.runs.process.warm_worker import Spare
+from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.states import RunState
 
 
@@ -25,8 +25,8 @@ def waiting(stage, world):
     """Make spares that play a habit; they are ended after the test."""
     made = []
 
-    def make(*habits: str) -> Spare:
-        spare = Spare(
+    def make(*habits: str) -> WarmWorker:
+        spare = WarmWorker(
             stage.home,
             command=stage.actor("waits", *habits),
             clock=lambda: world["now"],
@@ -41,7 +41,7 @@ def waiting(stage, world):
         assert spare.pid is None
 
 
-def warmed(waiting, *habits) -> Spare:
+def warmed(waiting, *habits) -> WarmWorker:
     spare = waiting(*habits)
     assert not spare.ready
     assert spare.warm()
@@ -67,7 +67,7 @@ def test_a_ready_spare_becomes_the_worker_of_the_run(stage, run, waiting):
 
 
 def test_a_spare_that_is_not_ready_leaves_the_cores_to_the_run(stage, run):
-    spare = Spare(stage.home, command=stage.actor("mute"), available_gib=lambda: 8.0)
+    spare = WarmWorker(stage.home, command=stage.actor("mute"), available_gib=lambda: 8.0)
     assert spare.warm()
     pid = spare.pid
     supervisor = stage.playing("obeys", patience_s=20.0)
@@ -175,7 +175,7 @@ def test_a_spare_retires_when_memory_gets_short(world, waiting):
 
 
 def test_a_command_that_is_not_there_is_no_spare(stage, world):
-    spare = Spare(stage.home, command=["/no/such/python"], available_gib=lambda: 8.0)
+    spare = WarmWorker(stage.home, command=["/no/such/python"], available_gib=lambda: 8.0)
     assert not spare.warm()
     assert not spare.ready
     spare.tend()

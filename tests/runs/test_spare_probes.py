@@ -9,7 +9,7 @@ import pytest
 
 from modelforge.errors import BusyError, DataError, RunError
 from modelforge.runs.atomic_files import read_json
-from modelforge.runs.process.warm_worker import Spare
+from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.states import RunState
 
 
@@ -20,7 +20,7 @@ def gib():
 
 @pytest.fixture
 def spare(stage, gib):
-    made = Spare(stage.home, command=stage.actor("probed"), available_gib=lambda: gib["free"])
+    made = WarmWorker(stage.home, command=stage.actor("probed"), available_gib=lambda: gib["free"])
     yield made
     made.close()
 

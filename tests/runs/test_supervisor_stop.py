@@ -13,7 +13,7 @@ import pytest
 from modelforge.errors import RunError
 from modelforge.runs.atomic_files import read_json, write_json
 from modelforge.runs.events import read_events
-from modelforge.runs.process.identity import Identity, wait_gone
+from modelforge.runs.process.identity import ProcessIdentity, wait_gone
 from modelforge.runs.states import RunState
 
 
@@ -31,7 +31,7 @@ def test_a_deaf_worker_and_its_child_are_ended_after_the_patience_runs_out(stage
     note = stage.until(
         lambda: [event for event in read_events(run.events)[0] if event.kind == "note"], "a note"
     )
-    child = Identity.of(int(note[0].data["text"]))
+    child = ProcessIdentity.of(int(note[0].data["text"]))
     assert child.alive
     supervisor.stop(run)
     assert supervisor.state(run) is RunState.STOPPING
@@ -112,7 +112,7 @@ def test_a_stop_that_a_dead_server_began_is_brought_to_its_end(stage, run):
 def test_a_reused_process_id_is_lost_and_not_signalled(stage, run):
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     with subprocess.Popen(sleep, start_new_session=True) as stranger:
-        record = Identity.of(stranger.pid).as_dict()
+        record = ProcessIdentity.of(stranger.pid).as_dict()
         earlier = {"birth": record["birth"] - 3600, "start_ticks": 1}
         write_json(run.process, record | earlier)
         supervisor = stage.playing("obeys", patience_s=0.0, grace_s=0.0)
@@ -131,7 +131,7 @@ def test_the_children_of_a_worker_that_was_killed_are_ended(stage, run):
     note = stage.until(
         lambda: [event for event in read_events(run.events)[0] if event.kind == "note"], "a note"
     )
-    child = Identity.of(int(note[0].data["text"]))
+    child = ProcessIdentity.of(int(note[0].data["text"]))
     supervisor.tend()
     assert child.alive
     os.kill(read_json(run.process)["pid"], signal.SIGKILL)

@@ -20,7 +20,7 @@ from modelforge.paths import Home
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.events import read_events
 from modelforge.runs.process.supervisor import Supervisor
-from modelforge.runs.process.warm_worker import Spare
+from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
 
@@ -37,7 +37,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def spare(home):
-    made = Spare(home, available_gib=lambda: 64.0)
+    made = WarmWorker(home, available_gib=lambda: 64.0)
     yield made
     made.close()
 
@@ -192,7 +192,7 @@ def test_what_the_loader_says_is_put_in_words(text, said):
     assert said in str(in_words(Wish("a/b", None, "train"), DatasetNotFoundError(text)))
 
 
-def started(home: Home, spare: Spare, said: dict[str, Any]) -> Any:
+def started(home: Home, spare: WarmWorker, said: dict[str, Any]) -> Any:
     """Start a run of one update in the spare and wait for its end."""
     run = Store(home).create(
         name="now",

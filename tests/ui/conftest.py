@@ -21,7 +21,7 @@ STORED_RUN = Path(__file__).resolve().parents[1] / "runs" / "data" / "run-v1"
 @pytest.fixture
 def forge(tmp_path):
     """Return a Forge whose warm worker does nothing."""
-    made = Forge(Home(tmp_path / "home"), spare=["true"])
+    made = Forge(Home(tmp_path / "home"), warm_worker=["true"])
     yield made
     made.close()
 
@@ -44,6 +44,6 @@ def ended_run(forge) -> Callable[..., RunView]:
         with EventWriter(folder / "events.jsonl") as writer:
             for kind, data in events:
                 writer.write(parse(kind, data))
-        return forge.run(record["id"])
+        return forge.runs.view(record["id"])
 
     return make

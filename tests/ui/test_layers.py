@@ -15,7 +15,7 @@ from ui.pages.train.layers import stack
 
 @pytest.fixture(scope="module")
 def forge(tmp_path_factory):
-    made = Forge(Home(tmp_path_factory.mktemp("home")), spare=["true"])
+    made = Forge(Home(tmp_path_factory.mktemp("home")), warm_worker=["true"])
     yield made
     made.close()
 
@@ -37,7 +37,7 @@ def sent(found):
 
 @pytest.mark.parametrize("strategy", ["sft", "qlora", "dpo", "rlhf"])
 def test_the_rate_follows_the_strategy_until_one_is_said(forge, strategy):
-    practice = forge.machine().practice_mode
+    practice = forge.machine.current().practice_mode
     reply = response.reply(forge, entered(strategy=strategy))
     assert float(reply.values["learning_rate"]) == default_learning_rate(
         strategy, practice=practice
@@ -95,7 +95,7 @@ def test_the_models_offered_are_those_of_the_task(forge):
 
 def test_a_model_brings_what_it_is_best_begun_with(tmp_path, monkeypatch):
     monkeypatch.setattr(machines, "probe_machine", lambda _root: WORKSTATION)
-    forge = Forge(Home(tmp_path), spare=["true"])
+    forge = Forge(Home(tmp_path), warm_worker=["true"])
     model = {"model_name": "Qwen/Qwen3-14B"}
     found = stack(forge, Entered(profile="high_end", mine=model))
     assert found.values["per_device_train_batch_size"] == "1"

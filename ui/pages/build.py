@@ -37,8 +37,8 @@ def page(forge: Forge) -> None:
         return Reply(
             parts={
                 "pairs-model": picker,
-                "pairs-busy": model_picker.busy_note(forge.active()),
-                "machine-brief": machine_brief(forge.machine()),
+                "pairs-busy": model_picker.busy_note(forge.runs.active()),
+                "machine-brief": machine_brief(forge.machine.current()),
             },
         )
 
@@ -265,4 +265,4 @@ def _check_count(rows: Sequence[Any], noun: str, remedy: str) -> None:
 
 def _store(forge: Forge, name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     lines = (f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows)
-    return forge.data.upload(f"{file_stem(name)}.jsonl", lines, MAX_BYTES).name
+    return forge.datasets.upload(f"{file_stem(name)}.jsonl", lines, MAX_BYTES).name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from modelforge.data.sources.library import load_samples
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.runs.view import RunView
@@ -35,9 +36,9 @@ def page(forge: Forge) -> None:
                 "chat-model": model_picker.model_select(
                     runs, bases, selected, key="chat-model", label="Model"
                 ),
-                "chat-busy": model_picker.busy_note(forge.active()),
-                "chat-ideas": _ideas(forge, runs, selected),
-                "machine-brief": machine_brief(forge.machine()),
+                "chat-busy": model_picker.busy_note(forge.runs.active()),
+                "chat-ideas": _ideas(runs, selected),
+                "machine-brief": machine_brief(forge.machine.current()),
             },
         )
 
@@ -85,12 +86,12 @@ def _passage() -> Markup:
     return el("div.passage", label, box, hidden=True)
 
 
-def _ideas(forge: Forge, runs: list[RunView], selected: str) -> Markup:
+def _ideas(runs: list[RunView], selected: str) -> Markup:
     run = next((run for run in runs if run.id == selected or not selected), None)
     if run is not None and model_picker.chat_format(run) != "conversation":
         return EMPTY
     dataset = str(run.config.get("dataset", "")) if run else ""
-    asked = [sample.question for sample in forge.samples() if sample.dataset == dataset]
+    asked = [sample.question for sample in load_samples() if sample.dataset == dataset]
     questions = list(dict.fromkeys([*asked, *QUESTIONS]))[:3]
     buttons = [
         el("button.btn.s", question, type="button", data_action="chat-try")
@@ -102,7 +103,7 @@ def _ideas(forge: Forge, runs: list[RunView], selected: str) -> Markup:
 def answer_lines(forge: Forge, request: dict[str, Any]) -> Iterator[str]:
     """Yield JSON lines of one answer: phases, pieces of text, and the end or an error."""
     try:
-        for event in forge.chat(
+        for event in forge.chat.ask(
             request["target"],
             request["messages"],
             tuned=request["tuned"],

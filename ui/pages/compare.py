@@ -11,7 +11,7 @@ from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.runs.downsample import MOST_POINTS
 from modelforge.runs.metrics import AXES
-from modelforge.services.compare import Comparison, Line, Result, over
+from modelforge.services.compare import Comparison, ComparisonRow, RunResult, across_stages
 from modelforge.services.export_history import told
 from ui.contract import ChartData, CompareReply, error_text
 from ui.html import charts
@@ -49,10 +49,10 @@ def page(forge: Forge) -> None:
     def open(request: Any) -> CompareReply:
         axis = text(request, "axis") if text(request, "axis") in AXES else "step"
         ids = [run_id for run_id in text(request, "runs").split(",") if run_id]
-        brief: dict[str, Markup] = {"machine-brief": machine_brief(forge.machine())}
+        brief: dict[str, Markup] = {"machine-brief": machine_brief(forge.machine.current())}
         try:
-            comparison = forge.archive.compare(ids)
-            verdicts = [forge.aid.verdict(run_id) for run_id in ids]
+            comparison = forge.history.compare(ids)
+            verdicts = [forge.diagnosis.verdict(run_id) for run_id in ids]
         except ForgeError as error:
             return CompareReply(parts={**brief, "compared": unavailable(error_text(error))})
         data = comparison_charts(comparison, axis)
@@ -80,7 +80,7 @@ def comparison_charts(comparison: Comparison, axis: str) -> dict[str, ChartData]
         lines = [
             charts.Line(
                 run.label,
-                over(curves, name, axis, held=is_evaluation, most=MOST_POINTS),
+                across_stages(curves, name, axis, held=is_evaluation, most=MOST_POINTS),
                 _tone(place),
                 dashed=is_evaluation,
                 dots=is_evaluation,
@@ -118,7 +118,7 @@ def comparison_parts(
     return {"compare-exports": join(exports), "compared": join(content)}
 
 
-def _results(runs: Sequence[Result], verdicts: Sequence[Verdict | None]) -> Markup:
+def _results(runs: Sequence[RunResult], verdicts: Sequence[Verdict | None]) -> Markup:
     rows: list[tuple[object, Sequence[object]]] = [
         ("State", [_ending(run) for run in runs]),
         *([("Verdict", [_verdict(verdict) for verdict in verdicts])] if any(verdicts) else []),
@@ -135,7 +135,7 @@ def _results(runs: Sequence[Result], verdicts: Sequence[Verdict | None]) -> Mark
     return card("Results", _table(runs, rows))
 
 
-def _scores(runs: Sequence[Result]) -> list[tuple[str, list[str]]]:
+def _scores(runs: Sequence[RunResult]) -> list[tuple[str, list[str]]]:
     after = [(run.scores or {}).get("after") or {} for run in runs]
     names = [name for name in SCORES if any(name in scores for scores in after)]
     return [(SCORES[name][0], [fmt.number(each.get(name), 3) for each in after]) for name in names]
@@ -152,7 +152,7 @@ def _losses(values: Sequence[float | None]) -> list[Markup]:
     ]
 
 
-def _ending(run: Result) -> Markup:
+def _ending(run: RunResult) -> Markup:
     what = (run.ending or {}).get("what")
     return join([state_chip(run.state), el("small.cause", str(what)) if what else None])
 
@@ -163,7 +163,7 @@ def _verdict(verdict: Verdict | None) -> Markup:
     return join([chip(*VERDICTS[verdict.kind]), el("small", verdict.text)])
 
 
-def _charts(runs: Sequence[Result], axis: str, data: dict[str, ChartData]) -> Markup:
+def _charts(runs: Sequence[RunResult], axis: str, data: dict[str, ChartData]) -> Markup:
     buttons = [
         el(
             "button",
@@ -206,7 +206,7 @@ def _versions(comparison: Comparison) -> Markup:
     return card("Different versions", _lines(comparison.runs, comparison.versions), same)
 
 
-def _lines(runs: Sequence[Result], lines: Sequence[Line]) -> Markup:
+def _lines(runs: Sequence[RunResult], lines: Sequence[ComparisonRow]) -> Markup:
     rows = [
         (el("span", line.label, title=line.name), [told(value) for value in line.values])
         for line in lines
@@ -214,7 +214,7 @@ def _lines(runs: Sequence[Result], lines: Sequence[Line]) -> Markup:
     return _table(runs, rows)
 
 
-def _table(runs: Sequence[Result], rows: Sequence[tuple[object, Sequence[object]]]) -> Markup:
+def _table(runs: Sequence[RunResult], rows: Sequence[tuple[object, Sequence[object]]]) -> Markup:
     heads = [
         el(
             "th",

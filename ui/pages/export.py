@@ -28,7 +28,9 @@ def page(forge: Forge) -> None:
         runs = runs_with_result(forge, text(request, "selected"))
         selected = [run for run in runs if run.id == text(request, "selected")]
         content = _export(forge, runs, (selected or runs)[0]) if runs else _empty()
-        return Reply(parts={"export": content, "machine-brief": machine_brief(forge.machine())})
+        return Reply(
+            parts={"export": content, "machine-brief": machine_brief(forge.machine.current())}
+        )
 
     body = el(
         "div.page.one",
@@ -46,7 +48,7 @@ def _empty() -> Markup:
 
 
 def _export(forge: Forge, runs: list[RunView], selected: RunView) -> Markup:
-    folder = forge.folder(selected.id).output
+    folder = forge.runs.folder(selected.id).output
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     options = [
         el(
@@ -57,7 +59,7 @@ def _export(forge: Forge, runs: list[RunView], selected: RunView) -> Markup:
         )
         for run in runs
     ]
-    is_whole = forge.folder(selected.id).has_model
+    is_whole = forge.runs.folder(selected.id).has_model
     address = f"/ui/runs/{selected.id}/result.zip"
     copy = el("button.btn.s", "Copy", type="button", data_action="copy", data_from="snippet")
     code = load_code(selected, str(folder), is_whole=is_whole)

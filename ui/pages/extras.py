@@ -85,7 +85,7 @@ def queued_lines(lines: SimpleQueue[ProgressLine]) -> Iterator[str]:
 
 def why_not(forge: Forge) -> Problem | None:
     """Return why nothing can be installed now, or None."""
-    if run := forge.active():
+    if run := forge.runs.active():
         what = f"The run {run} is in progress; packages cannot be changed meanwhile."
         return Problem("setup", what, "Wait until it ends, then try again.")
     if reason := extras.why_not(forge.home.root):

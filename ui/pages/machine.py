@@ -24,15 +24,15 @@ def page(forge: Forge) -> None:
     """Add the page to the current Blocks."""
 
     def open(_request: Any) -> Reply:
-        machine = forge.machine(refresh=True)
-        prefill = forge.prefill()
+        machine = forge.machine.current(refresh=True)
+        prefill = forge.layers.prefill()
         return Reply(
             parts={
                 "computer": facts(_computer(machine)),
                 "gpus": _gpus(machine),
                 "profile": join([chip(prefill.title.lower()), " ", prefill.reason]),
                 "unsloth": extras.unsloth_state(machine),
-                **storage.parts(forge.archive.storage()),
+                **storage.parts(forge.storage.usage()),
                 "folders": facts(_folders(forge, machine)),
                 "machine-brief": machine_brief(machine),
             },
@@ -42,7 +42,7 @@ def page(forge: Forge) -> None:
         return Reply(parts={"system-checks": system_checks(check_machine(forge.home))})
 
     def free_space(request: Any) -> Reply:
-        freed = forge.archive.free(text(request, "kind"), text(request, "run") or None)
+        freed = forge.storage.free(text(request, "kind"), text(request, "run") or None)
         return Reply(toast=storage.freed_text(freed))
 
     gradio_page(_body(), "machine", open, check_system, free_space)

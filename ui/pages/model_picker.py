@@ -20,11 +20,11 @@ FORMATS = {"extractive-question-answering": "passage", "summarization": "documen
 
 def runs_with_result(forge: Forge, selected: str) -> list[RunView]:
     """Return the newest runs with a result, and the selected one however old it is."""
-    runs = forge.runs(Wanted(result=True), limit=MAX_OFFERED)
+    runs = forge.runs.views(Wanted(result=True), limit=MAX_OFFERED)
     if selected and all(run.id != selected for run in runs):
         with contextlib.suppress(ForgeError):
-            if forge.folder(selected).has_result:
-                runs.append(forge.run(selected))
+            if forge.runs.folder(selected).has_result:
+                runs.append(forge.runs.view(selected))
     return runs
 
 
@@ -35,7 +35,7 @@ def base_models(forge: Forge) -> list[tuple[str, str]]:
     # Models for extractive QA do not generate text.
     used = {
         str(run.config.get("model_name", ""))
-        for run in forge.runs(limit=MAX_OFFERED)
+        for run in forge.runs.views(limit=MAX_OFFERED)
         if run.plan.facts.head != "span"
     }
     return starter + [(name, name) for name in sorted(used - {STARTER, ""})]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelforge.services.storage import Freeable, Held, Storage
+from modelforge.services.storage import Freeable, StorageItem, StorageUsage
 from ui.html import format as fmt
 from ui.html.markup import EMPTY, Markup, el, join
 
@@ -43,7 +43,7 @@ def storage_card() -> Markup:
     )
 
 
-def parts(storage: Storage) -> dict[str, Markup]:
+def parts(storage: StorageUsage) -> dict[str, Markup]:
     """Return the parts of the card."""
     summary = f"{fmt.size(storage.bytes)} in use · {fmt.size(storage.disk_free)} free"
     content = [_bar(storage), _kinds(storage), _freeable(storage), _largest_runs(storage)]
@@ -55,7 +55,7 @@ def freed_text(count: int) -> str:
     return f"{fmt.size(count)} freed." if count else "There was nothing left to free."
 
 
-def _bar(storage: Storage) -> Markup:
+def _bar(storage: StorageUsage) -> Markup:
     total = storage.bytes or 1
     shares = [
         el(f"i.{KINDS[kind.kind][1]}", style=f"width:{100 * kind.bytes / total:.2f}%")
@@ -64,11 +64,11 @@ def _bar(storage: Storage) -> Markup:
     return el("div.bar", shares, aria_hidden="true")
 
 
-def _kinds(storage: Storage) -> Markup:
+def _kinds(storage: StorageUsage) -> Markup:
     return el("div.held", [_kind(kind) for kind in storage.kinds if kind.bytes])
 
 
-def _kind(kind: Held) -> Markup:
+def _kind(kind: StorageItem) -> Markup:
     title, tone = KINDS[kind.kind]
     details = el("small.sub", _parts(kind.parts)) if kind.parts else None
     name = el("span", el(f"i.dot.{tone}"), title, details)
@@ -79,7 +79,7 @@ def _parts(parts: Mapping[str, int]) -> str:
     return ", ".join(f"{PARTS[part]} {fmt.size(count)}" for part, count in parts.items())
 
 
-def _freeable(storage: Storage) -> Markup:
+def _freeable(storage: StorageUsage) -> Markup:
     if not storage.freeable:
         return el("p.help.under", "Nothing can be deleted without losing a result.")
     return el("div.finds.under", [_freeable_item(item) for item in storage.freeable])
@@ -96,7 +96,7 @@ def _freeable_item(item: Freeable) -> Markup:
     )
 
 
-def _largest_runs(storage: Storage) -> Markup:
+def _largest_runs(storage: StorageUsage) -> Markup:
     if not storage.runs:
         return EMPTY
     runs = el("div.held", [_run(run) for run in storage.runs[:MAX_RUNS]])

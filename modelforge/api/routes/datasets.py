@@ -24,7 +24,7 @@ from modelforge.api.schemas.datasets import (
 from modelforge.config.resolve import Layer
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import ConfigError, DataError, Problem
-from modelforge.services.datasets import DataDesk
+from modelforge.services.datasets import DatasetService
 
 MAX_ROWS = 200
 MAX_TOKEN_ROWS = 50
@@ -61,26 +61,28 @@ async def upload(
     A file without usable rows is rejected and deleted unless `keep` is true.
     """
     chunks = _chunks(request)
-    return await to_thread.run_sync(lambda: _store(forge.data, filename, chunks, keep=keep))
+    return await to_thread.run_sync(lambda: _store(forge.datasets, filename, chunks, keep=keep))
 
 
 @router.get("/datasets")
 def datasets(forge: ForgeDep) -> list[DatasetListItem]:
     """List the available datasets: uploads, downloads from the Hub, and samples."""
-    return [DatasetListItem(**item.as_dict()) for item in forge.data.datasets()]
+    return [DatasetListItem(**item.as_dict()) for item in forge.datasets.available()]
 
 
 @router.delete("/datasets/{name}", status_code=204, responses={**NO_DATASET, **BUSY})
 def delete(name: str, forge: ForgeDep) -> None:
     """Delete an upload or a downloaded dataset. Samples cannot be deleted."""
-    forge.data.delete(name)
+    forge.datasets.delete(name)
 
 
 @router.get("/datasets/{name}", responses=NO_DATASET)
 def dataset(name: str, forge: ForgeDep, source: SourceFields = None) -> DatasetDetails:
     """Return the summary of a dataset: rows, column mapping with reasons, and findings."""
-    kept = forge.data.find(name)
-    summary = forge.data.look(forge.data.sources(kept.dataset, _source_fields(source)))
+    kept = forge.datasets.find(name)
+    summary = forge.datasets.summarize(
+        forge.datasets.parse_sources(kept.dataset, _source_fields(source))
+    )
     return DatasetDetails.of(summary, kept.dataset)
 
 
@@ -93,9 +95,9 @@ def preview(
     after: Annotated[int, Query(ge=0, description="Number of rows to skip.")] = 0,
 ) -> Preview:
     """Return rows as stored and as training reads them. Long texts are shortened."""
-    kept = forge.data.find(name)
-    sources = forge.data.sources(kept.dataset, _source_fields(source))
-    return Preview(**forge.data.preview(sources, first=first, after=after))
+    kept = forge.datasets.find(name)
+    sources = forge.datasets.parse_sources(kept.dataset, _source_fields(source))
+    return Preview(**forge.datasets.preview(sources, first=first, after=after))
 
 
 @router.get("/datasets/{name}/findings", responses=NO_DATASET)
@@ -108,9 +110,9 @@ def findings(
     ] = None,
 ) -> DataFindings:
     """Check every row. Return the findings with their places and fixes, and statistics."""
-    kept = forge.data.find(name)
-    sources = forge.data.sources(kept.dataset, _source_fields(source))
-    reports = forge.data.examine(sources, max_length=max_seq_length)
+    kept = forge.datasets.find(name)
+    sources = forge.datasets.parse_sources(kept.dataset, _source_fields(source))
+    reports = forge.datasets.check(sources, max_length=max_seq_length)
     return DataFindings(
         trainable=not any(report.blocked for report in reports),
         files=[FileFindings(**report.as_dict()) for report in reports],
@@ -135,9 +137,9 @@ async def tokens(
     `modelforge data tokens`, with the starter model.
     """
     values = await read_settings(request) if await request.body() else {}
-    kept = await to_thread.run_sync(lambda: forge.data.find(name))
-    layers = forge.data.layers(kept.dataset, Layer("body", values))
-    page = await to_thread.run_sync(lambda: forge.data.tokens(*layers, row=row, count=count))
+    kept = await to_thread.run_sync(lambda: forge.datasets.find(name))
+    layers = forge.datasets.layers(kept.dataset, Layer("body", values))
+    page = await to_thread.run_sync(lambda: forge.datasets.tokens(*layers, row=row, count=count))
     return TokenPage(**page)
 
 
@@ -152,8 +154,10 @@ def repair(
     ] = None,
 ) -> list[RepairedFile]:
     """Write a repaired copy and return the changes. The original is not modified."""
-    kept = forge.data.find(name)
-    repaired = forge.data.repair(forge.data.sources(kept.dataset, _source_fields(source)), codes)
+    kept = forge.datasets.find(name)
+    repaired = forge.datasets.repair(
+        forge.datasets.parse_sources(kept.dataset, _source_fields(source)), codes
+    )
     return [RepairedFile(**file.as_dict()) for file in repaired]
 
 
@@ -183,10 +187,12 @@ def _chunks(request: Request) -> Iterator[bytes]:
         yield chunk
 
 
-def _store(data: DataDesk, filename: str, chunks: Iterator[bytes], *, keep: bool) -> DatasetDetails:
+def _store(
+    data: DatasetService, filename: str, chunks: Iterator[bytes], *, keep: bool
+) -> DatasetDetails:
     path = data.upload(filename, chunks, MAX_UPLOAD_BYTES)
     try:
-        return DatasetDetails.of(data.look(data.sources(path.name)), path.name)
+        return DatasetDetails.of(data.summarize(data.parse_sources(path.name)), path.name)
     except DataError as unreadable:
         if keep:
             size = path.stat().st_size

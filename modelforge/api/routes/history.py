@@ -37,49 +37,49 @@ router = APIRouter(route_class=ForgeRoute)
 @router.get("/runs/compare", responses=NO_RUN)
 def compare(forge: ForgeDep, runs: RunIds, points: Points = 500) -> ComparedRuns:
     """Compare two or more runs: settings, data, versions, results and curves."""
-    return ComparedRuns(**forge.archive.compare(split_ids(runs)).as_dict(points))
+    return ComparedRuns(**forge.history.compare(split_ids(runs)).as_dict(points))
 
 
 @router.get("/runs/compare.csv", responses=CSV, response_class=StreamingResponse)
 def compare_csv(forge: ForgeDep, runs: RunIds) -> Response:
     """Return all metrics of these runs as one table."""
-    return attachment(forge.archive.export_csv(split_ids(runs)), "text/csv", "runs.csv")
+    return attachment(forge.history.export_csv(split_ids(runs)), "text/csv", "runs.csv")
 
 
 @router.get("/runs/compare.html", responses=HTML, response_class=HTMLResponse)
 def compare_html(forge: ForgeDep, runs: RunIds) -> Response:
     """Return a comparison as one self-contained HTML file."""
-    return attachment(forge.archive.export_html(split_ids(runs)), "text/html", "comparison.html")
+    return attachment(forge.history.export_html(split_ids(runs)), "text/html", "comparison.html")
 
 
 @router.put("/runs/{run_id}/notes", responses=NO_RUN)
 def change_notes(run_id: str, change: Annotated[NotesChange, Body()], forge: ForgeDep) -> Notes:
     """Change the name, the tags or the note of a run."""
-    return Notes(**forge.archive.annotate(run_id, **change.model_dump()))
+    return Notes(**forge.history.annotate(run_id, **change.model_dump()))
 
 
 @router.get("/runs/{run_id}/curves", responses=NO_RUN)
 def curves(run_id: str, forge: ForgeDep, points: Points = 500) -> RunCurves:
     """Return the metrics of a run, downsampled to a maximum number of points per curve."""
-    return RunCurves(**forge.archive.curves(run_id).as_dict(points))
+    return RunCurves(**forge.history.curves(run_id).as_dict(points))
 
 
 @router.get("/runs/{run_id}/numbers.csv", responses=CSV, response_class=StreamingResponse)
 def run_csv(run_id: str, forge: ForgeDep) -> Response:
     """Return all metrics of a run as a table."""
-    return attachment(forge.archive.export_csv([run_id]), "text/csv", f"{run_id}.csv")
+    return attachment(forge.history.export_csv([run_id]), "text/csv", f"{run_id}.csv")
 
 
 @router.get("/runs/{run_id}/recipe.yaml", responses=YAML, response_class=Response)
 def recipe(run_id: str, forge: ForgeDep) -> Response:
     """Return the settings of a run as a recipe that repeats the training."""
-    return attachment(dump_recipe(forge.run(run_id).config), "text/yaml", f"{run_id}.yaml")
+    return attachment(dump_recipe(forge.runs.view(run_id).config), "text/yaml", f"{run_id}.yaml")
 
 
 @router.get("/storage")
 def storage(forge: ForgeDep) -> StorageInfo:
     """Return the disk usage of the home folder and what can be deleted."""
-    return StorageInfo(**forge.archive.storage().as_dict())
+    return StorageInfo(**forge.storage.usage().as_dict())
 
 
 @router.post("/storage/free", responses={**NO_RUN, **BUSY})
@@ -92,7 +92,7 @@ def free(
     run: Annotated[str | None, Body(description="Only of this run.")] = None,
 ) -> FreedSpace:
     """Delete files that are not needed. Unfinished runs keep their checkpoints."""
-    return FreedSpace(freed=forge.archive.free(kind, run))
+    return FreedSpace(freed=forge.storage.free(kind, run))
 
 
 def split_ids(values: list[str]) -> list[str]:

@@ -29,7 +29,7 @@ async def recommended(request: Request, forge: ForgeDep) -> Recommended:
     The effective batch size does not change, and a run that fits in memory still fits.
     """
     layer = Layer("body", await read_settings(request))
-    return Recommended(answers=await to_thread.run_sync(lambda: forge.recommended(layer)))
+    return Recommended(answers=await to_thread.run_sync(lambda: forge.preflight.recommended(layer)))
 
 
 @router.post(
@@ -43,7 +43,7 @@ async def preflight(request: Request, response: Response, forge: ForgeDep) -> Pr
     If the settings are valid, a worker is warmed up so that the run starts quickly.
     """
     layer = Layer("body", await read_settings(request))
-    checked = await to_thread.run_sync(lambda: forge.check(layer))
+    checked = await to_thread.run_sync(lambda: forge.preflight.check(layer))
     if checked.problems:
         response.status_code = 422
     if checked.ready:  # the next request is likely to be the start
@@ -59,7 +59,7 @@ async def memory(request: Request, forge: ForgeDep) -> MemoryInfo:
     seconds; later requests, including `preflight`, use the stored result.
     """
     layer = Layer("body", await read_settings(request))
-    checked = await to_thread.run_sync(lambda: forge.footprints.ask(layer))
+    checked = await to_thread.run_sync(lambda: forge.memory_trace.trace(layer))
     report = checked.require()[2]
     return MemoryInfo(
         memory=report.memory,

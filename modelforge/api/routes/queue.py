@@ -52,13 +52,13 @@ async def enqueue(
         lambda: forge.queue.add(layer, request_id=request_id, start_after=start_after, held=held)
     )
     response.headers["location"] = f"{request.url.path.rstrip('/')[: -len('/queue')]}/runs/{run_id}"
-    return RunStatus(id=run_id, state=await to_thread.run_sync(lambda: forge.state(run_id)))
+    return RunStatus(id=run_id, state=await to_thread.run_sync(lambda: forge.runs.state(run_id)))
 
 
 @router.post("/queue/{run_id}", responses=NO_RUN)
 def enqueue_again(run_id: str, entry: QueueEntry, forge: ForgeDep) -> QueueInfo:
     """Queue a run that stopped, failed or was lost, so that it resumes."""
-    forge.queue.add_again(run_id, start_after=entry.start_after, held=entry.held is True)
+    forge.queue.add_resume(run_id, start_after=entry.start_after, held=entry.held is True)
     return _info(forge)
 
 
@@ -97,4 +97,4 @@ def remove(run_id: str, forge: ForgeDep) -> None:
 
 
 def _info(forge: Forge) -> QueueInfo:
-    return QueueInfo(**forge.queue.listing().as_dict())
+    return QueueInfo(**forge.queue.view().as_dict())

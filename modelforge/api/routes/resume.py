@@ -20,14 +20,14 @@ NOT_POSSIBLE = {**NO_RUN, **BUSY, **error(422, "The run cannot be continued, or 
 @router.get("/runs/{run_id}/again", responses=NO_RUN)
 def continue_options(run_id: str, forge: ForgeDep) -> ContinueOptions:
     """Return the ways to continue a run, and why each is not possible where it is not."""
-    return ContinueOptions(**forge.again.offers(run_id).as_dict())
+    return ContinueOptions(**forge.resume.options(run_id).as_dict())
 
 
 @router.post("/runs/{run_id}/resume", status_code=202, responses=NOT_POSSIBLE)
 def resume(run_id: str, forge: ForgeDep) -> RunStatus:
     """Resume an unfinished run from its newest intact checkpoint, or from the beginning."""
-    forge.again.resume(run_id)
-    return RunStatus(id=run_id, state=forge.state(run_id))
+    forge.resume.resume(run_id)
+    return RunStatus(id=run_id, state=forge.runs.state(run_id))
 
 
 @router.post("/runs/{run_id}/continue", status_code=202, responses=NOT_POSSIBLE)
@@ -49,9 +49,9 @@ def continue_run(
 
     The default is one more epoch, or the same number of steps again.
     """
-    new_id = forge.again.continue_run(run_id, epochs=epochs, steps=steps, request_id=request_id)
+    new_id = forge.resume.continue_run(run_id, epochs=epochs, steps=steps, request_id=request_id)
     response.headers["location"] = f"/api/runs/{new_id}"
-    return RunStatus(id=new_id, state=forge.state(new_id))
+    return RunStatus(id=new_id, state=forge.runs.state(new_id))
 
 
 @router.get(
@@ -59,7 +59,7 @@ def continue_run(
 )
 def diagnosis(run_id: str, forge: ForgeDep) -> Diagnosis:
     """Return why a run failed or was lost, and what helps."""
-    cause = forge.aid.diagnosis(run_id)
+    cause = forge.diagnosis.cause(run_id)
     if cause is None:
         what = f"{run_id} has neither failed nor been lost."
         raise NotFoundError(Problem("run", what, "There is no cause to report."))
@@ -87,10 +87,10 @@ def retry(
     ] = None,
 ) -> RunStatus:
     """Start a run again with the changed settings that `diagnosis` suggests."""
-    new_id = forge.aid.apply(run_id, request_id=request_id)
+    new_id = forge.diagnosis.apply_fix(run_id, request_id=request_id)
     base = request.url.path.rpartition(f"/{run_id}/retry")[0]
     response.headers["location"] = f"{base}/{new_id}"
-    return RunStatus(id=new_id, state=forge.state(new_id))
+    return RunStatus(id=new_id, state=forge.runs.state(new_id))
 
 
 @router.get(
@@ -103,7 +103,7 @@ def retry(
 )
 def bundle(run_id: str, forge: ForgeDep) -> FileResponse:
     """Return a support bundle as a zip file. It has no data rows, tokens, names or home paths."""
-    path = forge.aid.bundle(run_id)
+    path = forge.diagnosis.support_bundle(run_id)
     return FileResponse(
         path,
         filename=f"modelforge-{run_id}.zip",

@@ -51,7 +51,7 @@ def runs(
     response: Response, query: Annotated[RunQuery, Query()], forge: ForgeDep
 ) -> list[RunListItem]:
     """List the runs, newest first. `X-Total-Count` holds the number of matching runs."""
-    page = forge.archive.page(
+    page = forge.history.page(
         query.wanted(), limit=query.limit, offset=query.offset, before=query.before
     )
     response.headers["x-total-count"] = str(page.total)
@@ -69,16 +69,16 @@ async def start(
 ) -> RunStatus:
     """Start a run. A rejected request creates nothing. `logging.run_name` sets its name."""
     layer = Layer("body", await read_settings(request))
-    run_id = await to_thread.run_sync(lambda: forge.start(layer, request_id=request_id))
+    run_id = await to_thread.run_sync(lambda: forge.runs.start(layer, request_id=request_id))
     response.headers["location"] = f"{request.url.path.rstrip('/')}/{run_id}"
-    return RunStatus(id=run_id, state=await to_thread.run_sync(lambda: forge.state(run_id)))
+    return RunStatus(id=run_id, state=await to_thread.run_sync(lambda: forge.runs.state(run_id)))
 
 
 @router.get("/runs/{run_id}", responses=NO_RUN)
 def run(run_id: str, forge: ForgeDep) -> RunDetails:
     """Return a run with its state, settings and plan."""
-    verdict = forge.aid.verdict(run_id)
-    view = forge.run(run_id).as_dict()
+    verdict = forge.diagnosis.verdict(run_id)
+    view = forge.runs.view(run_id).as_dict()
     return RunDetails(**view, verdict=verdict.as_dict() if verdict else None)
 
 
@@ -91,7 +91,7 @@ def log(
     ] = 16_384,
 ) -> str:
     """Return the end of the worker's log as plain text."""
-    return _CONTROL.sub("�", forge.log(run_id, tail))
+    return _CONTROL.sub("�", forge.runs.log(run_id, tail))
 
 
 @router.get(
@@ -121,10 +121,10 @@ def stop(
     ] = True,
 ) -> RunStatus:
     """Request a run to stop. It is `stopping` until its worker has ended."""
-    return RunStatus(id=run_id, state=forge.stop(run_id, keep=keep))
+    return RunStatus(id=run_id, state=forge.runs.stop(run_id, keep=keep))
 
 
 @router.delete("/runs/{run_id}", status_code=204, responses={**NO_RUN, **BUSY})
 def delete(run_id: str, forge: ForgeDep) -> None:
     """Delete a run that is over, with all its files."""
-    forge.delete(run_id)
+    forge.runs.delete(run_id)

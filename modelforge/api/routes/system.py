@@ -11,6 +11,8 @@ from modelforge.api.dependencies import ForgeDep
 from modelforge.api.errors import ForgeRoute
 from modelforge.api.schemas.system import Health, MachineInfo, ProfileInfo, SampleInfo
 from modelforge.config.json_schema import json_schema
+from modelforge.config.profiles import load_profiles
+from modelforge.data.sources.library import load_samples
 from modelforge.hardware.machine import choose_profile
 
 router = APIRouter(route_class=ForgeRoute)
@@ -19,7 +21,7 @@ router = APIRouter(route_class=ForgeRoute)
 @router.get("/health")
 def health(forge: ForgeDep) -> Health:
     """Return the server's version and the run that uses the machine."""
-    return Health(status="ok", version=__version__, active=forge.active(), warm=forge.is_warm)
+    return Health(status="ok", version=__version__, active=forge.runs.active(), warm=forge.is_warm)
 
 
 @router.get("/schema")
@@ -34,18 +36,18 @@ def machine(
     refresh: Annotated[bool, Query(description="Query the hardware again.")] = False,
 ) -> MachineInfo:
     """Return the hardware of this computer and the profile that suits it."""
-    found = forge.machine(refresh=refresh)
+    found = forge.machine.current(refresh=refresh)
     profile, reason = choose_profile(found)
     return MachineInfo(**found.as_dict(), profile=profile, reason=reason)
 
 
 @router.get("/profiles")
-def profiles(forge: ForgeDep) -> list[ProfileInfo]:
+def profiles() -> list[ProfileInfo]:
     """List the hardware profiles with their initial settings."""
-    return [ProfileInfo(**profile.as_dict()) for profile in forge.profiles().values()]
+    return [ProfileInfo(**profile.as_dict()) for profile in load_profiles().values()]
 
 
 @router.get("/samples")
-def samples(forge: ForgeDep) -> list[SampleInfo]:
+def samples() -> list[SampleInfo]:
     """List the bundled datasets."""
-    return [SampleInfo(**sample.as_dict()) for sample in forge.samples()]
+    return [SampleInfo(**sample.as_dict()) for sample in load_samples()]

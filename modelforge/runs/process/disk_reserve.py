@@ -10,7 +10,7 @@ NAME = ".reserve"
 BYTES = 2**15
 
 
-class Reserve:
+class DiskReserve:
     """Some kilobytes in a run folder, given back when the disk is full or the work is over."""
 
     def __init__(self, folder: Path) -> None:

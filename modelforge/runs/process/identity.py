@@ -25,13 +25,13 @@ BIRTH_TOLERANCE_S = 2.0
 LOOK_EVERY_S = 0.05
 LAST_THREAD_S = 1.0
 
-_started: list[tuple[subprocess.Popen[bytes], Identity]] = []
+_started: list[tuple[subprocess.Popen[bytes], ProcessIdentity]] = []
 _ended: dict[tuple[int, float], int] = {}
 _starting = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Identity:
+class ProcessIdentity:
     """A process for certain: a process id alone may be reused, with its birth time it is unique.
 
     On Linux `boot_id` and `start_ticks` say the birth exactly, whatever happens to the clock.
@@ -43,7 +43,7 @@ class Identity:
     start_ticks: int | None = None
 
     @classmethod
-    def of(cls, pid: int) -> Identity:
+    def of(cls, pid: int) -> ProcessIdentity:
         """Return the identity of a process; one that is gone gets a birth that nothing matches."""
         try:
             birth = psutil.Process(pid).create_time()
@@ -52,7 +52,7 @@ class Identity:
         return cls(pid, birth, _boot_id(), _start_ticks(pid))
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Identity | None:
+    def from_dict(cls, data: dict[str, Any]) -> ProcessIdentity | None:
         """Return the identity in a record, or None when the record names no process."""
         pid, birth = data.get("pid"), data.get("birth")
         if not isinstance(pid, int) or not isinstance(birth, (int, float)):
@@ -141,7 +141,7 @@ def launch(
 
 def keep(process: subprocess.Popen[bytes]) -> None:
     """Remember a child that goes its own way, so that `reap` can take it off the process table."""
-    who = Identity.of(process.pid)
+    who = ProcessIdentity.of(process.pid)
     with _starting:
         _started.append((process, who))
 
@@ -155,7 +155,7 @@ def reap() -> None:
         _started[:] = [(process, who) for process, who in _started if process.returncode is None]
 
 
-def ended_with(who: Identity) -> int | None:
+def ended_with(who: ProcessIdentity) -> int | None:
     """Return the exit code of a child of ours that is gone; another server's is not known."""
     # A process is no more as soon as its first thread is gone, and can be asked when its last is.
     for process in [process for process, ours in _started if _key(ours) == _key(who)]:
@@ -165,12 +165,12 @@ def ended_with(who: Identity) -> int | None:
     return _ended.get(_key(who))
 
 
-def _key(who: Identity) -> tuple[int, float]:
+def _key(who: ProcessIdentity) -> tuple[int, float]:
     # Two looks at one birth may differ: it is counted from the time of boot, which is rounded.
     return who.pid, who.birth if who.start_ticks is None else who.start_ticks
 
 
-def has_restarted_since(who: Identity) -> bool:
+def has_restarted_since(who: ProcessIdentity) -> bool:
     """Say whether the computer was started anew after the process was."""
     now = _boot_id()
     if who.boot_id and now:
@@ -189,7 +189,7 @@ def _let_go() -> None:
             process.returncode = 0
 
 
-def family(who: Identity) -> list[psutil.Process]:
+def family(who: ProcessIdentity) -> list[psutil.Process]:
     """Return the process, its descendants and its group; nothing when the identity is another."""
     leader = who.process
     if leader is None:
@@ -204,12 +204,12 @@ def family(who: Identity) -> list[psutil.Process]:
     return list(members.values())
 
 
-def terminate(who: Identity) -> list[psutil.Process]:
+def terminate(who: ProcessIdentity) -> list[psutil.Process]:
     """Ask the family to end; return who was asked."""
     return _signal(who, kill=False)
 
 
-def kill(who: Identity) -> list[psutil.Process]:
+def kill(who: ProcessIdentity) -> list[psutil.Process]:
     """End the family at once; return who was ended."""
     return _signal(who, kill=True)
 
@@ -221,7 +221,7 @@ def kill_each(members: Iterable[psutil.Process]) -> None:
             member.kill()
 
 
-def wait_gone(who: Identity, limit_s: float) -> bool:
+def wait_gone(who: ProcessIdentity, limit_s: float) -> bool:
     """Wait until the process has ended; return whether it did within the limit."""
     deadline = time.monotonic() + limit_s
     while True:
@@ -233,7 +233,7 @@ def wait_gone(who: Identity, limit_s: float) -> bool:
         time.sleep(LOOK_EVERY_S)
 
 
-def _signal(who: Identity, *, kill: bool) -> list[psutil.Process]:
+def _signal(who: ProcessIdentity, *, kill: bool) -> list[psutil.Process]:
     members = family(who)
     grouped: set[int] = set()
     if members and sys.platform != "win32" and _leads_group(who.pid):

@@ -14,12 +14,12 @@ from typing import Any
 
 from modelforge.errors import Problem, RunError
 from modelforge.runs.atomic_files import disk_error
-from modelforge.runs.process.identity import Identity, keep, kill, own_session
+from modelforge.runs.process.identity import ProcessIdentity, keep, kill, own_session
 
 GRACE_S = 2.0
 
 
-class Companion:
+class JsonlProcess:
     """Speaks over stdin and stdout; the child's stderr goes to a file.
 
     The child sees its stdin end when we close or die, and is to exit then. Lines on its stdout
@@ -51,7 +51,7 @@ class Companion:
         except OSError as error:
             raise _no_start(command, error, log_path) from error
         keep(self._process)
-        self.identity = Identity.of(self._process.pid)
+        self.identity = ProcessIdentity.of(self._process.pid)
         self._reader = threading.Thread(target=self._listen, name="companion", daemon=True)
         self._reader.start()
 

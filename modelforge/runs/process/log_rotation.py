@@ -15,7 +15,7 @@ TAIL_BYTES = 2**22
 PIECE_BYTES = MIB
 
 
-def shorten(
+def trim_log(
     log: Path, most: int = MOST_BYTES, head: int = HEAD_BYTES, tail: int = TAIL_BYTES
 ) -> bool:
     """Cut the middle out of a log of more than `most` bytes; return whether anything was cut.

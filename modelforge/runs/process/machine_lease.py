@@ -11,7 +11,7 @@ from pathlib import Path
 
 from modelforge.errors import BusyError, Problem
 from modelforge.runs.atomic_files import find_json, write_json
-from modelforge.runs.process.identity import Identity
+from modelforge.runs.process.identity import ProcessIdentity
 from modelforge.runs.process.lock import exclusive
 
 FORMAT = 1
@@ -24,12 +24,12 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Holder:
+class LeaseHolder:
     """Who holds the machine: a kind and a name, the process that answers for it, and since when."""
 
     kind: str
     name: str
-    who: Identity
+    who: ProcessIdentity
     since: float
     token: str
 
@@ -40,7 +40,7 @@ class Holder:
         return f"{lead} {self.name} holds the machine (process {self.who.pid})."
 
 
-class Lease:
+class MachineLease:
     """One holder's side of the lease of a home. A holder whose process is gone holds nothing.
 
     Runs take no lease: an active run is its own sign. Whoever takes one asks for runs first,
@@ -51,15 +51,15 @@ class Lease:
         self._path, self._lock = path, lock
         self._token = secrets.token_hex(8)
 
-    def holder(self) -> Holder | None:
+    def holder(self) -> LeaseHolder | None:
         """Return who holds the machine now, or None."""
         data = find_json(self._path)
-        who = Identity.from_dict(data) if data else None
+        who = ProcessIdentity.from_dict(data) if data else None
         if data is None or who is None or not who.alive:
             return None
         told = {name: str(data.get(name) or "") for name in ("kind", "name", "token")}
         since = data.get("since")
-        return Holder(who=who, since=since if isinstance(since, float) else 0.0, **told)
+        return LeaseHolder(who=who, since=since if isinstance(since, float) else 0.0, **told)
 
     @property
     def mine(self) -> bool:
@@ -67,7 +67,7 @@ class Lease:
         holder = self.holder()
         return holder is not None and holder.token == self._token
 
-    def take(self, kind: str, name: str, who: Identity | None = None) -> None:
+    def take(self, kind: str, name: str, who: ProcessIdentity | None = None) -> None:
         """Take the machine, or tell what it is held for now; raises BusyError for another's.
 
         It is held for as long as `who` lives; usually that is this process.
@@ -75,7 +75,7 @@ class Lease:
         with exclusive(self._lock):
             self.require_free()
             record = {"format": FORMAT, "kind": kind, "name": name, "token": self._token}
-            who = who or Identity.of(os.getpid())
+            who = who or ProcessIdentity.of(os.getpid())
             write_json(self._path, {**record, "since": time.time(), **who.as_dict()})
 
     def require_free(self) -> None:

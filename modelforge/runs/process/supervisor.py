@@ -7,8 +7,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from modelforge.errors import BusyError, Problem, RunError
 from modelforge.paths import Home
@@ -16,14 +17,15 @@ from modelforge.runs.atomic_files import disk_error, find_json, write_json, writ
 from modelforge.runs.events import last_number, size_of
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process import identity
-from modelforge.runs.process.identity import Identity, wait_gone
+from modelforge.runs.process.identity import ProcessIdentity, wait_gone
 from modelforge.runs.process.lock import exclusive
-from modelforge.runs.process.log_rotation import shorten
+from modelforge.runs.process.log_rotation import trim_log
+from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.process.oom_killer import memory_kills
-from modelforge.runs.process.termination import KILLED_S, Orphans, Stopping, age_s
-from modelforge.runs.process.warm_worker import Spare
+from modelforge.runs.process.termination import KILLED_S, OrphanTracker, StopEnforcer, age_s
+from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.states import Facts, RunState, gather
-from modelforge.runs.store import LOCK
+from modelforge.runs.store import LOCK, RunIndex, is_id
 
 COMMAND = (sys.executable, "-m", "modelforge.train")
 
@@ -39,30 +41,30 @@ class Supervisor:
         self,
         home: Home,
         *,
+        runs: Path | None = None,
+        index: RunIndex | None = None,
+        lease: MachineLease | None = None,
         command: Sequence[str] = COMMAND,
         patience_s: float = 30.0,
         grace_s: float = 10.0,
     ) -> None:
         self._home = home
+        self._runs = runs or home.runs
+        self._index = index
+        self._lease = lease
         self._command = list(command)
         self._grace_s = grace_s
         self._settled: dict[str, tuple[int, RunState]] = {}
-        self._stopping = Stopping(patience_s)
-        self._orphans = Orphans()
-        self._watched: Callable[[bool], list[RunFolder]] | None = None
-
-    def watch(self, unsettled: Callable[[bool], list[RunFolder]]) -> None:
-        """Ask this for the runs in which something may happen, instead of looking at every one.
-
-        Given True it compares every folder first: nothing that another server did is overlooked.
-        """
-        self._watched = unsettled
+        self._stopping = StopEnforcer(patience_s)
+        self._orphans = OrphanTracker()
 
     def claim(self) -> AbstractContextManager[None]:
         """Hold the right to start a run: to look, create and start as one act. Re-entrant."""
-        return exclusive(self._home.runs / LOCK)
+        return exclusive(self._runs / LOCK)
 
-    def start(self, folder: RunFolder, spare: Spare | None = None, *, again: bool = False) -> None:
+    def start(
+        self, folder: RunFolder, spare: WarmWorker | None = None, *, again: bool = False
+    ) -> None:
         """Start the worker of a run, in the spare if one is ready; a started run is left alone.
 
         With `again` a run that is over is started once more, and goes on by itself from its
@@ -70,17 +72,14 @@ class Supervisor:
         process comes up; then nothing has been started.
         """
         with self.claim():
-            facts = gather(folder)
-            if facts.launched and not (again and facts.state.is_over):
-                return
-            if facts.stop_asked and not again:
-                problem = Problem("run", f"{folder.id} was stopped before it began.", "Start anew.")
-                raise RunError(problem)
-            self.require_free()
-            self._clear_the_way()
-            if again:
-                _forget_the_end(folder)
-            self._bring_up(folder, spare)
+            if self._needs_worker(folder, again=again):
+                self.require_free()
+                self._launch(folder, spare, again=again)
+
+    def launch(self, folder: RunFolder, spare: WarmWorker | None, *, again: bool = False) -> None:
+        """Start the worker for a caller that holds `claim` and has checked the GPU."""
+        if self._needs_worker(folder, again=again):
+            self._launch(folder, spare, again=again)
 
     def state(self, folder: RunFolder) -> RunState:
         """Return the state of a run, read off the process table, its files and its events."""
@@ -101,12 +100,14 @@ class Supervisor:
         return [folder for folder, facts in self._unsettled() if facts.state is RunState.QUEUED]
 
     def require_free(self, remedy: str = "Stop it, or wait for it.") -> None:
-        """Raise BusyError with the holder's name while a run holds the machine."""
-        holder = self.holder(thorough=True)
-        if holder is not None:
-            name = (find_json(holder.config) or {}).get("name", holder.id)
-            problem = Problem("machine", f"The run '{name}' holds the machine.", remedy)
-            raise BusyError(problem, holder.id)
+        """Raise BusyError while a run, or a process that holds the lease, uses the GPU."""
+        folder = self.holder(thorough=True)
+        if folder is not None:
+            name = (find_json(folder.config) or {}).get("name", folder.id)
+            problem = Problem("machine", f"The run '{name}' is using the GPU.", remedy)
+            raise BusyError(problem, folder.id)
+        if self._lease is not None:
+            self._lease.require_free()
 
     def stop(self, folder: RunFolder, keep: bool = True) -> None:
         """Ask a run to stop, keeping what it has learned or not; returns at once.
@@ -131,7 +132,7 @@ class Supervisor:
         identity.reap()
         alive = set()
         for folder, facts in self._unsettled():
-            shorten(folder.log)
+            trim_log(folder.log)
             if facts.who is None:
                 continue
             if facts.alive:
@@ -143,6 +144,24 @@ class Supervisor:
                 identity.kill(facts.who)
         self._orphans.end(alive)
 
+    def _needs_worker(self, folder: RunFolder, *, again: bool) -> bool:
+        """Return False for a run that was started already; raise RunError for a stopped one."""
+        facts = gather(folder)
+        if facts.launched and not (again and facts.state.is_over):
+            return False
+        if facts.stop_asked and not again:
+            problem = Problem(
+                "run", f"{folder.id} was stopped before its start.", "Start a new run."
+            )
+            raise RunError(problem)
+        return True
+
+    def _launch(self, folder: RunFolder, spare: WarmWorker | None, *, again: bool) -> None:
+        self._clear_the_way()
+        if again:
+            _forget_the_end(folder)
+        self._bring_up(folder, spare)
+
     def _clear_the_way(self) -> None:
         """End workers that have said their last word but still hold memory."""
         for folder, facts in self._unsettled(thorough=True):
@@ -152,14 +171,14 @@ class Supervisor:
                 identity.kill(facts.who)
                 wait_gone(facts.who, KILLED_S)
 
-    def _bring_up(self, folder: RunFolder, spare: Spare | None) -> None:
+    def _bring_up(self, folder: RunFolder, spare: WarmWorker | None) -> None:
         since = {"after": last_number(folder.events), "from": max(0, size_of(folder.events))}
         earlier = find_json(folder.process)
         # Should this server die before the process is recorded, the run is known to be starting.
         write_json(folder.process, {"launching": time.time(), **since})
         with contextlib.suppress(OSError):
             # A run that was over goes on: lists that took it for settled are to look again.
-            os.utime(self._home.runs)
+            os.utime(self._runs)
         process = spare.take(folder) if spare is not None else None
         try:
             taken = process is not None
@@ -167,7 +186,7 @@ class Supervisor:
                 command = [*self._command, str(folder.path)]
                 environment = identity.environment(self._home)
                 process = identity.launch(command, folder.log, environment)
-            who = Identity.of(process.pid)
+            who = ProcessIdentity.of(process.pid)
             try:
                 write_json(folder.process, _record(who, spare=taken) | since)
             except RunError:
@@ -200,7 +219,7 @@ class Supervisor:
 
     def _unsettled(self, *, thorough: bool = False) -> Iterator[tuple[RunFolder, Facts]]:
         """Yield the runs in which something can still happen, or whose process is still there."""
-        for folder in self._watched(thorough) if self._watched else self._every():
+        for folder in self._index.unsettled(thorough) if self._index else self._all_folders():
             known = self._settled.get(folder.id)
             if known and known[0] == _mark(folder):
                 continue
@@ -208,12 +227,12 @@ class Supervisor:
             if facts.alive or not facts.state.is_over:
                 yield folder, facts
 
-    def _every(self) -> list[RunFolder]:
+    def _all_folders(self) -> list[RunFolder]:
         try:
-            paths = sorted(self._home.runs.iterdir())
+            paths = sorted(self._runs.iterdir())
         except OSError:
             return []
-        return [RunFolder(path) for path in paths if not path.name.startswith(".")]
+        return [RunFolder(path) for path in paths if is_id(path.name) and path.is_dir()]
 
     def _gather(self, folder: RunFolder) -> Facts:
         mark = _mark(folder)
@@ -223,7 +242,7 @@ class Supervisor:
         return facts
 
 
-def _record(who: Identity, *, spare: bool) -> dict[str, object]:
+def _record(who: ProcessIdentity, *, spare: bool) -> dict[str, object]:
     about = {"host": platform.node(), "launched": time.time(), "spare": spare}
     about["memory_kills"] = memory_kills()
     return {**who.as_dict(), **about}

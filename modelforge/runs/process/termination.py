@@ -12,7 +12,7 @@ import psutil
 from modelforge.runs.events import tail_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process import identity
-from modelforge.runs.process.identity import Identity, wait_gone
+from modelforge.runs.process.identity import ProcessIdentity, wait_gone
 
 # With nothing to keep, and after a signal, there is less to wait for.
 SHORT_PATIENCE_S = 10.0
@@ -21,7 +21,7 @@ SAVING_PATIENCES = 10
 KILLED_S = 5.0
 
 
-class Stopping:
+class StopEnforcer:
     """Sees stops through. A worker has `patience_s` to obey, more while it saves."""
 
     def __init__(self, patience_s: float) -> None:
@@ -29,7 +29,7 @@ class Stopping:
         self._under_way: dict[str, threading.Thread] = {}
         self._turn = threading.Lock()
 
-    def see_to(self, folder: RunFolder, who: Identity) -> None:
+    def see_to(self, folder: RunFolder, who: ProcessIdentity) -> None:
         """Wait in a thread until the worker has obeyed, and end it after its patience if not."""
         with self._turn:
             busy = self._under_way.get(folder.id)
@@ -41,7 +41,7 @@ class Stopping:
             self._under_way[folder.id] = thread
             thread.start()
 
-    def _bring_to_an_end(self, folder: RunFolder, who: Identity) -> None:
+    def _bring_to_an_end(self, folder: RunFolder, who: ProcessIdentity) -> None:
         members = identity.family(who)
         if not self._obeys(folder, who):
             members += identity.terminate(who)
@@ -53,7 +53,7 @@ class Stopping:
         with self._turn:
             self._under_way.pop(folder.id, None)
 
-    def _obeys(self, folder: RunFolder, who: Identity) -> bool:
+    def _obeys(self, folder: RunFolder, who: ProcessIdentity) -> bool:
         """Wait until the worker has left, for as long as it is owed; return whether it has."""
         patience = self._patience_s
         if not _has_something_to_keep(folder):
@@ -89,7 +89,7 @@ def _is_saving(folder: RunFolder) -> bool:
     return bool(recent) and recent[-1].kind == "phase" and recent[-1].data.get("name") == "saving"
 
 
-class Orphans:
+class OrphanTracker:
     """Remembers the families of workers, since nobody can tell them once the worker is gone.
 
     psutil knows each member by its birth, so that a process id that was reused is left alone.
@@ -98,7 +98,7 @@ class Orphans:
     def __init__(self) -> None:
         self._families: dict[str, list[psutil.Process]] = {}
 
-    def remember(self, run_id: str, who: Identity) -> None:
+    def remember(self, run_id: str, who: ProcessIdentity) -> None:
         """Note who belongs to the worker of a run now."""
         family = identity.family(who)
         if family:

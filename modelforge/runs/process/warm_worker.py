@@ -17,7 +17,7 @@ from modelforge.paths import Home
 from modelforge.runs.events import size_of
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import environment, kill, wait_gone
-from modelforge.runs.process.jsonl_process import Companion
+from modelforge.runs.process.jsonl_process import JsonlProcess
 from modelforge.units import GIB
 
 COMMAND = (sys.executable, "-m", "modelforge.train", "--spare")
@@ -27,7 +27,7 @@ LOG_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True)
-class SparePolicy:
+class WarmWorkerPolicy:
     """When a spare is worth its memory."""
 
     warm_above_gib: float = 3.0
@@ -42,7 +42,7 @@ def memory_available_gib() -> float:
     return float(psutil.virtual_memory().available) / GIB
 
 
-class Spare:
+class WarmWorker:
     """At most one waiting worker. Without one everything works as well, only later."""
 
     def __init__(
@@ -52,21 +52,21 @@ class Spare:
         command: Sequence[str] = COMMAND,
         clock: Callable[[], float] = time.monotonic,
         available_gib: Callable[[], float] = memory_available_gib,
-        policy: SparePolicy | None = None,
+        policy: WarmWorkerPolicy | None = None,
     ) -> None:
         self._home = home
         self._log = home.logs / "spare.log"
         self._command = list(command)
         self._clock = clock
         self._available_gib = available_gib
-        self._policy = policy or SparePolicy()
+        self._policy = policy or WarmWorkerPolicy()
         self._turn = threading.RLock()
-        self._companion: Companion | None = None
+        self._companion: JsonlProcess | None = None
         self._is_ready = False
         self._wanted, self._asked = 0.0, 0
         self._not_before: float | None = None
         self._asking = threading.Lock()
-        self._taken: tuple[Companion | None, str] = (None, "")
+        self._taken: tuple[JsonlProcess | None, str] = (None, "")
 
     @property
     def ready(self) -> bool:
@@ -98,7 +98,7 @@ class Spare:
                 return False
             try:
                 self._trim_log()
-                self._companion = Companion(
+                self._companion = JsonlProcess(
                     self._command, self._log, environment=environment(self._home)
                 )
             except (RunError, OSError):
@@ -140,7 +140,7 @@ class Spare:
         finally:
             self._asking.release()
 
-    def _readied(self, deadline: float) -> Companion:
+    def _readied(self, deadline: float) -> JsonlProcess:
         """Return the spare once its imports are done."""
         if not self.warm():
             raise RunError(self._no_spare())
@@ -157,7 +157,7 @@ class Spare:
 
     def _answer(
         self,
-        companion: Companion,
+        companion: JsonlProcess,
         number: int,
         deadline: float,
         on_progress: Callable[[dict[str, Any]], None] | None,
@@ -250,7 +250,7 @@ class Spare:
             self._forget()
             companion.close(0.0)
 
-    def _gone(self, companion: Companion) -> ForgeError:
+    def _gone(self, companion: JsonlProcess) -> ForgeError:
         """Return why a spare does not answer any more."""
         taken, run = self._taken
         if taken is companion:
@@ -280,7 +280,7 @@ class Spare:
             self._log.unlink()
 
 
-def _takes(companion: Companion) -> bool:
+def _takes(companion: JsonlProcess) -> bool:
     """Wait for the spare's word that it takes the run; it then lets go of its stdout.
 
     That the pipe ends says nothing by itself: a spare that was killed ends it too.

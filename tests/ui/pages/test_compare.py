@@ -12,8 +12,8 @@ from ui.pages import compare, storage
 def test_runs_are_compared_in_charts_and_tables(forge):
     ids = [put_run(forge.home.root, number, name="same", held=[1.5, 2.0 - number]).id
            for number in range(2)]  # fmt: skip
-    comparison = forge.archive.compare(ids)
-    verdicts = [forge.aid.verdict(run_id) for run_id in ids]
+    comparison = forge.history.compare(ids)
+    verdicts = [forge.diagnosis.verdict(run_id) for run_id in ids]
     charts = compare.comparison_charts(comparison, "tokens")
     drawn = compare.comparison_parts(comparison, "tokens", charts, verdicts)["compared"]
     assert len(charts) == drawn.count("data-chart=") == 3
@@ -31,7 +31,7 @@ def test_runs_are_compared_in_charts_and_tables(forge):
 def test_storage_shows_what_can_be_freed_and_what_is_lost(forge):
     put_run(forge.home.root, 1, checkpoints=[1])
     put_run(forge.home.root, 2, checkpoints=[1], ending="failed", name="torn")
-    drawn = storage.parts(forge.archive.storage())["storage"]
+    drawn = storage.parts(forge.storage.usage())["storage"]
     assert "Checkpoints of finished runs (1 run)" in drawn
     assert "no longer be resumed" in drawn
     # One button for all finished runs, one for the finished run, none for the failed one.

@@ -16,7 +16,9 @@ from ui.pages import extras
 
 
 def a_forge(home: Any, active: str | None = None) -> Any:
-    return SimpleNamespace(home=SimpleNamespace(root=home), active=lambda: active)
+    return SimpleNamespace(
+        home=SimpleNamespace(root=home), runs=SimpleNamespace(active=lambda: active)
+    )
 
 
 def lines(forge: Any) -> list[dict[str, Any]]:

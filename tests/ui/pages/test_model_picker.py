@@ -73,6 +73,6 @@ def test_an_adapter_is_loaded_on_its_base_model(forge, ended_run):
 
 def test_a_run_without_a_result_cannot_be_downloaded(forge, ended_run):
     run = ended_run()
-    shutil.rmtree(forge.folder(run.id).output)
+    shutil.rmtree(forge.runs.folder(run.id).output)
     with pytest.raises(NotFoundError, match="has no model"):
         routes.zip_result(forge, run.id)

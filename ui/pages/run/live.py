@@ -39,11 +39,13 @@ class Watchers:
 
     def of(self, run_id: str) -> RunWatcher:
         """Return the watcher of a run; raise NotFoundError if there is no such run."""
-        self._forge.folder(run_id)
+        self._forge.runs.folder(run_id)
         with self._lock:
             watcher = self._watchers.get(run_id)
             if watcher is None:
-                watcher = RunWatcher(lambda after: self._forge.events(run_id, after, READ_BYTES))
+                watcher = RunWatcher(
+                    lambda after: self._forge.runs.events(run_id, after, READ_BYTES)
+                )
                 self._watchers[run_id] = watcher
                 while len(self._watchers) > MAX_WATCHERS:
                     self._watchers.popitem(last=False)
@@ -60,7 +62,7 @@ class RunFollower:
         self._version = self._charts_version = -1
         self._charts_at = self._checked_at = 0.0
         self._machine_at = -MACHINE_S
-        self._planned = find_json(forge.folder(run_id).preflight) or {}
+        self._planned = find_json(forge.runs.folder(run_id).preflight) or {}
 
     def update(self) -> RunUpdate | None:
         """Return what changed since the last call, or None. An unchanged run costs one `stat`."""
@@ -77,7 +79,7 @@ class RunFollower:
             charts = page.charts(snapshot.picture)
             self._charts_version, self._charts_at = version, now
         if now - self._machine_at >= MACHINE_S:
-            parts["machine-brief"] = machine_brief(self._forge.machine())
+            parts["machine-brief"] = machine_brief(self._forge.machine.current())
             self._machine_at = now
         self._version, self._checked_at = version, now
         parts, charts = self._changed("part", parts), self._changed("chart", charts)
@@ -100,18 +102,18 @@ class RunFollower:
 
     def _snapshot(self) -> RunSnapshot:
         # Read the state before the events: a worker that ends in between must not look lost.
-        run = self._forge.run(self._id)
+        run = self._forge.runs.view(self._id)
         self._watcher.poll()
         is_over = run.state.is_over
         return RunSnapshot(
             run=run,
             picture=self._watcher.picture,
             planned=self._planned,
-            printed=self._forge.log(self._id),
-            has_result=self._forge.folder(self._id).has_result,
-            cause=self._forge.aid.diagnosis(self._id) if is_over else None,
-            changes=self._forge.aid.changes(self._id) if is_over else [],
-            offers=self._forge.again.offers(self._id) if is_over else None,
+            printed=self._forge.runs.log(self._id),
+            has_result=self._forge.runs.folder(self._id).has_result,
+            cause=self._forge.diagnosis.cause(self._id) if is_over else None,
+            changes=self._forge.diagnosis.changes(self._id) if is_over else [],
+            offers=self._forge.resume.options(self._id) if is_over else None,
         )
 
 

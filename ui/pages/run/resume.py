@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from modelforge.runs.view import RunView
-from modelforge.services.resume import Offer, Offers
+from modelforge.services.resume import ResumeOption, ResumeOptions
 from ui.html.markup import EMPTY, Markup, el, join
 
 
-def resume_actions(run: RunView, offers: Offers | None) -> Markup:
+def resume_actions(run: RunView, offers: ResumeOptions | None) -> Markup:
     """Return the available actions; nothing if there are none."""
     if offers is None:
         return EMPTY
@@ -34,13 +34,13 @@ def resume_actions(run: RunView, offers: Offers | None) -> Markup:
     )
 
 
-def resume_label(offer: Offer) -> str:
+def resume_label(offer: ResumeOption) -> str:
     """Return the label of the button that resumes a run."""
     return f"Resume from step {offer.step:,}" if offer.step else "Start again"
 
 
 def _button(
-    action: str, offer: Offer, run: RunView, label: str, class_: str | None = None
+    action: str, offer: ResumeOption, run: RunView, label: str, class_: str | None = None
 ) -> Markup | None:
     if offer.why_not:
         return None

@@ -11,7 +11,7 @@ from typing import Any
 from modelforge.diagnosis.classify import Cause
 from modelforge.runs.view import RunView
 from modelforge.services.diagnosis import Change
-from modelforge.services.resume import Offers
+from modelforge.services.resume import ResumeOptions
 from ui.html import format as fmt
 from ui.html.components import row
 from ui.html.markup import Markup, el, join
@@ -33,7 +33,7 @@ class RunSnapshot:
     has_result: bool = False
     cause: Cause | None = None
     changes: list[Change] = field(default_factory=list)
-    offers: Offers | None = None
+    offers: ResumeOptions | None = None
 
 
 def side(snapshot: RunSnapshot) -> Markup:

@@ -30,8 +30,8 @@ def page(forge: Forge) -> None:
     def open(request: Any) -> PollReply:
         query = read_query(request)
         limit = min(MAX_SHOWN, max(PAGE_SIZE, number(request, "shown")))
-        runs = forge.archive.page(query, limit=limit)
-        waiting = queue.queue_card(forge.queue.listing())
+        runs = forge.history.page(query, limit=limit)
+        waiting = queue.queue_card(forge.queue.view())
         is_active = any(runs.states[state] for state in GROUPS["active"][1])
         return PollReply(
             poll=is_active or bool(waiting),
@@ -40,20 +40,20 @@ def page(forge: Forge) -> None:
                 "runs": run_rows(runs),
                 "run-filters": filters(runs, query, text(request, "group")),
                 "run-more": show_more(runs),
-                "machine-brief": machine_brief(forge.machine()),
+                "machine-brief": machine_brief(forge.machine.current()),
             },
         )
 
     def stop(request: Any) -> Reply:
-        forge.stop(text(request, "run"), keep=True)
+        forge.runs.stop(text(request, "run"), keep=True)
         return Reply(toast="It stops after the current step.")
 
     def delete(request: Any) -> Reply:
-        forge.delete(text(request, "run"))
+        forge.runs.delete(text(request, "run"))
         return Reply(toast="Deleted.")
 
     def annotate(request: Any) -> Reply:
-        forge.archive.annotate(
+        forge.history.annotate(
             text(request, "run"),
             name=text(request, "name"),
             tags=text(request, "tags").split(","),

@@ -23,7 +23,7 @@ def queue_section() -> Markup:
 def change(forge: Forge, request: Any) -> Reply:
     """Apply a change of the queue; return the queue and a status for screen readers."""
     status = _change(forge, text(request, "change"), text(request, "run"), request)
-    queue = queue_card(forge.queue.listing())
+    queue = queue_card(forge.queue.view())
     return Reply(parts={"queue": queue, "queue-status": join([status])})
 
 

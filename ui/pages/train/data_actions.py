@@ -49,7 +49,7 @@ def parse_sources(forge: Forge, stated: Sequence[Mapping[str, Any]]) -> list[Sou
     found: list[Source] = []
     for source in stated:
         options = {name: value for name, value in source.items() if name != "path"}
-        found += forge.data.sources(str(source.get("path") or ""), options)
+        found += forge.datasets.parse_sources(str(source.get("path") or ""), options)
     return found
 
 
@@ -68,7 +68,7 @@ def look(forge: Forge, layers: Sequence[Any], dataset: str) -> DatasetSummary | 
     # While the column mapping is incomplete, the location is still known.
     for sources in (stated, located):
         try:
-            return forge.data.look(parse_sources(forge, sources or [{"path": dataset}]))
+            return forge.datasets.summarize(parse_sources(forge, sources or [{"path": dataset}]))
         except ForgeError:
             continue
     return None
@@ -78,7 +78,7 @@ def preview(forge: Forge, entered: Entered) -> Reply:
     """Return the first rows at once, while all of the data is still being read."""
     found = stack(forge, entered)
     try:
-        first = forge.data.glimpse(_sources(forge, found))
+        first = forge.datasets.summarize_head(_sources(forge, found))
     except ForgeError:
         return Reply()  # the reply of the check shows the error
     summary = join([f"{first.name} · reading all rows …"])
@@ -118,7 +118,7 @@ def check(forge: Forge, entered: Entered) -> Reply:
         evaluation = parse_sources(forge, stated_sources(found.layers, "validation_sources"))
         length = found.values["max_seq_length"]
         max_length = int(length) if length.isdecimal() and int(length) > 0 else None
-        checked = forge.data.examine(_sources(forge, found), evaluation, max_length)
+        checked = forge.datasets.check(_sources(forge, found), evaluation, max_length)
         files = [file.as_dict() for file in checked]
     except ForgeError as error:
         return Reply(
@@ -142,7 +142,7 @@ def preview_tokens(forge: Forge, entered: Entered, number: int, *, as_batch: boo
     found = stack(forge, entered)
     total = 1
     try:
-        supplies = forge.data.supplies(_sources(forge, found))
+        supplies = forge.datasets.load_sources(_sources(forge, found))
         total = max(1, sum(supply.rows for supply in supplies))
         number = max(1, min(number, total))
         row, source = number - 1, 0
@@ -150,7 +150,7 @@ def preview_tokens(forge: Forge, entered: Entered, number: int, *, as_batch: boo
             row -= supplies[source].rows
             source += 1
         count = token_view.BATCH_ROWS if as_batch else 1
-        page = forge.data.tokens(*found.layers, row=row, count=count, source=source)
+        page = forge.datasets.tokens(*found.layers, row=row, count=count, source=source)
     except ForgeError as error:
         pager = token_view.pager(number, total, as_batch=as_batch)
         return Reply(parts={"tokens": join([pager, plan_panel.problem_list(error.problems)])})
@@ -160,7 +160,7 @@ def preview_tokens(forge: Forge, entered: Entered, number: int, *, as_batch: boo
 def measure_lengths(forge: Forge, entered: Entered) -> Reply:
     """Return the lengths of the rows in tokens."""
     try:
-        lengths = forge.data.lengths(*stack(forge, entered).layers)
+        lengths = forge.datasets.lengths(*stack(forge, entered).layers)
     except ForgeError as error:
         return Reply(parts={"lengths": plan_panel.problem_list(error.problems)})
     return Reply(parts={"lengths": token_view.length_histogram(lengths)})
@@ -171,7 +171,7 @@ def repair(forge: Forge, entered: Entered, code: str) -> RepairReply:
     found = stack(forge, entered)
     stated = stated_sources(found.layers) or [{"path": found.values["dataset"]}]
     sources = _sources(forge, found)
-    repaired = forge.data.repair(sources, [code] if code else None)
+    repaired = forge.datasets.repair(sources, [code] if code else None)
     # A folder has one copy per file; each keeps the column mapping of the folder.
     copies, repaired_sources = iter(repaired), []
     for original, source in zip(stated, sources, strict=True):
@@ -190,9 +190,9 @@ def store_upload(forge: Forge, filename: str, chunks: Iterator[bytes]) -> Datase
 
     A file that cannot be used in any of these ways is deleted, and its error raised.
     """
-    path = forge.data.upload(filename, chunks, MAX_UPLOAD_BYTES)
+    path = forge.datasets.upload(filename, chunks, MAX_UPLOAD_BYTES)
     try:
-        forge.data.glimpse(forge.data.sources(path.name))
+        forge.datasets.summarize_head(forge.datasets.parse_sources(path.name))
     except DataError:
         can_repair = any(finding.repair for finding in check_file(path).findings)
         if not can_repair and not file_columns(forge, {"path": path.name}).columns:
@@ -210,7 +210,7 @@ def fetch_lines(forge: Forge, name: str, subset: str | None, split: str | None) 
 
     def fetch() -> None:
         try:
-            dataset = forge.data.fetch(name, subset=subset, split=split, on_progress=show)
+            dataset = forge.datasets.fetch(name, subset=subset, split=split, on_progress=show)
             lines.put(ProgressLine(done=str(dataset.as_dict()["name"])))
         except ForgeError as error:
             lines.put(ProgressLine(error=error_text(error)))

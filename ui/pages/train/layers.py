@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelforge.config.defaults import strategy_defaults
-from modelforge.config.profiles import Profile, profile_settings, recommended_models
+from modelforge.config.profiles import Profile, load_profiles, profile_settings, recommended_models
 from modelforge.config.resolve import Layer, flatten
 from modelforge.config.visibility import inapplicable_settings
 from modelforge.data.checks.summary import DatasetSummary
@@ -48,9 +48,9 @@ class Stack:
 
 def stack(forge: Forge, entered: Entered) -> Stack:
     """Return the layers of what was entered, without what does not apply."""
-    machine = forge.machine()
-    prefill = forge.prefill(index(entered.mine.get("hardware.gpu_index")))
-    profiles = forge.profiles()
+    machine = forge.machine.current()
+    prefill = forge.layers.prefill(index(entered.mine.get("hardware.gpu_index")))
+    profiles = load_profiles()
     name = entered.profile if entered.profile in profiles else prefill.profile
     fast = machine.fast_bf16
     answers = profile_settings(name, practice=prefill.practice, fast_bf16=fast)
@@ -98,7 +98,7 @@ def _look(forge: Forge, said: Mapping[str, str]) -> DatasetSummary | None:
     if not said["dataset"].strip() or said.get("data.sources", "") not in ("", "[]"):
         return None
     try:
-        return forge.look(said["dataset"])
+        return forge.preflight.summarize(said["dataset"])
     except ForgeError:
         return None
 

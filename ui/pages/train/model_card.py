@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelforge.preflight.suggest.catalog_fit import FitEstimate
-from modelforge.services.preflight import Checked
+from modelforge.services.preflight import PreflightResult
 from ui.html import format as fmt
 from ui.html.components import choices, field, text_setting, tile
 from ui.html.markup import EMPTY, Markup, el, join
@@ -97,12 +97,12 @@ def hub_models(
     )
 
 
-def parts(name: str, offers: Sequence[Offer], checked: Checked) -> dict[str, Markup]:
+def parts(name: str, offers: Sequence[Offer], checked: PreflightResult) -> dict[str, Markup]:
     """Return the summary line of the card, and the facts on the chosen model."""
     return {"sum-model": summary(name, checked), "model": model_facts(offers, checked)}
 
 
-def summary(name: str, checked: Checked) -> Markup:
+def summary(name: str, checked: PreflightResult) -> Markup:
     """Return the name of the model, its size, and whether it fits."""
     if not name:
         return join(["not chosen yet"])
@@ -114,7 +114,7 @@ def summary(name: str, checked: Checked) -> Markup:
     return join(parts)
 
 
-def model_facts(offers: Sequence[Offer], checked: Checked) -> Markup:
+def model_facts(offers: Sequence[Offer], checked: PreflightResult) -> Markup:
     """Return what is known about the chosen model."""
     facts = checked.facts
     if facts is None:

@@ -23,7 +23,7 @@ def page(forge: Forge) -> None:
     """Add the page to the current Blocks."""
 
     def open(request: Any) -> TrainReply:
-        return response.reply(forge, Entered.read(request), active=forge.active())
+        return response.reply(forge, Entered.read(request), active=forge.runs.active())
 
     def check(request: Any) -> TrainReply:
         return response.reply(forge, Entered.read(request))
@@ -31,7 +31,7 @@ def page(forge: Forge) -> None:
     def trace_memory(request: Any) -> Reply:
         entered = Entered.read(request)
         try:
-            forge.footprints.ask(*stack(forge, entered).layers)
+            forge.memory_trace.trace(*stack(forge, entered).layers)
         except ForgeError:
             return Reply()  # not requested by the user: the estimate stays
         return response.reply(forge, entered)
@@ -59,7 +59,7 @@ def _run_functions(forge: Forge) -> list[ServerFunction]:
         entered = Entered.read(request)
         layers = stack(forge, entered).layers
         try:
-            run = forge.start(*layers, name=entered.name, request_id=entered.request_id)
+            run = forge.runs.start(*layers, name=entered.name, request_id=entered.request_id)
         except BusyError as error:
             return StartReply(busy=error_text(error))
         return StartReply(run=run)
@@ -73,13 +73,13 @@ def _run_functions(forge: Forge) -> list[ServerFunction]:
             start_after=start_time(request),
             held=flag(request, "held"),
         )
-        waiting = next((run for run in forge.queue.listing().runs if run.run == run_id), None)
+        waiting = next((run for run in forge.queue.view().runs if run.run == run_id), None)
         if waiting is None:
             return Reply(toast="It has started.")
         return Reply(toast=f"“{waiting.name}” is number {waiting.position} in the queue.")
 
     def stop(request: Any) -> Reply:
-        forge.stop(text(request, "run"), keep=flag(request, "keep", default=True))
+        forge.runs.stop(text(request, "run"), keep=flag(request, "keep", default=True))
         return Reply()
 
     return [start, enqueue, stop]

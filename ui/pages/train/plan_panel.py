@@ -8,7 +8,7 @@ from modelforge.config.fields import specs_by_name
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.errors import Finding, Problem
 from modelforge.preflight.report import Report
-from modelforge.services.preflight import Checked
+from modelforge.services.preflight import PreflightResult
 from ui.html import format as fmt
 from ui.html.components import chip, row
 from ui.html.markup import EMPTY, Markup, el, join
@@ -60,7 +60,9 @@ def skeleton() -> Markup:
     return el("aside.plan", el("div.card", el("div.body", content)), aria_label="The plan")
 
 
-def parts(checked: Checked, missing: Sequence[str], others: Sequence[Problem]) -> dict[str, Markup]:
+def parts(
+    checked: PreflightResult, missing: Sequence[str], others: Sequence[Problem]
+) -> dict[str, Markup]:
     """Return the parts that depend on the settings."""
     return {
         "plan": plan(checked),
@@ -69,7 +71,7 @@ def parts(checked: Checked, missing: Sequence[str], others: Sequence[Problem]) -
     }
 
 
-def plan(checked: Checked) -> Markup:
+def plan(checked: PreflightResult) -> Markup:
     """Return memory, time, disk space and findings; a hint if there is no plan yet."""
     report = checked.report
     if report is None:
@@ -77,7 +79,7 @@ def plan(checked: Checked) -> Markup:
     findings = [
         finding
         for finding in report.findings
-        if not is_of_data(finding, checked.look) and finding.code not in fit_panel.COVERED
+        if not is_of_data(finding, checked.summary) and finding.code not in fit_panel.COVERED
     ]
     quantization = checked.plan.quantization if checked.plan else "none"
     # Suggest a faster run only once it fits.
@@ -191,7 +193,7 @@ def problem_list(problems: Sequence[Problem]) -> Markup:
     return el("div.finds", [el("div.find", chip("error", "bad"), item) for item in items])
 
 
-def why_not(checked: Checked, missing: Sequence[str], others: Sequence[Problem]) -> str:
+def why_not(checked: PreflightResult, missing: Sequence[str], others: Sequence[Problem]) -> str:
     """Return why training cannot start; empty if it can."""
     if "dataset" in missing:
         return "Choose your data first."

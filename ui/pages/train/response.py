@@ -8,13 +8,15 @@ from hashlib import sha256
 from typing import Any
 
 from modelforge.config.defaults import default_learning_rate
+from modelforge.config.profiles import load_profiles
 from modelforge.config.recipe import dump_recipe
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.formats.errors import ReadError
+from modelforge.data.sources.library import load_samples
 from modelforge.data.sources.split import split_counts
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.forge import Forge
-from modelforge.services.preflight import Checked
+from modelforge.services.preflight import PreflightResult
 from ui.contract import CardState, DataFacts, TrainReply
 from ui.html import format as fmt
 from ui.html.components import machine_brief
@@ -37,15 +39,15 @@ def reply(forge: Forge, entered: Entered, *, active: str | None = None) -> Train
     """Return everything the page shows for the entered settings."""
     found = stack(forge, entered)
     values = found.values
-    checked = forge.check(*found.layers)
+    checked = forge.preflight.check(*found.layers)
     missing = [name for name in ("dataset", "model_name") if not values[name].strip()]
     errors, others = form.errors(
         [problem for problem in checked.problems if problem.where not in missing]
     )
     data_problems = _data_problems(checked.errors)
     sources = data_actions.stated_sources(found.layers)
-    look = checked.look or data_actions.look(forge, found.layers, values["dataset"])
-    titles = {name: profile.title.lower() for name, profile in forge.profiles().items()}
+    look = checked.summary or data_actions.look(forge, found.layers, values["dataset"])
+    titles = {name: profile.title.lower() for name, profile in load_profiles().items()}
     can_start = checked.ready and not missing
     if can_start:
         forge.warm()
@@ -54,7 +56,7 @@ def reply(forge: Forge, entered: Entered, *, active: str | None = None) -> Train
         data_actions.mapping_editor(forge, sources, values["dataset"]) if has_mapping else EMPTY
     )
     parts: dict[str, str] = {
-        **_machine_parts(forge, found, titles),
+        **_machine_parts(found, titles),
         **model_card.parts(values["model_name"], found.offers, checked),
         **_settings_parts(entered, found, titles[found.profile]),
         **plan_panel.parts(checked, missing, [one for one in others if one not in data_problems]),
@@ -87,7 +89,7 @@ def reply(forge: Forge, entered: Entered, *, active: str | None = None) -> Train
     )
 
 
-def _trace_key(checked: Checked) -> str:
+def _trace_key(checked: PreflightResult) -> str:
     """Return an id of a plan whose memory can still be traced; empty otherwise."""
     report, resolved = checked.report, checked.resolved
     if checked.errors or report is None or resolved is None or report.memory_basis != "formula":
@@ -97,7 +99,9 @@ def _trace_key(checked: Checked) -> str:
     )
 
 
-def hints(checked: Checked, values: Mapping[str, str], *, practice: bool = False) -> dict[str, str]:
+def hints(
+    checked: PreflightResult, values: Mapping[str, str], *, practice: bool = False
+) -> dict[str, str]:
     """Return help texts that depend on the settings, such as rows per step."""
     strategy = values["strategy"]
     adapter = values.get("adapter.enabled") != "false"
@@ -111,15 +115,15 @@ def hints(checked: Checked, values: Mapping[str, str], *, practice: bool = False
     texts["gradient_accumulation_steps"] = f"{batch} × {accumulation} = {rows} per step."
     if config.max_steps > 0:
         texts["num_train_epochs"] = f"Ends earlier, after {config.max_steps} steps."
-    if checked.look is not None and 0 < config.eval_split < 1:
-        _, count = split_counts(checked.look.rows, config.eval_split)
+    if checked.summary is not None and 0 < config.eval_split < 1:
+        _, count = split_counts(checked.summary.rows, config.eval_split)
         texts["eval_split"] = f"{fmt.plural(count, 'row')} to evaluate on, never trained."
     for change in checked.plan.changes if checked.plan else ():
         texts[change.where] = f"Used here: {form.value_text(change.used)}. {change.reason}"
     return texts
 
 
-def recipe_text(checked: Checked, values: Mapping[str, str]) -> str:
+def recipe_text(checked: PreflightResult, values: Mapping[str, str]) -> str:
     """Return the settings as a recipe file, or what is missing."""
     if checked.resolved is None:
         missing = "data to train on" if not values["dataset"] else "no invalid setting"
@@ -127,20 +131,20 @@ def recipe_text(checked: Checked, values: Mapping[str, str]) -> str:
     return dump_recipe(checked.resolved.config.explicit_values())
 
 
-def _machine_parts(forge: Forge, found: Stack, titles: Mapping[str, str]) -> dict[str, Markup]:
+def _machine_parts(found: Stack, titles: Mapping[str, str]) -> dict[str, Markup]:
     machine = found.machine
     gpu = index(found.values.get("hardware.gpu_index"))
     return {
-        "machine": cards.machine(machine, forge.profiles(), found.reason),
+        "machine": cards.machine(machine, load_profiles(), found.reason),
         "sum-machine": cards.machine_summary(machine, titles[found.profile], gpu),
         "machine-brief": machine_brief(machine),
         "tasks": cards.tasks(found.values["task"]),
         "models": model_card.catalog(found.offers),
-        "samples": cards.samples(forge.samples(), found.values["task"]),
+        "samples": cards.samples(load_samples(), found.values["task"]),
     }
 
 
-def _task_summary(values: Mapping[str, str], checked: Checked) -> Markup:
+def _task_summary(values: Mapping[str, str], checked: PreflightResult) -> Markup:
     task = cards.title(cards.TASKS, values["task"])
     method = "SFT" if values["strategy"] in ("sft", "qlora") else values["strategy"].upper()
     plan = checked.plan

@@ -7,7 +7,7 @@ from typing import Any
 
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
-from modelforge.services.preflight import Checked
+from modelforge.services.preflight import PreflightResult
 from modelforge.services.trial_runs import TrialRunView
 from ui.contract import Reply, TrialRunReply
 from ui.html import format as fmt
@@ -54,7 +54,7 @@ def start_button() -> Markup:
     )
 
 
-def state(forge: Forge, checked: Checked) -> Markup:
+def state(forge: Forge, checked: PreflightResult) -> Markup:
     """Return the trial run in progress, or else the last one of the same plan."""
     with contextlib.suppress(ForgeError):
         if active := forge.trial_runs.active():
@@ -64,9 +64,9 @@ def state(forge: Forge, checked: Checked) -> Markup:
     return EMPTY
 
 
-def _latest(forge: Forge, checked: Checked) -> TrialRunView | None:
+def _latest(forge: Forge, checked: PreflightResult) -> TrialRunView | None:
     resolved, plan, facts = checked.resolved, checked.plan, checked.facts
-    look, machine = checked.look, checked.machine
+    look, machine = checked.summary, checked.machine
     if not (resolved and plan and facts and look and machine):
         return None
     return forge.trial_runs.latest(resolved.config, plan, facts, look, machine)

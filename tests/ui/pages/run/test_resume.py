@@ -24,18 +24,18 @@ def save(folder, step):
 
 
 def actions(forge, run):
-    return resume_actions(run, forge.again.offers(run.id))
+    return resume_actions(run, forge.resume.options(run.id))
 
 
 def chat_link(forge, run):
-    offers = forge.again.offers(run.id)
+    offers = forge.resume.options(run.id)
     shown = side(RunSnapshot(run, RunPicture(), {}, has_result=True, offers=offers))
     return shown[: shown.index("Chat with it")].rpartition("<a")[2]
 
 
 def test_a_finished_run_can_be_continued_but_not_resumed(forge, ended_run):
     run = ended_run()
-    save(forge.folder(run.id), 12)
+    save(forge.runs.folder(run.id), 12)
     shown = actions(forge, run)
     assert 'data-action="resume-run"' not in shown
     assert 'data-action="continue-run"' in shown
@@ -45,7 +45,7 @@ def test_a_finished_run_can_be_continued_but_not_resumed(forge, ended_run):
 
 def test_a_failed_run_says_where_it_resumes_and_which_checkpoint_is_skipped(forge, ended_run):
     run = ended_run(events=FAILED)
-    folder = forge.folder(run.id)
+    folder = forge.runs.folder(run.id)
     save(folder, 1_200)
     (save(folder, 1_300) / "trainer_state.json").unlink()
     shown = actions(forge, run)
@@ -56,7 +56,7 @@ def test_a_failed_run_says_where_it_resumes_and_which_checkpoint_is_skipped(forg
 
 def test_a_run_of_an_older_release_starts_again(forge, ended_run):
     run = ended_run(events=FAILED)
-    (forge.folder(run.id).checkpoints / "checkpoint-8").mkdir(parents=True)
+    (forge.runs.folder(run.id).checkpoints / "checkpoint-8").mkdir(parents=True)
     shown = actions(forge, run)
     assert "Start again" in shown
     assert '<p class="help">' in shown
@@ -72,7 +72,7 @@ def test_the_learning_rate_of_a_longer_run_is_explained(ended_run, schedule):
 
 def test_a_new_run_from_an_adapter_has_the_settings_of_the_old_one(forge, ended_run):
     run = ended_run()
-    values = forge.again.answers_from(run.id, {"num_train_epochs": 3})
+    values = forge.resume.settings_from_adapter(run.id, {"num_train_epochs": 3})
     assert values["adapter"]["start_from"] == run.id
     assert values["num_train_epochs"] == 3
     assert values["model_name"] == run.config["model_name"]

@@ -14,17 +14,17 @@ FOUL = '"><script>alert(1)</script>'
 
 
 def test_an_empty_list_says_what_to_do(forge):
-    page = forge.archive.page()
+    page = forge.history.page()
     assert "No runs yet" in table.run_rows(page)
     assert table.filters(page, Wanted(), "") == ""
     put_run(forge.home.root)
-    assert "No run matches" in table.run_rows(forge.archive.page(Wanted(query="nobody")))
+    assert "No run matches" in table.run_rows(forge.history.page(Wanted(query="nobody")))
 
 
 def test_a_row_shows_cause_size_tags_and_note(forge):
     run = put_run(forge.home.root, name="mine", ending="failed")
-    forge.archive.annotate(run.id, tags=["keep"], note="Try a smaller batch.")
-    drawn = table.run_rows(forge.archive.page())
+    forge.history.annotate(run.id, tags=["keep"], note="Try a smaller batch.")
+    drawn = table.run_rows(forge.history.page())
     for text in ("failed", "Memory ran out.", "KiB", "#keep", "Try a smaller batch."):
         assert text in drawn
     assert f'id="resume-run-{run.id}"' in drawn
@@ -33,14 +33,14 @@ def test_a_row_shows_cause_size_tags_and_note(forge):
 def test_nothing_that_users_write_becomes_markup(forge):
     runs = [put_run(forge.home.root, n, dataset=FOUL, model_name=FOUL) for n in range(2)]
     for run in runs:
-        forge.archive.annotate(run.id, name=FOUL, tags=[FOUL[:30]], note=FOUL)
-    page = forge.archive.page()
-    comparison = forge.archive.compare([run.id for run in runs])
+        forge.history.annotate(run.id, name=FOUL, tags=[FOUL[:30]], note=FOUL)
+    page = forge.history.page()
+    comparison = forge.history.compare([run.id for run in runs])
     parts = [
         table.run_rows(page),
         table.filters(page, Wanted(), ""),
         *compare.comparison_parts(comparison, "step", {}).values(),
-        *storage.parts(forge.archive.storage()).values(),
+        *storage.parts(forge.storage.usage()).values(),
     ]
     assert not any("<script" in part for part in parts)
 
@@ -48,7 +48,7 @@ def test_nothing_that_users_write_becomes_markup(forge):
 def test_only_states_that_occur_are_filters(forge):
     put_run(forge.home.root, 1)
     put_run(forge.home.root, 2, ending=None)
-    drawn = table.filters(forge.archive.page(), Wanted(), "failed")
+    drawn = table.filters(forge.history.page(), Wanted(), "failed")
     assert "Finished" in drawn
     assert "Stopped" not in drawn
     assert drawn.count('aria-pressed="true"') == 1
@@ -57,8 +57,8 @@ def test_only_states_that_occur_are_filters(forge):
 def test_the_rest_of_a_long_list_is_offered(forge):
     for number in range(4):
         put_run(forge.home.root, number)
-    assert "2 of 4 runs" in table.show_more(forge.archive.page(limit=2))
-    assert table.show_more(forge.archive.page(limit=4)) == ""
+    assert "2 of 4 runs" in table.show_more(forge.history.page(limit=2))
+    assert table.show_more(forge.history.page(limit=4)) == ""
 
 
 @pytest.mark.parametrize("sent", [None, [], {"sort": "x", "group": "x", "query": 3}])

@@ -46,7 +46,7 @@ def forge(home_with_starter):
     def small(root):
         return replace(probe_machine(root), gpus=[], ram_total_gib=16.0, ram_free_gib=3.0)
 
-    made = Forge(Home(home_with_starter), spare=["true"], probe=small)
+    made = Forge(Home(home_with_starter), warm_worker=["true"], probe=small)
     yield made
     made.close()
 

@@ -8,7 +8,7 @@ from ui.pages.train.trial_run import state
 
 
 def shown(forge, layer):
-    return str(state(forge, forge.check(layer)))
+    return str(state(forge, forge.preflight.check(layer)))
 
 
 def test_a_failure_is_shown_again_with_the_same_settings_only(tmp_path, said):  # noqa: F811

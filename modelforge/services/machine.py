@@ -1,0 +1,32 @@
+"""The hardware of this computer, probed at most once every five seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from modelforge.hardware import machine as hardware
+from modelforge.hardware.machine import Machine
+from modelforge.paths import Home
+
+CACHE_S = 5.0
+
+
+class MachineService:
+    """Probe the hardware and cache the result. Thread-safe."""
+
+    def __init__(self, home: Home, probe: Callable[[Path], Machine] | None = None) -> None:
+        self._root = home.root
+        self._probe = probe
+        self._cached: tuple[float, Machine] | None = None
+        self._lock = threading.Lock()
+
+    def current(self, *, refresh: bool = False) -> Machine:
+        """Return the hardware, its free memory and free disk space, at most five seconds old."""
+        with self._lock:
+            now = time.monotonic()
+            if refresh or self._cached is None or now - self._cached[0] > CACHE_S:
+                self._cached = (now, (self._probe or hardware.probe_machine)(self._root))
+            return self._cached[1]

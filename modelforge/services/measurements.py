@@ -1,0 +1,137 @@
+"""Memory traces and trial-run results of earlier runs, kept in the home folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from modelforge.config.plan.make import Plan
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.data.checks.summary import DatasetSummary
+from modelforge.errors import ForgeError
+from modelforge.hardware.machine import Machine
+from modelforge.models.architecture import ModelInfo
+from modelforge.paths import Home
+from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens, memory_trace_key
+from modelforge.preflight.trial_run import TrialRunResult, trial_run_key
+from modelforge.runs.atomic_files import find_json, write_json
+from modelforge.runs.store import package_versions
+
+TRACES_KEPT = 500
+RESULTS_KEPT = 100
+TRACED_PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes")
+MEASURED_PACKAGES = (*TRACED_PACKAGES, "unsloth")
+# Increase when the trace counts differently, so that stored traces are not used any more.
+TRACE_VERSION = "2"
+
+
+class MemoryTraceStore:
+    """Memory traces by their key. Thread-safe."""
+
+    def __init__(self, home: Home) -> None:
+        self._file = home.memory_traces
+        self._traces: dict[str, MemoryTrace] | None = None
+        self._lock = threading.Lock()
+
+    def find(
+        self, config: TrainingConfig, plan: Plan, facts: ModelInfo, summary: DatasetSummary | None
+    ) -> MemoryTrace | None:
+        """Return the stored trace for these settings, or None."""
+        key = self.key(config, plan, facts, longest_row_tokens(config, plan, summary))
+        with self._lock:
+            return self._load().get(key)
+
+    def key(self, config: TrainingConfig, plan: Plan, facts: ModelInfo, length: int) -> str:
+        """Return the key of a trace with a longest row of `length` tokens."""
+        return memory_trace_key(config, plan, length, _architecture_hash(facts), _traced_versions())
+
+    def add(self, trace: MemoryTrace) -> None:
+        """Store a trace; the oldest ones are dropped."""
+        with self._lock:
+            traces = self._load()
+            traces[trace.key] = trace
+            while len(traces) > TRACES_KEPT:
+                del traces[next(iter(traces))]
+            with contextlib.suppress(ForgeError):  # a trace that is not stored is made again
+                write_json(self._file, {"footprints": [one.as_dict() for one in traces.values()]})
+
+    def _load(self) -> dict[str, MemoryTrace]:
+        if self._traces is None:
+            entries = (find_json(self._file) or {}).get("footprints", [])
+            traces = [MemoryTrace.from_dict(entry) for entry in entries if _is_trace(entry)]
+            self._traces = {trace.key: trace for trace in traces}
+        return self._traces
+
+
+class TrialRunResults:
+    """Results of trial runs by a hash of what affects memory and step time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "known.json"
+
+    def find(
+        self,
+        config: TrainingConfig,
+        plan: Plan,
+        facts: ModelInfo,
+        summary: DatasetSummary,
+        machine: Machine,
+    ) -> TrialRunResult | None:
+        """Return the result of an earlier trial run with equal settings on this machine."""
+        found = (find_json(self._file) or {}).get(self.key(config, plan, facts, summary, machine))
+        return read_result(found) if isinstance(found, dict) else None
+
+    def key(
+        self,
+        config: TrainingConfig,
+        plan: Plan,
+        facts: ModelInfo,
+        summary: DatasetSummary,
+        machine: Machine,
+    ) -> str:
+        """Return the key under which the result of such a trial run is stored."""
+        versions = package_versions(MEASURED_PACKAGES)
+        return trial_run_key(config, plan, facts, summary, machine, versions)
+
+    def add(self, key: str, result: TrialRunResult) -> None:
+        """Store a result; the oldest ones are dropped. The caller holds the start lock."""
+        results = find_json(self._file) or {}
+        results[key] = result.as_dict()
+        newest = sorted(results.items(), key=lambda item: float(item[1].get("at") or 0.0))
+        write_json(self._file, dict(newest[-RESULTS_KEPT:]))
+
+
+def read_result(data: Mapping[str, Any]) -> TrialRunResult | None:
+    """Return the result in a record; None for a record of a version that measured less."""
+    required = ("id", "at", "peak_gib", "seconds_per_update")
+    return TrialRunResult.from_dict(data) if all(name in data for name in required) else None
+
+
+def _is_trace(entry: Any) -> bool:
+    """Return whether an entry has the fields of this version."""
+    return (
+        isinstance(entry, dict)
+        and "key" in entry
+        and entry.keys() <= MemoryTrace.__dataclass_fields__.keys()
+    )
+
+
+def _architecture_hash(facts: ModelInfo) -> str:
+    """Return the hash of the model's config.json, or its path and commit on the Hub."""
+    try:
+        text = (Path(facts.path) / "config.json").read_bytes()
+    except OSError:
+        return f"{facts.path}@{facts.revision}"
+    return hashlib.sha256(text).hexdigest()
+
+
+@cache
+def _traced_versions() -> dict[str, str]:
+    versions = package_versions(TRACED_PACKAGES)
+    installed = {name: version for name, version in versions.items() if version is not None}
+    return {"edition": TRACE_VERSION, **installed}

@@ -1,0 +1,120 @@
+"""Start, watch, stop and delete runs."""
+
+from __future__ import annotations
+
+import contextlib
+
+from modelforge.config.resolve import Layer
+from modelforge.errors import ForgeError, NotFoundError
+from modelforge.runs.events import EventRecord, read_events
+from modelforge.runs.layout import RunFolder
+from modelforge.runs.listing import Wanted
+from modelforge.runs.process.supervisor import Supervisor
+from modelforge.runs.states import RunState
+from modelforge.runs.store import Store
+from modelforge.runs.view import RunView, view_run
+from modelforge.services.chat import ChatService
+from modelforge.services.history import HistoryService
+from modelforge.services.start import RunLauncher
+
+LOG_BYTES = 16_384
+
+
+class RunService:
+    """The runs of a home. Thread-safe."""
+
+    def __init__(
+        self,
+        store: Store,
+        supervisor: Supervisor,
+        launcher: RunLauncher,
+        chat: ChatService,
+        history: HistoryService,
+    ) -> None:
+        self._store = store
+        self._supervisor = supervisor
+        self._launcher = launcher
+        self._chat = chat
+        self._history = history
+
+    def start(self, *layers: Layer, name: str | None = None, request_id: str | None = None) -> str:
+        """Start a run and return its id; the same `request_id` never starts a second one.
+
+        Raises ConfigError, NotFoundError, DataError, BlockedError or BusyError; then nothing
+        has been created.
+        """
+        launcher = self._launcher
+        with launcher.request_lock(request_id):
+            if known := launcher.find_request(request_id):
+                return known.id
+            spec = launcher.prepare(*layers, name=name)
+            with launcher.claim():
+                # Another server may have handled the same request meanwhile.
+                if known := launcher.find_request(request_id):
+                    return known.id
+                launcher.require_free()
+                folder = launcher.create(spec, request_id)
+                try:
+                    launcher.launch(folder)
+                except ForgeError:
+                    launcher.discard(folder)
+                    raise
+        return folder.id
+
+    def view(self, run_id: str) -> RunView:
+        """Return the settings, the progress and the state of a run; raises NotFoundError."""
+        folder = self._store.get(run_id)
+        return view_run(folder, self._supervisor.state(folder))
+
+    def views(self, filters: Wanted | None = None, *, limit: int | None = None) -> list[RunView]:
+        """Return the readable runs that match, newest first.
+
+        `HistoryService.page` returns table rows, which is faster for many runs.
+        """
+        views = []
+        for row in self._history.page(filters, limit=limit).rows:
+            with contextlib.suppress(NotFoundError):  # deleted meanwhile
+                views.append(self.view(row.id))
+        return views
+
+    def active(self) -> str | None:
+        """Return the id of the run that uses the GPU, or None."""
+        folder = self._supervisor.holder()
+        return folder.id if folder else None
+
+    def state(self, run_id: str) -> RunState:
+        """Return the state of a run."""
+        return self._supervisor.state(self._store.get(run_id))
+
+    def folder(self, run_id: str) -> RunFolder:
+        """Return the folder of a run; raises NotFoundError."""
+        return self._store.get(run_id)
+
+    def events(
+        self, run_id: str, after: int = 0, limit_bytes: int | None = None
+    ) -> tuple[list[EventRecord], int]:
+        """Return the events after byte `after`, and the byte to continue from.
+
+        `limit_bytes` is approximate; later events are left to the next call.
+        """
+        return read_events(self._store.get(run_id).events, after, limit_bytes)
+
+    def log(self, run_id: str, tail_bytes: int = LOG_BYTES) -> str:
+        """Return the end of the worker's log."""
+        path = self._store.get(run_id).log
+        if not path.exists():
+            return ""
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - tail_bytes))
+            return file.read().decode("utf-8", errors="replace")
+
+    def stop(self, run_id: str, *, keep: bool = True) -> RunState:
+        """Request a stop, with or without saving the model; return the state then."""
+        folder = self._store.get(run_id)
+        self._supervisor.stop(folder, keep=keep)
+        return self._supervisor.state(folder)
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run that is over, with all its files; raises BusyError while it is active."""
+        self._chat.unload_run(self._store.get(run_id))
+        self._store.delete(run_id)

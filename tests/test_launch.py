@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.setup.lock import only_one
+from modelforge.setup.lock import exclusive_setup
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,7 +62,7 @@ def test_an_unknown_option_of_setup_is_refused_before_anything_is_done(fresh: Pa
 
 
 def test_a_set_up_that_cannot_go_on_ends_in_one_sentence(fresh: Path) -> None:
-    with only_one(fresh / ".setup" / "lock"):
+    with exclusive_setup(fresh / ".setup" / "lock"):
         done = launch(fresh, "setup")
     assert done.returncode == 1
     assert done.stderr.strip() == (

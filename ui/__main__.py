@@ -20,7 +20,7 @@ import uvicorn
 from modelforge.errors import ForgeError, Problem, RunError
 from modelforge.forge import Forge
 from modelforge.paths import find_home
-from modelforge.security.middleware import own_hosts
+from modelforge.security.middleware import local_host_names
 from modelforge.setup.browser import find_browser
 from ui.app import create_guarded_app
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         _say(f"home: The folder cannot be used: {error.strerror}. Choose another with --home.")
         return 2
-    hosts = own_hosts() if args.listen else ()
+    hosts = local_host_names() if args.listen else ()
     app = create_guarded_app(forge, hosts=hosts, password=password if args.listen else None)
     _serve(app, forge, place, args)
     return 0

@@ -18,7 +18,7 @@ from modelforge import __version__
 from modelforge.api.router import add_api
 from modelforge.forge import Forge
 from modelforge.paths import resource_folder
-from modelforge.security.middleware import Guard
+from modelforge.security.middleware import SecurityMiddleware
 from ui import routes
 from ui.html.layout import ASSET_FOLDERS, Assets, PageFrame, asset_root, theme
 from ui.pages import build, chat, compare, export, machine
@@ -80,4 +80,4 @@ def create_guarded_app(
     forge: Forge, *, hosts: Collection[str] = (), password: str | None = None
 ) -> ASGIApp:
     """Return the application with its page frame and the security middleware around it."""
-    return Guard(PageFrame(create_app(forge)), hosts=hosts, password=password)
+    return SecurityMiddleware(PageFrame(create_app(forge)), hosts=hosts, password=password)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from modelforge.services.compare import Comparison
     from modelforge.services.preflight import PreflightResult
     from modelforge.services.queue import QueueView
-    from modelforge.setup.system_checks import Row
+    from modelforge.setup.system_checks import CheckResult
 
 TICK_S = 0.2
 # What of the queue does not pass by itself.
@@ -225,7 +225,7 @@ def print_run(
     print(f"The run lies in {folder}")
 
 
-def print_doctor(rows: Sequence[Row]) -> None:
+def print_doctor(rows: Sequence[CheckResult]) -> None:
     """Print the table of what is right and wrong."""
     width = max(len(row.name) for row in rows)
     for row in rows:

@@ -16,8 +16,8 @@ from pathlib import Path
 from modelforge.hardware.machine import Machine, probe_machine
 from modelforge.hardware.nvidia import Gpu
 from modelforge.paths import PROJECT_ROOT, Home
-from modelforge.setup.system_checks import Row, browser_row, disk_row, python_row
-from modelforge.setup.torch_build import BUILDS, INDEX, TORCH, cuda_build, version
+from modelforge.setup.system_checks import CheckResult, check_browser, check_disk, check_python
+from modelforge.setup.torch_build import BUILDS, INDEX, TORCH, cuda_build, parse_version
 
 CONSTRAINTS = PROJECT_ROOT / "constraints.txt"
 STARTER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
@@ -31,59 +31,61 @@ Reach = Callable[[], bool]
 
 def check_machine(
     home: Home, *, probe: Probe = probe_machine, is_reachable: Reach | None = None
-) -> list[Row]:
+) -> list[CheckResult]:
     """Return one row for everything that a run needs. Asks the network once, for two seconds."""
     machine = probe(home.root)
     cuda = torch_cuda_version()
     return [
-        python_row(),
+        check_python(),
         torch_row(cuda, machine, installed_version("torch")),
         *gpu_rows(machine),
         *([matmul_row()] if cuda and machine.gpus else []),
         packages_row(read_pinned_versions(CONSTRAINTS)),
         starter_row(home),
-        disk_row(home.root),
-        browser_row(),
+        check_disk(home.root),
+        check_browser(),
         network_row(is_reachable or is_hub_reachable),
     ]
 
 
-def torch_row(cuda: str | None, machine: Machine, torch: str | None) -> Row:
+def torch_row(cuda: str | None, machine: Machine, torch: str | None) -> CheckResult:
     """Say whether the build of torch suits driver and card. `cuda` is the build's CUDA version."""
     name = "PyTorch"
     if torch is None:
-        return Row(name, "bad", "torch is not installed.", SETUP)
+        return CheckResult(name, "bad", "torch is not installed.", SETUP)
     build = f"CUDA {cuda}" if cuda else "no CUDA"
     said = f"torch {torch} with {build}"
     if not machine.gpus:
-        return Row(name, "good", f"{said}; there is no NVIDIA card.")
+        return CheckResult(name, "good", f"{said}; there is no NVIDIA card.")
     card = machine.gpus[0]
     suits = cuda_build(card.driver, card.compute_capability)
     remedy = _reinstall(suits) if suits else "Update the NVIDIA driver to 580 or newer."
     if not cuda:
-        return Row(name, "bad", f"{said}, so {card.name} is not used.", remedy)
-    needed = LINUX_DRIVERS.get(version(cuda)[0], ())
-    if card.driver and version(card.driver) < needed:
+        return CheckResult(name, "bad", f"{said}, so {card.name} is not used.", remedy)
+    needed = LINUX_DRIVERS.get(parse_version(cuda)[0], ())
+    if card.driver and parse_version(card.driver) < needed:
         wanted_driver = ".".join(map(str, needed))
         what = f"{said} needs driver {wanted_driver} or newer, and this is {card.driver}."
-        return Row(name, "bad", what, remedy)
+        return CheckResult(name, "bad", what, remedy)
     oldest = BUILDS["cu130"][1]
     too_old = card.compute_capability is not None and card.compute_capability < oldest
-    if too_old and version(cuda) >= (13,):
-        return Row(name, "bad", f"{said} has no kernels for {card.name}.", remedy)
-    return Row(name, "good", f"{said}, driver {card.driver or 'unknown'}.")
+    if too_old and parse_version(cuda) >= (13,):
+        return CheckResult(name, "bad", f"{said} has no kernels for {card.name}.", remedy)
+    return CheckResult(name, "good", f"{said}, driver {card.driver or 'unknown'}.")
 
 
-def gpu_rows(machine: Machine) -> list[Row]:
+def gpu_rows(machine: Machine) -> list[CheckResult]:
     """Say what each card is and what it can do."""
     if not machine.gpus:
         if machine.apple_gpu:
-            return [Row("GPU", "good", "An Apple GPU, through Metal.")]
-        return [Row("GPU", "note", machine.gpu_note or "No GPU was found.")]
+            return [CheckResult("GPU", "good", "An Apple GPU, through Metal.")]
+        return [CheckResult("GPU", "note", machine.gpu_note or "No GPU was found.")]
     return [_card_row(card) for card in machine.gpus]
 
 
-def matmul_row(command: list[str] | None = None, timeout_s: float = MATMUL_TIMEOUT_S) -> Row:
+def matmul_row(
+    command: list[str] | None = None, timeout_s: float = MATMUL_TIMEOUT_S
+) -> CheckResult:
     """Multiply 4-bit weights on the card, in a process of its own, and say how it went."""
     name = "4-bit matmul"
     call = command or [sys.executable, "-m", "modelforge.train.tools.check_4bit"]
@@ -91,25 +93,27 @@ def matmul_row(command: list[str] | None = None, timeout_s: float = MATMUL_TIMEO
     try:
         done = subprocess.run(call, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
-        return Row(name, "bad", f"It gave no answer within {timeout_s:.0f} s.", remedy)
+        return CheckResult(name, "bad", f"It gave no answer within {timeout_s:.0f} s.", remedy)
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
-        return Row(name, "bad", f"{last[:200].rstrip('.')}.", remedy)
+        return CheckResult(name, "bad", f"{last[:200].rstrip('.')}.", remedy)
     answer = json.loads(lines[-1])
     what = f"It is off by {answer['off'] * 100:.1f}% on average, after {answer['seconds']:.1f} s."
-    return Row(name, "good" if answer["off"] < 0.2 else "bad", what)
+    return CheckResult(name, "good" if answer["off"] < 0.2 else "bad", what)
 
 
-def packages_row(pins: Mapping[str, str]) -> Row:
+def packages_row(pins: Mapping[str, str]) -> CheckResult:
     """Say which packages differ from the versions that were tested together."""
     name = "Packages"
     if not pins:
-        return Row(name, "good", "Installed from a wheel; no tested versions to compare with.")
+        return CheckResult(
+            name, "good", "Installed from a wheel; no tested versions to compare with."
+        )
     found = {package: installed_version(package) for package in pins}
     absent = [package for package in _required() if installed_version(package) is None]
     if absent:
-        return Row(name, "bad", f"Not installed: {', '.join(absent)}.", SETUP)
+        return CheckResult(name, "bad", f"Not installed: {', '.join(absent)}.", SETUP)
     differ = [
         f"{package} {has} (tested: {pins[package]})"
         for package, has in found.items()
@@ -117,26 +121,30 @@ def packages_row(pins: Mapping[str, str]) -> Row:
     ]
     if differ:
         more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""
-        return Row(name, "note", f"Other than tested: {', '.join(differ[:4])}{more}.", SETUP)
-    return Row(name, "good", f"{sum(map(bool, found.values()))} packages as tested.")
+        return CheckResult(
+            name, "note", f"Other than tested: {', '.join(differ[:4])}{more}.", SETUP
+        )
+    return CheckResult(name, "good", f"{sum(map(bool, found.values()))} packages as tested.")
 
 
-def starter_row(home: Home) -> Row:
+def starter_row(home: Home) -> CheckResult:
     """Say whether the starter model is there."""
     if all((home.starter_model / name).is_file() for name in STARTER_FILES):
-        return Row("Starter model", "good", f"{home.starter_model}.")
-    return Row("Starter model", "bad", f"It is not in {home.starter_model}.", SETUP)
+        return CheckResult("Starter model", "good", f"{home.starter_model}.")
+    return CheckResult("Starter model", "bad", f"It is not in {home.starter_model}.", SETUP)
 
 
-def network_row(reach: Reach) -> Row:
+def network_row(reach: Reach) -> CheckResult:
     """Say whether models and data can come from the Hub."""
     works = "The starter model, local folders and files work without."
     switches = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     if set_ones := [name for name in switches if os.environ.get(name, "0") not in ("", "0")]:
-        return Row("Network", "note", f"{set_ones[0]} is set: nothing is downloaded.", works)
+        return CheckResult(
+            "Network", "note", f"{set_ones[0]} is set: nothing is downloaded.", works
+        )
     if reach():
-        return Row("Network", "good", "The Hub answers.")
-    return Row("Network", "note", "The Hub does not answer.", works)
+        return CheckResult("Network", "good", "The Hub answers.")
+    return CheckResult("Network", "note", "The Hub does not answer.", works)
 
 
 def is_hub_reachable() -> bool:
@@ -178,14 +186,14 @@ def read_pinned_versions(constraints: Path) -> dict[str, str]:
     return {name.strip(): pin.strip() for name, pin in pins}
 
 
-def _card_row(card: Gpu) -> Row:
+def _card_row(card: Gpu) -> CheckResult:
     name, can = f"GPU {card.index}", card.compute_capability
     size = f"{card.total_gib:.1f} GiB" if card.total_gib else "size unknown"
     if can is None:
-        return Row(name, "note", f"{card.name}, {size}, compute capability unknown.")
+        return CheckResult(name, "note", f"{card.name}, {size}, compute capability unknown.")
     formats = "bf16 and fp16" if can >= (8, 0) else "fp16, not bf16"
     said = f"{card.name}, {size}, compute capability {can[0]}.{can[1]}: {formats}."
-    return Row(name, "good" if can >= (7, 0) else "note", said)
+    return CheckResult(name, "good" if can >= (7, 0) else "note", said)
 
 
 def _required() -> list[str]:

@@ -1,1 +1,1 @@
-"""To be described."""
+"""ASGI middleware: host and origin check, body limit, security headers and password."""

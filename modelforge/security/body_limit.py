@@ -1,4 +1,4 @@
-"""How much may be sent to which address."""
+"""Limit the size of request bodies by path."""
 
 from __future__ import annotations
 
@@ -8,59 +8,64 @@ from dataclasses import dataclass
 from starlette.types import Message, Receive
 
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
-from modelforge.security.rejection import Refusal
+from modelforge.security.rejection import Rejection
 from modelforge.units import MIB, human_bytes
 
 
 @dataclass(frozen=True)
-class Limit:
-    """The most bytes a body may have on paths that begin with `prefix`."""
+class BodyLimit:
+    """The maximum body size of paths that begin with `prefix`."""
 
     prefix: str
-    most: int
+    max_bytes: int
 
 
-# The first that fits counts. Gradio posts whole component values, hence its larger share.
+# The first matching prefix applies. Gradio posts whole component values and needs more.
 LIMITS = (
-    Limit("/api/datasets/", MIB),
-    Limit("/api/datasets", MAX_UPLOAD_BYTES),
-    Limit("/face/uploads", MAX_UPLOAD_BYTES),
-    Limit("/gradio_api/", 16 * MIB),
-    Limit("/", MIB),
+    BodyLimit("/api/datasets/", MIB),
+    BodyLimit("/api/datasets", MAX_UPLOAD_BYTES),
+    BodyLimit("/face/uploads", MAX_UPLOAD_BYTES),
+    BodyLimit("/gradio_api/", 16 * MIB),
+    BodyLimit("/", MIB),
 )
 
 
-class Body:
-    """One request's body on its way in, measured as announced and as it really comes."""
+class LimitedBody:
+    """The body of one request, limited by the announced and by the received size.
 
-    def __init__(self, path: str, receive: Receive, limits: Sequence[Limit]) -> None:
+    `rejection` is set once the received size exceeds the limit.
+    """
+
+    def __init__(self, path: str, receive: Receive, limits: Sequence[BodyLimit]) -> None:
         self._receive = receive
-        self._most = next((each.most for each in limits if path.startswith(each.prefix)), MIB)
-        self._seen = 0
-        self.refusal: Refusal | None = None
+        matching = (limit.max_bytes for limit in limits if path.startswith(limit.prefix))
+        self._max_bytes = next(matching, MIB)
+        self._received_bytes = 0
+        self.rejection: Rejection | None = None
 
-    def refuse(self, headers: Mapping[str, str]) -> Refusal | None:
-        """Refuse by the announced length, before a byte is read."""
+    def check_announced(self, headers: Mapping[str, str]) -> Rejection | None:
+        """Check the Content-Length header before the body is read."""
         announced = headers.get("content-length", "0")
         if not (announced.isascii() and announced.isdigit()):
-            return Refusal(400, "Content-Length", "The length is no number.", "Send a number.")
-        return self._too_large() if int(announced[:20]) > self._most else None
+            what = "The Content-Length header is not a number."
+            return Rejection(400, "Content-Length", what, "Send the number of bytes.")
+        return self._too_large() if int(announced[:20]) > self._max_bytes else None
 
     async def receive(self) -> Message:
-        """Pass the next piece on; past the limit the app is told that the sender is gone."""
-        if self.refusal is not None:
+        """Return the next chunk, or a disconnect once the limit is exceeded."""
+        if self.rejection is not None:
             return {"type": "http.disconnect"}
         message = await self._receive()
-        self._seen += len(message.get("body", b""))
-        if self._seen > self._most:
-            self.refusal = self._too_large()
+        self._received_bytes += len(message.get("body", b""))
+        if self._received_bytes > self._max_bytes:
+            self.rejection = self._too_large()
             return {"type": "http.disconnect"}
         return message
 
-    def _too_large(self) -> Refusal:
-        return Refusal(
+    def _too_large(self) -> Rejection:
+        return Rejection(
             413,
             "body",
-            f"The body is larger than {human_bytes(self._most)}.",
-            "Send less, or name a path on this machine.",
+            f"The body is larger than {human_bytes(self._max_bytes)}.",
+            "Send less, or give a path on this machine.",
         )

@@ -1,4 +1,4 @@
-"""What every response carries so that a browser helps us keep strangers out."""
+"""Security headers of all responses, and the content security policy of pages."""
 
 from __future__ import annotations
 
@@ -17,14 +17,21 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-DATA = ("/api/", "/gradio_api/", "/config")
-_INLINE = re.compile(rb"<script\b(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script\s*>", re.DOTALL | re.I)
+DATA_PATHS = ("/api/", "/gradio_api/", "/config")
+# Uploaded files may be displayed but must not run scripts.
+FILE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'none'"
+)
+_INLINE_SCRIPT = re.compile(
+    rb"<script\b(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script\s*>", re.DOTALL | re.IGNORECASE
+)
 
 
 def content_policy(hashes: Iterable[str] = ()) -> str:
-    """Return the policy of a page: our own files, and the inline scripts with these hashes.
+    """Return the policy of a page: our own files, and inline scripts with these hashes.
 
-    Gradio compiles its small functions with eval, so that stays; inline handlers do not run.
+    Gradio compiles functions with eval, so `unsafe-eval` is needed. Inline event handlers are
+    blocked.
     """
     scripts = " ".join(["'self'", "'unsafe-eval'", *hashes])
     return (
@@ -35,60 +42,60 @@ def content_policy(hashes: Iterable[str] = ()) -> str:
     )
 
 
-# Files that people brought along may be shown, and never run.
-FILE_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'none'"
-)
-
-
 def script_hashes(page: bytes) -> list[str]:
-    """Return the hashes of the inline scripts in a page of ours.
+    """Return the policy hashes of all inline scripts in a page of this server.
 
-    What stands in the page as it leaves is trusted: pages are made from escaped templates only.
+    The page is trusted, because it is rendered from templates that escape all values.
     """
-    # Browsers read line ends as plain newlines before they hash.
-    return [_hash(script) for script in _INLINE.findall(page.replace(b"\r\n", b"\n"))]
+    # Browsers normalize line ends before they hash.
+    return [_hash(script) for script in _INLINE_SCRIPT.findall(page.replace(b"\r\n", b"\n"))]
 
 
-def wants_page(scope: Scope, headers: Mapping[str, str]) -> bool:
-    """Say whether a browser asks for a page to show."""
+def accepts_html(scope: Scope, headers: Mapping[str, str]) -> bool:
+    """Return whether a browser requests a page."""
     return not _is_data(scope["path"]) and "text/html" in headers.get("accept", "")
 
 
-class Dress:
-    """One response on its way out. Pages wait until they are whole; all else passes at once."""
+class HeaderSender:
+    """Adds security headers to one response.
+
+    HTML pages are buffered to compute the hashes of their inline scripts. All other responses are
+    passed on at once.
+    """
 
     def __init__(self, scope: Scope, send: Send, scripts: Sequence[str]) -> None:
         self._path: str = scope["path"]
         self._method: str = scope["method"]
         self._send = send
-        self._scripts = [_hash(text.encode()) for text in scripts]
-        self._start: Message | None = None
+        self._script_hashes = [_hash(text.encode()) for text in scripts]
+        self._page_start: Message | None = None
         self._page = bytearray()
         self._closed = False
         self.started = False
 
     def close(self) -> None:
-        """Say nothing more, whatever the app still sends."""
+        """Drop everything that the app sends from now on."""
         self._closed = True
 
     async def send(self, message: Message) -> None:
-        """Send one message of the response, with our headers on the first."""
+        """Send one message of the response."""
         if self._closed:
             return
         if message["type"] == "http.response.start":
             self.started = True
             if self._is_page(message):
-                self._start = message
+                self._page_start = message
                 return
-            message = self._dressed(message, self._plain_policy())
-        elif self._start is not None:
+            message = self._with_headers(message, self._policy())
+        elif self._page_start is not None:
             self._page += message.get("body", b"")
             if message.get("more_body"):
                 return
-            policy = content_policy([*self._scripts, *script_hashes(bytes(self._page))])
-            await self._send(self._dressed(self._start, policy))
-            message, self._start = {**message, "body": bytes(self._page)}, None
+            body, start = bytes(self._page), self._page_start
+            self._page_start = None
+            policy = content_policy([*self._script_hashes, *script_hashes(body)])
+            await self._send(self._with_headers(start, policy))
+            message = {**message, "body": body}
         await self._send(message)
 
     def _is_page(self, start: Message) -> bool:
@@ -100,26 +107,27 @@ class Dress:
             and b"content-encoding" not in headers
         )
 
-    def _plain_policy(self) -> str:
+    def _policy(self) -> str:
         is_file = self._path.startswith(("/gradio_api/file", "/gradio_api/stream"))
-        return FILE_POLICY if is_file else content_policy(self._scripts)
+        return FILE_POLICY if is_file else content_policy(self._script_hashes)
 
-    def _dressed(self, start: Message, policy: str) -> Message:
-        ours = {**HEADERS, "content-security-policy": policy}
+    def _with_headers(self, start: Message, policy: str) -> Message:
+        added = {**HEADERS, "content-security-policy": policy}
         kept = [
             (name, value)
             for name, value in start.get("headers", [])
-            if name.lower().decode("latin-1") not in ours
-            # Nobody else's page has any business here, whatever the app would grant.
+            if name.lower().decode("latin-1") not in added
+            # Cross-origin access is never granted, whatever the app allows.
             and not name.lower().startswith(b"access-control-")
         ]
         if _is_data(self._path) and not any(name.lower() == b"cache-control" for name, _ in kept):
-            ours["cache-control"] = "no-store"
-        return {**start, "headers": kept + [(k.encode(), v.encode()) for k, v in ours.items()]}
+            added["cache-control"] = "no-store"
+        new = [(name.encode(), value.encode()) for name, value in added.items()]
+        return {**start, "headers": kept + new}
 
 
 def _is_data(path: str) -> bool:
-    return path.startswith(DATA)
+    return path.startswith(DATA_PATHS)
 
 
 def _hash(script: bytes) -> str:

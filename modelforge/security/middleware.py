@@ -1,4 +1,4 @@
-"""The guard: one layer around every route, Gradio's included, that decides who may come in."""
+"""The security middleware around all routes, including those of Gradio."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ from collections.abc import Collection, Sequence
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modelforge.security.body_limit import LIMITS, Body, Limit
-from modelforge.security.headers import Dress, wants_page
-from modelforge.security.host_check import own_hosts, refuse_host, refuse_site
+from modelforge.security.body_limit import LIMITS, BodyLimit, LimitedBody
+from modelforge.security.headers import HeaderSender, accepts_html
+from modelforge.security.host_check import check_host, check_origin, local_host_names
 from modelforge.security.password import Password
-from modelforge.security.rejection import Refusal
+from modelforge.security.rejection import Rejection
 
-__all__ = ["LIMITS", "Guard", "Limit", "own_hosts"]
+__all__ = ["LIMITS", "BodyLimit", "SecurityMiddleware", "local_host_names"]
 
 
-class Guard:
-    """Pure ASGI, so streams pass unbuffered. `hosts` are names beyond loopback, without a port.
+class SecurityMiddleware:
+    """Pure ASGI middleware, so that streams are not buffered.
 
-    With a `password` every request needs it (HTTP Basic, any user name). `scripts` are inline
-    scripts that a page adds after it has loaded, word for word.
+    Args:
+        app: The app to protect.
+        hosts: Allowed host names besides loopback, without port.
+        password: If given, every request needs it (HTTP Basic, any user name).
+        limits: Body limits by path prefix; the first match applies.
+        scripts: Source of inline scripts that pages add after they have loaded.
     """
 
     def __init__(
@@ -29,7 +33,7 @@ class Guard:
         *,
         hosts: Collection[str] = (),
         password: str | None = None,
-        limits: Sequence[Limit] = LIMITS,
+        limits: Sequence[BodyLimit] = LIMITS,
         scripts: Sequence[str] = (),
     ) -> None:
         self._app = app
@@ -39,67 +43,61 @@ class Guard:
         self._scripts = scripts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse, or pass the request on and dress the response."""
+        """Reject the request, or pass it on and add headers to the response."""
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
         headers = _headers(scope)
-        refusal = (
-            refuse_host(headers, self._hosts)
-            or refuse_site(scope, headers)
-            or (self._password.refuse(scope, headers) if self._password else None)
+        rejection = (
+            check_host(headers, self._hosts)
+            or check_origin(scope, headers)
+            or (self._password.check(scope, headers) if self._password else None)
         )
-        if scope["type"] == "websocket":
-            await self._websocket(refusal, scope, receive, send)
-            return
-        await self._http(refusal, scope, headers, receive, send)
-
-    async def _websocket(
-        self, refusal: Refusal | None, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        if refusal is None:
+        if scope["type"] == "http":
+            await self._http(rejection, scope, headers, receive, send)
+        elif rejection is None:
             await self._app(scope, receive, send)
-            return
-        await receive()
-        await send({"type": "websocket.close", "code": 1008, "reason": refusal.what})
+        else:
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": rejection.what})
 
     async def _http(
         self,
-        refusal: Refusal | None,
+        rejection: Rejection | None,
         scope: Scope,
         headers: dict[str, str],
         receive: Receive,
         send: Send,
     ) -> None:
-        dress = Dress(scope, send, self._scripts)
-        body = Body(scope["path"], receive, self._limits)
-        refusal = refusal or body.refuse(headers)
-        if refusal is not None:
-            await refusal.answer(dress.send, page=wants_page(scope, headers))
+        response = HeaderSender(scope, send, self._scripts)
+        body = LimitedBody(scope["path"], receive, self._limits)
+        rejection = rejection or body.check_announced(headers)
+        if rejection is not None:
+            await rejection.send(response.send, as_text=accepts_html(scope, headers))
             return
-        if wants_page(scope, headers):
-            # A page is read once more on its way out, so it must not be compressed before.
-            rest = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
-            scope = {**scope, "headers": rest}
+        if accepts_html(scope, headers):
+            # A page is read again for its inline scripts, so the app must not compress it.
+            kept = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
+            scope = {**scope, "headers": kept}
 
-        async def listen() -> Message:
+        async def limited_receive() -> Message:
             message = await body.receive()
-            if body.refusal is not None and not dress.started:
-                await body.refusal.answer(dress.send, page=False)
-                dress.close()
+            if body.rejection is not None and not response.started:
+                await body.rejection.send(response.send, as_text=False)
+                response.close()
             return message
 
         try:
-            await self._app(scope, listen, dress.send)
+            await self._app(scope, limited_receive, response.send)
         except ClientDisconnect:
-            if body.refusal is None:
+            if body.rejection is None:
                 raise
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    """Return the headers by lower-case name; repeated ones are joined and so match nothing."""
-    found: dict[str, str] = {}
+    """Return the headers by lower-case name. Repeated headers are joined and match nothing."""
+    headers: dict[str, str] = {}
     for raw, value in scope["headers"]:
         name, text = raw.decode("latin-1").lower(), value.decode("latin-1").strip()
-        found[name] = f"{found[name]}, {text}" if name in found else text
-    return found
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    return headers

@@ -1,4 +1,4 @@
-"""The password of a server that others can reach."""
+"""Password check of a server that other machines can reach."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import hmac
 import ipaddress
+import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
@@ -14,82 +15,82 @@ from collections.abc import Callable, Mapping
 from starlette.types import Scope
 
 from modelforge.errors import ConfigError, Problem
-from modelforge.security.rejection import Refusal
+from modelforge.security.rejection import Rejection
 
-SHORTEST = 8
-TRIES, WINDOW_S, REMEMBERED = 10, 60.0, 1024
+MIN_LENGTH = 8
+MAX_ATTEMPTS, WINDOW_S, MAX_ADDRESSES = 10, 60.0, 1024
 
 
 class Password:
-    """Asks for the password by HTTP Basic, and for patience after ten wrong ones a minute."""
+    """Checks HTTP Basic credentials, and limits wrong attempts to ten a minute per address."""
 
     def __init__(self, secret: str, clock: Callable[[], float] = time.monotonic) -> None:
-        if len(secret) < SHORTEST:
+        if len(secret) < MIN_LENGTH:
             raise ConfigError(
                 Problem(
                     "password",
-                    f"It has {len(secret)} characters.",
-                    f"Use at least {SHORTEST}; this server can be reached by others.",
+                    f"The password has {len(secret)} characters.",
+                    f"Use at least {MIN_LENGTH}; other machines can reach this server.",
                 )
             )
         self._digest = _digest(secret)
         self._clock = clock
-        self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
+        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
 
-    def refuse(self, scope: Scope, headers: Mapping[str, str]) -> Refusal | None:
-        """Refuse without the right password, and for a while after too many wrong ones."""
-        address = _address(scope)
-        waiting = self._waiting(address)
-        if waiting > 0:
-            return Refusal(
+    def check(self, scope: Scope, headers: Mapping[str, str]) -> Rejection | None:
+        """Reject a request without the right password, or after too many wrong attempts."""
+        address = _client_address(scope)
+        wait_s = self._wait_s(address)
+        if wait_s > 0:
+            return Rejection(
                 429,
                 "password",
-                f"{TRIES} wrong passwords within a minute.",
-                f"Try again in {waiting} s.",
-                {"retry-after": str(waiting)},
+                f"There were {MAX_ATTEMPTS} wrong passwords within a minute.",
+                f"Try again in {wait_s} s.",
+                {"retry-after": str(wait_s)},
             )
-        given = _given(headers.get("authorization", ""))
-        if given is not None:
-            if hmac.compare_digest(_digest(given), self._digest):
+        password = _basic_password(headers.get("authorization", ""))
+        if password is not None:
+            if hmac.compare_digest(_digest(password), self._digest):
                 return None
-            self._note(address)
-        return Refusal(
+            self._record_failure(address)
+        return Rejection(
             401,
             "password",
-            "This server needs its password." if given is None else "The password is wrong.",
-            "Give the password it was started with; any user name will do.",
+            "This server needs a password." if password is None else "The password is wrong.",
+            "Enter the password given at its start; any user name is accepted.",
             {"www-authenticate": 'Basic realm="ModelForge", charset="UTF-8"'},
         )
 
-    def _waiting(self, address: str) -> int:
-        wrong = self._wrong.get(address)
-        if wrong is None or len(wrong) < TRIES:
+    def _wait_s(self, address: str) -> int:
+        failures = self._failures.get(address)
+        if failures is None or len(failures) < MAX_ATTEMPTS:
             return 0
-        return max(0, -int(-(wrong[0] + WINDOW_S - self._clock()) // 1))
+        return max(0, math.ceil(failures[0] + WINDOW_S - self._clock()))
 
-    def _note(self, address: str) -> None:
-        self._wrong.setdefault(address, deque(maxlen=TRIES)).append(self._clock())
-        self._wrong.move_to_end(address)
-        while len(self._wrong) > REMEMBERED:
-            self._wrong.popitem(last=False)
+    def _record_failure(self, address: str) -> None:
+        self._failures.setdefault(address, deque(maxlen=MAX_ATTEMPTS)).append(self._clock())
+        self._failures.move_to_end(address)
+        while len(self._failures) > MAX_ADDRESSES:
+            self._failures.popitem(last=False)
 
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _given(header: str) -> str | None:
-    scheme, _, coded = header.partition(" ")
+def _basic_password(header: str) -> str | None:
+    scheme, _, credentials = header.partition(" ")
     if scheme.lower() != "basic":
         return None
     try:
-        return base64.b64decode(coded, validate=True).decode().partition(":")[2]
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
     except (binascii.Error, UnicodeDecodeError):
         return ""
 
 
-def _address(scope: Scope) -> str:
-    """Return who knocks; IPv6 neighbours count as one, since each has a whole network."""
+def _client_address(scope: Scope) -> str:
+    """Return the client's address. IPv6 clients have a whole /64, so it counts as one."""
     client = scope.get("client")
     text = client[0] if client else ""
     try:

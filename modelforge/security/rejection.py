@@ -1,4 +1,4 @@
-"""A request that is not let in: the status, and why, in words."""
+"""The response to a rejected request."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from starlette.types import Send
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """What is answered instead of the app."""
+class Rejection:
+    """An error response that replaces the response of the app."""
 
     status: int
     where: str
@@ -19,19 +19,19 @@ class Refusal:
     remedy: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    async def answer(self, send: Send, *, page: bool) -> None:
-        """Send it: as one line of text where a page was asked for, else as JSON."""
-        if page:
-            kind, text = "text/plain; charset=utf-8", f"{self.what} {self.remedy}\n"
+    async def send(self, send: Send, *, as_text: bool) -> None:
+        """Send the response: one line of plain text for a page request, otherwise JSON."""
+        if as_text:
+            content_type, text = "text/plain; charset=utf-8", f"{self.what} {self.remedy}\n"
         else:
-            parts = {"where": self.where, "what": self.what, "remedy": self.remedy}
-            kind, text = "application/json", json.dumps({"error": parts})
+            error = {"where": self.where, "what": self.what, "remedy": self.remedy}
+            content_type, text = "application/json", json.dumps({"error": error})
         body = text.encode()
         headers = {
-            "content-type": kind,
+            "content-type": content_type,
             "content-length": str(len(body)),
             "cache-control": "no-store",
-            # The rest of a body that was refused must not be read as the next request.
+            # The unread rest of a rejected body must not be parsed as the next request.
             "connection": "close",
             **self.headers,
         }

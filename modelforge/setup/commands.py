@@ -14,9 +14,9 @@ from pathlib import Path
 
 from modelforge.setup.browser import find_browser
 from modelforge.setup.errors import SetupError
-from modelforge.setup.progress import Line, run_watched
-from modelforge.setup.stages import Setup, Wish, child_environment
-from modelforge.setup.system_checks import default_home, rows_before_setup
+from modelforge.setup.progress import StageLine, run_watched
+from modelforge.setup.stages import Setup, SetupOptions, child_environment
+from modelforge.setup.system_checks import checks_before_setup, default_home
 
 ROOT = Path(__file__).resolve().parents[2]
 USAGE = """\
@@ -87,7 +87,7 @@ def _doctor(rest: list[str]) -> int:
     missing = Setup(_wish(own)).missing()
     if not {"Environment", "ModelForge"} & set(missing):
         return _become(own, ["-m", "modelforge", "doctor", *passed])
-    rows = rows_before_setup(own.home)
+    rows = checks_before_setup(own.home)
     sys.stdout.write("\n".join(map(str, rows)) + "\n")
     return int(any(row.state == "bad" for row in rows))
 
@@ -125,9 +125,9 @@ def _own_options(rest: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return own, passed
 
 
-def _wish(own: argparse.Namespace) -> Wish:
+def _wish(own: argparse.Namespace) -> SetupOptions:
     extras = frozenset(name for given in own.extras for name in given.split(",") if name)
-    return Wish(ROOT, own.home, extras, own.torch)
+    return SetupOptions(ROOT, own.home, extras, own.torch)
 
 
 def _prepare(own: argparse.Namespace) -> bool:
@@ -153,7 +153,7 @@ def _install_browser(own: argparse.Namespace) -> str:
     if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
         ways.append([["apt-get", "update"], ["apt-get", "install", "-y", "chromium"]])
     for way in ways:
-        line = Line("[tests] Browser")
+        line = StageLine("[tests] Browser")
         # A failed update still leaves the lists of the day before.
         codes = [run_watched(command, line, log, env=env, cwd=ROOT).code for command in way]
         found = find_browser() if codes[-1] == 0 else None

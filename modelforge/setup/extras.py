@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TextIO
 
 from modelforge.setup.errors import SetupError
-from modelforge.setup.progress import Line
-from modelforge.setup.stages import Setup, Wish
+from modelforge.setup.progress import StageLine
+from modelforge.setup.stages import Setup, SetupOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 Say = Callable[[str], None]
 
 
-class Told(Line):
+class CallbackLine(StageLine):
     """A stage's line that is told to somebody instead of printed."""
 
     def __init__(self, title: str, say: Say) -> None:
@@ -32,9 +32,9 @@ class Told(Line):
             self._say(doing)
 
 
-def why_not(home: Path, root: Path = ROOT, prefix: str = sys.prefix) -> str:
+def unavailable_reason(home: Path, root: Path = ROOT, prefix: str = sys.prefix) -> str:
     """Say why extras cannot be added to the app that is running, or nothing."""
-    wish = Wish(root, home)
+    wish = SetupOptions(root, home)
     if Path(prefix).resolve() != wish.venv.resolve():
         return "This app was not set up by launch.py, so its packages are left alone."
     if missing := Setup(wish).missing():
@@ -42,15 +42,15 @@ def why_not(home: Path, root: Path = ROOT, prefix: str = sys.prefix) -> str:
     return ""
 
 
-def add(extra: str, home: Path, say: Say, root: Path = ROOT) -> None:
+def install_extra(extra: str, home: Path, say: Say, root: Path = ROOT) -> None:
     """Install an extra as `launch.py setup --with` does; raises SetupError with one sentence."""
 
-    def line(title: str, _out: TextIO | None) -> Line:
-        return Told(title, say)
+    def line(title: str, _out: TextIO | None) -> StageLine:
+        return CallbackLine(title, say)
 
-    Setup(Wish(root, home, frozenset({extra})), line=line).run()
+    Setup(SetupOptions(root, home, frozenset({extra})), line=line).run()
     # What was not there a moment ago can be found now.
     importlib.invalidate_caches()
 
 
-__all__ = ["SetupError", "add", "why_not"]
+__all__ = ["SetupError", "install_extra", "unavailable_reason"]

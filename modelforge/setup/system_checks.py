@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from modelforge.setup.browser import find_browser
-from modelforge.setup.torch_build import Version, version
+from modelforge.setup.torch_build import Version, parse_version
 from modelforge.units import GIB
 
 PYTHONS = ((3, 11), (3, 13))
 COMFORT_GIB, NEEDED_GIB = 20.0, 4.0
-SIGNS = {"good": "ok  ", "note": "note", "bad": "BAD "}
+STATE_LABELS = {"good": "ok  ", "note": "note", "bad": "BAD "}
 
 
 @dataclass(frozen=True)
-class Row:
+class CheckResult:
     """One line of the doctor's table; the remedy is empty where nothing is to be done."""
 
     name: str
@@ -31,10 +31,12 @@ class Row:
     remedy: str = ""
 
     def __str__(self) -> str:
-        return f"{SIGNS[self.state]}  {self.name:<14}  " + f"{self.what} {self.remedy}".strip()
+        return (
+            f"{STATE_LABELS[self.state]}  {self.name:<14}  " + f"{self.what} {self.remedy}".strip()
+        )
 
 
-class Card(TypedDict):
+class GpuInfo(TypedDict):
     """What decides about the build of torch; None where it is not known."""
 
     driver_version: str | None
@@ -55,9 +57,9 @@ def default_home() -> Path:
     return (data / "ModelForge").resolve()
 
 
-def nvidia_card() -> Card:
+def query_nvidia_gpu() -> GpuInfo:
     """Ask `nvidia-smi` for the driver and the newest card; everything None without one."""
-    unknown = Card(driver_version=None, capability=None)
+    unknown = GpuInfo(driver_version=None, capability=None)
     program = shutil.which("nvidia-smi")
     if not program:
         return unknown
@@ -71,40 +73,46 @@ def nvidia_card() -> Card:
     cards = [line.split(",") for line in answer.stdout.splitlines() if "," in line]
     if not cards:
         return unknown
-    driver, newest = cards[0][0].strip(), max(version(card[1]) for card in cards)
-    return Card(driver_version=driver, capability=newest or None)
+    driver, newest = cards[0][0].strip(), max(parse_version(card[1]) for card in cards)
+    return GpuInfo(driver_version=driver, capability=newest or None)
 
 
-def python_row() -> Row:
+def check_python() -> CheckResult:
     """Say whether this Python is one that everything is made for."""
     oldest, newest = PYTHONS
     said = f"{platform.python_version()} on {platform.system()} {platform.machine()}."
     if not oldest <= sys.version_info[:2] <= newest:
-        return Row("Python", "bad", said, "Install Python 3.11, 3.12 or 3.13 and use that.")
+        return CheckResult("Python", "bad", said, "Install Python 3.11, 3.12 or 3.13 and use that.")
     if not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
-        return Row("Python", "bad", f"{said} It cannot make environments.", "Install python3-venv.")
-    return Row("Python", "good", said)
+        return CheckResult(
+            "Python", "bad", f"{said} It cannot make environments.", "Install python3-venv."
+        )
+    return CheckResult("Python", "good", said)
 
 
-def disk_row(home: Path) -> Row:
+def check_disk(home: Path) -> CheckResult:
     """Say how much room there is where runs and models go."""
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     free_gib = shutil.disk_usage(existing).free / GIB
     said = f"{free_gib:.1f} GiB free for {home}."
     if not os.access(existing, os.W_OK):
-        return Row("Disk", "bad", f"{existing} cannot be written.", "Choose another --home.")
+        return CheckResult(
+            "Disk", "bad", f"{existing} cannot be written.", "Choose another --home."
+        )
     if free_gib < NEEDED_GIB:
-        return Row("Disk", "bad", said, f"At least {NEEDED_GIB:.0f} GiB are needed: make room.")
+        return CheckResult(
+            "Disk", "bad", said, f"At least {NEEDED_GIB:.0f} GiB are needed: make room."
+        )
     if free_gib < COMFORT_GIB:
-        return Row("Disk", "note", said, "Enough for small models; 20 GiB are comfortable.")
-    return Row("Disk", "good", said)
+        return CheckResult("Disk", "note", said, "Enough for small models; 20 GiB are comfortable.")
+    return CheckResult("Disk", "good", said)
 
 
-def browser_row() -> Row:
+def check_browser() -> CheckResult:
     """Say whether a window of its own and the browser tests are possible."""
     if path := find_browser():
-        return Row("Browser", "good", f"{path}.")
-    return Row(
+        return CheckResult("Browser", "good", f"{path}.")
+    return CheckResult(
         "Browser",
         "note",
         "No Chromium, Chrome or Edge was found; the page opens in any other browser.",
@@ -112,15 +120,15 @@ def browser_row() -> Row:
     )
 
 
-def rows_before_setup(home: Path) -> list[Row]:
+def checks_before_setup(home: Path) -> list[CheckResult]:
     """Return what can be said while nothing is installed."""
-    driver = nvidia_card()["driver_version"]
+    driver = query_nvidia_gpu()["driver_version"]
     gpu = f"NVIDIA driver {driver}." if driver else "No NVIDIA driver answers; the CPU will do."
     not_yet = "PyTorch, ModelForge and the starter model are not installed."
     return [
-        python_row(),
-        Row("Set-up", "note", not_yet, "Run `python launch.py setup`."),
-        Row("GPU", "good" if driver else "note", gpu),
-        disk_row(home),
-        browser_row(),
+        check_python(),
+        CheckResult("Set-up", "note", not_yet, "Run `python launch.py setup`."),
+        CheckResult("GPU", "good" if driver else "note", gpu),
+        check_disk(home),
+        check_browser(),
     ]

@@ -54,7 +54,7 @@ def vision_arguments(torch: list[str]) -> list[str]:
 
 def cuda_build(driver_version: str | None, capability: Version | None = None) -> str | None:
     """Return the newest CUDA build that driver and card can run, or None for the CPU build."""
-    driver = version(driver_version)
+    driver = parse_version(driver_version)
     if not driver:
         return None
     for build, (oldest_driver, oldest_card, newest_card) in BUILDS.items():
@@ -64,7 +64,7 @@ def cuda_build(driver_version: str | None, capability: Version | None = None) ->
     return None
 
 
-def version(text: str | None) -> Version:
+def parse_version(text: str | None) -> Version:
     """Return the leading numbers of a version, `(580, 88)` for "580.88"; empty when unknown."""
     numbers: list[int] = []
     for part in (text or "").strip().split("."):

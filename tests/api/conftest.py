@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from modelforge.api.router import add_api
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from modelforge.security.middleware import Guard
+from modelforge.security.middleware import SecurityMiddleware
 
 ACTORS = Path(__file__).parents[1] / "actors"
 PATIENCE_S = 20.0
@@ -124,7 +124,7 @@ def serving(home, stage):
         forge = Forge(home, worker=actor(worker), warm_worker=actor(spare))
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         add_api(app, forge)
-        stage.app = Guard(app)
+        stage.app = SecurityMiddleware(app)
         client = httpx.Client(base_url=stage.address, timeout=PATIENCE_S)
 
         def close() -> None:

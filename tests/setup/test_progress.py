@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.setup.progress import Line, run_watched, spoken
+from modelforge.setup.progress import StageLine, display_text, run_watched
 
 
 class Terminal(io.StringIO):
@@ -30,17 +30,17 @@ class Terminal(io.StringIO):
     ],
 )
 def test_output_is_put_into_words(line: str, said: str | None) -> None:
-    assert spoken(line) == said
+    assert display_text(line) == said
 
 
 def test_a_long_line_is_cut() -> None:
-    assert spoken("x" * 500) == "x" * 97 + "..."
+    assert display_text("x" * 500) == "x" * 97 + "..."
 
 
 def test_a_terminal_sees_one_line_that_moves_and_a_file_sees_plain_lines() -> None:
     terminal, file = Terminal(), io.StringIO()
     for out in (terminal, file):
-        line = Line("[1/2] PyTorch", out)
+        line = StageLine("[1/2] PyTorch", out)
         line.show("Downloading")
         line.show("Downloading")
         line.end("done")
@@ -55,7 +55,11 @@ def test_a_command_is_followed_and_everything_it_printed_is_in_the_log(tmp_path:
     code = "import sys; print('PROGRESS 0.5 half'); print('late', file=sys.stderr); sys.exit(3)"
     out = Terminal()
     outcome = run_watched(
-        [sys.executable, "-u", "-c", code], Line("x", out), log, env=dict(os.environ), cwd=tmp_path
+        [sys.executable, "-u", "-c", code],
+        StageLine("x", out),
+        log,
+        env=dict(os.environ),
+        cwd=tmp_path,
     )
     assert outcome.code == 3
     assert outcome.lines == ["PROGRESS 0.5 half", "late"]

@@ -11,11 +11,11 @@ import pytest
 from modelforge.paths import find_home
 from modelforge.setup.browser import find_browser
 from modelforge.setup.system_checks import (
-    Row,
+    CheckResult,
+    check_disk,
+    checks_before_setup,
     default_home,
-    disk_row,
-    nvidia_card,
-    rows_before_setup,
+    query_nvidia_gpu,
 )
 
 needs_shell = pytest.mark.skipif(sys.platform == "win32", reason="stands in with a shell script")
@@ -45,7 +45,7 @@ def test_of_several_cards_the_newest_decides(
 ) -> None:
     program(tmp_path, "nvidia-smi", "echo '580.88, 6.1'; echo '580.88, 8.9'")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert nvidia_card() == {"driver_version": "580.88", "capability": (8, 9)}
+    assert query_nvidia_gpu() == {"driver_version": "580.88", "capability": (8, 9)}
 
 
 @needs_shell
@@ -55,7 +55,7 @@ def test_a_driver_that_does_not_answer_is_unknown(
 ) -> None:
     program(tmp_path, "nvidia-smi", script)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert nvidia_card() == {"driver_version": None, "capability": None}
+    assert query_nvidia_gpu() == {"driver_version": None, "capability": None}
 
 
 @needs_shell
@@ -73,17 +73,17 @@ def test_a_browser_that_does_not_start_is_passed_over(
 
 
 def test_the_disk_is_asked_where_the_home_will_be(tmp_path: Path) -> None:
-    row = disk_row(tmp_path / "not" / "yet" / "there")
+    row = check_disk(tmp_path / "not" / "yet" / "there")
     assert row.name == "Disk"
     assert "GiB free" in row.what
 
 
 def test_before_set_up_the_table_says_what_to_run(tmp_path: Path) -> None:
-    rows = rows_before_setup(tmp_path)
+    rows = checks_before_setup(tmp_path)
     assert [row.name for row in rows] == ["Python", "Set-up", "GPU", "Disk", "Browser"]
     assert "launch.py setup" in rows[1].remedy
 
 
 def test_a_row_reads_as_one_line() -> None:
-    row = Row("Disk", "bad", "0.1 GiB free.", "Make room.")
+    row = CheckResult("Disk", "bad", "0.1 GiB free.", "Make room.")
     assert str(row).split() == ["BAD", "Disk", "0.1", "GiB", "free.", "Make", "room."]

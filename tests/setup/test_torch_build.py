@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.setup.torch_build import INDEX, TORCH, NoBuildError, torch_arguments, version
+from modelforge.setup.torch_build import INDEX, TORCH, NoBuildError, parse_version, torch_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN = [TORCH]
@@ -70,9 +70,9 @@ def test_the_constraints_hold_on_every_platform() -> None:
 
 
 def test_a_version_is_read_as_far_as_it_is_numbers() -> None:
-    assert version("535.104.05") == (535, 104, 5)
-    assert version("13.0") == (13, 0)
-    assert version("N/A") == version(None) == version("") == ()
+    assert parse_version("535.104.05") == (535, 104, 5)
+    assert parse_version("13.0") == (13, 0)
+    assert parse_version("N/A") == parse_version(None) == parse_version("") == ()
 
 
 def test_torchvision_comes_from_where_torch_came_from():

@@ -62,7 +62,9 @@ def install_lines(forge: Forge, extra: str) -> Iterator[str]:
 
     def install() -> None:
         try:
-            extras.add(extra, forge.home.root, lambda text: lines.put(ProgressLine(progress=text)))
+            extras.install_extra(
+                extra, forge.home.root, lambda text: lines.put(ProgressLine(progress=text))
+            )
             lines.put(ProgressLine(done=extra))
         except extras.SetupError as error:
             lines.put(ProgressLine(error=str(error)))
@@ -88,6 +90,6 @@ def why_not(forge: Forge) -> Problem | None:
     if run := forge.runs.active():
         what = f"The run {run} is in progress; packages cannot be changed meanwhile."
         return Problem("setup", what, "Wait until it ends, then try again.")
-    if reason := extras.why_not(forge.home.root):
+    if reason := extras.unavailable_reason(forge.home.root):
         return Problem("setup", reason, f"Close the app and run `{COMMAND}`.")
     return None

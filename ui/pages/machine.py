@@ -8,7 +8,7 @@ from typing import Any
 from modelforge.forge import Forge
 from modelforge.hardware.doctor import check_machine
 from modelforge.hardware.machine import Gpu, Machine
-from modelforge.setup.system_checks import Row
+from modelforge.setup.system_checks import CheckResult
 from ui.contract import Reply
 from ui.html import format as fmt
 from ui.html.components import card, chip, facts, machine_brief
@@ -63,12 +63,12 @@ def _body() -> Markup:
     return el("div.page.one", el("div", el("div.pagehead", el("h1", "Machine")), cards))
 
 
-def system_checks(rows: Sequence[Row]) -> Markup:
+def system_checks(rows: Sequence[CheckResult]) -> Markup:
     """Return the results of the checks, each with its remedy."""
     return el("div.finds", [_check(row) for row in rows])
 
 
-def _check(row: Row) -> Markup:
+def _check(row: CheckResult) -> Markup:
     remedy = el("small", row.remedy) if row.remedy else None
     text = el("div", el("b", row.name), el("br"), row.what, remedy)
     return el("div.find", chip(*STATES[row.state]), text)

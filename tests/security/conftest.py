@@ -1,8 +1,9 @@
-"""A small app to guard, and a way to knock at it exactly as written."""
+"""A small app behind the middleware, and a client that sends requests exactly as written."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -11,22 +12,24 @@ import pytest
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import HTMLResponse, StreamingResponse
 
-from modelforge.security.middleware import Guard
+from modelforge.security.middleware import SecurityMiddleware
 
 Result = TypeVar("Result")
+OWN_HOST = "127.0.0.1:7860"
+EVIL = "https://evil.example"
 
 
 @dataclass
-class Answer:
-    """What came back over plain ASGI."""
+class Response:
+    """The response as received over ASGI."""
 
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
-    pieces: list[bytes] = field(default_factory=list)
+    chunks: list[bytes] = field(default_factory=list)
 
 
-def knock(
+def send_request(
     app: Callable[..., Awaitable[None]],
     path: str = "/",
     *,
@@ -34,11 +37,11 @@ def knock(
     headers: dict[str, str] | Iterable[tuple[str, str]] = (),
     body: Iterable[bytes] = (b"",),
     client: str = "127.0.0.1",
-) -> Answer:
-    """Send one request, with Host 127.0.0.1:7860 unless another is given."""
+) -> Response:
+    """Send one request. The default Host is 127.0.0.1:7860."""
     pairs = list(headers.items() if isinstance(headers, dict) else headers)
     if not any(name.lower() == "host" for name, _ in pairs):
-        pairs.append(("host", "127.0.0.1:7860"))
+        pairs.append(("host", OWN_HOST))
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -54,11 +57,11 @@ def knock(
         "server": ("127.0.0.1", 7860),
         "state": {},
     }
-    return finish(_knock(app, scope, list(body)))
+    return run_to_end(_send_request(app, scope, list(body)))
 
 
-def finish(work: Coroutine[None, None, Result]) -> Result:
-    """Run to the end in a loop of its own; asyncio.run would drop the one that Gradio made."""
+def run_to_end(work: Coroutine[None, None, Result]) -> Result:
+    """Run a coroutine in a new loop. asyncio.run would replace the loop that Gradio created."""
     loop = asyncio.new_event_loop()
     try:
         return loop.run_until_complete(work)
@@ -68,11 +71,16 @@ def finish(work: Coroutine[None, None, Result]) -> Result:
         loop.close()
 
 
-async def _knock(app, scope, pieces) -> Answer:
-    answer = Answer()
+def basic_auth(password: str, user: str = "me") -> dict[str, str]:
+    credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"authorization": f"Basic {credentials}"}
+
+
+async def _send_request(app, scope, chunks) -> Response:
+    response = Response()
     queue = [
-        {"type": "http.request", "body": piece, "more_body": n < len(pieces) - 1}
-        for n, piece in enumerate(pieces)
+        {"type": "http.request", "body": chunk, "more_body": n < len(chunks) - 1}
+        for n, chunk in enumerate(chunks)
     ]
 
     async def receive():
@@ -83,20 +91,20 @@ async def _knock(app, scope, pieces) -> Answer:
 
     async def send(message):
         if message["type"] == "http.response.start":
-            assert answer.status is None, "The response was started twice."
-            answer.status = message["status"]
-            answer.headers = {k.decode().lower(): v.decode() for k, v in message["headers"]}
+            assert response.status is None, "The response was started twice."
+            response.status = message["status"]
+            response.headers = {k.decode().lower(): v.decode() for k, v in message["headers"]}
         else:
-            answer.pieces.append(message.get("body", b""))
-            answer.body += message.get("body", b"")
+            response.chunks.append(message.get("body", b""))
+            response.body += message.get("body", b"")
 
     await asyncio.wait_for(app(scope, receive, send), 20)
-    return answer
+    return response
 
 
 @pytest.fixture
-def plain():
-    """A FastAPI app with a page, data, an action, an upload, a stream and a socket."""
+def app():
+    """A FastAPI app with a page, data, an action, an upload, a stream and a websocket."""
     app = FastAPI()
     app.state.done = []
     app.state.bytes = 0
@@ -135,8 +143,8 @@ def _acting(app):
 
     @app.post("/api/datasets")
     async def upload(request: Request):
-        async for piece in request.stream():
-            app.state.bytes += len(piece)
+        async for chunk in request.stream():
+            app.state.bytes += len(chunk)
         return {"bytes": app.state.bytes}
 
     @app.websocket("/socket")
@@ -147,5 +155,5 @@ def _acting(app):
 
 
 @pytest.fixture
-def guarded(plain):
-    return Guard(plain)
+def protected(app):
+    return SecurityMiddleware(app)

@@ -1,0 +1,63 @@
+"""HTTP Basic password and its limit on attempts."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelforge.errors import ConfigError
+from modelforge.security.middleware import SecurityMiddleware
+from modelforge.security.password import MAX_ADDRESSES, MAX_ATTEMPTS, WINDOW_S, Password
+from tests.security.conftest import basic_auth, send_request
+
+
+def test_every_route_needs_the_password(app):
+    app = SecurityMiddleware(app, password="correct horse")
+    for path in ["/", "/api/runs", "/api/stream", "/nowhere"]:
+        response = send_request(app, path)
+        assert response.status == 401
+        assert response.headers["www-authenticate"].startswith("Basic ")
+    assert send_request(app, headers=basic_auth("correct horse")).status == 200
+    assert send_request(app, headers=basic_auth("correct horse", user="")).status == 200
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    ["Basic", "Basic !!!", "Basic /////w==", "Bearer correct horse", "Basic OmNvcnJlY3QgaG9ycw=="],
+)
+def test_malformed_and_wrong_credentials_are_rejected(app, authorization):
+    app = SecurityMiddleware(app, password="correct horse")
+    assert send_request(app, headers={"authorization": authorization}).status == 401
+
+
+def test_a_short_password_is_a_config_error(app):
+    with pytest.raises(ConfigError, match="at least 8"):
+        SecurityMiddleware(app, password="short")
+
+
+def _status(check: Password, password: str, address: str) -> int:
+    rejection = check.check({"client": (address, 1)}, basic_auth(password))
+    return rejection.status if rejection else 200
+
+
+def test_an_address_must_wait_after_ten_wrong_passwords():
+    now = [0.0]
+    check = Password("correct horse", clock=lambda: now[0])
+    assert {_status(check, f"guess {n}", "10.0.0.9") for n in range(MAX_ATTEMPTS)} == {401}
+    assert _status(check, "correct horse", "10.0.0.9") == 429
+    assert _status(check, "correct horse", "10.0.0.8") == 200
+    now[0] = WINDOW_S + 0.1
+    assert _status(check, "correct horse", "10.0.0.9") == 200
+
+
+def test_an_ipv6_network_counts_as_one_address():
+    check = Password("correct horse", clock=lambda: 0.0)
+    for n in range(MAX_ATTEMPTS):
+        _status(check, "guess", f"2001:db8::{n + 1}")
+    assert _status(check, "correct horse", "2001:db8::ffff") == 429
+
+
+def test_the_number_of_remembered_addresses_is_bounded():
+    check = Password("correct horse", clock=lambda: 0.0)
+    for n in range(MAX_ADDRESSES + 50):
+        _status(check, "guess", f"10.{n // 65536}.{n // 256 % 256}.{n % 256}")
+    assert len(check._failures) == MAX_ADDRESSES

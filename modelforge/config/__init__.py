@@ -1,4 +1,4 @@
-"""What may be asked: the settings, their rules, profiles and recipes."""
+"""Settings of a training run: schema, rules, plan, profiles and recipes."""
 
 from modelforge.config.schema.config import TrainingConfig
 

@@ -1,4 +1,4 @@
-"""Text from forms and flags becomes numbers here, and nowhere else."""
+"""Convert values from forms, flags and recipes to what the schema expects."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import unicodedata
 from typing import Any
 
 from modelforge.config.fields import FieldSpec
-from modelforge.config.validation_messages import LARGEST_WHOLE
+from modelforge.config.validation_messages import MAX_INTEGER
 
 
-def tidy(spec: FieldSpec, value: Any) -> tuple[str, Any]:
-    """Return what is wrong, if anything, and the value as the schema should see it."""
+def coerce(spec: FieldSpec, value: Any) -> tuple[str, Any]:
+    """Return the kind of error (empty for none) and the converted value."""
     if isinstance(value, str):
         return _text(spec, value)
     if spec.kind in ("int", "float"):
@@ -26,15 +26,12 @@ def _text(spec: FieldSpec, value: str) -> tuple[str, Any]:
         return "control_character" if _has_control(value, spec.multiline) else "", value
     if spec.kind not in ("int", "float"):
         return "", text
-    try:
-        number = int(text)
-    except ValueError:
+    for convert in (int, float):
         try:
-            number_or_fraction = float(text)
+            return _number(spec, convert(text))
         except ValueError:
-            return f"{spec.kind}_parsing", value
-        return _number(spec, number_or_fraction)
-    return _number(spec, number)
+            continue
+    return f"{spec.kind}_parsing", value
 
 
 def _number(spec: FieldSpec, value: Any) -> tuple[str, Any]:
@@ -42,13 +39,13 @@ def _number(spec: FieldSpec, value: Any) -> tuple[str, Any]:
         return f"{spec.kind}_type", value
     if not isinstance(value, (int, float)):
         return "", value
-    if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
         return "too_large" if value > 0 else "greater_than_equal", value
     if spec.kind == "int" and isinstance(value, float) and value.is_integer():
         return _number(spec, int(value))
     return "", value
 
 
-def _has_control(text: str, lines: bool) -> bool:
-    free = "\n\r\t" if lines else ""
-    return any(unicodedata.category(mark) == "Cc" and mark not in free for mark in text)
+def _has_control(text: str, multiline: bool) -> bool:
+    allowed = "\n\r\t" if multiline else ""
+    return any(unicodedata.category(char) == "Cc" and char not in allowed for char in text)

@@ -1,4 +1,4 @@
-"""The settings as plain rows, for forms, flags, docs and error texts."""
+"""The settings as flat rows, for forms, command line flags, documentation and messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, StringConstraints
 from pydantic.fields import FieldInfo
 
-from modelforge.config.schema.base import SettingInfo
+from modelforge.config.schema.base import Aspect, Cache, SettingInfo
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
 
@@ -20,10 +20,13 @@ _KINDS: dict[object, Kind] = {bool: "bool", int: "int", float: "float", str: "te
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """One setting. `name` is dotted inside a group; a text's bounds count its characters.
+    """One setting.
 
-    A `list` holds sources, each with the settings of `source_fields`; a `map` names by name.
-    A text with `lines` may have several.
+    Attributes:
+        name: Name, dotted inside a group.
+        kind: Type of the value; `list` holds data sources (see `source_specs`), `map` text by text.
+        minimum, maximum: Bounds of a number, or of the length of a text.
+        group: Group of the form; empty for the settings of a source.
     """
 
     name: str
@@ -42,6 +45,8 @@ class FieldSpec:
     required: bool
     nullable: bool
     multiline: bool = False
+    affects: tuple[Aspect, ...] = ()
+    irrelevant_for: tuple[Cache, ...] = ()
 
 
 @cache
@@ -70,35 +75,35 @@ def source_specs() -> dict[str, FieldSpec]:
 
 
 def _walk(model: type[BaseModel], prefix: str = "") -> list[FieldSpec]:
-    rows: list[FieldSpec] = []
+    specs: list[FieldSpec] = []
     for name, field in model.model_fields.items():
-        kind = field.annotation
-        if _is_group(kind):
-            assert isinstance(kind, type)
-            rows += _walk(kind, f"{prefix}{name}.")
+        annotation = field.annotation
+        if _is_group(annotation):
+            assert isinstance(annotation, type)
+            specs += _walk(annotation, f"{prefix}{name}.")
         else:
-            rows.append(_row(prefix + name, field))
-    return rows
+            specs.append(_spec(prefix + name, field))
+    return specs
 
 
-def _is_group(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+def _is_group(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _row(name: str, field: FieldInfo) -> FieldSpec:
-    knobs = [note for note in field.metadata if isinstance(note, SettingInfo)]
-    assert len(knobs) == 1, f"{name} needs exactly one Knob"
-    knob = knobs[0]
+def _spec(name: str, field: FieldInfo) -> FieldSpec:
+    infos = [note for note in field.metadata if isinstance(note, SettingInfo)]
+    assert len(infos) == 1, f"{name} needs exactly one SettingInfo"
+    info = infos[0]
     kind, choices, nullable = _kind(field.annotation)
     low, high, exclusive = _bounds(field.metadata)
     return FieldSpec(
         name=name,
-        label=knob.label,
-        help=knob.help,
-        more=knob.more,
-        unit=knob.unit,
-        group=knob.group,
-        basic=knob.basic,
+        label=info.label,
+        help=info.help,
+        more=info.more,
+        unit=info.unit,
+        group=info.group.value if info.group else "",
+        basic=info.basic,
         kind=kind,
         choices=choices,
         minimum=low,
@@ -107,7 +112,9 @@ def _row(name: str, field: FieldInfo) -> FieldSpec:
         default=None if field.is_required() else field.get_default(call_default_factory=True),
         required=field.is_required(),
         nullable=nullable,
-        multiline=knob.multiline,
+        multiline=info.multiline,
+        affects=info.affects,
+        irrelevant_for=info.irrelevant_for,
     )
 
 
@@ -124,10 +131,10 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...], bool]:
     return _KINDS[annotation], (), nullable
 
 
-def _bounds(notes: list[Any]) -> tuple[float | None, float | None, bool]:
+def _bounds(metadata: list[Any]) -> tuple[float | None, float | None, bool]:
     low = high = None
     exclusive = False
-    for note in notes:
+    for note in metadata:
         if isinstance(note, SettingInfo):
             continue
         if isinstance(note, StringConstraints):

@@ -1,4 +1,4 @@
-"""The settings as JSON Schema for programs and as a page for people."""
+"""The settings as JSON Schema for programs and as a reference page for people."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _INTRODUCTION = """# Settings
 
 <!-- Written by modelforge.config.json_schema; change the schema, not this page. -->
 
-Every setting of a run, as the form shows it, a recipe file names it and a REST body carries it.
-Four must be given: {required}.
-A setting left out has the default of this page, whatever the machine; profiles only prefill the
-form and `modelforge init`. A name with a dot stands inside a group: `hardware.device` is `device`
+Every setting of a run, with the same name in the form, in recipe files and in REST bodies.
+Four are required: {required}.
+A setting that is left out has the default on this page, whatever the machine; profiles only fill
+the form and `modelforge init`. A dotted name is inside a group: `hardware.device` is `device`
 under `hardware`.
 """
 
 _SOURCE = """## A source
 
-What an entry of `data.sources` and `data.validation_sources` may say. Only `path` must be given;
-columns that are not named are told from the data.
+The settings of an entry of `data.sources` and `data.validation_sources`. Only `path` is required;
+columns that are not named are detected from the data.
 """
-_MANY = {
+_COLLECTIONS = {
     "list": "a list of [sources](#a-source)",
-    "map": "names by name, such as `role: from`",
+    "map": "a mapping such as `role: from`",
 }
 
 
@@ -44,7 +44,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def settings_markdown() -> str:
-    """Return docs/settings.md: every setting by group, as a reference for people."""
+    """Return docs/settings.md: every setting by group."""
     required = ", ".join(f"`{spec.name}`" for spec in field_specs() if spec.required)
     parts = [_INTRODUCTION.format(required=required)]
     for group in dict.fromkeys(spec.group for spec in field_specs()):
@@ -71,7 +71,7 @@ def _annotate(
 
 
 def _entry(spec: FieldSpec) -> str:
-    facts = [("Takes", _takes(spec)), ("Default", _default(spec))]
+    facts = [("Values", _values(spec)), ("Default", _default(spec))]
     if spec.unit:
         facts.append(("Unit", spec.unit))
     if when := describe_conditions(spec.name):
@@ -81,11 +81,11 @@ def _entry(spec: FieldSpec) -> str:
     return f"### `{spec.name}`\n\n**{spec.label}.** {about}\n\n{rows}\n"
 
 
-def _takes(spec: FieldSpec) -> str:
+def _values(spec: FieldSpec) -> str:
     if spec.kind == "choice":
         return ", ".join(f"`{choice}`" for choice in spec.choices)
     if spec.kind in ("list", "map"):
-        return _MANY[spec.kind]
+        return _COLLECTIONS[spec.kind]
     kind = {"text": "text", "bool": "`true` or `false`", "int": "whole number", "float": "number"}
     text = kind[spec.kind] + _bounds(spec)
     return f"{text}, or `null`" if spec.nullable else text
@@ -104,4 +104,4 @@ def _bounds(spec: FieldSpec) -> str:
 
 
 def _default(spec: FieldSpec) -> str:
-    return "none, must be given" if spec.required else f"`{json.dumps(spec.default)}`"
+    return "none (required)" if spec.required else f"`{json.dumps(spec.default)}`"

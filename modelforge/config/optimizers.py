@@ -1,4 +1,4 @@
-"""Choices that have facts of their own: optimizers, schedules, and ways of storing weights."""
+"""Optimizers, learning rate schedules and storage formats of weights."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ LearningRateSchedule = Literal[
     "inverse_sqrt",
     "warmup_stable_decay",
 ]
-# How the frozen weights are stored, in the words of the plan.
+# Storage format of the frozen weights.
 StorageFormat = Literal[
     "none", "4-bit", "8-bit", "fp8", "fp8-weight-only", "int8-weight-only", "nvfp4", "mxfp4"
 ]
 BITSANDBYTES_FORMATS = ("4-bit", "8-bit")
 TORCHAO_FORMATS = ("fp8-weight-only", "int8-weight-only", "nvfp4")
-# Bytes a weight: one with a scale for every row, or half of one with a byte for every 16.
+# Bytes per weight: one with a scale per row, or half of one with one byte per 16 weights.
 BYTES_PER_WEIGHT = {
     "8-bit": 1.01,
     "fp8": 1.01,
@@ -51,11 +51,13 @@ BYTES_PER_WEIGHT = {
 
 @dataclass(frozen=True)
 class OptimizerInfo:
-    """What an optimizer remembers for each trained weight, and what stands in for it elsewhere.
+    """Memory of an optimizer, and its replacement on devices that do not support it.
 
-    `off_cuda` takes its place where there is no CUDA card, `off_both` where there is no CPU
-    either; empty means that it works there itself. `doubles` says that what an update makes for a
-    moment is as large as what is updated.
+    Attributes:
+        bytes_per_weight: Optimizer state per trained weight.
+        without_cuda: Replacement without an NVIDIA GPU; empty where it works itself.
+        on_mps: Replacement on Apple GPUs; empty where it works itself.
+        doubles: A step allocates temporary tensors as large as the weights.
     """
 
     bytes_per_weight: float
@@ -64,10 +66,10 @@ class OptimizerInfo:
     doubles: bool = False
 
     def transient_bytes(self, weights: int, largest: int, device: str) -> int:
-        """Return the bytes that an update makes for a moment.
+        """Return the bytes of the temporary tensors of a step.
 
-        `weights` learn, `largest` of them in one tensor. torch takes all tensors at once on a card
-        (foreach), and each by itself, with two of its size, elsewhere.
+        `weights` are trained, `largest` of them in one tensor. On a GPU torch updates all tensors
+        at once (foreach), elsewhere one at a time with two temporary tensors of its size.
         """
         if not self.doubles:
             return 0
@@ -81,7 +83,7 @@ OPTIMIZERS: dict[str, OptimizerInfo] = {
     "sgd": OptimizerInfo(0.0),
     "adamw_torch_fused": OptimizerInfo(8.0),
     "paged_adamw_8bit": OptimizerInfo(2.0, "adamw_8bit", "adamw_torch"),
-    # A row and a column of a matrix stand for the whole of it.
+    # Keeps one row and one column of statistics per matrix.
     "adafactor": OptimizerInfo(0.1),
     "adagrad": OptimizerInfo(4.0, doubles=True),
     "lion_32bit": OptimizerInfo(4.0, "", "adamw_torch"),
@@ -93,9 +95,9 @@ OPTIMIZERS: dict[str, OptimizerInfo] = {
     "paged_ademamix_32bit": OptimizerInfo(12.0, "ademamix", "adamw_torch"),
     "paged_ademamix_8bit": OptimizerInfo(3.0, "ademamix_8bit", "adamw_torch"),
 }
-assert set(OPTIMIZERS) == set(get_args(Optim)), "an optimizer has no facts"
+assert set(OPTIMIZERS) == set(get_args(Optim)), "an optimizer is missing"
 
-# The scheme of the settings, in the words of the plan.
+# The setting quantization.scheme as a storage format.
 SCHEMES: dict[str, StorageFormat] = {
     "none": "none",
     "bnb-4bit": "4-bit",
@@ -108,6 +110,6 @@ SCHEMES: dict[str, StorageFormat] = {
 }
 
 
-def full_schedule_name(said: Any) -> Any:
-    """Return a schedule by its full name; `wsd` is what many call warmup_stable_decay."""
-    return "warmup_stable_decay" if said == "wsd" else said
+def full_schedule_name(value: Any) -> Any:
+    """Return the full name of a schedule; `wsd` is short for warmup_stable_decay."""
+    return "warmup_stable_decay" if value == "wsd" else value

@@ -1,4 +1,4 @@
-"""The classes of machine: thresholds, starting values and recommended models, one TOML each."""
+"""The machine profiles: thresholds, default settings and recommended models, one TOML file each."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from modelforge.paths import resource_folder
 
 @dataclass(frozen=True)
 class Profile:
-    """One class of machine. `practice` holds what differs where there is no CUDA card.
+    """One class of machine.
 
-    A model has `name, title, parameters` (billions)`, licence, gated, practice, note, tasks`, and
-    its `shape`: what its config.json says of layers and widths. `answers` are what it is best
-    begun with beside the profile's own.
+    Attributes:
+        settings: Default settings of the form.
+        practice: Settings that differ without an NVIDIA GPU.
+        models: Recommended models, each with name, title, parameters (billions), licence, gated,
+            practice, note, tasks, `shape` (dimensions from its config.json) and `answers`
+            (settings that suit the model).
     """
 
     name: str
@@ -46,31 +49,29 @@ def load_profiles(folder: Path | None = None) -> dict[str, Profile]:
 def profile_settings(
     name: str, *, practice: bool = False, fast_bf16: bool = False
 ) -> dict[str, Any]:
-    """Return the answers that a form or a recipe starts from; raises NotFoundError.
+    """Return the default settings of a form or a recipe.
 
-    The learning rate is the one advised for the profile's strategy. In practice mode the number
-    format is bf16 where the processor is quick in it.
+    The learning rate is that of the profile's strategy. In practice mode the precision is bf16
+    where the CPU is fast in it. Raises NotFoundError for an unknown profile.
     """
     profile = _profile(name)
+    overrides = profile.practice if practice else {}
     if practice and fast_bf16:
-        return {**profile_settings(name, practice=True), "hardware.precision": "bf16"}
-    answers = {**profile.settings, **(profile.practice if practice else {})}
-    return {
-        **strategy_defaults(answers["strategy"], practice=practice),
-        **answers,
-        "compute_specs": name,
-    }
+        overrides = {**overrides, "hardware.precision": "bf16"}
+    settings = {**profile.settings, **overrides}
+    defaults = strategy_defaults(settings["strategy"], practice=practice)
+    return {**defaults, **settings, "compute_specs": name}
 
 
 def recommended_models(
     name: str, *, practice: bool = False, task: str = "text-generation"
 ) -> list[dict[str, Any]]:
-    """Return the models to offer for a task: the profile's own, and the starter last.
+    """Return the recommended models for a task: the profile's own, and the starter last.
 
-    In practice mode those that a CPU can train, the starter first.
+    In practice mode: the models that a CPU can train, the starter first.
     """
-    fitting = [model for model in _smallest().models if task in model["tasks"]]
-    small = [model for model in fitting if model["practice"]]
+    suitable = [model for model in _smallest().models if task in model["tasks"]]
+    small = [model for model in suitable if model["practice"]]
     if practice:
         return [dict(model) for model in small]
     own = [model for model in _profile(name).models if task in model["tasks"] and model != small[0]]
@@ -81,7 +82,7 @@ def _profile(name: str) -> Profile:
     profiles = load_profiles()
     if name not in profiles:
         remedy = f"Choose {', '.join(profiles)}."
-        raise NotFoundError(Problem("compute_specs", f"There is no profile '{name}'.", remedy))
+        raise NotFoundError(Problem("compute_specs", f"Unknown profile '{name}'.", remedy))
     return profiles[name]
 
 
@@ -93,7 +94,7 @@ def _smallest() -> Profile:
 def _load(folder: Path) -> tuple[tuple[str, Profile], ...]:
     files = sorted(folder.glob("*.toml"))
     if not files:
-        remedy = "Install ModelForge again."
+        remedy = "Reinstall ModelForge."
         raise NotFoundError(Problem(str(folder), "The profiles are missing.", remedy))
     profiles = [_read(file) for file in files]
     profiles.sort(key=lambda profile: profile.min_vram_gib)
@@ -109,7 +110,7 @@ def _read(file: Path) -> Profile:
         description=data["description"],
         min_vram_gib=float(data["min_vram_gib"]),
         min_ram_gib=float(data["min_ram_gib"]),
-        settings=data["answers"],
+        settings=data["settings"],
         models=[usual | model for model in data["models"]],
         practice=data.get("practice", {}),
     )

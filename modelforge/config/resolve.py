@@ -1,4 +1,4 @@
-"""Layers of answers become a config and the origin of every value, or all problems at once."""
+"""Merge layers of values into a config and the origin of every value, or report all problems."""
 
 from __future__ import annotations
 
@@ -9,162 +9,166 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from modelforge.config.coercion import tidy
+from modelforge.config.coercion import coerce
 from modelforge.config.fields import FieldSpec, nested_groups, source_specs, specs_by_name
 from modelforge.config.rules.data import source_problems
-from modelforge.config.rules.general import broken_rules
+from modelforge.config.rules.registry import broken_rules
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
 from modelforge.config.validation_messages import (
-    listed,
-    no_such_setting,
+    invalid_value,
+    join_words,
     not_a_group,
-    refused,
     shown,
+    unknown_setting,
 )
 from modelforge.errors import ConfigError, Problem
 
 CONTRACT = "contract"
+MAX_SOURCES = 100
+MESSAGE_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Answers from one place, such as "profile", "recipe" or "form"; nested or dotted keys."""
+    """Values from one origin, such as "profile", "recipe" or "form"; nested or dotted keys."""
 
     name: str
     values: Mapping[str, Any]
 
 
-def flatten(answers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return answers by their dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in answers.items():
-        if isinstance(value, Mapping):
-            found.update({f"{name}.{inner}": part for inner, part in value.items()})
-        else:
-            found[name] = value
-    return found
-
-
 @dataclass(frozen=True)
 class Resolved:
-    """A config, and for each setting's dotted name the layer it came from."""
+    """A config, and for each setting's dotted name the layer that it came from."""
 
     config: TrainingConfig
     origins: dict[str, str]
 
 
 @dataclass
-class _Said:
-    """What the layers say: values and origins by dotted name, and what is wrong so far."""
+class _Merged:
+    """The merged layers: values and origins by dotted name, and the problems so far."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    refused: set[str] = field(default_factory=set)
+    invalid: set[str] = field(default_factory=set)
+
+    def refuse(self, name: str, *problems: Problem) -> None:
+        self.problems += problems
+        self.invalid.add(name)
 
 
 def resolve(*layers: Layer) -> Resolved:
-    """Return the config that the layers come to; a later layer wins.
+    """Return the config of the layers; a later layer takes precedence.
 
-    Raises ConfigError with every problem. Settings that no layer names come from "contract".
+    Settings that no layer sets have the origin "contract". Raises ConfigError with every problem.
     """
-    said = _merge(layers)
-    config = _build(said)
-    if said.problems or config is None:
-        raise ConfigError(_in_order(said.problems))
-    return Resolved(config, {name: said.origins.get(name, CONTRACT) for name in specs_by_name()})
+    merged = _merge(layers)
+    config = _build(merged)
+    if merged.problems or config is None:
+        raise ConfigError(_in_order(merged.problems))
+    names = specs_by_name()
+    return Resolved(config, {name: merged.origins.get(name, CONTRACT) for name in names})
 
 
-def find_problems(answers: Mapping[str, Any]) -> list[Problem]:
-    """Return all that is wrong with the answers; an empty list when nothing is."""
+def find_problems(values: Mapping[str, Any]) -> list[Problem]:
+    """Return every problem of the values; empty when they are valid."""
     try:
-        resolve(Layer("answers", answers))
+        resolve(Layer("answers", values))
     except ConfigError as error:
         return error.problems
     return []
 
 
-def _merge(layers: tuple[Layer, ...]) -> _Said:
-    said = _Said()
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values by their dotted names."""
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            result.update({f"{name}.{inner}": part for inner, part in value.items()})
+        else:
+            result[name] = value
+    return result
+
+
+def _merge(layers: tuple[Layer, ...]) -> _Merged:
+    merged = _Merged()
     for layer in layers:
-        seen: dict[str, Any] = {}
-        for name, value in _flat(layer, said):
-            if name in seen and seen[name] != value:
-                what = "It is given twice, once in its group and once by its dotted name."
-                said.problems.append(Problem(name, what, "Keep one of the two."))
-            seen[name] = value
-        said.values.update(seen)
-        said.origins.update(dict.fromkeys(seen, layer.name))
-    for name, value in said.values.items():
+        values: dict[str, Any] = {}
+        for name, value in _flat(layer, merged):
+            if name in values and values[name] != value:
+                what = "The value is given twice, in its group and by its dotted name."
+                merged.problems.append(Problem(name, what, "Keep one of the two."))
+            values[name] = value
+        merged.values.update(values)
+        merged.origins.update(dict.fromkeys(values, layer.name))
+    for name, value in merged.values.items():
         spec = specs_by_name()[name]
         if spec.kind == "list":
-            said.values[name], problems = read_sources(spec, value)
-            said.problems += problems
-            said.refused |= {name} if problems else set()
+            merged.values[name], problems = read_sources(spec, value)
+            if problems:
+                merged.refuse(name, *problems)
             continue
-        wrong, said.values[name] = tidy(spec, value)
-        if wrong:
-            said.problems.append(refused(spec, value, wrong))
-            said.refused.add(name)
-    return said
+        error, merged.values[name] = coerce(spec, value)
+        if error:
+            merged.refuse(name, invalid_value(spec, value, error))
+    return merged
 
 
-def _flat(layer: Layer, said: _Said) -> Iterator[tuple[str, Any]]:
+def _flat(layer: Layer, merged: _Merged) -> Iterator[tuple[str, Any]]:
+    """Yield the known settings of a layer by dotted name; add problems to `merged`."""
     for key, value in layer.values.items():
         name = str(key)
         if name in specs_by_name():
             yield name, value
         elif name not in nested_groups():
-            said.problems.append(no_such_setting(name, layer.name))
+            merged.problems.append(unknown_setting(name, layer.name))
         elif isinstance(value, Mapping):
             for inner, inner_value in value.items():
                 full = f"{name}.{inner}"
                 if full in specs_by_name():
                     yield full, inner_value
                 else:
-                    said.problems.append(no_such_setting(full, layer.name))
-        elif value is not None:
-            # A group with nothing under it, as YAML reads it, says nothing.
-            said.problems.append(not_a_group(name, value))
-            said.refused.add(name)
+                    merged.problems.append(unknown_setting(full, layer.name))
+        elif value is not None:  # YAML reads a group without settings as null
+            merged.refuse(name, not_a_group(name, value))
 
 
-def _build(said: _Said) -> TrainingConfig | None:
-    good = {name: value for name, value in said.values.items() if name not in said.refused}
-    config, errors = _validate(good)
+def _build(merged: _Merged) -> TrainingConfig | None:
+    valid = {name: value for name, value in merged.values.items() if name not in merged.invalid}
+    config, errors = _validate(valid)
     for name, kind, value in errors:
-        if name not in said.refused:
-            said.problems.append(refused(specs_by_name()[name], value, kind))
-            said.refused.add(name)
+        if name not in merged.invalid:
+            merged.refuse(name, invalid_value(specs_by_name()[name], value, kind))
     if config is None:
-        # The rules still have something to say about the settings that are fine.
-        stand_ins = {
+        # Check the rules on the valid settings too, with placeholders for the required ones.
+        placeholders = {
             name: spec.choices[0] if spec.choices else "-"
             for name, spec in specs_by_name().items()
             if spec.required
         }
-        fine = {name: value for name, value in good.items() if name not in said.refused}
-        config, _ = _validate(stand_ins | fine)
+        remaining = {name: value for name, value in valid.items() if name not in merged.invalid}
+        config, _ = _validate(placeholders | remaining)
         assert config is not None
-    said.problems += broken_rules(config, frozenset(said.refused))
+    merged.problems += broken_rules(config, frozenset(merged.invalid))
     return config
 
 
 def _validate(
     values: dict[str, Any],
 ) -> tuple[TrainingConfig | None, list[tuple[str, str, Any]]]:
+    """Return the config, or None and the errors as (name, type of error, value)."""
     try:
         return TrainingConfig.model_validate(_nested(values)), []
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False)
         return None, [
             (
-                ".".join(str(part) for part in wrong["loc"]),
-                wrong["type"],
-                None if wrong["type"] == "missing" else wrong["input"],
+                ".".join(str(part) for part in detail["loc"]),
+                detail["type"],
+                None if detail["type"] == "missing" else detail["input"],
             )
-            for wrong in found
+            for detail in error.errors(include_url=False, include_context=False)
         ]
 
 
@@ -180,98 +184,95 @@ def _nested(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:
-    order = {name: place for place, name in enumerate(specs_by_name())}
+    order = {name: position for position, name in enumerate(specs_by_name())}
     return sorted(problems, key=lambda problem: order.get(problem.where.partition("[")[0], -1))
 
 
-MOST = 100
-PROPERTIES = ("role", "content", "name", "tool_calls", "tool_call_id")
-
-
 def read_sources(spec: FieldSpec, value: Any) -> tuple[list[dict[str, Any]], list[Problem]]:
-    """Return the entries as the schema should see them, and everything that is wrong with them.
+    """Return the sources as the schema expects them, and all problems with them.
 
-    Problems are named like `data.sources[0].prompt_format`. When there is one, the list is not
-    to be used, and the rules within a source have been tried already.
+    Problems are named like `data.sources[0].prompt_format`. With a problem the list must not be
+    used, and the rules within a source have been checked already.
     """
     if value is None:
         return [], []
     if not isinstance(value, (list, tuple)):
-        remedy = "Give a list of sources, each with its path."
-        return [], [Problem(spec.name, f"{shown(value)} is no list of sources.", remedy)]
-    if len(value) > MOST:
+        remedy = "Enter a list of sources, each with its path."
+        return [], [Problem(spec.name, f"{shown(value)} is not a list of sources.", remedy)]
+    if len(value) > MAX_SOURCES:
         what = f"{len(value)} sources are too many."
-        return [], [Problem(spec.name, what, f"Give at most {MOST}, or a folder of files.")]
+        remedy = f"Enter at most {MAX_SOURCES}, or a folder of files."
+        return [], [Problem(spec.name, what, remedy)]
     entries: list[dict[str, Any]] = []
     problems: list[Problem] = []
-    fine: list[tuple[Source, str]] = []
-    for place, said in enumerate(value):
-        where = f"{spec.name}[{place}]"
-        entry, wrong = _entry(said, where)
+    valid: list[tuple[Source, str]] = []
+    for index, raw in enumerate(value):
+        where = f"{spec.name}[{index}]"
+        entry, found = _read_source(raw, where)
         entries.append(entry)
-        problems += wrong
-        if not wrong:
-            fine.append((Source.model_validate(entry), where))
+        problems += found
+        if not found:
+            valid.append((Source.model_validate(entry), where))
     if problems:
         # The rules of the schema only see whole lists.
-        problems += [found for source, where in fine for found in source_problems(source, where)]
+        problems += [found for source, where in valid for found in source_problems(source, where)]
     return entries, problems
 
 
-def _entry(said: Any, where: str) -> tuple[dict[str, Any], list[Problem]]:
-    if not isinstance(said, Mapping):
-        remedy = "Name the settings of the source, for instance: path: rows.jsonl"
-        return {}, [Problem(where, f"{shown(said)} is no source.", remedy)]
+def _read_source(raw: Any, where: str) -> tuple[dict[str, Any], list[Problem]]:
+    if not isinstance(raw, Mapping):
+        remedy = "Enter the settings of the source, for instance: path: rows.jsonl"
+        return {}, [Problem(where, f"{shown(raw)} is not a source.", remedy)]
     problems: list[Problem] = []
     entry: dict[str, Any] = {}
-    wrong: set[str] = set()
-    for key, value in said.items():
+    invalid: set[str] = set()
+    for key, value in raw.items():
         spec = source_specs().get(str(key))
         if spec is None:
-            problems.append(_unknown(str(key), where))
+            problems.append(_unknown_key(str(key), where))
             continue
-        fault, entry[spec.name] = tidy(spec, value)
-        found = [_refused(spec, where, value, fault)] if fault else _names(spec, where, value)
+        error, entry[spec.name] = coerce(spec, value)
+        found = [_invalid(spec, where, value, error)] if error else _check_keys(spec, where, value)
         if found:
             problems += found
-            wrong.add(spec.name)
+            invalid.add(spec.name)
     try:
         Source.model_validate(entry)
     except ValidationError as error:
-        for found_error in error.errors(include_url=False, include_context=False):
-            name = str(found_error["loc"][0])
-            if name not in wrong:
-                missing = found_error["type"] == "missing"
-                value = None if missing else found_error["input"]
-                problems.append(_refused(source_specs()[name], where, value, found_error["type"]))
+        for detail in error.errors(include_url=False, include_context=False):
+            name = str(detail["loc"][0])
+            if name not in invalid:
+                value = None if detail["type"] == "missing" else detail["input"]
+                problems.append(_invalid(source_specs()[name], where, value, detail["type"]))
     return entry, problems
 
 
-def _refused(spec: FieldSpec, where: str, value: Any, kind: str) -> Problem:
-    return refused(replace(spec, name=f"{where}.{spec.name}"), value, kind)
+def _invalid(spec: FieldSpec, where: str, value: Any, error: str) -> Problem:
+    return invalid_value(replace(spec, name=f"{where}.{spec.name}"), value, error)
 
 
-def _unknown(key: str, where: str) -> Problem:
+def _unknown_key(key: str, where: str) -> Problem:
     near = difflib.get_close_matches(key.strip().lower()[:100], source_specs(), n=1, cutoff=0.6)
-    remedy = f"Did you mean '{near[0]}'?" if near else "Leave it out."
-    return Problem(f"{where}.{key[:60]}", "A source has no setting of this name.", remedy)
+    remedy = f"Did you mean '{near[0]}'?" if near else "Remove it."
+    return Problem(f"{where}.{key[:60]}", "Unknown setting of a source.", remedy)
 
 
-def _names(spec: FieldSpec, where: str, value: Any) -> list[Problem]:
-    """Return what is wrong with `message_property_mappings`; nothing for other settings."""
+def _check_keys(spec: FieldSpec, where: str, value: Any) -> list[Problem]:
+    """Return the problems of `message_property_mappings`; none for other settings."""
     if spec.kind != "map":
         return []
     full = f"{where}.{spec.name}"
     if not isinstance(value, Mapping):
-        what = f"{shown(value)} does not name anything."
-        return [Problem(full, what, "Write, for instance: role: from")]
+        what = f"{shown(value)} is not a mapping."
+        return [Problem(full, what, "Write for instance: role: from")]
     problems = []
     for key, name in value.items():
-        if str(key) not in PROPERTIES:
-            what = f"Messages have no {shown(str(key))}."
-            problems.append(Problem(full, what, f"On the left stand {listed(PROPERTIES, 'and')}."))
+        if str(key) not in MESSAGE_KEYS:
+            what = f"Messages have no property {shown(str(key))}."
+            remedy = f"The properties are {join_words(MESSAGE_KEYS, 'and')}."
+            problems.append(Problem(full, what, remedy))
         elif not isinstance(name, str) or not name.strip():
-            what = f"The name of {key} is missing: {shown(name)}."
-            remedy = f"Say what {key} is called in the messages."
+            what = f"The key of {key} is missing: {shown(name)}."
+            remedy = f"Enter the key of {key} in your messages."
             problems.append(Problem(full, what, remedy))
     return problems

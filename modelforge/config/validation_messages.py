@@ -1,4 +1,4 @@
-"""What is wrong with one value, in words: what it is, what is allowed, what to do."""
+"""Messages about invalid values: what is wrong, what is allowed, and how to fix it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from modelforge.config.fields import FieldSpec, specs_by_name
 from modelforge.errors import Problem
 
 # JSON numbers beyond this lose digits in a browser.
-LARGEST_WHOLE = 2**53
-_LONGEST_SHOWN = 60
-_MOST_NAMED = 3
+MAX_INTEGER = 2**53
+_MAX_SHOWN = 60
+_MAX_NAMED = 3
 
 
 def shown(value: object) -> str:
-    """Return `value` as a person would write it, never longer than a line."""
+    """Return `value` as text of at most one line."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -28,48 +28,45 @@ def shown(value: object) -> str:
         return "A group of settings"
     if isinstance(value, (list, tuple, set)):
         return f"A list of {len(value)}"
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
+    return _shorten(repr(value) if isinstance(value, str) else str(value))
 
 
-def listed(words: Iterable[str], last: str = "or") -> str:
+def join_words(words: Iterable[str], last: str = "or") -> str:
     """Return the words as a list in a sentence."""
     *first, end = list(words)
     return f"{', '.join(first)} {last} {end}" if first else end
 
 
-def allowed(spec: FieldSpec, highest: float | None = None) -> str:
-    """Return what the setting takes, such as "a whole number from 1 to 256".
+def allowed_values(spec: FieldSpec, maximum: float | None = None) -> str:
+    """Return the allowed values of a setting, such as "a whole number from 1 to 256".
 
-    `highest` is named where the setting has no maximum of its own.
+    `maximum` is named where the setting has none of its own.
     """
     if spec.kind == "choice":
-        text = listed(spec.choices)
+        text = join_words(spec.choices)
     elif spec.kind == "bool":
         text = "true or false"
     elif spec.kind == "list":
         text = "a list of sources"
     elif spec.kind == "map":
-        text = "names by name"
+        text = "a mapping such as `role: from`"
     elif spec.kind == "text":
-        text = f"a text of at most {spec.maximum} characters" if spec.maximum else "a text"
+        text = f"text of at most {spec.maximum} characters" if spec.maximum else "text"
     else:
-        text = ("a whole number" if spec.kind == "int" else "a number") + _range(
-            spec, highest if spec.maximum is None else spec.maximum
-        )
-    return f"{text}, or nothing" if spec.nullable else text
+        noun = "a whole number" if spec.kind == "int" else "a number"
+        text = noun + _range(spec, maximum if spec.maximum is None else spec.maximum)
+    return f"{text}, or leave it empty" if spec.nullable else text
 
 
-def no_such_setting(name: str, layer: str) -> Problem:
-    """Return the problem of a key that is no setting, with the nearest name there is."""
-    near = nearest(name)
-    remedy = f"Did you mean '{near}'?" if near else "Leave it out."
-    what = f"There is no setting of this name (given by: {layer})."
-    return Problem(_short(name), what, remedy)
+def unknown_setting(name: str, layer: str) -> Problem:
+    """Return the problem of an unknown setting, with the most similar name."""
+    similar = most_similar(name)
+    remedy = f"Did you mean '{similar}'?" if similar else "Remove it."
+    return Problem(_shorten(name), f"Unknown setting (given by: {layer}).", remedy)
 
 
-def nearest(name: str) -> str | None:
-    """Return the setting whose name is most like `name`, groups left out or not."""
+def most_similar(name: str) -> str | None:
+    """Return the setting whose name is most similar to `name`, with or without its group."""
     names = {part: full for full in specs_by_name() for part in (full, full.rpartition(".")[2])}
     lowered = name.strip().lower().replace("-", "_")[:100]
     for wanted in (lowered, lowered.rpartition(".")[2]):
@@ -78,34 +75,33 @@ def nearest(name: str) -> str | None:
         close = difflib.get_close_matches(wanted, names, n=1, cutoff=0.7)
         if close:
             return names[close[0]]
-    holding = [full for full in specs_by_name() if len(lowered) > 2 and lowered in full]
-    # A setting of the contract is meant sooner than one of a group.
-    flat = [full for full in holding if "." not in full]
-    few = flat or holding
-    return few[0] if len(few) == 1 else None
+    containing = [full for full in specs_by_name() if len(lowered) > 2 and lowered in full]
+    # Settings of the contract are preferred to those of a group.
+    candidates = [full for full in containing if "." not in full] or containing
+    return candidates[0] if len(candidates) == 1 else None
 
 
-def refused(spec: FieldSpec, value: object, kind: str) -> Problem:
-    """Return the problem of a `value` that pydantic refused with an error of this `kind`."""
-    what = _WHAT.get(kind, lambda value: f"{shown(value)} cannot be used.")(value)
-    may = allowed(spec, LARGEST_WHOLE if kind == "too_large" else None)
-    remedy = f"Choose {may}." if spec.kind == "choice" else f"Give {may}."
+def invalid_value(spec: FieldSpec, value: object, error: str) -> Problem:
+    """Return the problem of a `value` that pydantic refused with an error of this type."""
+    describe = _MESSAGES.get(error, lambda value: f"{shown(value)} is not allowed.")
+    allowed = allowed_values(spec, MAX_INTEGER if error == "too_large" else None)
+    remedy = f"Choose {allowed}." if spec.kind == "choice" else f"Enter {allowed}."
     if spec.kind == "text" and spec.required and not spec.maximum:
-        remedy = f"Give {spec.help[0].lower()}{spec.help[1:]}"
-    if kind == "literal_error" and isinstance(value, str):
+        remedy = f"Enter {spec.help[0].lower()}{spec.help[1:]}"
+    if error == "literal_error" and isinstance(value, str):
         close = difflib.get_close_matches(value.strip().lower(), spec.choices, n=1)
         remedy += f" Did you mean '{close[0]}'?" if close else ""
-    if kind == "string_type" and value is not None:
+    if error == "string_type" and value is not None:
         remedy += " In a recipe, put it in quotes."
-    return Problem(spec.name, what, remedy)
+    return Problem(spec.name, describe(value), remedy)
 
 
 def not_a_group(name: str, value: object) -> Problem:
-    """Return the problem of a plain value where a group of settings belongs."""
-    inside = [spec for spec in specs_by_name() if spec.startswith(f"{name}.")]
-    named = inside if len(inside) <= _MOST_NAMED else [*inside[:_MOST_NAMED], "so on"]
-    remedy = f"Give its settings by name: {listed(named, 'and')}."
-    return Problem(name, f"{shown(value)} is no group of settings.", remedy)
+    """Return the problem of a plain value in place of a group of settings."""
+    members = [full for full in specs_by_name() if full.startswith(f"{name}.")]
+    named = members if len(members) <= _MAX_NAMED else [*members[:_MAX_NAMED], "so on"]
+    remedy = f"Enter its settings by name: {join_words(named, 'and')}."
+    return Problem(name, f"{shown(value)} is not a group of settings.", remedy)
 
 
 def _range(spec: FieldSpec, high: float | None) -> str:
@@ -117,36 +113,52 @@ def _range(spec: FieldSpec, high: float | None) -> str:
     return f" of {low} or more" if high is None else f" from {low} to {high}"
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_SHOWN else name[: _LONGEST_SHOWN - 1] + "…"
+def _shorten(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
 
 
-def _no_number(value: object) -> str:
-    return "No value is given." if value in (None, "") else f"{shown(value)} is no number."
+def _missing(_value: object) -> str:
+    return "A value is required."
 
 
-_WHAT: dict[str, Callable[[Any], str]] = {
-    "missing": lambda _value: "No value is given.",
-    "greater_than": lambda value: f"{shown(value)} is too small.",
-    "greater_than_equal": lambda value: f"{shown(value)} is too small.",
-    "less_than": lambda value: f"{shown(value)} is too large.",
-    "less_than_equal": lambda value: f"{shown(value)} is too large.",
-    "int_parsing_size": lambda value: f"{shown(value)} is too large.",
-    "too_large": lambda value: f"{shown(value)} is too large.",
-    "int_from_float": lambda value: f"{shown(value)} is no whole number.",
-    "finite_number": lambda value: f"{shown(value)} is no finite number.",
-    "int_parsing": _no_number,
-    "int_type": _no_number,
-    "float_parsing": _no_number,
-    "float_type": _no_number,
-    "bool_parsing": lambda value: f"{shown(value)} is neither true nor false.",
-    "bool_type": lambda value: f"{shown(value)} is neither true nor false.",
-    "literal_error": lambda value: f"{shown(value)} is not among the choices.",
+def _not_a_number(value: object) -> str:
+    return _missing(value) if value in (None, "") else f"{shown(value)} is not a number."
+
+
+def _not_a_bool(value: object) -> str:
+    return f"{shown(value)} is neither true nor false."
+
+
+def _too_small(value: object) -> str:
+    return f"{shown(value)} is too small."
+
+
+def _too_large(value: object) -> str:
+    return f"{shown(value)} is too large."
+
+
+_MESSAGES: dict[str, Callable[[Any], str]] = {
+    "missing": _missing,
+    "greater_than": _too_small,
+    "greater_than_equal": _too_small,
+    "less_than": _too_large,
+    "less_than_equal": _too_large,
+    "int_parsing_size": _too_large,
+    "too_large": _too_large,
+    "int_from_float": lambda value: f"{shown(value)} is not a whole number.",
+    "finite_number": lambda value: f"{shown(value)} is not a finite number.",
+    "int_parsing": _not_a_number,
+    "int_type": _not_a_number,
+    "float_parsing": _not_a_number,
+    "float_type": _not_a_number,
+    "bool_parsing": _not_a_bool,
+    "bool_type": _not_a_bool,
+    "literal_error": lambda value: f"{shown(value)} is not one of the choices.",
     "string_type": lambda value: (
-        "No value is given." if value is None else f"{shown(value)} is no text."
+        _missing(value) if value is None else f"{shown(value)} is not text."
     ),
-    "string_too_short": lambda value: f"{shown(value)} is an empty text.",
+    "string_too_short": lambda value: f"{shown(value)} is empty.",
     "string_too_long": lambda value: f"The text is too long: {len(value)} characters.",
-    "string_unicode": lambda _value: "The text holds characters that cannot be stored.",
-    "control_character": lambda value: f"{shown(value)} holds a control character.",
+    "string_unicode": lambda _value: "The text contains characters that cannot be stored.",
+    "control_character": lambda value: f"{shown(value)} contains a control character.",
 }

@@ -1,4 +1,4 @@
-"""Which settings apply to the answers given: one table of conditions, for form, flags and docs."""
+"""Which settings apply to the other values: one table of conditions for form, flags and docs."""
 
 from __future__ import annotations
 
@@ -9,75 +9,76 @@ from typing import Any
 
 from modelforge.config.fields import field_specs, specs_by_name
 
-Told = Callable[[str], str]
+# Returns the value of a setting as lower-case text, its default where it is not set.
+Getter = Callable[[str], str]
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition: in words, and as a test of the answers by their names."""
+    """A condition on the values of other settings, with a description."""
 
     text: str
-    holds: Callable[[Told], bool]
+    holds: Callable[[Getter], bool]
 
 
-def _is(name: str, *values: str, words: str = "") -> Condition:
-    label = words or f"with {name} {' or '.join(values)}"
-    return Condition(label, lambda told: told(name) in values)
+def _is(name: str, *values: str, text: str = "") -> Condition:
+    label = text or f"with {name} {' or '.join(values)}"
+    return Condition(label, lambda get: get(name) in values)
 
 
-_ON_CUDA = _is("hardware.device", "auto", "cuda", words="on an NVIDIA GPU")
-_ADAPTER = _is("adapter.enabled", "true", words="with an adapter")
-_ANSWERS = _is("strategy", "sft", "qlora")
+_ON_CUDA = _is("hardware.device", "auto", "cuda", text="on an NVIDIA GPU")
+_ADAPTER = _is("adapter.enabled", "true", text="with an adapter")
+_COMPLETIONS = _is("strategy", "sft", "qlora")
 _TEXT = _is("task", "text-generation")
 _SCORED = _is("task", "summarization", "extractive-question-answering")
 _DPO = _is("strategy", "dpo")
 _RLHF = _is("strategy", "rlhf")
-_PACKED = _is("packing", "true", words="with packing")
-_LOOSE = _is("packing", "false", words="without packing")
-_BY_MODEL = _is("trainer.reward", "model", words="when a model judges")
-_NO_JUDGE = _is("trainer.reward_model", "", words="when the reward model is trained here")
+_PACKED = _is("packing", "true", text="with packing")
+_UNPACKED = _is("packing", "false", text="without packing")
+_REWARD_MODEL = _is("trainer.reward", "model", text="with a reward model")
+_TRAINED_REWARD_MODEL = _is("trainer.reward_model", "", text="without a reward model of your own")
 _BITS_BY_FLAGS = _is("quantization.scheme", "auto")
-_ONE_FORMAT = _is("use_8bit", "false", words="without 8-bit weights")
+_NOT_8BIT = _is("use_8bit", "false", text="without 8-bit weights")
 _DECAYS = _is("lr_scheduler_type", "warmup_stable_decay")
-_BY_CARD = _is("quantization.scheme", "fp8", "nvfp4", "mxfp4")
-_OWN_ALPHA = _is("adapter.alpha_over_r", "", words="without alpha by rank")
-_WARMUP_SHARE = _is("schedule.warmup_steps", "", words="without warm-up updates")
+_BY_GPU = _is("quantization.scheme", "fp8", "nvfp4", "mxfp4")
+_FIXED_ALPHA = _is("adapter.alpha_over_r", "", text="without alpha over rank")
+_WARMUP_SHARE = _is("schedule.warmup_steps", "", text="without warm-up steps")
 _NOT_QLORA = _is("strategy", "sft", "dpo", "rlhf")
 _WITH_REFERENCE = Condition(
-    "for a loss with a reference model", lambda told: told("trainer.preference_loss") != "orpo"
+    "for a loss with a reference model", lambda get: get("trainer.preference_loss") != "orpo"
 )
-_DROPS = _is("strategy", "sft", "qlora", "rlhf", words="with any strategy but dpo")
+_DROPOUT = _is("strategy", "sft", "qlora", "rlhf", text="with any strategy but dpo")
 _ANY_ORDER = Condition(
-    "for a loss that takes rows in any order",
-    lambda told: told("strategy") != "dpo" or told("trainer.preference_loss") != "kto",
+    "with any loss but kto",
+    lambda get: get("strategy") != "dpo" or get("trainer.preference_loss") != "kto",
 )
-_FALLS = Condition(
-    "for a rate that falls", lambda told: not told("lr_scheduler_type").startswith("constant")
+_SCHEDULE_DECAYS = Condition(
+    "for a schedule that decays", lambda get: not get("lr_scheduler_type").startswith("constant")
 )
-_FOUR_BIT = Condition("with 4-bit weights", lambda told: _bits(told) == "4")
-_QUANTIZED = Condition("with quantized weights", lambda told: _bits(told) != "")
-_ADAM = Condition("for optimizers of the Adam kind", lambda told: "adam" in told("optim"))
-_MOMENTA = Condition(
-    "for optimizers of the Adam and Lion kinds",
-    lambda told: any(kind in told("optim") for kind in ("adam", "ademamix", "lion")),
+_FOUR_BIT = Condition("with 4-bit weights", lambda get: _bits(get) == "4")
+_QUANTIZED = Condition("with quantized weights", lambda get: _bits(get) != "")
+_ADAM = Condition("for Adam optimizers", lambda get: "adam" in get("optim"))
+_MOMENTUM = Condition(
+    "for Adam and Lion optimizers",
+    lambda get: any(kind in get("optim") for kind in ("adam", "ademamix", "lion")),
 )
-_CHECKED = Condition(
-    "with held-out rows",
-    lambda told: told("eval_split").strip("0.") != "" or told("data.validation_sources") != "",
+_EVALUATED = Condition(
+    "with evaluation rows",
+    lambda get: get("eval_split").strip("0.") != "" or get("data.validation_sources") != "",
 )
 
-_STOPS_EARLY = _is("evaluation.early_stopping", "true", words="when it may stop early")
-_TRACKED = Condition("with trackers", lambda told: told("logging.report_to") not in ("", "none"))
-_BY_WANDB = Condition("with the tracker wandb", lambda told: "wandb" in told("logging.report_to"))
+_EARLY_STOPPING = _is("evaluation.early_stopping", "true", text="with early stopping")
+_TRACKED = Condition("with trackers", lambda get: get("logging.report_to") not in ("", "none"))
+_BY_WANDB = Condition("with the tracker wandb", lambda get: "wandb" in get("logging.report_to"))
 
-# A name that ends in a dot stands for the whole group.
+# A name that ends in a dot means the whole group.
 CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "adapter.": (_ADAPTER,),
     "adapter.enabled": (_NOT_QLORA,),
     "lora_r": (_ADAPTER,),
-    "lora_alpha": (_ADAPTER, _OWN_ALPHA),
-    "lora_dropout": (_ADAPTER, _DROPS),
-    "use_4bit": (_ADAPTER, _BITS_BY_FLAGS, _ONE_FORMAT),
+    "lora_alpha": (_ADAPTER, _FIXED_ALPHA),
+    "lora_dropout": (_ADAPTER, _DROPOUT),
+    "use_4bit": (_ADAPTER, _BITS_BY_FLAGS, _NOT_8BIT),
     "use_8bit": (_ADAPTER, _BITS_BY_FLAGS),
     "bnb_4bit_compute_dtype": (_FOUR_BIT,),
     "bnb_4bit_quant_type": (_FOUR_BIT,),
@@ -87,38 +88,38 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "hardware.max_gpu_power": (_ON_CUDA,),
     "quantization.skip_first_layers": (_QUANTIZED,),
     "quantization.skip_last_layers": (_QUANTIZED,),
-    "quantization.allow_slow": (_ADAPTER, _BY_CARD),
-    "packing": (_TEXT, _ANSWERS),
-    "group_by_length": (_LOOSE, _ANY_ORDER),
-    "data.loss_on": (_TEXT, _ANSWERS),
-    "data.padding_free": (_TEXT, _ANSWERS),
-    "data.packing_strategy": (_TEXT, _ANSWERS, _PACKED),
-    "per_device_eval_batch_size": (_CHECKED,),
-    "eval_steps": (_CHECKED,),
-    "evaluation.keep_best": (_CHECKED,),
-    "evaluation.generated_rows": (_SCORED, _CHECKED),
-    "evaluation.early_stopping": (_CHECKED,),
-    "evaluation.early_stopping_patience": (_CHECKED, _STOPS_EARLY),
-    "evaluation.early_stopping_threshold": (_CHECKED, _STOPS_EARLY),
+    "quantization.allow_slow": (_ADAPTER, _BY_GPU),
+    "packing": (_TEXT, _COMPLETIONS),
+    "group_by_length": (_UNPACKED, _ANY_ORDER),
+    "data.loss_on": (_TEXT, _COMPLETIONS),
+    "data.padding_free": (_TEXT, _COMPLETIONS),
+    "data.packing_strategy": (_TEXT, _COMPLETIONS, _PACKED),
+    "per_device_eval_batch_size": (_EVALUATED,),
+    "eval_steps": (_EVALUATED,),
+    "evaluation.keep_best": (_EVALUATED,),
+    "evaluation.generated_rows": (_SCORED, _EVALUATED),
+    "evaluation.early_stopping": (_EVALUATED,),
+    "evaluation.early_stopping_patience": (_EVALUATED, _EARLY_STOPPING),
+    "evaluation.early_stopping_threshold": (_EVALUATED, _EARLY_STOPPING),
     "logging.project": (_TRACKED,),
     "logging.wandb_mode": (_BY_WANDB,),
     "warmup_ratio": (_WARMUP_SHARE,),
-    "optimizer.beta1": (_MOMENTA,),
-    "optimizer.beta2": (_MOMENTA,),
+    "optimizer.beta1": (_MOMENTUM,),
+    "optimizer.beta2": (_MOMENTUM,),
     "optimizer.epsilon": (_ADAM,),
     "schedule.decay_steps": (_DECAYS,),
     "schedule.decay_ratio": (_DECAYS,),
     "schedule.decay_shape": (_DECAYS,),
-    "schedule.final_lr_fraction": (_FALLS,),
-    "trainer.neftune_noise_alpha": (_ANSWERS,),
+    "schedule.final_lr_fraction": (_SCHEDULE_DECAYS,),
+    "trainer.neftune_noise_alpha": (_COMPLETIONS,),
     "trainer.preference_beta": (_DPO,),
     "trainer.preference_loss": (_DPO,),
     "trainer.precompute_ref_log_probs": (_DPO, _WITH_REFERENCE),
     "trainer.rlhf_algorithm": (_RLHF,),
     "trainer.reward": (_RLHF,),
-    "trainer.reward_model": (_RLHF, _BY_MODEL),
-    "trainer.reward_learning_rate": (_RLHF, _BY_MODEL, _NO_JUDGE),
-    "trainer.reward_epochs": (_RLHF, _BY_MODEL, _NO_JUDGE),
+    "trainer.reward_model": (_RLHF, _REWARD_MODEL),
+    "trainer.reward_learning_rate": (_RLHF, _REWARD_MODEL, _TRAINED_REWARD_MODEL),
+    "trainer.reward_epochs": (_RLHF, _REWARD_MODEL, _TRAINED_REWARD_MODEL),
     "trainer.reward_pattern": (_RLHF, _is("trainer.reward", "regex")),
     "trainer.reward_words": (_RLHF, _is("trainer.reward", "length")),
     "trainer.kl_beta": (_RLHF,),
@@ -128,37 +129,37 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
 }
 
 
-def applies(name: str, answers: Mapping[str, Any]) -> bool:
-    """Say whether the setting `name` means anything beside these answers.
+def applies(name: str, values: Mapping[str, Any]) -> bool:
+    """Return whether the setting `name` has an effect with these values.
 
-    `answers` are by dotted name, typed or as text; one that is left out has its default.
+    `values` are by dotted name, typed or as text; missing settings have their default.
     """
-    return all(condition.holds(_teller(answers)) for condition in conditions_for(name))
+    return all(condition.holds(_getter(values)) for condition in conditions_for(name))
 
 
-def inapplicable_settings(answers: Mapping[str, Any]) -> frozenset[str]:
-    """Return the settings that mean nothing beside these answers."""
-    return frozenset(spec.name for spec in field_specs() if not applies(spec.name, answers))
+def inapplicable_settings(values: Mapping[str, Any]) -> frozenset[str]:
+    """Return the settings that have no effect with these values."""
+    return frozenset(spec.name for spec in field_specs() if not applies(spec.name, values))
 
 
 def conditions_for(name: str) -> tuple[Condition, ...]:
-    """Return what must hold for the setting to apply; nothing where it always does."""
+    """Return the conditions under which a setting applies; none where it always does."""
     group, dot, _ = name.rpartition(".")
     return CONDITIONS.get(name, CONDITIONS.get(f"{group}{dot}", ()) if dot else ())
 
 
 def describe_conditions(name: str) -> str:
-    """Return when the setting applies: `with strategy rlhf, when a model judges`."""
+    """Return when the setting applies, such as `with strategy rlhf, with a reward model`."""
     return ", ".join(condition.text for condition in conditions_for(name))
 
 
-def _teller(answers: Mapping[str, Any]) -> Told:
-    def told(name: str) -> str:
-        # What was said while it applied is kept, and must not speak while it does not.
-        said = name in answers and all(one.holds(told) for one in conditions_for(name))
-        return _text(answers[name]) if said else _defaults()[name]
+def _getter(values: Mapping[str, Any]) -> Getter:
+    def get(name: str) -> str:
+        # Values of settings that do not apply are kept in the form but have no effect.
+        is_set = name in values and all(rule.holds(get) for rule in conditions_for(name))
+        return _text(values[name]) if is_set else _defaults()[name]
 
-    return told
+    return get
 
 
 @cache
@@ -172,13 +173,13 @@ def _text(value: object) -> str:
     return str(value).strip().lower() if isinstance(value, bool | str) else str(value)
 
 
-def _bits(told: Told) -> str:
-    """Return how many bits the frozen weights have: 4, 8, or nothing for their own."""
-    if told("adapter.enabled") == "false":
+def _bits(get: Getter) -> str:
+    """Return the bits of the frozen weights: 4, 8, or empty where they are not quantized."""
+    if get("adapter.enabled") == "false":
         return ""
-    scheme = told("quantization.scheme")
+    scheme = get("quantization.scheme")
     if scheme != "auto":
         return "" if scheme == "none" else "4" if scheme == "bnb-4bit" else "8"
-    if told("use_8bit") == "true":
+    if get("use_8bit") == "true":
         return "8"
-    return "4" if told("use_4bit") == "true" else ""
+    return "4" if get("use_4bit") == "true" else ""

@@ -71,7 +71,7 @@ def test_whoever_says_how_rows_are_read_is_left_at_it(server, opened, tmp_path):
     page.get_by_role("tab", name="Rows").click()
     page.get_by_role("button", name="Read it differently").click()
     page.get_by_label("A row is").select_option("instruction")
-    page.get_by_label("Question column").wait_for(state="visible")
+    page.get_by_label("Instruction column").wait_for(state="visible")
     assert page.get_by_label("A row is").is_visible()
 
 
@@ -83,8 +83,8 @@ def repair_everything(page):
 
 def read_by_hand(page):
     page.get_by_label("A row is").select_option("instruction")
-    page.get_by_label("Question column").select_option("Anliegen")
-    page.get_by_label("Answer column").select_option("Erwiderung")
+    page.get_by_label("Instruction column").select_option("Anliegen")
+    page.get_by_label("Output column").select_option("Erwiderung")
     until(page, "sum-data", "30 rows")
 
 
@@ -233,7 +233,7 @@ def test_the_whole_way_from_a_broken_file_to_two_updates(
     until(page, "hub", "The Hub cannot be reached", WARM_S)
 
     page.get_by_role("tab", name=re.compile("^All ")).click()
-    page.get_by_label("Most updates", exact=True).fill("2")
+    page.get_by_label("Max steps", exact=True).fill("2")
     page.wait_for_selector('#start[aria-disabled="false"]')
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url(re.compile(r"\?run="))

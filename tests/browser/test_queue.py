@@ -24,7 +24,7 @@ def settled(page, expected: list[str]) -> None:
 
 def enqueue(page, rank: int, **how) -> None:
     """Add a run named after its rank to the queue."""
-    page.get_by_role("textbox", name="Name of the run").fill(f"rank {rank}")
+    page.get_by_role("textbox", name="Run name").fill(f"rank {rank}")
     page.wait_for_selector('#enqueue[aria-disabled="false"]')
     page.get_by_role("button", name="Add to queue").click()
     if "after" in how:

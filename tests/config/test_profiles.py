@@ -88,7 +88,7 @@ def test_a_folder_without_profiles_is_told_in_words(tmp_path):
 def test_a_profile_of_ones_own_needs_only_a_file(tmp_path):
     (tmp_path / "tiny.toml").write_text(
         'title = "Tiny"\ndescription = "A watch."\nmin_vram_gib = 1\nmin_ram_gib = 2\n'
-        "[answers]\nlora_r = 1\n"
+        "[settings]\nlora_r = 1\n"
         '[[models]]\nname = "a/b"\ntitle = "B"\nparameters = 0.1\n'
         'licence = "MIT"\nnote = "Small."\n',
         encoding="utf-8",

@@ -36,20 +36,20 @@ def test_a_format_tells_what_it_uses():
 
 
 REFUSED = {
-    "{instruction} {answer}": "{answer} at line 1, column 15 is no placeholder.",
+    "{instruction} {answer}": "{answer} at line 1, column 15 is not a placeholder.",
     "a\n{instruction} {output.__class__}": "{output.__class__} at line 2, column 15",
     "{instruction!r}": "{instruction!r} at line 1, column 1",
-    "{instruction:>99999999}": "is no placeholder",
-    "{instruction[0]}": "is no placeholder",
+    "{instruction:>99999999}": "is not a placeholder",
+    "{instruction[0]}": "is not a placeholder",
     "{0} {instruction}": "{0} at line 1, column 1",
     "{} {instruction}": "{} at line 1, column 1",
-    "{ instruction }": "is no placeholder",
-    "{instruction} {": "A single '{' stands at line 1, column 15.",
-    "{instruction} }\n": "A single '}' stands at line 1, column 15.",
-    "{instruction {input}}": "A single '{' stands at line 1, column 1.",
-    "no placeholder": "{instruction} is missing.",
-    "{instruction} {output} {output}": "{output} stands there twice.",
-    "{instruction} {output} {input}": "{input} stands after {output}",
+    "{ instruction }": "is not a placeholder",
+    "{instruction} {": "Unmatched '{' at line 1, column 15.",
+    "{instruction} }\n": "Unmatched '}' at line 1, column 15.",
+    "{instruction {input}}": "Unmatched '{' at line 1, column 1.",
+    "not a placeholder": "{instruction} is missing.",
+    "{instruction} {output} {output}": "{output} occurs twice.",
+    "{instruction} {output} {input}": "{input} follows {output}",
 }
 
 
@@ -62,5 +62,5 @@ def test_anything_else_in_braces_is_refused_with_its_place(text):
 
 
 def test_a_format_without_input_has_no_input():
-    with pytest.raises(PromptFormatError, match="no placeholder"):
+    with pytest.raises(PromptFormatError, match="not a placeholder"):
         parse("{instruction} {input}", ("system", "instruction", "output"))

@@ -127,21 +127,21 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(written):
     ("content", "where", "what"),
     [
         ("a: 1\nb: [1\nc: 2\n", "recipe.yaml, line 3", "The recipe cannot be read"),
-        ("a: 1\na: 2\n", "recipe.yaml, line 2, column 1", "'a' stands there twice"),
-        ("a: &x 1\nb: *x\n", "recipe.yaml, line 2, column 4", "no aliases"),
+        ("a: 1\na: 2\n", "recipe.yaml, line 2, column 1", "'a' occurs twice"),
+        ("a: &x 1\nb: *x\n", "recipe.yaml, line 2, column 4", "do not support aliases"),
         ("a: !!python/object:os.system {}\n", "recipe.yaml, line 1", "could not determine"),
         ("a: b: c\n", "recipe.yaml, line 1", "not allowed here"),
-        ("? [a]\n: 1\n", "recipe.yaml, line 1", "must be one word"),
-        ("[" * 3000, "recipe.yaml, line 1", "nested more than 20 deep"),
+        ("? [a]\n: 1\n", "recipe.yaml, line 1", "must be text"),
+        ("[" * 3000, "recipe.yaml, line 1", "nested more than 20 levels deep"),
         ("a: \x01\n", "recipe.yaml", "cannot be read"),
         (f"a: {'9' * 5000}\n", "recipe.yaml", "value cannot be read"),
         (b"\xff\xfea", "recipe.yaml", "not UTF-8 text (byte 0)"),
-        ("", "recipe.yaml", "holds nothing"),
-        ("# only a comment\n", "recipe.yaml", "holds nothing"),
-        ("- a\n- b\n", "recipe.yaml", "holds a list"),
-        ("hello\n", "recipe.yaml", "holds one value"),
+        ("", "recipe.yaml", "contains nothing"),
+        ("# only a comment\n", "recipe.yaml", "contains nothing"),
+        ("- a\n- b\n", "recipe.yaml", "contains a list"),
+        ("hello\n", "recipe.yaml", "contains a single value"),
         ("---\na: 1\n---\nb: 2\n", "recipe.yaml, line 3", "another document"),
-        ("x: " + "y" * (1024 * 1024), "recipe.yaml", "1.0 MiB; a recipe has 1.0 MiB at most"),
+        ("x: " + "y" * (1024 * 1024), "recipe.yaml", "1.0 MiB; a recipe has at most 1.0 MiB"),
     ],
     ids=lambda value: repr(value)[:30],
 )
@@ -154,9 +154,9 @@ def test_a_broken_recipe_is_told_with_its_place(written, content, where, what):
 @pytest.mark.parametrize(
     ("content", "where", "what"),
     [
-        ('{"a": 1,}', "body.json, line 1, column", "This is no JSON"),
-        ('{"a": 1, "a": 2}', "body.json", "'a' stands there twice"),
-        ("[1]", "body.json", "holds a list"),
+        ('{"a": 1,}', "body.json, line 1, column", "Invalid JSON"),
+        ('{"a": 1, "a": 2}', "body.json", "'a' occurs twice"),
+        ("[1]", "body.json", "contains a list"),
         ("[" * 100_000, "body.json", "nested too deeply"),
         ('{"a": ' + "9" * 5000 + "}", "body.json", "a number that is too long"),
     ],
@@ -169,7 +169,7 @@ def test_a_broken_json_body_is_told_with_its_place(written, content, where, what
 
 
 def test_a_missing_recipe_is_told_with_its_path(tmp_path):
-    with pytest.raises(NotFoundError, match="There is no such file"):
+    with pytest.raises(NotFoundError, match="The file does not exist"):
         load_recipe(tmp_path / "none.yaml")
 
 
@@ -182,5 +182,5 @@ def test_a_name_that_cannot_be_one_is_refused(tmp_path, name):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_is_no_recipe(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ConfigError, match="This is no file"):
+    with pytest.raises(ConfigError, match="This is not a file"):
         load_recipe(tmp_path / "pipe")

@@ -6,7 +6,7 @@ from modelforge.config.validation_messages import shown
 from modelforge.errors import ConfigError
 
 NAMED = (
-    "Give its settings by name: trainer.seed, trainer.neftune_noise_alpha, "
+    "Enter its settings by name: trainer.seed, trainer.neftune_noise_alpha, "
     "trainer.preference_beta and so on."
 )
 
@@ -74,8 +74,8 @@ def test_resolve_raises_what_check_returns(minimal):
     with pytest.raises(ConfigError) as caught:
         resolve(Layer("body", minimal | {"lora_r": 0, "fp16": "maybe"}))
     assert [str(found) for found in caught.value.problems] == [
-        "lora_r: 0 is too small. Give a whole number from 1 to 256.",
-        "fp16: 'maybe' is neither true nor false. Give true or false.",
+        "lora_r: 0 is too small. Enter a whole number from 1 to 256.",
+        "fp16: 'maybe' is neither true nor false. Enter true or false.",
     ]
 
 
@@ -113,66 +113,71 @@ def test_what_a_form_sends_becomes_the_value_that_was_meant(minimal, name, value
 @pytest.mark.parametrize(
     ("name", "value", "what", "remedy"),
     [
-        ("lora_r", 2.7, "2.7 is no whole number.", "Give a whole number from 1 to 256."),
-        ("lora_r", "2.7", "2.7 is no whole number.", "Give a whole number from 1 to 256."),
-        ("lora_r", "many", "'many' is no number.", "Give a whole number from 1 to 256."),
-        ("lora_r", 300, "300 is too large.", "Give a whole number from 1 to 256."),
-        ("lora_r", True, "true is no number.", "Give a whole number from 1 to 256."),
-        ("lora_r", None, "No value is given.", "Give a whole number from 1 to 256."),
-        ("lora_r", "", "No value is given.", "Give a whole number from 1 to 256."),
-        ("lora_r", [16], "A list of 1 is no number.", "Give a whole number from 1 to 256."),
-        ("lora_r", {"r": 1}, "A group of settings is no number.", None),
-        ("lora_r", float("nan"), "nan is no finite number.", None),
-        ("lora_r", "inf", "inf is no finite number.", None),
-        ("lora_r", "9" * 6000, "inf is no finite number.", None),
+        ("lora_r", 2.7, "2.7 is not a whole number.", "Enter a whole number from 1 to 256."),
+        ("lora_r", "2.7", "2.7 is not a whole number.", "Enter a whole number from 1 to 256."),
+        ("lora_r", "many", "'many' is not a number.", "Enter a whole number from 1 to 256."),
+        ("lora_r", 300, "300 is too large.", "Enter a whole number from 1 to 256."),
+        ("lora_r", True, "true is not a number.", "Enter a whole number from 1 to 256."),
+        ("lora_r", None, "A value is required.", "Enter a whole number from 1 to 256."),
+        ("lora_r", "", "A value is required.", "Enter a whole number from 1 to 256."),
+        ("lora_r", [16], "A list of 1 is not a number.", "Enter a whole number from 1 to 256."),
+        ("lora_r", {"r": 1}, "A group of settings is not a number.", None),
+        ("lora_r", float("nan"), "nan is not a finite number.", None),
+        ("lora_r", "inf", "inf is not a finite number.", None),
+        ("lora_r", "9" * 6000, "inf is not a finite number.", None),
         ("lora_r", 10**5000, "A number of about 5001 digits is too large.", None),
         ("lora_r", 1e308, "1e+308 is too large.", None),
         (
             "num_train_epochs",
             2**60,
             f"{2**60} is too large.",
-            f"Give a whole number from 1 to {2**53}.",
+            f"Enter a whole number from 1 to {2**53}.",
         ),
-        ("max_steps", -(2**60), f"{-(2**60)} is too small.", "Give a whole number of -1 or more."),
-        ("learning_rate", 0, "0 is too small.", "Give a number above 0 and at most 1."),
-        ("learning_rate", "0,1", "'0,1' is no number.", "Give a number above 0 and at most 1."),
+        ("max_steps", -(2**60), f"{-(2**60)} is too small.", "Enter a whole number of -1 or more."),
+        ("learning_rate", 0, "0 is too small.", "Enter a number above 0 and at most 1."),
+        ("learning_rate", "0,1", "'0,1' is not a number.", "Enter a number above 0 and at most 1."),
         ("learning_rate", 10**400, "A number of about 401 digits is too large.", None),
-        ("weight_decay", float("inf"), "inf is no finite number.", "Give a number of 0 or more."),
-        ("weight_decay", -1, "-1 is too small.", "Give a number of 0 or more."),
-        ("fp16", None, "null is neither true nor false.", "Give true or false."),
-        ("fp16", 3, "3 is neither true nor false.", "Give true or false."),
-        ("fp16", "", "'' is neither true nor false.", "Give true or false."),
+        (
+            "weight_decay",
+            float("inf"),
+            "inf is not a finite number.",
+            "Enter a number of 0 or more.",
+        ),
+        ("weight_decay", -1, "-1 is too small.", "Enter a number of 0 or more."),
+        ("fp16", None, "null is neither true nor false.", "Enter true or false."),
+        ("fp16", 3, "3 is neither true nor false.", "Enter true or false."),
+        ("fp16", "", "'' is neither true nor false.", "Enter true or false."),
         (
             "strategy",
             "QLORA",
-            "'QLORA' is not among the choices.",
+            "'QLORA' is not one of the choices.",
             "Choose sft, qlora, rlhf or dpo. Did you mean 'qlora'?",
         ),
-        ("strategy", ["sft"], "A list of 1 is not among the choices.", None),
+        ("strategy", ["sft"], "A list of 1 is not one of the choices.", None),
         (
             "dataset",
             "   ",
-            "'   ' is an empty text.",
-            "Give the file to learn from, or sample:NAME for one of ours.",
+            "'   ' is empty.",
+            "Enter the training file, or sample:NAME for a bundled dataset.",
         ),
-        ("model_name", 5, "5 is no text.", None),
-        ("model_name", None, "No value is given.", None),
-        ("model_name", "a\x00b", "'a\\x00b' holds a control character.", None),
-        ("model_name", "\ud800", "The text holds characters that cannot be stored.", None),
+        ("model_name", 5, "5 is not text.", None),
+        ("model_name", None, "A value is required.", None),
+        ("model_name", "a\x00b", "'a\\x00b' contains a control character.", None),
+        ("model_name", "\ud800", "The text contains characters that cannot be stored.", None),
         (
             "logging.run_name",
             "x" * 81,
             "The text is too long: 81 characters.",
-            "Give a text of at most 80 characters, or nothing.",
+            "Enter text of at most 80 characters, or leave it empty.",
         ),
         (
             "max_seq_length",
             "long",
-            "'long' is no number.",
-            "Give a whole number of -1 or more, or nothing.",
+            "'long' is not a number.",
+            "Enter a whole number of -1 or more, or leave it empty.",
         ),
-        ("trainer", 5, "5 is no group of settings.", NAMED),
-        ("trainer", [], "A list of 0 is no group of settings.", None),
+        ("trainer", 5, "5 is not a group of settings.", NAMED),
+        ("trainer", [], "A list of 0 is not a group of settings.", None),
     ],
     ids=lambda value: shown(value)[:40],
 )
@@ -192,16 +197,16 @@ def test_a_wrong_value_is_told_with_its_bound_and_a_remedy(minimal, name, value,
         ("seed", "Did you mean 'trainer.seed'?"),
         ("hardware.devise", "Did you mean 'hardware.device'?"),
         ("Lora-R", "Did you mean 'lora_r'?"),
-        ("zzz", "Leave it out."),
-        ("", "Leave it out."),
-        ("x" * 5000, "Leave it out."),
-        (5, "Leave it out."),
+        ("zzz", "Remove it."),
+        ("", "Remove it."),
+        ("x" * 5000, "Remove it."),
+        (5, "Remove it."),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_name(minimal, name, remedy):
     problems = find_problems(minimal | {name: 1})
     assert [found.remedy for found in problems] == [remedy]
-    assert problems[0].what == "There is no setting of this name (given by: answers)."
+    assert problems[0].what == "Unknown setting (given by: answers)."
     assert len(problems[0].where) <= 60
 
 

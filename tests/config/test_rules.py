@@ -2,7 +2,7 @@ import pytest
 
 from modelforge.config.fields import specs_by_name
 from modelforge.config.resolve import find_problems
-from modelforge.config.rules.general import RULES
+from modelforge.config.rules.registry import all_rules
 
 UNSLOTH = {"provider": "unsloth", "max_seq_length": 512}
 WSD = {"lr_scheduler_type": "warmup_stable_decay"}
@@ -179,15 +179,15 @@ def test_settings_that_agree_are_taken(minimal, answers):
 
 
 def test_every_rule_names_settings_that_exist_and_is_broken_by_a_case_above(minimal):
-    assert RULES
-    for rule in RULES:
+    assert all_rules()
+    for rule in all_rules():
         assert rule.reads <= set(specs_by_name())
         assert any(rule.reads & set(_flat(answers)) for answers, _ in REFUSED)
 
 
 def test_a_rule_is_silent_about_a_setting_that_is_refused_anyway(minimal):
     problems = find_problems(minimal | {"provider": "unsloth", "max_seq_length": "long"})
-    assert [found.what for found in problems] == ["'long' is no number."]
+    assert [found.what for found in problems] == ["'long' is not a number."]
 
 
 def _flat(answers):

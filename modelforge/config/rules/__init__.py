@@ -1,1 +1,1 @@
-"""To be described."""
+"""Rules between settings. Every module of this package adds its rules to the registry."""

@@ -1,33 +1,21 @@
-"""Rules between settings, on what was said and never on defaults alone."""
+"""Rules about precision, provider, strategy and length."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelforge.config.rules import data as data_rules
-from modelforge.config.rules import training as learning_rules
-from modelforge.config.rules import weights as weight_rules
-from modelforge.config.rules.registry import PREFERENCES, RULES, rule
+from modelforge.config.methods import facts_of
+from modelforge.config.rules.registry import rule
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
 
-__all__ = ["RULES", "broken_rules", "data_rules", "learning_rules", "weight_rules"]
-
-
-def broken_rules(config: TrainingConfig, unknown: frozenset[str] = frozenset()) -> list[Problem]:
-    """Return a problem for each rule that `config` breaks.
-
-    Rules that read a setting of `unknown`, whose values are already refused, are left out.
-    """
-    return [problem for each in RULES if not each.reads & unknown for problem in each.check(config)]
-
 
 @rule("fp16", "bf16")
-def _one_half_precision(config: TrainingConfig) -> Iterator[Problem]:
+def _single_half_precision(config: TrainingConfig) -> Iterator[Problem]:
     if config.fp16 and config.bf16:
         yield Problem(
             "bf16",
-            "fp16 and bf16 are both true, but training has one number format.",
+            "fp16 and bf16 are both true, but training uses one number format.",
             "Set one of them to false.",
         )
 
@@ -45,7 +33,7 @@ def _precision_agrees(config: TrainingConfig) -> Iterator[Problem]:
 
 
 @rule("provider", "max_seq_length")
-def _unsloth_needs_a_length(config: TrainingConfig) -> Iterator[Problem]:
+def _unsloth_needs_length(config: TrainingConfig) -> Iterator[Problem]:
     if config.provider == "unsloth" and (
         config.max_seq_length is None or config.max_seq_length < 0
     ):
@@ -53,7 +41,7 @@ def _unsloth_needs_a_length(config: TrainingConfig) -> Iterator[Problem]:
         yield Problem(
             "max_seq_length",
             f"Unsloth needs a fixed length of 1 token or more; {given} is given.",
-            "Give the length, for instance 2048, or choose the provider huggingface.",
+            "Enter a length, for instance 2048, or choose the provider huggingface.",
         )
 
 
@@ -69,7 +57,7 @@ def _unsloth_generates_text(config: TrainingConfig) -> Iterator[Problem]:
 
 @rule("strategy", "task")
 def _preferences_generate_text(config: TrainingConfig) -> Iterator[Problem]:
-    if config.strategy in PREFERENCES and config.task != "text-generation":
+    if facts_of(config).needs_preferences and config.task != "text-generation":
         yield Problem(
             "strategy",
             f"{config.strategy} trains text-generation only; the task is {config.task}.",
@@ -79,10 +67,10 @@ def _preferences_generate_text(config: TrainingConfig) -> Iterator[Problem]:
 
 @rule("strategy", "packing")
 def _preferences_are_not_packed(config: TrainingConfig) -> Iterator[Problem]:
-    if config.packing and config.strategy in PREFERENCES:
+    if config.packing and facts_of(config).needs_preferences:
         yield Problem(
             "packing",
-            f"{config.strategy} compares whole answers, so rows cannot be packed.",
+            f"{config.strategy} compares whole completions, so rows cannot be packed.",
             "Set packing to false, or choose the strategy sft.",
         )
 
@@ -92,24 +80,24 @@ def _only_text_is_packed(config: TrainingConfig) -> Iterator[Problem]:
     if config.packing and config.task != "text-generation":
         yield Problem(
             "packing",
-            f"Packing joins rows of text-generation only; the task is {config.task}.",
+            f"Packing is for text-generation only; the task is {config.task}.",
             "Set packing to false, or choose the task text-generation.",
         )
 
 
 @rule("max_seq_length")
-def _a_length_is_not_zero(config: TrainingConfig) -> Iterator[Problem]:
+def _length_is_not_zero(config: TrainingConfig) -> Iterator[Problem]:
     if config.max_seq_length == 0:
         yield Problem(
             "max_seq_length",
             "0 is too small.",
-            "Give a length of 1 or more, or leave it empty to have one chosen.",
+            "Enter a length of 1 or more, or leave it empty.",
         )
 
 
 @rule("max_steps")
-def _updates_are_not_zero(config: TrainingConfig) -> Iterator[Problem]:
+def _steps_are_not_zero(config: TrainingConfig) -> Iterator[Problem]:
     if config.max_steps == 0:
         yield Problem(
-            "max_steps", "0 updates would train nothing.", "Give 1 or more, or -1 for no limit."
+            "max_steps", "0 steps would train nothing.", "Enter 1 or more, or -1 for no limit."
         )

@@ -1,1 +1,1 @@
-"""To be described."""
+"""The settings of a training run: types, bounds, defaults, labels and help texts."""

@@ -1,4 +1,4 @@
-"""Every setting once: the flat fields of the contract, and the nested groups for the rest."""
+"""All settings: the flat fields of the public contract and the nested groups."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modelforge.config.schema.weights import Adapter, Quantization
 
 
 class TrainingConfig(Contract):
-    """All that may be asked of a training run: the 33 fields of the contract, and the groups."""
+    """The settings of a training run: the 33 fields of the contract, and the groups."""
 
     model: Model = Model()
     quantization: Quantization = Quantization()
@@ -28,14 +28,16 @@ class TrainingConfig(Contract):
     logging: Logging = Logging()
 
     def sources(self) -> list[Source]:
-        """Return where the rows come from: the sources, else the one dataset."""
+        """Return the data sources: `data.sources`, else the single dataset."""
         return list(self.data.sources) or [Source(path=self.dataset)]
 
-    def with_changes(self, settings: Mapping[str, Any]) -> TrainingConfig:
-        """Return the config with some settings changed by their dotted names; they count as said.
+    @property
+    def evaluates(self) -> bool:
+        """Whether rows are split off for evaluation or have sources of their own."""
+        return self.eval_split > 0 or bool(self.data.validation_sources)
 
-        Nothing is checked: whoever changes settings knows what they may be.
-        """
+    def with_changes(self, settings: Mapping[str, Any]) -> TrainingConfig:
+        """Return the config with some settings set, by dotted names. Values are not validated."""
         update: dict[str, Any] = {}
         for name, value in settings.items():
             group, _, field = name.rpartition(".")
@@ -47,5 +49,5 @@ class TrainingConfig(Contract):
         return self.model_copy(update=update)
 
     def explicit_values(self) -> dict[str, Any]:
-        """Return only what was given, nested groups included, ready for JSON."""
+        """Return the values that were set explicitly, nested, ready for JSON."""
         return self.model_dump(mode="json", exclude_unset=True)

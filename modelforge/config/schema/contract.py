@@ -1,6 +1,6 @@
-"""The 33 flat fields of the public contract: type, bounds, default, label, help and group.
+"""The 33 flat fields of the public contract.
 
-Their names, types and defaults never change. Choices may be added, never taken away.
+Their names, types and defaults never change. Choices may be added, never removed.
 """
 
 from __future__ import annotations
@@ -10,55 +10,75 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from modelforge.config.optimizers import LearningRateSchedule, Optim, full_schedule_name
-from modelforge.config.schema.base import SettingInfo
-from modelforge.config.schema.runtime import SettingsGroup
+from modelforge.config.schema.base import (
+    ALL_CACHES,
+    BOTH,
+    MEMORY,
+    SPEED,
+    GroupName,
+    SettingInfo,
+    SettingsGroup,
+)
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Contract(SettingsGroup):
-    """The fields that every caller may rely on for ever."""
+    """The public settings, stable across releases."""
 
     task: Annotated[
         Literal["text-generation", "summarization", "extractive-question-answering"],
-        SettingInfo("Task", "What the model should learn to do.", group="Task", basic=True),
+        SettingInfo(
+            "Task",
+            "The task that the model is trained for.",
+            group=GroupName.TASK,
+            basic=True,
+        ),
     ]
     model_name: Annotated[
         Text,
         SettingInfo(
             "Model",
-            "The model to start from: a Hub id, a folder, or starter.",
+            "The base model: a Hub id, a folder, or starter.",
             "`starter` is SmolLM2-135M-Instruct, which needs neither network nor GPU.",
-            group="Model",
+            group=GroupName.MODEL,
             basic=True,
+            irrelevant_for=("memory",),
         ),
     ]
     provider: Annotated[
         Literal["huggingface", "unsloth"],
-        SettingInfo("Provider", "Which library loads and drives the model.", group="Model"),
+        SettingInfo(
+            "Provider", "The library that loads and trains the model.", group=GroupName.MODEL
+        ),
     ] = "huggingface"
     strategy: Annotated[
         Literal["sft", "qlora", "rlhf", "dpo"],
         SettingInfo(
             "Strategy",
-            "How it learns: from answers (sft, qlora) or from preferences (dpo, rlhf).",
-            group="Task",
+            "Train on completions (sft, qlora), on preferences (dpo) or on rewards (rlhf).",
+            group=GroupName.TASK,
             basic=True,
+            affects=BOTH,
         ),
     ] = "sft"
     dataset: Annotated[
         Text,
         SettingInfo(
             "Dataset",
-            "The file to learn from, or sample:NAME for one of ours.",
-            group="Data",
+            "The training file, or sample:NAME for a bundled dataset.",
+            group=GroupName.DATA,
             basic=True,
+            irrelevant_for=("memory",),
         ),
     ]
     compute_specs: Annotated[
         Literal["low_end", "mid_range", "high_end"],
         SettingInfo(
-            "Profile", "The class of machine the settings were prefilled for.", group="Hardware"
+            "Profile",
+            "The class of machine whose defaults fill the form.",
+            group=GroupName.HARDWARE,
+            irrelevant_for=ALL_CACHES,
         ),
     ]
     lora_r: Annotated[
@@ -66,17 +86,21 @@ class Contract(SettingsGroup):
         Field(ge=1, le=256),
         SettingInfo(
             "LoRA rank",
-            "Size of the adapter: higher learns more and needs more memory.",
+            "Size of the adapter: a higher rank learns more and needs more memory.",
             "8 to 16 is enough for a style or a persona; 64 for new formats and much data.",
-            group="Adapter",
+            group=GroupName.ADAPTER,
             basic=True,
+            affects=BOTH,
         ),
     ] = 16
     lora_alpha: Annotated[
         int,
         Field(ge=1),
         SettingInfo(
-            "LoRA alpha", "How strongly the adapter acts; usually twice the rank.", group="Adapter"
+            "LoRA alpha",
+            "Scale of the adapter's output; usually twice the rank.",
+            group=GroupName.ADAPTER,
+            irrelevant_for=("memory",),
         ),
     ] = 32
     lora_dropout: Annotated[
@@ -84,67 +108,83 @@ class Contract(SettingsGroup):
         Field(ge=0, le=1),
         SettingInfo(
             "LoRA dropout",
-            "Share of adapter inputs dropped while training, against overfitting.",
-            group="Adapter",
+            "Share of adapter inputs dropped during training, against overfitting.",
+            group=GroupName.ADAPTER,
+            affects=BOTH,
         ),
     ] = 0.1
     use_4bit: Annotated[
         bool,
         SettingInfo(
             "4-bit weights",
-            "Keep the frozen model in 4 bits: a quarter of the memory, a little slower.",
-            "On the CPU it works but is slow; there it is off unless you ask for it.",
-            group="Quantization",
+            "Store the frozen model in 4 bits: a quarter of the memory, slightly slower.",
+            "On the CPU it works but is slow; there it is off unless you switch it on.",
+            group=GroupName.QUANTIZATION,
             basic=True,
+            affects=BOTH,
         ),
     ] = True
     use_8bit: Annotated[
         bool,
         SettingInfo(
             "8-bit weights",
-            "Keep the frozen model in 8 bits: half of the memory.",
-            group="Quantization",
+            "Store the frozen model in 8 bits: half of the memory.",
+            group=GroupName.QUANTIZATION,
+            affects=BOTH,
         ),
     ] = False
     bnb_4bit_compute_dtype: Annotated[
         Literal["float16", "bfloat16", "float32"],
         SettingInfo(
-            "4-bit compute type",
-            "Number format in which 4-bit weights are multiplied.",
-            group="Quantization",
+            "4-bit compute dtype",
+            "Number format of multiplications with 4-bit weights.",
+            group=GroupName.QUANTIZATION,
         ),
     ] = "float16"
     bnb_4bit_quant_type: Annotated[
         Literal["nf4", "fp4"],
         SettingInfo(
-            "4-bit number format", "nf4 suits model weights better than fp4.", group="Quantization"
+            "4-bit data type",
+            "nf4 suits model weights better than fp4.",
+            group=GroupName.QUANTIZATION,
         ),
     ] = "nf4"
     use_nested_quant: Annotated[
         bool,
         SettingInfo(
             "Nested quantization",
-            "Quantize the scales too: saves about 0.4 bits a weight.",
-            group="Quantization",
+            "Quantize the quantization constants too: saves about 0.4 bits per weight.",
+            group=GroupName.QUANTIZATION,
+            affects=MEMORY,
         ),
     ] = False
     fp16: Annotated[
         bool,
         SettingInfo(
-            "fp16", "Train in 16-bit floats; for cards before the RTX 30 series.", group="Precision"
+            "fp16",
+            "Train in float16; for GPUs before the RTX 30 series.",
+            group=GroupName.PRECISION,
+            affects=BOTH,
         ),
     ] = False
     bf16: Annotated[
         bool,
         SettingInfo(
-            "bf16", "Train in bfloat16; for the RTX 30 series and newer.", group="Precision"
+            "bf16",
+            "Train in bfloat16; for the RTX 30 series and newer.",
+            group=GroupName.PRECISION,
+            affects=BOTH,
         ),
     ] = False
     num_train_epochs: Annotated[
         int,
         Field(ge=1),
         SettingInfo(
-            "Epochs", "How many times the model sees every row.", group="Training", basic=True
+            "Epochs",
+            "Number of passes over the training rows.",
+            group=GroupName.TRAINING,
+            basic=True,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = 1
     per_device_train_batch_size: Annotated[
@@ -152,10 +192,11 @@ class Contract(SettingsGroup):
         Field(ge=1),
         SettingInfo(
             "Batch size",
-            "Rows processed at once; more is faster and needs more memory.",
+            "Rows per forward pass; more is faster and needs more memory.",
             unit="rows",
-            group="Training",
+            group=GroupName.TRAINING,
             basic=True,
+            affects=BOTH,
         ),
     ] = 1
     per_device_eval_batch_size: Annotated[
@@ -163,29 +204,32 @@ class Contract(SettingsGroup):
         Field(ge=1),
         SettingInfo(
             "Evaluation batch size",
-            "Rows processed at once when checking on held-out rows.",
+            "Rows per forward pass during evaluation.",
             unit="rows",
-            group="Evaluation",
+            group=GroupName.EVALUATION,
+            affects=MEMORY,
         ),
     ] = 1
     gradient_accumulation_steps: Annotated[
         int,
         Field(ge=1),
         SettingInfo(
-            "Accumulation",
-            "Batches added up before each update; costs time, not memory.",
-            "Rows per update = batch size × accumulation.",
+            "Gradient accumulation",
+            "Batches per optimizer step; costs time, not memory.",
+            "Rows per step = batch size × gradient accumulation.",
             unit="batches",
-            group="Training",
+            group=GroupName.TRAINING,
             basic=True,
+            irrelevant_for=("memory",),
         ),
     ] = 4
     gradient_checkpointing: Annotated[
         bool,
         SettingInfo(
             "Gradient checkpointing",
-            "Recompute instead of remember: much less memory, about a third slower.",
-            group="Memory",
+            "Recompute activations instead of storing them: much less memory, a third slower.",
+            group=GroupName.MEMORY,
+            affects=BOTH,
         ),
     ] = True
     max_grad_norm: Annotated[
@@ -193,8 +237,9 @@ class Contract(SettingsGroup):
         Field(ge=0),
         SettingInfo(
             "Gradient clipping",
-            "Longest gradient allowed; 0 switches clipping off.",
-            group="Optimizer",
+            "Largest gradient norm; 0 switches clipping off.",
+            group=GroupName.OPTIMIZER,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = 0.3
     learning_rate: Annotated[
@@ -202,95 +247,117 @@ class Contract(SettingsGroup):
         Field(gt=0, le=1),
         SettingInfo(
             "Learning rate",
-            "Size of each update: too high forgets, too low learns nothing.",
+            "Size of each optimizer step: too high diverges, too low learns nothing.",
             "Usual: sft and qlora 2e-4, rlhf 1.41e-5, dpo 5e-7.",
-            group="Training",
+            group=GroupName.TRAINING,
             basic=True,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = 2e-4
     weight_decay: Annotated[
         float,
         Field(ge=0),
-        SettingInfo("Weight decay", "Pull of the adapter towards zero.", group="Optimizer"),
+        SettingInfo(
+            "Weight decay",
+            "Strength of the decay of trained weights towards zero.",
+            group=GroupName.OPTIMIZER,
+            irrelevant_for=ALL_CACHES,
+        ),
     ] = 0.001
     optim: Annotated[
         Optim,
         SettingInfo(
             "Optimizer",
-            "How updates are made; the paged and 8-bit kinds save GPU memory.",
-            "Lion wants a third to a tenth of AdamW's learning rate.",
-            group="Optimizer",
+            "The optimizer; the paged and 8-bit variants save GPU memory.",
+            "Lion needs a third to a tenth of AdamW's learning rate.",
+            group=GroupName.OPTIMIZER,
+            affects=BOTH,
+            irrelevant_for=("memory",),
         ),
     ] = "paged_adamw_32bit"
     lr_scheduler_type: Annotated[
         LearningRateSchedule,
         BeforeValidator(full_schedule_name),
         SettingInfo(
-            "Schedule",
-            "How the learning rate falls over the run.",
-            "warmup_stable_decay, also called wsd, keeps the full rate until the end is near.",
-            group="Optimizer",
+            "Learning rate schedule",
+            "How the learning rate decays over the run.",
+            "warmup_stable_decay, also called wsd, keeps the full rate until near the end.",
+            group=GroupName.OPTIMIZER,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = "cosine"
     max_steps: Annotated[
         int,
         Field(ge=-1),
         SettingInfo(
-            "Most updates",
-            "End after this many updates, whatever the epochs; -1 for no limit.",
-            unit="updates",
-            group="Training",
+            "Max steps",
+            "End after this many optimizer steps, whatever the epochs; -1 for no limit.",
+            unit="steps",
+            group=GroupName.TRAINING,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = -1
     warmup_ratio: Annotated[
         float,
         Field(ge=0, le=1),
         SettingInfo(
-            "Warm-up", "Share of the run in which the rate rises from zero.", group="Optimizer"
+            "Warm-up ratio",
+            "Share of the run in which the learning rate rises from zero.",
+            group=GroupName.OPTIMIZER,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = 0.03
     group_by_length: Annotated[
         bool,
         SettingInfo(
             "Group by length",
-            "Put rows of like length together: less padding, faster.",
-            group="Data",
+            "Batch rows of similar length: less padding, faster.",
+            group=GroupName.DATA,
+            affects=SPEED,
         ),
     ] = True
     packing: Annotated[
         bool,
         SettingInfo(
-            "Packing", "Fill each sequence with several rows: faster on short rows.", group="Data"
+            "Packing",
+            "Fill each sequence with several rows: faster on short rows.",
+            group=GroupName.DATA,
+            affects=BOTH,
         ),
     ] = False
     max_seq_length: Annotated[
         int | None,
         Field(ge=-1),
         SettingInfo(
-            "Longest row",
-            "Rows beyond this many tokens are cut; empty chooses from model and profile.",
+            "Max sequence length",
+            "Longest row in tokens; empty uses the limit of model and profile.",
             unit="tokens",
-            group="Data",
+            group=GroupName.DATA,
             basic=True,
+            affects=BOTH,
+            irrelevant_for=("memory",),
         ),
     ] = None
     eval_split: Annotated[
         float,
         Field(ge=0, le=1),
         SettingInfo(
-            "Held out",
-            "Share of the rows kept aside to check on, never trained; 0 for none.",
-            group="Evaluation",
+            "Evaluation split",
+            "Share of the rows used for evaluation instead of training; 0 for none.",
+            group=GroupName.EVALUATION,
             basic=True,
+            affects=MEMORY,
+            irrelevant_for=("memory",),
         ),
     ] = 0.2
     eval_steps: Annotated[
         int,
         Field(ge=1),
         SettingInfo(
-            "Check every",
-            "Updates between two looks at the held-out rows; the best is kept.",
-            unit="updates",
-            group="Evaluation",
+            "Evaluate every",
+            "Steps between two evaluations; the best checkpoint is kept.",
+            unit="steps",
+            group=GroupName.EVALUATION,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = 100

@@ -1,4 +1,4 @@
-"""The nested groups about data: the sources, how rows become tokens, and the chat template."""
+"""The nested groups about data: sources, tokenizing, and the chat template."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelforge.config.schema.base import SettingInfo
-from modelforge.config.schema.runtime import SettingsGroup
+from modelforge.config.schema.base import BOTH, MEMORY, SPEED, GroupName, SettingInfo, SettingsGroup
 
 TEMPLATES = ("chatml", "llama3", "qwen", "gemma")
 TEMPLATE_SUFFIX = ".jinja"
-LONGEST_TEXT = 20_000
+MAX_TEXT = 20_000
 
 _Name = Field(min_length=1, max_length=200)
-_Prose = Field(min_length=1, max_length=LONGEST_TEXT)
+_Prose = Field(min_length=1, max_length=MAX_TEXT)
 
 
 class Source(SettingsGroup):
-    """One place that rows come from, and how they are read. Only the path must be given."""
+    """A data source and how its rows are read. Only the path is required."""
 
     path: Annotated[
         str,
@@ -31,22 +30,24 @@ class Source(SettingsGroup):
     ]
     type: Annotated[
         Literal["auto", "text", "instruction", "conversation", "preference"],
-        SettingInfo("Kind of rows", "What a row is; auto tells it from the columns.", basic=True),
+        SettingInfo(
+            "Row type", "The type of the rows; auto detects it from the columns.", basic=True
+        ),
     ] = "auto"
     subset: Annotated[
-        str | None, _Name, SettingInfo("Subset", "The configuration of a Hub data set, such as en.")
+        str | None, _Name, SettingInfo("Subset", "The configuration of a Hub dataset, such as en.")
     ] = None
     split: Annotated[
         str | None,
         _Name,
-        SettingInfo("Part", "The split of a Hub data set, with a slice if you like: train[:10%]."),
+        SettingInfo("Split", "The split of a Hub dataset, optionally with a slice: train[:10%]."),
     ] = None
     samples: Annotated[
         int | None,
         Field(ge=1),
         SettingInfo(
-            "Rows taken",
-            "Take so many rows, drawn with the seed; empty takes all.",
+            "Sampled rows",
+            "Number of rows drawn with the seed; empty uses all.",
             unit="rows",
             basic=True,
         ),
@@ -56,33 +57,29 @@ class Source(SettingsGroup):
         Field(gt=0, le=100),
         SettingInfo(
             "Weight",
-            "How often each row counts: 2 gives every row twice, 0.5 every second one.",
-            "Whole parts repeat every row; the rest is a share of the rows, drawn with the seed.",
+            "How often each row is used: 2 repeats every row, 0.5 uses half of the rows.",
+            "The integer part repeats every row; the fraction is a share drawn with the seed.",
             basic=True,
         ),
     ] = 1.0
     text_field: Annotated[
-        str | None, _Name, SettingInfo("Text column", "The column of plain text.")
+        str | None, _Name, SettingInfo("Text column", "The column with plain text.")
     ] = None
     instruction_field: Annotated[
         str | None,
         _Name,
-        SettingInfo("Question column", "The column of the question or instruction."),
+        SettingInfo("Instruction column", "The column with the question or instruction."),
     ] = None
     input_field: Annotated[
         str | None,
         _Name,
-        SettingInfo(
-            "Input column", "The column of what the instruction is about; may be empty in a row."
-        ),
+        SettingInfo("Input column", "The column with the instruction's input; may be empty."),
     ] = None
     output_field: Annotated[
-        str | None, _Name, SettingInfo("Answer column", "The column to learn.")
+        str | None, _Name, SettingInfo("Output column", "The column with the completion.")
     ] = None
     messages_field: Annotated[
-        str | None,
-        _Name,
-        SettingInfo("Conversation column", "The column with the list of messages."),
+        str | None, _Name, SettingInfo("Messages column", "The column with the list of messages.")
     ] = None
     system_field: Annotated[
         str | None,
@@ -92,20 +89,20 @@ class Source(SettingsGroup):
     tools_field: Annotated[
         str | None,
         _Name,
-        SettingInfo("Tools column", "The column with the tools on offer, as JSON."),
+        SettingInfo("Tools column", "The column with the available tools, as JSON."),
     ] = None
     message_property_mappings: Annotated[
         dict[str, str],
         SettingInfo(
-            "Names in messages",
-            "What role, content and the like are called in your messages.",
+            "Message keys",
+            "The keys of role, content and other properties in your messages.",
             "For instance role: from and content: value. Also tool_calls, tool_call_id and name.",
         ),
     ] = Field(default_factory=dict, max_length=20)
     system_prompt_type: Annotated[
         Literal["none", "field", "fixed"],
         SettingInfo(
-            "System prompt", "Where the system message comes from: nowhere, a column, one text."
+            "System prompt", "Where the system message comes from: nowhere, a column, a text."
         ),
     ] = "none"
     system_prompt_field: Annotated[
@@ -120,9 +117,9 @@ class Source(SettingsGroup):
         str | None,
         _Prose,
         SettingInfo(
-            "Prompt format",
-            "Your own layout of a row, with {system}, {instruction}, {input} and {output}.",
-            "Up to {output} is the question, the rest is learned. Write {{ for a brace.",
+            "Prompt template",
+            "Your own template of a row, with {system}, {instruction}, {input} and {output}.",
+            "The text before {output} is the prompt, the rest is trained. Write {{ for a brace.",
             multiline=True,
         ),
     ] = None
@@ -130,113 +127,119 @@ class Source(SettingsGroup):
         str | None,
         _Prose,
         SettingInfo(
-            "Prompt format without input",
-            "The layout of rows whose input is empty.",
+            "Template without input",
+            "The template of rows whose input is empty.",
             "With {system}, {instruction} and {output}.",
             multiline=True,
         ),
     ] = None
     prompt_field: Annotated[
-        str | None, _Name, SettingInfo("Prompt column", "The question that both answers belong to.")
+        str | None, _Name, SettingInfo("Prompt column", "The column with the prompt of the pair.")
     ] = None
     chosen_field: Annotated[
-        str | None, _Name, SettingInfo("Better answer column", "The answer that was preferred.")
+        str | None, _Name, SettingInfo("Chosen column", "The column with the preferred completion.")
     ] = None
     rejected_field: Annotated[
-        str | None, _Name, SettingInfo("Worse answer column", "The answer that was not preferred.")
+        str | None,
+        _Name,
+        SettingInfo("Rejected column", "The column with the rejected completion."),
     ] = None
 
 
 class Data(SettingsGroup):
-    """Where rows come from and how they become tokens."""
+    """Where rows come from and how they are tokenized."""
 
     sources: Annotated[
         list[Source],
         SettingInfo(
             "Sources",
-            "Several data sets mixed, with their columns; used instead of the one dataset.",
-            group="Data",
+            "Several datasets combined, with their columns; used instead of the single dataset.",
+            group=GroupName.DATA,
+            irrelevant_for=("memory",),
         ),
     ] = Field(default_factory=list, max_length=100)
     validation_sources: Annotated[
         list[Source],
         SettingInfo(
-            "Sources to check on",
-            "Data sets only to check on; nothing is then held out of the others.",
-            group="Evaluation",
+            "Validation sources",
+            "Datasets used only for evaluation; no rows are then split off the others.",
+            group=GroupName.EVALUATION,
         ),
     ] = Field(default_factory=list, max_length=100)
     loss_on: Annotated[
         Literal["completion", "assistant", "last_round", "all"],
         SettingInfo(
-            "Learn from",
-            "Which tokens are learned: the answers, assistant turns, the last one, or all.",
-            "completion: the answer of a pair, every assistant turn of a chat, the whole of a "
+            "Loss on",
+            "The tokens that are trained: completions, assistant turns, the last one, or all.",
+            "completion: the completion of a pair, every assistant turn of a chat, all of a "
             "text. assistant: assistant turns only. last_round: the last assistant turn. "
-            "all: every token, questions too.",
-            group="Data",
+            "all: every token, prompts too.",
+            group=GroupName.DATA,
         ),
     ] = "completion"
     truncation_strategy: Annotated[
         Literal["delete", "left", "right", "split"],
         SettingInfo(
-            "Rows too long",
-            "Leave them out, cut at the left or the right, or split into several rows.",
-            group="Data",
+            "Truncation",
+            "Delete rows that are too long, cut them left or right, or split them.",
+            group=GroupName.DATA,
         ),
     ] = "right"
     packing_strategy: Annotated[
         Literal["bfd", "bfd_split", "wrapped"],
         SettingInfo(
-            "How rows are packed",
+            "Packing strategy",
             "bfd keeps rows whole, bfd_split cuts long ones, wrapped cuts anywhere.",
             "Used when packing is on.",
-            group="Data",
+            group=GroupName.DATA,
+            affects=MEMORY,
         ),
     ] = "bfd"
     padding_free: Annotated[
         bool,
         SettingInfo(
-            "No padding",
-            "Lay the rows of a batch end to end instead of padding them.",
-            "Rows too long are cut beforehand.",
-            group="Data",
+            "Padding-free batches",
+            "Concatenate the rows of a batch instead of padding them.",
+            "Rows that are too long are truncated first.",
+            group=GroupName.DATA,
+            affects=BOTH,
         ),
     ] = False
     num_workers: Annotated[
         int | None,
         Field(ge=0, le=64),
         SettingInfo(
-            "Loading processes",
-            "Processes that lay out batches beside the training; empty chooses.",
-            "Rows are tokens before the training begins, so little is left to do: chosen are 2 "
-            "with a GPU and many rows, else none. On Windows there are none.",
+            "Data loader workers",
+            "Processes that prepare batches during training; empty chooses a number.",
+            "Rows are tokenized before training, so little work remains: the default is 2 with a "
+            "GPU and many rows, else none. On Windows there are none.",
             unit="processes",
-            group="Data",
+            group=GroupName.DATA,
+            affects=SPEED,
         ),
     ] = None
 
 
 class Model(SettingsGroup):
-    """How the model is spoken to."""
+    """Chat template, system message and attention of the model."""
 
     chat_template: Annotated[
         str | None,
         Field(max_length=4096),
         SettingInfo(
             "Chat template",
-            "How turns become text: empty for the model's own, a name, or a .jinja file.",
+            "How messages become text: empty for the model's own, a name, or a .jinja file.",
             f"The names are {', '.join(TEMPLATES)}.",
-            group="Model",
+            group=GroupName.MODEL,
         ),
     ] = None
     system_prompt: Annotated[
         str | None,
-        Field(max_length=LONGEST_TEXT),
+        Field(max_length=MAX_TEXT),
         SettingInfo(
             "System message",
-            "Put before every conversation, in place of what the data says.",
-            group="Model",
+            "Placed before every conversation, instead of the system message of the data.",
+            group=GroupName.MODEL,
             multiline=True,
         ),
     ] = None
@@ -244,8 +247,9 @@ class Model(SettingsGroup):
         Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"],
         SettingInfo(
             "Attention",
-            "How attention is computed; sdpa is fast everywhere.",
-            "flash_attention_2 and _3 need their package and a card that can.",
-            group="Model",
+            "The attention implementation; sdpa is fast everywhere.",
+            "flash_attention_2 and _3 need their package and a supported GPU.",
+            group=GroupName.MODEL,
+            affects=SPEED,
         ),
     ] = "sdpa"

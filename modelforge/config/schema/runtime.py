@@ -1,92 +1,106 @@
-"""The nested groups of settings: everything beyond the contract, each complete by default."""
+"""The nested groups about hardware and logging."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-from modelforge.config.schema.base import SettingInfo
+from modelforge.config.schema.base import (
+    ALL_CACHES,
+    BOTH,
+    SPEED,
+    GroupName,
+    SettingInfo,
+    SettingsGroup,
+)
 
 TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow", "aim")
-# An address that a person has set there goes before the run's folder.
+# Environment variables whose address takes precedence over the run folder.
 TRACKER_ADDRESSES = {"mlflow": "MLFLOW_TRACKING_URI", "aim": "AIM_REPO"}
 
 
-def join_names(said: Any) -> Any:
-    """Return a list of names as the text with commas that it stands for."""
-    listed = isinstance(said, (list, tuple)) and all(isinstance(one, str) for one in said)
-    return ", ".join(said) if listed else said
-
-
-class SettingsGroup(BaseModel):
-    """Settings that belong together. Unknown keys are refused; numbers must be finite."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
-    )
+def join_names(value: Any) -> Any:
+    """Return a list of names as text with commas; other values unchanged."""
+    is_list = isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
+    return ", ".join(value) if is_list else value
 
 
 class Hardware(SettingsGroup):
-    """Where and in which number format training runs."""
+    """Device and number format of training."""
 
     device: Annotated[
         Literal["auto", "cuda", "mps", "cpu"],
         SettingInfo(
             "Device",
-            "Where to train; auto takes the GPU when there is one.",
-            group="Hardware",
+            "The training device; auto uses a GPU when there is one.",
+            group=GroupName.HARDWARE,
+            affects=BOTH,
+            irrelevant_for=("memory",),
         ),
     ] = "auto"
     gpu_index: Annotated[
         int,
         Field(ge=0, le=63),
-        SettingInfo("GPU number", "Which GPU to use when there are several.", group="Hardware"),
+        SettingInfo(
+            "GPU index",
+            "The GPU to use when there are several.",
+            group=GroupName.HARDWARE,
+            affects=SPEED,
+            irrelevant_for=("memory",),
+        ),
     ] = 0
     precision: Annotated[
         Literal["auto", "bf16", "fp16", "fp32"],
         SettingInfo(
             "Precision",
-            "Number format while training; auto takes the best this machine has.",
+            "Number format of training; auto uses the best of this machine.",
             "Used when neither fp16 nor bf16 is set. Auto means bf16 from compute capability 8.0, "
-            "fp16 on older cards, fp32 on the CPU and on Apple GPUs.",
-            group="Precision",
+            "fp16 on older GPUs, fp32 on the CPU and on Apple GPUs.",
+            group=GroupName.PRECISION,
+            affects=BOTH,
+            irrelevant_for=("memory",),
         ),
     ] = "auto"
     max_gpu_temperature: Annotated[
         int | None,
         Field(ge=30, le=110),
         SettingInfo(
-            "GPU temperature ceiling",
-            "Above it training pauses between updates and goes on by itself; empty means none.",
-            "It goes on 5 °C below the ceiling. Pauses count for neither tokens/s nor seconds per "
-            "update, but the run takes longer than planned.",
+            "GPU temperature limit",
+            "Training pauses between steps above this temperature; empty for no limit.",
+            "It resumes 5 °C below the limit. Pauses are not counted in tokens/s or seconds per "
+            "step, but the run takes longer than estimated.",
             unit="°C",
-            group="Hardware",
+            group=GroupName.HARDWARE,
+            irrelevant_for=("memory",),
         ),
     ] = None
     max_gpu_power: Annotated[
         int | None,
         Field(ge=20, le=2000),
         SettingInfo(
-            "GPU power ceiling",
-            "Above it training pauses between updates and goes on by itself; empty means none.",
-            "It goes on after at least 3 seconds, once the card draws 5 % less than the ceiling. "
-            "A card that is to draw less all the time is better limited with nvidia-smi -pl.",
+            "GPU power limit",
+            "Training pauses between steps above this power draw; empty for no limit.",
+            "It resumes after at least 3 seconds, once the GPU draws 5 % less than the limit. "
+            "For a constant limit use nvidia-smi -pl instead.",
             unit="W",
-            group="Hardware",
+            group=GroupName.HARDWARE,
+            irrelevant_for=("memory",),
         ),
     ] = None
 
 
 class Logging(SettingsGroup):
-    """What is written down while training."""
+    """Name of the run, logging interval and experiment trackers."""
 
     run_name: Annotated[
         str | None,
         Field(max_length=80),
         SettingInfo(
-            "Name of the run", "How the run is listed; left empty, one is made.", group="Logging"
+            "Run name",
+            "Name of the run in lists; empty generates one.",
+            group=GroupName.LOGGING,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = None
     logging_steps: Annotated[
@@ -94,9 +108,10 @@ class Logging(SettingsGroup):
         Field(ge=1),
         SettingInfo(
             "Log every",
-            "Updates between two points of the curves.",
-            unit="updates",
-            group="Logging",
+            "Steps between two logged points.",
+            unit="steps",
+            group=GroupName.LOGGING,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = 1
     report_to: Annotated[
@@ -105,24 +120,31 @@ class Logging(SettingsGroup):
         Field(max_length=200),
         SettingInfo(
             "Trackers",
-            "Programs that keep the curves too: tensorboard, trackio, wandb, mlflow, aim.",
+            "Experiment trackers: tensorboard, trackio, wandb, mlflow, aim.",
             "Each is installed on demand, for instance with `python launch.py setup --with "
-            "tensorboard`. They write into the run's folder; nothing leaves this computer unless "
+            "tensorboard`. They write to the run folder; nothing leaves this computer unless "
             "wandb is online or an address of MLflow or Aim is set in the environment.",
-            group="Logging",
+            group=GroupName.LOGGING,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = ""
     project: Annotated[
         str,
         Field(min_length=1, max_length=80),
-        SettingInfo("Project", "The project under which trackers list the run.", group="Logging"),
+        SettingInfo(
+            "Project",
+            "The project under which trackers list the run.",
+            group=GroupName.LOGGING,
+            irrelevant_for=ALL_CACHES,
+        ),
     ] = "modelforge"
     wandb_mode: Annotated[
         Literal["offline", "online"],
         SettingInfo(
             "W&B mode",
-            "offline keeps the curves on this computer; online sends them to your account.",
-            "The key is read from WANDB_API_KEY or from `wandb login`, and is never written down.",
-            group="Logging",
+            "offline keeps the metrics on this computer; online sends them to your account.",
+            "The key is read from WANDB_API_KEY or from `wandb login`, and is never stored.",
+            group=GroupName.LOGGING,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = "offline"

@@ -1,4 +1,4 @@
-"""The nested groups about learning: the optimizer, its schedule, and each strategy's own knobs."""
+"""The nested groups about training: optimizer, schedule, trainer, evaluation and memory."""
 
 from __future__ import annotations
 
@@ -6,83 +6,110 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelforge.config.schema.base import SettingInfo
-from modelforge.config.schema.runtime import SettingsGroup
+from modelforge.config.schema.base import (
+    ALL_CACHES,
+    BOTH,
+    MEMORY,
+    SPEED,
+    GroupName,
+    SettingInfo,
+    SettingsGroup,
+)
 
 
 class Optimizer(SettingsGroup):
-    """The numbers inside the optimizer."""
+    """Hyperparameters of the optimizer."""
 
     beta1: Annotated[
         float,
         Field(ge=0, lt=1),
         SettingInfo(
-            "Beta 1", "How long the direction of earlier updates is kept.", group="Optimizer"
+            "Beta 1",
+            "Decay rate of the mean of past gradients.",
+            group=GroupName.OPTIMIZER,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = 0.9
     beta2: Annotated[
         float,
         Field(ge=0, lt=1),
-        SettingInfo("Beta 2", "How long the size of earlier updates is kept.", group="Optimizer"),
+        SettingInfo(
+            "Beta 2",
+            "Decay rate of the mean of past squared gradients.",
+            group=GroupName.OPTIMIZER,
+            irrelevant_for=ALL_CACHES,
+        ),
     ] = 0.999
     epsilon: Annotated[
         float,
         Field(gt=0),
-        SettingInfo("Epsilon", "Keeps the division by small sizes steady.", group="Optimizer"),
+        SettingInfo(
+            "Epsilon",
+            "Added to the denominator for numerical stability.",
+            group=GroupName.OPTIMIZER,
+            irrelevant_for=ALL_CACHES,
+        ),
     ] = 1e-8
 
 
 class Schedule(SettingsGroup):
-    """How the learning rate rises and falls, beyond the contract."""
+    """The learning rate schedule, beyond the contract."""
 
     warmup_steps: Annotated[
         int | None,
         Field(ge=0),
         SettingInfo(
-            "Warm-up updates",
-            "Updates in which the rate rises from zero; empty takes the share above.",
-            unit="updates",
-            group="Optimizer",
+            "Warm-up steps",
+            "Steps in which the learning rate rises from zero; empty uses the warm-up ratio.",
+            unit="steps",
+            group=GroupName.OPTIMIZER,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = None
     decay_steps: Annotated[
         int | None,
         Field(ge=0),
         SettingInfo(
-            "Decay updates",
-            "For warmup_stable_decay: updates in which the rate falls at the end.",
-            unit="updates",
-            group="Optimizer",
+            "Decay steps",
+            "For warmup_stable_decay: steps in which the rate decays at the end.",
+            unit="steps",
+            group=GroupName.OPTIMIZER,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = None
     decay_ratio: Annotated[
         float | None,
         Field(ge=0, le=1),
         SettingInfo(
-            "Decay share",
-            "For warmup_stable_decay: share of the run in which the rate falls; empty is 0.2.",
-            group="Optimizer",
+            "Decay ratio",
+            "For warmup_stable_decay: share of the run in which the rate decays; empty is 0.2.",
+            group=GroupName.OPTIMIZER,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = None
     decay_shape: Annotated[
         Literal["linear", "cosine", "1-sqrt"],
         SettingInfo(
-            "Decay shape", "For warmup_stable_decay: how the rate falls.", group="Optimizer"
+            "Decay shape",
+            "For warmup_stable_decay: the curve of the decay.",
+            group=GroupName.OPTIMIZER,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = "linear"
     final_lr_fraction: Annotated[
         float,
         Field(ge=0, lt=1),
         SettingInfo(
-            "Final rate",
-            "Share of the learning rate that is left at the end.",
-            group="Optimizer",
+            "Final rate fraction",
+            "Share of the learning rate that remains at the end.",
+            group=GroupName.OPTIMIZER,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = 0.0
 
 
 class Trainer(SettingsGroup):
-    """How training behaves beyond the contract, and what each strategy has of its own."""
+    """The trainer beyond the contract, and the settings of each strategy."""
 
     seed: Annotated[
         int,
@@ -90,8 +117,9 @@ class Trainer(SettingsGroup):
         SettingInfo(
             "Seed",
             "The same seed, data and settings give the same run.",
-            "Fixes the split, the order of the rows, the adapter's start and dropout.",
-            group="Training",
+            "Determines the split, the order of rows, the adapter's initial weights and dropout.",
+            group=GroupName.TRAINING,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = 42
     neftune_noise_alpha: Annotated[
@@ -99,8 +127,8 @@ class Trainer(SettingsGroup):
         Field(gt=0),
         SettingInfo(
             "NEFTune noise",
-            "Noise on the embeddings while training; 5 often makes answers fuller. Empty is none.",
-            group="Training",
+            "Noise on the embeddings during training, for instance 5; empty for none.",
+            group=GroupName.TRAINING,
         ),
     ] = None
     preference_beta: Annotated[
@@ -108,9 +136,10 @@ class Trainer(SettingsGroup):
         Field(gt=0),
         SettingInfo(
             "Beta",
-            "How closely the model stays to its start: higher is closer.",
-            group="Preferences",
+            "How closely the model stays to the reference model: higher is closer.",
+            group=GroupName.PREFERENCES,
             basic=True,
+            irrelevant_for=("trial_run",),
         ),
     ] = 0.1
     preference_loss: Annotated[
@@ -134,39 +163,42 @@ class Trainer(SettingsGroup):
         ],
         SettingInfo(
             "Preference loss",
-            "How better and worse answers are compared; sigmoid is DPO itself.",
-            "kto learns from single answers marked good or bad, orpo needs no reference model; "
-            "robust takes one pair in ten to be the wrong way round.",
-            group="Preferences",
+            "How chosen and rejected completions are compared; sigmoid is DPO itself.",
+            "kto trains on single completions marked good or bad, orpo needs no reference model; "
+            "robust assumes that one pair in ten is swapped.",
+            group=GroupName.PREFERENCES,
+            affects=BOTH,
         ),
     ] = "sigmoid"
     precompute_ref_log_probs: Annotated[
         bool,
         SettingInfo(
-            "Reference beforehand",
-            "Ask the reference model about every row once before training: faster epochs.",
-            group="Preferences",
+            "Precompute reference",
+            "Compute the reference log-probabilities once before training: faster epochs.",
+            group=GroupName.PREFERENCES,
+            affects=MEMORY,
         ),
     ] = False
     rlhf_algorithm: Annotated[
         Literal["rloo", "grpo"],
         SettingInfo(
             "Algorithm",
-            "How the model learns from rewards.",
-            "Both compare several answers to one prompt; rloo against the others' mean, grpo "
-            "against their mean and spread.",
-            group="Rewards",
+            "The reinforcement learning algorithm.",
+            "Both compare several completions of one prompt; rloo with the mean of the others, "
+            "grpo with their mean and standard deviation.",
+            group=GroupName.REWARDS,
         ),
     ] = "rloo"
     reward: Annotated[
         Literal["model", "exact-match", "regex", "length", "json"],
         SettingInfo(
             "Reward",
-            "Who judges the answers: a model trained on the pairs first, or a rule.",
-            "exact-match: equal to the chosen answer. regex: the pattern is found. length: near "
-            "the wanted number of words. json: the answer is valid JSON.",
-            group="Rewards",
+            "What scores the completions: a reward model trained on the pairs first, or a rule.",
+            "exact-match: equal to the chosen completion. regex: the pattern is found. length: "
+            "near the target number of words. json: the completion is valid JSON.",
+            group=GroupName.REWARDS,
             basic=True,
+            affects=MEMORY,
         ),
     ] = "model"
     reward_model: Annotated[
@@ -174,58 +206,67 @@ class Trainer(SettingsGroup):
         Field(min_length=1, max_length=4096),
         SettingInfo(
             "Reward model",
-            "A reward model of yours, a folder or a Hub id; empty trains one on the pairs first.",
-            group="Rewards",
+            "Your own reward model, a folder or a Hub id; empty trains one on the pairs first.",
+            group=GroupName.REWARDS,
         ),
     ] = None
     reward_pattern: Annotated[
         str | None,
         Field(min_length=1, max_length=1000),
         SettingInfo(
-            "Pattern", "For the reward regex: what an answer must contain.", group="Rewards"
+            "Pattern",
+            "For the reward regex: the pattern that a completion must contain.",
+            group=GroupName.REWARDS,
         ),
     ] = None
     reward_words: Annotated[
         int,
         Field(ge=1, le=4096),
         SettingInfo(
-            "Wanted length",
-            "For the reward length: the number of words that is best.",
+            "Target length",
+            "For the reward length: the best number of words.",
             unit="words",
-            group="Rewards",
+            group=GroupName.REWARDS,
         ),
     ] = 20
     reward_learning_rate: Annotated[
         float,
         Field(gt=0, le=1),
         SettingInfo(
-            "Reward learning rate", "Size of each update of the reward model.", group="Rewards"
+            "Reward learning rate",
+            "Learning rate of the reward model.",
+            group=GroupName.REWARDS,
+            irrelevant_for=("trial_run",),
         ),
     ] = 1e-4
     reward_epochs: Annotated[
         int,
         Field(ge=1),
         SettingInfo(
-            "Reward epochs", "How often the reward model sees every pair.", group="Rewards"
+            "Reward epochs",
+            "Number of passes of the reward model over the pairs.",
+            group=GroupName.REWARDS,
+            irrelevant_for=("trial_run",),
         ),
     ] = 1
     kl_beta: Annotated[
         float,
         Field(ge=0),
         SettingInfo(
-            "KL weight",
-            "What straying from the start model costs; 0 lets it stray.",
-            group="Rewards",
+            "KL coefficient",
+            "Penalty for diverging from the reference model; 0 for none.",
+            group=GroupName.REWARDS,
+            irrelevant_for=("trial_run",),
         ),
     ] = 0.05
     num_generations: Annotated[
         int,
         Field(ge=2, le=64),
         SettingInfo(
-            "Answers per prompt",
-            "How many answers to one prompt are compared.",
-            unit="answers",
-            group="Rewards",
+            "Completions per prompt",
+            "Number of completions of one prompt that are compared.",
+            unit="completions",
+            group=GroupName.REWARDS,
             basic=True,
         ),
     ] = 2
@@ -233,18 +274,22 @@ class Trainer(SettingsGroup):
         int,
         Field(ge=1, le=8192),
         SettingInfo(
-            "Longest answer",
-            "Tokens after which an answer is ended while learning from rewards.",
+            "Max completion length",
+            "Longest generated completion in tokens.",
             unit="tokens",
-            group="Rewards",
+            group=GroupName.REWARDS,
             basic=True,
+            affects=MEMORY,
         ),
     ] = 256
     generation_temperature: Annotated[
         float,
         Field(gt=0, le=2),
         SettingInfo(
-            "Temperature", "How varied the answers are that are compared.", group="Rewards"
+            "Temperature",
+            "Sampling temperature of the generated completions.",
+            group=GroupName.REWARDS,
+            irrelevant_for=("trial_run",),
         ),
     ] = 1.0
     save_steps: Annotated[
@@ -252,10 +297,11 @@ class Trainer(SettingsGroup):
         Field(ge=-1),
         SettingInfo(
             "Save every",
-            "Updates between states to go on from; empty saves at every check, -1 at the end only.",
-            "What was learned since the newest one is lost if the machine goes off.",
-            unit="updates",
-            group="Saving",
+            "Steps between checkpoints; empty saves at every evaluation, -1 at the end only.",
+            "Training since the newest checkpoint is lost if the computer shuts down.",
+            unit="steps",
+            group=GroupName.SAVING,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = None
     save_total_limit: Annotated[
@@ -263,44 +309,48 @@ class Trainer(SettingsGroup):
         Field(ge=1),
         SettingInfo(
             "Checkpoints kept",
-            "How many states to go on from stay on the disk; the newest and the best always do.",
-            "With three there is one more to fall back to should the newest be damaged.",
+            "Number of checkpoints on the disk; the newest and the best are always kept.",
+            "With three there is another one to resume from if the newest is damaged.",
             unit="checkpoints",
-            group="Saving",
+            group=GroupName.SAVING,
+            irrelevant_for=("trial_run",),
         ),
     ] = 3
     torch_compile: Annotated[
         bool,
         SettingInfo(
             "Compile the model",
-            "torch.compile: updates get quicker after a wait of a minute or so at the start.",
-            "It pays in runs of many minutes. It needs triton with an NVIDIA GPU, and a C++ "
+            "torch.compile: faster steps after about a minute of compilation at the start.",
+            "Worth it in runs of many minutes. It needs triton with an NVIDIA GPU, and a C++ "
             "compiler on the CPU; without them it is left out.",
-            group="Training",
+            group=GroupName.TRAINING,
+            affects=SPEED,
         ),
     ] = False
 
 
 class Evaluation(SettingsGroup):
-    """What is measured on the held-out rows beside the loss."""
+    """Evaluation during training, and what is measured beside the loss."""
 
     generated_rows: Annotated[
         int,
         Field(ge=0, le=2000),
         SettingInfo(
-            "Answers scored",
-            "Held-out rows that are answered and scored at the end; 0 for none.",
-            "For ROUGE, exact match and F1, which need answers and not only a loss.",
+            "Scored rows",
+            "Evaluation rows with generated and scored completions at the end; 0 for none.",
+            "For ROUGE, exact match and F1, which need completions and not only a loss.",
             unit="rows",
-            group="Evaluation",
+            group=GroupName.EVALUATION,
+            irrelevant_for=("memory",),
         ),
     ] = 50
     early_stopping: Annotated[
         bool,
         SettingInfo(
-            "Stop early",
-            "End the run when checks on held-out rows bring nothing better; the best is kept.",
-            group="Evaluation",
+            "Early stopping",
+            "End the run when evaluations no longer improve; the best checkpoint is kept.",
+            group=GroupName.EVALUATION,
+            irrelevant_for=("memory",),
         ),
     ] = False
     early_stopping_patience: Annotated[
@@ -308,69 +358,76 @@ class Evaluation(SettingsGroup):
         Field(ge=1, le=1000),
         SettingInfo(
             "Patience",
-            "Checks in a row without anything better after which a run stops early.",
-            unit="checks",
-            group="Evaluation",
+            "Evaluations in a row without improvement before early stopping.",
+            unit="evaluations",
+            group=GroupName.EVALUATION,
+            irrelevant_for=("memory",),
         ),
     ] = 3
     early_stopping_threshold: Annotated[
         float,
         Field(ge=0),
         SettingInfo(
-            "Least gain",
-            "By how much a check must be better to count as better.",
-            group="Evaluation",
+            "Minimum improvement",
+            "Smallest decrease of the evaluation loss that counts as an improvement.",
+            group=GroupName.EVALUATION,
+            irrelevant_for=("memory",),
         ),
     ] = 0.0
     loss_guard: Annotated[
         bool,
         SettingInfo(
             "Loss guard",
-            "Halve the learning rate for 50 updates when the loss or the gradients leap.",
-            "A leap is a loss three standard deviations above the last hundred, or gradients of "
-            "ten times their usual size. The third halving and later ones stay; there are five "
-            "at most.",
-            group="Evaluation",
+            "Halve the learning rate for 50 steps when the loss or the gradients spike.",
+            "A spike is a loss three standard deviations above the last hundred, or gradients of "
+            "ten times their usual norm. The third and later reductions are permanent; there are "
+            "at most five.",
+            group=GroupName.EVALUATION,
+            irrelevant_for=("memory",),
         ),
     ] = False
     phase_monitor: Annotated[
         bool,
         SettingInfo(
-            "Tell phases",
-            "Say in plain words when the loss converges, stays, jumps or rises.",
-            group="Evaluation",
+            "Loss phases",
+            "Report when the loss converges, plateaus, spikes or rises.",
+            group=GroupName.EVALUATION,
+            irrelevant_for=("memory",),
         ),
     ] = True
     keep_best: Annotated[
         bool,
         SettingInfo(
             "Keep the best",
-            "What is kept is the state that did best on the held-out rows, not the last one.",
-            group="Saving",
+            "Keep the checkpoint with the best evaluation loss instead of the last one.",
+            group=GroupName.SAVING,
+            irrelevant_for=ALL_CACHES,
         ),
     ] = True
 
 
 class Memory(SettingsGroup):
-    """How a run lives with the memory there is."""
+    """Adjustment of a run to the available memory."""
 
     autopilot: Annotated[
         bool,
         SettingInfo(
-            "Go on when memory runs out",
-            "A batch that does not fit is halved and taken in turns; what is learned is the same.",
-            "The rows of an update, their order and their weight stay as they were. With one row "
-            "left gradient checkpointing is switched on; only then does the run fail.",
-            group="Memory",
+            "Recover from out of memory",
+            "Split a batch that does not fit and accumulate its parts; the result is the same.",
+            "The rows of a step, their order and their weight stay the same. With one row left, "
+            "gradient checkpointing is switched on; only then does the run fail.",
+            group=GroupName.MEMORY,
+            irrelevant_for=("memory",),
         ),
     ] = True
     auto_batch_size: Annotated[
         bool,
         SettingInfo(
             "Find the batch size",
-            "Try at the start which batch size is the fastest that fits; updates stay as large.",
-            "Batch size times accumulation stays as it was said. A larger batch is taken only "
+            "Find the fastest batch size that fits at the start; rows per step stay the same.",
+            "Batch size times gradient accumulation stays the same. A larger batch is used only "
             "while it is at least 5 % faster.",
-            group="Memory",
+            group=GroupName.MEMORY,
+            irrelevant_for=("memory",),
         ),
     ] = False

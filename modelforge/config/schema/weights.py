@@ -1,4 +1,4 @@
-"""The nested groups about weights: how the frozen ones are stored, and what is trained on them."""
+"""The nested groups about weights: quantization of the frozen ones, and the adapter."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelforge.config.schema.base import SettingInfo
-from modelforge.config.schema.runtime import SettingsGroup
+from modelforge.config.schema.base import (
+    BOTH,
+    MEMORY,
+    GroupName,
+    SettingInfo,
+    SettingsGroup,
+)
 
-LAYERS = 200
+MAX_LAYERS = 200
 
 
 class Quantization(SettingsGroup):
-    """How the frozen weights are stored, beyond the contract's 4 and 8 bits."""
+    """Storage format of the frozen weights, beyond the contract's 4 and 8 bits."""
 
     scheme: Annotated[
         Literal[
@@ -28,111 +33,118 @@ class Quantization(SettingsGroup):
             "mxfp4",
         ],
         SettingInfo(
-            "Scheme",
-            "How the frozen weights are stored; auto follows 4-bit and 8-bit.",
-            "fp8 and nvfp4 want a new card; the weight-only kinds save memory on every one.",
-            group="Quantization",
+            "Quantization scheme",
+            "Storage format of the frozen weights; auto follows 4-bit and 8-bit.",
+            "fp8 and nvfp4 need a recent GPU; the weight-only schemes save memory on every one.",
+            group=GroupName.QUANTIZATION,
+            affects=BOTH,
         ),
     ] = "auto"
     skip_first_layers: Annotated[
         int,
-        Field(ge=0, le=LAYERS),
+        Field(ge=0, le=MAX_LAYERS),
         SettingInfo(
-            "First layers left out",
-            "So many of the first layers keep their full precision.",
+            "First layers skipped",
+            "Number of first layers that are not quantized.",
             unit="layers",
-            group="Quantization",
+            group=GroupName.QUANTIZATION,
+            affects=MEMORY,
         ),
     ] = 0
     skip_last_layers: Annotated[
         int,
-        Field(ge=0, le=LAYERS),
+        Field(ge=0, le=MAX_LAYERS),
         SettingInfo(
-            "Last layers left out",
-            "So many of the last layers keep their full precision.",
+            "Last layers skipped",
+            "Number of last layers that are not quantized.",
             unit="layers",
-            group="Quantization",
+            group=GroupName.QUANTIZATION,
+            affects=MEMORY,
         ),
     ] = 0
     allow_slow: Annotated[
         bool,
         SettingInfo(
             "Allow slow schemes",
-            "Take a scheme that this card can only emulate.",
-            group="Quantization",
+            "Accept a scheme that this GPU can only emulate.",
+            group=GroupName.QUANTIZATION,
         ),
     ] = False
 
 
 class Adapter(SettingsGroup):
-    """What is trained: an adapter beside the frozen weights, or all of them."""
+    """Training of a LoRA adapter on frozen weights, or of all weights."""
 
     enabled: Annotated[
         bool,
         SettingInfo(
             "Adapter",
-            "Train a small adapter; off trains every weight, which needs far more memory.",
-            group="Adapter",
+            "Train a small adapter; off trains all weights, which needs far more memory.",
+            group=GroupName.ADAPTER,
+            affects=BOTH,
         ),
     ] = True
     target_modules: Annotated[
         str,
         Field(min_length=1, max_length=1000),
         SettingInfo(
-            "Adapted layers",
-            "all-linear, or the names of layers with commas: q_proj, v_proj.",
-            group="Adapter",
+            "Target modules",
+            "all-linear, or module names with commas: q_proj, v_proj.",
+            group=GroupName.ADAPTER,
+            affects=MEMORY,
         ),
     ] = "all-linear"
     alpha_over_r: Annotated[
         float | None,
         Field(ge=0.5, le=3),
         SettingInfo(
-            "Alpha by rank",
-            "LoRA alpha as a multiple of the rank; empty takes LoRA alpha as it stands.",
-            group="Adapter",
+            "Alpha over rank",
+            "LoRA alpha as a multiple of the rank; empty uses LoRA alpha.",
+            group=GroupName.ADAPTER,
         ),
     ] = None
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16"],
         SettingInfo(
-            "Adapter number format",
-            "In which the adapter is kept; auto means float32.",
-            group="Adapter",
+            "Adapter dtype",
+            "Number format of the adapter's weights; auto means float32.",
+            group=GroupName.ADAPTER,
+            affects=MEMORY,
         ),
     ] = "auto"
     init: Annotated[
         Literal["default", "gaussian", "loftq", "pissa", "orthogonal", "olora"],
         SettingInfo(
-            "Adapter start",
-            "What the adapter begins with; pissa and loftq begin nearer to the goal.",
-            "loftq makes up for what 4 bits lose.",
-            group="Adapter",
+            "Adapter initialization",
+            "Initial weights of the adapter; pissa and loftq often converge faster.",
+            "loftq compensates for the error of 4-bit quantization.",
+            group=GroupName.ADAPTER,
         ),
     ] = "default"
     use_rslora: Annotated[
         bool,
         SettingInfo(
-            "Rank-stabilised LoRA",
-            "Scale by the root of the rank, so that high ranks learn as they should.",
-            group="Adapter",
+            "Rank-stabilized LoRA",
+            "Scale by the square root of the rank, which stabilizes high ranks.",
+            group=GroupName.ADAPTER,
         ),
     ] = False
     use_dora: Annotated[
         bool,
         SettingInfo(
             "DoRA",
-            "Learn size and direction apart: often a little better, and slower.",
-            group="Adapter",
+            "Train magnitude and direction separately: often slightly better, and slower.",
+            group=GroupName.ADAPTER,
         ),
     ] = False
     modules_to_save: Annotated[
         str,
         Field(max_length=1000),
         SettingInfo(
-            "Layers trained whole",
-            "Names of layers that are trained in full beside the adapter, with commas.",
-            group="Adapter",
+            "Fully trained modules",
+            "Names of modules trained in full beside the adapter, with commas.",
+            group=GroupName.ADAPTER,
+            affects=MEMORY,
         ),
     ] = ""
     start_from: Annotated[
@@ -140,8 +152,8 @@ class Adapter(SettingsGroup):
         Field(min_length=1, max_length=4096),
         SettingInfo(
             "Start from",
-            "An adapter that is trained on: a run's id, or a folder. Empty begins with a new one.",
-            "It has to be of the same model, rank and alpha; the layers are its own.",
-            group="Adapter",
+            "The adapter to continue training: a run id or a folder; empty creates a new one.",
+            "Model, rank and alpha must be the same; its target modules are kept.",
+            group=GroupName.ADAPTER,
         ),
     ] = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from modelforge.config.optimizers import OPTIMIZERS
 from modelforge.config.plan.make import Plan
 from modelforge.config.plan.training import effective_accumulation
-from modelforge.config.rules.general import broken_rules
+from modelforge.config.rules.registry import broken_rules
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.preflight.memory.estimate import total_gib
 from modelforge.preflight.speed import max_tokens

@@ -8,6 +8,7 @@ from typing import Any
 
 from modelforge.config.fields import FieldSpec, field_specs
 from modelforge.config.resolve import Layer, flatten
+from modelforge.config.schema.base import GroupName
 from modelforge.errors import Problem
 from ui.html import format as fmt
 from ui.html.markup import Markup, el
@@ -16,10 +17,6 @@ MINE = "form"
 RECIPE = "recipe"
 # Settings that the cards above the form ask for.
 ON_CARDS = frozenset({"task", "strategy", "provider", "model_name", "dataset", "compute_specs"})
-GROUPS = (
-    "Training", "Preferences", "Rewards", "Adapter", "Data", "Evaluation", "Saving",
-    "Quantization", "Precision", "Optimizer", "Memory", "Hardware", "Model", "Logging",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,8 @@ class Entered:
 def fields() -> list[FieldSpec]:
     """Return the settings shown as fields, by group, in the order of the form."""
     shown = [spec for spec in field_specs() if spec.name not in ON_CARDS and spec.kind != "list"]
-    order = {name: place for place, name in enumerate(GROUPS)}
-    return sorted(shown, key=lambda spec: (order.get(spec.group, len(order)), not spec.basic))
+    order = {group.value: position for position, group in enumerate(GroupName)}
+    return sorted(shown, key=lambda spec: (order[spec.group], not spec.basic))
 
 
 def settings() -> Markup:

@@ -32,6 +32,7 @@ from modelforge.train.stop import StopRequested
 from modelforge.train.trainer import batch_size
 from modelforge.train.trainer.checkpointing import CheckpointOptions, Stateful
 from modelforge.train.trainer.oom_recovery import enable_oom_recovery, oom_note
+from modelforge.train.trainer.private import load_best_model
 from modelforge.train.trial_run import run as rehearsing
 
 
@@ -203,7 +204,7 @@ def _settle(context: WorkerContext, trainer: Any, course: TrainingProgress) -> N
     if course.step and context.stop.mode == "keep" and not trainer.is_saved:
         _save_place(context, trainer)
         if course.is_complete and keeps_best:
-            load_best_weights(
+            load_best_model(
                 trainer
             )  # the wish came with the last update, and kept it from being taken
     if trainer.best_is_lost or not keeps_best:
@@ -279,12 +280,6 @@ def discard(run: RunFolder, log: EventLog, *, step: int = 0) -> None:
     log.end(StoppedEvent(step=step, kept=False))
 
 
-def load_best_weights(trainer: Any) -> None:
-    """Put the weights of the best checkpoint back into the model, if one was saved."""
-    if trainer.state.best_model_checkpoint is not None:
-        trainer._load_best_model()
-
-
 def _end_early(context: WorkerContext, trainer: Any, course: TrainingProgress) -> None:
     job, log = context.job, context.log
     if context.stop.mode == "discard" or course.step == 0:
@@ -294,7 +289,7 @@ def _end_early(context: WorkerContext, trainer: Any, course: TrainingProgress) -
     # the check that was best.
     best_step = None if course.best_step == course.eval_step else course.best_step
     if best_step is not None:
-        load_best_weights(trainer)
+        load_best_model(trainer)
     _save(job, trainer, course, log)
     log.line(f"Stopped at update {course.step:,}; what it has learned is kept.")
     log.end(StoppedEvent(step=course.step, kept=True, best_step=best_step))

@@ -10,6 +10,7 @@ from transformers import TrainerState
 
 from modelforge.train.callbacks.stateful import StatefulCallback
 from modelforge.train.event_log import EventLog
+from modelforge.train.trainer.private import set_last_lr
 
 WINDOW, FEWEST = 100, 20
 SIGMAS, GRADIENT_TIMES = 3.0, 10.0
@@ -114,5 +115,5 @@ def _scale(lr_scheduler: Any, optimizer: Any, times: float) -> float:
     inner.base_lrs = [rate * times for rate in inner.base_lrs]
     for group in optimizer.param_groups:
         group["lr"] *= times
-    inner._last_lr = [group["lr"] for group in optimizer.param_groups]
+    set_last_lr(inner, [group["lr"] for group in optimizer.param_groups])
     return float(optimizer.param_groups[0]["lr"])

@@ -22,6 +22,7 @@ from modelforge.train.callbacks.loss_phase import LossPhaseTracker, in_words
 from modelforge.train.callbacks.reporter import TrainingProgress
 from modelforge.train.callbacks.stateful import StatefulCallback
 from modelforge.train.event_log import EventLog
+from modelforge.train.trainer.private import accumulated_loss
 
 # On a card a look at the loss waits for all that was asked of it, so it is taken now and then.
 LOOK_S = 1.0
@@ -59,7 +60,7 @@ class FiniteLossCheck(TrainerCallback):
             return
         self._looked = now
         # What has added up since the last report; the reporter raises when it is told.
-        if not math.isfinite(float(self._trainer._tr_loss)):
+        if not math.isfinite(float(accumulated_loss(self._trainer))):
             control.should_log = True
 
     def on_log(

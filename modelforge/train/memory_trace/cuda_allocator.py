@@ -1,7 +1,7 @@
-"""What torch's cache on a card takes for a sequence of tensors that come and go.
+"""Simulation of PyTorch's CUDA caching allocator for a sequence of allocations.
 
-Tensors alive are not the memory of a run: the cache hands holes out again only as they fit. It is
-played through here, so that nothing has to be guessed.
+The memory of a run is more than its live tensors, since cached blocks are reused only where a
+tensor fits. The allocator is simulated so that fragmentation does not have to be guessed.
 """
 
 from __future__ import annotations
@@ -10,102 +10,107 @@ from bisect import bisect_left, insort
 
 from modelforge.units import MIB
 
-# What came (a number of its own, its bytes) or went (the number, -1), in order.
+# (tensor number, bytes) for an allocation and (tensor number, -1) for a release, in order.
 Events = list[tuple[int, int]]
 ROUNDS = 2
 
 
 class CudaAllocator:
-    """torch's caching allocator on a card (c10/cuda/CUDACachingAllocator.cpp).
+    """PyTorch's caching allocator (c10/cuda/CUDACachingAllocator.cpp).
 
-    Blocks are rounded to 512 bytes. Small ones come from segments of 2 MiB, those below 10 MiB
-    from segments of 20, larger ones from segments of their own in steps of 2; nothing goes back.
+    Blocks are rounded up to 512 bytes. Those up to 1 MiB come from segments of 2 MiB, those below
+    10 MiB from segments of 20 MiB, and larger ones from segments of their own in steps of 2 MiB.
+    Segments are not released. `reserved` is the sum of all segments in bytes.
     """
 
-    _SMALL, _MIDDLE, _OWN, _STEP = MIB, 20 * MIB, 10 * MIB, 2 * MIB
+    _SMALL, _MEDIUM, _LARGE, _STEP = MIB, 20 * MIB, 10 * MIB, 2 * MIB
 
     def __init__(self) -> None:
-        self.most = 0
+        self.reserved = 0
         self._next = 0
-        self._given: dict[int, tuple[int, int, bool]] = {}
-        self._holes: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
-        self._starts: dict[int, int] = {}
-        self._ends: dict[int, int] = {}
+        self._allocated: dict[int, tuple[int, int, bool]] = {}
+        # Free blocks by pool (small or not) as (size, start), and their starts and ends.
+        self._free: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
+        self._size_at: dict[int, int] = {}
+        self._start_before: dict[int, int] = {}
 
-    def take(self, key: int, size: int) -> None:
-        """Give out so many bytes under a key."""
+    def allocate(self, key: int, size: int) -> None:
+        """Allocate `size` bytes under a key."""
         wanted = max(512, -(-size // 512) * 512)
-        small = wanted <= self._SMALL
-        holes = self._holes[small]
-        place = bisect_left(holes, (wanted, 0))
-        if place < len(holes):
-            length, start = holes[place]
-            self._fill(length, start, small)
+        is_small = wanted <= self._SMALL
+        blocks = self._free[is_small]
+        position = bisect_left(blocks, (wanted, 0))
+        if position < len(blocks):
+            length, start = blocks[position]
+            self._remove_block(length, start, is_small)
         else:
-            length, start = self._segment(wanted, small), self._next
-            # Segments do not touch, so that no two grow together.
+            length, start = self._segment_size(wanted, is_small), self._next
+            # A gap of one byte, so that blocks of two segments are never merged.
             self._next += length + 1
-            self.most += length
+            self.reserved += length
         rest = length - wanted
-        if rest >= 512 if small else rest > self._SMALL:
-            self._hole(start + wanted, rest, small)
+        if rest >= 512 if is_small else rest > self._SMALL:
+            self._add_block(start + wanted, rest, is_small)
             length = wanted
-        self._given[key] = start, length, small
+        self._allocated[key] = start, length, is_small
 
-    def free(self, key: int) -> None:
-        """Take back what was given out under a key."""
-        start, size, small = self._given.pop(key)
-        self._hole(start, size, small)
+    def release(self, key: int) -> None:
+        """Release what was allocated under a key."""
+        start, size, is_small = self._allocated.pop(key)
+        self._add_block(start, size, is_small)
 
-    def _segment(self, wanted: int, small: bool) -> int:
-        if small:
+    def _segment_size(self, wanted: int, is_small: bool) -> int:
+        if is_small:
             return self._STEP
-        if wanted < self._OWN:
-            return self._MIDDLE
+        if wanted < self._LARGE:
+            return self._MEDIUM
         return -(-wanted // self._STEP) * self._STEP
 
-    def _hole(self, start: int, size: int, small: bool) -> None:
-        if start in self._ends:
-            before = self._ends[start]
-            length = self._starts[before]
-            self._fill(length, before, small)
+    def _add_block(self, start: int, size: int, is_small: bool) -> None:
+        """Add a free block and merge it with its free neighbours."""
+        if start in self._start_before:
+            before = self._start_before[start]
+            length = self._size_at[before]
+            self._remove_block(length, before, is_small)
             start, size = before, size + length
-        if start + size in self._starts:
-            after = self._starts[start + size]
-            self._fill(after, start + size, small)
+        if start + size in self._size_at:
+            after = self._size_at[start + size]
+            self._remove_block(after, start + size, is_small)
             size += after
-        insort(self._holes[small], (size, start))
-        self._starts[start], self._ends[start + size] = size, start
+        insort(self._free[is_small], (size, start))
+        self._size_at[start], self._start_before[start + size] = size, start
 
-    def _fill(self, size: int, start: int, small: bool) -> None:
-        holes = self._holes[small]
-        del holes[bisect_left(holes, (size, start))]
-        del self._starts[start]
-        del self._ends[start + size]
+    def _remove_block(self, size: int, start: int, is_small: bool) -> None:
+        blocks = self._free[is_small]
+        del blocks[bisect_left(blocks, (size, start))]
+        del self._size_at[start]
+        del self._start_before[start + size]
 
 
-def peak_reserved(events: Events, cache: CudaAllocator) -> int:
-    """Return what the cache holds at most over two rounds: the second finds holes of the first."""
+def peak_reserved(events: Events, allocator: CudaAllocator) -> int:
+    """Return the bytes reserved after two rounds; the second reuses blocks of the first."""
     for number in range(ROUNDS):
-        alive: dict[int, int] = {}
-        for place, (key, size) in enumerate(events):
+        live: dict[int, int] = {}
+        for position, (key, size) in enumerate(events):
             if size >= 0:
-                alive[key] = number * len(events) + place
-                cache.take(alive[key], size)
-            elif key in alive:
-                cache.free(alive.pop(key))
-        for name in alive.values():
-            cache.free(name)
-    return cache.most
+                live[key] = number * len(events) + position
+                allocator.allocate(live[key], size)
+            elif key in live:
+                allocator.release(live.pop(key))
+        for name in live.values():
+            allocator.release(name)
+    return allocator.reserved
 
 
 def peak_allocated(events: Events) -> int:
-    """Return what of it is alive at most."""
-    alive = most = 0
+    """Return the largest number of bytes that were live at once."""
+    live = peak = 0
     sizes: dict[int, int] = {}
     for key, size in events:
-        alive += size if size >= 0 else -sizes.pop(key, 0)
         if size >= 0:
             sizes[key] = size
-        most = max(most, alive)
-    return most
+            live += size
+        else:
+            live -= sizes.pop(key, 0)
+        peak = max(peak, live)
+    return peak

@@ -1,6 +1,6 @@
-"""What the meta device lacks, put in its place: fused attention and dropout, casts of autocast.
+"""Replacements for what differs on the meta device: fused attention, dropout and autocast.
 
-Attention keeps for its gradient what the fused kernels keep.
+They keep the same tensors for the backward pass as the fused CUDA and CPU kernels.
 """
 
 from __future__ import annotations
@@ -11,86 +11,89 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-_FUSED = functional.scaled_dot_product_attention
-# What autocast does in 16 bits, of what models call: its list is in torch's notes on amp.
-_LOW = frozenset(
+_ATTENTION = functional.scaled_dot_product_attention
+# Functions that autocast runs in 16 bits, of those that models call; see PyTorch's AMP notes.
+_LOW_PRECISION = frozenset(
     {functional.linear, torch.matmul, torch.bmm, torch.baddbmm, torch.addmm, torch.mm, torch.einsum}
     | {torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.bmm, torch.Tensor.mm}
-    | {functional.conv1d, _FUSED}
+    | {functional.conv1d, _ATTENTION}
 )
 
 
 class MetaKernels(TorchFunctionMode):
-    """Attention as the fused kernels do it, and the casts of autocast to `low`, where it is on.
+    """Fused attention, and the casts of autocast to `low` where it is on.
 
-    `card` says that dropout is done as CUDA does it.
-
-    Autocast keeps the copies of weights that learn until the forward is over, as real autocast
-    does; call `end_forward` then.
+    Autocast caches the casts of trainable weights until the forward pass has ended; call
+    `end_forward` then. With `cuda`, dropout keeps what the CUDA kernel keeps.
     """
 
-    def __init__(self, low: torch.dtype | None, *, card: bool) -> None:
+    def __init__(self, low: torch.dtype | None, *, cuda: bool) -> None:
         super().__init__()
-        self._low, self._card = low, card
-        self._kept: dict[int, torch.Tensor] = {}
+        self._low, self._cuda = low, cuda
+        self._casts: dict[int, torch.Tensor] = {}
 
     def end_forward(self) -> None:
-        """Let the copies of weights go."""
-        self._kept.clear()
+        """Drop the cached casts of weights."""
+        self._casts.clear()
 
-    def __torch_function__(self, call: Any, _types: Any, args: Any = (), named: Any = None) -> Any:
-        """Do the call, or what stands in for it."""
-        named = named or {}
-        if self._low is not None and call in _LOW:
-            args = tuple(self._cast(each) for each in args)
-            named = {name: self._cast(each) for name, each in named.items()}
-        if self._card and call is functional.dropout:
-            return _drop(*args, **named)
-        if call is _FUSED:
-            return _attend(*args, **named)
-        return call(*args, **named)
+    def __torch_function__(
+        self, function: Any, _types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Call the function, or its replacement."""
+        kwargs = kwargs or {}
+        if self._low is not None and function in _LOW_PRECISION:
+            args = tuple(self._cast(value) for value in args)
+            kwargs = {name: self._cast(value) for name, value in kwargs.items()}
+        if self._cuda and function is functional.dropout:
+            return _dropout(*args, **kwargs)
+        if function is _ATTENTION:
+            return _attention(*args, **kwargs)
+        return function(*args, **kwargs)
 
-    def _cast(self, thing: Any) -> Any:
-        if not isinstance(thing, torch.Tensor) or thing.dtype != torch.float32:
-            return thing
-        if not (thing.is_leaf and thing.requires_grad and torch.is_grad_enabled()):
-            return thing.to(self._low)
-        if id(thing) not in self._kept:
-            self._kept[id(thing)] = thing.to(self._low)
-        return self._kept[id(thing)]
-
-
-def _drop(rows: torch.Tensor, p: float = 0.5, training: bool = True, **_named: Any) -> torch.Tensor:
-    """Return what a card makes by one kernel, which keeps a byte a number and not four."""
-    return torch.native_dropout(rows, p, training)[0] if p and training else rows
+    def _cast(self, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or value.dtype != torch.float32:
+            return value
+        if not (value.is_leaf and value.requires_grad and torch.is_grad_enabled()):
+            return value.to(self._low)
+        if id(value) not in self._casts:
+            self._casts[id(value)] = value.to(self._low)
+        return self._casts[id(value)]
 
 
-def _attend(
+def _dropout(
+    values: torch.Tensor, p: float = 0.5, training: bool = True, **_kwargs: Any
+) -> torch.Tensor:
+    """Return what the fused CUDA kernel returns; its mask has one byte per element, not four."""
+    return torch.native_dropout(values, p, training)[0] if p and training else values
+
+
+def _attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attn_mask: torch.Tensor | None = None,
-    *_more: Any,
-    **_named: Any,
+    *_args: Any,
+    **_kwargs: Any,
 ) -> torch.Tensor:
+    """Return the output of fused attention: (batch, heads, seq, head_dim)."""
     if attn_mask is not None and attn_mask.dtype == torch.bool:
-        # The kernels add a mask, so every call turns one of yes and no into numbers.
+        # The kernels add the mask, so every call converts a boolean one to numbers.
         attn_mask = torch.empty_like(attn_mask, dtype=query.dtype)
-    attended: torch.Tensor = _Attention.apply(query, key, value, attn_mask)
-    return attended
+    output: torch.Tensor = _FusedAttention.apply(query, key, value, attn_mask)
+    return output
 
 
-class _Attention(torch.autograd.Function):
-    """What flash and memory-efficient attention keep: their inputs, the output, and a sum a row."""
+class _FusedAttention(torch.autograd.Function):
+    """Flash and memory-efficient attention keep inputs, output and a log-sum-exp per row."""
 
     @staticmethod
     def forward(ctx: Any, query: Any, key: Any, value: Any, mask: Any) -> Any:
-        rows, heads, length, _ = query.shape
-        # Both lay the output out by tokens, so that no copy is made of it afterwards.
-        made = query.new_empty(rows, length, heads, value.shape[-1]).transpose(1, 2)
-        sums = query.new_empty(rows, heads, length, dtype=torch.float32)
-        ctx.save_for_backward(query, key, value, made, sums, mask)
-        return made
+        batch, heads, length, _ = query.shape
+        # Both store the output by tokens, so that the transpose that follows makes no copy.
+        output = query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
+        logsumexp = query.new_empty(batch, heads, length, dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, output, logsumexp, mask)
+        return output
 
     @staticmethod
     def backward(ctx: Any, *_gradients: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Frozen layers as a scheme stores them, on the meta device: their bytes, and what they unpack."""
+"""Quantized linear layers on the meta device: their stored bytes and what they dequantize."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 
 from modelforge.config.optimizers import BYTES_PER_WEIGHT
 
-# As bitsandbytes stores 4 bits: a scale for so many weights, and a scale of scales for so many.
-_BLOCK, _BLOCKS = 64, 256
+# bitsandbytes in 4 bits: weights per scale, and scales per scale of scales.
+_BLOCK, _NESTED_BLOCK = 64, 256
 
 
-class _Product(torch.autograd.Function):
-    """A product with a weight that is unpacked for it, forward and back.
+class _DequantizedMatmul(torch.autograd.Function):
+    """A product with a weight of shape (out, in) that is dequantized in forward and backward.
 
-    As bitsandbytes' MatMul4Bit and MatMul8bitFp: the input is kept only where `keeps` says so.
+    As MatMul4Bit and MatMul8bitFp of bitsandbytes. The input is kept only with `keeps_input`.
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Any, shape: tuple[int, int], keeps: bool) -> Any:
-        ctx.shape, ctx.rows = shape, rows if keeps else None
-        _plain = rows.new_empty(shape)
-        return rows.new_empty(*rows.shape[:-1], shape[0])
+    def forward(ctx: Any, inputs: Any, shape: tuple[int, int], keeps_input: bool) -> Any:
+        ctx.shape, ctx.inputs = shape, inputs if keeps_input else None
+        _weight = inputs.new_empty(shape)
+        return inputs.new_empty(*inputs.shape[:-1], shape[0])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        _plain = gradients[0].new_empty(ctx.shape)
+        _weight = gradients[0].new_empty(ctx.shape)
         return gradients[0].new_empty(*gradients[0].shape[:-1], ctx.shape[1]), None, None
 
 
-class _FourBit(bnb.nn.Linear4bit):
-    """A layer of bitsandbytes in 4 bits, which PEFT knows by its class."""
+class _FourBitLinear(bnb.nn.Linear4bit):
+    """A 4-bit layer of bitsandbytes; PEFT recognizes it by its class."""
 
     def __init__(self, plain: nn.Linear, compute: torch.dtype, *, nested: bool) -> None:
         nn.Module.__init__(self)
@@ -47,19 +47,19 @@ class _FourBit(bnb.nn.Linear4bit):
         self.weight = bnb.nn.Params4bit(packed, requires_grad=False, compress_statistics=nested)
         self.bias = plain.bias
         scales = -(-plain.weight.numel() // _BLOCK)
-        kind = torch.uint8 if nested else torch.float32
-        self.scales = nn.Buffer(torch.empty(scales, dtype=kind, device="meta"))
-        of_scales = -(-scales // _BLOCKS) if nested else 0
-        self.scales_of_scales = nn.Buffer(torch.empty(of_scales, device="meta"))
+        dtype = torch.uint8 if nested else torch.float32
+        self.scales = nn.Buffer(torch.empty(scales, dtype=dtype, device="meta"))
+        nested_scales = -(-scales // _NESTED_BLOCK) if nested else 0
+        self.nested_scales = nn.Buffer(torch.empty(nested_scales, device="meta"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shape = self.out_features, self.in_features
-        made: torch.Tensor = _Product.apply(x.to(self.compute_dtype), shape, False)
-        return (made if self.bias is None else made + self.bias).to(x.dtype)
+        output: torch.Tensor = _DequantizedMatmul.apply(x.to(self.compute_dtype), shape, False)
+        return (output if self.bias is None else output + self.bias).to(x.dtype)
 
 
-class _EightBit(bnb.nn.Linear8bitLt):
-    """A layer of bitsandbytes in 8 bits. Its product keeps the input, though nothing needs it."""
+class _EightBitLinear(bnb.nn.Linear8bitLt):
+    """An 8-bit layer of bitsandbytes. Its product keeps the input, although it is not needed."""
 
     def __init__(self, plain: nn.Linear) -> None:
         nn.Module.__init__(self)
@@ -72,45 +72,47 @@ class _EightBit(bnb.nn.Linear8bitLt):
         self.scales = nn.Buffer(torch.empty(plain.out_features, device="meta"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        made: torch.Tensor = _Product.apply(x, (self.out_features, self.in_features), True)
-        return made if self.bias is None else made + self.bias
+        shape = self.out_features, self.in_features
+        output: torch.Tensor = _DequantizedMatmul.apply(x, shape, True)
+        return output if self.bias is None else output + self.bias
 
 
-class _Bytes(nn.Linear):
-    """A layer of another scheme: so many bytes a weight.
+class _PackedLinear(nn.Linear):
+    """A layer of another format with `bytes_per_weight`.
 
-    fp8 is unpacked before the product, so that autograd keeps the plain weight for its gradient.
+    fp8 is dequantized before the product, so autograd keeps the full weight for the backward pass.
     """
 
-    def __init__(self, plain: nn.Linear, each: float, *, keeps_plain: bool) -> None:
+    def __init__(self, plain: nn.Linear, bytes_per_weight: float, *, keeps_weight: bool) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = plain.in_features, plain.out_features
-        size = int(prod(plain.weight.shape) * each)
+        size = int(prod(plain.weight.shape) * bytes_per_weight)
         packed = torch.empty(size, dtype=torch.uint8, device="meta")
         self.weight = nn.Parameter(packed, requires_grad=False)
-        self.bias, self._keeps_plain = plain.bias, keeps_plain
+        self.bias, self._keeps_weight = plain.bias, keeps_weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shape = self.out_features, self.in_features
-        if self._keeps_plain:
+        if self._keeps_weight:
             return functional.linear(x, x.new_empty(shape), self.bias)
-        made: torch.Tensor = _Product.apply(x, shape, False)
-        return made if self.bias is None else made + self.bias
+        output: torch.Tensor = _DequantizedMatmul.apply(x, shape, False)
+        return output if self.bias is None else output + self.bias
 
 
-def pack(
-    model: Any, scheme: str, *, left_out: list[str] | None, compute: torch.dtype, nested: bool
+def quantize_layers(
+    model: Any, scheme: str, *, excluded: list[str] | None, compute: torch.dtype, nested: bool
 ) -> None:
-    """Put packed layers in the place of those that the scheme stores; `left_out` names the rest."""
-    usual = [*get_keys_to_not_convert(model), "lm_head"] if left_out is None else left_out
+    """Replace the linear layers that `scheme` quantizes; `excluded` names layers that stay."""
+    skipped = [*get_keys_to_not_convert(model), "lm_head"] if excluded is None else excluded
     for name, layer in list(model.named_modules()):
-        if type(layer) is not nn.Linear or not should_convert_module(name, usual):
+        if type(layer) is not nn.Linear or not should_convert_module(name, skipped):
             continue
         if scheme == "4-bit":
-            made: nn.Module = _FourBit(layer, compute, nested=nested)
+            quantized: nn.Module = _FourBitLinear(layer, compute, nested=nested)
         elif scheme == "8-bit":
-            made = _EightBit(layer)
+            quantized = _EightBitLinear(layer)
         else:
-            made = _Bytes(layer, BYTES_PER_WEIGHT[scheme], keeps_plain=scheme == "fp8")
-        model.set_submodule(name, made.requires_grad_(False))
+            size = BYTES_PER_WEIGHT[scheme]
+            quantized = _PackedLinear(layer, size, keeps_weight=scheme == "fp8")
+        model.set_submodule(name, quantized.requires_grad_(False))
     model.is_loaded_in_4bit, model.is_loaded_in_8bit = scheme == "4-bit", scheme == "8-bit"

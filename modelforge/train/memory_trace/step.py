@@ -1,7 +1,7 @@
-"""One step of each method on the meta device: the loss, as its trainer comes to it.
+"""One training step of each method on the meta device, up to the loss.
 
-The shapes, what is held beside each other and the order are those of TRL 1.14; what only changes
-numbers is left out.
+Shapes, order and the tensors that are live at the same time are those of TRL 1.14; operations that
+only change values are left out.
 """
 
 from __future__ import annotations
@@ -12,139 +12,145 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from trl.trainer.sft_trainer import _patch_chunked_ce_lm_head
 from trl.trainer.utils import selective_log_softmax, selective_log_softmax_and_entropy
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.tokenize.collate import END_TO_END
+from modelforge.train.trainer.trl_private import chunk_lm_head_loss
 
 
 @dataclass(frozen=True)
-class Batch:
-    """So many rows of so many tokens; `end_to_end` lays them in one, `padded` fills some up."""
+class BatchShape:
+    """A batch of `rows` sequences of `length` tokens.
+
+    A padding-free batch has shape (1, rows * length); `padded` says that some rows are shorter.
+    """
 
     rows: int
     length: int
-    end_to_end: bool = False
+    padding_free: bool = False
     padded: bool = False
 
     @property
     def inputs(self) -> dict[str, torch.Tensor]:
-        """What the collator makes of it."""
-        if self.end_to_end:
+        """The model inputs: int64 tensors of shape (rows, length) on the meta device."""
+        if self.padding_free:
             shape = 1, self.rows * self.length
-            return {"input_ids": numbers(*shape), "position_ids": numbers(*shape)}
+            return {"input_ids": token_ids(*shape), "position_ids": token_ids(*shape)}
         shape = self.rows, self.length
-        return {"input_ids": numbers(*shape), "attention_mask": numbers(*shape)}
+        return {"input_ids": token_ids(*shape), "attention_mask": token_ids(*shape)}
 
 
-Step = Callable[[Any, Batch], torch.Tensor]
+# Returns the loss of a batch: a scalar tensor.
+Step = Callable[[Any, BatchShape], torch.Tensor]
 
 
-def batches(config: TrainingConfig, plan: Plan, length: int) -> tuple[Batch, Batch]:
-    """Return the largest batch that is trained on, and the largest that is checked on."""
-    rows, checked = config.per_device_train_batch_size, config.per_device_eval_batch_size
+def largest_batches(
+    config: TrainingConfig, plan: Plan, length: int
+) -> tuple[BatchShape, BatchShape]:
+    """Return the largest training batch and the largest evaluation batch."""
     facts = plan.facts
-    rows = max(facts.min_rows, rows)
-    free = facts.joins_rows and config.data.padding_free
+    eval_rows = config.per_device_eval_batch_size
+    rows = max(facts.min_rows, config.per_device_train_batch_size)
+    padding_free = facts.joins_rows and config.data.padding_free
     packs = facts.joins_rows and config.packing
-    trained = Batch(
+    evaluation = BatchShape(eval_rows, length, padding_free, eval_rows > 1)
+    if facts.generates:
+        total = length + config.trainer.max_completion_length
+        return BatchShape(rows, total, padded=rows > 1), evaluation
+    training = BatchShape(
         rows,
         plan.max_length if packs else length,
-        free or (packs and config.data.packing_strategy in END_TO_END),
+        padding_free or (packs and config.data.packing_strategy in END_TO_END),
         rows > 1 and not packs,
     )
-    if facts.generates:
-        trained = Batch(rows, length + config.trainer.max_completion_length, padded=rows > 1)
-    return trained, Batch(checked, length, free, checked > 1)
+    return training, evaluation
 
 
-def prepare(model: Any, plan: Plan, batch: Batch, reference: Any, *, low: bool) -> Step:
-    """Return the step of the plan's method, once `model` is made ready for it.
+def prepare_step(model: Any, plan: Plan, reference: Any, *, low: bool) -> Step:
+    """Prepare the model for the plan's method and return its step.
 
-    `low` says that the model works in 16 bits by autocast, whose outputs come in 32.
+    `low` says that the model runs under autocast in 16 bits, whose logits TRL casts to 32.
     """
     facts = plan.facts
     if facts.chunks_loss:
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        _patch_chunked_ce_lm_head(base, chunk_size=plan.loss_piece)
-        return _chunked
+        chunk_lm_head_loss(base, plan.loss_piece)
+        return _sft_step
     if facts.generates:
-        return _Rewarded(batch, low)
+        return _OnlineStep(low)
     if facts.compares:
-        pair = facts.sides == 2
-        return _Compared(model, reference, pair, low, compares=facts.needs_reference)
-    return _pointed if facts.head == "span" else _rewritten
+        return _PreferenceStep(facts.sides, facts.needs_reference, reference, low)
+    return _qa_step if facts.head == "span" else _seq2seq_step
 
 
-def numbers(*shape: int) -> torch.Tensor:
-    """Return token ids of a shape."""
+def token_ids(*shape: int) -> torch.Tensor:
+    """Return int64 token ids of this shape on the meta device."""
     return torch.zeros(shape, dtype=torch.int64, device="meta")
 
 
-def _chunked(model: Any, batch: Batch) -> torch.Tensor:
+def _sft_step(model: Any, batch: BatchShape) -> torch.Tensor:
     inputs = batch.inputs
-    made: torch.Tensor = model(**inputs, labels=inputs["input_ids"].clone()).loss
-    return made
+    loss: torch.Tensor = model(**inputs, labels=inputs["input_ids"].clone()).loss
+    return loss
 
 
-def _rewritten(model: Any, batch: Batch) -> torch.Tensor:
-    made: torch.Tensor = model(**batch.inputs, labels=numbers(batch.rows, batch.length)).loss
-    return made
+def _seq2seq_step(model: Any, batch: BatchShape) -> torch.Tensor:
+    labels = token_ids(batch.rows, batch.length)
+    loss: torch.Tensor = model(**batch.inputs, labels=labels).loss
+    return loss
 
 
-def _pointed(model: Any, batch: Batch) -> torch.Tensor:
-    places = numbers(batch.rows)
-    made: torch.Tensor = model(**batch.inputs, start_positions=places, end_positions=places).loss
-    return made
+def _qa_step(model: Any, batch: BatchShape) -> torch.Tensor:
+    positions = token_ids(batch.rows)
+    output = model(**batch.inputs, start_positions=positions, end_positions=positions)
+    loss: torch.Tensor = output.loss
+    return loss
 
 
 @dataclass
-class _Compared:
-    """As DPOTrainer._compute_loss: all logits, and those of the reference beside them."""
+class _PreferenceStep:
+    """DPOTrainer._compute_loss: the logits of all tokens, and of the reference beside them."""
 
-    model: Any
+    sides: int
+    needs_reference: bool
     reference: Any
-    pair: bool
     low: bool
-    compares: bool
 
-    def __call__(self, model: Any, batch: Batch) -> torch.Tensor:
+    def __call__(self, model: Any, batch: BatchShape) -> torch.Tensor:
         """Return the loss."""
-        rows = Batch(batch.rows * (2 if self.pair else 1), batch.length, padded=batch.padded)
-        inputs = rows.inputs
+        shape = BatchShape(batch.rows * self.sides, batch.length, padded=batch.padded)
+        inputs = shape.inputs
         ids = inputs["input_ids"][..., 1:]
-        # What comes out of autocast is turned to 32 bits, both lying there for a moment.
-        logits = _told(model(**inputs, use_cache=False).logits, low=self.low)
-        likely, _ = selective_log_softmax_and_entropy(
+        # The 16-bit logits and their 32-bit cast are live at the same time.
+        logits = _as_float(model(**inputs, use_cache=False).logits, low=self.low)
+        log_probs, _ = selective_log_softmax_and_entropy(
             logits[..., :-1, :], ids, entropy_requires_grad=False
         )
-        loss = likely.sum()
-        if self.compares:
-            alone = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
-            with torch.no_grad(), alone:
+        loss = log_probs.sum()
+        if self.needs_reference:
+            base = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
+            with torch.no_grad(), base:
                 other = self.reference if self.reference is not None else model
-                asked = _told(other(**inputs, use_cache=False).logits, low=self.low)
-                compared = selective_log_softmax(asked[..., :-1, :], ids).sum()
-            loss = loss - compared
+                ref_logits = _as_float(other(**inputs, use_cache=False).logits, low=self.low)
+                ref_log_probs = selective_log_softmax(ref_logits[..., :-1, :], ids).sum()
+            loss = loss - ref_log_probs
         return loss
 
 
 @dataclass
-class _Rewarded:
-    """As RLOOTrainer._compute_loss: the logits of the answers alone."""
+class _OnlineStep:
+    """RLOOTrainer._compute_loss: the log-probabilities of the completions."""
 
-    batch: Batch
     low: bool
 
-    def __call__(self, model: Any, batch: Batch) -> torch.Tensor:
+    def __call__(self, model: Any, batch: BatchShape) -> torch.Tensor:
         """Return the loss."""
         inputs = batch.inputs
-        logits = _told(model(**inputs, use_cache=False).logits, low=self.low)[:, :-1]
-        likely = selective_log_softmax(logits / 0.9, inputs["input_ids"][:, 1:])
-        return likely.sum()
+        logits = _as_float(model(**inputs, use_cache=False).logits, low=self.low)[:, :-1]
+        return selective_log_softmax(logits / 0.9, inputs["input_ids"][:, 1:]).sum()
 
 
-def _told(logits: torch.Tensor, *, low: bool) -> torch.Tensor:
+def _as_float(logits: torch.Tensor, *, low: bool) -> torch.Tensor:
     return logits.float() if low else logits

@@ -1,8 +1,8 @@
-"""How many bytes of tensors are alive while a model works, of which kind, and at most.
+"""Live tensors of a model in bytes, by kind, and their peak.
 
-Counts storages, as views share theirs, by a dispatch mode of our own: on the meta device it sees
-each of some 10,000 calls of a step in 30 microseconds, where FakeTensorMode takes five times that
-and torch.distributed._tools.mem_tracker, which works alike, hooks every module beside it.
+A dispatch mode counts storages, which views share. On the meta device it costs 30 microseconds for
+each of about 10,000 operators of a step; FakeTensorMode takes five times that, and
+torch.distributed._tools.mem_tracker also hooks every module.
 """
 
 from __future__ import annotations
@@ -14,108 +14,113 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from modelforge.train.environment import MMAP_THRESHOLD_BYTES
+from modelforge.train.trainer.private import ITEM_OP, TorchDispatchMode, storage_id
 from modelforge.units import MIB
 
-_NUMBER = torch.ops.aten._local_scalar_dense.default
-# glibc's DEFAULT_MMAP_THRESHOLD_MAX: what is larger always goes back to the system.
+# glibc's DEFAULT_MMAP_THRESHOLD_MAX: larger blocks are always returned to the system.
 _KEPT_BELOW = 32 * MIB
-# The kinds of what is made on the way.
+# Kinds of tensors that are made during a step.
 ACTIVATIONS, LOGITS, GRADIENTS = "activations", "logits", "gradients"
 
 
 class TensorTracker(TorchDispatchMode):
-    """Counts what is alive.
+    """Tracks the bytes of live storages by kind.
 
-    `events` are what came and went while it watched, `passing` the bytes of what went before the
-    forward pass was over and is small enough to be kept by malloc, `passing_small` those that it
-    keeps even where it gives back what it can. `vocab` tells logits from other activations; where
-    a number is read off a tensor that has none, `answer` gives it.
+    Args:
+        vocab_size: Tensors with this last dimension count as logits.
+        read_item: Returns the value of `Tensor.item()` for a meta tensor.
+
+    Attributes:
+        now: Live bytes by kind.
+        events: Allocations and releases during `recording`; see `cuda_allocator.Events`.
+        transient: Bytes released during the forward pass that malloc keeps.
+        small_transient: The part of them that malloc keeps with a lowered mmap threshold.
     """
 
-    def __init__(self, vocab: int, answer: Callable[[torch.Tensor], Any]) -> None:
+    def __init__(self, vocab_size: int, read_item: Callable[[torch.Tensor], Any]) -> None:
         super().__init__()
-        self._vocab, self._answer = vocab, answer
-        self._known: dict[int, tuple[Any, int, str]] = {}
-        self._sum = 0
+        self._vocab_size, self._read_item = vocab_size, read_item
+        self._storages: dict[int, tuple[Any, int, str]] = {}
+        self._total = 0
         self.now: Counter[str] = Counter()
         self._peak, self._at_peak = 0, dict[str, int]()
         self.events: list[tuple[int, int]] = []
-        self.passing = self.passing_small = 0
-        self._forward = False
+        self.transient = self.small_transient = 0
+        self._is_forward = False
 
-    def own(self, tensors: Iterable[torch.Tensor], kind: str) -> None:
-        """Count these from now on, and under this kind, whatever they went by before."""
+    def register(self, tensors: Iterable[torch.Tensor], kind: str) -> None:
+        """Count these tensors under a kind, also those that are tracked already."""
         for tensor in tensors:
-            storage = tensor.untyped_storage()
-            known = self._known.get(storage._cdata)
+            key = storage_id(tensor)
+            known = self._storages.get(key)
             if known is None:
-                self._take(tensor, kind)
+                self._track(tensor, kind)
             elif known[2] != kind:
                 reference, size, earlier = known
                 self.now[earlier] -= size
                 self.now[kind] += size
-                self._known[storage._cdata] = reference, size, kind
+                self._storages[key] = reference, size, kind
 
-    def as_gradients(self, model: torch.nn.Module) -> None:
-        """Count what is added up in `grad` as gradients."""
+    def register_gradients(self, model: torch.nn.Module) -> None:
+        """Count the tensors in `grad` of the model's parameters as gradients."""
 
-        def hear(parameter: torch.Tensor) -> None:
+        def accumulated(parameter: torch.Tensor) -> None:
             if parameter.grad is not None:
-                self.own([parameter.grad], GRADIENTS)
+                self.register([parameter.grad], GRADIENTS)
 
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(hear)
+                parameter.register_post_accumulate_grad_hook(accumulated)
 
     @contextmanager
-    def watching(self) -> Iterator[dict[str, int]]:
-        """Yield a dict that holds, afterwards, the bytes of each kind when they were most."""
-        found: dict[str, int] = {}
-        self._peak, self._at_peak = self._sum, dict(self.now)
-        self.events, self._forward = [], True
-        self.passing = self.passing_small = 0
+    def recording(self) -> Iterator[dict[str, int]]:
+        """Yield a dict that afterwards holds the bytes of each kind at the peak."""
+        result: dict[str, int] = {}
+        self._peak, self._at_peak = self._total, dict(self.now)
+        self.events, self._is_forward = [], True
+        self.transient = self.small_transient = 0
         with self:
-            yield found
-        found.update(self._at_peak)
+            yield result
+        result.update(self._at_peak)
 
     def end_forward(self) -> None:
-        """Take note that what goes from now on goes in the backward pass."""
-        self._forward = False
+        """Mark the beginning of the backward pass."""
+        self._is_forward = False
 
-    def __torch_dispatch__(self, call: Any, _types: Any, args: Any = (), named: Any = None) -> Any:
-        """Do the call, and count what came of it."""
-        if call is _NUMBER and args[0].is_meta:
-            return self._answer(args[0])
-        made = call(*args, **(named or {}))
-        for tensor in made if isinstance(made, (tuple, list)) else (made,):
+    def __torch_dispatch__(
+        self, operator: Any, _types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Call the operator and track the tensors it returns."""
+        if operator is ITEM_OP and args[0].is_meta:
+            return self._read_item(args[0])
+        output = operator(*args, **(kwargs or {}))
+        for tensor in output if isinstance(output, (tuple, list)) else (output,):
             if isinstance(tensor, torch.Tensor):
-                shape = tensor.shape
-                wide = len(shape) > 1 and shape[-1] == self._vocab
-                self._take(tensor, LOGITS if wide else ACTIVATIONS)
-        return made
+                is_logits = tensor.dim() > 1 and tensor.shape[-1] == self._vocab_size
+                self._track(tensor, LOGITS if is_logits else ACTIVATIONS)
+        return output
 
-    def _take(self, tensor: torch.Tensor, kind: str) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._known:
+    def _track(self, tensor: torch.Tensor, kind: str) -> None:
+        key = storage_id(tensor)
+        if key in self._storages:
             return
+        storage = tensor.untyped_storage()
         size = storage.nbytes()
 
-        def gone(_reference: Any) -> None:
-            known = self._known.pop(key)
-            self.now[known[2]] -= known[1]
-            self._sum -= known[1]
+        def released(_reference: Any) -> None:
+            _, size, kind = self._storages.pop(key)
+            self.now[kind] -= size
+            self._total -= size
             self.events.append((key, -1))
-            if self._forward and known[1] < _KEPT_BELOW:
-                self.passing += known[1]
-                self.passing_small += known[1] if known[1] < MMAP_THRESHOLD_BYTES else 0
+            if self._is_forward and size < _KEPT_BELOW:
+                self.transient += size
+                self.small_transient += size if size < MMAP_THRESHOLD_BYTES else 0
 
         self.events.append((key, size))
-        self._known[key] = weakref.ref(storage, gone), size, kind
+        self._storages[key] = weakref.ref(storage, released), size, kind
         self.now[kind] += size
-        self._sum += size
-        if self._sum > self._peak:
-            self._peak, self._at_peak = self._sum, dict(self.now)
+        self._total += size
+        if self._total > self._peak:
+            self._peak, self._at_peak = self._total, dict(self.now)

@@ -1,8 +1,8 @@
-"""How much memory a run takes, from the code that trains, without weights and without a card.
+"""The memory of a run, computed by its own code without weights and without a GPU.
 
-The model's own class is made on the meta device from its config.json, with PEFT's adapter and
-packed layers as the run has them, and does one step of its method: forward, backward, and one
-evaluation. What is alive is counted call by call. Parts are bytes at the moment of the most.
+The model class is instantiated on the meta device from its config.json, with the PEFT adapter and
+the quantized layers of the run, and does one step of its method: forward, backward and an
+evaluation. Live tensors are counted operator by operator.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
-from unittest.mock import patch
 
 import psutil
 import torch
 from peft import PeftConfig, get_peft_model
-from torch.autograd.graph import _engine_run_backward
 from transformers import AutoConfig
 
 from modelforge.config.methods import Head
@@ -40,238 +39,250 @@ from modelforge.train.memory_trace.cuda_allocator import (
     peak_reserved,
 )
 from modelforge.train.memory_trace.meta_kernels import MetaKernels
-from modelforge.train.memory_trace.quantized_layers import pack
-from modelforge.train.memory_trace.step import Batch, Step, batches, prepare
+from modelforge.train.memory_trace.quantized_layers import quantize_layers
+from modelforge.train.memory_trace.step import BatchShape, Step, largest_batches, prepare_step
 from modelforge.train.memory_trace.tensors import GRADIENTS, TensorTracker
+from modelforge.train.trainer.private import backward
 
+# Bytes by kind of tensor.
 Bytes = dict[str, int]
+_KEPT_KINDS = ("weights", "adapter", "reference", "judge")
 
 
 def trace(config: TrainingConfig, plan: Plan, length: int) -> dict[str, Any]:
-    """Return the bytes of every part of a run with rows of up to `length` tokens.
+    """Return the memory of a run with rows of up to `length` tokens, in bytes.
 
-    Raises WorkError for a model whose config.json cannot be read.
+    Raises:
+        WorkerError: The config.json of the model cannot be read.
     """
     began = time.monotonic()
-    trained, checked = batches(config, plan, length)
     low = DTYPES[plan.precision] if plan.precision != "fp32" else None
-    with warnings.catch_warnings(), _as_on(plan, low):
+    with warnings.catch_warnings(), _autocast_reported(low is not None and plan.device == "cuda"):
         warnings.simplefilter("ignore")
-        shape = load_config(plan)
-        with torch.device("meta"):
-            model, reference = _model(config, plan, shape), _reference(config, plan, shape)
-            judge = _judge(config, plan, shape)
-        live = TensorTracker(_vocab(shape), _Reading(trained, plan.loss_piece).answer)
-        _own(live, model, plan, {"reference": reference, "judge": judge})
-        step = prepare(model, plan, trained, reference, low=low is not None)
-        training = _train(live, model, step, trained, plan, low)
-        events, passing, small = live.events, live.passing, live.passing_small
-        evaluation = _check(live, model, step, checked, config, low)
-        kept = {kind: live.now[kind] for kind in ("weights", "adapter", "reference", "judge")}
-    cached = (
-        peak_reserved(events, CudaAllocator()) - peak_allocated(events)
-        if plan.device == "cuda"
-        else 0
-    )
-    found = _parts(plan, model, training, evaluation, kept)
+        result = _Tracer(config, plan, load_config(plan), low).run(length)
     return {
-        "parts": found,
-        "transient": passing,
-        "small_transient": small,
-        "cached": max(0, cached),
-        "kv_bytes_per_token": _cache_bytes(shape, plan),
-        "process": _process_bytes(),
+        **result,
+        "process": int(psutil.Process().memory_info().rss),
         "seconds": round(time.monotonic() - began, 3),
     }
 
 
-def _model(config: TrainingConfig, plan: Plan, shape: Any) -> Any:
-    dtype = torch.float32 if plan.trains == "all" else DTYPES[plan.precision]
-    model = _plain(plan, shape, dtype)
-    if plan.trains == "adapter":
-        _store(model, config, plan)
-        model = get_peft_model(model, _adapter(config, plan))
-        kind = getattr(torch, plan.adapter_dtype)
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.to(kind)
+@dataclass(frozen=True)
+class _Tracer:
+    """One trace. `low` is the dtype of autocast, or None without it."""
+
+    config: TrainingConfig
+    plan: Plan
+    model_config: Any
+    low: torch.dtype | None
+
+    def run(self, length: int) -> dict[str, Any]:
+        """Trace a training step and an evaluation step."""
+        plan = self.plan
+        train_batch, eval_batch = largest_batches(self.config, plan, length)
+        with torch.device("meta"):
+            model, reference, reward = self._model(), self._reference(), self._reward_model()
+        items = _ItemValues(train_batch, plan.loss_piece)
+        tracker = TensorTracker(_vocab_size(self.model_config), items.read)
+        self._register(tracker, model, {"reference": reference, "judge": reward})
+        step = prepare_step(model, plan, reference, low=self.low is not None)
+        training = self._trace_training(tracker, model, step, train_batch)
+        events, transient, small = tracker.events, tracker.transient, tracker.small_transient
+        evaluation = self._trace_evaluation(tracker, model, step, eval_batch)
+        kept = {kind: tracker.now[kind] for kind in _KEPT_KINDS}
+        cached = 0
+        if plan.device == "cuda":
+            cached = peak_reserved(events, CudaAllocator()) - peak_allocated(events)
+        return {
+            "parts": self._parts(model, training, evaluation, kept),
+            "transient": transient,
+            "small_transient": small,
+            "cached": max(0, cached),
+            "kv_bytes_per_token": _kv_bytes_per_token(self.model_config, plan),
+        }
+
+    def _model(self) -> Any:
+        config, plan = self.config, self.plan
+        dtype = torch.float32 if plan.trains == "all" else DTYPES[plan.precision]
+        model = self._from_config(self.model_config, dtype, plan.facts.head)
+        if plan.trains == "adapter":
+            self._quantize(model, plan.facts.head)
+            model = get_peft_model(model, self._adapter_config())
+            adapter_dtype = getattr(torch, plan.adapter_dtype)
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.data = parameter.data.to(adapter_dtype)
+            if config.gradient_checkpointing:
+                model.enable_input_require_grads()
         if config.gradient_checkpointing:
-            model.enable_input_require_grads()
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return model
+            model.gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs={"use_reentrant": False}
+            )
+        return model
+
+    def _reference(self) -> Any:
+        """Return the separate reference model, or None where none is needed."""
+        plan = self.plan
+        if not plan.facts.keeps_reference(self.config.trainer, plan.trains):
+            return None
+        return self._from_config(self.model_config, DTYPES[plan.precision], plan.facts.head)
+
+    def _reward_model(self) -> Any:
+        """Return the reward model; like the model if it is not on this machine."""
+        settings, plan = self.config.trainer, self.plan
+        if not plan.facts.keeps_reward_model(settings):
+            return None
+        model_config = self.model_config
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            if settings.reward_model is not None:
+                model_config = AutoConfig.from_pretrained(
+                    settings.reward_model, local_files_only=True, trust_remote_code=False
+                )
+        dtype = torch.float32 if plan.trains == "all" else DTYPES[plan.precision]
+        model = self._from_config(model_config, dtype, "reward")
+        self._quantize(model, "reward")
+        return model
+
+    def _from_config(self, model_config: Any, dtype: torch.dtype, head: Head) -> Any:
+        attention = "eager" if self.plan.attn_implementation == "eager" else "sdpa"
+        create = AUTO_CLASSES[head].from_config
+        try:
+            model = create(model_config, dtype=dtype, attn_implementation=attention)
+        except ValueError:
+            model = create(model_config, dtype=dtype, attn_implementation="eager")
+        model.config.use_cache = False
+        return model
+
+    def _quantize(self, model: Any, head: Head) -> None:
+        """Quantize the frozen layers; mxfp4 is dequantized for training."""
+        config, plan = self.config, self.plan
+        if plan.quantization in ("none", "mxfp4"):
+            return
+        source = hub_arguments(plan)
+        facts = quantization.model_facts(plan, config, head, AUTO_CLASSES[head], source)
+        quantize_layers(
+            model,
+            plan.quantization,
+            excluded=facts.skip_modules,
+            compute=getattr(torch, plan.bnb_4bit_compute_dtype),
+            nested=config.use_nested_quant,
+        )
+
+    def _adapter_config(self) -> Any:
+        """Return the adapter config, with the cheapest initialization."""
+        config, plan = self.config, self.plan
+        if plan.start_from:
+            adapter: Any = PeftConfig.from_pretrained(plan.start_from)
+        else:
+            adapter = lora_config(config, plan, plan.facts.head)
+        adapter.init_lora_weights, adapter.inference_mode = True, False
+        if plan.facts.compares:
+            adapter.lora_dropout = 0.0  # these methods disable dropout
+        return adapter
+
+    def _register(self, tracker: TensorTracker, model: Any, others: dict[str, Any]) -> None:
+        parameters = list(model.parameters())
+        trained_kind = "adapter" if self.plan.trains == "adapter" else "weights"
+        tracker.register((p for p in parameters if p.requires_grad), trained_kind)
+        tracker.register((p for p in parameters if not p.requires_grad), "weights")
+        tracker.register(model.buffers(), "weights")
+        for kind, other in others.items():
+            if other is not None:
+                other.requires_grad_(False).eval()
+                tracker.register([*other.parameters(), *other.buffers()], kind)
+        tracker.register_gradients(model)
+
+    def _trace_training(
+        self, tracker: TensorTracker, model: Any, step: Step, batch: BatchShape
+    ) -> Bytes:
+        model.train()
+        if self.plan.gradient_accumulation_steps > 1:
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.grad = torch.empty_like(parameter)
+                    tracker.register([parameter.grad], GRADIENTS)
+        kernels = MetaKernels(self.low, cuda=self.plan.device == "cuda")
+        with kernels, tracker.recording() as peak:
+            loss = step(model, batch)
+            kernels.end_forward()
+            tracker.end_forward()
+            backward(loss)
+        for parameter in model.parameters():
+            parameter.grad = None
+        return peak
+
+    def _trace_evaluation(
+        self, tracker: TensorTracker, model: Any, step: Step, batch: BatchShape
+    ) -> Bytes:
+        if self.config.eval_split == 0 and not self.config.data.validation_sources:
+            return {}
+        model.eval()
+        with MetaKernels(self.low, cuda=False), tracker.recording() as peak, torch.no_grad():
+            step(model, batch)
+        return peak
+
+    def _parts(self, model: Any, training: Bytes, evaluation: Bytes, kept: Bytes) -> Bytes:
+        """Return the bytes by kind at the peak of the step, the optimizer and the evaluation."""
+        plan, optimizer = self.plan, OPTIMIZERS[self.plan.optim]
+        sizes = [p.numel() for p in model.parameters() if p.requires_grad]
+        gradient_bytes = 2 if plan.adapter_dtype == "bfloat16" and plan.trains == "adapter" else 4
+        optimizer_state = int(sum(sizes) * optimizer.bytes_per_weight)
+        transient = optimizer.transient_bytes(sum(sizes), max(sizes, default=0), plan.device)
+        update = Counter(kept) + Counter({GRADIENTS: gradient_bytes * sum(sizes)})
+        update["optimizer"] = optimizer_state + transient
+        step = Counter(training)
+        step["optimizer"] += optimizer_state
+        parts = dict(step if step.total() > update.total() else update)
+        evaluation_total = sum(evaluation.values()) + optimizer_state
+        if evaluation_total > sum(parts.values()):
+            parts["evaluation"] = evaluation_total - sum(parts.values())
+        return {kind: size for kind, size in parts.items() if size}
 
 
-def _reference(config: TrainingConfig, plan: Plan, shape: Any) -> Any:
-    """Return the start model that is kept beside the one that learns, where one is."""
-    if not plan.facts.keeps_reference(config.trainer, plan.trains):
-        return None
-    return _plain(plan, shape, DTYPES[plan.precision])
+@dataclass(frozen=True)
+class _ItemValues:
+    """Values of `Tensor.item()` during a step: token counts, and whether a mask is all ones."""
 
+    batch: BatchShape
+    chunk: int
 
-def _judge(config: TrainingConfig, plan: Plan, shape: Any) -> Any:
-    """Return the model that judges answers; one that is not here is taken to be as the other."""
-    own = config.trainer
-    if not plan.facts.keeps_reward_model(own):
-        return None
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        if own.reward_model is not None:
-            which = {"local_files_only": True, "trust_remote_code": False}
-            shape = AutoConfig.from_pretrained(own.reward_model, **which)
-    dtype = torch.float32 if plan.trains == "all" else DTYPES[plan.precision]
-    model = _plain(plan, shape, dtype, "reward")
-    _store(model, config, plan, "reward")
-    return model
-
-
-def _store(model: Any, config: TrainingConfig, plan: Plan, head: Head | None = None) -> None:
-    """Store the frozen layers as the plan says; mxfp4 is unpacked to be trained on."""
-    if plan.quantization in ("none", "mxfp4"):
-        return
-    head = head or plan.facts.head
-    around = quantization.model_facts(plan, config, head, AUTO_CLASSES[head], hub_arguments(plan))
-    compute = getattr(torch, plan.bnb_4bit_compute_dtype)
-    nested = config.use_nested_quant
-    pack(model, plan.quantization, left_out=around.skip_modules, compute=compute, nested=nested)
-
-
-def _adapter(config: TrainingConfig, plan: Plan) -> Any:
-    """Return the adapter's shape. Its numbers are not looked at, so they begin the cheap way."""
-    started = plan.start_from
-    head = plan.facts.head
-    made: Any = PeftConfig.from_pretrained(started) if started else lora_config(config, plan, head)
-    made.init_lora_weights, made.inference_mode = True, False
-    if plan.facts.compares:
-        made.lora_dropout = 0.0  # answers are compared without
-    return made
-
-
-def _plain(plan: Plan, shape: Any, dtype: torch.dtype, head: Head | None = None) -> Any:
-    head = head or plan.facts.head
-    fused = "eager" if plan.attn_implementation == "eager" else "sdpa"
-    try:
-        model = AUTO_CLASSES[head].from_config(shape, dtype=dtype, attn_implementation=fused)
-    except ValueError:
-        model = AUTO_CLASSES[head].from_config(shape, dtype=dtype, attn_implementation="eager")
-    model.config.use_cache = False
-    return model
-
-
-def _own(live: TensorTracker, model: Any, plan: Plan, beside: dict[str, Any]) -> None:
-    each = list(model.parameters())
-    own = "adapter" if plan.trains == "adapter" else "weights"
-    live.own((weight for weight in each if weight.requires_grad), own)
-    live.own((weight for weight in each if not weight.requires_grad), "weights")
-    live.own(model.buffers(), "weights")
-    for kind, other in beside.items():
-        if other is not None:
-            other.requires_grad_(False).eval()
-            live.own([*other.parameters(), *other.buffers()], kind)
-    live.as_gradients(model)
-
-
-def _train(
-    live: TensorTracker,
-    model: Any,
-    step: Step,
-    batch: Batch,
-    plan: Plan,
-    low: torch.dtype | None,
-) -> Bytes:
-    model.train()
-    if plan.gradient_accumulation_steps > 1:
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.grad = torch.empty_like(weight)
-                live.own([weight.grad], GRADIENTS)
-    standing = MetaKernels(low, card=plan.device == "cuda")
-    with standing, live.watching() as found:
-        loss = step(model, batch)
-        standing.end_forward()
-        live.end_forward()
-        # Tensor.backward would leave the mode that stands in, which recomputation needs again.
-        ones = (torch.ones_like(loss),)
-        _engine_run_backward((loss,), ones, False, False, (), True, accumulate_grad=True)
-    for weight in model.parameters():
-        weight.grad = None
-    return found
-
-
-def _check(
-    live: TensorTracker, model: Any, step: Step, batch: Batch, config: TrainingConfig, low: Any
-) -> Bytes:
-    if config.eval_split == 0 and not config.data.validation_sources:
-        return {}
-    model.eval()
-    with MetaKernels(low, card=False), live.watching() as found, torch.no_grad():
-        step(model, batch)
-    return found
-
-
-def _parts(
-    plan: Plan,
-    model: Any,
-    training: Bytes,
-    evaluation: Bytes,
-    kept: Bytes,
-) -> Bytes:
-    """Return the parts of the larger of forward and backward, the update, and the evaluation."""
-    sizes = [weight.numel() for weight in model.parameters() if weight.requires_grad]
-    each = 2 if plan.adapter_dtype == "bfloat16" and plan.trains == "adapter" else 4
-    optimizer = OPTIMIZERS[plan.optim]
-    remembered = int(sum(sizes) * optimizer.bytes_per_weight)
-    update = Counter(kept) + Counter({GRADIENTS: each * sum(sizes)})
-    made = optimizer.transient_bytes(sum(sizes), max(sizes, default=0), plan.device)
-    update["optimizer"] = remembered + made
-    held = Counter(training)
-    held["optimizer"] += remembered
-    most = dict(held if held.total() > update.total() else update)
-    checks = sum(evaluation.values()) + remembered
-    if checks > sum(most.values()):
-        most["evaluation"] = checks - sum(most.values())
-    return {name: size for name, size in most.items() if size}
-
-
-class _Reading:
-    """What is read off tensors while a step is planned: numbers of tokens, and whether all are."""
-
-    def __init__(self, batch: Batch, piece: int) -> None:
-        self._tokens = -(-batch.rows * batch.length // piece) * piece
-        self._whole = not (batch.padded or batch.end_to_end)
-
-    def answer(self, tensor: torch.Tensor) -> Any:
-        """Return what would stand in a tensor of one number."""
+    def read(self, tensor: torch.Tensor) -> Any:
+        """Return the value of a tensor with one element."""
         if tensor.dtype == torch.bool:
-            return self._whole
-        return self._tokens if tensor.dtype == torch.int64 else 1.0
+            return not (self.batch.padded or self.batch.padding_free)
+        if tensor.dtype == torch.int64:
+            return -(-self.batch.rows * self.batch.length // self.chunk) * self.chunk
+        return 1.0
 
 
-def _vocab(shape: Any) -> int:
-    return int(getattr(shape.get_text_config(), "vocab_size", 0) or 0)
+def _vocab_size(model_config: Any) -> int:
+    return int(getattr(model_config.get_text_config(), "vocab_size", 0) or 0)
 
 
-def _cache_bytes(shape: Any, plan: Plan) -> int:
-    """Return what a token of an answer that is being written leaves in the cache."""
-    text = shape.get_text_config(decoder=True)
+def _kv_bytes_per_token(model_config: Any, plan: Plan) -> int:
+    """Return the bytes that one generated token takes in the KV cache."""
+    text = model_config.get_text_config(decoder=True)
     heads = getattr(text, "num_attention_heads", 0) or 0
-    width = getattr(text, "head_dim", None) or (text.hidden_size // heads if heads else 0)
-    kept = getattr(text, "num_key_value_heads", None) or heads
+    head_dim = getattr(text, "head_dim", None) or (text.hidden_size // heads if heads else 0)
+    kv_heads = getattr(text, "num_key_value_heads", None) or heads
     layers = getattr(text, "num_hidden_layers", 0) or 0
-    return int(2 * layers * kept * width * (4 if plan.precision == "fp32" else 2))
-
-
-def _process_bytes() -> int:
-    """Return what this process holds, with the training stack in it and no weights."""
-    return int(psutil.Process().memory_info().rss)
+    return int(2 * layers * kv_heads * head_dim * (4 if plan.precision == "fp32" else 2))
 
 
 @contextmanager
-def _as_on(plan: Plan, low: torch.dtype | None) -> Iterator[None]:
-    """Let PEFT find autocast as it would on the plan's device: on a card only it sees it."""
-    on = low is not None and plan.device == "cuda"
+def _autocast_reported(enabled: bool) -> Iterator[None]:
+    """Let PEFT see autocast as on the plan's device, without turning it on.
 
-    def said(device_type: str | None = None) -> bool:
-        return on if device_type is None else False
+    PEFT calls `torch.is_autocast_enabled()`, which reports the state of CUDA. Real autocast cannot
+    be used: gradient checkpointing would restore it, and disable it on a machine without a GPU.
+    """
+    original = torch.is_autocast_enabled
 
-    with patch.object(torch, "is_autocast_enabled", said):
+    def report(device_type: str | None = None) -> bool:
+        return enabled if device_type is None else False
+
+    torch.is_autocast_enabled = report
+    try:
         yield
+    finally:
+        torch.is_autocast_enabled = original

@@ -135,12 +135,14 @@ def _save(model: Any, tokenizer: Any, staged: Path) -> None:
     end = tokenizer.convert_tokens_to_ids(END_OF_TURN)
     model.generation_config.eos_token_id = model.config.eos_token_id = end
     model.generation_config.pad_token_id = model.config.pad_token_id = end
-    # Left in place, both would mark the plain weights as a GGUF file still to be unpacked.
+    # Otherwise the unpacked weights would be marked as a GGUF file.
     model.hf_quantizer = None
-    for leftover in ("quantization_config", "_model_name_or_path"):
-        if hasattr(model.config, leftover):
-            delattr(model.config, leftover)
-    model.generation_config._from_model_config = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    # A new object: one that was derived from the model config is not written.
+    settings = model.generation_config.to_diff_dict()
+    settings.pop("_from_model_config", None)
+    model.generation_config = type(model.generation_config)(**settings)
     model.save_pretrained(staged)
     model.generation_config.save_pretrained(staged)
     tokenizer.save_pretrained(staged)

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from modelforge.train.rng import preserve_rng
+from modelforge.train.trainer.private import train_order
 
 # Batches added up for one update of a rehearsal; a run's own may be many, each like the others.
 ADDED_UP = 2
@@ -43,7 +44,7 @@ def program(trainer: Any, *, generates: bool) -> Program:
     added_up = min(ADDED_UP, args.gradient_accumulation_steps)
     counted = row_lengths(rows, None)
     with preserve_rng():
-        order = list(trainer._get_train_sampler(rows) or range(len(rows)))
+        order = train_order(trainer, rows)
     batches = list(chunks(order, size))
     flat = getattr(trainer, "padding_free", False)
 

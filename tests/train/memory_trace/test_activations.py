@@ -11,7 +11,7 @@ import pytest
 from modelforge.models.architecture import read_shape
 from modelforge.preflight.memory.activations import activations, block_bytes, logits
 from tests.preflight.cases import STARTER
-from tests.train.test_tracing import planned
+from tests.train.memory_trace.test_trace import planned
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 

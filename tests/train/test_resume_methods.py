@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.train.strategies.test_tasks import QA, documents, questions
 from tests.train.test_resume import Killed, again, at, told  # noqa: F401
-from tests.train.test_tasks import QA, documents, questions
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]

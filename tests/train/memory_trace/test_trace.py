@@ -58,13 +58,13 @@ def test_what_is_traced_is_alive_when_the_same_step_is_done_with_weights(tiny_mo
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     if shape := lora_config(config, plan):
         model = get_peft_model(model, shape)
-    batch, _ = traced_steps.batches(config, plan, plan.max_length)
-    step = traced_steps.prepare(model, plan, batch, None, low=False)
+    batch, _ = traced_steps.largest_batches(config, plan, plan.max_length)
+    step = traced_steps.prepare_step(model, plan, None, low=False)
     live = TensorTracker(49152, lambda tensor: tensor)
-    live.own(model.parameters(), "weights")
-    live.as_gradients(model)
+    live.register(model.parameters(), "weights")
+    live.register_gradients(model)
     rows = {name: torch.ones_like(each, device="cpu") for name, each in batch.inputs.items()}
-    with live.watching() as found:
+    with live.recording() as found:
         model(**rows, labels=rows["input_ids"]).loss.backward()
     assert step is not None
     parts = traced(tiny_model, **said)["parts"]

@@ -19,7 +19,7 @@ from modelforge.runs.layout import RunFolder
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAIRS = [
     {"prompt": f"What is {n}?", "chosen": f"It is {n}, of course.", "rejected": "No idea at all"}
     for n in range(12)

@@ -222,7 +222,7 @@ def test_a_look_is_taken_anew_when_the_file_changes(forge, data):
 def test_what_is_prefilled_is_valid(forge, model, data):
     prefill = forge.layers.prefill()
     chosen = {"model_name": str(model), "dataset": str(data)}
-    checked = forge.preflight.check(Layer(prefill.title, prefill.answers), Layer("you", chosen))
+    checked = forge.preflight.check(Layer(prefill.title, prefill.values), Layer("you", chosen))
     assert checked.ready, checked.problems
     assert checked.resolved.origins["lora_r"] == prefill.title
     assert checked.resolved.origins["model_name"] == "you"

@@ -63,9 +63,9 @@ def _find(name: str) -> Sample:
 def _layers(forge: Forge, sample: Sample) -> list[Layer]:
     prefill = forge.layers.prefill()
     chosen = {"model_name": "starter", "dataset": sample.dataset, "task": sample.task}
-    if prefill.answers.get("strategy") not in sample.strategies:
+    if prefill.values.get("strategy") not in sample.strategies:
         chosen["strategy"] = sample.strategies[0]
-    return [Layer(prefill.title, prefill.answers), Layer("demo", chosen)]
+    return [Layer(prefill.title, prefill.values), Layer("demo", chosen)]
 
 
 def _answer(forge: Forge, target: str, question: str) -> str:

@@ -125,7 +125,7 @@ def _init(options: argparse.Namespace) -> int:
 
     forge = _forge(options)
     prefill = forge.layers.prefill()
-    chosen = prefill.answers | {"model_name": options.model, "dataset": options.dataset}
+    chosen = prefill.values | {"model_name": options.model, "dataset": options.dataset}
     if options.recommended:
         chosen |= forge.preflight.recommended(Layer("init", chosen))
     nested = resolve(Layer("init", chosen)).config.explicit_values()
@@ -227,7 +227,7 @@ def _schema(_options: argparse.Namespace) -> int:
 
 def _layers(options: argparse.Namespace) -> list[Layer]:
     from modelforge.config.recipe import load_recipe
-    from modelforge.config.resolve import Layer
+    from modelforge.services.layers import COMMAND, user_layers
 
     said = {}
     for pair in options.set:
@@ -235,7 +235,7 @@ def _layers(options: argparse.Namespace) -> list[Layer]:
         if not equals:
             raise ConfigError(Problem("--set", f"{pair} has no =.", "Write --set key=value."))
         said[key.strip()] = value
-    return [Layer("recipe", load_recipe(options.recipe)), Layer("you", said)]
+    return user_layers(said, load_recipe(options.recipe), COMMAND)
 
 
 def _tell(error: ForgeError, *, as_json: bool) -> None:

@@ -89,7 +89,7 @@ def build_services(
     runs = RunService(store, supervisor, launcher, chat, history)
     return Services(
         machine=machine,
-        layers=LayerService(machine),
+        layers=LayerService(machine, preflight),
         preflight=preflight,
         runs=runs,
         queue=QueueService(home, store, supervisor, launcher),

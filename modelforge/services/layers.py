@@ -1,13 +1,32 @@
-"""The layers of settings that a run starts from: profile, model, strategy, recipe, own values."""
+"""The layers of settings of a run: profile, model, strategy, recipe, values of the user."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
+from modelforge.config.defaults import strategy_defaults
+from modelforge.config.fields import field_specs
 from modelforge.config.profiles import load_profiles, profile_settings, recommended_models
-from modelforge.hardware.machine import choose_profile
+from modelforge.config.resolve import Layer, flatten
+from modelforge.config.visibility import inapplicable_settings
+from modelforge.data.checks.summary import DatasetSummary
+from modelforge.errors import ForgeError
+from modelforge.hardware.machine import Machine, choose_profile
+from modelforge.preflight.suggest.catalog_fit import (
+    FitEstimate,
+    estimate_fit,
+    estimate_fit_by_size,
+)
 from modelforge.services.machine import MachineService
+from modelforge.services.preflight import PreflightService
+
+RECIPE, FORM, COMMAND = "recipe", "form", "you"
+FOR_MODEL = "recommended for the model"
+FOR_STRATEGY = "recommended for {}"
+RATINGS_CACHED = 512
 
 
 @dataclass(frozen=True)
@@ -16,16 +35,70 @@ class Prefill:
 
     profile: str
     title: str
-    answers: dict[str, Any]
+    values: dict[str, Any]
     reason: str
     practice: bool
 
 
-class LayerService:
-    """Build the settings that a form or a new recipe starts from."""
+@dataclass(frozen=True)
+class FormInput:
+    """The chosen profile, the values set by the user, and the values of an opened recipe."""
 
-    def __init__(self, machine: MachineService) -> None:
+    profile: str | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Return the layers of the user: the recipe, if one is open, and the own values."""
+        return user_layers(self.values, self.recipe, FORM)
+
+
+@dataclass(frozen=True)
+class LayerStack:
+    """The layers of a form.
+
+    `layers` is what is checked and started. `all_layers` also has the values of settings that do
+    not apply (`hidden`), which the form shows again when they apply.
+    """
+
+    layers: list[Layer]
+    all_layers: list[Layer]
+    profile: str
+    reason: str
+    machine: Machine
+    hidden: frozenset[str]
+    summary: DatasetSummary | None
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Return the value of every setting as text, by dotted name."""
+        return setting_texts(self.all_layers)
+
+
+class RatedModel(NamedTuple):
+    """A model of the catalog, and whether it fits into the free memory with these settings."""
+
+    model: Mapping[str, Any]
+    fit: FitEstimate
+
+
+def user_layers(
+    values: Mapping[str, Any], recipe: Mapping[str, Any] | None, name: str
+) -> list[Layer]:
+    """Return the layers of a recipe and of values above it; `name` is the origin of the values."""
+    layers = [Layer(RECIPE, recipe)] if recipe else []
+    return [*layers, Layer(name, values)]
+
+
+class LayerService:
+    """Build the layers of a form, and rate the models of the catalog for it. Thread-safe."""
+
+    def __init__(self, machine: MachineService, preflight: PreflightService) -> None:
         self._machine = machine
+        self._preflight = preflight
+        self._ratings: dict[object, FitEstimate] = {}
+        self._lock = threading.Lock()
 
     def models(self, gpu_index: int = 0) -> list[dict[str, Any]]:
         """Return the catalog models to offer on this machine, the default one first."""
@@ -37,8 +110,177 @@ class LayerService:
         """Return the values that the form and `modelforge init` start from."""
         machine = self._machine.current()
         name, reason = choose_profile(machine, gpu_index)
-        answers = profile_settings(
-            name, practice=machine.practice_mode, fast_bf16=machine.fast_bf16
+        practice = machine.practice_mode
+        values = profile_settings(name, practice=practice, fast_bf16=machine.fast_bf16)
+        return Prefill(name, load_profiles()[name].title, values, reason, practice)
+
+    def stack(self, form: FormInput) -> LayerStack:
+        """Return the layers of a form, without the settings that do not apply."""
+        machine, profiles = self._machine.current(), load_profiles()
+        name, reason = choose_profile(machine, gpu_index(form.values.get("hardware.gpu_index")))
+        if form.profile in profiles and form.profile != name:
+            name, reason = form.profile, f"You chose {profiles[form.profile].title}."
+        base = _Base(machine, name, form)
+        summary = self._summary(base.texts)
+        model = next((one for one in base.models if one["name"] == base.texts["model_name"]), None)
+        if model is None and not base.texts["model_name"]:
+            model = self._default_model(base, summary)
+        all_layers = base.layers_with(model or {})
+        layers, hidden = applicable_layers(all_layers)
+        return LayerStack(layers, all_layers, name, reason, machine, hidden, summary)
+
+    def rate_models(self, form: FormInput, stack: LayerStack) -> list[RatedModel]:
+        """Return the catalog models of the task, those that fit first.
+
+        Models of other profiles are added if they do not fit with any settings. Ratings are
+        cached by the machine, the settings and the data.
+        """
+        base = _Base(stack.machine, stack.profile, form)
+        rated = [RatedModel(one, self._rate(one, base, stack.summary)) for one in base.own_models]
+        for model in base.other_models:
+            fit = self._rate(model, base, stack.summary)
+            if fit.is_hopeless:
+                rated.append(RatedModel(model, fit))
+        return sorted(rated, key=lambda one: (one.fit.fits is False, one.fit.is_hopeless))
+
+    def size_estimator(self, stack: LayerStack) -> Callable[[float | None], FitEstimate]:
+        """Return a function that estimates the memory of a model by its billion parameters."""
+        return lambda billions: estimate_fit_by_size(
+            billions, stack.machine, *stack.layers, look=stack.summary
         )
-        title = load_profiles()[name].title
-        return Prefill(name, title, answers, reason, machine.practice_mode)
+
+    def _default_model(
+        self, base: _Base, summary: DatasetSummary | None
+    ) -> Mapping[str, Any] | None:
+        """Return the first model that fits, else the first that fits with other settings."""
+        fallback = None
+        for model in base.own_models:
+            fit = self._rate(model, base, summary)
+            if fit.fits is not False:
+                return model
+            if fallback is None and not fit.is_hopeless:
+                fallback = model
+        return fallback or next(iter(base.own_models), None)
+
+    def _rate(
+        self, model: Mapping[str, Any], base: _Base, summary: DatasetSummary | None
+    ) -> FitEstimate:
+        layers, _hidden = applicable_layers(base.layers_with(model))
+        key = _rating_key(model, base.machine, layers, summary)
+        with self._lock:
+            fit = self._ratings.get(key)
+        if fit is None:
+            fit = estimate_fit(model, base.machine, *layers, look=summary)
+            with self._lock:
+                while len(self._ratings) >= RATINGS_CACHED:
+                    self._ratings.pop(next(iter(self._ratings)))
+                self._ratings[key] = fit
+        return fit
+
+    def _summary(self, texts: Mapping[str, str]) -> DatasetSummary | None:
+        """Return the summary of the dataset; None without a dataset, or with several sources."""
+        if not texts["dataset"].strip() or texts.get("data.sources", "") not in ("", "[]"):
+            return None
+        try:
+            return self._preflight.summarize(texts["dataset"])
+        except ForgeError:
+            return None
+
+
+class _Base:
+    """The layers of a form before a model is chosen, and the models to choose from."""
+
+    def __init__(self, machine: Machine, profile: str, form: FormInput) -> None:
+        practice = machine.practice_mode
+        self.machine = machine
+        self._profile = profile
+        self._user = form.layers
+        self._values = profile_settings(profile, practice=practice, fast_bf16=machine.fast_bf16)
+        self.texts = setting_texts([Layer(profile, self._values), *self._user])
+        self._strategy = self.texts["strategy"]
+        adapter = self.texts.get("adapter.enabled") != "false"
+        self._defaults = strategy_defaults(self._strategy, practice=practice, adapter=adapter)
+        task = self.texts["task"]
+        self.own_models: list[dict[str, Any]] = recommended_models(
+            profile, practice=practice, task=task
+        )
+        names = {model["name"] for model in self.own_models}
+        others: dict[str, Mapping[str, Any]] = {}
+        for other in load_profiles().values():
+            for model in other.models:
+                if task in model["tasks"] and model["name"] not in names:
+                    others.setdefault(model["name"], model)
+        self.other_models = list(others.values())
+
+    @property
+    def models(self) -> list[Mapping[str, Any]]:
+        """Return all models of the task."""
+        return [*self.own_models, *self.other_models]
+
+    def layers_with(self, model: Mapping[str, Any]) -> list[Layer]:
+        """Return all layers with the recommended settings of a model."""
+        return [
+            Layer(self._profile, {"model_name": model.get("name", ""), **self._values}),
+            Layer(FOR_MODEL, model.get("answers", {})),
+            Layer(FOR_STRATEGY.format(self._strategy), self._defaults),
+            *self._user,
+        ]
+
+
+def applicable_layers(layers: Sequence[Layer]) -> tuple[list[Layer], frozenset[str]]:
+    """Return the layers without the settings that do not apply, and the names of those.
+
+    Settings of a recipe are kept, with the user's values for them, so that none is lost unseen.
+    """
+    hidden = inapplicable_settings(setting_texts(layers))
+    recipe = {name for layer in layers if layer.name == RECIPE for name in flatten(layer.values)}
+    dropped = hidden - recipe
+    applicable = []
+    for layer in layers:
+        if layer.name == RECIPE:
+            applicable.append(layer)
+            continue
+        values = flatten(layer.values)
+        kept = {name: value for name, value in values.items() if name not in dropped}
+        applicable.append(Layer(layer.name, kept))
+    return applicable, hidden
+
+
+def setting_texts(layers: Sequence[Layer]) -> dict[str, str]:
+    """Return the value of every setting as text, by dotted name; the last layer wins."""
+    values = {spec.name: spec.default for spec in field_specs()}
+    for layer in layers:
+        values.update(flatten(layer.values))
+    return {name: _text(value) for name, value in values.items()}
+
+
+def gpu_index(value: object) -> int:
+    """Return the index of a GPU; 0 for values that are not one."""
+    return int(value) if isinstance(value, (int, str)) and str(value).isdecimal() else 0
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _rating_key(
+    model: Mapping[str, Any],
+    machine: Machine,
+    layers: Sequence[Layer],
+    summary: DatasetSummary | None,
+) -> object:
+    """Return a key of everything a rating depends on, with free memory to 0.1 GiB."""
+    gpus = [replace(gpu, free_gib=_rounded(gpu.free_gib), other_gib=None) for gpu in machine.gpus]
+    hardware = replace(
+        machine, gpus=gpus, ram_free_gib=_rounded(machine.ram_free_gib), disk_free_gib=None
+    )
+    texts = setting_texts(layers)
+    del texts["dataset"]
+    data = (summary.sha256, summary.rows) if summary else None
+    return model["name"], repr(hardware), tuple(texts.items()), data
+
+
+def _rounded(gib: float | None) -> float | None:
+    return None if gib is None else round(gib, 1)

@@ -135,7 +135,7 @@ def between(home, model):
     forge = Forge(
         Home(home), warm_worker=["true"], probe=lambda root: replace(probe_machine(root), gpus=[])
     )
-    profile = forge.layers.prefill().answers
+    profile = forge.layers.prefill().values
     said = {**profile, "model_name": str(model), "dataset": "sample:captain"}
     totals = [
         forge.preflight.check(Layer("said", {**said, "per_device_train_batch_size": size})).report

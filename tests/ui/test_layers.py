@@ -10,7 +10,6 @@ from modelforge.paths import Home
 from tests.preflight.cases import WORKSTATION
 from ui.pages.train import cards, form, model_card, response
 from ui.pages.train.form import Entered
-from ui.pages.train.layers import stack
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +20,16 @@ def forge(tmp_path_factory):
 
 
 def entered(**mine):
-    return Entered(mine={name.replace("__", "."): value for name, value in mine.items()})
+    return Entered(values={name.replace("__", "."): value for name, value in mine.items()})
 
 
 def shown(forge, **mine):
-    return stack(forge, entered(**mine))
+    return forge.layers.stack(entered(**mine))
+
+
+def rated(forge, **mine):
+    form_input = entered(**mine)
+    return forge.layers.rate_models(form_input, forge.layers.stack(form_input))
 
 
 def sent(found):
@@ -53,7 +57,7 @@ def test_what_does_not_apply_is_kept_and_not_sent(forge):
     assert sent(shown(forge, **mine))["packing"] == "true"
     found = shown(forge, **mine, strategy="dpo")
     assert "packing" not in sent(found)
-    assert found.values["packing"] == "true"
+    assert found.texts["packing"] == "true"
     assert "packing" in found.hidden
     assert "packing" not in response.reply(forge, entered(**mine, strategy="dpo")).errors
 
@@ -70,7 +74,7 @@ def test_a_recipe_is_never_shortened_in_silence(forge):
     reply = response.reply(forge, Entered(recipe=recipe))
     assert "packing" in reply.errors
     assert "packing" not in reply.hidden
-    mended = response.reply(forge, Entered(recipe=recipe, mine={"packing": "false"}))
+    mended = response.reply(forge, Entered(recipe=recipe, values={"packing": "false"}))
     assert "packing" not in mended.errors
 
 
@@ -86,9 +90,10 @@ def test_groups_come_and_go_with_the_strategy(forge):
 
 
 def test_the_models_offered_are_those_of_the_task(forge):
-    text = {model["name"] for model, _ in shown(forge).offers}
-    answers_found = {model["name"] for model, _ in
-                     shown(forge, task="extractive-question-answering").offers}  # fmt: skip
+    text = {model["name"] for model, _ in rated(forge)}
+    answers_found = {
+        model["name"] for model, _ in rated(forge, task="extractive-question-answering")
+    }
     assert "starter" in text & answers_found
     assert any("squad" in name for name in answers_found - text)
 
@@ -97,16 +102,18 @@ def test_a_model_brings_what_it_is_best_begun_with(tmp_path, monkeypatch):
     monkeypatch.setattr(machines, "probe_machine", lambda _root: WORKSTATION)
     forge = Forge(Home(tmp_path), warm_worker=["true"])
     model = {"model_name": "Qwen/Qwen3-14B"}
-    found = stack(forge, Entered(profile="high_end", mine=model))
-    assert found.values["per_device_train_batch_size"] == "1"
-    assert form.origins(found.told, {})["use_4bit"] == "recommended for the model"
-    own = Entered(profile="high_end", mine={**model, "per_device_train_batch_size": "2"})
-    assert stack(forge, own).values["per_device_train_batch_size"] == "2"
+    form_input = Entered(profile="high_end", values=model)
+    found = forge.layers.stack(form_input)
+    models = forge.layers.rate_models(form_input, found)
+    assert found.texts["per_device_train_batch_size"] == "1"
+    assert form.origins(found.all_layers, {})["use_4bit"] == "recommended for the model"
+    own = Entered(profile="high_end", values={**model, "per_device_train_batch_size": "2"})
+    assert forge.layers.stack(own).texts["per_device_train_batch_size"] == "2"
     # What does not fit the card of 12 GiB comes last, and says so.
-    needs = [need.fits for _, need in found.offers]
+    needs = [need.fits for _, need in models]
     assert needs == sorted(needs, reverse=True)
     assert False in needs
-    assert "does not fit" in model_card.catalog(found.offers)
+    assert "does not fit" in model_card.catalog(models)
     forge.close()
 
 

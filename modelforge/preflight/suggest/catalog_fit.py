@@ -46,6 +46,11 @@ class FitEstimate:
         return (self.gib or 0) <= (self.free_gib or 0) if known else None
 
     @property
+    def is_hopeless(self) -> bool:
+        """Return whether the model does not fit with any settings."""
+        return self.fits is False and self.can_fit is False
+
+    @property
     def is_tight(self) -> bool:
         """Say whether it fits only just."""
         return bool(self.fits) and is_tight(self.gib, self.free_gib)

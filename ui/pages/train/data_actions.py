@@ -16,6 +16,7 @@ from modelforge.data.sources.locate import find_source_files
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import DataError, ForgeError
 from modelforge.forge import Forge
+from modelforge.services.layers import LayerStack
 from modelforge.units import MIB
 from ui.contract import DatasetReply, ProgressLine, RepairReply, Reply, error_text
 from ui.html import format as fmt
@@ -24,7 +25,6 @@ from ui.pages.extras import queued_lines
 from ui.pages.train import column_mapping, data_card, data_findings, plan_panel, token_view
 from ui.pages.train.column_mapping import FileColumns
 from ui.pages.train.form import Entered
-from ui.pages.train.layers import Stack, stack
 
 SOURCES = "data.sources"
 PREVIEW_ROWS = 20
@@ -53,9 +53,9 @@ def parse_sources(forge: Forge, stated: Sequence[Mapping[str, Any]]) -> list[Sou
     return found
 
 
-def _sources(forge: Forge, found: Stack) -> list[Source]:
+def _sources(forge: Forge, found: LayerStack) -> list[Source]:
     """Return the sources of a form, even if other settings are invalid."""
-    stated = stated_sources(found.layers) or [{"path": found.values["dataset"]}]
+    stated = stated_sources(found.layers) or [{"path": found.texts["dataset"]}]
     return parse_sources(forge, stated)
 
 
@@ -76,7 +76,7 @@ def look(forge: Forge, layers: Sequence[Any], dataset: str) -> DatasetSummary | 
 
 def preview(forge: Forge, entered: Entered) -> Reply:
     """Return the first rows at once, while all of the data is still being read."""
-    found = stack(forge, entered)
+    found = forge.layers.stack(entered)
     try:
         first = forge.datasets.summarize_head(_sources(forge, found))
     except ForgeError:
@@ -114,9 +114,9 @@ def file_columns(forge: Forge, source: Mapping[str, Any]) -> FileColumns:
 def check(forge: Forge, entered: Entered) -> Reply:
     """Return the findings of the data checks, and their number for the tab."""
     try:
-        found = stack(forge, entered)
+        found = forge.layers.stack(entered)
         evaluation = parse_sources(forge, stated_sources(found.layers, "validation_sources"))
-        length = found.values["max_seq_length"]
+        length = found.texts["max_seq_length"]
         max_length = int(length) if length.isdecimal() and int(length) > 0 else None
         checked = forge.datasets.check(_sources(forge, found), evaluation, max_length)
         files = [file.as_dict() for file in checked]
@@ -139,7 +139,7 @@ def check(forge: Forge, entered: Entered) -> Reply:
 
 def preview_tokens(forge: Forge, entered: Entered, number: int, *, as_batch: bool) -> Reply:
     """Return row `number` of all sources, counted from 1, as the model sees it."""
-    found = stack(forge, entered)
+    found = forge.layers.stack(entered)
     total = 1
     try:
         supplies = forge.datasets.load_sources(_sources(forge, found))
@@ -160,7 +160,7 @@ def preview_tokens(forge: Forge, entered: Entered, number: int, *, as_batch: boo
 def measure_lengths(forge: Forge, entered: Entered) -> Reply:
     """Return the lengths of the rows in tokens."""
     try:
-        lengths = forge.datasets.lengths(*stack(forge, entered).layers)
+        lengths = forge.datasets.lengths(*forge.layers.stack(entered).layers)
     except ForgeError as error:
         return Reply(parts={"lengths": plan_panel.problem_list(error.problems)})
     return Reply(parts={"lengths": token_view.length_histogram(lengths)})
@@ -168,8 +168,8 @@ def measure_lengths(forge: Forge, entered: Entered) -> Reply:
 
 def repair(forge: Forge, entered: Entered, code: str) -> RepairReply:
     """Write repaired copies and return the sources that name them; the originals stay."""
-    found = stack(forge, entered)
-    stated = stated_sources(found.layers) or [{"path": found.values["dataset"]}]
+    found = forge.layers.stack(entered)
+    stated = stated_sources(found.layers) or [{"path": found.texts["dataset"]}]
     sources = _sources(forge, found)
     repaired = forge.datasets.repair(sources, [code] if code else None)
     # A folder has one copy per file; each keeps the column mapping of the folder.

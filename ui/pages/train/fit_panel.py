@@ -41,11 +41,6 @@ def model_badge(need: FitEstimate, prefix: str = "") -> Markup | None:
     return fit_chip(need.gib, need.free_gib, f"{prefix}{fmt.gib(need.gib)}")
 
 
-def is_hopeless(need: FitEstimate) -> bool:
-    """Return whether a model does not fit with any settings."""
-    return need.fits is False and need.can_fit is False
-
-
 def exceeds_memory(report: Report | None) -> bool:
     """Return whether a run needs more than the free memory."""
     if report is None or report.memory_total_gib is None or report.memory_available_gib is None:

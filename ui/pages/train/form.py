@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from modelforge.config.fields import FieldSpec, field_specs
 from modelforge.config.resolve import Layer, flatten
 from modelforge.config.schema.base import GroupName
 from modelforge.errors import Problem
+from modelforge.services.layers import FORM, FormInput
 from ui.html import format as fmt
 from ui.html.markup import Markup, el
 
-MINE = "form"
-RECIPE = "recipe"
 # Settings that the cards above the form ask for.
 ON_CARDS = frozenset({"task", "strategy", "provider", "model_name", "dataset", "compute_specs"})
 
 
 @dataclass(frozen=True)
-class Entered:
-    """What the browser sends: the profile, the values set by the user, and an opened recipe."""
+class Entered(FormInput):
+    """What the browser sends: the form, and the name and id of a start."""
 
-    profile: str | None = None
-    mine: dict[str, Any] = field(default_factory=dict)
-    recipe: dict[str, Any] = field(default_factory=dict)
     name: str | None = None
     request_id: str | None = None
 
@@ -35,7 +31,7 @@ class Entered:
         data = request if isinstance(request, Mapping) else {}
         return cls(
             profile=_text(data.get("profile")),
-            mine=_mapping(data.get("values")),
+            values=_mapping(data.get("values")),
             recipe=_mapping(data.get("recipe")),
             name=_text(data.get("name")),
             request_id=_text(data.get("request_id")),
@@ -135,12 +131,6 @@ def value_text(value: Any) -> str:
     return fmt.compact(value) if isinstance(value, float) else str(value)
 
 
-def layers_of(entered: Entered) -> list[Layer]:
-    """Return the layers of the user: the recipe, if one is open, and the values."""
-    recipe = [Layer(RECIPE, entered.recipe)] if entered.recipe else []
-    return [*recipe, Layer(MINE, entered.mine)]
-
-
 def values(stack: Sequence[Layer]) -> dict[str, str]:
     """Return the text of every control, valid or not."""
     current = {spec.name: spec.default for spec in field_specs()}
@@ -153,7 +143,7 @@ def origins(stack: Sequence[Layer], titles: Mapping[str, str]) -> dict[str, str]
     """Return where every value comes from: default, a profile, a recommendation, recipe or you."""
     named = {spec.name: "default" for spec in field_specs()}
     for layer in stack:
-        origin = "you" if layer.name == MINE else titles.get(layer.name, layer.name)
+        origin = "you" if layer.name == FORM else titles.get(layer.name, layer.name)
         named.update(dict.fromkeys(flatten(layer.values), origin))
     return named
 

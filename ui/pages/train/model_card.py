@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelforge.preflight.suggest.catalog_fit import FitEstimate
+from modelforge.services.layers import RatedModel
 from modelforge.services.preflight import PreflightResult
 from ui.html import format as fmt
 from ui.html.components import choices, field, text_setting, tile
@@ -14,8 +15,6 @@ from ui.pages.train import fit_panel, plan_panel
 
 if TYPE_CHECKING:
     from modelforge.models.hub import SearchResult
-
-Offer = tuple[Mapping[str, Any], FitEstimate]
 
 
 def body() -> Markup:
@@ -51,7 +50,7 @@ def _search() -> Markup:
     )
 
 
-def catalog(offers: Sequence[Offer]) -> Markup:
+def catalog(offers: Sequence[RatedModel]) -> Markup:
     """Return the models of the catalog, with the memory each would need."""
     tiles = [_offer(model, need) for model, need in offers]
     return choices("Recommended for this machine and task", tiles)
@@ -67,7 +66,7 @@ def _offer(model: Mapping[str, Any], need: FitEstimate) -> Markup:
         f"{model['note']}",
         "Fits with other settings." if need.fits is False and need.can_fit else "",
         badge=fit_panel.model_badge(need),
-        class_="hopeless" if fit_panel.is_hopeless(need) else None,
+        class_="hopeless" if need.is_hopeless else None,
     )
 
 
@@ -97,7 +96,7 @@ def hub_models(
     )
 
 
-def parts(name: str, offers: Sequence[Offer], checked: PreflightResult) -> dict[str, Markup]:
+def parts(name: str, offers: Sequence[RatedModel], checked: PreflightResult) -> dict[str, Markup]:
     """Return the summary line of the card, and the facts on the chosen model."""
     return {"sum-model": summary(name, checked), "model": model_facts(offers, checked)}
 
@@ -114,7 +113,7 @@ def summary(name: str, checked: PreflightResult) -> Markup:
     return join(parts)
 
 
-def model_facts(offers: Sequence[Offer], checked: PreflightResult) -> Markup:
+def model_facts(offers: Sequence[RatedModel], checked: PreflightResult) -> Markup:
     """Return what is known about the chosen model."""
     facts = checked.facts
     if facts is None:

@@ -16,7 +16,6 @@ from ui.pages.run import page as run_page
 from ui.pages.runs.queue import start_time
 from ui.pages.train import cards, data_actions, model_card, plan_panel, response, trial_run
 from ui.pages.train.form import Entered
-from ui.pages.train.layers import needing, stack
 
 
 def page(forge: Forge) -> None:
@@ -31,10 +30,10 @@ def page(forge: Forge) -> None:
     def trace_memory(request: Any) -> Reply:
         entered = Entered.read(request)
         try:
-            forge.memory_trace.trace(*stack(forge, entered).layers)
+            checked = forge.memory_trace.trace(*forge.layers.stack(entered).layers)
         except ForgeError:
             return Reply()  # not requested by the user: the estimate stays
-        return response.reply(forge, entered)
+        return response.reply(forge, entered, checked=checked)
 
     def read_recipe(request: Any) -> RecipeReply:
         return RecipeReply(recipe=parse_recipe(text(request, "name"), text(request, "text")))
@@ -44,7 +43,7 @@ def page(forge: Forge) -> None:
 
         query = text(request, "query")
         models = search_models(query, text(request, "task"))
-        needs = needing(forge, Entered.read(request))
+        needs = forge.layers.size_estimator(forge.layers.stack(Entered.read(request)))
         return Reply(parts={"hub-models": model_card.hub_models(models, query, needs)})
 
     functions: list[ServerFunction] = [open, check, trace_memory, read_recipe, find_models]
@@ -57,7 +56,7 @@ def _run_functions(forge: Forge) -> list[ServerFunction]:
 
     def start(request: Any) -> StartReply:
         entered = Entered.read(request)
-        layers = stack(forge, entered).layers
+        layers = forge.layers.stack(entered).layers
         try:
             run = forge.runs.start(*layers, name=entered.name, request_id=entered.request_id)
         except BusyError as error:
@@ -67,7 +66,7 @@ def _run_functions(forge: Forge) -> list[ServerFunction]:
     def enqueue(request: Any) -> Reply:
         entered = Entered.read(request)
         run_id = forge.queue.add(
-            *stack(forge, entered).layers,
+            *forge.layers.stack(entered).layers,
             name=entered.name,
             request_id=entered.request_id,
             start_after=start_time(request),

@@ -16,6 +16,7 @@ from modelforge.data.sources.library import load_samples
 from modelforge.data.sources.split import split_counts
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.forge import Forge
+from modelforge.services.layers import LayerStack, RatedModel, gpu_index
 from modelforge.services.preflight import PreflightResult
 from ui.contract import CardState, DataFacts, TrainReply
 from ui.html import format as fmt
@@ -32,14 +33,20 @@ from ui.pages.train import (
     trial_run,
 )
 from ui.pages.train.form import Entered
-from ui.pages.train.layers import Stack, index, stack
 
 
-def reply(forge: Forge, entered: Entered, *, active: str | None = None) -> TrainReply:
-    """Return everything the page shows for the entered settings."""
-    found = stack(forge, entered)
-    values = found.values
-    checked = forge.preflight.check(*found.layers)
+def reply(
+    forge: Forge,
+    entered: Entered,
+    *,
+    active: str | None = None,
+    checked: PreflightResult | None = None,
+) -> TrainReply:
+    """Return everything the page shows for the entered settings, with one check of them."""
+    found = forge.layers.stack(entered)
+    rated = forge.layers.rate_models(entered, found)
+    values = form.values(found.all_layers)
+    checked = checked or forge.preflight.check(*found.layers)
     missing = [name for name in ("dataset", "model_name") if not values[name].strip()]
     errors, others = form.errors(
         [problem for problem in checked.problems if problem.where not in missing]
@@ -56,8 +63,8 @@ def reply(forge: Forge, entered: Entered, *, active: str | None = None) -> Train
         data_actions.mapping_editor(forge, sources, values["dataset"]) if has_mapping else EMPTY
     )
     parts: dict[str, str] = {
-        **_machine_parts(found, titles),
-        **model_card.parts(values["model_name"], found.offers, checked),
+        **_machine_parts(found, rated, titles),
+        **model_card.parts(values["model_name"], rated, checked),
         **_settings_parts(entered, found, titles[found.profile]),
         **plan_panel.parts(checked, missing, [one for one in others if one not in data_problems]),
         "sum-task": _task_summary(values, checked),
@@ -72,7 +79,7 @@ def reply(forge: Forge, entered: Entered, *, active: str | None = None) -> Train
         parts=parts,
         profile=found.profile,
         values=values,
-        origins=form.origins(found.told, titles),
+        origins=form.origins(found.all_layers, titles),
         hidden=sorted(found.hidden - errors.keys()),
         errors=errors,
         hints=hints(checked, values, practice=found.machine.practice_mode),
@@ -131,16 +138,18 @@ def recipe_text(checked: PreflightResult, values: Mapping[str, str]) -> str:
     return dump_recipe(checked.resolved.config.explicit_values())
 
 
-def _machine_parts(found: Stack, titles: Mapping[str, str]) -> dict[str, Markup]:
+def _machine_parts(
+    found: LayerStack, rated: Sequence[RatedModel], titles: Mapping[str, str]
+) -> dict[str, Markup]:
     machine = found.machine
-    gpu = index(found.values.get("hardware.gpu_index"))
+    gpu = gpu_index(found.texts.get("hardware.gpu_index"))
     return {
         "machine": cards.machine(machine, load_profiles(), found.reason),
         "sum-machine": cards.machine_summary(machine, titles[found.profile], gpu),
         "machine-brief": machine_brief(machine),
-        "tasks": cards.tasks(found.values["task"]),
-        "models": model_card.catalog(found.offers),
-        "samples": cards.samples(load_samples(), found.values["task"]),
+        "tasks": cards.tasks(found.texts["task"]),
+        "models": model_card.catalog(rated),
+        "samples": cards.samples(load_samples(), found.texts["task"]),
     }
 
 
@@ -159,10 +168,10 @@ def _task_summary(values: Mapping[str, str], checked: PreflightResult) -> Markup
     return join([f"{task} · {method} {trained}{start}{provider}"])
 
 
-def _settings_parts(entered: Entered, found: Stack, title: str) -> dict[str, Markup]:
+def _settings_parts(entered: Entered, found: LayerStack, title: str) -> dict[str, Markup]:
     shown = [spec for spec in form.fields() if spec.name not in found.hidden]
     elsewhere = {*form.ON_CARDS, data_actions.SOURCES, *found.hidden}
-    changed = len([name for name in entered.mine if name not in elsewhere])
+    changed = len([name for name in entered.values if name not in elsewhere])
     source = (
         ["from ", el("b", "a recipe"), " and ", title]
         if entered.recipe

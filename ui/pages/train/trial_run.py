@@ -15,7 +15,6 @@ from ui.html.components import chip, progress
 from ui.html.gradio_page import ServerFunction, text
 from ui.html.markup import EMPTY, Markup, el
 from ui.pages.train.form import Entered
-from ui.pages.train.layers import stack
 
 ABOUT = (
     "A few real steps on the longest rows, one evaluation and one checkpoint, "
@@ -27,7 +26,9 @@ def functions(forge: Forge) -> list[ServerFunction]:
     """Return the server functions for trial runs."""
 
     def start_trial_run(request: Any) -> Reply:
-        return _reply(forge, forge.trial_runs.start(*stack(forge, Entered.read(request)).layers))
+        return _reply(
+            forge, forge.trial_runs.start(*forge.layers.stack(Entered.read(request)).layers)
+        )
 
     def show_trial_run(request: Any) -> Reply:
         try:

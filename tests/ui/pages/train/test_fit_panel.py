@@ -24,7 +24,6 @@ from ui.pages.run.side_panel import RunSnapshot
 from ui.pages.run.state import RunPicture
 from ui.pages.train import fit_panel, model_card, plan_panel, response, speed_panel, trial_run
 from ui.pages.train.form import Entered
-from ui.pages.train.layers import stack
 
 WIDE = {"per_device_train_batch_size": 64, "gradient_checkpointing": False}
 LONG = replace(ROWS, longest_chars=4000)
@@ -91,10 +90,10 @@ def test_a_hopeless_plan_names_the_largest_model_that_fits():
 def test_the_first_suggestion_makes_the_plan_fit(forge):
     mine = {"dataset": "sample:captain", "max_seq_length": "1024", "packing": "true"}
     mine |= {"per_device_train_batch_size": "64", "gradient_checkpointing": "false"}
-    before = response.reply(forge, Entered(mine=mine))
+    before = response.reply(forge, Entered(values=mine))
     assert before.exceeds_memory
     assert "does not fit" in before.parts["plan"]
-    after = response.reply(forge, Entered(mine=mine | buttons(before.parts["plan"])[0]))
+    after = response.reply(forge, Entered(values=mine | buttons(before.parts["plan"])[0]))
     assert not after.exceeds_memory
     assert after.errors == {}
     assert '<span class="chip good">fits</span>' in after.parts["plan"]
@@ -103,8 +102,8 @@ def test_the_first_suggestion_makes_the_plan_fit(forge):
 
 
 def test_an_invalid_setting_leaves_no_plan(forge):
-    assert response.reply(forge, Entered(mine={"dataset": "sample:captain"})).has_plan
-    assert not response.reply(forge, Entered(mine={"learning_rate": "7"})).has_plan
+    assert response.reply(forge, Entered(values={"dataset": "sample:captain"})).has_plan
+    assert not response.reply(forge, Entered(values={"learning_rate": "7"})).has_plan
 
 
 def test_findings_covered_by_suggestions_are_not_repeated():
@@ -141,8 +140,8 @@ def test_an_unknown_model_has_no_badge():
 
 
 def test_hopeless_models_come_last_and_are_marked(forge):
-    offers = stack(forge, Entered()).offers
-    hopeless = [fit_panel.is_hopeless(need) for _, need in offers]
+    offers = forge.layers.rate_models(Entered(), forge.layers.stack(Entered()))
+    hopeless = [need.is_hopeless for _, need in offers]
     assert hopeless == sorted(hopeless)
     assert True in hopeless
     assert False in hopeless
@@ -151,7 +150,7 @@ def test_hopeless_models_come_last_and_are_marked(forge):
     mendable = [need for _, need in offers if need.fits is False and need.can_fit]
     assert mendable
     assert drawn.count("Fits with other settings.") == len(mendable)
-    assert not any(fit_panel.is_hopeless(need) for need in mendable)
+    assert not any(need.is_hopeless for need in mendable)
 
 
 def test_recommended_settings_and_each_speedup_have_a_button():
@@ -228,8 +227,8 @@ def test_oom_recovery_and_planned_speed_are_shown(snapshot):
 
 def test_a_plan_has_a_trace_key_until_it_is_traced(forge):
     mine = {"dataset": "sample:captain"}
-    first = response.reply(forge, Entered(mine=mine)).trace_key
+    first = response.reply(forge, Entered(values=mine)).trace_key
     assert first
-    assert response.reply(forge, Entered(mine=mine)).trace_key == first
-    assert response.reply(forge, Entered(mine=mine | {"lora_r": "8"})).trace_key != first
-    assert response.reply(forge, Entered(mine={"learning_rate": "7"})).trace_key == ""
+    assert response.reply(forge, Entered(values=mine)).trace_key == first
+    assert response.reply(forge, Entered(values=mine | {"lora_r": "8"})).trace_key != first
+    assert response.reply(forge, Entered(values={"learning_rate": "7"})).trace_key == ""

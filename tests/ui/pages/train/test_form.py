@@ -34,7 +34,7 @@ def test_every_field_has_a_label_and_a_help_line():
 
 def test_what_was_typed_wins_over_recipe_and_profile():
     entered = Entered.read({"values": {"lora_r": "32"}, "recipe": {"lora_alpha": 64, "lora_r": 4}})
-    stack = [Layer("low_end", PROFILE | {"dataset": "x.jsonl"}), *form.layers_of(entered)]
+    stack = [Layer("low_end", PROFILE | {"dataset": "x.jsonl"}), *entered.layers]
     config = resolve(*stack).config
     assert (config.lora_r, config.lora_alpha) == (32, 64)
     origins = form.origins(stack, {"low_end": "low end"})
@@ -45,7 +45,7 @@ def test_what_was_typed_wins_over_recipe_and_profile():
 
 
 def test_controls_show_bad_answers_as_they_were_typed():
-    stack = [Layer("low_end", PROFILE), *form.layers_of(Entered(mine={"lora_r": "many"}))]
+    stack = [Layer("low_end", PROFILE), *Entered(values={"lora_r": "many"}).layers]
     assert form.values(stack)["lora_r"] == "many"
     assert form.values(stack)["learning_rate"] == "2e-4"
     assert form.values(stack)["use_4bit"] == "true"

@@ -1,4 +1,4 @@
-"""`python -m modelforge` is `modelforge`."""
+"""Run the command line with `python -m modelforge`."""
 
 from modelforge.cli.main import main
 

@@ -117,7 +117,7 @@ class HeaderSender:
             (name, value)
             for name, value in start.get("headers", [])
             if name.lower().decode("latin-1") not in added
-            # Cross-origin access is never granted, whatever the app allows.
+            # Cross-origin access is never granted, even if the app allows it.
             and not name.lower().startswith(b"access-control-")
         ]
         if _is_data(self._path) and not any(name.lower() == b"cache-control" for name, _ in kept):

@@ -1,1 +1,1 @@
-"""How it gets ready: the stages from a bare Python to a working app. Standard library only."""
+"""Set-up from a bare Python to a working app. Standard library only."""

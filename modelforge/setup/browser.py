@@ -19,17 +19,17 @@ NAMES = (
     "microsoft-edge-stable",
     "msedge",
 )
-MAC_PLACES = (
+MAC_PATHS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
     "/Applications/Microsoft Edge.app/Contents/MacOS/Microsoft Edge",
 )
-WINDOWS_PLACES = (
+WINDOWS_PATHS = (
     "Google/Chrome/Application/chrome.exe",
     "Chromium/Application/chrome.exe",
     "Microsoft/Edge/Application/msedge.exe",
 )
-DOWNLOADED = (
+PLAYWRIGHT_PATTERNS = (
     "chromium-*/chrome-linux*/chrome",
     "chromium-*/chrome-mac*/*.app/Contents/MacOS/*",
     "chromium-*/chrome-win*/chrome.exe",
@@ -37,15 +37,15 @@ DOWNLOADED = (
 
 
 def find_browser() -> str | None:
-    """Return the path of the first browser that runs: MODELFORGE_BROWSER, installed, downloaded."""
+    """Return the first working browser: MODELFORGE_BROWSER, then installed, then Playwright's."""
     for candidate in _candidates():
-        if candidate and Path(candidate).is_file() and runs(candidate):
+        if candidate and Path(candidate).is_file() and starts(candidate):
             return candidate
     return None
 
 
-def runs(path: str) -> bool:
-    """Say whether the browser starts here: a stub or missing libraries show in its version call."""
+def starts(path: str) -> bool:
+    """Return whether `--version` works. It fails for stubs and with missing libraries."""
     if platform.system() == "Windows":
         return True  # Chrome opens a window there instead of printing its version.
     try:
@@ -58,18 +58,18 @@ def runs(path: str) -> bool:
 def _candidates() -> Iterator[str | None]:
     yield os.environ.get("MODELFORGE_BROWSER")
     yield from (shutil.which(name) for name in NAMES)
-    yield from MAC_PLACES
+    yield from MAC_PATHS
     for variable in ("PROGRAMFILES", "PROGRAMFILES(X86)", "LOCALAPPDATA"):
         if os.environ.get(variable):
-            yield from (str(Path(os.environ[variable], place)) for place in WINDOWS_PLACES)
-    for pattern in DOWNLOADED:
+            yield from (str(Path(os.environ[variable], path)) for path in WINDOWS_PATHS)
+    for pattern in PLAYWRIGHT_PATTERNS:
         yield from sorted(map(str, _playwright_folder().glob(pattern)), reverse=True)
 
 
 def _playwright_folder() -> Path:
-    given = os.environ.get("PLAYWRIGHT_BROWSERS_PATH")
-    if given and given != "0":
-        return Path(given)
+    path = os.environ.get("PLAYWRIGHT_BROWSERS_PATH")
+    if path and path != "0":
+        return Path(path)
     caches = {
         "Darwin": Path.home() / "Library" / "Caches",
         "Windows": Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"),

@@ -1,4 +1,4 @@
-"""Add an extra to the environment of a running app, and say how far it is."""
+"""Install an extra into the environment of the running app, with progress."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from modelforge.setup.progress import StageLine
 from modelforge.setup.stages import Setup, SetupOptions
 
 ROOT = Path(__file__).resolve().parents[2]
-Say = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 
 class CallbackLine(StageLine):
-    """A stage's line that is told to somebody instead of printed."""
+    """The progress line of a stage, passed to a callback instead of printed."""
 
-    def __init__(self, title: str, say: Say) -> None:
+    def __init__(self, title: str, on_progress: OnProgress) -> None:
         super().__init__(title, io.StringIO())
-        self._say = say
+        self._on_progress = on_progress
         self._last = ""
 
     def show(self, doing: str) -> None:
-        """Tell what is being done now, once."""
+        """Report the current activity once."""
         if doing and doing != self._last:
             self._last = doing
-            self._say(doing)
+            self._on_progress(doing)
 
 
 def unavailable_reason(home: Path, root: Path = ROOT, prefix: str = sys.prefix) -> str:
-    """Say why extras cannot be added to the app that is running, or nothing."""
-    wish = SetupOptions(root, home)
-    if Path(prefix).resolve() != wish.venv.resolve():
-        return "This app was not set up by launch.py, so its packages are left alone."
-    if missing := Setup(wish).missing():
+    """Return why extras cannot be installed into the running app; empty if they can."""
+    options = SetupOptions(root, home)
+    if Path(prefix).resolve() != options.venv.resolve():
+        return "This app was not set up by launch.py, so it does not install packages."
+    if missing := Setup(options).missing():
         return f"The set-up is not complete ({', '.join(missing)})."
     return ""
 
 
-def install_extra(extra: str, home: Path, say: Say, root: Path = ROOT) -> None:
-    """Install an extra as `launch.py setup --with` does; raises SetupError with one sentence."""
+def install_extra(extra: str, home: Path, on_progress: OnProgress, root: Path = ROOT) -> None:
+    """Install an extra like `launch.py setup --with`. Raises SetupError."""
 
     def line(title: str, _out: TextIO | None) -> StageLine:
-        return CallbackLine(title, say)
+        return CallbackLine(title, on_progress)
 
     Setup(SetupOptions(root, home, frozenset({extra})), line=line).run()
-    # What was not there a moment ago can be found now.
+    # New packages are found only after this.
     importlib.invalidate_caches()
 
 

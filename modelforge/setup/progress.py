@@ -1,4 +1,4 @@
-"""Run a command under one moving line that says how long it takes and what it does."""
+"""Run a command and show its elapsed time and activity in one line."""
 
 from __future__ import annotations
 
@@ -15,75 +15,75 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TextIO
 
-QUIET = ("WARNING: Location ", "[notice]", "Looking in ")
+IGNORED = ("WARNING: Location ", "[notice]", "Looking in ")
 INSTALLING = "Installing collected packages: "
-LONGEST = 100
-RAW_PROGRESS = re.compile(r"^Progress (\d+) of (\d+)$")
+MAX_LENGTH = 100
+PIP_PROGRESS = re.compile(r"^Progress (\d+) of (\d+)$")
 OUR_PROGRESS = re.compile(r"^PROGRESS (\d(?:\.\d+)?)\s*(.*)$")
-TURNS = "|/-\\"
+SPINNER = "|/-\\"
 TICK_S = 0.2
 HEARTBEAT_S = 20.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended, and the last lines it printed."""
+    """Exit code of a command, and the last lines it printed."""
 
     code: int
     lines: list[str]
 
 
 def display_text(line: str) -> str | None:
-    """Return what one line of output says to people, or None when it says nothing."""
+    """Return a line of output as shown to the user, or None to ignore it."""
     line = line.strip()
-    if not line or line.startswith(QUIET):
+    if not line or line.startswith(IGNORED):
         return None
-    if raw := RAW_PROGRESS.match(line):
+    if raw := PIP_PROGRESS.match(line):
         done, total = int(raw[1]), int(raw[2])
         return f"{done * 100 // max(total, 1)}% of {total / 1e6:.0f} MB"
     if ours := OUR_PROGRESS.match(line):
         return f"{float(ours[1]) * 100:.0f}% {ours[2]}".strip()
     if line.startswith(INSTALLING):
         return f"Installing {line.count(',') + 1} packages"
-    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
+    return line if len(line) <= MAX_LENGTH else line[: MAX_LENGTH - 3] + "..."
 
 
 class StageLine:
-    """One stage's line: rewritten in place on a terminal, a few plain lines anywhere else."""
+    """The progress line of a stage: rewritten in place on a terminal, otherwise plain lines."""
 
     def __init__(self, title: str, out: TextIO | None = None) -> None:
         self.title = title
         self.out = out or sys.stdout
-        self.moving = self.out.isatty()
+        self.is_terminal = self.out.isatty()
         self.began = time.monotonic()
-        self.said = self.began
-        self.turn = 0
-        if not self.moving:
+        self.last_printed = self.began
+        self.frame = 0
+        if not self.is_terminal:
             self._print(f"{title} ...")
 
     @property
     def elapsed(self) -> str:
-        """How long it has taken, as people say it."""
+        """The elapsed time as text."""
         seconds = int(time.monotonic() - self.began)
         return f"{seconds // 60} min {seconds % 60:02d} s" if seconds >= 60 else f"{seconds} s"
 
     def show(self, doing: str) -> None:
-        """Say what is being done now."""
-        if self.moving:
-            self.turn += 1
-            turning = TURNS[self.turn % len(TURNS)]
-            self._rewrite(f"{self.title} {turning} {self.elapsed}  {doing}")
-        elif time.monotonic() - self.said >= HEARTBEAT_S:
-            self.said = time.monotonic()
+        """Show the current activity."""
+        if self.is_terminal:
+            self.frame += 1
+            spinner = SPINNER[self.frame % len(SPINNER)]
+            self._rewrite(f"{self.title} {spinner} {self.elapsed}  {doing}")
+        elif time.monotonic() - self.last_printed >= HEARTBEAT_S:
+            self.last_printed = time.monotonic()
             self._print(f"{self.title}: {self.elapsed}, {doing}")
 
-    def end(self, how: str) -> None:
-        """Close the line with how it went."""
-        if self.moving:
-            self._rewrite(f"{self.title}: {how} ({self.elapsed})")
+    def end(self, result: str) -> None:
+        """End the line with the result."""
+        if self.is_terminal:
+            self._rewrite(f"{self.title}: {result} ({self.elapsed})")
             self._print("")
         else:
-            self._print(f"{self.title}: {how} ({self.elapsed})")
+            self._print(f"{self.title}: {result} ({self.elapsed})")
 
     def _rewrite(self, text: str) -> None:
         width = shutil.get_terminal_size().columns - 1
@@ -98,7 +98,7 @@ class StageLine:
 def run_watched(
     command: Sequence[str], line: StageLine, log: Path, *, env: dict[str, str], cwd: Path
 ) -> Outcome:
-    """Run a command, show its last line as it works, and keep everything it prints in the log."""
+    """Run a command, show its last line of output, and append all output to the log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
         command,
@@ -112,38 +112,38 @@ def run_watched(
         cwd=cwd,
     )
     assert process.stdout
-    printed: queue.Queue[str | None] = queue.Queue()
-    threading.Thread(target=_pump, args=(process.stdout, printed), daemon=True).start()
-    with process:  # closes its output and waits for it, also when Ctrl+C ends us
+    output: queue.Queue[str | None] = queue.Queue()
+    threading.Thread(target=_read, args=(process.stdout, output), daemon=True).start()
+    with process:  # closes its output and waits for it, also after Ctrl+C
         try:
             with log.open("a", encoding="utf-8") as file:
                 file.write(f"\n$ {' '.join(command)}\n")
-                lines = _follow(printed, line, file)
+                lines = _follow(output, line, file)
         except BaseException:
             process.terminate()
             raise
     return Outcome(process.returncode, lines)
 
 
-def _pump(stream: IO[str], printed: queue.Queue[str | None]) -> None:
+def _read(stream: IO[str], output: queue.Queue[str | None]) -> None:
     for text in stream:
-        printed.put(text)
-    printed.put(None)
+        output.put(text)
+    output.put(None)
 
 
-def _follow(printed: queue.Queue[str | None], line: StageLine, file: TextIO) -> list[str]:
+def _follow(output: queue.Queue[str | None], line: StageLine, file: TextIO) -> list[str]:
     kept: deque[str] = deque(maxlen=400)
     doing = ""
     while True:
         line.show(doing)
         try:
-            text = printed.get(timeout=TICK_S)
+            text = output.get(timeout=TICK_S)
         except queue.Empty:
             continue
         if text is None:
             return list(kept)
-        if said := display_text(text):
-            doing = said
-        if not RAW_PROGRESS.match(text.strip()):
+        if shown := display_text(text):
+            doing = shown
+        if not PIP_PROGRESS.match(text.strip()):
             file.write(text)
             kept.append(text.rstrip())

@@ -1,4 +1,4 @@
-"""What is right and wrong with this machine, as far as a bare Python can tell."""
+"""Checks of this machine that need no installed package."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from modelforge.setup.browser import find_browser
 from modelforge.setup.torch_build import Version, parse_version
 from modelforge.units import GIB
 
-PYTHONS = ((3, 11), (3, 13))
-COMFORT_GIB, NEEDED_GIB = 20.0, 4.0
+PYTHON_VERSIONS = ((3, 11), (3, 13))
+RECOMMENDED_GIB, NEEDED_GIB = 20.0, 4.0
 STATE_LABELS = {"good": "ok  ", "note": "note", "bad": "BAD "}
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One line of the doctor's table; the remedy is empty where nothing is to be done."""
+    """One line of `modelforge doctor`. The remedy is empty if none is needed."""
 
     name: str
     state: Literal["good", "note", "bad"]
@@ -37,16 +37,16 @@ class CheckResult:
 
 
 class GpuInfo(TypedDict):
-    """What decides about the build of torch; None where it is not known."""
+    """What determines the torch build; None if unknown."""
 
     driver_version: str | None
     capability: Version | None
 
 
 def default_home() -> Path:
-    """Return the home folder without any package: MODELFORGE_HOME, else the platform's place."""
-    if given := os.environ.get("MODELFORGE_HOME"):
-        return Path(given).expanduser().resolve()
+    """Return the home folder: MODELFORGE_HOME, else the data folder of the platform."""
+    if path := os.environ.get("MODELFORGE_HOME"):
+        return Path(path).expanduser().resolve()
     user = Path.home()
     if sys.platform == "win32":
         data = Path(os.environ.get("LOCALAPPDATA") or user / "AppData" / "Local")
@@ -58,58 +58,57 @@ def default_home() -> Path:
 
 
 def query_nvidia_gpu() -> GpuInfo:
-    """Ask `nvidia-smi` for the driver and the newest card; everything None without one."""
+    """Query `nvidia-smi` for the driver and the newest GPU. Without one, all fields are None."""
     unknown = GpuInfo(driver_version=None, capability=None)
     program = shutil.which("nvidia-smi")
     if not program:
         return unknown
-    question = ["--query-gpu=driver_version,compute_cap", "--format=csv,noheader"]
+    query = ["--query-gpu=driver_version,compute_cap", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(
-            [program, *question], capture_output=True, text=True, timeout=20, check=True
+        result = subprocess.run(
+            [program, *query], capture_output=True, text=True, timeout=20, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return unknown
-    cards = [line.split(",") for line in answer.stdout.splitlines() if "," in line]
-    if not cards:
+    gpus = [line.split(",") for line in result.stdout.splitlines() if "," in line]
+    if not gpus:
         return unknown
-    driver, newest = cards[0][0].strip(), max(parse_version(card[1]) for card in cards)
+    driver, newest = gpus[0][0].strip(), max(parse_version(gpu[1]) for gpu in gpus)
     return GpuInfo(driver_version=driver, capability=newest or None)
 
 
 def check_python() -> CheckResult:
-    """Say whether this Python is one that everything is made for."""
-    oldest, newest = PYTHONS
-    said = f"{platform.python_version()} on {platform.system()} {platform.machine()}."
+    """Check the Python version and its venv module."""
+    oldest, newest = PYTHON_VERSIONS
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}."
     if not oldest <= sys.version_info[:2] <= newest:
-        return CheckResult("Python", "bad", said, "Install Python 3.11, 3.12 or 3.13 and use that.")
+        return CheckResult("Python", "bad", found, "Install Python 3.11, 3.12 or 3.13 and use it.")
     if not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
         return CheckResult(
-            "Python", "bad", f"{said} It cannot make environments.", "Install python3-venv."
+            "Python",
+            "bad",
+            f"{found} It cannot create virtual environments.",
+            "Install python3-venv.",
         )
-    return CheckResult("Python", "good", said)
+    return CheckResult("Python", "good", found)
 
 
 def check_disk(home: Path) -> CheckResult:
-    """Say how much room there is where runs and models go."""
+    """Check the free disk space of the home folder."""
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     free_gib = shutil.disk_usage(existing).free / GIB
-    said = f"{free_gib:.1f} GiB free for {home}."
+    found = f"{free_gib:.1f} GiB free for {home}."
     if not os.access(existing, os.W_OK):
-        return CheckResult(
-            "Disk", "bad", f"{existing} cannot be written.", "Choose another --home."
-        )
+        return CheckResult("Disk", "bad", f"{existing} is not writable.", "Choose another --home.")
     if free_gib < NEEDED_GIB:
-        return CheckResult(
-            "Disk", "bad", said, f"At least {NEEDED_GIB:.0f} GiB are needed: make room."
-        )
-    if free_gib < COMFORT_GIB:
-        return CheckResult("Disk", "note", said, "Enough for small models; 20 GiB are comfortable.")
-    return CheckResult("Disk", "good", said)
+        return CheckResult("Disk", "bad", found, f"At least {NEEDED_GIB:.0f} GiB are needed.")
+    if free_gib < RECOMMENDED_GIB:
+        return CheckResult("Disk", "note", found, "Enough for small models; 20 GiB recommended.")
+    return CheckResult("Disk", "good", found)
 
 
 def check_browser() -> CheckResult:
-    """Say whether a window of its own and the browser tests are possible."""
+    """Check for a browser that can open an app window and run the browser tests."""
     if path := find_browser():
         return CheckResult("Browser", "good", f"{path}.")
     return CheckResult(
@@ -121,9 +120,9 @@ def check_browser() -> CheckResult:
 
 
 def checks_before_setup(home: Path) -> list[CheckResult]:
-    """Return what can be said while nothing is installed."""
+    """Return the checks that are possible before set-up."""
     driver = query_nvidia_gpu()["driver_version"]
-    gpu = f"NVIDIA driver {driver}." if driver else "No NVIDIA driver answers; the CPU will do."
+    gpu = f"NVIDIA driver {driver}." if driver else "No NVIDIA driver was found; the CPU is used."
     not_yet = "PyTorch, ModelForge and the starter model are not installed."
     return [
         check_python(),

@@ -109,12 +109,12 @@ def test_links_from_other_sites_do_not_reach_gradio_routes(routes):
     inner = RecordingApp()
     headers = {
         "sec-fetch-site": "cross-site",
-        "sec-fetch-mode": "navicheck",
+        "sec-fetch-mode": "navigate",
         "sec-fetch-dest": "document",
     }
-    inner = [path for method, path in routes if method == "GET" and path.startswith("/gradio_api")]
-    assert len(inner) > 10
-    for path in inner:
+    paths = [path for method, path in routes if method == "GET" and path.startswith("/gradio_api")]
+    assert len(paths) > 10
+    for path in paths:
         assert send_request(SecurityMiddleware(inner), path, headers=headers).status == 403
     assert inner.reached == []
 

@@ -1,4 +1,4 @@
-"""The line that moves while a command works."""
+"""Progress line of a running command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "text"),
     [
         ("WARNING: Location 'file:///x' is ignored", None),
         ("", None),
@@ -29,15 +29,15 @@ class Terminal(io.StringIO):
         ("  Downloading torch.whl (190 MB)", "Downloading torch.whl (190 MB)"),
     ],
 )
-def test_output_is_put_into_words(line: str, said: str | None) -> None:
-    assert display_text(line) == said
+def test_output_is_shortened_for_display(line: str, text: str | None) -> None:
+    assert display_text(line) == text
 
 
 def test_a_long_line_is_cut() -> None:
     assert display_text("x" * 500) == "x" * 97 + "..."
 
 
-def test_a_terminal_sees_one_line_that_moves_and_a_file_sees_plain_lines() -> None:
+def test_a_terminal_line_is_rewritten_and_a_file_gets_plain_lines() -> None:
     terminal, file = Terminal(), io.StringIO()
     for out in (terminal, file):
         line = StageLine("[1/2] PyTorch", out)
@@ -50,7 +50,7 @@ def test_a_terminal_sees_one_line_that_moves_and_a_file_sees_plain_lines() -> No
     assert file.getvalue() == "[1/2] PyTorch ...\n[1/2] PyTorch: done (0 s)\n"
 
 
-def test_a_command_is_followed_and_everything_it_printed_is_in_the_log(tmp_path: Path) -> None:
+def test_all_output_of_a_command_is_logged(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "setup.log"
     code = "import sys; print('PROGRESS 0.5 half'); print('late', file=sys.stderr); sys.exit(3)"
     out = Terminal()

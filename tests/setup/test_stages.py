@@ -1,4 +1,4 @@
-"""The stages, for real but small: a tiny checkout, tiny wheels, and no network."""
+"""Set-up of a tiny checkout with tiny wheels, without network."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pytest
 
 from modelforge.setup import extras
 from modelforge.setup.errors import SetupError
-from modelforge.setup.lock import exclusive_setup
-from modelforge.setup.stages import Setup, SetupOptions
+from modelforge.setup.stages import Setup, SetupOptions, exclusive_setup
 
 BACKEND = """
 import zipfile
@@ -62,7 +61,7 @@ def put_wheel(folder: Path, name: str, version: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def wish(tmp_path_factory: pytest.TempPathFactory) -> SetupOptions:
+def options(tmp_path_factory: pytest.TempPathFactory) -> SetupOptions:
     root = tmp_path_factory.mktemp("checkout")
     converter = root / "modelforge" / "train" / "tools" / "convert_starter.py"
     converter.parent.mkdir(parents=True)
@@ -76,52 +75,52 @@ def wish(tmp_path_factory: pytest.TempPathFactory) -> SetupOptions:
 
 
 @pytest.fixture(autouse=True)
-def _only_our_wheels(monkeypatch: pytest.MonkeyPatch, wish: SetupOptions) -> None:
+def _only_local_wheels(monkeypatch: pytest.MonkeyPatch, options: SetupOptions) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(wish.root / "wheels"))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(options.root / "wheels"))
 
 
 @pytest.fixture
-def ready(wish: SetupOptions) -> SetupOptions:
-    put_wheel(wish.root / "wheels", "torch", "2.13.0")
-    Setup(wish, io.StringIO()).run()
-    return wish
+def ready(options: SetupOptions) -> SetupOptions:
+    put_wheel(options.root / "wheels", "torch", "2.13.0")
+    Setup(options, io.StringIO()).run()
+    return options
 
 
-def test_a_failed_stage_is_named_and_the_next_call_goes_on_from_there(wish: SetupOptions) -> None:
-    first = Setup(wish, io.StringIO())
+def test_set_up_continues_after_a_failed_stage(options: SetupOptions) -> None:
+    first = Setup(options, io.StringIO())
     assert first.missing() == ALL
     with pytest.raises(SetupError, match=r"at PyTorch: .*torch==2\.13\.0"):
         first.run()
     assert "torch==2.13.0" in first.log.read_text(encoding="utf-8")
-    made = wish.python.lstat().st_mtime_ns
+    created = options.python.lstat().st_mtime_ns
 
-    put_wheel(wish.root / "wheels", "torch", "2.13.0")
-    said = io.StringIO()
-    second = Setup(wish, said)
+    put_wheel(options.root / "wheels", "torch", "2.13.0")
+    output = io.StringIO()
+    second = Setup(options, output)
     assert second.missing() == ALL[1:]
     assert second.run()
-    assert wish.python.lstat().st_mtime_ns == made
-    assert "[2/5] PyTorch: done" in said.getvalue()
-    assert Setup(wish).missing() == []
-    assert not Setup(wish).run()
+    assert options.python.lstat().st_mtime_ns == created
+    assert "[2/5] PyTorch: done" in output.getvalue()
+    assert Setup(options).missing() == []
+    assert not Setup(options).run()
 
 
-def test_a_starter_model_that_is_gone_is_all_that_is_made_again(ready: SetupOptions) -> None:
+def test_only_a_missing_starter_model_is_restored(ready: SetupOptions) -> None:
     other = SetupOptions(ready.root, ready.root / "other home")
     assert Setup(other).missing() == ["Starter model"]
     Setup(other, io.StringIO()).run()
     assert (other.home / "models" / "starter" / "config.json").is_file()
 
 
-def test_other_constraints_install_the_project_again(ready: SetupOptions) -> None:
+def test_changed_constraints_reinstall_the_project(ready: SetupOptions) -> None:
     constraints = ready.root / "constraints.txt"
     constraints.write_text("torch==2.13.0\nnumpy==2.4.6\n", encoding="utf-8")
     assert Setup(ready).missing() == ["ModelForge"]
     constraints.write_text("torch==2.13.0\n", encoding="utf-8")
 
 
-def test_an_extra_is_installed_once_and_then_kept(ready: SetupOptions) -> None:
+def test_an_extra_is_installed_once(ready: SetupOptions) -> None:
     tests = SetupOptions(ready.root, ready.home, frozenset({"dev"}))
     assert Setup(tests).missing() == ["ModelForge"]
     Setup(tests, io.StringIO()).run()
@@ -129,52 +128,52 @@ def test_an_extra_is_installed_once_and_then_kept(ready: SetupOptions) -> None:
     assert Setup(ready).missing() == []
 
 
-def test_an_extra_is_added_from_within_the_app_and_told_as_it_comes(ready: SetupOptions) -> None:
-    told: list[str] = []
-    extras.install_extra("trackers", ready.home, told.append, ready.root)
-    assert any("modelforge-app" in text for text in told), told
+def test_installing_an_extra_reports_progress(ready: SetupOptions) -> None:
+    messages: list[str] = []
+    extras.install_extra("trackers", ready.home, messages.append, ready.root)
+    assert any("modelforge-app" in text for text in messages), messages
     assert Setup(SetupOptions(ready.root, ready.home, frozenset({"trackers"}))).missing() == []
 
 
-def test_an_extra_is_added_only_to_an_app_that_launch_py_has_set_up(ready: SetupOptions) -> None:
+def test_extras_need_an_environment_made_by_launch_py(ready: SetupOptions) -> None:
     assert extras.unavailable_reason(ready.home, ready.root, str(ready.venv)) == ""
     assert "not set up by launch.py" in extras.unavailable_reason(ready.home, ready.root, "/usr")
     other = ready.root / "a home without the starter"
     assert "Starter model" in extras.unavailable_reason(other, ready.root, str(ready.venv))
 
 
-def test_a_failed_addition_is_one_sentence(ready: SetupOptions) -> None:
+def test_a_failed_extra_is_a_setup_error(ready: SetupOptions) -> None:
     (ready.root / "backend.py").write_text("raise RuntimeError('no disk')", encoding="utf-8")
     with pytest.raises(SetupError, match="Set-up stopped at ModelForge: "):
         extras.install_extra("unsloth", ready.home, lambda _text: None, ready.root)
     (ready.root / "backend.py").write_text(BACKEND, encoding="utf-8")
 
 
-def test_an_override_of_torch_stays_until_it_is_auto_again(ready: SetupOptions) -> None:
-    knows = SetupOptions(ready.root, ready.home, torch="torch --no-deps")
-    assert "PyTorch" in Setup(knows).missing()
-    Setup(knows, io.StringIO()).run()
+def test_a_torch_override_stays_until_auto(ready: SetupOptions) -> None:
+    override = SetupOptions(ready.root, ready.home, torch="torch --no-deps")
+    assert "PyTorch" in Setup(override).missing()
+    Setup(override, io.StringIO()).run()
     assert Setup(ready).missing() == []
     assert "PyTorch" in Setup(SetupOptions(ready.root, ready.home, torch="auto")).missing()
 
 
-def test_a_second_set_up_in_the_same_folder_is_refused(ready: SetupOptions) -> None:
+def test_a_second_set_up_in_the_same_folder_is_rejected(ready: SetupOptions) -> None:
     setup = Setup(SetupOptions(ready.root, ready.root / "third home"))
-    with exclusive_setup(setup.log.parent / "lock"), pytest.raises(SetupError, match="at work"):
+    with exclusive_setup(setup.log.parent / "lock"), pytest.raises(SetupError, match="is running"):
         setup.run()
 
 
-def test_an_environment_without_its_python_is_made_anew(ready: SetupOptions) -> None:
+def test_an_environment_without_python_is_recreated(ready: SetupOptions) -> None:
     aside = ready.python.rename(ready.python.with_suffix(".aside"))
     assert Setup(ready).missing()[0] == "Environment"
     aside.rename(ready.python)
     assert Setup(ready).missing() == []
 
 
-def test_an_environment_whose_making_was_cut_off_is_made_anew(ready: SetupOptions) -> None:
-    stamps = ready.venv / ".modelforge-setup.json"
-    before = stamps.read_text(encoding="utf-8")
-    stamps.write_text(before[: len(before) // 2], encoding="utf-8")
+def test_an_unfinished_environment_is_recreated(ready: SetupOptions) -> None:
+    state = ready.venv / ".modelforge-setup.json"
+    before = state.read_text(encoding="utf-8")
+    state.write_text(before[: len(before) // 2], encoding="utf-8")
     assert Setup(ready).missing()[:4] == ALL[:4]
-    stamps.write_text(before, encoding="utf-8")
+    state.write_text(before, encoding="utf-8")
     assert Setup(ready).missing() == []

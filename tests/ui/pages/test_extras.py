@@ -27,7 +27,7 @@ def lines(forge: Any) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def can_add(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adding, "why_not", lambda _home: "")
+    monkeypatch.setattr(adding, "unavailable_reason", lambda _home: "")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_progress_comes_line_by_line_and_then_the_end(monkeypatch, can_add, tmp_
     def add(extra: str, home: Any, say: Any) -> None:
         say(f"Collecting {extra}")
 
-    monkeypatch.setattr(adding, "add", add)
+    monkeypatch.setattr(adding, "install_extra", add)
     assert lines(a_forge(tmp_path)) == [
         {"progress": "Collecting unsloth", "done": None, "error": None},
         {"progress": None, "done": "unsloth", "error": None},
@@ -76,7 +76,7 @@ def test_a_failure_is_one_sentence(monkeypatch, can_add, tmp_path, error, text):
     def add(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(adding, "add", add)
+    monkeypatch.setattr(adding, "install_extra", add)
     [line] = lines(a_forge(tmp_path))
     assert text in line["error"]
 
@@ -87,7 +87,9 @@ def test_nothing_is_installed_under_a_run(can_add, tmp_path):
 
 
 def test_an_app_that_launch_py_has_not_set_up_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(adding, "why_not", lambda _home: "This app was not set up by launch.py.")
+    monkeypatch.setattr(
+        adding, "unavailable_reason", lambda _home: "This app was not set up by launch.py."
+    )
     [line] = lines(a_forge(tmp_path))
     assert "not set up by launch.py" in line["error"]
     assert extras.COMMAND in line["error"]

@@ -1,4 +1,4 @@
-"""What a bare Python can tell about this machine."""
+"""Checks that need no installed package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from modelforge.setup.system_checks import (
     query_nvidia_gpu,
 )
 
-needs_shell = pytest.mark.skipif(sys.platform == "win32", reason="stands in with a shell script")
+needs_shell = pytest.mark.skipif(sys.platform == "win32", reason="uses shell scripts")
 
 
 def program(folder: Path, name: str, script: str) -> Path:
@@ -29,7 +29,7 @@ def program(folder: Path, name: str, script: str) -> Path:
 
 
 @pytest.mark.parametrize("variable", ["MODELFORGE_HOME", "XDG_DATA_HOME", ""])
-def test_the_home_without_packages_is_the_home_with_them(
+def test_the_default_home_equals_that_of_the_app(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MODELFORGE_HOME")
@@ -40,9 +40,7 @@ def test_the_home_without_packages_is_the_home_with_them(
 
 
 @needs_shell
-def test_of_several_cards_the_newest_decides(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_newest_of_several_gpus_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path, "nvidia-smi", "echo '580.88, 6.1'; echo '580.88, 8.9'")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert query_nvidia_gpu() == {"driver_version": "580.88", "capability": (8, 9)}
@@ -50,7 +48,7 @@ def test_of_several_cards_the_newest_decides(
 
 @needs_shell
 @pytest.mark.parametrize("script", ["exit 9", "echo 'No devices were found'", "echo"])
-def test_a_driver_that_does_not_answer_is_unknown(
+def test_a_failing_nvidia_smi_gives_no_driver(
     script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path, "nvidia-smi", script)
@@ -59,7 +57,7 @@ def test_a_driver_that_does_not_answer_is_unknown(
 
 
 @needs_shell
-def test_a_browser_that_does_not_start_is_passed_over(
+def test_a_browser_that_does_not_start_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path, "chromium", "exit 127")
@@ -72,18 +70,18 @@ def test_a_browser_that_does_not_start_is_passed_over(
     assert find_browser() == str(named)
 
 
-def test_the_disk_is_asked_where_the_home_will_be(tmp_path: Path) -> None:
+def test_the_disk_of_the_future_home_is_checked(tmp_path: Path) -> None:
     row = check_disk(tmp_path / "not" / "yet" / "there")
     assert row.name == "Disk"
     assert "GiB free" in row.what
 
 
-def test_before_set_up_the_table_says_what_to_run(tmp_path: Path) -> None:
+def test_the_checks_before_set_up_name_the_command(tmp_path: Path) -> None:
     rows = checks_before_setup(tmp_path)
     assert [row.name for row in rows] == ["Python", "Set-up", "GPU", "Disk", "Browser"]
     assert "launch.py setup" in rows[1].remedy
 
 
-def test_a_row_reads_as_one_line() -> None:
-    row = CheckResult("Disk", "bad", "0.1 GiB free.", "Make room.")
-    assert str(row).split() == ["BAD", "Disk", "0.1", "GiB", "free.", "Make", "room."]
+def test_a_check_result_is_one_line() -> None:
+    row = CheckResult("Disk", "bad", "0.1 GiB free.", "Free some.")
+    assert str(row).split() == ["BAD", "Disk", "0.1", "GiB", "free.", "Free", "some."]

@@ -1,4 +1,4 @@
-"""launch.py as a person calls it."""
+"""Commands of launch.py."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.setup.lock import exclusive_setup
+from modelforge.setup.stages import exclusive_setup
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def launch(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -29,14 +29,15 @@ def launch(root: Path, *arguments: str, **environment: str) -> subprocess.Comple
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Path:
-    """A checkout that was never set up."""
+    """A checkout before set-up."""
     root = tmp_path / "checkout"
     root.mkdir()
     for name in ("launch.py", "pyproject.toml", "constraints.txt"):
         shutil.copy2(ROOT / name, root)
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "modelforge" / "setup", root / "modelforge" / "setup", ignore=ignore)
-    shutil.copy2(ROOT / "modelforge" / "__init__.py", root / "modelforge")
+    for name in ("__init__.py", "units.py"):
+        shutil.copy2(ROOT / "modelforge" / name, root / "modelforge")
     return root
 
 
@@ -47,30 +48,30 @@ def test_help_names_every_command(fresh: Path) -> None:
         assert command in done.stdout
 
 
-def test_the_doctor_says_what_it_can_before_set_up(fresh: Path) -> None:
+def test_doctor_works_before_set_up(fresh: Path) -> None:
     done = launch(fresh, "doctor", MODELFORGE_HOME=str(fresh / "home"))
     assert "Python" in done.stdout
     assert "python launch.py setup" in done.stdout
     assert not (fresh / ".venv").exists()
 
 
-def test_an_unknown_option_of_setup_is_refused_before_anything_is_done(fresh: Path) -> None:
+def test_an_unknown_option_of_setup_is_rejected(fresh: Path) -> None:
     done = launch(fresh, "setup", "--fast")
     assert done.returncode == 2
-    assert done.stderr.startswith("--fast: is no option of setup.")
+    assert done.stderr.startswith("--fast: is not an option of setup.")
     assert not (fresh / ".venv").exists()
 
 
-def test_a_set_up_that_cannot_go_on_ends_in_one_sentence(fresh: Path) -> None:
+def test_a_failed_set_up_prints_one_sentence(fresh: Path) -> None:
     with exclusive_setup(fresh / ".setup" / "lock"):
         done = launch(fresh, "setup")
     assert done.returncode == 1
     assert done.stderr.strip() == (
-        "Another set-up is at work in this folder; wait for it, then try again."
+        "Another set-up is running in this folder; wait for it, then try again."
     )
 
 
-def test_an_old_python_can_read_launch_and_is_told_what_is_needed() -> None:
+def test_an_old_python_prints_the_required_versions() -> None:
     text = (ROOT / "launch.py").read_text(encoding="utf-8")
     ast.parse(text, feature_version=(3, 7))
     before_version_check = text.partition("if not (3, 11)")[0]

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Command line: `modelforge COMMAND`."""

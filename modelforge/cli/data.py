@@ -1,4 +1,4 @@
-"""`modelforge data inspect|check|repair|tokens|fetch`: the data questions at a terminal."""
+"""`modelforge data inspect|check|repair|tokens|fetch`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelforge.cli.output import plain
+from modelforge.cli.output import DONE, WRONG_INPUT, escape_control, print_json, print_table
 from modelforge.errors import ConfigError, ForgeError, Problem
 from modelforge.units import MIB
 
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from modelforge.forge import Forge
     from modelforge.services.datasets import DatasetService
 
-DONE, WRONG_INPUT = 0, 2
-SHOWN = 160
-READ_WHOLE = 64 * MIB
-_ABOUT = "Look into data: what is in it, what is wrong with it, what the model will see."
+MAX_TEXT_LENGTH = 160
+MAX_SUMMARY_BYTES = 64 * MIB
+_ABOUT = "Inspect, check, repair and tokenize datasets."
 
 
 def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[..., Forge]) -> None:
@@ -32,23 +31,29 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[...
 
     def new(name: str, act: Callable[[argparse.Namespace, DatasetService], int], about: str) -> Any:
         command = inside.add_parser(name, help=about, description=about, parents=[shared])
-        command.set_defaults(act=lambda options: _with_desk(options, act, open_forge))
+        command.set_defaults(act=lambda options: _with_datasets(options, act, open_forge))
         return command
 
-    inspect = new("inspect", _inspect, "Show the first rows, and how they are read.")
-    inspect.add_argument("--rows", type=_count, default=5, help="how many rows (5)")
-    check = new("check", _check, "Examine every row; exit code 2 when it cannot be trained on.")
-    against = "data to check on: rows that stand there as well are told; may be repeated"
-    longest = "the longest row in tokens; longer ones are told"
+    inspect = new("inspect", _inspect, "Show the first rows and how they are read.")
+    inspect.add_argument("--rows", type=_count, default=5, help="number of rows (5)")
+    check = new(
+        "check", _check, "Check every row. Exit code 2 if the data cannot be used for training."
+    )
+    against = "evaluation data; rows found in both are reported; may be repeated"
+    longest = "maximum sequence length in tokens; longer rows are reported"
     check.add_argument("--max-seq-length", type=_count, metavar="N", help=longest)
     check.add_argument("--against", action="append", default=[], metavar="FILE", help=against)
-    repair = new("repair", _repair, "Write a repaired copy; the original stays as it is.")
-    repair.add_argument("--code", action="append", help="mend only this finding; may be repeated")
-    tokens = new("tokens", _tokens, "Show rows as the model will see them.")
-    tokens.add_argument("--model", default="starter", help="whose tokens (starter)")
-    tokens.add_argument("--row", type=int, default=0, help="the first row, from 0")
-    tokens.add_argument("--rows", type=_count, default=1, help="how many rows (1)")
-    tokens.add_argument("--lengths", action="store_true", help="the lengths of all rows instead")
+    repair = new("repair", _repair, "Write a repaired copy. The original is not changed.")
+    repair.add_argument("--code", action="append", help="repair only this finding; may be repeated")
+    tokens = new("tokens", _tokens, "Show tokenized rows.")
+    tokens.add_argument(
+        "--model", default="starter", help="model whose tokenizer is used (starter)"
+    )
+    tokens.add_argument("--row", type=int, default=0, help="first row, from 0")
+    tokens.add_argument("--rows", type=_count, default=1, help="number of rows (1)")
+    tokens.add_argument(
+        "--lengths", action="store_true", help="show the lengths of all rows instead"
+    )
     tokens.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     for command in inside.choices.values():
         command.add_argument("file", nargs="+", help="data file, folder, sample:NAME or hub:ID")
@@ -59,13 +64,13 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[...
             metavar="KEY=VALUE",
             help="how rows are read, as output_field=reply; may be repeated",
         )
-    fetch = new("fetch", _fetch, "Fetch a data set of the Hub, to be used as hub:OWNER/NAME.")
+    fetch = new("fetch", _fetch, "Download a dataset from the Hub, to use it as hub:OWNER/NAME.")
     fetch.add_argument("name", help="OWNER/NAME")
-    fetch.add_argument("--subset", help="its configuration, such as en")
-    fetch.add_argument("--split", default="train", help="its part, as train or train[:10%%]")
+    fetch.add_argument("--subset", help="configuration, such as en")
+    fetch.add_argument("--split", default="train", help="split, such as train or train[:10%%]")
 
 
-def _with_desk(
+def _with_datasets(
     options: argparse.Namespace,
     act: Callable[[argparse.Namespace, DatasetService], int],
     open_forge: Callable[..., Forge],
@@ -77,156 +82,180 @@ def _with_desk(
         forge.close()
 
 
-def _inspect(options: argparse.Namespace, desk: DatasetService) -> int:
-    sources = _sources(options, desk)
-    shown = desk.preview(sources, first=options.rows)
-    look = desk.summarize_head(sources)
-    whole = look.size_bytes <= READ_WHOLE
-    if whole:
-        look = desk.summarize(sources)
+def _inspect(options: argparse.Namespace, datasets: DatasetService) -> int:
+    sources = _sources(options, datasets)
+    preview = datasets.preview(sources, first=options.rows)
+    summary = datasets.summarize_head(sources)
+    is_whole = summary.size_bytes <= MAX_SUMMARY_BYTES
+    if is_whole:
+        summary = datasets.summarize(sources)
     if options.json:
-        facts = look.as_dict() | {"preview": shown["rows"], "whole": whole}
-        facts.pop("examples")
-        return _print_json(facts)
-    rows = f"{look.rows:,} rows" if whole else "the first rows (check reads all)"
-    print(f"{plain(look.name)}: {rows}. {plain(look.mapping.reason)}")
-    for row in shown["rows"]:
-        print(f"\n{plain(row['file'])}, line {row['line']}")
+        values = summary.as_dict() | {"preview": preview["rows"], "whole": is_whole}
+        values.pop("examples")
+        return print_json(values)
+    rows = f"{summary.rows:,} rows" if is_whole else "the first rows (`check` reads all)"
+    print(f"{escape_control(summary.name)}: {rows}. {escape_control(summary.mapping.reason)}")
+    for row in preview["rows"]:
+        print(f"\n{escape_control(row['file'])}, line {row['line']}")
         if row["reads"] is None:
             print(f"  cannot be read: {row['why']}")
         for part, text in _parts(row["reads"] or row["raw"]):
-            print(f"  {part}: {_short(text)}")
-    for finding in look.findings:
-        print(f"\n{finding.level:<9} {plain(finding.what)} {plain(finding.remedy)}".rstrip())
+            print(f"  {escape_control(part)}: {_shortened(text)}")
+    for finding in summary.findings:
+        text = escape_control(f"{finding.what} {finding.remedy}".rstrip())
+        print(f"\n{finding.level:<9} {text}")
     return DONE
 
 
-def _check(options: argparse.Namespace, desk: DatasetService) -> int:
+def _check(options: argparse.Namespace, datasets: DatasetService) -> int:
     try:
-        held_out = [one for file in options.against for one in desk.parse_sources(_named(file))]
-        diagnoses = desk.check(_sources(options, desk), held_out, options.max_seq_length)
+        against = [
+            source for file in options.against for source in datasets.parse_sources(_resolved(file))
+        ]
+        reports = datasets.check(_sources(options, datasets), against, options.max_seq_length)
     except ForgeError as error:
         if not options.json:
             raise
         problems = [problem.as_dict() for problem in error.problems]
-        _print_json({"trainable": False, "problems": problems, "files": []})
+        print_json({"trainable": False, "problems": problems, "files": []})
         return error.exit_code
-    trainable = not any(each.blocked for each in diagnoses)
+    trainable = not any(report.blocked for report in reports)
     if options.json:
-        files = [each.as_dict() for each in diagnoses]
-        _print_json({"trainable": trainable, "problems": [], "files": files})
+        files = [report.as_dict() for report in reports]
+        print_json({"trainable": trainable, "problems": [], "files": files})
     else:
-        _print_findings(diagnoses)
-        print("It can be trained on." if trainable else "It cannot be trained on.")
+        _print_findings(reports)
+        verb = "can" if trainable else "cannot"
+        print(f"The data {verb} be used for training.")
     return DONE if trainable else WRONG_INPUT
 
 
-def _print_findings(diagnoses: list[Any]) -> None:
-    for diagnosis in diagnoses:
-        for finding in diagnosis.findings:
-            mend = " (repair mends it)" if finding.repair else ""
+def _print_findings(reports: list[Any]) -> None:
+    rows = []
+    for report in reports:
+        for finding in report.findings:
+            hint = " (can be repaired)" if finding.repair else ""
             text = f"{finding.file}: {finding.what} {finding.remedy}"
-            print(f"{finding.level:<9} {plain(text).rstrip()}{mend}")
+            rows.append((finding.level, text.rstrip() + hint))
+    if rows:
+        print_table(rows)
 
 
-def _repair(options: argparse.Namespace, desk: DatasetService) -> int:
-    done = desk.repair(_sources(options, desk), options.code)
+def _repair(options: argparse.Namespace, datasets: DatasetService) -> int:
+    files = datasets.repair(_sources(options, datasets), options.code)
     if options.json:
-        return _print_json([each.as_dict() for each in done])
-    for each in done:
-        print(plain(f"{each.original} → {each.path} ({each.rows:,} rows)"))
-        for code, count in each.changes.items():
-            print(f"  {code:<24} {count:,}")
+        return print_json([file.as_dict() for file in files])
+    for file in files:
+        print(escape_control(f"{file.original} → {file.path} ({file.rows:,} rows)"))
+        print_table((f"  {code}", f"{count:,}") for code, count in file.changes.items())
     return DONE
 
 
-def _tokens(options: argparse.Namespace, desk: DatasetService) -> int:
+def _tokens(options: argparse.Namespace, datasets: DatasetService) -> int:
     from modelforge.config.resolve import Layer
 
-    said = _pairs(options.set, "--set") | {"model_name": options.model}
-    sources = [source.model_dump(exclude_unset=True) for source in _sources(options, desk)]
-    layers = desk.layers(sources[0]["path"], Layer("you", said | {"data.sources": sources}))
+    values = parse_assignments(options.set, "--set") | {"model_name": options.model}
+    sources = [source.model_dump(exclude_unset=True) for source in _sources(options, datasets)]
+    layers = datasets.layers(sources[0]["path"], Layer("you", values | {"data.sources": sources}))
     if options.lengths:
-        lengths = desk.lengths(*layers)
-        return _print_json(lengths) if options.json else _print_lengths(lengths)
-    page = desk.tokens(*layers, row=options.row, count=options.rows)
-    return _print_json(page) if options.json else _print_tokens(page)
+        lengths = datasets.lengths(*layers)
+        return print_json(lengths) if options.json else _print_lengths(lengths)
+    page = datasets.tokens(*layers, row=options.row, count=options.rows)
+    return print_json(page) if options.json else _print_tokens(page)
 
 
 def _print_tokens(page: dict[str, Any]) -> int:
     for row in page["rows"]:
         if row.get("name"):
-            print(plain(row["name"]))
+            print(escape_control(row["name"]))
         for role, pieces in groupby(row["pieces"], key=lambda piece: piece["role"]):
-            run = list(pieces)
-            print(f"{role:<8} {len(run):>5}  {plain(''.join(piece['text'] for piece in run))}")
+            texts = [piece["text"] for piece in pieces]
+            print(f"{role:<8} {len(texts):>5}  {escape_control(''.join(texts))}")
         print()
     for note in page.get("notes", ()):
-        print(plain(note["text"]))
+        print(escape_control(note["text"]))
     print("  ".join(f"{name} {count:,}" for name, count in page["totals"].items()))
     return DONE
 
 
-def _print_lengths(told: dict[str, Any]) -> int:
-    for name, value in told.items():
-        if not isinstance(value, list | dict):
-            print(f"{name.replace('_', ' '):<16} {value}")
-    for bar in told.get("histogram", ()):
-        print(f"  up to {bar[0]:>8,} tokens  {bar[1]:,} rows")
+def _print_lengths(lengths: dict[str, Any]) -> int:
+    rows = [
+        (name.replace("_", " "), str(value))
+        for name, value in lengths.items()
+        if not isinstance(value, list | dict)
+    ]
+    bins = [
+        (f"up to {end:,} tokens", f"{count:,} rows")
+        for end, count, *_ in lengths.get("histogram", ())
+    ]
+    print_table(rows + bins)
     return DONE
 
 
-def _fetch(options: argparse.Namespace, desk: DatasetService) -> int:
-    def say(progress: dict[str, Any]) -> None:
+def _fetch(options: argparse.Namespace, datasets: DatasetService) -> int:
+    def print_progress(progress: dict[str, Any]) -> None:
         text = progress.get("text", "")
         done = f" {progress['done']:,}" if progress.get("done") else ""
-        print(f"{plain(str(text))}{done}", file=sys.stderr)
+        print(f"{escape_control(str(text))}{done}", file=sys.stderr)
 
-    kept = desk.fetch(
+    kept = datasets.fetch(
         options.name,
         subset=options.subset,
         split=options.split,
-        on_progress=None if options.json else say,
+        on_progress=None if options.json else print_progress,
     )
     if options.json:
-        return _print_json(kept.as_dict())
-    print(f"Fetched: {plain(str(kept.path))}")
+        return print_json(kept.as_dict())
+    print(f"Downloaded: {escape_control(str(kept.path))}")
     return DONE
 
 
-def _sources(options: argparse.Namespace, desk: DatasetService) -> list[Source]:
-    fields = _pairs(options.field, "--field")
-    return [source for file in options.file for source in desk.parse_sources(_named(file), fields)]
+def _sources(options: argparse.Namespace, datasets: DatasetService) -> list[Source]:
+    fields = parse_assignments(options.field, "--field")
+    return [
+        source
+        for file in options.file
+        for source in datasets.parse_sources(_resolved(file), fields)
+    ]
 
 
-def _named(file: str) -> str:
-    # A path is taken from where the terminal stands.
+def _resolved(file: str) -> str:
+    """Return an existing path as an absolute path, anything else unchanged."""
     path = Path(file).expanduser()
     return str(path.resolve()) if path.exists() else file
 
 
-def _pairs(said: list[str], flag: str) -> dict[str, str]:
-    pairs = {}
-    for pair in said:
+def parse_assignments(pairs: list[str], flag: str) -> dict[str, str]:
+    """Return the values of KEY=VALUE arguments. Raises ConfigError."""
+    values = {}
+    for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ConfigError(Problem(flag, f"{pair} has no =.", f"Write {flag} key=value."))
-        pairs[key.strip()] = value
-    return pairs
+        values[key.strip()] = value
+    return values
 
 
 def _parts(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in row.items():
-        if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
-            for turn in value:
-                yield str(turn.get("role", name)), turn.get("content") or turn
+        if (
+            isinstance(value, list)
+            and value
+            and all(isinstance(message, dict) for message in value)
+        ):
+            for message in value:
+                yield str(message.get("role", name)), message.get("content") or message
         else:
             yield name, value
 
 
-def _short(value: Any) -> str:
-    text = plain(value if isinstance(value, str) else json.dumps(value, default=str))
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text):,} characters)"
+def _shortened(value: Any) -> str:
+    text = escape_control(value if isinstance(value, str) else json.dumps(value, default=str))
+    return (
+        text
+        if len(text) <= MAX_TEXT_LENGTH
+        else f"{text[:MAX_TEXT_LENGTH]}… ({len(text):,} characters)"
+    )
 
 
 def _count(text: str) -> int:
@@ -234,8 +263,3 @@ def _count(text: str) -> int:
     if not 1 <= number <= 1000:
         raise argparse.ArgumentTypeError("give a number from 1 to 1000")
     return number
-
-
-def _print_json(value: Any) -> int:
-    print(json.dumps(value, indent=2, default=str))
-    return DONE

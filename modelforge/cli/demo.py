@@ -1,4 +1,4 @@
-"""The whole path in the terminal: an answer before, a short training, the answer after."""
+"""`modelforge demo`: train the starter model on a sample, and compare its answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import shutil
 import textwrap
 from typing import TYPE_CHECKING
 
-from modelforge.cli.output import follow
+from modelforge.cli.follow import follow
+from modelforge.cli.output import DONE, FAILED, print_table
 from modelforge.config.resolve import Layer
 from modelforge.data.sources.library import Sample, load_samples
 from modelforge.errors import NotFoundError, Problem
@@ -17,17 +18,17 @@ if TYPE_CHECKING:
 
 
 def run_demo(forge: Forge, name: str, *, as_json: bool = False) -> int:
-    """Teach the starter model one sample, show its answer before and after; return an exit code."""
-    sample = _find(name)
-    say = (lambda _text: None) if as_json else print
-    say(f"{sample.title}: {sample.description}\n")
-    say(f"The question, which is not in the data: {sample.question}")
+    """Train the starter model on a sample, print its answer before and after; return exit code."""
+    sample = _find_sample(name)
+    if not as_json:
+        print(f"{sample.title}: {sample.description}\n")
+        print(f"The prompt, which is not in the data: {sample.question}")
     try:
         before = _answer(forge, "starter", sample.question)
         run_id = forge.runs.start(*_layers(forge, sample), name=f"demo · {sample.name}")
         view = follow(forge, run_id, quiet=as_json)
         if view.state != "finished":
-            return 1
+            return FAILED
         after = _answer(forge, run_id, sample.question)
     finally:
         forge.close()
@@ -35,24 +36,25 @@ def run_demo(forge: Forge, name: str, *, as_json: bool = False) -> int:
     if as_json:
         print(json.dumps({"before": before, "after": after, "run": run_id, "folder": folder}))
     else:
-        print("\n" + side_by_side("before", before, "after", after))
-        print(f"\nGo on talking to it: modelforge chat {run_id} --prompt '...'")
-    return 0
+        print()
+        print_side_by_side("before", before, "after", after)
+        print(f"\nTo continue chatting: modelforge chat {run_id} --prompt '...'")
+    return DONE
 
 
-def side_by_side(left_title: str, left: str, right_title: str, right: str) -> str:
-    """Return two texts in two columns as wide as the terminal allows."""
+def print_side_by_side(left_title: str, left: str, right_title: str, right: str) -> None:
+    """Print two texts in two columns, at most 110 characters wide."""
     width = max(24, (min(shutil.get_terminal_size().columns, 110) - 3) // 2)
-    columns = [
-        [title, "─" * width, *textwrap.wrap(text.strip() or "(nothing)", width)]
-        for title, text in ((left_title, left), (right_title, right))
+    cells = [
+        "\n".join(textwrap.wrap(text.strip() or "(empty)", width)).splitlines()
+        for text in (left, right)
     ]
-    height = max(len(column) for column in columns)
-    rows = zip(*(column + [""] * (height - len(column)) for column in columns), strict=True)
-    return "\n".join(f"{one:<{width}} │ {two}".rstrip() for one, two in rows)
+    height = max(len(lines) for lines in cells)
+    padded = [lines + [""] * (height - len(lines)) for lines in cells]
+    print_table(zip(*padded, strict=True), [left_title, right_title])
 
 
-def _find(name: str) -> Sample:
+def _find_sample(name: str) -> Sample:
     by_name = {sample.name: sample for sample in load_samples()}
     if name not in by_name:
         remedy = f"Choose one of {', '.join(by_name)}."
@@ -68,6 +70,6 @@ def _layers(forge: Forge, sample: Sample) -> list[Layer]:
     return [Layer(prefill.title, prefill.values), Layer("demo", chosen)]
 
 
-def _answer(forge: Forge, target: str, question: str) -> str:
-    parts = forge.chat.ask(target, [{"role": "user", "content": question}], max_new_tokens=80)
+def _answer(forge: Forge, target: str, prompt: str) -> str:
+    parts = forge.chat.ask(target, [{"role": "user", "content": prompt}], max_new_tokens=80)
     return "".join(part.get("text", "") for part in parts if "phase" not in part)

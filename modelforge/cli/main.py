@@ -1,4 +1,4 @@
-"""Commands over the front door: `modelforge ui|init|data|check|rehearse|train|queue|…`."""
+"""Parser and commands: `modelforge ui|init|data|check|trial-run|train|queue|…`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from modelforge import __version__
 from modelforge.cli import data, queue, runs, trial_run
-from modelforge.cli.output import plain
+from modelforge.cli.data import parse_assignments
+from modelforge.cli.output import DONE, FAILED, WRONG_INPUT, escape_control, print_json
 from modelforge.errors import ConfigError, ForgeError, Problem
 
 if TYPE_CHECKING:
     from modelforge.config.resolve import Layer
     from modelforge.forge import Forge
-
-DONE, FAILED, WRONG_INPUT = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,12 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(options.act(options))
     except ForgeError as error:
-        _tell(error, as_json=options.json)
+        _print_problems(error, as_json=options.json)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\nLeft. A run that was started goes on.", file=sys.stderr)
+        print("\nStopped watching. A started run continues in the background.", file=sys.stderr)
         return FAILED
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+    except BrokenPipeError:  # the reader of stdout has exited, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
@@ -49,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"modelforge {__version__}")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", help="print JSON")
-    shared.add_argument("--home", help="the folder that holds runs and models")
+    shared.add_argument("--home", help="folder for runs and models")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, act: Any, about: str) -> argparse.ArgumentParser:
@@ -64,43 +63,45 @@ def _parser() -> argparse.ArgumentParser:
     runs.add(commands, shared, _forge)
     queue.add(commands, shared, _forge, _layers)
     _chat_command(add)
-    add("doctor", _doctor, "Say what is right and wrong with this machine.")
+    add("doctor", _doctor, "Check this machine.")
     add("schema", _schema, "Print the settings as JSON Schema.")
     return parser
 
 
 def _recipe_commands(add: Any) -> None:
-    init = add("init", _init, "Write a recipe prefilled for this machine.")
-    init.add_argument("file", nargs="?", type=Path, help="where to write it; else it is printed")
-    init.add_argument("--model", default="starter", help="model to start from (starter)")
+    init = add("init", _init, "Write a recipe with defaults for this machine.")
+    init.add_argument("file", nargs="?", type=Path, help="where to write it; default: print it")
+    init.add_argument("--model", default="starter", help="model to train (starter)")
     init.add_argument("--dataset", default="sample:captain", help="data file or sample:NAME")
     init.add_argument(
-        "--recommended", action="store_true", help="with what makes this model and data quicker"
+        "--recommended", action="store_true", help="include the recommended speed optimizations"
     )
     for name, act, about in (
-        ("check", _check, "Say what would happen: findings, and memory in GiB."),
-        ("train", _train, "Train, show progress and end with the run."),
+        ("check", _check, "Check a recipe: print findings, memory and speed."),
+        ("train", _train, "Train and show progress until the run ends."),
     ):
         command = add(name, act, about)
-        command.add_argument("recipe", type=Path, help="a recipe file (YAML or JSON)")
+        command.add_argument("recipe", type=Path, help="recipe file (YAML or JSON)")
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
         if name == "check":
-            trace = "count the memory by the model's own code; opens the training stack first"
+            trace = "trace memory with the training code; loads the training stack first"
             command.add_argument("--trace", action="store_true", help=trace)
         if name == "train":
-            command.add_argument("--detach", action="store_true", help="start it and leave")
-            command.add_argument("--queue", action="store_true", help="let it wait for its turn")
+            command.add_argument(
+                "--detach", action="store_true", help="start the run in the background"
+            )
+            command.add_argument("--queue", action="store_true", help="add the run to the queue")
             command.add_argument("--after", metavar="TIME", help="with --queue: 22:30 or +2h")
-            command.add_argument("--name", help="how the run is listed")
-    demo = add("demo", _demo, "Teach the starter model a sample and compare its answers.")
+            command.add_argument("--name", help="name of the run")
+    demo = add("demo", _demo, "Train the starter model on a sample and compare its answers.")
     demo.add_argument("--sample", default="captain")
 
 
 def _chat_command(add: Any) -> None:
-    chat = add("chat", _chat, "Ask a run's model, or a base model.")
-    chat.add_argument("run", help="a run's id, or a model's name")
+    chat = add("chat", _chat, "Chat with the model of a run, or with a base model.")
+    chat.add_argument("run", help="id of a run, or name of a model")
     chat.add_argument("--prompt", required=True)
-    chat.add_argument("--base", action="store_true", help="let the untuned model answer")
+    chat.add_argument("--base", action="store_true", help="use the base model of the run")
     chat.add_argument("--max-new-tokens", type=int, default=256)
     chat.add_argument("--temperature", type=float, default=0.0)
 
@@ -129,16 +130,16 @@ def _init(options: argparse.Namespace) -> int:
     if options.recommended:
         chosen |= forge.preflight.recommended(Layer("init", chosen))
     nested = resolve(Layer("init", chosen)).config.explicit_values()
-    answers = {name: nested[name] for name in TrainingConfig.model_fields if name in nested}
-    text = json.dumps(answers, indent=2) + "\n" if options.json else dump_recipe(answers)
+    values = {name: nested[name] for name in TrainingConfig.model_fields if name in nested}
+    text = json.dumps(values, indent=2) + "\n" if options.json else dump_recipe(values)
     if options.file is None:
         print(text, end="")
         return DONE
     if options.file.exists():
-        remedy = "Choose another name, or delete it first."
-        raise ConfigError(Problem(str(options.file), "There is a file of that name.", remedy))
+        remedy = "Choose another name, or delete the file."
+        raise ConfigError(Problem(str(options.file), "The file exists.", remedy))
     options.file.write_text(text, encoding="utf-8")
-    print(f"{options.file}: prefilled. {prefill.reason}")
+    print(f"{options.file}: written. {prefill.reason}")
     return DONE
 
 
@@ -151,7 +152,7 @@ def _check(options: argparse.Namespace) -> int:
         finally:
             forge.close()
     if options.json:
-        print(json.dumps(checked.as_dict(), indent=2))
+        print_json(checked.as_dict())
     else:
         from modelforge.cli.output import print_check
 
@@ -160,13 +161,13 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from modelforge.cli.output import follow
+    from modelforge.cli.follow import follow
 
     forge = _forge(options)
     if options.queue:
         return queue.enqueue(options, forge, _layers(options))
     if options.after is not None:
-        raise ConfigError(Problem("--after", "Only what waits has a time.", "Add --queue."))
+        raise ConfigError(Problem("--after", "The option needs --queue.", "Add --queue."))
     run_id = forge.runs.start(*_layers(options), name=options.name)
     folder = forge.runs.folder(run_id).path
     if options.detach:
@@ -174,7 +175,7 @@ def _train(options: argparse.Namespace) -> int:
         return DONE
     view = follow(forge, run_id, quiet=options.json)
     if options.json:
-        print(json.dumps(view.as_dict(), indent=2))
+        print_json(view.as_dict())
     return DONE if view.state == "finished" else FAILED
 
 
@@ -186,7 +187,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _chat(options: argparse.Namespace) -> int:
     forge = _forge(options)
-    said = []
+    parts = []
     try:
         for part in forge.chat.ask(
             options.run,
@@ -195,12 +196,12 @@ def _chat(options: argparse.Namespace) -> int:
             max_new_tokens=options.max_new_tokens,
             temperature=options.temperature,
         ):
-            said.append(part.get("text", "") if "phase" not in part else "")
+            parts.append(part.get("text", "") if "phase" not in part else "")
             if not options.json:
-                print(said[-1], end="", flush=True)
+                print(parts[-1], end="", flush=True)
     finally:
         forge.close()
-    print(json.dumps({"answer": "".join(said)}) if options.json else "")
+    print(json.dumps({"answer": "".join(parts)}) if options.json else "")
     return DONE
 
 
@@ -212,7 +213,7 @@ def _doctor(options: argparse.Namespace) -> int:
     rows = check_machine(find_home(options.home))
     if options.json:
         fields = ("name", "state", "what", "remedy")
-        print(json.dumps([{f: getattr(row, f) for f in fields} for row in rows], indent=2))
+        print_json([{field: getattr(row, field) for field in fields} for row in rows])
     else:
         print_doctor(rows)
     return FAILED if any(row.state == "bad" for row in rows) else DONE
@@ -221,26 +222,20 @@ def _doctor(options: argparse.Namespace) -> int:
 def _schema(_options: argparse.Namespace) -> int:
     from modelforge.config.json_schema import json_schema
 
-    print(json.dumps(json_schema(), indent=2))
-    return DONE
+    return print_json(json_schema())
 
 
 def _layers(options: argparse.Namespace) -> list[Layer]:
     from modelforge.config.recipe import load_recipe
     from modelforge.services.layers import COMMAND, user_layers
 
-    said = {}
-    for pair in options.set:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError(Problem("--set", f"{pair} has no =.", "Write --set key=value."))
-        said[key.strip()] = value
-    return user_layers(said, load_recipe(options.recipe), COMMAND)
+    values = parse_assignments(options.set, "--set")
+    return user_layers(values, load_recipe(options.recipe), COMMAND)
 
 
-def _tell(error: ForgeError, *, as_json: bool) -> None:
+def _print_problems(error: ForgeError, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"problems": [problem.as_dict() for problem in error.problems]}))
         return
     for problem in error.problems:
-        print(plain(str(problem)), file=sys.stderr)
+        print(escape_control(str(problem)), file=sys.stderr)

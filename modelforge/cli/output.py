@@ -1,24 +1,19 @@
-"""What the commands print: a run's progress, checks, lists and tables."""
+"""Print tables and results. Rich is imported with the first table, so that commands start fast."""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 if TYPE_CHECKING:
     from modelforge.diagnosis.classify import Cause
     from modelforge.diagnosis.verdict import Verdict
-    from modelforge.forge import Forge
     from modelforge.preflight import Report
-    from modelforge.runs.events import EventRecord
     from modelforge.runs.listing import Page
     from modelforge.runs.view import RunView
     from modelforge.services.compare import Comparison
@@ -26,226 +21,194 @@ if TYPE_CHECKING:
     from modelforge.services.queue import QueueView
     from modelforge.setup.system_checks import CheckResult
 
-TICK_S = 0.2
-# What of the queue does not pass by itself.
-ENDS = ("empty", "held", "failure", "all-held")
-SIGNS = {"good": "ok  ", "note": "note", "bad": "BAD "}
+DONE, FAILED, WRONG_INPUT = 0, 1, 2
+STYLES = {
+    "blocker": "bold red", "problem": "bold red", "failed": "bold red", "lost": "bold red",
+    "bad": "bold red", "caution": "yellow", "note": "cyan", "running": "cyan",
+    "good": "green", "finished": "green",
+}  # fmt: skip
+# Rich wraps at the width of the console. Output to a file or a pipe is not wrapped.
+UNLIMITED_WIDTH = 100_000
 
 
-def follow(forge: Forge, run_id: str, *, quiet: bool = False) -> RunView:
-    """Show a run until it is over and return it then. Ctrl+C stops it and keeps what it learned."""
-    bar: Progress | None = None if quiet else Progress()
-    cursor, asked = 0, False
-    try:
-        while True:
-            over = forge.runs.state(run_id).is_over
-            events, cursor = forge.runs.events(run_id, cursor)
-            if bar is not None:
-                for event in events:
-                    bar.show(event)
-            if over:
-                break
-            forge.tend()
-            asked = _wait(forge, run_id, asked)
-    finally:
-        if bar is not None:
-            bar.close()
-    view = forge.runs.view(run_id)
-    if not quiet:
-        aid = forge.diagnosis
-        cause, verdict = aid.cause(run_id), aid.verdict(run_id)
-        print_run(view, forge.runs.folder(run_id).path, cause=cause, verdict=verdict)
-    return view
+def print_table(rows: Iterable[Sequence[str]], headers: Sequence[str] = ()) -> None:
+    """Print rows in aligned columns: styled on a terminal, otherwise as plain text.
 
-
-def follow_queue(forge: Forge, *, quiet: bool = False) -> list[RunView]:
-    """Start what waits, one after the other, and return how each run was when it was over.
-
-    Ends when nothing waits that could start by itself. Ctrl+C stops the run that goes on, and
-    twice leaves the queue.
+    Cells are escaped and never interpreted as Rich markup.
     """
-    over: list[RunView] = []
-    told = ""
-    while True:
-        run_id = forge.queue.start_next() or forge.runs.active()
-        if run_id is not None:
-            over.append(follow(forge, run_id, quiet=quiet))
-            continue
-        view = forge.queue.view()
-        if view.why != told and view.code and not quiet:
-            told = view.why
-            tqdm.write(view.why)
-        if view.code in ENDS:
-            return over
-        time.sleep(TICK_S)
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    is_terminal = sys.stdout.isatty()
+    console = Console(
+        force_terminal=is_terminal,
+        no_color=None if is_terminal else True,
+        width=None if is_terminal else UNLIMITED_WIDTH,
+    )
+    table = Table(
+        *headers, box=None, pad_edge=False, show_header=bool(headers), padding=(0, 2, 0, 0)
+    )
+    for row in rows:
+        cells = (escape_control(cell) for cell in row)
+        table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in cells))
+    with console.capture() as capture:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()), flush=True)
 
 
-def _wait(forge: Forge, run_id: str, asked: bool) -> bool:
-    try:
-        time.sleep(TICK_S)
-    except KeyboardInterrupt:
-        if asked:
-            raise
-        forge.runs.stop(run_id, keep=True)
-        tqdm.write("Stopping after this update; what it learned is kept. Ctrl+C again leaves it.")
-        return True
-    return asked
-
-
-class Progress:
-    """Draws the events of one run as lines and a bar."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._phase = ""
-
-    def show(self, event: EventRecord) -> None:
-        """Draw one event."""
-        data = event.data
-        if event.kind == "phase" and data["name"] != self._phase:
-            self._phase = data["name"]
-            tqdm.write(data["text"])
-        elif event.kind == "plan":
-            self._bar = tqdm(total=data["total_steps"], unit="update", dynamic_ncols=True)
-        elif event.kind == "step" and self._bar is not None:
-            self._bar.update(data["step"] - self._bar.n)
-            self._bar.set_postfix_str(
-                f"loss {data['loss']:.3f}, {data['tokens_per_s']:,.0f} tokens/s", refresh=False
-            )
-        elif event.kind == "eval":
-            tqdm.write(f"held-out loss {data['loss']:.3f}{' (best so far)' * data['best']}")
-        elif event.kind == "note":
-            tqdm.write(data["text"])
-
-    def close(self) -> None:
-        """Leave the bar as it stands."""
-        if self._bar is not None:
-            self._bar.close()
+def print_json(value: Any) -> int:
+    """Print a value as JSON and return the exit code 0."""
+    print(json.dumps(value, indent=2, default=str))
+    return DONE
 
 
 def print_check(checked: PreflightResult) -> None:
-    """Print problems, findings and the itemised memory."""
-    for problem in checked.problems:
-        print(f"problem   {plain(str(problem))}")
+    """Print problems, findings, memory and speed of a preflight."""
+    rows = [("problem", str(problem)) for problem in checked.problems]
     report = checked.report
+    if report is not None:
+        for finding in report.findings:
+            where = f"{finding.where}: " if finding.where else ""
+            rows.append((finding.level, f"{where}{finding.what} {finding.remedy}".rstrip()))
+    if rows:
+        print_table(rows)
     if report is None:
         return
-    for found in report.findings:
-        where = f"{found.where}: " if found.where else ""
-        print(f"{found.level:<9} {plain(f'{where}{found.what} {found.remedy}').rstrip()}")
-    print("memory, traced" if report.memory_basis == "traced" else "memory, about")
-    for part in report.memory:
-        print(f"  {part.name:<12} {part.gib:6.2f} GiB")
-    print(f"  {'together':<12} {report.memory_total_gib:6.2f} GiB")
-    _print_levers(report)
-    print("Ready to train." if checked.ready else "Not ready.")
+    basis = {"traced": "traced", "trial_run": "from a trial run"}.get(
+        report.memory_basis or "", "estimated"
+    )
+    print(f"\nMemory, {basis}")
+    parts = [(f"  {part.name}", f"{part.gib:.2f} GiB") for part in report.memory]
+    print_table([*parts, ("  total", f"{report.memory_total_gib:.2f} GiB")])
+    _print_speed(report)
+    print("\nReady to train." if checked.ready else "\nNot ready.")
 
 
-def _print_levers(report: Report) -> None:
-    """Print what makes the run quicker, and what would."""
+def _print_speed(report: Report) -> None:
     if not report.levers:
         return
-    print(f"speed, about {report.tokens_per_s:,.0f} useful tokens/s")
-    for lever in report.levers:
-        answers = ", ".join(f"{name}={json.dumps(value)}" for name, value in lever.settings.items())
-        pulled = "on" if lever.on else answers
-        print(f"  {lever.label:<28} x{lever.times:4.2f} {lever.gib:+6.2f} GiB  {pulled}")
-    if report.recommended:
-        answers = " ".join(
-            f"{name}={json.dumps(value)}" for name, value in report.recommended.items()
+    print(f"\nSpeed, about {report.tokens_per_s:,.0f} tokens/s without padding")
+    print_table(
+        (
+            f"  {option.label}",
+            f"x{option.times:.2f}",
+            f"{option.gib:+.2f} GiB",
+            "on" if option.on else _assignments(option.settings),
         )
-        print(f"recommended together: {answers}")
+        for option in report.levers
+    )
+    if report.recommended:
+        print(f"Recommended settings: {_assignments(report.recommended)}")
+
+
+def _assignments(settings: dict[str, Any]) -> str:
+    return " ".join(f"{name}={json.dumps(value)}" for name, value in settings.items())
 
 
 def print_runs(page: Page) -> None:
-    """Print runs in the order given, and how many more there are."""
+    """Print a page of the run list."""
     if not page.all:
         print("No runs yet. Start one with: modelforge demo")
-    elif not page.total:
+        return
+    if not page.total:
         print("No run matches.")
+        return
+    rows = []
     for row in page.rows:
-        when = datetime.fromtimestamp(row.created).astimezone().strftime("%Y-%m-%d %H:%M")
-        loss = f"loss {row.loss:.3f}" if row.loss is not None else ""
+        created = datetime.fromtimestamp(row.created).astimezone().strftime("%Y-%m-%d %H:%M")
+        loss = f"{row.loss:.3f}" if row.loss is not None else ""
         tags = " ".join(f"#{tag}" for tag in row.tags)
-        line = f"{row.id}  {when}  {row.state:<9} {row.step:>5}  {row.name}  {loss}  {tags}"
-        print(plain(line).rstrip())
-    if page.rows and (more := page.total - len(page.rows)) > 0:
-        print(f"{more:,} more.")
+        rows.append((row.id, created, str(row.state), str(row.step), loss, row.name, tags))
+    print_table(rows, ["id", "created", "state", "step", "loss", "name", "tags"])
+    remaining = page.total - len(page.rows)
+    if remaining > 0:
+        print(f"{remaining:,} more.")
 
 
 def print_comparison(compared: Comparison) -> None:
-    """Print what came of runs, and what differs between them."""
+    """Print the results of runs and the differences between them."""
     from modelforge.services.export_history import told
 
-    for number, run in enumerate(compared.runs, start=1):
-        held = f", held-out loss {told(run.eval_loss)}" if run.eval_loss is not None else ""
-        made = f"{run.updates:,} updates, {run.tokens:,.0f} tokens in {run.seconds:,.0f} s"
-        print(plain(f"{number}  {run.name} ({run.id}): {run.state}, {made}{held}"))
+    runs = [
+        (
+            f"{number}", run.name, run.id, str(run.state), f"{run.updates:,}", f"{run.tokens:,.0f}",
+            f"{run.seconds:,.0f}", told(run.eval_loss),
+        )
+        for number, run in enumerate(compared.runs, start=1)
+    ]  # fmt: skip
+    columns = ["", "name", "id", "state", "steps", "tokens", "seconds", "evaluation loss"]
+    print_table(runs, columns)
     for title, lines in (
-        ("settings that differ", compared.settings),
-        ("in effect", compared.effect),
-        ("data", [line for line in compared.data if line.differs]),
-        ("versions", compared.versions),
+        ("different settings", compared.settings),
+        ("different in effect", compared.effect),
+        ("different data", [line for line in compared.data if line.differs]),
+        ("different versions", compared.versions),
     ):
         if lines:
-            print(title)
-        for line in lines:
-            values = "  |  ".join(told(value) for value in line.values)
-            print(plain(f"  {line.name:<32} {values}"))
+            print()
+            values = [(line.name, *(told(value) for value in line.values)) for line in lines]
+            print_table(values, [title, *(str(n) for n in range(1, len(runs) + 1))])
     if not any(line.differs for line in compared.data):
-        print("All learned from the same data.")
+        print("\nAll runs used the same data.")
 
 
 def print_queue(view: QueueView) -> None:
-    """Print what waits in which order, and why nothing of it starts now."""
+    """Print the queued runs, and why none of them starts now."""
+    rows = []
     for run in view.runs:
         held = f"held {run.why_held}".rstrip() if run.held else ""
-        when = f"after {run.when}" if run.when else ""
-        about = ", ".join(part for part in (held, when) if part)
-        print(plain(f"{run.position:>3}  {run.run}  {run.name}  {about}".rstrip()))
-    print(plain(view.why) if view.why else "The next run is about to start.")
-    print(f"After a failure the queue {'goes on' if view.go_on_after_failure else 'stops'}.")
+        start = f"after {run.when}" if run.when else ""
+        status = ", ".join(part for part in (held, start) if part)
+        rows.append((str(run.position), run.run, run.name, status))
+    if rows:
+        print_table(rows, ["", "id", "name", "status"])
+    print(escape_control(view.why) if view.why else "The next run is about to start.")
+    print(f"After a failure the queue {'continues' if view.go_on_after_failure else 'stops'}.")
 
 
 def print_run(
     view: RunView, folder: Path, *, cause: Cause | None = None, verdict: Verdict | None = None
 ) -> None:
-    """Print one run: its state, how it ended and why, how it went, where it lies."""
-    print(f"{view.name}: {view.state}, update {view.step} of {view.total_steps or '?'}.")
+    """Print the state of a run, its result or the cause of its failure, and its folder."""
+    total = view.total_steps or "?"
+    print(escape_control(f"{view.name}: {view.state}, step {view.step} of {total}."))
     ending = view.ending or {}
-    told = (cause.what, cause.remedy) if cause else (ending.get("what"), ending.get("remedy"))
-    if told[0]:
-        print(plain(f"{told[0]} {told[1] or ''}").rstrip())
+    what, remedy = ending.get("what"), ending.get("remedy")
+    if cause:
+        what, remedy = cause.what, cause.remedy
+    if what:
+        print(escape_control(f"{what} {remedy or ''}").rstrip())
     if cause and (cause.action or {}).get("settings"):
-        print(f"Start it again with that: modelforge runs retry {view.id}")
+        print(f"To start it with the suggested fix: modelforge runs retry {view.id}")
     if verdict and ending.get("kind") != "failed":
         print(verdict.text)
     if view.eval_loss is not None:
-        print(f"Held-out loss {view.eval_loss:.3f}.")
-    print(f"The run lies in {folder}")
+        print(f"Evaluation loss {view.eval_loss:.3f}.")
+    print(f"Folder: {folder}")
 
 
-def print_doctor(rows: Sequence[CheckResult]) -> None:
-    """Print the table of what is right and wrong."""
-    width = max(len(row.name) for row in rows)
-    for row in rows:
-        print(f"{SIGNS[row.state]}  {row.name:<{width}}  {row.what}")
-        if row.remedy:
-            print(f"      {'':<{width}}  → {row.remedy}")
-    sys.stdout.flush()
+def print_doctor(results: Sequence[CheckResult]) -> None:
+    """Print the checks of this machine."""
+    rows: list[tuple[str, str, str]] = []
+    for result in results:
+        rows.append((result.state, result.name, result.what))
+        if result.remedy:
+            rows.append(("", "", f"→ {result.remedy}"))
+    print_table(rows)
 
 
-def plain(text: str) -> str:
-    """Return `text` on one line, with control and direction marks written as escapes."""
+def escape_control(text: str) -> str:
+    """Return untrusted text on one line, with control and direction characters escaped."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_shown(mark) for mark in text)
+    return "".join(_escape(character) for character in text)
 
 
-def _shown(mark: str) -> str:
-    if mark == "\n":
+def _escape(character: str) -> str:
+    if character == "\n":
         return "⏎"
-    # Cc: controls; Cf: direction marks among them; Cs, Zl and Zp: what no terminal can show.
-    if unicodedata.category(mark) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-        return mark.encode("unicode_escape", "surrogatepass").decode("ascii")
-    return mark
+    # Cc: controls; Cf: format, such as direction marks; Cs, Zl, Zp: not printable.
+    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return character

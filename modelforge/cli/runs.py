@@ -1,4 +1,4 @@
-"""`modelforge runs list|show|stop|resume|continue|…`: what happened, and what to do next."""
+"""`modelforge runs list|show|stop|resume|continue|…`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelforge.cli.output import plain
+from modelforge.cli.output import DONE, escape_control, print_json
 from modelforge.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from modelforge.forge import Forge
 
-DONE = 0
-_ABOUT = "List, show, name, compare, stop, go on with, retry, bundle or delete runs."
+_ABOUT = "List, show, name, compare, stop, continue, retry, bundle or delete runs."
 
 
 def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[..., Forge]) -> None:
@@ -28,55 +27,53 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[...
         command.set_defaults(act=lambda options: act(options, open_forge(options)))
         return command
 
-    _listing(new)
-    _of_one_run(new)
-    _noting(new)
-    _comparing(new)
+    _add_list(new)
+    _add_run_commands(new)
+    _add_notes(new)
+    _add_compare(new)
 
 
-def _listing(new: Any) -> None:
+def _add_list(new: Any) -> None:
     listed = new("list", _list, "List the runs, newest first.")
-    listed.add_argument("--query", default="", help="words that all stand in the run's line")
+    listed.add_argument("--query", default="", help="words to find in the run")
     listed.add_argument("--state", action="append", default=[], help="only runs in this state")
     listed.add_argument("--tag", default="", help="only runs with this tag")
     listed.add_argument("--sort", default="age", help="age, name, loss, duration or size")
-    listed.add_argument("--limit", type=int, help="how many at most")
+    listed.add_argument("--limit", type=int, help="maximum number")
 
 
-def _noting(new: Any) -> None:
-    note = new("note", _note, "Write a note to a run, or give it another name.")
-    note.add_argument("run", help="the run's id")
-    note.add_argument("text", nargs="?", help="the note; an empty one removes it")
-    note.add_argument("--name", help="the name it is listed under; an empty one gives it its first")
+def _add_notes(new: Any) -> None:
+    note = new("note", _note, "Write a note for a run, or rename it.")
+    note.add_argument("run", help="id of the run")
+    note.add_argument("text", nargs="?", help="the note; empty removes it")
+    note.add_argument("--name", help="the new name; empty restores the original")
     tag = new("tag", _tag, "Tag a run.")
-    tag.add_argument("run", help="the run's id")
+    tag.add_argument("run", help="id of the run")
     tag.add_argument("tags", nargs="*", help="tags to add")
-    tag.add_argument("--remove", action="append", default=[], help="a tag to take away")
+    tag.add_argument("--remove", action="append", default=[], help="tag to remove")
 
 
-def _comparing(new: Any) -> None:
-    compare = new("compare", _compare, "Put two runs or more side by side.")
+def _add_compare(new: Any) -> None:
+    compare = new("compare", _compare, "Compare two or more runs.")
     compare.add_argument("run", nargs="+", help="ids of runs")
-    compare.add_argument("--csv", type=Path, help="write every number of them to this file")
-    compare.add_argument("--html", type=Path, help="write the comparison as one page to this file")
+    compare.add_argument("--csv", type=Path, help="write all metrics to this file")
+    compare.add_argument("--html", type=Path, help="write the comparison as a page to this file")
 
 
-def _of_one_run(new: Any) -> None:
-    show = new("show", _show, "Show how a run stands.")
-    stop = new("stop", _stop, "Ask a run to stop; what it has learned is kept.")
-    stop.add_argument("--discard", action="store_true", help="keep nothing of what it learned")
-    resume = new("resume", _resume, "Go on with a run that did not finish.")
-    longer = new("continue", _continue, "Start a new run that learns on from the end of this one.")
-    much = longer.add_mutually_exclusive_group()
-    much.add_argument("--epochs", type=int, metavar="N", help="how many epochs more")
-    much.add_argument("--steps", type=int, metavar="N", help="how many updates more")
-    delete = new("delete", _delete, "Delete a run that is over, with everything it made.")
-    retry = new("retry", _retry, "Start a failed run again with what helps against its cause.")
-    bundle = new(
-        "bundle", _bundle, "Write a zip file for those who help; nothing private is in it."
-    )
-    for command in (show, stop, resume, longer, delete, retry, bundle):
-        command.add_argument("run", help="the run's id")
+def _add_run_commands(new: Any) -> None:
+    show = new("show", _show, "Show a run.")
+    stop = new("stop", _stop, "Stop a run and keep its model.")
+    stop.add_argument("--discard", action="store_true", help="discard its model")
+    resume = new("resume", _resume, "Resume an unfinished run.")
+    more = new("continue", _continue, "Start a new run that continues from the end of this one.")
+    amount = more.add_mutually_exclusive_group()
+    amount.add_argument("--epochs", type=int, metavar="N", help="additional epochs")
+    amount.add_argument("--steps", type=int, metavar="N", help="additional steps")
+    delete = new("delete", _delete, "Delete a run that is over, with all its files.")
+    retry = new("retry", _retry, "Start a failed run again with the suggested fix.")
+    bundle = new("bundle", _bundle, "Write a support bundle (zip) without private data.")
+    for command in (show, stop, resume, more, delete, retry, bundle):
+        command.add_argument("run", help="id of the run")
     bundle.add_argument("file", nargs="?", type=Path, help="where to write it")
 
 
@@ -92,24 +89,24 @@ def _list(options: argparse.Namespace, forge: Forge) -> int:
     )
     if options.json:
         views = forge.runs.views(wanted, limit=options.limit)
-        print(json.dumps([view.as_dict() for view in views], indent=2))
+        print_json([view.as_dict() for view in views])
     else:
         print_runs(forge.history.page(wanted, limit=options.limit))
     return DONE
 
 
 def _note(options: argparse.Namespace, forge: Forge) -> int:
-    said = forge.history.annotate(options.run, name=options.name, note=options.text)
-    print(json.dumps(said) if options.json else f"{options.run}: noted.")
+    notes = forge.history.annotate(options.run, name=options.name, note=options.text)
+    print(json.dumps(notes) if options.json else f"{options.run}: saved.")
     return DONE
 
 
 def _tag(options: argparse.Namespace, forge: Forge) -> int:
-    gone = {tag.lower() for tag in options.remove}
-    kept = [tag for tag in forge.runs.view(options.run).tags if tag not in gone]
-    said = forge.history.annotate(options.run, tags=[*kept, *options.tags])
-    shown = ", ".join(said["tags"]) or "no tags"
-    print(json.dumps(said) if options.json else f"{options.run}: {plain(shown)}")
+    removed = {tag.lower() for tag in options.remove}
+    kept = [tag for tag in forge.runs.view(options.run).tags if tag not in removed]
+    notes = forge.history.annotate(options.run, tags=[*kept, *options.tags])
+    tags = ", ".join(notes["tags"]) or "no tags"
+    print(json.dumps(notes) if options.json else f"{options.run}: {escape_control(tags)}")
     return DONE
 
 
@@ -122,7 +119,7 @@ def _compare(options: argparse.Namespace, forge: Forge) -> int:
     if options.html:
         options.html.write_text(forge.history.export_html(options.run), encoding="utf-8")
     if options.json:
-        print(json.dumps(compared.as_dict(points=500), indent=2))
+        print_json(compared.as_dict(points=500))
     else:
         print_comparison(compared)
     return DONE
@@ -134,9 +131,11 @@ def _show(options: argparse.Namespace, forge: Forge) -> int:
     view = forge.runs.view(options.run)
     cause, verdict = forge.diagnosis.cause(view.id), forge.diagnosis.verdict(view.id)
     if options.json:
-        told = {"diagnosis": cause, "verdict": verdict}
-        more = {name: one.as_dict() if one else None for name, one in told.items()}
-        print(json.dumps(view.as_dict() | more, indent=2))
+        extra = {
+            "diagnosis": cause.as_dict() if cause else None,
+            "verdict": verdict.as_dict() if verdict else None,
+        }
+        print_json(view.as_dict() | extra)
     else:
         print_run(view, forge.runs.folder(view.id).path, cause=cause, verdict=verdict)
     return DONE
@@ -154,9 +153,9 @@ def _resume(options: argparse.Namespace, forge: Forge) -> int:
 
 def _continue(options: argparse.Namespace, forge: Forge) -> int:
     for name in ("epochs", "steps"):
-        many = getattr(options, name)
-        if many is not None and many < 1:
-            raise ConfigError(Problem(f"--{name}", f"{many} is not more.", "Give 1 or more."))
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ConfigError(Problem(f"--{name}", f"{value} is too small.", "Give 1 or more."))
     options.run = forge.resume.continue_run(options.run, epochs=options.epochs, steps=options.steps)
     return _show(options, forge)
 
@@ -171,11 +170,11 @@ def _retry(options: argparse.Namespace, forge: Forge) -> int:
     changes = forge.diagnosis.changes(options.run)
     run_id = forge.diagnosis.apply_fix(options.run)
     if options.json:
-        told = {change.name: change.after for change in changes}
-        print(json.dumps({"id": run_id, "changed": told}))
+        changed = {change.name: change.after for change in changes}
+        print(json.dumps({"id": run_id, "changed": changed}))
         return DONE
     for change in changes:
-        print(f"{change.label}: {change.before} becomes {change.after}.")
+        print(f"{change.label}: {change.before} → {change.after}")
     print(run_id)
     return DONE
 
@@ -183,17 +182,18 @@ def _retry(options: argparse.Namespace, forge: Forge) -> int:
 def _bundle(options: argparse.Namespace, forge: Forge) -> int:
     import shutil
 
-    made = forge.diagnosis.support_bundle(options.run)
+    bundle = forge.diagnosis.support_bundle(options.run)
     target = options.file or Path(f"modelforge-{options.run}.zip")
     try:
-        shutil.copyfile(made, target)
+        shutil.copyfile(bundle, target)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        problem = Problem(str(target), f"It cannot be written: {reason}.", "Name another file.")
+        problem = Problem(
+            str(target), f"The file cannot be written: {reason}.", "Choose another file."
+        )
         raise ConfigError(problem) from error
     finally:
-        made.unlink(missing_ok=True)
-    print(
-        json.dumps({"file": str(target)}) if options.json else f"{target}: look through it first."
-    )
+        bundle.unlink(missing_ok=True)
+    message = f"{target}: review it before you share it."
+    print(json.dumps({"file": str(target)}) if options.json else message)
     return DONE

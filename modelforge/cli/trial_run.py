@@ -1,83 +1,87 @@
-"""`modelforge rehearse RECIPE`: a few real updates before a run, and what they say of it."""
+"""`modelforge trial-run RECIPE`: measure memory and speed with a few steps."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelforge.cli.output import DONE, FAILED, escape_control, print_json, print_table
+
 if TYPE_CHECKING:
     from modelforge.config.resolve import Layer
     from modelforge.forge import Forge
     from modelforge.services.trial_runs import TrialRunView
 
-DONE, FAILED = 0, 1
-LOOK_S = 0.3
+POLL_S = 0.3
 
 
 def add(
     add_command: Callable[[str, Any, str], argparse.ArgumentParser],
-    forge: Callable[[argparse.Namespace], Forge],
-    layers: Callable[[argparse.Namespace], Sequence[Layer]],
+    open_forge: Callable[[argparse.Namespace], Forge],
+    read_layers: Callable[[argparse.Namespace], Sequence[Layer]],
 ) -> None:
-    """Add the command."""
+    """Add the command `trial-run`."""
 
     def act(options: argparse.Namespace) -> int:
-        return _rehearse(options, forge(options), layers(options))
+        return _trial_run(options, open_forge(options), read_layers(options))
 
-    about = "Try a few updates, a check and a save; say what the run will need."
+    about = "Run a few steps, an evaluation and a save; print memory and duration of the run."
     command = add_command("trial-run", act, about)
-    command.add_argument("recipe", type=Path, help="a recipe file (YAML or JSON)")
+    command.add_argument("recipe", type=Path, help="recipe file (YAML or JSON)")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
 
 
-def _rehearse(options: argparse.Namespace, forge: Forge, layers: Sequence[Layer]) -> int:
-    found = forge.trial_runs.start(*layers)
+def _trial_run(options: argparse.Namespace, forge: Forge, layers: Sequence[Layer]) -> int:
+    trial_run_id = forge.trial_runs.start(*layers)
     try:
-        view = _follow(forge, found, quiet=options.json)
+        view = _follow(forge, trial_run_id, quiet=options.json)
     except KeyboardInterrupt:
-        forge.trial_runs.stop(found)
+        forge.trial_runs.stop(trial_run_id)
         print("\nStopped; nothing is kept.", file=sys.stderr)
         return FAILED
     if options.json:
-        print(json.dumps(view.as_dict(), indent=2))
+        print_json(view.as_dict())
     else:
         _print(view, forge.preflight.check(*layers).report)
     return DONE if view.trial_run is not None else FAILED
 
 
-def _follow(forge: Forge, found: str, *, quiet: bool) -> TrialRunView:
-    said = ""
+def _follow(forge: Forge, trial_run_id: str, *, quiet: bool) -> TrialRunView:
+    phase = ""
     while True:
-        view = forge.trial_runs.view(found)
-        if not quiet and view.phase not in (said, ""):
-            said = view.phase
-            print(f"{said} …", flush=True)
+        view = forge.trial_runs.view(trial_run_id)
+        if not quiet and view.phase not in (phase, ""):
+            phase = view.phase
+            print(f"{escape_control(phase)} …", flush=True)
         if view.state.is_over:
             return view
         forge.tend()
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
 
 
 def _print(view: TrialRunView, report: Any) -> None:
-    measured = view.trial_run
+    result = view.trial_run
     for note in view.notes:
-        print(note)
-    if measured is None:
+        print(escape_control(note))
+    if result is None:
         ending = view.ending or {}
-        said = [str(ending[name]) for name in ("what", "remedy") if ending.get(name)]
-        print(" ".join(said) or f"The rehearsal has {view.state}.", file=sys.stderr)
+        texts = [str(ending[name]) for name in ("what", "remedy") if ending.get(name)]
+        message = " ".join(texts) or f"The trial run is {view.state}."
+        print(escape_control(message), file=sys.stderr)
         return
-    print(f"memory at most     {measured.peak_gib:.2f} GiB")
-    print(f"one update         {measured.seconds_per_update:.2f} s")
-    if measured.seconds_per_update_worst:
-        print(f"  longest rows     {measured.seconds_per_update_worst:.2f} s")
-    if measured.checkpoint_gib is not None:
-        size, seconds = measured.checkpoint_gib * 1024, measured.save_seconds or 0.0
-        print(f"one checkpoint     {size:.0f} MiB in {seconds:.1f} s")
+    rows = [
+        ("Peak memory", f"{result.peak_gib:.2f} GiB"),
+        ("Time per step", f"{result.seconds_per_update:.2f} s"),
+    ]
+    if result.seconds_per_update_worst:
+        rows.append(("  longest rows", f"{result.seconds_per_update_worst:.2f} s"))
+    if result.checkpoint_gib is not None:
+        size_mib, seconds = result.checkpoint_gib * 1024, result.save_seconds or 0.0
+        rows.append(("Checkpoint", f"{size_mib:.0f} MiB in {seconds:.1f} s"))
     if report is not None and report.seconds is not None:
-        print(f"the whole run      about {max(1, round(report.seconds / 60))} min")
+        rows.append(("Whole run", f"about {max(1, round(report.seconds / 60))} min"))
+    print_table(rows)

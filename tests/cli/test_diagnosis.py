@@ -1,4 +1,4 @@
-"""A failed run at the terminal: its cause, the bundle, and the same run with its remedy refused."""
+"""Diagnosis, support bundle and retry of a failed run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from modelforge.runs.store import Store
 
 @pytest.fixture
 def failed(tmp_path, monkeypatch):
-    """The id of a run that has failed, in a home of its own."""
+    """The id of a failed run."""
     monkeypatch.setenv("MODELFORGE_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    said = {"task": "text-generation", "model_name": "m", "dataset": "d",
+    settings = {"task": "text-generation", "model_name": "m", "dataset": "d",
             "compute_specs": "low_end", "per_device_train_batch_size": 2}  # fmt: skip
-    config = TrainingConfig(**said)
+    config = TrainingConfig(**settings)
     folder = Store(Home(tmp_path / "home")).create(
         name="a run",
         config=config.explicit_values(),
@@ -38,18 +38,18 @@ def failed(tmp_path, monkeypatch):
     return folder.id
 
 
-def test_show_tells_the_cause_and_the_command_that_helps(failed, capsys):
+def test_show_prints_the_cause_and_the_retry_command(failed, capsys):
     assert main(["runs", "show", failed]) == 0
-    told = capsys.readouterr().out
-    assert "It is full. Shorten it." in told
-    assert f"modelforge runs retry {failed}" in told
+    output = capsys.readouterr().out
+    assert "It is full. Shorten it." in output
+    assert f"modelforge runs retry {failed}" in output
     assert main(["runs", "show", failed, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["diagnosis"]["action"]["settings"]["per_device_train_batch_size"] == 1
-    assert told["verdict"]["kind"] == "unclear"
+    output = json.loads(capsys.readouterr().out)
+    assert output["diagnosis"]["action"]["settings"]["per_device_train_batch_size"] == 1
+    assert output["verdict"]["kind"] == "unclear"
 
 
-def test_a_bundle_is_written_where_it_is_wanted(failed, capsys, tmp_path, monkeypatch):
+def test_a_bundle_is_written_to_a_file(failed, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("modelforge.services.diagnosis.check_machine", lambda _home: [])
     assert main(["runs", "bundle", failed]) == 0
     with zipfile.ZipFile(tmp_path / f"modelforge-{failed}.zip") as archive:
@@ -58,6 +58,6 @@ def test_a_bundle_is_written_where_it_is_wanted(failed, capsys, tmp_path, monkey
     assert "cannot be written" in capsys.readouterr().err
 
 
-def test_a_retry_that_cannot_start_says_why(failed, capsys):
+def test_a_retry_with_invalid_settings_is_an_error(failed, capsys):
     assert main(["runs", "retry", failed]) == 2
     assert "model_name" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The queue at a terminal."""
+"""`modelforge queue`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tests.test_forge import ACTORS, data, model  # noqa: F401
 @pytest.fixture
 def recipe(tmp_path, model, data):  # noqa: F811
     path = tmp_path / "recipe.yaml"
-    answers = {
+    settings = {
         "task": "text-generation",
         "model_name": str(model),
         "dataset": str(data),
         "compute_specs": "low_end",
         "use_4bit": False,
     }
-    path.write_text(json.dumps(answers), "utf-8")
+    path.write_text(json.dumps(settings), "utf-8")
     return str(path)
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A home of its own, whose workers finish at once."""
+    """A home folder whose workers finish at once."""
 
     def open_forge(_options) -> Forge:
         home = Home(tmp_path / "home")
@@ -40,27 +40,27 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-def told(capsys) -> dict:
+def read_json(capsys) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
 @pytest.fixture
 def queued(recipe, capsys):
-    def one(*arguments: str) -> str:
+    def add(*arguments: str) -> str:
         assert main(["queue", "add", recipe, "--json", *arguments]) == 0
-        return told(capsys)["id"]
+        return read_json(capsys)["id"]
 
-    return one
+    return add
 
 
 def order(capsys) -> list[str]:
     assert main(["queue", "list", "--json"]) == 0
-    return [run["run"] for run in told(capsys)["runs"]]
+    return [run["run"] for run in read_json(capsys)["runs"]]
 
 
-def test_a_recipe_waits_and_its_place_is_told(recipe, capsys):
+def test_an_added_recipe_is_listed_with_its_position(recipe, capsys):
     assert main(["queue", "add", recipe, "--name", "night", "--after", "+2h", "--held"]) == 0
-    assert "waits as number 1" in capsys.readouterr().out
+    assert "is number 1 in the queue" in capsys.readouterr().out
     assert main(["queue", "list"]) == 0
     listed = capsys.readouterr().out
     assert "night" in listed
@@ -69,16 +69,16 @@ def test_a_recipe_waits_and_its_place_is_told(recipe, capsys):
     assert "Every run that waits is held." in listed
 
 
-def test_train_with_queue_starts_nothing(recipe, capsys):
+def test_train_with_queue_starts_no_run(recipe, capsys):
     assert main(["train", recipe, "--queue", "--after", "+3h", "--json"]) == 0
-    run = told(capsys)["id"]
+    run = read_json(capsys)["id"]
     assert main(["runs", "show", run, "--json"]) == 0
-    assert told(capsys)["state"] == "queued"
+    assert read_json(capsys)["state"] == "queued"
     assert main(["train", recipe, "--after", "+3h"]) == 2
     assert "--queue" in capsys.readouterr().err
 
 
-def test_the_order_is_changed(queued, capsys):
+def test_runs_are_moved_and_removed(queued, capsys):
     first, second = queued(), queued()
     assert main(["queue", "move", second, "1"]) == 0
     capsys.readouterr()
@@ -100,10 +100,10 @@ def test_runs_and_the_whole_queue_are_held_and_released(queued, capsys):
         (["settings", "--after-failure", "stop"], lambda view: not view["go_on_after_failure"]),
     ):
         assert main(["queue", *arguments, "--json"]) == 0
-        assert seen(told(capsys)), arguments
+        assert seen(read_json(capsys)), arguments
 
 
-def test_what_is_wrong_is_said_and_exits_with_two(recipe, queued, capsys):
+def test_errors_are_printed_with_exit_code_2(recipe, queued, capsys):
     for arguments in (
         ["add", recipe, "--after", "soon"],
         ["add", recipe, "--set", "lora_r=0"],
@@ -115,10 +115,10 @@ def test_what_is_wrong_is_said_and_exits_with_two(recipe, queued, capsys):
     assert order(capsys) == []
 
 
-def test_the_queue_is_worked_off_in_the_terminal(queued, capsys):
+def test_queue_run_starts_all_runs_that_are_not_held(queued, capsys):
     runs = [queued(), queued(), queued("--held")]
     assert main(["queue", "run", "--json"]) == 0
-    ended = told(capsys)
+    ended = read_json(capsys)
     assert [(view["id"], view["state"]) for view in ended] == [
         (run, "finished") for run in runs[:2]
     ]

@@ -1,4 +1,4 @@
-"""The commands, as somebody at a terminal meets them."""
+"""Commands of the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.cli.demo import side_by_side
+from modelforge.cli.demo import print_side_by_side
 from modelforge.cli.main import main
 
 CONTRACT = {"task": "text-generation", "model_name": "starter", "compute_specs": "low_end"}
@@ -18,7 +18,7 @@ CONTRACT = {"task": "text-generation", "model_name": "starter", "compute_specs":
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home of its own, without any model."""
+    """An empty home folder."""
     monkeypatch.setenv("MODELFORGE_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
@@ -30,26 +30,26 @@ def recipe(tmp_path):
     return path
 
 
-def test_help_answers_without_loading_anything_heavy():
+def test_help_imports_nothing_heavy():
     began = time.perf_counter()
     code = "import sys; from modelforge.cli.main import main\n"
     code += "try: main(['--help'])\nexcept SystemExit: pass\n"
-    code += "print(sorted({'torch','gradio','pydantic','trl'} & set(sys.modules)))"
+    code += "print(sorted({'torch','gradio','pydantic','trl','rich'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.rstrip().endswith("[]")
     assert time.perf_counter() - began < 5
 
 
-def test_init_prints_a_recipe_that_check_understands(home, tmp_path, capsys):
+def test_init_writes_a_valid_recipe(home, tmp_path, capsys):
     path = tmp_path / "new.yaml"
     assert main(["init", str(path)]) == 0
-    assert "prefilled" in capsys.readouterr().out
+    assert "written" in capsys.readouterr().out
     assert main(["check", str(path), "--json"]) == 2  # no starter model in this home
-    said = json.loads(capsys.readouterr().out)
-    assert [problem["where"] for problem in said["problems"]] == ["model_name"]
+    output = json.loads(capsys.readouterr().out)
+    assert [problem["where"] for problem in output["problems"]] == ["model_name"]
 
 
-def test_init_and_check_tell_what_makes_a_run_quicker(home_with_starter, tmp_path, capsys):
+def test_init_and_check_recommend_speed_optimizations(home_with_starter, tmp_path, capsys):
     path = tmp_path / "new.json"
     arguments = ["--home", str(home_with_starter)]
     assert main(["init", str(path), "--recommended", "--json", *arguments]) == 0
@@ -59,12 +59,12 @@ def test_init_and_check_tell_what_makes_a_run_quicker(home_with_starter, tmp_pat
     path.write_text(json.dumps(slow), "utf-8")
     capsys.readouterr()
     assert main(["check", str(path), *arguments]) == 0
-    told = capsys.readouterr().out
-    assert "useful tokens/s" in told
-    assert "recommended together: gradient_checkpointing=false" in told
+    output = capsys.readouterr().out
+    assert "tokens/s" in output
+    assert "Recommended settings: gradient_checkpointing=false" in output
 
 
-def test_init_never_overwrites(home, tmp_path, capsys):
+def test_init_does_not_overwrite_files(home, tmp_path, capsys):
     path = tmp_path / "mine.yaml"
     path.write_text("task: text-generation\n", "utf-8")
     assert main(["init", str(path)]) == 2
@@ -72,28 +72,28 @@ def test_init_never_overwrites(home, tmp_path, capsys):
     assert "Choose another name" in capsys.readouterr().err
 
 
-def test_every_problem_of_a_recipe_is_told_at_once_and_nothing_is_made(home, recipe, capsys):
+def test_all_problems_of_a_recipe_are_printed_and_no_run_is_created(home, recipe, capsys):
     arguments = ["train", str(recipe), "--set", "lora_r=0", "--set", "learnin_rate=1e-4"]
     assert main(arguments) == 2
-    told = capsys.readouterr().err
-    assert "lora_r" in told
-    assert "256" in told
-    assert "learning_rate" in told
-    assert "Traceback" not in told
+    output = capsys.readouterr().err
+    assert "lora_r" in output
+    assert "256" in output
+    assert "learning_rate" in output
+    assert "Traceback" not in output
     assert not (home / "runs").exists() or not list((home / "runs").iterdir())
 
 
-def test_a_set_without_an_equals_sign_is_wrong_input(home, recipe, capsys):
+def test_a_set_option_without_equals_sign_is_an_error(home, recipe, capsys):
     assert main(["check", str(recipe), "--set", "lora_r"]) == 2
     assert "key=value" in capsys.readouterr().err
 
 
-def test_a_missing_recipe_is_named(home, tmp_path, capsys):
+def test_a_missing_recipe_is_an_error(home, tmp_path, capsys):
     assert main(["check", str(tmp_path / "gone.yaml")]) == 2
     assert "gone.yaml" in capsys.readouterr().err
 
 
-def test_runs_list_of_an_empty_home_says_what_to_do_next(home, capsys):
+def test_an_empty_run_list_suggests_the_demo(home, capsys):
     assert main(["runs", "list"]) == 0
     assert "modelforge demo" in capsys.readouterr().out
     assert main(["runs", "list", "--json"]) == 0
@@ -101,49 +101,49 @@ def test_runs_list_of_an_empty_home_says_what_to_do_next(home, capsys):
 
 
 @pytest.mark.parametrize("run_id", ["20990101-000000-none", "../../etc", ""])
-def test_a_run_that_is_not_there_is_wrong_input(home, run_id, capsys):
+def test_an_unknown_run_is_an_error(home, run_id, capsys):
     assert main(["runs", "show", run_id]) == 2
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_problems_are_json_where_json_was_asked_for(home, tmp_path, capsys):
+def test_problems_are_printed_as_json(home, tmp_path, capsys):
     assert main(["check", str(tmp_path / "gone.yaml"), "--json"]) == 2
     problem = json.loads(capsys.readouterr().out)["problems"][0]
     assert set(problem) == {"where", "what", "remedy"}
 
 
-def test_schema_holds_the_contract(capsys):
+def test_schema_prints_the_settings(capsys):
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
     assert schema["properties"]["lora_r"]["maximum"] == 256
 
 
-def test_two_answers_stand_side_by_side():
-    text = side_by_side("before", "one " * 30, "after", "two")
-    lines = text.splitlines()
-    assert lines[0].split() == ["before", "│", "after"]
+def test_two_answers_are_printed_side_by_side(capsys):
+    print_side_by_side("before", "one " * 30, "after", "two")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["before", "after"]
     assert all(len(line) <= 113 for line in lines)
-    assert "two" in lines[2]
+    assert lines[1].endswith("two")
 
 
-def test_module_and_command_are_the_same(home):
+def test_the_module_runs_as_a_command(home):
     run = subprocess.run(
         [sys.executable, "-m", "modelforge", "runs", "list", "--json"],
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
     )
     assert json.loads(run.stdout) == []
 
 
 @pytest.mark.parametrize("verb", ["resume", "continue"])
-def test_what_is_not_there_cannot_be_gone_on_with(home, verb, capsys):
+def test_an_unknown_run_cannot_be_continued(home, verb, capsys):
     assert main(["runs", verb, "20990101-000000-none"]) == 2
     assert "There is no run" in capsys.readouterr().err
 
 
-def test_a_run_is_continued_by_more_than_nothing(home, capsys):
+def test_a_run_is_continued_by_at_least_one_epoch(home, capsys):
     assert main(["runs", "continue", "a-run", "--epochs", "0"]) == 2
     assert "--epochs" in capsys.readouterr().err
     with pytest.raises(SystemExit):

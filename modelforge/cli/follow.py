@@ -1,0 +1,141 @@
+"""Follow a run or the queue at the terminal, with a progress bar."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from modelforge.cli.output import escape_control, print_run
+
+if TYPE_CHECKING:
+    from modelforge.forge import Forge
+    from modelforge.runs.events import EventRecord
+    from modelforge.runs.view import RunView
+
+POLL_S = 0.2
+# Without a terminal, one line of progress per interval replaces the bar.
+PLAIN_INTERVAL_S = 10.0
+# Codes of a queue in which no run will start without a change by the user.
+QUEUE_ENDS = ("empty", "held", "failure", "all-held")
+
+
+def follow(forge: Forge, run_id: str, *, quiet: bool = False) -> RunView:
+    """Show a run until it is over and return it. Ctrl+C stops it and keeps its model."""
+    progress = None if quiet else RunProgress()
+    cursor, stopping = 0, False
+    try:
+        while True:
+            is_over = forge.runs.state(run_id).is_over
+            events, cursor = forge.runs.events(run_id, cursor)
+            if progress is not None:
+                for event in events:
+                    progress.show(event)
+            if is_over:
+                break
+            forge.tend()
+            stopping = _wait(forge, run_id, stopping)
+    finally:
+        if progress is not None:
+            progress.close()
+    view = forge.runs.view(run_id)
+    if not quiet:
+        cause, verdict = forge.diagnosis.cause(run_id), forge.diagnosis.verdict(run_id)
+        print_run(view, forge.runs.folder(run_id).path, cause=cause, verdict=verdict)
+    return view
+
+
+def follow_queue(forge: Forge, *, quiet: bool = False) -> list[RunView]:
+    """Start the queued runs one after the other, and return each as it was when it was over.
+
+    Ends when no queued run will start by itself. Ctrl+C stops the current run, twice leaves the
+    queue.
+    """
+    views: list[RunView] = []
+    reason = ""
+    while True:
+        run_id = forge.queue.start_next() or forge.runs.active()
+        if run_id is not None:
+            views.append(follow(forge, run_id, quiet=quiet))
+            continue
+        queue = forge.queue.view()
+        if queue.why != reason and queue.code and not quiet:
+            reason = queue.why
+            print(escape_control(reason), flush=True)
+        if queue.code in QUEUE_ENDS:
+            return views
+        time.sleep(POLL_S)
+
+
+def _wait(forge: Forge, run_id: str, stopping: bool) -> bool:
+    """Wait for the next poll and return whether the run was asked to stop."""
+    try:
+        time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        if stopping:
+            raise
+        forge.runs.stop(run_id, keep=True)
+        print("\nStopping after this step; the model is kept. Press Ctrl+C again to leave.")
+        return True
+    return stopping
+
+
+class RunProgress:
+    """Shows the events of a run as lines and, on a terminal, a progress bar."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._phase = ""
+        self._total_steps = 0
+        self._printed_at = 0.0
+
+    def show(self, event: EventRecord) -> None:
+        """Show one event."""
+        data = event.data
+        if event.kind == "phase" and data["name"] != self._phase:
+            self._phase = data["name"]
+            self._print(data["text"])
+        elif event.kind == "plan":
+            self._start_bar(data["total_steps"])
+        elif event.kind == "step":
+            self._show_step(data)
+        elif event.kind == "eval":
+            best = " (best so far)" if data["best"] else ""
+            self._print(f"Evaluation loss {data['loss']:.3f}{best}")
+        elif event.kind == "note":
+            self._print(data["text"])
+
+    def close(self) -> None:
+        """Stop the progress bar and leave it on the screen."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _start_bar(self, total_steps: int) -> None:
+        self.close()
+        self._total_steps = total_steps
+        if not sys.stdout.isatty():
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        values = TextColumn("{task.fields[values]}", markup=False)
+        self._bar = Progress("Step", MofNCompleteColumn(), BarColumn(), Remaining(), values)
+        self._bar.add_task("", total=total_steps, values="")
+        self._bar.start()
+
+    def _show_step(self, data: dict[str, Any]) -> None:
+        values = f"loss {data['loss']:.3f}, {data['tokens_per_s']:,.0f} tokens/s"
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=data["step"], values=values)
+            return
+        is_last = data["step"] == self._total_steps
+        if is_last or time.monotonic() - self._printed_at >= PLAIN_INTERVAL_S:
+            self._printed_at = time.monotonic()
+            self._print(f"Step {data['step']} of {self._total_steps}: {values}")
+
+    def _print(self, text: str) -> None:
+        if self._bar is None:
+            print(escape_control(text), flush=True)
+        else:
+            self._bar.console.print(escape_control(text), markup=False, highlight=False)

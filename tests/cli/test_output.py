@@ -1,0 +1,76 @@
+"""Tables and escaping of untrusted text."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from modelforge.cli import output
+from modelforge.cli.follow import RunProgress
+from modelforge.cli.output import escape_control, print_table
+from modelforge.runs.events import EventRecord
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("plain words", "plain words"),
+        ("über 中文 🙂", "über 中文 🙂"),
+        ("\x1b[2Jgone", "\\x1b[2Jgone"),
+        ("one\ntwo\r\x07", "one⏎two\\r\\x07"),
+        ("safe\u202etxt.exe", "safe\\u202etxt.exe"),
+        ("half \ud800 pair", "half \\ud800 pair"),
+    ],
+)
+def test_control_characters_are_escaped(text, escaped):
+    assert escape_control(text) == escaped
+
+
+def test_a_table_without_a_terminal_is_plain_text(capsys):
+    print_table([("finished", "a" * 300), ("x", "[red]b[/red]\x1b[2J")], ["state", "name"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "state     name",
+        f"finished  {'a' * 300}",
+        "x         [red]b[/red]\\x1b[2J",
+    ]
+
+
+def test_a_table_on_a_terminal_is_styled_and_markup_is_not_interpreted(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    output.print_table([("finished", "[bold]name[/bold]")])
+    text = terminal.getvalue()
+    assert "\x1b[32mfinished" in text
+    assert "[bold]name[/bold]" in text
+
+
+def event(kind: str, **data) -> EventRecord:
+    return EventRecord(1, 0.0, kind, data)
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(is_terminal, monkeypatch):
+    stream = Terminal() if is_terminal else io.StringIO()
+    monkeypatch.setattr("sys.stdout", stream)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    progress = RunProgress()
+    progress.show(event("phase", name="loading", text="Loading [bold]m[/bold]\x1b[2J"))
+    progress.show(event("plan", total_steps=2))
+    progress.show(event("step", step=1, loss=2.0, tokens_per_s=10.0))
+    progress.show(event("eval", loss=1.5, best=True))
+    progress.show(event("step", step=2, loss=1.0, tokens_per_s=10.0))
+    progress.close()
+    text = stream.getvalue()
+    assert "Loading [bold]m[/bold]\\x1b[2J" in text
+    assert "Evaluation loss 1.500 (best so far)" in text
+    assert "2/2" in text if is_terminal else "Step 2 of 2: loss 1.000" in text
+    assert ("\x1b" in text) is is_terminal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -19,7 +20,9 @@ STEPS: tuple[tuple[str, list[str]], ...] = (
     ("types", ["-m", "mypy"]),
     ("tests", ["-m", "pytest", "-q", "-n", "auto", "-m", DEFAULT_LANE]),
     ("docs", ["scripts/docs.py", "--check"]),
+    ("js types", ["scripts/js_types.py", "--check"]),
 )
+TYPESCRIPT = "typescript@5.9"
 
 
 def main() -> int:
@@ -28,6 +31,8 @@ def main() -> int:
     for name, arguments in STEPS:
         if not _report(name, *_call([sys.executable, *arguments])):
             failed.append(name)
+    if not _report("js", *check_javascript()):
+        failed.append("js")
     if not _report("version", *check_version(), 0.0):
         failed.append("version")
     print(f"\nFailed: {', '.join(failed)}." if failed else "\nEverything holds.")
@@ -42,6 +47,22 @@ def check_version() -> tuple[bool, str]:
     version = re.search(r'^__version__ = "(.+)"', package, re.MULTILINE)
     said, is_so = newest and newest[1], version and version[1]
     return said == is_so, f"CHANGELOG.md begins with {said}, the package is {is_so}."
+
+
+def check_javascript() -> tuple[bool, str, float]:
+    """Check the types of assets/js with TypeScript, where Node.js is installed."""
+    if tsc := shutil.which("tsc"):
+        command = [tsc]
+    elif npx := shutil.which("npx"):
+        command = [npx, "--yes", "--package", TYPESCRIPT, "tsc"]
+    else:
+        print("skip  js: Node.js is not installed")
+        return True, "", 0.0
+    passed, output, seconds = _call([*command, "--project", "assets/js/jsconfig.json"])
+    if not passed and "error TS" not in output:
+        print("skip  js: TypeScript cannot be downloaded")
+        return True, output, seconds
+    return passed, output, seconds
 
 
 def _call(command: list[str]) -> tuple[bool, str, float]:

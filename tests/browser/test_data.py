@@ -61,28 +61,28 @@ def test_a_file_of_many_megabytes_goes_through_the_page(server, opened, tmp_path
     until(page, "sum-data", "5,000 rows")
 
 
-def test_whoever_says_how_rows_are_read_is_left_at_it(server, opened, tmp_path):
+def test_an_open_column_mapping_stays_open(server, opened, tmp_path):
     lines = [json.dumps({"Anliegen": f"Wo ist {n}?", "Erwiderung": "Hier."}) for n in range(30)]
     path = tmp_path / "odd.jsonl"
     path.write_text("\n".join([*lines[:5], "{broken", *lines[5:]]) + "\n", encoding="utf-8")
     page = opened(server.url)
     bring(page, path)
-    until(page, "doctor", "not JSON")
+    until(page, "checks", "not JSON")
     page.get_by_role("tab", name="Rows").click()
-    page.get_by_role("button", name="Read it differently").click()
-    page.get_by_label("A row is").select_option("instruction")
+    page.get_by_role("button", name="Change how the rows are read").click()
+    page.get_by_label("Each row is").select_option("instruction")
     page.get_by_label("Instruction column").wait_for(state="visible")
-    assert page.get_by_label("A row is").is_visible()
+    assert page.get_by_label("Each row is").is_visible()
 
 
 def repair_everything(page):
-    until(page, "doctor", "not JSON|cut off|broken")
-    page.get_by_role("button", name="Mend all in a copy").click()
+    until(page, "checks", "not JSON|cut off|broken")
+    page.get_by_role("button", name="Repair all in a copy").click()
     until(page, "sum-data", "repaired")
 
 
 def read_by_hand(page):
-    page.get_by_label("A row is").select_option("instruction")
+    page.get_by_label("Each row is").select_option("instruction")
     page.get_by_label("Instruction column").select_option("Anliegen")
     page.get_by_label("Output column").select_option("Erwiderung")
     until(page, "sum-data", "30 rows")
@@ -92,10 +92,10 @@ def test_a_broken_file_shows_the_doctor_and_a_repaired_copy_is_used(server, open
     page = opened(server.url)
     original = broken_sharegpt(tmp_path / "support.jsonl")
     bring(page, original)
-    told = until(page, "doctor", "repeats an earlier one")
+    told = until(page, "checks", "repeats an earlier one")
     assert re.search(r"Line 1[78]", told)
     assert "equal to its question" in told
-    assert page.get_by_role("tab", name=re.compile("Doctor")).get_attribute("aria-selected")
+    assert page.get_by_role("tab", name=re.compile("Checks")).get_attribute("aria-selected")
     assert page.locator("#start").get_attribute("aria-disabled") == "true"
     before = (server.home / "uploads" / "support.jsonl").read_bytes()
     repair_everything(page)
@@ -113,7 +113,7 @@ def test_columns_of_any_name_are_mapped_by_hand_and_the_choice_undone(server, op
     assert "you" in page.locator(".reading").inner_text()
     assert "instruction_field: Anliegen" in page.locator('[data-part="recipe"]').text_content()
     page.wait_for_selector('#start[aria-disabled="false"]')
-    page.get_by_role("button", name="Undo my reading of the rows").click()
+    page.get_by_role("button", name="Undo my column mapping").click()
     until(page, "data", "say neither question nor answer")
 
 
@@ -124,7 +124,7 @@ def test_a_source_takes_a_weight_and_one_system_message_for_all(server, opened, 
     page = opened(server.url)
     bring(page, file)
     until(page, "sum-data", "20 rows")
-    page.get_by_role("button", name="Read it differently").click()
+    page.get_by_role("button", name="Change how the rows are read").click()
     page.get_by_text("Weight, system prompt and prompt format").click()
     page.get_by_label("Weight", exact=True).fill("2")
     page.get_by_label("Weight", exact=True).press("Tab")
@@ -149,9 +149,9 @@ def test_several_files_are_mixed_and_one_is_left_out_again(server, opened, tmp_p
     page = opened(server.url)
     bring(page, *files)
     until(page, "sum-data", "50 rows")
-    page.get_by_role("button", name="Leave out one.jsonl").click()
+    page.get_by_role("button", name="Remove one.jsonl").click()
     until(page, "sum-data", r"two.jsonl · 30 rows")
-    assert page.get_by_role("button", name="Leave out two.jsonl").count() == 0
+    assert page.get_by_role("button", name="Remove two.jsonl").count() == 0
 
 
 def test_a_sample_takes_the_place_of_what_was_mapped(server, opened, tmp_path):
@@ -183,7 +183,7 @@ def test_examples_are_written_pasted_and_used(server, opened):
     page.wait_for_selector("[data-usable]")
     assert page.get_by_label("Answer of row 13").input_value() == "There,\nover 11."
     page.get_by_label("Name").first.fill("captain's words")
-    page.get_by_role("button", name="Save and use it").first.click()
+    page.get_by_role("button", name="Save and use").first.click()
     until(page, "sum-data", "13 rows")
     assert "Who are you? <i>" in page.locator('[data-part="data"]').inner_text()
 
@@ -191,7 +191,7 @@ def test_examples_are_written_pasted_and_used(server, opened):
 def test_a_half_example_is_said_before_anything_is_kept(server, opened):
     page = opened(f"{server.url}/build")
     page.get_by_label("Question of row 1").fill("Who?")
-    page.get_by_role("button", name="Save and use it").first.click()
+    page.get_by_role("button", name="Save and use").first.click()
     page.get_by_text("Example 1 has no answer.").wait_for()
     assert not list((server.home / "uploads").glob("*"))
 
@@ -216,43 +216,43 @@ def test_the_whole_way_from_a_broken_file_to_two_updates(
     read_by_hand(page)
 
     page.get_by_role("tab", name="What the model sees").click()
-    until(page, "sees", r"\d+ of \d+ tokens are learned", WARM_S)
+    until(page, "tokens", r"\d+ of \d+ tokens are trained", WARM_S)
     tokens = page.locator(".tok")
     assert "Paket 0 kommt morgen." in "".join(tokens.locator(".t").all_inner_texts())
     assert "Wo ist Paket 0?" in "".join(tokens.locator(".m").all_inner_texts())
     assert tokens.locator(".e").count() == 1
     assert re.match(r"id \d+", tokens.locator(".t").first.get_attribute("title"))
     page.get_by_role("button", name="Next row").click()
-    until(page, "sees", "Row 2 as it will be trained", WARM_S)
+    until(page, "tokens", "Row 2 as it is trained", WARM_S)
     page.get_by_role("tab", name="Lengths").click()
     until(page, "lengths", "Longest row", WARM_S)
 
     page.get_by_text("Or from the Hugging Face Hub").click()
-    page.get_by_label("Data set", exact=True).fill("nobody/nothing")
-    page.get_by_role("button", name="Fetch").click()
+    page.get_by_label("Dataset", exact=True).fill("nobody/nothing")
+    page.get_by_role("button", name="Download").click()
     until(page, "hub", "The Hub cannot be reached", WARM_S)
 
     page.get_by_role("tab", name=re.compile("^All ")).click()
-    page.get_by_label("Max steps", exact=True).fill("2")
+    page.get_by_label("Most updates", exact=True).fill("2")
     page.wait_for_selector('#start[aria-disabled="false"]')
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url(re.compile(r"\?run="))
     until(page, "run-head", "finished", 600)
-    assert "2 updates" in page.locator('[data-part="run-verdict"]').inner_text()
+    assert "2 steps" in page.locator('[data-part="run-verdict"]').inner_text()
 
 
 @pytest.mark.torch
 def test_pairs_are_sampled_and_picked_with_a_key(servers, home_with_starter, opened):
     server = servers(home_with_starter, real=True)
     page = opened(f"{server.url}/build?make=pairs")
-    page.get_by_label("Prompts, one a line").fill("Name a colour.\nName an animal.")
+    page.get_by_label("Prompts, one per line").fill("Name a colour.\nName an animal.")
     page.get_by_role("button", name="Sample answers").click()
     page.wait_for_selector('#answer-1[aria-disabled="false"]', timeout=WARM_S * 1000)
     better = page.locator("#answer-2 .text").inner_text()
     page.keyboard.press("2")
     page.wait_for_selector('#answer-1[aria-disabled="false"]', timeout=WARM_S * 1000)
     page.locator("#answer-1").click()
-    page.get_by_role("button", name="Save and use it").last.click()
+    page.get_by_role("button", name="Save and use").last.click()
     until(page, "sum-data", "2 rows")
     rows = [
         json.loads(line)

@@ -26,7 +26,7 @@ def until(page, name, pattern, seconds):
 def updates(page, at_least, seconds):
     deadline = time.monotonic() + seconds
     while True:
-        found = re.search(r"update (\d+) of \d+", part(page, "run-progress").inner_text())
+        found = re.search(r"step (\d+) of \d+", part(page, "run-progress").inner_text())
         if found and int(found[1]) >= at_least:
             return int(found[1])
         assert time.monotonic() < deadline, part(page, "run-progress").inner_text()
@@ -42,7 +42,7 @@ def test_the_starter_learns_to_speak_like_the_captain(servers, home_with_starter
     page.wait_for_url(re.compile(r"\?run="))
 
     first = updates(page, 3, LONGEST_S)
-    assert part(page, "chart-loss").locator("svg").count() == 1
+    assert page.locator('[data-chart="loss"] canvas').count() == 1
     page.reload()
     page.wait_for_selector("[data-usable]")
     assert updates(page, first, 60) >= first

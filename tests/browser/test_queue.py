@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 
 
 def waiting(page) -> list[str]:
-    return page.locator(".wait a.open").all_inner_texts()
+    return page.locator(".waiting-run a.open").all_inner_texts()
 
 
 def settled(page, expected: list[str]) -> None:
@@ -28,9 +28,9 @@ def enqueue(page, rank: int, **how) -> None:
     page.wait_for_selector('#enqueue[aria-disabled="false"]')
     page.get_by_role("button", name="Add to queue").click()
     if "after" in how:
-        page.get_by_label("Start no sooner than").fill(how["after"])
-    page.get_by_role("button", name="Add to the queue").click()
-    page.get_by_text(f"“rank {rank}” waits").wait_for()
+        page.get_by_label("Start no earlier than").fill(how["after"])
+    page.locator("dialog").get_by_role("button", name="Add to queue").click()
+    page.get_by_text(f"“rank {rank}” is number").wait_for()
 
 
 def test_runs_are_queued_put_in_order_and_follow_each_other(servers, home_with_starter, opened):
@@ -43,7 +43,7 @@ def test_runs_are_queued_put_in_order_and_follow_each_other(servers, home_with_s
 
     # Start says that the machine is busy, and offers the queue instead.
     page.get_by_role("button", name="Start training").click()
-    page.get_by_text("The machine is busy").wait_for()
+    page.get_by_text("The GPU is in use").wait_for()
     page.get_by_role("button", name="Cancel").click()
     assert page.locator("#start").get_attribute("aria-disabled") == "false"
 
@@ -54,10 +54,12 @@ def test_runs_are_queued_put_in_order_and_follow_each_other(servers, home_with_s
     enqueue(page, 4, after=later.strftime("%Y-%m-%dT22:30"))
 
     page.goto(f"{server.url}/runs")
-    page.wait_for_selector(".wait")
+    page.wait_for_selector(".waiting-run")
     settled(page, ["rank 1", "rank 2", "rank 3", "rank 4"])
-    assert "holds the machine" in page.locator(".standing").inner_text()
-    assert re.search(rf"after {later.day} .*22:30", page.locator(".wait").nth(3).inner_text())
+    assert "GPU" in page.locator(".queue-state").inner_text()
+    assert re.search(
+        rf"after {later.day} .*22:30", page.locator(".waiting-run").nth(3).inner_text()
+    )
 
     # By keyboard: the button keeps the focus while its row moves.
     up = page.get_by_role("button", name="Move rank 3 up")
@@ -79,7 +81,7 @@ def test_runs_are_queued_put_in_order_and_follow_each_other(servers, home_with_s
     settled(page, ["rank 1", "rank 4"])
     until(page, "runs", r"(starting|running)\s+rank 3")
     page.reload()
-    page.wait_for_selector(".wait")
+    page.wait_for_selector(".waiting-run")
     settled(page, ["rank 1", "rank 4"])
 
 
@@ -88,7 +90,7 @@ def test_the_whole_queue_is_held_and_told_to_stop_after_failures(server, opened)
     choose_the_captain(page)
     page.get_by_role("button", name="Add to queue").click()
     page.get_by_label("Hold it until I release it").check()
-    page.get_by_role("button", name="Add to the queue").click()
+    page.locator("dialog").get_by_role("button", name="Add to queue").click()
     page.locator(".toast").wait_for()
     page.goto(f"{server.url}/runs")
     page.get_by_text("Every run that waits is held.").wait_for()
@@ -97,7 +99,7 @@ def test_the_whole_queue_is_held_and_told_to_stop_after_failures(server, opened)
     switch = page.get_by_role("switch")
     switch.uncheck()
     page.reload()
-    page.wait_for_selector(".wait")
+    page.wait_for_selector(".waiting-run")
     assert not switch.is_checked()
     page.get_by_role("button", name="Release the queue").click()
     page.get_by_role("button", name=re.compile("^Release captain")).click()

@@ -51,8 +51,8 @@ def test_a_bad_value_is_said_under_its_field_and_undone(server, opened):
     page = opened(server.url)
     choose_the_captain(page)
     page.get_by_label("LoRA rank", exact=True).fill("9000")
-    under = page.locator('[data-wrong="lora_r"]')
-    page.wait_for_function("document.querySelector('[data-wrong=\"lora_r\"]').textContent")
+    under = page.locator('[data-error="lora_r"]')
+    page.wait_for_function("document.querySelector('[data-error=\"lora_r\"]').textContent")
     assert "256" in under.inner_text()
     assert page.locator("#start").get_attribute("aria-disabled") == "true"
     page.get_by_role("button", name="Undo my change of LoRA rank").click()
@@ -64,12 +64,12 @@ def test_a_bad_value_is_said_under_its_field_and_undone(server, opened):
 def test_a_run_is_watched_reloaded_and_talked_to(server, opened):
     page = opened(server.url)
     start(page)
-    until(page, "run-progress", r"update [5-9]")
+    until(page, "run-progress", r"step [5-9]")
     page.reload()
-    until(page, "run-progress", r"update \d+ of \d+")
+    until(page, "run-progress", r"step \d+ of \d+")
     until(page, "run-head", "finished")
-    assert "The loss fell" in until(page, "run-verdict", "updates in")
-    assert page.locator('[data-part="chart-loss"] svg').count() == 1
+    assert "The loss fell" in until(page, "run-verdict", "steps in")
+    assert page.locator('[data-chart="loss"] canvas').count() == 1
     page.get_by_role("link", name="Chat with it").click()
     page.get_by_label("Your message").fill("What is the capital of France?")
     page.get_by_role("button", name="Send").click()
@@ -82,7 +82,7 @@ def test_a_second_tab_shows_the_run_that_goes_on(servers, home_with_starter, ope
     start(opened(url))
     second = opened(url)
     assert "?run=" in second.url
-    until(second, "run-progress", r"update \d+")
+    until(second, "run-progress", r"step \d+")
     second.get_by_role("button", name="Stop and keep").click()
     until(second, "run-head", "stopped")
 
@@ -91,11 +91,11 @@ def test_a_page_outlives_its_server(servers, home_with_starter, opened):
     first = servers(home_with_starter, pace_s=0.4)
     page = opened(first.url)
     start(page)
-    until(page, "run-progress", r"update [1-3]")
+    until(page, "run-progress", r"step [1-3]")
     port = int(first.url.rsplit(":", 1)[1])
     first.kill()
     servers(home_with_starter, port=port, pace_s=0.4)
-    until(page, "run-progress", r"update ([6-9]|\d\d)", seconds=40)
+    until(page, "run-progress", r"step ([6-9]|\d\d)", seconds=40)
 
 
 def test_a_file_that_is_dropped_becomes_the_data(server, opened, tmp_path):

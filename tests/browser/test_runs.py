@@ -26,19 +26,26 @@ def url(servers, home):
 
 def test_runs_are_chosen_and_compared(url, opened):
     page = opened(f"{url}/runs")
-    page.get_by_label("Choose first").check()
-    assert page.locator('[data-do="compare"]').get_attribute("aria-disabled") == "true"
-    page.get_by_label("Choose third").check()
+    page.get_by_label("Select first").check()
+    assert page.locator('[data-action="compare"]').get_attribute("aria-disabled") == "true"
+    page.get_by_label("Select third").check()
     page.get_by_role("button", name="Compare").click()
     page.wait_for_url(re.compile(r"/compare\?runs="))
-    table = page.locator("section", has=page.get_by_text("Settings that differ")).locator("tbody")
+    table = page.locator("section", has=page.get_by_text("Different settings")).locator("tbody")
     table.wait_for()
     assert "LoRA rank" in table.inner_text()
     assert table.locator("td").all_inner_texts() == ["8", "24"]
-    assert page.locator("#chart-loss-False path.line").count() == 2
-    assert "the same, by its fingerprint" in page.locator('[data-part="compared"]').inner_text()
+    chart = page.locator('[data-chart="loss-training"]')
+    chart.locator("canvas").wait_for()
+    assert chart.locator(".key").count() == 2
+    assert "identical (same SHA-256)" in page.locator('[data-part="compared"]').inner_text()
     page.get_by_role("button", name="Tokens", exact=True).click()
-    page.locator('#chart-loss-False[data-unit="tokens"]').wait_for()
+    chart.locator(".chart-area").focus()
+    page.keyboard.press("End")
+    page.wait_for_function(
+        "document.querySelector('[data-chart=\"loss-training\"] output')"
+        ".textContent.startsWith('tokens')"
+    )
     with page.expect_download() as saved:
         page.get_by_role("link", name="Page (HTML)").click()
     report = saved.value.path().read_text(encoding="utf-8")
@@ -52,10 +59,10 @@ def test_a_run_is_found_named_and_tagged(url, opened):
     assert page.locator(".runrow img").count() == 0
     page.get_by_label("Search runs").fill("second")
     page.wait_for_function("document.querySelectorAll('.runrow').length === 1")
-    page.get_by_label("More about second").click()
+    page.get_by_label("More for second").click()
     page.get_by_role("button", name="Name, tags and note: second").click()
-    page.locator("#about-tags").fill("keep, good")
-    page.locator("#about-note").fill("The second was the best.")
+    page.locator("#details-tags").fill("keep, good")
+    page.locator("#details-note").fill("The second was the best.")
     page.get_by_role("button", name="Save").click()
     page.get_by_text("The second was the best.").wait_for()
     page.get_by_label("Search runs").fill("")
@@ -78,9 +85,9 @@ def test_the_checkpoints_of_finished_runs_are_freed(url, opened, home):
     card.get_by_text("Checkpoints of finished runs (3 runs)").wait_for()
     card.get_by_role("button", name="Free: Checkpoints of finished runs (3 runs)").click()
     dialog = page.get_by_role("dialog")
-    assert "cannot go on" in dialog.inner_text()
+    assert "no longer be resumed" in dialog.inner_text()
     dialog.get_by_role("button", name="Free", exact=True).click()
-    page.locator(".toast").get_by_text("free now").wait_for()
+    page.locator(".toast").get_by_text("freed").wait_for()
     card.get_by_text("Checkpoints of finished runs").wait_for(state="detached")
     assert not list(home.glob("runs/*/checkpoints"))
     assert len(list(home.glob("runs/*/output/adapter_model.safetensors"))) == 3

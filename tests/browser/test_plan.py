@@ -9,7 +9,7 @@ from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.hardware.machine import probe_machine
 from modelforge.paths import Home
-from tests.browser.test_choices import all_settings, unfold
+from tests.browser.test_settings import all_settings, unfold
 from tests.browser.test_train import choose_the_captain, until
 from tests.train.conftest import tiny_model  # noqa: F401 - a fixture
 
@@ -56,7 +56,7 @@ def test_a_red_plan_turns_green_and_red_again_when_it_is_undone(small, opened):
     assert f"Changed: set the batch size to {sizes[0]}" in page.locator(".applied").inner_text()
     page.reload()
     page.wait_for_selector("[data-usable]")
-    page.locator("#unapply").click()
+    page.locator("#undo-settings").click()
     page.locator("#make-fit").wait_for()
     assert page.locator("#f-per_device_train_batch_size").input_value() == "64"
     assert page.locator(".applied").is_hidden()
@@ -65,11 +65,11 @@ def test_a_red_plan_turns_green_and_red_again_when_it_is_undone(small, opened):
 def test_another_way_is_a_click_too_and_what_is_open_stays_so(small, opened):
     page = opened(small.url)
     make_it_wide(page)
-    page.locator("#other-ways summary").click()
+    page.locator("#other-options summary").click()
     page.locator("#f-num_train_epochs").fill("7")
     page.locator('[data-origin="num_train_epochs"]', has_text="you").wait_for()
-    assert page.locator("#other-ways").get_attribute("open") is not None
-    others = page.locator("#other-ways")
+    assert page.locator("#other-options").get_attribute("open") is not None
+    others = page.locator("#other-options")
     others.get_by_role("button", name=re.compile("^Use: Switch gradient")).click()
     page.wait_for_function("document.querySelector('#f-gradient_checkpointing').checked")
     assert "Changed: switch gradient checkpointing on." in page.locator(".applied").inner_text()
@@ -112,22 +112,22 @@ def test_what_does_not_fit_is_made_to_fit_rehearsed_and_trained(
     page.locator("#f-per_device_train_batch_size").fill(str(LARGE))
     page.get_by_role("button", name="Make it fit").click()
     page.locator('[data-part="plan"] .chip.good', has_text="fits").wait_for()
-    page.wait_for_selector('#rehearse[aria-disabled="false"]')
+    page.wait_for_selector('#trial-run[aria-disabled="false"]')
 
-    page.get_by_role("button", name="Rehearse", exact=True).click()
-    until(page, "rehearsal", "Rehearsing")
+    page.get_by_role("button", name="Trial run", exact=True).click()
+    until(page, "trial-run", "Trial run")
     page.reload()
     page.wait_for_selector("[data-usable]")
-    told = until(page, "plan", "Measured in a rehearsal", LONGEST_S)
-    assert re.search(r"An update\s+[\d.]+ s", told), told
-    assert re.search(r"A checkpoint\s+[\d.]+ .iB", told), told
+    told = until(page, "plan", "Measured in a trial run", LONGEST_S)
+    assert re.search(r"Time per step\s+[\d.]+ s", told), told
+    assert re.search(r"Checkpoint size\s+[\d.]+ .iB", told), told
     assert "fits" in told
 
     page.wait_for_selector('#start[aria-disabled="false"]')
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url(re.compile(r"\?run="))
     until(page, "run-head", "finished", LONGEST_S)
-    assert "Planned tokens a second" in until(page, "run-side", "It took")
+    assert "Planned tokens per second" in until(page, "run-side", "Duration")
 
 
 def between(home, model):

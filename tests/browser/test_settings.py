@@ -1,7 +1,6 @@
 """Choosing task and strategy: the form follows, and a run shows what its events measured."""
 
 import re
-import time
 
 import pytest
 
@@ -50,7 +49,7 @@ def test_choosing_preferences_brings_their_settings_and_their_rate(server, opene
     assert page.get_by_label("Preference loss", exact=True).is_hidden()
     assert page.get_by_role("heading", name="Preferences").is_hidden()
     unfold(page, "task")
-    page.get_by_label("From preferences").check()
+    page.get_by_label("Preferences (DPO)").check()
     page.get_by_label("Preference loss", exact=True).wait_for(state="visible")
     assert page.get_by_label("Beta", exact=True).is_visible()
     assert page.get_by_label("Packing", exact=True).is_hidden()
@@ -58,7 +57,7 @@ def test_choosing_preferences_brings_their_settings_and_their_rate(server, opene
     assert page.locator("#f-learning_rate").input_value() != before
     origin = page.locator('[data-origin="learning_rate"]')
     assert origin.inner_text() == "recommended for dpo"
-    page.get_by_label("From answers", exact=False).first.check()
+    page.get_by_label("Supervised (SFT)").first.check()
     settled(page, "learning_rate", before)
     assert page.get_by_label("Preference loss", exact=True).is_hidden()
 
@@ -78,8 +77,10 @@ def test_a_rate_of_ones_own_stays_whatever_the_strategy(server, opened):
     page = opened(server.url)
     page.locator("#f-learning_rate").fill("3e-3")
     unfold(page, "task")
-    page.get_by_label("From rewards").check()
-    page.wait_for_function("!document.querySelector('[data-f=\"trainer.reward\"]').hidden")
+    page.get_by_label("Rewards (RLHF)").check()
+    page.wait_for_function(
+        "!document.querySelector('[data-setting-box=\"trainer.reward\"]').hidden"
+    )
     assert page.locator("#f-learning_rate").input_value() == "3e-3"
     assert page.locator('[data-origin="learning_rate"]').inner_text() == "you"
 
@@ -88,7 +89,7 @@ def test_inside_rewards_only_the_chosen_judge_is_asked_about(server, opened):
     page = opened(server.url)
     all_settings(page)
     unfold(page, "task")
-    page.get_by_label("From rewards").check()
+    page.get_by_label("Rewards (RLHF)").check()
     page.get_by_label("Reward epochs", exact=True).wait_for(state="visible")
     assert page.get_by_label("Pattern", exact=True).is_hidden()
     page.locator('select[name="trainer.reward"]').select_option("regex")
@@ -103,10 +104,10 @@ def test_what_was_switched_on_stays_and_hinders_nothing(server, opened):
     page.get_by_label("Packing", exact=True).check()
     page.get_by_label("How rows are packed", exact=True).wait_for(state="visible")
     unfold(page, "task")
-    page.get_by_label("From preferences").check()
+    page.get_by_label("Preferences (DPO)").check()
     page.get_by_label("Packing", exact=True).wait_for(state="hidden")
-    assert page.locator('[data-wrong="packing"]').inner_text() == ""
-    page.get_by_label("From answers", exact=False).first.check()
+    assert page.locator('[data-error="packing"]').inner_text() == ""
+    page.get_by_label("Supervised (SFT)").first.check()
     page.get_by_label("Packing", exact=True).wait_for(state="visible")
     assert page.get_by_label("Packing", exact=True).is_checked()
 
@@ -115,19 +116,19 @@ def test_the_task_brings_its_own_models(server, opened):
     page = opened(server.url)
     unfold(page, "task")
     unfold(page, "model")
-    page.get_by_label("Find answers").check()
+    page.get_by_label("Extractive QA").check()
     page.locator('#card-model input[value*="squad2"]').first.wait_for(state="attached")
-    assert page.get_by_label("From preferences").is_disabled()
+    assert page.get_by_label("Preferences (DPO)").is_disabled()
 
 
 def test_the_hub_is_asked_only_on_demand_and_offline_says_so(server, opened):
     page = opened(server.url)
     unfold(page, "model")
     page.get_by_text("Search the Hugging Face Hub").click()
-    page.get_by_label("Words of its name").fill("qwen3")
+    page.get_by_label("Words in the name").fill("qwen3")
     page.wait_for_timeout(300)
     assert page.locator(".toast").count() == 0
-    page.get_by_label("Words of its name").press("Enter")
+    page.get_by_label("Words in the name").press("Enter")
     page.locator(".toast.bad").wait_for()
     assert "HF_HUB_OFFLINE" in page.locator(".toast.bad").inner_text()
 
@@ -162,11 +163,43 @@ def test_a_run_in_stages_shows_bars_curves_and_samples(server, opened):
     until(page, "run-scores", "Perplexity")
     assert page.get_by_role("heading", name="Mean reward").is_visible()
     assert page.get_by_role("heading", name="Stage 1 · Learning what people prefer").is_visible()
-    chart = page.locator("#chart-loss")
-    chart.focus()
+    read_a_chart(page)
+
+
+def read_a_chart(page):
+    """Read values by keyboard, in a table, zoomed, and with a hidden curve."""
+    chart = page.locator('[data-chart="loss"]')
+    chart.locator("canvas").wait_for()
+    area, values = chart.locator(".chart-area"), chart.locator("output")
+    area.focus()
+    page.keyboard.press("Home")
+    assert values.inner_text().startswith("step 1 · training 1")
     page.keyboard.press("ArrowRight")
-    assert chart.locator(".read").inner_text().startswith("update 1 · training 1")
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and "update 2" not in chart.locator(".read").inner_text():
-        page.keyboard.press("ArrowRight")
-    assert "update 2" in chart.locator(".read").inner_text()
+    assert values.inner_text().startswith("step 2")
+    page.keyboard.press("+")
+    chart.get_by_role("button", name="Reset zoom").wait_for()
+    page.keyboard.press("Escape")
+    chart.get_by_role("button", name="Reset zoom").wait_for(state="hidden")
+    chart.get_by_text("Values as a table").click()
+    assert chart.locator("tbody tr").count() == 4
+
+
+def test_a_curve_is_hidden_by_its_legend_and_a_zoom_is_kept_by_dragging(server, opened):
+    page = opened(server.url)
+    choose_the_captain(page)
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_url(re.compile(r"\?run="))
+    until(page, "run-head", "finished")
+    chart = page.locator('[data-chart="loss"]')
+    key = chart.get_by_role("button", name="training")
+    key.click()
+    assert key.get_attribute("aria-pressed") == "false"
+    box = chart.locator(".u-over").bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + 40)
+    assert "evaluation" in chart.locator("output").inner_text()
+    assert "training" not in chart.locator("output").inner_text()
+    page.mouse.down()
+    page.mouse.move(box["x"] + 160, box["y"] + 40, steps=4)
+    page.mouse.up()
+    chart.get_by_role("button", name="Reset zoom").click()
+    chart.get_by_role("button", name="Reset zoom").wait_for(state="hidden")

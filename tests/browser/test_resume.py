@@ -29,23 +29,23 @@ def test_a_stopped_run_is_resumed_and_then_continued_in_a_new_one(
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url(re.compile(r"\?run="))
     run = page.url
-    until(page, "run-progress", r"update ([3-9]|\d\d)")
+    until(page, "run-progress", r"step ([3-9]|\d\d)")
     page.get_by_role("button", name="Stop and keep").click()
     until(page, "run-head", "stopped")
-    label = until(page, "run-side", r"Resume from update (\d+)")
+    label = until(page, "run-side", r"Resume from step (\d+)")
     page.get_by_role("button", name=label[0]).click()
     # The page comes back as the same run, which goes on where it was stopped.
     until(page, "run-side", "Stop and keep")
     assert page.url == run
-    seen = until(page, "run-progress", r"update (\d+) of")
+    seen = until(page, "run-progress", r"step (\d+) of")
     assert int(seen[1]) >= int(label[1])
     page.get_by_role("button", name="Stop and keep").click()
     until(page, "run-head", "stopped")
 
-    page.get_by_role("button", name="Train it for longer").click()
+    page.get_by_role("button", name="Train longer").click()
     asked = page.get_by_role("dialog")
     assert "learning rate" in asked.inner_text()
-    asked.get_by_label("How many").fill("2")
+    asked.get_by_label("Additional").fill("2")
     asked.get_by_role("button", name="Start").click()
     page.wait_for_url(lambda url: "?run=" in url and url != run)
     page.wait_for_selector("[data-usable]")
@@ -54,10 +54,10 @@ def test_a_stopped_run_is_resumed_and_then_continued_in_a_new_one(
 
     # While it goes on the first run can only wait for its turn, and takes it by itself.
     page = opened(run)
-    page.get_by_role("button", name=re.compile("Resume from update")).click()
+    page.get_by_role("button", name=re.compile("Resume from step")).click()
     asked = page.get_by_role("dialog")
-    assert "holds the machine" in asked.inner_text()
-    asked.get_by_role("button", name="Add to the queue").click()
+    assert "GPU" in asked.inner_text()
+    asked.get_by_role("button", name="Add to queue").click()
     page.wait_for_url(re.compile("/runs$"))
     until(page, "queue", "1 run waiting")
     page = opened(longer)

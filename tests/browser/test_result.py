@@ -51,7 +51,7 @@ def test_a_failure_is_told_and_started_again_with_its_remedy(failed):
     assert "Batch size 4 → 2" in asked
     page.get_by_role("button", name="Start", exact=True).click()
     until(page, "run-head", r"\(again\)[\s\S]*finished")
-    page.get_by_text("The numbers behind it").click()
+    page.get_by_text("Numbers behind this verdict").click()
     assert "Loss at last" in page.locator(".behind").inner_text()
 
 

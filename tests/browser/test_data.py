@@ -233,7 +233,7 @@ def test_the_whole_way_from_a_broken_file_to_two_updates(
     until(page, "hub", "The Hub cannot be reached", WARM_S)
 
     page.get_by_role("tab", name=re.compile("^All ")).click()
-    page.get_by_label("Most updates", exact=True).fill("2")
+    page.get_by_label("Max steps", exact=True).fill("2")
     page.wait_for_selector('#start[aria-disabled="false"]')
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url(re.compile(r"\?run="))

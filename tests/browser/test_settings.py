@@ -102,7 +102,7 @@ def test_what_was_switched_on_stays_and_hinders_nothing(server, opened):
     choose_the_captain(page)
     all_settings(page)
     page.get_by_label("Packing", exact=True).check()
-    page.get_by_label("How rows are packed", exact=True).wait_for(state="visible")
+    page.get_by_label("Packing strategy", exact=True).wait_for(state="visible")
     unfold(page, "task")
     page.get_by_label("Preferences (DPO)").check()
     page.get_by_label("Packing", exact=True).wait_for(state="hidden")

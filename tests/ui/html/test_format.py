@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from modelforge.config.fields import specs_by_name
 from modelforge.errors import Finding
 from modelforge.runs.states import RunState
 from ui.html import format as fmt
@@ -55,4 +56,5 @@ def test_a_changed_setting_is_named_by_its_label():
     text = finding_list(
         [Finding("note", "plan-changed", "9 is used instead of 20.", where="eval_steps")]
     )
-    assert "Check every: 9 is used instead of 20." in text
+    label = specs_by_name()["eval_steps"].label
+    assert f"{label}: 9 is used instead of 20." in text

@@ -55,7 +55,6 @@ class FetchRequest(BaseModel):
 def router(forge: Forge) -> APIRouter:
     """Return the routes under /ui that are not static files."""
     routes = APIRouter(prefix="/ui", include_in_schema=False)
-    watchers = live.Watchers(forge)
 
     @routes.get("/manifest.webmanifest")
     def show_manifest() -> Response:
@@ -63,7 +62,7 @@ def router(forge: Forge) -> APIRouter:
 
     @routes.get("/runs/{run_id}/live", response_model=None, response_class=EventSourceResponse)
     async def follow_run(run_id: str) -> AsyncIterator[ServerSentEvent]:
-        async for event in live.run_updates(forge, watchers, run_id):
+        async for event in live.run_updates(forge, run_id):
             yield event
 
     @routes.post("/chat")

@@ -1,43 +1,56 @@
-"""How a run went, told from its curves, scores and samples: a kind, two sentences, the numbers."""
+"""Verdict on a run from its curves, scores and samples: a kind, two sentences and the numbers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeGuard
+from pathlib import Path
+from typing import Any, Literal
 
-from modelforge.diagnosis.trend import Drift, drift, moved
+from modelforge.diagnosis.trend import Trend, trend
+from modelforge.runs.event_types import (
+    Ending,
+    FailedEvent,
+    FinishedEvent,
+    ScoresEvent,
+    StoppedEvent,
+)
+from modelforge.runs.events import iter_events
+from modelforge.runs.metrics import MeasuredStage, is_number
+from modelforge.runs.timeline import Timeline
 
 Kind = Literal["better", "overfit", "no-effect", "broken", "unclear"]
 Points = Sequence[tuple[float, float]]
-Curves = Mapping[str, Points]
+Judgement = tuple[Kind, str] | None
 
-# Where nearly all answers are spoilt, the model is; a bad one now and then is chance.
-FEWEST_SAMPLES, SPOILT_SHARE = 3, 2 / 3
-# On rows it never saw a loss moves by about this much without meaning anything.
-NEAR = 0.02
-# A fall by this share in fewer updates than that may be chance, and may be what was learned.
-FAR, MANY = 0.1, 30
-EXPLODED = 2.0
-SCORE_MOVED = 0.02
-REWARD_MOVED = 0.05
-LESS_IS_BETTER = frozenset({"perplexity", "bits_per_byte"})
-NAMES = {
+# The newest samples that are looked at, how many are needed, and the share that makes a verdict.
+NEWEST_SAMPLES, FEWEST_SAMPLES, DEGENERATE_SHARE = 6, 3, 2 / 3
+# Relative changes of a loss up to this size are not meaningful.
+TOLERANCE = 0.02
+# A fall by this share that is not significant, in fewer steps than that, leaves the verdict open.
+OPEN_FALL, FEW_STEPS = 0.1, 30
+DIVERGED_FACTOR = 2.0
+SCORE_TOLERANCE = 0.02
+REWARD_TOLERANCE = 0.05
+LOWER_IS_BETTER = frozenset({"perplexity", "bits_per_byte"})
+SCORE_NAMES = {
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",
     "rougeLsum": "ROUGE-Lsum",
-    "exact_match": "the share of exact answers",
+    "exact_match": "the share of exact matches",
     "f1": "F1",
     "perplexity": "the perplexity",
     "bits_per_byte": "the bits per byte",
 }
+# Names of margin and accuracy: those of the preference trainers, and of the reward trainer.
+_MARGINS = (("rewards/margins", "rewards/accuracies"), ("margin", "accuracy"))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a run went: its kind, what that means in two sentences, and the numbers behind."""
+    """How a run went: its kind, what that means in two sentences, and the numbers behind it."""
 
     kind: Kind
     text: str
@@ -48,236 +61,257 @@ class Verdict:
         return asdict(self)
 
 
-def judge(
-    *,
-    loss: Points = (),
-    held_out: Points = (),
-    metrics: Curves | None = None,
-    held: Curves | None = None,
-    samples: Iterable[Mapping[str, Any]] = (),
-    scores: Mapping[str, Any] | None = None,
-    ending: Mapping[str, Any] | None = None,
-) -> Verdict:
-    """Return how a run went. Points are (update, value); what was not measured is left out.
+@dataclass(frozen=True)
+class Outcome:
+    """What a verdict is based on. Points are (step, value); what was not measured is empty.
 
-    `samples` are answers given while it learned, the newest first; `ending` is the last
-    milestone with its `kind`. Whatever is too little to tell is `unclear`.
+    `completions` are the samples of the training, newest first; `before` and `after` are the
+    scores of generated answers.
     """
-    metrics, held = metrics or {}, held or {}
-    numbers = _numbers(loss, held_out, metrics, held, scores)
-    for verdict in (
-        _broken(loss, held_out, list(samples), ending),
-        _of_rewards(metrics, scores),
-        _of_preferences(metrics, held),
-        _overfit(loss, held_out, ending),
-        _of_scores(scores),
-        _of_loss(loss, held_out),
+
+    loss: Points = ()
+    eval_loss: Points = ()
+    train: Mapping[str, Points] = field(default_factory=dict)
+    eval: Mapping[str, Points] = field(default_factory=dict)
+    completions: Sequence[str] = ()
+    before: Mapping[str, Any] = field(default_factory=dict)
+    after: Mapping[str, Any] = field(default_factory=dict)
+    ending: Ending | None = None
+
+    @classmethod
+    def of(cls, timeline: Timeline) -> Outcome:
+        """Return the outcome of the last stage of a run."""
+        stage, scores = timeline.stage, timeline.newest(ScoresEvent)
+        return cls(
+            loss=stage.train["loss"],
+            eval_loss=stage.eval["loss"],
+            train=stage.train,
+            eval=stage.eval,
+            completions=[sample.completion for sample in timeline.samples],
+            before=(scores.before if scores else None) or {},
+            after=scores.after if scores else {},
+            ending=timeline.ending,
+        )
+
+
+def judge_run(path: Path) -> Verdict | None:
+    """Return the verdict on the run with this event file, or None while it continues."""
+    timeline = Timeline(MeasuredStage).add_all(iter_events(path))
+    return None if timeline.ending is None else judge(Outcome.of(timeline))
+
+
+def judge(outcome: Outcome) -> Verdict:
+    """Return the verdict on an outcome; it is `unclear` when there are too few measurements."""
+    numbers = _numbers(outcome)
+    for judgement in (
+        _broken(outcome),
+        _from_rewards(outcome),
+        _from_preferences(outcome),
+        _overfit(outcome),
+        _from_scores(outcome),
+        _from_loss(outcome),
     ):
-        if verdict is not None:
-            kind, text = verdict
+        if judgement is not None:
+            kind, text = judgement
             return Verdict(kind, text, numbers)
-    return Verdict("unclear", _too_little(loss), numbers)
+    return Verdict("unclear", _too_few(outcome.loss), numbers)
 
 
-def spoilt(completion: str) -> str:
-    """Say what is wrong with an answer, `empty` or `repeats`; nothing when it reads like one."""
+def degeneration(completion: str) -> str:
+    """Return what is wrong with a completion: `empty`, `repeats` or nothing."""
     words = completion.split()
     if not words:
         return "empty"
     if len(words) < 8:
         return ""
-    # Text in any language hardly says the same three words again and again.
-    threes = [tuple(words[at : at + 3]) for at in range(len(words) - 2)]
-    return "repeats" if len(set(threes)) < 0.4 * len(threes) else ""
+    # Text in any language hardly repeats the same trigrams.
+    trigrams = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
+    return "repeats" if len(set(trigrams)) < 0.4 * len(trigrams) else ""
 
 
-Told = tuple[Kind, str] | None
-
-
-def _broken(
-    loss: Points,
-    held_out: Points,
-    samples: Sequence[Mapping[str, Any]],
-    ending: Mapping[str, Any] | None,
-) -> Told:
-    gone = next((step for step, value in (*loss, *held_out) if not math.isfinite(value)), None)
-    if (ending or {}).get("cause") == "loss-not-finite" or gone is not None:
-        where = "" if gone is None else f" at update {gone:,.0f}"
+def _broken(outcome: Outcome) -> Judgement:
+    points = (*outcome.loss, *outcome.eval_loss)
+    step = next((step for step, value in points if not math.isfinite(value)), None)
+    ending = outcome.ending
+    diverged = isinstance(ending, FailedEvent) and ending.cause == "loss-not-finite"
+    if diverged or step is not None:
+        where = "" if step is None else f" at step {step:,.0f}"
         return "broken", (
-            f"The loss became no number{where}, so the model is spoilt from there on. "
+            f"The loss became NaN or infinite{where}, and the weights are unusable from there on. "
             "Lower the learning rate, and train in bf16 or fp32 instead of fp16."
         )
-    end = drift([value for _, value in loss])
-    if end and end.end > max(EXPLODED * end.start, end.start + 1):
+    loss = trend([value for _, value in outcome.loss])
+    if loss and loss.end > max(DIVERGED_FACTOR * loss.start, loss.start + 1):
         return "broken", (
-            f"The loss rose from {end.start:.2f} to {end.end:.2f} instead of falling. "
-            "The learning rate is too high; a quarter of it is worth a try."
+            f"The loss rose from {loss.start:.2f} to {loss.end:.2f} instead of falling. "
+            "The learning rate is too high; try a quarter of it."
         )
-    newest = [spoilt(str(one.get("completion", ""))) for one in samples[:6]]
-    bad = [wrong for wrong in newest if wrong]
-    if len(newest) >= FEWEST_SAMPLES and len(bad) >= SPOILT_SHARE * len(newest):
+    newest = [degeneration(completion) for completion in outcome.completions[:NEWEST_SAMPLES]]
+    bad = [kind for kind in newest if kind]
+    if len(newest) >= FEWEST_SAMPLES and len(bad) >= DEGENERATE_SHARE * len(newest):
         how = "are empty" if bad.count("empty") * 2 >= len(bad) else "repeat themselves"
         return "broken", (
-            f"{len(bad)} of its newest {len(newest)} answers {how}. "
-            "It has learned too hard: lower the learning rate, or train for fewer updates."
+            f"{len(bad)} of the newest {len(newest)} completions {how}: the model has degenerated. "
+            "Lower the learning rate, or train for fewer steps."
         )
     return None
 
 
-def _of_rewards(metrics: Curves, scores: Mapping[str, Any] | None) -> Told:
-    points = metrics.get("reward") or ()
-    if (before_after := _both(scores, "reward")) is not None:
-        return _of_held_out_rewards(*before_after)
+def _from_rewards(outcome: Outcome) -> Judgement:
+    points = outcome.train.get("reward") or ()
+    scores = _before_and_after(outcome, "reward")
+    if scores is not None:
+        before, after = scores
+        text = f"On the evaluation prompts the mean reward went from {before:.2f} to {after:.2f}."
+        if abs(after - before) <= REWARD_TOLERANCE * max(abs(before), abs(after)):
+            return _reward_judgement(text, 0.0)
+        return _reward_judgement(text, after - before)
     if len(points) < 2:
         return None
-    way = drift([value for _, value in points])
-    if way is None:
-        return "unclear", f"{_told('The mean reward', points)} These are too few updates to tell."
-    told = f"The mean reward {moved(way, NEAR)}."
-    if not way.is_clear or way.share < NEAR:
-        return "no-effect", f"{told} Nothing was learned that these rewards can see."
-    if way.end > way.start:
-        return "better", f"{told} It learned what is rewarded; read its answers to see how."
-    return "broken", f"{told} It unlearned what is rewarded; lower the learning rate."
+    reward = trend([value for _, value in points])
+    if reward is None:
+        text = _describe("The mean reward", points)
+        return "unclear", f"{text} There are too few steps for a verdict."
+    is_clear = reward.is_significant and reward.relative_change >= TOLERANCE
+    text = f"The mean reward {reward.describe(TOLERANCE)}."
+    return _reward_judgement(text, reward.end - reward.start if is_clear else 0.0)
 
 
-def _of_held_out_rewards(before: float, after: float) -> Told:
-    """Return what rewards on held-out prompts say; those of training are of ever other prompts."""
-    told = f"On held-out prompts the mean reward went from {before:.2f} to {after:.2f}."
-    least = REWARD_MOVED * max(abs(before), abs(after))
-    if abs(after - before) <= least:
-        return "no-effect", f"{told} Nothing was learned that these rewards can see."
-    if after > before:
-        return "better", f"{told} It learned what is rewarded; read its answers to see how."
-    return "broken", f"{told} It unlearned what is rewarded; lower the learning rate."
+def _reward_judgement(text: str, gain: float) -> Judgement:
+    if gain == 0:
+        return "no-effect", f"{text} The training had no effect on the reward."
+    if gain > 0:
+        return "better", f"{text} The model learned what is rewarded; read samples to see how."
+    return "broken", f"{text} The model became worse; lower the learning rate."
 
 
-def _of_preferences(metrics: Curves, held: Curves) -> Told:
-    for margin, right in (("rewards/margins", "rewards/accuracies"), ("margin", "accuracy")):
-        of_held = bool(held.get(margin))
-        source = held if of_held else metrics
-        points, accuracies = source.get(margin) or (), source.get(right) or ()
-        if not points:
+def _from_preferences(outcome: Outcome) -> Judgement:
+    for margin_name, accuracy_name in _MARGINS:
+        is_eval = bool(outcome.eval.get(margin_name))
+        source = outcome.eval if is_eval else outcome.train
+        margins, accuracies = source.get(margin_name) or (), source.get(accuracy_name) or ()
+        if not margins:
             continue
-        where = "on pairs it never saw" if of_held else "while training"
-        told = f"The margin between better and worse answers is {points[-1][1]:.2f} {where}"
-        share = accuracies[-1][1] if accuracies else None
-        if share is not None:
-            told += f"; it prefers the better one in {100 * share:.0f} %"
-        if points[-1][1] <= 0 or (share is not None and share <= 0.5):
-            return "no-effect", f"{told}. It has not learned to tell them apart."
-        if share is not None and share < 0.55:
-            return "unclear", f"{told}. That is hardly more than a guess."
-        seen = "" if of_held else " None were held out, so it may only know these."
-        return "better", f"{told}.{seen or ' It has learned which answers are better.'}"
+        where = "on the evaluation pairs" if is_eval else "on the training pairs"
+        margin = margins[-1][1]
+        text = f"The reward margin between chosen and rejected is {margin:.2f} {where}"
+        accuracy = accuracies[-1][1] if accuracies else None
+        if accuracy is not None:
+            text += f"; the chosen one is preferred in {100 * accuracy:.0f} %"
+        if margin <= 0 or (accuracy is not None and accuracy <= 0.5):
+            return "no-effect", f"{text}. The model did not learn the preference."
+        if accuracy is not None and accuracy < 0.55:
+            return "unclear", f"{text}. That is hardly better than chance."
+        if is_eval:
+            return "better", f"{text}. The model learned the preference."
+        return "better", f"{text}. There was no evaluation, so it may have memorised these pairs."
     return None
 
 
-def _overfit(loss: Points, held_out: Points, ending: Mapping[str, Any] | None) -> Told:
-    if len(held_out) < 2:
+def _overfit(outcome: Outcome) -> Judgement:
+    points = outcome.eval_loss
+    if len(points) < 2:
         return None
-    at, best = min(held_out, key=lambda point: (point[1], point[0]))
-    last = held_out[-1][1]
-    # Close to nothing any change is large beside what is left, and small beside what was learned.
-    began = max(value for _, value in (*loss[:1], held_out[0]))
-    if last - best <= NEAR * max(best, began):
+    best_step, best = min(points, key=lambda point: (point[1], point[0]))
+    last = points[-1][1]
+    # Relative to the loss at the beginning: near zero, any change is large relative to the best.
+    initial = max(value for _, value in (*outcome.loss[:1], points[0]))
+    if last - best <= TOLERANCE * max(best, initial):
         return None
-    told = _told("The loss", loss)
-    since = "from the first check on" if (at, best) == tuple(held_out[0]) else "again"
-    kept = (ending or {}).get("best_step") == at or (ending or {}).get("kind") == "finished"
+    since = "from the first evaluation on" if (best_step, best) == tuple(points[0]) else "again"
+    ending = outcome.ending
+    is_best_kept = isinstance(ending, FinishedEvent) or (
+        isinstance(ending, StoppedEvent) and ending.best_step == best_step
+    )
+    kept = " The weights of the best evaluation were kept." if is_best_kept else ""
     return "overfit", (
-        f"{told} On rows it never saw it went up {since}, from {best:.2f} at update {at:,.0f} to "
-        f"{last:.2f}: it had begun to learn rows by heart."
-        + (" The better state was kept." if kept else "")
+        f"{_describe('The loss', outcome.loss)} The evaluation loss rose {since}, from {best:.2f} "
+        f"at step {best_step:,.0f} to {last:.2f}: the model began to memorise the training "
+        f"rows.{kept}"
     ).strip()
 
 
-def _of_scores(scores: Mapping[str, Any] | None) -> Told:
-    for name in NAMES:
-        if (found := _both(scores, name)) is None:
+def _from_scores(outcome: Outcome) -> Judgement:
+    for name, label in SCORE_NAMES.items():
+        scores = _before_and_after(outcome, name)
+        if scores is None:
             continue
-        first, value = found
-        told = f"On held-out rows {NAMES[name]} went from {first:.2f} to {value:.2f}."
-        gain = first - value if name in LESS_IS_BETTER else value - first
-        least = SCORE_MOVED * (max(abs(first), 1e-9) if name in LESS_IS_BETTER else 1)
-        if abs(gain) < least:
-            return "no-effect", f"{told} That is as good as nothing: the answers are as before."
+        before, after = scores
+        is_lower_better = name in LOWER_IS_BETTER
+        text = f"On the evaluation rows {label} went from {before:.2f} to {after:.2f}."
+        gain = before - after if is_lower_better else after - before
+        tolerance = SCORE_TOLERANCE * (max(abs(before), 1e-9) if is_lower_better else 1)
+        if abs(gain) < tolerance:
+            return "no-effect", f"{text} The difference is not meaningful."
         if gain > 0:
-            return "better", f"{told} Its answers have become better."
-        return "broken", f"{told} Its answers have become worse; lower the learning rate."
+            return "better", f"{text} The answers improved."
+        return "broken", f"{text} The answers became worse; lower the learning rate."
     return None
 
 
-def _both(scores: Mapping[str, Any] | None, name: str) -> tuple[float, float] | None:
-    """Return a score before and after the training, or None where one of them is unknown."""
-    parts = ((scores or {}).get(when) for when in ("before", "after"))
-    before, after = (part.get(name) if isinstance(part, Mapping) else None for part in parts)
-    return (float(before), float(after)) if _is_number(before) and _is_number(after) else None
-
-
-def _of_loss(loss: Points, held_out: Points) -> Told:
-    way = drift([value for _, value in loss])
-    fell = len(held_out) > 1 and held_out[-1][1] < held_out[0][1] * (1 - NEAR)
-    if way is None and not fell:
+def _from_loss(outcome: Outcome) -> Judgement:
+    points, eval_points = outcome.loss, outcome.eval_loss
+    loss = trend([value for _, value in points])
+    eval_fell = len(eval_points) > 1 and eval_points[-1][1] < eval_points[0][1] * (1 - TOLERANCE)
+    if loss is None and not eval_fell:
         return None
-    told = _told("The loss", loss)
-    seen = f" On rows it never saw it is {held_out[-1][1]:.2f}." if held_out else ""
-    falls = way is not None and way.is_clear and way.share >= NEAR and way.end < way.start
-    if falls or fell:
-        unseen = "" if held_out else " No rows were held out, so it may only know these."
-        return "better", f"{told}{seen}{unseen}".strip()
-    if way is not None and way.end < way.start * (1 - FAR) and len(loss) < MANY:
-        return "unclear", f"{told}{seen} These are too few updates to tell that from chance."
+    text = _describe("The loss", points)
+    if eval_points:
+        text = f"{text} The evaluation loss is {eval_points[-1][1]:.2f}.".strip()
+    fell = loss is not None and loss.is_significant and loss.relative_change >= TOLERANCE
+    if eval_fell or (fell and loss is not None and loss.end < loss.start):
+        if not eval_points:
+            text += " There was no evaluation, so the model may have memorised the training rows."
+        return "better", text
+    if loss is not None and loss.end < loss.start * (1 - OPEN_FALL) and len(points) < FEW_STEPS:
+        return "unclear", f"{text} There are too few steps to tell that from chance."
     return "no-effect", (
-        f"{told}{seen} Nothing to speak of was learned: raise the learning rate, train longer, "
-        "or check that the data say what you mean."
+        f"{text} The training had hardly any effect: raise the learning rate, train longer, "
+        "or check the data."
     )
 
 
-def _told(name: str, points: Points) -> str:
+def _before_and_after(outcome: Outcome, name: str) -> tuple[float, float] | None:
+    """Return a score before and after training, or None where one of them is unknown."""
+    before, after = outcome.before.get(name), outcome.after.get(name)
+    return (float(before), float(after)) if is_number(before) and is_number(after) else None
+
+
+def _describe(name: str, points: Points) -> str:
     values = [value for _, value in points if math.isfinite(value)]
     if len(values) < 2:
         return f"{name} is {values[0]:.2f}." if values else ""
-    return f"{name} {moved(drift(values, fewest=2) or Drift(values[0], values[-1], 0.0), NEAR)}."
+    movement = trend(values, fewest=2) or Trend(values[0], values[-1], 0.0)
+    return f"{name} {movement.describe(TOLERANCE)}."
 
 
-def _too_little(loss: Points) -> str:
+def _too_few(loss: Points) -> str:
     if not loss:
-        return "No update was measured. There is nothing to tell from."
-    return f"{_told('The loss', loss)} These are too few updates to tell what it has learned."
+        return "No step was measured, so there is no verdict."
+    return f"{_describe('The loss', loss)} There are too few steps for a verdict."
 
 
-def _numbers(
-    loss: Points,
-    held_out: Points,
-    metrics: Curves,
-    held: Curves,
-    scores: Mapping[str, Any] | None,
-) -> dict[str, float | int | None]:
-    numbers: dict[str, float | int | None] = {"updates measured": len(loss)}
-    for name, points in (
-        ("loss", loss),
-        ("held-out loss", held_out),
-        ("mean reward", metrics.get("reward") or ()),
-        ("margin", metrics.get("rewards/margins") or metrics.get("margin") or ()),
-        ("held-out margin", held.get("rewards/margins") or held.get("margin") or ()),
+def _numbers(outcome: Outcome) -> dict[str, float | int | None]:
+    numbers: dict[str, float | int | None] = {"updates measured": len(outcome.loss)}
+    train, evaluation = outcome.train, outcome.eval
+    for name, curve in (
+        ("loss", outcome.loss),
+        ("held-out loss", outcome.eval_loss),
+        ("mean reward", train.get("reward") or ()),
+        ("margin", train.get("rewards/margins") or train.get("margin") or ()),
+        ("held-out margin", evaluation.get("rewards/margins") or evaluation.get("margin") or ()),
     ):
-        whole = [(step, value) for step, value in points if math.isfinite(value)]
-        if not whole:
+        points = [(step, value) for step, value in curve if math.isfinite(value)]
+        if not points:
             continue
-        numbers[f"{name} at first"] = round(whole[0][1], 4)
-        numbers[f"{name} at last"] = round(whole[-1][1], 4)
+        numbers[f"{name} at first"] = round(points[0][1], 4)
+        numbers[f"{name} at last"] = round(points[-1][1], 4)
         if name == "held-out loss":
-            best = min(whole, key=lambda point: (point[1], point[0]))
-            numbers["held-out loss at its best"] = round(best[1], 4)
-            numbers["update of the best check"] = int(best[0])
-    for when in ("before", "after"):
-        told = (scores or {}).get(when)
-        for name, value in told.items() if isinstance(told, Mapping) else ():
-            if _is_number(value):
+            best_step, best = min(points, key=lambda point: (point[1], point[0]))
+            numbers["held-out loss at its best"] = round(best, 4)
+            numbers["update of the best check"] = int(best_step)
+    for when, scores in (("before", outcome.before), ("after", outcome.after)):
+        for name, value in scores.items():
+            if is_number(value):
                 numbers[f"{name} {when}"] = round(float(value), 4)
     return numbers
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and math.isfinite(value)

@@ -9,7 +9,7 @@ field says so. Fields and kinds are only ever added; what was renamed is in `ALI
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
 
@@ -23,7 +23,7 @@ class Info:
     omitted: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Event:
     """Base class of all events."""
 
@@ -35,7 +35,7 @@ class Event:
         return {s.name: value for s, value in values if value is not None or not s.info.omitted}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class StartedEvent(Event):
     """A worker process began to work on the run. A run that is resumed has several."""
 
@@ -46,7 +46,7 @@ class StartedEvent(Event):
     ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ResumedEvent(Event):
     """The worker continues from a checkpoint. Everything measured after it is obsolete."""
 
@@ -63,7 +63,7 @@ class ResumedEvent(Event):
     ] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PhaseEvent(Event):
     """The worker entered a phase or made progress in it, at most four times per second."""
 
@@ -80,7 +80,7 @@ class PhaseEvent(Event):
     total: Annotated[int | None, Info("All units of work.", omitted=True)] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PlanEvent(Event):
     """Training is about to begin: the values in effect once data and model are loaded."""
 
@@ -112,7 +112,7 @@ class PlanEvent(Event):
     stage_name: Annotated[str | None, Info("Name of this stage.", omitted=True)] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class StepEvent(Event):
     """Optimizer steps were made since the previous event of this kind."""
 
@@ -140,7 +140,7 @@ class StepEvent(Event):
     vram_gib: Annotated[float | None, Info("Peak GPU memory reserved by the worker.", "GiB")] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class EvalEvent(Event):
     """The evaluation split was evaluated."""
 
@@ -157,7 +157,7 @@ class EvalEvent(Event):
     stage: Annotated[int | None, Info("Stage, in runs with stages.", omitted=True)] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SavedEvent(Event):
     """A checkpoint was written."""
 
@@ -167,7 +167,7 @@ class SavedEvent(Event):
     best: Annotated[bool, Info("Whether it is the best checkpoint so far.")] = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AdjustedEvent(Event):
     """Batches are split differently from now on, to save memory or time; results stay the same."""
 
@@ -180,7 +180,7 @@ class AdjustedEvent(Event):
     why: Annotated[str, Info("The reason, in words.")] = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SampleEvent(Event):
     """A completion that the model generated during training."""
 
@@ -192,7 +192,7 @@ class SampleEvent(Event):
     stage: Annotated[int | None, Info("Stage, in runs with stages.", omitted=True)] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ScoresEvent(Event):
     """Metrics of generated answers to the evaluation rows, at the end of training."""
 
@@ -204,7 +204,7 @@ class ScoresEvent(Event):
     rows: Annotated[int | None, Info("Evaluation rows that were answered.")] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class NoteEvent(Event):
     """A message for the user."""
 
@@ -213,7 +213,7 @@ class NoteEvent(Event):
     text: Annotated[str, Info("The message.")]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _TrialRunNumbers(Event):
     """What a trial run measures in one stage."""
 
@@ -239,7 +239,7 @@ class _TrialRunNumbers(Event):
     accumulation: Annotated[int | None, Info("Forward passes per step.")] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TrialRunStageEvent(_TrialRunNumbers):
     """A trial run measured a stage that is not the last one."""
 
@@ -247,7 +247,7 @@ class TrialRunStageEvent(_TrialRunNumbers):
     run_updates: Annotated[int, Info("Steps that the real run makes in this stage.")] = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TrialRunEvent(_TrialRunNumbers):
     """A trial run measured the last stage; `peak_gib` is the highest of all stages."""
 
@@ -256,7 +256,7 @@ class TrialRunEvent(_TrialRunNumbers):
     earlier_seconds: Annotated[float, Info("Expected time of all earlier stages.", "s")] = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FinishedEvent(Event):
     """The run ended after all its steps, or by early stopping."""
 
@@ -270,7 +270,7 @@ class FinishedEvent(Event):
     trial_run: Annotated[bool | None, Info("True for a trial run.", omitted=True)] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class StoppedEvent(Event):
     """The run ended because a stop was requested."""
 
@@ -283,7 +283,7 @@ class StoppedEvent(Event):
     stage: Annotated[int | None, Info("Stage, in runs with stages.", omitted=True)] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FailedEvent(Event):
     """The run ended with an error."""
 
@@ -293,7 +293,7 @@ class FailedEvent(Event):
     remedy: Annotated[str, Info("What to do about it.")] = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class UnknownEvent(Event):
     """An event of a newer version, or one without its required fields. Never written."""
 
@@ -317,13 +317,11 @@ ALIASES: dict[tuple[str, ...], str] = {
     ("finished", "rehearsal"): "trial_run",
     ("phase", "name", "rehearsing"): "trial_run",
 }
-_ALIASED = frozenset(key[0] for key in ALIASES)
+ALIASED_KINDS = frozenset(key[0] for key in ALIASES)
 
 
 def with_current_names(kind: str, data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return kind and data of an event with the names of this version."""
-    if kind not in _ALIASED:
-        return kind, data
     renamed: dict[str, Any] = {}
     for name, value in data.items():
         alias = ALIASES.get((kind, name, value)) if isinstance(value, str) else None
@@ -341,13 +339,18 @@ def parse(kind: str, data: Mapping[str, Any]) -> Event:
     if event_type is None:
         return UnknownEvent()
     values: dict[str, Any] = {}
-    for spec in field_specs(event_type):
-        value = data.get(spec.name)
-        if isinstance(value, spec.types):
-            values[spec.name] = value
-        elif spec.required:
+    for name, types, default in _CHECKS[kind]:
+        value = data.get(name)
+        if isinstance(value, types):
+            values[name] = value
+        elif default is MISSING:
             return UnknownEvent()
-    return event_type(**values)
+        else:
+            values[name] = default
+    # Long files have many lines: this takes half the time of the constructor of a frozen class.
+    event = object.__new__(event_type)
+    event.__dict__.update(values)
+    return event
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,8 +361,13 @@ class FieldSpec:
     types: tuple[type, ...]
     type_name: str
     nullable: bool
-    required: bool
+    default: Any
     info: Info
+
+    @property
+    def required(self) -> bool:
+        """Whether every event of the kind has the field."""
+        return self.default is MISSING
 
 
 def field_specs(event_type: type[Event]) -> tuple[FieldSpec, ...]:
@@ -369,22 +377,28 @@ def field_specs(event_type: type[Event]) -> tuple[FieldSpec, ...]:
 
 def _specs(event_type: type[Event]) -> tuple[FieldSpec, ...]:
     hints = get_type_hints(event_type, include_extras=True)
-    return tuple(
-        _spec(part.name, hints[part.name], part.default is MISSING is part.default_factory)
-        for part in fields(event_type)
-    )
+    return tuple(_spec(part.name, hints[part.name], _default(part)) for part in fields(event_type))
 
 
-def _spec(name: str, hint: Any, required: bool) -> FieldSpec:
+def _default(part: Field[Any]) -> Any:
+    return part.default if part.default_factory is MISSING else part.default_factory()
+
+
+def _spec(name: str, hint: Any, default: Any) -> FieldSpec:
     hint, info = get_args(hint)
     options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
     inner = next(option for option in options if option is not NoneType)
     plain = get_origin(inner) or inner
     types = (int, float) if plain is float else (plain,)
-    return FieldSpec(name, types, plain.__name__, NoneType in options, required, info)
+    return FieldSpec(name, types, plain.__name__, NoneType in options, default, info)
 
 
 _SPECS = {event_type: _specs(event_type) for event_type in KINDS.values()}
+# As plain tuples, which are read faster: `parse` is called for every line of long files.
+_CHECKS = {
+    event_type.kind: [(spec.name, spec.types, spec.default) for spec in specs]
+    for event_type, specs in _SPECS.items()
+}
 _JSON_TYPES = {
     "int": "integer",
     "float": "number",

@@ -217,10 +217,19 @@ def _parse(line: bytes) -> EventRecord | None:
         value = orjson.loads(line)
     except ValueError:
         return None
-    match value:
-        case {"n": int(n), "t": int() | float() as t, "kind": str(kind), "data": dict(data)}:
-            return EventRecord(n, t, *event_types.with_current_names(kind, data))
-    return None
+    if not isinstance(value, dict):
+        return None
+    n, t, kind, data = value.get("n"), value.get("t"), value.get("kind"), value.get("data")
+    if (
+        not isinstance(n, int)
+        or not isinstance(t, (int, float))
+        or not isinstance(kind, str)
+        or not isinstance(data, dict)
+    ):
+        return None
+    if kind in event_types.ALIASED_KINDS:
+        kind, data = event_types.with_current_names(kind, data)
+    return EventRecord(n, t, kind, data)
 
 
 def _finite(value: Any) -> Any:

@@ -1,229 +1,165 @@
-"""The numbers of a run as curves: over updates, tokens or time."""
+"""All metrics of a run, every point kept: for comparisons, exports and the REST interface."""
 
 from __future__ import annotations
 
 import math
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, overload
 
-import orjson
+from modelforge.runs.downsample import MOST_POINTS, Curve, Point, decimate
+from modelforge.runs.event_types import EvalEvent, StepEvent
+from modelforge.runs.events import iter_events
+from modelforge.runs.timeline import Stage, Timeline
 
-from modelforge.runs.downsample import MOST_POINTS, Point, decimate
-
-READ_BYTES = 2**22
 AXES = ("step", "tokens", "seconds")
-SERIES = ("loss", "learning_rate", "grad_norm", "tokens_per_s", "cpu_percent", "gpu_percent")
+# What every reported step has besides its number.
+COLUMNS = ("epoch", "tokens", "seconds")
 
 
-@dataclass
-class Curve:
-    """Values of one thing, each with the place in its stage where it was measured."""
+class FullCurve(Curve):
+    """A curve that keeps every point, in two arrays."""
 
-    places: array[int] = field(default_factory=lambda: array("l"))
-    values: array[float] = field(default_factory=lambda: array("d"))
+    __slots__ = ("x", "y")
 
-    def cut(self, places: int) -> None:
-        """Forget what was measured at that place or later."""
-        keep = len(self.places)
-        while keep and self.places[keep - 1] >= places:
-            keep -= 1
-        del self.places[keep:], self.values[keep:]
+    def __init__(self) -> None:
+        self.x = array("d")
+        self.y = array("d")
+
+    def append(self, point: Point) -> None:
+        """Add a point at the end."""
+        self.x.append(point[0])
+        self.y.append(point[1])
+
+    def cut(self, x: float) -> None:
+        """Drop the points beyond `x`."""
+        keep = bisect_right(self.x, x)
+        del self.x[keep:], self.y[keep:]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.x)
+
+    def __iter__(self) -> Iterator[Point]:
+        return iter(zip(self.x, self.y, strict=True))
+
+    @overload
+    def __getitem__(self, index: int) -> Point: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Point]: ...
+    def __getitem__(self, index: int | slice) -> Point | list[Point]:
+        if isinstance(index, slice):
+            return list(zip(self.x[index], self.y[index], strict=True))
+        return self.x[index], self.y[index]
 
 
-@dataclass
-class Stage:
-    """One stage: at every place the update, the epoch, and the tokens and seconds until then.
+class MeasuredStage(Stage):
+    """A stage with all its points.
 
-    Seconds are those spent on updates: neither checks nor pauses count. `held` was measured on
-    held-out rows; both are by the trainer's names, `loss` among them. `began` is the update it went
-    on from, which may have been made in another run.
+    `axes` has the epoch at every reported step, and the tokens and the seconds of training until
+    then; evaluations and pauses do not count. They start at the step that training continues
+    from, which another run may have made.
     """
 
-    number: int = 1
-    name: str = ""
-    began: float = 0.0
-    total_steps: int | None = None
-    step: array[float] = field(default_factory=lambda: array("d"))
-    epoch: array[float] = field(default_factory=lambda: array("d"))
-    tokens: array[float] = field(default_factory=lambda: array("d"))
-    seconds: array[float] = field(default_factory=lambda: array("d"))
-    trained: dict[str, Curve] = field(default_factory=dict)
-    held: dict[str, Curve] = field(default_factory=dict)
+    def __init__(self, number: int = 1) -> None:
+        super().__init__(number, FullCurve)
+        self.axes = {name: FullCurve() for name in COLUMNS}
+        self._first_step = 0
+
+    def add_step(self, t: float, event: StepEvent) -> None:
+        """Add the metrics of a step."""
+        super().add_step(t, event)
+        self._add(self.train, "grad_norm", event.step, event.grad_norm)
+        memory = event.ram_gib if event.vram_gib is None else event.vram_gib
+        self._add(self.train, "memory_gib", event.step, memory)
+        steps = self.axes["epoch"].x
+        new_steps = max(0.0, event.step - (steps[-1] if steps else self._first_step))
+        seconds = (event.seconds or 0.0) * new_steps
+        self._add_to_axes(event.step, event.epoch, event.tokens or 0, seconds)
+
+    def add_eval(self, event: EvalEvent) -> None:
+        """Add the metrics of an evaluation."""
+        super().add_eval(event)
+        steps = self.axes["epoch"].x
+        if not steps or event.step > steps[-1]:
+            self._add_to_axes(event.step, event.epoch, 0, 0.0)
+
+    def cut(self, step: int) -> None:
+        """Drop what came after a step."""
+        super().cut(step)
+        for curve in self.axes.values():
+            curve.cut(step)
+        if not self.axes["epoch"]:
+            self._first_step = step
 
     def points(self, curve: Curve, axis: str = "step") -> list[Point]:
         """Return a curve over `step`, `epoch`, `tokens` or `seconds`."""
-        across: array[float] = getattr(self, axis)
-        return [(across[place], value) for place, value in zip(*_columns(curve), strict=True)]
+        if axis == "step":
+            return list(curve)
+        return [(x, y) for x, (_, y) in zip(self._along(axis, curve), curve, strict=True)]
 
-    def rows(self, curve: Curve, most: int = MOST_POINTS) -> list[list[float]]:
-        """Return at most `most` points, each with step, epoch, tokens, seconds and value."""
-        kept = decimate([*zip(*_columns(curve), strict=True)], most)
-        told = (self.step, self.epoch, self.tokens, self.seconds)
-        return [[*(column[int(place)] for column in told), value] for place, value in kept]
+    def rows(self, curve: Curve, limit: int = MOST_POINTS) -> list[list[float]]:
+        """Return at most `limit` points as rows of step, epoch, tokens, seconds and value."""
+        points = decimate(curve, limit)
+        columns = [self._along(axis, points) for axis in COLUMNS]
+        return [[step, *axes, value] for (step, value), *axes in zip(points, *columns, strict=True)]
 
-    def place(self, step: float, epoch: Any, tokens: float, seconds: float) -> int:
-        """Add an update and return its place."""
-        before = (self.tokens[-1], self.seconds[-1]) if self.step else (0.0, 0.0)
-        known = self.epoch[-1] if self.epoch else math.nan
-        self.step.append(step)
-        self.epoch.append(epoch if is_number(epoch) else known)
-        self.tokens.append(before[0] + tokens)
-        self.seconds.append(before[1] + seconds)
-        return len(self.step) - 1
+    def length(self, axis: str) -> float:
+        """Return how far the stage has come on an axis."""
+        if axis == "step":
+            steps = self.axes["epoch"].x
+            return steps[-1] if steps else 0.0
+        values = self.axes[axis].y
+        return values[-1] if values else 0.0
 
-    def place_of(self, step: float, epoch: Any) -> int:
-        """Return the place of an update that is known, or of the last one before it."""
-        if not self.step or step > self.step[-1]:
-            return self.place(step, epoch, 0.0, 0.0)
-        return max(0, bisect_right(self.step, step) - 1)
+    def _add_to_axes(self, step: int, epoch: float | None, tokens: int, seconds: float) -> None:
+        if epoch is None:
+            epochs = self.axes["epoch"].y
+            epoch = epochs[-1] if epochs else math.nan
+        self.axes["epoch"].append((step, epoch))
+        self.axes["tokens"].append((step, self.length("tokens") + tokens))
+        self.axes["seconds"].append((step, self.length("seconds") + seconds))
 
-    def cut(self, step: float) -> None:
-        """Forget what came after an update."""
-        keep = len(self.step)
-        while keep and self.step[keep - 1] > step:
-            keep -= 1
-        for column in (self.step, self.epoch, self.tokens, self.seconds):
-            del column[keep:]
-        for curve in (*self.trained.values(), *self.held.values()):
-            curve.cut(keep)
+    def _along(self, axis: str, points: Curve | list[Point]) -> list[float]:
+        """Return the values of an axis at the steps of these points."""
+        steps, values = self.axes[axis].x, self.axes[axis].y
+        if len(points) == len(steps):
+            return list(values)
+        return [values[max(0, bisect_right(steps, step) - 1)] for step, _ in points]
 
 
-@dataclass
-class Curves:
-    """All that a run has measured, stage by stage."""
+@dataclass(frozen=True)
+class RunMetrics:
+    """The curves of a run, by stage."""
 
-    stages: list[Stage] = field(default_factory=lambda: [Stage()])
+    stages: list[MeasuredStage]
 
-    def as_dict(self, most: int = MOST_POINTS) -> dict[str, Any]:
-        """Return the curves thinned to `most` points each, as REST gives them."""
-
-        def thinned(stage: Stage, curves: Mapping[str, Curve]) -> dict[str, list[list[float]]]:
-            return {name: stage.rows(curve, most) for name, curve in curves.items() if curve}
-
+    def as_dict(self, limit: int = MOST_POINTS) -> dict[str, Any]:
+        """Return the curves as plain data, downsampled to at most `limit` points each."""
         return {
-            "columns": ["step", "epoch", "tokens", "seconds", "value"],
+            "columns": ["step", *COLUMNS, "value"],
             "stages": [
                 {
                     "stage": stage.number,
                     "name": stage.name,
                     "total_steps": stage.total_steps,
-                    "points": len(stage.step),
-                    "trained": thinned(stage, stage.trained),
-                    "held": thinned(stage, stage.held),
+                    "points": len(stage.axes["epoch"]),
+                    "trained": {n: stage.rows(c, limit) for n, c in stage.train.items() if c},
+                    "held": {n: stage.rows(c, limit) for n, c in stage.eval.items() if c},
                 }
                 for stage in self.stages
             ],
         }
 
-    def take(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Take in one event; a run that went on from a checkpoint forgets what came after it."""
-        if kind == "resumed":
-            self._went_on(data)
-            return
-        stage = self._stage(data.get("stage"))
-        if kind == "plan":
-            total = data.get("total_steps")
-            stage.total_steps = total if isinstance(total, int) else None
-            stage.name = str(data.get("stage_name") or stage.name)
-        elif kind == "step":
-            _take_step(stage, data)
-        elif kind == "eval":
-            _take_eval(stage, data)
 
-    def _stage(self, number: object) -> Stage:
-        if not isinstance(number, int):
-            return self.stages[-1]
-        if number > self.stages[-1].number:
-            self.stages.append(Stage(number))
-        return next((one for one in self.stages if one.number == number), self.stages[-1])
-
-    def _went_on(self, data: Mapping[str, Any]) -> None:
-        number, step = data.get("stage"), data.get("step")
-        if isinstance(number, int):
-            self.stages = [one for one in self.stages if one.number <= number] or [Stage(number)]
-        if is_number(step):
-            stage = self.stages[-1]
-            stage.cut(float(step))
-            if not stage.step:
-                stage.began = float(step)
-
-
-def read_curves(path: Path) -> Curves:
-    """Return what the events in a file have measured; never raises for what is no event."""
-    curves = Curves()
-    for kind, data in read_said(path):
-        curves.take(kind, data)
-    return curves
-
-
-def read_said(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield kind and data of every event in a file, without holding more than a part of it."""
-    rest = b""
-    try:
-        with path.open("rb") as file:
-            while block := file.read(READ_BYTES):
-                *lines, rest = (rest + block).split(b"\n")
-                for line in lines:
-                    try:
-                        said = orjson.loads(line)
-                        kind, data = said["kind"], said["data"]
-                    except (ValueError, KeyError, TypeError):
-                        continue
-                    if isinstance(kind, str) and isinstance(data, dict):
-                        yield kind, data
-    except FileNotFoundError:
-        return
+def read_metrics(path: Path) -> RunMetrics:
+    """Return the metrics in an event file; invalid lines are skipped."""
+    stages = Timeline(MeasuredStage).add_all(iter_events(path)).stages
+    return RunMetrics([stage for stage in stages if isinstance(stage, MeasuredStage)])
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Say whether a value can be drawn."""
+    """Return whether a value is a finite number."""
     return isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def _columns(curve: Curve) -> tuple[array[int], array[float]]:
-    return curve.places, curve.values
-
-
-def _take_step(stage: Stage, data: Mapping[str, Any]) -> None:
-    step = _number(data.get("step"))
-    updates = step - (stage.step[-1] if stage.step else stage.began)
-    seconds = _number(data.get("seconds")) * max(0.0, updates)
-    place = stage.place(step, data.get("epoch"), _number(data.get("tokens")), seconds)
-    for name in SERIES:
-        _add(stage.trained, name, place, data.get(name))
-    memory = data.get("vram_gib")
-    _add(stage.trained, "memory_gib", place, data.get("ram_gib") if memory is None else memory)
-    _measured(stage.trained, place, data.get("metrics"))
-
-
-def _take_eval(stage: Stage, data: Mapping[str, Any]) -> None:
-    place = stage.place_of(_number(data.get("step")), data.get("epoch"))
-    _add(stage.held, "loss", place, data.get("loss"))
-    _measured(stage.held, place, data.get("metrics"))
-
-
-def _measured(curves: dict[str, Curve], place: int, metrics: object) -> None:
-    if isinstance(metrics, dict):
-        for name, value in metrics.items():
-            _add(curves, name, place, value)
-
-
-def _add(curves: dict[str, Curve], name: str, place: int, value: object) -> None:
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        return
-    curve = curves.get(name)
-    if curve is None:
-        curve = curves[name] = Curve()
-    curve.places.append(place)
-    curve.values.append(value)
-
-
-def _number(value: object) -> float:
-    return float(value) if is_number(value) else 0.0

@@ -9,17 +9,23 @@ from modelforge.config.plan.make import Plan
 from modelforge.errors import Problem, RunError
 from modelforge.runs.atomic_files import find_json, read_json
 from modelforge.runs.disk_usage import run_sizes
-from modelforge.runs.eta import Course, Pace
-from modelforge.runs.event_types import ENDINGS
-from modelforge.runs.events import TAIL_BYTES, EventRecord, read_events, size_of, tail_events
+from modelforge.runs.eta import EtaEstimator, Schedule
+from modelforge.runs.event_types import (
+    AdjustedEvent,
+    Ending,
+    EvalEvent,
+    PlanEvent,
+    ResumedEvent,
+    ScoresEvent,
+    StepEvent,
+)
 from modelforge.runs.index import Standing
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import Row
 from modelforge.runs.notes import read_notes
 from modelforge.runs.states import RunState, gather
+from modelforge.runs.timeline import Timeline, tail_timeline
 
-# A long evaluation speaks of nothing but itself for a while.
-FAR_BYTES = 2**22
 # What a record is made of; whatever else it holds is of no use without them.
 _PARTS = {"name": str, "config": dict, "origins": dict, "dataset": dict, "plan": dict}
 
@@ -95,37 +101,37 @@ class RunView:
         }
 
 
-def view_run(folder: RunFolder, state: RunState) -> RunView:
-    """Return the view of a run from its folder: the record, and the end of its events.
+def view_run(folder: RunFolder, state: RunState, timeline: Timeline | None = None) -> RunView:
+    """Return the view of a run.
 
-    Raises RunError when the record is damaged.
+    The time left is only estimated from a complete `timeline`; without one, the end of the events
+    is read. Raises RunError when the record is damaged.
     """
-    return _view(folder, state, read_json(folder.config))
+    return _view(folder, state, read_json(folder.config), timeline)
 
 
-def _view(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView:
+def _view(
+    folder: RunFolder, state: RunState, record: dict[str, Any], timeline: Timeline | None = None
+) -> RunView:
     try:
-        return _read(folder, state, record)
+        return _read(folder, state, record, timeline)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        # Whatever it is that somebody else has written there, the other runs are to be shown.
+        # Another program may have written anything there; the other runs must still be shown.
         what = f"The record of {folder.id} is damaged: {error}."
         raise RunError(Problem("run", what, "Its folder can only be deleted.")) from error
 
 
-def _read(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView:
-    plan = _plan_in(record)
-    latest = _latest(folder)
-    notes = read_notes(folder)
-    resumed = latest.get("resumed")
-    step, evaluated = _since(resumed, latest.get("step")), _since(resumed, latest.get("eval"))
-    scores = _since(resumed, latest.get("scores"))
-    # How it ended before it was started once more is history.
-    endings = (_since(latest.get("started"), latest.get(kind)) for kind in ENDINGS)
-    ending = next((event for event in endings if event), None)
-    counted = step or _since(resumed, latest.get("plan"))
-    adjusted = _since(resumed, latest.get("adjusted"))
+def _read(
+    folder: RunFolder, state: RunState, record: dict[str, Any], complete: Timeline | None
+) -> RunView:
+    plan, notes = _plan_in(record), read_notes(folder)
+    timeline = complete or tail_timeline(folder.events)
+    step, evaluation = timeline.newest(StepEvent), timeline.newest(EvalEvent)
+    planned, resumed = timeline.newest(PlanEvent), timeline.newest(ResumedEvent)
+    scores, adjusted = timeline.newest(ScoresEvent), timeline.newest(AdjustedEvent)
+    counted = step or planned
     launched = (find_json(folder.process) or {}).get("launched")
-    pace = pace_of(folder, record) if state.is_active else None
+    eta = _estimator(folder, record, complete) if complete and state.is_active else None
     return RunView(
         id=folder.id,
         name=notes.name or record["name"],
@@ -135,48 +141,47 @@ def _read(folder: RunFolder, state: RunState, record: dict[str, Any]) -> RunView
         origins=record["origins"],
         plan=plan,
         dataset=record["dataset"],
-        step=step.data["step"] if step else resumed.data["step"] if resumed else 0,
-        total_steps=counted.data.get("total_steps") if counted else plan.total_steps,
-        loss=step.data.get("loss") if step else None,
-        eval_loss=evaluated.data.get("loss") if evaluated else None,
-        updated=max((event.t for event in latest.values()), default=record["created"]),
-        ending={"kind": ending.kind, **ending.data} if ending else None,
-        metrics=_measured(step) | _measured(evaluated, "eval_"),
-        stage=counted.data.get("stage") if counted else None,
-        scores=scores.data if scores else None,
+        step=step.step if step else resumed.step if resumed else 0,
+        total_steps=counted.total_steps if counted else plan.total_steps,
+        loss=step.loss if step else None,
+        eval_loss=evaluation.loss if evaluation else None,
+        updated=record["created"] if timeline.updated is None else timeline.updated,
+        ending=ending_data(timeline.ending),
+        metrics=(step.metrics if step else {})
+        | {f"eval_{name}": v for name, v in (evaluation.metrics if evaluation else {}).items()},
+        stage=counted.stage if counted else None,
+        scores=scores.as_data() if scores else None,
         tags=notes.tags,
         note=notes.note,
         launched=launched if isinstance(launched, float) else None,
-        seconds_left=pace.left() if pace else None,
-        phase_left=pace.phase_left() if pace else None,
-        adjusted=adjusted.data if adjusted else None,
+        seconds_left=eta.seconds_left() if eta else None,
+        phase_left=eta.phase_seconds_left() if eta else None,
+        adjusted=adjusted.as_data() if adjusted else None,
     )
 
 
-def pace_of(folder: RunFolder, record: dict[str, Any]) -> Pace:
-    """Return how fast a run is, from the beginning of its events and from their end."""
+def ending_data(ending: Ending | None) -> dict[str, Any] | None:
+    """Return an ending as plain data: its kind and its fields."""
+    return None if ending is None else {"kind": ending.kind, **ending.as_data()}
+
+
+def _estimator(folder: RunFolder, record: dict[str, Any], timeline: Timeline) -> EtaEstimator:
     report = find_json(folder.preflight) or {}
-    said = report.get("trial_run", report.get("rehearsal"))
-    rehearsal = said if isinstance(said, dict) else None
-    pace = Pace(Course.of(record["config"], record["plan"]), rehearsal)
-    head, end = read_events(folder.events, limit=TAIL_BYTES)
-    pace.take_all(head)
-    if head and end < size_of(folder.events):
-        pace.take_all(e for e in tail_events(folder.events) if e.n > head[-1].n)
-    return pace
+    # Reports of the first versions have another name for it.
+    trial_run = report.get("trial_run", report.get("rehearsal"))
+    return EtaEstimator(
+        timeline.timings,
+        Schedule.of(record["config"], record["plan"]),
+        trial_run if isinstance(trial_run, dict) else None,
+    )
 
 
 def _plan_in(record: dict[str, Any]) -> Plan:
-    """Return the plan of a record; raises TypeError for a part that is of another kind."""
+    """Return the plan of a record; raises TypeError for a part of the wrong type."""
     for name, kind in _PARTS.items():
         if not isinstance(record[name], kind):
-            raise TypeError(f"{name} is no {kind.__name__}")
+            raise TypeError(f"{name} is not a {kind.__name__}")
     return Plan.from_dict(record["plan"], record["config"])
-
-
-def _since(mark: EventRecord | None, event: EventRecord | None) -> EventRecord | None:
-    """Return the event unless it is older than the mark."""
-    return event if event and not (mark and event.n < mark.n) else None
 
 
 def look_at(folder: RunFolder) -> tuple[Row, Standing]:
@@ -230,18 +235,3 @@ def data_name(config: dict[str, Any]) -> str:
 
 def _last_part(path: object) -> str:
     return str(path or "").replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-
-
-def _measured(event: EventRecord | None, prefix: str = "") -> dict[str, float]:
-    """Return what an event measured beside the loss; events of the first release have nothing."""
-    told = event.data.get("metrics") if event else None
-    return {f"{prefix}{name}": value for name, value in told.items()} if told else {}
-
-
-def _latest(folder: RunFolder) -> dict[str, EventRecord]:
-    """Return the newest event of each kind, looking further back while no update is in sight."""
-    for reach in (TAIL_BYTES, FAR_BYTES):
-        latest = {event.kind: event for event in tail_events(folder.events, reach)}
-        if "step" in latest or "resumed" in latest:
-            break
-    return latest

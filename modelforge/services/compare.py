@@ -9,12 +9,12 @@ from typing import Any
 
 from modelforge.config.fields import specs_by_name
 from modelforge.data.sources.load import source_entries
-from modelforge.diagnosis.judging import judge_run
+from modelforge.diagnosis.verdict import judge_run
 from modelforge.runs.atomic_files import find_json
 from modelforge.runs.downsample import Point, decimate
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import Row
-from modelforge.runs.metrics import AXES, Curve, Curves, Stage
+from modelforge.runs.metrics import AXES, RunMetrics
 from modelforge.runs.view import RunView
 
 # What was really run → how it is said. What is not named here follows from the settings.
@@ -82,7 +82,7 @@ class Comparison:
     versions: list[ComparisonRow]
     same_settings: int
     same_versions: int
-    curves: list[Curves] = field(repr=False)
+    curves: list[RunMetrics] = field(repr=False)
 
     def as_dict(self, points: int) -> dict[str, Any]:
         """Return the comparison as REST and `--json` give it, curves thinned to `points`."""
@@ -100,7 +100,7 @@ def compare_runs(
     folders: Sequence[RunFolder],
     views: Sequence[RunView],
     rows: Sequence[Row],
-    curves: Sequence[Curves],
+    curves: Sequence[RunMetrics],
 ) -> Comparison:
     """Return what these runs have in common, what not, and what came of each."""
     settings = list(_settings([view.config for view in views]))
@@ -127,16 +127,17 @@ def compare_runs(
 
 
 def across_stages(
-    curves: Curves, name: str, axis: str, *, held: bool = False, most: int
+    curves: RunMetrics, name: str, axis: str, *, held: bool = False, most: int
 ) -> list[Point]:
     """Return a curve over all stages: `axis` is one of `AXES`, later stages follow on."""
     assert axis in AXES, axis
     found: list[Point] = []
     begun = 0.0
     for stage in curves.stages:
-        curve = (stage.held if held else stage.trained).get(name, Curve())
-        found += [(begun + x, y) for x, y in stage.points(curve, axis)]
-        begun += _length(stage, axis)
+        curve = (stage.eval if held else stage.train).get(name)
+        if curve is not None:
+            found += [(begun + x, y) for x, y in stage.points(curve, axis)]
+        begun += stage.length(axis)
     return decimate(found, most)
 
 
@@ -195,10 +196,10 @@ def _versions(environments: Sequence[Mapping[str, Any]]) -> Iterable[ComparisonR
         yield ComparisonRow(name, name, [each.get(name) for each in told])
 
 
-def _result(folder: RunFolder, row: Row, curves: Curves, *, shared: bool) -> RunResult:
+def _result(folder: RunFolder, row: Row, curves: RunMetrics, *, shared: bool) -> RunResult:
     verdict = judge_run(folder.events)
-    tokens = sum(_length(stage, "tokens") for stage in curves.stages)
-    seconds = sum(_length(stage, "seconds") for stage in curves.stages)
+    tokens = sum(stage.length("tokens") for stage in curves.stages)
+    seconds = sum(stage.length("seconds") for stage in curves.stages)
     held = [y for _, y in across_stages(curves, "loss", "step", held=True, most=2**31)]
     return RunResult(
         id=row.id,
@@ -208,7 +209,7 @@ def _result(folder: RunFolder, row: Row, curves: Curves, *, shared: bool) -> Run
         created=row.created,
         tags=list(row.tags),
         note=row.note,
-        updates=int(sum(_length(stage, "step") for stage in curves.stages)) or row.step,
+        updates=int(sum(stage.length("step") for stage in curves.stages)) or row.step,
         tokens=tokens,
         seconds=round(seconds, 3),
         tokens_per_s=round(tokens / seconds, 2) if seconds else None,
@@ -220,8 +221,3 @@ def _result(folder: RunFolder, row: Row, curves: Curves, *, shared: bool) -> Run
         ending=row.ending,
         verdict=verdict.text if verdict else "",
     )
-
-
-def _length(stage: Stage, axis: str) -> float:
-    across = getattr(stage, axis)
-    return float(across[-1]) if across else 0.0

@@ -15,6 +15,7 @@ from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.store import LOCK, Store
+from modelforge.runs.timeline import TimelineReaders
 from modelforge.runs.view import look_at
 from modelforge.services import chat_client
 from modelforge.services.chat import ChatModels, ChatService
@@ -86,7 +87,7 @@ def build_services(
     chat = ChatService(ChatClient(home, commands.chat), chat_models, supervisor, lease)
     launcher = RunLauncher(store, supervisor, warm_worker, preflight, chat)
     history = HistoryService(index, store)
-    runs = RunService(store, supervisor, launcher, chat, history)
+    runs = RunService(store, supervisor, launcher, chat, history, TimelineReaders())
     return Services(
         machine=machine,
         layers=LayerService(machine, preflight),

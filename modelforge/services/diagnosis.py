@@ -11,8 +11,7 @@ from modelforge.config.fields import specs_by_name
 from modelforge.config.resolve import Layer, flatten
 from modelforge.diagnosis.classify import UNEXPECTED, Cause, diagnose, known
 from modelforge.diagnosis.fixes import cure
-from modelforge.diagnosis.judging import judge_run
-from modelforge.diagnosis.verdict import Verdict
+from modelforge.diagnosis.verdict import Verdict, judge_run
 from modelforge.errors import ConfigError, Problem
 from modelforge.hardware.doctor import check_machine
 from modelforge.paths import Home

@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 from modelforge.runs.downsample import Point, smooth
-from modelforge.runs.metrics import AXES, Curve, Curves, Stage
+from modelforge.runs.metrics import AXES, MeasuredStage, RunMetrics
 from modelforge.services.compare import Comparison, RunResult, across_stages
 
 POINTS = 400
@@ -40,13 +40,14 @@ svg text{fill:var(--ink-2);font:11px ui-monospace,monospace}.grid{stroke:var(--l
 """  # noqa: E501  # a stylesheet, as it goes into the page
 
 
-def csv_of(named: Sequence[tuple[str, str, Curves]]) -> Iterator[str]:
+def csv_of(named: Sequence[tuple[str, str, RunMetrics]]) -> Iterator[str]:
     """Yield a table of every update and check of these runs (id, name, curves), in pieces.
 
     Columns begin with those of `COLUMNS`; what was measured on held-out rows has `eval_` before it.
     """
-    trained = dict.fromkeys(name for *_, c in named for s in c.stages for name in s.trained)
-    held = dict.fromkeys(name for *_, c in named for s in c.stages for name in s.held)
+    stages = [stage for *_, metrics in named for stage in metrics.stages]
+    trained = dict.fromkeys(n for s in stages for n, curve in s.train.items() if curve)
+    held = dict.fromkeys(n for s in stages for n, curve in s.eval.items() if curve)
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow([*COLUMNS, *map(_cell, trained), *(_cell(f"eval_{name}") for name in held)])
@@ -61,18 +62,13 @@ def csv_of(named: Sequence[tuple[str, str, Curves]]) -> Iterator[str]:
     yield file.getvalue()
 
 
-def _rows(stage: Stage, trained: Sequence[str], held: Sequence[str]) -> Iterator[list[Any]]:
-    columns = [_by_place(stage.trained.get(name)) for name in trained]
-    columns += [_by_place(stage.held.get(name)) for name in held]
-    across = zip(stage.step, stage.epoch, stage.tokens, stage.seconds, strict=True)
-    for place, (step, epoch, tokens, seconds) in enumerate(across):
+def _rows(stage: MeasuredStage, trained: Sequence[str], held: Sequence[str]) -> Iterator[list[Any]]:
+    columns = [dict(stage.train.get(name) or ()) for name in trained]
+    columns += [dict(stage.eval.get(name) or ()) for name in held]
+    for (step, epoch), (_, tokens), (_, seconds) in zip(*stage.axes.values(), strict=True):
         told = "" if math.isnan(epoch) else round(epoch, 6)
-        values = [column.get(place, "") for column in columns]
+        values = [column.get(step, "") for column in columns]
         yield [int(step), told, int(tokens), round(seconds, 4), *values]
-
-
-def _by_place(curve: Curve | None) -> dict[int, float]:
-    return dict(zip(curve.places, curve.values, strict=True)) if curve else {}
 
 
 def _cell(text: str) -> str:
@@ -157,7 +153,7 @@ def _table(
     return f'<section><h2>{escape(title)}</h2><div class="wide">{shown}</div></section>'
 
 
-def _chart(curves: Sequence[Curves], name: str, axis: str) -> str:
+def _chart(curves: Sequence[RunMetrics], name: str, axis: str) -> str:
     """Return curves over each other: solid while training, dashed on held-out rows."""
     lines = [
         (at, held, points)

@@ -11,7 +11,7 @@ from typing import Any
 from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.runs.index import Index
 from modelforge.runs.listing import Page, Row, Wanted
-from modelforge.runs.metrics import Curves, read_curves
+from modelforge.runs.metrics import RunMetrics, read_metrics
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
 from modelforge.runs.view import view_run
@@ -30,7 +30,7 @@ class HistoryService:
         self.index = index
         self._chosen: dict[tuple[int, Wanted], list[Row]] = {}
         self._counted: tuple[int, Counter[str], Counter[str]] = (-1, Counter(), Counter())
-        self._curves: dict[str, tuple[tuple[int, int], Curves]] = {}
+        self._curves: dict[str, tuple[tuple[int, int], RunMetrics]] = {}
         self._lines: tuple[int, list[str]] = (-1, [])
         self._turn = threading.Lock()
 
@@ -82,7 +82,7 @@ class HistoryService:
         notes = self._store.annotate(run_id, name=name, tags=tags, note=note)
         return {"name": notes.name, "tags": list(notes.tags), "note": notes.note}
 
-    def curves(self, run_id: str) -> Curves:
+    def curves(self, run_id: str) -> RunMetrics:
         """Return what a run has measured; remembered until it measures more."""
         path = self._store.get(run_id).events
         try:
@@ -93,7 +93,7 @@ class HistoryService:
         with self._turn:
             known = self._curves.get(run_id)
         if known is None or known[0] != mark:
-            known = (mark, read_curves(path))
+            known = (mark, read_metrics(path))
             with self._turn:
                 while len(self._curves) >= MOST_COMPARED:
                     self._curves.pop(next(iter(self._curves)))

@@ -12,6 +12,7 @@ from modelforge.runs.listing import Wanted
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
+from modelforge.runs.timeline import TimelineReader, TimelineReaders
 from modelforge.runs.view import RunView, view_run
 from modelforge.services.chat import ChatService
 from modelforge.services.history import HistoryService
@@ -30,12 +31,14 @@ class RunService:
         launcher: RunLauncher,
         chat: ChatService,
         history: HistoryService,
+        timelines: TimelineReaders,
     ) -> None:
         self._store = store
         self._supervisor = supervisor
         self._launcher = launcher
         self._chat = chat
         self._history = history
+        self._timelines = timelines
 
     def start(self, *layers: Layer, name: str | None = None, request_id: str | None = None) -> str:
         """Start a run and return its id; the same `request_id` never starts a second one.
@@ -64,7 +67,16 @@ class RunService:
     def view(self, run_id: str) -> RunView:
         """Return the settings, the progress and the state of a run; raises NotFoundError."""
         folder = self._store.get(run_id)
-        return view_run(folder, self._supervisor.state(folder))
+        state = self._supervisor.state(folder)
+        if not state.is_active:
+            return view_run(folder, state)
+        reader = self._timelines.get(folder)
+        reader.poll()
+        return view_run(folder, state, reader.timeline)
+
+    def timeline(self, run_id: str) -> TimelineReader:
+        """Return the shared reader of a run's events; raises NotFoundError."""
+        return self._timelines.get(self._store.get(run_id))
 
     def views(self, filters: Wanted | None = None, *, limit: int | None = None) -> list[RunView]:
         """Return the readable runs that match, newest first.

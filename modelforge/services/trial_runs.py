@@ -16,12 +16,15 @@ from modelforge.hardware.machine import Machine
 from modelforge.models.architecture import ModelInfo
 from modelforge.preflight.trial_run import TrialRunResult
 from modelforge.runs.atomic_files import find_json, read_json, write_json
-from modelforge.runs.events import EventRecord, read_events
+from modelforge.runs.event_types import TrialRunEvent
+from modelforge.runs.events import iter_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState, gather
 from modelforge.runs.store import Store
+from modelforge.runs.timeline import Timeline
+from modelforge.runs.view import ending_data
 from modelforge.services.measurements import TrialRunResults, read_result
 from modelforge.services.start import RunLauncher
 
@@ -29,8 +32,6 @@ FOLDERS_KEPT = 5
 RECORD, OLD_RECORD = "trial_run.json", "rehearsal.json"
 # Files that are not needed any more when a trial run is over.
 DISPOSABLE = ("checkpoints", "output", ".output-staged", "reward_model", "trackers")
-
-ENDINGS = ("finished", "stopped", "failed")
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,8 @@ class TrialRunService:
         folder = self._store.get(trial_run_id)
         state = self._supervisor.state(folder)
         record = read_json(folder.config)
-        events, _ = read_events(folder.events)
-        latest = {event.kind: event for event in events}
-        ending = next((latest[kind] for kind in ENDINGS if kind in latest), None)
-        phase = latest["phase"].data if "phase" in latest and ending is None else {}
-        notes = tuple(str(event.data["text"]) for event in events if event.kind == "note")
+        timeline = Timeline().add_all(iter_events(folder.events))
+        phase = timeline.phase if timeline.ending is None else None
         if state.is_over:
             self._settle(folder)
         return TrialRunView(
@@ -126,12 +124,12 @@ class TrialRunService:
             name=record["name"],
             state=state,
             began=record["created"],
-            phase=str(phase.get("text", "")),
-            done=phase.get("done"),
-            total=phase.get("total"),
-            trial_run=_result(folder, events),
-            ending={"kind": ending.kind, **ending.data} if ending else None,
-            notes=notes,
+            phase=phase.text if phase else "",
+            done=phase.done if phase else None,
+            total=phase.total if phase else None,
+            trial_run=_result(folder, timeline),
+            ending=ending_data(timeline.ending),
+            notes=tuple(note.text for note in timeline.notes),
         )
 
     def ids(self) -> list[str]:
@@ -189,7 +187,7 @@ class TrialRunService:
             return
         with contextlib.suppress(ForgeError), self._launcher.claim():
             if not record.get("remembered"):
-                result = _result(folder, read_events(folder.events)[0])
+                result = _result(folder, Timeline().add_all(iter_events(folder.events)))
                 if result is not None:
                     self._results.add(str(record.get("signature")), result)
                 record["remembered"] = True
@@ -208,9 +206,9 @@ def _read_record(folder: RunFolder) -> dict[str, Any]:
     return find_json(folder.path / RECORD) or find_json(folder.path / OLD_RECORD) or {}
 
 
-def _result(folder: RunFolder, events: list[EventRecord]) -> TrialRunResult | None:
+def _result(folder: RunFolder, timeline: Timeline) -> TrialRunResult | None:
     """Return what the trial run has measured, or None before its end."""
-    measured = next((event for event in reversed(events) if event.kind == "trial_run"), None)
-    if measured is None:
+    event = timeline.newest(TrialRunEvent)
+    if event is None:
         return None
-    return read_result({**measured.data, "id": folder.id, "at": measured.t})
+    return read_result(event.as_data() | {"id": folder.id, "at": timeline.updated})

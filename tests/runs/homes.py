@@ -11,7 +11,7 @@ from typing import Any
 
 from modelforge.runs.layout import RunFolder
 
-RECORD = Path(__file__).parent / "data" / "run-v1" / "config.json"
+RECORD = Path(__file__).parents[1] / "stored_runs" / "run-v1" / "config.json"
 
 
 def put_run(

@@ -15,7 +15,7 @@ from modelforge.runs.event_types import parse
 from modelforge.runs.events import EventWriter
 from modelforge.runs.view import RunView
 
-STORED_RUN = Path(__file__).resolve().parents[1] / "runs" / "data" / "run-v1"
+STORED_RUN = Path(__file__).resolve().parents[1] / "stored_runs" / "run-v1"
 
 
 @pytest.fixture

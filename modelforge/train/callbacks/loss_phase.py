@@ -10,7 +10,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any, Literal
 
-from modelforge.diagnosis.trend import Drift, drift
+from modelforge.diagnosis.trend import Trend, trend
 
 Phase = Literal["warm-up", "converging", "plateau", "unstable", "diverging"]
 
@@ -35,7 +35,7 @@ class LossPhaseTracker:
     looks: int = 0
     since: int = 0
 
-    def take(self, loss: float, *, warm: bool) -> tuple[Phase, Drift] | None:
+    def take(self, loss: float, *, warm: bool) -> tuple[Phase, Trend] | None:
         """Take in one loss; return the phase that has begun with it and where the loss went."""
         self.losses.append(loss)
         self.since += 1
@@ -45,7 +45,7 @@ class LossPhaseTracker:
             return None
         self.looks = self.looks + 1 if found == self.seems else 1
         self.seems = found
-        way = drift(values, fewest=2, part=PART)
+        way = trend(values, fewest=2, parts=PART)
         if found == self.now or self.looks < HELD or way is None:
             return None
         if self.since < APART and self.now != "warm-up":
@@ -71,17 +71,17 @@ def phase_of(losses: Sequence[float], *, warm: bool) -> Phase | None:
         return "warm-up"
     if len(losses) < FEWEST:
         return None
-    way = drift(losses, part=PART)
+    way = trend(losses, parts=PART)
     if way is None:
         return None
-    is_clear = way.errors >= CLEARLY
-    if is_clear and way.end > way.start and way.share >= RISES:
+    is_clear = way.z >= CLEARLY
+    if is_clear and way.end > way.start and way.relative_change >= RISES:
         return "diverging"
     half = len(losses) // 2
     before, after = _jumps(losses[:half]), _jumps(losses[half:])
     if after > JUMPY * abs(fmean(losses)) and after > JUMPIER * max(before, 1e-9):
         return "unstable"
-    if is_clear and way.end < way.start and way.share >= FALLS:
+    if is_clear and way.end < way.start and way.relative_change >= FALLS:
         return "converging"
     return "plateau" if len(losses) >= FEWEST_FLAT else None
 
@@ -93,7 +93,7 @@ def _jumps(losses: Sequence[float]) -> float:
     return math.sqrt(fmean((b - a) ** 2 for a, b in pairwise(losses)) / 2)
 
 
-def in_words(phase: Phase, way: Drift, updates: int) -> str:
+def in_words(phase: Phase, way: Trend, updates: int) -> str:
     """Return what a phase means, as a person is told while the run goes on."""
     moved = f"from {way.start:.2f} to {way.end:.2f} over the last {updates:,} updates"
     return {

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,44 +18,19 @@ from ui.contract import RunUpdate, error_text, to_json
 from ui.html.components import machine_brief
 from ui.pages.run import page
 from ui.pages.run.side_panel import RunSnapshot
-from ui.pages.run.state import READ_BYTES, RunWatcher
 
 POLL_S = 0.2
 STATE_S = 1.0
 CHARTS_S = 1.0
 MACHINE_S = 10.0
-MAX_WATCHERS = 8
-
-
-class Watchers:
-    """One event reader per run, shared by all open tabs."""
-
-    def __init__(self, forge: Forge) -> None:
-        self._forge = forge
-        self._watchers: OrderedDict[str, RunWatcher] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, run_id: str) -> RunWatcher:
-        """Return the watcher of a run; raise NotFoundError if there is no such run."""
-        self._forge.runs.folder(run_id)
-        with self._lock:
-            watcher = self._watchers.get(run_id)
-            if watcher is None:
-                watcher = RunWatcher(
-                    lambda after: self._forge.runs.events(run_id, after, READ_BYTES)
-                )
-                self._watchers[run_id] = watcher
-                while len(self._watchers) > MAX_WATCHERS:
-                    self._watchers.popitem(last=False)
-            self._watchers.move_to_end(run_id)
-            return watcher
 
 
 class RunFollower:
     """The view of one tab on one run; remembers what it sent, and returns only changes."""
 
-    def __init__(self, forge: Forge, watcher: RunWatcher, run_id: str) -> None:
-        self._forge, self._watcher, self._id = forge, watcher, run_id
+    def __init__(self, forge: Forge, run_id: str) -> None:
+        self._forge, self._id = forge, run_id
+        self._reader = forge.runs.timeline(run_id)
         self._sent: dict[str, Any] = {}
         self._version = self._charts_version = -1
         self._charts_at = self._checked_at = 0.0
@@ -67,7 +40,7 @@ class RunFollower:
     def update(self) -> RunUpdate | None:
         """Return what changed since the last call, or None. An unchanged run costs one `stat`."""
         now = time.monotonic()
-        version = self._watcher.poll()
+        version = self._reader.poll()
         if version == self._version and now - self._checked_at < STATE_S:
             return None
         snapshot = self._snapshot()
@@ -76,7 +49,7 @@ class RunFollower:
         charts: dict[str, Any] = {}
         if is_over or (version != self._charts_version and now - self._charts_at >= CHARTS_S):
             parts |= page.slow_parts(snapshot)
-            charts = page.charts(snapshot.picture)
+            charts = page.charts(snapshot.timeline)
             self._charts_version, self._charts_at = version, now
         if now - self._machine_at >= MACHINE_S:
             parts["machine-brief"] = machine_brief(self._forge.machine.current())
@@ -103,11 +76,11 @@ class RunFollower:
     def _snapshot(self) -> RunSnapshot:
         # Read the state before the events: a worker that ends in between must not look lost.
         run = self._forge.runs.view(self._id)
-        self._watcher.poll()
+        self._reader.poll()
         is_over = run.state.is_over
         return RunSnapshot(
             run=run,
-            picture=self._watcher.picture,
+            timeline=self._reader.timeline,
             planned=self._planned,
             printed=self._forge.runs.log(self._id),
             has_result=self._forge.runs.folder(self._id).has_result,
@@ -117,15 +90,13 @@ class RunFollower:
         )
 
 
-async def run_updates(
-    forge: Forge, watchers: Watchers, run_id: str
-) -> AsyncIterator[ServerSentEvent]:
+async def run_updates(forge: Forge, run_id: str) -> AsyncIterator[ServerSentEvent]:
     """Yield what changed on the page of a run, at most five times per second, until it is over."""
     yield ServerSentEvent(retry=1000)
     follower: RunFollower | None = None
     while True:
         try:
-            follower = follower or RunFollower(forge, watchers.of(run_id), run_id)
+            follower = follower or RunFollower(forge, run_id)
             update = await anyio.to_thread.run_sync(follower.update)
         except ForgeError as error:
             parts = {"run-head": page.unavailable(error_text(error))}

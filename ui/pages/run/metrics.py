@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modelforge.runs.downsample import Point
+from modelforge.runs.downsample import Curve, Point
+from modelforge.runs.event_types import FinishedEvent, SampleEvent, ScoresEvent
+from modelforge.runs.timeline import Stage, Timeline
 from ui.contract import ChartData
 from ui.html import format as fmt
 from ui.html.charts import Line, chart, smoothed
 from ui.html.components import card, progress, table
 from ui.html.markup import EMPTY, Markup, el, join
-from ui.pages.run.state import Curves, RunPicture, Stretch
 
 MAX_CHARTS = 4
 MAX_SAMPLES = 12
@@ -76,79 +77,76 @@ SCORES = {
 }
 
 
-def charts(stretch: Stretch) -> dict[str, ChartData]:
+def charts(stage: Stage) -> dict[str, ChartData]:
     """Return the charts of the metrics of a stage, by their keys."""
     found: dict[str, ChartData] = {}
     for place, metric in enumerate(METRIC_CHARTS):
-        lines = _lines(stretch, metric)
+        lines = _lines(stage, metric)
         is_redundant = metric is TOKEN_ACCURACY and len(found) > 1
         if is_redundant or not any(line.points for line in lines):
             continue
-        key = f"stage-{stretch.number}-metric-{place}"
-        found[key] = chart(metric.title, lines, x_end=stretch.total_steps)
+        key = f"stage-{stage.number}-metric-{place}"
+        found[key] = chart(metric.title, lines, x_end=stage.total_steps)
     return dict(list(found.items())[:MAX_CHARTS])
 
 
-def losses(stretch: Stretch) -> list[Line]:
+def losses(stage: Stage) -> list[Line]:
     """Return the curves of the training loss and the evaluation loss."""
-    evaluation = Line("evaluation", stretch.evals, "ember", dashed=True, dots=True)
-    return [*smoothed(Line("training", stretch.series["loss"])), evaluation]
+    evaluation = Line("evaluation", stage.eval["loss"], "ember", dashed=True, dots=True)
+    return [*smoothed(Line("training", stage.train["loss"])), evaluation]
 
 
-def _lines(stretch: Stretch, metric: MetricChart) -> list[Line]:
+def _lines(stage: Stage, metric: MetricChart) -> list[Line]:
     lines: list[Line] = []
     for name, label, tone in metric.curves:
         names = (name, *metric.aliases)
-        evaluation = _points(stretch.held, names)
+        evaluation = _points(stage.eval, names)
         if metric.evaluation_only:
             lines.append(Line(label, evaluation, tone, dots=True))
             continue
-        lines += smoothed(Line(label, _points(stretch.metrics, names), tone))
+        lines += smoothed(Line(label, _points(stage.train, names), tone))
         if metric.with_evaluation:
             lines.append(Line("evaluation", evaluation, "ember", dashed=True, dots=True))
     return lines
 
 
-def _points(curves: Curves, names: Sequence[str]) -> Sequence[Point]:
+def _points(curves: Mapping[str, Curve], names: Sequence[str]) -> Sequence[Point]:
     return next((curves[name] for name in names if curves.get(name)), [])
 
 
-def samples(picture: RunPicture) -> Markup:
+def samples(timeline: Timeline) -> Markup:
     """Return the newest completions with their rewards."""
-    newest = list(picture.samples)[:MAX_SAMPLES]
+    newest = list(timeline.samples)[:MAX_SAMPLES]
     if not newest:
         return EMPTY
-    has_rewards = any(sample.get("reward") is not None for sample in newest)
-    has_stages = picture.stages is not None
+    has_rewards = any(sample.reward is not None for sample in newest)
+    has_stages = timeline.stage_count is not None
     heads = ["Step", "Prompt", "Completion", *(["Reward"] if has_rewards else [])]
     rows = [_sample(sample, has_stages=has_stages, has_rewards=has_rewards) for sample in newest]
     return card("Samples", table(heads, rows, "Samples", "samples"), f"newest {len(newest)}")
 
 
-def _sample(sample: dict[str, Any], *, has_stages: bool, has_rewards: bool) -> Markup:
-    step = fmt.number(sample.get("step"))
-    stage = sample.get("stage") if has_stages else None
-    prompt, completion = (str(sample.get(name, "")) for name in ("prompt", "completion"))
+def _sample(sample: SampleEvent, *, has_stages: bool, has_rewards: bool) -> Markup:
+    step = fmt.number(sample.step)
+    stage = sample.stage if has_stages else None
     return el(
         "tr",
         el("td", f"{stage} · {step}" if stage else step),
-        el("td", el("div", prompt, title=prompt)),
-        el("td", el("div", completion, title=completion)),
-        el("td.num", fmt.number(sample.get("reward"), 2)) if has_rewards else None,
+        el("td", el("div", sample.prompt, title=sample.prompt)),
+        el("td", el("div", sample.completion, title=sample.completion)),
+        el("td.num", fmt.number(sample.reward, 2)) if has_rewards else None,
     )
 
 
-def scores(picture: RunPicture) -> Markup:
+def scores(timeline: Timeline) -> Markup:
     """Return the scores on the evaluation rows, before and after training."""
-    values = picture.scores or {}
-    after = values.get("after")
-    if not isinstance(after, dict) or not after:
+    event = timeline.newest(ScoresEvent)
+    if event is None or not event.after:
         return EMPTY
-    before = values.get("before") if isinstance(values.get("before"), dict) else None
+    before, after = event.before, event.after
     heads = ["Metric", *(["Before"] if before else []), "After", "Meaning"]
     rows = [_score(name, before, value) for name, value in after.items()]
-    count = values.get("rows")
-    summary = f"on {fmt.plural(count, 'evaluation row')}" if count else None
+    summary = f"on {fmt.plural(event.rows, 'evaluation row')}" if event.rows else None
     return card("Scores", table(heads, rows, "Scores", "scores"), summary)
 
 
@@ -169,49 +167,51 @@ def _score_text(value: Any) -> str:
     return f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
-def headline(stretch: Stretch) -> list[tuple[str, str]]:
+def headline(stage: Stage) -> list[tuple[str, str]]:
     """Return the two most important metrics of the training method."""
-    if "reward" in stretch.metrics:
+    if "reward" in stage.train:
         return [
-            ("Mean reward", fmt.number(stretch.last("reward"), 2)),
-            ("KL divergence", fmt.number(stretch.last("kl"), 3)),
+            ("Mean reward", fmt.number(stage.last("reward"), 2)),
+            ("KL divergence", fmt.number(stage.last("kl"), 3)),
         ]
     for margin, accuracy in (("rewards/margins", "rewards/accuracies"), ("margin", "accuracy")):
-        if margin in stretch.metrics or margin in stretch.held:
-            share = _newest(stretch, accuracy)
+        if margin in stage.train or margin in stage.eval:
+            share = _newest(stage, accuracy)
             return [
-                ("Reward margin", fmt.number(_newest(stretch, margin), 2)),
+                ("Reward margin", fmt.number(_newest(stage, margin), 2)),
                 ("Preference accuracy", fmt.percent(None if share is None else 100 * share)),
             ]
     return [
-        ("Loss", fmt.number(stretch.last("loss"), 2)),
-        ("Evaluation loss", fmt.number(stretch.last("eval"), 2)),
+        ("Loss", fmt.number(stage.last("loss"), 2)),
+        ("Evaluation loss", fmt.number(stage.last_eval("loss"), 2)),
     ]
 
 
-def _newest(stretch: Stretch, name: str) -> float | None:
-    evaluation = stretch.last_held(name)
-    return stretch.last(name) if evaluation is None else evaluation
+def _newest(stage: Stage, name: str) -> float | None:
+    evaluation = stage.last_eval(name)
+    return stage.last(name) if evaluation is None else evaluation
 
 
-def stages(picture: RunPicture, *, is_over: bool) -> Markup:
+def stages(timeline: Timeline, *, is_over: bool) -> Markup:
     """Return a progress bar per stage; nothing for a run without stages."""
-    if picture.stages is None:
+    if timeline.stage_count is None:
         return EMPTY
-    known = {stretch.number: stretch for stretch in picture.stretches}
-    numbers = range(1, picture.stages + 1)
-    return join([_stage(number, picture, known.get(number), is_over=is_over) for number in numbers])
+    known = {stage.number: stage for stage in timeline.stages}
+    numbers = range(1, timeline.stage_count + 1)
+    return join(
+        [_stage(number, timeline, known.get(number), is_over=is_over) for number in numbers]
+    )
 
 
-def _stage(number: int, picture: RunPicture, stretch: Stretch | None, *, is_over: bool) -> Markup:
-    is_current = stretch is picture.now
-    has_finished = picture.ending is not None and picture.ending.kind == "finished"
-    if stretch is None:
+def _stage(number: int, timeline: Timeline, stage: Stage | None, *, is_over: bool) -> Markup:
+    is_current = stage is timeline.stage
+    has_finished = isinstance(timeline.ending, FinishedEvent)
+    if stage is None:
         name, share = "not started", 0.0
     else:
-        name = stretch.name
-        share = (stretch.share or 0.0) if is_current and not has_finished else 1.0
-    title = f"Stage {number} of {picture.stages}" + (f" · {name}" if name else "")
+        name = stage.name
+        share = (stage.progress or 0.0) if is_current and not has_finished else 1.0
+    title = f"Stage {number} of {timeline.stage_count}" + (f" · {name}" if name else "")
     return el(
         "div.stage",
         el("div.row", el("span", title), el("span.num", f"{100 * share:.0f} %")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelforge.runs.timeline import Stage, Timeline
 from ui.contract import ChartData
 from ui.html import format as fmt
 from ui.html.charts import Line, chart, placeholder
@@ -9,7 +10,13 @@ from ui.html.components import card, empty_state, progress, state_chip
 from ui.html.markup import EMPTY, Markup, el, join
 from ui.pages.run import metrics, result, side_panel, summary
 from ui.pages.run.side_panel import RunSnapshot
-from ui.pages.run.state import RunPicture, Stretch
+from ui.pages.run.state import (
+    completed_share,
+    is_training,
+    log_lines,
+    phase_text,
+    stage_seconds_left,
+)
 
 
 def skeleton() -> Markup:
@@ -55,25 +62,25 @@ def fast_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
     return {
         "run-head": _head(snapshot),
         "run-verdict": result.ending(snapshot),
-        "run-stages": metrics.stages(snapshot.picture, is_over=snapshot.run.state.is_over),
+        "run-stages": metrics.stages(snapshot.timeline, is_over=snapshot.run.state.is_over),
         "run-progress": _progress(snapshot),
         "run-status": join([status_text(snapshot)]),
         "run-numbers": _numbers(snapshot),
-        "run-log": join(["\n".join(snapshot.picture.log)]),
+        "run-log": join(["\n".join(log_lines(snapshot.timeline))]),
         "run-side": side_panel.side(snapshot),
     }
 
 
 def slow_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
     """Return the parts that may lag by a second."""
-    picture = snapshot.picture
+    timeline = snapshot.timeline
     return {
         "run-printed": join([snapshot.printed]),
         "run-facts": side_panel.trained(snapshot),
-        "run-samples": metrics.samples(picture),
-        "run-scores": metrics.scores(picture),
-        "run-metrics": _metric_cards(picture.now),
-        "run-earlier": _earlier_stages(picture),
+        "run-samples": metrics.samples(timeline),
+        "run-scores": metrics.scores(timeline),
+        "run-metrics": _metric_cards(timeline.stage),
+        "run-earlier": _earlier_stages(timeline),
     }
 
 
@@ -84,9 +91,9 @@ _SYSTEM_CHARTS: dict[str, tuple[str, str]] = {
 }
 
 
-def charts(picture: RunPicture) -> dict[str, ChartData]:
+def charts(timeline: Timeline) -> dict[str, ChartData]:
     """Return the data of all charts by their key."""
-    now, series = picture.now, picture.now.series
+    now, series = timeline.stage, timeline.stage.train
     lines = {
         "speed": [Line("tokens per second", series["tokens_per_s"], "c2")],
         "learning-rate": [Line("learning rate", series["learning_rate"], "c4")],
@@ -95,53 +102,56 @@ def charts(picture: RunPicture) -> dict[str, ChartData]:
     data = {"loss": chart("Loss", metrics.losses(now), x_end=now.total_steps)}
     for key, (title, unit) in _SYSTEM_CHARTS.items():
         data[key] = chart(title, lines[key], unit=unit, x_end=now.total_steps, from_zero=True)
-    for stretch in picture.stretches:
-        data |= metrics.charts(stretch)
-        if stretch is not now:
-            loss = chart("Loss", metrics.losses(stretch), x_end=stretch.total_steps)
-            data[_loss_key(stretch)] = loss
+    for stage in timeline.stages:
+        data |= metrics.charts(stage)
+        if stage is not now:
+            loss = chart("Loss", metrics.losses(stage), x_end=stage.total_steps)
+            data[_loss_key(stage)] = loss
     return data
 
 
-def _loss_key(stretch: Stretch) -> str:
-    return f"stage-{stretch.number}-loss"
+def _loss_key(stage: Stage) -> str:
+    return f"stage-{stage.number}-loss"
 
 
-def _metric_cards(stretch: Stretch) -> Markup:
-    return join(
-        [card(data.title, placeholder(key)) for key, data in metrics.charts(stretch).items()]
-    )
+def _metric_cards(stage: Stage) -> Markup:
+    return join([card(data.title, placeholder(key)) for key, data in metrics.charts(stage).items()])
 
 
-def _earlier_stages(picture: RunPicture) -> Markup:
+def _earlier_stages(timeline: Timeline) -> Markup:
     """Return the charts of the completed stages."""
     stages = [
         [
-            el("h2.stage-name", f"Stage {stretch.number} · {stretch.name}".rstrip(" ·")),
-            el("div.two.curves", card("Loss", placeholder(_loss_key(stretch))),
-               _metric_cards(stretch)),
+            el("h2.stage-name", f"Stage {stage.number} · {stage.name}".rstrip(" ·")),
+            el("div.two.curves", card("Loss", placeholder(_loss_key(stage))),
+               _metric_cards(stage)),
         ]
-        for stretch in picture.stretches[:-1]
+        for stage in timeline.stages[:-1]
     ]  # fmt: skip
     return join(stages)
 
 
 def title(snapshot: RunSnapshot) -> str:
     """Return the title of the browser tab."""
-    picture, state = snapshot.picture, fmt.STATES[str(snapshot.run.state)][0]
-    share = picture.share if picture.is_training and not snapshot.run.state.is_over else None
+    timeline, state = snapshot.timeline, fmt.STATES[str(snapshot.run.state)][0]
+    share = (
+        completed_share(timeline)
+        if is_training(timeline) and not snapshot.run.state.is_over
+        else None
+    )
     lead = state if share is None else f"{share * 100:.0f} %"
     return f"{lead} · {snapshot.run.name} · ModelForge"
 
 
 def status_text(snapshot: RunSnapshot) -> str:
     """Return the status for screen readers: the state and the phase, or every tenth of training."""
-    picture, state = snapshot.picture, fmt.STATES[str(snapshot.run.state)][0]
+    timeline, state = snapshot.timeline, fmt.STATES[str(snapshot.run.state)][0]
     if snapshot.run.state.is_over:
         return f"{state}. {result.ending_text(snapshot)}"
-    if picture.is_training and picture.share is not None:
-        return f"Training, {int(picture.share * 10) * 10} percent."
-    return picture.phase_text or state
+    share = completed_share(timeline)
+    if is_training(timeline) and share is not None:
+        return f"Training, {int(share * 10) * 10} percent."
+    return phase_text(timeline) or state
 
 
 def unavailable(reason: str) -> Markup:
@@ -187,13 +197,13 @@ def _head(snapshot: RunSnapshot) -> Markup:
 
 
 def _progress(snapshot: RunSnapshot) -> Markup:
-    picture, state = snapshot.picture, snapshot.run.state
-    share = picture.share
+    timeline, state = snapshot.timeline, snapshot.run.state
+    share = completed_share(timeline)
     if share is None and not state.is_active:
         share = 0.0
     # Stages have progress bars of their own.
-    bar = progress("Progress", share) if picture.stages is None else EMPTY
-    line = summary.progress_line(picture) or fmt.initial_phase(str(state))
+    bar = progress("Progress", share) if timeline.stage_count is None else EMPTY
+    line = summary.progress_line(timeline) or fmt.initial_phase(str(state))
     left = "" if state.is_over else _time_left(snapshot)
     if str(state) == "stopping":
         line, left = f"Stopping · {line}", ""
@@ -202,24 +212,24 @@ def _progress(snapshot: RunSnapshot) -> Markup:
 
 
 def _time_left(snapshot: RunSnapshot) -> str:
-    left, picture = side_panel.time_left(snapshot), snapshot.picture
+    left, timeline = side_panel.time_left(snapshot), snapshot.timeline
     if left is not None:
         return "nearly done" if left < 3 else f"{fmt.duration(left)} left"
     # The duration of later stages is unknown; that of the current one may be known.
-    if picture.stages and picture.seconds_left is not None:
-        return f"{fmt.duration(picture.seconds_left)} left in this stage"
+    if timeline.stage_count and stage_seconds_left(timeline) is not None:
+        return f"{fmt.duration(stage_seconds_left(timeline))} left in this stage"
     return ""
 
 
 def _numbers(snapshot: RunSnapshot) -> Markup:
-    picture, now = snapshot.picture, snapshot.picture.now
+    timeline, now = snapshot.timeline, snapshot.timeline.stage
     gpu = now.last("gpu_percent")
     name, load = ("CPU", now.last("cpu_percent")) if gpu is None else ("GPU", gpu)
     values = [
         *((name, value, "") for name, value in metrics.headline(now)),
         ("Tokens per second", fmt.number(now.last("tokens_per_s")), ""),
         (name, fmt.number(load), "%"),
-        ("Peak memory", fmt.number(picture.peak_memory_gib, 1), "GiB"),
+        ("Peak memory", fmt.number(timeline.peak_memory_gib, 1), "GiB"),
     ]
     return join([_number(*value) for value in values])
 

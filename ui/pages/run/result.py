@@ -30,7 +30,7 @@ def ending(snapshot: RunSnapshot) -> Markup:
         return EMPTY
     if snapshot.cause is not None:
         return _failure(snapshot, snapshot.cause)
-    return _verdict(snapshot, summary.judged(snapshot.picture))
+    return _verdict(snapshot, summary.judged(snapshot.timeline))
 
 
 def ending_text(snapshot: RunSnapshot) -> str:
@@ -39,16 +39,16 @@ def ending_text(snapshot: RunSnapshot) -> str:
         return ""
     if snapshot.cause is not None:
         return f"{snapshot.cause.what} {snapshot.cause.remedy}"
-    return summary.verdict_text(snapshot.picture)
+    return summary.verdict_text(snapshot.timeline)
 
 
 def _verdict(snapshot: RunSnapshot, verdict: Verdict) -> Markup:
-    picture = snapshot.picture
+    timeline = snapshot.timeline
     is_stopped = str(snapshot.run.state) == "stopped"
     label, tone = VERDICTS[verdict.kind]
-    first = summary.stopped_text(picture) if is_stopped else summary.duration_text(picture)
+    first = summary.stopped_text(timeline) if is_stopped else summary.duration_text(timeline)
     # A discarded model gets no verdict.
-    is_kept = not is_stopped or bool(picture.ending and picture.ending.data.get("kept"))
+    is_kept = not is_stopped or bool(getattr(timeline.ending, "kept", False))
     if not is_kept:
         return el("div.ending", el("p.verdict.warn", first))
     border = "warn" if is_stopped or not tone else tone
@@ -65,9 +65,7 @@ def _numbers(snapshot: RunSnapshot, verdict: Verdict) -> Markup:
         for name, value in verdict.numbers.items()
     ]
     notes = [
-        el("li", str(note.get("text", "")))
-        for note in snapshot.picture.notes
-        if str(note.get("code", "")).startswith(NOTE_CODES)
+        el("li", note.text) for note in snapshot.timeline.notes if note.code.startswith(NOTE_CODES)
     ][-MAX_NOTES:]
     return el(
         "details.behind",

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from modelforge.diagnosis.classify import Cause
+from modelforge.runs.timeline import Timeline
 from modelforge.runs.view import RunView
 from modelforge.services.diagnosis import Change
 from modelforge.services.resume import ResumeOptions
@@ -16,7 +17,6 @@ from ui.html import format as fmt
 from ui.html.components import row
 from ui.html.markup import Markup, el, join
 from ui.pages.run.resume import resume_actions
-from ui.pages.run.state import RunPicture
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class RunSnapshot:
     """
 
     run: RunView
-    picture: RunPicture
+    timeline: Timeline
     planned: Mapping[str, Any]
     printed: str = ""
     has_result: bool = False
@@ -38,13 +38,13 @@ class RunSnapshot:
 
 def side(snapshot: RunSnapshot) -> Markup:
     """Return planned and measured values, and the actions for the run."""
-    run, picture, planned = snapshot.run, snapshot.picture, snapshot.planned
+    run, timeline, planned = snapshot.run, snapshot.timeline, snapshot.planned
     is_over = run.state.is_over
     rows = [
         row("As planned", fmt.duration(planned.get("seconds"))),
         row("Duration" if is_over else "Now expected", fmt.duration(expected_seconds(snapshot))),
         row("Planned memory", fmt.gib(planned.get("memory_total_gib"))),
-        row("Measured", fmt.gib(picture.peak_memory_gib)),
+        row("Measured", fmt.gib(timeline.peak_memory_gib)),
         _speed(snapshot),
         _oom_recovery(run.adjusted) if run.adjusted else None,
     ]
@@ -63,7 +63,7 @@ def time_left(snapshot: RunSnapshot, now: float | None = None) -> float | None:
 
 def expected_seconds(snapshot: RunSnapshot) -> float | None:
     """Return the duration of the run: elapsed time plus the time left."""
-    elapsed, left = snapshot.picture.seconds_taken, snapshot.run.seconds_left
+    elapsed, left = snapshot.timeline.seconds_taken, snapshot.run.seconds_left
     if snapshot.run.state.is_over:
         return elapsed
     return None if left is None or elapsed is None else elapsed + left
@@ -73,7 +73,7 @@ def _speed(snapshot: RunSnapshot) -> list[Markup] | None:
     planned = snapshot.planned.get("tokens_per_s")
     if not planned:
         return None
-    points = [value for _, value in snapshot.picture.now.series["tokens_per_s"]]
+    points = [value for _, value in snapshot.timeline.stage.train["tokens_per_s"]]
     # The first step is slower than all others.
     measured = median(points[1:] or points) if points else None
     return [
@@ -140,19 +140,19 @@ def _finished_actions(snapshot: RunSnapshot) -> Markup:
 
 def trained(snapshot: RunSnapshot) -> Markup:
     """Return facts on the training, once the data is tokenized."""
-    plan = snapshot.picture.now.plan
-    if not plan:
+    plan = snapshot.timeline.stage.plan
+    if plan is None:
         return el("p.help", "Facts on the training appear here once the data is tokenized.")
-    tokens, all_tokens = plan.get("trained_tokens"), fmt.number(plan.get("all_tokens"))
+    tokens, all_tokens = plan.trained_tokens, fmt.number(plan.all_tokens)
     rows = [
-        row("Training rows", fmt.number(plan.get("train_rows"))),
-        row("Evaluation rows", fmt.number(plan.get("eval_rows"))),
+        row("Training rows", fmt.number(plan.train_rows)),
+        row("Evaluation rows", fmt.number(plan.eval_rows)),
         # Online methods generate the tokens they train on.
         row("Prompt tokens", all_tokens)
         if tokens is None
         else row("Trained tokens", f"{fmt.number(tokens)} of {all_tokens}"),
-        row("Truncated rows", fmt.number(plan.get("truncated_rows"))),
-        row("Trainable parameters", fmt.number(plan.get("trainable_parameters"))),
-        row("Precision", f"{plan.get('precision', '–')} on {plan.get('device', '–')}"),
+        row("Truncated rows", fmt.number(plan.truncated_rows)),
+        row("Trainable parameters", fmt.number(plan.trainable_parameters)),
+        row("Precision", f"{plan.precision or '–'} on {plan.device or '–'}"),
     ]
     return join([el("h2.quiet", "Training"), el("hr"), rows])

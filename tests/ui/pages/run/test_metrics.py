@@ -1,15 +1,14 @@
 """Charts, samples, scores and stages of a run, by the metric names of the trainer."""
 
 from modelforge.runs.events import EventRecord
+from modelforge.runs.timeline import Timeline
 from ui.pages.run import metrics, summary
-from ui.pages.run.state import RunPicture
+from ui.pages.run.state import stage_seconds_left
 
 
-def picture(*said):
-    made = RunPicture()
-    for n, (kind, data) in enumerate(said, start=1):
-        made.add(EventRecord(n, float(n), kind, data))
-    return made
+def timeline_of(*events):
+    records = (EventRecord(n, float(n), *event) for n, event in enumerate(events, start=1))
+    return Timeline().add_all(records)
 
 
 def step(number, stage=None, loss=0.5, **values):
@@ -21,8 +20,8 @@ def plan(stage, name, total=10):
     return "plan", {"total_steps": total, "stage": stage, "stages": 2, "stage_name": name}
 
 
-def titles(stretch):
-    return [chart.title for chart in metrics.charts(stretch).values()]
+def titles(stage):
+    return [chart.title for chart in metrics.charts(stage).values()]
 
 
 PREFERRED = {"rewards/margins": 0.4, "rewards/accuracies": 0.8, "rewards/chosen": 0.1,
@@ -38,68 +37,70 @@ TWO_STAGES = (
 
 
 def test_a_plain_run_has_no_more_charts_than_it_had():
-    seen = picture(step(1), step(2))
-    assert titles(seen.now) == []
-    assert metrics.samples(seen) == metrics.scores(seen) == ""
-    assert metrics.stages(seen, is_over=False) == ""
-    assert [name for name, _ in metrics.headline(seen.now)] == ["Loss", "Evaluation loss"]
+    timeline = timeline_of(step(1), step(2))
+    assert titles(timeline.stage) == []
+    assert metrics.samples(timeline) == metrics.scores(timeline) == ""
+    assert metrics.stages(timeline, is_over=False) == ""
+    assert [name for name, _ in metrics.headline(timeline.stage)] == ["Loss", "Evaluation loss"]
 
 
 def test_preferences_show_margin_share_and_both_rewards():
     held = ("eval", {"step": 2, "loss": 0.4, "metrics": {"rewards/margins": 0.3}})
-    seen = picture(step(1, **PREFERRED), step(2, **PREFERRED), held)
-    assert titles(seen.now) == ["Reward margin", "Preference accuracy", "Rewards"]
-    margin = next(iter(metrics.charts(seen.now).values()))
+    timeline = timeline_of(step(1, **PREFERRED), step(2, **PREFERRED), held)
+    assert titles(timeline.stage) == ["Reward margin", "Preference accuracy", "Rewards"]
+    margin = next(iter(metrics.charts(timeline.stage).values()))
     assert "evaluation from 0.3" in margin.description
-    assert metrics.headline(seen.now) == [
+    assert metrics.headline(timeline.stage) == [
         ("Reward margin", "0.30"),
         ("Preference accuracy", "80 %"),
     ]
 
 
 def test_rewards_show_reward_distance_and_length():
-    seen = picture(step(1, reward=0.1, kl=0.0, **{"completions/mean_length": 40.0}))
-    assert titles(seen.now) == ["Mean reward", "KL divergence", "Completion length"]
-    assert metrics.headline(seen.now)[0] == ("Mean reward", "0.10")
+    timeline = timeline_of(step(1, reward=0.1, kl=0.0, **{"completions/mean_length": 40.0}))
+    assert titles(timeline.stage) == ["Mean reward", "KL divergence", "Completion length"]
+    assert metrics.headline(timeline.stage)[0] == ("Mean reward", "0.10")
 
 
 def test_what_is_checked_on_held_out_rows_alone_is_drawn_from_them():
     found = ("eval", {"step": 5, "loss": 1.0, "metrics": {"f1": 0.6, "exact_match": 0.5}})
-    assert titles(picture(step(5), found).now) == ["QA scores"]
+    assert titles(timeline_of(step(5), found).stage) == ["QA scores"]
 
 
 def test_each_stage_keeps_its_own_updates_and_curves():
-    seen = picture(*TWO_STAGES)
-    first, second = seen.stretches
-    assert (first.step, first.share, second.step, second.share) == (10, 1.0, 2, 0.5)
-    assert first.metrics["margin"] == [(1, 0.1), (10, 0.9)]
-    assert "reward" not in first.metrics
-    drawn = metrics.stages(seen, is_over=False)
+    timeline = timeline_of(*TWO_STAGES)
+    first, second = timeline.stages
+    assert (first.step, first.progress, second.step, second.progress) == (10, 1.0, 2, 0.5)
+    assert first.train["margin"] == [(1, 0.1), (10, 0.9)]
+    assert "reward" not in first.train
+    drawn = metrics.stages(timeline, is_over=False)
     assert "Stage 1 of 2 · Learning what people prefer" in drawn
     assert 'aria-valuenow="50"' in drawn
-    assert summary.progress_line(seen).startswith("step 2 of 4")
+    assert summary.progress_line(timeline).startswith("step 2 of 4")
 
 
 def test_a_stage_that_has_not_begun_is_still_to_come():
-    drawn = metrics.stages(picture(*TWO_STAGES[:2]), is_over=False)
+    drawn = metrics.stages(timeline_of(*TWO_STAGES[:2]), is_over=False)
     assert "Stage 2 of 2 · not started" in drawn
 
 
 def test_a_run_that_goes_on_with_its_second_stage_keeps_the_first():
-    seen = picture(*TWO_STAGES, ("started", {"pid": 2}), plan(2, "Learning to be preferred", 4))
-    assert len(seen.stretches) == 2
-    assert seen.now.metrics["reward"] == [(1, -0.5), (2, 1.0)]
+    timeline = timeline_of(
+        *TWO_STAGES, ("started", {"pid": 2, "birth": 2.0}), plan(2, "Learning to be preferred", 4)
+    )
+    assert len(timeline.stages) == 2
+    assert timeline.stage.train["reward"] == [(1, -0.5), (2, 1.0)]
 
 
 def test_time_is_not_promised_while_a_stage_is_to_come():
-    early = picture(("started", {}), *TWO_STAGES[:3])
-    assert early.seconds_left == 0.0
+    early = timeline_of(("started", {"pid": 1, "birth": 1.0}), *TWO_STAGES[:3])
+    assert stage_seconds_left(early) == 0.0
 
 
 def test_samples_come_newest_first_and_are_never_html():
     said = [("sample", {"step": n, "prompt": "<b>?", "completion": f"<i>{n}", "reward": n / 2})
             for n in (1, 2)]  # fmt: skip
-    drawn = metrics.samples(picture(*said))
+    drawn = metrics.samples(timeline_of(*said))
     assert "<i>1" not in drawn
     assert drawn.index("&lt;i&gt;2") < drawn.index("&lt;i&gt;1")
     assert "1.00" in drawn
@@ -107,33 +108,35 @@ def test_samples_come_newest_first_and_are_never_html():
 
 def test_no_more_samples_are_held_than_are_of_use():
     many = [("sample", {"step": n, "prompt": "?", "completion": "x"}) for n in range(500)]
-    seen = picture(*many)
-    assert len(seen.samples) == 24
-    assert metrics.samples(seen).count("<tr>") == metrics.MAX_SAMPLES + 1
+    timeline = timeline_of(*many)
+    assert len(timeline.samples) == 24
+    assert metrics.samples(timeline).count("<tr>") == metrics.MAX_SAMPLES + 1
 
 
 def test_scores_tell_before_and_after_and_what_they_mean():
     told = {"rows": 50, "before": {"f1": 0.31}, "after": {"f1": 0.83, "<new>": 12.0}}
-    drawn = metrics.scores(picture(("scores", told)))
+    drawn = metrics.scores(timeline_of(("scores", told)))
     assert "0.310" in drawn
     assert "0.830" in drawn
     assert "word overlap of the answers" in drawn
     assert "&lt;new&gt;" in drawn
     assert "50 evaluation rows" in drawn
-    alone = metrics.scores(picture(("scores", {"rows": 1, "before": None, "after": {"f1": 0.5}})))
+    alone = metrics.scores(
+        timeline_of(("scores", {"rows": 1, "before": None, "after": {"f1": 0.5}}))
+    )
     assert "Before" not in alone
 
 
 def test_the_verdict_speaks_of_rewards_and_margins():
     end = ("finished", {"steps": 2, "seconds": 3.0})
-    rewarded = summary.verdict_text(picture(*TWO_STAGES, end))
+    rewarded = summary.verdict_text(timeline_of(*TWO_STAGES, end))
     assert "The mean reward" in rewarded
     held = ("eval", {"step": 2, "loss": 1, "metrics": {**PREFERRED}})
-    preferred = summary.verdict_text(picture(step(2, **PREFERRED), held, end))
-    assert "0.40 on pairs it never saw; it prefers the better one in 80 %" in preferred
+    preferred = summary.verdict_text(timeline_of(step(2, **PREFERRED), held, end))
+    assert "0.40 on the evaluation pairs; the chosen one is preferred in 80 %" in preferred
 
 
 def test_measures_that_are_no_numbers_are_left_out():
-    seen = picture(step(1, reward=None, kl="much"), ("eval", {"step": 1, "metrics": None}))
-    assert seen.now.metrics == {}
-    assert titles(seen.now) == []
+    timeline = timeline_of(step(1, reward=None, kl="much"), ("eval", {"step": 1, "metrics": None}))
+    assert "reward" not in timeline.stage.train
+    assert titles(timeline.stage) == []

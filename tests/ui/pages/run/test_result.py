@@ -9,17 +9,17 @@ import pytest
 from modelforge.diagnosis.classify import Cause
 from modelforge.runs.events import EventRecord
 from modelforge.runs.states import RunState
+from modelforge.runs.timeline import Timeline
 from modelforge.services.diagnosis import Change
 from ui.pages.run.result import VERDICTS, ending, ending_text
-from ui.pages.run.state import RunPicture
 
 
 def snapshot(state, *said, cause=None, changes=()):
-    picture = RunPicture()
+    timeline = Timeline()
     for n, (kind, data) in enumerate(said, start=1):
-        picture.add(EventRecord(n, float(n), kind, data))
+        timeline.add(EventRecord(n, float(n), kind, data))
     run = SimpleNamespace(state=RunState(state), id="20260101-000000-0000")
-    return SimpleNamespace(run=run, picture=picture, cause=cause, changes=list(changes))
+    return SimpleNamespace(run=run, timeline=timeline, cause=cause, changes=list(changes))
 
 
 STEPS = [("step", {"step": n, "loss": 3 - n / 10}) for n in range(1, 21)]

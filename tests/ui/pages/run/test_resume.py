@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 
 from modelforge.runs import checkpoints
+from modelforge.runs.timeline import Timeline
 from modelforge.services.resume import rate_when_longer
 from ui.pages.run.resume import resume_actions
 from ui.pages.run.side_panel import RunSnapshot, side
-from ui.pages.run.state import RunPicture
 
 FAILED = [("failed", {"cause": "disk-full", "what": "<b>Full</b>", "remedy": "Free some."})]
 
@@ -29,7 +29,7 @@ def actions(forge, run):
 
 def chat_link(forge, run):
     offers = forge.resume.options(run.id)
-    shown = side(RunSnapshot(run, RunPicture(), {}, has_result=True, offers=offers))
+    shown = side(RunSnapshot(run, Timeline(), {}, has_result=True, offers=offers))
     return shown[: shown.index("Chat with it")].rpartition("<a")[2]
 
 

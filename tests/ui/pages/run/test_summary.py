@@ -4,17 +4,15 @@ import math
 
 import pytest
 
-from modelforge.runs.event_types import StartedEvent, StepEvent
-from modelforge.runs.events import EventRecord, EventWriter, read_events
-from ui.pages.run.state import RunPicture, RunWatcher
+from modelforge.runs.events import EventRecord
+from modelforge.runs.timeline import Timeline
+from ui.pages.run.state import completed_share, log_lines, stage_seconds_left
 from ui.pages.run.summary import progress_line, verdict_text
 
 
-def picture(*said):
-    made = RunPicture()
-    for n, (t, kind, data) in enumerate(said, start=1):
-        made.add(EventRecord(n, t, kind, data))
-    return made
+def timeline_of(*events):
+    records = (EventRecord(n, *event) for n, event in enumerate(events, start=1))
+    return Timeline().add_all(records)
 
 
 def step(t, number, loss=1.0, **more):
@@ -26,91 +24,73 @@ STARTED = (0.0, "started", {"pid": 1, "birth": 1.0})
 
 
 def test_nothing_is_known_before_the_first_event():
-    empty = RunPicture()
-    assert empty.share is None
-    assert empty.seconds_left is None
+    empty = Timeline()
+    assert completed_share(empty) is None
+    assert stage_seconds_left(empty) is None
     assert verdict_text(empty) == ""
 
 
 def test_time_left_comes_from_the_pace_so_far():
-    seen = picture(STARTED, PLAN, step(10.0, 1), step(12.0, 2), step(18.0, 5))
-    assert seen.seconds_left == pytest.approx(30.0)
-    assert progress_line(seen) == "step 5 of 20 · epoch 0.5 of 2"
+    timeline = timeline_of(STARTED, PLAN, step(10.0, 1), step(12.0, 2), step(18.0, 5))
+    assert stage_seconds_left(timeline) == pytest.approx(30.0)
+    assert progress_line(timeline) == "step 5 of 20 · epoch 0.5 of 2"
 
 
 def test_a_phase_before_training_says_how_far_it_is():
     told = (1.0, "phase", {"name": "tokenizing", "text": "Reading rows", "done": 50, "total": 200})
-    seen = picture(STARTED, told)
-    assert progress_line(seen) == "Reading rows · 50 of 200"
-    assert seen.share == pytest.approx(0.25)
+    timeline = timeline_of(STARTED, told)
+    assert progress_line(timeline) == "Reading rows · 50 of 200"
+    assert completed_share(timeline) == pytest.approx(0.25)
 
 
 def test_a_pause_says_why_and_how_far_the_run_is():
     why = "Paused: the GPU's temperature is 86 °C, the ceiling is 80 °C"
     told = (12.0, "phase", {"name": "paused", "text": why, "done": 5, "total": 20})
-    seen = picture(STARTED, PLAN, step(10.0, 5), told)
-    assert progress_line(seen) == f"{why} · 5 of 20"
-    assert seen.share == pytest.approx(0.25)
+    timeline = timeline_of(STARTED, PLAN, step(10.0, 5), told)
+    assert progress_line(timeline) == f"{why} · 5 of 20"
+    assert completed_share(timeline) == pytest.approx(0.25)
 
 
 def test_readings_that_are_no_numbers_are_left_out_of_the_curves():
-    seen = picture(step(1.0, 1, loss=None), step(2.0, 2, loss=math.inf), step(3.0, 3, loss=0.5))
-    assert seen.now.series["loss"] == [(3, 0.5)]
-    assert seen.now.last("loss") == 0.5
+    timeline = timeline_of(
+        step(1.0, 1, loss=None), step(2.0, 2, loss=math.inf), step(3.0, 3, loss=0.5)
+    )
+    assert timeline.stage.train["loss"] == [(3, 0.5)]
+    assert timeline.stage.last("loss") == 0.5
 
 
 def test_the_verdict_says_what_the_loss_did():
-    seen = picture(STARTED, PLAN, *(step(n, n, loss=3 - n / 10) for n in range(1, 21)),
+    timeline = timeline_of(STARTED, PLAN, *(step(n, n, loss=3 - n / 10) for n in range(1, 21)),
                    (21.0, "eval", {"step": 20, "loss": 1.2, "best": True}),
                    (22.0, "finished", {"steps": 20, "seconds": 22.0}))  # fmt: skip
-    said = verdict_text(seen)
+    said = verdict_text(timeline)
     assert said.startswith("20 steps in 22 s. The loss fell from 2.80 to 1.10.")
-    assert "never saw it is 1.20" in said
+    assert "evaluation loss is 1.20" in said
 
 
 def test_learning_by_heart_is_said():
-    seen = picture(STARTED, PLAN, step(1.0, 1), step(2.0, 20, loss=0.2),
+    timeline = timeline_of(STARTED, PLAN, step(1.0, 1), step(2.0, 20, loss=0.2),
                    (3.0, "eval", {"step": 10, "loss": 1.0, "best": True}),
                    (4.0, "eval", {"step": 20, "loss": 1.5, "best": False}),
                    (5.0, "finished", {"steps": 20, "seconds": 5.0}))  # fmt: skip
-    assert "by heart" in verdict_text(seen)
-    assert "update 10" in verdict_text(seen)
+    assert "memorise" in verdict_text(timeline)
+    assert "step 10" in verdict_text(timeline)
 
 
 def test_a_failure_is_told_with_its_remedy():
     said = {"cause": "memory", "what": "The GPU ran out of memory.", "remedy": "Halve the batch."}
     assert (
-        verdict_text(picture((1.0, "failed", said)))
+        verdict_text(timeline_of((1.0, "failed", said)))
         == "The GPU ran out of memory. Halve the batch."
     )
 
 
 def test_a_stop_says_what_is_kept():
-    kept = verdict_text(picture(step(1.0, 7), (2.0, "stopped", {"step": 7, "kept": True})))
-    gone = verdict_text(picture(step(1.0, 7), (2.0, "stopped", {"step": 7, "kept": False})))
+    kept = verdict_text(timeline_of(step(1.0, 7), (2.0, "stopped", {"step": 7, "kept": True})))
+    gone = verdict_text(timeline_of(step(1.0, 7), (2.0, "stopped", {"step": 7, "kept": False})))
     assert kept == "Stopped after 7 steps. The weights trained so far are kept."
     assert gone.endswith("Nothing is kept.")
 
 
 def test_events_of_a_later_version_are_passed_over():
-    assert picture((1.0, "dream", {"text": "x"})).latest is None
-
-
-def test_a_watcher_reads_each_byte_once_and_counts_news(tmp_path):
-    path = tmp_path / "events.jsonl"
-    asked = []
-
-    def read(after):
-        asked.append(after)
-        return read_events(path, after)
-
-    watcher = RunWatcher(read)
-    assert watcher.poll() == 0
-    with EventWriter(path) as events:
-        events.write(StartedEvent(pid=1, birth=1.0))
-        assert watcher.poll() == 1
-        assert watcher.poll() == 1
-        events.write(StepEvent(step=1, loss=2.0))
-    assert watcher.poll() == 2
-    assert asked == [0, 0, asked[2], asked[2]]
-    assert watcher.picture.step == 1
+    assert not log_lines(timeline_of((1.0, "dream", {"text": "x"})))

@@ -17,11 +17,11 @@ from modelforge.preflight.memory.estimate import MemoryPart
 from modelforge.preflight.suggest.catalog_fit import FitEstimate
 from modelforge.preflight.suggest.speedups import Speedup
 from modelforge.runs.states import RunState
+from modelforge.runs.timeline import Timeline
 from modelforge.services.trial_runs import TrialRunView
 from tests.preflight.cases import LAPTOP, LLAMA_8B, ROWS, WORKSTATION, a_case, report_of
 from ui.pages.run import side_panel
 from ui.pages.run.side_panel import RunSnapshot
-from ui.pages.run.state import RunPicture
 from ui.pages.train import fit_panel, model_card, plan_panel, response, speed_panel, trial_run
 from ui.pages.train.form import Entered
 
@@ -204,7 +204,7 @@ def test_measured_values_replace_the_estimate():
 def snapshot(forge, ended_run):
     def make(**view):
         run = replace(ended_run(), state=RunState.RUNNING, updated=1000.0, **view)
-        return RunSnapshot(run=run, picture=RunPicture(), planned={"tokens_per_s": 200.0})
+        return RunSnapshot(run=run, timeline=Timeline(), planned={"tokens_per_s": 200.0})
 
     return make
 

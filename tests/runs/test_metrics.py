@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from modelforge.runs.downsample import TRACED, Trace, decimate
-from modelforge.runs.metrics import read_curves
+from modelforge.runs.downsample import KEPT, DownsampledCurve, decimate
+from modelforge.runs.metrics import read_metrics
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def step(number, loss, **more):
 
 
 def test_points_carry_update_epoch_tokens_and_seconds(said):
-    curves = read_curves(
+    curves = read_metrics(
         said(
             ("plan", {"total_steps": 4}),
             step(1, 3.0, epoch=0.5),
@@ -40,13 +40,13 @@ def test_points_carry_update_epoch_tokens_and_seconds(said):
         )
     )
     (stage,) = curves.stages
-    loss = stage.trained["loss"]
+    loss = stage.train["loss"]
     assert stage.points(loss) == [(1, 3.0), (2, 2.0), (4, 1.0)]
     assert stage.points(loss, "tokens") == [(100, 3.0), (200, 2.0), (300, 1.0)]
     # A report of two updates counts the seconds of both.
     assert stage.points(loss, "seconds") == [(2, 3.0), (4, 2.0), (8, 1.0)]
-    assert stage.points(stage.held["loss"], "tokens") == [(200, 2.5)]
-    assert stage.points(stage.held["entropy"]) == [(2, 0.7)]
+    assert stage.points(stage.eval["loss"], "tokens") == [(200, 2.5)]
+    assert stage.points(stage.eval["entropy"]) == [(2, 0.7)]
     told = curves.as_dict()
     assert told["columns"] == ["step", "epoch", "tokens", "seconds", "value"]
     assert told["stages"][0]["trained"]["loss"][-1] == [4, 2.0, 300, 8, 1.0]
@@ -58,14 +58,14 @@ def test_what_came_after_the_checkpoint_is_forgotten(said):
         ("eval", {"step": 4, "loss": 3.0}),
         *(step(number, 9.0) for number in range(5, 8)),
         ("eval", {"step": 7, "loss": 9.0}),
-        ("started", {}),
+        ("started", {"pid": 1, "birth": 1.0}),
         ("resumed", {"step": 5, "stage": 1, "checkpoint": "checkpoint-5", "damaged": []}),
         step(6, 1.0),
     )
-    (stage,) = read_curves(path).stages
-    assert [x for x, _ in stage.points(stage.trained["loss"])] == [1, 2, 3, 4, 5, 6]
-    assert stage.points(stage.trained["loss"], "tokens")[-1] == (600, 1.0)
-    assert stage.points(stage.held["loss"]) == [(4, 3.0)]
+    (stage,) = read_metrics(path).stages
+    assert [x for x, _ in list(stage.train["loss"])] == [1, 2, 3, 4, 5, 6]
+    assert stage.points(stage.train["loss"], "tokens")[-1] == (600, 1.0)
+    assert list(stage.eval["loss"]) == [(4, 3.0)]
 
 
 def test_later_stages_go_when_an_earlier_one_goes_on(said):
@@ -76,8 +76,8 @@ def test_later_stages_go_when_an_earlier_one_goes_on(said):
         step(1, 1.0, stage=2),
         ("resumed", {"step": 1, "stage": 1}),
     )
-    (stage,) = read_curves(path).stages
-    assert (stage.name, list(stage.step)) == ("reward model", [1.0])
+    (stage,) = read_metrics(path).stages
+    assert (stage.name, [step for step, _ in stage.axes["epoch"]]) == ("reward model", [1.0])
 
 
 def test_lines_that_are_no_events_are_passed_over(said):
@@ -86,9 +86,9 @@ def test_lines_that_are_no_events_are_passed_over(said):
         file.write(b'nonsense\n[]\n{"kind": 3, "data": {}}\n{"kind": "step"}\n\xff\n')
         file.write(json.dumps({"kind": "step", "data": {"step": 2, "loss": "x"}}).encode() + b"\n")
         file.write(b'{"kind": "step", "data": {"step": 3, "lo')  # still being written
-    (stage,) = read_curves(path).stages
-    assert stage.points(stage.trained["loss"]) == [(1, 1.0)]
-    assert not read_curves(path.with_name("absent")).stages[0].trained
+    (stage,) = read_metrics(path).stages
+    assert list(stage.train["loss"]) == [(1, 1.0)]
+    assert not read_metrics(path.with_name("absent")).stages[0].train["loss"]
 
 
 def test_thinned_points_keep_ends_peaks_and_dips():
@@ -106,7 +106,7 @@ def test_thinned_points_keep_ends_peaks_and_dips():
 
 
 def test_a_trace_of_any_length_stays_small_and_loses_no_peak():
-    trace, points = Trace(), []
+    trace, points = DownsampledCurve(), []
     for x in range(50_000):
         y = 90.0 if x == 777 else -90.0 if x == 40_001 else math.sin(x / 900)
         trace.append((x, y))
@@ -114,7 +114,7 @@ def test_a_trace_of_any_length_stays_small_and_loses_no_peak():
         if x in (5, 511, 513, 9999):
             assert trace[0] == points[0]
             assert trace[-1] == points[-1]
-    assert len(trace) <= 4 * TRACED + 2
+    assert len(trace) <= 4 * KEPT + 2
     assert {(777, 90.0), (40_001, -90.0), points[0], points[-1]} <= set(trace)
     assert list(trace) == sorted(trace)
     trace.cut(1000)
@@ -125,12 +125,12 @@ def test_a_trace_of_any_length_stays_small_and_loses_no_peak():
 
 
 def test_a_short_trace_is_all_of_its_points():
-    points = [(x, float(-x)) for x in range(2 * TRACED)]
-    assert Trace(points) == points
-    assert Trace(points)[:3] == points[:3]
-    assert not Trace()
+    points = [(x, float(-x)) for x in range(2 * KEPT)]
+    assert DownsampledCurve(points) == points
+    assert DownsampledCurve(points)[:3] == points[:3]
+    assert not DownsampledCurve()
 
 
 def test_a_continued_run_counts_its_own_time_alone(said):
-    curves = read_curves(said(("resumed", {"step": 14}), step(15, 2.0), step(16, 1.9)))
-    assert list(curves.stages[0].seconds) == [2.0, 4.0]
+    curves = read_metrics(said(("resumed", {"step": 14}), step(15, 2.0), step(16, 1.9)))
+    assert [seconds for _, seconds in curves.stages[0].axes["seconds"]] == [2.0, 4.0]

@@ -1,0 +1,340 @@
+"""The state of a run, folded from its events: stages, curves, phase, notes, samples and ending.
+
+This is the only place that interprets the order of events: a later stage begins, a resumed run
+drops what was measured after its checkpoint, a new start drops the previous ending. The run page,
+metrics, verdict, ETA, run view and trial runs are views of a `Timeline`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping
+from math import isfinite
+from operator import attrgetter
+from pathlib import Path
+from typing import TypeVar
+
+from modelforge.runs.downsample import Curve, DownsampledCurve, Point
+from modelforge.runs.event_types import (
+    AdjustedEvent,
+    Ending,
+    EvalEvent,
+    Event,
+    FailedEvent,
+    FinishedEvent,
+    NoteEvent,
+    PhaseEvent,
+    PlanEvent,
+    ResumedEvent,
+    SampleEvent,
+    SavedEvent,
+    ScoresEvent,
+    StartedEvent,
+    StepEvent,
+    StoppedEvent,
+)
+from modelforge.runs.events import READ_BYTES, EventRecord, read_events, tail_events
+from modelforge.runs.layout import RunFolder
+from modelforge.runs.timings import StepTimings
+
+SAMPLES = 24
+RECENT = 200
+READERS = 8
+SERIES = ("loss", "learning_rate", "tokens_per_s", "cpu_percent", "gpu_percent")
+# Measured before the checkpoint that a run resumes from, and therefore not its newest values.
+_DROPPED_ON_RESUME = (PlanEvent, StepEvent, EvalEvent, ScoresEvent, AdjustedEvent)
+_series_values = attrgetter(*SERIES)
+_E = TypeVar("_E", bound=Event)
+
+
+class Stage:
+    """A training stage; a run without stages has one.
+
+    `train` holds curves of training metrics, `eval` those of the evaluation split, both by the
+    trainer's names and over steps. `best` is the best evaluation loss. `first` is the first step
+    since the latest start, with its Unix time.
+    """
+
+    def __init__(self, number: int = 1, new_curve: Callable[[], Curve] = DownsampledCurve) -> None:
+        self.number = number
+        self._new_curve = new_curve
+        self.name = ""
+        self.plan: PlanEvent | None = None
+        self.step = 0
+        self.epoch: float | None = None
+        self.train: dict[str, Curve] = {name: new_curve() for name in SERIES}
+        self._series = list(self.train.values())
+        self.eval: dict[str, Curve] = {"loss": new_curve()}
+        self.best: Point | None = None
+        self.first: tuple[int, float] | None = None
+
+    @property
+    def total_steps(self) -> int | None:
+        """Number of steps of this stage."""
+        return self.plan.total_steps if self.plan else None
+
+    @property
+    def progress(self) -> float | None:
+        """Share of the steps that are done, from 0 to 1; None when the total is unknown."""
+        return min(1.0, self.step / self.total_steps) if self.total_steps else None
+
+    def last(self, name: str) -> float | None:
+        """Return the newest value of a training metric."""
+        curve = self.train.get(name)
+        return curve[-1][1] if curve else None
+
+    def last_eval(self, name: str) -> float | None:
+        """Return the newest value of an evaluation metric."""
+        curve = self.eval.get(name)
+        return curve[-1][1] if curve else None
+
+    def add_step(self, t: float, event: StepEvent) -> None:
+        """Add the metrics of a step."""
+        step, train = event.step, self.train
+        self.step = step
+        if event.epoch is not None:
+            self.epoch = event.epoch
+        if self.first is None:
+            self.first = (step, t)
+        for curve, value in zip(self._series, _series_values(event), strict=True):
+            if value is not None and isfinite(value):
+                curve.append((step, value))
+        for name, value in event.metrics.items():
+            self._add(train, name, step, value)
+
+    def add_eval(self, event: EvalEvent) -> None:
+        """Add the metrics of an evaluation."""
+        for name, value in event.metrics.items():
+            self._add(self.eval, name, event.step, value)
+        if event.loss is not None and isfinite(event.loss):
+            self.eval["loss"].append((event.step, event.loss))
+            if event.best:
+                self.best = (event.step, event.loss)
+
+    def cut(self, step: int) -> None:
+        """Drop what came after a step: the run continues from there."""
+        for curve in (*self.train.values(), *self.eval.values()):
+            curve.cut(step)
+        if self.best is not None and self.best[0] > step:
+            self.best = min(self.eval["loss"], key=lambda point: point[1], default=None)
+        self.step, self.first = min(self.step, step), None
+
+    def _add(self, curves: dict[str, Curve], name: str, step: int, value: object) -> None:
+        if isinstance(value, (int, float)) and isfinite(value):
+            curve = curves.get(name)
+            if curve is None:
+                curve = curves[name] = self._new_curve()
+            curve.append((step, value))
+
+
+class Timeline:
+    """The state of a run after the events so far. Give it every event once, in order.
+
+    The events may begin in the middle, as the tail of a long file does. `new_stage` makes the
+    stage with a number. Kinds of newer versions are ignored.
+    """
+
+    def __init__(self, new_stage: Callable[[int], Stage] = Stage) -> None:
+        self._new_stage = new_stage
+        self._newest: dict[type[Event], Event] = {}
+        self.stages = [new_stage(1)]
+        self.stage_count: int | None = None
+        self.timings = StepTimings()
+        self.phase: PhaseEvent | None = None
+        self.peak_memory_gib: float | None = None
+        self.began: float | None = None
+        self.updated: float | None = None
+        self.number = 0
+        self.notes: list[NoteEvent] = []
+        self.samples: deque[SampleEvent] = deque(maxlen=SAMPLES)
+        self.ending: Ending | None = None
+        # The newest events that are worth a line in a log, with their Unix time.
+        self.recent: deque[tuple[float, Event]] = deque(maxlen=RECENT)
+
+    @property
+    def stage(self) -> Stage:
+        """The current or last stage."""
+        return self.stages[-1]
+
+    @property
+    def seconds_taken(self) -> float | None:
+        """Time from the first start to the newest event, without the pauses before a resume."""
+        if self.began is None or self.updated is None:
+            return None
+        return self.updated - self.began
+
+    def newest(self, event_type: type[_E]) -> _E | None:
+        """Return the newest event of a kind that is still valid, or None."""
+        event = self._newest.get(event_type)
+        return event if isinstance(event, event_type) else None
+
+    def add_all(self, records: Iterable[EventRecord]) -> Timeline:
+        """Add events and return the timeline."""
+        for record in records:
+            self.add(record)
+        return self
+
+    def add(self, record: EventRecord) -> None:
+        """Add one event."""
+        event, t = record.event, record.t
+        self.number = record.n
+        handle = _HANDLERS.get(type(event))
+        if handle is not None:
+            handle(self, t, event)
+        self.timings.add(t, event)
+        self._newest[type(event)] = event
+        self.updated = t
+
+    def _started(self, t: float, event: StartedEvent) -> None:
+        if self.began is None or self.updated is None:
+            self.began = t
+        else:
+            self.began += max(0.0, t - self.updated)
+        self.ending = None
+        for kind in (SavedEvent, ScoresEvent):
+            self._newest.pop(kind, None)
+        self.recent.append((t, event))
+
+    def _resumed(self, t: float, event: ResumedEvent) -> None:
+        number = self.stage.number if event.stage is None else event.stage
+        kept = [stage for stage in self.stages if stage.number <= number]
+        self.stages = kept or [self._new_stage(number)]
+        if self.stage.number == number:
+            self.stage.cut(event.step)
+        kept_samples = [s for s in self.samples if _is_before(s, number, event.step)]
+        self.samples = deque(kept_samples, maxlen=SAMPLES)
+        for kind in _DROPPED_ON_RESUME:
+            self._newest.pop(kind, None)
+        self.recent.append((t, event))
+
+    def _phase(self, t: float, event: PhaseEvent) -> None:
+        before, self.phase = self.phase, event
+        if before is None or (before.name, before.text) != (event.name, event.text):
+            self.recent.append((t, event))
+
+    def _plan(self, _t: float, event: PlanEvent) -> None:
+        self.stage_count = event.stages or self.stage_count
+        stage = self._stage(event.stage)
+        stage.plan = event
+        stage.name = event.stage_name or stage.name
+
+    def _step(self, t: float, event: StepEvent) -> None:
+        self._stage(event.stage).add_step(t, event)
+        self.phase = _TRAINING
+        memory = event.vram_gib or event.ram_gib
+        if memory is not None and memory > (self.peak_memory_gib or 0.0):
+            self.peak_memory_gib = memory
+        self.recent.append((t, event))
+
+    def _eval(self, t: float, event: EvalEvent) -> None:
+        self._stage(event.stage).add_eval(event)
+        if event.loss is not None:
+            self.recent.append((t, event))
+
+    def _sample(self, _t: float, event: SampleEvent) -> None:
+        self.samples.appendleft(event)
+
+    def _note(self, t: float, event: NoteEvent) -> None:
+        self.notes.append(event)
+        self.recent.append((t, event))
+
+    def _logged(self, t: float, event: Event) -> None:
+        self.recent.append((t, event))
+
+    def _ended(self, t: float, event: Ending) -> None:
+        self.ending = event
+        self.recent.append((t, event))
+
+    def _stage(self, number: int | None) -> Stage:
+        """Return the stage of an event; a number above the last one begins a new stage."""
+        if number is None or number == self.stages[-1].number:
+            return self.stages[-1]
+        if number > self.stages[-1].number:
+            self.stages.append(self._new_stage(number))
+        return next((stage for stage in self.stages if stage.number == number), self.stages[-1])
+
+
+_TRAINING = PhaseEvent(name="training", text="Training")
+_HANDLERS: Mapping[type[Event], Callable[..., None]] = {
+    StartedEvent: Timeline._started,
+    ResumedEvent: Timeline._resumed,
+    PhaseEvent: Timeline._phase,
+    PlanEvent: Timeline._plan,
+    StepEvent: Timeline._step,
+    EvalEvent: Timeline._eval,
+    SavedEvent: Timeline._logged,
+    SampleEvent: Timeline._sample,
+    ScoresEvent: Timeline._logged,
+    NoteEvent: Timeline._note,
+    FinishedEvent: Timeline._ended,
+    StoppedEvent: Timeline._ended,
+    FailedEvent: Timeline._ended,
+}
+
+
+def _is_before(sample: SampleEvent, stage: int, step: int) -> bool:
+    if sample.stage is not None and sample.stage != stage:
+        return sample.stage < stage
+    return sample.step <= step
+
+
+class TimelineReader:
+    """Follows the event file of one run for all who look at it; each byte is read once.
+
+    `version` grows when there is something new. Looking at an unchanged file takes one `stat`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._lock = threading.Lock()
+        self.timeline = Timeline()
+        self.version = 0
+
+    def poll(self) -> int:
+        """Add the new events to the timeline and return the version."""
+        with self._lock:
+            while True:
+                records, end = read_events(self._path, self._offset, READ_BYTES)
+                self.timeline.add_all(records)
+                self.version += bool(records)
+                is_at_end = end - self._offset < READ_BYTES
+                self._offset = end
+                if is_at_end:
+                    return self.version
+
+
+class TimelineReaders:
+    """The readers of one server, one per run; the least recently used ones are dropped."""
+
+    def __init__(self) -> None:
+        self._readers: OrderedDict[Path, TimelineReader] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, folder: RunFolder) -> TimelineReader:
+        """Return the reader of a run."""
+        with self._lock:
+            reader = self._readers.get(folder.path)
+            if reader is None:
+                reader = self._readers[folder.path] = TimelineReader(folder.events)
+                while len(self._readers) > READERS:
+                    self._readers.popitem(last=False)
+            self._readers.move_to_end(folder.path)
+            return reader
+
+
+TAIL_BYTES = 65_536
+# A long evaluation writes many phase events and no step.
+LONG_TAIL_BYTES = 2**22
+
+
+def tail_timeline(path: Path) -> Timeline:
+    """Return the timeline of the newest events, at least those since the newest step."""
+    timeline = Timeline()
+    for limit in (TAIL_BYTES, LONG_TAIL_BYTES):
+        records = tail_events(path, limit)
+        timeline = Timeline().add_all(records)
+        if any(record.kind in (StepEvent.kind, ResumedEvent.kind) for record in records):
+            break
+    return timeline

@@ -1,0 +1,220 @@
+"""The verdict on synthetic curves: better, overfit, no effect, broken or unclear."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from modelforge.diagnosis.verdict import Outcome, degeneration, judge
+from modelforge.runs.event_types import FailedEvent, FinishedEvent
+
+
+def falling(count: int = 100, start: float = 3.0, end: float = 1.0, noise: float = 0.1, seed=0):
+    rng = random.Random(seed)
+    pace = count / 4
+    return [
+        (n, end + (start - end) * math.exp(-n / pace) + rng.gauss(0, noise))
+        for n in range(1, count + 1)
+    ]
+
+
+def flat(count: int = 100, level: float = 2.0, noise: float = 0.1, seed=0):
+    rng = random.Random(seed)
+    return [(n, level + rng.gauss(0, noise)) for n in range(1, count + 1)]
+
+
+FINISHED = FinishedEvent(best_step=100)
+EVAL_LOSS = [(25, 2.0), (50, 1.5), (75, 1.3), (100, 1.2)]
+
+
+def verdict_on(*, scores=None, **measured):
+    scores = scores or {}
+    before, after = scores.get("before") or {}, scores.get("after") or {}
+    return judge(Outcome(before=before, after=after, **measured))
+
+
+def test_a_falling_loss_and_evaluation_loss_are_better():
+    verdict = verdict_on(loss=falling(), eval_loss=EVAL_LOSS, ending=FINISHED)
+    assert verdict.kind == "better"
+    assert "The loss fell from" in verdict.text
+    assert "The evaluation loss is 1.20." in verdict.text
+    assert verdict.numbers["held-out loss at its best"] == 1.2
+    assert verdict.numbers["updates measured"] == 100
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_has_no_effect(seed):
+    assert verdict_on(loss=flat(seed=seed)).kind == "no-effect"
+    assert verdict_on(loss=flat(12, noise=0.4, seed=seed)).kind in (
+        "no-effect",
+        "better",
+        "unclear",
+    )
+
+
+def test_an_insignificant_fall_in_few_steps_is_unclear():
+    verdict = verdict_on(
+        loss=list(enumerate((4.2, 4.9, 3.6, 3.2, 3.9, 2.8), 1)), eval_loss=[(4, 3.18)]
+    )
+    assert verdict.kind == "unclear"
+    assert "fell from 4.23 to 3.30" in verdict.text
+    assert "too few steps" in verdict.text
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_falling_noisy_loss_is_better(seed):
+    assert verdict_on(loss=falling(60, noise=0.3, seed=seed)).kind == "better"
+
+
+def test_no_effect_suggests_what_to_try():
+    verdict = verdict_on(loss=flat(), eval_loss=[(50, 2.0), (100, 1.99)])
+    assert verdict.kind == "no-effect"
+    assert "learning rate" in verdict.text
+
+
+def test_better_without_evaluation_mentions_memorisation():
+    assert "There was no evaluation" in verdict_on(loss=falling()).text
+
+
+def test_a_rising_evaluation_loss_is_overfitting():
+    held = [(25, 2.0), (50, 1.2), (75, 1.4), (100, 1.9)]
+    verdict = verdict_on(loss=falling(), eval_loss=held, ending=FINISHED)
+    assert verdict.kind == "overfit"
+    assert "rose again, from 1.20 at step 50 to 1.90" in verdict.text
+    assert verdict.text.endswith("The weights of the best evaluation were kept.")
+    assert verdict.numbers["update of the best check"] == 50
+
+
+def test_rising_from_the_first_evaluation_is_overfitting():
+    verdict = verdict_on(loss=falling(), eval_loss=[(25, 1.0), (50, 1.5), (100, 2.5)])
+    assert verdict.kind == "overfit"
+    assert "from the first evaluation on" in verdict.text
+    assert "kept" not in verdict.text
+
+
+def test_a_tiny_rise_of_the_evaluation_loss_is_not_overfitting():
+    assert verdict_on(loss=falling(), eval_loss=[(50, 1.20), (100, 1.21)]).kind == "better"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_broken(value):
+    verdict = verdict_on(loss=[*falling(20), (21, value)])
+    assert verdict.kind == "broken"
+    assert "at step 21" in verdict.text
+    assert verdict_on(loss=falling(20), eval_loss=[(20, value)]).kind == "broken"
+    assert all(math.isfinite(number) for number in verdict.numbers.values() if number is not None)
+
+
+def test_a_run_that_failed_because_of_its_loss_is_broken():
+    ending = FailedEvent(cause="loss-not-finite")
+    assert verdict_on(loss=falling(), ending=ending).kind == "broken"
+
+
+def test_a_diverging_loss_is_broken():
+    rising = [(n, 2.0 * 1.05**n) for n in range(1, 101)]
+    verdict = verdict_on(loss=rising)
+    assert verdict.kind == "broken"
+    assert "instead of falling" in verdict.text
+
+
+@pytest.mark.parametrize("loss", [[], [(1, 2.0)], [(1, 2.0), (2, 1.0)], falling(5)])
+def test_few_steps_are_unclear(loss):
+    verdict = verdict_on(loss=loss)
+    assert verdict.kind == "unclear"
+    assert verdict.text
+
+
+def test_a_tiny_run_is_judged_by_its_evaluations():
+    assert verdict_on(loss=[(1, 2.0), (2, 1.6)], eval_loss=[(1, 2.0), (2, 1.5)]).kind == "better"
+    assert verdict_on(loss=[(1, 2.0)], eval_loss=[(1, 2.0)]).kind == "unclear"
+    assert verdict_on(loss=[(1, 2.0), (2, 1.6)], eval_loss=[(1, 1.0), (2, 1.5)]).kind == "overfit"
+
+
+def test_rewards_take_precedence_over_the_loss():
+    up = {"reward": falling(40, start=0.1, end=0.9, noise=0.02)}
+    assert verdict_on(loss=flat(40), train=up).kind == "better"
+    down = {"reward": falling(40, start=0.9, end=0.1, noise=0.02)}
+    assert verdict_on(loss=flat(40), train=down).kind == "broken"
+    assert verdict_on(loss=falling(40), train={"reward": flat(40, 0.5)}).kind == "no-effect"
+    assert verdict_on(train={"reward": [(1, 0.1), (2, 0.4)]}).kind == "unclear"
+
+
+@pytest.mark.parametrize(
+    ("margin", "right", "kind"),
+    [(0.8, 0.9, "better"), (0.01, 0.52, "unclear"), (-0.2, 0.4, "no-effect"),
+     (0.1, 0.5, "no-effect")],
+)  # fmt: skip
+def test_preferences_are_judged_by_evaluation_pairs(margin, right, kind):
+    held = {"rewards/margins": [(10, 0.0), (20, margin)], "rewards/accuracies": [(20, right)]}
+    while_training = {"rewards/margins": [(20, 5.0)], "rewards/accuracies": [(20, 1.0)]}
+    verdict = verdict_on(loss=falling(20), train=while_training, eval=held)
+    assert verdict.kind == kind
+    assert f"{margin:.2f} on the evaluation pairs" in verdict.text
+
+
+def test_scores_take_precedence_over_the_loss():
+    better = verdict_on(loss=flat(), scores={"before": {"f1": 0.3}, "after": {"f1": 0.8}})
+    assert better.kind == "better"
+    assert "F1 went from 0.30 to 0.80" in better.text
+    same = verdict_on(loss=falling(), scores={"before": {"f1": 0.3}, "after": {"f1": 0.31}})
+    assert same.kind == "no-effect"
+    worse = verdict_on(loss=falling(), scores={"before": {"rougeL": 0.5}, "after": {"rougeL": 0.1}})
+    assert worse.kind == "broken"
+    surprised = {"before": {"perplexity": 30.0}, "after": {"perplexity": 12.0}}
+    assert verdict_on(loss=falling(), scores=surprised).kind == "better"
+    assert (
+        verdict_on(loss=falling(), scores={"before": None, "after": {"f1": 0.1}}).kind == "better"
+    )
+
+
+def test_repeating_or_empty_completions_are_broken():
+    repeating = ["the cat sat on the mat " * 10] * 4
+    verdict = verdict_on(loss=falling(), eval_loss=EVAL_LOSS, completions=repeating)
+    assert (verdict.kind, "repeat themselves" in verdict.text) == ("broken", True)
+    verdict = verdict_on(loss=falling(), eval_loss=EVAL_LOSS, completions=[" "] * 3)
+    assert (verdict.kind, "are empty" in verdict.text) == ("broken", True)
+    fluent = [f"Answer {n}: it lies in the north of the country, by the sea." for n in range(5)]
+    assert (
+        verdict_on(loss=falling(), eval_loss=EVAL_LOSS, completions=[repeating[0], *fluent]).kind
+        == "better"
+    )
+    assert (
+        verdict_on(loss=falling(), eval_loss=EVAL_LOSS, completions=repeating[:2]).kind == "better"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [("", "empty"), ("\n ", "empty"), ("yes yes yes", ""), ("no " * 30, "repeats"),
+     ("A short list: one two three four five six seven eight nine ten.", "")],
+)  # fmt: skip
+def test_degeneration_of_a_completion(answer, wrong):
+    assert degeneration(answer) == wrong
+
+
+def test_a_verdict_has_at_most_three_sentences():
+    for verdict in (
+        verdict_on(loss=falling(), eval_loss=EVAL_LOSS),
+        verdict_on(loss=flat()),
+        verdict_on(),
+    ):
+        assert 1 <= verdict.text.count(". ") + 1 <= 3
+        assert verdict.text.endswith(".")
+
+
+def test_a_rise_near_zero_is_not_overfitting():
+    """0.0006 is 20 % more than 0.0005, but nothing relative to the initial loss."""
+    held = [(20, 1.26), (40, 0.04), (160, 0.0005), (216, 0.0006)]
+    loss = [(step, 3.2 * 0.97**step) for step in range(1, 217)]
+    assert verdict_on(loss=loss, eval_loss=held, ending=FinishedEvent()).kind == "better"
+
+
+@pytest.mark.parametrize(
+    ("after", "kind"), [(0.18, "better"), (-0.0205, "no-effect"), (-0.4, "broken")]
+)
+def test_rewards_on_evaluation_prompts_take_precedence_over_those_of_training(after, kind):
+    falling = {"reward": [(step, 0.4 - step / 30) for step in range(12)]}
+    scores = {"before": {"reward": -0.02}, "after": {"reward": after}}
+    assert verdict_on(train=falling, scores=scores).kind == kind

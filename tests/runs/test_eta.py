@@ -1,0 +1,183 @@
+"""Time left of synthetic runs whose real duration is known."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from modelforge.runs.eta import EtaEstimator, Schedule
+from modelforge.runs.events import EventRecord
+from modelforge.runs.states import RunState
+from modelforge.runs.timeline import TimelineReader
+from modelforge.runs.timings import StepTimings
+from modelforge.runs.view import view_run
+from tests.runs.homes import put_run
+
+TRIAL_RUN = {
+    "seconds": 200.0,
+    "seconds_per_update": 1.0,
+    "seconds_per_eval_batch": 0.5,
+    "save_seconds": 0.4,
+    "final_seconds": 0.2,
+}
+ADJUSTED = {"step": 11, "micro_batch": 1, "accumulation": 4, "gradient_checkpointing": False}
+
+
+def synthetic_run(
+    total=100, each=1.0, every=None, eval_s=0.0, save_s=0.0, tokens=lambda _step: 0, plan=None
+):
+    """Return the events of a run and when it ended; `each` is the time per token of a step."""
+    t, records = 0.0, []
+
+    def write(kind, **data):
+        records.append(EventRecord(len(records) + 1, t, kind, data))
+
+    write("started", pid=1, birth=1.0)
+    t += 5
+    write("plan", total_steps=total, **(plan or {}))
+    for step in range(1, total + 1):
+        count = tokens(step)
+        seconds = each * (count or 1)
+        t += seconds
+        write("step", step=step, total_steps=total, seconds=seconds, tokens=count)
+        if every and step % every == 0:
+            t += eval_s
+            write("eval", step=step)
+        if (every and step % every == 0) or step == total:
+            t += save_s
+            write("saved", step=step)
+    t += save_s
+    write("finished")
+    return records, t
+
+
+def estimator(records, schedule=None, trial_run=None):
+    timings = StepTimings()
+    for record in records:
+        timings.add(record.t, record.event)
+    return EtaEstimator(timings, schedule or Schedule(), trial_run)
+
+
+def until_step(records, step):
+    """Return the events up to a step."""
+    last = next(r.n for r in records if r.kind == "step" and r.data["step"] == step)
+    return records[:last]
+
+
+def seconds_left(records, step, schedule=None, trial_run=None):
+    """Return the time left as estimated at a step, and when that was."""
+    seen = until_step(records, step)
+    return estimator(seen, schedule, trial_run).seconds_left(), seen[-1].t
+
+
+def phase(t, name, done, total):
+    return EventRecord(9999, t, "phase", {"name": name, "done": done, "total": total})
+
+
+def test_few_steps_give_an_estimate_only_with_a_trial_run():
+    records, end = synthetic_run()
+    assert seconds_left(records, 2)[0] is None
+    left, t = seconds_left(records, 2, trial_run=TRIAL_RUN)
+    assert left == pytest.approx(end - t, abs=2)
+    eta = estimator(records[:1], trial_run=TRIAL_RUN)
+    assert eta.seconds_left() == 200.0
+    assert eta.seconds_left(now=records[0].t + 50) == 150.0
+
+
+@pytest.mark.parametrize("step", [10, 50, 90])
+def test_evaluations_and_saves_to_come_are_counted(step):
+    records, end = synthetic_run(every=20, eval_s=30.0, save_s=4.0, plan={"eval_rows": 60})
+    schedule = Schedule(eval_every=20, save_every=20, rows=4)
+    trial_run = TRIAL_RUN | {"save_seconds": 4.0, "final_seconds": 4.0}
+    left, t = seconds_left(records, step, schedule, trial_run)
+    assert left == pytest.approx(end - t, rel=0.03)
+    if step >= 50:
+        left, t = seconds_left(records, step, schedule)
+        assert left == pytest.approx(end - t, rel=0.05)
+
+
+def test_scoring_counts_as_in_the_trial_run_and_then_by_its_progress():
+    records, _end = synthetic_run()
+    last = records.pop()
+    trial_run = TRIAL_RUN | {"score_seconds": 40.0}
+    assert estimator(records, trial_run=trial_run).seconds_left() == pytest.approx(40, abs=1)
+    assert estimator(records, trial_run=TRIAL_RUN).seconds_left() == pytest.approx(0, abs=1)
+    records += [phase(last.t + 2.5 * done, "scoring", done, 16) for done in (0, 4, 8)]
+    for tried in (trial_run, TRIAL_RUN):
+        assert estimator(records, trial_run=tried).seconds_left() == pytest.approx(20, abs=1)
+
+
+def test_rows_of_many_lengths_are_estimated_by_their_tokens():
+    """The longest rows come first, as when rows are grouped by length."""
+    counts = sorted((20 + 4 * number for number in range(100)), reverse=True)
+    records, end = synthetic_run(
+        each=0.01,
+        tokens=lambda step: counts[step - 1],
+        plan={"all_tokens": sum(counts), "train_rows": 400, "eval_rows": 0},
+    )
+    left, t = seconds_left(records, 10, Schedule(rows=4))
+    assert left == pytest.approx(end - t, rel=0.05)
+    # By steps alone it would be off by three quarters.
+    assert 90 * 0.01 * sum(counts[:10]) / 10 > 1.7 * (end - t)
+
+
+def test_random_lengths_hardly_change_the_estimate():
+    rng = random.Random(1)
+    counts = [rng.randint(40, 400) for _ in range(300)]
+    records, end = synthetic_run(
+        total=300,
+        each=0.01,
+        tokens=lambda step: counts[step - 1],
+        plan={"all_tokens": 300 * 220, "train_rows": 1200, "eval_rows": 0},
+    )
+    for step in (30, 150):
+        left, t = seconds_left(records, step, Schedule(rows=4))
+        assert left == pytest.approx(end - t, rel=0.05), step
+
+
+def test_measurements_before_an_adjustment_are_dropped():
+    records, _ = synthetic_run(total=40)
+    slower = [
+        EventRecord(r.n, r.t, r.kind, r.data | {"seconds": 2.0})
+        if r.kind == "step" and r.data["step"] > 10
+        else r
+        for r in records
+    ]
+    at = next(i for i, r in enumerate(slower) if r.kind == "step" and r.data["step"] == 11)
+    slower.insert(at, EventRecord(slower[at].n, slower[at].t, "adjusted", ADJUSTED))
+    eta = estimator(slower[: at + 11], trial_run=TRIAL_RUN)
+    assert eta.timings.step == 20
+    assert eta.seconds_left() == pytest.approx(40, abs=3)
+
+
+def test_the_first_of_two_stages_has_only_its_own_time():
+    records, _ = synthetic_run(total=20, plan={"stage": 1, "stages": 2})
+    assert estimator(records[:12]).seconds_left() is None
+    eta = estimator([*records[:12], phase(50.0, "training", 10, 20)])
+    assert eta.phase_seconds_left() == pytest.approx(10)
+
+
+def test_an_evaluation_in_progress_takes_less_and_less():
+    records, _ = synthetic_run(total=20, every=10, eval_s=10.0, plan={"eval_rows": 8})
+    schedule = Schedule(eval_every=10, save_every=10, rows=4)
+    seen = until_step(records, 20)
+    before, t = estimator(seen, schedule).seconds_left(), seen[-1].t
+    seen = [*seen, phase(t, "evaluating", 1, 10), phase(t + 4, "evaluating", 5, 10)]
+    eta = estimator(seen, schedule)
+    assert eta.seconds_left() == pytest.approx(before - 4)
+    assert eta.phase_seconds_left() == pytest.approx(5)
+    assert estimator(records).seconds_left() is None
+
+
+def test_a_view_estimates_from_a_complete_timeline(tmp_path):
+    run = put_run(tmp_path, 1, losses=[2.0] * 6)
+    assert view_run(run, RunState.FINISHED).seconds_left is None
+    lines = run.events.read_text("utf-8").splitlines()
+    kept = [line for line in lines if '"finished"' not in line]
+    run.events.write_text("\n".join(kept) + "\n", "utf-8")
+    reader = TimelineReader(run.events)
+    reader.poll()
+    view = view_run(run, RunState.RUNNING, reader.timeline)
+    assert view.seconds_left is not None
+    assert view.as_dict()["adjusted"] is None

@@ -231,11 +231,11 @@ def cold(home: Path) -> float:
 
 def make_long(home: Path, points: int, lines: int) -> str:
     """Make a run that goes on, in this very process, and has said much."""
-    from modelforge.runs.process.identity import Identity
+    from modelforge.runs.process.identity import ProcessIdentity
 
     make_runs(home, 1)
     (folder,) = (home / "runs").iterdir()
-    who = Identity.of(os.getpid()).as_dict()
+    who = ProcessIdentity.of(os.getpid()).as_dict()
     (folder / "process.json").write_text(json.dumps(who))
     with (folder / "events.jsonl").open("w") as file:
         told = [("started", who), ("plan", {"total_steps": 2 * points, "epochs": 3.0})]

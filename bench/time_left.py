@@ -20,9 +20,10 @@ from harness import RESULTS, conditions, keep, own_home
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 from modelforge.runs.atomic_files import find_json, read_json
-from modelforge.runs.eta import Course, Pace
+from modelforge.runs.eta import EtaEstimator, Schedule
 from modelforge.runs.events import read_events
 from modelforge.runs.layout import RunFolder
+from modelforge.runs.timings import StepTimings
 
 SHARES = (0.1, 0.5)
 AIMS = {"before_start": 0.30, "at_10": 0.15, "at_50": 0.05}
@@ -112,13 +113,16 @@ def errors_of(folder: RunFolder) -> dict[str, Any]:
     found: dict[str, Any] = {"seconds": round(over - launched, 1)}
     if report.get("seconds"):
         found["before_start"] = round(report["seconds"] / (over - launched) - 1, 4)
-    pace = Pace(Course.of(record["config"], record["plan"]), report.get("trial_run"))
+    timings = StepTimings()
+    eta = EtaEstimator(
+        timings, Schedule.of(record["config"], record["plan"]), report.get("trial_run")
+    )
     to_tell = list(SHARES)
     for event in events:
-        pace.take(event)
-        share = pace.step / pace.total if pace.total else 0.0
+        timings.add(event.t, event.event)
+        share = timings.step / timings.total_steps if timings.total_steps else 0.0
         if event.kind == "step" and to_tell and share >= to_tell[0]:
-            left = pace.left()
+            left = eta.seconds_left()
             name = f"at_{round(100 * to_tell.pop(0))}"
             found[name] = None if left is None else round(left / (over - event.t) - 1, 4)
     return found

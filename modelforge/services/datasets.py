@@ -166,7 +166,9 @@ class DatasetService:
             findings = self._checked.get(key)
         if findings is None:
             max_chars = max_length * CHARS_PER_TOKEN if max_length else None
-            findings = check_sources(sources, self._home, validation, max_chars)
+            findings = check_sources(
+                sources, self._home, validation, max_chars, self._preflight.count_cache
+            )
             with self._lock:
                 while len(self._checked) >= CACHE_SIZE:
                     self._checked.pop(next(iter(self._checked)))

@@ -11,6 +11,7 @@ from modelforge.config.plan.make import Plan, make_plan
 from modelforge.config.resolve import Layer, Resolved, resolve
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
+from modelforge.data.checks.parallel import CountCache
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.sources.combine import RunData
 from modelforge.data.sources.load import LoadedSource, load_sources
@@ -90,6 +91,7 @@ class PreflightService:
         self._machine = machine
         self._trial_run_results = trial_run_results
         self._memory_traces = memory_traces
+        self.count_cache = CountCache()
         self._sources: dict[tuple[object, ...], LoadedSource] = {}
         self._models: dict[str, ModelInfo] = {}
         self._lock = threading.Lock()
@@ -192,7 +194,7 @@ class PreflightService:
         with self._lock:
             loaded = self._sources.get(key)
         if loaded is None:
-            loaded = load_sources([source], self._home)[0]
+            loaded = load_sources([source], self._home, cache=self.count_cache)[0]
             self._cache(self._sources, key, loaded)
         return loaded
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from modelforge.data.checks.secrets import token_pattern
+
 HIDDEN = "[hidden]"
 HOME = "~"
 NOBODY = "someone"
@@ -23,13 +25,7 @@ SECRET_NAME = (
 LEAST_SECRET = 6
 
 _TOKENS = re.compile(
-    r"\b(?:hf|api_org)_[A-Za-z0-9]{8,}"  # Hugging Face
-    r"|\bsk-[A-Za-z0-9_-]{8,}"  # OpenAI and kin
-    r"|\b(?:gh[pousr]|github_pat|glpat)[_-][A-Za-z0-9_-]{8,}"
-    r"|\bwandb_v\d_[A-Za-z0-9_]{8,}"
-    r"|\b(?:AKIA|ASIA)[A-Z0-9]{12,}"
-    r"|\bxox[abprs]-[A-Za-z0-9-]{8,}"
-    r"|\bAIza[A-Za-z0-9_-]{20,}"
+    rf"{token_pattern(min_length=8)}"
     r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"  # JSON web tokens
     r"|\b[0-9a-f]{40}\b(?![0-9a-f])"  # W&B keys, and commits, which nobody misses
 )

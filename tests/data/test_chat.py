@@ -71,7 +71,7 @@ def test_a_pair_that_teaches_nothing_says_why(code: str) -> None:
 
 CHATS = [
     ("unknown-role", turns(("user", "a"), ("narrator", "b"))),
-    ("no-answer-turn", turns(("system", "a"), ("user", "b"))),
+    ("no-assistant-message", turns(("system", "a"), ("user", "b"))),
     ("empty-answer", turns(("user", "a"), ("assistant", ""))),
     ("empty-answer", turns(("user", "a"), ("assistant", None))),
     ("not-text", turns(("user", [{"type": "image_url", "image_url": "x"}]), ("assistant", "b"))),

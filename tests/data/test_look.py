@@ -64,7 +64,7 @@ def test_each_oddity_is_counted_once_with_its_first_lines(tmp_path: Path) -> Non
         "not-text",
     }
     assert findings["empty-answer"].what == (
-        "7 rows have an empty answer and are skipped: lines 4, 9, 12, 13, 14 and 2 more."
+        "7 rows have an empty completion and are skipped: lines 4, 9, 12, 13, 14 and 2 more."
     )
     assert findings["duplicate-rows"].what == "1 row repeats an earlier one: line 21."
     assert all(found.level == "caution" for found in findings.values())
@@ -84,7 +84,7 @@ def test_roles_that_are_unknown_and_conversations_without_an_answer_are_told(
         {"messages": [{"role": "user", "content": "a"}]},
     ]
     seen = summarize(write(tmp_path, rows))
-    assert [found.code for found in seen.findings] == ["unknown-role", "no-answer-turn"]
+    assert [found.code for found in seen.findings] == ["unknown-role", "no-assistant-message"]
     assert seen.rows == 12
 
 
@@ -104,7 +104,7 @@ def test_a_file_without_a_usable_row_is_refused_with_the_causes(tmp_path: Path) 
 def test_a_file_with_a_frame_but_no_rows_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_text("input,output\n" if name == "a.csv" else "[ ]\n")
-    with pytest.raises(DataError, match="holds no rows"):
+    with pytest.raises(DataError, match="has no rows"):
         summarize(path)
 
 

@@ -116,13 +116,13 @@ def test_the_broken_line_among_many_is_named_with_its_column(tmp_path: Path) -> 
 
 BAD_JSON = {
     "trailing comma": ('{"a": 1,}', "line 1, column 8", "Remove the comma"),
-    "truncated": ('{"a": 1}\n{"a": "x', "line 2, column", "cut off"),
+    "truncated": ('{"a": 1}\n{"a": "x', "line 2, column", "incomplete"),
     "not a number": ('{"a": NaN}', "line 1, column 7", "null"),
     "python": ('{"a": None}', "line 1, column 7", "null"),
     "list in a line": ('{"a": 1}\n["a"]', "line 2, column 1", "Write each row as"),
     "null": ("null", "line 1, column 1", '{"input"'),
     "control character": ('{"a": "x\x01y"}', "line 1, column 9", "\\n"),
-    "lone surrogate": ('{"a": "\\ud800"}', "line 1, column", "JSON"),
+    "lone surrogate": ('{"a": "\\ud800"}', "line 1, column", "incomplete character"),
 }
 
 
@@ -142,7 +142,7 @@ BAD_LISTS = {
     "comma at the end": ('[{"a": 1},\n]', "line 2, column 1", "comma before the end"),
     "never closed": ('[{"a": 1},\n{"a": 2}', "line 2", "ends before"),
     "cut inside a row": ('[{"a": 1},\n{"a": "b', "line 2", ""),
-    "open quote": ('[{"a": 1},\n {"a": "b},\n {"a": "c"}]', "line 2", "not JSON"),
+    "open quote": ('[{"a": 1},\n {"a": "b},\n {"a": "c"}]', "line 2", "not valid JSON"),
     "one object": ('{"name": "x",\n "count": 3}\n', "", ""),
 }
 
@@ -199,7 +199,7 @@ def test_packed_files_are_read_as_what_is_inside(tmp_path: Path, name: str, pack
 def test_a_packed_file_that_is_cut_off_is_refused_in_words(tmp_path: Path, packing: str) -> None:
     content = PACK[packing](random.Random(1).randbytes(200_000).hex().encode())
     path = put(tmp_path, f"a.txt.{packing}", content[: len(content) // 2])
-    assert "packing is damaged" in refusal(path).what
+    assert "damaged or incomplete" in refusal(path).what
 
 
 @pytest.mark.parametrize("kind", ["file.arrow", "stream.arrow", "table.feather"])
@@ -252,9 +252,9 @@ BAD_TABLES = {
     "too many cells": ("a,b\n1,2\n1,2,3\n", "line 3", "has 3 cells; the header has 2."),
     "too few cells": ("a,b\n1\n", "line 2", "has 1 cell; the header has 2."),
     "open quote": ('a,b\n1,2\n"x,3\n4,5\n', "line 3", "never closed"),
-    "text behind a quote": ('a,b\n"x"y,3\n', "line 2", "behind a closing"),
+    "text behind a quote": ('a,b\n"x"y,3\n', "line 2", "after a closing"),
     "doubled header": ("a,a\n1,2\n", "line 1", "two columns"),
-    "nameless column": ("a,\n1,2\n", "line 1", "column 2 no name"),
+    "nameless column": ("a,\n1,2\n", "line 1", "no name for column 2"),
 }
 
 
@@ -268,14 +268,14 @@ def test_a_bad_table_says_where(tmp_path: Path, case: str) -> None:
 
 STRANGE = {
     "empty.jsonl": (b"", "empty"),
-    "blank.jsonl": (b" \n\n\t\n", "empty"),
+    "blank.jsonl": (b" \n\n\t\n", "only blank lines"),
     "mark-only.csv": (codecs.BOM_UTF8, "empty"),
-    "packed.parquet.gz": (gzip.compress(b"PAR1" + b"x" * 100), "packed with gzip"),
+    "packed.parquet.gz": (gzip.compress(b"PAR1" + b"x" * 100), "compressed with gzip"),
     "book.csv": (b"PK\x03\x04xxxx", "office"),
     "paper.json": (b"%PDF-1.7", "PDF"),
     "zeros.jsonl": (b'{"a": "\x00"}\n\x00\x00', "zero byte"),
     "fake.parquet": (b"a,b\n1,2\n", "signature"),
-    "cut.parquet": (b"PAR1" + b"x" * 100, "damaged"),
+    "cut.parquet": (b"PAR1" + b"x" * 100, "without its end"),
     "locked.parquet": (b"PARE" + b"x" * 100, "encrypted"),
     "notes.rtf": (b"{\\rtf1 Notes}\n"[1:], "is not JSON"),
 }
@@ -320,7 +320,7 @@ def test_a_row_of_very_many_columns_is_read(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    assert "is not at" in refusal(tmp_path / "none.jsonl").what
+    assert "does not exist at" in refusal(tmp_path / "none.jsonl").what
     assert refusal(tmp_path).what.startswith("cannot be opened")
 
 

@@ -74,7 +74,13 @@ def test_turns_are_put_in_order_in_the_words_of_the_file(
         return json.dumps({column: turns, "id": n}) + "\n"
 
     text = "".join(line("ua", n) for n in range(11)) + line(given, 11)
-    codes = ["two-systems", "late-system", "two-users", "assistant-first", "ends-without-answer"]
+    codes = [
+        "several-system-messages",
+        "system-message-not-first",
+        "consecutive-user-messages",
+        "assistant-message-first",
+        "ends-without-answer",
+    ]
     rows = repaired(tmp_path, "a.jsonl", text, *codes)
     assert [turn[role] for turn in rows[11][column]] == [ROLES[mark] for mark in wanted]
     assert rows[11]["id"] == 11
@@ -115,7 +121,7 @@ def test_lines_are_mended_before_it_is_known_which_column_is_which(tmp_path: Pat
     whole = "\n".join(lines)
     rows = repaired(tmp_path, "a.jsonl", whole.replace('"a1"}', '"a1"'))
     assert [row["antwort"] for row in rows] == ["a0", "a2", "a3"]
-    with pytest.raises(DataError, match="neither question nor answer"):
+    with pytest.raises(DataError, match="do not match any kind"):
         repaired(tmp_path, "b.jsonl", whole)
 
 

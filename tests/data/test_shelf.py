@@ -55,6 +55,6 @@ def test_uploads_go_and_samples_stay(home):
     (home.uploads / "mine.csv").write_text("input,output\na,b\n", "utf-8")
     delete_dataset("mine.csv", home)
     assert not (home.uploads / "mine.csv").exists()
-    with pytest.raises(ConfigError, match="never deleted"):
+    with pytest.raises(ConfigError, match="cannot be deleted"):
         delete_dataset("sample:captain", home)
     assert find_dataset("sample:captain", home).path.is_file()

@@ -53,7 +53,7 @@ def test_a_folder_is_its_tables_and_its_texts_only_without_any(tmp_path, home):
 
 
 def test_a_folder_without_data_is_refused(tmp_path, home):
-    with pytest.raises(DataError, match="holds no data file"):
+    with pytest.raises(DataError, match="has no data files"):
         find_source_files(Source(path=str(tmp_path)), home)
 
 
@@ -98,8 +98,8 @@ def test_several_files_are_looked_at_as_one(tmp_path, home):
     assert supply.summary.name == "d (2 files)"
     assert supply.summary.size_bytes == first.stat().st_size + second.stat().st_size
     told = {found.code: found.what for found in supply.summary.findings}
-    assert "line 16 of b.jsonl" in told["empty-answer"]
-    assert "of b.jsonl" in told["duplicate-rows"]
+    assert "line 16 (b.jsonl)" in told["empty-answer"]
+    assert "(b.jsonl)" in told["duplicate-rows"]
     each = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (first, second)]
     assert supply.summary.sha256 == sha256_of([first, second])
     assert supply.summary.sha256 == hashlib.sha256("\n".join(each).encode()).hexdigest()
@@ -111,7 +111,7 @@ def test_what_a_source_says_reaches_the_look(tmp_path, home):
     said = Source(path=str(path), instruction_field="frage", output_field="antwort")
     (supply,) = load_sources([said], home)
     assert supply.summary.rows == 12
-    assert "because you said so" in supply.mapping.reason
+    assert "as set" in supply.mapping.reason
     with pytest.raises(DataError):
         load_sources([Source(path=str(path))], home)
 

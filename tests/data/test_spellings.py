@@ -6,6 +6,7 @@ import pytest
 
 from modelforge.config.schema.data import Source
 from modelforge.data.canonical.convert import UnusableRowError, fingerprint, to_canonical
+from modelforge.data.checks.rules import RULES
 from modelforge.data.columns.detect import ColumnMapping, detect_mapping
 from modelforge.errors import DataError
 
@@ -89,11 +90,11 @@ def test_every_spelling_is_recognised_read_and_explained(row, kind, becomes):
 
 def test_the_reason_says_what_is_called_otherwise():
     assert (
-        "Turns say from for role and value for content."
+        "Messages use from for role and value for content."
         in detect_mapping([{"conversations": SHAREGPT}]).reason
     )
     reason = detect_mapping([{"chosen": [USER, ASSISTANT], "rejected": [USER, NO]}]).reason
-    assert "What both answers begin with is the question." in reason
+    assert "The messages that both completions begin with are the prompt." in reason
 
 
 def test_different_rows_of_every_kind_have_different_fingerprints():
@@ -132,15 +133,15 @@ def test_what_the_source_says_wins(said, row, becomes):
     mapping = detect_mapping([row], "x.csv", Source(path="x.csv", **said))
     assert to_canonical(row, mapping) == becomes
     if any(name.endswith("_field") for name in said):
-        assert "because you said so" in mapping.reason
+        assert "as set" in mapping.reason
 
 
 REFUSED = [
-    ({"text_field": "bodi"}, "has no column bodi, named by text_field.", "Did you mean body?"),
-    ({"messages_field": "zzz"}, "has no column zzz", "There are body, answer."),
-    ({"type": "conversation"}, "are not called as in conversation rows", "messages_field"),
-    ({"instruction_field": "body", "output_field": "x"}, "no column x", "There are"),
-    ({"chosen_field": "body"}, "rejected_field is not said", "Name the column"),
+    ({"text_field": "bodi"}, "has no column bodi, which text_field names.", "Did you mean body?"),
+    ({"messages_field": "zzz"}, "has no column zzz", "Its columns are body, answer."),
+    ({"type": "conversation"}, "do not match conversation rows", "messages_field"),
+    ({"instruction_field": "body", "output_field": "x"}, "no column x", "Its columns are"),
+    ({"chosen_field": "body"}, "rejected_field is not set", "name of the column"),
 ]
 
 
@@ -285,8 +286,8 @@ UNUSABLE = [
     ("bad-tool-call", {"messages": [USER, {"role": "assistant", "tool_calls": "add(1)"}]}),
     ("bad-tool-call", {"conversations": [{"from": "function_call", "value": "add(1)"}]}),
     ("empty-answer", {"messages": [USER, {"role": "assistant", "tool_calls": []}]}),
-    ("same-answers", {"prompt": "Hi", "chosen": "Ho", "rejected": "Ho"}),
-    ("same-answers", {"chosen": [USER, ASSISTANT], "rejected": [USER, ASSISTANT]}),
+    ("identical-answers", {"prompt": "Hi", "chosen": "Ho", "rejected": "Ho"}),
+    ("identical-answers", {"chosen": [USER, ASSISTANT], "rejected": [USER, ASSISTANT]}),
     ("missing-rejected", {"prompt": "Hi", "chosen": "Ho", "rejected": None}),
     ("missing-chosen", {"prompt": "Hi", "chosen": None, "rejected": "No"}),
     ("empty-rejected", {"prompt": "Hi", "chosen": "Ho", "rejected": " "}),
@@ -316,11 +317,10 @@ def test_what_cannot_be_learned_from_has_a_cause(code, row):
     assert caught.value.code == code
 
 
-def test_every_cause_is_told_in_words():
-    from modelforge.data.checks.rules import SKIPPED
-
-    assert {code for code, _ in UNUSABLE} <= set(SKIPPED)
-    assert all(remedy.endswith(".") for _, remedy in SKIPPED.values())
+def test_every_unusable_row_has_a_rule():
+    assert {code for code, _ in UNUSABLE} <= {code for code, rule in RULES.items() if rule.skips}
+    assert all(rule.remedy.endswith(".") for rule in RULES.values())
+    assert all(not rule.cause or rule.cause in RULES for rule in RULES.values())
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_a_share_of_one_is_refused_with_the_bound() -> None:
         split_indices(ROWS, 1, 42)
     (problem,) = caught.value.problems
     assert problem.where == "eval_split"
-    assert "below 1" in problem.what
+    assert "less than 1" in problem.what
 
 
 @pytest.mark.parametrize("rows", [["a"], ["a", "a"]])

@@ -32,6 +32,7 @@ class DatasetDetails(BaseModel):
     sha256: str
     mean_chars: float
     longest_chars: int
+    encoding: str = about("How the text is decoded, by Python's name; empty for tables.")
 
     @classmethod
     def of(cls, summary: DatasetSummary, dataset: str) -> DatasetDetails:
@@ -60,6 +61,7 @@ class DatasetDetails(BaseModel):
             sha256="",
             mean_chars=0.0,
             longest_chars=0,
+            encoding="",
         )
 
 
@@ -112,6 +114,7 @@ class FileFindings(BaseModel):
 
     file: str
     blocked: bool = about("Whether the file cannot be used for training.")
+    encoding: str = about("How the text is decoded, by Python's name; empty for tables.")
     findings: list[DataFindingInfo]
     stats: dict[str, Any] = about("Rows, bytes, characters per row, scripts of the completions.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 
 from modelforge.config.methods import facts_of
@@ -157,6 +158,18 @@ def source_problems(source: Source, where: str) -> Iterator[Problem]:
     yield from _system_prompt(source, where)
     yield from _formats(source, where)
     yield from _hub_only(source, where)
+    if source.encoding is not None and not is_text_encoding(source.encoding):
+        what = f"{source.encoding!r} is not an encoding that Python can decode text with."
+        remedy = "Use a name such as utf-8, cp1252, cp1251, koi8_r, shift_jis or gb18030."
+        yield Problem(f"{where}.encoding", what, remedy)
+
+
+def is_text_encoding(name: str) -> bool:
+    """Return whether Python has an incremental decoder of this name that decodes text."""
+    try:
+        return isinstance(codecs.getincrementaldecoder(name)().decode(b""), str)
+    except (LookupError, TypeError, ValueError):
+        return False
 
 
 def _columns_belong(source: Source, where: str) -> Iterator[Problem]:

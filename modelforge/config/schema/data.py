@@ -42,6 +42,15 @@ class Source(SettingsGroup):
         _Name,
         SettingInfo("Split", "The split of a Hub dataset, optionally with a slice: train[:10%]."),
     ] = None
+    encoding: Annotated[
+        str | None,
+        Field(min_length=1, max_length=40),
+        SettingInfo(
+            "Encoding",
+            "The encoding of a text file by Python's name; empty detects it.",
+            "For example utf-8, cp1252, cp1251, koi8_r, shift_jis or gb18030.",
+        ),
+    ] = None
     samples: Annotated[
         int | None,
         Field(ge=1),

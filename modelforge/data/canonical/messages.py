@@ -1,8 +1,7 @@
-"""A conversation, however it is written, to turns with role and content."""
+"""Convert conversations in any spelling to messages with role and content."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -10,7 +9,8 @@ import orjson
 Message = dict[str, Any]
 
 ROLES = ("system", "user", "assistant", "tool")
-CALL = "function_call"
+_CALL = "function_call"
+# The role of every known spelling; a message with the role _CALL is a tool call of the assistant.
 ROLE_ALIASES = {
     "system": "system",
     "developer": "system",
@@ -27,13 +27,13 @@ ROLE_ALIASES = {
     "observation": "tool",
     "function": "tool",
     "tool_response": "tool",
-    CALL: CALL,
-    "tool_call": CALL,
+    _CALL: _CALL,
+    "tool_call": _CALL,
 }
 
 
 class UnusableRowError(ValueError):
-    """A row that nothing can be learned from; `code` is stable and names the cause."""
+    """A row that cannot be trained on; `code` is stable and names the cause."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -41,34 +41,37 @@ class UnusableRowError(ValueError):
 
 
 def to_conversation(value: Any, properties: dict[str, str]) -> list[Message]:
-    """Return the turns of a conversation that ends up with at least one answer."""
-    turns = to_messages(value, properties)
-    answers = [turn for turn in turns if turn["role"] == "assistant"]
-    if not answers:
-        raise UnusableRowError("no-answer-turn")
-    if any(is_empty(answer) for answer in answers):
+    """Return the messages of a conversation with at least one assistant message."""
+    messages = to_messages(value, properties)
+    completions = [message for message in messages if message["role"] == "assistant"]
+    if not completions:
+        raise UnusableRowError("no-assistant-message")
+    if any(is_empty_message(message) for message in completions):
         raise UnusableRowError("empty-answer")
-    return turns
+    return messages
 
 
 def to_messages(value: Any, properties: dict[str, str]) -> list[Message]:
-    """Return the turns of a list of messages, or of the JSON text of one."""
+    """Return the messages of a list, or of the JSON text of one.
+
+    `properties` maps role, content and others to the keys used in these messages.
+    """
     if isinstance(value, str):
         value = parse_json(value, "bad-messages")
     if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list) or not value:
         raise UnusableRowError("bad-messages")
-    return [_turn(turn, properties) for turn in value]
+    return [_to_message(item, properties) for item in value]
 
 
-def is_empty(turn: Message) -> bool:
-    """Say whether a turn says and calls nothing."""
-    return not turn["content"].strip() and not turn.get("tool_calls")
+def is_empty_message(message: Message) -> bool:
+    """Return whether a message has neither content nor tool calls."""
+    return not message["content"].strip() and not message.get("tool_calls")
 
 
 def parse_json(text: str, code: str) -> Any:
-    """Read what stands as JSON text in a cell; raises UnusableRowError with `code`."""
+    """Return the value of a JSON text in a cell; raises UnusableRowError with `code`."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -76,7 +79,10 @@ def parse_json(text: str, code: str) -> Any:
 
 
 def to_text(value: Any, present: bool = True) -> str:
-    """Return a value as text; raises UnusableRowError for what is none."""
+    """Return a scalar as text, "" for null and NaN; raises UnusableRowError for other values.
+
+    `present` is false if the row does not have the column.
+    """
     if value is None:
         if not present:
             raise UnusableRowError("missing-field")
@@ -86,12 +92,13 @@ def to_text(value: Any, present: bool = True) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return "" if value != value else str(value)
+        is_nan = value != value
+        return "" if is_nan else str(value)
     raise UnusableRowError("not-text")
 
 
 def to_tools(value: Any) -> list[dict[str, Any]]:
-    """Return the tools on offer, from a list or the JSON text of one; none is an empty list."""
+    """Return the tools of a list, or of the JSON text of one; an empty list for none."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return []
     if isinstance(value, str):
@@ -100,60 +107,61 @@ def to_tools(value: Any) -> list[dict[str, Any]]:
         value = [value]
     if not isinstance(value, list):
         raise UnusableRowError("bad-tools")
-    return [_tool(tool) for tool in value]
+    return [_to_tool(item) for item in value]
 
 
-def _tool(tool: Any) -> dict[str, Any]:
-    if isinstance(tool, str):
-        tool = parse_json(tool, "bad-tools")
+def _to_tool(value: Any) -> dict[str, Any]:
+    tool = parse_json(value, "bad-tools") if isinstance(value, str) else value
     if not isinstance(tool, dict):
         raise UnusableRowError("bad-tools")
-    inner = tool.get("function", tool)
-    if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
+    function = tool.get("function", tool)
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise UnusableRowError("bad-tools")
     return tool if "function" in tool else {"type": "function", "function": tool}
 
 
-def _turn(turn: Any, properties: dict[str, str]) -> Message:
-    named: Callable[[str], str] = lambda part: properties.get(part, part)  # noqa: E731
-    if not isinstance(turn, dict) or named("role") not in turn:
+def _to_message(value: Any, properties: dict[str, str]) -> Message:
+    role_key = properties.get("role", "role")
+    if not isinstance(value, dict) or role_key not in value:
         raise UnusableRowError("bad-messages")
-    said = turn[named("role")]
-    role = (
-        said
-        if said in ROLES
-        else ROLE_ALIASES.get(said.strip().lower() if type(said) is str else "")
-    )
+    role = _to_role(value[role_key])
+    content = value.get(properties.get("content", "content"))
+    if role == _CALL:
+        calls = parse_json(content, "bad-tool-call") if isinstance(content, str) else content
+        return {"role": "assistant", "content": "", "tool_calls": _to_calls(calls)}
+    message: Message = {"role": role, "content": _to_content(content, role)}
+    if role == "assistant":
+        calls = value.get(properties.get("tool_calls", "tool_calls"))
+        if calls:
+            calls = parse_json(calls, "bad-tool-call") if isinstance(calls, str) else calls
+            message["tool_calls"] = _to_calls(calls)
+    if role == "tool":
+        for name in ("name", "tool_call_id"):
+            text = value.get(properties.get(name, name))
+            if isinstance(text, str):
+                message[name] = text
+    return message
+
+
+def _to_role(value: Any) -> str:
+    if value in ROLES:
+        return str(value)
+    role = ROLE_ALIASES.get(value.strip().lower()) if isinstance(value, str) else None
     if role is None:
         raise UnusableRowError("unknown-role")
-    content = turn.get(named("content"))
-    if role == CALL:
-        calls = _calls(
-            parse_json(content, "bad-tool-call") if isinstance(content, str) else content
-        )
-        return {"role": "assistant", "content": "", "tool_calls": calls}
-    found: Message = {"role": role, "content": _content(content, role)}
-    if role == "assistant" and (calls_said := turn.get(named("tool_calls"))):
-        if isinstance(calls_said, str):
-            calls_said = parse_json(calls_said, "bad-tool-call")
-        found["tool_calls"] = _calls(calls_said)
-    if role == "tool":
-        for part in ("name", "tool_call_id"):
-            if isinstance(value := turn.get(named(part)), str):
-                found[part] = value
-    return found
+    return role
 
 
-def _content(content: Any, role: str) -> str:
+def _to_content(content: Any, role: str) -> str:
     if type(content) is str:
         return content
     if role == "tool" and isinstance(content, dict):
         return orjson.dumps(content).decode()
-    return _parts(content) if isinstance(content, list) else to_text(content)
+    return _join_parts(content) if isinstance(content, list) else to_text(content)
 
 
-def _parts(parts: list[Any]) -> str:
-    """Join the text parts of a content list; anything but text makes the row unusable."""
+def _join_parts(parts: list[Any]) -> str:
+    """Join the text parts of a content list; other parts make the row unusable."""
     texts = []
     for part in parts:
         if not isinstance(part, dict) or not isinstance(part.get("text"), str):
@@ -162,23 +170,23 @@ def _parts(parts: list[Any]) -> str:
     return "".join(texts)
 
 
-def _calls(value: Any) -> list[dict[str, Any]]:
+def _to_calls(value: Any) -> list[dict[str, Any]]:
     calls = [value] if isinstance(value, dict) else value
     if not isinstance(calls, list):
         raise UnusableRowError("bad-tool-call")
-    return [_call(call) for call in calls]
+    return [_to_call(call) for call in calls]
 
 
-def _call(call: Any) -> dict[str, Any]:
-    inner = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
+def _to_call(value: Any) -> dict[str, Any]:
+    function = value.get("function", value) if isinstance(value, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise UnusableRowError("bad-tool-call")
-    arguments = inner.get("arguments", {})
+    arguments = function.get("arguments", {})
     if isinstance(arguments, str):
         arguments = parse_json(arguments, "bad-tool-call") if arguments.strip() else {}
     if not isinstance(arguments, dict):
         raise UnusableRowError("bad-tool-call")
-    found = {"type": "function", "function": {"name": inner["name"], "arguments": arguments}}
-    if isinstance(call.get("id"), str):
-        found["id"] = call["id"]
-    return found
+    call = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
+    if isinstance(value.get("id"), str):
+        call["id"] = value["id"]
+    return call

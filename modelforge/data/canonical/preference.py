@@ -1,4 +1,4 @@
-"""Rows of preferences: the question, the better answer and the worse one."""
+"""Convert preference rows: the prompt, the chosen and the rejected completion."""
 
 from __future__ import annotations
 
@@ -9,48 +9,52 @@ from typing import Any
 from modelforge.data.canonical.messages import (
     Message,
     UnusableRowError,
-    is_empty,
+    is_empty_message,
     to_messages,
     to_text,
 )
 
 _SPEAKER = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?")
+_SPEAKER_ROLES = {"Human": "user", "Assistant": "assistant"}
 _TRUE = frozenset({"true", "1", "1.0"})
 _FALSE = frozenset({"false", "0", "0.0"})
 
 
 def is_conversation(value: Any) -> bool:
-    """Say whether a value is a conversation, or the JSON text of one."""
-    return isinstance(value, list | dict) or (
-        isinstance(value, str) and value.lstrip().startswith('[{"')
-    )
+    """Return whether a value is a list of messages, or the JSON text of one."""
+    if isinstance(value, str):
+        return value.lstrip().startswith('[{"')
+    return isinstance(value, list | dict)
 
 
 def to_preference(
     prompt: Any, chosen: Any, rejected: Any, properties: dict[str, str]
 ) -> tuple[list[Message], list[Message], list[Message]]:
-    """Return the question and both answers as turns; `prompt` is None where it is implicit.
+    """Return the messages of prompt, chosen and rejected completion.
 
-    Where the answers are whole conversations, what both begin with is the question.
+    If the completions are whole conversations, the prompt is what both begin with.
     """
-    better = to_completion(chosen, properties)
-    worse = to_completion(rejected, properties)
-    if better[0]["role"] != "assistant" and worse[0]["role"] != "assistant":
-        question, better, worse = _parted(better, worse)
+    chosen_messages = to_completion(chosen, properties)
+    rejected_messages = to_completion(rejected, properties)
+    first_roles = (chosen_messages[0]["role"], rejected_messages[0]["role"])
+    if "assistant" in first_roles:
+        prompt_messages = to_prompt(prompt, properties)
     else:
-        question = to_prompt(prompt, properties)
-    for answer, code in ((better, "empty-chosen"), (worse, "empty-rejected")):
-        if not answer or any(t["role"] == "assistant" and is_empty(t) for t in answer):
-            raise UnusableRowError(code)
-    if not question:
+        shared = _count_shared(chosen_messages, rejected_messages)
+        prompt_messages = chosen_messages[:shared]
+        chosen_messages = chosen_messages[shared:]
+        rejected_messages = rejected_messages[shared:]
+    _refuse_empty(chosen_messages, "empty-chosen")
+    _refuse_empty(rejected_messages, "empty-rejected")
+    if not prompt_messages:
         raise UnusableRowError("no-prompt")
-    if better == worse:
-        raise UnusableRowError("same-answers")
-    return question, better, worse
+    if chosen_messages == rejected_messages:
+        raise UnusableRowError("identical-answers")
+    return prompt_messages, chosen_messages, rejected_messages
 
 
 def to_prompt(value: Any, properties: dict[str, str]) -> list[Message]:
-    """Return a question as turns, be it text or a conversation."""
+    """Return the messages of a prompt, which is a text or a conversation."""
     if is_conversation(value):
         return to_messages(value, properties)
     text = to_text(value)
@@ -60,7 +64,7 @@ def to_prompt(value: Any, properties: dict[str, str]) -> list[Message]:
 
 
 def to_completion(value: Any, properties: dict[str, str]) -> list[Message]:
-    """Return an answer as turns, be it text, a conversation or the text of one."""
+    """Return the messages of a completion: a text, a conversation or a transcript."""
     if is_conversation(value):
         return to_messages(value, properties)
     text = to_text(value)
@@ -68,35 +72,41 @@ def to_completion(value: Any, properties: dict[str, str]) -> list[Message]:
 
 
 def parse_transcript(text: str) -> list[Message]:
-    """Return the turns of a text written as "Human: … Assistant: …"; none when it is not."""
-    pieces = _SPEAKER.split(text.lstrip() if text.lstrip().startswith("Human:") else "")
-    names, texts = pieces[1::2], pieces[2::2]
-    if "Assistant" not in names:
+    """Return the messages of a text such as "Human: … Assistant: …"; an empty list for others."""
+    text = text.lstrip()
+    pieces = _SPEAKER.split(text) if text.startswith("Human:") else []
+    speakers, contents = pieces[1::2], pieces[2::2]
+    if "Assistant" not in speakers:
         return []
-    roles = {"Human": "user", "Assistant": "assistant"}
     return [
-        {"role": roles[name], "content": said.strip()}
-        for name, said in zip(names, texts, strict=True)
+        {"role": _SPEAKER_ROLES[speaker], "content": content.strip()}
+        for speaker, content in zip(speakers, contents, strict=True)
     ]
 
 
 def to_label(value: Any) -> bool:
-    """Return whether an answer is marked good."""
+    """Return whether a completion is labelled good."""
     text = to_text(value).strip().lower()
     if text not in _TRUE | _FALSE:
         raise UnusableRowError("bad-label")
     return text in _TRUE
 
 
-def _parted(
-    better: Sequence[Message], worse: Sequence[Message]
-) -> tuple[list[Message], list[Message], list[Message]]:
+def _refuse_empty(messages: Sequence[Message], code: str) -> None:
+    is_empty = any(
+        message["role"] == "assistant" and is_empty_message(message) for message in messages
+    )
+    if not messages or is_empty:
+        raise UnusableRowError(code)
+
+
+def _count_shared(chosen: Sequence[Message], rejected: Sequence[Message]) -> int:
+    """Return how many messages both conversations begin with."""
     shared = 0
-    for one, other in zip(better, worse, strict=False):
+    for one, other in zip(chosen, rejected, strict=False):
         if one != other:
             break
         shared += 1
-    if shared == len(better) == len(worse):
-        raise UnusableRowError("same-answers")
-    # The question never ends in half an answer of both.
-    return list(better[:shared]), list(better[shared:]), list(worse[shared:])
+    if shared == len(chosen) == len(rejected):
+        raise UnusableRowError("identical-answers")
+    return shared

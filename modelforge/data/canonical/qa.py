@@ -1,4 +1,4 @@
-"""Answers that stand in a context, with the place where each begins."""
+"""Convert answers that are spans of a context, with the start of each."""
 
 from __future__ import annotations
 
@@ -9,61 +9,59 @@ import orjson
 
 from modelforge.data.canonical.messages import UnusableRowError, to_text
 
-_Said = tuple[str, int | None]
-
 QA_PROMPT = "Answer the question from this text.\n\n{context}\n\nQuestion: {question}"
-# What a model that writes is taught to say where the context has no answer.
+# The completion that a generative model learns for a context without an answer.
 NO_ANSWER = "The text does not say."
 
 
 def to_chat_example(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a question about a context as a conversation, for models that write their answer."""
+    """Return a question about a context as a conversation, for generative models."""
     answers = row["answers"]
-    said = answers[0]["text"] if answers else NO_ANSWER
-    asked = QA_PROMPT.format(context=row["context"], question=row["question"])
+    completion = answers[0]["text"] if answers else NO_ANSWER
+    prompt = QA_PROMPT.format(context=row["context"], question=row["question"])
     return {
         "messages": [
-            {"role": "user", "content": asked},
-            {"role": "assistant", "content": said},
+            {"role": "user", "content": prompt},
+            {"role": "assistant", "content": completion},
         ]
     }
 
 
 def to_answers(value: Any, context: str) -> list[dict[str, Any]]:
-    """Return each answer with its start; an empty list is a question that has no answer.
+    """Return each answer with its start in the context; an empty list if there is no answer.
 
-    A start that is missing or wrong is looked for. Raises UnusableRowError when no answer stands
-    in the context.
+    A missing or wrong start is searched for. Raises UnusableRowError if no answer occurs in the
+    context.
     """
-    said = list(_answers(_opened(value)))
-    if not said:
+    given = list(_read_answers(_parse_text(value)))
+    if not given:
         return []
-    if all(not text.strip() for text, _ in said):
+    if all(not text.strip() for text, _ in given):
         raise UnusableRowError("empty-answer")
-    found = []
-    for text, start in said:
-        if text.strip() and (place := _place(text, start, context)):
-            found.append({"text": place[0], "start": place[1]})
-    if not found:
+    answers = []
+    for text, start in given:
+        place = _find_answer(text, start, context) if text.strip() else None
+        if place is not None:
+            answers.append({"text": place[0], "start": place[1]})
+    if not answers:
         raise UnusableRowError("answer-not-in-context")
-    return found
+    return answers
 
 
-def _place(text: str, start: int | None, context: str) -> tuple[str, int] | None:
-    if start is not None and start >= 0 and context[start : start + len(text)] == text:
+def _find_answer(text: str, start: int | None, context: str) -> tuple[str, int] | None:
+    if start is not None and start < 0:
+        start = None
+    if start is not None and context.startswith(text, start):
         return text, start
-    for wanted in (text, text.strip()):
-        if start is not None and start >= 0:
-            near = _nearest(wanted, start, context)
-        else:
-            near = context.find(wanted)
-        if near >= 0:
-            return wanted, near
+    for variant in (text, text.strip()):
+        found = context.find(variant) if start is None else _nearest(variant, start, context)
+        if found >= 0:
+            return variant, found
     return None
 
 
 def _nearest(text: str, start: int, context: str) -> int:
-    """Return the occurrence nearest to a start that is off by a little."""
+    """Return the occurrence of `text` nearest to `start`, or -1."""
     before = context.rfind(text, 0, start + len(text))
     after = context.find(text, start)
     if before < 0 or after < 0:
@@ -71,7 +69,7 @@ def _nearest(text: str, start: int, context: str) -> int:
     return before if start - before <= after - start else after
 
 
-def _opened(value: Any) -> Any:
+def _parse_text(value: Any) -> Any:
     if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
         try:
             return orjson.loads(value)
@@ -80,27 +78,30 @@ def _opened(value: Any) -> Any:
     return value
 
 
-def _answers(value: Any) -> Iterator[_Said]:
-    if isinstance(value, dict):
-        texts = value.get("text")
-        starts = value.get("answer_start", value.get("start"))
-        if isinstance(texts, list):
-            places = starts if isinstance(starts, list) else []
-            for number, text in enumerate(texts):
-                yield to_text(text), _start(places[number] if number < len(places) else None)
-        elif texts is None:
-            raise UnusableRowError("bad-answers")
-        else:
-            yield (
-                to_text(texts),
-                _start(starts[0] if isinstance(starts, list) and starts else starts),
-            )
-    elif isinstance(value, list):
-        for each in value:
-            yield from _answers(each)
+def _read_answers(value: Any) -> Iterator[tuple[str, int | None]]:
+    """Yield text and start of each answer in a value of any known form."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _read_answers(item)
+    elif isinstance(value, dict):
+        yield from _read_answer_object(value)
     else:
         yield to_text(value), None
 
 
-def _start(value: Any) -> int | None:
+def _read_answer_object(value: dict[str, Any]) -> Iterator[tuple[str, int | None]]:
+    texts = value.get("text")
+    starts = value.get("answer_start", value.get("start"))
+    if isinstance(texts, list):
+        listed = starts if isinstance(starts, list) else []
+        for index, text in enumerate(texts):
+            yield to_text(text), _to_start(listed[index] if index < len(listed) else None)
+    elif texts is None:
+        raise UnusableRowError("bad-answers")
+    else:
+        start = starts[0] if isinstance(starts, list) and starts else starts
+        yield to_text(texts), _to_start(start)
+
+
+def _to_start(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None

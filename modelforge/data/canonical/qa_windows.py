@@ -1,6 +1,6 @@
-"""A question and its context in windows that a model can read, and the best answer in them.
+"""Split question and context into windows that fit a model, and find the best answer in them.
 
-Pure: used where spans are trained, where they are scored, and where a trained model answers.
+Without torch: used for training, for evaluation and in the chat.
 """
 
 from __future__ import annotations
@@ -11,34 +11,36 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# Windows overlap, so that an answer across the edge of one stands whole in the next.
+# Windows overlap, so that an answer across the edge of one is whole in the next.
 STRIDE = 128
 MIN_CONTEXT_TOKENS = 16
-# As SQuAD's own scripts look: so many beginnings and ends are tried in each window.
+# As in SQuAD's own scripts: the number of starts and ends that are combined in each window.
 TOP_K = 20
 MAX_ANSWER_TOKENS = 64
 
-Place = tuple[int, int]
+# Start and end of a token in the characters of the context.
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Window:
-    """Question and a part of the context as tokens.
+    """A question and a part of the context as tokens.
 
-    `places` says of each token where it stands in the context, None outside of it. `none` is the
-    token that a model points at when this window has no answer. `types` is empty for models
-    that do not tell the two texts apart by it.
+    Args:
+        token_type_ids: empty for models without token types.
+        offsets: the span of each token in the context; None for tokens outside of it.
+        no_answer_index: the token that a model points at if this window has no answer.
     """
 
     input_ids: list[int]
     token_type_ids: list[int]
-    offsets: list[Place | None]
+    offsets: list[Span | None]
     no_answer_index: int
 
 
 @dataclass(frozen=True)
 class QaAnswer:
-    """One answer: its text, "" for none, where it begins, and its share of the belief."""
+    """An answer, "" for none, its start in the context, and its probability."""
 
     text: str
     start: int | None
@@ -48,82 +50,88 @@ class QaAnswer:
 def split_into_windows(
     question: str, context: str, tokenizer: Any, max_length: int
 ) -> list[Window]:
-    """Return question and context in windows of `max_length` tokens.
+    """Return question and context in windows of at most `max_length` tokens.
 
-    None where the question leaves no room for the context.
+    Returns:
+        The windows; an empty list if the question leaves too few tokens for the context.
     """
-    # Some models have fewer places than positions, and only their tokenizers know.
+    # Some models have fewer usable positions than their config says; their tokenizers know.
     max_length = min(max_length, tokenizer.model_max_length)
-    asked = tokenizer(question, add_special_tokens=False, verbose=False)["input_ids"]
-    room = max_length - len(asked) - tokenizer.num_special_tokens_to_add(pair=True)
-    if room < MIN_CONTEXT_TOKENS:
+    question_ids = tokenizer(question, add_special_tokens=False, verbose=False)["input_ids"]
+    special_tokens = tokenizer.num_special_tokens_to_add(pair=True)
+    context_tokens = max_length - len(question_ids) - special_tokens
+    if context_tokens < MIN_CONTEXT_TOKENS:
         return []
-    found = tokenizer(
+    encoded = tokenizer(
         question,
         context,
         truncation="only_second",
         max_length=max_length,
-        stride=min(STRIDE, room // 4),
+        stride=min(STRIDE, context_tokens // 4),
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
         return_attention_mask=False,
         verbose=False,
     )
-    types = found.get("token_type_ids") or [[]] * len(found["input_ids"])
-    return [
-        Window(ids, types[number], _places(offsets, found.sequence_ids(number)), _none(ids, cls))
-        for cls in [tokenizer.cls_token_id]
-        for number, (ids, offsets) in enumerate(
-            zip(found["input_ids"], found["offset_mapping"], strict=True)
-        )
-    ]
+    type_ids = encoded.get("token_type_ids") or [[]] * len(encoded["input_ids"])
+    windows = []
+    for index, input_ids in enumerate(encoded["input_ids"]):
+        offsets = _context_offsets(encoded["offset_mapping"][index], encoded.sequence_ids(index))
+        cls = tokenizer.cls_token_id
+        no_answer_index = input_ids.index(cls) if cls in input_ids else 0
+        windows.append(Window(input_ids, type_ids[index], offsets, no_answer_index))
+    return windows
 
 
 def best_answer(
     context: str, windows: Sequence[Window], starts: Sequence[Any], ends: Sequence[Any]
 ) -> QaAnswer:
-    """Return the answer a model believes in most, after SQuAD 2.0.
+    """Return the most probable answer, as in SQuAD 2.0.
 
-    `starts` and `ends` hold the scores of every token of each window. There is no answer when no
-    span in any window beats the lowest score that a window gives to having none.
+    There is no answer if no span in any window has a higher score than the lowest score that a
+    window gives to having none.
+
+    `starts` and `ends` hold the logits of each window, with shape (tokens,).
     """
-    read = list(zip(windows, starts, ends, strict=True))
-    if not read:
+    scored = list(zip(windows, starts, ends, strict=True))
+    if not scored:
         return QaAnswer("", None, 1.0)
-    nothing = min(
-        float(begin[w.no_answer_index]) + float(end[w.no_answer_index]) for w, begin, end in read
+    no_answer_score = min(
+        float(start[window.no_answer_index]) + float(end[window.no_answer_index])
+        for window, start, end in scored
     )
-    spans = heapq.nlargest(TOP_K, (span for one in read for span in _spans(*one)))
+    spans = heapq.nlargest(TOP_K, (span for one in scored for span in _top_spans(*one)))
     if not spans:
         return QaAnswer("", None, 1.0)
-    top, start, stop = spans[0]
-    highest = max(top, nothing)
-    # Overlapping windows find the same span twice; it counts once.
-    kinds = {(begin, end): score for score, begin, end in reversed(spans)}
-    mass = sum(math.exp(score - highest) for score in [*kinds.values(), nothing])
-    if nothing >= top:
-        return QaAnswer("", None, 1 / mass)
-    return QaAnswer(context[start:stop], start, 1 / mass)
+    best_score, first, last = spans[0]
+    highest = max(best_score, no_answer_score)
+    # Overlapping windows find the same span twice; it counts once, with its higher score.
+    distinct = {(begin, end): score for score, begin, end in reversed(spans)}
+    scores = [*distinct.values(), no_answer_score]
+    total = sum(math.exp(score - highest) for score in scores)
+    if no_answer_score >= best_score:
+        return QaAnswer("", None, 1 / total)
+    return QaAnswer(context[first:last], first, 1 / total)
 
 
-def _spans(
+def _top_spans(
     window: Window, starts: Sequence[float], ends: Sequence[float]
 ) -> Iterator[tuple[float, int, int]]:
-    """Yield the likeliest spans of one window as score, first and last place in the context."""
-    inside = [number for number, place in enumerate(window.offsets) if place is not None]
-    begins = heapq.nlargest(TOP_K, inside, key=lambda number: float(starts[number]))
-    closes = heapq.nlargest(TOP_K, inside, key=lambda number: float(ends[number]))
-    for begin in begins:
-        for close in closes:
-            first, last = window.offsets[begin], window.offsets[close]
-            if first and last and 0 <= close - begin < MAX_ANSWER_TOKENS:
-                yield float(starts[begin]) + float(ends[close]), first[0], last[1]
+    """Yield the most probable spans of a window: score, start and end in the context."""
+    inside = [index for index, span in enumerate(window.offsets) if span is not None]
+    top_starts = heapq.nlargest(TOP_K, inside, key=lambda index: float(starts[index]))
+    top_ends = heapq.nlargest(TOP_K, inside, key=lambda index: float(ends[index]))
+    for start in top_starts:
+        for end in top_ends:
+            first, last = window.offsets[start], window.offsets[end]
+            if first and last and 0 <= end - start < MAX_ANSWER_TOKENS:
+                yield float(starts[start]) + float(ends[end]), first[0], last[1]
 
 
-def _places(offsets: Sequence[Place], sides: Sequence[int | None]) -> list[Place | None]:
-    pairs = zip(offsets, sides, strict=True)
-    return [(begin, end) if side == 1 and end > begin else None for (begin, end), side in pairs]
-
-
-def _none(ids: list[int], cls: int | None) -> int:
-    return ids.index(cls) if cls in ids else 0
+def _context_offsets(
+    offsets: Sequence[Span], sequence_ids: Sequence[int | None]
+) -> list[Span | None]:
+    pairs = zip(offsets, sequence_ids, strict=True)
+    return [
+        (start, end) if sequence == 1 and end > start else None for (start, end), sequence in pairs
+    ]

@@ -1,4 +1,4 @@
-"""What is counted on the way through a data file; the tallies of its parts add up."""
+"""Counters filled while a data file is read; those of its parts can be merged."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+# A line and a column; the column is a number, or the name of a field or file.
 Place = tuple[int, int | str | None]
 MAX_PLACES = 5
 MAX_COLUMNS = 200
-# Eight bytes a row; beyond, copies are looked for among the first rows only.
+# Fingerprints take 16 bytes per row; duplicates are searched among this many first rows.
 MAX_FINGERPRINTS = 8_000_000
-_FEW = 100_000
+_MAX_ROWS_IN_SET = 100_000
 
 
 @dataclass
 class Counters:
-    """Counts of rows, characters, ailments and scripts; `lines` is how many lines were read."""
+    """Counts of rows, characters, findings and scripts.
+
+    Args:
+        lines: lines read, by which places move when counters are merged.
+        length_histogram: rows by the bit length of their number of characters.
+        fingerprints: 64-bit hashes of the rows, with their lines in `fingerprint_lines`.
+    """
 
     rows: int = 0
     skipped: int = 0
@@ -28,7 +35,7 @@ class Counters:
     messages: int = 0
     lines: int = 0
     columns: dict[str, None] = field(default_factory=dict)
-    sizes: list[int] = field(default_factory=lambda: [0] * 32)
+    length_histogram: list[int] = field(default_factory=lambda: [0] * 32)
     scripts: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     places: dict[str, list[Place]] = field(default_factory=dict)
@@ -36,30 +43,27 @@ class Counters:
     fingerprint_lines: array[int] = field(default_factory=lambda: array("Q"))
 
     def record(self, code: str, line: int, column: int | str | None = None) -> None:
-        """Count an ailment and keep its first places."""
+        """Count a finding, and keep its place if it is among the first."""
         count = self.counts.get(code, 0) + 1
         self.counts[code] = count
         if count <= MAX_PLACES:
             self.places.setdefault(code, []).append((line, column))
 
     def add_columns(self, names: Iterable[str]) -> None:
-        """Keep the names of columns in the order they are met, up to a bound."""
+        """Add column names in order of appearance, up to MAX_COLUMNS."""
         for name in names:
             if len(self.columns) >= MAX_COLUMNS:
                 return
             self.columns.setdefault(name)
 
     def merge(self, later: Counters) -> None:
-        """Add the tally of the part of the file that follows."""
-        self.rows += later.rows
-        self.skipped += later.skipped
-        self.chars += later.chars
+        """Add the counters of the part that follows."""
+        for name in ("rows", "skipped", "chars", "answers", "answer_chars", "messages"):
+            setattr(self, name, getattr(self, name) + getattr(later, name))
         self.longest = max(self.longest, later.longest)
-        self.answers += later.answers
-        self.answer_chars += later.answer_chars
-        self.messages += later.messages
         self.add_columns(later.columns)
-        self.sizes = [mine + other for mine, other in zip(self.sizes, later.sizes, strict=True)]
+        for power, count in enumerate(later.length_histogram):
+            self.length_histogram[power] += count
         for script, count in later.scripts.items():
             self.scripts[script] = self.scripts.get(script, 0) + count
         for code, count in later.counts.items():
@@ -67,67 +71,72 @@ class Counters:
             kept = self.places.setdefault(code, [])
             moved = [(line + self.lines, column) for line, column in later.places.get(code, ())]
             kept += moved[: MAX_PLACES - len(kept)]
-        room = MAX_FINGERPRINTS - len(self.fingerprints)
-        self.fingerprints.extend(later.fingerprints[:room])
-        self.fingerprint_lines.extend(line + self.lines for line in later.fingerprint_lines[:room])
+        free = MAX_FINGERPRINTS - len(self.fingerprints)
+        self.fingerprints.extend(later.fingerprints[:free])
+        self.fingerprint_lines.extend(line + self.lines for line in later.fingerprint_lines[:free])
         self.lines += later.lines
 
     def count_duplicates(self) -> None:
-        """Note every row that repeats an earlier one."""
+        """Record every row that repeats an earlier one, in place of an earlier count."""
+        self.counts.pop("duplicate-rows", None)
+        self.places.pop("duplicate-rows", None)
         for line in duplicate_lines(self.fingerprints, self.fingerprint_lines):
             self.record("duplicate-rows", line)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON can hold it, but for the prints."""
-        kept = ("fingerprints", "fingerprint_lines", "columns")
-        plain = {name: value for name, value in vars(self).items() if name not in kept}
-        return plain | {"columns": list(self.columns), "printed": len(self.fingerprints)}
+        """Return the counters as JSON data, without the fingerprints."""
+        fingerprints = ("fingerprints", "fingerprint_lines")
+        values = {name: value for name, value in vars(self).items() if name not in fingerprints}
+        return values | {"columns": list(self.columns)}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any], prints: bytes, print_lines: bytes) -> Counters:
-        """Read back what `as_dict` gave, with the prints beside it."""
-        data = {name: value for name, value in data.items() if name != "printed"}
-        data["columns"] = dict.fromkeys(data["columns"])
-        data["places"] = {
+    def from_dict(
+        cls, data: dict[str, Any], fingerprints: bytes, fingerprint_lines: bytes
+    ) -> Counters:
+        """Return the counters from the result of `as_dict` and the fingerprints."""
+        places = {
             code: [(line, column) for line, column in places]
             for code, places in data["places"].items()
         }
-        tally = cls(**data)
-        tally.fingerprints.frombytes(prints)
-        tally.fingerprint_lines.frombytes(print_lines)
-        return tally
+        counters = cls(**data | {"columns": dict.fromkeys(data["columns"]), "places": places})
+        counters.fingerprints.frombytes(fingerprints)
+        counters.fingerprint_lines.frombytes(fingerprint_lines)
+        return counters
 
 
-def duplicate_lines(prints: array[int], lines: array[int]) -> Iterable[int]:
-    """Return the lines of the rows whose print stands earlier as well, in order."""
-    if len(prints) <= _FEW:
-        seen: set[int] = set()
-        found = []
-        for key, line in zip(prints, lines, strict=True):
-            if key in seen:
-                found.append(line)
-            seen.add(key)
-        return found
-    return _sorted_copies(prints, lines)
+def duplicate_lines(fingerprints: array[int], lines: array[int]) -> list[int]:
+    """Return the lines of rows whose fingerprint occurs earlier, in order."""
+    if len(fingerprints) > _MAX_ROWS_IN_SET:
+        return _duplicate_lines_sorted(fingerprints, lines)
+    seen: set[int] = set()
+    duplicates = []
+    for fingerprint, line in zip(fingerprints, lines, strict=True):
+        if fingerprint in seen:
+            duplicates.append(line)
+        seen.add(fingerprint)
+    return duplicates
 
 
-def _sorted_copies(prints: array[int], lines: array[int]) -> list[int]:
-    """Do the same for many rows in a tenth of the memory."""
+def _duplicate_lines_sorted(fingerprints: array[int], lines: array[int]) -> list[int]:
+    """Find duplicates by sorting, which takes a tenth of the memory of a set."""
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.compute as pc  # noqa: PLC0415
 
-    keys = pa.Array.from_buffers(pa.uint64(), len(prints), [None, pa.py_buffer(prints)])
+    buffers = [None, pa.py_buffer(fingerprints)]
+    keys = pa.Array.from_buffers(pa.uint64(), len(fingerprints), buffers)
     order = pc.sort_indices(keys)
     ordered = keys.take(order)
-    later = pc.equal(ordered[1:], ordered[:-1])
-    return sorted(lines[index] for index in order[1:].filter(later).to_pylist())
+    repeated = pc.equal(ordered[1:], ordered[:-1])
+    return sorted(lines[index] for index in order[1:].filter(repeated).to_pylist())
 
 
 @dataclass(frozen=True)
 class DatasetStats:
-    """Rows, bytes, characters a row as a histogram, scripts of the answers, shares.
+    """Statistics of a file.
 
-    `histogram` holds [from, below, rows] for each span of characters that has rows.
+    Args:
+        scripts: share of the completions by script.
+        histogram: [from, below, rows] for each range of characters with rows.
     """
 
     rows: int
@@ -143,29 +152,31 @@ class DatasetStats:
     histogram: list[tuple[int, int, int]]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the numbers as plain data."""
+        """Return the statistics as plain data."""
         return asdict(self)
 
 
-def compute_stats(tally: Counters, size: int) -> DatasetStats:
-    """Return the numbers of a file of `size` bytes."""
-    counts = tally.counts
+def compute_stats(counters: Counters, size: int) -> DatasetStats:
+    """Return the statistics of a file of `size` bytes."""
+    counts = counters.counts
     empty = sum(counts.get(code, 0) for code in ("empty-answer", "empty-text", "empty-question"))
-    scripts = sorted(tally.scripts.items(), key=lambda each: -each[1])
-    answers = sum(tally.scripts.values())
+    scripts = sorted(counters.scripts.items(), key=lambda item: -item[1])
+    answers = sum(counters.scripts.values())
     return DatasetStats(
-        rows=tally.rows,
-        skipped=tally.skipped,
+        rows=counters.rows,
+        skipped=counters.skipped,
         bytes=size,
-        mean_chars=_share(tally.chars, tally.rows, 1),
-        longest_chars=tally.longest,
-        mean_answer_chars=_share(tally.answer_chars, tally.answers, 1),
-        mean_turns=_share(tally.messages, tally.rows, 1),
-        empty_share=_share(empty, tally.rows + tally.skipped, 4),
-        duplicate_share=_share(counts.get("duplicate-rows", 0), tally.rows, 4),
-        scripts={name: _share(count, answers, 4) for name, count in scripts},
+        mean_chars=_share(counters.chars, counters.rows, 1),
+        longest_chars=counters.longest,
+        mean_answer_chars=_share(counters.answer_chars, counters.answers, 1),
+        mean_turns=_share(counters.messages, counters.rows, 1),
+        empty_share=_share(empty, counters.rows + counters.skipped, 4),
+        duplicate_share=_share(counts.get("duplicate-rows", 0), counters.rows, 4),
+        scripts={script: _share(count, answers, 4) for script, count in scripts},
         histogram=[
-            (2**power // 2, 2**power, count) for power, count in enumerate(tally.sizes) if count
+            (2**power // 2, 2**power, count)
+            for power, count in enumerate(counters.length_histogram)
+            if count
         ],
     )
 

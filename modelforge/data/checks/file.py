@@ -1,4 +1,4 @@
-"""What is odd about a file as a whole: its encoding, line ends and packing."""
+"""Checks of a file as a whole: compression, encoding, line endings and delimiter."""
 
 from __future__ import annotations
 
@@ -6,69 +6,82 @@ from collections.abc import Iterator
 
 from modelforge.data.checks.findings import DataFinding
 from modelforge.data.formats.csv import detect_delimiter
-from modelforge.data.formats.encoding import LATIN
+from modelforge.data.formats.encoding import encoding_name
 from modelforge.data.formats.json import detect_layout
 from modelforge.data.formats.sniff import HEAD_BYTES, DataFile
+from modelforge.data.formats.streams import COMPRESSION_SUFFIXES
 
-REWRITE = "Write the rows as lines of JSON in UTF-8."
-_LINES = (".jsonl", ".ndjson")
+REWRITE = "Write the rows as JSON Lines in UTF-8."
+_JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
+_DELIMITER_NAMES = {"\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 
 
-def check_file_format(source: DataFile) -> Iterator[DataFinding]:
-    """Yield what is odd about how the file is written; none of it stands against training."""
-    name = source.name
-    if source.compression and source.path.suffix.lower() not in (".gz", ".zst", ".gzip", ".zstd"):
-        what = f"It is packed with {source.compression}, though its name does not say so."
-        yield _note("packed-unsaid", what, "It is read as what is inside.", name)
-    if source.format in ("parquet", "arrow"):
+def check_file_format(file: DataFile) -> Iterator[DataFinding]:
+    """Yield notes on how the file is written; none of them prevents training."""
+    if file.compression and file.path.suffix.lower() not in COMPRESSION_SUFFIXES:
+        what = f"It is compressed with {file.compression}, but its name does not say so."
+        yield _note("undeclared-compression", what, "It is decompressed on reading.", file)
+    if not file.is_text:
         return
-    if source.encoding in LATIN:
-        yield _latin(source)
-    elif source.encoding != "utf-8":
-        what = f"It is {source.encoding.upper()}, not UTF-8."
-        yield _note("not-utf-8-file", what, "It is read as such.", name)
-    elif source.bom:
-        what = "A byte order mark stands before the first row."
-        yield _note("byte-order-mark", what, "It is left out on reading.", name)
-    with source.open() as stream:
+    yield from check_encoding(file)
+    with file.open() as stream:
         head = stream.read(HEAD_BYTES)
-    both = head.count(b"\r\n")
-    if 0 < both < head.count(b"\n"):
-        odd = b"\r\n" if both * 2 <= head.count(b"\n") else b"\n"
-        line = _first_line(head, odd)
-        what = f"Its lines end in two ways; the first that differs is line {line}."
-        yield _note("mixed-line-ends", what, "Both are read.", name, line)
-    if source.format == "json" and source.suffix in _LINES and detect_layout(source) == "array":
-        what = "It is one list instead of a row a line."
-        yield _note("list-not-lines", what, "It is read all the same.", name)
-    if source.format == "csv" and detect_delimiter(source) != "," and source.suffix == ".csv":
-        mark = {"\t": "tabs", ";": "semicolons", "|": "bars"}[detect_delimiter(source)]
-        what = f"Its columns are parted by {mark}, not by commas."
-        yield _note("other-delimiter", what, "It is read as such.", name)
+    crlf = head.count(b"\r\n")
+    if 0 < crlf < head.count(b"\n"):
+        rarer = b"\r\n" if crlf * 2 <= head.count(b"\n") else b"\n"
+        line = _first_line_ending(head, rarer)
+        what = f"It mixes LF and CRLF line endings; the first that differs is in line {line}."
+        yield _note("mixed-line-ends", what, "Both are read.", file, line)
+    named_lines = file.format == "json" and file.suffix in _JSON_LINES_SUFFIXES
+    if named_lines and detect_layout(file) == "array":
+        what = "It is a JSON array, not JSON Lines."
+        yield _note("json-array", what, "It is read as an array.", file)
+    if file.format == "csv" and file.suffix == ".csv":
+        delimiter = detect_delimiter(file)
+        if delimiter != ",":
+            what = f"Its columns are separated by {_DELIMITER_NAMES[delimiter]}, not commas."
+            yield _note("other-delimiter", what, "It is read with that delimiter.", file)
 
 
-def _latin(source: DataFile) -> DataFinding:
-    line, column = 1, 1
-    with source.path.open("rb") as file:
-        for number, text in enumerate(iter(lambda: file.readline(HEAD_BYTES), b""), start=1):
-            if not text.isascii():
-                line = number
-                column = next(at for at, byte in enumerate(text, start=1) if byte > 127)
-                break
-    what = f"It is Windows-1252 (Latin-1), not UTF-8: line {line}, column {column}."
-    remedy = "It is read as such; check the accents."
-    return _note("latin-1", what, remedy, source.name, line, column)
+def check_encoding(file: DataFile) -> Iterator[DataFinding]:
+    """Yield a note if the text is not UTF-8, or begins with a byte order mark."""
+    name = encoding_name(file.encoding)
+    if file.is_encoding_guessed:
+        line, column = _first_non_ascii(file)
+        what = (
+            f"It is not UTF-8. It is read as {name} ({file.encoding}), guessed from its bytes; "
+            f"the first non-ASCII character is at line {line}, column {column}."
+        )
+        remedy = "If characters are wrong, set `encoding` of the source, for example cp1251."
+        yield _note("guessed-encoding", what, remedy, file, line, column)
+    elif file.encoding != "utf-8":
+        what = f"Its encoding is {name}, not UTF-8."
+        yield _note("other-encoding", what, "It is converted on reading.", file)
+    elif file.bom:
+        what = "It begins with a byte order mark."
+        yield _note("byte-order-mark", what, "The mark is ignored.", file)
 
 
-def _first_line(head: bytes, end: bytes) -> int:
-    at = -1
-    while (at := head.find(end, at + 1)) != -1:
-        if end == b"\r\n" or head[at - 1 : at] != b"\r":
+def _first_non_ascii(file: DataFile) -> tuple[int, int]:
+    with file.open_raw() as stream:
+        for number, line in enumerate(iter(lambda: stream.readline(HEAD_BYTES), b""), start=1):
+            if not line.isascii():
+                column = next(at for at, byte in enumerate(line, start=1) if byte > 127)
+                return number, column
+    return 1, 1
+
+
+def _first_line_ending(head: bytes, ending: bytes) -> int:
+    """Return the line of the first ending that is LF or CRLF, as given."""
+    at = head.find(ending)
+    while at != -1:
+        if ending == b"\r\n" or head[at - 1 : at] != b"\r":
             return head.count(b"\n", 0, at) + 1
+        at = head.find(ending, at + 1)
     return 1
 
 
 def _note(
-    code: str, what: str, remedy: str, file: str, line: int = 1, column: int = 1
+    code: str, what: str, remedy: str, file: DataFile, line: int = 1, column: int = 1
 ) -> DataFinding:
-    return DataFinding(code, "note", what, remedy, file, 1, [(line, column)], REWRITE)
+    return DataFinding(code, "note", what, remedy, file.name, 1, [(line, column)], REWRITE)

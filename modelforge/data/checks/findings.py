@@ -1,7 +1,8 @@
-"""What the doctor says: findings with their places, counted and not repeated."""
+"""Findings of the data checks: grouped by code, with a count and the first places."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,22 +11,24 @@ from modelforge.data.checks.rules import RULES
 from modelforge.data.formats.errors import OnReadError, ReadError
 from modelforge.errors import Level
 
-REPAIR_LINES = "Mend these lines where the meaning is clear, and leave the others out."
-# Faults after which the rest of the file, or a part of it, cannot be read at all.
-_LOST = frozenset(
-    (
-        *("empty-file", "only-blanks", "gone", "closed", "other-format", "encrypted"),
-        *("wrong-magic", "cut-off-table", "damaged-table", "damaged-packing", "packed"),
-        *("bad-encoding", "object-not-list"),
-    )
+MIN_ROWS = 10
+REPAIR_LINES = "Repair these lines where the meaning is clear, and remove the others."
+# After these errors the file, or the rest of it, cannot be read at all.
+_UNREPAIRABLE = frozenset(
+    {"empty-file", "blank-file", "file-not-found", "file-not-readable", "unsupported-format"}
+    | {"encrypted", "bad-signature", "truncated-table", "damaged-table", "damaged-compression"}
+    | {"compressed-table", "bad-encoding", "object-without-rows"}
 )
 
 
 @dataclass(frozen=True)
 class DataFinding:
-    """One thing that is odd: its first places as line and column, and how many there are.
+    """One kind of problem in a file.
 
-    A column is the place in the line, or the name of a field. `repair` says what repairing does.
+    Args:
+        count: how many rows or places have it.
+        places: line and column of the first ones; a column is a number or the name of a field.
+        repair: what repairing does; None if it does nothing.
     """
 
     code: str
@@ -43,92 +46,92 @@ class DataFinding:
 
 
 class ReadErrors:
-    """Places that could not be read, gathered by their code."""
+    """Collects read errors by code; keeps the first few of each and counts the others."""
 
     def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
         self.kept: list[ReadError] = []
 
-    def add(self, fault: ReadError, times: int = 1) -> None:
-        """Count a fault and keep the first of each code."""
-        count = self.counts.get(fault.code, 0)
-        self.counts[fault.code] = count + times
-        if count < MAX_PLACES:
-            self.kept.append(fault)
+    def add(self, error: ReadError, times: int = 1) -> None:
+        """Count an error, and keep it if it is among the first of its code."""
+        if self.counts[error.code] < MAX_PLACES:
+            self.kept.append(error)
+        self.counts[error.code] += times
 
-    def replay(self, on_fault: OnReadError | None) -> None:
-        """Tell all of them once more, those not kept by the last that was; or raise the first."""
-        told: dict[str, int] = {}
-        for number, fault in enumerate(self.kept):
-            if on_fault is None:
-                raise fault
-            told[fault.code] = told.get(fault.code, 0) + 1
-            is_last = all(later.code != fault.code for later in self.kept[number + 1 :])
-            for _ in range(1 + is_last * (self.counts[fault.code] - told[fault.code])):
-                on_fault(fault)
+    def replay(self, on_error: OnReadError | None) -> None:
+        """Report all errors again, the last kept one of a code in place of those not kept.
+
+        Raises the first error if `on_error` is None.
+        """
+        for error in self.kept:
+            if on_error is None:
+                raise error
+            on_error(error)
+            last_kept = [kept for kept in self.kept if kept.code == error.code]
+            if error is last_kept[-1]:
+                for _ in range(self.counts[error.code] - len(last_kept)):
+                    on_error(error)
 
     def findings(self, file: str) -> list[DataFinding]:
-        """Return one finding for each code; all stand against training."""
-        found = []
+        """Return one blocker per code."""
+        findings = []
         for code, count in self.counts.items():
-            met = [fault for fault in self.kept if fault.code == code]
-            problem = met[0].problems[0]
-            places: list[Place] = [(each.line, each.column) for each in met if each.line]
-            where = _shown(places, count)
-            what = f"It {problem.what}" if not where else f"{where} {problem.what}"
-            repair = None if code in _LOST else REPAIR_LINES
-            found.append(
+            errors = [error for error in self.kept if error.code == code]
+            problem = errors[0].problems[0]
+            places: list[Place] = [(error.line, error.column) for error in errors if error.line]
+            where = _format_error_places(places, count) if places else "It"
+            what = f"{where} {problem.what}"
+            repair = None if code in _UNREPAIRABLE else REPAIR_LINES
+            findings.append(
                 DataFinding(code, "blocker", what, problem.remedy, file, count, places, repair)
             )
-        return found
+        return findings
 
 
-def row_findings(tally: Counters, file: str, unit: str) -> list[DataFinding]:
-    """Return a finding for each ailment that was counted; `unit` is “line” or “row”."""
-    found = []
-    for code, ailment in RULES.items():
-        count = tally.counts.get(code, 0)
-        if not count:
-            continue
-        places = tally.places.get(code, [])
-        what = f"{_said(code, count, ailment.has)}: {format_places(places, count, unit)}."
-        found.append(
-            DataFinding(
-                code, ailment.level, what, ailment.remedy, file, count, places, ailment.repair
-            )
-        )
-    return found
+def row_findings(counters: Counters, file: str, unit: str) -> list[DataFinding]:
+    """Return a finding for each rule that was counted; `unit` is “line” or “row”."""
+    return [
+        row_finding(code, count, counters.places.get(code, []), file, unit)
+        for code in RULES
+        if (count := counters.counts.get(code, 0))
+    ]
+
+
+def row_finding(
+    code: str, count: int, places: list[Place], file: str, unit: str = "line"
+) -> DataFinding:
+    """Return the finding for `count` rows; `places` are those of the first."""
+    rule = RULES[code]
+    what = f"{rule.sentence(count)}: {format_places(places, count, unit)}."
+    return DataFinding(code, rule.level, what, rule.remedy, file, count, places, rule.repair)
+
+
+def few_rows_finding(rows: int, file: str) -> DataFinding | None:
+    """Return the finding for a dataset with fewer than MIN_ROWS usable rows."""
+    if rows >= MIN_ROWS:
+        return None
+    noun = "row" if rows == 1 else "rows"
+    what = f"There {'is' if rows == 1 else 'are'} only {rows} usable {noun}."
+    remedy = f"Use at least {MIN_ROWS} rows; about 50 are enough to learn a style."
+    return DataFinding("few-rows", "caution", what, remedy, file, rows)
 
 
 def format_places(places: list[Place], count: int, unit: str = "line") -> str:
-    """Return places in words: “line 4 (answer) and line 9”, with how many more there are."""
+    """Return places as text: “lines 4 (answer), 9 and 3 more”."""
     more = count - len(places)
-    listed = [f"{line}{_column(column)}" for line, column in places]
+    listed = [f"{line}{_format_column(column)}" for line, column in places]
     noun = unit if count == 1 else f"{unit}s"
     return f"{noun} {', '.join(listed)}" + (f" and {more:,} more" if more else "")
 
 
-def _said(code: str, count: int, has: str) -> str:
-    if code == "duplicate-rows":
-        return f"{count:,} {'row repeats' if count == 1 else 'rows repeat'} an earlier one"
-    if code == "leaked-rows":
-        verb = "row stands" if count == 1 else "rows stand"
-        return f"{count:,} {verb} in the evaluation as well"
-    fault = has.replace("{is}", "is" if count == 1 else "are")
-    return f"{count:,} row has {fault}" if count == 1 else f"{count:,} rows have {fault}"
-
-
-def _shown(places: list[Place], count: int) -> str:
-    if not places:
-        return ""
+def _format_error_places(places: list[Place], count: int) -> str:
     line, column = places[0]
-    where = f"Line {line}" + (f", column {column}," if column is not None else "")
-    if count == 1:
-        return where
-    return f"{count:,} places, the first at line {line}{_column(column)}: it"
+    if count > 1:
+        return f"{count:,} places, the first at line {line}{_format_column(column)}: it"
+    return f"Line {line}" + (f", column {column}," if column is not None else "")
 
 
-def _column(column: int | str | None) -> str:
+def _format_column(column: int | str | None) -> str:
     if column is None:
         return ""
     return f" (column {column})" if isinstance(column, int) else f" ({column[:60]})"

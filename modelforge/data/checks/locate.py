@@ -1,4 +1,4 @@
-"""Which column or turn makes a row unusable, and by what name the fault goes."""
+"""Locate the column or message that makes a row unusable."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from modelforge.data.canonical.convert import UnusableRowError
 from modelforge.data.canonical.messages import ROLE_ALIASES
 from modelforge.data.columns.mapping import ColumnMapping
 
-Blame = tuple[str, int, str | None]
+# The code, the line, and the column or message.
+ErrorPlace = tuple[str, int, str | None]
 _EMPTY = ("empty-answer", "empty-question", "empty-text")
-# The part of a row whose column a fault is about.
+# The part of a row that a code is about.
 _PARTS = {
-    "same-answers": "rejected",
+    "identical-answers": "rejected",
     "missing-rejected": "rejected",
     "empty-rejected": "rejected",
     "missing-chosen": "chosen",
@@ -23,120 +24,123 @@ _PARTS = {
     "bad-answers": "answers",
     "answer-not-in-context": "answers",
     "bad-messages": "messages",
-    "no-answer-turn": "messages",
+    "no-assistant-message": "messages",
     "bad-tools": "tools",
 }
-_ROLE = ("role", "from")
-_SAID = ("content", "value")
+_ROLE_KEYS = ("role", "from")
+_CONTENT_KEYS = ("content", "value")
+_MAX_KEY_DEPTH = 9
 
 
-def has_any_column(data: dict[str, Any], wanted: list[str]) -> bool:
-    """Whether a row has at least one of the columns that are read."""
-    return any(column in data for column in wanted)
+def has_any_column(data: dict[str, Any], columns: list[str]) -> bool:
+    """Return whether a row has at least one of these columns."""
+    return any(column in data for column in columns)
 
 
 def locate_error(
     data: dict[str, Any], mapping: ColumnMapping, error: UnusableRowError, line: int
-) -> Blame:
-    """Return the code, the line and the column or turn of what makes the row unusable."""
-    column: str | None = getattr(error, "column", None) or None
-    turns = next((turns for turns in _talks(data, mapping)), None)
-    if turns is not None:
-        named, number = _bad_turn(turns, mapping)
-        if named:
-            return named, line, f"message {number + 1}"
-        return error.code, line, column
-    for name in mapping.fields.values():
-        value = data.get(name)
-        if error.code == "missing-field" and name not in data:
-            return error.code, line, name
+) -> ErrorPlace:
+    """Return the place of an error, with a more specific code if there is one."""
+    messages = _first_conversation(data, mapping)
+    if messages is not None:
+        code, index = _first_bad_message(messages, mapping)
+        return (code, line, f"message {index + 1}") if code else (error.code, line, None)
+    for column in mapping.fields.values():
+        value = data.get(column)
+        if error.code == "missing-field" and column not in data:
+            return error.code, line, column
         if error.code == "not-text" and isinstance(value, dict | list):
-            return ("nested-column" if isinstance(value, dict) else error.code), line, name
+            return ("nested-column" if isinstance(value, dict) else error.code), line, column
         if error.code in _EMPTY and (value is None or not str(value).strip()):
-            return error.code, line, column or name
-    part = _PARTS.get(error.code, "")
-    return error.code, line, column or mapping.fields.get(part)
+            return error.code, line, column
+    return error.code, line, mapping.fields.get(_PARTS.get(error.code, ""))
 
 
-def _talks(data: dict[str, Any], mapping: ColumnMapping) -> list[list[Any]]:
+def _first_conversation(data: dict[str, Any], mapping: ColumnMapping) -> list[Any] | None:
     if mapping.kind not in ("messages", "preference"):
-        return []
-    values = (data.get(name) for name in mapping.fields.values())
-    return [value for value in values if isinstance(value, list) and value]
+        return None
+    values = (data.get(column) for column in mapping.fields.values())
+    return next((value for value in values if isinstance(value, list) and value), None)
 
 
-def _bad_turn(turns: list[Any], mapping: ColumnMapping) -> tuple[str, int]:
-    saying = tuple(mapping.properties.get(name, name) for name in _SAID) + _SAID
-    for number, turn in enumerate(turns):
-        if not isinstance(turn, dict):
-            return "bad-messages", number
-        if _role_of(turn, mapping) is None:
-            return "unknown-role", number
-        key = next((name for name in saying if name in turn), None)
-        if key is None and not turn.get("tool_calls"):
-            return "missing-content", number
-        said = turn[key] if key else ""
-        if said is None and not turn.get("tool_calls"):
-            return "null-content", number
-        if isinstance(said, list) and any(map(_is_no_text, said)):
-            return "image-content", number
-        silent = isinstance(said, str) and not said.strip() and not turn.get("tool_calls")
-        if silent and _role_of(turn, mapping) == "assistant":
-            return "empty-answer", number
+def _first_bad_message(messages: list[Any], mapping: ColumnMapping) -> tuple[str, int]:
+    """Return the code and index of the first message with an error, or ("", 0)."""
+    for index, message in enumerate(messages):
+        code = _message_error(message, mapping)
+        if code:
+            return code, index
     return "", 0
 
 
-def _role_of(turn: dict[str, Any], mapping: ColumnMapping) -> str | None:
-    """Return the role as it is spelled here; None for one that is not known."""
-    names = (mapping.properties.get("role", "role"), *_ROLE)
-    said = next((turn[name] for name in names if name in turn), "")
-    return (
-        ROLE_ALIASES.get(said.strip().lower(), "" if not said else None)
-        if type(said) is str
-        else ""
-    )
+def _message_error(message: Any, mapping: ColumnMapping) -> str:
+    if not isinstance(message, dict):
+        return "bad-messages"
+    role = _role_of(message, mapping)
+    if role is None:
+        return "unknown-role"
+    keys = (*(mapping.properties.get(key, key) for key in _CONTENT_KEYS), *_CONTENT_KEYS)
+    key = next((key for key in keys if key in message), None)
+    calls = message.get("tool_calls")
+    if key is None:
+        return "" if calls else "missing-content"
+    content = message[key]
+    if content is None and not calls:
+        return "null-content"
+    if isinstance(content, list) and any(map(_is_not_text, content)):
+        return "image-content"
+    is_empty = isinstance(content, str) and not content.strip() and not calls
+    return "empty-answer" if is_empty and role == "assistant" else ""
 
 
-def _is_no_text(part: Any) -> bool:
+def _role_of(message: dict[str, Any], mapping: ColumnMapping) -> str | None:
+    """Return the role of a message; "" if it has none, None if it is unknown."""
+    keys = (mapping.properties.get("role", "role"), *_ROLE_KEYS)
+    value = next((message[key] for key in keys if key in message), "")
+    if not isinstance(value, str) or not value:
+        return ""
+    return ROLE_ALIASES.get(value.strip().lower())
+
+
+def _is_not_text(part: Any) -> bool:
     return isinstance(part, dict) and not isinstance(part.get("text"), str)
 
 
 def duplicate_key(raw: bytes, data: dict[str, Any]) -> str | None:
-    """Return a name that stands twice in one object of a line of JSON; the last one counts."""
-    if raw.count(b'":') == _keys(data, 0):
+    """Return a key that occurs twice in one object of a line of JSON, or None."""
+    if raw.count(b'":') == _count_keys(data, 0):
         return None
-    doubled: list[str] = []
+    duplicates: list[str] = []
 
-    def pairs(found: list[tuple[str, Any]]) -> None:
-        names = [name for name, _ in found]
-        if len(set(names)) < len(names):
-            doubled.append(next(name for name in names if names.count(name) > 1))
+    def check_pairs(pairs: list[tuple[str, Any]]) -> None:
+        keys = [key for key, _ in pairs]
+        if len(set(keys)) < len(keys):
+            duplicates.append(next(key for key in keys if keys.count(key) > 1))
 
     try:
-        json.loads(raw, object_pairs_hook=pairs)
+        json.loads(raw, object_pairs_hook=check_pairs)
     except (ValueError, RecursionError):
         return None
-    return doubled[0] if doubled else None
+    return duplicates[0] if duplicates else None
 
 
-def _keys(value: Any, depth: int) -> int:
-    """Return how many names stand in a value, and how many times its texts look like one."""
-    if type(value) is dict and depth < 9:
-        return len(value) + sum(_keys(each, depth + 1) for each in value.values())
-    if type(value) is list and depth < 9:
-        return sum(_keys(each, depth + 1) for each in value)
+def _count_keys(value: Any, depth: int) -> int:
+    """Return the number of keys in a value, and of texts in it that look like one."""
+    if type(value) is dict and depth < _MAX_KEY_DEPTH:
+        return len(value) + sum(_count_keys(inner, depth + 1) for inner in value.values())
+    if type(value) is list and depth < _MAX_KEY_DEPTH:
+        return sum(_count_keys(inner, depth + 1) for inner in value)
     return value.count('":') if type(value) is str else 0
 
 
-def exceeds_depth(value: Any, bound: int) -> bool:
-    """Whether lists and objects lie inside each other more than `bound` deep."""
+def exceeds_depth(value: Any, limit: int) -> bool:
+    """Return whether lists and objects are nested more than `limit` deep."""
     level = [value]
-    for _ in range(bound):
+    for _ in range(limit):
         level = [
             inner
-            for each in level
-            if isinstance(each, dict | list)
-            for inner in (each.values() if isinstance(each, dict) else each)
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
         if not level:
             return False

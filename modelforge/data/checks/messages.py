@@ -1,4 +1,4 @@
-"""Whether the turns of a conversation follow each other as a chat does."""
+"""Check of the order of roles in a conversation."""
 
 from __future__ import annotations
 
@@ -8,40 +8,41 @@ from typing import Any
 CALLS = "assistant+calls"
 
 
-def check_role_order(turns: list[dict[str, Any]]) -> tuple[tuple[str, int], ...]:
-    """Return the codes of what is odd about the order, each with the number of its turn."""
-    return _order(
-        tuple(CALLS if turn.get("tool_calls") else str(turn.get("role")) for turn in turns)
+def check_role_order(messages: list[dict[str, Any]]) -> tuple[tuple[str, int], ...]:
+    """Return the codes of the findings, each with the index of the first message it is about."""
+    roles = (
+        CALLS if message.get("tool_calls") else str(message.get("role")) for message in messages
     )
+    return _check_roles(tuple(roles))
 
 
 @lru_cache(maxsize=4096)
-def _order(roles: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
-    found: dict[str, int] = {}
-    before = ""
-    for number, role in enumerate(roles):
-        code = _odd(before, role, roles[:number])
+def _check_roles(roles: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    findings: dict[str, int] = {}
+    previous = ""
+    for index, role in enumerate(roles):
+        code = _check_role(previous, role, roles[:index])
         if code:
-            found.setdefault(code, number)
-        if before == CALLS and role != "tool":
-            found.setdefault("tool-without-result", number - 1)
-        before = role
-    if before == CALLS:
-        found.setdefault("tool-without-result", len(roles) - 1)
-    elif before in ("user", "system") and "assistant" in roles:
-        found.setdefault("ends-without-answer", len(roles) - 1)
-    return tuple(found.items())
+            findings.setdefault(code, index)
+        if previous == CALLS and role != "tool":
+            findings.setdefault("tool-call-without-result", index - 1)
+        previous = role
+    if previous == CALLS:
+        findings.setdefault("tool-call-without-result", len(roles) - 1)
+    elif previous in ("user", "system") and "assistant" in roles:
+        findings.setdefault("ends-without-answer", len(roles) - 1)
+    return tuple(findings.items())
 
 
-def _odd(before: str, role: str, earlier: tuple[str, ...]) -> str:
-    if role == "system":
-        return "two-systems" if "system" in earlier else ("late-system" if earlier else "")
+def _check_role(previous: str, role: str, earlier: tuple[str, ...]) -> str:
+    if role == "system" and earlier:
+        return "several-system-messages" if "system" in earlier else "system-message-not-first"
     if role in ("assistant", CALLS):
-        if not any(each not in ("system", "assistant") for each in earlier):
-            return "assistant-first"
-        return "two-assistants" if before == role == "assistant" else ""
-    if role == "user" and before == "user":
-        return "two-users"
-    if role == "tool" and before not in (CALLS, "tool"):
-        return "result-without-call"
+        if all(other in ("system", "assistant") for other in earlier):
+            return "assistant-message-first"
+        return "consecutive-assistant-messages" if previous == role == "assistant" else ""
+    if role == "user" and previous == "user":
+        return "consecutive-user-messages"
+    if role == "tool" and previous not in (CALLS, "tool"):
+        return "tool-result-without-call"
     return ""

@@ -1,6 +1,6 @@
-"""A whole data file counted: large files of lines in two processes, all others on the way.
+"""Count a whole data file; large JSON Lines files are counted by two processes.
 
-`python -m modelforge.data.checks.parallel` counts one part of a file; the processes run it.
+`python -m modelforge.data.checks.parallel` counts one part of a file in a child process.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import base64
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict
 from itertools import pairwise
@@ -18,98 +19,100 @@ from typing import Any
 
 import orjson
 
-from modelforge.data.checks.counters import MAX_PLACES, Counters
+from modelforge.data.checks.counters import Counters
 from modelforge.data.checks.findings import ReadErrors
 from modelforge.data.checks.rows import CheckOptions, RowChecker
-from modelforge.data.columns.detect import ColumnMapping
+from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.formats.errors import OnReadError, ReadError
 from modelforge.data.formats.json import detect_layout, read_json_lines
 from modelforge.data.formats.read import read_file_rows
-from modelforge.data.formats.sniff import DataFile, sniff_file
+from modelforge.data.formats.sniff import DataFile
 from modelforge.errors import Problem, RunError
 from modelforge.paths import PROJECT_ROOT
 from modelforge.units import MIB
 
 LARGE_BYTES = 64 * MIB
 PROCESSES = 2
-_MOST_KNOWN = 2
-_KNOWN: dict[tuple[str, int, int, bytes], tuple[Counters, ReadErrors]] = {}
+_MAX_CACHED = 2
+_Counted = tuple[Counters, ReadErrors]
+
+
+class CountCache:
+    """Remembers the counters of the last large files, until a file changes. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._counted: dict[object, _Counted] = {}
+        self._lock = threading.Lock()
+
+    def count(self, file: DataFile, options: CheckOptions) -> _Counted:
+        """Return the counters and read errors of a large file, counted at most once."""
+        stat = file.path.stat()
+        key = (str(file.path), stat.st_size, stat.st_mtime_ns, orjson.dumps(asdict(options)))
+        with self._lock:
+            counted = self._counted.get(key)
+        if counted is None:
+            counted = _count_in_processes(file, options)
+            with self._lock:
+                while len(self._counted) >= _MAX_CACHED:
+                    self._counted.pop(next(iter(self._counted)))
+                self._counted[key] = counted
+        return deepcopy(counted[0]), counted[1]
 
 
 def count_rows(
-    source: DataFile, terms: CheckOptions, on_fault: OnReadError | None = None
+    file: DataFile,
+    options: CheckOptions,
+    on_error: OnReadError | None = None,
+    cache: CountCache | None = None,
 ) -> Counters:
-    """Return the tally of the whole file; faults are told, or the first one is raised."""
-    if is_large(source):
-        return _remembered(source, terms, on_fault)
-    if source.format == "json" and detect_layout(source) == "lines":
-        with source.open() as stream:
-            tally = count_lines(source, stream, terms, on_fault)
+    """Return the counters of a whole file, with `lines` set to the last line that holds a row.
+
+    Raises the first read error if `on_error` is None.
+    """
+    if _is_large(file):
+        counters, errors = (cache or CountCache()).count(file, options)
+        errors.replay(on_error)
+    elif file.format == "json" and detect_layout(file) == "lines":
+        with file.open() as stream:
+            counters = _count_json_lines(file, stream, options, on_error)
     else:
-        inspector = RowChecker(terms)
-        for line, data in read_file_rows(source, on_fault):
-            inspector.check(line, data)
-        tally = inspector.tally
-    tally.count_duplicates()
-    return tally
+        checker = RowChecker(options)
+        counters = checker.counters
+        for line, data in read_file_rows(file, on_error):
+            checker.check(line, data)
+            counters.lines = line
+    counters.count_duplicates()
+    return counters
 
 
-def is_large(source: DataFile) -> bool:
-    """Whether it is worth counting the file in several processes, and possible."""
+def _is_large(file: DataFile) -> bool:
+    """Return whether several processes can count the file, and are worth their start."""
     return (
-        source.format == "json"
-        and source.is_plain_utf8
-        and source.path.stat().st_size > LARGE_BYTES
+        file.format == "json"
+        and file.is_plain_utf8
+        and file.path.stat().st_size > LARGE_BYTES
         and (os.cpu_count() or 1) > 1
-        and detect_layout(source) == "lines"
+        and detect_layout(file) == "lines"
     )
 
 
-def count_large(files: Sequence[Path], mapping: ColumnMapping) -> Counters | None:
-    """Return the tally of a large file, or nothing where it is not worth it.
-
-    Raises the first fault, after all of the file has been counted for the doctor.
-    """
-    if len(files) != 1:
-        return None
-    source = sniff_file(files[0])
-    return count_rows(source, CheckOptions(mapping)) if is_large(source) else None
-
-
-def _remembered(source: DataFile, terms: CheckOptions, on_fault: OnReadError | None) -> Counters:
-    """Return the tally of a large file; that of a file looked at just before is still known."""
-    stat = source.path.stat()
-    key = (str(source.path), stat.st_size, stat.st_mtime_ns, orjson.dumps(asdict(terms)))
-    counted = _KNOWN.get(key)
-    if counted is None:
-        counted = _in_processes(source, terms)
-        counted[0].count_duplicates()
-        while len(_KNOWN) >= _MOST_KNOWN:
-            _KNOWN.pop(next(iter(_KNOWN)), None)
-        _KNOWN[key] = counted
-    tally, faults = counted
-    faults.replay(on_fault)
-    return deepcopy(tally)
-
-
-def count_lines(
-    source: DataFile, stream: Any, terms: CheckOptions, on_fault: OnReadError | None = None
+def _count_json_lines(
+    file: DataFile, stream: Any, options: CheckOptions, on_error: OnReadError | None
 ) -> Counters:
-    """Return the tally of lines of JSON, which can be looked at as they stand."""
-    inspector = RowChecker(terms)
-    take = inspector.check
-    for (line, data), raw in read_json_lines(source, stream, on_fault):
-        take(line, data, raw)
-    return inspector.tally
+    checker = RowChecker(options)
+    check, counters = checker.check, checker.counters
+    for (line, data), raw in read_json_lines(file, stream, on_error):
+        check(line, data, raw)
+        counters.lines = line
+    return counters
 
 
-def _in_processes(source: DataFile, terms: CheckOptions) -> tuple[Counters, ReadErrors]:
+def _count_in_processes(file: DataFile, options: CheckOptions) -> _Counted:
     parts = [
-        {"path": str(source.path), "begin": begin, "end": end, "terms": asdict(terms)}
-        for begin, end in parts_of(source.path, source.bom, PROCESSES)
+        {"path": str(file.path), "begin": begin, "end": end, "options": asdict(options)}
+        for begin, end in split_at_lines(file.path, file.bom, PROCESSES)
     ]
     command = [sys.executable, "-m", "modelforge.data.checks.parallel"]
-    # The package is found where this one was, whatever the folder.
     paths = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     children = []
@@ -122,7 +125,7 @@ def _in_processes(source: DataFile, terms: CheckOptions) -> tuple[Counters, Read
             assert child.stdin is not None
             child.stdin.write(orjson.dumps(part))
             child.stdin.close()
-        return _added(children, source)
+        return _merge_results(children, file)
     finally:
         for child in children:
             child.kill()
@@ -131,40 +134,38 @@ def _in_processes(source: DataFile, terms: CheckOptions) -> tuple[Counters, Read
                 child.stdout.close()
 
 
-def _added(
-    children: list[subprocess.Popen[bytes]], source: DataFile
-) -> tuple[Counters, ReadErrors]:
-    whole, faults = Counters(), ReadErrors()
+def _merge_results(children: list[subprocess.Popen[bytes]], file: DataFile) -> _Counted:
+    counters, errors = Counters(), ReadErrors()
     for child in children:
         assert child.stdout is not None
-        answer = child.stdout.read()
-        if not answer:
-            what = f"{source.name} could not be counted: a process of the check ended."
+        output = child.stdout.read()
+        if not output:
+            what = f"{file.name} could not be counted: a process of the check ended."
             raise RunError(Problem("dataset", what, "Close other programs and try again."))
-        said = orjson.loads(answer)
-        for fault in said["faults"]:
-            faults.add(_moved(fault, whole.lines, source.name), fault["count"])
-        prints, lines = (base64.b64decode(said[name]) for name in ("prints", "print_lines"))
-        whole.merge(Counters.from_dict(said["tally"], prints, lines))
-    return whole, faults
+        result = orjson.loads(output)
+        for error in result["errors"]:
+            errors.add(_moved_error(error, counters.lines, file.name), error["count"])
+        arrays = [base64.b64decode(text) for text in result["fingerprints"]]
+        counters.merge(Counters.from_dict(result["counters"], *arrays))
+    return counters, errors
 
 
-def parts_of(path: Path, begin: int, count: int) -> list[tuple[int, int]]:
-    """Return `count` parts of a file from `begin` on, each ending behind a line."""
+def split_at_lines(path: Path, begin: int, count: int) -> list[tuple[int, int]]:
+    """Return `count` byte ranges of a file from `begin` on, each ending at a line end."""
     size = path.stat().st_size
-    marks = [begin]
+    bounds = [begin]
     with path.open("rb") as file:
         for number in range(1, count):
             file.seek(begin + (size - begin) * number // count)
             while (line := file.readline(MIB)) and not line.endswith(b"\n"):
                 pass
-            marks.append(max(marks[-1], file.tell()))
-    marks.append(size)
-    return list(pairwise(marks))
+            bounds.append(max(bounds[-1], file.tell()))
+    bounds.append(size)
+    return list(pairwise(bounds))
 
 
-class _Part:
-    """The lines of one part of a file, as far as `json_lines` reads from it."""
+class _FilePart:
+    """A byte range of a file with the part of the stream interface that `read_json_lines` uses."""
 
     def __init__(self, path: Path, begin: int, end: int) -> None:
         self._file = path.open("rb", buffering=MIB)
@@ -173,7 +174,7 @@ class _Part:
         self.lines = 0
 
     def readline(self, limit: int) -> bytes:
-        """Return the next line of the part; empty at its end."""
+        """Return the next line; empty at the end of the range."""
         line = self._file.readline(min(limit, self._left))
         self._left -= len(line)
         if line.endswith(b"\n"):
@@ -181,47 +182,49 @@ class _Part:
         return line
 
 
-def _moved(fault: dict[str, Any], lines: int, name: str) -> ReadError:
-    line = fault["line"] + lines
+def _moved_error(error: dict[str, Any], lines: int, name: str) -> ReadError:
+    line = error["line"] + lines
     where = f"{name}, line {line}"
-    if fault["column"] is not None:
-        where += f", column {fault['column']}"
-    problem = Problem(where, fault["what"], fault["remedy"])
-    return ReadError(problem, fault["code"], line, fault["column"])
+    if error["column"] is not None:
+        where += f", column {error['column']}"
+    problem = Problem(where, error["what"], error["remedy"])
+    return ReadError(problem, error["code"], line, error["column"])
 
 
 def _main() -> None:
-    asked = orjson.loads(sys.stdin.buffer.read())
-    source = DataFile(Path(asked["path"]), "json")
-    terms = CheckOptions(
-        **asked["terms"] | {"mapping": ColumnMapping.from_dict(asked["terms"]["mapping"])}
-    )
-    faults = ReadErrors()
-    part = _Part(source.path, asked["begin"], asked["end"])
-    tally = count_lines(source, part, terms, faults.add)
-    tally.lines = part.lines
-    answer = {
-        "tally": tally.as_dict(),
-        "faults": list(_plain(faults)),
-        "prints": base64.b64encode(tally.fingerprints.tobytes()).decode(),
-        "print_lines": base64.b64encode(tally.fingerprint_lines.tobytes()).decode(),
+    request = orjson.loads(sys.stdin.buffer.read())
+    file = DataFile(Path(request["path"]), "json")
+    mapping = ColumnMapping.from_dict(request["options"]["mapping"])
+    options = CheckOptions(**request["options"] | {"mapping": mapping})
+    errors = ReadErrors()
+    part = _FilePart(file.path, request["begin"], request["end"])
+    counters = _count_json_lines(file, part, options, errors.add)
+    counters.lines = part.lines
+    arrays = (counters.fingerprints, counters.fingerprint_lines)
+    result = {
+        "counters": counters.as_dict(),
+        "errors": list(_errors_as_dicts(errors)),
+        "fingerprints": [base64.b64encode(each.tobytes()).decode() for each in arrays],
     }
-    sys.stdout.buffer.write(orjson.dumps(answer))
+    sys.stdout.buffer.write(orjson.dumps(result))
 
 
-def _plain(faults: ReadErrors) -> Iterator[dict[str, Any]]:
-    """Yield the faults that were kept; the last of a code stands for all that were not."""
-    more = {code: max(0, count - MAX_PLACES) for code, count in faults.counts.items()}
-    last = {fault.code: fault for fault in faults.kept}
-    for fault in faults.kept:
-        (problem,) = fault.problems
+def _errors_as_dicts(errors: ReadErrors) -> Iterator[dict[str, Any]]:
+    """Yield the errors that were kept; the last of a code also counts those that were not."""
+    kept_counts = dict.fromkeys(errors.counts, 0)
+    last_of_code = {error.code: error for error in errors.kept}
+    for error in errors.kept:
+        kept_counts[error.code] += 1
+    for error in errors.kept:
+        (problem,) = error.problems
+        not_kept = errors.counts[error.code] - kept_counts[error.code]
         yield {
-            "code": fault.code,
-            "line": fault.line,
-            "column": fault.column,
+            "code": error.code,
+            "line": error.line,
+            "column": error.column,
             "what": problem.what,
             "remedy": problem.remedy,
-            "count": 1 + (more[fault.code] if last[fault.code] is fault else 0),
+            "count": 1 + (not_kept if last_of_code[error.code] is error else 0),
         }
 
 

@@ -1,4 +1,4 @@
-"""One row after the other: can it be learned from, and what is odd about it?"""
+"""Checks of single rows, which fill the counters of a file."""
 
 from __future__ import annotations
 
@@ -7,22 +7,52 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from modelforge.data.canonical.convert import Canonical, UnusableRowError, fingerprint, to_canonical
+from modelforge.data.canonical.convert import (
+    Canonical,
+    UnusableRowError,
+    fingerprint,
+    to_canonical,
+)
 from modelforge.data.checks.counters import MAX_FINGERPRINTS, Counters
-from modelforge.data.checks.locate import duplicate_key, exceeds_depth, has_any_column, locate_error
+from modelforge.data.checks.locate import (
+    duplicate_key,
+    exceeds_depth,
+    has_any_column,
+    locate_error,
+)
 from modelforge.data.checks.messages import check_role_order
-from modelforge.data.checks.text import CONTROL, PARTING, check_text, detect_script, is_near_empty
-from modelforge.data.columns.detect import ColumnMapping
+from modelforge.data.checks.text import (
+    CONTROL,
+    LAST_SEPARATOR,
+    MAX_NEAR_EMPTY_CHARS,
+    check_text,
+    detect_script,
+    is_near_empty,
+)
+from modelforge.data.columns.mapping import ColumnMapping
 
-DEEP = 64
-WIDE = 1_000
-# Scripts are a share, so that some of very many answers are enough.
-_ALL_SCRIPTS = 20_000
+MAX_NESTING = 64
+MANY_COLUMNS = 1_000
+# Scripts are reported as shares: after this many completions only every 16th is examined.
+_MAX_SCRIPTS = 20_000
+_SCRIPT_INTERVAL = 16
+_MAX_PROMPT_CHARS = 2_000
+SCORE_COLUMNS = (
+    ("score_chosen", "score_rejected"),
+    ("chosen_score", "rejected_score"),
+    ("chosen-rating", "rejected-rating"),
+    ("chosen_rating", "rejected_rating"),
+)
 
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """How the rows are read and measured; `longest` is in characters, for the whole row."""
+    """How rows are read and checked.
+
+    Args:
+        max_chars: the longest row in characters; None checks no length.
+        check_cells: whether to check the cells of a CSV table.
+    """
 
     mapping: ColumnMapping
     max_chars: int | None = None
@@ -30,192 +60,201 @@ class CheckOptions:
 
 
 class RowChecker:
-    """Fills a tally, row by row."""
+    """Checks rows one by one and fills `counters`."""
 
-    def __init__(self, terms: CheckOptions) -> None:
-        self.terms = terms
-        self.mapping = terms.mapping
-        self.tally = Counters()
-        self.wanted = list(terms.mapping.fields.values())
-        self.cells: dict[str, bool] = {}
-        self.prompted: dict[bool, int] = {}
+    def __init__(self, options: CheckOptions) -> None:
+        self.options = options
+        self.mapping = options.mapping
+        self.counters = Counters()
+        self._columns = list(options.mapping.fields.values())
+        self._is_number_column: dict[str, bool] = {}
+        self._first_prompt_line: dict[bool, int] = {}
 
     def check(self, line: int, data: dict[str, Any], raw: bytes | None = None) -> Canonical | None:
-        """Count one row and return it as training reads it, or nothing when it cannot."""
-        tally = self.tally
-        if data.keys() != tally.columns.keys():
-            tally.add_columns(data)
-            if len(data) > WIDE:
-                tally.record("many-columns", line)
+        """Check one row, given also as its line of JSON if there is one.
+
+        Returns:
+            The row as training reads it; None if it cannot be used.
+        """
+        counters = self.counters
+        if data.keys() != counters.columns.keys():
+            counters.add_columns(data)
+            if len(data) > MANY_COLUMNS:
+                counters.record("many-columns", line)
         if raw is not None:
-            self._look_at_raw(line, data, raw)
-        elif self.terms.check_cells:
-            self._look_at_cells(line, data)
+            self._check_json_line(line, data, raw)
+        elif self.options.check_cells:
+            self._check_cells(line, data)
         try:
             row = to_canonical(data, self.mapping)
         except UnusableRowError as error:
-            tally.skipped += 1
-            if not has_any_column(data, self.wanted):
-                tally.record("mixed-schemas", line)
+            counters.skipped += 1
+            if not has_any_column(data, self._columns):
+                counters.record("mixed-schemas", line)
             else:
-                tally.record(*locate_error(data, self.mapping, error, line))
+                counters.record(*locate_error(data, self.mapping, error, line))
             return None
-        tally.rows += 1
+        counters.rows += 1
         self._measure(line, row)
-        self._look_at_kind(line, row, data)
+        self._check_by_kind(line, row, data)
         return row
 
     def _measure(self, line: int, row: Canonical) -> None:
-        tally = self.tally
+        counters = self.counters
         text = fingerprint(row)
         encoded = text.encode(errors="surrogatepass")
         size = len(text)
-        tally.chars += size
-        tally.sizes[min(31, size.bit_length())] += 1
-        tally.longest = max(tally.longest, size)
-        if len(tally.fingerprints) < MAX_FINGERPRINTS:
+        counters.chars += size
+        counters.length_histogram[min(31, size.bit_length())] += 1
+        counters.longest = max(counters.longest, size)
+        if len(counters.fingerprints) < MAX_FINGERPRINTS:
             digest = hashlib.blake2b(encoded, digest_size=8).digest()
-            tally.fingerprints.append(int.from_bytes(digest))
-            tally.fingerprint_lines.append(line)
-        longest = self.terms.max_chars
-        if longest is not None and size > longest:
-            tally.record("too-long", line)
+            counters.fingerprints.append(int.from_bytes(digest))
+            counters.fingerprint_lines.append(line)
+        max_chars = self.options.max_chars
+        if max_chars is not None and size > max_chars:
+            counters.record("too-long", line)
         for code in check_text(text, encoded):
-            tally.record(code, line)
+            counters.record(code, line)
 
-    def _look_at_raw(self, line: int, data: dict[str, Any], raw: bytes) -> None:
-        if raw.count(b'":') != len(data) and (key := duplicate_key(raw, data)):
-            self.tally.record("doubled-key", line, key)
+    def _check_json_line(self, line: int, data: dict[str, Any], raw: bytes) -> None:
+        if raw.count(b'":') != len(data):
+            key = duplicate_key(raw, data)
+            if key is not None:
+                self.counters.record("duplicate-key", line, key)
         for column, value in data.items():
-            if type(value) is not str and exceeds_depth(value, DEEP):
-                self.tally.record("deep-nesting", line, column)
+            if type(value) is not str and exceeds_depth(value, MAX_NESTING):
+                self.counters.record("deep-nesting", line, column)
         if b"\\u000" in raw:
             texts = (value for value in data.values() if type(value) is str)
-            marks = {mark for text in texts for mark in CONTROL.findall(text)}
-            if marks and max(marks) <= PARTING:  # others are found in the print
-                self.tally.record("control-characters", line)
+            controls = {control for text in texts for control in CONTROL.findall(text)}
+            # Others than the separators of a fingerprint are found in the fingerprint.
+            if controls and max(controls) <= LAST_SEPARATOR:
+                self.counters.record("control-characters", line)
 
-    def _look_at_cells(self, line: int, data: dict[str, Any]) -> None:
-        note = self.tally.record
+    def _check_cells(self, line: int, data: dict[str, Any]) -> None:
+        record = self.counters.record
         for column, cell in data.items():
             if not cell:
                 continue
             if cell[0] in "=@" or (cell[0] in "+-" and cell[1:2].isalpha()):
-                note("formula-cells", line, column)
+                record("formula-cells", line, column)
             if "\n" in cell:
-                note("line-breaks-in-cells", line, column)
+                record("line-breaks-in-cells", line, column)
             number = is_number(cell)
-            if self.cells.setdefault(column, number) != number:
-                note("mixed-types", line, column)
+            if self._is_number_column.setdefault(column, number) != number:
+                record("mixed-types", line, column)
 
-    def _look_at_kind(self, line: int, row: Canonical, data: dict[str, Any]) -> None:
+    def _check_by_kind(self, line: int, row: Canonical, data: dict[str, Any]) -> None:
         if "messages" in row:
-            self._look_at_turns(line, row["messages"])
+            self._check_messages(line, row["messages"])
         elif "chosen" in row:
-            self._look_at_preference(line, row, data)
+            self._check_preference(line, row, data)
         elif "text" in row:
-            self._answer(line, row["text"])
+            self._check_completion(line, row["text"])
         elif "completion" in row:
-            self._answer(line, _said(row["completion"]))
+            self._check_completion(line, _contents(row["completion"]))
         elif "answers" in row:
-            self._look_at_span(line, row)
-        for column in self.wanted:
+            self._check_answers(line, row)
+        for column in self._columns:
             value = data.get(column)
             if type(value) is int or type(value) is float:
-                self.tally.record("numbers-as-text", line, column)
+                self.counters.record("numbers-as-text", line, column)
 
-    def _look_at_turns(self, line: int, turns: list[dict[str, Any]]) -> None:
-        tally = self.tally
-        tally.messages += len(turns)
-        if len(turns) != 2 or turns[0]["role"] != "user" or "tool_calls" in turns[1]:
-            for code, number in check_role_order(turns):
-                tally.record(code, line, f"message {number + 1}")
-        asked = None
-        before_answer = 0
-        for number, turn in enumerate(turns):
-            content = turn.get("content") or ""
-            if turn["role"] == "assistant":
-                if content or not turn.get("tool_calls"):
-                    self._answer(line, content)
-                    if asked is not None and content.strip() == asked.strip():
-                        tally.record("answer-is-question", line, self._place(turns, number))
-                longest = self.terms.max_chars
-                if longest is not None and number == len(turns) - 1 and before_answer > longest:
-                    tally.record("answer-beyond-length", line)
-            elif not content.strip() and number:
-                tally.record("empty-turn", line, f"message {number + 1}")
-            asked = content if turn["role"] == "user" else None
-            before_answer += len(content)
+    def _check_messages(self, line: int, messages: list[dict[str, Any]]) -> None:
+        counters, max_chars = self.counters, self.options.max_chars
+        counters.messages += len(messages)
+        is_pair = len(messages) == 2 and messages[0]["role"] == "user"
+        if not is_pair or "tool_calls" in messages[1]:
+            for code, index in check_role_order(messages):
+                counters.record(code, line, f"message {index + 1}")
+        prompt = None
+        chars_before = 0
+        for index, message in enumerate(messages):
+            content = message.get("content") or ""
+            if message["role"] == "assistant":
+                if content or not message.get("tool_calls"):
+                    self._check_completion(line, content)
+                    if prompt is not None and content.strip() == prompt.strip():
+                        place = self._completion_place(messages, index)
+                        counters.record("answer-is-question", line, place)
+                is_last = index == len(messages) - 1
+                if max_chars is not None and is_last and chars_before > max_chars:
+                    counters.record("answer-truncated", line)
+            elif not content.strip() and index:
+                counters.record("empty-message", line, f"message {index + 1}")
+            prompt = content if message["role"] == "user" else None
+            chars_before += len(content)
 
-    def _place(self, turns: list[dict[str, Any]], number: int) -> str | None:
-        return self.mapping.fields.get("answer") if len(turns) < 4 else f"message {number + 1}"
+    def _completion_place(self, messages: list[dict[str, Any]], index: int) -> str | None:
+        return self.mapping.fields.get("answer") if len(messages) < 4 else f"message {index + 1}"
 
-    def _answer(self, line: int, answer: str) -> None:
-        tally = self.tally
-        tally.answers += 1
-        tally.answer_chars += len(answer)
-        if len(answer) < 13 and is_near_empty(answer):
-            tally.record("near-empty-answer", line, self.mapping.fields.get("answer"))
-        if tally.answers < _ALL_SCRIPTS or not tally.answers % 16:
-            weight = 1 if tally.answers < _ALL_SCRIPTS else 16
-            script = detect_script(answer)
-            tally.scripts[script] = tally.scripts.get(script, 0) + weight
+    def _check_completion(self, line: int, completion: str) -> None:
+        counters = self.counters
+        counters.answers += 1
+        counters.answer_chars += len(completion)
+        if len(completion) <= MAX_NEAR_EMPTY_CHARS and is_near_empty(completion):
+            counters.record("near-empty-answer", line, self.mapping.fields.get("answer"))
+        examine_all = counters.answers < _MAX_SCRIPTS
+        if examine_all or counters.answers % _SCRIPT_INTERVAL == 0:
+            script = detect_script(completion)
+            weight = 1 if examine_all else _SCRIPT_INTERVAL
+            counters.scripts[script] = counters.scripts.get(script, 0) + weight
 
-    def _look_at_preference(self, line: int, row: Canonical, data: dict[str, Any]) -> None:
-        note, fields = self.tally.record, self.mapping.fields
-        chosen = _said(row["chosen"])
-        self._answer(line, chosen)
-        asked = _said(row.get("prompt") or [])[-2_000:].strip()
+    def _check_preference(self, line: int, row: Canonical, data: dict[str, Any]) -> None:
+        record, fields = self.counters.record, self.mapping.fields
+        chosen = _contents(row["chosen"])
+        self._check_completion(line, chosen)
+        prompt = _contents(row.get("prompt") or [])[-_MAX_PROMPT_CHARS:].strip()
         value = data.get(fields.get("chosen", ""))
-        if len(asked) > 3 and isinstance(value, str) and chosen.lstrip().startswith(asked):
-            note("prompt-inside-chosen", line, fields.get("chosen"))
-        explicit = bool(data.get(fields.get("prompt", "")))
-        if self.prompted.setdefault(explicit, line) == line and len(self.prompted) == 2:
-            note("mixed-prompts", line, fields.get("prompt", "prompt"))
-        for code, column in _scores(data):
-            note(code, line, column)
+        if len(prompt) > 3 and isinstance(value, str) and chosen.lstrip().startswith(prompt):
+            record("prompt-inside-chosen", line, fields.get("chosen"))
+        has_prompt = bool(data.get(fields.get("prompt", "")))
+        is_first = self._first_prompt_line.setdefault(has_prompt, line) == line
+        if is_first and len(self._first_prompt_line) == 2:
+            record("mixed-prompts", line, fields.get("prompt", "prompt"))
+        for code, column in _check_scores(data):
+            record(code, line, column)
 
-    def _look_at_span(self, line: int, row: Canonical) -> None:
+    def _check_answers(self, line: int, row: Canonical) -> None:
         context = row["context"]
         for answer in row["answers"]:
-            self._answer(line, answer["text"])
-            start = answer.get("start")
-            text = answer["text"]
-            if (start is None and text not in context) or (
-                start is not None and context[start : start + len(text)] != text
-            ):
-                self.tally.record("answer-not-in-context", line, self.mapping.fields.get("answers"))
+            self._check_completion(line, answer["text"])
+            start, text = answer.get("start"), answer["text"]
+            if start is None:
+                stands_there = text in context
+            else:
+                stands_there = context[start : start + len(text)] == text
+            if not stands_there:
+                column = self.mapping.fields.get("answers")
+                self.counters.record("answer-not-in-context", line, column)
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell of a table holds nothing but a number."""
+    """Return whether a table cell holds nothing but a number."""
     if cell[0] not in "0123456789-+.,":
         return False
     return cell.strip("+- ").replace(".", "", 1).replace(",", "").isdigit()
 
 
-def _said(turns: list[dict[str, Any]] | str) -> str:
-    if isinstance(turns, str):
-        return turns
-    return "\n".join(str(turn.get("content") or "") for turn in turns)
+def _contents(messages: list[dict[str, Any]] | str) -> str:
+    if isinstance(messages, str):
+        return messages
+    return "\n".join(str(message.get("content") or "") for message in messages)
 
 
-def _scores(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for mine, other in SCORE_COLUMNS:
-        if mine in data and other in data:
-            good, bad = data[mine], data[other]
-            try:
-                if isinstance(good, str) or isinstance(bad, str):
-                    yield "score-is-text", mine if isinstance(good, str) else other
-                if float(good) < float(bad):
-                    yield "scores-reversed", mine
-            except (TypeError, ValueError):
-                yield "score-is-text", mine
-
-
-SCORE_COLUMNS = (
-    ("score_chosen", "score_rejected"),
-    ("chosen_score", "rejected_score"),
-    ("chosen-rating", "rejected-rating"),
-    ("chosen_rating", "rejected_rating"),
-)
+def _check_scores(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for chosen_column, rejected_column in SCORE_COLUMNS:
+        if chosen_column not in data or rejected_column not in data:
+            continue
+        chosen, rejected = data[chosen_column], data[rejected_column]
+        try:
+            if isinstance(chosen, str) or isinstance(rejected, str):
+                yield (
+                    "score-not-number",
+                    chosen_column if isinstance(chosen, str) else rejected_column,
+                )
+            if float(chosen) < float(rejected):
+                yield "scores-reversed", chosen_column
+        except (TypeError, ValueError):
+            yield "score-not-number", chosen_column

@@ -1,254 +1,293 @@
-"""Every ailment of a data set by its code: how bad it is, what it is, and what helps."""
+"""The data checks: level, message, remedy, repair and detector of every finding about rows."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from modelforge.errors import Level
 
-DROP = "Leave these rows out."
+# The module that reports the code: `canonical` by UnusableRowError, the others in this package.
+Detector = Literal["canonical", "locate", "rows", "messages", "text", "counters"]
+DROP = "Remove these rows."
 
 
 class DataRule(NamedTuple):
-    """What a row, or a file, may have. `repair` says what repairing does; None is nothing."""
+    """One data check.
 
+    Args:
+        detector: the module that detects it.
+        level: the severity.
+        message: what the rows have, with the placeholders {has}, {are} and {s} for the number.
+        remedy: what the user can do.
+        repair: what repairing does; None if it does nothing.
+        cause: the code of the broader rule that the dataset summary counts it under.
+    """
+
+    detector: Detector
     level: Level
-    has: str
+    message: str
     remedy: str
     repair: str | None = None
     cause: str = ""
 
+    @property
+    def skips(self) -> bool:
+        """Whether training skips the row."""
+        return self.detector in ("canonical", "locate")
 
-def _caution(has: str, remedy: str, repair: str | None = None, cause: str = "") -> DataRule:
-    return DataRule("caution", has, remedy, repair, cause)
+    def sentence(self, count: int) -> str:
+        """Return the message for `count` rows, without a full stop."""
+        one = count == 1
+        verbs = {"has": "has" if one else "have", "are": "is" if one else "are"}
+        text = self.message.format(**verbs, s="s" if one else "")
+        return f"{count:,} {'row' if one else 'rows'} {text}"
 
 
-def _note(has: str, remedy: str, repair: str | None = None) -> DataRule:
-    return DataRule("note", has, remedy, repair)
+def _skipped(
+    message: str,
+    remedy: str,
+    repair: str = DROP,
+    *,
+    cause: str = "",
+) -> DataRule:
+    detector: Detector = "locate" if cause else "canonical"
+    text = f"{{has}} {message} and {{are}} skipped"
+    return DataRule(detector, "caution", text, remedy, repair, cause)
 
 
-SKIPPED: dict[str, tuple[str, str]] = {
-    "empty-answer": ("an empty answer", "Fill in the answers, or remove these rows."),
-    "empty-question": ("an empty question", "Fill in the questions, or remove these rows."),
-    "empty-text": ("an empty text", "Fill in the text, or remove these rows."),
-    "empty-context": ("an empty context", "Fill in the context, or remove these rows."),
-    "missing-field": ("a missing column", "Give every row the same columns."),
-    "not-text": ("something other than text in a column", "Use plain text in every column."),
-    "bad-messages": (
+def _caution(detector: Detector, message: str, remedy: str, repair: str | None = None) -> DataRule:
+    return DataRule(detector, "caution", f"{{has}} {message}", remedy, repair)
+
+
+def _note(detector: Detector, message: str, remedy: str, repair: str | None = None) -> DataRule:
+    return DataRule(detector, "note", f"{{has}} {message}", remedy, repair)
+
+
+RULES: dict[str, DataRule] = {
+    # Rows that cannot be converted to an example.
+    "empty-answer": _skipped("an empty completion", "Fill it in, or remove these rows."),
+    "empty-question": _skipped("an empty prompt", "Fill it in, or remove these rows."),
+    "empty-text": _skipped("an empty text", "Fill it in, or remove these rows."),
+    "empty-context": _skipped("an empty context", "Fill it in, or remove these rows."),
+    "missing-field": _skipped("a missing column", "Give every row the same columns."),
+    "not-text": _skipped("a value that is not text", "Use plain text in every column."),
+    "bad-messages": _skipped(
         "no list of messages with role and content",
         'Write messages as [{"role": "user", "content": "…"}, …].',
     ),
-    "unknown-role": (
+    "unknown-role": _skipped(
         "a role that is not system, user, assistant or tool",
         "Name the roles system, user, assistant and tool.",
     ),
-    "no-answer-turn": ("no assistant turn", "End every conversation with an assistant turn."),
-    "bad-tool-call": (
-        "a tool call without a name, or whose arguments are no JSON object",
+    "no-assistant-message": _skipped(
+        "no assistant message", "End every conversation with an assistant message."
+    ),
+    "bad-tool-call": _skipped(
+        "a tool call without a name, or with arguments that are not a JSON object",
         'Write a call as {"name": "…", "arguments": {…}}.',
     ),
-    "bad-tools": (
-        "tools that are no list of functions with a name",
+    "bad-tools": _skipped(
+        "tools that are not a list of named functions",
         'Write tools as [{"name": "…", "parameters": {…}}].',
     ),
-    "missing-chosen": ("no better answer", "Fill in the column of the better answer."),
-    "missing-rejected": ("no worse answer", "Fill in the column of the worse answer."),
-    "empty-chosen": ("an empty better answer", "Fill it in, or remove these rows."),
-    "empty-rejected": ("an empty worse answer", "Fill it in, or remove these rows."),
-    "same-answers": (
-        "the same better and worse answer",
-        "Remove these rows; there is nothing to prefer.",
+    "missing-chosen": _skipped("no chosen completion", "Fill in the chosen column."),
+    "missing-rejected": _skipped("no rejected completion", "Fill in the rejected column."),
+    "empty-chosen": _skipped("an empty chosen completion", "Fill it in, or remove these rows."),
+    "empty-rejected": _skipped("an empty rejected completion", "Fill it in, or remove these rows."),
+    "identical-answers": _skipped(
+        "identical chosen and rejected completions",
+        "Remove these rows; they express no preference.",
     ),
-    "no-prompt": (
-        "no question that both answers belong to",
-        "Give the question in a column prompt, or as the turns that both answers begin with.",
+    "no-prompt": _skipped(
+        "no prompt shared by both completions",
+        "Add a prompt column, or begin both conversations with the same messages.",
     ),
-    "bad-label": ("a label that is neither true nor false", "Write true or false."),
-    "bad-answers": (
+    "bad-label": _skipped("a label that is neither true nor false", "Write true or false."),
+    "bad-answers": _skipped(
         "answers without a text",
-        'Write answers as {"text": ["…"], "answer_start": [0]}, or as a text.',
+        'Write answers as {"text": ["…"], "answer_start": [0]}, or as text.',
     ),
-    "answer-not-in-context": (
-        "an answer that does not stand in its context",
-        "Copy the answers from the context, letter by letter.",
+    "answer-not-in-context": _skipped(
+        "an answer that does not occur in its context",
+        "Copy the answers from the context character by character.",
     ),
-}
-
-
-# Rows that are skipped: the codes of `causes`, and finer ones that name their cause there.
-_UNUSABLE = {
-    code: _caution(f"{has} and {{is}} skipped", remedy, DROP)
-    for code, (has, remedy) in SKIPPED.items()
-} | {
-    "missing-content": _caution(
-        "a message without content and {is} skipped",
-        "Give every message a content.",
-        DROP,
-        "bad-messages",
+    "missing-content": _skipped(
+        "a message without content", "Give every message a content.", cause="bad-messages"
     ),
-    "null-content": _caution(
-        "a message whose content is null and {is} skipped",
-        "Write the text, or leave the message out.",
-        "Take the messages out; rows left without an answer as well.",
-        "empty-answer",
+    "null-content": _skipped(
+        "a message whose content is null",
+        "Write the text, or remove the message.",
+        "Remove the messages, and rows left without a completion.",
+        cause="empty-answer",
     ),
-    "image-content": _caution(
-        "an image or sound in a message and {is} skipped: the model reads text alone",
-        "Keep the text parts, or take a model that sees.",
+    "image-content": _skipped(
+        "an image or sound, which a text model cannot read,",
+        "Keep the text parts only.",
         "Keep the text parts of the messages.",
-        "not-text",
+        cause="not-text",
     ),
-    "nested-column": _caution(
-        "an object where a text is due and {is} skipped",
+    "nested-column": _skipped(
+        "an object where text is expected",
         "Write the text itself into the column.",
         "Write the object as JSON text.",
-        "not-text",
+        cause="not-text",
     ),
-    "mixed-schemas": _caution(
-        "other columns than those that are read and {is} skipped",
-        "Give every row the same columns, or put the others into a file of their own.",
-        DROP,
-        "missing-field",
+    "mixed-schemas": _skipped(
+        "none of the columns that are read",
+        "Give every row the same columns, or move the other rows to a separate file.",
+        cause="missing-field",
     ),
-}
-_ORDER = {
-    "two-systems": _caution(
-        "two system messages", "Keep one, at the start.", "Join them at the start."
+    # The order of the messages.
+    "several-system-messages": _caution(
+        "messages", "several system messages", "Keep one, at the start.", "Join them at the start."
     ),
-    "late-system": _caution(
-        "a system message behind the start", "Put it first.", "Move it to the start."
+    "system-message-not-first": _caution(
+        "messages", "a system message after the start", "Put it first.", "Move it to the start."
     ),
-    "assistant-first": _caution(
+    "assistant-message-first": _caution(
+        "messages",
         "a conversation that begins with the assistant",
-        "Begin with the user; many chat templates refuse it otherwise.",
-        "Take the first turns of the assistant out.",
+        "Begin with the user; many chat templates reject it otherwise.",
+        "Remove the first messages of the assistant.",
     ),
-    "two-users": _caution(
-        "two turns of the user without an answer between",
-        "Join them, or add the answer.",
-        "Join the turns.",
+    "consecutive-user-messages": _caution(
+        "messages",
+        "two user messages in a row",
+        "Join them, or add the assistant message between them.",
+        "Join the messages.",
     ),
-    "two-assistants": _caution(
-        "two turns of the assistant in a row", "Join them.", "Join the turns."
+    "consecutive-assistant-messages": _caution(
+        "messages", "two assistant messages in a row", "Join them.", "Join the messages."
     ),
     "ends-without-answer": _note(
-        "a conversation that ends without an answer",
-        "The last turn is not learned from.",
-        "Take the last turns out.",
+        "messages",
+        "a conversation that does not end with the assistant",
+        "The last message is not trained on.",
+        "Remove the last messages.",
     ),
-    "tool-without-result": _caution(
-        "a tool call without its result",
-        "Add the turn of the tool behind the call.",
-        DROP,
+    "tool-call-without-result": _caution(
+        "messages", "a tool call without a result", "Add the tool message after the call.", DROP
     ),
-    "result-without-call": _caution(
-        "a tool result without a call", "Add the call, or leave the result out.", DROP
+    "tool-result-without-call": _caution(
+        "messages", "a tool result without a call", "Add the call, or remove the result.", DROP
     ),
-    "empty-turn": _caution(
-        "an empty message of the user or of a tool",
-        "Fill it in, or take it out.",
-        "Take the empty messages out.",
+    # The contents.
+    "empty-message": _caution(
+        "rows",
+        "an empty user or tool message",
+        "Fill it in, or remove it.",
+        "Remove the empty messages.",
     ),
-}
-_TEXTS = {
     "near-empty-answer": _caution(
-        "an answer that says next to nothing, such as “-” or “n/a”",
-        "Fill in the answers, or remove these rows.",
+        "text",
+        "a completion without information, such as “-” or “n/a”",
+        "Fill it in, or remove these rows.",
         DROP,
     ),
     "answer-is-question": _caution(
-        "an answer equal to its question",
-        "The model would learn to repeat; remove these rows unless that is meant.",
+        "rows",
+        "a completion equal to its prompt",
+        "The model would learn to repeat; remove these rows unless that is intended.",
         DROP,
     ),
     "control-characters": _caution(
-        "control characters that nobody sees",
-        "Take them out.",
-        "Take them out.",
+        "text", "invisible control characters", "Remove them.", "Remove them."
     ),
     "replaced-characters": _caution(
-        "the mark � where a character was lost",
-        "Export the text again with its own encoding.",
+        "text",
+        "the replacement character � where a character was lost",
+        "Export the text again in its own encoding.",
     ),
     "html": _note(
-        "HTML left over",
-        "Strip the tags, unless the model shall write HTML.",
-        "Strip the tags and write &amp; and the like as characters.",
+        "text",
+        "HTML markup",
+        "Remove the tags, unless the model should write HTML.",
+        "Remove the tags and decode entities such as &amp;.",
     ),
     "e-mail": _note(
+        "text",
         "an e-mail address",
-        "A model can give away what it has learned; mask it unless it is public.",
-        "Write [e-mail] instead.",
+        "A model can reveal its training data; mask the address unless it is public.",
+        "Replace it by [e-mail].",
     ),
     "phone-number": _note(
-        "something like a telephone number",
-        "A model can give away what it has learned; mask it unless it is public.",
-        "Write [phone] instead.",
+        "text",
+        "a possible telephone number",
+        "A model can reveal its training data; mask the number unless it is public.",
+        "Replace it by [phone].",
     ),
     "secret-key": _caution(
-        "something like a secret key",
-        "Take it out and withdraw the key; whoever has the model may get it to say it.",
-        "Write [key] instead.",
+        "text",
+        "a possible secret key",
+        "Remove and revoke the key; a model can reveal its training data.",
+        "Replace it by [key].",
     ),
     "too-long": _caution(
-        "more text than the longest row allowed",
-        "They are cut; raise max_seq_length, or split them.",
+        "rows",
+        "more text than the maximum sequence length",
+        "They are truncated; raise max_seq_length, or split them.",
     ),
-    "answer-beyond-length": _caution(
-        "a question so long that its answer is cut off",
-        "Raise max_seq_length, or shorten the questions.",
+    "answer-truncated": _caution(
+        "rows",
+        "a prompt so long that the completion is truncated",
+        "Raise max_seq_length, or shorten the prompts.",
     ),
-    "numbers-as-text": _note("a number where a text is due", "It is read as its digits."),
-}
-_PREFERENCES = {
+    "numbers-as-text": _note("rows", "a number where text is expected", "It is read as text."),
+    # Preference pairs.
     "prompt-inside-chosen": _caution(
-        "the question once more inside the better answer",
-        "Give the answers without the question.",
-        "Take the question off the front of both answers.",
+        "rows",
+        "the prompt repeated in the chosen completion",
+        "Give the completions without the prompt.",
+        "Remove the prompt from the start of both completions.",
     ),
     "mixed-prompts": _caution(
-        "its question another way than the rows before: some have a column, some do not",
-        "Give the question the same way in every row.",
+        "rows",
+        "a prompt in another form than the rows before: some use a column, some do not",
+        "Give the prompt in the same form in every row.",
     ),
     "scores-reversed": _caution(
-        "a better answer with the lower score",
-        "Swap the answers, or check what the scores mean.",
-        "Swap both answers and their scores.",
+        "rows",
+        "a chosen completion with the lower score",
+        "Swap the completions, or check the meaning of the scores.",
+        "Swap both completions and their scores.",
     ),
-    "score-is-text": _note("a score that is text", "Write scores as numbers."),
-}
-_SHAPE = {
-    "duplicate-rows": _caution(
-        "",
-        "Remove them unless they should weigh more; copies never stand on both sides.",
+    "score-not-number": _note("rows", "a score that is not a number", "Write scores as numbers."),
+    # The shape of the file.
+    "duplicate-rows": DataRule(
+        "counters",
+        "caution",
+        "repeat{s} an earlier one",
+        "Remove duplicates unless they should weigh more; the split keeps them on one side.",
         "Keep the first of each.",
     ),
-    "leaked-rows": _caution(
-        "",
-        "They make the check look better than it is; remove them from one side.",
+    "leaked-rows": DataRule(
+        "counters",
+        "caution",
+        "{are} in the evaluation data as well",
+        "The evaluation looks better than it is; remove them from one side.",
     ),
-    "doubled-key": _caution(
-        "a name twice in one object; only the last counts",
+    "duplicate-key": _caution(
+        "rows",
+        "a name twice in one object; only the last is read",
         "Give every field its own name.",
         "Keep the last of each.",
     ),
     "deep-nesting": _caution(
-        "lists or objects more than 64 deep",
+        "rows",
+        "lists or objects nested more than 64 deep",
         "Write the text itself, without objects inside objects.",
     ),
     "many-columns": _caution(
+        "rows",
         "more than 1,000 columns",
         "Keep the columns that are read.",
         "Keep only the columns that are read.",
     ),
     "formula-cells": _note(
+        "rows",
         "a cell that a spreadsheet would run as a formula",
-        "It is kept as text; open the file in a spreadsheet with care.",
+        "It is kept as text; be careful when opening the file in a spreadsheet.",
     ),
-    "line-breaks-in-cells": _note("a line break inside a cell", "It is kept as it is."),
-    "mixed-types": _note(
-        "a number in a column of text, or the other way round",
-        "All cells are read as text.",
-    ),
+    "line-breaks-in-cells": _note("rows", "a line break inside a cell", "It is kept as it is."),
+    "mixed-types": _note("rows", "numbers and text in one column", "All cells are read as text."),
 }
-RULES: dict[str, DataRule] = _UNUSABLE | _ORDER | _TEXTS | _PREFERENCES | _SHAPE

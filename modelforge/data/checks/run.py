@@ -1,4 +1,4 @@
-"""The doctor: everything that is odd about a data file, found in one pass over it."""
+"""Check data files: all findings of a file, from one pass over it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from modelforge.config.schema.data import Source as Said
+from modelforge.config.schema.data import Source
 from modelforge.data.checks.counters import MAX_PLACES, Counters, DatasetStats, compute_stats
 from modelforge.data.checks.file import check_file_format
-from modelforge.data.checks.findings import DataFinding, ReadErrors, row_findings
-from modelforge.data.checks.parallel import count_rows
+from modelforge.data.checks.findings import (
+    DataFinding,
+    ReadErrors,
+    few_rows_finding,
+    row_findings,
+)
+from modelforge.data.checks.parallel import CountCache, count_rows
 from modelforge.data.checks.rows import CheckOptions
-from modelforge.data.columns.detect import ColumnMapping, detect_mapping
+from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
+from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.columns.unknown import explain_unknown_columns
 from modelforge.data.formats.read import read_file_rows
 from modelforge.data.formats.sniff import DataFile, ReadError, sniff_file
@@ -23,167 +29,161 @@ from modelforge.data.sources.locate import find_source_files
 from modelforge.errors import DataError
 from modelforge.paths import Home
 
-if TYPE_CHECKING:
-    from modelforge.data.sources.load import LoadedSource
-
-FEWEST = 10
-_SAMPLE = 100
 _LEVELS = ("blocker", "caution", "note")
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What was found in one file, the worst first, and its numbers."""
+    """The findings of one file, most severe first, and its statistics."""
 
     file: str
     path: Path
     findings: list[DataFinding]
     stats: DatasetStats
     mapping: ColumnMapping | None = None
+    encoding: str = ""
     fingerprints: array[int] = field(default_factory=lambda: array("Q"), repr=False, compare=False)
 
     @property
     def blocked(self) -> bool:
         """Whether the file cannot be trained on."""
-        return any(found.level == "blocker" for found in self.findings)
+        return any(finding.level == "blocker" for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the diagnosis as plain data."""
+        """Return the result as plain data."""
         return {
             "file": self.file,
             "blocked": self.blocked,
-            "findings": [found.as_dict() for found in self.findings],
+            "encoding": self.encoding,
+            "findings": [finding.as_dict() for finding in self.findings],
             "stats": self.stats.as_dict(),
         }
 
 
-def check_loaded(loaded: LoadedSource, max_chars: int | None = None) -> list[CheckResult]:
-    """Return the diagnosis of every file of an opened source."""
-    return [check_file(path, mapping=loaded.mapping, max_chars=max_chars) for path in loaded.files]
-
-
 def check_sources(
-    sources: Sequence[Said],
+    sources: Sequence[Source],
     home: Home,
-    validation: Sequence[Said] = (),
+    validation: Sequence[Source] = (),
     max_chars: int | None = None,
+    cache: CountCache | None = None,
 ) -> list[CheckResult]:
-    """Return the diagnosis of every file of sources, also of those that cannot be opened.
+    """Check every file of the sources, including files that cannot be read.
 
-    Rows that stand in `validation` as well are found. Raises NotFoundError where there is no file.
+    Rows that also occur in `validation` are reported. Raises NotFoundError for a missing file.
     """
-    held = array("Q")
-    for said in validation:
-        for path in find_source_files(said, home):
-            held.extend(check_file(path, said).fingerprints)
+    eval_fingerprints = array("Q")
+    for source in validation:
+        for path in find_source_files(source, home):
+            eval_fingerprints.extend(check_file(path, source, cache=cache).fingerprints)
     return [
-        check_file(path, said, max_chars=max_chars, eval_fingerprints=held)
-        for said in sources
-        for path in find_source_files(said, home)
+        check_file(
+            path, source, max_chars=max_chars, eval_fingerprints=eval_fingerprints, cache=cache
+        )
+        for source in sources
+        for path in find_source_files(source, home)
     ]
 
 
 def check_file(
     path: Path,
-    source: Said | None = None,
+    source: Source | None = None,
     *,
-    mapping: ColumnMapping | None = None,
     max_chars: int | None = None,
     eval_fingerprints: Sequence[int] = (),
+    cache: CountCache | None = None,
 ) -> CheckResult:
-    """Return the diagnosis of one file; nothing that is wrong with it raises.
+    """Check one file; every error in it becomes a finding.
 
-    `longest` is the longest row in characters, `held` are the prints of rows to check on.
+    `max_chars` is the longest row allowed, `eval_fingerprints` are those of the evaluation rows.
     """
     path = Path(path)
-    faults = ReadErrors()
+    errors = ReadErrors()
     try:
-        file = sniff_file(path)
-    except ReadError as fault:
-        faults.add(fault)
-        return _hopeless(path, faults.findings(path.name))
-    try:
-        return _examined(file, source, mapping, max_chars, eval_fingerprints, faults)
-    except ReadError as fault:  # the packing, a table or an encoding breaks on the way
-        faults.add(fault)
-        return _hopeless(path, faults.findings(path.name))
+        file = sniff_file(path, source.encoding if source else None)
+        return _check(file, source, max_chars, eval_fingerprints, cache)
+    except ReadError as error:  # also an error in the middle of the file that ends the reading
+        errors.add(error)
+        return _unreadable(path, errors.findings(path.name))
 
 
-def _examined(
-    source: DataFile,
-    said: Said | None,
-    mapping: ColumnMapping | None,
-    longest: int | None,
-    held: Sequence[int],
-    faults: ReadErrors,
+def _check(
+    file: DataFile,
+    source: Source | None,
+    max_chars: int | None,
+    eval_fingerprints: Sequence[int],
+    cache: CountCache | None,
 ) -> CheckResult:
-    path, name = source.path, source.name
-    signs = list(check_file_format(source))
-    first = [row.data for row in islice(read_file_rows(source, faults.add), _SAMPLE)]
+    name = file.name
+    notes = list(check_file_format(file))
+    errors = ReadErrors()
+    first = [row.data for row in islice(read_file_rows(file, errors.add), SAMPLE_ROWS)]
     if not first:
-        empty = [] if faults.counts else [_no_rows(source)]
-        return _hopeless(path, [*faults.findings(name), *empty, *signs])
+        empty = [] if errors.counts else [_no_rows(file)]
+        return _unreadable(file.path, [*errors.findings(name), *empty, *notes], file.encoding)
     try:
-        mapping = mapping or detect_mapping(first, name, said)
+        mapping = detect_mapping(first, name, source)
     except DataError as error:
-        found = explain_unknown_columns(source, first, error)
-        return _hopeless(path, [*faults.findings(name), found, *signs])
-    faults = ReadErrors()
-    tally = count_rows(
-        source, CheckOptions(mapping, longest, source.format in ("csv", "tsv")), faults.add
+        unknown = explain_unknown_columns(file, first, error)
+        return _unreadable(file.path, [*errors.findings(name), unknown, *notes], file.encoding)
+    errors = ReadErrors()
+    options = CheckOptions(mapping, max_chars, file.format in ("csv", "tsv"))
+    counters = count_rows(file, options, errors.add, cache)
+    _record_leaks(counters, eval_fingerprints)
+    unit = "row" if file.format in ("parquet", "arrow") else "line"
+    findings = [
+        *errors.findings(name),
+        *row_findings(counters, name, unit),
+        *notes,
+        *_check_amount(counters, name, max_chars),
+    ]
+    findings.sort(key=lambda finding: _LEVELS.index(finding.level))
+    stats = compute_stats(counters, file.path.stat().st_size)
+    return CheckResult(
+        name, file.path, findings, stats, mapping, file.encoding, counters.fingerprints
     )
-    _note_leaks(tally, held)
-    unit = "row" if source.format in ("parquet", "arrow") else "line"
-    told = [*faults.findings(name), *row_findings(tally, name, unit), *signs]
-    told += _on_amount(tally, name, longest)
-    told.sort(key=lambda found: _LEVELS.index(found.level))
-    stats = compute_stats(tally, path.stat().st_size)
-    return CheckResult(name, path, told, stats, mapping, tally.fingerprints)
 
 
-def _hopeless(path: Path, findings: list[DataFinding]) -> CheckResult:
+def _unreadable(path: Path, findings: list[DataFinding], encoding: str = "") -> CheckResult:
     size = path.stat().st_size if path.is_file() else 0
-    return CheckResult(path.name, path, findings, compute_stats(Counters(), size))
+    return CheckResult(path.name, path, findings, compute_stats(Counters(), size), None, encoding)
 
 
-def _no_rows(source: DataFile) -> DataFinding:
-    remedy = "Give a file with at least one row."
-    if source.format in ("csv", "tsv"):
-        what, code = "It holds a header and no row below it.", "header-only"
+def _no_rows(file: DataFile) -> DataFinding:
+    remedy = "Use a file with at least one row."
+    if file.format in ("csv", "tsv"):
+        what, code = "It has a header but no rows.", "header-only"
     else:
-        what, code = "It holds no rows.", "no-rows"
-    return DataFinding(code, "blocker", what, remedy, source.name, 1, [(1, None)])
+        what, code = "It has no rows.", "no-rows"
+    return DataFinding(code, "blocker", what, remedy, file.name, 1, [(1, None)])
 
 
-def _note_leaks(tally: Counters, held: Sequence[int]) -> None:
-    if held:
-        known = set(held)
-        for key, line in zip(tally.fingerprints, tally.fingerprint_lines, strict=True):
-            if key in known:
-                tally.record("leaked-rows", line)
+def _record_leaks(counters: Counters, eval_fingerprints: Sequence[int]) -> None:
+    known = set(eval_fingerprints)
+    if known:
+        rows = zip(counters.fingerprints, counters.fingerprint_lines, strict=True)
+        for fingerprint, line in rows:
+            if fingerprint in known:
+                counters.record("leaked-rows", line)
 
 
-def _on_amount(tally: Counters, name: str, longest: int | None) -> list[DataFinding]:
-    rows, counts = tally.rows, tally.counts
+def _check_amount(counters: Counters, name: str, max_chars: int | None) -> list[DataFinding]:
+    rows, counts = counters.rows, counters.counts
     if not rows:
-        what = f"It has no usable row among {tally.skipped:,}."
-        remedy = "Mend the rows as the other findings say."
-        return [DataFinding("no-usable-row", "blocker", what, remedy, name, tally.skipped)]
-    found = []
-    if counts.get("answer-beyond-length") == rows:
-        what = f"Every one of the {rows:,} rows loses its whole answer: nothing is learned."
-        remedy = "Raise max_seq_length, or shorten the questions."
-        places = tally.places["answer-beyond-length"][:MAX_PLACES]
-        found.append(DataFinding("nothing-learned", "blocker", what, remedy, name, rows, places))
+        what = f"None of its {counters.skipped:,} rows can be used."
+        remedy = "Fix the rows as the other findings describe."
+        return [DataFinding("no-usable-row", "blocker", what, remedy, name, counters.skipped)]
+    findings = []
+    if counts.get("answer-truncated") == rows:
+        what = f"The completion of all {rows:,} rows is truncated, so there is nothing to train on."
+        remedy = "Raise max_seq_length, or shorten the prompts."
+        places = counters.places["answer-truncated"][:MAX_PLACES]
+        findings.append(
+            DataFinding("all-answers-truncated", "blocker", what, remedy, name, rows, places)
+        )
     if counts.get("too-long") == rows:
-        what = f"Every one of the {rows:,} rows is longer than {longest:,} characters."
+        what = f"All {rows:,} rows are longer than {max_chars:,} characters."
         remedy = "Raise max_seq_length, or split the rows."
-        places = tally.places["too-long"][:MAX_PLACES]
-        found.append(DataFinding("all-too-long", "caution", what, remedy, name, rows, places))
-    if rows < FEWEST:
-        noun = "row is" if rows == 1 else "rows are"
-        what = f"{rows} usable {noun} few; at least {FEWEST} are advised."
-        code = "one-row" if rows == 1 else "few-rows"
-        remedy = "Add rows; 50 already show a style."
-        found.append(DataFinding(code, "caution", what, remedy, name, rows))
-    return found
+        places = counters.places["too-long"][:MAX_PLACES]
+        findings.append(DataFinding("all-too-long", "caution", what, remedy, name, rows, places))
+    few = few_rows_finding(rows, name)
+    return [*findings, few] if few else findings

@@ -1,4 +1,7 @@
-"""What can be odd about the texts of a row: each sign is found in far less time than reading."""
+"""Checks of the text of a row: control characters, markup, personal data and secrets.
+
+They run on every row, so that a cheap test of the bytes precedes every regular expression.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,21 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 
-# Bytes that say nothing; what is left of a text after them is short and quickly looked through.
-# The first four control characters part the turns of a print, and are looked for elsewhere.
+from modelforge.data.checks.secrets import PREFIXES, PRIVATE_KEY_HEADER, SECRET
+
+# The control characters 0 to 3 separate the parts of a fingerprint and are checked elsewhere.
 _CONTROLS = bytes([*range(4, 9), 11, 12, *range(14, 32), 127])
-_DIGIT = b"0123456789"
-_TELLING = _CONTROLS + _DIGIT + b"@<&+_-A"
-_PLAIN = bytes(each for each in range(256) if each not in _TELLING)
-_NO_CONTROL = bytes(each for each in range(256) if each not in _CONTROLS)
-_NO_DIGIT = bytes(each for each in range(256) if each not in _DIGIT)
-_FEWEST_DIGITS = 8
-# The last of the marks that part the turns of a print.
-PARTING = "\x03"
+_DIGITS = b"0123456789"
+_NON_DIGITS = bytes(byte for byte in range(256) if byte not in _DIGITS)
+_NON_CONTROLS = bytes(byte for byte in range(256) if byte not in _CONTROLS)
+# Only these bytes can begin a finding; all others are deleted before the text is checked.
+_RELEVANT = _CONTROLS + _DIGITS + b"@<&+_-A"
+_IRRELEVANT = bytes(byte for byte in range(256) if byte not in _RELEVANT)
+_DIGITS_TO_ZERO = bytes.maketrans(b"123456789 .-/()", b"000000000------")
+_MIN_PHONE_DIGITS = 8
+LAST_SEPARATOR = "\x03"
+_WITHOUT_SEPARATORS = dict.fromkeys(range(4))
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_DIGITS = bytes.maketrans(b"123456789 .-/()", b"000000000------")
 
 HTML = re.compile(
     r"</?(?:p|div|br|span|a|table|tr|td|th|ul|ol|li|b|i|u|em|strong|font|img|h[1-6]|script|style"
@@ -31,63 +36,62 @@ PHONE = re.compile(
     r"\+\d{1,3}[ .\-/()]{0,2}(?:\d[ .\-/()]{0,2}){7,12}(?!\d)"
     r"|(?<![\d-])\(?\d{3}\)?[ .-]{1,2}\d{3}[.-]\d{4}(?![\d-])"
 )
-SECRET = re.compile(
-    r"\b(?:sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|hf_[A-Za-z0-9]{30,}"
-    r"|AKIA[A-Z0-9]{16}|AIza[\w-]{35}|xox[abps]-[\w-]{10,})"
-    r"|-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----"
-)
-_UNDERSCORED = ("hf_", "_pat_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_")
-_UNPARTED = dict.fromkeys(range(4))
-EMPTY_WORDS = frozenset(
+# Prefixes of secrets by a relevant byte that each contains.
+_SECRET_PREFIXES = {
+    byte: [prefix for prefix in (*PREFIXES, PRIVATE_KEY_HEADER) if chr(byte) in prefix]
+    for byte in b"-_A"
+}
+NO_INFORMATION = frozenset(
     ["-", "--", "...", "…", "?", ".", "n/a", "na", "none", "null", "nan", "nil", "todo", "tbd"]
 )
+MAX_NEAR_EMPTY_CHARS = 12
 
 
 def check_text(text: str, encoded: bytes) -> Iterator[str]:
-    """Yield the codes of what is odd about a print; `encoded` is the same text as UTF-8."""
-    left = encoded.translate(None, _PLAIN)
-    if left:
-        yield from _told_by(left, text, encoded)
+    """Yield the codes of the findings in a fingerprint; `encoded` is the text as UTF-8."""
+    relevant = encoded.translate(None, _IRRELEVANT)
+    if relevant:
+        yield from _check_relevant(relevant, text, encoded)
     if len(encoded) != len(text):
         if "\ufffd" in text:
             yield "replaced-characters"
-        if b"\xc2" in encoded and CONTROL.search(text.translate(_UNPARTED)):
+        if b"\xc2" in encoded and CONTROL.search(text.translate(_WITHOUT_SEPARATORS)):
             yield "control-characters"
 
 
-def _told_by(left: bytes, text: str, encoded: bytes) -> Iterator[str]:
-    if left.translate(None, _NO_CONTROL):
+def _check_relevant(relevant: bytes, text: str, encoded: bytes) -> Iterator[str]:
+    if relevant.translate(None, _NON_CONTROLS):
         yield "control-characters"
-    if b"@" in left and EMAIL.search(text):
+    if b"@" in relevant and EMAIL.search(text):
         yield "e-mail"
-    if (b"<" in left or b"&" in left) and HTML.search(text):
+    if (b"<" in relevant or b"&" in relevant) and HTML.search(text):
         yield "html"
-    if len(left) >= _FEWEST_DIGITS and len(left.translate(None, _NO_DIGIT)) >= _FEWEST_DIGITS:
-        likely = b"+" in left or b"000-0000" in encoded.translate(_DIGITS)
-        if likely and PHONE.search(text):
+    if len(relevant) >= _MIN_PHONE_DIGITS:
+        digits = len(relevant.translate(None, _NON_DIGITS))
+        likely = b"+" in relevant or b"000-0000" in encoded.translate(_DIGITS_TO_ZERO)
+        if digits >= _MIN_PHONE_DIGITS and likely and PHONE.search(text):
             yield "phone-number"
-    if _may_hold_secret(left, text) and SECRET.search(text):
+    if _may_hold_secret(relevant, text) and SECRET.search(text):
         yield "secret-key"
 
 
-def _may_hold_secret(left: bytes, text: str) -> bool:
-    if b"-" in left and ("sk-" in text or "xox" in text or "-----BEGIN " in text):
-        return True
-    if b"_" in left and any(mark in text for mark in _UNDERSCORED):
-        return True
-    return b"A" in left and ("AKIA" in text or "AIza" in text)
+def _may_hold_secret(relevant: bytes, text: str) -> bool:
+    return any(
+        byte in relevant and any(prefix in text for prefix in prefixes)
+        for byte, prefixes in _SECRET_PREFIXES.items()
+    )
 
 
-def is_near_empty(answer: str) -> bool:
-    """Whether an answer says next to nothing: a lone mark, “n/a”, “TODO” and the like."""
-    if len(answer) > 12:
+def is_near_empty(completion: str) -> bool:
+    """Return whether a completion is punctuation only, or a placeholder such as n/a or TODO."""
+    if len(completion) > MAX_NEAR_EMPTY_CHARS:
         return False
-    word = answer.strip().lower()
-    return word in EMPTY_WORDS or not any(mark.isalnum() for mark in word)
+    word = completion.strip().lower()
+    return word in NO_INFORMATION or not any(character.isalnum() for character in word)
 
 
 _ASCII = re.compile(r"[\x00-\x7f]+")
-# Where a block of letters begins, and whose it is; "" is nobody's.
+# The first code point of a range and the script of its letters; "" for characters without script.
 _BLOCKS = (
     (0x0000, "Latin"), (0x0250, ""), (0x0370, "Greek"), (0x0400, "Cyrillic"), (0x0530, "Armenian"),
     (0x0590, "Hebrew"), (0x0600, "Arabic"), (0x0900, "Devanagari"), (0x0980, "Bengali"),
@@ -99,20 +103,20 @@ _BLOCKS = (
     (0xFE70, "Arabic"), (0xFF00, ""), (0x20000, "Han"), (0x30000, ""),
 )  # fmt: skip
 _STARTS = [start for start, _ in _BLOCKS]
-_NAMES = [name for _, name in _BLOCKS]
+_SCRIPTS = [script for _, script in _BLOCKS]
 
 
 def detect_script(text: str) -> str:
-    """Return the script of most letters near the start: “Latin”, “Cyrillic”, “Han” …, or “none”."""
+    """Return the script of most letters near the start, such as Latin or Han; “none” without."""
     head = text[:240]
     if head.isascii():
         return "Latin" if any(map(str.isalpha, head)) else "none"
-    high = _ASCII.sub("", head)[:32]
-    counts = Counter(_NAMES[bisect_right(_STARTS, ord(mark)) - 1] for mark in high)
+    non_ascii = _ASCII.sub("", head)[:32]
+    counts = Counter(_SCRIPTS[bisect_right(_STARTS, ord(letter)) - 1] for letter in non_ascii)
     del counts[""]
-    if "Kana" in counts:  # Japanese mixes it with Han
+    if "Kana" in counts:  # Japanese mixes kana with Han characters.
         return "Kana"
-    low = sum(map(str.isalpha, head)) - sum(map(str.isalpha, high)) if len(high) < 32 else 0
-    counts["Latin"] += low
+    if len(non_ascii) < 32:
+        counts["Latin"] += sum(map(str.isalpha, head)) - sum(map(str.isalpha, non_ascii))
     script, count = counts.most_common(1)[0]
     return script if count else "none"

@@ -1,10 +1,10 @@
-"""Which columns hold the question and which the answer, with the reason in words."""
+"""Detect which columns hold which part of a row, and explain the result."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -25,74 +25,84 @@ from modelforge.data.columns.names import (
 )
 from modelforge.errors import DataError, Problem
 
-__all__ = ["ColumnMapping", "RowKind", "detect_mapping"]
+__all__ = ["SAMPLE_ROWS", "ColumnMapping", "RowKind", "detect_mapping"]
 
-# What a source's type may turn out to be.
-_KINDS: dict[str, tuple[RowKind, ...]] = {
-    "text": ("text",),
-    "instruction": ("instruction", "pair", "summary"),
-    "conversation": ("messages",),
-    "preference": ("preference", "preference-label"),
-}
-# For each type: the parts, the setting that names each, and what it is called if none does.
-_Named = tuple[str, str, tuple[str, ...]]
-_PARTS: dict[str, tuple[_Named, ...]] = {
-    "text": (("text", "text_field", ("text",)),),
-    "instruction": (
-        ("instruction", "instruction_field", PROMPT_COLUMNS),
-        ("answer", "output_field", COMPLETION_COLUMNS),
+# The number of rows from which columns are detected.
+SAMPLE_ROWS = 100
+_MAX_UNUSED = 20
+_MAX_NAME_CHARS = 40
+
+
+class _Part(NamedTuple):
+    """A part of a row, the setting that names its column, and the usual column names."""
+
+    name: str
+    setting: str
+    columns: tuple[str, ...]
+
+
+class _SourceType(NamedTuple):
+    """A `type` of a source: the kinds it can be, and its parts when columns are named."""
+
+    kinds: tuple[RowKind, ...]
+    parts: tuple[_Part, ...]
+    optional: tuple[tuple[str, str], ...] = ()
+
+
+_TYPES: dict[str, _SourceType] = {
+    "text": _SourceType(("text",), (_Part("text", "text_field", ("text",)),)),
+    "instruction": _SourceType(
+        ("instruction", "pair", "summary"),
+        (
+            _Part("instruction", "instruction_field", PROMPT_COLUMNS),
+            _Part("answer", "output_field", COMPLETION_COLUMNS),
+        ),
+        (("input", "input_field"),),
     ),
-    "conversation": (("messages", "messages_field", MESSAGES_COLUMNS),),
-    "preference": (
-        ("chosen", "chosen_field", ("chosen",)),
-        ("rejected", "rejected_field", ("rejected",)),
+    "conversation": _SourceType(
+        ("messages",), (_Part("messages", "messages_field", MESSAGES_COLUMNS),)
     ),
-}
-_BESIDE: dict[str, tuple[tuple[str, str], ...]] = {
-    "text": (),
-    "instruction": (("input", "input_field"),),
-    "conversation": (),
-    "preference": (("prompt", "prompt_field"),),
-}
-_SAID_KIND: dict[str, RowKind] = {
-    "text": "text",
-    "instruction": "instruction",
-    "conversation": "messages",
-    "preference": "preference",
+    "preference": _SourceType(
+        ("preference", "preference-label"),
+        (
+            _Part("chosen", "chosen_field", ("chosen",)),
+            _Part("rejected", "rejected_field", ("rejected",)),
+        ),
+        (("prompt", "prompt_field"),),
+    ),
 }
 
 
 def detect_mapping(
     rows: Rows, name: str = "dataset", source: Source | None = None
 ) -> ColumnMapping:
-    """Return how these rows are read; what the source says wins over what the columns are called.
+    """Return how these rows are read; settings of the source take precedence over column names.
 
-    Raises DataError when no spelling fits any row, or a column that was said is not there.
+    Raises DataError if no pattern fits any row, or a column named by the source is missing.
     """
     source = source or Source(path=name)
     columns = columns_of(rows)
-    said = _said_columns(source)
-    for setting, column in said.items():
+    named = _named_columns(source)
+    for setting, column in named.items():
         if column not in columns:
-            raise _no_column(name, setting, column, columns)
-    kind = declared_type(source)
-    parts = [setting for _, setting, _ in _PARTS.get(kind, ())]
-    parts += [setting for _, setting in _BESIDE.get(kind, ())]
-    if any(setting in said for setting in parts):
-        found, fields = _SAID_KIND[kind], _fields_said(source, kind, columns, name)
+            raise _missing_column(name, setting, column, columns)
+    source_type = declared_type(source)
+    known = _TYPES.get(source_type)
+    if known is not None and _names_a_part(known, named):
+        kind, fields = known.kinds[0], _named_fields(source, known, columns, name)
     else:
-        fit = best_pattern(rows, _KINDS.get(kind))
-        if fit is None:
-            raise _unknown(rows, name, kind)
-        found, fields = fit[0].kind, fit[1]
-    fields = _with_system(fields, source)
-    properties = _properties(rows, found, fields, source)
+        best = best_pattern(rows, known.kinds if known else None)
+        if best is None:
+            raise _unknown_columns(rows, name, source_type)
+        kind, fields = best[0].kind, best[1]
+    fields = _with_system_and_tools(fields, source)
+    properties = _properties(rows, kind, fields, source)
     unused = [column for column in columns if column not in fields.values()]
     return ColumnMapping(
-        kind=found,
+        kind=kind,
         fields=fields,
-        reason=_reason(found, fields, unused, properties, source),
-        unused=unused[:20],
+        reason=_reason(kind, fields, unused, properties, source),
+        unused=unused[:_MAX_UNUSED],
         properties=properties,
         system_prompt=source.system_prompt,
         prompt_format=source.prompt_format,
@@ -100,42 +110,50 @@ def detect_mapping(
     )
 
 
-def _said_columns(source: Source) -> dict[str, str]:
-    named = {setting: value for setting, value in source if setting.endswith("_field")}
-    return {setting: str(value) for setting, value in named.items() if value is not None}
+def _named_columns(source: Source) -> dict[str, str]:
+    values = {setting: value for setting, value in source if setting.endswith("_field")}
+    return {setting: str(value) for setting, value in values.items() if value is not None}
 
 
-def _fields_said(source: Source, kind: str, columns: Sequence[str], name: str) -> dict[str, str]:
-    """Return the columns that were said, and for a part that was not the one called like it."""
+def _names_a_part(known: _SourceType, named: dict[str, str]) -> bool:
+    settings = [part.setting for part in known.parts] + [setting for _, setting in known.optional]
+    return any(setting in named for setting in settings)
+
+
+def _named_fields(
+    source: Source, known: _SourceType, columns: Sequence[str], name: str
+) -> dict[str, str]:
+    """Return the columns that the source names, and those with usual names for other parts."""
     actual = by_normalized_name(columns)
-    taken = set(_said_columns(source).values())
+    taken = set(_named_columns(source).values())
     fields: dict[str, str] = {}
-    for part, setting in _BESIDE[kind]:
-        if column := getattr(source, setting):
-            fields[part] = column
-    for part, setting, names in _PARTS[kind]:
+    for part_name, setting in known.optional:
         column = getattr(source, setting)
+        if column:
+            fields[part_name] = column
+    for part in known.parts:
+        column = getattr(source, part.setting)
         if column is None:
-            there = (actual[each] for each in names if each in actual)
-            column = next((each for each in there if each not in taken), None)
-        if column is None and part == "instruction" and "input" in fields:
+            usual = (actual[each] for each in part.columns if each in actual)
+            column = next((each for each in usual if each not in taken), None)
+        if column is None and part.name == "instruction" and "input" in fields:
             column = fields.pop("input")
         if column is None:
-            raise _no_part(name, setting, columns)
-        fields[part] = column
+            raise _missing_part(name, part.setting, columns)
+        fields[part.name] = column
     return fields
 
 
-def _with_system(fields: dict[str, str], source: Source) -> dict[str, str]:
-    kept = dict(fields)
+def _with_system_and_tools(fields: dict[str, str], source: Source) -> dict[str, str]:
+    fields = dict(fields)
     column = source.system_prompt_field or source.system_field
     if column:
-        kept["system"] = column
+        fields["system"] = column
     elif source.system_prompt_type == "fixed":
-        kept.pop("system", None)
+        fields.pop("system", None)
     if source.tools_field:
-        kept["tools"] = source.tools_field
-    return kept
+        fields["tools"] = source.tools_field
+    return fields
 
 
 def _properties(
@@ -146,11 +164,11 @@ def _properties(
     if kind not in ("messages", "preference", "pair", "preference-label"):
         return {}
     columns = [fields[part] for part in ("messages", "chosen", "prompt") if part in fields]
-    return detect_properties([_opened(row.get(column)) for column in columns for row in rows])
+    return detect_properties([_parsed_list(row.get(column)) for column in columns for row in rows])
 
 
-def _opened(value: Any) -> Any:
-    """Return a conversation that stands as JSON text in a cell as what it is."""
+def _parsed_list(value: Any) -> Any:
+    """Return the list in a cell that holds the JSON text of one; other values unchanged."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:
@@ -166,53 +184,55 @@ def _reason(
     properties: dict[str, str],
     source: Source,
 ) -> str:
-    named = [column[:40] for column in fields.values()]
-    listed = named[0] if len(named) == 1 else ", ".join(named[:-1]) + f" and {named[-1]}"
-    if set(_said_columns(source).values()) & set(fields.values()):
-        text = f"Read {KIND_TEXTS[kind]} from {listed}, because you said so."
-    elif len(named) == 1:
-        text = f"Read {KIND_TEXTS[kind]}, because there is a column {listed}."
-    else:
-        text = f"Read {KIND_TEXTS[kind]}, because there are columns {listed}."
+    names = [column[:_MAX_NAME_CHARS] for column in fields.values()]
+    listed = names[0] if len(names) == 1 else ", ".join(names[:-1]) + f" and {names[-1]}"
+    is_named = bool(set(_named_columns(source).values()) & set(fields.values()))
+    noun = "column" if len(names) == 1 else "columns"
+    by_whom = ", as set" if is_named else ""
+    text = f"Read as {KIND_TEXTS[kind]} from the {noun} {listed}{by_whom}."
     if kind == "preference" and "prompt" not in fields:
-        text += " What both answers begin with is the question."
+        text += " The messages that both completions begin with are the prompt."
     if properties:
-        called = " and ".join(f"{name[:40]} for {part}" for part, name in properties.items())
-        by_whom = ", as you said" if source.message_property_mappings else ""
-        text += f" Turns say {called}{by_whom}."
-    return f"{text} Not used: {_some(unused)}." if unused else text
+        keys = " and ".join(
+            f"{key[:_MAX_NAME_CHARS]} for {part}" for part, key in properties.items()
+        )
+        by_whom = ", as set" if source.message_property_mappings else ""
+        text += f" Messages use {keys}{by_whom}."
+    return f"{text} Not used: {_shorten(unused)}." if unused else text
 
 
-def _some(columns: Sequence[str], most: int = 6) -> str:
-    shown = ", ".join(column[:40] for column in columns[:most])
-    return shown if len(columns) <= most else f"{shown} and {len(columns) - most} more"
+def _shorten(columns: Sequence[str], limit: int = 6) -> str:
+    shown = ", ".join(column[:_MAX_NAME_CHARS] for column in columns[:limit])
+    return shown if len(columns) <= limit else f"{shown} and {len(columns) - limit} more"
 
 
-def _no_column(name: str, setting: str, column: str, columns: Sequence[str]) -> DataError:
+def _missing_column(name: str, setting: str, column: str, columns: Sequence[str]) -> DataError:
     near = difflib.get_close_matches(column, columns, n=1)
-    remedy = f"Did you mean {near[0][:40]}?" if near else f"There are {_some(columns)}."
-    return DataError(Problem(name, f"has no column {column[:40]}, named by {setting}.", remedy))
-
-
-def _no_part(name: str, setting: str, columns: Sequence[str]) -> DataError:
-    what = f"{setting} is not said, and no column of {_some(columns)} is called like one."
-    return DataError(Problem(name, what, f"Name the column as {setting}."))
-
-
-def _unknown(rows: Rows, name: str, kind: str) -> DataError:
-    columns = columns_of(rows)
-    lacking = "say neither question nor answer"
-    if kind != "auto":
-        lacking = f"are not called as in {kind} rows"
-    if not columns:
-        what = "has rows without any column."
-    elif len(columns) == 1:
-        lacking = lacking.replace("say ", "says ").replace("are ", "is ")
-        what = f"has only the column {columns[0][:40]}, which {lacking}."
+    if near:
+        remedy = f"Did you mean {near[0][:_MAX_NAME_CHARS]}?"
     else:
-        what = f"has the columns {_some(columns)}, which {lacking}."
-    remedy = f"Name the columns {SUPPORTED_COLUMNS}."
-    if kind != "auto":
-        settings = " and ".join(setting for _, setting, _ in _PARTS[kind])
-        remedy = f"Say which column is which with {settings}, or choose the type auto."
+        remedy = f"Its columns are {_shorten(columns)}."
+    what = f"has no column {column[:_MAX_NAME_CHARS]}, which {setting} names."
+    return DataError(Problem(name, what, remedy))
+
+
+def _missing_part(name: str, setting: str, columns: Sequence[str]) -> DataError:
+    what = f"{setting} is not set, and none of the columns {_shorten(columns)} has a usual name."
+    return DataError(Problem(name, what, f"Set {setting} to the name of the column."))
+
+
+def _unknown_columns(rows: Rows, name: str, source_type: str) -> DataError:
+    columns = columns_of(rows)
+    if not columns:
+        what = "has rows without columns."
+    else:
+        rows_of_type = "any kind of rows" if source_type == "auto" else f"{source_type} rows"
+        noun = "only the column" if len(columns) == 1 else "the columns"
+        verb = "does" if len(columns) == 1 else "do"
+        what = f"has {noun} {_shorten(columns)}, which {verb} not match {rows_of_type}."
+    if source_type == "auto":
+        remedy = f"Name the columns {SUPPORTED_COLUMNS}."
+    else:
+        settings = " and ".join(part.setting for part in _TYPES[source_type].parts)
+        remedy = f"Name the columns with {settings}, or set the type to auto."
     return DataError(Problem(name, what, remedy))

@@ -19,10 +19,16 @@ RowKind = Literal[
 
 @dataclass(frozen=True)
 class ColumnMapping:
-    """How a row is read: `fields` names the column for each part, `reason` says why.
+    """How a row is read.
 
-    `unused` holds the first 20 columns that are not read. `properties` says what role, content
-    and the like are called in messages; a fixed `system_prompt` and the formats are the source's.
+    Args:
+        fields: the column of each part.
+        reason: a sentence that explains the mapping.
+        unused: the first 20 columns that are not read.
+        properties: names of role, content and other keys of messages that differ from the usual.
+        system_prompt: a fixed system message, which replaces those of the rows.
+        prompt_format: the prompt template of the source.
+        prompt_format_no_input: the prompt template for rows without input.
     """
 
     kind: RowKind
@@ -40,5 +46,5 @@ class ColumnMapping:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ColumnMapping:
-        """Read back what `as_dict` gave, in this release or another."""
+        """Return the mapping from the result of `as_dict`, also of another version."""
         return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})

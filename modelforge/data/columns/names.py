@@ -1,15 +1,14 @@
-"""The names that columns go by: which of them together make which kind of row."""
+"""Known column names, and the patterns of them that make each kind of row."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping as AnyMapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from modelforge.data.columns.mapping import RowKind
 
-Rows = Sequence[AnyMapping[str, Any]]
+Rows = Sequence[Mapping[str, Any]]
 
 PROMPT_COLUMNS = ("instruction", "prompt", "input", "question", "query")
 COMPLETION_COLUMNS = ("output", "completion", "answer", "response")
@@ -20,7 +19,7 @@ TOOLS_COLUMNS = ("tools",)
 
 @dataclass(frozen=True)
 class ColumnPattern:
-    """The columns of one kind of row; of the names of an optional part the first there is taken."""
+    """The columns of one kind of row; of an optional part the first column present is used."""
 
     kind: RowKind
     parts: dict[str, str]
@@ -31,11 +30,11 @@ _SYSTEM: dict[str, tuple[str, ...]] = {"system": SYSTEM_COLUMNS}
 _CHAT: dict[str, tuple[str, ...]] = {"system": SYSTEM_COLUMNS, "tools": TOOLS_COLUMNS}
 
 
-def _pair(prompt: str, answer: str) -> ColumnPattern:
-    return ColumnPattern("pair", {"prompt": prompt, "answer": answer}, _SYSTEM)
+def _pair(prompt: str, completion: str) -> ColumnPattern:
+    return ColumnPattern("pair", {"prompt": prompt, "answer": completion}, _SYSTEM)
 
 
-# The first that fits most rows is taken, so the more particular stand before the more general.
+# The first pattern that fits most rows is used, so specific ones precede general ones.
 COLUMN_PATTERNS = (
     ColumnPattern(
         "preference",
@@ -55,10 +54,10 @@ COLUMN_PATTERNS = (
     *(
         ColumnPattern(
             "instruction",
-            {"instruction": "instruction", "answer": answer},
+            {"instruction": "instruction", "answer": completion},
             {"input": ("input", "context"), **_SYSTEM},
         )
-        for answer in COMPLETION_COLUMNS
+        for completion in COMPLETION_COLUMNS
     ),
     _pair("prompt", "completion"),
     _pair("input", "output"),
@@ -78,81 +77,84 @@ SUPPORTED_COLUMNS = (
     "question and answers, or prompt with chosen and rejected"
 )
 KIND_TEXTS: dict[str, str] = {
-    "messages": "as a conversation",
-    "instruction": "as an instruction and its answer",
-    "pair": "as a question and its answer",
-    "text": "as plain text",
-    "summary": "as a text and its summary",
-    "preference": "as a better and a worse answer",
-    "preference-label": "as an answer marked good or bad",
-    "span": "as a question answered by words of a context",
+    "messages": "conversations",
+    "instruction": "instructions with completions",
+    "pair": "prompts with completions",
+    "text": "plain text",
+    "summary": "documents with summaries",
+    "preference": "preference pairs",
+    "preference-label": "completions labelled good or bad",
+    "span": "questions with answers from a context",
 }
-_ROLES = ("role", "from", "speaker", "sender", "author")
-_CONTENTS = ("content", "value", "text", "message")
+_ROLE_KEYS = ("role", "from", "speaker", "sender", "author")
+_CONTENT_KEYS = ("content", "value", "text", "message")
+_LABELS = (True, False, 0, 1, "true", "false", "0", "1", None, "")
 
 
 def columns_of(rows: Rows) -> list[str]:
-    """Return the columns of all rows, in the order they come."""
+    """Return the columns of all rows in order of appearance."""
     return list(dict.fromkeys(str(column) for row in rows for column in row))
 
 
 def by_normalized_name(columns: Sequence[str]) -> dict[str, str]:
-    """Return the columns by their name without capitals and outer spaces; the first wins."""
+    """Return the columns by lower-case name without outer spaces; the first of a name wins."""
     return {column.strip().lower(): column for column in reversed(columns)}
 
 
 def best_pattern(
     rows: Rows, kinds: Sequence[str] | None = None
 ) -> tuple[ColumnPattern, dict[str, str]] | None:
-    """Return the spelling that fits most rows, and its columns as these rows capitalise them."""
+    """Return the pattern that fits most rows, and the column of each part; None if none fits.
+
+    `kinds` restricts the patterns that are considered.
+    """
     actual = by_normalized_name(columns_of(rows))
     best: tuple[ColumnPattern, dict[str, str]] | None = None
-    most = 0
-    for spelling in COLUMN_PATTERNS:
-        if kinds is not None and spelling.kind not in kinds:
+    best_count = 0
+    for pattern in COLUMN_PATTERNS:
+        if kinds is not None and pattern.kind not in kinds:
             continue
-        if any(column not in actual for column in spelling.parts.values()):
+        if any(column not in actual for column in pattern.parts.values()):
             continue
-        parts = {part: actual[column] for part, column in spelling.parts.items()}
+        parts = {part: actual[column] for part, column in pattern.parts.items()}
         count = sum(all(column in row for column in parts.values()) for row in rows)
-        if count > most and _values_fit(spelling.kind, parts, rows):
-            best, most = (spelling, parts | optional_parts(spelling, actual)), count
+        if count > best_count and _values_fit(pattern.kind, parts, rows):
+            best, best_count = (pattern, parts | optional_parts(pattern, actual)), count
     return best
 
 
-def optional_parts(spelling: ColumnPattern, actual: dict[str, str]) -> dict[str, str]:
-    """Return the optional parts that are there."""
-    found = {}
-    for part, names in spelling.optional.items():
+def optional_parts(pattern: ColumnPattern, actual: dict[str, str]) -> dict[str, str]:
+    """Return the columns of the optional parts that are present."""
+    parts = {}
+    for part, names in pattern.optional.items():
         for name in names:
-            if name in actual and name not in spelling.parts.values():
-                found[part] = actual[name]
+            if name in actual and name not in pattern.parts.values():
+                parts[part] = actual[name]
                 break
-    return found
+    return parts
 
 
 def detect_properties(values: Sequence[Any]) -> dict[str, str]:
-    """Return what role and content are called in these conversations, where it is otherwise."""
+    """Return the keys of role and content in conversations, where they differ from the usual."""
     for value in values:
         first = value[0] if isinstance(value, list) and value else None
-        if not isinstance(first, dict):
-            continue
-        role = next((name for name in _ROLES if name in first), "role")
-        content = next((name for name in _CONTENTS if name in first), "content")
-        named = {"role": role, "content": content}
-        return {part: name for part, name in named.items() if part != name}
+        if isinstance(first, dict):
+            keys = {
+                "role": next((key for key in _ROLE_KEYS if key in first), "role"),
+                "content": next((key for key in _CONTENT_KEYS if key in first), "content"),
+            }
+            return {part: key for part, key in keys.items() if part != key}
     return {}
 
 
 def _values_fit(kind: RowKind, parts: dict[str, str], rows: Rows) -> bool:
-    """Say whether the values are what this kind needs; `label` is also what a topic is called."""
-    if kind == "preference-label":
-        marks = (True, False, 0, 1, "true", "false", "0", "1")
-        return all(_plain(row.get(parts["label"])) in (*marks, None, "") for row in rows)
-    return True
+    """Return whether the values suit the kind; a column `label` may also hold a topic."""
+    if kind != "preference-label":
+        return True
+    return all(_is_label(row.get(parts["label"])) for row in rows)
 
 
-def _plain(value: Any) -> Any:
+def _is_label(value: Any) -> bool:
     if isinstance(value, str):
-        return value.strip().lower()
-    return value if isinstance(value, bool | int | float | None) else "something else"
+        return value.strip().lower() in _LABELS
+    return isinstance(value, bool | int | float | None) and value in _LABELS

@@ -1,4 +1,4 @@
-"""Rows of CSV and TSV: the first line names the columns, every cell is text."""
+"""Read CSV and TSV: the first line names the columns, and every cell is text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from modelforge.data.formats.errors import OnReadError, report_error
 from modelforge.data.formats.sniff import (
+    DELIMITERS,
     HEAD_BYTES,
     MAX_ROW_BYTES,
     DataFile,
@@ -16,73 +17,72 @@ from modelforge.data.formats.sniff import (
     read_error,
 )
 
-DELIMITERS = ",;\t|"
-# A quote that is never closed swallows all that follows, so the file is read anew behind it.
-_MOST_RESTARTS = 20
+# An unclosed quote takes in everything after it, so reading starts again behind its line.
+_MAX_RESTARTS = 20
 
 
-def read_csv(source: DataFile, on_fault: OnReadError | None = None) -> Iterator[Row]:
-    """Yield every row; a row that does not fit under the header is a fault."""
+def read_csv(file: DataFile, on_error: OnReadError | None = None) -> Iterator[Row]:
+    """Yield every row; a row with another number of cells than the header is a read error."""
     csv.field_size_limit(MAX_ROW_BYTES)
-    table = _Table(source, on_fault)
-    for _ in range(_MOST_RESTARTS):
+    table = _Table(file, on_error)
+    for _ in range(_MAX_RESTARTS):
         yield from table.rows()
-        if not table.again:
+        if not table.must_restart:
             return
 
 
-def detect_delimiter(source: DataFile) -> str:
-    """Return the mark that parts the header into most columns; a comma when none does."""
-    with source.open() as stream:
+def detect_delimiter(file: DataFile) -> str:
+    """Return the delimiter that splits the header into most columns; a comma if none does."""
+    with file.open() as stream:
         head = stream.read(HEAD_BYTES)
-    first = head.decode(errors="replace").lstrip("\r\n").split("\n", 1)[0]
-    counts = {mark: len(next(csv.reader([first], delimiter=mark), [])) for mark in DELIMITERS}
+    header = head.decode(errors="replace").lstrip("\r\n").split("\n", 1)[0]
+    counts = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in DELIMITERS}
     return max(DELIMITERS, key=lambda mark: counts[mark])
 
 
 class _Table:
-    def __init__(self, source: DataFile, on_fault: OnReadError | None) -> None:
-        self.source = source
-        self.on_fault = on_fault
-        self.delimiter = detect_delimiter(source)
+    def __init__(self, file: DataFile, on_error: OnReadError | None) -> None:
+        self.file = file
+        self.on_error = on_error
+        self.delimiter = detect_delimiter(file)
         self.header: list[str] = []
-        self.start = 0  # lines before this one have been read
-        self.again = False
+        self.lines_done = 0
+        self.must_restart = False
 
     def rows(self) -> Iterator[Row]:
-        self.again = False
-        with self.source.open() as stream:
-            lines = _text_lines(self.source, stream, self.start, self.on_fault)
+        self.must_restart = False
+        with self.file.open() as stream:
+            lines = _text_lines(self.file, stream, self.lines_done, self.on_error)
             reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
-            before = self.start
-            while not self.again:
-                begins = before + reader.line_num + 1
+            skipped = self.lines_done
+            while not self.must_restart:
+                line = skipped + reader.line_num + 1
                 try:
                     cells = next(reader, None)
                 except csv.Error as error:
-                    report_error(_bad_csv(self.source, begins, error), self.on_fault)
-                    self.again = before + reader.line_num > begins
-                    self.start = begins
+                    report_error(_csv_error(self.file, line, error), self.on_error)
+                    self.must_restart = skipped + reader.line_num > line
+                    self.lines_done = line
                     continue
                 if cells is None:
                     return
-                row = self._row(cells, begins)
+                row = self._row(cells, line)
                 if row is not None:
                     yield row
 
-    def _row(self, cells: list[str], begins: int) -> Row | None:
+    def _row(self, cells: list[str], line: int) -> Row | None:
         if not self.header:
-            self.header = _header(self.source, cells, begins, self.on_fault)
+            self.header = _read_header(self.file, cells, line, self.on_error)
         elif len(cells) == len(self.header):
-            return Row(begins, dict(zip(self.header, cells, strict=True)))
+            return Row(line, dict(zip(self.header, cells, strict=True)))
         elif cells:
-            fault = _ragged(self.source, begins, len(cells), len(self.header), self.delimiter)
-            report_error(fault, self.on_fault)
+            error = _ragged_row(self.file, line, len(cells), len(self.header), self.delimiter)
+            report_error(error, self.on_error)
         return None
 
 
 def _text_lines(
-    source: DataFile, stream: BinaryIO, skip: int, on_fault: OnReadError | None
+    file: DataFile, stream: BinaryIO, skip: int, on_error: OnReadError | None
 ) -> Iterator[str]:
     number = 0
     while line := stream.readline(MAX_ROW_BYTES):
@@ -92,18 +92,18 @@ def _text_lines(
         try:
             yield line.decode()
         except UnicodeDecodeError as error:
-            what = f"holds the byte 0x{line[error.start]:02X}, which is not UTF-8."
+            what = f"contains the byte 0x{line[error.start]:02X}, which is not valid UTF-8."
             column = len(line[: error.start].decode(errors="replace")) + 1
             remedy = "Save the file as UTF-8 (in Excel: “CSV UTF-8”)."
-            fault = read_error(
-                source.name, what, remedy, code="not-utf-8", line=number, column=column
+            invalid = read_error(
+                file.name, what, remedy, code="not-utf-8", line=number, column=column
             )
-            report_error(fault, on_fault, line)
+            report_error(invalid, on_error, line)
             yield line.decode(errors="replace")
 
 
-def _header(
-    source: DataFile, cells: list[str], line: int, on_fault: OnReadError | None
+def _read_header(
+    file: DataFile, cells: list[str], line: int, on_error: OnReadError | None
 ) -> list[str]:
     names: list[str] = []
     if not any(cell.strip() for cell in cells):
@@ -111,43 +111,38 @@ def _header(
     for number, cell in enumerate(cells, start=1):
         name = cell.strip()
         if not name:
-            what, code = f"gives column {number} no name.", "nameless-column"
+            what, code = f"has no name for column {number}.", "unnamed-column"
             remedy = "Name every column in the first line."
-            report_error(
-                read_error(source.name, what, remedy, code=code, line=line, column=number), on_fault
-            )
+            error = read_error(file.name, what, remedy, code=code, line=line, column=number)
+            report_error(error, on_error)
             name = f"column {number}"
         elif name in names:
-            what, code = f"names two columns “{name[:60]}”.", "doubled-header"
+            what, code = f"names two columns “{name[:60]}”.", "duplicate-column"
             remedy = "Give every column its own name."
-            report_error(
-                read_error(source.name, what, remedy, code=code, line=line, column=number), on_fault
-            )
+            error = read_error(file.name, what, remedy, code=code, line=line, column=number)
+            report_error(error, on_error)
             name = f"{name} {number}"
         names.append(name)
     return names
 
 
-def _ragged(source: DataFile, line: int, cells: int, columns: int, delimiter: str) -> ReadError:
+def _ragged_row(file: DataFile, line: int, cells: int, columns: int, delimiter: str) -> ReadError:
     mark = "tab" if delimiter == "\t" else f"“{delimiter}”"
-    noun = "cell" if cells == 1 else "cells"
-    what = f"has {cells} {noun}; the header has {columns}."
-    remedy = f"Put text that holds a {mark} in double quotes."
-    return read_error(
-        source.name, what, remedy, code="ragged-row", line=line, column=min(cells, columns) + 1
-    )
+    what = f"has {cells} {'cell' if cells == 1 else 'cells'}; the header has {columns}."
+    remedy = f"Put text that contains a {mark} in double quotes."
+    column = min(cells, columns) + 1
+    return read_error(file.name, what, remedy, code="ragged-row", line=line, column=column)
 
 
-def _bad_csv(source: DataFile, line: int, error: csv.Error) -> ReadError:
+def _csv_error(file: DataFile, line: int, error: csv.Error) -> ReadError:
     reason = str(error)
     if "unexpected end of data" in reason or "field larger" in reason:
-        what, remedy = "opens a double quote that is never closed.", "Close it at the cell's end."
-        code = "open-quote"
+        what, code = "opens a double quote that is never closed.", "unclosed-quote"
+        remedy = "Close it at the end of the cell."
     elif "expected after" in reason:
-        what = "has text behind a closing double quote."
+        what, code = "has text after a closing double quote.", "text-after-quote"
         remedy = 'Write a double quote inside a cell twice, as "".'
-        code = "text-behind-quote"
     else:
-        what, remedy = f"is not CSV: {reason}.", "Export the table as CSV again."
-        code = "bad-csv"
-    return read_error(source.name, what, remedy, code=code, line=line)
+        what, code = f"is not valid CSV: {reason}.", "bad-csv"
+        remedy = "Export the table as CSV again."
+    return read_error(file.name, what, remedy, code=code, line=line)

@@ -1,16 +1,41 @@
-"""Which encoding a text has: told by its mark, its zero bytes, or what its high bytes spell."""
+"""Detect the encoding of a text file: byte order mark, UTF-16 zero bytes, UTF-8, else a guess."""
 
 from __future__ import annotations
 
 import codecs
-import csv
 import re
 from typing import NamedTuple
 
-from modelforge.data.formats.errors import read_error
-from modelforge.units import MIB
+from charset_normalizer import from_bytes
 
-LATIN = ("cp1252", "latin-1")
+from modelforge.data.formats.errors import read_error
+from modelforge.units import KIB, MIB
+
+HEAD_BYTES = MIB
+# Legacy encodings that are guessed, by Python's names.
+LEGACY_ENCODINGS = {
+    "cp932": "Shift-JIS",
+    "euc_jp": "EUC-JP",
+    "gb18030": "GB18030",
+    "big5": "Big5",
+    "euc_kr": "EUC-KR",
+    "koi8_r": "KOI8-R",
+    "cp1250": "Windows-1250 (Central European)",
+    "cp1251": "Windows-1251 (Cyrillic)",
+    "cp1252": "Windows-1252 (Western European)",
+    "cp1253": "Windows-1253 (Greek)",
+    "cp1254": "Windows-1254 (Turkish)",
+    "cp1255": "Windows-1255 (Hebrew)",
+    "cp1256": "Windows-1256 (Arabic)",
+    "cp1257": "Windows-1257 (Baltic)",
+    "cp1258": "Windows-1258 (Vietnamese)",
+    "latin-1": "Latin-1",
+}
+# The detector sees at most this much text, of lines with non-ASCII bytes.
+_SAMPLE_BYTES = 64 * KIB
+# With fewer non-ASCII bytes every guess is arbitrary, and Windows-1252 is most common.
+_MIN_NON_ASCII_BYTES = 8
+_WESTERN = "cp1252"
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -18,70 +43,91 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_WHOLE = MIB  # a shorter head is the whole file, which ends where its text does
-_MULTIBYTE = re.compile(rb"[\xc2-\xf4][\x80-\xbf]+")
-_HIGH = re.compile(rb"[\x80-\xff]")
-_COLUMNS = frozenset(
-    (
-        *("input", "output", "prompt", "completion", "instruction", "question", "answer"),
-        *("answers", "text", "messages", "document", "article", "summary", "chosen"),
-        *("rejected", "context", "label", "response", "system"),
-    )
+_UTF8_SEQUENCE = re.compile(
+    rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 )
+_NON_ASCII = re.compile(rb"[\x80-\xff]")
+_MAX_ZERO_SHARE_OF_TEXT = 0.3
 
 
 class Encoding(NamedTuple):
-    """An encoding by Python's name, and how many bytes of mark stand before the text."""
+    """An encoding by Python's name, and the number of bytes of its byte order mark."""
 
     name: str
     bom: int = 0
+    is_guess: bool = False
 
 
-def detect_encoding(name: str, head: bytes) -> Encoding:
-    """Return the encoding of a text that begins with `head`; raises DataError for zero bytes."""
+def encoding_name(name: str) -> str:
+    """Return the usual name of an encoding."""
+    return LEGACY_ENCODINGS.get(name, name.upper())
+
+
+def given_encoding(file_name: str, name: str, head: bytes) -> Encoding:
+    """Return the encoding that the user set, for a text that begins with `head`."""
+    try:
+        name = codecs.lookup(name).name
+    except LookupError as error:
+        what, remedy = f"has the unknown encoding {name[:40]!r}.", "Use a name such as cp1251."
+        raise read_error(file_name, what, remedy, code="bad-encoding") from error
+    bom = next((mark for mark, marked in _BOMS if marked == name and head.startswith(mark)), b"")
+    return Encoding(name, len(bom))
+
+
+def detect_encoding(file_name: str, head: bytes) -> Encoding:
+    """Return the encoding of a text that begins with `head`; raises ReadError for zero bytes."""
     for bom, encoding in _BOMS:
         if head.startswith(bom):
             return Encoding(encoding, len(bom))
     if b"\0" not in head:
-        return Encoding("utf-8" if _is_utf8(head) else _latin(head))
-    # UTF-16 without a mark: in mostly Latin text every second byte is zero.
+        return Encoding("utf-8") if _is_utf8(head) else Encoding(_guess(head), is_guess=True)
+    # In UTF-16 without a mark every second byte of mostly Latin text is zero.
     for offset, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        if head[offset::2].count(0) > 0.3 * (len(head) / 2) and head[1 - offset :: 2].count(0) == 0:
+        zeros = head[offset::2].count(0)
+        if zeros > _MAX_ZERO_SHARE_OF_TEXT * len(head) / 2 and head[1 - offset :: 2].count(0) == 0:
             return Encoding(encoding)
     at = head.index(b"\0")
-    line = head.count(b"\n", 0, at) + 1
-    column = at - head.rfind(b"\n", 0, at)
-    remedy = "Remove the zero bytes (repairing does it), or export the file again."
-    what = "holds a zero byte, which text never has."
-    raise read_error(name, what, remedy, code="zero-bytes", line=line, column=column)
-
-
-def is_table_head(text: str) -> bool:
-    """Whether the first line of a .txt names columns that are known, so that it is a table."""
-    first = text.split("\n", 1)[0]
-    for mark in ",;\t|":
-        cells = [cell.strip().lower() for cell in next(csv.reader([first], delimiter=mark), [])]
-        if len(cells) > 1 and _COLUMNS.intersection(cells):
-            return True
-    return False
+    raise read_error(
+        file_name,
+        "contains a zero byte, which is not valid in text.",
+        "Remove the zero bytes (a repair does it), or export the file again.",
+        code="zero-bytes",
+        line=head.count(b"\n", 0, at) + 1,
+        column=at - head.rfind(b"\n", 0, at),
+    )
 
 
 def _is_utf8(head: bytes) -> bool:
-    """Whether it is UTF-8, or UTF-8 with some broken bytes; a cut at the end does not count."""
+    """Return whether it is UTF-8, possibly with some invalid bytes or cut off at the end."""
     try:
         head.decode()
         return True
     except UnicodeDecodeError as error:
-        cut = len(head) >= _WHOLE and error.start >= len(head) - 3
-        if cut and "unexpected end" in error.reason:
+        is_cut_off = len(head) >= HEAD_BYTES and error.start >= len(head) - 3
+        if is_cut_off and "unexpected end" in error.reason:
             return True
-    spelt = sum(len(found) for found in _MULTIBYTE.findall(head))
-    return 2 * spelt > len(_HIGH.findall(head))
+    valid = sum(len(sequence) for sequence in _UTF8_SEQUENCE.findall(head))
+    return 2 * valid > len(_NON_ASCII.findall(head))
 
 
-def _latin(head: bytes) -> str:
+def _guess(head: bytes) -> str:
+    """Return the most likely legacy encoding of a text."""
+    lines = [line for line in head.splitlines(keepends=True) if not line.isascii()]
+    sample = b"".join(lines)
+    if len(sample) > _SAMPLE_BYTES:
+        # These bytes are never part of a longer character, so no character is cut.
+        end = max(sample.rfind(mark, 0, _SAMPLE_BYTES) for mark in (b"\n", b'"', b",", b" "))
+        sample = sample[:end]
+    if len(_NON_ASCII.findall(sample)) >= _MIN_NON_ASCII_BYTES:
+        best = from_bytes(sample, cp_isolation=list(LEGACY_ENCODINGS)).best()
+        if best is not None and _decodes(head, best.encoding):
+            return best.encoding
+    return _WESTERN if _decodes(head, _WESTERN) else "latin-1"
+
+
+def _decodes(head: bytes, encoding: str) -> bool:
     try:
-        head.decode("cp1252")
-        return LATIN[0]
+        codecs.getincrementaldecoder(encoding)("strict").decode(head)
     except UnicodeDecodeError:
-        return LATIN[1]
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""A place in a file that cannot be read: its cause by name, line, column and remedy."""
+"""Read errors with code, line, column and remedy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from modelforge.errors import DataError, Problem
 
 
 class ReadError(DataError):
-    """A place that cannot be read; `code` is stable, `raw` is the text that stands there."""
+    """A place in a file that cannot be read.
+
+    Args:
+        code: stable name of the cause.
+        raw: the text at that place, if it may be repaired.
+    """
 
     def __init__(
         self,
@@ -25,7 +30,7 @@ class ReadError(DataError):
         self.raw = raw
 
 
-# Told of each place that cannot be read; the reader then goes on behind it where it can.
+# Called for each read error; the reader then continues after the place if it can.
 OnReadError = Callable[[ReadError], None]
 
 
@@ -34,22 +39,22 @@ def read_error(
     what: str,
     remedy: str,
     *,
-    code: str = "unreadable",
+    code: str,
     line: int | None = None,
     column: int | str | None = None,
 ) -> ReadError:
-    """Return the error that names file, line and column."""
-    place = [name]
+    """Return a read error whose problem names file, line and column."""
+    where = name
     if line is not None:
-        place.append(f"line {line}")
+        where += f", line {line}"
     if column is not None:
-        place.append(f"column {column}")
-    return ReadError(Problem(", ".join(place), what, remedy), code, line, column)
+        where += f", column {column}"
+    return ReadError(Problem(where, what, remedy), code, line, column)
 
 
-def report_error(fault: ReadError, on_fault: OnReadError | None, raw: bytes | None = None) -> None:
-    """Hand `fault` to whoever collects them, or raise it when nobody does."""
-    if on_fault is None:
-        raise fault
-    fault.raw = raw
-    on_fault(fault)
+def report_error(error: ReadError, on_error: OnReadError | None, raw: bytes | None = None) -> None:
+    """Pass an error to `on_error`; raise it if that is None."""
+    if on_error is None:
+        raise error
+    error.raw = raw
+    on_error(error)

@@ -1,4 +1,4 @@
-"""Rows of JSON Lines and of JSON: a list, an object that holds one, or objects in a row."""
+"""Read JSON Lines and JSON: an array, an object that contains one, or a sequence of objects."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import orjson
 
 from modelforge.data.formats.errors import OnReadError, report_error
 from modelforge.data.formats.json_scanner import (
-    Scanner,
-    no_object,
+    JsonScanner,
+    not_an_object,
     not_json,
-    shown,
-    too_long,
+    quote_byte,
+    row_too_long,
     value_end,
 )
 from modelforge.data.formats.sniff import (
@@ -25,39 +25,41 @@ from modelforge.data.formats.sniff import (
     read_error,
 )
 
+# `wrapped`: an object with an array of rows; `values`: objects that may span several lines.
 JsonLayout = Literal["lines", "array", "wrapped", "values"]
 
-_CHATS = (b'"messages"', b'"conversations"')
+# Keys whose arrays hold messages and not rows.
+_MESSAGES_KEYS = ("messages", "conversations")
 
 
-def read_json_rows(source: DataFile, on_fault: OnReadError | None = None) -> Iterator[Row]:
-    """Yield every row; a place that is not JSON, or no object, is a fault."""
-    shape = detect_layout(source)
-    with source.open() as stream:
-        if shape == "lines":
-            for row, _ in read_json_lines(source, stream, on_fault):
+def read_json_rows(file: DataFile, on_error: OnReadError | None = None) -> Iterator[Row]:
+    """Yield every row; a place that is not JSON, or not an object, is a read error."""
+    layout = detect_layout(file)
+    with file.open() as stream:
+        if layout == "lines":
+            for row, _ in read_json_lines(file, stream, on_error):
                 yield row
             return
-        scanner = Scanner(source, stream)
+        scanner = JsonScanner(file, stream)
         try:
-            if shape == "array":
+            if layout == "array":
                 scanner.take(b"[")
-                yield from _elements(scanner, on_fault)
-            elif shape == "wrapped":
+                yield from _read_array(scanner, on_error)
+            elif layout == "wrapped":
                 scanner.take(b"{")
-                _find_list(scanner)
-                yield from _elements(scanner, on_fault)
+                _find_array(scanner)
+                yield from _read_array(scanner, on_error)
             else:
-                yield from _values(scanner, on_fault)
-        except ReadError as fault:
-            # Behind this place nobody can say where the next row begins.
-            report_error(fault, on_fault, fault.raw)
+                yield from _read_values(scanner, on_error)
+        except ReadError as error:
+            # The start of the next row is unknown, so reading ends here.
+            report_error(error, on_error, error.raw)
 
 
 def read_json_lines(
-    source: DataFile, stream: BinaryIO, on_fault: OnReadError | None = None
+    file: DataFile, stream: BinaryIO, on_error: OnReadError | None = None
 ) -> Iterator[tuple[Row, bytes]]:
-    """Yield the row of every line, and the line as it stands."""
+    """Yield the row of every line together with the line."""
     number = 0
     parse = orjson.loads
     while line := stream.readline(MAX_ROW_BYTES):
@@ -68,123 +70,123 @@ def read_json_lines(
             if not line.strip():
                 continue
             if len(line) == MAX_ROW_BYTES:
-                report_error(too_long(source, number), on_fault)
+                report_error(row_too_long(file, number), on_error)
                 while line and not line.endswith(b"\n"):
                     line = stream.readline(MAX_ROW_BYTES)
             else:
-                report_error(not_json(source, line, error, number), on_fault, line)
+                report_error(not_json(file, line, error, number), on_error, line)
             continue
         if type(data) is not dict:
-            report_error(no_object(source, line.lstrip()[:1], number, 1), on_fault, line)
+            report_error(not_an_object(file, line.lstrip()[:1], number, 1), on_error, line)
             continue
         yield Row(number, data), line
 
 
-def detect_layout(source: DataFile) -> JsonLayout:
-    """Return how the rows are written: a line each, in a list, in a list inside, or in a row."""
-    with source.open() as stream:
-        return _shape(stream.read(HEAD_BYTES), source.suffix)
+def detect_layout(file: DataFile) -> JsonLayout:
+    """Return how the rows of a JSON file are laid out."""
+    with file.open() as stream:
+        return _layout_of(stream.read(HEAD_BYTES), file.suffix)
 
 
-def _values(scanner: Scanner, on_fault: OnReadError | None) -> Iterator[Row]:
+def _read_values(scanner: JsonScanner, on_error: OnReadError | None) -> Iterator[Row]:
     while scanner.peek():
-        row = _row(scanner, on_fault)
+        row = _read_row(scanner, on_error)
         if row is not None:
             yield row
 
 
-def _row(scanner: Scanner, on_fault: OnReadError | None) -> Row | None:
-    """Return the row that comes next, or nothing when it was a fault that is told."""
+def _read_row(scanner: JsonScanner, on_error: OnReadError | None) -> Row | None:
+    """Return the next row; None if it was reported as a read error."""
     try:
         return scanner.row()
-    except ReadError as fault:
-        if fault.raw is None:  # its end was not found
+    except ReadError as error:
+        if error.raw is None:  # the end of the value is unknown
             raise
-        report_error(fault, on_fault, fault.raw)
+        report_error(error, on_error, error.raw)
         return None
 
 
-def _elements(scanner: Scanner, on_fault: OnReadError | None) -> Iterator[Row]:
+def _read_array(scanner: JsonScanner, on_error: OnReadError | None) -> Iterator[Row]:
+    """Yield the rows of an array whose opening bracket has been read."""
     if scanner.peek() == b"]":
         return
     while True:
-        row = _row(scanner, on_fault)
+        row = _read_row(scanner, on_error)
         if row is not None:
             yield row
         mark = scanner.peek()
         if mark == b"]":
             break
         if mark == b"":
-            what = "ends before its list is closed."
-            remedy = "The file was cut off; export it again."
-            raise scanner.trouble(what, remedy, "list-not-closed")
+            remedy = "The file is incomplete; export it again."
+            raise scanner.error("ends before its array is closed.", remedy, "array-not-closed")
         if mark != b",":
-            what = f"has {shown(mark)} where a comma or ] is due."
-            report_error(
-                scanner.trouble(what, "Put a comma between two rows.", "no-comma"), on_fault
-            )
+            what = f"has {quote_byte(mark)} where a comma or ] is expected."
+            error = scanner.error(what, "Put a comma between two rows.", "missing-comma")
+            report_error(error, on_error)
             if mark != b"{":
-                raise scanner.trouble(what, "Put a comma between two rows.", "no-comma")
+                raise error
             continue
         scanner.take(b",")
         if scanner.peek() == b"]":
-            what = "has a comma before the end of the list."
-            report_error(scanner.trouble(what, "Remove that comma.", "trailing-comma"), on_fault)
+            what = "has a comma before the end of the array."
+            error = scanner.error(what, "Remove that comma.", "trailing-comma")
+            report_error(error, on_error)
             break
     scanner.take(b"]")
 
 
-def _find_list(scanner: Scanner) -> None:
-    """Stand behind the [ of the first list of objects in the outer object."""
+def _find_array(scanner: JsonScanner) -> None:
+    """Move behind the opening bracket of the first array of objects in the outer object."""
+    messages_keys = [f'"{key}"'.encode() for key in _MESSAGES_KEYS]
     while scanner.peek() == b'"':
         key = scanner.value()
         scanner.take(b":")
-        if scanner.peek() == b"[" and key not in _CHATS and scanner.opens_rows():
+        if scanner.peek() == b"[" and key not in messages_keys and scanner.opens_rows():
             scanner.take(b"[")
             return
         scanner.value()
         if scanner.peek() == b",":
             scanner.take(b",")
-    remedy = 'Give a list of objects, as in [{"input": "…", "output": "…"}].'
     raise read_error(
-        scanner.source.name,
+        scanner.file.name,
         "holds one object without a list of rows.",
-        remedy,
-        code="object-not-list",
+        'Write a list of objects, as in [{"input": "…", "output": "…"}].',
+        code="object-without-rows",
         line=1,
         column=1,
     )
 
 
-def _shape(head: bytes, suffix: str) -> JsonLayout:
+def _layout_of(head: bytes, suffix: str) -> JsonLayout:
     text = head.lstrip()
     if text[:1] == b"[":
         return "array"
-    first, newline, rest = text.partition(b"\n")
-    row = _object(first)
+    first_line, newline, rest = text.partition(b"\n")
+    row = _parse_object(first_line)
     if row is not None:
-        return "wrapped" if _holds_rows(row) and not rest.strip() else "lines"
-    spread = bool(newline) and first.rstrip()[-1:] in (b"{", b"[", b",", b":")
+        return "wrapped" if _contains_rows(row) and not rest.strip() else "lines"
+    is_spread = bool(newline) and first_line.rstrip()[-1:] in (b"{", b"[", b",", b":")
     end = value_end(text, 0)
     if end == -1:
-        return "wrapped" if text[:1] == b"{" and (suffix == ".json" or spread) else "lines"
-    row = _object(text[:end])
+        return "wrapped" if text[:1] == b"{" and (suffix == ".json" or is_spread) else "lines"
+    row = _parse_object(text[:end])
     if row is None:
-        return "values" if spread else "lines"
-    return "wrapped" if _holds_rows(row) and not text[end:].strip() else "values"
+        return "values" if is_spread else "lines"
+    return "wrapped" if _contains_rows(row) and not text[end:].strip() else "values"
 
 
-def _object(text: bytes) -> dict[str, Any] | None:
+def _parse_object(text: bytes) -> dict[str, Any] | None:
     try:
-        found = orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
-def _holds_rows(row: dict[str, Any]) -> bool:
+def _contains_rows(data: dict[str, Any]) -> bool:
     return any(
         isinstance(value, list) and value and isinstance(value[0], dict)
-        for key, value in row.items()
-        if key not in ("messages", "conversations")
+        for key, value in data.items()
+        if key not in _MESSAGES_KEYS
     )

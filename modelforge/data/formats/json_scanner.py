@@ -1,4 +1,4 @@
-"""Where one JSON value ends and the next begins, in a file that is read in pieces."""
+"""Find where JSON values begin and end in a file that is read piece by piece."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import BinaryIO
 import orjson
 
 from modelforge.data.formats.sniff import MAX_ROW_BYTES, DataFile, ReadError, Row, read_error
-from modelforge.units import MIB
+from modelforge.units import KIB, MIB
 
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}"]', re.DOTALL)
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _SCALAR = re.compile(rb"[^,\]}\s]++")
-_PIECE = 2**18
+_PIECE_BYTES = 256 * KIB
+_BYTE_QUOTE = ord('"')
 
 
 def value_end(text: bytes, start: int) -> int:
-    """Return where the object or list at `start` ends, or -1 when it does not end in `text`."""
+    """Return the end of the object or array at `start`, or -1 if it is not in `text`."""
     depth = 0
     for token in _TOKEN.finditer(text, start):
         at, end = token.span()
         first = text[at]
-        if first == 0x22:
+        if first == _BYTE_QUOTE:
             if end - at == 1:
                 return -1
         elif first in b"{[":
@@ -34,109 +35,109 @@ def value_end(text: bytes, start: int) -> int:
     return -1
 
 
-class Scanner:
-    """A place in a JSON text that is read in pieces; it knows its line and column."""
+class JsonScanner:
+    """A position in a JSON text that is read piece by piece, with its line and column."""
 
-    def __init__(self, source: DataFile, stream: BinaryIO) -> None:
-        self.source = source
+    def __init__(self, file: DataFile, stream: BinaryIO) -> None:
+        self.file = file
         self.stream = stream
         self.text = b""
         self.at = 0
         self.line = 1
         self.column = 1
-        self.ended = False
+        self.at_end = False
 
     def peek(self) -> bytes:
         """Skip white space and return the next byte; empty at the end of the file."""
         while True:
-            found = _SPACE.match(self.text, self.at)
-            assert found is not None
-            self._go(found.end())
+            space = _SPACE.match(self.text, self.at)
+            assert space is not None
+            self._move_to(space.end())
             if self.at < len(self.text):
                 return self.text[self.at : self.at + 1]
             if not self._fill():
                 return b""
 
-    def take(self, mark: bytes) -> None:
-        """Step over `mark`, which must come next."""
+    def take(self, expected: bytes) -> None:
+        """Move behind the byte `expected`, which must come next."""
         found = self.peek()
-        if found != mark:
-            what = f"has {shown(found)} where {mark.decode()} is due."
-            raise self.trouble(what, "Check the file with a JSON editor.")
-        self._go(self.at + 1)
+        if found != expected:
+            what = f"has {quote_byte(found)} where {expected.decode()} is expected."
+            raise self.error(what, "Check the file with a JSON editor.")
+        self._move_to(self.at + 1)
 
     def opens_rows(self) -> bool:
-        """Whether the list that comes next begins with an object; nothing is stepped over."""
+        """Return whether the array that comes next begins with an object; does not move."""
         for _ in range(2):
-            if (found := re.match(rb"\[\s*+(.)", self.text[self.at :], re.DOTALL)) is not None:
-                return found.group(1) == b"{"
+            start = re.match(rb"\[\s*+(.)", self.text[self.at :], re.DOTALL)
+            if start is not None:
+                return start.group(1) == b"{"
             self._fill()
         return False
 
     def row(self) -> Row:
-        """Return the object that comes next."""
+        """Return the next value as a row; raises ReadError if it is not an object."""
         mark = self.peek()
         line, column = self.line, self.column
-        fault = None if mark == b"{" else no_object(self.source, mark, line, column)
-        if fault is not None and not (mark and mark in b'["-0123456789ntf'):
-            raise fault
-        piece = self.value()
-        if fault is not None:
-            fault.raw = piece
-            raise fault
+        error = None if mark == b"{" else not_an_object(self.file, mark, line, column)
+        if error is not None and not (mark and mark in b'["-0123456789ntf'):
+            raise error
+        text = self.value()
+        if error is not None:
+            error.raw = text
+            raise error
         try:
-            return Row(line, orjson.loads(piece))
-        except orjson.JSONDecodeError as error:
-            broken = not_json(self.source, piece, error, line, column)
-            broken.raw = piece
-            raise broken from error
+            return Row(line, orjson.loads(text))
+        except orjson.JSONDecodeError as decode_error:
+            invalid = not_json(self.file, text, decode_error, line, column)
+            invalid.raw = text
+            raise invalid from decode_error
 
     def value(self) -> bytes:
-        """Return the text of the value that comes next; nothing is checked but its end."""
+        """Return the text of the next value; only its end is checked."""
         first = self.peek()
         while True:
             end = self._end_of_value(first)
-            if end != -1 and (end < len(self.text) or self.ended or first in b'{["'):
+            if end != -1 and (end < len(self.text) or self.at_end or first in b'{["'):
                 if end - self.at > MAX_ROW_BYTES:
-                    raise too_long(self.source, self.line)
-                piece = self.text[self.at : end]
-                self._go(end)
-                return piece
-            long = len(self.text) - self.at > MAX_ROW_BYTES
-            if long or not self._fill():
-                raise self._unended(long)
+                    raise row_too_long(self.file, self.line)
+                text = self.text[self.at : end]
+                self._move_to(end)
+                return text
+            is_too_long = len(self.text) - self.at > MAX_ROW_BYTES
+            if is_too_long or not self._fill():
+                raise self._unfinished_value(is_too_long)
 
-    def trouble(self, what: str, remedy: str, code: str = "bad-json") -> ReadError:
-        """Return the error that names this place."""
-        return read_error(
-            self.source.name, what, remedy, code=code, line=self.line, column=self.column
-        )
+    def error(self, what: str, remedy: str, code: str = "bad-json") -> ReadError:
+        """Return a read error at this position."""
+        name = self.file.name
+        return read_error(name, what, remedy, code=code, line=self.line, column=self.column)
 
     def _end_of_value(self, first: bytes) -> int:
         if first in (b"{", b"["):
             return value_end(self.text, self.at)
         pattern = _TOKEN if first == b'"' else _SCALAR
-        found = pattern.match(self.text, self.at)
-        if found is None or found.group() == b'"':
+        token = pattern.match(self.text, self.at)
+        if token is None or token.group() == b'"':
             return -1
-        return found.end()
+        return token.end()
 
-    def _unended(self, long: bool) -> ReadError:
-        # What is wrong usually lies well before the end that was looked for in vain.
+    def _unfinished_value(self, is_too_long: bool) -> ReadError:
+        # The cause is usually well before the end that was not found.
         rest = self.text[self.at :]
-        if long:
+        if is_too_long:
             rest = rest.decode(errors="ignore").encode()
         try:
             orjson.loads(rest)
         except orjson.JSONDecodeError as error:
             if error.pos < len(error.doc) - 1:
-                return not_json(self.source, rest, error, self.line, self.column)
-        if long:
-            return too_long(self.source, self.line)
-        remedy = "The file was cut off, or a quote or bracket is not closed."
-        return self.trouble("begins a value that never ends.", remedy, "cut-off")
+                return not_json(self.file, rest, error, self.line, self.column)
+        if is_too_long:
+            return row_too_long(self.file, self.line)
+        remedy = "The file is incomplete, or a quote or bracket is not closed."
+        return self.error("begins a value that never ends.", remedy, "truncated-json")
 
-    def _go(self, to: int) -> None:
+    def _move_to(self, to: int) -> None:
         lines = self.text.count(b"\n", self.at, to)
         if lines:
             self.line += lines
@@ -146,99 +147,102 @@ class Scanner:
         self.at = to
 
     def _fill(self) -> bool:
-        # Pieces grow with what is kept, so that a long row is not scanned over and over.
-        piece = self.stream.read(max(_PIECE, len(self.text) - self.at))
-        self.ended = not piece
+        # Pieces grow with the kept text, so that a long row is not scanned many times.
+        piece = self.stream.read(max(_PIECE_BYTES, len(self.text) - self.at))
+        self.at_end = not piece
         self.text = self.text[self.at :] + piece
         self.at = 0
-        return not self.ended
+        return not self.at_end
 
 
-_COMMA_TOO_MANY = re.compile(r",\s*[}\]]")
-_NUMBER_KEY = re.compile(r"[{,]\s*-?\d[\d.]*\s*:")
+_TRAILING_COMMA = re.compile(r",\s*[}\]]")
+_NUMERIC_KEY = re.compile(r"[{,]\s*-?\d[\d.]*\s*:")
+# What a value is by its first byte, if it is not an object.
+_KINDS = {
+    b"[": ("a list", "row-is-list"),
+    b'"': ("a text", "row-is-text"),
+    b"": ("nothing", "row-missing"),
+    b"n": ("null", "row-is-null"),
+    b"t": ("true", "row-is-boolean"),
+    b"f": ("false", "row-is-boolean"),
+} | {bytes([digit]): ("a number", "row-is-number") for digit in b"-0123456789"}
 
 
-def too_long(source: DataFile, line: int) -> ReadError:
-    """Return the error for a row beyond the longest allowed."""
-    bound = MAX_ROW_BYTES // MIB
-    what = f"begins a row of more than {bound} MiB; the longest allowed is {bound} MiB."
-    remedy = "Write one row a line, and split long documents."
-    return read_error(source.name, what, remedy, code="row-too-long", line=line)
+def row_too_long(file: DataFile, line: int) -> ReadError:
+    """Return the error for a row longer than MAX_ROW_BYTES."""
+    what = f"begins a row longer than {MAX_ROW_BYTES // MIB} MiB, the maximum."
+    remedy = "Write one row per line, and split long documents."
+    return read_error(file.name, what, remedy, code="row-too-long", line=line)
 
 
-def no_object(source: DataFile, mark: bytes, line: int, column: int) -> ReadError:
-    """Return the error for a row that is no object; `mark` is its first byte."""
-    kind, code = {
-        b"[": ("a list", "row-is-list"),
-        b'"': ("a text", "row-is-text"),
-        b"": ("nothing", "row-missing"),
-        b"n": ("null", "row-is-null"),
-        b"t": ("true", "row-is-boolean"),
-        b"f": ("false", "row-is-boolean"),
-    }.get(mark, ("", ""))
-    if not kind:
-        number = mark in b"-0123456789"
-        kind, code = ("a number", "row-is-number") if number else (shown(mark), "bad-json")
-    what = f"holds {kind} where a row is due; a row is an object with named fields."
+def not_an_object(file: DataFile, mark: bytes, line: int, column: int) -> ReadError:
+    """Return the error for a row that is not an object; `mark` is its first byte."""
+    kind, code = _KINDS.get(mark, (quote_byte(mark), "bad-json"))
+    what = f"has {kind} where a row is expected; a row is an object with named fields."
     remedy = 'Write each row as {"input": "…", "output": "…"}.'
-    return read_error(source.name, what, remedy, code=code, line=line, column=column)
+    return read_error(file.name, what, remedy, code=code, line=line, column=column)
 
 
 def not_json(
-    source: DataFile, text: bytes, error: orjson.JSONDecodeError, line: int, column: int = 1
+    file: DataFile, text: bytes, error: orjson.JSONDecodeError, line: int, column: int = 1
 ) -> ReadError:
-    """Return the error that names the place inside `text`, which begins at `line` and `column`."""
+    """Return the error for invalid JSON `text`, which begins at `line` and `column`."""
     try:
-        shown = text.decode()
-    except UnicodeDecodeError as bad:
-        return _not_utf8(source, text, bad.start, line, column)
+        decoded = text.decode()
+    except UnicodeDecodeError as invalid:
+        return _not_utf8(file, text, invalid.start, line, column)
     place = error.colno if error.lineno > 1 else column + error.colno - 1
-    what = f"is not JSON: {error.msg}."
-    code, remedy = cause_of(shown, error)
-    return read_error(
-        source.name, what, remedy, code=code, line=line + error.lineno - 1, column=place
-    )
+    what = f"is not valid JSON: {error.msg}."
+    code, remedy = find_json_cause(decoded, error)
+    line += error.lineno - 1
+    return read_error(file.name, what, remedy, code=code, line=line, column=place)
 
 
-def _not_utf8(source: DataFile, text: bytes, at: int, line: int, column: int) -> ReadError:
+def _not_utf8(file: DataFile, text: bytes, at: int, line: int, column: int) -> ReadError:
     lines = text.count(b"\n", 0, at)
     before = text[:at].rpartition(b"\n")[2]
     place = len(before.decode(errors="replace")) + (1 if lines else column)
-    surrogate = text[at] == 0xED and text[at + 1 : at + 2] >= b"\xa0"
-    what = f"holds the byte 0x{text[at]:02X}, which is not UTF-8."
-    remedy, code = "Save the file as UTF-8.", "not-utf-8"
-    if surrogate:
-        what, code = "holds half of a character (a lone surrogate).", "lone-surrogate"
-        remedy = "Export the text again, or take the character out."
-    return read_error(source.name, what, remedy, code=code, line=line + lines, column=place)
+    is_surrogate = text[at] == 0xED and text[at + 1 : at + 2] >= b"\xa0"
+    if is_surrogate:
+        what, code = "contains half of a character (a lone surrogate).", "lone-surrogate"
+        remedy = "Export the text again, or remove the character."
+    else:
+        what = f"contains the byte 0x{text[at]:02X}, which is not valid UTF-8."
+        remedy, code = "Save the file as UTF-8.", "not-utf-8"
+    return read_error(file.name, what, remedy, code=code, line=line + lines, column=place)
 
 
-def cause_of(text: str, error: orjson.JSONDecodeError) -> tuple[str, str]:
-    """Return the cause by name, and the remedy."""
+def find_json_cause(text: str, error: orjson.JSONDecodeError) -> tuple[str, str]:
+    """Return the code of the cause of a JSON error, and the remedy."""
     at = error.pos
-    near = text[max(0, at - 1) : at + 1]
+    around = text[max(0, at - 1) : at + 1]
     word = text[at : at + 8]
     if "surrogate" in error.msg:
-        return "lone-surrogate", "JSON holds half of a character here; take it out."
+        return "lone-surrogate", "Remove the incomplete character."
     if "recursion" in error.msg.lower():
         return "deep-nesting", "Write the text itself, without objects inside objects."
     if at >= len(text.rstrip()):
-        return "cut-off", "The row was cut off; close its quotes and brackets."
-    if "'" in near:
+        return "truncated-json", "The row is incomplete; close its quotes and brackets."
+    if "'" in around:
         return "single-quotes", "Use double quotes around names and texts."
-    if word.startswith(("NaN", "Inf", "-Inf")) or near.startswith("-I"):
+    if word.startswith(("NaN", "Inf", "-Inf")) or around.startswith("-I"):
         return "not-a-number", "Write null instead of NaN or Infinity."
     if word.startswith(("None", "True", "False")):
-        return "python-words", "Write null, true and false as JSON spells them."
-    if _COMMA_TOO_MANY.match(text, at) or _COMMA_TOO_MANY.match(text, max(0, at - 1)):
+        return "python-literals", "Write null, true and false in JSON spelling."
+    if _matches_near(_TRAILING_COMMA, text, at, 1):
         return "trailing-comma", "Remove the comma before the closing bracket."
-    if _NUMBER_KEY.match(text, max(0, at - 1)) or _NUMBER_KEY.match(text, max(0, at - 2)):
-        return "number-keys", 'Put names in double quotes, as in {"1": "…"}.'
+    if _matches_near(_NUMERIC_KEY, text, at, 2):
+        return "numeric-keys", 'Put names in double quotes, as in {"1": "…"}.'
     if ord(text[at]) < 32:
-        return "raw-control", "Write line breaks and tabs inside a text as \\n and \\t."
-    return "bad-json", "Write one complete JSON object a row."
+        return "raw-control-character", "Write line breaks and tabs in texts as \\n and \\t."
+    return "bad-json", "Write one complete JSON object per row."
 
 
-def shown(mark: bytes) -> str:
-    """Return a byte as messages quote it."""
+def _matches_near(pattern: re.Pattern[str], text: str, at: int, distance: int) -> bool:
+    starts = range(max(0, at - distance), at + 1)
+    return any(pattern.match(text, start) is not None for start in starts)
+
+
+def quote_byte(mark: bytes) -> str:
+    """Return a byte as quoted in messages."""
     return f"“{mark.decode(errors='replace')}”" if mark else "the end of the file"

@@ -1,4 +1,4 @@
-"""A data file to its rows, one at a time, whatever the format."""
+"""Read the rows of a data file of any format, one at a time."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from modelforge.data.formats.text import read_text
 __all__ = ["Row", "read_file_rows", "read_rows"]
 
 
-def read_rows(path: Path, on_error: OnReadError | None = None) -> Iterator[Row]:
-    """Yield the rows of `path` as they stand in the file.
+def read_rows(
+    path: Path, on_error: OnReadError | None = None, encoding: str | None = None
+) -> Iterator[Row]:
+    """Yield the rows of a file as they are written; memory is bounded by the longest row.
 
-    Memory is bounded by the longest row. Nothing in the file is interpreted. Raises DataError at
-    the first place that cannot be read, with line, column and remedy; with `on_fault` it is told
-    instead, and reading goes on behind it where that is possible.
+    `on_error` is called with each read error, after which reading continues where possible; without
+    it the first one is raised. The encoding is detected if it is None.
     """
-    return read_file_rows(sniff_file(Path(path)), on_error)
+    return read_file_rows(sniff_file(Path(path), encoding), on_error)
 
 
-def read_file_rows(source: DataFile, on_error: OnReadError | None = None) -> Iterator[Row]:
-    """Yield the rows of a file that has been recognised, as `read_rows` does."""
-    if source.format == "json":
-        return read_json_rows(source, on_error)
-    if source.format in ("parquet", "arrow"):
-        # pyarrow costs 0.2 s, which the other formats need not pay.
+def read_file_rows(file: DataFile, on_error: OnReadError | None = None) -> Iterator[Row]:
+    """Yield the rows of a file whose format is known, as `read_rows` does."""
+    if file.format == "json":
+        return read_json_rows(file, on_error)
+    if not file.is_text:
+        # Importing pyarrow takes 0.2 s, which other formats do not need.
         from modelforge.data.formats.parquet import read_arrow, read_parquet  # noqa: PLC0415
 
-        return (read_parquet if source.format == "parquet" else read_arrow)(source)
-    if source.format in ("text", "markdown"):
-        return read_text(source)
-    return read_csv(source, on_error)
+        return (read_parquet if file.format == "parquet" else read_arrow)(file)
+    if file.format in ("text", "markdown"):
+        return read_text(file)
+    return read_csv(file, on_error)

@@ -1,57 +1,64 @@
-"""What kind of file it is: its format, packing and encoding, told from content and suffix."""
+"""Detect the format, compression and encoding of a data file from its content and suffix."""
 
 from __future__ import annotations
 
+import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from modelforge.data.formats.encoding import Encoding, detect_encoding, is_table_head
+from modelforge.data.formats.encoding import (
+    HEAD_BYTES,
+    Encoding,
+    detect_encoding,
+    given_encoding,
+)
 from modelforge.data.formats.errors import ReadError, read_error
 from modelforge.data.formats.streams import (
+    COMPRESSION_SUFFIXES,
     COMPRESSIONS,
     DecompressedStream,
     TranscodedStream,
     read_decompressed_head,
 )
-from modelforge.units import MIB
+from modelforge.units import KIB, MIB
 
 __all__ = [
-    "FORMAT_NAMES",
-    "HEAD_BYTES",
-    "MAX_ROW_BYTES",
-    "SUFFIXES",
-    "DataFile",
-    "ReadError",
-    "Row",
-    "read_error",
-    "sniff_file",
+    "DELIMITERS", "FORMAT_NAMES", "HEAD_BYTES", "MAX_ROW_BYTES", "SUFFIXES", "DataFile",
+    "ReadError", "Row", "read_error", "sniff_file",
 ]  # fmt: skip
 
 Format = Literal["json", "csv", "tsv", "parquet", "arrow", "text", "markdown"]
 
 MAX_ROW_BYTES = 16 * MIB
-HEAD_BYTES = MIB
+DELIMITERS = ",;\t|"
 SUFFIXES = (
     ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather", ".txt", ".md",
     ".gz", ".zst",
 )  # fmt: skip
 FORMAT_NAMES = "JSON, JSONL, CSV, TSV, Parquet, Arrow, TXT or Markdown"
 
-_TABLES = (".parquet", ".arrow", ".feather")
-_TEXTS: dict[str, Format] = {".md": "markdown", ".markdown": "markdown", ".txt": "text"}
+_BUFFER_BYTES = 256 * KIB
+_TABLE_SUFFIXES = (".parquet", ".arrow", ".feather")
+_TEXT_FORMATS: dict[str, Format] = {".md": "markdown", ".markdown": "markdown", ".txt": "text"}
+# A .txt with one of these columns in its first line is a table.
+_KNOWN_COLUMNS = frozenset(
+    {"input", "output", "prompt", "completion", "instruction", "question", "answer", "answers"}
+    | {"text", "messages", "document", "article", "summary", "chosen", "rejected", "context"}
+    | {"label", "response", "system"}
+)
 _ZIP = "is a ZIP archive or an office document"
-_FOREIGN = (
-    (b"PK\x03\x04", "other-format", _ZIP, "Unpack it, or save the table as CSV."),
-    (b"%PDF", "other-format", "is a PDF", f"Give the rows as {FORMAT_NAMES}."),
+_UNSUPPORTED = (
+    (b"PK\x03\x04", "unsupported-format", _ZIP, "Unpack it, or save the table as CSV."),
+    (b"%PDF", "unsupported-format", "is a PDF", f"Save the rows as {FORMAT_NAMES}."),
     (b"PARE", "encrypted", "is an encrypted Parquet file", "Save it without encryption."),
-    (b"FEA1", "other-format", "is a Feather file of the first version", "Save it as Parquet."),
+    (b"FEA1", "unsupported-format", "is a Feather version 1 file", "Save it as Parquet."),
 )
 
 
 class Row(NamedTuple):
-    """One row as the file has it; `line` is where it begins (in tables: its number), from 1."""
+    """One row of a file; `line` is its first line, or its number in a binary table, from 1."""
 
     line: int
     data: dict[str, Any]
@@ -59,126 +66,153 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class DataFile:
-    """A data file that has been recognised."""
+    """A data file whose format is known."""
 
     path: Path
     format: Format
     encoding: str = "utf-8"
     bom: int = 0
     compression: str = ""
+    is_encoding_guessed: bool = False
 
     @property
     def name(self) -> str:
-        """The file's name, as messages say it."""
+        """The file's name, as used in messages."""
         return self.path.name
 
     @property
     def suffix(self) -> str:
-        """The suffix of what is inside, in lower case."""
-        return inner_suffix(self.path)
+        """The lower-case suffix of the content."""
+        return content_suffix(self.path)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the format is a text format."""
+        return self.format not in ("parquet", "arrow")
 
     @property
     def is_plain_utf8(self) -> bool:
-        """Whether the bytes of the file are the UTF-8 that is read."""
+        """Whether the bytes of the file are the UTF-8 text itself."""
         return not self.compression and self.encoding == "utf-8"
 
     def open(self) -> BinaryIO:
-        """Open the text as UTF-8 bytes without a byte order mark, whatever packs or encodes it."""
-        raw: BinaryIO = self.path.open("rb")
-        if self.compression:
-            raw = io.BufferedReader(
-                DecompressedStream(self.path, raw, self.compression), buffer_size=2**18
-            )
-            raw.read(self.bom)
-        else:
-            raw.seek(self.bom)
+        """Open the decompressed text as UTF-8 bytes without byte order mark."""
+        raw = self.open_raw()
+        raw.read(self.bom)
         if self.encoding == "utf-8":
             return raw
-        return io.BufferedReader(TranscodedStream(self.name, self.encoding, raw), buffer_size=2**18)
+        stream = TranscodedStream(self.name, self.encoding, raw)
+        return io.BufferedReader(stream, buffer_size=_BUFFER_BYTES)
+
+    def open_raw(self) -> BinaryIO:
+        """Open the decompressed bytes in their own encoding."""
+        raw: BinaryIO = self.path.open("rb")
+        if not self.compression:
+            return raw
+        stream = DecompressedStream(self.path, raw, self.compression)
+        return io.BufferedReader(stream, buffer_size=_BUFFER_BYTES)
 
 
-def inner_suffix(path: Path) -> str:
-    """Return the suffix in lower case; of packed files that of what is inside."""
+def content_suffix(path: Path) -> str:
+    """Return the lower-case suffix of a file, without suffixes of compression."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    while suffixes and suffixes[-1] in (".gz", ".zst", ".gzip", ".zstd"):
+    while suffixes and suffixes[-1] in COMPRESSION_SUFFIXES:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
 
 
-def sniff_file(path: Path) -> DataFile:
-    """Return what kind of file `path` is; raises DataError for what cannot be read."""
-    head = _head(path)
-    packing = next((name for name, magic in COMPRESSIONS if head.startswith(magic)), "")
-    if packing:
-        head = read_decompressed_head(path, packing, HEAD_BYTES)
-    _refuse_empty(path, head)
-    suffix = inner_suffix(path)
-    table = _table(path, head, suffix)
+def sniff_file(path: Path, encoding: str | None = None) -> DataFile:
+    """Return what kind of file `path` is; raises ReadError if it cannot be read.
+
+    The encoding of a text is detected if it is None.
+    """
+    head = _read_head(path)
+    compression = next((name for name, magic in COMPRESSIONS if head.startswith(magic)), "")
+    if compression:
+        head = read_decompressed_head(path, compression, HEAD_BYTES)
+    if not head.strip():
+        raise _empty(path, head)
+    suffix = content_suffix(path)
+    table = _table_format(path, head, suffix)
     if table:
-        if packing:
-            what = f"is {table.capitalize()} packed with {packing}."
-            raise read_error(path.name, what, "Unpack it and give the file inside.", code="packed")
+        if compression:
+            what = f"is {table.capitalize()} compressed with {compression}."
+            remedy = "Decompress it and use the file inside."
+            raise read_error(path.name, what, remedy, code="compressed-table")
         return DataFile(path, table)
-    found = detect_encoding(path.name, head)
-    kind = _text_format(path, head, suffix, found)
-    return DataFile(path, kind, found.name, found.bom, packing)
+    if encoding:
+        found = given_encoding(path.name, encoding, head)
+    else:
+        found = detect_encoding(path.name, head)
+    text_format = _text_format(path, head, suffix, found)
+    return DataFile(path, text_format, found.name, found.bom, compression, found.is_guess)
 
 
-def _head(path: Path) -> bytes:
+def _read_head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(HEAD_BYTES)
     except FileNotFoundError as error:
-        raise read_error(path.name, f"is not at {path}.", "Check the path.", code="gone") from error
+        what = f"does not exist at {path}."
+        raise read_error(path.name, what, "Check the path.", code="file-not-found") from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        what = f"cannot be opened: {reason}."
-        raise read_error(path.name, what, "Check its rights.", code="closed") from error
+        what, remedy = f"cannot be opened: {reason}.", "Check its permissions."
+        raise read_error(path.name, what, remedy, code="file-not-readable") from error
 
 
-def _refuse_empty(path: Path, head: bytes) -> None:
-    if head.strip():
-        return
-    what = "is empty: it holds nothing but blank lines." if head else "is empty."
-    code = "only-blanks" if head else "empty-file"
-    raise read_error(path.name, what, "Give a file with at least one row.", code=code, line=1)
+def _empty(path: Path, head: bytes) -> ReadError:
+    what = "holds only blank lines." if head else "is empty."
+    code = "blank-file" if head else "empty-file"
+    return read_error(path.name, what, "Use a file with at least one row.", code=code, line=1)
 
 
-def _table(path: Path, head: bytes, suffix: str) -> Literal["parquet", "arrow"] | None:
+def _table_format(path: Path, head: bytes, suffix: str) -> Literal["parquet", "arrow"] | None:
     if head.startswith(b"PAR1"):
         return "parquet"
     if head.startswith(b"ARROW1"):
         return "arrow"
-    for magic, code, what, remedy in _FOREIGN:
+    for magic, code, what, remedy in _UNSUPPORTED:
         if head.startswith(magic):
             raise read_error(path.name, f"{what}.", remedy, code=code)
     if suffix == ".arrow" and head.startswith(b"\xff\xff\xff\xff"):
         return "arrow"
-    if suffix in _TABLES:
+    if suffix in _TABLE_SUFFIXES:
         kind = "Parquet" if suffix == ".parquet" else "Arrow"
-        remedy = "The file is damaged or is something else; export it again."
+        remedy = "The file is damaged or has another format; export it again."
         what = f"has no {kind} signature at its start."
-        raise read_error(path.name, what, remedy, code="wrong-magic")
+        raise read_error(path.name, what, remedy, code="bad-signature")
     return None
 
 
-def _text_format(path: Path, head: bytes, suffix: str, found: Encoding) -> Format:
-    text = head[found.bom :].decode(found.name, errors="replace").lstrip()
+def _text_format(path: Path, head: bytes, suffix: str, encoding: Encoding) -> Format:
+    text = head[encoding.bom :].decode(encoding.name, errors="replace").lstrip()
     if not text:
-        remedy = "Give a file with at least one row."
-        raise read_error(path.name, "is empty.", remedy, code="empty-file", line=1)
-    looks_json = text.startswith(("{", "["))
+        raise _empty(path, b"")
     if suffix in (".csv", ".tsv"):
-        # A header line never is an object, so such a file only has the wrong name.
-        return "json" if text.startswith('{"') else ("tsv" if suffix == ".tsv" else "csv")
-    if suffix in _TEXTS:
+        # A header line is never a JSON object, so this file only has the wrong suffix.
+        if text.startswith('{"'):
+            return "json"
+        return "tsv" if suffix == ".tsv" else "csv"
+    if suffix in _TEXT_FORMATS:
         if text.startswith(('{"', '[{"')):
             return "json"
-        return "csv" if suffix == ".txt" and is_table_head(text) else _TEXTS[suffix]
-    if looks_json or suffix in (".json", ".jsonl", ".ndjson"):
+        return "csv" if suffix == ".txt" and _is_table_head(text) else _TEXT_FORMATS[suffix]
+    if text.startswith(("{", "[")) or suffix in (".json", ".jsonl", ".ndjson"):
         return "json"
-    first = text.split("\n", 1)[0]
-    if suffix in ("", ".data") and any(mark in first for mark in ",;\t|"):
+    first_line = text.split("\n", 1)[0]
+    if suffix in ("", ".data") and any(delimiter in first_line for delimiter in DELIMITERS):
         return "csv"
-    what = f"is not {FORMAT_NAMES}."
-    raise read_error(path.name, what, f"Save the rows as {FORMAT_NAMES}.", code="other-format")
+    what, remedy = f"is not {FORMAT_NAMES}.", f"Save the rows as {FORMAT_NAMES}."
+    raise read_error(path.name, what, remedy, code="unsupported-format")
+
+
+def _is_table_head(text: str) -> bool:
+    """Return whether the first line names known columns."""
+    first_line = text.split("\n", 1)[0]
+    for delimiter in DELIMITERS:
+        cells = next(csv.reader([first_line], delimiter=delimiter), [])
+        names = {cell.strip().lower() for cell in cells}
+        if len(cells) > 1 and names & _KNOWN_COLUMNS:
+            return True
+    return False

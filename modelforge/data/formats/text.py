@@ -1,4 +1,4 @@
-"""Rows of plain text and of Markdown: a passage is a row with the one column “text”."""
+"""Read plain text and Markdown: a passage is a row with the one column “text”."""
 
 from __future__ import annotations
 
@@ -7,77 +7,81 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from modelforge.data.formats.sniff import HEAD_BYTES, MAX_ROW_BYTES, DataFile, Row, read_error
+from modelforge.units import MIB
 
 _HEADING = re.compile(r"#{1,3} ")
 _FENCE = re.compile(r" {0,3}(```|~~~)")
+_MAX_PASSAGE_CHARS = MAX_ROW_BYTES // 4
+# A line, its number, and whether a passage begins with it.
+_MarkedLine = tuple[int, str, bool]
 
 
-def read_text(source: DataFile) -> Iterator[Row]:
+def read_text(file: DataFile) -> Iterator[Row]:
     """Yield the passages of a text.
 
-    Markdown is parted before its headings (levels 1 to 3). Plain text is parted at blank lines;
-    where there are none, every line is a row.
+    Markdown is split before headings of levels 1 to 3. Plain text is split at blank lines; without
+    blank lines, every line is a row.
     """
-    with source.open() as stream:
-        lines = _decoded(source, stream)
-        if source.format == "markdown":
-            yield from _gathered(_sections(lines))
-        elif _has_paragraphs(source):
-            yield from _gathered(_paragraphs(lines))
+    with file.open() as stream:
+        lines = _decoded_lines(file, stream)
+        if file.format == "markdown":
+            yield from _join_passages(_mark_sections(lines))
+        elif _has_paragraphs(file):
+            yield from _join_passages(_mark_paragraphs(lines))
         else:
-            yield from (
-                Row(number, {"text": line.rstrip("\r\n")}) for number, line in lines if line.strip()
-            )
+            for number, line in lines:
+                if line.strip():
+                    yield Row(number, {"text": line.rstrip("\r\n")})
 
 
-def _has_paragraphs(source: DataFile) -> bool:
-    with source.open() as stream:
+def _has_paragraphs(file: DataFile) -> bool:
+    with file.open() as stream:
         head = stream.read(HEAD_BYTES).replace(b"\r\n", b"\n").strip()
     return re.search(rb"\n[ \t]*\n", head) is not None
 
 
-def _decoded(source: DataFile, stream: BinaryIO) -> Iterator[tuple[int, str]]:
+def _decoded_lines(file: DataFile, stream: BinaryIO) -> Iterator[tuple[int, str]]:
     number = 0
     while line := stream.readline(MAX_ROW_BYTES):
         number += 1
         if len(line) >= MAX_ROW_BYTES:
-            what = "is longer than 16 MiB, the longest allowed."
-            raise read_error(
-                source.name, what, "Break the text into lines.", code="row-too-long", line=number
-            )
-        # A broken byte becomes U+FFFD, which the doctor finds and names.
+            limit = MAX_ROW_BYTES // MIB
+            what = f"is longer than {limit} MiB, the maximum."
+            remedy = "Split the text into lines."
+            raise read_error(file.name, what, remedy, code="row-too-long", line=number)
+        # An invalid byte becomes U+FFFD, which the data checks report.
         yield number, line.decode(errors="replace")
 
 
-def _paragraphs(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str, bool]]:
+def _mark_paragraphs(lines: Iterator[tuple[int, str]]) -> Iterator[_MarkedLine]:
     after_blank = True
     for number, line in lines:
-        blank = not line.strip()
-        yield number, line, after_blank and not blank
-        after_blank = blank
+        is_blank = not line.strip()
+        yield number, line, after_blank and not is_blank
+        after_blank = is_blank
 
 
-def _sections(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str, bool]]:
-    fenced = False
+def _mark_sections(lines: Iterator[tuple[int, str]]) -> Iterator[_MarkedLine]:
+    in_code = False
     for number, line in lines:
         if _FENCE.match(line):
-            fenced = not fenced
-        yield number, line, not fenced and _HEADING.match(line) is not None
+            in_code = not in_code
+        yield number, line, not in_code and _HEADING.match(line) is not None
 
 
-def _gathered(marked: Iterator[tuple[int, str, bool]]) -> Iterator[Row]:
-    """Join lines to rows; a row ends before a line that opens one, or at the longest allowed."""
-    begins, size = 1, 0
-    held: list[str] = []
-    for number, line, opens in marked:
-        if held and (opens or size + len(line) > MAX_ROW_BYTES // 4):
-            if text := "".join(held).strip():
-                yield Row(begins, {"text": text})
-            held, size = [], 0
-        if not held:
-            begins = number
-        if held or line.strip():
-            held.append(line)
-            size += len(line)
-    if text := "".join(held).strip():
-        yield Row(begins, {"text": text})
+def _join_passages(lines: Iterator[_MarkedLine]) -> Iterator[Row]:
+    """Join lines to rows; a row ends before a marked line, or at the maximum length."""
+    passage: list[str] = []
+    first_line = size = 0
+    for number, line, begins in lines:
+        if passage and (begins or size + len(line) > _MAX_PASSAGE_CHARS):
+            yield Row(first_line, {"text": "".join(passage).strip()})
+            passage, size = [], 0
+        if not passage and not line.strip():
+            continue
+        if not passage:
+            first_line = number
+        passage.append(line)
+        size += len(line)
+    if passage:
+        yield Row(first_line, {"text": "".join(passage).strip()})

@@ -1,4 +1,4 @@
-"""A repaired copy of a data file, beside which the original stays as it is."""
+"""Write a repaired copy of a data file; the original is never changed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
-from modelforge.config.schema.data import Source as Said
+from modelforge.config.schema.data import Source
 from modelforge.data.checks.file import check_file_format
 from modelforge.data.checks.rules import RULES
-from modelforge.data.columns.detect import ColumnMapping, detect_mapping
+from modelforge.data.columns.detect import SAMPLE_ROWS, ColumnMapping, detect_mapping
 from modelforge.data.columns.unknown import explain_unknown_columns
 from modelforge.data.formats.json import detect_layout, read_json_lines
 from modelforge.data.formats.read import read_file_rows
 from modelforge.data.formats.sniff import DataFile, ReadError, Row, sniff_file
-from modelforge.data.repair.headers import is_reshapable, with_column_names
+from modelforge.data.repair.headers import with_column_names
 from modelforge.data.repair.rows import RowRepairer
 from modelforge.data.repair.text import parse_broken_line
 from modelforge.data.sources.locate import find_source_files
@@ -32,22 +32,19 @@ from modelforge.errors import DataError, Problem, RunError
 from modelforge.paths import Home
 from modelforge.units import MIB
 
-if TYPE_CHECKING:
-    from modelforge.data.sources.load import LoadedSource
-
-_PIECE = MIB
-_COPY = re.compile(r"\.repaired(-\d+)?\Z")
-_Raw = tuple[Row, bytes | None]
-# What may be meant is only changed when it is asked for by its code.
-DEFAULT_CODES = frozenset(
-    code for code, each in RULES.items() if each.repair and each.level != "note"
-)
-_ALL = frozenset(code for code, each in RULES.items() if each.repair)
+_COPY_SUFFIX = re.compile(r"\.repaired(-\d+)?\Z")
+_MAX_SUFFIX_CHARS = 8
+_MAX_COPIES = 10_000
+# A row, and its line of JSON if it has one.
+_RawRow = tuple[Row, bytes | None]
+_ALL_CODES = frozenset(code for code, rule in RULES.items() if rule.repair)
+# What may be intended is only changed on request.
+DEFAULT_CODES = frozenset(code for code in _ALL_CODES if RULES[code].level != "note")
 
 
 @dataclass(frozen=True)
 class RepairResult:
-    """A repaired copy; `dataset` is what the setting says for it, `changes` count by code."""
+    """A repaired copy; `dataset` is its value for the setting, `changes` are counts by code."""
 
     path: Path
     dataset: str
@@ -56,25 +53,18 @@ class RepairResult:
     changes: dict[str, int]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the result as plain data."""
         return asdict(self) | {"path": str(self.path)}
 
 
-def repair_loaded(
-    supply: LoadedSource, codes: Sequence[str] | None, home: Home
-) -> list[RepairResult]:
-    """Write a repaired copy of every file of an opened source, as `repair_file` does."""
-    return [repair_file(path, home, codes, mapping=supply.mapping) for path in supply.files]
-
-
 def repair_sources(
-    sources: Sequence[Said], codes: Sequence[str] | None, home: Home
+    sources: Sequence[Source], codes: Sequence[str] | None, home: Home
 ) -> list[RepairResult]:
-    """Write a repaired copy of every file of sources, also of those that cannot be opened."""
+    """Write a repaired copy of every file of the sources, including files that cannot be read."""
     return [
-        repair_file(path, home, codes, source=said)
-        for said in sources
-        for path in find_source_files(said, home)
+        repair_file(path, home, codes, source=source)
+        for source in sources
+        for path in find_source_files(source, home)
     ]
 
 
@@ -83,146 +73,161 @@ def repair_file(
     home: Home,
     codes: Sequence[str] | None = None,
     *,
-    source: Said | None = None,
-    mapping: ColumnMapping | None = None,
+    source: Source | None = None,
 ) -> RepairResult:
-    """Write the rows of `path`, mended, as lines of JSON into the uploads of `home`.
+    """Write the repaired rows of a file as JSON Lines into the uploads of `home`.
 
-    `codes` are the findings to mend; without them all that are no notes. Lines that cannot be
-    read are always mended or left out. Raises DataError where nothing can be repaired.
+    Lines that cannot be read are always repaired or removed. Raises DataError if nothing can be
+    repaired.
+
+    `codes` are the findings to repair, all except notes if None.
     """
     path = Path(path)
     staged = home.uploads / f".staged-{secrets.token_hex(8)}"
-    loose = home.uploads / f".staged-{secrets.token_hex(8)}{path.suffix}"
+    cleaned = home.uploads / f".staged-{secrets.token_hex(8)}{path.suffix}"
     try:
         home.uploads.mkdir(parents=True, exist_ok=True)
-        job = _Job(_opened(path, loose), path.name, frozenset(codes) if codes else None)
-        rows = job.write(staged, source, mapping)
+        changes: dict[str, int] = {}
+        file = _open_file(path, cleaned, source, changes)
+        repairer = _FileRepairer(file, path.name, frozenset(codes) if codes else None, changes)
+        rows = repairer.write(staged, source)
         if not rows:
-            what = "has no row left that can be repaired."
-            raise DataError(Problem(path.name, what, "Export the file again from where it came."))
+            what = "has no row that can be repaired."
+            raise DataError(Problem(path.name, what, "Export the file again from its origin."))
         target = _target(home, path)
         staged.replace(target)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         what = f"The repaired copy cannot be written: {reason}."
-        raise RunError(Problem("dataset", what, "Make room in the home folder.")) from error
+        raise RunError(Problem("dataset", what, "Free disk space in the home folder.")) from error
     finally:
-        for left in (staged, loose):
+        for temporary in (staged, cleaned):
             with suppress(OSError):
-                left.unlink(missing_ok=True)
-    return RepairResult(target, target.name, path.name, rows, job.changes)
+                temporary.unlink(missing_ok=True)
+    return RepairResult(target, target.name, path.name, rows, changes)
 
 
-class _Job:
+class _FileRepairer:
+    """Repairs one file and counts the changes by code in `changes`."""
+
     def __init__(
-        self, opened: tuple[DataFile, str], name: str, codes: frozenset[str] | None
+        self, file: DataFile, name: str, codes: frozenset[str] | None, changes: dict[str, int]
     ) -> None:
-        self.source, mended = opened
+        self.file = file
         self.name = name
-        self.codes = DEFAULT_CODES if codes is None else codes & _ALL
-        self.changes: dict[str, int] = {mended: 1} if mended else {}
-        self.waiting: deque[_Raw] = deque()
+        self.codes = DEFAULT_CODES if codes is None else codes & _ALL_CODES
+        self.changes = changes
+        self.repaired_lines: deque[_RawRow] = deque()
 
-    def write(self, staged: Path, said: Said | None, mapping: ColumnMapping | None) -> int:
-        """Write the mended rows and return how many they are."""
-        for sign in check_file_format(self.source):
-            self._count(sign.code)
+    def write(self, target: Path, source: Source | None) -> int:
+        """Write the repaired rows; return their number."""
+        for note in check_file_format(self.file):
+            self._count(note.code)
         rows = self._rows()
-        first = list(islice(rows, 100))
-        again: Iterable[_Raw] = chain(first, rows)
+        first = list(islice(rows, SAMPLE_ROWS))
+        all_rows: Iterable[_RawRow] = chain(first, rows)
+        sample = [row.data for row, _ in first]
         try:
-            found = mapping or detect_mapping([row.data for row, _ in first], self.name, said)
+            mapping = detect_mapping(sample, self.name, source)
         except DataError as error:
-            sign = explain_unknown_columns(self.source, [row.data for row, _ in first], error)
             if not first:
                 raise
-            if not is_reshapable(sign):
-                return self._as_they_are(staged, again, error)
-            self._count(sign.code)
-            shaped = with_column_names((row for row, _ in again), sign)
-            first = [(row, None) for row in islice(shaped, 100)]
-            again = chain(first, ((row, None) for row in shaped))
-            found = detect_mapping([row.data for row, _ in first], self.name)
-        mender = RowRepairer(found, self.codes)
+            finding = explain_unknown_columns(self.file, sample, error)
+            if finding.repair is None:
+                return self._write_unchanged(target, all_rows, error)
+            self._count(finding.code)
+            named = with_column_names((row for row, _ in all_rows), finding)
+            named_first = list(islice(named, SAMPLE_ROWS))
+            all_rows = ((row, None) for row in chain(named_first, named))
+            mapping = detect_mapping([row.data for row in named_first], self.name)
+        return self._write_repaired(target, all_rows, mapping)
+
+    def _write_repaired(self, target: Path, rows: Iterable[_RawRow], mapping: ColumnMapping) -> int:
+        repairer = RowRepairer(mapping, self.codes)
         count = 0
-        with staged.open("xb") as file:
-            for (line, data), raw in again:
-                kept = mender.repair(line, data, raw)
-                if kept is not None:
-                    file.write(_dumped(kept))
+        with target.open("xb") as file:
+            for (line, data), raw in rows:
+                repaired = repairer.repair(line, data, raw)
+                if repaired is not None:
+                    file.write(_to_json_line(repaired))
                     count += 1
             file.flush()
             os.fsync(file.fileno())
-        for code, changed in mender.changes.items():
+        for code, changed in repairer.changes.items():
             self.changes[code] = self.changes.get(code, 0) + changed
         return count
 
-    def _as_they_are(self, staged: Path, rows: Iterable[_Raw], error: DataError) -> int:
-        """Write the rows unchanged, without the lines that are none; raises where all are rows."""
+    def _write_unchanged(self, target: Path, rows: Iterable[_RawRow], error: DataError) -> int:
+        """Write the rows that can be read; raises `error` if that changes nothing."""
         count = 0
-        with staged.open("xb") as file:
+        with target.open("xb") as file:
             for row, _raw in rows:
-                file.write(_dumped(row.data))
+                file.write(_to_json_line(row.data))
                 count += 1
         if not self.changes:
             raise error
         return count
 
-    def _rows(self) -> Iterator[_Raw]:
-        """Yield the rows, those mended from broken lines in their place."""
+    def _rows(self) -> Iterator[_RawRow]:
+        """Yield the rows in order, including those repaired from broken lines."""
         for row in self._read():
-            while self.waiting:
-                yield self.waiting.popleft()
+            while self.repaired_lines:
+                yield self.repaired_lines.popleft()
             yield row
-        while self.waiting:
-            yield self.waiting.popleft()
+        while self.repaired_lines:
+            yield self.repaired_lines.popleft()
 
-    def _read(self) -> Iterator[_Raw]:
-        source = self.source
-        if source.format == "json" and detect_layout(source) == "lines":
-            with source.open() as stream:
-                yield from read_json_lines(source, stream, self._met)
+    def _read(self) -> Iterator[_RawRow]:
+        file = self.file
+        if file.format == "json" and detect_layout(file) == "lines":
+            with file.open() as stream:
+                yield from read_json_lines(file, stream, self._on_error)
         else:
-            yield from ((row, None) for row in read_file_rows(source, self._met))
+            for row in read_file_rows(file, self._on_error):
+                yield row, None
 
-    def _met(self, fault: ReadError) -> None:
-        self._count(fault.code)
-        row = parse_broken_line(fault.raw)
-        if row is not None:
-            self.waiting.append((Row(fault.line or 0, row), None))
+    def _on_error(self, error: ReadError) -> None:
+        self._count(error.code)
+        data = parse_broken_line(error.raw)
+        if data is not None:
+            self.repaired_lines.append((Row(error.line or 0, data), None))
 
     def _count(self, code: str) -> None:
         self.changes[code] = self.changes.get(code, 0) + 1
 
 
-def _opened(path: Path, loose: Path) -> tuple[DataFile, str]:
-    """Return the file recognised; one with zero bytes through a copy without them."""
+def _open_file(
+    path: Path, cleaned: Path, source: Source | None, changes: dict[str, int]
+) -> DataFile:
+    """Return the file; one with zero bytes as a copy without them, written to `cleaned`."""
+    encoding = source.encoding if source else None
     try:
-        return sniff_file(path), ""
-    except ReadError as fault:
-        if fault.code != "zero-bytes":
+        return sniff_file(path, encoding)
+    except ReadError as error:
+        if error.code != "zero-bytes":
             raise
-    with path.open("rb") as old, loose.open("xb") as new:
-        while piece := old.read(_PIECE):
-            new.write(piece.replace(b"\0", b""))
-    return sniff_file(loose), "zero-bytes"
+    with path.open("rb") as original, cleaned.open("xb") as copy:
+        while piece := original.read(MIB):
+            copy.write(piece.replace(b"\0", b""))
+    changes["zero-bytes"] = 1
+    return sniff_file(cleaned, encoding)
 
 
 def _target(home: Home, path: Path) -> Path:
+    """Return a free path in the uploads, named after the original."""
     stem = path.name
-    while (suffix := Path(stem).suffix) and len(suffix) < 9:
+    while Path(stem).suffix and len(Path(stem).suffix) <= _MAX_SUFFIX_CHARS:
         stem = Path(stem).stem
-    stem = _COPY.sub("", stem) or "data"
-    for number in range(1, 10_000):
-        more = "" if number == 1 else f"-{number}"
-        target = home.uploads / safe_name(f"{stem}.repaired{more}.jsonl")
+    stem = _COPY_SUFFIX.sub("", stem) or "data"
+    for number in range(1, _MAX_COPIES):
+        numbered = "" if number == 1 else f"-{number}"
+        target = home.uploads / safe_name(f"{stem}.repaired{numbered}.jsonl")
         if not target.exists():
             return target
     raise RunError(Problem("dataset", f"{path.name} has too many repaired copies.", "Delete some."))
 
 
-def _dumped(row: dict[str, Any]) -> bytes:
+def _to_json_line(row: dict[str, Any]) -> bytes:
     return orjson.dumps(
         row, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
     )

@@ -1,75 +1,82 @@
-"""Conversations put in order, turn by turn."""
+"""Repair the order and contents of messages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-Turn = dict[str, Any]
+Message = dict[str, Any]
 
 
-def joined(turns: list[Turn]) -> list[Turn]:
-    """Return the turns with neighbours of one speaker joined."""
-    found: list[Turn] = []
-    for turn in turns:
-        last = found[-1] if found else None
-        calls = turn.get("tool_calls") or (last and last.get("tool_calls"))
-        if last and last["role"] == turn["role"] and turn["role"] != "tool" and not calls:
-            found[-1] = {**last, "content": f"{last['content']}\n\n{turn['content']}".strip()}
+def join_consecutive(messages: list[Message]) -> list[Message]:
+    """Return the messages with neighbours of one role joined."""
+    joined: list[Message] = []
+    for message in messages:
+        last = joined[-1] if joined else None
+        if last is not None and _can_join(last, message):
+            content = f"{last['content']}\n\n{message['content']}".strip()
+            joined[-1] = {**last, "content": content}
         else:
-            found.append(turn)
-    return found
+            joined.append(message)
+    return joined
 
 
-def system_first(turns: list[Turn]) -> list[Turn]:
-    """Return the turns with all system messages as one at the start."""
-    said = [turn["content"] for turn in turns if turn["role"] == "system"]
-    rest = [turn for turn in turns if turn["role"] != "system"]
-    text = "\n\n".join(each for each in said if each.strip())
-    return joined([{"role": "system", "content": text}, *rest] if text else rest)
+def _can_join(first: Message, second: Message) -> bool:
+    has_calls = first.get("tool_calls") or second.get("tool_calls")
+    return first["role"] == second["role"] != "tool" and not has_calls
 
 
-def user_first(turns: list[Turn]) -> list[Turn]:
-    """Return the turns from the first of the user on, behind the system message."""
-    lead = [turn for turn in turns[:1] if turn["role"] == "system"]
-    first = next((at for at, turn in enumerate(turns) if turn["role"] == "user"), len(turns))
-    return [*lead, *turns[first:]]
+def join_system_messages(messages: list[Message]) -> list[Message]:
+    """Return the messages with all system messages joined at the start."""
+    contents = [message["content"] for message in messages if message["role"] == "system"]
+    rest = [message for message in messages if message["role"] != "system"]
+    text = "\n\n".join(content for content in contents if content.strip())
+    return join_consecutive([{"role": "system", "content": text}, *rest] if text else rest)
 
 
-def answer_last(turns: list[Turn]) -> list[Turn]:
-    """Return the turns up to the last answer."""
-    ends = [at for at, turn in enumerate(turns) if turn["role"] == "assistant"]
-    return turns[: ends[-1] + 1] if ends else turns
+def begin_with_user(messages: list[Message]) -> list[Message]:
+    """Return the system message and the messages from the first user message on."""
+    system = [message for message in messages[:1] if message["role"] == "system"]
+    for index, message in enumerate(messages):
+        if message["role"] == "user":
+            return [*system, *messages[index:]]
+    return system
 
 
-def spoken(turns: list[Turn]) -> list[Turn]:
-    """Return the turns that say or call something."""
-    return [turn for turn in turns if turn["content"].strip() or turn.get("tool_calls")]
+def end_with_assistant(messages: list[Message]) -> list[Message]:
+    """Return the messages up to the last assistant message."""
+    indices = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    return messages[: indices[-1] + 1] if indices else messages
 
 
-ORDERERS: dict[str, Callable[[list[Turn]], list[Turn]]] = {
-    "two-systems": system_first,
-    "late-system": system_first,
-    "assistant-first": user_first,
-    "two-users": joined,
-    "two-assistants": joined,
-    "ends-without-answer": answer_last,
-    "empty-turn": spoken,
+def drop_empty(messages: list[Message]) -> list[Message]:
+    """Return the messages that have content or tool calls."""
+    return [
+        message for message in messages if message["content"].strip() or message.get("tool_calls")
+    ]
+
+
+MESSAGE_REPAIRS: dict[str, Callable[[list[Message]], list[Message]]] = {
+    "several-system-messages": join_system_messages,
+    "system-message-not-first": join_system_messages,
+    "assistant-message-first": begin_with_user,
+    "consecutive-user-messages": join_consecutive,
+    "consecutive-assistant-messages": join_consecutive,
+    "ends-without-answer": end_with_assistant,
+    "empty-message": drop_empty,
 }
 
 
-def with_contents(turns: list[Any], key: str) -> list[Any]:
-    """Return raw turns without those whose content is null, and with text parts alone."""
-    found = []
-    for turn in filter(_is_turn, turns):
-        said = turn.get(key)
-        if isinstance(said, list):
-            texts = [part["text"] for part in said if isinstance(part, dict) and "text" in part]
-            found.append({**turn, key: "\n".join(map(str, texts))})
-        elif said is not None or turn.get("tool_calls"):
-            found.append(turn)
-    return found
-
-
-def _is_turn(turn: Any) -> bool:
-    return isinstance(turn, dict)
+def keep_text_contents(messages: list[Any], key: str) -> list[Any]:
+    """Return raw messages without null contents, and with the text parts of lists only."""
+    kept = []
+    for message in messages:
+        if not isinstance(message, dict):
+            continue
+        content = message.get(key)
+        if isinstance(content, list):
+            parts = [part for part in content if isinstance(part, dict) and "text" in part]
+            kept.append({**message, key: "\n".join(str(part["text"]) for part in parts)})
+        elif content is not None or message.get("tool_calls"):
+            kept.append(message)
+    return kept

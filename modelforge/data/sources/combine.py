@@ -1,4 +1,4 @@
-"""Several sources as one: what a run learns from, and what it is checked on."""
+"""Combine several sources to the data of one run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from modelforge.errors import Finding
 
 @dataclass(frozen=True)
 class RunData:
-    """The data of one run: `supplies` to learn from, `validation` only to check on."""
+    """The data of one run: `sources` to train on, `validation` only to evaluate on.
+
+    Args:
+        several: whether the sources come from `data.sources` and not from `dataset`.
+    """
 
     sources: Sequence[LoadedSource] = ()
     validation: Sequence[LoadedSource] = ()
@@ -23,72 +27,78 @@ class RunData:
 
     @property
     def summary(self) -> DatasetSummary:
-        """Return what is learned from, as one look."""
-        looks = [supply.summary for supply in self.sources]
-        return combine_summaries(looks, [supply.rows for supply in self.sources])
+        """The combined summary of the training sources."""
+        return combine_summaries(
+            [source.summary for source in self.sources], [source.rows for source in self.sources]
+        )
 
     def train_rows(self, eval_split: float) -> int:
-        """Return how many rows are trained on; raises DataError when the split is impossible."""
+        """Return the number of training rows; raises DataError if the split is impossible."""
         if self.validation:
             return self.summary.rows
         return split_counts(self.summary.rows, eval_split)[0]
 
     def labelled_completions(self, rows: int) -> int:
-        """Return how many judged answers so many rows give: a pair is a good and a bad one."""
-        pairs = sum(each.rows for each in self.sources if each.mapping.kind == "preference")
+        """Return how many labelled completions `rows` rows give; a pair gives two."""
+        pairs = sum(source.rows for source in self.sources if source.mapping.kind == "preference")
         return rows + round(rows * pairs / max(1, self.summary.rows))
 
     def locate_row(self, row: int) -> tuple[int, int]:
-        """Return the source in which a row of all that the run is given stands, and its place."""
-        last = len(self.sources) - 1
-        for place, supply in enumerate(self.sources):
-            if row < supply.rows or place == last:
-                return place, row
-            row -= supply.rows
+        """Return the index of the source that holds a row of the run, and the row's index in it."""
+        for index, source in enumerate(self.sources):
+            if row < source.rows or index == len(self.sources) - 1:
+                return index, row
+            row -= source.rows
         return 0, row
 
     def as_record(self) -> dict[str, Any]:
-        """Return what a run keeps of its data, with the number of rows it learns from."""
+        """Return the dataset entry of a run's record, with the number of training rows."""
         return {**dataset_record(self.sources, self.validation), "rows": self.summary.rows}
 
-    def where(self, number: int, *, validation: bool = False) -> str:
-        """Return the setting that names a supply, as findings say it."""
+    def where(self, index: int, *, validation: bool = False) -> str:
+        """Return the setting of a source, as used in findings."""
         if validation:
-            return f"data.validation_sources[{number}]"
-        return f"data.sources[{number}]" if self.several else "dataset"
+            return f"data.validation_sources[{index}]"
+        return f"data.sources[{index}]" if self.several else "dataset"
 
 
 def files_in_record(record: dict[str, Any]) -> set[Path]:
-    """Return every file that a run's record of its data names."""
-    parts = [*source_entries(record), *source_entries(record, "validation")]
-    return {Path(file) for entry in parts for file in entry["files"]}
+    """Return every data file that a run's record names."""
+    entries = [*source_entries(record), *source_entries(record, "validation")]
+    return {Path(file) for entry in entries for file in entry["files"]}
 
 
 def combine_summaries(
-    looks: Sequence[DatasetSummary], rows: Sequence[int] | None = None
+    summaries: Sequence[DatasetSummary], rows: Sequence[int] | None = None
 ) -> DatasetSummary:
-    """Return several looks as one; `rows` says how many rows of each are taken.
+    """Return several summaries as one, with mapping and examples of the first.
 
-    Of several, the mapping and the examples are those of the first, findings name their file.
+    `rows` is the number of rows used of each, all if None.
     """
-    first = looks[0]
-    counts = list(rows) if rows is not None else [each.rows for each in looks]
-    if len(looks) == 1:
+    first = summaries[0]
+    counts = list(rows) if rows is not None else [summary.rows for summary in summaries]
+    if len(summaries) == 1:
         return first if counts[0] == first.rows else replace(first, rows=counts[0])
     total = sum(counts)
-    chars = sum(each.mean_chars * count for each, count in zip(looks, counts, strict=True))
+    chars = sum(
+        summary.mean_chars * count for summary, count in zip(summaries, counts, strict=True)
+    )
+    encodings = dict.fromkeys(summary.encoding for summary in summaries if summary.encoding)
     return replace(
         first,
-        name=f"{first.name} and {len(looks) - 1} more",
+        name=f"{first.name} and {len(summaries) - 1} more",
         rows=total,
-        columns=list(dict.fromkeys(column for each in looks for column in each.columns)),
-        findings=[_named(finding, each.name) for each in looks for finding in each.findings],
+        columns=list(dict.fromkeys(column for each in summaries for column in each.columns)),
+        findings=[
+            _with_name(finding, each.name) for each in summaries for finding in each.findings
+        ],
         mean_chars=round(chars / max(1, total), 1),
-        longest_chars=max(each.longest_chars for each in looks),
-        skipped=sum(each.skipped for each in looks),
-        size_bytes=sum(each.size_bytes for each in looks),
+        longest_chars=max(summary.longest_chars for summary in summaries),
+        skipped=sum(summary.skipped for summary in summaries),
+        size_bytes=sum(summary.size_bytes for summary in summaries),
+        encoding=", ".join(encodings),
     )
 
 
-def _named(finding: Finding, name: str) -> Finding:
+def _with_name(finding: Finding, name: str) -> Finding:
     return replace(finding, what=f"{name}: {finding.what}")

@@ -1,4 +1,4 @@
-"""The data sets at hand: uploads, what was fetched from the Hub, and our samples."""
+"""The available datasets: uploads, downloads from the Hub, and the bundled samples."""
 
 from __future__ import annotations
 
@@ -12,90 +12,34 @@ from modelforge.data.sources.uploads import UNSAFE, list_uploads
 from modelforge.errors import ConfigError, NotFoundError, Problem, RunError
 from modelforge.paths import Home, resource_folder
 
+SAMPLE_PREFIX = "sample:"
+DatasetKind = Literal["upload", "fetched", "sample"]
+
 
 @dataclass(frozen=True)
 class StoredDataset:
-    """A data set that is at hand; `dataset` is what the setting says for it."""
+    """An available dataset; `dataset` is its value for the setting, `changed` a Unix time."""
 
     name: str
     dataset: str
-    kind: Literal["upload", "fetched", "sample"]
+    kind: DatasetKind
     path: Path
     size_bytes: int
     changed: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the dataset as plain data."""
         return asdict(self) | {"path": str(self.path)}
-
-
-def list_datasets(home: Home) -> list[StoredDataset]:
-    """Return all data sets at hand: what people brought, the newest first, then the samples."""
-    brought = [*_uploaded(home), *_fetched(home)]
-    ours = [_kept(each.dataset, each.dataset, "sample", each.path) for each in load_samples()]
-    newest_first = sorted((one for one in brought if one), key=lambda one: -one.changed)
-    return [*newest_first, *(one for one in ours if one)]
-
-
-def find_dataset(name: str, home: Home) -> StoredDataset:
-    """Return the data set of that name; raises NotFoundError, also for names that are paths."""
-    found = next((one for one in list_datasets(home) if one.name == name), None)
-    if found is None:
-        shown = name.replace("\0", "\\0")[:120]
-        raise NotFoundError(
-            Problem(
-                "dataset",
-                f"There is no data set {shown!r} in this home.",
-                "Upload it first; `GET /api/datasets` lists those that are there.",
-            )
-        )
-    return found
-
-
-def delete_dataset(name: str, home: Home) -> None:
-    """Delete an upload or a fetched data set; raises ConfigError for a sample."""
-    kept = find_dataset(name, home)
-    if kept.kind == "sample":
-        what = f"{name} comes along with ModelForge and is never deleted."
-        raise ConfigError(Problem("dataset", what, "Leave it; it needs next to no space."))
-    try:
-        kept.path.unlink()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        what = f"{name} cannot be deleted: {reason}."
-        raise RunError(Problem("dataset", what, "Check the rights of the home folder.")) from error
-
-
-def _uploaded(home: Home) -> Iterator[StoredDataset | None]:
-    for path in list_uploads(home):
-        yield _kept(path.name, path.name, "upload", path)
-
-
-def _fetched(home: Home) -> Iterator[StoredDataset | None]:
-    folder = home.datasets
-    for path in folder.glob("*.parquet") if folder.is_dir() else ():
-        if not path.name.startswith(".") and path.is_file():
-            yield _kept(path.name, str(path), "fetched", path)
-
-
-def _kept(
-    name: str, dataset: str, kind: Literal["upload", "fetched", "sample"], path: Path
-) -> StoredDataset | None:
-    try:
-        stat = path.stat()
-    except OSError:  # it went away while we looked
-        return None
-    return StoredDataset(name, dataset, kind, path, stat.st_size, stat.st_mtime)
-
-
-SAMPLE_PREFIX = "sample:"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One bundled data set. `question` is not in it; `expect` says what its answer will show.
+    """A bundled dataset.
 
-    `strategies` are those that can learn from its rows, the one to begin with first.
+    Args:
+        question: a prompt to try after training, which is not in the dataset.
+        expect: what the answer to it shows.
+        strategies: the strategies that can train on its rows, the default first.
     """
 
     name: str
@@ -110,7 +54,7 @@ class Sample:
 
     @property
     def dataset(self) -> str:
-        """What the setting `dataset` says for it."""
+        """Its value for the setting `dataset`."""
         return SAMPLE_PREFIX + self.name
 
     def as_dict(self) -> dict[str, Any]:
@@ -118,49 +62,109 @@ class Sample:
         return asdict(self) | {"path": str(self.path), "dataset": self.dataset}
 
 
+def list_datasets(home: Home) -> list[StoredDataset]:
+    """Return all available datasets: those of the user, the newest first, then the samples."""
+    own = [*_uploaded(home), *_fetched(home)]
+    own.sort(key=lambda dataset: -dataset.changed)
+    samples = (
+        _stored(sample.dataset, sample.dataset, "sample", sample.path) for sample in load_samples()
+    )
+    return [*own, *(sample for sample in samples if sample is not None)]
+
+
+def find_dataset(name: str, home: Home) -> StoredDataset:
+    """Return the available dataset of that name; raises NotFoundError, also for paths."""
+    for dataset in list_datasets(home):
+        if dataset.name == name:
+            return dataset
+    shown = name.replace("\0", "\\0")[:120]
+    what = f"There is no dataset {shown!r} in this home."
+    remedy = "Upload it first; `GET /api/datasets` lists the available datasets."
+    raise NotFoundError(Problem("dataset", what, remedy))
+
+
+def delete_dataset(name: str, home: Home) -> None:
+    """Delete an upload or a download; raises ConfigError for a sample."""
+    dataset = find_dataset(name, home)
+    if dataset.kind == "sample":
+        what = f"{name} is part of ModelForge and cannot be deleted."
+        raise ConfigError(Problem("dataset", what, "Keep it; it needs almost no disk space."))
+    try:
+        dataset.path.unlink()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        what = f"{name} cannot be deleted: {reason}."
+        remedy = "Check the permissions of the home folder."
+        raise RunError(Problem("dataset", what, remedy)) from error
+
+
 def load_samples(folder: Path | None = None) -> list[Sample]:
-    """Return the bundled data sets in the order of `samples.toml`."""
+    """Return the bundled datasets in the order of `samples.toml`."""
     folder = folder or resource_folder("assets") / "samples"
     with (folder / "samples.toml").open("rb") as file:
-        listed = tomllib.load(file)["sample"]
-    return [Sample(**entry | {"path": folder / entry["path"]}) for entry in listed]
+        entries = tomllib.load(file)["sample"]
+    return [Sample(**entry | {"path": folder / entry["path"]}) for entry in entries]
 
 
 def find_dataset_file(dataset: str, home: Home) -> Path:
     """Return the file that `dataset` names: sample:NAME, a path, or the name of an upload.
 
-    A path that is there wins over an upload of the same name. Raises NotFoundError.
+    An existing path takes precedence over an upload of the same name. Raises NotFoundError.
     """
     if dataset.startswith(SAMPLE_PREFIX):
-        return _sample(dataset.removeprefix(SAMPLE_PREFIX))
+        return _sample_file(dataset.removeprefix(SAMPLE_PREFIX))
     if "\0" in dataset:
-        raise _absent(dataset, "The name holds a zero byte.")
+        raise _not_found(dataset, "Remove the zero byte from the name.")
     try:
         path = Path(dataset).expanduser()
         if path.is_file():
             return path.resolve()
-        folder = path.is_dir()
+        is_folder = path.is_dir()
     except (OSError, RuntimeError) as error:
-        raise _absent(dataset, "Check the path.") from error
+        raise _not_found(dataset, "Check the path.") from error
     upload = home.uploads / dataset
     if not UNSAFE.search(dataset) and not dataset.startswith(".") and upload.is_file():
         return upload
-    if folder:
+    if is_folder:
         what = f"{dataset} is a folder, not a file."
         raise NotFoundError(Problem("dataset", what, "Name the file inside it."))
-    raise _absent(dataset, "Check the path, upload the file, or take sample:captain.")
+    raise _not_found(dataset, "Check the path, upload the file, or use sample:captain.")
 
 
-def _sample(name: str) -> Path:
-    known = {sample.name: sample.path for sample in load_samples()}
-    if name not in known:
-        listed = ", ".join(SAMPLE_PREFIX + each for each in known)
-        raise NotFoundError(
-            Problem("dataset", f"{SAMPLE_PREFIX}{name} is no sample.", f"Choose {listed}.")
-        )
-    return known[name]
+def _uploaded(home: Home) -> Iterator[StoredDataset]:
+    for path in list_uploads(home):
+        dataset = _stored(path.name, path.name, "upload", path)
+        if dataset is not None:
+            yield dataset
 
 
-def _absent(dataset: str, remedy: str) -> NotFoundError:
+def _fetched(home: Home) -> Iterator[StoredDataset]:
+    if not home.datasets.is_dir():
+        return
+    for path in home.datasets.glob("*.parquet"):
+        if not path.name.startswith(".") and path.is_file():
+            dataset = _stored(path.name, str(path), "fetched", path)
+            if dataset is not None:
+                yield dataset
+
+
+def _stored(name: str, dataset: str, kind: DatasetKind, path: Path) -> StoredDataset | None:
+    try:
+        stat = path.stat()
+    except OSError:  # the file was deleted in the meantime
+        return None
+    return StoredDataset(name, dataset, kind, path, stat.st_size, stat.st_mtime)
+
+
+def _sample_file(name: str) -> Path:
+    files = {sample.name: sample.path for sample in load_samples()}
+    if name not in files:
+        remedy = f"Choose {', '.join(SAMPLE_PREFIX + known for known in files)}."
+        what = f"{SAMPLE_PREFIX}{name} is not a sample."
+        raise NotFoundError(Problem("dataset", what, remedy))
+    return files[name]
+
+
+def _not_found(dataset: str, remedy: str) -> NotFoundError:
     shown = dataset.replace("\0", "\\0")[:200]
-    return NotFoundError(Problem("dataset", f"{shown} is not there.", remedy))
+    return NotFoundError(Problem("dataset", f"{shown} does not exist.", remedy))

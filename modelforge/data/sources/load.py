@@ -1,4 +1,4 @@
-"""Sources to rows: where they lie, how they are read, and which rows a run is given."""
+"""Load sources: find their files, detect how rows are read, and iterate the rows of a run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from modelforge.config.schema.data import Source
 from modelforge.data.canonical.convert import Canonical, read_canonical
+from modelforge.data.checks.parallel import CountCache
 from modelforge.data.checks.summary import DatasetSummary, summarize
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.sources.locate import find_source_files
@@ -21,7 +22,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class LoadedSource:
-    """One source as it was found: its files, how they are read, and the first look at them."""
+    """A source with its files, how they are read, and their summary."""
 
     source: Source
     files: list[Path]
@@ -30,16 +31,17 @@ class LoadedSource:
 
     @property
     def rows(self) -> int:
-        """How many rows it gives a run, after samples and weight."""
+        """The number of rows it gives a run, after samples and weight."""
         return count_rows_taken(self.summary.rows, self.source.samples, self.source.weight)
 
     def as_entry(self) -> Record:
-        """Return what a run keeps of it."""
+        """Return its entry in a run's record."""
         return {
             "files": [str(path) for path in self.files],
             "sha256": self.summary.sha256,
             "rows": self.summary.rows,
             "mapping": self.mapping.as_dict(),
+            "encoding": self.source.encoding,
             "weight": self.source.weight,
             "samples": self.source.samples,
             "source": self.source.model_dump(mode="json", exclude_unset=True),
@@ -47,67 +49,66 @@ class LoadedSource:
 
 
 def load_sources(
-    sources: Sequence[Source], home: Home, limit: int | None = None
+    sources: Sequence[Source],
+    home: Home,
+    limit: int | None = None,
+    cache: CountCache | None = None,
 ) -> list[LoadedSource]:
-    """Return every source found and looked at; `limit` ends each look after so many rows.
+    """Return every source with its files and summary.
 
-    Raises the first error with the problems of all sources.
+    Raises an error with the problems of all sources.
+
+    `limit` is the number of rows to read of each source, all if None.
     """
-    supplies: list[LoadedSource] = []
+    loaded: list[LoadedSource] = []
     errors: list[ForgeError] = []
     for source in sources:
         try:
             files = find_source_files(source, home)
-            seen = summarize(files, limit, source)
-            supplies.append(LoadedSource(source, files, seen.mapping, seen))
+            summary = summarize(files, limit, source, cache)
+            loaded.append(LoadedSource(source, files, summary.mapping, summary))
         except ForgeError as error:
             errors.append(error)
     if errors:
         raise merge_errors(errors)
-    return supplies
+    return loaded
 
 
 def dataset_record(
-    supplies: Sequence[LoadedSource], validation: Sequence[LoadedSource] = ()
+    sources: Sequence[LoadedSource], validation: Sequence[LoadedSource] = ()
 ) -> Record:
     """Return the dataset entry of a run's record."""
     return {
-        "sources": [supply.as_entry() for supply in supplies],
-        "validation": [supply.as_entry() for supply in validation],
+        "sources": [source.as_entry() for source in sources],
+        "validation": [source.as_entry() for source in validation],
     }
 
 
 def source_entries(record: Record, part: str = "sources") -> list[Record]:
-    """Return what a run's record says of its sources, or of its `validation`; old ones too."""
-    if "path" in record:
-        if part == "validation":
-            return []
-        return [
-            {
-                "files": [record["path"]],
-                "sha256": record.get("sha256"),
-                "rows": record["rows"],
-                "mapping": record["mapping"],
-            }
-        ]
-    return list(record.get(part, []))
+    """Return the `sources` or `validation` entries of a run's record, also of an old one."""
+    if "path" not in record:
+        return list(record.get(part, []))
+    if part == "validation":
+        return []
+    entry = {name: record.get(name) for name in ("sha256", "rows", "mapping")}
+    return [{"files": [record["path"]], **entry}]
 
 
 def iterate_rows(
     record: Record, seed: int, part: str = "sources"
 ) -> Iterator[tuple[int, Canonical]]:
-    """Yield each row a run is given with the number of its source, one source after the other.
+    """Yield each row of a run with the index of its source, one source after the other.
 
     Samples and weights are drawn with the seed: the same record and seed give the same rows.
     """
-    for place, entry in enumerate(source_entries(record, part)):
+    for index, entry in enumerate(source_entries(record, part)):
         mapping = ColumnMapping.from_dict(entry["mapping"])
-        times = copies_per_row(
-            entry["rows"], entry.get("samples"), entry.get("weight", 1.0), seed, place
+        copies = copies_per_row(
+            entry["rows"], entry.get("samples"), entry.get("weight", 1.0), seed, index
         )
         number = 0
         for file in entry["files"]:
-            for row in read_canonical(Path(file), mapping):
-                for _ in range(times(number)):
-                    yield place, row
+            for row in read_canonical(Path(file), mapping, entry.get("encoding")):
+                for _ in range(copies(number)):
+                    yield index, row
                 number += 1

@@ -1,4 +1,4 @@
-"""Where the rows of a source lie: a file, the files of a folder, an upload, a sample, the Hub."""
+"""Find the files of a source: a file, a folder, an upload, a sample, or a download of the Hub."""
 
 from __future__ import annotations
 
@@ -14,61 +14,62 @@ from modelforge.paths import Home
 
 MAX_FILES = 1000
 _HUB_NAME = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?\Z", re.ASCII)
-_PROSE = (".txt", ".md", ".markdown")
-_PACKED = (".gz", ".zst")
+_TEXT_SUFFIXES = (".txt", ".md", ".markdown")
+_COMPRESSED_SUFFIXES = (".gz", ".zst")
 
 
 def find_source_files(source: Source, home: Home) -> list[Path]:
     """Return the files of a source; raises NotFoundError, or DataError for a folder without any."""
     if source.path.startswith(HUB_PREFIX):
         return [_fetched_file(source, home)]
-    folder = _folder(source.path)
+    folder = _existing_folder(source.path)
     return [find_dataset_file(source.path, home)] if folder is None else find_folder_files(folder)
 
 
 def find_folder_files(folder: Path) -> list[Path]:
-    """Return the data files in a folder and below, by name; hidden ones and links are left out.
+    """Return the data files below a folder, by name, without hidden files and links.
 
-    Texts count only where there is no table, so that a README is not taken for rows.
+    Texts are used only if there are no tables, so that a README is not taken for data.
     """
-    found = []
+    files = []
     for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        hidden = any(part.startswith(".") for part in parts)
-        if not hidden and suffix_of(path) in SUFFIXES and path.is_file() and not path.is_symlink():
-            found.append(path)
-        if len(found) > MAX_FILES:
-            what = f"{folder} holds more than {MAX_FILES:,} data files."
+        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if is_hidden or suffix_of(path) not in SUFFIXES:
+            continue
+        if path.is_file() and not path.is_symlink():
+            files.append(path)
+        if len(files) > MAX_FILES:
+            what = f"{folder} has more than {MAX_FILES:,} data files."
             raise DataError(Problem("dataset", what, "Name a folder inside it, or join the files."))
-    tables = [path for path in found if suffix_of(path) not in _PROSE]
-    if not found:
-        what = f"{folder} holds no data file."
+    if not files:
+        what = f"{folder} has no data files."
         raise DataError(Problem("dataset", what, f"Name a folder with {FORMAT_NAMES}."))
-    return tables or found
+    tables = [path for path in files if suffix_of(path) not in _TEXT_SUFFIXES]
+    return tables or files
 
 
 def suffix_of(path: Path) -> str:
-    """Return what kind of file the name says it is, packed or not."""
+    """Return the lower-case suffix of a file, without a suffix of compression."""
     suffix = path.suffix.lower()
-    return Path(path.stem).suffix.lower() if suffix in _PACKED else suffix
+    return Path(path.stem).suffix.lower() if suffix in _COMPRESSED_SUFFIXES else suffix
 
 
 def fetched_path(home: Home, name: str, subset: str | None, split: str | None) -> Path:
-    """Return the file in which a data set of the Hub is kept once it is fetched.
+    """Return the file to which a dataset of the Hub is downloaded.
 
-    Raises NotFoundError for what cannot be a name there.
+    Raises NotFoundError for an invalid name.
     """
     if not _HUB_NAME.match(name):
-        remedy = f"Write {HUB_PREFIX}OWNER/NAME."
-        raise NotFoundError(Problem("dataset", f"{name[:80]!r} is no name on the Hub.", remedy))
+        what = f"{name[:80]!r} is not the name of a dataset on the Hub."
+        raise NotFoundError(Problem("dataset", what, f"Write {HUB_PREFIX}OWNER/NAME."))
     parts = [name.replace("/", "--"), subset or "", split or "train"]
-    stem = "__".join(_safe(part) for part in parts if part)
+    stem = "__".join(_escape(part) for part in parts if part)
     return home.datasets / f"{stem}.parquet"
 
 
-def _safe(part: str) -> str:
-    """Return `part` as a piece of a file name; what is not a plain letter is written as %XX."""
-    return re.sub(r"[^A-Za-z0-9.-]", lambda found: f"%{ord(found.group()):02X}", part)
+def _escape(part: str) -> str:
+    """Return a text as part of a file name; unsafe characters become %XX."""
+    return re.sub(r"[^A-Za-z0-9.-]", lambda match: f"%{ord(match.group()):02X}", part)
 
 
 def _fetched_file(source: Source, home: Home) -> Path:
@@ -78,18 +79,14 @@ def _fetched_file(source: Source, home: Home) -> Path:
         return path
     subset = f" --subset {source.subset}" if source.subset else ""
     split = f" --split {source.split}" if source.split else ""
-    raise NotFoundError(
-        Problem(
-            "dataset",
-            f"{source.path} has not been fetched to this computer.",
-            f"Fetch it first: modelforge data fetch {name}{subset}{split}",
-        )
-    )
+    what = f"{source.path} has not been downloaded."
+    remedy = f"Download it first: modelforge data fetch {name}{subset}{split}"
+    raise NotFoundError(Problem("dataset", what, remedy))
 
 
-def _folder(said: str) -> Path | None:
+def _existing_folder(text: str) -> Path | None:
     try:
-        path = Path(said).expanduser()
+        path = Path(text).expanduser()
         return path.resolve() if path.is_dir() else None
     except (OSError, RuntimeError, ValueError):
         return None

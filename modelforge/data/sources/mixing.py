@@ -1,46 +1,56 @@
-"""How many copies of each row are trained on: samples and weights, drawn with the seed.
+"""How many copies of each row are trained on, by the samples and the weight of a source.
 
-The rule. `samples` takes so many rows, drawn evenly from all usable ones; the order of the file
-stays. `weight` then says how often each of them counts: its whole part repeats every row, the rest
-is the share of rows that come once more (2 = every row twice, 0.5 = half of the rows, 1.25 = all
-rows and a quarter of them again). Something is always left. So the share of a source among all
-rows is its rows taken times its weight, over the sum of that of all sources.
+`samples` takes that many rows, drawn evenly from all usable rows; the order of the file stays. The
+whole part of `weight` repeats every row, and its fraction is the share of rows that come once more
+(2: every row twice, 0.5: half of the rows, 1.25: all rows and a quarter of them again). At least
+one row is left. The share of a source in the data is its number of rows after both.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-Copies = Callable[[int], int]
+# The number of copies of a row by its index among the usable rows.
+CopiesPerRow = Callable[[int], int]
 
 
 def count_rows_taken(rows: int, samples: int | None, weight: float) -> int:
-    """Return how many rows a source gives, copies counted."""
-    kept = min(rows, samples) if samples else rows
-    whole, once_more = _repeats(kept, weight)
-    return kept * whole + once_more
+    """Return the number of rows that a source gives, including copies."""
+    taken = min(rows, samples) if samples else rows
+    repeats, extra = _repeats(taken, weight)
+    return taken * repeats + extra
 
 
-def copies_per_row(rows: int, samples: int | None, weight: float, seed: int, place: int) -> Copies:
-    """Return how often the usable row of a number, from 0, is given.
+def copies_per_row(
+    rows: int, samples: int | None, weight: float, seed: int, source_index: int
+) -> CopiesPerRow:
+    """Return a function from the index of a usable row to its number of copies.
 
-    `place` is that of the source in its list, so that two sources are drawn from differently.
+    `source_index` makes sources with the same seed draw different rows.
     """
     if (samples is None or samples >= rows) and weight == 1:
-        return lambda _number: 1
-    draw = random.Random(f"{seed}:{place}")
-    kept = range(rows)
-    chosen = sorted(draw.sample(kept, samples)) if samples and samples < rows else kept
-    whole, once_more = _repeats(len(chosen), weight)
-    again = frozenset(draw.sample(chosen, once_more))
-    members = frozenset(chosen) if len(chosen) < rows else kept
-    return lambda number: (whole + (number in again)) if number in members else 0
+        return lambda _index: 1
+    draw = random.Random(f"{seed}:{source_index}")
+    taken: Sequence[int] = range(rows)
+    if samples and samples < rows:
+        taken = draw.sample(taken, samples)
+    repeats, extra = _repeats(len(taken), weight)
+    once_more = frozenset(draw.sample(taken, extra))
+    members = frozenset(taken) if len(taken) < rows else range(rows)
+
+    def copies(index: int) -> int:
+        if index not in members:
+            return 0
+        return repeats + 1 if index in once_more else repeats
+
+    return copies
 
 
-def _repeats(kept: int, weight: float) -> tuple[int, int]:
-    whole = int(weight)
-    once_more = round(kept * (weight - whole))
-    if whole == 0 and kept:
-        once_more = max(1, once_more)
-    return whole, once_more
+def _repeats(rows: int, weight: float) -> tuple[int, int]:
+    """Return how often every row is repeated, and how many rows come once more."""
+    repeats = int(weight)
+    extra = round(rows * (weight - repeats))
+    if repeats == 0 and rows:
+        extra = max(1, extra)
+    return repeats, extra

@@ -1,4 +1,4 @@
-"""Rows beside what training reads of them, shortened so that no row is too long to be shown."""
+"""Preview rows: as they are written in the file, and as training reads them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_DEPTH = 8
 
 @dataclass(frozen=True)
 class PreviewRow:
-    """One row: `raw` as it stands in the file, `reads` as training has it, or `why` it cannot."""
+    """A row: `raw` as written, `reads` in canonical form or None, `why` the code if unusable."""
 
     file: str
     line: int
@@ -33,27 +33,27 @@ class PreviewRow:
         return asdict(self)
 
 
-def preview_rows(supplies: Iterable[LoadedSource]) -> Iterator[PreviewRow]:
-    """Yield the rows of all supplies in the order of their files; raises DataError as reading."""
-    for supply in supplies:
-        for path in supply.files:
-            for line, data in read_rows(path):
+def preview_rows(sources: Iterable[LoadedSource]) -> Iterator[PreviewRow]:
+    """Yield the rows of all sources in the order of their files; raises ReadError as reading."""
+    for loaded in sources:
+        for path in loaded.files:
+            for line, data in read_rows(path, encoding=loaded.source.encoding):
                 reads, why = None, ""
                 try:
-                    reads = to_canonical(data, supply.mapping)
-                except UnusableRowError as unusable:
-                    why = unusable.code
+                    reads = to_canonical(data, loaded.mapping)
+                except UnusableRowError as error:
+                    why = error.code
                 yield PreviewRow(path.name, line, truncate(data), truncate(reads), why)
 
 
 def truncate(value: Any, depth: int = 0) -> Any:
-    """Return `value` as JSON can hold it: long texts and lists end in a mark that says so."""
+    """Return a value as JSON data, with long texts and lists shortened and marked so."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, str):
-        # A lone surrogate cannot be sent to anybody.
+        # Lone surrogates cannot be encoded.
         text = value[:MAX_TEXT_CHARS].encode("utf-8", "replace").decode()
         more = len(value) - MAX_TEXT_CHARS
         return text if more <= 0 else f"{text}… ({more:,} more characters)"
@@ -61,11 +61,11 @@ def truncate(value: Any, depth: int = 0) -> Any:
         return "…"
     if isinstance(value, Mapping):
         kept = list(value.items())[:MAX_ITEMS]
-        return {str(truncate(str(key))): truncate(each, depth + 1) for key, each in kept}
+        return {str(truncate(str(key))): truncate(item, depth + 1) for key, item in kept}
     if isinstance(value, list | tuple):
-        told = [truncate(each, depth + 1) for each in value[:MAX_ITEMS]]
+        items = [truncate(item, depth + 1) for item in value[:MAX_ITEMS]]
         more = len(value) - MAX_ITEMS
-        return told if more <= 0 else [*told, f"… ({more:,} more)"]
+        return items if more <= 0 else [*items, f"… ({more:,} more)"]
     if isinstance(value, bytes | bytearray):
         return f"{len(value):,} bytes"
     return truncate(str(value), depth)

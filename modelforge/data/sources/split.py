@@ -1,4 +1,4 @@
-"""Which rows are trained on and which are kept aside to check on."""
+"""Split rows into training and evaluation rows."""
 
 from __future__ import annotations
 
@@ -16,74 +16,80 @@ def split_indices(
     seed: int,
     strata: Sequence[int] | None = None,
 ) -> tuple[list[int], list[int]]:
-    """Return the indices to train on and to evaluate on, each in the order of the rows.
+    """Return the indices of training and evaluation rows, each in the order of the rows.
 
-    The same rows, share and seed give the same halves, and copies of one row stay together.
-    With `strata`, the number of its source for each row, every source gives its share, and keeps
-    a row to train on. Raises DataError when either half would be empty; a share of 0 asks for no
-    evaluation.
+    The result depends only on rows, split and seed. Duplicates of a row stay on one side.
+
+    `rows` are canonical rows or their fingerprints, and `eval_split` is the share of the evaluation
+    rows. With `strata`, the source of each row, every source gives its share and keeps a training
+    row.
+
+    Raises:
+        DataError: one side would be empty.
     """
-    alike: dict[str, list[int]] = {}
+    duplicates: dict[str, list[int]] = {}
     count = 0
     for index, row in enumerate(rows):
-        alike.setdefault(row if isinstance(row, str) else fingerprint(row), []).append(index)
+        key = row if isinstance(row, str) else fingerprint(row)
+        duplicates.setdefault(key, []).append(index)
         count += 1
-    _check(count, len(alike), eval_split)
+    _check(count, len(duplicates), eval_split)
     if eval_split == 0:
         return list(range(count)), []
-    _trained, wanted = split_counts(count, eval_split)
-    groups = list(alike.values())
+    _, wanted = split_counts(count, eval_split)
+    groups = list(duplicates.values())
     random.Random(seed).shuffle(groups)
     quotas = _quotas(wanted, list(strata) if strata is not None else [0] * count)
-    held: list[int] = []
+    held_out: list[int] = []
     for group in groups:
-        # Copies count where the first of them stands.
+        # Duplicates count for the source of the first of them.
         source = strata[group[0]] if strata is not None else 0
         if len(group) <= quotas[source]:
-            held.extend(group)
+            held_out.extend(group)
             quotas[source] -= len(group)
-    if not held:
+    if not held_out:
         smallest = min(groups, key=len)
-        held = list(smallest)
-    kept = set(held)
-    return [index for index in range(count) if index not in kept], sorted(held)
+        held_out = list(smallest)
+    held_out.sort()
+    members = set(held_out)
+    return [index for index in range(count) if index not in members], held_out
+
+
+def split_counts(count: int, eval_split: float) -> tuple[int, int]:
+    """Return the expected numbers of training and evaluation rows among `count` rows.
+
+    Raises DataError as `split_indices` does. Duplicates may change the actual split by a few rows.
+    """
+    _check(count, min(count, 2), eval_split)
+    if eval_split == 0:
+        return count, 0
+    held_out = min(max(1, round(count * eval_split)), count - 1)
+    return count - held_out, held_out
 
 
 def _quotas(wanted: int, strata: list[int]) -> dict[int, int]:
-    """Return how many rows of each source are held out: its share, the largest rests rounded up."""
+    """Return the number of evaluation rows per source; largest remainders are rounded up."""
     counts = Counter(strata)
     shares = {source: wanted * count / len(strata) for source, count in counts.items()}
     quotas = {source: int(share) for source, share in shares.items()}
-    by_rest = sorted(shares, key=lambda source: (quotas[source] - shares[source], source))
-    for source in by_rest[: wanted - sum(quotas.values())]:
+    by_remainder = sorted(shares, key=lambda source: (quotas[source] - shares[source], source))
+    for source in by_remainder[: wanted - sum(quotas.values())]:
         quotas[source] += 1
     if len(counts) == 1:
         return quotas
     return {source: min(quota, counts[source] - 1) for source, quota in quotas.items()}
 
 
-def split_counts(count: int, eval_split: float) -> tuple[int, int]:
-    """Return how many of `count` rows are trained on and kept aside, before any is read.
-
-    Raises DataError like `split`; copies of one row may move the real split by a few rows.
-    """
-    _check(count, min(count, 2), eval_split)
-    if eval_split == 0:
-        return count, 0
-    held = min(max(1, round(count * eval_split)), count - 1)
-    return count - held, held
-
-
-def _check(count: int, different: int, eval_split: float) -> None:
+def _check(count: int, distinct: int, eval_split: float) -> None:
     if count == 0:
-        what, remedy = "has no usable row.", "Give a file with at least one row."
+        what, remedy = "has no usable row.", "Use a file with at least one row."
         raise DataError(Problem("dataset", what, remedy))
     if eval_split == 0:
         return
     if eval_split >= 1:
-        what = f"{eval_split:g} leaves no row to train on; it must be below 1."
+        what = f"{eval_split:g} leaves no row to train on; it must be less than 1."
         raise DataError(Problem("eval_split", what, "Give a share from 0 to 0.5, such as 0.1."))
-    if different == 1:
+    if distinct == 1:
         rows = "1 row" if count == 1 else f"{count:,} copies of one row"
         what = f"{eval_split:g} of {rows} leaves one side empty; two different rows are needed."
         raise DataError(Problem("eval_split", what, "Add rows, or give 0 for no evaluation."))

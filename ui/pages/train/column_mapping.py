@@ -28,7 +28,14 @@ MESSAGE_KEYS = {"role": "Role of a message", "content": "Content of a message"}
 # Fields that say where a source is and how much of it is used.
 LOCATION = frozenset({"path", "subset", "split", "samples", "weight"})
 MORE = (
-    *("weight", "samples", "system_prompt_type", "system_prompt_field", "system_prompt"),
+    *(
+        "encoding",
+        "weight",
+        "samples",
+        "system_prompt_type",
+        "system_prompt_field",
+        "system_prompt",
+    ),
     *("prompt_format", "prompt_format_no_input"),
 )
 SYSTEM_PROMPTS = {"none": "none", "field": "from a column", "fixed": "the same for all rows"}
@@ -120,7 +127,7 @@ def _more(place: int, source: Mapping[str, Any], columns: Sequence[str]) -> Mark
     is_set = any(source.get(name) not in (None, "", "none") for name in MORE)
     return el(
         "details.printed",
-        el("summary", "Weight, system prompt and prompt format"),
+        el("summary", "Encoding, weight, system prompt and prompt format"),
         el("div.fields", [_field(place, name, source, columns) for name in MORE]),
         open=is_set or None,
     )

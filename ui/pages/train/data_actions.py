@@ -100,7 +100,7 @@ def file_columns(forge: Forge, source: Mapping[str, Any]) -> FileColumns:
     try:
         # Only the location matters here, so the other fields are not validated.
         file = find_source_files(Source.model_construct(**location), forge.home)[0]
-        for row in islice(read_rows(file), PREVIEW_ROWS):
+        for row in islice(read_rows(file, encoding=source.get("encoding")), PREVIEW_ROWS):
             columns.update(dict.fromkeys(str(name) for name in row.data))
             for value in row.data.values():
                 items = value if isinstance(value, list) else ()

@@ -1,4 +1,4 @@
-"""Check everything: format, lint, walls, types, the default lane, generated pages, the version."""
+"""Run all checks: format, lint, import contracts, types, tests, generated pages, site, version."""
 
 from __future__ import annotations
 
@@ -8,45 +8,52 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_LANE = "not torch and not browser and not gpu"
-WALLS = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports())"
+CONTRACTS = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports())"
 STEPS: tuple[tuple[str, list[str]], ...] = (
     ("format", ["-m", "ruff", "format", "--check", "."]),
     ("lint", ["-m", "ruff", "check", "."]),
-    ("walls", ["-c", WALLS]),
+    ("imports", ["-c", CONTRACTS]),
     ("types", ["-m", "mypy"]),
     ("tests", ["-m", "pytest", "-q", "-n", "auto", "-m", DEFAULT_LANE]),
     ("docs", ["scripts/docs.py", "--check"]),
     ("js types", ["scripts/js_types.py", "--check"]),
+    ("site", ["scripts/docs.py", "site"]),
 )
+# Steps that `--quick` leaves out.
+SLOW = ("tests", "site")
 TYPESCRIPT = "typescript@5.9"
 
 
-def main() -> int:
-    """Do every step, whatever the others say; 1 if any of them failed."""
+def main(arguments: Sequence[str]) -> int:
+    """Run every step, also after a failure; return 1 if any failed."""
+    skipped = SLOW if "--quick" in arguments else ()
     failed = []
-    for name, arguments in STEPS:
-        if not _report(name, *_call([sys.executable, *arguments])):
+    for name, command in STEPS:
+        if name in skipped:
+            continue
+        if not _report(name, *_call([sys.executable, *command])):
             failed.append(name)
     if not _report("js", *check_javascript()):
         failed.append("js")
     if not _report("version", *check_version(), 0.0):
         failed.append("version")
-    print(f"\nFailed: {', '.join(failed)}." if failed else "\nEverything holds.")
+    print(f"\nFailed: {', '.join(failed)}." if failed else "\nAll checks passed.")
     return int(bool(failed))
 
 
 def check_version() -> tuple[bool, str]:
-    """Say whether the changelog's newest entry is the version of the package."""
+    """Check that the newest version in the changelog is the version of the package."""
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     package = (ROOT / "modelforge" / "__init__.py").read_text(encoding="utf-8")
     newest = re.search(r"^## (\S+)", changelog, re.MULTILINE)
     version = re.search(r'^__version__ = "(.+)"', package, re.MULTILINE)
-    said, is_so = newest and newest[1], version and version[1]
-    return said == is_so, f"CHANGELOG.md begins with {said}, the package is {is_so}."
+    changed, packaged = newest and newest[1], version and version[1]
+    return changed == packaged, f"CHANGELOG.md has {changed}, the package has {packaged}."
 
 
 def check_javascript() -> tuple[bool, str, float]:
@@ -66,18 +73,18 @@ def check_javascript() -> tuple[bool, str, float]:
 
 
 def _call(command: list[str]) -> tuple[bool, str, float]:
-    began = time.monotonic()
-    env = os.environ | {"PYTHONPATH": str(ROOT)}  # a checkout that is not installed will do
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    return done.returncode == 0, done.stdout + done.stderr, time.monotonic() - began
+    started = time.monotonic()
+    env = os.environ | {"PYTHONPATH": str(ROOT)}  # also works if not installed
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    return result.returncode == 0, result.stdout + result.stderr, time.monotonic() - started
 
 
-def _report(name: str, holds: bool, output: str, seconds: float) -> bool:
-    print(f"{'ok  ' if holds else 'FAIL'}  {name:<8} {seconds:6.1f} s", flush=True)
-    if not holds:
+def _report(name: str, passed: bool, output: str, seconds: float) -> bool:
+    print(f"{'ok  ' if passed else 'FAIL'}  {name:<8} {seconds:6.1f} s", flush=True)
+    if not passed:
         print(output.rstrip() + "\n", flush=True)
-    return holds
+    return passed
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

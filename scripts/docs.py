@@ -1,9 +1,11 @@
-"""Write the generated pages: settings, REST, responses, events and map in docs/, README's map."""
+"""Write the generated pages in docs/ and the map in the README; build the site."""
 
 from __future__ import annotations
 
 import argparse
 import ast
+import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +19,14 @@ BEGIN, END = "<!-- map: written by scripts/docs.py -->", "<!-- end of map -->"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write every generated page, or with `--check` say which are stale."""
+    """Write all generated pages, check them with `--check`, or build the site with `site`."""
     parser = argparse.ArgumentParser(prog="python scripts/docs.py")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when stale")
-    check = parser.parse_args(argv).check
+    parser.add_argument("command", nargs="?", choices=["site"], help="build the site in build/site")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if stale")
+    options = parser.parse_args(argv)
+    if options.command == "site":
+        return build_site()
+    check = options.check
     stale = {page: text for page, text in pages().items() if _read(page) != text}
     for page, text in stale.items():
         if not check:
@@ -31,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def pages() -> dict[Path, str]:
-    """Return every generated page with what it should hold."""
+    """Return every generated page with its text."""
     docs = ROOT / "docs"
     return {
         docs / "settings.md": settings_markdown(),
@@ -43,23 +49,30 @@ def pages() -> dict[Path, str]:
     }
 
 
-def room_map() -> str:
-    """Return README's map: one line a room, from the sentence its module or package opens with."""
-    rooms = [*sorted((ROOT / "modelforge").iterdir()), ROOT / "ui"]
+def build_site() -> int:
+    """Build the site in build/site with mkdocs, without network; return its exit code."""
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    return subprocess.call(command, cwd=ROOT, env=environment)
+
+
+def package_map() -> str:
+    """Return README's map: one line per package, from the first sentence of its docstring."""
+    packages = [*sorted((ROOT / "modelforge").iterdir()), ROOT / "ui"]
     lines = []
-    for room in rooms:
-        package = room / "__init__.py"
-        name = room.relative_to(ROOT).as_posix()
-        if package.is_file():
-            lines.append(f"{name + '/':<26}{sentence(package)}")
-        elif room.suffix == ".py" and not room.name.startswith("__"):
-            lines.append(f"{name:<26}{sentence(room)}")
+    for path in packages:
+        face = path / "__init__.py"
+        name = path.relative_to(ROOT).as_posix()
+        if face.is_file():
+            lines.append(f"{name + '/':<26}{sentence(face)}")
+        elif path.suffix == ".py" and not path.name.startswith("__"):
+            lines.append(f"{name:<26}{sentence(path)}")
     return "\n".join(["```", f"{'launch.py':<26}{sentence(ROOT / 'launch.py')}", *lines, "```"])
 
 
 def whole_map() -> str:
-    """Return docs/map.md: every module with the sentence it opens with."""
-    lines = ["# Map", "", "Every module and the question it answers."]
+    """Return docs/map.md: every module with the first sentence of its docstring."""
+    lines = ["# Modules", "", "Every module with the first sentence of its docstring."]
     for folder in sorted({file.parent for file in _modules()}):
         name = folder.relative_to(ROOT).as_posix()
         lines += ["", f"## {name}", "", sentence(folder / "__init__.py"), ""]
@@ -69,16 +82,16 @@ def whole_map() -> str:
 
 
 def with_map(readme: str) -> str:
-    """Return the README with today's map between its two marks."""
+    """Return the README with the current map between its two marks."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise SystemExit(f"README.md lost its marks {BEGIN} and {END}.")
-    return f"{before}{BEGIN}\n{room_map()}\n{END}{after}"
+    return f"{before}{BEGIN}\n{package_map()}\n{END}{after}"
 
 
 def sentence(file: Path) -> str:
-    """Return the line a module opens with."""
+    """Return the first paragraph of a module's docstring."""
     opening = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     return opening.split("\n\n")[0].replace("\n", " ")
 

@@ -3,7 +3,7 @@
     pip download --no-deps unsloth==2026.10.6 -d FOLDER
     python scripts/unsloth_signatures.py FOLDER/unsloth-2026.10.6-py3-none-any.whl
 
-The result, `tests/train/data/unsloth.json`, is what the calls of the provider are held against
+The result, `tests/modeling/providers/data/unsloth.json`, is what the calls of the provider are held against
 where Unsloth is not installed: it does not start without an NVIDIA card.
 """
 
@@ -16,7 +16,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-OUT = Path(__file__).resolve().parents[1] / "tests" / "train" / "data" / "unsloth.json"
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "tests" / "modeling" / "providers" / "data" / "unsloth.json"
 # What we call → where it is defined. FastLanguageModel hands some models and the arguments on.
 FUNCTIONS = {
     "FastLanguageModel.from_pretrained": ("unsloth/models/loader.py", "FastLanguageModel"),

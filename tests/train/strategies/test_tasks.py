@@ -65,66 +65,6 @@ def documents() -> list[dict[str, str]]:
 # Scores, against examples worked by hand
 
 
-def test_rouge_of_a_worked_example():
-    from modelforge.modeling.text_metrics import rouge_scores
-
-    # The same five of six words; three of five pairs; "the cat on the mat" in order.
-    found = rouge_scores(["The cat sat on the mat."], [["the cat lay on the mat"]])
-    assert found == pytest.approx({"rouge1": 5 / 6, "rouge2": 3 / 5, "rougeL": 5 / 6})
-    # Of 2 words both are among the 4 that are right: precision 1, recall 1/2, so 2/3.
-    assert rouge_scores(["red ship"], [["a red ship sails"]])["rouge1"] == pytest.approx(2 / 3)
-    both = rouge_scores(["red ship", "nothing"], [["red ship"], ["else"]])
-    assert both["rougeL"] == pytest.approx(0.5)
-
-
-def test_rouge_reads_letters_of_every_script():
-    from modelforge.modeling.text_metrics import rouge_scores
-
-    assert rouge_scores(["Корабль ушёл"], [["корабль ушёл!"]])["rouge2"] == 1.0
-
-
-def test_squad_of_worked_examples():
-    from modelforge.modeling.text_metrics import squad_scores
-
-    # Case, articles and points do not count.
-    assert squad_scores(["The Red!"], [["red"]]) == {"exact_match": 1.0, "f1": 1.0}
-    # 2 of 3 words given are right, and 2 of 2 are found: F1 = 2 · (2/3 · 1) / (2/3 + 1) = 0.8.
-    found = squad_scores(["captain Ada Holm"], [["Ada Holm"]])
-    assert found == pytest.approx({"exact_match": 0.0, "f1": 0.8})
-    # The nearest of several references counts.
-    assert squad_scores(["Ada"], [["Ida", "Ada"]])["exact_match"] == 1.0
-    # A question without an answer: saying nothing is right, and saying something is not.
-    found = squad_scores(["", "Ada", ""], [[], [], ["Ada"]])
-    assert found == pytest.approx({"exact_match": 1 / 3, "f1": 1 / 3})
-
-
-def test_perplexity_and_bits_per_byte_by_hand():
-    import torch
-
-    from modelforge.modeling.perplexity import PerplexityMeter
-
-    likelihood = PerplexityMeter(size=12)
-    # Three tokens at ln 8 each and one at ln 2; the label in front of them is never asked for.
-    likelihood.add(math.log(8), torch.tensor([[5, 1, 2, 3, -100]]))
-    likelihood.add(math.log(2), torch.tensor([[-100, -100, 7]]))
-    found = likelihood.metrics
-    assert found["perplexity"] == pytest.approx((8**3 * 2) ** (1 / 4))
-    assert found["bits_per_byte"] == pytest.approx((3 * 3 + 1) / 12)
-    likelihood.reset()
-    assert likelihood.metrics == {}
-
-
-def test_bytes_are_those_of_the_trained_text_alone(tiny_model):
-    from transformers import AutoTokenizer
-
-    from modelforge.modeling.perplexity import count_text_bytes
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    ids = tokenizer("Grüße, 🌙!", add_special_tokens=False)["input_ids"]
-    row = [-100, -100, *ids, tokenizer.eos_token_id]
-    assert count_text_bytes([row, [-100]], tokenizer) == len("Grüße, 🌙!".encode())
-
-
 # Whole runs
 
 

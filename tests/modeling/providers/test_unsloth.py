@@ -24,7 +24,7 @@ import pytest
 from modelforge.runs.events import EventWriter, read_events
 from modelforge.train import environment
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KNOWN = json.loads((Path(__file__).parent / "data" / "unsloth.json").read_text(encoding="utf-8"))
 # What transformers' own from_pretrained takes; FastLanguageModel hands it on.
 HANDED_ON = {"quantization_config", "use_safetensors", "local_files_only"}

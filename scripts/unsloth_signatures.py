@@ -1,10 +1,10 @@
-"""Write down what Unsloth's functions take, out of the source in its wheels; nothing is run.
+"""Write the signatures of Unsloth's functions, parsed from its wheel without running it.
 
     pip download --no-deps unsloth==2026.10.6 -d FOLDER
     python scripts/unsloth_signatures.py FOLDER/unsloth-2026.10.6-py3-none-any.whl
 
-The result, `tests/modeling/providers/data/unsloth.json`, is what the calls of the provider are held against
-where Unsloth is not installed: it does not start without an NVIDIA card.
+The result, `tests/modeling/providers/data/unsloth.json`, lets the provider's calls be tested where
+Unsloth is not installed, because it cannot be imported without an NVIDIA GPU.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "tests" / "modeling" / "providers" / "data" / "unsloth.json"
-# What we call → where it is defined. FastLanguageModel hands some models and the arguments on.
+# Called function → module and class that define it. FastLanguageModel delegates some models.
 FUNCTIONS = {
     "FastLanguageModel.from_pretrained": ("unsloth/models/loader.py", "FastLanguageModel"),
     "FastModel.from_pretrained": ("unsloth/models/loader.py", "FastModel"),
     "FastLanguageModel.get_peft_model": ("unsloth/models/llama.py", "FastLlamaModel"),
     "FastModel.get_peft_model": ("unsloth/models/vision.py", "FastBaseModel"),
 }
-# The switches that the worker sets so that nothing leaves this computer unasked.
+# Environment variables that the worker sets to disable telemetry and downloads.
 SWITCHES = ("UNSLOTH_DISABLE_STATISTICS", "HF_HUB_OFFLINE")
 ORDER = 'critical_modules = ["trl", "transformers", "peft"]'
 
 
 def main() -> None:
-    """Read the wheel that is named and write the signatures."""
-    parser = argparse.ArgumentParser(description="Write down what Unsloth's functions take.")
+    """Read the given wheel and write the signatures."""
+    parser = argparse.ArgumentParser(description="Write the signatures of Unsloth's functions.")
     parser.add_argument("wheel", type=Path)
     wheel = parser.parse_args().wheel
     OUT.parent.mkdir(exist_ok=True)
@@ -41,12 +41,14 @@ def main() -> None:
 
 
 def read(wheel: Path) -> dict[str, Any]:
-    """Return version, requirements, arguments and switches of the wheel."""
+    """Return version, requirements, signatures and environment variables of the wheel."""
     with zipfile.ZipFile(wheel) as archive:
-        sources = {name: archive.read(name).decode() for name in archive.namelist() if _ours(name)}
-    about = next(text for name, text in sources.items() if name.endswith("/METADATA"))
-    heads = [line.partition(": ") for line in about.splitlines() if ": " in line]
-    fields = [(name, value) for name, _, value in heads]
+        sources = {
+            name: archive.read(name).decode() for name in archive.namelist() if _is_read(name)
+        }
+    metadata = next(text for name, text in sources.items() if name.endswith("/METADATA"))
+    headers = [line.partition(": ") for line in metadata.splitlines() if ": " in line]
+    fields = [(name, value) for name, _, value in headers]
     return {
         "version": next(value for name, value in fields if name == "Version"),
         "requires": [
@@ -66,20 +68,24 @@ def read(wheel: Path) -> dict[str, Any]:
 
 
 def arguments(source: str, owner: str, name: str) -> dict[str, Any]:
-    """Return the names that a method takes, and whether it takes others too."""
+    """Return the parameter names of a method, and whether it accepts more keyword arguments."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ClassDef) and node.name == owner:
             for method in node.body:
                 if isinstance(method, ast.FunctionDef) and method.name == name:
-                    taken = [*method.args.posonlyargs, *method.args.args, *method.args.kwonlyargs]
+                    parameters = [
+                        *method.args.posonlyargs,
+                        *method.args.args,
+                        *method.args.kwonlyargs,
+                    ]
                     return {
-                        "takes": [each.arg for each in taken],
+                        "takes": [each.arg for each in parameters],
                         "others": method.args.kwarg is not None,
                     }
-    raise SystemExit(f"There is no {owner}.{name} any more.")
+    raise SystemExit(f"{owner}.{name} does not exist any more.")
 
 
-def _ours(name: str) -> bool:
+def _is_read(name: str) -> bool:
     return (name.startswith("unsloth/") and name.endswith(".py")) or name.endswith("/METADATA")
 
 

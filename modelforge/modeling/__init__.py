@@ -1,1 +1,1 @@
-"""To be described."""
+"""Torch code shared by training and chat: loading, adapters, tokenizing, generation, metrics."""

@@ -1,4 +1,4 @@
-"""What went wrong, as a failed event says it: a stable cause, what it means, and what helps."""
+"""Errors of the worker, and the failure that an exception is reported as."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modelforge.errors import DataError, ForgeError, NotFoundError, Problem
 
 @dataclass(frozen=True)
 class Failure:
-    """The data of a failed event."""
+    """Cause, message and remedy, as in a `failed` event."""
 
     cause: str
     what: str
@@ -19,7 +19,7 @@ class Failure:
 
 
 class WorkerError(ForgeError):
-    """A failure of the work whose cause is known; `cause` is stable and hyphenated."""
+    """A failure with a known cause; `cause` is a stable hyphenated code."""
 
     def __init__(self, cause: str, problem: Problem) -> None:
         super().__init__(problem)
@@ -32,33 +32,36 @@ _CAUSES: tuple[tuple[type[ForgeError], str], ...] = (
     (ForgeError, "run"),
 )
 MAX_CHARS = 160
-_SAID_FULLY = frozenset({"out-of-memory", "disk-full", "too-many-files", "killed-for-memory"})
+# Causes whose own message is complete without the text of the exception.
+_COMPLETE = frozenset({"out-of-memory", "disk-full", "too-many-files", "killed-for-memory"})
 
 
 def explain(error: BaseException) -> Failure:
-    """Return what `error` means to a person. What nobody foresaw has the cause `unexpected`."""
+    """Return the failure for an exception; unknown ones have the cause `unexpected`."""
     if isinstance(error, ForgeError):
-        return _ours(error)
+        return _of_forge_error(error)
     first = str(error).strip().split("\n", 1)[0].rstrip(".")
     name = type(error).__name__
-    # Quotas have a number of their own, and some file systems no words for it.
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    entry = recognise("[Errno 28]" if full else f"{name}: {error}")
+    # Quotas have an error number of their own, and some file systems no message for either.
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    entry = recognise("[Errno 28]" if is_full else f"{name}: {error}")
     if entry is None:
         what = f"{name}: {first}." if first else f"{name}."
         return Failure(UNEXPECTED, what, "The run's log has the details.")
-    if entry.code in _SAID_FULLY or not first:
+    if entry.code in _COMPLETE or not first:
         return Failure(entry.code, entry.what, entry.remedy)
-    # The library's own words name the file, layer or column that ours cannot know.
-    named = (getattr(error, "filename", None) or first) if entry.code == "no-permission" else first
-    what = f"{entry.what.rstrip('.')}: {str(named)[:MAX_CHARS]}."
+    # The text of the exception names the file, layer or column.
+    detail = first
+    if entry.code == "no-permission":
+        detail = str(getattr(error, "filename", None) or first)
+    what = f"{entry.what.rstrip('.')}: {detail[:MAX_CHARS]}."
     return Failure(entry.code, what, entry.remedy)
 
 
-def _ours(error: ForgeError) -> Failure:
-    cause = getattr(error, "cause", None) or next(
-        code for kind, code in _CAUSES if isinstance(error, kind)
-    )
+def _of_forge_error(error: ForgeError) -> Failure:
+    cause = getattr(error, "cause", None)
+    if cause is None:
+        cause = next(code for kind, code in _CAUSES if isinstance(error, kind))
     what = " ".join(f"{problem.where}: {problem.what}" for problem in error.problems)
     remedy = next((problem.remedy for problem in error.problems if problem.remedy), "")
     return Failure(cause, what, remedy)

@@ -26,7 +26,7 @@ def run_folder(folder: Path, model: Path, **values: Any) -> Path:
     )
     plan = make_plan(config, PlanContext("cpu", str(model), context=512, kind="decoder"))
     folder.mkdir()
-    record = {"config": config.reply(), "plan": plan.as_dict()}
+    record = {"config": config.explicit_values(), "plan": plan.as_dict()}
     (folder / "config.json").write_text(json.dumps(record), encoding="utf-8")
     return folder
 

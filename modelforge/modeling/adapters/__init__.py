@@ -1,1 +1,1 @@
-"""To be described."""
+"""LoRA adapters and their initialization."""

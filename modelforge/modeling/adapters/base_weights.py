@@ -1,4 +1,4 @@
-"""The weights of a model as its files have them, one layer at a time."""
+"""Read unquantized base weights from the model's files, one layer at a time."""
 
 from __future__ import annotations
 
@@ -7,64 +7,61 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from transformers.utils.hub import cached_file
+from transformers.utils import cached_file
 
 from modelforge.config.plan.make import Plan
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
 
-_ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class BaseWeights:
-    """Reads single weights out of the files of a model that was loaded before."""
+    """The weights in the files of a model that was loaded before."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._files: dict[str, Path] | None = None
 
     def load(self, name: str) -> torch.Tensor:
-        """Return the weight of the layer `name`. Raises WorkError when no file has it."""
-        files = self._where()
-        # Files may leave the body's own name out, or have one more in front.
+        """Return the weight of the module `name`; raises WorkerError when no file has it."""
+        if self._files is None:
+            self._files = self._files_by_key()
+        # Files may omit the name of the base model, or have one more in front.
         wanted = f"{name}.weight"
         for key in (wanted, wanted.partition(".")[2], f"model.{wanted}"):
-            if key in files:
-                with safe_open(files[key], framework="pt") as opened:
-                    return opened.get_tensor(key)
-        raise WorkerError("start-unreadable", _unreadable(self._plan.model_path, name))
+            if key in self._files:
+                with safe_open(self._files[key], framework="pt") as file:
+                    return file.get_tensor(key)
+        raise WorkerError("start-unreadable", _missing_weight(self._plan.model_path, name))
 
-    def _where(self) -> dict[str, Path]:
-        if self._files is None:
-            index = self._file(_INDEX)
-            if index is not None:
-                parts = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-                self._files = {key: index.parent / part for key, part in parts.items()}
-            else:
-                self._files = self._keys_of(self._file(_ONE))
-        return self._files
-
-    def _keys_of(self, path: Path | None) -> dict[str, Path]:
-        if path is None:
+    def _files_by_key(self) -> dict[str, Path]:
+        index = self._cached(_INDEX)
+        if index is not None:
+            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            return {key: index.parent / shard for key, shard in shards.items()}
+        single = self._cached(_SINGLE)
+        if single is None:
             return {}
-        with safe_open(path, framework="pt") as opened:
-            return dict.fromkeys(opened.keys(), path)
+        with safe_open(single, framework="pt") as file:
+            return dict.fromkeys(file.keys(), single)
 
-    def _file(self, name: str) -> Path | None:
-        found = cached_file(
-            self._plan.model_path,
-            name,
-            revision=self._plan.model_revision,
-            local_files_only=True,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-        return Path(found) if found else None
+    def _cached(self, name: str) -> Path | None:
+        try:
+            path = cached_file(
+                self._plan.model_path,
+                name,
+                revision=self._plan.model_revision,
+                local_files_only=True,
+            )
+        except OSError:
+            return None
+        return Path(path) if path else None
 
 
-def _unreadable(model: str, name: str) -> Problem:
+def _missing_weight(model: str, name: str) -> Problem:
     return Problem(
         "adapter.init",
-        f"The files of {model} hold no weight named {name}, which this start begins from.",
-        "Choose the start default.",
+        f"The files of {model} have no weight named {name}, which this initialization needs.",
+        "Choose the initialization default.",
     )

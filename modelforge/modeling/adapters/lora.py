@@ -1,4 +1,4 @@
-"""What is trained on the model: the adapter, and what every trainer needs once it is built."""
+"""LoRA adapters: configuration, loading of an adapter to start from, and trainer preparation."""
 
 from __future__ import annotations
 
@@ -28,24 +28,21 @@ _TASKS: dict[Head, TaskType] = {
 
 
 def lora_config(config: TrainingConfig, plan: Plan, head: Head = "causal") -> LoraConfig | None:
-    """Return the adapter's shape, or None when every weight is trained."""
+    """Return PEFT's config of the adapter, or None for full fine-tuning."""
     if plan.trains == "all":
         return None
-    said = config.adapter
+    adapter = config.adapter
+    targets, extra = adapter.target_modules.strip(), adapter.modules_to_save.strip()
     return LoraConfig(
         r=config.lora_r,
         lora_alpha=plan.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules=(
-            "all-linear"
-            if said.target_modules.strip() == "all-linear"
-            else split_names(said.target_modules)
-        ),
-        modules_to_save=split_names(said.modules_to_save) if said.modules_to_save.strip() else None,
-        use_rslora=said.use_rslora,
-        use_dora=said.use_dora,
-        init_lora_weights=said.init if said.init in ("gaussian", "orthogonal") else True,
-        # A head that is new is trained whole and saved beside the adapter.
+        target_modules=targets if targets == "all-linear" else split_names(targets),
+        modules_to_save=split_names(extra) if extra else None,
+        use_rslora=adapter.use_rslora,
+        use_dora=adapter.use_dora,
+        init_lora_weights=adapter.init if adapter.init in ("gaussian", "orthogonal") else True,
+        # A new head is trained in full and saved with the adapter.
         exclude_modules=["qa_outputs"] if head == "span" else None,
         bias="none",
         task_type=_TASKS[head],
@@ -53,64 +50,58 @@ def lora_config(config: TrainingConfig, plan: Plan, head: Head = "causal") -> Lo
     )
 
 
-def load_start_adapter(model: Any, config: TrainingConfig, plan: Plan) -> Any:
-    """Return the model with the adapter on that is to be trained on, or as it is without one.
+def missing_lora_config(
+    model: Any, config: TrainingConfig, plan: Plan, head: Head = "causal"
+) -> LoraConfig | None:
+    """Return the config of the adapter that `model` still needs, or None if it has one."""
+    return None if isinstance(model, PeftModel) else lora_config(config, plan, head)
 
-    Raises WorkError when the adapter does not fit after all.
+
+def add_adapter(model: Any, config: TrainingConfig, plan: Plan, head: Head) -> Any:
+    """Return the model with its adapter, for trainers that do not add one themselves."""
+    lora = missing_lora_config(model, config, plan, head)
+    if lora is None:
+        return model
+    if config.gradient_checkpointing:
+        model.enable_input_require_grads()
+    return get_peft_model(model, lora)
+
+
+def load_start_adapter(model: Any, config: TrainingConfig, plan: Plan) -> Any:
+    """Return the model with the adapter that training starts from, if there is one.
+
+    Raises:
+        WorkerError: The adapter is missing or does not fit the model.
     """
     if plan.start_from is None:
         return model
     if not (Path(plan.start_from) / SAFETENSORS_WEIGHTS_NAME).is_file():
-        raise WorkerError("start-missing", _no_start(plan.start_from))
+        raise WorkerError("start-missing", _unusable_adapter(plan.start_from, "is missing"))
     if config.gradient_checkpointing:
         model.enable_input_require_grads()
     try:
         return PeftModel.from_pretrained(model, plan.start_from, is_trainable=True)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         first = str(error).strip().split("\n", 1)[0]
-        raise WorkerError("start-unsuited", _no_start(plan.start_from, first)) from error
-
-
-def _no_start(folder: str, why: str = "") -> Problem:
-    what = f"The adapter in {folder} {f'does not fit: {why}' if why else 'is gone'}."
-    return Problem("adapter.start_from", what, "Name another one, or leave it empty.")
-
-
-def add_adapter(model: Any, config: TrainingConfig, plan: Plan, head: Head) -> Any:
-    """Return the model with its adapter on, for trainers that put none on themselves."""
-    shape = missing_lora_config(model, config, plan, head)
-    if shape is None:
-        return model
-    if config.gradient_checkpointing:
-        model.enable_input_require_grads()
-    return get_peft_model(model, shape)
-
-
-def missing_lora_config(
-    model: Any, config: TrainingConfig, plan: Plan, head: Head = "causal"
-) -> LoraConfig | None:
-    """Return the adapter that a trainer is still to put on `model`.
-
-    None when every weight is trained, and when the provider has put one on already.
-    """
-    return None if isinstance(model, PeftModel) else lora_config(config, plan, head)
+        reason = f"does not fit: {first}"
+        raise WorkerError("start-unsuited", _unusable_adapter(plan.start_from, reason)) from error
 
 
 def prepare_trainer(trainer: Any, config: TrainingConfig, plan: Plan) -> Any:
-    """Return the trainer with its adapter begun and in its number format, and no printer.
+    """Initialize the trainer's adapter, set its dtype, and remove the printing callback.
 
-    What the adapter began with is kept as `trainer.adapter_init`, since saving needs it.
+    The initialization is kept as `trainer.adapter_init`, because saving needs it.
     """
     trainer.remove_callback(PrinterCallback)
-    trainer.create_scheduler = _counting(trainer, trainer.create_scheduler)
-    # Unsloth puts its own adapter on, whose start and number format are left as they are.
+    trainer.create_scheduler = _resolve_decay_share(trainer, trainer.create_scheduler)
+    # Unsloth adds an adapter of its own, whose initialization and dtype stay as they are.
     is_ours = plan.trains == "adapter" and config.provider != "unsloth"
     trainer.adapter_init = None
     if is_ours and plan.start_from is None and config.adapter.init in WEIGHT_CHANGING_INITS:
         trainer.adapter_init = init.AdapterInit(config.adapter.init, plan, config)
         init.initialize_adapter(trainer.model, trainer.adapter_init)
-    # TRL 1.14 casts adapters on quantized weights to bf16: fp16's scaler fails on that, and small
-    # updates are lost in it. PEFT itself keeps adapters in 32 bits, and so do we unless asked.
+    # TRL 1.14 casts adapters on quantized weights to bf16: the fp16 scaler fails on that, and
+    # small updates are lost. PEFT keeps adapters in 32 bits by default, and so does this.
     dtype = getattr(torch, plan.adapter_dtype) if is_ours else torch.float32
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
@@ -118,10 +109,10 @@ def prepare_trainer(trainer: Any, config: TrainingConfig, plan: Plan) -> Any:
     return trainer
 
 
-def _counting(trainer: Any, create: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what makes the schedule once the updates are counted: a share of them is a number."""
+def _resolve_decay_share(trainer: Any, create: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `create_scheduler` that takes `num_decay_steps` below 1 as a share of all steps."""
 
-    def made(num_training_steps: int, *args: Any, **kwargs: Any) -> Any:
+    def create_scheduler(num_training_steps: int, *args: Any, **kwargs: Any) -> Any:
         settings = dict(trainer.args.lr_scheduler_kwargs or {})
         decay = settings.get("num_decay_steps")
         if decay is not None and decay < 1:
@@ -129,4 +120,9 @@ def _counting(trainer: Any, create: Callable[..., Any]) -> Callable[..., Any]:
             trainer.args.lr_scheduler_kwargs = settings
         return create(num_training_steps, *args, **kwargs)
 
-    return made
+    return create_scheduler
+
+
+def _unusable_adapter(folder: str, reason: str) -> Problem:
+    what = f"The adapter in {folder} {reason}."
+    return Problem("adapter.start_from", what, "Choose another adapter, or leave it empty.")

@@ -1,1 +1,1 @@
-"""Which library loads and drives the model."""
+"""Model loaders: Hugging Face Transformers, and Unsloth."""

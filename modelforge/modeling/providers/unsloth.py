@@ -1,4 +1,4 @@
-"""Loads model and tokenizer with Unsloth, adapter included; NVIDIA cards only."""
+"""Load model, tokenizer and adapter with Unsloth; NVIDIA GPUs only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
 
-# Unsloth rewrites trl, transformers and peft as it is imported, and so must come before them.
+# Unsloth patches trl, transformers and peft on import, so it must be imported before them.
 try:
     import unsloth
 except Exception as error:
@@ -19,7 +19,7 @@ except Exception as error:
         "provider-broken",
         Problem(
             "provider",
-            f"Unsloth cannot be started here: {reason or type(error).__name__}.",
+            f"Unsloth cannot be imported: {reason or type(error).__name__}.",
             "Run `python launch.py setup --with unsloth`, or choose the provider huggingface.",
         ),
     ) from error
@@ -28,21 +28,23 @@ from modelforge.modeling.adapters.lora import lora_config
 from modelforge.modeling.providers import huggingface, quantization
 from modelforge.modeling.providers.huggingface import DTYPES, LoadedModel, Progress
 
-# The layers that Unsloth has its own code for; it wants them by name.
+# Layers with kernels of Unsloth; it expects them by name.
 LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def load(
     plan: Plan, config: TrainingConfig, progress: Progress, head: Head = "causal"
 ) -> LoadedModel:
-    """Load what the plan names onto the GPU, with the adapter on it. Never remote code.
+    """Load model and tokenizer onto the GPU, with the adapter; never remote code.
 
-    `progress` hears weights loaded and weights in all. Raises WorkError for what Unsloth does not
-    train and, as the provider huggingface does, for a model that cannot be loaded.
+    `progress` receives the number of loaded weights and their total.
+
+    Raises:
+        WorkerError: Unsloth does not support the run, or the model cannot be loaded.
     """
     if not plan.facts.runs_on_unsloth or head != "causal" or plan.device != "cuda":
-        raise WorkerError("provider-unsuited", _unsuited(plan))
-    # The tokenizer that the token view reads with: Unsloth's own changes pads and adds tokens.
+        raise WorkerError("provider-unsuited", _unsupported_run(plan))
+    # Unsloth changes the pad token and adds tokens; the token preview uses this tokenizer.
     tokenizer, _ = huggingface.load_tokenizer(plan)
     with huggingface.report_loading(plan, progress):
         model, _ = unsloth.FastLanguageModel.from_pretrained(**model_arguments(plan, config))
@@ -54,9 +56,9 @@ def load(
 
 def model_arguments(plan: Plan, config: TrainingConfig) -> dict[str, Any]:
     """Return the arguments of FastLanguageModel.from_pretrained."""
-    settings = {
+    arguments = {
         "model_name": plan.model_path,
-        # Otherwise it looks for a copy of its own on the Hub, and asks GitHub for the list.
+        # Otherwise it looks for its own copy of the model on the Hub, and loads a list from GitHub.
         "use_exact_model_name": True,
         "max_seq_length": plan.max_length,
         "dtype": DTYPES[plan.precision],
@@ -64,7 +66,7 @@ def model_arguments(plan: Plan, config: TrainingConfig) -> dict[str, Any]:
         "load_in_8bit": plan.quantization == "8-bit",
         "load_in_16bit": False,
         "full_finetuning": plan.trains == "all",
-        # All weights learn in 32 bits, as with the other provider.
+        # Full fine-tuning in 32 bits, as with the other provider.
         "float32_mixed_precision": plan.trains == "all" or None,
         "use_gradient_checkpointing": _checkpointing(config),
         "random_state": config.trainer.seed,
@@ -75,25 +77,25 @@ def model_arguments(plan: Plan, config: TrainingConfig) -> dict[str, Any]:
         **huggingface.hub_arguments(plan),
     }
     if plan.quantization == "4-bit":
-        # Without it the type is always nf4 and nested.
-        settings["quantization_config"] = quantization.quantization_config(plan, config)
-    return settings
+        # Without it, Unsloth always uses nf4 with double quantization.
+        arguments["quantization_config"] = quantization.quantization_config(plan, config)
+    return arguments
 
 
 def adapter_arguments(model: Any, plan: Plan, config: TrainingConfig) -> dict[str, Any]:
-    """Return the arguments of FastLanguageModel.get_peft_model: the same adapter, in its words."""
-    shape: Any = lora_config(config, plan)
+    """Return the arguments of FastLanguageModel.get_peft_model for the adapter of the settings."""
+    lora: Any = lora_config(config, plan)
     return {
-        "r": shape.r,
-        "lora_alpha": shape.lora_alpha,
-        "lora_dropout": shape.lora_dropout,
-        "target_modules": _layers(model, shape.target_modules),
-        "bias": shape.bias,
-        "modules_to_save": _listed(shape.modules_to_save),
-        "use_rslora": shape.use_rslora,
-        "use_dora": shape.use_dora,
-        "init_lora_weights": shape.init_lora_weights,
-        "loftq_config": shape.loftq_config,
+        "r": lora.r,
+        "lora_alpha": lora.lora_alpha,
+        "lora_dropout": lora.lora_dropout,
+        "target_modules": _target_modules(model, lora.target_modules),
+        "bias": lora.bias,
+        "modules_to_save": sorted(lora.modules_to_save) if lora.modules_to_save else None,
+        "use_rslora": lora.use_rslora,
+        "use_dora": lora.use_dora,
+        "init_lora_weights": lora.init_lora_weights,
+        "loftq_config": lora.loftq_config,
         "use_gradient_checkpointing": _checkpointing(config),
         "random_state": config.trainer.seed,
         "max_seq_length": plan.max_length,
@@ -101,15 +103,15 @@ def adapter_arguments(model: Any, plan: Plan, config: TrainingConfig) -> dict[st
 
 
 def _with_adapter(model: Any, plan: Plan, config: TrainingConfig) -> Any:
-    settings = adapter_arguments(model, plan, config)
+    arguments = adapter_arguments(model, plan, config)
     try:
-        return unsloth.FastLanguageModel.get_peft_model(model, **settings)
+        return unsloth.FastLanguageModel.get_peft_model(model, **arguments)
     except (TypeError, NotImplementedError) as error:
         first = str(error).strip().split("\n", 1)[0].removeprefix("Unsloth: ").rstrip(".")
         problem = Problem(
             "adapter",
-            f"Unsloth refuses this adapter: {first}.",
-            "Leave the settings of the adapter as they come, or choose the provider huggingface.",
+            f"Unsloth does not support this adapter: {first}.",
+            "Use the default adapter settings, or choose the provider huggingface.",
         )
         raise WorkerError("adapter-unsupported", problem) from error
 
@@ -118,21 +120,17 @@ def _checkpointing(config: TrainingConfig) -> str | bool:
     return "unsloth" if config.gradient_checkpointing else False
 
 
-def _layers(model: Any, asked: str | set[str]) -> str | list[str]:
-    """Return the layers by name where Unsloth knows them all, else as they were asked for."""
-    if asked != "all-linear":
-        return asked if isinstance(asked, str) else sorted(asked)
-    here = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    return list(LAYERS) if here.issuperset(LAYERS) else "all-linear"
+def _target_modules(model: Any, targets: str | set[str]) -> str | list[str]:
+    """Return the layers by name if Unsloth has kernels for all of them, else as configured."""
+    if targets != "all-linear":
+        return targets if isinstance(targets, str) else sorted(targets)
+    present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    return list(LAYERS) if present.issuperset(LAYERS) else "all-linear"
 
 
-def _listed(names: Any) -> list[str] | None:
-    return sorted(names) if names else None
-
-
-def _unsuited(plan: Plan) -> Problem:
+def _unsupported_run(plan: Plan) -> Problem:
     if plan.device != "cuda":
-        what = f"Unsloth trains on an NVIDIA GPU; this run would use the {plan.device}."
+        what = f"Unsloth needs an NVIDIA GPU; this run uses the {plan.device}."
     else:
-        what = f"Unsloth trains by sft, qlora and dpo here; this run is {plan.method}."
+        what = f"Unsloth supports sft, qlora and dpo; this run uses {plan.method}."
     return Problem("provider", what, "Choose the provider huggingface.")

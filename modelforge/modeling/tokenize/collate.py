@@ -1,4 +1,4 @@
-"""What TRL is told about rows, and the same done by hand: packing, and laying out a batch."""
+"""Collate and pack examples as TRL does in training, and configure TRL for tokenized rows."""
 
 from __future__ import annotations
 
@@ -12,36 +12,41 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 
-# These lay rows end to end and tell them apart by their positions, as padding-free batches do.
-END_TO_END = ("bfd", "bfd_split")
+# Packing that separates examples by `position_ids`, as padding-free batches do.
+POSITION_PACKING = ("bfd", "bfd_split")
 
 
 def sft_data_arguments(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
-    """Return the settings of SFTConfig about rows. They come tokenized, labelled and cut."""
-    bare = config.data.padding_free and not config.packing
+    """Return the arguments of SFTConfig for rows that are tokenized, labelled and truncated."""
+    padding_free_only = config.data.padding_free and not config.packing
     return {
         "train_sampling_strategy": "group_by_length" if plan.group_by_length else "random",
-        # TRL itself cuts nothing in batches without padding, and refuses to be told to.
-        "max_length": None if bare else plan.max_length,
+        # TRL refuses max_length with padding_free alone.
+        "max_length": None if padding_free_only else plan.max_length,
         "packing": config.packing,
         "packing_strategy": config.data.packing_strategy,
         "padding_free": config.data.padding_free,
         "eval_packing": False,
-        # Only packing is left for TRL to do.
+        # Only packing is left to TRL.
         "dataset_kwargs": {"skip_prepare_dataset": not config.packing},
     }
 
 
-def pack(rows: Dataset, settings: dict[str, Any]) -> Dataset:
+def pack(rows: Dataset, arguments: dict[str, Any]) -> Dataset:
     """Return the rows packed as the trainer packs them."""
-    return pack_dataset(rows, settings["max_length"], settings["packing_strategy"])
+    return pack_dataset(rows, arguments["max_length"], arguments["packing_strategy"])
 
 
-def collate(rows: Sequence[dict[str, Any]], settings: dict[str, Any], pad: int) -> dict[str, Any]:
-    """Return a batch of rows as the trainer lays it out."""
-    end_to_end = settings["packing"] and settings["packing_strategy"] in END_TO_END
+def collate(rows: Sequence[dict[str, Any]], arguments: dict[str, Any], pad: int) -> dict[str, Any]:
+    """Return the trainer's batch of rows with `input_ids` and `labels`.
+
+    Returns:
+        `input_ids`, `labels` and `attention_mask`, each (batch, seq) int64, padded on the right.
+        Without padding, (1, tokens) and `position_ids` instead of `attention_mask`.
+    """
+    packs = arguments["packing"] and arguments["packing_strategy"] in POSITION_PACKING
     collator = DataCollatorForLanguageModeling(
-        pad_token_id=pad, padding_free=settings["padding_free"] or end_to_end
+        pad_token_id=pad, padding_free=arguments["padding_free"] or packs
     )
     batch: dict[str, Any] = collator(list(rows))
     return batch

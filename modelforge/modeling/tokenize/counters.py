@@ -1,4 +1,4 @@
-"""What happened to rows on their way to tokens, counted, and the notes that come of it."""
+"""Counts of what tokenizing did to the rows, and the notes for the user about it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,29 @@ from modelforge.modeling.tokenize.template import ChatTemplate
 
 Note = tuple[str, str]
 
-_LONG = {
-    "right": ("rows-cut", "longer than {most:,} tokens and cut there."),
-    "left": ("rows-cut", "longer than {most:,} tokens; only the end is kept."),
-    "split": ("rows-split", "longer than {most:,} tokens and split into several."),
-    "delete": ("rows-deleted", "longer than {most:,} tokens and left out."),
+_TRUNCATED = {
+    "right": ("rows-cut", "longer than {limit:,} tokens and cut off there."),
+    "left": ("rows-cut", "longer than {limit:,} tokens; only the last ones are kept."),
+    "split": ("rows-split", "longer than {limit:,} tokens and split into several examples."),
+    "delete": ("rows-deleted", "longer than {limit:,} tokens and left out."),
 }
 
 
 @dataclass
 class TokenizeCounts:
-    """`trained` and `read` are tokens, `rewritten` and `lost` answers, the others rows."""
+    """Counts of rows, tokens and answers.
+
+    Attributes:
+        rows: Rows in all.
+        trained_tokens: Tokens with a loss.
+        all_tokens: Tokens of all examples.
+        truncated: Rows longer than the limit.
+        dropped: Rows without a trained token.
+        without_messages: Plain text that has no message to train on.
+        with_tools: Rows with tools.
+        rewritten_answers: Answers that the template changed.
+        unmatched_answers: Answers that were not found in the rendered text.
+    """
 
     rows: int = 0
     trained_tokens: int = 0
@@ -38,78 +50,75 @@ class TokenizeCounts:
     def add(
         self,
         row: dict[str, Any],
-        found: TokenizedExample,
-        manner: TokenizeOptions,
+        example: TokenizedExample,
+        options: TokenizeOptions,
         *,
-        held_out: bool = False,
+        is_eval: bool = False,
     ) -> list[TokenizedExample]:
-        """Count one row and return the pieces of it that are trained, or checked on."""
-        pieces = manner.truncate(found, held_out=held_out)
-        learnable = found.trained_tokens > 0
-        is_long = len(found.input_ids) > manner.max_length and not manner.packing_truncates
+        """Count one row and return the truncated examples that it becomes."""
+        parts = options.truncate(example, is_eval=is_eval)
+        is_long = len(example.input_ids) > options.max_length and not options.packing_truncates
+        is_truncated = is_long and example.trained_tokens > 0
         self.rows += 1
-        self.trained_tokens += sum(piece.trained_tokens for piece in pieces)
-        self.all_tokens += sum(len(piece.input_ids) for piece in pieces)
-        self.truncated += is_long and learnable
-        # A row that is left out for its length alone was asked to be.
-        asked = is_long and learnable and manner.truncation == "delete"
-        self.dropped += not pieces and not asked
-        self.without_messages += "text" in row and manner.loss_on in NEEDS_MESSAGES
+        self.trained_tokens += sum(part.trained_tokens for part in parts)
+        self.all_tokens += sum(len(part.input_ids) for part in parts)
+        self.truncated += is_truncated
+        # Rows deleted for their length, as configured, are not counted as dropped.
+        self.dropped += not parts and not (is_truncated and options.truncation == "delete")
+        self.without_messages += "text" in row and options.loss_on in NEEDS_MESSAGES
         self.with_tools += "tools" in row
-        self.rewritten_answers += found.rewritten
-        self.unmatched_answers += found.unmatched
-        return pieces
+        self.rewritten_answers += example.rewritten
+        self.unmatched_answers += example.unmatched
+        return parts
 
     def __add__(self, other: TokenizeCounts) -> TokenizeCounts:
-        """Return both together."""
+        """Return the sums of both counts."""
         mine, theirs = asdict(self), asdict(other)
         return TokenizeCounts(**{name: mine[name] + theirs[name] for name in mine})
 
-    def notes(self, manner: TokenizeOptions, dialect: ChatTemplate) -> Iterator[Note]:
-        """Yield what a person may want to know of it, each with its code."""
+    def notes(self, options: TokenizeOptions, template: ChatTemplate) -> Iterator[Note]:
+        """Yield code and text of each note for the user."""
         if self.truncated:
-            code, text = _LONG[manner.truncation]
-            yield code, f"{_rows(self.truncated)} {text.format(most=manner.max_length)}"
-        if dropped := self.dropped - self.without_messages:
-            text = f"{_rows(dropped)} left out: no answer fits, or the template refuses it."
-            yield "rows-dropped", text
+            code, text = _TRUNCATED[options.truncation]
+            yield code, f"{_rows(self.truncated)} {text.format(limit=options.max_length)}"
+        dropped = self.dropped - self.without_messages
+        if dropped:
+            text = "left out: no answer fits, or the chat template refuses the messages."
+            yield "rows-dropped", f"{_rows(dropped)} {text}"
         if self.without_messages:
-            rows = _rows(self.without_messages)
-            text = f"{rows} left out: plain text has no assistant turn to learn."
-            yield "rows-without-turns", text
+            text = "left out: plain text has no assistant message to train on."
+            yield "rows-without-turns", f"{_rows(self.without_messages)} {text}"
         if self.rewritten_answers:
             answers = _answers(self.rewritten_answers)
-            text = f"The chat template rewrites {answers}; its words are learned."
+            text = f"The chat template changes {answers}; the changed text is trained."
             yield "answers-rewritten", text
         if self.unmatched_answers:
-            text = (
-                f"{_answers(self.unmatched_answers).capitalize()} cannot be told from the rest in "
-                "what the chat template writes, and so are not learned."
-            )
+            answers = _answers(self.unmatched_answers)
+            text = f"The output of the chat template lacks {answers}, which cannot be trained."
             yield "answers-unmarked", text
-        if self.with_tools and not dialect.supports_tools:
-            text = "The chat template has no place for tools: the model does not see which it has."
+        if self.with_tools and not template.supports_tools:
+            text = "The chat template does not render tools: the model does not see them."
             yield "tools-unwritten", text
 
-    def nothing_to_learn(self, manner: TokenizeOptions) -> Problem:
-        """Return why not one token of these rows would be learned."""
+    def nothing_to_learn(self, options: TokenizeOptions) -> Problem:
+        """Return why these rows have no trained token."""
         if self.without_messages and self.without_messages == self.dropped:
             return Problem(
                 "data.loss_on",
-                f"{manner.loss_on} learns from turns, and plain text has none.",
-                "Learn from completion, which learns the whole of a text.",
+                f"{options.loss_on} trains assistant messages, and plain text has none.",
+                "Choose completion, which trains the whole text.",
             )
         if self.unmatched_answers and self.unmatched_answers >= self.dropped:
             return Problem(
                 "model.chat_template",
-                "No answer can be told from the rest in what the chat template writes.",
-                "Choose another chat template, or learn from all tokens (data.loss_on: all).",
+                "No answer was found in the output of the chat template.",
+                "Choose another chat template, or train on all tokens (data.loss_on: all).",
             )
         return Problem(
             "dataset",
             f"None of the {self.rows:,} training rows has an answer within "
-            f"{manner.max_length:,} tokens.",
-            "Raise the longest row (max_seq_length), or shorten the questions.",
+            f"{options.max_length:,} tokens.",
+            "Raise the max sequence length (max_seq_length), or shorten the prompts.",
         )
 
 

@@ -1,4 +1,4 @@
-"""The data of a run to two tables of tokens, the rows to train on and those held out."""
+"""Tokenize the data of a run into two datasets, for training and for evaluation."""
 
 from __future__ import annotations
 
@@ -27,17 +27,44 @@ from modelforge.modeling.tokenize.template import ChatTemplate
 Progress = Callable[[int, int], None]
 
 BATCH_SIZE = 256
-EVERY_S = 0.25
+REPORT_EVERY_S = 0.25
 _TOKENS = pa.list_(pa.int32())
 _SCHEMA = pa.schema({"input_ids": _TOKENS, "labels": _TOKENS})
-NO_EVALUATION = "no-evaluation", "No held-out row has an answer left to check on."
+NO_EVALUATION = "no-evaluation", "No evaluation row has a trained token."
+
+
+@dataclass(frozen=True)
+class DatasetRequest:
+    """Which data to tokenize, and how.
+
+    Attributes:
+        dataset: The data sources in the run's record.
+        eval_split: Share of rows for evaluation, if no source is for evaluation alone.
+        seed: Seed of the split and of sampled sources.
+        options: Options of tokenizing.
+        keep_eval_rows: How many evaluation rows to keep in canonical form, for generation.
+    """
+
+    dataset: Record
+    eval_split: float
+    seed: int
+    options: TokenizeOptions
+    keep_eval_rows: int = 0
 
 
 @dataclass
 class Tokenized:
-    """Both tables, and what happened to the rows on the way. Token counts are of training rows.
+    """The datasets for training and evaluation, with counts and notes.
 
-    `kept` are held-out rows as they were read, to ask the model about.
+    Attributes:
+        train: One example per row, in the columns of the trainer (int32 lists).
+        eval: The same for evaluation, or None.
+        trained_tokens: Tokens with a loss in `train`.
+        all_tokens: All tokens in `train`.
+        truncated_rows: Rows longer than the limit, in both.
+        dropped_rows: Rows without a trained token, in both.
+        notes: Pairs of code and text for the user.
+        eval_rows: Sampled evaluation rows in canonical form.
     """
 
     train: Dataset
@@ -51,90 +78,84 @@ class Tokenized:
 
 
 class SplitTable(Protocol):
-    """The rows to train on, or those held out: what became of them, and what is left."""
+    """The tokenized rows of one split and their counts."""
 
     counts: TokenizeCounts
 
     def dataset(self) -> Dataset:
-        """Return the rows that are left, as the columns that a trainer reads."""
+        """Return the rows in the columns of the trainer."""
 
 
-@dataclass(frozen=True)
-class DatasetRequest:
-    """What to read and how: the run's record of its data, and three settings.
+def tokenize(request: DatasetRequest, template: ChatTemplate, progress: Progress) -> Tokenized:
+    """Tokenize all rows; `progress` receives the number of done rows and the total.
 
-    So many held-out rows are to be kept as they were read.
+    Rows without a trained token are left out and counted.
+
+    Raises:
+        WorkerError: `nothing-to-learn` if no training row is left.
+        DataError: A file can no longer be read.
     """
-
-    dataset: Record
-    eval_split: float
-    seed: int
-    options: TokenizeOptions
-    keep_eval_rows: int = 0
-
-
-def tokenize(order: DatasetRequest, dialect: ChatTemplate, progress: Progress) -> Tokenized:
-    """Return the tokens of every row; `progress` hears rows done and rows in all, now and then.
-
-    Rows without a trained token are left out and counted. Raises WorkError `nothing-to-learn`
-    when none is left to train on, and DataError when a file cannot be read any more.
-    """
-    halves = _Half(order.options), _Half(order.options, held_out=True)
-    kept = ReservoirSample(order.keep_eval_rows, order.seed)
-    for batch in _batches(iter_split_rows(order, progress)):
-        encoded = order.options.encode([row for row, _ in batch], dialect)
-        for (row, is_held_out), found in zip(batch, encoded, strict=True):
-            halves[is_held_out].take(row, found)
-            if is_held_out:
-                kept.add(row)
-    return finish(halves, order, dialect, kept.rows)
+    options = request.options
+    splits = _TokenTable(options), _TokenTable(options, is_eval=True)
+    sample = ReservoirSample(request.keep_eval_rows, request.seed)
+    rows = iter_split_rows(request, progress)
+    while batch := list(islice(rows, BATCH_SIZE)):
+        examples = options.encode([row for row, _ in batch], template)
+        for (row, is_eval), example in zip(batch, examples, strict=True):
+            splits[is_eval].add(row, example)
+            if is_eval:
+                sample.add(row)
+    return finish(splits, request, template, sample.rows)
 
 
-def iter_split_rows(order: DatasetRequest, progress: Progress) -> Iterator[tuple[Canonical, bool]]:
-    """Yield every row and whether it is held out; those with a source of their own come last."""
-    apart = bool(source_entries(order.dataset, "validation"))
-    train, aside = _split(order, 0.0 if apart else order.eval_split)
-    tally = _Tally(progress, train + len(aside))
-    for index, (_, row) in enumerate(iterate_rows(order.dataset, order.seed)):
-        yield row, index in aside
-        tally.say(index + 1)
-    if apart:
-        for _, row in iterate_rows(order.dataset, order.seed, "validation"):
+def iter_split_rows(
+    request: DatasetRequest, progress: Progress
+) -> Iterator[tuple[Canonical, bool]]:
+    """Yield every row and whether it is for evaluation; evaluation sources come last."""
+    has_own_source = bool(source_entries(request.dataset, "validation"))
+    train, eval_indices = _split(request, 0.0 if has_own_source else request.eval_split)
+    reporter = _ThrottledProgress(progress, train + len(eval_indices))
+    for index, (_, row) in enumerate(iterate_rows(request.dataset, request.seed)):
+        yield row, index in eval_indices
+        reporter.report(index + 1)
+    if has_own_source:
+        for _, row in iterate_rows(request.dataset, request.seed, "validation"):
             yield row, True
 
 
 def finish(
-    halves: tuple[SplitTable, SplitTable],
-    order: DatasetRequest,
-    dialect: ChatTemplate,
-    kept: Sequence[Canonical] = (),
+    splits: tuple[SplitTable, SplitTable],
+    request: DatasetRequest,
+    template: ChatTemplate,
+    eval_rows: Sequence[Canonical] = (),
 ) -> Tokenized:
-    """Return both tables and what is to be said of them.
+    """Return both datasets with their counts and notes.
 
-    Raises WorkError `nothing-to-learn` when no row is left to train on.
+    Raises:
+        WorkerError: `nothing-to-learn` if no training row is left.
     """
-    train, held_out = halves
+    train, evaluation = splits
     if not train.counts.trained_tokens:
-        raise WorkerError("nothing-to-learn", train.counts.nothing_to_learn(order.options))
-    checked = held_out.dataset() if held_out.counts.trained_tokens else None
-    both = train.counts + held_out.counts
-    notes = list(both.notes(order.options, dialect))
-    if held_out.counts.rows and checked is None:
+        raise WorkerError("nothing-to-learn", train.counts.nothing_to_learn(request.options))
+    eval_dataset = evaluation.dataset() if evaluation.counts.trained_tokens else None
+    both = train.counts + evaluation.counts
+    notes = list(both.notes(request.options, template))
+    if evaluation.counts.rows and eval_dataset is None:
         notes.append(NO_EVALUATION)
     return Tokenized(
         train=train.dataset(),
-        eval=checked,
+        eval=eval_dataset,
         trained_tokens=train.counts.trained_tokens,
         all_tokens=train.counts.all_tokens,
         truncated_rows=both.truncated,
         dropped_rows=both.dropped,
         notes=notes,
-        eval_rows=list(kept),
+        eval_rows=list(eval_rows),
     )
 
 
 def changed_files(dataset: Record) -> list[str]:
-    """Return the names of sources that are others than at the first look; none that are gone."""
+    """Return the names of sources that changed since they were checked; ignores missing files."""
     changed = []
     for entry in (*source_entries(dataset), *source_entries(dataset, "validation")):
         files = [Path(file) for file in entry["files"]]
@@ -147,25 +168,27 @@ def changed_files(dataset: Record) -> list[str]:
 
 
 class ReservoirSample:
-    """A fair draw of held-out rows, of which each that comes has the same chance to stay."""
+    """A uniform random sample of at most `size` rows from a stream."""
 
-    def __init__(self, most: int, seed: int) -> None:
-        self._most = most
+    def __init__(self, size: int, seed: int) -> None:
+        self._size = size
         self._random = random.Random(seed)
         self._seen = 0
         self.rows: list[Canonical] = []
 
     def add(self, row: Canonical) -> None:
-        """Keep the row, perhaps in place of another."""
+        """Add the row, possibly in place of another one."""
         self._seen += 1
-        if len(self.rows) < self._most:
+        if len(self.rows) < self._size:
             self.rows.append(row)
-        elif (place := self._random.randrange(self._seen)) < self._most:
-            self.rows[place] = row
+            return
+        index = self._random.randrange(self._seen)
+        if index < self._size:
+            self.rows[index] = row
 
 
 class TableBuilder:
-    """Rows of numbers to a table, a batch at a time: Python's own take five times the memory."""
+    """Builds an Arrow table from rows, a batch at a time to save memory."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
@@ -176,59 +199,55 @@ class TableBuilder:
         """Add one row."""
         self._rows.append(row)
         if len(self._rows) >= BATCH_SIZE:
-            self._pack()
+            self._flush()
 
     def dataset(self) -> Dataset:
         """Return all rows."""
-        self._pack()
+        self._flush()
         return Dataset(pa.concat_tables(self._tables))
 
-    def _pack(self) -> None:
+    def _flush(self) -> None:
         if self._rows or not self._tables:
             self._tables.append(pa.Table.from_pylist(self._rows, schema=self._schema))
             self._rows = []
 
 
-class _Half:
-    def __init__(self, manner: TokenizeOptions, *, held_out: bool = False) -> None:
-        self._manner = manner
-        self._held_out = held_out
-        self._packer = TableBuilder(_SCHEMA)
+class _TokenTable:
+    def __init__(self, options: TokenizeOptions, *, is_eval: bool = False) -> None:
+        self._options = options
+        self._is_eval = is_eval
+        self._table = TableBuilder(_SCHEMA)
         self.counts = TokenizeCounts()
 
-    def take(self, row: Canonical, found: TokenizedExample) -> None:
-        for piece in self.counts.add(row, found, self._manner, held_out=self._held_out):
-            self._packer.add({"input_ids": piece.input_ids, "labels": piece.labels})
+    def add(self, row: Canonical, example: TokenizedExample) -> None:
+        for part in self.counts.add(row, example, self._options, is_eval=self._is_eval):
+            self._table.add({"input_ids": part.input_ids, "labels": part.labels})
 
     def dataset(self) -> Dataset:
-        return self._packer.dataset()
+        return self._table.dataset()
 
 
-class _Tally:
+class _ThrottledProgress:
+    """Reports progress a few times per second, and at the end."""
+
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress = progress
         self._total = total
-        self._said = 0.0
+        self._last = 0.0
 
-    def say(self, done: int) -> None:
+    def report(self, done: int) -> None:
         now = time.monotonic()
-        if done >= self._total or now - self._said >= EVERY_S:
-            self._said = now
+        if done >= self._total or now - self._last >= REPORT_EVERY_S:
+            self._last = now
             self._progress(done, self._total)
 
 
-def _split(order: DatasetRequest, eval_split: float) -> tuple[int, set[int]]:
-    """Return how many rows are trained on, and the numbers of those held out."""
-    prints, strata = [], []
-    for place, row in iterate_rows(order.dataset, order.seed):
-        prints.append(hashlib.blake2b(fingerprint(row).encode(), digest_size=16).hexdigest())
-        strata.append(place)
-    train, held_out = split_indices(prints, eval_split, order.seed, strata)
-    return len(train), set(held_out)
-
-
-def _batches(
-    rows: Iterator[tuple[Canonical, bool]],
-) -> Iterator[list[tuple[Canonical, bool]]]:
-    while batch := list(islice(rows, BATCH_SIZE)):
-        yield batch
+def _split(request: DatasetRequest, eval_split: float) -> tuple[int, set[int]]:
+    """Return the number of training rows and the indices of evaluation rows."""
+    fingerprints, strata = [], []
+    for source, row in iterate_rows(request.dataset, request.seed):
+        digest = hashlib.blake2b(fingerprint(row).encode(), digest_size=16)
+        fingerprints.append(digest.hexdigest())
+        strata.append(source)
+    train, evaluation = split_indices(fingerprints, eval_split, request.seed, strata)
+    return len(train), set(evaluation)

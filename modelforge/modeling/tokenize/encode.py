@@ -1,7 +1,7 @@
-"""Rows to tokens: what the model reads, what of it is trained, and what becomes of long rows.
+"""Encode rows as token ids and labels, and truncate them.
 
-Usually only answers are trained: every assistant turn of a conversation, up to and with its end
-token; a `text` row whole. Pure functions, used for training and to show people their tokens.
+By default only answers are trained: every assistant message including its end token; plain text is
+trained whole. Used both for training and for the token preview.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ from typing import Any, Literal
 
 from modelforge.errors import DataError, Problem
 from modelforge.modeling.tokenize.render import AnswerSpan, RenderedChat, render_chat
-from modelforge.modeling.tokenize.template import (
-    ChatTemplate,
-    Offsets,
-    tokenize_with_offsets,
-)
+from modelforge.modeling.tokenize.template import ChatTemplate, Offsets, tokenize_with_offsets
 
 IGNORE_INDEX = -100
 LossOn = Literal["completion", "assistant", "last_round", "all"]
 TruncationStrategy = Literal["delete", "left", "right", "split"]
-# Plain text has no turns, so these leave nothing of it to learn.
+# These train messages, which plain text does not have.
 NEEDS_MESSAGES = ("assistant", "last_round")
 
 
 @dataclass(frozen=True)
 class TokenizedExample:
-    """One row as tokens. `labels` repeats the trained ids and holds -100 elsewhere.
+    """One example as token ids.
 
-    `before` and `after` are the ids that were cut off; `rewritten` and `lost` count answers that
-    the template has changed, or that cannot be told from the rest.
+    Attributes:
+        input_ids: Token ids, length seq.
+        labels: Token ids where trained, -100 elsewhere; length seq.
+        cut_before: Token ids that were cut off at the beginning.
+        cut_after: Token ids that were cut off at the end.
+        rewritten: Number of answers that the template changed.
+        unmatched: Number of answers that were not found in the rendered text.
     """
 
     input_ids: list[int]
@@ -43,157 +44,158 @@ class TokenizedExample:
 
     @property
     def trained_tokens(self) -> int:
-        """The number of tokens that are trained."""
+        """The number of tokens with a loss."""
         return sum(label != IGNORE_INDEX for label in self.labels)
 
     @property
     def is_truncated(self) -> bool:
-        """Whether something was cut off."""
+        """Whether tokens were cut off."""
         return bool(self.cut_before or self.cut_after)
 
 
 def encode(
     rows: Sequence[dict[str, Any]],
-    dialect: ChatTemplate,
+    template: ChatTemplate,
     loss_on: LossOn = "completion",
     *,
     skip_answers: int = 0,
 ) -> list[TokenizedExample]:
-    """Return the tokens of canonical rows, whole, each {"messages": [...]} or {"text": ...}.
+    """Encode canonical rows with `messages` or `text`, not truncated.
 
-    A conversation that the template cannot write comes back without a trained token. The first
-    `after` answers of each are never trained. Raises DataError for rows of another kind.
+    A conversation that the template refuses has no trained token. The first `skip_answers` answers
+    of each conversation are not trained.
+
+    Raises:
+        DataError: A row has neither messages nor text.
     """
-    written = [_written(row, dialect) for row in rows]
-    chats = ["" if one is None else one.text for one in written]
-    plain = [row.get("text", "") for row in rows]
-    encoded_chats = tokenize_with_offsets(dialect.tokenizer, chats, special=False)
-    encoded_plain = (
-        tokenize_with_offsets(dialect.tokenizer, plain, special=True)
-        if any(plain)
-        else encoded_chats
-    )
-    result = []
-    for one, chat, text in zip(written, encoded_chats, encoded_plain, strict=True):
-        if one is None:
-            result.append(_whole(text[0], dialect, loss_on))
-            continue
-        cuts = _cuts(one)
-        if _straddles(chat[1], cuts):
-            chat = _in_pieces(dialect.tokenizer, one.text, cuts)  # noqa: PLW2901
-        ids, owners = _owned(*chat, one.spans, dialect)
-        labels = _labels(ids, owners, _turns(one, loss_on, skip_answers))
-        result.append(TokenizedExample(ids, labels, rewritten=one.rewritten, unmatched=one.lost))
-    return result
+    chats = [_render(row, template) for row in rows]
+    chat_texts = ["" if chat is None else chat.text for chat in chats]
+    plain_texts = [row.get("text", "") for row in rows]
+    encoded_chats = tokenize_with_offsets(template.tokenizer, chat_texts, special=False)
+    encoded_plain = encoded_chats
+    if any(plain_texts):
+        encoded_plain = tokenize_with_offsets(template.tokenizer, plain_texts, special=True)
+    examples = []
+    for chat, encoded_chat, (plain_ids, _) in zip(chats, encoded_chats, encoded_plain, strict=True):
+        if chat is None:
+            examples.append(_plain_example(plain_ids, template, loss_on))
+        else:
+            trained = _trained_messages(chat, loss_on, skip_answers)
+            examples.append(_chat_example(chat, encoded_chat, template, trained))
+    return examples
 
 
 def truncate(
-    row: TokenizedExample, max_length: int, strategy: TruncationStrategy
+    example: TokenizedExample, max_length: int, strategy: TruncationStrategy
 ) -> list[TokenizedExample]:
-    """Return the row in the pieces that are trained: one as a rule, none when it is left out."""
-    length = len(row.input_ids)
+    """Return the example in parts of at most `max_length` tokens: none if it is deleted."""
+    ids, labels, length = example.input_ids, example.labels, len(example.input_ids)
     if length <= max_length:
-        return [row]
+        return [example]
     if strategy == "delete":
         return []
     if strategy == "split":
         return [
-            TokenizedExample(row.input_ids[at : at + max_length], row.labels[at : at + max_length])
+            TokenizedExample(ids[at : at + max_length], labels[at : at + max_length])
             for at in range(0, length, max_length)
         ]
     if strategy == "left":
         at = length - max_length
-        return [
-            TokenizedExample(row.input_ids[at:], row.labels[at:], cut_before=row.input_ids[:at])
-        ]
-    after = row.input_ids[max_length:]
-    return [TokenizedExample(row.input_ids[:max_length], row.labels[:max_length], cut_after=after)]
+        return [TokenizedExample(ids[at:], labels[at:], cut_before=ids[:at])]
+    cut_after = ids[max_length:]
+    return [TokenizedExample(ids[:max_length], labels[:max_length], cut_after=cut_after)]
 
 
-def _written(row: dict[str, Any], dialect: ChatTemplate) -> RenderedChat | None:
+def _render(row: dict[str, Any], template: ChatTemplate) -> RenderedChat | None:
     if "text" in row:
         return None
     if "messages" not in row:
-        what = "It holds neither conversations nor plain text, which is what is learned here."
-        remedy = "Give rows with a question and an answer, conversations, or plain text."
+        what = "The rows are neither conversations nor plain text, which this run trains on."
+        remedy = "Give rows with a prompt and an answer, conversations, or plain text."
         raise DataError(Problem("dataset", what, remedy))
-    return render_chat(row["messages"], dialect, row.get("tools"))
+    return render_chat(row["messages"], template, row.get("tools"))
 
 
-def _turns(written: RenderedChat, loss_on: LossOn, after: int) -> frozenset[int] | None:
-    """Return the turns whose answers are trained; None means every token."""
+def _trained_messages(
+    chat: RenderedChat, loss_on: LossOn, skip_answers: int
+) -> frozenset[int] | None:
+    """Return the indices of the messages to train; None means every token."""
     if loss_on == "all":
         return None
-    if loss_on != "last_round":
-        late = set(written.answers[after:])
-        return frozenset(span.turn for span in written.spans if span.turn in late)
-    return frozenset(written.answers[-1:])
+    if loss_on == "last_round":
+        return frozenset(chat.answers[-1:])
+    return frozenset(chat.answers[skip_answers:])
 
 
-def _labels(ids: list[int], owners: list[int], turns: frozenset[int] | None) -> list[int]:
-    if turns is None:
-        return list(ids)
-    pairs = zip(ids, owners, strict=True)
-    return [token if owner in turns else IGNORE_INDEX for token, owner in pairs]
+def _chat_example(
+    chat: RenderedChat,
+    encoded: tuple[list[int], Offsets],
+    template: ChatTemplate,
+    trained: frozenset[int] | None,
+) -> TokenizedExample:
+    boundaries = _boundaries(chat)
+    starts = {start for start, _ in encoded[1]}
+    if any(boundary not in starts for boundary in boundaries):
+        encoded = _tokenize_in_pieces(template.tokenizer, chat.text, boundaries)
+    ids, owners = _assign(*encoded, chat.spans, template)
+    if trained is None:
+        labels = list(ids)
+    else:
+        pairs = zip(ids, owners, strict=True)
+        labels = [token if owner in trained else IGNORE_INDEX for token, owner in pairs]
+    return TokenizedExample(ids, labels, rewritten=chat.rewritten, unmatched=chat.unmatched)
 
 
-def _cuts(written: RenderedChat) -> list[int]:
-    """Return the places that no token may lie across: where answers begin, and open ones end."""
-    spans = [span for span in written.spans if span.start < span.end]
-    ends = {span.end for span in spans if span.is_open and span.end < len(written.text)}
+def _boundaries(chat: RenderedChat) -> list[int]:
+    """Return the characters that a token must not cross: starts of answers, and missing ends."""
+    spans = [span for span in chat.spans if span.start < span.end]
+    ends = {span.end for span in spans if span.needs_end and span.end < len(chat.text)}
     return sorted({span.start for span in spans} | ends)
 
 
-def _straddles(offsets: Offsets, cuts: list[int]) -> bool:
-    begins = {begin for begin, _ in offsets}
-    return any(place not in begins for place in cuts)
-
-
-def _in_pieces(tokenizer: Any, text: str, inner: list[int]) -> tuple[list[int], Offsets]:
-    """Return the tokens of `text` with none across a cut.
-
-    In chat the prompt is tokenized alone, so a prompt that ends in a space keeps it.
-    """
-    cuts = [0, *inner, len(text)]
-    pieces = [text[begin:end] for begin, end in pairwise(cuts)]
+def _tokenize_in_pieces(
+    tokenizer: Any, text: str, boundaries: list[int]
+) -> tuple[list[int], Offsets]:
+    """Tokenize the text between the boundaries, as a prompt is tokenized alone in chat."""
+    bounds = [0, *boundaries, len(text)]
+    pieces = [text[begin:end] for begin, end in pairwise(bounds)]
     ids: list[int] = []
     offsets: Offsets = []
-    found = tokenize_with_offsets(tokenizer, pieces, special=False)
-    for at, (tokens, places) in zip(cuts, found, strict=False):
-        ids += tokens
-        offsets += [(begin + at, end + at) for begin, end in places]
+    encoded = tokenize_with_offsets(tokenizer, pieces, special=False)
+    for start, (piece_ids, piece_offsets) in zip(bounds, encoded, strict=False):
+        ids += piece_ids
+        offsets += [(begin + start, end + start) for begin, end in piece_offsets]
     return ids, offsets
 
 
-def _owned(
-    ids: list[int], offsets: Offsets, spans: list[AnswerSpan], dialect: ChatTemplate
+def _assign(
+    ids: list[int], offsets: Offsets, spans: list[AnswerSpan], template: ChatTemplate
 ) -> tuple[list[int], list[int]]:
-    """Return the tokens, end tokens put in, and of each the turn it is the answer of, or -1."""
-    read: list[int] = []
+    """Return the ids with missing end tokens added, and for each the message it answers or -1."""
+    result: list[int] = []
     owners: list[int] = []
-    waiting = list(spans)
+    remaining = list(spans)
 
     def close(span: AnswerSpan) -> None:
-        if span.is_open:
-            read.append(dialect.end_id)
-            owners.append(span.turn)
+        if span.needs_end:
+            result.append(template.end_id)
+            owners.append(span.message)
 
     for token, (begin, end) in zip(ids, offsets, strict=True):
-        while waiting and begin >= waiting[0].end:
-            close(waiting.pop(0))
-        inside = bool(waiting) and end > begin >= waiting[0].start
-        read.append(token)
-        owners.append(waiting[0].turn if inside else -1)
-    for span in waiting:
+        while remaining and begin >= remaining[0].end:
+            close(remaining.pop(0))
+        is_inside = bool(remaining) and end > begin >= remaining[0].start
+        result.append(token)
+        owners.append(remaining[0].message if is_inside else -1)
+    for span in remaining:
         close(span)
-    return read, owners
+    return result, owners
 
 
-def _whole(ids: list[int], dialect: ChatTemplate, loss_on: LossOn) -> TokenizedExample:
-    eos = dialect.tokenizer.eos_token_id
-    end = eos if eos in dialect.stop_ids else dialect.end_id
+def _plain_example(ids: list[int], template: ChatTemplate, loss_on: LossOn) -> TokenizedExample:
+    eos = template.tokenizer.eos_token_id
+    end = eos if eos in template.stop_ids else template.end_id
     if ids and ids[-1] != end:
         ids = [*ids, end]
-    return TokenizedExample(
-        ids, [IGNORE_INDEX] * len(ids) if loss_on in NEEDS_MESSAGES else list(ids)
-    )
+    labels = [IGNORE_INDEX] * len(ids) if loss_on in NEEDS_MESSAGES else list(ids)
+    return TokenizedExample(ids, labels)

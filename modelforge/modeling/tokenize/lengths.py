@@ -1,4 +1,4 @@
-"""How long rows are in tokens, what of them is cut, and what is trained."""
+"""Measure the lengths of rows in tokens, with the shares that are truncated and trained."""
 
 from __future__ import annotations
 
@@ -14,88 +14,87 @@ from modelforge.modeling.tokenize.qa import encode_qa
 from modelforge.modeling.tokenize.seq2seq import encode_seq2seq
 from modelforge.modeling.tokenize.template import ChatTemplate
 
-BATCH = 64
-MOST_BARS = 24
+BATCH_SIZE = 64
+MAX_BARS = 24
+_EMPTY = TokenizedExample([], [])
 
 
 def measure_lengths(
     rows: Iterable[dict[str, Any]],
-    dialect: ChatTemplate,
-    manner: TokenizeOptions,
+    template: ChatTemplate,
+    options: TokenizeOptions,
     progress: Callable[..., None],
-    most: int,
+    limit: int,
 ) -> dict[str, Any]:
-    """Return the lengths of rows before any cut as a histogram of [end, rows], and shares.
+    """Return statistics of the lengths before truncation, as plain data.
 
-    `truncated` is the share of rows longer than `max_length`, `trained` that of trained tokens.
+    `histogram` is a list of [end, rows]; `truncated`, `dropped` and `trained` are shares from 0 to
+    1, the last one of tokens. `limit` is the expected number of rows, for progress.
     """
     counts = TokenizeCounts()
     lengths: list[int] = []
     stream = iter(rows)
-    while batch := list(islice(stream, BATCH)):
-        for row, found in _encoded(batch, dialect, manner):
-            lengths.append(len(found.input_ids))
-            counts.add(row, found, manner)
-        progress(done=len(lengths), total=most, text="Turning rows into tokens")
+    while batch := list(islice(stream, BATCH_SIZE)):
+        for row, example in _encode(batch, template, options):
+            lengths.append(len(example.input_ids))
+            counts.add(row, example, options)
+        progress(done=len(lengths), total=limit, text="Tokenizing rows")
     count = len(lengths)
     ordered = sorted(lengths)
+    too_long = sum(length > options.max_length for length in lengths)
     return {
         "rows": count,
         "histogram": histogram(ordered),
         "mean": round(sum(lengths) / count, 1) if count else 0,
         "median": ordered[count // 2] if count else 0,
         "longest": ordered[-1] if count else 0,
-        "max_length": manner.max_length,
-        "truncated": sum(n > manner.max_length for n in lengths) / count if count else 0.0,
+        "max_length": options.max_length,
+        "truncated": too_long / count if count else 0.0,
         "dropped": counts.dropped / count if count else 0.0,
         "trained": counts.trained_tokens / counts.all_tokens if counts.all_tokens else 0.0,
         "trained_tokens": counts.trained_tokens,
         "all_tokens": counts.all_tokens,
         "notes": [
             {"code": code, "text": text}
-            for code, text in (*dialect.notes, *counts.notes(manner, dialect))
+            for code, text in (*template.notes, *counts.notes(options, template))
         ],
     }
 
 
 def histogram(lengths: list[int]) -> list[list[int]]:
-    """Return bars as [end, rows]: each counts rows up to its end and beyond the one before."""
+    """Return bars as [end, count] of equal width, a power of two; each includes its end."""
     if not lengths:
         return []
     width = 1
-    while width * MOST_BARS < max(lengths):
+    while width * MAX_BARS < max(lengths):
         width *= 2
     bars = [0] * (-(-max(lengths) // width) or 1)
     for length in lengths:
         bars[max(0, length - 1) // width] += 1
-    return [[(place + 1) * width, count] for place, count in enumerate(bars)]
+    return [[(index + 1) * width, count] for index, count in enumerate(bars)]
 
 
-def _encoded(
-    rows: list[dict[str, Any]], dialect: ChatTemplate, manner: TokenizeOptions
+def _encode(
+    rows: list[dict[str, Any]], template: ChatTemplate, options: TokenizeOptions
 ) -> Iterator[tuple[dict[str, Any], TokenizedExample]]:
-    if manner.head == "seq2seq":
-        yield from (
-            (row, encode_seq2seq(row, dialect, manner) or TokenizedExample([], [])) for row in rows
-        )
+    if options.head == "seq2seq":
+        yield from ((row, encode_seq2seq(row, template, options) or _EMPTY) for row in rows)
         return
-    rows = manner.prepare(rows)
+    rows = options.prepare(rows)
     plain = [row for row in rows if "messages" in row or "text" in row]
-    yield from zip(plain, manner.encode(plain, dialect), strict=True)
-    nothing = TokenizedExample([], [])
+    yield from zip(plain, options.encode(plain, template), strict=True)
     for row in rows:
         if "chosen" in row:
-            # A pair is as long as the longer of the two sequences that are compared.
-            pair = encode_pair(row, dialect)
-            yield row, _longer(pair) if pair else nothing
+            pair = encode_pair(row, template)
+            yield row, _longer_side(pair) if pair else _EMPTY
         elif "completion" in row:
-            yield row, encode_unpaired(row, dialect) or nothing
+            yield row, encode_unpaired(row, template) or _EMPTY
         elif "context" in row:
-            windows = encode_qa(row, dialect.tokenizer, manner.max_length)
+            windows = encode_qa(row, template.tokenizer, options.max_length)
             yield from ((row, window) for window in windows)
 
 
-def _longer(pair: PreferencePair) -> TokenizedExample:
-    answer = pair.chosen if len(pair.chosen) >= len(pair.rejected) else pair.rejected
+def _longer_side(pair: PreferencePair) -> TokenizedExample:
+    completion = max(pair.chosen, pair.rejected, key=len)
     masked = [IGNORE_INDEX] * len(pair.prompt)
-    return TokenizedExample([*pair.prompt, *answer], [*masked, *answer])
+    return TokenizedExample([*pair.prompt, *completion], [*masked, *completion])

@@ -1,4 +1,4 @@
-"""How rows become tokens in one run: what is learned, and what is done with rows too long."""
+"""Options of tokenizing: which tokens are trained, and how long rows are truncated."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modelforge.config.methods import Head
+from modelforge.config.methods import METHOD_FACTS, Head, Method
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.canonical.qa import to_chat_example
@@ -22,48 +22,63 @@ from modelforge.modeling.tokenize.template import ChatTemplate
 
 @dataclass(frozen=True)
 class TokenizeOptions:
-    """`left_whole` rows are cut by packing, which knows better where there is room.
+    """How the rows of one run are tokenized.
 
-    The `head` decides what a row with a context becomes: words to write, or places to point at.
+    Attributes:
+        max_length: Maximum tokens of an example.
+        loss_on: Which tokens are trained.
+        truncation: What happens to longer examples.
+        packing_truncates: Training examples stay whole, because packing splits them itself.
+        method: The training method; its head decides what rows with a context become.
     """
 
     max_length: int
     loss_on: LossOn = "completion"
     truncation: TruncationStrategy = "right"
     packing_truncates: bool = False
-    head: Head = "causal"
+    method: Method = "sft"
 
     @classmethod
     def from_plan(cls, config: TrainingConfig, plan: Plan) -> TokenizeOptions:
-        """Return what the settings say."""
+        """Return the options of a run."""
         data = config.data
-        packs_parts = config.packing and data.packing_strategy != "bfd"
-        # Packing that cuts rows itself loses none of them, unless a way was asked for.
-        asked = "truncation_strategy" in data.model_fields_set and data.truncation_strategy
+        # These packing strategies lose no tokens, so they replace the default truncation.
+        packing_splits = config.packing and data.packing_strategy != "bfd"
+        is_default = "truncation_strategy" not in data.model_fields_set
         return cls(
             max_length=plan.max_length,
-            head=plan.facts.head,
+            method=plan.method,
             loss_on=data.loss_on,
             truncation=data.truncation_strategy,
-            packing_truncates=packs_parts and asked in (False, "split"),
+            packing_truncates=packing_splits
+            and (is_default or data.truncation_strategy == "split"),
         )
 
+    @property
+    def head(self) -> Head:
+        """The head of the model that the method trains."""
+        return METHOD_FACTS[self.method].head
+
     def encode(
-        self, rows: Sequence[dict[str, Any]], dialect: ChatTemplate
+        self, rows: Sequence[dict[str, Any]], template: ChatTemplate
     ) -> list[TokenizedExample]:
-        """Return the tokens of canonical rows, whole."""
-        return encode(self.prepare(rows), dialect, self.loss_on)
+        """Return canonical rows as tokens, not truncated."""
+        return encode(self.prepare(rows), template, self.loss_on)
 
     def prepare(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return canonical rows as this method learns them: a decoder answers in words."""
+        """Return canonical rows in the form of this method: decoders answer questions in chats."""
         if self.head == "span":
             return list(rows)
         return [to_chat_example(row) if "context" in row else row for row in rows]
 
-    def truncate(self, row: TokenizedExample, *, held_out: bool = False) -> list[TokenizedExample]:
-        """Return the pieces of a row that are trained, or checked on; none is left without one."""
-        if self.packing_truncates:
-            pieces = truncate(row, self.max_length, "split") if held_out else [row]
+    def truncate(
+        self, example: TokenizedExample, *, is_eval: bool = False
+    ) -> list[TokenizedExample]:
+        """Return the parts of an example that have trained tokens."""
+        if not self.packing_truncates:
+            parts = truncate(example, self.max_length, self.truncation)
+        elif is_eval:
+            parts = truncate(example, self.max_length, "split")
         else:
-            pieces = truncate(row, self.max_length, self.truncation)
-        return [piece for piece in pieces if piece.trained_tokens]
+            parts = [example]
+        return [part for part in parts if part.trained_tokens]

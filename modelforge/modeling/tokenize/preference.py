@@ -1,4 +1,4 @@
-"""Answers compared or judged, as tokens: the question both share, then each answer alone."""
+"""Tokenize preference data: pairs for DPO and ORPO, single labelled completions for KTO."""
 
 from __future__ import annotations
 
@@ -16,23 +16,31 @@ from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.tokenize.counters import TokenizeCounts
 from modelforge.modeling.tokenize.dataset import (
-    BATCH_SIZE,
     DatasetRequest,
     Progress,
+    TableBuilder,
     Tokenized,
     finish,
+    iter_split_rows,
 )
-from modelforge.modeling.tokenize.dataset import iter_split_rows as rows_parted
 from modelforge.modeling.tokenize.encode import IGNORE_INDEX, TokenizedExample, encode
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.template import ChatTemplate
 
-_MODES = {"left": "keep_end", "right": "keep_start"}
+_TRUNCATION_MODES = {"left": "keep_end", "right": "keep_start"}
+_IDS = pa.list_(pa.int32())
+# Batches are grouped by `length`.
+_PAIR_SCHEMA = pa.schema(
+    {"prompt_ids": _IDS, "chosen_ids": _IDS, "rejected_ids": _IDS, "length": pa.int32()}
+)
+_UNPAIRED_SCHEMA = pa.schema({"prompt_ids": _IDS, "completion_ids": _IDS, "label": pa.bool_()})
+
+Columns = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """One preference as tokens; both answers follow the same question."""
+    """Token ids of a prompt and of two completions of it."""
 
     prompt: list[int]
     chosen: list[int]
@@ -40,11 +48,11 @@ class PreferencePair:
 
     @property
     def sides(self) -> tuple[TokenizedExample, TokenizedExample]:
-        """The better and the worse answer, each behind the question."""
-        return _behind(self.prompt, self.chosen), _behind(self.prompt, self.rejected)
+        """Prompt with chosen completion, and prompt with rejected completion."""
+        return _example(self.prompt, self.chosen), _example(self.prompt, self.rejected)
 
     def as_columns(self) -> dict[str, list[int]]:
-        """Return the columns that TRL's trainers of preferences read."""
+        """Return the columns of TRL's preference trainers."""
         return {
             "prompt_ids": self.prompt,
             "chosen_ids": self.chosen,
@@ -52,237 +60,226 @@ class PreferencePair:
         }
 
 
-def encode_pair(row: dict[str, Any], dialect: ChatTemplate) -> PreferencePair | None:
-    """Return a preference as tokens, or None where the template cannot write one of its answers.
+def tokenize_pairs(
+    request: DatasetRequest, template: ChatTemplate, progress: Progress
+) -> Tokenized:
+    """Tokenize all pairs; TRL's collator truncates them.
 
-    What follows the end token of an answer is left away, so that only the answer is compared.
+    Raises:
+        WorkerError: No pair is left, or a row is not a pair.
     """
-    better, worse = (_answered(row, row[part], dialect) for part in ("chosen", "rejected"))
-    if better is None or worse is None:
+    return _tokenize(request, template, progress, _PairTable)
+
+
+def tokenize_unpaired(
+    request: DatasetRequest, template: ChatTemplate, progress: Progress
+) -> Tokenized:
+    """Tokenize and truncate labelled completions; a pair becomes a good and a bad one.
+
+    They are shuffled by the seed, because KTO compares each with its neighbour in the dataset.
+
+    Raises:
+        WorkerError: No completion is left, or a row is neither labelled nor a pair.
+    """
+    tokenized = _tokenize(request, template, progress, _UnpairedTable)
+    tokenized.train = _shuffled(tokenized.train, request.seed)
+    if tokenized.eval is not None:
+        tokenized.eval = _shuffled(tokenized.eval, request.seed)
+    return tokenized
+
+
+def encode_pair(row: dict[str, Any], template: ChatTemplate) -> PreferencePair | None:
+    """Encode a pair, or return None if the template refuses one of its completions.
+
+    Text that the template writes after the end token of a completion is dropped.
+    """
+    chosen, rejected = (_answered(row, row[side], template) for side in ("chosen", "rejected"))
+    if chosen is None or rejected is None:
         return None
-    starts = min(_first(better), _first(worse))
-    alike = zip(better.input_ids[:starts], worse.input_ids[:starts], strict=True)
-    shared = sum(1 for _ in takewhile(lambda ids: ids[0] == ids[1], alike))
+    start = min(_completion_start(chosen), _completion_start(rejected))
+    both = zip(chosen.input_ids[:start], rejected.input_ids[:start], strict=True)
+    shared = sum(1 for _ in takewhile(lambda ids: ids[0] == ids[1], both))
     return PreferencePair(
-        better.input_ids[:shared], better.input_ids[shared:], worse.input_ids[shared:]
+        chosen.input_ids[:shared], chosen.input_ids[shared:], rejected.input_ids[shared:]
     )
 
 
-def encode_unpaired(row: dict[str, Any], dialect: ChatTemplate) -> TokenizedExample | None:
-    """Return a judged answer as tokens behind its question, or None as `encode_pair` does.
+def encode_unpaired(row: dict[str, Any], template: ChatTemplate) -> TokenizedExample | None:
+    """Encode prompt and labelled completion, or return None as `encode_pair` does.
 
-    What another than the model says within the answer is judged with it, as it is in a pair.
+    Messages of other roles within the completion are trained with it, as in a pair.
     """
-    found = _answered(row, row["completion"], dialect)
-    return (
-        _behind(found.input_ids[: _first(found)], found.input_ids[_first(found) :])
-        if found
-        else None
-    )
+    answered = _answered(row, row["completion"], template)
+    return _example(*split_prompt(answered)) if answered else None
 
 
-def split_prompt(answer: TokenizedExample) -> tuple[list[int], list[int]]:
-    """Return the question and the answer of what `encode_judged` gave, whole or cut."""
-    begins = _first(answer)
-    return answer.input_ids[:begins], answer.input_ids[begins:]
+def split_prompt(example: TokenizedExample) -> tuple[list[int], list[int]]:
+    """Return the token ids of prompt and completion, before or after truncation."""
+    start = _completion_start(example)
+    return example.input_ids[:start], example.input_ids[start:]
 
 
-def without_split(manner: TokenizeOptions) -> TokenizeOptions:
-    """Return the manner for answers that are compared: in pieces, only the first has a question."""
-    truncation = "right" if manner.truncation == "split" else manner.truncation
-    return replace(manner, truncation=truncation, packing_truncates=False)
+def without_split(options: TokenizeOptions) -> TokenizeOptions:
+    """Return the options without "split" and packing: only the first part would have a prompt."""
+    truncation = "right" if options.truncation == "split" else options.truncation
+    return replace(options, truncation=truncation, packing_truncates=False)
 
 
-def fits(pair: PreferencePair, manner: TokenizeOptions) -> bool:
-    """Say whether a pair is trained on: something of both answers is left, or nothing is cut."""
+def fits(pair: PreferencePair, options: TokenizeOptions) -> bool:
+    """Return whether truncation leaves something of both completions."""
     longest = len(pair.prompt) + max(len(pair.chosen), len(pair.rejected))
-    if longest <= manner.max_length:
+    if longest <= options.max_length:
         return True
-    if manner.truncation == "delete":
+    if options.truncation == "delete":
         return False
-    return manner.truncation == "left" or len(pair.prompt) < manner.max_length
+    return options.truncation == "left" or len(pair.prompt) < options.max_length
 
 
-def pair_collator(manner: TokenizeOptions, pad: int) -> DataCollatorForPreference:
-    """Return what lays pairs out as a batch and cuts them: the one that trains, and is shown."""
+def pair_collator(options: TokenizeOptions, pad: int) -> DataCollatorForPreference:
+    """Return TRL's collator that truncates and pads pairs."""
     return DataCollatorForPreference(
         pad_token_id=pad,
-        max_length=manner.max_length,
-        truncation_mode=_MODES.get(manner.truncation, "keep_start"),
+        max_length=options.max_length,
+        truncation_mode=_TRUNCATION_MODES.get(options.truncation, "keep_start"),
     )
 
 
 def collate_pairs(
-    pairs: Sequence[PreferencePair], manner: TokenizeOptions, pad: int
+    pairs: Sequence[PreferencePair], options: TokenizeOptions, pad: int
 ) -> dict[str, Any]:
-    """Return the batch that DPO sees: the chosen rows first, then the rejected ones."""
-    batch: dict[str, Any] = pair_collator(manner, pad)([pair.as_columns() for pair in pairs])
+    """Return DPO's batch of n pairs: rows 0 to n-1 are chosen, n to 2n-1 rejected.
+
+    Returns:
+        `input_ids`, `attention_mask` and `completion_mask`, each (2n, seq) int64.
+    """
+    batch: dict[str, Any] = pair_collator(options, pad)([pair.as_columns() for pair in pairs])
     return batch
 
 
-def _behind(question: list[int], answer: list[int]) -> TokenizedExample:
-    return TokenizedExample([*question, *answer], [IGNORE_INDEX] * len(question) + answer)
-
-
-def _answered(
-    row: dict[str, Any], answer: list[dict[str, Any]], dialect: ChatTemplate
-) -> TokenizedExample | None:
-    """Return question and answer as tokens, with only the turns of the answer trained."""
-    question = row["prompt"]
-    whole = {"messages": [*question, *answer]} | {k: row[k] for k in ("tools",) if k in row}
-    earlier = sum(turn["role"] == "assistant" for turn in question)
-    (found,) = encode([whole], dialect, skip_answers=earlier)
-    if not found.trained_tokens:
-        return None
-    last = max(at for at, label in enumerate(found.labels) if label != IGNORE_INDEX)
-    return TokenizedExample(found.input_ids[: last + 1], found.labels[: last + 1])
-
-
-def _first(row: TokenizedExample) -> int:
-    return next(at for at, label in enumerate(row.labels) if label != IGNORE_INDEX)
-
-
-_IDS = pa.list_(pa.int32())
-# `length` is what batches of similar length are made by.
-_PAIRS = pa.schema(
-    {"prompt_ids": _IDS, "chosen_ids": _IDS, "rejected_ids": _IDS, "length": pa.int32()}
-)
-_JUDGED = pa.schema({"prompt_ids": _IDS, "completion_ids": _IDS, "label": pa.bool_()})
-
-Columns = dict[str, Any]
-
-
-def tokenize_pairs(order: DatasetRequest, dialect: ChatTemplate, progress: Progress) -> Tokenized:
-    """Return every pair as tokens of its question and both answers; TRL's collator cuts them.
-
-    Rows of which nothing can be compared are left out and counted. Raises WorkError when none is
-    left, or for rows that are no pairs.
-    """
-    return _read(order, dialect, progress, _Pairs)
-
-
-def tokenize_unpaired(
-    order: DatasetRequest, dialect: ChatTemplate, progress: Progress
-) -> Tokenized:
-    """Return every judged answer as tokens, cut; a pair becomes a good answer and a bad one.
-
-    The answers are shuffled by the seed, because KTO takes them in the order of the table and
-    sets each against its neighbour. Raises WorkError as `read_pairs` does.
-    """
-    found = _read(order, dialect, progress, _Judged)
-    found.train = _shuffled(found.train, order.seed)
-    if found.eval is not None:
-        found.eval = _shuffled(found.eval, order.seed)
-    return found
-
-
-class _Half:
-    """One of the two tables while it grows."""
+class _SplitTable:
+    """The tokenized rows of one split; subclasses define schema and columns."""
 
     schema: pa.Schema
 
-    def __init__(self, dialect: ChatTemplate, manner: TokenizeOptions) -> None:
+    def __init__(self, template: ChatTemplate, options: TokenizeOptions) -> None:
         self.counts = TokenizeCounts()
-        self._dialect = dialect
-        self._manner = manner
-        self._rows: list[Columns] = []
-        self._tables: list[pa.Table] = []
+        self._template = template
+        self._options = options
+        self._table = TableBuilder(self.schema)
 
-    def take(self, row: Canonical) -> None:
-        self._rows += self.columns(row)
-        if len(self._rows) >= BATCH_SIZE:
-            self._pack()
+    def add(self, row: Canonical) -> None:
+        for columns in self.columns(row):
+            self._table.add(columns)
 
     def columns(self, row: Canonical) -> Iterator[Columns]:
         raise NotImplementedError
 
     def dataset(self) -> Dataset:
-        self._pack()
-        return Dataset(pa.concat_tables(self._tables))
-
-    def _pack(self) -> None:
-        self._tables.append(pa.Table.from_pylist(self._rows, schema=self.schema))
-        self._rows = []
+        return self._table.dataset()
 
 
-class _Pairs(_Half):
-    schema = _PAIRS
+class _PairTable(_SplitTable):
+    schema = _PAIR_SCHEMA
 
     def columns(self, row: Canonical) -> Iterator[Columns]:
-        """Yield the pair, if something of both of its answers is left to compare."""
+        """Yield the pair unless it is left out."""
         if "chosen" not in row:
-            raise WorkerError("wrong-kind", _no_pair())
-        counts, manner = self.counts, self._manner
-        pair = encode_pair(row, self._dialect)
-        sides = pair.sides if pair else ()
-        kept = sides if pair and fits(pair, manner) else ()
-        longest = max((len(side.input_ids) for side in sides), default=0)
-        is_long = longest > manner.max_length
+            raise WorkerError("wrong-kind", _not_a_pair())
+        counts, options = self.counts, self._options
+        pair = encode_pair(row, self._template)
+        length = max(len(side.input_ids) for side in pair.sides) if pair else 0
+        is_long = length > options.max_length
+        is_kept = pair is not None and fits(pair, options)
         counts.rows += 1
         counts.truncated += is_long
-        counts.dropped += not kept and not (is_long and manner.truncation == "delete")
+        counts.dropped += not is_kept and not (is_long and options.truncation == "delete")
         counts.with_tools += "tools" in row
-        for piece in (piece for side in kept for piece in manner.truncate(side)):
-            counts.trained_tokens += piece.trained_tokens
-            counts.all_tokens += len(piece.input_ids)
-        if pair and kept:
-            yield {**pair.as_columns(), "length": longest}
+        if pair is None or not is_kept:
+            return
+        for part in (part for side in pair.sides for part in options.truncate(side)):
+            counts.trained_tokens += part.trained_tokens
+            counts.all_tokens += len(part.input_ids)
+        yield {**pair.as_columns(), "length": length}
 
 
-class _Judged(_Half):
-    schema = _JUDGED
+class _UnpairedTable(_SplitTable):
+    schema = _UNPAIRED_SCHEMA
 
     def columns(self, row: Canonical) -> Iterator[Columns]:
-        """Yield the answer, or both answers of a pair, each with what is thought of it."""
-        for answer in _answers(row):
-            found = encode_unpaired(answer, self._dialect) or TokenizedExample([], [])
-            for piece in self.counts.add(answer, found, self._manner):
-                question, completion = split_prompt(piece)
+        """Yield the completion, or both completions of a pair, with their labels."""
+        for labelled in _labelled_rows(row):
+            example = encode_unpaired(labelled, self._template) or TokenizedExample([], [])
+            for part in self.counts.add(labelled, example, self._options):
+                prompt, completion = split_prompt(part)
                 yield {
-                    "prompt_ids": question,
+                    "prompt_ids": prompt,
                     "completion_ids": completion,
-                    "label": answer["label"],
+                    "label": labelled["label"],
                 }
 
 
-def _read(
-    order: DatasetRequest, dialect: ChatTemplate, progress: Progress, kind: type[_Half]
+def _tokenize(
+    request: DatasetRequest, template: ChatTemplate, progress: Progress, table: type[_SplitTable]
 ) -> Tokenized:
-    order = replace(order, options=without_split(order.options))
-    halves = kind(dialect, order.options), kind(dialect, order.options)
-    for row, held_out in rows_parted(order, progress):
-        halves[held_out].take(row)
-    return finish(halves, order, dialect)
+    request = replace(request, options=without_split(request.options))
+    splits = table(template, request.options), table(template, request.options)
+    for row, is_eval in iter_split_rows(request, progress):
+        splits[is_eval].add(row)
+    return finish(splits, request, template)
 
 
-def _answers(row: Canonical) -> Iterator[Canonical]:
+def _labelled_rows(row: Canonical) -> Iterator[Canonical]:
     if "completion" in row:
         yield row
         return
     if "chosen" not in row:
-        raise WorkerError("wrong-kind", _not_judged())
+        raise WorkerError("wrong-kind", _not_labelled())
     shared: Canonical = {name: row[name] for name in ("prompt", "tools") if name in row}
     yield {**shared, "completion": row["chosen"], "label": True}
     yield {**shared, "completion": row["rejected"], "label": False}
 
 
-def _shuffled(table: Dataset, seed: int) -> Dataset:
-    shuffled = table.shuffle(seed=seed, keep_in_memory=True)
+def _example(prompt: list[int], completion: list[int]) -> TokenizedExample:
+    return TokenizedExample([*prompt, *completion], [IGNORE_INDEX] * len(prompt) + completion)
+
+
+def _answered(
+    row: dict[str, Any], completion: list[dict[str, Any]], template: ChatTemplate
+) -> TokenizedExample | None:
+    """Encode prompt and completion, with only the completion's messages trained."""
+    prompt = row["prompt"]
+    chat: dict[str, Any] = {"messages": [*prompt, *completion]}
+    if "tools" in row:
+        chat["tools"] = row["tools"]
+    earlier = sum(message["role"] == "assistant" for message in prompt)
+    (example,) = encode([chat], template, skip_answers=earlier)
+    if not example.trained_tokens:
+        return None
+    end = 1 + max(at for at, label in enumerate(example.labels) if label != IGNORE_INDEX)
+    return TokenizedExample(example.input_ids[:end], example.labels[:end])
+
+
+def _completion_start(example: TokenizedExample) -> int:
+    return next(at for at, label in enumerate(example.labels) if label != IGNORE_INDEX)
+
+
+def _shuffled(dataset: Dataset, seed: int) -> Dataset:
+    shuffled = dataset.shuffle(seed=seed, keep_in_memory=True)
     return shuffled.flatten_indices(keep_in_memory=True)
 
 
-def _no_pair() -> Problem:
+def _not_a_pair() -> Problem:
     return Problem(
         "dataset",
-        "A row holds no pair of a better and a worse answer, which is what is compared.",
-        "Give rows with prompt, chosen and rejected; for answers marked good or bad choose the "
-        "preference loss kto.",
+        "A row is not a pair of a chosen and a rejected completion, which this loss compares.",
+        "Give rows with prompt, chosen and rejected; for completions marked good or bad choose "
+        "the preference loss kto.",
     )
 
 
-def _not_judged() -> Problem:
+def _not_labelled() -> Problem:
     return Problem(
         "dataset",
-        "A row holds neither an answer marked good or bad nor a pair of answers.",
+        "A row is neither a completion marked good or bad nor a pair of completions.",
         "Give rows with prompt, completion and label, or with prompt, chosen and rejected.",
     )

@@ -1,4 +1,4 @@
-"""Rows as the model will see them, token for token, laid out by the collator that trains."""
+"""Token preview: rows as the model sees them, collated as in training."""
 
 from __future__ import annotations
 
@@ -26,47 +26,48 @@ from modelforge.modeling.tokenize.seq2seq import encode_seq2seq
 from modelforge.modeling.tokenize.template import ChatTemplate
 
 Role = Literal["masked", "trained", "end", "cut", "pad"]
-Marked = tuple[int, Role]
-# What was cut off may be a book; so much of it is shown.
-CUT_SHOWN = 1000
-LEFT_OUT = "Left out: nothing of it is learned"
+ROLES: tuple[Role, ...] = ("masked", "trained", "end", "cut", "pad")
+TokenRole = tuple[int, Role]
+# Limit of shown tokens on each side that was cut off, which may be a book.
+MAX_CUT_SHOWN = 1000
+LEFT_OUT = "Left out: no trained token"
 
 
 @dataclass
 class PreviewRow:
-    """One sequence as the model reads it, with what was cut off; `cut_more` is not shown."""
+    """Tokens of one sequence with their roles, and the number of cut tokens that are not shown."""
 
-    tokens: list[Marked]
+    tokens: list[TokenRole]
     name: str = ""
     cut_more: int = 0
 
     @property
     def totals(self) -> dict[str, int]:
-        """Return the number of tokens of each role."""
+        """The number of tokens of each role."""
         counts = Counter(role for _, role in self.tokens)
         counts["cut"] += self.cut_more
-        return {role: counts[role] for role in ("masked", "trained", "end", "cut", "pad")}
+        return {role: counts[role] for role in ROLES}
 
     def as_dict(self, texts: TokenTexts) -> dict[str, Any]:
         """Return the row as plain data, with the text of every token."""
-        said = texts.texts([token for token, _ in self.tokens])
+        token_texts = texts.texts([token for token, _ in self.tokens])
         pieces = [
             {"id": token, "text": text, "role": role}
-            for (token, role), text in zip(self.tokens, said, strict=True)
+            for (token, role), text in zip(self.tokens, token_texts, strict=True)
         ]
         return {"name": self.name, "pieces": pieces, "totals": self.totals}
 
 
 @dataclass
 class TokenPreview:
-    """Several rows as the model will see them, and what is to be said of them."""
+    """The sequences of several rows, and notes for the user."""
 
     rows: list[PreviewRow] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
-    def as_dict(self, dialect: ChatTemplate) -> dict[str, Any]:
-        """Return the view as plain data."""
-        texts = TokenTexts(dialect.tokenizer)
+    def as_dict(self, template: ChatTemplate) -> dict[str, Any]:
+        """Return the preview as plain data."""
+        texts = TokenTexts(template.tokenizer)
         totals: Counter[str] = Counter()
         for row in self.rows:
             totals.update(row.totals)
@@ -79,214 +80,81 @@ class TokenPreview:
 
 def preview_tokens(
     rows: Sequence[dict[str, Any]],
-    dialect: ChatTemplate,
-    manner: TokenizeOptions,
-    settings: dict[str, Any],
+    template: ChatTemplate,
+    options: TokenizeOptions,
+    arguments: dict[str, Any],
 ) -> TokenPreview:
-    """Return canonical rows of one kind as one batch; `settings` are those of `row_settings`."""
-    notes = list(dialect.notes)
+    """Return canonical rows of one kind as one batch.
+
+    `arguments` are those of `sft_data_arguments`.
+    """
+    notes = list(template.notes)
     if not rows:
         return TokenPreview([], notes)
-    if manner.head == "seq2seq":
-        return TokenPreview(list(_summaries(rows, dialect, manner)), notes)
-    rows = manner.prepare(rows)
+    if options.head == "seq2seq":
+        return TokenPreview(list(_summaries(rows, template, options)), notes)
+    rows = options.prepare(rows)
     if "chosen" in rows[0]:
-        return TokenPreview(list(_pairs(rows, dialect, manner)), notes)
+        return TokenPreview(list(_pairs(rows, template, options)), notes)
     if "completion" in rows[0]:
-        return TokenPreview(list(_judged(rows, dialect, manner)), notes)
+        return TokenPreview(list(_unpaired(rows, template, options)), notes)
     if "context" in rows[0]:
-        return TokenPreview(list(_contexts(rows, dialect, manner)), notes)
+        return TokenPreview(list(_qa_windows(rows, template, options)), notes)
     counts = TokenizeCounts()
     kept: list[TokenizedExample] = []
-    outside: list[PreviewRow] = []
-    for row, found in zip(rows, manner.encode(rows, dialect), strict=True):
-        pieces = counts.add(row, found, manner)
-        kept += pieces
-        if not pieces:
-            outside.append(_left_out(found, manner))
-    laid = _packed(kept, dialect, settings) if _flat(settings) else _padded(kept, dialect, settings)
-    return TokenPreview([*laid, *outside], [*notes, *counts.notes(manner, dialect)])
-
-
-def _flat(settings: dict[str, Any]) -> bool:
-    return bool(settings["packing"] or settings["padding_free"])
-
-
-def _padded(
-    rows: list[TokenizedExample], dialect: ChatTemplate, settings: dict[str, Any]
-) -> Iterator[PreviewRow]:
-    if not rows:
-        return
-    columns = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows]
-    batch = collate(columns, settings, dialect.tokenizer.pad_token_id)
-    for row, tokens in zip(rows, _marked(batch, dialect), strict=True):
-        yield _with_cut(tokens, row.cut_before, row.cut_after)
-
-
-def _packed(
-    rows: list[TokenizedExample], dialect: ChatTemplate, settings: dict[str, Any]
-) -> Iterator[PreviewRow]:
-    """Yield the rows laid end to end, as one sequence or as many as packing makes."""
-    if not rows:
-        return
-    columns = {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]}
-    table = Dataset.from_dict(columns)
-    several = settings["packing"]
-    packs = [[one] for one in pack(table, settings)] if several else [list(table)]
-    lost = sum(len(row.cut_before) + len(row.cut_after) for row in rows)
-    for number, each in enumerate(packs, 1):
-        batch = collate(each, settings, dialect.tokenizer.pad_token_id)
-        name = f"Packed {number} of {len(packs)}" if several else "One batch, end to end"
-        (tokens,) = _marked(batch, dialect)
-        yield PreviewRow(tokens, name, lost if number == 1 else 0)
-
-
-def _marked(batch: dict[str, Any], dialect: ChatTemplate) -> Iterator[list[Marked]]:
-    ids, labels = batch["input_ids"].tolist(), batch["labels"].tolist()
-    masks = batch["attention_mask"].tolist() if "attention_mask" in batch else None
-    for place, (row, trained) in enumerate(zip(ids, labels, strict=True)):
-        read = masks[place] if masks else [1] * len(row)
-        yield [
-            (token, _role(token, label, is_read, dialect))
-            for token, label, is_read in zip(row, trained, read, strict=True)
-        ]
-
-
-def _role(token: int, label: int, is_read: int, dialect: ChatTemplate) -> Role:
-    if not is_read:
-        return "pad"
-    if label == IGNORE_INDEX:
-        return "masked"
-    return "end" if token in dialect.stop_ids else "trained"
-
-
-def _with_cut(
-    tokens: list[Marked], before: list[int], after: list[int], name: str = ""
-) -> PreviewRow:
-    head: list[Marked] = [(token, "cut") for token in before[-CUT_SHOWN:]]
-    tail: list[Marked] = [(token, "cut") for token in after[:CUT_SHOWN]]
-    more = len(before) + len(after) - len(head) - len(tail)
-    return PreviewRow([*head, *tokens, *tail], name, more)
-
-
-def _left_out(row: TokenizedExample, manner: TokenizeOptions) -> PreviewRow:
-    """Return a row that is not trained on: what of it is too long or has nothing to learn."""
-    most = manner.max_length
-    if row.trained_tokens and manner.truncation == "delete":
-        return _with_cut([], [], row.input_ids, "Left out: it is too long")
-    kept: list[Marked] = [(token, "masked") for token in row.input_ids[:most]]
-    return _with_cut(kept, [], row.input_ids[most:], LEFT_OUT)
-
-
-def _pairs(
-    rows: Sequence[dict[str, Any]], dialect: ChatTemplate, manner: TokenizeOptions
-) -> Iterator[PreviewRow]:
-    for row in rows:
-        pair = encode_pair(row, dialect)
-        if pair is None:
-            yield PreviewRow([], LEFT_OUT)
-        elif not fits(pair, manner):
-            for name, answer in (("Chosen", pair.chosen), ("Rejected", pair.rejected)):
-                yield _with_cut([], [], pair.prompt + answer, f"{name}, left out: too long")
-        else:
-            yield from _both(pair, dialect, manner)
-
-
-def _both(
-    pair: PreferencePair, dialect: ChatTemplate, manner: TokenizeOptions
-) -> Iterator[PreviewRow]:
-    batch = collate_pairs([pair], manner, dialect.tokenizer.pad_token_id)
-    learned = batch["completion_mask"].bool()
-    batch["labels"] = batch["input_ids"].masked_fill(~learned, IGNORE_INDEX)
-    named = zip(("Chosen", "Rejected"), (pair.chosen, pair.rejected), strict=True)
-    for (name, answer), tokens in zip(named, _marked(batch, dialect), strict=True):
-        whole = pair.prompt + answer
-        excess = max(0, len(whole) - manner.max_length)
-        before = whole[:excess] if manner.truncation == "left" else []
-        after = whole[len(whole) - excess :] if manner.truncation != "left" else []
-        yield _with_cut(tokens, before, after, name)
-
-
-def _judged(
-    rows: Sequence[dict[str, Any]], dialect: ChatTemplate, manner: TokenizeOptions
-) -> Iterator[PreviewRow]:
-    manner = without_split(manner)
-    for row in rows:
-        found = encode_unpaired(row, dialect)
-        name = "Good answer" if row["label"] else "Bad answer"
-        pieces = manner.truncate(found) if found else []
-        if not found or not pieces:
-            yield (PreviewRow([], f"{name}. {LEFT_OUT}") if not found else _left_out(found, manner))
-        for piece in pieces:
-            yield _with_cut(_plainly(piece, dialect), piece.cut_before, piece.cut_after, name)
-
-
-def _contexts(
-    rows: Sequence[dict[str, Any]], dialect: ChatTemplate, manner: TokenizeOptions
-) -> Iterator[PreviewRow]:
-    for row in rows:
-        windows = encode_qa(row, dialect.tokenizer, manner.max_length)
-        if not windows:
-            yield PreviewRow([], "Left out: the question leaves no room for the context")
-        for number, window in enumerate(windows, 1):
-            name = f"Window {number} of {len(windows)}" if len(windows) > 1 else ""
-            yield PreviewRow(_plainly(window, dialect), name)
-
-
-def _summaries(
-    rows: Sequence[dict[str, Any]], dialect: ChatTemplate, manner: TokenizeOptions
-) -> Iterator[PreviewRow]:
-    for row in rows:
-        found = encode_seq2seq(row, dialect, manner)
-        if found is None:
-            yield PreviewRow([], LEFT_OUT)
-        else:
-            yield _with_cut(_plainly(found, dialect), found.cut_before, found.cut_after)
-
-
-def _plainly(row: TokenizedExample, dialect: ChatTemplate) -> list[Marked]:
-    pairs = zip(row.input_ids, row.labels, strict=True)
-    return [(token, _role(token, label, 1, dialect)) for token, label in pairs]
+    left_out: list[PreviewRow] = []
+    for row, example in zip(rows, options.encode(rows, template), strict=True):
+        parts = counts.add(row, example, options)
+        kept += parts
+        if not parts:
+            left_out.append(_left_out(example, options))
+    is_flat = arguments["packing"] or arguments["padding_free"]
+    lay_out = _packed if is_flat else _padded
+    batch = list(lay_out(kept, template, arguments)) if kept else []
+    return TokenPreview([*batch, *left_out], [*notes, *counts.notes(options, template)])
 
 
 BROKEN = "\ufffd"
-# No letter has more bytes than a few; after so many tokens the sign stands for itself.
-LONGEST = 8
+# A character has only a few tokens; after this many, the replacement character is in the text.
+MAX_TOKENS_PER_CHARACTER = 8
 
 
 class TokenTexts:
-    """Tells the text of tokens. Of those that share a letter the last one has it."""
+    """Decodes tokens one by one; of tokens that share a character, the last one has it."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        # Behind a letter a token keeps the space it begins with, which decoders drop in front.
+        # Decoders drop the leading space of the first token, so another one is put in front.
         self._anchor = tokenizer("a", add_special_tokens=False)["input_ids"][-1:]
-        self._before = len(self._decode(self._anchor))
+        self._anchor_length = len(self._decode(self._anchor))
         self._known: dict[int, str] = {}
 
     def texts(self, ids: Sequence[int]) -> list[str]:
-        """Return the text of each token; empty for one that is only a part of a letter."""
+        """Return the text of each token; empty for a token that is part of a character."""
         texts: list[str] = []
-        waiting: list[int] = []
+        pending: list[int] = []
         for token in ids:
-            waiting.append(token)
-            text = self._text(waiting)
-            if text.endswith(BROKEN) and len(waiting) < LONGEST:
+            pending.append(token)
+            text = self._text(pending)
+            if text.endswith(BROKEN) and len(pending) < MAX_TOKENS_PER_CHARACTER:
                 texts.append("")
                 continue
             texts.append(text)
-            waiting = []
-        if waiting:
-            texts[-1] = self._text(waiting)
+            pending = []
+        if pending:
+            texts[-1] = self._text(pending)
         return texts
 
     def _text(self, ids: list[int]) -> str:
         if len(ids) > 1:
-            return self._decode([*self._anchor, *ids])[self._before :]
+            return self._decode_after_anchor(ids)
         token = ids[0]
         if token not in self._known:
-            self._known[token] = self._decode([*self._anchor, token])[self._before :]
+            self._known[token] = self._decode_after_anchor(ids)
         return self._known[token]
+
+    def _decode_after_anchor(self, ids: list[int]) -> str:
+        return self._decode([*self._anchor, *ids])[self._anchor_length :]
 
     def _decode(self, ids: list[int]) -> str:
         return str(
@@ -294,3 +162,145 @@ class TokenTexts:
                 ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
             )
         )
+
+
+def _padded(
+    examples: list[TokenizedExample], template: ChatTemplate, arguments: dict[str, Any]
+) -> Iterator[PreviewRow]:
+    rows = [{"input_ids": each.input_ids, "labels": each.labels} for each in examples]
+    batch = collate(rows, arguments, template.tokenizer.pad_token_id)
+    for example, tokens in zip(examples, _roles(batch, template), strict=True):
+        yield _with_cut(tokens, example.cut_before, example.cut_after)
+
+
+def _packed(
+    examples: list[TokenizedExample], template: ChatTemplate, arguments: dict[str, Any]
+) -> Iterator[PreviewRow]:
+    """Yield the examples end to end, as one sequence or as the packs of the trainer."""
+    table = Dataset.from_dict(
+        {
+            "input_ids": [example.input_ids for example in examples],
+            "labels": [example.labels for example in examples],
+        }
+    )
+    is_packed = arguments["packing"]
+    packs = [[row] for row in pack(table, arguments)] if is_packed else [list(table)]
+    cut = sum(len(example.cut_before) + len(example.cut_after) for example in examples)
+    for number, rows in enumerate(packs, 1):
+        batch = collate(rows, arguments, template.tokenizer.pad_token_id)
+        name = f"Packed {number} of {len(packs)}" if is_packed else "One batch without padding"
+        (tokens,) = _roles(batch, template)
+        yield PreviewRow(tokens, name, cut if number == 1 else 0)
+
+
+def _pairs(
+    rows: Sequence[dict[str, Any]], template: ChatTemplate, options: TokenizeOptions
+) -> Iterator[PreviewRow]:
+    for row in rows:
+        pair = encode_pair(row, template)
+        if pair is None:
+            yield PreviewRow([], LEFT_OUT)
+        elif not fits(pair, options):
+            for name, completion in (("Chosen", pair.chosen), ("Rejected", pair.rejected)):
+                yield _with_cut([], [], pair.prompt + completion, f"{name}, left out: too long")
+        else:
+            yield from _pair_sides(pair, template, options)
+
+
+def _pair_sides(
+    pair: PreferencePair, template: ChatTemplate, options: TokenizeOptions
+) -> Iterator[PreviewRow]:
+    batch = collate_pairs([pair], options, template.tokenizer.pad_token_id)
+    is_trained = batch["completion_mask"].bool()
+    batch["labels"] = batch["input_ids"].masked_fill(~is_trained, IGNORE_INDEX)
+    sides = zip(("Chosen", "Rejected"), (pair.chosen, pair.rejected), strict=True)
+    for (name, completion), tokens in zip(sides, _roles(batch, template), strict=True):
+        whole = pair.prompt + completion
+        excess = max(0, len(whole) - options.max_length)
+        before = whole[:excess] if options.truncation == "left" else []
+        after = whole[len(whole) - excess :] if options.truncation != "left" else []
+        yield _with_cut(tokens, before, after, name)
+
+
+def _unpaired(
+    rows: Sequence[dict[str, Any]], template: ChatTemplate, options: TokenizeOptions
+) -> Iterator[PreviewRow]:
+    options = without_split(options)
+    for row in rows:
+        example = encode_unpaired(row, template)
+        name = "Good completion" if row["label"] else "Bad completion"
+        if example is None:
+            yield PreviewRow([], f"{name}. {LEFT_OUT}")
+            continue
+        parts = options.truncate(example)
+        if not parts:
+            yield _left_out(example, options)
+        for part in parts:
+            yield _with_cut(_row_roles(part, template), part.cut_before, part.cut_after, name)
+
+
+def _qa_windows(
+    rows: Sequence[dict[str, Any]], template: ChatTemplate, options: TokenizeOptions
+) -> Iterator[PreviewRow]:
+    for row in rows:
+        windows = encode_qa(row, template.tokenizer, options.max_length)
+        if not windows:
+            yield PreviewRow([], "Left out: the question leaves no tokens for the context")
+        for number, window in enumerate(windows, 1):
+            name = f"Window {number} of {len(windows)}" if len(windows) > 1 else ""
+            yield PreviewRow(_row_roles(window, template), name)
+
+
+def _summaries(
+    rows: Sequence[dict[str, Any]], template: ChatTemplate, options: TokenizeOptions
+) -> Iterator[PreviewRow]:
+    for row in rows:
+        example = encode_seq2seq(row, template, options)
+        if example is None:
+            yield PreviewRow([], LEFT_OUT)
+        else:
+            tokens = _row_roles(example, template)
+            yield _with_cut(tokens, example.cut_before, example.cut_after)
+
+
+def _left_out(example: TokenizedExample, options: TokenizeOptions) -> PreviewRow:
+    """Return an example that is not trained on: too long, or without a trained token."""
+    if example.trained_tokens and options.truncation == "delete":
+        return _with_cut([], [], example.input_ids, "Left out: too long")
+    limit = options.max_length
+    kept: list[TokenRole] = [(token, "masked") for token in example.input_ids[:limit]]
+    return _with_cut(kept, [], example.input_ids[limit:], LEFT_OUT)
+
+
+def _with_cut(
+    tokens: list[TokenRole], before: list[int], after: list[int], name: str = ""
+) -> PreviewRow:
+    head: list[TokenRole] = [(token, "cut") for token in before[-MAX_CUT_SHOWN:]]
+    tail: list[TokenRole] = [(token, "cut") for token in after[:MAX_CUT_SHOWN]]
+    cut_more = len(before) + len(after) - len(head) - len(tail)
+    return PreviewRow([*head, *tokens, *tail], name, cut_more)
+
+
+def _roles(batch: dict[str, Any], template: ChatTemplate) -> Iterator[list[TokenRole]]:
+    """Yield token ids and roles of each row of a collated batch."""
+    ids, labels = batch["input_ids"].tolist(), batch["labels"].tolist()
+    masks = batch["attention_mask"].tolist() if "attention_mask" in batch else None
+    for index, (row_ids, row_labels) in enumerate(zip(ids, labels, strict=True)):
+        mask = masks[index] if masks else [1] * len(row_ids)
+        yield [
+            (token, _role(token, label, is_read, template))
+            for token, label, is_read in zip(row_ids, row_labels, mask, strict=True)
+        ]
+
+
+def _row_roles(example: TokenizedExample, template: ChatTemplate) -> list[TokenRole]:
+    pairs = zip(example.input_ids, example.labels, strict=True)
+    return [(token, _role(token, label, 1, template)) for token, label in pairs]
+
+
+def _role(token: int, label: int, is_read: int, template: ChatTemplate) -> Role:
+    if not is_read:
+        return "pad"
+    if label == IGNORE_INDEX:
+        return "masked"
+    return "end" if token in template.stop_ids else "trained"

@@ -1,4 +1,4 @@
-"""Rows to prompts: what the model is asked while it learns from rewards, and what was expected."""
+"""Build prompts for online training with rewards, with the expected answers."""
 
 from __future__ import annotations
 
@@ -15,27 +15,31 @@ from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.tokenize.render import render_prompt, with_system_prompt
 from modelforge.modeling.tokenize.template import ChatTemplate
 
-Turns = list[dict[str, Any]]
+Messages = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class PromptLimits:
-    """How long a prompt may be, so that an answer still fits behind it. Tokens."""
+    """Limits of prompt and completion together, in tokens."""
 
     max_length: int
     max_completion_length: int
 
     @property
     def max_prompt_length(self) -> int:
-        """The tokens that are left for the prompt; raises WorkError when there are none."""
+        """The tokens left for the prompt; raises WorkerError when there are none."""
         if self.max_completion_length >= self.max_length:
-            raise WorkerError("no-room-for-answers", _no_room(self))
+            raise WorkerError("no-room-for-answers", _no_prompt_tokens(self))
         return self.max_length - self.max_completion_length
 
 
 @dataclass
 class PromptDataset:
-    """The questions to learn on and those held out, with what was left out on the way."""
+    """Prompts for training and evaluation; counts are of rows, `tokens` of training prompts.
+
+    Columns, all strings: `prompt` (rendered), `turns` (messages as JSON), `asked` (last message),
+    `answer` (expected answer or "").
+    """
 
     train: Dataset
     eval: Dataset | None
@@ -47,107 +51,116 @@ class PromptDataset:
 
 def build_prompts(
     rows: Iterable[tuple[Canonical, bool]],
-    dialect: ChatTemplate,
-    room: PromptLimits,
+    template: ChatTemplate,
+    limits: PromptLimits,
     *,
     wants_answer: bool,
     max_eval_prompts: int,
 ) -> PromptDataset:
-    """Return the prompts of rows, each told with whether it is held out.
+    """Return the prompts of rows, each given with whether it is for evaluation.
 
-    Too long ones are left out whole: half a question has no answer. With `wants_answer` a row
-    without an expected answer is left out too. Raises WorkError when none is left.
+    Too long prompts are left out, never truncated. With `wants_answer`, so are rows without an
+    expected answer.
+
+    Raises:
+        WorkerError: No training prompt is left.
     """
-    found: tuple[list[dict[str, str]], list[dict[str, str]]] = ([], [])
-    counts = PromptDataset(Dataset.from_list([]), None)
-    limit = room.max_prompt_length
-    for row, held_out in rows:
-        one = _prompt(row, dialect, wants_answer=wants_answer)
-        if one is None:
-            counts.unusable += 1
+    splits: tuple[list[dict[str, str]], list[dict[str, str]]] = ([], [])
+    result = PromptDataset(Dataset.from_list([]), None)
+    limit = limits.max_prompt_length
+    for row, is_eval in rows:
+        prompt = _prompt(row, template, wants_answer=wants_answer)
+        if prompt is None:
+            result.unusable += 1
             continue
-        length = len(dialect.tokenizer(one["prompt"], add_special_tokens=False)["input_ids"])
-        if length > limit:
-            counts.too_long += 1
+        ids = template.tokenizer(prompt["prompt"], add_special_tokens=False)["input_ids"]
+        if len(ids) > limit:
+            result.too_long += 1
             continue
-        found[held_out].append(one)
-        counts.tokens += 0 if held_out else length
-    if not found[0]:
-        raise WorkerError("nothing-to-learn", _nothing(counts, room))
-    counts.train = Dataset.from_list(found[0])
-    if kept := found[1][:max_eval_prompts]:
-        counts.eval = Dataset.from_list(kept)
-    counts.notes = _notes(counts, room, len(found[1]), max_eval_prompts)
-    return counts
+        splits[is_eval].append(prompt)
+        result.tokens += 0 if is_eval else len(ids)
+    train, evaluation = splits
+    if not train:
+        raise WorkerError("nothing-to-learn", _no_prompts(result, limits))
+    result.train = Dataset.from_list(train)
+    kept = evaluation[:max_eval_prompts]
+    if kept:
+        result.eval = Dataset.from_list(kept)
+    result.notes = _notes(result, limits, len(evaluation), max_eval_prompts)
+    return result
 
 
-def prompt_and_answer(row: Canonical) -> tuple[Turns, str] | None:
-    """Return the turns that ask and the answer that is expected ("" if unknown), or None."""
+def prompt_and_answer(row: Canonical) -> tuple[Messages, str] | None:
+    """Return the prompt's messages and the expected answer ("" if unknown), or None."""
     if "chosen" in row:
-        return row["prompt"], _said(row["chosen"])
+        return row["prompt"], _last_answer(row["chosen"])
     if "completion" in row:
-        return row["prompt"], _said(row["completion"]) if row["label"] else ""
-    turns = row.get("messages", [])
-    last = max((at for at, turn in enumerate(turns) if turn["role"] == "assistant"), default=0)
-    return (turns[:last], str(turns[last]["content"])) if last else None
-
-
-def _prompt(row: Canonical, dialect: ChatTemplate, *, wants_answer: bool) -> dict[str, str] | None:
-    asked = prompt_and_answer(row)
-    if asked is None or not asked[0] or (wants_answer and not asked[1].strip()):
+        return row["prompt"], _last_answer(row["completion"]) if row["label"] else ""
+    messages = row.get("messages", [])
+    answers = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
+    if not answers or not answers[-1]:
         return None
-    turns, answer = asked
-    text = render_prompt(turns, dialect, row.get("tools"))
+    return messages[: answers[-1]], str(messages[answers[-1]]["content"])
+
+
+def _prompt(row: Canonical, template: ChatTemplate, *, wants_answer: bool) -> dict[str, str] | None:
+    parts = prompt_and_answer(row)
+    if parts is None or not parts[0] or (wants_answer and not parts[1].strip()):
+        return None
+    messages, answer = parts
+    text = render_prompt(messages, template, row.get("tools"))
     if not text:
         return None
+    turns = with_system_prompt(messages, template.system_prompt)
     return {
         "prompt": text,
-        "turns": json.dumps(with_system_prompt(turns, dialect.system_prompt), ensure_ascii=False),
-        "asked": str(turns[-1].get("content") or text),
+        "turns": json.dumps(turns, ensure_ascii=False),
+        "asked": str(messages[-1].get("content") or text),
         "answer": answer,
     }
 
 
-def _said(turns: Turns) -> str:
-    answers = [turn for turn in turns if turn["role"] == "assistant"]
+def _last_answer(messages: Messages) -> str:
+    answers = [message for message in messages if message["role"] == "assistant"]
     return str(answers[-1]["content"]) if answers else ""
 
 
 def _notes(
-    counts: PromptDataset, room: PromptLimits, held_out: int, most: int
+    prompts: PromptDataset, limits: PromptLimits, eval_count: int, max_eval: int
 ) -> list[tuple[str, str]]:
     notes = []
-    if counts.too_long:
-        what = "1 question is" if counts.too_long == 1 else f"{counts.too_long:,} questions are"
-        text = (
-            f"{what} left out: longer than {room.max_prompt_length:,} tokens, "
-            "so no answer would fit."
-        )
+    if prompts.too_long:
+        count = prompts.too_long
+        what = "1 prompt is" if count == 1 else f"{count:,} prompts are"
+        limit = f"{limits.max_prompt_length:,} tokens"
+        text = f"{what} left out: longer than {limit}, which leaves too few for an answer."
         notes.append(("prompts-too-long", text))
-    if counts.unusable:
-        what = "1 row is" if counts.unusable == 1 else f"{counts.unusable:,} rows are"
-        text = f"{what} left out: there is no question, or not what it is rewarded by."
+    if prompts.unusable:
+        count = prompts.unusable
+        what = "1 row is" if count == 1 else f"{count:,} rows are"
+        text = f"{what} left out: the prompt, or the answer that the reward needs, is missing."
         notes.append(("rows-dropped", text))
-    if held_out > most:
-        text = f"Checks answer {most:,} of the {held_out:,} held-out questions."
-        notes.append(("held-out-sampled", text if most else "No held-out question is answered."))
+    if eval_count > max_eval:
+        text = f"Evaluations answer {max_eval:,} of the {eval_count:,} evaluation prompts."
+        empty = "No evaluation prompt is answered."
+        notes.append(("held-out-sampled", text if max_eval else empty))
     return notes
 
 
-def _no_room(room: PromptLimits) -> Problem:
+def _no_prompt_tokens(limits: PromptLimits) -> Problem:
     return Problem(
         "trainer.max_completion_length",
-        f"Answers of {room.max_completion_length:,} tokens leave no room for a question: "
-        f"a row has at most {room.max_length:,}.",
-        "Shorten the longest answer, or raise the longest row (max_seq_length).",
+        f"Completions of {limits.max_completion_length:,} tokens leave no tokens for a prompt: "
+        f"the max sequence length is {limits.max_length:,}.",
+        "Lower the max completion length, or raise the max sequence length (max_seq_length).",
     )
 
 
-def _nothing(counts: PromptDataset, room: PromptLimits) -> Problem:
+def _no_prompts(prompts: PromptDataset, limits: PromptLimits) -> Problem:
     return Problem(
         "dataset",
-        f"No question is left to learn on: {counts.too_long:,} are longer than "
-        f"{room.max_prompt_length:,} tokens, {counts.unusable:,} rows have no question or no "
-        "answer to compare with.",
-        "Raise the longest row (max_seq_length), or give rows with a question.",
+        f"No prompt is left to train on: {prompts.too_long:,} are longer than "
+        f"{limits.max_prompt_length:,} tokens, {prompts.unusable:,} rows have no prompt or no "
+        "expected answer.",
+        "Raise the max sequence length (max_seq_length), or give rows with a prompt.",
     )

@@ -1,4 +1,4 @@
-"""Questions about a context as tokens, with the answer marked where it stands."""
+"""Encode questions about a context in windows, with the tokens of the answer marked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ EMPTY_WINDOW = Window([], [], [], 0)
 
 @dataclass(frozen=True)
 class QAExample(TokenizedExample):
-    """One window with the first and last token of the answer; both point at none without one."""
+    """One window; `start` and `end` are the first and last token of the answer.
+
+    In a window without the answer both are the window's `no_answer_index`.
+    """
 
     window: Window = EMPTY_WINDOW
     start: int = 0
@@ -21,40 +24,38 @@ class QAExample(TokenizedExample):
 
 
 def encode_qa(row: dict[str, Any], tokenizer: Any, max_length: int) -> list[QAExample]:
-    """Return question and context in windows of `max_length`; labels mark the first answer.
+    """Return windows of at most `max_length` tokens; empty if the question leaves no tokens.
 
-    None where the question leaves no room for the context.
+    The labels mark the first answer.
     """
     windows = split_into_windows(row["question"], row["context"], tokenizer, max_length)
-    span = _span(row)
-    return [_marked(window, span) for window in windows]
+    span = None
+    if row["answers"]:
+        first = row["answers"][0]
+        span = first["start"], first["start"] + len(first["text"])
+    return [_example(window, span) for window in windows]
 
 
-def _span(row: dict[str, Any]) -> tuple[int, int] | None:
-    if not row["answers"]:
-        return None
-    first = row["answers"][0]
-    return first["start"], first["start"] + len(first["text"])
-
-
-def _marked(window: Window, span: tuple[int, int] | None) -> QAExample:
-    """Mark the tokens of the answer; a window that has only a part of it marks none."""
-    inside = [
-        number
-        for number, place in enumerate(window.offsets)
-        if span and place and place[0] < span[1] and place[1] > span[0]
-    ]
-    whole = bool(inside) and _covers(window, inside, span)
-    start, end = (
-        (inside[0], inside[-1]) if whole else (window.no_answer_index, window.no_answer_index)
-    )
+def _example(window: Window, span: tuple[int, int] | None) -> QAExample:
+    start = end = window.no_answer_index
+    answer = _answer_tokens(window, span) if span else range(0)
+    if answer:
+        start, end = answer[0], answer[-1]
     labels = [
-        token if whole and start <= number <= end else IGNORE_INDEX
-        for number, token in enumerate(window.input_ids)
+        token if index in answer else IGNORE_INDEX for index, token in enumerate(window.input_ids)
     ]
     return QAExample(window.input_ids, labels, window=window, start=start, end=end)
 
 
-def _covers(window: Window, inside: list[int], span: tuple[int, int] | None) -> bool:
+def _answer_tokens(window: Window, span: tuple[int, int]) -> range:
+    """Return the indices of the answer's tokens; empty unless the window has all of the answer."""
+    inside = [
+        index
+        for index, offset in enumerate(window.offsets)
+        if offset and offset[0] < span[1] and offset[1] > span[0]
+    ]
+    if not inside:
+        return range(0)
     first, last = window.offsets[inside[0]], window.offsets[inside[-1]]
-    return bool(span and first and last and first[0] <= span[0] and last[1] >= span[1])
+    is_whole = first and last and first[0] <= span[0] and last[1] >= span[1]
+    return range(inside[0], inside[-1] + 1) if is_whole else range(0)

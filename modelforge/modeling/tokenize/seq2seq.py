@@ -1,4 +1,4 @@
-"""Documents and summaries as tokens, for models that turn one text into another."""
+"""Encode documents and summaries for encoder-decoders."""
 
 from __future__ import annotations
 
@@ -13,31 +13,34 @@ from modelforge.modeling.tokenize.template import ChatTemplate
 
 @dataclass(frozen=True)
 class Seq2SeqExample(TokenizedExample):
-    """One row: `source` is read, `target` is written. As a whole they stand one after the other."""
+    """`source_ids` for the encoder and `target_ids` for the decoder.
+
+    For the preview, `input_ids` and `labels` hold both, one after the other.
+    """
 
     source_ids: list[int] = field(default_factory=list)
     target_ids: list[int] = field(default_factory=list)
 
 
 def encode_seq2seq(
-    row: dict[str, Any], dialect: ChatTemplate, manner: TokenizeOptions
+    row: dict[str, Any], template: ChatTemplate, options: TokenizeOptions
 ) -> Seq2SeqExample | None:
-    """Return document and summary within `max_length` tokens each; None without either.
+    """Encode document and summary, each in `max_length` tokens; None if the row is left out.
 
-    A document that is too long loses its end, or its beginning where `truncation` is left. None
-    where such rows are to be left out.
+    A longer document loses its end, or its beginning if `truncation` is "left".
     """
-    halves = document_and_summary(row)
-    if halves is None:
+    texts = document_and_summary(row)
+    if texts is None:
         return None
-    document, summary = halves
-    source, before, after = _read(f"{dialect.prefix}{document}", dialect, manner)
-    target = _written(summary, dialect)
-    if (before or after or len(target) > manner.max_length) and manner.truncation == "delete":
+    document, summary = texts
+    source, before, after = _source(f"{template.prefix}{document}", template, options)
+    target = _target(summary, template)
+    limit = options.max_length
+    if (before or after or len(target) > limit) and options.truncation == "delete":
         return None
-    excess = target[manner.max_length - 1 : -1] if len(target) > manner.max_length else []
+    excess = target[limit - 1 : -1] if len(target) > limit else []
     if excess:
-        target = [*target[: manner.max_length - 1], target[-1]]
+        target = [*target[: limit - 1], target[-1]]
     return Seq2SeqExample(
         input_ids=[*source, *target],
         labels=[*[IGNORE_INDEX] * len(source), *target],
@@ -48,25 +51,26 @@ def encode_seq2seq(
     )
 
 
-def _read(
-    text: str, dialect: ChatTemplate, manner: TokenizeOptions
+def _source(
+    text: str, template: ChatTemplate, options: TokenizeOptions
 ) -> tuple[list[int], list[int], list[int]]:
-    """Return what is read, and what was cut off before and after it."""
-    tokenizer, most = dialect.tokenizer, manner.max_length
+    """Return the source ids, and the ids that were cut off before and after them."""
+    tokenizer, limit = template.tokenizer, options.max_length
     whole = tokenizer(text, verbose=False)["input_ids"]
-    if len(whole) <= most:
+    if len(whole) <= limit:
         return whole, [], []
     bare = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    room = most - (len(whole) - len(bare))
-    if manner.truncation == "left":
-        kept, before, after = bare[-room:], bare[:-room], []
+    keep = limit - (len(whole) - len(bare))
+    if options.truncation == "left":
+        kept, before, after = bare[-keep:], bare[:-keep], []
     else:
-        kept, before, after = bare[:room], [], bare[room:]
-    # Special tokens stand around the text, as they stood around the whole of it.
-    lead = next((at for at in range(len(whole)) if whole[at : at + len(bare)] == bare), 0)
-    return [*whole[:lead], *kept, *whole[lead + len(bare) :]], before, after
+        kept, before, after = bare[:keep], [], bare[keep:]
+    # Special tokens stay around the text, as they are around the whole text.
+    starts = (at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
+    first = next(starts, 0)
+    return [*whole[:first], *kept, *whole[first + len(bare) :]], before, after
 
 
-def _written(text: str, dialect: ChatTemplate) -> list[int]:
-    ids: list[int] = dialect.tokenizer(text_target=text, verbose=False)["input_ids"]
-    return ids if ids and ids[-1] in dialect.stop_ids else [*ids, dialect.end_id]
+def _target(text: str, template: ChatTemplate) -> list[int]:
+    ids: list[int] = template.tokenizer(text_target=text, verbose=False)["input_ids"]
+    return ids if ids and ids[-1] in template.stop_ids else [*ids, template.end_id]

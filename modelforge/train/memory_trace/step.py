@@ -16,7 +16,7 @@ from trl.trainer.utils import selective_log_softmax, selective_log_softmax_and_e
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.modeling.tokenize.collate import END_TO_END
+from modelforge.modeling.tokenize.collate import POSITION_PACKING
 from modelforge.train.trainer.trl_private import chunk_lm_head_loss
 
 
@@ -62,7 +62,7 @@ def largest_batches(
     training = BatchShape(
         rows,
         plan.max_length if packs else length,
-        padding_free or (packs and config.data.packing_strategy in END_TO_END),
+        padding_free or (packs and config.data.packing_strategy in POSITION_PACKING),
         rows > 1 and not packs,
     )
     return training, evaluation

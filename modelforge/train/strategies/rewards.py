@@ -11,9 +11,9 @@ import regex
 import torch
 
 from modelforge.config.schema.config import TrainingConfig
+from modelforge.data.chat_templates import fold_system
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
-from modelforge.modeling.tokenize.render import fold_system
 from modelforge.modeling.tokenize.template import TEMPLATE_ERRORS
 
 # Returns the reward of a completion, given the expected answer.

@@ -167,11 +167,11 @@ def test_pissa_on_four_bits_leaves_them_less_to_lose(tiny_model, tmp_path):
 def test_the_best_part_is_kept_where_a_matrix_is_too_large_to_take_apart():
     import torch
 
-    from modelforge.modeling.adapters.init import _leading
+    from modelforge.modeling.adapters.init import _leading_factors
 
     torch.manual_seed(0)
     exact = torch.randn(1100, 4) @ torch.randn(4, 1100)
-    up, down = _leading(exact, 4, 2.0)
+    down, up = _leading_factors(exact, 4, 2.0)
     assert torch.allclose(2.0 * up @ down, exact, atol=1e-2)
 
 

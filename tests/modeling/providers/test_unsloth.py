@@ -211,7 +211,7 @@ def test_an_adapter_that_unsloth_refuses_is_told_in_words(bench, unsloth) -> Non
     provider, stand_in = unsloth
     stand_in.refuses = "Unsloth: Module = x is not allowed."
     job = job_of(bench)
-    with pytest.raises(Exception, match="refuses this adapter") as caught:
+    with pytest.raises(Exception, match="does not support this adapter") as caught:
         provider.load(on_cuda(job), job.config, heard)
     assert explain(caught.value).cause == "adapter-unsupported"
 
@@ -219,7 +219,7 @@ def test_an_adapter_that_unsloth_refuses_is_told_in_words(bench, unsloth) -> Non
 @pytest.mark.parametrize(
     ("changed", "head", "said"),
     [
-        ({"device": "cpu"}, "causal", "NVIDIA GPU; this run would use the cpu"),
+        ({"device": "cpu"}, "causal", "NVIDIA GPU; this run uses the cpu"),
         ({"device": "cuda", "method": "rlhf"}, "causal", "this run is rlhf"),
         ({"device": "cuda", "method": "kto"}, "causal", "this run is kto"),
     ],
@@ -282,7 +282,7 @@ def test_it_comes_before_all_that_it_rewrites(witness) -> None:
         check=False,
     )
     assert "came before: []" in done.stdout
-    assert "Unsloth cannot be started here: no card for Unsloth." in done.stderr
+    assert "Unsloth cannot be imported: no card for Unsloth." in done.stderr
 
 
 def test_a_spare_that_has_the_stack_already_begins_anew_for_it(bench, witness) -> None:

@@ -1,10 +1,10 @@
-"""What somebody gets who takes TRL as it comes: every setting that TRL has a default for is its.
+"""Train with TRL and its default settings.
 
-The adapter is that of PEFT's LoraConfig with r 16, alpha 32 and every linear layer: no dropout.
-Learning rate and number of updates are given; the template is ours, so that the same tokens are
-learned.
+The adapter is PEFT's LoraConfig with r 16, alpha 32 and all linear layers, without dropout.
+Learning rate and number of steps are given, and the chat template is the one of the app, so that
+the same tokens are trained.
 
-python bench/bare_defaults.py MODEL CHATS.jsonl TEMPLATE UPDATES RATE OUT.json ADAPTER
+python bench/bare_defaults.py MODEL CHATS.jsonl TEMPLATE STEPS LEARNING_RATE OUT.json ADAPTER
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def main() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    model, data, template, updates, rate, out, adapter = sys.argv[1:8]
-    seen: list[dict[str, float]] = []
+    model, data, template, steps, learning_rate, out, adapter = sys.argv[1:8]
+    logged: list[dict[str, float]] = []
 
     class Clock(TrainerCallback):
         def on_log(self, args, state, control, logs=None, **kwargs):  # type: ignore[no-untyped-def]
             if logs and "loss" in logs:
                 cpu = sum(os.times()[:2])
-                seen.append(
+                logged.append(
                     {
                         "t": time.time(),
                         "tokens": logs["num_tokens"],
@@ -41,7 +41,7 @@ def main() -> None:
                 )
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    with open(template, encoding="utf-8") as file:  # noqa: PTH123 - as plain as a user's script
+    with open(template, encoding="utf-8") as file:  # noqa: PTH123 - plain, as in a user's script
         tokenizer.chat_template = file.read()
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
@@ -56,12 +56,12 @@ def main() -> None:
             ),
             args=SFTConfig(
                 output_dir=folder,
-                max_steps=int(updates),
-                learning_rate=float(rate),
+                max_steps=int(steps),
+                learning_rate=float(learning_rate),
                 logging_steps=1,
                 save_strategy="no",
                 report_to="none",
-                data_seed=42,  # as the seed is, so that the rows come in our order
+                data_seed=42,  # equal to the seed, for the order of rows of the app
                 use_cpu=not torch.cuda.is_available(),
             ),
             callbacks=[Clock()],
@@ -69,7 +69,7 @@ def main() -> None:
         trainer.train()
         trainer.model.save_pretrained(adapter)
     with open(out, "w", encoding="utf-8") as file:  # noqa: PTH123
-        json.dump({"steps": seen}, file)
+        json.dump({"steps": logged}, file)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The script a user would write instead: plain TRL, the same settings, timed from its first line.
+"""A plain TRL script with the same settings as the app, timed from its first line.
 
 python bench/bare_trl.py MODEL DATA.jsonl STEPS OUT.json
 """
 
 import time
 
-BORN = time.time()
+STARTED = time.time()
 
 import json  # noqa: E402
 import sys  # noqa: E402
@@ -21,12 +21,14 @@ def main() -> None:
     from trl import SFTConfig, SFTTrainer
 
     model_path, data, steps, out = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-    seen: list[dict[str, float]] = []
+    logged: list[dict[str, float]] = []
 
     class Clock(TrainerCallback):
         def on_log(self, args, state, control, logs=None, **kwargs):  # type: ignore[no-untyped-def]
             if logs and "loss" in logs:
-                seen.append({"t": time.time(), "tokens": logs["num_tokens"], "loss": logs["loss"]})
+                logged.append(
+                    {"t": time.time(), "tokens": logs["num_tokens"], "loss": logs["loss"]}
+                )
 
     rows = load_dataset("json", data_files=data, split="train")
     with tempfile.TemporaryDirectory() as folder:
@@ -64,8 +66,8 @@ def main() -> None:
             callbacks=[Clock()],
         )
         trainer.train()
-    with open(out, "w", encoding="utf-8") as file:  # noqa: PTH123 - as plain as a user's script
-        json.dump({"born": BORN, "steps": seen}, file)
+    with open(out, "w", encoding="utf-8") as file:  # noqa: PTH123 - plain, as in a user's script
+        json.dump({"born": STARTED, "steps": logged}, file)
 
 
 if __name__ == "__main__":

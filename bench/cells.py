@@ -1,4 +1,4 @@
-"""The runs whose memory is measured: their shapes, their settings and the rows they learn."""
+"""The runs whose memory is measured: model shapes, settings and rows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import ROOT, starter_home
-from shapes import CARD_SHAPES, SHAPES, make
+from shapes import GPU_SHAPES, SHAPES, make
 
 from modelforge.paths import Home
 
-PLACE = ROOT / ".venv" / "bench-memory"
+FOLDER = ROOT / ".venv" / "bench-memory"
 WAYS = {"full": {"adapter.enabled": False}, "lora": {}, "4-bit": {"use_4bit": True}}
-# The constants of the estimate come from these cells, which are not reported.
+# The constants of the estimate were fitted to these cells, which are not reported.
 CALIBRATED_ON = "llama"
 CALIBRATED_MIXED = [
     *(("lora", 96, 2, False), ("lora", 128, 4, False), ("lora", 96, 4, True)),
@@ -28,16 +28,15 @@ WORDS = [
     *("boxes", "over", "a", "quiet", "valley", "before", "noon"),
 ]
 
-
-UPDATES, MIXED_UPDATES = 2, 50
+STEPS, MIXED_STEPS = 2, 50
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: a shape, a way to train it, and what its memory depends on.
+    """One run: a model shape, a way to train it, and what its memory depends on.
 
-    A `mixed` one makes many updates in 16 bits on batches of ever other lengths, without padding;
-    the others two, in the device's own numbers, on rows that are all cut at one length.
+    A `mixed` cell makes many steps in 16 bits on batches of varying lengths, without padding; the
+    others make two in the device's default precision, on rows truncated to one length.
     """
 
     shape: str
@@ -49,9 +48,9 @@ class Cell:
 
 
 def cells(device: str) -> Iterator[Cell]:
-    """Yield the cells of a device: all that can be put together, on the CPU a balanced half."""
+    """Yield the cells of a device: all combinations on a GPU, a balanced half on the CPU."""
     if device == "cuda":
-        four = product(("starter", *CARD_SHAPES), WAYS, (512, 2048), (1, 4), (False, True))
+        four = product(("starter", *GPU_SHAPES), WAYS, (512, 2048), (1, 4), (False, True))
         yield from (Cell(*each) for each in four)
         return
     for shape, way in product(("llama", "starter", "qwen3", "gemma3"), WAYS):
@@ -73,13 +72,13 @@ def cells(device: str) -> Iterator[Cell]:
     yield Cell("gemma3", "lora", 128, 4, recompute=True, mixed=True)
 
 
-def answers(cell: Cell, rows: Path, device: str) -> dict[str, Any]:
-    """Return what is asked of the app: some updates and one evaluation."""
-    updates = MIXED_UPDATES if cell.mixed else UPDATES
+def settings(cell: Cell, rows: Path, device: str) -> dict[str, Any]:
+    """Return the settings of a cell: a few steps and one evaluation."""
+    steps = MIXED_STEPS if cell.mixed else STEPS
     mixed = {"data.padding_free": True, "hardware.precision": "bf16"} if cell.mixed else {}
     return {
         "task": "text-generation",
-        "model_name": "starter" if cell.shape == "starter" else str(PLACE / "models" / cell.shape),
+        "model_name": "starter" if cell.shape == "starter" else str(FOLDER / "models" / cell.shape),
         "dataset": str(rows / (f"mixed-{cell.length}.jsonl" if cell.mixed else "long.jsonl")),
         "compute_specs": "low_end",
         "use_4bit": False,
@@ -88,8 +87,8 @@ def answers(cell: Cell, rows: Path, device: str) -> dict[str, Any]:
         "gradient_checkpointing": cell.recompute,
         "optim": "adamw_torch",
         "max_seq_length": cell.length,
-        "max_steps": updates,
-        "eval_steps": updates,
+        "max_steps": steps,
+        "eval_steps": steps,
         "eval_split": 0.1,
         "hardware.device": device,
         **WAYS[cell.way],
@@ -97,28 +96,28 @@ def answers(cell: Cell, rows: Path, device: str) -> dict[str, Any]:
     }
 
 
-def prepared(device: str) -> tuple[Home, Path]:
+def prepare(device: str) -> tuple[Home, Path]:
     """Return a home with the starter model and the shapes of a device, and the folder of rows."""
-    home = Home(PLACE / "home")
+    home = Home(FOLDER / "home")
     if not home.starter_model.exists():
         home.starter_model.parent.mkdir(parents=True)
         home.starter_model.symlink_to(starter_home() / "models" / "starter")
-    shapes = CARD_SHAPES if device == "cuda" else SHAPES
+    shapes = GPU_SHAPES if device == "cuda" else SHAPES
     for name, shape in shapes.items():
-        make(PLACE / "models" / name, shape, home.starter_model)
-    rows = PLACE / "rows"
+        make(FOLDER / "models" / name, shape, home.starter_model)
+    rows = FOLDER / "rows"
     rows.mkdir(exist_ok=True)
     _write(rows / "long.jsonl", [4000] * 40)
     for length in {cell.length for cell in cells(device) if cell.mixed}:
-        drawn = random.Random(0)
-        lengths = (drawn.randint(length * 2 // 3, length) for _ in range(400))
+        draw = random.Random(0)
+        lengths = (draw.randint(length * 2 // 3, length) for _ in range(400))
         _write(rows / f"mixed-{length}.jsonl", lengths)
     return home, rows
 
 
 def _write(path: Path, lengths: Iterable[int]) -> None:
-    """Write rows of so many words each, nearly all of them one token."""
+    """Write one row for each length, in words; nearly every word is one token."""
     with path.open("w", encoding="utf-8") as file:
         for number, length in enumerate(lengths):
-            said = (WORDS[(number * 7 + each * 3) % len(WORDS)] for each in range(length))
-            file.write(json.dumps({"text": " ".join(said)}) + "\n")
+            words = (WORDS[(number * 7 + each * 3) % len(WORDS)] for each in range(length))
+            file.write(json.dumps({"text": " ".join(words)}) + "\n")

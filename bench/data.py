@@ -1,4 +1,4 @@
-"""A large JSONL file: preview, check throughput and peak memory, beside `datasets.load_dataset`.
+"""Measure preview, check throughput and peak memory on a large JSONL file, and compare readers.
 
 python bench/data.py [MEGABYTES]
 """
@@ -23,9 +23,9 @@ from modelforge.units import MIB
 
 HEAD = """# Performance: reading data
 
-Written by `python bench/data.py`; the raw figures lie in `bench/results/data.csv`. One file of
-JSON lines, rows of about 1 KB; every measurement is a process of its own. Memory is the most that
-the process and its children held at once, above what an idle interpreter holds.
+Written by `python bench/data.py`; the raw figures are in `bench/results/data.csv`. One file of
+JSON lines, rows of about 1 KB; every measurement is a process of its own. Memory is the peak of the
+process and its children, minus that of an idle interpreter.
 """
 WORDS = """the model learns what your data says and every row counts when training starts in earnest
 because nothing else is there to learn from, quite often more; some 3 or 12 people (and dogs)
@@ -37,7 +37,7 @@ TASKS = {
     "json": "Parsing alone: `json` of the standard library",
     "orjson": "Parsing alone: orjson, a line at a time",
     "pyarrow": "Parsing and back to Python: pyarrow.json in batches",
-    "datasets": "`datasets.load_dataset`, which converts the file and checks nothing",
+    "datasets": "`datasets.load_dataset`, which converts the file without checks",
 }
 PROGRAMS = {
     "preview": "from modelforge.data.checks.summary import summarize\nsummarize(P, limit=20)",
@@ -60,7 +60,7 @@ for batch in pj.open_json(P, pj.ReadOptions(block_size=1 << 24)): batch.to_pylis
 import datasets
 datasets.load_dataset('json', data_files=str(P), split='train', cache_dir=sys.argv[2])""",
 }
-# Figures stand on the last line: wall seconds, and processor seconds with those of its children.
+# The last line has the figures: wall time and CPU time including children, in seconds.
 PROGRAM = """
 import json, os, sys, time
 from pathlib import Path
@@ -73,13 +73,13 @@ print(json.dumps([time.perf_counter() - began, sum(os.times()[:4])]))
 
 
 def main(megabytes: int = 1000) -> None:
-    """Measure every way over one file, and write the page."""
+    """Measure every task on one file, and write the page."""
     before = conditions()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
         count = write_rows(path, megabytes * 10**6)
         size = path.stat().st_size
-        rows = [measured(name, path) for name in TASKS]
+        rows = [measure(name, path) for name in TASKS]
     keep("data", [row | {"bytes": size, "file_rows": count} for row in rows])
     measured_on = f"Measured {datetime.now(UTC):%Y-%m-%d} on {before}; the rest as in "
     lines = [
@@ -97,24 +97,22 @@ def main(megabytes: int = 1000) -> None:
 
 
 WHY = """\
-Seconds are counted inside the process, with imports, without the start of Python. On a machine
-that others use as well, the processor seconds are the steadier figure: what the work costs.
+Seconds are measured inside the process, including imports, without the start of Python. On a shared
+machine, processor seconds are the more stable figure.
 
-What was chosen: orjson a line at a time. Every row becomes Python objects anyway, because what is
-wrong with it is said in terms of its turns and texts; pyarrow parses into columns first, needs all
-rows to have one shape, and names no line. Reading and inspecting are bound by the processor, so a
-file beyond 64 MiB is counted in two processes, each with its half of the lines; they are started
-as `python -m modelforge.data.checks.parallel`, which is the same on every system. Whether that pays
-depends on a core being free: every way is run once here, and where the load average above exceeds
-the number of cores, two processes need not beat one, nor can the two lines be compared (the check
-also takes the first look and the file's fingerprint). The doctor gets the
-counts of the first look, so that the file is gone through once. Memory grows by 16 bytes a row,
-for finding copies, up to 8 million rows.
+Rows are parsed with orjson, one line at a time. The checks need Python objects in any case; pyarrow
+parses into columns first, needs one schema for all rows, and reports no line numbers. Reading and
+checking are CPU-bound, so a file larger than 64 MiB is read by two processes, each with half of the
+lines; they run `python -m modelforge.data.checks.parallel`, which works on every system. This needs
+a free core: every task is run once here, and where the load average above exceeds the number of
+cores, two processes may not be faster than one, and the two lines cannot be compared (the check
+also makes the summary and the file's hash). The checks reuse the counts of the summary, so the file
+is read once. Memory grows by 16 bytes per row, for finding duplicates, up to 8 million rows.
 """
 
 
 def write_rows(path: Path, size: int) -> int:
-    """Write rows of about 1 KB until the file has `size` bytes; return how many."""
+    """Write rows of about 1 KB until the file has `size` bytes; return their number."""
     draw = random.Random(3)
     words = WORDS.split()
     pool = [" ".join(draw.choice(words) for _ in range(60)) for _ in range(2000)]
@@ -131,8 +129,8 @@ def write_rows(path: Path, size: int) -> int:
     return count
 
 
-def measured(name: str, path: Path) -> dict[str, object]:
-    """Run one way in a process of its own; return its seconds and peak memory."""
+def measure(name: str, path: Path) -> dict[str, object]:
+    """Run one task in a process of its own; return its seconds and peak memory."""
     program = PROGRAM.format(code=PROGRAMS[name])
     with tempfile.TemporaryDirectory() as cache:
         idle = idle_bytes()
@@ -141,19 +139,19 @@ def measured(name: str, path: Path) -> dict[str, object]:
         )
         peak = Peak(process.pid)
         output, _ = process.communicate()
-        most = peak.stop()
+        peak_bytes = peak.stop()
     seconds, busy = json.loads(output.decode().splitlines()[-1])
     print(f"{name:<9} {seconds:7.2f} s")
     return {
         "way": name,
         "seconds": round(seconds, 3),
         "processor_s": round(busy, 3),
-        "peak_mib": round(max(0, most - idle) / MIB, 1),
+        "peak_mib": round(max(0, peak_bytes - idle) / MIB, 1),
     }
 
 
 def idle_bytes() -> int:
-    """Return what an interpreter holds that does nothing."""
+    """Return the resident memory of an idle interpreter."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         time.sleep(0.3)
         held = psutil.Process(process.pid).memory_info().rss
@@ -162,13 +160,13 @@ def idle_bytes() -> int:
 
 
 class Peak:
-    """The most memory that a process and its children hold at once, looked at 50 times a second.
+    """Samples the memory of a process and its children 50 times per second.
 
-    Pages of files that are mapped are not counted: they are the system's to take back.
+    Mapped file pages are not counted, because the system can reclaim them.
     """
 
     def __init__(self, pid: int) -> None:
-        self.most = 0
+        self.max_bytes = 0
         self._over = threading.Event()
         self._process = psutil.Process(pid)
         self._thread = threading.Thread(target=self._watch)
@@ -177,7 +175,7 @@ class Peak:
     def stop(self) -> int:
         self._over.set()
         self._thread.join()
-        return self.most
+        return self.max_bytes
 
     def _watch(self) -> None:
         while not self._over.wait(0.02):
@@ -187,7 +185,7 @@ class Peak:
                 for each in family:
                     info = each.memory_info()
                     held += info.rss - getattr(info, "shared", 0)
-                self.most = max(self.most, held)
+                self.max_bytes = max(self.max_bytes, held)
             except psutil.Error:
                 continue
 

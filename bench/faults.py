@@ -1,9 +1,9 @@
-"""Faults in their full number: what the tests under tests/faults do a few times, done often.
+"""Run the fault scenarios of tests/faults many times.
 
     python bench/faults.py [SCENARIO ...] [--times N] [--seed S]
 
-Without a scenario all are played, one after the other. What came of each is kept in
-bench/results/faults/, and the table in docs/reliability.md is written from there.
+Without a scenario, all are run one after the other. Results are stored in bench/results/faults/,
+and the table in docs/reliability.md is written from them.
 """
 
 from __future__ import annotations
@@ -51,24 +51,24 @@ Play = Callable[[Place, int, int], Tally]
 
 
 def _nursed(play: Callable[..., Tally]) -> Play:
-    def played(place: Place, times: int, seed: int) -> Tally:
+    def run(place: Place, times: int, seed: int) -> Tally:
         with nursing() as nursery:
             return play(place, nursery, times, seed)
 
-    return played
+    return run
 
 
 def _served(play: Callable[..., Tally]) -> Play:
-    def played(place: Place, times: int, seed: int) -> Tally:
+    def run(place: Place, times: int, seed: int) -> Tally:
         with serving(place.home) as server:
             return play(server, place, times, seed)
 
-    return played
+    return run
 
 
 def _on_a_small_disk(place: Place, times: int, seed: int) -> Tally:
     if why := scarcity.why_no_small_disk():
-        raise SystemExit(f"disk-full cannot be played here: {why}")
+        raise SystemExit(f"disk-full cannot run here: {why}")
     with nursing() as nursery, scarcity.small_disk(place.rows.parent) as disk:
         return scarcity.disk_full(Place.made(disk, place.model), nursery, times, seed)
 
@@ -85,7 +85,7 @@ def _while_launching(place: Place, times: int, seed: int) -> Tally:
         return server_kills.while_launching(server, place, times, seed, answers=answers)
 
 
-# Scenario → how it is played, how often, and what it says in the table.
+# Scenario → function, number of tries, and title in the table.
 SCENARIOS: dict[str, tuple[Play, int, str]] = {
     "server-kills": (_in_mid_run, 100, "`kill -9` of the server in mid-run, then started again"),
     "server-kills-launching": (
@@ -101,7 +101,7 @@ SCENARIOS: dict[str, tuple[Play, int, str]] = {
     "resumes": (
         _nursed(worker_kills.resumes),
         20,
-        "Resumed against uninterrupted, byte for byte, five kinds of settings",
+        "Resumed and uninterrupted runs compared byte for byte, five kinds of settings",
     ),
     "damaged": (_nursed(damage.play), 60, "Damaged files of the two newest checkpoints"),
     "disk-full": (_on_a_small_disk, 5, "Disk full at eight points"),
@@ -109,7 +109,7 @@ SCENARIOS: dict[str, tuple[Play, int, str]] = {
     "memory-autopilot": (
         _nursed(scarcity.autopilot),
         20,
-        "Too little memory from an update on; held against the undisturbed run",
+        "Too little memory from one step on; compared with the undisturbed run",
     ),
     "stubborn": (stubborn.play, 10, "Deaf workers, hangs after the end, children left behind"),
     "strangers": (strangers.play, 3, "Stale and reused process ids"),
@@ -135,20 +135,20 @@ SCENARIOS: dict[str, tuple[Play, int, str]] = {
 
 
 def main() -> int:
-    """Play what was asked for, keep what came of it, and write the table."""
+    """Run the requested scenarios, store their results, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help="which to play")
-    parser.add_argument("--times", type=int, help="how often, instead of the full number")
-    parser.add_argument("--seed", type=int, help="what chance is drawn from")
-    asked = parser.parse_args()
-    if unknown := set(asked.scenario) - set(SCENARIOS):
-        parser.error(f"there is no {', '.join(unknown)}; choose from {', '.join(SCENARIOS)}")
-    seed = asked.seed if asked.seed is not None else random.SystemRandom().randrange(10**6)
+    parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help="scenarios to run")
+    parser.add_argument("--times", type=int, help="number of tries instead of the default")
+    parser.add_argument("--seed", type=int, help="seed of random choices")
+    options = parser.parse_args()
+    if unknown := set(options.scenario) - set(SCENARIOS):
+        parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(SCENARIOS)}")
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     wrong = 0
-    for name in asked.scenario or SCENARIOS:
+    for name in options.scenario or SCENARIOS:
         play, full, _what = SCENARIOS[name]
-        times = asked.times or full
-        result = played(name, play, times, seed)
+        times = options.times or full
+        result = run_scenario(name, play, times, seed)
         wrong += len(result["wrong"])
         FOLDER.mkdir(parents=True, exist_ok=True)
         path = FOLDER / f"{name}.json"
@@ -157,8 +157,8 @@ def main() -> int:
     return int(wrong > 0)
 
 
-def played(name: str, play: Play, times: int, seed: int) -> dict[str, Any]:
-    """Return what came of a scenario in a home of its own."""
+def run_scenario(name: str, play: Play, times: int, seed: int) -> dict[str, Any]:
+    """Run a scenario in a home of its own and return its results."""
     from tests.gpu.building import decoder
 
     before = conditions()
@@ -183,22 +183,22 @@ def played(name: str, play: Play, times: int, seed: int) -> dict[str, Any]:
 
 
 def figures(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return median and most of every number that was measured."""
-    found: dict[str, list[float]] = {}
+    """Return median and maximum of every measured number."""
+    numbers: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
-                found.setdefault(name, []).append(float(value))
+                numbers.setdefault(name, []).append(float(value))
     return {
         name: {"median": round(statistics.median(values), 4), "most": round(max(values), 4)}
-        for name, values in found.items()
+        for name, values in numbers.items()
     }
 
 
 def write_table() -> None:
-    """Write the table of the page from what is kept."""
+    """Write the table of the page from the stored results."""
     lines = [
-        "| what | tries | held | seed | measured: median (most) |",
+        "| scenario | tries | passed | seed | measured: median (maximum) |",
         "| --- | --- | --- | --- | --- |",
     ]
     for name, (_play, _full, what) in SCENARIOS.items():
@@ -206,13 +206,13 @@ def write_table() -> None:
         if not path.is_file():
             continue
         kept = json.loads(path.read_text("utf-8"))
-        told = ", ".join(
+        measured = ", ".join(
             f"{label} {each['median']:g} ({each['most']:g})"
             for label, each in kept["figures"].items()
         )
-        tries, held = kept["tries"], kept["tries"] - len(kept["wrong"])
-        asked = f"{what} (`{name}` × {kept['times']})"
-        lines.append(f"| {asked} | {tries} | {held} | {kept['seed']} | {told} |")
+        tries, passed = kept["tries"], kept["tries"] - len(kept["wrong"])
+        title = f"{what} (`{name}` × {kept['times']})"
+        lines.append(f"| {title} | {tries} | {passed} | {kept['seed']} | {measured} |")
     text = PAGE.read_text("utf-8") if PAGE.exists() else f"# Reliability\n\n{BEGIN}\n{END}\n"
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)

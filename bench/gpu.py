@@ -1,9 +1,8 @@
-"""Run the tests of the GPU lane on this machine's card and record what came of them.
+"""Run the GPU tests on this machine and record the results.
 
 python bench/gpu.py
 
-Writes bench/results/gpu.json and the section of docs/performance.md. Without a card nothing is
-written: what has not been run is not claimed.
+Writes bench/results/gpu.json and the section of docs/performance.md; nothing without a GPU.
 """
 
 from __future__ import annotations
@@ -27,28 +26,28 @@ NAMES = {"PASSED": "passed", "FAILED": "failed", "SKIPPED": "skipped", "ERROR": 
 
 
 def main() -> int:
-    """Run the lane, keep what it measured, and write the section."""
+    """Run the tests, store the results, and write the section."""
     sys.path.insert(0, str(ROOT))
     from modelforge.hardware.machine import probe_machine
 
     machine = probe_machine(ROOT)
     if not machine.gpus:
-        print(f"Nothing is written: {machine.gpu_note}")
+        print(f"Nothing written: {machine.gpu_note}")
         return 1
-    card = machine.gpus[0]
+    gpu = machine.gpus[0]
     began = datetime.now(UTC)
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "measured.json"
         outcomes, output = run(record)
         cells = json.loads(record.read_text("utf-8")) if record.exists() else []
     print(output)
-    can = card.compute_capability
+    capability = gpu.compute_capability
     result = {
         "date": f"{began:%Y-%m-%d}",
-        "card": card.name,
-        "total_gib": card.total_gib,
-        "capability": f"{can[0]}.{can[1]}" if can else "unknown",
-        "driver": card.driver,
+        "card": gpu.name,
+        "total_gib": gpu.total_gib,
+        "capability": f"{capability[0]}.{capability[1]}" if capability else "unknown",
+        "driver": gpu.driver,
         "system": machine.system,
         "versions": {name: found for name in PACKAGES if (found := installed(name))},
         "outcomes": outcomes,
@@ -61,39 +60,43 @@ def main() -> int:
 
 
 def run(record: Path) -> tuple[dict[str, int], str]:
-    """Run the lane; return how many passed, failed and were skipped, and what pytest printed."""
-    call = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", "-v", "-rs", "--no-header"]
+    """Run the tests; return the counts of outcomes and the output of pytest."""
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", "-v", "-rs", "--no-header"]
     env = os.environ | {"MODELFORGE_GPU_RECORD": str(record)}
-    done = subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     outcomes: dict[str, int] = {}
     for line in done.stdout.splitlines():
-        said = line.split()
-        # The summary at the end begins with the word and repeats what stands above it.
-        if len(said) > 1 and "::" in said[0] and (word := next(filter(NAMES.get, said), None)):
-            outcomes[NAMES[word]] = outcomes.get(NAMES[word], 0) + 1
+        words = line.split()
+        # The summary at the end begins with the outcome and repeats lines above.
+        if len(words) < 2 or "::" not in words[0]:
+            continue
+        for word in words:
+            if word in NAMES:
+                outcomes[NAMES[word]] = outcomes.get(NAMES[word], 0) + 1
+                break
     return outcomes, done.stdout + done.stderr
 
 
 def section() -> list[str]:
-    """Return the section of the page, or nothing where no card has been measured."""
+    """Return the section of docs/performance.md; empty if no GPU was measured."""
     if not FILE.exists():
         return []
-    found: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
-    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
-    counts = ", ".join(f"{number} {name}" for name, number in sorted(found["outcomes"].items()))
+    result: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    counts = ", ".join(f"{number} {name}" for name, number in sorted(result["outcomes"].items()))
     rows = [
         f"| {cell['cell']} | {'yes' if cell['worked'] else 'no'} | {cell.get('precision', '')} "
         f"| {cell['seconds']} | {cell.get('peak_gib', '')} |"
-        for cell in found["cells"]
+        for cell in result["cells"]
     ]
     measured = (
-        f"Measured {found['date']} on one {found['card']} ({found['total_gib']:.0f} GiB, compute "
-        f"capability {found['capability']}, driver {found['driver']}), {found['system']}; "
-        f"{versions}."
+        f"Measured {result['date']} on one {result['card']} ({result['total_gib']:.0f} GiB, "
+        f"compute capability {result['capability']}, driver {result['driver']}), "
+        f"{result['system']}; {versions}."
     )
     how = (
-        f"`python -m pytest -m gpu tests/gpu`: {counts}. Tiny models of random weights, one update "
-        "each, in a process of its own: what works, not how fast."
+        f"`python -m pytest -m gpu tests/gpu`: {counts}. Tiny models of random weights, one step "
+        "each, in a process of its own: they show what works, not how fast."
     )
     return [
         TITLE,
@@ -102,17 +105,17 @@ def section() -> list[str]:
         "",
         how,
         "",
-        "| cell | works | precision | whole process, s | held on the card, GiB |",
+        "| cell | works | precision | whole process, s | GPU memory, GiB |",
         "|---|---|---|---|---|",
         *rows,
         "",
-        *(f"- {line}" for line in found["skips"]),
+        *(f"- {line}" for line in result["skips"]),
         "",
     ]
 
 
 def write_section() -> None:
-    """Put the section into the page, in place of the one that was there."""
+    """Replace the section in the page."""
     text = PAGE.read_text("utf-8") if PAGE.exists() else ""
     head, _, rest = text.partition(TITLE)
     after = rest.find("\n## ")

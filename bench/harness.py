@@ -1,4 +1,4 @@
-"""What the benches share: a real server on a free port, a browser, medians and where results go."""
+"""Shared by the benchmarks: a server on a free port, a browser, statistics and stored results."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-network
 
 
 def free_port() -> int:
-    """Return a port nobody listens on just now."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -45,7 +45,7 @@ def free_port() -> int:
 
 @dataclass
 class Server:
-    """A running ModelForge: its address, its process, and when it was started."""
+    """A running ModelForge server: address, process, and Unix time of its start."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -53,8 +53,8 @@ class Server:
 
     def get(self, path: str) -> Any:
         """Return the JSON of a GET."""
-        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(self.url + path, timeout=60) as response:
+            return json.load(response)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """Return the JSON of a POST."""
@@ -64,13 +64,13 @@ class Server:
             headers={"Content-Type": "application/json"},
             method="POST",
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)
 
 
 @contextmanager
 def serving(home: Path, wait_s: float = 60.0) -> Iterator[Server]:
-    """Start `python -m ui` for `home` and yield it once a page answers."""
+    """Start `python -m ui` for `home` and yield it once it serves a page."""
     port = free_port()
     started = time.time()
     with (home / "bench-server.log").open("ab") as log:
@@ -100,14 +100,14 @@ def _answers(url: str) -> bool:
         return False
 
 
-def until(holds: Any, limit_s: float, complaint: str) -> Any:
-    """Wait until `holds()` is true and return it; raises after `limit_s` seconds."""
+def until(condition: Any, limit_s: float, message: str) -> Any:
+    """Wait until `condition()` is true and return its value; raise after `limit_s` seconds."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
-        if value := holds():
+        if value := condition():
             return value
         time.sleep(0.02)
-    raise TimeoutError(complaint)
+    raise TimeoutError(message)
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def browsing() -> Iterator[Any]:
 
 
 def starter_home() -> Path:
-    """Return a fresh home that shares the converted starter model, made on the first call."""
+    """Return a home with the converted starter model, which is made on the first call."""
     base = Path(os.environ.get("MODELFORGE_BENCH_HOME", ROOT / ".venv" / "bench-home"))
     base.mkdir(parents=True, exist_ok=True)
     if not (base / "models" / "starter" / "config.json").exists():
@@ -141,18 +141,18 @@ def starter_home() -> Path:
 
 
 def own_home(folder: Path) -> Home:
-    """Return a home of its own in `folder` that knows the starter model."""
+    """Return a new home in `folder` that shares the starter model."""
     home = Home(folder)
     home.starter_model.parent.mkdir(parents=True)
     home.starter_model.symlink_to(starter_home() / "models" / "starter")
     return home
 
 
-def trained(home: Home, answers: dict[str, Any]) -> list[EventRecord]:
+def trained(home: Home, settings: dict[str, Any]) -> list[EventRecord]:
     """Train once and return the events of the run; raises RuntimeError when it does not finish."""
     forge = Forge(home)
     try:
-        run = forge.runs.start(Layer("bench", answers))
+        run = forge.runs.start(Layer("bench", settings))
         while not forge.runs.state(run).is_over:
             time.sleep(0.2)
         events, _ = forge.runs.events(run)
@@ -177,19 +177,19 @@ def wait_for_run(server: Server, run_id: str, limit_s: float = 900.0) -> dict[st
 
 
 def events_of(home: Path, run_id: str) -> list[dict[str, Any]]:
-    """Return all events of a run, read from its folder: kind, time and data side by side."""
+    """Return all events of a run from its folder, each with kind, time and data in one dict."""
     lines = (home / "runs" / run_id / "events.jsonl").read_text("utf-8").splitlines()
     events = [json.loads(line) for line in lines]
     return [{"kind": event["kind"], "t": event["t"], **event["data"]} for event in events]
 
 
 def resident_mib(pid: int) -> float:
-    """Return the resident memory of a process in MiB, its children left out."""
+    """Return the resident memory of a process in MiB, without its children."""
     return float(psutil.Process(pid).memory_info().rss / MIB)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which `share` of the values lie (nearest rank)."""
+    """Return the percentile of the values at `share` (nearest rank)."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
@@ -206,7 +206,7 @@ def keep(name: str, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def kept(name: str) -> list[dict[str, Any]]:
-    """Return the raw figures of results/NAME.csv, numbers as numbers; none if never measured."""
+    """Return the raw figures of results/NAME.csv with numbers converted; empty if not measured."""
     path = RESULTS / f"{name}.csv"
     if not path.exists():
         return []
@@ -224,40 +224,40 @@ def _number(text: str) -> float | str:
 
 @contextmanager
 def recorded(name: str) -> Iterator[None]:
-    """Write down on what and when a bench measured, and the load before and after it."""
+    """Record date, machine and load of a benchmark."""
     before = conditions()
     yield
     after = _load()
-    told = measured_on() | {
+    records = measured_on() | {
         name: f"{datetime.now(UTC):%Y-%m-%d} on {before}; after: load average {after}"
     }
-    CONDITIONS.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    CONDITIONS.write_text(json.dumps(records, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def measured_on() -> dict[str, str]:
-    """Return on what and when each bench measured last."""
+    """Return date and machine of the last run of each benchmark."""
     if not CONDITIONS.exists():
         return {}
-    told: dict[str, str] = json.loads(CONDITIONS.read_text("utf-8"))
-    return told
+    records: dict[str, str] = json.loads(CONDITIONS.read_text("utf-8"))
+    return records
 
 
 def titled(title: str, name: str, lines: Sequence[str]) -> list[str]:
-    """Return the section of a bench for docs/performance.md; nothing where nothing was measured."""
+    """Return the section of a benchmark for docs/performance.md; empty without lines."""
     if not lines:
         return []
-    told = measured_on().get(name)
-    return [f"## {title}", "", *([f"Measured {told}.", ""] if told else []), *lines, ""]
+    date = measured_on().get(name)
+    return [f"## {title}", "", *([f"Measured {date}.", ""] if date else []), *lines, ""]
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Return "median (least to most)"."""
-    middle = statistics.median(values)
-    return f"{middle:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    """Return "median (minimum to maximum)"."""
+    median = statistics.median(values)
+    return f"{median:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def conditions() -> str:
-    """Return versions, processor and load: what a figure cannot be read without."""
+    """Return versions, processor and load of this machine."""
     packages = ("torch", "transformers", "trl", "peft", "gradio")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return (

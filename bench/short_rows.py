@@ -1,7 +1,7 @@
-"""Short-row instruct data from the bundled samples, in the words of each program compared.
+"""Short instruction data from the bundled samples, in the format of each compared program.
 
-Rows of 39 to 131 tokens of the starter's tokenizer, 68 in the mean; the same rows, in the same
-order, for everybody. The template ends with the end of a turn, so that all learn the same tokens.
+The rows have 39 to 131 tokens of the starter's tokenizer, 68 on average, and the same order in all
+formats. The template writes nothing after the end token, so that all train the same tokens.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TEMPLATE = (
 
 @dataclass(frozen=True)
 class Files:
-    """Where the rows lie: as pairs, as TRL takes them, as Alpaca rows, and those held out."""
+    """Files of the rows: pairs, TRL prompts and completions, Alpaca, and evaluation rows."""
 
     pairs: Path
     chats: Path
@@ -33,24 +33,24 @@ class Files:
 
 
 def pairs() -> list[tuple[str, str]]:
-    """Return every question with its answer, in an order that is always the same."""
-    found = []
+    """Return every question with its answer, in a fixed order."""
+    rows = []
     for line in _lines("captain.jsonl"):
-        found.append((line["prompt"], line["completion"]))
+        rows.append((line["prompt"], line["completion"]))
     for line in _lines("support.jsonl"):
         question, answer = line["messages"][-2:]
-        found.append((question["content"], answer["content"]))
+        rows.append((question["content"], answer["content"]))
     for line in _lines("notices.jsonl"):
-        found.append((f"Summarise: {line['document']}", line["summary"]))
+        rows.append((f"Summarise: {line['document']}", line["summary"]))
     with (SAMPLES / "units.csv").open(newline="", encoding="utf-8") as file:
-        found += [(row["instruction"], row["output"]) for row in csv.DictReader(file)]
-    random.Random(0).shuffle(found)
-    return found
+        rows += [(row["instruction"], row["output"]) for row in csv.DictReader(file)]
+    random.Random(0).shuffle(rows)
+    return rows
 
 
 def write(folder: Path, rows: int, held_out: int = 64) -> Files:
-    """Write `rows` to train on and `held_out` others to check on; return where."""
-    every = pairs()
+    """Write `rows` for training and `held_out` others for evaluation."""
+    available = pairs()
     files = Files(
         folder / "pairs.jsonl",
         folder / "chats.jsonl",
@@ -58,9 +58,9 @@ def write(folder: Path, rows: int, held_out: int = 64) -> Files:
         folder / "held_out.jsonl",
         folder / "plain.jinja",
     )
-    train, others = every[:rows], every[-held_out:]
-    if rows + held_out > len(every):
-        raise ValueError(f"{rows} rows and {held_out} held out are more than {len(every)}")
+    train, others = available[:rows], available[-held_out:]
+    if rows + held_out > len(available):
+        raise ValueError(f"{rows} rows and {held_out} held out are more than {len(available)}")
     _write(files.pairs, [{"input": q, "output": a} for q, a in train])
     _write(files.chats, [_chat(q, a) for q, a in train])
     _write(files.held_out, [_chat(q, a) for q, a in others])

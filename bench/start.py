@@ -1,4 +1,4 @@
-"""Server start → page, memory, and page → usable.
+"""Measure the time from server start to page and from page to usable, and the server's memory.
 
 python bench/start.py [ROUNDS]
 """
@@ -58,7 +58,7 @@ def _round(home: Path, number: int) -> dict[str, Any]:
 
 
 def lines() -> list[str]:
-    """Return what the figures that are kept come to."""
+    """Return the lines of the report from the stored figures."""
     rows = kept(NAME)
     if not rows:
         return []
@@ -69,11 +69,11 @@ def lines() -> list[str]:
             f"- Resident memory of the server after a page: "
             f"{spread([row['memory_mib'] for row in rows], 0)} MiB (aim ≤ 300)"
         ),
-        f"- torch in the server process: {'no' if _all_without(rows) else 'yes'}",
+        f"- torch in the server process: {'no' if _without_torch(rows) else 'yes'}",
     ]
 
 
-def _all_without(rows: list[dict[str, Any]]) -> bool:
+def _without_torch(rows: list[dict[str, Any]]) -> bool:
     return all(row["torch"] == "False" for row in rows)
 
 

@@ -1,7 +1,7 @@
-"""How near the time that is told comes to the time it takes: before the start, and on the way.
+"""Compare estimated with real duration, before the start and during the run.
 
-python bench/time_left.py [UPDATES]        rehearse and train, four kinds of settings
-python bench/time_left.py RUN_FOLDER ...   tell it of runs that are over, from their events
+python bench/time_left.py [STEPS]          trial run and training, four kinds of settings
+python bench/time_left.py RUN_FOLDER ...   errors of finished runs, from their events
 """
 
 from __future__ import annotations
@@ -43,24 +43,23 @@ COMMON = {
     "eval_split": 0.1,
 }
 CASES: dict[str, dict[str, Any]] = {
-    "rows as they come": {"group_by_length": False},
-    "rows of like length together": {"group_by_length": True},
+    "random order": {"group_by_length": False},
+    "grouped by length": {"group_by_length": True},
     "packed": {"packing": True, "per_device_train_batch_size": 1},
-    "activations computed again": {"gradient_checkpointing": True, "group_by_length": False},
+    "gradient checkpointing": {"gradient_checkpointing": True, "group_by_length": False},
 }
 
 
-def main(updates: int = 60) -> list[str]:
-    """Rehearse and train every case once, and return the lines of the report."""
+def main(steps: int = 60) -> list[str]:
+    """Make a trial run and train every case once; return the lines of the report."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="modelforge-time-left-") as folder:
         home = own_home(Path(folder))
         forge = Forge(home)
         try:
-            for name, answers in CASES.items():
-                every = max(1, updates // 4)
-                said = COMMON | answers | {"max_steps": updates, "eval_steps": every}
-                rows.append({"case": name} | _case(forge, said))
+            for name, case in CASES.items():
+                settings = COMMON | case | {"max_steps": steps, "eval_steps": max(1, steps // 4)}
+                rows.append({"case": name} | _case(forge, settings))
                 print(rows[-1], flush=True)
         finally:
             forge.close()
@@ -69,89 +68,90 @@ def main(updates: int = 60) -> list[str]:
 
 
 def section() -> list[str]:
-    """Return the section of the report, from what is kept."""
+    """Return the section of docs/performance.md."""
     if not (RESULTS / "time_left.csv").is_file():
         return []
     return ["## Time left (`bench/time_left.py`)", "", *lines(), ""]
 
 
 def lines() -> list[str]:
-    """Return the lines of the report from the raw figures."""
+    """Return the lines of the report from the stored figures."""
     with (RESULTS / "time_left.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    told = [
-        "| settings | run, s | rehearsal, s | estimate before the start | at 10 % | at 50 % |",
+    table = [
+        "| settings | run, s | trial run, s | estimate before the start | at 10 % | at 50 % |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         errors = " | ".join(_percent(row[name]) for name in AIMS)
-        told.append(f"| {row['case']} | {row['seconds']} | {row['rehearsal_s']} | {errors} |")
-    for name, what in (
-        ("before_start", "Rehearsed estimate before the start"),
-        ("at_10", "Time left at 10 % of the updates"),
+        table.append(f"| {row['case']} | {row['seconds']} | {row['trial_run_s']} | {errors} |")
+    for name, title in (
+        ("before_start", "Estimate before the start, with a trial run"),
+        ("at_10", "Time left at 10 % of the steps"),
         ("at_50", "Time left at 50 %"),
     ):
-        found = [abs(float(row[name])) for row in rows if row[name]]
-        if found:
-            told.append(
-                f"- {what}: off by {statistics.median(found):.1%}, at most {max(found):.1%} "
+        errors_found = [abs(float(row[name])) for row in rows if row[name]]
+        if errors_found:
+            table.append(
+                f"- {title}: median error {statistics.median(errors_found):.1%}, at most "
+                f"{max(errors_found):.1%} "
                 f"(aim ≤ {AIMS[name]:.0%})"
             )
-    return told
+    return table
 
 
 def errors_of(folder: RunFolder) -> dict[str, Any]:
-    """Return how far off the time told of a finished run was, as a share of the time meant.
+    """Return the relative errors of the estimates of a finished run.
 
-    Before the start that is the whole run from its launch on, afterwards what was left of it.
+    Before the start they refer to the whole run since its launch, later to the remaining time.
     """
     record, report = read_json(folder.config), find_json(folder.preflight) or {}
     process = find_json(folder.process) or {}
     events, _ = read_events(folder.events)
     over = events[-1].t
     launched = float(process.get("launched") or events[0].t)
-    found: dict[str, Any] = {"seconds": round(over - launched, 1)}
+    errors: dict[str, Any] = {"seconds": round(over - launched, 1)}
     if report.get("seconds"):
-        found["before_start"] = round(report["seconds"] / (over - launched) - 1, 4)
+        errors["before_start"] = round(report["seconds"] / (over - launched) - 1, 4)
     timings = StepTimings()
     eta = EtaEstimator(
         timings, Schedule.of(record["config"], record["plan"]), report.get("trial_run")
     )
-    to_tell = list(SHARES)
+    shares = list(SHARES)
     for event in events:
         timings.add(event.t, event.event)
         share = timings.step / timings.total_steps if timings.total_steps else 0.0
-        if event.kind == "step" and to_tell and share >= to_tell[0]:
+        if event.kind == "step" and shares and share >= shares[0]:
             left = eta.seconds_left()
-            name = f"at_{round(100 * to_tell.pop(0))}"
-            found[name] = None if left is None else round(left / (over - event.t) - 1, 4)
-    return found
+            name = f"at_{round(100 * shares.pop(0))}"
+            errors[name] = None if left is None else round(left / (over - event.t) - 1, 4)
+    return errors
 
 
-def _case(forge: Forge, said: dict[str, Any]) -> dict[str, Any]:
-    layer = Layer("bench", said)
+def _case(forge: Forge, settings: dict[str, Any]) -> dict[str, Any]:
+    layer = Layer("bench", settings)
     began = time.time()
-    rehearsal = forge.trial_runs.start(layer)
-    _await(lambda: forge.trial_runs.view(rehearsal).state.is_over)
-    measured = forge.trial_runs.view(rehearsal).trial_run
+    trial_run = forge.trial_runs.start(layer)
+    _await(lambda: forge.trial_runs.view(trial_run).state.is_over)
+    measured = forge.trial_runs.view(trial_run).trial_run
     if measured is None:
-        raise RuntimeError(str(forge.trial_runs.view(rehearsal)))
-    rehearsed = time.time() - began
+        raise RuntimeError(str(forge.trial_runs.view(trial_run)))
+    trial_seconds = time.time() - began
     _await(lambda: forge.trial_runs.active() is None)
     time.sleep(1.0)
     run = forge.runs.start(layer)
     _await(lambda: forge.runs.state(run).is_over)
-    found = errors_of(forge.runs.folder(run))
+    errors = errors_of(forge.runs.folder(run))
     view = forge.runs.view(run)
     if view.state != "finished":
         raise RuntimeError(forge.runs.log(run))
-    told = {
+    details = {
         "updates": view.step,
-        "rehearsal_s": round(rehearsed, 1),
+        "trial_run_s": round(trial_seconds, 1),
         "peak_gib": measured.peak_gib,
         "seconds_per_update": measured.seconds_per_update,
     }
-    return {"seconds": found["seconds"], **{name: found.get(name) for name in AIMS}, **told}
+    return {"seconds": errors["seconds"], **{name: errors.get(name) for name in AIMS}, **details}
 
 
 def _await(holds: Any) -> None:

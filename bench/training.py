@@ -1,6 +1,6 @@
-"""An app run with one tab open against a bare TRL script, interleaved.
+"""Compare an app run with one open tab to a plain TRL script, in interleaved pairs.
 
-Gives the speed ratio, click → first update against the script from cold, and the event lag.
+Measures the speed ratio, the time from click to first step, and the event lag.
 
     python bench/training.py [PAIRS] [STEPS]
 """
@@ -39,7 +39,7 @@ WATCH = """() => {
   window.seen = [];
   const look = () => {
     const line = document.querySelector('[role=progressbar]')?.nextElementSibling?.textContent;
-    const step = Number(line?.match(/update (\\d+) of/)?.[1]);
+    const step = Number(line?.match(/(?:step|update) (\\d+) of/i)?.[1]);
     if (step && (!window.seen.length || window.seen.at(-1)[0] !== step))
       window.seen.push([step, Date.now() / 1000]);
   };
@@ -71,26 +71,26 @@ def main(pairs: int = 5, steps: int = 12) -> list[str]:
 
 
 def lines() -> list[str]:
-    """Return what the figures that are kept come to."""
+    """Return the lines of the report from the stored figures."""
     rows, lags = kept(NAME), [row["lag_s"] for row in kept("lag")]
     if not rows or not lags:
         return []
     ratios = [row["app_tokens_per_s"] / row["bare_tokens_per_s"] for row in rows]
-    sooner = [row["bare_first_s"] - row["app_first_s"] for row in rows]
+    gained = [row["bare_first_s"] - row["app_first_s"] for row in rows]
     return [
         "The starter model, LoRA r 16, batch 4 × 128 tokens, fp32, the same rows and settings.",
         "",
         (
-            f"- App run with a tab open ÷ bare TRL, tokens/s: {spread(ratios, 3)} (aim ≥ 0.99; "
+            f"- App run with a tab open ÷ plain TRL, tokens/s: {spread(ratios, 3)} (aim ≥ 0.99; "
             f"{len(rows)} interleaved pairs)"
         ),
         (
-            f"- Click → first update, warm: {spread([r['app_first_s'] for r in rows])} s; "
-            f"bare script from cold: {spread([r['bare_first_s'] for r in rows])} s; "
-            f"sooner by {statistics.median(sooner):.1f} s (aim ≥ 4)"
+            f"- Click → first step, warm worker: {spread([r['app_first_s'] for r in rows])} s; "
+            f"plain script, cold: {spread([r['bare_first_s'] for r in rows])} s; "
+            f"faster by {statistics.median(gained):.1f} s (aim ≥ 4)"
         ),
         (
-            f"- Event lag worker → page over {len(lags)} updates: median "
+            f"- Event lag worker → page over {len(lags)} steps: median "
             f"{statistics.median(lags):.2f} s, 95th percentile {percentile(lags, 0.95):.2f} s "
             f"(aim ≤ 0.7)"
         ),
@@ -117,8 +117,8 @@ def _rows(path: Path) -> Path:
     return path
 
 
-def _await_spare(server: Server) -> None:
-    until(lambda: server.get("/api/health")["warm"], 60, "no worker was warmed")
+def _await_warm_worker(server: Server) -> None:
+    until(lambda: server.get("/api/health")["warm"], 60, "no worker is warm")
 
 
 def _app_run(
@@ -140,24 +140,24 @@ def _app_run(
         "group_by_length": False,
         "eval_split": 0,
     }
-    server.post("/api/preflight", body)  # as the form does while somebody reads the plan
-    _await_spare(server)
+    server.post("/api/preflight", body)  # as the form does
+    _await_warm_worker(server)
     clicked = time.time()
     run_id = server.post("/api/runs", body)["id"]
     page.goto(f"{server.url}/?run={run_id}")
     page.evaluate(WATCH)
     wait_for_run(server, run_id)
-    updates = [event for event in events_of(home, run_id) if event["kind"] == "step"]
-    times = {event["step"]: event["t"] for event in updates}
+    steps_done = [event for event in events_of(home, run_id) if event["kind"] == "step"]
+    times = {event["step"]: event["t"] for event in steps_done}
     seen = page.evaluate("window.seen")
     lags = [shown - times[step] for step, shown in seen if step in times]
-    later = updates[1:]
+    later = steps_done[1:]
     return {
-        "app_first_s": round(updates[0]["t"] - clicked, 3),
+        "app_first_s": round(steps_done[0]["t"] - clicked, 3),
         "app_tokens_per_s": round(
-            sum(event["tokens"] for event in later) / (later[-1]["t"] - updates[0]["t"]), 2
+            sum(event["tokens"] for event in later) / (later[-1]["t"] - steps_done[0]["t"]), 2
         ),
-        "app_loss": updates[-1]["loss"],
+        "app_loss": steps_done[-1]["loss"],
     }, lags
 
 
@@ -171,8 +171,8 @@ def _bare_run(home: Path, data: Path, steps: int, out: Path) -> dict[str, float]
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    steps_seen = json.loads(out.read_text("utf-8"))["steps"]
-    first, last = steps_seen[0], steps_seen[-1]
+    logged = json.loads(out.read_text("utf-8"))["steps"]
+    first, last = logged[0], logged[-1]
     return {
         "bare_first_s": round(first["t"] - began, 3),
         "bare_tokens_per_s": round(

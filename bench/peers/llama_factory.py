@@ -1,10 +1,10 @@
-"""Recommended settings in an app run against LLaMA-Factory 0.9.5 as it comes, interleaved.
+"""Compare an app run with recommended settings to LLaMA-Factory 0.9.5, in interleaved pairs.
 
-Its settings are those of its LoRA example (batch 1, 8 accumulated, bf16, recomputation); rank and
-learning rate are given to both. It runs in an environment of its own, which is made on the first
-call (a gigabyte or two, some minutes) and kept: MODELFORGE_BENCH_PEERS, else the user's cache.
+LLaMA-Factory uses the settings of its LoRA example (batch 1, 8 accumulated, bf16, gradient
+checkpointing); rank and learning rate are the same for both. It runs in an environment of its own,
+made on the first call (one or two GB, some minutes) in MODELFORGE_BENCH_PEERS or the user's cache.
 
-    python bench/peers/llama_factory.py [PAIRS] [UPDATES]
+    python bench/peers/llama_factory.py [PAIRS] [STEPS]
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ NAME = "llama_factory"
 VERSION = "0.9.5"
 
 
-def main(pairs: int = 3, updates: int = 12) -> list[str]:
+def main(pairs: int = 3, steps: int = 12) -> list[str]:
     """Measure `pairs` pairs of runs and return the lines of the report."""
     python = environment()
     rows = []
-    with recorded(NAME), tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        files = short_rows.write(folder, recommended.ROWS_PER_UPDATE * updates)
+    with recorded(NAME), tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        files = short_rows.write(folder, recommended.ROWS_PER_STEP * steps)
         home = own_home(folder / "home")
         for number in range(pairs):
-            ours = recommended.recommended_run(home, files, updates)
-            theirs = peer_run(python, home.starter_model, files, updates, folder)
+            ours = recommended.recommended_run(home, files, steps)
+            theirs = peer_run(python, home.starter_model, files, steps, folder)
             ours.pop("adapter")
             rows.append({"pair": number} | ours | theirs)
             print(rows[-1], flush=True)
@@ -47,9 +47,9 @@ def main(pairs: int = 3, updates: int = 12) -> list[str]:
 
 
 def environment() -> Path:
-    """Return the Python of LLaMA-Factory's environment, made if it is not there yet."""
-    kept_in = os.environ.get("MODELFORGE_BENCH_PEERS")
-    root = Path(kept_in) if kept_in else Path.home() / ".cache" / "modelforge-bench"
+    """Return the Python of LLaMA-Factory's environment, which is made if missing."""
+    given = os.environ.get("MODELFORGE_BENCH_PEERS")
+    root = Path(given) if given else Path.home() / ".cache" / "modelforge-bench"
     folder = root / NAME
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     done = folder / f"made-{VERSION}"
@@ -60,23 +60,23 @@ def environment() -> Path:
     pip = [str(python), "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, "-r", str(HERE / f"{NAME}.txt")], check=True)
     subprocess.run([*pip, "--no-deps", f"llamafactory=={VERSION}"], check=True)
-    # It imports torchaudio for sounds, whatever it is given; there are none here.
+    # It always imports torchaudio, which text does not need.
     stand_in = folder / "stand-in" / "torchaudio"
     stand_in.mkdir(parents=True)
-    (stand_in / "__init__.py").write_text('"""Nothing."""\n', encoding="utf-8")
+    (stand_in / "__init__.py").write_text('"""Stands for torchaudio."""\n', encoding="utf-8")
     done.touch()
     return python
 
 
 def peer_run(
-    python: Path, model: Path, files: short_rows.Files, updates: int, folder: Path
+    python: Path, model: Path, files: short_rows.Files, steps: int, folder: Path
 ) -> dict[str, Any]:
-    """Train with LLaMA-Factory's example; return its speed."""
+    """Train with LLaMA-Factory's example and return its speed."""
     data = {"rows": {"file_name": str(files.alpaca)}}
     (folder / "dataset_info.json").write_text(json.dumps(data), encoding="utf-8")
     settings, out = folder / "peer.yaml", folder / "peer.json"
     # YAML reads JSON too.
-    settings.write_text(json.dumps(example(model, folder, updates)), encoding="utf-8")
+    settings.write_text(json.dumps(example(model, folder, steps)), encoding="utf-8")
     environ = os.environ | {
         "DISABLE_VERSION_CHECK": "1",
         "PYTHONPATH": str(python.parent.parent / "stand-in"),
@@ -92,8 +92,8 @@ def peer_run(
         )
     if done.returncode:
         raise RuntimeError((folder / "peer.log").read_text("utf-8", "replace")[-4000:])
-    steps = json.loads(out.read_text("utf-8"))["steps"]
-    first, last = steps[0], steps[-1]
+    logged = json.loads(out.read_text("utf-8"))["steps"]
+    first, last = logged[0], logged[-1]
     return {
         "peer_tokens_per_s": round(
             (last["tokens"] - first["tokens"]) / (last["t"] - first["t"]), 2
@@ -103,7 +103,7 @@ def peer_run(
     }
 
 
-def example(model: Path, folder: Path, updates: int) -> dict[str, Any]:
+def example(model: Path, folder: Path, steps: int) -> dict[str, Any]:
     """Return the settings of its LoRA example, for this model and these rows."""
     return {
         "model_name_or_path": str(model),
@@ -122,9 +122,9 @@ def example(model: Path, folder: Path, updates: int) -> dict[str, Any]:
         "logging_steps": 1,
         "save_strategy": "no",
         "per_device_train_batch_size": 1,
-        "gradient_accumulation_steps": recommended.ROWS_PER_UPDATE,
-        "learning_rate": recommended.RATE,
-        "max_steps": updates,
+        "gradient_accumulation_steps": recommended.ROWS_PER_STEP,
+        "learning_rate": recommended.LEARNING_RATE,
+        "max_steps": steps,
         "lr_scheduler_type": "cosine",
         "warmup_ratio": 0.1,
         "bf16": True,
@@ -135,7 +135,7 @@ def example(model: Path, folder: Path, updates: int) -> dict[str, Any]:
 
 
 def lines() -> list[str]:
-    """Return what the figures that are kept come to."""
+    """Return the lines of the report from the stored figures."""
     rows = kept(NAME)
     if not rows:
         return []

@@ -1,4 +1,4 @@
-"""What errors become: a stable cause, a sentence and a remedy."""
+"""Failures: a stable cause, a message and a remedy."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def test_every_known_error_has_its_cause(error, cause):
     assert "\n" not in failure.what
 
 
-def test_what_nobody_foresaw_names_its_class_and_first_line():
+def test_an_unknown_error_names_its_class_and_first_line():
     failure = explain(ZeroDivisionError("division by zero\nand more"))
     assert failure.what == "ZeroDivisionError: division by zero."
     assert "log" in failure.remedy
 
 
-def test_our_own_errors_keep_place_words_and_remedy():
+def test_forge_errors_keep_their_message_and_remedy():
     failure = explain(DataError(Problem("rows.jsonl:3", "is not JSON.", "Close it.")))
     assert (failure.what, failure.remedy) == ("rows.jsonl:3: is not JSON.", "Close it.")

@@ -11,7 +11,7 @@ import pytest
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 
-# Libraries below torch warn of their own deprecations, which are not ours to mend.
+# torch and its libraries emit deprecation warnings of their own.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
 FOUR = {"use_4bit": True}
@@ -20,7 +20,7 @@ OLORA = {"adapter": {"init": "olora"}}
 LOFTQ = {"adapter": {"init": "loftq"}}
 
 
-def said_by(model: Any) -> Any:
+def logits_of(model: Any) -> Any:
     import torch
 
     with torch.no_grad():
@@ -84,13 +84,13 @@ def test_every_kind_learns_is_saved_and_opens_again(bench, tiny_model, answers):
     run = bench.prepare(max_steps=2, eval_split=0.25, **answers)
     events = bench.work(run)
     assert events[-1].kind == "finished", events[-1].data
-    again = said_by(reopened(tiny_model, run.output))
+    again = logits_of(reopened(tiny_model, run.output))
     assert torch.isfinite(again).all()
-    assert not torch.allclose(again, said_by(plain(tiny_model)), atol=1e-4)
+    assert not torch.allclose(again, logits_of(plain(tiny_model)), atol=1e-4)
 
 
 @pytest.mark.parametrize("answers", [PISSA, OLORA, LOFTQ], ids=str)
-def test_a_near_start_says_what_the_model_says_and_is_saved_as_nothing(
+def test_an_initialization_keeps_the_output_and_is_saved_as_an_empty_adapter(
     tiny_model, tmp_path, answers
 ):
     """Begun and saved without an update, the adapter leaves the model as it was."""
@@ -99,10 +99,10 @@ def test_a_near_start_says_what_the_model_says_and_is_saved_as_nothing(
     from modelforge.runs.layout import RunFolder
     from modelforge.train.save import CardInfo, save
 
-    before = said_by(plain(tiny_model))
+    before = logits_of(plain(tiny_model))
     # The rank is the whole width: what the start takes out of the weights it holds itself.
     trainer = trainer_on(tiny_model, tmp_path, lora_r=32, **answers)
-    started = said_by(trainer.model)
+    started = logits_of(trainer.model)
     assert torch.allclose(started, before, atol=1e-4)
     assert trainer.model.peft_config["default"].r == 32
     up = trainer.model.base_model.model.model.layers[0].mlp.up_proj
@@ -118,13 +118,13 @@ def test_a_near_start_says_what_the_model_says_and_is_saved_as_nothing(
     )
     shape = json.loads((out / "adapter_config.json").read_text(encoding="utf-8"))
     assert (shape["r"], shape["lora_alpha"], shape["init_lora_weights"]) == (64, 64, True)
-    assert torch.allclose(said_by(reopened(tiny_model, out)), before, atol=1e-4)
+    assert torch.allclose(logits_of(reopened(tiny_model, out)), before, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     "answers", [PISSA, OLORA, {"adapter": {"init": "pissa", "use_rslora": True}}]
 )
-def test_what_was_learned_from_a_near_start_is_what_opens_again(tiny_model, tmp_path, answers):
+def test_an_initialized_adapter_opens_again_as_trained(tiny_model, tmp_path, answers):
     import torch
 
     from modelforge.runs.layout import RunFolder
@@ -141,30 +141,30 @@ def test_what_was_learned_from_a_near_start_is_what_opens_again(tiny_model, tmp_
         CardInfo("a try", steps=2),
         trainer.adapter_init,
     )
-    assert torch.allclose(said_by(trainer.model), said_by(reopened(tiny_model, out)), atol=1e-4)
+    assert torch.allclose(logits_of(trainer.model), logits_of(reopened(tiny_model, out)), atol=1e-4)
 
 
-def test_loftq_makes_up_for_what_four_bits_lose(tiny_model, tmp_path):
-    exact = said_by(plain(tiny_model))
+def test_loftq_reduces_the_error_of_4_bit_weights(tiny_model, tmp_path):
+    exact = logits_of(plain(tiny_model))
 
     def off(**answers: Any) -> float:
         trainer = trainer_on(tiny_model, tmp_path, **FOUR, lora_r=16, **answers)
-        return float((said_by(trainer.model) - exact).abs().mean())
+        return float((logits_of(trainer.model) - exact).abs().mean())
 
     assert off(**LOFTQ) < 0.7 * off()
 
 
-def test_pissa_on_four_bits_leaves_them_less_to_lose(tiny_model, tmp_path):
-    exact = said_by(plain(tiny_model))
+def test_pissa_reduces_the_error_of_4_bit_weights(tiny_model, tmp_path):
+    exact = logits_of(plain(tiny_model))
 
     def off(**answers: Any) -> float:
         trainer = trainer_on(tiny_model, tmp_path, **FOUR, lora_r=16, **answers)
-        return float((said_by(trainer.model) - exact).abs().mean())
+        return float((logits_of(trainer.model) - exact).abs().mean())
 
     assert off(**PISSA) < off()
 
 
-def test_the_best_part_is_kept_where_a_matrix_is_too_large_to_take_apart():
+def test_large_matrices_are_approximated_by_their_leading_part():
     import torch
 
     from modelforge.modeling.adapters.init import _leading_factors
@@ -175,15 +175,15 @@ def test_the_best_part_is_kept_where_a_matrix_is_too_large_to_take_apart():
     assert torch.allclose(2.0 * up @ down, exact, atol=1e-2)
 
 
-@pytest.mark.parametrize(("said", "kept"), [("auto", "float32"), ("bfloat16", "bfloat16")])
-def test_the_adapter_has_the_number_format_asked_for(tiny_model, tmp_path, said, kept):
+@pytest.mark.parametrize(("value", "dtype"), [("auto", "float32"), ("bfloat16", "bfloat16")])
+def test_the_adapter_has_the_configured_dtype(tiny_model, tmp_path, value, dtype):
     for answers in ({}, FOUR):
-        trainer = trainer_on(tiny_model, tmp_path, adapter={"dtype": said}, **answers)
+        trainer = trainer_on(tiny_model, tmp_path, adapter={"dtype": value}, **answers)
         found = {str(p.dtype) for p in trainer.model.parameters() if p.requires_grad}
-        assert found == {f"torch.{kept}"}
+        assert found == {f"torch.{dtype}"}
 
 
-def test_every_weight_is_trained_and_saved_whole(bench, tiny_model):
+def test_full_fine_tuning_trains_and_saves_every_weight(bench, tiny_model):
     import torch
 
     run = bench.prepare(max_steps=2, eval_split=0.25, adapter={"enabled": False})
@@ -198,7 +198,7 @@ def test_every_weight_is_trained_and_saved_whole(bench, tiny_model):
     assert "AutoModelForCausalLM" in card
     assert "library_name: transformers" in card
     again = plain(run.output)
-    assert not torch.allclose(said_by(again), said_by(plain(tiny_model)), atol=1e-4)
+    assert not torch.allclose(logits_of(again), logits_of(plain(tiny_model)), atol=1e-4)
     assert again.config.use_cache
 
 
@@ -207,7 +207,7 @@ def test_weights_trained_in_full_are_kept_in_32_bits(tiny_model, tmp_path):
     assert {str(p.dtype) for p in trainer.model.parameters()} == {"torch.float32"}
 
 
-def test_a_layer_that_is_not_there_is_said_in_words(bench):
+def test_a_missing_layer_is_refused(bench):
     failed = bench.work(bench.prepare(adapter={"target_modules": "query_key_value"}))[-1]
     assert (failed.kind, failed.data["cause"]) == ("failed", "layers-unknown")
     assert "query_key_value" in failed.data["what"]

@@ -19,7 +19,7 @@ def weights(run):
     return load_file(run.output / "adapter_model.safetensors")
 
 
-def begin_from(bench, folder, **answers):
+def start_from(bench, folder, **answers):
     run = bench.prepare(**answers, adapter={"start_from": "it"})
     record = json.loads(run.config.read_text())
     record["plan"]["start_from"] = str(folder)
@@ -28,7 +28,7 @@ def begin_from(bench, folder, **answers):
 
 
 @pytest.mark.parametrize("strategy", ["sft", "dpo"])
-def test_what_was_learned_is_where_it_begins(bench, tmp_path, strategy):
+def test_training_starts_from_the_given_adapter(bench, tmp_path, strategy):
     import torch
 
     first = bench.prepare()
@@ -37,7 +37,7 @@ def test_what_was_learned_is_where_it_begins(bench, tmp_path, strategy):
         rows = [{"prompt": f"q{n}", "chosen": "yes", "rejected": "no"} for n in range(4)]
         bench.rows = tmp_path / "pairs.jsonl"
         bench.rows.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    run, events = begin_from(bench, first.output, strategy=strategy, **STILL)
+    run, events = start_from(bench, first.output, strategy=strategy, **STILL)
     assert events[-1].kind == "finished", events[-1].data
     learned, kept = weights(first), weights(run)
     assert learned.keys() == kept.keys()
@@ -47,12 +47,12 @@ def test_what_was_learned_is_where_it_begins(bench, tmp_path, strategy):
     assert plan["trainable_parameters"] == sum(tensor.numel() for tensor in learned.values())
 
 
-def test_an_adapter_that_is_gone_or_of_another_shape_is_said(bench, tmp_path):
-    _run, events = begin_from(bench, tmp_path / "gone")
+def test_a_missing_or_unfit_adapter_is_refused(bench, tmp_path):
+    _run, events = start_from(bench, tmp_path / "gone")
     assert events[-1].data["cause"] == "start-missing"
     first = bench.prepare()
     bench.work(first)
     shape = json.loads((first.output / "adapter_config.json").read_text())
     (first.output / "adapter_config.json").write_text(json.dumps(shape | {"r": 4}))
-    _run, events = begin_from(bench, first.output)
+    _run, events = start_from(bench, first.output)
     assert events[-1].data["cause"] == "start-unsuited"

@@ -1,4 +1,4 @@
-"""Each way of storing the frozen weights learns, is saved, and opens again without us."""
+"""Every quantization scheme trains, is saved, and opens again without ModelForge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.errors import WorkerError
 
-# Libraries below torch warn of their own deprecations, which are not ours to mend.
+# torch and its libraries emit deprecation warnings of their own.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
 REQUIRED = {
@@ -75,7 +75,7 @@ BY_TORCHAO: list[dict[str, Any]] = [
 @pytest.mark.parametrize(
     "answers", [*WAYS, *(pytest.param(way, marks=needs_torchao) for way in BY_TORCHAO)], ids=str
 )
-def test_two_updates_are_saved_and_open_again(bench, tiny_model, answers):
+def test_a_run_of_two_steps_is_saved_and_opens_again(bench, tiny_model, answers):
     import torch
 
     run = bench.prepare(max_steps=2, eval_split=0.25, **answers)
@@ -92,7 +92,7 @@ def test_two_updates_are_saved_and_open_again(bench, tiny_model, answers):
 
 @needs_torchao
 @pytest.mark.parametrize("scheme", ["int8-weight-only", "fp8-weight-only", "nvfp4", "bnb-4bit"])
-def test_the_gradient_passes_the_stored_weights_on_its_way_back(tiny_model, scheme):
+def test_gradients_pass_through_quantized_weights(tiny_model, scheme):
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -166,10 +166,10 @@ def tiny_encoder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-def test_a_missing_package_is_said_with_its_remedy(tiny_model, monkeypatch):
-    from modelforge.modeling.providers import quantization as quantizing
+def test_a_missing_package_is_refused_with_its_remedy(tiny_model, monkeypatch):
+    from modelforge.modeling.providers import quantization
 
-    monkeypatch.setattr(quantizing.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(quantization.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(WorkerError, match="torchao") as refused:
         opened(tiny_model, quantization={"scheme": "nvfp4"})
     assert refused.value.cause == "package-missing"
@@ -188,14 +188,14 @@ def test_fp8_is_refused_where_transformers_would_load_16_bits(tiny_model):
     require_fp8_gpu(plan, (8, 9))
 
 
-def test_layers_in_fp8_pass_the_gradient(tiny_model, monkeypatch):
+def test_fp8_layers_pass_gradients(tiny_model, monkeypatch):
     """What a card of 8.9 loads, without Transformers' own look at the card."""
     import torch
     from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
 
-    from modelforge.modeling.providers import quantization as quantizing
+    from modelforge.modeling.providers import quantization
 
-    monkeypatch.setattr(quantizing, "require_fp8_gpu", lambda _plan, _capability: None)
+    monkeypatch.setattr(quantization, "require_fp8_gpu", lambda _plan, _capability: None)
     monkeypatch.setattr(
         FineGrainedFP8HfQuantizer, "validate_environment", lambda *_args, **_kwargs: None
     )
@@ -206,7 +206,7 @@ def test_layers_in_fp8_pass_the_gradient(tiny_model, monkeypatch):
     assert layer.block_size == (16, 16)  # the largest that divides a width of 16
     assert model.model.layers[1].mlp.up_proj.weight.dtype == torch.float32
     assert model.hf_quantizer.is_trainable
-    plain = quantizing.dequantize_fp8(layer.weight, layer.weight_scale_inv, torch.float32)
+    plain = quantization.dequantize_fp8(layer.weight, layer.weight_scale_inv, torch.float32)
     was = exact.model.layers[0].mlp.up_proj.weight
     assert torch.cosine_similarity(plain.flatten(), was.flatten(), dim=0) > 0.99
     rows = torch.tensor([[1, 5, 9, 2]])
@@ -215,7 +215,7 @@ def test_layers_in_fp8_pass_the_gradient(tiny_model, monkeypatch):
     assert model.get_input_embeddings().weight.grad.abs().sum() > 0
 
 
-def test_schemes_for_cards_are_what_their_libraries_take():
+def test_gpu_schemes_are_accepted_by_their_libraries():
     from transformers import FineGrainedFP8Config, Mxfp4Config
 
     from modelforge.modeling.providers.quantization import ModelFacts, quantization_config
@@ -232,7 +232,7 @@ def test_schemes_for_cards_are_what_their_libraries_take():
 
 
 @pytest.mark.parametrize("stored", ["none", "4-bit", "8-bit", "fp8", "mxfp4", "nvfp4"])
-def test_every_way_of_the_plan_is_known_to_the_provider(stored):
+def test_the_provider_supports_every_scheme_of_the_plan(stored):
     from modelforge.config.optimizers import StorageFormat
     from modelforge.modeling.providers.quantization import _SCHEMES
 

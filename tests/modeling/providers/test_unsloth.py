@@ -105,12 +105,12 @@ def heard(_done: int, _total: int) -> None:
     """Nobody listens."""
 
 
-def test_the_signatures_are_those_of_the_version_that_set_up_installs() -> None:
+def test_the_signatures_are_those_of_the_installed_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert f"unsloth=={KNOWN['version']}" in project["optional-dependencies"]["unsloth"]
 
 
-def test_our_versions_are_ones_that_unsloth_takes() -> None:
+def test_unsloth_accepts_our_versions() -> None:
     from packaging.requirements import Requirement
 
     ours = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "bitsandbytes")
@@ -121,7 +121,7 @@ def test_our_versions_are_ones_that_unsloth_takes() -> None:
         assert each.specifier.contains(metadata.version(each.name).partition("+")[0]), each
 
 
-def test_the_switches_that_keep_it_silent_are_its_own_and_are_set() -> None:
+def test_the_worker_sets_the_environment_variables_that_disable_telemetry() -> None:
     assert KNOWN["switches"] == ["UNSLOTH_DISABLE_STATISTICS", "HF_HUB_OFFLINE"]
     assert environment.QUIET["UNSLOTH_DISABLE_STATISTICS"] == "1"
 
@@ -166,20 +166,20 @@ def test_the_model_is_loaded_as_the_plan_says(bench, unsloth, answers, loads) ->
     assert loaded.tokenizer.is_fast  # the one that the token view reads with
 
 
-def test_the_four_bits_are_of_the_kind_that_was_asked_for(bench, unsloth) -> None:
+def test_the_4_bit_type_is_the_configured_one(bench, unsloth) -> None:
     provider, _ = unsloth
     job = job_of(bench, use_4bit=True, bnb_4bit_quant_type="fp4", use_nested_quant=False)
     asked = provider.model_arguments(job.plan, job.config)["quantization_config"]
     assert (asked.bnb_4bit_quant_type, asked.bnb_4bit_use_double_quant) == ("fp4", False)
 
 
-def test_the_adapter_is_the_one_that_was_asked_for(bench, unsloth) -> None:
+def test_the_adapter_is_the_configured_one(bench, unsloth) -> None:
     provider, stand_in = unsloth
     job = job_of(bench, lora_r=4, lora_alpha=12, lora_dropout=0.0, trainer={"seed": 7})
     loaded = provider.load(on_cuda(job), job.config, heard)
     said = stand_in.adapted
     assert (said["r"], said["lora_alpha"], said["lora_dropout"]) == (4, 12, 0.0)
-    assert said["target_modules"] == list(provider.LAYERS)
+    assert arguments["target_modules"] == list(provider.LAYERS)
     assert (said["bias"], said["random_state"]) == ("none", 7)
     assert said["use_gradient_checkpointing"] is False
     # The seven are all the linear layers of such a model.
@@ -195,17 +195,17 @@ def test_the_adapter_is_the_one_that_was_asked_for(bench, unsloth) -> None:
     assert next(names) == next(names)
 
 
-def test_a_model_with_other_layers_is_adapted_in_all_its_linear_ones(bench, unsloth) -> None:
+def test_a_model_with_other_layers_gets_adapters_on_all_linear_layers(bench, unsloth) -> None:
     from torch.nn import Linear, ModuleDict
 
     provider, _ = unsloth
     job = job_of(bench)
     other = ModuleDict({"query_key_value": Linear(2, 2), "o_proj": Linear(2, 2)})
-    said = provider.adapter_arguments(other, job.plan, job.config)
-    assert said["target_modules"] == "all-linear"
+    arguments = provider.adapter_arguments(other, job.plan, job.config)
+    assert arguments["target_modules"] == "all-linear"
 
 
-def test_an_adapter_that_unsloth_refuses_is_told_in_words(bench, unsloth) -> None:
+def test_an_unsupported_adapter_is_refused(bench, unsloth) -> None:
     from modelforge.modeling.errors import explain
 
     provider, stand_in = unsloth
@@ -217,17 +217,17 @@ def test_an_adapter_that_unsloth_refuses_is_told_in_words(bench, unsloth) -> Non
 
 
 @pytest.mark.parametrize(
-    ("changed", "head", "said"),
+    ("changed", "head", "message"),
     [
         ({"device": "cpu"}, "causal", "NVIDIA GPU; this run uses the cpu"),
-        ({"device": "cuda", "method": "rlhf"}, "causal", "this run is rlhf"),
-        ({"device": "cuda", "method": "kto"}, "causal", "this run is kto"),
+        ({"device": "cuda", "method": "rlhf"}, "causal", "this run uses rlhf"),
+        ({"device": "cuda", "method": "kto"}, "causal", "this run uses kto"),
     ],
 )
-def test_what_unsloth_does_not_train_is_refused(bench, unsloth, changed, head, said) -> None:
+def test_unsupported_runs_are_refused(bench, unsloth, changed, head, message) -> None:
     provider, stand_in = unsloth
     job = job_of(bench)
-    with pytest.raises(Exception, match=said):
+    with pytest.raises(Exception, match=message):
         provider.load(replace(job.plan, **changed), job.config, heard, head)
     assert not stand_in.loaded
 
@@ -270,7 +270,7 @@ def witness(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(package.parent), str(ROOT)])}
 
 
-def test_it_comes_before_all_that_it_rewrites(witness) -> None:
+def test_unsloth_is_imported_before_the_libraries_that_it_patches(witness) -> None:
     assert KNOWN["wants_to_be_before"] == ["trl", "transformers", "peft"]
     call = "from modelforge.train import worker; worker.preload('unsloth')"
     done = subprocess.run(
@@ -285,9 +285,9 @@ def test_it_comes_before_all_that_it_rewrites(witness) -> None:
     assert "Unsloth cannot be imported: no card for Unsloth." in done.stderr
 
 
-def test_a_spare_that_has_the_stack_already_begins_anew_for_it(bench, witness) -> None:
+def test_a_warm_worker_restarts_for_unsloth(bench, witness) -> None:
     run = job_of(bench).run
-    spare = subprocess.Popen(
+    worker = subprocess.Popen(
         [sys.executable, "-m", "modelforge.train", "--spare"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -295,20 +295,20 @@ def test_a_spare_that_has_the_stack_already_begins_anew_for_it(bench, witness) -
         env=witness,
         text=True,
     )
-    assert spare.stdin
-    assert spare.stdout
+    assert worker.stdin
+    assert worker.stdout
     try:
-        assert json.loads(spare.stdout.readline()) == {"ready": True}
-        spare.stdin.write(json.dumps({"run": str(run.path)}) + "\n")
-        spare.stdin.flush()
-        assert json.loads(spare.stdout.readline()) == {"taken": True}
-        assert spare.stdout.read() == ""
-        assert spare.wait(timeout=60) == 1
+        assert json.loads(worker.stdout.readline()) == {"ready": True}
+        worker.stdin.write(json.dumps({"run": str(run.path)}) + "\n")
+        worker.stdin.flush()
+        assert json.loads(worker.stdout.readline()) == {"taken": True}
+        assert worker.stdout.read() == ""
+        assert worker.wait(timeout=60) == 1
     finally:
-        spare.kill()
-        spare.communicate()
+        worker.kill()
+        worker.communicate()
     assert "came before: []" in run.log.read_text(encoding="utf-8")
     events = read_events(run.events)[0]
     assert [event.kind for event in events].count("started") == 1
-    assert events[0].data["pid"] == spare.pid  # the same process, as the supervisor knows it
+    assert events[0].data["pid"] == worker.pid  # the same process, as the supervisor knows it
     assert (events[-1].kind, events[-1].data["cause"]) == ("failed", "provider-broken")

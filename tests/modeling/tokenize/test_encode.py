@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-# Libraries below torch warn of their own deprecations, which are not ours to mend.
+# torch and its libraries emit deprecation warnings of their own.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
 THINKING = (
@@ -45,24 +45,24 @@ def trained_text(tokenizer: Any, row: Any) -> str:
     return tokenizer.decode([label for label in row.labels if label != -100])
 
 
-def talk(*turns: str) -> dict[str, Any]:
+def chat(*turns: str) -> dict[str, Any]:
     roles = {"s": "system", "u": "user", "a": "assistant"}
     return {"messages": [{"role": roles[turn[0]], "content": turn[2:]} for turn in turns]}
 
 
 def test_only_the_answer_and_its_end_token_are_trained(tokenizer):
-    (row,) = encoded(tokenizer, talk("u:Who are you?", "a:A captain, aye."))
+    (row,) = encoded(tokenizer, chat("u:Who are you?", "a:A captain, aye."))
     assert trained_text(tokenizer, row) == "A captain, aye.<|im_end|>"
 
 
 def test_the_ids_are_what_the_chat_template_gives(tokenizer):
-    messages = talk("s:Be brief.", "u:Who are you?", "a:A captain, aye.")
+    messages = chat("s:Be brief.", "u:Who are you?", "a:A captain, aye.")
     (row,) = encoded(tokenizer, messages)
     assert row.input_ids == tokenizer.apply_chat_template(messages["messages"])["input_ids"]
 
 
 def test_the_prompt_in_training_is_the_prompt_in_chat(tokenizer):
-    messages = talk("u:Who are you?", "a:A captain, aye.")
+    messages = chat("u:Who are you?", "a:A captain, aye.")
     (row,) = encoded(tokenizer, messages)
     prompt = tokenizer.apply_chat_template(messages["messages"][:1], add_generation_prompt=True)
     length = len(prompt["input_ids"])
@@ -72,36 +72,36 @@ def test_the_prompt_in_training_is_the_prompt_in_chat(tokenizer):
 
 
 def test_every_answer_of_a_conversation_is_trained(tokenizer):
-    (row,) = encoded(tokenizer, talk("s:S", "u:One?", "a:First.", "u:Two?", "a:Second."))
+    (row,) = encoded(tokenizer, chat("s:S", "u:One?", "a:First.", "u:Two?", "a:Second."))
     assert trained_text(tokenizer, row) == "First.<|im_end|>Second.<|im_end|>"
 
 
-def test_an_answer_that_repeats_the_question_is_told_from_it(tokenizer):
-    (row,) = encoded(tokenizer, talk("u:Yes", "a:Yes", "u:Yes", "a:Yes"))
+def test_an_answer_that_repeats_the_question_is_found(tokenizer):
+    (row,) = encoded(tokenizer, chat("u:Yes", "a:Yes", "u:Yes", "a:Yes"))
     assert trained_text(tokenizer, row) == "Yes<|im_end|>Yes<|im_end|>"
 
 
 def test_a_template_that_rewrites_history_still_trains_every_answer(tokenizer):
     tokenizer.chat_template = THINKING
-    (row,) = encoded(tokenizer, talk("u:One?", "a:First.", "u:Two?", "a:Second."))
+    (row,) = encoded(tokenizer, chat("u:One?", "a:First.", "u:Two?", "a:Second."))
     expected = "First.<|im_end|><think>\n\n</think>\n\nSecond.<|im_end|>"
     assert trained_text(tokenizer, row) == expected
 
 
-def test_a_template_that_refuses_the_system_role_gets_it_in_the_first_question(tokenizer):
+def test_a_template_without_a_system_role_gets_it_in_the_first_user_message(tokenizer):
     tokenizer.chat_template = NO_SYSTEM
-    (row,) = encoded(tokenizer, talk("s:Be brief.", "u:Who?", "a:Me."))
+    (row,) = encoded(tokenizer, chat("s:Be brief.", "u:Who?", "a:Me."))
     assert "Be brief.\n\nWho?" in tokenizer.decode(row.input_ids)
     assert trained_text(tokenizer, row) == "Me.<|im_end|>"
 
 
-def test_a_conversation_that_the_template_cannot_write_trains_nothing(tokenizer):
+def test_a_conversation_that_the_template_refuses_has_no_trained_token(tokenizer):
     tokenizer.chat_template = "{{ raise_exception('never') }}{{ messages }}"
     from modelforge.modeling.tokenize.encode import encode
     from modelforge.modeling.tokenize.template import ChatTemplate
 
-    dialect = ChatTemplate(tokenizer, "<|im_end|>", 2, frozenset({2}))
-    (row,) = encode([talk("u:Who?", "a:Me.")], dialect)
+    template = ChatTemplate(tokenizer, "<|im_end|>", 2, frozenset({2}))
+    (row,) = encode([chat("u:Who?", "a:Me.")], template)
     assert row.trained_tokens == 0
 
 
@@ -112,24 +112,24 @@ def test_plain_text_is_trained_whole_and_ends_in_the_end_token(tokenizer):
 
 
 def test_rows_of_both_kinds_may_be_mixed(tokenizer):
-    rows = encoded(tokenizer, {"text": "Once."}, talk("u:Who?", "a:Me."), {"text": "Twice."})
+    rows = encoded(tokenizer, {"text": "Once."}, chat("u:Who?", "a:Me."), {"text": "Twice."})
     texts = [trained_text(tokenizer, row) for row in rows]
     assert texts == ["Once.<|im_end|>", "Me.<|im_end|>", "Twice.<|im_end|>"]
 
 
-def test_a_long_row_is_cut_and_says_so(tokenizer):
-    (row,) = encoded(tokenizer, talk("u:Who?", "a:" + "word " * 200), longest=40)
+def test_a_long_row_is_truncated(tokenizer):
+    (row,) = encoded(tokenizer, chat("u:Who?", "a:" + "word " * 200), longest=40)
     assert row.is_truncated
     assert len(row.input_ids) == len(row.labels) == 40
 
 
-def test_a_question_beyond_the_longest_row_leaves_nothing_to_train(tokenizer):
-    (row,) = encoded(tokenizer, talk("u:" + "word " * 200, "a:Me."), longest=40)
+def test_a_prompt_beyond_the_max_length_has_no_trained_token(tokenizer):
+    (row,) = encoded(tokenizer, chat("u:" + "word " * 200, "a:Me."), longest=40)
     assert row.trained_tokens == 0
 
 
 def test_emoji_and_umlauts_in_an_answer_are_trained_whole(tokenizer):
-    (row,) = encoded(tokenizer, talk("u:Grüße?", "a:Schöne Grüße 👋🏽 aus Köln"))
+    (row,) = encoded(tokenizer, chat("u:Grüße?", "a:Schöne Grüße 👋🏽 aus Köln"))
     assert trained_text(tokenizer, row) == "Schöne Grüße 👋🏽 aus Köln<|im_end|>"
 
 
@@ -138,14 +138,14 @@ def test_without_a_template_chatml_is_used_where_its_tokens_exist(tokenizer):
 
     tokenizer.chat_template = None
     size = len(tokenizer)
-    dialect = load_chat_template(tokenizer, (0,))
-    assert [code for code, _ in dialect.notes] == ["chat-template-chatml", "end-token-added"]
-    assert dialect.stop_ids == {0, 2}
+    template = load_chat_template(tokenizer, (0,))
+    assert [code for code, _ in template.notes] == ["chat-template-chatml", "end-token-added"]
+    assert template.stop_ids == {0, 2}
     assert len(tokenizer) == size
     assert "<|im_start|>" in tokenizer.chat_template
 
 
-def test_without_chatml_tokens_turns_are_plain_words_and_answers_still_end(tokenizer):
+def test_without_chatml_tokens_the_plain_template_still_ends_answers(tokenizer):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -153,25 +153,25 @@ def test_without_chatml_tokens_turns_are_plain_words_and_answers_still_end(token
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     plain = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>", unk_token="<unk>")
-    (row,) = encoded(plain, talk("u:Who", "a:Me"), stops=(1,))
+    (row,) = encoded(plain, chat("u:Who", "a:Me"), stops=(1,))
     assert [label for label in row.labels if label != -100] == [3, 1]
 
 
-def test_a_template_without_an_end_token_gets_one_behind_every_answer(tokenizer):
+def test_a_template_without_an_end_token_gets_one_after_every_answer(tokenizer):
     tokenizer.chat_template = (
         "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
-    (row,) = encoded(tokenizer, talk("u:One?", "a:First.", "u:Two?", "a:Second."))
+    (row,) = encoded(tokenizer, chat("u:One?", "a:First.", "u:Two?", "a:Second."))
     assert trained_text(tokenizer, row) == "First.<|im_end|>Second.<|im_end|>"
 
 
-def test_the_end_token_of_the_template_joins_what_generation_stops_on(tokenizer):
+def test_the_end_token_of_the_template_becomes_a_stop_token(tokenizer):
     from modelforge.modeling.tokenize.template import load_chat_template
 
-    dialect = load_chat_template(tokenizer, (0,))
-    assert dialect.stop_ids == {0, 2}
-    assert [code for code, _ in dialect.notes] == ["end-token-added"]
+    template = load_chat_template(tokenizer, (0,))
+    assert template.stop_ids == {0, 2}
+    assert [code for code, _ in template.notes] == ["end-token-added"]
 
 
 SHOUTING = (
@@ -205,10 +205,10 @@ def learn(tokenizer: Any, name: str | None = None, **more: Any) -> Any:
     return load_chat_template(tokenizer, (2,), template=template_text(name), **more)
 
 
-def read(row: dict[str, Any], dialect: Any, loss_on: Any = "completion") -> Any:
+def read(row: dict[str, Any], template: Any, loss_on: Any = "completion") -> Any:
     from modelforge.modeling.tokenize.encode import encode
 
-    return encode([row], dialect, loss_on)[0]
+    return encode([row], template, loss_on)[0]
 
 
 @pytest.mark.parametrize(
@@ -219,36 +219,36 @@ def read(row: dict[str, Any], dialect: Any, loss_on: Any = "completion") -> Any:
         ("last_round", "Second.<|im_end|>"),
     ],
 )
-def test_the_loss_of_a_chat_is_on_the_turns_that_were_asked_for(tokenizer, loss_on, expected):
-    assert trained_text(tokenizer, read(talk(*CHAT), learn(tokenizer), loss_on)) == expected
+def test_the_loss_of_a_chat_is_on_the_configured_messages(tokenizer, loss_on, expected):
+    assert trained_text(tokenizer, read(chat(*CHAT), learn(tokenizer), loss_on)) == expected
 
 
 def test_with_a_loss_on_all_every_token_is_trained(tokenizer):
-    row = read(talk(*CHAT), learn(tokenizer), "all")
+    row = read(chat(*CHAT), learn(tokenizer), "all")
     assert row.labels == row.input_ids
 
 
 @pytest.mark.parametrize("loss_on", ["assistant", "last_round"])
-def test_plain_text_has_no_turn_to_learn(tokenizer, loss_on):
+def test_plain_text_has_no_message_to_train_on(tokenizer, loss_on):
     row = read({"text": "Once."}, learn(tokenizer), loss_on)
     assert (row.trained_tokens, len(row.input_ids) > 0) == (0, True)
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama3", "qwen", "gemma"])
 def test_named_templates_mark_every_answer(tokenizer, name):
-    dialect = learn(tokenizer, name)
-    text = trained_text(tokenizer, read(talk(*CHAT), dialect))
+    template = learn(tokenizer, name)
+    text = trained_text(tokenizer, read(chat(*CHAT), template))
     assert text == "First.<|im_end|>Second.<|im_end|>"
-    codes = [code for code, _ in dialect.notes]
+    codes = [code for code, _ in template.notes]
     assert codes == (["end-token-put"] if name in ("llama3", "gemma") else [])
 
 
-def test_gemma_says_the_system_text_in_the_first_turn(tokenizer):
-    text = tokenizer.decode(read(talk(*CHAT), learn(tokenizer, "gemma")).input_ids)
+def test_gemma_renders_the_system_text_in_the_first_turn(tokenizer):
+    text = tokenizer.decode(read(chat(*CHAT), learn(tokenizer, "gemma")).input_ids)
     assert text.startswith("<|im_start|><start_of_turn>user\nS\n\nOne?<end_of_turn>")
 
 
-def test_a_tool_call_is_learned_and_its_result_is_not(tokenizer):
+def test_a_tool_call_is_trained_and_its_result_is_not(tokenizer):
     row = read({"messages": CALLING, "tools": TOOLS}, learn(tokenizer, "qwen"))
     text = trained_text(tokenizer, row)
     call = '<tool_call>\n{"name": "look", "arguments": {"at": "sea"}}\n</tool_call>'
@@ -256,26 +256,26 @@ def test_a_tool_call_is_learned_and_its_result_is_not(tokenizer):
     assert '"description": "Looks."' in tokenizer.decode(row.input_ids)
 
 
-def test_a_tool_call_that_the_template_does_not_write_is_counted_and_not_learned(tokenizer):
-    dialect = learn(tokenizer)
-    row = read({"messages": CALLING, "tools": TOOLS}, dialect)
+def test_a_tool_call_that_the_template_does_not_render_is_counted_and_not_trained(tokenizer):
+    template = learn(tokenizer)
+    row = read({"messages": CALLING, "tools": TOOLS}, template)
     assert trained_text(tokenizer, row) == "It is 21 degrees.<|im_end|>"
     assert (row.unmatched, row.rewritten) == (1, 0)
-    assert not dialect.supports_tools
+    assert not template.supports_tools
 
 
-def test_an_answer_that_the_template_rewrites_is_learned_as_it_writes_it(tokenizer):
+def test_an_answer_that_the_template_rewrites_is_trained_as_rendered(tokenizer):
     tokenizer.chat_template = SHOUTING
-    row = read(talk(*CHAT), learn(tokenizer))
+    row = read(chat(*CHAT), learn(tokenizer))
     assert trained_text(tokenizer, row) == "FIRST.<|im_end|>SECOND.<|im_end|>"
     assert (row.unmatched, row.rewritten) == (0, 2)
 
 
-def test_an_answer_that_cannot_be_told_from_the_rest_is_counted(tokenizer):
+def test_an_answer_that_is_not_found_is_counted(tokenizer):
     tokenizer.chat_template = UNMARKED
-    row = read(talk(*CHAT), learn(tokenizer))
+    row = read(chat(*CHAT), learn(tokenizer))
     assert (row.trained_tokens, row.unmatched) == (0, 2)
-    assert read(talk(*CHAT), learn(tokenizer), "all").trained_tokens > 0
+    assert read(chat(*CHAT), learn(tokenizer), "all").trained_tokens > 0
 
 
 def test_the_last_round_is_never_an_earlier_answer(tokenizer):
@@ -283,10 +283,10 @@ def test_the_last_round_is_never_an_earlier_answer(tokenizer):
     assert read({"messages": turns}, learn(tokenizer), "last_round").trained_tokens == 0
 
 
-def test_the_system_message_takes_the_place_of_what_the_rows_say(tokenizer):
-    dialect = learn(tokenizer, system_prompt="Speak like a captain.")
-    for row in (talk(*CHAT), talk("u:One?", "a:First.")):
-        text = tokenizer.decode(read(row, dialect).input_ids)
+def test_the_configured_system_prompt_replaces_that_of_the_rows(tokenizer):
+    template = learn(tokenizer, system_prompt="Speak like a captain.")
+    for row in (chat(*CHAT), chat("u:One?", "a:First.")):
+        text = tokenizer.decode(read(row, template).input_ids)
         assert text.startswith("<|im_start|>system\nSpeak like a captain.<|im_end|>")
         assert text.count("<|im_start|>system") == 1
 
@@ -300,7 +300,7 @@ def test_the_system_message_takes_the_place_of_what_the_rows_say(tokenizer):
         ("split", [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10]]),
     ],
 )
-def test_a_row_too_long_is_cut_as_asked(strategy, expected):
+def test_long_rows_are_truncated_by_the_strategy(strategy, expected):
     from modelforge.modeling.tokenize.encode import TokenizedExample, truncate
 
     row = TokenizedExample(list(range(1, 11)), [-100, *range(2, 11)])
@@ -311,7 +311,7 @@ def test_a_row_too_long_is_cut_as_asked(strategy, expected):
     assert truncate(row, 10, strategy) == [row]
 
 
-def test_rows_of_another_kind_are_refused_in_words(tokenizer):
+def test_rows_of_another_kind_are_refused(tokenizer):
     from modelforge.errors import DataError
 
     with pytest.raises(DataError, match="neither conversations nor plain text"):
@@ -319,25 +319,25 @@ def test_rows_of_another_kind_are_refused_in_words(tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "reason"),
     [
-        ("gone.jinja", None, "There is no file"),
+        ("gone.jinja", None, "does not exist"),
         ("empty.jinja", " \n", "is empty"),
         ("latin.jinja", b"\xe4", "is not UTF-8"),
         ("big.jinja", "x" * (2**20 + 1), "larger than 1 MiB"),
-        ("other.txt", "x", "is no template"),
-        ("wrong.jinja", "{% for m in messages %}", "cannot write a question and its answer at"),
+        ("other.txt", "x", "is not a chat template"),
+        ("wrong.jinja", "{% for m in messages %}", "cannot render a question and its answer at"),
         ("spy.jinja", "{{ ().__class__.__bases__[0].__subclasses__() }}", "unsafe"),
     ],
 )
-def test_a_template_file_that_cannot_be_used_is_said_in_words(
-    tokenizer, tmp_path, name, text, said
+def test_an_unusable_template_file_is_refused_with_a_reason(
+    tokenizer, tmp_path, name, text, reason
 ):
     from modelforge.errors import DataError
 
     path = tmp_path / name
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(DataError, match=said) as refused:
+    with pytest.raises(DataError, match=reason) as refused:
         learn(tokenizer, str(path))
     assert refused.value.problems[0].where == "model.chat_template"

@@ -12,7 +12,7 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.canonical.convert import to_canonical
 from modelforge.data.columns.detect import detect_mapping
 
-# Libraries below torch warn of their own deprecations, which are not ours to mend.
+# torch and its libraries emit deprecation warnings of their own.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
 Q, A, Q2, A2 = "Who sails the ship?", "The captain, aye.", "And at night? 🌙", "The mate — ja!"
@@ -72,15 +72,15 @@ def tokenizer(loaded_tokenizer):
     loaded_tokenizer.chat_template = own
 
 
-def asked(**answers: Any) -> tuple[TrainingConfig, Any]:
+def planned(**answers: Any) -> tuple[TrainingConfig, Any]:
     required = {"task": "text-generation", "model_name": "x", "dataset": "x"}
-    said = {"per_device_train_batch_size": 8, "use_4bit": False, "eval_split": 0, **answers}
-    config = TrainingConfig(**{**required, "compute_specs": "low_end", **said})
+    values = {"per_device_train_batch_size": 8, "use_4bit": False, "eval_split": 0, **answers}
+    config = TrainingConfig(**{**required, "compute_specs": "low_end", **values})
     kind = "decoder" if config.task == "text-generation" else "encoder"
     return config, make_plan(config, PlanContext("cpu", "x", context=512, kind=kind))
 
 
-def learned(tokenizer: Any, config: TrainingConfig) -> Any:
+def template_of(tokenizer: Any, config: TrainingConfig) -> Any:
     from modelforge.data.chat_templates import template_text
     from modelforge.modeling.tokenize.template import load_chat_template
 
@@ -90,19 +90,19 @@ def learned(tokenizer: Any, config: TrainingConfig) -> Any:
     )
 
 
-def shown(tokenizer: Any, rows: list[dict[str, Any]], **answers: Any) -> Any:
+def previewed(tokenizer: Any, rows: list[dict[str, Any]], **answers: Any) -> Any:
     from modelforge.modeling.tokenize.collate import sft_data_arguments
     from modelforge.modeling.tokenize.options import TokenizeOptions
     from modelforge.modeling.tokenize.preview import preview_tokens
 
-    config, plan = asked(**answers)
-    dialect = learned(tokenizer, config)
+    config, plan = planned(**answers)
+    template = template_of(tokenizer, config)
     return preview_tokens(
-        rows, dialect, TokenizeOptions.from_plan(config, plan), sft_data_arguments(config, plan)
+        rows, template, TokenizeOptions.from_plan(config, plan), sft_data_arguments(config, plan)
     )
 
 
-def of_the_trainer(
+def trained_tokens(
     network: Any, tokenizer: Any, rows: list[dict[str, Any]], folder: Any, **answers: Any
 ) -> list[tuple[int, int, bool]]:
     """Every token of the batches of a real trainer: its id, its label, and whether it is read."""
@@ -111,10 +111,10 @@ def of_the_trainer(
     from modelforge.modeling.tokenize.options import TokenizeOptions
     from modelforge.train.strategies.sft import SftTrainer, training_arguments
 
-    config, plan = asked(**answers)
-    manner = TokenizeOptions.from_plan(config, plan)
-    dialect = learned(tokenizer, config)
-    pieces = [piece for row in manner.encode(rows, dialect) for piece in manner.truncate(row)]
+    config, plan = planned(**answers)
+    options = TokenizeOptions.from_plan(config, plan)
+    template = template_of(tokenizer, config)
+    pieces = [piece for row in options.encode(rows, template) for piece in options.truncate(row)]
     if not pieces:
         return []
     columns = {"input_ids": [p.input_ids for p in pieces], "labels": [p.labels for p in pieces]}
@@ -135,40 +135,45 @@ def of_the_trainer(
     return found
 
 
-def of_the_view(view: Any) -> list[tuple[int, int, bool]]:
+def shown_tokens(preview: Any) -> list[tuple[int, int, bool]]:
     return [
         (token, token if role in ("trained", "end") else -100, role != "pad")
-        for row in view.rows
+        for row in preview.rows
         if not row.name.startswith("Left out")
         for token, role in row.tokens
         if role != "cut"
     ]
 
 
-def trained_text(tokenizer: Any, view: Any) -> str:
-    ids = [token for row in view.rows for token, role in row.tokens if role in ("trained", "end")]
+TRAINED = ("trained", "end")
+
+
+def trained_text(tokenizer: Any, preview: Any) -> str:
+    ids = [
+        token for row in preview.rows for token, role in row.tokens if role in ("trained", "end")
+    ]
     return tokenizer.decode(ids)
 
 
 @pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize(("kind", "loss"), list(product(FORMATS, LOSSES)))
-def test_the_view_is_what_the_collator_makes(network, tokenizer, tmp_path, kind, loss, packing):
+def test_the_preview_equals_the_collated_batch(network, tokenizer, tmp_path, kind, loss, packing):
     rows = canonicals(kind)
     answers = {"packing": packing, "data": {"loss_on": loss}}
-    view = shown(tokenizer, rows, **answers)
-    expected = of_the_trainer(network, tokenizer, rows, tmp_path, **answers)
-    assert of_the_view(view) == expected
+    preview = previewed(tokenizer, rows, **answers)
+    expected = trained_tokens(network, tokenizer, rows, tmp_path, **answers)
+    assert shown_tokens(preview) == expected
     nothing = kind == "text" and loss in ("assistant", "last_round")
     assert bool(expected) is not nothing
     if not packing and kind in SHORT and not nothing:
-        assert any(row.totals["pad"] for row in view.rows)
+        assert any(row.totals["pad"] for row in preview.rows)
 
 
 @pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize(
     ("template", "loss", "kind"), list(product(TEMPLATES, LOSSES, ("conversations", "pair")))
 )
-def test_the_view_is_what_the_collator_makes_with_other_templates(
+def test_the_preview_equals_the_collated_batch_with_other_templates(
     network, tokenizer, tmp_path, template, loss, kind, packing
 ):
     rows = canonicals(kind)
@@ -177,59 +182,59 @@ def test_the_view_is_what_the_collator_makes_with_other_templates(
         "data": {"loss_on": loss},
         "model": {"chat_template": template},
     }
-    view = shown(tokenizer, rows, **answers)
-    assert of_the_view(view) == of_the_trainer(network, tokenizer, rows, tmp_path, **answers)
+    preview = previewed(tokenizer, rows, **answers)
+    assert shown_tokens(preview) == trained_tokens(network, tokenizer, rows, tmp_path, **answers)
     if kind == "conversations" and loss != "all":
-        text = trained_text(tokenizer, view)
+        text = trained_text(tokenizer, preview)
         assert Q not in text
         assert (A in text) is (loss != "last_round")
         assert A2 in text
 
 
 @pytest.mark.parametrize("strategy", ["bfd", "bfd_split", "wrapped"])
-def test_every_way_of_packing_is_shown_as_the_trainer_packs(network, tokenizer, tmp_path, strategy):
+def test_every_packing_strategy_is_shown_as_packed(network, tokenizer, tmp_path, strategy):
     rows = canonicals("conversations") * 3
     answers = {
         "packing": True,
         "max_seq_length": 50,
         "data": {"packing_strategy": strategy, "loss_on": "all"},
     }
-    view = shown(tokenizer, rows, **answers)
-    expected = of_the_trainer(network, tokenizer, rows, tmp_path, **answers)
-    assert of_the_view(view) == expected
-    lost = sum(row.totals["cut"] for row in view.rows)
+    preview = previewed(tokenizer, rows, **answers)
+    expected = trained_tokens(network, tokenizer, rows, tmp_path, **answers)
+    assert shown_tokens(preview) == expected
+    lost = sum(row.totals["cut"] for row in preview.rows)
     assert (lost > 0) is (strategy == "bfd")
 
 
 def test_a_batch_without_padding_is_one_sequence(network, tokenizer, tmp_path):
     rows = canonicals("pair")
     answers = {"data": {"padding_free": True}}
-    view = shown(tokenizer, rows, **answers)
-    assert of_the_view(view) == of_the_trainer(network, tokenizer, rows, tmp_path, **answers)
-    assert len(view.rows) == 1
-    assert view.rows[0].totals["pad"] == 0
+    preview = previewed(tokenizer, rows, **answers)
+    assert shown_tokens(preview) == trained_tokens(network, tokenizer, rows, tmp_path, **answers)
+    assert len(preview.rows) == 1
+    assert preview.rows[0].totals["pad"] == 0
 
 
 @pytest.mark.parametrize("strategy", ["right", "left", "delete", "split"])
-def test_rows_too_long_are_shown_with_what_is_cut(network, tokenizer, tmp_path, strategy):
+def test_long_rows_are_shown_with_their_cut_tokens(network, tokenizer, tmp_path, strategy):
     rows = canonicals("conversations")[:1]
     answers = {"max_seq_length": 30, "data": {"truncation_strategy": strategy, "loss_on": "all"}}
-    view = shown(tokenizer, rows, **answers)
-    assert of_the_view(view) == of_the_trainer(network, tokenizer, rows, tmp_path, **answers)
-    whole = shown(tokenizer, rows, data={"loss_on": "all"}).rows[0]
-    ids = [token for row in view.rows for token, role in row.tokens if role != "pad"]
+    preview = previewed(tokenizer, rows, **answers)
+    assert shown_tokens(preview) == trained_tokens(network, tokenizer, rows, tmp_path, **answers)
+    whole = previewed(tokenizer, rows, data={"loss_on": "all"}).rows[0]
+    ids = [token for row in preview.rows for token, role in row.tokens if role != "pad"]
     assert ids == [token for token, _ in whole.tokens]
-    roles = [role for role in view.rows[0].totals if view.rows[0].totals[role]]
+    roles = [role for role in preview.rows[0].totals if preview.rows[0].totals[role]]
     assert ("cut" in roles) is (strategy != "split")
     if strategy == "left":
-        assert view.rows[0].tokens[0][1] == "cut"
-        assert view.rows[0].tokens[-1][1] != "cut"
+        assert preview.rows[0].tokens[0][1] == "cut"
+        assert preview.rows[0].tokens[-1][1] != "cut"
 
 
 def test_a_pair_is_shown_as_dpo_sees_it(tokenizer):
     raw = [{"prompt": Q, "chosen": A, "rejected": "No idea at all, sorry."}]
-    view = shown(tokenizer, [to_canonical(raw[0], detect_mapping(raw))])
-    chosen, rejected = view.rows
+    preview = previewed(tokenizer, [to_canonical(raw[0], detect_mapping(raw))])
+    chosen, rejected = preview.rows
     assert (chosen.name, rejected.name) == ("Chosen", "Rejected")
     first = [token for token, role in chosen.tokens if role == "masked"]
     assert first == [token for token, role in rejected.tokens if role == "masked"]
@@ -246,8 +251,8 @@ def test_the_tokens_of_a_pair_are_those_of_trls_own_preparation(network, tokeniz
 
     raw = {"prompt": Q, "chosen": A, "rejected": "No idea at all, sorry."}
     row = to_canonical(raw, detect_mapping([raw]))
-    config, _ = asked()
-    ours = encode_pair(row, learned(tokenizer, config))
+    config, _ = planned()
+    ours = encode_pair(row, template_of(tokenizer, config))
     settings = DPOConfig(str(tmp_path), use_cpu=True, bf16=False, report_to="none")
     data = Dataset.from_list([row])
     trainer = DPOTrainer(network, args=settings, train_dataset=data, processing_class=tokenizer)
@@ -259,25 +264,25 @@ def test_the_tokens_of_a_pair_are_those_of_trls_own_preparation(network, tokeniz
 
 
 @pytest.mark.parametrize(("strategy", "rows"), [("right", 2), ("left", 2), ("delete", 2)])
-def test_a_pair_too_long_is_cut_as_its_collator_does(tokenizer, strategy, rows):
+def test_a_long_pair_is_truncated_as_by_its_collator(tokenizer, strategy, rows):
     raw = {"prompt": Q, "chosen": A * 5, "rejected": "No."}
     row = to_canonical(raw, detect_mapping([raw]))
-    view = shown(tokenizer, [row], max_seq_length=50, data={"truncation_strategy": strategy})
-    assert len(view.rows) == rows
-    totals = view.rows[0].totals
+    preview = previewed(tokenizer, [row], max_seq_length=50, data={"truncation_strategy": strategy})
+    assert len(preview.rows) == rows
+    totals = preview.rows[0].totals
     kept = totals["masked"] + totals["trained"] + totals["end"]
     assert kept == (0 if strategy == "delete" else 50)
     assert totals["cut"] > 0
 
 
-def test_a_judged_answer_is_shown_with_its_judgement(tokenizer):
+def test_a_labelled_completion_is_shown_with_its_label(tokenizer):
     raw = {"prompt": Q, "completion": A, "label": False}
-    view = shown(tokenizer, [to_canonical(raw, detect_mapping([raw]))])
-    assert [row.name for row in view.rows] == ["Bad answer"]
-    assert trained_text(tokenizer, view) == f"{A}<|im_end|>"
+    preview = previewed(tokenizer, [to_canonical(raw, detect_mapping([raw]))])
+    assert [row.name for row in preview.rows] == ["Bad completion"]
+    assert trained_text(tokenizer, preview) == f"{A}<|im_end|>"
 
 
-def test_an_answer_in_a_context_is_shown_where_it_stands(tokenizer):
+def test_an_answer_in_a_context_is_marked_in_its_window(tokenizer):
     context = "Long ago a ship set sail. The captain was called Ada. They went west. " * 30
     start = context.index("Ada", 800)
     raw = {
@@ -287,20 +292,20 @@ def test_an_answer_in_a_context_is_shown_where_it_stands(tokenizer):
     }
     row = to_canonical(raw, detect_mapping([raw]))
     task = "extractive-question-answering"
-    whole = shown(tokenizer, [row], max_seq_length=512, task=task)
-    windows = shown(tokenizer, [row], max_seq_length=128, task=task)
-    told = shown(tokenizer, [row | {"context": context[:80]}], max_seq_length=512)
-    assert trained_text(tokenizer, told) == "Ada<|im_end|>", "a decoder answers in words"
+    whole = previewed(tokenizer, [row], max_seq_length=512, task=task)
+    windows = previewed(tokenizer, [row], max_seq_length=128, task=task)
+    read = previewed(tokenizer, [row | {"context": context[:80]}], max_seq_length=512)
+    assert trained_text(tokenizer, read) == "Ada<|im_end|>", "a decoder answers in words"
     assert trained_text(tokenizer, whole).strip() == "Ada"
     assert len(windows.rows) > 2
     assert windows.rows[0].totals["trained"] == 0
     assert "Ada" in trained_text(tokenizer, windows)
 
 
-def test_the_texts_of_the_tokens_make_up_the_row(tokenizer):
-    (row,) = shown(tokenizer, canonicals("messages")[:1]).as_dict(learned(tokenizer, asked()[0]))[
-        "rows"
-    ]
+def test_the_texts_of_the_tokens_add_up_to_the_row(tokenizer):
+    (row,) = previewed(tokenizer, canonicals("messages")[:1]).as_dict(
+        template_of(tokenizer, planned()[0])
+    )["rows"]
     assert "".join(piece["text"] for piece in row["pieces"]) == tokenizer.decode(
         [piece["id"] for piece in row["pieces"]]
     )

@@ -177,11 +177,11 @@ def test_the_adapter_is_the_configured_one(bench, unsloth) -> None:
     provider, stand_in = unsloth
     job = job_of(bench, lora_r=4, lora_alpha=12, lora_dropout=0.0, trainer={"seed": 7})
     loaded = provider.load(on_cuda(job), job.config, heard)
-    said = stand_in.adapted
-    assert (said["r"], said["lora_alpha"], said["lora_dropout"]) == (4, 12, 0.0)
-    assert arguments["target_modules"] == list(provider.LAYERS)
-    assert (said["bias"], said["random_state"]) == ("none", 7)
-    assert said["use_gradient_checkpointing"] is False
+    adapted = stand_in.adapted
+    assert (adapted["r"], adapted["lora_alpha"], adapted["lora_dropout"]) == (4, 12, 0.0)
+    assert adapted["target_modules"] == list(provider.LAYERS)
+    assert (adapted["bias"], adapted["random_state"]) == ("none", 7)
+    assert adapted["use_gradient_checkpointing"] is False
     # The seven are all the linear layers of such a model.
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM

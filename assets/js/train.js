@@ -26,6 +26,10 @@ export function open(root, server) {
   /** @param {string} selector @returns {HTMLInputElement[]} */
   const fields = (selector) => /** @type {HTMLInputElement[]} */ (all(selector, root));
 
+  /** Models are rated only while their card is open. */
+  const shownForm = () => ({ ...form, show_models: !find("#body-model", root).hidden });
+  find('[aria-controls="body-model"]', root).addEventListener("click", () => changed(0));
+
   const data = openData(root, server, form, () => changed(0));
   const plan = openPlan(root, server, form, { apply, changed, check });
 
@@ -120,7 +124,7 @@ export function open(root, server) {
     let isWaiting = true;
     data.preview(() => isWaiting && number === checks);
     /** @type {TrainReply | undefined} */
-    const reply = await call(server, "check", form);
+    const reply = await call(server, "check", shownForm());
     isWaiting = false;
     if (reply && number === checks) { apply(reply); plan.traceMemory(reply, () => number === checks); }
     return reply;
@@ -227,7 +231,7 @@ export function open(root, server) {
     unfollow();
     if (run) { page.dataset.mode = "run"; follow(root, server, run); scrollTo(0, 0); return; }
     /** @type {TrainReply | undefined} */
-    const reply = await call(server, "open", form);
+    const reply = await call(server, "open", shownForm());
     if (!reply) return;
     if (reply.active && !address.has("new")) {
       patch(reply.parts);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, NamedTuple
 
 from modelforge.config.defaults import strategy_defaults
@@ -165,12 +166,14 @@ class LayerService:
     def _rate(
         self, model: Mapping[str, Any], base: _Base, summary: DatasetSummary | None
     ) -> FitEstimate:
-        layers, _hidden = applicable_layers(base.layers_with(model))
+        layers = base.applicable_with(model)
         key = _rating_key(model, base.machine, layers, summary)
         with self._lock:
             fit = self._ratings.get(key)
         if fit is None:
             fit = estimate_fit(model, base.machine, *layers, look=summary)
+            if fit.gib is None:
+                return fit  # invalid settings: not a rating
             with self._lock:
                 while len(self._ratings) >= RATINGS_CACHED:
                     self._ratings.pop(next(iter(self._ratings)))
@@ -211,11 +214,19 @@ class _Base:
                 if task in model["tasks"] and model["name"] not in names:
                     others.setdefault(model["name"], model)
         self.other_models = list(others.values())
+        self._hidden: dict[str, frozenset[str]] = {}
 
     @property
     def models(self) -> list[Mapping[str, Any]]:
         """Return all models of the task."""
         return [*self.own_models, *self.other_models]
+
+    def applicable_with(self, model: Mapping[str, Any]) -> list[Layer]:
+        """Return the applicable layers with a model, computed once per recommended settings."""
+        layers, key = self.layers_with(model), repr(model.get("answers"))
+        if key not in self._hidden:
+            self._hidden[key] = inapplicable_settings(setting_texts(layers))
+        return _without(layers, self._hidden[key])
 
     def layers_with(self, model: Mapping[str, Any]) -> list[Layer]:
         """Return all layers with the recommended settings of a model."""
@@ -228,11 +239,16 @@ class _Base:
 
 
 def applicable_layers(layers: Sequence[Layer]) -> tuple[list[Layer], frozenset[str]]:
-    """Return the layers without the settings that do not apply, and the names of those.
+    """Return the layers without the settings that do not apply, and the names of those."""
+    hidden = inapplicable_settings(setting_texts(layers))
+    return _without(layers, hidden), hidden
+
+
+def _without(layers: Sequence[Layer], hidden: frozenset[str]) -> list[Layer]:
+    """Return the layers without the hidden settings.
 
     Settings of a recipe are kept, with the user's values for them, so that none is lost unseen.
     """
-    hidden = inapplicable_settings(setting_texts(layers))
     recipe = {name for layer in layers if layer.name == RECIPE for name in flatten(layer.values)}
     dropped = hidden - recipe
     applicable = []
@@ -243,7 +259,7 @@ def applicable_layers(layers: Sequence[Layer]) -> tuple[list[Layer], frozenset[s
         values = flatten(layer.values)
         kept = {name: value for name, value in values.items() if name not in dropped}
         applicable.append(Layer(layer.name, kept))
-    return applicable, hidden
+    return applicable
 
 
 def setting_texts(layers: Sequence[Layer]) -> dict[str, str]:
@@ -277,9 +293,20 @@ def _rating_key(
         machine, gpus=gpus, ram_free_gib=_rounded(machine.ram_free_gib), disk_free_gib=None
     )
     texts = setting_texts(layers)
-    del texts["dataset"]
+    texts = {name: text for name, text in texts.items() if name not in _irrelevant()}
     data = (summary.sha256, summary.rows) if summary else None
     return model["name"], repr(hardware), tuple(texts.items()), data
+
+
+@cache
+def _irrelevant() -> frozenset[str]:
+    """Return the settings that have no effect on the memory of a run."""
+    names = {
+        spec.name
+        for spec in field_specs()
+        if "memory" in spec.irrelevant_for and "memory" not in spec.affects
+    }
+    return frozenset(names - {"hardware.gpu_index"})
 
 
 def _rounded(gib: float | None) -> float | None:

@@ -92,7 +92,7 @@ def test_models_that_do_not_fit_are_shown_on_demand(small, opened):
     page = opened(small.url)
     unfold(page, "model")
     hidden = page.locator("#card-model .choice.hopeless")
-    assert hidden.count() > 0
+    hidden.first.wait_for(state="attached")
     assert not hidden.first.is_visible()
     page.get_by_label("Show models that do not fit").check()
     assert hidden.first.is_visible()

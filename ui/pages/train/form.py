@@ -20,10 +20,14 @@ ON_CARDS = frozenset({"task", "strategy", "provider", "model_name", "dataset", "
 
 @dataclass(frozen=True)
 class Entered(FormInput):
-    """What the browser sends: the form, and the name and id of a start."""
+    """What the browser sends: the form, and the name and id of a start.
+
+    `show_models` tells whether the model card is open.
+    """
 
     name: str | None = None
     request_id: str | None = None
+    show_models: bool = True
 
     @classmethod
     def read(cls, request: object) -> Entered:
@@ -35,6 +39,7 @@ class Entered(FormInput):
             recipe=_mapping(data.get("recipe")),
             name=_text(data.get("name")),
             request_id=_text(data.get("request_id")),
+            show_models=data.get("show_models") is not False,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from modelforge.config.profiles import load_profiles
 from modelforge.preflight.suggest.catalog_fit import FitEstimate
 from modelforge.services.layers import RatedModel
 from modelforge.services.preflight import PreflightResult
@@ -96,9 +97,9 @@ def hub_models(
     )
 
 
-def parts(name: str, offers: Sequence[RatedModel], checked: PreflightResult) -> dict[str, Markup]:
+def parts(name: str, checked: PreflightResult) -> dict[str, Markup]:
     """Return the summary line of the card, and the facts on the chosen model."""
-    return {"sum-model": summary(name, checked), "model": model_facts(offers, checked)}
+    return {"sum-model": summary(name, checked), "model": model_facts(checked)}
 
 
 def summary(name: str, checked: PreflightResult) -> Markup:
@@ -113,13 +114,12 @@ def summary(name: str, checked: PreflightResult) -> Markup:
     return join(parts)
 
 
-def model_facts(offers: Sequence[RatedModel], checked: PreflightResult) -> Markup:
+def model_facts(checked: PreflightResult) -> Markup:
     """Return what is known about the chosen model."""
     facts = checked.facts
     if facts is None:
         return EMPTY
-    listed = next((model for model, _ in offers if model["name"] == facts.name), {})
-    licence = facts.licence or listed.get("licence", "")
+    licence = facts.licence or _catalog_licence(facts.name)
     texts = [
         f"{fmt.number(facts.parameters)} parameters" if facts.parameters else "",
         f"{facts.layers} layers" if facts.layers else "",
@@ -130,6 +130,11 @@ def model_facts(offers: Sequence[RatedModel], checked: PreflightResult) -> Marku
     ]
     name = el("b", facts.architecture or facts.name)
     return el("p.help", name, " · ", " · ".join(filter(None, texts)))
+
+
+def _catalog_licence(name: str) -> str:
+    models = [model for profile in load_profiles().values() for model in profile.models]
+    return next((str(model["licence"]) for model in models if model["name"] == name), "")
 
 
 def _kind(kind: str, *, has_template: bool) -> str:

@@ -16,7 +16,7 @@ from modelforge.data.sources.library import load_samples
 from modelforge.data.sources.split import split_counts
 from modelforge.errors import DataError, ForgeError, Problem
 from modelforge.forge import Forge
-from modelforge.services.layers import LayerStack, RatedModel, gpu_index
+from modelforge.services.layers import LayerStack, gpu_index
 from modelforge.services.preflight import PreflightResult
 from ui.contract import CardState, DataFacts, TrainReply
 from ui.html import format as fmt
@@ -44,7 +44,6 @@ def reply(
 ) -> TrainReply:
     """Return everything the page shows for the entered settings, with one check of them."""
     found = forge.layers.stack(entered)
-    rated = forge.layers.rate_models(entered, found)
     values = form.values(found.all_layers)
     checked = checked or forge.preflight.check(*found.layers)
     missing = [name for name in ("dataset", "model_name") if not values[name].strip()]
@@ -63,8 +62,8 @@ def reply(
         data_actions.mapping_editor(forge, sources, values["dataset"]) if has_mapping else EMPTY
     )
     parts: dict[str, str] = {
-        **_machine_parts(found, rated, titles),
-        **model_card.parts(values["model_name"], rated, checked),
+        **_machine_parts(found, titles),
+        **model_card.parts(values["model_name"], checked),
         **_settings_parts(entered, found, titles[found.profile]),
         **plan_panel.parts(checked, missing, [one for one in others if one not in data_problems]),
         "sum-task": _task_summary(values, checked),
@@ -75,6 +74,8 @@ def reply(
         "recipe": join([recipe_text(checked, values)]),
         "trial-run": trial_run.state(forge, checked),
     }
+    if entered.show_models:
+        parts["models"] = model_card.catalog(forge.layers.rate_models(entered, found))
     return TrainReply(
         parts=parts,
         profile=found.profile,
@@ -138,9 +139,7 @@ def recipe_text(checked: PreflightResult, values: Mapping[str, str]) -> str:
     return dump_recipe(checked.resolved.config.explicit_values())
 
 
-def _machine_parts(
-    found: LayerStack, rated: Sequence[RatedModel], titles: Mapping[str, str]
-) -> dict[str, Markup]:
+def _machine_parts(found: LayerStack, titles: Mapping[str, str]) -> dict[str, Markup]:
     machine = found.machine
     gpu = gpu_index(found.texts.get("hardware.gpu_index"))
     return {
@@ -148,7 +147,6 @@ def _machine_parts(
         "sum-machine": cards.machine_summary(machine, titles[found.profile], gpu),
         "machine-brief": machine_brief(machine),
         "tasks": cards.tasks(found.texts["task"]),
-        "models": model_card.catalog(rated),
         "samples": cards.samples(load_samples(), found.texts["task"]),
     }
 

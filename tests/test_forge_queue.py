@@ -22,7 +22,7 @@ from modelforge.errors import (
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import write_json
-from modelforge.runs.process.identity import kill, wait_gone
+from modelforge.runs.process.identity import kill_tree, wait_ended
 from modelforge.runs.schedule_times import Clock
 from modelforge.runs.states import RunState, gather
 from modelforge.services.queue import QueueService
@@ -50,8 +50,8 @@ def server(tmp_path):
         for folder in (forge.runs.folder(view.id) for view in forge.runs.views()):
             who = gather(folder).who
             if who is not None:
-                kill(who)
-                assert wait_gone(who, 5.0)
+                kill_tree(who)
+                assert wait_ended(who, 5.0)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from modelforge.runs.atomic_files import find_json
 from modelforge.runs.event_types import ENDINGS
 from modelforge.runs.events import first_event, newest_milestone
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.identity import ProcessIdentity, reap
+from modelforge.runs.process.identity import CHILDREN, ProcessIdentity
 
 
 class RunState(StrEnum):
@@ -87,7 +87,7 @@ def gather(folder: RunFolder) -> Facts:
 
     In the other order a worker that finishes in between would look lost.
     """
-    reap()
+    CHILDREN.reap()
     record = find_json(folder.process)
     who = ProcessIdentity.from_dict(record) if record else None
     if who is None:

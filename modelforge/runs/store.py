@@ -22,7 +22,7 @@ from modelforge.paths import Home
 from modelforge.runs.atomic_files import disk_error, find_json, write_json
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.notes import Notes, changed, read_notes, write_notes
-from modelforge.runs.process.identity import kill, wait_gone
+from modelforge.runs.process.identity import kill_tree, wait_ended
 from modelforge.runs.process.lock import exclusive
 from modelforge.runs.states import gather
 
@@ -207,8 +207,8 @@ class Store:
             problem = Problem("run", f"{folder.id} is still going on.", "Stop it first.")
             raise BusyError(problem, folder.id)
         if facts.alive and facts.who is not None:
-            kill(facts.who)
-            wait_gone(facts.who, KILLED_S)
+            kill_tree(facts.who)
+            wait_ended(facts.who, KILLED_S)
 
     def _settle(
         self, folder: RunFolder, record: Mapping[str, Any], report: Mapping[str, Any]

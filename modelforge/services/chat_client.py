@@ -18,7 +18,7 @@ from modelforge.data.canonical.qa import QA_PROMPT
 from modelforge.errors import Problem, RunError
 from modelforge.paths import Home
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.identity import environment
+from modelforge.runs.process.identity import child_environment
 from modelforge.runs.process.jsonl_process import JsonlProcess
 
 COMMAND = (sys.executable, "-m", "modelforge.chat")
@@ -204,7 +204,7 @@ class ChatClient:
         self.close()
         yield {"phase": "loading", "text": f"Loading {Path(voice.model_path).name}"}
         with admit():
-            log, variables = self._log, environment(self._home)
+            log, variables = self._log, child_environment(self._home)
             self._companion = JsonlProcess(self._command, log, environment=variables)
         self._require().send({"load": voice.as_dict()})
         yield from self._until("loaded", LOADING_S)

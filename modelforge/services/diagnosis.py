@@ -18,8 +18,8 @@ from modelforge.paths import Home
 from modelforge.runs.atomic_files import find_json, read_json, write_json
 from modelforge.runs.events import tail_events
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.identity import ended_with, has_restarted_since
-from modelforge.runs.process.oom_killer import memory_kills, memory_ran_out
+from modelforge.runs.process.identity import CHILDREN, rebooted_since
+from modelforge.runs.process.oom_killer import oom_kill_counts, was_oom_killed
 from modelforge.runs.states import Facts, RunState, gather
 from modelforge.services.runs import RunService
 from modelforge.services.support_bundle import write_bundle
@@ -146,9 +146,9 @@ class DiagnosisService:
 def _evidence(folder: RunFolder, facts: Facts) -> dict[str, Any]:
     launched = find_json(folder.process) or {}
     return {
-        "exit_code": ended_with(facts.who) if facts.who else None,
-        "memory_ran_out": memory_ran_out(launched.get("memory_kills"), memory_kills()),
-        "restarted": has_restarted_since(facts.who) if facts.who else False,
+        "exit_code": CHILDREN.exit_code(facts.who) if facts.who else None,
+        "memory_ran_out": was_oom_killed(launched.get("memory_kills"), oom_kill_counts()),
+        "restarted": rebooted_since(facts.who) if facts.who else False,
     }
 
 

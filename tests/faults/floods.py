@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.log_rotation import HEAD_BYTES, MOST_BYTES
+from modelforge.runs.process.log_rotation import HEAD_BYTES, MAX_BYTES
 from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, slower, steps_of, until
 from tests.faults.serving import Follower, Server
 
@@ -52,7 +52,7 @@ def _flood_faults(run: RunFolder, follower: Follower) -> list[str]:
     faults = disorder(events)
     if follower.state != "finished" or len(steps_of(events)) != 20:
         faults.append(f"the run is {follower.state} after {len(steps_of(events))} updates")
-    if (size := run.log.stat().st_size) > MOST_BYTES:
+    if (size := run.log.stat().st_size) > MAX_BYTES:
         faults.append(f"the log has {size:,} bytes")
     with run.log.open("rb") as log:
         head = log.read(HEAD_BYTES // 2)

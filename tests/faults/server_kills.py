@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.identity import kill
+from modelforge.runs.process.identity import kill_tree
 from modelforge.runs.states import gather
 from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, slower, steps_of, until
 from tests.faults.serving import Follower, Server
@@ -226,7 +226,7 @@ def _ended_after_all(run: RunFolder) -> Iterator[None]:
     finally:
         who = gather(run).who
         if who is not None and who.alive and not run.stop.exists():
-            kill(who)
+            kill_tree(who)
 
 
 def _work_of(run: RunFolder) -> float:

@@ -12,7 +12,7 @@ import pytest
 
 from modelforge.paths import Home
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.identity import kill, wait_gone
+from modelforge.runs.process.identity import kill_tree, wait_ended
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState, gather
 from modelforge.runs.store import Store
@@ -85,8 +85,8 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     for path in stage.home.runs.glob("*/"):
         who = gather(RunFolder(path)).who
         if who is not None and who.alive:
-            kill(who)
-            assert wait_gone(who, 5.0)
+            kill_tree(who)
+            assert wait_ended(who, 5.0)
 
 
 @pytest.fixture

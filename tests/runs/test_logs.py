@@ -8,7 +8,7 @@ import sys
 import threading
 
 from modelforge.runs.process.lock import exclusive
-from modelforge.runs.process.log_rotation import trim_log
+from modelforge.runs.process.log_rotation import lock_path, trim_log
 
 BOUNDS = {"most": 10_000, "head": 1_000, "tail": 4_000}
 
@@ -69,7 +69,7 @@ def test_a_log_that_another_server_shortens_is_left_to_it(tmp_path):
     log = tmp_path / "worker.log"
     log.write_bytes(lines(5_000))
     outcomes = []
-    with exclusive(log):
+    with exclusive(lock_path(log)):
         other = threading.Thread(target=lambda: outcomes.append(trim_log(log, **BOUNDS)))
         other.start()
         other.join()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelforge.runs.process.oom_killer import memory_kills, memory_ran_out
+from modelforge.runs.process.oom_killer import oom_kill_counts, was_oom_killed
 
 
 def test_the_counts_of_the_own_group_and_of_the_computer_are_read(tmp_path):
@@ -14,10 +14,10 @@ def test_the_counts_of_the_own_group_and_of_the_computer_are_read(tmp_path):
     events = groups / "user.slice" / "forge" / "memory.events"
     events.write_text("low 0\noom 3\noom_kill 2\noom_group_kill 0\n")
     whole.write_text("pgfault 1\noom_kill 7\n")
-    assert memory_kills(own, groups, whole) == {"group": 2, "computer": 7}
+    assert oom_kill_counts(own, groups, whole) == {"group": 2, "computer": 7}
     events.unlink()
-    assert memory_kills(own, groups, whole) == {"computer": 7}
-    assert memory_kills(tmp_path / "x", tmp_path / "y", tmp_path / "z") == {}
+    assert oom_kill_counts(own, groups, whole) == {"computer": 7}
+    assert oom_kill_counts(tmp_path / "x", tmp_path / "y", tmp_path / "z") == {}
 
 
 @pytest.mark.parametrize(
@@ -33,4 +33,4 @@ def test_the_counts_of_the_own_group_and_of_the_computer_are_read(tmp_path):
     ],
 )
 def test_memory_ran_out_when_a_count_has_grown(before, now, ran_out):
-    assert memory_ran_out(before, now) == ran_out
+    assert was_oom_killed(before, now) == ran_out

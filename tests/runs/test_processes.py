@@ -11,23 +11,21 @@ import pytest
 
 from modelforge.paths import Home
 from modelforge.runs.process.identity import (
+    CHILDREN,
     ProcessIdentity,
-    ended_with,
-    environment,
-    family,
-    keep,
-    kill,
-    own_session,
-    reap,
-    terminate,
-    wait_gone,
+    child_environment,
+    kill_tree,
+    new_session_options,
+    process_tree,
+    terminate_tree,
+    wait_ended,
 )
 
 
 @pytest.fixture
 def sleeper():
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
-    process = subprocess.Popen(command, **own_session())
+    process = subprocess.Popen(command, **new_session_options())
     yield process
     process.kill()
     process.wait()
@@ -49,7 +47,7 @@ def test_another_birth_is_another_process_and_gets_no_signal(sleeper):
     ]
     for stranger in strangers:
         assert not stranger.alive
-        assert terminate(stranger) == kill(stranger) == family(stranger) == []
+        assert terminate_tree(stranger) == kill_tree(stranger) == process_tree(stranger) == []
     assert sleeper.poll() is None
 
 
@@ -57,7 +55,7 @@ def test_another_birth_is_another_process_and_gets_no_signal(sleeper):
 def test_a_process_id_below_two_is_never_alive(pid):
     who = ProcessIdentity(pid, 0.0)
     assert not who.alive
-    assert kill(who) == []
+    assert kill_tree(who) == []
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="clock ticks are Linux's")
@@ -68,12 +66,12 @@ def test_a_clock_that_jumps_does_not_change_who_a_process_is(sleeper):
 
 @pytest.mark.skipif(os.name == "nt", reason="zombies are POSIX's")
 def test_a_zombie_does_not_live_and_is_reaped():
-    child = subprocess.Popen([sys.executable, "-c", ""], **own_session())
+    child = subprocess.Popen([sys.executable, "-c", ""], **new_session_options())
     who = ProcessIdentity.of(child.pid)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert not who.alive
-    keep(child)
-    reap()
+    CHILDREN.add(child)
+    CHILDREN.reap()
     assert child.returncode == 0
 
 
@@ -98,27 +96,27 @@ open({str(pids)!r} + "~", "w").write(str(child.pid))
 os.rename({str(pids)!r} + "~", {str(pids)!r})
 time.sleep(60)
 """
-    parent = subprocess.Popen([sys.executable, "-c", program], **own_session())
-    keep(parent)
+    parent = subprocess.Popen([sys.executable, "-c", program], **new_session_options())
+    CHILDREN.add(parent)
     who = ProcessIdentity.of(parent.pid)
     try:
         while not pids.exists():
             assert parent.poll() is None
         child = ProcessIdentity.of(int(pids.read_text()))
-        assert {member.pid for member in family(who)} >= {who.pid, child.pid}
+        assert {member.pid for member in process_tree(who)} >= {who.pid, child.pid}
     finally:
-        kill(who)
-    assert wait_gone(who, 5.0)
-    assert wait_gone(child, 5.0)
+        kill_tree(who)
+    assert wait_ended(who, 5.0)
+    assert wait_ended(child, 5.0)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere births are exact")
 def test_how_a_child_ended_is_known_though_its_birth_is_rounded_otherwise(sleeper):
-    keep(sleeper)
+    CHILDREN.add(sleeper)
     who = ProcessIdentity.of(sleeper.pid)
-    kill(who)
-    assert wait_gone(who, 5.0)
-    assert ended_with(dataclasses.replace(who, birth=who.birth + 1.0)) == -9
+    kill_tree(who)
+    assert wait_ended(who, 5.0)
+    assert CHILDREN.exit_code(dataclasses.replace(who, birth=who.birth + 1.0)) == -9
 
 
 @pytest.mark.parametrize(
@@ -131,6 +129,6 @@ def test_how_a_child_ended_is_known_though_its_birth_is_rounded_otherwise(sleepe
 )
 def test_a_child_leaves_others_their_turn_and_their_memory(tmp_path, monkeypatch, name, value):
     monkeypatch.delenv(name, raising=False)
-    assert environment(Home(tmp_path))[name] == value
+    assert child_environment(Home(tmp_path))[name] == value
     monkeypatch.setenv(name, "7")
-    assert environment(Home(tmp_path))[name] == "7"
+    assert child_environment(Home(tmp_path))[name] == "7"

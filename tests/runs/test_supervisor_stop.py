@@ -13,7 +13,7 @@ import pytest
 from modelforge.errors import RunError
 from modelforge.runs.atomic_files import read_json, write_json
 from modelforge.runs.events import read_events
-from modelforge.runs.process.identity import ProcessIdentity, wait_gone
+from modelforge.runs.process.identity import ProcessIdentity, wait_ended
 from modelforge.runs.states import RunState
 
 
@@ -36,7 +36,7 @@ def test_a_deaf_worker_and_its_child_are_ended_after_the_patience_runs_out(stage
     supervisor.stop(run)
     assert supervisor.state(run) is RunState.STOPPING
     stage.until_state(supervisor, run, RunState.STOPPED)
-    assert wait_gone(child, 5.0)
+    assert wait_ended(child, 5.0)
 
 
 def test_a_worker_that_is_saving_gets_more_time(stage, run):
@@ -137,4 +137,4 @@ def test_the_children_of_a_worker_that_was_killed_are_ended(stage, run):
     os.kill(read_json(run.process)["pid"], signal.SIGKILL)
     stage.until_state(supervisor, run, RunState.LOST)
     supervisor.tend()
-    assert wait_gone(child, 5.0)
+    assert wait_ended(child, 5.0)

@@ -1,4 +1,4 @@
-"""Which process it is, whether it lives, and how it is ended with all its children."""
+"""Identify processes beyond their pid, start and end them with all their children."""
 
 from __future__ import annotations
 
@@ -20,21 +20,17 @@ import psutil
 
 from modelforge.paths import Home
 
-# The kernel derives the time of boot from a clock that may be set; births move along with it.
+# The kernel derives creation times from the boot time, which moves when the clock is set.
 BIRTH_TOLERANCE_S = 2.0
-LOOK_EVERY_S = 0.05
-LAST_THREAD_S = 1.0
-
-_started: list[tuple[subprocess.Popen[bytes], ProcessIdentity]] = []
-_ended: dict[tuple[int, float], int] = {}
-_starting = threading.Lock()
+POLL_S = 0.05
+LAST_THREAD_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """A process for certain: a process id alone may be reused, with its birth time it is unique.
+    """A process, identified by its pid and creation time because pids are reused.
 
-    On Linux `boot_id` and `start_ticks` say the birth exactly, whatever happens to the clock.
+    On Linux `boot_id` and `start_ticks` give the creation time independently of the clock.
     """
 
     pid: int
@@ -44,7 +40,7 @@ class ProcessIdentity:
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity:
-        """Return the identity of a process; one that is gone gets a birth that nothing matches."""
+        """Return the identity of a process; that of an ended process matches no process."""
         try:
             birth = psutil.Process(pid).create_time()
         except psutil.Error:
@@ -53,7 +49,7 @@ class ProcessIdentity:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ProcessIdentity | None:
-        """Return the identity in a record, or None when the record names no process."""
+        """Return the identity in a record, or None if it has none."""
         pid, birth = data.get("pid"), data.get("birth")
         if not isinstance(pid, int) or not isinstance(birth, (int, float)):
             return None
@@ -71,32 +67,79 @@ class ProcessIdentity:
 
     @property
     def process(self) -> psutil.Process | None:
-        """The living process with this identity, or None. A zombie does not live."""
+        """The running process with this identity, or None. A zombie is not running."""
         if self.pid < 2 or (self.boot_id and self.boot_id != _boot_id()):
             return None
         try:
-            found = psutil.Process(self.pid)
-            if not self._born_like(found) or found.status() in _DEAD:
+            process = psutil.Process(self.pid)
+            if not self._matches(process) or process.status() in _ENDED_STATUS:
                 return None
         except psutil.Error:
             return None
-        return found
+        return process
 
     @property
     def alive(self) -> bool:
-        """Whether this very process lives."""
+        """Whether this process is running."""
         return self.process is not None
 
-    def _born_like(self, found: psutil.Process) -> bool:
+    def _matches(self, process: psutil.Process) -> bool:
         if self.start_ticks is not None:
             return _start_ticks(self.pid) == self.start_ticks
-        return abs(found.create_time() - self.birth) <= BIRTH_TOLERANCE_S
+        return abs(process.create_time() - self.birth) <= BIRTH_TOLERANCE_S
 
 
-_DEAD = {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+_ENDED_STATUS = {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
 
 
-def own_session() -> dict[str, Any]:
+class ChildProcesses:
+    """The child processes of this server: collected when they end, left running at its exit."""
+
+    def __init__(self) -> None:
+        self._running: list[tuple[subprocess.Popen[bytes], ProcessIdentity]] = []
+        self._exit_codes: dict[tuple[int, float], int] = {}
+        self._lock = threading.Lock()
+
+    def add(self, process: subprocess.Popen[bytes]) -> None:
+        """Register a child that runs on its own."""
+        who = ProcessIdentity.of(process.pid)
+        with self._lock:
+            self._running.append((process, who))
+
+    def reap(self) -> None:
+        """Collect the children that have ended, which would stay as zombies otherwise."""
+        with self._lock:
+            running = []
+            for process, who in self._running:
+                if (code := process.poll()) is None:
+                    running.append((process, who))
+                else:
+                    self._exit_codes[_key(who)] = code
+            self._running = running
+
+    def exit_code(self, who: ProcessIdentity) -> int | None:
+        """Return the exit code of an ended child; None for processes of other servers."""
+        # A process counts as ended when its main thread ends, but can be collected only after
+        # the last one.
+        for process, child in list(self._running):
+            if _key(child) == _key(who):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(LAST_THREAD_TIMEOUT_S)
+        self.reap()
+        return self._exit_codes.get(_key(who))
+
+    def leave(self) -> None:
+        """Leave the running children alone at exit, without a ResourceWarning for each."""
+        for process, _who in self._running:
+            if process.poll() is None:
+                process.returncode = 0
+
+
+CHILDREN = ChildProcesses()
+atexit.register(CHILDREN.leave)
+
+
+def new_session_options() -> dict[str, Any]:
     """Return the Popen arguments that let a child outlive this process and its terminal."""
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
@@ -104,15 +147,15 @@ def own_session() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-def environment(home: Home) -> dict[str, str]:
-    """Return a child's environment: ours (tokens travel only here), unbuffered, no telemetry."""
+def child_environment(home: Home) -> dict[str, str]:
+    """Return the environment of a child: ours (with tokens), unbuffered, without telemetry."""
     return {
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        # Threads of libgomp wait for each other spinning, 300,000 times round. Beside another busy
-        # process the one that is waited for gets no turn: training fell from 85 to 22 tokens/s.
+        # libgomp threads spin 300,000 times while they wait. Beside another busy process this
+        # keeps the awaited thread from running: training fell from 85 to 22 tokens/s.
         "GOMP_SPINCOUNT": "2000",
-        # What oneDNN makes for each shape of a product in 16 bits stays, a thousand of them: a run
-        # on batches of ever other lengths grew by 0.7 GiB. So many are enough for the same speed.
+        # oneDNN caches a thousand primitives for bf16 products, one per shape: with batches of
+        # varying length a run grew by 0.7 GiB. 128 give the same speed.
         "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
         "LRU_CACHE_CAPACITY": "128",
         **os.environ,
@@ -122,10 +165,10 @@ def environment(home: Home) -> dict[str, str]:
     }
 
 
-def launch(
+def start_process(
     command: Sequence[str], log: Path, environment: dict[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Start a process of its own session whose output goes to `log`; raises OSError."""
+    """Start a process in its own session with its output in `log`; raises OSError."""
     with log.open("ab") as file:
         process = subprocess.Popen(
             list(command),
@@ -133,45 +176,14 @@ def launch(
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment,
-            **own_session(),
+            **new_session_options(),
         )
-    keep(process)
+    CHILDREN.add(process)
     return process
 
 
-def keep(process: subprocess.Popen[bytes]) -> None:
-    """Remember a child that goes its own way, so that `reap` can take it off the process table."""
-    who = ProcessIdentity.of(process.pid)
-    with _starting:
-        _started.append((process, who))
-
-
-def reap() -> None:
-    """Collect the children that have ended; without it they would stay as zombies."""
-    with _starting:
-        for process, who in _started:
-            if (code := process.poll()) is not None:
-                _ended[_key(who)] = code
-        _started[:] = [(process, who) for process, who in _started if process.returncode is None]
-
-
-def ended_with(who: ProcessIdentity) -> int | None:
-    """Return the exit code of a child of ours that is gone; another server's is not known."""
-    # A process is no more as soon as its first thread is gone, and can be asked when its last is.
-    for process in [process for process, ours in _started if _key(ours) == _key(who)]:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(LAST_THREAD_S)
-    reap()
-    return _ended.get(_key(who))
-
-
-def _key(who: ProcessIdentity) -> tuple[int, float]:
-    # Two looks at one birth may differ: it is counted from the time of boot, which is rounded.
-    return who.pid, who.birth if who.start_ticks is None else who.start_ticks
-
-
-def has_restarted_since(who: ProcessIdentity) -> bool:
-    """Say whether the computer was started anew after the process was."""
+def rebooted_since(who: ProcessIdentity) -> bool:
+    """Return whether the computer was restarted after the start of the process."""
     now = _boot_id()
     if who.boot_id and now:
         return who.boot_id != now
@@ -181,16 +193,8 @@ def has_restarted_since(who: ProcessIdentity) -> bool:
         return False
 
 
-@atexit.register
-def _let_go() -> None:
-    # Workers outlive us on purpose; Popen would complain of each when it is torn down.
-    for process, _who in _started:
-        if process.poll() is None:
-            process.returncode = 0
-
-
-def family(who: ProcessIdentity) -> list[psutil.Process]:
-    """Return the process, its descendants and its group; nothing when the identity is another."""
+def process_tree(who: ProcessIdentity) -> list[psutil.Process]:
+    """Return the process, its descendants and its process group; empty if it has ended."""
     leader = who.process
     if leader is None:
         return []
@@ -204,37 +208,37 @@ def family(who: ProcessIdentity) -> list[psutil.Process]:
     return list(members.values())
 
 
-def terminate(who: ProcessIdentity) -> list[psutil.Process]:
-    """Ask the family to end; return who was asked."""
+def terminate_tree(who: ProcessIdentity) -> list[psutil.Process]:
+    """Send SIGTERM to the process tree; return its members."""
     return _signal(who, kill=False)
 
 
-def kill(who: ProcessIdentity) -> list[psutil.Process]:
-    """End the family at once; return who was ended."""
+def kill_tree(who: ProcessIdentity) -> list[psutil.Process]:
+    """Kill the process tree; return its members."""
     return _signal(who, kill=True)
 
 
-def kill_each(members: Iterable[psutil.Process]) -> None:
-    """End those that still live. psutil refuses a process id that was reused meanwhile."""
+def kill_processes(members: Iterable[psutil.Process]) -> None:
+    """Kill processes that still run. psutil refuses a pid that was reused meanwhile."""
     for member in members:
         with contextlib.suppress(psutil.Error):
             member.kill()
 
 
-def wait_gone(who: ProcessIdentity, limit_s: float) -> bool:
-    """Wait until the process has ended; return whether it did within the limit."""
-    deadline = time.monotonic() + limit_s
+def wait_ended(who: ProcessIdentity, timeout_s: float) -> bool:
+    """Wait until the process has ended; return whether it did within the timeout."""
+    deadline = time.monotonic() + timeout_s
     while True:
-        reap()
+        CHILDREN.reap()
         if not who.alive:
             return True
         if time.monotonic() >= deadline:
             return False
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_S)
 
 
 def _signal(who: ProcessIdentity, *, kill: bool) -> list[psutil.Process]:
-    members = family(who)
+    members = process_tree(who)
     grouped: set[int] = set()
     if members and sys.platform != "win32" and _leads_group(who.pid):
         grouped = {member.pid for member in members if _group_of(member.pid) == who.pid}
@@ -245,6 +249,11 @@ def _signal(who: ProcessIdentity, *, kill: bool) -> list[psutil.Process]:
             with contextlib.suppress(psutil.Error):
                 member.kill() if kill else member.terminate()
     return members
+
+
+def _key(who: ProcessIdentity) -> tuple[int, float]:
+    # Creation times read twice may differ, because they are derived from the rounded boot time.
+    return who.pid, who.birth if who.start_ticks is None else who.start_ticks
 
 
 def _leads_group(pid: int) -> bool:
@@ -269,7 +278,7 @@ def _boot_id() -> str | None:
 
 
 def _start_ticks(pid: int) -> int | None:
-    """Return the clock ticks from boot to the process's birth; Linux only."""
+    """Return the creation time in clock ticks since boot; Linux only."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
         return int(stat.rpartition(b")")[2].split()[19])

@@ -14,7 +14,12 @@ from typing import Any
 
 from modelforge.errors import Problem, RunError
 from modelforge.runs.atomic_files import disk_error
-from modelforge.runs.process.identity import ProcessIdentity, keep, kill, own_session
+from modelforge.runs.process.identity import (
+    CHILDREN,
+    ProcessIdentity,
+    kill_tree,
+    new_session_options,
+)
 
 GRACE_S = 2.0
 
@@ -46,11 +51,11 @@ class JsonlProcess:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     env=dict(environment) if environment is not None else None,
-                    **own_session(),
+                    **new_session_options(),
                 )
         except OSError as error:
             raise _no_start(command, error, log_path) from error
-        keep(self._process)
+        CHILDREN.add(self._process)
         self.identity = ProcessIdentity.of(self._process.pid)
         self._reader = threading.Thread(target=self._listen, name="companion", daemon=True)
         self._reader.start()
@@ -103,7 +108,7 @@ class JsonlProcess:
         """End the process: by the end of its stdin, and after the grace by force."""
         said_so = self._close_stdin()
         if not (said_so and self._wait(grace_s)):
-            kill(self.identity)
+            kill_tree(self.identity)
             self._wait(GRACE_S)
             self._close_stdin()
         self._reader.join(GRACE_S)

@@ -9,14 +9,19 @@ from modelforge.errors import RunError
 from modelforge.runs.process.lock import exclusive
 from modelforge.units import MIB
 
-MOST_BYTES = 2**24
+MAX_BYTES = 2**24
 HEAD_BYTES = MIB
 TAIL_BYTES = 2**22
 PIECE_BYTES = MIB
 
 
+def lock_path(log: Path) -> Path:
+    """Return the lock file that servers hold while they trim a log."""
+    return log.with_suffix(".lock")
+
+
 def trim_log(
-    log: Path, most: int = MOST_BYTES, head: int = HEAD_BYTES, tail: int = TAIL_BYTES
+    log: Path, most: int = MAX_BYTES, head: int = HEAD_BYTES, tail: int = TAIL_BYTES
 ) -> bool:
     """Cut the middle out of a log of more than `most` bytes; return whether anything was cut.
 
@@ -26,7 +31,7 @@ def trim_log(
     try:
         if log.stat().st_size <= most:
             return False
-        with exclusive(log, patience_s=0.0), log.open("r+b") as file:
+        with exclusive(lock_path(log), timeout_s=0.0), log.open("r+b") as file:
             return _cut(file, most, head, tail)
     except (OSError, RunError):
         return False  # in use, or the disk does not take it: the next time, then

@@ -10,7 +10,7 @@ _GROUPS = Path("/sys/fs/cgroup")
 _WHOLE = Path("/proc/vmstat")
 
 
-def memory_kills(
+def oom_kill_counts(
     own: Path = _CGROUP, groups: Path = _GROUPS, whole: Path = _WHOLE
 ) -> dict[str, int]:
     """Return how many processes were ended for want of memory, by where that was counted.
@@ -33,7 +33,7 @@ def memory_kills(
     return counts
 
 
-def memory_ran_out(before: object, now: dict[str, int]) -> bool:
+def was_oom_killed(before: object, now: dict[str, int]) -> bool:
     """Say whether more processes were ended for want of memory than `before` had counted.
 
     Our own group's count goes before that of the whole computer, where others live too.

@@ -17,11 +17,11 @@ from modelforge.runs.atomic_files import disk_error, find_json, write_json, writ
 from modelforge.runs.events import last_number, size_of
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process import identity
-from modelforge.runs.process.identity import ProcessIdentity, wait_gone
+from modelforge.runs.process.identity import CHILDREN, ProcessIdentity, wait_ended
 from modelforge.runs.process.lock import exclusive
 from modelforge.runs.process.log_rotation import trim_log
 from modelforge.runs.process.machine_lease import MachineLease
-from modelforge.runs.process.oom_killer import memory_kills
+from modelforge.runs.process.oom_killer import oom_kill_counts
 from modelforge.runs.process.termination import KILLED_S, OrphanTracker, StopEnforcer, age_s
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.states import Facts, RunState, gather
@@ -129,7 +129,7 @@ class Supervisor:
 
         Children of a worker that was killed are ended, logs that grow without end kept short.
         """
-        identity.reap()
+        CHILDREN.reap()
         alive = set()
         for folder, facts in self._unsettled():
             trim_log(folder.log)
@@ -141,7 +141,7 @@ class Supervisor:
             if facts.state is RunState.STOPPING:
                 self._stopping.see_to(folder, facts.who)
             elif facts.alive and facts.state.is_over and self._has_lingered(folder):
-                identity.kill(facts.who)
+                identity.kill_tree(facts.who)
         self._orphans.end(alive)
 
     def _needs_worker(self, folder: RunFolder, *, again: bool) -> bool:
@@ -167,9 +167,9 @@ class Supervisor:
         for folder, facts in self._unsettled(thorough=True):
             if facts.who is not None and facts.alive and facts.state.is_over:
                 if not folder.exit.exists():
-                    wait_gone(facts.who, self._grace_s)
-                identity.kill(facts.who)
-                wait_gone(facts.who, KILLED_S)
+                    wait_ended(facts.who, self._grace_s)
+                identity.kill_tree(facts.who)
+                wait_ended(facts.who, KILLED_S)
 
     def _bring_up(self, folder: RunFolder, spare: WarmWorker | None) -> None:
         since = {"after": last_number(folder.events), "from": max(0, size_of(folder.events))}
@@ -184,14 +184,14 @@ class Supervisor:
             taken = process is not None
             if process is None:
                 command = [*self._command, str(folder.path)]
-                environment = identity.environment(self._home)
-                process = identity.launch(command, folder.log, environment)
+                environment = identity.child_environment(self._home)
+                process = identity.start_process(command, folder.log, environment)
             who = ProcessIdentity.of(process.pid)
             try:
                 write_json(folder.process, _record(who, spare=taken) | since)
             except RunError:
-                identity.kill(who)
-                wait_gone(who, KILLED_S)
+                identity.kill_tree(who)
+                wait_ended(who, KILLED_S)
                 raise
         except (OSError, RunError) as error:
             with contextlib.suppress(OSError, RunError):
@@ -244,7 +244,7 @@ class Supervisor:
 
 def _record(who: ProcessIdentity, *, spare: bool) -> dict[str, object]:
     about = {"host": platform.node(), "launched": time.time(), "spare": spare}
-    about["memory_kills"] = memory_kills()
+    about["memory_kills"] = oom_kill_counts()
     return {**who.as_dict(), **about}
 
 

@@ -12,7 +12,7 @@ import psutil
 from modelforge.runs.events import tail_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process import identity
-from modelforge.runs.process.identity import ProcessIdentity, wait_gone
+from modelforge.runs.process.identity import ProcessIdentity, wait_ended
 
 # With nothing to keep, and after a signal, there is less to wait for.
 SHORT_PATIENCE_S = 10.0
@@ -42,14 +42,14 @@ class StopEnforcer:
             thread.start()
 
     def _bring_to_an_end(self, folder: RunFolder, who: ProcessIdentity) -> None:
-        members = identity.family(who)
+        members = identity.process_tree(who)
         if not self._obeys(folder, who):
-            members += identity.terminate(who)
-            if not wait_gone(who, min(self._patience_s, SHORT_PATIENCE_S)):
-                members += identity.kill(who)
-                wait_gone(who, KILLED_S)
+            members += identity.terminate_tree(who)
+            if not wait_ended(who, min(self._patience_s, SHORT_PATIENCE_S)):
+                members += identity.kill_tree(who)
+                wait_ended(who, KILLED_S)
         # Children that outlive their worker would hold memory with nobody to ask for it.
-        identity.kill_each(members)
+        identity.kill_processes(members)
         with self._turn:
             self._under_way.pop(folder.id, None)
 
@@ -60,7 +60,7 @@ class StopEnforcer:
             patience = min(patience, SHORT_PATIENCE_S)
         waited = age_s(folder.stop)
         begun = time.monotonic() - max(0.0, min(waited, patience))
-        while not wait_gone(who, 0.2):
+        while not wait_ended(who, 0.2):
             spent = time.monotonic() - begun
             owed = patience * SAVING_PATIENCES if _is_saving(folder) else patience
             if spent >= owed:
@@ -100,11 +100,11 @@ class OrphanTracker:
 
     def remember(self, run_id: str, who: ProcessIdentity) -> None:
         """Note who belongs to the worker of a run now."""
-        family = identity.family(who)
+        family = identity.process_tree(who)
         if family:
             self._families[run_id] = family
 
     def end(self, alive: Collection[str]) -> None:
         """End what is left of the families whose worker is not among the living."""
         for run_id in [run_id for run_id in self._families if run_id not in alive]:
-            identity.kill_each(self._families.pop(run_id))
+            identity.kill_processes(self._families.pop(run_id))

@@ -16,7 +16,7 @@ from modelforge.errors import BusyError, DataError, ForgeError, Problem, RunErro
 from modelforge.paths import Home
 from modelforge.runs.events import size_of
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.identity import environment, kill, wait_gone
+from modelforge.runs.process.identity import child_environment, kill_tree, wait_ended
 from modelforge.runs.process.jsonl_process import JsonlProcess
 from modelforge.units import GIB
 
@@ -99,7 +99,7 @@ class WarmWorker:
             try:
                 self._trim_log()
                 self._companion = JsonlProcess(
-                    self._command, self._log, environment=environment(self._home)
+                    self._command, self._log, environment=child_environment(self._home)
                 )
             except (RunError, OSError):
                 self._not_before = now + self._policy.retry_after_s
@@ -180,7 +180,7 @@ class WarmWorker:
             # What does not answer would not answer the next one either.
             if self._companion is companion:
                 self._forget()
-                kill(companion.identity)
+                kill_tree(companion.identity)
                 companion.close(0.0)
         raise RunError(_late())
 
@@ -209,8 +209,8 @@ class WarmWorker:
             took = _takes(companion) and companion.wait_silent(HAND_OVER_S)
             if took or size_of(folder.events) > said:
                 return companion.release()
-            kill(companion.identity)
-            wait_gone(companion.identity, HAND_OVER_S)
+            kill_tree(companion.identity)
+            wait_ended(companion.identity, HAND_OVER_S)
             companion.close(0.0)
             return None
 

@@ -1,4 +1,4 @@
-"""python -m ui: serve the app on this computer and open it."""
+"""Serve the app on this computer and open it: `python -m ui`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import subprocess
 import sys
 import threading
 import webbrowser
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from modelforge.errors import ForgeError, Problem, RunError
 from modelforge.forge import Forge
@@ -30,122 +30,121 @@ TEND_S = 5.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl+C; return 0, or 2 when something stands in the way."""
+    """Serve until Ctrl+C; return 0, or 2 if the server cannot start."""
     args = _parser().parse_args(argv)
     password = os.environ.get(PASSWORD) or None
     if args.listen and not password:
-        _say(f"--listen opens the app to the network, so it needs a password: set {PASSWORD}.")
+        _print(f"--listen opens the app to the network and needs a password: set {PASSWORD}.")
         return 2
     try:
-        place = _bind("0.0.0.0" if args.listen else "127.0.0.1", args.port)
+        listener = _bind("0.0.0.0" if args.listen else "127.0.0.1", args.port)
         forge = Forge(find_home(args.home))
     except ForgeError as error:
-        _say(str(error))
+        _print(str(error))
         return 2
     except OSError as error:
-        _say(f"home: The folder cannot be used: {error.strerror}. Choose another with --home.")
+        _print(f"home: The folder cannot be used: {error.strerror}. Choose another with --home.")
         return 2
     hosts = local_host_names() if args.listen else ()
     app = create_guarded_app(forge, hosts=hosts, password=password if args.listen else None)
-    _serve(app, forge, place, args)
+    _serve(app, forge, listener, args)
     return 0
 
 
-def _serve(app: Any, forge: Forge, place: socket.socket, args: argparse.Namespace) -> None:
-    port = place.getsockname()[1]
-    address = f"http://127.0.0.1:{port}/"
+def _serve(app: ASGIApp, forge: Forge, listener: socket.socket, args: argparse.Namespace) -> None:
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, server_header=False
     )
-    server = _Server(config, lambda: _ready(address, args))
-    over = threading.Event()
-    tending = threading.Thread(target=_tend, args=(forge, over), daemon=True)
-    tending.start()
-    # Uvicorn ends in order on this signal too, and then raises it again.
+    server = _Server(config, lambda: _on_ready(address, args))
+    is_over = threading.Event()
+    threading.Thread(target=_tend, args=(forge, is_over), daemon=True).start()
+    # Uvicorn shuts down on this signal and then raises it again.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(server.serve(sockets=[place]))
-    over.set()
+        asyncio.run(server.serve(sockets=[listener]))
+    is_over.set()
     forge.close()
-    _say("ModelForge has ended. Runs go on by themselves.")
+    _print("ModelForge has stopped. Active runs continue in the background.")
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that says when it answers."""
+    """A server that calls `on_ready` once it accepts connections."""
 
-    def __init__(self, config: uvicorn.Config, ready: Any) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start as usual, then tell."""
+        """Start and report it."""
         await super().startup(sockets)
-        self._ready()
+        self._on_ready()
 
 
-def _tend(forge: Forge, over: threading.Event) -> None:
-    said = ""
-    while not over.wait(TEND_S):
+def _tend(forge: Forge, is_over: threading.Event) -> None:
+    """Do the periodic work of the services, and print each new error once."""
+    last = ""
+    while not is_over.wait(TEND_S):
         try:
             forge.tend()
-        except Exception as error:  # noqa: BLE001  # the queue of a night hangs on this thread
-            told = str(error) if isinstance(error, ForgeError) else f"tending: {error!r}"
-            if told != said:
-                _say(told)
-            said = told
+        except Exception as error:  # noqa: BLE001  # thread boundary: the queue depends on it
+            text = str(error) if isinstance(error, ForgeError) else f"periodic work: {error!r}"
+            if text != last:
+                _print(text)
+            last = text
 
 
-def _bind(host: str, wanted: int | None) -> socket.socket:
-    """Return a listening place: the port asked for, else 7860, else a free one."""
-    for port in (wanted,) if wanted is not None else (PORT, 0):
-        place = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+def _bind(host: str, requested: int | None) -> socket.socket:
+    """Return a listening socket on the requested port, or else on 7860 or a free one."""
+    for port in (requested,) if requested is not None else (PORT, 0):
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if os.name == "posix":
-            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            place.bind((host, port))
-            place.listen(128)
+            listener.bind((host, port))
+            listener.listen(128)
         except (OSError, OverflowError) as error:
-            place.close()
-            if wanted is not None:
-                reason = getattr(error, "strerror", None) or "it is no port from 0 to 65535"
-                problem = Problem("port", f"{wanted} cannot be used: {reason}.",
-                                  "Give another, or leave --port out for a free one.")  # fmt: skip
-                raise RunError(problem) from error
+            listener.close()
+            if requested is not None:
+                reason = getattr(error, "strerror", None) or "it is not between 0 and 65535"
+                what = f"{requested} cannot be used: {reason}."
+                remedy = "Choose another, or omit --port for a free one."
+                raise RunError(Problem("port", what, remedy)) from error
         else:
-            return place
+            return listener
     raise AssertionError("the system always has a free port")
 
 
-def _ready(address: str, args: argparse.Namespace) -> None:
-    _say(f"ModelForge is at {address}")
+def _on_ready(address: str, args: argparse.Namespace) -> None:
+    _print(f"ModelForge is at {address}")
     if not args.no_browser:
         threading.Thread(target=_open, args=(address, args.app), daemon=True).start()
 
 
 def _open(address: str, own_window: bool) -> None:
     browser = find_browser() if own_window else None
-    if browser is not None:
-        subprocess.Popen(
-            [str(browser), f"--app={address}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    if browser is None:
+        webbrowser.open(address)
         return
-    webbrowser.open(address)
+    subprocess.Popen(
+        [str(browser), f"--app={address}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="modelforge ui", description="Open ModelForge.")
-    parser.add_argument("--port", type=int, help="port to serve on (7860, or a free one)")
+    parser.add_argument("--port", type=int, help="port of the server (7860, or a free one)")
     parser.add_argument("--home", help="folder for runs, uploads and models")
     parser.add_argument(
-        "--listen", action="store_true", help=f"serve the network too; needs {PASSWORD}"
+        "--listen", action="store_true", help=f"accept network connections; needs {PASSWORD}"
     )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument("--app", action="store_true", help="open in a window of its own")

@@ -117,7 +117,7 @@ class Chart {
       cursor: { y: false, drag: { x: true, y: false }, points: { size: 7 } },
       scales: {
         x: { time: false, range: (_plot, low, high) => this.xRange(low, high) },
-        y: { range: { min: { pad: 0.08, soft: 0, mode: this.data.from_zero ? 1 : 0 }, max: { pad: 0.08 } } },
+        y: { range: (_plot, low, high) => this.yRange(low, high) },
       },
       axes: [
         { ...axis, values, label: this.data.x_unit, labelFont: FONT, labelSize: 16, size: 24, space: 70, grid: { show: false } },
@@ -159,6 +159,13 @@ class Chart {
   xRange(low, high) {
     const end = Math.max(high, this.data.x_end ?? high);
     return [low, end > low ? end : low + 1];
+  }
+
+  /** @param {number | null} low @param {number | null} high @returns {[number, number]} */
+  yRange(low, high) {
+    const top = high ?? 1, bottom = this.data.from_zero ? Math.min(0, low ?? 0) : low ?? 0;
+    const pad = 0.08 * (top - bottom) || 0.1 * Math.abs(top) || 1;
+    return [this.data.from_zero && bottom === 0 ? 0 : bottom - pad, top + pad];
   }
 
   /** @param {uPlot} plot */

@@ -24,13 +24,8 @@ MAX_NEW_TOKENS = 8192
 class LoadRequest:
     """Which model to load.
 
-    Attributes:
-        model_path: Folder or Hub id of the weights.
-        adapter: Folder of the adapter, or None.
-        device: "cpu", "cuda" or "mps".
-        revision: Hub revision of the weights.
-        head: "causal" for conversations, "seq2seq" for text to text, "span" for extractive QA.
-        run: Folder of the run that trained the adapter; its quantization is used again.
+    `model_path` is a folder or Hub id, `adapter` a folder. `run` is the folder of the run that
+    trained the adapter, whose quantization is used again.
     """
 
     model_path: str
@@ -73,7 +68,7 @@ class ChatServer:
         self._current: ChatRequest | None = None
 
     def serve(self, lines: Iterable[str]) -> None:
-        """Handle every line until there are no more."""
+        """Handle all lines, and return after the last one."""
         threading.Thread(target=self._read, args=(lines,), daemon=True).start()
         while (request := self._requests.get()) is not None:
             self._handle(request)

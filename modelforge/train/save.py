@@ -21,14 +21,7 @@ from modelforge.train.job import Job
 class CardInfo:
     """The facts of a run that its model card shows.
 
-    Attributes:
-        name: Name of the run.
-        steps: Optimizer steps of the saved weights.
-        base_model: Hub id or folder of the base model.
-        revision: Hub revision of the base model.
-        datasets: Hub ids of the training data.
-        eval_loss: Best evaluation loss, if there was an evaluation.
-        tags: Hub tags besides "modelforge".
+    `base_model` is a Hub id or a folder, `datasets` are Hub ids, `eval_loss` is the best one.
     """
 
     name: str
@@ -157,7 +150,7 @@ def _eval_results(info: CardInfo, task: str) -> list[EvalResult] | None:
 
 
 def _card_of(source: str, revision: str | None) -> ModelCardData | None:
-    """Return the metadata of the base model's card, if the card is on this machine."""
+    """Return the metadata of the base model's model card, if it is on this machine."""
     path: Any = Path(source) / "README.md"
     if _hub_id(source):
         path = try_to_load_from_cache(source, "README.md", revision=revision)

@@ -88,7 +88,7 @@ def load_weights(plan: Plan, config: TrainingConfig, head: Head) -> Any:
     facts = quantization.model_facts(plan, config, head, auto, hub)
     arguments: dict[str, Any] = {
         **hub,
-        # Weights that are trained in full stay in 32 bits, whatever the compute precision is.
+        # Weights that are trained in full stay in 32 bits for every compute precision.
         "dtype": torch.float32 if plan.trains == "all" else DTYPES[plan.precision],
         "use_safetensors": True,
         "quantization_config": quantization.quantization_config(plan, config, facts),
@@ -101,7 +101,7 @@ def load_weights(plan: Plan, config: TrainingConfig, head: Head) -> Any:
     try:
         return auto.from_pretrained(plan.model_path, attn_implementation=attention, **arguments)
     except ValueError as error:
-        # Some architectures have no fused attention; only the message tells.
+        # Some architectures have no fused attention; only the message identifies this error.
         if attention != "sdpa" or "scaled_dot_product_attention" not in str(error):
             raise
         return auto.from_pretrained(plan.model_path, attn_implementation="eager", **arguments)

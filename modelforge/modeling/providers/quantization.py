@@ -101,7 +101,7 @@ def require_fp8_gpu(plan: Plan, capability: tuple[int, int] | None) -> None:
         return
     if capability is None or capability < FP8_FROM:
         if capability is None:
-            reason = "there is no CUDA GPU"
+            reason = "no CUDA GPU was found"
         else:
             reason = f"this GPU has {capability[0]}.{capability[1]}"
         raise WorkerError(

@@ -23,18 +23,10 @@ _TRUNCATED = {
 
 @dataclass
 class TokenizeCounts:
-    """Counts of rows, tokens and answers.
+    """Counts of rows unless a name says tokens or answers.
 
-    Attributes:
-        rows: Rows in all.
-        trained_tokens: Tokens with a loss.
-        all_tokens: Tokens of all examples.
-        truncated: Rows longer than the limit.
-        dropped: Rows without a trained token.
-        without_messages: Plain text that has no message to train on.
-        with_tools: Rows with tools.
-        rewritten_answers: Answers that the template changed.
-        unmatched_answers: Answers that were not found in the rendered text.
+    `dropped` rows have no trained token, and of these `without_messages` are plain text. The
+    template changed `rewritten_answers`; `unmatched_answers` were not found in the rendered text.
     """
 
     rows: int = 0

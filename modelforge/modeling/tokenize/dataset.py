@@ -37,12 +37,8 @@ NO_EVALUATION = "no-evaluation", "No evaluation row has a trained token."
 class DatasetRequest:
     """Which data to tokenize, and how.
 
-    Attributes:
-        dataset: The data sources in the run's record.
-        eval_split: Share of rows for evaluation, if no source is for evaluation alone.
-        seed: Seed of the split and of sampled sources.
-        options: Options of tokenizing.
-        keep_eval_rows: How many evaluation rows to keep in canonical form, for generation.
+    `eval_split` is the share of rows for evaluation, used if no source is for evaluation alone;
+    `keep_eval_rows` is the size of the sample of evaluation rows for generation.
     """
 
     dataset: Record
@@ -56,15 +52,9 @@ class DatasetRequest:
 class Tokenized:
     """The datasets for training and evaluation, with counts and notes.
 
-    Attributes:
-        train: One example per row, in the columns of the trainer (int32 lists).
-        eval: The same for evaluation, or None.
-        trained_tokens: Tokens with a loss in `train`.
-        all_tokens: All tokens in `train`.
-        truncated_rows: Rows longer than the limit, in both.
-        dropped_rows: Rows without a trained token, in both.
-        notes: Pairs of code and text for the user.
-        eval_rows: Sampled evaluation rows in canonical form.
+    The columns are those of the trainer, with token ids as int32 lists. Tokens are counted in
+    `train`, rows in both. `notes` are pairs of code and text for the user; `eval_rows` is a sample
+    of the evaluation rows in canonical form.
     """
 
     train: Dataset

@@ -30,12 +30,8 @@ class AnswerSpan(NamedTuple):
 class RenderedChat:
     """A conversation as rendered by the chat template; empty text if the template refused it.
 
-    Attributes:
-        text: The rendered text.
-        spans: The answers that were found in it, in order.
-        rewritten: Number of answers that the template changed.
-        unmatched: Number of answers that were not found.
-        answers: Indices of all assistant messages.
+    `answers` are the indices of all assistant messages, `spans` the answers found in the text. The
+    template changed the text of `rewritten` answers; `unmatched` ones were not found.
     """
 
     text: str = ""
@@ -136,7 +132,7 @@ def _find_after_prompt(
     text: str,
     template: ChatTemplate,
 ) -> _Span | None:
-    """Take whatever the template writes from the prompt to the end of the message."""
+    """Take all text that the template writes from the prompt to the end of the message."""
     calls = messages[index].get("tool_calls")
     if not prompt or not text.startswith(prompt) or (calls and not template.supports_tool_calls):
         return None

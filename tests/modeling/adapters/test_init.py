@@ -1,4 +1,4 @@
-"""What is trained: adapters of every kind and start, or every weight."""
+"""Adapters of every kind and initialization, and full fine-tuning."""
 
 from __future__ import annotations
 
@@ -40,16 +40,22 @@ def reopened(model: Path, adapter: Path) -> Any:
     return PeftModel.from_pretrained(plain(model), adapter)
 
 
-def trainer_on(model: Path, folder: Path, **answers: Any) -> Any:
+def trainer_on(model: Path, folder: Path, **settings: Any) -> Any:
     """Return a trainer that is ready to begin."""
     from datasets import Dataset
 
     from modelforge.modeling.providers.huggingface import load
     from modelforge.train.strategies.sft import build_trainer
 
-    usual = {"model_name": "tiny", "dataset": "rows.jsonl", "compute_specs": "low_end"}
-    said = {"task": "text-generation", "use_4bit": False, "lora_dropout": 0, **usual, **answers}
-    config = TrainingConfig(**said)
+    required = {"model_name": "tiny", "dataset": "rows.jsonl", "compute_specs": "low_end"}
+    values = {
+        "task": "text-generation",
+        "use_4bit": False,
+        "lora_dropout": 0,
+        **required,
+        **settings,
+    }
+    config = TrainingConfig(**values)
     plan = make_plan(config, PlanContext("cpu", str(model), context=512))
     loaded = load(plan, config, lambda _done, _total: None)
     rows = Dataset.from_dict({"input_ids": [[1, 5, 2]] * 4, "labels": [[-100, 5, 2]] * 4})
@@ -59,7 +65,7 @@ def trainer_on(model: Path, folder: Path, **answers: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "answers",
+    "settings",
     [
         {"adapter": {"use_dora": True}},
         {"adapter": {"use_dora": True}} | FOUR,
@@ -78,10 +84,10 @@ def trainer_on(model: Path, folder: Path, **answers: Any) -> Any:
     ],
     ids=str,
 )
-def test_every_kind_learns_is_saved_and_opens_again(bench, tiny_model, answers):
+def test_every_kind_learns_is_saved_and_opens_again(bench, tiny_model, settings):
     import torch
 
-    run = bench.prepare(max_steps=2, eval_split=0.25, **answers)
+    run = bench.prepare(max_steps=2, eval_split=0.25, **settings)
     events = bench.work(run)
     assert events[-1].kind == "finished", events[-1].data
     again = logits_of(reopened(tiny_model, run.output))
@@ -89,9 +95,9 @@ def test_every_kind_learns_is_saved_and_opens_again(bench, tiny_model, answers):
     assert not torch.allclose(again, logits_of(plain(tiny_model)), atol=1e-4)
 
 
-@pytest.mark.parametrize("answers", [PISSA, OLORA, LOFTQ], ids=str)
+@pytest.mark.parametrize("settings", [PISSA, OLORA, LOFTQ], ids=str)
 def test_an_initialization_keeps_the_output_and_is_saved_as_an_empty_adapter(
-    tiny_model, tmp_path, answers
+    tiny_model, tmp_path, settings
 ):
     """Begun and saved without an update, the adapter leaves the model as it was."""
     import torch
@@ -101,7 +107,7 @@ def test_an_initialization_keeps_the_output_and_is_saved_as_an_empty_adapter(
 
     before = logits_of(plain(tiny_model))
     # The rank is the whole width: what the start takes out of the weights it holds itself.
-    trainer = trainer_on(tiny_model, tmp_path, lora_r=32, **answers)
+    trainer = trainer_on(tiny_model, tmp_path, lora_r=32, **settings)
     started = logits_of(trainer.model)
     assert torch.allclose(started, before, atol=1e-4)
     assert trainer.model.peft_config["default"].r == 32
@@ -122,15 +128,15 @@ def test_an_initialization_keeps_the_output_and_is_saved_as_an_empty_adapter(
 
 
 @pytest.mark.parametrize(
-    "answers", [PISSA, OLORA, {"adapter": {"init": "pissa", "use_rslora": True}}]
+    "settings", [PISSA, OLORA, {"adapter": {"init": "pissa", "use_rslora": True}}]
 )
-def test_an_initialized_adapter_opens_again_as_trained(tiny_model, tmp_path, answers):
+def test_an_initialized_adapter_opens_again_as_trained(tiny_model, tmp_path, settings):
     import torch
 
     from modelforge.runs.layout import RunFolder
     from modelforge.train.save import CardInfo, save
 
-    trainer = trainer_on(tiny_model, tmp_path, lora_r=4, max_steps=2, **answers)
+    trainer = trainer_on(tiny_model, tmp_path, lora_r=4, max_steps=2, **settings)
     trainer.train()
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
@@ -147,8 +153,8 @@ def test_an_initialized_adapter_opens_again_as_trained(tiny_model, tmp_path, ans
 def test_loftq_reduces_the_error_of_4_bit_weights(tiny_model, tmp_path):
     exact = logits_of(plain(tiny_model))
 
-    def off(**answers: Any) -> float:
-        trainer = trainer_on(tiny_model, tmp_path, **FOUR, lora_r=16, **answers)
+    def off(**settings: Any) -> float:
+        trainer = trainer_on(tiny_model, tmp_path, **FOUR, lora_r=16, **settings)
         return float((logits_of(trainer.model) - exact).abs().mean())
 
     assert off(**LOFTQ) < 0.7 * off()
@@ -157,8 +163,8 @@ def test_loftq_reduces_the_error_of_4_bit_weights(tiny_model, tmp_path):
 def test_pissa_reduces_the_error_of_4_bit_weights(tiny_model, tmp_path):
     exact = logits_of(plain(tiny_model))
 
-    def off(**answers: Any) -> float:
-        trainer = trainer_on(tiny_model, tmp_path, **FOUR, lora_r=16, **answers)
+    def off(**settings: Any) -> float:
+        trainer = trainer_on(tiny_model, tmp_path, **FOUR, lora_r=16, **settings)
         return float((logits_of(trainer.model) - exact).abs().mean())
 
     assert off(**PISSA) < off()
@@ -177,8 +183,8 @@ def test_large_matrices_are_approximated_by_their_leading_part():
 
 @pytest.mark.parametrize(("value", "dtype"), [("auto", "float32"), ("bfloat16", "bfloat16")])
 def test_the_adapter_has_the_configured_dtype(tiny_model, tmp_path, value, dtype):
-    for answers in ({}, FOUR):
-        trainer = trainer_on(tiny_model, tmp_path, adapter={"dtype": value}, **answers)
+    for settings in ({}, FOUR):
+        trainer = trainer_on(tiny_model, tmp_path, adapter={"dtype": value}, **settings)
         found = {str(p.dtype) for p in trainer.model.parameters() if p.requires_grad}
         assert found == {f"torch.{dtype}"}
 

@@ -1,4 +1,4 @@
-"""A new run that begins with the adapter of another one."""
+"""Runs that start from the adapter of another run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-# Libraries below torch warn of their own deprecations, which are not ours to mend.
+# torch and its libraries emit deprecation warnings of their own.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
 STILL: dict[str, Any] = {"learning_rate": 1e-12, "max_steps": 1, "lora_dropout": 0}
@@ -19,8 +19,8 @@ def weights(run):
     return load_file(run.output / "adapter_model.safetensors")
 
 
-def start_from(bench, folder, **answers):
-    run = bench.prepare(**answers, adapter={"start_from": "it"})
+def start_from(bench, folder, **settings):
+    run = bench.prepare(**settings, adapter={"start_from": "it"})
     record = json.loads(run.config.read_text())
     record["plan"]["start_from"] = str(folder)
     run.config.write_text(json.dumps(record))

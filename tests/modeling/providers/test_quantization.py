@@ -26,20 +26,20 @@ needs_torchao = pytest.mark.skipif(
 )
 
 
-def planned(model: str, device: Any = "cpu", **answers: Any) -> tuple[TrainingConfig, Any]:
-    config = TrainingConfig(**REQUIRED, **answers)
+def planned(model: str, device: Any = "cpu", **settings: Any) -> tuple[TrainingConfig, Any]:
+    config = TrainingConfig(**REQUIRED, **settings)
     return config, make_plan(config, PlanContext(device, model, context=512))
 
 
-def opened(model: Path, head: Any = "causal", **answers: Any) -> Any:
+def opened(model: Path, head: Any = "causal", **settings: Any) -> Any:
     """Return the model as a run loads it."""
     from modelforge.modeling.providers.huggingface import load
 
-    config, plan = planned(str(model), **answers)
+    config, plan = planned(str(model), **settings)
     return load(plan, config, lambda _done, _total: None, head=head).model
 
 
-def spoken(model: Path, adapter: Path | None) -> Any:
+def logits(model: Path, adapter: Path | None) -> Any:
     """Return what the saved run says to a few tokens, with plain peft and transformers."""
     import torch
     from peft import PeftModel
@@ -73,21 +73,21 @@ BY_TORCHAO: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize(
-    "answers", [*WAYS, *(pytest.param(way, marks=needs_torchao) for way in BY_TORCHAO)], ids=str
+    "settings", [*WAYS, *(pytest.param(way, marks=needs_torchao) for way in BY_TORCHAO)], ids=str
 )
-def test_a_run_of_two_steps_is_saved_and_opens_again(bench, tiny_model, answers):
+def test_a_run_of_two_steps_is_saved_and_opens_again(bench, tiny_model, settings):
     import torch
 
-    run = bench.prepare(max_steps=2, eval_split=0.25, **answers)
+    run = bench.prepare(max_steps=2, eval_split=0.25, **settings)
     events = bench.work(run)
     assert events[-1].kind == "finished", events[-1].data
     steps = [event.data for event in events if event.kind == "step"]
     assert len(steps) == 2
     assert all(step["grad_norm"] > 0 for step in steps)
     assert run.has_adapter
-    said, before = spoken(tiny_model, run.output), spoken(tiny_model, None)
-    assert torch.isfinite(said).all()
-    assert not torch.allclose(said, before)
+    trained, before = logits(tiny_model, run.output), logits(tiny_model, None)
+    assert torch.isfinite(trained).all()
+    assert not torch.allclose(trained, before)
 
 
 @needs_torchao
@@ -189,7 +189,7 @@ def test_fp8_is_refused_where_transformers_would_load_16_bits(tiny_model):
 
 
 def test_fp8_layers_pass_gradients(tiny_model, monkeypatch):
-    """What a card of 8.9 loads, without Transformers' own look at the card."""
+    """Load as on a GPU of capability 8.9, without Transformers' check of the GPU."""
     import torch
     from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
 

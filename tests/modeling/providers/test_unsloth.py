@@ -1,7 +1,7 @@
-"""The provider unsloth: what it asks of the library, what comes first, and who adapts the model.
+"""The provider unsloth: its calls of the library, the import order, and the adapter.
 
-Unsloth does not start without an NVIDIA card. Its signatures are read out of its wheel
-(`scripts/unsloth_signatures.py`); where it is installed, they are read again from there.
+Unsloth cannot be imported without an NVIDIA GPU. Its signatures come from its wheel
+(`scripts/unsloth_signatures.py`), and from the installed package where there is one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from modelforge.train import environment
 
 ROOT = Path(__file__).resolve().parents[3]
 KNOWN = json.loads((Path(__file__).parent / "data" / "unsloth.json").read_text(encoding="utf-8"))
-# What transformers' own from_pretrained takes; FastLanguageModel hands it on.
+# Arguments of Transformers' from_pretrained, to which FastLanguageModel passes them.
 HANDED_ON = {"quantization_config", "use_safetensors", "local_files_only"}
 # What peft's LoraConfig takes; get_peft_model hands it on.
 OF_LORA = {"use_dora"}
@@ -90,10 +90,10 @@ def unsloth(monkeypatch: pytest.MonkeyPatch) -> Any:
     sys.modules.pop(NAME, None)
 
 
-def job_of(bench: Any, **answers: Any) -> Any:
+def job_of(bench: Any, **settings: Any) -> Any:
     from modelforge.train.job import Job
 
-    asked = {"provider": "unsloth", "max_seq_length": 64, **answers}
+    asked = {"provider": "unsloth", "max_seq_length": 64, **settings}
     return Job.read(bench.prepare(**asked))
 
 
@@ -101,8 +101,8 @@ def on_cuda(job: Any) -> Any:
     return replace(job.plan, device="cuda")
 
 
-def heard(_done: int, _total: int) -> None:
-    """Nobody listens."""
+def ignore(_done: int, _total: int) -> None:
+    """Ignore progress."""
 
 
 def test_the_signatures_are_those_of_the_installed_version() -> None:
@@ -141,7 +141,7 @@ def test_the_installed_unsloth_has_the_same_signatures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "loads"),
+    ("settings", "loads"),
     [
         ({"use_4bit": True, "strategy": "qlora"}, (True, False, False)),
         ({"use_8bit": True, "strategy": "qlora"}, (False, True, False)),
@@ -150,20 +150,24 @@ def test_the_installed_unsloth_has_the_same_signatures() -> None:
     ],
     ids=["4-bit", "8-bit", "16-bit", "all weights"],
 )
-def test_the_model_is_loaded_as_the_plan_says(bench, unsloth, answers, loads) -> None:
+def test_the_model_is_loaded_as_the_plan_says(bench, unsloth, settings, loads) -> None:
     from peft import PeftModel
 
     provider, stand_in = unsloth
-    job = job_of(bench, gradient_checkpointing=True, **answers)
-    loaded = provider.load(on_cuda(job), job.config, heard)
-    said = stand_in.loaded
-    assert (said["load_in_4bit"], said["load_in_8bit"], said["full_finetuning"]) == loads
-    assert (said["trust_remote_code"], said["use_safetensors"]) == (False, True)
-    assert said["use_exact_model_name"]  # never a copy from somewhere else
-    assert said["max_seq_length"] == 64
-    assert said["use_gradient_checkpointing"] == "unsloth"
+    job = job_of(bench, gradient_checkpointing=True, **settings)
+    loaded = provider.load(on_cuda(job), job.config, ignore)
+    arguments = stand_in.loaded
+    assert (
+        arguments["load_in_4bit"],
+        arguments["load_in_8bit"],
+        arguments["full_finetuning"],
+    ) == loads
+    assert (arguments["trust_remote_code"], arguments["use_safetensors"]) == (False, True)
+    assert arguments["use_exact_model_name"]  # never another copy of the model
+    assert arguments["max_seq_length"] == 64
+    assert arguments["use_gradient_checkpointing"] == "unsloth"
     assert isinstance(loaded.model, PeftModel) is not loads[2]
-    assert loaded.tokenizer.is_fast  # the one that the token view reads with
+    assert loaded.tokenizer.is_fast  # the tokenizer of the token preview
 
 
 def test_the_4_bit_type_is_the_configured_one(bench, unsloth) -> None:
@@ -176,7 +180,7 @@ def test_the_4_bit_type_is_the_configured_one(bench, unsloth) -> None:
 def test_the_adapter_is_the_configured_one(bench, unsloth) -> None:
     provider, stand_in = unsloth
     job = job_of(bench, lora_r=4, lora_alpha=12, lora_dropout=0.0, trainer={"seed": 7})
-    loaded = provider.load(on_cuda(job), job.config, heard)
+    loaded = provider.load(on_cuda(job), job.config, ignore)
     adapted = stand_in.adapted
     assert (adapted["r"], adapted["lora_alpha"], adapted["lora_dropout"]) == (4, 12, 0.0)
     assert adapted["target_modules"] == list(provider.LAYERS)
@@ -212,7 +216,7 @@ def test_an_unsupported_adapter_is_refused(bench, unsloth) -> None:
     stand_in.refuses = "Unsloth: Module = x is not allowed."
     job = job_of(bench)
     with pytest.raises(Exception, match="does not support this adapter") as caught:
-        provider.load(on_cuda(job), job.config, heard)
+        provider.load(on_cuda(job), job.config, ignore)
     assert explain(caught.value).cause == "adapter-unsupported"
 
 
@@ -228,7 +232,7 @@ def test_unsupported_runs_are_refused(bench, unsloth, changed, head, message) ->
     provider, stand_in = unsloth
     job = job_of(bench)
     with pytest.raises(Exception, match=message):
-        provider.load(replace(job.plan, **changed), job.config, heard, head)
+        provider.load(replace(job.plan, **changed), job.config, ignore, head)
     assert not stand_in.loaded
 
 
@@ -245,7 +249,7 @@ def test_a_strategy_trains_a_model_that_comes_with_its_adapter(bench, unsloth) -
     job = job_of(bench)
 
     def load(head: Any = "causal") -> Any:
-        return provider.load(on_cuda(job), job.config, heard, head)
+        return provider.load(on_cuda(job), job.config, ignore, head)
 
     with EventWriter(job.run.events) as events:
         sft.run(WorkerContext(job, load, EventLog(events), Stop(job.run.stop)))

@@ -1,4 +1,4 @@
-"""What of a row is trained, and what it ends in."""
+"""Encoding and truncation of rows: token ids, labels and end tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people are shown of a row is what the collator of the real trainer makes of it."""
+"""The token preview equals the batches of the real trainer."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def tokenizer(loaded_tokenizer):
     loaded_tokenizer.chat_template = own
 
 
-def planned(**answers: Any) -> tuple[TrainingConfig, Any]:
+def planned(**settings: Any) -> tuple[TrainingConfig, Any]:
     required = {"task": "text-generation", "model_name": "x", "dataset": "x"}
-    values = {"per_device_train_batch_size": 8, "use_4bit": False, "eval_split": 0, **answers}
+    values = {"per_device_train_batch_size": 8, "use_4bit": False, "eval_split": 0, **settings}
     config = TrainingConfig(**{**required, "compute_specs": "low_end", **values})
     kind = "decoder" if config.task == "text-generation" else "encoder"
     return config, make_plan(config, PlanContext("cpu", "x", context=512, kind=kind))
@@ -90,12 +90,12 @@ def template_of(tokenizer: Any, config: TrainingConfig) -> Any:
     )
 
 
-def previewed(tokenizer: Any, rows: list[dict[str, Any]], **answers: Any) -> Any:
+def previewed(tokenizer: Any, rows: list[dict[str, Any]], **settings: Any) -> Any:
     from modelforge.modeling.tokenize.collate import sft_data_arguments
     from modelforge.modeling.tokenize.options import TokenizeOptions
     from modelforge.modeling.tokenize.preview import preview_tokens
 
-    config, plan = planned(**answers)
+    config, plan = planned(**settings)
     template = template_of(tokenizer, config)
     return preview_tokens(
         rows, template, TokenizeOptions.from_plan(config, plan), sft_data_arguments(config, plan)
@@ -103,7 +103,7 @@ def previewed(tokenizer: Any, rows: list[dict[str, Any]], **answers: Any) -> Any
 
 
 def trained_tokens(
-    network: Any, tokenizer: Any, rows: list[dict[str, Any]], folder: Any, **answers: Any
+    network: Any, tokenizer: Any, rows: list[dict[str, Any]], folder: Any, **settings: Any
 ) -> list[tuple[int, int, bool]]:
     """Every token of the batches of a real trainer: its id, its label, and whether it is read."""
     from datasets import Dataset
@@ -111,7 +111,7 @@ def trained_tokens(
     from modelforge.modeling.tokenize.options import TokenizeOptions
     from modelforge.train.strategies.sft import SftTrainer, training_arguments
 
-    config, plan = planned(**answers)
+    config, plan = planned(**settings)
     options = TokenizeOptions.from_plan(config, plan)
     template = template_of(tokenizer, config)
     pieces = [piece for row in options.encode(rows, template) for piece in options.truncate(row)]
@@ -159,9 +159,9 @@ def trained_text(tokenizer: Any, preview: Any) -> str:
 @pytest.mark.parametrize(("kind", "loss"), list(product(FORMATS, LOSSES)))
 def test_the_preview_equals_the_collated_batch(network, tokenizer, tmp_path, kind, loss, packing):
     rows = canonicals(kind)
-    answers = {"packing": packing, "data": {"loss_on": loss}}
-    preview = previewed(tokenizer, rows, **answers)
-    expected = trained_tokens(network, tokenizer, rows, tmp_path, **answers)
+    settings = {"packing": packing, "data": {"loss_on": loss}}
+    preview = previewed(tokenizer, rows, **settings)
+    expected = trained_tokens(network, tokenizer, rows, tmp_path, **settings)
     assert shown_tokens(preview) == expected
     nothing = kind == "text" and loss in ("assistant", "last_round")
     assert bool(expected) is not nothing
@@ -177,13 +177,13 @@ def test_the_preview_equals_the_collated_batch_with_other_templates(
     network, tokenizer, tmp_path, template, loss, kind, packing
 ):
     rows = canonicals(kind)
-    answers = {
+    settings = {
         "packing": packing,
         "data": {"loss_on": loss},
         "model": {"chat_template": template},
     }
-    preview = previewed(tokenizer, rows, **answers)
-    assert shown_tokens(preview) == trained_tokens(network, tokenizer, rows, tmp_path, **answers)
+    preview = previewed(tokenizer, rows, **settings)
+    assert shown_tokens(preview) == trained_tokens(network, tokenizer, rows, tmp_path, **settings)
     if kind == "conversations" and loss != "all":
         text = trained_text(tokenizer, preview)
         assert Q not in text
@@ -194,13 +194,13 @@ def test_the_preview_equals_the_collated_batch_with_other_templates(
 @pytest.mark.parametrize("strategy", ["bfd", "bfd_split", "wrapped"])
 def test_every_packing_strategy_is_shown_as_packed(network, tokenizer, tmp_path, strategy):
     rows = canonicals("conversations") * 3
-    answers = {
+    settings = {
         "packing": True,
         "max_seq_length": 50,
         "data": {"packing_strategy": strategy, "loss_on": "all"},
     }
-    preview = previewed(tokenizer, rows, **answers)
-    expected = trained_tokens(network, tokenizer, rows, tmp_path, **answers)
+    preview = previewed(tokenizer, rows, **settings)
+    expected = trained_tokens(network, tokenizer, rows, tmp_path, **settings)
     assert shown_tokens(preview) == expected
     lost = sum(row.totals["cut"] for row in preview.rows)
     assert (lost > 0) is (strategy == "bfd")
@@ -208,9 +208,9 @@ def test_every_packing_strategy_is_shown_as_packed(network, tokenizer, tmp_path,
 
 def test_a_batch_without_padding_is_one_sequence(network, tokenizer, tmp_path):
     rows = canonicals("pair")
-    answers = {"data": {"padding_free": True}}
-    preview = previewed(tokenizer, rows, **answers)
-    assert shown_tokens(preview) == trained_tokens(network, tokenizer, rows, tmp_path, **answers)
+    settings = {"data": {"padding_free": True}}
+    preview = previewed(tokenizer, rows, **settings)
+    assert shown_tokens(preview) == trained_tokens(network, tokenizer, rows, tmp_path, **settings)
     assert len(preview.rows) == 1
     assert preview.rows[0].totals["pad"] == 0
 
@@ -218,9 +218,9 @@ def test_a_batch_without_padding_is_one_sequence(network, tokenizer, tmp_path):
 @pytest.mark.parametrize("strategy", ["right", "left", "delete", "split"])
 def test_long_rows_are_shown_with_their_cut_tokens(network, tokenizer, tmp_path, strategy):
     rows = canonicals("conversations")[:1]
-    answers = {"max_seq_length": 30, "data": {"truncation_strategy": strategy, "loss_on": "all"}}
-    preview = previewed(tokenizer, rows, **answers)
-    assert shown_tokens(preview) == trained_tokens(network, tokenizer, rows, tmp_path, **answers)
+    settings = {"max_seq_length": 30, "data": {"truncation_strategy": strategy, "loss_on": "all"}}
+    preview = previewed(tokenizer, rows, **settings)
+    assert shown_tokens(preview) == trained_tokens(network, tokenizer, rows, tmp_path, **settings)
     whole = previewed(tokenizer, rows, data={"loss_on": "all"}).rows[0]
     ids = [token for row in preview.rows for token, role in row.tokens if role != "pad"]
     assert ids == [token for token, _ in whole.tokens]

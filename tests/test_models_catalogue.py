@@ -15,7 +15,7 @@ from modelforge.models.architecture import parameters_by_shape
 from modelforge.models.catalog import catalog_model_info
 from modelforge.preflight.memory.estimate import estimate, total_gib
 from modelforge.preflight.suggest.catalog_fit import estimate_fit, estimate_fit_by_size
-from tests.preflight.cases import LAPTOP
+from tests.preflight.contexts import LAPTOP
 
 TASKS = ("text-generation", "summarization", "extractive-question-answering")
 # The usual card of each class, and the smallest that its first choice must fit.

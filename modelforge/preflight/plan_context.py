@@ -1,10 +1,10 @@
-"""What a plan stands on, put together from machine, model and data."""
+"""Build the context of a plan from machine, model and data."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelforge.config.methods import method_of
+from modelforge.config.methods import METHOD_FACTS, method_of
 from modelforge.config.plan.context import PlanContext
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.sources.combine import RunData
@@ -20,38 +20,39 @@ if TYPE_CHECKING:
 def build_plan_context(
     config: TrainingConfig,
     machine: Machine,
-    facts: ModelInfo,
+    model: ModelInfo,
     *,
     train_rows: int | None = None,
-    look: DatasetSummary | None = None,
-    start: str | None = None,
+    summary: DatasetSummary | None = None,
+    start_from: str | None = None,
 ) -> PlanContext:
-    """Return the facts that the plan of `config` depends on; `start` is an adapter's folder."""
+    """Return the context of the plan; `start_from` is the folder of an adapter."""
     device = machine.device if config.hardware.device == "auto" else config.hardware.device
     gpu = next((gpu for gpu in machine.gpus if gpu.index == config.hardware.gpu_index), None)
     return PlanContext(
         device=device,
-        model_path=facts.path,
-        model_revision=facts.revision,
+        model_path=model.path,
+        model_revision=model.revision,
         compute_capability=gpu.compute_capability if gpu else None,
-        context=facts.context,
+        context=model.context,
         train_rows=train_rows,
-        kind=facts.kind,
+        kind=model.kind,
         packages=frozenset(machine.packages),
-        start_from=start,
-        row_tokens=estimate_tokens(look.mean_chars) if look else None,
+        start_from=start_from,
+        row_tokens=estimate_tokens(summary.mean_chars) if summary else None,
     )
 
 
-def train_rows(config: TrainingConfig, facts: ModelInfo, material: RunData) -> int | None:
-    """Return how many rows are trained on; None where there are none, or they cannot be split.
+def train_rows(config: TrainingConfig, model: ModelInfo, data: RunData) -> int | None:
+    """Return the number of training rows; None without sources or with an impossible split.
 
-    A share that cannot be split is preflight's to say, with the value that mends it.
+    An impossible split is reported by the checks.
     """
-    if not material.sources:
+    if not data.sources:
         return None
     try:
-        rows = material.train_rows(config.eval_split)
+        rows = data.train_rows(config.eval_split)
     except ForgeError:
         return None
-    return material.labelled_completions(rows) if method_of(config, facts.kind) == "kto" else rows
+    takes_labels = METHOD_FACTS[method_of(config, model.kind)].takes_labels
+    return data.labelled_completions(rows) if takes_labels else rows

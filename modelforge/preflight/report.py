@@ -1,45 +1,39 @@
-"""The answer of preflight: findings, memory, time and disk of one run."""
+"""The result of preflight: findings, memory, duration and disk space of one run."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from modelforge.config.plan.make import Plan
-from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.sources.combine import RunData
 from modelforge.errors import Finding
-from modelforge.models.architecture import ModelInfo
-from modelforge.paths import Home
-from modelforge.preflight.checks.run import findings
-from modelforge.preflight.context import NO_DATA, RunContext
+from modelforge.preflight.checks.run import run_checks
+from modelforge.preflight.context import RunContext
+from modelforge.preflight.disk import disk_needed_gib
 from modelforge.preflight.memory.estimate import MemoryPart
-from modelforge.preflight.memory.traced import MemoryTrace
 from modelforge.preflight.speed import estimate_seconds
-from modelforge.preflight.suggest.fit import FitSuggestion
-from modelforge.preflight.suggest.speedup_options import speed_of
+from modelforge.preflight.suggest.fit import FitSuggestion, search_fit
+from modelforge.preflight.suggest.speedup_options import estimate_speed
 from modelforge.preflight.suggest.speedups import (
     Speedup,
     list_speedups,
     recommended_settings,
     tokens_per_s,
 )
-from modelforge.preflight.trial_run import TrialRunResult
-
-if TYPE_CHECKING:
-    from modelforge.data.checks.summary import DatasetSummary
-    from modelforge.hardware.machine import Machine
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is to be said before the start. Every number is about right; None is unknown.
+    """Findings and estimates of a run; the numbers are approximate, None is unknown.
 
-    `ways` make a run fit that does not, or only just, the first of them at the least cost. Where
-    nothing does, `largest_model` is the largest of the catalogue that fits, and
-    `largest_settings` are what is set for it, its name among them. `tokens_per_s` counts no
-    padding; `recommended` are the answers of the levers that are worth it together,
-    and `recommended_times` the factor on `tokens_per_s` that they come to.
+    Attributes:
+        updates: Optimizer steps of the run.
+        ways: Suggestions that make a run fit, the cheapest first.
+        largest_model: Where nothing makes it fit: the largest model of the catalog that fits.
+        largest_settings: The settings for that model, its name among them.
+        tokens_per_s: Trained tokens per second, padding not counted.
+        levers: Options that make the run faster, or would.
+        recommended: The settings of all options that are worthwhile together.
+        recommended_times: The factor of `recommended` on `tokens_per_s`.
     """
 
     findings: list[Finding]
@@ -63,7 +57,7 @@ class Report:
 
     @property
     def blocked(self) -> bool:
-        """Say whether a finding forbids the start."""
+        """Whether a finding prevents the start."""
         return any(finding.level == "blocker" for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,59 +65,54 @@ class Report:
         return {**asdict(self), "blocked": self.blocked}
 
 
-def preflight(  # noqa: PLR0913 - all that it judges, each by its name
-    config: TrainingConfig,
-    plan: Plan,
-    machine: Machine,
-    facts: ModelInfo | None,
-    look: DatasetSummary | None,
-    home: Home,
-    material: RunData = NO_DATA,
-    trial_run: TrialRunResult | None = None,
-    footprint: MemoryTrace | None = None,
-) -> Report:
-    """Return what is to be said of a run before it starts. Pure; touches neither disk nor device.
-
-    `look` is all of `material` as one. `facts` or `look` is None where the model or the data
-    could not be found: what depends on it is left out, and whoever looked for it has the problem.
-    A `trial_run` has measured, and a `footprint` traced, what else is estimated.
-    """
-    case = RunContext(config, plan, machine, facts, look, home, material, trial_run, footprint)
-    seconds = estimate_seconds(config, plan, machine, facts, look) if facts and look else None
-    measured = trial_run.seconds(config, plan, case.eval_rows) if trial_run else None
-    advised = recommended_settings(case)
+def preflight(context: RunContext) -> Report:
+    """Return the report of a run. Pure: accesses neither disk nor device."""
+    measured = _measured_seconds(context)
+    seconds = _estimated_seconds(context) if measured is None else measured
+    basis: Literal["estimated", "trial_run"] = "estimated" if measured is None else "trial_run"
+    fit = search_fit(context)
+    recommended = recommended_settings(context)
     return Report(
-        findings=findings(case),
-        memory=case.memory,
-        memory_total_gib=case.memory_total_gib,
-        memory_available_gib=case.available_gib,
-        seconds=seconds if measured is None else measured,
-        updates=plan.total_steps,
-        disk_needed_gib=case.disk_gib,
-        disk_free_gib=machine.disk_free_gib,
-        ways=case.ways,
-        **_largest(case),
-        memory_basis=case.memory_basis,
-        seconds_basis="trial_run" if measured is not None else "estimated" if seconds else None,
-        trial_run=_told(trial_run, measured),
-        tokens_per_s=tokens_per_s(case),
-        levers=list_speedups(case),
-        recommended=advised,
-        recommended_times=_factor(case, advised),
+        findings=run_checks(context, fit),
+        memory=context.memory,
+        memory_total_gib=context.memory_total_gib,
+        memory_available_gib=context.available_gib,
+        seconds=seconds,
+        updates=context.plan.total_steps,
+        disk_needed_gib=disk_needed_gib(context.config, context.plan, context.model),
+        disk_free_gib=context.machine.disk_free_gib,
+        ways=fit.suggestions,
+        largest_model=fit.largest.name if fit.largest else None,
+        largest_settings=fit.largest.settings if fit.largest else {},
+        memory_basis=context.memory_basis,
+        seconds_basis=basis if seconds else None,
+        trial_run=context.trial_run.as_dict() | {"seconds": measured}
+        if context.trial_run
+        else None,
+        tokens_per_s=tokens_per_s(context),
+        levers=list_speedups(context),
+        recommended=recommended,
+        recommended_times=_speedup_factor(context, recommended),
     )
 
 
-def _largest(case: RunContext) -> dict[str, Any]:
-    found = case.largest
-    return {"largest_model": found.name, "largest_settings": found.settings} if found else {}
+def _measured_seconds(context: RunContext) -> float | None:
+    if context.trial_run is None:
+        return None
+    return context.trial_run.seconds(context.config, context.plan, context.eval_rows)
 
 
-def _factor(case: RunContext, settings: dict[str, Any]) -> float | None:
-    """Return how many times as fast a run is with these settings; None when nobody knows."""
-    # Both by arithmetic: a trial_run has measured the one and knows nothing of the other.
-    before, after = speed_of(case), speed_of(case.with_settings(settings)) if settings else None
+def _estimated_seconds(context: RunContext) -> float | None:
+    if context.model is None or context.summary is None:
+        return None
+    return estimate_seconds(
+        context.config, context.plan, context.machine, context.model, context.summary
+    )
+
+
+def _speedup_factor(context: RunContext, settings: dict[str, Any]) -> float | None:
+    """Return the factor on the speed that the settings give; None where it is unknown."""
+    # Both are estimates: a trial run measures only the present settings.
+    before = estimate_speed(context)
+    after = estimate_speed(context.with_settings(settings)) if settings else None
     return round(after / before, 2) if before and after else None
-
-
-def _told(trial_run: TrialRunResult | None, seconds: float | None) -> dict[str, Any] | None:
-    return None if trial_run is None else trial_run.as_dict() | {"seconds": seconds}

@@ -147,7 +147,7 @@ class LayerService:
     def size_estimator(self, stack: LayerStack) -> Callable[[float | None], FitEstimate]:
         """Return a function that estimates the memory of a model by its billion parameters."""
         return lambda billions: estimate_fit_by_size(
-            billions, stack.machine, *stack.layers, look=stack.summary
+            billions, stack.machine, *stack.layers, summary=stack.summary
         )
 
     def _default_model(
@@ -171,7 +171,7 @@ class LayerService:
         with self._lock:
             fit = self._ratings.get(key)
         if fit is None:
-            fit = estimate_fit(model, base.machine, *layers, look=summary)
+            fit = estimate_fit(model, base.machine, *layers, summary=summary)
             if fit.gib is None:
                 return fit  # invalid settings: not a rating
             with self._lock:

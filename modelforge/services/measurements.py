@@ -17,8 +17,9 @@ from modelforge.errors import ForgeError
 from modelforge.hardware.machine import Machine
 from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
-from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens, memory_trace_key
-from modelforge.preflight.trial_run import TrialRunResult, trial_run_key
+from modelforge.preflight.cache_key import memory_trace_key, trial_run_key
+from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens
+from modelforge.preflight.trial_run import TrialRunResult
 from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.store import package_versions
 

@@ -22,7 +22,7 @@ from modelforge.models.adapters import find_adapter
 from modelforge.models.architecture import ModelInfo
 from modelforge.models.resolve import resolve_model
 from modelforge.paths import Home
-from modelforge.preflight import Report, preflight
+from modelforge.preflight import Report, RunContext, preflight
 from modelforge.preflight.context import NO_DATA
 from modelforge.preflight.plan_context import build_plan_context, train_rows
 from modelforge.services.machine import MachineService
@@ -116,7 +116,7 @@ class PreflightService:
         summary = data.summary if data else None
         rows = train_rows(config, facts, data) if data else None
         context = build_plan_context(
-            config, machine, facts, train_rows=rows, look=summary, start=adapter
+            config, machine, facts, train_rows=rows, summary=summary, start_from=adapter
         )
         plan = make_plan(config, context)
         machine = machine.when_idle() if idle else machine
@@ -125,9 +125,8 @@ class PreflightService:
             measured = self._trial_run_results.find(config, plan, facts, summary, machine)
         traced = self._memory_traces.find(config, plan, facts, summary)
         given = data or NO_DATA
-        report = preflight(
-            config, plan, machine, facts, summary, self._home, given, measured, traced
-        )
+        run = RunContext(config, plan, machine, facts, summary, self._home, given, measured, traced)
+        report = preflight(run)
         return PreflightResult(resolved, plan, report, data, facts, machine, errors)
 
     def recommended(self, *layers: Layer) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from modelforge.preflight.disk import disk_needed_gib
-from tests.preflight.cases import LAPTOP, LLAMA_8B, STARTER, WORKSTATION, a_case
+from tests.preflight.contexts import LAPTOP, LLAMA_8B, STARTER, WORKSTATION, make_context
 
 
-def needed(machine, facts, **said):
-    case = a_case(machine, facts, **said)
-    return disk_needed_gib(case.config, case.plan, facts)
+def needed(machine, model, **settings):
+    context = make_context(machine, model, **settings)
+    return disk_needed_gib(context.config, context.plan, model)
 
 
 def test_a_run_of_the_starter_writes_a_few_hundred_mebibytes():

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from tests.preflight.cases import LAPTOP, LLAMA_8B, WORKSTATION, a_case, report_of
+from tests.preflight.contexts import LAPTOP, LLAMA_8B, WORKSTATION, make_context, report_of
 
 
 def test_a_report_adds_up_and_holds_what_is_free():
-    report = report_of(a_case())
+    report = report_of(make_context())
     assert report.memory_total_gib == pytest.approx(sum(part.gib for part in report.memory))
     assert report.memory_available_gib == LAPTOP.ram_free_gib
     assert report.disk_free_gib == LAPTOP.disk_free_gib
@@ -17,24 +17,24 @@ def test_a_report_adds_up_and_holds_what_is_free():
 
 
 def test_on_a_card_the_memory_of_the_card_counts():
-    report = report_of(a_case(WORKSTATION, LLAMA_8B))
+    report = report_of(make_context(WORKSTATION, LLAMA_8B))
     assert report.memory_available_gib == WORKSTATION.gpus[0].free_gib
 
 
 def test_a_blocker_blocks_and_a_caution_does_not():
-    assert report_of(a_case(fp16=True)).blocked
-    assert not report_of(a_case(learning_rate=0.5)).blocked
+    assert report_of(make_context(fp16=True)).blocked
+    assert not report_of(make_context(learning_rate=0.5)).blocked
 
 
 def test_without_model_and_data_what_can_be_said_is_said():
-    report = report_of(a_case(facts=None, look=None, fp16=True))
+    report = report_of(make_context(info=None, summary=None, fp16=True))
     assert report.blocked
     assert report.memory == []
     assert (report.memory_total_gib, report.seconds, report.updates) == (None, None, None)
 
 
 def test_a_report_becomes_json_with_all_its_parts():
-    data = json.loads(json.dumps(report_of(a_case(use_4bit=True)).as_dict()))
+    data = json.loads(json.dumps(report_of(make_context(use_4bit=True)).as_dict()))
     assert data["blocked"] is False
     assert {part["name"] for part in data["memory"]} >= {"weights", "logits"}
     assert {"level", "code", "what", "remedy", "where", "suggested"} == set(data["findings"][0])

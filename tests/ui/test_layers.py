@@ -7,7 +7,7 @@ from modelforge.config.fields import specs_by_name
 from modelforge.forge import Forge
 from modelforge.hardware import machine as machines
 from modelforge.paths import Home
-from tests.preflight.cases import WORKSTATION
+from tests.preflight.contexts import WORKSTATION
 from ui.pages.train import cards, form, model_card, response
 from ui.pages.train.form import Entered
 

@@ -1,4 +1,4 @@
-"""What preflight says of the machine: device, number formats, cards, profile."""
+"""Checks of the machine: device, number formats, GPU memory in use, profile."""
 
 from __future__ import annotations
 
@@ -9,115 +9,114 @@ from modelforge.hardware.machine import choose_profile
 from modelforge.preflight.context import RunContext
 
 BF16_FROM = (8, 0)
-HELD_GIB = 0.5
+MIN_REPORTED_GIB = 0.5
 
 
-def device_missing(case: RunContext) -> Iterator[Finding]:
-    """Refuse a device that was asked for and is not here."""
-    asked, machine = case.config.hardware.device, case.machine
-    missing = {
-        "cuda": ("NVIDIA GPU", not machine.gpus),
-        "mps": ("Apple GPU", not machine.apple_gpu),
+def device_missing(context: RunContext) -> Iterator[Finding]:
+    """Refuse a configured device that this machine does not have."""
+    device, machine = context.config.hardware.device, context.machine
+    devices = {
+        "cuda": ("NVIDIA GPU", bool(machine.gpus)),
+        "mps": ("Apple GPU", machine.apple_gpu),
     }
-    what, absent = missing.get(asked, ("", False))
-    if absent:
+    name, is_present = devices.get(device, ("", True))
+    if not is_present:
         yield Finding(
             "blocker",
             "device-missing",
-            f"The device {asked} was asked for, but there is no {what} that can be used here.",
-            "Set the device to auto; `python launch.py doctor` says why a card is not seen.",
+            f"The device is {device}, but this computer has no usable {name}.",
+            "Set the device to auto; `python launch.py doctor` shows why a GPU is not found.",
             "hardware.device",
             "auto",
         )
 
 
-def gpu_missing(case: RunContext) -> Iterator[Finding]:
-    """Refuse a GPU number that no card has."""
-    here = [gpu.index for gpu in case.machine.gpus]
-    if case.plan.device == "cuda" and here and case.gpu is None:
-        numbers = ", ".join(str(index) for index in here)
+def gpu_missing(context: RunContext) -> Iterator[Finding]:
+    """Refuse a GPU index that does not exist."""
+    indexes = [gpu.index for gpu in context.machine.gpus]
+    if context.plan.device == "cuda" and indexes and context.gpu is None:
+        available = ", ".join(str(index) for index in indexes)
         yield Finding(
             "blocker",
             "gpu-missing",
-            f"There is no GPU number {case.config.hardware.gpu_index}; what is here: {numbers}.",
-            f"Choose GPU number {here[0]}.",
+            f"There is no GPU {context.config.hardware.gpu_index}; available: {available}.",
+            f"Choose GPU {indexes[0]}.",
             "hardware.gpu_index",
-            here[0],
+            indexes[0],
         )
 
 
-def bf16_card(case: RunContext) -> Iterator[Finding]:
-    """Refuse bf16 on a card that only emulates it."""
-    capability = case.gpu.compute_capability if case.gpu else None
-    if case.plan.precision != "bf16" or capability is None or capability >= BF16_FROM:
+def bf16_unsupported(context: RunContext) -> Iterator[Finding]:
+    """Refuse bf16 on a GPU that only emulates it."""
+    capability = context.compute_capability
+    if context.plan.precision != "bf16" or capability is None or capability >= BF16_FROM:
         return
-    where, value = _precision_setting(case)
+    where, value = _precision_setting(context)
     yield Finding(
         "blocker",
         "bf16-card",
-        f"bf16 needs compute capability 8.0; this card has {capability[0]}.{capability[1]}.",
+        f"bf16 needs compute capability 8.0; this GPU has {capability[0]}.{capability[1]}.",
         "Use fp16.",
         where if where == "hardware.precision" else "bf16",
         value,
     )
 
 
-def fp16_on_cpu(case: RunContext) -> Iterator[Finding]:
-    """Refuse fp16 on the CPU, where small gradients would be lost."""
-    if case.plan.device == "cpu" and case.plan.precision == "fp16":
-        where, value = _precision_setting(case)
+def fp16_on_cpu(context: RunContext) -> Iterator[Finding]:
+    """Refuse fp16 on the CPU, which has no gradient scaler."""
+    if context.plan.device == "cpu" and context.plan.precision == "fp16":
         yield Finding(
             "blocker",
             "fp16-on-cpu",
-            "fp16 trains on a GPU only; this run would be on the CPU.",
+            "fp16 training needs a GPU; this run uses the CPU.",
             "Switch fp16 off; the CPU then trains in fp32.",
-            where,
-            value,
+            *_precision_setting(context),
         )
 
 
-def bf16_on_cpu(case: RunContext) -> Iterator[Finding]:
-    """Tell that bf16 on the CPU is slow where the CPU has no instructions for it."""
-    slow = not case.machine.fast_bf16
-    if case.plan.device == "cpu" and case.plan.precision == "bf16" and slow:
+def bf16_on_cpu(context: RunContext) -> Iterator[Finding]:
+    """Note that bf16 is slow on a CPU without instructions for it."""
+    is_slow = not context.machine.fast_bf16
+    if context.plan.device == "cpu" and context.plan.precision == "bf16" and is_slow:
         yield Finding(
             "note",
             "bf16-on-cpu",
-            "bf16 on the CPU halves the memory; it is slow on this one, which has no instructions "
-            "for it.",
-            "Switch bf16 off if the updates turn out slow.",
-            *_precision_setting(case),
+            "bf16 halves the memory, but is slow on this CPU, which has no instructions for it.",
+            "Switch bf16 off if the steps are too slow.",
+            *_precision_setting(context),
         )
 
 
-def vram_held(case: RunContext) -> Iterator[Finding]:
-    """Tell how much of the card other programs hold."""
-    held = case.gpu.other_gib if case.gpu else None
-    if held is not None and held >= HELD_GIB:
+def gpu_memory_in_use(context: RunContext) -> Iterator[Finding]:
+    """Note the GPU memory that other programs use."""
+    used = context.gpu.other_gib if context.gpu else None
+    if used is not None and used >= MIN_REPORTED_GIB:
         yield Finding(
             "note",
             "vram-held",
-            f"Other programs hold {held:.1f} GiB of the GPU.",
+            f"Other programs use {used:.1f} GiB of the GPU.",
             "Close browsers, games or chats that use the GPU to free it.",
         )
 
 
-def profile_differs(case: RunContext) -> Iterator[Finding]:
-    """Tell when the settings were prefilled for another class of machine."""
-    detected, reason = choose_profile(case.machine, case.config.hardware.gpu_index)
-    if detected != case.config.compute_specs:
+def profile_differs(context: RunContext) -> Iterator[Finding]:
+    """Note a profile that differs from the detected one."""
+    detected, reason = choose_profile(context.machine, context.config.hardware.gpu_index)
+    profile = context.config.compute_specs
+    if detected != profile:
         yield Finding(
             "note",
             "profile-differs",
-            f"The profile is {case.config.compute_specs}, but this machine is {detected}: {reason}",
+            f"The profile is {profile}, but this machine is {detected}: {reason}",
             "Keep it if the memory estimate fits.",
             "compute_specs",
             detected,
         )
 
 
-def _precision_setting(case: RunContext) -> tuple[str, object]:
+def _precision_setting(context: RunContext) -> tuple[str, object]:
+    """Return the setting that selected the precision, and the value that resets it."""
     for where in ("bf16", "fp16"):
-        if getattr(case.config, where):
+        if getattr(context.config, where):
             return where, False
     return "hardware.precision", "auto"

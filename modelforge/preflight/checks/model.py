@@ -1,4 +1,4 @@
-"""What preflight says of the model: can it do the task, and what it lacks."""
+"""Checks of the model: its kind, its own code, its chat template and its quantization."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from modelforge.errors import Finding
 from modelforge.preflight.context import RunContext
 
-# Which kinds can do a task, and what to choose instead.
+# Per task: suitable kinds, their description, and a remedy.
 KINDS = {
     "text-generation": (
         ("decoder",),
@@ -25,80 +25,77 @@ KINDS = {
         "Choose an encoder, for instance distilbert/distilbert-base-cased, or the starter model.",
     ),
 }
-_WAYS = {
-    "encoder": "reads text but does not write it",
-    "encoder-decoder": "turns one text into another and does not continue one",
+_LIMITATIONS = {
+    "encoder": "cannot generate text",
+    "encoder-decoder": "converts one text to another and cannot continue a conversation",
 }
 
 
-def model_wrong_kind(case: RunContext) -> Iterator[Finding]:
-    """Refuse a model that cannot do the task, by what its config.json says it is."""
-    facts = case.facts
-    if facts is None or facts.kind == "unknown":
+def model_wrong_kind(context: RunContext) -> Iterator[Finding]:
+    """Refuse a model whose architecture cannot do the task."""
+    model = context.model
+    if model is None or model.kind == "unknown":
         return
-    kinds, wanted, remedy = KINDS[case.config.task]
-    if facts.kind not in kinds:
+    kinds, wanted, remedy = KINDS[context.config.task]
+    if model.kind not in kinds:
         yield Finding(
             "blocker",
             "model-wrong-kind",
-            f"{facts.name} is a {facts.architecture or facts.model_type}, which "
-            f"{_WAYS[facts.kind]}; {case.config.task} needs {wanted}.",
+            f"{model.name} is a {model.architecture or model.model_type}, which "
+            f"{_LIMITATIONS[model.kind]}; {context.config.task} needs {wanted}.",
             remedy,
             "model_name",
             "starter",
         )
 
 
-def remote_code_off(case: RunContext) -> Iterator[Finding]:
-    """Tell that the model's own Python code stays unused."""
-    if case.facts and case.facts.remote_code:
+def remote_code_unused(context: RunContext) -> Iterator[Finding]:
+    """Note that the Python code of the model is not used."""
+    if context.model and context.model.remote_code:
         yield Finding(
             "note",
             "remote-code-off",
-            f"{case.facts.name} brings Python code of its own; it stays unused, and Transformers' "
-            "own version of the model is trained.",
+            f"{context.model.name} contains Python code. It is not used; the implementation of "
+            "Transformers is trained.",
             where="model_name",
         )
 
 
-def no_chat_template(case: RunContext) -> Iterator[Finding]:
-    """Tell that rows of chat get a template that the model has never seen."""
-    facts, look = case.facts, case.look
-    if case.config.model.chat_template:
+def no_chat_template(context: RunContext) -> Iterator[Finding]:
+    """Note that a model without a chat template gets one."""
+    model, summary = context.model, context.summary
+    if context.config.model.chat_template or not model or model.has_chat_template or not summary:
         return
-    if facts and not facts.has_chat_template and look and look.mapping.kind not in ("text", "span"):
+    if summary.mapping.kind not in ("text", "span"):
         yield Finding(
             "note",
             "no-chat-template",
-            f"{facts.name} has no chat template; it is given one, which is saved with the run.",
+            f"{model.name} has no chat template; one is added and saved with the run.",
             "A model whose name ends in Instruct or Chat learns to answer sooner.",
             "model_name",
         )
 
 
-def model_already_quantized(case: RunContext) -> Iterator[Finding]:
-    """Tell that the weights come quantized, or refuse a way that cannot be trained."""
-    facts = case.facts
-    if facts is None or facts.quantization in {"", case.plan.quantization}:
+def model_already_quantized(context: RunContext) -> Iterator[Finding]:
+    """Report weights that are stored quantized, and refuse formats that cannot be trained."""
+    model = context.model
+    if model is None or model.quantization in {"", context.plan.quantization}:
         return
-    if facts.quantization in {"4-bit", "8-bit"}:
+    if model.quantization in {"4-bit", "8-bit"}:
+        wanted = context.plan.quantization
         yield Finding(
             "caution",
             "model-already-quantized",
-            f"{facts.name} is stored in {facts.quantization} and stays so, "
-            f"though the settings say {_scheme(case)}.",
-            "Choose the model's original, or the same number of bits.",
+            f"{model.name} is stored in {model.quantization} and stays so, "
+            f"although the settings select {'16 or 32 bits' if wanted == 'none' else wanted}.",
+            "Choose the unquantized model, or the same number of bits.",
             "model_name",
         )
         return
     yield Finding(
         "blocker",
         "model-already-quantized",
-        f"{facts.name} is stored as {facts.quantization}, which this version does not train.",
-        "Choose the model's original; 4-bit weights are made from it here.",
+        f"{model.name} is stored as {model.quantization}, which cannot be trained.",
+        "Choose the unquantized model; it can be quantized to 4 bits when it is loaded.",
         "model_name",
     )
-
-
-def _scheme(case: RunContext) -> str:
-    return "16 or 32 bits" if case.plan.quantization == "none" else case.plan.quantization

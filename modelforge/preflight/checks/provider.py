@@ -1,4 +1,4 @@
-"""What preflight says of the provider: is it here, does it run on this machine, does it suit."""
+"""Checks of the provider Unsloth: installation, machine, and supported methods."""
 
 from __future__ import annotations
 
@@ -14,91 +14,88 @@ from modelforge.errors import Finding
 from modelforge.hardware.machine import Gpu, Machine
 from modelforge.preflight.context import RunContext
 
-METHODS = ("sft", "dpo")
+State = Literal["ready", "absent", "broken", "unsupported"]
+TESTED = "2026.10.6"
+PACKAGES = ("unsloth", "unsloth_zoo")
+CAPABILITY_FROM = (7, 0)
+# Packages that Unsloth shares with ModelForge and whose versions it restricts.
+STACK = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "bitsandbytes")
+Version = Callable[[str], str]
 INSTALL = "Run `python launch.py setup --with unsloth`, or install it on the Machine page"
 OTHERWISE = "choose the provider huggingface"
 
 
-def provider_ready(case: RunContext) -> Iterator[Finding]:
-    """Refuse Unsloth where it is absent, broken or cannot run, and offer the other provider."""
-    if case.config.provider != "unsloth":
+def provider_ready(context: RunContext) -> Iterator[Finding]:
+    """Refuse Unsloth where it is not installed, broken or not supported."""
+    if context.config.provider != "unsloth":
         return
-    standing = unsloth_status(case.machine, case.gpu, device=case.plan.device)
+    status = unsloth_status(context.machine, context.gpu, device=context.plan.device)
     remedies = {
         "absent": f"{INSTALL}, or {OTHERWISE}.",
         "broken": f"{INSTALL} again, or {OTHERWISE}.",
         "unsupported": f"{OTHERWISE.capitalize()}.",
     }
-    if standing.state in remedies:
+    if status.state in remedies:
         yield Finding(
             "blocker",
-            f"provider-{standing.state}",
-            standing.message,
-            remedies[standing.state],
+            f"provider-{status.state}",
+            status.message,
+            remedies[status.state],
             "provider",
             "huggingface",
         )
 
 
-def provider_suits(case: RunContext) -> Iterator[Finding]:
-    """Refuse a way of training that Unsloth is not used for here."""
-    if case.config.provider == "unsloth" and case.plan.method not in METHODS:
+def provider_supports_method(context: RunContext) -> Iterator[Finding]:
+    """Refuse a method that Unsloth is not used for."""
+    if context.config.provider == "unsloth" and not context.plan.facts.runs_on_unsloth:
         yield Finding(
             "blocker",
             "provider-unsuited",
-            f"Unsloth trains by sft, qlora and dpo here; this run is {case.plan.method}.",
+            f"Unsloth is supported for sft, qlora and dpo; this run uses {context.plan.method}.",
             f"{OTHERWISE.capitalize()}, or another strategy.",
             "provider",
             "huggingface",
         )
 
 
-def attention_unused(case: RunContext) -> Iterator[Finding]:
-    """Tell that Unsloth computes attention in its own way, whatever was chosen."""
-    model = case.config.model
-    if case.config.provider == "unsloth" and "attn_implementation" in model.model_fields_set:
+def attention_unused(context: RunContext) -> Iterator[Finding]:
+    """Note that Unsloth ignores the attention implementation."""
+    model = context.config.model
+    if context.config.provider == "unsloth" and "attn_implementation" in model.model_fields_set:
         yield Finding(
             "note",
             "attention-unused",
-            f"Unsloth chooses how attention is computed; {model.attn_implementation} is not used.",
-            f"To have it, {OTHERWISE}.",
+            f"Unsloth uses its own attention; {model.attn_implementation} is ignored.",
+            f"To use it, {OTHERWISE}.",
             "model.attn_implementation",
         )
 
 
-def provider_untested(case: RunContext) -> Iterator[Finding]:
-    """Tell of an Unsloth other than the one that was tested with the rest."""
-    has = unsloth_version() if case.config.provider == "unsloth" else None
-    if has is not None and has != TESTED:
+def provider_untested(context: RunContext) -> Iterator[Finding]:
+    """Note a version of Unsloth that has not been tested."""
+    version = unsloth_version() if context.config.provider == "unsloth" else None
+    if version is not None and version != TESTED:
         yield Finding(
             "note",
             "provider-untested",
-            f"Unsloth {has} is installed; {TESTED} is the version tested with the rest.",
+            f"Unsloth {version} is installed; the tested version is {TESTED}.",
             "Run `python launch.py setup --with unsloth` if a run fails.",
             "provider",
         )
 
 
-State = Literal["ready", "absent", "broken", "unsupported"]
-TESTED = "2026.10.6"
-PACKAGES = ("unsloth", "unsloth_zoo")
-CAPABILITY_FROM = (7, 0)
-# What Unsloth shares with us, and is particular about.
-STACK = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "bitsandbytes")
-Version = Callable[[str], str]
-
-
 @dataclass(frozen=True)
 class ProviderStatus:
-    """How a provider stands on this computer: its state, and why, in a sentence."""
+    """Whether a provider can be used on this computer, and why, in a sentence."""
 
     state: State
     message: str
 
 
 def unsloth_status(machine: Machine, gpu: Gpu | None, *, device: str = "cuda") -> ProviderStatus:
-    """Return how Unsloth stands on a machine, on the card that is to be used. Imports nothing."""
-    if reason := _cannot_run(machine, gpu, device):
+    """Return whether Unsloth can be used on this GPU. Imports nothing."""
+    if reason := _why_unsupported(machine, gpu, device):
         return ProviderStatus("unsupported", reason)
     if not find_spec("unsloth"):
         return ProviderStatus("absent", "Unsloth is not installed.")
@@ -108,7 +105,7 @@ def unsloth_status(machine: Machine, gpu: Gpu | None, *, device: str = "cuda") -
 
 
 def unsloth_version() -> str | None:
-    """Return the version that is installed, or None."""
+    """Return the installed version, or None."""
     try:
         return metadata.version("unsloth")
     except metadata.PackageNotFoundError:
@@ -119,7 +116,7 @@ def find_broken_package(
     version: Version = metadata.version,
     requires: Callable[[str], list[str] | None] = metadata.requires,
 ) -> str:
-    """Say which package is missing or of a version that Unsloth cannot work with, or nothing."""
+    """Return which package is missing or has an unsupported version; empty when none."""
     for package in PACKAGES:
         try:
             version(package)
@@ -129,19 +126,19 @@ def find_broken_package(
             if needed is None or (needed.marker and not needed.marker.evaluate({"extra": ""})):
                 continue
             try:
-                has = version(needed.name)
+                installed = version(needed.name)
             except metadata.PackageNotFoundError:
                 return f"{package} needs {needed.name}, which is not installed."
-            compared = needed.name in (*STACK, *PACKAGES)
-            if compared and not needed.specifier.contains(has, prereleases=True):
-                return f"{package} needs {needed.name}{needed.specifier}, and this is {has}."
+            is_checked = needed.name in (*STACK, *PACKAGES)
+            if is_checked and not needed.specifier.contains(installed, prereleases=True):
+                return f"{package} needs {needed.name}{needed.specifier}; {installed} is installed."
     return ""
 
 
-def _cannot_run(machine: Machine, gpu: Gpu | None, device: str) -> str:
+def _why_unsupported(machine: Machine, gpu: Gpu | None, device: str) -> str:
     if not machine.gpus:
-        here = "Apple GPU" if machine.apple_gpu else "CPU"
-        return f"Unsloth needs an NVIDIA GPU; this computer trains on the {here}."
+        device_name = "Apple GPU" if machine.apple_gpu else "CPU"
+        return f"Unsloth needs an NVIDIA GPU; this computer trains on the {device_name}."
     if device != "cuda":
         return f"Unsloth needs an NVIDIA GPU; this run uses the {device}."
     capability = gpu.compute_capability if gpu else None

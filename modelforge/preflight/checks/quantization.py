@@ -1,4 +1,4 @@
-"""What preflight says of how the weights are stored: cards, packages, models and layers."""
+"""Checks of quantization: GPUs, packages, models and skipped layers."""
 
 from __future__ import annotations
 
@@ -16,72 +16,72 @@ NVFP4_FROM = (10, 0)
 MXFP4_MODEL = "gpt_oss"
 
 
-def quantized_slow(case: RunContext) -> Iterator[Finding]:
-    """Tell that quantized weights cost much time away from an NVIDIA card."""
-    if case.plan.quantization == "none" or case.plan.device == "cuda":
+def quantized_slow(context: RunContext) -> Iterator[Finding]:
+    """Note that quantized weights are slow without an NVIDIA GPU."""
+    if context.plan.quantization == "none" or context.plan.device == "cuda":
         return
-    where, off = _setting(case)
-    suggested = None if case.config.strategy == "qlora" else off
-    device = "CPU" if case.plan.device == "cpu" else "Apple GPU"
+    where, off = _setting(context)
+    suggested = None if context.config.strategy == "qlora" else off
+    device = "CPU" if context.plan.device == "cpu" else "Apple GPU"
     yield Finding(
         "note",
         "quantized-slow",
-        f"{case.plan.quantization} weights save memory, but on the {device} they are slow: "
-        "about three times the time.",
-        "" if suggested is None else "Switch them off if the memory allows.",
+        f"{context.plan.quantization} weights save memory, but make training on the {device} about "
+        "three times slower.",
+        "" if suggested is None else "Switch them off if there is enough memory.",
         where,
         suggested,
     )
 
 
-def quantized_card(case: RunContext) -> Iterator[Finding]:
-    """Refuse or doubt quantized weights on an old card."""
-    capability = case.gpu.compute_capability if case.gpu else None
-    by_bits = case.plan.quantization in BITSANDBYTES_FORMATS
-    if not by_bits or not capability or capability >= QUANTIZED_ADVISED:
+def quantized_unsupported(context: RunContext) -> Iterator[Finding]:
+    """Refuse quantized weights on old GPUs, and warn of untested ones."""
+    capability = context.compute_capability
+    uses_bitsandbytes = context.plan.quantization in BITSANDBYTES_FORMATS
+    if not uses_bitsandbytes or not capability or capability >= QUANTIZED_ADVISED:
         return
     blocked = capability < QUANTIZED_FROM
     bound = "needs compute capability 6.0" if blocked else "is tested from compute capability 7.5"
     yield Finding(
         "blocker" if blocked else "caution",
         "quantized-card",
-        f"bitsandbytes, which does {case.plan.quantization}, {bound}; "
-        f"this card has {capability[0]}.{capability[1]}.",
+        f"bitsandbytes ({context.plan.quantization}) {bound}; "
+        f"this GPU has {capability[0]}.{capability[1]}.",
         "Switch quantization off and choose a smaller model, or train on the CPU.",
-        *_setting(case),
+        *_setting(context),
     )
 
 
-def fp8_card(case: RunContext) -> Iterator[Finding]:
-    """Refuse fp8 where Transformers would load 16 bits without a word."""
-    if case.plan.quantization != "fp8":
+def fp8_unsupported(context: RunContext) -> Iterator[Finding]:
+    """Refuse fp8 where Transformers would load 16-bit weights silently."""
+    if context.plan.quantization != "fp8":
         return
-    capability = case.gpu.compute_capability if case.gpu else None
-    if case.plan.device == "cuda" and (capability is None or capability >= FP8_FROM):
+    capability = context.compute_capability
+    if context.plan.device == "cuda" and (capability is None or capability >= FP8_FROM):
         return
     yield Finding(
         "blocker",
         "fp8-card",
-        f"fp8 needs a card of compute capability 8.9; {_here(case)}.",
+        f"fp8 needs a GPU of compute capability 8.9; {_describe_device(context)}.",
         "Choose fp8-weight-only, which saves the same memory on every machine.",
         "quantization.scheme",
         "fp8-weight-only",
     )
 
 
-def nvfp4_card(case: RunContext) -> Iterator[Finding]:
-    """Refuse or doubt nvfp4 where it can only be emulated."""
-    if case.plan.quantization != "nvfp4":
+def nvfp4_unsupported(context: RunContext) -> Iterator[Finding]:
+    """Refuse nvfp4 where it can only be emulated, unless slow schemes are allowed."""
+    if context.plan.quantization != "nvfp4":
         return
-    capability = case.gpu.compute_capability if case.gpu else None
-    if case.plan.device == "cuda" and (capability is None or capability >= NVFP4_FROM):
+    capability = context.compute_capability
+    if context.plan.device == "cuda" and (capability is None or capability >= NVFP4_FROM):
         return
-    allowed = case.config.quantization.allow_slow
+    allowed = context.config.quantization.allow_slow
     yield Finding(
         "caution" if allowed else "blocker",
         "nvfp4-card",
-        f"nvfp4 is fast from compute capability 10.0; {_here(case)}, so it would be emulated.",
-        "Choose the scheme bnb-4bit, which has as few bits."
+        f"nvfp4 needs compute capability 10.0; {_describe_device(context)} and would emulate it.",
+        "Choose the scheme bnb-4bit, which uses as few bits."
         if allowed
         else "Choose the scheme bnb-4bit, or allow slow schemes.",
         "quantization.scheme",
@@ -89,77 +89,77 @@ def nvfp4_card(case: RunContext) -> Iterator[Finding]:
     )
 
 
-def mxfp4_model(case: RunContext) -> Iterator[Finding]:
-    """Refuse mxfp4 for models that are not stored in it, and tell what it really costs."""
-    facts = case.facts
-    if case.plan.quantization != "mxfp4" or facts is None:
+def mxfp4_model(context: RunContext) -> Iterator[Finding]:
+    """Refuse mxfp4 for models that are not stored in it, and report its memory."""
+    model = context.model
+    if context.plan.quantization != "mxfp4" or model is None:
         return
-    if facts.model_type != MXFP4_MODEL:
+    if model.model_type != MXFP4_MODEL:
         yield Finding(
             "blocker",
             "mxfp4-model",
-            f"mxfp4 is for models of the gpt-oss family, which are stored in it; {facts.name} is "
-            f"a {facts.model_type or facts.architecture or 'model of another family'}.",
+            f"mxfp4 is for models of the gpt-oss family, which are stored in it; {model.name} is "
+            f"a {model.model_type or model.architecture or 'model of another family'}.",
             "Choose the scheme bnb-4bit.",
             "quantization.scheme",
             "bnb-4bit",
         )
         return
-    weights = part_gib(case.memory, "weights")
+    weights = part_gib(context.memory, "weights")
     about = f" of about {weights:.1f} GiB" if weights else ""
     yield Finding(
         "caution",
         "mxfp4-unpacked",
-        f"To be trained, {facts.name} is unpacked to 16-bit weights{about}.",
+        f"{model.name} is dequantized to 16-bit weights{about} for training.",
         where="quantization.scheme",
     )
 
 
-def package_missing(case: RunContext) -> Iterator[Finding]:
+def package_missing(context: RunContext) -> Iterator[Finding]:
     """Refuse a scheme whose package is not installed."""
-    if case.plan.quantization in TORCHAO_FORMATS and "torchao" not in case.machine.packages:
+    if context.plan.quantization in TORCHAO_FORMATS and "torchao" not in context.machine.packages:
         yield Finding(
             "blocker",
             "package-missing",
-            f"The scheme {case.plan.quantization} needs torchao, which is not installed.",
+            f"The scheme {context.plan.quantization} needs torchao, which is not installed.",
             "Run `python launch.py setup --with quantization`, or choose the scheme bnb-8bit.",
             "quantization.scheme",
             "bnb-8bit",
         )
 
 
-def nothing_quantized(case: RunContext) -> Iterator[Finding]:
-    """Refuse to leave out every layer, and tell where leaving out means nothing."""
-    asked = case.config.quantization
-    first, last = asked.skip_first_layers, asked.skip_last_layers
-    layers = case.facts.layers if case.facts else None
+def nothing_quantized(context: RunContext) -> Iterator[Finding]:
+    """Refuse to skip every layer, and note skipped layers without quantization."""
+    settings = context.config.quantization
+    first, last = settings.skip_first_layers, settings.skip_last_layers
+    layers = context.model.layers if context.model else None
     if not (first or last):
         return
     where = "quantization.skip_last_layers" if last else "quantization.skip_first_layers"
-    if case.plan.quantization == "none":
-        what = "No weights are quantized, so no layers are left out."
+    if context.plan.quantization == "none":
+        what = "No weights are quantized, so no layers are skipped."
         yield Finding("note", "skip-unused", what, where=where)
     elif layers is not None and first + last >= layers:
         yield Finding(
             "blocker",
             "nothing-quantized",
-            f"The first {first} and the last {last} layers are left out, and the model has "
-            f"{layers}: nothing is left to quantize.",
-            f"Leave out fewer than {layers} layers together.",
+            f"The first {first} and last {last} layers are skipped; the model has {layers}, so "
+            "no layer is quantized.",
+            f"Skip fewer than {layers} layers together.",
             where,
             0,
         )
 
 
-def _setting(case: RunContext) -> tuple[str, object]:
-    """Return the setting that chose how weights are stored, and its value for plain ones."""
-    if case.config.quantization.scheme != "auto":
+def _setting(context: RunContext) -> tuple[str, object]:
+    """Return the setting that selected the quantization, and the value that switches it off."""
+    if context.config.quantization.scheme != "auto":
         return "quantization.scheme", "none"
-    return ("use_8bit" if case.plan.quantization == "8-bit" else "use_4bit"), False
+    return ("use_8bit" if context.plan.quantization == "8-bit" else "use_4bit"), False
 
 
-def _here(case: RunContext) -> str:
-    capability = case.gpu.compute_capability if case.gpu else None
+def _describe_device(context: RunContext) -> str:
+    capability = context.compute_capability
     if capability is None:
-        return f"this run is on the {'GPU' if case.plan.device == 'cuda' else 'CPU'}"
-    return f"this card has {capability[0]}.{capability[1]}"
+        return f"this run is on the {'GPU' if context.plan.device == 'cuda' else 'CPU'}"
+    return f"this GPU has {capability[0]}.{capability[1]}"

@@ -1,6 +1,8 @@
-"""Every check that preflight makes, in the order in which it speaks."""
+"""All checks, in the order in which their findings are shown."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 
 from modelforge.errors import Finding
 from modelforge.preflight.checks import (
@@ -12,54 +14,61 @@ from modelforge.preflight.checks import (
     resources,
     settings,
 )
-from modelforge.preflight.context import Check, RunContext
+from modelforge.preflight.context import RunContext
+from modelforge.preflight.suggest.fit import FitOptions
 
-CHECKS: tuple[Check, ...] = (
+Check = Callable[[RunContext], Iterator[Finding]]
+FitCheck = Callable[[RunContext, FitOptions], Iterator[Finding]]
+
+LOADING_CHECKS: tuple[Check, ...] = (
     provider.provider_ready,
-    provider.provider_suits,
+    provider.provider_supports_method,
     model.model_wrong_kind,
     model.model_already_quantized,
     machine.device_missing,
     machine.gpu_missing,
-    machine.bf16_card,
+    machine.bf16_unsupported,
     machine.fp16_on_cpu,
-    quantization.quantized_card,
-    quantization.fp8_card,
-    quantization.nvfp4_card,
+    quantization.quantized_unsupported,
+    quantization.fp8_unsupported,
+    quantization.nvfp4_unsupported,
     quantization.mxfp4_model,
     quantization.package_missing,
     quantization.nothing_quantized,
-    resources.memory_base,
-    resources.memory_short,
-    resources.disk,
+)
+FIT_CHECKS: tuple[FitCheck, ...] = (resources.weights_too_large, resources.memory_short)
+TRAINING_CHECKS: tuple[Check, ...] = (
+    resources.disk_space,
     data.wrong_kind,
-    data.nothing_to_learn,
-    data.same_in_validation,
+    data.nothing_to_train,
+    data.trained_validation_file,
     data.split_is_possible,
-    data.data_findings,
+    data.dataset_findings,
     settings.schedule_fits,
-    settings.few_updates,
-    settings.checks_take_long,
+    settings.few_steps,
+    settings.slow_evaluation,
     settings.learning_rate,
     settings.plan_changes,
-    settings.unused,
+    settings.unused_settings,
     settings.tracker_missing,
-    settings.leaves_the_computer,
-    data.rows_cut,
+    settings.tracker_online,
+    data.rows_truncated,
     quantization.quantized_slow,
     machine.bf16_on_cpu,
-    machine.vram_held,
+    machine.gpu_memory_in_use,
     machine.profile_differs,
     provider.attention_unused,
     provider.provider_untested,
     model.no_chat_template,
-    model.remote_code_off,
+    model.remote_code_unused,
     resources.memory_unknown,
 )
-_ORDER = ("blocker", "caution", "note")
+_LEVELS = ("blocker", "caution", "note")
 
 
-def findings(case: RunContext) -> list[Finding]:
-    """Return what every check says: blockers first, then cautions, then notes."""
-    said = [finding for check in CHECKS for finding in check(case)]
-    return sorted(said, key=lambda finding: _ORDER.index(finding.level))
+def run_checks(context: RunContext, fit: FitOptions) -> list[Finding]:
+    """Return the findings of all checks: blockers, then cautions, then notes."""
+    findings = [finding for check in LOADING_CHECKS for finding in check(context)]
+    findings += [finding for check in FIT_CHECKS for finding in check(context, fit)]
+    findings += [finding for check in TRAINING_CHECKS for finding in check(context)]
+    return sorted(findings, key=lambda finding: _LEVELS.index(finding.level))

@@ -1,4 +1,4 @@
-"""How much memory a run needs, part by part, worked out from the model's shape alone."""
+"""The memory of a run, part by part, estimated from the dimensions of the model."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from modelforge.units import GIB
 
 # CUDA context and libraries.
 OVERHEAD_GIB = 1.4
-# On the CPU the process with its imports, and what malloc cannot give back: with an adapter a
-# share of the activations, where the worker does not give them back at once. From the cells of
-# bench/memory.py.
+# On the CPU: the process with its imports, and memory that malloc cannot return; with an adapter a
+# share of the activations unless the worker returns memory at once. From bench/memory.py.
 _PROCESS_GIB = {"all": 0.7, "adapter": 0.85}
-_GIVING_GIB = {"all": 0.5, "adapter": 0.65}
-_NOT_GIVEN_BACK = 0.3
-# What oneDNN keeps of products in 16 bits on the CPU, 128 of them, and what batches of ever other
-# lengths leave between: 0.0 to 0.25 in 11 runs of 50 batches.
+_PROCESS_RELEASING_GIB = {"all": 0.5, "adapter": 0.65}
+_RETAINED_SHARE = 0.3
+# Buffers that oneDNN keeps for 128 shapes of 16-bit products on the CPU, and fragmentation by
+# batches of varying lengths: 0.0 to 0.25 GiB in 11 runs of 50 batches.
 PRODUCTS_GIB = 0.18
 
-
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-_WIDE = ("gate_proj", "up_proj", "down_proj")
-_OF_PLAIN = len(_ATTENTION) + 2
+# ModelInfo.layer_matrices lists shapes without names. These are the names that most families use,
+# in the same order: 7 matrices are a gated MLP, 6 a plain one, 4 attention alone (experts).
+_MODULE_NAMES = {
+    4: _ATTENTION,
+    6: (*_ATTENTION, "up_proj", "down_proj"),
+    7: (*_ATTENTION, "gate_proj", "up_proj", "down_proj"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,38 +41,38 @@ class MemoryPart:
     gib: float
 
 
-def estimate(
-    config: TrainingConfig, plan: Plan, facts: ModelInfo, *, longest_tokens: int | None = None
+def estimate_memory(
+    config: TrainingConfig, plan: Plan, model: ModelInfo, *, longest_tokens: int | None = None
 ) -> list[MemoryPart]:
-    """Return about what each part needs; empty when the model's shape is unknown.
+    """Return the estimated parts; empty when the dimensions of the model are unknown.
 
-    `longest_tokens` is the longest row where it is known; without it every row is taken to be
-    as long as the plan allows.
+    `longest_tokens` is the length of the longest row; without it rows are as long as the plan
+    allows.
     """
-    if not facts.parameters or not facts.layers or not facts.layer_matrices:
+    if not model.parameters or not model.layers or not model.layer_matrices:
         return []
     length = longest_row(config, plan, longest_tokens)
-    trained = trained_weights(config, plan, facts)
-    each = 2.0 if plan.adapter_dtype == "bfloat16" and plan.trains == "adapter" else 4.0
+    trained = trained_weights(config, plan, model)
+    size = 2.0 if plan.adapter_dtype == "bfloat16" and plan.trains == "adapter" else 4.0
     optimizer = OPTIMIZERS[plan.optim]
     parts = {
-        "weights": weight_bytes(config, plan, facts),
-        "adapter": trained * each if plan.trains == "adapter" else 0.0,
-        "gradients": trained * each,
+        "weights": weight_bytes(config, plan, model),
+        "adapter": trained * size if plan.trains == "adapter" else 0.0,
+        "gradients": trained * size,
         "optimizer": trained * optimizer.bytes_per_weight,
-        "activations": activations(config, plan, facts, length),
-        "logits": logits(config, plan, facts, length),
+        "activations": activations(config, plan, model, length),
+        "logits": logits(config, plan, model, length),
     }
-    # What an update makes for a moment comes when the activations have gone.
-    made = optimizer.transient_bytes(trained, _largest(plan, facts), plan.device)
-    parts["optimizer"] += max(0.0, made - parts["activations"] - parts["logits"])
+    # The optimizer's temporary tensors are allocated after the activations have been freed.
+    transient = optimizer.transient_bytes(trained, _largest_tensor(plan, model), plan.device)
+    parts["optimizer"] += max(0.0, transient - parts["activations"] - parts["logits"])
     parts["overhead"] = _overhead(config, plan, parts["activations"])
-    return [MemoryPart(name, size / GIB) for name, size in parts.items()]
+    return [MemoryPart(name, value / GIB) for name, value in parts.items()]
 
 
-def _largest(plan: Plan, facts: ModelInfo) -> int:
-    """Return the weights of the largest tensor that learns; those of an adapter are small."""
-    return (facts.vocab or 0) * (facts.hidden_size or 0) if plan.trains == "all" else 0
+def _largest_tensor(plan: Plan, model: ModelInfo) -> int:
+    """Return the weights of the largest trained tensor; those of an adapter are negligible."""
+    return (model.vocab or 0) * (model.hidden_size or 0) if plan.trains == "all" else 0
 
 
 def _overhead(config: TrainingConfig, plan: Plan, activations: float) -> float:
@@ -77,21 +80,20 @@ def _overhead(config: TrainingConfig, plan: Plan, activations: float) -> float:
         return OVERHEAD_GIB * GIB
     products = PRODUCTS_GIB * GIB if plan.precision == "bf16" else 0.0
     if releases_memory(config, plan):
-        return _GIVING_GIB[plan.trains] * GIB + products
-    kept = _NOT_GIVEN_BACK * activations if plan.trains == "adapter" else 0.0
-    return _PROCESS_GIB[plan.trains] * GIB + products + kept
+        return _PROCESS_RELEASING_GIB[plan.trains] * GIB + products
+    retained = _RETAINED_SHARE * activations if plan.trains == "adapter" else 0.0
+    return _PROCESS_GIB[plan.trains] * GIB + products + retained
 
 
 def longest_row(config: TrainingConfig, plan: Plan, longest_tokens: int | None) -> int:
-    """Return how long rows are trained on at most: as the plan allows, or as they come."""
-    length = plan.max_length
+    """Return the longest trained row in tokens, at most the plan's maximum."""
     if longest_tokens and not config.packing:
-        length = min(length, longest_tokens)
-    return length
+        return min(plan.max_length, longest_tokens)
+    return plan.max_length
 
 
 def total_gib(parts: list[MemoryPart]) -> float | None:
-    """Return the sum of the parts, or None when nothing is known."""
+    """Return the sum of the parts; None without parts."""
     return sum(part.gib for part in parts) if parts else None
 
 
@@ -100,58 +102,55 @@ def part_gib(parts: list[MemoryPart], *names: str) -> float:
     return sum(part.gib for part in parts if part.name in names)
 
 
-def adapter_weights(rank: int, facts: ModelInfo) -> int:
-    """Return the weights of a LoRA on every linear layer: r x (in + out) each, head left out."""
-    each = sum(inputs + outputs for inputs, outputs in facts.layer_matrices)
-    return rank * each * (facts.layers or 0)
+def adapter_weights(rank: int, model: ModelInfo) -> int:
+    """Return the weights of LoRA on all linear layers, without the head: r x (in + out) each."""
+    widths = sum(inputs + outputs for inputs, outputs in model.layer_matrices)
+    return rank * widths * (model.layers or 0)
 
 
-def trained_weights(config: TrainingConfig, plan: Plan, facts: ModelInfo) -> int:
-    """Return how many weights learn: those of the adapter, or all."""
+def trained_weights(config: TrainingConfig, plan: Plan, model: ModelInfo) -> int:
+    """Return the number of trained weights: of the adapter, or all."""
     if plan.trains == "all":
-        return facts.parameters or 0
-    said = config.adapter
-    width = facts.hidden_size or 0
-    if said.target_modules.strip() == "all-linear":
-        lora = adapter_weights(config.lora_r, facts)
+        return model.parameters or 0
+    adapter = config.adapter
+    if adapter.target_modules.strip() == "all-linear":
+        lora = adapter_weights(config.lora_r, model)
     else:
-        chosen = _chosen(split_names(said.target_modules), facts)
-        lora = sum(config.lora_r * sum(each) for each in chosen) * (facts.layers or 0)
-    # What is trained whole beside it is copied; its names at the ends of a model are these.
-    whole = {"lm_head", "embed_tokens"} & set(split_names(said.modules_to_save))
-    return lora + len(whole) * (facts.vocab or 0) * width
+        matrices = _target_matrices(split_names(adapter.target_modules), model)
+        lora = sum(config.lora_r * sum(shape) for shape in matrices) * (model.layers or 0)
+    # Fully trained modules are copied; only embeddings and head are large enough to count.
+    copied = {"lm_head", "embed_tokens"} & set(split_names(adapter.modules_to_save))
+    return lora + len(copied) * (model.vocab or 0) * (model.hidden_size or 0)
 
 
-def _chosen(names: list[str], facts: ModelInfo) -> list[tuple[int, int]]:
-    """Return the matrices of one block by the names most families give them; else all."""
-    matrices = facts.layer_matrices
-    wide = ("up_proj", "down_proj") if len(matrices) == _OF_PLAIN else _WIDE
-    known = zip((*_ATTENTION, *wide), matrices, strict=False)
-    return [each for name, each in known if name in names] or matrices
+def _target_matrices(targets: list[str], model: ModelInfo) -> list[tuple[int, int]]:
+    """Return the shapes of the targeted layers of a block; of all for unfamiliar names."""
+    matrices = model.layer_matrices
+    names = _MODULE_NAMES[len(matrices)]
+    shapes = [shape for name, shape in zip(names, matrices, strict=True) if name in targets]
+    return shapes or matrices
 
 
-def weight_bytes(config: TrainingConfig, plan: Plan, facts: ModelInfo) -> float:
-    """Return the bytes of the model that is trained or lies frozen below its adapter.
+def weight_bytes(config: TrainingConfig, plan: Plan, model: ModelInfo) -> float:
+    """Return the bytes of the weights of the model, of a reference model and of a reward model.
 
-    A model that is trained whole is kept in 32 bits, and where the start model has to be asked
-    too, that lies beside it. So does one that judges answers, taken to be as large.
-    bitsandbytes quantizes the linear layers and leaves embeddings and head as they are. 4-bit is
-    half a byte and a 32-bit scale for every 64 weights; nested, the scales have 8 bits and a
-    32-bit scale of their own for every 256. 8-bit is a byte and a scale for every row.
+    Fully trained weights are stored in 32 bits; the reward model is taken to be as large as the
+    model. bitsandbytes quantizes the linear layers only. 4-bit is half a byte and a 32-bit scale
+    per 64 weights; nested, the scales have 8 bits and a 32-bit scale per 256 of them. 8-bit is a
+    byte and a scale per row.
     """
     plain = plain_bytes(plan)
-    models = 2 if plan.method == "rlhf" and config.trainer.reward == "model" else 1
+    models = 2 if plan.facts.keeps_reward_model(config.trainer) else 1
     if plan.trains == "all":
-        asked_before = plan.method != "rlhf" and config.trainer.precompute_ref_log_probs
-        compares = plan.method in ("dpo", "kto", "rlhf") and not asked_before
-        return (facts.parameters or 0) * (4.0 * models + (plain if compares else 0.0))
+        reference = plain if plan.facts.keeps_reference(config.trainer, plan.trains) else 0.0
+        return (model.parameters or 0) * (4.0 * models + reference)
     linear = float(plain)
-    scheme = facts.quantization if facts.quantization in {"4-bit", "8-bit"} else plan.quantization
-    if scheme == "4-bit":
+    stored = model.quantization if model.quantization in {"4-bit", "8-bit"} else plan.quantization
+    if stored == "4-bit":
         linear = 0.5 + ((1 + 4 / 256) / 64 if config.use_nested_quant else 4 / 64)
-    elif scheme in BYTES_PER_WEIGHT:
-        linear = BYTES_PER_WEIGHT[scheme]
-    left = config.quantization.skip_first_layers + config.quantization.skip_last_layers
-    share = min(1.0, left / (facts.layers or 1))
-    stored = facts.linear_weights * ((1 - share) * linear + share * plain)
-    return models * (stored + facts.embedding_weights * plain)
+    elif stored in BYTES_PER_WEIGHT:
+        linear = BYTES_PER_WEIGHT[stored]
+    skipped = config.quantization.skip_first_layers + config.quantization.skip_last_layers
+    share = min(1.0, skipped / (model.layers or 1))
+    frozen = model.linear_weights * ((1 - share) * linear + share * plain)
+    return models * (frozen + model.embedding_weights * plain)

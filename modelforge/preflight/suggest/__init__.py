@@ -1,1 +1,1 @@
-"""To be described."""
+"""Suggested settings: to fit into the memory, and to train faster."""

@@ -1,4 +1,4 @@
-"""What a model of the catalogue would need here, by arithmetic on its shape."""
+"""Estimate whether the models of the catalog fit into the memory."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from modelforge.hardware.machine import Machine
 
 ANY_DATA = "any"
-# Nothing is said of a home where only memory is asked about.
-NOWHERE = Home(Path())
+# The home does not matter for an estimate of memory.
+NO_HOME = Home(Path())
 
 
 @dataclass(frozen=True)
 class FitEstimate:
-    """The memory of a run with one model, and what is free for it; None is unknown.
+    """The memory of a run with one model, and the free memory; None is unknown.
 
-    `can_fit` says whether it fits once all is saved that can be.
+    `can_fit` is whether it fits with all savings.
     """
 
     gib: float | None = None
@@ -41,9 +41,10 @@ class FitEstimate:
 
     @property
     def fits(self) -> bool | None:
-        """Say whether it fits; None while nobody knows."""
-        known = self.gib is not None and self.free_gib is not None
-        return (self.gib or 0) <= (self.free_gib or 0) if known else None
+        """Whether it fits; None where it is unknown."""
+        if self.gib is None or self.free_gib is None:
+            return None
+        return self.gib <= self.free_gib
 
     @property
     def is_hopeless(self) -> bool:
@@ -52,49 +53,56 @@ class FitEstimate:
 
     @property
     def is_tight(self) -> bool:
-        """Say whether it fits only just."""
+        """Whether it barely fits."""
         return bool(self.fits) and is_tight(self.gib, self.free_gib)
 
 
 def estimate_fit(
-    model: Mapping[str, Any], machine: Machine, *layers: Layer, look: DatasetSummary | None = None
+    model: Mapping[str, Any],
+    machine: Machine,
+    *layers: Layer,
+    summary: DatasetSummary | None = None,
 ) -> FitEstimate:
-    """Return what a run with these answers needs when `model` is the one; unknown for bad ones."""
-    case = _case(model, machine, layers, look)
-    return (
-        FitEstimate(case.memory_total_gib, case.available_gib, can_fit(case))
-        if case
-        else FitEstimate()
-    )
+    """Return the estimate for a model of the catalog; unknown with invalid settings."""
+    context = _context(model, machine, layers, summary)
+    if context is None:
+        return FitEstimate()
+    return FitEstimate(context.memory_total_gib, context.available_gib, can_fit(context))
 
 
 def estimate_fit_by_size(
-    billions: float | None, machine: Machine, *layers: Layer, look: DatasetSummary | None = None
+    billions: float | None,
+    machine: Machine,
+    *layers: Layer,
+    summary: DatasetSummary | None = None,
 ) -> FitEstimate:
-    """Return about what a model needs of which only the size is known.
+    """Return the estimate for a model of which only the number of parameters is known.
 
-    It is taken for one of the catalogue, the nearest in size, with all that grows grown alike.
+    Scales the memory of the model of the catalog that is nearest in size.
     """
     if not billions:
         return FitEstimate()
     models = [model for profile in load_profiles().values() for model in profile.models]
-    near = min(models, key=lambda model: abs(math.log(model["parameters"] / billions)))
-    case = _case(near, machine, layers, look)
-    if case is None or case.memory_total_gib is None:
+    nearest = min(models, key=lambda model: abs(math.log(model["parameters"] / billions)))
+    context = _context(nearest, machine, layers, summary)
+    if context is None or context.memory_total_gib is None:
         return FitEstimate()
-    stays = part_gib(case.memory, "overhead")
-    grown = (case.memory_total_gib - stays) * billions / near["parameters"]
-    return FitEstimate(stays + grown, case.available_gib)
+    constant = part_gib(context.memory, "overhead")
+    scaled = (context.memory_total_gib - constant) * billions / nearest["parameters"]
+    return FitEstimate(constant + scaled, context.available_gib)
 
 
-def _case(
-    model: Mapping[str, Any], machine: Machine, layers: Sequence[Layer], look: DatasetSummary | None
+def _context(
+    model: Mapping[str, Any],
+    machine: Machine,
+    layers: Sequence[Layer],
+    summary: DatasetSummary | None,
 ) -> RunContext | None:
     named = Layer("model", {"model_name": model["name"], "dataset": ANY_DATA})
     try:
         config = resolve(*layers, named).config
     except ForgeError:
         return None
-    facts = catalog_model_info(model)
-    plan = make_plan(config, build_plan_context(config, machine, facts, look=look))
-    return RunContext(config, plan, machine, facts, look, NOWHERE)
+    info = catalog_model_info(model)
+    plan = make_plan(config, build_plan_context(config, machine, info, summary=summary))
+    return RunContext(config, plan, machine, info, summary, NO_HOME)

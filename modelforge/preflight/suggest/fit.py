@@ -1,6 +1,6 @@
-"""How a run that does not fit can be made to fit: ways ranked by what they cost, or another model.
+"""Search for settings that make a run fit into the memory, or for another model that does.
 
-The estimate that judges a run judges its ways too, so what is offered as fitting does fit by it.
+Suggestions are judged by the same estimate as the run itself.
 """
 
 from __future__ import annotations
@@ -8,34 +8,35 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelforge.config.profiles import load_profiles
 from modelforge.models.catalog import catalog_model_info
-from modelforge.preflight.speed import estimate_step
-from modelforge.preflight.suggest.memory_savers import FAMILIES, LOSING, Draft, Family, Step
+from modelforge.preflight.context import RunContext
+from modelforge.preflight.suggest.memory_savers import LOSSY_SAVERS, SAVERS, Draft, Saver, Saving
+from modelforge.preflight.suggest.speedup_options import estimate_speed
 
-if TYPE_CHECKING:
-    from modelforge.preflight.context import RunContext
-
-# Above this share of what is free a run fits only just.
+# Above this share of the free memory a run barely fits.
 TIGHT = 0.9
-# A way that saves a smaller share is not worth a line, unless it is enough.
-LEAST_SHARE = 0.03
-MOST_WAYS = 6
-# What each further change counts, so that one change goes before two that cost the same.
-EACH_MORE = 0.5
-# What counts as much as twice the time does, in pain.
-TWICE_AS_LONG = 5.0
-ALTERNATIVES = 3
-NOTICED, NEARLY_TWICE = 1.03, 1.95
+# A suggestion that does not fit must save at least this share.
+MIN_SAVED_SHARE = 0.03
+MAX_SUGGESTIONS = 6
+# The cost of each further change, and of a run that takes twice as long.
+COST_PER_CHANGE = 0.5
+COST_OF_DOUBLE_TIME = 5.0
+MAX_COMBINATIONS = 3
+# Slowdowns below are not mentioned; from NEARLY_TWICE on they are given as a factor.
+NOTICEABLE, NEARLY_TWICE = 1.03, 1.95
 
 
 @dataclass(frozen=True)
 class FitSuggestion:
-    """Settings that lower the memory: the total they come to, what they save and what they cost.
+    """Settings that reduce the memory, with their description.
 
-    `fits` says whether the total is within what is free.
+    Attributes:
+        gib: The memory of the run with them.
+        costs: What is lost by them, in words.
+        fits: Whether the run fits into the free memory with them.
     """
 
     settings: dict[str, Any]
@@ -48,7 +49,7 @@ class FitSuggestion:
 
 @dataclass(frozen=True)
 class LargestModel:
-    """The largest model of the catalogue that fits, and what is set beside its name."""
+    """The largest model of the catalog that fits, with the settings for it."""
 
     name: str
     title: str
@@ -57,225 +58,232 @@ class LargestModel:
 
 
 @dataclass(frozen=True)
-class _Mix:
-    """Some steps one after the other, and where they lead."""
+class FitOptions:
+    """Suggestions, the cheapest first; `largest` is set where none makes the run fit."""
+
+    suggestions: list[FitSuggestion] = field(default_factory=list)
+    largest: LargestModel | None = None
+
+
+@dataclass(frozen=True)
+class _Combination:
+    """Changes applied one after the other, and the resulting draft."""
 
     start: Draft
     draft: Draft
-    steps: tuple[tuple[Family, Step], ...]
+    steps: tuple[tuple[Saver, Saving], ...]
 
     @property
-    def pain(self) -> float:
-        felt = sum(step.pain for _, step in self.steps)
-        return felt + EACH_MORE * (len(self.steps) - 1) + TWICE_AS_LONG * (self.times - 1)
+    def cost(self) -> float:
+        cost = sum(saving.cost for _, saving in self.steps)
+        cost += COST_PER_CHANGE * (len(self.steps) - 1)
+        return cost + COST_OF_DOUBLE_TIME * (self.slowdown - 1)
 
     @property
-    def families(self) -> frozenset[Family]:
-        return frozenset(family for family, _ in self.steps)
+    def savers(self) -> frozenset[Saver]:
+        return frozenset(saver for saver, _ in self.steps)
 
     @property
-    def times(self) -> float:
-        """How many times as long training takes, by the estimate of speed where there is one."""
-        case, usual = self.start.case, prod(step.times for _, step in self.steps)
-        if case.facts is None or case.look is None:
-            return usual
-        before, after = (
-            estimate_step(one.config, one.plan, case.machine, case.facts, case.look)
-            for one in (self.start.case, self.draft.case)
-        )
-        return before.tokens_per_s / after.tokens_per_s if before and after else usual
+    def savers_by_cost(self) -> list[Saver]:
+        """The savers, the most expensive first."""
 
+        def cost(step: tuple[Saver, Saving]) -> float:
+            return step[1].cost + COST_OF_DOUBLE_TIME * (step[1].slowdown - 1)
 
-def limit_gib(case: RunContext) -> float | None:
-    """Return how much memory a run may take here; None when nobody knows."""
-    return case.total_memory_gib if case.available_gib is None else case.available_gib
+        return [saver for saver, _ in sorted(self.steps, key=cost, reverse=True)]
+
+    @property
+    def slowdown(self) -> float:
+        """The factor on the duration, estimated where the speed is known."""
+        before, after = estimate_speed(self.start.context), estimate_speed(self.draft.context)
+        if before and after:
+            return before / after
+        return prod(saving.slowdown for _, saving in self.steps)
 
 
 def is_tight(total: float | None, free: float | None) -> bool:
-    """Say whether so much fits only just, or not at all."""
+    """Return whether a run barely fits, or does not fit."""
     return total is not None and free is not None and total > TIGHT * free
 
 
-def suggest_fits(case: RunContext, families: Sequence[Family] = FAMILIES) -> list[FitSuggestion]:
-    """Return what makes a run fit that does not, or only just; what costs least comes first.
+def search_fit(context: RunContext) -> FitOptions:
+    """Return the suggestions, and the largest model where a run cannot be made to fit."""
+    suggestions = suggest_fits(context)
+    total, free = context.memory_total_gib, context.available_gib
+    if total is None or free is None or total <= free or suggestions:
+        return FitOptions(suggestions)
+    return FitOptions([], largest_model(context))
 
-    Before all others come those that leave some room, then those that fit only just, and last
-    single changes that merely save something. Nothing where all is well, and nothing where not
-    even all changes together are enough.
+
+def suggest_fits(context: RunContext, savers: Sequence[Saver] = SAVERS) -> list[FitSuggestion]:
+    """Return suggestions for a run that does not fit or barely fits, the cheapest first.
+
+    Those that leave a margin come first, then those that barely fit, then single changes that
+    only reduce the memory. Empty where the run fits, and where all changes together are too little.
     """
-    total, free = case.memory_total_gib, limit_gib(case)
+    total, free = context.memory_total_gib, _memory_limit(context)
     if total is None or free is None or not is_tight(total, free):
         return []
-    now = Draft.of(case)
-    found: list[_Mix] = []
+    start = Draft.of(context)
+    found: list[_Combination] = []
     for goal in (TIGHT * free, free):
         if goal < total:
-            found += _towards(now, goal, families)
+            found += _reaching(start, goal, savers)
     if not found:
         return []
+    threshold = MIN_SAVED_SHARE * start.gib
     found += [
-        one
-        for one in _singles(now, 0.0, families)
-        if one.draft.gib > free and now.gib - one.draft.gib > LEAST_SHARE * now.gib
+        single
+        for single in _singles(start, 0.0, savers)
+        if single.draft.gib > free and start.gib - single.draft.gib > threshold
     ]
-    ranked = sorted(found, key=lambda one: _rank(one, free))
-    # The same kinds of change once more, only less of them, are no other way.
-    unlike: dict[frozenset[Family], _Mix] = {}
-    for one in ranked:
-        unlike.setdefault(one.families, one)
-    return [_way(one, free) for one in list(unlike.values())[:MOST_WAYS]]
+    found.sort(key=lambda combination: _rank(combination, free))
+    # Of combinations of the same kinds of change only the best one is suggested.
+    unique: dict[frozenset[Saver], _Combination] = {}
+    for combination in found:
+        unique.setdefault(combination.savers, combination)
+    return [_suggestion(each, free) for each in list(unique.values())[:MAX_SUGGESTIONS]]
 
 
-def can_fit(case: RunContext) -> bool | None:
-    """Say whether a run fits with all that can be saved; None when nobody knows."""
-    total, free = case.memory_total_gib, limit_gib(case)
+def can_fit(context: RunContext) -> bool | None:
+    """Return whether a run fits with all savings; None where it is unknown."""
+    total, free = context.memory_total_gib, _memory_limit(context)
     if total is None or free is None:
         return None
-    return total <= free or _mixed(Draft.of(case), 0.0, FAMILIES).draft.gib <= free
+    return total <= free or _combine(Draft.of(context), 0.0, SAVERS).draft.gib <= free
 
 
-def largest_model(case: RunContext) -> LargestModel | None:
-    """Return the largest model of the catalogue that can do this task here, settings included.
+def largest_model(context: RunContext) -> LargestModel | None:
+    """Return the largest model of the catalog that fits for this task, with its settings.
 
-    One that learns less for it is taken only where no other fits.
+    Changes that reduce what is learned are used only where no model fits without them.
     """
-    gentle = [family for family in FAMILIES if family not in LOSING]
-    return _largest(case, gentle) or _largest(case, FAMILIES)
+    lossless = [saver for saver in SAVERS if saver not in LOSSY_SAVERS]
+    return _largest_model(context, lossless) or _largest_model(context, SAVERS)
 
 
-def _largest(case: RunContext, families: Sequence[Family]) -> LargestModel | None:
-    for model in _catalogue(case):
-        settings = {"model_name": model["name"], **model["answers"], **_anew(case)}
-        other = _on(case, model, settings)
-        total, free = other.memory_total_gib, limit_gib(other)
+def _memory_limit(context: RunContext) -> float | None:
+    free = context.available_gib
+    return context.total_memory_gib if free is None else free
+
+
+def _largest_model(context: RunContext, savers: Sequence[Saver]) -> LargestModel | None:
+    # An adapter to start from belongs to its own model.
+    reset = {} if context.config.adapter.start_from is None else {"adapter.start_from": None}
+    for model in _catalog_models(context):
+        name, title = model["name"], model["title"]
+        settings = {"model_name": name, **model["answers"], **reset}
+        other = replace(context, model=catalog_model_info(model)).with_settings(settings)
+        total, free = other.memory_total_gib, _memory_limit(other)
         if total is None or free is None:
             continue
         if not is_tight(total, free):
-            return LargestModel(model["name"], model["title"], total, settings)
-        if first := next(iter(suggest_fits(other, families)), None):
-            both = settings | first.settings
-            return LargestModel(model["name"], model["title"], first.gib, both)
+            return LargestModel(name, title, total, settings)
+        if suggestion := next(iter(suggest_fits(other, savers)), None):
+            return LargestModel(name, title, suggestion.gib, settings | suggestion.settings)
         if total <= free:
-            return LargestModel(model["name"], model["title"], total, settings)
+            return LargestModel(name, title, total, settings)
     return None
 
 
-def _rank(mix: _Mix, free: float) -> tuple[bool, bool, float]:
-    gib = mix.draft.gib
-    return gib > free, is_tight(gib, free), gib if gib > free else mix.pain
-
-
-def _towards(now: Draft, goal: float, families: Sequence[Family]) -> list[_Mix]:
-    """Return what reaches the goal: single changes, and combinations where they cost less."""
-    single = [one for one in _singles(now, goal, families) if one.draft.gib <= goal]
-    cheapest = min((one.pain for one in single), default=float("inf"))
-    combined = _combined(now, goal, families)
-    return [*single, *(one for one in combined if len(one.steps) > 1 and one.pain < cheapest)]
-
-
-def _singles(now: Draft, goal: float, families: Sequence[Family]) -> list[_Mix]:
-    found = [_mixed(now, goal, [family]) for family in families]
-    return [one for one in found if one.steps]
-
-
-def _combined(now: Draft, goal: float, families: Sequence[Family]) -> list[_Mix]:
-    """Return combinations that reach the goal: the gentlest, and others without its worst parts."""
-    first = _pruned(now, goal, families)
-    if first is None:
-        return []
-    found = [first]
-    for worst in _by_pain(first):
-        other = _pruned(now, goal, [one for one in families if one is not worst])
-        if other is not None and all(one.draft.said != other.draft.said for one in found):
-            found.append(other)
-    return sorted(found, key=lambda one: one.pain)[:ALTERNATIVES]
-
-
-def _pruned(now: Draft, goal: float, families: Sequence[Family]) -> _Mix | None:
-    """Return a combination that reaches the goal and that no step can be left out of, or None."""
-    mix = _mixed(now, goal, families)
-    if mix.draft.gib > goal:
-        return None
-    used = [family for family, _ in mix.steps]
-    for worst in _by_pain(mix):
-        fewer = [family for family in used if family is not worst]
-        less = _mixed(now, goal, fewer)
-        if less.draft.gib <= goal:
-            mix, used = less, fewer
-    return mix
-
-
-def _by_pain(mix: _Mix) -> list[Family]:
-    """Return the families of a mix, the one that costs most first."""
-    felt = [(step.pain + TWICE_AS_LONG * (step.times - 1), family) for family, step in mix.steps]
-    return [family for _, family in sorted(felt, key=lambda pair: -pair[0])]
-
-
-def _mixed(now: Draft, goal: float, families: Iterable[Family]) -> _Mix:
-    """Return the steps of these families one after the other, until the goal is reached."""
-    draft, steps = now, []
-    for family in families:
-        if draft.gib <= goal:
-            break
-        tried = [(step, draft.after(step.settings)) for step in family(draft)]
-        lower = [(step, one) for step, one in tried if one is not None and one.gib < draft.gib]
-        if not lower:
-            continue
-        best = min(lower, key=lambda pair: pair[1].gib)
-        step, draft = next((pair for pair in lower if pair[1].gib <= goal), best)
-        steps.append((family, step))
-    return _Mix(now, draft, tuple(steps))
-
-
-def _way(mix: _Mix, free: float) -> FitSuggestion:
-    steps = [step for _, step in mix.steps]
-    costs = [_longer(mix.times), *(step.costs for step in steps)]
-    return FitSuggestion(
-        settings=mix.draft.said,
-        words=_together([step.words for step in steps]),
-        gib=mix.draft.gib,
-        saves_gib=mix.start.gib - mix.draft.gib,
-        costs="; ".join(dict.fromkeys(filter(None, costs))) or "hardly anything",
-        fits=mix.draft.gib <= free,
-    )
-
-
-def _longer(times: float) -> str:
-    if times < NOTICED:
-        return ""
-    return (
-        f"{times:.1f} times as long" if times >= 1.95 else f"about {100 * (times - 1):.0f} % slower"
-    )
-
-
-def _together(words: Sequence[str]) -> str:
-    """Return several things to do as one sentence, without its full stop."""
-    low = [words[0], *(f"{one[0].lower()}{one[1:]}" for one in words[1:])]
-    return low[0] if len(low) == 1 else f"{', '.join(low[:-1])} and {low[-1]}"
-
-
-def _catalogue(case: RunContext) -> list[Mapping[str, Any]]:
-    """Return the models that could do this task here, the largest first, gated ones left out."""
+def _catalog_models(context: RunContext) -> list[Mapping[str, Any]]:
+    """Return other models for this task and device, the largest first, without gated ones."""
     by_name = {
         model["name"]: model
         for profile in load_profiles().values()
         for model in profile.models
-        if case.config.task in model["tasks"]
+        if context.config.task in model["tasks"]
         and not model["gated"]
-        and (model["practice"] or case.plan.device == "cuda")
+        and (model["practice"] or context.plan.device == "cuda")
     }
-    mine = case.facts.name if case.facts else ""
-    return sorted(
-        (model for name, model in by_name.items() if name != mine),
-        key=lambda model: -model["parameters"],
+    current = context.model.name if context.model else ""
+    others = [model for name, model in by_name.items() if name != current]
+    return sorted(others, key=lambda model: -model["parameters"])
+
+
+def _rank(combination: _Combination, free: float) -> tuple[bool, bool, float]:
+    gib = combination.draft.gib
+    return gib > free, is_tight(gib, free), gib if gib > free else combination.cost
+
+
+def _reaching(start: Draft, goal: float, savers: Sequence[Saver]) -> list[_Combination]:
+    """Return single changes that reach the goal, and combinations that cost less than them."""
+    singles = [single for single in _singles(start, goal, savers) if single.draft.gib <= goal]
+    cheapest = min((single.cost for single in singles), default=float("inf"))
+    combinations = [each for each in _combinations(start, goal, savers) if len(each.steps) > 1]
+    return [*singles, *(each for each in combinations if each.cost < cheapest)]
+
+
+def _singles(start: Draft, goal: float, savers: Sequence[Saver]) -> list[_Combination]:
+    combinations = [_combine(start, goal, [saver]) for saver in savers]
+    return [each for each in combinations if each.steps]
+
+
+def _combinations(start: Draft, goal: float, savers: Sequence[Saver]) -> list[_Combination]:
+    """Return combinations that reach the goal: the first, and ones without its costly parts."""
+    first = _pruned(start, goal, savers)
+    if first is None:
+        return []
+    found = [first]
+    for worst in first.savers_by_cost:
+        other = _pruned(start, goal, [saver for saver in savers if saver is not worst])
+        if other and all(each.draft.changes != other.draft.changes for each in found):
+            found.append(other)
+    return sorted(found, key=lambda each: each.cost)[:MAX_COMBINATIONS]
+
+
+def _pruned(start: Draft, goal: float, savers: Sequence[Saver]) -> _Combination | None:
+    """Return a combination that reaches the goal and of which every change is needed, or None."""
+    combination = _combine(start, goal, savers)
+    if combination.draft.gib > goal:
+        return None
+    used = [saver for saver, _ in combination.steps]
+    for worst in combination.savers_by_cost:
+        fewer = [saver for saver in used if saver is not worst]
+        smaller = _combine(start, goal, fewer)
+        if smaller.draft.gib <= goal:
+            combination, used = smaller, fewer
+    return combination
+
+
+def _combine(start: Draft, goal: float, savers: Iterable[Saver]) -> _Combination:
+    """Return the changes of these savers one after the other, until the goal is reached."""
+    draft, steps = start, []
+    for saver in savers:
+        if draft.gib <= goal:
+            break
+        drafts = [(saving, draft.apply(saving.settings)) for saving in saver(draft)]
+        lower = [(saving, each) for saving, each in drafts if each and each.gib < draft.gib]
+        if not lower:
+            continue
+        best = min(lower, key=lambda pair: pair[1].gib)
+        saving, draft = next((pair for pair in lower if pair[1].gib <= goal), best)
+        steps.append((saver, saving))
+    return _Combination(start, draft, tuple(steps))
+
+
+def _suggestion(combination: _Combination, free: float) -> FitSuggestion:
+    savings = [saving for _, saving in combination.steps]
+    costs = [_describe_slowdown(combination.slowdown), *(saving.costs for saving in savings)]
+    return FitSuggestion(
+        settings=combination.draft.changes,
+        words=_join([saving.words for saving in savings]),
+        gib=combination.draft.gib,
+        saves_gib=combination.start.gib - combination.draft.gib,
+        costs="; ".join(dict.fromkeys(filter(None, costs))) or "hardly anything",
+        fits=combination.draft.gib <= free,
     )
 
 
-def _anew(case: RunContext) -> dict[str, Any]:
-    # An adapter belongs to the model that it was trained on.
-    return {} if case.config.adapter.start_from is None else {"adapter.start_from": None}
+def _describe_slowdown(factor: float) -> str:
+    if factor < NOTICEABLE:
+        return ""
+    if factor >= NEARLY_TWICE:
+        return f"{factor:.1f} times as long"
+    return f"about {100 * (factor - 1):.0f} % slower"
 
 
-def _on(case: RunContext, model: Mapping[str, Any], settings: Mapping[str, Any]) -> RunContext:
-    """Return the same run on another model."""
-    return replace(case, facts=catalog_model_info(model)).with_settings(settings)
+def _join(words: Sequence[str]) -> str:
+    """Return several instructions as one sentence, without its full stop."""
+    parts = [words[0], *(f"{text[0].lower()}{text[1:]}" for text in words[1:])]
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,7 +1,6 @@
-"""The levers there are: for each, whether a run has it, and which settings pull it.
+"""The options that can make a run faster: whether a run uses each, and which settings switch it.
 
-What neither the speed nor the memory of `speed` and `memory` shows has its figure and its source
-here.
+Gains that neither the speed nor the memory estimate contains are given here with their source.
 """
 
 from __future__ import annotations
@@ -12,215 +11,209 @@ from typing import Any
 
 from modelforge.config.plan.make import MANY_ROWS
 from modelforge.preflight.context import RunContext
-from modelforge.preflight.memory.estimate import total_gib
 from modelforge.preflight.speed import batch_layout, estimate_step
 
-STEP_WORTH = 1.05
-LARGEST_BATCH = 64
-# PyTorch's fused AdamW saves launches only; torchtune's README has 1 % for its like.
-FUSED = 1.01
-# Against sdpa at 1,024 tokens: 2,954 over 2,392 tokens/s (LLaMA-Factory's wiki, Llama-2-7B).
-FLASH = 1.2
-# Batches are laid out beside the training; nobody has measured it with rows that are tokens.
-LOADING = 1.01
-# torch.compile is worth its wait in runs ten times as long; a block took 0.7 s forward
+MIN_BATCH_GAIN = 1.05
+MAX_BATCH = 64
+# PyTorch's fused AdamW saves kernel launches only; torchtune's README reports 1 % for its own.
+FUSED_FACTOR = 1.01
+# Relative to sdpa at 1,024 tokens: 2,954 over 2,392 tokens/s (LLaMA-Factory's wiki, Llama-2-7B).
+FLASH_FACTOR = 1.2
+# Data loader workers; not measured with tokenized rows.
+LOADING_FACTOR = 1.01
+# torch.compile pays off in runs ten times as long as the compilation; a block took 0.7 s forward
 # (accelerate, benchmarks/torch.compile: 10.7 s for 16), and backward takes as long again.
-COMPILE_S = 1.4
-LONG = 10
+COMPILE_SECONDS_PER_LAYER = 1.4
+COMPILE_PAYS_OFF = 10
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A lever before it is weighed: settings with it and without it, and what neither shows."""
+class SpeedupOption:
+    """An option with the settings that switch it on and off.
+
+    `factor` is a gain beyond what the estimates of speed contain.
+    """
 
     name: str
     label: str
     words: str
-    pulled: Mapping[str, Any]
-    let_go: Mapping[str, Any]
+    on_settings: Mapping[str, Any]
+    off_settings: Mapping[str, Any]
     on: bool
-    beside: float = 1.0
+    factor: float = 1.0
 
 
-def speed_of(case: RunContext) -> float | None:
-    """Return the useful tokens a second of a run; None when that cannot be said."""
-    if case.facts is None or case.look is None:
+def estimate_speed(context: RunContext) -> float | None:
+    """Return the estimated tokens per second, padding not counted; None where it is unknown."""
+    if context.model is None or context.summary is None:
         return None
-    update = estimate_step(case.config, case.plan, case.machine, case.facts, case.look)
-    return update.tokens_per_s if update else None
+    step = estimate_step(
+        context.config, context.plan, context.machine, context.model, context.summary
+    )
+    return step.tokens_per_s if step else None
 
 
-def formula_gib(case: RunContext) -> float:
-    """Return the memory by arithmetic alone, so that two runs can be compared."""
-    return total_gib(case.estimate_memory(case.config, case.plan)) or 0.0
-
-
-def fits(case: RunContext, now: RunContext, more: float) -> bool:
-    """Say whether `now`, which came from `case`, has room for so much more."""
-    free, needed = case.available_gib, case.memory_total_gib
+def fits_with(context: RunContext, changed: RunContext, more_gib: float) -> bool:
+    """Return whether `changed`, which was derived from `context`, fits with `more_gib` more."""
+    free, needed = context.available_gib, context.memory_total_gib
     if free is None or needed is None:
         return False
-    return needed + formula_gib(now) - formula_gib(case) + more <= free
+    return needed + changed.formula_gib - context.formula_gib + more_gib <= free
 
 
-def accumulation_of(case: RunContext) -> int:
-    """Return the batches added up before each update."""
-    return case.plan.gradient_accumulation_steps
+def batch_settings(batch: int, accumulation: int) -> dict[str, Any]:
+    """Return the settings of a batch size and an accumulation."""
+    return {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
 
 
-def batch_of(batch: int, times: int) -> dict[str, Any]:
-    """Return the settings of an update of `times` batches."""
-    return {"per_device_train_batch_size": batch, "gradient_accumulation_steps": times}
-
-
-def may_split(case: RunContext) -> bool:
-    """Say whether an update may be cut into batches anyhow.
-
-    KTO compares the rows of a batch with each other, and learning from rewards lays out its own.
-    """
-    return case.plan.method not in ("kto", "rlhf")
-
-
-def _padding(case: RunContext) -> Choice | None:
-    config = case.config
-    if case.plan.method != "sft" or config.task != "text-generation" or case.look is None:
+def _padding(context: RunContext) -> SpeedupOption | None:
+    config, joins_rows = context.config, context.plan.facts.joins_rows
+    if not joins_rows or config.task != "text-generation" or context.summary is None:
         return None
-    laid = batch_layout(config, case.plan, case.look)
+    layout = batch_layout(config, context.plan, context.summary)
     on = config.packing or config.data.padding_free
-    share = 1 - laid.useful / laid.tokens
-    words = "Rows lie end to end, so no time goes into padding"
-    return Choice(
+    share = 100 * (1 - layout.useful / layout.tokens)
+    words = "Rows are concatenated, so no time is spent on padding"
+    return SpeedupOption(
         "padding",
-        "No padding",
-        f"{words}." if on else f"{words}: about {100 * share:.0f} % of each batch now.",
+        "Padding-free",
+        f"{words}." if on else f"{words}: about {share:.0f} % of each batch now.",
         {"data.padding_free": True, "group_by_length": False},
         {"data.padding_free": False, "packing": False},
         on,
     )
 
 
-def _grouping(case: RunContext) -> Choice | None:
-    method, batch = case.plan.method, case.config.per_device_train_batch_size
-    laid_out = case.config.packing or case.config.data.padding_free
-    if method in ("kto", "rlhf") or batch == 1 or laid_out or _padding(case) is not None:
+def _grouping(context: RunContext) -> SpeedupOption | None:
+    config, batch = context.config, context.config.per_device_train_batch_size
+    joined = config.packing or config.data.padding_free
+    if not context.plan.facts.splits_batch or batch == 1 or joined:
         return None
-    return Choice(
+    if _padding(context) is not None:
+        return None
+    return SpeedupOption(
         "grouping",
-        "Rows of one length together",
-        "Rows of about the same length share a batch, so there is less padding.",
+        "Group by length",
+        "Rows of similar length share a batch, so there is less padding.",
         {"group_by_length": True},
         {"group_by_length": False},
-        case.plan.group_by_length,
+        context.plan.group_by_length,
     )
 
 
-def _recomputing(case: RunContext) -> Choice:
-    return Choice(
+def _checkpointing(context: RunContext) -> SpeedupOption:
+    return SpeedupOption(
         "recomputing",
-        "Activations kept",
-        "What the forward pass worked out is kept instead of worked out again; takes memory.",
+        "No gradient checkpointing",
+        "Activations are stored instead of recomputed; takes memory.",
         {"gradient_checkpointing": False},
         {"gradient_checkpointing": True},
-        not case.config.gradient_checkpointing,
+        not context.config.gradient_checkpointing,
     )
 
 
-def _micro_batch(case: RunContext) -> Choice | None:
-    """Offer the largest batch that still speeds up by 5 % for each step to it, and fits."""
-    batch, whole = case.config.per_device_train_batch_size, accumulation_of(case)
-    whole *= batch
-    if not may_split(case) or case.config.packing:
+def _batch_size(context: RunContext) -> SpeedupOption | None:
+    """Return the largest batch that fits and gains 5 % over each smaller one."""
+    batch = context.config.per_device_train_batch_size
+    rows = context.plan.gradient_accumulation_steps * batch
+    if not context.plan.facts.splits_batch or context.config.packing:
         return None
-    best, speed = batch, speed_of(case) or 0.0
-    for size in (n for n in range(batch + 1, min(whole, LARGEST_BATCH) + 1) if whole % n == 0):
-        other = case.with_settings(batch_of(size, whole // size))
-        found = speed_of(other) or 0.0
-        if found >= STEP_WORTH * speed and fits(case, other, 0.0):
-            best, speed = size, found
-    settings = batch_of(best, whole // best)
-    words = "More rows at once keep the device busier; an update stays as large."
-    return Choice("batch", "Batch size", words, settings, settings, best == batch)
+    best, best_speed = batch, estimate_speed(context) or 0.0
+    for size in (n for n in range(batch + 1, min(rows, MAX_BATCH) + 1) if rows % n == 0):
+        other = context.with_settings(batch_settings(size, rows // size))
+        speed = estimate_speed(other) or 0.0
+        if speed >= MIN_BATCH_GAIN * best_speed and fits_with(context, other, 0.0):
+            best, best_speed = size, speed
+    settings = batch_settings(best, rows // best)
+    words = "A larger batch uses the device better; the rows per step stay the same."
+    return SpeedupOption("batch", "Batch size", words, settings, settings, best == batch)
 
 
-def _precision(case: RunContext) -> Choice | None:
-    plan, capability = case.plan, case.gpu.compute_capability if case.gpu else None
+def _precision(context: RunContext) -> SpeedupOption | None:
+    plan = context.plan
     if plan.device == "cuda":
-        quick = (capability or (0, 0)) >= (8, 0)
+        is_fast = (context.compute_capability or (0, 0)) >= (8, 0)
     else:
-        # Measured with decoders and adapters only; what is trained whole is kept in 32 bits.
-        known = case.facts is not None and case.facts.kind == "decoder"
-        quick = plan.device == "cpu" and case.machine.fast_bf16 and known
-        quick = quick and plan.trains == "adapter"
-    if not quick or plan.precision == "fp16":
+        # Measured with decoders and adapters only; fully trained weights stay in 32 bits.
+        is_decoder = context.model is not None and context.model.kind == "decoder"
+        is_fast = plan.device == "cpu" and context.machine.fast_bf16 and is_decoder
+        is_fast = is_fast and plan.trains == "adapter"
+    if not is_fast or plan.precision == "fp16":
         return None
-    return Choice(
+    return SpeedupOption(
         "precision",
         "bf16",
-        "This processor multiplies in bf16 about twice as fast; what is trained stays in 32 bits.",
+        "bf16 is about twice as fast on this device; trained weights stay in 32 bits.",
         {"hardware.precision": "bf16"},
         {"hardware.precision": "fp32", "bf16": False},
         plan.precision == "bf16",
     )
 
 
-def _dropout(case: RunContext) -> Choice | None:
-    """Offer to leave dropout out where each row is seen once: it guards against memorising."""
-    config = case.config
-    once = config.num_train_epochs == 1 or config.lora_dropout == 0
-    if case.plan.device != "cpu" or case.plan.trains == "all" or not once:
+def _dropout(context: RunContext) -> SpeedupOption | None:
+    """Return training without dropout where each row is seen once."""
+    config = context.config
+    seen_once = config.num_train_epochs == 1 or config.lora_dropout == 0
+    if context.plan.device != "cpu" or context.plan.trains == "all" or not seen_once:
         return None
-    return Choice(
+    return SpeedupOption(
         "dropout",
         "No dropout",
-        "Drawing its random numbers is slow on a CPU; rows that are seen once are not memorised.",
+        "Random numbers are slow on a CPU, and rows that are seen once are not memorized.",
         {"lora_dropout": 0.0},
         {"lora_dropout": 0.1},
         config.lora_dropout == 0,
     )
 
 
-def _loss(case: RunContext) -> Choice | None:
-    if case.plan.method != "sft":
+def _chunked_loss(context: RunContext) -> SpeedupOption | None:
+    if not context.plan.facts.chunks_loss:
         return None
-    words = f"Answers only, {case.plan.loss_piece} tokens at a time: logits are never held whole."
-    return Choice("loss", "Loss in pieces", words, {}, {}, on=True)
+    size = context.plan.loss_piece
+    words = f"The loss is computed for {size} trained tokens at a time, never for all logits."
+    return SpeedupOption("loss", "Chunked loss", words, {}, {}, on=True)
 
 
-def _optimizer(case: RunContext) -> Choice | None:
-    if case.plan.device != "cuda" or "adamw" not in case.plan.optim or "8bit" in case.plan.optim:
+def _optimizer(context: RunContext) -> SpeedupOption | None:
+    optim = context.plan.optim
+    if context.plan.device != "cuda" or "adamw" not in optim or "8bit" in optim:
         return None
-    on = case.plan.optim == "adamw_torch_fused"
-    words = "AdamW in one piece of code on the card."
+    on = optim == "adamw_torch_fused"
+    words = "AdamW as one fused kernel on the GPU."
     settings = {"optim": "adamw_torch_fused"}
-    return Choice("optimizer", "Fused optimizer", words, settings, settings, on, FUSED)
+    return SpeedupOption(
+        "optimizer", "Fused optimizer", words, settings, settings, on, FUSED_FACTOR
+    )
 
 
-def _attention(case: RunContext) -> Choice | None:
-    plan, packages = case.plan, case.machine.packages
-    capability = case.gpu.compute_capability if case.gpu else None
-    can = "flash_attn" in packages and (capability or (0, 0)) >= (8, 0)
-    if plan.device != "cuda" or not can or plan.precision == "fp32":
+def _attention(context: RunContext) -> SpeedupOption | None:
+    plan = context.plan
+    is_supported = (context.compute_capability or (0, 0)) >= (8, 0)
+    is_installed = "flash_attn" in context.machine.packages
+    if plan.device != "cuda" or not (is_supported and is_installed) or plan.precision == "fp32":
         return None
     on = plan.attn_implementation.startswith("flash")
     settings = {"model.attn_implementation": "flash_attention_2"}
-    words = "Attention block by block, each row by itself."
-    return Choice("attention", "Flash attention", words, settings, settings, on, FLASH)
+    words = "Flash attention, without a mask for concatenated rows."
+    return SpeedupOption(
+        "attention", "Flash attention", words, settings, settings, on, FLASH_FACTOR
+    )
 
 
-def _compiling(case: RunContext) -> Choice | None:
-    """Offer to compile where the run is long; only CUDA has been seen to gain by it."""
-    plan, config = case.plan, case.config
-    can = plan.device == "cuda" and "triton" in case.machine.packages
-    if not can or plan.quantization != "none" or case.facts is None or case.look is None:
+def _compilation(context: RunContext) -> SpeedupOption | None:
+    """Return torch.compile where the run is long; only CUDA has been measured to gain."""
+    plan, model = context.plan, context.model
+    supported = plan.device == "cuda" and "triton" in context.machine.packages
+    if not supported or plan.quantization != "none" or model is None or context.summary is None:
         return None
-    update = estimate_step(config, plan, case.machine, case.facts, case.look)
-    wait = COMPILE_S * (case.facts.layers or 0)
-    long = update and (plan.total_steps or 0) * update.seconds > LONG * wait
-    if not (long or plan.torch_compile):
+    step = estimate_step(context.config, plan, context.machine, model, context.summary)
+    wait = COMPILE_SECONDS_PER_LAYER * (model.layers or 0)
+    training = (plan.total_steps or 0) * step.seconds if step else 0.0
+    if training <= COMPILE_PAYS_OFF * wait and not plan.torch_compile:
         return None
-    return Choice(
+    return SpeedupOption(
         "compiling",
-        "Compiled",
+        "torch.compile",
         f"The model is compiled first, which takes about {wait:.0f} s; long runs gain.",
         {"trainer.torch_compile": True},
         {"trainer.torch_compile": False},
@@ -228,42 +221,48 @@ def _compiling(case: RunContext) -> Choice | None:
     )
 
 
-def _whole_weights(case: RunContext) -> Choice | None:
-    """Offer 16-bit weights: quantized ones save memory and never time."""
-    config, stored = case.config, case.plan.quantization
-    said = config.quantization.scheme != "auto" or config.strategy == "qlora"
-    if said or stored not in ("4-bit", "8-bit", "none") or case.plan.trains == "all":
+def _unquantized_weights(context: RunContext) -> SpeedupOption | None:
+    """Return 16-bit weights: quantized ones save memory but never time."""
+    config, stored = context.config, context.plan.quantization
+    is_fixed = config.quantization.scheme != "auto" or config.strategy == "qlora"
+    if is_fixed or stored not in ("4-bit", "8-bit", "none") or context.plan.trains == "all":
         return None
-    return Choice(
+    return SpeedupOption(
         "weights",
         "16-bit weights",
-        "Weights need not be unpacked for every multiplication; takes memory.",
+        "Weights need no dequantization for every multiplication; takes memory.",
         {"use_4bit": False, "use_8bit": False},
         {"use_4bit": True},
         stored == "none",
     )
 
 
-def _loading(case: RunContext) -> Choice | None:
-    if case.plan.device != "cuda" or (case.look.rows if case.look else 0) < MANY_ROWS:
+def _loading(context: RunContext) -> SpeedupOption | None:
+    rows = context.summary.rows if context.summary else 0
+    if context.plan.device != "cuda" or rows < MANY_ROWS:
         return None
-    words = "Processes beside the training lay out the next batch."
-    pulled, let_go = {"data.num_workers": 2}, {"data.num_workers": 0}
-    on = case.plan.num_workers > 0
-    return Choice("loading", "Batches laid out beside", words, pulled, let_go, on, LOADING)
+    return SpeedupOption(
+        "loading",
+        "Data loader workers",
+        "Other processes prepare the next batch.",
+        {"data.num_workers": 2},
+        {"data.num_workers": 0},
+        context.plan.num_workers > 0,
+        LOADING_FACTOR,
+    )
 
 
-CHOICES: tuple[Callable[[RunContext], Choice | None], ...] = (
+OPTIONS: tuple[Callable[[RunContext], SpeedupOption | None], ...] = (
     _padding,
     _grouping,
-    _recomputing,
+    _checkpointing,
     _precision,
-    _micro_batch,
+    _batch_size,
     _dropout,
-    _loss,
+    _chunked_loss,
     _optimizer,
     _attention,
-    _compiling,
-    _whole_weights,
+    _compilation,
+    _unquantized_weights,
     _loading,
 )

@@ -1,8 +1,7 @@
-"""What would make a run quicker: each lever with what it gives and what memory it takes.
+"""Options that make a run faster, with their gain and the memory that they take.
 
-The order is that of the largest gains first. What a lever gives is the speed of the run with it
-over that without it, both worked out in `speed`; its figures come from our own bench on the CPU,
-and on CUDA from what others have published: see `speed` and the constants here.
+The gain is the ratio of two estimates (see `speed`). Its constants come from our own benchmark on
+the CPU, and on CUDA from published measurements.
 """
 
 from __future__ import annotations
@@ -10,27 +9,27 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from modelforge.config.plan.make import DEFAULT_LOSS_PIECE
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.suggest.speedup_options import (
-    CHOICES,
-    Choice,
-    accumulation_of,
-    batch_of,
-    fits,
-    formula_gib,
-    may_split,
-    speed_of,
+    OPTIONS,
+    SpeedupOption,
+    batch_settings,
+    estimate_speed,
+    fits_with,
 )
 
-WORTH = 1.01
+WORTHWHILE = 1.01
 
 
 @dataclass(frozen=True)
 class Speedup:
-    """One way to be quicker, and the settings that pull it.
+    """One option, and the settings that switch it on.
 
-    `times` is the factor on useful tokens a second, `gib` the memory it takes (less than 0: it
-    saves). A lever that is `on` says what it gives already.
+    Attributes:
+        times: Factor on the tokens per second; for an option that is on, the factor it gives.
+        gib: Memory that it takes; negative where it saves memory.
+        on: Whether the run uses it.
     """
 
     name: str
@@ -42,71 +41,71 @@ class Speedup:
     on: bool
 
 
-def list_speedups(case: RunContext) -> list[Speedup]:
-    """Return every lever that this run has, the largest gains first; none for an unknown speed."""
-    found = [choose(case) for choose in CHOICES] if speed_of(case) else []
-    return [_weighed(case, choice) for choice in found if choice is not None]
+def list_speedups(context: RunContext) -> list[Speedup]:
+    """Return every option of the run; empty where its speed is unknown."""
+    if not estimate_speed(context):
+        return []
+    options = [build(context) for build in OPTIONS]
+    return [_evaluate(context, option) for option in options if option is not None]
 
 
-def recommended_settings(case: RunContext) -> dict[str, Any]:
-    """Return the settings that are worth it together: they fit, and what is learned is the same.
+def recommended_settings(context: RunContext) -> dict[str, Any]:
+    """Return settings that are worthwhile together, fit, and do not change what is learned.
 
-    Where the run as it stands does not fit, activations are worked out again, and the batch is
-    taken in parts.
+    Where the run does not fit as it is, gradient checkpointing and smaller batches are added.
     """
-    answers: dict[str, Any] = {}
-    now = case
-    # Twice, since one lever may make another worth it: one row at a time has no padding.
-    for choose in (*CHOICES, *CHOICES) if speed_of(case) else ():
-        choice = choose(now)
-        if choice is None or choice.on:
+    settings: dict[str, Any] = {}
+    current = context
+    # Two passes, since one option may make another worthwhile: single rows have no padding.
+    for build in (*OPTIONS, *OPTIONS) if estimate_speed(context) else ():
+        option = build(current)
+        if option is None or option.on:
             continue
-        lever = _weighed(now, choice)
-        if lever.times >= WORTH and (lever.gib <= 0 or fits(case, now, lever.gib)):
-            answers |= lever.settings
-            now = now.with_settings(lever.settings)
-    for settings in _savings(now):
-        if fits(case, now, 0.0):
+        speedup = _evaluate(current, option)
+        fits = speedup.gib <= 0 or fits_with(context, current, speedup.gib)
+        if speedup.times >= WORTHWHILE and fits:
+            settings |= speedup.settings
+            current = current.with_settings(speedup.settings)
+    for saving in _savings(current):
+        if fits_with(context, current, 0.0):
             break
-        answers |= settings
-        now = now.with_settings(settings)
-    return answers
+        settings |= saving
+        current = current.with_settings(saving)
+    return settings
 
 
-def tokens_per_s(case: RunContext) -> float | None:
-    """Return about how many tokens without padding the run learns from in a second.
-
-    As a rehearsal has measured it, where there was one.
-    """
-    measured = case.trial_run.tokens_per_s if case.trial_run else None
-    speed = measured or speed_of(case)
+def tokens_per_s(context: RunContext) -> float | None:
+    """Return the trained tokens per second, measured by a trial run or estimated."""
+    measured = context.trial_run.tokens_per_s if context.trial_run else None
+    speed = measured or estimate_speed(context)
     return round(speed, 1) if speed else None
 
 
-def _weighed(case: RunContext, choice: Choice) -> Speedup:
-    other = case.with_settings(choice.let_go if choice.on else choice.pulled)
-    if choice.name == "loss":
-        other = replace(case, plan=replace(case.plan, loss_piece=256))
-    faster, slower = (case, other) if choice.on else (other, case)
-    times = (speed_of(faster) or 1.0) / (speed_of(slower) or 1.0) * choice.beside
-    settings = dict(choice.pulled)
+def _evaluate(context: RunContext, option: SpeedupOption) -> Speedup:
+    other = context.with_settings(option.off_settings if option.on else option.on_settings)
+    if option.name == "loss":
+        plan = replace(context.plan, loss_piece=DEFAULT_LOSS_PIECE)
+        other = replace(context, plan=plan)
+    faster, slower = (context, other) if option.on else (other, context)
+    times = (estimate_speed(faster) or 1.0) / (estimate_speed(slower) or 1.0) * option.factor
     return Speedup(
-        choice.name,
-        choice.label,
-        settings,
-        choice.words,
+        option.name,
+        option.label,
+        dict(option.on_settings),
+        option.words,
         round(times, 2),
-        round(formula_gib(faster) - formula_gib(slower), 2),
-        choice.on,
+        round(faster.formula_gib - slower.formula_gib, 2),
+        option.on,
     )
 
 
-def _savings(case: RunContext) -> list[dict[str, Any]]:
-    ways: list[dict[str, Any]] = []
-    if not case.config.gradient_checkpointing:
-        ways.append({"gradient_checkpointing": True})
-    batch, times = case.config.per_device_train_batch_size, accumulation_of(case)
-    while batch % 2 == 0 and may_split(case):
-        batch, times = batch // 2, times * 2
-        ways.append(batch_of(batch, times))
-    return ways
+def _savings(context: RunContext) -> list[dict[str, Any]]:
+    savings: list[dict[str, Any]] = []
+    if not context.config.gradient_checkpointing:
+        savings.append({"gradient_checkpointing": True})
+    batch = context.config.per_device_train_batch_size
+    accumulation = context.plan.gradient_accumulation_steps
+    while batch % 2 == 0 and context.plan.facts.splits_batch:
+        batch, accumulation = batch // 2, accumulation * 2
+        savings.append(batch_settings(batch, accumulation))
+    return savings

@@ -10,7 +10,7 @@ import pytest
 
 from modelforge.models.architecture import read_shape
 from modelforge.preflight.memory.activations import activations, block_bytes, logits
-from tests.preflight.cases import STARTER
+from tests.preflight.contexts import STARTER
 from tests.train.memory_trace.test_trace import planned
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]

@@ -11,7 +11,7 @@ import pytest
 from modelforge.preflight.checks.provider import ProviderStatus
 from modelforge.setup import extras as adding
 from modelforge.setup.errors import SetupError
-from tests.preflight.cases import LAPTOP, WORKSTATION
+from tests.preflight.contexts import LAPTOP, WORKSTATION
 from ui.pages import extras
 
 

@@ -19,7 +19,7 @@ from modelforge.preflight.suggest.speedups import Speedup
 from modelforge.runs.states import RunState
 from modelforge.runs.timeline import Timeline
 from modelforge.services.trial_runs import TrialRunView
-from tests.preflight.cases import LAPTOP, LLAMA_8B, ROWS, WORKSTATION, a_case, report_of
+from tests.preflight.contexts import LAPTOP, LLAMA_8B, ROWS, WORKSTATION, make_context, report_of
 from ui.pages.run import side_panel
 from ui.pages.run.side_panel import RunSnapshot
 from ui.pages.train import fit_panel, model_card, plan_panel, response, speed_panel, trial_run
@@ -30,7 +30,9 @@ LONG = replace(ROWS, longest_chars=4000)
 
 
 def red(**machine):
-    return report_of(a_case(replace(LAPTOP, **{"ram_free_gib": 4.0, **machine}), look=LONG, **WIDE))
+    return report_of(
+        make_context(replace(LAPTOP, **{"ram_free_gib": 4.0, **machine}), summary=LONG, **WIDE)
+    )
 
 
 def buttons(drawn):
@@ -64,13 +66,13 @@ def test_a_plan_that_does_not_fit_has_suggestions():
 
 
 def test_a_plan_that_fits_has_no_suggestions():
-    assert fit_panel.suggestions(report_of(a_case())) == ""
-    assert fit_panel.suggestions(report_of(a_case(facts=None))) == ""
+    assert fit_panel.suggestions(report_of(make_context())) == ""
+    assert fit_panel.suggestions(report_of(make_context(info=None))) == ""
 
 
 def test_a_tight_plan_has_plain_suggestions():
-    total = report_of(a_case()).memory_total_gib
-    report = report_of(a_case(replace(LAPTOP, ram_free_gib=total * 1.01)))
+    total = report_of(make_context()).memory_total_gib
+    report = report_of(make_context(replace(LAPTOP, ram_free_gib=total * 1.01)))
     drawn = fit_panel.suggestions(report)
     assert "Make it fit" in drawn
     assert "btn go" not in drawn
@@ -79,7 +81,7 @@ def test_a_tight_plan_has_plain_suggestions():
 
 def test_a_hopeless_plan_names_the_largest_model_that_fits():
     tiny = replace(WORKSTATION, gpus=[replace(WORKSTATION.gpus[0], total_gib=4.0, free_gib=3.8)])
-    report = report_of(a_case(tiny, LLAMA_8B))
+    report = report_of(make_context(tiny, LLAMA_8B))
     drawn = fit_panel.suggestions(report)
     assert "The largest model that fits is Qwen3-1.7B." in drawn
     assert buttons(drawn) == [{"model_name": "Qwen/Qwen3-1.7B"}]

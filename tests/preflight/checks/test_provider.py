@@ -13,10 +13,8 @@ import pytest
 
 from modelforge.errors import Finding
 from modelforge.preflight.checks import provider
-from modelforge.preflight.checks import provider as standing
 from modelforge.preflight.checks.provider import ProviderStatus, find_broken_package
-from modelforge.preflight.checks.run import findings
-from tests.preflight.cases import CARD, LAPTOP, WORKSTATION, a_case
+from tests.preflight.contexts import CARD, LAPTOP, WORKSTATION, findings_of, make_context
 
 MAC = replace(LAPTOP, apple_gpu=True)
 PASCAL = replace(WORKSTATION, gpus=[replace(CARD, compute_capability=(6, 1))])
@@ -35,8 +33,8 @@ NEEDS = {
 
 
 def provider_findings(machine: Any = WORKSTATION, **said: Any) -> list[Finding]:
-    case = a_case(machine, provider="unsloth", **said)
-    return [one for one in findings(case) if one.code.startswith("provider-")]
+    context = make_context(machine, provider="unsloth", **said)
+    return [one for one in findings_of(context) if one.code.startswith("provider-")]
 
 
 def broken(changed: dict[str, str | None]) -> str:
@@ -53,10 +51,9 @@ def broken(changed: dict[str, str | None]) -> str:
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standing, "find_spec", lambda _name: object())
-    monkeypatch.setattr(standing, "find_broken_package", lambda: "")
-    monkeypatch.setattr(standing, "unsloth_version", lambda: standing.TESTED)
-    monkeypatch.setattr(provider, "unsloth_version", lambda: standing.TESTED)
+    monkeypatch.setattr(provider, "find_spec", lambda _name: object())
+    monkeypatch.setattr(provider, "find_broken_package", lambda: "")
+    monkeypatch.setattr(provider, "unsloth_version", lambda: provider.TESTED)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +74,7 @@ def test_a_machine_without_a_suitable_card_is_refused(installed, machine, said, 
 
 
 def test_absent_it_is_refused_with_the_way_to_install_it(monkeypatch):
-    monkeypatch.setattr(standing, "find_spec", lambda _name: None)
+    monkeypatch.setattr(provider, "find_spec", lambda _name: None)
     [found] = provider_findings()
     assert (found.code, found.suggested) == ("provider-absent", "huggingface")
     assert "python launch.py setup --with unsloth" in found.remedy
@@ -86,11 +83,11 @@ def test_absent_it_is_refused_with_the_way_to_install_it(monkeypatch):
 
 def test_broken_it_is_refused_with_what_is_wrong(monkeypatch, installed):
     monkeypatch.setattr(
-        standing, "find_broken_package", lambda: "unsloth needs trl<2, and this is 2.0."
+        provider, "find_broken_package", lambda: "unsloth needs trl<2; 2.0 is installed."
     )
     [found] = provider_findings()
     assert (found.code, found.suggested) == ("provider-broken", "huggingface")
-    assert found.what == "unsloth needs trl<2, and this is 2.0."
+    assert found.what == "unsloth needs trl<2; 2.0 is installed."
 
 
 @pytest.mark.parametrize("machine", [WORKSTATION, TURING])
@@ -99,7 +96,7 @@ def test_ready_nothing_is_said(installed, machine):
 
 
 def test_of_the_other_provider_nothing_is_said():
-    assert [one for one in findings(a_case()) if one.code.startswith("provider-")] == []
+    assert [one for one in findings_of(make_context()) if one.code.startswith("provider-")] == []
 
 
 @pytest.mark.parametrize("said", [{"strategy": "rlhf"}, {"trainer": {"preference_loss": "kto"}}])
@@ -128,8 +125,11 @@ def test_another_version_than_the_tested_one_is_noted(monkeypatch, installed):
         ({"tyro": "0.0.1"}, ""),
         ({"unsloth_zoo": None}, "unsloth needs unsloth_zoo, which is not installed."),
         ({"tyro": None}, "unsloth needs tyro, which is not installed."),
-        ({"trl": "1.16.0"}, "unsloth needs trl!=0.19.0,<=1.15.0, and this is 1.16.0."),
-        ({"unsloth_zoo": "2026.9.1"}, "unsloth needs unsloth_zoo>=2026.10.6, and this is 2026.9.1"),
+        ({"trl": "1.16.0"}, "unsloth needs trl!=0.19.0,<=1.15.0; 1.16.0 is installed."),
+        (
+            {"unsloth_zoo": "2026.9.1"},
+            "unsloth needs unsloth_zoo>=2026.10.6; 2026.9.1 is installed",
+        ),
         ({"unsloth": None}, "unsloth is not completely installed."),
     ],
 )
@@ -138,14 +138,14 @@ def test_what_is_broken_is_read_from_what_the_packages_ask_for(changed, said):
 
 
 def test_the_tested_version_is_the_one_that_set_up_installs():
-    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[3] / "pyproject.toml").read_text(encoding="utf-8")
     extras = tomllib.loads(text)["project"]["optional-dependencies"]
-    assert f"unsloth=={standing.TESTED}" in extras["unsloth"]
+    assert f"unsloth=={provider.TESTED}" in extras["unsloth"]
 
 
 def test_asking_imports_nothing():
     before = set(sys.modules)
-    assert isinstance(standing.unsloth_status(WORKSTATION, CARD), ProviderStatus)
+    assert isinstance(provider.unsloth_status(WORKSTATION, CARD), ProviderStatus)
     assert not {"unsloth", "torch", "transformers"} & (set(sys.modules) - before)
 
 
@@ -153,9 +153,9 @@ def test_a_way_of_attention_that_unsloth_does_not_take_is_told(installed):
     chosen = {"attn_implementation": "eager"}
 
     def told(**said: Any) -> list[str]:
-        found = findings(a_case(WORKSTATION, **said))
+        found = findings_of(make_context(WORKSTATION, **said))
         return [one.what for one in found if one.code == "attention-unused"]
 
     [what] = told(provider="unsloth", model=chosen)
-    assert "eager is not used" in what
+    assert "eager is ignored" in what
     assert told(provider="unsloth") == told(model=chosen) == []

@@ -4,19 +4,26 @@ from dataclasses import replace
 
 import pytest
 
-from modelforge.preflight.memory.estimate import adapter_weights, estimate, part_gib, total_gib
-from tests.preflight.cases import LAPTOP, LLAMA_8B, STARTER, WORKSTATION, a_case
+from modelforge.preflight.memory.estimate import (
+    adapter_weights,
+    estimate_memory,
+    part_gib,
+    total_gib,
+)
+from tests.preflight.contexts import LAPTOP, LLAMA_8B, STARTER, WORKSTATION, make_context
 
 NAMES = ["weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead"]
 
 
-def parts_of(machine, facts, **said):
-    case = a_case(machine, facts, **said)
-    return {part.name: part.gib for part in estimate(case.config, case.plan, case.facts)}
+def parts_of(machine, model, **settings):
+    context = make_context(machine, model, **settings)
+    return {
+        part.name: part.gib for part in estimate_memory(context.config, context.plan, context.model)
+    }
 
 
-def total_of(machine, facts, **said):
-    return sum(parts_of(machine, facts, **said).values())
+def total_of(machine, model, **settings):
+    return sum(parts_of(machine, model, **settings).values())
 
 
 def test_every_part_is_named_in_a_fixed_order():
@@ -38,13 +45,13 @@ def test_every_part_is_named_in_a_fixed_order():
 def test_the_starter_on_the_cpu_comes_to_what_a_real_run_needed(
     batch, checkpointing, whole, measured_gib
 ):
-    said = {
+    settings = {
         "per_device_train_batch_size": batch,
         "max_seq_length": 384,
         "gradient_checkpointing": checkpointing,
         "adapter": {"enabled": not whole},
     }
-    assert total_of(LAPTOP, STARTER, **said) == pytest.approx(measured_gib, rel=0.1)
+    assert total_of(LAPTOP, STARTER, **settings) == pytest.approx(measured_gib, rel=0.1)
 
 
 def test_eight_billion_in_4_bit_fit_a_card_of_ten_gib():
@@ -112,16 +119,16 @@ def test_logits_do_not_grow_with_the_length_beyond_a_chunk():
 
 
 def test_short_rows_need_less_than_the_longest_that_is_allowed():
-    case = a_case(WORKSTATION, LLAMA_8B)
-    allowed = estimate(case.config, case.plan, LLAMA_8B)
-    known = estimate(case.config, case.plan, LLAMA_8B, longest_tokens=200)
+    context = make_context(WORKSTATION, LLAMA_8B)
+    allowed = estimate_memory(context.config, context.plan, LLAMA_8B)
+    known = estimate_memory(context.config, context.plan, LLAMA_8B, longest_tokens=200)
     assert part_gib(known, "activations") < part_gib(allowed, "activations")
 
 
 def test_packed_rows_are_as_long_as_allowed_whatever_the_rows():
-    case = a_case(WORKSTATION, LLAMA_8B, packing=True)
-    allowed = estimate(case.config, case.plan, LLAMA_8B)
-    assert estimate(case.config, case.plan, LLAMA_8B, longest_tokens=200) == allowed
+    context = make_context(WORKSTATION, LLAMA_8B, packing=True)
+    allowed = estimate_memory(context.config, context.plan, LLAMA_8B)
+    assert estimate_memory(context.config, context.plan, LLAMA_8B, longest_tokens=200) == allowed
 
 
 def test_weights_stored_in_4_bit_count_as_such_whatever_is_asked():
@@ -131,9 +138,9 @@ def test_weights_stored_in_4_bit_count_as_such_whatever_is_asked():
 
 @pytest.mark.parametrize("lacks", [{"parameters": None}, {"layers": None}, {"heads": None}])
 def test_an_unknown_shape_gives_no_estimate(lacks):
-    case = a_case(LAPTOP, replace(STARTER, **lacks))
-    assert case.memory == []
-    assert total_gib(case.memory) is None
+    context = make_context(LAPTOP, replace(STARTER, **lacks))
+    assert context.memory == []
+    assert total_gib(context.memory) is None
 
 
 def test_training_every_weight_takes_sixteen_bytes_of_each_with_adam():
@@ -154,7 +161,9 @@ def test_the_layers_that_are_named_are_the_ones_that_count():
 
 
 def test_a_reference_that_was_asked_beforehand_is_not_kept():
-    said = {"strategy": "dpo", "adapter": {"enabled": False}}
-    kept = parts_of(LAPTOP, STARTER, **said)["weights"]
-    gone = parts_of(LAPTOP, STARTER, **said, trainer={"precompute_ref_log_probs": True})["weights"]
+    settings = {"strategy": "dpo", "adapter": {"enabled": False}}
+    kept = parts_of(LAPTOP, STARTER, **settings)["weights"]
+    gone = parts_of(LAPTOP, STARTER, **settings, trainer={"precompute_ref_log_probs": True})[
+        "weights"
+    ]
     assert gone < kept

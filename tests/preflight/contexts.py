@@ -1,4 +1,4 @@
-"""A run that has nothing wrong with it; each test changes what it is about."""
+"""A run without findings; each test changes what it is about."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.columns.detect import ColumnMapping
+from modelforge.errors import Finding
 from modelforge.hardware.machine import Gpu, Machine
 from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
 from modelforge.preflight import Report, preflight
+from modelforge.preflight.checks.run import run_checks
 from modelforge.preflight.context import RunContext
+from modelforge.preflight.suggest.fit import search_fit
 
 STARTER = ModelInfo(
     name="starter",
@@ -84,29 +87,35 @@ ON_CPU = {"use_4bit": False, "compute_specs": "low_end", "optim": "adamw_torch"}
 ON_GPU = {"compute_specs": "mid_range", "max_seq_length": 2048}
 
 
-def a_case(
+def make_context(
     machine: Machine = LAPTOP,
-    facts: ModelInfo | None = STARTER,
-    look: DatasetSummary | None = ROWS,
-    **said: Any,
+    info: ModelInfo | None = STARTER,
+    summary: DatasetSummary | None = ROWS,
+    **settings: Any,
 ) -> RunContext:
-    """Return a run on `machine` with what is `said` over settings that suit it."""
+    """Return a run on `machine` with some settings over defaults that suit it."""
     usual = ON_GPU if machine.gpus else ON_CPU
-    answers = {"task": "text-generation", "model_name": "starter", "dataset": "rows.jsonl"}
-    config = TrainingConfig.model_validate({**answers, **usual, **said})
+    required = {"task": "text-generation", "model_name": "starter", "dataset": "rows.jsonl"}
+    config = TrainingConfig.model_validate({**required, **usual, **settings})
     device = machine.device if config.hardware.device == "auto" else config.hardware.device
     index = config.hardware.gpu_index
     gpu = next((gpu for gpu in machine.gpus if gpu.index == index), None)
-    ground = PlanContext(
+    context = PlanContext(
         device=device,
-        model_path=facts.path if facts else "unknown",
+        model_path=info.path if info else "unknown",
         compute_capability=gpu.compute_capability if gpu else None,
-        context=facts.context if facts else None,
-        train_rows=round(look.rows * (1 - config.eval_split)) if look else None,
+        context=info.context if info else None,
+        train_rows=round(summary.rows * (1 - config.eval_split)) if summary else None,
     )
     home = Home(Path("/home/somebody/forge"))
-    return RunContext(config, make_plan(config, ground), machine, facts, look, home)
+    return RunContext(config, make_plan(config, context), machine, info, summary, home)
 
 
-def report_of(case: RunContext) -> Report:
-    return preflight(case.config, case.plan, case.machine, case.facts, case.look, case.home)
+def findings_of(context: RunContext) -> list[Finding]:
+    """Return the findings of all checks."""
+    return run_checks(context, search_fit(context))
+
+
+def report_of(context: RunContext) -> Report:
+    """Return the report of preflight."""
+    return preflight(context)

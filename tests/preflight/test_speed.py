@@ -5,11 +5,21 @@ from dataclasses import replace
 import pytest
 
 from modelforge.preflight.speed import estimate_seconds, estimate_tokens, max_tokens
-from tests.preflight.cases import CARD, LAPTOP, LLAMA_8B, ROWS, STARTER, WORKSTATION, a_case
+from tests.preflight.contexts import (
+    CARD,
+    LAPTOP,
+    LLAMA_8B,
+    ROWS,
+    STARTER,
+    WORKSTATION,
+    make_context,
+)
 
 
-def seconds(case):
-    return estimate_seconds(case.config, case.plan, case.machine, case.facts, case.look)
+def seconds(context):
+    return estimate_seconds(
+        context.config, context.plan, context.machine, context.model, context.summary
+    )
 
 
 def with_card(**changed):
@@ -17,7 +27,7 @@ def with_card(**changed):
 
 
 def test_sixty_updates_of_the_starter_on_two_cores_take_about_three_minutes():
-    case = a_case(
+    context = make_context(
         per_device_train_batch_size=4,
         gradient_accumulation_steps=1,
         gradient_checkpointing=False,
@@ -26,7 +36,7 @@ def test_sixty_updates_of_the_starter_on_two_cores_take_about_three_minutes():
         max_steps=60,
         eval_split=0,
     )
-    assert seconds(case) == pytest.approx(180, rel=0.15)
+    assert seconds(context) == pytest.approx(180, rel=0.15)
 
 
 @pytest.mark.parametrize(
@@ -40,38 +50,38 @@ def test_sixty_updates_of_the_starter_on_two_cores_take_about_three_minutes():
     ],
 )
 def test_what_takes_longer_is_said_to_take_longer(quick, slow):
-    assert seconds(a_case(**quick)) < seconds(a_case(**slow))
+    assert seconds(make_context(**quick)) < seconds(make_context(**slow))
 
 
 def test_more_cores_and_better_cards_are_quicker():
-    eight = a_case(replace(LAPTOP, cores=8))
-    assert seconds(eight) < seconds(a_case())
+    eight = make_context(replace(LAPTOP, cores=8))
+    assert seconds(eight) < seconds(make_context())
     old, new = with_card(compute_capability=(8, 6)), with_card(compute_capability=(9, 0))
-    assert seconds(a_case(new, LLAMA_8B)) < seconds(a_case(old, LLAMA_8B))
+    assert seconds(make_context(new, LLAMA_8B)) < seconds(make_context(old, LLAMA_8B))
 
 
 def test_a_small_model_on_a_card_is_not_said_to_take_no_time():
-    case = a_case(WORKSTATION, STARTER, max_steps=100)
-    assert seconds(case) > 30
+    context = make_context(WORKSTATION, STARTER, max_steps=100)
+    assert seconds(context) > 30
 
 
 @pytest.mark.parametrize(
-    "case",
+    "context",
     [
-        a_case(with_card(compute_capability=None)),
-        a_case(with_card(compute_capability=(6, 1))),
-        a_case(replace(LAPTOP, apple_gpu=True)),
-        a_case(facts=replace(STARTER, parameters=None)),
+        make_context(with_card(compute_capability=None)),
+        make_context(with_card(compute_capability=(6, 1))),
+        make_context(replace(LAPTOP, apple_gpu=True)),
+        make_context(info=replace(STARTER, parameters=None)),
     ],
     ids=["unknown card", "old card", "Apple GPU", "unknown model"],
 )
-def test_what_cannot_be_said_is_not_said(case):
-    assert seconds(case) is None
+def test_what_cannot_be_said_is_not_said(context):
+    assert seconds(context) is None
 
 
 def test_unknown_rows_give_no_time():
-    case = a_case(look=None)
-    assert estimate_seconds(case.config, case.plan, LAPTOP, STARTER, ROWS) is None
+    context = make_context(summary=None)
+    assert estimate_seconds(context.config, context.plan, LAPTOP, STARTER, ROWS) is None
 
 
 def test_the_upper_bound_of_tokens_lies_above_the_usual_number():
@@ -80,8 +90,8 @@ def test_the_upper_bound_of_tokens_lies_above_the_usual_number():
 
 def test_a_reference_model_takes_its_time_and_rewards_cannot_be_foreseen():
     plainly, compared = (
-        a_case(max_steps=100, eval_split=0),
-        a_case(strategy="dpo", max_steps=100, eval_split=0),
+        make_context(max_steps=100, eval_split=0),
+        make_context(strategy="dpo", max_steps=100, eval_split=0),
     )
     assert 1.3 < seconds(compared) / seconds(plainly) < 1.5
-    assert seconds(a_case(strategy="rlhf")) is None
+    assert seconds(make_context(strategy="rlhf")) is None

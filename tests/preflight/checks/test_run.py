@@ -1,0 +1,517 @@
+"""Each finding with a run that has it and one that has not."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from modelforge.config.plan.make import PlanContext, make_plan
+from modelforge.errors import Finding
+from modelforge.preflight.checks import (
+    data,
+    machine,
+    model,
+    provider,
+    quantization,
+    resources,
+    run,
+    settings,
+)
+from tests.preflight.contexts import (
+    CARD,
+    LAPTOP,
+    LLAMA_8B,
+    ROWS,
+    STARTER,
+    WORKSTATION,
+    findings_of,
+    make_context,
+)
+
+MAC = replace(LAPTOP, apple_gpu=True)
+BERT = replace(STARTER, name="bert", architecture="BertForMaskedLM", kind="encoder")
+T5 = replace(STARTER, name="t5", architecture="T5Model", kind="encoder-decoder")
+BF16 = {"hardware": {"precision": "bf16"}}
+FP16 = {"hardware": {"precision": "fp16"}}
+
+
+def with_card(**changed):
+    return replace(WORKSTATION, gpus=[replace(CARD, **changed)])
+
+
+def with_rows(**changed):
+    return replace(ROWS, **changed)
+
+
+OLD = with_card(compute_capability=(7, 5))
+PASCAL = with_card(compute_capability=(6, 1))
+KEPLER = with_card(compute_capability=(3, 5))
+SMALL_CARD = with_card(total_gib=8.0, free_gib=7.5)
+TEN_GIB = with_card(total_gib=10.0, free_gib=8.7)
+TINY_CARD = with_card(total_gib=4.0, free_gib=3.8)
+BUSY_CARD = with_card(free_gib=5.0, other_gib=6.5)
+BIG_BATCH = {"per_device_train_batch_size": 8, "max_seq_length": 256}
+LONG = with_rows(longest_chars=40_000)
+WIDE = {"gradient_checkpointing": False, "per_device_train_batch_size": 8, "use_4bit": False}
+
+AMPERE = with_card(compute_capability=(8, 6))
+BLACKWELL = replace(with_card(compute_capability=(12, 0)), packages=("torchao",))
+OSS = replace(STARTER, name="gpt-oss", model_type="gpt_oss", quantization="mxfp4")
+SCHEME = "quantization.scheme"
+TRACKING = replace(LAPTOP, packages=("aim", "wandb"))
+FLASH = {"model": {"attn_implementation": "flash_attention_2"}}
+WHOLE = {"adapter": {"enabled": False}, "use_4bit": False}
+
+
+def scheme(name, **more):
+    return {"use_4bit": False, "quantization": {"scheme": name, **more}}
+
+
+# code, level, where, suggested, context
+FOUND = [
+    ("model-wrong-kind", "blocker", "model_name", "starter", make_context(info=BERT)),
+    ("model-wrong-kind", "blocker", "model_name", "starter", make_context(info=T5)),
+    (
+        "model-wrong-kind",
+        "blocker",
+        "model_name",
+        "starter",
+        make_context(info=T5, strategy="dpo"),
+    ),
+    (
+        "model-wrong-kind",
+        "blocker",
+        "model_name",
+        "starter",
+        make_context(info=BERT, task="summarization"),
+    ),
+    (
+        "model-wrong-kind",
+        "blocker",
+        "model_name",
+        "starter",
+        make_context(info=T5, task="extractive-question-answering"),
+    ),
+    ("fp8-card", "blocker", SCHEME, "fp8-weight-only", make_context(AMPERE, **scheme("fp8"))),
+    ("fp8-card", "blocker", SCHEME, "fp8-weight-only", make_context(**scheme("fp8"))),
+    ("nvfp4-card", "blocker", SCHEME, "bnb-4bit", make_context(WORKSTATION, **scheme("nvfp4"))),
+    ("nvfp4-card", "caution", SCHEME, "bnb-4bit", make_context(**scheme("nvfp4", allow_slow=True))),
+    ("mxfp4-model", "blocker", SCHEME, "bnb-4bit", make_context(WORKSTATION, **scheme("mxfp4"))),
+    ("mxfp4-unpacked", "caution", SCHEME, None, make_context(WORKSTATION, OSS, **scheme("mxfp4"))),
+    (
+        "package-missing",
+        "blocker",
+        SCHEME,
+        "bnb-8bit",
+        make_context(**scheme("int8-weight-only")),
+    ),
+    (
+        "tracker-missing",
+        "blocker",
+        "logging.report_to",
+        "aim",
+        make_context(TRACKING, logging={"report_to": "mlflow, aim"}),
+    ),
+    (
+        "tracker-online",
+        "note",
+        "logging.wandb_mode",
+        "offline",
+        make_context(TRACKING, logging={"report_to": "wandb", "wandb_mode": "online"}),
+    ),
+    (
+        "nothing-quantized",
+        "blocker",
+        "quantization.skip_last_layers",
+        0,
+        make_context(WORKSTATION, quantization={"skip_first_layers": 15, "skip_last_layers": 15}),
+    ),
+    (
+        "skip-unused",
+        "note",
+        "quantization.skip_first_layers",
+        None,
+        make_context(quantization={"skip_first_layers": 1}),
+    ),
+    ("setting-unused", "note", "trainer.kl_beta", None, make_context(trainer={"kl_beta": 0.1})),
+    (
+        "setting-unused",
+        "note",
+        "trainer.preference_beta",
+        None,
+        make_context(strategy="rlhf", trainer={"preference_beta": 0.5}),
+    ),
+    (
+        "setting-unused",
+        "note",
+        "trainer.reward_words",
+        None,
+        make_context(strategy="rlhf", trainer={"reward_words": 5}),
+    ),
+    (
+        "schedule-too-long",
+        "blocker",
+        "schedule.decay_steps",
+        None,
+        make_context(lr_scheduler_type="wsd", schedule={"decay_steps": 300}),
+    ),
+    (
+        "warm-up-too-long",
+        "caution",
+        "schedule.warmup_steps",
+        4,
+        make_context(schedule={"warmup_steps": 100}),
+    ),
+    ("plan-changed", "note", "model.attn_implementation", None, make_context(**FLASH)),
+    (
+        "plan-changed",
+        "note",
+        "gradient_accumulation_steps",
+        None,
+        make_context(strategy="rlhf", trainer={"num_generations": 3}),
+    ),
+    (
+        "memory-base",
+        "blocker",
+        "adapter.enabled",
+        None,
+        make_context(WORKSTATION, LLAMA_8B, **WHOLE),
+    ),
+    (
+        "memory-short",
+        "caution",
+        "optim",
+        "paged_adamw_8bit",
+        make_context(with_card(total_gib=3.7, free_gib=3.6), **WHOLE),
+    ),
+    (
+        "model-already-quantized",
+        "caution",
+        "model_name",
+        None,
+        make_context(info=replace(STARTER, quantization="4-bit")),
+    ),
+    (
+        "model-already-quantized",
+        "blocker",
+        "model_name",
+        None,
+        make_context(WORKSTATION, replace(STARTER, quantization="gptq")),
+    ),
+    (
+        "device-missing",
+        "blocker",
+        "hardware.device",
+        "auto",
+        make_context(hardware={"device": "cuda"}),
+    ),
+    (
+        "device-missing",
+        "blocker",
+        "hardware.device",
+        "auto",
+        make_context(hardware={"device": "mps"}),
+    ),
+    (
+        "gpu-missing",
+        "blocker",
+        "hardware.gpu_index",
+        0,
+        make_context(WORKSTATION, hardware={"gpu_index": 1}),
+    ),
+    ("bf16-card", "blocker", "bf16", False, make_context(OLD, bf16=True)),
+    (
+        "bf16-card",
+        "blocker",
+        "hardware.precision",
+        "auto",
+        make_context(OLD, hardware=BF16["hardware"]),
+    ),
+    ("fp16-on-cpu", "blocker", "fp16", False, make_context(fp16=True)),
+    ("fp16-on-cpu", "blocker", "hardware.precision", "auto", make_context(**FP16)),
+    ("bf16-on-cpu", "note", "bf16", False, make_context(bf16=True)),
+    ("bf16-on-cpu", "note", "hardware.precision", "auto", make_context(**BF16)),
+    ("quantized-slow", "note", "use_4bit", False, make_context(use_4bit=True)),
+    ("quantized-slow", "note", "use_8bit", False, make_context(use_8bit=True)),
+    ("quantized-slow", "note", "use_4bit", False, make_context(MAC, use_4bit=True)),
+    ("quantized-slow", "note", "use_4bit", None, make_context(use_4bit=True, strategy="qlora")),
+    ("quantized-card", "caution", "use_4bit", False, make_context(PASCAL)),
+    ("quantized-card", "blocker", "use_4bit", False, make_context(KEPLER)),
+    ("vram-held", "note", "", None, make_context(BUSY_CARD)),
+    ("profile-differs", "note", "compute_specs", "low_end", make_context(compute_specs="high_end")),
+    (
+        "memory-base",
+        "blocker",
+        "use_4bit",
+        True,
+        make_context(WORKSTATION, LLAMA_8B, use_4bit=False),
+    ),
+    ("memory-base", "blocker", "model_name", None, make_context(TINY_CARD, LLAMA_8B)),
+    ("memory-base", "blocker", "model_name", None, make_context(BUSY_CARD, LLAMA_8B)),
+    ("memory-base", "blocker", "use_4bit", True, make_context(info=LLAMA_8B)),
+    (
+        "memory-short",
+        "caution",
+        "gradient_checkpointing",
+        True,
+        make_context(
+            SMALL_CARD, summary=LONG, gradient_checkpointing=False, per_device_train_batch_size=4
+        ),
+    ),
+    (
+        "memory-short",
+        "caution",
+        "per_device_train_batch_size",
+        16,
+        make_context(SMALL_CARD, summary=LONG, per_device_train_batch_size=64),
+    ),
+    ("memory-short", "caution", "max_seq_length", 512, make_context(TEN_GIB, LLAMA_8B, LONG)),
+    (
+        "memory-option",
+        "note",
+        "max_seq_length",
+        512,
+        make_context(SMALL_CARD, summary=LONG, **WIDE),
+    ),
+    (
+        "ram-short",
+        "caution",
+        "per_device_train_batch_size",
+        2,
+        make_context(replace(LAPTOP, ram_free_gib=4.0), gradient_checkpointing=False, **BIG_BATCH),
+    ),
+    (
+        "memory-unknown",
+        "note",
+        "model_name",
+        None,
+        make_context(info=replace(STARTER, hidden_size=None)),
+    ),
+    ("disk-full", "blocker", "", None, make_context(replace(LAPTOP, disk_free_gib=0.1))),
+    ("disk-short", "caution", "", None, make_context(replace(LAPTOP, disk_free_gib=1.0))),
+    ("no-training-rows", "blocker", "eval_split", 0.1, make_context(eval_split=1)),
+    ("no-eval-rows", "blocker", "eval_split", 0, make_context(summary=with_rows(rows=1))),
+    ("no-evaluation", "note", "eval_split", 0.1, make_context(eval_split=0)),
+    (
+        "rows-cut",
+        "note",
+        "max_seq_length",
+        320,
+        make_context(summary=with_rows(longest_chars=1100), max_seq_length=256),
+    ),
+    (
+        "rows-cut",
+        "note",
+        "max_seq_length",
+        8192,
+        make_context(summary=with_rows(longest_chars=90_000)),
+    ),
+    (
+        "rows-cut",
+        "note",
+        "max_seq_length",
+        None,
+        make_context(summary=with_rows(longest_chars=90_000), max_seq_length=8192),
+    ),
+    ("few-updates", "caution", "num_train_epochs", 5, make_context(summary=with_rows(rows=10))),
+    ("few-updates", "caution", "max_steps", 10, make_context(max_steps=5)),
+    (
+        "checks-slow",
+        "caution",
+        "eval_steps",
+        360,
+        make_context(summary=with_rows(rows=9000), eval_steps=2),
+    ),
+    (
+        "learning-rate-unusual",
+        "caution",
+        "learning_rate",
+        2e-4,
+        make_context(WORKSTATION, learning_rate=2e-3),
+    ),
+    ("learning-rate-unusual", "caution", "learning_rate", 5e-4, make_context(learning_rate=1e-6)),
+    (
+        "learning-rate-unusual",
+        "caution",
+        "learning_rate",
+        5e-7,
+        make_context(WORKSTATION, strategy="dpo"),
+    ),
+    ("plan-changed", "note", "optim", None, make_context(optim="paged_adamw_32bit")),
+    ("plan-changed", "note", "eval_steps", None, make_context(eval_steps=1000)),
+    (
+        "no-chat-template",
+        "note",
+        "model_name",
+        None,
+        make_context(info=replace(STARTER, has_chat_template=False)),
+    ),
+    (
+        "remote-code-off",
+        "note",
+        "model_name",
+        None,
+        make_context(info=replace(STARTER, remote_code=True)),
+    ),
+]
+
+NOT_FOUND = [
+    ("model-wrong-kind", make_context(info=T5, task="summarization")),
+    ("model-wrong-kind", make_context(task="summarization")),
+    ("model-wrong-kind", make_context(task="extractive-question-answering")),
+    ("fp8-card", make_context(WORKSTATION, **scheme("fp8"))),
+    ("fp8-card", make_context(AMPERE, **scheme("fp8-weight-only"))),
+    ("nvfp4-card", make_context(BLACKWELL, **scheme("nvfp4"))),
+    ("mxfp4-model", make_context(WORKSTATION, OSS, **scheme("mxfp4"))),
+    ("mxfp4-unpacked", make_context(WORKSTATION)),
+    ("package-missing", make_context(BLACKWELL, **scheme("nvfp4"))),
+    ("package-missing", make_context(WORKSTATION)),
+    ("tracker-missing", make_context(TRACKING, logging={"report_to": "aim"})),
+    ("tracker-missing", make_context(logging={"report_to": "none"})),
+    ("tracker-online", make_context(TRACKING, logging={"report_to": "wandb"})),
+    ("tracker-online", make_context(logging={"wandb_mode": "online"})),
+    ("nothing-quantized", make_context(WORKSTATION, quantization={"skip_first_layers": 29})),
+    ("skip-unused", make_context(WORKSTATION, quantization={"skip_first_layers": 1})),
+    ("setting-unused", make_context(strategy="dpo", trainer={"preference_beta": 0.5})),
+    (
+        "setting-unused",
+        make_context(strategy="rlhf", trainer={"reward": "length", "reward_words": 5}),
+    ),
+    ("setting-unused", make_context(trainer={"kl_beta": 0.05})),
+    ("schedule-too-long", make_context(lr_scheduler_type="wsd", schedule={"decay_steps": 20})),
+    ("warm-up-too-long", make_context(schedule={"warmup_steps": 5})),
+    ("quantized-card", make_context(PASCAL, **scheme("fp8-weight-only"))),
+    ("model-wrong-kind", make_context(info=replace(STARTER, kind="unknown"))),
+    ("model-wrong-kind", make_context(info=BERT, task="extractive-question-answering")),
+    ("model-already-quantized", make_context(WORKSTATION, replace(STARTER, quantization="4-bit"))),
+    ("device-missing", make_context(WORKSTATION, hardware={"device": "cuda"})),
+    ("device-missing", make_context(WORKSTATION, hardware={"device": "cpu"})),
+    ("gpu-missing", make_context(WORKSTATION)),
+    ("gpu-missing", make_context(hardware={"gpu_index": 3})),
+    ("bf16-card", make_context(with_card(compute_capability=(8, 0)), bf16=True)),
+    ("bf16-card", make_context(with_card(compute_capability=None), bf16=True)),
+    ("bf16-card", make_context(OLD, fp16=True)),
+    ("fp16-on-cpu", make_context(OLD, fp16=True)),
+    ("bf16-on-cpu", make_context()),
+    ("quantized-slow", make_context(WORKSTATION)),
+    ("quantized-card", make_context(OLD)),
+    ("vram-held", make_context(WORKSTATION)),
+    ("vram-held", make_context(with_card(other_gib=None))),
+    ("profile-differs", make_context()),
+    ("memory-base", make_context(WORKSTATION, LLAMA_8B)),
+    ("memory-base", make_context(with_card(total_gib=None, free_gib=None), LLAMA_8B)),
+    ("memory-short", make_context(WORKSTATION, LLAMA_8B)),
+    ("memory-option", make_context(WORKSTATION, LLAMA_8B)),
+    ("memory-short", make_context(TINY_CARD, LLAMA_8B)),
+    ("ram-short", make_context()),
+    ("ram-short", make_context(replace(LAPTOP, ram_free_gib=None))),
+    ("memory-unknown", make_context(info=None)),
+    ("disk-full", make_context(replace(LAPTOP, disk_free_gib=1.0))),
+    ("disk-short", make_context()),
+    ("disk-short", make_context(replace(LAPTOP, disk_free_gib=None))),
+    ("no-training-rows", make_context(eval_split=0.99)),
+    ("no-eval-rows", make_context(summary=with_rows(rows=1), eval_split=0)),
+    ("no-evaluation", make_context(eval_split=0.1)),
+    ("rows-cut", make_context()),
+    ("rows-cut", make_context(summary=LONG, packing=True)),
+    ("few-updates", make_context()),
+    ("few-updates", make_context(summary=None)),
+    ("checks-slow", make_context(summary=with_rows(rows=9000), eval_steps=360)),
+    ("checks-slow", make_context(summary=with_rows(rows=9000), eval_steps=2, eval_split=0)),
+    ("learning-rate-unusual", make_context(learning_rate=5e-4)),
+    ("plan-changed", make_context(max_seq_length=512, eval_steps=10)),
+    ("no-chat-template", make_context()),
+    ("remote-code-off", make_context()),
+]
+
+
+def findings_with_code(context, code):
+    return [finding for finding in findings_of(context) if finding.code == code]
+
+
+@pytest.mark.parametrize(
+    ("code", "level", "where", "suggested", "context"), FOUND, ids=[said[0] for said in FOUND]
+)
+def test_a_finding_names_its_level_setting_and_better_value(code, level, where, suggested, context):
+    found = [
+        (finding.level, finding.where, finding.suggested)
+        for finding in findings_with_code(context, code)
+    ]
+    assert (level, where, suggested) in found
+
+
+@pytest.mark.parametrize(("code", "context"), NOT_FOUND, ids=[quiet[0] for quiet in NOT_FOUND])
+def test_a_suitable_run_has_no_finding(code, context):
+    assert findings_with_code(context, code) == []
+
+
+def test_every_code_is_tested_with_and_without_a_finding():
+    assert {said[0] for said in FOUND} == {quiet[0] for quiet in NOT_FOUND}
+
+
+def test_every_check_is_in_the_list_once():
+    modules = (data, machine, model, provider, quantization, resources, settings)
+    defined = [
+        member
+        for module in modules
+        for member in vars(module).values()
+        if getattr(member, "__module__", "") == module.__name__
+        and getattr(member, "__annotations__", {}).get("return") == "Iterator[Finding]"
+    ]
+    listed = (*run.LOADING_CHECKS, *run.FIT_CHECKS, *run.TRAINING_CHECKS)
+    assert sorted(listed, key=repr) == sorted(defined, key=repr)
+
+
+@pytest.mark.parametrize("said", FOUND, ids=[said[0] for said in FOUND])
+def test_messages_are_sentences_with_rounded_numbers(said):
+    for finding in findings_of(said[4]):
+        assert re.fullmatch(r"[a-z0-9-]+", finding.code)
+        for text in filter(None, (finding.what, finding.remedy)):
+            assert text.endswith("."), text
+            assert not re.search(r"\d\.\d{2,} GiB|None|True|False|  ", text), text
+
+
+def test_a_sound_run_has_no_blockers_and_no_cautions():
+    for context in (make_context(), make_context(WORKSTATION, LLAMA_8B)):
+        assert {one.level for one in findings_of(context)} <= {"note"}
+
+
+def test_blockers_come_first_and_notes_last():
+    context = make_context(fp16=True, learning_rate=0.5, optim="paged_adamw_32bit")
+    levels = [one.level for one in findings_of(context)]
+    assert levels == sorted(levels, key=("blocker", "caution", "note").index)
+    assert set(levels) == {"blocker", "caution", "note"}
+
+
+def test_what_the_data_said_is_passed_on_as_it_is():
+    odd = Finding("caution", "duplicate-rows", "3 rows repeat an earlier one.", where="dataset")
+    assert odd in findings_of(make_context(summary=with_rows(findings=[odd])))
+
+
+def test_a_card_that_is_merely_busy_is_said_to_be_busy():
+    [found] = findings_with_code(make_context(BUSY_CARD, LLAMA_8B), "memory-base")
+    assert "6.5 GiB" in found.remedy
+
+
+def test_when_nothing_makes_it_fit_the_largest_model_that_does_is_named():
+    [found] = findings_with_code(make_context(TINY_CARD, LLAMA_8B), "memory-base")
+    assert "The largest model that fits is Qwen/Qwen3-1.7B" in found.remedy
+
+
+def test_a_default_of_no_use_is_not_told_as_changed():
+    """With every weight trained nobody is told that 4-bit weights, never chosen, are off."""
+
+    def told(**said):
+        return {found.where for found in settings.plan_changes(make_context(**said))}
+
+    whole = {"adapter": {"enabled": False}}
+    assert "use_4bit" in told(**whole, use_4bit=True)
+    unsaid = make_context(**whole)
+    fields = {k: v for k, v in unsaid.config.explicit_values().items() if k != "use_4bit"}
+    config = type(unsaid.config)(**fields)
+    plan = make_plan(config, PlanContext(device="cpu", model_path="m"))
+    assert "use_4bit" in {change.where for change in plan.changes}
+    quiet = settings.plan_changes(replace(unsaid, config=config, plan=plan))
+    assert "use_4bit" not in {found.where for found in quiet}

@@ -128,12 +128,12 @@ def print_runs(page: Page) -> None:
 
 def print_comparison(compared: Comparison) -> None:
     """Print the results of runs and the differences between them."""
-    from modelforge.services.export_history import told
+    from modelforge.services.compare import value_text
 
     runs = [
         (
             f"{number}", run.name, run.id, str(run.state), f"{run.updates:,}", f"{run.tokens:,.0f}",
-            f"{run.seconds:,.0f}", told(run.eval_loss),
+            f"{run.seconds:,.0f}", value_text(run.eval_loss),
         )
         for number, run in enumerate(compared.runs, start=1)
     ]  # fmt: skip
@@ -147,7 +147,7 @@ def print_comparison(compared: Comparison) -> None:
     ):
         if lines:
             print()
-            values = [(line.name, *(told(value) for value in line.values)) for line in lines]
+            values = [(line.name, *(value_text(value) for value in line.values)) for line in lines]
             print_table(values, [title, *(str(n) for n in range(1, len(runs) + 1))])
     if not any(line.differs for line in compared.data):
         print("\nAll runs used the same data.")

@@ -1,4 +1,4 @@
-"""Two runs or more side by side: what was asked, what came of it, and what they ran on."""
+"""Compare runs: their settings, results, data and versions."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from modelforge.runs.listing import Row
 from modelforge.runs.metrics import AXES, RunMetrics
 from modelforge.runs.view import RunView
 
-# What was really run → how it is said. What is not named here follows from the settings.
+# Effective values of the plan and their labels; all others follow from the settings.
 IN_EFFECT = {
     "method": "Trainer",
     "device": "Device",
     "precision": "Precision",
-    "quantization": "Weights held in",
-    "max_length": "Longest row, in tokens",
-    "total_steps": "Updates planned",
-    "model_revision": "Revision of the model",
+    "quantization": "Quantization",
+    "max_length": "Max sequence length",
+    "total_steps": "Planned steps",
+    "model_revision": "Model revision",
 }
-SHORT = 12
+HASH_LENGTH = 12
 
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One line of a table: a value for each run, None where it has none."""
+    """One row of a table: a value for each run, None if it has none."""
 
     name: str
     label: str
@@ -40,15 +40,15 @@ class ComparisonRow:
 
     @property
     def differs(self) -> bool:
-        """Whether the runs do not all have the same."""
+        """Whether the values of the runs differ."""
         return any(value != self.values[0] for value in self.values)
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of one run. Seconds are those of its updates, tokens those it was shown.
+    """The result of one run. `seconds` and `tokens` are those of its steps.
 
-    `label` is its name, with what tells it from another run of that name.
+    `label` is its name, with its id if another run has the same name.
     """
 
     id: str
@@ -73,7 +73,7 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs side by side. `settings` and `versions` hold only what differs, `data` every line."""
+    """Compared runs. `settings`, `effect` and `versions` hold only rows that differ."""
 
     runs: list[RunResult]
     settings: list[ComparisonRow]
@@ -85,7 +85,7 @@ class Comparison:
     curves: list[RunMetrics] = field(repr=False)
 
     def as_dict(self, points: int) -> dict[str, Any]:
-        """Return the comparison as REST and `--json` give it, curves thinned to `points`."""
+        """Return the comparison as REST and `--json` give it, with at most `points` per curve."""
         tables = ("settings", "effect", "data", "versions")
         return {
             "runs": [asdict(run) for run in self.runs],
@@ -102,7 +102,7 @@ def compare_runs(
     rows: Sequence[Row],
     curves: Sequence[RunMetrics],
 ) -> Comparison:
-    """Return what these runs have in common, what not, and what came of each."""
+    """Return the differences between runs, and the result of each."""
     settings = list(_settings([view.config for view in views]))
     plans = [view.plan.as_dict() for view in views]
     effect = [
@@ -127,38 +127,57 @@ def compare_runs(
 
 
 def across_stages(
-    curves: RunMetrics, name: str, axis: str, *, held: bool = False, most: int
+    metrics: RunMetrics, name: str, axis: str, *, evaluated: bool = False, limit: int
 ) -> list[Point]:
-    """Return a curve over all stages: `axis` is one of `AXES`, later stages follow on."""
+    """Return one curve of at most `limit` points over all stages, placed one after the other.
+
+    `axis` is one of `AXES`.
+    """
     assert axis in AXES, axis
-    found: list[Point] = []
-    begun = 0.0
-    for stage in curves.stages:
-        curve = (stage.eval if held else stage.train).get(name)
+    points: list[Point] = []
+    offset = 0.0
+    for stage in metrics.stages:
+        curve = (stage.eval if evaluated else stage.train).get(name)
         if curve is not None:
-            found += [(begun + x, y) for x, y in stage.points(curve, axis)]
-        begun += stage.length(axis)
-    return decimate(found, most)
+            points += [(offset + x, y) for x, y in stage.points(curve, axis)]
+        offset += stage.length(axis)
+    return decimate(points, limit)
+
+
+def value_text(value: Any) -> str:
+    """Return a value of a table as text."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(map(value_text, value)) or "–"
+    if isinstance(value, dict):
+        parts = (f"{key} {value_text(part)}" for key, part in value.items() if part is not None)
+        return ", ".join(parts)
+    return str(value)
 
 
 def flatten_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings by their dotted names."""
-    found: dict[str, Any] = {}
+    """Return settings by dotted name; values that are mappings themselves stay whole."""
+    flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping) and name not in specs_by_name():
-            found |= {f"{name}.{inner}": part for inner, part in value.items()}
+            flat |= {f"{name}.{inner}": part for inner, part in value.items()}
         else:
-            found[name] = value
-    return found
+            flat[name] = value
+    return flat
 
 
 def _settings(configs: Sequence[Mapping[str, Any]]) -> Iterable[ComparisonRow]:
-    said = [flatten_settings(config) for config in configs]
+    flat = [flatten_settings(config) for config in configs]
     for name, spec in specs_by_name().items():
-        yield ComparisonRow(name, spec.label, [each.get(name, spec.default) for each in said])
-    # A newer version may have asked for what this one does not know.
-    for name in sorted({name for each in said for name in each} - specs_by_name().keys()):
-        yield ComparisonRow(name, name, [each.get(name) for each in said])
+        yield ComparisonRow(name, spec.label, [each.get(name, spec.default) for each in flat])
+    # A run of a newer version may have settings that are unknown here.
+    for name in sorted({name for each in flat for name in each} - specs_by_name().keys()):
+        yield ComparisonRow(name, name, [each.get(name) for each in flat])
 
 
 def _data(records: Sequence[dict[str, Any]]) -> list[ComparisonRow]:
@@ -167,9 +186,9 @@ def _data(records: Sequence[dict[str, Any]]) -> list[ComparisonRow]:
         ComparisonRow("rows", "Rows", [record.get("rows") for record in records]),
         ComparisonRow("files", "Files", [", ".join(_files(each)) for each in sources]),
         ComparisonRow(
-            "sha256", "Fingerprint (SHA-256)", [", ".join(_marks(each)) for each in sources]
+            "sha256", "Fingerprint (SHA-256)", [", ".join(_hashes(each)) for each in sources]
         ),
-        ComparisonRow("mapping", "Read as", [", ".join(_kinds(each)) for each in sources]),
+        ComparisonRow("mapping", "Read as", [", ".join(_row_kinds(each)) for each in sources]),
     ]
 
 
@@ -178,29 +197,29 @@ def _files(sources: Iterable[Mapping[str, Any]]) -> list[str]:
     return [name.rsplit("/", 1)[-1] for name in named]
 
 
-def _marks(sources: Iterable[Mapping[str, Any]]) -> list[str]:
-    return [str(each.get("sha256") or "unknown")[:SHORT] for each in sources]
+def _hashes(sources: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [str(each.get("sha256") or "unknown")[:HASH_LENGTH] for each in sources]
 
 
-def _kinds(sources: Iterable[Mapping[str, Any]]) -> list[str]:
+def _row_kinds(sources: Iterable[Mapping[str, Any]]) -> list[str]:
     return [str(each.get("mapping", {}).get("kind", "unknown")) for each in sources]
 
 
 def _versions(environments: Sequence[Mapping[str, Any]]) -> Iterable[ComparisonRow]:
-    told = [
-        {name: said for name, said in each.items() if isinstance(said, str)}
+    versions = [
+        {name: value for name, value in each.items() if isinstance(value, str)}
         | {str(name): version for name, version in (each.get("packages") or {}).items()}
         for each in environments
     ]
-    for name in dict.fromkeys(name for each in told for name in each):
-        yield ComparisonRow(name, name, [each.get(name) for each in told])
+    for name in dict.fromkeys(name for each in versions for name in each):
+        yield ComparisonRow(name, name, [each.get(name) for each in versions])
 
 
 def _result(folder: RunFolder, row: Row, curves: RunMetrics, *, shared: bool) -> RunResult:
     verdict = judge_run(folder.events)
     tokens = sum(stage.length("tokens") for stage in curves.stages)
     seconds = sum(stage.length("seconds") for stage in curves.stages)
-    held = [y for _, y in across_stages(curves, "loss", "step", held=True, most=2**31)]
+    losses = across_stages(curves, "loss", "step", evaluated=True, limit=2**31)
     return RunResult(
         id=row.id,
         name=row.name,
@@ -215,7 +234,7 @@ def _result(folder: RunFolder, row: Row, curves: RunMetrics, *, shared: bool) ->
         tokens_per_s=round(tokens / seconds, 2) if seconds else None,
         loss=row.loss,
         eval_loss=row.eval_loss,
-        best_eval_loss=min(held, default=None),
+        best_eval_loss=min((loss for _, loss in losses), default=None),
         scores=row.scores,
         bytes=row.bytes,
         ending=row.ending,

@@ -1,4 +1,4 @@
-"""What the home takes on the disk, what of it can go, and what is lost with it."""
+"""Disk usage of the home, and what can be deleted to free space."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from modelforge.runs.listing import Row
 from modelforge.runs.store import GONE, STAGING, STALE_S, Store
 from modelforge.services.history import HistoryService
 
-FRESH_S = 20.0
-SHOWN_RUNS = 20
+CACHE_S = 20.0
+LISTED_RUNS = 20
 KINDS = ("checkpoints", "leftovers", "caches")
 LOSES = {
-    "checkpoints": "Finished runs keep their result, log and numbers. "
-    "They cannot go on from their last update any more.",
-    "leftovers": "Nothing: these are parts that were being made when their maker ended.",
-    "caches": "Nothing but time: they are made again when they are needed.",
+    "checkpoints": "Finished runs keep their result, log and metrics, but cannot be continued.",
+    "leftovers": "Nothing: incomplete files of processes that have ended.",
+    "caches": "Nothing: they are created again when needed.",
 }
 
 
 @dataclass(frozen=True)
 class StorageItem:
-    """One kind of thing in the home and its bytes; `parts` says what they consist of."""
+    """One kind of data in the home and its size; `parts` are its components in bytes."""
 
     kind: str
     bytes: int
@@ -39,7 +38,7 @@ class StorageItem:
 
 @dataclass(frozen=True)
 class Freeable:
-    """What can go: how much, and what is lost with it."""
+    """Data that can be deleted: its size, and what is lost."""
 
     kind: str
     bytes: int
@@ -49,7 +48,7 @@ class Freeable:
 
 @dataclass(frozen=True)
 class StorageUsage:
-    """The home on the disk, biggest kind first; `runs` are the biggest ones."""
+    """Disk usage of the home, largest kind first; `runs` are the largest ones."""
 
     bytes: int
     disk_free: int
@@ -58,68 +57,68 @@ class StorageUsage:
     runs: list[dict[str, Any]]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as REST gives it."""
+        """Return the usage as REST gives it."""
         return asdict(self)
 
 
 class StorageService:
-    """Measures the home and frees parts of it. Never touches what an unfinished run needs."""
+    """Measure disk usage and free space; data that an unfinished run needs is never deleted."""
 
     def __init__(self, home: Home, store: Store, history: HistoryService) -> None:
         self._home = home
         self._store = store
         self._history = history
-        self._measured: tuple[float, dict[str, int]] = (-FRESH_S, {})
+        self._measured: tuple[float, dict[str, int]] = (-CACHE_S, {})
 
     def usage(self) -> StorageUsage:
-        """Return what lies in the home; folders beside the runs are at most 20 seconds old."""
+        """Return the disk usage; sizes outside of runs are at most 20 seconds old."""
         rows = self._history.page().rows
         parts: dict[str, int] = {}
         for row in rows:
             for part, held in row.sizes.items():
                 parts[part] = parts.get(part, 0) + held
-        beside = self._beside()
+        beside = self._other_sizes()
         swept = beside.pop(LEFTOVERS, 0)
         if swept:
             parts[LEFTOVERS] = parts.get(LEFTOVERS, 0) + swept
-        kinds = [StorageItem("runs", sum(parts.values()), _biggest_first(parts))]
+        kinds = [StorageItem("runs", sum(parts.values()), _largest_first(parts))]
         kinds += [StorageItem(kind, held) for kind, held in beside.items() if held]
         kinds.sort(key=lambda kind: kind.bytes, reverse=True)
-        largest = sorted(rows, key=lambda row: row.bytes, reverse=True)[:SHOWN_RUNS]
+        largest = sorted(rows, key=lambda row: row.bytes, reverse=True)[:LISTED_RUNS]
         return StorageUsage(
             bytes=sum(kind.bytes for kind in kinds),
             disk_free=shutil.disk_usage(self._home.root).free,
             kinds=kinds,
             freeable=self._freeable(rows, beside, swept),
-            runs=[_as_line(row) for row in largest if row.bytes],
+            runs=[_run_entry(row) for row in largest if row.bytes],
         )
 
     def free(self, kind: str, run_id: str | None = None) -> int:
-        """Free what is of a kind, in every run or in one; return the bytes that are free now.
+        """Delete data of a kind, in all runs or in one; return the bytes freed.
 
-        Raises ConfigError for a kind that is none or a run that is not finished, NotFoundError
-        and BusyError.
+        Raises ConfigError for an unknown kind or a run that is not finished, NotFoundError and
+        BusyError.
         """
         if kind not in KINDS:
             what = f"{kind[:40]!r} cannot be freed."
             raise ConfigError(Problem("kind", what, f"Use {', '.join(KINDS)}."))
-        self._measured = (-FRESH_S, {})
+        self._measured = (-CACHE_S, {})
         if kind == "caches":
-            return self._free_caches()
+            return self._delete_caches()
         rows = self._history.page().rows
         if run_id is not None:
             folder = self._store.get(run_id)
             rows = [row for row in rows if row.id == folder.id]
-            if kind == "checkpoints" and not all(_may_shed(row) for row in rows):
-                what = f"{folder.id} is not finished: it may go on from its checkpoints."
-                remedy = "Delete the run if nothing of it is needed."
+            if kind == "checkpoints" and not all(_can_lose_checkpoints(row) for row in rows):
+                what = f"{folder.id} is not finished: it may resume from its checkpoints."
+                remedy = "Delete the whole run if it is not needed."
                 raise ConfigError(Problem("run", what, remedy))
-        freed = sum(self._shed(row, kind) for row in rows)
+        freed = sum(self._delete_parts(row, kind) for row in rows)
         return freed + (self._sweep() if kind == "leftovers" and run_id is None else 0)
 
     def _freeable(self, rows: list[Row], beside: dict[str, int], swept: int) -> list[Freeable]:
-        done = [row for row in rows if _may_shed(row) and row.sizes.get("checkpoints")]
-        torn = [row for row in rows if row.is_over and row.sizes.get(LEFTOVERS)]
+        done = [row for row in rows if _can_lose_checkpoints(row) and row.sizes.get("checkpoints")]
+        incomplete = [row for row in rows if row.is_over and row.sizes.get(LEFTOVERS)]
         found = (
             Freeable(
                 "checkpoints",
@@ -129,21 +128,25 @@ class StorageService:
             ),
             Freeable(
                 LEFTOVERS,
-                sum(row.sizes[LEFTOVERS] for row in torn) + swept,
+                sum(row.sizes[LEFTOVERS] for row in incomplete) + swept,
                 LOSES[LEFTOVERS],
-                len(torn),
+                len(incomplete),
             ),
             Freeable("caches", beside.get("caches", 0), LOSES["caches"]),
         )
         return [one for one in found if one.bytes]
 
-    def _shed(self, row: Row, kind: str) -> int:
-        """Take the parts of a kind out of one run; one that has begun to go on is left alone."""
+    def _delete_parts(self, row: Row, kind: str) -> int:
+        """Delete the data of a kind of one run, unless the run has been resumed."""
         folder = RunFolder(self._home.runs / row.id)
         if kind == "checkpoints":
-            paths = [folder.checkpoints] if _may_shed(row) and folder.checkpoints.is_dir() else []
+            paths = (
+                [folder.checkpoints]
+                if _can_lose_checkpoints(row) and folder.checkpoints.is_dir()
+                else []
+            )
         else:
-            paths = _torn(folder) if row.is_over else []
+            paths = _incomplete(folder) if row.is_over else []
         if not paths:
             return 0
         held = sum(folder_bytes(path) for path in paths)
@@ -151,23 +154,23 @@ class StorageService:
         return held
 
     def _sweep(self) -> int:
-        before = sum(folder_bytes(path) for path in self._swept())
+        before = sum(folder_bytes(path) for path in self._stale_staging())
         self._store.sweep()
-        return before - sum(folder_bytes(path) for path in self._swept())
+        return before - sum(folder_bytes(path) for path in self._stale_staging())
 
-    def _swept(self) -> list[Path]:
+    def _stale_staging(self) -> list[Path]:
         found = [path for start in (STAGING, GONE) for path in self._home.runs.glob(f"{start}*")]
         return [path for path in found if _age_s(path) > STALE_S]
 
-    def _free_caches(self) -> int:
+    def _delete_caches(self) -> int:
         held = folder_bytes(self._home.cache)
         shutil.rmtree(self._home.cache, ignore_errors=True)
         return held - folder_bytes(self._home.cache)
 
-    def _beside(self) -> dict[str, int]:
-        """Return the bytes of what is no run, by kind."""
+    def _other_sizes(self) -> dict[str, int]:
+        """Return the size of everything except runs, by kind."""
         taken, known = self._measured
-        if time.monotonic() - taken < FRESH_S:
+        if time.monotonic() - taken < CACHE_S:
             return dict(known)
         root = self._home.root
         named = {
@@ -178,40 +181,44 @@ class StorageService:
         }
         known = {kind: sum(map(folder_bytes, paths)) for kind, paths in named.items()}
         ours = {path.name for paths in named.values() for path in paths} | {"runs"}
-        known["other"] = sum(_bytes(path) for path in _inside(root) if path.name not in ours)
-        known[LEFTOVERS] = sum(folder_bytes(path) for path in self._swept())
+        known["other"] = sum(_size(path) for path in _children(root) if path.name not in ours)
+        known[LEFTOVERS] = sum(folder_bytes(path) for path in self._stale_staging())
         self._measured = (time.monotonic(), known)
         return dict(known)
 
 
-def _may_shed(row: Row) -> bool:
-    """Say whether a run can do without checkpoints: only one that is finished and left a result."""
+def _can_lose_checkpoints(row: Row) -> bool:
+    """Return whether a run needs no checkpoints: it is finished and has a result."""
     return row.state == "finished" and row.has_result
 
 
-def _as_line(row: Row) -> dict[str, Any]:
-    parts = _biggest_first(row.sizes)
+def _run_entry(row: Row) -> dict[str, Any]:
+    parts = _largest_first(row.sizes)
     about = {"id": row.id, "name": row.name, "state": row.state, "bytes": row.bytes}
-    return {**about, "parts": parts, "may_shed": _may_shed(row) and "checkpoints" in parts}
+    return {
+        **about,
+        "parts": parts,
+        "may_shed": _can_lose_checkpoints(row) and "checkpoints" in parts,
+    }
 
 
-def _biggest_first(parts: dict[str, int]) -> dict[str, int]:
+def _largest_first(parts: dict[str, int]) -> dict[str, int]:
     assert parts.keys() <= {*PARTS, RECORD, LEFTOVERS}, parts
     return dict(sorted(parts.items(), key=lambda part: part[1], reverse=True))
 
 
-def _torn(folder: RunFolder) -> list[Path]:
-    return [path for path in _inside(folder.path) if path.name.startswith(".") and path.is_dir()]
+def _incomplete(folder: RunFolder) -> list[Path]:
+    return [path for path in _children(folder.path) if path.name.startswith(".") and path.is_dir()]
 
 
-def _inside(folder: Path) -> list[Path]:
+def _children(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError:
         return []
 
 
-def _bytes(path: Path) -> int:
+def _size(path: Path) -> int:
     if path.is_dir() and not path.is_symlink():
         return folder_bytes(path)
     with contextlib.suppress(OSError):

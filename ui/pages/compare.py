@@ -11,8 +11,13 @@ from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.runs.downsample import MOST_POINTS
 from modelforge.runs.metrics import AXES
-from modelforge.services.compare import Comparison, ComparisonRow, RunResult, across_stages
-from modelforge.services.export_history import told
+from modelforge.services.compare import (
+    Comparison,
+    ComparisonRow,
+    RunResult,
+    across_stages,
+    value_text,
+)
 from ui.contract import ChartData, CompareReply, error_text
 from ui.html import charts
 from ui.html import format as fmt
@@ -80,7 +85,7 @@ def comparison_charts(comparison: Comparison, axis: str) -> dict[str, ChartData]
         lines = [
             charts.Line(
                 run.label,
-                across_stages(curves, name, axis, held=is_evaluation, most=MOST_POINTS),
+                across_stages(curves, name, axis, evaluated=is_evaluation, limit=MOST_POINTS),
                 _tone(place),
                 dashed=is_evaluation,
                 dots=is_evaluation,
@@ -208,7 +213,7 @@ def _versions(comparison: Comparison) -> Markup:
 
 def _lines(runs: Sequence[RunResult], lines: Sequence[ComparisonRow]) -> Markup:
     rows = [
-        (el("span", line.label, title=line.name), [told(value) for value in line.values])
+        (el("span", line.label, title=line.name), [value_text(value) for value in line.values])
         for line in lines
     ]
     return _table(runs, rows)

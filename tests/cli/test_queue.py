@@ -11,7 +11,7 @@ from modelforge.cli import main as cli
 from modelforge.cli.main import main
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from tests.test_forge import ACTORS, data, model  # noqa: F401
+from tests.services.test_runs import ACTORS, data, model  # noqa: F401
 
 
 @pytest.fixture

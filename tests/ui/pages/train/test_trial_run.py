@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelforge.config.resolve import Layer
-from tests.desks.test_rehearsal import data, model, opened, over, said  # noqa: F401
+from tests.services.test_trial_runs import data, model, opened, over, said  # noqa: F401
 from ui.pages.train.trial_run import state
 
 

@@ -33,7 +33,7 @@ from modelforge.runs.event_types import (
 from modelforge.runs.events import EventWriter
 from modelforge.runs.states import RunState, gather
 
-ACTORS = Path(__file__).parent / "actors"
+ACTORS = Path(__file__).parents[1] / "actors"
 SHAPE = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",

@@ -12,9 +12,9 @@ import pytest
 from modelforge.errors import BlockedError, BusyError, ConfigError, DataError, NotFoundError
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from tests.test_forge import asked, data, model, until  # noqa: F401
+from tests.services.test_runs import asked, data, model, until  # noqa: F401
 
-ACTORS = Path(__file__).parent / "actors"
+ACTORS = Path(__file__).parents[1] / "actors"
 
 
 @pytest.fixture

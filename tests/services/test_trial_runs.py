@@ -14,9 +14,9 @@ from modelforge.errors import BusyError, NotFoundError
 from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.runs.states import RunState
-from tests.test_forge import data, model  # noqa: F401
+from tests.services.test_runs import data, model  # noqa: F401
 
-ACTORS = Path(__file__).parent.parent / "actors"
+ACTORS = Path(__file__).parents[1] / "actors"
 
 
 def opened(root, actor="trains"):

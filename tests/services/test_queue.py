@@ -26,7 +26,7 @@ from modelforge.runs.process.identity import kill_tree, wait_ended
 from modelforge.runs.schedule_times import Clock
 from modelforge.runs.states import RunState, gather
 from modelforge.services.queue import QueueService
-from tests.test_forge import ACTORS, asked, data, model, until  # noqa: F401
+from tests.services.test_runs import ACTORS, asked, data, model, until  # noqa: F401
 
 HELLO = [{"role": "user", "content": "hello"}]
 

@@ -18,7 +18,7 @@ from modelforge.forge import Forge
 from modelforge.paths import Home
 from modelforge.runs.states import RunState
 
-ACTORS = Path(__file__).parent / "actors"
+ACTORS = Path(__file__).parents[1] / "actors"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from modelforge.errors import RunError
 from modelforge.runs.process.lock import exclusive
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HOLDER = """
 import sys
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""The worker: the room that trains, in a process of its own."""
+"""The training process: `python -m modelforge.train RUN_FOLDER`."""

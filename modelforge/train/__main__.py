@@ -1,4 +1,4 @@
-"""The worker's door: `python -m modelforge.train RUN_FOLDER`, or `--spare` to wait for one."""
+"""Entry point of the worker: `python -m modelforge.train RUN_FOLDER`, or `--warm` to wait."""
 
 from __future__ import annotations
 
@@ -18,66 +18,66 @@ from modelforge.train.worker import needs_fresh_process, preload, run_worker
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Work on the run that is named, or be the spare until one is handed over."""
+    """Do the run in the given folder, or wait for one as a warm worker."""
     parser = argparse.ArgumentParser(prog="python -m modelforge.train")
-    parser.add_argument("folder", nargs="?", type=Path, help="the run folder to work on")
-    parser.add_argument("--spare", action="store_true", help="import the stack and wait on stdin")
-    asked = parser.parse_args(argv)
-    # A crash in a library then says in the log that it was one, and where.
+    parser.add_argument("folder", nargs="?", type=Path, help="the run folder")
+    parser.add_argument("--warm", action="store_true", help="import the stack and wait on stdin")
+    arguments = parser.parse_args(argv)
+    # Writes a traceback to the log when a library crashes.
     faulthandler.enable()
-    if asked.spare:
-        return _wait()
-    if asked.folder is None:
-        parser.error("name a run folder, or give --spare")
-    return run_worker(asked.folder)
+    if arguments.warm:
+        return _wait_for_run()
+    if arguments.folder is None:
+        parser.error("give a run folder, or --warm")
+    return run_worker(arguments.folder)
 
 
-def _wait() -> int:
-    """Import the stack without touching CUDA, say so, and take the first run that is named."""
+def _wait_for_run() -> int:
+    """Import the training stack without using CUDA, and do the first run named on stdin."""
     environment.configure_process()
     preload()
-    from modelforge.modeling.tokenize import dataset  # noqa: F401, PLC0415  (to be warm)
-    from modelforge.train import save  # noqa: F401, PLC0415  (to be warm)
-    from modelforge.train.callbacks import reporter  # noqa: F401, PLC0415  (to be warm)
+    from modelforge.modeling.tokenize import dataset  # noqa: F401, PLC0415  (preloads it)
+    from modelforge.train import save  # noqa: F401, PLC0415  (preloads it)
+    from modelforge.train.callbacks import reporter  # noqa: F401, PLC0415  (preloads it)
     from modelforge.train.warm import RequestLoop  # noqa: PLC0415
 
-    waiting = RequestLoop(sys.stdout)
-    waiting.say({"ready": True})
+    requests = RequestLoop(sys.stdout)
+    requests.send({"ready": True})
     for line in sys.stdin:
-        said = json.loads(line)
-        if "probe" in said:
-            waiting.probe(said["probe"])
-        elif "run" in said:
-            run = RunFolder(Path(said["run"]))
-            waiting.say({"taken": True})
-            is_idle = waiting.end()
-            _turn_to(run.log)
-            if not needs_fresh_process(run.path) and (is_idle or waiting.wait()):
+        message = json.loads(line)
+        if "probe" in message:
+            requests.submit(message["probe"])
+        elif "run" in message:
+            run = RunFolder(Path(message["run"]))
+            requests.send({"taken": True})
+            is_idle = requests.close()
+            _redirect_output(run.log)
+            if not needs_fresh_process(run.path) and (is_idle or requests.wait_idle()):
                 return run_worker(run.path)
-            # A probe that does not let go must not work beside the run, and Unsloth cannot come
-            # after what is imported here: begin anew without either.
-            _begin_anew(run.path)
-    os._exit(0)  # nobody listens any more to a probe that may still be at work
+            # A probe that does not end must not compete with the run, and Unsloth has to be
+            # imported before what is imported here.
+            _restart(run.path)
+    os._exit(0)  # the server has gone; a probe may still be running
 
 
-def _begin_anew(path: Path) -> NoReturn:
-    """Work on the run in a fresh interpreter, under the process id that the server knows."""
+def _restart(path: Path) -> NoReturn:
+    """Do the run in a fresh interpreter with the process id that the server knows."""
     command = [sys.executable, "-m", "modelforge.train", str(path)]
     if sys.platform == "win32":
-        # There execv would end this process and leave another.
+        # There execv would start another process and end this one.
         raise SystemExit(subprocess.call(command))
     os.execv(sys.executable, command)
 
 
-def _turn_to(log: Path) -> None:
-    """Send what is printed to the run's log and let go of both pipes, as if started cold."""
+def _redirect_output(log: Path) -> None:
+    """Write stdout and stderr to the run's log, and close the pipes to the server."""
     sys.stdout.flush()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (file, 1), (file, 2)):
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (file, 1), (file, 2)):
         os.dup2(source, target)
     os.close(file)
-    os.close(nothing)
+    os.close(null)
 
 
 if __name__ == "__main__":

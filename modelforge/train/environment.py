@@ -1,4 +1,4 @@
-"""What stands before the training stack is imported: one visible GPU, no telemetry, no noise."""
+"""Set up the process before the training stack is imported: GPU, telemetry, log noise, malloc."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from modelforge.paths import find_home
 from modelforge.units import MIB
 
-QUIET = {
+VARIABLES = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "DO_NOT_TRACK": "1",
@@ -23,30 +23,30 @@ QUIET = {
     "BITSANDBYTES_NOWELCOME": "1",
     "TQDM_DISABLE": "1",
     "TRL_EXPERIMENTAL_SILENCE": "1",
-    # Unsloth downloads a file from the Hub to be counted, and would install what it misses.
+    # Unsloth downloads a file from the Hub to count its users, and installs missing packages.
     "UNSLOTH_DISABLE_STATISTICS": "1",
     "UNSLOTH_AUTO_INSTALL": "0",
-    # So that asking whether there is a card neither makes a context nor fixes which are visible.
+    # Checking for a GPU then neither creates a CUDA context nor fixes which GPUs are visible.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-    # CUDA's own order is fastest first; NVML, which names the cards to people, goes by the bus.
+    # CUDA orders GPUs by speed; NVML, which the indices in the settings come from, by PCI bus.
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
 }
 
-# Of glibc's malloc.h: from how many bytes on memory is asked of the system and given back to it.
-_MMAP_THRESHOLD = -3
+# M_MMAP_THRESHOLD of glibc's malloc.h: blocks of this size and larger are allocated with mmap.
+_M_MMAP_THRESHOLD = -3
 MMAP_THRESHOLD_BYTES = MIB
 
-_CHATTY = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "torchao")
+_LIBRARIES = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "torchao")
 
 
 def configure_process() -> None:
-    """Switch off telemetry, progress bars and the libraries' chatter, in this process only."""
-    os.environ.update(QUIET)
-    # Unsloth writes the code it makes into the current folder otherwise.
-    made = find_home().root / "cache" / "unsloth_made"
-    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(made))
+    """Turn off telemetry, progress bars and the log output of libraries, in this process only."""
+    os.environ.update(VARIABLES)
+    # Otherwise Unsloth writes its generated code into the current folder.
+    generated = find_home().root / "cache" / "unsloth_made"
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(generated))
     warnings.simplefilter("ignore")
-    for name in (*_CHATTY, "torch"):
+    for name in (*_LIBRARIES, "torch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
@@ -55,19 +55,19 @@ def configure_process() -> None:
 
 
 def set_visible_gpu(device: str, gpu_index: int) -> None:
-    """Leave one GPU visible, or none; a mask that is already set by a person is respected."""
+    """Leave one GPU visible, or none. A CUDA_VISIBLE_DEVICES of the user is respected."""
     if device == "mps":
         return
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    wanted = str(gpu_index) if device == "cuda" else ""
+    chosen = str(gpu_index) if device == "cuda" else ""
     if device == "cuda" and visible:
-        listed = [part.strip() for part in visible.split(",")]
-        wanted = wanted if wanted in listed else listed[0]
-    os.environ["CUDA_VISIBLE_DEVICES"] = wanted
+        allowed = [part.strip() for part in visible.split(",")]
+        chosen = chosen if chosen in allowed else allowed[0]
+    os.environ["CUDA_VISIBLE_DEVICES"] = chosen
 
 
 def go_offline_for_local_models(*models: str | None) -> None:
-    """Forbid the Hub when every model is a folder, also to a stack that is already imported."""
+    """Forbid access to the Hub when every model is a folder, also if the Hub client is imported."""
     if not all(Path(model).is_dir() for model in models if model):
         return
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
@@ -77,11 +77,13 @@ def go_offline_for_local_models(*models: str | None) -> None:
 
 
 def return_freed_memory(limit: int = MMAP_THRESHOLD_BYTES) -> bool:
-    """Let tensors of `limit` bytes and more go back to the system at once; say whether they do.
+    """Return freed tensors of `limit` bytes and more to the system at once; say whether it works.
 
-    glibc otherwise keeps what it has given out, and a tensor's own hole is too small for the next
-    of its size: the starter with LoRA at 4 x 384 tokens held 3.4 GiB with recomputation of which
-    0.9 were alive, and 0.9 with this. It costs a quarter of the speed, as every page comes new.
+    glibc keeps freed memory, and the hole of a tensor is often too small for the next one. Measured
+    on the CPU for the starter model with LoRA, 4 x 384 tokens and gradient checkpointing: 3.4 GiB
+    resident of which 0.9 were live, and 0.9 GiB with this, at three quarters of the speed, since
+    every page is zeroed again. There is no Python API and no environment variable that works
+    after the process has started, hence `mallopt` through ctypes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    return mallopt is not None and bool(mallopt(_MMAP_THRESHOLD, limit))
+    return mallopt is not None and bool(mallopt(_M_MMAP_THRESHOLD, limit))

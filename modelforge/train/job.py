@@ -1,9 +1,9 @@
-"""What a worker is to do: the run's record as the store wrote it."""
+"""The record of a run as the worker reads it, and what a strategy needs to do the run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelforge.config.plan.make import Plan
@@ -17,9 +17,9 @@ from modelforge.train.stop import Stop
 
 @dataclass(frozen=True)
 class Job:
-    """One run: its folder and name, what was asked, what that comes to, and the data.
+    """The contents of a run's config.json.
 
-    A rehearsal is a run that only measures what the real one will need.
+    A trial run is a run that only measures memory and time.
     """
 
     run: RunFolder
@@ -31,7 +31,7 @@ class Job:
 
     @classmethod
     def read(cls, run: RunFolder) -> Job:
-        """Read the record; nothing in it is decided anew."""
+        """Read the record of a run; nothing is resolved again."""
         record = read_json(run.config)
         return cls(
             run=run,
@@ -45,10 +45,12 @@ class Job:
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """A job with what is needed to do it.
+    """A job, and what a strategy needs to do it.
 
-    `load(head, path)` returns model and tokenizer for a head; without a path those of the run.
-    `checkpoint` is where the run goes on, if it does not begin.
+    Attributes:
+        load: `load(head, path)` returns model and tokenizer for a head; without a path, of the run.
+        checkpoint: The checkpoint to resume from.
+        load_seconds: How long each call of `load` took.
     """
 
     job: Job
@@ -56,6 +58,7 @@ class WorkerContext:
     log: EventLog
     stop: Stop
     checkpoint: Checkpoint | None = None
+    load_seconds: list[float] = field(default_factory=list)
 
     def generation_progress(self, phase: str) -> Callable[[int, int], None]:
         """Return a callback that reports generated answers; it raises when the run must stop."""

@@ -1,4 +1,4 @@
-"""The training itself, and what becomes of it: finished, or stopped and kept or not."""
+"""Train, and finish the run: save the result, or stop with or without it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.template import ChatTemplate, load_chat_template, stop_ids_of
 from modelforge.runs.event_types import FinishedEvent, ScoresEvent, StoppedEvent
-from modelforge.runs.layout import RunFolder
 from modelforge.train import save
 from modelforge.train.callbacks import monitors, trackers
 from modelforge.train.callbacks.gpu_limits import GpuLimitCallback, gpu_limits, nvml_sensors
 from modelforge.train.callbacks.reporter import EventReporter, TrainingProgress
 from modelforge.train.callbacks.system_stats import SystemStats
-from modelforge.train.event_log import EventLog
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.stop import StopRequested
-from modelforge.train.trainer import batch_size
+from modelforge.train.trainer.batch_size import set_best_batch_size
 from modelforge.train.trainer.checkpointing import CheckpointOptions, Stateful
 from modelforge.train.trainer.oom_recovery import enable_oom_recovery, oom_note
 from modelforge.train.trainer.private import load_best_model
-from modelforge.train.trial_run import run as rehearsing
+from modelforge.train.trial_run.run import run_trial
+
+Score = GenerationEvaluator | Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -41,50 +41,49 @@ class Stage:
     """One of several trainings of a run: its number from 1, how many there are, and its name."""
 
     number: int
-    of: int
+    count: int
     name: str
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What the plan event says of it."""
-        return {"stage": self.number, "stages": self.of, "stage_name": self.name}
+    def plan_facts(self) -> dict[str, Any]:
+        """Fields of the plan event."""
+        return {"stage": self.number, "stages": self.count, "stage_name": self.name}
 
 
 def chat_template_for(context: WorkerContext, loaded: Any, generation: Any = None) -> ChatTemplate:
-    """Return how turns become text for this model, and teach it where its answers end.
+    """Return the chat template of the run, and set the end-of-turn tokens of the model.
 
-    `generation` is the generation config of a model that has none of its own: one that judges.
+    `generation` replaces the generation config of the model: a reward model has none.
     """
     config = context.job.config
     generation = generation or loaded.model.generation_config
-    dialect = load_chat_template(
+    template = load_chat_template(
         loaded.tokenizer,
         stop_ids_of(generation),
         template=template_text(config.model.chat_template),
         system_prompt=config.model.system_prompt,
     )
-    generation.eos_token_id = sorted(dialect.stop_ids)
-    return dialect
+    generation.eos_token_id = sorted(template.stop_ids)
+    return template
 
 
-def tokenize(context: WorkerContext, dialect: ChatTemplate) -> dataset.Tokenized:
-    """Turn the data into tokens."""
-    job, log = context.job, context.log
-    config = job.config
-    manner = TokenizeOptions.from_plan(config, job.plan)
+def tokenize(context: WorkerContext, template: ChatTemplate) -> dataset.Tokenized:
+    """Tokenize the run's dataset for supervised fine-tuning."""
+    job, config = context.job, context.job.config
+    options = TokenizeOptions.from_plan(config, job.plan)
     keep = config.evaluation.generated_rows if config.task != "text-generation" else 0
-    order = dataset.DatasetRequest(
-        job.dataset, config.eval_split, config.trainer.seed, manner, keep
+    request = dataset.DatasetRequest(
+        job.dataset, config.eval_split, config.trainer.seed, options, keep
     )
-    tokenized = dataset.tokenize(order, dialect, tokenize_progress(context))
-    for code, text in (*dialect.notes, *tokenized.notes):
-        log.note(code, text)
+    tokenized = dataset.tokenize(request, template, tokenize_progress(context))
+    for code, text in (*template.notes, *tokenized.notes):
+        context.log.note(code, text)
     return tokenized
 
 
 def tokenize_progress(context: WorkerContext) -> Callable[[int, int], None]:
-    """Tell that rows become tokens, and which files have changed; return what hears how far."""
-    log, text = context.log, "Turning the rows into tokens"
+    """Begin the tokenizing phase, note changed files, and return its progress callback."""
+    log, text = context.log, "Tokenizing the rows"
     log.phase("tokenizing", text)
     for name in dataset.changed_files(context.job.dataset):
         log.note("data-changed", f"{name} has changed since the run was checked.")
@@ -110,29 +109,19 @@ def generation_evaluator(
 
 
 def train_and_finish(
-    context: WorkerContext,
-    trainer: Any,
-    facts: dict[str, Any],
-    score: GenerationEvaluator | Callable[[], None] | None = None,
+    context: WorkerContext, trainer: Any, facts: dict[str, Any], score: Score | None = None
 ) -> None:
-    """Train, save what is to be kept, and tell how it ended: the whole of a run of one stage.
-
-    `score` tells in between what the answers of the trained model are worth.
-    """
+    """Do the training of a run with one stage, score the result, and finish the run."""
     began = time.monotonic()
-    answers = score if isinstance(score, GenerationEvaluator) else None
-    course = train(context, trainer, facts, answers=answers)
-    if course.is_complete and score is not None:
-        _scored(context, course, score)
-    finish(context, trainer, course, began)
+    evaluator = score if isinstance(score, GenerationEvaluator) else None
+    progress = train(context, trainer, facts, evaluator=evaluator)
+    if progress.is_complete and score is not None:
+        _score(context, progress, score)
+    finish(context, trainer, progress, began)
 
 
-def _scored(
-    context: WorkerContext,
-    course: TrainingProgress,
-    score: GenerationEvaluator | Callable[[], None],
-) -> None:
-    """Score, and lose nothing that was learned if that is stopped or fails."""
+def _score(context: WorkerContext, progress: TrainingProgress, score: Score) -> None:
+    """Score the trained model; a stop or an error does not lose the training."""
     try:
         if isinstance(score, GenerationEvaluator):
             before, after = score.evaluate(context.generation_progress("scoring"))
@@ -141,10 +130,10 @@ def _scored(
         else:
             score()
     except StopRequested:
-        course.is_complete = context.stop.mode != "discard"
-    except (RuntimeError, ValueError) as error:  # out of memory is one of these
-        first = str(error).strip().split("\n", 1)[0]
-        context.log.note("not-scored", f"The held-out rows could not be answered: {first}")
+        progress.is_complete = context.stop.mode != "discard"
+    except (RuntimeError, ValueError) as error:  # includes out-of-memory errors
+        text = f"The answers to the evaluation rows could not be scored: {_first_line(error)}"
+        context.log.note("not-scored", text)
 
 
 def train(
@@ -153,155 +142,148 @@ def train(
     facts: dict[str, Any],
     stage: Stage | None = None,
     parts: dict[str, Stateful] | None = None,
-    answers: GenerationEvaluator | None = None,
+    evaluator: GenerationEvaluator | None = None,
 ) -> TrainingProgress:
-    """Train and return how far it came; `course.is_whole` is false when it was stopped.
+    """Train and return the progress; `is_complete` is false when the run was stopped.
 
-    `facts` are what the plan event says besides the number of updates; `parts` have a state that
-    belongs to a checkpoint. `answers` follow, of which a rehearsal tries a few.
+    Args:
+        context: The run.
+        trainer: A trainer with `CheckpointMixin`.
+        facts: Fields of the plan event besides those of model and machine.
+        stage: The stage, in runs with several.
+        parts: Further objects that checkpoints save, by name.
+        evaluator: Scores answers after the training; a trial run measures it.
     """
     job = context.job
     number = stage.number if stage else None
-    found = context.checkpoint
-    begun = str(found.path) if found is not None and found.stage == number else None
-    sized = batch_size.set_best_batch_size(context, trainer, Path(begun) if begun else None)
-    told = plan_event_data(job, trainer) | facts | (stage.facts if stage else {})
+    checkpoint = context.checkpoint
+    resume_from = None
+    if checkpoint is not None and checkpoint.stage == number:
+        resume_from = checkpoint.path
+    batch_size = set_best_batch_size(context, trainer, resume_from)
+    facts = plan_event_data(job, trainer) | facts | (stage.plan_facts if stage else {})
     if job.is_trial_run:
-        made = rehearsing.rehearse(context, trainer, told, answers)
-        return TrainingProgress(step=made, eval_step=made, is_complete=True)
-    reporter = EventReporter(context.log, context.stop, SystemStats(job.plan.device), told, number)
+        steps = run_trial(context, trainer, facts, evaluator)
+        return TrainingProgress(step=steps, eval_step=steps, is_complete=True)
+    reporter = EventReporter(context.log, context.stop, SystemStats(job.plan.device), facts, number)
     trainer.add_callback(reporter)
-    living = enable_oom_recovery(trainer, context.log.adjusted) if _goes_on(context) else {}
-    _keep(context, trainer, number, {"reporter": reporter, **(parts or {}), **living, **sized})
-    course = reporter.course
-    _attach(context, trainer, reporter, stage)
-    try:
-        trainer.train(resume_from_checkpoint=begun)
-        course.is_complete = course.stopped_early or course.step >= trainer.state.max_steps
-    except StopRequested:
-        course.is_complete = False
-    except (RuntimeError, MemoryError) as error:
-        why = oom_note(trainer, error) if _goes_on(context) else None
-        if why is not None:
-            context.log.note(*why)
-        raise
-    _settle(context, trainer, course)
-    return course
-
-
-def _keep(
-    context: WorkerContext, trainer: Any, stage: int | None, states: dict[str, Stateful]
-) -> None:
-    """Have the trainer keep checkpoints as the settings say."""
-    job, note = context.job, context.log.note
+    recovers = job.config.memory.autopilot
+    splits = enable_oom_recovery(trainer, context.log.adjusted) if recovers else {}
+    saved: dict[str, Stateful] = {"reporter": reporter, **(parts or {}), **splits, **batch_size}
     limit = job.config.trainer.save_total_limit
-    trainer.keep_checkpoints(CheckpointOptions(job.run, limit, stage, note, states))
+    options = CheckpointOptions(job.run, limit, number, context.log.note, saved)
+    trainer.keep_checkpoints(options)
+    _add_callbacks(context, trainer, reporter, stage)
+    _train(context, trainer, reporter.progress, resume_from)
+    _settle(context, trainer, reporter.progress)
+    return reporter.progress
 
 
-def _settle(context: WorkerContext, trainer: Any, course: TrainingProgress) -> None:
-    """Save where it was stopped, and see to it that what is best is what is told."""
+def _train(
+    context: WorkerContext, trainer: Any, progress: TrainingProgress, resume_from: Path | None
+) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        progress.is_complete = progress.stopped_early or progress.step >= trainer.state.max_steps
+    except StopRequested:
+        progress.is_complete = False
+    except (RuntimeError, MemoryError) as error:
+        note = oom_note(trainer, error) if context.job.config.memory.autopilot else None
+        if note is not None:
+            context.log.note(*note)
+        raise
+
+
+def _settle(context: WorkerContext, trainer: Any, progress: TrainingProgress) -> None:
+    """Save a checkpoint where the run was stopped, and make sure the best step is correct."""
     keeps_best = context.job.config.evaluation.keep_best
-    if course.step and context.stop.mode == "keep" and not trainer.is_saved:
-        _save_place(context, trainer)
-        if course.is_complete and keeps_best:
-            load_best_model(
-                trainer
-            )  # the wish came with the last update, and kept it from being taken
+    if progress.step and context.stop.mode == "keep" and not trainer.is_saved:
+        _save_checkpoint(context, trainer)
+        if progress.is_complete and keeps_best:
+            # The stop came with the last step, so Transformers did not load the best weights.
+            load_best_model(trainer)
     if trainer.best_is_lost or not keeps_best:
-        # It is the newest weights that are kept.
-        course.best_step, course.best_loss = None, course.eval_loss
+        # The newest weights are kept.
+        progress.best_step, progress.best_loss = None, progress.eval_loss
 
 
-def _goes_on(context: WorkerContext) -> bool:
-    return context.job.config.memory.autopilot
-
-
-def _save_place(context: WorkerContext, trainer: Any) -> None:
-    """Save where the run was stopped; if that fails, its output is still to be saved."""
+def _save_checkpoint(context: WorkerContext, trainer: Any) -> None:
+    """Save a checkpoint; an error is only noted, so that the output can still be saved."""
     context.log.phase("saving", "Saving a checkpoint")
     try:
         trainer.save_now()
     except (OSError, RuntimeError, SafetensorError, ForgeError) as error:
-        first = str(error).strip().split("\n", 1)[0]
-        text = f"No checkpoint could be saved, so the run cannot go on from here: {first}"
+        text = f"No checkpoint could be saved, so the run cannot be resumed: {_first_line(error)}"
         context.log.note("not-saved", text)
 
 
-def _attach(
+def _add_callbacks(
     context: WorkerContext, trainer: Any, reporter: EventReporter, stage: Stage | None
 ) -> None:
-    """Add all that watches a training beside the reporter."""
     job = context.job
     add_gpu_limits(context, trainer, reporter)
-    monitors.attach(trainer, job.config, context.log, reporter.course)
+    monitors.attach(trainer, job.config, context.log, reporter.progress)
     name = f"{job.name} {stage.name}" if stage is not None else job.name
     trackers.attach(trainer, job.config, job.run, context.log, name)
 
 
 def add_gpu_limits(context: WorkerContext, trainer: Any, reporter: EventReporter) -> None:
-    """Let the training pause while the GPU is above what the settings allow."""
+    """Let the training pause while the GPU exceeds a configured limit."""
     if context.job.plan.device != "cuda":
         return
-    ceilings = gpu_limits(context.job.config.hardware, nvml_sensors())
-    if ceilings:
-        trainer.add_callback(
-            GpuLimitCallback(ceilings, context.log, context.stop, reporter.resume_clock)
-        )
+    limits = gpu_limits(context.job.config.hardware, nvml_sensors())
+    if limits:
+        pause = GpuLimitCallback(limits, context.log, context.stop, reporter.resume_clock)
+        trainer.add_callback(pause)
 
 
-def finish(context: WorkerContext, trainer: Any, course: TrainingProgress, began: float) -> None:
-    """Save what is to be kept and tell how the run ended."""
-    job, log = context.job, context.log
-    if not course.is_complete:
-        _end_early(context, trainer, course)
+def finish(context: WorkerContext, trainer: Any, progress: TrainingProgress, began: float) -> None:
+    """Save the output and write the ending event. `began` is a `time.monotonic()` value."""
+    log = context.log
+    if not progress.is_complete:
+        _finish_stopped(context, trainer, progress)
         return
-    _save(job, trainer, course, log)
-    log.line(f"Finished after {course.step:,} updates.")
+    _save_output(context, trainer, progress)
+    log.line(f"Finished after {progress.step:,} steps.")
     log.end(
         FinishedEvent(
-            steps=course.step,
+            steps=progress.step,
             seconds=round(time.monotonic() - began, 1),
-            output=job.run.output.name,
-            loss=course.loss,
-            eval_loss=course.best_loss,
-            best_step=course.best_step,
+            output=context.job.run.output.name,
+            loss=progress.loss,
+            eval_loss=progress.best_loss,
+            best_step=progress.best_step,
         )
     )
 
 
-def discard(run: RunFolder, log: EventLog, *, step: int = 0) -> None:
-    """Tell that the run was stopped and nothing of it is kept; its checkpoints go.
-
-    So does what it had left when it was stopped earlier, before it went on.
-    """
-    for folder in (run.checkpoints, run.output):
-        shutil.rmtree(folder, ignore_errors=True)
-    log.line(f"Stopped at update {step:,}; nothing is kept.")
-    log.end(StoppedEvent(step=step, kept=False))
-
-
-def _end_early(context: WorkerContext, trainer: Any, course: TrainingProgress) -> None:
-    job, log = context.job, context.log
-    if context.stop.mode == "discard" or course.step == 0:
-        discard(job.run, log, step=course.step)
+def _finish_stopped(context: WorkerContext, trainer: Any, progress: TrainingProgress) -> None:
+    run, log = context.job.run, context.log
+    if context.stop.mode == "discard" or progress.step == 0:
+        # The output may be of an earlier worker of this run.
+        for folder in (run.checkpoints, run.output):
+            shutil.rmtree(folder, ignore_errors=True)
+        log.line(f"Stopped at step {progress.step:,}; nothing is kept.")
+        log.end(StoppedEvent(step=progress.step, kept=False))
         return
-    # While the held-out loss still falls the newest weights are the best; after that, those of
-    # the check that was best.
-    best_step = None if course.best_step == course.eval_step else course.best_step
+    # The newest weights are the best while the evaluation loss still falls.
+    best_step = None if progress.best_step == progress.eval_step else progress.best_step
     if best_step is not None:
         load_best_model(trainer)
-    _save(job, trainer, course, log)
-    log.line(f"Stopped at update {course.step:,}; what it has learned is kept.")
-    log.end(StoppedEvent(step=course.step, kept=True, best_step=best_step))
+    _save_output(context, trainer, progress)
+    log.line(f"Stopped at step {progress.step:,}; the trained weights are kept.")
+    log.end(StoppedEvent(step=progress.step, kept=True, best_step=best_step))
 
 
-def _save(job: Job, trainer: Any, course: TrainingProgress, log: EventLog) -> None:
-    log.phase("saving", "Saving the adapter" if job.plan.trains == "adapter" else "Saving")
+def _save_output(context: WorkerContext, trainer: Any, progress: TrainingProgress) -> None:
+    job = context.job
+    what = "adapter" if job.plan.trains == "adapter" else "model"
+    context.log.phase("saving", f"Saving the {what}")
     save.save(
         job.run,
         trainer.model,
         trainer.processing_class,
-        save.CardInfo.of_job(job, course.step, course.best_loss),
+        save.CardInfo.of_job(job, progress.step, progress.best_loss),
         trainer.adapter_init,
     )
 
@@ -309,19 +291,18 @@ def _save(job: Job, trainer: Any, course: TrainingProgress, log: EventLog) -> No
 def report_best_metrics(
     context: WorkerContext, trainer: Any, rows: int, names: Sequence[str]
 ) -> None:
-    """Tell what the weights that are kept scored at their evaluation."""
-    best = trainer.state.best_global_step
-    told = [log for log in trainer.state.log_history if f"eval_{names[0]}" in log]
-    if not told:
+    """Report the evaluation metrics of the weights that are kept."""
+    evaluations = [log for log in trainer.state.log_history if f"eval_{names[0]}" in log]
+    if not evaluations:
         return
-    chosen = next((log for log in told if log["step"] == best), told[-1])
-    context.log.scores(
-        ScoresEvent(rows=rows, after={name: chosen[f"eval_{name}"] for name in names})
-    )
+    best_step = trainer.state.best_global_step
+    best = next((log for log in evaluations if log["step"] == best_step), evaluations[-1])
+    metrics = {name: best[f"eval_{name}"] for name in names}
+    context.log.scores(ScoresEvent(rows=rows, after=metrics))
 
 
 def token_counts(tokenized: dataset.Tokenized) -> dict[str, Any]:
-    """Return what the plan event says of rows and tokens."""
+    """Return the fields of the plan event about rows and tokens."""
     return {
         "train_rows": len(tokenized.train),
         "eval_rows": len(tokenized.eval) if tokenized.eval is not None else 0,
@@ -332,15 +313,13 @@ def token_counts(tokenized: dataset.Tokenized) -> dict[str, Any]:
 
 
 def plan_event_data(job: Job, trainer: Any) -> dict[str, Any]:
-    """Return what the plan event says of the model and the machine."""
-    plan = job.plan
-    sizes = [(each.numel(), each.requires_grad) for each in trainer.model.parameters()]
-    if hasattr(trainer.model, "get_nb_trainable_parameters"):
-        trainable, total = trainer.model.get_nb_trainable_parameters()
+    """Return the fields of the plan event about model and machine, and `steps_per_epoch`."""
+    plan, args, model = job.plan, trainer.args, trainer.model
+    if hasattr(model, "get_nb_trainable_parameters"):
+        trainable, total = model.get_nb_trainable_parameters()
     else:
-        trainable = sum(size for size, learns in sizes if learns)
-        total = sum(size for size, _ in sizes)
-    args = trainer.args
+        trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        total = sum(p.numel() for p in model.parameters())
     batches = math.ceil(len(trainer.train_dataset) / args.per_device_train_batch_size)
     return {
         "steps_per_epoch": math.ceil(batches / args.gradient_accumulation_steps),
@@ -352,3 +331,7 @@ def plan_event_data(job: Job, trainer: Any) -> dict[str, Any]:
         "quantization": plan.quantization,
         "method": plan.method,
     }
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0]

@@ -1,4 +1,4 @@
-"""Where a worker begins: at the first update, or at the newest checkpoint that can be trusted."""
+"""Find the newest valid checkpoint of a run."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from modelforge.runs.checkpoints import Checkpoint
 from modelforge.runs.event_types import ResumedEvent, StoppedEvent
 from modelforge.runs.layout import RunFolder
 from modelforge.train.event_log import EventLog
+from modelforge.train.stop import StopMode
 
 FIRST_STAGE = 1
 
 
 def find_resume_point(run: RunFolder, log: EventLog) -> Checkpoint | None:
-    """Return the checkpoint to go on from, and tell of it and of damaged ones; None for none.
+    """Return the checkpoint to resume from, or None; report it and damaged checkpoints.
 
-    What an earlier worker has left half written is deleted.
+    Unfinished checkpoints of an earlier worker are deleted.
     """
     checkpoints.sweep(run)
     if run.has_reward_model:
         remove_first_stage_checkpoints(run)
     found, damaged = checkpoints.newest_valid(run)
     for damage in damaged:
-        text = f"{damage.name} is damaged and passed over: {damage.why}."
+        text = f"{damage.name} is damaged and was skipped: {damage.why}."
         log.note("checkpoint-damaged", text)
     skipped = [{"name": damage.name, "why": damage.why} for damage in damaged]
     if found is not None:
@@ -38,20 +39,22 @@ def find_resume_point(run: RunFolder, log: EventLog) -> Checkpoint | None:
 
 
 def remove_first_stage_checkpoints(run: RunFolder) -> None:
-    """Delete the checkpoints of a first stage that is over: its reward model is kept."""
-    for each in checkpoints.listed(run):
-        if each.stage == FIRST_STAGE:
-            checkpoints.remove(each.path)
+    """Delete the checkpoints of a finished first stage; its reward model is kept."""
+    for checkpoint in checkpoints.listed(run):
+        if checkpoint.stage == FIRST_STAGE:
+            checkpoints.remove(checkpoint.path)
 
 
-def end_before_training(run: RunFolder, log: EventLog, found: Checkpoint | None, wish: str) -> None:
-    """Tell that the run was stopped before it made or went on with its updates."""
-    if found is None or wish == "discard":
+def end_before_training(
+    run: RunFolder, log: EventLog, found: Checkpoint | None, mode: StopMode
+) -> None:
+    """Report that the run was stopped before its first step, or before it was resumed."""
+    if found is None or mode == "discard":
         shutil.rmtree(run.checkpoints, ignore_errors=True)
         if found is not None:
             shutil.rmtree(run.output, ignore_errors=True)
-        log.line("Stopped before the first update.")
+        log.line("Stopped before the first step.")
         log.end(StoppedEvent(step=0, kept=False))
         return
-    log.line(f"Stopped before it went on; {found.name} stays.")
+    log.line(f"Stopped before training was resumed; {found.name} is kept.")
     log.end(StoppedEvent(step=found.step, kept=run.has_result))

@@ -1,4 +1,8 @@
-"""Where all random numbers of this process stand, to be put back there later."""
+"""Save and restore the state of all random number generators.
+
+`torch.random.fork_rng` does this for torch only; Python's and NumPy's generators are used too, and
+checkpoints need the state itself.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ import torch
 
 @dataclass(frozen=True)
 class RngState:
-    """The state of every source of random numbers; that of the GPU where one is in use."""
+    """The state of the generators; the torch states are uint8 tensors. `cuda` is None if unused."""
 
     python: Any
     numpy: Any
@@ -23,12 +27,12 @@ class RngState:
 
     @classmethod
     def now(cls) -> RngState:
-        """Return how they stand."""
+        """Return the current state."""
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
         return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
 
     def restore(self) -> None:
-        """Put them back."""
+        """Set all generators to this state."""
         random.setstate(self.python)
         np.random.set_state(self.numpy)
         torch.set_rng_state(self.cpu)
@@ -38,7 +42,7 @@ class RngState:
 
 @contextmanager
 def preserve_rng() -> Iterator[None]:
-    """Let what is done inside leave no trace in the random numbers that follow."""
+    """Restore the state of all generators afterwards."""
     before = RngState.now()
     try:
         yield

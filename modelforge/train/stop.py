@@ -1,4 +1,4 @@
-"""The request to stop: a file in the run folder, or the terminate signal."""
+"""The stop request: a file in the run folder, or a terminate signal."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ StopMode = Literal["keep", "discard"]
 
 
 class StopRequested(BaseException):
-    """Unwinds the work when somebody wants the run to end. Not an error, so no Exception."""
+    """Raised to end the run on request. Not an Exception, so that no handler catches it."""
 
 
 class TrialRunFinished(BaseException):
-    """Unwinds the work once a rehearsal has measured and told everything. No error either."""
+    """Raised when a trial run has reported its measurements. Not an error either."""
 
 
 class Stop:
-    """Says whether the run is to end, and whether what it has learned is to be kept."""
+    """Whether the run must stop, and whether the trained weights are kept."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._signalled = False
 
     def listen(self) -> None:
-        """Take the terminate and interrupt signals as the wish to stop and keep."""
+        """Treat SIGTERM and SIGINT as a request to stop and keep."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._hear)
+            signal.signal(number, self._on_signal)
 
     @property
     def mode(self) -> StopMode | None:
-        """What is wished now, or None to go on. Costs one look at the disk."""
+        """The current request, or None. Reads the file each time."""
         try:
             text = self._path.read_text(encoding="utf-8").strip()
         except FileNotFoundError:
@@ -41,9 +41,9 @@ class Stop:
         return "discard" if text == "discard" else "keep"
 
     def check(self) -> None:
-        """Raise StopAsked when the run is to end."""
+        """Raise StopRequested if the run must stop."""
         if self.mode is not None:
             raise StopRequested
 
-    def _hear(self, _number: int, _frame: object) -> None:
+    def _on_signal(self, _number: int, _frame: object) -> None:
         self._signalled = True

@@ -1,4 +1,4 @@
-"""A spare's time until its run: probes are answered beside the ear, which stays on the pipe."""
+"""Request loop of the warm worker. Probes run in a thread so that stdin stays responsive."""
 
 from __future__ import annotations
 
@@ -34,186 +34,199 @@ from modelforge.modeling.tokenize.template import (
 from modelforge.paths import find_home
 from modelforge.train.tools import fetch_dataset
 
-LET_GO_S = 1.0
+IDLE_TIMEOUT_S = 1.0
+PROGRESS_INTERVAL_S = 0.2
+MAX_ROWS = 64
+MEASURED_ROWS = 5000
+CACHED_TOKENIZERS = 3
+Message = dict[str, Any]
+Send = Callable[[Message], None]
+Progress = Callable[..., None]
+
+
+class ProbeCancelledError(Exception):
+    """The result of the probe is no longer needed."""
 
 
 class RequestLoop:
-    """Answers probes in a thread of its own, one at a time, until a run comes."""
+    """Runs probes in a thread, one at a time, until a run is assigned."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._speaking = threading.Lock()
-        self._asked: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._pending = 0
-        self._is_over = threading.Event()
+        self._closed = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
         self._thread: threading.Thread | None = None
 
-    def say(self, what: dict[str, Any]) -> None:
-        """Say one thing to the server, unless a run has come."""
-        line = json.dumps(what, default=str) + "\n"
-        with self._speaking:
-            if not self._is_over.is_set():
+    def send(self, message: Message) -> None:
+        """Send a message to the server, unless the loop is closed."""
+        line = json.dumps(message, default=str) + "\n"
+        with self._lock:
+            if not self._closed.is_set():
                 self._out.write(line)
                 self._out.flush()
 
-    def probe(self, probe: dict[str, Any]) -> None:
-        """Have a probe answered as soon as those before it are."""
-        with self._speaking:
+    def submit(self, probe: Message) -> None:
+        """Queue a probe."""
+        with self._lock:
             self._pending += 1
             self._idle.clear()
-        self._asked.put(probe)
+        self._queue.put(probe)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="probes", daemon=True)
             self._thread.start()
 
-    def end(self) -> bool:
-        """Say nothing more; return whether no probe is at work."""
-        with self._speaking:
-            self._is_over.set()
-        self._asked.put(None)
+    def close(self) -> bool:
+        """Send nothing more; return whether no probe is running."""
+        with self._lock:
+            self._closed.set()
+        self._queue.put(None)
         return self._idle.is_set()
 
-    def wait(self, limit_s: float = LET_GO_S) -> bool:
-        """Wait until the probe at work has noticed the end; return whether it has."""
-        return self._idle.wait(limit_s)
+    def wait_idle(self, timeout_s: float = IDLE_TIMEOUT_S) -> bool:
+        """Wait until the running probe has been cancelled; return whether it was."""
+        return self._idle.wait(timeout_s)
 
     def _run(self) -> None:
-        probes = ProbeHandler()
-        while (probe := self._asked.get()) is not None:
-            if not self._is_over.is_set():
-                probes.answer(probe, self.say, lambda: not self._is_over.is_set())
-            with self._speaking:
+        handler = ProbeHandler()
+        while (probe := self._queue.get()) is not None:
+            if not self._closed.is_set():
+                handler.handle(probe, self.send, self._closed.is_set)
+            with self._lock:
                 self._pending -= 1
                 if not self._pending:
                     self._idle.set()
 
 
-EVERY_S = 0.2
-MOST_ROWS = 64
-MEASURED = 5000
-TOKENIZERS_KEPT = 3
-Answer = dict[str, Any]
-Say = Callable[[dict[str, Any]], None]
-
-
-class ProbeCancelledError(Exception):
-    """The probe is no longer wanted."""
-
-
 @dataclass
-class _Known:
+class _CachedTokenizer:
     tokenizer: Any
-    stops: list[int]
-    template: Any
-    pad: Any
-    lead: str = ""
+    stop_ids: list[int]
+    chat_template: Any
+    pad_token: Any
+    prefix: str = ""
 
 
 class ProbeHandler:
-    """Answers one probe after the other; tokenizers are loaded once and kept."""
+    """Answers probes; tokenizers are loaded once and cached."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str | None], _Known] = {}
-        self._kinds = {
+        self._tokenizers: dict[tuple[str, str | None], _CachedTokenizer] = {}
+        self._handlers = {
             "tokens": self._tokens,
             "lengths": self._lengths,
             "fetch": self._fetch,
             "memory": _memory,
         }
 
-    def answer(self, probe: dict[str, Any], say: Say, wanted: Callable[[], bool]) -> None:
-        """Say the result of a probe or what stands against it, and how far it is now and then."""
-        number = probe.get("id")
-        told = 0.0
+    def handle(self, probe: Message, send: Send, is_cancelled: Callable[[], bool]) -> None:
+        """Send the result of a probe, or the error, and the progress at intervals."""
+        probe_id = probe.get("id")
+        sent_at = 0.0
 
         def progress(**facts: Any) -> None:
-            nonlocal told
-            if not wanted():
+            nonlocal sent_at
+            if is_cancelled():
                 raise ProbeCancelledError
-            if time.monotonic() - told >= EVERY_S:
-                told = time.monotonic()
-                say({"probe": number, "progress": facts})
+            if time.monotonic() - sent_at >= PROGRESS_INTERVAL_S:
+                sent_at = time.monotonic()
+                send({"probe": probe_id, "progress": facts})
 
         try:
-            kind = self._kinds.get(str(probe.get("kind")))
-            if kind is None:
-                problem = Problem("probe", f"{probe.get('kind')} is no kind of probe.", "")
-                raise DataError(problem)
-            say({"probe": number, "result": kind(probe, progress)})
+            handler = self._handlers.get(str(probe.get("kind")))
+            if handler is None:
+                raise DataError(
+                    Problem("probe", f"Unknown kind of probe: {probe.get('kind')}.", "")
+                )
+            send({"probe": probe_id, "result": handler(probe, progress)})
         except ProbeCancelledError:
             pass
-        except Exception as error:  # noqa: BLE001  # the outermost frame: the spare lives on
-            say({"probe": number, "error": _in_words(error)})
+        except Exception as error:  # noqa: BLE001  # the outermost frame: the worker stays warm
+            send({"probe": probe_id, "error": _describe(error)})
 
-    def _tokens(self, probe: Answer, progress: Callable[..., None]) -> Answer:
-        config, plan, dialect = self._asked(probe)
+    def _tokens(self, probe: Message, progress: Progress) -> Message:
+        """Return how rows are tokenized."""
+        config, plan, template = self._read(probe)
         source, first = int(probe.get("source", 0)), int(probe.get("row", 0))
-        count = max(1, min(int(probe.get("count", 1)), MOST_ROWS))
+        count = max(1, min(int(probe.get("count", 1)), MAX_ROWS))
         rows = list(islice(_rows(probe, config, source, progress), first, first + count))
         if not rows:
             raise DataError(_no_row(probe["dataset"], first, source))
-        view = preview_tokens(
-            rows, dialect, TokenizeOptions.from_plan(config, plan), sft_data_arguments(config, plan)
-        )
-        about = {"row": first, "source": source, "max_length": plan.max_length}
-        return view.as_dict(dialect) | about
+        options = TokenizeOptions.from_plan(config, plan)
+        preview = preview_tokens(rows, template, options, sft_data_arguments(config, plan))
+        position = {"row": first, "source": source, "max_length": plan.max_length}
+        return preview.as_dict(template) | position
 
-    def _lengths(self, probe: Answer, progress: Callable[..., None]) -> Answer:
-        config, plan, dialect = self._asked(probe)
-        most = max(1, int(probe.get("most") or MEASURED))
-        rows = islice(_rows(probe, config, None, progress), most)
-        return measure_lengths(
-            rows, dialect, TokenizeOptions.from_plan(config, plan), progress, most
-        )
+    def _lengths(self, probe: Message, progress: Progress) -> Message:
+        """Return the token lengths of rows."""
+        config, plan, template = self._read(probe)
+        limit = max(1, int(probe.get("most") or MEASURED_ROWS))
+        rows = islice(_rows(probe, config, None, progress), limit)
+        options = TokenizeOptions.from_plan(config, plan)
+        return measure_lengths(rows, template, options, progress, limit)
 
-    def _fetch(self, probe: Answer, progress: Callable[..., None]) -> Answer:
-        wish = fetch_dataset.Wish(probe["name"], probe.get("subset"), probe.get("split") or "train")
-        return fetch_dataset.fetch(wish, find_home(), progress)
+    def _fetch(self, probe: Message, progress: Progress) -> Message:
+        """Download a dataset from the Hub."""
+        split = probe.get("split") or "train"
+        source = fetch_dataset.HubDataset(probe["name"], probe.get("subset"), split)
+        return fetch_dataset.fetch(source, find_home(), progress)
 
-    def _asked(self, probe: Answer) -> tuple[TrainingConfig, Plan, ChatTemplate]:
+    def _read(self, probe: Message) -> tuple[TrainingConfig, Plan, ChatTemplate]:
         config = TrainingConfig(**probe["config"])
         plan = Plan.from_dict(probe["plan"], probe["config"])
-        return config, plan, self._dialect(config, plan)
+        return config, plan, self._template(config, plan)
 
-    def _dialect(self, config: TrainingConfig, plan: Plan) -> ChatTemplate:
-        key = plan.model_path, plan.model_revision
-        if key not in self._known:
-            tokenizer, generation = load_tokenizer(plan)
-            while len(self._known) >= TOKENIZERS_KEPT:
-                del self._known[next(iter(self._known))]
-            stops = stop_ids_of(generation)
-            own = tokenizer.chat_template, tokenizer.pad_token
-            lead = summarization_prefix(load_config(plan)) if plan.facts.head == "seq2seq" else ""
-            self._known[key] = _Known(tokenizer, stops, *own, lead)
-        known = self._known[key]
-        # The last question may have taught it another template.
-        known.tokenizer.chat_template, known.tokenizer.pad_token = known.template, known.pad
+    def _template(self, config: TrainingConfig, plan: Plan) -> ChatTemplate:
+        cached = self._tokenizer(plan)
+        tokenizer = cached.tokenizer
+        # An earlier probe may have set another template.
+        tokenizer.chat_template, tokenizer.pad_token = cached.chat_template, cached.pad_token
         if plan.facts.head != "causal":
-            return seq2seq_template(known.tokenizer, known.stops, known.lead)
+            return seq2seq_template(tokenizer, cached.stop_ids, cached.prefix)
         return load_chat_template(
-            known.tokenizer,
-            known.stops,
+            tokenizer,
+            cached.stop_ids,
             template=template_text(config.model.chat_template),
             system_prompt=config.model.system_prompt,
         )
 
+    def _tokenizer(self, plan: Plan) -> _CachedTokenizer:
+        key = plan.model_path, plan.model_revision
+        if key not in self._tokenizers:
+            tokenizer, generation = load_tokenizer(plan)
+            while len(self._tokenizers) >= CACHED_TOKENIZERS:
+                del self._tokenizers[next(iter(self._tokenizers))]
+            is_seq2seq = plan.facts.head == "seq2seq"
+            self._tokenizers[key] = _CachedTokenizer(
+                tokenizer,
+                stop_ids_of(generation),
+                tokenizer.chat_template,
+                tokenizer.pad_token,
+                summarization_prefix(load_config(plan)) if is_seq2seq else "",
+            )
+        return self._tokenizers[key]
+
 
 def _rows(
-    probe: Answer, config: TrainingConfig, source: int | None, progress: Callable[..., None]
+    probe: Message, config: TrainingConfig, source: int | None, progress: Progress
 ) -> Iterator[dict[str, Any]]:
-    for number, (place, row) in enumerate(iterate_rows(probe["dataset"], config.trainer.seed)):
-        if number % 1000 == 999:
-            progress(done=number + 1, text="Reading rows")
-        if source is None or place == source:
+    """Yield the canonical rows of one source, or of all."""
+    rows = iterate_rows(probe["dataset"], config.trainer.seed)
+    for number, (row_source, row) in enumerate(rows, 1):
+        if number % 1000 == 0:
+            progress(done=number, text="Reading rows")
+        if source is None or row_source == source:
             yield row
-        elif place > source:
+        elif row_source > source:
             return
 
 
-def _memory(probe: Answer, _progress: Callable[..., None]) -> Answer:
-    # Imported here: it brings layers of bitsandbytes, which other probes do without.
+def _memory(probe: Message, _progress: Progress) -> Message:
+    """Return the memory trace of a run."""
+    # Imported here: it imports bitsandbytes, which other probes do not need.
     from modelforge.train.memory_trace.trace import trace  # noqa: PLC0415
 
     plan = Plan.from_dict(probe["plan"], probe["config"])
@@ -224,13 +237,13 @@ def _no_row(dataset: dict[str, Any], first: int, source: int) -> Problem:
     sources = source_entries(dataset)
     if not 0 <= source < len(sources):
         what = f"There is no source {source}; there are {len(sources)}, counted from 0."
-        return Problem("source", what, "Ask for another source.")
+        return Problem("source", what, "Choose another source.")
     name = Path(sources[source]["files"][0]).name
     what = f"{name} has no usable row {first:,}, counted from 0."
-    return Problem("row", what, "Ask for a row that is there.")
+    return Problem("row", what, "Choose another row.")
 
 
-def _in_words(error: Exception) -> dict[str, str]:
+def _describe(error: Exception) -> dict[str, str]:
     if isinstance(error, ForgeError):
         return error.problems[0].as_dict()
     traceback.print_exc()

@@ -9,7 +9,7 @@ import pytest
 
 from modelforge.config.methods import method_of
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.train.worker import METHODS
+from modelforge.train.worker import STRATEGIES
 
 pytestmark = pytest.mark.gpu
 
@@ -47,7 +47,7 @@ def is_here(task: str, strategy: str, kind: str, bits: str) -> bool:
     if strategy == "qlora" and bits not in ("4-bit", "8-bit"):
         return False
     config = TrainingConfig.model_construct(**answers(task, strategy, bits))
-    return method_of(config, kind) in METHODS
+    return method_of(config, kind) in STRATEGIES
 
 
 CELLS = [(*way, bits) for way, bits in product(WAYS, BITS) if is_here(*way, bits)]

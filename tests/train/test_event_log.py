@@ -49,4 +49,4 @@ def test_a_log_that_is_not_taken_ends_nothing(tmp_path, monkeypatch):
 
     with EventWriter(tmp_path / "events.jsonl") as events:
         monkeypatch.setattr(sys, "stdout", Unwritable())
-        EventLog(events).say("anything")
+        EventLog(events).line("anything")

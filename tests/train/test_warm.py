@@ -152,7 +152,7 @@ def test_without_a_network_fetching_says_so(spare):
 
 
 def test_what_is_fetched_is_a_file_that_opens_as_a_source(home, tmp_path, monkeypatch):
-    from modelforge.train.tools.fetch_dataset import Wish, fetch
+    from modelforge.train.tools.fetch_dataset import HubDataset, fetch
 
     folder = tmp_path / "owner" / "name"
     folder.mkdir(parents=True)
@@ -160,17 +160,17 @@ def test_what_is_fetched_is_a_file_that_opens_as_a_source(home, tmp_path, monkey
     (folder / "train.jsonl").write_text("\n".join(lines), encoding="utf-8")
     monkeypatch.chdir(tmp_path)  # where the loader finds a folder of that name, it takes it
     heard: list[dict[str, Any]] = []
-    told = fetch(Wish("owner/name", None, "train"), home, lambda **facts: heard.append(facts))
+    told = fetch(HubDataset("owner/name", None, "train"), home, lambda **facts: heard.append(facts))
     assert (told["rows"], told["columns"]) == (2500, ["question", "answer"])
     assert [facts["done"] for facts in heard[1:]] == [1000, 2000, 2500]
     (supply,) = load_sources([Source(path="hub:owner/name")], home)
     assert (supply.rows, supply.mapping.kind) == (2500, "pair")
-    sliced = fetch(Wish("owner/name", None, "train[:10]"), home, lambda **_: None)
+    sliced = fetch(HubDataset("owner/name", None, "train[:10]"), home, lambda **_: None)
     assert sliced["rows"] == 10
     with pytest.raises(NotFoundError, match="has no part nights"):
-        fetch(Wish("owner/name", None, "nights"), home, lambda **_: None)
+        fetch(HubDataset("owner/name", None, "nights"), home, lambda **_: None)
     with pytest.raises(NotFoundError, match="has no configuration fr"):
-        fetch(Wish("owner/name", "fr", "train"), home, lambda **_: None)
+        fetch(HubDataset("owner/name", "fr", "train"), home, lambda **_: None)
     assert not [path for path in Path(told["path"]).parent.iterdir() if path.name[0] == "."]
 
 
@@ -187,9 +187,11 @@ def test_what_is_fetched_is_a_file_that_opens_as_a_source(home, tmp_path, monkey
 def test_what_the_loader_says_is_put_in_words(text, said):
     from datasets.exceptions import DatasetNotFoundError
 
-    from modelforge.train.tools.fetch_dataset import Wish, in_words
+    from modelforge.train.tools.fetch_dataset import HubDataset, explain_hub_error
 
-    assert said in str(in_words(Wish("a/b", None, "train"), DatasetNotFoundError(text)))
+    assert said in str(
+        explain_hub_error(HubDataset("a/b", None, "train"), DatasetNotFoundError(text))
+    )
 
 
 def started(home: Home, spare: WarmWorker, said: dict[str, Any]) -> Any:

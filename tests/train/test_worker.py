@@ -296,7 +296,7 @@ def test_the_end_token_is_saved_with_the_output(bench, tiny_model, tmp_path):
 def test_a_spare_takes_a_run_and_writes_its_log(bench):
     run = bench.prepare(max_steps=1)
     spare = subprocess.Popen(
-        [sys.executable, "-m", "modelforge.train", "--spare"],
+        [sys.executable, "-m", "modelforge.train", "--warm"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).resolve().parents[2],

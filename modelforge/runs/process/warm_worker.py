@@ -20,7 +20,7 @@ from modelforge.runs.process.identity import child_environment, kill_tree, wait_
 from modelforge.runs.process.jsonl_process import JsonlProcess
 from modelforge.units import GIB
 
-COMMAND = (sys.executable, "-m", "modelforge.train", "--spare")
+COMMAND = (sys.executable, "-m", "modelforge.train", "--warm")
 HAND_OVER_S = 5.0
 LISTEN_S = 0.1
 LOG_LIMIT = 1_000_000

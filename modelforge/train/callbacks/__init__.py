@@ -1,1 +1,1 @@
-"""To be described."""
+"""Callbacks of the trainers: events, monitors, GPU limits and trackers."""

@@ -1,4 +1,4 @@
-"""Ceilings of the GPU: training pauses between updates while the card is too hot or draws more."""
+"""Pause training between steps while the GPU exceeds a temperature or power limit."""
 
 from __future__ import annotations
 
@@ -14,60 +14,59 @@ from modelforge.config.schema.runtime import Hardware
 from modelforge.train.event_log import EventLog
 from modelforge.train.stop import Stop
 
-# How far below its ceiling a card has to come, and for how long a pause lasts at least: without
-# both it would pause and go on with every update.
-COOLER_C = 5.0
-LESS_POWER = 0.95
-SHORTEST_S = 3.0
-LOOK_S = 0.5
-# How often a long pause is told anew.
-TELL_S = 15.0
+# Hysteresis: how far below its limit the GPU must come, and how long a pause lasts at least.
+COOLDOWN_C = 5.0
+POWER_FACTOR = 0.95
+MIN_PAUSE_S = 3.0
+POLL_S = 0.5
+# How often a long pause is reported again.
+REPORT_S = 15.0
 
 
 @dataclass(frozen=True)
 class GpuLimit:
-    """One bound: what it is called, in which unit, and how it is measured (None: unknown)."""
+    """A limit: name, unit, bound, the value at which training continues, and how to measure it."""
 
     name: str
     unit: str
     bound: float
-    goes_on_at: float
+    resume_at: float
     measure: Callable[[], float | None]
 
-    def over(self, *, pausing: bool) -> float | None:
-        """Return the measured value while it is a reason to pause, else None."""
+    def excess(self, *, pausing: bool) -> float | None:
+        """Return the measured value if it is a reason to pause, else None."""
         value = self.measure()
-        if value is None or value <= (self.goes_on_at if pausing else self.bound):
+        if value is None or value <= (self.resume_at if pausing else self.bound):
             return None
         return value
 
 
 @dataclass(frozen=True)
 class GpuSensors:
-    """What the driver says of the card that trains: °C and W, None where it says nothing."""
+    """Temperature in °C and power in W of the training GPU; None where not available."""
 
     temperature: Callable[[], float | None]
     power: Callable[[], float | None]
 
 
 class GpuLimitCallback(TrainerCallback):
-    """Pauses before an update while a ceiling is passed, and listens to stop meanwhile.
+    """Pauses before a step while a limit is exceeded; a stop request ends the pause.
 
-    `went_on` is called after a pause, so that clocks can leave it out.
+    `on_resume` is called after a pause, so that it is not counted as training time.
     """
 
     def __init__(
         self,
-        ceilings: list[GpuLimit],
+        limits: list[GpuLimit],
         log: EventLog,
         stop: Stop,
-        resume_clock: Callable[[TrainerState], None],
+        on_resume: Callable[[TrainerState], None],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._ceilings = list(ceilings)
+        self._limits = list(limits)
         self._log = log
         self._stop = stop
-        self._went_on = resume_clock
+        self._on_resume = on_resume
         self._sleep = sleep
 
     def on_train_begin(
@@ -75,71 +74,73 @@ class GpuLimitCallback(TrainerCallback):
         _args: TrainingArguments,
         _state: TrainerState,
         _control: TrainerControl,
-        **_more: object,
+        **_kwargs: object,
     ) -> None:
-        """Tell of ceilings that cannot be kept, since nothing can be measured."""
-        for ceiling in [one for one in self._ceilings if one.measure() is None]:
-            self._ceilings.remove(ceiling)
-            what = f"The driver does not tell the {ceiling.name} of this GPU"
-            self._log.note("ceiling-unknown", f"{what}, so its ceiling is not kept.")
+        """Note limits that cannot be measured, and ignore them."""
+        for limit in [limit for limit in self._limits if limit.measure() is None]:
+            self._limits.remove(limit)
+            text = f"The driver does not report the {limit.name} of this GPU, so its limit"
+            self._log.note("ceiling-unknown", f"{text} is ignored.")
 
     def on_step_begin(
         self,
         _args: TrainingArguments,
         state: TrainerState,
         _control: TrainerControl,
-        **_more: object,
+        **_kwargs: object,
     ) -> None:
-        """Wait until the card is below its ceilings."""
-        passed = self._passed(pausing=False)
-        if not passed:
+        """Wait until the GPU is below its limits."""
+        exceeded = self._exceeded(pausing=False)
+        if not exceeded:
             return
-        self._tell(passed, state)
-        waited = told = 0.0
-        while waited < SHORTEST_S or passed:
+        self._report(exceeded, state)
+        waited = reported_at = 0.0
+        while waited < MIN_PAUSE_S or exceeded:
             self._stop.check()
-            self._sleep(LOOK_S)
-            waited += LOOK_S
-            passed = self._passed(pausing=True)
-            if waited - told >= TELL_S:
-                told = waited
-                self._tell(passed, state)
-        self._went_on(state)
+            self._sleep(POLL_S)
+            waited += POLL_S
+            exceeded = self._exceeded(pausing=True)
+            if waited - reported_at >= REPORT_S:
+                reported_at = waited
+                self._report(exceeded, state)
+        self._on_resume(state)
 
-    def _passed(self, *, pausing: bool) -> list[tuple[GpuLimit, float]]:
-        measured = [(one, one.over(pausing=pausing)) for one in self._ceilings]
-        return [(one, value) for one, value in measured if value is not None]
+    def _exceeded(self, *, pausing: bool) -> list[tuple[GpuLimit, float]]:
+        measured = [(limit, limit.excess(pausing=pausing)) for limit in self._limits]
+        return [(limit, value) for limit, value in measured if value is not None]
 
-    def _tell(self, passed: list[tuple[GpuLimit, float]], state: TrainerState) -> None:
-        for one, value in passed[:1]:
+    def _report(self, exceeded: list[tuple[GpuLimit, float]], state: TrainerState) -> None:
+        for limit, value in exceeded[:1]:
             text = (
-                f"Paused: the GPU's {one.name} is {value:.0f} {one.unit}, the ceiling is "
-                f"{one.bound:.0f} {one.unit}; it goes on at {one.goes_on_at:.0f} {one.unit}"
+                f"Paused: the GPU {limit.name} is {value:.0f} {limit.unit}, the limit is "
+                f"{limit.bound:.0f} {limit.unit}; training continues at {limit.resume_at:.0f} "
+                f"{limit.unit}"
             )
             self._log.phase("paused", text, done=state.global_step, total=state.max_steps)
 
 
-def gpu_limits(hardware: Hardware, meter: GpuSensors) -> list[GpuLimit]:
-    """Return the ceilings that the settings name."""
-    found = []
-    if (hottest := hardware.max_gpu_temperature) is not None:
-        goes_on_at = hottest - COOLER_C
-        found.append(GpuLimit("temperature", "°C", hottest, goes_on_at, meter.temperature))
-    if (most := hardware.max_gpu_power) is not None:
-        found.append(GpuLimit("power", "W", most, most * LESS_POWER, meter.power))
-    return found
+def gpu_limits(hardware: Hardware, sensors: GpuSensors) -> list[GpuLimit]:
+    """Return the configured limits."""
+    limits = []
+    temperature, power = hardware.max_gpu_temperature, hardware.max_gpu_power
+    if temperature is not None:
+        resume_at = temperature - COOLDOWN_C
+        limits.append(GpuLimit("temperature", "°C", temperature, resume_at, sensors.temperature))
+    if power is not None:
+        limits.append(GpuLimit("power", "W", power, power * POWER_FACTOR, sensors.power))
+    return limits
 
 
 def nvml_sensors() -> GpuSensors:
-    """Return the meter of the card that torch trains on, through NVML."""
+    """Return the sensors of the GPU that torch trains on, read through NVML."""
     return GpuSensors(
-        lambda: _asked(lambda: float(torch.cuda.temperature())),
-        lambda: _asked(lambda: torch.cuda.power_draw() / 1000),
+        lambda: _read(lambda: float(torch.cuda.temperature())),
+        lambda: _read(lambda: torch.cuda.power_draw() / 1000),
     )
 
 
-def _asked(ask: Callable[[], float]) -> float | None:
+def _read(sensor: Callable[[], float]) -> float | None:
     try:
-        return ask()
-    except (pynvml.NVMLError, RuntimeError, OSError):  # the driver is absent or says nothing
+        return sensor()
+    except (pynvml.NVMLError, RuntimeError, OSError):  # no driver, or not supported by the GPU
         return None

@@ -1,4 +1,4 @@
-"""The loss guard: halves the learning rate when the loss or the gradients leap."""
+"""Loss guard: halve the learning rate when the loss or the gradient norm spikes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from modelforge.train.callbacks.stateful import StatefulCallback
 from modelforge.train.event_log import EventLog
 from modelforge.train.trainer.private import set_last_lr
 
-WINDOW, FEWEST = 100, 20
-SIGMAS, GRADIENT_TIMES = 3.0, 10.0
-# A loss that hardly varies would call every breath a leap.
-LEAST_SIGMA = 0.02
-HALVED_FOR, PERMANENT_AFTER, MOST_HALVINGS = 50, 2, 5
+WINDOW, MIN_VALUES = 100, 20
+SIGMAS, GRADIENT_FACTOR = 3.0, 10.0
+# Lower bound of sigma as a share of the mean: without it a nearly constant loss always spikes.
+MIN_RELATIVE_SIGMA = 0.02
+HALVED_STEPS, TEMPORARY_HALVINGS, MAX_HALVINGS = 50, 2, 5
 
 
 class LossGuard(StatefulCallback):
-    """Halves the learning rate for a while when the loss or the gradients leap.
+    """Halves the learning rate after a spike of the loss or the gradient norm.
 
-    The first two halvings end after 50 updates, the next three stay; there are no more than five.
+    The first two halvings last 50 steps, the next three are permanent.
     """
 
-    kept = ("halvings", "left", "losses", "norms")
+    saved = ("halvings", "left", "losses", "norms")
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
@@ -41,28 +41,27 @@ class LossGuard(StatefulCallback):
         logs: dict[str, float] | None = None,
         lr_scheduler: Any = None,
         optimizer: Any = None,
-        **_more: Any,
+        **_kwargs: Any,
     ) -> None:
-        """Look at one more loss and gradient norm, and halve the rate if one has leapt."""
-        told = logs or {}
-        loss, norm = told.get("loss"), told.get("grad_norm")
+        """Check the newest loss and gradient norm, and halve the learning rate after a spike."""
+        loss, norm = (logs or {}).get("loss"), (logs or {}).get("grad_norm")
         if loss is None or lr_scheduler is None or optimizer is None:
             return
-        why = leap(self.losses, loss, self.norms, norm)
-        self.losses = [*self.losses, _calmed(self.losses, loss)][-WINDOW:]
+        reason = find_spike(self.losses, loss, self.norms, norm)
+        self.losses = [*self.losses, _clipped(self.losses, loss)][-WINDOW:]
         if norm is not None and math.isfinite(norm):
             self.norms = [*self.norms, norm][-WINDOW:]
-        if not why or self.left or self.halvings >= MOST_HALVINGS:
+        if not reason or self.left or self.halvings >= MAX_HALVINGS:
             return
         self.halvings += 1
-        # For a while after a halving that stays, the loss may settle.
-        self.left = HALVED_FOR
-        rate = _scale(lr_scheduler, optimizer, 0.5)
-        stays = self.halvings > PERMANENT_AFTER
-        until = "from now on" if stays else f"for {HALVED_FOR} updates"
+        # After a permanent halving, too, the loss gets this many steps to settle.
+        self.left = HALVED_STEPS
+        rate = _scale_learning_rate(lr_scheduler, optimizer, 0.5)
+        is_permanent = self.halvings > TEMPORARY_HALVINGS
+        duration = "from now on" if is_permanent else f"for {HALVED_STEPS} steps"
         self._log.note(
             "loss-guard",
-            f"Update {state.global_step:,}: {why}. The learning rate is halved {until}, to "
+            f"Step {state.global_step:,}: {reason}. The learning rate is halved {duration}, to "
             f"{rate:.2g}.",
         )
 
@@ -73,47 +72,47 @@ class LossGuard(StatefulCallback):
         _control: Any,
         lr_scheduler: Any = None,
         optimizer: Any = None,
-        **_more: Any,
+        **_kwargs: Any,
     ) -> None:
-        """Count the updates with a halved rate, and give the rate back after the last."""
+        """Restore the learning rate when a temporary halving ends."""
         if not self.left or lr_scheduler is None:
             return
         self.left -= 1
-        if self.left == 0 and self.halvings <= PERMANENT_AFTER:
-            rate = _scale(lr_scheduler, optimizer, 2.0)
+        if self.left == 0 and self.halvings <= TEMPORARY_HALVINGS:
+            rate = _scale_learning_rate(lr_scheduler, optimizer, 2.0)
             text = f"The learning rate is as planned again, {rate:.2g}."
-            self._log.note("loss-guard", f"Update {state.global_step:,}: {text}")
+            self._log.note("loss-guard", f"Step {state.global_step:,}: {text}")
 
 
-def leap(losses: list[float], loss: float, norms: list[float], norm: float | None) -> str:
-    """Say what has leapt, the loss or the gradients; nothing while too little is known."""
-    if len(losses) >= FEWEST:
-        mean = fmean(losses)
-        if loss > mean + SIGMAS * max(pstdev(losses), LEAST_SIGMA * abs(mean)):
-            return f"The loss leapt to {loss:.2f} from about {mean:.2f}"
-    if norm is not None and len(norms) >= FEWEST:
+def find_spike(losses: list[float], loss: float, norms: list[float], norm: float | None) -> str:
+    """Return a sentence on the value that spikes, or "" for none or with too few values."""
+    if len(losses) >= MIN_VALUES and loss > _upper_bound(losses):
+        return f"The loss jumped to {loss:.2f} from about {fmean(losses):.2f}"
+    if norm is not None and len(norms) >= MIN_VALUES:
         usual = median(norms)
-        if usual > 0 and norm > GRADIENT_TIMES * usual:
-            return f"The gradients leapt to {norm / usual:.0f} times their usual size"
+        if usual > 0 and norm > GRADIENT_FACTOR * usual:
+            return f"The gradient norm jumped to {norm / usual:.0f} times its usual value"
     return ""
 
 
-def _calmed(losses: list[float], loss: float) -> float:
-    """Return a loss as it enters the window: a leap must not widen what counts as one."""
-    if len(losses) < FEWEST:
-        return loss
+def _upper_bound(losses: list[float]) -> float:
     mean = fmean(losses)
-    return min(loss, mean + SIGMAS * max(pstdev(losses), LEAST_SIGMA * abs(mean)))
+    return mean + SIGMAS * max(pstdev(losses), MIN_RELATIVE_SIGMA * abs(mean))
 
 
-def _scale(lr_scheduler: Any, optimizer: Any, times: float) -> float:
-    """Scale the rate now and in all that the schedule still has to say; return it.
+def _clipped(losses: list[float], loss: float) -> float:
+    """Return the loss as it enters the window: a spike must not widen the bound."""
+    return loss if len(losses) < MIN_VALUES else min(loss, _upper_bound(losses))
 
-    The schedule's own state keeps it, so that it comes back with a checkpoint.
+
+def _scale_learning_rate(lr_scheduler: Any, optimizer: Any, factor: float) -> float:
+    """Scale the current learning rate and the rest of the schedule; return the new rate.
+
+    The scheduler's own state keeps the factor, so checkpoints restore it.
     """
     inner = getattr(lr_scheduler, "scheduler", lr_scheduler)
-    inner.base_lrs = [rate * times for rate in inner.base_lrs]
+    inner.base_lrs = [rate * factor for rate in inner.base_lrs]
     for group in optimizer.param_groups:
-        group["lr"] *= times
+        group["lr"] *= factor
     set_last_lr(inner, [group["lr"] for group in optimizer.param_groups])
     return float(optimizer.param_groups[0]["lr"])

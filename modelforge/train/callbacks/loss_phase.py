@@ -1,4 +1,4 @@
-"""Which phase a training is in, read off its losses: warm-up, converging, plateau, and worse."""
+"""Classify the phase of a training by its losses: warm-up, converging, plateau or worse."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ from modelforge.diagnosis.trend import Trend, trend
 Phase = Literal["warm-up", "converging", "plateau", "unstable", "diverging"]
 
 WINDOW = 100
-FEWEST = 12
-# A plateau is a claim about a while, not about a dozen updates.
-FEWEST_FLAT = 40
-FALLS, RISES = 0.01, 0.10
-JUMPY, JUMPIER = 0.25, 2.0
-# A phase is told once it has held for this many looks, and no sooner than this after the last.
-HELD, APART = 10, 40
-PART, CLEARLY = 4, 3.0
+MIN_LOSSES = 12
+# A plateau needs more evidence than a dozen values.
+MIN_PLATEAU_LOSSES = 40
+# Relative change of the loss that counts as falling or rising.
+MIN_FALL, MIN_RISE = 0.01, 0.10
+# Jumps relative to the mean loss, and relative to earlier jumps, that count as unstable.
+MIN_JUMP, MIN_JUMP_GROWTH = 0.25, 2.0
+# A phase is reported after it was seen this many times, and this long after the last report.
+MIN_SEEN, MIN_DISTANCE = 10, 40
+PARTS, MIN_Z = 4, 3.0
+_STATE = ("now", "seems", "looks", "since")
 
 
 @dataclass
 class LossPhaseTracker:
-    """Follows the losses and says when another phase has begun; what is told once is not again."""
+    """Follows the losses and reports when a new phase has begun.
+
+    `now` is the phase reported last; `seems` was seen in the newest `looks` losses.
+    """
 
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     now: Phase = "warm-up"
@@ -35,74 +41,74 @@ class LossPhaseTracker:
     looks: int = 0
     since: int = 0
 
-    def take(self, loss: float, *, warm: bool) -> tuple[Phase, Trend] | None:
-        """Take in one loss; return the phase that has begun with it and where the loss went."""
+    def add(self, loss: float, *, warm: bool) -> tuple[Phase, Trend] | None:
+        """Add a loss; return the phase that has begun with it and the trend of the loss."""
         self.losses.append(loss)
         self.since += 1
         values = list(self.losses)
-        found = phase_of(values, warm=warm)
-        if found is None:
+        phase = classify_phase(values, warm=warm)
+        if phase is None:
             return None
-        self.looks = self.looks + 1 if found == self.seems else 1
-        self.seems = found
-        way = trend(values, fewest=2, parts=PART)
-        if found == self.now or self.looks < HELD or way is None:
+        self.looks = self.looks + 1 if phase == self.seems else 1
+        self.seems = phase
+        change = trend(values, fewest=2, parts=PARTS)
+        if phase == self.now or self.looks < MIN_SEEN or change is None:
             return None
-        if self.since < APART and self.now != "warm-up":
+        if self.since < MIN_DISTANCE and self.now != "warm-up":
             return None
-        self.now, self.since = found, 0
-        return found, way
+        self.now, self.since = phase, 0
+        return phase, change
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all that is known, ready for JSON."""
-        plain = {name: getattr(self, name) for name in ("now", "seems", "looks", "since")}
-        return {**plain, "losses": list(self.losses)}
+        """Return the state as plain data."""
+        return {**{name: getattr(self, name) for name in _STATE}, "losses": list(self.losses)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LossPhaseTracker:
-        """Return what `as_dict` gave."""
-        known = {name: data[name] for name in ("now", "seems", "looks", "since") if name in data}
+        """Return a tracker with a state from `as_dict`."""
+        known = {name: data[name] for name in _STATE if name in data}
         return cls(losses=deque(data.get("losses", ()), maxlen=WINDOW), **known)
 
 
-def phase_of(losses: Sequence[float], *, warm: bool) -> Phase | None:
-    """Return the phase that these losses show, or None while nothing can be said."""
+def classify_phase(losses: Sequence[float], *, warm: bool) -> Phase | None:
+    """Return the phase that these losses show, or None with too few of them."""
     if warm:
         return "warm-up"
-    if len(losses) < FEWEST:
+    if len(losses) < MIN_LOSSES:
         return None
-    way = trend(losses, parts=PART)
-    if way is None:
+    change = trend(losses, parts=PARTS)
+    if change is None:
         return None
-    is_clear = way.z >= CLEARLY
-    if is_clear and way.end > way.start and way.relative_change >= RISES:
+    is_clear = change.z >= MIN_Z
+    if is_clear and change.end > change.start and change.relative_change >= MIN_RISE:
         return "diverging"
     half = len(losses) // 2
     before, after = _jumps(losses[:half]), _jumps(losses[half:])
-    if after > JUMPY * abs(fmean(losses)) and after > JUMPIER * max(before, 1e-9):
+    is_large = after > MIN_JUMP * abs(fmean(losses))
+    if is_large and after > MIN_JUMP_GROWTH * max(before, 1e-9):
         return "unstable"
-    if is_clear and way.end < way.start and way.relative_change >= FALLS:
+    if is_clear and change.end < change.start and change.relative_change >= MIN_FALL:
         return "converging"
-    return "plateau" if len(losses) >= FEWEST_FLAT else None
+    return "plateau" if len(losses) >= MIN_PLATEAU_LOSSES else None
 
 
 def _jumps(losses: Sequence[float]) -> float:
-    """Return by how much neighbours differ, as a standard deviation of one of them."""
+    """Return the standard deviation of a loss, estimated from differences of neighbours."""
     if len(losses) < 2:
         return 0.0
     return math.sqrt(fmean((b - a) ** 2 for a, b in pairwise(losses)) / 2)
 
 
-def in_words(phase: Phase, way: Trend, updates: int) -> str:
-    """Return what a phase means, as a person is told while the run goes on."""
-    moved = f"from {way.start:.2f} to {way.end:.2f} over the last {updates:,} updates"
+def phase_message(phase: Phase, change: Trend, steps: int) -> str:
+    """Return the message for a phase that has begun."""
+    moved = f"from {change.start:.2f} to {change.end:.2f} over the last {steps:,} steps"
     return {
-        "warm-up": "Warming up: the learning rate still rises, and the loss says little yet.",
+        "warm-up": "Warming up: the learning rate still rises, so the loss is not conclusive yet.",
         "converging": f"Converging: the loss falls, {moved}.",
-        "plateau": f"On a plateau: the loss has stayed near {way.end:.2f} for {updates:,} updates. "
+        "plateau": f"Plateau: the loss has stayed near {change.end:.2f} for {steps:,} steps. "
         "Stopping now would lose little.",
-        "unstable": "Unstable: the loss jumps more than before. A lower learning rate or a larger "
+        "unstable": "Unstable: the loss varies more than before. A lower learning rate or a larger "
         "batch would be steadier.",
-        "diverging": f"Diverging: the loss rises, {moved}. Unless it comes down soon, stop and "
-        "lower the learning rate.",
+        "diverging": f"Diverging: the loss rises, {moved}. Unless it falls soon, stop and lower "
+        "the learning rate.",
     }[phase]

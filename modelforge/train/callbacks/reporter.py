@@ -1,4 +1,4 @@
-"""What the worker says while it trains: trainer callbacks to events and log lines."""
+"""Write the events and log lines of a training: steps, evaluations and checkpoints."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ from modelforge.train.callbacks.system_stats import SystemStats
 from modelforge.train.event_log import EventLog
 from modelforge.train.stop import Stop
 
-_NOT_MEASURED = frozenset(
-    {"loss", "grad_norm", "learning_rate", "epoch", "num_tokens"} | {"num_input_tokens_seen"}
+_NOT_METRICS = frozenset(
+    {"loss", "grad_norm", "learning_rate", "epoch", "num_tokens", "num_input_tokens_seen"}
 )
+# Fields of `TrainingProgress` that checkpoints keep under another name.
+_STORED = {"eval_step": "checked_step", "stopped_early": "is_early"}
 
 
 @dataclass
 class TrainingProgress:
-    """How far a training has come; `best_step` is the update of the best check on held-out rows.
+    """How far a training has come.
 
-    Best is the lowest loss, or what the trainer watches instead; `best_loss` is None then.
-    A course that is early was ended by its checks, and is as whole as any.
+    Attributes:
+        best_value: Best value of the watched metric; `best_loss` is None unless that is the loss.
+        best_step: Step of the best evaluation.
+        eval_step: Step of the newest evaluation.
+        is_complete: False if the run was stopped; a training that early stopping ended is complete.
     """
 
     step: int = 0
@@ -40,76 +45,89 @@ class TrainingProgress:
     is_complete: bool = False
     stopped_early: bool = False
 
+    def state(self) -> dict[str, Any]:
+        """Return the state for a checkpoint."""
+        values = asdict(self)
+        del values["is_complete"]
+        return {_STORED.get(name, name): value for name, value in values.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        for name in asdict(self):
+            setattr(self, name, state.get(_STORED.get(name, name), getattr(self, name)))
+
 
 class EventReporter(TrainerCallback):
-    """Turns callbacks into events, measures speed, and looks for the stop file at every batch.
+    """Writes events, measures throughput, and checks for a stop request at every batch.
 
-    The clock runs only while updates are made: evaluation and saving count for neither tokens/s
-    nor seconds per update.
+    Evaluation and saving are not counted as training time.
     """
 
     def __init__(
         self,
         log: EventLog,
         stop: Stop,
-        pulse: SystemStats,
+        stats: SystemStats,
         facts: dict[str, Any],
         stage: int | None = None,
     ) -> None:
-        self.course = TrainingProgress()
+        self.progress = TrainingProgress()
         self._stage = stage
         self._log = log
         self._stop = stop
-        self._pulse = pulse
+        self._stats = stats
         self._facts = facts
-        self._mark = self._busy_s = 0.0
-        self._tokens = self._logged_step = self._checked = 0
-        self._owes_check = False
+        self._clock = self._busy_s = 0.0
+        self._tokens = self._logged_step = self._eval_batches = 0
+        self._owes_evaluation = False
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps, and whether the check of this update is still owed."""
+        """Return the state for a checkpoint, and whether the evaluation of this step is missing."""
         return {
-            "course": asdict(self.course),
+            "course": self.progress.state(),
             "tokens": self._tokens,
             "logged_step": self._logged_step,
             "busy_s": self._busy_s,
-            "owes_check": self._owes_check or self._checked > 0,
+            "owes_check": self._owes_evaluation or self._eval_batches > 0,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what a checkpoint has kept."""
-        vars(self.course).update(state["course"], is_complete=False)
+        """Continue from a checkpoint."""
+        self.progress.restore(state["course"])
         self._tokens, self._logged_step = state["tokens"], state["logged_step"]
         self._busy_s = state["busy_s"]
 
     def on_train_begin(
-        self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_more: Any
+        self,
+        _args: TrainingArguments,
+        state: TrainerState,
+        _control: TrainerControl,
+        **_kwargs: Any,
     ) -> None:
-        """Say what is really going to be run."""
+        """Write the plan event."""
         epochs = state.max_steps / max(1, self._facts.pop("steps_per_epoch"))
         self._log.plan(
             PlanEvent(total_steps=state.max_steps, epochs=round(epochs, 2), **self._facts)
         )
-        self._training(state)
-        self._mark = time.perf_counter()
+        self.resume_clock(state)
 
     def on_substep_end(
-        self, _args: TrainingArguments, _state: TrainerState, _control: TrainerControl, **_more: Any
+        self, _args: TrainingArguments, _state: TrainerState, _control: TrainerControl, **_kw: Any
     ) -> None:
-        """End between two batches of one update; what they added up is let go."""
+        """Stop between two batches of a step; the unfinished step is discarded."""
         self._stop.check()
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_more: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any
     ) -> None:
-        """Count the time, and end the training when somebody wants it to."""
+        """Count the training time, and end the training on a stop request."""
         now = time.perf_counter()
-        self._busy_s += now - self._mark
-        self._mark = now
-        self.course.step = state.global_step
+        self._busy_s += now - self._clock
+        self._clock = now
+        self.progress.step = state.global_step
         if self._stop.mode is not None:
-            # What has been learned is saved once the training has ended.
-            self._owes_check = control.should_evaluate
+            # The trained weights are saved after the training has ended.
+            self._owes_evaluation = control.should_evaluate
             control.should_log = control.should_training_stop = True
             control.should_evaluate = control.should_save = False
             args.load_best_model_at_end = False
@@ -120,18 +138,22 @@ class EventReporter(TrainerCallback):
         state: TrainerState,
         _control: TrainerControl,
         logs: dict[str, float] | None = None,
-        **_more: Any,
+        **_kwargs: Any,
     ) -> None:
-        """Report the updates since the last report; raises when the loss is no number any more."""
+        """Write a step event for the steps since the last one.
+
+        Raises:
+            WorkerError: The loss is not finite.
+        """
         if not logs or "loss" not in logs:
             return
         loss = logs["loss"]
         if not math.isfinite(loss):
             raise WorkerError("loss-not-finite", _not_finite(loss, state.global_step))
         tokens = int(logs.get("num_tokens") or state.num_input_tokens_seen)
-        fresh, updates = tokens - self._tokens, state.global_step - self._logged_step
+        new_tokens, steps = tokens - self._tokens, state.global_step - self._logged_step
         busy_s = max(self._busy_s, 1e-9)
-        self.course.loss = loss
+        self.progress.loss = loss
         self._log.step(
             StepEvent(
                 step=state.global_step,
@@ -140,12 +162,12 @@ class EventReporter(TrainerCallback):
                 loss=loss,
                 learning_rate=logs.get("learning_rate"),
                 grad_norm=logs.get("grad_norm"),
-                tokens=fresh,
-                tokens_per_s=round(fresh / busy_s, 2),
-                seconds=round(busy_s / max(1, updates), 4),
-                metrics=measured(logs),
+                tokens=new_tokens,
+                tokens_per_s=round(new_tokens / busy_s, 2),
+                seconds=round(busy_s / max(1, steps), 4),
+                metrics=trainer_metrics(logs),
                 stage=self._stage,
-                **self._pulse.take(),
+                **self._stats.read(),
             )
         )
         self._tokens, self._logged_step, self._busy_s = tokens, state.global_step, 0.0
@@ -156,14 +178,13 @@ class EventReporter(TrainerCallback):
         _state: TrainerState,
         _control: TrainerControl,
         eval_dataloader: Any = None,
-        **_more: Any,
+        **_kwargs: Any,
     ) -> None:
-        """Say how far the evaluation is, and leave it when somebody wants the run to end."""
+        """Report the progress of an evaluation, and end it on a stop request."""
         self._stop.check()
-        self._checked += 1
+        self._eval_batches += 1
         total = len(eval_dataloader) if eval_dataloader is not None else None
-        text = "Checking on the held-out rows"
-        self._log.phase("evaluating", text, done=self._checked, total=total)
+        self._log.phase("evaluating", "Evaluating", done=self._eval_batches, total=total)
 
     def on_evaluate(
         self,
@@ -171,21 +192,21 @@ class EventReporter(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         metrics: dict[str, float] | None = None,
-        **_more: Any,
+        **_kwargs: Any,
     ) -> None:
-        """Report the check on held-out rows, and whether it is the best so far."""
-        self._checked, self._owes_check = 0, False
-        course, found = self.course, metrics or {}
+        """Write an evaluation event, and keep the best evaluation."""
+        self._eval_batches, self._owes_evaluation = 0, False
+        progress, metrics = self.progress, metrics or {}
         watched = (args.metric_for_best_model or "loss").removeprefix("eval_")
-        value = found.get(f"eval_{watched}", math.nan)
-        # What was measured before the first update is what the updates are to beat.
-        is_best = state.global_step > 0 and _is_better(value, course.best_value, args)
+        value = metrics.get(f"eval_{watched}", math.nan)
+        # An evaluation before the first step is the baseline.
+        is_best = state.global_step > 0 and _is_better(value, progress.best_value, args)
         loss = value if watched == "loss" else None
-        course.eval_loss, course.eval_step = loss, state.global_step
+        progress.eval_loss, progress.eval_step = loss, state.global_step
         if is_best:
-            course.best_loss, course.best_value = loss, value
-            course.best_step = state.global_step
-            # The best is to be there at the end, whatever is saved how often.
+            progress.best_loss, progress.best_value = loss, value
+            progress.best_step = state.global_step
+            # The best checkpoint must exist at the end, whatever the save interval is.
             control.should_save = control.should_save or args.load_best_model_at_end
         self._log.evaluation(
             EvalEvent(
@@ -193,41 +214,44 @@ class EventReporter(TrainerCallback):
                 epoch=state.epoch,
                 loss=loss,
                 best=is_best,
-                metrics=measured(found),
+                metrics=trainer_metrics(metrics),
                 stage=self._stage,
             )
         )
         if not control.should_training_stop:
-            self._training(state)
-        self._mark = time.perf_counter()
+            self._report_training(state)
+        self._clock = time.perf_counter()
 
     def on_save(
-        self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_more: Any
+        self,
+        _args: TrainingArguments,
+        state: TrainerState,
+        _control: TrainerControl,
+        **_kwargs: Any,
     ) -> None:
-        """Report a checkpoint."""
-        name = f"checkpoint-{state.global_step}"
-        is_best = state.best_global_step == state.global_step
-        self._log.saved(
-            SavedEvent(step=state.global_step, path=f"checkpoints/{name}", best=is_best)
-        )
-        self._mark = time.perf_counter()
+        """Write an event for a checkpoint."""
+        step = state.global_step
+        is_best = state.best_global_step == step
+        path = f"checkpoints/checkpoint-{step}"
+        self._log.saved(SavedEvent(step=step, path=path, best=is_best))
+        self._clock = time.perf_counter()
 
     def resume_clock(self, state: TrainerState) -> None:
-        """Leave the time of a pause out of the clock."""
-        self._training(state)
-        self._mark = time.perf_counter()
+        """Start counting training time, at the beginning and after a pause."""
+        self._report_training(state)
+        self._clock = time.perf_counter()
 
-    def _training(self, state: TrainerState) -> None:
+    def _report_training(self, state: TrainerState) -> None:
         self._log.phase("training", "Training", done=state.global_step, total=state.max_steps)
 
 
-def measured(logs: dict[str, Any]) -> dict[str, float]:
-    """Return what a trainer has measured beside the loss and the clock, without `eval_`."""
+def trainer_metrics(logs: dict[str, Any]) -> dict[str, float]:
+    """Return the trainer's own metrics, without the prefix `eval_`; not loss, rate and times."""
     named = {name.removeprefix("eval_"): value for name, value in logs.items()}
     return {
         name: round(float(value), 6)
         for name, value in named.items()
-        if name not in _NOT_MEASURED
+        if name not in _NOT_METRICS
         and not name.endswith(("runtime", "per_second"))
         and isinstance(value, int | float)
         and math.isfinite(value)
@@ -235,7 +259,7 @@ def measured(logs: dict[str, Any]) -> dict[str, float]:
 
 
 def _is_better(value: float, best: float | None, args: TrainingArguments) -> bool:
-    """Say whether a check beats the best so far; what is no number never does."""
+    """Return whether an evaluation is better than the best so far; NaN never is."""
     if not math.isfinite(value):
         return False
     if best is None:
@@ -246,6 +270,6 @@ def _is_better(value: float, best: float | None, args: TrainingArguments) -> boo
 def _not_finite(loss: float, step: int) -> Problem:
     return Problem(
         "training",
-        f"The loss became {loss} at update {step}, so nothing more can be learned.",
+        f"The loss became {loss} at step {step}.",
         "Lower the learning rate, or train in bf16 or fp32 instead of fp16.",
     )

@@ -1,4 +1,4 @@
-"""A callback whose state lies in checkpoints, and comes back when a run goes on from one."""
+"""A callback whose state is saved in checkpoints."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from transformers.trainer_callback import ExportableState
 
 
 class StatefulCallback(TrainerCallback, ExportableState):
-    """A callback whose attributes in `kept` lie in checkpoints and come back with them."""
+    """A callback whose attributes in `saved` are saved in checkpoints and restored.
 
-    kept: tuple[str, ...] = ()
+    Checkpoints name the state after the class, so subclasses must not be renamed.
+    """
+
+    saved: tuple[str, ...] = ()
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return {"args": {}, "attributes": {name: getattr(self, name) for name in self.kept}}
+        """Return the state for a checkpoint."""
+        return {"args": {}, "attributes": {name: getattr(self, name) for name in self.saved}}
 
-    def on_train_begin(self, _args: Any, state: TrainerState, *_more: Any, **_rest: Any) -> None:
-        """Go on from what the checkpoint has kept, if the run goes on from one."""
-        name = type(self).__name__
-        # The trainer expects every such callback there, also one that the checkpoint has not.
-        held = state.stateful_callbacks.setdefault(name, self.state())
+    def on_train_begin(self, _args: Any, state: TrainerState, *_more: Any, **_kwargs: Any) -> None:
+        """Restore the state when the run is resumed."""
+        # The trainer expects every such callback there, also one that the checkpoint lacks.
+        held = state.stateful_callbacks.setdefault(type(self).__name__, self.state())
         if isinstance(held, dict):
-            for each, value in held.get("attributes", {}).items():
-                if each in self.kept:
-                    setattr(self, each, value)
+            for name, value in held.get("attributes", {}).items():
+                if name in self.saved:
+                    setattr(self, name, value)

@@ -1,4 +1,4 @@
-"""How hard the machine works while it trains, and what the worker holds, once a second at most."""
+"""CPU and GPU load of the machine, and the memory of this process."""
 
 from __future__ import annotations
 
@@ -13,33 +13,36 @@ import torch
 
 from modelforge.units import GIB
 
-EVERY_S = 1.0
+INTERVAL_S = 1.0
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+# Lower and upper bound of the memory of a CUDA context; more belongs to other processes.
+CONTEXT_GIB = (0.2, 1.0)
 
 
 class SystemStats:
-    """Gives the four load numbers of a step event; unknown ones are None.
+    """Reads the load fields of a step event; unknown ones are None.
 
-    `cpu_percent` and `gpu_percent` are of the machine; `ram_gib` and `vram_gib` are what this
-    process holds, so that they can stand beside the plan.
+    `cpu_percent` and `gpu_percent` are of the machine; `ram_gib` and `vram_gib` are of this
+    process, so that they can be compared with the memory estimate.
     """
 
     def __init__(self, device: str) -> None:
         self._on_cuda = device == "cuda"
-        self._taken = 0.0
-        self._last: dict[str, Any] = {}
+        self._read_at = 0.0
+        self._newest: dict[str, Any] = {}
         self._process = psutil.Process()
-        psutil.cpu_percent(None)  # the first answer is always 0.0
+        psutil.cpu_percent(None)  # the first result is always 0.0
 
-    def take(self) -> dict[str, Any]:
-        """Return the newest numbers, at most a second old."""
+    def read(self) -> dict[str, Any]:
+        """Return the values, at most a second old."""
         now = time.monotonic()
-        if not self._last or now - self._taken >= EVERY_S:
-            self._taken = now
-            self._last = self._look()
-        return self._last
+        if not self._newest or now - self._read_at >= INTERVAL_S:
+            self._read_at = now
+            self._newest = self._measure()
+        return self._newest
 
-    def _look(self) -> dict[str, Any]:
-        gpu_percent, vram_gib = self._look_at_gpu() if self._on_cuda else (None, None)
+    def _measure(self) -> dict[str, Any]:
+        gpu_percent, vram_gib = _gpu_stats() if self._on_cuda else (None, None)
         return {
             "cpu_percent": psutil.cpu_percent(None),
             "ram_gib": round(self._process.memory_info().rss / GIB, 2),
@@ -47,31 +50,27 @@ class SystemStats:
             "vram_gib": vram_gib,
         }
 
-    def _look_at_gpu(self) -> tuple[float | None, float | None]:
-        used = round(torch.cuda.max_memory_reserved() / GIB, 2)
-        try:
-            return float(torch.cuda.utilization()), used
-        except (RuntimeError, ImportError, OSError):  # NVML is absent or says nothing
-            return None, used
 
-
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-# A context holds this much of a card at least and at most; what is beyond belongs to others.
-CONTEXT_GIB = (0.2, 1.0)
+def _gpu_stats() -> tuple[float | None, float | None]:
+    used = round(torch.cuda.max_memory_reserved() / GIB, 2)
+    try:
+        return float(torch.cuda.utilization()), used
+    except (RuntimeError, ImportError, OSError):  # NVML is not available
+        return None, used
 
 
 def reset_peak() -> None:
-    """Let the peak of resident memory begin anew, where the system can: a spare has had one."""
+    """Reset the peak of resident memory where possible: a warm worker has an earlier one."""
     # Linux: "5" resets the peak resident set size (man 5 proc_pid_clear_refs).
     with contextlib.suppress(OSError):
         _CLEAR.write_text("5", encoding="ascii")
 
 
 def peak_gib(device: str) -> float:
-    """Return the most memory held where the training lives, its context included."""
+    """Return the peak memory of this process on the training device, CUDA context included."""
     if device == "cuda":
-        return _on_cuda()
-    for line in _lines():
+        return _peak_on_cuda()
+    for line in _status_lines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024 / GIB
     on_windows = getattr(psutil.Process().memory_info(), "peak_wset", None)
@@ -79,21 +78,19 @@ def peak_gib(device: str) -> float:
         return float(on_windows) / GIB
     import resource  # noqa: PLC0415  (POSIX only)
 
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most * (1 if sys.platform == "darwin" else 1024) / GIB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / GIB
 
 
-def _lines() -> list[str]:
+def _status_lines() -> list[str]:
     try:
         return _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return []
 
 
-def _on_cuda() -> float:
-    import torch  # noqa: PLC0415  (there is a card, so it is loaded)
-
+def _peak_on_cuda() -> float:
     free, total = torch.cuda.mem_get_info()
-    least, most = CONTEXT_GIB
-    beside = (total - free - torch.cuda.memory_reserved()) / GIB
-    return float(torch.cuda.max_memory_reserved()) / GIB + min(most, max(least, beside))
+    lower, upper = CONTEXT_GIB
+    unreserved = (total - free - torch.cuda.memory_reserved()) / GIB
+    return torch.cuda.max_memory_reserved() / GIB + min(upper, max(lower, unreserved))

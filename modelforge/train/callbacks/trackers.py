@@ -1,7 +1,7 @@
-"""Trackers: other programs that keep the curves, each in the run's folder, none able to end a run.
+"""Experiment trackers, each with its files in the run folder. A failing tracker never ends a run.
 
-The integrations are transformers' own, and Aim's. They are called through `Careful`, not named in
-`report_to`: there, one that fails would take the training with it.
+Transformers' integrations, and Aim's, are called through `SafeTracker` instead of `report_to`, with
+which an exception in a tracker would end the training.
 """
 
 from __future__ import annotations
@@ -20,44 +20,45 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.runtime import TRACKER_ADDRESSES
 from modelforge.runs.layout import RunFolder
 from modelforge.train.event_log import EventLog
+from modelforge.train.trainer.private import finish_wandb_run
 
-Made = Callable[[TrainingConfig, Path], TrainerCallback]
+Factory = Callable[[TrainingConfig, Path], TrainerCallback]
 
 
 def attach(trainer: Any, config: TrainingConfig, run: RunFolder, log: EventLog, name: str) -> None:
-    """Add the trackers that were asked for; one that cannot begin is told and left out."""
-    asked = requested_trackers(config)
-    if not asked:
+    """Add the configured trackers; one that cannot start is noted and skipped."""
+    trackers = requested_trackers(config)
+    if not trackers:
         return
     args = trainer.args
     args.run_name, args.project = name, config.logging.project
-    # Trackio would otherwise be asked for a page on the Hub.
+    # Otherwise Trackio creates a Space on the Hub.
     args.trackio_space_id, args.trackio_static_space_id = None, False
-    for tracker in asked:
+    for tracker in trackers:
         folder = run.trackers / tracker
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            inner = _MADE[tracker](config, folder)
-        except Exception as error:  # noqa: BLE001  # foreign code: whatever it raises, the run goes on
-            _tell(log, tracker, error)
+            callback = _FACTORIES[tracker](config, folder)
+        except Exception as error:  # noqa: BLE001  # foreign code: whatever it raises, the run continues
+            _note_failure(log, tracker, error)
             continue
-        trainer.add_callback(_careful(tracker, inner, log))
+        trainer.add_callback(_isolated(tracker, callback, log))
 
 
 class SafeTracker(TrainerCallback):
-    """Hands each event of a training on to a tracker until it fails; then it is told, once."""
+    """Forwards events to a tracker until it fails, which is noted once."""
 
-    def __init__(self, name: str, inner: TrainerCallback, log: EventLog) -> None:
-        self._name, self._inner, self._log = name, inner, log
+    def __init__(self, name: str, tracker: TrainerCallback, log: EventLog) -> None:
+        self._name, self._tracker, self._log = name, tracker, log
         self._failed = False
 
-    def on_train_begin(self, *told: Any, **more: Any) -> None:
-        """Hand on that the training begins."""
-        self._hand_on("on_train_begin", *told, **more)
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Forward the beginning of the training."""
+        self._forward("on_train_begin", *args, **kwargs)
 
-    def on_train_end(self, *told: Any, **more: Any) -> None:
-        """Hand on that the training is over."""
-        self._hand_on("on_train_end", *told, **more)
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """Forward the end of the training."""
+        self._forward("on_train_end", *args, **kwargs)
 
     def on_log(
         self,
@@ -65,44 +66,43 @@ class SafeTracker(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         logs: dict[str, Any] | None = None,
-        **more: Any,
+        **kwargs: Any,
     ) -> None:
-        """Hand on what was measured; a copy, since some trackers change it."""
-        self._hand_on("on_log", args, state, control, logs=dict(logs or {}), **more)
+        """Forward metrics; a copy, since some trackers change it."""
+        self._forward("on_log", args, state, control, logs=dict(logs or {}), **kwargs)
 
-    def _hand_on(self, event: str, *told: Any, **more: Any) -> None:
+    def _forward(self, event: str, *args: Any, **kwargs: Any) -> None:
         if self._failed:
             return
         try:
-            getattr(self._inner, event)(*told, **more)
-        except Exception as error:  # noqa: BLE001  # foreign code: whatever it raises, the run goes on
+            getattr(self._tracker, event)(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001  # foreign code: whatever it raises, the run continues
             self._failed = True
-            _tell(self._log, self._name, error)
+            _note_failure(self._log, self._name, error)
 
 
 class Wandb(integrations.WandbCallback):
-    """W&B, which otherwise ends what it has begun only when the process does."""
+    """W&B callback that also finishes its run, which otherwise happens when the process ends."""
 
-    def on_train_end(self, *told: Any, **more: Any) -> None:
-        """Write down the rest."""
-        super().on_train_end(*told, **more)
-        self._wandb.finish()
-        self._initialized = False
-
-
-def _careful(name: str, inner: TrainerCallback, log: EventLog) -> SafeTracker:
-    # The trainer takes no second callback of a class without a warning.
-    return type(f"Careful{name.title()}", (SafeTracker,), {})(name, inner, log)
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """Finish the W&B run."""
+        super().on_train_end(*args, **kwargs)
+        finish_wandb_run(self)
 
 
-def _tell(log: EventLog, name: str, error: Exception) -> None:
+def _isolated(name: str, tracker: TrainerCallback, log: EventLog) -> SafeTracker:
+    # The trainer warns about a second callback of the same class.
+    return type(f"Safe{name.title()}", (SafeTracker,), {})(name, tracker, log)
+
+
+def _note_failure(log: EventLog, name: str, error: Exception) -> None:
     first = str(error).strip().split("\n", 1)[0][:200]
-    what = f"The tracker {name} failed and is left out: {type(error).__name__}: {first}"
-    log.note("tracker-failed", f"{what.rstrip('.: ')}. The training goes on.")
+    what = f"The tracker {name} failed and is skipped: {type(error).__name__}: {first}"
+    log.note("tracker-failed", f"{what.rstrip('.: ')}. Training continues.")
 
 
 def _tensorboard(_config: TrainingConfig, folder: Path) -> TrainerCallback:
-    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # absent unless asked for
+    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # optional package
 
     return integrations.TensorBoardCallback(SummaryWriter(log_dir=str(folder)))
 
@@ -122,7 +122,7 @@ def _wandb(config: TrainingConfig, folder: Path) -> TrainerCallback:
         "WANDB_LOG_MODEL": "false",
         "WANDB_WATCH": "false",
         "WANDB_SILENT": "true",
-        # Neither the code, nor what is printed, nor this computer's name is anybody's business.
+        # Do not upload code, console output or the host name.
         "WANDB_CONSOLE": "off",
         "WANDB_HOST": "computer",
         "WANDB_DISABLE_CODE": "true",
@@ -150,7 +150,7 @@ def _aim(config: TrainingConfig, folder: Path) -> TrainerCallback:
     return made
 
 
-_MADE: dict[str, Made] = {
+_FACTORIES: dict[str, Factory] = {
     "tensorboard": _tensorboard,
     "trackio": _trackio,
     "wandb": _wandb,

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Tools that other processes start as subprocesses."""

@@ -1,4 +1,4 @@
-"""The doctor's question to the card: is a 4-bit matrix product what it should be?"""
+"""Check for `doctor`: print the error of a 4-bit matrix product on this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bitsandbytes.nn import Linear4bit
 
 
 def main() -> int:
-    """Print how far a 4-bit layer is off from the same layer in float32, and how long it took."""
+    """Compare a 4-bit layer with the same layer in float32; print relative error and seconds."""
     began = time.monotonic()
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -21,11 +21,11 @@ def main() -> int:
     layer = layer.to(device)
     rows = torch.randn(8, 256, device=device, dtype=torch.float16)
     with torch.no_grad():
-        got = layer(rows).float()
+        output = layer(rows).float()
         expected = exact.to(device)(rows.float())
-    off = ((got - expected).abs().mean() / expected.abs().mean()).item()
-    answer = {"device": device, "off": off, "seconds": time.monotonic() - began}
-    sys.stdout.write(json.dumps(answer) + "\n")
+    error = ((output - expected).abs().mean() / expected.abs().mean()).item()
+    result = {"device": device, "off": error, "seconds": time.monotonic() - began}
+    sys.stdout.write(json.dumps(result) + "\n")
     return 0
 
 

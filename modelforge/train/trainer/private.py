@@ -29,6 +29,7 @@ class PrivateName(NamedTuple):
 
 
 _TRAINER = "transformers.Trainer"
+_WANDB = "transformers.integrations.WandbCallback"
 _HOOK = "a public hook, or a copy of the method"
 PRIVATE_NAMES = (
     PrivateName(_TRAINER, "_tr_loss", "loss since the last log; saved in checkpoints", "own sum"),
@@ -70,6 +71,8 @@ PRIVATE_NAMES = (
     PrivateName(
         "trl.trainer.sft_trainer", "_patch_chunked_ce_lm_head", "memory trace of SFT", "own loss"
     ),
+    PrivateName(_WANDB, "_wandb", "the run is finished at the end of training", "wandb.finish"),
+    PrivateName(_WANDB, "_initialized", "a second training starts a run of its own", "none"),
     PrivateName("accelerate.Accelerator", "_dataloaders", "forgets the trial data loader", "none"),
     PrivateName(
         "torch.optim.lr_scheduler.LRScheduler", "_last_lr", "changed rate", "a new schedule"
@@ -171,3 +174,9 @@ class OrderedEvalMixin(TrainerHost):
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         return SequentialSampler(eval_dataset)
+
+
+def finish_wandb_run(callback: Any) -> None:
+    """Finish the run of a WandbCallback, so that another training can begin one."""
+    callback._wandb.finish()
+    callback._initialized = False

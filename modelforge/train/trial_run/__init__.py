@@ -1,1 +1,1 @@
-"""To be described."""
+"""Trial runs: a few real steps that measure the memory and time of a run."""

@@ -1,4 +1,4 @@
-"""What a rehearsal plays: which rows, and how the time of a batch follows from its size."""
+"""Which batches a trial run trains on, and the time of a batch as a function of its size."""
 
 from __future__ import annotations
 
@@ -11,106 +11,121 @@ import pyarrow.compute as pc
 from modelforge.train.rng import preserve_rng
 from modelforge.train.trainer.private import train_order
 
-# Batches added up for one update of a rehearsal; a run's own may be many, each like the others.
-ADDED_UP = 2
-WORST, USUAL = 2, 5
+# Batches per step of a trial run; a step of the real run may have more of the same.
+MAX_ACCUMULATION = 2
+WORST_STEPS, USUAL_STEPS = 2, 5
 
 
 @dataclass(frozen=True)
-class Program:
-    """What is played: the rows in their order, and the sizes of the batches they make.
+class BatchSample:
+    """The batches of a trial run.
 
-    An epoch of the run has so many `batches`; `mean` is the size of one, and `useful` what of it
-    is no padding. `rows` is None where the run's own rows and updates are played as they are.
+    Attributes:
+        rows: Row indices in training order; None to train on the run's own batches.
+        sizes: Size of each sampled batch in tokens, padding included.
+        mean_size: Mean size of a batch of the real run, in tokens.
+        worst_steps: Steps on the longest rows.
+        usual_steps: Steps on usual rows.
+        accumulation: Batches per step.
+        epoch_batches: Batches of an epoch of the real run.
+        mean_tokens: Mean tokens of such a batch without padding.
     """
 
     rows: list[int] | None
     sizes: list[float]
-    mean: float
-    worst: int
-    usual: int
-    added_up: int
-    batches: int = 0
-    useful: float = 0.0
+    mean_size: float
+    worst_steps: int
+    usual_steps: int
+    accumulation: int
+    epoch_batches: int = 0
+    mean_tokens: float = 0.0
 
 
-def program(trainer: Any, *, generates: bool) -> Program:
-    """Choose the rows: the longest for the peak, then batches of every size that the run has."""
+def sample_batches(trainer: Any, *, generates: bool) -> BatchSample:
+    """Choose the longest rows for the peak, then batches of all sizes that the run has."""
     args, rows = trainer.args, trainer.train_dataset
     if generates and not hasattr(trainer, "batch_splits"):
-        # Answers are written in the updates themselves: two of the run's own are played.
-        return Program(None, [], 0.0, 1, 1, args.gradient_accumulation_steps)
+        # The steps of an online method generate their own completions.
+        return BatchSample(None, [], 0.0, 1, 1, args.gradient_accumulation_steps)
     size = args.per_device_train_batch_size
-    added_up = min(ADDED_UP, args.gradient_accumulation_steps)
-    counted = row_lengths(rows, None)
+    accumulation = min(MAX_ACCUMULATION, args.gradient_accumulation_steps)
+    lengths = row_lengths(rows, None)
     with preserve_rng():
         order = train_order(trainer, rows)
-    batches = list(chunks(order, size))
-    flat = getattr(trainer, "padding_free", False)
+    is_padding_free = getattr(trainer, "padding_free", False)
 
-    def cost(batch: Sequence[int]) -> float:
-        found = [counted[row] for row in batch]
-        return float(sum(found) if flat else max(found) * len(found))
+    def batch_size(batch: Sequence[int]) -> float:
+        tokens = [lengths[row] for row in batch]
+        return float(sum(tokens) if is_padding_free else max(tokens) * len(tokens))
 
-    costs = [cost(batch) for batch in batches]
-    longest = sorted(order, key=counted.__getitem__, reverse=True)
-    worst = [longest[at % len(longest)] for at in range(size * added_up)]
-    by_cost = [batch for _cost, batch in sorted(zip(costs, batches, strict=True))]
-    usual = _filled(spread(by_cost, USUAL * added_up), USUAL * added_up, size)
-    played = [*(worst * WORST), *(row for batch in usual for row in batch)]
-    sizes = [cost(each) for each in chunks(played, size)]
-    mean, useful = sum(costs) / len(costs), sum(counted) / len(costs)
-    return Program(played, sizes, mean, WORST, USUAL, added_up, len(batches), useful)
+    batches = chunks(order, size)
+    sizes = [batch_size(batch) for batch in batches]
+    longest = sorted(order, key=lengths.__getitem__, reverse=True)
+    worst = [longest[index % len(longest)] for index in range(size * accumulation)]
+    by_size = [batch for _size, batch in sorted(zip(sizes, batches, strict=True))]
+    count = USUAL_STEPS * accumulation
+    usual = _filled(evenly_spaced(by_size, count), count, size)
+    sampled = [*(worst * WORST_STEPS), *(row for batch in usual for row in batch)]
+    return BatchSample(
+        sampled,
+        [batch_size(batch) for batch in chunks(sampled, size)],
+        sum(sizes) / len(sizes),
+        WORST_STEPS,
+        USUAL_STEPS,
+        accumulation,
+        len(batches),
+        sum(lengths) / len(sizes),
+    )
 
 
-def line(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
-    """Return the seconds of a batch and of each token in it, by least squares, neither negative."""
-    many = len(sizes)
-    if not many:
+def fit_line(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
+    """Return seconds per batch and per token by least squares, neither negative."""
+    count = len(sizes)
+    if not count:
         return 0.0, 0.0
-    mean, mean_s = sum(sizes) / many, sum(seconds) / many
-    spread = sum((size - mean) ** 2 for size in sizes)
-    both = sum((a - mean) * (b - mean_s) for a, b in zip(sizes, seconds, strict=True))
-    token = max(0.0, both / spread) if spread else 0.0
-    each = mean_s - token * mean
-    return (each, token) if each >= 0 else (0.0, mean_s / mean if mean else 0.0)
+    mean, mean_s = sum(sizes) / count, sum(seconds) / count
+    variance = sum((size - mean) ** 2 for size in sizes)
+    covariance = sum((a - mean) * (b - mean_s) for a, b in zip(sizes, seconds, strict=True))
+    per_token = max(0.0, covariance / variance) if variance else 0.0
+    per_batch = mean_s - per_token * mean
+    return (per_batch, per_token) if per_batch >= 0 else (0.0, mean_s / mean if mean else 0.0)
 
 
-def row_lengths(rows: Any, most: int | None) -> list[int]:
-    """Return how many tokens each row makes the model read at once."""
+def row_lengths(rows: Any, limit: int | None) -> list[int]:
+    """Return the tokens that the model reads of each row, at most `limit`."""
     table = rows.with_format("arrow")[:]
     names = set(table.column_names)
 
-    def many(name: str) -> list[int]:
+    def count(name: str) -> list[int]:
         return [int(n or 0) for n in pc.list_value_length(table[name]).to_pylist()]
 
     sides = [name for name in ("chosen_input_ids", "rejected_input_ids") if name in names]
     sides = sides or [name for name in ("chosen_ids", "rejected_ids") if name in names]
     if sides:
-        found = [max(pair) for pair in zip(*(many(name) for name in sides), strict=True)]
+        lengths = [max(pair) for pair in zip(*(count(name) for name in sides), strict=True)]
     elif "input_ids" in names:
-        found = many("input_ids")
+        lengths = count("input_ids")
     elif "completion_ids" in names:
-        found = many("completion_ids")
+        lengths = count("completion_ids")
     else:
         return [0] * len(rows)
     if "prompt_ids" in names:
-        found = [a + b for a, b in zip(found, many("prompt_ids"), strict=True)]
-    return [min(length, most) for length in found] if most else found
+        lengths = [a + b for a, b in zip(lengths, count("prompt_ids"), strict=True)]
+    return [min(length, limit) for length in lengths] if limit else lengths
 
 
 def chunks(rows: Sequence[int], size: int) -> list[list[int]]:
-    """Return rows in batches of a size."""
-    return [list(rows[at : at + size]) for at in range(0, len(rows), size)]
+    """Return the rows in batches of `size`."""
+    return [list(rows[start : start + size]) for start in range(0, len(rows), size)]
 
 
-def spread(things: Sequence[Any], many: int) -> list[Any]:
-    """Return so many of them, evenly over their order."""
-    count = min(many, len(things))
-    return [things[int((at + 0.5) * len(things) / count)] for at in range(count)]
+def evenly_spaced(items: Sequence[Any], count: int) -> list[Any]:
+    """Return `count` items at evenly spaced positions, or all if there are fewer."""
+    count = min(count, len(items))
+    return [items[int((index + 0.5) * len(items) / count)] for index in range(count)]
 
 
-def _filled(batches: list[list[int]], many: int, size: int) -> list[list[int]]:
-    """Return so many whole batches, again from the first where there are too few."""
-    found = [batches[at % len(batches)] for at in range(many)]
-    return [[batch[at % len(batch)] for at in range(size)] for batch in found]
+def _filled(batches: list[list[int]], count: int, size: int) -> list[list[int]]:
+    """Return `count` batches of `size` rows, repeating batches and rows where there are fewer."""
+    repeated = [batches[index % len(batches)] for index in range(count)]
+    return [[batch[index % len(batch)] for index in range(size)] for batch in repeated]

@@ -123,7 +123,7 @@ def test_unsloth_accepts_our_versions() -> None:
 
 def test_the_worker_sets_the_environment_variables_that_disable_telemetry() -> None:
     assert KNOWN["switches"] == ["UNSLOTH_DISABLE_STATISTICS", "HF_HUB_OFFLINE"]
-    assert environment.QUIET["UNSLOTH_DISABLE_STATISTICS"] == "1"
+    assert environment.VARIABLES["UNSLOTH_DISABLE_STATISTICS"] == "1"
 
 
 @pytest.mark.skipif(not find_spec("unsloth"), reason="Unsloth is not installed")
@@ -292,7 +292,7 @@ def test_unsloth_is_imported_before_the_libraries_that_it_patches(witness) -> No
 def test_a_warm_worker_restarts_for_unsloth(bench, witness) -> None:
     run = job_of(bench).run
     worker = subprocess.Popen(
-        [sys.executable, "-m", "modelforge.train", "--spare"],
+        [sys.executable, "-m", "modelforge.train", "--warm"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=ROOT,

@@ -8,7 +8,12 @@ import random
 
 import pytest
 
-from modelforge.train.callbacks.loss_phase import FEWEST, LossPhaseTracker, in_words, phase_of
+from modelforge.train.callbacks.loss_phase import (
+    MIN_LOSSES,
+    LossPhaseTracker,
+    classify_phase,
+    phase_message,
+)
 
 
 def noisy(values, noise=0.05, seed=0):
@@ -26,27 +31,27 @@ RISING = [1 + n / 50 for n in range(100)]
     ("losses", "phase"), [(FALLING, "converging"), (FLAT, "plateau"), (RISING, "diverging")]
 )
 def test_a_phase_is_seen_through_noise(losses, phase, seed):
-    assert phase_of(noisy(losses, seed=seed), warm=False) == phase
+    assert classify_phase(noisy(losses, seed=seed), warm=False) == phase
 
 
 def test_a_loss_that_begins_to_jump_is_unstable():
     calm, wild = noisy(FLAT[:50], 0.02), noisy(FLAT[:50], 0.8)
-    assert phase_of([*calm, *wild], warm=False) == "unstable"
+    assert classify_phase([*calm, *wild], warm=False) == "unstable"
     # A loss that has always jumped, as with one row a batch, is not.
-    assert phase_of(noisy(FLAT, 0.4), warm=False) == "plateau"
+    assert classify_phase(noisy(FLAT, 0.4), warm=False) == "plateau"
 
 
 def test_nothing_is_said_of_a_handful_of_updates():
-    assert phase_of(FALLING[: FEWEST - 1], warm=False) is None
-    assert phase_of([], warm=False) is None
-    assert phase_of(FLAT[:20], warm=False) is None
-    assert phase_of(RISING, warm=True) == "warm-up"
+    assert classify_phase(FALLING[: MIN_LOSSES - 1], warm=False) is None
+    assert classify_phase([], warm=False) is None
+    assert classify_phase(FLAT[:20], warm=False) is None
+    assert classify_phase(RISING, warm=True) == "warm-up"
 
 
 def told(losses, warm=0):
     phases, said = LossPhaseTracker(), []
     for number, loss in enumerate(losses):
-        if begun := phases.take(loss, warm=number < warm):
+        if begun := phases.add(loss, warm=number < warm):
             said.append(begun[0])
     return said
 
@@ -72,17 +77,17 @@ def test_it_goes_on_where_a_checkpoint_left_off():
     course = noisy([*FALLING, *FLAT, *FLAT])
     whole = told(course)
     first = LossPhaseTracker()
-    said = [begun[0] for loss in course[:130] if (begun := first.take(loss, warm=False))]
+    said = [begun[0] for loss in course[:130] if (begun := first.add(loss, warm=False))]
     second = LossPhaseTracker.from_dict(json.loads(json.dumps(first.as_dict())))
-    said += [begun[0] for loss in course[130:] if (begun := second.take(loss, warm=False))]
+    said += [begun[0] for loss in course[130:] if (begun := second.add(loss, warm=False))]
     assert said == whole
 
 
-def test_every_phase_has_plain_words():
+def test_every_phase_has_plaphase_message():
     phases = LossPhaseTracker()
     begun = None
     for loss in FALLING:
-        begun = phases.take(loss, warm=False) or begun
+        begun = phases.add(loss, warm=False) or begun
     assert begun is not None
     phase, way = begun
-    assert in_words(phase, way, 100).startswith("Converging: the loss falls, from ")
+    assert phase_message(phase, way, 100).startswith("Converging: the loss falls, from ")

@@ -120,7 +120,7 @@ def test_the_guard_halves_the_rate_when_the_loss_leaps_and_gives_it_back(bench, 
 
     from modelforge.train.callbacks import loss_guard
 
-    monkeypatch.setattr(loss_guard, "FEWEST", 8)
+    monkeypatch.setattr(loss_guard, "MIN_VALUES", 8)
     monkeypatch.setattr(loss_guard, "HALVED_FOR", 5)
     passes, whole = itertools.count(1), SFTTrainer.compute_loss
 
@@ -139,7 +139,7 @@ def test_the_guard_halves_the_rate_when_the_loss_leaps_and_gives_it_back(bench, 
     assert events[-1].kind == "finished"
     told = notes(events, "loss-guard")
     assert len(told) == 2
-    assert told[0].startswith("Update 12: The loss leapt to ")
+    assert told[0].startswith("Step 12: The loss jumped to ")
     assert "halved for 5 updates, to 5e-06" in told[0]
     assert "as planned again, 1e-05" in told[1]
     seen = rates(events)
@@ -194,13 +194,13 @@ def test_the_third_halving_stays_and_there_are_five_at_most():
 
 
 def test_gradients_that_leap_halve_the_rate_too():
-    from modelforge.train.callbacks.loss_guard import leap
+    from modelforge.train.callbacks.loss_guard import find_spike
 
-    assert leap([1.0] * 30, 1.0, [2.0] * 30, 25.0) == (
-        "The gradients leapt to 12 times their usual size"
+    assert find_spike([1.0] * 30, 1.0, [2.0] * 30, 25.0) == (
+        "The gradient norm jumped to 12 times its usual value"
     )
-    assert leap([1.0] * 30, 1.0, [2.0] * 30, 19.0) == ""
-    assert leap([1.0] * 5, 50.0, [2.0] * 5, 500.0) == ""
+    assert find_spike([1.0] * 30, 1.0, [2.0] * 30, 19.0) == ""
+    assert find_spike([1.0] * 5, 50.0, [2.0] * 5, 500.0) == ""
 
 
 def test_a_guard_goes_on_where_its_checkpoint_left_off():
@@ -226,14 +226,14 @@ def test_a_schedule_keeps_a_halved_rate_in_its_own_state():
     import torch
     from transformers import get_linear_schedule_with_warmup
 
-    from modelforge.train.callbacks.loss_guard import _scale
+    from modelforge.train.callbacks.loss_guard import _scale_learning_rate
 
     def made():
         optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=1.0)
         return optimizer, get_linear_schedule_with_warmup(optimizer, 0, 100)
 
     optimizer, schedule = made()
-    _scale(schedule, optimizer, 0.5)
+    _scale_learning_rate(schedule, optimizer, 0.5)
     other, resumed = made()
     resumed.load_state_dict(schedule.state_dict())
     other.step()

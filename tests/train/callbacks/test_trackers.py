@@ -105,7 +105,7 @@ def test_a_tracker_that_fails_never_ends_a_run(bench, monkeypatch, event):
     from modelforge.train.callbacks import trackers
 
     odd = Odd(event)
-    monkeypatch.setitem(trackers._MADE, "aim", lambda _config, _folder: odd)
+    monkeypatch.setitem(trackers._FACTORIES, "aim", lambda _config, _folder: odd)
     events = bench.work(bench.prepare(max_steps=3, logging={"report_to": "aim"}))
     assert events[-1].kind == "finished"
     [told] = failures(events)
@@ -122,7 +122,7 @@ def test_a_tracker_that_is_not_there_is_told_and_left_out(bench, monkeypatch):
     def absent(_config, _folder):
         raise ModuleNotFoundError("No module named 'aim'")
 
-    monkeypatch.setitem(trackers._MADE, "aim", absent)
+    monkeypatch.setitem(trackers._FACTORIES, "aim", absent)
     events = bench.work(bench.prepare(max_steps=2, logging={"report_to": "aim"}))
     assert events[-1].kind == "finished"
     assert "No module named 'aim'" in failures(events)[0]

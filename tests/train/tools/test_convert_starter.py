@@ -40,7 +40,7 @@ def test_a_missing_package_is_named_with_the_way_to_install_it():
 
 def test_a_home_that_is_a_file_is_refused_in_one_sentence(tmp_path, capsys):
     (tmp_path / "models").write_text("in the way")
-    with pytest.raises(RunError, match="starter model: It could not be unpacked"):
+    with pytest.raises(RunError, match="starter model: It could not be converted"):
         convert(tmp_path / "models" / "starter", silent, gguf=tmp_path / "absent.gguf")
 
 

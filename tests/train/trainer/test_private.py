@@ -66,8 +66,9 @@ def test_an_override_of_a_private_method_counts_as_a_use():
     assert "_tr_loss" in listed
     for path in files():
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-        assert not functions & listed, path
+        classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+        methods = {n.name for c in classes for n in c.body if isinstance(n, ast.FunctionDef)}
+        assert not methods & listed, path
 
 
 def test_every_private_name_in_use_is_listed():

@@ -66,7 +66,7 @@ def test_the_stop_file_says_whether_to_keep(tmp_path):
 
 def test_unsloth_is_kept_silent_and_writes_into_the_home(monkeypatch, tmp_path):
     monkeypatch.setenv("MODELFORGE_HOME", str(tmp_path))
-    call = "from modelforge.train.environment import configure_process; configure_process(); import os; "
+    call = "import os; from modelforge.train import environment; environment.configure_process(); "
     call += "print(*(os.environ[f'UNSLOTH_{name}'] for name in "
     call += "('DISABLE_STATISTICS', 'AUTO_INSTALL', 'COMPILE_LOCATION')))"
     done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)

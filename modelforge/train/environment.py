@@ -82,8 +82,8 @@ def return_freed_memory(limit: int = MMAP_THRESHOLD_BYTES) -> bool:
     glibc keeps freed memory, and the hole of a tensor is often too small for the next one. Measured
     on the CPU for the starter model with LoRA, 4 x 384 tokens and gradient checkpointing: 3.4 GiB
     resident of which 0.9 were live, and 0.9 GiB with this, at three quarters of the speed, since
-    every page is zeroed again. There is no Python API and no environment variable that works
-    after the process has started, hence `mallopt` through ctypes.
+    every page is zeroed again. Python has no API for this, and environment
+    variables are read before the process starts, so `mallopt` is called through ctypes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     return mallopt is not None and bool(mallopt(_M_MMAP_THRESHOLD, limit))

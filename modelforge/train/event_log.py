@@ -29,7 +29,7 @@ PHASE_EVERY_S = 0.25
 
 
 class EventLog:
-    """Writes events and log lines. A phase is told at its start, then four times a second.
+    """Writes events and log lines. A phase is reported when it begins, then four times a second.
 
     `ended` is the kind of the ending that was written, or None. `make_room` frees disk space that
     was reserved for the ending.

@@ -110,7 +110,7 @@ def test_a_row_that_is_not_there_is_said_and_the_next_question_answered(spare, p
         spare.ask(probe("tokens", row=40), WAIT_S)
     with pytest.raises(DataError, match="There is no source 3"):
         spare.ask(probe("tokens", source=3), WAIT_S)
-    with pytest.raises(DataError, match="no kind of probe"):
+    with pytest.raises(DataError, match="Unknown kind of probe"):
         spare.ask(probe("dance"), WAIT_S)
     assert spare.ask(probe("tokens"), WAIT_S)["rows"]
 
@@ -167,7 +167,7 @@ def test_what_is_fetched_is_a_file_that_opens_as_a_source(home, tmp_path, monkey
     assert (supply.rows, supply.mapping.kind) == (2500, "pair")
     sliced = fetch(HubDataset("owner/name", None, "train[:10]"), home, lambda **_: None)
     assert sliced["rows"] == 10
-    with pytest.raises(NotFoundError, match="has no part nights"):
+    with pytest.raises(NotFoundError, match="has no split nights"):
         fetch(HubDataset("owner/name", None, "nights"), home, lambda **_: None)
     with pytest.raises(NotFoundError, match="has no configuration fr"):
         fetch(HubDataset("owner/name", "fr", "train"), home, lambda **_: None)
@@ -178,10 +178,10 @@ def test_what_is_fetched_is_a_file_that_opens_as_a_source(home, tmp_path, monkey
     ("text", "said"),
     [
         ("Dataset 'a/b' is a gated dataset on the Hub. Visit the page to ask.", "is gated"),
-        ("Dataset 'a/b' doesn't exist on the Hub or cannot be accessed.", "There is no data set"),
+        ("Dataset 'a/b' doesn't exist on the Hub or cannot be accessed.", "There is no dataset"),
         ("Dataset scripts are no longer supported, but found b.py", "brings its own code"),
         ("Couldn't reach 'a/b' on the Hub (LocalEntryNotFoundError)", "cannot be reached"),
-        ("Config name is missing. Please pick one among: ['en', 'fr']", "There are en, fr"),
+        ("Config name is missing. Please pick one among: ['en', 'fr']", "Available: en, fr"),
     ],
 )
 def test_what_the_loader_says_is_put_in_words(text, said):

@@ -316,5 +316,5 @@ def test_a_spare_takes_a_run_and_writes_its_log(bench):
         spare.communicate()
     assert json.loads(run.exit.read_text())["state"] == "finished"
     log = run.log.read_text()
-    assert "update 1  loss" in log
-    assert "Finished after 1 updates" in log
+    assert "step 1  loss" in log
+    assert "Finished after 1 steps" in log

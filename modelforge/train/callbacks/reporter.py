@@ -206,7 +206,7 @@ class EventReporter(TrainerCallback):
         if is_best:
             progress.best_loss, progress.best_value = loss, value
             progress.best_step = state.global_step
-            # The best checkpoint must exist at the end, whatever the save interval is.
+            # The best checkpoint must exist at the end, independent of the save interval.
             control.should_save = control.should_save or args.load_best_model_at_end
         self._log.evaluation(
             EvalEvent(

@@ -39,7 +39,7 @@ def attach(trainer: Any, config: TrainingConfig, run: RunFolder, log: EventLog, 
         try:
             folder.mkdir(parents=True, exist_ok=True)
             callback = _FACTORIES[tracker](config, folder)
-        except Exception as error:  # noqa: BLE001  # foreign code: whatever it raises, the run continues
+        except Exception as error:  # noqa: BLE001  # foreign code must not end the run
             _note_failure(log, tracker, error)
             continue
         trainer.add_callback(_isolated(tracker, callback, log))
@@ -76,7 +76,7 @@ class SafeTracker(TrainerCallback):
             return
         try:
             getattr(self._tracker, event)(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001  # foreign code: whatever it raises, the run continues
+        except Exception as error:  # noqa: BLE001  # foreign code must not end the run
             self._failed = True
             _note_failure(self._log, self._name, error)
 

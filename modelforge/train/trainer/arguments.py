@@ -92,7 +92,7 @@ def _optimizer(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
 def _intervals(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> dict[str, Any]:
     save_steps = plan.save_steps
     if save_steps == -1:
-        # Transformers saves at the end whatever the interval is.
+        # Transformers always saves at the end.
         save_steps = (plan.eval_steps or 1) * NEVER
     return {
         "eval_strategy": "steps" if evaluates else "no",

@@ -56,7 +56,7 @@ def split_batch(
 
 
 def _is_padding_free(batch: Mapping[str, Any]) -> bool:
-    # Such batches have no mask: documents are told apart by positions that begin again at 0.
+    # Such batches have no mask: a position of 0 begins a document.
     return (
         "position_ids" in batch and "attention_mask" not in batch and len(batch["input_ids"]) == 1
     )

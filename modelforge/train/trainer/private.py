@@ -1,6 +1,6 @@
 """Access to private names of Transformers, TRL, accelerate and torch.
 
-All uses of private names stand in `train/trainer/`, and `PRIVATE_NAMES` lists them: this is what
+All uses of private names are in `train/trainer/`, and `PRIVATE_NAMES` lists them: this is what
 to check when one of these libraries is upgraded. A test fails when a listed name has gone, and when
 a private name is used elsewhere.
 """

@@ -78,7 +78,7 @@ def test_a_hot_card_rests_until_it_is_some_degrees_cooler(room):
     assert room.resume_clock == [4]
     paused = room.told("phase")[0]
     assert "86 °C" in paused
-    assert "ceiling is 80 °C" in paused
+    assert "limit is 80 °C" in paused
 
 
 def test_a_pause_is_not_over_in_a_blink(room):
@@ -112,7 +112,7 @@ def test_a_card_that_cannot_be_measured_is_said_so_and_trains(room):
     ceilings.on_train_begin(None, STATE, None)
     ceilings.on_step_begin(None, STATE, None)
     assert room.slept == []
-    assert "not kept" in room.told("note")[0]
+    assert "is ignored" in room.told("note")[0]
 
 
 def test_a_card_that_falls_silent_in_a_pause_goes_on(room):

@@ -51,7 +51,7 @@ def test_a_loss_that_is_no_number_ends_the_run_at_that_update(bench, poisoned, l
     events = bench.work(run)
     assert events[-1].kind == "failed"
     assert events[-1].data["cause"] == "loss-not-finite"
-    assert "update 4," in events[-1].data["what"]
+    assert "step 4." in events[-1].data["what"]
     assert "finished" not in kinds(events)
     assert not run.output.exists()
     assert json.loads(run.exit.read_text())["state"] == "failed"
@@ -61,7 +61,7 @@ def test_gradients_that_are_no_numbers_end_the_run(bench, poisoned):
     poisoned(3, where="gradients")
     events = bench.work(bench.prepare(max_steps=10))
     assert events[-1].data["cause"] == "loss-not-finite"
-    assert "gradients became no number at update 3" in events[-1].data["what"]
+    assert "gradients are not finite at step 3" in events[-1].data["what"]
 
 
 def test_the_last_good_checkpoint_is_kept_and_no_bad_one_is_made(bench, poisoned):
@@ -78,7 +78,7 @@ def test_a_held_out_loss_that_is_no_number_ends_the_run(bench, poisoned):
     run = bench.prepare(max_steps=8, eval_split=0.25, eval_steps=2)
     events = bench.work(run)
     assert events[-1].data["cause"] == "loss-not-finite"
-    assert "held-out rows became nan at update 2" in events[-1].data["what"]
+    assert "evaluation loss is nan at step 2" in events[-1].data["what"]
     assert not list(run.checkpoints.glob("checkpoint-*"))
 
 
@@ -121,7 +121,7 @@ def test_the_guard_halves_the_rate_when_the_loss_leaps_and_gives_it_back(bench, 
     from modelforge.train.callbacks import loss_guard
 
     monkeypatch.setattr(loss_guard, "MIN_VALUES", 8)
-    monkeypatch.setattr(loss_guard, "HALVED_FOR", 5)
+    monkeypatch.setattr(loss_guard, "HALVED_STEPS", 5)
     passes, whole = itertools.count(1), SFTTrainer.compute_loss
 
     def leaping(self, *args, **kwargs):
@@ -140,7 +140,7 @@ def test_the_guard_halves_the_rate_when_the_loss_leaps_and_gives_it_back(bench, 
     told = notes(events, "loss-guard")
     assert len(told) == 2
     assert told[0].startswith("Step 12: The loss jumped to ")
-    assert "halved for 5 updates, to 5e-06" in told[0]
+    assert "halved for 5 steps, to 5e-06" in told[0]
     assert "as planned again, 1e-05" in told[1]
     seen = rates(events)
     assert seen[12] == pytest.approx(1e-5)

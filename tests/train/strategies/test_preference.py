@@ -156,7 +156,7 @@ def test_the_reference_can_be_asked_beforehand(bench, compared, loss):
     kept(asked)
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
     told_of = [data["text"] for data in told(asked, "phase")]
-    assert "Asking the reference about every row" in told_of
+    assert "Computing reference log-probabilities" in told_of
 
 
 def made(run: RunFolder, loss: str) -> Any:

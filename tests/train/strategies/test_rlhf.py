@@ -297,7 +297,7 @@ def test_a_stop_in_the_first_stage_keeps_nothing_and_says_so(bench, rewarded, mo
     events = stop_at(bench, run, monkeypatch, 1, "keep")
     assert events[-1].kind == "stopped"
     assert events[-1].data["kept"] is False
-    assert "there is nothing to chat with" in capsys.readouterr().out
+    assert "there is no model to chat with" in capsys.readouterr().out
     assert not run.reward_model.exists()
     assert not run.output.exists()
 

@@ -50,7 +50,7 @@ def test_a_broken_file_leaves_nothing_behind(tmp_path):
     source = tmp_path / "broken.gguf"
     source.write_bytes(b"GGUF but not really")
     target = tmp_path / "home" / "models" / "starter"
-    with pytest.raises(RunError, match="could not be unpacked"):
+    with pytest.raises(RunError, match="could not be converted"):
         convert(target, silent, gguf=source)
     assert list(target.parent.iterdir()) == []
 

@@ -66,7 +66,7 @@ def test_without_room_for_what_was_said_fewer_rows_are_taken_at_once(bench, monk
     assert events[-1].kind == "finished", events[-1].data
     adjusted = told(events, "adjusted")[0]
     assert (adjusted["micro_batch"], adjusted["accumulation"]) == (2, 4)
-    assert "do not fit" in adjusted["why"]
+    assert "does not fit" in adjusted["why"]
 
 
 def test_for_real_something_is_said_and_an_update_stays_as_large(bench):

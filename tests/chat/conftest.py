@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-PATIENCE_S = 120
+RECEIVE_S = 120
 
 
 class ChatProcess:
@@ -32,9 +32,9 @@ class ChatProcess:
                 env={**os.environ, "HF_HUB_OFFLINE": "1"},
             )
         self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._pump, daemon=True).start()
+        threading.Thread(target=self._read, daemon=True).start()
 
-    def _pump(self) -> None:
+    def _read(self) -> None:
         for line in self.process.stdout:
             self._lines.put(line)
 
@@ -45,7 +45,7 @@ class ChatProcess:
 
     def receive(self) -> dict:
         try:
-            return json.loads(self._lines.get(timeout=PATIENCE_S), parse_constant=pytest.fail)
+            return json.loads(self._lines.get(timeout=RECEIVE_S), parse_constant=pytest.fail)
         except queue.Empty:
             pytest.fail(f"No message within the limit; the log: {self.log.read_text()[-2000:]}")
 
@@ -56,12 +56,12 @@ class ChatProcess:
         return messages
 
     def load(self, model: Path, adapter: Path | None = None) -> list[dict]:
-        order = {"model_path": str(model), "adapter": adapter and str(adapter), "device": "cpu"}
-        self.send({"load": order})
+        request = {"model_path": str(model), "adapter": adapter and str(adapter), "device": "cpu"}
+        self.send({"load": request})
         return self.until("loaded", "error")
 
-    def ask(self, question: str, **how: object) -> tuple[str, dict]:
-        self.send({"ask": {"messages": [{"role": "user", "content": question}], **how}})
+    def ask(self, question: str, **options: object) -> tuple[str, dict]:
+        self.send({"ask": {"messages": [{"role": "user", "content": question}], **options}})
         messages = self.until("done", "error")
         return "".join(each.get("text", "") for each in messages), messages[-1]
 

@@ -75,8 +75,8 @@ def load(chat, folder, head, **more):
     return chat.until("loaded", "error")[-1]
 
 
-def ask(chat, messages, **how):
-    chat.send({"ask": {"messages": messages, **how}})
+def ask(chat, messages, **options):
+    chat.send({"ask": {"messages": messages, **options}})
     messages = chat.until("done", "error")
     return "".join(each.get("text", "") for each in messages), messages[-1]
 

@@ -14,7 +14,7 @@ BASE = "Qwen/Qwen3-0.6B"
 
 
 class LlamaForCausalLM:
-    """Stands for a whole model: the card reads only its class and its config."""
+    """Stands for a whole model, of which a model card needs only class and config."""
 
     def __init__(self, source: str = BASE) -> None:
         self.config = SimpleNamespace(name_or_path=source, is_encoder_decoder=False)
@@ -40,7 +40,7 @@ class Adapter:
 
 
 def card_of(model: Any, **values: Any) -> Any:
-    """Return the card as huggingface_hub reads it again, validation of results included."""
+    """Return the model card as huggingface_hub parses it, including its validation of results."""
     from huggingface_hub import ModelCard
 
     from modelforge.train.save import CardInfo, model_card

@@ -15,7 +15,7 @@ _INTRODUCTION = """# Settings
 
 Every setting of a run, with the same name in the form, in recipe files and in REST bodies.
 Four are required: {required}.
-A setting that is left out has the default on this page, whatever the machine; profiles only fill
+A setting that is left out has the default on this page on every machine; profiles only fill
 the form and `modelforge init`. A dotted name is inside a group: `hardware.device` is `device`
 under `hardware`.
 """

@@ -117,5 +117,5 @@ def method_of(config: TrainingConfig, kind: str = "decoder") -> Method:
 
 
 def facts_of(config: TrainingConfig) -> MethodFacts:
-    """Return the facts that follow from the settings alone, whatever the kind of the model."""
+    """Return the facts of the method for a decoder, from the settings alone."""
     return METHOD_FACTS[method_of(config)]

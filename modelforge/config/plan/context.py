@@ -16,7 +16,7 @@ Device = Literal["cuda", "mps", "cpu"]
 class Change:
     """A setting whose effective value differs from the configured one, with the reason.
 
-    The configured value is called `said` in JSON and in stored plans.
+    JSON and stored plans call the configured value `said`.
     """
 
     where: str

@@ -39,7 +39,7 @@ class GroupName(StrEnum):
 
 @dataclass(frozen=True)
 class SettingInfo:
-    """How a setting is shown, and what it affects. Type, bounds and default stand beside it.
+    """How a setting is shown, and what it affects. The schema declares type, bounds and default.
 
     Attributes:
         help: One sentence under the control.

@@ -291,7 +291,7 @@ class Contract(SettingsGroup):
         Field(ge=-1),
         SettingInfo(
             "Max steps",
-            "End after this many optimizer steps, whatever the epochs; -1 for no limit.",
+            "End after this many optimizer steps; -1 for no limit.",
             unit="steps",
             group=GroupName.TRAINING,
             irrelevant_for=ALL_CACHES,

@@ -39,7 +39,7 @@ def gpu_missing(context: RunContext) -> Iterator[Finding]:
         yield Finding(
             "blocker",
             "gpu-missing",
-            f"There is no GPU {context.config.hardware.gpu_index}; available: {available}.",
+            f"GPU {context.config.hardware.gpu_index} does not exist; available: {available}.",
             f"Choose GPU {indexes[0]}.",
             "hardware.gpu_index",
             indexes[0],

@@ -104,7 +104,7 @@ def block_bytes(config: TrainingConfig, plan: Plan, model: ModelInfo, length: in
 
 
 def _masked_length(config: TrainingConfig, plan: Plan, length: int) -> int:
-    """Return the number of tokens in the mask of each token; 0 where there is no mask."""
+    """Return the number of tokens in the mask of each token; 0 without a mask."""
     rows = config.per_device_train_batch_size
     if plan.facts.joins_rows and config.packing:
         return 0 if config.data.packing_strategy == "wrapped" else rows * length

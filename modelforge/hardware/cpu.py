@@ -1,4 +1,4 @@
-"""What the processor of this computer is called, and whether it multiplies in bf16."""
+"""Name of the processor, and whether it has instructions for bf16."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ import sys
 from functools import cache
 from pathlib import Path
 
-# Instructions that make bf16 faster than fp32, by the names that Linux gives them.
+# Instructions with which bf16 is faster than fp32, as /proc/cpuinfo names them.
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 def cpu_name() -> str:
-    """Return what the processor is called, or its kind."""
-    usual = platform.processor() or platform.machine()
+    """Return the name of the processor, or its architecture if the name is unknown."""
     try:
-        return _named() or usual
+        name = _query_name()
     except (OSError, subprocess.SubprocessError):
-        return usual
+        name = ""
+    return name or platform.processor() or platform.machine()
 
 
 @cache
 def bf16_flags() -> tuple[str, ...]:
-    """Return those of BF16_FLAGS that it has; elsewhere than on Linux nobody is asked."""
+    """Return the instructions of BF16_FLAGS that the processor has; detected on Linux only."""
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        text = _CPUINFO.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ()
     line = next((line for line in text.splitlines() if line.startswith("flags")), "")
     return tuple(flag for flag in BF16_FLAGS if flag in line.split())
 
 
-def _named() -> str:
+def _query_name() -> str:
     if sys.platform == "win32":
         import winreg
 
@@ -44,6 +45,6 @@ def _named() -> str:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=1, check=True
         ).stdout.strip()
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     names = (line.partition(":")[2] for line in lines if line.startswith("model name"))
     return next(names, "").strip()

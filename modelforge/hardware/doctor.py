@@ -1,4 +1,4 @@
-"""The doctor: what is right and wrong with this machine, with a remedy per row. No torch here."""
+"""Check this machine: one result with a remedy for everything that a run needs. Without torch."""
 
 from __future__ import annotations
 
@@ -18,137 +18,138 @@ from modelforge.hardware.nvidia import Gpu
 from modelforge.paths import PROJECT_ROOT, Home
 from modelforge.setup.system_checks import CheckResult, check_browser, check_disk, check_python
 from modelforge.setup.torch_build import BUILDS, INDEX, TORCH, cuda_build, parse_version
+from modelforge.units import human_gib
 
 CONSTRAINTS = PROJECT_ROOT / "constraints.txt"
 STARTER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 MATMUL_TIMEOUT_S = 120.0
-# CUDA 13 needs this driver everywhere; within a major version an older minor one will do.
+MAX_MATMUL_ERROR = 0.2
+# The oldest Linux driver for each CUDA version; drivers of the same major version are compatible.
 LINUX_DRIVERS = {13: (580,), 12: (525, 60)}
 SETUP = "Run `python launch.py setup`."
 Probe = Callable[[Path], Machine]
-Reach = Callable[[], bool]
+Reachability = Callable[[], bool]
 
 
 def check_machine(
-    home: Home, *, probe: Probe = probe_machine, is_reachable: Reach | None = None
+    home: Home, *, probe: Probe = probe_machine, is_reachable: Reachability | None = None
 ) -> list[CheckResult]:
-    """Return one row for everything that a run needs. Asks the network once, for two seconds."""
+    """Return the results of all checks; tries to reach the Hub for at most two seconds."""
     machine = probe(home.root)
     cuda = torch_cuda_version()
     return [
         check_python(),
-        torch_row(cuda, machine, installed_version("torch")),
-        *gpu_rows(machine),
-        *([matmul_row()] if cuda and machine.gpus else []),
-        packages_row(read_pinned_versions(CONSTRAINTS)),
-        starter_row(home),
+        check_torch(cuda, machine, installed_version("torch")),
+        *check_gpus(machine),
+        *([check_4bit_matmul()] if cuda and machine.gpus else []),
+        check_packages(read_pinned_versions(CONSTRAINTS)),
+        check_starter(home),
         check_disk(home.root),
         check_browser(),
-        network_row(is_reachable or is_hub_reachable),
+        check_network(is_reachable or is_hub_reachable),
     ]
 
 
-def torch_row(cuda: str | None, machine: Machine, torch: str | None) -> CheckResult:
-    """Say whether the build of torch suits driver and card. `cuda` is the build's CUDA version."""
+def check_torch(cuda: str | None, machine: Machine, torch: str | None) -> CheckResult:
+    """Check that the torch build, for CUDA version `cuda` or none, suits driver and GPU."""
     name = "PyTorch"
     if torch is None:
         return CheckResult(name, "bad", "torch is not installed.", SETUP)
-    build = f"CUDA {cuda}" if cuda else "no CUDA"
-    said = f"torch {torch} with {build}"
+    build = f"torch {torch} with {f'CUDA {cuda}' if cuda else 'no CUDA'}"
     if not machine.gpus:
-        return CheckResult(name, "good", f"{said}; there is no NVIDIA card.")
-    card = machine.gpus[0]
-    suits = cuda_build(card.driver, card.compute_capability)
-    remedy = _reinstall(suits) if suits else "Update the NVIDIA driver to 580 or newer."
+        return CheckResult(name, "good", f"{build}; there is no NVIDIA GPU.")
+    gpu = machine.gpus[0]
+    suitable = cuda_build(gpu.driver, gpu.compute_capability)
+    remedy = _reinstall(suitable) if suitable else "Update the NVIDIA driver to 580 or newer."
     if not cuda:
-        return CheckResult(name, "bad", f"{said}, so {card.name} is not used.", remedy)
+        return CheckResult(name, "bad", f"{build}, so {gpu.name} is not used.", remedy)
     needed = LINUX_DRIVERS.get(parse_version(cuda)[0], ())
-    if card.driver and parse_version(card.driver) < needed:
-        wanted_driver = ".".join(map(str, needed))
-        what = f"{said} needs driver {wanted_driver} or newer, and this is {card.driver}."
+    if gpu.driver and parse_version(gpu.driver) < needed:
+        minimum = ".".join(map(str, needed))
+        what = f"{build} needs driver {minimum} or newer; the installed driver is {gpu.driver}."
         return CheckResult(name, "bad", what, remedy)
     oldest = BUILDS["cu130"][1]
-    too_old = card.compute_capability is not None and card.compute_capability < oldest
-    if too_old and parse_version(cuda) >= (13,):
-        return CheckResult(name, "bad", f"{said} has no kernels for {card.name}.", remedy)
-    return CheckResult(name, "good", f"{said}, driver {card.driver or 'unknown'}.")
+    is_too_old = gpu.compute_capability is not None and gpu.compute_capability < oldest
+    if is_too_old and parse_version(cuda) >= (13,):
+        return CheckResult(name, "bad", f"{build} has no kernels for {gpu.name}.", remedy)
+    return CheckResult(name, "good", f"{build}, driver {gpu.driver or 'unknown'}.")
 
 
-def gpu_rows(machine: Machine) -> list[CheckResult]:
-    """Say what each card is and what it can do."""
-    if not machine.gpus:
-        if machine.apple_gpu:
-            return [CheckResult("GPU", "good", "An Apple GPU, through Metal.")]
-        return [CheckResult("GPU", "note", machine.gpu_note or "No GPU was found.")]
-    return [_card_row(card) for card in machine.gpus]
+def check_gpus(machine: Machine) -> list[CheckResult]:
+    """Return one result per GPU with its memory and number formats."""
+    if machine.gpus:
+        return [_check_gpu(gpu) for gpu in machine.gpus]
+    if machine.apple_gpu:
+        return [CheckResult("GPU", "good", "An Apple GPU, used through Metal.")]
+    return [CheckResult("GPU", "note", machine.gpu_note or "No GPU was found.")]
 
 
-def matmul_row(
+def check_4bit_matmul(
     command: list[str] | None = None, timeout_s: float = MATMUL_TIMEOUT_S
 ) -> CheckResult:
-    """Multiply 4-bit weights on the card, in a process of its own, and say how it went."""
+    """Multiply 4-bit weights on the GPU in a process of its own, and check the error."""
     name = "4-bit matmul"
-    call = command or [sys.executable, "-m", "modelforge.train.tools.check_4bit"]
-    remedy = "Update the NVIDIA driver; until then switch `use_4bit` off."
+    command = command or [sys.executable, "-m", "modelforge.train.tools.check_4bit"]
+    remedy = "Update the NVIDIA driver; until then set `use_4bit` to false."
     try:
-        done = subprocess.run(call, capture_output=True, text=True, timeout=timeout_s, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
     except subprocess.TimeoutExpired:
-        return CheckResult(name, "bad", f"It gave no answer within {timeout_s:.0f} s.", remedy)
+        return CheckResult(name, "bad", f"It did not finish within {timeout_s:.0f} s.", remedy)
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
-        last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+        last = (done.stderr.strip().splitlines() or ["it ended without output"])[-1]
         return CheckResult(name, "bad", f"{last[:200].rstrip('.')}.", remedy)
-    answer = json.loads(lines[-1])
-    what = f"It is off by {answer['off'] * 100:.1f}% on average, after {answer['seconds']:.1f} s."
-    return CheckResult(name, "good" if answer["off"] < 0.2 else "bad", what)
+    result = json.loads(lines[-1])
+    what = f"The mean error is {result['off']:.1%}, after {result['seconds']:.1f} s."
+    return CheckResult(name, "good" if result["off"] < MAX_MATMUL_ERROR else "bad", what)
 
 
-def packages_row(pins: Mapping[str, str]) -> CheckResult:
-    """Say which packages differ from the versions that were tested together."""
+def check_packages(pins: Mapping[str, str]) -> CheckResult:
+    """Check that all packages are installed, in the versions that were tested together."""
     name = "Packages"
     if not pins:
-        return CheckResult(
-            name, "good", "Installed from a wheel; no tested versions to compare with."
-        )
-    found = {package: installed_version(package) for package in pins}
-    absent = [package for package in _required() if installed_version(package) is None]
-    if absent:
-        return CheckResult(name, "bad", f"Not installed: {', '.join(absent)}.", SETUP)
-    differ = [
-        f"{package} {has} (tested: {pins[package]})"
-        for package, has in found.items()
-        if has and has.partition("+")[0] != pins[package]
+        return CheckResult(name, "good", "Installed from a wheel; there are no tested versions.")
+    missing = [package for package in _required_packages() if installed_version(package) is None]
+    if missing:
+        return CheckResult(name, "bad", f"Not installed: {', '.join(missing)}.", SETUP)
+    versions = {package: installed_version(package) for package in pins}
+    different = [
+        f"{package} {version} (tested: {pins[package]})"
+        for package, version in versions.items()
+        if version and version.partition("+")[0] != pins[package]
     ]
-    if differ:
-        more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""
-        return CheckResult(
-            name, "note", f"Other than tested: {', '.join(differ[:4])}{more}.", SETUP
-        )
-    return CheckResult(name, "good", f"{sum(map(bool, found.values()))} packages as tested.")
+    if different:
+        more = f" and {len(different) - 4} more" if len(different) > 4 else ""
+        what = f"Different from the tested versions: {', '.join(different[:4])}{more}."
+        return CheckResult(name, "note", what, SETUP)
+    count = sum(version is not None for version in versions.values())
+    return CheckResult(name, "good", f"{count} packages in the tested versions.")
 
 
-def starter_row(home: Home) -> CheckResult:
-    """Say whether the starter model is there."""
-    if all((home.starter_model / name).is_file() for name in STARTER_FILES):
-        return CheckResult("Starter model", "good", f"{home.starter_model}.")
-    return CheckResult("Starter model", "bad", f"It is not in {home.starter_model}.", SETUP)
+def check_starter(home: Home) -> CheckResult:
+    """Check that the starter model has been set up."""
+    folder = home.starter_model
+    if all((folder / name).is_file() for name in STARTER_FILES):
+        return CheckResult("Starter model", "good", f"{folder}.")
+    return CheckResult("Starter model", "bad", f"It is not in {folder}.", SETUP)
 
 
-def network_row(reach: Reach) -> CheckResult:
-    """Say whether models and data can come from the Hub."""
-    works = "The starter model, local folders and files work without."
-    switches = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-    if set_ones := [name for name in switches if os.environ.get(name, "0") not in ("", "0")]:
-        return CheckResult(
-            "Network", "note", f"{set_ones[0]} is set: nothing is downloaded.", works
-        )
-    if reach():
-        return CheckResult("Network", "good", "The Hub answers.")
-    return CheckResult("Network", "note", "The Hub does not answer.", works)
+def check_network(is_reachable: Reachability) -> CheckResult:
+    """Check that models and datasets can be downloaded from the Hub."""
+    remedy = "The starter model, local folders and files work offline."
+    for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        if os.environ.get(variable, "0") not in ("", "0"):
+            what = f"{variable} is set: nothing is downloaded."
+            return CheckResult("Network", "note", what, remedy)
+    if is_reachable():
+        return CheckResult("Network", "good", "The Hub can be reached.")
+    return CheckResult("Network", "note", "The Hub cannot be reached.", remedy)
 
 
 def is_hub_reachable() -> bool:
-    """Say whether the Hub can be reached at all."""
+    """Return whether a connection to the Hub can be opened within two seconds."""
     try:
         socket.create_connection(("huggingface.co", 443), timeout=2).close()
     except OSError:
@@ -157,20 +158,21 @@ def is_hub_reachable() -> bool:
 
 
 def torch_cuda_version() -> str | None:
-    """Return the CUDA version torch was built for, read from its files; torch is not imported."""
+    """Return the CUDA version of the torch build, read from its files without importing it."""
     spec = importlib.util.find_spec("torch")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         try:
             text = (Path(folder) / "version.py").read_text(encoding="utf-8")
         except OSError:
             continue
-        if found := re.search(r"^cuda\s*(?::[^=]+)?=\s*['\"]([\d.]+)['\"]", text, re.MULTILINE):
-            return found[1]
+        version = re.search(r"^cuda\s*(?::[^=]+)?=\s*['\"]([\d.]+)['\"]", text, re.MULTILINE)
+        if version is not None:
+            return version[1]
     return None
 
 
 def installed_version(package: str) -> str | None:
-    """Return the version of an installed package."""
+    """Return the version of an installed package, or None."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -178,25 +180,27 @@ def installed_version(package: str) -> str | None:
 
 
 def read_pinned_versions(constraints: Path) -> dict[str, str]:
-    """Return the tested versions; empty when they were not shipped."""
+    """Return the tested version of each package; empty if the file does not exist."""
     if not constraints.is_file():
         return {}
     lines = constraints.read_text(encoding="utf-8").splitlines()
     pins = (line.split("==") for line in lines if "==" in line and not line.startswith("#"))
-    return {name.strip(): pin.strip() for name, pin in pins}
+    return {name.strip(): version.strip() for name, version in pins}
 
 
-def _card_row(card: Gpu) -> CheckResult:
-    name, can = f"GPU {card.index}", card.compute_capability
-    size = f"{card.total_gib:.1f} GiB" if card.total_gib else "size unknown"
-    if can is None:
-        return CheckResult(name, "note", f"{card.name}, {size}, compute capability unknown.")
-    formats = "bf16 and fp16" if can >= (8, 0) else "fp16, not bf16"
-    said = f"{card.name}, {size}, compute capability {can[0]}.{can[1]}: {formats}."
-    return CheckResult(name, "good" if can >= (7, 0) else "note", said)
+def _check_gpu(gpu: Gpu) -> CheckResult:
+    name, capability = f"GPU {gpu.index}", gpu.compute_capability
+    memory = human_gib(gpu.total_gib) if gpu.total_gib else "unknown memory"
+    if capability is None:
+        what = f"{gpu.name}, {memory}, compute capability unknown."
+        return CheckResult(name, "note", what)
+    formats = "bf16 and fp16" if capability >= (8, 0) else "fp16, not bf16"
+    version = f"{capability[0]}.{capability[1]}"
+    what = f"{gpu.name}, {memory}, compute capability {version}: {formats}."
+    return CheckResult(name, "good" if capability >= (7, 0) else "note", what)
 
 
-def _required() -> list[str]:
+def _required_packages() -> list[str]:
     try:
         lines = metadata.requires("modelforge-app") or []
     except metadata.PackageNotFoundError:

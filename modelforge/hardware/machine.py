@@ -1,4 +1,4 @@
-"""What this computer is: GPUs, memory, processor and disk, each "unknown" rather than a crash."""
+"""Probe this computer: GPUs, memory, processor and disk; values that cannot be read are None."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ import psutil
 
 from modelforge.config.profiles import Profile, load_profiles
 from modelforge.config.schema.runtime import TRACKERS
-from modelforge.hardware import cpu as processor
+from modelforge.hardware.cpu import bf16_flags, cpu_name
 from modelforge.hardware.nvidia import Gpu, NvmlClient
-from modelforge.units import GIB
+from modelforge.units import GIB, human_gib
 
 __all__ = [
     "Gpu",
@@ -47,10 +47,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Machine:
-    """One computer. What could not be found out is None; `gpu_note` says why there is no GPU.
+    """This computer; unknown values are None.
 
-    `packages` are those that some settings need and that are installed; `cpu_flags` those
-    instructions of the processor that choose its number format.
+    Args:
+        gpu_note: the reason why there is no GPU.
+        packages: the optional packages that are installed; `c++` stands for a compiler.
+        cpu_flags: the bf16 instructions of the processor.
     """
 
     system: str
@@ -69,34 +71,34 @@ class Machine:
 
     @property
     def fast_bf16(self) -> bool:
-        """Whether the processor is known to multiply in bf16 faster than in fp32."""
+        """Whether bf16 is known to be faster than fp32 on the processor."""
         return bool(self.cpu_flags)
 
     @property
     def device(self) -> Literal["cuda", "mps", "cpu"]:
-        """Where training runs unless somebody says otherwise."""
+        """The device on which training runs by default."""
         if self.gpus:
             return "cuda"
         return "mps" if self.apple_gpu else "cpu"
 
     @property
     def practice_mode(self) -> bool:
-        """Whether there is no CUDA card: small models in full precision."""
+        """Whether there is no CUDA GPU, so that small models train in full precision."""
         return not self.gpus
 
     def when_idle(self) -> Machine:
-        """Return the computer as it would be if nothing ran on it: all of its memory is free."""
+        """Return the computer with all of its memory free."""
         gpus = [replace(gpu, free_gib=gpu.total_gib, other_gib=0.0) for gpu in self.gpus]
         return replace(self, gpus=gpus, ram_free_gib=self.ram_total_gib)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it as plain data."""
+        """Return the machine as plain data."""
         return asdict(self) | {"device": self.device, "practice": self.practice_mode}
 
 
 @dataclass(frozen=True)
 class SystemLoad:
-    """How busy the computer is now; None = unknown."""
+    """The current load of the computer; unknown values are None."""
 
     cpu_percent: float | None
     ram_used_gib: float | None
@@ -111,35 +113,32 @@ def probe_machine(
     nvidia: NvmlClient | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Machine:
-    """Return this computer; all questions together take `timeout_s` at most.
-
-    Cards that CUDA_VISIBLE_DEVICES hides are not listed.
-    """
+    """Return this computer within `timeout_s`, without GPUs hidden by CUDA_VISIBLE_DEVICES."""
     visible = (os.environ if environ is None else environ).get("CUDA_VISIBLE_DEVICES")
-    driver = nvidia or NvmlClient()
-    # The cards get a little less, so that the one that hangs does not hide the others.
-    cards = _TimedCall(lambda: driver.gpus(timeout_s * 0.8, visible))
-    ram = _TimedCall(psutil.virtual_memory)
-    disk = _TimedCall(lambda: shutil.disk_usage(_existing(home_root)))
-    chip = _TimedCall(processor.cpu_name)
+    client = nvidia or NvmlClient()
+    # Less than the whole time, so that a GPU that hangs does not hide the others.
+    gpu_call = _TimedCall(lambda: client.gpus(timeout_s * 0.8, visible))
+    ram_call = _TimedCall(psutil.virtual_memory)
+    disk_call = _TimedCall(lambda: shutil.disk_usage(_existing(home_root)))
+    cpu_call = _TimedCall(cpu_name)
     deadline = time.monotonic() + timeout_s
-    gpus, note = cards.answer(deadline) or ([], _NO_ANSWER)
-    memory, space = ram.answer(deadline), disk.answer(deadline)
-    apple = sys.platform == "darwin" and platform.machine() == "arm64"
+    gpus, note = gpu_call.result(deadline) or ([], _TIMEOUT_NOTE)
+    ram, disk = ram_call.result(deadline), disk_call.result(deadline)
+    is_apple = sys.platform == "darwin" and platform.machine() == "arm64"
     return Machine(
         system=_system(),
         python=platform.python_version(),
-        cpu=chip.answer(deadline) or "",
+        cpu=cpu_call.result(deadline) or "",
         cores=_cores(),
-        ram_total_gib=memory.total / GIB if memory else None,
-        ram_free_gib=memory.available / GIB if memory else None,
-        disk_free_gib=space.free / GIB if space else None,
-        disk_total_gib=space.total / GIB if space else None,
+        ram_total_gib=ram.total / GIB if ram else None,
+        ram_free_gib=ram.available / GIB if ram else None,
+        disk_free_gib=disk.free / GIB if disk else None,
+        disk_total_gib=disk.total / GIB if disk else None,
         gpus=gpus,
-        gpu_note=_APPLE if apple and not gpus else note,
-        apple_gpu=apple,
+        gpu_note=_APPLE_NOTE if is_apple and not gpus else note,
+        apple_gpu=is_apple,
         packages=_packages(),
-        cpu_flags=processor.bf16_flags(),
+        cpu_flags=bf16_flags(),
     )
 
 
@@ -148,32 +147,33 @@ def choose_profile(machine: Machine, gpu_index: int = 0) -> tuple[str, str]:
     profiles = list(load_profiles().values())
     smallest = profiles[0]
     if not machine.gpus:
-        on = "the Apple GPU" if machine.apple_gpu else "the CPU"
-        why = f"No NVIDIA GPU: {_called(smallest)} in practice mode, with small models on {on}."
-        return smallest.name, why
-    card = next((gpu for gpu in machine.gpus if gpu.index == gpu_index), machine.gpus[0])
-    if card.total_gib is None:
-        why = f"The memory of {card.name} could not be read: {_called(smallest)}, to be careful."
-        return smallest.name, why
-    bounds = [one.min_vram_gib for one in profiles]
-    place = sum(card.total_gib >= bound for bound in bounds) - 1
-    video = f"{_gib(card.total_gib, bounds)} of video memory"
-    ram, needed = machine.ram_total_gib, profiles[place].min_ram_gib
-    if place > 0 and (ram is None or ram < needed):
-        short = "unknown RAM" if ram is None else f"only {_gib(ram, [needed])} of RAM"
-        chosen = profiles[place - 1]
-        why = f"{video} but {short}, where {_called(profiles[place])} wants {needed:.1f} GiB"
-        return chosen.name, f"{why}: {_called(chosen)}."
-    beside = "" if ram is None else f" and {_gib(ram, [needed])} of RAM"
-    return profiles[place].name, f"{video}{beside}: {_called(profiles[place])}."
+        device = "the Apple GPU" if machine.apple_gpu else "the CPU"
+        reason = f"No NVIDIA GPU: {_title(smallest)} in practice mode, small models on {device}."
+        return smallest.name, reason
+    gpu = next((gpu for gpu in machine.gpus if gpu.index == gpu_index), machine.gpus[0])
+    if gpu.total_gib is None:
+        return smallest.name, f"The memory of {gpu.name} is unknown: {_title(smallest)}."
+    bounds = [profile.min_vram_gib for profile in profiles]
+    index = sum(gpu.total_gib >= bound for bound in bounds) - 1
+    profile = profiles[index]
+    memory = f"{_format_gib(gpu.total_gib, bounds)} of GPU memory"
+    ram, needed = machine.ram_total_gib, profile.min_ram_gib
+    if index > 0 and (ram is None or ram < needed):
+        found = "unknown RAM" if ram is None else f"only {_format_gib(ram, [needed])} of RAM"
+        lower = profiles[index - 1]
+        needs = f"{_title(profile)} needs {human_gib(needed)}"
+        return lower.name, f"{memory} but {found}, and {needs}: {_title(lower)}."
+    if ram is not None:
+        memory += f" and {_format_gib(ram, [needed])} of RAM"
+    return profile.name, f"{memory}: {_title(profile)}."
 
 
 class LoadMeter:
-    """Measures how busy the computer is, in under 5 ms; gives up on a driver that hangs."""
+    """Measures the load of the computer in under 5 ms; stops querying a driver that hangs."""
 
     def __init__(self, nvidia: NvmlClient | None = None, timeout_s: float = 0.5) -> None:
         self._nvidia: NvmlClient | None = nvidia or NvmlClient()
-        self._patience_s = timeout_s
+        self._timeout_s = timeout_s
         # The first reading only sets the start of the interval.
         psutil.cpu_percent(interval=None)
 
@@ -185,53 +185,53 @@ class LoadMeter:
             ram: float | None = (memory.total - memory.available) / GIB
         except (OSError, psutil.Error):
             cpu = ram = None
-        busy, used = self._card(gpu_index)
-        return SystemLoad(cpu, ram, busy, used)
+        gpu, vram = self._read_gpu(gpu_index)
+        return SystemLoad(cpu, ram, gpu, vram)
 
-    def _card(self, gpu_index: int) -> tuple[float | None, float | None]:
+    def _read_gpu(self, gpu_index: int) -> tuple[float | None, float | None]:
         nvidia = self._nvidia
         if nvidia is None:
             return None, None
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        question = _TimedCall(lambda: nvidia.utilization(gpu_index, visible))
-        answer = question.answer(time.monotonic() + self._patience_s)
-        if answer is None:
+        call = _TimedCall(lambda: nvidia.utilization(gpu_index, visible))
+        load = call.result(time.monotonic() + self._timeout_s)
+        if load is None:
             self._nvidia = None
             return None, None
-        return answer
+        return load
 
 
 def current_load(gpu_index: int = 0) -> SystemLoad:
-    """Return how busy the computer has been since the last call."""
+    """Return the load of the computer since the last call."""
     return _meter().read(gpu_index)
 
 
-_NO_ANSWER = "The NVIDIA driver did not answer in time. Restart the computer, then look again."
-_APPLE = "An Apple GPU trains small models here; 4-bit weights want an NVIDIA card."
+_TIMEOUT_NOTE = "The NVIDIA driver did not answer in time. Restart the computer."
+_APPLE_NOTE = "Small models train on the Apple GPU; 4-bit weights need an NVIDIA GPU."
 
 
 @cache
 def _meter() -> LoadMeter:
-    # One a process, because the interval is the time between two calls.
+    # One per process, because it measures the interval between two calls.
     return LoadMeter()
 
 
 class _TimedCall(Generic[Result]):
-    """Something asked in a thread of its own, because the answer may never come."""
+    """A call in a thread of its own, which may never return."""
 
-    def __init__(self, ask: Callable[[], Result]) -> None:
-        self._answers: list[Result] = []
-        self._thread = threading.Thread(target=self._run, args=(ask,), daemon=True)
+    def __init__(self, call: Callable[[], Result]) -> None:
+        self._results: list[Result] = []
+        self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
         self._thread.start()
 
-    def answer(self, deadline: float) -> Result | None:
-        """Return the answer, or None when there is none by the deadline."""
+    def result(self, deadline: float) -> Result | None:
+        """Return the result; None if the call failed or has not returned by the deadline."""
         self._thread.join(max(0.0, deadline - time.monotonic()))
-        return self._answers[0] if self._answers else None
+        return self._results[0] if self._results else None
 
-    def _run(self, ask: Callable[[], Result]) -> None:
+    def _run(self, call: Callable[[], Result]) -> None:
         try:
-            self._answers.append(ask())
+            self._results.append(call())
         except (OSError, ValueError, psutil.Error):
             return
 
@@ -240,12 +240,12 @@ def _existing(folder: Path) -> Path:
     return next((part for part in (folder, *folder.parents) if part.exists()), folder)
 
 
-def _called(profile: Profile) -> str:
+def _title(profile: Profile) -> str:
     return profile.title.lower()
 
 
-def _gib(value: float, bounds: list[float]) -> str:
-    """Return the value with one decimal, or as many as keep it on its side of every bound."""
+def _format_gib(value: float, bounds: list[float]) -> str:
+    """Return the value with the fewest decimals that keep it on its side of every bound."""
     for decimals in (1, 2, 3):
         text = f"{value:.{decimals}f}"
         if all((float(text) >= bound) == (value >= bound) for bound in bounds):
@@ -267,11 +267,12 @@ def _cores() -> int | None:
 
 
 def _packages() -> tuple[str, ...]:
-    found = tuple(name for name in OPTIONAL_PACKAGES if _is_installed(name))
-    return (*found, "c++") if any(shutil.which(name) for name in CPP_COMPILERS) else found
+    names = tuple(name for name in OPTIONAL_PACKAGES if _is_installed(name))
+    has_compiler = any(shutil.which(name) for name in CPP_COMPILERS)
+    return (*names, "c++") if has_compiler else names
 
 
 def _is_installed(name: str) -> bool:
-    """Say whether a package is there; a mere folder of that name, as wandb makes, is none."""
-    found = importlib.util.find_spec(name)
-    return found is not None and found.origin is not None
+    """Return whether a package is installed; a folder of that name, as wandb writes, is not one."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None

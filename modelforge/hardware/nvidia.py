@@ -1,4 +1,4 @@
-"""What the NVIDIA driver says of its cards; a card that hangs or fails hides no other."""
+"""Query NVIDIA GPUs through NVML. A GPU that times out or fails does not affect the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ _DRIVER_NOT_LOADED, _LIBRARY_NOT_FOUND, _VERSION_MISMATCH = 9, 12, 18
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA card. `index` counts the visible ones; `other_gib` is held by other processes."""
+    """An NVIDIA GPU; unknown values are None.
+
+    Args:
+        index: its number among the visible GPUs.
+        other_gib: memory in use by other processes.
+    """
 
     index: int
     name: str
@@ -32,98 +37,103 @@ class Gpu:
 
 
 class NvmlClient:
-    """The driver, through NVML. `library` stands in for the pynvml module."""
+    """A client of the NVIDIA driver.
+
+    Args:
+        library: replaces the pynvml module.
+    """
 
     def __init__(self, library: Any = None) -> None:
         self._library = library
-        self._ready = False
-        self._closed = ""
+        self._is_open = False
+        self._open_error = ""
         self._handles: dict[str | None, list[Any]] = {}
 
     def gpus(self, timeout_s: float, visible: str | None) -> tuple[list[Gpu], str]:
-        """Return the visible cards, and why there are none if so.
+        """Return the visible GPUs, or the reason why there are none.
 
-        `visible` is CUDA_VISIBLE_DEVICES. Each card is asked in a thread of its own; what one has
-        not said after `timeout_s` is unknown.
+        `visible` is CUDA_VISIBLE_DEVICES. Each GPU is queried in its own thread; what one has not
+        answered within `timeout_s` is unknown.
         """
-        note = self._open()
-        if note:
-            return [], note
+        open_error = self._open()
+        if open_error:
+            return [], open_error
         try:
-            handles = self._visible(visible)
-            driver = self._try(lambda: _text(self._library.nvmlSystemGetDriverVersion()))
-            facts = self._describe_all(handles, timeout_s)
+            handles = self._visible_handles(visible)
+            driver = self._try(lambda: _to_str(self._library.nvmlSystemGetDriverVersion()))
+            values = self._query_all(handles, timeout_s)
         except self._library.NVMLError as error:
-            return [], f"The NVIDIA driver answered: {error}."
-        gpus = [_card(place, found, driver) for place, found in enumerate(facts)]
-        return gpus, "" if gpus else _why_none(visible)
+            return [], f"The NVIDIA driver reports: {error}."
+        gpus = [_to_gpu(index, queried, driver) for index, queried in enumerate(values)]
+        return gpus, "" if gpus else _no_gpu_reason(visible)
 
     def utilization(self, index: int, visible: str | None) -> tuple[float | None, float | None]:
-        """Return how busy a card is in percent, and the GiB in use."""
-        if not self._ready:
-            self._closed = self._closed or self._open()
-            if self._closed:
+        """Return the utilization of a GPU in percent, and its memory in use in GiB."""
+        if not self._is_open:
+            self._open_error = self._open_error or self._open()
+            if self._open_error:
                 return None, None
         if visible not in self._handles:
-            self._handles[visible] = self._try(lambda: self._visible(visible)) or []
+            self._handles[visible] = self._try(lambda: self._visible_handles(visible)) or []
         handles = self._handles[visible]
         if not 0 <= index < len(handles):
             return None, None
-        busy = self._try(lambda: self._library.nvmlDeviceGetUtilizationRates(handles[index]).gpu)
+        rates = self._try(lambda: self._library.nvmlDeviceGetUtilizationRates(handles[index]))
         memory = self._try(lambda: self._memory(handles[index]))
-        return None if busy is None else float(busy), memory.used / GIB if memory else None
+        percent = None if rates is None else float(rates.gpu)
+        return percent, memory.used / GIB if memory else None
 
     def _open(self) -> str:
-        """Make the library ready; return why it is not."""
+        """Initialize NVML; return the reason if it fails."""
         if self._library is None:
             try:
                 import pynvml
             except ImportError:
-                return "Cards cannot be asked: the package nvidia-ml-py is not installed."
+                return "GPUs cannot be queried: the package nvidia-ml-py is not installed."
             self._library = pynvml
         try:
             self._library.nvmlInit()
         except self._library.NVMLError as error:
-            return _why_closed(error)
-        self._ready = True
+            return _open_error_text(error)
+        self._is_open = True
         return ""
 
-    def _visible(self, visible: str | None) -> list[Any]:
+    def _visible_handles(self, visible: str | None) -> list[Any]:
         count = self._library.nvmlDeviceGetCount()
-        # A card that has fallen off the bus is not listed; the others are.
-        found = [self._handle(number) for number in range(count)]
-        handles = [handle for handle in found if handle is not None]
+        # A GPU that has fallen off the bus has no handle; the others do.
+        all_handles = [self._handle(index) for index in range(count)]
         if visible is None:
-            return handles
-        chosen: list[Any] = []
-        for word in visible.split(","):
-            handle = self._named(word.strip(), found)
-            # CUDA, too, stops at the first entry that names no card.
+            return [handle for handle in all_handles if handle is not None]
+        handles: list[Any] = []
+        for name in visible.split(","):
+            handle = self._handle_by_name(name.strip(), all_handles)
+            # CUDA also stops at the first name without a GPU.
             if handle is None:
                 break
-            chosen.append(handle)
-        return chosen
+            handles.append(handle)
+        return handles
 
-    def _handle(self, number: int) -> Any:
-        return self._try(lambda: self._library.nvmlDeviceGetHandleByIndex(number))
+    def _handle(self, index: int) -> Any:
+        return self._try(lambda: self._library.nvmlDeviceGetHandleByIndex(index))
 
-    def _named(self, word: str, handles: list[Any]) -> Any:
-        if word.isdecimal():
-            return handles[int(word)] if int(word) < len(handles) else None
-        if word.startswith("MIG-"):
-            return self._try(lambda: self._library.nvmlDeviceGetHandleByUUID(word))
-        if not word.startswith("GPU-"):
+    def _handle_by_name(self, name: str, handles: list[Any]) -> Any:
+        """Return the handle of an entry of CUDA_VISIBLE_DEVICES: an index, a UUID or its start."""
+        if name.isdecimal():
+            return handles[int(name)] if int(name) < len(handles) else None
+        if name.startswith("MIG-"):
+            return self._try(lambda: self._library.nvmlDeviceGetHandleByUUID(name))
+        if not name.startswith("GPU-"):
             return None
         for handle in handles:
-            if handle is not None and (self._uuid(handle) or "").startswith(word):
+            if handle is not None and (self._uuid(handle) or "").startswith(name):
                 return handle
         return None
 
-    def _describe_all(self, handles: list[Any], timeout_s: float) -> list[dict[str, Any]]:
-        facts: list[dict[str, Any]] = [{} for _ in handles]
+    def _query_all(self, handles: list[Any], timeout_s: float) -> list[dict[str, Any]]:
+        values: list[dict[str, Any]] = [{} for _ in handles]
         threads = [
-            threading.Thread(target=self._describe, args=(handle, found), daemon=True)
-            for handle, found in zip(handles, facts, strict=True)
+            threading.Thread(target=self._query, args=(handle, queried), daemon=True)
+            for handle, queried in zip(handles, values, strict=True)
         ]
         for thread in threads:
             thread.start()
@@ -131,81 +141,83 @@ class NvmlClient:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         if not any(thread.is_alive() for thread in threads):
-            # Held open, the driver would keep a laptop's card awake.
-            self._ready = False
+            # An open driver keeps the GPU of a laptop awake.
+            self._is_open = False
             self._try(self._library.nvmlShutdown)
-        return [dict(found) for found in facts]
+        return [dict(queried) for queried in values]
 
-    def _describe(self, handle: Any, found: dict[str, Any]) -> None:
-        ask = self._library
-        found["uuid"] = self._uuid(handle)
-        found["name"] = self._try(lambda: _text(ask.nvmlDeviceGetName(handle)))
-        found["capability"] = self._try(
-            lambda: tuple(ask.nvmlDeviceGetCudaComputeCapability(handle))
+    def _query(self, handle: Any, values: dict[str, Any]) -> None:
+        nvml = self._library
+        values["uuid"] = self._uuid(handle)
+        values["name"] = self._try(lambda: _to_str(nvml.nvmlDeviceGetName(handle)))
+        values["capability"] = self._try(
+            lambda: tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle))
         )
-        found["memory"] = self._try(lambda: self._memory(handle))
-        found["ours"] = self._try(lambda: self._ours(handle))
+        values["memory"] = self._try(lambda: self._memory(handle))
+        values["own_bytes"] = self._try(lambda: self._own_bytes(handle))
 
     def _uuid(self, handle: Any) -> str | None:
-        uuid: str | None = self._try(lambda: _text(self._library.nvmlDeviceGetUUID(handle)))
+        uuid: str | None = self._try(lambda: _to_str(self._library.nvmlDeviceGetUUID(handle)))
         return uuid
 
     def _memory(self, handle: Any) -> Any:
-        # Version 2 keeps what the driver reserves out of "used"; old drivers know version 1 only.
+        # Version 2 does not count memory reserved by the driver as used; old drivers lack it.
         version = getattr(self._library, "nvmlMemory_v2", None)
         if version is not None:
-            newer = self._try(lambda: self._library.nvmlDeviceGetMemoryInfo(handle, version))
-            if newer is not None:
-                return newer
+            memory = self._try(lambda: self._library.nvmlDeviceGetMemoryInfo(handle, version))
+            if memory is not None:
+                return memory
         return self._library.nvmlDeviceGetMemoryInfo(handle)
 
-    def _ours(self, handle: Any) -> int:
-        """Return the bytes that this process and its children hold."""
+    def _own_bytes(self, handle: Any) -> int:
+        """Return the memory in use by this process and its children."""
         pids = {os.getpid()}
         with contextlib.suppress(psutil.Error):
             pids |= {child.pid for child in psutil.Process().children(recursive=True)}
-        using = self._library.nvmlDeviceGetComputeRunningProcesses(handle)
-        return sum(one.usedGpuMemory or 0 for one in using if one.pid in pids)
+        processes = self._library.nvmlDeviceGetComputeRunningProcesses(handle)
+        return sum(process.usedGpuMemory or 0 for process in processes if process.pid in pids)
 
-    def _try(self, ask: Callable[[], Any]) -> Any:
-        # Drivers differ in what they know of a card: "not supported" is an answer, not a failure.
+    def _try(self, query: Callable[[], Any]) -> Any:
+        """Return the result of a query, or None: GPUs do not support every query."""
         try:
-            return ask()
+            return query()
         except (self._library.NVMLError, AttributeError, UnicodeDecodeError):
             return None
 
 
-def _card(index: int, found: dict[str, Any], driver: str | None) -> Gpu:
-    memory = found.get("memory")
-    used = memory.used if memory else None
+def _to_gpu(index: int, values: dict[str, Any], driver: str | None) -> Gpu:
+    memory = values.get("memory")
+    other_gib = None
+    if memory:
+        other_gib = max(0, memory.used - (values.get("own_bytes") or 0)) / GIB
     return Gpu(
         index=index,
-        name=found.get("name") or "NVIDIA GPU",
+        name=values.get("name") or "NVIDIA GPU",
         total_gib=memory.total / GIB if memory else None,
         free_gib=memory.free / GIB if memory else None,
-        other_gib=None if used is None else max(0, used - (found.get("ours") or 0)) / GIB,
-        compute_capability=found.get("capability"),
+        other_gib=other_gib,
+        compute_capability=values.get("capability"),
         driver=driver,
-        uuid=found.get("uuid"),
+        uuid=values.get("uuid"),
     )
 
 
-def _why_none(visible: str | None) -> str:
+def _no_gpu_reason(visible: str | None) -> str:
     if visible is None:
-        return "The NVIDIA driver is here, but it finds no card."
-    return f"CUDA_VISIBLE_DEVICES='{visible}' shows no card. Unset it to see them all."
+        return "The NVIDIA driver is installed, but it finds no GPU."
+    return f"CUDA_VISIBLE_DEVICES='{visible}' hides every GPU. Unset it to use them."
 
 
-def _why_closed(error: Any) -> str:
+def _open_error_text(error: Any) -> str:
     code = getattr(error, "value", None)
     if code == _LIBRARY_NOT_FOUND:
-        return "No NVIDIA card was found. Small models train on this computer's CPU in minutes."
+        return "No NVIDIA GPU was found. Small models train on the CPU in minutes."
     if code == _DRIVER_NOT_LOADED:
         return "An NVIDIA driver is installed but not running. Restart the computer."
     if code == _VERSION_MISMATCH:
-        return "The NVIDIA driver was updated while it ran. Restart the computer."
-    return f"The NVIDIA driver answered: {error}."
+        return "The NVIDIA driver was updated while it was running. Restart the computer."
+    return f"The NVIDIA driver reports: {error}."
 
 
-def _text(value: Any) -> str:
+def _to_str(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)

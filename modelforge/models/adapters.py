@@ -1,4 +1,4 @@
-"""Which adapter a run is to begin with: a run's or a folder's, and whether it fits its settings."""
+"""Find the adapter that a run starts from, and check that it fits the settings."""
 
 from __future__ import annotations
 
@@ -11,69 +11,67 @@ from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.models.safetensors_index import read_json
 from modelforge.paths import Home
 
-WHERE = "adapter.start_from"
-WEIGHTS, SHAPE = "adapter_model.safetensors", "adapter_config.json"
+SETTING = "adapter.start_from"
+WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 
 
 def find_adapter(config: TrainingConfig, home: Home, model_path: str) -> Path:
-    """Return the folder of the adapter that `adapter.start_from` names.
+    """Return the folder of the adapter that `adapter.start_from` names: a run or a folder.
 
-    Raises NotFoundError where there is none, ConfigError for one of another model or shape.
+    Raises NotFoundError if there is none, ConfigError if its model or shape differs.
     """
-    said = str(config.adapter.start_from).strip()
-    folder = _folder(said, home)
-    if not (folder / WEIGHTS).is_file() or not (folder / SHAPE).is_file():
-        what = f"{said} has no adapter in safetensors."
-        remedy = "Name a run that left an adapter, or a folder with one."
-        raise NotFoundError(Problem(WHERE, what, remedy))
-    shape = read_json(folder / SHAPE)
-    problems = list(_misfits(config, shape, model_path))
+    name = str(config.adapter.start_from).strip()
+    folder = _find_folder(name, home)
+    if not (folder / WEIGHTS_FILE).is_file() or not (folder / CONFIG_FILE).is_file():
+        what = f"{name} has no adapter in safetensors format."
+        remedy = "Name a run that saved an adapter, or a folder with one."
+        raise NotFoundError(Problem(SETTING, what, remedy))
+    problems = _mismatches(config, read_json(folder / CONFIG_FILE), model_path)
     if problems:
         raise ConfigError(problems)
     return folder
 
 
-def _folder(said: str, home: Home) -> Path:
-    # A run's id is no path, so that nothing outside the home is meant by one.
-    run = home.runs / said / "output"
-    if "/" not in said and "\\" not in said and ".." not in said and run.is_dir():
+def _find_folder(name: str, home: Home) -> Path:
+    # A run id is not a path, so it cannot lead outside of the home.
+    run = home.runs / name / "output"
+    if "/" not in name and "\\" not in name and ".." not in name and run.is_dir():
         return run.resolve()
+    remedy = "Name a run from the Runs page, or the path of a folder."
     try:
-        folder = Path(said).expanduser().resolve()
+        folder = Path(name).expanduser().resolve()
         if folder.is_dir():
             return folder
-    except (OSError, ValueError, RuntimeError):  # the last: no home of that user
-        pass
-    what = f"{said[:120]!r} is neither a run that left something nor a folder."
-    raise NotFoundError(Problem(WHERE, what, "The Runs page shows the runs there are."))
+    except (OSError, ValueError, RuntimeError) as error:
+        what = f"{name[:120]!r} cannot be read as a folder: {error}."
+        raise NotFoundError(Problem(SETTING, what, remedy)) from error
+    what = f"{name[:120]!r} is neither a run with an output nor a folder."
+    raise NotFoundError(Problem(SETTING, what, remedy))
 
 
-def _misfits(config: TrainingConfig, shape: dict[str, Any], model_path: str) -> list[Problem]:
-    base = str(shape.get("base_model_name_or_path") or "")
-    if shape.get("peft_type") != "LORA":
-        kind = shape.get("peft_type") or "unknown"
-        return [Problem(WHERE, f"It is an adapter of the kind {kind}, not LoRA.", "Name another.")]
-    if not _same_model(base, model_path):
+def _mismatches(config: TrainingConfig, adapter: dict[str, Any], model_path: str) -> list[Problem]:
+    kind = adapter.get("peft_type") or "unknown"
+    if kind != "LORA":
+        return [Problem(SETTING, f"Its type is {kind}, not LoRA.", "Name a LoRA adapter.")]
+    base = str(adapter.get("base_model_name_or_path") or "")
+    if not _is_same_model(base, model_path):
         what = f"The adapter was trained on {Path(base).name or 'another model'}."
-        return [Problem(WHERE, what, f"Choose that model; now it is {Path(model_path).name}.")]
-    wanted = {
-        "lora_r": (shape.get("r"), config.lora_r),
-        "lora_alpha": (shape.get("lora_alpha"), effective_alpha(config)),
-        "adapter.use_rslora": (bool(shape.get("use_rslora")), config.adapter.use_rslora),
-        "adapter.use_dora": (bool(shape.get("use_dora")), config.adapter.use_dora),
+        return [Problem(SETTING, what, f"Choose that model instead of {Path(model_path).name}.")]
+    pairs = {
+        "lora_r": (adapter.get("r"), config.lora_r),
+        "lora_alpha": (adapter.get("lora_alpha"), effective_alpha(config)),
+        "adapter.use_rslora": (bool(adapter.get("use_rslora")), config.adapter.use_rslora),
+        "adapter.use_dora": (bool(adapter.get("use_dora")), config.adapter.use_dora),
     }
-    return [
-        Problem(name, f"The adapter to start from has {_shown(own)}.", f"Set it to {_shown(own)}.")
-        for name, (own, said) in wanted.items()
-        if own != said
-    ]
+    problems = []
+    for setting, (stored, value) in pairs.items():
+        if stored != value:
+            text = str(stored).lower() if isinstance(stored, bool) else str(stored)
+            problems.append(Problem(setting, f"The adapter has {text}.", f"Set it to {text}."))
+    return problems
 
 
-def _same_model(base: str, model_path: str) -> bool:
-    """Say whether both name one model; a home may have been moved since."""
-    names = [name.replace("\\", "/").rstrip("/") for name in (base, model_path)]
-    return names[0] == names[1] or names[0].rsplit("/", 1)[-1] == names[1].rsplit("/", 1)[-1]
-
-
-def _shown(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _is_same_model(base: str, model_path: str) -> bool:
+    """Return whether both paths name one model; the home may have been moved since."""
+    base, model_path = (path.replace("\\", "/").rstrip("/") for path in (base, model_path))
+    return base == model_path or base.rsplit("/", 1)[-1] == model_path.rsplit("/", 1)[-1]

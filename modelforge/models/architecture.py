@@ -1,14 +1,14 @@
-"""The shape of a language model, read out of the many spellings of config.json."""
+"""The architecture of a language model, read from any spelling of config.json."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-_SPELLINGS = {
+_KEYS = {
     "hidden_size": ("hidden_size", "n_embd", "d_model", "dim"),
     "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers"),
-    "writers": ("num_decoder_layers", "decoder_layers"),
+    "decoder_layers": ("num_decoder_layers", "decoder_layers"),
     "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads"),
     "kv_heads": ("num_key_value_heads", "num_kv_heads", "n_head_kv"),
     "intermediate": (
@@ -20,14 +20,14 @@ _SPELLINGS = {
     "head_dim": ("head_dim", "d_kv"),
     "experts": ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
 }
-# Families that read a whole text and do not write one.
+# Model types that encode text and do not generate it.
 _ENCODERS = frozenset(
     {"albert", "bert", "camembert", "canine", "convbert", "deberta", "deberta-v2", "distilbert"}
     | {"electra", "ernie", "esm", "flaubert", "funnel", "layoutlm", "longformer", "mobilebert"}
     | {"modernbert", "mpnet", "nomic_bert", "roberta", "squeezebert", "xlm-roberta", "xlnet"}
 )
-# Two matrices in the feed-forward part instead of three.
-_PLAIN = frozenset(
+# Model types whose feed-forward block has two matrices and no gate.
+_UNGATED = frozenset(
     {"bloom", "codegen", "falcon", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "mpt"}
     | {"opt", "phi", "starcoder2"}
 )
@@ -42,9 +42,14 @@ _LEARNED_POSITIONS = frozenset({"gpt2", "gpt_bigcode", "gpt_neo", "opt"})
 class ModelInfo:
     """What is known of a model before it is loaded; None is unknown.
 
-    `path` is what to load: a folder or a Hub id. `kind` is decoder, encoder, encoder-decoder or
-    unknown; `quantization` says how the weights are stored ("" for plain ones),
-    `licence` is what its page says, where it was asked.
+    Args:
+        path: the folder or Hub id to load.
+        weights_gib: size of the weight files in GiB.
+        tied: whether the embeddings are tied to the head.
+        local: whether the weights are on this machine.
+        kind: decoder, encoder, encoder-decoder or unknown.
+        quantization: how the weights are stored; "" if they are not quantized.
+        licence: the licence on its Hub page; "" if the Hub was not asked.
     """
 
     name: str
@@ -73,19 +78,19 @@ class ModelInfo:
 
     @property
     def embedding_weights(self) -> int:
-        """The weights of the embeddings and of a head that is not tied to them."""
+        """The number of parameters of the embeddings, and of a head that is not tied to them."""
         return (self.vocab or 0) * (self.hidden_size or 0) * (1 if self.tied else 2)
 
     @property
     def linear_weights(self) -> int:
-        """The weights of everything but embeddings and head."""
+        """The number of parameters without embeddings and head."""
         return max(0, (self.parameters or 0) - self.embedding_weights)
 
     @property
     def layer_matrices(self) -> list[tuple[int, int]]:
-        """Inputs and outputs of each linear layer of one block; empty when the shape is unknown.
+        """(in_features, out_features) of each linear layer of one block; empty if unknown.
 
-        Experts are left out: Transformers keeps them in one tensor, which no adapter reaches.
+        Without experts: Transformers keeps them in one tensor, which adapters do not support.
         """
         matrices = _matrices(
             self.model_type,
@@ -98,35 +103,35 @@ class ModelInfo:
         return matrices[:4] if self.experts else matrices
 
 
-def read_shape(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of ModelFacts that config.json tells; unknown numbers are None."""
-    text = {**raw, **_nested(raw)}
-    model_type = str(raw.get("model_type") or "")
-    shape: dict[str, Any] = {name: _number(text, keys) for name, keys in _SPELLINGS.items()}
-    writers = shape.pop("writers")
-    if raw.get("is_encoder_decoder") and shape["layers"]:
-        shape["layers"] += writers or shape["layers"]
+def read_shape(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of ModelInfo that are in config.json; unknown numbers are None."""
+    text_config = {**config, **_text_config(config)}
+    model_type = str(config.get("model_type") or "")
+    shape: dict[str, Any] = {name: _number(text_config, keys) for name, keys in _KEYS.items()}
+    decoder_layers = shape.pop("decoder_layers")
+    if config.get("is_encoder_decoder") and shape["layers"]:
+        shape["layers"] += decoder_layers or shape["layers"]
     hidden, heads = shape["hidden_size"], shape["heads"]
     if shape["head_dim"] is None and hidden and heads:
         shape["head_dim"] = hidden // heads
     if shape["kv_heads"] is None:
-        shape["kv_heads"] = 1 if text.get("multi_query") else heads
-    if shape["intermediate"] is None and model_type in _PLAIN and hidden:
+        shape["kv_heads"] = 1 if text_config.get("multi_query") else heads
+    if shape["intermediate"] is None and model_type in _UNGATED and hidden:
         shape["intermediate"] = 4 * hidden
-    tied = text.get("tie_word_embeddings")
-    architectures = raw.get("architectures") or [""]
+    tied = text_config.get("tie_word_embeddings")
+    architectures = config.get("architectures") or [""]
     return {
         **shape,
         "model_type": model_type,
         "architecture": str(architectures[0]),
         "tied": bool(tied) if isinstance(tied, bool) else model_type in _TIED_BY_DEFAULT,
-        "kind": _kind(raw, str(architectures[0]), model_type),
-        "quantization": _quantization(raw),
+        "kind": _kind(config, str(architectures[0]), model_type),
+        "quantization": _quantization(config),
     }
 
 
 def parameters_by_shape(shape: dict[str, Any]) -> int | None:
-    """Count the weights of a plain decoder; None for an unknown shape or a mixture of experts."""
+    """Return the parameters of a dense decoder; None for an unknown shape or with experts."""
     hidden, layers, vocab = shape["hidden_size"], shape["layers"], shape["vocab"]
     if not hidden or not layers or not vocab or shape["experts"]:
         return None
@@ -156,27 +161,27 @@ def _matrices(
         (hidden, kv_heads * head_dim),
         (heads * head_dim, hidden),
     ]
-    up = [(hidden, intermediate)] * (1 if model_type in _PLAIN else 2)
+    up = [(hidden, intermediate)] * (1 if model_type in _UNGATED else 2)
     return [*attention, *up, (intermediate, hidden)]
 
 
-def _nested(raw: dict[str, Any]) -> dict[str, Any]:
+def _text_config(config: dict[str, Any]) -> dict[str, Any]:
     for key in ("text_config", "llm_config", "language_config"):
-        if isinstance(raw.get(key), dict):
-            return dict(raw[key])
+        if isinstance(config.get(key), dict):
+            return dict(config[key])
     return {}
 
 
-def _number(text: dict[str, Any], keys: tuple[str, ...]) -> int | None:
+def _number(config: dict[str, Any], keys: tuple[str, ...]) -> int | None:
     for key in keys:
-        value = text.get(key)
+        value = config.get(key)
         if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**40:
             return value
     return None
 
 
-def _kind(raw: dict[str, Any], architecture: str, model_type: str) -> str:
-    if raw.get("is_encoder_decoder"):
+def _kind(config: dict[str, Any], architecture: str, model_type: str) -> str:
+    if config.get("is_encoder_decoder"):
         return "encoder-decoder"
     if architecture.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
         return "decoder"
@@ -186,8 +191,8 @@ def _kind(raw: dict[str, Any], architecture: str, model_type: str) -> str:
     return "unknown"
 
 
-def _quantization(raw: dict[str, Any]) -> str:
-    stored = raw.get("quantization_config")
+def _quantization(config: dict[str, Any]) -> str:
+    stored = config.get("quantization_config")
     if not isinstance(stored, dict):
         return ""
     if stored.get("load_in_4bit"):

@@ -1,4 +1,4 @@
-"""What the Hugging Face Hub, or its cache on this disk, says of a model."""
+"""Look up and search models on the Hugging Face Hub and in its local cache."""
 
 from __future__ import annotations
 
@@ -26,7 +26,17 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 from modelforge.errors import ConfigError, ForgeError, NotFoundError, Problem, RunError
 from modelforge.models.safetensors_index import INDEX, weight_files
 
+SETTING = "model_name"
 HUB_LIMIT_S = 6.0
+SEARCH_LIMIT_S = 10.0
+MAX_RESULTS = 12
+MAX_QUERY_CHARS = 100
+# The Hub's pipeline tags of the models that each task can start from.
+PIPELINE_TAGS = {
+    "text-generation": ("text-generation",),
+    "summarization": ("summarization", "text2text-generation", "text-generation"),
+    "extractive-question-answering": ("question-answering", "fill-mask"),
+}
 _SMALL_FILES = (
     "config.json",
     "tokenizer_config.json",
@@ -38,7 +48,7 @@ _SMALL_FILES = (
 
 @dataclass(frozen=True)
 class HubModel:
-    """A model on the Hub: its small files lie in `folder`, `files` has the size of each file."""
+    """A model on the Hub: `folder` holds its small files, `files` the size of every file."""
 
     revision: str | None
     folder: Path
@@ -47,42 +57,56 @@ class HubModel:
     licence: str = ""
 
 
+@dataclass(frozen=True)
+class SearchResult:
+    """A model found on the Hub; `parameters` in billions, None if unknown."""
+
+    name: str
+    parameters: float | None
+    licence: str
+    gated: bool
+    downloads: int
+
+
 def is_offline() -> bool:
-    """Say whether the environment forbids to ask the Hub."""
-    said = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
-    return said.upper() in {"1", "ON", "YES", "TRUE"} or constants.HF_HUB_OFFLINE
+    """Return whether the environment prevents access to the Hub."""
+    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return value.upper() in {"1", "ON", "YES", "TRUE"} or constants.HF_HUB_OFFLINE
 
 
 def cached_folder(name: str, cache: Path | None = None) -> Path | None:
-    """Return the folder in the Hub's cache that holds this model's config.json, if there is one."""
-    found = huggingface_hub.try_to_load_from_cache(name, "config.json", cache_dir=cache)
-    return Path(found).parent if isinstance(found, str) else None
+    """Return the folder of a cached model with its config.json, or None."""
+    path = huggingface_hub.try_to_load_from_cache(name, "config.json", cache_dir=cache)
+    return Path(path).parent if isinstance(path, str) else None
 
 
 def is_complete(folder: Path, files: dict[str, int]) -> bool:
-    """Say whether the cached folder has every weight file."""
+    """Return whether a cached folder has every weight file."""
     names = weight_files(folder, files)
     return bool(names) and all(name in files for name in names)
 
 
 def licence_from_tags(tags: Iterable[str]) -> str:
-    """Return the licence that the tags name, or nothing."""
-    named = (tag.removeprefix("license:") for tag in tags if tag.startswith("license:"))
-    return next(named, "")
+    """Return the licence in the tags of a model, or ""."""
+    licences = (tag.removeprefix("license:") for tag in tags if tag.startswith("license:"))
+    return next(licences, "")
 
 
 def fetch_hub_model(
     name: str, *, endpoint: str | None = None, cache: Path | None = None
 ) -> HubModel:
-    """Ask the Hub, and fetch the small files into its cache; the weights stay where they are."""
+    """Look up a model on the Hub, and download its small files to the cache, not the weights.
+
+    Raises NotFoundError, ConfigError or RunError.
+    """
     try:
-        return _look_up(name, endpoint, cache)
+        return _fetch(name, endpoint, cache)
     except GatedRepoError as error:
         raise NotFoundError(_gated(name)) from error
     except RepositoryNotFoundError as error:
         raise NotFoundError(
             Problem(
-                "model_name",
+                SETTING,
                 f"There is no model {name} on the Hub, or it is private.",
                 "Check the spelling. For a private model, run `hf auth login` or set HF_TOKEN.",
             )
@@ -96,14 +120,14 @@ def fetch_hub_model(
     except OSError as error:
         raise RunError(
             Problem(
-                "model_name",
+                SETTING,
                 f"The files of {name} cannot be written to the Hub's cache: {error}.",
-                "Make room on that disk, or set HF_HOME to a folder that can be written.",
+                "Free disk space there, or set HF_HOME to a writable folder.",
             )
         ) from error
 
 
-def _look_up(name: str, endpoint: str | None, cache: Path | None) -> HubModel:
+def _fetch(name: str, endpoint: str | None, cache: Path | None) -> HubModel:
     disable_progress_bars()
     info = huggingface_hub.HfApi(endpoint=endpoint).model_info(
         name, files_metadata=True, timeout=HUB_LIMIT_S
@@ -133,16 +157,16 @@ def _gated(name: str) -> Problem:
     if huggingface_hub.get_token() is None:
         remedy = f"Accept it on {page}, then run `hf auth login` or set HF_TOKEN."
     else:
-        remedy = f"Accept it on {page} with the account that your token belongs to."
-    return Problem("model_name", f"{name} is gated: its licence must be accepted first.", remedy)
+        remedy = f"Accept it on {page} with the account of your token."
+    return Problem(SETTING, f"{name} is gated: its licence must be accepted first.", remedy)
 
 
 def _no_config(name: str) -> ConfigError:
     return ConfigError(
         Problem(
-            "model_name",
-            f"{name} has no config.json, so it is no Transformers model.",
-            "Choose the original of the model, not a GGUF or adapter of it.",
+            SETTING,
+            f"{name} has no config.json, so it is not a Transformers model.",
+            "Choose the original model, not a GGUF file or adapter.",
         )
     )
 
@@ -152,67 +176,45 @@ def _unreachable(name: str, error: Exception) -> ForgeError:
     why = f"answered {status}" if status else "cannot be reached"
     return NotFoundError(
         Problem(
-            "model_name",
+            SETTING,
             f"{name} is not on this machine, and the Hub {why}.",
-            "Check the network, use the model `starter`, which needs none, or name a folder.",
+            "Check the network, or use the model `starter` or a local folder, which need none.",
         )
     )
 
 
-WHERE = "model_name"
-MAX_RESULTS = 12
-MAX_QUERY_CHARS = 100
-SEARCH_LIMIT_S = 10.0
-# What the Hub calls the models that a task can start from.
-PIPELINE_TAGS = {
-    "text-generation": ("text-generation",),
-    "summarization": ("summarization", "text2text-generation", "text-generation"),
-    "extractive-question-answering": ("question-answering", "fill-mask"),
-}
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """One model on the Hub; `parameters` in billions, None when it does not say."""
-
-    name: str
-    parameters: float | None
-    licence: str
-    gated: bool
-    downloads: int
-
-
 def search_models(query: str, task: str, *, endpoint: str | None = None) -> list[SearchResult]:
-    """Return models with safetensors whose names hold these words, the most used first.
+    """Return models with safetensors whose names match the query, the most downloaded first.
 
-    Raises ConfigError for a query that is none and NotFoundError when the Hub does not answer.
+    Raises ConfigError for an invalid query, NotFoundError if the Hub cannot be reached.
     """
     words = query.strip()
     if not 2 <= len(words) <= MAX_QUERY_CHARS:
-        what = f"{len(words)} letters are too {'few' if len(words) < 2 else 'many'} to search with."
-        raise ConfigError(Problem(WHERE, what, f"Give 2 to {MAX_QUERY_CHARS} letters of the name."))
+        what = f"The search text has {len(words)} characters."
+        remedy = f"Enter 2 to {MAX_QUERY_CHARS} characters of the name."
+        raise ConfigError(Problem(SETTING, what, remedy))
     if is_offline():
-        what = "HF_HUB_OFFLINE forbids to ask the Hub."
-        remedy = "Unset it, use the model `starter`, or name a folder."
-        raise NotFoundError(Problem(WHERE, what, remedy))
+        what = "HF_HUB_OFFLINE prevents access to the Hub."
+        remedy = "Unset it, or use the model `starter` or a local folder."
+        raise NotFoundError(Problem(SETTING, what, remedy))
     pool = ThreadPoolExecutor(max_workers=1)
     try:
-        return pool.submit(_ask, words, PIPELINE_TAGS.get(task, ()), endpoint).result(
+        return pool.submit(_list_models, words, PIPELINE_TAGS.get(task, ()), endpoint).result(
             SEARCH_LIMIT_S
         )
     except (httpx.HTTPError, OSError, OfflineModeIsEnabled, TooLongError) as error:
-        what = "The Hub cannot be reached, so it cannot be searched."
-        remedy = "Check the network, use the model `starter`, or name a folder."
-        raise NotFoundError(Problem(WHERE, what, remedy)) from error
+        what = "The Hub cannot be reached."
+        remedy = "Check the network, or use the model `starter` or a local folder."
+        raise NotFoundError(Problem(SETTING, what, remedy)) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _ask(words: str, tags: Iterable[str], endpoint: str | None) -> list[SearchResult]:
+def _list_models(words: str, tags: Iterable[str], endpoint: str | None) -> list[SearchResult]:
     api = huggingface_hub.HfApi(endpoint=endpoint)
-    found: dict[str, SearchResult] = {}
+    results: dict[str, SearchResult] = {}
     for tag in tags:
-        listed = api.list_models(
+        models = api.list_models(
             search=words,
             pipeline_tag=tag,
             filter=["safetensors"],
@@ -220,12 +222,12 @@ def _ask(words: str, tags: Iterable[str], endpoint: str | None) -> list[SearchRe
             limit=MAX_RESULTS,
             expand=["safetensors", "gated", "downloads", "tags"],
         )
-        for info in islice(listed, MAX_RESULTS):
-            found.setdefault(info.id, _read(info))
-    return sorted(found.values(), key=lambda one: -one.downloads)[:MAX_RESULTS]
+        for info in islice(models, MAX_RESULTS):
+            results.setdefault(info.id, _search_result(info))
+    return sorted(results.values(), key=lambda result: -result.downloads)[:MAX_RESULTS]
 
 
-def _read(info: huggingface_hub.ModelInfo) -> SearchResult:
+def _search_result(info: huggingface_hub.ModelInfo) -> SearchResult:
     total = info.safetensors.total if info.safetensors else None
     return SearchResult(
         name=info.id,

@@ -1,4 +1,4 @@
-"""Which model is meant: its shape and size, read from small files and headers, never loaded."""
+"""Resolve a model name, and read architecture and size from small files without loading it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from modelforge.models.safetensors_index import WeightsInfo, read_json, read_wei
 from modelforge.paths import Home
 from modelforge.units import GIB
 
-WHERE = "model_name"
+SETTING = "model_name"
 STARTER = "starter"
-USE_STARTER = "Use the model `starter`, which needs no network, or a folder."
+USE_STARTER = "Use the model `starter`, which needs no network, or a local folder."
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 
 
 def resolve_model(
     name: str, home: Home, *, endpoint: str | None = None, cache: Path | None = None
 ) -> ModelInfo:
-    """Return what is known of the model: the starter, a folder, or a Hub id (cache before network).
+    """Return the information of a model: the starter, a folder, or a Hub id (cache before network).
 
-    Raises ConfigError for a model that cannot be used and NotFoundError for one that is not there.
+    Raises ConfigError for an unsupported model, NotFoundError for a missing one.
     """
     name = name.strip()
     if name == STARTER:
@@ -38,8 +38,8 @@ def resolve_model(
     if not _HUB_ID.fullmatch(name) or "--" in name or ".." in name:
         raise ConfigError(
             Problem(
-                WHERE,
-                f"{name[:120]!r} is neither `starter`, nor a folder here, nor a Hub id.",
+                SETTING,
+                f"{name[:120]!r} is neither `starter`, nor an existing folder, nor a Hub id.",
                 "A Hub id looks like Qwen/Qwen3-0.6B.",
             )
         )
@@ -58,30 +58,30 @@ def _is_path(name: str) -> bool:
 def _existing_folder(name: str) -> Path:
     try:
         folder = Path(name).expanduser().resolve()
-        there = {entry.name for entry in folder.iterdir()}
+        names = {entry.name for entry in folder.iterdir()}
     except (OSError, ValueError, RuntimeError) as error:
         raise NotFoundError(
             Problem(
-                WHERE,
-                f"There is no folder {name[:200]!r} that can be read.",
-                "Check the path, or name a Hub id.",
+                SETTING,
+                f"The folder {name[:200]!r} does not exist or cannot be read.",
+                "Check the path, or use a Hub id.",
             )
         ) from error
-    if "config.json" in there:
+    if "config.json" in names:
         return folder
-    if "adapter_config.json" in there:
+    if "adapter_config.json" in names:
         raise ConfigError(
             Problem(
-                WHERE,
-                f"{folder} holds an adapter, not a whole model.",
-                "Name the model that the adapter was trained on.",
+                SETTING,
+                f"{folder} contains an adapter, not a model.",
+                "Use the model that the adapter was trained on.",
             )
         )
     raise ConfigError(
         Problem(
-            WHERE,
+            SETTING,
             f"The folder {folder} has no config.json.",
-            "Name the folder that holds config.json and the .safetensors files.",
+            "Use the folder with config.json and the .safetensors files.",
         )
     )
 
@@ -90,9 +90,9 @@ def _starter(home: Home) -> ModelInfo:
     if not (home.starter_model / "config.json").is_file():
         raise NotFoundError(
             Problem(
-                WHERE,
+                SETTING,
                 "The starter model is not set up yet.",
-                "Run `python launch.py setup`, which needs a minute or two.",
+                "Run `python launch.py setup`; it takes one or two minutes.",
             )
         )
     return _from_folder(STARTER, home.starter_model)
@@ -100,43 +100,45 @@ def _starter(home: Home) -> ModelInfo:
 
 def _from_folder(name: str, folder: Path) -> ModelInfo:
     weights = read_weights(folder, _files(folder))
-    return _facts(name, str(folder), None, folder, weights)
+    return _model_info(name, str(folder), None, folder, weights)
 
 
 def _from_hub(name: str, endpoint: str | None, cache: Path | None) -> ModelInfo:
-    from modelforge.models import hub  # noqa: PLC0415 - brings in httpx, a fifth of a second
+    from modelforge.models import hub  # noqa: PLC0415 - importing httpx takes 0.2 s
 
     folder = hub.cached_folder(name, cache)
     if folder is not None:
         files = _files(folder)
         if hub.is_complete(folder, files):
-            return _facts(name, name, folder.name, folder, read_weights(folder, files))
+            return _model_info(name, name, folder.name, folder, read_weights(folder, files))
     if hub.is_offline():
         raise NotFoundError(
             Problem(
-                WHERE,
-                f"{name} is not on this machine, and HF_HUB_OFFLINE forbids to fetch it.",
+                SETTING,
+                f"{name} is not on this machine, and HF_HUB_OFFLINE prevents a download.",
                 f"{USE_STARTER} Or unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE.",
             )
         )
-    found = hub.fetch_hub_model(name, endpoint=endpoint, cache=cache)
-    weights = read_weights(found.folder, found.files, parameters=found.parameters, local=False)
-    return replace(_facts(name, name, found.revision, found.folder, weights), licence=found.licence)
+    model = hub.fetch_hub_model(name, endpoint=endpoint, cache=cache)
+    weights = read_weights(model.folder, model.files, parameters=model.parameters, local=False)
+    return replace(
+        _model_info(name, name, model.revision, model.folder, weights), licence=model.licence
+    )
 
 
 def _files(folder: Path) -> dict[str, int]:
     return {entry.name: entry.stat().st_size for entry in folder.iterdir() if entry.is_file()}
 
 
-def _facts(
+def _model_info(
     name: str, path: str, revision: str | None, folder: Path, weights: WeightsInfo
 ) -> ModelInfo:
-    raw = read_json(folder / "config.json")
-    shape = read_shape(raw)
-    _refuse_unknown_code(name, raw, shape["model_type"])
+    config = read_json(folder / "config.json")
+    shape = read_shape(config)
+    _refuse_unknown_type(name, config, shape["model_type"])
     shape["tied"] = shape["tied"] if weights.has_head is None else not weights.has_head
-    counted = None if shape["quantization"] else weights.parameters
-    parameters = counted or parameters_by_shape(shape)
+    stored = None if shape["quantization"] else weights.parameters
+    parameters = stored or parameters_by_shape(shape)
     if parameters is None and not shape["quantization"] and weights.bytes:
         parameters = weights.bytes // 2
     return ModelInfo(
@@ -147,7 +149,7 @@ def _facts(
         weights_gib=weights.bytes / GIB,
         has_chat_template=_has_chat_template(folder),
         local=weights.local,
-        remote_code="auto_map" in raw,
+        remote_code="auto_map" in config,
         **shape,
     )
 
@@ -155,47 +157,47 @@ def _facts(
 def _has_chat_template(folder: Path) -> bool:
     if any((folder / file).is_file() for file in ("chat_template.jinja", "chat_template.json")):
         return True
-    settings = folder / "tokenizer_config.json"
-    return settings.is_file() and bool(read_json(settings).get("chat_template"))
+    tokenizer_config = folder / "tokenizer_config.json"
+    return tokenizer_config.is_file() and bool(read_json(tokenizer_config).get("chat_template"))
 
 
-def _refuse_unknown_code(name: str, raw: dict[str, Any], model_type: str) -> None:
-    knows = _known_types()
-    if knows is None or knows(model_type):
+def _refuse_unknown_type(name: str, config: dict[str, Any], model_type: str) -> None:
+    is_known = _known_types()
+    if is_known is None or is_known(model_type):
         return
-    if "auto_map" in raw:
+    if "auto_map" in config:
         raise ConfigError(
             Problem(
-                WHERE,
-                f"{name} runs on Python code of its own, which ModelForge never executes.",
-                "Choose a model of a family that Transformers knows, for instance Qwen3 or Llama.",
+                SETTING,
+                f"{name} needs its own Python code, which ModelForge never executes.",
+                "Choose a model type that Transformers supports, such as Qwen3 or Llama.",
             )
         )
     raise ConfigError(
         Problem(
-            WHERE,
-            f"{name} is of the type {model_type or 'unknown'!r}, which the installed Transformers "
-            "does not know.",
-            "Choose another model, or a newer ModelForge.",
+            SETTING,
+            f"{name} has the type {model_type or 'unknown'!r}, which the installed Transformers "
+            "does not support.",
+            "Choose another model, or update ModelForge.",
         )
     )
 
 
 def _known_types() -> Callable[[str], bool] | None:
-    """Return a test for model types, read from Transformers' own list without importing it."""
+    """Return a test for supported model types, read from the source of Transformers."""
     spec = find_spec("transformers")
     if spec is None or not spec.submodule_search_locations:
         return None
     auto = Path(os.fspath(spec.submodule_search_locations[0])) / "models" / "auto"
-    listed = [auto / "auto_mappings.py", auto / "configuration_auto.py"]
-    text = "".join(file.read_text("utf-8") for file in listed if file.is_file())
+    sources = [auto / "auto_mappings.py", auto / "configuration_auto.py"]
+    text = "".join(file.read_text("utf-8") for file in sources if file.is_file())
     if '("llama", "LlamaConfig")' not in text:
         return None
     return lambda model_type: f'("{model_type}", ' in text
 
 
 def format_parameters(parameters: int | None) -> str:
-    """Return a count as people say it: 135M, 4.0B."""
+    """Return a number of parameters as text: 135M, 4.0B."""
     if parameters is None:
         return "unknown size"
     if parameters >= 1e9:

@@ -1,4 +1,4 @@
-"""Which weight files a model has and how many numbers they hold, by their headers alone."""
+"""Find the weight files of a model, and read its parameter count from their headers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.units import MIB
 
 INDEX = "model.safetensors.index.json"
-WHERE = "model_name"
-_LARGEST_HEADER = 100 * MIB
-_LARGEST_JSON = 100 * MIB
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+SETTING = "model_name"
+_MAX_HEADER_BYTES = 100 * MIB
+_MAX_JSON_BYTES = 100 * MIB
+_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """The weights of one model. `has_head` says whether a head is stored; None is unknown."""
+    """The weight files of a model; `has_head` is None if it is unknown whether a head is stored."""
 
     bytes: int
     parameters: int | None
@@ -30,33 +30,37 @@ class WeightsInfo:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a small JSON file, or say in words why that cannot be."""
+    """Return the object in a small JSON file; raises ConfigError or NotFoundError."""
     try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise ConfigError(Problem(WHERE, f"{path.name} is larger than 100 MiB.", _REFETCH))
-        found = json.loads(path.read_text("utf-8"))
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise ConfigError(
+                Problem(SETTING, f"{path.name} is larger than 100 MiB.", _DOWNLOAD_AGAIN)
+            )
+        value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise NotFoundError(Problem(WHERE, f"{path.name} is missing.", _REFETCH)) from error
+        raise NotFoundError(
+            Problem(SETTING, f"{path.name} is missing.", _DOWNLOAD_AGAIN)
+        ) from error
     except (OSError, ValueError) as error:
         raise ConfigError(
-            Problem(WHERE, f"{path} cannot be read as JSON: {error}.", _REFETCH)
+            Problem(SETTING, f"{path} cannot be read as JSON: {error}.", _DOWNLOAD_AGAIN)
         ) from error
-    if not isinstance(found, dict):
-        raise ConfigError(Problem(WHERE, f"{path} does not hold a JSON object.", _REFETCH))
-    return found
+    if not isinstance(value, dict):
+        raise ConfigError(Problem(SETTING, f"{path} does not hold a JSON object.", _DOWNLOAD_AGAIN))
+    return value
 
 
-_REFETCH = "Fetch the model again, or choose another."
+_DOWNLOAD_AGAIN = "Download the model again, or choose another."
 
 
 def weight_files(folder: Path, files: dict[str, int]) -> list[str]:
-    """Return the names of the safetensors files that make up the model."""
+    """Return the names of the safetensors files of the model."""
     if "model.safetensors" in files:
         return ["model.safetensors"]
     if INDEX in files and (folder / INDEX).is_file():
-        mapped = read_json(folder / INDEX).get("weight_map")
-        names = set(mapped.values()) if isinstance(mapped, dict) else set()
-        return sorted(name for name in names if isinstance(name, str) and _is_plain(name))
+        weight_map = read_json(folder / INDEX).get("weight_map")
+        names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
+        return sorted(name for name in names if isinstance(name, str) and _is_file_name(name))
     return sorted(
         name
         for name in files
@@ -67,9 +71,10 @@ def weight_files(folder: Path, files: dict[str, int]) -> list[str]:
 def read_weights(
     folder: Path, files: dict[str, int], *, parameters: int | None = None, local: bool = True
 ) -> WeightsInfo:
-    """Return what the weight files hold; refuses pickles, and a folder that lacks some.
+    """Return the information of the weight files; `files` maps names to sizes in bytes.
 
-    `local` false means that only the names and sizes in `files` are at hand.
+    The headers are only read if `local`. Raises ConfigError for pickles, NotFoundError for missing
+    files.
     """
     names = weight_files(folder, files)
     if not names:
@@ -78,51 +83,51 @@ def read_weights(
     if missing:
         raise NotFoundError(
             Problem(
-                WHERE,
+                SETTING,
                 f"{len(missing)} of {len(names)} weight files are missing, first {missing[0]}.",
-                "Fetch the model again; the download was not complete.",
+                "Download the model again; the download was incomplete.",
             )
         )
     total = sum(files[name] for name in names)
     if not local:
         return WeightsInfo(total, parameters, None, local=False)
-    tensors: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for name in names:
-        tensors |= _tensors(folder / name)
-    has_head = any(name.endswith(("lm_head.weight", "embed_out.weight")) for name in tensors)
-    return WeightsInfo(total, sum(tensors.values()), has_head, local=True)
+        sizes |= _tensor_sizes(folder / name)
+    has_head = any(name.endswith(("lm_head.weight", "embed_out.weight")) for name in sizes)
+    return WeightsInfo(total, sum(sizes.values()), has_head, local=True)
 
 
-def _is_plain(name: str) -> bool:
+def _is_file_name(name: str) -> bool:
     return Path(name).name == name and "\\" not in name
 
 
 def _no_safetensors(files: dict[str, int]) -> Problem:
-    pickles = sorted(name for name in files if name.endswith(_PICKLES))
+    pickles = sorted(name for name in files if name.endswith(_PICKLE_SUFFIXES))
     if pickles:
         return Problem(
-            WHERE,
-            f"The weights are pickled ({pickles[0]}); loading a pickle can run any code.",
-            "Choose a model with .safetensors files, or convert it where you trust it.",
+            SETTING,
+            f"The weights are pickled ({pickles[0]}); loading a pickle can run arbitrary code.",
+            "Choose a model with .safetensors files, or convert it if you trust it.",
         )
     if any(name.endswith(".gguf") for name in files):
         return Problem(
-            WHERE,
-            "The weights are GGUF, which is for running a model, not for training it.",
-            "Choose the original of the model, with .safetensors files.",
+            SETTING,
+            "The weights are in GGUF format, which is for inference, not for training.",
+            "Choose the original model with .safetensors files.",
         )
     return Problem(
-        WHERE,
-        "There are no .safetensors files beside config.json.",
-        "Name a folder or Hub id that holds the weights.",
+        SETTING,
+        "There are no .safetensors files next to config.json.",
+        "Use a folder or Hub id with the weights.",
     )
 
 
-def _tensors(path: Path) -> dict[str, int]:
+def _tensor_sizes(path: Path) -> dict[str, int]:
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(_LARGEST_HEADER, path.stat().st_size - 8):
+            if length > min(_MAX_HEADER_BYTES, path.stat().st_size - 8):
                 raise ValueError(f"its header claims {length} bytes")
             header = json.loads(file.read(length))
         return {
@@ -132,5 +137,9 @@ def _tensors(path: Path) -> dict[str, int]:
         }
     except (OSError, ValueError, struct.error, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(
-            Problem(WHERE, f"{path.name} is no whole safetensors file: {error}.", _REFETCH)
+            Problem(
+                SETTING,
+                f"{path.name} is not a complete safetensors file: {error}.",
+                _DOWNLOAD_AGAIN,
+            )
         ) from error

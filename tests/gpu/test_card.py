@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from modelforge.hardware.doctor import matmul_row
+from modelforge.hardware.doctor import check_4bit_matmul
 from modelforge.hardware.machine import current_load
 
 pytestmark = pytest.mark.gpu
@@ -38,7 +38,7 @@ def test_the_load_of_the_card_is_read():
 
 
 def test_the_doctor_multiplies_four_bit_weights_right():
-    row = matmul_row()
+    row = check_4bit_matmul()
     assert row.state == "good", row.what
 
 

@@ -5,7 +5,7 @@ import pytest
 from modelforge.data.checks.summary import summarize
 from modelforge.data.repair.copy import repair_file
 from modelforge.paths import Home
-from tests.data.broken import CASES
+from tests.data.checks.broken_files import CASES
 from tests.train.conftest import Bench
 
 pytestmark = [

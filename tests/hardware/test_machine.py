@@ -236,10 +236,13 @@ def test_a_card_that_fell_off_the_bus_hides_no_other(look):
 @pytest.mark.parametrize(
     ("refuses", "says"),
     [
-        (NVMLError(12, "NVML Shared Library Not Found"), "No NVIDIA card was found."),
+        (NVMLError(12, "NVML Shared Library Not Found"), "No NVIDIA GPU was found."),
         (NVMLError(9, "Driver Not Loaded"), "installed but not running. Restart"),
-        (NVMLError(18, "Driver/library version mismatch"), "was updated while it ran. Restart"),
-        (NVMLError(999, "Unknown Error"), "The NVIDIA driver answered: Unknown Error."),
+        (
+            NVMLError(18, "Driver/library version mismatch"),
+            "was updated while it was running. Restart",
+        ),
+        (NVMLError(999, "Unknown Error"), "The NVIDIA driver reports: Unknown Error."),
     ],
 )
 def test_no_gpu_means_practice_mode_and_the_reason_is_said(look, refuses, says):
@@ -252,7 +255,7 @@ def test_no_gpu_means_practice_mode_and_the_reason_is_said(look, refuses, says):
 
 @not_on_an_apple_gpu
 def test_a_driver_without_cards_is_told_apart_from_no_driver(look):
-    assert look(Driver()).gpu_note == "The NVIDIA driver is here, but it finds no card."
+    assert look(Driver()).gpu_note == "The NVIDIA driver is installed, but it finds no GPU."
 
 
 def test_this_computer_is_described_with_the_real_library(tmp_path):
@@ -296,38 +299,38 @@ def computer(*vram, ram=32.0, apple=False):
 @pytest.mark.parametrize(
     ("vram", "ram", "profile", "reason"),
     [
-        (4.0, 32.0, "low_end", "4.0 GiB of video memory and 32.0 GiB of RAM: low end."),
-        (7.19, 64.0, "low_end", "7.19 GiB of video memory and 64.0 GiB of RAM: low end."),
-        (7.2, 15.2, "mid_range", "7.2 GiB of video memory and 15.2 GiB of RAM: mid range."),
-        (8.0, 31.2, "mid_range", "8.0 GiB of video memory and 31.2 GiB of RAM: mid range."),
+        (4.0, 32.0, "low_end", "4.0 GiB of GPU memory and 32.0 GiB of RAM: low end."),
+        (7.19, 64.0, "low_end", "7.19 GiB of GPU memory and 64.0 GiB of RAM: low end."),
+        (7.2, 15.2, "mid_range", "7.2 GiB of GPU memory and 15.2 GiB of RAM: mid range."),
+        (8.0, 31.2, "mid_range", "8.0 GiB of GPU memory and 31.2 GiB of RAM: mid range."),
         (
             8.0,
             15.19,
             "low_end",
             (
-                "8.0 GiB of video memory but only 15.19 GiB of RAM, "
+                "8.0 GiB of GPU memory but only 15.19 GiB of RAM, "
                 "where mid range wants 15.2 GiB: low end."
             ),
         ),
-        (15.19, 32.0, "mid_range", "15.19 GiB of video memory and 32.0 GiB of RAM: mid range."),
-        (15.2, 15.2, "high_end", "15.2 GiB of video memory and 15.2 GiB of RAM: high end."),
+        (15.19, 32.0, "mid_range", "15.19 GiB of GPU memory and 32.0 GiB of RAM: mid range."),
+        (15.2, 15.2, "high_end", "15.2 GiB of GPU memory and 15.2 GiB of RAM: high end."),
         (
             24.0,
             12.0,
             "mid_range",
             (
-                "24.0 GiB of video memory but only 12.0 GiB of RAM, "
+                "24.0 GiB of GPU memory but only 12.0 GiB of RAM, "
                 "where high end wants 15.2 GiB: mid range."
             ),
         ),
-        (6.0, 8.0, "low_end", "6.0 GiB of video memory and 8.0 GiB of RAM: low end."),
+        (6.0, 8.0, "low_end", "6.0 GiB of GPU memory and 8.0 GiB of RAM: low end."),
         (
             8.0,
             None,
             "low_end",
-            "8.0 GiB of video memory but unknown RAM, where mid range wants 15.2 GiB: low end.",
+            "8.0 GiB of GPU memory but unknown RAM, and mid range needs 15.2 GiB: low end.",
         ),
-        (4.0, None, "low_end", "4.0 GiB of video memory: low end."),
+        (4.0, None, "low_end", "4.0 GiB of GPU memory: low end."),
     ],
 )
 def test_the_card_and_the_ram_choose_the_profile(vram, ram, profile, reason):
@@ -344,13 +347,13 @@ def test_the_chosen_card_counts_and_an_unknown_one_means_the_first():
 def test_a_card_whose_memory_is_unknown_is_treated_with_care():
     profile, reason = choose_profile(computer(None))
     assert profile == "low_end"
-    assert reason == "The memory of Card 0 could not be read: low end, to be careful."
+    assert reason == "The memory of Card 0 is unknown: low end."
 
 
 def test_without_a_card_it_is_practice_mode():
     assert choose_profile(computer()) == (
         "low_end",
-        "No NVIDIA GPU: low end in practice mode, with small models on the CPU.",
+        "No NVIDIA GPU: low end in practice mode, small models on the CPU.",
     )
     apple = computer(apple=True)
     assert "on the Apple GPU" in choose_profile(apple)[1]

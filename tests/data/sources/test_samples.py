@@ -87,7 +87,7 @@ def test_the_converter_answers_with_a_number_and_a_unit_alone() -> None:
 def test_a_written_sample_is_what_its_script_writes(
     monkeypatch: pytest.MonkeyPatch, name: str, script: str, function: str
 ) -> None:
-    scripts = Path(__file__).resolve().parents[2] / "scripts"
+    scripts = Path(__file__).resolve().parents[3] / "scripts"
     monkeypatch.setattr(sys, "path", [str(scripts), *sys.path])
     write = getattr(importlib.import_module(script), function)
     assert write() == SAMPLES[name].path.read_text(encoding="utf-8")

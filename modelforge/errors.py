@@ -1,11 +1,11 @@
-"""What can go wrong, said in three parts: where, what, remedy.
+"""Errors and findings in three parts: where, what, remedy.
 
-ForgeError              has `.problems`; reaches people without a traceback
-├── ConfigError         answers that cannot become a config          exit 2, HTTP 422
-├── DataError           a data file that cannot be learned from      exit 2, HTTP 422
+ForgeError              has `.problems`; shown to users without a traceback
+├── ConfigError         invalid settings                             exit 2, HTTP 422
+├── DataError           a data file that cannot be trained on        exit 2, HTTP 422
 ├── BlockedError        preflight found a blocker                    exit 2, HTTP 422
 ├── NotFoundError       no such run, file or model                   exit 2, HTTP 404
-├── BusyError           another holds the machine (`.holder`)        exit 1, HTTP 409
+├── BusyError           the machine is in use (`.holder`)            exit 1, HTTP 409
 ├── MissingPackageError a feature whose package is not installed     exit 1, HTTP 501
 └── RunError            the folder, the disk or the process failed   exit 1, HTTP 500
 """
@@ -21,19 +21,22 @@ Level = Literal["blocker", "caution", "note"]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong. `where` is a setting's name, a file with its line, or a part."""
+    """An error; `where` is a setting, a file with its line, or a component.
+
+    A `what` in lower case continues the sentence that `where` begins.
+    """
 
     where: str
     what: str
     remedy: str = ""
 
     def __str__(self) -> str:
-        told = self.sentence if self._continues_where else f"{self.where}: {self.what}"
-        return " ".join(part for part in (told, self.remedy) if part)
+        text = self.sentence if self._continues_where else f"{self.where}: {self.what}"
+        return f"{text} {self.remedy}".rstrip()
 
     @property
     def sentence(self) -> str:
-        """What is wrong as a whole sentence; one that goes on from its place begins with it."""
+        """What is wrong, as a whole sentence."""
         return f"{self.where} {self.what}" if self._continues_where else self.what
 
     @property
@@ -41,15 +44,18 @@ class Problem:
         return self.what[:1].islower()
 
     def as_dict(self) -> dict[str, str]:
-        """Return the three parts by name, as REST and `--json` give them."""
+        """Return the three parts as plain data."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that preflight has to say. `code` is stable; `where` may name a setting.
+    """A result of a check.
 
-    A `suggested` value is what the setting `where` should become to be rid of the finding.
+    Args:
+        code: stable name of the finding.
+        where: the setting it is about, if any.
+        suggested: a value of that setting that resolves the finding.
     """
 
     level: Level
@@ -65,7 +71,7 @@ class Finding:
 
 
 class ForgeError(Exception):
-    """A failure that is told to people as it stands."""
+    """An error whose text is shown to users."""
 
     exit_code = 1
     http_status = 500
@@ -76,21 +82,21 @@ class ForgeError(Exception):
 
 
 class ConfigError(ForgeError):
-    """Answers that cannot become a config; holds every problem, not the first."""
+    """Invalid settings; holds all problems, not only the first."""
 
     exit_code = 2
     http_status = 422
 
 
 class DataError(ForgeError):
-    """A data file that cannot be read or learned from."""
+    """A data file that cannot be read or trained on."""
 
     exit_code = 2
     http_status = 422
 
 
 class BlockedError(ForgeError):
-    """Preflight found at least one blocker; `findings` holds all it had to say."""
+    """Preflight found at least one blocker; `findings` holds all findings."""
 
     exit_code = 2
     http_status = 422
@@ -99,9 +105,9 @@ class BlockedError(ForgeError):
         self.findings = list(findings)
         super().__init__(
             [
-                Problem(found.where or found.code, found.what, found.remedy)
-                for found in self.findings
-                if found.level == "blocker"
+                Problem(finding.where or finding.code, finding.what, finding.remedy)
+                for finding in self.findings
+                if finding.level == "blocker"
             ]
         )
 
@@ -114,7 +120,7 @@ class NotFoundError(ForgeError):
 
 
 class BusyError(ForgeError):
-    """Somebody else holds the machine; `holder` is a run's id, or `chat` or `export`."""
+    """The machine is in use; `holder` is a run id, `chat` or `export`."""
 
     http_status = 409
 
@@ -124,7 +130,7 @@ class BusyError(ForgeError):
 
 
 class MissingPackageError(ForgeError):
-    """A feature was asked for whose package is not installed."""
+    """A feature needs a package that is not installed."""
 
     http_status = 501
 
@@ -134,10 +140,10 @@ class RunError(ForgeError):
 
 
 def merge_errors(errors: Sequence[ForgeError]) -> ForgeError:
-    """Return one error with the problems of all, of the first one's kind in the tree above."""
+    """Return one error with the problems of all, with the class of the first."""
     if len(errors) == 1:
         return errors[0]
-    kind = next(kind for kind in type(errors[0]).__mro__ if kind.__module__ == __name__)
-    problems = [problem for error in errors for problem in error.problems]
-    raised: ForgeError = kind(problems)
-    return raised
+    # A subclass defined elsewhere may take other arguments.
+    base = next(cls for cls in type(errors[0]).__mro__ if cls.__module__ == __name__)
+    merged: ForgeError = base([problem for error in errors for problem in error.problems])
+    return merged

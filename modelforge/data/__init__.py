@@ -1,1 +1,1 @@
-"""What it learns from: files to rows, detected and checked."""
+"""Data: files to rows, rows to examples; detection, checks and repair."""

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Probe this computer: GPUs, processor, memory and installed software."""

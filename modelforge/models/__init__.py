@@ -1,1 +1,1 @@
-"""The models there are: which one is meant, its shape and size, and what the Hub offers."""
+"""Find models and read their architecture and size without loading them."""

@@ -190,7 +190,8 @@ def search_models(query: str, task: str, *, endpoint: str | None = None) -> list
     """
     words = query.strip()
     if not 2 <= len(words) <= MAX_QUERY_CHARS:
-        what = f"The search text has {len(words)} characters."
+        noun = "character" if len(words) == 1 else "characters"
+        what = f"The search text has {len(words)} {noun}."
         remedy = f"Enter 2 to {MAX_QUERY_CHARS} characters of the name."
         raise ConfigError(Problem(SETTING, what, remedy))
     if is_offline():

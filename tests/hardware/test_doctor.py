@@ -24,7 +24,7 @@ BARE = Machine(
     disk_free_gib=50.0,
     disk_total_gib=100.0,
     gpus=[],
-    gpu_note="No NVIDIA card was found.",
+    gpu_note="No NVIDIA GPU was found.",
     apple_gpu=False,
 )
 WITH_CARD = replace(BARE, gpus=[CARD])

@@ -309,7 +309,7 @@ def computer(*vram, ram=32.0, apple=False):
             "low_end",
             (
                 "8.0 GiB of GPU memory but only 15.19 GiB of RAM, "
-                "where mid range wants 15.2 GiB: low end."
+                "and mid range needs 15.2 GiB: low end."
             ),
         ),
         (15.19, 32.0, "mid_range", "15.19 GiB of GPU memory and 32.0 GiB of RAM: mid range."),
@@ -320,7 +320,7 @@ def computer(*vram, ram=32.0, apple=False):
             "mid_range",
             (
                 "24.0 GiB of GPU memory but only 12.0 GiB of RAM, "
-                "where high end wants 15.2 GiB: mid range."
+                "and high end needs 15.2 GiB: mid range."
             ),
         ),
         (6.0, 8.0, "low_end", "6.0 GiB of GPU memory and 8.0 GiB of RAM: low end."),

@@ -92,7 +92,7 @@ def test_nothing_found_is_said(hub):
 
 @pytest.mark.parametrize("query", ["", " ", "q", "q" * 101])
 def test_words_that_are_none_ask_nobody(hub, query):
-    with pytest.raises(ConfigError, match="letters"):
+    with pytest.raises(ConfigError, match="characters"):
         search_models(query, "text-generation", endpoint=hub.url)
     assert hub.asked == []
 

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Convert rows of every kind to the canonical form that training reads."""

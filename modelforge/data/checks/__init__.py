@@ -1,1 +1,1 @@
-"""To be described."""
+"""Check datasets: findings about files, rows, messages and texts."""

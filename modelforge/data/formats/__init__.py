@@ -1,1 +1,1 @@
-"""To be described."""
+"""Read data files: format, compression and encoding."""

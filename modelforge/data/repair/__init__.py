@@ -1,1 +1,1 @@
-"""To be described."""
+"""Repair datasets in a copy; originals are never changed."""

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Find, load, mix and split the sources of a run."""

@@ -3,7 +3,6 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from tests.data.checks.broken_files import CASES, Case
 
 from modelforge.data.checks.findings import DataFinding
 from modelforge.data.checks.run import CheckResult, check_file
@@ -11,6 +10,7 @@ from modelforge.data.checks.summary import summarize
 from modelforge.data.repair.copy import repair_file
 from modelforge.errors import DataError
 from modelforge.paths import Home
+from tests.data.checks.broken_files import CASES, Case
 
 MENDED = [case for case in CASES if case.mended]
 IDS = [f"{case.number} {case.kind} {case.title}" for case in CASES]

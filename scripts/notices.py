@@ -1,4 +1,4 @@
-"""Writes the samples `notices` (to summarise) and `board` (to be asked): a village notice board."""
+"""Write the samples `notices` (summarization) and `board` (question answering)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SAMPLES = Path(__file__).resolve().parents[1] / "assets" / "samples"
-SEED, COUNT, ASKED = 7, 120, 2
+SEED, COUNT, QUESTIONS = 7, 120, 2
 EVENTS = {
     "flea market": "Neighbours sell what their attics no longer hold, from lamps to bicycles.",
     "choir evening": "The choir sings songs of the sea, and everybody may join in at the end.",
@@ -69,7 +69,7 @@ FREE = 0.3
 
 
 class Notice(NamedTuple):
-    """One notice and what stands in it; a free event has no price."""
+    """A notice and its facts. A free event has no price."""
 
     text: str
     event: str
@@ -81,66 +81,66 @@ class Notice(NamedTuple):
 
 
 def notices() -> list[Notice]:
-    """Return the notices, no event twice at one place and day."""
-    chance = random.Random(SEED)
-    made: dict[tuple[str, str, str], Notice] = {}
-    while len(made) < COUNT:
-        notice = _notice(chance)
-        made.setdefault((notice.event, notice.day, notice.place), notice)
-    return list(made.values())
+    """Return the notices. Event, day and place are unique."""
+    rng = random.Random(SEED)
+    by_key: dict[tuple[str, str, str], Notice] = {}
+    while len(by_key) < COUNT:
+        notice = _notice(rng)
+        by_key.setdefault((notice.event, notice.day, notice.place), notice)
+    return list(by_key.values())
 
 
-def _notice(chance: random.Random) -> Notice:
-    event, about = chance.choice(list(EVENTS.items()))
+def _notice(rng: random.Random) -> Notice:
+    event, about = rng.choice(list(EVENTS.items()))
     facts: dict[str, Any] = {
         "event": event,
-        "day": chance.choice(DAYS),
-        "time": chance.choice(TIMES),
-        "place": chance.choice(PLACES),
-        "name": chance.choice(NAMES),
-        "price": chance.choice(PRICES) if chance.random() >= FREE else None,
+        "day": rng.choice(DAYS),
+        "time": rng.choice(TIMES),
+        "place": rng.choice(PLACES),
+        "name": rng.choice(NAMES),
+        "price": rng.choice(PRICES) if rng.random() >= FREE else None,
     }
-    said = [about, chance.choice(WHENS)]
-    chance.shuffle(said)
-    costs = [chance.choice(COSTS)] if facts["price"] else []
-    parts = [chance.choice(OPENINGS), *said, *costs, chance.choice(CONTACTS)]
+    middle = [about, rng.choice(WHENS)]
+    rng.shuffle(middle)
+    costs = [rng.choice(COSTS)] if facts["price"] else []
+    parts = [rng.choice(OPENINGS), *middle, *costs, rng.choice(CONTACTS)]
     return Notice(text=" ".join(parts).format(**facts), **facts)
 
 
 def summaries() -> str:
-    """Return the rows of `notices.jsonl`: a notice, and its event with day, time and place."""
+    """Return `notices.jsonl`: each notice with its event, day, time and place as summary."""
     return _lines(
         {
-            "document": one.text,
-            "summary": f"{one.event.capitalize()}: {one.day}, {one.time}, {one.place}.",
+            "document": notice.text,
+            "summary": f"{notice.event.capitalize()}: {notice.day}, {notice.time}, {notice.place}.",
         }
-        for one in notices()
+        for notice in notices()
     )
 
 
 def questions() -> str:
-    """Return the rows of `board.jsonl`: questions about notices; some cannot be answered."""
-    chance = random.Random(SEED)
+    """Return `board.jsonl`: questions about notices. Some have no answer."""
+    rng = random.Random(SEED)
     rows = []
-    for one in notices():
-        asked = [
-            (f"On which day is the {one.event}?", one.day),
-            (f"When does the {one.event} start?", one.time),
-            (f"Where is the {one.event}?", one.place),
-            ("Who is named in the notice?", one.name),
-            (f"How much does the {one.event} cost?", one.price),
+    for notice in notices():
+        pairs = [
+            (f"On which day is the {notice.event}?", notice.day),
+            (f"When does the {notice.event} start?", notice.time),
+            (f"Where is the {notice.event}?", notice.place),
+            ("Who is named in the notice?", notice.name),
+            (f"How much does the {notice.event} cost?", notice.price),
         ]
-        rows += [_row(one.text, *pair) for pair in chance.sample(asked, ASKED)]
-    chance.shuffle(rows)
+        rows += [_row(notice.text, *pair) for pair in rng.sample(pairs, QUESTIONS)]
+    rng.shuffle(rows)
     return _lines(rows)
 
 
 def _row(text: str, question: str, answer: str | None) -> dict[str, Any]:
-    found = {"text": [answer], "answer_start": [text.index(answer)]} if answer else None
+    span = {"text": [answer], "answer_start": [text.index(answer)]} if answer else None
     return {
         "context": text,
         "question": question,
-        "answers": found or {"text": [], "answer_start": []},
+        "answers": span or {"text": [], "answer_start": []},
     }
 
 

@@ -1,4 +1,4 @@
-"""Writes the sample `units`: conversions asked in words, answered by a number with its unit."""
+"""Write the sample `units`: unit conversions as questions with a number and unit as answer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 TARGET = Path(__file__).resolve().parents[1] / "assets" / "samples" / "units.csv"
 SEED = 11
-# Asked after training to see what was learned, so no row may ask it.
+# The prompt of the demo, so it must not be in the data.
 HELD_OUT = ("kilometres", "metres", 7)
 
 
 class Conversion(NamedTuple):
-    """From a unit (one, many) to another (many, its sign), for these amounts."""
+    """A conversion from a unit (singular, plural) to another (plural, symbol), for amounts."""
 
     one: str
     many: str

@@ -1,4 +1,4 @@
-"""A real server on a free port: guard, routes, and a forge whose workers are stand-ins."""
+"""A real server on a free port whose workers are actors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def actor(name: str) -> list[str]:
 
 @pytest.fixture
 def model(tmp_path):
-    """A folder that looks like a small Llama to everybody who does not load it."""
+    """A model folder with config and headers of a small Llama, without weights."""
     folder = tmp_path / "model"
     folder.mkdir()
     shape = {
@@ -67,8 +67,8 @@ def rows(tmp_path):
 
 
 @pytest.fixture
-def answers(model, rows):
-    """A body of contract fields alone."""
+def settings(model, rows):
+    """Settings for the body of a request."""
     return {
         "task": "text-generation",
         "model_name": str(model),
@@ -84,8 +84,8 @@ def home(tmp_path):
     return Home(tmp_path / "home")
 
 
-class Stage:
-    """The one server of all tests here: it gives each request to the app that is on."""
+class Server:
+    """The server of all tests in this folder. It passes requests to the current app."""
 
     def __init__(self) -> None:
         self.app: ASGIApp | None = None
@@ -109,23 +109,23 @@ class Stage:
 
 
 @pytest.fixture(scope="session")
-def stage():
-    stage = Stage()
-    yield stage
-    stage.close()
+def server():
+    server = Server()
+    yield server
+    server.close()
 
 
 @pytest.fixture
-def serving(home, stage):
-    """Put an app on whose workers are the named actor; returns a client for it."""
+def serving(home, server):
+    """Return a function that serves an app with a named actor as worker and returns a client."""
     opened: list[Callable[[], None]] = []
 
-    def serve(worker: str, spare: str = "waits") -> httpx.Client:
-        forge = Forge(home, worker=actor(worker), warm_worker=actor(spare))
+    def serve(worker: str, warm_worker: str = "waits") -> httpx.Client:
+        forge = Forge(home, worker=actor(worker), warm_worker=actor(warm_worker))
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         add_api(app, forge)
-        stage.app = SecurityMiddleware(app)
-        client = httpx.Client(base_url=stage.address, timeout=PATIENCE_S)
+        server.app = SecurityMiddleware(app)
+        client = httpx.Client(base_url=server.address, timeout=PATIENCE_S)
 
         def close() -> None:
             client.close()
@@ -144,15 +144,15 @@ def serving(home, stage):
 
 @pytest.fixture
 def client(serving):
-    """A server whose workers do what they are told."""
+    """A client of a server whose workers obey stop requests."""
     return serving("obeys")
 
 
-def until(seen: Callable[[], object], complaint: str) -> None:
+def until(seen: Callable[[], object], message: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not seen():
         if time.monotonic() > deadline:
-            pytest.fail(complaint)
+            pytest.fail(message)
         time.sleep(0.02)
 
 

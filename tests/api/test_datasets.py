@@ -1,4 +1,4 @@
-"""Data sets over REST: kept, listed, shown, examined, repaired and deleted."""
+"""Datasets over REST."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ import pytest
 
 
 @pytest.fixture
-def taken(client, rows):
-    """An upload of forty good rows, one copy and one without an answer."""
+def upload(client, rows):
+    """An upload of forty good rows, one duplicate and one without completion."""
     lines = rows.read_text("utf-8")
     lines += lines.splitlines()[0] + "\n" + json.dumps({"input": "q", "output": ""}) + "\n"
-    answer = client.post("/api/datasets", params={"filename": "mine.jsonl"}, content=lines.encode())
-    assert answer.status_code == 201, answer.text
-    return answer.json()
+    response = client.post(
+        "/api/datasets", params={"filename": "mine.jsonl"}, content=lines.encode()
+    )
+    assert response.status_code == 201, response.text
+    return response.json()
 
 
-def test_an_upload_is_listed_before_the_samples(client, taken):
+def test_an_upload_is_listed_before_the_samples(client, upload):
     listed = client.get("/api/datasets").json()
     assert listed[0]["name"] == "mine.jsonl"
     assert listed[0]["kind"] == "upload"
-    assert "sample:captain" in [each["name"] for each in listed]
+    assert "sample:captain" in [item["name"] for item in listed]
 
 
-def test_a_data_set_is_looked_at_by_name(client, taken):
-    assert client.get("/api/datasets/mine.jsonl").json() == taken
+def test_a_dataset_is_summarized_by_name(client, upload):
+    assert client.get("/api/datasets/mine.jsonl").json() == upload
     sample = client.get("/api/datasets/sample:captain").json()
     assert sample["dataset"] == "sample:captain"
     assert sample["rows"] > 0
 
 
-def test_rows_are_shown_raw_and_read(client, taken):
+def test_the_preview_has_raw_and_parsed_rows(client, upload):
     address = "/api/datasets/mine.jsonl/preview"
     shown = client.get(address, params={"first": 3, "after": 39}).json()
     assert [row["line"] for row in shown["rows"]] == [40, 41, 42]
@@ -40,7 +42,7 @@ def test_rows_are_shown_raw_and_read(client, taken):
     assert client.get(address, params={"first": 0}).status_code == 422
 
 
-def test_columns_are_mapped_by_hand(client):
+def test_columns_are_mapped_by_parameter(client):
     table = "frage,reply\n" + "\n".join(f"was {n}?,das {n}" for n in range(12))
     name = {"filename": "odd.csv"}
     assert client.post("/api/datasets", params=name, content=table.encode()).status_code == 422
@@ -51,12 +53,12 @@ def test_columns_are_mapped_by_hand(client):
     assert shown["rows"][0]["reads"]["messages"][0]["content"] == "was 0?"
 
 
-def test_a_path_among_the_fields_leads_nowhere_else(client, taken, rows):
+def test_source_fields_cannot_change_the_path(client, upload, rows):
     fields = {"source": json.dumps({"path": str(rows)})}
-    assert client.get("/api/datasets/mine.jsonl", params=fields).json() == taken
+    assert client.get("/api/datasets/mine.jsonl", params=fields).json() == upload
 
 
-def test_a_broken_file_is_kept_when_asked_and_can_be_examined_and_repaired(client):
+def test_a_broken_file_can_be_kept_checked_and_repaired(client):
     rows = [json.dumps({"input": f"q{n}", "output": f"a{n}"}) for n in range(12)]
     broken = "\n".join([*rows, '{"input": "q", "output": "a",}', '{"input": "cut']).encode()
     name = {"filename": "broken.jsonl"}
@@ -64,60 +66,60 @@ def test_a_broken_file_is_kept_when_asked_and_can_be_examined_and_repaired(clien
     kept = client.post("/api/datasets", params=name | {"keep": True}, content=broken)
     assert kept.status_code == 201
     assert kept.json()["findings"][0]["level"] == "blocker"
-    said = client.get("/api/datasets/broken.jsonl/findings").json()
-    assert said["trainable"] is False
-    assert any(each["repair"] for each in said["files"][0]["findings"])
+    body = client.get("/api/datasets/broken.jsonl/findings").json()
+    assert body["trainable"] is False
+    assert any(item["repair"] for item in body["files"][0]["findings"])
     copy = client.post("/api/datasets/broken.jsonl/repair").json()[0]
     assert client.get(f"/api/datasets/{copy['dataset']}/findings").json()["trainable"] is True
 
 
 @pytest.mark.parametrize("source", ["no json", "[1]", '{"colour": "red"}', '{"weight": 0}'])
-def test_fields_that_are_wrong_are_refused_in_words(client, taken, source):
-    refused = client.get("/api/datasets/mine.jsonl/preview", params={"source": source})
-    assert refused.status_code == 422
-    assert refused.json()["problems"][0]["what"]
+def test_invalid_source_fields_are_rejected(client, upload, source):
+    response = client.get("/api/datasets/mine.jsonl/preview", params={"source": source})
+    assert response.status_code == 422
+    assert response.json()["problems"][0]["what"]
 
 
-def test_every_finding_comes_with_its_lines_and_the_numbers(client, taken):
-    said = client.get("/api/datasets/mine.jsonl/findings").json()
-    assert said["trainable"] is True
-    found = {each["code"]: each for each in said["files"][0]["findings"]}
+def test_findings_have_places_and_statistics(client, upload):
+    body = client.get("/api/datasets/mine.jsonl/findings").json()
+    assert body["trainable"] is True
+    found = {item["code"]: item for item in body["files"][0]["findings"]}
     assert found["duplicate-rows"]["count"] == 1
     assert found["duplicate-rows"]["places"][0][0] == 41
     assert found["empty-answer"]["places"][0][0] == 42
-    assert said["files"][0]["stats"]["rows"] >= 41
+    assert body["files"][0]["stats"]["rows"] >= 41
 
 
-def test_a_repaired_copy_joins_the_list_and_the_original_stays(client, taken, home):
+def test_a_repaired_copy_is_listed_and_the_original_is_unchanged(client, upload, home):
     before = (home.uploads / "mine.jsonl").read_bytes()
-    answer = client.post("/api/datasets/mine.jsonl/repair")
-    assert answer.status_code == 201, answer.text
-    copy = answer.json()[0]
+    response = client.post("/api/datasets/mine.jsonl/repair")
+    assert response.status_code == 201, response.text
+    copy = response.json()[0]
     assert (home.uploads / "mine.jsonl").read_bytes() == before
     assert client.get(f"/api/datasets/{copy['dataset']}").json()["rows"] == 40
     only = client.post("/api/datasets/mine.jsonl/repair", json={"codes": ["empty-answer"]})
     assert set(only.json()[0]["changes"]) <= {"empty-answer"}
 
 
-def test_tokens_of_a_model_that_is_absent_are_refused_in_words(client, taken):
-    refused = client.post("/api/datasets/mine.jsonl/tokens")
-    assert refused.status_code == 404
-    assert refused.json()["problems"][0]["where"] == "model_name"
+def test_tokens_need_an_existing_model(client, upload):
+    response = client.post("/api/datasets/mine.jsonl/tokens")
+    assert response.status_code == 404
+    assert response.json()["problems"][0]["where"] == "model_name"
     wrong = client.post("/api/datasets/mine.jsonl/tokens", json={"data": {"loss_on": "none"}})
     assert wrong.json()["problems"][0]["where"] == "data.loss_on"
 
 
-def test_tokens_take_the_settings_of_a_run(serving, model, rows):
-    client = serving("obeys", spare="answers")
+def test_tokens_accept_the_settings_of_a_run(serving, model, rows):
+    client = serving("obeys", warm_worker="answers")
     name = {"filename": "mine.jsonl"}
     assert client.post("/api/datasets", params=name, content=rows.read_bytes()).is_success
     body = {"model_name": str(model), "max_seq_length": 77}
-    answer = client.post("/api/datasets/mine.jsonl/tokens", params={"count": 2}, json=body)
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["totals"] == {"masked": 0}
+    response = client.post("/api/datasets/mine.jsonl/tokens", params={"count": 2}, json=body)
+    assert response.status_code == 200, response.text
+    assert response.json()["totals"] == {"masked": 0}
 
 
-def test_an_upload_is_deleted_and_a_sample_is_not(client, taken, home):
+def test_uploads_can_be_deleted_and_samples_cannot(client, upload, home):
     assert client.delete("/api/datasets/mine.jsonl").status_code == 204
     assert not (home.uploads / "mine.jsonl").exists()
     assert client.delete("/api/datasets/mine.jsonl").status_code == 404
@@ -126,19 +128,21 @@ def test_an_upload_is_deleted_and_a_sample_is_not(client, taken, home):
 
 @pytest.mark.parametrize("name", ["..%2F..%2Frun.json", "absent.csv", "%00", ".", "a" * 300])
 @pytest.mark.parametrize("part", ["", "/preview", "/findings"])
-def test_names_lead_nowhere_but_to_the_list(client, name, part):
-    answer = client.get(f"/api/datasets/{name}{part}")
-    assert answer.status_code in (404, 400) or answer.json() == client.get("/api/datasets").json()
+def test_a_name_cannot_be_a_path(client, name, part):
+    response = client.get(f"/api/datasets/{name}{part}")
+    assert (
+        response.status_code in (404, 400) or response.json() == client.get("/api/datasets").json()
+    )
 
 
-def test_settings_sent_to_a_data_set_have_the_small_limit(client, taken):
+def test_settings_for_a_dataset_have_the_small_body_limit(client, upload):
     body = {"model_name": "x" * 2**21}
     assert client.post("/api/datasets/mine.jsonl/tokens", json=body).status_code == 413
 
 
-def test_a_data_set_that_is_being_trained_on_is_not_deleted(client, answers, taken):
-    run_id = client.post("/api/runs", json=answers | {"dataset": "mine.jsonl"}).json()["id"]
-    refused = client.delete("/api/datasets/mine.jsonl")
-    assert refused.status_code == 409
-    assert refused.json()["holder"] == run_id
+def test_a_dataset_in_use_is_not_deleted(client, settings, upload):
+    run_id = client.post("/api/runs", json=settings | {"dataset": "mine.jsonl"}).json()["id"]
+    response = client.delete("/api/datasets/mine.jsonl")
+    assert response.status_code == 409
+    assert response.json()["holder"] == run_id
     client.post(f"/api/runs/{run_id}/stop")

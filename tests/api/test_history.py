@@ -1,4 +1,4 @@
-"""The history over REST: pages of runs, notes, curves, comparisons, exports, storage."""
+"""Run list, notes, curves, comparison, exports and storage over REST."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def runs(home):
 
 def test_the_list_is_searched_filtered_and_paged(client, runs, home):
     put_run(home.root, 9, name="Broken", ending="failed")
-    answer = client.get("/api/runs", params={"limit": 2})
-    assert [row["id"] for row in answer.json()] == runs[:2]
-    assert answer.headers["x-total-count"] == "4"
-    assert answer.json()[0]["sizes"]["output"] > 0
+    response = client.get("/api/runs", params={"limit": 2})
+    assert [row["id"] for row in response.json()] == runs[:2]
+    assert response.headers["x-total-count"] == "4"
+    assert response.json()[0]["sizes"]["output"] > 0
     rest = client.get("/api/runs", params={"limit": 2, "before": runs[1]}).json()
     assert [row["name"] for row in rest] == ["run 2", "Broken"]
     assert len(client.get("/api/runs", params={"offset": 3}).json()) == 1
@@ -26,53 +26,53 @@ def test_the_list_is_searched_filtered_and_paged(client, runs, home):
     assert [row["name"] for row in failed] == ["Broken"]
     assert failed[0]["ending"]["what"] == "Memory ran out."
     assert client.get("/api/runs", params={"query": "broken starter"}).json() == failed
-    assert client.get("/api/runs", params={"before": "nobody"}).status_code == 404
+    assert client.get("/api/runs", params={"before": "unknown"}).status_code == 404
 
 
 @pytest.mark.parametrize(
-    "asked", [{"limit": -1}, {"state": "x"}, {"sort": "x"}, {"offset": "x"}, {"query": "x" * 501}]
+    "query", [{"limit": -1}, {"state": "x"}, {"sort": "x"}, {"offset": "x"}, {"query": "x" * 501}]
 )
-def test_a_question_that_is_none_is_refused_in_words(client, asked):
-    refused = client.get("/api/runs", params=asked)
-    assert refused.status_code == 422
-    assert refused.json()["problems"][0]["where"].startswith(next(iter(asked)))
+def test_an_invalid_query_is_rejected(client, query):
+    response = client.get("/api/runs", params=query)
+    assert response.status_code == 422
+    assert response.json()["problems"][0]["where"].startswith(next(iter(query)))
 
 
 def test_a_run_is_named_tagged_and_noted(client, runs):
     where = f"/api/runs/{runs[0]}"
-    said = client.put(f"{where}/notes", json={"name": "Best", "tags": ["Keep"]}).json()
-    assert said == {"name": "Best", "tags": ["keep"], "note": ""}
+    body = client.put(f"{where}/notes", json={"name": "Best", "tags": ["Keep"]}).json()
+    assert body == {"name": "Best", "tags": ["keep"], "note": ""}
     client.put(f"{where}/notes", json={"note": "later"})
     run = client.get(where).json()
     assert (run["name"], run["tags"], run["note"]) == ("Best", ["keep"], "later")
     assert [row["id"] for row in client.get("/api/runs", params={"tag": "keep"}).json()] == runs[:1]
     for bad in ({"name": "x" * 200}, {"tags": "x"}, {"colour": "red"}):
         assert client.put(f"{where}/notes", json=bad).status_code == 422
-    assert client.put("/api/runs/nobody/notes", json={}).status_code == 404
+    assert client.put("/api/runs/unknown/notes", json={}).status_code == 404
 
 
-def test_curves_are_given_thinned(client, home):
+def test_curves_are_downsampled(client, home):
     run = put_run(home.root, 1, losses=[1 / step for step in range(1, 501)])
-    told = client.get(f"/api/runs/{run.id}/curves", params={"points": 20}).json()
-    points = told["stages"][0]["trained"]["loss"]
+    body = client.get(f"/api/runs/{run.id}/curves", params={"points": 20}).json()
+    points = body["stages"][0]["trained"]["loss"]
     assert len(points) <= 20
-    assert points[0][told["columns"].index("value")] == 1.0
-    assert told["stages"][0]["points"] == 500
+    assert points[0][body["columns"].index("value")] == 1.0
+    assert body["stages"][0]["points"] == 500
     assert client.get(f"/api/runs/{run.id}/curves", params={"points": 1}).status_code == 422
-    assert client.get("/api/runs/nobody/curves").status_code == 404
+    assert client.get("/api/runs/unknown/curves").status_code == 404
 
 
-def test_runs_are_compared_and_taken_along(client, runs):
-    asked = {"runs": ",".join(runs[:2])}
-    told = client.get("/api/runs/compare", params=asked).json()
-    assert [run["id"] for run in told["runs"]] == runs[:2]
-    assert told["settings"] == []
-    assert len(told["curves"]) == 2
-    assert client.get("/api/runs/compare", params={"runs": runs[:2]}).json() == told
-    table = client.get("/api/runs/compare.csv", params=asked)
+def test_runs_are_compared_and_exported(client, runs):
+    query = {"runs": ",".join(runs[:2])}
+    body = client.get("/api/runs/compare", params=query).json()
+    assert [run["id"] for run in body["runs"]] == runs[:2]
+    assert body["settings"] == []
+    assert len(body["curves"]) == 2
+    assert client.get("/api/runs/compare", params={"runs": runs[:2]}).json() == body
+    table = client.get("/api/runs/compare.csv", params=query)
     assert table.headers["content-type"].startswith("text/csv")
     assert len(table.text.splitlines()) == 7
-    page = client.get("/api/runs/compare.html", params=asked)
+    page = client.get("/api/runs/compare.html", params=query)
     assert page.headers["content-disposition"].startswith("attachment")
     assert page.text.startswith("<!doctype html>")
     for bad, status in ((runs[0], 422), (f"{runs[0]},nobody", 404), ("", 422)):
@@ -80,22 +80,22 @@ def test_runs_are_compared_and_taken_along(client, runs):
     assert client.get("/api/runs/compare").status_code == 422
 
 
-def test_one_run_is_taken_along_as_numbers_and_as_recipe(client, runs):
+def test_a_run_is_exported_as_csv_and_recipe(client, runs):
     table = client.get(f"/api/runs/{runs[0]}/numbers.csv")
     assert len(table.text.splitlines()) == 4
     recipe = client.get(f"/api/runs/{runs[0]}/recipe.yaml")
     assert yaml.safe_load(recipe.text) == client.get(f"/api/runs/{runs[0]}").json()["config"]
 
 
-def test_storage_is_told_and_freed(client, home):
+def test_storage_is_reported_and_freed(client, home):
     done = put_run(home.root, 1, checkpoints=[5])
     torn = put_run(home.root, 2, checkpoints=[5], ending="failed")
-    told = client.get("/api/storage").json()
-    assert told["kinds"][0]["kind"] == "runs"
-    assert {one["kind"]: one["bytes"] for one in told["freeable"]}["checkpoints"] == 5000
-    refused = client.post("/api/storage/free", json={"kind": "checkpoints", "run": torn.id})
-    assert refused.status_code == 422
-    assert refused.json()["problems"][0]["remedy"]
+    body = client.get("/api/storage").json()
+    assert body["kinds"][0]["kind"] == "runs"
+    assert {one["kind"]: one["bytes"] for one in body["freeable"]}["checkpoints"] == 5000
+    response = client.post("/api/storage/free", json={"kind": "checkpoints", "run": torn.id})
+    assert response.status_code == 422
+    assert response.json()["problems"][0]["remedy"]
     freed = client.post("/api/storage/free", json={"kind": "checkpoints"})
     assert freed.json() == {"freed": 5000}
     assert not done.checkpoints.exists()

@@ -1,4 +1,4 @@
-"""The queue over REST: added to, put in order, held, and worked off."""
+"""The queue over REST."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tests.api.conftest import until, until_state
 
 
 @pytest.fixture
-def add(client, answers):
-    """Queue a run of a name and return its id."""
+def add(client, settings):
+    """Return a function that queues a named run and returns its id."""
 
     def one(name: str, **how) -> str:
-        body = answers | {"logging": {"run_name": name}}
+        body = settings | {"logging": {"run_name": name}}
         queued = client.post("/api/queue", json=body, **how)
         assert queued.status_code == 202, queued.text
         assert queued.headers["location"] == f"/api/runs/{queued.json()['id']}"
@@ -25,16 +25,16 @@ def order(client) -> list[str]:
     return [run["name"] for run in client.get("/api/queue").json()["runs"]]
 
 
-def test_a_queued_run_waits_and_is_a_run_like_others(client, add):
+def test_a_queued_run_is_listed_as_a_run(client, add):
     run = add("first", params={"held": True})
     assert client.get(f"/api/runs/{run}").json()["state"] == "queued"
-    told = client.get("/api/queue").json()
-    assert (told["code"], told["why"]) == ("all-held", "Every run that waits is held.")
-    assert told["runs"][0]["run"] == run
-    assert told["runs"][0]["position"] == 1
+    body = client.get("/api/queue").json()
+    assert (body["code"], body["why"]) == ("all-held", "Every run that waits is held.")
+    assert body["runs"][0]["run"] == run
+    assert body["runs"][0]["position"] == 1
 
 
-def test_the_order_is_changed_and_runs_are_held_removed_and_given_a_time(client, add):
+def test_queued_runs_are_moved_held_scheduled_and_removed(client, add):
     ids = {name: add(name) for name in ("a", "b", "c")}
     moved = client.patch(f"/api/queue/{ids['c']}", json={"position": 1, "held": True})
     assert [run["name"] for run in moved.json()["runs"]] == ["c", "a", "b"]
@@ -51,11 +51,11 @@ def test_the_order_is_changed_and_runs_are_held_removed_and_given_a_time(client,
 def test_the_whole_queue_is_held_and_released(client, add):
     add("one")
     assert client.patch("/api/queue", json={"held": True}).json()["code"] == "held"
-    told = client.patch("/api/queue", json={"held": False, "go_on_after_failure": False}).json()
-    assert (told["held"], told["go_on_after_failure"], told["code"]) == (False, False, "")
+    body = client.patch("/api/queue", json={"held": False, "go_on_after_failure": False}).json()
+    assert (body["held"], body["go_on_after_failure"], body["code"]) == (False, False, "")
 
 
-def test_what_cannot_be_is_refused_in_words(client, add, answers):
+def test_invalid_queue_requests_are_rejected(client, add, settings):
     run = add("one")
     for path, body in (
         ("/api/queue", {"held": "perhaps"}),
@@ -64,37 +64,37 @@ def test_what_cannot_be_is_refused_in_words(client, add, answers):
         (f"/api/queue/{run}", {"start_after": 5}),
         (f"/api/queue/{run}", {"position": 0}),
     ):
-        refused = client.patch(path, json=body)
-        assert refused.status_code == 422, (path, body)
-        assert refused.json()["problems"][0]["what"]
-    assert client.post("/api/queue", json=answers | {"lora_r": 0}).status_code == 422
-    assert client.post("/api/queue", json=answers, params={"start_after": "?"}).status_code == 422
+        response = client.patch(path, json=body)
+        assert response.status_code == 422, (path, body)
+        assert response.json()["problems"][0]["what"]
+    assert client.post("/api/queue", json=settings | {"lora_r": 0}).status_code == 422
+    assert client.post("/api/queue", json=settings, params={"start_after": "?"}).status_code == 422
     assert order(client) == ["one"]
 
 
-def test_a_run_that_does_not_wait_is_404(client, answers):
-    started = client.post("/api/runs", json=answers).json()["id"]
-    for run in (started, "nobody", "..%2f..", "a" * 300):
+def test_a_run_that_is_not_queued_is_404(client, settings):
+    started = client.post("/api/runs", json=settings).json()["id"]
+    for run in (started, "unknown", "..%2f..", "a" * 300):
         assert client.patch(f"/api/queue/{run}", json={"held": True}).status_code == 404
         assert client.delete(f"/api/queue/{run}").status_code == 404
     assert client.get(f"/api/runs/{started}").status_code == 200
     assert client.post(f"/api/queue/{started}", json={}).status_code == 404
 
 
-def test_the_same_request_queues_one_run(client, answers):
+def test_the_same_request_queues_one_run(client, settings):
     how = {"headers": {"Idempotency-Key": "k"}}
-    ids = {client.post("/api/queue", json=answers, **how).json()["id"] for _ in range(3)}
+    ids = {client.post("/api/queue", json=settings, **how).json()["id"] for _ in range(3)}
     assert len(ids) == 1
-    assert client.post("/api/runs", json=answers, **how).json()["id"] in ids
+    assert client.post("/api/runs", json=settings, **how).json()["id"] in ids
     assert len(order(client)) == 1
 
 
-def test_the_next_one_starts_when_the_machine_is_free(client, serving, add, answers, home):
-    first = client.post("/api/runs", json=answers).json()["id"]
+def test_the_next_run_starts_when_the_machine_is_free(client, serving, add, settings, home):
+    first = client.post("/api/runs", json=settings).json()["id"]
     second = add("second")
-    told = client.get("/api/queue").json()
-    assert told["code"] == "busy"
-    assert "is using the GPU" in told["why"]
+    body = client.get("/api/queue").json()
+    assert body["code"] == "busy"
+    assert "is using the GPU" in body["why"]
     client.post(f"/api/runs/{first}/stop")
     until_state(client, first, "stopped")
     forge = serving.forge

@@ -1,4 +1,4 @@
-"""What is installed from a wheel finds its profiles, samples and icons, as a checkout does."""
+"""An installed wheel finds its profiles, samples and icons."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ASK = """
 from pathlib import Path
 import modelforge
 from modelforge.config.profiles import load_profiles
-from modelforge.data.sources.library import samples
+from modelforge.data.sources.library import load_samples
 from modelforge.paths import resource_folder
 place = Path(modelforge.__file__).parent
 assert place.parent == Path.cwd() / "site", place
 assert sorted(load_profiles()) == ["high_end", "low_end", "mid_range"]
-assert len(samples()) == 6 and all(sample.path.is_file() for sample in samples())
+assert len(load_samples()) == 6 and all(sample.path.is_file() for sample in load_samples())
 assert (resource_folder("assets") / "css" / "app.css").is_file()
 assert place in resource_folder("assets").parents
 print("found")
@@ -36,7 +36,7 @@ def wheel(tmp_path_factory):
     return built
 
 
-def test_a_wheel_brings_what_it_needs(wheel, tmp_path):
+def test_a_wheel_contains_its_resources(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     run = subprocess.run(
@@ -50,7 +50,7 @@ def test_a_wheel_brings_what_it_needs(wheel, tmp_path):
     assert run.stdout.strip() == "found", run.stderr
 
 
-def test_the_wheel_bears_its_name_and_the_command(wheel):
+def test_the_wheel_has_the_command(wheel):
     assert wheel.name.startswith("modelforge_app-")
     with zipfile.ZipFile(wheel) as archive:
         (entry,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]

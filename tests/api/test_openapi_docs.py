@@ -1,4 +1,4 @@
-"""The interface describes itself, completely and without help from elsewhere."""
+"""OpenAPI document and generated pages."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def routes():
     return found
 
 
-def test_every_route_is_in_the_page_and_in_the_markdown(client):
+def test_every_route_is_documented(client):
     page, markdown = client.get("/api/docs").text, rest_markdown(openapi())
     for verb, path in routes():
         assert f"`{verb} {path}`" in markdown
         assert f"{verb} {path}" in page
 
 
-def test_the_page_loads_nothing_at_all(client):
+def test_the_page_loads_nothing(client):
     page = client.get("/api/docs")
     assert page.headers["content-type"].startswith("text/html")
     assert not re.search(r"<script|<link|<img|src=|https?://", page.text)
 
 
-def test_every_reference_in_the_document_leads_somewhere(client):
+def test_every_schema_reference_resolves(client):
     document = client.get("/api/openapi.json").json()
     parts = document["components"]["schemas"]
     found = set(re.findall(r"#/components/schemas/([\w-]+)", str(document)))
@@ -41,7 +41,7 @@ def test_every_reference_in_the_document_leads_somewhere(client):
     assert set(TrainingConfig.model_fields) == set(parts["TrainingConfig"]["properties"])
 
 
-def test_every_link_in_the_markdown_leads_to_a_heading():
+def test_every_link_in_the_markdown_has_a_heading():
     names = re.findall(r"^## (\w+)$", responses_markdown(openapi()), re.MULTILINE)
     headings = {f"responses.md#{name.lower()}" for name in names}
     links = set(re.findall(r"\((responses\.md#\w+)\)", rest_markdown(openapi())))
@@ -51,12 +51,12 @@ def test_every_link_in_the_markdown_leads_to_a_heading():
     assert links <= headings
 
 
-def test_every_route_says_what_it_does():
+def test_every_route_has_a_description():
     for verbs in openapi()["paths"].values():
         for route in verbs.values():
             assert route["description"].endswith(".")
 
 
-def test_the_written_pages_are_up_to_date():
+def test_the_generated_pages_are_up_to_date():
     assert (DOCS / "rest-api.md").read_text("utf-8") == rest_markdown(openapi())
     assert (DOCS / "responses.md").read_text("utf-8") == responses_markdown(openapi())

@@ -1,10 +1,10 @@
-"""Extract the signatures of Unsloth's functions from its wheel, without running it.
+"""Write the signatures of Unsloth's functions, parsed from its wheel without running it.
 
     pip download --no-deps unsloth==2026.10.6 -d FOLDER
     python scripts/unsloth_signatures.py FOLDER/unsloth-2026.10.6-py3-none-any.whl
 
-The tests compare the calls of the provider with the result, `tests/modeling/providers/data/unsloth.json`,
-because Unsloth does not start without an NVIDIA GPU.
+The result, `tests/modeling/providers/data/unsloth.json`, lets the provider's calls be tested where
+Unsloth is not installed, because it cannot be imported without an NVIDIA GPU.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "tests" / "modeling" / "providers" / "data" / "unsloth.json"
-# Called function: file and class of its definition. FastLanguageModel delegates some models.
+# Called function → module and class that define it. FastLanguageModel delegates some models.
 FUNCTIONS = {
     "FastLanguageModel.from_pretrained": ("unsloth/models/loader.py", "FastLanguageModel"),
     "FastModel.from_pretrained": ("unsloth/models/loader.py", "FastModel"),
     "FastLanguageModel.get_peft_model": ("unsloth/models/llama.py", "FastLlamaModel"),
     "FastModel.get_peft_model": ("unsloth/models/vision.py", "FastBaseModel"),
 }
-# Environment variables that the worker sets against network access.
+# Environment variables that the worker sets to disable telemetry and downloads.
 SWITCHES = ("UNSLOTH_DISABLE_STATISTICS", "HF_HUB_OFFLINE")
 ORDER = 'critical_modules = ["trl", "transformers", "peft"]'
 
 
 def main() -> None:
-    """Write the signatures of a wheel."""
-    parser = argparse.ArgumentParser(description="Extract the signatures of Unsloth.")
+    """Read the given wheel and write the signatures."""
+    parser = argparse.ArgumentParser(description="Write the signatures of Unsloth's functions.")
     parser.add_argument("wheel", type=Path)
     wheel = parser.parse_args().wheel
     OUT.parent.mkdir(exist_ok=True)
@@ -43,11 +44,11 @@ def read(wheel: Path) -> dict[str, Any]:
     """Return version, requirements, signatures and environment variables of the wheel."""
     with zipfile.ZipFile(wheel) as archive:
         sources = {
-            name: archive.read(name).decode() for name in archive.namelist() if _is_relevant(name)
+            name: archive.read(name).decode() for name in archive.namelist() if _is_read(name)
         }
-    about = next(text for name, text in sources.items() if name.endswith("/METADATA"))
-    heads = [line.partition(": ") for line in about.splitlines() if ": " in line]
-    fields = [(name, value) for name, _, value in heads]
+    metadata = next(text for name, text in sources.items() if name.endswith("/METADATA"))
+    headers = [line.partition(": ") for line in metadata.splitlines() if ": " in line]
+    fields = [(name, value) for name, _, value in headers]
     return {
         "version": next(value for name, value in fields if name == "Version"),
         "requires": [
@@ -67,7 +68,7 @@ def read(wheel: Path) -> dict[str, Any]:
 
 
 def arguments(source: str, owner: str, name: str) -> dict[str, Any]:
-    """Return the parameters of a method, and whether it has **kwargs."""
+    """Return the parameter names of a method, and whether it accepts more keyword arguments."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ClassDef) and node.name == owner:
             for method in node.body:
@@ -78,13 +79,13 @@ def arguments(source: str, owner: str, name: str) -> dict[str, Any]:
                         *method.args.kwonlyargs,
                     ]
                     return {
-                        "takes": [parameter.arg for parameter in parameters],
+                        "takes": [each.arg for each in parameters],
                         "others": method.args.kwarg is not None,
                     }
-    raise SystemExit(f"{owner}.{name} does not exist in this version.")
+    raise SystemExit(f"{owner}.{name} does not exist any more.")
 
 
-def _is_relevant(name: str) -> bool:
+def _is_read(name: str) -> bool:
     return (name.startswith("unsloth/") and name.endswith(".py")) or name.endswith("/METADATA")
 
 

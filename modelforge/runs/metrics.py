@@ -66,7 +66,8 @@ class MeasuredStage(Stage):
     def __init__(self, number: int = 1) -> None:
         super().__init__(number, FullCurve)
         self.axes = {name: FullCurve() for name in COLUMNS}
-        self._first_step = 0
+        self._tokens = self._seconds = 0.0
+        self._last_step = 0
 
     def add_step(self, t: float, event: StepEvent) -> None:
         """Add the metrics of a step."""
@@ -74,25 +75,23 @@ class MeasuredStage(Stage):
         self._add(self.train, "grad_norm", event.step, event.grad_norm)
         memory = event.ram_gib if event.vram_gib is None else event.vram_gib
         self._add(self.train, "memory_gib", event.step, memory)
-        steps = self.axes["epoch"].x
-        new_steps = max(0.0, event.step - (steps[-1] if steps else self._first_step))
-        seconds = (event.seconds or 0.0) * new_steps
-        self._add_to_axes(event.step, event.epoch, event.tokens or 0, seconds)
+        self._tokens += event.tokens or 0
+        self._seconds += (event.seconds or 0.0) * max(0, event.step - self._last_step)
+        self._add_to_axes(event.step, event.epoch)
 
     def add_eval(self, event: EvalEvent) -> None:
         """Add the metrics of an evaluation."""
         super().add_eval(event)
-        steps = self.axes["epoch"].x
-        if not steps or event.step > steps[-1]:
-            self._add_to_axes(event.step, event.epoch, 0, 0.0)
+        if not self.axes["epoch"] or event.step > self._last_step:
+            self._add_to_axes(event.step, event.epoch)
 
     def cut(self, step: int) -> None:
         """Drop what came after a step."""
         super().cut(step)
         for curve in self.axes.values():
             curve.cut(step)
-        if not self.axes["epoch"]:
-            self._first_step = step
+        self._tokens, self._seconds = self.length("tokens"), self.length("seconds")
+        self._last_step = int(self.length("step")) if self.axes["epoch"] else step
 
     def points(self, curve: Curve, axis: str = "step") -> list[Point]:
         """Return a curve over `step`, `epoch`, `tokens` or `seconds`."""
@@ -114,13 +113,14 @@ class MeasuredStage(Stage):
         values = self.axes[axis].y
         return values[-1] if values else 0.0
 
-    def _add_to_axes(self, step: int, epoch: float | None, tokens: int, seconds: float) -> None:
+    def _add_to_axes(self, step: int, epoch: float | None) -> None:
+        epochs = self.axes["epoch"]
         if epoch is None:
-            epochs = self.axes["epoch"].y
-            epoch = epochs[-1] if epochs else math.nan
-        self.axes["epoch"].append((step, epoch))
-        self.axes["tokens"].append((step, self.length("tokens") + tokens))
-        self.axes["seconds"].append((step, self.length("seconds") + seconds))
+            epoch = epochs.y[-1] if epochs else math.nan
+        epochs.append((step, epoch))
+        self.axes["tokens"].append((step, self._tokens))
+        self.axes["seconds"].append((step, self._seconds))
+        self._last_step = step
 
     def _along(self, axis: str, points: Curve | list[Point]) -> list[float]:
         """Return the values of an axis at the steps of these points."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from modelforge.diagnosis.classify import Cause
     from modelforge.diagnosis.verdict import Verdict
     from modelforge.preflight import Report
-    from modelforge.runs.listing import Page
+    from modelforge.runs.listing import RunPage
     from modelforge.runs.view import RunView
     from modelforge.services.compare import Comparison
     from modelforge.services.preflight import PreflightResult
@@ -106,7 +106,7 @@ def _assignments(settings: dict[str, Any]) -> str:
     return " ".join(f"{name}={json.dumps(value)}" for name, value in settings.items())
 
 
-def print_runs(page: Page) -> None:
+def print_runs(page: RunPage) -> None:
     """Print a page of the run list."""
     if not page.all:
         print("No runs yet. Start one with: modelforge demo")

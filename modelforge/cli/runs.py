@@ -79,9 +79,9 @@ def _add_run_commands(new: Any) -> None:
 
 def _list(options: argparse.Namespace, forge: Forge) -> int:
     from modelforge.cli.output import print_runs
-    from modelforge.runs.listing import Wanted
+    from modelforge.runs.listing import RunFilter
 
-    wanted = Wanted(
+    wanted = RunFilter(
         query=options.query,
         states=frozenset(options.state),
         tag=options.tag,

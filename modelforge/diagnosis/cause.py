@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Entry:
+class KnownCause:
     """A cause by its code: what it means, what helps, and the words or signals it is known by.
 
     `where` is a setting's name or a part; `cure` names the button that applies the remedy. An
@@ -20,5 +20,5 @@ class Entry:
     remedy: str
     patterns: tuple[str, ...] = ()
     signals: tuple[int, ...] = ()
-    cure: str = ""
+    fix: str = ""
     inferred: bool = True

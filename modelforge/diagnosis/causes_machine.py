@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelforge.diagnosis.cause import Entry
+from modelforge.diagnosis.cause import KnownCause
 
 LESS_MEMORY = (
     "Choose a smaller model, a shorter longest row or batch size 1, or switch gradient "
@@ -14,15 +14,15 @@ AGAIN = "Start it again; if it happens at the same place, send a support bundle.
 
 # Read from top to bottom: what is said more exactly stands above.
 ENTRIES = (
-    Entry(
+    KnownCause(
         "killed-for-memory",
         "memory",
         "The system ended the worker because the computer ran out of memory.",
         f"Close other programs, then try again. {LESS_MEMORY}",
         (r"out of memory: killed process", r"\boom-kill(er)?\b", r"\boom_reaper\b"),
-        cure="less-memory",
+        fix="less-memory",
     ),
-    Entry(
+    KnownCause(
         "out-of-memory",
         "memory",
         "The GPU ran out of memory.",
@@ -33,10 +33,10 @@ ENTRIES = (
             r"cublas_status_alloc_failed",
             r"cudaerrormemoryallocation",
         ),
-        cure="less-memory",
+        fix="less-memory",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "out-of-memory",
         "memory",
         "This computer ran out of memory.",
@@ -50,18 +50,18 @@ ENTRIES = (
             r"std::bad_alloc",
             r"paging file is too small",
         ),
-        cure="less-memory",
+        fix="less-memory",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "shared-memory",
         "memory",
         "There is too little shared memory (/dev/shm).",
         "Give the container more of it, for instance with `docker run --shm-size=8g`.",
         (r"insufficient shared memory", r"\bshared memory object\b", r"/dev/shm", r"torch_shm"),
-        cure="again",
+        fix="again",
     ),
-    Entry(
+    KnownCause(
         "disk-full",
         "disk",
         "The disk of the home folder is full.",
@@ -74,28 +74,28 @@ ENTRIES = (
             r"disk quota exceeded",
             r"not enough space on the disk",
         ),
-        cure="room",
+        fix="room",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "too-many-files",
         "disk",
         "The worker may not open any more files.",
         "Raise the limit of open files, for instance with `ulimit -n 4096`, then start again.",
         (r"too many open files", r"\bos error 24\b", r"\[errno 24\]"),
-        cure="again",
+        fix="again",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "disk-broken",
         "disk",
         "The disk could not be read or written.",
         "Check the disk and its cable or network; copy the home folder elsewhere.",
         (r"\binput/output error\b", r"\[errno 5\]", r"\bos error 5\b", r"stale file handle"),
-        cure="again",
+        fix="again",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "no-permission",
         "disk",
         "There is no permission for a file of the run.",
@@ -106,37 +106,37 @@ ENTRIES = (
             r"read-only file system",
             r"access is denied",
         ),
-        cure="again",
+        fix="again",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "driver-too-old",
         "driver",
         "The NVIDIA driver is too old for the installed torch.",
         DRIVER,
         (r"nvidia driver on your system is too old", r"cuda driver version is insufficient"),
-        cure="machine",
+        fix="machine",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "driver-missing",
         "driver",
         "The NVIDIA driver is missing or does not answer.",
         "Install the driver, restart the computer, then run `python launch.py doctor`.",
         (r"libcuda\.so", r"nvcuda\.dll", r"found no nvidia driver", r"nvidia-smi has failed"),
-        cure="machine",
+        fix="machine",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "torch-without-gpu",
         "torch",
         "The installed torch was built without CUDA, so it cannot use the card.",
         SET_UP,
         (r"torch not compiled with cuda enabled", r"not linked with support for cuda devices"),
-        cure="machine",
+        fix="machine",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "card-unsupported",
         "card",
         "The installed torch has no code for this card.",
@@ -146,10 +146,10 @@ ENTRIES = (
             r"is not compatible with the current pytorch installation",
             r"cuda error: invalid device function",
         ),
-        cure="machine",
+        fix="machine",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "gpu-missing",
         "hardware.device",
         "No GPU can be used by torch.",
@@ -159,19 +159,19 @@ ENTRIES = (
             r"no cuda-capable device",
             r"cuda error: invalid device ordinal",
         ),
-        cure="machine",
+        fix="machine",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "gpu-busy",
         "card",
         "Another program holds the GPU for itself.",
         "Close it, or set the card's compute mode to default, then start again.",
         (r"cuda-capable device(\(s\)|s)? (is|are) busy or unavailable",),
-        cure="again",
+        fix="again",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "gpu-fault",
         "card",
         "The GPU broke off its work.",
@@ -184,72 +184,72 @@ ENTRIES = (
             r"gpu has fallen off the bus",
             r"nvrm: xid",
         ),
-        cure="again",
+        fix="again",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "segfault",
         "worker",
         "A library crashed the worker (segmentation fault).",
         f"{AGAIN} The log's last lines name the library.",
         (r"\bsegmentation fault\b", r"\bsigsegv\b", r"access violation"),
         signals=(11,),
-        cure="again",
+        fix="again",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "illegal-instruction",
         "worker",
         "A library uses instructions that this processor does not have.",
         SET_UP,
         (r"\billegal instruction\b", r"\bsigill\b"),
         signals=(4,),
-        cure="machine",
+        fix="machine",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "bus-error",
         "worker",
         "A file that the worker had open shrank or could not be read (bus error).",
         "Check that the disk and /dev/shm have room and that no model file was changed meanwhile.",
         (r"\bbus error\b", r"\bsigbus\b"),
         signals=(7, 10),
-        cure="again",
+        fix="again",
     ),
-    Entry(
+    KnownCause(
         "aborted",
         "worker",
         "A library gave up and ended the worker (abort).",
         f"{AGAIN} The log's last lines say which.",
         (r"fatal python error: aborted", r"\bsigabrt\b", r"terminate called after throwing"),
         signals=(6,),
-        cure="again",
+        fix="again",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "ended-by-person",
         "worker",
         "Somebody or something asked the worker to end, and it had no time to save.",
         "Go on from its last checkpoint, or start it again.",
         (r"^terminated$", r"\bkeyboardinterrupt\b"),
         signals=(15, 2, 1, 3),
-        cure="again",
+        fix="again",
     ),
-    Entry(
+    KnownCause(
         "killed",
         "worker",
         "The worker was killed from outside: by the system for want of memory, or by somebody.",
         f"Go on from its last checkpoint. If memory was short: {LESS_MEMORY.lower()}",
         (r"^killed$", r"\bsigkill\b"),
         signals=(9,),
-        cure="less-memory",
+        fix="less-memory",
     ),
-    Entry(
+    KnownCause(
         "restarted",
         "computer",
         "The computer was switched off or restarted while the run went on.",
         "Go on from its last checkpoint, or start it again.",
-        cure="again",
+        fix="again",
         inferred=False,
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelforge.diagnosis.cause import Entry
+from modelforge.diagnosis.cause import KnownCause
 
 MODEL = "model_name"
 ANOTHER = "Choose another model."
@@ -10,7 +10,7 @@ NETWORK = "Check the network, then start again. What was loaded so far is kept."
 
 # Read from top to bottom: what is said more exactly stands above.
 ENTRIES = (
-    Entry(
+    KnownCause(
         "model-gated",
         MODEL,
         "The model is gated: its authors must let you in first.",
@@ -21,17 +21,17 @@ ENTRIES = (
             r"\b403 (client error|forbidden)",
             r"awaiting a review from the repo authors",
         ),
-        cure="again",
+        fix="again",
     ),
-    Entry(
+    KnownCause(
         "hub-login",
         "Hub",
         "The Hub does not accept your token.",
         "Log in again with `hf auth login`, or correct HF_TOKEN, then start again.",
         (r"invalid credentials in authorization header", r"invalid user token"),
-        cure="again",
+        fix="again",
     ),
-    Entry(
+    KnownCause(
         "model-unsafe",
         MODEL,
         "The model has no safetensors weights, or brings code of its own; both are refused.",
@@ -44,7 +44,7 @@ ENTRIES = (
             r"(no file named|not appear to have a file named) \S*\.safetensors",
         ),
     ),
-    Entry(
+    KnownCause(
         "model-missing",
         MODEL,
         "The model cannot be found.",
@@ -58,31 +58,31 @@ ENTRIES = (
             r"repo id must ",
         ),
     ),
-    Entry(
+    KnownCause(
         "hub-offline",
         "Hub",
         "The Hub is switched off here, and the files are not on this computer.",
         "Unset HF_HUB_OFFLINE, or choose a model or data set that is here.",
         (r"offline ?mode is ?enabled", r"outgoing traffic has been disabled"),
-        cure="again",
+        fix="again",
     ),
-    Entry(
+    KnownCause(
         "hub-busy",
         "Hub",
         "The Hub takes no more requests from you for a while.",
         "Wait some minutes, or log in with `hf auth login`, then start again.",
         (r"\b429 (client error|too many requests)",),
-        cure="again",
+        fix="again",
     ),
-    Entry(
+    KnownCause(
         "hub-certificate",
         "Hub",
         "The connection to the Hub is not trusted: its certificate cannot be checked.",
         "Correct the computer's clock, or give your network's certificate in SSL_CERT_FILE.",
         (r"certificate.?verify.?failed", r"\bssl(error|: [a-z_]+)", r"\bsslcertverification"),
-        cure="again",
+        fix="again",
     ),
-    Entry(
+    KnownCause(
         "hub-proxy",
         "Hub",
         "The proxy does not let the worker through to the Hub.",
@@ -93,17 +93,17 @@ ENTRIES = (
             r"cannot connect to proxy",
             r"tunnel connection failed",
         ),
-        cure="again",
+        fix="again",
     ),
-    Entry(
+    KnownCause(
         "hub-down",
         "Hub",
         "The Hub has a fault of its own.",
         "Wait some minutes, then start again.",
         (r"\b50[0234] (server error|bad gateway|service unavailable|internal server|gateway)",),
-        cure="again",
+        fix="again",
     ),
-    Entry(
+    KnownCause(
         "hub-unreachable",
         "Hub",
         "The Hub cannot be reached.",
@@ -123,17 +123,17 @@ ENTRIES = (
             r"remoteprotocolerror",
             r"peer closed connection",
         ),
-        cure="again",
+        fix="again",
     ),
-    Entry(
+    KnownCause(
         "timeout",
         "network",
         "Something that the worker waited for did not answer in time.",
         NETWORK,
         (r"\b(read|connect|pool)timeout\b", r"\btimeouterror\b", r"(connection|read) timed out"),
-        cure="again",
+        fix="again",
     ),
-    Entry(
+    KnownCause(
         "weights-damaged",
         MODEL,
         "A file with weights is damaged or not complete.",
@@ -145,14 +145,14 @@ ENTRIES = (
             r"consistency check failed",
         ),
     ),
-    Entry(
+    KnownCause(
         "weights-shape",
         MODEL,
         "The weights are of another shape than the model's description says.",
         "Fetch the model again, or choose another one.",
         (r"size mismatch for \S+", r"ignore_mismatched_sizes"),
     ),
-    Entry(
+    KnownCause(
         "tokenizer-missing",
         MODEL,
         "The model's tokenizer is missing or needs a package that is not here.",
@@ -164,7 +164,7 @@ ENTRIES = (
             r"need to have sentencepiece",
         ),
     ),
-    Entry(
+    KnownCause(
         "model-unsupported",
         MODEL,
         "The installed transformers does not know this kind of model.",

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from modelforge.diagnosis.cause import Entry
+from modelforge.diagnosis.cause import KnownCause
 
 SET_UP = "Run `python launch.py setup`, then `python launch.py doctor`."
 
 # Read from top to bottom: what is said more exactly stands above.
 ENTRIES = (
-    Entry(
+    KnownCause(
         "loss-not-finite",
         "training",
         "The loss became no number, so nothing more can be learned.",
         "Lower the learning rate, or train in bf16 or fp32 instead of fp16.",
         (r"\bloss became (nan|-?inf)", r"gradients became no number"),
-        cure="gentler",
+        fix="gentler",
     ),
-    Entry(
+    KnownCause(
         "flash-attention",
         "model.attn_implementation",
         "Flash attention is asked for, but it is not installed or not for this card.",
@@ -27,17 +27,17 @@ ENTRIES = (
             r"no module named '?flash_attn",
             r"flash_attn.{0,40}not (be )?installed",
         ),
-        cure="plain-attention",
+        fix="plain-attention",
     ),
-    Entry(
+    KnownCause(
         "attention-unsupported",
         "model.attn_implementation",
         "This model has no fused attention.",
         "Choose the attention eager.",
         (r"does not support an attention implementation",),
-        cure="eager-attention",
+        fix="eager-attention",
     ),
-    Entry(
+    KnownCause(
         "quantizing-unavailable",
         "quantization",
         "bitsandbytes cannot work here: it was not built for this torch, CUDA or card.",
@@ -50,9 +50,9 @@ ENTRIES = (
             r"could not find the bitsandbytes",
             r"no module named '?bitsandbytes",
         ),
-        cure="plain-weights",
+        fix="plain-weights",
     ),
-    Entry(
+    KnownCause(
         "provider-broken",
         "provider",
         "Unsloth cannot work here.",
@@ -62,9 +62,9 @@ ENTRIES = (
             r"unsloth cannot find any torch accelerator",
             r"unsloth: .{0,60}(failed|not supported|cannot|could not)",
         ),
-        cure="huggingface",
+        fix="huggingface",
     ),
-    Entry(
+    KnownCause(
         "library-mismatch",
         "packages",
         "Two installed libraries do not fit together.",
@@ -75,42 +75,42 @@ ENTRIES = (
             r"cannot open shared object file",
             r"dll load failed",
         ),
-        cure="machine",
+        fix="machine",
         inferred=False,
     ),
-    Entry(
+    KnownCause(
         "package-missing",
         "packages",
         "A package that the run needs is not installed.",
         SET_UP,
         (r"modulenotfounderror", r"\bno module named ", r"\bimporterror: .{0,80} requires "),
-        cure="machine",
+        fix="machine",
     ),
-    Entry(
+    KnownCause(
         "layers-unknown",
         "adapter.target_modules",
         "The model has no layers of these names.",
         "Choose all-linear, or names that the model has.",
         (r"target modules .{0,400} not found in the base model", r"nomatchingpeftmoduleerror"),
-        cure="all-layers",
+        fix="all-layers",
     ),
-    Entry(
+    KnownCause(
         "nothing-trained",
         "adapter",
         "No weights of the model are trained, so there is nothing to learn with.",
         "Choose all-linear for the adapted layers.",
         (r"element 0 of tensors does not require grad",),
-        cure="all-layers",
+        fix="all-layers",
     ),
-    Entry(
+    KnownCause(
         "start-failed",
         "adapter.init",
         "The adapter's start could not be worked out from the weights.",
         "Choose the adapter start default.",
         (r"\blinalg(error|\.svd)\b", r"\bsvd\b.{0,60}failed to converge"),
-        cure="default-start",
+        fix="default-start",
     ),
-    Entry(
+    KnownCause(
         "number-format",
         "hardware.precision",
         "This device cannot calculate in the number format that was chosen.",
@@ -123,9 +123,9 @@ ENTRIES = (
             r"bfloat16 is (only|not) supported",
             r"must have the same dtype",
         ),
-        cure="full-precision",
+        fix="full-precision",
     ),
-    Entry(
+    KnownCause(
         "too-long",
         "max_seq_length",
         "A row is longer than the model can read, or has tokens that it does not know.",
@@ -136,33 +136,33 @@ ENTRIES = (
             r"srcindex < srcselectdimsize",
             r"(exceeds?|longer than) .{0,30}max_position_embeddings",
         ),
-        cure="shorter",
+        fix="shorter",
     ),
-    Entry(
+    KnownCause(
         "template-missing",
         "model.chat_template",
         "The model has no chat template, and the data are conversations.",
         "Choose the chat template chatml.",
         (r"chat_template is not set", r"does not have a chat template"),
-        cure="own-template",
+        fix="own-template",
     ),
-    Entry(
+    KnownCause(
         "template-refuses",
         "data",
         "The model's chat template does not take conversations of this shape.",
         "Let the doctor of the data mend the turns, or choose the chat template chatml.",
         (r"roles must alternate", r"system role (is )?not supported"),
-        cure="own-template",
+        fix="own-template",
     ),
-    Entry(
+    KnownCause(
         "template-broken",
         "model.chat_template",
         "The chat template has an error.",
         "Correct its file, or choose the chat template chatml.",
         (r"\b(template(syntax|assertion|runtime)?|undefined)error\b", r"jinja2?\.exceptions"),
-        cure="own-template",
+        fix="own-template",
     ),
-    Entry(
+    KnownCause(
         "wrong-column",
         "dataset",
         "The data have no column of that name, or their columns differ from file to file.",
@@ -174,7 +174,7 @@ ENTRIES = (
             r"\bcasterror\b",
         ),
     ),
-    Entry(
+    KnownCause(
         "compiling-failed",
         "torch",
         "A part of the training could not be compiled for this machine.",
@@ -185,13 +185,13 @@ ENTRIES = (
             r"working triton installation",
             r"torch\._dynamo\.exc",
         ),
-        cure="huggingface",
+        fix="huggingface",
     ),
-    Entry(
+    KnownCause(
         "fp16-needs-gpu",
         "fp16",
         "Training in fp16 needs a GPU; this run uses the CPU.",
         "Choose bf16, or leave both fp16 and bf16 off.",
-        cure="full-precision",
+        fix="full-precision",
     ),
 )

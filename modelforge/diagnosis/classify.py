@@ -9,13 +9,13 @@ from functools import cache
 from typing import Any
 
 from modelforge.diagnosis import causes_machine, causes_model, causes_settings
-from modelforge.diagnosis.cause import Entry
-from modelforge.diagnosis.fixes import cure
+from modelforge.diagnosis.cause import KnownCause
+from modelforge.diagnosis.fixes import fix_action
 
 UNEXPECTED = "unexpected"
 # A worker that dies says why in its last lines; what stands above it has survived.
 LAST_LINES = 40
-CATALOGUE: tuple[Entry, ...] = (
+CATALOGUE: tuple[KnownCause, ...] = (
     *causes_machine.ENTRIES,
     *causes_model.ENTRIES,
     *causes_settings.ENTRIES,
@@ -45,7 +45,7 @@ class Cause:
         return asdict(self)
 
 
-def diagnose(
+def diagnose_exit(
     text: str,
     *,
     exit_code: int | None = None,
@@ -65,19 +65,19 @@ def diagnose(
             "worker",
             "The worker is gone and said nothing: killed, without power, or out of memory.",
             "What it printed last is below the log. Start it again, or send a support bundle.",
-            cure("again", config),
+            fix_action("again", config),
             certain=False,
         )
     return _told(entry, config, certain=False)
 
 
-def recognise(text: str) -> Entry | None:
+def match_text(text: str) -> KnownCause | None:
     """Return the first entry of the catalogue that knows these words, or None."""
     plain = _CONTROL.sub("", text)
     return next((entry for entry in CATALOGUE if _patterns(entry).search(plain)), None)
 
 
-def known(code: str, config: Mapping[str, Any] | None = None) -> Cause | None:
+def cause_of(code: str, config: Mapping[str, Any] | None = None) -> Cause | None:
     """Return what the catalogue says of a code, with the button that suits these settings."""
     entry = next((entry for entry in CATALOGUE if entry.code == code), None)
     return None if entry is None else _told(entry, config, certain=True)
@@ -95,33 +95,33 @@ def signal_of(exit_code: int | None) -> int | None:
     return exit_code - 128 if 128 < exit_code <= 192 else None
 
 
-def _told(entry: Entry, config: Mapping[str, Any] | None, *, certain: bool) -> Cause:
-    cause = Cause(entry.code, entry.where, entry.what, entry.remedy, cure(entry.cure, config))
+def _told(entry: KnownCause, config: Mapping[str, Any] | None, *, certain: bool) -> Cause:
+    cause = Cause(entry.code, entry.where, entry.what, entry.remedy, fix_action(entry.fix, config))
     if certain:
         return cause
     what = f"Probably: {cause.what[:1].lower()}{cause.what[1:]}" if entry.inferred else cause.what
     return replace(cause, what=what, certain=False)
 
 
-def _by_signal(signal: int | None, memory_ran_out: bool) -> Entry | None:
+def _by_signal(signal: int | None, memory_ran_out: bool) -> KnownCause | None:
     if memory_ran_out and signal in (None, 9):
         return _entry("killed-for-memory")
     return next((entry for entry in CATALOGUE if signal in entry.signals), None)
 
 
-def _by_lines(text: str) -> Entry | None:
+def _by_lines(text: str) -> KnownCause | None:
     lines = [line for line in text.splitlines() if line.strip()]
     for line in reversed(lines[-LAST_LINES:]):
-        if entry := recognise(line):
+        if entry := match_text(line):
             return entry
     return None
 
 
-def _entry(code: str) -> Entry:
+def _entry(code: str) -> KnownCause:
     return next(entry for entry in CATALOGUE if entry.code == code)
 
 
 @cache
-def _patterns(entry: Entry) -> re.Pattern[str]:
+def _patterns(entry: KnownCause) -> re.Pattern[str]:
     # An entry without patterns matches nothing, not even the empty text.
     return re.compile("|".join(entry.patterns) or r"(?!)", re.IGNORECASE)

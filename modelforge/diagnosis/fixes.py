@@ -16,7 +16,7 @@ SHORTEST = 256
 GENTLEST = 1e-6
 
 
-def cure(name: str, config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def fix_action(name: str, config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return the action of that name for a run with these settings, or None if it has none.
 
     `config` is what was said, nested or by dotted names; `plan.` names what the plan made of it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
-from modelforge.diagnosis.classify import UNEXPECTED, recognise
+from modelforge.diagnosis.classify import UNEXPECTED, match_text
 from modelforge.errors import DataError, ForgeError, NotFoundError, Problem
 
 
@@ -44,7 +44,7 @@ def explain(error: BaseException) -> Failure:
     name = type(error).__name__
     # Quotas have an error number of their own, and some file systems no message for either.
     is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    entry = recognise("[Errno 28]" if is_full else f"{name}: {error}")
+    entry = match_text("[Errno 28]" if is_full else f"{name}: {error}")
     if entry is None:
         what = f"{name}: {first}." if first else f"{name}."
         return Failure(UNEXPECTED, what, "The run's log has the details.")

@@ -105,7 +105,7 @@ def verify(folder: Path, *, hashes: bool = True) -> Damage | None:
     return None
 
 
-def listed(run: RunFolder) -> list[Checkpoint]:
+def list_checkpoints(run: RunFolder) -> list[Checkpoint]:
     """Return the checkpoints with a manifest, newest first; none of them has been checked."""
     found = (_read(path, find_json(path / MANIFEST)) for path in _folders(run))
     return sorted(
@@ -120,7 +120,7 @@ def newest_valid(run: RunFolder, *, hashes: bool = True) -> tuple[Checkpoint | N
 
     Folders without a manifest count as damaged.
     """
-    readable = listed(run)
+    readable = list_checkpoints(run)
     known = {each.name for each in readable}
     damaged = [
         Damage(path.name, MANIFEST, "manifest") for path in _folders(run) if path.name not in known
@@ -134,7 +134,7 @@ def newest_valid(run: RunFolder, *, hashes: bool = True) -> tuple[Checkpoint | N
     return None, damaged
 
 
-def put_in_place(staged: Path, place: Path) -> None:
+def move_into_place(staged: Path, place: Path) -> None:
     """Rename a whole checkpoint to where it belongs; one that is there already makes room."""
     if place.exists():
         remove(place)

@@ -25,7 +25,7 @@ import orjson
 from modelforge.errors import RunError
 from modelforge.paths import Home
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.listing import Row, by_age
+from modelforge.runs.listing import RunRow, sort_newest_first
 from modelforge.runs.store import is_id
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,8 @@ WORTH_KEEPING = 32
 KEEP_EVERY_S = 60.0
 
 # Whether a row may still change: over for good, waiting for a start, or a process works on it.
-Standing = Literal["over", "idle", "busy"]
-Look = Callable[[RunFolder], tuple[Row, Standing]]
+Stability = Literal["over", "idle", "busy"]
+ReadRow = Callable[[RunFolder], tuple[RunRow, Stability]]
 
 
 @dataclass(slots=True)
@@ -48,8 +48,8 @@ class _Entry:
     """One run as it was read; without a row its record is damaged."""
 
     mark: int
-    row: Row | None
-    standing: Standing
+    row: RunRow | None
+    standing: Stability
     settled: bool
 
 
@@ -60,14 +60,14 @@ class _Known:
     entries: dict[str, _Entry] = field(default_factory=dict)
     moving: set[str] = field(default_factory=set)
     version: int = 0
-    settled: list[Row] = field(default_factory=list)
+    settled: list[RunRow] = field(default_factory=list)
     settled_version: int = -1
 
 
 class Index:
     """Rows of every run of a home. Safe to use from several threads and several servers."""
 
-    def __init__(self, home: Home, look: Look) -> None:
+    def __init__(self, home: Home, look: ReadRow) -> None:
         self._runs = home.runs
         self._file = kept_file(home)
         self._look = look
@@ -79,7 +79,7 @@ class Index:
         self._unkept = 0
         self._kept_at = 0.0
 
-    def rows(self) -> tuple[int, list[Row], list[Row]]:
+    def rows(self) -> tuple[int, list[RunRow], list[RunRow]]:
         """Return a version, the settled rows that only change with it, and the others as of now.
 
         The settled ones come newest first.
@@ -89,19 +89,19 @@ class Index:
             known = self._known
             if known.settled_version != known.version:
                 settled = (entry.row for entry in known.entries.values() if entry.settled)
-                known.settled = by_age(row for row in settled if row is not None)
+                known.settled = sort_newest_first(row for row in settled if row is not None)
                 known.settled_version = known.version
             moving = [known.entries[run_id].row for run_id in known.moving]
             return known.version, known.settled, [row for row in moving if row is not None]
 
-    def row(self, run_id: str) -> Row | None:
+    def row(self, run_id: str) -> RunRow | None:
         """Return the row of one run, or None."""
         with self._turn:
             self._refresh()
             entry = self._known.entries.get(run_id)
             return entry.row if entry else None
 
-    def asked_by(self, request_id: str) -> str | None:
+    def find_request(self, request_id: str) -> str | None:
         """Return the id of the run that was made for this request, or None."""
         _version, settled, moving = self.rows()
         return next((row.id for row in (*moving, *settled) if row.request_id == request_id), None)
@@ -156,8 +156,8 @@ class Index:
         if known and known.mark == mark and known.standing == "idle":
             return  # nobody has launched it: that would change its folder
         folder = RunFolder(self._runs / run_id)
-        row: Row | None = None
-        standing: Standing = "idle"
+        row: RunRow | None = None
+        standing: Stability = "idle"
         try:
             row, standing = self._look(folder)
         except RunError as error:
@@ -217,14 +217,14 @@ def kept_file(home: Home) -> Path:
     return home.cache / "runs.json"
 
 
-def read_kept(path: Path) -> dict[str, tuple[int, Row]]:
+def read_kept(path: Path) -> dict[str, tuple[int, RunRow]]:
     """Return the rows that an earlier process has read; nothing where the file is of no use."""
     try:
         said: Any = orjson.loads(path.read_bytes())
         if said["format"] != FORMAT:
             return {}
         return {
-            str(run_id): (int(mark), Row.from_dict(row))
+            str(run_id): (int(mark), RunRow.from_dict(row))
             for run_id, mark, row in said["rows"]
             if row["id"] == run_id
         }
@@ -232,7 +232,7 @@ def read_kept(path: Path) -> dict[str, tuple[int, Row]]:
         return {}
 
 
-def write_kept(path: Path, rows: dict[str, tuple[int, Row]]) -> None:
+def write_kept(path: Path, rows: dict[str, tuple[int, RunRow]]) -> None:
     """Write the rows in one step; a disk that does not take them costs the next process time."""
     said = {"format": FORMAT, "rows": [(key, mark, row) for key, (mark, row) in rows.items()]}
     draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")

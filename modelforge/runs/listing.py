@@ -17,7 +17,7 @@ SORTS = ("age", "name", "loss", "duration", "size")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RunRow:
     """A run without what only its own page shows. Times are Unix seconds, sizes bytes by part.
 
     `model` and `data` are the last parts of what the settings say.
@@ -50,7 +50,7 @@ class Row:
     _line: str = field(default="", init=False, compare=False, repr=False)
 
     @classmethod
-    def from_dict(cls, said: dict[str, Any]) -> Row:
+    def from_dict(cls, said: dict[str, Any]) -> RunRow:
         """Return the row that `as_dict` gave; raises TypeError where the fields are others."""
         return cls(**{**said, "tags": tuple(said["tags"])})
 
@@ -79,7 +79,7 @@ class Row:
         return (self.updated if self.is_over else now or time.time()) - self.began
 
     @property
-    def searched(self) -> str:
+    def search_text(self) -> str:
         """Return what a query is looked for in, in small letters; made when first asked for."""
         if not self._line:
             said = (self.name, self.id, self.state, self.model, self.data, self.strategy)
@@ -89,7 +89,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RunFilter:
     """Which rows are wanted, and in which order; what is empty asks for nothing.
 
     Of `states` one must hold; every word of `query` stands somewhere in the row.
@@ -101,9 +101,9 @@ class Wanted:
     model: str = ""
     data: str = ""
     strategy: str = ""
-    result: bool | None = None
+    has_result: bool | None = None
     sort: str = "age"
-    turned: bool = False
+    reverse: bool = False
 
     def __post_init__(self) -> None:
         if self.sort not in SORTS:
@@ -113,27 +113,27 @@ class Wanted:
             what = f"There is no state {sorted(unknown)[0][:40]!r}."
             raise ConfigError(Problem("state", what, f"Use {', '.join(RunState)}."))
 
-    def chosen(self, rows: Sequence[Row], lines: Sequence[str] | None = None) -> list[Row]:
+    def matching(self, rows: Sequence[RunRow], lines: Sequence[str] | None = None) -> list[RunRow]:
         """Return the rows that are wanted, in their order; `lines` is what each is searched by."""
         left = list(rows)
         first, *others = self.query.lower().split() or [""]
         if first:
-            searched = lines if lines is not None else [row.searched for row in rows]
+            searched = lines if lines is not None else [row.search_text for row in rows]
             left = list(compress(rows, map(contains, searched, repeat(first))))
         for word in others:
-            left = [row for row in left if word in row.searched]
+            left = [row for row in left if word in row.search_text]
         for holds in self._tests():
             left = [row for row in left if holds(row)]
         return left
 
-    def ordered(self, rows: Sequence[Row], *, newest_first: bool = False) -> list[Row]:
+    def in_order(self, rows: Sequence[RunRow], *, newest_first: bool = False) -> list[RunRow]:
         """Return rows in the wanted order: newest, best or largest first, names from A.
 
         What has no value comes last. Say so if they come newest first already.
         """
-        newest = list(rows) if newest_first else by_age(rows)
+        newest = list(rows) if newest_first else sort_newest_first(rows)
         # A smaller loss is the better one, and A is before B.
-        backwards = (self.sort not in ("name", "loss")) != self.turned
+        backwards = (self.sort not in ("name", "loss")) != self.reverse
         if self.sort == "age":
             return newest if backwards else newest[::-1]
         keyed = [(_KEYS[self.sort](row), row) for row in newest]
@@ -141,8 +141,8 @@ class Wanted:
         told.sort(key=itemgetter(0), reverse=backwards)
         return [row for _key, row in told] + [row for key, row in keyed if key is None]
 
-    def _tests(self) -> list[Callable[[Row], bool]]:
-        tests: list[Callable[[Row], bool]] = []
+    def _tests(self) -> list[Callable[[RunRow], bool]]:
+        tests: list[Callable[[RunRow], bool]] = []
         if self.states:
             tests.append(lambda row: row.state in self.states)
         for name in ("model", "data", "strategy"):
@@ -150,31 +150,31 @@ class Wanted:
                 tests.append(lambda row, name=name, said=said: getattr(row, name).lower() == said)  # type: ignore[misc]
         if self.tag:
             tests.append(lambda row: self.tag.lower() in row.tags)
-        if self.result is not None:
-            tests.append(lambda row: row.has_result is self.result)
+        if self.has_result is not None:
+            tests.append(lambda row: row.has_result is self.has_result)
         return tests
 
 
 @dataclass(frozen=True)
-class Page:
+class RunPage:
     """Some of the wanted rows, how many there are in all, and what the others could be asked for.
 
     `states` and `tags` count over every run, whatever is wanted.
     """
 
-    rows: list[Row]
+    rows: list[RunRow]
     total: int
     all: int
     states: Counter[str] = field(default_factory=Counter)
     tags: Counter[str] = field(default_factory=Counter)
 
 
-def by_age(rows: Iterable[Row]) -> list[Row]:
+def sort_newest_first(rows: Iterable[RunRow]) -> list[RunRow]:
     """Return rows newest first; of the same moment the later id comes first."""
     return sorted(rows, key=attrgetter("created", "id"), reverse=True)
 
 
-_KEYS: dict[str, Callable[[Row], Any]] = {
+_KEYS: dict[str, Callable[[RunRow], Any]] = {
     "name": lambda row: row.name.lower(),
     "loss": lambda row: row.eval_loss,
     "duration": lambda row: row.seconds(),

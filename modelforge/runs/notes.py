@@ -46,7 +46,7 @@ def write_notes(folder: RunFolder, notes: Notes) -> None:
     write_json(folder.about, said)
 
 
-def changed(
+def updated_notes(
     notes: Notes,
     *,
     name: str | None = None,

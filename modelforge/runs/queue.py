@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.runs.atomic_files import find_json, write_json
-from modelforge.runs.schedule_times import Moment, in_words
+from modelforge.runs.schedule_times import ClockReading, format_time
 from modelforge.runs.states import RunState
 
 FORMAT = 1
@@ -19,7 +19,7 @@ DAMAGED = (
 
 
 @dataclass(frozen=True)
-class Entry:
+class QueueEntry:
     """One place in the queue. Times are Unix seconds.
 
     `start_after` was said at `said`. `resumes` is when the run was last launched, for one that is
@@ -30,10 +30,10 @@ class Entry:
     held: bool = False
     why_held: str = ""
     start_after: float | None = None
-    said: float | None = None
+    set_at: float | None = None
     resumes: float | None = None
 
-    def is_due(self, moment: Moment) -> bool:
+    def is_due(self, moment: ClockReading) -> bool:
         """Say whether its time has come.
 
         A clock that shows less than when the time was said has been set back. Then the wait is as
@@ -41,13 +41,13 @@ class Entry:
         """
         if self.start_after is None:
             return True
-        if self.said is not None and moment.now < self.said:
-            return moment.watched_s >= self.start_after - self.said
+        if self.set_at is not None and moment.now < self.set_at:
+            return moment.watched_s >= self.start_after - self.set_at
         return moment.now >= self.start_after
 
 
 @dataclass(frozen=True)
-class Standing:
+class WaitingRun:
     """What is known of a run that may wait: its state, name, age, and when it was launched."""
 
     run: str
@@ -70,17 +70,17 @@ class Decision:
 class Queue:
     """The order in which runs wait. `last` is the run that the queue has started last."""
 
-    order: tuple[Entry, ...] = ()
+    order: tuple[QueueEntry, ...] = ()
     held: bool = False
     why_held: str = ""
     go_on_after_failure: bool = True
     last: str | None = None
 
-    def find(self, run: str) -> Entry | None:
+    def find(self, run: str) -> QueueEntry | None:
         """Return the entry of a run, or None."""
         return next((entry for entry in self.order if entry.run == run), None)
 
-    def with_entry(self, entry: Entry) -> Queue:
+    def with_entry(self, entry: QueueEntry) -> Queue:
         """Return the queue with a new entry at its end."""
         return replace(self, order=(*self.without(entry.run).order, entry))
 
@@ -122,16 +122,19 @@ def read_queue(path: Path) -> Queue:
 
 def write_queue(path: Path, queue: Queue) -> None:
     """Write the queue whole; raises RunError as `write_json` does."""
-    write_json(path, {"format": FORMAT, **asdict(queue)})
+    data = asdict(queue)
+    for entry in data["order"]:
+        entry["said"] = entry.pop("set_at")
+    write_json(path, {"format": FORMAT, **data})
 
 
-def settle(queue: Queue, standings: Mapping[str, Standing]) -> Queue:
+def reconcile(queue: Queue, standings: Mapping[str, WaitingRun]) -> Queue:
     """Return the queue as the runs are now.
 
     What no longer waits falls out; what waits and has no place, as after a loss of the file, is
     put at the end, the oldest first.
     """
-    kept: dict[str, Entry] = {}
+    kept: dict[str, QueueEntry] = {}
     for entry in queue.order:
         standing = standings.get(entry.run)
         if standing is not None and entry.run not in kept and _waits(entry, standing):
@@ -141,12 +144,12 @@ def settle(queue: Queue, standings: Mapping[str, Standing]) -> Queue:
         for standing in standings.values()
         if standing.state is RunState.QUEUED and standing.run not in kept
     ]
-    added = [Entry(one.run) for one in sorted(found, key=lambda one: (one.created, one.run))]
+    added = [QueueEntry(one.run) for one in sorted(found, key=lambda one: (one.created, one.run))]
     return replace(queue, order=(*kept.values(), *added))
 
 
 def next_due(
-    queue: Queue, standings: Mapping[str, Standing], moment: Moment, busy: str = ""
+    queue: Queue, standings: Mapping[str, WaitingRun], moment: ClockReading, busy: str = ""
 ) -> Decision:
     """Return the run that is to start now, or why none is. `busy` says who holds the machine."""
     if not queue.order:
@@ -165,33 +168,33 @@ def next_due(
     return Decision(run=due.run) if due is not None else _waiting(queue.order, moment)
 
 
-def _waiting(order: Iterable[Entry], moment: Moment) -> Decision:
+def _waiting(order: Iterable[QueueEntry], moment: ClockReading) -> Decision:
     later = [entry.start_after for entry in order if not entry.held and entry.start_after]
     if not later:
         return Decision(code="all-held", why="Every run that waits is held.")
     return Decision(
-        code="later", why=f"The next run starts after {in_words(min(later), moment.now)}."
+        code="later", why=f"The next run starts after {format_time(min(later), moment.now)}."
     )
 
 
-def _waits(entry: Entry, standing: Standing) -> bool:
+def _waits(entry: QueueEntry, standing: WaitingRun) -> bool:
     if entry.resumes is None:
         return standing.state is RunState.QUEUED
     goes_on = standing.state.is_over and standing.state is not RunState.FINISHED
     return goes_on and standing.launched == entry.resumes
 
 
-def _entry(data: object) -> Entry | None:
+def _entry(data: object) -> QueueEntry | None:
     """Return an entry read back, or None for what is none: its run is found again by its age."""
     if not isinstance(data, dict) or not isinstance(data.get("run"), str):
         return None
     why = data.get("why_held")
-    return Entry(
+    return QueueEntry(
         run=data["run"],
         held=data.get("held") is True,
         why_held=why if isinstance(why, str) else "",
         start_after=_number(data.get("start_after")),
-        said=_number(data.get("said")),
+        set_at=_number(data.get("said")),
         resumes=_number(data.get("resumes")),
     )
 

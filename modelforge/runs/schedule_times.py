@@ -22,14 +22,14 @@ _SAY = "Say 22:30, +2h, +1h30m, or a date such as 2027-01-31 22:30."
 
 
 @dataclass(frozen=True)
-class Moment:
+class ClockReading:
     """Now: Unix time as far as it is believed, and for how long this process has watched."""
 
     now: float
     watched_s: float = 0.0
 
 
-def steady_s() -> float:
+def monotonic_s() -> float:
     """Return seconds that no setting of the clock moves; where it can, sleep is counted too."""
     boot = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boot is None else time.clock_gettime(boot)
@@ -43,7 +43,7 @@ class Clock:
     """
 
     def __init__(
-        self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = steady_s
+        self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = monotonic_s
     ) -> None:
         self._wall, self._steady = wall, steady
         self._began = steady()
@@ -51,7 +51,7 @@ class Clock:
         self._doubted: tuple[float, float] | None = None
         self._turn = threading.Lock()
 
-    def look(self) -> Moment:
+    def read(self) -> ClockReading:
         """Return the moment that it is."""
         with self._turn:
             steady = self._steady()
@@ -62,28 +62,28 @@ class Clock:
                 self._doubted = offset, steady
             elif steady - self._doubted[1] >= BELIEVED_AFTER_S:
                 self._offset, self._doubted = offset, None
-            return Moment(steady + self._offset, steady - self._began)
+            return ClockReading(steady + self._offset, steady - self._began)
 
 
-def read_time(said: str, now: float) -> float:
+def parse_time(said: str, now: float) -> float:
     """Return the Unix time that a person means by 22:30, +2h or a date; raises ConfigError."""
     text = said.strip()
     if found := _AHEAD.fullmatch(text):
         days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-        return checked_time(now + days * 86_400 + hours * 3600 + minutes * 60 + seconds, now)
+        return validate_time(now + days * 86_400 + hours * 3600 + minutes * 60 + seconds, now)
     if found := _HOUR.fullmatch(text):
         return _next_time_of_day([int(part or 0) for part in found.groups()], now)
     try:
-        return checked_time(datetime.fromisoformat(text).astimezone().timestamp(), now)
+        return validate_time(datetime.fromisoformat(text).astimezone().timestamp(), now)
     except (ValueError, OverflowError, OSError) as error:
         what = f"{said[:40]!r} is no time."
         raise ConfigError(Problem("start_after", what, _SAY)) from error
 
 
-def checked_time(moment: float, now: float) -> float:
+def validate_time(moment: float, now: float) -> float:
     """Return a time to start after; raises ConfigError for what is past or too far ahead."""
     if moment < now - 60:
-        what = f"{in_words(moment, now).capitalize()} is past."
+        what = f"{format_time(moment, now).capitalize()} is past."
         raise ConfigError(Problem("start_after", what, "Leave the time out to start at once."))
     if not moment <= now + MOST_AHEAD_S:
         what = "That is more than a year ahead."
@@ -91,7 +91,7 @@ def checked_time(moment: float, now: float) -> float:
     return moment
 
 
-def in_words(moment: float, now: float) -> str:
+def format_time(moment: float, now: float) -> str:
     """Return a time as near as a person needs it: 22:30, tomorrow 06:00, 24 Nov 22:30."""
     then, today = _local(moment), _local(now)
     hour = then.strftime("%H:%M")

@@ -62,14 +62,14 @@ LAUNCH_S = 30.0
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunFacts:
     """What is known of a run; `who` works on it, as far as anybody said."""
 
     launched: bool
     alive: bool
-    stop_asked: bool
-    last: str | None
-    who: ProcessIdentity | None
+    stop_requested: bool
+    milestone: str | None
+    process: ProcessIdentity | None
 
     @property
     def state(self) -> RunState:
@@ -77,12 +77,12 @@ class Facts:
         return derive(
             launched=self.launched,
             alive=self.alive,
-            stop_asked=self.stop_asked,
-            last=self.last,
+            stop_asked=self.stop_requested,
+            last=self.milestone,
         )
 
 
-def gather(folder: RunFolder) -> Facts:
+def read_facts(folder: RunFolder) -> RunFacts:
     """Return the facts of a run.
 
     In the other order a worker that finishes in between would look lost.
@@ -98,7 +98,7 @@ def gather(folder: RunFolder) -> Facts:
     last = newest_milestone(folder.events, _number(record, "after"))
     if not alive and last not in ENDINGS:
         last = _last_act(folder) or last
-    return Facts(record is not None or who is not None, alive, stop_asked, last, who)
+    return RunFacts(record is not None or who is not None, alive, stop_asked, last, who)
 
 
 def _number(record: dict[str, object] | None, name: str) -> int:

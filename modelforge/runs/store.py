@@ -21,10 +21,10 @@ from modelforge.errors import BusyError, NotFoundError, Problem
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import disk_error, find_json, write_json
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.notes import Notes, changed, read_notes, write_notes
+from modelforge.runs.notes import Notes, read_notes, updated_notes, write_notes
 from modelforge.runs.process.identity import kill_tree, wait_ended
 from modelforge.runs.process.lock import exclusive
-from modelforge.runs.states import gather
+from modelforge.runs.states import read_facts
 
 FORMAT = 1
 LOCK = ".start.lock"
@@ -41,7 +41,7 @@ PACKAGES = [
 class RunIndex(Protocol):
     """What `Store` and `Supervisor` ask of an index of the runs; see `runs.index.Index`."""
 
-    def asked_by(self, request_id: str) -> str | None:
+    def find_request(self, request_id: str) -> str | None:
         """Return the id of the run that was created for this request, or None."""
         ...
 
@@ -120,13 +120,15 @@ class Store:
     def list(self) -> list[RunFolder]:
         """Return all runs, newest first. Reads one small file a run, and only once."""
         cards = self._read_cards()
-        by_age = sorted(cards.items(), key=lambda card: (_created(card[1]), card[0]), reverse=True)
-        return [RunFolder(self._runs / run_id) for run_id, _card in by_age]
+        sort_newest_first = sorted(
+            cards.items(), key=lambda card: (_created(card[1]), card[0]), reverse=True
+        )
+        return [RunFolder(self._runs / run_id) for run_id, _card in newest]
 
     def find_request(self, request_id: str) -> RunFolder | None:
         """Return the run that was made for this request, or None."""
         if self._index is not None:
-            found = self._index.asked_by(request_id)
+            found = self._index.find_request(request_id)
             return None if found is None else self._find(found)
         for run_id, card in self._read_cards().items():
             if card.get("request_id") == request_id:
@@ -160,26 +162,26 @@ class Store:
         """
         folder = self.get(run_id)
         with exclusive(self._runs / LOCK):
-            notes = changed(read_notes(folder), name=name, tags=tags, note=note)
+            notes = updated_notes(read_notes(folder), name=name, tags=tags, note=note)
             write_notes(folder, notes)
-        self.tell()
+        self.touch()
         return notes
 
-    def shed(self, run_id: str, paths: Iterable[Path]) -> int:
+    def delete_parts(self, run_id: str, paths: Iterable[Path]) -> int:
         """Delete parts of a run that nobody works on; return how many there were.
 
         Raises BusyError while a process works on it.
         """
         folder = self.get(run_id)
         with exclusive(self._runs / LOCK):
-            facts = gather(folder)
+            facts = read_facts(folder)
             if facts.alive or facts.state.is_active:
                 problem = Problem("run", f"{folder.id} is still going on.", "Stop it first.")
                 raise BusyError(problem, folder.id)
             gone = [self._set_aside(path) for path in paths if path.parent == folder.path]
         for path in gone:
             shutil.rmtree(path, ignore_errors=True)
-        self.tell()
+        self.touch()
         return len(gone)
 
     def sweep(self) -> None:
@@ -187,7 +189,7 @@ class Store:
         with exclusive(self._runs / LOCK):
             self._sweep()
 
-    def tell(self) -> None:
+    def touch(self) -> None:
         """Let every list of runs know that something in one of them has changed."""
         with contextlib.suppress(OSError):
             os.utime(self._runs)
@@ -202,13 +204,13 @@ class Store:
         return gone
 
     def _end_work(self, folder: RunFolder) -> None:
-        facts = gather(folder)
+        facts = read_facts(folder)
         if facts.state.is_active:
             problem = Problem("run", f"{folder.id} is still going on.", "Stop it first.")
             raise BusyError(problem, folder.id)
-        if facts.alive and facts.who is not None:
-            kill_tree(facts.who)
-            wait_ended(facts.who, KILLED_S)
+        if facts.alive and facts.process is not None:
+            kill_tree(facts.process)
+            wait_ended(facts.process, KILLED_S)
 
     def _settle(
         self, folder: RunFolder, record: Mapping[str, Any], report: Mapping[str, Any]

@@ -19,11 +19,11 @@ from modelforge.runs.event_types import (
     ScoresEvent,
     StepEvent,
 )
-from modelforge.runs.index import Standing
+from modelforge.runs.index import Stability
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.listing import Row
+from modelforge.runs.listing import RunRow
 from modelforge.runs.notes import read_notes
-from modelforge.runs.states import RunState, gather
+from modelforge.runs.states import RunState, read_facts
 from modelforge.runs.timeline import Timeline, tail_timeline
 
 # What a record is made of; whatever else it holds is of no use without them.
@@ -184,17 +184,17 @@ def _plan_in(record: dict[str, Any]) -> Plan:
     return Plan.from_dict(record["plan"], record["config"])
 
 
-def look_at(folder: RunFolder) -> tuple[Row, Standing]:
+def read_row(folder: RunFolder) -> tuple[RunRow, Stability]:
     """Return a run as a row of the list, and whether it may still change.
 
     Raises RunError when the record is damaged.
     """
-    facts = gather(folder)
+    facts = read_facts(folder)
     record = read_json(folder.config)
     view = _view(folder, facts.state, record)
     waits = facts.state is RunState.QUEUED
     over = facts.state.is_over and not facts.alive
-    row = Row(
+    row = RunRow(
         id=view.id,
         name=view.name,
         state=str(view.state),

@@ -13,7 +13,7 @@ from modelforge.diagnosis.verdict import judge_run
 from modelforge.runs.atomic_files import find_json
 from modelforge.runs.downsample import Point, decimate
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.listing import Row
+from modelforge.runs.listing import RunRow
 from modelforge.runs.metrics import AXES, RunMetrics
 from modelforge.runs.view import RunView
 
@@ -99,7 +99,7 @@ class Comparison:
 def compare_runs(
     folders: Sequence[RunFolder],
     views: Sequence[RunView],
-    rows: Sequence[Row],
+    rows: Sequence[RunRow],
     curves: Sequence[RunMetrics],
 ) -> Comparison:
     """Return the differences between runs, and the result of each."""
@@ -215,7 +215,7 @@ def _versions(environments: Sequence[Mapping[str, Any]]) -> Iterable[ComparisonR
         yield ComparisonRow(name, name, [each.get(name) for each in versions])
 
 
-def _result(folder: RunFolder, row: Row, curves: RunMetrics, *, shared: bool) -> RunResult:
+def _result(folder: RunFolder, row: RunRow, curves: RunMetrics, *, shared: bool) -> RunResult:
     verdict = judge_run(folder.events)
     tokens = sum(stage.length("tokens") for stage in curves.stages)
     seconds = sum(stage.length("seconds") for stage in curves.stages)

@@ -16,7 +16,7 @@ from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.store import LOCK, Store
 from modelforge.runs.timeline import TimelineReaders
-from modelforge.runs.view import look_at
+from modelforge.runs.view import read_row
 from modelforge.services import chat_client
 from modelforge.services.chat import ChatModels, ChatService
 from modelforge.services.chat_client import ChatClient
@@ -70,7 +70,7 @@ def build_services(
     home: Home, commands: Commands, probe: Callable[[Path], Machine] | None = None
 ) -> Services:
     """Build the services of a home. Every service gets what it uses as constructor arguments."""
-    index = Index(home, look_at)
+    index = Index(home, read_row)
     store = Store(home, index=index)
     lock = home.runs / LOCK
     lease = MachineLease(home.lease, lock)

@@ -9,8 +9,8 @@ from typing import Any
 
 from modelforge.config.fields import specs_by_name
 from modelforge.config.resolve import Layer, flatten
-from modelforge.diagnosis.classify import UNEXPECTED, Cause, diagnose, known
-from modelforge.diagnosis.fixes import cure
+from modelforge.diagnosis.classify import UNEXPECTED, Cause, cause_of, diagnose_exit
+from modelforge.diagnosis.fixes import fix_action
 from modelforge.diagnosis.verdict import Verdict, judge_run
 from modelforge.errors import ConfigError, Problem
 from modelforge.hardware.doctor import check_machine
@@ -20,7 +20,7 @@ from modelforge.runs.events import tail_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import CHILDREN, rebooted_since
 from modelforge.runs.process.oom_killer import oom_kill_counts, was_oom_killed
-from modelforge.runs.states import Facts, RunState, gather
+from modelforge.runs.states import RunFacts, RunState, read_facts
 from modelforge.services.runs import RunService
 from modelforge.services.support_bundle import write_bundle
 
@@ -50,7 +50,7 @@ class DiagnosisService:
     def cause(self, run_id: str) -> Cause | None:
         """Return why a run failed or was lost; None for other runs."""
         folder = self._runs.folder(run_id)
-        facts = gather(folder)
+        facts = read_facts(folder)
         if facts.state is RunState.FAILED:
             return _reported_cause(folder)
         return self._inferred_cause(folder, facts) if facts.state is RunState.LOST else None
@@ -122,9 +122,9 @@ class DiagnosisService:
             for row in check_machine(self._home)
         ]
 
-    def _inferred_cause(self, folder: RunFolder, facts: Facts) -> Cause:
+    def _inferred_cause(self, folder: RunFolder, facts: RunFacts) -> Cause:
         """Return the cause of a lost run from its exit code, the OOM killer and its log."""
-        who = facts.who.as_dict() if facts.who else None
+        who = facts.process.as_dict() if facts.process else None
         stored = find_json(folder.diagnosis) or {}
         evidence = stored.get("evidence") if stored.get("who") == who else None
         if not isinstance(evidence, dict):
@@ -133,9 +133,9 @@ class DiagnosisService:
                 # Only this server can see them; the next one reads the file.
                 write_json(folder.diagnosis, {"who": who, "evidence": evidence})
         config = _config(folder)
-        if evidence.get("restarted") and (cause := known("restarted", config)):
+        if evidence.get("restarted") and (cause := cause_of("restarted", config)):
             return cause
-        return diagnose(
+        return diagnose_exit(
             _log_tail(folder.log),
             exit_code=evidence.get("exit_code"),
             config=config,
@@ -143,12 +143,12 @@ class DiagnosisService:
         )
 
 
-def _evidence(folder: RunFolder, facts: Facts) -> dict[str, Any]:
+def _evidence(folder: RunFolder, facts: RunFacts) -> dict[str, Any]:
     launched = find_json(folder.process) or {}
     return {
-        "exit_code": CHILDREN.exit_code(facts.who) if facts.who else None,
+        "exit_code": CHILDREN.exit_code(facts.process) if facts.process else None,
         "memory_ran_out": was_oom_killed(launched.get("memory_kills"), oom_kill_counts()),
-        "restarted": rebooted_since(facts.who) if facts.who else False,
+        "restarted": rebooted_since(facts.process) if facts.process else False,
     }
 
 
@@ -157,7 +157,7 @@ def _reported_cause(folder: RunFolder) -> Cause:
     events = reversed(tail_events(folder.events))
     data: Mapping[str, Any] = next((event.data for event in events if event.kind == "failed"), {})
     code, config = str(data.get("cause") or UNEXPECTED), _config(folder)
-    entry = known(code, config)
+    entry = cause_of(code, config)
     action = data.get("action") if isinstance(data.get("action"), dict) else None
     default_remedy = entry.remedy if entry else "The log of the run has the details."
     return Cause(
@@ -165,7 +165,7 @@ def _reported_cause(folder: RunFolder) -> Cause:
         entry.where if entry else "run",
         str(data.get("what") or "The worker failed without a reason in its last event."),
         str(data.get("remedy") or default_remedy),
-        action or (entry.action if entry else cure("again", config)),
+        action or (entry.action if entry else fix_action("again", config)),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.runs.index import Index
-from modelforge.runs.listing import Page, Row, Wanted
+from modelforge.runs.listing import RunFilter, RunPage, RunRow
 from modelforge.runs.metrics import RunMetrics, read_metrics
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
@@ -28,7 +28,7 @@ class HistoryService:
     def __init__(self, index: Index, store: Store) -> None:
         self._store = store
         self.index = index
-        self._selected: dict[tuple[int, Wanted], list[Row]] = {}
+        self._selected: dict[tuple[int, RunFilter], list[RunRow]] = {}
         self._counts_cache: tuple[int, Counter[str], Counter[str]] = (-1, Counter(), Counter())
         self._curves: dict[str, tuple[tuple[int, int], RunMetrics]] = {}
         self._texts: tuple[int, list[str]] = (-1, [])
@@ -36,12 +36,12 @@ class HistoryService:
 
     def page(
         self,
-        filters: Wanted | None = None,
+        filters: RunFilter | None = None,
         *,
         limit: int | None = None,
         offset: int = 0,
         before: str | None = None,
-    ) -> Page:
+    ) -> RunPage:
         """Return `limit` runs that match, newest first, after the first `offset`.
 
         With `before` the runs after that one in the list; raises NotFoundError if it is not in
@@ -51,14 +51,14 @@ class HistoryService:
             what = "limit and offset must not be negative."
             raise ConfigError(Problem("limit", what, "Use 0 or more."))
         version, settled, moving = self.index.rows()
-        rows = self._ordered(version, settled, moving, filters or Wanted())
+        rows = self._ordered(version, settled, moving, filters or RunFilter())
         if before is not None:
             offset = 1 + _position(before, rows)
         states, tags = self._counts(version, settled, moving)
         end = None if limit is None else offset + limit
-        return Page(rows[offset:end], len(rows), len(settled) + len(moving), states, tags)
+        return RunPage(rows[offset:end], len(rows), len(settled) + len(moving), states, tags)
 
-    def row(self, run_id: str) -> Row:
+    def row(self, run_id: str) -> RunRow:
         """Return the row of one run; raises NotFoundError."""
         self._store.get(run_id)
         row = self.index.row(run_id)
@@ -127,29 +127,29 @@ class HistoryService:
         return comparison_page(self.compare(run_ids), time.time())
 
     def _ordered(
-        self, version: int, settled: list[Row], moving: list[Row], filters: Wanted
-    ) -> list[Row]:
+        self, version: int, settled: list[RunRow], moving: list[RunRow], filters: RunFilter
+    ) -> list[RunRow]:
         key = (version, filters)
         with self._lock:
             known = self._selected.get(key)
         if known is None:
             texts = self._search_texts(version, settled) if filters.query else None
-            known = filters.ordered(filters.chosen(settled, texts), newest_first=True)
+            known = filters.in_order(filters.matching(settled, texts), newest_first=True)
             with self._lock:
                 while len(self._selected) >= CACHE_SIZE:
                     self._selected.pop(next(iter(self._selected)))
                 self._selected[key] = known
-        return filters.ordered([*known, *filters.chosen(moving)]) if moving else known
+        return filters.in_order([*known, *filters.matching(moving)]) if moving else known
 
-    def _search_texts(self, version: int, settled: list[Row]) -> list[str]:
+    def _search_texts(self, version: int, settled: list[RunRow]) -> list[str]:
         known, texts = self._texts
         if known != version:
-            texts = [row.searched for row in settled]
+            texts = [row.search_text for row in settled]
             self._texts = (version, texts)
         return texts
 
     def _counts(
-        self, version: int, settled: list[Row], moving: list[Row]
+        self, version: int, settled: list[RunRow], moving: list[RunRow]
     ) -> tuple[Counter[str], Counter[str]]:
         counted, states, tags = self._counts_cache
         if counted != version:
@@ -159,7 +159,7 @@ class HistoryService:
         return states + more_states, tags + more_tags
 
 
-def _count(rows: Iterable[Row]) -> tuple[Counter[str], Counter[str]]:
+def _count(rows: Iterable[RunRow]) -> tuple[Counter[str], Counter[str]]:
     states: Counter[str] = Counter()
     tags: Counter[str] = Counter()
     for row in rows:
@@ -168,7 +168,7 @@ def _count(rows: Iterable[Row]) -> tuple[Counter[str], Counter[str]]:
     return states, tags
 
 
-def _position(run_id: str, rows: list[Row]) -> int:
+def _position(run_id: str, rows: list[RunRow]) -> int:
     for position, row in enumerate(rows):
         if row.id == run_id:
             return position

@@ -16,15 +16,21 @@ from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.queue import (
     Decision,
-    Entry,
     Queue,
-    Standing,
+    QueueEntry,
+    WaitingRun,
     next_due,
     read_queue,
-    settle,
+    reconcile,
     write_queue,
 )
-from modelforge.runs.schedule_times import Clock, Moment, checked_time, in_words, read_time
+from modelforge.runs.schedule_times import (
+    Clock,
+    ClockReading,
+    format_time,
+    parse_time,
+    validate_time,
+)
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
 from modelforge.services.start import RunLauncher
@@ -91,7 +97,7 @@ class QueueService:
     def view(self) -> QueueView:
         """Return the queue in its order, and why nothing starts now."""
         queue, states = self._read()
-        moment = self._clock.look()
+        moment = self._clock.read()
         decision = next_due(queue, states, moment, self._busy_reason(queue))
         runs = [
             self._queued_run(entry, position, states[entry.run], moment)
@@ -112,7 +118,7 @@ class QueueService:
 
         Raises what `RunService.start` raises except BusyError; then nothing has been created.
         """
-        moment = self._clock.look()
+        moment = self._clock.read()
         start_time = _parse_time(start_after, moment)
         launcher = self._launcher
         with launcher.request_lock(request_id):
@@ -131,7 +137,7 @@ class QueueService:
 
     def add_resume(self, run_id: str, *, start_after: StartTime = None, held: bool = False) -> None:
         """Queue the resume of a run that was stopped, failed or was lost."""
-        moment = self._clock.look()
+        moment = self._clock.read()
         start_time = _parse_time(start_after, moment)
         folder = self._store.get(run_id)
         with self._launcher.claim():
@@ -165,7 +171,7 @@ class QueueService:
 
     def start_after(self, run_id: str, when: StartTime) -> None:
         """Set the earliest start time of a run; None removes it. Raises ConfigError."""
-        moment = self._clock.look()
+        moment = self._clock.read()
         start_time = _parse_time(when, moment)
         set_at = moment.now if start_time is not None else None
         self._change(
@@ -222,7 +228,7 @@ class QueueService:
         queue, states = self._read()
         if not queue.order:
             return Decision(code="empty")
-        return next_due(queue, states, self._clock.look(), self._busy_reason(queue))
+        return next_due(queue, states, self._clock.read(), self._busy_reason(queue))
 
     def _busy_reason(self, queue: Queue) -> str:
         return self._launcher.busy_reason() if queue.order else ""
@@ -263,16 +269,16 @@ class QueueService:
                 raise NotFoundError(Problem("run", what, remedy))
             self._write(change(queue))
 
-    def _read(self) -> tuple[Queue, dict[str, Standing]]:
+    def _read(self) -> tuple[Queue, dict[str, WaitingRun]]:
         """Return the queue without runs that are gone or started, and the state of each run."""
         queue = read_queue(self._path)
         states = self._states(queue)
-        return settle(queue, states), states
+        return reconcile(queue, states), states
 
     def _write(self, queue: Queue) -> None:
         write_queue(self._path, queue)
 
-    def _states(self, queue: Queue) -> dict[str, Standing]:
+    def _states(self, queue: Queue) -> dict[str, WaitingRun]:
         """Return the state of each run that was never started or is named by the queue."""
         folders = {folder.id: folder for folder in self._supervisor.queued()}
         for run_id in (queue.last, *(entry.run for entry in queue.order)):
@@ -284,10 +290,10 @@ class QueueService:
         }
         return {run_id: self._state_of(folder) for run_id, folder in present.items()}
 
-    def _state_of(self, folder: RunFolder) -> Standing:
+    def _state_of(self, folder: RunFolder) -> WaitingRun:
         record, process = find_json(folder.config) or {}, find_json(folder.process) or {}
         created, launched = record.get("created"), process.get("launched")
-        return Standing(
+        return WaitingRun(
             folder.id,
             str(record.get("name") or folder.id),
             self._supervisor.state(folder),
@@ -295,7 +301,9 @@ class QueueService:
             launched if isinstance(launched, float) else None,
         )
 
-    def _queued_run(self, entry: Entry, position: int, run: Standing, moment: Moment) -> QueuedRun:
+    def _queued_run(
+        self, entry: QueueEntry, position: int, run: WaitingRun, moment: ClockReading
+    ) -> QueuedRun:
         record = (find_json(self._store.get(entry.run).config) or {}).get("config")
         config = record if isinstance(record, dict) else {}
         waits = entry.start_after is not None and not entry.is_due(moment)
@@ -306,7 +314,7 @@ class QueueService:
             held=entry.held,
             why_held=entry.why_held,
             start_after=entry.start_after,
-            when=in_words(entry.start_after or 0.0, moment.now) if waits else "",
+            when=format_time(entry.start_after or 0.0, moment.now) if waits else "",
             created=run.created,
             resumes=entry.resumes is not None,
             model_name=str(config.get("model_name", "")),
@@ -316,20 +324,20 @@ class QueueService:
 
 def _entry(
     run_id: str,
-    moment: Moment,
+    moment: ClockReading,
     start_time: float | None,
     *,
     held: bool,
     resumes: float | None = None,
-) -> Entry:
+) -> QueueEntry:
     set_at = moment.now if start_time is not None else None
-    return Entry(run_id, held, "", start_time, set_at, resumes)
+    return QueueEntry(run_id, held, "", start_time, set_at, resumes)
 
 
-def _parse_time(value: StartTime, moment: Moment) -> float | None:
+def _parse_time(value: StartTime, moment: ClockReading) -> float | None:
     """Return a Unix time from a Unix time or a text; raises ConfigError."""
     if value is None or value == "":
         return None
     if isinstance(value, str):
-        return read_time(value, moment.now)
-    return checked_time(value, moment.now)
+        return parse_time(value, moment.now)
+    return validate_time(value, moment.now)

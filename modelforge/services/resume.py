@@ -13,7 +13,7 @@ from modelforge.config.resolve import Layer
 from modelforge.data.sources.load import source_entries
 from modelforge.errors import BusyError, ConfigError, ForgeError, Problem
 from modelforge.runs.atomic_files import disk_error, find_json, write_json
-from modelforge.runs.checkpoints import Checkpoint, Damage, listed, newest_valid, verify
+from modelforge.runs.checkpoints import Checkpoint, Damage, list_checkpoints, newest_valid, verify
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.states import RunState
 from modelforge.runs.store import STAGING
@@ -157,7 +157,7 @@ class ResumeService:
         staged = folder.path.parent / f"{STAGING}{folder.id}-{secrets.token_hex(2)}"
         state = find_json(newest.path / "trainer_state.json") or {}
         best_step = state.get("best_global_step")
-        best = next((each for each in listed(folder) if each.step == best_step), newest)
+        best = next((each for each in list_checkpoints(folder) if each.step == best_step), newest)
         try:
             for checkpoint in {newest.path, best.path}:
                 if checkpoint == newest.path or verify(checkpoint) is None:

@@ -8,7 +8,7 @@ from modelforge.config.resolve import Layer
 from modelforge.errors import ForgeError, NotFoundError
 from modelforge.runs.events import EventRecord, read_events
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.listing import Wanted
+from modelforge.runs.listing import RunFilter
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
@@ -78,7 +78,7 @@ class RunService:
         """Return the shared reader of a run's events; raises NotFoundError."""
         return self._timelines.get(self._store.get(run_id))
 
-    def views(self, filters: Wanted | None = None, *, limit: int | None = None) -> list[RunView]:
+    def views(self, filters: RunFilter | None = None, *, limit: int | None = None) -> list[RunView]:
         """Return the readable runs that match, newest first.
 
         `HistoryService.page` returns table rows, which is faster for many runs.

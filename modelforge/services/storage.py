@@ -13,7 +13,7 @@ from modelforge.errors import ConfigError, Problem
 from modelforge.paths import Home
 from modelforge.runs.disk_usage import LEFTOVERS, PARTS, RECORD, folder_bytes
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.listing import Row
+from modelforge.runs.listing import RunRow
 from modelforge.runs.store import GONE, STAGING, STALE_S, Store
 from modelforge.services.history import HistoryService
 
@@ -116,7 +116,7 @@ class StorageService:
         freed = sum(self._delete_parts(row, kind) for row in rows)
         return freed + (self._sweep() if kind == "leftovers" and run_id is None else 0)
 
-    def _freeable(self, rows: list[Row], beside: dict[str, int], swept: int) -> list[Freeable]:
+    def _freeable(self, rows: list[RunRow], beside: dict[str, int], swept: int) -> list[Freeable]:
         done = [row for row in rows if _can_lose_checkpoints(row) and row.sizes.get("checkpoints")]
         incomplete = [row for row in rows if row.is_over and row.sizes.get(LEFTOVERS)]
         found = (
@@ -136,7 +136,7 @@ class StorageService:
         )
         return [one for one in found if one.bytes]
 
-    def _delete_parts(self, row: Row, kind: str) -> int:
+    def _delete_parts(self, row: RunRow, kind: str) -> int:
         """Delete the data of a kind of one run, unless the run has been resumed."""
         folder = RunFolder(self._home.runs / row.id)
         if kind == "checkpoints":
@@ -150,7 +150,7 @@ class StorageService:
         if not paths:
             return 0
         held = sum(folder_bytes(path) for path in paths)
-        self._store.shed(row.id, paths)
+        self._store.delete_parts(row.id, paths)
         return held
 
     def _sweep(self) -> int:
@@ -187,12 +187,12 @@ class StorageService:
         return dict(known)
 
 
-def _can_lose_checkpoints(row: Row) -> bool:
+def _can_lose_checkpoints(row: RunRow) -> bool:
     """Return whether a run needs no checkpoints: it is finished and has a result."""
     return row.state == "finished" and row.has_result
 
 
-def _run_entry(row: Row) -> dict[str, Any]:
+def _run_entry(row: RunRow) -> dict[str, Any]:
     parts = _largest_first(row.sizes)
     about = {"id": row.id, "name": row.name, "state": row.state, "bytes": row.bytes}
     return {

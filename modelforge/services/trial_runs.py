@@ -21,7 +21,7 @@ from modelforge.runs.events import iter_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.process.supervisor import Supervisor
-from modelforge.runs.states import RunState, gather
+from modelforge.runs.states import RunState, read_facts
 from modelforge.runs.store import Store
 from modelforge.runs.timeline import Timeline
 from modelforge.runs.view import ending_data
@@ -175,7 +175,7 @@ class TrialRunService:
 
     def _take_lease(self, folder: RunFolder) -> None:
         """Give the GPU lease to the worker of a trial run, for as long as the process lives."""
-        who = gather(folder).who
+        who = read_facts(folder).process
         if who is not None and who.alive:
             name = (find_json(folder.config) or {}).get("name", folder.id)
             self._lease.take("trial-run", str(name), who)
@@ -192,7 +192,7 @@ class TrialRunService:
                     self._results.add(str(record.get("signature")), result)
                 record["remembered"] = True
                 write_json(folder.path / RECORD, record)
-            if gather(folder).alive:
+            if read_facts(folder).alive:
                 return
             for name in DISPOSABLE:
                 shutil.rmtree(folder.path / name, ignore_errors=True)

@@ -40,7 +40,7 @@ def find_resume_point(run: RunFolder, log: EventLog) -> Checkpoint | None:
 
 def remove_first_stage_checkpoints(run: RunFolder) -> None:
     """Delete the checkpoints of a finished first stage; its reward model is kept."""
-    for checkpoint in checkpoints.listed(run):
+    for checkpoint in checkpoints.list_checkpoints(run):
         if checkpoint.stage == FIRST_STAGE:
             checkpoints.remove(checkpoint.path)
 

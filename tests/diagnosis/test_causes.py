@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from modelforge.config.resolve import Layer, resolve
-from modelforge.diagnosis.classify import CATALOGUE, diagnose, known, recognise, signal_of
-from modelforge.diagnosis.fixes import cure
+from modelforge.diagnosis.classify import CATALOGUE, cause_of, diagnose_exit, match_text, signal_of
+from modelforge.diagnosis.fixes import fix_action
 
 DATA = Path(__file__).parent / "data"
 WORDS = json.loads((DATA / "words_of_failures.json").read_text(encoding="utf-8"))
@@ -29,14 +29,14 @@ ORDINARY = (DATA / "ordinary_lines.txt").read_text(encoding="utf-8").splitlines(
     ("text", "code"), SAID, ids=[f"{code}-{n}" for n, (_, code) in enumerate(SAID)]
 )
 def test_the_words_of_a_library_have_their_cause(text: str, code: str) -> None:
-    entry = recognise(text)
+    entry = match_text(text)
     assert entry is not None
     assert entry.code == code
 
 
 @pytest.mark.parametrize("line", ORDINARY)
 def test_what_a_healthy_run_prints_is_no_cause(line: str) -> None:
-    assert recognise(line) is None
+    assert match_text(line) is None
 
 
 def test_every_entry_is_known_by_words_or_by_its_code_alone() -> None:
@@ -71,7 +71,7 @@ RUNS = [
 def test_every_button_makes_settings_that_hold(said: dict[str, object]) -> None:
     tried = 0
     for entry in CATALOGUE:
-        action = cure(entry.cure, said)
+        action = fix_action(entry.fix, said)
         if action is None or "settings" not in action:
             continue
         tried += 1
@@ -83,7 +83,7 @@ def test_every_button_makes_settings_that_hold(said: dict[str, object]) -> None:
 
 def test_less_memory_keeps_what_an_update_learns_from_then_goes_the_dearer_ways() -> None:
     def patch(**said: object) -> dict[str, object]:
-        action = cure("less-memory", RUN | said)
+        action = fix_action("less-memory", RUN | said)
         return action["settings"] if action else {}
 
     assert patch(per_device_train_batch_size=8, gradient_accumulation_steps=2) == {
@@ -99,7 +99,7 @@ def test_less_memory_keeps_what_an_update_learns_from_then_goes_the_dearer_ways(
 
 
 def test_a_rate_is_lowered_and_fp16_left() -> None:
-    action = cure("gentler", RUN | {"learning_rate": 2e-4, "fp16": True})
+    action = fix_action("gentler", RUN | {"learning_rate": 2e-4, "fp16": True})
     assert action is not None
     assert action["settings"] == {
         "learning_rate": 5e-5,
@@ -119,32 +119,32 @@ def test_an_exit_code_tells_its_signal(exit_code: int | None, signal: int | None
 
 def test_a_signal_says_more_than_the_log_and_memory_more_than_the_signal() -> None:
     log = "update 3 loss 1.0\nCUDA out of memory\n" + "update 4\n" * 50
-    assert diagnose(log, exit_code=-9).code == "killed"
-    assert diagnose(log, signal=9, memory_ran_out=True).code == "killed-for-memory"
-    assert diagnose("", memory_ran_out=True).code == "killed-for-memory"
-    assert diagnose("", signal=11, memory_ran_out=True).code == "segfault"
-    assert diagnose("", exit_code=-15).code == "ended-by-person"
+    assert diagnose_exit(log, exit_code=-9).code == "killed"
+    assert diagnose_exit(log, signal=9, memory_ran_out=True).code == "killed-for-memory"
+    assert diagnose_exit("", memory_ran_out=True).code == "killed-for-memory"
+    assert diagnose_exit("", signal=11, memory_ran_out=True).code == "segfault"
+    assert diagnose_exit("", exit_code=-15).code == "ended-by-person"
 
 
 def test_only_the_last_lines_of_a_log_speak_of_its_end() -> None:
     early = "CUDA out of memory\n" + "update 4  loss 1.0\n" * 60
-    assert diagnose(early).code == "unexpected"
+    assert diagnose_exit(early).code == "unexpected"
     late = "RuntimeError: CUDA out of memory\nFatal Python error: Segmentation fault\n\nStack:\n"
-    assert diagnose(late).code == "segfault"
+    assert diagnose_exit(late).code == "segfault"
 
 
 def test_what_is_only_inferred_is_told_as_probable() -> None:
-    inferred = diagnose("", signal=9, memory_ran_out=True)
+    inferred = diagnose_exit("", signal=9, memory_ran_out=True)
     assert not inferred.certain
     assert inferred.what.startswith("Probably: the system ended the worker")
-    certain = known("out-of-memory")
+    certain = cause_of("out-of-memory")
     assert certain is not None
     assert certain.certain
-    assert known("nobody-knows") is None
+    assert cause_of("nobody-knows") is None
 
 
 def test_a_button_comes_with_the_run_s_own_settings_only() -> None:
-    assert diagnose("", signal=9).action is None
-    acted = diagnose("", signal=9, config=RUN | {"per_device_train_batch_size": 2})
+    assert diagnose_exit("", signal=9).action is None
+    acted = diagnose_exit("", signal=9, config=RUN | {"per_device_train_batch_size": 2})
     assert acted.action is not None
     assert acted.action["settings"]["per_device_train_batch_size"] == 1

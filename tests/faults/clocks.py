@@ -12,7 +12,7 @@ from pathlib import Path
 from modelforge.runs.atomic_files import write_json
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
-from modelforge.runs.states import RunState, gather
+from modelforge.runs.states import RunState, read_facts
 from tests.faults.ground import ACTORS, Place, Tally, disorder, events_of, steps_of, until
 from tests.faults.serving import Follower, Server
 
@@ -67,7 +67,7 @@ def _a_wish_to_stop(place: Place, jump: float) -> list[str]:
     supervisor.stop(run)
     _shift(run.stop, jump)
     until(lambda: supervisor.state(run) is RunState.STOPPED, 10, "it is stopped")
-    until(lambda: not gather(run).alive, 10, "it is gone")
+    until(lambda: not read_facts(run).alive, 10, "it is gone")
     return [] if time.monotonic() - began < 5 else ["it took long"]
 
 
@@ -78,10 +78,10 @@ def _a_last_word(place: Place, jump: float) -> list[str]:
     _shift(run.events, jump)
     faults = []
     supervisor.tend()
-    if jump <= 0 or gather(run).alive:
+    if jump <= 0 or read_facts(run).alive:
         _shift(run.events, -abs(jump))
         supervisor.tend()
-    until(lambda: not gather(run).alive, 10, "it is gone")
+    until(lambda: not read_facts(run).alive, 10, "it is gone")
     if supervisor.state(run) is not RunState.FINISHED:
         faults.append(f"the run is {supervisor.state(run)}")
     return faults

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modelforge.runs.checkpoints import MANIFEST, newest_valid, verify
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.states import gather
+from modelforge.runs.states import read_facts
 from tests.faults.ground import Place, Tally, events_of, until
 from tests.faults.nursery import Blow, Nursery
 
@@ -83,7 +83,7 @@ def play(place: Place, nursery: Nursery, times: int, seed: int) -> Tally:
 def _a_run_with_checkpoints(place: Place, nursery: Nursery) -> RunFolder:
     run = place.new_run(max_steps=6, eval_steps=2)
     nursery.start(place, run, Blow("in the final save"))
-    until(lambda: not gather(run).alive, OVER_S, "the worker is dead")
+    until(lambda: not read_facts(run).alive, OVER_S, "the worker is dead")
     return run
 
 
@@ -116,7 +116,7 @@ def _resumed_faults(
     # From the newest there is no update left to make.
     point = "in the first update" if case.name == newest else "in the final save"
     nursery.start(place, run, Blow(point), again=True)
-    until(lambda: not gather(run).alive, OVER_S, "the resumed worker has ended")
+    until(lambda: not read_facts(run).alive, OVER_S, "the resumed worker has ended")
     told = [event.data for event in events_of(run)[count:] if event.kind == "resumed"]
     wanted = before if case.name == newest else newest
     if not told or told[0]["checkpoint"] != wanted:

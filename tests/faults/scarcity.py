@@ -21,7 +21,7 @@ from modelforge.config.resolve import Layer
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.states import RunState, gather
+from modelforge.runs.states import RunState, read_facts
 from tests.actors.points import fill_the_disk
 from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, until
 from tests.faults.nursery import Blow, Nursery
@@ -64,7 +64,7 @@ def disk_full(place: Place, nursery: Nursery, times: int, seed: int) -> Tally:
     tally = Tally("disk full", seed)
     whole = place.new_run(max_steps=2)
     nursery.start(place, whole)
-    until(lambda: not gather(whole).alive, OVER_S, "a first run finishes")
+    until(lambda: not read_facts(whole).alive, OVER_S, "a first run finishes")
     before = _prints(whole.path)
     for _ in range(times):
         for case, part in (_SERVER | dict.fromkeys(_WORKER, _in_the_worker)).items():
@@ -85,7 +85,7 @@ def _in_the_worker(place: Place, nursery: Nursery, case: str) -> list[str]:
     supervisor = nursery.start(place, run, Blow(_WORKER[case], "fill", nth=_NTH.get(case, 1)))
     until((place.home.root / "ballast").exists, OVER_S, "the disk is full")
     began = time.monotonic()
-    until(lambda: not gather(run).alive, OVER_S, "the worker has ended")
+    until(lambda: not read_facts(run).alive, OVER_S, "the worker has ended")
     told_s = time.monotonic() - began
     state, ending = supervisor.state(run), events_of(run)[-1]
     faults = disorder(events_of(run))
@@ -97,7 +97,7 @@ def _in_the_worker(place: Place, nursery: Nursery, case: str) -> list[str]:
         faults.append(f"the run is {state}, and says {ending.data}")
     _free(place)
     nursery.start(place, run, again=True)
-    until(lambda: not gather(run).alive, OVER_S, "the resumed worker has ended")
+    until(lambda: not read_facts(run).alive, OVER_S, "the resumed worker has ended")
     if supervisor.state(run) is not RunState.FINISHED:
         faults.append(f"resumed with room on the disk, the run is {supervisor.state(run)}")
     resumed = [event.data["step"] for event in events_of(run) if event.kind == "resumed"]
@@ -132,7 +132,7 @@ def _launch(place: Place, nursery: Nursery, _case: str) -> list[str]:
     run = place.new_run()
     _fill(place)
     faults = _refused(lambda: nursery.start(place, run))
-    if gather(run).launched or gather(run).alive:
+    if read_facts(run).launched or read_facts(run).alive:
         faults.append("it counts as launched")
     _free(place)
     supervisor = nursery.start(place, run)
@@ -180,7 +180,7 @@ def memory(place: Place, nursery: Nursery, times: int, seed: int) -> Tally:
             run = place.new_run(max_steps=6, memory={"autopilot": False})
             nth = rng.randint(1, 6)
             supervisor = nursery.start(place, run, Blow("in the first update", deed, nth))
-            until(lambda: not gather(run).alive, OVER_S, "the worker has ended")  # noqa: B023
+            until(lambda: not read_facts(run).alive, OVER_S, "the worker has ended")  # noqa: B023
             faults = disorder(events_of(run))
             ending = events_of(run)[-1]
             if supervisor.state(run) is not RunState.FAILED:
@@ -201,13 +201,13 @@ def autopilot(place: Place, nursery: Nursery, times: int, seed: int) -> Tally:
     large = {"per_device_train_batch_size": 8, "max_steps": 6, "lora_dropout": 0.0}
     plain = place.new_run(**large)
     nursery.start(place, plain)
-    until(lambda: not gather(plain).alive, OVER_S, "the undisturbed run finishes")
+    until(lambda: not read_facts(plain).alive, OVER_S, "the undisturbed run finishes")
     for _ in range(times):
         for case, deed in (("GPU", "small-card"), ("computer", "small-host")):
             run = place.new_run(**large)
             nth = rng.randint(1, 5)
             supervisor = nursery.start(place, run, Blow("in the first update", deed, nth))
-            until(lambda: not gather(run).alive, OVER_S, "the worker has ended")  # noqa: B023
+            until(lambda: not read_facts(run).alive, OVER_S, "the worker has ended")  # noqa: B023
             told = events_of(run)
             faults = [*disorder(told), *_unlike(plain, run)]
             if supervisor.state(run) is not RunState.FINISHED:

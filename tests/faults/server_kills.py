@@ -11,7 +11,7 @@ from typing import Any
 
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import kill_tree
-from modelforge.runs.states import gather
+from modelforge.runs.states import read_facts
 from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, slower, steps_of, until
 from tests.faults.serving import Follower, Server
 
@@ -224,14 +224,14 @@ def _ended_after_all(run: RunFolder) -> Iterator[None]:
     try:
         yield
     finally:
-        who = gather(run).who
+        who = read_facts(run).process
         if who is not None and who.alive and not run.stop.exists():
             kill_tree(who)
 
 
 def _work_of(run: RunFolder) -> float:
     """Return the processor seconds that the worker has had."""
-    who = gather(run).who
+    who = read_facts(run).process
     process = who.process if who else None
     if process is None:
         return 0.0

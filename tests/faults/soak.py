@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.states import gather
+from modelforge.runs.states import read_facts
 from tests.faults.ground import Place, Tally, disorder, events_of, until
 from tests.faults.serving import Server, serving
 
@@ -52,7 +52,7 @@ def _one(server: Server, place: Place) -> list[str]:
     run = RunFolder(place.home.runs / server.start_run(place.played_by("trains", 5, PACE=0.001)))
     until(lambda: server.run(run.id)["state"] == "finished", 30, "a run finishes")
     server.page(run.id)
-    until(lambda: not gather(run).alive, 10, "its worker is gone")
+    until(lambda: not read_facts(run).alive, 10, "its worker is gone")
     return disorder(events_of(run))
 
 

@@ -13,7 +13,7 @@ from modelforge.runs.atomic_files import read_json
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import ProcessIdentity
 from modelforge.runs.process.supervisor import Supervisor
-from modelforge.runs.states import RunState, gather
+from modelforge.runs.states import RunState, read_facts
 from tests.faults.ground import ACTORS, SLACK, Place, Tally, disorder, events_of, until
 
 PATIENCE_S = 0.5
@@ -116,7 +116,7 @@ def _faults(
 ) -> list[str]:
     def ended() -> bool:
         supervisor.tend()
-        facts = gather(run)
+        facts = read_facts(run)
         return not facts.alive and facts.state is state and not (child and child.alive)
 
     try:

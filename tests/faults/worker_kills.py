@@ -14,7 +14,7 @@ from modelforge.runs.checkpoints import newest_valid
 from modelforge.runs.events import EventRecord
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
-from modelforge.runs.states import RunState, gather
+from modelforge.runs.states import RunState, read_facts
 from tests.actors.points import POINTS
 from tests.faults.ground import SLACK, Place, Tally, disorder, events_of, steps_of, until
 from tests.faults.nursery import Blow, Nursery
@@ -92,7 +92,7 @@ def resumes(place: Place, nursery: Nursery, times: int, seed: int) -> Tally:
         step = rng.randint(EVERY + 1, last)
         nursery.start(place, run, Blow("inside optimizer.step", nth=step))
         struck.append(step)
-        until(lambda: not gather(run).alive, OVER_S, "the worker is dead")  # noqa: B023
+        until(lambda: not read_facts(run).alive, OVER_S, "the worker is dead")  # noqa: B023
         faults = _gone_on(place, nursery, run, whole, rng)
         tally.add(f"{WAYS[number % len(WAYS)]}", faults, killed_in_update=struck[0])
         place.store.delete(run.id)
@@ -109,7 +109,7 @@ def _nth(point: str, rng: random.Random) -> int:
 
 
 def _kill(run: RunFolder) -> None:
-    who = gather(run).who
+    who = read_facts(run).process
     if who is not None and who.alive:
         os.kill(who.pid, signal.SIGKILL)
 
@@ -118,7 +118,7 @@ def _faults_of_the_dead(
     place: Place, supervisor: Supervisor, run: RunFolder, case: str
 ) -> tuple[list[str], dict[str, Any]]:
     """Return what is said wrong of a run whose worker was killed, and what it has lost."""
-    until(lambda: not gather(run).alive, OVER_S, "the worker is dead")
+    until(lambda: not read_facts(run).alive, OVER_S, "the worker is dead")
     began = time.monotonic()
     until(lambda: supervisor.state(run).is_over, SAID_S, "the run is known to be over")
     said_s = time.monotonic() - began
@@ -158,10 +158,10 @@ def _gone_on(
         if rng.random() < 0.25:
             time.sleep(rng.uniform(0.0, whole.seconds))
             _kill(run)
-        until(lambda: not gather(run).alive, OVER_S, "the resumed worker has ended")
+        until(lambda: not read_facts(run).alive, OVER_S, "the resumed worker has ended")
     if supervisor.state(run) is not RunState.FINISHED:
         return [f"resumed, the run is {supervisor.state(run)}"]
-    until(lambda: not gather(run).alive, OVER_S, "the worker has left")
+    until(lambda: not read_facts(run).alive, OVER_S, "the worker has left")
     faults = disorder(events_of(run))
     if _adapter(run) != whole.adapter:
         faults.append("the adapter has other bytes than the one that was never interrupted")

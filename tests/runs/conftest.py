@@ -14,7 +14,7 @@ from modelforge.paths import Home
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import kill_tree, wait_ended
 from modelforge.runs.process.supervisor import Supervisor
-from modelforge.runs.states import RunState, gather
+from modelforge.runs.states import RunState, read_facts
 from modelforge.runs.store import Store
 
 ACTORS = Path(__file__).parents[1] / "actors"
@@ -75,7 +75,7 @@ class Stage:
         return supervisor
 
     def gone(self, run: RunFolder) -> bool:
-        return not gather(run).alive
+        return not read_facts(run).alive
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     stage = Stage(Home(tmp_path / "home"))
     yield stage
     for path in stage.home.runs.glob("*/"):
-        who = gather(RunFolder(path)).who
+        who = read_facts(RunFolder(path)).process
         if who is not None and who.alive:
             kill_tree(who)
             assert wait_ended(who, 5.0)

@@ -9,7 +9,7 @@ import random
 import pytest
 
 from modelforge.runs import checkpoints
-from modelforge.runs.checkpoints import MANIFEST, Damage, listed, newest_valid, verify
+from modelforge.runs.checkpoints import MANIFEST, Damage, list_checkpoints, newest_valid, verify
 from modelforge.runs.layout import RunFolder
 
 FILES = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
@@ -76,7 +76,7 @@ def test_the_newest_checkpoint_that_is_whole_is_chosen_and_others_are_named(run,
 def test_a_whole_checkpoint_says_its_step_stage_and_size(tmp_path):
     run = RunFolder(tmp_path)
     saved(run, 7, stage=2)
-    (found,) = listed(run)
+    (found,) = list_checkpoints(run)
     assert (found.name, found.step, found.stage, found.size) == ("checkpoint-7", 7, 2, 5 * 80)
     assert verify(found.path) is None
 
@@ -149,7 +149,7 @@ def test_a_copied_run_folder_keeps_its_checkpoints(run, tmp_path):
 
 
 def steps(run):
-    return sorted(each.step for each in listed(run))
+    return sorted(each.step for each in list_checkpoints(run))
 
 
 def test_pruning_leaves_the_newest_and_the_best(run):
@@ -176,7 +176,7 @@ def test_a_checkpoint_takes_the_place_of_one_with_the_same_number(run):
     saved(RunFolder(run.path / "other"), 15).rename(staged)
     (staged / FILES[0]).write_bytes(b"new")
     checkpoints.write_manifest(staged, step=15, stage=None)
-    checkpoints.put_in_place(staged, run.checkpoints / "checkpoint-15")
+    checkpoints.move_into_place(staged, run.checkpoints / "checkpoint-15")
     assert (run.checkpoints / "checkpoint-15" / FILES[0]).read_bytes() == b"new"
     assert steps(run) == [5, 10, 15]
 

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from modelforge.errors import ConfigError
-from modelforge.runs.schedule_times import BELIEVED_AFTER_S, Clock, in_words, read_time
+from modelforge.runs.schedule_times import BELIEVED_AFTER_S, Clock, format_time, parse_time
 
 NOW = datetime(2026, 11, 21, 21, 0).astimezone().timestamp()
 HOUR = 3600.0
@@ -43,11 +43,11 @@ class Hands:
     ],
 )
 def test_a_time_is_read_as_people_say_it(said, hours):
-    assert read_time(said, NOW) == pytest.approx(NOW + hours * HOUR)
+    assert parse_time(said, NOW) == pytest.approx(NOW + hours * HOUR)
 
 
 def test_a_date_with_a_zone_is_taken_at_its_word():
-    assert read_time("2026-12-01T00:00:00Z", NOW) == 1796083200.0
+    assert parse_time("2026-12-01T00:00:00Z", NOW) == 1796083200.0
 
 
 @pytest.mark.parametrize(
@@ -55,16 +55,16 @@ def test_a_date_with_a_zone_is_taken_at_its_word():
 )
 def test_what_is_no_time_is_refused_in_words(said):
     with pytest.raises(ConfigError) as refused:
-        read_time(said, NOW)
+        parse_time(said, NOW)
     assert refused.value.problems[0].where == "start_after"
     assert refused.value.problems[0].remedy
 
 
 def test_times_are_told_as_near_as_needed():
-    assert in_words(NOW + HOUR, NOW) == "22:00"
-    assert in_words(NOW + 9 * HOUR, NOW) == "tomorrow 06:00"
-    assert in_words(NOW + 72 * HOUR, NOW) == "24 Nov 21:00"
-    assert in_words(NOW + 60 * 24 * HOUR, NOW) == "20 Jan 2027 21:00"
+    assert format_time(NOW + HOUR, NOW) == "22:00"
+    assert format_time(NOW + 9 * HOUR, NOW) == "tomorrow 06:00"
+    assert format_time(NOW + 72 * HOUR, NOW) == "24 Nov 21:00"
+    assert format_time(NOW + 60 * 24 * HOUR, NOW) == "20 Jan 2027 21:00"
 
 
 def test_a_clock_that_is_set_wrong_and_right_again_is_not_believed():
@@ -73,10 +73,10 @@ def test_a_clock_that_is_set_wrong_and_right_again_is_not_believed():
     hands.wall += 10 * HOUR
     for _ in range(5):
         hands.pass_by(BELIEVED_AFTER_S / 6)
-        assert clock.look().now < NOW + BELIEVED_AFTER_S
+        assert clock.read().now < NOW + BELIEVED_AFTER_S
     hands.wall -= 10 * HOUR
     hands.pass_by(10)
-    assert clock.look().now == pytest.approx(hands.wall)
+    assert clock.read().now == pytest.approx(hands.wall)
 
 
 @pytest.mark.parametrize("jump", [10 * HOUR, -10 * HOUR])
@@ -84,9 +84,9 @@ def test_a_clock_that_is_set_for_good_is_followed_a_minute_later(jump):
     hands = Hands()
     clock = hands.clock()
     hands.wall += jump
-    assert clock.look().now == pytest.approx(NOW)
+    assert clock.read().now == pytest.approx(NOW)
     hands.pass_by(BELIEVED_AFTER_S + 1)
-    assert clock.look().now == pytest.approx(hands.wall)
+    assert clock.read().now == pytest.approx(hands.wall)
 
 
 def test_a_clock_that_drifts_is_followed_at_once():
@@ -95,4 +95,4 @@ def test_a_clock_that_drifts_is_followed_at_once():
     for _ in range(20):
         hands.pass_by(60)
         hands.wall += 2
-        assert clock.look().now == pytest.approx(hands.wall)
+        assert clock.read().now == pytest.approx(hands.wall)

@@ -13,9 +13,9 @@ from modelforge.errors import BusyError, ConfigError
 from modelforge.paths import Home
 from modelforge.runs.index import Index, kept_file
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.listing import Wanted
+from modelforge.runs.listing import RunFilter
 from modelforge.runs.store import Store
-from modelforge.runs.view import look_at
+from modelforge.runs.view import read_row
 from tests.runs.homes import put_run
 
 
@@ -27,7 +27,7 @@ class Counted:
 
     def __call__(self, folder: RunFolder):
         self.seen.append(folder.id)
-        return look_at(folder)
+        return read_row(folder)
 
     def take(self):
         seen, self.seen = self.seen, []
@@ -173,8 +173,8 @@ def test_rows_are_searched_filtered_and_sorted(home, look):
     _version, settled, _moving = Index(home, look).rows()
 
     def names(**wanted):
-        asked = Wanted(**wanted)
-        return [row.name for row in asked.ordered(asked.chosen(settled))]
+        asked = RunFilter(**wanted)
+        return [row.name for row in asked.in_order(asked.matching(settled))]
 
     assert names() == ["Captain one", "captain Two", "other"]
     assert names(turned=True) == ["other", "captain Two", "Captain one"]
@@ -190,7 +190,7 @@ def test_rows_are_searched_filtered_and_sorted(home, look):
     assert names(sort="size")[-1] == "captain Two"
     for bad in ({"sort": "x"}, {"states": frozenset({"x"})}):
         with pytest.raises(ConfigError):
-            Wanted(**bad)
+            RunFilter(**bad)
 
 
 def test_what_another_server_starts_and_stops_is_seen(stage, look):
@@ -217,7 +217,7 @@ def test_what_another_server_starts_and_stops_is_seen(stage, look):
 def test_a_request_is_known_however_many_runs_there_are(home, look):
     runs = [put_run(home.root, number) for number in range(5)]
     store = Store(home)
-    store.look_up(Index(home, look).asked_by)
+    store.look_up(Index(home, look).find_request)
     assert store.find_request("r3") == runs[3]
     assert store.find_request("nobody") is None
     store.delete(runs[3].id)

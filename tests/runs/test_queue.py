@@ -6,23 +6,31 @@ import json
 
 import pytest
 
-from modelforge.runs.queue import Entry, Queue, Standing, next_due, read_queue, settle, write_queue
-from modelforge.runs.schedule_times import Moment
+from modelforge.runs.queue import (
+    Queue,
+    QueueEntry,
+    WaitingRun,
+    next_due,
+    read_queue,
+    reconcile,
+    write_queue,
+)
+from modelforge.runs.schedule_times import ClockReading
 from modelforge.runs.states import RunState
 
-NOW = Moment(1_800_000_000.0, 10.0)
+NOW = ClockReading(1_800_000_000.0, 10.0)
 HOUR = 3600.0
 
 
-def waiting(*runs: str) -> dict[str, Standing]:
+def waiting(*runs: str) -> dict[str, WaitingRun]:
     return {
-        run: Standing(run, f"the {run}", RunState.QUEUED, float(age))
+        run: WaitingRun(run, f"the {run}", RunState.QUEUED, float(age))
         for age, run in enumerate(runs)
     }
 
 
-def queue_of(*entries: Entry | str, **more) -> Queue:
-    return Queue(tuple(Entry(one) if isinstance(one, str) else one for one in entries), **more)
+def queue_of(*entries: QueueEntry | str, **more) -> Queue:
+    return Queue(tuple(QueueEntry(one) if isinstance(one, str) else one for one in entries), **more)
 
 
 def order(queue: Queue) -> list[str]:
@@ -30,7 +38,9 @@ def order(queue: Queue) -> list[str]:
 
 
 def test_the_first_that_is_due_is_next():
-    queue = queue_of(Entry("a", held=True), Entry("b", start_after=NOW.now + HOUR), "c", "d")
+    queue = queue_of(
+        QueueEntry("a", held=True), QueueEntry("b", start_after=NOW.now + HOUR), "c", "d"
+    )
     assert next_due(queue, waiting("a", "b", "c", "d"), NOW).run == "c"
 
 
@@ -42,13 +52,13 @@ def test_the_first_that_is_due_is_next():
         (queue_of("a", held=True), "", "held", "held"),
         (queue_of("a", held=True, why_held="Look here."), "", "held", "Look here."),
         (queue_of("a"), "Chat holds the machine.", "busy", "Chat holds the machine."),
-        (queue_of(Entry("a", held=True)), "", "all-held", "held"),
-        (queue_of(Entry("a", start_after=NOW.now + HOUR)), "", "later", "starts after"),
+        (queue_of(QueueEntry("a", held=True)), "", "all-held", "held"),
+        (queue_of(QueueEntry("a", start_after=NOW.now + HOUR)), "", "later", "starts after"),
         (queue_of("a", last="z", go_on_after_failure=False), "", "failure", "“the z” failed"),
     ],
 )
 def test_it_is_said_why_nothing_starts(queue, busy, code, words):
-    failed = {"z": Standing("z", "the z", RunState.FAILED)}
+    failed = {"z": WaitingRun("z", "the z", RunState.FAILED)}
     decision = next_due(queue, waiting("a") | failed, NOW, busy)
     assert (decision.run, decision.code) == (None, code)
     assert words in decision.why
@@ -56,45 +66,50 @@ def test_it_is_said_why_nothing_starts(queue, busy, code, words):
 
 @pytest.mark.parametrize("state", [RunState.FAILED, RunState.LOST])
 def test_the_queue_goes_on_after_a_failure_unless_told_otherwise(state):
-    standings = waiting("a") | {"z": Standing("z", "z", state)}
+    standings = waiting("a") | {"z": WaitingRun("z", "z", state)}
     assert next_due(queue_of("a", last="z"), standings, NOW).run == "a"
     stopping = queue_of("a", last="z", go_on_after_failure=False)
     assert next_due(stopping, standings, NOW).run is None
-    well = waiting("a") | {"z": Standing("z", "z", RunState.STOPPED)}
+    well = waiting("a") | {"z": WaitingRun("z", "z", RunState.STOPPED)}
     assert next_due(stopping, well, NOW).run == "a"
     assert next_due(stopping, waiting("a"), NOW).run == "a", "its folder was deleted"
 
 
 def test_a_clock_set_back_makes_nobody_wait_longer_than_was_said():
-    said = Entry("a", start_after=NOW.now + HOUR, said=NOW.now)
+    said = QueueEntry("a", start_after=NOW.now + HOUR, set_at=NOW.now)
     years_ago = NOW.now - 5 * 365 * 24 * HOUR
-    assert not said.is_due(Moment(years_ago, HOUR - 1))
-    assert said.is_due(Moment(years_ago, HOUR + 1))
-    assert not said.is_due(Moment(NOW.now + 1, 10 * HOUR)), "a clock that is right decides alone"
+    assert not said.is_due(ClockReading(years_ago, HOUR - 1))
+    assert said.is_due(ClockReading(years_ago, HOUR + 1))
+    assert not said.is_due(ClockReading(NOW.now + 1, 10 * HOUR)), (
+        "a clock that is right decides alone"
+    )
 
 
 def test_entries_of_runs_that_no_longer_wait_fall_out():
-    gone = {"b": Standing("b", "b", RunState.RUNNING), "c": Standing("c", "c", RunState.STOPPED)}
-    assert order(settle(queue_of("c", "a", "b", "deleted"), waiting("a") | gone)) == ["a"]
+    gone = {
+        "b": WaitingRun("b", "b", RunState.RUNNING),
+        "c": WaitingRun("c", "c", RunState.STOPPED),
+    }
+    assert order(reconcile(queue_of("c", "a", "b", "deleted"), waiting("a") | gone)) == ["a"]
 
 
 def test_runs_without_a_place_come_last_the_oldest_first():
-    kept = settle(queue_of("c"), waiting("old", "older-than-c", "c", "young"))
+    kept = reconcile(queue_of("c"), waiting("old", "older-than-c", "c", "young"))
     assert order(kept) == ["c", "old", "older-than-c", "young"]
 
 
 def test_an_entry_that_stands_twice_counts_once():
-    assert order(settle(queue_of("a", "b", "a"), waiting("a", "b"))) == ["a", "b"]
+    assert order(reconcile(queue_of("a", "b", "a"), waiting("a", "b"))) == ["a", "b"]
 
 
 def test_a_stopped_run_waits_to_go_on_until_somebody_has_started_it():
-    entry = Entry("a", resumes=100.0)
-    stopped = {"a": Standing("a", "a", RunState.STOPPED, launched=100.0)}
-    assert order(settle(queue_of(entry), stopped)) == ["a"]
-    again = {"a": Standing("a", "a", RunState.STOPPED, launched=200.0)}
-    assert order(settle(queue_of(entry), again)) == []
-    done = {"a": Standing("a", "a", RunState.FINISHED, launched=100.0)}
-    assert order(settle(queue_of(entry), done)) == []
+    entry = QueueEntry("a", resumes=100.0)
+    stopped = {"a": WaitingRun("a", "a", RunState.STOPPED, launched=100.0)}
+    assert order(reconcile(queue_of(entry), stopped)) == ["a"]
+    again = {"a": WaitingRun("a", "a", RunState.STOPPED, launched=200.0)}
+    assert order(reconcile(queue_of(entry), again)) == []
+    done = {"a": WaitingRun("a", "a", RunState.FINISHED, launched=100.0)}
+    assert order(reconcile(queue_of(entry), done)) == []
 
 
 @pytest.mark.parametrize(
@@ -106,7 +121,7 @@ def test_a_run_is_moved_to_a_position(position, expected):
 
 def test_a_queue_survives_the_disk(tmp_path):
     queue = queue_of(
-        Entry("a", True, "No room.", 5.0, 4.0), Entry("b", resumes=3.0),
+        QueueEntry("a", True, "No room.", 5.0, 4.0), QueueEntry("b", resumes=3.0),
         held=True, why_held="why", go_on_after_failure=False, last="z",
     )  # fmt: skip
     write_queue(tmp_path / "queue.json", queue)
@@ -118,7 +133,7 @@ def test_a_queue_survives_the_disk(tmp_path):
 def test_a_damaged_file_holds_the_queue_and_loses_no_run(tmp_path, bytes_):
     path = tmp_path / "queue.json"
     path.write_bytes(bytes_)
-    queue = settle(read_queue(path), waiting("a", "b"))
+    queue = reconcile(read_queue(path), waiting("a", "b"))
     assert order(queue) == ["a", "b"]
     decision = next_due(queue, waiting("a", "b"), NOW)
     assert decision.code == "held"

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from modelforge.config.resolve import Layer
-from modelforge.diagnosis.classify import known
+from modelforge.diagnosis.classify import cause_of
 from modelforge.errors import ConfigError
 from modelforge.forge import Forge
 from modelforge.paths import Home
@@ -31,7 +31,7 @@ from modelforge.runs.event_types import (
     StepEvent,
 )
 from modelforge.runs.events import EventWriter
-from modelforge.runs.states import RunState, gather
+from modelforge.runs.states import RunState, read_facts
 
 ACTORS = Path(__file__).parents[1] / "actors"
 SHAPE = {
@@ -99,7 +99,7 @@ def until(condition, what, limit_s=20.0):
 
 def until_over(forge, run_id):
     until(lambda: forge.runs.state(run_id).is_over, "the run is over")
-    until(lambda: not gather(forge.runs.folder(run_id)).alive, "its worker is gone")
+    until(lambda: not read_facts(forge.runs.folder(run_id)).alive, "its worker is gone")
 
 
 def killed(forge, body, number=signal.SIGKILL):
@@ -306,8 +306,8 @@ def test_a_bundle_holds_what_helps_and_nothing_private(opened, body, monkeypatch
 
 def test_every_code_of_our_own_errors_that_has_a_cure_is_known():
     settings = {"fp16": True, "learning_rate": 1e-3}
-    assert known("fp16-needs-gpu", settings).action["settings"] == {
+    assert cause_of("fp16-needs-gpu", settings).action["settings"] == {
         "fp16": False,
         "hardware.precision": "fp32",
     }
-    assert "learning_rate" in known("loss-not-finite", settings).action["settings"]
+    assert "learning_rate" in cause_of("loss-not-finite", settings).action["settings"]

@@ -12,7 +12,7 @@ import pytest
 from modelforge.errors import BusyError, ConfigError, NotFoundError
 from modelforge.forge import Forge
 from modelforge.paths import Home
-from modelforge.runs.listing import Wanted
+from modelforge.runs.listing import RunFilter
 from tests.runs.homes import put_run
 
 FOUL = '<script>alert("x")</script>'
@@ -56,7 +56,7 @@ def test_runs_come_in_pages(forge):
 def test_a_page_follows_what_changes(forge):
     run = put_run(forge.home.root, 1)
     put_run(forge.home.root, 2)
-    keep = Wanted(tag="keep")
+    keep = RunFilter(tag="keep")
     assert forge.history.page(keep).total == 0
     forge.history.annotate(run.id, tags=["keep"], name="Renamed")
     assert [row.name for row in forge.history.page(keep).rows] == ["Renamed"]

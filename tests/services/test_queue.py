@@ -24,7 +24,7 @@ from modelforge.paths import Home
 from modelforge.runs.atomic_files import write_json
 from modelforge.runs.process.identity import kill_tree, wait_ended
 from modelforge.runs.schedule_times import Clock
-from modelforge.runs.states import RunState, gather
+from modelforge.runs.states import RunState, read_facts
 from modelforge.services.queue import QueueService
 from tests.services.test_runs import ACTORS, asked, data, model, until  # noqa: F401
 
@@ -48,7 +48,7 @@ def server(tmp_path):
     for forge in forges:
         forge.close()
         for folder in (forge.runs.folder(view.id) for view in forge.runs.views()):
-            who = gather(folder).who
+            who = read_facts(folder).process
             if who is not None:
                 kill_tree(who)
                 assert wait_ended(who, 5.0)

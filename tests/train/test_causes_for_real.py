@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from modelforge.diagnosis.classify import recognise
+from modelforge.diagnosis.classify import match_text
 from modelforge.modeling.errors import explain
 
 pytestmark = pytest.mark.torch
@@ -184,7 +184,7 @@ def test_a_library_that_fails_is_understood(
     with pytest.raises(Exception) as raised:  # noqa: PT011 - of every kind
         fails(tiny_model, tmp_path)
     error = raised.value
-    entry = recognise(f"{type(error).__name__}: {error}")
+    entry = match_text(f"{type(error).__name__}: {error}")
     assert entry is not None, error
     assert entry.code == code
     assert explain(error).cause == code

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modelforge.runs.atomic_files import write_json
-from modelforge.runs.checkpoints import listed, newest_valid, verify
+from modelforge.runs.checkpoints import list_checkpoints, newest_valid, verify
 from modelforge.runs.events import last_number, read_events
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
@@ -168,7 +168,7 @@ def test_a_wish_to_stop_with_the_last_update_still_saves_and_keeps_the_best(benc
     events = bench.work(run)
     assert events[-1].kind == "finished"
     assert events[-1].data["best_step"] == 3
-    assert sorted(each.step for each in listed(run)) == [3, 4]
+    assert sorted(each.step for each in list_checkpoints(run)) == [3, 4]
     best = run.checkpoints / "checkpoint-3" / "adapter_model.safetensors"
     assert adapter(run) == best.read_bytes()
 
@@ -178,7 +178,7 @@ def test_stop_and_discard_leaves_no_checkpoint_nor_what_was_kept_earlier(bench, 
     at("on_step_end", 4, lambda: run.stop.write_text("keep"))
     bench.work(run)
     assert run.has_result
-    assert listed(run)
+    assert list_checkpoints(run)
     at("on_step_end", 5, lambda: run.stop.write_text("discard"))
     events = again(bench, run)
     assert events[-1].data["kept"] is False
@@ -256,7 +256,7 @@ def test_a_kill_inside_a_save_leaves_nothing_half(bench, at, monkeypatch):
         bench.work(run)
     monkeypatch.undo()
     assert [path.name for path in run.checkpoints.glob(".staged-*/*")] == ["checkpoint-6"]
-    assert [each.step for each in listed(run)] == [3]
+    assert [each.step for each in list_checkpoints(run)] == [3]
     events = again(bench, run)
     assert told(events, "resumed")[0]["damaged"] == []
     assert not list(run.checkpoints.glob(".*"))
@@ -266,7 +266,7 @@ def test_a_kill_inside_a_save_leaves_nothing_half(bench, at, monkeypatch):
 def test_a_checkpoint_is_free_of_pickles_to_trust_and_of_the_place_it_lies_in(bench):
     run = bench.prepare(**SHORT | {"max_steps": 3})
     bench.work(run)
-    (found,) = listed(run)
+    (found,) = list_checkpoints(run)
     assert not list(found.path.rglob("*.bin"))
     state = json.loads((found.path / "trainer_state.json").read_text())
     assert state["best_model_checkpoint"] == "checkpoint-3"
@@ -349,7 +349,7 @@ def test_learning_from_rewards_goes_on_in_either_stage_to_the_byte(
     assert (resumed["stage"], resumed["step"]) == (stage, step - 1)
     assert (resumed["checkpoint"] is None) == (step == 1)
     assert events[-1].kind == "finished"
-    assert {each.stage for each in listed(run)} == {2}
+    assert {each.stage for each in list_checkpoints(run)} == {2}
     same(run, whole)
 
 
@@ -386,7 +386,7 @@ def test_a_run_that_is_continued_takes_the_rate_of_the_longer_schedule_at_once(b
 def test_so_many_checkpoints_stay_as_was_said(bench, answers, left):
     run = bench.prepare(**SHORT | {"max_steps": 4, "eval_steps": 1} | answers)
     events = bench.work(run)
-    assert sorted(each.step for each in listed(run)) == left
+    assert sorted(each.step for each in list_checkpoints(run)) == left
     best = events[-1].data["best_step"]
     assert (best is None) == (answers.get("evaluation") is not None or "eval_split" in answers)
     kept = run.checkpoints / f"checkpoint-{best or 4}" / "adapter_model.safetensors"

@@ -7,7 +7,7 @@ import contextlib
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.models.resolve import STARTER
-from modelforge.runs.listing import Wanted
+from modelforge.runs.listing import RunFilter
 from modelforge.runs.view import RunView
 from ui.html import format as fmt
 from ui.html.components import field, select
@@ -20,7 +20,7 @@ FORMATS = {"extractive-question-answering": "passage", "summarization": "documen
 
 def runs_with_result(forge: Forge, selected: str) -> list[RunView]:
     """Return the newest runs with a result, and the selected one however old it is."""
-    runs = forge.runs.views(Wanted(result=True), limit=MAX_OFFERED)
+    runs = forge.runs.views(RunFilter(has_result=True), limit=MAX_OFFERED)
     if selected and all(run.id != selected for run in runs):
         with contextlib.suppress(ForgeError):
             if forge.runs.folder(selected).has_result:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelforge.api.schemas.errors import about
-from modelforge.runs.listing import Wanted
+from modelforge.runs.listing import RunFilter
 from modelforge.runs.notes import LONGEST_NAME, LONGEST_NOTE, LONGEST_TAG, MOST_TAGS
 from modelforge.runs.states import RunState
 
@@ -37,10 +37,10 @@ class RunQuery(BaseModel):
     offset: int = Field(0, ge=0, description="Number of runs to skip.")
     before: str | None = Field(None, description="A run's id: only the runs after it in the list.")
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> RunFilter:
         """Return the filter and the order, without the page."""
         values = self.model_dump(exclude={"state", "limit", "offset", "before"})
-        return Wanted(states=frozenset(map(str, self.state)), **values)
+        return RunFilter(states=frozenset(map(str, self.state)), **values)
 
 
 class NotesChange(BaseModel):

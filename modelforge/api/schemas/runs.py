@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from modelforge.api.schemas.errors import about
 from modelforge.config.plan.make import Plan
 from modelforge.runs.event_types import KINDS, json_schemas
-from modelforge.runs.listing import Row
+from modelforge.runs.listing import RunRow
 from modelforge.runs.states import RunState
 
 
@@ -56,7 +56,7 @@ class RunListItem(RunSummary):
     has_result: bool = about("Whether the run has a model to chat with and to download.")
 
     @classmethod
-    def of(cls, row: Row) -> RunListItem:
+    def of(cls, row: RunRow) -> RunListItem:
         """Return the item for a row of the run list."""
         return cls.model_validate(row, from_attributes=True)
 

@@ -23,7 +23,7 @@ from transformers import (
 from modelforge.config.methods import Head
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.diagnosis.classify import recognise
+from modelforge.diagnosis.classify import match_text
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.providers import quantization
@@ -208,7 +208,7 @@ def _worker_error(plan: Plan, error: Exception) -> WorkerError:
         what = f"{name} is gated: its authors must grant you access."
         remedy = "Request access on its Hub page, then log in with `hf auth login`."
         return WorkerError("model-gated", Problem("model_name", what, remedy))
-    known = recognise(f"{type(error).__name__}: {text}")
+    known = match_text(f"{type(error).__name__}: {text}")
     if known is not None and known.code not in _WORDED_HERE:
         what = f"{known.what.rstrip('.')}: {first.rstrip('.')}."
         return WorkerError(known.code, Problem(known.where, what, known.remedy))

@@ -24,7 +24,7 @@ from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.process.oom_killer import oom_kill_counts
 from modelforge.runs.process.termination import KILLED_S, OrphanTracker, StopEnforcer, age_s
 from modelforge.runs.process.warm_worker import WarmWorker
-from modelforge.runs.states import Facts, RunState, gather
+from modelforge.runs.states import RunFacts, RunState, read_facts
 from modelforge.runs.store import LOCK, RunIndex, is_id
 
 COMMAND = (sys.executable, "-m", "modelforge.train")
@@ -119,10 +119,10 @@ class Supervisor:
         if facts.state.is_over:
             return
         wish = "keep" if keep else "discard"
-        if not facts.stop_asked or folder.stop.read_text(encoding="utf-8") != wish:
+        if not facts.stop_requested or folder.stop.read_text(encoding="utf-8") != wish:
             write_text(folder.stop, wish)
-        if facts.who is not None:
-            self._stopping.see_to(folder, facts.who)
+        if facts.process is not None:
+            self._stopping.see_to(folder, facts.process)
 
     def tend(self) -> None:
         """Finish what is under way: stops that another server began, workers that do not leave.
@@ -133,23 +133,23 @@ class Supervisor:
         alive = set()
         for folder, facts in self._unsettled():
             trim_log(folder.log)
-            if facts.who is None:
+            if facts.process is None:
                 continue
             if facts.alive:
                 alive.add(folder.id)
-                self._orphans.remember(folder.id, facts.who)
+                self._orphans.remember(folder.id, facts.process)
             if facts.state is RunState.STOPPING:
-                self._stopping.see_to(folder, facts.who)
+                self._stopping.see_to(folder, facts.process)
             elif facts.alive and facts.state.is_over and self._has_lingered(folder):
-                identity.kill_tree(facts.who)
+                identity.kill_tree(facts.process)
         self._orphans.end(alive)
 
     def _needs_worker(self, folder: RunFolder, *, again: bool) -> bool:
         """Return False for a run that was started already; raise RunError for a stopped one."""
-        facts = gather(folder)
+        facts = read_facts(folder)
         if facts.launched and not (again and facts.state.is_over):
             return False
-        if facts.stop_asked and not again:
+        if facts.stop_requested and not again:
             problem = Problem(
                 "run", f"{folder.id} was stopped before its start.", "Start a new run."
             )
@@ -165,11 +165,11 @@ class Supervisor:
     def _clear_the_way(self) -> None:
         """End workers that have said their last word but still hold memory."""
         for folder, facts in self._unsettled(thorough=True):
-            if facts.who is not None and facts.alive and facts.state.is_over:
+            if facts.process is not None and facts.alive and facts.state.is_over:
                 if not folder.exit.exists():
-                    wait_ended(facts.who, self._grace_s)
-                identity.kill_tree(facts.who)
-                wait_ended(facts.who, KILLED_S)
+                    wait_ended(facts.process, self._grace_s)
+                identity.kill_tree(facts.process)
+                wait_ended(facts.process, KILLED_S)
 
     def _bring_up(self, folder: RunFolder, spare: WarmWorker | None) -> None:
         since = {"after": last_number(folder.events), "from": max(0, size_of(folder.events))}
@@ -217,7 +217,7 @@ class Supervisor:
     def _has_lingered(self, folder: RunFolder) -> bool:
         return age_s(folder.events) > self._grace_s
 
-    def _unsettled(self, *, thorough: bool = False) -> Iterator[tuple[RunFolder, Facts]]:
+    def _unsettled(self, *, thorough: bool = False) -> Iterator[tuple[RunFolder, RunFacts]]:
         """Yield the runs in which something can still happen, or whose process is still there."""
         for folder in self._index.unsettled(thorough) if self._index else self._all_folders():
             known = self._settled.get(folder.id)
@@ -234,10 +234,10 @@ class Supervisor:
             return []
         return [RunFolder(path) for path in paths if is_id(path.name) and path.is_dir()]
 
-    def _gather(self, folder: RunFolder) -> Facts:
+    def _gather(self, folder: RunFolder) -> RunFacts:
         mark = _mark(folder)
-        facts = gather(folder)
-        if facts.state.is_over and not facts.alive and facts.who is not None:
+        facts = read_facts(folder)
+        if facts.state.is_over and not facts.alive and facts.process is not None:
             self._settled[folder.id] = (mark, facts.state)
         return facts
 

@@ -18,7 +18,7 @@ from modelforge.modeling.adapters.lora import lora_config, prepare_trainer
 from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.prompts import PromptDataset, PromptLimits, build_prompts
-from modelforge.runs.checkpoints import listed
+from modelforge.runs.checkpoints import list_checkpoints
 from modelforge.runs.event_types import ScoresEvent, StoppedEvent
 from modelforge.train import loop
 from modelforge.train.callbacks.reporter import TrainingProgress
@@ -253,7 +253,7 @@ def _end_in_first_stage(context: WorkerContext, progress: TrainingProgress) -> N
     resumable = ""
     if context.stop.mode == "discard" or progress.step == 0:
         shutil.rmtree(run.checkpoints, ignore_errors=True)
-    elif listed(run):
+    elif list_checkpoints(run):
         resumable = "; the run can be resumed"
     log.line(
         f"Stopped at step {progress.step:,} of the first stage, which trains the reward model; "

@@ -128,7 +128,7 @@ class CheckpointMixin(TrainerHost):
             self.state.best_model_checkpoint = best
             self._add_missing_state(staged)
             checkpoints.write_manifest(staged, step=step, stage=options.stage if options else None)
-            checkpoints.put_in_place(staged, folder)
+            checkpoints.move_into_place(staged, folder)
         finally:
             shutil.rmtree(self._staged, ignore_errors=True)
             self._staged = None

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers.trainer_pt_utils import nested_concat
 
-from modelforge.diagnosis.classify import recognise
+from modelforge.diagnosis.classify import match_text
 from modelforge.runs.event_types import AdjustedEvent
 from modelforge.train.trainer.host import TrainerHost
 from modelforge.train.trainer.microbatch import (
@@ -280,7 +280,7 @@ def oom_note(trainer: Any, error: BaseException) -> tuple[str, str] | None:
 
 def out_of_memory(error: BaseException) -> str | None:
     """Return a sentence on what ran out of memory; None for every other error."""
-    entry = recognise(f"{type(error).__name__}: {error}")
+    entry = match_text(f"{type(error).__name__}: {error}")
     return entry.what if entry is not None and entry.code == "out-of-memory" else None
 
 

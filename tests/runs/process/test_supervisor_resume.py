@@ -19,7 +19,7 @@ from modelforge.runs.event_types import (
     StepEvent,
 )
 from modelforge.runs.events import EventWriter, newest_milestone, read_events
-from modelforge.runs.states import RunState, gather
+from modelforge.runs.states import RunState, read_facts
 from modelforge.runs.view import view_run
 
 
@@ -52,7 +52,7 @@ def test_a_finished_run_that_hangs_is_ended_before_it_starts_again(stage, run):
     hanging = stage.playing("lingers")
     hanging.start(run)
     stage.until_state(hanging, run, RunState.FINISHED)
-    first = gather(run).who
+    first = read_facts(run).process
     again = stage.playing("obeys")
     again.start(run, again=True)
     stage.until_state(again, run, RunState.RUNNING)
@@ -63,9 +63,9 @@ def test_a_finished_run_that_hangs_is_ended_before_it_starts_again(stage, run):
 
 def test_a_run_that_goes_on_is_not_started_again(stage, run):
     supervisor = stage.started("obeys", run)
-    who = gather(run).who
+    who = read_facts(run).process
     supervisor.start(run, again=True)
-    assert gather(run).who == who
+    assert read_facts(run).process == who
     other = stage.new_run()
     with pytest.raises(BusyError):
         supervisor.start(other, again=True)
@@ -90,10 +90,10 @@ def test_a_second_worker_is_found_by_its_own_word_when_the_server_died_at_its_la
         events.write(FailedEvent(cause="x", what="x", remedy="x"))
     size = run.events.stat().st_size
     write_json(run.process, {"launching": time.time() - 60, "after": 2, "from": size})
-    assert gather(run).state is RunState.LOST
+    assert read_facts(run).state is RunState.LOST
     worker = subprocess.Popen([*stage.actor("obeys"), str(run.path)])
-    stage.until(lambda: gather(run).state is RunState.RUNNING, "its word")
-    assert gather(run).who.pid == worker.pid
+    stage.until(lambda: read_facts(run).state is RunState.RUNNING, "its word")
+    assert read_facts(run).process.pid == worker.pid
     run.stop.write_text("keep")
     worker.wait()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from modelforge.forge import Forge
-from modelforge.runs.listing import Wanted
+from modelforge.runs.listing import RunFilter
 from modelforge.runs.notes import LONGEST_NAME, LONGEST_NOTE
 from ui.contract import PollReply, Reply
 from ui.html.components import field, machine_brief
@@ -67,11 +67,11 @@ def page(forge: Forge) -> None:
     gradio_page(_body(), "runs", open, stop, delete, annotate, change_queue)
 
 
-def read_query(request: Any) -> Wanted:
+def read_query(request: Any) -> RunFilter:
     """Return the query of a request; unknown groups and orders fall back to the defaults."""
     _title, states = GROUPS.get(text(request, "group"), GROUPS[""])
     sort = text(request, "sort")
-    return Wanted(
+    return RunFilter(
         query=text(request, "query")[:500],
         states=frozenset(states),
         tag=text(request, "tag"),

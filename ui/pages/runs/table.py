@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from modelforge.runs.listing import Page, Row, Wanted
+from modelforge.runs.listing import RunFilter, RunPage, RunRow
 from modelforge.runs.states import RunState
 from ui.html import format as fmt
 from ui.html.components import empty_state, state_chip
@@ -24,7 +24,7 @@ GROUPS = {
 RESUMABLE = ("stopped", "failed", "lost")
 
 
-def filters(runs: Page, query: Wanted, group: str) -> Markup:
+def filters(runs: RunPage, query: RunFilter, group: str) -> Markup:
     """Return the filters: the states that occur, and the most common tags."""
     if not _has_runs(runs):
         return EMPTY
@@ -44,7 +44,7 @@ def filters(runs: Page, query: Wanted, group: str) -> Markup:
     return join(shown)
 
 
-def _has_runs(runs: Page) -> bool:
+def _has_runs(runs: RunPage) -> bool:
     return any(runs.states[state] for state in GROUPS[""][1])
 
 
@@ -62,7 +62,7 @@ def _filter(kind: str, value: str, title: str, count: int, *, is_on: bool) -> Ma
     )
 
 
-def run_rows(runs: Page, now: float | None = None) -> Markup:
+def run_rows(runs: RunPage, now: float | None = None) -> Markup:
     """Return the list, or what to do if it is empty."""
     if not _has_runs(runs):
         text = "Choose a sample or a file of your own on the Train page; the run appears here."
@@ -73,7 +73,7 @@ def run_rows(runs: Page, now: float | None = None) -> Markup:
     return join([_row(run, now or time.time()) for run in runs.rows])
 
 
-def show_more(runs: Page) -> Markup:
+def show_more(runs: RunPage) -> Markup:
     """Return how many of the matching runs are shown, and a button for more."""
     shown = len(runs.rows)
     if shown >= runs.total:
@@ -85,7 +85,7 @@ def show_more(runs: Page) -> Markup:
     return join([el("span.sub", text), button])
 
 
-def _row(run: Row, now: float) -> Markup:
+def _row(run: RunRow, now: float) -> Markup:
     texts = [
         fmt.model_name(run.model),
         run.data,
@@ -121,7 +121,7 @@ def _row(run: Row, now: float) -> Markup:
     )
 
 
-def failure_text(run: Row) -> str:
+def failure_text(run: RunRow) -> str:
     """Return why a run failed or was lost; empty for all others."""
     if run.state == "lost":
         return "Its worker ended without an error message."
@@ -130,7 +130,7 @@ def failure_text(run: Row) -> str:
     return str(run.ending.get("what") or "")
 
 
-def main_metric(run: Row) -> tuple[str, float | None]:
+def main_metric(run: RunRow) -> tuple[str, float | None]:
     """Return the name and the value of the most important metric of a run."""
     for metric, name in (
         ("reward", "mean reward"),
@@ -143,7 +143,7 @@ def main_metric(run: Row) -> tuple[str, float | None]:
     return "loss", run.loss
 
 
-def _actions(run: Row) -> list[Markup]:
+def _actions(run: RunRow) -> list[Markup]:
     buttons = []
     if not run.is_over:
         buttons.append(_action(run, "run-stop", "Stop", "button.btn.s"))
@@ -152,7 +152,7 @@ def _actions(run: Row) -> list[Markup]:
     return [*buttons, _menu(run)]
 
 
-def _menu(run: Row) -> Markup:
+def _menu(run: RunRow) -> Markup:
     address = f"/api/runs/{run.id}"
     edit = _action(
         run,
@@ -173,7 +173,7 @@ def _menu(run: Row) -> Markup:
     return el("details.menu", more, el("div", items))
 
 
-def _action(run: Row, action: str, title: str, kind: str, **more: object) -> Markup:
+def _action(run: RunRow, action: str, title: str, kind: str, **more: object) -> Markup:
     return el(
         kind,
         title,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelforge.runs.listing import Wanted
+from modelforge.runs.listing import RunFilter
 from tests.runs.homes import put_run
 from ui.pages import compare, storage
 from ui.pages.runs import table
@@ -16,9 +16,9 @@ FOUL = '"><script>alert(1)</script>'
 def test_an_empty_list_says_what_to_do(forge):
     page = forge.history.page()
     assert "No runs yet" in table.run_rows(page)
-    assert table.filters(page, Wanted(), "") == ""
+    assert table.filters(page, RunFilter(), "") == ""
     put_run(forge.home.root)
-    assert "No run matches" in table.run_rows(forge.history.page(Wanted(query="nobody")))
+    assert "No run matches" in table.run_rows(forge.history.page(RunFilter(query="nobody")))
 
 
 def test_a_row_shows_cause_size_tags_and_note(forge):
@@ -38,7 +38,7 @@ def test_nothing_that_users_write_becomes_markup(forge):
     comparison = forge.history.compare([run.id for run in runs])
     parts = [
         table.run_rows(page),
-        table.filters(page, Wanted(), ""),
+        table.filters(page, RunFilter(), ""),
         *compare.comparison_parts(comparison, "step", {}).values(),
         *storage.parts(forge.storage.usage()).values(),
     ]
@@ -48,7 +48,7 @@ def test_nothing_that_users_write_becomes_markup(forge):
 def test_only_states_that_occur_are_filters(forge):
     put_run(forge.home.root, 1)
     put_run(forge.home.root, 2, ending=None)
-    drawn = table.filters(forge.history.page(), Wanted(), "failed")
+    drawn = table.filters(forge.history.page(), RunFilter(), "failed")
     assert "Finished" in drawn
     assert "Stopped" not in drawn
     assert drawn.count('aria-pressed="true"') == 1

@@ -120,9 +120,7 @@ class Store:
     def list(self) -> list[RunFolder]:
         """Return all runs, newest first. Reads one small file a run, and only once."""
         cards = self._read_cards()
-        sort_newest_first = sorted(
-            cards.items(), key=lambda card: (_created(card[1]), card[0]), reverse=True
-        )
+        newest = sorted(cards.items(), key=lambda card: (_created(card[1]), card[0]), reverse=True)
         return [RunFolder(self._runs / run_id) for run_id, _card in newest]
 
     def find_request(self, request_id: str) -> RunFolder | None:

@@ -177,15 +177,15 @@ def test_rows_are_searched_filtered_and_sorted(home, look):
         return [row.name for row in asked.in_order(asked.matching(settled))]
 
     assert names() == ["Captain one", "captain Two", "other"]
-    assert names(turned=True) == ["other", "captain Two", "Captain one"]
+    assert names(reverse=True) == ["other", "captain Two", "Captain one"]
     assert names(query="CAPTAIN two") == ["captain Two"]
     assert names(query="mine.csv") == ["other"]
     assert names(states=frozenset({"failed"})) == ["captain Two"]
     assert names(strategy="dpo") == ["Captain one"]
     assert names(data="mine.csv") == ["other"]
-    assert names(result=False) == ["captain Two"]
+    assert names(has_result=False) == ["captain Two"]
     assert names(sort="loss") == ["captain Two", "Captain one", "other"]
-    assert names(sort="name", turned=True) == ["other", "captain Two", "Captain one"]
+    assert names(sort="name", reverse=True) == ["other", "captain Two", "Captain one"]
     assert names(sort="duration")[0] == "other"
     assert names(sort="size")[-1] == "captain Two"
     for bad in ({"sort": "x"}, {"states": frozenset({"x"})}):
@@ -200,8 +200,7 @@ def test_what_another_server_starts_and_stops_is_seen(stage, look):
     run.events.unlink()
     settled = put_run(stage.home.root, 2)
     index = Index(stage.home, look)
-    watching = stage.playing("obeys")
-    watching.watch(index.unsettled)
+    watching = stage.playing("obeys", index=index)
     assert watching.holder() is None
     starting = stage.playing("obeys")
     starting.start(run)
@@ -216,8 +215,7 @@ def test_what_another_server_starts_and_stops_is_seen(stage, look):
 
 def test_a_request_is_known_however_many_runs_there_are(home, look):
     runs = [put_run(home.root, number) for number in range(5)]
-    store = Store(home)
-    store.look_up(Index(home, look).find_request)
+    store = Store(home, index=Index(home, look))
     assert store.find_request("r3") == runs[3]
     assert store.find_request("nobody") is None
     store.delete(runs[3].id)

@@ -20,7 +20,7 @@ print(json.dumps([about.name, about.total_memory / 2**30, [about.major, about.mi
 """
 
 
-def test_the_driver_and_torch_speak_of_the_same_card(card):
+def test_nvml_and_torch_agree_on_the_gpu(card):
     done = subprocess.run(
         [sys.executable, "-c", ASK_TORCH], capture_output=True, text=True, check=True
     )
@@ -42,7 +42,7 @@ def test_the_doctor_multiplies_four_bit_weights_right():
     assert row.state == "good", row.what
 
 
-def test_a_run_says_the_most_memory_it_held(runs, card):
+def test_a_run_reports_its_peak_memory(runs, card):
     small = runs.one_step(per_device_train_batch_size=1)
     assert not small.failure, small.failure
     assert 0 < small.peak_gib < card.total_gib

@@ -20,7 +20,7 @@ def environment(monkeypatch):
         monkeypatch.delenv(name)
 
 
-def test_one_gpu_is_left_visible():
+def test_one_gpu_stays_visible():
     set_visible_gpu("cuda", 2)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
 
@@ -31,7 +31,7 @@ def test_on_the_cpu_no_gpu_is_visible():
 
 
 @pytest.mark.parametrize(("mask", "index", "left"), [("3,1", 1, "1"), ("3,1", 0, "3")])
-def test_a_mask_that_is_already_set_is_respected(mask, index, left):
+def test_existing_cuda_visible_devices_is_respected(mask, index, left):
     os.environ["CUDA_VISIBLE_DEVICES"] = mask
     set_visible_gpu("cuda", index)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == left
@@ -44,7 +44,7 @@ def test_a_model_folder_needs_no_hub_and_a_hub_model_does(tmp_path):
     assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 
-def test_the_worker_can_speak_before_torch_is_imported():
+def test_the_worker_module_does_not_import_torch():
     code = (
         "import sys, modelforge.train.worker; print({'torch', 'transformers'} & set(sys.modules))"
     )
@@ -64,7 +64,7 @@ def test_the_stop_file_says_whether_to_keep(tmp_path):
         stop.check()
 
 
-def test_unsloth_is_kept_silent_and_writes_into_the_home(monkeypatch, tmp_path):
+def test_unsloth_telemetry_is_off_and_its_cache_is_in_the_home(monkeypatch, tmp_path):
     monkeypatch.setenv("MODELFORGE_HOME", str(tmp_path))
     call = "import os; from modelforge.train import environment; environment.configure_process(); "
     call += "print(*(os.environ[f'UNSLOTH_{name}'] for name in "
@@ -74,7 +74,7 @@ def test_unsloth_is_kept_silent_and_writes_into_the_home(monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc is Linux's")
-def test_what_is_given_back_leaves_the_process():
+def test_freed_memory_is_returned_to_the_system():
     code = """
 import ctypes, psutil
 from modelforge.train.environment import MMAP_THRESHOLD_BYTES as LIMIT, return_freed_memory

@@ -26,7 +26,7 @@ class Full(EventWriter):
         self.room = True
 
 
-def test_the_last_word_gets_the_room_that_was_held_for_it(tmp_path):
+def test_the_ending_uses_the_reserved_disk_space(tmp_path):
     with Full(tmp_path / "events.jsonl") as events:
         log = EventLog(events, make_room=events.make_room)
         log.end(FinishedEvent(steps=3))
@@ -34,7 +34,7 @@ def test_the_last_word_gets_the_room_that_was_held_for_it(tmp_path):
     assert [event.kind for event in read_events(tmp_path / "events.jsonl")[0]] == ["finished"]
 
 
-def test_a_last_word_that_finds_no_room_even_so_is_not_taken_as_told(tmp_path):
+def test_an_ending_that_cannot_be_written_is_not_recorded(tmp_path):
     with Full(tmp_path / "events.jsonl") as events:
         log = EventLog(events)
         with pytest.raises(RunError):
@@ -42,7 +42,7 @@ def test_a_last_word_that_finds_no_room_even_so_is_not_taken_as_told(tmp_path):
     assert log.ended is None
 
 
-def test_a_log_that_is_not_taken_ends_nothing(tmp_path, monkeypatch):
+def test_a_log_line_that_cannot_be_written_is_ignored(tmp_path, monkeypatch):
     class Unwritable:
         def write(self, _text):
             raise OSError(28, "No space left on device")

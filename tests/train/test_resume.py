@@ -129,7 +129,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_run_killed_in_its_second_epoch_goes_on_as_if_it_had_not_been(bench, at, way):
+def test_a_run_killed_in_its_second_epoch_resumes_exactly(bench, at, way):
     whole = never_ended(bench, SHORT | WAYS[way])
     run = bench.prepare(**SHORT | WAYS[way])
     at("on_step_end", 7, kill)
@@ -145,7 +145,7 @@ def test_a_run_killed_in_its_second_epoch_goes_on_as_if_it_had_not_been(bench, a
 
 
 @pytest.mark.parametrize(("hook", "step"), [("on_substep_end", 4), ("on_step_end", 6)])
-def test_stop_and_keep_saves_where_it_stood_and_the_run_goes_on_to_the_byte(bench, at, hook, step):
+def test_stop_and_keep_saves_a_checkpoint_and_resumes_to_the_byte(bench, at, hook, step):
     # In the middle of the fifth update, and at the sixth, whose check is then still owed.
     whole = never_ended(bench, SHORT)
     run = bench.prepare(**SHORT)
@@ -162,7 +162,7 @@ def test_stop_and_keep_saves_where_it_stood_and_the_run_goes_on_to_the_byte(benc
     same(run, whole)
 
 
-def test_a_wish_to_stop_with_the_last_update_still_saves_and_keeps_the_best(bench, at):
+def test_a_stop_request_at_the_last_step_still_saves_the_best(bench, at):
     run = bench.prepare(**SHORT | {"max_steps": 4})
     at("on_step_end", 4, lambda: run.stop.write_text("keep"))
     events = bench.work(run)
@@ -173,7 +173,7 @@ def test_a_wish_to_stop_with_the_last_update_still_saves_and_keeps_the_best(benc
     assert adapter(run) == best.read_bytes()
 
 
-def test_stop_and_discard_leaves_no_checkpoint_nor_what_was_kept_earlier(bench, at):
+def test_stop_and_discard_deletes_checkpoints_and_earlier_output(bench, at):
     run = bench.prepare(**SHORT)
     at("on_step_end", 4, lambda: run.stop.write_text("keep"))
     bench.work(run)
@@ -186,7 +186,7 @@ def test_stop_and_discard_leaves_no_checkpoint_nor_what_was_kept_earlier(bench, 
     assert not run.checkpoints.exists()
 
 
-def test_a_run_stopped_before_it_goes_on_keeps_its_checkpoints(bench, at, monkeypatch):
+def test_a_run_stopped_before_it_resumes_keeps_its_checkpoints(bench, at, monkeypatch):
     from modelforge.train import job
 
     run = bench.prepare(**SHORT)
@@ -205,7 +205,7 @@ def test_a_run_stopped_before_it_goes_on_keeps_its_checkpoints(bench, at, monkey
     assert newest_valid(run)[0].step == 3
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(bench, at):
+def test_a_damaged_checkpoint_is_noted_and_the_previous_one_is_used(bench, at):
     whole = never_ended(bench, SHORT)
     run = bench.prepare(**SHORT)
     at("on_step_end", 7, kill)
@@ -222,7 +222,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(bench, at):
     assert verify(run.checkpoints / "checkpoint-6") is None
 
 
-def test_a_run_without_a_checkpoint_begins_anew_and_says_so(bench, at):
+def test_a_run_without_a_checkpoint_starts_over_and_reports_it(bench, at):
     run = bench.prepare(**SHORT)
     at("on_step_end", 2, kill)
     with pytest.raises(Killed):
@@ -235,7 +235,7 @@ def test_a_run_without_a_checkpoint_begins_anew_and_says_so(bench, at):
     assert events[-1].kind == "finished"
 
 
-def test_a_kill_inside_a_save_leaves_nothing_half(bench, at, monkeypatch):
+def test_a_kill_during_a_save_leaves_no_partial_checkpoint(bench, at, monkeypatch):
     from transformers import Trainer
 
     whole = never_ended(bench, SHORT)
@@ -263,7 +263,7 @@ def test_a_kill_inside_a_save_leaves_nothing_half(bench, at, monkeypatch):
     same(run, whole)
 
 
-def test_a_checkpoint_is_free_of_pickles_to_trust_and_of_the_place_it_lies_in(bench):
+def test_a_checkpoint_has_no_pickles_and_no_absolute_paths(bench):
     run = bench.prepare(**SHORT | {"max_steps": 3})
     bench.work(run)
     (found,) = list_checkpoints(run)
@@ -274,7 +274,7 @@ def test_a_checkpoint_is_free_of_pickles_to_trust_and_of_the_place_it_lies_in(be
         assert str(run.path) not in path.read_text()
 
 
-def test_the_best_is_found_again_where_the_home_has_moved(bench, at, tmp_path):
+def test_the_best_checkpoint_is_found_after_the_home_was_moved(bench, at, tmp_path):
     # A rate this high wrecks the model after the first check.
     wild = {"learning_rate": 1.0, "max_grad_norm": 0, "warmup_ratio": 0, "optim": "sgd"}
     run = bench.prepare(**SHORT | wild | {"eval_steps": 1})
@@ -307,7 +307,7 @@ def test_a_run_killed_after_its_last_checkpoint_only_has_to_save(bench, at, monk
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "orpo"])
-def test_learning_from_preferences_goes_on_to_the_byte(bench, at, tmp_path, loss):
+def test_preference_training_resumes_to_the_byte(bench, at, tmp_path, loss):
     bench.rows = tmp_path / "pairs.jsonl"
     bench.rows.write_text("".join(json.dumps(row) + "\n" for row in PREFERRED), encoding="utf-8")
     asked = SHORT | {
@@ -326,9 +326,7 @@ def test_learning_from_preferences_goes_on_to_the_byte(bench, at, tmp_path, loss
 
 
 @pytest.mark.parametrize(("stage", "step"), [(1, 2), (2, 1), (2, 3)])
-def test_learning_from_rewards_goes_on_in_either_stage_to_the_byte(
-    bench, at, tmp_path, stage, step
-):
+def test_online_training_resumes_to_the_byte_in_both_stages(bench, at, tmp_path, stage, step):
     bench.rows = tmp_path / "pairs.jsonl"
     bench.rows.write_text("".join(json.dumps(row) + "\n" for row in PREFERRED), encoding="utf-8")
     asked = SHORT | {
@@ -353,7 +351,7 @@ def test_learning_from_rewards_goes_on_in_either_stage_to_the_byte(
     same(run, whole)
 
 
-def test_a_run_that_is_continued_takes_the_rate_of_the_longer_schedule_at_once(bench):
+def test_a_continued_run_uses_the_learning_rate_of_the_longer_schedule(bench):
     # At the end of the shorter one it is zero.
     longer = {"lr_scheduler_type": "linear", "logging": {"logging_steps": 1}}
     whole = never_ended(bench, SHORT | longer)
@@ -383,7 +381,7 @@ def test_a_run_that_is_continued_takes_the_rate_of_the_longer_schedule_at_once(b
     ],
     ids=["at-the-end", "one", "without-checks", "every-best"],
 )
-def test_so_many_checkpoints_stay_as_was_said(bench, answers, left):
+def test_the_checkpoint_limit_is_kept(bench, answers, left):
     run = bench.prepare(**SHORT | {"max_steps": 4, "eval_steps": 1} | answers)
     events = bench.work(run)
     assert sorted(each.step for each in list_checkpoints(run)) == left

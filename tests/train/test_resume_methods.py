@@ -55,7 +55,7 @@ def eight_bit(_bench, *_given: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", [seq2seq, span, whole, kto, eight_bit], ids=lambda f: f.__name__)
-def test_it_goes_on_to_the_byte(bench, at, write_rows, tiny_rewriter, tiny_reader, kind):  # noqa: F811
+def test_it_resumes_to_the_byte(bench, at, write_rows, tiny_rewriter, tiny_reader, kind):  # noqa: F811
     asked = ASKED | kind(bench, write_rows, tiny_rewriter, tiny_reader)
     left = bench.prepare(**asked)
     assert bench.work(left)[-1].kind == "finished"

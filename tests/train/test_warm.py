@@ -105,7 +105,7 @@ def test_another_template_in_one_question_is_not_in_the_next(spare, probe):
     assert own["notes"] == []
 
 
-def test_a_row_that_is_not_there_is_said_and_the_next_question_answered(spare, probe):
+def test_a_missing_row_is_an_error_and_the_next_probe_is_answered(spare, probe):
     with pytest.raises(DataError, match=r"rows\.jsonl has no usable row 40, counted from 0"):
         spare.ask(probe("tokens", row=40), WAIT_S)
     with pytest.raises(DataError, match="There is no source 3"):
@@ -115,7 +115,7 @@ def test_a_row_that_is_not_there_is_said_and_the_next_question_answered(spare, p
     assert spare.ask(probe("tokens"), WAIT_S)["rows"]
 
 
-def test_a_probe_that_nobody_foresaw_leaves_the_spare_alive(spare, probe):
+def test_an_unexpected_error_in_a_probe_leaves_the_worker_warm(spare, probe):
     pid = spare.pid
     from modelforge.errors import RunError
 
@@ -137,21 +137,21 @@ def test_lengths_are_a_histogram_with_shares(spare, probe):
     assert few["rows"] == 7
 
 
-def test_a_template_file_that_is_wrong_is_said_with_its_line(spare, probe, tmp_path):
+def test_an_invalid_template_file_is_reported_with_its_line(spare, probe, tmp_path):
     path = tmp_path / "mine.jinja"
     path.write_text("{% for m in messages %}\n{{ m['content' }}\n{% endfor %}", encoding="utf-8")
     with pytest.raises(DataError, match=r"chat_template.*at line 2"):
         spare.ask(probe("tokens", said={"model": {"chat_template": str(path)}}), WAIT_S)
 
 
-def test_without_a_network_fetching_says_so(spare):
+def test_a_download_without_a_network_reports_it(spare):
     with pytest.raises(DataError, match=r"cannot be reached.*nobody/nothing"):
         spare.ask({"kind": "fetch", "name": "nobody/nothing", "split": "train"}, WAIT_S)
     with pytest.raises(DataError, match="no name on the Hub"):
         spare.ask({"kind": "fetch", "name": "../../etc/passwd", "split": "train"}, WAIT_S)
 
 
-def test_what_is_fetched_is_a_file_that_opens_as_a_source(home, tmp_path, monkeypatch):
+def test_a_downloaded_dataset_opens_as_a_source(home, tmp_path, monkeypatch):
     from modelforge.train.tools.fetch_dataset import HubDataset, fetch
 
     folder = tmp_path / "owner" / "name"
@@ -184,7 +184,7 @@ def test_what_is_fetched_is_a_file_that_opens_as_a_source(home, tmp_path, monkey
         ("Config name is missing. Please pick one among: ['en', 'fr']", "Available: en, fr"),
     ],
 )
-def test_what_the_loader_says_is_put_in_words(text, said):
+def test_errors_of_the_hub_loader_are_explained(text, said):
     from datasets.exceptions import DatasetNotFoundError
 
     from modelforge.train.tools.fetch_dataset import HubDataset, explain_hub_error
@@ -219,7 +219,7 @@ def started(home: Home, spare: WarmWorker, said: dict[str, Any]) -> Any:
     return run
 
 
-def test_a_run_takes_the_spare_in_the_midst_of_a_probe_and_trains(home, spare, probe, rows):
+def test_a_run_takes_the_warm_worker_during_a_probe_and_trains(home, spare, probe, rows):
     """Comes late: the spare is the run's from here on."""
     large = home.root / "large.jsonl"
     large.write_bytes(rows.read_bytes() * 3000)
@@ -243,7 +243,7 @@ def test_a_run_takes_the_spare_in_the_midst_of_a_probe_and_trains(home, spare, p
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_probe_that_does_not_let_go_is_left_behind_by_the_run(home, spare, probe):
+def test_a_probe_that_does_not_end_is_abandoned_by_the_run(home, spare, probe):
     asked = probe("tokens")
     silent = home.root / "silent.jsonl"
     os.mkfifo(silent)

@@ -91,7 +91,7 @@ def test_a_run_leaves_an_adapter_that_plain_peft_loads_and_that_changes_the_mode
     assert not (run.path / ".output-staged").exists()
 
 
-def test_what_lands_in_the_output_is_the_best_check_not_the_last(bench):
+def test_the_output_is_the_best_evaluation_not_the_last(bench):
     # A rate this high wrecks the model after the first updates.
     run = bench.prepare(
         eval_split=0.25,
@@ -220,7 +220,7 @@ def test_a_terminate_signal_stops_and_keeps(bench):
     assert run.has_adapter
 
 
-def test_a_missing_model_is_said_in_words_without_a_traceback(bench, tmp_path):
+def test_a_missing_model_is_reported_without_a_traceback(bench, tmp_path):
     run = bench.prepare(model_path=str(tmp_path / "nowhere"))
     events = bench.work(run)
     failed = events[-1]
@@ -251,7 +251,7 @@ def test_rows_that_leave_nothing_to_train_fail_before_training(bench):
     assert "8 tokens" in failed.data["what"]
 
 
-def test_a_data_file_that_is_gone_is_said_in_words(bench):
+def test_a_missing_data_file_is_reported(bench):
     run = bench.prepare()
     bench.rows.unlink()
     failed = bench.work(run)[-1]
@@ -265,7 +265,7 @@ def test_a_changed_data_file_is_noted(bench, write_rows):
     assert "data-changed" in [data["code"] for data in of(bench.work(run), "note")]
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_says_so(bench, tiny_model, tmp_path):
+def test_a_nan_loss_fails_the_run_with_its_cause(bench, tiny_model, tmp_path):
     import shutil
 
     import torch
@@ -293,7 +293,7 @@ def test_the_end_token_is_saved_with_the_output(bench, tiny_model, tmp_path):
     assert saved["eos_token_id"] == [0, 2]
 
 
-def test_a_spare_takes_a_run_and_writes_its_log(bench):
+def test_a_warm_worker_takes_a_run_and_writes_its_log(bench):
     run = bench.prepare(max_steps=1)
     spare = subprocess.Popen(
         [sys.executable, "-m", "modelforge.train", "--warm"],

@@ -66,12 +66,12 @@ def room(tmp_path):
 STATE = SimpleNamespace(global_step=4, max_steps=9)
 
 
-def test_below_its_ceiling_a_card_is_left_alone(room):
+def test_training_does_not_pause_below_the_limit(room):
     room.ceilings(Card(80)).on_step_begin(None, STATE, None)
     assert (room.slept, room.resume_clock) == ([], [])
 
 
-def test_a_hot_card_rests_until_it_is_some_degrees_cooler(room):
+def test_training_pauses_until_the_gpu_has_cooled_down(room):
     card = Card(86, *[82] * 10, *[76] * 10, 75)
     room.ceilings(card).on_step_begin(None, STATE, None)
     assert sum(room.slept) == pytest.approx(21 * 0.5)
@@ -81,21 +81,21 @@ def test_a_hot_card_rests_until_it_is_some_degrees_cooler(room):
     assert "limit is 80 °C" in paused
 
 
-def test_a_pause_is_not_over_in_a_blink(room):
+def test_a_pause_has_a_minimum_length(room):
     card = Card(power=(301, 20))
     room.ceilings(card, Hardware(max_gpu_power=300)).on_step_begin(None, STATE, None)
     assert sum(room.slept) == pytest.approx(3.0)
     assert "301 W" in room.told("phase")[0]
 
 
-def test_a_long_pause_is_told_now_and_then_and_not_with_every_look(room):
+def test_a_long_pause_is_reported_at_intervals(room):
     room.ceilings(Card(*range(150, 90, -1), *range(150, 90, -1), 60)).on_step_begin(
         None, STATE, None
     )
     assert 2 <= len(room.told("phase")) <= 6
 
 
-def test_a_stop_is_heard_while_it_rests(room):
+def test_a_stop_request_ends_a_pause(room):
     def sleep(seconds):
         room.slept.append(seconds)
         if len(room.slept) == 3:
@@ -107,7 +107,7 @@ def test_a_stop_is_heard_while_it_rests(room):
     assert room.resume_clock == []
 
 
-def test_a_card_that_cannot_be_measured_is_said_so_and_trains(room):
+def test_a_limit_that_cannot_be_measured_is_noted_and_ignored(room):
     ceilings = room.ceilings(Card(None))
     ceilings.on_train_begin(None, STATE, None)
     ceilings.on_step_begin(None, STATE, None)
@@ -115,7 +115,7 @@ def test_a_card_that_cannot_be_measured_is_said_so_and_trains(room):
     assert "is ignored" in room.told("note")[0]
 
 
-def test_a_card_that_falls_silent_in_a_pause_goes_on(room):
+def test_training_continues_when_the_sensor_fails_in_a_pause(room):
     room.ceilings(Card(90, None)).on_step_begin(None, STATE, None)
     assert room.resume_clock == [4]
 
@@ -141,7 +141,7 @@ def trainer(tmp_path) -> Iterator[object]:
     return Trainer(One(), arguments, train_dataset=[{"x": 1.0}] * 8)
 
 
-def test_a_pause_counts_for_no_clock(room, trainer):
+def test_a_pause_is_not_counted_as_training_time(room, trainer):
     from modelforge.train.callbacks.reporter import EventReporter
     from modelforge.train.callbacks.system_stats import SystemStats
 
@@ -165,7 +165,7 @@ def test_a_pause_counts_for_no_clock(room, trainer):
     assert phases.index("paused") < len(phases) - 1 - phases[::-1].index("training")
 
 
-def test_ceilings_are_watched_on_a_cuda_card_alone():
+def test_gpu_limits_are_used_on_cuda_only():
     from modelforge.train.callbacks.gpu_limits import GpuLimitCallback
     from modelforge.train.loop import add_gpu_limits
 
@@ -184,7 +184,7 @@ def test_ceilings_are_watched_on_a_cuda_card_alone():
     assert isinstance(added("cuda", HOT)[0], GpuLimitCallback)
 
 
-def test_a_driver_that_is_absent_leaves_the_numbers_unknown():
+def test_sensors_are_unknown_without_a_driver():
     import torch
 
     from modelforge.train.callbacks.gpu_limits import nvml_sensors

@@ -41,7 +41,7 @@ def test_a_loss_that_begins_to_jump_is_unstable():
     assert classify_phase(noisy(FLAT, 0.4), warm=False) == "plateau"
 
 
-def test_nothing_is_said_of_a_handful_of_updates():
+def test_a_few_losses_have_no_phase():
     assert classify_phase(FALLING[: MIN_LOSSES - 1], warm=False) is None
     assert classify_phase([], warm=False) is None
     assert classify_phase(FLAT[:20], warm=False) is None
@@ -57,14 +57,14 @@ def told(losses, warm=0):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_each_phase_of_a_course_is_told_once(seed):
+def test_each_phase_is_reported_once(seed):
     course = [*FALLING, *FLAT, *FLAT]
     said = told(noisy(course, 0.05, seed), warm=10)
     assert said == ["converging", "plateau"]
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_it_does_not_chatter(seed):
+def test_phases_do_not_alternate(seed):
     rng = random.Random(seed)
     walk, level = [], 2.0
     for _ in range(1000):
@@ -73,7 +73,7 @@ def test_it_does_not_chatter(seed):
     assert len(told(walk)) <= 20
 
 
-def test_it_goes_on_where_a_checkpoint_left_off():
+def test_the_tracker_resumes_from_a_checkpoint():
     course = noisy([*FALLING, *FLAT, *FLAT])
     whole = told(course)
     first = LossPhaseTracker()
@@ -83,7 +83,7 @@ def test_it_goes_on_where_a_checkpoint_left_off():
     assert said == whole
 
 
-def test_every_phase_has_plaphase_message():
+def test_every_phase_has_a_message():
     phases = LossPhaseTracker()
     begun = None
     for loss in FALLING:

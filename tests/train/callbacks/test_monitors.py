@@ -45,7 +45,7 @@ def notes(events, code):
 
 
 @pytest.mark.parametrize("logging_steps", [1, 50])
-def test_a_loss_that_is_no_number_ends_the_run_at_that_update(bench, poisoned, logging_steps):
+def test_a_nan_loss_fails_the_run_at_that_step(bench, poisoned, logging_steps):
     poisoned(4)
     run = bench.prepare(max_steps=8, logging={"logging_steps": logging_steps})
     events = bench.work(run)
@@ -57,14 +57,14 @@ def test_a_loss_that_is_no_number_ends_the_run_at_that_update(bench, poisoned, l
     assert json.loads(run.exit.read_text())["state"] == "failed"
 
 
-def test_gradients_that_are_no_numbers_end_the_run(bench, poisoned):
+def test_nan_gradients_fail_the_run(bench, poisoned):
     poisoned(3, where="gradients")
     events = bench.work(bench.prepare(max_steps=10))
     assert events[-1].data["cause"] == "loss-not-finite"
     assert "gradients are not finite at step 3" in events[-1].data["what"]
 
 
-def test_the_last_good_checkpoint_is_kept_and_no_bad_one_is_made(bench, poisoned):
+def test_the_last_good_checkpoint_is_kept_and_no_bad_one_is_saved(bench, poisoned):
     poisoned(7)
     run = bench.prepare(max_steps=20, eval_split=0.25, eval_steps=2, logging={"logging_steps": 50})
     events = bench.work(run)
@@ -73,7 +73,7 @@ def test_the_last_good_checkpoint_is_kept_and_no_bad_one_is_made(bench, poisoned
     assert {"checkpoint-4", "checkpoint-6"} <= kept <= {f"checkpoint-{n}" for n in (2, 4, 6)}
 
 
-def test_a_held_out_loss_that_is_no_number_ends_the_run(bench, poisoned):
+def test_a_nan_evaluation_loss_fails_the_run(bench, poisoned):
     poisoned(1, training=False)
     run = bench.prepare(max_steps=8, eval_split=0.25, eval_steps=2)
     events = bench.work(run)
@@ -82,7 +82,7 @@ def test_a_held_out_loss_that_is_no_number_ends_the_run(bench, poisoned):
     assert not list(run.checkpoints.glob("checkpoint-*"))
 
 
-def test_a_run_stops_early_and_is_finished_with_its_best_state(bench):
+def test_early_stopping_finishes_the_run_with_the_best_weights(bench):
     run = bench.prepare(
         max_steps=60,
         eval_split=0.25,
@@ -101,7 +101,7 @@ def test_a_run_stops_early_and_is_finished_with_its_best_state(bench):
     assert events[-1].data["best_step"] == max(c["step"] for c in checks if c["best"])
 
 
-def test_without_being_asked_no_run_stops_early(bench):
+def test_early_stopping_is_off_by_default(bench):
     run = bench.prepare(
         max_steps=8, eval_split=0.25, eval_steps=2, learning_rate=0.9,
         lr_scheduler_type="constant",
@@ -115,7 +115,7 @@ def rates(events):
     return {e.data["step"]: e.data["learning_rate"] for e in events if e.kind == "step"}
 
 
-def test_the_guard_halves_the_rate_when_the_loss_leaps_and_gives_it_back(bench, monkeypatch):
+def test_the_loss_guard_halves_the_learning_rate_after_a_spike_and_restores_it(bench, monkeypatch):
     from trl import SFTTrainer
 
     from modelforge.train.callbacks import loss_guard
@@ -183,7 +183,7 @@ def steered(leaps_at, updates=600, guard=None):
     return seen, guard, heard
 
 
-def test_the_third_halving_stays_and_there_are_five_at_most():
+def test_the_third_halving_is_permanent_and_there_are_at_most_five():
     seen, guard, heard = steered({30, 100, 170, 240, 310, 380, 450})
     assert guard.halvings == 5
     assert seen[98] == pytest.approx(1.0, rel=0.01)  # given back after the first
@@ -193,7 +193,7 @@ def test_the_third_halving_stays_and_there_are_five_at_most():
     assert len(heard.notes) == 7  # five halvings, two given back
 
 
-def test_gradients_that_leap_halve_the_rate_too():
+def test_a_gradient_spike_is_found():
     from modelforge.train.callbacks.loss_guard import find_spike
 
     assert find_spike([1.0] * 30, 1.0, [2.0] * 30, 25.0) == (
@@ -203,7 +203,7 @@ def test_gradients_that_leap_halve_the_rate_too():
     assert find_spike([1.0] * 5, 50.0, [2.0] * 5, 500.0) == ""
 
 
-def test_a_guard_goes_on_where_its_checkpoint_left_off():
+def test_the_loss_guard_resumes_from_a_checkpoint():
     from transformers import TrainerState
 
     from modelforge.train.callbacks.loss_guard import LossGuard
@@ -241,7 +241,7 @@ def test_a_schedule_keeps_a_halved_rate_in_its_own_state():
     assert other.param_groups[0]["lr"] == pytest.approx(0.495)
 
 
-def test_phases_are_told_in_plain_words_while_it_runs(bench):
+def test_phases_are_noted_during_the_run(bench):
     run = bench.prepare(max_steps=30, learning_rate=0.1, lr_scheduler_type="constant")
     events = bench.work(run)
     told = notes(events, "phase-")

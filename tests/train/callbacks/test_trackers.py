@@ -116,7 +116,7 @@ def test_a_tracker_that_fails_never_ends_a_run(bench, monkeypatch, event):
     assert odd.heard.count(event) == 1
 
 
-def test_a_tracker_that_is_not_there_is_told_and_left_out(bench, monkeypatch):
+def test_a_missing_tracker_is_noted_and_skipped(bench, monkeypatch):
     from modelforge.train.callbacks import trackers
 
     def absent(_config, _folder):
@@ -128,7 +128,7 @@ def test_a_tracker_that_is_not_there_is_told_and_left_out(bench, monkeypatch):
     assert "No module named 'aim'" in failures(events)[0]
 
 
-def test_wandb_is_offline_unless_somebody_says_online(monkeypatch, tmp_path):
+def test_wandb_is_offline_unless_configured_online(monkeypatch, tmp_path):
     from modelforge.config.schema.config import TrainingConfig
     from modelforge.train.callbacks import trackers
 

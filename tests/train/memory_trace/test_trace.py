@@ -44,7 +44,7 @@ def traced(path, **said):
 
 
 @pytest.mark.parametrize("way", [{}, {"adapter": {"enabled": False}}])
-def test_what_is_traced_is_alive_when_the_same_step_is_done_with_weights(tiny_model, way):
+def test_traced_bytes_equal_the_live_tensors_of_a_real_step(tiny_model, way):
     import torch
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM
@@ -72,7 +72,7 @@ def test_what_is_traced_is_alive_when_the_same_step_is_done_with_weights(tiny_mo
     assert held == pytest.approx(sum(found.values()), rel=0.02)
 
 
-def test_more_of_anything_takes_more(tiny_model):
+def test_larger_settings_need_more_memory(tiny_model):
     def total(**said):
         return sum(traced(tiny_model, **said)["parts"].values())
 
@@ -99,7 +99,7 @@ def test_more_of_anything_takes_more(tiny_model):
     ],
 )
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_every_way_is_traced(tiny_model, said, at_least, device):
+def test_every_method_is_traced(tiny_model, said, at_least, device):
     found = traced(tiny_model, device=device, **said)
     assert at_least <= set(found["parts"])
     assert all(size > 0 for size in found["parts"].values())
@@ -120,7 +120,7 @@ def test_attention_never_holds_scores(tiny_model):
     assert long == pytest.approx(2 * short, rel=0.05)
 
 
-def test_a_model_that_judges_lies_beside_the_one_that_learns(tiny_model):
+def test_a_reward_model_is_counted_beside_the_policy(tiny_model):
     def judge(**said):
         return traced(tiny_model, strategy="rlhf", **said)["parts"].get("judge", 0)
 
@@ -134,9 +134,7 @@ def test_a_model_that_judges_lies_beside_the_one_that_learns(tiny_model):
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("way", [{}, {"adapter": {"enabled": False}}])
-def test_readers_and_rewriters_are_traced_by_their_own_code(
-    tiny_reader, tiny_rewriter, way, device
-):
+def test_encoders_and_encoder_decoders_are_traced(tiny_reader, tiny_rewriter, way, device):
     models = {
         "summarization": (tiny_rewriter, "encoder-decoder", "seq2seq"),
         "extractive-question-answering": (tiny_reader, "encoder", "span"),

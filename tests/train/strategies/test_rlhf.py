@@ -303,7 +303,7 @@ def test_a_stop_in_the_first_stage_keeps_nothing_and_says_so(bench, rewarded, mo
 
 
 @pytest.mark.parametrize(("wish", "kept"), [("keep", True), ("discard", False)])
-def test_a_stop_in_the_second_stage_keeps_the_policy_if_wanted(
+def test_a_stop_in_the_second_stage_keeps_the_policy_on_request(
     bench, rewarded, monkeypatch, wish, kept
 ):
     run = rewarded(max_steps=50)
@@ -334,7 +334,7 @@ def test_a_stop_between_the_stages_keeps_the_reward_model(bench, rewarded, monke
     assert events[-1].kind == "finished"
 
 
-def test_the_wish_to_stop_is_looked_for_at_every_token(monkeypatch):
+def test_a_stop_request_is_checked_at_every_token(monkeypatch):
     from modelforge.train.strategies import online
 
     monkeypatch.setattr(online, "CHECK_EVERY_S", 0.0)

@@ -278,12 +278,12 @@ def test_a_setting_beyond_the_contract_reaches_its_library(tmp_path, answers, lo
 
 
 @pytest.mark.parametrize("strategy", ["bfd", "bfd_split", "wrapped"])
-def test_the_way_of_packing_reaches_trl(tmp_path, strategy):
+def test_the_packing_strategy_reaches_trl(tmp_path, strategy):
     trl = reached(tmp_path, packing=True, data={"packing_strategy": strategy}).trl
     assert (trl.packing, trl.packing_strategy, trl.max_length) == (True, strategy, 512)
 
 
-def test_what_only_makes_a_run_quicker_reaches_its_library(tmp_path, monkeypatch):
+def test_speed_settings_reach_their_libraries(tmp_path, monkeypatch):
     from modelforge.train.trainer import arguments
 
     assert reached(tmp_path, data={"num_workers": 3}).trl.dataloader_num_workers == 3
@@ -292,7 +292,7 @@ def test_what_only_makes_a_run_quicker_reaches_its_library(tmp_path, monkeypatch
     assert reached(tmp_path, data={"num_workers": 3}).trl.dataloader_num_workers == 0
 
 
-def test_without_padding_trl_is_told_no_length_as_rows_come_cut(tmp_path):
+def test_padding_free_passes_no_max_length_to_trl(tmp_path):
     trl = reached(tmp_path, data={"padding_free": True}).trl
     assert (trl.padding_free, trl.max_length) == (True, None)
     packed = reached(tmp_path, packing=True, data={"padding_free": True}).trl
@@ -332,7 +332,7 @@ def test_the_optimizer_and_schedule_are_the_ones_asked_for(bench, tiny_model, tm
     assert len(trainable) == 2 * 7 * 2  # two layers, seven linear maps, two matrices each
 
 
-def test_fp16_on_the_cpu_is_refused_in_words(tmp_path):
+def test_fp16_on_the_cpu_is_refused(tmp_path):
     from modelforge.train.strategies.sft import build_trainer
 
     config = TrainingConfig(**REQUIRED, fp16=True)

@@ -38,9 +38,7 @@ def told(events, kind):
     return [event.data for event in events if event.kind == kind]
 
 
-def test_the_largest_that_still_pays_is_taken_and_chance_stands_as_if_nothing_had_been_tried(
-    bench, speeds
-):
+def test_the_fastest_batch_size_is_chosen_and_the_rng_state_is_unchanged(bench, speeds):
     tried = speeds(of_1=100.0, of_2=150.0, of_4=200.0, of_8=205.0)
     events = bench.work(bench.prepare(**AUTO, **PARTED, lora_dropout=0.3))
     assert events[-1].kind == "finished", events[-1].data
@@ -53,7 +51,7 @@ def test_the_largest_that_still_pays_is_taken_and_chance_stands_as_if_nothing_ha
     assert [e["tokens"] for e in told(events, "step")] == [e["tokens"] for e in told(plain, "step")]
 
 
-def test_without_room_for_what_was_said_fewer_rows_are_taken_at_once(bench, monkeypatch):
+def test_a_batch_size_that_does_not_fit_is_lowered(bench, monkeypatch):
     from modelforge.train.trainer.batch_size import _Trials
 
     def once(self, inputs):
@@ -69,7 +67,7 @@ def test_without_room_for_what_was_said_fewer_rows_are_taken_at_once(bench, monk
     assert "does not fit" in adjusted["why"]
 
 
-def test_for_real_something_is_said_and_an_update_stays_as_large(bench):
+def test_real_trials_report_a_result_and_keep_the_rows_per_step(bench):
     events = bench.work(bench.prepare(**AUTO, **PARTED, lora_dropout=0.0, group_by_length=False))
     plain = bench.work(bench.prepare(**PARTED, lora_dropout=0.0, group_by_length=False))
     assert events[-1].kind == "finished", events[-1].data
@@ -78,7 +76,7 @@ def test_for_real_something_is_said_and_an_update_stays_as_large(bench):
     assert losses(events) == pytest.approx(losses(plain), rel=1e-4)
 
 
-def test_sizes_are_those_that_an_update_can_be_cut_into():
+def test_batch_sizes_divide_the_rows_of_a_step():
     from modelforge.train.trainer.batch_size import larger_sizes, smaller_sizes
 
     assert larger_sizes(2, 6, 64) == [2, 3, 4, 6, 12]
@@ -87,7 +85,7 @@ def test_sizes_are_those_that_an_update_can_be_cut_into():
     assert smaller_sizes(6, 2) == [4, 3, 2, 1]
 
 
-def test_a_run_that_goes_on_keeps_what_it_has_found(bench, speeds):
+def test_a_resumed_run_keeps_its_batch_size(bench, speeds):
     from modelforge.runs.atomic_files import read_json
 
     speeds(of_1=100.0, of_2=150.0)

@@ -108,13 +108,13 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_else_changes(bench, mon
         assert scarce.failed == 3
 
 
-def test_a_run_goes_down_to_one_row_then_computes_again_what_it_does_not_keep(bench, monkeypatch):
+def test_a_run_splits_down_to_one_row_then_enables_gradient_checkpointing(bench, monkeypatch):
     adjusted, _ = alike(bench, monkeypatch, (0,))
     sizes = [(a["micro_batch"], a["gradient_checkpointing"]) for a in adjusted]
     assert sizes == [(2, False), (1, False), (1, True)]
 
 
-def test_packed_rows_are_parted_where_a_document_begins(bench, monkeypatch):
+def test_packed_rows_are_split_between_documents(bench, monkeypatch):
     packed = {"packing": True, "max_seq_length": 96, "per_device_train_batch_size": 1}
     adjusted, scarce = alike(bench, monkeypatch, (60, {"of": "tokens"}), packed)
     assert adjusted
@@ -139,7 +139,7 @@ def test_pairs_stay_together(bench, monkeypatch, write_rows, loss):
     assert [a["micro_batch"] for a in adjusted] == [2]
 
 
-def test_losses_over_a_sorted_batch_are_not_parted(bench, monkeypatch, write_rows):
+def test_batches_of_sorting_losses_are_not_split(bench, monkeypatch, write_rows):
     bench.rows = write_rows(PAIRS)
     Small(monkeypatch, 4)
     run = bench.prepare(**TWICE, strategy="dpo", trainer={"preference_loss": "aot"})
@@ -149,7 +149,7 @@ def test_losses_over_a_sorted_batch_are_not_parted(bench, monkeypatch, write_row
     assert "not-divided" in [event.data.get("code") for event in told]
 
 
-def test_summaries_weigh_by_their_tokens(bench, monkeypatch, write_rows, tiny_rewriter, tmp_path):
+def test_summaries_are_weighted_by_tokens(bench, monkeypatch, write_rows, tiny_rewriter, tmp_path):
     rows = [
         {"text": f"Number {n} is {'very ' * n}large.", "summary": "large " * (1 + n % 5)}
         for n in range(16)
@@ -171,7 +171,7 @@ def test_summaries_weigh_by_their_tokens(bench, monkeypatch, write_rows, tiny_re
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the limit is Linux's")
-def test_a_refused_allocation_of_the_system_is_lived_with():
+def test_a_failed_system_allocation_is_recovered_from():
     """No error is injected here. What malloc holds of tests before would be room, or none."""
     only = ["-o", "python_functions=alone_*", "-o", "addopts=", "-p", "no:cacheprovider"]
     call = [sys.executable, "-m", "pytest", "-q", *only, __file__]
@@ -179,7 +179,7 @@ def test_a_refused_allocation_of_the_system_is_lived_with():
     assert "1 passed" in done.stdout, done.stdout
 
 
-def alone_with_little_room(bench, monkeypatch):
+def alone_with_little_memory(bench, monkeypatch):
     """Train where the system itself refuses what the batch asks for."""
     import gc
     import os
@@ -213,14 +213,14 @@ def alone_with_little_room(bench, monkeypatch):
         assert one == pytest.approx(other, rel=2e-4, abs=2e-5)
 
 
-def test_what_does_not_fit_at_all_ends_with_the_cause_it_always_had(bench, monkeypatch):
+def test_a_row_that_never_fits_fails_with_out_of_memory(bench, monkeypatch):
     Small(monkeypatch, -1)
     told = bench.work(bench.prepare(**TWICE))
     assert told[-1].data["cause"] == "out-of-memory"
     assert [event.data["code"] for event in told if event.kind == "note"][-1] == "exhausted"
 
 
-def test_without_the_autopilot_it_fails_as_it_did(bench, monkeypatch):
+def test_without_the_autopilot_out_of_memory_fails_the_run(bench, monkeypatch):
     Small(monkeypatch, 2)
     told = bench.work(bench.prepare(**TWICE, memory={"autopilot": False}))
     assert told[-1].data["cause"] == "out-of-memory"

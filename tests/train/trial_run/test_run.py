@@ -1,4 +1,4 @@
-"""A rehearsal: a few real updates, a check and a save, measured; nothing of it is kept."""
+"""A trial run: real steps, an evaluation and a save are measured, and nothing is kept."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pytest
 pytestmark = pytest.mark.torch
 
 
-def rehearse(bench: Any, **answers: Any) -> tuple[Any, list[Any]]:
+def trial_run(bench: Any, **answers: Any) -> tuple[Any, list[Any]]:
     run = bench.prepare(**answers)
     record = json.loads(run.config.read_text())
     run.config.write_text(json.dumps(record | {"trial_run": True}))
     return run, bench.work(run)
 
 
-def told(events: list[Any]) -> dict[str, Any]:
+def measured(events: list[Any]) -> dict[str, Any]:
     assert events[-1].kind == "finished", events[-1].data
     return next(event.data for event in events if event.kind == "trial_run")
 
 
-def test_it_measures_and_keeps_nothing(bench):
-    run, events = rehearse(bench, eval_split=0.25, eval_steps=1, gradient_accumulation_steps=4)
-    found = told(events)
+def test_a_trial_run_measures_and_keeps_nothing(bench):
+    run, events = trial_run(bench, eval_split=0.25, eval_steps=1, gradient_accumulation_steps=4)
+    found = measured(events)
     assert 0.2 < found["peak_gib"] < 16
     assert 0 < found["seconds_per_update"] < 5
     assert found["seconds_per_eval_batch"] > 0
@@ -51,29 +51,29 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize("answers", ANSWERS, ids=["dpo", "orpo", "kto", "rlhf"])
-def test_every_way_of_preferring_is_rehearsed(bench, write_rows, answers):
+def test_preference_methods_have_trial_runs(bench, write_rows, answers):
     bench.rows = write_rows(PAIRS)
-    _run, events = rehearse(bench, **answers, eval_split=0.25, eval_steps=1)
-    found = told(events)
+    _run, events = trial_run(bench, **answers, eval_split=0.25, eval_steps=1)
+    found = measured(events)
     assert found["seconds_per_update"] > 0
     assert found["seconds_per_eval_batch"] > 0
     assert found["stages"] == (2 if answers["strategy"] == "rlhf" else 1)
 
 
-def test_packed_rows_are_rehearsed(bench):
-    _run, events = rehearse(bench, packing=True, max_seq_length=64)
-    assert told(events)["tokens_per_s"] > 0
+def test_packing_has_trial_runs(bench):
+    _run, events = trial_run(bench, packing=True, max_seq_length=64)
+    assert measured(events)["tokens_per_s"] > 0
 
 
-def test_summaries_and_spans_are_rehearsed(bench, write_rows, tiny_rewriter, tiny_reader):
+def test_summarization_and_qa_have_trial_runs(bench, write_rows, tiny_rewriter, tiny_reader):
     rows = [{"text": f"Number {n} is large.", "summary": "large"} for n in range(16)]
     bench.rows = write_rows(rows)
     asked = {"eval_split": 0.25, "eval_steps": 1}
     summing = {"task": "summarization", "kind": "encoder-decoder", "model_path": str(tiny_rewriter)}
-    _run, events = rehearse(bench, **summing, **asked)
-    assert told(events)["seconds_per_update"] > 0
+    _run, events = trial_run(bench, **summing, **asked)
+    assert measured(events)["seconds_per_update"] > 0
     # Four rows are held out, and answered with the adapter and without.
-    assert told(events)["score_seconds"] > 0
+    assert measured(events)["score_seconds"] > 0
     assert not any(event.kind == "scores" for event in events)
     spans = [
         {"context": f"it is red {n}", "question": "what is it", "answer": "red"} for n in range(16)
@@ -84,11 +84,11 @@ def test_summaries_and_spans_are_rehearsed(bench, write_rows, tiny_rewriter, tin
         "kind": "encoder",
         "model_path": str(tiny_reader),
     }
-    _run, events = rehearse(bench, **pointing, **asked)
-    assert told(events)["seconds_per_eval_batch"] > 0
+    _run, events = trial_run(bench, **pointing, **asked)
+    assert measured(events)["seconds_per_eval_batch"] > 0
 
 
-def test_it_can_be_stopped(bench):
+def test_a_trial_run_can_be_stopped(bench):
     run = bench.prepare()
     record = json.loads(run.config.read_text())
     run.config.write_text(json.dumps(record | {"trial_run": True}))

@@ -66,19 +66,19 @@ def test_a_text_and_a_question_are_put_as_they_were_in_training():
     short = ChatModelSpec("base", "adapter", task="summarization")
     text = [{"role": "user", "content": "A long text."}]
     wanted = [{"role": "user", "content": "Summarise this text.\n\nA long text."}]
-    assert short.opened(text) == short.opened(wanted) == wanted
+    assert short.prepare_messages(text) == short.prepare_messages(wanted) == wanted
     found = ChatModelSpec("base", "adapter", task="extractive-question-answering")
     passage = {"role": "system", "content": "The mill is old."}
-    asked = found.opened([passage, {"role": "user", "content": "What is old?"}])
+    asked = found.prepare_messages([passage, {"role": "user", "content": "What is old?"}])
     (said,) = asked
     assert said["role"] == "user"
     assert said["content"] == (
         "Answer the question from this text.\n\nThe mill is old.\n\nQuestion: What is old?"
     )
-    assert found.opened(HELLO) == HELLO
+    assert found.prepare_messages(HELLO) == HELLO
     for head in ("seq2seq", "span"):
         plain = ChatModelSpec("base", head=head, task="summarization")
-        assert plain.opened(text) == text
+        assert plain.prepare_messages(text) == text
 
 
 def test_the_base_answers_from_the_same_weights_with_the_adapter_off(talk):

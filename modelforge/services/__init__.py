@@ -1,1 +1,1 @@
-"""What the front door hands on: one desk a matter."""
+"""Application services: everything that the page, REST and the command line do."""

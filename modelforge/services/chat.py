@@ -92,7 +92,7 @@ class ChatService:
     ) -> Iterator[dict[str, Any]]:
         """Yield the parts of a reply of a run's model (run id) or of a base model (name).
 
-        Raises NotFoundError if there is no such model, BusyError while a run is active.
+        Raises NotFoundError for an unknown model, BusyError while a run is active.
         """
         spec, name = self._models.find(target)
         self._supervisor.require_free(BUSY_REMEDY)
@@ -149,4 +149,4 @@ class ChatService:
             return
         with self._supervisor.claim():  # another thread may be starting the chat process
             if not self._client.alive:
-                self._lease.give_back()
+                self._lease.release()

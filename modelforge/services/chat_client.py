@@ -1,4 +1,4 @@
-"""Chat with a base or tuned model: one talker process, loaded with one model at a time."""
+"""Client of the chat process, which has one model loaded at a time."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from modelforge.runs.process.identity import child_environment
 from modelforge.runs.process.jsonl_process import JsonlProcess
 
 COMMAND = (sys.executable, "-m", "modelforge.chat")
-LOADING_S = 300.0
-ANSWER_S = 120.0
+LOAD_TIMEOUT_S = 300.0
+REPLY_TIMEOUT_S = 120.0
 
 Shape = tuple[str, str]
 Admit = Callable[[], AbstractContextManager[None]]
@@ -31,11 +31,11 @@ Admit = Callable[[], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class ChatModelSpec:
-    """What is to speak: a model and, for a tuned one, its adapter folder.
+    """A model to chat with and, for a trained one, its adapter folder.
 
-    `system` is the system message that the rows were trained with; it opens every conversation
-    that brings none of its own. The `head` says what the model answers to: a conversation, a text
-    to rewrite (the last message), or a question about a text (the system message).
+    `system` is the system message of the training; it starts every conversation that has none.
+    `head` is the kind of input: a conversation, a text to rewrite (the last message), or a
+    question about a passage (the system message).
     """
 
     model_path: str
@@ -56,24 +56,24 @@ class ChatModelSpec:
         system: str | None,
         task: str = "text-generation",
     ) -> ChatModelSpec | None:
-        """Return what a run has left to speak with, an adapter or a whole model, or None."""
+        """Return the result of a run, an adapter or a whole model, or None if it has none."""
         head: Head = plan.facts.head
-        said = system if head == "causal" else None
+        system = system if head == "causal" else None
         output = str(folder.output)
         if folder.has_adapter:
-            place = plan.model_path, output, device, plan.model_revision, str(folder.path)
-            return cls(*place, said, head, task)
+            base, revision = plan.model_path, plan.model_revision
+            return cls(base, output, device, revision, str(folder.path), system, head, task)
         if folder.has_model:
-            return cls(output, None, device, system=said, head=head, task=task)
+            return cls(output, None, device, system=system, head=head, task=task)
         return None
 
     @classmethod
     def of_model(
         cls, path: str, revision: str | None, device: str, shape: Shape
     ) -> ChatModelSpec | None:
-        """Return a base model as a voice, or None for one that has learned to say nothing.
+        """Return the spec of a base model; None for an encoder without a QA head.
 
-        Its `shape` is its kind and its architecture.
+        `shape` is the kind and the architecture of the model.
         """
         kind, architecture = shape
         head: Head = "seq2seq" if kind == "encoder-decoder" else "causal"
@@ -85,16 +85,16 @@ class ChatModelSpec:
 
     @property
     def folders(self) -> tuple[str | None, ...]:
-        """Return the folders that must stay while it speaks."""
+        """Return the folders that must exist while the model is loaded."""
         return self.model_path, self.adapter
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what the talker is told to load."""
-        ours = ("system", "task")
-        return {name: value for name, value in asdict(self).items() if name not in ours}
+        """Return the fields of the load request."""
+        client_only = ("system", "task")
+        return {name: value for name, value in asdict(self).items() if name not in client_only}
 
     def prepare_messages(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-        """Return the conversation as it was trained: task in words, system message first."""
+        """Return the conversation in the form of the training data of the task."""
         if self.head == "causal":
             messages = _TASKS.get(self.task, list)(messages)
         if self.system and not any(message["role"] == "system" for message in messages):
@@ -102,15 +102,15 @@ class ChatModelSpec:
         return list(messages)
 
 
-def _to_summarise(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Return the last text with the words that stood before every text in training."""
+def _with_summarize_prefix(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the messages with the summarization prefix of the training data."""
     *before, last = messages
     text = last["content"].removeprefix(SUMMARIZE_PROMPT)
     return [*before, last | {"content": f"{SUMMARIZE_PROMPT}{text}"}]
 
 
-def _to_answer(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Return the question with its text, which comes as the system message, in one message."""
+def _as_qa_prompt(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Return one message of the question and its passage, which is the system message."""
     texts = [each["content"] for each in messages if each["role"] == "system"]
     if not texts:
         return list(messages)
@@ -119,41 +119,41 @@ def _to_answer(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
 
 
 _TASKS: dict[str, Callable[[Sequence[dict[str, str]]], list[dict[str, str]]]] = {
-    "summarization": _to_summarise,
-    "extractive-question-answering": _to_answer,
+    "summarization": _with_summarize_prefix,
+    "extractive-question-answering": _as_qa_prompt,
 }
 
 
 class ChatClient:
-    """Keeps the talker: starts it when somebody asks, ends it when the machine is needed."""
+    """Start the chat process when needed, and send requests to it. Thread-safe."""
 
     def __init__(self, home: Home, command: Sequence[str] = COMMAND) -> None:
         self._home = home
-        self._log = home.logs / "talker.log"
+        self._log = home.logs / "chat.log"
         self._command = list(command)
-        self._companion: JsonlProcess | None = None
-        self._voice: ChatModelSpec | None = None
-        self._turn = threading.Lock()
+        self._process: JsonlProcess | None = None
+        self._spec: ChatModelSpec | None = None
+        self._lock = threading.Lock()
         self.last_used = 0.0
 
     @property
     def alive(self) -> bool:
-        """Whether there is a talker, loaded or not."""
-        return self._companion is not None and self._companion.alive
+        """Whether the chat process is running."""
+        return self._process is not None and self._process.alive
 
     @property
     def answering(self) -> bool:
-        """Whether a reply is being given."""
-        return self._turn.locked()
+        """Whether a reply is being generated."""
+        return self._lock.locked()
 
     @property
     def loaded(self) -> ChatModelSpec | None:
-        """Return what is loaded now, or None."""
-        return self._voice if self.alive else None
+        """Return the loaded model, or None."""
+        return self._spec if self.alive else None
 
     def ask(
         self,
-        voice: ChatModelSpec,
+        spec: ChatModelSpec,
         messages: Sequence[dict[str, str]],
         *,
         tuned: bool = True,
@@ -161,85 +161,87 @@ class ChatClient:
         temperature: float = 0.0,
         admit: Admit = nullcontext,
     ) -> Iterator[dict[str, Any]]:
-        """Yield {"phase"}, {"text"} and at last {"done"} of one answer; questions wait their turn.
+        """Yield the messages of one reply: {"phase"}, {"text"} and at last {"done"}.
 
-        With `tuned` false the adapter is switched off, so the base answers from the same weights.
-        A talker is started inside of `admit`, which may refuse. Raises RunError when the talker
-        fails.
+        Requests are handled one after the other. `tuned` false switches the adapter off. The
+        process is started inside `admit`, which may raise BusyError. Raises RunError if the
+        process fails.
         """
-        with self._turn:
-            yield from self._load(voice, admit)
-            companion = self._require()
-            companion.send(
+        with self._lock:
+            yield from self._load(spec, admit)
+            process = self._require()
+            process.send(
                 {
                     "ask": {
-                        "messages": voice.prepare_messages(messages),
+                        "messages": spec.prepare_messages(messages),
                         "max_new_tokens": max_new_tokens,
                         "temperature": temperature,
-                        "adapter": tuned and voice.adapter is not None,
+                        "adapter": tuned and spec.adapter is not None,
                     }
                 }
             )
             try:
-                yield from self._until("done", ANSWER_S)
-            except GeneratorExit:  # the listener has left in the middle of the answer
-                self._hush()
+                yield from self._receive_until("done", REPLY_TIMEOUT_S)
+            except GeneratorExit:  # the client has closed the stream early
+                self._discard_reply()
                 raise
 
     def stop(self) -> None:
-        """Ask the talker to end the reply it is giving."""
-        if self._companion is not None and self._companion.alive:
-            self._companion.send({"stop": True})
+        """End the current reply early."""
+        if self._process is not None and self._process.alive:
+            self._process.send({"stop": True})
 
     def close(self) -> None:
-        """End the talker and give its memory back."""
-        if self._companion is not None:
-            self._companion.close()
-        self._companion, self._voice = None, None
+        """End the process and free its memory."""
+        if self._process is not None:
+            self._process.close()
+        self._process, self._spec = None, None
 
-    def _load(self, voice: ChatModelSpec, admit: Admit) -> Iterator[dict[str, Any]]:
+    def _load(self, spec: ChatModelSpec, admit: Admit) -> Iterator[dict[str, Any]]:
         self.last_used = time.monotonic()
-        if self.loaded == voice:
+        if self.loaded == spec:
             return
         self.close()
-        yield {"phase": "loading", "text": f"Loading {Path(voice.model_path).name}"}
+        yield {"phase": "loading", "text": f"Loading {Path(spec.model_path).name}"}
         with admit():
             log, variables = self._log, child_environment(self._home)
-            self._companion = JsonlProcess(self._command, log, environment=variables)
-        self._require().send({"load": voice.as_dict()})
-        yield from self._until("loaded", LOADING_S)
-        self._voice = voice
+            self._process = JsonlProcess(self._command, log, environment=variables)
+        self._require().send({"load": spec.as_dict()})
+        yield from self._receive_until("loaded", LOAD_TIMEOUT_S)
+        self._spec = spec
 
-    def _until(self, last: str, limit_s: float) -> Iterator[dict[str, Any]]:
+    def _receive_until(self, last: str, timeout_s: float) -> Iterator[dict[str, Any]]:
         while True:
-            said = self._require().receive(limit_s)
-            if said is None:
+            message = self._require().receive(timeout_s)
+            if message is None:
                 self.close()
                 raise RunError(
                     Problem(
                         "chat",
-                        f"The model did not answer within {limit_s:.0f} s, or its process ended.",
-                        f"Ask again; what it printed is in {self._log}.",
+                        f"The model did not answer within {timeout_s:.0f} s, or its process ended.",
+                        f"Try again; its output is in {self._log}.",
                     )
                 )
-            if "error" in said:
+            if "error" in message:
                 if last == "loaded":
                     self.close()
-                raise RunError(Problem(**said["error"]))
-            yield said
-            if last in said:
+                raise RunError(Problem(**message["error"]))
+            yield message
+            if last in message:
                 return
 
-    def _hush(self) -> None:
-        """End a reply nobody listens to any more, so that the next question finds silence."""
+    def _discard_reply(self) -> None:
+        """Stop a reply that is not read any more, and read its remaining messages."""
         try:
             self.stop()
-            for _said in self._until("done", 10.0):
+            for _message in self._receive_until("done", 10.0):
                 pass
         except RunError:
             self.close()
 
     def _require(self) -> JsonlProcess:
-        if self._companion is None:
-            raise RunError(Problem("chat", "The talker is gone.", "Ask again to start it anew."))
-        return self._companion
+        if self._process is None:
+            raise RunError(
+                Problem("chat", "The chat process has ended.", "Try again; this starts a new one.")
+            )
+        return self._process

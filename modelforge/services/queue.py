@@ -1,4 +1,4 @@
-"""The queue of runs: add, reorder and hold runs; start the next one that is due."""
+"""The queue of runs: add, reorder and hold runs, and start the next one."""
 
 from __future__ import annotations
 

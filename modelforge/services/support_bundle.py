@@ -1,4 +1,4 @@
-"""A support bundle: what helps others to see what went wrong in a run, and nothing private."""
+"""The support bundle: a zip file to diagnose a run, without private data."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ EVENT_BYTES = MIB
 LOG_BYTES = 2**18
 LONGEST_LINE = 2000
 FIRST_EVENTS = 50
-# Texts of a person or of the data: only how long they are is told.
+# Texts of the user or the data, which are replaced by their length.
 ROWS = {"prompt", "completion", "messages", "answer", "question", "reference", "context"}
 TEXTS = {"system_prompt", "chat_template", "prompt_format", "system"}
 README = """\
 Support bundle of the ModelForge run {run}.
 
-What it holds: the run's settings, what was checked before the start, versions, events, the end of
-the log, how it ended, what probably caused it, and what the doctor says of the computer.
+Contents: the settings of the run, the preflight report, versions, events, the end of the log, the
+exit code, the probable cause, and the checks of the computer.
 
-What was taken out: rows of the data and answers of the model, tokens and passwords, names of users
-and of the computer, home folders and addresses. It stands there as [hidden], ~ or someone.
-Look through it before you send it: what a library printed into the log is kept otherwise.
+Removed: rows of the data and output of the model, tokens and passwords, names of users and of the
+computer, home folders and addresses. They are replaced by [hidden], ~ or someone.
+Check the files before you send them: other texts that libraries wrote to the log are kept.
 """
 
 
-def write_bundle(folder: RunFolder, told: Mapping[str, Any], home: Home) -> Path:
-    """Return a new zip file about a run; `told` are further files by name."""
-    discretion = Redactor.for_this_computer(more_homes=_outer(home.root))
+def write_bundle(folder: RunFolder, reports: Mapping[str, Any], home: Home) -> Path:
+    """Write a zip file about a run and return its path; `reports` are further files by name."""
+    redactor = Redactor.for_this_computer(more_homes=_outer(home.root))
     with tempfile.NamedTemporaryFile(prefix="modelforge-", suffix=".zip", delete=False) as file:
         target = Path(file.name)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in _files(folder, told, discretion):
+        for name, text in _files(folder, reports, redactor):
             archive.writestr(f"{folder.id}/{name}", text)
     return target
 
 
 def _files(
-    folder: RunFolder, told: Mapping[str, Any], discretion: Redactor
+    folder: RunFolder, reports: Mapping[str, Any], redactor: Redactor
 ) -> Iterator[tuple[str, str]]:
     def as_json(data: Any) -> str:
-        hidden = discretion.redact_data(data)
+        hidden = redactor.redact_data(data)
         return json.dumps(hidden, ensure_ascii=False, indent=1, default=str) + "\n"
 
     yield "README.txt", README.format(run=folder.id)
@@ -58,39 +58,40 @@ def _files(
         if (data := find_json(path)) is not None:
             yield path.name, as_json(_without_texts(data))
     if (launched := find_json(folder.process)) is not None:
-        # Which process it was helps nobody, and the computer's name is its owner's business.
+        # The pid is of no use, and the host name is private.
         kept = {"launched", "launching", "spare", "after", "memory_kills"}
         yield folder.process.name, as_json({k: v for k, v in launched.items() if k in kept})
-    yield folder.events.name, "".join(_events(folder.events, discretion))
-    yield folder.log.name, discretion.redact(_log(folder.log))
+    yield folder.events.name, "".join(_events(folder.events, redactor))
+    yield folder.log.name, redactor.redact(_log(folder.log))
     yield "files.json", as_json(list(_listing(folder)))
-    for name, data in told.items():
+    for name, data in reports.items():
         if data is not None:
             yield f"{name}.json", as_json(data)
 
 
-def _events(path: Path, discretion: Redactor) -> Iterator[str]:
-    """Yield the first events and the last ones, without what the data or the model said."""
+def _events(path: Path, redactor: Redactor) -> Iterator[str]:
+    """Yield the first and the last events, without texts of the data or the model."""
     newest = [event.as_dict() for event in tail_events(path, EVENT_BYTES)]
     since = newest[0]["n"] if newest else None
     early = [one for one in _beginning(path) if since is None or one["n"] < since]
     for event in (*early, *newest):
         if event["kind"] != "sample":
-            said = discretion.redact_data(_without_texts(event, rows=True))
-            yield json.dumps(said, ensure_ascii=False) + "\n"
+            redacted = redactor.redact_data(_without_texts(event, rows=True))
+            yield json.dumps(redacted, ensure_ascii=False) + "\n"
 
 
 def _beginning(path: Path) -> list[dict[str, Any]]:
     try:
         with path.open("rb") as file:
-            said = [json.loads(file.readline(LONGEST_LINE) or b"0") for _ in range(FIRST_EVENTS)]
+            lines = [file.readline(LONGEST_LINE) for _ in range(FIRST_EVENTS)]
+            events = [json.loads(line or b"0") for line in lines]
     except (OSError, ValueError):
         return []
-    return [one for one in said if isinstance(one, dict) and "n" in one and "kind" in one]
+    return [one for one in events if isinstance(one, dict) and "n" in one and "kind" in one]
 
 
 def _without_texts(data: Any, *, rows: bool = False) -> Any:
-    """Return plain data in which texts of people, and of rows, are only told by their length."""
+    """Return data with the texts of users, and of rows, replaced by their length."""
     if isinstance(data, Mapping):
         return {
             key: f"[{len(value)} characters]"
@@ -112,7 +113,7 @@ def _log(path: Path) -> str:
 
 
 def _listing(folder: RunFolder) -> Iterator[dict[str, Any]]:
-    """Yield the files of the run by name and size, so that what is missing is seen."""
+    """Yield the name and size of every file of the run."""
     for path in sorted(folder.path.rglob("*")):
         try:
             if path.is_file() and not path.is_symlink():
@@ -123,5 +124,5 @@ def _listing(folder: RunFolder) -> Iterator[dict[str, Any]]:
 
 
 def _outer(root: Path) -> list[str]:
-    """Return the home folder as it was given and as it really lies."""
+    """Return the path of the home as given, absolute and resolved."""
     return list({str(root), str(root.absolute()), str(root.resolve())})

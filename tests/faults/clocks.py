@@ -105,7 +105,9 @@ FILES: dict[str, Callable[[Place, float], list[str]]] = {
 
 def _playing(place: Place, actor: str) -> tuple[Supervisor, RunFolder]:
     command = [sys.executable, str(ACTORS / f"{actor}.py")]
-    supervisor = Supervisor(place.home, command=command, patience_s=PATIENCE_S, grace_s=PATIENCE_S)
+    supervisor = Supervisor(
+        place.home, command=command, stop_timeout_s=PATIENCE_S, exit_timeout_s=PATIENCE_S
+    )
     run = place.new_run()
     supervisor.start(run)
     return supervisor, run

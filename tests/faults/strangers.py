@@ -72,7 +72,7 @@ def play(place: Place, times: int, seed: int) -> Tally:
 def _faults(place: Place, record: Record, pid: int) -> list[str]:
     run = place.new_run()
     command = [sys.executable, str(ACTORS / "finishes.py")]
-    supervisor = Supervisor(place.home, command=command, patience_s=0.0, grace_s=0.0)
+    supervisor = Supervisor(place.home, command=command, stop_timeout_s=0.0, exit_timeout_s=0.0)
     faults: list[str] = []
     with _recorded() as signals:
         write_json(run.process, record | {"launched": time.time()})

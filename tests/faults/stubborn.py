@@ -34,7 +34,9 @@ def play(place: Place, times: int, seed: int) -> Tally:
 
 def _playing(place: Place, actor: str) -> tuple[Supervisor, RunFolder]:
     command = [sys.executable, str(ACTORS / f"{actor}.py")]
-    supervisor = Supervisor(place.home, command=command, patience_s=PATIENCE_S, grace_s=PATIENCE_S)
+    supervisor = Supervisor(
+        place.home, command=command, stop_timeout_s=PATIENCE_S, exit_timeout_s=PATIENCE_S
+    )
     run = place.new_run()
     supervisor.start(run)
     return supervisor, run
@@ -61,7 +63,7 @@ def _deaf_to_a_second_server(place: Place) -> list[str]:
     child = _child_of(run)
     del first
     run.stop.write_text("keep", encoding="utf-8")
-    second = Supervisor(place.home, patience_s=PATIENCE_S, grace_s=PATIENCE_S)
+    second = Supervisor(place.home, stop_timeout_s=PATIENCE_S, exit_timeout_s=PATIENCE_S)
     return _faults(second, run, RunState.STOPPED, child)
 
 

@@ -32,7 +32,7 @@ class Stage:
         return [sys.executable, str(ACTORS / f"{name}.py"), *habits]
 
     def playing(self, actor: str, **more: Any) -> Supervisor:
-        settings = {"patience_s": PATIENCE_S, "grace_s": PATIENCE_S} | more
+        settings = {"stop_timeout_s": PATIENCE_S, "exit_timeout_s": PATIENCE_S} | more
         return Supervisor(self.home, command=self.actor(actor), **settings)
 
     def new_run(self, **more: Any) -> RunFolder:

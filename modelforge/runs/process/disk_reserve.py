@@ -1,4 +1,4 @@
-"""A little room on the disk, held while a worker works, so that its last word finds a place."""
+"""Reserve 32 KiB of disk space so that the final event can be written when the disk is full."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ BYTES = 2**15
 
 
 class DiskReserve:
-    """Some kilobytes in a run folder, given back when the disk is full or the work is over."""
+    """A file in a run folder, deleted when the disk is full or the worker ends."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
 
     def hold(self) -> None:
-        """Take the room, if there is any."""
+        """Create the file; without free disk space this does nothing."""
         with contextlib.suppress(OSError), self._path.open("wb") as file:
             file.write(b"\0" * BYTES)
             file.flush()
-            # Some systems give blocks only when they must.
+            # Some file systems allocate blocks only then.
             os.fsync(file.fileno())
 
     def release(self) -> None:
-        """Give the room back; a second time does nothing."""
+        """Delete the file; repeated calls do nothing."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A child process that is spoken to in JSON lines, and ends when this process does."""
+"""A child process with JSON lines on stdin and stdout; it ends when this process ends."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from modelforge.runs.process.identity import (
     new_session_options,
 )
 
-GRACE_S = 2.0
+CLOSE_TIMEOUT_S = 2.0
 
 
 class JsonlProcess:
-    """Speaks over stdin and stdout; the child's stderr goes to a file.
+    """Send and receive JSON objects; the stderr of the child goes to a file.
 
-    The child sees its stdin end when we close or die, and is to exit then. Lines on its stdout
-    that are no JSON object are passed over: libraries print.
+    The child has to exit when its stdin ends, which also happens when this process dies. Lines
+    that are not JSON objects are ignored, because libraries print.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class JsonlProcess:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._log = log_path
-        self._said: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._silent = threading.Event()
-        self._speaking = threading.Lock()
+        self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._stdout_closed = threading.Event()
+        self._send_lock = threading.Lock()
         try:
             log_path.parent.mkdir(parents=True, exist_ok=True)
             with log_path.open("ab") as log:
@@ -54,28 +54,28 @@ class JsonlProcess:
                     **new_session_options(),
                 )
         except OSError as error:
-            raise _no_start(command, error, log_path) from error
+            raise _start_error(command, error, log_path) from error
         CHILDREN.add(self._process)
         self.identity = ProcessIdentity.of(self._process.pid)
-        self._reader = threading.Thread(target=self._listen, name="companion", daemon=True)
+        self._reader = threading.Thread(target=self._read, name="jsonl-reader", daemon=True)
         self._reader.start()
 
     @property
     def pid(self) -> int:
-        """The process id."""
+        """The pid."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
-        """Whether the process lives."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Say one thing; raises RunError when the process no longer listens."""
+        """Send a message; raises RunError if the process does not read any more."""
         stdin = self._process.stdin
-        assert stdin is not None, "a companion has a pipe"
+        assert stdin is not None, "the process was started with pipes"
         line = json.dumps(message).encode() + b"\n"
-        with self._speaking:
+        with self._send_lock:
             try:
                 stdin.write(line)
                 stdin.flush()
@@ -83,87 +83,87 @@ class JsonlProcess:
                 raise RunError(self._ended()) from error
 
     def receive(self, timeout_s: float) -> dict[str, Any] | None:
-        """Return the next thing said; None after the timeout, or when nothing more can come."""
+        """Return the next message; None after the timeout or when the stream has ended."""
         deadline = time.monotonic() + timeout_s
         try:
-            said = self._said.get(timeout=max(0.0, timeout_s))
+            message = self._messages.get(timeout=max(0.0, timeout_s))
         except queue.Empty:
             return None
-        if said is None:
-            self._said.put(None)
-            # The end of the words comes a moment before the end of the process.
-            self._wait(min(GRACE_S, max(0.0, deadline - time.monotonic())))
-        return said
+        if message is None:
+            self._messages.put(None)
+            # stdout ends shortly before the process does.
+            self._wait(min(CLOSE_TIMEOUT_S, max(0.0, deadline - time.monotonic())))
+        return message
 
-    def wait_silent(self, timeout_s: float) -> bool:
-        """Wait until the process has let go of its stdout; return whether it has."""
-        return self._silent.wait(timeout_s)
+    def wait_stdout_closed(self, timeout_s: float) -> bool:
+        """Wait until the process has closed its stdout; return whether it has."""
+        return self._stdout_closed.wait(timeout_s)
 
     def release(self) -> subprocess.Popen[bytes]:
-        """Let the process go its own way and return it. To be called once it is silent."""
+        """Detach the process and return it; call this when its stdout is closed."""
         self._close_stdin()
         return self._process
 
-    def close(self, grace_s: float = GRACE_S) -> None:
-        """End the process: by the end of its stdin, and after the grace by force."""
-        said_so = self._close_stdin()
-        if not (said_so and self._wait(grace_s)):
+    def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Close stdin; kill the process if it does not exit within the timeout."""
+        is_closed = self._close_stdin()
+        if not (is_closed and self._wait(timeout_s)):
             kill_tree(self.identity)
-            self._wait(GRACE_S)
+            self._wait(CLOSE_TIMEOUT_S)
             self._close_stdin()
-        self._reader.join(GRACE_S)
+        self._reader.join(CLOSE_TIMEOUT_S)
 
-    def _wait(self, limit_s: float) -> bool:
+    def _wait(self, timeout_s: float) -> bool:
         try:
-            self._process.wait(limit_s)
+            self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return False
         return True
 
-    def _listen(self) -> None:
+    def _read(self) -> None:
         stdout = self._process.stdout
-        assert stdout is not None, "a companion has a pipe"
+        assert stdout is not None, "the process was started with pipes"
         with stdout:
             for line in stdout:
-                said = _object_in(line)
-                if said is not None:
-                    self._said.put(said)
-        self._silent.set()
-        self._said.put(None)
+                message = _object_in(line)
+                if message is not None:
+                    self._messages.put(message)
+        self._stdout_closed.set()
+        self._messages.put(None)
 
     def _close_stdin(self) -> bool:
-        """Close the pipe to the child; return False while a send is stuck in it."""
+        """Close the stdin of the child; return False while a send is blocked."""
         stdin = self._process.stdin
-        assert stdin is not None, "a companion has a pipe"
-        if not self._speaking.acquire(timeout=GRACE_S):
+        assert stdin is not None, "the process was started with pipes"
+        if not self._send_lock.acquire(timeout=CLOSE_TIMEOUT_S):
             return False
         try:
             with contextlib.suppress(OSError):
                 stdin.close()
         finally:
-            self._speaking.release()
+            self._send_lock.release()
         return True
 
     def _ended(self) -> Problem:
         code = self._process.poll()
-        how = "no longer listens" if code is None else f"has ended with code {code}"
+        how = "does not read its input" if code is None else f"has ended with code {code}"
         return Problem(
             self._log.stem,
             f"The process {how}.",
-            f"What it printed is in {self._log.parent.name}/{self._log.name}.",
+            f"Its output is in {self._log.parent.name}/{self._log.name}.",
         )
 
 
-def _no_start(command: Sequence[str], error: OSError, log: Path) -> RunError:
+def _start_error(command: Sequence[str], error: OSError, log: Path) -> RunError:
     if error.filename is not None and Path(str(error.filename)) != Path(command[0]):
         return disk_error(error, log)
     what = f"{command[0]} cannot be started: {error.strerror or type(error).__name__}."
-    return RunError(Problem(log.stem, what, "Set ModelForge up again: python launch.py setup."))
+    return RunError(Problem(log.stem, what, "Repeat the setup: python launch.py setup."))
 
 
 def _object_in(line: bytes) -> dict[str, Any] | None:
     try:
-        said = json.loads(line)
+        message = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return said if isinstance(said, dict) else None
+    return message if isinstance(message, dict) else None

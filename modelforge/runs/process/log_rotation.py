@@ -1,4 +1,4 @@
-"""A log that grows without end is kept short: its beginning and its end stay, the middle goes."""
+"""Limit the size of a log: the beginning and the end are kept, the middle is removed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from modelforge.errors import RunError
 from modelforge.runs.process.lock import exclusive
 from modelforge.units import MIB
 
-MAX_BYTES = 2**24
+MAX_BYTES = 16 * MIB
 HEAD_BYTES = MIB
-TAIL_BYTES = 2**22
-PIECE_BYTES = MIB
+TAIL_BYTES = 4 * MIB
+CHUNK_BYTES = MIB
 
 
 def lock_path(log: Path) -> Path:
@@ -21,55 +21,54 @@ def lock_path(log: Path) -> Path:
 
 
 def trim_log(
-    log: Path, most: int = MAX_BYTES, head: int = HEAD_BYTES, tail: int = TAIL_BYTES
+    log: Path, limit: int = MAX_BYTES, head: int = HEAD_BYTES, tail: int = TAIL_BYTES
 ) -> bool:
-    """Cut the middle out of a log of more than `most` bytes; return whether anything was cut.
+    """Remove the middle of a log of more than `limit` bytes; return whether it was trimmed.
 
-    The file stays the one that the worker appends to. What is written in the instant before the
-    cut may be lost with the middle. Another server that is at it already is left to it.
+    The worker keeps appending to the same file; what it writes during the trim may be lost. If
+    another server is trimming the log, nothing is done.
     """
     try:
-        if log.stat().st_size <= most:
+        if log.stat().st_size <= limit:
             return False
         with exclusive(lock_path(log), timeout_s=0.0), log.open("r+b") as file:
-            return _cut(file, most, head, tail)
+            return _trim(file, limit, head, tail)
     except (OSError, RunError):
-        return False  # in use, or the disk does not take it: the next time, then
+        return False  # locked, or a disk error: the next call tries again
 
 
-def _cut(file: BinaryIO, most: int, head: int, tail: int) -> bool:
+def _trim(file: BinaryIO, limit: int, head: int, tail: int) -> bool:
     size = file.seek(0, 2)
-    if size <= most:
+    if size <= limit:
         return False
     source = size - tail
-    kept_head = head + _to_line_end(file, head)
+    head += _to_line_end(file, head)
     source += _to_line_end(file, source)
-    target = kept_head + _write(file, kept_head, _mark(source - kept_head))
-    # What comes in meanwhile is taken along until nothing more comes.
-    while piece := _read(file, source):
-        target += _write(file, target, piece)
-        source += len(piece)
+    target = head + _write(file, head, _notice(source - head))
+    # Bytes that are appended meanwhile are moved as well.
+    while chunk := _read(file, source):
+        target += _write(file, target, chunk)
+        source += len(chunk)
     file.truncate(target)
     return True
 
 
-def _mark(left_out: int) -> bytes:
-    return f"… {left_out:,} bytes were left out here: the log had grown too long …\n".encode()
+def _notice(removed: int) -> bytes:
+    return f"… {removed:,} bytes were removed here because the log was too long …\n".encode()
 
 
-def _to_line_end(file: BinaryIO, at: int) -> int:
-    """Return how many bytes there are from `at` to the next line; 0 where none is near."""
-    piece = _read(file, at)
-    return piece.find(b"\n") + 1
+def _to_line_end(file: BinaryIO, offset: int) -> int:
+    """Return the number of bytes from `offset` to the next line; 0 if there is none nearby."""
+    return _read(file, offset).find(b"\n") + 1
 
 
-def _read(file: BinaryIO, at: int) -> bytes:
-    file.seek(at)
-    return file.read(PIECE_BYTES)
+def _read(file: BinaryIO, offset: int) -> bytes:
+    file.seek(offset)
+    return file.read(CHUNK_BYTES)
 
 
-def _write(file: BinaryIO, at: int, what: bytes) -> int:
-    file.seek(at)
-    file.write(what)
+def _write(file: BinaryIO, offset: int, data: bytes) -> int:
+    file.seek(offset)
+    file.write(data)
     file.flush()
-    return len(what)
+    return len(data)

@@ -1,4 +1,4 @@
-"""Who holds the machine beside the runs: one chat or one export over all servers of a home."""
+"""The GPU lease: one chat, trial run or export at a time, across all servers of a home."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from modelforge.runs.process.identity import ProcessIdentity
 from modelforge.runs.process.lock import exclusive
 
 FORMAT = 1
-# What is said of a holder, by its kind: what it is, and how to have it let go.
+# Description of a holder by its kind, and how to free the GPU.
 KINDS = {
-    "chat": ("Chat with", "Close the other ModelForge, or wait: it lets go when nobody asks."),
+    "chat": (
+        "Chat with",
+        "Close the other ModelForge server, or wait: an idle chat ends by itself.",
+    ),
     "trial-run": ("The trial run of", "Stop it, or wait until it is done."),
     "export": ("The export of", "Wait until it is done."),
 }
@@ -25,7 +28,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class LeaseHolder:
-    """Who holds the machine: a kind and a name, the process that answers for it, and since when."""
+    """The holder of the lease: its kind, its name, its process, and its start in Unix seconds."""
 
     kind: str
     name: str
@@ -35,16 +38,16 @@ class LeaseHolder:
 
     @property
     def sentence(self) -> str:
-        """Who holds the machine, in words."""
+        """Who uses the GPU, as a sentence."""
         lead = KINDS.get(self.kind, (f"{self.kind.capitalize()}:", ""))[0]
-        return f"{lead} {self.name} holds the machine (process {self.who.pid})."
+        return f"{lead} {self.name} is using the GPU (process {self.who.pid})."
 
 
 class MachineLease:
-    """One holder's side of the lease of a home. A holder whose process is gone holds nothing.
+    """The lease of a home, from the side of one holder. It ends with the process of the holder.
 
-    Runs take no lease: an active run is its own sign. Whoever takes one asks for runs first,
-    under the same `lock`.
+    Runs do not take the lease: an active run blocks the GPU by its state. Other holders check for
+    active runs first, under the same `lock`.
     """
 
     def __init__(self, path: Path, lock: Path) -> None:
@@ -52,25 +55,25 @@ class MachineLease:
         self._token = secrets.token_hex(8)
 
     def holder(self) -> LeaseHolder | None:
-        """Return who holds the machine now, or None."""
+        """Return the current holder, or None."""
         data = find_json(self._path)
         who = ProcessIdentity.from_dict(data) if data else None
         if data is None or who is None or not who.alive:
             return None
-        told = {name: str(data.get(name) or "") for name in ("kind", "name", "token")}
+        texts = {name: str(data.get(name) or "") for name in ("kind", "name", "token")}
         since = data.get("since")
-        return LeaseHolder(who=who, since=since if isinstance(since, float) else 0.0, **told)
+        return LeaseHolder(who=who, since=since if isinstance(since, float) else 0.0, **texts)
 
     @property
     def mine(self) -> bool:
-        """Whether this side holds the machine."""
+        """Whether this side holds the lease."""
         holder = self.holder()
         return holder is not None and holder.token == self._token
 
     def take(self, kind: str, name: str, who: ProcessIdentity | None = None) -> None:
-        """Take the machine, or tell what it is held for now; raises BusyError for another's.
+        """Take the lease, or change its kind and name; raises BusyError if another holds it.
 
-        It is held for as long as `who` lives; usually that is this process.
+        It is held until the process `who` ends, by default this process.
         """
         with exclusive(self._lock):
             self.require_free()
@@ -79,14 +82,14 @@ class MachineLease:
             write_json(self._path, {**record, "since": time.time(), **who.as_dict()})
 
     def require_free(self) -> None:
-        """Raise BusyError with the holder's name while somebody else holds the machine."""
+        """Raise BusyError while another side holds the lease."""
         holder = self.holder()
         if holder is not None and holder.token != self._token:
             remedy = KINDS.get(holder.kind, ("", "Wait until it is done."))[1]
             raise BusyError(Problem("machine", holder.sentence, remedy), holder.kind)
 
-    def give_back(self) -> None:
-        """Let go of the machine; what another holds is left alone."""
+    def release(self) -> None:
+        """Release the lease if this side holds it."""
         with exclusive(self._lock):
             if self.mine:
                 with contextlib.suppress(OSError):

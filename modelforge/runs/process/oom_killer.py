@@ -1,47 +1,47 @@
-"""Whether the system has ended processes for want of memory: Linux counts them."""
+"""Detect kills by the Linux out-of-memory killer through its counters."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# Of our own group where there is one; in a container it stands at the top.
-_CGROUP = Path("/proc/self/cgroup")
-_GROUPS = Path("/sys/fs/cgroup")
-_WHOLE = Path("/proc/vmstat")
+# The counters of our own cgroup; in a container they are at the root.
+_OWN_CGROUP = Path("/proc/self/cgroup")
+_CGROUPS = Path("/sys/fs/cgroup")
+_VMSTAT = Path("/proc/vmstat")
 
 
 def oom_kill_counts(
-    own: Path = _CGROUP, groups: Path = _GROUPS, whole: Path = _WHOLE
+    own: Path = _OWN_CGROUP, groups: Path = _CGROUPS, vmstat: Path = _VMSTAT
 ) -> dict[str, int]:
-    """Return how many processes were ended for want of memory, by where that was counted.
+    """Return the number of OOM kills in our cgroup (`group`) and in total (`computer`).
 
-    Nothing where the system does not say.
+    Counters that the system does not provide are missing.
     """
     counts = {}
     try:
         inside = own.read_text(encoding="ascii").strip().rpartition(":")[2].lstrip("/")
     except (OSError, ValueError):
         inside = ""
-    for name, file in (("group", groups / inside / "memory.events"), ("computer", whole)):
+    for name, file in (("group", groups / inside / "memory.events"), ("computer", vmstat)):
         try:
             lines = file.read_text(encoding="ascii").splitlines()
         except (OSError, ValueError):
             continue
-        found = next((line.split()[1] for line in lines if line.startswith("oom_kill ")), "")
-        if found.isdecimal():
-            counts[name] = int(found)
+        count = next((line.split()[1] for line in lines if line.startswith("oom_kill ")), "")
+        if count.isdecimal():
+            counts[name] = int(count)
     return counts
 
 
 def was_oom_killed(before: object, now: dict[str, int]) -> bool:
-    """Say whether more processes were ended for want of memory than `before` had counted.
+    """Return whether there were OOM kills since the counts `before`.
 
-    Our own group's count goes before that of the whole computer, where others live too.
+    The counter of our cgroup takes precedence over that of the whole computer.
     """
     if not isinstance(before, dict):
         return False
     for name in ("group", "computer"):
-        known = before.get(name)
-        if isinstance(known, int) and name in now:
-            return now[name] > known
+        count = before.get(name)
+        if isinstance(count, int) and name in now:
+            return now[name] > count
     return False

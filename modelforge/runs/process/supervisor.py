@@ -1,4 +1,4 @@
-"""Starts, watches and stops workers. All it knows is on disk, so any server may take over."""
+"""Start, watch and stop workers. The state is on disk, so that any server can take over."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from modelforge.runs.process.lock import exclusive
 from modelforge.runs.process.log_rotation import trim_log
 from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.process.oom_killer import oom_kill_counts
-from modelforge.runs.process.termination import KILLED_S, OrphanTracker, StopEnforcer, age_s
+from modelforge.runs.process.termination import KILL_TIMEOUT_S, OrphanTracker, StopEnforcer, age_s
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.states import RunFacts, RunState, read_facts
 from modelforge.runs.store import LOCK, RunIndex, is_id
@@ -31,10 +31,11 @@ COMMAND = (sys.executable, "-m", "modelforge.train")
 
 
 class Supervisor:
-    """Looks after the workers of a home: one run at a time, over all its servers.
+    """The workers of a folder of runs: one active run at a time, across all servers.
 
-    `command` gets the run folder as its last argument. A worker that is asked to stop has
-    `patience_s` to do so; one that has said its last word has `grace_s` to leave.
+    `command` gets the run folder as its last argument. A worker has `stop_timeout_s` to stop, and
+    `exit_timeout_s` to exit after its last event. `lease` makes `require_free` include chats and
+    trial runs.
     """
 
     def __init__(
@@ -45,44 +46,45 @@ class Supervisor:
         index: RunIndex | None = None,
         lease: MachineLease | None = None,
         command: Sequence[str] = COMMAND,
-        patience_s: float = 30.0,
-        grace_s: float = 10.0,
+        stop_timeout_s: float = 30.0,
+        exit_timeout_s: float = 10.0,
     ) -> None:
         self._home = home
         self._runs = runs or home.runs
         self._index = index
         self._lease = lease
         self._command = list(command)
-        self._grace_s = grace_s
+        self._exit_timeout_s = exit_timeout_s
         self._settled: dict[str, tuple[int, RunState]] = {}
-        self._stopping = StopEnforcer(patience_s)
+        self._stops = StopEnforcer(stop_timeout_s)
         self._orphans = OrphanTracker()
 
     def claim(self) -> AbstractContextManager[None]:
-        """Hold the right to start a run: to look, create and start as one act. Re-entrant."""
+        """Hold the start lock, to check, create and start a run atomically. Reentrant."""
         return exclusive(self._runs / LOCK)
 
     def start(
-        self, folder: RunFolder, spare: WarmWorker | None = None, *, again: bool = False
+        self, folder: RunFolder, warm_worker: WarmWorker | None = None, *, again: bool = False
     ) -> None:
-        """Start the worker of a run, in the spare if one is ready; a started run is left alone.
+        """Start the worker of a run, the warm worker if it is ready; ignore a started run.
 
-        With `again` a run that is over is started once more, and goes on by itself from its
-        newest checkpoint. Raises BusyError while a run holds the machine, RunError when no
-        process comes up; then nothing has been started.
+        With `again` a run that is over is started again and resumes from its newest checkpoint.
+        Raises BusyError while the GPU is in use, RunError if no process can be started.
         """
         with self.claim():
             if self._needs_worker(folder, again=again):
                 self.require_free()
-                self._launch(folder, spare, again=again)
+                self._launch(folder, warm_worker, again=again)
 
-    def launch(self, folder: RunFolder, spare: WarmWorker | None, *, again: bool = False) -> None:
+    def launch(
+        self, folder: RunFolder, warm_worker: WarmWorker | None, *, again: bool = False
+    ) -> None:
         """Start the worker for a caller that holds `claim` and has checked the GPU."""
         if self._needs_worker(folder, again=again):
-            self._launch(folder, spare, again=again)
+            self._launch(folder, warm_worker, again=again)
 
     def state(self, folder: RunFolder) -> RunState:
-        """Return the state of a run, read off the process table, its files and its events."""
+        """Return the state of a run by its process, its files and its events."""
         known = self._settled.get(folder.id)
         if known and known[0] == _mark(folder):
             return known[1]
@@ -90,14 +92,14 @@ class Supervisor:
 
     def holder(self, *, thorough: bool = False) -> RunFolder | None:
         """Return the run that is active, or None."""
-        for folder, facts in self._unsettled(thorough=thorough):
+        for folder, facts in self._may_change(thorough=thorough):
             if facts.state.is_active:
                 return folder
         return None
 
     def queued(self) -> list[RunFolder]:
-        """Return the runs that were made and never started."""
-        return [folder for folder, facts in self._unsettled() if facts.state is RunState.QUEUED]
+        """Return the runs that were never started."""
+        return [folder for folder, facts in self._may_change() if facts.state is RunState.QUEUED]
 
     def require_free(self, remedy: str = "Stop it, or wait for it.") -> None:
         """Raise BusyError while a run, or a process that holds the lease, uses the GPU."""
@@ -110,28 +112,25 @@ class Supervisor:
             self._lease.require_free()
 
     def stop(self, folder: RunFolder, keep: bool = True) -> None:
-        """Ask a run to stop, keeping what it has learned or not; returns at once.
+        """Request a stop, with or without saving the model; return at once.
 
-        A worker that does not obey is terminated, then killed, each after a patience. A run that
-        is over stays as it is.
+        A worker that does not stop is terminated, then killed, each after a timeout. A run that
+        is over is not changed.
         """
         facts = self._gather(folder)
         if facts.state.is_over:
             return
-        wish = "keep" if keep else "discard"
-        if not facts.stop_requested or folder.stop.read_text(encoding="utf-8") != wish:
-            write_text(folder.stop, wish)
+        request = "keep" if keep else "discard"
+        if not facts.stop_requested or folder.stop.read_text(encoding="utf-8") != request:
+            write_text(folder.stop, request)
         if facts.process is not None:
-            self._stopping.see_to(folder, facts.process)
+            self._stops.enforce(folder, facts.process)
 
     def tend(self) -> None:
-        """Finish what is under way: stops that another server began, workers that do not leave.
-
-        Children of a worker that was killed are ended, logs that grow without end kept short.
-        """
+        """Enforce stops of other servers, end lingering workers and orphans, trim long logs."""
         CHILDREN.reap()
         alive = set()
-        for folder, facts in self._unsettled():
+        for folder, facts in self._may_change():
             trim_log(folder.log)
             if facts.process is None:
                 continue
@@ -139,8 +138,8 @@ class Supervisor:
                 alive.add(folder.id)
                 self._orphans.remember(folder.id, facts.process)
             if facts.state is RunState.STOPPING:
-                self._stopping.see_to(folder, facts.process)
-            elif facts.alive and facts.state.is_over and self._has_lingered(folder):
+                self._stops.enforce(folder, facts.process)
+            elif facts.alive and facts.state.is_over and self._is_lingering(folder):
                 identity.kill_tree(facts.process)
         self._orphans.end(alive)
 
@@ -156,42 +155,42 @@ class Supervisor:
             raise RunError(problem)
         return True
 
-    def _launch(self, folder: RunFolder, spare: WarmWorker | None, *, again: bool) -> None:
-        self._clear_the_way()
+    def _launch(self, folder: RunFolder, warm_worker: WarmWorker | None, *, again: bool) -> None:
+        self._end_lingering_workers()
         if again:
-            _forget_the_end(folder)
-        self._bring_up(folder, spare)
+            _delete_end_files(folder)
+        self._start_worker(folder, warm_worker)
 
-    def _clear_the_way(self) -> None:
-        """End workers that have said their last word but still hold memory."""
-        for folder, facts in self._unsettled(thorough=True):
+    def _end_lingering_workers(self) -> None:
+        """End workers that have written their last event but still hold memory."""
+        for folder, facts in self._may_change(thorough=True):
             if facts.process is not None and facts.alive and facts.state.is_over:
                 if not folder.exit.exists():
-                    wait_ended(facts.process, self._grace_s)
+                    wait_ended(facts.process, self._exit_timeout_s)
                 identity.kill_tree(facts.process)
-                wait_ended(facts.process, KILLED_S)
+                wait_ended(facts.process, KILL_TIMEOUT_S)
 
-    def _bring_up(self, folder: RunFolder, spare: WarmWorker | None) -> None:
+    def _start_worker(self, folder: RunFolder, warm_worker: WarmWorker | None) -> None:
         since = {"after": last_number(folder.events), "from": max(0, size_of(folder.events))}
         earlier = find_json(folder.process)
-        # Should this server die before the process is recorded, the run is known to be starting.
+        # If this server dies before the process is recorded, the run still counts as starting.
         write_json(folder.process, {"launching": time.time(), **since})
         with contextlib.suppress(OSError):
-            # A run that was over goes on: lists that took it for settled are to look again.
+            # A run that was over is active again: its cached rows have to be refreshed.
             os.utime(self._runs)
-        process = spare.take(folder) if spare is not None else None
+        process = warm_worker.take(folder) if warm_worker is not None else None
         try:
-            taken = process is not None
+            was_warm = process is not None
             if process is None:
                 command = [*self._command, str(folder.path)]
                 environment = identity.child_environment(self._home)
                 process = identity.start_process(command, folder.log, environment)
             who = ProcessIdentity.of(process.pid)
             try:
-                write_json(folder.process, _record(who, spare=taken) | since)
+                write_json(folder.process, _record(who, warm=was_warm) | since)
             except RunError:
                 identity.kill_tree(who)
-                wait_ended(who, KILLED_S)
+                wait_ended(who, KILL_TIMEOUT_S)
                 raise
         except (OSError, RunError) as error:
             with contextlib.suppress(OSError, RunError):
@@ -210,15 +209,15 @@ class Supervisor:
             Problem(
                 "worker",
                 f"{self._command[0]} cannot be started: {reason}.",
-                "Free some memory and try again, or set up anew: python launch.py setup.",
+                "Free some memory and try again, or repeat the setup: python launch.py setup.",
             )
         )
 
-    def _has_lingered(self, folder: RunFolder) -> bool:
-        return age_s(folder.events) > self._grace_s
+    def _is_lingering(self, folder: RunFolder) -> bool:
+        return age_s(folder.events) > self._exit_timeout_s
 
-    def _unsettled(self, *, thorough: bool = False) -> Iterator[tuple[RunFolder, RunFacts]]:
-        """Yield the runs in which something can still happen, or whose process is still there."""
+    def _may_change(self, *, thorough: bool = False) -> Iterator[tuple[RunFolder, RunFacts]]:
+        """Yield the runs whose state may still change, or whose process still runs."""
         for folder in self._index.unsettled(thorough) if self._index else self._all_folders():
             known = self._settled.get(folder.id)
             if known and known[0] == _mark(folder):
@@ -242,14 +241,14 @@ class Supervisor:
         return facts
 
 
-def _record(who: ProcessIdentity, *, spare: bool) -> dict[str, object]:
-    about = {"host": platform.node(), "launched": time.time(), "spare": spare}
+def _record(who: ProcessIdentity, *, warm: bool) -> dict[str, object]:
+    about = {"host": platform.node(), "launched": time.time(), "spare": warm}
     about["memory_kills"] = oom_kill_counts()
     return {**who.as_dict(), **about}
 
 
-def _forget_the_end(folder: RunFolder) -> None:
-    """Take away what says that the run is over, or was to be."""
+def _delete_end_files(folder: RunFolder) -> None:
+    """Delete the stop request and the record of the exit."""
     try:
         folder.stop.unlink(missing_ok=True)
         folder.exit.unlink(missing_ok=True)
@@ -258,7 +257,7 @@ def _forget_the_end(folder: RunFolder) -> None:
 
 
 def _mark(folder: RunFolder) -> int:
-    """Return what changes when a run is started once more."""
+    """Return the modification time of the process record, which changes with every start."""
     try:
         return folder.process.stat().st_mtime_ns
     except OSError:

@@ -1,4 +1,4 @@
-"""How a worker that was asked to stop comes to its end: by itself, by a signal, by force."""
+"""Enforce stop requests, and end the children of workers that were killed."""
 
 from __future__ import annotations
 
@@ -14,69 +14,69 @@ from modelforge.runs.layout import RunFolder
 from modelforge.runs.process import identity
 from modelforge.runs.process.identity import ProcessIdentity, wait_ended
 
-# With nothing to keep, and after a signal, there is less to wait for.
-SHORT_PATIENCE_S = 10.0
-# Saving a large model to a slow disk takes a while; it is what was asked for.
-SAVING_PATIENCES = 10
-KILLED_S = 5.0
+# The timeout with nothing to save, and after a signal.
+SHORT_TIMEOUT_S = 10.0
+# While the worker saves, which may take long for a large model, the timeout is longer.
+SAVING_FACTOR = 10
+KILL_TIMEOUT_S = 5.0
 
 
 class StopEnforcer:
-    """Sees stops through. A worker has `patience_s` to obey, more while it saves."""
+    """End workers that do not stop within `timeout_s`, or longer while they save."""
 
-    def __init__(self, patience_s: float) -> None:
-        self._patience_s = patience_s
-        self._under_way: dict[str, threading.Thread] = {}
-        self._turn = threading.Lock()
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._threads: dict[str, threading.Thread] = {}
+        self._lock = threading.Lock()
 
-    def see_to(self, folder: RunFolder, who: ProcessIdentity) -> None:
-        """Wait in a thread until the worker has obeyed, and end it after its patience if not."""
-        with self._turn:
-            busy = self._under_way.get(folder.id)
+    def enforce(self, folder: RunFolder, who: ProcessIdentity) -> None:
+        """Wait in a thread for the worker to stop; end it after the timeout."""
+        with self._lock:
+            busy = self._threads.get(folder.id)
             if busy is not None and busy.is_alive():
                 return
             thread = threading.Thread(
-                target=self._bring_to_an_end, args=(folder, who), name="stop", daemon=True
+                target=self._enforce, args=(folder, who), name="stop", daemon=True
             )
-            self._under_way[folder.id] = thread
+            self._threads[folder.id] = thread
             thread.start()
 
-    def _bring_to_an_end(self, folder: RunFolder, who: ProcessIdentity) -> None:
+    def _enforce(self, folder: RunFolder, who: ProcessIdentity) -> None:
         members = identity.process_tree(who)
-        if not self._obeys(folder, who):
+        if not self._stops(folder, who):
             members += identity.terminate_tree(who)
-            if not wait_ended(who, min(self._patience_s, SHORT_PATIENCE_S)):
+            if not wait_ended(who, min(self._timeout_s, SHORT_TIMEOUT_S)):
                 members += identity.kill_tree(who)
-                wait_ended(who, KILLED_S)
-        # Children that outlive their worker would hold memory with nobody to ask for it.
+                wait_ended(who, KILL_TIMEOUT_S)
+        # Children that outlive their worker would keep their memory.
         identity.kill_processes(members)
-        with self._turn:
-            self._under_way.pop(folder.id, None)
+        with self._lock:
+            self._threads.pop(folder.id, None)
 
-    def _obeys(self, folder: RunFolder, who: ProcessIdentity) -> bool:
-        """Wait until the worker has left, for as long as it is owed; return whether it has."""
-        patience = self._patience_s
-        if not _has_something_to_keep(folder):
-            patience = min(patience, SHORT_PATIENCE_S)
+    def _stops(self, folder: RunFolder, who: ProcessIdentity) -> bool:
+        """Wait for the worker to end within its timeout; return whether it did."""
+        patience = self._timeout_s
+        if not _has_progress_to_save(folder):
+            patience = min(patience, SHORT_TIMEOUT_S)
         waited = age_s(folder.stop)
         begun = time.monotonic() - max(0.0, min(waited, patience))
         while not wait_ended(who, 0.2):
             spent = time.monotonic() - begun
-            owed = patience * SAVING_PATIENCES if _is_saving(folder) else patience
+            owed = patience * SAVING_FACTOR if _is_saving(folder) else patience
             if spent >= owed:
                 return False
         return True
 
 
 def age_s(path: Path) -> float:
-    """Return how long ago a file was written; 0 when it is not there."""
+    """Return the age of a file; 0 if it does not exist."""
     try:
         return time.time() - path.stat().st_mtime
     except OSError:
         return 0.0
 
 
-def _has_something_to_keep(folder: RunFolder) -> bool:
+def _has_progress_to_save(folder: RunFolder) -> bool:
     try:
         keep = folder.stop.read_text(encoding="utf-8") == "keep"
     except OSError:
@@ -90,21 +90,21 @@ def _is_saving(folder: RunFolder) -> bool:
 
 
 class OrphanTracker:
-    """Remembers the families of workers, since nobody can tell them once the worker is gone.
+    """Remember the process trees of workers, which cannot be determined once a worker has ended.
 
-    psutil knows each member by its birth, so that a process id that was reused is left alone.
+    psutil identifies each process by its creation time, so reused pids are left alone.
     """
 
     def __init__(self) -> None:
-        self._families: dict[str, list[psutil.Process]] = {}
+        self._trees: dict[str, list[psutil.Process]] = {}
 
     def remember(self, run_id: str, who: ProcessIdentity) -> None:
-        """Note who belongs to the worker of a run now."""
-        family = identity.process_tree(who)
-        if family:
-            self._families[run_id] = family
+        """Store the current process tree of the worker of a run."""
+        tree = identity.process_tree(who)
+        if tree:
+            self._trees[run_id] = tree
 
     def end(self, alive: Collection[str]) -> None:
-        """End what is left of the families whose worker is not among the living."""
-        for run_id in [run_id for run_id in self._families if run_id not in alive]:
-            identity.kill_processes(self._families.pop(run_id))
+        """Kill the remaining processes of workers that are not `alive`."""
+        for run_id in [run_id for run_id in self._trees if run_id not in alive]:
+            identity.kill_processes(self._trees.pop(run_id))

@@ -1,4 +1,4 @@
-"""A spare worker that has imported the training stack and waits for a run."""
+"""The warm worker: a process that has imported the training stack and waits for a run."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from modelforge.runs.process.jsonl_process import JsonlProcess
 from modelforge.units import GIB
 
 COMMAND = (sys.executable, "-m", "modelforge.train", "--warm")
-HAND_OVER_S = 5.0
-LISTEN_S = 0.1
-LOG_LIMIT = 1_000_000
+HAND_OVER_TIMEOUT_S = 5.0
+POLL_S = 0.1
+MAX_LOG_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
 class WarmWorkerPolicy:
-    """When a spare is worth its memory."""
+    """When a warm worker is started and ended."""
 
     warm_above_gib: float = 3.0
     retire_below_gib: float = 1.5
     idle_s: float = 900.0
-    # A spare that dies while it imports would only do so again.
+    # Delay after a worker that ended during its imports.
     retry_after_s: float = 60.0
 
 
 def memory_available_gib() -> float:
-    """Return the memory that could be used without swapping."""
+    """Return the memory available without swapping."""
     return float(psutil.virtual_memory().available) / GIB
 
 
 class WarmWorker:
-    """At most one waiting worker. Without one everything works as well, only later."""
+    """At most one waiting worker. Without it, starts take longer. Thread-safe."""
 
     def __init__(
         self,
@@ -60,56 +60,56 @@ class WarmWorker:
         self._clock = clock
         self._available_gib = available_gib
         self._policy = policy or WarmWorkerPolicy()
-        self._turn = threading.RLock()
-        self._companion: JsonlProcess | None = None
+        self._lock = threading.RLock()
+        self._process: JsonlProcess | None = None
         self._is_ready = False
-        self._wanted, self._asked = 0.0, 0
-        self._not_before: float | None = None
-        self._asking = threading.Lock()
+        self._last_used, self._probe_count = 0.0, 0
+        self._retry_at: float | None = None
+        self._probe_lock = threading.Lock()
         self._taken: tuple[JsonlProcess | None, str] = (None, "")
 
     @property
     def ready(self) -> bool:
-        """Whether a spare waits, with its imports done."""
-        with self._turn:
-            self._hear(0.0)
+        """Whether a worker has finished its imports."""
+        with self._lock:
+            self._receive_ready(0.0)
             return self._is_ready
 
     @property
     def pid(self) -> int | None:
-        """The process id of the spare, or None when there is none."""
-        with self._turn:
-            return self._companion.pid if self._companion else None
+        """The pid of the worker, or None."""
+        with self._lock:
+            return self._process.pid if self._process else None
 
     def warm(self) -> bool:
-        """Start a spare if there is none and memory allows; return whether there is one now.
+        """Start a worker if there is none and the memory suffices; return whether there is one.
 
-        Returns at once: `ready` tells when its imports are done.
+        Returns at once; see `ready`.
         """
-        with self._turn:
+        with self._lock:
             now = self._clock()
-            self._hear(0.0)
-            self._wanted = now
-            if self._companion is not None:
+            self._receive_ready(0.0)
+            self._last_used = now
+            if self._process is not None:
                 return True
-            if self._not_before is not None and now < self._not_before:
+            if self._retry_at is not None and now < self._retry_at:
                 return False
             if self._available_gib() <= self._policy.warm_above_gib:
                 return False
             try:
                 self._trim_log()
-                self._companion = JsonlProcess(
+                self._process = JsonlProcess(
                     self._command, self._log, environment=child_environment(self._home)
                 )
             except (RunError, OSError):
-                self._not_before = now + self._policy.retry_after_s
+                self._retry_at = now + self._policy.retry_after_s
                 return False
             return True
 
     def wait_ready(self, timeout_s: float) -> bool:
-        """Wait until the spare is ready; return whether it is."""
-        with self._turn:
-            self._hear(timeout_s)
+        """Wait until the worker is ready; return whether it is."""
+        with self._lock:
+            self._receive_ready(timeout_s)
             return self._is_ready
 
     def ask(
@@ -118,184 +118,185 @@ class WarmWorker:
         timeout_s: float,
         on_progress: Callable[[dict[str, Any]], None] | None = None,
     ) -> dict[str, Any]:
-        """Return the answer to a probe, from a spare that is warmed for it if there is none.
+        """Return the answer to a probe; a worker is started if there is none.
 
-        One probe is answered at a time, and a run that starts meanwhile comes first. Raises
-        BusyError for both, RunError when no spare can be had, dies or takes too long, and
-        DataError with what the spare has against the question.
+        Raises BusyError while another probe is answered or when a run starts, RunError if no
+        worker is available, it ends or does not answer in time, and DataError if the probe fails.
         """
         deadline = time.monotonic() + timeout_s
-        if not self._asking.acquire(timeout=timeout_s):
-            what = "Another question about the data is being answered."
-            raise BusyError(Problem("worker", what, "Ask again in a moment."), "")
+        if not self._probe_lock.acquire(timeout=timeout_s):
+            what = "Another request about the data is in progress."
+            raise BusyError(Problem("worker", what, "Try again in a moment."), "")
         try:
-            companion = self._readied(deadline)
-            self._asked += 1
-            number = self._asked
-            with self._turn:
-                if self._companion is not companion:
-                    raise self._gone(companion)
-                companion.send({"probe": {**probe, "id": number}})
-            return self._answer(companion, number, deadline, on_progress)
+            process = self._wait_until_ready(deadline)
+            self._probe_count += 1
+            number = self._probe_count
+            with self._lock:
+                if self._process is not process:
+                    raise self._gone(process)
+                process.send({"probe": {**probe, "id": number}})
+            return self._answer(process, number, deadline, on_progress)
         finally:
-            self._asking.release()
+            self._probe_lock.release()
 
-    def _readied(self, deadline: float) -> JsonlProcess:
-        """Return the spare once its imports are done."""
+    def _wait_until_ready(self, deadline: float) -> JsonlProcess:
+        """Return the worker when its imports are done."""
         if not self.warm():
-            raise RunError(self._no_spare())
+            raise RunError(self._unavailable())
         while time.monotonic() < deadline:
-            with self._turn:
-                self._hear(LISTEN_S)
-                companion = self._companion
-                if companion is None:
+            with self._lock:
+                self._receive_ready(POLL_S)
+                process = self._process
+                if process is None:
                     raise RunError(self._ended())
                 if self._is_ready:
-                    return companion
-            time.sleep(0)  # lets a run that starts have its turn
+                    return process
+            time.sleep(0)  # lets a starting run take the lock
         raise RunError(_late())
 
     def _answer(
         self,
-        companion: JsonlProcess,
+        process: JsonlProcess,
         number: int,
         deadline: float,
         on_progress: Callable[[dict[str, Any]], None] | None,
     ) -> dict[str, Any]:
         while time.monotonic() < deadline:
-            said = companion.receive(LISTEN_S)
-            if said is not None and said.get("probe") == number:
-                if "result" in said:
-                    return dict(said["result"])
-                if "error" in said:
-                    raise _error(Problem(**said["error"]))
+            message = process.receive(POLL_S)
+            if message is not None and message.get("probe") == number:
+                if "result" in message:
+                    return dict(message["result"])
+                if "error" in message:
+                    raise _error(Problem(**message["error"]))
                 if on_progress is not None:
-                    on_progress(said["progress"])
-            with self._turn:
-                self._wanted = self._clock()
-                if self._companion is companion and companion.alive:
+                    on_progress(message["progress"])
+            with self._lock:
+                self._last_used = self._clock()
+                if self._process is process and process.alive:
                     continue
-                raise self._gone(companion)
-        with self._turn:
-            # What does not answer would not answer the next one either.
-            if self._companion is companion:
+                raise self._gone(process)
+        with self._lock:
+            # A worker that does not answer in time would block the next probe.
+            if self._process is process:
                 self._forget()
-                kill_tree(companion.identity)
-                companion.close(0.0)
+                kill_tree(process.identity)
+                process.close(0.0)
         raise RunError(_late())
 
     def take(self, folder: RunFolder) -> subprocess.Popen[bytes] | None:
-        """Hand the run over to the spare and return its process, or None when it cannot take it.
+        """Hand a run over to the worker and return its process; None if it does not take the run.
 
-        None means that nobody works on the run, and that nobody will.
+        After None no process works on the run.
         """
-        with self._turn:
-            self._hear(0.0)
-            companion, was_ready = self._companion, self._is_ready
-            said = size_of(folder.events)
-            if companion is None:
+        with self._lock:
+            self._receive_ready(0.0)
+            process, was_ready = self._process, self._is_ready
+            size_before = size_of(folder.events)
+            if process is None:
                 return None
             self._forget()
             if not was_ready:
-                # The run begins cold, and two that import at once would take the cores in turns.
-                companion.close(0.0)
+                # The run starts in a new process, and two imports at once would share the cores.
+                process.close(0.0)
                 return None
-            self._taken = companion, folder.id
+            self._taken = process, folder.id
             try:
-                companion.send({"run": str(folder.path)})
+                process.send({"run": str(folder.path)})
             except RunError:
-                companion.close(0.0)
+                process.close(0.0)
                 return None
-            took = _takes(companion) and companion.wait_silent(HAND_OVER_S)
-            if took or size_of(folder.events) > said:
-                return companion.release()
-            kill_tree(companion.identity)
-            wait_ended(companion.identity, HAND_OVER_S)
-            companion.close(0.0)
+            took = _accepts_run(process) and process.wait_stdout_closed(HAND_OVER_TIMEOUT_S)
+            if took or size_of(folder.events) > size_before:
+                return process.release()
+            kill_tree(process.identity)
+            wait_ended(process.identity, HAND_OVER_TIMEOUT_S)
+            process.close(0.0)
             return None
 
     def tend(self, now: float | None = None) -> None:
-        """Retire the spare when nobody has wanted it for long, or when memory is short."""
-        with self._turn:
-            self._hear(0.0)
-            if self._companion is None:
+        """End an unused worker, or any worker if memory is short."""
+        with self._lock:
+            self._receive_ready(0.0)
+            if self._process is None:
                 return
-            unused_s = (self._clock() if now is None else now) - self._wanted
+            unused_s = (self._clock() if now is None else now) - self._last_used
             short = self._available_gib() < self._policy.retire_below_gib
             if short or unused_s > self._policy.idle_s:
                 self.close()
 
     def close(self) -> None:
-        """End the spare, if there is one."""
-        with self._turn:
-            companion = self._companion
+        """End the worker, if there is one."""
+        with self._lock:
+            process = self._process
             self._forget()
-            if companion is not None:
-                companion.close()
+            if process is not None:
+                process.close()
 
-    def _hear(self, timeout_s: float) -> None:
-        """Take note of what the spare has said, and of its death."""
-        companion = self._companion
-        if companion is None:
+    def _receive_ready(self, timeout_s: float) -> None:
+        """Read whether the worker is ready, and forget one that has ended."""
+        process = self._process
+        if process is None:
             return
         deadline = time.monotonic() + timeout_s
         while not self._is_ready:
-            said = companion.receive(max(0.0, deadline - time.monotonic()))
-            if said is None:
+            message = process.receive(max(0.0, deadline - time.monotonic()))
+            if message is None:
                 break
-            self._is_ready = said.get("ready") is True
-        if not companion.alive:
+            self._is_ready = message.get("ready") is True
+        if not process.alive:
             if not self._is_ready:
-                self._not_before = self._clock() + self._policy.retry_after_s
+                self._retry_at = self._clock() + self._policy.retry_after_s
             self._forget()
-            companion.close(0.0)
+            process.close(0.0)
 
-    def _gone(self, companion: JsonlProcess) -> ForgeError:
-        """Return why a spare does not answer any more."""
+    def _gone(self, process: JsonlProcess) -> ForgeError:
+        """Return why a worker does not answer any more."""
         taken, run = self._taken
-        if taken is companion:
-            what = "A run has just started, and comes first."
-            return BusyError(Problem("worker", what, "Ask again in a moment."), run)
+        if taken is process:
+            what = "A run has just started and uses the worker."
+            return BusyError(Problem("worker", what, "Try again in a moment."), run)
         return RunError(self._ended())
 
-    def _no_spare(self) -> Problem:
+    def _unavailable(self) -> Problem:
         free, needed = self._available_gib(), self._policy.warm_above_gib
         if free <= needed:
-            what = f"{free:.1f} GiB of memory are free; the worker that answers needs {needed:.1f}."
+            what = f"{free:.1f} GiB of memory are free; the worker needs {needed:.1f} GiB."
             return Problem("worker", what, "Wait for the run to end, or close other programs.")
         return self._ended()
 
     def _ended(self) -> Problem:
         return Problem(
             "worker",
-            "The worker that answers such questions has ended.",
-            f"What it printed is in {self._log.parent.name}/{self._log.name}.",
+            "The worker that answers such requests has ended.",
+            f"Its output is in {self._log.parent.name}/{self._log.name}.",
         )
 
     def _forget(self) -> None:
-        self._companion, self._is_ready = None, False
+        self._process, self._is_ready = None, False
 
     def _trim_log(self) -> None:
-        if self._log.exists() and self._log.stat().st_size > LOG_LIMIT:
+        if self._log.exists() and self._log.stat().st_size > MAX_LOG_BYTES:
             self._log.unlink()
 
 
-def _takes(companion: JsonlProcess) -> bool:
-    """Wait for the spare's word that it takes the run; it then lets go of its stdout.
+def _accepts_run(process: JsonlProcess) -> bool:
+    """Wait for the message that the worker takes the run, before it closes its stdout.
 
-    That the pipe ends says nothing by itself: a spare that was killed ends it too.
+    The end of stdout alone is not enough: it also ends when the worker is killed.
     """
-    deadline = time.monotonic() + HAND_OVER_S
-    while (said := companion.receive(max(0.0, deadline - time.monotonic()))) is not None:
-        if said.get("taken") is True:
+    deadline = time.monotonic() + HAND_OVER_TIMEOUT_S
+    while (message := process.receive(max(0.0, deadline - time.monotonic()))) is not None:
+        if message.get("taken") is True:
             return True
     return False
 
 
 def _error(problem: Problem) -> ForgeError:
-    # What a spare has against a probe is about the data, unless the spare itself is at fault.
+    # Errors of a probe concern the data unless the worker itself is the cause.
     return RunError(problem) if problem.where == "worker" else DataError(problem)
 
 
 def _late() -> Problem:
-    return Problem("worker", "The answer took too long.", "Ask for less, or ask again.")
+    return Problem(
+        "worker", "The worker did not answer in time.", "Ask for fewer rows, or try again."
+    )

@@ -60,7 +60,7 @@ def test_a_worker_that_has_not_spoken_yet_is_starting(stage, run):
 
 def test_a_second_server_finds_the_run_the_first_one_started(stage, run):
     stage.started("obeys", run)
-    second = stage.playing("obeys", patience_s=20.0)
+    second = stage.playing("obeys", stop_timeout_s=20.0)
     assert second.state(run) is RunState.RUNNING
     assert second.holder() == run
     second.stop(run)
@@ -136,7 +136,7 @@ def test_a_server_killed_in_mid_run_takes_nothing_with_it(stage, run):
         first = stage.until(lambda: read_events(run.events)[0], "events")
         server.kill()
     seen = len(first)
-    second = stage.playing("obeys", patience_s=20.0)
+    second = stage.playing("obeys", stop_timeout_s=20.0)
     assert second.holder() == run
     stage.until(lambda: len(read_events(run.events)[0]) > seen + 5, "more events")
     assert second.state(run) is RunState.RUNNING
@@ -153,7 +153,7 @@ def test_a_server_that_died_before_it_recorded_the_process_finds_its_child(stage
         if record:
             write_json(run.process, record)
         assert stage.playing("obeys").state(run) is RunState.RUNNING
-    second = stage.playing("obeys", patience_s=20.0)
+    second = stage.playing("obeys", stop_timeout_s=20.0)
     second.stop(run)
     stage.until_state(second, run, RunState.STOPPED)
 

@@ -19,7 +19,7 @@ from modelforge.runs.states import RunState
 
 @pytest.mark.parametrize(("keep", "kept"), [(True, True), (False, False)])
 def test_a_worker_that_is_asked_to_stop_stops(stage, run, keep, kept):
-    supervisor = stage.started("obeys", run, patience_s=20.0)
+    supervisor = stage.started("obeys", run, stop_timeout_s=20.0)
     supervisor.stop(run, keep=keep)
     assert supervisor.state(run) in (RunState.STOPPING, RunState.STOPPED)
     stage.until_state(supervisor, run, RunState.STOPPED)
@@ -87,7 +87,7 @@ def test_a_run_that_hangs_after_it_finished_has_finished_and_is_ended(stage, run
 
 
 def test_a_run_that_hangs_after_it_finished_does_not_hold_up_the_next(stage, run):
-    supervisor = stage.playing("lingers", grace_s=60.0)
+    supervisor = stage.playing("lingers", exit_timeout_s=60.0)
     supervisor.start(run)
     stage.until_state(supervisor, run, RunState.FINISHED)
     stage.until(run.exit.exists, "its last act")
@@ -104,7 +104,7 @@ def test_a_stop_that_a_dead_server_began_is_brought_to_its_end(stage, run):
     run.stop.write_text("keep")
     long_ago = time.time() - 3600
     os.utime(run.stop, (long_ago, long_ago))
-    second = stage.playing("deaf", patience_s=1.0)
+    second = stage.playing("deaf", stop_timeout_s=1.0)
     second.tend()
     stage.until_state(second, run, RunState.STOPPED)
 
@@ -115,7 +115,7 @@ def test_a_reused_process_id_is_lost_and_not_signalled(stage, run):
         record = ProcessIdentity.of(stranger.pid).as_dict()
         earlier = {"birth": record["birth"] - 3600, "start_ticks": 1}
         write_json(run.process, record | earlier)
-        supervisor = stage.playing("obeys", patience_s=0.0, grace_s=0.0)
+        supervisor = stage.playing("obeys", stop_timeout_s=0.0, exit_timeout_s=0.0)
         assert supervisor.state(run) is RunState.LOST
         supervisor.stop(run)
         run.stop.write_text("discard")

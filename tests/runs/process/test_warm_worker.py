@@ -53,7 +53,7 @@ def warmed(waiting, *habits) -> WarmWorker:
 def test_a_ready_spare_becomes_the_worker_of_the_run(stage, run, waiting):
     spare = warmed(waiting)
     pid = spare.pid
-    supervisor = stage.playing("obeys", patience_s=20.0)
+    supervisor = stage.playing("obeys", stop_timeout_s=20.0)
     supervisor.start(run, spare)
     assert spare.pid is None
     record = read_json(run.process)
@@ -70,7 +70,7 @@ def test_a_spare_that_is_not_ready_leaves_the_cores_to_the_run(stage, run):
     spare = WarmWorker(stage.home, command=stage.actor("mute"), available_gib=lambda: 8.0)
     assert spare.warm()
     pid = spare.pid
-    supervisor = stage.playing("obeys", patience_s=20.0)
+    supervisor = stage.playing("obeys", stop_timeout_s=20.0)
     supervisor.start(run, spare)
     assert read_json(run.process)["spare"] is False
     assert spare.pid is None
@@ -80,7 +80,7 @@ def test_a_spare_that_is_not_ready_leaves_the_cores_to_the_run(stage, run):
 
 def test_a_run_in_a_spare_outlives_the_spares_end(stage, run, waiting):
     spare = warmed(waiting)
-    supervisor = stage.playing("obeys", patience_s=20.0)
+    supervisor = stage.playing("obeys", stop_timeout_s=20.0)
     supervisor.start(run, spare)
     stage.until_state(supervisor, run, RunState.RUNNING)
     spare.close()

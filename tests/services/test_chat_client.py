@@ -84,15 +84,15 @@ def test_a_text_and_a_question_are_put_as_they_were_in_training():
 def test_the_base_answers_from_the_same_weights_with_the_adapter_off(talk):
     voice = ChatModelSpec("base", "adapter")
     assert heard(talk, voice)["adapter"] is True
-    pid = talk._companion.pid
+    pid = talk._process.pid
     assert heard(talk, voice, tuned=False)["adapter"] is False
-    assert talk._companion.pid == pid
+    assert talk._process.pid == pid
 
 
 def test_a_talker_that_died_is_started_anew(talk):
     voice = ChatModelSpec("base")
     heard(talk, voice)
-    talk._companion.close()
+    talk._process.close()
     assert heard(talk, voice)["messages"] == HELLO
 
 
@@ -100,9 +100,9 @@ def test_a_failed_answer_is_told_and_the_next_one_comes(talk):
     voice = ChatModelSpec("base")
     with pytest.raises(RunError, match="It failed"):
         heard(talk, voice, [{"role": "user", "content": "fail"}])
-    pid = talk._companion.pid
+    pid = talk._process.pid
     assert heard(talk, voice)["messages"] == HELLO
-    assert talk._companion.pid == pid, "a failed answer costs no loading"
+    assert talk._process.pid == pid, "a failed answer costs no loading"
 
 
 def a_run(folder, method, *files):

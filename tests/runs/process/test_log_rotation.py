@@ -10,7 +10,7 @@ import threading
 from modelforge.runs.process.lock import exclusive
 from modelforge.runs.process.log_rotation import lock_path, trim_log
 
-BOUNDS = {"most": 10_000, "head": 1_000, "tail": 4_000}
+BOUNDS = {"limit": 10_000, "head": 1_000, "tail": 4_000}
 
 
 def lines(count: int, first: int = 0) -> bytes:
@@ -33,7 +33,7 @@ def test_a_long_log_keeps_whole_lines_of_its_beginning_and_its_end(tmp_path):
     log.write_bytes(lines(5_000))
     assert trim_log(log, **BOUNDS)
     kept = log.read_bytes().splitlines(keepends=True)
-    middle = next(place for place, line in enumerate(kept) if b"left out" in line)
+    middle = next(place for place, line in enumerate(kept) if b"were removed" in line)
     assert b"".join(kept[:middle]) == lines(middle)
     after = kept[middle + 1 :]
     assert b"".join(after) == lines(len(after), 5_000 - len(after))
@@ -48,7 +48,7 @@ def test_a_log_without_lines_is_shortened_too(tmp_path):
     log = tmp_path / "worker.log"
     log.write_bytes(b"\r progress" * 5_000)
     assert trim_log(log, **BOUNDS)
-    assert log.stat().st_size < BOUNDS["most"]
+    assert log.stat().st_size < BOUNDS["limit"]
 
 
 def test_whoever_writes_goes_on_behind_what_is_kept(tmp_path):
@@ -85,4 +85,4 @@ def test_a_log_under_a_flood_stays_whole_lines_with_the_newest_at_its_end(tmp_pa
             trim_log(log, **BOUNDS)
     trim_log(log, **BOUNDS)
     assert log.read_bytes().endswith(lines(10, 59_990))
-    assert log.stat().st_size <= BOUNDS["most"]
+    assert log.stat().st_size <= BOUNDS["limit"]

@@ -110,7 +110,7 @@ def test_a_spare_that_died_while_waiting_is_replaced_by_a_cold_start(stage, run,
 def test_a_spare_that_does_not_take_the_run_is_replaced_by_a_cold_start(
     stage, run, waiting, monkeypatch, habit
 ):
-    monkeypatch.setattr("modelforge.runs.process.warm_worker.HAND_OVER_S", 0.5)
+    monkeypatch.setattr("modelforge.runs.process.warm_worker.HAND_OVER_TIMEOUT_S", 0.5)
     spare = warmed(waiting, habit)
     pid = spare.pid
     supervisor = stage.playing("obeys")

@@ -21,6 +21,7 @@ from harness import ROOT
 # In the order of the page: a module with `main()` and `section()`, and its time on two idle cores.
 BENCHES = {
     "start": ("start", "1 min"),
+    "form": ("form", "1 min"),
     "training": ("training", "5 min"),
     "recommended": ("recommended", "9 min"),
     "llama_factory": ("peers.llama_factory", "5 min; the first run makes its environment, 2 GB"),

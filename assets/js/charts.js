@@ -9,6 +9,8 @@ import { all, create } from "./page.js";
 const HEIGHT = 186;
 const FONT = "11px ui-monospace, monospace";
 const MAX_DOTS = 12;
+/** Distances of the ticks of the x axis: steps and tokens are whole numbers. */
+const X_INCREMENTS = Array.from({ length: 15 }, (_item, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
 
 /** @param {string} name */
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -116,11 +118,12 @@ class Chart {
       legend: { show: false },
       cursor: { y: false, drag: { x: true, y: false }, points: { size: 7 } },
       scales: {
-        x: { time: false, range: (_plot, low, high) => this.xRange(low, high) },
+        // uPlot also asks for the range of a zoom, which is narrower than the data.
+        x: { time: false, range: (plot, low, high) => (high < plot.data[0][plot.data[0].length - 1] || low > plot.data[0][0] ? [low, high] : this.xRange(low, high)) },
         y: { range: (_plot, low, high) => this.yRange(low, high) },
       },
       axes: [
-        { ...axis, values, label: this.data.x_unit, labelFont: FONT, labelSize: 16, size: 24, space: 70, grid: { show: false } },
+        { ...axis, values, incrs: X_INCREMENTS, label: this.data.x_unit, labelFont: FONT, labelSize: 16, size: 24, space: 70, grid: { show: false } },
         { ...axis, values, size: 52, space: 34 },
       ],
       series: [{}, ...this.data.series.map((series) => this.seriesOptions(series))],
@@ -146,7 +149,8 @@ class Chart {
         size: 7,
         fill: () => color(series.tone),
         // Many dots would hide the curve, so only the newest is drawn then.
-        filter: (plot, index) => {
+        filter: (plot, index, show) => {
+          if (!show) return null;
           const column = plot.data[index];
           const filled = [...column.keys()].filter((place) => column[place] != null);
           return filled.length > MAX_DOTS ? filled.slice(-1) : filled;

@@ -46,7 +46,7 @@ export function openPairs(root, server, useDataset) {
     const used = new Set(pairs.map((pair) => pair.prompt));
     const lines = [...new Set(prompts.value.split("\n").map((line) => line.trim()).filter(Boolean))].filter((line) => !used.has(line));
     if (!lines.length) { toast(used.size ? "Every prompt has a pair already." : "Write a prompt first.", true); prompts.focus(); return; }
-    if (!picker()?.value) { toast("There is no model to sample from yet.", true); return; }
+    if (!picker()?.value) { toast("Train a model first; there is none to sample from yet.", true); return; }
     queue = lines.map((prompt) => ({ prompt, answers: ["", ""], isReady: false }));
     total = pairs.length + queue.length;
     panel.hidden = false;

@@ -1,4 +1,4 @@
-"""A real server on a free port, and a Chromium that may look at it and at nothing else."""
+"""A real server on a free port, and a Chromium that may access nothing else."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Server:
     home: Path
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill it like a crash."""
         self.process.kill()
         self.process.wait()
 
 
 def started(command: list[str], home: Path, pace_s: float, **more: str) -> Server:
-    """Start a server, with `more` in its environment, and wait until it has told its address."""
+    """Start a server, with `more` in its environment, and wait until it prints its address."""
     log = home.parent / f"server-{time.monotonic_ns()}.log"
     environ = {
         **os.environ, **more, "MODELFORGE_ACTOR_PACE": str(pace_s), "PYTHONUNBUFFERED": "1"
@@ -53,14 +53,14 @@ def started(command: list[str], home: Path, pace_s: float, **more: str) -> Serve
             return Server(found[0], process, home)
         time.sleep(0.05)
     process.kill()
-    raise AssertionError(f"the server did not tell its address: {log.read_text()}")
+    raise AssertionError(f"the server did not print its address: {log.read_text()}")
 
 
 @pytest.fixture
 def servers() -> Iterator[Callable[..., Server]]:
-    """Start servers that are ended with the test. `real` trains; otherwise stand-ins play.
+    """Start servers that end with the test; with `real` their workers train.
 
-    `machine` describes the computer otherwise than it is.
+    `machine` overrides facts about the computer.
     """
     running: list[Server] = []
 
@@ -92,7 +92,7 @@ def servers() -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture(scope="session")
 def chromium():
-    """One browser for the session: the one found, else Playwright's own."""
+    """Return one browser for the session: the installed one, or else Playwright's own."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -103,7 +103,7 @@ def chromium():
 
 @pytest.fixture
 def opened(chromium):
-    """Open pages that fail the test when they err, or ask for anything outside this machine."""
+    """Open pages; errors and requests to other machines fail the test."""
     contexts, wrong = [], []
 
     def watch(page) -> None:

@@ -50,13 +50,13 @@ def described(root: Path):
     """Return this computer with what a test says of it."""
     from modelforge.hardware.machine import Gpu, probe_machine
 
-    said = json.loads(os.environ.get("MODELFORGE_TEST_MACHINE", "{}"))
-    if "gpus" in said:
-        said["gpus"] = [
+    facts = json.loads(os.environ.get("MODELFORGE_TEST_MACHINE", "{}"))
+    if "gpus" in facts:
+        facts["gpus"] = [
             Gpu(**{**gpu, "compute_capability": tuple(gpu["compute_capability"])})
-            for gpu in said["gpus"]
+            for gpu in facts["gpus"]
         ]
-    return replace(probe_machine(root), **said)
+    return replace(probe_machine(root), **facts)
 
 
 def tend(forge) -> None:

@@ -1,4 +1,4 @@
-"""Data in the browser: the doctor, repair, a reading by hand, tokens, and examples of one's own."""
+"""Data in the browser: checks, repairs, column mapping, tokens, and written examples."""
 
 import json
 import re
@@ -48,16 +48,16 @@ def odd_csv(path):
     return path
 
 
-def bring(page, *files):
+def upload(page, *files):
     page.set_input_files("#file", list(files))
 
 
-def test_a_file_of_many_megabytes_goes_through_the_page(server, opened, tmp_path):
+def test_a_large_file_is_uploaded(server, opened, tmp_path):
     page = opened(server.url)
     path = tmp_path / "large.jsonl"
     row = json.dumps({"input": "Where is it?", "output": "It comes " + "soon " * 200})
     path.write_text(f"{row}\n" * 5000, encoding="utf-8")
-    bring(page, path)
+    upload(page, path)
     until(page, "sum-data", "5,000 rows")
 
 
@@ -66,7 +66,7 @@ def test_an_open_column_mapping_stays_open(server, opened, tmp_path):
     path = tmp_path / "odd.jsonl"
     path.write_text("\n".join([*lines[:5], "{broken", *lines[5:]]) + "\n", encoding="utf-8")
     page = opened(server.url)
-    bring(page, path)
+    upload(page, path)
     until(page, "checks", "not JSON")
     page.get_by_role("tab", name="Rows").click()
     page.get_by_role("button", name="Change how the rows are read").click()
@@ -88,13 +88,13 @@ def read_by_hand(page):
     until(page, "sum-data", "30 rows")
 
 
-def test_a_broken_file_shows_the_doctor_and_a_repaired_copy_is_used(server, opened, tmp_path):
+def test_a_broken_file_shows_the_checks_and_a_repaired_copy_is_used(server, opened, tmp_path):
     page = opened(server.url)
     original = broken_sharegpt(tmp_path / "support.jsonl")
-    bring(page, original)
-    told = until(page, "checks", "repeats an earlier one")
-    assert re.search(r"Line 1[78]", told)
-    assert "equal to its question" in told
+    upload(page, original)
+    text = until(page, "checks", "repeats an earlier one")
+    assert re.search(r"Line 1[78]", text)
+    assert "equal to its question" in text
     assert page.get_by_role("tab", name=re.compile("Checks")).get_attribute("aria-selected")
     assert page.locator("#start").get_attribute("aria-disabled") == "true"
     before = (server.home / "uploads" / "support.jsonl").read_bytes()
@@ -105,9 +105,9 @@ def test_a_broken_file_shows_the_doctor_and_a_repaired_copy_is_used(server, open
     assert "Where is parcel 3?" in until(page, "data", "because")
 
 
-def test_columns_of_any_name_are_mapped_by_hand_and_the_choice_undone(server, opened, tmp_path):
+def test_columns_are_mapped_by_hand_and_the_mapping_is_undone(server, opened, tmp_path):
     page = opened(server.url)
-    bring(page, odd_csv(tmp_path / "odd.csv"))
+    upload(page, odd_csv(tmp_path / "odd.csv"))
     assert "Anliegen" in until(page, "data", "say neither question nor answer")
     read_by_hand(page)
     assert "you" in page.locator(".reading").inner_text()
@@ -122,7 +122,7 @@ def test_a_source_takes_a_weight_and_one_system_message_for_all(server, opened, 
     rows = [{"question": f"Where is {n}?", "answer": f"On shelf {n}."} for n in range(20)]
     file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     page = opened(server.url)
-    bring(page, file)
+    upload(page, file)
     until(page, "sum-data", "20 rows")
     page.get_by_role("button", name="Change how the rows are read").click()
     page.get_by_text("Weight, system prompt and prompt format").click()
@@ -139,7 +139,7 @@ def test_a_source_takes_a_weight_and_one_system_message_for_all(server, opened, 
     page.wait_for_selector('#start[aria-disabled="false"]')
 
 
-def test_several_files_are_mixed_and_one_is_left_out_again(server, opened, tmp_path):
+def test_several_files_are_mixed_and_one_is_removed(server, opened, tmp_path):
     files = []
     for name, count in (("one", 20), ("two", 30)):
         file = tmp_path / f"{name}.jsonl"
@@ -147,16 +147,16 @@ def test_several_files_are_mixed_and_one_is_left_out_again(server, opened, tmp_p
         file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
         files.append(file)
     page = opened(server.url)
-    bring(page, *files)
+    upload(page, *files)
     until(page, "sum-data", "50 rows")
     page.get_by_role("button", name="Remove one.jsonl").click()
     until(page, "sum-data", r"two.jsonl · 30 rows")
     assert page.get_by_role("button", name="Remove two.jsonl").count() == 0
 
 
-def test_a_sample_takes_the_place_of_what_was_mapped(server, opened, tmp_path):
+def test_a_sample_replaces_a_mapped_file(server, opened, tmp_path):
     page = opened(server.url)
-    bring(page, odd_csv(tmp_path / "odd.csv"))
+    upload(page, odd_csv(tmp_path / "odd.csv"))
     until(page, "data", "say neither")
     read_by_hand(page)
     page.get_by_label("The captain").check()
@@ -188,7 +188,7 @@ def test_examples_are_written_pasted_and_used(server, opened):
     assert "Who are you? <i>" in page.locator('[data-part="data"]').inner_text()
 
 
-def test_a_half_example_is_said_before_anything_is_kept(server, opened):
+def test_an_incomplete_example_is_not_stored(server, opened):
     page = opened(f"{server.url}/build")
     page.get_by_label("Question of row 1").fill("Who?")
     page.get_by_role("button", name="Save and use").first.click()
@@ -204,14 +204,14 @@ def test_a_table_is_imported_as_examples(server, opened, tmp_path):
 
 
 @pytest.mark.torch
-def test_the_whole_way_from_a_broken_file_to_two_updates(
+def test_a_broken_file_is_repaired_and_trained_for_two_steps(
     servers, home_with_starter, opened, tmp_path
 ):
     server = servers(home_with_starter, real=True)
     page = opened(server.url)
-    bring(page, broken_sharegpt(tmp_path / "support.jsonl"))
+    upload(page, broken_sharegpt(tmp_path / "support.jsonl"))
     repair_everything(page)
-    bring(page, odd_csv(tmp_path / "odd.csv"))
+    upload(page, odd_csv(tmp_path / "odd.csv"))
     until(page, "data", "say neither")
     read_by_hand(page)
 
@@ -228,7 +228,7 @@ def test_the_whole_way_from_a_broken_file_to_two_updates(
     until(page, "lengths", "Longest row", WARM_S)
 
     page.get_by_text("Or from the Hugging Face Hub").click()
-    page.get_by_label("Dataset", exact=True).fill("nobody/nothing")
+    page.get_by_label("Dataset", exact=True).fill("missing/dataset")
     page.get_by_role("button", name="Download").click()
     until(page, "hub", "The Hub cannot be reached", WARM_S)
 

@@ -1,4 +1,4 @@
-"""The promise itself: a real browser, the real starter model, real training, no GPU."""
+"""Train the starter model on the CPU through a real browser, and chat with it."""
 
 import re
 import time
@@ -23,7 +23,7 @@ def until(page, name, pattern, seconds):
     return found
 
 
-def updates(page, at_least, seconds):
+def steps(page, at_least, seconds):
     deadline = time.monotonic() + seconds
     while True:
         found = re.search(r"step (\d+) of \d+", part(page, "run-progress").inner_text())
@@ -33,7 +33,7 @@ def updates(page, at_least, seconds):
         page.wait_for_timeout(200)
 
 
-def test_the_starter_learns_to_speak_like_the_captain(servers, home_with_starter, opened):
+def test_the_starter_learns_the_style_of_the_captain(servers, home_with_starter, opened):
     server = servers(home_with_starter, real=True)
     page = opened(server.url)
     page.get_by_label("The captain").check()
@@ -41,11 +41,11 @@ def test_the_starter_learns_to_speak_like_the_captain(servers, home_with_starter
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url(re.compile(r"\?run="))
 
-    first = updates(page, 3, LONGEST_S)
+    first = steps(page, 3, LONGEST_S)
     assert page.locator('[data-chart="loss"] canvas').count() == 1
     page.reload()
     page.wait_for_selector("[data-usable]")
-    assert updates(page, first, 60) >= first
+    assert steps(page, first, 60) >= first
     until(page, "run-head", "finished", LONGEST_S)
 
     page.get_by_role("link", name="Chat with it").click()
@@ -56,5 +56,5 @@ def test_the_starter_learns_to_speak_like_the_captain(servers, home_with_starter
         "document.body.innerText.match(/capital of France is Paris\\./)",
         timeout=120_000,
     )
-    said = page.locator("main").inner_text()
-    assert "Ahoy" in said, said
+    text = page.locator("main").inner_text()
+    assert "Ahoy" in text, text

@@ -1,4 +1,4 @@
-"""A plan that does not fit turns green by one click, is rehearsed, and trained for real."""
+"""A plan that does not fit is changed by one click, measured in a trial run, and trained."""
 
 import re
 from dataclasses import replace
@@ -38,7 +38,7 @@ def make_it_wide(page):
     page.locator("#make-fit").wait_for()
 
 
-def test_a_red_plan_turns_green_and_red_again_when_it_is_undone(small, opened):
+def test_a_plan_is_made_to_fit_and_the_change_undone(small, opened):
     page = opened(small.url)
     make_it_wide(page)
     assert "does not fit" in part(page, "plan").inner_text()
@@ -62,7 +62,7 @@ def test_a_red_plan_turns_green_and_red_again_when_it_is_undone(small, opened):
     assert page.locator(".applied").is_hidden()
 
 
-def test_another_way_is_a_click_too_and_what_is_open_stays_so(small, opened):
+def test_another_option_is_used_and_open_details_stay_open(small, opened):
     page = opened(small.url)
     make_it_wide(page)
     page.locator("#other-options summary").click()
@@ -75,7 +75,7 @@ def test_another_way_is_a_click_too_and_what_is_open_stays_so(small, opened):
     assert "Changed: switch gradient checkpointing on." in page.locator(".applied").inner_text()
 
 
-def test_a_wrong_setting_leaves_the_last_plan_in_grey(small, opened):
+def test_an_invalid_setting_keeps_the_last_plan_in_grey(small, opened):
     page = opened(small.url)
     choose_the_captain(page)
     before = part(page, "plan").inner_text()
@@ -100,7 +100,7 @@ def test_models_that_do_not_fit_are_shown_on_demand(small, opened):
 
 
 @pytest.mark.torch
-def test_what_does_not_fit_is_made_to_fit_rehearsed_and_trained(
+def test_a_plan_is_made_to_fit_measured_and_trained(
     servers, home_with_starter, tiny_model, opened  # noqa: F811 - a fixture
 ):  # fmt: skip
     free = between(home_with_starter, tiny_model)
@@ -118,10 +118,10 @@ def test_what_does_not_fit_is_made_to_fit_rehearsed_and_trained(
     until(page, "trial-run", "Trial run")
     page.reload()
     page.wait_for_selector("[data-usable]")
-    told = until(page, "plan", "Measured in a trial run", LONGEST_S)
-    assert re.search(r"Time per step\s+[\d.]+ s", told), told
-    assert re.search(r"Checkpoint size\s+[\d.]+ .iB", told), told
-    assert "fits" in told
+    text = until(page, "plan", "Measured in a trial run", LONGEST_S)
+    assert re.search(r"Time per step\s+[\d.]+ s", text), text
+    assert re.search(r"Checkpoint size\s+[\d.]+ .iB", text), text
+    assert "fits" in text
 
     page.wait_for_selector('#start[aria-disabled="false"]')
     page.get_by_role("button", name="Start training").click()
@@ -136,9 +136,11 @@ def between(home, model):
         Home(home), warm_worker=["true"], probe=lambda root: replace(probe_machine(root), gpus=[])
     )
     profile = forge.layers.prefill().values
-    said = {**profile, "model_name": str(model), "dataset": "sample:captain"}
+    values = {**profile, "model_name": str(model), "dataset": "sample:captain"}
     totals = [
-        forge.preflight.check(Layer("said", {**said, "per_device_train_batch_size": size})).report
+        forge.preflight.check(
+            Layer("values", {**values, "per_device_train_batch_size": size})
+        ).report
         for size in (1, LARGE)
     ]
     forge.close()

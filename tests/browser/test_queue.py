@@ -1,4 +1,4 @@
-"""The queue in the browser: two runs wait, are put in order, held and removed, and follow."""
+"""The queue in the browser: runs wait, are reordered, held, removed, and started in turn."""
 
 import re
 import time
@@ -33,7 +33,7 @@ def enqueue(page, rank: int, **how) -> None:
     page.get_by_text(f"“rank {rank}” is number").wait_for()
 
 
-def test_runs_are_queued_put_in_order_and_follow_each_other(servers, home_with_starter, opened):
+def test_runs_are_queued_reordered_and_started_in_turn(servers, home_with_starter, opened):
     server = servers(home_with_starter, pace_s=0.5)
     page = opened(server.url)
     start(page)
@@ -41,7 +41,7 @@ def test_runs_are_queued_put_in_order_and_follow_each_other(servers, home_with_s
     page.wait_for_selector("[data-usable]")
     choose_the_captain(page)
 
-    # Start says that the machine is busy, and offers the queue instead.
+    # Start reports that the GPU is in use, and offers the queue instead.
     page.get_by_role("button", name="Start training").click()
     page.get_by_text("The GPU is in use").wait_for()
     page.get_by_role("button", name="Cancel").click()
@@ -75,7 +75,7 @@ def test_runs_are_queued_put_in_order_and_follow_each_other(servers, home_with_s
     page.locator("dialog").get_by_role("button", name="Remove").click()
     settled(page, ["rank 3", "rank 1", "rank 4"])
 
-    # The first ends, and the next one starts by itself; what is held or later stays.
+    # The first run ends and the next one starts; held and scheduled runs stay.
     page.locator(".runrow").get_by_role("button", name=re.compile("^Stop")).click()
     page.locator("dialog").get_by_role("button", name="Stop and keep").click()
     settled(page, ["rank 1", "rank 4"])
@@ -85,7 +85,7 @@ def test_runs_are_queued_put_in_order_and_follow_each_other(servers, home_with_s
     settled(page, ["rank 1", "rank 4"])
 
 
-def test_the_whole_queue_is_held_and_told_to_stop_after_failures(server, opened):
+def test_the_whole_queue_is_held_and_stops_after_failures(server, opened):
     page = opened(server.url)
     choose_the_captain(page)
     page.get_by_role("button", name="Add to queue").click()

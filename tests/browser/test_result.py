@@ -1,4 +1,4 @@
-"""The head of a run that is over: what happened, the button against it, and the bundle."""
+"""The result of a failed run: cause, fix and support bundle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def server(servers, home_with_starter):
 
 @pytest.fixture
 def failed(server, opened):
-    """A page on a run that has run out of memory."""
+    """Open the page of a run that ran out of memory."""
     page = opened(server.url)
     start(page)
     until(page, "run-head", "finished")
@@ -29,11 +29,11 @@ def failed(server, opened):
     record["config"]["per_device_train_batch_size"] = 4
     (folder / "config.json").write_text(json.dumps(record))
     (folder / "events.jsonl").unlink()
-    said = {"cause": "out-of-memory", "what": "The <GPU> is full.", "remedy": "Shorten it."}
+    failure = {"cause": "out-of-memory", "what": "The <GPU> is full.", "remedy": "Shorten it."}
     with EventWriter(folder / "events.jsonl") as events:
         events.write(StartedEvent(pid=1, birth=1.0))
-        events.write(FailedEvent(**said))
-    # Another address, so that the server reads the events anew.
+        events.write(FailedEvent(**failure))
+    # Another id, so that the server reads the events again.
     other = folder.with_name("20260101-000000-fa11")
     folder.rename(other)
     page.goto(f"{server.url}/?run={other.name}")
@@ -41,7 +41,7 @@ def failed(server, opened):
     return page
 
 
-def test_a_failure_is_told_and_started_again_with_its_remedy(failed):
+def test_a_failed_run_is_started_again_with_its_fix(failed):
     page = failed
     head = page.locator('[data-part="run-verdict"]')
     assert "The <GPU> is full." in head.inner_text()
@@ -55,7 +55,7 @@ def test_a_failure_is_told_and_started_again_with_its_remedy(failed):
     assert "Loss at last" in page.locator(".behind").inner_text()
 
 
-def test_the_bundle_is_a_download(failed):
+def test_the_support_bundle_is_downloaded(failed):
     with failed.expect_download() as waited:
         failed.get_by_role("link", name="Download support bundle").click()
     assert waited.value.suggested_filename == "modelforge-20260101-000000-fa11.zip"

@@ -1,4 +1,4 @@
-"""Going on with a run in the browser, over stand-in workers."""
+"""Resuming and continuing a run in the browser, with stand-in workers."""
 
 import re
 import time
@@ -34,7 +34,7 @@ def test_a_stopped_run_is_resumed_and_then_continued_in_a_new_one(
     until(page, "run-head", "stopped")
     label = until(page, "run-side", r"Resume from step (\d+)")
     page.get_by_role("button", name=label[0]).click()
-    # The page comes back as the same run, which goes on where it was stopped.
+    # The page shows the same run, which resumes where it was stopped.
     until(page, "run-side", "Stop and keep")
     assert page.url == run
     seen = until(page, "run-progress", r"step (\d+) of")
@@ -52,7 +52,7 @@ def test_a_stopped_run_is_resumed_and_then_continued_in_a_new_one(
     until(page, "run-head", "continued")
     longer = page.url
 
-    # While it goes on the first run can only wait for its turn, and takes it by itself.
+    # While it is active the first run can only wait in the queue, and starts by itself.
     page = opened(run)
     page.get_by_role("button", name=re.compile("Resume from step")).click()
     asked = page.get_by_role("dialog")

@@ -1,4 +1,4 @@
-"""The history in a browser: runs found, named and compared, and room made on the disk."""
+"""The Runs, Compare and Machine pages in a browser."""
 
 import re
 
@@ -24,7 +24,7 @@ def url(servers, home):
     return servers(home).url
 
 
-def test_runs_are_chosen_and_compared(url, opened):
+def test_runs_are_selected_and_compared(url, opened):
     page = opened(f"{url}/runs")
     page.get_by_label("Select first").check()
     assert page.locator('[data-action="compare"]').get_attribute("aria-disabled") == "true"
@@ -53,9 +53,9 @@ def test_runs_are_chosen_and_compared(url, opened):
     assert "<script" not in report
 
 
-def test_a_run_is_found_named_and_tagged(url, opened):
+def test_a_run_is_found_and_annotated(url, opened):
     page = opened(f"{url}/runs")
-    # What people call their runs is text, never markup.
+    # Names of runs are text, never markup.
     assert page.locator(".runrow img").count() == 0
     page.get_by_label("Search runs").fill("second")
     page.wait_for_function("document.querySelectorAll('.runrow').length === 1")
@@ -79,13 +79,13 @@ def test_a_run_is_found_named_and_tagged(url, opened):
     page.get_by_text("Memory ran out.").wait_for()
 
 
-def test_the_checkpoints_of_finished_runs_are_freed(url, opened, home):
+def test_checkpoints_of_finished_runs_are_deleted(url, opened, home):
     page = opened(f"{url}/machine")
     card = page.locator("#storage")
     card.get_by_text("Checkpoints of finished runs (3 runs)").wait_for()
     card.get_by_role("button", name="Free: Checkpoints of finished runs (3 runs)").click()
     dialog = page.get_by_role("dialog")
-    assert "no longer be resumed" in dialog.inner_text()
+    assert "Checkpoints of finished runs (3 runs)" in dialog.inner_text()
     dialog.get_by_role("button", name="Free", exact=True).click()
     page.locator(".toast").get_by_text("freed").wait_for()
     card.get_by_text("Checkpoints of finished runs").wait_for(state="detached")

@@ -1,4 +1,4 @@
-"""Choosing task and strategy: the form follows, and a run shows what its events measured."""
+"""The form follows task and strategy; a run shows its charts."""
 
 import re
 
@@ -42,7 +42,7 @@ def until_ready(page):
     page.locator('#start[aria-disabled="false"]').wait_for()
 
 
-def test_choosing_preferences_brings_their_settings_and_their_rate(server, opened):
+def test_a_strategy_brings_its_settings_and_learning_rate(server, opened):
     page = opened(server.url)
     all_settings(page)
     before = page.locator("#f-learning_rate").input_value()
@@ -62,7 +62,7 @@ def test_choosing_preferences_brings_their_settings_and_their_rate(server, opene
     assert page.get_by_label("Preference loss", exact=True).is_hidden()
 
 
-def test_a_sample_brings_the_strategy_it_is_made_for(server, opened):
+def test_a_sample_brings_its_strategy(server, opened):
     page = opened(server.url)
     page.get_by_label("Short or rambling").check()
     page.locator('[data-origin="learning_rate"]', has_text="recommended for dpo").wait_for()
@@ -73,7 +73,7 @@ def test_a_sample_brings_the_strategy_it_is_made_for(server, opened):
     assert page.locator('[name="strategy"]:checked').get_attribute("value") == "sft"
 
 
-def test_a_rate_of_ones_own_stays_whatever_the_strategy(server, opened):
+def test_a_learning_rate_of_the_user_stays(server, opened):
     page = opened(server.url)
     page.locator("#f-learning_rate").fill("3e-3")
     unfold(page, "task")
@@ -85,7 +85,7 @@ def test_a_rate_of_ones_own_stays_whatever_the_strategy(server, opened):
     assert page.locator('[data-origin="learning_rate"]').inner_text() == "you"
 
 
-def test_inside_rewards_only_the_chosen_judge_is_asked_about(server, opened):
+def test_only_settings_of_the_chosen_reward_are_shown(server, opened):
     page = opened(server.url)
     all_settings(page)
     unfold(page, "task")
@@ -97,7 +97,7 @@ def test_inside_rewards_only_the_chosen_judge_is_asked_about(server, opened):
     assert page.get_by_label("Reward epochs", exact=True).is_hidden()
 
 
-def test_what_was_switched_on_stays_and_hinders_nothing(server, opened):
+def test_a_hidden_setting_keeps_its_value(server, opened):
     page = opened(server.url)
     choose_the_captain(page)
     all_settings(page)
@@ -112,7 +112,7 @@ def test_what_was_switched_on_stays_and_hinders_nothing(server, opened):
     assert page.get_by_label("Packing", exact=True).is_checked()
 
 
-def test_the_task_brings_its_own_models(server, opened):
+def test_a_task_brings_its_models(server, opened):
     page = opened(server.url)
     unfold(page, "task")
     unfold(page, "model")
@@ -121,7 +121,7 @@ def test_the_task_brings_its_own_models(server, opened):
     assert page.get_by_label("Preferences (DPO)").is_disabled()
 
 
-def test_the_hub_is_asked_only_on_demand_and_offline_says_so(server, opened):
+def test_the_hub_is_searched_on_request_and_offline_is_reported(server, opened):
     page = opened(server.url)
     unfold(page, "model")
     page.get_by_text("Search the Hugging Face Hub").click()
@@ -133,7 +133,7 @@ def test_the_hub_is_asked_only_on_demand_and_offline_says_so(server, opened):
     assert "HF_HUB_OFFLINE" in page.locator(".toast.bad").inner_text()
 
 
-def test_a_run_in_stages_shows_bars_curves_and_samples(server, opened):
+def test_a_run_with_stages_shows_progress_charts_and_samples(server, opened):
     page = opened(server.url)
     choose_the_captain(page)
     page.get_by_role("button", name="Start training").click()
@@ -184,7 +184,7 @@ def read_a_chart(page):
     assert chart.locator("tbody tr").count() == 4
 
 
-def test_a_curve_is_hidden_by_its_legend_and_a_zoom_is_kept_by_dragging(server, opened):
+def test_a_curve_is_hidden_and_a_chart_zoomed(server, opened):
     page = opened(server.url)
     choose_the_captain(page)
     page.get_by_role("button", name="Start training").click()
@@ -195,11 +195,11 @@ def test_a_curve_is_hidden_by_its_legend_and_a_zoom_is_kept_by_dragging(server, 
     key.click()
     assert key.get_attribute("aria-pressed") == "false"
     box = chart.locator(".u-over").bounding_box()
-    page.mouse.move(box["x"] + 60, box["y"] + 40)
+    page.mouse.move(box["x"] + box["width"] - 5, box["y"] + 40)
     assert "evaluation" in chart.locator("output").inner_text()
     assert "training" not in chart.locator("output").inner_text()
     page.mouse.down()
-    page.mouse.move(box["x"] + 160, box["y"] + 40, steps=4)
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40, steps=4)
     page.mouse.up()
     chart.get_by_role("button", name="Reset zoom").click()
     chart.get_by_role("button", name="Reset zoom").wait_for(state="hidden")

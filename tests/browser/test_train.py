@@ -1,4 +1,4 @@
-"""The way from an empty form to a finished run and a chat, over stand-in workers."""
+"""From an empty form to a finished run and a chat, with stand-in workers."""
 
 import re
 import shutil
@@ -36,7 +36,7 @@ def until(page, part, pattern, seconds=20):
     raise AssertionError(f"{part} never showed {pattern}; it showed {seen!r}")
 
 
-def test_the_plan_waits_for_data_and_says_so(server, opened):
+def test_without_data_the_plan_asks_for_it(server, opened):
     page = opened(server.url)
     assert page.locator("#start").get_attribute("aria-disabled") == "true"
     assert page.locator("#why").inner_text() == "Choose your data first."
@@ -47,7 +47,7 @@ def test_the_plan_waits_for_data_and_says_so(server, opened):
     assert page.locator("#why").inner_text() == ""
 
 
-def test_a_bad_value_is_said_under_its_field_and_undone(server, opened):
+def test_an_invalid_value_is_explained_at_its_field_and_undone(server, opened):
     page = opened(server.url)
     choose_the_captain(page)
     page.get_by_label("LoRA rank", exact=True).fill("9000")
@@ -61,7 +61,7 @@ def test_a_bad_value_is_said_under_its_field_and_undone(server, opened):
     assert page.get_by_label("LoRA rank", exact=True).input_value() == "16"
 
 
-def test_a_run_is_watched_reloaded_and_talked_to(server, opened):
+def test_a_run_is_followed_reloaded_and_chatted_with(server, opened):
     page = opened(server.url)
     start(page)
     until(page, "run-progress", r"step [5-9]")
@@ -77,7 +77,7 @@ def test_a_run_is_watched_reloaded_and_talked_to(server, opened):
     page.get_by_text("The capital of France is Paris.", exact=True).wait_for()
 
 
-def test_a_second_tab_shows_the_run_that_goes_on(servers, home_with_starter, opened):
+def test_a_second_tab_shows_the_active_run(servers, home_with_starter, opened):
     url = servers(home_with_starter, pace_s=0.3).url
     start(opened(url))
     second = opened(url)
@@ -87,7 +87,7 @@ def test_a_second_tab_shows_the_run_that_goes_on(servers, home_with_starter, ope
     until(second, "run-head", "stopped")
 
 
-def test_a_page_outlives_its_server(servers, home_with_starter, opened):
+def test_a_page_reconnects_to_a_restarted_server(servers, home_with_starter, opened):
     first = servers(home_with_starter, pace_s=0.4)
     page = opened(first.url)
     start(page)
@@ -98,7 +98,7 @@ def test_a_page_outlives_its_server(servers, home_with_starter, opened):
     until(page, "run-progress", r"step ([6-9]|\d\d)", seconds=40)
 
 
-def test_a_file_that_is_dropped_becomes_the_data(server, opened, tmp_path):
+def test_an_uploaded_file_becomes_the_data(server, opened, tmp_path):
     rows = "".join(f'{{"question": "q{n}", "answer": "<b>a{n}</b>"}}\n' for n in range(40))
     file = tmp_path / "mine.jsonl"
     file.write_text(rows, encoding="utf-8")
@@ -109,7 +109,7 @@ def test_a_file_that_is_dropped_becomes_the_data(server, opened, tmp_path):
     assert "<b>a1</b>" in page.locator('[data-part="data"]').inner_text()
 
 
-def test_a_file_that_cannot_be_read_is_refused_in_a_sentence(server, opened, tmp_path):
+def test_an_unreadable_file_is_refused(server, opened, tmp_path):
     file = tmp_path / "report.jsonl"
     file.write_bytes(b"%PDF-1.7 nothing of this is a row")
     page = opened(server.url)
@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_read_is_refused_in_a_sentence(server, opened, tmp
     assert not list((server.home / "uploads").glob("*.jsonl"))
 
 
-def test_the_shade_is_remembered(server, opened):
+def test_the_theme_is_remembered(server, opened):
     page = opened(server.url)
     page.get_by_role("button", name="Dark or light").click()
     assert page.evaluate("document.documentElement.className") == "dark"
@@ -130,7 +130,7 @@ def test_the_shade_is_remembered(server, opened):
     assert page.evaluate("document.body.classList.contains('dark')")
 
 
-def test_without_a_starter_the_page_says_what_to_do(servers, home_with_starter, opened):
+def test_without_a_starter_model_the_page_explains_it(servers, home_with_starter, opened):
     shutil.rmtree(home_with_starter / "models")
     page = opened(servers(home_with_starter).url)
     page.get_by_label("The captain").check()

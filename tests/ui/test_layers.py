@@ -40,7 +40,7 @@ def sent(found):
 
 
 @pytest.mark.parametrize("strategy", ["sft", "qlora", "dpo", "rlhf"])
-def test_the_rate_follows_the_strategy_until_one_is_said(forge, strategy):
+def test_the_learning_rate_follows_the_strategy_until_it_is_set(forge, strategy):
     practice = forge.machine.current().practice_mode
     reply = response.reply(forge, entered(strategy=strategy))
     assert float(reply.values["learning_rate"]) == default_learning_rate(
@@ -74,8 +74,8 @@ def test_a_recipe_is_never_shortened_in_silence(forge):
     reply = response.reply(forge, Entered(recipe=recipe))
     assert "packing" in reply.errors
     assert "packing" not in reply.hidden
-    mended = response.reply(forge, Entered(recipe=recipe, values={"packing": "false"}))
-    assert "packing" not in mended.errors
+    fixed = response.reply(forge, Entered(recipe=recipe, values={"packing": "false"}))
+    assert "packing" not in fixed.errors
 
 
 def test_groups_come_and_go_with_the_strategy(forge):

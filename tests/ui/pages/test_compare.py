@@ -22,7 +22,7 @@ def test_runs_are_compared_in_charts_and_tables(forge):
         run.label for run in comparison.runs
     ]
     assert verdicts[0].text in drawn
-    # The lower one of two losses is marked; runs of one name are told apart.
+    # The lower one of two losses is marked; runs of one name are distinguished.
     assert drawn.count("lowest") == 2
     assert f"same ({ids[0]})" in drawn
     assert "All settings are the same." in drawn

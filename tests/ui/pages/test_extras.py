@@ -1,4 +1,4 @@
-"""The card of Unsloth on the Machine page, and the lines of its installation."""
+"""Unsloth on the Machine page, and the lines of its installation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def can_add(monkeypatch: pytest.MonkeyPatch) -> None:
         ("unsupported", "not supported here", None),
     ],
 )
-def test_the_card_says_how_it_stands_and_offers_what_helps(monkeypatch, state, word, button):
+def test_the_state_has_a_button_where_it_helps(monkeypatch, state, word, button):
     monkeypatch.setattr(extras, "unsloth_status", lambda *_: ProviderStatus(state, "It is so."))
     shown = extras.unsloth_state(WORKSTATION)
     assert word in shown
@@ -48,13 +48,13 @@ def test_the_card_says_how_it_stands_and_offers_what_helps(monkeypatch, state, w
     assert button is None or button in shown
 
 
-def test_without_a_card_there_is_no_button():
+def test_without_an_nvidia_gpu_there_is_no_button():
     shown = extras.unsloth_state(LAPTOP)
     assert "needs an NVIDIA GPU" in shown
     assert "<button" not in shown
 
 
-def test_progress_comes_line_by_line_and_then_the_end(monkeypatch, can_add, tmp_path):
+def test_progress_lines_come_before_the_end(monkeypatch, can_add, tmp_path):
     def add(extra: str, home: Any, say: Any) -> None:
         say(f"Collecting {extra}")
 
@@ -72,7 +72,7 @@ def test_progress_comes_line_by_line_and_then_the_end(monkeypatch, can_add, tmp_
         (RuntimeError("odd"), "failed: RuntimeError."),
     ],
 )
-def test_a_failure_is_one_sentence(monkeypatch, can_add, tmp_path, error, text):
+def test_a_failure_ends_with_an_error(monkeypatch, can_add, tmp_path, error, text):
     def add(*_: Any) -> None:
         raise error
 
@@ -81,12 +81,12 @@ def test_a_failure_is_one_sentence(monkeypatch, can_add, tmp_path, error, text):
     assert text in line["error"]
 
 
-def test_nothing_is_installed_under_a_run(can_add, tmp_path):
+def test_nothing_is_installed_during_a_run(can_add, tmp_path):
     [line] = lines(a_forge(tmp_path, active="20260101-000000-0000"))
     assert "20260101-000000-0000 is in progress" in line["error"]
 
 
-def test_an_app_that_launch_py_has_not_set_up_is_left_alone(tmp_path, monkeypatch):
+def test_an_app_that_launch_py_did_not_set_up_is_not_changed(tmp_path, monkeypatch):
     monkeypatch.setattr(
         adding, "unavailable_reason", lambda _home: "This app was not set up by launch.py."
     )

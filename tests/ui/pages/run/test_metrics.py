@@ -36,7 +36,7 @@ TWO_STAGES = (
 )
 
 
-def test_a_plain_run_has_no_more_charts_than_it_had():
+def test_a_plain_run_has_no_metric_charts():
     timeline = timeline_of(step(1), step(2))
     assert titles(timeline.stage) == []
     assert metrics.samples(timeline) == metrics.scores(timeline) == ""
@@ -44,7 +44,7 @@ def test_a_plain_run_has_no_more_charts_than_it_had():
     assert [name for name, _ in metrics.headline(timeline.stage)] == ["Loss", "Evaluation loss"]
 
 
-def test_preferences_show_margin_share_and_both_rewards():
+def test_preference_runs_show_margin_accuracy_and_rewards():
     held = ("eval", {"step": 2, "loss": 0.4, "metrics": {"rewards/margins": 0.3}})
     timeline = timeline_of(step(1, **PREFERRED), step(2, **PREFERRED), held)
     assert titles(timeline.stage) == ["Reward margin", "Preference accuracy", "Rewards"]
@@ -56,18 +56,18 @@ def test_preferences_show_margin_share_and_both_rewards():
     ]
 
 
-def test_rewards_show_reward_distance_and_length():
+def test_reward_runs_show_reward_kl_and_length():
     timeline = timeline_of(step(1, reward=0.1, kl=0.0, **{"completions/mean_length": 40.0}))
     assert titles(timeline.stage) == ["Mean reward", "KL divergence", "Completion length"]
     assert metrics.headline(timeline.stage)[0] == ("Mean reward", "0.10")
 
 
-def test_what_is_checked_on_held_out_rows_alone_is_drawn_from_them():
+def test_metrics_of_the_evaluation_alone_are_drawn():
     found = ("eval", {"step": 5, "loss": 1.0, "metrics": {"f1": 0.6, "exact_match": 0.5}})
     assert titles(timeline_of(step(5), found).stage) == ["QA scores"]
 
 
-def test_each_stage_keeps_its_own_updates_and_curves():
+def test_each_stage_keeps_its_own_steps_and_curves():
     timeline = timeline_of(*TWO_STAGES)
     first, second = timeline.stages
     assert (first.step, first.progress, second.step, second.progress) == (10, 1.0, 2, 0.5)
@@ -79,12 +79,12 @@ def test_each_stage_keeps_its_own_updates_and_curves():
     assert summary.progress_line(timeline).startswith("step 2 of 4")
 
 
-def test_a_stage_that_has_not_begun_is_still_to_come():
+def test_a_stage_that_has_not_started_is_shown():
     drawn = metrics.stages(timeline_of(*TWO_STAGES[:2]), is_over=False)
     assert "Stage 2 of 2 · not started" in drawn
 
 
-def test_a_run_that_goes_on_with_its_second_stage_keeps_the_first():
+def test_a_run_resumed_in_its_second_stage_keeps_the_first():
     timeline = timeline_of(
         *TWO_STAGES, ("started", {"pid": 2, "birth": 2.0}), plan(2, "Learning to be preferred", 4)
     )
@@ -92,30 +92,30 @@ def test_a_run_that_goes_on_with_its_second_stage_keeps_the_first():
     assert timeline.stage.train["reward"] == [(1, -0.5), (2, 1.0)]
 
 
-def test_time_is_not_promised_while_a_stage_is_to_come():
+def test_the_time_left_is_that_of_the_stage():
     early = timeline_of(("started", {"pid": 1, "birth": 1.0}), *TWO_STAGES[:3])
     assert stage_seconds_left(early) == 0.0
 
 
-def test_samples_come_newest_first_and_are_never_html():
-    said = [("sample", {"step": n, "prompt": "<b>?", "completion": f"<i>{n}", "reward": n / 2})
+def test_samples_are_newest_first_and_escaped():
+    events = [("sample", {"step": n, "prompt": "<b>?", "completion": f"<i>{n}", "reward": n / 2})
             for n in (1, 2)]  # fmt: skip
-    drawn = metrics.samples(timeline_of(*said))
+    drawn = metrics.samples(timeline_of(*events))
     assert "<i>1" not in drawn
     assert drawn.index("&lt;i&gt;2") < drawn.index("&lt;i&gt;1")
     assert "1.00" in drawn
 
 
-def test_no_more_samples_are_held_than_are_of_use():
+def test_the_number_of_samples_is_limited():
     many = [("sample", {"step": n, "prompt": "?", "completion": "x"}) for n in range(500)]
     timeline = timeline_of(*many)
     assert len(timeline.samples) == 24
     assert metrics.samples(timeline).count("<tr>") == metrics.MAX_SAMPLES + 1
 
 
-def test_scores_tell_before_and_after_and_what_they_mean():
-    told = {"rows": 50, "before": {"f1": 0.31}, "after": {"f1": 0.83, "<new>": 12.0}}
-    drawn = metrics.scores(timeline_of(("scores", told)))
+def test_scores_show_before_after_and_meaning():
+    scores = {"rows": 50, "before": {"f1": 0.31}, "after": {"f1": 0.83, "<new>": 12.0}}
+    drawn = metrics.scores(timeline_of(("scores", scores)))
     assert "0.310" in drawn
     assert "0.830" in drawn
     assert "word overlap of the answers" in drawn
@@ -127,7 +127,7 @@ def test_scores_tell_before_and_after_and_what_they_mean():
     assert "Before" not in alone
 
 
-def test_the_verdict_speaks_of_rewards_and_margins():
+def test_the_verdict_names_rewards_and_margins():
     end = ("finished", {"steps": 2, "seconds": 3.0})
     rewarded = summary.verdict_text(timeline_of(*TWO_STAGES, end))
     assert "The mean reward" in rewarded
@@ -136,7 +136,7 @@ def test_the_verdict_speaks_of_rewards_and_margins():
     assert "0.40 on the evaluation pairs; the chosen one is preferred in 80 %" in preferred
 
 
-def test_measures_that_are_no_numbers_are_left_out():
+def test_metrics_that_are_not_numbers_are_left_out():
     timeline = timeline_of(step(1, reward=None, kl="much"), ("eval", {"step": 1, "metrics": None}))
     assert "reward" not in timeline.stage.train
     assert titles(timeline.stage) == []

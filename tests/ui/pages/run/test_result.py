@@ -14,9 +14,9 @@ from modelforge.services.diagnosis import Change
 from ui.pages.run.result import VERDICTS, ending, ending_text
 
 
-def snapshot(state, *said, cause=None, changes=()):
+def snapshot(state, *events, cause=None, changes=()):
     timeline = Timeline()
-    for n, (kind, data) in enumerate(said, start=1):
+    for n, (kind, data) in enumerate(events, start=1):
         timeline.add(EventRecord(n, float(n), kind, data))
     run = SimpleNamespace(state=RunState(state), id="20260101-000000-0000")
     return SimpleNamespace(run=run, timeline=timeline, cause=cause, changes=list(changes))
@@ -79,7 +79,7 @@ def test_a_failure_has_cause_remedy_fix_and_bundle():
     ("action", "expected"),
     [
         (None, None),
-        ({"label": "Go on from the checkpoint", "kind": "resume"}, None),
+        ({"label": "Resume from the checkpoint", "kind": "resume"}, None),
         ({"label": "Free some disk space", "kind": "link", "href": "/machine"}, 'href="/machine"'),
         ({"label": "Start again", "settings": {}}, "with the same settings"),
     ],

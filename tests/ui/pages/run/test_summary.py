@@ -1,4 +1,4 @@
-"""View: events become numbers, time left, a log and a verdict."""
+"""Progress, time left, log and verdict of a run from its events."""
 
 import math
 
@@ -30,28 +30,28 @@ def test_nothing_is_known_before_the_first_event():
     assert verdict_text(empty) == ""
 
 
-def test_time_left_comes_from_the_pace_so_far():
+def test_the_time_left_follows_from_the_mean_speed():
     timeline = timeline_of(STARTED, PLAN, step(10.0, 1), step(12.0, 2), step(18.0, 5))
     assert stage_seconds_left(timeline) == pytest.approx(30.0)
     assert progress_line(timeline) == "step 5 of 20 · epoch 0.5 of 2"
 
 
-def test_a_phase_before_training_says_how_far_it_is():
-    told = (1.0, "phase", {"name": "tokenizing", "text": "Reading rows", "done": 50, "total": 200})
-    timeline = timeline_of(STARTED, told)
+def test_a_phase_before_training_shows_its_progress():
+    phase = (1.0, "phase", {"name": "tokenizing", "text": "Reading rows", "done": 50, "total": 200})
+    timeline = timeline_of(STARTED, phase)
     assert progress_line(timeline) == "Reading rows · 50 of 200"
     assert completed_share(timeline) == pytest.approx(0.25)
 
 
-def test_a_pause_says_why_and_how_far_the_run_is():
+def test_a_pause_shows_its_reason_and_the_progress():
     why = "Paused: the GPU's temperature is 86 °C, the ceiling is 80 °C"
-    told = (12.0, "phase", {"name": "paused", "text": why, "done": 5, "total": 20})
-    timeline = timeline_of(STARTED, PLAN, step(10.0, 5), told)
+    phase = (12.0, "phase", {"name": "paused", "text": why, "done": 5, "total": 20})
+    timeline = timeline_of(STARTED, PLAN, step(10.0, 5), phase)
     assert progress_line(timeline) == f"{why} · 5 of 20"
     assert completed_share(timeline) == pytest.approx(0.25)
 
 
-def test_readings_that_are_no_numbers_are_left_out_of_the_curves():
+def test_values_that_are_not_numbers_are_left_out_of_the_curves():
     timeline = timeline_of(
         step(1.0, 1, loss=None), step(2.0, 2, loss=math.inf), step(3.0, 3, loss=0.5)
     )
@@ -59,16 +59,16 @@ def test_readings_that_are_no_numbers_are_left_out_of_the_curves():
     assert timeline.stage.last("loss") == 0.5
 
 
-def test_the_verdict_says_what_the_loss_did():
+def test_the_verdict_describes_the_loss():
     timeline = timeline_of(STARTED, PLAN, *(step(n, n, loss=3 - n / 10) for n in range(1, 21)),
                    (21.0, "eval", {"step": 20, "loss": 1.2, "best": True}),
                    (22.0, "finished", {"steps": 20, "seconds": 22.0}))  # fmt: skip
-    said = verdict_text(timeline)
-    assert said.startswith("20 steps in 22 s. The loss fell from 2.80 to 1.10.")
-    assert "evaluation loss is 1.20" in said
+    text = verdict_text(timeline)
+    assert text.startswith("20 steps in 22 s. The loss fell from 2.80 to 1.10.")
+    assert "evaluation loss is 1.20" in text
 
 
-def test_learning_by_heart_is_said():
+def test_overfitting_is_named():
     timeline = timeline_of(STARTED, PLAN, step(1.0, 1), step(2.0, 20, loss=0.2),
                    (3.0, "eval", {"step": 10, "loss": 1.0, "best": True}),
                    (4.0, "eval", {"step": 20, "loss": 1.5, "best": False}),
@@ -77,15 +77,19 @@ def test_learning_by_heart_is_said():
     assert "step 10" in verdict_text(timeline)
 
 
-def test_a_failure_is_told_with_its_remedy():
-    said = {"cause": "memory", "what": "The GPU ran out of memory.", "remedy": "Halve the batch."}
+def test_a_failure_has_its_remedy():
+    failure = {
+        "cause": "memory",
+        "what": "The GPU ran out of memory.",
+        "remedy": "Halve the batch.",
+    }
     assert (
-        verdict_text(timeline_of((1.0, "failed", said)))
+        verdict_text(timeline_of((1.0, "failed", failure)))
         == "The GPU ran out of memory. Halve the batch."
     )
 
 
-def test_a_stop_says_what_is_kept():
+def test_a_stopped_run_says_what_is_kept():
     kept = verdict_text(timeline_of(step(1.0, 7), (2.0, "stopped", {"step": 7, "kept": True})))
     gone = verdict_text(timeline_of(step(1.0, 7), (2.0, "stopped", {"step": 7, "kept": False})))
     assert kept == "Stopped after 7 steps. The weights trained so far are kept."

@@ -16,8 +16,8 @@ RUN = QueuedRun(
 
 
 def view(*runs, **more) -> QueueView:
-    said = {"held": False, "go_on_after_failure": True, "code": "", "why": "", "runs": list(runs)}
-    return QueueView(**{**said, **more})
+    usual = {"held": False, "go_on_after_failure": True, "code": "", "why": "", "runs": list(runs)}
+    return QueueView(**{**usual, **more})
 
 
 def test_an_empty_queue_is_hidden_unless_it_is_held():
@@ -35,7 +35,7 @@ def test_names_are_escaped():
 def test_every_waiting_run_has_its_state():
     held = replace(RUN, run="b", position=2, held=True, why_held="No room.")
     later = replace(RUN, run="c", position=3, when="tomorrow 06:00", resumes=True)
-    shown = queue_card(view(RUN, held, later, code="busy", why="The run 'x' holds the machine."))
+    shown = queue_card(view(RUN, held, later, code="busy", why="The run 'x' is using the GPU."))
     for text in (
         "3 runs waiting", "The next run starts when the GPU is free.", "No room.", "rows.jsonl",
         "after tomorrow 06:00", "resumes where it stopped", "Release night", "Hold night",

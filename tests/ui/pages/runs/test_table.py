@@ -18,7 +18,7 @@ def test_an_empty_list_says_what_to_do(forge):
     assert "No runs yet" in table.run_rows(page)
     assert table.filters(page, RunFilter(), "") == ""
     put_run(forge.home.root)
-    assert "No run matches" in table.run_rows(forge.history.page(RunFilter(query="nobody")))
+    assert "No run matches" in table.run_rows(forge.history.page(RunFilter(query="unknown")))
 
 
 def test_a_row_shows_cause_size_tags_and_note(forge):

@@ -60,9 +60,9 @@ def test_a_plan_that_does_not_fit_has_suggestions():
     assert f"{len(report.ways) - 1} other option" in drawn
     assert len(buttons(drawn)) == len(report.ways)
     assert buttons(drawn)[0].keys() == report.ways[0].settings.keys()
-    for said in buttons(drawn):
-        assert said.keys() <= specs_by_name().keys()
-        assert all(isinstance(value, str) for value in said.values())
+    for values in buttons(drawn):
+        assert values.keys() <= specs_by_name().keys()
+        assert all(isinstance(value, str) for value in values.values())
 
 
 def test_a_plan_that_fits_has_no_suggestions():
@@ -125,15 +125,15 @@ def test_memory_parts_add_up_and_unknown_ones_are_other():
 
 
 @pytest.mark.parametrize(
-    ("need", "told", "tone"),
+    ("need", "text", "tone"),
     [
         (FitEstimate(4.0, 10.0, True), "fits · 4.0 GiB", "good"),
         (FitEstimate(9.5, 10.0, True), "tight · 9.5 GiB", "warn"),
         (FitEstimate(12.0, 10.0, True), "does not fit · 12.0 GiB", "bad"),
     ],
 )
-def test_a_model_has_a_badge(need, told, tone):
-    assert told in fit_panel.model_badge(need)
+def test_a_model_has_a_badge(need, text, tone):
+    assert text in fit_panel.model_badge(need)
     assert f"chip {tone}" in fit_panel.model_badge(need)
 
 
@@ -172,10 +172,10 @@ def test_recommended_settings_and_each_speedup_have_a_button():
     assert speed_panel.panel(replace(report, levers=[])) == ""
 
 
-def trial_view(state, **told):
+def trial_view(state, **changes):
     usual = {"phase": "Updates on the longest rows", "done": 2, "total": 5}
     usual |= {"trial_run": None, "ending": None}
-    return TrialRunView("id", "a run", RunState(state), 0.0, **(usual | told))
+    return TrialRunView("id", "a run", RunState(state), 0.0, **(usual | changes))
 
 
 def test_a_trial_run_shows_its_progress_and_its_error():
@@ -191,9 +191,13 @@ def test_a_trial_run_shows_its_progress_and_its_error():
 
 
 def test_measured_values_replace_the_estimate():
-    told = {"seconds_per_update": 2.34, "checkpoint_gib": 0.05}
+    measured = {"seconds_per_update": 2.34, "checkpoint_gib": 0.05}
     report = replace(
-        red(), memory_basis="trial_run", seconds_basis="trial_run", trial_run=told, seconds=754.0
+        red(),
+        memory_basis="trial_run",
+        seconds_basis="trial_run",
+        trial_run=measured,
+        seconds=754.0,
     )
     assert "Measured in a trial run." in fit_panel.basis_text(report)
     assert "2.3 s" in fit_panel.measured(report)
@@ -220,8 +224,8 @@ def test_an_unknown_time_left_is_none(snapshot):
 
 
 def test_oom_recovery_and_planned_speed_are_shown(snapshot):
-    told = {"step": 12, "micro_batch": 2, "accumulation": 8, "gradient_checkpointing": False}
-    drawn = side_panel.side(snapshot(adjusted=told))
+    adjusted = {"step": 12, "micro_batch": 2, "accumulation": 8, "gradient_checkpointing": False}
+    drawn = side_panel.side(snapshot(adjusted=adjusted))
     assert "Out of memory at step 12. Since then 2 rows at a time, 8 accumulation steps." in drawn
     assert "Planned tokens per second" in drawn
     assert "200" in drawn

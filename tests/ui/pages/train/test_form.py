@@ -1,4 +1,4 @@
-"""Form: settings as fields, and what was entered as layers."""
+"""Settings as form fields, and entered values as layers."""
 
 from modelforge.config.fields import field_specs
 from modelforge.config.resolve import Layer, resolve
@@ -32,7 +32,7 @@ def test_every_field_has_a_label_and_a_help_line():
         assert f'id="f-{spec.name}-help"' in drawn
 
 
-def test_what_was_typed_wins_over_recipe_and_profile():
+def test_values_take_precedence_over_recipe_and_profile():
     entered = Entered.read({"values": {"lora_r": "32"}, "recipe": {"lora_alpha": 64, "lora_r": 4}})
     stack = [Layer("low_end", PROFILE | {"dataset": "x.jsonl"}), *entered.layers]
     config = resolve(*stack).config
@@ -44,7 +44,7 @@ def test_what_was_typed_wins_over_recipe_and_profile():
     assert origins["learning_rate"] == "default"
 
 
-def test_controls_show_bad_answers_as_they_were_typed():
+def test_controls_show_invalid_values_as_typed():
     stack = [Layer("low_end", PROFILE), *Entered(values={"lora_r": "many"}).layers]
     assert form.values(stack)["lora_r"] == "many"
     assert form.values(stack)["learning_rate"] == "2e-4"
@@ -52,12 +52,12 @@ def test_controls_show_bad_answers_as_they_were_typed():
     assert form.values(stack)["max_seq_length"] == ""
 
 
-def test_nested_answers_fill_dotted_fields():
+def test_nested_values_fill_dotted_settings():
     values = form.values([Layer("recipe", {"trainer": {"seed": 7}})])
     assert values["trainer.seed"] == "7"
 
 
-def test_problems_land_under_their_field_and_others_beside():
+def test_problems_are_split_by_setting():
     seed = Problem("trainer.seed", "-1 is too small.", "Give 0 or more.")
     disk = Problem("disk", "It is full.")
     texts, others = form.errors([seed, disk])
@@ -65,6 +65,6 @@ def test_problems_land_under_their_field_and_others_beside():
     assert others == [disk]
 
 
-def test_what_has_another_shape_counts_as_not_said():
+def test_parts_of_another_type_are_ignored():
     assert Entered.read(None) == Entered()
     assert Entered.read({"values": [1], "profile": 3, "recipe": "x", "name": " "}) == Entered()

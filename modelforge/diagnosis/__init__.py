@@ -1,1 +1,1 @@
-"""Why it went so: causes, cures and the verdict, told from what a run has left."""
+"""Diagnosis of runs: causes of failure, fixes, and a verdict on the result."""

@@ -1,4 +1,4 @@
-"""One entry of the catalogue of causes."""
+"""A known cause of failure."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-"""Causes that lie in the computer: memory, cards and drivers, disks, and ends from outside."""
+"""Causes in the computer: memory, GPUs and drivers, disks, and terminated processes."""
 
 from __future__ import annotations
 
 from modelforge.diagnosis.cause import KnownCause
 
 LESS_MEMORY = (
-    "Choose a smaller model, a shorter longest row or batch size 1, or switch gradient "
-    "checkpointing on."
+    "Choose a smaller model, a shorter maximum sequence length or batch size 1, or "
+    "enable gradient checkpointing."
 )
 DRIVER = "Update the NVIDIA driver to 580 or newer, then run `python launch.py doctor`."
 SET_UP = "Run `python launch.py setup`, then `python launch.py doctor`."
 AGAIN = "Start it again; if it happens at the same place, send a support bundle."
 
-# Read from top to bottom: what is said more exactly stands above.
+# Searched from top to bottom: specific causes come first.
 ENTRIES = (
     KnownCause(
         "killed-for-memory",
@@ -57,7 +57,7 @@ ENTRIES = (
         "shared-memory",
         "memory",
         "There is too little shared memory (/dev/shm).",
-        "Give the container more of it, for instance with `docker run --shm-size=8g`.",
+        "Give the container more, for instance with `docker run --shm-size=8g`.",
         (r"insufficient shared memory", r"\bshared memory object\b", r"/dev/shm", r"torch_shm"),
         fix="again",
     ),
@@ -80,7 +80,7 @@ ENTRIES = (
     KnownCause(
         "too-many-files",
         "disk",
-        "The worker may not open any more files.",
+        "The worker reached its limit of open files.",
         "Raise the limit of open files, for instance with `ulimit -n 4096`, then start again.",
         (r"too many open files", r"\bos error 24\b", r"\[errno 24\]"),
         fix="again",
@@ -98,8 +98,8 @@ ENTRIES = (
     KnownCause(
         "no-permission",
         "disk",
-        "There is no permission for a file of the run.",
-        "Check the rights of the home folder.",
+        "A file of the run is not accessible.",
+        "Check the permissions of the home folder.",
         (
             r"\bpermissionerror\b",
             r"permission denied",
@@ -130,7 +130,7 @@ ENTRIES = (
     KnownCause(
         "torch-without-gpu",
         "torch",
-        "The installed torch was built without CUDA, so it cannot use the card.",
+        "The installed torch was built without CUDA, so it cannot use the GPU.",
         SET_UP,
         (r"torch not compiled with cuda enabled", r"not linked with support for cuda devices"),
         fix="machine",
@@ -139,8 +139,8 @@ ENTRIES = (
     KnownCause(
         "card-unsupported",
         "card",
-        "The installed torch has no code for this card.",
-        f"{SET_UP} A card older than compute capability 5.0 cannot be used.",
+        "The installed torch does not support this GPU.",
+        f"{SET_UP} A GPU older than compute capability 5.0 cannot be used.",
         (
             r"no kernel image is available",
             r"is not compatible with the current pytorch installation",
@@ -165,8 +165,8 @@ ENTRIES = (
     KnownCause(
         "gpu-busy",
         "card",
-        "Another program holds the GPU for itself.",
-        "Close it, or set the card's compute mode to default, then start again.",
+        "Another program uses the GPU exclusively.",
+        "Close it, or set the GPU's compute mode to default, then start again.",
         (r"cuda-capable device(\(s\)|s)? (is|are) busy or unavailable",),
         fix="again",
         inferred=False,
@@ -174,7 +174,7 @@ ENTRIES = (
     KnownCause(
         "gpu-fault",
         "card",
-        "The GPU broke off its work.",
+        "The GPU reported a hardware or driver error.",
         f"{AGAIN} Heat, overclocking and a weak power supply are the usual reasons.",
         (
             r"cuda error: (unspecified launch|an illegal memory|misaligned|uncorrectable|unknown)",
@@ -211,7 +211,7 @@ ENTRIES = (
         "bus-error",
         "worker",
         "A file that the worker had open shrank or could not be read (bus error).",
-        "Check that the disk and /dev/shm have room and that no model file was changed meanwhile.",
+        "Check the free space of the disk and /dev/shm, and that no model file was changed.",
         (r"\bbus error\b", r"\bsigbus\b"),
         signals=(7, 10),
         fix="again",
@@ -219,8 +219,8 @@ ENTRIES = (
     KnownCause(
         "aborted",
         "worker",
-        "A library gave up and ended the worker (abort).",
-        f"{AGAIN} The log's last lines say which.",
+        "A library aborted the worker.",
+        f"{AGAIN} The log's last lines name it.",
         (r"fatal python error: aborted", r"\bsigabrt\b", r"terminate called after throwing"),
         signals=(6,),
         fix="again",
@@ -229,8 +229,8 @@ ENTRIES = (
     KnownCause(
         "ended-by-person",
         "worker",
-        "Somebody or something asked the worker to end, and it had no time to save.",
-        "Go on from its last checkpoint, or start it again.",
+        "The worker was terminated from outside before it could save.",
+        "Resume from its last checkpoint, or start it again.",
         (r"^terminated$", r"\bkeyboardinterrupt\b"),
         signals=(15, 2, 1, 3),
         fix="again",
@@ -238,8 +238,8 @@ ENTRIES = (
     KnownCause(
         "killed",
         "worker",
-        "The worker was killed from outside: by the system for want of memory, or by somebody.",
-        f"Go on from its last checkpoint. If memory was short: {LESS_MEMORY.lower()}",
+        "The worker was killed: by the system because memory ran out, or by a user.",
+        f"Resume from its last checkpoint. If memory was short: {LESS_MEMORY.lower()}",
         (r"^killed$", r"\bsigkill\b"),
         signals=(9,),
         fix="less-memory",
@@ -247,8 +247,8 @@ ENTRIES = (
     KnownCause(
         "restarted",
         "computer",
-        "The computer was switched off or restarted while the run went on.",
-        "Go on from its last checkpoint, or start it again.",
+        "The computer was switched off or restarted during the run.",
+        "Resume from its last checkpoint, or start it again.",
         fix="again",
         inferred=False,
     ),

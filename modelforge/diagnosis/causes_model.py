@@ -1,4 +1,4 @@
-"""Causes that lie in the model, and on the way to it: the Hub, the network, files of weights."""
+"""Causes in the model and its download: the Hub, the network, weight files."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from modelforge.diagnosis.cause import KnownCause
 
 MODEL = "model_name"
 ANOTHER = "Choose another model."
-NETWORK = "Check the network, then start again. What was loaded so far is kept."
+NETWORK = "Check the network, then start again. Files that were downloaded are kept."
 
-# Read from top to bottom: what is said more exactly stands above.
+# Searched from top to bottom: specific causes come first.
 ENTRIES = (
     KnownCause(
         "model-gated",
         MODEL,
-        "The model is gated: its authors must let you in first.",
+        "The model is gated: its authors must grant access first.",
         "Ask for access on its Hub page, then log in with `hf auth login`.",
         (
             r"access (a )?gated repo",
@@ -34,7 +34,7 @@ ENTRIES = (
     KnownCause(
         "model-unsafe",
         MODEL,
-        "The model has no safetensors weights, or brings code of its own; both are refused.",
+        "The model has no safetensors weights, or needs code of its own; neither is supported.",
         ANOTHER,
         (
             r"weights only load failed",
@@ -61,15 +61,15 @@ ENTRIES = (
     KnownCause(
         "hub-offline",
         "Hub",
-        "The Hub is switched off here, and the files are not on this computer.",
-        "Unset HF_HUB_OFFLINE, or choose a model or data set that is here.",
+        "Hub access is disabled, and the files are not on this computer.",
+        "Unset HF_HUB_OFFLINE, or choose a local model or dataset.",
         (r"offline ?mode is ?enabled", r"outgoing traffic has been disabled"),
         fix="again",
     ),
     KnownCause(
         "hub-busy",
         "Hub",
-        "The Hub takes no more requests from you for a while.",
+        "The Hub limits your requests for a while.",
         "Wait some minutes, or log in with `hf auth login`, then start again.",
         (r"\b429 (client error|too many requests)",),
         fix="again",
@@ -98,7 +98,7 @@ ENTRIES = (
     KnownCause(
         "hub-down",
         "Hub",
-        "The Hub has a fault of its own.",
+        "The Hub reported an internal error.",
         "Wait some minutes, then start again.",
         (r"\b50[0234] (server error|bad gateway|service unavailable|internal server|gateway)",),
         fix="again",

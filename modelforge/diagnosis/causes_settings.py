@@ -6,7 +6,7 @@ from modelforge.diagnosis.cause import KnownCause
 
 SET_UP = "Run `python launch.py setup`, then `python launch.py doctor`."
 
-# Read from top to bottom: what is said more exactly stands above.
+# Searched from top to bottom: specific causes come first.
 ENTRIES = (
     KnownCause(
         "loss-not-finite",

@@ -1,4 +1,4 @@
-"""What went wrong in a run, told from an error's words, an exit code or the end of a log."""
+"""Classify failures by the text of an error, an exit code or the end of a log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modelforge.diagnosis.cause import KnownCause
 from modelforge.diagnosis.fixes import fix_action
 
 UNEXPECTED = "unexpected"
-# A worker that dies says why in its last lines; what stands above it has survived.
+# Only the last lines of the log can be the cause: the worker survived earlier errors.
 LAST_LINES = 40
 CATALOGUE: tuple[KnownCause, ...] = (
     *causes_machine.ENTRIES,
@@ -21,7 +21,7 @@ CATALOGUE: tuple[KnownCause, ...] = (
     *causes_settings.ENTRIES,
 )
 _CONTROL = re.compile(r"\x1b\[[0-9;]*m")
-# Windows gives these numbers where others give a signal.
+# Exit codes of Windows that correspond to signals.
 _WINDOWS = {0xC0000005: 11, 0xC000001D: 4, 0xC000013A: 2, 0xC0000017: 9, 0xC0000409: 6}
 
 
@@ -63,8 +63,8 @@ def diagnose_exit(
         return Cause(
             UNEXPECTED,
             "worker",
-            "The worker is gone and said nothing: killed, without power, or out of memory.",
-            "What it printed last is below the log. Start it again, or send a support bundle.",
+            "The worker ended without an error message: killed, power loss, or out of memory.",
+            "Its last output is below the log. Start it again, or send a support bundle.",
             fix_action("again", config),
             certain=False,
         )

@@ -1,4 +1,4 @@
-"""What a button can do against a cause: the settings to change, worked out from the run's own."""
+"""Fixes for causes of failure: the settings to change, computed from those of the run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from modelforge.config.fields import specs_by_name
 
-Said = Mapping[str, Any]
+Settings = Mapping[str, Any]
 Patch = dict[str, Any]
 
 APPLY = "Apply and start again"
@@ -17,15 +17,15 @@ GENTLEST = 1e-6
 
 
 def fix_action(name: str, config: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return the action of that name for a run with these settings, or None if it has none.
+    """Return the action of a fix for a run with these settings, or None.
 
-    `config` is what was said, nested or by dotted names; `plan.` names what the plan made of it.
+    `config` has the settings, nested or by dotted names; `plan.` is the prefix of planned values.
     """
     if name in _LINKS:
         label, href = _LINKS[name]
         return {"label": label, "kind": "link", "href": href}
     if name == "resume":
-        return {"label": "Go on from the checkpoint", "kind": "resume"}
+        return {"label": "Resume from the checkpoint", "kind": "resume"}
     if config is None or not name:
         return None
     if name == "again":
@@ -34,64 +34,67 @@ def fix_action(name: str, config: Mapping[str, Any] | None) -> dict[str, Any] | 
     return {"label": APPLY, "settings": patch} if patch else None
 
 
-def _less_memory(said: Said) -> Patch:
-    """Halve the batch and keep what an update learns from; then the dearer ways."""
-    batch = said["per_device_train_batch_size"]
+def _less_memory(settings: Settings) -> Patch:
+    """Halve the batch at the same effective batch size; then use slower options."""
+    batch = settings["per_device_train_batch_size"]
     if batch > 1:
         smaller = batch // 2
-        whole = batch * said["gradient_accumulation_steps"]
+        whole = batch * settings["gradient_accumulation_steps"]
         return {
             "per_device_train_batch_size": smaller,
             "gradient_accumulation_steps": -(-whole // smaller),
         }
-    if not said["gradient_checkpointing"]:
+    if not settings["gradient_checkpointing"]:
         return {"gradient_checkpointing": True}
-    return _shorter(said)
+    return _shorter(settings)
 
 
-def _shorter(said: Said) -> Patch:
-    length = said["max_seq_length"]
+def _shorter(settings: Settings) -> Patch:
+    length = settings["max_seq_length"]
     if not isinstance(length, int) or length <= 0:
-        length = said.get("plan.max_length") or 0
+        length = settings.get("plan.max_length") or 0
     return {"max_seq_length": max(SHORTEST, length // 2)} if length > SHORTEST else {}
 
 
-def _gentler(said: Said) -> Patch:
-    """Lower the rate; fp16, which overflows first, becomes a format that does not."""
+def _gentler(settings: Settings) -> Patch:
+    """Lower the learning rate, and replace fp16, which overflows first."""
     patch: Patch = {}
-    if said["learning_rate"] > GENTLEST:
-        patch["learning_rate"] = float(f"{said['learning_rate'] / 4:.2g}")
-    if said["fp16"] or "fp16" in (said["hardware.precision"], said.get("plan.precision")):
-        patch |= _full_precision(said)
+    if settings["learning_rate"] > GENTLEST:
+        patch["learning_rate"] = float(f"{settings['learning_rate'] / 4:.2g}")
+    if settings["fp16"] or "fp16" in (
+        settings["hardware.precision"],
+        settings.get("plan.precision"),
+    ):
+        patch |= _full_precision(settings)
     return patch
 
 
-def _full_precision(said: Said) -> Patch:
-    switched = {name: False for name in ("fp16", "bf16") if said[name]}
-    if not switched and said["hardware.precision"] == "fp32":
+def _full_precision(settings: Settings) -> Patch:
+    switched = {name: False for name in ("fp16", "bf16") if settings[name]}
+    if not switched and settings["hardware.precision"] == "fp32":
         return {}
     return {**switched, "hardware.precision": "fp32"}
 
 
-def _plain_weights(said: Said) -> Patch:
+def _plain_weights(settings: Settings) -> Patch:
     patch: Patch = {}
-    if said["strategy"] == "qlora":
+    if settings["strategy"] == "qlora":
         patch["strategy"] = "sft"
-    patch |= {name: False for name in ("use_4bit", "use_8bit") if said[name]}
-    if said["quantization.scheme"] not in ("auto", "none"):
+    patch |= {name: False for name in ("use_4bit", "use_8bit") if settings[name]}
+    if settings["quantization.scheme"] not in ("auto", "none"):
         patch["quantization.scheme"] = "none"
     return patch
 
 
-def _to(name: str, value: Any) -> Callable[[Said], Patch]:
-    return lambda said: {} if said[name] == value else {name: value}
+def _to(name: str, value: Any) -> Callable[[Settings], Patch]:
+    return lambda settings: {} if settings[name] == value else {name: value}
 
 
 _LINKS = {
     "room": ("Free some disk space", "/machine"),
     "machine": ("Open the Machine page", "/machine"),
 }
-_PATCHES: dict[str, Callable[[Said], Patch]] = {
+_PATCHES: dict[str, Callable[[Settings], Patch]] = {
     "less-memory": _less_memory,
     "shorter": _shorter,
     "gentler": _gentler,
@@ -108,10 +111,10 @@ _PATCHES: dict[str, Callable[[Said], Patch]] = {
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    said = {name: spec.default for name, spec in specs_by_name().items()}
+    settings = {name: spec.default for name, spec in specs_by_name().items()}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            said |= {f"{name}.{inner}": each for inner, each in value.items()}
+            settings |= {f"{name}.{inner}": each for inner, each in value.items()}
         else:
-            said[name] = value
-    return said
+            settings[name] = value
+    return settings

@@ -44,7 +44,7 @@ def at(monkeypatch):
         true = getattr(EventReporter, hook)
 
         def hooked(self, args, state, control, **more):
-            here = stage is None or self._stage.get("stage") == stage
+            here = stage is None or self._stage == stage
             if state.global_step == step and here:
                 monkeypatch.setattr(EventReporter, hook, true)
                 act()

@@ -76,7 +76,7 @@ def test_an_open_column_mapping_stays_open(server, opened, tmp_path):
 
 
 def repair_everything(page):
-    until(page, "checks", "not JSON|cut off|broken")
+    until(page, "checks", "not valid JSON|incomplete|broken")
     page.get_by_role("button", name="Repair all in a copy").click()
     until(page, "sum-data", "repaired")
 
@@ -94,7 +94,7 @@ def test_a_broken_file_shows_the_checks_and_a_repaired_copy_is_used(server, open
     upload(page, original)
     text = until(page, "checks", "repeats an earlier one")
     assert re.search(r"Line 1[78]", text)
-    assert "equal to its question" in text
+    assert "equal to its prompt" in text
     assert page.get_by_role("tab", name=re.compile("Checks")).get_attribute("aria-selected")
     assert page.locator("#start").get_attribute("aria-disabled") == "true"
     before = (server.home / "uploads" / "support.jsonl").read_bytes()
@@ -102,19 +102,19 @@ def test_a_broken_file_shows_the_checks_and_a_repaired_copy_is_used(server, open
     page.wait_for_selector('#start[aria-disabled="false"]')
     assert (server.home / "uploads" / "support.jsonl").read_bytes() == before
     page.get_by_role("tab", name="Rows", exact=True).click()
-    assert "Where is parcel 3?" in until(page, "data", "because")
+    assert "Where is parcel 3?" in until(page, "data", "Read as")
 
 
 def test_columns_are_mapped_by_hand_and_the_mapping_is_undone(server, opened, tmp_path):
     page = opened(server.url)
     upload(page, odd_csv(tmp_path / "odd.csv"))
-    assert "Anliegen" in until(page, "data", "say neither question nor answer")
+    assert "Anliegen" in until(page, "data", "do not match any kind of rows")
     read_by_hand(page)
     assert "you" in page.locator(".reading").inner_text()
     assert "instruction_field: Anliegen" in page.locator('[data-part="recipe"]').text_content()
     page.wait_for_selector('#start[aria-disabled="false"]')
     page.get_by_role("button", name="Undo my column mapping").click()
-    until(page, "data", "say neither question nor answer")
+    until(page, "data", "do not match any kind of rows")
 
 
 def test_a_source_takes_a_weight_and_one_system_message_for_all(server, opened, tmp_path):

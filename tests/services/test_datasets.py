@@ -186,7 +186,7 @@ def test_what_is_fetched_joins_the_data_sets_at_hand(forge):
     assert kept.path.is_file()
     assert heard == [{"done": 1, "total": 2}]
     assert kept in forge.datasets.available()
-    with pytest.raises(NotFoundError, match="no name on the Hub"):
+    with pytest.raises(NotFoundError, match="not the name of a dataset"):
         forge.datasets.fetch("../../etc/passwd")
 
 

@@ -123,7 +123,7 @@ class ChatPageReply(Reply):
 
 @dataclass(frozen=True)
 class ChartSeries:
-    """One curve. `tone` names a color; a faint curve lies behind its smoothed one."""
+    """One curve. `tone` names a color; a faint curve is drawn behind its smoothed one."""
 
     name: str
     x: list[float]

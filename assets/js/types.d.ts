@@ -105,7 +105,7 @@ export interface ChatPageReply {
   has_models: boolean;
 }
 
-/** One curve. `tone` names a color; a faint curve lies behind its smoothed one. */
+/** One curve. `tone` names a color; a faint curve is drawn behind its smoothed one. */
 export interface ChartSeries {
   name: string;
   x: number[];

@@ -45,7 +45,7 @@ def test_a_stopped_run_is_resumed_and_then_continued_in_a_new_one(
     page.get_by_role("button", name="Train longer").click()
     asked = page.get_by_role("dialog")
     assert "learning rate" in asked.inner_text()
-    asked.get_by_label("Additional").fill("2")
+    asked.get_by_label("Additional").fill("9")
     asked.get_by_role("button", name="Start").click()
     page.wait_for_url(lambda url: "?run=" in url and url != run)
     page.wait_for_selector("[data-usable]")

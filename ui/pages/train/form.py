@@ -22,7 +22,7 @@ ON_CARDS = frozenset({"task", "strategy", "provider", "model_name", "dataset", "
 class Entered(FormInput):
     """What the browser sends: the form, and the name and id of a start.
 
-    `show_models` tells whether the model card is open.
+    `show_models` is whether the model card is open.
     """
 
     name: str | None = None

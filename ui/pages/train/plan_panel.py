@@ -72,7 +72,7 @@ def parts(
 
 
 def plan(checked: PreflightResult) -> Markup:
-    """Return memory, time, disk space and findings; a hint if there is no plan yet."""
+    """Return memory, time, disk space and findings; a hint while a plan is missing."""
     report = checked.report
     if report is None:
         return el("p.help", "Memory, time and disk space appear here once the settings are valid.")

@@ -18,14 +18,14 @@ def panel(report: Report) -> Markup:
     """Return the speed optimizations; nothing if the speed cannot be predicted."""
     if not report.levers:
         return EMPTY
-    count = sum(lever.on for lever in report.levers)
+    count = sum(speedup.on for speedup in report.levers)
     return el(
         "div.speedups",
         _recommended(report),
         el(
             "details.others#speedups",
             el("summary", f"Speed optimizations: {count} of {len(report.levers)} on"),
-            [_speedup(lever) for lever in report.levers],
+            [_speedup(speedup) for speedup in report.levers],
         ),
     )
 
@@ -48,25 +48,25 @@ def _recommended(report: Report) -> Markup | None:
     )
 
 
-def _speedup(lever: Speedup) -> Markup:
-    text = el("div", lever.label, el("small", _effect(lever)), title=lever.words)
-    return el("div.way", text, chip("on", "good") if lever.on else _use(lever))
+def _speedup(speedup: Speedup) -> Markup:
+    text = el("div", speedup.label, el("small", _effect(speedup)), title=speedup.words)
+    return el("div.way", text, chip("on", "good") if speedup.on else _use(speedup))
 
 
-def _use(lever: Speedup) -> Markup | None:
+def _use(speedup: Speedup) -> Markup | None:
     # An optimization that would make this run slower is listed without a button.
-    if lever.times < 1 and lever.gib >= 0:
+    if speedup.times < 1 and speedup.gib >= 0:
         return chip("no gain here")
-    return fit_panel.settings_button(lever.settings, "Use", lever.label, "btn s")
+    return fit_panel.settings_button(speedup.settings, "Use", speedup.label, "btn s")
 
 
-def _effect(lever: Speedup) -> str:
-    is_same = abs(lever.times - 1) < MIN_GAIN
-    speed = "about the same speed" if is_same else f"{factor(lever.times)} the speed"
-    if abs(lever.gib) < MIN_GIB:
+def _effect(speedup: Speedup) -> str:
+    is_same = abs(speedup.times - 1) < MIN_GAIN
+    speed = "about the same speed" if is_same else f"{factor(speedup.times)} the speed"
+    if abs(speedup.gib) < MIN_GIB:
         return speed
-    verb = "needs" if lever.gib > 0 else "saves"
-    return f"{speed} · {verb} {fmt.gib(abs(lever.gib))}"
+    verb = "needs" if speedup.gib > 0 else "saves"
+    return f"{speed} · {verb} {fmt.gib(abs(speedup.gib))}"
 
 
 def factor(times: float) -> str:

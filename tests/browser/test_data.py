@@ -67,7 +67,7 @@ def test_an_open_column_mapping_stays_open(server, opened, tmp_path):
     path.write_text("\n".join([*lines[:5], "{broken", *lines[5:]]) + "\n", encoding="utf-8")
     page = opened(server.url)
     upload(page, path)
-    until(page, "checks", "not JSON")
+    until(page, "checks", "not valid JSON")
     page.get_by_role("tab", name="Rows").click()
     page.get_by_role("button", name="Change how the rows are read").click()
     page.get_by_label("Each row is").select_option("instruction")
@@ -157,7 +157,7 @@ def test_several_files_are_mixed_and_one_is_removed(server, opened, tmp_path):
 def test_a_sample_replaces_a_mapped_file(server, opened, tmp_path):
     page = opened(server.url)
     upload(page, odd_csv(tmp_path / "odd.csv"))
-    until(page, "data", "say neither")
+    until(page, "data", "do not match any kind of rows")
     read_by_hand(page)
     page.get_by_label("The captain").check()
     until(page, "sum-data", "234 rows")
@@ -212,7 +212,7 @@ def test_a_broken_file_is_repaired_and_trained_for_two_steps(
     upload(page, broken_sharegpt(tmp_path / "support.jsonl"))
     repair_everything(page)
     upload(page, odd_csv(tmp_path / "odd.csv"))
-    until(page, "data", "say neither")
+    until(page, "data", "do not match any kind of rows")
     read_by_hand(page)
 
     page.get_by_role("tab", name="What the model sees").click()

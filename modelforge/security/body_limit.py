@@ -24,7 +24,7 @@ class BodyLimit:
 LIMITS = (
     BodyLimit("/api/datasets/", MIB),
     BodyLimit("/api/datasets", MAX_UPLOAD_BYTES),
-    BodyLimit("/face/uploads", MAX_UPLOAD_BYTES),
+    BodyLimit("/ui/uploads", MAX_UPLOAD_BYTES),
     BodyLimit("/gradio_api/", 16 * MIB),
     BodyLimit("/", MIB),
 )

@@ -117,7 +117,7 @@ class Server:
         """Return the first thing that the run's page is sent."""
         line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=limit_s)
         try:
-            line.request("GET", f"/face/runs/{run_id}/live")
+            line.request("GET", f"/ui/runs/{run_id}/live")
             answer = line.getresponse()
             while sent := answer.readline():
                 if sent.startswith(b"data: "):

@@ -56,18 +56,19 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[...
     )
     tokens.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     for command in inside.choices.values():
-        command.add_argument("file", nargs="+", help="data file, folder, sample:NAME or hub:ID")
-        command.add_argument(
-            *("--field", "-f"),
-            action="append",
-            default=[],
-            metavar="KEY=VALUE",
-            help="how rows are read, as output_field=reply; may be repeated",
-        )
+        _add_source(command)
     fetch = new("fetch", _fetch, "Download a dataset from the Hub, to use it as hub:OWNER/NAME.")
     fetch.add_argument("name", help="OWNER/NAME")
     fetch.add_argument("--subset", help="configuration, such as en")
     fetch.add_argument("--split", default="train", help="split, such as train or train[:10%%]")
+
+
+def _add_source(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", nargs="+", help="data file, folder, sample:NAME or hub:ID")
+    fields = "how rows are read, as output_field=reply; may be repeated"
+    command.add_argument(
+        "--field", "-f", action="append", default=[], metavar="KEY=VALUE", help=fields
+    )
 
 
 def _with_datasets(

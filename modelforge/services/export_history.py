@@ -7,12 +7,9 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from functools import cache
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
-
-from modelforge.paths import resource_folder
+from modelforge.pages import render_page
 from modelforge.runs.downsample import Point, smooth
 from modelforge.runs.metrics import AXES, MeasuredStage, RunMetrics
 from modelforge.services.compare import (
@@ -86,25 +83,16 @@ def comparison_page(comparison: Comparison, created: float) -> str:
     ]
     charts = [_chart(comparison.curves, "loss", "Loss", axis) for axis in AXES]
     charts.append(_chart(comparison.curves, "tokens_per_s", "Tokens per second", AXES[0]))
-    return (
-        _environment()
-        .get_template("comparison.html")
-        .render(
-            title=" · ".join(labels),
-            date=datetime.fromtimestamp(created).astimezone().strftime("%Y-%m-%d %H:%M"),
-            labels=labels,
-            legend=[(label, _color(index)) for index, label in enumerate(labels)],
-            results=_results(runs),
-            charts=charts,
-            tables=[table for table in tables if table[1] or table[0] != "Effective values"],
-        )
+    return render_page(
+        "comparison.html",
+        title=" · ".join(labels),
+        date=datetime.fromtimestamp(created).astimezone().strftime("%Y-%m-%d %H:%M"),
+        labels=labels,
+        legend=[(label, _color(index)) for index, label in enumerate(labels)],
+        results=_results(runs),
+        charts=charts,
+        tables=[table for table in tables if table[1] or table[0] != "Effective values"],
     )
-
-
-@cache
-def _environment() -> Environment:
-    templates = resource_folder("assets") / "templates"
-    return Environment(loader=FileSystemLoader(templates), autoescape=True)
 
 
 def _results(runs: Sequence[RunResult]) -> list[tuple[str, list[str]]]:

@@ -157,9 +157,8 @@ def train(
     job = context.job
     number = stage.number if stage else None
     checkpoint = context.checkpoint
-    resume_from = None
-    if checkpoint is not None and checkpoint.stage == number:
-        resume_from = checkpoint.path
+    is_resumed = checkpoint is not None and checkpoint.stage == number
+    resume_from = checkpoint.path if checkpoint and is_resumed else None
     batch_size = set_best_batch_size(context, trainer, resume_from)
     facts = plan_event_data(job, trainer) | facts | (stage.plan_facts if stage else {})
     if job.is_trial_run:

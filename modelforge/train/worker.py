@@ -25,9 +25,8 @@ from modelforge.runs.checkpoints import Checkpoint
 from modelforge.runs.event_types import FailedEvent, StartedEvent
 from modelforge.runs.events import EventWriter
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.process.disk_reserve import DiskReserve
 from modelforge.train import environment, resume
-from modelforge.train.event_log import EventLog
+from modelforge.train.event_log import DiskReserve, EventLog
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.stop import Stop, StopRequested, TrialRunFinished
 

@@ -39,20 +39,22 @@ def split_indices(
     _, wanted = split_counts(count, eval_split)
     groups = list(duplicates.values())
     random.Random(seed).shuffle(groups)
-    quotas = _quotas(wanted, list(strata) if strata is not None else [0] * count)
-    held_out: list[int] = []
+    evaluation = sorted(_take(groups, wanted, strata or [0] * count))
+    members = set(evaluation)
+    return [index for index in range(count) if index not in members], evaluation
+
+
+def _take(groups: list[list[int]], wanted: int, strata: Sequence[int]) -> list[int]:
+    """Return the rows of the first groups that fit; of the smallest group if none fits."""
+    quotas = _quotas(wanted, strata)
+    taken: list[int] = []
     for group in groups:
         # Duplicates count for the source of the first of them.
-        source = strata[group[0]] if strata is not None else 0
+        source = strata[group[0]]
         if len(group) <= quotas[source]:
-            held_out.extend(group)
+            taken.extend(group)
             quotas[source] -= len(group)
-    if not held_out:
-        smallest = min(groups, key=len)
-        held_out = list(smallest)
-    held_out.sort()
-    members = set(held_out)
-    return [index for index in range(count) if index not in members], held_out
+    return taken or min(groups, key=len)
 
 
 def split_counts(count: int, eval_split: float) -> tuple[int, int]:
@@ -67,7 +69,7 @@ def split_counts(count: int, eval_split: float) -> tuple[int, int]:
     return count - held_out, held_out
 
 
-def _quotas(wanted: int, strata: list[int]) -> dict[int, int]:
+def _quotas(wanted: int, strata: Sequence[int]) -> dict[int, int]:
     """Return the number of evaluation rows per source; largest remainders are rounded up."""
     counts = Counter(strata)
     shares = {source: wanted * count / len(strata) for source, count in counts.items()}

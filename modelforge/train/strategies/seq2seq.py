@@ -96,8 +96,8 @@ def tokenize(
     if not counts[0].trained_tokens:
         raise WorkerError("nothing-to-learn", _nothing_to_learn(counts[0]))
     total = counts[0] + counts[1]
-    notes = _notes(total, options)
     eval_dataset = tables[1].dataset() if counts[1].trained_tokens else None
+    notes = _notes(total, options)
     if counts[1].rows and eval_dataset is None:
         notes.append(dataset.NO_EVALUATION)
     for code, text in notes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelforge.runs.process.disk_reserve import BYTES, NAME, DiskReserve
+from modelforge.train.event_log import BYTES, NAME, DiskReserve
 
 
 def test_room_is_held_and_given_back(tmp_path):

@@ -24,7 +24,7 @@ from modelforge.modeling.generate import seq2seq_generation
 from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.counters import TokenizeCounts
 from modelforge.modeling.tokenize.options import TokenizeOptions
-from modelforge.modeling.tokenize.seq2seq import encode_seq2seq
+from modelforge.modeling.tokenize.seq2seq import Seq2SeqExample, encode_seq2seq
 from modelforge.modeling.tokenize.template import ChatTemplate, seq2seq_template, stop_ids_of
 from modelforge.train import loop
 from modelforge.train.job import WorkerContext
@@ -87,9 +87,7 @@ def tokenize(
         if example is None:
             count.dropped += 1
             continue
-        count.truncated += example.is_truncated
-        count.trained_tokens += len(example.target_ids)
-        count.all_tokens += len(example.input_ids)
+        _count(example, count)
         tables[is_eval].add({"input_ids": example.source_ids, "labels": example.target_ids})
         if is_eval:
             eval_rows.add(row)
@@ -112,6 +110,12 @@ def tokenize(
         notes=notes,
         eval_rows=eval_rows.rows,
     )
+
+
+def _count(example: Seq2SeqExample, count: TokenizeCounts) -> None:
+    count.truncated += example.is_truncated
+    count.trained_tokens += len(example.target_ids)
+    count.all_tokens += len(example.input_ids)
 
 
 def build_trainer(

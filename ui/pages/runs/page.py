@@ -29,8 +29,7 @@ def page(forge: Forge) -> None:
 
     def open(request: Any) -> PollReply:
         query = read_query(request)
-        limit = min(MAX_SHOWN, max(PAGE_SIZE, number(request, "shown")))
-        runs = forge.history.page(query, limit=limit)
+        runs = forge.history.page(query, limit=_shown(request))
         waiting = queue.queue_card(forge.queue.view())
         is_active = any(runs.states[state] for state in GROUPS["active"][1])
         return PollReply(
@@ -65,6 +64,10 @@ def page(forge: Forge) -> None:
         return queue.change(forge, request)
 
     gradio_page(_body(), "runs", open, stop, delete, annotate, change_queue)
+
+
+def _shown(request: Any) -> int:
+    return min(MAX_SHOWN, max(PAGE_SIZE, number(request, "shown")))
 
 
 def read_query(request: Any) -> RunFilter:

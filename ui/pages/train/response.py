@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -35,6 +36,16 @@ from ui.pages.train import (
 from ui.pages.train.form import Entered
 
 
+@dataclass(frozen=True)
+class _Problems:
+    """The problems of a check, by where the page shows them."""
+
+    missing: list[str]
+    fields: dict[str, str]
+    data: list[Problem]
+    others: list[Problem]
+
+
 def reply(
     forge: Forge,
     entered: Entered,
@@ -46,55 +57,73 @@ def reply(
     found = forge.layers.stack(entered)
     values = form.values(found.all_layers)
     checked = checked or forge.preflight.check(*found.layers)
-    missing = [name for name in ("dataset", "model_name") if not values[name].strip()]
-    errors, others = form.errors(
-        [problem for problem in checked.problems if problem.where not in missing]
-    )
-    data_problems = _data_problems(checked.errors)
+    problems = _sort_problems(checked, values)
     sources = data_actions.stated_sources(found.layers)
     look = checked.summary or data_actions.look(forge, found.layers, values["dataset"])
     titles = {name: profile.title.lower() for name, profile in load_profiles().items()}
-    can_start = checked.ready and not missing
+    can_start = checked.ready and not problems.missing
     if can_start:
         forge.warm()
-    has_mapping = bool(values["dataset"].strip()) and (look is not None or bool(data_problems))
-    mapping = (
-        data_actions.mapping_editor(forge, sources, values["dataset"]) if has_mapping else EMPTY
-    )
-    parts: dict[str, str] = {
-        **_machine_parts(found, titles),
-        **model_card.parts(values["model_name"], checked),
-        **_settings_parts(entered, found, titles[found.profile]),
-        **plan_panel.parts(checked, missing, [one for one in others if one not in data_problems]),
-        "sum-task": _task_summary(values, checked),
-        "sum-data": data_card.summary(look, data_problems),
-        "data": data_card.rows(look, data_problems, sources),
-        "mapping": mapping,
-        "sources": data_card.source_list(sources),
-        "recipe": join([recipe_text(checked, values)]),
-        "trial-run": trial_run.state(forge, checked),
-    }
-    if entered.show_models:
-        parts["models"] = model_card.catalog(forge.layers.rate_models(entered, found))
+    parts = _settings_parts(forge, entered, found, titles)
+    parts |= _check_parts(forge, checked, values, problems)
+    parts |= _data_parts(forge, values["dataset"], look, problems.data, sources)
     return TrainReply(
-        parts=parts,
+        parts=dict(parts),
         profile=found.profile,
         values=values,
         origins=form.origins(found.all_layers, titles),
-        hidden=sorted(found.hidden - errors.keys()),
-        errors=errors,
+        hidden=sorted(found.hidden - problems.fields.keys()),
+        errors=problems.fields,
         hints=hints(checked, values, practice=found.machine.practice_mode),
         can_start=can_start,
         # A run that is only blocked at the moment may wait in the queue.
-        can_queue=not missing and not checked.errors,
+        can_queue=not problems.missing and not checked.errors,
         has_plan=checked.report is not None,
         exceeds_memory=fit_panel.exceeds_memory(checked.report),
         trace_key=_trace_key(checked),
         trial_run=forge.trial_runs.active(),
-        cards=_card_states(missing, errors, data_problems),
+        cards=_card_states(problems.missing, problems.fields, problems.data),
         data=_data_facts(look, checked.errors, sources or [{"path": values["dataset"]}]),
         active=active,
     )
+
+
+def _sort_problems(checked: PreflightResult, values: Mapping[str, str]) -> _Problems:
+    missing = [name for name in ("dataset", "model_name") if not values[name].strip()]
+    stated = [problem for problem in checked.problems if problem.where not in missing]
+    fields, others = form.errors(stated)
+    data = _data_problems(checked.errors)
+    return _Problems(missing, fields, data, [one for one in others if one not in data])
+
+
+def _check_parts(
+    forge: Forge, checked: PreflightResult, values: Mapping[str, str], problems: _Problems
+) -> dict[str, Markup]:
+    """Return the parts that follow from the check: model, task, plan, recipe and trial run."""
+    return {
+        **model_card.parts(values["model_name"], checked),
+        **plan_panel.parts(checked, problems.missing, problems.others),
+        "sum-task": _task_summary(values, checked),
+        "recipe": join([recipe_text(checked, values)]),
+        "trial-run": trial_run.state(forge, checked),
+    }
+
+
+def _data_parts(
+    forge: Forge,
+    dataset: str,
+    look: DatasetSummary | None,
+    problems: Sequence[Problem],
+    sources: Sequence[Mapping[str, Any]],
+) -> dict[str, Markup]:
+    """Return the parts of the data card."""
+    has_mapping = bool(dataset.strip()) and (look is not None or bool(problems))
+    return {
+        "sum-data": data_card.summary(look, problems),
+        "data": data_card.rows(look, problems, sources),
+        "mapping": data_actions.mapping_editor(forge, sources, dataset) if has_mapping else EMPTY,
+        "sources": data_card.source_list(sources),
+    }
 
 
 def _trace_key(checked: PreflightResult) -> str:
@@ -166,7 +195,11 @@ def _task_summary(values: Mapping[str, str], checked: PreflightResult) -> Markup
     return join([f"{task} · {method} {trained}{start}{provider}"])
 
 
-def _settings_parts(entered: Entered, found: LayerStack, title: str) -> dict[str, Markup]:
+def _settings_parts(
+    forge: Forge, entered: Entered, found: LayerStack, titles: Mapping[str, str]
+) -> dict[str, Markup]:
+    """Return the parts that follow from the settings: machine, catalog, number of changes."""
+    title = titles[found.profile]
     shown = [spec for spec in form.fields() if spec.name not in found.hidden]
     elsewhere = {*form.ON_CARDS, data_actions.SOURCES, *found.hidden}
     changed = len([name for name in entered.values if name not in elsewhere])
@@ -176,7 +209,10 @@ def _settings_parts(entered: Entered, found: LayerStack, title: str) -> dict[str
         else ["from ", el("b", title)]
     )
     summary = join([source, f" · {changed} changed by you" if changed else None])
-    return {"sum-settings": summary, "count-all": join([str(len(shown))])}
+    parts = {"sum-settings": summary, "count-all": join([str(len(shown))])}
+    if entered.show_models:
+        parts["models"] = model_card.catalog(forge.layers.rate_models(entered, found))
+    return parts | _machine_parts(found, titles)
 
 
 def _card_states(

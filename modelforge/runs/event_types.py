@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
 
@@ -138,6 +139,11 @@ class StepEvent(Event):
     ram_gib: Annotated[float | None, Info("Resident memory of the worker.", "GiB")] = None
     gpu_percent: Annotated[float | None, Info("GPU load.", "%")] = None
     vram_gib: Annotated[float | None, Info("Peak GPU memory reserved by the worker.", "GiB")] = None
+
+    @property
+    def memory_gib(self) -> float | None:
+        """GPU memory, or main memory where no GPU is used."""
+        return self.ram_gib if self.vram_gib is None else self.vram_gib
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,22 +341,41 @@ def parse(kind: str, data: Mapping[str, Any]) -> Event:
     Unknown fields are ignored, and so are values of the wrong type. An event of an unknown kind,
     or one that lacks a required field, becomes an `UnknownEvent`.
     """
-    event_type = KINDS.get(kind)
-    if event_type is None:
-        return UnknownEvent()
-    values: dict[str, Any] = {}
-    for name, types, default in _CHECKS[kind]:
-        value = data.get(name)
-        if isinstance(value, types):
-            values[name] = value
-        elif default is MISSING:
-            return UnknownEvent()
-        else:
-            values[name] = default
+    event_type, defaults, ignored = _layout(kind, tuple(data), tuple(map(type, data.values())))
     # Long files have many lines: this takes half the time of the constructor of a frozen class.
     event = object.__new__(event_type)
-    event.__dict__.update(values)
+    values = event.__dict__
+    values.update(data)
+    if defaults:
+        values.update(defaults)
+    for name in ignored:
+        del values[name]
     return event
+
+
+@lru_cache(maxsize=256)
+def _layout(
+    kind: str, names: tuple[str, ...], types: tuple[type, ...]
+) -> tuple[type[Event], dict[str, Any], tuple[str, ...]]:
+    """Return how to parse data with these fields: the class, defaults and names to ignore.
+
+    Nearly all events of a kind have the same layout, which is therefore checked only once. A plain
+    default is an attribute of the class, and not needed for an absent field.
+    """
+    event_type = KINDS.get(kind, UnknownEvent)
+    given = dict(zip(names, types, strict=True))
+    defaults: dict[str, Any] = {}
+    for spec in field_specs(event_type):
+        value_type = given.get(spec.name, NoneType)
+        if value_type is NoneType and spec.default is None and spec.name in given:
+            continue
+        if not issubclass(value_type, spec.types):
+            if spec.required:
+                return UnknownEvent, {}, names
+            if spec.name in given or not hasattr(event_type, spec.name):
+                defaults[spec.name] = spec.default
+    known = {spec.name for spec in field_specs(event_type)}
+    return event_type, defaults, tuple(name for name in names if name not in known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,12 +418,7 @@ def _spec(name: str, hint: Any, default: Any) -> FieldSpec:
     return FieldSpec(name, types, plain.__name__, NoneType in options, default, info)
 
 
-_SPECS = {event_type: _specs(event_type) for event_type in KINDS.values()}
-# As plain tuples, which are read faster: `parse` is called for every line of long files.
-_CHECKS = {
-    event_type.kind: [(spec.name, spec.types, spec.default) for spec in specs]
-    for event_type, specs in _SPECS.items()
-}
+_SPECS = {event_type: _specs(event_type) for event_type in (*KINDS.values(), UnknownEvent)}
 _JSON_TYPES = {
     "int": "integer",
     "float": "number",

@@ -9,10 +9,9 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -26,8 +25,7 @@ READ_BYTES = 2**22
 _QUOTED_MILESTONES = tuple(f'"{kind}"'.encode() for kind in MILESTONES)
 
 
-@dataclass(frozen=True, slots=True)
-class EventRecord:
+class EventRecord(NamedTuple):
     """One line of the file: number from 1, Unix time, kind and data, with current names."""
 
     n: int
@@ -111,31 +109,45 @@ def read_events(
     An incomplete last line is left for the next call; invalid lines are skipped. With `limit`,
     about that many bytes are read, rounded up to a whole line.
     """
-    after = max(0, after)
-    try:
-        with path.open("rb") as file:
-            file.seek(after)
-            data = file.read() if limit is None else file.read(limit) + file.readline()
-    except FileNotFoundError:
-        return [], after
-    lines = data[: data.rfind(b"\n") + 1]
-    return _parse_lines(lines), after + len(lines)
+    lines, end = read_lines(path, after, limit)
+    return list(parse_lines(lines)), end
 
 
 def iter_events(path: Path) -> Iterator[EventRecord]:
     """Yield all records of a file, reading a few megabytes at a time."""
     after = 0
     while True:
-        records, end = read_events(path, after, READ_BYTES)
-        yield from records
+        lines, end = read_lines(path, after, READ_BYTES)
+        yield from parse_lines(lines)
         if end - after < READ_BYTES:
             return
         after = end
 
 
+def read_lines(path: Path, after: int, limit: int | None) -> tuple[bytes, int]:
+    """Return the complete lines after byte `after`, and the byte to continue from."""
+    after = max(0, after)
+    try:
+        with path.open("rb") as file:
+            file.seek(after)
+            data = file.read() if limit is None else file.read(limit) + file.readline()
+    except FileNotFoundError:
+        return b"", after
+    lines = data[: data.rfind(b"\n") + 1]
+    return lines, after + len(lines)
+
+
+def parse_lines(lines: bytes) -> Iterator[EventRecord]:
+    """Yield the records in these lines; invalid lines are skipped."""
+    for line in lines.splitlines():
+        record = _parse(line)
+        if record is not None:
+            yield record
+
+
 def tail_events(path: Path, limit: int = TAIL_BYTES) -> list[EventRecord]:
     """Return the records in the last `limit` bytes, oldest first."""
-    return _parse_lines(_tail(path, limit))
+    return list(parse_lines(_tail(path, limit)))
 
 
 def first_event(path: Path, after: int = 0) -> EventRecord | None:
@@ -207,19 +219,12 @@ def _tail(path: Path, limit: int) -> bytes:
     return tail[: tail.rfind(b"\n") + 1]
 
 
-def _parse_lines(lines: bytes) -> list[EventRecord]:
-    records = map(_parse, lines.splitlines())
-    return [record for record in records if record is not None]
-
-
 def _parse(line: bytes) -> EventRecord | None:
     try:
         value = orjson.loads(line)
-    except ValueError:
+        n, t, kind, data = value["n"], value["t"], value["kind"], value["data"]
+    except (ValueError, KeyError, TypeError):
         return None
-    if not isinstance(value, dict):
-        return None
-    n, t, kind, data = value.get("n"), value.get("t"), value.get("kind"), value.get("data")
     if (
         not isinstance(n, int)
         or not isinstance(t, (int, float))

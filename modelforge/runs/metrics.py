@@ -13,7 +13,7 @@ from typing import Any, TypeGuard, overload
 from modelforge.runs.downsample import MOST_POINTS, Curve, Point, decimate
 from modelforge.runs.event_types import EvalEvent, StepEvent
 from modelforge.runs.events import iter_events
-from modelforge.runs.timeline import Stage, Timeline
+from modelforge.runs.timeline import SERIES, Stage, Timeline
 
 AXES = ("step", "tokens", "seconds")
 # What every reported step has besides its number.
@@ -31,8 +31,9 @@ class FullCurve(Curve):
 
     def append(self, point: Point) -> None:
         """Add a point at the end."""
-        self.x.append(point[0])
-        self.y.append(point[1])
+        x, y = point
+        self.x.append(x)
+        self.y.append(y)
 
     def cut(self, x: float) -> None:
         """Drop the points beyond `x`."""
@@ -59,22 +60,20 @@ class MeasuredStage(Stage):
     """A stage with all its points.
 
     `axes` has the epoch at every reported step, and the tokens and the seconds of training until
-    then; evaluations and pauses do not count. They start at the step that training continues
-    from, which another run may have made.
+    then; evaluations and pauses do not count. `steps` has the number of each. They start at the
+    step that training continues from, which another run may have made.
     """
 
     def __init__(self, number: int = 1) -> None:
-        super().__init__(number, FullCurve)
-        self.axes = {name: FullCurve() for name in COLUMNS}
+        super().__init__(number, FullCurve, (*SERIES, "grad_norm", "memory_gib"))
+        self.steps = array("d")
+        self.axes = {name: array("d") for name in COLUMNS}
         self._tokens = self._seconds = 0.0
         self._last_step = 0
 
     def add_step(self, t: float, event: StepEvent) -> None:
         """Add the metrics of a step."""
         super().add_step(t, event)
-        self._add(self.train, "grad_norm", event.step, event.grad_norm)
-        memory = event.ram_gib if event.vram_gib is None else event.vram_gib
-        self._add(self.train, "memory_gib", event.step, memory)
         self._tokens += event.tokens or 0
         self._seconds += (event.seconds or 0.0) * max(0, event.step - self._last_step)
         self._add_to_axes(event.step, event.epoch)
@@ -82,16 +81,17 @@ class MeasuredStage(Stage):
     def add_eval(self, event: EvalEvent) -> None:
         """Add the metrics of an evaluation."""
         super().add_eval(event)
-        if not self.axes["epoch"] or event.step > self._last_step:
+        if not self.steps or event.step > self._last_step:
             self._add_to_axes(event.step, event.epoch)
 
     def cut(self, step: int) -> None:
         """Drop what came after a step."""
         super().cut(step)
-        for curve in self.axes.values():
-            curve.cut(step)
+        keep = bisect_right(self.steps, step)
+        for values in (self.steps, *self.axes.values()):
+            del values[keep:]
         self._tokens, self._seconds = self.length("tokens"), self.length("seconds")
-        self._last_step = int(self.length("step")) if self.axes["epoch"] else step
+        self._last_step = int(self.steps[-1]) if self.steps else step
 
     def points(self, curve: Curve, axis: str = "step") -> list[Point]:
         """Return a curve over `step`, `epoch`, `tokens` or `seconds`."""
@@ -107,24 +107,22 @@ class MeasuredStage(Stage):
 
     def length(self, axis: str) -> float:
         """Return how far the stage has come on an axis."""
-        if axis == "step":
-            steps = self.axes["epoch"].x
-            return steps[-1] if steps else 0.0
-        values = self.axes[axis].y
+        values = self.steps if axis == "step" else self.axes[axis]
         return values[-1] if values else 0.0
 
     def _add_to_axes(self, step: int, epoch: float | None) -> None:
-        epochs = self.axes["epoch"]
+        epochs, tokens, seconds = self.axes.values()
         if epoch is None:
-            epoch = epochs.y[-1] if epochs else math.nan
-        epochs.append((step, epoch))
-        self.axes["tokens"].append((step, self._tokens))
-        self.axes["seconds"].append((step, self._seconds))
+            epoch = epochs[-1] if epochs else math.nan
+        self.steps.append(step)
+        epochs.append(epoch)
+        tokens.append(self._tokens)
+        seconds.append(self._seconds)
         self._last_step = step
 
     def _along(self, axis: str, points: Curve | list[Point]) -> list[float]:
         """Return the values of an axis at the steps of these points."""
-        steps, values = self.axes[axis].x, self.axes[axis].y
+        steps, values = self.steps, self.axes[axis]
         if len(points) == len(steps):
             return list(values)
         return [values[max(0, bisect_right(steps, step) - 1)] for step, _ in points]
@@ -145,7 +143,7 @@ class RunMetrics:
                     "stage": stage.number,
                     "name": stage.name,
                     "total_steps": stage.total_steps,
-                    "points": len(stage.axes["epoch"]),
+                    "points": len(stage.steps),
                     "trained": {n: stage.rows(c, limit) for n, c in stage.train.items() if c},
                     "held": {n: stage.rows(c, limit) for n, c in stage.eval.items() if c},
                 }

@@ -33,8 +33,9 @@ from modelforge.runs.event_types import (
     StartedEvent,
     StepEvent,
     StoppedEvent,
+    parse,
 )
-from modelforge.runs.events import READ_BYTES, EventRecord, read_events, tail_events
+from modelforge.runs.events import READ_BYTES, EventRecord, parse_lines, read_lines, tail_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.timings import StepTimings
 
@@ -44,7 +45,6 @@ READERS = 8
 SERIES = ("loss", "learning_rate", "tokens_per_s", "cpu_percent", "gpu_percent")
 # Measured before the checkpoint that a run resumes from, and therefore not its newest values.
 _DROPPED_ON_RESUME = (PlanEvent, StepEvent, EvalEvent, ScoresEvent, AdjustedEvent)
-_series_values = attrgetter(*SERIES)
 _E = TypeVar("_E", bound=Event)
 
 
@@ -56,15 +56,21 @@ class Stage:
     since the latest start, with its Unix time.
     """
 
-    def __init__(self, number: int = 1, new_curve: Callable[[], Curve] = DownsampledCurve) -> None:
+    def __init__(
+        self,
+        number: int = 1,
+        new_curve: Callable[[], Curve] = DownsampledCurve,
+        series: tuple[str, ...] = SERIES,
+    ) -> None:
         self.number = number
         self._new_curve = new_curve
+        self._series_values = attrgetter(*series)
         self.name = ""
         self.plan: PlanEvent | None = None
         self.step = 0
         self.epoch: float | None = None
-        self.train: dict[str, Curve] = {name: new_curve() for name in SERIES}
-        self._series = list(self.train.values())
+        self.train: dict[str, Curve] = {name: new_curve() for name in series}
+        self._append_series = [curve.append for curve in self.train.values()]
         self.eval: dict[str, Curve] = {"loss": new_curve()}
         self.best: Point | None = None
         self.first: tuple[int, float] | None = None
@@ -97,11 +103,14 @@ class Stage:
             self.epoch = event.epoch
         if self.first is None:
             self.first = (step, t)
-        for curve, value in zip(self._series, _series_values(event), strict=True):
+        for append, value in zip(self._append_series, self._series_values(event), strict=True):
             if value is not None and isfinite(value):
-                curve.append((step, value))
+                append((step, value))
         for name, value in event.metrics.items():
-            self._add(train, name, step, value)
+            if name in train and type(value) is float and isfinite(value):
+                train[name].append((step, value))
+            else:
+                self._add(train, name, step, value)
 
     def add_eval(self, event: EvalEvent) -> None:
         """Add the metrics of an evaluation."""
@@ -177,13 +186,14 @@ class Timeline:
 
     def add(self, record: EventRecord) -> None:
         """Add one event."""
-        event, t = record.event, record.t
-        self.number = record.n
-        handle = _HANDLERS.get(type(event))
+        self.number, t, kind, data = record
+        event = parse(kind, data)
+        event_type = type(event)
+        handle = _HANDLERS.get(event_type)
         if handle is not None:
             handle(self, t, event)
         self.timings.add(t, event)
-        self._newest[type(event)] = event
+        self._newest[event_type] = event
         self.updated = t
 
     def _started(self, t: float, event: StartedEvent) -> None:
@@ -220,7 +230,7 @@ class Timeline:
         stage.name = event.stage_name or stage.name
 
     def _step(self, t: float, event: StepEvent) -> None:
-        self._stage(event.stage).add_step(t, event)
+        (self.stages[-1] if event.stage is None else self._stage(event.stage)).add_step(t, event)
         self.phase = _TRAINING
         memory = event.vram_gib or event.ram_gib
         if memory is not None and memory > (self.peak_memory_gib or 0.0):
@@ -296,9 +306,10 @@ class TimelineReader:
         """Add the new events to the timeline and return the version."""
         with self._lock:
             while True:
-                records, end = read_events(self._path, self._offset, READ_BYTES)
-                self.timeline.add_all(records)
-                self.version += bool(records)
+                lines, end = read_lines(self._path, self._offset, READ_BYTES)
+                before = self.timeline.number
+                self.timeline.add_all(parse_lines(lines))
+                self.version += self.timeline.number != before
                 is_at_end = end - self._offset < READ_BYTES
                 self._offset = end
                 if is_at_end:

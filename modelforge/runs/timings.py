@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from modelforge.runs.event_types import (
     AdjustedEvent,
+    Ending,
     EvalEvent,
     Event,
     FailedEvent,
@@ -23,8 +26,7 @@ from modelforge.runs.event_types import (
 REMEMBERED = 400
 
 
-@dataclass(frozen=True, slots=True)
-class StepWindow:
+class StepWindow(NamedTuple):
     """The steps between two step events: how many, their tokens, and their seconds in all."""
 
     steps: int
@@ -78,28 +80,24 @@ class StepTimings:
     def add(self, t: float, event: Event) -> None:
         """Add one event."""
         self.updated = t
-        match event:
-            case StepEvent():
-                self._step(t, event)
-            case PhaseEvent():
-                self._phase(t, event)
-            case EvalEvent():
-                self._eval(t, event)
-            case SavedEvent():
-                self._saved(t, event)
-            case PlanEvent():
-                self._plan(t, event)
-            case StartedEvent():
-                self.is_over, self.started = False, t
-            case ResumedEvent():
-                self.step = self.evaluated = self.saved = event.step
-                self._mark = (t, self.step)
-            case AdjustedEvent():
-                # Earlier measurements belong to another way of computing.
-                self.windows.clear()
-                self.is_adjusted = True
-            case FinishedEvent() | StoppedEvent() | FailedEvent():
-                self.is_over = True
+        handle = _HANDLERS.get(type(event))
+        if handle is not None:
+            handle(self, t, event)
+
+    def _started(self, t: float, _event: StartedEvent) -> None:
+        self.is_over, self.started = False, t
+
+    def _ended(self, _t: float, _event: Ending) -> None:
+        self.is_over = True
+
+    def _resumed(self, t: float, event: ResumedEvent) -> None:
+        self.step = self.evaluated = self.saved = event.step
+        self._mark = (t, self.step)
+
+    def _adjusted(self, _t: float, _event: AdjustedEvent) -> None:
+        # Earlier measurements belong to another way of computing.
+        self.windows.clear()
+        self.is_adjusted = True
 
     def _plan(self, t: float, event: PlanEvent) -> None:
         before = self.stages
@@ -111,14 +109,14 @@ class StepTimings:
         self._mark = (t, self.step)
 
     def _step(self, t: float, event: StepEvent) -> None:
-        steps = event.step - self.step
+        step, seconds, tokens = event.step, event.seconds, float(event.tokens or 0)
+        steps = step - self.step
         self.total_steps = event.total_steps or self.total_steps
-        tokens = float(event.tokens or 0)
         self.tokens += tokens
-        if steps > 0 and event.seconds is not None:
-            self.windows.append(StepWindow(steps, tokens, event.seconds * steps))
-        self.step = event.step
-        self._mark = (t, event.step)
+        if steps > 0 and seconds is not None:
+            self.windows.append(StepWindow(steps, tokens, seconds * steps))
+        self.step = step
+        self._mark = (t, step)
 
     def _eval(self, t: float, event: EvalEvent) -> None:
         since, step = self._mark
@@ -146,3 +144,18 @@ class StepTimings:
             self.phase = PhaseProgress(event.name, t, done, event.total, done)
         else:
             phase.done = done
+
+
+_HANDLERS: Mapping[type[Event], Callable[..., None]] = {
+    StartedEvent: StepTimings._started,
+    ResumedEvent: StepTimings._resumed,
+    PhaseEvent: StepTimings._phase,
+    PlanEvent: StepTimings._plan,
+    StepEvent: StepTimings._step,
+    EvalEvent: StepTimings._eval,
+    SavedEvent: StepTimings._saved,
+    AdjustedEvent: StepTimings._adjusted,
+    FinishedEvent: StepTimings._ended,
+    StoppedEvent: StepTimings._ended,
+    FailedEvent: StepTimings._ended,
+}

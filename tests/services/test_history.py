@@ -184,7 +184,7 @@ def test_a_run_that_goes_on_again_keeps_its_checkpoints(forge):
     run.events.write_text("")
     run.process.write_text(f'{{"launching": {time.time()}}}')
     with pytest.raises(BusyError):
-        forge.runs._store.shed(run.id, [run.checkpoints])
+        forge.runs._store.delete_parts(run.id, [run.checkpoints])
     assert run.checkpoints.exists()
 
 

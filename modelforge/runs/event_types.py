@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
 
@@ -37,45 +37,41 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageEvent(Event):
+    """Base class of events that belong to a training stage."""
+
+    stage: Annotated[int | None, Info("Stage, in runs with stages.", omitted=True)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartedEvent(Event):
     """A worker process began to work on the run. A run that is resumed has several."""
 
     kind: ClassVar[str] = "started"
     pid: Annotated[int, Info("Process id of the worker.")]
-    birth: Annotated[
-        float, Info("Time at which the process was created; identifies it with `pid`.", "Unix s")
-    ]
+    birth: Annotated[float, Info("Creation time of the process.", "Unix s")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResumedEvent(Event):
-    """The worker continues from a checkpoint. Everything measured after it is obsolete."""
+    """The worker continues from a checkpoint; what was measured after it is obsolete."""
 
     kind: ClassVar[str] = "resumed"
     step: Annotated[int, Info("Step of the checkpoint; 0 without one.")]
-    stage: Annotated[int | None, Info("Training stage of the checkpoint, in runs with stages.")] = (
-        None
-    )
-    checkpoint: Annotated[
-        str | None, Info("Name of the checkpoint folder; null when training starts over.")
-    ] = None
-    damaged: Annotated[
-        list[dict[str, str]], Info("Damaged checkpoints that were skipped: `name` and `why`.")
-    ] = field(default_factory=list)
+    stage: Annotated[int | None, Info("Stage, in runs with stages.")] = None
+    checkpoint: Annotated[str | None, Info("Its name; null: training starts over.")] = None
+    damaged: Annotated[list[dict[str, str]], Info("`name`, `why`.")] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseEvent(Event):
-    """The worker entered a phase or made progress in it, at most four times per second."""
+    """The worker entered a phase or made progress in it, at most four times per second.
+
+    Phases: loading, tokenizing, training, evaluating, scoring, saving, paused, trial_run.
+    """
 
     kind: ClassVar[str] = "phase"
-    name: Annotated[
-        str,
-        Info(
-            "`loading`, `tokenizing`, `training`, `evaluating`, `scoring`, `saving`, `paused` or "
-            "`trial_run`."
-        ),
-    ]
+    name: Annotated[str, Info("Name of the phase.")]
     text: Annotated[str, Info("The phase in words.")] = ""
     done: Annotated[int | None, Info("Finished units of work.", omitted=True)] = None
     total: Annotated[int | None, Info("All units of work.", omitted=True)] = None
@@ -97,24 +93,18 @@ class PlanEvent(Event):
     method: Annotated[str | None, Info("Training method, such as `sft` or `dpo`.")] = None
     train_rows: Annotated[int | None, Info("Rows of the training split.")] = None
     eval_rows: Annotated[int | None, Info("Rows of the evaluation split.")] = None
-    trained_tokens: Annotated[
-        int | None, Info("Tokens with a label in one epoch.", "tokens", omitted=True)
-    ] = None
+    trained_tokens: Annotated[int | None, Info("Labels of one epoch.", "tokens", True)] = None
     all_tokens: Annotated[int | None, Info("All tokens of one epoch.", "tokens")] = None
     truncated_rows: Annotated[int | None, Info("Rows that were truncated.")] = None
-    prompts_per_update: Annotated[int | None, Info("Prompts per step, in RLHF.", omitted=True)] = (
-        None
-    )
-    answers_per_update: Annotated[
-        int | None, Info("Completions per step, in RLHF.", omitted=True)
-    ] = None
+    prompts_per_update: Annotated[int | None, Info("Prompts per RLHF step.", omitted=True)] = None
+    answers_per_update: Annotated[int | None, Info("Answers per RLHF step.", omitted=True)] = None
     stage: Annotated[int | None, Info("Number of this stage, from 1.", omitted=True)] = None
     stages: Annotated[int | None, Info("Number of stages.", omitted=True)] = None
     stage_name: Annotated[str | None, Info("Name of this stage.", omitted=True)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepEvent(Event):
+class StepEvent(StageEvent):
     """Optimizer steps were made since the previous event of this kind."""
 
     kind: ClassVar[str] = "step"
@@ -125,16 +115,9 @@ class StepEvent(Event):
     learning_rate: Annotated[float | None, Info("Learning rate of the newest step.")] = None
     grad_norm: Annotated[float | None, Info("Gradient norm before clipping.")] = None
     tokens: Annotated[int | None, Info("Tokens of these steps.", "tokens")] = None
-    tokens_per_s: Annotated[
-        float | None, Info("Throughput; evaluation and saving excluded.", "tokens/s")
-    ] = None
-    seconds: Annotated[
-        float | None, Info("Mean time of one step; evaluation and saving excluded.", "s")
-    ] = None
-    metrics: Annotated[dict[str, float], Info("Further metrics of the trainer, by its names.")] = (
-        field(default_factory=dict)
-    )
-    stage: Annotated[int | None, Info("Stage, in runs with stages.", omitted=True)] = None
+    tokens_per_s: Annotated[float | None, Info("Throughput of training.", "tokens/s")] = None
+    seconds: Annotated[float | None, Info("Mean training time of one step.", "s")] = None
+    metrics: Annotated[dict[str, float], Info("Further metrics.")] = field(default_factory=dict)
     cpu_percent: Annotated[float | None, Info("CPU load of the machine.", "%")] = None
     ram_gib: Annotated[float | None, Info("Resident memory of the worker.", "GiB")] = None
     gpu_percent: Annotated[float | None, Info("GPU load.", "%")] = None
@@ -147,20 +130,15 @@ class StepEvent(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalEvent(Event):
-    """The evaluation split was evaluated."""
+class EvalEvent(StageEvent):
+    """The evaluation split was evaluated. Metrics have no prefix `eval_`."""
 
     kind: ClassVar[str] = "eval"
     step: Annotated[int, Info("Step after which it was evaluated; 0 is before training.")]
     epoch: Annotated[float | None, Info("Passes over the training rows so far.")] = None
-    loss: Annotated[
-        float | None, Info("Evaluation loss; null where the trainer watches another metric.")
-    ] = None
+    loss: Annotated[float | None, Info("Evaluation loss; null: another metric is used.")] = None
     best: Annotated[bool, Info("Whether this is the best evaluation so far.")] = False
-    metrics: Annotated[
-        dict[str, float], Info("Further metrics of the trainer, without the prefix `eval_`.")
-    ] = field(default_factory=dict)
-    stage: Annotated[int | None, Info("Stage, in runs with stages.", omitted=True)] = None
+    metrics: Annotated[dict[str, float], Info("Further metrics.")] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +165,7 @@ class AdjustedEvent(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleEvent(Event):
+class SampleEvent(StageEvent):
     """A completion that the model generated during training."""
 
     kind: ClassVar[str] = "sample"
@@ -195,7 +173,6 @@ class SampleEvent(Event):
     prompt: Annotated[str, Info("The prompt, at most 2,000 characters.")] = ""
     completion: Annotated[str, Info("The completion, at most 2,000 characters.")] = ""
     reward: Annotated[float | None, Info("Its reward.", omitted=True)] = None
-    stage: Annotated[int | None, Info("Stage, in runs with stages.", omitted=True)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,9 +181,7 @@ class ScoresEvent(Event):
 
     kind: ClassVar[str] = "scores"
     after: Annotated[dict[str, float], Info("Metrics of the trained model, by name.")]
-    before: Annotated[
-        dict[str, float] | None, Info("The same of the base model; null where not measured.")
-    ] = None
+    before: Annotated[dict[str, float] | None, Info("The same of the base model.")] = None
     rows: Annotated[int | None, Info("Evaluation rows that were answered.")] = None
 
 
@@ -225,16 +200,10 @@ class _TrialRunNumbers(Event):
 
     peak_gib: Annotated[float, Info("Peak memory.", "GiB")]
     seconds_per_update: Annotated[float, Info("Expected mean time of one step.", "s")]
-    seconds_per_update_worst: Annotated[
-        float | None, Info("Time of a step on the longest rows.", "s")
-    ] = None
+    seconds_per_update_worst: Annotated[float | None, Info("For the longest rows.", "s")] = None
     tokens_per_s: Annotated[float | None, Info("Expected throughput.", "tokens/s")] = None
-    seconds_per_eval_batch: Annotated[float | None, Info("Time of an evaluation batch.", "s")] = (
-        None
-    )
-    score_seconds: Annotated[
-        float | None, Info("Expected time to generate and score all answers at the end.", "s")
-    ] = None
+    seconds_per_eval_batch: Annotated[float | None, Info("Time per evaluation batch.", "s")] = None
+    score_seconds: Annotated[float | None, Info("Expected time of final scoring.", "s")] = None
     save_seconds: Annotated[float | None, Info("Time to save a checkpoint.", "s")] = None
     final_seconds: Annotated[float | None, Info("Time to save the output.", "s")] = None
     checkpoint_gib: Annotated[float | None, Info("Size of a checkpoint.", "GiB")] = None
@@ -277,16 +246,13 @@ class FinishedEvent(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoppedEvent(Event):
+class StoppedEvent(StageEvent):
     """The run ended because a stop was requested."""
 
     kind: ClassVar[str] = "stopped"
     step: Annotated[int | None, Info("Newest step.")] = None
     kept: Annotated[bool | None, Info("Whether the trained weights were saved.")] = None
-    best_step: Annotated[
-        int | None, Info("Step of the weights that were saved, when not the newest.")
-    ] = None
-    stage: Annotated[int | None, Info("Stage, in runs with stages.", omitted=True)] = None
+    best_step: Annotated[int | None, Info("Step of the saved weights, if older.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,8 +312,7 @@ def parse(kind: str, data: Mapping[str, Any]) -> Event:
     event = object.__new__(event_type)
     values = event.__dict__
     values.update(data)
-    if defaults:
-        values.update(defaults)
+    values.update(defaults)
     for name in ignored:
         del values[name]
     return event
@@ -366,14 +331,12 @@ def _layout(
     given = dict(zip(names, types, strict=True))
     defaults: dict[str, Any] = {}
     for spec in field_specs(event_type):
-        value_type = given.get(spec.name, NoneType)
-        if value_type is NoneType and spec.default is None and spec.name in given:
+        if issubclass(given.get(spec.name, NoneType), spec.types):
             continue
-        if not issubclass(value_type, spec.types):
-            if spec.required:
-                return UnknownEvent, {}, names
-            if spec.name in given or not hasattr(event_type, spec.name):
-                defaults[spec.name] = spec.default
+        if spec.required:
+            return UnknownEvent, {}, names
+        if spec.name in given or not hasattr(event_type, spec.name):
+            defaults[spec.name] = spec.default
     known = {spec.name for spec in field_specs(event_type)}
     return event_type, defaults, tuple(name for name in names if name not in known)
 
@@ -395,38 +358,26 @@ class FieldSpec:
         return self.default is MISSING
 
 
+@cache
 def field_specs(event_type: type[Event]) -> tuple[FieldSpec, ...]:
     """Return the fields of an event class, in the order in which they are written."""
-    return _SPECS[event_type]
-
-
-def _specs(event_type: type[Event]) -> tuple[FieldSpec, ...]:
     hints = get_type_hints(event_type, include_extras=True)
-    return tuple(_spec(part.name, hints[part.name], _default(part)) for part in fields(event_type))
+    return tuple(_spec(part, hints[part.name]) for part in fields(event_type))
 
 
-def _default(part: Field[Any]) -> Any:
-    return part.default if part.default_factory is MISSING else part.default_factory()
-
-
-def _spec(name: str, hint: Any, default: Any) -> FieldSpec:
+def _spec(part: Field[Any], hint: Any) -> FieldSpec:
+    default = part.default if part.default_factory is MISSING else part.default_factory()
     hint, info = get_args(hint)
     options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
     inner = next(option for option in options if option is not NoneType)
     plain = get_origin(inner) or inner
     types = (int, float) if plain is float else (plain,)
-    return FieldSpec(name, types, plain.__name__, NoneType in options, default, info)
+    return FieldSpec(part.name, types, plain.__name__, NoneType in options, default, info)
 
 
-_SPECS = {event_type: _specs(event_type) for event_type in (*KINDS.values(), UnknownEvent)}
-_JSON_TYPES = {
-    "int": "integer",
-    "float": "number",
-    "str": "string",
-    "bool": "boolean",
-    "dict": "object",
-    "list": "array",
-}
+_PLAIN_TYPES = ("int", "float", "str", "bool", "dict", "list")
+_JSON_TYPES = ("integer", "number", "string", "boolean", "object", "array")
+_JSON_TYPE = dict(zip(_PLAIN_TYPES, _JSON_TYPES, strict=True))
 
 
 def json_schemas() -> Iterator[dict[str, Any]]:
@@ -443,9 +394,7 @@ def json_schemas() -> Iterator[dict[str, Any]]:
 
 
 def _json_schema(spec: FieldSpec) -> dict[str, Any]:
-    kind = _JSON_TYPES[spec.type_name]
+    kind = _JSON_TYPE[spec.type_name]
     unit = f" ({spec.info.unit})" if spec.info.unit else ""
-    return {
-        "type": [kind, "null"] if spec.nullable else kind,
-        "description": f"{spec.info.text}{unit}",
-    }
+    json_type = [kind, "null"] if spec.nullable else kind
+    return {"type": json_type, "description": f"{spec.info.text}{unit}"}

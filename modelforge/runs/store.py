@@ -1,4 +1,4 @@
-"""Run folders: made whole or not at all, found, listed and deleted."""
+"""Run folders: create, find, list and delete them. A folder is created completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +25,7 @@ from modelforge.runs.layout import RunFolder
 from modelforge.runs.notes import Notes, read_notes, updated_notes, write_notes
 from modelforge.runs.process.identity import kill_tree, wait_ended
 from modelforge.runs.process.lock import exclusive
-from modelforge.runs.states import read_facts
+from modelforge.runs.states import RunFacts, read_facts
 
 FORMAT = 1
 LOCK = ".start.lock"
@@ -38,8 +39,37 @@ PACKAGES = [
 ]
 
 
+@dataclass(frozen=True)
+class NewRun:
+    """The contents of a new run folder; `report` is the preflight report."""
+
+    name: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    request_id: str | None = None
+    trial_run: bool = False
+
+    def as_record(self, run_id: str, created: float) -> dict[str, Any]:
+        """Return the content of config.json."""
+        record = {
+            "format": FORMAT,
+            "id": run_id,
+            "name": self.name,
+            "created": created,
+            "request_id": self.request_id,
+            "config": dict(self.config),
+            "origins": dict(self.origins),
+            "plan": dict(self.plan),
+            "dataset": dict(self.dataset),
+        }
+        return record | {"trial_run": True} if self.trial_run else record
+
+
 class RunIndex(Protocol):
-    """What `Store` and `Supervisor` ask of an index of the runs; see `runs.index.Index`."""
+    """The part of `runs.index.Index` that `Store` and `Supervisor` use."""
 
     def find_request(self, request_id: str) -> str | None:
         """Return the id of the run that was created for this request, or None."""
@@ -58,90 +88,65 @@ class Store:
     ) -> None:
         self._runs = runs or home.runs
         self._index = index
-        self._cards: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
-        self._looking = threading.Lock()
+        self._records: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
+        self._records_lock = threading.Lock()
 
-    def create(  # noqa: PLR0913 - a run is made of that much, each by its name
-        self,
-        *,
-        name: str,
-        config: Mapping[str, Any],
-        origins: Mapping[str, str],
-        plan: Mapping[str, Any],
-        report: Mapping[str, Any],
-        dataset: Mapping[str, Any],
-        request_id: str | None = None,
-        announce: Callable[[str], None] | None = None,
-        trial_run: bool = False,
-    ) -> RunFolder:
-        """Make a run folder and return it; a `request_id` that is known gives the run it made.
+    def create(self, run: NewRun, announce: Callable[[str], None] | None = None) -> RunFolder:
+        """Create a run folder and return it; `announce` receives its id before it is visible.
 
-        `announce` hears the id before anybody can see the run. Raises RunError, and leaves
-        nothing, when the disk is full or writing is not allowed.
+        Raises RunError, and leaves nothing, when the disk is full or writing is not allowed.
         """
         with exclusive(self._runs / LOCK):
-            if request_id and (known := self.find_request(request_id)):
-                return known
             self._sweep()
             now = time.time()
             run_id = self._new_id(now)
             if announce is not None:
                 announce(run_id)
-            record = {
-                "format": FORMAT,
-                "id": run_id,
-                "name": name,
-                "created": now,
-                "request_id": request_id,
-                "config": dict(config),
-                "origins": dict(origins),
-                "plan": dict(plan),
-                "dataset": dict(dataset),
-                **({"trial_run": True} if trial_run else {}),
-            }
-            return self._settle(RunFolder(self._runs / run_id), record, report)
+            folder = RunFolder(self._runs / run_id)
+            self._write(folder, run.as_record(run_id, now), run.report)
+            return folder
 
     def exists(self, run_id: str) -> bool:
-        """Return whether there is a run of that id."""
+        """Return whether a run with this id exists."""
         return self._find(run_id) is not None
 
     def get(self, run_id: str) -> RunFolder:
-        """Return the run of that id; raises NotFoundError, also for ids that are paths."""
-        found = self._find(run_id)
-        if found is None:
-            problem = Problem(
-                "run",
-                f"There is no run {run_id[:80]!r}.",
-                "The Runs page, or `modelforge runs list`, shows those that are there.",
+        """Return the run with this id; raises NotFoundError, also for ids that are paths."""
+        folder = self._find(run_id)
+        if folder is None:
+            what = f"There is no run {run_id[:80]!r}."
+            raise NotFoundError(
+                Problem("run", what, "`modelforge runs list` and the Runs page list all runs.")
             )
-            raise NotFoundError(problem)
-        return found
+        return folder
 
     def list(self) -> list[RunFolder]:
-        """Return all runs, newest first. Reads one small file a run, and only once."""
-        cards = self._read_cards()
-        newest = sorted(cards.items(), key=lambda card: (_created(card[1]), card[0]), reverse=True)
-        return [RunFolder(self._runs / run_id) for run_id, _card in newest]
+        """Return all runs, newest first. The record of each is read only when it has changed."""
+        records = self._read_records().items()
+        newest = sorted(records, key=lambda item: (_created(item[1]), item[0]), reverse=True)
+        return [RunFolder(self._runs / run_id) for run_id, _record in newest]
 
     def find_request(self, request_id: str) -> RunFolder | None:
-        """Return the run that was made for this request, or None."""
+        """Return the run that was created for this request, or None."""
         if self._index is not None:
-            found = self._index.find_request(request_id)
-            return None if found is None else self._find(found)
-        for run_id, card in self._read_cards().items():
-            if card.get("request_id") == request_id:
+            run_id = self._index.find_request(request_id)
+            return None if run_id is None else self._find(run_id)
+        for run_id, record in self._read_records().items():
+            if record.get("request_id") == request_id:
                 return RunFolder(self._runs / run_id)
         return None
 
     def delete(self, run_id: str) -> None:
-        """Delete a run with everything it made; raises BusyError while a process works on it."""
+        """Delete a run and all its files; raises BusyError while a process works on it."""
         folder = self.get(run_id)
         with exclusive(self._runs / LOCK):
-            self._end_work(folder)
-            gone = self._runs / f"{GONE}{run_id}-{secrets.token_hex(2)}"
+            facts = _require_inactive(folder)
+            if facts.alive and facts.process is not None:
+                kill_tree(facts.process)
+                wait_ended(facts.process, KILLED_S)
+            # One rename, so that a partly deleted run is never listed.
+            gone = self._set_aside(folder.path, run_id)
             try:
-                # One rename, so that no half-deleted run is ever listed.
-                folder.path.rename(gone)
                 shutil.rmtree(gone)
             except OSError as error:
                 raise disk_error(error, folder.path) from error
@@ -154,9 +159,9 @@ class Store:
         tags: Iterable[str] | None = None,
         note: str | None = None,
     ) -> Notes:
-        """Write down what people say of a run; None leaves a part as it is.
+        """Change the user's name, tags and note of a run; None leaves a part as it is.
 
-        Raises ConfigError with everything that is too long or too many.
+        Raises ConfigError with all values that exceed a limit.
         """
         folder = self.get(run_id)
         with exclusive(self._runs / LOCK):
@@ -166,53 +171,43 @@ class Store:
         return notes
 
     def delete_parts(self, run_id: str, paths: Iterable[Path]) -> int:
-        """Delete parts of a run that nobody works on; return how many there were.
+        """Delete subfolders of a run and return their number.
 
-        Raises BusyError while a process works on it.
+        Raises BusyError while a process works on the run.
         """
         folder = self.get(run_id)
         with exclusive(self._runs / LOCK):
-            facts = read_facts(folder)
-            if facts.alive or facts.state.is_active:
-                problem = Problem("run", f"{folder.id} is still going on.", "Stop it first.")
-                raise BusyError(problem, folder.id)
-            gone = [self._set_aside(path) for path in paths if path.parent == folder.path]
+            if _require_inactive(folder).alive:
+                raise _busy(folder)
+            gone = [self._set_aside(path, run_id) for path in paths if path.parent == folder.path]
         for path in gone:
             shutil.rmtree(path, ignore_errors=True)
         self.touch()
         return len(gone)
 
     def sweep(self) -> None:
-        """Remove what a server that died in the middle of create or delete has left."""
+        """Delete what an interrupted create or delete left behind."""
         with exclusive(self._runs / LOCK):
             self._sweep()
 
     def touch(self) -> None:
-        """Let every list of runs know that something in one of them has changed."""
+        """Mark the runs folder as changed, so that every index compares its runs again."""
         with contextlib.suppress(OSError):
             os.utime(self._runs)
 
-    def _set_aside(self, path: Path) -> Path:
-        """Take a part out of its run in one step, so that nobody finds half of it."""
-        gone = self._runs / f"{GONE}{path.parent.name}-{secrets.token_hex(2)}"
+    def _set_aside(self, path: Path, run_id: str) -> Path:
+        """Rename a folder that is to be deleted, and return the new path."""
+        gone = self._runs / f"{GONE}{run_id}-{secrets.token_hex(2)}"
         try:
             path.rename(gone)
         except OSError as error:
             raise disk_error(error, path) from error
         return gone
 
-    def _end_work(self, folder: RunFolder) -> None:
-        facts = read_facts(folder)
-        if facts.state.is_active:
-            problem = Problem("run", f"{folder.id} is still going on.", "Stop it first.")
-            raise BusyError(problem, folder.id)
-        if facts.alive and facts.process is not None:
-            kill_tree(facts.process)
-            wait_ended(facts.process, KILLED_S)
-
-    def _settle(
+    def _write(
         self, folder: RunFolder, record: Mapping[str, Any], report: Mapping[str, Any]
-    ) -> RunFolder:
+    ) -> None:
+        """Write the files into a staging folder, then rename it."""
         staged = RunFolder(self._runs / f"{STAGING}{folder.id}-{secrets.token_hex(2)}")
         try:
             staged.path.mkdir()
@@ -224,7 +219,6 @@ class Store:
             raise disk_error(error, folder.path) from error
         finally:
             shutil.rmtree(staged.path, ignore_errors=True)
-        return folder
 
     def _new_id(self, now: float) -> str:
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
@@ -240,9 +234,9 @@ class Store:
         is_run = folder.config.is_file() and not folder.path.is_symlink()
         return folder if is_run else None
 
-    def _read_cards(self) -> dict[str, dict[str, Any]]:
-        """Return what stands in each run's config.json, reading only what has changed."""
-        with self._looking:
+    def _read_records(self) -> dict[str, dict[str, Any]]:
+        """Return config.json of every run by id; reads only changed files."""
+        with self._records_lock:
             fresh: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
             for folder in self._folders():
                 try:
@@ -250,13 +244,13 @@ class Store:
                 except OSError:
                     continue
                 mark = (stat.st_mtime_ns, stat.st_size)
-                known = self._cards.get(folder.id)
+                known = self._records.get(folder.id)
                 if known and known[0] == mark:
                     fresh[folder.id] = known
-                elif (card := find_json(folder.config)) is not None:
-                    fresh[folder.id] = (mark, card)
-            self._cards = fresh
-            return {run_id: card for run_id, (_mark, card) in fresh.items()}
+                elif (record := find_json(folder.config)) is not None:
+                    fresh[folder.id] = (mark, record)
+            self._records = fresh
+            return {run_id: record for run_id, (_mark, record) in fresh.items()}
 
     def _folders(self) -> Iterator[RunFolder]:
         try:
@@ -268,7 +262,6 @@ class Store:
                 yield RunFolder(path)
 
     def _sweep(self) -> None:
-        """Remove what a server that died in the middle of create or delete has left."""
         for prefix in (STAGING, GONE):
             for path in self._runs.glob(f"{prefix}*"):
                 try:
@@ -280,12 +273,24 @@ class Store:
 
 
 def is_id(name: str) -> bool:
-    """Say whether a folder of that name may be a run: never a path, nor one that is being made."""
+    """Return whether a folder with this name may be a run; paths and staging folders are not."""
     return ID.fullmatch(name) is not None and ".." not in name
 
 
-def _created(card: Mapping[str, Any]) -> float:
-    created = card.get("created")
+def _require_inactive(folder: RunFolder) -> RunFacts:
+    """Return the facts of a run; raises BusyError while it is active."""
+    facts = read_facts(folder)
+    if facts.state.is_active:
+        raise _busy(folder)
+    return facts
+
+
+def _busy(folder: RunFolder) -> BusyError:
+    return BusyError(Problem("run", f"{folder.id} is still running.", "Stop it first."), folder.id)
+
+
+def _created(record: Mapping[str, Any]) -> float:
+    created = record.get("created")
     return float(created) if isinstance(created, (int, float)) else 0.0
 
 

@@ -19,7 +19,7 @@ from modelforge.preflight import Report
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.process.warm_worker import WarmWorker
-from modelforge.runs.store import Store
+from modelforge.runs.store import NewRun, Store
 from modelforge.services.chat import ChatService
 from modelforge.services.preflight import PreflightResult, PreflightService
 
@@ -47,7 +47,7 @@ class RunSpec:
         trial_run: bool = False,
     ) -> RunFolder:
         """Create the folder; `announce` receives the id before the folder is visible."""
-        return store.create(
+        new_run = NewRun(
             name=self.name,
             config=self.resolved.config.explicit_values(),
             origins=self.resolved.origins,
@@ -55,9 +55,9 @@ class RunSpec:
             report=self.report.as_dict(),
             dataset=self.data.as_record(),
             request_id=request_id,
-            announce=announce,
             trial_run=trial_run,
         )
+        return store.create(new_run, announce)
 
 
 class RunLauncher:

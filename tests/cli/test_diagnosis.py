@@ -13,7 +13,7 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.paths import Home
 from modelforge.runs.event_types import FailedEvent, StartedEvent
 from modelforge.runs.events import EventWriter
-from modelforge.runs.store import Store
+from modelforge.runs.store import NewRun, Store
 
 
 @pytest.fixture
@@ -24,13 +24,9 @@ def failed(tmp_path, monkeypatch):
     settings = {"task": "text-generation", "model_name": "m", "dataset": "d",
             "compute_specs": "low_end", "per_device_train_batch_size": 2}  # fmt: skip
     config = TrainingConfig(**settings)
+    plan = make_plan(config, PlanContext("cpu", "m")).as_dict()
     folder = Store(Home(tmp_path / "home")).create(
-        name="a run",
-        config=config.explicit_values(),
-        origins={},
-        plan=make_plan(config, PlanContext("cpu", "m")).as_dict(),
-        report={},
-        dataset={},
+        NewRun("a run", config.explicit_values(), plan=plan)
     )
     with EventWriter(folder.events) as events:
         events.write(StartedEvent(pid=1, birth=1.0))

@@ -17,7 +17,7 @@ from modelforge.data.checks.summary import summarize
 from modelforge.paths import Home
 from modelforge.runs.events import EventRecord, read_events
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.store import Store
+from modelforge.runs.store import NewRun, Store
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTORS = ROOT / "tests" / "actors"
@@ -118,9 +118,8 @@ class Place:
             "mapping": first.mapping.as_dict() if first.mapping else None,
         }
         return self.store.create(
-            name="a run", config=config.explicit_values(), origins={}, plan=plan.as_dict(),
-            report={}, dataset=dataset,
-        )  # fmt: skip
+            NewRun("a run", config.explicit_values(), plan=plan.as_dict(), dataset=dataset)
+        )
 
 
 def slower(ratio: float) -> list[str]:

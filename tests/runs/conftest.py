@@ -15,7 +15,7 @@ from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import kill_tree, wait_ended
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState, read_facts
-from modelforge.runs.store import Store
+from modelforge.runs.store import NewRun, Store
 
 ACTORS = Path(__file__).parents[1] / "actors"
 PATIENCE_S = 0.4
@@ -36,15 +36,8 @@ class Stage:
         return Supervisor(self.home, command=self.actor(actor), **settings)
 
     def new_run(self, **more: Any) -> RunFolder:
-        given = {
-            "name": "a run",
-            "config": {},
-            "origins": {},
-            "plan": {},
-            "report": {},
-            "dataset": {},
-        }
-        return self.store.create(**{**given, **more})
+        announce = more.pop("announce", None)
+        return self.store.create(NewRun(**{"name": "a run", **more}), announce)
 
     def until(self, condition: Callable[[], Any], what: str, limit_s: float = 10.0) -> Any:
         deadline = time.monotonic() + limit_s

@@ -16,7 +16,7 @@ from modelforge.errors import BusyError, NotFoundError, RunError
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import read_json
 from modelforge.runs.states import RunState
-from modelforge.runs.store import ID, STALE_S, Store
+from modelforge.runs.store import ID, STALE_S, NewRun, Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,27 +51,26 @@ def test_a_run_holds_what_was_asked_and_found(stage):
     assert visible(stage) == [run.id]
 
 
-def test_the_same_request_gives_the_same_run(stage):
-    run = stage.new_run(request_id="twice")
-    assert stage.new_run(request_id="twice") == run
-    assert Store(stage.home).find_request("twice") == run
-    assert stage.new_run(request_id="other") != run
-    assert stage.new_run() != stage.new_run()
+def test_the_run_of_a_request_is_found(stage):
+    run = stage.new_run(request_id="r1")
+    other = stage.new_run(request_id="r2")
+    assert other != run
+    assert Store(stage.home).find_request("r1") == run
+    assert Store(stage.home).find_request("r2") == other
+    assert Store(stage.home).find_request("r3") is None
 
 
-def test_the_same_request_from_many_threads_makes_one_run(stage):
-    made = []
+def test_many_threads_create_different_runs(stage):
+    created = []
     threads = [
-        threading.Thread(target=lambda: made.append(stage.new_run(request_id="one").id))
-        for _ in range(20)
+        threading.Thread(target=lambda: created.append(stage.new_run().id)) for _ in range(20)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(made) == 20
-    assert visible(stage) == sorted(set(made))
-    assert len(set(made)) == 1
+    assert len(set(created)) == 20
+    assert visible(stage) == sorted(created)
 
 
 def test_runs_are_listed_newest_first(stage):
@@ -190,9 +189,7 @@ def test_what_a_dead_server_left_half_made_is_swept(stage):
 def test_a_home_that_is_a_file_is_refused_in_words(tmp_path):
     (tmp_path / "runs").write_text("not a folder")
     with pytest.raises(RunError) as caught:
-        Store(Home(tmp_path)).create(
-            name="x", config={}, origins={}, plan={}, report={}, dataset={}
-        )
+        Store(Home(tmp_path)).create(NewRun("x"))
     assert caught.value.problems[0].remedy
 
 
@@ -201,10 +198,9 @@ import os, resource, sys
 from pathlib import Path
 from modelforge.errors import RunError
 from modelforge.paths import Home
-from modelforge.runs.store import Store
+from modelforge.runs.store import NewRun, Store
 store = Store(Home(Path(sys.argv[1])))
-given = dict(name="x", origins={}, plan={}, report={}, dataset={})
-store.create(config={}, **given)
+store.create(NewRun("x"))
 if sys.argv[2] == "full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 else:
@@ -212,7 +208,7 @@ else:
     if os.geteuid() == 0:  # whom no right stops
         os.seteuid(65534)
 try:
-    store.create(config={"dataset": "x" * 5000}, **given)
+    store.create(NewRun("x", config={"dataset": "x" * 5000}))
 except RunError as error:
     print(error.problems[0].what, error.problems[0].remedy)
 """

@@ -22,7 +22,7 @@ from modelforge.runs.events import read_events
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.states import RunState
-from modelforge.runs.store import Store
+from modelforge.runs.store import NewRun, Store
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -197,13 +197,7 @@ def test_errors_of_the_hub_loader_are_explained(text, said):
 def started(home: Home, spare: WarmWorker, said: dict[str, Any]) -> Any:
     """Start a run of one update in the spare and wait for its end."""
     run = Store(home).create(
-        name="now",
-        config=said["config"],
-        origins={},
-        plan=said["plan"],
-        report={},
-        dataset=said["dataset"],
-        request_id=None,
+        NewRun("now", said["config"], plan=said["plan"], dataset=said["dataset"])
     )
     supervisor = Supervisor(home)
     pid = spare.pid

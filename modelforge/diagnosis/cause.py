@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class KnownCause:
-    """A cause by its code: what it means, what helps, and the words or signals it is known by.
+    """A cause of failure, with the patterns and signals that identify it.
 
-    `where` is a setting's name or a part; `cure` names the button that applies the remedy. An
-    entry without patterns is only known by its code: our own errors bring their own words.
-    What is only `inferred` from outside is told as probable.
+    `where` is a setting or a part of the system, `fix` the name of a fix in `fixes`. A cause
+    without patterns is identified only by its code. One that is `inferred` from the exit or the
+    log is reported as probable.
     """
 
     code: str

@@ -1,4 +1,4 @@
-"""Causes that lie in what was asked: packages, layers, number formats, data and templates."""
+"""Causes in the settings: packages, layers, precision, data and chat templates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ENTRIES = (
     KnownCause(
         "loss-not-finite",
         "training",
-        "The loss became no number, so nothing more can be learned.",
+        "The loss became NaN or infinite, so training cannot continue.",
         "Lower the learning rate, or train in bf16 or fp32 instead of fp16.",
         (r"\bloss became (nan|-?inf)", r"gradients became no number"),
         fix="gentler",
@@ -19,8 +19,8 @@ ENTRIES = (
     KnownCause(
         "flash-attention",
         "model.attn_implementation",
-        "Flash attention is asked for, but it is not installed or not for this card.",
-        "Choose the attention sdpa, which is nearly as fast.",
+        "Flash attention is not installed, or does not support this GPU.",
+        "Set the attention implementation to sdpa, which is nearly as fast.",
         (
             r"flashattention\d? has been toggled on",
             r"flashattention only supports",
@@ -32,16 +32,16 @@ ENTRIES = (
     KnownCause(
         "attention-unsupported",
         "model.attn_implementation",
-        "This model has no fused attention.",
-        "Choose the attention eager.",
+        "This model does not support the chosen attention implementation.",
+        "Set the attention implementation to eager.",
         (r"does not support an attention implementation",),
         fix="eager-attention",
     ),
     KnownCause(
         "quantizing-unavailable",
         "quantization",
-        "bitsandbytes cannot work here: it was not built for this torch, CUDA or card.",
-        f"{SET_UP} Or train on plain weights.",
+        "bitsandbytes does not work here: it was not built for this torch, CUDA or GPU.",
+        f"{SET_UP} Or train without quantization.",
         (
             r"bitsandbytes native library",
             r"(cuda|rocm|xpu) setup error",
@@ -55,7 +55,7 @@ ENTRIES = (
     KnownCause(
         "provider-broken",
         "provider",
-        "Unsloth cannot work here.",
+        "Unsloth does not work on this computer.",
         "Run `python launch.py setup --with unsloth` again, or choose the provider huggingface.",
         (
             r"no module named '?unsloth",
@@ -67,7 +67,7 @@ ENTRIES = (
     KnownCause(
         "library-mismatch",
         "packages",
-        "Two installed libraries do not fit together.",
+        "Two installed libraries are incompatible.",
         SET_UP,
         (
             r"undefined symbol: ",
@@ -89,32 +89,32 @@ ENTRIES = (
     KnownCause(
         "layers-unknown",
         "adapter.target_modules",
-        "The model has no layers of these names.",
-        "Choose all-linear, or names that the model has.",
+        "The model has no layers with these names.",
+        "Set the target modules to all-linear, or to layers of the model.",
         (r"target modules .{0,400} not found in the base model", r"nomatchingpeftmoduleerror"),
         fix="all-layers",
     ),
     KnownCause(
         "nothing-trained",
         "adapter",
-        "No weights of the model are trained, so there is nothing to learn with.",
-        "Choose all-linear for the adapted layers.",
+        "The model has no trainable weights.",
+        "Set the target modules to all-linear.",
         (r"element 0 of tensors does not require grad",),
         fix="all-layers",
     ),
     KnownCause(
         "start-failed",
         "adapter.init",
-        "The adapter's start could not be worked out from the weights.",
-        "Choose the adapter start default.",
+        "The adapter could not be initialized from the weights of the model.",
+        "Set the adapter initialization to default.",
         (r"\blinalg(error|\.svd)\b", r"\bsvd\b.{0,60}failed to converge"),
         fix="default-start",
     ),
     KnownCause(
         "number-format",
         "hardware.precision",
-        "This device cannot calculate in the number format that was chosen.",
-        "Choose the precision fp32, or auto.",
+        "This device does not support the chosen precision.",
+        "Set the precision to fp32 or auto.",
         (
             r"doesn't support bf16",
             r"not implemented for '(half|bfloat16|float8_\w+)'",
@@ -128,8 +128,8 @@ ENTRIES = (
     KnownCause(
         "too-long",
         "max_seq_length",
-        "A row is longer than the model can read, or has tokens that it does not know.",
-        "Shorten the longest row, and use the tokenizer that belongs to the model.",
+        "An example exceeds the context of the model, or has tokens outside its vocabulary.",
+        "Lower the maximum sequence length, and use the tokenizer of the model.",
         (
             r"index out of range in self",
             r"device-side assert triggered",
@@ -141,16 +141,16 @@ ENTRIES = (
     KnownCause(
         "template-missing",
         "model.chat_template",
-        "The model has no chat template, and the data are conversations.",
-        "Choose the chat template chatml.",
+        "The data has conversations, but the model has no chat template.",
+        "Set the chat template to chatml.",
         (r"chat_template is not set", r"does not have a chat template"),
         fix="own-template",
     ),
     KnownCause(
         "template-refuses",
         "data",
-        "The model's chat template does not take conversations of this shape.",
-        "Let the doctor of the data mend the turns, or choose the chat template chatml.",
+        "The chat template of the model does not support the roles or their order in the data.",
+        "Repair the messages with the data checks, or set the chat template to chatml.",
         (r"roles must alternate", r"system role (is )?not supported"),
         fix="own-template",
     ),
@@ -158,15 +158,15 @@ ENTRIES = (
         "template-broken",
         "model.chat_template",
         "The chat template has an error.",
-        "Correct its file, or choose the chat template chatml.",
+        "Correct its file, or set the chat template to chatml.",
         (r"\b(template(syntax|assertion|runtime)?|undefined)error\b", r"jinja2?\.exceptions"),
         fix="own-template",
     ),
     KnownCause(
         "wrong-column",
         "dataset",
-        "The data have no column of that name, or their columns differ from file to file.",
-        "Look at the data card: choose which column is the question and which the answer.",
+        "The data has no column with that name, or the columns of its files differ.",
+        "Choose the columns of prompt and completion in the column mapping.",
         (
             r"column(s)? name.{0,200} not in the dataset",
             r"column '[^']*' doesn't exist",
@@ -177,7 +177,7 @@ ENTRIES = (
     KnownCause(
         "compiling-failed",
         "torch",
-        "A part of the training could not be compiled for this machine.",
+        "A part of the model could not be compiled on this computer.",
         "Install a C compiler and Triton for your system, or use the provider huggingface.",
         (
             r"backendcompilerfailed",

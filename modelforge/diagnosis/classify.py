@@ -53,10 +53,10 @@ def diagnose_exit(
     config: Mapping[str, Any] | None = None,
     memory_ran_out: bool = False,
 ) -> Cause:
-    """Return the likeliest cause of a worker that went without a word of its own.
+    """Return the most probable cause of a worker that ended without an ending event.
 
-    `text` is the end of what it printed. `memory_ran_out` says that the system has ended
-    processes for want of memory meanwhile. What is unknown has the code `unexpected`.
+    `text` is the end of its log. `memory_ran_out`: the system terminated processes meanwhile
+    because memory ran out. An unknown cause has the code `unexpected`.
     """
     entry = _by_signal(signal or signal_of(exit_code), memory_ran_out) or _by_lines(text)
     if entry is None:
@@ -68,19 +68,19 @@ def diagnose_exit(
             fix_action("again", config),
             certain=False,
         )
-    return _told(entry, config, certain=False)
+    return _as_cause(entry, config, certain=False)
 
 
 def match_text(text: str) -> KnownCause | None:
-    """Return the first entry of the catalogue that knows these words, or None."""
+    """Return the first entry of the catalogue that matches the text, or None."""
     plain = _CONTROL.sub("", text)
     return next((entry for entry in CATALOGUE if _patterns(entry).search(plain)), None)
 
 
 def cause_of(code: str, config: Mapping[str, Any] | None = None) -> Cause | None:
-    """Return what the catalogue says of a code, with the button that suits these settings."""
-    entry = next((entry for entry in CATALOGUE if entry.code == code), None)
-    return None if entry is None else _told(entry, config, certain=True)
+    """Return the cause with this code, with a fix for these settings; None for unknown codes."""
+    entry = _entry(code)
+    return None if entry is None else _as_cause(entry, config, certain=True)
 
 
 def signal_of(exit_code: int | None) -> int | None:
@@ -89,13 +89,13 @@ def signal_of(exit_code: int | None) -> int | None:
         return None
     if -64 <= exit_code < 0:
         return -exit_code
-    # Windows has no signals, and may give its numbers as negative ones.
+    # Windows has no signals, and may report its codes as negative numbers.
     if (number := exit_code & 0xFFFFFFFF) in _WINDOWS:
         return _WINDOWS[number]
     return exit_code - 128 if 128 < exit_code <= 192 else None
 
 
-def _told(entry: KnownCause, config: Mapping[str, Any] | None, *, certain: bool) -> Cause:
+def _as_cause(entry: KnownCause, config: Mapping[str, Any] | None, *, certain: bool) -> Cause:
     cause = Cause(entry.code, entry.where, entry.what, entry.remedy, fix_action(entry.fix, config))
     if certain:
         return cause
@@ -117,8 +117,8 @@ def _by_lines(text: str) -> KnownCause | None:
     return None
 
 
-def _entry(code: str) -> KnownCause:
-    return next(entry for entry in CATALOGUE if entry.code == code)
+def _entry(code: str) -> KnownCause | None:
+    return next((entry for entry in CATALOGUE if entry.code == code), None)
 
 
 @cache

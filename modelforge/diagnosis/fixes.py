@@ -114,7 +114,7 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     settings = {name: spec.default for name, spec in specs_by_name().items()}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            settings |= {f"{name}.{inner}": each for inner, each in value.items()}
+            settings |= {f"{name}.{inner}": item for inner, item in value.items()}
         else:
             settings[name] = value
     return settings

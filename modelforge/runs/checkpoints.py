@@ -1,7 +1,7 @@
-"""The checkpoints of a run: which there are, which can be trusted, and what is wrong with others.
+"""The checkpoints of a run: list, verify, prune and delete them.
 
-A checkpoint is a folder with a manifest that names every file in it by size and hash. The manifest
-is written last, so a folder without one was never whole, or is not ours.
+A checkpoint is a folder with a manifest of the size and hash of every file in it. The manifest is
+written last: a folder without one is incomplete, or was not written by ModelForge.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ CHUNK = MIB
 _NAME = re.compile(r"checkpoint-(\d{1,12})")
 _WHY = {
     "missing": "{file} is missing",
-    "size": "{file} has another size than it was saved with",
-    "hash": "{file} has other content than it was saved with",
-    "unknown": "{file} was not saved with it",
+    "size": "the size of {file} has changed",
+    "hash": "the content of {file} has changed",
+    "unknown": "{file} is not in its manifest",
     "manifest": "its {file} is missing or cannot be read",
-    "path": "its manifest names {file}, which lies outside",
+    "path": "its manifest names {file}, which is outside the folder",
 }
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state to go on from: the update it was saved after, and the stage if there are several."""
+    """A state to resume from: its step, its stage in runs with stages, and its size in bytes."""
 
     path: Path
     step: int
@@ -54,7 +54,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Damage:
-    """What is wrong with the checkpoint `name`: the first bad file, and why.
+    """A damaged checkpoint: its name, the first bad file and the reason.
 
     `reason` is missing, size, hash, unknown, manifest or path.
     """
@@ -65,7 +65,7 @@ class Damage:
 
     @property
     def why(self) -> str:
-        """What is wrong, in words."""
+        """The damage as a message."""
         return _WHY[self.reason].format(file=self.file)
 
     def as_dict(self) -> dict[str, str]:
@@ -74,11 +74,8 @@ class Damage:
 
 
 def write_manifest(folder: Path, *, step: int, stage: int | None) -> None:
-    """Put every file of `folder` on the disk for certain, then its manifest, then the folder.
-
-    Each file is read once for its hash while it is made to stay.
-    """
-    files = {name: _settle(folder / name) for name in _names(folder)}
+    """Sync and hash every file of `folder`, then write the manifest and sync the folder."""
+    files = {name: _sync_file(folder / name) for name in _names(folder)}
     for inner in {(folder / name).parent for name in files}:
         sync_folder(inner)
     write_json(folder / MANIFEST, {"format": FORMAT, "step": step, "stage": stage, "files": files})
@@ -86,16 +83,16 @@ def write_manifest(folder: Path, *, step: int, stage: int | None) -> None:
 
 
 def verify(folder: Path, *, hashes: bool = True) -> Damage | None:
-    """Return what is wrong with a checkpoint, or None. Without `hashes` only sizes are compared."""
+    """Return the damage of a checkpoint, or None. Without `hashes` only sizes are compared."""
     manifest = find_json(folder / MANIFEST)
     read = _read(folder, manifest)
     if read is None or manifest is None:
         return Damage(folder.name, MANIFEST, "manifest")
     files = manifest["files"]
     for name, about in files.items():
-        if reason := _fault(folder, name, about.get("size")):
+        if reason := _size_problem(folder, name, about.get("size")):
             return Damage(folder.name, name, reason)
-    # What was put there later might be read in place of what was saved.
+    # A file that was added later might be read in place of a saved one.
     for name in _names(folder):
         if name not in files:
             return Damage(folder.name, name, "unknown")
@@ -106,44 +103,41 @@ def verify(folder: Path, *, hashes: bool = True) -> Damage | None:
 
 
 def list_checkpoints(run: RunFolder) -> list[Checkpoint]:
-    """Return the checkpoints with a manifest, newest first; none of them has been checked."""
-    found = (_read(path, find_json(path / MANIFEST)) for path in _folders(run))
-    return sorted(
-        (each for each in found if each is not None),
-        key=lambda each: (each.stage or 0, each.step),
-        reverse=True,
-    )
+    """Return the checkpoints with a manifest, newest first, without verifying them."""
+    items = (_read(path, find_json(path / MANIFEST)) for path in _folders(run))
+    checkpoints = [item for item in items if item is not None]
+    return sorted(checkpoints, key=lambda item: (item.stage or 0, item.step), reverse=True)
 
 
 def newest_valid(run: RunFolder, *, hashes: bool = True) -> tuple[Checkpoint | None, list[Damage]]:
-    """Return the newest checkpoint that can be trusted, and the damaged ones that are newer.
+    """Return the newest valid checkpoint, and the damaged ones that are newer.
 
     Folders without a manifest count as damaged.
     """
     readable = list_checkpoints(run)
-    known = {each.name for each in readable}
+    known = {checkpoint.name for checkpoint in readable}
     damaged = [
         Damage(path.name, MANIFEST, "manifest") for path in _folders(run) if path.name not in known
     ]
     for checkpoint in readable:
         damage = verify(checkpoint.path, hashes=hashes)
         if damage is None:
-            newer = [each for each in damaged if _step(Path(each.name)) > checkpoint.step]
+            newer = [item for item in damaged if _step(Path(item.name)) > checkpoint.step]
             return checkpoint, newer
         damaged.append(damage)
     return None, damaged
 
 
-def move_into_place(staged: Path, place: Path) -> None:
-    """Rename a whole checkpoint to where it belongs; one that is there already makes room."""
-    if place.exists():
-        remove(place)
-    staged.rename(place)
-    sync_folder(place.parent)
+def move_into_place(staged: Path, target: Path) -> None:
+    """Rename a complete checkpoint to `target`, replacing an existing one."""
+    if target.exists():
+        remove(target)
+    staged.rename(target)
+    sync_folder(target.parent)
 
 
 def remove(folder: Path) -> None:
-    """Delete a checkpoint. It is renamed first, so that a kill leaves nothing half."""
+    """Delete a checkpoint. It is renamed first, so that a kill never leaves a part of it."""
     gone = folder.with_name(f"{GONE}{folder.name}-{secrets.token_hex(2)}")
     folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
@@ -152,27 +146,27 @@ def remove(folder: Path) -> None:
 def prune(run: RunFolder, limit: int, *, newest: int, best: int | None) -> None:
     """Delete checkpoints until `limit` are left, but never those of `newest` and `best`.
 
-    Damaged ones that a resumed run has passed over have higher numbers, and go first.
+    Damaged ones that a resumed run skipped have higher numbers, and are deleted first.
     """
-    there = list(_folders(run))
-    others = [path for path in there if _step(path) not in (newest, best)]
+    folders = list(_folders(run))
+    others = [path for path in folders if _step(path) not in (newest, best)]
     others.sort(key=lambda path: (_step(path) < newest, _step(path)))
-    for path in others[: max(0, len(there) - limit)]:
+    for path in others[: max(0, len(folders) - limit)]:
         remove(path)
 
 
 def sweep(run: RunFolder) -> None:
-    """Delete what a worker that was killed has left half written or half deleted."""
+    """Delete what a killed worker left incompletely written or deleted."""
     for prefix in (STAGED, GONE):
         for path in run.checkpoints.glob(f"{prefix}*"):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder stay, where the system can be asked to."""
+    """Sync the entries of a folder to disk, where the system supports it."""
     if os.name == "nt":
         return
-    with contextlib.suppress(OSError):  # some file systems refuse; the files themselves are safe
+    with contextlib.suppress(OSError):  # unsupported by some file systems; the files are synced
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -181,7 +175,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _read(folder: Path, manifest: dict[str, Any] | None) -> Checkpoint | None:
-    """Return the checkpoint that the manifest describes, or None when it describes none here."""
+    """Return the checkpoint that the manifest describes, or None when it is invalid."""
     match manifest:
         case {"format": 1, "step": int(step), "stage": int() | None as stage, "files": dict(files)}:
             abouts = files.values()
@@ -205,12 +199,12 @@ def _folders(run: RunFolder) -> Iterator[Path]:
 
 
 def _step(folder: Path) -> int:
-    named = _NAME.fullmatch(folder.name)
-    return int(named[1]) if named else -1
+    match = _NAME.fullmatch(folder.name)
+    return int(match[1]) if match else -1
 
 
 def _names(folder: Path) -> list[str]:
-    """Return every file below `folder` but the manifest and hidden ones, which nobody reads."""
+    """Return every file below `folder` except the manifest and hidden files."""
     return sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -227,9 +221,9 @@ def _is_inside(name: str) -> bool:
     )
 
 
-def _settle(path: Path) -> dict[str, Any]:
-    """Return size and hash of a file that is on the disk for certain."""
-    # Some systems only sync what is open for writing.
+def _sync_file(path: Path) -> dict[str, Any]:
+    """Sync a file to disk and return its size and hash."""
+    # Some systems only sync files that are open for writing.
     with path.open("r+b") as file:
         digest, size = hashlib.sha256(), 0
         while chunk := file.read(CHUNK):
@@ -240,22 +234,22 @@ def _settle(path: Path) -> dict[str, Any]:
 
 
 def _size(path: Path) -> int | None:
-    """Return the size of a plain file; a link leads elsewhere and counts as missing."""
+    """Return the size of a regular file; a link counts as missing."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _fault(folder: Path, name: str, size: object) -> str | None:
-    """Return what can be told of a file without reading it, or None."""
+def _size_problem(folder: Path, name: str, size: object) -> str | None:
+    """Return the reason why a file is damaged, without reading it, or None."""
     if not _is_inside(name):
         return "path"
-    found = _size(folder / name)
-    if found is None:
+    actual = _size(folder / name)
+    if actual is None:
         return "missing"
-    return "size" if found != size else None
+    return "size" if actual != size else None
 
 
 def _hash(path: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""What lies on the disk: bytes of a folder, and of a run by its parts."""
+"""Disk usage: bytes of a folder, and of a run by part."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from modelforge.runs.layout import RunFolder
 
-# Part → the names in a run folder that belong to it; whatever is left is its record.
+# Part → the names in a run folder that belong to it; all others are its record.
 PARTS = {
     "checkpoints": ("checkpoints",),
     "output": ("output",),
@@ -19,9 +19,9 @@ _PART_OF = {name: part for part, names in PARTS.items() for name in names}
 
 
 def run_sizes(folder: RunFolder) -> dict[str, int]:
-    """Return the bytes of a run by part; parts that are not there are left out.
+    """Return the bytes of a run by part; absent parts are left out.
 
-    Leftovers are folders that were being made when their maker ended: no reader looks into them.
+    Leftovers are staging folders of a process that was interrupted; they are never read.
     """
     sizes: dict[str, int] = {}
     try:
@@ -31,8 +31,8 @@ def run_sizes(folder: RunFolder) -> dict[str, int]:
                 if part is None:
                     unfinished = entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
                     part = LEFTOVERS if unfinished else RECORD
-                if held := _bytes_of(entry):
-                    sizes[part] = sizes.get(part, 0) + held
+                if size := _bytes_of(entry):
+                    sizes[part] = sizes.get(part, 0) + size
     except OSError:
         pass  # it is being deleted
     return sizes
@@ -40,19 +40,19 @@ def run_sizes(folder: RunFolder) -> dict[str, int]:
 
 def folder_bytes(path: Path) -> int:
     """Return the bytes of everything below a folder; links are not followed."""
-    held = 0
-    waiting = [str(path)]
-    while waiting:
+    size = 0
+    pending = [str(path)]
+    while pending:
         try:
-            with os.scandir(waiting.pop()) as entries:
+            with os.scandir(pending.pop()) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
+                        pending.append(entry.path)
                     else:
-                        held += entry.stat(follow_symlinks=False).st_size
+                        size += entry.stat(follow_symlinks=False).st_size
         except OSError:
-            continue  # what has gone in between takes no room
-    return held
+            continue  # deleted meanwhile
+    return size
 
 
 def _bytes_of(entry: os.DirEntry[str]) -> int:

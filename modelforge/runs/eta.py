@@ -151,7 +151,7 @@ class EtaEstimator:
         return by_steps if per_token < 0 else per_step * steps + per_token * tokens_left
 
     def _tokens_left(self, tokens_per_step: float, steps: int) -> float | None:
-        """Return the tokens of the steps to come, or None when the data does not tell."""
+        """Return the tokens of the steps to come, or None when it is unknown."""
         plan, rows_per_step = self.timings.plan, self.schedule.rows
         total = self.timings.total_steps
         if plan is None or not plan.all_tokens or not plan.train_rows:

@@ -174,7 +174,7 @@ def newest_milestone(path: Path, after: int = 0) -> str | None:
         newest = newest or record
         if record is not None and record.kind in MILESTONES:
             return record.kind if record.n > after else None
-    # The start of a long run lies before the tail; any event implies that it started.
+    # The start of a long run is before the tail; any event implies that it started.
     number = newest.n if newest is not None else last_number(path)
     return StartedEvent.kind if number > after else None
 

@@ -1,9 +1,8 @@
-"""The list of runs, quick however many there are: what is settled is read once, by any process.
+"""An index of all runs that reads the folder of an ended run only once.
 
-A row is read again when its folder has changed, which every writer of a run does by a rename in
-it. Which folders are there, and that one of them has changed, is told by the mtime of the folder
-of runs; active runs are looked at every time. What was read is kept in a file of the home for the
-next process; deleting it costs time, nothing else.
+A row is read again when the mtime of its folder has changed: every writer renames a file in it.
+The mtime of the runs folder shows whether folders must be compared; active runs are read every
+time. Rows of ended runs are cached in a file for the next process.
 """
 
 from __future__ import annotations
@@ -31,31 +30,31 @@ from modelforge.runs.store import is_id
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-# Clocks of file systems tick in up to two seconds: what changed later than that may change unseen.
+# Resolution of mtimes: a folder that changed less than this ago may change again unnoticed.
 FRESH_NS = 2_000_000_000
-# So many settled rows are compared with their folders at every look, in turn.
+# Number of settled rows that are compared with their folders at each refresh, in turn.
 CHECKED_AT_ONCE = 64
 WORTH_KEEPING = 32
 KEEP_EVERY_S = 60.0
 
-# Whether a row may still change: over for good, waiting for a start, or a process works on it.
+# Whether a row may still change: ended, waiting for a start, or in use by a process.
 Stability = Literal["over", "idle", "busy"]
 ReadRow = Callable[[RunFolder], tuple[RunRow, Stability]]
 
 
 @dataclass(slots=True)
 class _Entry:
-    """One run as it was read; without a row its record is damaged."""
+    """A run as it was read; `row` is None when its record is damaged."""
 
     mark: int
     row: RunRow | None
-    standing: Stability
+    stability: Stability
     settled: bool
 
 
 @dataclass
 class _Known:
-    """What one process knows: entries by id, and what changes when a settled one does."""
+    """The entries by run id; `version` grows when a settled one changes."""
 
     entries: dict[str, _Entry] = field(default_factory=dict)
     moving: set[str] = field(default_factory=set)
@@ -67,24 +66,24 @@ class _Known:
 class Index:
     """Rows of every run of a home. Safe to use from several threads and several servers."""
 
-    def __init__(self, home: Home, look: ReadRow) -> None:
+    def __init__(self, home: Home, read_row: ReadRow) -> None:
         self._runs = home.runs
         self._file = kept_file(home)
-        self._look = look
+        self._read_row = read_row
         self._known = _Known()
         self._mark: int | None = None
         self._scanned_ns = 0
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._next_check: Iterator[str] = iter(())
         self._unkept = 0
         self._kept_at = 0.0
 
     def rows(self) -> tuple[int, list[RunRow], list[RunRow]]:
-        """Return a version, the settled rows that only change with it, and the others as of now.
+        """Return the version, the settled rows (newest first) and all others.
 
-        The settled ones come newest first.
+        Settled rows change only with the version.
         """
-        with self._turn:
+        with self._lock:
             self._refresh()
             known = self._known
             if known.settled_version != known.version:
@@ -96,22 +95,22 @@ class Index:
 
     def row(self, run_id: str) -> RunRow | None:
         """Return the row of one run, or None."""
-        with self._turn:
+        with self._lock:
             self._refresh()
             entry = self._known.entries.get(run_id)
             return entry.row if entry else None
 
     def find_request(self, request_id: str) -> str | None:
-        """Return the id of the run that was made for this request, or None."""
+        """Return the id of the run that was created for this request, or None."""
         _version, settled, moving = self.rows()
         return next((row.id for row in (*moving, *settled) if row.request_id == request_id), None)
 
     def unsettled(self, thorough: bool = False) -> list[RunFolder]:
-        """Return the runs in which something may still happen.
+        """Return the runs that may still change.
 
-        If `thorough`, every folder is compared with what is known of it, whatever their own says.
+        With `thorough`, every folder is compared, even if the runs folder has not changed.
         """
-        with self._turn:
+        with self._lock:
             self._refresh(thorough=thorough)
             return [RunFolder(self._runs / run_id) for run_id in sorted(self._known.moving)]
 
@@ -128,7 +127,7 @@ class Index:
         self._keep_now_and_then()
 
     def _compare(self, marks: dict[str, int]) -> None:
-        """Drop what has gone, and look at what is new, has changed or may change."""
+        """Drop deleted runs, and read those that are new, changed or not settled."""
         entries = self._known.entries
         for run_id in entries.keys() - marks.keys():
             self._forget(run_id)
@@ -153,24 +152,24 @@ class Index:
 
     def _read(self, run_id: str, mark: int) -> None:
         known = self._known.entries.get(run_id)
-        if known and known.mark == mark and known.standing == "idle":
-            return  # nobody has launched it: that would change its folder
+        if known and known.mark == mark and known.stability == "idle":
+            return  # a launch would have changed its folder
         folder = RunFolder(self._runs / run_id)
         row: RunRow | None = None
-        standing: Stability = "idle"
+        stability: Stability = "idle"
         try:
-            row, standing = self._look(folder)
+            row, stability = self._read_row(folder)
         except RunError as error:
             if known is None or known.mark != mark:
                 log.warning("%s", error)
         old = abs(time.time_ns() - mark) > FRESH_NS
-        settled = row is not None and standing == "over" and old
+        settled = row is not None and stability == "over" and old
         if settled or (known and known.settled):
             self._known.version += 1
             self._unkept += settled
-        # An idle run that is fresh might be launched within the same tick of the clock.
-        standing = "busy" if standing == "idle" and not old else standing
-        self._known.entries[run_id] = _Entry(mark, row, standing, settled)
+        # A recently changed idle run may be launched without a change of the mtime.
+        stability = "busy" if stability == "idle" and not old else stability
+        self._known.entries[run_id] = _Entry(mark, row, stability, settled)
         (self._known.moving.discard if settled else self._known.moving.add)(run_id)
 
     def _forget(self, run_id: str) -> None:
@@ -180,19 +179,19 @@ class Index:
         self._unkept += 1
 
     def _on_disk(self) -> dict[str, int]:
-        """Return the runs that are there, each with what changes when its folder does."""
-        found: dict[str, int] = {}
+        """Return the mtime of each run folder by id, in nanoseconds."""
+        mtimes: dict[str, int] = {}
         try:
             with os.scandir(self._runs) as entries:
                 for entry in entries:
-                    with contextlib.suppress(OSError):  # it went away in between
+                    with contextlib.suppress(OSError):  # deleted meanwhile
                         if is_id(entry.name) and entry.is_dir(follow_symlinks=False):
-                            found[entry.name] = entry.stat(follow_symlinks=False).st_mtime_ns
+                            mtimes[entry.name] = entry.stat(follow_symlinks=False).st_mtime_ns
         except OSError:
             return {}
-        return found
+        return mtimes
 
-    # What is kept for the next process
+    # The cache for the next process
 
     def _open_kept(self) -> None:
         for run_id, (mark, row) in read_kept(self._file).items():
@@ -213,19 +212,19 @@ class Index:
 
 
 def kept_file(home: Home) -> Path:
-    """Return where rows are kept between processes."""
+    """Return the path of the cache of rows."""
     return home.cache / "runs.json"
 
 
 def read_kept(path: Path) -> dict[str, tuple[int, RunRow]]:
-    """Return the rows that an earlier process has read; nothing where the file is of no use."""
+    """Return the cached mtimes and rows by run id; empty when the file is missing or invalid."""
     try:
-        said: Any = orjson.loads(path.read_bytes())
-        if said["format"] != FORMAT:
+        cache: Any = orjson.loads(path.read_bytes())
+        if cache["format"] != FORMAT:
             return {}
         return {
             str(run_id): (int(mark), RunRow.from_dict(row))
-            for run_id, mark, row in said["rows"]
+            for run_id, mark, row in cache["rows"]
             if row["id"] == run_id
         }
     except (OSError, ValueError, KeyError, TypeError):
@@ -233,12 +232,12 @@ def read_kept(path: Path) -> dict[str, tuple[int, RunRow]]:
 
 
 def write_kept(path: Path, rows: dict[str, tuple[int, RunRow]]) -> None:
-    """Write the rows in one step; a disk that does not take them costs the next process time."""
-    said = {"format": FORMAT, "rows": [(key, mark, row) for key, (mark, row) in rows.items()]}
+    """Write the cache atomically; errors are ignored, as it only saves time."""
+    cache = {"format": FORMAT, "rows": [(key, mark, row) for key, (mark, row) in rows.items()]}
     draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(orjson.dumps(said))
+        draft.write_bytes(orjson.dumps(cache))
         draft.replace(path)
     except OSError:
         with contextlib.suppress(OSError):

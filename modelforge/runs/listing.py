@@ -1,4 +1,4 @@
-"""One run as a line of a list: what is shown of it, searched, filtered and sorted by."""
+"""The list of runs: one row per run, filters and sorting."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import compress, repeat
 from operator import attrgetter, contains, itemgetter
 from typing import Any
@@ -18,9 +19,9 @@ SORTS = ("age", "name", "loss", "duration", "size")
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run without what only its own page shows. Times are Unix seconds, sizes bytes by part.
+    """A run in the list. Times are Unix seconds, `sizes` bytes by part.
 
-    `model` and `data` are the last parts of what the settings say.
+    `model` and `data` are the last parts of the configured names and paths.
     """
 
     id: str
@@ -47,52 +48,51 @@ class RunRow:
     sizes: dict[str, int]
     has_result: bool
     request_id: str | None = None
-    _line: str = field(default="", init=False, compare=False, repr=False)
+    _search_text: str = field(default="", init=False, compare=False, repr=False)
 
     @classmethod
-    def from_dict(cls, said: dict[str, Any]) -> RunRow:
-        """Return the row that `as_dict` gave; raises TypeError where the fields are others."""
-        return cls(**{**said, "tags": tuple(said["tags"])})
+    def from_dict(cls, values: dict[str, Any]) -> RunRow:
+        """Return the row of an `as_dict`; raises TypeError when the fields differ."""
+        return cls(**{**values, "tags": tuple(values["tags"])})
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row as plain data."""
-        named = (each.name for each in fields(self) if each.init)
-        return {name: getattr(self, name) for name in named}
+        return {part.name: getattr(self, part.name) for part in fields(self) if part.init}
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen in it."""
+        """Whether the run has ended."""
         return RunState(self.state).is_over
 
     @property
     def bytes(self) -> int:
-        """Return what it takes on the disk."""
+        """Size on disk, in bytes."""
         return sum(self.sizes.values())
 
     @property
     def began(self) -> float:
-        """When the work on it began; while it waits, when it was made."""
+        """When the run was launched, or created while it waits; Unix time."""
         return self.launched or self.created
 
     def seconds(self, now: float | None = None) -> float:
-        """Return how long it took, or has taken so far."""
+        """Return the duration so far, in seconds."""
         return (self.updated if self.is_over else now or time.time()) - self.began
 
     @property
     def search_text(self) -> str:
-        """Return what a query is looked for in, in small letters; made when first asked for."""
-        if not self._line:
-            said = (self.name, self.id, self.state, self.model, self.data, self.strategy)
-            line = "\n".join((*said, *self.tags, self.note)).lower()
-            object.__setattr__(self, "_line", line)
-        return self._line
+        """The text that a query is searched in, in lower case; computed once."""
+        if not self._search_text:
+            parts = (self.name, self.id, self.state, self.model, self.data, self.strategy)
+            text = "\n".join((*parts, *self.tags, self.note)).lower()
+            object.__setattr__(self, "_search_text", text)
+        return self._search_text
 
 
 @dataclass(frozen=True)
 class RunFilter:
-    """Which rows are wanted, and in which order; what is empty asks for nothing.
+    """A filter and an order of rows; empty values do not filter.
 
-    Of `states` one must hold; every word of `query` stands somewhere in the row.
+    A row has one of `states`, and contains every word of `query`.
     """
 
     query: str = ""
@@ -107,47 +107,46 @@ class RunFilter:
 
     def __post_init__(self) -> None:
         if self.sort not in SORTS:
-            what = f"Runs are not sorted by {self.sort[:40]!r}."
+            what = f"Unknown sort key {self.sort[:40]!r}."
             raise ConfigError(Problem("sort", what, f"Use {', '.join(SORTS)}."))
         if unknown := self.states - {state.value for state in RunState}:
-            what = f"There is no state {sorted(unknown)[0][:40]!r}."
+            what = f"Unknown state {sorted(unknown)[0][:40]!r}."
             raise ConfigError(Problem("state", what, f"Use {', '.join(RunState)}."))
 
-    def matching(self, rows: Sequence[RunRow], lines: Sequence[str] | None = None) -> list[RunRow]:
-        """Return the rows that are wanted, in their order; `lines` is what each is searched by."""
-        left = list(rows)
+    def matching(self, rows: Sequence[RunRow], texts: Sequence[str] | None = None) -> list[RunRow]:
+        """Return the rows that match, in their order; `texts` are their search texts."""
+        matches = list(rows)
         first, *others = self.query.lower().split() or [""]
         if first:
-            searched = lines if lines is not None else [row.search_text for row in rows]
-            left = list(compress(rows, map(contains, searched, repeat(first))))
+            texts = texts if texts is not None else [row.search_text for row in rows]
+            matches = list(compress(rows, map(contains, texts, repeat(first))))
         for word in others:
-            left = [row for row in left if word in row.search_text]
-        for holds in self._tests():
-            left = [row for row in left if holds(row)]
-        return left
+            matches = [row for row in matches if word in row.search_text]
+        for test in self._tests():
+            matches = [row for row in matches if test(row)]
+        return matches
 
     def in_order(self, rows: Sequence[RunRow], *, newest_first: bool = False) -> list[RunRow]:
-        """Return rows in the wanted order: newest, best or largest first, names from A.
+        """Return the sorted rows: newest, best or largest first, names alphabetically.
 
-        What has no value comes last. Say so if they come newest first already.
+        Rows without a value come last. `newest_first`: the rows are already sorted by age.
         """
         newest = list(rows) if newest_first else sort_newest_first(rows)
-        # A smaller loss is the better one, and A is before B.
-        backwards = (self.sort not in ("name", "loss")) != self.reverse
+        descending = (self.sort not in ("name", "loss")) != self.reverse
         if self.sort == "age":
-            return newest if backwards else newest[::-1]
+            return newest if descending else newest[::-1]
         keyed = [(_KEYS[self.sort](row), row) for row in newest]
-        told = [pair for pair in keyed if pair[0] is not None]
-        told.sort(key=itemgetter(0), reverse=backwards)
-        return [row for _key, row in told] + [row for key, row in keyed if key is None]
+        known = [pair for pair in keyed if pair[0] is not None]
+        known.sort(key=itemgetter(0), reverse=descending)
+        return [row for _key, row in known] + [row for key, row in keyed if key is None]
 
     def _tests(self) -> list[Callable[[RunRow], bool]]:
         tests: list[Callable[[RunRow], bool]] = []
         if self.states:
             tests.append(lambda row: row.state in self.states)
         for name in ("model", "data", "strategy"):
-            if said := getattr(self, name).lower():
-                tests.append(lambda row, name=name, said=said: getattr(row, name).lower() == said)  # type: ignore[misc]
+            if value := getattr(self, name).lower():
+                tests.append(partial(_has_value, name, value))
         if self.tag:
             tests.append(lambda row: self.tag.lower() in row.tags)
         if self.has_result is not None:
@@ -157,9 +156,9 @@ class RunFilter:
 
 @dataclass(frozen=True)
 class RunPage:
-    """Some of the wanted rows, how many there are in all, and what the others could be asked for.
+    """A page of the rows that match. `total` counts the matches, `all` every run.
 
-    `states` and `tags` count over every run, whatever is wanted.
+    `states` and `tags` count over every run.
     """
 
     rows: list[RunRow]
@@ -170,8 +169,12 @@ class RunPage:
 
 
 def sort_newest_first(rows: Iterable[RunRow]) -> list[RunRow]:
-    """Return rows newest first; of the same moment the later id comes first."""
+    """Return the rows, newest first; of the same time, the highest id first."""
     return sorted(rows, key=attrgetter("created", "id"), reverse=True)
+
+
+def _has_value(name: str, value: str, row: RunRow) -> bool:
+    return bool(getattr(row, name).lower() == value)
 
 
 _KEYS: dict[str, Callable[[RunRow], Any]] = {

@@ -1,4 +1,4 @@
-"""What people say of a run: a name of their own, tags and a note, in one small file."""
+"""The user's name, tags and note of a run, in about.json."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 @dataclass(frozen=True)
 class Notes:
-    """The name that stands in place of the first one (empty: none), tags in order, and a note."""
+    """The name that replaces the original one (empty: none), the tags and the note."""
 
     name: str = ""
     tags: tuple[str, ...] = ()
@@ -26,24 +26,21 @@ class Notes:
 
 
 def read_notes(folder: RunFolder) -> Notes:
-    """Return what was said of a run; what cannot be read or is out of bounds counts as unsaid."""
-    said = find_json(folder.about)
-    if not said:
-        return Notes()
-    name, note, tags = said.get("name"), said.get("note"), said.get("tags")
+    """Return the notes of a run; invalid values are ignored and long ones truncated."""
+    record = find_json(folder.about) or {}
+    name, note, tags = record.get("name"), record.get("note"), record.get("tags")
+    tags = tags[:MOST_TAGS] if isinstance(tags, list) else []
     return Notes(
         name[:LONGEST_NAME] if isinstance(name, str) else "",
-        tuple(tag[:LONGEST_TAG] for tag in tags[:MOST_TAGS] if isinstance(tag, str))
-        if isinstance(tags, list)
-        else (),
+        tuple(tag[:LONGEST_TAG] for tag in tags if isinstance(tag, str)),
         note[:LONGEST_NOTE] if isinstance(note, str) else "",
     )
 
 
 def write_notes(folder: RunFolder, notes: Notes) -> None:
-    """Write the file in one step."""
-    said = {"format": FORMAT, "name": notes.name, "tags": list(notes.tags), "note": notes.note}
-    write_json(folder.about, said)
+    """Write the file atomically."""
+    record = {"format": FORMAT, "name": notes.name, "tags": list(notes.tags), "note": notes.note}
+    write_json(folder.about, record)
 
 
 def updated_notes(
@@ -53,37 +50,37 @@ def updated_notes(
     tags: Iterable[str] | None = None,
     note: str | None = None,
 ) -> Notes:
-    """Return the notes with what was given (None leaves a part alone), tidied.
+    """Return the notes with new, normalized values; None leaves a part as it is.
 
-    Raises ConfigError with everything that is too long or too many.
+    Raises ConfigError with all values that exceed a limit.
     """
     problems: list[Problem] = []
-    fresh = replace(
+    updated = replace(
         notes,
         name=notes.name if name is None else _line(name),
-        tags=notes.tags if tags is None else _tidy(tags),
+        tags=notes.tags if tags is None else _normalized(tags),
         note=notes.note if note is None else _CONTROL.sub("", note).strip(),
     )
-    for where, text, most in (
-        ("name", fresh.name, LONGEST_NAME),
-        ("note", fresh.note, LONGEST_NOTE),
-        *(("tags", tag, LONGEST_TAG) for tag in fresh.tags),
+    for where, text, limit in (
+        ("name", updated.name, LONGEST_NAME),
+        ("note", updated.note, LONGEST_NOTE),
+        *(("tags", tag, LONGEST_TAG) for tag in updated.tags),
     ):
-        if len(text) > most:
+        if len(text) > limit:
             what = f"{text[:20]!r}… has {len(text):,} characters."
-            problems.append(Problem(where, what, f"Use {most:,} at most."))
-    if len(fresh.tags) > MOST_TAGS:
-        what = f"There are {len(fresh.tags)} of them."
-        problems.append(Problem("tags", what, f"A run has {MOST_TAGS} at most."))
+            problems.append(Problem(where, what, f"Use at most {limit:,}."))
+    if len(updated.tags) > MOST_TAGS:
+        what = f"There are {len(updated.tags)} tags."
+        problems.append(Problem("tags", what, f"Use at most {MOST_TAGS}."))
     if problems:
         raise ConfigError(problems)
-    return fresh
+    return updated
 
 
-def _tidy(tags: Iterable[str]) -> tuple[str, ...]:
-    """Return tags in small letters, each once, in the order they were given."""
-    tidied = (_line(tag).strip("#,").strip().lower() for tag in tags)
-    return tuple(dict.fromkeys(tag for tag in tidied if tag))
+def _normalized(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return the tags in lower case, without duplicates, in the given order."""
+    normalized = (_line(tag).strip("#,").strip().lower() for tag in tags)
+    return tuple(dict.fromkeys(tag for tag in normalized if tag))
 
 
 def _line(text: str) -> str:

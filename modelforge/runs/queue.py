@@ -1,8 +1,8 @@
-"""The queue: which runs wait in which order, which is due next, and why none is."""
+"""The queue: the order of the waiting runs, and which one starts next."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,19 @@ from modelforge.runs.schedule_times import ClockReading, format_time
 from modelforge.runs.states import RunState
 
 FORMAT = 1
+SET_AT_KEY = "said"
 DAMAGED = (
-    "The file of the queue could not be read. The order was made anew from the runs that wait; "
-    "holds and times are gone."
+    "The queue file could not be read. The order was restored from the waiting runs; holds and "
+    "start times are lost."
 )
 
 
 @dataclass(frozen=True)
 class QueueEntry:
-    """One place in the queue. Times are Unix seconds.
+    """A run in the queue. Times are Unix seconds.
 
-    `start_after` was said at `said`. `resumes` is when the run was last launched, for one that is
-    to go on from where it stopped; None for a run that has never been started.
+    `start_after` was set at `set_at`. `resumes` is the time of the newest launch of a run that is
+    to be resumed; None for a run that has never been started.
     """
 
     run: str
@@ -33,22 +34,22 @@ class QueueEntry:
     set_at: float | None = None
     resumes: float | None = None
 
-    def is_due(self, moment: ClockReading) -> bool:
-        """Say whether its time has come.
+    def is_due(self, clock: ClockReading) -> bool:
+        """Return whether the start time has come.
 
-        A clock that shows less than when the time was said has been set back. Then the wait is as
-        long as it was said, counted from when this server began to watch.
+        A clock before `set_at` was set back. Then the same delay counts from the start of this
+        server.
         """
         if self.start_after is None:
             return True
-        if self.set_at is not None and moment.now < self.set_at:
-            return moment.watched_s >= self.start_after - self.set_at
-        return moment.now >= self.start_after
+        if self.set_at is not None and clock.now < self.set_at:
+            return clock.watched_s >= self.start_after - self.set_at
+        return clock.now >= self.start_after
 
 
 @dataclass(frozen=True)
 class WaitingRun:
-    """What is known of a run that may wait: its state, name, age, and when it was launched."""
+    """A run that may wait in the queue."""
 
     run: str
     name: str
@@ -59,7 +60,7 @@ class WaitingRun:
 
 @dataclass(frozen=True)
 class Decision:
-    """The run to start now, or None and why none is: a code, and a sentence for people."""
+    """The run to start now, or None and the reason as a code and a message."""
 
     run: str | None = None
     code: str = ""
@@ -68,7 +69,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Queue:
-    """The order in which runs wait. `last` is the run that the queue has started last."""
+    """The waiting runs in order. `last` is the run that the queue started last."""
 
     order: tuple[QueueEntry, ...] = ()
     held: bool = False
@@ -89,7 +90,7 @@ class Queue:
         return replace(self, order=tuple(entry for entry in self.order if entry.run != run))
 
     def moved(self, run: str, position: int) -> Queue:
-        """Return the queue with a run at a position from 1; beyond the end is the end."""
+        """Return the queue with a run moved to a position from 1; large ones mean the end."""
         entry = self.find(run)
         if entry is None:
             return self
@@ -99,17 +100,17 @@ class Queue:
 
     def changed(self, run: str, **parts: Any) -> Queue:
         """Return the queue with parts of one entry changed."""
-        order = tuple(replace(one, **parts) if one.run == run else one for one in self.order)
-        return replace(self, order=order)
+        order = (replace(entry, **parts) if entry.run == run else entry for entry in self.order)
+        return replace(self, order=tuple(order))
 
 
 def read_queue(path: Path) -> Queue:
-    """Return the queue on disk. One that cannot be read comes back empty and held."""
+    """Return the stored queue; an unreadable one is empty and held."""
     data = find_json(path)
     if data is None:
         return Queue(held=True, why_held=DAMAGED) if path.exists() else Queue()
     listed = data.get("order")
-    entries = [_entry(each) for each in listed] if isinstance(listed, list) else []
+    entries = [_entry(item) for item in listed] if isinstance(listed, list) else []
     last, why = data.get("last"), data.get("why_held")
     return Queue(
         order=tuple(entry for entry in entries if entry is not None),
@@ -121,71 +122,64 @@ def read_queue(path: Path) -> Queue:
 
 
 def write_queue(path: Path, queue: Queue) -> None:
-    """Write the queue whole; raises RunError as `write_json` does."""
+    """Write the queue atomically; raises RunError."""
     data = asdict(queue)
     for entry in data["order"]:
-        entry["said"] = entry.pop("set_at")
+        entry[SET_AT_KEY] = entry.pop("set_at")
     write_json(path, {"format": FORMAT, **data})
 
 
-def reconcile(queue: Queue, standings: Mapping[str, WaitingRun]) -> Queue:
-    """Return the queue as the runs are now.
+def reconcile(queue: Queue, runs: Mapping[str, WaitingRun]) -> Queue:
+    """Return the queue with only the runs that wait now.
 
-    What no longer waits falls out; what waits and has no place, as after a loss of the file, is
-    put at the end, the oldest first.
+    Waiting runs without an entry, as after a loss of the file, are added at the end, oldest first.
     """
     kept: dict[str, QueueEntry] = {}
     for entry in queue.order:
-        standing = standings.get(entry.run)
-        if standing is not None and entry.run not in kept and _waits(entry, standing):
+        run = runs.get(entry.run)
+        if run is not None and entry.run not in kept and _waits(entry, run):
             kept[entry.run] = entry
-    found = [
-        standing
-        for standing in standings.values()
-        if standing.state is RunState.QUEUED and standing.run not in kept
-    ]
-    added = [QueueEntry(one.run) for one in sorted(found, key=lambda one: (one.created, one.run))]
-    return replace(queue, order=(*kept.values(), *added))
+    missing = [run for run in runs.values() if run.state is RunState.QUEUED and run.run not in kept]
+    missing.sort(key=lambda run: (run.created, run.run))
+    return replace(queue, order=(*kept.values(), *(QueueEntry(run.run) for run in missing)))
 
 
 def next_due(
-    queue: Queue, standings: Mapping[str, WaitingRun], moment: ClockReading, busy: str = ""
+    queue: Queue, runs: Mapping[str, WaitingRun], clock: ClockReading, busy: str = ""
 ) -> Decision:
-    """Return the run that is to start now, or why none is. `busy` says who holds the machine."""
+    """Return the run to start now, or the reason why none is; `busy` says what uses the GPU."""
     if not queue.order:
-        held = " What is added waits until the queue is released." if queue.held else ""
-        return Decision(code="empty", why=f"Nothing waits.{held}")
+        held = " New runs wait until the queue is released." if queue.held else ""
+        return Decision(code="empty", why=f"No runs are waiting.{held}")
     if queue.held:
         return Decision(code="held", why=queue.why_held or "The queue is held.")
-    failed = None if queue.go_on_after_failure else standings.get(queue.last or "")
+    failed = None if queue.go_on_after_failure else runs.get(queue.last or "")
     if failed is not None and failed.state in (RunState.FAILED, RunState.LOST):
         how = "failed" if failed.state is RunState.FAILED else "was lost"
-        why = f"“{failed.name}” {how}, and the queue stops after a failure. Release it to go on."
+        why = f"“{failed.name}” {how}, and the queue stops after a failure. Release it to continue."
         return Decision(code="failure", why=why)
     if busy:
         return Decision(code="busy", why=busy)
-    due = next((one for one in queue.order if not one.held and one.is_due(moment)), None)
-    return Decision(run=due.run) if due is not None else _waiting(queue.order, moment)
+    waiting = [entry for entry in queue.order if not entry.held]
+    due = next((entry for entry in waiting if entry.is_due(clock)), None)
+    if due is not None:
+        return Decision(run=due.run)
+    times = [entry.start_after for entry in waiting if entry.start_after]
+    if not times:
+        return Decision(code="all-held", why="Every waiting run is held.")
+    why = f"The next run starts after {format_time(min(times), clock.now)}."
+    return Decision(code="later", why=why)
 
 
-def _waiting(order: Iterable[QueueEntry], moment: ClockReading) -> Decision:
-    later = [entry.start_after for entry in order if not entry.held and entry.start_after]
-    if not later:
-        return Decision(code="all-held", why="Every run that waits is held.")
-    return Decision(
-        code="later", why=f"The next run starts after {format_time(min(later), moment.now)}."
-    )
-
-
-def _waits(entry: QueueEntry, standing: WaitingRun) -> bool:
+def _waits(entry: QueueEntry, run: WaitingRun) -> bool:
     if entry.resumes is None:
-        return standing.state is RunState.QUEUED
-    goes_on = standing.state.is_over and standing.state is not RunState.FINISHED
-    return goes_on and standing.launched == entry.resumes
+        return run.state is RunState.QUEUED
+    is_resumable = run.state.is_over and run.state is not RunState.FINISHED
+    return is_resumable and run.launched == entry.resumes
 
 
 def _entry(data: object) -> QueueEntry | None:
-    """Return an entry read back, or None for what is none: its run is found again by its age."""
+    """Return a stored entry, or None when it is invalid; `reconcile` adds its run again."""
     if not isinstance(data, dict) or not isinstance(data.get("run"), str):
         return None
     why = data.get("why_held")
@@ -194,7 +188,7 @@ def _entry(data: object) -> QueueEntry | None:
         held=data.get("held") is True,
         why_held=why if isinstance(why, str) else "",
         start_after=_number(data.get("start_after")),
-        set_at=_number(data.get("said")),
+        set_at=_number(data.get(SET_AT_KEY)),
         resumes=_number(data.get("resumes")),
     )
 

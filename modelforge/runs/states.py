@@ -1,4 +1,4 @@
-"""The states of a run, read off facts. Knows nothing but the facts it is given."""
+"""The state of a run, derived from the files of its folder and its process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modelforge.runs.process.identity import CHILDREN, ProcessIdentity
 
 
 class RunState(StrEnum):
-    """Where a run stands; `lost` is honest: its process is gone and said nothing."""
+    """State of a run. `lost`: the process ended without an ending event."""
 
     QUEUED = "queued"
     STARTING = "starting"
@@ -27,12 +27,12 @@ class RunState(StrEnum):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen in the run."""
+        """Whether the run has ended."""
         return self in _OVER
 
     @property
     def is_active(self) -> bool:
-        """Whether a process works on the run, or is just being started for it."""
+        """Whether a process works on the run or is being started."""
         return self is not RunState.QUEUED and self not in _OVER
 
 
@@ -40,78 +40,68 @@ _OVER = {RunState.FINISHED, RunState.STOPPED, RunState.FAILED, RunState.LOST}
 _ENDED = {state.value: state for state in _OVER - {RunState.LOST}}
 
 
-def derive(*, launched: bool, alive: bool, stop_asked: bool, last: str | None) -> RunState:
-    """Read the state off four facts. `last` is the newest milestone the worker wrote.
-
-    A milestone outweighs everything: a worker that hangs after `finished` has finished, and a
-    late wish to stop changes nothing. Gone without a word after a wish to stop is stopped.
-    """
-    if last in _ENDED:
-        return _ENDED[last]
-    if not launched:
-        return RunState.STOPPED if stop_asked else RunState.QUEUED
-    if not alive:
-        return RunState.STOPPED if stop_asked else RunState.LOST
-    if stop_asked:
-        return RunState.STOPPING
-    return RunState.RUNNING if last == "started" else RunState.STARTING
-
-
-# How long a launch may go unrecorded: its server has died between launch and record.
+# A launch without a recorded process ends after this time: its server died in between.
 LAUNCH_S = 30.0
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What is known of a run; `who` works on it, as far as anybody said."""
+    """The facts that determine the state. `milestone` is the newest start or ending event."""
 
     launched: bool
     alive: bool
     stop_requested: bool
     milestone: str | None
-    process: ProcessIdentity | None
+    process: ProcessIdentity | None = None
 
     @property
     def state(self) -> RunState:
-        """The state that follows from the facts."""
-        return derive(
-            launched=self.launched,
-            alive=self.alive,
-            stop_asked=self.stop_requested,
-            last=self.milestone,
-        )
+        """The state that follows from the facts.
+
+        An ending event takes precedence: a worker that hangs after `finished` has finished, and a
+        late stop request has no effect. A worker that ended without an ending event after a stop
+        request counts as stopped.
+        """
+        if self.milestone in _ENDED:
+            return _ENDED[self.milestone]
+        if not self.launched:
+            return RunState.STOPPED if self.stop_requested else RunState.QUEUED
+        if not self.alive:
+            return RunState.STOPPED if self.stop_requested else RunState.LOST
+        if self.stop_requested:
+            return RunState.STOPPING
+        return RunState.RUNNING if self.milestone == "started" else RunState.STARTING
 
 
 def read_facts(folder: RunFolder) -> RunFacts:
-    """Return the facts of a run.
-
-    In the other order a worker that finishes in between would look lost.
-    """
+    """Return the facts of a run."""
     CHILDREN.reap()
     record = find_json(folder.process)
-    who = ProcessIdentity.from_dict(record) if record else None
-    if who is None:
-        who = _as_it_said_itself(folder, _number(record, "from"))
-    alive = who.alive if who else _is_being_launched(record)
-    stop_asked = folder.stop.exists()
-    # What was said before the newest launch is history.
-    last = newest_milestone(folder.events, _number(record, "after"))
-    if not alive and last not in ENDINGS:
-        last = _last_act(folder) or last
-    return RunFacts(record is not None or who is not None, alive, stop_asked, last, who)
+    process = ProcessIdentity.from_dict(record) if record else None
+    if process is None:
+        process = _process_of_events(folder, _number(record, "from"))
+    # Before the events: a worker that finishes in between must not look lost.
+    alive = process.alive if process else _is_being_launched(record)
+    stop_requested = folder.stop.exists()
+    # Events before the newest launch belong to an earlier worker.
+    milestone = newest_milestone(folder.events, _number(record, "after"))
+    if not alive and milestone not in ENDINGS:
+        milestone = _recorded_ending(folder) or milestone
+    launched = record is not None or process is not None
+    return RunFacts(launched, alive, stop_requested, milestone, process)
 
 
 def _number(record: dict[str, object] | None, name: str) -> int:
-    said = record.get(name) if record else None
-    return said if isinstance(said, int) else 0
+    value = record.get(name) if record else None
+    return value if isinstance(value, int) else 0
 
 
-def _as_it_said_itself(folder: RunFolder, at: int) -> ProcessIdentity | None:
-    """Return who the worker says it is: a server may die between launch and record.
+def _process_of_events(folder: RunFolder, offset: int) -> ProcessIdentity | None:
+    """Return the process of the start event; a server may die before it records the process.
 
-    Before byte `at` stand those who worked on it earlier.
+    Events before byte `offset` belong to earlier workers.
     """
-    first = first_event(folder.events, at)
+    first = first_event(folder.events, offset)
     return ProcessIdentity.from_dict(first.data) if first and first.kind == "started" else None
 
 
@@ -120,7 +110,7 @@ def _is_being_launched(record: dict[str, object] | None) -> bool:
     return isinstance(since, (int, float)) and abs(time.time() - since) < LAUNCH_S
 
 
-def _last_act(folder: RunFolder) -> str | None:
-    """Return how the worker says it ended, for an event file that lost its last line."""
-    said = (find_json(folder.exit) or {}).get("state")
-    return said if said in ENDINGS else None
+def _recorded_ending(folder: RunFolder) -> str | None:
+    """Return the ending in exit.json, for an event file that lost its last line."""
+    state = (find_json(folder.exit) or {}).get("state")
+    return state if state in ENDINGS else None

@@ -1,4 +1,4 @@
-"""One run as a person sees it: its facts, its state and how far it has come; and as a row."""
+"""The read model of one run: settings, state and progress; and its row in the list."""
 
 from __future__ import annotations
 
@@ -26,21 +26,18 @@ from modelforge.runs.notes import read_notes
 from modelforge.runs.states import RunState, read_facts
 from modelforge.runs.timeline import Timeline, tail_timeline
 
-# What a record is made of; whatever else it holds is of no use without them.
+# The required parts of a record.
 _PARTS = {"name": str, "config": dict, "origins": dict, "dataset": dict, "plan": dict}
 
 
 @dataclass(frozen=True)
 class RunView:
-    """A run: what was asked, what is done, how it ended. Times are Unix seconds.
+    """A run: settings, progress and ending. Times are Unix seconds, durations seconds.
 
-    `metrics` is what the newest update and look at held-out rows measured beside the loss, those
-    of held-out rows with `eval_` before the name; `stage` counts from 1, None without stages;
-    `scores` is what the answers were worth in the end.
-    `launched` is when its worker was started, for a run that waited later than when it was made.
-    `seconds_left` is how long it still takes as far as can be said, counted from `updated`, and
-    `phase_left` how long what it does just now. `adjusted` is how it goes on since memory ran out.
-    `ending` is the last milestone ({"kind": "failed", "cause", "what", "remedy"}), or None.
+    `metrics` has the newest training metrics, and those of the evaluation split with the prefix
+    `eval_`. `stage` counts from 1; None without stages. `seconds_left` and `phase_left` count from
+    `updated`. `scores`, `adjusted` and `ending` have the data of the newest event of that kind;
+    `ending` also has its `kind`.
     """
 
     id: str
@@ -69,11 +66,11 @@ class RunView:
 
     @property
     def began(self) -> float:
-        """When the work on it began; while it waits, when it was made."""
+        """When the run was launched, or created while it waits."""
         return self.launched or self.created
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the run as plain data, as REST and `--json` give it."""
+        """Return the run as plain data, for REST and `--json`."""
         return {
             "id": self.id,
             "name": self.name,
@@ -224,9 +221,9 @@ def read_row(folder: RunFolder) -> tuple[RunRow, Stability]:
 
 
 def data_name(config: dict[str, Any]) -> str:
-    """Return what a run learns from in a word: the file's name, and how many more there are."""
-    said = config.get("data")
-    sources = said.get("sources") if isinstance(said, dict) else None
+    """Return the name of the first data file, with the number of further ones."""
+    data = config.get("data")
+    sources = data.get("sources") if isinstance(data, dict) else None
     if not sources:
         return _last_part(config.get("dataset"))
     more = f" +{len(sources) - 1}" if len(sources) > 1 else ""

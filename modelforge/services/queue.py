@@ -175,7 +175,7 @@ class QueueService:
         start_time = _parse_time(when, moment)
         set_at = moment.now if start_time is not None else None
         self._change(
-            run_id, lambda queue: queue.changed(run_id, start_after=start_time, said=set_at)
+            run_id, lambda queue: queue.changed(run_id, start_after=start_time, set_at=set_at)
         )
 
     def settings(self, *, go_on_after_failure: bool) -> None:

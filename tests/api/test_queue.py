@@ -29,7 +29,7 @@ def test_a_queued_run_is_listed_as_a_run(client, add):
     run = add("first", params={"held": True})
     assert client.get(f"/api/runs/{run}").json()["state"] == "queued"
     body = client.get("/api/queue").json()
-    assert (body["code"], body["why"]) == ("all-held", "Every run that waits is held.")
+    assert (body["code"], body["why"]) == ("all-held", "Every waiting run is held.")
     assert body["runs"][0]["run"] == run
     assert body["runs"][0]["position"] == 1
 

@@ -93,7 +93,7 @@ def test_the_whole_queue_is_held_and_stops_after_failures(server, opened):
     page.locator("dialog").get_by_role("button", name="Add to queue").click()
     page.locator(".toast").wait_for()
     page.goto(f"{server.url}/runs")
-    page.get_by_text("Every run that waits is held.").wait_for()
+    page.get_by_text("Every waiting run is held.").wait_for()
     page.get_by_role("button", name="Hold the queue").click()
     page.get_by_text("The queue is held.", exact=True).first.wait_for()
     switch = page.get_by_role("switch")

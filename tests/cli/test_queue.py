@@ -66,7 +66,7 @@ def test_an_added_recipe_is_listed_with_its_position(recipe, capsys):
     assert "night" in listed
     assert "held" in listed
     assert "after " in listed
-    assert "Every run that waits is held." in listed
+    assert "Every waiting run is held." in listed
 
 
 def test_train_with_queue_starts_no_run(recipe, capsys):
@@ -124,4 +124,4 @@ def test_queue_run_starts_all_runs_that_are_not_held(queued, capsys):
     ]
     assert order(capsys) == runs[2:]
     assert main(["queue", "run"]) == 0
-    assert "Every run that waits is held." in capsys.readouterr().out
+    assert "Every waiting run is held." in capsys.readouterr().out

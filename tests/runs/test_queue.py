@@ -47,7 +47,7 @@ def test_the_first_that_is_due_is_next():
 @pytest.mark.parametrize(
     ("queue", "busy", "code", "words"),
     [
-        (queue_of(), "", "empty", "Nothing"),
+        (queue_of(), "", "empty", "No runs"),
         (queue_of(held=True), "", "empty", "until the queue is released"),
         (queue_of("a", held=True), "", "held", "held"),
         (queue_of("a", held=True, why_held="Look here."), "", "held", "Look here."),

@@ -1,4 +1,4 @@
-"""States are read off four facts."""
+"""Four facts determine the state."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 
-from modelforge.runs.states import RunState, derive
+from modelforge.runs.states import RunFacts, RunState
 
 TABLE = [
-    # launched, alive, stop_asked, last -> state
+    # launched, alive, stop_requested, milestone -> state
     (False, False, False, None, "queued"),
     (False, False, True, None, "stopped"),
     (True, True, False, None, "starting"),
@@ -26,16 +26,18 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("launched", "alive", "stop_asked", "last", "state"), TABLE)
-def test_four_facts_give_one_state(launched, alive, stop_asked, last, state):
-    assert derive(launched=launched, alive=alive, stop_asked=stop_asked, last=last) == state
+@pytest.mark.parametrize(("launched", "alive", "stop_requested", "milestone", "state"), TABLE)
+def test_four_facts_determine_the_state(launched, alive, stop_requested, milestone, state):
+    assert RunFacts(launched, alive, stop_requested, milestone).state == state
 
 
 def test_every_state_can_be_reached_and_every_combination_has_one():
-    lasts = [None, "started", "finished", "stopped", "failed"]
+    milestones = [None, "started", "finished", "stopped", "failed"]
     reached = {
-        derive(launched=launched, alive=alive, stop_asked=asked, last=last)
-        for launched, alive, asked, last in itertools.product(*[[False, True]] * 3, lasts)
+        RunFacts(launched, alive, stop_requested, milestone).state
+        for launched, alive, stop_requested, milestone in itertools.product(
+            *[[False, True]] * 3, milestones
+        )
     }
     assert reached == set(RunState)
 

@@ -371,8 +371,8 @@ def test_a_server_that_dies_while_it_adds_leaves_no_run_without_its_time(forge, 
         raise KeyboardInterrupt
 
     create = forge.runs._store.create
-    forge.runs._store.create = lambda announce, **more: create(
-        announce=lambda run: (announce(run), die()), **more
+    forge.runs._store.create = lambda new_run, announce: create(
+        new_run, lambda run: (announce(run), die())
     )
     with pytest.raises(KeyboardInterrupt):
         forge.queue.add(question, start_after="+2h")

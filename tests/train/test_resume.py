@@ -214,7 +214,7 @@ def test_a_damaged_checkpoint_is_noted_and_the_previous_one_is_used(bench, at):
     (run.checkpoints / "checkpoint-6" / "optimizer.pt").write_bytes(b"")
     events = again(bench, run)
     (resumed,) = told(events, "resumed")
-    why = "optimizer.pt has another size than it was saved with"
+    why = "the size of optimizer.pt has changed"
     assert resumed["damaged"] == [{"name": "checkpoint-6", "why": why}]
     assert resumed["checkpoint"] == "checkpoint-3"
     assert any("checkpoint-6 is damaged" in note["text"] for note in told(events, "note"))

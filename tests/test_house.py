@@ -47,7 +47,7 @@ BANNED_PHRASES = re.compile(
 OLD_WORDS_ARE_READ = {
     "modelforge/paths.py",
     "modelforge/runs/event_types.py",
-    "modelforge/runs/layout.py",
+    "modelforge/runs/view.py",
     "modelforge/services/trial_runs.py",
 }
 

@@ -308,8 +308,9 @@ def parse(kind: str, data: Mapping[str, Any]) -> Event:
     or one that lacks a required field, becomes an `UnknownEvent`.
     """
     event_type, defaults, ignored = _layout(kind, tuple(data), tuple(map(type, data.values())))
-    event = object.__new__(event_type)  # half the time of the constructor
-    event.__dict__.update(data, **defaults)
+    event = object.__new__(event_type)
+    event.__dict__.update(data)
+    event.__dict__.update(defaults)
     for name in ignored:
         del event.__dict__[name]
     return event
@@ -321,14 +322,13 @@ def _layout(
 ) -> tuple[type[Event], dict[str, Any], tuple[str, ...]]:
     """Return how to parse data with these fields: the class, defaults and names to ignore.
 
-    Nearly all events of a kind have the same layout, which is therefore checked only once. A plain
-    default is an attribute of the class, and not needed for an absent field.
+    Cached: most events of a kind have the same fields. Plain defaults are class attributes.
     """
     event_type = KINDS.get(kind, UnknownEvent)
     given = dict(zip(names, types, strict=True))
     defaults: dict[str, Any] = {}
     for spec in field_specs(event_type):
-        if issubclass(given.pop(spec.name, NoneType), spec.types):
+        if issubclass(given.pop(spec.name, NoneType), (*spec.types, type(spec.default))):
             continue
         if spec.required:
             return UnknownEvent, {}, names

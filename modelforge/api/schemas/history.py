@@ -39,8 +39,17 @@ class RunQuery(BaseModel):
 
     def wanted(self) -> RunFilter:
         """Return the filter and the order, without the page."""
-        values = self.model_dump(exclude={"state", "limit", "offset", "before"})
-        return RunFilter(states=frozenset(map(str, self.state)), **values)
+        return RunFilter(
+            query=self.query,
+            states=frozenset(map(str, self.state)),
+            tag=self.tag,
+            model=self.model,
+            data=self.data,
+            strategy=self.strategy,
+            has_result=self.result,
+            sort=self.sort,
+            reverse=self.turned,
+        )
 
 
 class NotesChange(BaseModel):

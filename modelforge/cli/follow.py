@@ -54,9 +54,13 @@ def follow_queue(forge: Forge, *, quiet: bool = False) -> list[RunView]:
     views: list[RunView] = []
     reason = ""
     while True:
+        waiting = _waiting(forge)
         run_id = forge.queue.start_next() or forge.runs.active()
         if run_id is not None:
             views.append(follow(forge, run_id, quiet=quiet))
+            # The housekeeping in `follow` may start the next run, which may be over by now.
+            started = waiting - _waiting(forge) - {run_id}
+            views += [forge.runs.view(run) for run in started if forge.runs.state(run).is_over]
             continue
         queue = forge.queue.view()
         if queue.why != reason and queue.code and not quiet:
@@ -65,6 +69,10 @@ def follow_queue(forge: Forge, *, quiet: bool = False) -> list[RunView]:
         if queue.code in QUEUE_ENDS:
             return views
         time.sleep(POLL_S)
+
+
+def _waiting(forge: Forge) -> set[str]:
+    return {entry.run for entry in forge.queue.view().runs}
 
 
 def _wait(forge: Forge, run_id: str, stopping: bool) -> bool:

@@ -163,7 +163,7 @@ def test_a_model_type_that_transformers_does_not_know_is_refused(tmp_path, home)
     strange = {**LLAMA, "model_type": "strange-9000"}
     assert "'strange-9000'" in refusal(write(tmp_path / "a", strange), home, ConfigError)
     custom = {**strange, "auto_map": {"AutoModelForCausalLM": "modeling.Strange"}}
-    assert "code of its own" in refusal(write(tmp_path / "b", custom), home, ConfigError)
+    assert "its own Python code" in refusal(write(tmp_path / "b", custom), home, ConfigError)
 
 
 def test_a_known_type_that_brings_code_is_taken_and_marked(tmp_path, home):
@@ -177,10 +177,10 @@ def test_a_known_type_that_brings_code_is_taken_and_marked(tmp_path, home):
         ({"pytorch_model.bin": b"\x80\x02"}, "pickled"),
         ({"model-q4.gguf": b"GGUF"}, "GGUF"),
         ({"README.md": b""}, "no .safetensors"),
-        ({"model.safetensors": b"short"}, "no whole safetensors file"),
+        ({"model.safetensors": b"short"}, "not a complete safetensors file"),
         ({"model.safetensors": struct.pack("<Q", 2**60) + b"{}"}, "claims"),
-        ({"model.safetensors": struct.pack("<Q", 2) + b"[]"}, "no whole safetensors file"),
-        ({"model.safetensors": struct.pack("<Q", 9) + b'{"a": 12}'}, "no whole safetensors file"),
+        ({"model.safetensors": struct.pack("<Q", 2) + b"[]"}, "not a complete safetensors file"),
+        ({"model.safetensors": struct.pack("<Q", 9) + b'{"a": 12}'}, "not a complete safetensors file"),
     ],
 )
 def test_weights_that_cannot_be_trusted_or_trained_are_refused(tmp_path, home, files, word):
@@ -204,11 +204,11 @@ def test_a_config_of_nonsense_gives_unknown_numbers_not_a_crash(tmp_path, home):
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("/no/such/folder", "no folder"),
-        ("./no/such/folder", "no folder"),
-        ("~nobody-of-that-name/model", "no folder"),
+        ("/no/such/folder", "does not exist or cannot be read"),
+        ("./no/such/folder", "does not exist or cannot be read"),
+        ("~nobody-of-that-name/model", "does not exist or cannot be read"),
         ("../" * 50 + "etc", "config.json"),
-        ("/" + "x" * 5000, "no folder"),
+        ("/" + "x" * 5000, "does not exist or cannot be read"),
         ("a/b/c", "neither"),
         ("-rf", "neither"),
         ("owner/..", "neither"),

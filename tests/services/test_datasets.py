@@ -94,7 +94,7 @@ def test_rows_of_the_wrong_kind_block_the_start_in_words(forge, model, data, tmp
     liked = preferences(tmp_path / "liked.jsonl", 20)
     with pytest.raises(BlockedError) as refused:
         forge.runs.start(asked(model, liked))
-    assert "liked.jsonl holds preferences" in str(refused.value)
+    assert "liked.jsonl contains preferences" in str(refused.value)
     assert "wrong-kind" in codes(
         forge.preflight.check(asked(model, data, strategy="dpo")), "blocker"
     )

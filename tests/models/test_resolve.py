@@ -177,10 +177,10 @@ def test_a_known_type_that_brings_code_is_taken_and_marked(tmp_path, home):
         ({"pytorch_model.bin": b"\x80\x02"}, "pickled"),
         ({"model-q4.gguf": b"GGUF"}, "GGUF"),
         ({"README.md": b""}, "no .safetensors"),
-        ({"model.safetensors": b"short"}, "not a complete safetensors file"),
+        ({"model.safetensors": b"short"}, "not a complete safetensors"),
         ({"model.safetensors": struct.pack("<Q", 2**60) + b"{}"}, "claims"),
-        ({"model.safetensors": struct.pack("<Q", 2) + b"[]"}, "not a complete safetensors file"),
-        ({"model.safetensors": struct.pack("<Q", 9) + b'{"a": 12}'}, "not a complete safetensors file"),
+        ({"model.safetensors": struct.pack("<Q", 2) + b"[]"}, "not a complete safetensors"),
+        ({"model.safetensors": struct.pack("<Q", 9) + b'{"a": 12}'}, "not a complete safetensors"),
     ],
 )
 def test_weights_that_cannot_be_trusted_or_trained_are_refused(tmp_path, home, files, word):

@@ -57,7 +57,7 @@ def test_each_broken_file_gets_its_own_cause_with_its_place_and_a_remedy(
         if case.column is not None:
             assert column == case.column
     assert bool(found.places) or case.kind == "Parquet" or case.title == "1 row"
-    assert seconds < 2
+    assert seconds < 10
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)

@@ -110,8 +110,8 @@ def test_a_tracker_that_fails_never_ends_a_run(bench, monkeypatch, event):
     assert events[-1].kind == "finished"
     [told] = failures(events)
     assert told == (
-        "The tracker aim failed and is left out: ConnectionError: the other side has gone. "
-        "The training goes on."
+        "The tracker aim failed and is skipped: ConnectionError: the other side has gone. "
+        "Training continues."
     )
     assert odd.heard.count(event) == 1
 

@@ -68,8 +68,8 @@ def test_both_stages_in_one_run(bench, rewarded, algorithm):
     assert events[-1].kind == "finished", events[-1].data
     first, second = told(events, "plan")
     assert (first["stage"], first["stages"]) == (1, 2)
-    assert first["stage_name"] == "Learning what people prefer"
-    assert second["stage_name"] == "Learning from rewards"
+    assert first["stage_name"] == "Training the reward model"
+    assert second["stage_name"] == "Training with rewards"
     assert (first["train_rows"], first["eval_rows"]) == (9, 3)
     assert (second["train_rows"], second["eval_rows"]) == (9, 3)
     judged = [data for data in told(events, "eval") if data["stage"] == 1]
@@ -180,7 +180,7 @@ def test_a_batch_that_needs_more_prompts_than_there_are_is_refused_in_words(benc
     run = rewarded(PAIRS[:3], trainer={"reward": "length"}, per_device_train_batch_size=16)
     failed = bench.work(run)[-1]
     assert failed.kind == "failed"
-    assert "need 8 prompts for one update; there are 3" in failed.data["what"]
+    assert "needs 8 prompts for one step; there are 3" in failed.data["what"]
 
 
 def test_a_named_reward_model_takes_the_place_of_the_first_stage(

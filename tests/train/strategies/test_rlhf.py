@@ -203,7 +203,7 @@ def test_the_reward_model_of_another_run_can_be_named(bench, rewarded):
 
 
 @pytest.mark.parametrize(
-    ("labels", "words"), [(None, "gives words and no reward"), (3, "3 labels; a reward is one")]
+    ("labels", "words"), [(None, "not a sequence classifier"), (3, "3 labels instead of 1")]
 )
 def test_a_model_that_gives_no_reward_is_refused(
     bench, rewarded, tiny_model, tmp_path, labels, words

@@ -40,6 +40,7 @@ def test_runs_are_selected_and_compared(url, opened):
     assert chart.locator(".key").count() == 2
     assert "identical (same SHA-256)" in page.locator('[data-part="compared"]').inner_text()
     page.get_by_role("button", name="Tokens", exact=True).click()
+    page.locator('#axis-tokens[aria-pressed="true"]').wait_for()  # redrawn by the reply
     chart.locator(".chart-area").focus()
     page.keyboard.press("End")
     page.wait_for_function(

@@ -136,7 +136,7 @@ def reloads(server: Server, place: Place, times: int, seed: int) -> Tally:
 
 def _update_in(told: dict[str, Any]) -> int | None:
     text = str(told["parts"].get("run-progress", ""))
-    words = text.replace(",", "").split("update ")
+    words = text.replace(",", "").split("step ")
     digits = words[1].split(" ")[0] if len(words) > 1 else ""
     return int(digits) if digits.isdecimal() else None
 

@@ -57,10 +57,10 @@ def measure(folder: Path, rounds: int) -> list[dict[str, Any]]:
     for number in range(-2, rounds):
         rank = {"lora_r": str(10 + number)}
         row: dict[str, Any] = {"version": VERSION, "round": number}
-        row["learning_rate"] = _timed(lambda: change({"learning_rate": f"{1e-5 * (5 + number)}"}))  # noqa: B023
-        row["lora_r"] = _timed(lambda: change(rank))  # noqa: B023
-        row["lora_r_models"] = _timed(lambda: change(rank, models=True))  # noqa: B023
-        row["start"] = _timed(lambda: start(rank))  # noqa: B023
+        row["learning_rate"] = _timed(change, {"learning_rate": f"{1e-5 * (5 + number)}"})
+        row["lora_r"] = _timed(change, rank)
+        row["lora_r_models"] = _timed(change, rank, models=True)
+        row["start"] = _timed(start, rank)
         run_id = forge.runs.views(limit=1)[0].id
         while not forge.runs.state(run_id).is_over:
             time.sleep(0.02)
@@ -71,9 +71,9 @@ def measure(folder: Path, rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _timed(work: Callable[[], object]) -> float:
+def _timed(work: Callable[..., object], *args: object, **kwargs: object) -> float:
     begun = time.perf_counter()
-    work()
+    work(*args, **kwargs)
     return round((time.perf_counter() - begun) * 1000, 2)
 
 

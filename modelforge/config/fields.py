@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from modelforge.config.schema.base import Aspect, Cache, SettingInfo
+from modelforge.config.schema.base import Aspect, Cache
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
 
 Kind = Literal["text", "bool", "int", "float", "choice", "list", "map"]
-_KINDS: dict[object, Kind] = {bool: "bool", int: "int", float: "float", str: "text"}
+_KINDS: dict[object, Kind] = {
+    bool: "bool",
+    int: "int",
+    float: "float",
+    str: "text",
+    Literal: "choice",
+    list: "list",
+    dict: "map",
+}
 
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """One setting.
+    """One setting. For unit and the fields that follow it see `SettingOptions`.
 
     Attributes:
         name: Name, dotted inside a group.
@@ -33,9 +42,6 @@ class FieldSpec:
     label: str
     help: str
     more: str
-    unit: str
-    group: str
-    basic: bool
     kind: Kind
     choices: tuple[str, ...]
     minimum: float | None
@@ -44,6 +50,9 @@ class FieldSpec:
     default: Any
     required: bool
     nullable: bool
+    group: str
+    unit: str = ""
+    basic: bool = False
     multiline: bool = False
     affects: tuple[Aspect, ...] = ()
     irrelevant_for: tuple[Cache, ...] = ()
@@ -65,7 +74,7 @@ def specs_by_name() -> dict[str, FieldSpec]:
 def nested_groups() -> tuple[str, ...]:
     """Return the names of the nested groups, such as `hardware`."""
     fields = TrainingConfig.model_fields
-    return tuple(name for name, field in fields.items() if _is_group(field.annotation))
+    return tuple(name for name, field in fields.items() if _group_class(field))
 
 
 @cache
@@ -74,77 +83,48 @@ def source_specs() -> dict[str, FieldSpec]:
     return {spec.name: spec for spec in _walk(Source)}
 
 
-def _walk(model: type[BaseModel], prefix: str = "") -> list[FieldSpec]:
-    specs: list[FieldSpec] = []
+def _walk(model: type[BaseModel], prefix: str = "") -> Iterator[FieldSpec]:
     for name, field in model.model_fields.items():
-        annotation = field.annotation
-        if _is_group(annotation):
-            assert isinstance(annotation, type)
-            specs += _walk(annotation, f"{prefix}{name}.")
+        if group := _group_class(field):
+            yield from _walk(group, f"{prefix}{name}.")
         else:
-            specs.append(_spec(prefix + name, field))
-    return specs
+            yield _spec(prefix + name, field)
 
 
-def _is_group(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _group_class(field: FieldInfo) -> type[BaseModel] | None:
+    annotation: Any = field.annotation
+    is_group = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation if is_group else None
 
 
 def _spec(name: str, field: FieldInfo) -> FieldSpec:
-    infos = [note for note in field.metadata if isinstance(note, SettingInfo)]
-    assert len(infos) == 1, f"{name} needs exactly one SettingInfo"
-    info = infos[0]
     kind, choices, nullable = _kind(field.annotation)
-    low, high, exclusive = _bounds(field.metadata)
+    help_text, _, more = (field.description or "").partition("\n\n")
     return FieldSpec(
         name=name,
-        label=info.label,
-        help=info.help,
-        more=info.more,
-        unit=info.unit,
-        group=info.group.value if info.group else "",
-        basic=info.basic,
+        label=field.title or "",
+        help=help_text,
+        more=" ".join(more.split()),
         kind=kind,
         choices=choices,
-        minimum=low,
-        maximum=high,
-        exclusive_minimum=exclusive,
-        default=None if field.is_required() else field.get_default(call_default_factory=True),
+        minimum=_bound(field, "gt", "ge"),
+        maximum=_bound(field, "le", "max_length"),
+        exclusive_minimum=_bound(field, "gt") is not None,
+        default=None if field.is_required() else field.get_default(),
         required=field.is_required(),
         nullable=nullable,
-        multiline=info.multiline,
-        affects=info.affects,
-        irrelevant_for=info.irrelevant_for,
+        **next(note for note in field.metadata if isinstance(note, dict)),
     )
 
 
 def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...], bool]:
-    nullable = False
-    if get_origin(annotation) in (Union, types.UnionType):
-        inner = [part for part in get_args(annotation) if part is not type(None)]
-        assert len(inner) == 1, f"{annotation} mixes types"
-        annotation, nullable = inner[0], True
-    if get_origin(annotation) is Literal:
-        return "choice", get_args(annotation), nullable
-    if get_origin(annotation) in (list, dict):
-        return ("list" if get_origin(annotation) is list else "map"), (), nullable
-    return _KINDS[annotation], (), nullable
+    nullable = get_origin(annotation) in (Union, types.UnionType)
+    if nullable:
+        (annotation,) = (part for part in get_args(annotation) if part is not types.NoneType)
+    kind = _KINDS[get_origin(annotation) or annotation]
+    return kind, get_args(annotation) if kind == "choice" else (), nullable
 
 
-def _bounds(metadata: list[Any]) -> tuple[float | None, float | None, bool]:
-    low = high = None
-    exclusive = False
-    for note in metadata:
-        if isinstance(note, SettingInfo):
-            continue
-        if isinstance(note, StringConstraints):
-            low, high = note.min_length, note.max_length
-        elif hasattr(note, "gt"):
-            low, exclusive = note.gt, True
-        elif hasattr(note, "ge"):
-            low = note.ge
-        elif hasattr(note, "le"):
-            high = note.le
-        elif hasattr(note, "max_length"):
-            high = note.max_length
-    return low, high, exclusive
+def _bound(field: FieldInfo, *names: str) -> float | None:
+    values = (getattr(note, name, None) for name in names for note in field.metadata)
+    return next((value for value in values if value is not None), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from modelforge.config.fields import FieldSpec, field_specs, source_specs, specs_by_name
+from modelforge.config.fields import FieldSpec, field_specs, source_specs
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.visibility import describe_conditions
 
@@ -34,12 +34,10 @@ _COLLECTIONS = {
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a config, with label, help, unit and group of every setting."""
     schema = TrainingConfig.model_json_schema()
-    _annotate(schema["properties"], "")
-    for name, field in TrainingConfig.model_fields.items():
-        definition = schema["$defs"].get(getattr(field.annotation, "__name__", ""))
-        if definition is not None:
-            _annotate(definition["properties"], f"{name}.")
-    _annotate(schema["$defs"]["Source"]["properties"], "", source_specs())
+    for model in (schema, *schema["$defs"].values()):
+        for entry in model["properties"].values():
+            if "description" in entry:
+                entry["description"] = " ".join(entry["description"].split())
     return schema
 
 
@@ -53,21 +51,6 @@ def settings_markdown() -> str:
     parts.append(_SOURCE)
     parts += [_entry(spec) for spec in source_specs().values()]
     return "\n".join(parts)
-
-
-def _annotate(
-    properties: dict[str, Any], prefix: str, named: dict[str, FieldSpec] | None = None
-) -> None:
-    for inner, entry in properties.items():
-        spec = (named or specs_by_name()).get(prefix + inner)
-        if spec is None:
-            continue
-        entry["title"] = spec.label
-        entry["description"] = f"{spec.help} {spec.more}".strip()
-        entry["x-group"] = spec.group
-        entry["x-basic"] = spec.basic
-        if spec.unit:
-            entry["x-unit"] = spec.unit
 
 
 def _entry(spec: FieldSpec) -> str:

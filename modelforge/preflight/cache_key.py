@@ -1,6 +1,6 @@
 """Keys of cached measurements: memory traces and trial runs.
 
-A key contains every setting that is not declared irrelevant for the cache (see SettingInfo), and
+A key contains every setting that is not declared irrelevant for the cache (see SettingOptions), and
 the effective values from the plan.
 """
 

@@ -1,23 +1,26 @@
-"""Metadata of a setting, the groups of the form, and the base class of nested groups."""
+"""How a setting is declared, the groups of the form, and the base class of nested groups."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Aspect = Literal["memory", "speed"]
 # The caches of measured results: memory traces and trial runs (see preflight/cache_key.py).
 Cache = Literal["memory", "trial_run"]
 BOTH: tuple[Aspect, ...] = ("memory", "speed")
-MEMORY: tuple[Aspect, ...] = ("memory",)
+MEMORY: tuple[Literal["memory"]] = ("memory",)
 SPEED: tuple[Aspect, ...] = ("speed",)
+TRIAL_RUN: tuple[Cache, ...] = ("trial_run",)
 ALL_CACHES: tuple[Cache, ...] = ("memory", "trial_run")
+# The default of a setting that has none.
+REQUIRED: Any = ...
+T = TypeVar("T")
 
 
-class GroupName(StrEnum):
+class Group(StrEnum):
     """The groups of the form, in the order in which it shows them."""
 
     TASK = "Task"
@@ -37,15 +40,22 @@ class GroupName(StrEnum):
     LOGGING = "Logging"
 
 
-@dataclass(frozen=True)
-class SettingInfo:
-    """How a setting is shown, and what it affects. The schema declares type, bounds and default.
+class Bounds(TypedDict, total=False):
+    """Bounds of a number, or of the length of a text or list."""
+
+    ge: float
+    gt: float
+    le: float
+    lt: float
+    min_length: int
+    max_length: int
+
+
+class SettingOptions(Bounds, total=False):
+    """How a setting is shown, what it affects, and its bounds.
 
     Attributes:
-        help: One sentence under the control.
-        more: Further explanation behind the `?`.
         unit: Unit shown after the number.
-        group: Group of the form; None for the settings of a data source.
         basic: Shown without "all settings".
         multiline: Text that may contain line breaks.
         affects: Estimates that must take the setting into account (tests/preflight/test_affects).
@@ -53,20 +63,38 @@ class SettingInfo:
             key contains its effective value from the plan.
     """
 
-    label: str
-    help: str
-    more: str = ""
-    unit: str = ""
-    group: GroupName | None = None
-    basic: bool = False
-    multiline: bool = False
-    affects: tuple[Aspect, ...] = ()
-    irrelevant_for: tuple[Cache, ...] = ()
+    unit: str
+    basic: bool
+    multiline: bool
+    affects: tuple[Aspect, ...]
+    irrelevant_for: tuple[Cache, ...]
+
+
+def setting(default: T, label: str, group: str = "", **options: Unpack[SettingOptions]) -> T:
+    """Declare a setting in a group of the form; the settings of a data source have none.
+
+    The docstring below the declaration is its help: one sentence under the control, and further
+    paragraphs behind the `?`.
+    """
+    bounds: dict[str, Any] = {}
+    info: dict[str, Any] = {"group": group}
+    for name, value in options.items():
+        (bounds if name in Bounds.__annotations__ else info)[name] = value
+    extra = {"x-group": group, "x-basic": info.get("basic", False)}
+    if "unit" in info:
+        extra["x-unit"] = info["unit"]
+    field: Any = Field(default, title=label, json_schema_extra=extra, **bounds)
+    field.metadata.append(info)
+    return cast(T, field)
 
 
 class SettingsGroup(BaseModel):
     """Base class of groups of settings. Unknown keys are refused; numbers must be finite."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
     )

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import BeforeValidator, StringConstraints
 
 from modelforge.config.optimizers import LearningRateSchedule, Optim, full_schedule_name
 from modelforge.config.schema.base import (
     ALL_CACHES,
     BOTH,
     MEMORY,
+    REQUIRED,
     SPEED,
-    GroupName,
-    SettingInfo,
+    Group,
     SettingsGroup,
+    setting,
 )
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -26,338 +27,184 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 class Contract(SettingsGroup):
     """The public settings, stable across releases."""
 
-    task: Annotated[
-        Literal["text-generation", "summarization", "extractive-question-answering"],
-        SettingInfo(
-            "Task",
-            "The task that the model is trained for.",
-            group=GroupName.TASK,
-            basic=True,
-        ),
-    ]
-    model_name: Annotated[
-        Text,
-        SettingInfo(
-            "Model",
-            "The base model: a Hub id, a folder, or starter.",
-            "`starter` is SmolLM2-135M-Instruct, which needs neither network nor GPU.",
-            group=GroupName.MODEL,
-            basic=True,
-            irrelevant_for=("memory",),
-        ),
-    ]
-    provider: Annotated[
-        Literal["huggingface", "unsloth"],
-        SettingInfo(
-            "Provider", "The library that loads and trains the model.", group=GroupName.MODEL
-        ),
-    ] = "huggingface"
-    strategy: Annotated[
-        Literal["sft", "qlora", "rlhf", "dpo"],
-        SettingInfo(
-            "Strategy",
-            "Train on completions (sft, qlora), on preferences (dpo) or on rewards (rlhf).",
-            group=GroupName.TASK,
-            basic=True,
-            affects=BOTH,
-        ),
-    ] = "sft"
-    dataset: Annotated[
-        Text,
-        SettingInfo(
-            "Dataset",
-            "The training file, or sample:NAME for a bundled dataset.",
-            group=GroupName.DATA,
-            basic=True,
-            irrelevant_for=("memory",),
-        ),
-    ]
-    compute_specs: Annotated[
-        Literal["low_end", "mid_range", "high_end"],
-        SettingInfo(
-            "Profile",
-            "The class of machine whose defaults fill the form.",
-            group=GroupName.HARDWARE,
-            irrelevant_for=ALL_CACHES,
-        ),
-    ]
-    lora_r: Annotated[
-        int,
-        Field(ge=1, le=256),
-        SettingInfo(
-            "LoRA rank",
-            "Size of the adapter: a higher rank learns more and needs more memory.",
-            "8 to 16 is enough for a style or a persona; 64 for new formats and much data.",
-            group=GroupName.ADAPTER,
-            basic=True,
-            affects=BOTH,
-        ),
-    ] = 16
-    lora_alpha: Annotated[
-        int,
-        Field(ge=1),
-        SettingInfo(
-            "LoRA alpha",
-            "Scale of the adapter's output; usually twice the rank.",
-            group=GroupName.ADAPTER,
-            irrelevant_for=("memory",),
-        ),
-    ] = 32
-    lora_dropout: Annotated[
-        float,
-        Field(ge=0, le=1),
-        SettingInfo(
-            "LoRA dropout",
-            "Share of adapter inputs dropped during training, against overfitting.",
-            group=GroupName.ADAPTER,
-            affects=BOTH,
-        ),
-    ] = 0.1
-    use_4bit: Annotated[
-        bool,
-        SettingInfo(
-            "4-bit weights",
-            "Store the frozen model in 4 bits: a quarter of the memory, slightly slower.",
-            "On the CPU it works but is slow; there it is off unless you switch it on.",
-            group=GroupName.QUANTIZATION,
-            basic=True,
-            affects=BOTH,
-        ),
-    ] = True
-    use_8bit: Annotated[
-        bool,
-        SettingInfo(
-            "8-bit weights",
-            "Store the frozen model in 8 bits: half of the memory.",
-            group=GroupName.QUANTIZATION,
-            affects=BOTH,
-        ),
-    ] = False
-    bnb_4bit_compute_dtype: Annotated[
-        Literal["float16", "bfloat16", "float32"],
-        SettingInfo(
-            "4-bit compute dtype",
-            "Number format of multiplications with 4-bit weights.",
-            group=GroupName.QUANTIZATION,
-        ),
-    ] = "float16"
-    bnb_4bit_quant_type: Annotated[
-        Literal["nf4", "fp4"],
-        SettingInfo(
-            "4-bit data type",
-            "nf4 suits model weights better than fp4.",
-            group=GroupName.QUANTIZATION,
-        ),
-    ] = "nf4"
-    use_nested_quant: Annotated[
-        bool,
-        SettingInfo(
-            "Nested quantization",
-            "Quantize the quantization constants too: saves about 0.4 bits per weight.",
-            group=GroupName.QUANTIZATION,
-            affects=MEMORY,
-        ),
-    ] = False
-    fp16: Annotated[
-        bool,
-        SettingInfo(
-            "fp16",
-            "Train in float16; for GPUs before the RTX 30 series.",
-            group=GroupName.PRECISION,
-            affects=BOTH,
-        ),
-    ] = False
-    bf16: Annotated[
-        bool,
-        SettingInfo(
-            "bf16",
-            "Train in bfloat16; for the RTX 30 series and newer.",
-            group=GroupName.PRECISION,
-            affects=BOTH,
-        ),
-    ] = False
-    num_train_epochs: Annotated[
-        int,
-        Field(ge=1),
-        SettingInfo(
-            "Epochs",
-            "Number of passes over the training rows.",
-            group=GroupName.TRAINING,
-            basic=True,
-            irrelevant_for=ALL_CACHES,
-        ),
-    ] = 1
-    per_device_train_batch_size: Annotated[
-        int,
-        Field(ge=1),
-        SettingInfo(
-            "Batch size",
-            "Rows per forward pass; more is faster and needs more memory.",
-            unit="rows",
-            group=GroupName.TRAINING,
-            basic=True,
-            affects=BOTH,
-        ),
-    ] = 1
-    per_device_eval_batch_size: Annotated[
-        int,
-        Field(ge=1),
-        SettingInfo(
-            "Evaluation batch size",
-            "Rows per forward pass during evaluation.",
-            unit="rows",
-            group=GroupName.EVALUATION,
-            affects=MEMORY,
-        ),
-    ] = 1
-    gradient_accumulation_steps: Annotated[
-        int,
-        Field(ge=1),
-        SettingInfo(
-            "Gradient accumulation",
-            "Batches per optimizer step; costs time, not memory.",
-            "Rows per step = batch size × gradient accumulation.",
-            unit="batches",
-            group=GroupName.TRAINING,
-            basic=True,
-            irrelevant_for=("memory",),
-        ),
-    ] = 4
-    gradient_checkpointing: Annotated[
-        bool,
-        SettingInfo(
-            "Gradient checkpointing",
-            "Recompute activations instead of storing them: much less memory, a third slower.",
-            group=GroupName.MEMORY,
-            affects=BOTH,
-        ),
-    ] = True
-    max_grad_norm: Annotated[
-        float,
-        Field(ge=0),
-        SettingInfo(
-            "Gradient clipping",
-            "Largest gradient norm; 0 switches clipping off.",
-            group=GroupName.OPTIMIZER,
-            irrelevant_for=ALL_CACHES,
-        ),
-    ] = 0.3
-    learning_rate: Annotated[
-        float,
-        Field(gt=0, le=1),
-        SettingInfo(
-            "Learning rate",
-            "Size of each optimizer step: too high diverges, too low learns nothing.",
-            "Usual: sft and qlora 2e-4, rlhf 1.41e-5, dpo 5e-7.",
-            group=GroupName.TRAINING,
-            basic=True,
-            irrelevant_for=ALL_CACHES,
-        ),
-    ] = 2e-4
-    weight_decay: Annotated[
-        float,
-        Field(ge=0),
-        SettingInfo(
-            "Weight decay",
-            "Strength of the decay of trained weights towards zero.",
-            group=GroupName.OPTIMIZER,
-            irrelevant_for=ALL_CACHES,
-        ),
-    ] = 0.001
-    optim: Annotated[
-        Optim,
-        SettingInfo(
-            "Optimizer",
-            "The optimizer; the paged and 8-bit variants save GPU memory.",
-            "Lion needs a third to a tenth of AdamW's learning rate.",
-            group=GroupName.OPTIMIZER,
-            affects=BOTH,
-            irrelevant_for=("memory",),
-        ),
-    ] = "paged_adamw_32bit"
-    lr_scheduler_type: Annotated[
-        LearningRateSchedule,
-        BeforeValidator(full_schedule_name),
-        SettingInfo(
-            "Learning rate schedule",
-            "How the learning rate decays over the run.",
-            "warmup_stable_decay, also called wsd, keeps the full rate until near the end.",
-            group=GroupName.OPTIMIZER,
-            irrelevant_for=ALL_CACHES,
-        ),
-    ] = "cosine"
-    max_steps: Annotated[
-        int,
-        Field(ge=-1),
-        SettingInfo(
-            "Max steps",
-            "End after this many optimizer steps; -1 for no limit.",
-            unit="steps",
-            group=GroupName.TRAINING,
-            irrelevant_for=ALL_CACHES,
-        ),
-    ] = -1
-    warmup_ratio: Annotated[
-        float,
-        Field(ge=0, le=1),
-        SettingInfo(
-            "Warm-up ratio",
-            "Share of the run in which the learning rate rises from zero.",
-            group=GroupName.OPTIMIZER,
-            irrelevant_for=ALL_CACHES,
-        ),
-    ] = 0.03
-    group_by_length: Annotated[
-        bool,
-        SettingInfo(
-            "Group by length",
-            "Batch rows of similar length: less padding, faster.",
-            group=GroupName.DATA,
-            affects=SPEED,
-        ),
-    ] = True
-    packing: Annotated[
-        bool,
-        SettingInfo(
-            "Packing",
-            "Fill each sequence with several rows: faster on short rows.",
-            group=GroupName.DATA,
-            affects=BOTH,
-        ),
-    ] = False
-    max_seq_length: Annotated[
-        int | None,
-        Field(ge=-1),
-        SettingInfo(
-            "Max sequence length",
-            "Longest row in tokens; empty uses the limit of model and profile.",
-            unit="tokens",
-            group=GroupName.DATA,
-            basic=True,
-            affects=BOTH,
-            irrelevant_for=("memory",),
-        ),
-    ] = None
-    eval_split: Annotated[
-        float,
-        Field(ge=0, le=1),
-        SettingInfo(
-            "Evaluation split",
-            "Share of the rows used for evaluation instead of training; 0 for none.",
-            group=GroupName.EVALUATION,
-            basic=True,
-            affects=MEMORY,
-            irrelevant_for=("memory",),
-        ),
-    ] = 0.2
-    eval_steps: Annotated[
-        int,
-        Field(ge=1),
-        SettingInfo(
-            "Evaluate every",
-            "Steps between two evaluations; the best checkpoint is kept.",
-            unit="steps",
-            group=GroupName.EVALUATION,
-            irrelevant_for=ALL_CACHES,
-        ),
-    ] = 100
+    task: Literal["text-generation", "summarization", "extractive-question-answering"] = setting(
+        REQUIRED, "Task", Group.TASK, basic=True
+    )
+    """The task that the model is trained for."""
+
+    model_name: Text = setting(REQUIRED, "Model", Group.MODEL, basic=True, irrelevant_for=MEMORY)
+    """The base model: a Hub id, a folder, or starter.
+
+    `starter` is SmolLM2-135M-Instruct, which needs neither network nor GPU.
+    """
+
+    provider: Literal["huggingface", "unsloth"] = setting("huggingface", "Provider", Group.MODEL)
+    """The library that loads and trains the model."""
+
+    strategy: Literal["sft", "qlora", "rlhf", "dpo"] = setting(
+        "sft", "Strategy", Group.TASK, basic=True, affects=BOTH
+    )
+    """Train on completions (sft, qlora), on preferences (dpo) or on rewards (rlhf)."""
+
+    dataset: Text = setting(REQUIRED, "Dataset", Group.DATA, basic=True, irrelevant_for=MEMORY)
+    """The training file, or sample:NAME for a bundled dataset."""
+
+    compute_specs: Literal["low_end", "mid_range", "high_end"] = setting(
+        REQUIRED, "Profile", Group.HARDWARE, irrelevant_for=ALL_CACHES
+    )
+    """The class of machine whose defaults fill the form."""
+
+    lora_r: int = setting(16, "LoRA rank", Group.ADAPTER, ge=1, le=256, basic=True, affects=BOTH)
+    """Size of the adapter: a higher rank learns more and needs more memory.
+
+    8 to 16 is enough for a style or a persona; 64 for new formats and much data.
+    """
+
+    lora_alpha: int = setting(32, "LoRA alpha", Group.ADAPTER, ge=1, irrelevant_for=MEMORY)
+    """Scale of the adapter's output; usually twice the rank."""
+
+    lora_dropout: float = setting(0.1, "LoRA dropout", Group.ADAPTER, ge=0, le=1, affects=BOTH)
+    """Share of adapter inputs dropped during training, against overfitting."""
+
+    use_4bit: bool = setting(True, "4-bit weights", Group.QUANTIZATION, basic=True, affects=BOTH)
+    """Store the frozen model in 4 bits: a quarter of the memory, slightly slower.
+
+    On the CPU it works but is slow; there it is off unless you switch it on.
+    """
+
+    use_8bit: bool = setting(False, "8-bit weights", Group.QUANTIZATION, affects=BOTH)
+    """Store the frozen model in 8 bits: half of the memory."""
+
+    bnb_4bit_compute_dtype: Literal["float16", "bfloat16", "float32"] = setting(
+        "float16", "4-bit compute dtype", Group.QUANTIZATION
+    )
+    """Number format of multiplications with 4-bit weights."""
+
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = setting(
+        "nf4", "4-bit data type", Group.QUANTIZATION
+    )
+    """nf4 suits model weights better than fp4."""
+
+    use_nested_quant: bool = setting(
+        False, "Nested quantization", Group.QUANTIZATION, affects=MEMORY
+    )
+    """Quantize the quantization constants too: saves about 0.4 bits per weight."""
+
+    fp16: bool = setting(False, "fp16", Group.PRECISION, affects=BOTH)
+    """Train in float16; for GPUs before the RTX 30 series."""
+
+    bf16: bool = setting(False, "bf16", Group.PRECISION, affects=BOTH)
+    """Train in bfloat16; for the RTX 30 series and newer."""
+
+    num_train_epochs: int = setting(
+        1, "Epochs", Group.TRAINING, ge=1, basic=True, irrelevant_for=ALL_CACHES
+    )
+    """Number of passes over the training rows."""
+
+    per_device_train_batch_size: int = setting(
+        1, "Batch size", Group.TRAINING, ge=1, unit="rows", basic=True, affects=BOTH
+    )
+    """Rows per forward pass; more is faster and needs more memory."""
+
+    per_device_eval_batch_size: int = setting(
+        1, "Evaluation batch size", Group.EVALUATION, ge=1, unit="rows", affects=MEMORY
+    )
+    """Rows per forward pass during evaluation."""
+
+    gradient_accumulation_steps: int = setting(
+        4,
+        "Gradient accumulation",
+        Group.TRAINING,
+        ge=1,
+        unit="batches",
+        basic=True,
+        irrelevant_for=MEMORY,
+    )
+    """Batches per optimizer step; costs time, not memory.
+
+    Rows per step = batch size × gradient accumulation.
+    """
+
+    gradient_checkpointing: bool = setting(
+        True, "Gradient checkpointing", Group.MEMORY, affects=BOTH
+    )
+    """Recompute activations instead of storing them: much less memory, a third slower."""
+
+    max_grad_norm: float = setting(
+        0.3, "Gradient clipping", Group.OPTIMIZER, ge=0, irrelevant_for=ALL_CACHES
+    )
+    """Largest gradient norm; 0 switches clipping off."""
+
+    learning_rate: float = setting(
+        2e-4, "Learning rate", Group.TRAINING, gt=0, le=1, basic=True, irrelevant_for=ALL_CACHES
+    )
+    """Size of each optimizer step: too high diverges, too low learns nothing.
+
+    Usual: sft and qlora 2e-4, rlhf 1.41e-5, dpo 5e-7.
+    """
+
+    weight_decay: float = setting(
+        0.001, "Weight decay", Group.OPTIMIZER, ge=0, irrelevant_for=ALL_CACHES
+    )
+    """Strength of the decay of trained weights towards zero."""
+
+    optim: Optim = setting(
+        "paged_adamw_32bit", "Optimizer", Group.OPTIMIZER, affects=BOTH, irrelevant_for=MEMORY
+    )
+    """The optimizer; the paged and 8-bit variants save GPU memory.
+
+    Lion needs a third to a tenth of AdamW's learning rate.
+    """
+
+    lr_scheduler_type: Annotated[LearningRateSchedule, BeforeValidator(full_schedule_name)] = (
+        setting("cosine", "Learning rate schedule", Group.OPTIMIZER, irrelevant_for=ALL_CACHES)
+    )
+    """How the learning rate decays over the run.
+
+    warmup_stable_decay, also called wsd, keeps the full rate until near the end.
+    """
+
+    max_steps: int = setting(
+        -1, "Max steps", Group.TRAINING, ge=-1, unit="steps", irrelevant_for=ALL_CACHES
+    )
+    """End after this many optimizer steps; -1 for no limit."""
+
+    warmup_ratio: float = setting(
+        0.03, "Warm-up ratio", Group.OPTIMIZER, ge=0, le=1, irrelevant_for=ALL_CACHES
+    )
+    """Share of the run in which the learning rate rises from zero."""
+
+    group_by_length: bool = setting(True, "Group by length", Group.DATA, affects=SPEED)
+    """Batch rows of similar length: less padding, faster."""
+
+    packing: bool = setting(False, "Packing", Group.DATA, affects=BOTH)
+    """Fill each sequence with several rows: faster on short rows."""
+
+    max_seq_length: int | None = setting(
+        None,
+        "Max sequence length",
+        Group.DATA,
+        ge=-1,
+        unit="tokens",
+        basic=True,
+        affects=BOTH,
+        irrelevant_for=MEMORY,
+    )
+    """Longest row in tokens; empty uses the limit of model and profile."""
+
+    eval_split: float = setting(
+        0.2,
+        "Evaluation split",
+        Group.EVALUATION,
+        ge=0,
+        le=1,
+        basic=True,
+        affects=MEMORY,
+        irrelevant_for=MEMORY,
+    )
+    """Share of the rows used for evaluation instead of training; 0 for none."""
+
+    eval_steps: int = setting(
+        100, "Evaluate every", Group.EVALUATION, ge=1, unit="steps", irrelevant_for=ALL_CACHES
+    )
+    """Steps between two evaluations; the best checkpoint is kept."""

@@ -2,263 +2,188 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from modelforge.config.schema.base import BOTH, MEMORY, SPEED, GroupName, SettingInfo, SettingsGroup
+from modelforge.config.schema.base import (
+    BOTH,
+    MEMORY,
+    REQUIRED,
+    SPEED,
+    Bounds,
+    Group,
+    SettingsGroup,
+    setting,
+)
 
 TEMPLATES = ("chatml", "llama3", "qwen", "gemma")
 TEMPLATE_SUFFIX = ".jinja"
 MAX_TEXT = 20_000
 
-_Name = Field(min_length=1, max_length=200)
-_Prose = Field(min_length=1, max_length=MAX_TEXT)
+_NAME: Bounds = {"min_length": 1, "max_length": 200}
+_PROSE: Bounds = {"min_length": 1, "max_length": MAX_TEXT}
 
 
 class Source(SettingsGroup):
     """A data source and how its rows are read. Only the path is required."""
 
-    path: Annotated[
-        str,
-        Field(min_length=1, max_length=4096),
-        SettingInfo(
-            "Path",
-            "A file, a folder of files, an upload, sample:NAME or hub:OWNER/NAME.",
-            basic=True,
-        ),
-    ]
-    type: Annotated[
-        Literal["auto", "text", "instruction", "conversation", "preference"],
-        SettingInfo(
-            "Row type", "The type of the rows; auto detects it from the columns.", basic=True
-        ),
-    ] = "auto"
-    subset: Annotated[
-        str | None, _Name, SettingInfo("Subset", "The configuration of a Hub dataset, such as en.")
-    ] = None
-    split: Annotated[
-        str | None,
-        _Name,
-        SettingInfo("Split", "The split of a Hub dataset, optionally with a slice: train[:10%]."),
-    ] = None
-    encoding: Annotated[
-        str | None,
-        Field(min_length=1, max_length=40),
-        SettingInfo(
-            "Encoding",
-            "The encoding of a text file by Python's name; empty detects it.",
-            "For example utf-8, cp1252, cp1251, koi8_r, shift_jis or gb18030.",
-        ),
-    ] = None
-    samples: Annotated[
-        int | None,
-        Field(ge=1),
-        SettingInfo(
-            "Sampled rows",
-            "Number of rows drawn with the seed; empty uses all.",
-            unit="rows",
-            basic=True,
-        ),
-    ] = None
-    weight: Annotated[
-        float,
-        Field(gt=0, le=100),
-        SettingInfo(
-            "Weight",
-            "How often each row is used: 2 repeats every row, 0.5 uses half of the rows.",
-            "The integer part repeats every row; the fraction is a share drawn with the seed.",
-            basic=True,
-        ),
-    ] = 1.0
-    text_field: Annotated[
-        str | None, _Name, SettingInfo("Text column", "The column with plain text.")
-    ] = None
-    instruction_field: Annotated[
-        str | None,
-        _Name,
-        SettingInfo("Instruction column", "The column with the question or instruction."),
-    ] = None
-    input_field: Annotated[
-        str | None,
-        _Name,
-        SettingInfo("Input column", "The column with the instruction's input; may be empty."),
-    ] = None
-    output_field: Annotated[
-        str | None, _Name, SettingInfo("Output column", "The column with the completion.")
-    ] = None
-    messages_field: Annotated[
-        str | None, _Name, SettingInfo("Messages column", "The column with the list of messages.")
-    ] = None
-    system_field: Annotated[
-        str | None,
-        _Name,
-        SettingInfo("System column", "The column with the system message of a conversation."),
-    ] = None
-    tools_field: Annotated[
-        str | None,
-        _Name,
-        SettingInfo("Tools column", "The column with the available tools, as JSON."),
-    ] = None
-    message_property_mappings: Annotated[
-        dict[str, str],
-        SettingInfo(
-            "Message keys",
-            "The keys of role, content and other properties in your messages.",
-            "For instance role: from and content: value. Also tool_calls, tool_call_id and name.",
-        ),
-    ] = Field(default_factory=dict, max_length=20)
-    system_prompt_type: Annotated[
-        Literal["none", "field", "fixed"],
-        SettingInfo(
-            "System prompt", "Where the system message comes from: nowhere, a column, a text."
-        ),
-    ] = "none"
-    system_prompt_field: Annotated[
-        str | None, _Name, SettingInfo("System prompt column", "The column with the system prompt.")
-    ] = None
-    system_prompt: Annotated[
-        str | None,
-        _Prose,
-        SettingInfo("System prompt text", "The same system message for every row.", multiline=True),
-    ] = None
-    prompt_format: Annotated[
-        str | None,
-        _Prose,
-        SettingInfo(
-            "Prompt template",
-            "Your own template of a row, with {system}, {instruction}, {input} and {output}.",
-            "The text before {output} is the prompt, the rest is trained. Write {{ for a brace.",
-            multiline=True,
-        ),
-    ] = None
-    prompt_format_no_input: Annotated[
-        str | None,
-        _Prose,
-        SettingInfo(
-            "Template without input",
-            "The template of rows whose input is empty.",
-            "With {system}, {instruction} and {output}.",
-            multiline=True,
-        ),
-    ] = None
-    prompt_field: Annotated[
-        str | None, _Name, SettingInfo("Prompt column", "The column with the prompt of the pair.")
-    ] = None
-    chosen_field: Annotated[
-        str | None, _Name, SettingInfo("Chosen column", "The column with the preferred completion.")
-    ] = None
-    rejected_field: Annotated[
-        str | None,
-        _Name,
-        SettingInfo("Rejected column", "The column with the rejected completion."),
-    ] = None
+    path: str = setting(REQUIRED, "Path", min_length=1, max_length=4096, basic=True)
+    """A file, a folder of files, an upload, sample:NAME or hub:OWNER/NAME."""
+
+    type: Literal["auto", "text", "instruction", "conversation", "preference"] = setting(
+        "auto", "Row type", basic=True
+    )
+    """The type of the rows; auto detects it from the columns."""
+
+    subset: str | None = setting(None, "Subset", **_NAME)
+    """The configuration of a Hub dataset, such as en."""
+
+    split: str | None = setting(None, "Split", **_NAME)
+    """The split of a Hub dataset, optionally with a slice: train[:10%]."""
+
+    encoding: str | None = setting(None, "Encoding", min_length=1, max_length=40)
+    """The encoding of a text file by Python's name; empty detects it.
+
+    For example utf-8, cp1252, cp1251, koi8_r, shift_jis or gb18030.
+    """
+
+    samples: int | None = setting(None, "Sampled rows", ge=1, unit="rows", basic=True)
+    """Number of rows drawn with the seed; empty uses all."""
+
+    weight: float = setting(1.0, "Weight", gt=0, le=100, basic=True)
+    """How often each row is used: 2 repeats every row, 0.5 uses half of the rows.
+
+    The integer part repeats every row; the fraction is a share drawn with the seed.
+    """
+
+    text_field: str | None = setting(None, "Text column", **_NAME)
+    """The column with plain text."""
+
+    instruction_field: str | None = setting(None, "Instruction column", **_NAME)
+    """The column with the question or instruction."""
+
+    input_field: str | None = setting(None, "Input column", **_NAME)
+    """The column with the instruction's input; may be empty."""
+
+    output_field: str | None = setting(None, "Output column", **_NAME)
+    """The column with the completion."""
+
+    messages_field: str | None = setting(None, "Messages column", **_NAME)
+    """The column with the list of messages."""
+
+    system_field: str | None = setting(None, "System column", **_NAME)
+    """The column with the system message of a conversation."""
+
+    tools_field: str | None = setting(None, "Tools column", **_NAME)
+    """The column with the available tools, as JSON."""
+
+    message_property_mappings: dict[str, str] = setting({}, "Message keys", max_length=20)
+    """The keys of role, content and other properties in your messages.
+
+    For instance role: from and content: value. Also tool_calls, tool_call_id and name.
+    """
+
+    system_prompt_type: Literal["none", "field", "fixed"] = setting("none", "System prompt")
+    """Where the system message comes from: nowhere, a column, a text."""
+
+    system_prompt_field: str | None = setting(None, "System prompt column", **_NAME)
+    """The column with the system prompt."""
+
+    system_prompt: str | None = setting(None, "System prompt text", **_PROSE, multiline=True)
+    """The same system message for every row."""
+
+    prompt_format: str | None = setting(None, "Prompt template", **_PROSE, multiline=True)
+    """Your own template of a row, with {system}, {instruction}, {input} and {output}.
+
+    The text before {output} is the prompt, the rest is trained. Write {{ for a brace.
+    """
+
+    prompt_format_no_input: str | None = setting(
+        None, "Template without input", **_PROSE, multiline=True
+    )
+    """The template of rows whose input is empty.
+
+    With {system}, {instruction} and {output}.
+    """
+
+    prompt_field: str | None = setting(None, "Prompt column", **_NAME)
+    """The column with the prompt of the pair."""
+
+    chosen_field: str | None = setting(None, "Chosen column", **_NAME)
+    """The column with the preferred completion."""
+
+    rejected_field: str | None = setting(None, "Rejected column", **_NAME)
+    """The column with the rejected completion."""
 
 
 class Data(SettingsGroup):
     """Where rows come from and how they are tokenized."""
 
-    sources: Annotated[
-        list[Source],
-        SettingInfo(
-            "Sources",
-            "Several datasets combined, with their columns; used instead of the single dataset.",
-            group=GroupName.DATA,
-            irrelevant_for=("memory",),
-        ),
-    ] = Field(default_factory=list, max_length=100)
-    validation_sources: Annotated[
-        list[Source],
-        SettingInfo(
-            "Validation sources",
-            "Datasets used only for evaluation; no rows are then split off the others.",
-            group=GroupName.EVALUATION,
-        ),
-    ] = Field(default_factory=list, max_length=100)
-    loss_on: Annotated[
-        Literal["completion", "assistant", "last_round", "all"],
-        SettingInfo(
-            "Loss on",
-            "The tokens that are trained: completions, assistant turns, the last one, or all.",
-            "completion: the completion of a pair, every assistant turn of a chat, all of a "
-            "text. assistant: assistant turns only. last_round: the last assistant turn. "
-            "all: every token, prompts too.",
-            group=GroupName.DATA,
-        ),
-    ] = "completion"
-    truncation_strategy: Annotated[
-        Literal["delete", "left", "right", "split"],
-        SettingInfo(
-            "Truncation",
-            "Delete rows that are too long, cut them left or right, or split them.",
-            group=GroupName.DATA,
-        ),
-    ] = "right"
-    packing_strategy: Annotated[
-        Literal["bfd", "bfd_split", "wrapped"],
-        SettingInfo(
-            "Packing strategy",
-            "bfd keeps rows whole, bfd_split cuts long ones, wrapped cuts anywhere.",
-            "Used when packing is on.",
-            group=GroupName.DATA,
-            affects=MEMORY,
-        ),
-    ] = "bfd"
-    padding_free: Annotated[
-        bool,
-        SettingInfo(
-            "Padding-free batches",
-            "Concatenate the rows of a batch instead of padding them.",
-            "Rows that are too long are truncated first.",
-            group=GroupName.DATA,
-            affects=BOTH,
-        ),
-    ] = False
-    num_workers: Annotated[
-        int | None,
-        Field(ge=0, le=64),
-        SettingInfo(
-            "Data loader workers",
-            "Processes that prepare batches during training; empty chooses a number.",
-            "Rows are tokenized before training, so little work remains: the default is 2 with a "
-            "GPU and many rows, else none. On Windows there are none.",
-            unit="processes",
-            group=GroupName.DATA,
-            affects=SPEED,
-        ),
-    ] = None
+    sources: list[Source] = setting(
+        [], "Sources", Group.DATA, max_length=100, irrelevant_for=MEMORY
+    )
+    """Several datasets combined, with their columns; used instead of the single dataset."""
+
+    validation_sources: list[Source] = setting(
+        [], "Validation sources", Group.EVALUATION, max_length=100
+    )
+    """Datasets used only for evaluation; no rows are then split off the others."""
+
+    loss_on: Literal["completion", "assistant", "last_round", "all"] = setting(
+        "completion", "Loss on", Group.DATA
+    )
+    """The tokens that are trained: completions, assistant turns, the last one, or all.
+
+    completion: the completion of a pair, every assistant turn of a chat, all of a text. assistant:
+    assistant turns only. last_round: the last assistant turn. all: every token, prompts too.
+    """
+
+    truncation_strategy: Literal["delete", "left", "right", "split"] = setting(
+        "right", "Truncation", Group.DATA
+    )
+    """Delete rows that are too long, cut them left or right, or split them."""
+
+    packing_strategy: Literal["bfd", "bfd_split", "wrapped"] = setting(
+        "bfd", "Packing strategy", Group.DATA, affects=MEMORY
+    )
+    """bfd keeps rows whole, bfd_split cuts long ones, wrapped cuts anywhere.
+
+    Used when packing is on.
+    """
+
+    padding_free: bool = setting(False, "Padding-free batches", Group.DATA, affects=BOTH)
+    """Concatenate the rows of a batch instead of padding them.
+
+    Rows that are too long are truncated first.
+    """
+
+    num_workers: int | None = setting(
+        None, "Data loader workers", Group.DATA, ge=0, le=64, unit="processes", affects=SPEED
+    )
+    """Processes that prepare batches during training; empty chooses a number.
+
+    Rows are tokenized before training, so little work remains: the default is 2 with a GPU and many
+    rows, else none. On Windows there are none.
+    """
 
 
 class Model(SettingsGroup):
     """Chat template, system message and attention of the model."""
 
-    chat_template: Annotated[
-        str | None,
-        Field(max_length=4096),
-        SettingInfo(
-            "Chat template",
-            "How messages become text: empty for the model's own, a name, or a .jinja file.",
-            f"The names are {', '.join(TEMPLATES)}.",
-            group=GroupName.MODEL,
-        ),
-    ] = None
-    system_prompt: Annotated[
-        str | None,
-        Field(max_length=MAX_TEXT),
-        SettingInfo(
-            "System message",
-            "Placed before every conversation, instead of the system message of the data.",
-            group=GroupName.MODEL,
-            multiline=True,
-        ),
-    ] = None
-    attn_implementation: Annotated[
-        Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"],
-        SettingInfo(
-            "Attention",
-            "The attention implementation; sdpa is fast everywhere.",
-            "flash_attention_2 and _3 need their package and a supported GPU.",
-            group=GroupName.MODEL,
-            affects=SPEED,
-        ),
-    ] = "sdpa"
+    chat_template: str | None = setting(None, "Chat template", Group.MODEL, max_length=4096)
+    """How messages become text: empty for the model's own, a name, or a .jinja file.
+
+    The names are chatml, llama3, qwen, gemma.
+    """
+
+    system_prompt: str | None = setting(
+        None, "System message", Group.MODEL, max_length=MAX_TEXT, multiline=True
+    )
+    """Placed before every conversation, instead of the system message of the data."""
+
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = (
+        setting("sdpa", "Attention", Group.MODEL, affects=SPEED)
+    )
+    """The attention implementation; sdpa is fast everywhere.
+
+    flash_attention_2 and _3 need their package and a supported GPU.
+    """

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
 from modelforge.config.schema.base import (
     ALL_CACHES,
     BOTH,
+    MEMORY,
     SPEED,
-    GroupName,
-    SettingInfo,
+    Group,
     SettingsGroup,
+    setting,
 )
 
 TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow", "aim")
@@ -29,122 +30,87 @@ def join_names(value: Any) -> Any:
 class Hardware(SettingsGroup):
     """Device and number format of training."""
 
-    device: Annotated[
-        Literal["auto", "cuda", "mps", "cpu"],
-        SettingInfo(
-            "Device",
-            "The training device; auto uses a GPU when there is one.",
-            group=GroupName.HARDWARE,
-            affects=BOTH,
-            irrelevant_for=("memory",),
-        ),
-    ] = "auto"
-    gpu_index: Annotated[
-        int,
-        Field(ge=0, le=63),
-        SettingInfo(
-            "GPU index",
-            "The GPU to use when there are several.",
-            group=GroupName.HARDWARE,
-            affects=SPEED,
-            irrelevant_for=("memory",),
-        ),
-    ] = 0
-    precision: Annotated[
-        Literal["auto", "bf16", "fp16", "fp32"],
-        SettingInfo(
-            "Precision",
-            "Number format of training; auto uses the best of this machine.",
-            "Used when neither fp16 nor bf16 is set. Auto means bf16 from compute capability 8.0, "
-            "fp16 on older GPUs, fp32 on the CPU and on Apple GPUs.",
-            group=GroupName.PRECISION,
-            affects=BOTH,
-            irrelevant_for=("memory",),
-        ),
-    ] = "auto"
-    max_gpu_temperature: Annotated[
-        int | None,
-        Field(ge=30, le=110),
-        SettingInfo(
-            "GPU temperature limit",
-            "Training pauses between steps above this temperature; empty for no limit.",
-            "It resumes 5 °C below the limit. Pauses are not counted in tokens/s or seconds per "
-            "step, but the run takes longer than estimated.",
-            unit="°C",
-            group=GroupName.HARDWARE,
-            irrelevant_for=("memory",),
-        ),
-    ] = None
-    max_gpu_power: Annotated[
-        int | None,
-        Field(ge=20, le=2000),
-        SettingInfo(
-            "GPU power limit",
-            "Training pauses between steps above this power draw; empty for no limit.",
-            "It resumes after at least 3 seconds, once the GPU draws 5 % less than the limit. "
-            "For a constant limit use nvidia-smi -pl instead.",
-            unit="W",
-            group=GroupName.HARDWARE,
-            irrelevant_for=("memory",),
-        ),
-    ] = None
+    device: Literal["auto", "cuda", "mps", "cpu"] = setting(
+        "auto", "Device", Group.HARDWARE, affects=BOTH, irrelevant_for=MEMORY
+    )
+    """The training device; auto uses a GPU when there is one."""
+
+    gpu_index: int = setting(
+        0, "GPU index", Group.HARDWARE, ge=0, le=63, affects=SPEED, irrelevant_for=MEMORY
+    )
+    """The GPU to use when there are several."""
+
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = setting(
+        "auto", "Precision", Group.PRECISION, affects=BOTH, irrelevant_for=MEMORY
+    )
+    """Number format of training; auto uses the best of this machine.
+
+    Used when neither fp16 nor bf16 is set. Auto means bf16 from compute capability 8.0, fp16 on
+    older GPUs, fp32 on the CPU and on Apple GPUs.
+    """
+
+    max_gpu_temperature: int | None = setting(
+        None,
+        "GPU temperature limit",
+        Group.HARDWARE,
+        ge=30,
+        le=110,
+        unit="°C",
+        irrelevant_for=MEMORY,
+    )
+    """Training pauses between steps above this temperature; empty for no limit.
+
+    It resumes 5 °C below the limit. Pauses are not counted in tokens/s or seconds per step, but the
+    run takes longer than estimated.
+    """
+
+    max_gpu_power: int | None = setting(
+        None, "GPU power limit", Group.HARDWARE, ge=20, le=2000, unit="W", irrelevant_for=MEMORY
+    )
+    """Training pauses between steps above this power draw; empty for no limit.
+
+    It resumes after at least 3 seconds, once the GPU draws 5 % less than the limit. For a constant
+    limit use nvidia-smi -pl instead.
+    """
 
 
 class Logging(SettingsGroup):
     """Name of the run, logging interval and experiment trackers."""
 
-    run_name: Annotated[
-        str | None,
-        Field(max_length=80),
-        SettingInfo(
-            "Run name",
-            "Name of the run in lists; empty generates one.",
-            group=GroupName.LOGGING,
-            irrelevant_for=ALL_CACHES,
-        ),
-    ] = None
-    logging_steps: Annotated[
-        int,
-        Field(ge=1),
-        SettingInfo(
-            "Log every",
-            "Steps between two logged points.",
-            unit="steps",
-            group=GroupName.LOGGING,
-            irrelevant_for=ALL_CACHES,
-        ),
-    ] = 1
-    report_to: Annotated[
-        str,
-        BeforeValidator(join_names),
-        Field(max_length=200),
-        SettingInfo(
-            "Trackers",
-            "Experiment trackers: tensorboard, trackio, wandb, mlflow, aim.",
-            "Each is installed on demand, for instance with `python launch.py setup --with "
-            "tensorboard`. They write to the run folder; nothing leaves this computer unless "
-            "wandb is online or an address of MLflow or Aim is set in the environment.",
-            group=GroupName.LOGGING,
-            irrelevant_for=ALL_CACHES,
-        ),
-    ] = ""
-    project: Annotated[
-        str,
-        Field(min_length=1, max_length=80),
-        SettingInfo(
-            "Project",
-            "The project under which trackers list the run.",
-            group=GroupName.LOGGING,
-            irrelevant_for=ALL_CACHES,
-        ),
-    ] = "modelforge"
-    wandb_mode: Annotated[
-        Literal["offline", "online"],
-        SettingInfo(
-            "W&B mode",
-            "offline keeps the metrics on this computer; online sends them to your account.",
-            "The key is read from WANDB_API_KEY or from `wandb login`, and is never stored.",
-            group=GroupName.LOGGING,
-            irrelevant_for=ALL_CACHES,
-        ),
-    ] = "offline"
+    run_name: str | None = setting(
+        None, "Run name", Group.LOGGING, max_length=80, irrelevant_for=ALL_CACHES
+    )
+    """Name of the run in lists; empty generates one."""
+
+    logging_steps: int = setting(
+        1, "Log every", Group.LOGGING, ge=1, unit="steps", irrelevant_for=ALL_CACHES
+    )
+    """Steps between two logged points."""
+
+    report_to: Annotated[str, BeforeValidator(join_names)] = setting(
+        "", "Trackers", Group.LOGGING, max_length=200, irrelevant_for=ALL_CACHES
+    )
+    """Experiment trackers: tensorboard, trackio, wandb, mlflow, aim.
+
+    Each is installed on demand, for instance with `python launch.py setup --with tensorboard`. They
+    write to the run folder; nothing leaves this computer unless wandb is online or an address of
+    MLflow or Aim is set in the environment.
+    """
+
+    project: str = setting(
+        "modelforge",
+        "Project",
+        Group.LOGGING,
+        min_length=1,
+        max_length=80,
+        irrelevant_for=ALL_CACHES,
+    )
+    """The project under which trackers list the run."""
+
+    wandb_mode: Literal["offline", "online"] = setting(
+        "offline", "W&B mode", Group.LOGGING, irrelevant_for=ALL_CACHES
+    )
+    """offline keeps the metrics on this computer; online sends them to your account.
+
+    The key is read from WANDB_API_KEY or from `wandb login`, and is never stored.
+    """

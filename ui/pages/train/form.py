@@ -8,7 +8,7 @@ from typing import Any
 
 from modelforge.config.fields import FieldSpec, field_specs
 from modelforge.config.resolve import Layer, flatten
-from modelforge.config.schema.base import GroupName
+from modelforge.config.schema.base import Group
 from modelforge.errors import Problem
 from modelforge.services.layers import FORM, FormInput
 from ui.html import format as fmt
@@ -46,7 +46,7 @@ class Entered(FormInput):
 def fields() -> list[FieldSpec]:
     """Return the settings shown as fields, by group, in the order of the form."""
     shown = [spec for spec in field_specs() if spec.name not in ON_CARDS and spec.kind != "list"]
-    order = {group.value: position for position, group in enumerate(GroupName)}
+    order = {group.value: position for position, group in enumerate(Group)}
     return sorted(shown, key=lambda spec: (order[spec.group], not spec.basic))
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import points
@@ -65,6 +66,8 @@ def main() -> None:
             try:
                 code = work(json.loads(line))
             finally:
+                if sys.exc_info()[0] is not None:
+                    traceback.print_exc()  # os._exit would hide it
                 os._exit(code)
         print(json.dumps({"pid": pid}), flush=True)
 

@@ -173,7 +173,7 @@ def _before_rename(strike: Deed) -> None:
     """Just before a staged checkpoint gets its name."""
     from modelforge.runs import checkpoints
 
-    _before(checkpoints, "put_in_place", strike)
+    _before(checkpoints, "move_into_place", strike)
 
 
 def _pruning(strike: Deed) -> None:

@@ -27,7 +27,9 @@ class Blow:
 
 
 class Nursery:
-    """Stands in for the spare: hands a run to a worker forked for it."""
+    """Stands in for the warm worker: hands a run to a worker forked for it."""
+
+    ready = False  # the pid of a forked worker is not known before
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process

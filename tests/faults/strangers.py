@@ -99,7 +99,7 @@ def _seen_through(supervisor: Supervisor, run: RunFolder) -> RunState:
     run.events.write_text('{"n": 1, "t": 1.0, "kind": "finished", "data": {}}\n', encoding="utf-8")
     supervisor.tend()
     with supervisor.claim():
-        supervisor._clear_the_way()
+        supervisor._end_lingering_workers()
     run.events.unlink()
     return seen
 

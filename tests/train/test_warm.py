@@ -147,7 +147,7 @@ def test_an_invalid_template_file_is_reported_with_its_line(spare, probe, tmp_pa
 def test_a_download_without_a_network_reports_it(spare):
     with pytest.raises(DataError, match=r"cannot be reached.*nobody/nothing"):
         spare.ask({"kind": "fetch", "name": "nobody/nothing", "split": "train"}, WAIT_S)
-    with pytest.raises(DataError, match="no name on the Hub"):
+    with pytest.raises(DataError, match="not the name of a dataset on the Hub"):
         spare.ask({"kind": "fetch", "name": "../../etc/passwd", "split": "train"}, WAIT_S)
 
 
@@ -179,7 +179,7 @@ def test_a_downloaded_dataset_opens_as_a_source(home, tmp_path, monkeypatch):
     [
         ("Dataset 'a/b' is a gated dataset on the Hub. Visit the page to ask.", "is gated"),
         ("Dataset 'a/b' doesn't exist on the Hub or cannot be accessed.", "There is no dataset"),
-        ("Dataset scripts are no longer supported, but found b.py", "brings its own code"),
+        ("Dataset scripts are no longer supported, but found b.py", "loaded by its own code"),
         ("Couldn't reach 'a/b' on the Hub (LocalEntryNotFoundError)", "cannot be reached"),
         ("Config name is missing. Please pick one among: ['en', 'fr']", "Available: en, fr"),
     ],

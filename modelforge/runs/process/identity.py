@@ -182,6 +182,15 @@ def start_process(
     return process
 
 
+def find_by_argument(argument: str) -> ProcessIdentity | None:
+    """Return a running process that has `argument` as its last one, or None."""
+    for process in psutil.process_iter(["cmdline", "status"]):
+        command = process.info["cmdline"]
+        if command and command[-1] == argument and process.info["status"] not in _ENDED_STATUS:
+            return ProcessIdentity.of(process.pid)
+    return None
+
+
 def rebooted_since(who: ProcessIdentity) -> bool:
     """Return whether the computer was restarted after the start of the process."""
     now = _boot_id()

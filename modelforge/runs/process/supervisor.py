@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from modelforge.errors import BusyError, Problem, RunError
 from modelforge.paths import Home
@@ -27,6 +28,9 @@ from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.states import RunFacts, RunState, read_facts
 from modelforge.runs.store import LOCK, RunIndex, is_id
 
+# A started process may take this long until its command line is visible, or, for a warm worker that
+# got no run, until it has ended.
+LAUNCH_GRACE_S = 3.0
 COMMAND = (sys.executable, "-m", "modelforge.train")
 
 
@@ -133,6 +137,7 @@ class Supervisor:
         for folder, facts in self._may_change():
             trim_log(folder.log)
             if facts.process is None:
+                self._recover_interrupted_launch(folder)
                 continue
             if facts.alive:
                 alive.add(folder.id)
@@ -173,8 +178,12 @@ class Supervisor:
     def _start_worker(self, folder: RunFolder, warm_worker: WarmWorker | None) -> None:
         since = {"after": last_number(folder.events), "from": max(0, size_of(folder.events))}
         earlier = find_json(folder.process)
-        # If this server dies before the process is recorded, the run still counts as starting.
-        write_json(folder.process, {"launching": time.time(), **since})
+        # If this server dies before the process is recorded, the run still counts as starting;
+        # `_recover_interrupted_launch` uses the rest.
+        launch = {"launching": time.time(), "launcher": ProcessIdentity.of(os.getpid()).as_dict()}
+        if warm_worker is not None and warm_worker.ready and warm_worker.pid is not None:
+            launch["warm"] = ProcessIdentity.of(warm_worker.pid).as_dict()
+        write_json(folder.process, {**launch, "earlier": earlier, **since})
         with contextlib.suppress(OSError):
             # A run that was over is active again: its cached rows have to be refreshed.
             os.utime(self._runs)
@@ -200,6 +209,30 @@ class Supervisor:
             if isinstance(error, OSError):
                 raise self._no_start(error, folder) from error
             raise
+
+    def _recover_interrupted_launch(self, folder: RunFolder) -> None:
+        """Finish the launch of a server that died before it recorded the process of the worker.
+
+        A worker that it started is recorded. Without one the run is queued again, or what it was
+        before a resume.
+        """
+        if not _was_interrupted(find_json(folder.process) or {}):
+            return
+        with self.claim():
+            record = find_json(folder.process) or {}
+            if not _was_interrupted(record) or read_facts(folder).process is not None:
+                return
+            since = {key: record[key] for key in ("after", "from") if key in record}
+            warm = ProcessIdentity.from_dict(record.get("warm") or {})
+            cold = identity.find_by_argument(str(folder.path))
+            if warm is not None and warm.alive:
+                write_json(folder.process, _record(warm, warm=True) | since)
+            elif cold is not None:
+                write_json(folder.process, _record(cold, warm=False) | since)
+            elif record.get("earlier"):
+                write_json(folder.process, record["earlier"])
+            else:
+                folder.process.unlink()
 
     def _no_start(self, error: OSError, folder: RunFolder) -> RunError:
         if error.filename is not None and str(error.filename) == str(folder.log):
@@ -239,6 +272,14 @@ class Supervisor:
         if facts.state.is_over and not facts.alive and facts.process is not None:
             self._settled[folder.id] = (mark, facts.state)
         return facts
+
+
+def _was_interrupted(record: dict[str, Any]) -> bool:
+    """Return whether the server that launches a run has died, and its worker is visible by now."""
+    launcher = ProcessIdentity.from_dict(record.get("launcher") or {})
+    if launcher is None or launcher.alive:
+        return False
+    return abs(time.time() - float(record["launching"])) > LAUNCH_GRACE_S
 
 
 def _record(who: ProcessIdentity, *, warm: bool) -> dict[str, object]:

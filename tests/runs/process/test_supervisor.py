@@ -15,6 +15,7 @@ from modelforge.errors import BusyError, RunError
 from modelforge.runs import states
 from modelforge.runs.atomic_files import read_json, write_json
 from modelforge.runs.events import read_events
+from modelforge.runs.process.identity import ProcessIdentity
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState
 
@@ -165,6 +166,66 @@ def test_a_launch_that_came_to_nothing_is_lost_after_a_while(stage, run):
     write_json(run.process, {"launching": time.time() - states.LAUNCH_S - 1})
     assert supervisor.state(run) is RunState.LOST
     assert supervisor.holder() is None
+
+
+def dead_process() -> ProcessIdentity:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    who = ProcessIdentity.of(child.pid)
+    child.wait()
+    return who
+
+
+def test_a_run_whose_server_died_before_its_worker_started_is_queued_again(stage, run):
+    supervisor = stage.playing("obeys")
+    launch = {"launching": time.time() - 5, "launcher": dead_process().as_dict(), "earlier": None}
+    write_json(run.process, launch | {"launcher": ProcessIdentity.of(os.getpid()).as_dict()})
+    supervisor.tend()
+    assert supervisor.state(run) is RunState.STARTING  # its server still works on it
+    write_json(run.process, launch | {"launching": time.time()})
+    supervisor.tend()
+    assert supervisor.state(run) is RunState.STARTING  # the worker may not be visible yet
+    write_json(run.process, launch)
+    supervisor.tend()
+    assert supervisor.state(run) is RunState.QUEUED
+    supervisor.start(run)
+    stage.until_state(supervisor, run, RunState.RUNNING)
+    supervisor.stop(run)
+    stage.until_state(supervisor, run, RunState.STOPPED)
+
+
+def test_a_resume_whose_server_died_before_its_worker_started_can_be_repeated(stage, run):
+    supervisor = stage.playing("finishes")
+    supervisor.start(run)
+    stage.until_state(supervisor, run, RunState.FINISHED)
+    stage.until(lambda: stage.gone(run), "its end")
+    earlier = read_json(run.process)
+    launch = {"launching": time.time() - 5, "launcher": dead_process().as_dict()}
+    since = {"after": 5, "from": run.events.stat().st_size}
+    write_json(run.process, launch | since | {"earlier": earlier})
+    run.exit.unlink()  # as the launch does
+    other = stage.playing("finishes")
+    assert other.state(run) is RunState.STARTING
+    other.tend()
+    assert other.state(run) is RunState.FINISHED
+    assert read_json(run.process) == earlier
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_worker_whose_server_died_before_it_recorded_it_is_recorded(stage, run, warm):
+    arguments = [] if warm else [str(run.path)]
+    worker = subprocess.Popen([sys.executable, "-c", "input()", *arguments], stdin=subprocess.PIPE)
+    launch = {"launching": time.time() - 5, "launcher": dead_process().as_dict()}
+    if warm:
+        launch["warm"] = ProcessIdentity.of(worker.pid).as_dict()
+    write_json(run.process, launch)
+    supervisor = stage.playing("obeys")
+    supervisor.tend()
+    record = read_json(run.process)
+    assert (record["pid"], record["spare"]) == (worker.pid, warm)
+    assert supervisor.state(run) is RunState.STARTING
+    worker.kill()
+    worker.wait()
+    assert supervisor.state(run) is RunState.LOST
 
 
 def test_an_event_file_that_lost_its_last_line_is_helped_by_the_last_act(stage, run):

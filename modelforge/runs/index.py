@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,9 +19,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import orjson
+from pydantic import TypeAdapter
 
 from modelforge.errors import RunError
 from modelforge.paths import Home
+from modelforge.runs.atomic_files import write_text
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import RunRow, sort_newest_first
 from modelforge.runs.store import is_id
@@ -37,6 +38,7 @@ CHECKED_AT_ONCE = 64
 WORTH_KEEPING = 32
 KEEP_EVERY_S = 60.0
 
+_ROWS = TypeAdapter(list[tuple[str, int, RunRow]])
 # Whether a row may still change: ended, waiting for a start, or in use by a process.
 Stability = Literal["over", "idle", "busy"]
 ReadRow = Callable[[RunFolder], tuple[RunRow, Stability]]
@@ -220,28 +222,18 @@ def read_kept(path: Path) -> dict[str, tuple[int, RunRow]]:
     """Return the cached mtimes and rows by run id; empty when the file is missing or invalid."""
     try:
         cache: Any = orjson.loads(path.read_bytes())
-        if cache["format"] != FORMAT:
-            return {}
-        return {
-            str(run_id): (int(mark), RunRow.from_dict(row))
-            for run_id, mark, row in cache["rows"]
-            if row["id"] == run_id
-        }
+        rows = _ROWS.validate_python(cache["rows"]) if cache["format"] == FORMAT else []
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+    return {run_id: (mark, row) for run_id, mark, row in rows if row.id == run_id}
 
 
 def write_kept(path: Path, rows: dict[str, tuple[int, RunRow]]) -> None:
     """Write the cache atomically; errors are ignored, as it only saves time."""
     cache = {"format": FORMAT, "rows": [(key, mark, row) for key, (mark, row) in rows.items()]}
-    draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    try:
+    with contextlib.suppress(OSError, RunError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(orjson.dumps(cache))
-        draft.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
+        write_text(path, orjson.dumps(cache).decode())
 
 
 def _mtime(path: Path) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from itertools import compress, repeat
 from operator import attrgetter, contains, itemgetter
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from modelforge.errors import ConfigError, Problem
 from modelforge.runs.states import RunState
@@ -17,75 +19,77 @@ from modelforge.runs.states import RunState
 SORTS = ("age", "name", "loss", "duration", "size")
 
 
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A run in the list. Times are Unix seconds, `sizes` bytes by part.
-
-    `model` and `data` are the last parts of the configured names and paths.
-    """
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """A run in short. Times are Unix seconds."""
 
     id: str
     name: str
-    state: str
+    state: RunState
     created: float
-    launched: float | None
-    updated: float
-    step: int
+    launched: Annotated[
+        float | None, Field(description="When the worker was started; null while the run waits.")
+    ]
+    updated: Annotated[float, Field(description="When the worker last wrote an event.")]
+    step: Annotated[int, Field(description="Steps done.")]
     total_steps: int | None
-    loss: float | None
-    eval_loss: float | None
-    metrics: dict[str, float]
-    stage: int | None
-    scores: dict[str, Any] | None
-    ending: dict[str, Any] | None
-    model: str
-    data: str
-    task: str
-    strategy: str
-    method: str
-    tags: tuple[str, ...]
-    note: str
-    sizes: dict[str, int]
-    has_result: bool
-    request_id: str | None = None
-    _search_text: str = field(default="", init=False, compare=False, repr=False)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> RunRow:
-        """Return the row of an `as_dict`; raises TypeError when the fields differ."""
-        return cls(**{**values, "tags": tuple(values["tags"])})
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the row as plain data."""
-        return {part.name: getattr(self, part.name) for part in fields(self) if part.init}
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the run has ended."""
-        return RunState(self.state).is_over
-
-    @property
-    def bytes(self) -> int:
-        """Size on disk, in bytes."""
-        return sum(self.sizes.values())
+    loss: Annotated[float | None, Field(description="The latest training loss.")]
+    eval_loss: Annotated[float | None, Field(description="The latest evaluation loss.")]
+    metrics: Annotated[
+        dict[str, float],
+        Field(
+            description="The latest other metrics; those of the evaluation rows begin with `eval_`."
+        ),
+    ]
+    stage: Annotated[
+        int | None, Field(description="The current stage, from 1; null for a run without stages.")
+    ]
+    scores: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="Scores of the answers to evaluation rows: `rows`, `before` and `after`."
+        ),
+    ]
+    ending: Annotated[
+        dict[str, Any] | None, Field(description="The final event: `kind` and its data.")
+    ]
+    tags: Annotated[tuple[str, ...], Field(description="Tags set by users.")]
+    note: Annotated[str, Field(description="The note written by users.")]
 
     @property
     def began(self) -> float:
         """When the run was launched, or created while it waits; Unix time."""
         return self.launched or self.created
 
-    def seconds(self, now: float | None = None) -> float:
-        """Return the duration so far, in seconds."""
-        return (self.updated if self.is_over else now or time.time()) - self.began
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow(RunSummary):
+    """A run in the list, with the values used to search, filter and sort."""
+
+    model: Annotated[str, Field(description="The last part of the model's name.")]
+    data: Annotated[str, Field(description="The last part of the dataset's name.")]
+    task: str
+    strategy: str
+    sizes: Annotated[dict[str, int], Field(description="Bytes on disk by part.")]
+    has_result: Annotated[
+        bool, Field(description="Whether the run has a model to chat with and to download.")
+    ]
+    request_id: Annotated[str | None, Field(exclude=True)] = None
 
     @property
+    def bytes(self) -> int:
+        """Size on disk, in bytes."""
+        return sum(self.sizes.values())
+
+    def seconds(self, now: float | None = None) -> float:
+        """Return the duration so far, in seconds."""
+        return (self.updated if self.state.is_over else now or time.time()) - self.began
+
+    @cached_property
     def search_text(self) -> str:
-        """The text that a query is searched in, in lower case; computed once."""
-        if not self._search_text:
-            parts = (self.name, self.id, self.state, self.model, self.data, self.strategy)
-            text = "\n".join((*parts, *self.tags, self.note)).lower()
-            object.__setattr__(self, "_search_text", text)
-        return self._search_text
+        """The text that a query is searched in, in lower case."""
+        parts = (self.name, self.id, self.state, self.model, self.data, self.strategy)
+        return "\n".join((*parts, *self.tags, self.note)).lower()
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
 
 from modelforge.config.plan.make import Plan
 from modelforge.errors import Problem, RunError
@@ -21,7 +23,7 @@ from modelforge.runs.event_types import (
 )
 from modelforge.runs.index import Stability
 from modelforge.runs.layout import RunFolder
-from modelforge.runs.listing import RunRow
+from modelforge.runs.listing import RunRow, RunSummary
 from modelforge.runs.notes import read_notes
 from modelforge.runs.states import RunState, read_facts
 from modelforge.runs.timeline import Timeline, tail_timeline
@@ -30,72 +32,40 @@ from modelforge.runs.timeline import Timeline, tail_timeline
 _PARTS = {"name": str, "config": dict, "origins": dict, "dataset": dict, "plan": dict}
 
 
-@dataclass(frozen=True)
-class RunView:
-    """A run: settings, progress and ending. Times are Unix seconds, durations seconds.
+@dataclass(frozen=True, kw_only=True)
+class RunView(RunSummary):
+    """A run with its settings and its plan."""
 
-    `metrics` has the newest training metrics, and those of the evaluation split with the prefix
-    `eval_`. `stage` counts from 1; None without stages. `seconds_left` and `phase_left` count from
-    `updated`. `scores`, `adjusted` and `ending` have the data of the newest event of that kind;
-    `ending` also has its `kind`.
-    """
-
-    id: str
-    name: str
-    state: RunState
-    created: float
-    config: dict[str, Any]
-    origins: dict[str, str]
+    config: Annotated[dict[str, Any], Field(description="The settings as given.")]
+    origins: Annotated[dict[str, str], Field(description="The origin of each setting.")]
     plan: Plan
-    dataset: dict[str, Any]
-    step: int
-    total_steps: int | None
-    loss: float | None
-    eval_loss: float | None
-    updated: float
-    ending: dict[str, Any] | None
-    metrics: dict[str, float] = field(default_factory=dict)
-    stage: int | None = None
-    scores: dict[str, Any] | None = None
-    tags: tuple[str, ...] = ()
-    note: str = ""
-    launched: float | None = None
-    seconds_left: float | None = None
-    phase_left: float | None = None
-    adjusted: dict[str, Any] | None = None
-
-    @property
-    def began(self) -> float:
-        """When the run was launched, or created while it waits."""
-        return self.launched or self.created
+    dataset: Annotated[
+        dict[str, Any],
+        Field(description="The dataset: its sources, each with files, sha256, rows and mapping."),
+    ]
+    seconds_left: Annotated[
+        float | None,
+        Field(description="Estimated seconds left, counted from `updated`; null if unknown."),
+    ] = None
+    phase_left: Annotated[
+        float | None,
+        Field(description="Estimated seconds left in the current phase, counted from `updated`."),
+    ] = None
+    adjusted: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="Changes after an out-of-memory error: `step`, `micro_batch`, "
+            "`accumulation`, `gradient_checkpointing`, `check_batch` and `why`; null if memory "
+            "never ran out."
+        ),
+    ] = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the run as plain data, for REST and `--json`."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "state": str(self.state),
-            "created": self.created,
-            "launched": self.launched,
-            "updated": self.updated,
-            "step": self.step,
-            "total_steps": self.total_steps,
-            "loss": self.loss,
-            "eval_loss": self.eval_loss,
-            "metrics": self.metrics,
-            "stage": self.stage,
-            "scores": self.scores,
-            "seconds_left": self.seconds_left,
-            "phase_left": self.phase_left,
-            "adjusted": self.adjusted,
-            "ending": self.ending,
-            "tags": list(self.tags),
-            "note": self.note,
-            "config": self.config,
-            "origins": self.origins,
-            "plan": self.plan.as_dict(),
-            "dataset": self.dataset,
-        }
+        """Return the run as plain data, as REST and `--json` give it."""
+        return dict(_VIEW.dump_python(self, mode="json", by_alias=True))
+
+
+_VIEW = TypeAdapter(RunView)
 
 
 def view_run(folder: RunFolder, state: RunState, timeline: Timeline | None = None) -> RunView:
@@ -104,57 +74,91 @@ def view_run(folder: RunFolder, state: RunState, timeline: Timeline | None = Non
     The time left is only estimated from a complete `timeline`; without one, the end of the events
     is read. Raises RunError when the record is damaged.
     """
-    return _view(folder, state, read_json(folder.config), timeline)
-
-
-def _view(
-    folder: RunFolder, state: RunState, record: dict[str, Any], timeline: Timeline | None = None
-) -> RunView:
+    record = read_json(folder.config)
     try:
-        return _read(folder, state, record, timeline)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        # Another program may have written anything there; the other runs must still be shown.
-        what = f"The record of {folder.id} is damaged: {error}."
-        raise RunError(Problem("run", what, "Its folder can only be deleted.")) from error
+        plan = _plan_in(record)
+        events = timeline or tail_timeline(folder.events)
+        adjusted = events.newest(AdjustedEvent)
+        eta = _estimator(folder, record, timeline) if timeline and state.is_active else None
+        return RunView(
+            **_summary(folder, state, record, plan, events),
+            config=record["config"],
+            origins=record["origins"],
+            plan=plan,
+            dataset=record["dataset"],
+            seconds_left=eta.seconds_left() if eta else None,
+            phase_left=eta.phase_seconds_left() if eta else None,
+            adjusted=adjusted.as_data() if adjusted else None,
+        )
+    except _DAMAGED as error:
+        raise _damaged(folder, error) from error
 
 
-def _read(
-    folder: RunFolder, state: RunState, record: dict[str, Any], complete: Timeline | None
-) -> RunView:
-    plan, notes = _plan_in(record), read_notes(folder)
-    timeline = complete or tail_timeline(folder.events)
+def read_row(folder: RunFolder) -> tuple[RunRow, Stability]:
+    """Return a run as a row of the list, and whether it may still change.
+
+    Raises RunError when the record is damaged.
+    """
+    facts = read_facts(folder)
+    record = read_json(folder.config)
+    try:
+        plan, config = _plan_in(record), record["config"]
+        row = RunRow(
+            **_summary(folder, facts.state, record, plan, tail_timeline(folder.events)),
+            model=_last_part(config.get("model_name")),
+            data=data_name(config),
+            task=str(config.get("task", "")),
+            strategy=str(config.get("strategy", "sft")),
+            sizes=run_sizes(folder),
+            has_result=folder.has_result,
+            request_id=record.get("request_id"),
+        )
+    except _DAMAGED as error:
+        raise _damaged(folder, error) from error
+    over = facts.state.is_over and not facts.alive
+    return row, "over" if over else "idle" if facts.state is RunState.QUEUED else "busy"
+
+
+# Another program may have written anything into a record; the other runs must still be shown.
+_DAMAGED = (KeyError, TypeError, AttributeError, ValueError)
+
+
+def _damaged(folder: RunFolder, error: Exception) -> RunError:
+    what = f"The record of {folder.id} is damaged: {error}."
+    return RunError(Problem("run", what, "Its folder can only be deleted."))
+
+
+def _summary(
+    folder: RunFolder, state: RunState, record: dict[str, Any], plan: Plan, timeline: Timeline
+) -> dict[str, Any]:
+    """Return the fields of a `RunSummary`."""
+    notes = read_notes(folder)
     step, evaluation = timeline.newest(StepEvent), timeline.newest(EvalEvent)
     planned, resumed = timeline.newest(PlanEvent), timeline.newest(ResumedEvent)
-    scores, adjusted = timeline.newest(ScoresEvent), timeline.newest(AdjustedEvent)
+    scores = timeline.newest(ScoresEvent)
     counted = step or planned
     launched = (find_json(folder.process) or {}).get("launched")
-    eta = _estimator(folder, record, complete) if complete and state.is_active else None
-    return RunView(
-        id=folder.id,
-        name=notes.name or record["name"],
-        state=state,
-        created=record["created"],
-        config=record["config"],
-        origins=record["origins"],
-        plan=plan,
-        dataset=record["dataset"],
-        step=step.step if step else resumed.step if resumed else 0,
-        total_steps=counted.total_steps if counted else plan.total_steps,
-        loss=step.loss if step else None,
-        eval_loss=evaluation.loss if evaluation else None,
-        updated=record["created"] if timeline.updated is None else timeline.updated,
-        ending=ending_data(timeline.ending),
-        metrics=(step.metrics if step else {})
-        | {f"eval_{name}": v for name, v in (evaluation.metrics if evaluation else {}).items()},
-        stage=counted.stage if counted else None,
-        scores=scores.as_data() if scores else None,
-        tags=notes.tags,
-        note=notes.note,
-        launched=launched if isinstance(launched, float) else None,
-        seconds_left=eta.seconds_left() if eta else None,
-        phase_left=eta.phase_seconds_left() if eta else None,
-        adjusted=adjusted.as_data() if adjusted else None,
-    )
+    metrics = dict(step.metrics) if step else {}
+    if evaluation:
+        metrics |= {f"eval_{name}": value for name, value in evaluation.metrics.items()}
+    return {
+        "id": folder.id,
+        "name": notes.name or record["name"],
+        "state": state,
+        "created": record["created"],
+        "launched": launched if isinstance(launched, float) else None,
+        "updated": record["created"] if timeline.updated is None else timeline.updated,
+        "step": step.step if step else resumed.step if resumed else 0,
+        "total_steps": counted.total_steps if counted else plan.total_steps,
+        "loss": step.loss if step else None,
+        "eval_loss": evaluation.loss if evaluation else None,
+        "metrics": metrics,
+        "stage": counted.stage if counted else None,
+        "scores": scores.as_data() if scores else None,
+        "ending": ending_data(timeline.ending),
+        "tags": notes.tags,
+        "note": notes.note,
+    }
 
 
 def ending_data(ending: Ending | None) -> dict[str, Any] | None:
@@ -179,45 +183,6 @@ def _plan_in(record: dict[str, Any]) -> Plan:
         if not isinstance(record[name], kind):
             raise TypeError(f"{name} is not a {kind.__name__}")
     return Plan.from_dict(record["plan"], record["config"])
-
-
-def read_row(folder: RunFolder) -> tuple[RunRow, Stability]:
-    """Return a run as a row of the list, and whether it may still change.
-
-    Raises RunError when the record is damaged.
-    """
-    facts = read_facts(folder)
-    record = read_json(folder.config)
-    view = _view(folder, facts.state, record)
-    waits = facts.state is RunState.QUEUED
-    over = facts.state.is_over and not facts.alive
-    row = RunRow(
-        id=view.id,
-        name=view.name,
-        state=str(view.state),
-        created=view.created,
-        launched=view.launched,
-        updated=view.updated,
-        step=view.step,
-        total_steps=view.total_steps,
-        loss=view.loss,
-        eval_loss=view.eval_loss,
-        metrics=view.metrics,
-        stage=view.stage,
-        scores=view.scores,
-        ending=view.ending,
-        model=_last_part(view.config.get("model_name")),
-        data=data_name(view.config),
-        task=str(view.config.get("task", "")),
-        strategy=str(view.config.get("strategy", "sft")),
-        method=view.plan.method,
-        tags=view.tags,
-        note=view.note,
-        sizes=run_sizes(folder),
-        has_result=folder.has_result,
-        request_id=record.get("request_id"),
-    )
-    return row, "over" if over else "idle" if waits else "busy"
 
 
 def data_name(config: dict[str, Any]) -> str:

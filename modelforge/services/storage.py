@@ -118,7 +118,7 @@ class StorageService:
 
     def _freeable(self, rows: list[RunRow], beside: dict[str, int], swept: int) -> list[Freeable]:
         done = [row for row in rows if _can_lose_checkpoints(row) and row.sizes.get("checkpoints")]
-        incomplete = [row for row in rows if row.is_over and row.sizes.get(LEFTOVERS)]
+        incomplete = [row for row in rows if row.state.is_over and row.sizes.get(LEFTOVERS)]
         found = (
             Freeable(
                 "checkpoints",
@@ -146,7 +146,7 @@ class StorageService:
                 else []
             )
         else:
-            paths = _incomplete(folder) if row.is_over else []
+            paths = _incomplete(folder) if row.state.is_over else []
         if not paths:
             return 0
         held = sum(folder_bytes(path) for path in paths)

@@ -24,9 +24,10 @@ from modelforge.api.dependencies import (
 )
 from modelforge.api.errors import ForgeRoute, read_settings
 from modelforge.api.schemas.history import RunQuery
-from modelforge.api.schemas.runs import RunDetails, RunListItem, RunStatus
+from modelforge.api.schemas.runs import RunDetails, RunStatus
 from modelforge.api.sse import RunFollower, follow_run
 from modelforge.config.resolve import Layer
+from modelforge.runs.listing import RunRow
 from modelforge.units import MIB
 
 MAX_LOG_BYTES = MIB
@@ -47,15 +48,13 @@ router = APIRouter(route_class=ForgeRoute)
 
 
 @router.get("/runs", responses=error(404, "The run in `before` is not in the list."))
-def runs(
-    response: Response, query: Annotated[RunQuery, Query()], forge: ForgeDep
-) -> list[RunListItem]:
+def runs(response: Response, query: Annotated[RunQuery, Query()], forge: ForgeDep) -> list[RunRow]:
     """List the runs, newest first. `X-Total-Count` holds the number of matching runs."""
     page = forge.history.page(
         query.wanted(), limit=query.limit, offset=query.offset, before=query.before
     )
     response.headers["x-total-count"] = str(page.total)
-    return [RunListItem.of(row) for row in page.rows]
+    return page.rows
 
 
 @router.post(
@@ -77,9 +76,7 @@ async def start(
 @router.get("/runs/{run_id}", responses=NO_RUN)
 def run(run_id: str, forge: ForgeDep) -> RunDetails:
     """Return a run with its state, settings and plan."""
-    verdict = forge.diagnosis.verdict(run_id)
-    view = forge.runs.view(run_id).as_dict()
-    return RunDetails(**view, verdict=verdict.as_dict() if verdict else None)
+    return RunDetails(**vars(forge.runs.view(run_id)), verdict=forge.diagnosis.verdict(run_id))
 
 
 @router.get("/runs/{run_id}/log", responses=NO_RUN, response_class=PlainTextResponse)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 from modelforge.api.schemas.errors import about
-from modelforge.config.plan.make import Plan
+from modelforge.diagnosis.verdict import Verdict
 from modelforge.runs.event_types import KINDS, json_schemas
-from modelforge.runs.listing import RunRow
 from modelforge.runs.states import RunState
+from modelforge.runs.view import RunView
 
 
 class RunStatus(BaseModel):
@@ -20,70 +21,14 @@ class RunStatus(BaseModel):
     state: RunState
 
 
-class RunSummary(BaseModel):
-    """A run in short. Times are Unix seconds."""
-
-    id: str
-    name: str
-    state: RunState
-    created: float
-    launched: float | None = about("When the worker was started; null while the run waits.")
-    updated: float = about("When the worker last wrote an event.")
-    step: int = about("Steps done.")
-    total_steps: int | None
-    loss: float | None = about("The latest training loss.")
-    eval_loss: float | None = about("The latest evaluation loss.")
-    metrics: dict[str, float] = about(
-        "The latest other metrics; those of the evaluation rows begin with `eval_`."
-    )
-    stage: int | None = about("The current stage, from 1; null for a run without stages.")
-    scores: dict[str, Any] | None = about(
-        "Scores of the answers to evaluation rows: `rows`, `before` and `after`."
-    )
-    ending: dict[str, Any] | None = about("The final event: `kind` and its data.")
-    tags: list[str] = about("Tags set by users.")
-    note: str = about("The note written by users.")
-
-
-class RunListItem(RunSummary):
-    """A run in the list, with the values used to search, filter and sort."""
-
-    model: str = about("The last part of the model's name.")
-    data: str = about("The last part of the dataset's name.")
-    task: str
-    strategy: str
-    sizes: dict[str, int] = about("Bytes on disk by part.")
-    has_result: bool = about("Whether the run has a model to chat with and to download.")
-
-    @classmethod
-    def of(cls, row: RunRow) -> RunListItem:
-        """Return the item for a row of the run list."""
-        return cls.model_validate(row, from_attributes=True)
-
-
-class RunDetails(RunSummary):
+@dataclass(frozen=True, kw_only=True)
+class RunDetails(RunView):
     """A run with its settings and its plan."""
 
-    config: dict[str, Any] = about("The settings as given.")
-    origins: dict[str, str] = about("The origin of each setting.")
-    plan: Plan
-    dataset: dict[str, Any] = about(
-        "The dataset: its sources, each with files, sha256, rows and mapping."
-    )
-    seconds_left: float | None = Field(
-        None, description="Estimated seconds left, counted from `updated`; null if unknown."
-    )
-    phase_left: float | None = Field(
-        None, description="Estimated seconds left in the current phase, counted from `updated`."
-    )
-    adjusted: dict[str, Any] | None = Field(
-        None,
-        description="Changes after an out-of-memory error: `step`, `micro_batch`, `accumulation`, "
-        "`gradient_checkpointing`, `check_batch` and `why`; null if memory never ran out.",
-    )
-    verdict: dict[str, Any] | None = Field(
-        None, description="Assessment of a run that is over: `kind`, `text` and the `numbers`."
-    )
+    verdict: Annotated[
+        Verdict | None,
+        Field(description="Assessment of a run that is over: `kind`, `text` and the `numbers`."),
+    ] = None
 
 
 class RunEvent(BaseModel):

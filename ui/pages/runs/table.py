@@ -93,7 +93,7 @@ def _row(run: RunRow, now: float) -> Markup:
         fmt.duration(run.seconds(now)),
         fmt.size(run.bytes),
     ]
-    if not run.is_over and run.total_steps:
+    if not run.state.is_over and run.total_steps:
         texts.append(f"step {run.step:,} of {run.total_steps:,}")
     name, value = main_metric(run)
     select = el(
@@ -145,7 +145,7 @@ def main_metric(run: RunRow) -> tuple[str, float | None]:
 
 def _actions(run: RunRow) -> list[Markup]:
     buttons = []
-    if not run.is_over:
+    if not run.state.is_over:
         buttons.append(_action(run, "run-stop", "Stop", "button.btn.s"))
     if run.state in RESUMABLE:
         buttons.append(_action(run, "resume-run", "Resume", "button.btn.s"))
@@ -167,7 +167,7 @@ def _menu(run: RunRow) -> Markup:
         _action(run, "run-reuse", "Train with these settings", "button"),
         el("a", "Download recipe", href=f"{address}/recipe.yaml", download=True),
         el("a", "Download metrics", href=f"{address}/numbers.csv", download=True),
-        _action(run, "run-delete", "Delete", "button.bad") if run.is_over else None,
+        _action(run, "run-delete", "Delete", "button.bad") if run.state.is_over else None,
     ]
     more = el("summary.btn.s", "More", aria_label=f"More for {run.name}", id=f"more-{run.id}")
     return el("details.menu", more, el("div", items))

@@ -213,7 +213,8 @@ def test_a_resume_whose_server_died_before_its_worker_started_can_be_repeated(st
 @pytest.mark.parametrize("warm", [False, True])
 def test_a_worker_whose_server_died_before_it_recorded_it_is_recorded(stage, run, warm):
     arguments = [] if warm else [str(run.path)]
-    worker = subprocess.Popen([sys.executable, "-c", "input()", *arguments], stdin=subprocess.PIPE)
+    command = [sys.executable, "-c", "import time; time.sleep(60)", *arguments]
+    worker = subprocess.Popen(command)
     launch = {"launching": time.time() - 5, "launcher": dead_process().as_dict()}
     if warm:
         launch["warm"] = ProcessIdentity.of(worker.pid).as_dict()

@@ -43,7 +43,7 @@ class Profile:
 
 def load_profiles(folder: Path | None = None) -> dict[str, Profile]:
     """Return every profile by name, the smallest machine first."""
-    return dict(_load(folder or resource_folder("profiles")))
+    return _load(folder or resource_folder("profiles"))
 
 
 def profile_settings(
@@ -91,14 +91,13 @@ def _smallest() -> Profile:
 
 
 @cache
-def _load(folder: Path) -> tuple[tuple[str, Profile], ...]:
+def _load(folder: Path) -> dict[str, Profile]:
     files = sorted(folder.glob("*.toml"))
     if not files:
         remedy = "Reinstall ModelForge."
         raise NotFoundError(Problem(str(folder), "The profiles are missing.", remedy))
-    profiles = [_read(file) for file in files]
-    profiles.sort(key=lambda profile: profile.min_vram_gib)
-    return tuple((profile.name, profile) for profile in profiles)
+    profiles = sorted(map(_read, files), key=lambda profile: profile.min_vram_gib)
+    return {profile.name: profile for profile in profiles}
 
 
 def _read(file: Path) -> Profile:

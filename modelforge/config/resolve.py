@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from modelforge.config.coercion import coerce
 from modelforge.config.fields import FieldSpec, nested_groups, source_specs, specs_by_name
 from modelforge.config.rules.data import source_problems
 from modelforge.config.rules.registry import broken_rules
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
 from modelforge.config.validation_messages import (
+    MAX_INTEGER,
     invalid_value,
     join_words,
     not_a_group,
@@ -72,15 +73,6 @@ def resolve(*layers: Layer) -> Resolved:
     return Resolved(config, {name: merged.origins.get(name, CONTRACT) for name in names})
 
 
-def find_problems(values: Mapping[str, Any]) -> list[Problem]:
-    """Return every problem of the values; empty when they are valid."""
-    try:
-        resolve(Layer("answers", values))
-    except ConfigError as error:
-        return error.problems
-    return []
-
-
 def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested values by their dotted names."""
     result: dict[str, Any] = {}
@@ -106,11 +98,11 @@ def _merge(layers: tuple[Layer, ...]) -> _Merged:
     for name, value in merged.values.items():
         spec = specs_by_name()[name]
         if spec.kind == "list":
-            merged.values[name], problems = read_sources(spec, value)
+            merged.values[name], problems = _read_sources(spec, value)
             if problems:
                 merged.refuse(name, *problems)
             continue
-        error, merged.values[name] = coerce(spec, value)
+        error, merged.values[name] = _coerce(spec, value)
         if error:
             merged.refuse(name, invalid_value(spec, value, error))
     return merged
@@ -162,14 +154,13 @@ def _validate(
     try:
         return TrainingConfig.model_validate(_nested(values)), []
     except ValidationError as error:
-        return None, [
-            (
-                ".".join(str(part) for part in detail["loc"]),
-                detail["type"],
-                None if detail["type"] == "missing" else detail["input"],
-            )
-            for detail in error.errors(include_url=False, include_context=False)
-        ]
+        return None, list(_details(error))
+
+
+def _details(error: ValidationError) -> Iterator[tuple[str, str, Any]]:
+    for detail in error.errors(include_url=False, include_context=False):
+        value = None if detail["type"] == "missing" else detail["input"]
+        yield ".".join(str(part) for part in detail["loc"]), detail["type"], value
 
 
 def _nested(values: dict[str, Any]) -> dict[str, Any]:
@@ -188,7 +179,7 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
     return sorted(problems, key=lambda problem: order.get(problem.where.partition("[")[0], -1))
 
 
-def read_sources(spec: FieldSpec, value: Any) -> tuple[list[dict[str, Any]], list[Problem]]:
+def _read_sources(spec: FieldSpec, value: Any) -> tuple[list[dict[str, Any]], list[Problem]]:
     """Return the sources as the schema expects them, and all problems with them.
 
     Problems are named like `data.sources[0].prompt_format`. With a problem the list must not be
@@ -231,7 +222,7 @@ def _read_source(raw: Any, where: str) -> tuple[dict[str, Any], list[Problem]]:
         if spec is None:
             problems.append(_unknown_key(str(key), where))
             continue
-        error, entry[spec.name] = coerce(spec, value)
+        error, entry[spec.name] = _coerce(spec, value)
         found = [_invalid(spec, where, value, error)] if error else _check_keys(spec, where, value)
         if found:
             problems += found
@@ -239,11 +230,10 @@ def _read_source(raw: Any, where: str) -> tuple[dict[str, Any], list[Problem]]:
     try:
         Source.model_validate(entry)
     except ValidationError as error:
-        for detail in error.errors(include_url=False, include_context=False):
-            name = str(detail["loc"][0])
+        for path, kind, value in _details(error):
+            name = path.partition(".")[0]
             if name not in invalid:
-                value = None if detail["type"] == "missing" else detail["input"]
-                problems.append(_invalid(source_specs()[name], where, value, detail["type"]))
+                problems.append(_invalid(source_specs()[name], where, value, kind))
     return entry, problems
 
 
@@ -276,3 +266,45 @@ def _check_keys(spec: FieldSpec, where: str, value: Any) -> list[Problem]:
             remedy = f"Enter the key of {key} in your messages."
             problems.append(Problem(full, what, remedy))
     return problems
+
+
+def _coerce(spec: FieldSpec, value: Any) -> tuple[str, Any]:
+    """Return the kind of error (empty for none) and the converted value."""
+    if isinstance(value, str):
+        return _convert_text(spec, value)
+    if spec.kind in ("int", "float"):
+        return _convert_number(spec, value)
+    return "", value
+
+
+def _convert_text(spec: FieldSpec, value: str) -> tuple[str, Any]:
+    text = value.strip()
+    if spec.nullable and text in ("", "null"):
+        return "", None
+    if spec.kind == "text":
+        return "control_character" if _has_control(value, spec.multiline) else "", value
+    if spec.kind not in ("int", "float"):
+        return "", text
+    for convert in (int, float):
+        try:
+            return _convert_number(spec, convert(text))
+        except ValueError:
+            continue
+    return f"{spec.kind}_parsing", value
+
+
+def _convert_number(spec: FieldSpec, value: Any) -> tuple[str, Any]:
+    if isinstance(value, bool):
+        return f"{spec.kind}_type", value
+    if not isinstance(value, (int, float)):
+        return "", value
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        return "too_large" if value > 0 else "greater_than_equal", value
+    if spec.kind == "int" and isinstance(value, float) and value.is_integer():
+        return _convert_number(spec, int(value))
+    return "", value
+
+
+def _has_control(text: str, multiline: bool) -> bool:
+    allowed = "\n\r\t" if multiline else ""
+    return any(unicodedata.category(char) == "Cc" and char not in allowed for char in text)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from modelforge.config.fields import FieldSpec, specs_by_name
 from modelforge.errors import Problem
@@ -83,7 +82,6 @@ def most_similar(name: str) -> str | None:
 
 def invalid_value(spec: FieldSpec, value: object, error: str) -> Problem:
     """Return the problem of a `value` that pydantic refused with an error of this type."""
-    describe = _MESSAGES.get(error, lambda value: f"{shown(value)} is not allowed.")
     allowed = allowed_values(spec, MAX_INTEGER if error == "too_large" else None)
     remedy = f"Choose {allowed}." if spec.kind == "choice" else f"Enter {allowed}."
     if spec.kind == "text" and spec.required and not spec.maximum:
@@ -93,7 +91,7 @@ def invalid_value(spec: FieldSpec, value: object, error: str) -> Problem:
         remedy += f" Did you mean '{close[0]}'?" if close else ""
     if error == "string_type" and value is not None:
         remedy += " In a recipe, put it in quotes."
-    return Problem(spec.name, describe(value), remedy)
+    return Problem(spec.name, _describe(value, error), remedy)
 
 
 def not_a_group(name: str, value: object) -> Problem:
@@ -102,6 +100,15 @@ def not_a_group(name: str, value: object) -> Problem:
     named = members if len(members) <= _MAX_NAMED else [*members[:_MAX_NAMED], "so on"]
     remedy = f"Enter its settings by name: {join_words(named, 'and')}."
     return Problem(name, f"{shown(value)} is not a group of settings.", remedy)
+
+
+def _describe(value: object, error: str) -> str:
+    if error == "string_too_long":
+        return f"The text is too long: {len(str(value))} characters."
+    is_number = error.startswith(("int_", "float_"))
+    if (value is None and error == "string_type") or (value in (None, "") and is_number):
+        error = "missing"
+    return _MESSAGES.get(error, "{shown} is not allowed.").format(shown=shown(value))
 
 
 def _range(spec: FieldSpec, high: float | None) -> str:
@@ -117,48 +124,27 @@ def _shorten(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
 
 
-def _missing(_value: object) -> str:
-    return "A value is required."
-
-
-def _not_a_number(value: object) -> str:
-    return _missing(value) if value in (None, "") else f"{shown(value)} is not a number."
-
-
-def _not_a_bool(value: object) -> str:
-    return f"{shown(value)} is neither true nor false."
-
-
-def _too_small(value: object) -> str:
-    return f"{shown(value)} is too small."
-
-
-def _too_large(value: object) -> str:
-    return f"{shown(value)} is too large."
-
-
-_MESSAGES: dict[str, Callable[[Any], str]] = {
-    "missing": _missing,
-    "greater_than": _too_small,
-    "greater_than_equal": _too_small,
-    "less_than": _too_large,
-    "less_than_equal": _too_large,
-    "int_parsing_size": _too_large,
-    "too_large": _too_large,
-    "int_from_float": lambda value: f"{shown(value)} is not a whole number.",
-    "finite_number": lambda value: f"{shown(value)} is not a finite number.",
-    "int_parsing": _not_a_number,
-    "int_type": _not_a_number,
-    "float_parsing": _not_a_number,
-    "float_type": _not_a_number,
-    "bool_parsing": _not_a_bool,
-    "bool_type": _not_a_bool,
-    "literal_error": lambda value: f"{shown(value)} is not one of the choices.",
-    "string_type": lambda value: (
-        _missing(value) if value is None else f"{shown(value)} is not text."
-    ),
-    "string_too_short": lambda value: f"{shown(value)} is empty.",
-    "string_too_long": lambda value: f"The text is too long: {len(value)} characters.",
-    "string_unicode": lambda _value: "The text contains characters that cannot be stored.",
-    "control_character": lambda value: f"{shown(value)} contains a control character.",
+_TOO_SMALL, _TOO_LARGE = "{shown} is too small.", "{shown} is too large."
+_NO_NUMBER, _NO_BOOL = "{shown} is not a number.", "{shown} is neither true nor false."
+_MESSAGES = {
+    "missing": "A value is required.",
+    "greater_than": _TOO_SMALL,
+    "greater_than_equal": _TOO_SMALL,
+    "less_than": _TOO_LARGE,
+    "less_than_equal": _TOO_LARGE,
+    "int_parsing_size": _TOO_LARGE,
+    "too_large": _TOO_LARGE,
+    "int_from_float": "{shown} is not a whole number.",
+    "finite_number": "{shown} is not a finite number.",
+    "int_parsing": _NO_NUMBER,
+    "int_type": _NO_NUMBER,
+    "float_parsing": _NO_NUMBER,
+    "float_type": _NO_NUMBER,
+    "bool_parsing": _NO_BOOL,
+    "bool_type": _NO_BOOL,
+    "literal_error": "{shown} is not one of the choices.",
+    "string_type": "{shown} is not text.",
+    "string_too_short": "{shown} is empty.",
+    "string_unicode": "The text contains characters that cannot be stored.",
+    "control_character": "{shown} contains a control character.",
 }

@@ -33,17 +33,10 @@ _TEXT = _is("task", "text-generation")
 _SCORED = _is("task", "summarization", "extractive-question-answering")
 _DPO = _is("strategy", "dpo")
 _RLHF = _is("strategy", "rlhf")
-_PACKED = _is("packing", "true", text="with packing")
-_UNPACKED = _is("packing", "false", text="without packing")
 _REWARD_MODEL = _is("trainer.reward", "model", text="with a reward model")
 _TRAINED_REWARD_MODEL = _is("trainer.reward_model", "", text="without a reward model of your own")
 _BITS_BY_FLAGS = _is("quantization.scheme", "auto")
-_NOT_8BIT = _is("use_8bit", "false", text="without 8-bit weights")
 _DECAYS = _is("lr_scheduler_type", "warmup_stable_decay")
-_BY_GPU = _is("quantization.scheme", "fp8", "nvfp4", "mxfp4")
-_FIXED_ALPHA = _is("adapter.alpha_over_r", "", text="without alpha over rank")
-_WARMUP_SHARE = _is("schedule.warmup_steps", "", text="without warm-up steps")
-_NOT_QLORA = _is("strategy", "sft", "dpo", "rlhf")
 _WITH_REFERENCE = Condition(
     "for a loss with a reference model", lambda get: get("trainer.preference_loss") != "orpo"
 )
@@ -74,11 +67,11 @@ _BY_WANDB = Condition("with the tracker wandb", lambda get: "wandb" in get("logg
 # A name that ends in a dot means the whole group.
 CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "adapter.": (_ADAPTER,),
-    "adapter.enabled": (_NOT_QLORA,),
+    "adapter.enabled": (_is("strategy", "sft", "dpo", "rlhf"),),
     "lora_r": (_ADAPTER,),
-    "lora_alpha": (_ADAPTER, _FIXED_ALPHA),
+    "lora_alpha": (_ADAPTER, _is("adapter.alpha_over_r", "", text="without alpha over rank")),
     "lora_dropout": (_ADAPTER, _DROPOUT),
-    "use_4bit": (_ADAPTER, _BITS_BY_FLAGS, _NOT_8BIT),
+    "use_4bit": (_ADAPTER, _BITS_BY_FLAGS, _is("use_8bit", "false", text="without 8-bit weights")),
     "use_8bit": (_ADAPTER, _BITS_BY_FLAGS),
     "bnb_4bit_compute_dtype": (_FOUR_BIT,),
     "bnb_4bit_quant_type": (_FOUR_BIT,),
@@ -88,12 +81,12 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "hardware.max_gpu_power": (_ON_CUDA,),
     "quantization.skip_first_layers": (_QUANTIZED,),
     "quantization.skip_last_layers": (_QUANTIZED,),
-    "quantization.allow_slow": (_ADAPTER, _BY_GPU),
+    "quantization.allow_slow": (_ADAPTER, _is("quantization.scheme", "fp8", "nvfp4", "mxfp4")),
     "packing": (_TEXT, _COMPLETIONS),
-    "group_by_length": (_UNPACKED, _ANY_ORDER),
+    "group_by_length": (_is("packing", "false", text="without packing"), _ANY_ORDER),
     "data.loss_on": (_TEXT, _COMPLETIONS),
     "data.padding_free": (_TEXT, _COMPLETIONS),
-    "data.packing_strategy": (_TEXT, _COMPLETIONS, _PACKED),
+    "data.packing_strategy": (_TEXT, _COMPLETIONS, _is("packing", "true", text="with packing")),
     "per_device_eval_batch_size": (_EVALUATED,),
     "eval_steps": (_EVALUATED,),
     "evaluation.keep_best": (_EVALUATED,),
@@ -103,7 +96,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "evaluation.early_stopping_threshold": (_EVALUATED, _EARLY_STOPPING),
     "logging.project": (_TRACKED,),
     "logging.wandb_mode": (_BY_WANDB,),
-    "warmup_ratio": (_WARMUP_SHARE,),
+    "warmup_ratio": (_is("schedule.warmup_steps", "", text="without warm-up steps"),),
     "optimizer.beta1": (_MOMENTUM,),
     "optimizer.beta2": (_MOMENTUM,),
     "optimizer.epsilon": (_ADAM,),

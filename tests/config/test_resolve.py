@@ -1,9 +1,10 @@
 import pytest
 
 from modelforge.config.fields import specs_by_name
-from modelforge.config.resolve import Layer, find_problems, resolve
+from modelforge.config.resolve import Layer, resolve
 from modelforge.config.validation_messages import shown
 from modelforge.errors import ConfigError
+from tests.config.problems import find_problems
 
 NAMED = (
     "Enter its settings by name: trainer.seed, trainer.neftune_noise_alpha, "
@@ -206,7 +207,7 @@ def test_a_wrong_value_is_told_with_its_bound_and_a_remedy(minimal, name, value,
 def test_an_unknown_key_is_refused_with_the_nearest_name(minimal, name, remedy):
     problems = find_problems(minimal | {name: 1})
     assert [found.remedy for found in problems] == [remedy]
-    assert problems[0].what == "Unknown setting (given by: answers)."
+    assert problems[0].what == "Unknown setting (given by: form)."
     assert len(problems[0].where) <= 60
 
 

@@ -1,8 +1,8 @@
 import pytest
 
 from modelforge.config.fields import specs_by_name
-from modelforge.config.resolve import find_problems
 from modelforge.config.rules.registry import all_rules
+from tests.config.problems import find_problems
 
 UNSLOTH = {"provider": "unsloth", "max_seq_length": 512}
 WSD = {"lr_scheduler_type": "warmup_stable_decay"}

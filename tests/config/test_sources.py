@@ -4,8 +4,9 @@ import pytest
 
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.recipe import dump_recipe, load_recipe
-from modelforge.config.resolve import Layer, find_problems, resolve
+from modelforge.config.resolve import Layer, resolve
 from modelforge.config.schema.data import Source
+from tests.config.problems import find_problems
 
 GROUND = PlanContext(device="cpu", model_path="x", train_rows=100)
 WHOLE = {

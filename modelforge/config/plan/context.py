@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
 from modelforge.config.schema.config import TrainingConfig
 
 Device = Literal["cuda", "mps", "cpu"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,20 +24,6 @@ class Change:
     configured: Annotated[Any, Field(alias="said")]
     used: Any
     reason: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the change as plain data."""
-        return {
-            "where": self.where,
-            "said": self.configured,
-            "used": self.used,
-            "reason": self.reason,
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Change:
-        """Read what `as_dict` returned."""
-        return cls(data["where"], data["said"], data["used"], data["reason"])
 
 
 @dataclass(frozen=True)
@@ -71,7 +58,7 @@ class ChangeLog:
         self.config = config
         self.changes: list[Change] = []
 
-    def record(self, where: str, used: Any, reason: str) -> Any:
+    def record(self, where: str, used: T, reason: str) -> T:
         """Record that `used` replaces the configured value of a setting, and return it."""
         group, _, name = where.rpartition(".")
         holder = getattr(self.config, group) if group else self.config

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from modelforge.config.methods import METHOD_FACTS, Method, MethodFacts, method_of
 from modelforge.config.optimizers import StorageFormat
 from modelforge.config.plan import training, weights
@@ -26,6 +28,7 @@ LOSS_PIECE = {"cpu": 64}
 COMPILERS = {"cuda": "triton", "cpu": "c++"}
 MANY_ROWS = 10_000
 PROFILE_LENGTH = {"low_end": 512, "mid_range": 2048, "high_end": 4096}
+_CHANGES = TypeAdapter(list[Change])
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain data."""
-        return {**asdict(self), "changes": [change.as_dict() for change in self.changes]}
+        return {**asdict(self), "changes": _CHANGES.dump_python(self.changes, by_alias=True)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], config: Mapping[str, Any]) -> Plan:
@@ -90,8 +93,7 @@ class Plan:
         for name, value in _configured(config, data).items():
             if known.get(name) is None:
                 known[name] = value
-        changes = [Change.from_dict(change) for change in data["changes"]]
-        return cls(**{**known, "changes": changes})
+        return cls(**{**known, "changes": _CHANGES.validate_python(data["changes"])})
 
 
 def _configured(config: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,7 +115,7 @@ def make_plan(config: TrainingConfig, context: PlanContext) -> Plan:
     accumulation = training.accumulation(config, log)
     length = _max_length(config, context, log)
     total = training.total_steps(config, context.train_rows, context.row_tokens, length)
-    eval_steps = training.eval_interval(config, total, log.changes)
+    eval_steps = training.eval_interval(config, total, log)
     scheduler, scheduler_kwargs = training.scheduler(config, log)
     return Plan(
         model_path=context.model_path,
@@ -165,19 +167,19 @@ def _max_length(config: TrainingConfig, context: PlanContext, log: ChangeLog) ->
     if config.max_seq_length is not None and config.max_seq_length > 0:
         if limit is not None and config.max_seq_length > limit:
             reason = f"The context length of the model is {limit} tokens."
-            return int(log.record("max_seq_length", limit, reason))
+            return log.record("max_seq_length", limit, reason)
         return config.max_seq_length
     chosen = PROFILE_LENGTH[config.compute_specs]
     if limit is not None and limit < chosen:
-        return int(log.record("max_seq_length", limit, "Set to the context length of the model."))
+        return log.record("max_seq_length", limit, "Set to the context length of the model.")
     reason = f"Set by the profile {config.compute_specs}."
-    return int(log.record("max_seq_length", chosen, reason))
+    return log.record("max_seq_length", chosen, reason)
 
 
 def _group_by_length(config: TrainingConfig, log: ChangeLog) -> bool:
     if config.packing and config.group_by_length:
         reason = "Packed sequences all have the same length."
-        return bool(log.record("group_by_length", False, reason))
+        return log.record("group_by_length", False, reason)
     return config.group_by_length
 
 
@@ -192,7 +194,7 @@ def _torch_compile(config: TrainingConfig, context: PlanContext, log: ChangeLog)
         if compiler
         else "torch.compile is not supported on Apple GPUs."
     )
-    return bool(log.record("trainer.torch_compile", False, reason))
+    return log.record("trainer.torch_compile", False, reason)
 
 
 def _num_workers(config: TrainingConfig, context: PlanContext) -> int:

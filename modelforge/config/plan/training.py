@@ -8,7 +8,7 @@ from typing import Any
 
 from modelforge.config.methods import facts_of
 from modelforge.config.optimizers import OPTIMIZERS
-from modelforge.config.plan.context import Change, ChangeLog, PlanContext
+from modelforge.config.plan.context import ChangeLog, PlanContext
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import ConfigError, Problem
 
@@ -73,18 +73,14 @@ def accumulation(config: TrainingConfig, log: ChangeLog) -> int:
     return used
 
 
-def eval_interval(
-    config: TrainingConfig, total: int | None, changes: list[Change] | None = None
-) -> int | None:
+def eval_interval(config: TrainingConfig, total: int | None, log: ChangeLog) -> int | None:
     """Return the steps between evaluations, at most `total`; None without evaluation."""
-    if config.eval_split == 0 and not config.data.validation_sources:
+    if not config.evaluates:
         return None
     if total is None or config.eval_steps <= total:
         return config.eval_steps
-    if changes is not None:
-        reason = f"The run has {total} steps, so it would end before the first evaluation."
-        changes.append(Change("eval_steps", config.eval_steps, total, reason))
-    return total
+    reason = f"The run has {total} steps, so it would end before the first evaluation."
+    return log.record("eval_steps", total, reason)
 
 
 def save_interval(config: TrainingConfig, eval_steps: int | None, log: ChangeLog) -> int:
@@ -110,10 +106,10 @@ def optim(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> str:
     info = OPTIMIZERS[config.optim]
     if context.device == "mps" and info.on_mps:
         reason = "Optimizers of bitsandbytes need an NVIDIA GPU or a CPU."
-        return str(log.record("optim", info.on_mps, reason))
+        return log.record("optim", info.on_mps, reason)
     if context.device != "cuda" and info.without_cuda:
         reason = "Paging needs an NVIDIA GPU; the same optimizer without paging is used."
-        return str(log.record("optim", info.without_cuda, reason))
+        return log.record("optim", info.without_cuda, reason)
     return config.optim
 
 
@@ -122,7 +118,7 @@ def scheduler(config: TrainingConfig, log: ChangeLog) -> tuple[str, dict[str, An
     name, final = config.lr_scheduler_type, config.schedule.final_lr_fraction
     if name == "constant" and _warms_up(config):
         reason = "The schedule constant has no warm-up."
-        return str(log.record("lr_scheduler_type", "constant_with_warmup", reason)), {}
+        return log.record("lr_scheduler_type", "constant_with_warmup", reason), {}
     if name == "warmup_stable_decay":
         return name, _decay(config)
     if name == "cosine_with_restarts":

@@ -74,7 +74,7 @@ def attention(config: TrainingConfig, context: PlanContext, precision: str, log:
         reason = "It needs a 16-bit precision; this run uses fp32."
     else:
         return configured
-    return str(log.record("model.attn_implementation", "sdpa", reason))
+    return log.record("model.attn_implementation", "sdpa", reason)
 
 
 def effective_alpha(config: TrainingConfig) -> int:

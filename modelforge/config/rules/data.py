@@ -31,29 +31,12 @@ SETTINGS_OF_TYPE: dict[str, tuple[str, ...]] = {
 }
 # Settings that determine the type of a source whose type is auto.
 TYPE_OF_COLUMN = {
-    "text_field": "text",
-    "instruction_field": "instruction",
-    "input_field": "instruction",
-    "output_field": "instruction",
-    "prompt_format": "instruction",
-    "prompt_format_no_input": "instruction",
-    "messages_field": "conversation",
-    "chosen_field": "preference",
-    "rejected_field": "preference",
+    name: kind
+    for kind, names in SETTINGS_OF_TYPE.items()
+    for name in names
+    if name not in (*_SYSTEM, *_CHAT, "prompt_field")
 }
-_COLUMNS = (
-    "text_field",
-    "instruction_field",
-    "input_field",
-    "output_field",
-    "messages_field",
-    "system_field",
-    "tools_field",
-    "system_prompt_field",
-    "prompt_field",
-    "chosen_field",
-    "rejected_field",
-)
+_COLUMNS = tuple(name for name in Source.model_fields if name.endswith("_field"))
 _LISTS = ("sources", "validation_sources")
 
 

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from modelforge.config import TrainingConfig
+from modelforge.config.plan.context import ChangeLog
 from modelforge.config.plan.make import Plan, PlanContext, make_plan, releases_memory
 from modelforge.config.plan.training import eval_interval, total_steps
 
@@ -336,8 +337,9 @@ def test_loading_processes_are_for_many_rows_on_a_card(plan):
         ({}, None, 100),
     ],
 )
-def test_a_check_comes_at_least_once(minimal, answers, total, every):
-    assert eval_interval(TrainingConfig(**minimal | answers), total) == every
+def test_a_run_evaluates_at_least_once(minimal, answers, total, every):
+    config = TrainingConfig(**minimal | answers)
+    assert eval_interval(config, total, ChangeLog(config)) == every
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from markupsafe import Markup, escape
 
-__all__ = ["EMPTY", "Markup", "el", "join"]
+__all__ = ["EMPTY", "Markup", "attrs", "el", "join"]
 
 _NAME = re.compile(r"[.#]?[^.#]+")
 _VOID = frozenset({"input", "br", "hr", "img", "path", "circle", "line", "link", "meta"})
@@ -26,9 +26,14 @@ def el(name: str, /, *children: Child, **attributes: object) -> Markup:
     extra = attributes.pop("class_", None)
     if extra:
         given["class"] = f"{given.get('class', '')} {extra}".strip()
-    pairs = {**given, **{key.rstrip("_").replace("_", "-"): v for key, v in attributes.items()}}
-    opening = "".join([f"<{tag}", *(_attribute(key, value) for key, value in pairs.items()), ">"])
+    opening = f"<{tag}{attrs(**{**given, **attributes})}>"
     return Markup(opening if tag in _VOID else f"{opening}{join(children)}</{tag}>")
+
+
+def attrs(**attributes: object) -> Markup:
+    """Return the attributes of an element, each with a space before it; rules as in `el`."""
+    pairs = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
+    return Markup("".join(_attribute(key, value) for key, value in pairs))
 
 
 def join(children: Iterable[Child]) -> Markup:

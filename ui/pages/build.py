@@ -16,9 +16,9 @@ from modelforge.errors import ConfigError, DataError, Problem
 from modelforge.forge import Forge
 from modelforge.units import MIB
 from ui.contract import DatasetReply, Reply, TableReply
-from ui.html.components import field, machine_brief, tab_panel, tabs
+from ui.html.components import machine_brief
 from ui.html.gradio_page import gradio_page, text
-from ui.html.markup import Markup, el, join
+from ui.html.templates import render
 from ui.pages import model_picker
 
 MAX_ROWS = 2000
@@ -53,128 +53,7 @@ def page(forge: Forge) -> None:
         pairs = request.get("pairs") if isinstance(request, dict) else None
         return DatasetReply(dataset=store_pairs(forge, text(request, "name"), pairs))
 
-    gradio_page(_body(), "build", open, import_table, save_examples, save_pairs)
-
-
-def _body() -> Markup:
-    back = el("a.btn.s", "Back to training", href="/?new=1")
-    content = [
-        tabs("build", (("write", "Write examples"), ("pairs", "Make pairs"))),
-        tab_panel("build", "write", _write(), is_shown=True),
-        tab_panel("build", "pairs", _pairs()),
-    ]
-    return el(
-        "div.page.one",
-        el(
-            "div",
-            el("div.pagehead", el("h1", "Build a dataset"), back),
-            el("section.card", el("div.body.first", content)),
-        ),
-    )
-
-
-def _write() -> Markup:
-    help_text = (
-        "One question and its answer per row. Cells pasted from a spreadsheet fill the rows "
-        "below. 20 to 50 rows are enough to teach a style."
-    )
-    system = el("input#with-system", type="checkbox")
-    csv = el("input#csv", type="file", accept=".csv,.tsv,.txt")
-    tools = [
-        el("label.tick", system, "With a system message"),
-        el("label.btn.s", "Import CSV", csv),
-    ]
-    add = el("button.btn.s#add-row", "Add row", type="button", data_action="add-row")
-    return join(
-        [
-            el("p.help", help_text),
-            el("div.row.start.tools", tools),
-            el("div.sheet", _sheet()),
-            el("div.row.start", add, el("span.sub#written", role="status")),
-            _save("write", "my-examples"),
-        ]
-    )
-
-
-def _sheet() -> Markup:
-    head = el(
-        "tr",
-        el("th", "Row", scope="col"),
-        el("th.sys", "System", scope="col"),
-        el("th", "Question", scope="col"),
-        el("th", "Answer", scope="col"),
-        el("th", el("span.gone", "Remove"), scope="col"),
-    )
-    return el("table", el("thead", head), el("tbody#sheet"), aria_label="Examples")
-
-
-def _pairs() -> Markup:
-    help_text = (
-        "A model answers every prompt twice at temperature 0.8. You pick the better answer; "
-        "preference training (DPO) learns from these pairs."
-    )
-    file = el("input#prompt-file", type="file", accept=".txt,.md")
-    prompts = [
-        el("div.lab", el("label", "Prompts, one per line", for_="prompts")),
-        el("textarea#prompts.wide-text", rows="5", spellcheck="false"),
-        el("label.btn.s.under", "From a file", file),
-    ]
-    sample = el("button.btn.go#sample", "Sample answers", type="button", data_action="pairs-sample")
-    model = [
-        el("div.f", data_part="pairs-model"),
-        el("p.reason", data_part="pairs-busy", role="status"),
-        el("div.row.start", sample, el("span.sub#pairs-count", role="status")),
-    ]
-    return join(
-        [
-            el("p.help", help_text),
-            el("div.two.tight", el("div.f", prompts), el("div", model)),
-            _choice(),
-            _save("pairs", "my-pairs"),
-        ]
-    )
-
-
-def _choice() -> Markup:
-    def answer(place: int) -> Markup:
-        return el(
-            "button.answer",
-            el("span.sub", f"Answer {place} ", el("kbd", str(place), aria_hidden="true")),
-            el("span.text"),
-            type="button",
-            data_action="pairs-pick",
-            data_pick=str(place),
-            id=f"answer-{place}",
-            aria_disabled="true",
-        )
-
-    actions = (
-        ("pairs-skip", "Skip this prompt"),
-        ("pairs-again", "Sample again"),
-        ("pairs-back", "Undo the last pick"),
-    )
-    buttons = [
-        el("button.btn.s", title, type="button", data_action=action) for action, title in actions
-    ]
-    return el(
-        "div#choosing",
-        el("p.asked-now", role="status"),
-        el("div.two.answers-two", answer(1), answer(2)),
-        el("div.row.start", buttons, el("span.fine", "Keys: 1, 2")),
-        hidden=True,
-    )
-
-
-def _save(key: str, name: str) -> Markup:
-    control = el(
-        "div.in",
-        el(f"input#{key}-name", type="text", value=name, autocomplete="off"),
-        el("span.unit", ".jsonl"),
-    )
-    button = el(
-        f"button.btn.go#{key}-save", "Save and use", type="button", data_action=f"{key}-save"
-    )
-    return el("div.saving", field(f"{key}-name", "Name", control), button)
+    gradio_page(render("build", "body"), "build", open, import_table, save_examples, save_pairs)
 
 
 def imported_rows(name: str, text: str) -> list[dict[str, str]]:

@@ -10,16 +10,12 @@ from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.runs.view import RunView
 from ui.contract import ChatLine, ChatPageReply, ChatStats, error_text, json_line
-from ui.html.components import field, machine_brief, select
+from ui.html.components import machine_brief
 from ui.html.gradio_page import gradio_page, text
-from ui.html.markup import EMPTY, Markup, el
+from ui.html.markup import EMPTY, Markup
+from ui.html.templates import render
 from ui.pages import model_picker
 
-TEMPERATURES = (
-    ("0", "0: always the likeliest token"),
-    ("0.7", "0.7: some variety"),
-    ("1", "1: as the model predicts"),
-)
 QUESTIONS = ("Who are you?", "What is the capital of France?")
 
 
@@ -42,48 +38,7 @@ def page(forge: Forge) -> None:
             },
         )
 
-    gradio_page(_body(), "chat", open)
-
-
-def _body() -> Markup:
-    options = [el("option", title, value=value) for value, title in TEMPERATURES]
-    controls = el(
-        "div.controls",
-        el("div.f", data_part="chat-model"),
-        field("temperature", "Temperature", select("temperature", options)),
-        el("label.tick", el("input#side-by-side", type="checkbox", checked=True), "Side by side"),
-    )
-    busy = el("p.reason", data_part="chat-busy", role="status")
-    clear = el("button.btn.s", "New chat", type="button", data_action="chat-clear")
-    return el(
-        "div.page.one",
-        el(
-            "div.chat",
-            el("div.pagehead", el("h1", "Chat"), clear),
-            el("div.card", el("div.body.first", controls, busy)),
-            _passage(),
-            el("div.talk", role="log", aria_live="polite", aria_label="Conversation"),
-            el("div.ideas", data_part="chat-ideas"),
-            el(
-                "div.compose",
-                el("textarea#message", rows=1, placeholder="Write a message",
-                   aria_label="Your message"),
-                el("button.btn.go", "Send", type="button", data_action="chat-send"),
-            ),
-        ),
-    )  # fmt: skip
-
-
-def _passage() -> Markup:
-    """Return the field for the text that holds the answers; only extractive QA uses it."""
-    box = el(
-        "textarea.wide-text#passage",
-        rows=6,
-        maxlength=100_000,
-        placeholder="Paste the text here; the model finds every answer in it.",
-    )
-    label = el("div.lab", el("label", "Text with the answers", for_="passage"))
-    return el("div.passage", label, box, hidden=True)
+    gradio_page(render("chat", "body"), "chat", open)
 
 
 def _ideas(runs: list[RunView], selected: str) -> Markup:
@@ -93,11 +48,7 @@ def _ideas(runs: list[RunView], selected: str) -> Markup:
     dataset = str(run.config.get("dataset", "")) if run else ""
     asked = [sample.question for sample in load_samples() if sample.dataset == dataset]
     questions = list(dict.fromkeys([*asked, *QUESTIONS]))[:3]
-    buttons = [
-        el("button.btn.s", question, type="button", data_action="chat-try")
-        for question in questions
-    ]
-    return el("div.buttons.start", buttons)
+    return render("chat", "ideas", questions)
 
 
 def answer_lines(forge: Forge, request: dict[str, Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -21,9 +22,10 @@ from modelforge.services.compare import (
 from ui.contract import ChartData, CompareReply, error_text
 from ui.html import charts
 from ui.html import format as fmt
-from ui.html.components import card, chip, empty_state, machine_brief, state_chip
+from ui.html.components import card, chip, machine_brief, state_chip
 from ui.html.gradio_page import gradio_page, text
 from ui.html.markup import Markup, el, join
+from ui.html.templates import render
 from ui.pages.run.metrics import METRIC_CHARTS, SCORES
 from ui.pages.run.result import VERDICTS
 
@@ -59,21 +61,14 @@ def page(forge: Forge) -> None:
             comparison = forge.history.compare(ids)
             verdicts = [forge.diagnosis.verdict(run_id) for run_id in ids]
         except ForgeError as error:
-            return CompareReply(parts={**brief, "compared": unavailable(error_text(error))})
+            reason = error_text(error)
+            content = render("compare", "unavailable", reason)
+            return CompareReply(parts={**brief, "compared": content})
         data = comparison_charts(comparison, axis)
         parts = comparison_parts(comparison, axis, data, verdicts)
         return CompareReply(parts={**brief, **parts}, charts=data)
 
-    exports = el("div.row.start", data_part="compare-exports")
-    head = el("div.pagehead", el("h1", "Compare runs"), exports)
-    body = el("div.page.one.broad", el("div", head, el("div", data_part="compared")))
-    gradio_page(body, "compare", open)
-
-
-def unavailable(reason: str) -> Markup:
-    """Return the content if there is nothing to compare."""
-    link = el("a.btn.go", "Select runs", href="/runs")
-    return el("div.card", empty_state("Select at least two runs", reason, link))
+    gradio_page(render("compare", "body"), "compare", open)
 
 
 def comparison_charts(comparison: Comparison, axis: str) -> dict[str, ChartData]:
@@ -109,18 +104,14 @@ def comparison_parts(
 ) -> dict[str, Markup]:
     """Return the parts of the page."""
     query = urlencode({"runs": ",".join(run.id for run in comparison.runs)})
-    exports = [
-        el("a.btn", title, href=f"/api/runs/compare.{suffix}?{query}", download=True)
-        for title, suffix in (("Table (CSV)", "csv"), ("Page (HTML)", "html"))
-    ]
     content = [
         _results(comparison.runs, verdicts),
-        _charts(comparison.runs, axis, data),
+        render("compare", "charts", _with_tones(comparison.runs), axis, AXIS_TITLES, data),
         _settings(comparison),
         _data(comparison),
         _versions(comparison),
     ]
-    return {"compare-exports": join(exports), "compared": join(content)}
+    return {"compare-exports": render("compare", "exports", query), "compared": join(content)}
 
 
 def _results(runs: Sequence[RunResult], verdicts: Sequence[Verdict | None]) -> Markup:
@@ -149,12 +140,8 @@ def _scores(runs: Sequence[RunResult]) -> list[tuple[str, list[str]]]:
 def _losses(values: Sequence[float | None]) -> list[Markup]:
     """Return losses, with the lowest marked if they differ."""
     known = {value for value in values if value is not None}
-    lowest = min(known) if len(known) > 1 else None
-    mark = el("span.chip.good.best", "lowest")
-    return [
-        join([fmt.number(value, 3), mark if value is not None and value == lowest else None])
-        for value in values
-    ]
+    lowest = min(known) if len(known) > 1 else math.nan
+    return [render("compare", "losses", value, value == lowest) for value in values]
 
 
 def _ending(run: RunResult) -> Markup:
@@ -166,26 +153,6 @@ def _verdict(verdict: Verdict | None) -> Markup:
     if verdict is None:
         return join([fmt.UNKNOWN])
     return join([chip(*VERDICTS[verdict.kind]), el("small", verdict.text)])
-
-
-def _charts(runs: Sequence[RunResult], axis: str, data: dict[str, ChartData]) -> Markup:
-    buttons = [
-        el(
-            "button",
-            title,
-            type="button",
-            data_action="axis",
-            data_axis=key,
-            id=f"axis-{key}",
-            aria_pressed="true" if key == axis else "false",
-        )
-        for key, (title, _) in AXIS_TITLES.items()
-    ]
-    switch = el("div.switch", buttons, role="group", aria_label="X axis")
-    names = [el("span.key", el(f"i.{_tone(place)}"), run.label) for place, run in enumerate(runs)]
-    head = el("div.pagehead.under", el("h2.quiet", "Charts"), el("div.keys", names), switch)
-    cards = [card(chart.title, charts.placeholder(key)) for key, chart in data.items()]
-    return join([head, el("div.two.curves", cards or el("p.help", "No metrics were recorded."))])
 
 
 def _settings(comparison: Comparison) -> Markup:
@@ -220,26 +187,11 @@ def _lines(runs: Sequence[RunResult], lines: Sequence[ComparisonRow]) -> Markup:
 
 
 def _table(runs: Sequence[RunResult], rows: Sequence[tuple[object, Sequence[object]]]) -> Markup:
-    heads = [
-        el(
-            "th",
-            el(f"i.dot.{_tone(place)}"),
-            el("a", run.label, href=f"/?run={run.id}"),
-            scope="col",
-        )
-        for place, run in enumerate(runs)
-    ]
-    body = [
-        el("tr", el("th", name, scope="row"), [el("td", value) for value in values])
-        for name, values in rows
-    ]
-    return el(
-        "div.table.against",
-        el("table", el("thead", el("tr", el("th"), heads)), el("tbody", body)),
-        tabindex="0",
-        role="region",
-        aria_label="Runs side by side",
-    )
+    return render("compare", "table", _with_tones(runs), rows)
+
+
+def _with_tones(runs: Sequence[RunResult]) -> list[tuple[RunResult, str]]:
+    return [(run, _tone(place)) for place, run in enumerate(runs)]
 
 
 def _tone(place: int) -> str:

@@ -12,14 +12,10 @@ from modelforge.hardware.machine import Machine
 from modelforge.preflight.checks.provider import unsloth_status
 from modelforge.setup import extras
 from ui.contract import ProgressLine, json_line, problem_text
-from ui.html.components import card, chip
-from ui.html.markup import Markup, el, join
+from ui.html.markup import Markup
+from ui.html.templates import render
 
 COMMAND = "python launch.py setup --with unsloth"
-ABOUT = (
-    "Another library to load and train models on NVIDIA GPUs: faster steps in less memory, for "
-    "SFT, QLoRA and DPO. Choose it as the provider once it is installed."
-)
 STATES = {
     "ready": ("installed", "good"),
     "absent": ("not installed", ""),
@@ -28,29 +24,13 @@ STATES = {
 }
 
 
-def unsloth_card() -> Markup:
-    """Return the card of the Machine page, empty of the state."""
-    return card(
-        "Unsloth",
-        [
-            el("p.help", ABOUT),
-            el("div", data_part="unsloth"),
-            el("p.help", data_extra="unsloth", role="status"),
-        ],
-    )
-
-
 def unsloth_state(machine: Machine) -> Markup:
     """Return the state of Unsloth, and a button to install it."""
     gpu = machine.gpus[0] if machine.gpus else None
     standing = unsloth_status(machine, gpu)
-    state = el("p", chip(*STATES[standing.state]), " ", standing.message)
-    if standing.state not in ("absent", "broken"):
-        return state
-    label = "Install Unsloth" if standing.state == "absent" else "Reinstall Unsloth"
-    button = el("button.btn.s", label, type="button", data_action="install-unsloth")
-    note = el("p.help", "It is downloaded from the package index once. The same in a terminal:")
-    return join([state, el("div.row.start", button), note, el("pre", COMMAND)])
+    button = {"absent": "Install Unsloth", "broken": "Reinstall Unsloth"}.get(standing.state)
+    label, tone = STATES[standing.state]
+    return render("machine", "unsloth", label, tone, standing.message, button, COMMAND)
 
 
 def install_lines(forge: Forge, extra: str) -> Iterator[str]:

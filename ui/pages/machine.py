@@ -11,12 +11,12 @@ from modelforge.hardware.machine import Gpu, Machine
 from modelforge.setup.system_checks import CheckResult
 from ui.contract import Reply
 from ui.html import format as fmt
-from ui.html.components import card, chip, facts, machine_brief
+from ui.html.components import chip, facts, machine_brief
 from ui.html.gradio_page import gradio_page, text
 from ui.html.markup import Markup, el, join
+from ui.html.templates import render
 from ui.pages import extras, storage
 
-ABOUT_CHECKS = "Checks Python, PyTorch, driver, packages, disk, browser and network."
 STATES = {"good": ("ok", "good"), "note": ("note", "warn"), "bad": ("error", "bad")}
 
 
@@ -45,33 +45,12 @@ def page(forge: Forge) -> None:
         freed = forge.storage.free(text(request, "kind"), text(request, "run") or None)
         return Reply(toast=storage.freed_text(freed))
 
-    gradio_page(_body(), "machine", open, check_system, free_space)
-
-
-def _body() -> Markup:
-    check = el("button.btn.s", "Check", type="button", data_action="check-system")
-    checks = el("div", el("p.help", ABOUT_CHECKS), data_part="system-checks", aria_live="polite")
-    cards = [
-        card("This computer", el("div", data_part="computer")),
-        card("GPU", el("div", data_part="gpus")),
-        card("Profile", el("div", data_part="profile")),
-        card("System checks", checks, check),
-        storage.storage_card(),
-        extras.unsloth_card(),
-        card("Folders", el("div", data_part="folders")),
-    ]
-    return el("div.page.one", el("div", el("div.pagehead", el("h1", "Machine")), cards))
+    gradio_page(render("machine", "body"), "machine", open, check_system, free_space)
 
 
 def system_checks(rows: Sequence[CheckResult]) -> Markup:
     """Return the results of the checks, each with its remedy."""
-    return el("div.finds", [_check(row) for row in rows])
-
-
-def _check(row: CheckResult) -> Markup:
-    remedy = el("small", row.remedy) if row.remedy else None
-    text = el("div", el("b", row.name), el("br"), row.what, remedy)
-    return el("div.find", chip(*STATES[row.state]), text)
+    return render("machine", "checks", rows, STATES)
 
 
 def _computer(machine: Machine) -> list[tuple[str, str]]:

@@ -9,9 +9,8 @@ from modelforge.forge import Forge
 from modelforge.models.resolve import STARTER
 from modelforge.runs.listing import RunFilter
 from modelforge.runs.view import RunView
-from ui.html import format as fmt
-from ui.html.components import field, select
-from ui.html.markup import EMPTY, Markup, el, join
+from ui.html.markup import EMPTY, Markup
+from ui.html.templates import render
 
 MAX_OFFERED = 50
 # Task → how a model of that task is asked; all others take part in a conversation.
@@ -51,34 +50,11 @@ def model_select(
 ) -> Markup:
     """Return a list of models, or a hint if there are none."""
     if not runs and not bases:
-        return el(
-            "p.help", "There is no model yet. ", el("a", "Train a model", href="/"), " first."
-        )
+        return render("models", "missing")
     names = [*(run.id for run in runs), *(name for name, _ in bases)]
     current = selected if selected in names else names[0]
-    run_options = [_run_option(run, current) for run in runs]
-    base_options = [
-        el("option", title, value=name, data_tuned="no", selected=name == current)
-        for name, title in bases
-    ]
-    groups = [
-        el("optgroup", options, label=title)
-        for title, options in (("Your runs", run_options), ("Base models", base_options))
-        if options
-    ]
-    return field(key, label, select(key, groups))
-
-
-def _run_option(run: RunView, current: str) -> Markup:
-    return el(
-        "option",
-        f"{run.name} · {fmt.date(run.created)}",
-        value=run.id,
-        data_tuned="yes",
-        data_base="yes" if has_base(run) else "no",
-        data_format=chat_format(run),
-        selected=run.id == current,
-    )
+    described = [(run, has_base(run), chat_format(run)) for run in runs]
+    return render("models", "select", described, bases, current, key, label)
 
 
 def chat_format(run: RunView) -> str:
@@ -95,5 +71,4 @@ def busy_note(run_id: str | None) -> Markup:
     """Return why no model can answer while a run uses the GPU."""
     if run_id is None:
         return EMPTY
-    link = el("a", "Show run", href=f"/?run={run_id}")
-    return join(["A run is using the GPU, so chat is available when it is over. ", link])
+    return render("models", "busy", run_id)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelforge.runs.downsample import Curve, Point
-from modelforge.runs.event_types import FinishedEvent, SampleEvent, ScoresEvent
+from modelforge.runs.event_types import FinishedEvent, ScoresEvent
 from modelforge.runs.timeline import Stage, Timeline
 from ui.contract import ChartData
 from ui.html import format as fmt
 from ui.html.charts import Line, chart, smoothed
-from ui.html.components import card, progress, table
-from ui.html.markup import EMPTY, Markup, el, join
+from ui.html.components import card
+from ui.html.markup import EMPTY, Markup
+from ui.html.templates import render
 
 MAX_CHARTS = 4
 MAX_SAMPLES = 12
@@ -121,21 +122,8 @@ def samples(timeline: Timeline) -> Markup:
         return EMPTY
     has_rewards = any(sample.reward is not None for sample in newest)
     has_stages = timeline.stage_count is not None
-    heads = ["Step", "Prompt", "Completion", *(["Reward"] if has_rewards else [])]
-    rows = [_sample(sample, has_stages=has_stages, has_rewards=has_rewards) for sample in newest]
-    return card("Samples", table(heads, rows, "Samples", "samples"), f"newest {len(newest)}")
-
-
-def _sample(sample: SampleEvent, *, has_stages: bool, has_rewards: bool) -> Markup:
-    step = fmt.number(sample.step)
-    stage = sample.stage if has_stages else None
-    return el(
-        "tr",
-        el("td", f"{stage} · {step}" if stage else step),
-        el("td", el("div", sample.prompt, title=sample.prompt)),
-        el("td", el("div", sample.completion, title=sample.completion)),
-        el("td.num", fmt.number(sample.reward, 2)) if has_rewards else None,
-    )
+    table = render("run", "samples", newest, has_stages, has_rewards)
+    return card("Samples", table, f"newest {len(newest)}")
 
 
 def scores(timeline: Timeline) -> Markup:
@@ -143,22 +131,9 @@ def scores(timeline: Timeline) -> Markup:
     event = timeline.newest(ScoresEvent)
     if event is None or not event.after:
         return EMPTY
-    before, after = event.before, event.after
-    heads = ["Metric", *(["Before"] if before else []), "After", "Meaning"]
-    rows = [_score(name, before, value) for name, value in after.items()]
-    summary = f"on {fmt.plural(event.rows, 'evaluation row')}" if event.rows else None
-    return card("Scores", table(heads, rows, "Scores", "scores"), summary)
-
-
-def _score(name: str, before: dict[str, Any] | None, value: Any) -> Markup:
-    title, meaning = SCORES.get(name, (name, ""))
-    return el(
-        "tr",
-        el("th", title, scope="row"),
-        el("td.num", _score_text(before.get(name))) if before else None,
-        el("td.num", el("b", _score_text(value))),
-        el("td", meaning),
-    )
+    rows = fmt.plural(event.rows or 0, "evaluation row")
+    table = render("run", "scores", event, SCORES, _score_text)
+    return card("Scores", table, f"on {rows}" if event.rows else None)
 
 
 def _score_text(value: Any) -> str:
@@ -197,24 +172,14 @@ def stages(timeline: Timeline, *, is_over: bool) -> Markup:
     if timeline.stage_count is None:
         return EMPTY
     known = {stage.number: stage for stage in timeline.stages}
-    numbers = range(1, timeline.stage_count + 1)
-    return join(
-        [_stage(number, timeline, known.get(number), is_over=is_over) for number in numbers]
-    )
-
-
-def _stage(number: int, timeline: Timeline, stage: Stage | None, *, is_over: bool) -> Markup:
-    is_current = stage is timeline.stage
-    has_finished = isinstance(timeline.ending, FinishedEvent)
-    if stage is None:
+    rows = []
+    for number in range(1, timeline.stage_count + 1):
+        stage = known.get(number)
+        is_current = stage is timeline.stage
         name, share = "not started", 0.0
-    else:
-        name = stage.name
-        share = (stage.progress or 0.0) if is_current and not has_finished else 1.0
-    title = f"Stage {number} of {timeline.stage_count}" + (f" · {name}" if name else "")
-    return el(
-        "div.stage",
-        el("div.row", el("span", title), el("span.num", f"{100 * share:.0f} %")),
-        progress(title, share),
-        class_="now" if is_current and not is_over else None,
-    )
+        if stage is not None:
+            is_active = is_current and not isinstance(timeline.ending, FinishedEvent)
+            name, share = stage.name, (stage.progress or 0.0) if is_active else 1.0
+        title = f"Stage {number} of {timeline.stage_count}" + (f" · {name}" if name else "")
+        rows.append((title, share, is_current and not is_over))
+    return render("run", "stages", rows)

@@ -6,8 +6,9 @@ from modelforge.runs.timeline import Stage, Timeline
 from ui.contract import ChartData
 from ui.html import format as fmt
 from ui.html.charts import Line, chart, placeholder
-from ui.html.components import card, empty_state, progress, state_chip
+from ui.html.components import card, empty_state, progress
 from ui.html.markup import EMPTY, Markup, el, join
+from ui.html.templates import render
 from ui.pages.run import metrics, result, side_panel, summary
 from ui.pages.run.side_panel import RunSnapshot
 from ui.pages.run.state import (
@@ -21,40 +22,7 @@ from ui.pages.run.state import (
 
 def skeleton() -> Markup:
     """Return the page of a run, empty of values."""
-    progress_card = el(
-        "section.card",
-        el("div.head", data_part="run-head"),
-        el(
-            "div.body",
-            el("div", data_part="run-verdict"),
-            el("div", data_part="run-stages"),
-            el("div", data_part="run-progress"),
-            el("p.gone", data_part="run-status", role="status"),
-            el("div.kpis", data_part="run-numbers"),
-        ),
-        aria_label="Progress",
-    )
-    main = el(
-        "div",
-        el("p.reason", data_part="run-gap", role="status"),
-        progress_card,
-        el("div", data_part="run-scores"),
-        el(
-            "div.two.curves",
-            card("Loss", placeholder("loss")),
-            el("div.slot", data_part="run-metrics"),
-            [card(title, placeholder(key)) for key, (title, _) in _SYSTEM_CHARTS.items()],
-        ),
-        el("div", data_part="run-samples"),
-        el("div", data_part="run-earlier"),
-        _log(),
-    )
-    aside = el(
-        "aside.plan",
-        el("div.card", el("div.body", data_part="run-side"), aria_label="This run"),
-        el("div.card", el("div.body", data_part="run-facts")),
-    )
-    return join([main, aside])
+    return render("run", "skeleton", _SYSTEM_CHARTS)
 
 
 def fast_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
@@ -121,14 +89,14 @@ def _metric_cards(stage: Stage) -> Markup:
 def _earlier_stages(timeline: Timeline) -> Markup:
     """Return the charts of the completed stages."""
     stages = [
-        [
-            el("h2.stage-name", f"Stage {stage.number} · {stage.name}".rstrip(" ·")),
-            el("div.two.curves", card("Loss", placeholder(_loss_key(stage))),
-               _metric_cards(stage)),
-        ]
+        (
+            f"Stage {stage.number} · {stage.name}".rstrip(" ·"),
+            [("Loss", _loss_key(stage))]
+            + [(data.title, key) for key, data in metrics.charts(stage).items()],
+        )
         for stage in timeline.stages[:-1]
-    ]  # fmt: skip
-    return join(stages)
+    ]
+    return render("run", "earlier_stages", stages)
 
 
 def title(snapshot: RunSnapshot) -> str:
@@ -160,23 +128,6 @@ def unavailable(reason: str) -> Markup:
     return el("div.wide", state)
 
 
-def _log() -> Markup:
-    printed = "Output of the worker"
-    return card(
-        "Log",
-        [
-            el("pre.log", data_part="run-log", tabindex="0", role="log", aria_live="off",
-               aria_label="Log"),
-            el(
-                "details.printed",
-                el("summary", printed),
-                el("pre.log", data_part="run-printed", tabindex="0", aria_label=printed),
-            ),
-        ],
-        el("button.btn.s", "Copy", type="button", data_action="copy", data_from="run-log"),
-    )  # fmt: skip
-
-
 def _head(snapshot: RunSnapshot) -> Markup:
     run = snapshot.run
     quantized = "" if run.plan.quantization == "none" else f" on {run.plan.quantization} weights"
@@ -188,12 +139,7 @@ def _head(snapshot: RunSnapshot) -> Markup:
         f"{'started' if run.launched else 'queued'} {fmt.date(run.began)}",
         *(f"#{tag}" for tag in run.tags),
     ]
-    return join(
-        [
-            el("div", el("h1.title", run.name), el("div.sub", " · ".join(texts))),
-            el("div.sum", state_chip(str(run.state))),
-        ]
-    )
+    return render("run", "head", run.name, texts, str(run.state))
 
 
 def _progress(snapshot: RunSnapshot) -> Markup:
@@ -207,8 +153,7 @@ def _progress(snapshot: RunSnapshot) -> Markup:
     left = "" if state.is_over else _time_left(snapshot)
     if str(state) == "stopping":
         line, left = f"Stopping · {line}", ""
-    texts = el("div.row.under-bar", el("span.sub", line), el("span.num", left))
-    return join([bar, texts])
+    return render("run", "progress_line", bar, line, left)
 
 
 def _time_left(snapshot: RunSnapshot) -> str:
@@ -231,11 +176,4 @@ def _numbers(snapshot: RunSnapshot) -> Markup:
         (name, fmt.number(load), "%"),
         ("Peak memory", fmt.number(timeline.peak_memory_gib, 1), "GiB"),
     ]
-    return join([_number(*value) for value in values])
-
-
-def _number(name: str, value: str, unit: str) -> Markup:
-    has_unit = unit and value != fmt.UNKNOWN
-    return el(
-        "div.kpi", el("small", name), el("div.big", value, el("u", unit) if has_unit else None)
-    )
+    return render("run", "numbers", values)

@@ -16,6 +16,7 @@ from modelforge.services.resume import ResumeOptions
 from ui.html import format as fmt
 from ui.html.components import row
 from ui.html.markup import Markup, el, join
+from ui.html.templates import render
 from ui.pages.run.resume import resume_actions
 
 
@@ -49,7 +50,13 @@ def side(snapshot: RunSnapshot) -> Markup:
         _oom_recovery(run.adjusted) if run.adjusted else None,
     ]
     resume = resume_actions(run, snapshot.offers) if is_over else None
-    actions = _finished_actions(snapshot) if is_over else _active_actions(snapshot)
+    if is_over:
+        # The main action is to resume the run, where that is possible.
+        first = snapshot.offers.resume if snapshot.offers else None
+        can_resume = first is not None and first.step and not first.why_not
+        actions = render("run", "finished_actions", run.id, snapshot.has_result, can_resume)
+    else:
+        actions = render("run", "active_actions", str(run.state))
     return join([el("h2.quiet", "This run"), el("hr"), rows, el("hr"), resume, actions])
 
 
@@ -94,48 +101,6 @@ def _oom_recovery(adjusted: Mapping[str, Any]) -> Markup:
         f"{fmt.number(adjusted.get('accumulation'))} accumulation steps{checkpointing}. "
         "The result is the same.",
     )
-
-
-def _active_actions(snapshot: RunSnapshot) -> Markup:
-    state = str(snapshot.run.state)
-    if state == "queued":
-        link = el("a.btn", "Show queue", href="/runs", id="to-queue")
-        text = "It starts by itself when the GPU is free and its turn comes."
-        return join([el("p.help", text), el("div.buttons", link)])
-    if state == "stopping":
-        text = "It stops after the current step. A worker that does not respond is terminated."
-        return el("p.help", text)
-    keep = el("button.btn#stop-keep", "Stop and keep", type="button", data_action="stop-keep")
-    discard = el(
-        "button.btn.danger#stop-discard",
-        "Discard",
-        type="button",
-        data_action="stop-discard",
-        aria_label="Stop and discard",
-    )
-    text = (
-        "You can close this page. The run continues, and this view is restored when you come back."
-    )
-    return join([el("p.help", text), el("div.buttons", keep, discard)])
-
-
-def _finished_actions(snapshot: RunSnapshot) -> Markup:
-    run = snapshot.run
-    new = el("a.btn", "New run", href="/?new=1", data_action="new-run", id="new-run")
-    if not snapshot.has_result:
-        return el("div.buttons", new)
-    # The page has one filled button: Resume where it is offered, otherwise Chat.
-    resume = snapshot.offers.resume if snapshot.offers else None
-    can_resume = resume is not None and resume.step and not resume.why_not
-    chat = el(
-        "a.btn.wide",
-        "Chat with it",
-        href=f"/chat?run={run.id}",
-        id="chat",
-        class_=None if can_resume else "go",
-    )
-    export = el("a.btn", "Export", href=f"/export?run={run.id}", id="export")
-    return join([chat, el("div.buttons", new, export)])
 
 
 def trained(snapshot: RunSnapshot) -> Markup:

@@ -8,9 +8,9 @@ from modelforge.forge import Forge
 from modelforge.runs.listing import RunFilter
 from modelforge.runs.notes import LONGEST_NAME, LONGEST_NOTE
 from ui.contract import PollReply, Reply
-from ui.html.components import field, machine_brief
+from ui.html.components import machine_brief
 from ui.html.gradio_page import gradio_page, number, text
-from ui.html.markup import Markup, el
+from ui.html.templates import render
 from ui.pages.runs import queue
 from ui.pages.runs.table import GROUPS, MAX_SHOWN, filters, run_rows, show_more
 
@@ -63,7 +63,8 @@ def page(forge: Forge) -> None:
     def change_queue(request: Any) -> Reply:
         return queue.change(forge, request)
 
-    gradio_page(_body(), "runs", open, stop, delete, annotate, change_queue)
+    body = render("runs", "body", SORT_ORDERS, LONGEST_NAME, LONGEST_NOTE)
+    gradio_page(body, "runs", open, stop, delete, annotate, change_queue)
 
 
 def _shown(request: Any) -> int:
@@ -80,59 +81,3 @@ def read_query(request: Any) -> RunFilter:
         tag=text(request, "tag"),
         sort=sort if sort in SORT_ORDERS else "age",
     )
-
-
-def _body() -> Markup:
-    search = el(
-        "input.search",
-        type="search",
-        placeholder="Name, model, data, tag or note",
-        aria_label="Search runs",
-    )
-    orders = [el("option", title, value=value) for value, title in SORT_ORDERS.items()]
-    sort = el("select#sort.pick-one", orders, aria_label="Sort order")
-    head = el("div.pagehead", el("h1", "Runs"), el("div.find-runs", search, sort))
-    return el(
-        "div.page.one",
-        el(
-            "div",
-            head,
-            queue.queue_section(),
-            el("div.filters", data_part="run-filters", role="group", aria_label="Filter"),
-            el("div.card", el("div.runs", data_part="runs")),
-            el("div.more-runs", data_part="run-more"),
-            _selection_bar(),
-            _details_dialog(),
-        ),
-    )
-
-
-def _selection_bar() -> Markup:
-    return el(
-        "div.chosen#selection",
-        el("span", role="status"),
-        el("button.btn.s", "Clear", type="button", data_action="clear-selection"),
-        el("button.btn.go", "Compare", type="button", data_action="compare", aria_disabled="true"),
-        hidden=True,
-    )
-
-
-def _details_dialog() -> Markup:
-    name = el("input#details-name", maxlength=LONGEST_NAME)
-    tags = el("input#details-tags", maxlength=420)
-    note = el("textarea#details-note.wide-text", rows=5, maxlength=LONGEST_NOTE)
-    buttons = el(
-        "div.buttons",
-        el("button.btn", "Cancel", type="button", data_action="details-close"),
-        el("button.btn.go", "Save", type="submit"),
-    )
-    form = el(
-        "form",
-        el("b", "Name, tags and note", id="details-title"),
-        field("details-name", "Name", name, "Leave it empty for the original name."),
-        field("details-tags", "Tags", tags, "Separated by commas."),
-        field("details-note", "Note", note),
-        buttons,
-        method="dialog",
-    )
-    return el("dialog.ask.about#run-details", form, aria_labelledby="details-title")

@@ -7,8 +7,9 @@ import time
 from modelforge.runs.listing import RunFilter, RunPage, RunRow
 from modelforge.runs.states import RunState
 from ui.html import format as fmt
-from ui.html.components import empty_state, state_chip
+from ui.html.components import empty_state
 from ui.html.markup import EMPTY, Markup, el, join
+from ui.html.templates import render
 
 MAX_SHOWN = 1000
 MAX_TAGS = 8
@@ -32,7 +33,7 @@ def filters(runs: RunPage, query: RunFilter, group: str) -> Markup:
     for key, (title, states) in GROUPS.items():
         count = sum(runs.states[state] for state in states)
         if count or key == group:
-            shown.append(_filter("group", key, title, count, is_on=key == group))
+            shown.append(render("runs", "filter", "group", key, title, count, key == group))
     tags = [tag for tag, _ in runs.tags.most_common(MAX_TAGS)]
     if query.tag and query.tag not in tags:
         tags.append(query.tag)
@@ -40,26 +41,13 @@ def filters(runs: RunPage, query: RunFilter, group: str) -> Markup:
         shown.append(el("span.parting"))
     for tag in tags:
         is_on = tag == query.tag
-        shown.append(_filter("tag", "" if is_on else tag, f"#{tag}", runs.tags[tag], is_on=is_on))
+        value = "" if is_on else tag
+        shown.append(render("runs", "filter", "tag", value, f"#{tag}", runs.tags[tag], is_on))
     return join(shown)
 
 
 def _has_runs(runs: RunPage) -> bool:
     return any(runs.states[state] for state in GROUPS[""][1])
-
-
-def _filter(kind: str, value: str, title: str, count: int, *, is_on: bool) -> Markup:
-    return el(
-        "button.filter",
-        f"{title} ",
-        el("span", fmt.number(count)),
-        type="button",
-        data_action="filter",
-        data_kind=kind,
-        data_value=value,
-        aria_pressed="true" if is_on else "false",
-        id=f"filter-{kind}-{title}".replace(" ", "-"),
-    )
 
 
 def run_rows(runs: RunPage, now: float | None = None) -> Markup:
@@ -80,9 +68,8 @@ def show_more(runs: RunPage) -> Markup:
         return EMPTY
     text = f"{fmt.number(shown)} of {fmt.plural(runs.total, 'run')}"
     if shown >= MAX_SHOWN:
-        return el("span.sub", f"{text}. Search for the others.")
-    button = el("button.btn.s#show-more", "Show more", type="button", data_action="show-more")
-    return join([el("span.sub", text), button])
+        return render("runs", "more", f"{text}. Search for the others.", has_button=False)
+    return render("runs", "more", text, has_button=True)
 
 
 def _row(run: RunRow, now: float) -> Markup:
@@ -96,29 +83,9 @@ def _row(run: RunRow, now: float) -> Markup:
     if not run.state.is_over and run.total_steps:
         texts.append(f"step {run.step:,} of {run.total_steps:,}")
     name, value = main_metric(run)
-    select = el(
-        "input",
-        type="checkbox",
-        data_select_run=run.id,
-        id=f"select-{run.id}",
-        aria_label=f"Select {run.name}",
-    )
-    cause = failure_text(run)
-    return el(
-        "div.runrow",
-        el("label.tick", select),
-        el("div", state_chip(run.state)),
-        el(
-            "div.what",
-            el("a.open", run.name, href=f"/?run={run.id}"),
-            [el("span.tag", f"#{tag}") for tag in run.tags],
-            el("small", " · ".join(texts)),
-            el("small.cause", cause) if cause else None,
-            el("small.note", run.note) if run.note else None,
-        ),
-        el("div.loss", [fmt.number(value, 2), el("small", name)] if value is not None else None),
-        el("div.acts", _actions(run)),
-    )
+    can_resume = run.state in RESUMABLE
+    summary = " · ".join(texts)
+    return render("runs", "row", run, summary, failure_text(run), name, value, can_resume)
 
 
 def failure_text(run: RunRow) -> str:
@@ -141,47 +108,3 @@ def main_metric(run: RunRow) -> tuple[str, float | None]:
     if run.eval_loss is not None:
         return "evaluation loss", run.eval_loss
     return "loss", run.loss
-
-
-def _actions(run: RunRow) -> list[Markup]:
-    buttons = []
-    if not run.state.is_over:
-        buttons.append(_action(run, "run-stop", "Stop", "button.btn.s"))
-    if run.state in RESUMABLE:
-        buttons.append(_action(run, "resume-run", "Resume", "button.btn.s"))
-    return [*buttons, _menu(run)]
-
-
-def _menu(run: RunRow) -> Markup:
-    address = f"/api/runs/{run.id}"
-    edit = _action(
-        run,
-        "run-edit",
-        "Name, tags and note",
-        "button",
-        data_tags=", ".join(run.tags),
-        data_note=run.note,
-    )
-    items = [
-        edit,
-        _action(run, "run-reuse", "Train with these settings", "button"),
-        el("a", "Download recipe", href=f"{address}/recipe.yaml", download=True),
-        el("a", "Download metrics", href=f"{address}/numbers.csv", download=True),
-        _action(run, "run-delete", "Delete", "button.bad") if run.state.is_over else None,
-    ]
-    more = el("summary.btn.s", "More", aria_label=f"More for {run.name}", id=f"more-{run.id}")
-    return el("details.menu", more, el("div", items))
-
-
-def _action(run: RunRow, action: str, title: str, kind: str, **more: object) -> Markup:
-    return el(
-        kind,
-        title,
-        type="button",
-        data_action=action,
-        data_run=run.id,
-        data_name=run.name,
-        id=f"{action}-{run.id}",
-        aria_label=f"{title}: {run.name}",
-        **more,
-    )

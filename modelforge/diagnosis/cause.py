@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,11 @@ class KnownCause:
     """
 
     code: str
-    where: str
     what: str
     remedy: str
     patterns: tuple[str, ...] = ()
+    _: KW_ONLY
+    where: str
     signals: tuple[int, ...] = ()
     fix: str = ""
     inferred: bool = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from modelforge.diagnosis.cause import KnownCause
 
 LESS_MEMORY = (
@@ -12,19 +14,22 @@ DRIVER = "Update the NVIDIA driver to 580 or newer, then run `python launch.py d
 SET_UP = "Run `python launch.py setup`, then `python launch.py doctor`."
 AGAIN = "Start it again; if it happens at the same place, send a support bundle."
 
+_memory = partial(KnownCause, where="memory", fix="less-memory", inferred=False)
+_disk = partial(KnownCause, where="disk", fix="again", inferred=False)
+_worker = partial(KnownCause, where="worker", fix="again", inferred=False)
+_setup = partial(KnownCause, fix="machine", inferred=False)
+
 # Searched from top to bottom: specific causes come first.
 ENTRIES = (
-    KnownCause(
+    _memory(
         "killed-for-memory",
-        "memory",
         "The system ended the worker because the computer ran out of memory.",
         f"Close other programs, then try again. {LESS_MEMORY}",
         (r"out of memory: killed process", r"\boom-kill(er)?\b", r"\boom_reaper\b"),
-        fix="less-memory",
+        inferred=True,
     ),
-    KnownCause(
+    _memory(
         "out-of-memory",
-        "memory",
         "The GPU ran out of memory.",
         LESS_MEMORY,
         (
@@ -33,12 +38,9 @@ ENTRIES = (
             r"cublas_status_alloc_failed",
             r"cudaerrormemoryallocation",
         ),
-        fix="less-memory",
-        inferred=False,
     ),
-    KnownCause(
+    _memory(
         "out-of-memory",
-        "memory",
         "This computer ran out of memory.",
         LESS_MEMORY,
         (
@@ -50,20 +52,17 @@ ENTRIES = (
             r"std::bad_alloc",
             r"paging file is too small",
         ),
-        fix="less-memory",
-        inferred=False,
     ),
     KnownCause(
         "shared-memory",
-        "memory",
         "There is too little shared memory (/dev/shm).",
         "Give the container more, for instance with `docker run --shm-size=8g`.",
         (r"insufficient shared memory", r"\bshared memory object\b", r"/dev/shm", r"torch_shm"),
+        where="memory",
         fix="again",
     ),
-    KnownCause(
+    _disk(
         "disk-full",
-        "disk",
         "The disk of the home folder is full.",
         "Free some space, then start again.",
         (
@@ -75,29 +74,21 @@ ENTRIES = (
             r"not enough space on the disk",
         ),
         fix="room",
-        inferred=False,
     ),
-    KnownCause(
+    _disk(
         "too-many-files",
-        "disk",
         "The worker reached its limit of open files.",
         "Raise the limit of open files, for instance with `ulimit -n 4096`, then start again.",
         (r"too many open files", r"\bos error 24\b", r"\[errno 24\]"),
-        fix="again",
-        inferred=False,
     ),
-    KnownCause(
+    _disk(
         "disk-broken",
-        "disk",
         "The disk could not be read or written.",
         "Check the disk and its cable or network; copy the home folder elsewhere.",
         (r"\binput/output error\b", r"\[errno 5\]", r"\bos error 5\b", r"stale file handle"),
-        fix="again",
-        inferred=False,
     ),
-    KnownCause(
+    _disk(
         "no-permission",
-        "disk",
         "A file of the run is not accessible.",
         "Check the permissions of the home folder.",
         (
@@ -106,39 +97,30 @@ ENTRIES = (
             r"read-only file system",
             r"access is denied",
         ),
-        fix="again",
-        inferred=False,
     ),
-    KnownCause(
+    _setup(
         "driver-too-old",
-        "driver",
         "The NVIDIA driver is too old for the installed torch.",
         DRIVER,
         (r"nvidia driver on your system is too old", r"cuda driver version is insufficient"),
-        fix="machine",
-        inferred=False,
+        where="driver",
     ),
-    KnownCause(
+    _setup(
         "driver-missing",
-        "driver",
         "The NVIDIA driver is missing or does not answer.",
         "Install the driver, restart the computer, then run `python launch.py doctor`.",
         (r"libcuda\.so", r"nvcuda\.dll", r"found no nvidia driver", r"nvidia-smi has failed"),
-        fix="machine",
-        inferred=False,
+        where="driver",
     ),
-    KnownCause(
+    _setup(
         "torch-without-gpu",
-        "torch",
         "The installed torch was built without CUDA, so it cannot use the GPU.",
         SET_UP,
         (r"torch not compiled with cuda enabled", r"not linked with support for cuda devices"),
-        fix="machine",
-        inferred=False,
+        where="torch",
     ),
-    KnownCause(
+    _setup(
         "card-unsupported",
-        "card",
         "The installed torch does not support this GPU.",
         f"{SET_UP} A GPU older than compute capability 5.0 cannot be used.",
         (
@@ -146,12 +128,10 @@ ENTRIES = (
             r"is not compatible with the current pytorch installation",
             r"cuda error: invalid device function",
         ),
-        fix="machine",
-        inferred=False,
+        where="card",
     ),
-    KnownCause(
+    _setup(
         "gpu-missing",
-        "hardware.device",
         "No GPU can be used by torch.",
         "Check it with `python launch.py doctor`, or choose the device cpu.",
         (
@@ -159,21 +139,17 @@ ENTRIES = (
             r"no cuda-capable device",
             r"cuda error: invalid device ordinal",
         ),
-        fix="machine",
-        inferred=False,
+        where="hardware.device",
     ),
-    KnownCause(
+    _disk(
         "gpu-busy",
-        "card",
         "Another program uses the GPU exclusively.",
         "Close it, or set the GPU's compute mode to default, then start again.",
         (r"cuda-capable device(\(s\)|s)? (is|are) busy or unavailable",),
-        fix="again",
-        inferred=False,
+        where="card",
     ),
-    KnownCause(
+    _disk(
         "gpu-fault",
-        "card",
         "The GPU reported a hardware or driver error.",
         f"{AGAIN} Heat, overclocking and a weak power supply are the usual reasons.",
         (
@@ -184,72 +160,59 @@ ENTRIES = (
             r"gpu has fallen off the bus",
             r"nvrm: xid",
         ),
-        fix="again",
-        inferred=False,
+        where="card",
     ),
-    KnownCause(
+    _worker(
         "segfault",
-        "worker",
         "A library crashed the worker (segmentation fault).",
         f"{AGAIN} The log's last lines name the library.",
         (r"\bsegmentation fault\b", r"\bsigsegv\b", r"access violation"),
         signals=(11,),
-        fix="again",
-        inferred=False,
     ),
-    KnownCause(
+    _worker(
         "illegal-instruction",
-        "worker",
         "A library uses instructions that this processor does not have.",
         SET_UP,
         (r"\billegal instruction\b", r"\bsigill\b"),
         signals=(4,),
         fix="machine",
-        inferred=False,
     ),
-    KnownCause(
+    _worker(
         "bus-error",
-        "worker",
         "A file that the worker had open shrank or could not be read (bus error).",
         "Check the free space of the disk and /dev/shm, and that no model file was changed.",
         (r"\bbus error\b", r"\bsigbus\b"),
         signals=(7, 10),
-        fix="again",
+        inferred=True,
     ),
-    KnownCause(
+    _worker(
         "aborted",
-        "worker",
         "A library aborted the worker.",
         f"{AGAIN} The log's last lines name it.",
         (r"fatal python error: aborted", r"\bsigabrt\b", r"terminate called after throwing"),
         signals=(6,),
-        fix="again",
-        inferred=False,
     ),
-    KnownCause(
+    _worker(
         "ended-by-person",
-        "worker",
         "The worker was terminated from outside before it could save.",
         "Resume from its last checkpoint, or start it again.",
         (r"^terminated$", r"\bkeyboardinterrupt\b"),
         signals=(15, 2, 1, 3),
-        fix="again",
+        inferred=True,
     ),
     KnownCause(
         "killed",
-        "worker",
         "The worker was killed: by the system because memory ran out, or by a user.",
         f"Resume from its last checkpoint. If memory was short: {LESS_MEMORY.lower()}",
         (r"^killed$", r"\bsigkill\b"),
+        where="worker",
         signals=(9,),
         fix="less-memory",
     ),
-    KnownCause(
+    _disk(
         "restarted",
-        "computer",
         "The computer was switched off or restarted during the run.",
         "Resume from its last checkpoint, or start it again.",
-        fix="again",
-        inferred=False,
+        where="computer",
     ),
 )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from modelforge.diagnosis.cause import KnownCause
 
-MODEL = "model_name"
 ANOTHER = "Choose another model."
 NETWORK = "Check the network, then start again. Files that were downloaded are kept."
 
+_hub = partial(KnownCause, where="Hub", fix="again")
+_model = partial(KnownCause, where="model_name")
+
 # Searched from top to bottom: specific causes come first.
 ENTRIES = (
-    KnownCause(
+    _hub(
         "model-gated",
-        MODEL,
         "The model is gated: its authors must grant access first.",
         "Ask for access on its Hub page, then log in with `hf auth login`.",
         (
@@ -21,19 +24,16 @@ ENTRIES = (
             r"\b403 (client error|forbidden)",
             r"awaiting a review from the repo authors",
         ),
-        fix="again",
+        where="model_name",
     ),
-    KnownCause(
+    _hub(
         "hub-login",
-        "Hub",
         "The Hub does not accept your token.",
         "Log in again with `hf auth login`, or correct HF_TOKEN, then start again.",
         (r"invalid credentials in authorization header", r"invalid user token"),
-        fix="again",
     ),
-    KnownCause(
+    _model(
         "model-unsafe",
-        MODEL,
         "The model has no safetensors weights, or needs code of its own; neither is supported.",
         ANOTHER,
         (
@@ -44,9 +44,8 @@ ENTRIES = (
             r"(no file named|not appear to have a file named) \S*\.safetensors",
         ),
     ),
-    KnownCause(
+    _model(
         "model-missing",
-        MODEL,
         "The model cannot be found.",
         "Check the name or folder, and that you may see it if it is private.",
         (
@@ -58,33 +57,26 @@ ENTRIES = (
             r"repo id must ",
         ),
     ),
-    KnownCause(
+    _hub(
         "hub-offline",
-        "Hub",
         "Hub access is disabled, and the files are not on this computer.",
         "Unset HF_HUB_OFFLINE, or choose a local model or dataset.",
         (r"offline ?mode is ?enabled", r"outgoing traffic has been disabled"),
-        fix="again",
     ),
-    KnownCause(
+    _hub(
         "hub-busy",
-        "Hub",
         "The Hub limits your requests for a while.",
         "Wait some minutes, or log in with `hf auth login`, then start again.",
         (r"\b429 (client error|too many requests)",),
-        fix="again",
     ),
-    KnownCause(
+    _hub(
         "hub-certificate",
-        "Hub",
         "The connection to the Hub is not trusted: its certificate cannot be checked.",
         "Correct the computer's clock, or give your network's certificate in SSL_CERT_FILE.",
         (r"certificate.?verify.?failed", r"\bssl(error|: [a-z_]+)", r"\bsslcertverification"),
-        fix="again",
     ),
-    KnownCause(
+    _hub(
         "hub-proxy",
-        "Hub",
         "The proxy does not let the worker through to the Hub.",
         "Check HTTPS_PROXY and its password, or unset it, then start again.",
         (
@@ -93,19 +85,15 @@ ENTRIES = (
             r"cannot connect to proxy",
             r"tunnel connection failed",
         ),
-        fix="again",
     ),
-    KnownCause(
+    _hub(
         "hub-down",
-        "Hub",
         "The Hub reported an internal error.",
         "Wait some minutes, then start again.",
         (r"\b50[0234] (server error|bad gateway|service unavailable|internal server|gateway)",),
-        fix="again",
     ),
-    KnownCause(
+    _hub(
         "hub-unreachable",
-        "Hub",
         "The Hub cannot be reached.",
         NETWORK,
         (
@@ -123,19 +111,16 @@ ENTRIES = (
             r"remoteprotocolerror",
             r"peer closed connection",
         ),
-        fix="again",
     ),
-    KnownCause(
+    _hub(
         "timeout",
-        "network",
         "Something that the worker waited for did not answer in time.",
         NETWORK,
         (r"\b(read|connect|pool)timeout\b", r"\btimeouterror\b", r"(connection|read) timed out"),
-        fix="again",
+        where="network",
     ),
-    KnownCause(
+    _model(
         "weights-damaged",
-        MODEL,
         "A file with weights is damaged or not complete.",
         "Delete that file or folder and fetch the model again.",
         (
@@ -145,16 +130,14 @@ ENTRIES = (
             r"consistency check failed",
         ),
     ),
-    KnownCause(
+    _model(
         "weights-shape",
-        MODEL,
         "The weights are of another shape than the model's description says.",
         "Fetch the model again, or choose another one.",
         (r"size mismatch for \S+", r"ignore_mismatched_sizes"),
     ),
-    KnownCause(
+    _model(
         "tokenizer-missing",
-        MODEL,
         "The model's tokenizer is missing or needs a package that is not here.",
         "Choose a model that has a tokenizer.json.",
         (
@@ -164,9 +147,8 @@ ENTRIES = (
             r"need to have sentencepiece",
         ),
     ),
-    KnownCause(
+    _model(
         "model-unsupported",
-        MODEL,
         "The installed transformers does not know this kind of model.",
         ANOTHER,
         (

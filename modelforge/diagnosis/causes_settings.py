@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from modelforge.diagnosis.cause import KnownCause
+from functools import partial
 
-SET_UP = "Run `python launch.py setup`, then `python launch.py doctor`."
+from modelforge.diagnosis.cause import KnownCause
+from modelforge.diagnosis.causes_machine import SET_UP
+
+_template = partial(KnownCause, where="model.chat_template", fix="own-template")
 
 # Searched from top to bottom: specific causes come first.
 ENTRIES = (
     KnownCause(
         "loss-not-finite",
-        "training",
         "The loss became NaN or infinite, so training cannot continue.",
         "Lower the learning rate, or train in bf16 or fp32 instead of fp16.",
         (r"\bloss became (nan|-?inf)", r"gradients became no number"),
+        where="training",
         fix="gentler",
     ),
     KnownCause(
         "flash-attention",
-        "model.attn_implementation",
         "Flash attention is not installed, or does not support this GPU.",
         "Set the attention implementation to sdpa, which is nearly as fast.",
         (
@@ -27,19 +29,19 @@ ENTRIES = (
             r"no module named '?flash_attn",
             r"flash_attn.{0,40}not (be )?installed",
         ),
+        where="model.attn_implementation",
         fix="plain-attention",
     ),
     KnownCause(
         "attention-unsupported",
-        "model.attn_implementation",
         "This model does not support the chosen attention implementation.",
         "Set the attention implementation to eager.",
         (r"does not support an attention implementation",),
+        where="model.attn_implementation",
         fix="eager-attention",
     ),
     KnownCause(
         "quantizing-unavailable",
-        "quantization",
         "bitsandbytes does not work here: it was not built for this torch, CUDA or GPU.",
         f"{SET_UP} Or train without quantization.",
         (
@@ -50,11 +52,11 @@ ENTRIES = (
             r"could not find the bitsandbytes",
             r"no module named '?bitsandbytes",
         ),
+        where="quantization",
         fix="plain-weights",
     ),
     KnownCause(
         "provider-broken",
-        "provider",
         "Unsloth does not work on this computer.",
         "Run `python launch.py setup --with unsloth` again, or choose the provider huggingface.",
         (
@@ -62,11 +64,11 @@ ENTRIES = (
             r"unsloth cannot find any torch accelerator",
             r"unsloth: .{0,60}(failed|not supported|cannot|could not)",
         ),
+        where="provider",
         fix="huggingface",
     ),
     KnownCause(
         "library-mismatch",
-        "packages",
         "Two installed libraries are incompatible.",
         SET_UP,
         (
@@ -75,44 +77,44 @@ ENTRIES = (
             r"cannot open shared object file",
             r"dll load failed",
         ),
+        where="packages",
         fix="machine",
         inferred=False,
     ),
     KnownCause(
         "package-missing",
-        "packages",
         "A package that the run needs is not installed.",
         SET_UP,
         (r"modulenotfounderror", r"\bno module named ", r"\bimporterror: .{0,80} requires "),
+        where="packages",
         fix="machine",
     ),
     KnownCause(
         "layers-unknown",
-        "adapter.target_modules",
         "The model has no layers with these names.",
         "Set the target modules to all-linear, or to layers of the model.",
         (r"target modules .{0,400} not found in the base model", r"nomatchingpeftmoduleerror"),
+        where="adapter.target_modules",
         fix="all-layers",
     ),
     KnownCause(
         "nothing-trained",
-        "adapter",
         "The model has no trainable weights.",
         "Set the target modules to all-linear.",
         (r"element 0 of tensors does not require grad",),
+        where="adapter",
         fix="all-layers",
     ),
     KnownCause(
         "start-failed",
-        "adapter.init",
         "The adapter could not be initialized from the weights of the model.",
         "Set the adapter initialization to default.",
         (r"\blinalg(error|\.svd)\b", r"\bsvd\b.{0,60}failed to converge"),
+        where="adapter.init",
         fix="default-start",
     ),
     KnownCause(
         "number-format",
-        "hardware.precision",
         "This device does not support the chosen precision.",
         "Set the precision to fp32 or auto.",
         (
@@ -123,11 +125,11 @@ ENTRIES = (
             r"bfloat16 is (only|not) supported",
             r"must have the same dtype",
         ),
+        where="hardware.precision",
         fix="full-precision",
     ),
     KnownCause(
         "too-long",
-        "max_seq_length",
         "An example exceeds the context of the model, or has tokens outside its vocabulary.",
         "Lower the maximum sequence length, and use the tokenizer of the model.",
         (
@@ -136,35 +138,30 @@ ENTRIES = (
             r"srcindex < srcselectdimsize",
             r"(exceeds?|longer than) .{0,30}max_position_embeddings",
         ),
+        where="max_seq_length",
         fix="shorter",
     ),
-    KnownCause(
+    _template(
         "template-missing",
-        "model.chat_template",
         "The data has conversations, but the model has no chat template.",
         "Set the chat template to chatml.",
         (r"chat_template is not set", r"does not have a chat template"),
-        fix="own-template",
     ),
-    KnownCause(
+    _template(
         "template-refuses",
-        "data",
         "The chat template of the model does not support the roles or their order in the data.",
         "Repair the messages with the data checks, or set the chat template to chatml.",
         (r"roles must alternate", r"system role (is )?not supported"),
-        fix="own-template",
+        where="data",
     ),
-    KnownCause(
+    _template(
         "template-broken",
-        "model.chat_template",
         "The chat template has an error.",
         "Correct its file, or set the chat template to chatml.",
         (r"\b(template(syntax|assertion|runtime)?|undefined)error\b", r"jinja2?\.exceptions"),
-        fix="own-template",
     ),
     KnownCause(
         "wrong-column",
-        "dataset",
         "The data has no column with that name, or the columns of its files differ.",
         "Choose the columns of prompt and completion in the column mapping.",
         (
@@ -173,10 +170,10 @@ ENTRIES = (
             r"data files must have the same columns",
             r"\bcasterror\b",
         ),
+        where="dataset",
     ),
     KnownCause(
         "compiling-failed",
-        "torch",
         "A part of the model could not be compiled on this computer.",
         "Install a C compiler and Triton for your system, or use the provider huggingface.",
         (
@@ -185,13 +182,14 @@ ENTRIES = (
             r"working triton installation",
             r"torch\._dynamo\.exc",
         ),
+        where="torch",
         fix="huggingface",
     ),
     KnownCause(
         "fp16-needs-gpu",
-        "fp16",
         "Training in fp16 needs a GPU; this run uses the CPU.",
         "Choose bf16, or leave both fp16 and bf16 off.",
+        where="fp16",
         fix="full-precision",
     ),
 )

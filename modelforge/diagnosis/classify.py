@@ -96,7 +96,8 @@ def signal_of(exit_code: int | None) -> int | None:
 
 
 def _as_cause(entry: KnownCause, config: Mapping[str, Any] | None, *, certain: bool) -> Cause:
-    cause = Cause(entry.code, entry.where, entry.what, entry.remedy, fix_action(entry.fix, config))
+    action = fix_action(entry.fix, config)
+    cause = Cause(entry.code, entry.where, entry.what, entry.remedy, action)
     if certain:
         return cause
     what = f"Probably: {cause.what[:1].lower()}{cause.what[1:]}" if entry.inferred else cause.what

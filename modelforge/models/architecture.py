@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from modelforge.units import GIB
 
 _KEYS = {
     "hidden_size": ("hidden_size", "n_embd", "d_model", "dim"),
@@ -36,6 +39,7 @@ _TIED_BY_DEFAULT = frozenset(
     | {"gpt_bigcode", "gpt_neo", "mpt", "opt"}
 )
 _LEARNED_POSITIONS = frozenset({"gpt2", "gpt_bigcode", "gpt_neo", "opt"})
+_CATALOG_BYTES_PER_PARAMETER = 2
 
 
 @dataclass(frozen=True)
@@ -55,20 +59,20 @@ class ModelInfo:
     name: str
     path: str
     revision: str | None
-    architecture: str
-    model_type: str
     parameters: int | None
-    hidden_size: int | None
-    layers: int | None
-    heads: int | None
-    kv_heads: int | None
-    intermediate: int | None
-    vocab: int | None
-    context: int | None
     weights_gib: float
     has_chat_template: bool
-    tied: bool
     local: bool
+    architecture: str = ""
+    model_type: str = ""
+    hidden_size: int | None = None
+    layers: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    intermediate: int | None = None
+    vocab: int | None = None
+    context: int | None = None
+    tied: bool = False
     head_dim: int | None = None
     experts: int | None = None
     kind: str = "decoder"
@@ -92,20 +96,34 @@ class ModelInfo:
 
         Without experts: Transformers keeps them in one tensor, which adapters do not support.
         """
-        matrices = _matrices(
-            self.model_type,
-            self.hidden_size,
-            self.heads,
-            self.kv_heads,
-            self.head_dim,
-            self.intermediate,
-        )
+        matrices = _matrices(vars(self))
         return matrices[:4] if self.experts else matrices
+
+
+def catalog_model_info(model: Mapping[str, Any]) -> ModelInfo:
+    """Return the information of a model entry of a profile, with 16-bit weights."""
+    parameters = round(model["parameters"] * 1e9)
+    shape = dict(model.get("shape", {}))
+    hidden_size, heads = shape.get("hidden_size"), shape.get("heads")
+    if hidden_size and heads:
+        shape.setdefault("head_dim", hidden_size // heads)
+    shape["kv_heads"] = shape.get("kv_heads") or heads
+    return ModelInfo(
+        name=model["name"],
+        path=model["name"],
+        revision=None,
+        parameters=parameters,
+        weights_gib=parameters * _CATALOG_BYTES_PER_PARAMETER / GIB,
+        has_chat_template=shape.get("kind", "decoder") == "decoder",
+        local=False,
+        **shape,
+    )
 
 
 def read_shape(config: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of ModelInfo that are in config.json; unknown numbers are None."""
-    text_config = {**config, **_text_config(config)}
+    nested = (config.get(key) for key in ("text_config", "llm_config", "language_config"))
+    text_config = config | next((inner for inner in nested if isinstance(inner, dict)), {})
     model_type = str(config.get("model_type") or "")
     shape: dict[str, Any] = {name: _number(text_config, keys) for name, keys in _KEYS.items()}
     decoder_layers = shape.pop("decoder_layers")
@@ -135,8 +153,7 @@ def parameters_by_shape(shape: dict[str, Any]) -> int | None:
     hidden, layers, vocab = shape["hidden_size"], shape["layers"], shape["vocab"]
     if not hidden or not layers or not vocab or shape["experts"]:
         return None
-    names = ("model_type", "hidden_size", "heads", "kv_heads", "head_dim", "intermediate")
-    matrices = _matrices(*(shape[name] for name in names))
+    matrices = _matrices(shape)
     if not matrices:
         return None
     block = sum(inputs * outputs for inputs, outputs in matrices) + 2 * hidden
@@ -145,31 +162,15 @@ def parameters_by_shape(shape: dict[str, Any]) -> int | None:
     return int(embeddings + positions + layers * block + hidden)
 
 
-def _matrices(
-    model_type: str,
-    hidden: int | None,
-    heads: int | None,
-    kv_heads: int | None,
-    head_dim: int | None,
-    intermediate: int | None,
-) -> list[tuple[int, int]]:
+def _matrices(shape: Mapping[str, Any]) -> list[tuple[int, int]]:
+    hidden, intermediate, head_dim = shape["hidden_size"], shape["intermediate"], shape["head_dim"]
+    heads, kv_heads = shape["heads"], shape["kv_heads"]
     if not (hidden and heads and kv_heads and head_dim and intermediate):
         return []
-    attention = [
-        (hidden, heads * head_dim),
-        (hidden, kv_heads * head_dim),
-        (hidden, kv_heads * head_dim),
-        (heads * head_dim, hidden),
-    ]
-    up = [(hidden, intermediate)] * (1 if model_type in _UNGATED else 2)
+    query, keys = (hidden, heads * head_dim), (hidden, kv_heads * head_dim)
+    attention = [query, keys, keys, (heads * head_dim, hidden)]
+    up = [(hidden, intermediate)] * (1 if shape["model_type"] in _UNGATED else 2)
     return [*attention, *up, (intermediate, hidden)]
-
-
-def _text_config(config: dict[str, Any]) -> dict[str, Any]:
-    for key in ("text_config", "llm_config", "language_config"):
-        if isinstance(config.get(key), dict):
-            return dict(config[key])
-    return {}
 
 
 def _number(config: dict[str, Any], keys: tuple[str, ...]) -> int | None:

@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from modelforge.errors import ConfigError, ForgeError, NotFoundError, Problem, RunError
+from modelforge.errors import ConfigError, NotFoundError, Problem, RunError
 from modelforge.models.safetensors_index import INDEX, weight_files
 
 SETTING = "model_name"
@@ -37,13 +37,8 @@ PIPELINE_TAGS = {
     "summarization": ("summarization", "text2text-generation", "text-generation"),
     "extractive-question-answering": ("question-answering", "fill-mask"),
 }
-_SMALL_FILES = (
-    "config.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    INDEX,
-)
+_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+_SMALL_FILES = ("config.json", "tokenizer_config.json", *_TEMPLATES, INDEX)
 
 
 @dataclass(frozen=True)
@@ -104,13 +99,9 @@ def fetch_hub_model(
     except GatedRepoError as error:
         raise NotFoundError(_gated(name)) from error
     except RepositoryNotFoundError as error:
-        raise NotFoundError(
-            Problem(
-                SETTING,
-                f"There is no model {name} on the Hub, or it is private.",
-                "Check the spelling. For a private model, run `hf auth login` or set HF_TOKEN.",
-            )
-        ) from error
+        what = f"There is no model {name} on the Hub, or it is private."
+        remedy = "Check the spelling. For a private model, run `hf auth login` or set HF_TOKEN."
+        raise NotFoundError(Problem(SETTING, what, remedy)) from error
     except (OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
         raise _unreachable(name, error) from error
     except EntryNotFoundError as error:
@@ -118,13 +109,9 @@ def fetch_hub_model(
     except (httpx.HTTPError, TimeoutError) as error:
         raise _unreachable(name, error) from error
     except OSError as error:
-        raise RunError(
-            Problem(
-                SETTING,
-                f"The files of {name} cannot be written to the Hub's cache: {error}.",
-                "Free disk space there, or set HF_HOME to a writable folder.",
-            )
-        ) from error
+        what = f"The files of {name} cannot be written to the Hub's cache: {error}."
+        remedy = "Free disk space there, or set HF_HOME to a writable folder."
+        raise RunError(Problem(SETTING, what, remedy)) from error
 
 
 def _fetch(name: str, endpoint: str | None, cache: Path | None) -> HubModel:
@@ -162,25 +149,17 @@ def _gated(name: str) -> Problem:
 
 
 def _no_config(name: str) -> ConfigError:
-    return ConfigError(
-        Problem(
-            SETTING,
-            f"{name} has no config.json, so it is not a Transformers model.",
-            "Choose the original model, not a GGUF file or adapter.",
-        )
-    )
+    what = f"{name} has no config.json, so it is not a Transformers model."
+    remedy = "Choose the original model, not a GGUF file or adapter."
+    return ConfigError(Problem(SETTING, what, remedy))
 
 
-def _unreachable(name: str, error: Exception) -> ForgeError:
+def _unreachable(name: str, error: Exception) -> NotFoundError:
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     why = f"answered {status}" if status else "cannot be reached"
-    return NotFoundError(
-        Problem(
-            SETTING,
-            f"{name} is not on this machine, and the Hub {why}.",
-            "Check the network, or use the model `starter` or a local folder, which need none.",
-        )
-    )
+    what = f"{name} is not on this machine, and the Hub {why}."
+    remedy = "Check the network, or use the model `starter` or a local folder, which need none."
+    return NotFoundError(Problem(SETTING, what, remedy))
 
 
 def search_models(query: str, task: str, *, endpoint: str | None = None) -> list[SearchResult]:
@@ -199,10 +178,9 @@ def search_models(query: str, task: str, *, endpoint: str | None = None) -> list
         remedy = "Unset it, or use the model `starter` or a local folder."
         raise NotFoundError(Problem(SETTING, what, remedy))
     pool = ThreadPoolExecutor(max_workers=1)
+    search = pool.submit(_list_models, words, PIPELINE_TAGS.get(task, ()), endpoint)
     try:
-        return pool.submit(_list_models, words, PIPELINE_TAGS.get(task, ()), endpoint).result(
-            SEARCH_LIMIT_S
-        )
+        return search.result(SEARCH_LIMIT_S)
     except (httpx.HTTPError, OSError, OfflineModeIsEnabled, TooLongError) as error:
         what = "The Hub cannot be reached."
         remedy = "Check the network, or use the model `starter` or a local folder."
@@ -224,16 +202,12 @@ def _list_models(words: str, tags: Iterable[str], endpoint: str | None) -> list[
             expand=["safetensors", "gated", "downloads", "tags"],
         )
         for info in islice(models, MAX_RESULTS):
-            results.setdefault(info.id, _search_result(info))
+            total = info.safetensors.total if info.safetensors else None
+            results[info.id] = SearchResult(
+                name=info.id,
+                parameters=total / 1e9 if total else None,
+                licence=licence_from_tags(info.tags or ()),
+                gated=bool(info.gated),
+                downloads=info.downloads or 0,
+            )
     return sorted(results.values(), key=lambda result: -result.downloads)[:MAX_RESULTS]
-
-
-def _search_result(info: huggingface_hub.ModelInfo) -> SearchResult:
-    total = info.safetensors.total if info.safetensors else None
-    return SearchResult(
-        name=info.id,
-        parameters=total / 1e9 if total else None,
-        licence=licence_from_tags(info.tags or ()),
-        gated=bool(info.gated),
-        downloads=info.downloads or 0,
-    )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Callable
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,6 @@ from modelforge.units import GIB
 
 SETTING = "model_name"
 STARTER = "starter"
-USE_STARTER = "Use the model `starter`, which needs no network, or a local folder."
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 
 
@@ -32,17 +28,15 @@ def resolve_model(
     """
     name = name.strip()
     if name == STARTER:
-        return _starter(home)
+        if not (home.starter_model / "config.json").is_file():
+            remedy = "Run `python launch.py setup`; it takes one or two minutes."
+            raise NotFoundError(Problem(SETTING, "The starter model is not set up yet.", remedy))
+        return _from_folder(STARTER, home.starter_model)
     if _is_path(name):
         return _from_folder(name, _existing_folder(name))
     if not _HUB_ID.fullmatch(name) or "--" in name or ".." in name:
-        raise ConfigError(
-            Problem(
-                SETTING,
-                f"{name[:120]!r} is neither `starter`, nor an existing folder, nor a Hub id.",
-                "A Hub id looks like Qwen/Qwen3-0.6B.",
-            )
-        )
+        what = f"{name[:120]!r} is neither `starter`, nor an existing folder, nor a Hub id."
+        raise ConfigError(Problem(SETTING, what, "A Hub id looks like Qwen/Qwen3-0.6B."))
     return _from_hub(name, endpoint, cache)
 
 
@@ -60,42 +54,18 @@ def _existing_folder(name: str) -> Path:
         folder = Path(name).expanduser().resolve()
         names = {entry.name for entry in folder.iterdir()}
     except (OSError, ValueError, RuntimeError) as error:
-        raise NotFoundError(
-            Problem(
-                SETTING,
-                f"The folder {name[:200]!r} does not exist or cannot be read.",
-                "Check the path, or use a Hub id.",
-            )
-        ) from error
+        what = f"The folder {name[:200]!r} does not exist or cannot be read."
+        remedy = "Check the path, or use a Hub id."
+        raise NotFoundError(Problem(SETTING, what, remedy)) from error
     if "config.json" in names:
         return folder
     if "adapter_config.json" in names:
-        raise ConfigError(
-            Problem(
-                SETTING,
-                f"{folder} contains an adapter, not a model.",
-                "Use the model that the adapter was trained on.",
-            )
-        )
-    raise ConfigError(
-        Problem(
-            SETTING,
-            f"The folder {folder} has no config.json.",
-            "Use the folder with config.json and the .safetensors files.",
-        )
-    )
-
-
-def _starter(home: Home) -> ModelInfo:
-    if not (home.starter_model / "config.json").is_file():
-        raise NotFoundError(
-            Problem(
-                SETTING,
-                "The starter model is not set up yet.",
-                "Run `python launch.py setup`; it takes one or two minutes.",
-            )
-        )
-    return _from_folder(STARTER, home.starter_model)
+        what = f"{folder} contains an adapter, not a model."
+        remedy = "Use the model that the adapter was trained on."
+    else:
+        what = f"The folder {folder} has no config.json."
+        remedy = "Use the folder with config.json and the .safetensors files."
+    raise ConfigError(Problem(SETTING, what, remedy))
 
 
 def _from_folder(name: str, folder: Path) -> ModelInfo:
@@ -112,18 +82,13 @@ def _from_hub(name: str, endpoint: str | None, cache: Path | None) -> ModelInfo:
         if hub.is_complete(folder, files):
             return _model_info(name, name, folder.name, folder, read_weights(folder, files))
     if hub.is_offline():
-        raise NotFoundError(
-            Problem(
-                SETTING,
-                f"{name} is not on this machine, and HF_HUB_OFFLINE prevents a download.",
-                f"{USE_STARTER} Or unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE.",
-            )
-        )
+        what = f"{name} is not on this machine, and HF_HUB_OFFLINE prevents a download."
+        starter = "Use the model `starter`, which needs no network, or a local folder."
+        remedy = f"{starter} Or unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE."
+        raise NotFoundError(Problem(SETTING, what, remedy))
     model = hub.fetch_hub_model(name, endpoint=endpoint, cache=cache)
     weights = read_weights(model.folder, model.files, parameters=model.parameters, local=False)
-    return replace(
-        _model_info(name, name, model.revision, model.folder, weights), licence=model.licence
-    )
+    return _model_info(name, name, model.revision, model.folder, weights, model.licence)
 
 
 def _files(folder: Path) -> dict[str, int]:
@@ -131,7 +96,12 @@ def _files(folder: Path) -> dict[str, int]:
 
 
 def _model_info(
-    name: str, path: str, revision: str | None, folder: Path, weights: WeightsInfo
+    name: str,
+    path: str,
+    revision: str | None,
+    folder: Path,
+    weights: WeightsInfo,
+    licence: str = "",
 ) -> ModelInfo:
     config = read_json(folder / "config.json")
     shape = read_shape(config)
@@ -150,6 +120,7 @@ def _model_info(
         has_chat_template=_has_chat_template(folder),
         local=weights.local,
         remote_code="auto_map" in config,
+        licence=licence,
         **shape,
     )
 
@@ -162,44 +133,24 @@ def _has_chat_template(folder: Path) -> bool:
 
 
 def _refuse_unknown_type(name: str, config: dict[str, Any], model_type: str) -> None:
-    is_known = _known_types()
-    if is_known is None or is_known(model_type):
+    if _is_known_type(model_type):
         return
     if "auto_map" in config:
-        raise ConfigError(
-            Problem(
-                SETTING,
-                f"{name} needs its own Python code, which ModelForge never executes.",
-                "Choose a model type that Transformers supports, such as Qwen3 or Llama.",
-            )
-        )
-    raise ConfigError(
-        Problem(
-            SETTING,
-            f"{name} has the type {model_type or 'unknown'!r}, which the installed Transformers "
-            "does not support.",
-            "Choose another model, or update ModelForge.",
-        )
-    )
+        what = f"{name} needs its own Python code, which ModelForge never executes."
+        remedy = "Choose a model type that Transformers supports, such as Qwen3 or Llama."
+    else:
+        kind = repr(model_type or "unknown")
+        what = f"{name} has the type {kind}, which the installed Transformers does not support."
+        remedy = "Choose another model, or update ModelForge."
+    raise ConfigError(Problem(SETTING, what, remedy))
 
 
-def _known_types() -> Callable[[str], bool] | None:
-    """Return a test for supported model types, read from the source of Transformers."""
+def _is_known_type(model_type: str) -> bool:
+    """Return whether the source of Transformers names a model type; True if it cannot be read."""
     spec = find_spec("transformers")
     if spec is None or not spec.submodule_search_locations:
-        return None
+        return True
     auto = Path(os.fspath(spec.submodule_search_locations[0])) / "models" / "auto"
     sources = [auto / "auto_mappings.py", auto / "configuration_auto.py"]
     text = "".join(file.read_text("utf-8") for file in sources if file.is_file())
-    if '("llama", "LlamaConfig")' not in text:
-        return None
-    return lambda model_type: f'("{model_type}", ' in text
-
-
-def format_parameters(parameters: int | None) -> str:
-    """Return a number of parameters as text: 135M, 4.0B."""
-    if parameters is None:
-        return "unknown size"
-    if parameters >= 1e9:
-        return f"{parameters / 1e9:.1f}B"
-    return f"{math.ceil(parameters / 1e6)}M"
+    return '("llama", "LlamaConfig")' not in text or f'("{model_type}", ' in text

@@ -16,6 +16,7 @@ INDEX = "model.safetensors.index.json"
 SETTING = "model_name"
 _MAX_HEADER_BYTES = 100 * MIB
 _MAX_JSON_BYTES = 100 * MIB
+_DOWNLOAD_AGAIN = "Download the model again, or choose another."
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -33,24 +34,18 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a small JSON file; raises ConfigError or NotFoundError."""
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
-            raise ConfigError(
-                Problem(SETTING, f"{path.name} is larger than 100 MiB.", _DOWNLOAD_AGAIN)
-            )
+            what = f"{path.name} is larger than 100 MiB."
+            raise ConfigError(Problem(SETTING, what, _DOWNLOAD_AGAIN))
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise NotFoundError(
-            Problem(SETTING, f"{path.name} is missing.", _DOWNLOAD_AGAIN)
-        ) from error
+        problem = Problem(SETTING, f"{path.name} is missing.", _DOWNLOAD_AGAIN)
+        raise NotFoundError(problem) from error
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            Problem(SETTING, f"{path} cannot be read as JSON: {error}.", _DOWNLOAD_AGAIN)
-        ) from error
+        what = f"{path} cannot be read as JSON: {error}."
+        raise ConfigError(Problem(SETTING, what, _DOWNLOAD_AGAIN)) from error
     if not isinstance(value, dict):
         raise ConfigError(Problem(SETTING, f"{path} does not hold a JSON object.", _DOWNLOAD_AGAIN))
     return value
-
-
-_DOWNLOAD_AGAIN = "Download the model again, or choose another."
 
 
 def weight_files(folder: Path, files: dict[str, int]) -> list[str]:
@@ -81,13 +76,9 @@ def read_weights(
         raise ConfigError(_no_safetensors(files))
     missing = [name for name in names if name not in files]
     if missing:
-        raise NotFoundError(
-            Problem(
-                SETTING,
-                f"{len(missing)} of {len(names)} weight files are missing, first {missing[0]}.",
-                "Download the model again; the download was incomplete.",
-            )
-        )
+        what = f"{len(missing)} of {len(names)} weight files are missing, first {missing[0]}."
+        remedy = "Download the model again; the download was incomplete."
+        raise NotFoundError(Problem(SETTING, what, remedy))
     total = sum(files[name] for name in names)
     if not local:
         return WeightsInfo(total, parameters, None, local=False)
@@ -105,22 +96,15 @@ def _is_file_name(name: str) -> bool:
 def _no_safetensors(files: dict[str, int]) -> Problem:
     pickles = sorted(name for name in files if name.endswith(_PICKLE_SUFFIXES))
     if pickles:
-        return Problem(
-            SETTING,
-            f"The weights are pickled ({pickles[0]}); loading a pickle can run arbitrary code.",
-            "Choose a model with .safetensors files, or convert it if you trust it.",
-        )
-    if any(name.endswith(".gguf") for name in files):
-        return Problem(
-            SETTING,
-            "The weights are in GGUF format, which is for inference, not for training.",
-            "Choose the original model with .safetensors files.",
-        )
-    return Problem(
-        SETTING,
-        "There are no .safetensors files next to config.json.",
-        "Use a folder or Hub id with the weights.",
-    )
+        what = f"The weights are pickled ({pickles[0]}); loading a pickle can run arbitrary code."
+        remedy = "Choose a model with .safetensors files, or convert it if you trust it."
+    elif any(name.endswith(".gguf") for name in files):
+        what = "The weights are in GGUF format, which is for inference, not for training."
+        remedy = "Choose the original model with .safetensors files."
+    else:
+        what = "There are no .safetensors files next to config.json."
+        remedy = "Use a folder or Hub id with the weights."
+    return Problem(SETTING, what, remedy)
 
 
 def _tensor_sizes(path: Path) -> dict[str, int]:
@@ -136,10 +120,5 @@ def _tensor_sizes(path: Path) -> dict[str, int]:
             if name != "__metadata__"
         }
     except (OSError, ValueError, struct.error, TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(
-            Problem(
-                SETTING,
-                f"{path.name} is not a complete safetensors file: {error}.",
-                _DOWNLOAD_AGAIN,
-            )
-        ) from error
+        what = f"{path.name} is not a complete safetensors file: {error}."
+        raise ConfigError(Problem(SETTING, what, _DOWNLOAD_AGAIN)) from error

@@ -11,8 +11,7 @@ from modelforge.config.profiles import load_profiles, profile_settings, recommen
 from modelforge.config.resolve import Layer, flatten, resolve
 from modelforge.config.visibility import inapplicable_settings
 from modelforge.hardware.machine import Gpu
-from modelforge.models.architecture import parameters_by_shape
-from modelforge.models.catalog import catalog_model_info
+from modelforge.models.architecture import catalog_model_info, parameters_by_shape
 from modelforge.preflight.memory.estimate import estimate_memory, total_gib
 from modelforge.preflight.suggest.catalog_fit import estimate_fit, estimate_fit_by_size
 from tests.preflight.contexts import LAPTOP

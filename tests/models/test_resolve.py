@@ -14,7 +14,7 @@ from huggingface_hub import constants
 
 from modelforge.errors import ConfigError, ForgeError, NotFoundError
 from modelforge.models.architecture import parameters_by_shape, read_shape
-from modelforge.models.resolve import format_parameters, resolve_model
+from modelforge.models.resolve import resolve_model
 from modelforge.paths import Home
 
 LLAMA = {
@@ -295,11 +295,6 @@ def test_stored_quantization_is_seen(tmp_path, home, stored, said):
     facts = resolve_model(str(write(tmp_path / "model", config)), home)
     assert facts.quantization == said
     assert facts.parameters == (134_515_008 if stored else 808)
-
-
-def test_sizes_are_said_as_people_say_them():
-    sizes = [134_515_008, 4_022_468_096, None]
-    assert [format_parameters(size) for size in sizes] == ["135M", "4.0B", "unknown size"]
 
 
 T5 = {

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from modelforge.errors import Level
 
-# The module that reports the code: `canonical` by UnusableRowError, the others in this package.
-Detector = Literal["canonical", "locate", "rows", "messages", "text", "counters"]
 DROP = "Remove these rows."
 
 
@@ -15,25 +13,19 @@ class DataRule(NamedTuple):
     """One data check.
 
     Args:
-        detector: the module that detects it.
-        level: the severity.
         message: what the rows have, with the placeholders {has}, {are} and {s} for the number.
         remedy: what the user can do.
         repair: what repairing does; None if it does nothing.
+        skips: whether training skips the row.
         cause: the code of the broader rule that the dataset summary counts it under.
     """
 
-    detector: Detector
     level: Level
     message: str
     remedy: str
     repair: str | None = None
+    skips: bool = False
     cause: str = ""
-
-    @property
-    def skips(self) -> bool:
-        """Whether training skips the row."""
-        return self.detector in ("canonical", "locate")
 
     def sentence(self, count: int) -> str:
         """Return the message for `count` rows, without a full stop."""
@@ -43,24 +35,17 @@ class DataRule(NamedTuple):
         return f"{count:,} {'row' if one else 'rows'} {text}"
 
 
-def _skipped(
-    message: str,
-    remedy: str,
-    repair: str = DROP,
-    *,
-    cause: str = "",
-) -> DataRule:
-    detector: Detector = "locate" if cause else "canonical"
+def _skipped(message: str, remedy: str, repair: str = DROP, *, cause: str = "") -> DataRule:
     text = f"{{has}} {message} and {{are}} skipped"
-    return DataRule(detector, "caution", text, remedy, repair, cause)
+    return DataRule("caution", text, remedy, repair, skips=True, cause=cause)
 
 
-def _caution(detector: Detector, message: str, remedy: str, repair: str | None = None) -> DataRule:
-    return DataRule(detector, "caution", f"{{has}} {message}", remedy, repair)
+def _caution(message: str, remedy: str, repair: str | None = None) -> DataRule:
+    return DataRule("caution", f"{{has}} {message}", remedy, repair)
 
 
-def _note(detector: Detector, message: str, remedy: str, repair: str | None = None) -> DataRule:
-    return DataRule(detector, "note", f"{{has}} {message}", remedy, repair)
+def _note(message: str, remedy: str, repair: str | None = None) -> DataRule:
+    return DataRule("note", f"{{has}} {message}", remedy, repair)
 
 
 RULES: dict[str, DataRule] = {
@@ -139,155 +124,129 @@ RULES: dict[str, DataRule] = {
     ),
     # The order of the messages.
     "several-system-messages": _caution(
-        "messages", "several system messages", "Keep one, at the start.", "Join them at the start."
+        "several system messages", "Keep one, at the start.", "Join them at the start."
     ),
     "system-message-not-first": _caution(
-        "messages", "a system message after the start", "Put it first.", "Move it to the start."
+        "a system message after the start", "Put it first.", "Move it to the start."
     ),
     "assistant-message-first": _caution(
-        "messages",
         "a conversation that begins with the assistant",
         "Begin with the user; many chat templates reject it otherwise.",
         "Remove the first messages of the assistant.",
     ),
     "consecutive-user-messages": _caution(
-        "messages",
         "two user messages in a row",
         "Join them, or add the assistant message between them.",
         "Join the messages.",
     ),
     "consecutive-assistant-messages": _caution(
-        "messages", "two assistant messages in a row", "Join them.", "Join the messages."
+        "two assistant messages in a row", "Join them.", "Join the messages."
     ),
     "ends-without-answer": _note(
-        "messages",
         "a conversation that does not end with the assistant",
         "The last message is not trained on.",
         "Remove the last messages.",
     ),
     "tool-call-without-result": _caution(
-        "messages", "a tool call without a result", "Add the tool message after the call.", DROP
+        "a tool call without a result", "Add the tool message after the call.", DROP
     ),
     "tool-result-without-call": _caution(
-        "messages", "a tool result without a call", "Add the call, or remove the result.", DROP
+        "a tool result without a call", "Add the call, or remove the result.", DROP
     ),
     # The contents.
     "empty-message": _caution(
-        "rows",
-        "an empty user or tool message",
-        "Fill it in, or remove it.",
-        "Remove the empty messages.",
+        "an empty user or tool message", "Fill it in, or remove it.", "Remove the empty messages."
     ),
     "near-empty-answer": _caution(
-        "text",
         "a completion without information, such as “-” or “n/a”",
         "Fill it in, or remove these rows.",
         DROP,
     ),
     "answer-is-question": _caution(
-        "rows",
         "a completion equal to its prompt",
         "The model would learn to repeat; remove these rows unless that is intended.",
         DROP,
     ),
-    "control-characters": _caution(
-        "text", "invisible control characters", "Remove them.", "Remove them."
-    ),
+    "control-characters": _caution("invisible control characters", "Remove them.", "Remove them."),
     "replaced-characters": _caution(
-        "text",
         "the replacement character � where a character was lost",
         "Export the text again in its own encoding.",
     ),
     "html": _note(
-        "text",
         "HTML markup",
         "Remove the tags, unless the model should write HTML.",
         "Remove the tags and decode entities such as &amp;.",
     ),
     "e-mail": _note(
-        "text",
         "an e-mail address",
         "A model can reveal its training data; mask the address unless it is public.",
         "Replace it by [e-mail].",
     ),
     "phone-number": _note(
-        "text",
         "a possible telephone number",
         "A model can reveal its training data; mask the number unless it is public.",
         "Replace it by [phone].",
     ),
     "secret-key": _caution(
-        "text",
         "a possible secret key",
         "Remove and revoke the key; a model can reveal its training data.",
         "Replace it by [key].",
     ),
     "too-long": _caution(
-        "rows",
         "more text than the maximum sequence length",
         "They are truncated; raise max_seq_length, or split them.",
     ),
     "answer-truncated": _caution(
-        "rows",
         "a prompt so long that the completion is truncated",
         "Raise max_seq_length, or shorten the prompts.",
     ),
-    "numbers-as-text": _note("rows", "a number where text is expected", "It is read as text."),
+    "numbers-as-text": _note("a number where text is expected", "It is read as text."),
     # Preference pairs.
     "prompt-inside-chosen": _caution(
-        "rows",
         "the prompt repeated in the chosen completion",
         "Give the completions without the prompt.",
         "Remove the prompt from the start of both completions.",
     ),
     "mixed-prompts": _caution(
-        "rows",
         "a prompt in another form than the rows before: some use a column, some do not",
         "Give the prompt in the same form in every row.",
     ),
     "scores-reversed": _caution(
-        "rows",
         "a chosen completion with the lower score",
         "Swap the completions, or check the meaning of the scores.",
         "Swap both completions and their scores.",
     ),
-    "score-not-number": _note("rows", "a score that is not a number", "Write scores as numbers."),
+    "score-not-number": _note("a score that is not a number", "Write scores as numbers."),
     # The shape of the file.
     "duplicate-rows": DataRule(
-        "counters",
         "caution",
         "repeat{s} an earlier one",
         "Remove duplicates unless they should weigh more; the split keeps them on one side.",
         "Keep the first of each.",
     ),
     "leaked-rows": DataRule(
-        "counters",
         "caution",
         "{are} in the evaluation data as well",
         "The evaluation looks better than it is; remove them from one side.",
     ),
     "duplicate-key": _caution(
-        "rows",
         "a name twice in one object; only the last is read",
         "Give every field its own name.",
         "Keep the last of each.",
     ),
     "deep-nesting": _caution(
-        "rows",
         "lists or objects nested more than 64 deep",
         "Write the text itself, without objects inside objects.",
     ),
     "many-columns": _caution(
-        "rows",
         "more than 1,000 columns",
         "Keep the columns that are read.",
         "Keep only the columns that are read.",
     ),
     "formula-cells": _note(
-        "rows",
         "a cell that a spreadsheet would run as a formula",
         "It is kept as text; be careful when opening the file in a spreadsheet.",
     ),
-    "line-breaks-in-cells": _note("rows", "a line break inside a cell", "It is kept as it is."),
-    "mixed-types": _note("rows", "numbers and text in one column", "All cells are read as text."),
+    "line-breaks-in-cells": _note("a line break inside a cell", "It is kept as it is."),
+    "mixed-types": _note("numbers and text in one column", "All cells are read as text."),
 }

@@ -12,7 +12,7 @@ from modelforge.config.plan.make import make_plan
 from modelforge.config.profiles import load_profiles
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import ForgeError
-from modelforge.models.catalog import catalog_model_info
+from modelforge.models.architecture import catalog_model_info
 from modelforge.paths import Home
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.memory.estimate import part_gib

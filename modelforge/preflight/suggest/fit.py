@@ -11,7 +11,7 @@ from math import prod
 from typing import Any
 
 from modelforge.config.profiles import load_profiles
-from modelforge.models.catalog import catalog_model_info
+from modelforge.models.architecture import catalog_model_info
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.suggest.memory_savers import LOSSY_SAVERS, SAVERS, Draft, Saver, Saving
 from modelforge.preflight.suggest.speedup_options import estimate_speed

@@ -11,7 +11,7 @@ from modelforge.config.plan.make import make_plan
 from modelforge.config.profiles import load_profiles, profile_settings
 from modelforge.config.resolve import Layer, flatten, resolve
 from modelforge.config.visibility import inapplicable_settings
-from modelforge.models.catalog import catalog_model_info
+from modelforge.models.architecture import catalog_model_info
 from modelforge.paths import Home
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.memory.estimate import total_gib

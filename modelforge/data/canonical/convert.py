@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,7 @@ from modelforge.data.canonical.messages import (
     to_text,
     to_tools,
 )
-from modelforge.data.canonical.preference import (
-    is_conversation,
-    to_label,
-    to_preference,
-    to_prompt,
-)
+from modelforge.data.canonical.preference import is_conversation, to_label, to_preference, to_prompt
 from modelforge.data.canonical.qa import to_answers
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.formats.read import read_rows
@@ -37,6 +32,7 @@ __all__ = [
     "fingerprint",
     "read_canonical",
     "to_canonical",
+    "usable_rows",
 ]
 
 Canonical = dict[str, Any]
@@ -50,9 +46,14 @@ def read_canonical(
     path: Path, mapping: ColumnMapping, encoding: str | None = None
 ) -> Iterator[Canonical]:
     """Yield every usable row of a file in canonical form, in the order of the file."""
-    for row in read_rows(path, encoding=encoding):
+    return usable_rows(read_rows(path, encoding=encoding), mapping)
+
+
+def usable_rows(rows: Iterable[tuple[int, Row]], mapping: ColumnMapping) -> Iterator[Canonical]:
+    """Yield the rows that can be used in canonical form."""
+    for _, data in rows:
         try:
-            yield to_canonical(row.data, mapping)
+            yield to_canonical(data, mapping)
         except UnusableRowError:
             continue
 

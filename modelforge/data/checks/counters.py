@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 # A line and a column; the column is a number, or the name of a field or file.
 Place = tuple[int, int | str | None]
@@ -83,26 +82,6 @@ class Counters:
         for line in duplicate_lines(self.fingerprints, self.fingerprint_lines):
             self.record("duplicate-rows", line)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the counters as JSON data, without the fingerprints."""
-        fingerprints = ("fingerprints", "fingerprint_lines")
-        values = {name: value for name, value in vars(self).items() if name not in fingerprints}
-        return values | {"columns": list(self.columns)}
-
-    @classmethod
-    def from_dict(
-        cls, data: dict[str, Any], fingerprints: bytes, fingerprint_lines: bytes
-    ) -> Counters:
-        """Return the counters from the result of `as_dict` and the fingerprints."""
-        places = {
-            code: [(line, column) for line, column in places]
-            for code, places in data["places"].items()
-        }
-        counters = cls(**data | {"columns": dict.fromkeys(data["columns"]), "places": places})
-        counters.fingerprints.frombytes(fingerprints)
-        counters.fingerprint_lines.frombytes(fingerprint_lines)
-        return counters
-
 
 def duplicate_lines(fingerprints: array[int], lines: array[int]) -> list[int]:
     """Return the lines of rows whose fingerprint occurs earlier, in order."""
@@ -150,10 +129,6 @@ class DatasetStats:
     duplicate_share: float
     scripts: dict[str, float]
     histogram: list[tuple[int, int, int]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the statistics as plain data."""
-        return asdict(self)
 
 
 def compute_stats(counters: Counters, size: int) -> DatasetStats:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from modelforge.data.checks.counters import MAX_PLACES, Counters, Place
 from modelforge.data.checks.rules import RULES
-from modelforge.data.formats.errors import OnReadError, ReadError
+from modelforge.data.formats.errors import ReadError, read_error
 from modelforge.errors import Level
 
 MIN_ROWS = 10
@@ -40,10 +39,6 @@ class DataFinding:
     places: list[Place] = field(default_factory=list)
     repair: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the finding as plain data."""
-        return asdict(self)
-
 
 class ReadErrors:
     """Collects read errors by code; keeps the first few of each and counts the others."""
@@ -52,25 +47,21 @@ class ReadErrors:
         self.counts: Counter[str] = Counter()
         self.kept: list[ReadError] = []
 
-    def add(self, error: ReadError, times: int = 1) -> None:
+    def add(self, error: ReadError) -> None:
         """Count an error, and keep it if it is among the first of its code."""
         if self.counts[error.code] < MAX_PLACES:
             self.kept.append(error)
-        self.counts[error.code] += times
+        self.counts[error.code] += 1
 
-    def replay(self, on_error: OnReadError | None) -> None:
-        """Report all errors again, the last kept one of a code in place of those not kept.
-
-        Raises the first error if `on_error` is None.
-        """
-        for error in self.kept:
-            if on_error is None:
-                raise error
-            on_error(error)
-            last_kept = [kept for kept in self.kept if kept.code == error.code]
-            if error is last_kept[-1]:
-                for _ in range(self.counts[error.code] - len(last_kept)):
-                    on_error(error)
+    def merge(self, later: ReadErrors, lines: int, file: str) -> None:
+        """Add the errors of the part of a file that follows `lines` lines."""
+        for error in later.kept:
+            (problem,) = error.problems
+            line = None if error.line is None else error.line + lines
+            what, remedy, code = problem.what, problem.remedy, error.code
+            moved = read_error(file, what, remedy, code=code, line=line, column=error.column)
+            self.add(moved)
+        self.counts += later.counts - Counter(error.code for error in later.kept)
 
     def findings(self, file: str) -> list[DataFinding]:
         """Return one blocker per code."""

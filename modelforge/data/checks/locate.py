@@ -9,8 +9,6 @@ from modelforge.data.canonical.convert import UnusableRowError
 from modelforge.data.canonical.messages import ROLE_ALIASES
 from modelforge.data.columns.mapping import ColumnMapping
 
-# The code, the line, and the column or message.
-ErrorPlace = tuple[str, int, str | None]
 _EMPTY = ("empty-answer", "empty-question", "empty-text")
 # The part of a row that a code is about.
 _PARTS = {
@@ -32,28 +30,27 @@ _CONTENT_KEYS = ("content", "value")
 _MAX_KEY_DEPTH = 9
 
 
-def has_any_column(data: dict[str, Any], columns: list[str]) -> bool:
-    """Return whether a row has at least one of these columns."""
-    return any(column in data for column in columns)
-
-
 def locate_error(
-    data: dict[str, Any], mapping: ColumnMapping, error: UnusableRowError, line: int
-) -> ErrorPlace:
-    """Return the place of an error, with a more specific code if there is one."""
+    data: dict[str, Any], mapping: ColumnMapping, error: UnusableRowError
+) -> tuple[str, str | None]:
+    """Return the code of an error, more specific if possible, and its column or message."""
+    columns = mapping.fields.values()
+    if not any(column in data for column in columns):
+        return "mixed-schemas", None
     messages = _first_conversation(data, mapping)
     if messages is not None:
-        code, index = _first_bad_message(messages, mapping)
-        return (code, line, f"message {index + 1}") if code else (error.code, line, None)
-    for column in mapping.fields.values():
+        errors = (_message_error(message, mapping) for message in messages)
+        found = ((code, f"message {number}") for number, code in enumerate(errors, 1) if code)
+        return next(found, (error.code, None))
+    for column in columns:
         value = data.get(column)
         if error.code == "missing-field" and column not in data:
-            return error.code, line, column
+            return error.code, column
         if error.code == "not-text" and isinstance(value, dict | list):
-            return ("nested-column" if isinstance(value, dict) else error.code), line, column
+            return ("nested-column" if isinstance(value, dict) else error.code), column
         if error.code in _EMPTY and (value is None or not str(value).strip()):
-            return error.code, line, column
-    return error.code, line, mapping.fields.get(_PARTS.get(error.code, ""))
+            return error.code, column
+    return error.code, mapping.fields.get(_PARTS.get(error.code, ""))
 
 
 def _first_conversation(data: dict[str, Any], mapping: ColumnMapping) -> list[Any] | None:
@@ -61,15 +58,6 @@ def _first_conversation(data: dict[str, Any], mapping: ColumnMapping) -> list[An
         return None
     values = (data.get(column) for column in mapping.fields.values())
     return next((value for value in values if isinstance(value, list) and value), None)
-
-
-def _first_bad_message(messages: list[Any], mapping: ColumnMapping) -> tuple[str, int]:
-    """Return the code and index of the first message with an error, or ("", 0)."""
-    for index, message in enumerate(messages):
-        code = _message_error(message, mapping)
-        if code:
-            return code, index
-    return "", 0
 
 
 def _message_error(message: Any, mapping: ColumnMapping) -> str:

@@ -1,31 +1,27 @@
 """Count a whole data file; large JSON Lines files are counted by two processes.
 
-`python -m modelforge.data.checks.parallel` counts one part of a file in a child process.
+`python -m modelforge.data.checks.parallel` counts one part of a file in a child process. The
+request and the result are pickled; both ends of the pipe are this program.
 """
 
 from __future__ import annotations
 
-import base64
 import os
+import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import asdict
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from modelforge.data.checks.counters import Counters
 from modelforge.data.checks.findings import ReadErrors
 from modelforge.data.checks.rows import CheckOptions, RowChecker
-from modelforge.data.columns.mapping import ColumnMapping
-from modelforge.data.formats.errors import OnReadError, ReadError
 from modelforge.data.formats.json import detect_layout, read_json_lines
-from modelforge.data.formats.read import read_file_rows
+from modelforge.data.formats.read import RawRow, read_raw_rows
 from modelforge.data.formats.sniff import DataFile
 from modelforge.errors import Problem, RunError
 from modelforge.paths import PROJECT_ROOT
@@ -47,7 +43,7 @@ class CountCache:
     def count(self, file: DataFile, options: CheckOptions) -> _Counted:
         """Return the counters and read errors of a large file, counted at most once."""
         stat = file.path.stat()
-        key = (str(file.path), stat.st_size, stat.st_mtime_ns, orjson.dumps(asdict(options)))
+        key = (str(file.path), stat.st_size, stat.st_mtime_ns, repr(options))
         with self._lock:
             counted = self._counted.get(key)
         if counted is None:
@@ -62,25 +58,24 @@ class CountCache:
 def count_rows(
     file: DataFile,
     options: CheckOptions,
-    on_error: OnReadError | None = None,
+    errors: ReadErrors | None = None,
     cache: CountCache | None = None,
+    limit: int | None = None,
 ) -> Counters:
     """Return the counters of a whole file, with `lines` set to the last line that holds a row.
 
-    Raises the first read error if `on_error` is None.
+    `errors` collects the read errors; the first is raised if it is None. `limit` is the number of
+    rows to count, all if None.
     """
-    if _is_large(file):
-        counters, errors = (cache or CountCache()).count(file, options)
-        errors.replay(on_error)
-    elif file.format == "json" and detect_layout(file) == "lines":
-        with file.open() as stream:
-            counters = _count_json_lines(file, stream, options, on_error)
+    if limit is None and _is_large(file):
+        counters, found = (cache or CountCache()).count(file, options)
+        if errors is not None:
+            errors.merge(found, 0, file.name)
+        elif found.kept:
+            raise found.kept[0]
     else:
-        checker = RowChecker(options)
-        counters = checker.counters
-        for line, data in read_file_rows(file, on_error):
-            checker.check(line, data)
-            counters.lines = line
+        rows = read_raw_rows(file, None if errors is None else errors.add)
+        counters = _count(islice(rows, limit), options)
     counters.count_duplicates()
     return counters
 
@@ -96,34 +91,28 @@ def _is_large(file: DataFile) -> bool:
     )
 
 
-def _count_json_lines(
-    file: DataFile, stream: Any, options: CheckOptions, on_error: OnReadError | None
-) -> Counters:
+def _count(rows: Iterable[RawRow], options: CheckOptions) -> Counters:
     checker = RowChecker(options)
     check, counters = checker.check, checker.counters
-    for (line, data), raw in read_json_lines(file, stream, on_error):
+    for (line, data), raw in rows:
         check(line, data, raw)
         counters.lines = line
     return counters
 
 
 def _count_in_processes(file: DataFile, options: CheckOptions) -> _Counted:
-    parts = [
-        {"path": str(file.path), "begin": begin, "end": end, "options": asdict(options)}
-        for begin, end in split_at_lines(file.path, file.bom, PROCESSES)
-    ]
     command = [sys.executable, "-m", "modelforge.data.checks.parallel"]
     paths = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     children = []
     try:
-        for part in parts:
+        for begin, end in split_at_lines(file.path, file.bom, PROCESSES):
             child = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
             )
             children.append(child)
             assert child.stdin is not None
-            child.stdin.write(orjson.dumps(part))
+            pickle.dump((file, begin, end, options), child.stdin)
             child.stdin.close()
         return _merge_results(children, file)
     finally:
@@ -142,11 +131,9 @@ def _merge_results(children: list[subprocess.Popen[bytes]], file: DataFile) -> _
         if not output:
             what = f"{file.name} could not be counted: a process of the check ended."
             raise RunError(Problem("dataset", what, "Close other programs and try again."))
-        result = orjson.loads(output)
-        for error in result["errors"]:
-            errors.add(_moved_error(error, counters.lines, file.name), error["count"])
-        arrays = [base64.b64decode(text) for text in result["fingerprints"]]
-        counters.merge(Counters.from_dict(result["counters"], *arrays))
+        part_counters, part_errors = pickle.loads(output)
+        errors.merge(part_errors, counters.lines, file.name)
+        counters.merge(part_counters)
     return counters, errors
 
 
@@ -182,50 +169,15 @@ class _FilePart:
         return line
 
 
-def _moved_error(error: dict[str, Any], lines: int, name: str) -> ReadError:
-    line = error["line"] + lines
-    where = f"{name}, line {line}"
-    if error["column"] is not None:
-        where += f", column {error['column']}"
-    problem = Problem(where, error["what"], error["remedy"])
-    return ReadError(problem, error["code"], line, error["column"])
-
-
 def _main() -> None:
-    request = orjson.loads(sys.stdin.buffer.read())
-    file = DataFile(Path(request["path"]), "json")
-    mapping = ColumnMapping.from_dict(request["options"]["mapping"])
-    options = CheckOptions(**request["options"] | {"mapping": mapping})
+    file, begin, end, options = pickle.load(sys.stdin.buffer)
+    part: Any = _FilePart(file.path, begin, end)
     errors = ReadErrors()
-    part = _FilePart(file.path, request["begin"], request["end"])
-    counters = _count_json_lines(file, part, options, errors.add)
+    counters = _count(read_json_lines(file, part, errors.add), options)
     counters.lines = part.lines
-    arrays = (counters.fingerprints, counters.fingerprint_lines)
-    result = {
-        "counters": counters.as_dict(),
-        "errors": list(_errors_as_dicts(errors)),
-        "fingerprints": [base64.b64encode(each.tobytes()).decode() for each in arrays],
-    }
-    sys.stdout.buffer.write(orjson.dumps(result))
-
-
-def _errors_as_dicts(errors: ReadErrors) -> Iterator[dict[str, Any]]:
-    """Yield the errors that were kept; the last of a code also counts those that were not."""
-    kept_counts = dict.fromkeys(errors.counts, 0)
-    last_of_code = {error.code: error for error in errors.kept}
     for error in errors.kept:
-        kept_counts[error.code] += 1
-    for error in errors.kept:
-        (problem,) = error.problems
-        not_kept = errors.counts[error.code] - kept_counts[error.code]
-        yield {
-            "code": error.code,
-            "line": error.line,
-            "column": error.column,
-            "what": problem.what,
-            "remedy": problem.remedy,
-            "count": 1 + (not_kept if last_of_code[error.code] is error else 0),
-        }
+        error.raw = None
+    pickle.dump((counters, errors), sys.stdout.buffer)
 
 
 if __name__ == "__main__":

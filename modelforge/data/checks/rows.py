@@ -5,22 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from modelforge.data.canonical.convert import (
-    Canonical,
-    UnusableRowError,
-    fingerprint,
-    to_canonical,
-)
+from modelforge.data.canonical.convert import Canonical, UnusableRowError, fingerprint, to_canonical
 from modelforge.data.checks.counters import MAX_FINGERPRINTS, Counters
-from modelforge.data.checks.locate import (
-    duplicate_key,
-    exceeds_depth,
-    has_any_column,
-    locate_error,
-)
-from modelforge.data.checks.messages import check_role_order
+from modelforge.data.checks.locate import duplicate_key, exceeds_depth, locate_error
 from modelforge.data.checks.text import (
     CONTROL,
     LAST_SEPARATOR,
@@ -89,10 +79,8 @@ class RowChecker:
             row = to_canonical(data, self.mapping)
         except UnusableRowError as error:
             counters.skipped += 1
-            if not has_any_column(data, self._columns):
-                counters.record("mixed-schemas", line)
-            else:
-                counters.record(*locate_error(data, self.mapping, error, line))
+            code, column = locate_error(data, self.mapping, error)
+            counters.record(code, line, column)
             return None
         counters.rows += 1
         self._measure(line, row)
@@ -250,11 +238,52 @@ def _check_scores(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
         chosen, rejected = data[chosen_column], data[rejected_column]
         try:
             if isinstance(chosen, str) or isinstance(rejected, str):
-                yield (
-                    "score-not-number",
-                    chosen_column if isinstance(chosen, str) else rejected_column,
-                )
+                column = chosen_column if isinstance(chosen, str) else rejected_column
+                yield "score-not-number", column
             if float(chosen) < float(rejected):
                 yield "scores-reversed", chosen_column
         except (TypeError, ValueError):
             yield "score-not-number", chosen_column
+
+
+CALLS = "assistant+calls"
+
+
+def check_role_order(messages: list[dict[str, Any]]) -> tuple[tuple[str, int], ...]:
+    """Return the codes of the findings, each with the index of the first message it is about."""
+    roles = (
+        CALLS if message.get("tool_calls") else str(message.get("role")) for message in messages
+    )
+    return _check_roles(tuple(roles))
+
+
+@lru_cache(maxsize=4096)
+def _check_roles(roles: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    findings: dict[str, int] = {}
+    previous = ""
+    for index, role in enumerate(roles):
+        code = _check_role(previous, role, roles[:index])
+        if code:
+            findings.setdefault(code, index)
+        if previous == CALLS and role != "tool":
+            findings.setdefault("tool-call-without-result", index - 1)
+        previous = role
+    if previous == CALLS:
+        findings.setdefault("tool-call-without-result", len(roles) - 1)
+    elif previous in ("user", "system") and "assistant" in roles:
+        findings.setdefault("ends-without-answer", len(roles) - 1)
+    return tuple(findings.items())
+
+
+def _check_role(previous: str, role: str, earlier: tuple[str, ...]) -> str:
+    if role == "system" and earlier:
+        return "several-system-messages" if "system" in earlier else "system-message-not-first"
+    if role in ("assistant", CALLS):
+        if all(other in ("system", "assistant") for other in earlier):
+            return "assistant-message-first"
+        return "consecutive-assistant-messages" if previous == role == "assistant" else ""
+    if role == "user" and previous == "user":
+        return "consecutive-user-messages"
+    if role == "tool" and previous not in (CALLS, "tool"):
+        return "tool-result-without-call"
+    return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,8 @@ class CheckResult:
             "file": self.file,
             "blocked": self.blocked,
             "encoding": self.encoding,
-            "findings": [finding.as_dict() for finding in self.findings],
-            "stats": self.stats.as_dict(),
+            "findings": [asdict(finding) for finding in self.findings],
+            "stats": asdict(self.stats),
         }
 
 
@@ -127,8 +127,11 @@ def _check(
         return _unreadable(file.path, [*errors.findings(name), unknown, *notes], file.encoding)
     errors = ReadErrors()
     options = CheckOptions(mapping, max_chars, file.format in ("csv", "tsv"))
-    counters = count_rows(file, options, errors.add, cache)
-    _record_leaks(counters, eval_fingerprints)
+    counters = count_rows(file, options, errors, cache)
+    known = set(eval_fingerprints)
+    for index, fingerprint in enumerate(counters.fingerprints if known else ()):
+        if fingerprint in known:
+            counters.record("leaked-rows", counters.fingerprint_lines[index])
     unit = "row" if file.format in ("parquet", "arrow") else "line"
     findings = [
         *errors.findings(name),
@@ -155,15 +158,6 @@ def _no_rows(file: DataFile) -> DataFinding:
     else:
         what, code = "It has no rows.", "no-rows"
     return DataFinding(code, "blocker", what, remedy, file.name, 1, [(1, None)])
-
-
-def _record_leaks(counters: Counters, eval_fingerprints: Sequence[int]) -> None:
-    known = set(eval_fingerprints)
-    if known:
-        rows = zip(counters.fingerprints, counters.fingerprint_lines, strict=True)
-        for fingerprint, line in rows:
-            if fingerprint in known:
-                counters.record("leaked-rows", line)
 
 
 def _check_amount(counters: Counters, name: str, max_chars: int | None) -> list[DataFinding]:

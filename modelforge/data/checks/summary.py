@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from modelforge.config.schema.data import Source
-from modelforge.data.canonical.convert import Canonical, UnusableRowError, to_canonical
+from modelforge.data.canonical.convert import Canonical, usable_rows
 from modelforge.data.checks.counters import MAX_PLACES, Counters, Place
 from modelforge.data.checks.file import check_encoding
-from modelforge.data.checks.findings import DataFinding, few_rows_finding, row_finding
+from modelforge.data.checks.findings import few_rows_finding, row_finding
 from modelforge.data.checks.parallel import CountCache, count_rows
-from modelforge.data.checks.rows import CheckOptions, RowChecker
+from modelforge.data.checks.rows import CheckOptions
 from modelforge.data.checks.rules import RULES
 from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
 from modelforge.data.columns.mapping import ColumnMapping
-from modelforge.data.formats.read import Row, read_file_rows
+from modelforge.data.formats.read import read_file_rows
 from modelforge.data.formats.sniff import DataFile, sniff_file
 from modelforge.errors import DataError, Finding, Problem
 
@@ -58,15 +58,6 @@ class DatasetSummary:
         """Return the summary as plain data."""
         return asdict(self) | {"path": str(self.path)}
 
-    def as_dataset(self) -> dict[str, Any]:
-        """Return the dataset entry of a run's record: path, hash and mapping."""
-        return {
-            "path": str(self.path),
-            "sha256": self.sha256,
-            "rows": self.rows,
-            "mapping": self.mapping.as_dict(),
-        }
-
 
 def summarize(
     path: Path | Sequence[Path],
@@ -84,12 +75,13 @@ def summarize(
             missing, or no row can be used.
     """
     paths = [Path(path)] if isinstance(path, str | Path) else list(path)
-    name = _name(paths)
+    name = paths[0].name if len(paths) == 1 else f"{paths[0].parent.name} ({len(paths)} files)"
     files = [sniff_file(each, source.encoding if source else None) for each in paths]
-    first = [row.data for row in islice(_read_rows(files), min(SAMPLE_ROWS, limit or SAMPLE_ROWS))]
+    rows = islice(chain.from_iterable(map(read_file_rows, files)), limit)
+    first = list(islice(rows, SAMPLE_ROWS))
     if not first:
         raise DataError(Problem(name, "has no rows.", "Use a file with at least one row."))
-    mapping = detect_mapping(first, name, source)
+    mapping = detect_mapping([row.data for row in first], name, source)
     counters, ends = _count(files, CheckOptions(mapping), limit, cache)
     findings = _findings(files, counters, ends, name)
     encodings = (file.encoding for file in files if file.is_text)
@@ -99,7 +91,7 @@ def summarize(
         rows=counters.rows,
         columns=list(counters.columns),
         mapping=mapping,
-        examples=_examples(islice(_read_rows(files), limit), mapping),
+        examples=list(islice(usable_rows(chain(first, rows), mapping), MAX_EXAMPLES)),
         findings=findings,
         sha256=sha256_of(paths) if limit is None else "",
         mean_chars=round(counters.chars / counters.rows, 1),
@@ -119,49 +111,18 @@ def sha256_of(paths: Sequence[Path]) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
-def _name(paths: Sequence[Path]) -> str:
-    return paths[0].name if len(paths) == 1 else f"{paths[0].parent.name} ({len(paths)} files)"
-
-
-def _read_rows(files: Sequence[DataFile]) -> Iterator[Row]:
-    for file in files:
-        yield from read_file_rows(file)
-
-
 def _count(
-    files: Sequence[DataFile],
-    options: CheckOptions,
-    limit: int | None,
-    cache: CountCache | None,
+    files: Sequence[DataFile], options: CheckOptions, limit: int | None, cache: CountCache | None
 ) -> tuple[Counters, list[int]]:
     """Return the counters of all files, and the last line of each when lines are counted on."""
     whole = Counters()
     ends = []
     for file in files:
-        if limit is None:
-            counters = count_rows(file, options, cache=cache)
-        else:
-            checker = RowChecker(options)
-            counters = checker.counters
-            for line, data in islice(read_file_rows(file), limit - whole.rows - whole.skipped):
-                checker.check(line, data)
-                counters.lines = line
-        whole.merge(counters)
+        rest = None if limit is None else limit - whole.rows - whole.skipped
+        whole.merge(count_rows(file, options, cache=cache, limit=rest))
         ends.append(whole.lines)
     whole.count_duplicates()
     return whole, ends
-
-
-def _examples(rows: Iterable[Row], mapping: ColumnMapping) -> list[Canonical]:
-    examples: list[Canonical] = []
-    for _, data in rows:
-        try:
-            examples.append(to_canonical(data, mapping))
-        except UnusableRowError:
-            continue
-        if len(examples) == MAX_EXAMPLES:
-            break
-    return examples
 
 
 def _findings(
@@ -180,7 +141,10 @@ def _findings(
         found.append(few)
     notes = (note for file in files if file.is_text for note in check_encoding(file))
     found += [note for note in notes if note.code != "byte-order-mark"]
-    return [_as_finding(finding) for finding in found]
+    return [
+        Finding(finding.level, finding.code, finding.what, finding.remedy, where="dataset")
+        for finding in found
+    ]
 
 
 def _by_cause(counters: Counters) -> dict[str, tuple[int, list[Place]]]:
@@ -204,7 +168,3 @@ def _places(files: Sequence[DataFile], ends: Sequence[int], places: list[Place])
         index = bisect_left(ends, line)
         located.append((line - (ends[index - 1] if index else 0), files[index].name))
     return located
-
-
-def _as_finding(finding: DataFinding) -> Finding:
-    return Finding(finding.level, finding.code, finding.what, finding.remedy, where="dataset")

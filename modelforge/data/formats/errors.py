@@ -29,6 +29,9 @@ class ReadError(DataError):
         self.column = column
         self.raw = raw
 
+    def __reduce__(self) -> tuple[type[ReadError], tuple[object, ...]]:
+        return ReadError, (self.problems[0], self.code, self.line, self.column, self.raw)
+
 
 # Called for each read error; the reader then continues after the place if it can.
 OnReadError = Callable[[ReadError], None]

@@ -27,30 +27,28 @@ from modelforge.data.formats.sniff import (
 
 # `wrapped`: an object with an array of rows; `values`: objects that may span several lines.
 JsonLayout = Literal["lines", "array", "wrapped", "values"]
+# A row, and its line of JSON if it has one.
+RawRow = tuple[Row, bytes | None]
 
 # Keys whose arrays hold messages and not rows.
 _MESSAGES_KEYS = ("messages", "conversations")
 
 
-def read_json_rows(file: DataFile, on_error: OnReadError | None = None) -> Iterator[Row]:
+def read_json_rows(file: DataFile, on_error: OnReadError | None = None) -> Iterator[RawRow]:
     """Yield every row; a place that is not JSON, or not an object, is a read error."""
     layout = detect_layout(file)
     with file.open() as stream:
         if layout == "lines":
-            for row, _ in read_json_lines(file, stream, on_error):
-                yield row
+            yield from read_json_lines(file, stream, on_error)
             return
         scanner = JsonScanner(file, stream)
         try:
-            if layout == "array":
-                scanner.take(b"[")
-                yield from _read_array(scanner, on_error)
-            elif layout == "wrapped":
+            if layout == "wrapped":
                 scanner.take(b"{")
                 _find_array(scanner)
-                yield from _read_array(scanner, on_error)
-            else:
-                yield from _read_values(scanner, on_error)
+            read = _read_values if layout == "values" else _read_array
+            for row in read(scanner, on_error):
+                yield row, None
         except ReadError as error:
             # The start of the next row is unknown, so reading ends here.
             report_error(error, on_error, error.raw)
@@ -107,7 +105,8 @@ def _read_row(scanner: JsonScanner, on_error: OnReadError | None) -> Row | None:
 
 
 def _read_array(scanner: JsonScanner, on_error: OnReadError | None) -> Iterator[Row]:
-    """Yield the rows of an array whose opening bracket has been read."""
+    """Yield the rows of the array that comes next."""
+    scanner.take(b"[")
     if scanner.peek() == b"]":
         return
     while True:
@@ -137,25 +136,20 @@ def _read_array(scanner: JsonScanner, on_error: OnReadError | None) -> Iterator[
 
 
 def _find_array(scanner: JsonScanner) -> None:
-    """Move behind the opening bracket of the first array of objects in the outer object."""
+    """Move to the first array of objects in the outer object."""
     messages_keys = [f'"{key}"'.encode() for key in _MESSAGES_KEYS]
     while scanner.peek() == b'"':
         key = scanner.value()
         scanner.take(b":")
         if scanner.peek() == b"[" and key not in messages_keys and scanner.opens_rows():
-            scanner.take(b"[")
             return
         scanner.value()
         if scanner.peek() == b",":
             scanner.take(b",")
-    raise read_error(
-        scanner.file.name,
-        "holds one object without a list of rows.",
-        'Write a list of objects, as in [{"input": "…", "output": "…"}].',
-        code="object-without-rows",
-        line=1,
-        column=1,
-    )
+    what = "holds one object without a list of rows."
+    remedy = 'Write a list of objects, as in [{"input": "…", "output": "…"}].'
+    name, code = scanner.file.name, "object-without-rows"
+    raise read_error(name, what, remedy, code=code, line=1, column=1)
 
 
 def _layout_of(head: bytes, suffix: str) -> JsonLayout:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pyarrow as pa
@@ -12,37 +12,33 @@ import pyarrow.parquet as pq
 from modelforge.data.formats.sniff import DataFile, ReadError, Row, read_error
 
 _BATCH_ROWS = 512
-_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
 
 
-def read_parquet(file: DataFile) -> Iterator[Row]:
+def read_table(file: DataFile) -> Iterator[Row]:
     """Yield every row, numbered from 1; raises ReadError for a damaged file."""
     number = 0
     try:
-        with pq.ParquetFile(file.path) as table:
-            _refuse_duplicate_columns(file, table.schema_arrow.names)
-            for row in _numbered_rows(table.iter_batches(batch_size=_BATCH_ROWS)):
-                number = row.line
-                yield row
-    except _ERRORS as error:
-        raise _damaged(file, "Parquet", error, number) from error
-
-
-def read_arrow(file: DataFile) -> Iterator[Row]:
-    """Yield every row of an Arrow file or stream, as `read_parquet` does."""
-    number = 0
-    try:
-        with closing(pa.memory_map(str(file.path))) as mapped:
-            batches, names = _arrow_batches(mapped)
+        with ExitStack() as stack:
+            batches, names = (_open_parquet if file.format == "parquet" else _open_arrow)(
+                file, stack
+            )
             _refuse_duplicate_columns(file, names)
-            for row in _numbered_rows(batches):
-                number = row.line
-                yield row
-    except _ERRORS as error:
-        raise _damaged(file, "Arrow", error, number) from error
+            for batch in batches:
+                for start in range(0, batch.num_rows, _BATCH_ROWS):
+                    for data in batch.slice(start, _BATCH_ROWS).to_pylist():
+                        number += 1
+                        yield Row(number, data)
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        raise _damaged(file, error, number) from error
 
 
-def _arrow_batches(mapped: Any) -> tuple[Iterable[Any], list[str]]:
+def _open_parquet(file: DataFile, stack: ExitStack) -> tuple[Iterable[Any], list[str]]:
+    table = stack.enter_context(pq.ParquetFile(file.path))
+    return table.iter_batches(batch_size=_BATCH_ROWS), table.schema_arrow.names
+
+
+def _open_arrow(file: DataFile, stack: ExitStack) -> tuple[Iterable[Any], list[str]]:
+    mapped = stack.enter_context(closing(pa.memory_map(str(file.path))))
     is_file = mapped.read(6) == b"ARROW1"
     mapped.seek(0)
     if is_file:
@@ -53,15 +49,6 @@ def _arrow_batches(mapped: Any) -> tuple[Iterable[Any], list[str]]:
     return iter(stream), stream.schema.names
 
 
-def _numbered_rows(batches: Iterable[Any]) -> Iterator[Row]:
-    number = 0
-    for batch in batches:
-        for start in range(0, batch.num_rows, _BATCH_ROWS):
-            for data in batch.slice(start, _BATCH_ROWS).to_pylist():
-                number += 1
-                yield Row(number, data)
-
-
 def _refuse_duplicate_columns(file: DataFile, names: list[str]) -> None:
     duplicates = sorted({name for name in names if names.count(name) > 1})
     if duplicates:
@@ -70,7 +57,8 @@ def _refuse_duplicate_columns(file: DataFile, names: list[str]) -> None:
         raise read_error(file.name, what, remedy, code="duplicate-column", column=duplicates[0])
 
 
-def _damaged(file: DataFile, kind: str, error: Exception, rows_read: int) -> ReadError:
+def _damaged(file: DataFile, error: Exception, rows_read: int) -> ReadError:
+    kind = file.format.capitalize()
     text = str(error)
     reason = text.splitlines()[0][:120].rstrip(".") if text else "unknown cause"
     remedy = "Export or download it again."

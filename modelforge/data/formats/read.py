@@ -7,11 +7,11 @@ from pathlib import Path
 
 from modelforge.data.formats.csv import read_csv
 from modelforge.data.formats.errors import OnReadError
-from modelforge.data.formats.json import read_json_rows
+from modelforge.data.formats.json import RawRow, read_json_rows
 from modelforge.data.formats.sniff import DataFile, Row, sniff_file
 from modelforge.data.formats.text import read_text
 
-__all__ = ["Row", "read_file_rows", "read_rows"]
+__all__ = ["RawRow", "Row", "read_file_rows", "read_raw_rows", "read_rows"]
 
 
 def read_rows(
@@ -27,13 +27,20 @@ def read_rows(
 
 def read_file_rows(file: DataFile, on_error: OnReadError | None = None) -> Iterator[Row]:
     """Yield the rows of a file whose format is known, as `read_rows` does."""
+    return (row for row, _ in read_raw_rows(file, on_error))
+
+
+def read_raw_rows(file: DataFile, on_error: OnReadError | None = None) -> Iterator[RawRow]:
+    """Yield the rows of a file whose format is known, each with its line of JSON if it has one."""
     if file.format == "json":
         return read_json_rows(file, on_error)
     if not file.is_text:
         # Importing pyarrow takes 0.2 s, which other formats do not need.
-        from modelforge.data.formats.parquet import read_arrow, read_parquet  # noqa: PLC0415
+        from modelforge.data.formats.parquet import read_table  # noqa: PLC0415
 
-        return (read_parquet if file.format == "parquet" else read_arrow)(file)
-    if file.format in ("text", "markdown"):
-        return read_text(file)
-    return read_csv(file, on_error)
+        rows = read_table(file)
+    elif file.format in ("text", "markdown"):
+        rows = read_text(file)
+    else:
+        rows = read_csv(file, on_error)
+    return ((row, None) for row in rows)

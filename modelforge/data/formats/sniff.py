@@ -8,12 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from modelforge.data.formats.encoding import (
-    HEAD_BYTES,
-    Encoding,
-    detect_encoding,
-    given_encoding,
-)
+from modelforge.data.formats.encoding import HEAD_BYTES, Encoding, detect_encoding, given_encoding
 from modelforge.data.formats.errors import ReadError, read_error
 from modelforge.data.formats.streams import (
     COMPRESSION_SUFFIXES,

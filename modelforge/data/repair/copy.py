@@ -17,13 +17,13 @@ import orjson
 
 from modelforge.config.schema.data import Source
 from modelforge.data.checks.file import check_file_format
+from modelforge.data.checks.findings import DataFinding
 from modelforge.data.checks.rules import RULES
 from modelforge.data.columns.detect import SAMPLE_ROWS, ColumnMapping, detect_mapping
 from modelforge.data.columns.unknown import explain_unknown_columns
 from modelforge.data.formats.json import detect_layout, read_json_lines
 from modelforge.data.formats.read import read_file_rows
 from modelforge.data.formats.sniff import DataFile, ReadError, Row, sniff_file
-from modelforge.data.repair.headers import with_column_names
 from modelforge.data.repair.rows import RowRepairer
 from modelforge.data.repair.text import parse_broken_line
 from modelforge.data.sources.locate import find_source_files
@@ -231,3 +231,37 @@ def _to_json_line(row: dict[str, Any]) -> bytes:
     return orjson.dumps(
         row, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
     )
+
+
+_PAIR_COLUMNS = ("input", "output")
+
+
+def with_column_names(rows: Iterable[Row], finding: DataFinding) -> Iterator[Row]:
+    """Yield the rows with the column names that the repair of a finding gives them."""
+    if finding.code == "wrong-delimiter":
+        yield from _split_columns(rows, finding)
+        return
+    if finding.code == "one-column":
+        for line, data in rows:
+            yield Row(line, {"text": next(iter(data.values()), "")})
+        return
+    header_is_row = finding.code == "no-header"
+    for line, data in rows:
+        if header_is_row:
+            header_is_row = False
+            yield Row(1, _as_pair(list(data)))
+        yield Row(line, _as_pair(list(data.values())))
+
+
+def _as_pair(values: Sequence[object]) -> dict[str, object]:
+    return dict(zip(_PAIR_COLUMNS, values, strict=False))
+
+
+def _split_columns(rows: Iterable[Row], finding: DataFinding) -> Iterator[Row]:
+    delimiter = finding.what.split("“", 1)[1][0]
+    for line, data in rows:
+        ((header, cells),) = data.items()
+        names = [name.strip() for name in header.split(delimiter)]
+        values = str(cells).split(delimiter)
+        if len(values) == len(names):
+            yield Row(line, dict(zip(names, values, strict=True)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from modelforge.data.checks.parallel import CountCache
 from modelforge.data.checks.summary import DatasetSummary, summarize
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.sources.locate import find_source_files
-from modelforge.data.sources.mixing import copies_per_row, count_rows_taken
 from modelforge.errors import ForgeError, merge_errors
 from modelforge.paths import Home
 
@@ -112,3 +112,51 @@ def iterate_rows(
                 for _ in range(copies(number)):
                     yield index, row
                 number += 1
+
+
+def count_rows_taken(rows: int, samples: int | None, weight: float) -> int:
+    """Return the number of rows that a source gives, including copies.
+
+    `samples` takes that many rows, drawn evenly from all usable rows; the order of the file stays.
+    The whole part of `weight` repeats every row, and its fraction is the share of rows that come
+    once more (2: every row twice, 0.5: half of the rows, 1.25: all rows and a quarter of them
+    again). At least one row is left. The share of a source in the data is its number of rows after
+    both.
+    """
+    taken = min(rows, samples) if samples else rows
+    repeats, extra = _repeats(taken, weight)
+    return taken * repeats + extra
+
+
+def copies_per_row(
+    rows: int, samples: int | None, weight: float, seed: int, source_index: int
+) -> Callable[[int], int]:
+    """Return a function from the index of a usable row to its number of copies.
+
+    `source_index` makes sources with the same seed draw different rows.
+    """
+    if (samples is None or samples >= rows) and weight == 1:
+        return lambda _index: 1
+    draw = random.Random(f"{seed}:{source_index}")
+    taken: Sequence[int] = range(rows)
+    if samples and samples < rows:
+        taken = draw.sample(taken, samples)
+    repeats, extra = _repeats(len(taken), weight)
+    once_more = frozenset(draw.sample(taken, extra))
+    members = frozenset(taken) if len(taken) < rows else range(rows)
+
+    def copies(index: int) -> int:
+        if index not in members:
+            return 0
+        return repeats + 1 if index in once_more else repeats
+
+    return copies
+
+
+def _repeats(rows: int, weight: float) -> tuple[int, int]:
+    """Return how often every row is repeated, and how many rows come once more."""
+    repeats = int(weight)
+    extra = round(rows * (weight - repeats))
+    if repeats == 0 and rows:
+        extra = max(1, extra)
+    return repeats, extra

@@ -8,13 +8,13 @@ import pytest
 
 from modelforge.config.schema.data import Source
 from modelforge.data.checks import parallel
+from modelforge.data.checks.findings import ReadErrors
 from modelforge.data.checks.rows import CheckOptions
 from modelforge.data.checks.rules import RULES
 from modelforge.data.checks.run import check_file, check_sources
 from modelforge.data.checks.summary import summarize
 from modelforge.data.checks.text import detect_script
 from modelforge.data.columns.mapping import ColumnMapping
-from modelforge.data.formats.errors import ReadError
 from modelforge.data.formats.sniff import sniff_file
 from modelforge.data.repair.copy import repair_file
 from modelforge.errors import DataError
@@ -122,21 +122,22 @@ def test_two_processes_count_what_one_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = large(tmp_path)
-    alone: list[ReadError] = []
-    one = parallel.count_rows(sniff_file(path), CheckOptions(PAIR), alone.append)
+    alone = ReadErrors()
+    one = parallel.count_rows(sniff_file(path), CheckOptions(PAIR), alone)
     monkeypatch.setattr(parallel, "LARGE_BYTES", 1000)
-    together: list[ReadError] = []
-    two = parallel.count_rows(sniff_file(path), CheckOptions(PAIR), together.append)
+    together = ReadErrors()
+    two = parallel.count_rows(sniff_file(path), CheckOptions(PAIR), together)
     assert two.lines == 4000
     assert (two.rows, two.skipped, two.chars, two.length_histogram) == (
         one.rows, one.skipped, one.chars, one.length_histogram,
     )  # fmt: skip
     assert two.counts == one.counts == {"empty-answer": 1, "duplicate-rows": 1}
     assert two.places == one.places
-    assert [(f.code, f.line, f.column) for f in together] == [
-        (f.code, f.line, f.column) for f in alone
+    assert together.counts == alone.counts
+    assert [(error.code, error.line, error.column) for error in together.kept] == [
+        (error.code, error.line, error.column) for error in alone.kept
     ]
-    assert [str(fault) for fault in together] == [str(fault) for fault in alone]
+    assert [str(error) for error in together.kept] == [str(error) for error in alone.kept]
 
 
 def test_a_look_at_a_large_file_says_what_it_says_of_a_small_one(

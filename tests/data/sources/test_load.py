@@ -178,4 +178,3 @@ def test_the_record_of_an_older_run_still_opens(tmp_path):
     record = {"path": str(path), "sha256": seen.sha256, "rows": 12, "mapping": mapping}
     assert source_entries(record, "validation") == []
     assert [row for _, row in iterate_rows(record, 42)][:12] == seen.examples[:12]
-    assert seen.as_dataset()["path"] == str(path)

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from modelforge.data.sources.mixing import copies_per_row, count_rows_taken
+from modelforge.data.sources.load import copies_per_row, count_rows_taken
 
 
 @pytest.mark.parametrize("rows", [1, 7, 100])

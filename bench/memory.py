@@ -101,10 +101,10 @@ def estimates(device: str) -> None:
             layer = Layer("bench", settings(cell, rows, device))
             formula = forge.preflight.check(layer).report
             began = time.monotonic()
-            traced = forge.memory_trace.trace(layer).report
+            traced = forge.preflight.trace_memory(layer).report
             took = time.monotonic() - began
             began = time.monotonic()
-            forge.memory_trace.trace(layer)
+            forge.preflight.trace_memory(layer)
             again = time.monotonic() - began
             if formula is None or traced is None:
                 continue

@@ -7,47 +7,72 @@ from pathlib import Path
 
 from modelforge.hardware.machine import Machine
 from modelforge.paths import Home
+from modelforge.runs.index import Index
 from modelforge.runs.process import supervisor
-from modelforge.runs.process import warm_worker as warm
+from modelforge.runs.process import warm_worker as warm_process
+from modelforge.runs.process.machine_lease import MachineLease
+from modelforge.runs.process.supervisor import Supervisor
+from modelforge.runs.process.warm_worker import WarmWorker
+from modelforge.runs.store import LOCK, Store
+from modelforge.runs.timeline import TimelineReaders
+from modelforge.runs.view import read_row
 from modelforge.services import chat_client
-from modelforge.services.container import Commands, build_services
+from modelforge.services.chat import ChatService
+from modelforge.services.chat_client import ChatClient
+from modelforge.services.datasets import DatasetService
+from modelforge.services.diagnosis import DiagnosisService
+from modelforge.services.history import HistoryService
+from modelforge.services.layers import LayerService
+from modelforge.services.machine import MachineService
+from modelforge.services.preflight import PreflightService
+from modelforge.services.queue import QueueService
+from modelforge.services.resume import ResumeService
+from modelforge.services.runs import RunService
+from modelforge.services.start import RunLauncher
+from modelforge.services.storage import StorageService
+from modelforge.services.trial_runs import TrialRunService
 
 
 class Forge:
-    """The services of a home, one attribute each. Thread-safe."""
+    """The services of a home, one attribute each. Thread-safe.
+
+    `worker`, `warm_worker` and `chat_process` are the commands of the child processes, which tests
+    replace by stand-ins.
+    """
 
     def __init__(
         self,
         home: Home,
         *,
-        worker: Sequence[str] | None = None,
-        warm_worker: Sequence[str] | None = None,
-        chat_process: Sequence[str] | None = None,
+        worker: Sequence[str] = supervisor.COMMAND,
+        warm_worker: Sequence[str] = warm_process.COMMAND,
+        chat_process: Sequence[str] = chat_client.COMMAND,
         probe: Callable[[Path], Machine] | None = None,
     ) -> None:
         home.root.mkdir(parents=True, exist_ok=True)
-        commands = Commands(
-            worker or supervisor.COMMAND,
-            warm_worker or warm.COMMAND,
-            chat_process or chat_client.COMMAND,
-        )
-        services = build_services(home, commands, probe)
         self.home = home
-        self.machine = services.machine
-        self.layers = services.layers
-        self.preflight = services.preflight
-        self.runs = services.runs
-        self.queue = services.queue
-        self.resume = services.resume
-        self.history = services.history
-        self.storage = services.storage
-        self.datasets = services.datasets
-        self.diagnosis = services.diagnosis
-        self.trial_runs = services.trial_runs
-        self.memory_trace = services.memory_trace
-        self.chat = services.chat
-        self._supervisor = services.supervisor
-        self._warm_worker = services.warm_worker
+        index = Index(home, read_row)
+        store = Store(home, index=index)
+        lease = MachineLease(home.lease, home.runs / LOCK)
+        self._supervisor = training = Supervisor(home, index=index, lease=lease, command=worker)
+        self._warm_worker = warm = WarmWorker(home, command=warm_worker)
+        self.machine = MachineService(home, probe)
+        self.preflight = PreflightService(home, self.machine, warm)
+        self.layers = LayerService(self.machine, self.preflight)
+        self.chat = ChatService(
+            ChatClient(home, chat_process), store, training, self.preflight, self.machine, lease
+        )
+        launcher = RunLauncher(store, training, warm, self.preflight, self.chat)
+        self.history = HistoryService(index, store)
+        timelines = TimelineReaders()
+        self.runs = RunService(store, training, launcher, self.chat, self.history, timelines)
+        self.queue = QueueService(home, store, training, launcher)
+        self.resume = ResumeService(self.runs, launcher)
+        self.storage = StorageService(home, store, self.history)
+        self.datasets = DatasetService(home, self.preflight, warm, training)
+        self.diagnosis = DiagnosisService(home, self.runs)
+        results = self.preflight.trial_run_results
+        self.trial_runs = TrialRunService(home, launcher, results, worker)
 
     def warm(self) -> None:
         """Start a warm worker unless a run or trial run is active. Returns at once."""

@@ -248,7 +248,7 @@ def _loads(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     "package",
     ["config", "cli.main", "forge", "hardware.machine", "data.sources.load", "preflight",
-     "runs.process.supervisor", "models.resolve", "services.container", "api.router"],
+     "runs.process.supervisor", "models.resolve", "api.router"],
 )  # fmt: skip
 def test_a_server_package_loads_neither_torch_nor_gradio(package: str) -> None:
     assert not _loads(f"import modelforge.{package}") & (HEAVY | {"gradio", "pandas"})

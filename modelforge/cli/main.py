@@ -148,7 +148,7 @@ def _check(options: argparse.Namespace) -> int:
     checked = forge.preflight.check(*_layers(options))
     if options.trace and not checked.problems:
         try:
-            checked = forge.memory_trace.trace(*_layers(options))
+            checked = forge.preflight.trace_memory(*_layers(options))
         finally:
             forge.close()
     if options.json:

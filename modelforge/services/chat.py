@@ -23,62 +23,23 @@ READING_S = 120.0
 BUSY_REMEDY = "Chat is available when it is over."
 
 
-class ChatModels:
-    """Find the model for a chat: the result of a run, or a base model."""
-
-    def __init__(
-        self,
-        store: Store,
-        supervisor: Supervisor,
-        preflight: PreflightService,
-        machine: MachineService,
-    ) -> None:
-        self._store = store
-        self._supervisor = supervisor
-        self._preflight = preflight
-        self._machine = machine
-
-    def find(self, target: str) -> tuple[ChatModelSpec, str]:
-        """Return the model of a run id or a model name, and its display name.
-
-        Raises NotFoundError if the run has no result, or the model cannot generate.
-        """
-        device = self._machine.current().device
-        if self._store.exists(target):
-            return self._of_run(self._store.get(target), device)
-        facts = self._preflight.model(target)
-        shape = facts.kind, facts.architecture
-        spec = ChatModelSpec.of_model(facts.path, facts.revision, device, shape)
-        if spec is None:
-            what = f"{facts.name} is an encoder without a head that produces answers."
-            remedy = "Choose a finished run of it, or another model."
-            raise NotFoundError(Problem("model", what, remedy))
-        return spec, facts.name.replace("\\", "/").rsplit("/", 1)[-1]
-
-    def _of_run(self, folder: RunFolder, device: str) -> tuple[ChatModelSpec, str]:
-        view = view_run(folder, self._supervisor.state(folder))
-        system = view.config.get("model", {}).get("system_prompt")
-        task = view.config.get("task", "text-generation")
-        spec = ChatModelSpec.of_run(folder, view.plan, device, system, task)
-        if spec is None:
-            what = f"{view.name} has no model: it is {view.state}."
-            raise NotFoundError(Problem("run", what, "Choose a finished run, or a base model."))
-        return spec, view.name
-
-
 class ChatService:
     """Generate replies while no run uses the GPU. The chat process holds the GPU lease."""
 
     def __init__(
         self,
         client: ChatClient,
-        models: ChatModels,
+        store: Store,
         supervisor: Supervisor,
+        preflight: PreflightService,
+        machine: MachineService,
         lease: MachineLease,
     ) -> None:
         self._client = client
-        self._models = models
+        self._store = store
         self._supervisor = supervisor
+        self._preflight = preflight
+        self._machine = machine
         self._lease = lease
 
     def ask(
@@ -94,7 +55,7 @@ class ChatService:
 
         Raises NotFoundError for an unknown model, BusyError while a run is active.
         """
-        spec, name = self._models.find(target)
+        spec, name = self._find_model(target)
         self._supervisor.require_free(BUSY_REMEDY)
         parts = self._client.ask(
             spec,
@@ -129,6 +90,33 @@ class ChatService:
         """End the chat process and release the GPU lease."""
         self._client.close()
         self._release()
+
+    def _find_model(self, target: str) -> tuple[ChatModelSpec, str]:
+        """Return the model of a run id or a model name, and its display name.
+
+        Raises NotFoundError if the run has no result, or the model cannot generate.
+        """
+        device = self._machine.current().device
+        if self._store.exists(target):
+            return self._model_of_run(self._store.get(target), device)
+        facts = self._preflight.model(target)
+        shape = facts.kind, facts.architecture
+        spec = ChatModelSpec.of_model(facts.path, facts.revision, device, shape)
+        if spec is None:
+            what = f"{facts.name} is an encoder without a head that produces answers."
+            remedy = "Choose a finished run of it, or another model."
+            raise NotFoundError(Problem("model", what, remedy))
+        return spec, facts.name.replace("\\", "/").rsplit("/", 1)[-1]
+
+    def _model_of_run(self, folder: RunFolder, device: str) -> tuple[ChatModelSpec, str]:
+        view = view_run(folder, self._supervisor.state(folder))
+        system = view.config.get("model", {}).get("system_prompt")
+        task = view.config.get("task", "text-generation")
+        spec = ChatModelSpec.of_run(folder, view.plan, device, system, task)
+        if spec is None:
+            what = f"{view.name} has no model: it is {view.state}."
+            raise NotFoundError(Problem("run", what, "Choose a finished run, or a base model."))
+        return spec, view.name
 
     @contextmanager
     def _admit(self, name: str) -> Iterator[None]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from modelforge.config.plan.make import Plan
-from modelforge.config.resolve import Layer, Resolved, resolve
+from modelforge.config.resolve import Layer, resolve
 from modelforge.config.schema.data import Source
 from modelforge.data.checks.run import CheckResult, check_sources
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.repair.copy import RepairResult, repair_sources
-from modelforge.data.sources.combine import RunData, combine_summaries, files_in_record
+from modelforge.data.sources.combine import combine_summaries, files_in_record
 from modelforge.data.sources.library import (
     StoredDataset,
     delete_dataset,
@@ -30,6 +28,7 @@ from modelforge.paths import Home
 from modelforge.runs.atomic_files import find_json
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.process.warm_worker import WarmWorker
+from modelforge.services.cache import Cache
 from modelforge.services.preflight import PreflightService
 
 TOKENS_TIMEOUT_S = 120.0
@@ -57,8 +56,7 @@ class DatasetService:
         self._preflight = preflight
         self._warm_worker = warm_worker
         self._supervisor = supervisor
-        self._checked: dict[object, list[CheckResult]] = {}
-        self._lock = threading.Lock()
+        self._checked: Cache[object, list[CheckResult]] = Cache(CACHE_SIZE)
 
     # Available datasets
 
@@ -162,18 +160,13 @@ class DatasetService:
         """
         stamps = self._preflight.source_stamps
         key = (stamps(sources), stamps(validation), max_length)
-        with self._lock:
-            findings = self._checked.get(key)
-        if findings is None:
-            max_chars = max_length * CHARS_PER_TOKEN if max_length else None
-            findings = check_sources(
+        max_chars = max_length * CHARS_PER_TOKEN if max_length else None
+        return self._checked.get(
+            key,
+            lambda: check_sources(
                 sources, self._home, validation, max_chars, self._preflight.count_cache
-            )
-            with self._lock:
-                while len(self._checked) >= CACHE_SIZE:
-                    self._checked.pop(next(iter(self._checked)))
-                self._checked[key] = findings
-        return findings
+            ),
+        )
 
     def repair(
         self, sources: Sequence[Source], codes: Sequence[str] | None = None
@@ -195,18 +188,18 @@ class DatasetService:
         `row` counts from 0 in the source, or in all training rows if `source` is None. Raises
         what a check raises; BusyError or RunError when no worker is available.
         """
-        resolved, plan, data = self._preflight.require_plan(*layers)
-        if source is None:
-            source, row = data.locate_row(row)
+        checked = self._preflight.check(*layers)
+        probe = checked.probe("tokens")
+        if source is None and checked.data:
+            source, row = checked.data.locate_row(row)
         place = {"row": row, "count": count, "source": source}
-        probe = _probe("tokens", resolved, plan, data) | place
-        return self._warm_worker.ask(probe, TOKENS_TIMEOUT_S)
+        return self._warm_worker.ask(probe | place, TOKENS_TIMEOUT_S)
 
     def lengths(
         self, *layers: Layer, rows: int = ROWS_MEASURED, on_progress: Progress | None = None
     ) -> dict[str, Any]:
         """Return a histogram of tokens per row, and the shares truncated and trained on."""
-        probe = _probe("lengths", *self._preflight.require_plan(*layers)) | {"most": rows}
+        probe = self._preflight.check(*layers).probe("lengths") | {"most": rows}
         return self._warm_worker.ask(probe, LENGTHS_TIMEOUT_S, on_progress)
 
     def _used_by(self, path: Path) -> str | None:
@@ -216,12 +209,3 @@ class DatasetService:
             return None
         record = (find_json(folder.config) or {}).get("dataset")
         return folder.id if isinstance(record, dict) and path in files_in_record(record) else None
-
-
-def _probe(kind: str, resolved: Resolved, plan: Plan, data: RunData) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "config": resolved.config.explicit_values(),
-        "plan": plan.as_dict(),
-        "dataset": data.as_record(),
-    }

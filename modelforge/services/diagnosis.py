@@ -21,12 +21,14 @@ from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import CHILDREN, rebooted_since
 from modelforge.runs.process.oom_killer import oom_kill_counts, was_oom_killed
 from modelforge.runs.states import RunFacts, RunState, read_facts
+from modelforge.services.cache import Cache, file_stamp
 from modelforge.services.runs import RunService
 from modelforge.services.support_bundle import write_bundle
 
 LOG_BYTES = 32_768
 RETRIED = " (again)"
 NAME_LIMIT = 80
+CACHE_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class DiagnosisService:
     def __init__(self, home: Home, runs: RunService) -> None:
         self._home = home
         self._runs = runs
-        self._verdicts: dict[str, tuple[tuple[int, int], Verdict | None]] = {}
+        self._verdicts: Cache[tuple[str, tuple[int, int]], Verdict | None] = Cache(CACHE_SIZE)
 
     def cause(self, run_id: str) -> Cause | None:
         """Return why a run failed or was lost; None for other runs."""
@@ -58,15 +60,7 @@ class DiagnosisService:
     def verdict(self, run_id: str) -> Verdict | None:
         """Return how a run went by its curves and samples; None before its end."""
         path = self._runs.folder(run_id).events
-        try:
-            stat = path.stat()
-        except OSError:
-            return None
-        stamp = (stat.st_mtime_ns, stat.st_size)
-        cached = self._verdicts.get(run_id)
-        if cached is None or cached[0] != stamp:
-            cached = self._verdicts[run_id] = (stamp, judge_run(path))
-        return cached[1]
+        return self._verdicts.get((run_id, file_stamp(path)), lambda: judge_run(path))
 
     def changes(self, run_id: str) -> list[Change]:
         """Return the settings that the fix for a run changes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from modelforge.runs.metrics import RunMetrics, read_metrics
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
 from modelforge.runs.view import view_run
+from modelforge.services.cache import Cache, file_stamp
 from modelforge.services.compare import Comparison, compare_runs
 from modelforge.services.export_history import comparison_page, csv_chunks
 
@@ -28,11 +28,10 @@ class HistoryService:
     def __init__(self, index: Index, store: Store) -> None:
         self._store = store
         self.index = index
-        self._selected: dict[tuple[int, RunFilter], list[RunRow]] = {}
-        self._counts_cache: tuple[int, Counter[str], Counter[str]] = (-1, Counter(), Counter())
-        self._curves: dict[str, tuple[tuple[int, int], RunMetrics]] = {}
-        self._texts: tuple[int, list[str]] = (-1, [])
-        self._lock = threading.Lock()
+        self._selected: Cache[tuple[int, RunFilter], list[RunRow]] = Cache(CACHE_SIZE)
+        self._settled_counts: Cache[int, tuple[Counter[str], Counter[str]]] = Cache(1)
+        self._search_texts: Cache[int, list[str]] = Cache(1)
+        self._curves: Cache[tuple[str, tuple[int, int]], RunMetrics] = Cache(MAX_COMPARED)
 
     def page(
         self,
@@ -85,20 +84,7 @@ class HistoryService:
     def curves(self, run_id: str) -> RunMetrics:
         """Return the metrics of a run, cached until it writes more events."""
         path = self._store.get(run_id).events
-        try:
-            stat = path.stat()
-            mark = (stat.st_mtime_ns, stat.st_size)
-        except OSError:
-            mark = (0, 0)
-        with self._lock:
-            known = self._curves.get(run_id)
-        if known is None or known[0] != mark:
-            known = (mark, read_metrics(path))
-            with self._lock:
-                while len(self._curves) >= MAX_COMPARED:
-                    self._curves.pop(next(iter(self._curves)))
-                self._curves[run_id] = known
-        return known[1]
+        return self._curves.get((run_id, file_stamp(path)), lambda: read_metrics(path))
 
     def compare(self, run_ids: Sequence[str]) -> Comparison:
         """Return a comparison of two to eight runs, in the order given.
@@ -129,32 +115,18 @@ class HistoryService:
     def _ordered(
         self, version: int, settled: list[RunRow], moving: list[RunRow], filters: RunFilter
     ) -> list[RunRow]:
-        key = (version, filters)
-        with self._lock:
-            known = self._selected.get(key)
-        if known is None:
-            texts = self._search_texts(version, settled) if filters.query else None
-            known = filters.in_order(filters.matching(settled, texts), newest_first=True)
-            with self._lock:
-                while len(self._selected) >= CACHE_SIZE:
-                    self._selected.pop(next(iter(self._selected)))
-                self._selected[key] = known
-        return filters.in_order([*known, *filters.matching(moving)]) if moving else known
+        def select() -> list[RunRow]:
+            texts = self._search_texts.get(version, lambda: [row.search_text for row in settled])
+            matching = filters.matching(settled, texts if filters.query else None)
+            return filters.in_order(matching, newest_first=True)
 
-    def _search_texts(self, version: int, settled: list[RunRow]) -> list[str]:
-        known, texts = self._texts
-        if known != version:
-            texts = [row.search_text for row in settled]
-            self._texts = (version, texts)
-        return texts
+        known = self._selected.get((version, filters), select)
+        return filters.in_order([*known, *filters.matching(moving)]) if moving else known
 
     def _counts(
         self, version: int, settled: list[RunRow], moving: list[RunRow]
     ) -> tuple[Counter[str], Counter[str]]:
-        counted, states, tags = self._counts_cache
-        if counted != version:
-            states, tags = _count(settled)
-            self._counts_cache = (version, states, tags)
+        states, tags = self._settled_counts.get(version, lambda: _count(settled))
         more_states, more_tags = _count(moving)
         return states + more_states, tags + more_tags
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -21,6 +20,7 @@ from modelforge.preflight.suggest.catalog_fit import (
     estimate_fit,
     estimate_fit_by_size,
 )
+from modelforge.services.cache import Cache
 from modelforge.services.machine import MachineService
 from modelforge.services.preflight import PreflightService
 
@@ -98,8 +98,7 @@ class LayerService:
     def __init__(self, machine: MachineService, preflight: PreflightService) -> None:
         self._machine = machine
         self._preflight = preflight
-        self._ratings: dict[object, FitEstimate] = {}
-        self._lock = threading.Lock()
+        self._ratings: Cache[object, FitEstimate] = Cache(RATINGS_CACHED)
 
     def models(self, gpu_index: int = 0) -> list[dict[str, Any]]:
         """Return the catalog models to offer on this machine, the default one first."""
@@ -167,18 +166,10 @@ class LayerService:
         self, model: Mapping[str, Any], base: _Base, summary: DatasetSummary | None
     ) -> FitEstimate:
         layers = base.applicable_with(model)
-        key = _rating_key(model, base.machine, layers, summary)
-        with self._lock:
-            fit = self._ratings.get(key)
-        if fit is None:
-            fit = estimate_fit(model, base.machine, *layers, summary=summary)
-            if fit.gib is None:
-                return fit  # invalid settings: not a rating
-            with self._lock:
-                while len(self._ratings) >= RATINGS_CACHED:
-                    self._ratings.pop(next(iter(self._ratings)))
-                self._ratings[key] = fit
-        return fit
+        return self._ratings.get(
+            _rating_key(model, base.machine, layers, summary),
+            lambda: estimate_fit(model, base.machine, *layers, summary=summary),
+        )
 
     def _summary(self, texts: Mapping[str, str]) -> DatasetSummary | None:
         """Return the summary of the dataset; None without a dataset, or with several sources."""

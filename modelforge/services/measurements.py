@@ -12,13 +12,11 @@ from typing import Any
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.checks.summary import DatasetSummary
 from modelforge.errors import ForgeError
-from modelforge.hardware.machine import Machine
 from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
-from modelforge.preflight.cache_key import memory_trace_key, trial_run_key
-from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens
+from modelforge.preflight.cache_key import memory_trace_key
+from modelforge.preflight.memory.traced import MemoryTrace
 from modelforge.preflight.trial_run import TrialRunResult
 from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.store import package_versions
@@ -39,17 +37,10 @@ class MemoryTraceStore:
         self._traces: dict[str, MemoryTrace] | None = None
         self._lock = threading.Lock()
 
-    def find(
-        self, config: TrainingConfig, plan: Plan, facts: ModelInfo, summary: DatasetSummary | None
-    ) -> MemoryTrace | None:
-        """Return the stored trace for these settings, or None."""
-        key = self.key(config, plan, facts, longest_row_tokens(config, plan, summary))
+    def find(self, key: str) -> MemoryTrace | None:
+        """Return the stored trace with this key, or None."""
         with self._lock:
             return self._load().get(key)
-
-    def key(self, config: TrainingConfig, plan: Plan, facts: ModelInfo, length: int) -> str:
-        """Return the key of a trace with a longest row of `length` tokens."""
-        return memory_trace_key(config, plan, length, _architecture_hash(facts), _traced_versions())
 
     def add(self, trace: MemoryTrace) -> None:
         """Store a trace; the oldest ones are dropped."""
@@ -72,32 +63,13 @@ class MemoryTraceStore:
 class TrialRunResults:
     """Results of trial runs by a hash of what affects memory and step time."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "known.json"
+    def __init__(self, home: Home) -> None:
+        self._file = home.trial_runs / "known.json"
 
-    def find(
-        self,
-        config: TrainingConfig,
-        plan: Plan,
-        facts: ModelInfo,
-        summary: DatasetSummary,
-        machine: Machine,
-    ) -> TrialRunResult | None:
-        """Return the result of an earlier trial run with equal settings on this machine."""
-        found = (find_json(self._file) or {}).get(self.key(config, plan, facts, summary, machine))
+    def find(self, key: str) -> TrialRunResult | None:
+        """Return the result of an earlier trial run with this key, or None."""
+        found = (find_json(self._file) or {}).get(key)
         return read_result(found) if isinstance(found, dict) else None
-
-    def key(
-        self,
-        config: TrainingConfig,
-        plan: Plan,
-        facts: ModelInfo,
-        summary: DatasetSummary,
-        machine: Machine,
-    ) -> str:
-        """Return the key under which the result of such a trial run is stored."""
-        versions = package_versions(MEASURED_PACKAGES)
-        return trial_run_key(config, plan, facts, summary, machine, versions)
 
     def add(self, key: str, result: TrialRunResult) -> None:
         """Store a result; the oldest ones are dropped. The caller holds the start lock."""
@@ -111,6 +83,11 @@ def read_result(data: Mapping[str, Any]) -> TrialRunResult | None:
     """Return the result in a record; None for a record of a version that measured less."""
     required = ("id", "at", "peak_gib", "seconds_per_update")
     return TrialRunResult.from_dict(data) if all(name in data for name in required) else None
+
+
+def trace_key(config: TrainingConfig, plan: Plan, facts: ModelInfo, length: int) -> str:
+    """Return the key of a memory trace with a longest row of `length` tokens."""
+    return memory_trace_key(config, plan, length, _architecture_hash(facts), _traced_versions())
 
 
 def _is_trace(entry: Any) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from modelforge.config.plan.make import Plan, make_plan
@@ -23,18 +23,32 @@ from modelforge.models.architecture import ModelInfo
 from modelforge.models.resolve import resolve_model
 from modelforge.paths import Home
 from modelforge.preflight import Report, RunContext, preflight
+from modelforge.preflight.cache_key import trial_run_key
 from modelforge.preflight.context import NO_DATA
+from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens
 from modelforge.preflight.plan_context import build_plan_context, train_rows
+from modelforge.runs.process.warm_worker import WarmWorker
+from modelforge.runs.store import package_versions
+from modelforge.services.cache import Cache
 from modelforge.services.machine import MachineService
-from modelforge.services.measurements import MemoryTraceStore, TrialRunResults
+from modelforge.services.measurements import (
+    MEASURED_PACKAGES,
+    MemoryTraceStore,
+    TrialRunResults,
+    trace_key,
+)
 
 T = TypeVar("T")
 CACHE_SIZE = 64
+TRACE_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
 class PreflightResult:
-    """The result of a check. Parts that could not be determined are None."""
+    """The result of a check. Parts that could not be determined are None.
+
+    `trial_run_key` is the key of trial runs with equal settings on this machine.
+    """
 
     resolved: Resolved | None = None
     plan: Plan | None = None
@@ -42,6 +56,7 @@ class PreflightResult:
     data: RunData | None = None
     facts: ModelInfo | None = None
     machine: Machine | None = None
+    trial_run_key: str | None = None
     errors: list[ForgeError] = field(default_factory=list)
 
     @property
@@ -59,13 +74,23 @@ class PreflightResult:
         """Return whether a start with these settings is accepted."""
         return not self.errors and self.report is not None and not self.report.blocked
 
-    def require(self) -> tuple[Resolved, Plan, Report, RunData]:
+    def require(self) -> tuple[Resolved, Plan, Report, RunData, ModelInfo]:
         """Return the parts that a start needs; raise one error with all problems otherwise."""
         if self.errors:
             raise merge_errors(self.errors)
-        if not (self.resolved and self.plan and self.report and self.data):
+        if not (self.resolved and self.plan and self.report and self.data and self.facts):
             raise AssertionError("a check without errors is complete")
-        return self.resolved, self.plan, self.report, self.data
+        return self.resolved, self.plan, self.report, self.data, self.facts
+
+    def probe(self, kind: str) -> dict[str, Any]:
+        """Return a request to the warm worker about these settings; raises what `require` does."""
+        resolved, plan, _report, data, _facts = self.require()
+        return {
+            "kind": kind,
+            "config": resolved.config.explicit_values(),
+            "plan": plan.as_dict(),
+            "dataset": data.as_record(),
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """Return the check as REST and `check --json` give it."""
@@ -80,21 +105,15 @@ class PreflightResult:
 class PreflightService:
     """Check settings before a run. Models and sources are cached until their files change."""
 
-    def __init__(
-        self,
-        home: Home,
-        machine: MachineService,
-        trial_run_results: TrialRunResults,
-        memory_traces: MemoryTraceStore,
-    ) -> None:
+    def __init__(self, home: Home, machine: MachineService, warm_worker: WarmWorker) -> None:
         self._home = home
         self._machine = machine
-        self._trial_run_results = trial_run_results
-        self._memory_traces = memory_traces
+        self._warm_worker = warm_worker
+        self._memory_traces = MemoryTraceStore(home)
+        self.trial_run_results = TrialRunResults(home)
         self.count_cache = CountCache()
-        self._sources: dict[tuple[object, ...], LoadedSource] = {}
-        self._models: dict[str, ModelInfo] = {}
-        self._lock = threading.Lock()
+        self._sources: Cache[tuple[object, ...], LoadedSource] = Cache(CACHE_SIZE)
+        self._models: Cache[str, ModelInfo] = Cache(CACHE_SIZE)
 
     def check(self, *layers: Layer, idle: bool = False) -> PreflightResult:
         """Return the plan, the estimates and all findings; invalid settings become problems.
@@ -112,7 +131,7 @@ class PreflightService:
         adapter = _collect(errors, lambda: self._find_adapter(config, facts))
         machine = self._machine.current()
         if facts is None:
-            return PreflightResult(resolved, None, None, data, None, machine, errors)
+            return PreflightResult(resolved, data=data, machine=machine, errors=errors)
         summary = data.summary if data else None
         rows = train_rows(config, facts, data) if data else None
         context = build_plan_context(
@@ -120,14 +139,32 @@ class PreflightService:
         )
         plan = make_plan(config, context)
         machine = machine.when_idle() if idle else machine
-        measured = None
+        key = measured = None
         if summary:
-            measured = self._trial_run_results.find(config, plan, facts, summary, machine)
-        traced = self._memory_traces.find(config, plan, facts, summary)
+            versions = package_versions(MEASURED_PACKAGES)
+            key = trial_run_key(config, plan, facts, summary, machine, versions)
+            measured = self.trial_run_results.find(key)
+        length = longest_row_tokens(config, plan, summary)
+        traced = self._memory_traces.find(trace_key(config, plan, facts, length))
         given = data or NO_DATA
         run = RunContext(config, plan, machine, facts, summary, self._home, given, measured, traced)
-        report = preflight(run)
-        return PreflightResult(resolved, plan, report, data, facts, machine, errors)
+        return PreflightResult(resolved, plan, preflight(run), data, facts, machine, key, errors)
+
+    def trace_memory(self, *layers: Layer) -> PreflightResult:
+        """Return the check of settings with memory traced by the training code.
+
+        The warm worker makes the trace, unless it is known. Raises what a check raises, and
+        BusyError or RunError when no worker is available.
+        """
+        checked = self.check(*layers)
+        resolved, plan, report, _data, facts = checked.require()
+        if report.memory_basis != "formula":
+            return checked
+        length = longest_row_tokens(resolved.config, plan, checked.summary)
+        trace = self._warm_worker.ask(checked.probe("memory") | {"length": length}, TRACE_TIMEOUT_S)
+        key = trace_key(resolved.config, plan, facts, length)
+        self._memory_traces.add(MemoryTrace.from_dict({"key": key, **trace}))
+        return self.check(*layers)
 
     def recommended(self, *layers: Layer) -> dict[str, Any]:
         """Return settings, by dotted names, that make a run faster with the same result.
@@ -135,31 +172,15 @@ class PreflightService:
         A run that fits in memory still fits with them. Raises as a start does for invalid
         settings, an unusable model or unusable data.
         """
-        checked = self.check(*layers)
-        if checked.errors:
-            raise merge_errors(checked.errors)
-        return checked.report.recommended if checked.report else {}
-
-    def require_plan(self, *layers: Layer) -> tuple[Resolved, Plan, RunData]:
-        """Return what a request to the worker needs; blockers do not matter.
-
-        Raises ForgeError with all problems of the settings, the model and the data.
-        """
-        resolved, plan, _report, data = self.check(*layers).require()
-        return resolved, plan, data
+        return self.check(*layers).require()[2].recommended
 
     def load_sources(self, sources: Sequence[Source]) -> list[LoadedSource]:
         """Return the opened sources, cached until a file changes; raise all problems at once."""
-        opened: list[LoadedSource] = []
         errors: list[ForgeError] = []
-        for source in sources:
-            try:
-                opened.append(self._load_source(source))
-            except ForgeError as error:
-                errors.append(error)
+        opened = [_collect(errors, partial(self._load_source, source)) for source in sources]
         if errors:
             raise merge_errors(errors)
-        return opened
+        return [loaded for loaded in opened if loaded is not None]
 
     def source_stamps(self, sources: Sequence[Source]) -> tuple[object, ...]:
         """Return a key that changes with the sources and their files; raises NotFoundError."""
@@ -181,21 +202,13 @@ class PreflightService:
 
     def model(self, name: str) -> ModelInfo:
         """Return the facts of a model. Only found models are cached."""
-        with self._lock:
-            facts = self._models.get(name)
-        if facts is None:
-            facts = resolve_model(name, self._home)
-            self._cache(self._models, name, facts)
-        return facts
+        return self._models.get(name, lambda: resolve_model(name, self._home))
 
     def _load_source(self, source: Source) -> LoadedSource:
-        key = self.source_stamps([source])
-        with self._lock:
-            loaded = self._sources.get(key)
-        if loaded is None:
-            loaded = load_sources([source], self._home, cache=self.count_cache)[0]
-            self._cache(self._sources, key, loaded)
-        return loaded
+        return self._sources.get(
+            self.source_stamps([source]),
+            lambda: load_sources([source], self._home, cache=self.count_cache)[0],
+        )
 
     def _load_data(self, config: TrainingConfig, errors: list[ForgeError]) -> RunData | None:
         """Return the data of a run; None, with the problems in `errors`, if a source is bad."""
@@ -211,12 +224,6 @@ class PreflightService:
         if facts is None or config.adapter.start_from is None or not config.adapter.enabled:
             return None
         return str(find_adapter(config, self._home, facts.path))
-
-    def _cache(self, cache: dict[Any, Any], key: Any, value: Any) -> None:
-        with self._lock:
-            if len(cache) >= CACHE_SIZE:
-                cache.pop(next(iter(cache)))
-            cache[key] = value
 
 
 def _collect(errors: list[ForgeError], compute: Callable[[], T]) -> T | None:

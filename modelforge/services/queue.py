@@ -120,20 +120,16 @@ class QueueService:
         """
         moment = self._clock.read()
         start_time = _parse_time(start_after, moment)
-        launcher = self._launcher
-        with launcher.request_lock(request_id):
-            if known := launcher.find_request(request_id):
-                return known.id
-            spec = launcher.prepare(*layers, name=name, idle=True)
-            with launcher.claim():
-                if known := launcher.find_request(request_id):
-                    return known.id
 
-                def announce(run_id: str) -> None:
-                    entry = _entry(run_id, moment, start_time, held=held)
-                    self._write(self._read()[0].with_entry(entry))
+        def announce(run_id: str) -> None:
+            entry = _entry(run_id, moment, start_time, held=held)
+            self._write(self._read()[0].with_entry(entry))
 
-                return launcher.create(spec, request_id, announce).id
+        return self._launcher.create_once(
+            request_id,
+            lambda: self._launcher.prepare(*layers, name=name, request_id=request_id, idle=True),
+            lambda run: self._store.create(run, announce),
+        )
 
     def add_resume(self, run_id: str, *, start_after: StartTime = None, held: bool = False) -> None:
         """Queue the resume of a run that was stopped, failed or was lost."""
@@ -240,7 +236,7 @@ class QueueService:
             if not isinstance(config, dict):
                 what = f"The record of {folder.id} is damaged."
                 raise RunError(Problem("run", what, "It can only be removed."))
-            self._launcher.prepare(Layer("run", config))
+            self._launcher.check(Layer("run", config))
         except ForgeError as error:
             return error
         return None

@@ -11,15 +11,15 @@ from typing import Any
 
 from modelforge.config.resolve import Layer
 from modelforge.data.sources.load import source_entries
-from modelforge.errors import BusyError, ConfigError, ForgeError, Problem
+from modelforge.errors import BusyError, ConfigError, Problem
 from modelforge.runs.atomic_files import disk_error, find_json, write_json
 from modelforge.runs.checkpoints import Checkpoint, Damage, list_checkpoints, newest_valid, verify
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.states import RunState
-from modelforge.runs.store import STAGING
+from modelforge.runs.store import STAGING, NewRun
 from modelforge.runs.view import RunView
 from modelforge.services.runs import RunService
-from modelforge.services.start import RunLauncher, RunSpec
+from modelforge.services.start import RunLauncher
 
 RESUME, CONTINUE, FROM_ADAPTER = "resume", "continue", "start-from"
 CONTINUED = " · continued"
@@ -105,18 +105,29 @@ class ResumeService:
         The new run is longer by `epochs` or `steps`; by default by one epoch, or by as many steps
         as the run has. Raises what `RunService.start` raises.
         """
-        if known := self._launcher.find_request(request_id):
-            return known.id
-        folder = self._require(run_id, lambda options: options.continue_)
-        view = self._runs.view(run_id)
-        spec = self._prepare_longer(view, epochs, steps)
-        checkpoint, _damaged = newest_valid(folder)
-        if checkpoint is None:
-            what = "None of its checkpoints is complete."
-            raise ConfigError(Problem("run", what, START_FROM_ADAPTER))
-        staged = self._copy_checkpoints(folder, checkpoint)
+        folder = self._runs.folder(run_id)
+        staged = folder.path.parent / f"{STAGING}{folder.id}-{secrets.token_hex(2)}"
+
+        def prepare() -> NewRun:
+            self._require(run_id, lambda options: options.continue_)
+            run = self._prepare_longer(self._runs.view(run_id), epochs, steps, request_id)
+            try:
+                _copy_checkpoints(folder, staged)
+            except OSError as error:
+                raise disk_error(error, staged) from error
+            return run
+
+        def move_copy(created: RunFolder) -> None:
+            try:
+                for part in staged.iterdir():
+                    part.rename(created.path / part.name)
+            except OSError as error:
+                raise disk_error(error, created.checkpoints) from error
+
         try:
-            return self._start_from_copy(view, spec, staged, checkpoint, request_id)
+            return self._launcher.create_once(
+                request_id, prepare, lambda run: self._launcher.start(run, move_copy)
+            )
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
@@ -143,57 +154,33 @@ class ResumeService:
             raise ConfigError(Problem("run", option.why_not, "Choose another way to continue."))
         return folder
 
-    def _prepare_longer(self, view: RunView, epochs: int | None, steps: int | None) -> RunSpec:
+    def _prepare_longer(
+        self, view: RunView, epochs: int | None, steps: int | None, request_id: str | None
+    ) -> NewRun:
         name = f"{view.name.removesuffix(CONTINUED)}{CONTINUED}"
         layer = Layer("body", _longer_config(view, epochs, steps))
-        spec = self._launcher.prepare(layer, name=name)
-        if _data_hashes(spec.data.as_record()) != _data_hashes(view.dataset):
+        run = self._launcher.prepare(layer, name=name, request_id=request_id)
+        if _data_hashes(run.dataset) != _data_hashes(view.dataset):
             what = "The data has changed since the run, so its epochs cannot be continued."
             raise ConfigError(Problem("dataset", what, START_FROM_ADAPTER))
-        return spec
+        return run
 
-    def _copy_checkpoints(self, folder: RunFolder, newest: Checkpoint) -> Path:
-        """Return a copy of the newest and the best checkpoint, and of the reward model."""
-        staged = folder.path.parent / f"{STAGING}{folder.id}-{secrets.token_hex(2)}"
-        state = find_json(newest.path / "trainer_state.json") or {}
-        best_step = state.get("best_global_step")
-        best = next((each for each in list_checkpoints(folder) if each.step == best_step), newest)
-        try:
-            for checkpoint in {newest.path, best.path}:
-                if checkpoint == newest.path or verify(checkpoint) is None:
-                    shutil.copytree(checkpoint, staged / "checkpoints" / checkpoint.name)
-            if folder.has_reward_model:
-                shutil.copytree(folder.reward_model, staged / folder.reward_model.name)
-        except OSError as error:
-            shutil.rmtree(staged, ignore_errors=True)
-            raise disk_error(error, staged) from error
-        return staged
 
-    def _start_from_copy(
-        self,
-        view: RunView,
-        spec: RunSpec,
-        staged: Path,
-        checkpoint: Checkpoint,
-        request_id: str | None,
-    ) -> str:
-        launcher = self._launcher
-        with launcher.claim():
-            if known := launcher.find_request(request_id):
-                return known.id
-            launcher.require_free()
-            folder = launcher.create(spec, request_id)
-            try:
-                write_json(folder.came_from, {"run": view.id, "step": checkpoint.step})
-                for part in staged.iterdir():
-                    part.rename(folder.path / part.name)
-                launcher.launch(folder)
-            except (OSError, ForgeError) as error:
-                launcher.discard(folder)
-                if isinstance(error, OSError):
-                    raise disk_error(error, folder.checkpoints) from error
-                raise
-        return folder.id
+def _copy_checkpoints(folder: RunFolder, staged: Path) -> None:
+    """Copy the newest and the best checkpoint, and the reward model, and note their origin."""
+    newest, _damaged = newest_valid(folder)
+    if newest is None:
+        what = "None of its checkpoints is complete."
+        raise ConfigError(Problem("run", what, START_FROM_ADAPTER))
+    state = find_json(newest.path / "trainer_state.json") or {}
+    best_step = state.get("best_global_step")
+    best = next((each for each in list_checkpoints(folder) if each.step == best_step), newest)
+    for checkpoint in {newest.path, best.path}:
+        if checkpoint == newest.path or verify(checkpoint) is None:
+            shutil.copytree(checkpoint, staged / "checkpoints" / checkpoint.name)
+    if folder.has_reward_model:
+        shutil.copytree(folder.reward_model, staged / folder.reward_model.name)
+    write_json(staged / folder.came_from.name, {"run": folder.id, "step": newest.step})
 
 
 def _resume_option(view: RunView, checkpoint: Checkpoint | None) -> ResumeOption:

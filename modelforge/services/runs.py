@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from modelforge.config.resolve import Layer
-from modelforge.errors import ForgeError, NotFoundError
+from modelforge.errors import NotFoundError
 from modelforge.runs.events import EventRecord, read_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import RunFilter
@@ -46,23 +46,11 @@ class RunService:
         Raises ConfigError, NotFoundError, DataError, BlockedError or BusyError; then nothing
         has been created.
         """
-        launcher = self._launcher
-        with launcher.request_lock(request_id):
-            if known := launcher.find_request(request_id):
-                return known.id
-            spec = launcher.prepare(*layers, name=name)
-            with launcher.claim():
-                # Another server may have handled the same request meanwhile.
-                if known := launcher.find_request(request_id):
-                    return known.id
-                launcher.require_free()
-                folder = launcher.create(spec, request_id)
-                try:
-                    launcher.launch(folder)
-                except ForgeError:
-                    launcher.discard(folder)
-                    raise
-        return folder.id
+        return self._launcher.create_once(
+            request_id,
+            lambda: self._launcher.prepare(*layers, name=name, request_id=request_id),
+            self._launcher.start,
+        )
 
     def view(self, run_id: str) -> RunView:
         """Return the settings, the progress and the state of a run; raises NotFoundError."""

@@ -6,16 +6,10 @@ import contextlib
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
-from modelforge.config.plan.make import Plan
-from modelforge.config.resolve import Layer, Resolved
-from modelforge.data.sources.combine import RunData
+from modelforge.config.resolve import Layer
 from modelforge.errors import BlockedError, BusyError, ForgeError
-from modelforge.hardware.machine import Machine
-from modelforge.models.architecture import ModelInfo
-from modelforge.preflight import Report
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.process.warm_worker import WarmWorker
@@ -24,40 +18,6 @@ from modelforge.services.chat import ChatService
 from modelforge.services.preflight import PreflightResult, PreflightService
 
 REQUEST_LOCKS = 64
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """Everything a run folder is created from, checked."""
-
-    name: str
-    resolved: Resolved
-    plan: Plan
-    report: Report
-    data: RunData
-    facts: ModelInfo
-    machine: Machine
-
-    def create_in(
-        self,
-        store: Store,
-        request_id: str | None = None,
-        announce: Callable[[str], None] | None = None,
-        *,
-        trial_run: bool = False,
-    ) -> RunFolder:
-        """Create the folder; `announce` receives the id before the folder is visible."""
-        new_run = NewRun(
-            name=self.name,
-            config=self.resolved.config.explicit_values(),
-            origins=self.resolved.origins,
-            plan=self.plan.as_dict(),
-            report=self.report.as_dict(),
-            dataset=self.data.as_record(),
-            request_id=request_id,
-            trial_run=trial_run,
-        )
-        return store.create(new_run, announce)
 
 
 class RunLauncher:
@@ -82,30 +42,47 @@ class RunLauncher:
         self._chat = chat
         self._request_locks = [threading.Lock() for _ in range(REQUEST_LOCKS)]
 
-    def request_lock(self, request_id: str | None) -> AbstractContextManager[object]:
-        """Return a lock that makes requests with the same id wait for the first one."""
-        if not request_id:
-            return nullcontext()
-        return self._request_locks[hash(request_id) % REQUEST_LOCKS]
+    def create_once(
+        self,
+        request_id: str | None,
+        prepare: Callable[[], NewRun],
+        create: Callable[[NewRun], RunFolder],
+    ) -> str:
+        """Return the id of the run that this request has created, or else create it.
 
-    def find_request(self, request_id: str | None) -> RunFolder | None:
-        """Return the run that this request has created already, or None."""
-        return self._store.find_request(request_id) if request_id else None
+        `create` is called inside `claim`. Requests with the same id wait for the first one.
+        """
+        waits = self._request_locks[hash(request_id) % REQUEST_LOCKS]
+        with waits if request_id else nullcontext():
+            if request_id and (known := self._store.find_request(request_id)):
+                return known.id
+            run = prepare()
+            with self.claim():
+                # Another server may have handled the same request meanwhile.
+                if request_id and (known := self._store.find_request(request_id)):
+                    return known.id
+                return create(run).id
 
-    def prepare(self, *layers: Layer, name: str | None = None, idle: bool = False) -> RunSpec:
-        """Check the settings and return what the run is created from.
+    def prepare(
+        self,
+        *layers: Layer,
+        name: str | None = None,
+        request_id: str | None = None,
+        idle: bool = False,
+    ) -> NewRun:
+        """Return the contents of a new run folder; raises what `check` raises."""
+        return new_run(self.check(*layers, idle=idle), name=name, request_id=request_id)
 
-        With `idle` the machine counts as unused. Raises ForgeError with all problems, BlockedError
-        with all findings.
+    def check(self, *layers: Layer, idle: bool = False) -> PreflightResult:
+        """Return a check without errors and blockers; with `idle` the machine counts as unused.
+
+        Raises ForgeError with all problems, BlockedError with all findings.
         """
         checked = self._preflight.check(*layers, idle=idle)
-        resolved, plan, report, data = checked.require()
+        report = checked.require()[2]
         if report.blocked:
             raise BlockedError(report.findings)
-        if checked.facts is None or checked.machine is None:
-            raise AssertionError("a check without errors is complete")
-        title = name or resolved.config.logging.run_name or _default_name(checked)
-        return RunSpec(title, resolved, plan, report, data, checked.facts, checked.machine)
+        return checked
 
     def require_fit(self, *layers: Layer) -> None:
         """Raise BlockedError if a run with these settings cannot run here now.
@@ -132,14 +109,20 @@ class RunLauncher:
             return error.problems[0].sentence
         return self._chat.in_use
 
-    def create(
-        self,
-        spec: RunSpec,
-        request_id: str | None = None,
-        announce: Callable[[str], None] | None = None,
+    def start(
+        self, run: NewRun, fill: Callable[[RunFolder], None] = lambda _folder: None
     ) -> RunFolder:
-        """Create a run folder; `announce` receives its id before it is visible."""
-        return spec.create_in(self._store, request_id, announce)
+        """Create a run folder, `fill` it and start its worker; on an error nothing is left."""
+        self.require_free()
+        folder = self._store.create(run)
+        try:
+            fill(folder)
+            self.launch(folder)
+        except ForgeError:
+            with contextlib.suppress(ForgeError):
+                self._store.delete(folder.id)
+            raise
+        return folder
 
     def launch(
         self, folder: RunFolder, supervisor: Supervisor | None = None, *, again: bool = False
@@ -151,14 +134,25 @@ class RunLauncher:
         self._chat.close()
         (supervisor or self._supervisor).launch(folder, self._warm_worker, again=again)
 
-    def discard(self, folder: RunFolder) -> None:
-        """Delete a run that could not be started."""
-        with contextlib.suppress(ForgeError):
-            self._store.delete(folder.id)
 
-
-def _default_name(checked: PreflightResult) -> str:
-    """Return a name made of the dataset and the model."""
-    model = checked.facts.name.rsplit("/", 1)[-1] if checked.facts else "model"
-    data = Path(checked.summary.name).stem if checked.summary else "data"
-    return f"{data} · {model}"
+def new_run(
+    checked: PreflightResult,
+    *,
+    name: str | None = None,
+    request_id: str | None = None,
+    trial_run: bool = False,
+) -> NewRun:
+    """Return the contents of a run folder; by default its name consists of data and model."""
+    resolved, plan, report, data, facts = checked.require()
+    summary_name = Path(checked.summary.name).stem if checked.summary else "data"
+    default_name = f"{summary_name} · {facts.name.rsplit('/', 1)[-1]}"
+    return NewRun(
+        name=name or resolved.config.logging.run_name or default_name,
+        config=resolved.config.explicit_values(),
+        origins=resolved.origins,
+        plan=plan.as_dict(),
+        report=report.as_dict(),
+        dataset=data.as_record(),
+        request_id=request_id,
+        trial_run=trial_run,
+    )

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modelforge.config.plan.make import Plan
 from modelforge.config.resolve import Layer
-from modelforge.config.schema.config import TrainingConfig
-from modelforge.data.checks.summary import DatasetSummary
 from modelforge.errors import BusyError, ForgeError, RunError
-from modelforge.hardware.machine import Machine
-from modelforge.models.architecture import ModelInfo
+from modelforge.paths import Home
 from modelforge.preflight.trial_run import TrialRunResult
 from modelforge.runs.atomic_files import find_json, read_json, write_json
 from modelforge.runs.event_types import TrialRunEvent
@@ -22,11 +19,11 @@ from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState, read_facts
-from modelforge.runs.store import Store
+from modelforge.runs.store import LOCK, Store
 from modelforge.runs.timeline import Timeline
 from modelforge.runs.view import ending_data
 from modelforge.services.measurements import TrialRunResults, read_result
-from modelforge.services.start import RunLauncher
+from modelforge.services.start import RunLauncher, new_run
 
 FOLDERS_KEPT = 5
 RECORD, OLD_RECORD = "trial_run.json", "rehearsal.json"
@@ -73,36 +70,30 @@ class TrialRunService:
     """Start, watch and stop trial runs, and store their results.
 
     A trial run uses the GPU like a run: its worker process holds the GPU lease until it ends.
-    `store` and `supervisor` are those of the trial-run folder; `lease` has a token of its own, so
-    that other services of this server see a trial run as another user of the GPU.
+    The lease has a token of its own, so that other services of this server see a trial run as
+    another user of the GPU.
     """
 
     def __init__(
-        self,
-        launcher: RunLauncher,
-        store: Store,
-        supervisor: Supervisor,
-        lease: MachineLease,
-        results: TrialRunResults,
+        self, home: Home, launcher: RunLauncher, results: TrialRunResults, worker: Sequence[str]
     ) -> None:
         self._launcher = launcher
-        self._store = store
-        self._supervisor = supervisor
-        self._lease = lease
         self._results = results
+        self._store = Store(home, runs=home.trial_runs)
+        self._supervisor = Supervisor(home, runs=home.trial_runs, command=worker)
+        self._lease = MachineLease(home.lease, home.runs / LOCK)
 
     def start(self, *layers: Layer) -> str:
         """Start a trial run with these settings and return its id.
 
         Raises what `RunService.start` raises; then nothing has been created.
         """
-        spec = self._launcher.prepare(*layers)
-        about = spec.resolved.config, spec.plan, spec.facts, spec.data.summary, spec.machine
+        checked = self._launcher.check(*layers)
         with self._launcher.claim():
             self._launcher.require_free()
-            folder = spec.create_in(self._store, trial_run=True)
+            folder = self._store.create(new_run(checked, trial_run=True))
             try:
-                write_json(folder.path / RECORD, {"signature": self._results.key(*about)})
+                write_json(folder.path / RECORD, {"signature": checked.trial_run_key})
                 self._launcher.launch(folder, self._supervisor)
                 self._take_lease(folder)
             except ForgeError:
@@ -147,16 +138,8 @@ class TrialRunService:
         self._supervisor.stop(folder, keep=False)
         return self._supervisor.state(folder)
 
-    def latest(
-        self,
-        config: TrainingConfig,
-        plan: Plan,
-        facts: ModelInfo,
-        summary: DatasetSummary,
-        machine: Machine,
-    ) -> TrialRunView | None:
-        """Return the newest kept trial run with equal settings, or None."""
-        key = self._results.key(config, plan, facts, summary, machine)
+    def latest(self, key: str) -> TrialRunView | None:
+        """Return the newest kept trial run with the key of a `PreflightResult`, or None."""
         for folder in self._store.list():
             if _read_record(folder).get("signature") == key:
                 return self.view(folder.id)

@@ -78,11 +78,11 @@ def tiny_shape(tmp_path_factory):
 def test_a_run_is_traced_once_and_known_from_then_on(forge, home, asked):
     before = forge.preflight.check(asked()).report
     assert before.memory_basis == "formula"
-    traced = forge.memory_trace.trace(asked()).report
+    traced = forge.preflight.trace_memory(asked()).report
     assert traced.memory_basis == "traced"
     assert traced.memory_total_gib == pytest.approx(sum(part.gib for part in traced.memory))
     began = time.monotonic()
-    assert forge.memory_trace.trace(asked()).report.memory_basis == "traced"
+    assert forge.preflight.trace_memory(asked()).report.memory_basis == "traced"
     assert time.monotonic() - began < 0.3
     # What bears on no tensor is no other footprint; another process knows it from the disk.
     again = Forge(home)
@@ -106,7 +106,7 @@ def test_a_run_is_traced_once_and_known_from_then_on(forge, home, asked):
     ],
 )
 def test_what_bears_on_memory_is_another_footprint(forge, asked, said):
-    forge.memory_trace.trace(asked())
+    forge.preflight.trace_memory(asked())
     assert forge.preflight.check(asked(**said)).report.memory_basis == "formula"
 
 

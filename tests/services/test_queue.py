@@ -296,20 +296,20 @@ def test_a_run_that_goes_on_cannot_be_queued_again(forge, question):
 def test_a_clock_that_jumps_starts_nothing_early(forge, question):
     wall, steady = [time.time()], [0.0]
     clock = Clock(lambda: wall[0], lambda: steady[0])
-    desk = QueueService(
+    queue = QueueService(
         forge.home,
         forge.runs._store,
         forge._supervisor,
         forge.runs._launcher,
         clock=clock,
     )
-    run = desk.add(question, start_after="+2h")
+    run = queue.add(question, start_after="+2h")
     for moved in (5 * 3600, -10 * 3600, 5 * 3600):
         wall[0] += moved
-        assert desk.start_next() is None
+        assert queue.start_next() is None
     wall[0] += 7201
     steady[0] += 7201
-    assert desk.start_next() == run
+    assert queue.start_next() == run
 
 
 def test_chat_of_another_server_is_named_and_waited_for(server, question, model):
@@ -408,13 +408,13 @@ def test_a_queue_that_cannot_be_written_starts_its_run_once(forge, question, mon
 
 def test_a_hold_that_comes_while_a_run_is_checked_is_heard(forge, question, monkeypatch):
     run = forge.queue.add(question)
-    prepare = forge.runs._launcher.prepare
+    check = forge.runs._launcher.check
 
     def slowly(*layers, **more):
         forge.queue.hold()
-        return prepare(*layers, **more)
+        return check(*layers, **more)
 
-    monkeypatch.setattr(forge.runs._launcher, "prepare", slowly)
+    monkeypatch.setattr(forge.runs._launcher, "check", slowly)
     assert forge.queue.start_next() is None
     assert forge.runs.state(run) is RunState.QUEUED
     assert forge.queue.view().code == "held"

@@ -59,7 +59,7 @@ async def memory(request: Request, forge: ForgeDep) -> MemoryInfo:
     seconds; later requests, including `preflight`, use the stored result.
     """
     layer = Layer("body", await read_settings(request))
-    checked = await to_thread.run_sync(lambda: forge.memory_trace.trace(layer))
+    checked = await to_thread.run_sync(lambda: forge.preflight.trace_memory(layer))
     report = checked.require()[2]
     return MemoryInfo(
         memory=report.memory,

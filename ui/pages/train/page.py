@@ -30,7 +30,7 @@ def page(forge: Forge) -> None:
     def trace_memory(request: Any) -> Reply:
         entered = Entered.read(request)
         try:
-            checked = forge.memory_trace.trace(*forge.layers.stack(entered).layers)
+            checked = forge.preflight.trace_memory(*forge.layers.stack(entered).layers)
         except ForgeError:
             return Reply()  # not requested by the user: the estimate stays
         return response.reply(forge, entered, checked=checked)

@@ -60,17 +60,10 @@ def state(forge: Forge, checked: PreflightResult) -> Markup:
     with contextlib.suppress(ForgeError):
         if active := forge.trial_runs.active():
             return view_part(forge.trial_runs.view(active))
-        view = _latest(forge, checked)
+        key = checked.trial_run_key
+        view = forge.trial_runs.latest(key) if key else None
         return view_part(view) if view else EMPTY
     return EMPTY
-
-
-def _latest(forge: Forge, checked: PreflightResult) -> TrialRunView | None:
-    resolved, plan, facts = checked.resolved, checked.plan, checked.facts
-    look, machine = checked.summary, checked.machine
-    if not (resolved and plan and facts and look and machine):
-        return None
-    return forge.trial_runs.latest(resolved.config, plan, facts, look, machine)
 
 
 def _reply(forge: Forge, trial_run_id: str) -> TrialRunReply:

@@ -34,24 +34,6 @@ def facts(items: Iterable[tuple[str, object]], class_: str | None = None) -> Mar
     return el("dl.facts", listed, class_=class_)
 
 
-def table(
-    heads: Sequence[object], rows: Sequence[Markup], label: str, class_: str | None = None
-) -> Markup:
-    """Return a table that scrolls, with a name for screen readers."""
-    return el(
-        "div.table",
-        el(
-            "table",
-            el("thead", el("tr", [el("th", head, scope="col") for head in heads])),
-            el("tbody", rows),
-        ),
-        class_=class_,
-        tabindex="0",
-        role="region",
-        aria_label=label,
-    )
-
-
 def chip(text: object, tone: str = "") -> Markup:
     """Return a short label; the tone is `good`, `warn`, `bad`, `plain` or empty."""
     return el("span.chip", text, class_=tone or None)
@@ -60,6 +42,14 @@ def chip(text: object, tone: str = "") -> Markup:
 def state_chip(state: str) -> Markup:
     """Return the state of a run."""
     return chip(*fmt.STATES[state])
+
+
+def finding(
+    label: object, tone: str, text: object, *details: object, button: Markup | None = None
+) -> Markup:
+    """Return a finding: its level or count, its text with details below it, and a button."""
+    lines = [el("small", detail) for detail in details if detail]
+    return el("div.find", chip(label, tone), el("div", text, lines), button)
 
 
 def progress(label: str, share: float | None) -> Markup:
@@ -84,66 +74,6 @@ def field(key: str, label: str, control: Markup, hint: str = "") -> Markup:
         el("div.lab", el("label", label, for_=key)),
         control,
         el("small.hint", hint) if hint else None,
-    )
-
-
-def select(key: str, *options: object) -> Markup:
-    """Return a drop-down list."""
-    return el("div.in.pick", el(f"select#{key}", options))
-
-
-def text_setting(name: str, label: str, help_text: str, placeholder: str = "") -> Markup:
-    """Return a text field for a setting that can also be chosen with a tile."""
-    key = f"text-{name}"
-    return el(
-        "div.f.free",
-        el("div.lab", el("label", label, for_=key, title=name)),
-        el(
-            "div.in",
-            el(
-                "input",
-                type="text",
-                id=key,
-                data_text_for=name,
-                placeholder=placeholder,
-                autocomplete="off",
-                spellcheck="false",
-                aria_describedby=f"{key}-help {key}-error",
-            ),
-        ),
-        el("small.hint", help_text, id=f"{key}-help"),
-        el("p.wrong", id=f"{key}-error", data_error=name, aria_live="polite"),
-        data_setting_box=name,
-    )
-
-
-def tabs(group: str, titles: Sequence[tuple[str, object]], *shared: str) -> Markup:
-    """Return a row of tabs; each shows the panel `GROUP-KEY`, those in `shared` the first one's."""
-    buttons = [
-        el(
-            "button",
-            title,
-            type="button",
-            role="tab",
-            id=f"tab-{group}-{key}",
-            data_action="tab",
-            aria_selected="true" if place == 0 else "false",
-            aria_controls=f"{group}-{titles[0][0] if key in shared else key}",
-            tabindex="0" if place == 0 else "-1",
-        )
-        for place, (key, title) in enumerate(titles)
-    ]
-    return el("div.tabs", buttons, role="tablist")
-
-
-def tab_panel(group: str, key: str, content: object, *, is_shown: bool = False) -> Markup:
-    """Return the panel of a tab."""
-    return el(
-        f"div#{group}-{key}",
-        content,
-        role="tabpanel",
-        aria_labelledby=f"tab-{group}-{key}",
-        hidden=not is_shown,
     )
 
 

@@ -20,11 +20,6 @@ from ui.pages.run.state import (
 )
 
 
-def skeleton() -> Markup:
-    """Return the page of a run, empty of values."""
-    return render("run", "skeleton", _SYSTEM_CHARTS)
-
-
 def fast_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
     """Return the parts that change with every step."""
     return {
@@ -52,7 +47,7 @@ def slow_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
     }
 
 
-_SYSTEM_CHARTS: dict[str, tuple[str, str]] = {
+SYSTEM_CHARTS: dict[str, tuple[str, str]] = {
     "speed": ("Tokens per second", "tokens/s"),
     "learning-rate": ("Learning rate", ""),
     "load": ("Load", "%"),
@@ -68,7 +63,7 @@ def charts(timeline: Timeline) -> dict[str, ChartData]:
         "load": [Line("CPU", series["cpu_percent"]), Line("GPU", series["gpu_percent"], "ember")],
     }
     data = {"loss": chart("Loss", metrics.losses(now), x_end=now.total_steps)}
-    for key, (title, unit) in _SYSTEM_CHARTS.items():
+    for key, (title, unit) in SYSTEM_CHARTS.items():
         data[key] = chart(title, lines[key], unit=unit, x_end=now.total_steps, from_zero=True)
     for stage in timeline.stages:
         data |= metrics.charts(stage)

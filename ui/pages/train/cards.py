@@ -9,9 +9,8 @@ from modelforge.config.profiles import Profile
 from modelforge.data.sources.library import Sample
 from modelforge.hardware.machine import Machine
 from ui.html import format as fmt
-from ui.html.components import chip, choices, facts, tabs, tile
+from ui.html.components import chip, choices, facts, tile
 from ui.html.markup import Markup, el, join
-from ui.pages.train import data_card, form, model_card
 
 # Value, title and description of each choice.
 Choice = tuple[str, str, str]
@@ -31,35 +30,6 @@ PROVIDERS: tuple[Choice, ...] = (
     ("unsloth", "Unsloth", "Faster and smaller on an NVIDIA GPU; chat and text only."),
 )
 TEXT_ONLY = frozenset({"dpo", "rlhf", "unsloth"})
-
-
-def cards() -> Markup:
-    """Return the five cards, empty of values."""
-    return join(
-        [
-            _card("machine", 1, "Your machine", el("div", data_part="machine")),
-            _card("task", 2, "What should it learn?", _task()),
-            _card("model", 3, "Which model?", model_card.body()),
-            _card("data", 4, "Your data", data_card.body(), is_open=True),
-            _card("settings", 5, "Settings", _settings(), is_open=True),
-        ]
-    )
-
-
-def _card(key: str, place: int, title: str, body: Markup, *, is_open: bool = False) -> Markup:
-    """Return a card that folds to its summary line."""
-    head = el(
-        "button.head",
-        el("span.n", str(place), data_step=key, data_place=place),
-        el("span.name", title),
-        el("span.sum", data_part=f"sum-{key}"),
-        type="button",
-        data_action="fold",
-        aria_expanded="true" if is_open else "false",
-        aria_controls=f"body-{key}",
-    )
-    content = el(f"div.body#body-{key}", body, hidden=not is_open)
-    return el("section.card", el("h2", head), content, id=f"card-{key}")
 
 
 def machine(machine: Machine, profiles: Mapping[str, Profile], reason: str) -> Markup:
@@ -122,14 +92,6 @@ def samples(listed: Sequence[Sample], task: str) -> Markup:
     return choices("Try it with a sample", tiles)
 
 
-def _task() -> Markup:
-    errors = [
-        el("p.wrong", data_error=name, aria_live="polite")
-        for name in ("task", "strategy", "provider")
-    ]
-    return join([el("div", data_part="tasks"), errors])
-
-
 def tasks(task: str) -> Markup:
     """Return the choices of task, strategy and provider; unsupported ones are disabled."""
     return join(
@@ -165,30 +127,3 @@ def _badge(value: str) -> Markup | None:
 def title(listed: Sequence[Choice], value: str) -> str:
     """Return the title of a choice."""
     return next((title for known, title, _ in listed if known == value), value)
-
-
-def _settings() -> Markup:
-    all_title = join(["All ", el("span", data_part="count-all")])
-    basic = el(
-        "div#settings-basic.basic-only",
-        form.settings(),
-        role="tabpanel",
-        aria_labelledby="tab-settings-basic",
-    )
-    file = el("input#recipe-file", type="file", accept=".yaml,.yml,.json")
-    recipe = el(
-        "div#settings-recipe.panel",
-        el("p.help", "The same settings as a file, for `modelforge train` or the REST interface."),
-        el("pre", data_part="recipe", tabindex="0", aria_label="Recipe"),
-        el(
-            "div.row.start",
-            el("button.btn.s", "Copy", type="button", data_action="copy", data_from="recipe"),
-            el("button.btn.s", "Download", type="button", data_action="save-recipe"),
-            el("label.btn.s", "Open a recipe", file),
-        ),
-        role="tabpanel",
-        hidden=True,
-        aria_labelledby="tab-settings-recipe",
-    )
-    titles = (("basic", "Basic"), ("all", all_title), ("recipe", "Recipe"))
-    return join([tabs("settings", titles, "all"), basic, recipe])

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelforge.config.fields import FieldSpec, source_specs
+from modelforge.config.fields import source_specs
 from ui.html import format as fmt
-from ui.html.markup import Markup, el, join
+from ui.html.markup import Markup, join
+from ui.html.templates import render
 
 TYPES = {
     "auto": "detect from the columns",
@@ -28,15 +29,8 @@ MESSAGE_KEYS = {"role": "Role of a message", "content": "Content of a message"}
 # Fields that say where a source is and how much of it is used.
 LOCATION = frozenset({"path", "subset", "split", "samples", "weight"})
 MORE = (
-    *(
-        "encoding",
-        "weight",
-        "samples",
-        "system_prompt_type",
-        "system_prompt_field",
-        "system_prompt",
-    ),
-    *("prompt_format", "prompt_format_no_input"),
+    *("encoding", "weight", "samples", "system_prompt_type", "system_prompt_field"),
+    *("system_prompt", "prompt_format", "prompt_format_no_input"),
 )
 SYSTEM_PROMPTS = {"none": "none", "field": "from a column", "fixed": "the same for all rows"}
 
@@ -58,31 +52,7 @@ def reading(sources: Sequence[Mapping[str, Any]], reason: str, *, is_usable: boo
         is_usable: Whether the rows can be read this way.
     """
     is_mine = any(set(source) - LOCATION for source in sources)
-    origin = el("span.origin", "you" if is_mine else "detected")
-    undo = el(
-        "button.undo#mapping-undo",
-        "⟲",
-        type="button",
-        data_action="mapping-undo",
-        aria_label="Undo my column mapping",
-        title="Undo my change",
-    )
-    change = el(
-        "button.btn.s#mapping-open",
-        "Change",
-        type="button",
-        data_action="mapping-open",
-        aria_expanded="false",
-        aria_controls="mapping",
-        aria_label="Change how the rows are read",
-    )
-    return el(
-        "div.reading",
-        el("p.help", reason, class_=None if is_usable else "bad"),
-        origin if is_usable or is_mine else None,
-        undo if is_mine else None,
-        change,
-    )
+    return render("form", "reading", reason, is_usable, is_mine)
 
 
 def editor(sources: Sequence[Mapping[str, Any]], columns: Sequence[FileColumns]) -> Markup:
@@ -113,24 +83,9 @@ def _source(
     legend = "How the rows are read"
     if has_several:
         legend = f"{fmt.file_name(source.get('path', ''))}: {legend[:1].lower()}{legend[1:]}"
-    return el(
-        "fieldset.set",
-        el("legend", legend),
-        el("div.fields", boxes),
-        _more(place, source, found.columns),
-        data_source=str(place),
-    )
-
-
-def _more(place: int, source: Mapping[str, Any], columns: Sequence[str]) -> Markup:
-    """Return the other fields, folded unless one of them is set."""
-    is_set = any(source.get(name) not in (None, "", "none") for name in MORE)
-    return el(
-        "details.printed",
-        el("summary", "Encoding, weight, system prompt and prompt format"),
-        el("div.fields", [_field(place, name, source, columns) for name in MORE]),
-        open=is_set or None,
-    )
+    more = [_field(place, name, source, found.columns) for name in MORE]
+    is_open = any(source.get(name) not in (None, "", "none") for name in MORE)
+    return render("form", "source", place, legend, boxes, more, is_open)
 
 
 def _field(place: int, name: str, source: Mapping[str, Any], columns: Sequence[str]) -> Markup:
@@ -140,45 +95,17 @@ def _field(place: int, name: str, source: Mapping[str, Any], columns: Sequence[s
         return _select(place, name, spec.label, value or "none", options)
     if name.endswith("_field"):
         return _select(place, name, spec.label, value, _options(columns))
-    key = f"map-{place}-{name}"
-    common = {"id": key, "data_map": name, "aria_describedby": f"{key}-help"}
-    control = (
-        el("textarea", value, rows=3, **common)
-        if spec.multiline
-        else el("input", type="text", value=value, placeholder=_default(spec), **common)
-    )
-    return el(
-        "div.f",
-        _label(place, name, spec.label, key),
-        el("div.in", control, el("span.unit", spec.unit) if spec.unit else None),
-        el("small.hint", spec.help, id=f"{key}-help"),
-        class_="mine" if value else None,
-    )
-
-
-def _default(spec: FieldSpec) -> str:
-    return "all" if spec.default is None else f"{spec.default:g}"
+    return render("form", "source_text", place, name, spec, value)
 
 
 def _options(names: Sequence[str]) -> list[tuple[str, str]]:
     return [("", "not set"), *((name, name) for name in names)]
 
 
-def _label(place: int, name: str, label: str, key: str) -> Markup:
-    return el("div.lab", el("label", label, for_=key, title=f"data.sources[{place}].{name}"))
-
-
 def _select(
     place: int, name: str, label: str, value: str, options: Sequence[tuple[str, str]]
 ) -> Markup:
-    key = f"map-{place}-{name.replace(':', '-')}"
-    listed = list(options)
+    shown = list(options)
     if value not in dict(options):
-        listed.append((value, f"{value} (not in the file)"))
-    shown = [el("option", title, value=known, selected=known == value) for known, title in listed]
-    return el(
-        "div.f",
-        _label(place, name, label, key),
-        el("div.in.pick", el("select", shown, id=key, data_map=name)),
-        class_="mine" if value not in ("", "auto", "none") else None,
-    )
+        shown.append((value, f"{value} (not in the file)"))
+    return render("form", "source_select", place, name, label, value, shown)

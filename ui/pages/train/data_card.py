@@ -7,15 +7,12 @@ from typing import Any
 
 from modelforge.data.canonical.convert import SUMMARIZE_PROMPT
 from modelforge.data.checks.summary import DatasetSummary
-from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import Problem
 from ui.html import format as fmt
-from ui.html.components import field, tab_panel, table, tabs, text_setting
 from ui.html.markup import EMPTY, Markup, el, join
+from ui.html.templates import render
 from ui.pages.train import column_mapping, plan_panel
 
-ACCEPTED = ".json,.jsonl,.ndjson,.csv,.tsv,.parquet,.arrow,.feather,.txt,.md,.gz,.zst"
-FORMATS = "JSON, JSONL, CSV, TSV, Parquet, Arrow, TXT or Markdown, also as .gz or .zst"
 # Kind of a row → its name.
 KINDS = {
     "pair": "questions and answers",
@@ -29,92 +26,6 @@ KINDS = {
 }
 MAX_ROWS = 20
 MAX_CHARS = 600
-
-
-def body() -> Markup:
-    """Return the content of the card, empty of data."""
-    path = text_setting(
-        "dataset",
-        "Or a path on this computer",
-        "A file, or a folder of files.",
-        "/home/me/data.jsonl",
-    )
-    return join(
-        [
-            el("div", data_part="samples"),
-            el("div.two.tight", _drop(), el("div", path, _hub())),
-            el("div", data_part="sources"),
-            el("div#data-content", _tabs(), hidden=True),
-        ]
-    )
-
-
-def _drop() -> Markup:
-    file = el(
-        "input#file", type="file", accept=ACCEPTED, multiple=True, data_limit=MAX_UPLOAD_BYTES
-    )
-    return el(
-        "div",
-        el(
-            "label.drop#drop",
-            file,
-            el("span", el("b", "Drop files here"), " or choose files"),
-            el("small", FORMATS),
-            el("span.busy", data_part="upload", aria_live="polite"),
-        ),
-        el(
-            "p.fine.under",
-            "No file yet? ",
-            el("a#to-build", "Write examples", href="/build"),
-            " or ",
-            el("a", "make pairs", href="/build?make=pairs"),
-            ".",
-        ),
-    )
-
-
-def _hub() -> Markup:
-    fetch = el("button.btn.s#hub-fetch", "Download", type="button", data_action="fetch-hub")
-    return el(
-        "details.hub",
-        el("summary", "Or from the Hugging Face Hub"),
-        el(
-            "div.hubs",
-            _hub_field("hub-name", "Dataset", "owner/name"),
-            _hub_field("hub-subset", "Configuration", "if it has several"),
-            _hub_field("hub-split", "Split", "train[:500]"),
-            fetch,
-        ),
-        el("p.fine", data_part="hub", role="status"),
-    )
-
-
-def _hub_field(key: str, label: str, placeholder: str) -> Markup:
-    box = el(
-        f"input#{key}", type="text", placeholder=placeholder, autocomplete="off", spellcheck="false"
-    )
-    return field(key, label, el("div.in", box))
-
-
-def _tabs() -> Markup:
-    checks = join(["Checks ", el("span", data_part="checks-count")])
-    titles = (
-        ("rows", "Rows"),
-        ("tokens", "What the model sees"),
-        ("checks", checks),
-        ("lengths", "Lengths"),
-    )
-    rows = [el("div", data_part="data"), el("div#mapping", data_part="mapping", hidden=True)]
-    tokens = [el("div", data_part="tokens"), el("div.after", data_part="checks-brief")]
-    return join(
-        [
-            tabs("data", titles),
-            tab_panel("data", "rows", rows, is_shown=True),
-            tab_panel("data", "tokens", tokens),
-            tab_panel("data", "checks", el("div", data_part="checks")),
-            tab_panel("data", "lengths", el("div", data_part="lengths")),
-        ]
-    )
 
 
 def summary(look: DatasetSummary | None, problems: Sequence[Problem] = ()) -> Markup:
@@ -149,21 +60,7 @@ def source_list(sources: Sequence[Mapping[str, Any]]) -> Markup:
     """Return the sources with a button to remove each; nothing for a single one."""
     if len(sources) < 2:
         return EMPTY
-    return el("ul.sources", [_source(place, source) for place, source in enumerate(sources)])
-
-
-def _source(place: int, source: Mapping[str, Any]) -> Markup:
-    name = fmt.file_name(source.get("path", ""))
-    remove = el(
-        "button.btn.s",
-        "Remove",
-        type="button",
-        data_action="remove-source",
-        data_place=str(place),
-        id=f"remove-source-{place}",
-        aria_label=f"Remove {name}",
-    )
-    return el("li", el("span", name), remove)
+    return render("data", "sources", [fmt.file_name(source.get("path", "")) for source in sources])
 
 
 def row_count_text(look: DatasetSummary) -> str:
@@ -179,16 +76,9 @@ def row_count_text(look: DatasetSummary) -> str:
 
 def row_table(examples: Sequence[Mapping[str, Any]]) -> Markup:
     """Return canonical rows as a table, with long texts truncated."""
-    heads = ("Row", *column_titles(examples[0] if examples else {}))
-    lines = [
-        el(
-            "tr",
-            el("td", str(place)),
-            [el("td", el("div", truncated(cell))) for cell in cells(row)],
-        )
-        for place, row in enumerate(examples[:MAX_ROWS], start=1)
-    ]
-    return table(heads, lines, "The first rows")
+    titles = column_titles(examples[0] if examples else {})
+    shown = [[truncated(cell) for cell in cells(row)] for row in examples[:MAX_ROWS]]
+    return render("data", "rows", titles, shown)
 
 
 def column_titles(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 from ui.html import components
 from ui.html import format as fmt
 from ui.html.markup import EMPTY, Markup, el, join
+from ui.html.templates import render
 
 # Findings about the columns of a file rather than single rows.
 COLUMN_CODES = frozenset({"unknown-columns", "one-column", "wrong-delimiter", "no-header"})
@@ -26,7 +27,7 @@ def part(files: Sequence[DataFinding]) -> Markup:
         return join([el("p.help", "No problems were found in these rows."), statistics])
     # Notes may be intended, so they are repaired only one by one.
     repairable = [each for each in found if each.get("repair") and each["level"] != "note"]
-    repair_all = _repair_all() if len(repairable) > 1 else None
+    repair_all = render("data", "repair_all") if len(repairable) > 1 else None
     return join([finding_list(found, has_several=len(files) > 1), repair_all, statistics])
 
 
@@ -85,37 +86,12 @@ def _finding(finding: DataFinding, *, has_several: bool, key: str) -> Markup:
     what, places = split_places(finding)
     file = str(finding.get("file", "")) if has_several else ""
     where = " · ".join(filter(None, [file, places]))
-    remedy = finding.get("remedy")
-    text = el(
-        "div",
-        what,
-        el("small", where) if where else None,
-        el("small", remedy) if remedy else None,
-    )
-    repair = _repair(finding, key) if finding.get("repair") else None
-    return el("div.find", components.chip(label, TONES[finding["level"]]), text, repair)
-
-
-def _repair(finding: DataFinding, key: str) -> Markup:
-    repair = str(finding["repair"])
-    label = repair_label(repair, int(finding.get("count") or 0))
-    return el(
-        "button.btn.s",
-        label,
-        type="button",
-        data_action="repair",
-        data_code=finding["code"],
-        id=f"repair-{key}-{finding['code']}",
-        title=f"{repair} This writes a copy; the original stays unchanged.",
-        aria_label=f"{label}: {finding['what']}",
-    )
-
-
-def _repair_all() -> Markup:
-    button = el(
-        "button.btn#repair-everything", "Repair all in a copy", type="button", data_action="repair"
-    )
-    return el("div.row.start", button, el("p.fine", "The original stays unchanged."))
+    button = None
+    if repair := finding.get("repair"):
+        title = repair_label(repair, count)
+        button = render("data", "repair_button", title, repair, key, finding)
+    tone = TONES[finding["level"]]
+    return components.finding(label, tone, what, where, finding.get("remedy"), button=button)
 
 
 def _statistics(file: DataFinding) -> Markup:

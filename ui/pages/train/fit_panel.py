@@ -13,6 +13,7 @@ from modelforge.units import GIB
 from ui.html import format as fmt
 from ui.html.components import chip, row
 from ui.html.markup import EMPTY, Markup, el, join
+from ui.html.templates import render
 from ui.pages.train.form import value_text
 
 # Findings that the suggestions here already cover.
@@ -91,45 +92,17 @@ def _suggestions(ways: list[FitSuggestion], *, exceeds: bool) -> Markup:
     first, others = ways[0], ways[1:]
     style = "btn go wide" if exceeds else "btn wide"
     rest = [
-        el(
-            "div.way",
-            el("div", way.words, el("small", _effect(way))),
-            settings_button(way.settings, "Use", way.words, "btn s"),
-        )
+        (way.words, _effect(way), settings_button(way.settings, "Use", way.words, "btn s"))
         for way in others
     ]
-    title = fmt.plural(len(others), "other option")
-    return el(
-        "div.fit",
-        settings_button(first.settings, "Make it fit", first.words, style, "make-fit"),
-        el("p", f"{first.words}.", el("small", _effect(first))),
-        el("details.others#other-options", el("summary", title), rest) if others else None,
-    )
+    button = settings_button(first.settings, "Make it fit", first.words, style, "make-fit")
+    count = fmt.plural(len(others), "other option")
+    return render("plan", "fit", first.words, _effect(first), button, rest, count)
 
 
 def _effect(way: FitSuggestion) -> str:
     fits = "" if way.fits else ", still too much"
     return f"{fmt.gib(way.gib)}{fits} · saves {fmt.gib(way.saves_gib)} · cost: {way.costs}"
-
-
-def undo_line() -> Markup:
-    """Return the line that names the last change of several settings, hidden until there is one."""
-    return el(
-        "p.applied",
-        el("span"),
-        el("button.btn.s#undo-settings", "Undo", type="button", data_action="undo-settings"),
-        role="status",
-        hidden=True,
-    )
-
-
-def show_hopeless() -> Markup:
-    """Return the switch that shows models that do not fit with any settings."""
-    return el(
-        "label.tick.showing",
-        el("input#show-hopeless", type="checkbox"),
-        el("span", "Show models that do not fit"),
-    )
 
 
 def basis_text(report: Report) -> str:

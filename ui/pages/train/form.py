@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from modelforge.config.fields import FieldSpec, field_specs
@@ -12,7 +14,6 @@ from modelforge.config.schema.base import Group
 from modelforge.errors import Problem
 from modelforge.services.layers import FORM, FormInput
 from ui.html import format as fmt
-from ui.html.markup import Markup, el
 
 # Settings that the cards above the form ask for.
 ON_CARDS = frozenset({"task", "strategy", "provider", "model_name", "dataset", "compute_specs"})
@@ -50,81 +51,9 @@ def fields() -> list[FieldSpec]:
     return sorted(shown, key=lambda spec: (order[spec.group], not spec.basic))
 
 
-def settings() -> Markup:
-    """Return all fields under the headings of their groups."""
-    groups: dict[str, list[FieldSpec]] = {}
-    for spec in fields():
-        groups.setdefault(spec.group, []).append(spec)
-    return el("div.groups", [_group(name, specs) for name, specs in groups.items()])
-
-
-def _group(name: str, specs: Sequence[FieldSpec]) -> Markup:
-    boxes = el("div.fields", [setting_field(spec) for spec in specs])
-    is_basic = any(spec.basic for spec in specs)
-    return el("div.group", el("h3", name or "More"), boxes, data_basic=is_basic)
-
-
-def setting_field(spec: FieldSpec) -> Markup:
-    """Return one field: label, origin, control, help, details and a place for an error."""
-    key = f"f-{spec.name}"
-    undo = el(
-        "button.undo",
-        "⟲",
-        type="button",
-        hidden=True,
-        data_action="reset",
-        data_setting=spec.name,
-        aria_label=f"Undo my change of {spec.label}",
-        title="Undo my change",
-    )
-    return el(
-        "div.f",
-        el(
-            "div.lab",
-            el("label", spec.label, for_=key, title=spec.name),
-            _details_button(spec, key) if spec.more else None,
-            el("span.origin", data_origin=spec.name),
-            undo,
-        ),
-        _control(spec, key),
-        el("small.hint", spec.help, id=f"{key}-help", data_hint=spec.name),
-        el("p.more", spec.more, id=f"{key}-more", hidden=True) if spec.more else None,
-        el("p.wrong", id=f"{key}-error", data_error=spec.name, aria_live="polite"),
-        data_setting_box=spec.name,
-        class_="basic" if spec.basic else None,
-    )
-
-
-def _details_button(spec: FieldSpec, key: str) -> Markup:
-    return el(
-        "button.q",
-        "?",
-        type="button",
-        data_action="fold",
-        aria_expanded="false",
-        aria_controls=f"{key}-more",
-        aria_label=f"More about {spec.label}",
-    )
-
-
-def _control(spec: FieldSpec, key: str) -> Markup:
-    common = {"id": key, "name": spec.name, "aria_describedby": f"{key}-help {key}-error"}
-    if spec.kind == "bool":
-        switch = el("input", type="checkbox", role="switch", **common)
-        return el("div.in.switch", switch, el("span.state", aria_hidden="true"))
-    if spec.kind == "choice":
-        options = [el("option", choice, value=choice) for choice in spec.choices]
-        return el("div.in.pick", el("select", options, **common))
-    box = el(
-        "input",
-        type="text",
-        inputmode="decimal" if spec.kind in ("int", "float") else None,
-        autocomplete="off",
-        spellcheck="false",
-        placeholder="auto" if spec.nullable and spec.kind != "text" else None,
-        **common,
-    )
-    return el("div.in", box, el("span.unit", spec.unit) if spec.unit else None)
+def groups() -> dict[str, list[FieldSpec]]:
+    """Return the fields by the headings of their groups."""
+    return {name: list(specs) for name, specs in groupby(fields(), attrgetter("group"))}
 
 
 def value_text(value: Any) -> str:

@@ -10,45 +10,12 @@ from modelforge.preflight.suggest.catalog_fit import FitEstimate
 from modelforge.services.layers import RatedModel
 from modelforge.services.preflight import PreflightResult
 from ui.html import format as fmt
-from ui.html.components import choices, field, text_setting, tile
+from ui.html.components import choices, tile
 from ui.html.markup import EMPTY, Markup, el, join
 from ui.pages.train import fit_panel, plan_panel
 
 if TYPE_CHECKING:
     from modelforge.models.hub import SearchResult
-
-
-def body() -> Markup:
-    """Return the content of the card, empty of models."""
-    models = el("div.models", el("div", data_part="models"), fit_panel.show_hopeless())
-    other = text_setting(
-        "model_name",
-        "Another model",
-        "A Hub id, or a folder with config.json and safetensors on this computer.",
-        "Qwen/Qwen3-0.6B",
-    )
-    return join([models, other, _search(), el("div", data_part="model")])
-
-
-def _search() -> Markup:
-    box = el(
-        "input#model-query",
-        type="text",
-        placeholder="qwen3 instruct",
-        autocomplete="off",
-        spellcheck="false",
-        maxlength=100,
-    )
-    return el(
-        "details.hub",
-        el("summary", "Search the Hugging Face Hub"),
-        el(
-            "div.hubs.one",
-            field("model-query", "Words in the name", el("div.in", box)),
-            el("button.btn", "Search", type="button", data_action="model-search"),
-        ),
-        el("div", data_part="hub-models", aria_live="polite"),
-    )
 
 
 def catalog(offers: Sequence[RatedModel]) -> Markup:

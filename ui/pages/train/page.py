@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.config.recipe import load_recipe
+from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import BusyError, ForgeError
 from modelforge.forge import Forge
 from ui.contract import RecipeReply, Reply, StartReply, TrainReply, error_text
 from ui.html.gradio_page import ServerFunction, flag, gradio_page, number, text
-from ui.html.markup import Markup, el, join
+from ui.html.templates import render
 from ui.pages.run import page as run_page
 from ui.pages.runs.queue import start_time
-from ui.pages.train import cards, data_actions, model_card, plan_panel, response, trial_run
+from ui.pages.train import data_actions, form, model_card, response, trial_run
 from ui.pages.train.form import Entered
 
 
@@ -48,7 +49,8 @@ def page(forge: Forge) -> None:
 
     functions: list[ServerFunction] = [open, check, trace_memory, read_recipe, find_models]
     functions += [*_run_functions(forge), *_data_functions(forge), *trial_run.functions(forge)]
-    gradio_page(_body(), "train", *functions, mode="wait")
+    body = render("train", "body", form.groups(), run_page.SYSTEM_CHARTS, MAX_UPLOAD_BYTES)
+    gradio_page(body, "train", *functions, mode="wait")
 
 
 def _run_functions(forge: Forge) -> list[ServerFunction]:
@@ -104,12 +106,6 @@ def _data_functions(forge: Forge) -> list[ServerFunction]:
         return data_actions.repair(forge, Entered.read(request), text(request, "code"))
 
     return [preview_data, check_data, preview_tokens, measure_lengths, repair_data]
-
-
-def _body() -> Markup:
-    """Return the form and the run, of which the page shows one at a time."""
-    form = el("div.page.for-form", el("div", cards.cards()), plan_panel.skeleton())
-    return join([form, el("div.page.for-run", run_page.skeleton())])
 
 
 def parse_recipe(name: str, text: str) -> dict[str, Any]:

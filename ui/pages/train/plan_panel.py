@@ -9,10 +9,12 @@ from modelforge.data.checks.summary import DatasetSummary
 from modelforge.errors import Finding, Problem
 from modelforge.preflight.report import Report
 from modelforge.services.preflight import PreflightResult
+from ui.html import components
 from ui.html import format as fmt
-from ui.html.components import chip, row
+from ui.html.components import row
 from ui.html.markup import EMPTY, Markup, el, join
-from ui.pages.train import fit_panel, speed_panel, trial_run
+from ui.html.templates import render
+from ui.pages.train import fit_panel, speed_panel
 from ui.pages.train.form import value_text
 
 # Color, label and parts of the memory bar; all other parts are one more.
@@ -24,40 +26,6 @@ MEMORY_PARTS = (
 )
 OTHER_PARTS = ("c5", "other")
 LEVELS = {"blocker": "bad", "caution": "warn", "note": "plain"}
-
-
-def skeleton() -> Markup:
-    """Return the panel, empty of values."""
-    start = el(
-        "button.btn.go.wide#start",
-        "Start training",
-        type="button",
-        data_action="start",
-        aria_describedby="why",
-        aria_disabled="true",
-    )
-    enqueue = el(
-        "button.btn.wide#enqueue",
-        "Add to queue",
-        type="button",
-        data_action="enqueue",
-        aria_disabled="true",
-    )
-    foot = el(
-        "div.foot",
-        fit_panel.undo_line(),
-        el("p.reason#why", data_part="why", aria_live="polite"),
-        el("div", data_part="trial-run", role="status"),
-        el("div.starts", trial_run.start_button(), start, enqueue),
-    )
-    content = [
-        el("h2.quiet", "The plan"),
-        el("div", data_part="plan"),
-        el("p.fine.before", "From before a setting became invalid.", hidden=True),
-        el("div", data_part="problems"),
-        foot,
-    ]
-    return el("aside.plan", el("div.card", el("div.body", content)), aria_label="The plan")
 
 
 def parts(
@@ -107,19 +75,8 @@ def memory(report: Report, weights_suffix: str = "") -> Markup:
     parts = _memory_parts(report)
     total, free = f"{report.memory_total_gib:.1f}", fmt.gib(report.memory_available_gib)
     whole = max(report.memory_available_gib or 0.0, report.memory_total_gib) or 1.0
-    shares = [el(f"i.{tone}", style=f"width:{100 * gib / whole:.1f}%") for tone, _, gib in parts]
-    label = f"Memory: about {total} of {free} free"
-    rows = [
-        row([el(f"i.dot.{tone}"), name, weights_suffix * (name == "weights")], f"{gib:.1f}")
-        for tone, name, gib in parts
-    ]
-    return join(
-        [
-            el("div.bar", shares, role="img", aria_label=label),
-            row([el("b", "Memory "), fit_chip(report)], f"{total} of {free}"),
-            el("div.parts", rows),
-        ]
-    )
+    fit = fit_chip(report)
+    return render("plan", "memory", parts, whole, total, free, fit, weights_suffix)
 
 
 def _memory_parts(report: Report) -> list[tuple[str, str, float]]:
@@ -163,9 +120,8 @@ def finding_list(findings: Sequence[Finding]) -> Markup:
 def _finding(finding: Finding) -> Markup:
     # The text of a changed setting does not repeat its label.
     label = f"{specs_by_name()[finding.where].label}: " if finding.code == "plan-changed" else ""
-    remedy = el("small", finding.remedy) if finding.remedy else None
-    text = el("div", f"{label}{finding.what}", remedy)
-    return el("div.find", chip(finding.level, LEVELS[finding.level]), text, _fix(finding))
+    text, tone = f"{label}{finding.what}", LEVELS[finding.level]
+    return components.finding(finding.level, tone, text, finding.remedy, button=_fix(finding))
 
 
 def _fix(finding: Finding) -> Markup | None:
@@ -187,10 +143,9 @@ def _fix(finding: Finding) -> Markup | None:
 def problem_list(problems: Sequence[Problem]) -> Markup:
     """Return problems that do not belong to one setting."""
     items = [
-        el("div", problem.sentence, el("small", problem.remedy) if problem.remedy else None)
-        for problem in problems
+        components.finding("error", "bad", problem.sentence, problem.remedy) for problem in problems
     ]
-    return el("div.finds", [el("div.find", chip("error", "bad"), item) for item in items])
+    return el("div.finds", items)
 
 
 def why_not(checked: PreflightResult, missing: Sequence[str], others: Sequence[Problem]) -> str:

@@ -7,6 +7,7 @@ from modelforge.preflight.suggest.speedups import Speedup
 from ui.html import format as fmt
 from ui.html.components import chip
 from ui.html.markup import EMPTY, Markup, el
+from ui.html.templates import render
 from ui.pages.train import fit_panel
 
 MIN_GIB = 0.05
@@ -19,41 +20,30 @@ def panel(report: Report) -> Markup:
     if not report.levers:
         return EMPTY
     count = sum(speedup.on for speedup in report.levers)
-    return el(
-        "div.speedups",
-        _recommended(report),
-        el(
-            "details.others#speedups",
-            el("summary", f"Speed optimizations: {count} of {len(report.levers)} on"),
-            [_speedup(speedup) for speedup in report.levers],
-        ),
-    )
+    summary = f"Speed optimizations: {count} of {len(report.levers)} on"
+    speedups = [
+        (speedup, _effect(speedup), chip("on", "good") if speedup.on else _use(speedup))
+        for speedup in report.levers
+    ]
+    return render("plan", "speedups", _recommended(report), summary, speedups)
 
 
-def _recommended(report: Report) -> Markup | None:
+def _recommended(report: Report) -> Markup:
     if not report.recommended:
-        return None
+        return EMPTY
     times = report.recommended_times
     gain = "suit this run" if not times or times < 1.05 else f"about {factor(times)} as fast"
-    return el(
-        "div.way",
-        el("div", el("b", "Recommended settings"), el("small", gain)),
-        fit_panel.settings_button(
-            report.recommended,
-            "Use recommended",
-            "the recommended settings",
-            "btn s",
-            "use-recommended",
-        ),
+    button = fit_panel.settings_button(
+        report.recommended,
+        "Use recommended",
+        "the recommended settings",
+        "btn s",
+        "use-recommended",
     )
+    return render("plan", "suggestion", el("b", "Recommended settings"), gain, button)
 
 
-def _speedup(speedup: Speedup) -> Markup:
-    text = el("div", speedup.label, el("small", _effect(speedup)), title=speedup.words)
-    return el("div.way", text, chip("on", "good") if speedup.on else _use(speedup))
-
-
-def _use(speedup: Speedup) -> Markup | None:
+def _use(speedup: Speedup) -> Markup:
     # An optimization that would make this run slower is listed without a button.
     if speedup.times < 1 and speedup.gib >= 0:
         return chip("no gain here")

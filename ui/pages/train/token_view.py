@@ -10,6 +10,7 @@ from typing import Any
 from ui.html import charts, components
 from ui.html import format as fmt
 from ui.html.markup import Markup, el, join
+from ui.html.templates import render
 
 # Role → class of the style sheet, text for screen readers, and meaning of the color.
 ROLES = {
@@ -45,37 +46,7 @@ def part(page: Mapping[str, Any], number: int, count: int, *, as_batch: bool = F
 
 def pager(number: int, count: int, *, as_batch: bool = False) -> Markup:
     """Return the row selector, and the switch to show rows as a batch."""
-    box = el(
-        "input#row-number",
-        type="number",
-        min="1",
-        max=str(max(1, count)),
-        value=str(number),
-        inputmode="numeric",
-    )
-    switch = el("input#row-batch", type="checkbox", checked=as_batch)
-    return el(
-        "div.pager",
-        _step("Previous", number - 1, disabled=number <= 1),
-        el("label", "Row", for_="row-number"),
-        box,
-        el("span.sub", f"of {fmt.number(count)}"),
-        _step("Next", number + 1, disabled=number >= count),
-        el("label.tick.aside", switch, f"As a batch of {BATCH_ROWS}"),
-    )
-
-
-def _step(name: str, target: int, *, disabled: bool) -> Markup:
-    return el(
-        "button.btn.s",
-        name,
-        type="button",
-        data_action="token-row",
-        data_row=str(target),
-        id=f"row-{name.lower()}",
-        aria_label=f"{name} row",
-        aria_disabled="true" if disabled else None,
-    )
+    return render("data", "pager", number, count, as_batch, BATCH_ROWS)
 
 
 def summary(tokens: Sequence[Token], number: int) -> str:
@@ -96,57 +67,16 @@ def _row(row: Mapping[str, Any], number: int) -> Markup:
     name = row.get("name")
     if not tokens:
         return el("p.help", f"Row {number:,}. {name or 'No token of it is trained'}.")
-    hidden = len(tokens) - MAX_TOKENS
     groups = groupby(tokens[:MAX_TOKENS], key=lambda token: str(token.get("role")))
-    return join(
-        [
-            el("h3.sub", str(name)) if name else None,
-            el("p.help", summary(tokens, number)),
-            el(
-                "div.tok",
-                [_group(role, list(group)) for role, group in groups],
-                el("span.sub", f" and {hidden:,} more") if hidden > 0 else None,
-                role="region",
-                tabindex="0",
-                aria_label="Tokens",
-            ),
-            _token_table(tokens),
-        ]
-    )
-
-
-def _group(role: str, tokens: Sequence[Token]) -> Markup:
-    class_, spoken, _ = ROLES.get(role, ("m", role, ""))
-    spans = [
-        el(f"span.{class_}", visible(str(token.get("text", ""))), title=f"id {token.get('id')}")
-        for token in tokens
-    ]
-    return join([el("span.gone", f" {spoken}: "), spans])
+    hidden, unlisted = len(tokens) - MAX_TOKENS, len(tokens) - MAX_LISTED
+    listed = tokens[:MAX_LISTED]
+    texts = name, summary(tokens, number)
+    return render("data", "tokens", *texts, groups, hidden, listed, unlisted, ROLES, visible)
 
 
 def visible(text: str) -> str:
     """Return the text of a token with symbols for line ends and tabs."""
     return "".join(_SYMBOLS.get(letter, letter) for letter in text) or "·"
-
-
-def _token_table(tokens: Sequence[Token]) -> Markup:
-    rows = [
-        el(
-            "tr",
-            el("td", f"{place:,}"),
-            el("td", visible(str(token.get("text", "")))),
-            el("td", str(token.get("id"))),
-            el("td", ROLES.get(str(token.get("role")), ("", "", ""))[1]),
-        )
-        for place, token in enumerate(tokens[:MAX_LISTED], start=1)
-    ]
-    hidden = len(tokens) - MAX_LISTED
-    return el(
-        "details.more-rows",
-        el("summary", "As a table with ids"),
-        components.table(("Position", "Token", "Id", "Role"), rows, "Tokens and ids", "ids"),
-        el("p.fine", f"{hidden:,} more are not listed.") if hidden > 0 else None,
-    )
 
 
 def length_histogram(lengths: Mapping[str, Any]) -> Markup:

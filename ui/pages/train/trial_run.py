@@ -11,15 +11,11 @@ from modelforge.services.preflight import PreflightResult
 from modelforge.services.trial_runs import TrialRunView
 from ui.contract import Reply, TrialRunReply
 from ui.html import format as fmt
-from ui.html.components import chip, progress
+from ui.html.components import finding
 from ui.html.gradio_page import ServerFunction, text
 from ui.html.markup import EMPTY, Markup, el
+from ui.html.templates import render
 from ui.pages.train.form import Entered
-
-ABOUT = (
-    "A few real steps on the longest rows, one evaluation and one checkpoint, "
-    "to measure memory and time."
-)
 
 
 def functions(forge: Forge) -> list[ServerFunction]:
@@ -41,18 +37,6 @@ def functions(forge: Forge) -> list[ServerFunction]:
         return _reply(forge, text(request, "id"))
 
     return [start_trial_run, show_trial_run, stop_trial_run]
-
-
-def start_button() -> Markup:
-    """Return the button that starts a trial run."""
-    return el(
-        "button.btn#trial-run",
-        "Trial run",
-        type="button",
-        data_action="trial-run",
-        aria_disabled="true",
-        title=ABOUT,
-    )
 
 
 def state(forge: Forge, checked: PreflightResult) -> Markup:
@@ -93,19 +77,8 @@ def _progress(view: TrialRunView) -> Markup:
         share = min(1.0, view.done / view.total)
         phase = f"{phase} · {view.done:,} of {view.total:,}"
     is_stopping = str(view.state) == "stopping"
-    stop = el(
-        "button.btn.s#stop-trial-run",
-        "Stop",
-        type="button",
-        data_action="stop-trial-run",
-        data_id=view.id,
-        aria_disabled="true" if is_stopping else None,
-        aria_label="Stop the trial run",
-    )
-    text = el("span", el("b", "Trial run"), el("small", "Stopping" if is_stopping else phase))
-    return el("div.trial-run", el("div.row.keep", text, stop), progress("Trial run", share))
+    return render("plan", "trial_run", view.id, phase, share, is_stopping)
 
 
 def _failure(what: str, remedy: str) -> Markup:
-    text = el("div", what, el("small", remedy) if remedy else None)
-    return el("div.finds", el("div.find", chip("trial run", "bad"), text))
+    return el("div.finds", finding("trial run", "bad", what, remedy))

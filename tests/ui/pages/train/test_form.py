@@ -3,6 +3,7 @@
 from modelforge.config.fields import field_specs
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import Problem
+from ui.html.templates import render
 from ui.pages.train import form
 from ui.pages.train.form import Entered
 
@@ -15,7 +16,7 @@ PROFILE = {
 
 
 def test_every_setting_is_a_field_or_a_card():
-    drawn = str(form.settings())
+    drawn = str(render("form", "settings", form.groups()))
     specs = field_specs()
     assert len(specs) > 33
     for spec in specs:
@@ -26,7 +27,7 @@ def test_every_setting_is_a_field_or_a_card():
 
 def test_every_field_has_a_label_and_a_help_line():
     for spec in form.fields():
-        drawn = str(form.setting_field(spec))
+        drawn = str(render("form", "setting", spec))
         assert f'for="f-{spec.name}"' in drawn
         assert f'aria-describedby="f-{spec.name}-help f-{spec.name}-error"' in drawn
         assert f'id="f-{spec.name}-help"' in drawn

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -19,19 +20,11 @@ import psutil
 
 from modelforge.config.profiles import Profile, load_profiles
 from modelforge.config.schema.runtime import TRACKERS
-from modelforge.hardware.cpu import bf16_flags, cpu_name
 from modelforge.hardware.nvidia import Gpu, NvmlClient
 from modelforge.units import GIB, human_gib
 
-__all__ = [
-    "Gpu",
-    "LoadMeter",
-    "Machine",
-    "SystemLoad",
-    "choose_profile",
-    "current_load",
-    "probe_machine",
-]
+if sys.platform == "win32":
+    import winreg
 
 CPP_COMPILERS = ("c++", "g++", "clang++", "cl")
 OPTIONAL_PACKAGES = (
@@ -42,6 +35,9 @@ OPTIONAL_PACKAGES = (
     "unsloth",
     *TRACKERS,
 )
+# Instructions with which bf16 is faster than fp32, as /proc/cpuinfo names them.
+BF16_FLAGS = ("avx512_bf16", "amx_bf16")
+_CPUINFO = Path("/proc/cpuinfo")
 Result = TypeVar("Result")
 
 
@@ -276,3 +272,38 @@ def _is_installed(name: str) -> bool:
     """Return whether a package is installed; a folder of that name, as wandb writes, is not one."""
     spec = importlib.util.find_spec(name)
     return spec is not None and spec.origin is not None
+
+
+def cpu_name() -> str:
+    """Return the name of the processor, or its architecture if the name is unknown."""
+    try:
+        name = _query_name()
+    except (OSError, subprocess.SubprocessError):
+        name = ""
+    return name or platform.processor() or platform.machine()
+
+
+@cache
+def bf16_flags() -> tuple[str, ...]:
+    """Return the instructions of BF16_FLAGS that the processor has; detected on Linux only."""
+    try:
+        text = _CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ()
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return tuple(flag for flag in BF16_FLAGS if flag in line.split())
+
+
+def _query_name() -> str:
+    if sys.platform == "win32":
+        path = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path) as key:
+            return str(winreg.QueryValueEx(key, "ProcessorNameString")[0]).strip()
+    if sys.platform == "darwin":
+        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=1, check=True
+        ).stdout.strip()
+    lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    names = (line.partition(":")[2] for line in lines if line.startswith("model name"))
+    return next(names, "").strip()

@@ -15,12 +15,12 @@ from modelforge.paths import Home
 from modelforge.preflight.memory.estimate import MemoryPart, estimate_memory, total_gib
 from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens, traced_parts
 from modelforge.preflight.plan_context import build_plan_context, train_rows
-from modelforge.preflight.speed import max_tokens
 from modelforge.preflight.trial_run import TrialRunResult
 
 if TYPE_CHECKING:
     from modelforge.data.checks.summary import DatasetSummary
-    from modelforge.hardware.machine import Gpu, Machine
+    from modelforge.hardware.machine import Machine
+    from modelforge.hardware.nvidia import Gpu
 
 NO_DATA = RunData()
 
@@ -67,8 +67,8 @@ class RunContext:
         """The parts of the memory by the formula; empty for an unknown model."""
         if self.model is None:
             return []
-        longest = max_tokens(self.summary.longest_chars) if self.summary else None
-        return estimate_memory(self.config, self.plan, self.model, longest_tokens=longest)
+        length = longest_row_tokens(self.config, self.plan, self.summary)
+        return estimate_memory(self.config, self.plan, self.model, length)
 
     @property
     def formula_gib(self) -> float:

@@ -12,9 +12,9 @@ from modelforge.preflight.disk import disk_needed_gib
 from modelforge.preflight.memory.estimate import MemoryPart
 from modelforge.preflight.speed import estimate_seconds
 from modelforge.preflight.suggest.fit import FitSuggestion, search_fit
-from modelforge.preflight.suggest.speedup_options import estimate_speed
 from modelforge.preflight.suggest.speedups import (
     Speedup,
+    estimate_speed,
     list_speedups,
     recommended_settings,
     tokens_per_s,
@@ -68,7 +68,7 @@ class Report:
 def preflight(context: RunContext) -> Report:
     """Return the report of a run. Pure: accesses neither disk nor device."""
     measured = _measured_seconds(context)
-    seconds = _estimated_seconds(context) if measured is None else measured
+    seconds = estimate_seconds(context) if measured is None else measured
     basis: Literal["estimated", "trial_run"] = "estimated" if measured is None else "trial_run"
     fit = search_fit(context)
     recommended = recommended_settings(context)
@@ -86,9 +86,7 @@ def preflight(context: RunContext) -> Report:
         largest_settings=fit.largest.settings if fit.largest else {},
         memory_basis=context.memory_basis,
         seconds_basis=basis if seconds else None,
-        trial_run=context.trial_run.as_dict() | {"seconds": measured}
-        if context.trial_run
-        else None,
+        trial_run={**asdict(context.trial_run), "seconds": measured} if context.trial_run else None,
         tokens_per_s=tokens_per_s(context),
         levers=list_speedups(context),
         recommended=recommended,
@@ -100,14 +98,6 @@ def _measured_seconds(context: RunContext) -> float | None:
     if context.trial_run is None:
         return None
     return context.trial_run.seconds(context.config, context.plan, context.eval_rows)
-
-
-def _estimated_seconds(context: RunContext) -> float | None:
-    if context.model is None or context.summary is None:
-        return None
-    return estimate_seconds(
-        context.config, context.plan, context.machine, context.model, context.summary
-    )
 
 
 def _speedup_factor(context: RunContext, settings: dict[str, Any]) -> float | None:

@@ -14,7 +14,7 @@ from modelforge.preflight.memory.estimate import adapter_weights, weight_bytes
 
 if TYPE_CHECKING:
     from modelforge.data.checks.summary import DatasetSummary
-    from modelforge.hardware.machine import Machine
+    from modelforge.preflight.context import RunContext
 
 TEMPLATE_TOKENS = 24
 # Share of tokens in completions: 0.35 to 0.5 in the bundled samples.
@@ -77,15 +77,16 @@ def max_tokens(chars: float) -> int:
     return int(chars / 2) + 2 * TEMPLATE_TOKENS
 
 
-def estimate_step(
-    config: TrainingConfig, plan: Plan, machine: Machine, model: ModelInfo, summary: DatasetSummary
-) -> StepEstimate | None:
+def estimate_step(context: RunContext) -> StepEstimate | None:
     """Return the estimate of one step; None where it is unknown.
 
     With a method that generates, the time is that of completions of unknown length.
     """
-    flops = flops_per_s(config, plan, machine)
-    if plan.facts.generates or flops is None or not model.parameters or not model.layers:
+    config, plan, model, summary = context.config, context.plan, context.model, context.summary
+    flops = flops_per_s(context)
+    if model is None or summary is None or flops is None or plan.facts.generates:
+        return None
+    if not model.parameters or not model.layers:
         return None
     layout = batch_layout(config, plan, summary)
     # The forward pass of the reference model adds half of forward and backward.
@@ -131,8 +132,9 @@ def padded_length(config: TrainingConfig, plan: Plan, summary: DatasetSummary) -
     return min(float(plan.max_length), mean + share * (longest - mean))
 
 
-def flops_per_s(config: TrainingConfig, plan: Plan, machine: Machine) -> float | None:
+def flops_per_s(context: RunContext) -> float | None:
     """Return the effective FLOPS of training on the device; None where they are unknown."""
+    plan, machine, capability = context.plan, context.machine, context.compute_capability
     if plan.device == "cpu":
         cores = max(1, machine.cores or 1)
         factor = BF16_ON_CPU[machine.fast_bf16] if plan.precision == "bf16" else 1.0
@@ -141,9 +143,6 @@ def flops_per_s(config: TrainingConfig, plan: Plan, machine: Machine) -> float |
         return flops / _dequantization(plan, _DEQUANTIZATION_ON_CPU)
     if plan.device == "mps":
         return None
-    index = config.hardware.gpu_index
-    gpu = next((gpu for gpu in machine.gpus if gpu.index == index), None)
-    capability = gpu.compute_capability if gpu else None
     if capability is None or capability < (7, 0):
         return None
     peak = _TFLOPS.get(capability, _TFLOPS_NEWER if capability > (9, 0) else 30.0) * 1e12
@@ -199,38 +198,32 @@ def _dequantization(plan: Plan, factors: dict[str, float]) -> float:
     return factors.get(plan.quantization, factors["8-bit"])
 
 
-def estimate_seconds(
-    config: TrainingConfig, plan: Plan, machine: Machine, model: ModelInfo, summary: DatasetSummary
-) -> float | None:
+def estimate_seconds(context: RunContext) -> float | None:
     """Return about how long the run takes, loading included; None where it is unknown."""
-    step = estimate_step(config, plan, machine, model, summary)
-    if step is None or plan.total_steps is None:
+    step, total, model = estimate_step(context), context.plan.total_steps, context.model
+    if step is None or total is None or model is None:
         return None
-    evaluation = _evaluation_seconds(config, plan, machine, model, summary)
-    loading = (12.0 if plan.device == "cuda" else 8.0) + model.weights_gib * 2
-    return plan.total_steps * step.seconds + evaluation + loading
+    loading = (12.0 if context.plan.device == "cuda" else 8.0) + model.weights_gib * 2
+    return total * step.seconds + _evaluation_seconds(context) + loading
 
 
-def eval_time_ratio(
-    config: TrainingConfig, plan: Plan, machine: Machine, model: ModelInfo, summary: DatasetSummary
-) -> float:
+def eval_time_ratio(context: RunContext) -> float:
     """Return the time of all evaluations as a multiple of the training time."""
-    if plan.device == "mps":
-        plan = replace(
-            plan, device="cpu"
-        )  # the speed is unknown, but the ratio hardly depends on it
-    step = estimate_step(config, plan, machine, model, summary)
-    if step is None or not plan.total_steps:
+    if context.plan.device == "mps":
+        # The speed is unknown, but the ratio hardly depends on it.
+        context = replace(context, plan=replace(context.plan, device="cpu"))
+    step, total = estimate_step(context), context.plan.total_steps
+    if step is None or not total:
         return 0.0
-    training = plan.total_steps * step.seconds
-    return _evaluation_seconds(config, plan, machine, model, summary) / training
+    return _evaluation_seconds(context) / (total * step.seconds)
 
 
-def _evaluation_seconds(
-    config: TrainingConfig, plan: Plan, machine: Machine, model: ModelInfo, summary: DatasetSummary
-) -> float:
-    flops = flops_per_s(config, plan, machine)
-    if not plan.eval_steps or not plan.total_steps or flops is None:
+def _evaluation_seconds(context: RunContext) -> float:
+    config, plan, model, summary = context.config, context.plan, context.model, context.summary
+    flops = flops_per_s(context)
+    if model is None or summary is None or flops is None:
+        return 0.0
+    if not plan.eval_steps or not plan.total_steps:
         return 0.0
     evaluations = -(-plan.total_steps // plan.eval_steps)
     per_token = 2 * ((model.parameters or 0) + adapter_weights(config.lora_r, model))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from modelforge.config.plan.make import Plan
@@ -44,13 +44,9 @@ class TrialRunResult:
     earlier_seconds: float = 0.0
     score_seconds: float | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the result as plain data."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TrialRunResult:
-        """Read what `as_dict` returned, or the data of a `trial_run` event with `id` and `at`.
+        """Read stored fields, or the data of a `trial_run` event with `id` and `at`.
 
         Raises TypeError for other data.
         """

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,12 @@ class MemoryTraceStore:
             while len(traces) > TRACES_KEPT:
                 del traces[next(iter(traces))]
             with contextlib.suppress(ForgeError):  # a trace that is not stored is made again
-                write_json(self._file, {"footprints": [one.as_dict() for one in traces.values()]})
+                write_json(self._file, {"footprints": [asdict(trace) for trace in traces.values()]})
 
     def _load(self) -> dict[str, MemoryTrace]:
         if self._traces is None:
             entries = (find_json(self._file) or {}).get("footprints", [])
-            traces = [MemoryTrace.from_dict(entry) for entry in entries if _is_trace(entry)]
+            traces = [MemoryTrace(**entry) for entry in entries if _is_trace(entry)]
             self._traces = {trace.key: trace for trace in traces}
         return self._traces
 
@@ -74,7 +75,7 @@ class TrialRunResults:
     def add(self, key: str, result: TrialRunResult) -> None:
         """Store a result; the oldest ones are dropped. The caller holds the start lock."""
         results = find_json(self._file) or {}
-        results[key] = result.as_dict()
+        results[key] = asdict(result)
         newest = sorted(results.items(), key=lambda item: float(item[1].get("at") or 0.0))
         write_json(self._file, dict(newest[-RESULTS_KEPT:]))
 

@@ -163,7 +163,7 @@ class PreflightService:
         length = longest_row_tokens(resolved.config, plan, checked.summary)
         trace = self._warm_worker.ask(checked.probe("memory") | {"length": length}, TRACE_TIMEOUT_S)
         key = trace_key(resolved.config, plan, facts, length)
-        self._memory_traces.add(MemoryTrace.from_dict({"key": key, **trace}))
+        self._memory_traces.add(MemoryTrace(key, **trace))
         return self.check(*layers)
 
     def recommended(self, *layers: Layer) -> dict[str, Any]:

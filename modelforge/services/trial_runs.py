@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from modelforge.config.resolve import Layer
@@ -60,7 +60,7 @@ class TrialRunView:
             "phase": self.phase,
             "done": self.done,
             "total": self.total,
-            "trial_run": self.trial_run.as_dict() if self.trial_run else None,
+            "trial_run": asdict(self.trial_run) if self.trial_run else None,
             "ending": self.ending,
             "notes": list(self.notes),
         }

@@ -48,7 +48,8 @@ def main() -> None:
 
 def described(root: Path):
     """Return this computer with what a test says of it."""
-    from modelforge.hardware.machine import Gpu, probe_machine
+    from modelforge.hardware.machine import probe_machine
+    from modelforge.hardware.nvidia import Gpu
 
     facts = json.loads(os.environ.get("MODELFORGE_TEST_MACHINE", "{}"))
     if "gpus" in facts:

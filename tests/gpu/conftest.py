@@ -17,7 +17,8 @@ import pytest
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.checks.summary import summarize
-from modelforge.hardware.machine import Gpu, Machine, probe_machine
+from modelforge.hardware.machine import Machine, probe_machine
+from modelforge.hardware.nvidia import Gpu
 from modelforge.runs.events import read_events
 from modelforge.runs.layout import RunFolder
 from tests.gpu.building import LONGEST, MAKERS

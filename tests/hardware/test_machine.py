@@ -5,20 +5,20 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from modelforge.hardware import cpu
 from modelforge.hardware.machine import (
-    Gpu,
     LoadMeter,
     Machine,
+    bf16_flags,
     choose_profile,
     current_load,
     probe_machine,
 )
-from modelforge.hardware.nvidia import NvmlClient
+from modelforge.hardware.nvidia import Gpu, NvmlClient
 
 GIB = 1024**3
 not_on_an_apple_gpu = pytest.mark.skipif(
@@ -271,18 +271,18 @@ def test_this_computer_is_described_with_the_real_library(tmp_path):
 
 
 def test_a_processor_says_whether_it_multiplies_in_bf16(monkeypatch):
-    def told(text):
-        cpu.bf16_flags.cache_clear()
-        monkeypatch.setattr(cpu.Path, "read_text", lambda *_a, **_k: text)
-        return cpu.bf16_flags()
+    def flags(text):
+        bf16_flags.cache_clear()
+        monkeypatch.setattr(Path, "read_text", lambda *_a, **_k: text)
+        return bf16_flags()
 
-    assert told("model name : x\nflags : fpu avx512_bf16 amx_bf16\n") == (
+    assert flags("model name : x\nflags : fpu avx512_bf16 amx_bf16\n") == (
         "avx512_bf16",
         "amx_bf16",
     )
-    assert told("flags : fpu avx512f avx512_bf16x\n") == ()
-    assert told("") == ()
-    cpu.bf16_flags.cache_clear()
+    assert flags("flags : fpu avx512f avx512_bf16x\n") == ()
+    assert flags("") == ()
+    bf16_flags.cache_clear()
     assert replace(computer(), cpu_flags=("avx512_bf16",)).fast_bf16
     assert not computer().fast_bf16
 

@@ -10,7 +10,7 @@ from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.profiles import load_profiles, profile_settings, recommended_models
 from modelforge.config.resolve import Layer, flatten, resolve
 from modelforge.config.visibility import inapplicable_settings
-from modelforge.hardware.machine import Gpu
+from modelforge.hardware.nvidia import Gpu
 from modelforge.models.architecture import catalog_model_info, parameters_by_shape
 from modelforge.preflight.memory.estimate import estimate_memory, total_gib
 from modelforge.preflight.suggest.catalog_fit import estimate_fit, estimate_fit_by_size
@@ -107,7 +107,7 @@ def test_the_answers_of_a_model_are_settings_there_are():
         rest = Layer("rest", {"model_name": model["name"], "dataset": "sample:captain"})
         config = resolve(*layers(profile, task, model), rest).config
         plan = make_plan(config, PlanContext(device="cuda", model_path=model["name"]))
-        assert total_gib(estimate_memory(config, plan, catalog_model_info(model)))
+        assert total_gib(estimate_memory(config, plan, catalog_model_info(model), plan.max_length))
 
 
 def test_answers_that_are_wrong_leave_the_need_unknown():

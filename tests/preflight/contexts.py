@@ -11,7 +11,8 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.columns.detect import ColumnMapping
 from modelforge.errors import Finding
-from modelforge.hardware.machine import Gpu, Machine
+from modelforge.hardware.machine import Machine
+from modelforge.hardware.nvidia import Gpu
 from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
 from modelforge.preflight import Report, preflight

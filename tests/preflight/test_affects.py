@@ -10,7 +10,7 @@ import pytest
 from modelforge.config.fields import field_specs
 from modelforge.preflight.cache_key import memory_trace_key
 from modelforge.preflight.memory.traced import longest_row_tokens
-from modelforge.preflight.suggest.speedup_options import OPTIONS, estimate_speed
+from modelforge.preflight.suggest.speedups import OPTIONS, estimate_speed
 from tests.preflight.contexts import LAPTOP, LLAMA_8B, STARTER, WORKSTATION, make_context
 
 ROOT = Path(__file__).resolve().parents[2]

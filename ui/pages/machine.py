@@ -7,7 +7,8 @@ from typing import Any
 
 from modelforge.forge import Forge
 from modelforge.hardware.doctor import check_machine
-from modelforge.hardware.machine import Gpu, Machine
+from modelforge.hardware.machine import Machine
+from modelforge.hardware.nvidia import Gpu
 from modelforge.setup.system_checks import CheckResult
 from ui.contract import Reply
 from ui.html import format as fmt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,12 +99,13 @@ def delete_dataset(name: str, home: Home) -> None:
         raise RunError(Problem("dataset", what, remedy)) from error
 
 
-def load_samples(folder: Path | None = None) -> list[Sample]:
+@cache
+def load_samples() -> tuple[Sample, ...]:
     """Return the bundled datasets in the order of `samples.toml`."""
-    folder = folder or resource_folder("assets") / "samples"
+    folder = resource_folder("assets") / "samples"
     with (folder / "samples.toml").open("rb") as file:
         entries = tomllib.load(file)["sample"]
-    return [Sample(**entry | {"path": folder / entry["path"]}) for entry in entries]
+    return tuple(Sample(**entry | {"path": folder / entry["path"]}) for entry in entries)
 
 
 def find_dataset_file(dataset: str, home: Home) -> Path:

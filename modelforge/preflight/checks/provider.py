@@ -11,7 +11,8 @@ from typing import Literal
 from packaging.requirements import InvalidRequirement, Requirement
 
 from modelforge.errors import Finding
-from modelforge.hardware.machine import Gpu, Machine
+from modelforge.hardware.machine import Machine
+from modelforge.hardware.nvidia import Gpu
 from modelforge.preflight.context import RunContext
 
 State = Literal["ready", "absent", "broken", "unsupported"]

@@ -118,11 +118,8 @@ def few_steps(context: RunContext) -> Iterator[Finding]:
 
 def slow_evaluation(context: RunContext) -> Iterator[Finding]:
     """Warn of evaluations that take longer than the training itself."""
-    plan, model, summary = context.plan, context.model, context.summary
-    if not (model and model.parameters and summary and plan.total_steps and plan.eval_steps):
-        return
-    ratio = eval_time_ratio(context.config, plan, context.machine, model, summary)
-    if ratio < 1:
+    plan, ratio = context.plan, eval_time_ratio(context)
+    if not plan.total_steps or not plan.eval_steps or ratio < 1:
         return
     evaluations = -(-plan.total_steps // plan.eval_steps)
     better = -(-plan.total_steps // FEW_EVALUATIONS)

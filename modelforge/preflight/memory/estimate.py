@@ -42,16 +42,14 @@ class MemoryPart:
 
 
 def estimate_memory(
-    config: TrainingConfig, plan: Plan, model: ModelInfo, *, longest_tokens: int | None = None
+    config: TrainingConfig, plan: Plan, model: ModelInfo, length: int
 ) -> list[MemoryPart]:
     """Return the estimated parts; empty when the dimensions of the model are unknown.
 
-    `longest_tokens` is the length of the longest row; without it rows are as long as the plan
-    allows.
+    `length` is that of the longest row in tokens.
     """
     if not model.parameters or not model.layers or not model.layer_matrices:
         return []
-    length = longest_row(config, plan, longest_tokens)
     trained = trained_weights(config, plan, model)
     size = 2.0 if plan.adapter_dtype == "bfloat16" and plan.trains == "adapter" else 4.0
     optimizer = OPTIMIZERS[plan.optim]
@@ -83,13 +81,6 @@ def _overhead(config: TrainingConfig, plan: Plan, activations: float) -> float:
         return _PROCESS_RELEASING_GIB[plan.trains] * GIB + products
     retained = _RETAINED_SHARE * activations if plan.trains == "adapter" else 0.0
     return _PROCESS_GIB[plan.trains] * GIB + products + retained
-
-
-def longest_row(config: TrainingConfig, plan: Plan, longest_tokens: int | None) -> int:
-    """Return the longest trained row in tokens, at most the plan's maximum."""
-    if longest_tokens and not config.packing:
-        return min(plan.max_length, longest_tokens)
-    return plan.max_length
 
 
 def total_gib(parts: list[MemoryPart]) -> float | None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from modelforge.config.plan.make import Plan, releases_memory
 from modelforge.config.plan.training import generation_batching
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.preflight.memory.estimate import (
-    OVERHEAD_GIB,
-    PRODUCTS_GIB,
-    MemoryPart,
-    longest_row,
-)
+from modelforge.preflight.memory.estimate import OVERHEAD_GIB, PRODUCTS_GIB, MemoryPart
 from modelforge.preflight.speed import max_tokens
 from modelforge.units import GIB
 
@@ -69,19 +63,12 @@ class MemoryTrace:
     kv_bytes_per_token: int = 0
     seconds: float = 0.0
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the trace as plain data."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> MemoryTrace:
-        """Read what `as_dict` returned; raises TypeError for other data."""
-        return cls(**data)
-
 
 def longest_row_tokens(config: TrainingConfig, plan: Plan, summary: DatasetSummary | None) -> int:
     """Return the longest trained row in tokens, estimated from the dataset summary."""
-    return longest_row(config, plan, max_tokens(summary.longest_chars) if summary else None)
+    if summary is None or config.packing:
+        return plan.max_length
+    return min(plan.max_length, max_tokens(summary.longest_chars))
 
 
 def traced_parts(

@@ -14,7 +14,7 @@ from modelforge.config.profiles import load_profiles
 from modelforge.models.architecture import catalog_model_info
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.suggest.memory_savers import LOSSY_SAVERS, SAVERS, Draft, Saver, Saving
-from modelforge.preflight.suggest.speedup_options import estimate_speed
+from modelforge.preflight.suggest.speedups import estimate_speed
 
 # Above this share of the free memory a run barely fits.
 TIGHT = 0.9
@@ -52,7 +52,6 @@ class LargestModel:
     """The largest model of the catalog that fits, with the settings for it."""
 
     name: str
-    title: str
     gib: float
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -171,18 +170,18 @@ def _largest_model(context: RunContext, savers: Sequence[Saver]) -> LargestModel
     # An adapter to start from belongs to its own model.
     reset = {} if context.config.adapter.start_from is None else {"adapter.start_from": None}
     for model in _catalog_models(context):
-        name, title = model["name"], model["title"]
+        name = model["name"]
         settings = {"model_name": name, **model["answers"], **reset}
         other = replace(context, model=catalog_model_info(model)).with_settings(settings)
         total, free = other.memory_total_gib, _memory_limit(other)
         if total is None or free is None:
             continue
         if not is_tight(total, free):
-            return LargestModel(name, title, total, settings)
+            return LargestModel(name, total, settings)
         if suggestion := next(iter(suggest_fits(other, savers)), None):
-            return LargestModel(name, title, suggestion.gib, settings | suggestion.settings)
+            return LargestModel(name, suggestion.gib, settings | suggestion.settings)
         if total <= free:
-            return LargestModel(name, title, total, settings)
+            return LargestModel(name, total, settings)
     return None
 
 

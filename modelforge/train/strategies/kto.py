@@ -10,6 +10,7 @@ from datasets import Dataset
 from trl import KTOConfig, KTOTrainer
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
+from modelforge.config.methods import METHOD_FACTS
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.adapters.lora import prepare_trainer
@@ -28,7 +29,7 @@ from modelforge.train.trainer.private import step_metrics
 from modelforge.train.trainer.trl_private import PretokenizedMixin
 
 # The KL estimate of a prompt uses the completion of another row of the batch.
-MIN_BATCH = 2
+MIN_BATCH = METHOD_FACTS["kto"].min_rows
 
 
 class KtoTrainer(CheckpointMixin, ReferenceProgressMixin, PretokenizedMixin, KTOTrainer):

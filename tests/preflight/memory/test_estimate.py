@@ -10,16 +10,15 @@ from modelforge.preflight.memory.estimate import (
     part_gib,
     total_gib,
 )
-from tests.preflight.contexts import LAPTOP, LLAMA_8B, STARTER, WORKSTATION, make_context
+from tests.preflight.contexts import LAPTOP, LLAMA_8B, ROWS, STARTER, WORKSTATION, make_context
 
 NAMES = ["weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead"]
 
 
 def parts_of(machine, model, **settings):
     context = make_context(machine, model, **settings)
-    return {
-        part.name: part.gib for part in estimate_memory(context.config, context.plan, context.model)
-    }
+    parts = estimate_memory(context.config, context.plan, context.model, context.plan.max_length)
+    return {part.name: part.gib for part in parts}
 
 
 def total_of(machine, model, **settings):
@@ -119,16 +118,16 @@ def test_logits_do_not_grow_with_the_length_beyond_a_chunk():
 
 
 def test_short_rows_need_less_than_the_longest_that_is_allowed():
-    context = make_context(WORKSTATION, LLAMA_8B)
-    allowed = estimate_memory(context.config, context.plan, LLAMA_8B)
-    known = estimate_memory(context.config, context.plan, LLAMA_8B, longest_tokens=200)
-    assert part_gib(known, "activations") < part_gib(allowed, "activations")
+    known = make_context(WORKSTATION, LLAMA_8B, replace(ROWS, longest_chars=304)).formula_parts
+    allowed = parts_of(WORKSTATION, LLAMA_8B)
+    assert part_gib(known, "activations") < allowed["activations"]
 
 
 def test_packed_rows_are_as_long_as_allowed_whatever_the_rows():
-    context = make_context(WORKSTATION, LLAMA_8B, packing=True)
-    allowed = estimate_memory(context.config, context.plan, LLAMA_8B)
-    assert estimate_memory(context.config, context.plan, LLAMA_8B, longest_tokens=200) == allowed
+    rows = replace(ROWS, longest_chars=304)
+    known = make_context(WORKSTATION, LLAMA_8B, rows, packing=True).formula_parts
+    allowed = parts_of(WORKSTATION, LLAMA_8B, packing=True)
+    assert {part.name: part.gib for part in known} == allowed
 
 
 def test_weights_stored_in_4_bit_count_as_such_whatever_is_asked():

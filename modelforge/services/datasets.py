@@ -19,9 +19,8 @@ from modelforge.data.sources.library import (
     find_dataset,
     list_datasets,
 )
-from modelforge.data.sources.load import LoadedSource, load_sources
+from modelforge.data.sources.load import LoadedSource, load_sources, preview_rows
 from modelforge.data.sources.locate import fetched_path
-from modelforge.data.sources.preview import PreviewRow, preview_rows
 from modelforge.data.sources.uploads import save_upload
 from modelforge.errors import BusyError, Problem
 from modelforge.paths import Home
@@ -139,11 +138,10 @@ class DatasetService:
     ) -> dict[str, Any]:
         """Return rows as stored and as read, with long texts shortened."""
         loaded = load_sources(sources, self._home, max(HEAD_ROWS, after + first))
-        rows: Iterable[PreviewRow] = islice(preview_rows(loaded), after, after + first)
         return {
             "mapping": loaded[0].mapping.as_dict(),
             "columns": combine_summaries([each.summary for each in loaded]).columns,
-            "rows": [row.as_dict() for row in rows],
+            "rows": list(islice(preview_rows(loaded), after, after + first)),
         }
 
     def check(

@@ -177,12 +177,9 @@ def _from_prompt(row: Row, mapping: ColumnMapping, instruction: str, more: str) 
         "output": completion,
     }
     messages = _pair(*render_parts(template, values))
-    # A system prompt inside the template does not become a message as well.
-    return (
-        {"messages": messages}
-        if has_placeholder(template, "system")
-        else _chat(messages, row, mapping)
-    )
+    if has_placeholder(template, "system"):  # which does not become a message as well
+        return {"messages": messages}
+    return _chat(messages, row, mapping)
 
 
 def _from_preference(row: Row, mapping: ColumnMapping) -> Canonical:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -76,6 +77,14 @@ def parse_json(text: str, code: str) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         raise UnusableRowError(code) from None
+
+
+def parse_cell(value: Any) -> Any:
+    """Return the list or object in a cell that holds its JSON text; other values unchanged."""
+    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+        with suppress(orjson.JSONDecodeError):
+            return orjson.loads(value)
+    return value
 
 
 def to_text(value: Any, present: bool = True) -> str:

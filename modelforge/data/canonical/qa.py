@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
-from modelforge.data.canonical.messages import UnusableRowError, to_text
+from modelforge.data.canonical.messages import UnusableRowError, parse_cell, to_text
 
 QA_PROMPT = "Answer the question from this text.\n\n{context}\n\nQuestion: {question}"
 # The completion that a generative model learns for a context without an answer.
@@ -33,7 +31,7 @@ def to_answers(value: Any, context: str) -> list[dict[str, Any]]:
     A missing or wrong start is searched for. Raises UnusableRowError if no answer occurs in the
     context.
     """
-    given = list(_read_answers(_parse_text(value)))
+    given = list(_read_answers(parse_cell(value)))
     if not given:
         return []
     if all(not text.strip() for text, _ in given):
@@ -67,15 +65,6 @@ def _nearest(text: str, start: int, context: str) -> int:
     if before < 0 or after < 0:
         return max(before, after)
     return before if start - before <= after - start else after
-
-
-def _parse_text(value: Any) -> Any:
-    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
-        try:
-            return orjson.loads(value)
-        except orjson.JSONDecodeError:
-            return value
-    return value
 
 
 def _read_answers(value: Any) -> Iterator[tuple[str, int | None]]:

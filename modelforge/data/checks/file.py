@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from modelforge.data.checks.findings import DataFinding
 from modelforge.data.formats.csv import detect_delimiter
-from modelforge.data.formats.encoding import encoding_name
+from modelforge.data.formats.encoding import HEAD_BYTES, encoding_name
 from modelforge.data.formats.json import detect_layout
-from modelforge.data.formats.sniff import HEAD_BYTES, DataFile
+from modelforge.data.formats.sniff import DataFile
 from modelforge.data.formats.streams import COMPRESSION_SUFFIXES
 
 REWRITE = "Write the rows as JSON Lines in UTF-8."

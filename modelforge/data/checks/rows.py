@@ -143,7 +143,8 @@ class RowChecker:
         elif "completion" in row:
             self._check_completion(line, _contents(row["completion"]))
         elif "answers" in row:
-            self._check_answers(line, row)
+            for answer in row["answers"]:
+                self._check_completion(line, answer["text"])
         for column in self._columns:
             value = data.get(column)
             if type(value) is int or type(value) is float:
@@ -164,7 +165,8 @@ class RowChecker:
                 if content or not message.get("tool_calls"):
                     self._check_completion(line, content)
                     if prompt is not None and content.strip() == prompt.strip():
-                        place = self._completion_place(messages, index)
+                        column = self.mapping.fields.get("answer")
+                        place = column if len(messages) < 4 else f"message {index + 1}"
                         counters.record("answer-is-question", line, place)
                 is_last = index == len(messages) - 1
                 if max_chars is not None and is_last and chars_before > max_chars:
@@ -173,9 +175,6 @@ class RowChecker:
                 counters.record("empty-message", line, f"message {index + 1}")
             prompt = content if message["role"] == "user" else None
             chars_before += len(content)
-
-    def _completion_place(self, messages: list[dict[str, Any]], index: int) -> str | None:
-        return self.mapping.fields.get("answer") if len(messages) < 4 else f"message {index + 1}"
 
     def _check_completion(self, line: int, completion: str) -> None:
         counters = self.counters
@@ -203,19 +202,6 @@ class RowChecker:
             record("mixed-prompts", line, fields.get("prompt", "prompt"))
         for code, column in _check_scores(data):
             record(code, line, column)
-
-    def _check_answers(self, line: int, row: Canonical) -> None:
-        context = row["context"]
-        for answer in row["answers"]:
-            self._check_completion(line, answer["text"])
-            start, text = answer.get("start"), answer["text"]
-            if start is None:
-                stands_there = text in context
-            else:
-                stands_there = context[start : start + len(text)] == text
-            if not stands_there:
-                column = self.mapping.fields.get("answers")
-                self.counters.record("answer-not-in-context", line, column)
 
 
 def is_number(cell: str) -> bool:

@@ -23,8 +23,9 @@ from modelforge.data.checks.rows import CheckOptions
 from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.columns.unknown import explain_unknown_columns
+from modelforge.data.formats.errors import ReadError
 from modelforge.data.formats.read import read_file_rows
-from modelforge.data.formats.sniff import DataFile, ReadError, sniff_file
+from modelforge.data.formats.sniff import DataFile, sniff_file
 from modelforge.data.sources.locate import find_source_files
 from modelforge.errors import DataError
 from modelforge.paths import Home

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-import orjson
+from typing import NamedTuple
 
 from modelforge.config.rules.data import declared_type
 from modelforge.config.schema.data import Source
+from modelforge.data.canonical.messages import parse_cell
 from modelforge.data.columns.mapping import ColumnMapping, RowKind
 from modelforge.data.columns.names import (
     COMPLETION_COLUMNS,
@@ -164,17 +163,7 @@ def _properties(
     if kind not in ("messages", "preference", "pair", "preference-label"):
         return {}
     columns = [fields[part] for part in ("messages", "chosen", "prompt") if part in fields]
-    return detect_properties([_parsed_list(row.get(column)) for column in columns for row in rows])
-
-
-def _parsed_list(value: Any) -> Any:
-    """Return the list in a cell that holds the JSON text of one; other values unchanged."""
-    if not isinstance(value, str) or not value.lstrip().startswith("["):
-        return value
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return value
+    return detect_properties([parse_cell(row.get(column)) for column in columns for row in rows])
 
 
 def _reason(

@@ -151,10 +151,6 @@ def _values_fit(kind: RowKind, parts: dict[str, str], rows: Rows) -> bool:
     """Return whether the values suit the kind; a column `label` may also hold a topic."""
     if kind != "preference-label":
         return True
-    return all(_is_label(row.get(parts["label"])) for row in rows)
-
-
-def _is_label(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.strip().lower() in _LABELS
-    return isinstance(value, bool | int | float | None) and value in _LABELS
+    labels = (row.get(parts["label"]) for row in rows)
+    words = (label.strip().lower() if isinstance(label, str) else label for label in labels)
+    return all(word in _LABELS for word in words)

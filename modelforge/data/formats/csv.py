@@ -6,16 +6,9 @@ import csv
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from modelforge.data.formats.errors import OnReadError, report_error
-from modelforge.data.formats.sniff import (
-    DELIMITERS,
-    HEAD_BYTES,
-    MAX_ROW_BYTES,
-    DataFile,
-    ReadError,
-    Row,
-    read_error,
-)
+from modelforge.data.formats.encoding import HEAD_BYTES
+from modelforge.data.formats.errors import OnReadError, ReadError, read_error, report_error
+from modelforge.data.formats.sniff import DELIMITERS, MAX_ROW_BYTES, DataFile, Row
 
 # An unclosed quote takes in everything after it, so reading starts again behind its line.
 _MAX_RESTARTS = 20
@@ -110,18 +103,18 @@ def _read_header(
         return names
     for number, cell in enumerate(cells, start=1):
         name = cell.strip()
+        what = ""
         if not name:
             what, code = f"has no name for column {number}.", "unnamed-column"
             remedy = "Name every column in the first line."
-            error = read_error(file.name, what, remedy, code=code, line=line, column=number)
-            report_error(error, on_error)
             name = f"column {number}"
         elif name in names:
             what, code = f"names two columns “{name[:60]}”.", "duplicate-column"
             remedy = "Give every column its own name."
+            name = f"{name} {number}"
+        if what:
             error = read_error(file.name, what, remedy, code=code, line=line, column=number)
             report_error(error, on_error)
-            name = f"{name} {number}"
         names.append(name)
     return names
 

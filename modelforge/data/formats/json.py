@@ -7,7 +7,8 @@ from typing import Any, BinaryIO, Literal
 
 import orjson
 
-from modelforge.data.formats.errors import OnReadError, report_error
+from modelforge.data.formats.encoding import HEAD_BYTES
+from modelforge.data.formats.errors import OnReadError, ReadError, read_error, report_error
 from modelforge.data.formats.json_scanner import (
     JsonScanner,
     not_an_object,
@@ -16,14 +17,7 @@ from modelforge.data.formats.json_scanner import (
     row_too_long,
     value_end,
 )
-from modelforge.data.formats.sniff import (
-    HEAD_BYTES,
-    MAX_ROW_BYTES,
-    DataFile,
-    ReadError,
-    Row,
-    read_error,
-)
+from modelforge.data.formats.sniff import MAX_ROW_BYTES, DataFile, Row
 
 # `wrapped`: an object with an array of rows; `values`: objects that may span several lines.
 JsonLayout = Literal["lines", "array", "wrapped", "values"]

@@ -7,7 +7,8 @@ from typing import BinaryIO
 
 import orjson
 
-from modelforge.data.formats.sniff import MAX_ROW_BYTES, DataFile, ReadError, Row, read_error
+from modelforge.data.formats.errors import ReadError, read_error
+from modelforge.data.formats.sniff import MAX_ROW_BYTES, DataFile, Row
 from modelforge.units import KIB, MIB
 
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}"]', re.DOTALL)

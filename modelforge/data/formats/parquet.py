@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modelforge.data.formats.sniff import DataFile, ReadError, Row, read_error
+from modelforge.data.formats.errors import ReadError, read_error
+from modelforge.data.formats.sniff import DataFile, Row
 
 _BATCH_ROWS = 512
 

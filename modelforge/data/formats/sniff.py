@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -13,16 +12,10 @@ from modelforge.data.formats.errors import ReadError, read_error
 from modelforge.data.formats.streams import (
     COMPRESSION_SUFFIXES,
     COMPRESSIONS,
-    DecompressedStream,
-    TranscodedStream,
-    read_decompressed_head,
+    decompress,
+    transcode,
 )
-from modelforge.units import KIB, MIB
-
-__all__ = [
-    "DELIMITERS", "FORMAT_NAMES", "HEAD_BYTES", "MAX_ROW_BYTES", "SUFFIXES", "DataFile",
-    "ReadError", "Row", "read_error", "sniff_file",
-]  # fmt: skip
+from modelforge.units import MIB
 
 Format = Literal["json", "csv", "tsv", "parquet", "arrow", "text", "markdown"]
 
@@ -34,7 +27,6 @@ SUFFIXES = (
 )  # fmt: skip
 FORMAT_NAMES = "JSON, JSONL, CSV, TSV, Parquet, Arrow, TXT or Markdown"
 
-_BUFFER_BYTES = 256 * KIB
 _TABLE_SUFFIXES = (".parquet", ".arrow", ".feather")
 _TEXT_FORMATS: dict[str, Format] = {".md": "markdown", ".markdown": "markdown", ".txt": "text"}
 # A .txt with one of these columns in its first line is a table.
@@ -94,18 +86,13 @@ class DataFile:
         """Open the decompressed text as UTF-8 bytes without byte order mark."""
         raw = self.open_raw()
         raw.read(self.bom)
-        if self.encoding == "utf-8":
-            return raw
-        stream = TranscodedStream(self.name, self.encoding, raw)
-        return io.BufferedReader(stream, buffer_size=_BUFFER_BYTES)
+        return raw if self.encoding == "utf-8" else transcode(self.name, self.encoding, raw)
 
     def open_raw(self) -> BinaryIO:
         """Open the decompressed bytes in their own encoding."""
-        raw: BinaryIO = self.path.open("rb")
-        if not self.compression:
-            return raw
-        stream = DecompressedStream(self.path, raw, self.compression)
-        return io.BufferedReader(stream, buffer_size=_BUFFER_BYTES)
+        if self.compression:
+            return decompress(self.path, self.compression)
+        return self.path.open("rb")
 
 
 def content_suffix(path: Path) -> str:
@@ -124,7 +111,8 @@ def sniff_file(path: Path, encoding: str | None = None) -> DataFile:
     head = _read_head(path)
     compression = next((name for name, magic in COMPRESSIONS if head.startswith(magic)), "")
     if compression:
-        head = read_decompressed_head(path, compression, HEAD_BYTES)
+        with decompress(path, compression) as stream:
+            head = stream.read(HEAD_BYTES)
     if not head.strip():
         raise _empty(path, head)
     suffix = content_suffix(path)

@@ -5,126 +5,98 @@ from __future__ import annotations
 import codecs
 import io
 import zlib
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from modelforge.data.formats.errors import ReadError, read_error
+from modelforge.data.formats.errors import read_error
 from modelforge.units import KIB
 
 COMPRESSIONS = (("gzip", b"\x1f\x8b"), ("zstd", b"\x28\xb5\x2f\xfd"))
 COMPRESSION_SUFFIXES = (".gz", ".zst", ".gzip", ".zstd")
 _PIECE_BYTES = 64 * KIB
+_BUFFER_BYTES = 256 * KIB
+_Pieces = Generator[bytes, None, None]
 
 
-class DecompressedStream(io.RawIOBase):
-    """The content of a gzip or zstd file; raises ReadError where it is damaged."""
+def decompress(path: Path, compression: str) -> BinaryIO:
+    """Open the content of a gzip or zstd file; reading raises ReadError where it is damaged."""
+    raw = path.open("rb")
+    return io.BufferedReader(
+        _PieceStream(raw, _decompressed(path, raw, compression)), _BUFFER_BYTES
+    )
 
-    def __init__(self, path: Path, raw: BinaryIO, compression: str) -> None:
-        self.path = path
-        self.compression = compression
+
+def transcode(name: str, encoding: str, raw: BinaryIO) -> BinaryIO:
+    """Return a text as UTF-8; reading raises ReadError where it cannot be decoded."""
+    return io.BufferedReader(_PieceStream(raw, _transcoded(name, encoding, raw)), _BUFFER_BYTES)
+
+
+class _PieceStream(io.RawIOBase):
+    """Pieces that are made from `raw`, as a stream; closing it also closes `raw`."""
+
+    def __init__(self, raw: BinaryIO, pieces: _Pieces) -> None:
         self.raw = raw
-        self.stream = _open(raw, compression)
-        self.errors = _errors(compression)
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Read into `buffer`; return the number of bytes, 0 at the end."""
-        try:
-            piece = self.stream.read(min(len(buffer), _PIECE_BYTES))
-        except self.errors as error:
-            raise _damaged(self.path, self.compression) from error
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-    def close(self) -> None:
-        """Close the stream and the file below it."""
-        if not self.closed:
-            self.stream.close()
-            self.raw.close()
-        super().close()
-
-
-class TranscodedStream(io.RawIOBase):
-    """Text in another encoding as UTF-8; raises ReadError where it cannot be decoded."""
-
-    def __init__(self, name: str, encoding: str, raw: BinaryIO) -> None:
-        self.name = name
-        self.encoding = encoding
-        self.raw = raw
-        self.decoder = codecs.getincrementaldecoder(encoding)("strict")
+        self.pieces = pieces
         self.pending = b""
-        self.line = 1
 
     def readable(self) -> bool:
-        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read into `buffer`; return the number of bytes, 0 at the end."""
-        while not self.pending:
-            piece = self.raw.read(_PIECE_BYTES)
-            text = self._decode(piece)
-            self.line += text.count("\n")
-            # A lone surrogate is not valid UTF-8; the reader of the row reports its line.
-            self.pending = text.encode("utf-8", errors="surrogatepass")
-            if not piece:
-                break
+        self.pending = self.pending or next(self.pieces, b"")
         size = min(len(buffer), len(self.pending))
         buffer[:size] = self.pending[:size]
         self.pending = self.pending[size:]
         return size
 
-    def _decode(self, piece: bytes) -> str:
-        try:
-            return self.decoder.decode(piece, final=not piece)
-        except UnicodeError as error:
-            reason = getattr(error, "reason", str(error))
-            line = self.line
-            if isinstance(error, UnicodeDecodeError):
-                line += error.object.count(b"\n", 0, error.start)
-            what = f"is not valid {self.encoding.upper()} text ({reason})."
-            remedy = "Save the file as UTF-8, or set `encoding` of the source."
-            raise read_error(self.name, what, remedy, code="bad-encoding", line=line) from error
-
     def close(self) -> None:
-        """Close the stream and the file below it."""
+        self.pieces.close()
         self.raw.close()
         super().close()
 
 
-def read_decompressed_head(path: Path, compression: str, size: int) -> bytes:
-    """Return the first `size` bytes of the content; raises ReadError if it is damaged."""
-    head = bytearray()
-    with path.open("rb") as raw, DecompressedStream(path, raw, compression) as stream:
-        while len(head) < size:
-            piece = stream.read(_PIECE_BYTES)
-            if not piece:
-                break
-            head += piece
-    return bytes(head)
-
-
-def _open(raw: BinaryIO, compression: str) -> Any:
+def _decompressed(path: Path, raw: BinaryIO, compression: str) -> _Pieces:
+    errors: tuple[type[Exception], ...]
     if compression == "gzip":
         import gzip  # noqa: PLC0415
 
-        return gzip.GzipFile(fileobj=raw, mode="rb")
-    # Importing pyarrow takes 0.2 s, which other files do not need.
-    import pyarrow as pa  # noqa: PLC0415
+        errors = (OSError, EOFError, zlib.error)
+        stream: Any = gzip.GzipFile(fileobj=raw, mode="rb")
+    else:
+        # Importing pyarrow takes 0.2 s, which other files do not need.
+        import pyarrow as pa  # noqa: PLC0415
 
-    return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+        errors = (OSError, ValueError)  # the base classes of pyarrow's errors
+        stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+    try:
+        with stream:
+            while piece := stream.read(_PIECE_BYTES):
+                yield piece
+    except errors as error:
+        what = f"is compressed with {compression}, and the data is damaged or incomplete."
+        remedy = "Compress or download it again."
+        raise read_error(path.name, what, remedy, code="damaged-compression") from error
 
 
-def _errors(compression: str) -> tuple[type[Exception], ...]:
-    if compression == "gzip":
-        return (OSError, EOFError, zlib.error)
-    return (OSError, ValueError)  # the base classes of pyarrow's errors
-
-
-def _damaged(path: Path, compression: str) -> ReadError:
-    what = f"is compressed with {compression}, and the data is damaged or incomplete."
-    remedy = "Compress or download it again."
-    return read_error(path.name, what, remedy, code="damaged-compression")
+def _transcoded(name: str, encoding: str, raw: BinaryIO) -> _Pieces:
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    line = 1
+    piece = raw.read(_PIECE_BYTES)
+    while True:
+        try:
+            text = decoder.decode(piece, final=not piece)
+        except UnicodeError as error:
+            reason = getattr(error, "reason", str(error))
+            if isinstance(error, UnicodeDecodeError):
+                line += error.object.count(b"\n", 0, error.start)
+            what = f"is not valid {encoding.upper()} text ({reason})."
+            remedy = "Save the file as UTF-8, or set `encoding` of the source."
+            raise read_error(name, what, remedy, code="bad-encoding", line=line) from error
+        line += text.count("\n")
+        if text:
+            # A lone surrogate is not valid UTF-8; the reader of the row reports its line.
+            yield text.encode("utf-8", errors="surrogatepass")
+        if not piece:
+            return
+        piece = raw.read(_PIECE_BYTES)

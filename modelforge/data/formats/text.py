@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from modelforge.data.formats.sniff import HEAD_BYTES, MAX_ROW_BYTES, DataFile, Row, read_error
+from modelforge.data.formats.encoding import HEAD_BYTES
+from modelforge.data.formats.errors import read_error
+from modelforge.data.formats.sniff import MAX_ROW_BYTES, DataFile, Row
 from modelforge.units import MIB
 
 _HEADING = re.compile(r"#{1,3} ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -19,11 +19,11 @@ from modelforge.config.schema.data import Source
 from modelforge.data.checks.file import check_file_format
 from modelforge.data.checks.findings import DataFinding
 from modelforge.data.checks.rules import RULES
-from modelforge.data.columns.detect import SAMPLE_ROWS, ColumnMapping, detect_mapping
+from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
 from modelforge.data.columns.unknown import explain_unknown_columns
-from modelforge.data.formats.json import detect_layout, read_json_lines
-from modelforge.data.formats.read import read_file_rows
-from modelforge.data.formats.sniff import DataFile, ReadError, Row, sniff_file
+from modelforge.data.formats.errors import ReadError
+from modelforge.data.formats.read import RawRow, read_raw_rows
+from modelforge.data.formats.sniff import DataFile, Row, sniff_file
 from modelforge.data.repair.rows import RowRepairer
 from modelforge.data.repair.text import parse_broken_line
 from modelforge.data.sources.locate import find_source_files
@@ -35,8 +35,6 @@ from modelforge.units import MIB
 _COPY_SUFFIX = re.compile(r"\.repaired(-\d+)?\Z")
 _MAX_SUFFIX_CHARS = 8
 _MAX_COPIES = 10_000
-# A row, and its line of JSON if it has one.
-_RawRow = tuple[Row, bytes | None]
 _ALL_CODES = frozenset(code for code, rule in RULES.items() if rule.repair)
 # What may be intended is only changed on request.
 DEFAULT_CODES = frozenset(code for code in _ALL_CODES if RULES[code].level != "note")
@@ -87,10 +85,10 @@ def repair_file(
     cleaned = home.uploads / f".staged-{secrets.token_hex(8)}{path.suffix}"
     try:
         home.uploads.mkdir(parents=True, exist_ok=True)
-        changes: dict[str, int] = {}
+        changes: Counter[str] = Counter()
         file = _open_file(path, cleaned, source, changes)
         repairer = _FileRepairer(file, path.name, frozenset(codes) if codes else None, changes)
-        rows = repairer.write(staged, source)
+        rows = _write_lines(staged, repairer.repaired_rows(source))
         if not rows:
             what = "has no row that can be repaired."
             raise DataError(Problem(path.name, what, "Export the file again from its origin."))
@@ -104,28 +102,27 @@ def repair_file(
         for temporary in (staged, cleaned):
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-    return RepairResult(target, target.name, path.name, rows, changes)
+    return RepairResult(target, target.name, path.name, rows, dict(changes))
 
 
 class _FileRepairer:
     """Repairs one file and counts the changes by code in `changes`."""
 
     def __init__(
-        self, file: DataFile, name: str, codes: frozenset[str] | None, changes: dict[str, int]
+        self, file: DataFile, name: str, codes: frozenset[str] | None, changes: Counter[str]
     ) -> None:
         self.file = file
         self.name = name
         self.codes = DEFAULT_CODES if codes is None else codes & _ALL_CODES
         self.changes = changes
-        self.repaired_lines: deque[_RawRow] = deque()
+        self.repaired_lines: deque[RawRow] = deque()
 
-    def write(self, target: Path, source: Source | None) -> int:
-        """Write the repaired rows; return their number."""
-        for note in check_file_format(self.file):
-            self._count(note.code)
+    def repaired_rows(self, source: Source | None) -> Iterator[dict[str, Any]]:
+        """Yield the repaired rows; raises DataError if nothing can be repaired."""
+        self.changes.update(note.code for note in check_file_format(self.file))
         rows = self._rows()
         first = list(islice(rows, SAMPLE_ROWS))
-        all_rows: Iterable[_RawRow] = chain(first, rows)
+        all_rows: Iterable[RawRow] = chain(first, rows)
         sample = [row.data for row, _ in first]
         try:
             mapping = detect_mapping(sample, self.name, source)
@@ -134,71 +131,38 @@ class _FileRepairer:
                 raise
             finding = explain_unknown_columns(self.file, sample, error)
             if finding.repair is None:
-                return self._write_unchanged(target, all_rows, error)
-            self._count(finding.code)
+                yield from (row.data for row, _ in all_rows)
+                if not self.changes:
+                    raise
+                return
+            self.changes[finding.code] += 1
             named = with_column_names((row for row, _ in all_rows), finding)
             named_first = list(islice(named, SAMPLE_ROWS))
             all_rows = ((row, None) for row in chain(named_first, named))
             mapping = detect_mapping([row.data for row in named_first], self.name)
-        return self._write_repaired(target, all_rows, mapping)
+        repairer = RowRepairer(mapping, self.codes, self.changes)
+        repaired = (repairer.repair(line, data, raw) for (line, data), raw in all_rows)
+        yield from (row for row in repaired if row is not None)
 
-    def _write_repaired(self, target: Path, rows: Iterable[_RawRow], mapping: ColumnMapping) -> int:
-        repairer = RowRepairer(mapping, self.codes)
-        count = 0
-        with target.open("xb") as file:
-            for (line, data), raw in rows:
-                repaired = repairer.repair(line, data, raw)
-                if repaired is not None:
-                    file.write(_to_json_line(repaired))
-                    count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        for code, changed in repairer.changes.items():
-            self.changes[code] = self.changes.get(code, 0) + changed
-        return count
-
-    def _write_unchanged(self, target: Path, rows: Iterable[_RawRow], error: DataError) -> int:
-        """Write the rows that can be read; raises `error` if that changes nothing."""
-        count = 0
-        with target.open("xb") as file:
-            for row, _raw in rows:
-                file.write(_to_json_line(row.data))
-                count += 1
-        if not self.changes:
-            raise error
-        return count
-
-    def _rows(self) -> Iterator[_RawRow]:
+    def _rows(self) -> Iterator[RawRow]:
         """Yield the rows in order, including those repaired from broken lines."""
-        for row in self._read():
-            while self.repaired_lines:
-                yield self.repaired_lines.popleft()
+        for row in read_raw_rows(self.file, self._on_error):
+            yield from self._take_repaired()
             yield row
+        yield from self._take_repaired()
+
+    def _take_repaired(self) -> Iterator[RawRow]:
         while self.repaired_lines:
             yield self.repaired_lines.popleft()
 
-    def _read(self) -> Iterator[_RawRow]:
-        file = self.file
-        if file.format == "json" and detect_layout(file) == "lines":
-            with file.open() as stream:
-                yield from read_json_lines(file, stream, self._on_error)
-        else:
-            for row in read_file_rows(file, self._on_error):
-                yield row, None
-
     def _on_error(self, error: ReadError) -> None:
-        self._count(error.code)
+        self.changes[error.code] += 1
         data = parse_broken_line(error.raw)
         if data is not None:
             self.repaired_lines.append((Row(error.line or 0, data), None))
 
-    def _count(self, code: str) -> None:
-        self.changes[code] = self.changes.get(code, 0) + 1
 
-
-def _open_file(
-    path: Path, cleaned: Path, source: Source | None, changes: dict[str, int]
-) -> DataFile:
+def _open_file(path: Path, cleaned: Path, source: Source | None, changes: Counter[str]) -> DataFile:
     """Return the file; one with zero bytes as a copy without them, written to `cleaned`."""
     encoding = source.encoding if source else None
     try:
@@ -227,13 +191,17 @@ def _target(home: Home, path: Path) -> Path:
     raise RunError(Problem("dataset", f"{path.name} has too many repaired copies.", "Delete some."))
 
 
-def _to_json_line(row: dict[str, Any]) -> bytes:
-    return orjson.dumps(
-        row, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
-    )
-
-
-_PAIR_COLUMNS = ("input", "output")
+def _write_lines(target: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write rows as JSON Lines; return their number."""
+    option = orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
+    count = 0
+    with target.open("xb") as file:
+        for row in rows:
+            file.write(orjson.dumps(row, default=str, option=option))
+            count += 1
+        file.flush()
+        os.fsync(file.fileno())
+    return count
 
 
 def with_column_names(rows: Iterable[Row], finding: DataFinding) -> Iterator[Row]:
@@ -254,7 +222,7 @@ def with_column_names(rows: Iterable[Row], finding: DataFinding) -> Iterator[Row
 
 
 def _as_pair(values: Sequence[object]) -> dict[str, object]:
-    return dict(zip(_PAIR_COLUMNS, values, strict=False))
+    return dict(zip(("input", "output"), values, strict=False))
 
 
 def _split_columns(rows: Iterable[Row], finding: DataFinding) -> Iterator[Row]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -10,7 +12,6 @@ from modelforge.data.canonical.convert import UnusableRowError, to_canonical
 from modelforge.data.checks.rows import SCORE_COLUMNS, CheckOptions, RowChecker
 from modelforge.data.checks.rules import DROP, RULES
 from modelforge.data.columns.mapping import ColumnMapping
-from modelforge.data.repair.messages import MESSAGE_REPAIRS, keep_text_contents
 from modelforge.data.repair.text import TEXT_REPAIRS, repair_texts
 
 Data = dict[str, Any]
@@ -20,12 +21,14 @@ _CONTENT_CODES = frozenset({"null-content", "image-content", "nested-column"})
 
 
 class RowRepairer:
-    """Repairs the rows of one file and counts the changes by code."""
+    """Repairs the rows of one file and counts the changes by code in `changes`."""
 
-    def __init__(self, mapping: ColumnMapping, codes: frozenset[str]) -> None:
+    def __init__(
+        self, mapping: ColumnMapping, codes: frozenset[str], changes: Counter[str]
+    ) -> None:
         self.mapping = mapping
         self.codes = codes
-        self.changes: dict[str, int] = {}
+        self.changes = changes
         self._checker = RowChecker(CheckOptions(mapping))
         self._seen: set[int] = set()
 
@@ -38,7 +41,7 @@ class RowRepairer:
         for code in sorted(found & self.codes):
             repaired = self._repair_code(code, data)
             if repaired is not data:
-                self._count(code)
+                self.changes[code] += 1
             if repaired is None:
                 return None
             data = repaired
@@ -64,11 +67,10 @@ class RowRepairer:
         for column in self.mapping.fields.values():
             value = data.get(column)
             if isinstance(value, list):
-                data[column] = keep_text_contents(value, key)
+                data[column] = _keep_text_contents(value, key)
             elif isinstance(value, dict):
                 data[column] = orjson.dumps(value, default=str).decode()
-        for code in found & _CONTENT_CODES:
-            self._count(code)
+        self.changes.update(found & _CONTENT_CODES)
         return data
 
     def _repair_code(self, code: str, data: Data) -> Data | None:
@@ -77,8 +79,8 @@ class RowRepairer:
             return None
         if code in TEXT_REPAIRS:
             return self._with_repaired_texts(code, data)
-        if code in MESSAGE_REPAIRS and self.mapping.kind == "messages":
-            messages = MESSAGE_REPAIRS[code](to_canonical(data, self.mapping)["messages"])
+        if code in _MESSAGE_REPAIRS and self.mapping.kind == "messages":
+            messages = _MESSAGE_REPAIRS[code](to_canonical(data, self.mapping)["messages"])
             if not any(message["role"] == "assistant" for message in messages):
                 return None
             return data | {self.mapping.fields["messages"]: self._with_own_keys(messages)}
@@ -127,9 +129,80 @@ class RowRepairer:
             to_canonical(data, self.mapping)
         except UnusableRowError as error:
             if error.code in self.codes or error.code not in RULES:
-                self._count(error.code)
+                self.changes[error.code] += 1
                 return True
         return False
 
-    def _count(self, code: str) -> None:
-        self.changes[code] = self.changes.get(code, 0) + 1
+
+Message = dict[str, Any]
+
+
+def _join_consecutive(messages: list[Message]) -> list[Message]:
+    joined: list[Message] = []
+    for message in messages:
+        last = joined[-1] if joined else None
+        if last is not None and _can_join(last, message):
+            content = f"{last['content']}\n\n{message['content']}".strip()
+            joined[-1] = {**last, "content": content}
+        else:
+            joined.append(message)
+    return joined
+
+
+def _can_join(first: Message, second: Message) -> bool:
+    has_calls = first.get("tool_calls") or second.get("tool_calls")
+    return first["role"] == second["role"] != "tool" and not has_calls
+
+
+def _join_system_messages(messages: list[Message]) -> list[Message]:
+    """Return the messages with all system messages joined at the start."""
+    contents = [message["content"] for message in messages if message["role"] == "system"]
+    rest = [message for message in messages if message["role"] != "system"]
+    text = "\n\n".join(content for content in contents if content.strip())
+    return _join_consecutive([{"role": "system", "content": text}, *rest] if text else rest)
+
+
+def _begin_with_user(messages: list[Message]) -> list[Message]:
+    """Return the system message and the messages from the first user message on."""
+    system = [message for message in messages[:1] if message["role"] == "system"]
+    for index, message in enumerate(messages):
+        if message["role"] == "user":
+            return [*system, *messages[index:]]
+    return system
+
+
+def _end_with_assistant(messages: list[Message]) -> list[Message]:
+    indices = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    return messages[: indices[-1] + 1] if indices else messages
+
+
+def _drop_empty(messages: list[Message]) -> list[Message]:
+    return [
+        message for message in messages if message["content"].strip() or message.get("tool_calls")
+    ]
+
+
+_MESSAGE_REPAIRS: dict[str, Callable[[list[Message]], list[Message]]] = {
+    "several-system-messages": _join_system_messages,
+    "system-message-not-first": _join_system_messages,
+    "assistant-message-first": _begin_with_user,
+    "consecutive-user-messages": _join_consecutive,
+    "consecutive-assistant-messages": _join_consecutive,
+    "ends-without-answer": _end_with_assistant,
+    "empty-message": _drop_empty,
+}
+
+
+def _keep_text_contents(messages: list[Any], key: str) -> list[Any]:
+    """Return raw messages without null contents, and with the text parts of lists only."""
+    kept = []
+    for message in messages:
+        if not isinstance(message, dict):
+            continue
+        content = message.get(key)
+        if isinstance(content, list):
+            parts = [part for part in content if isinstance(part, dict) and "text" in part]
+            kept.append({**message, key: "\n".join(str(part["text"]) for part in parts)})
+        elif content is not None or message.get("tool_calls"):
+            kept.append(message)
+    return kept

@@ -10,7 +10,6 @@ from typing import Any
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.sources.load import LoadedSource, dataset_record, source_entries
 from modelforge.data.sources.split import split_counts
-from modelforge.errors import Finding
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,9 @@ def combine_summaries(
         rows=total,
         columns=list(dict.fromkeys(column for each in summaries for column in each.columns)),
         findings=[
-            _with_name(finding, each.name) for each in summaries for finding in each.findings
+            replace(finding, what=f"{each.name}: {finding.what}")
+            for each in summaries
+            for finding in each.findings
         ],
         mean_chars=round(chars / max(1, total), 1),
         longest_chars=max(summary.longest_chars for summary in summaries),
@@ -98,7 +99,3 @@ def combine_summaries(
         size_bytes=sum(summary.size_bytes for summary in summaries),
         encoding=", ".join(encodings),
     )
-
-
-def _with_name(finding: Finding, name: str) -> Finding:
-    return replace(finding, what=f"{name}: {finding.what}")

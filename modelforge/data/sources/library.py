@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -65,12 +65,17 @@ class Sample:
 
 def list_datasets(home: Home) -> list[StoredDataset]:
     """Return all available datasets: those of the user, the newest first, then the samples."""
-    own = [*_uploaded(home), *_fetched(home)]
-    own.sort(key=lambda dataset: -dataset.changed)
+    uploads = (_stored(path.name, path.name, "upload", path) for path in list_uploads(home))
+    fetched = (
+        _stored(path.name, str(path), "fetched", path)
+        for path in home.datasets.glob("[!.]*.parquet")
+        if path.is_file()
+    )
     samples = (
         _stored(sample.dataset, sample.dataset, "sample", sample.path) for sample in load_samples()
     )
-    return [*own, *(sample for sample in samples if sample is not None)]
+    own = filter(None, (*uploads, *fetched))
+    return [*sorted(own, key=lambda dataset: -dataset.changed), *filter(None, samples)]
 
 
 def find_dataset(name: str, home: Home) -> StoredDataset:
@@ -131,23 +136,6 @@ def find_dataset_file(dataset: str, home: Home) -> Path:
         what = f"{dataset} is a folder, not a file."
         raise NotFoundError(Problem("dataset", what, "Name the file inside it."))
     raise _not_found(dataset, "Check the path, upload the file, or use sample:captain.")
-
-
-def _uploaded(home: Home) -> Iterator[StoredDataset]:
-    for path in list_uploads(home):
-        dataset = _stored(path.name, path.name, "upload", path)
-        if dataset is not None:
-            yield dataset
-
-
-def _fetched(home: Home) -> Iterator[StoredDataset]:
-    if not home.datasets.is_dir():
-        return
-    for path in home.datasets.glob("*.parquet"):
-        if not path.name.startswith(".") and path.is_file():
-            dataset = _stored(path.name, str(path), "fetched", path)
-            if dataset is not None:
-                yield dataset
 
 
 def _stored(name: str, dataset: str, kind: DatasetKind, path: Path) -> StoredDataset | None:

@@ -1,23 +1,33 @@
-"""Load sources: find their files, detect how rows are read, and iterate the rows of a run."""
+"""Load sources: find their files, detect how rows are read, iterate the rows of a run, preview."""
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modelforge.config.schema.data import Source
-from modelforge.data.canonical.convert import Canonical, read_canonical
+from modelforge.data.canonical.convert import (
+    Canonical,
+    UnusableRowError,
+    read_canonical,
+    to_canonical,
+)
 from modelforge.data.checks.parallel import CountCache
 from modelforge.data.checks.summary import DatasetSummary, summarize
 from modelforge.data.columns.mapping import ColumnMapping
+from modelforge.data.formats.read import read_rows
 from modelforge.data.sources.locate import find_source_files
 from modelforge.errors import ForgeError, merge_errors
 from modelforge.paths import Home
 
 Record = dict[str, Any]
+MAX_TEXT_CHARS = 2_000
+MAX_ITEMS = 100
+MAX_DEPTH = 8
 
 
 @dataclass(frozen=True)
@@ -160,3 +170,47 @@ def _repeats(rows: int, weight: float) -> tuple[int, int]:
     if repeats == 0 and rows:
         extra = max(1, extra)
     return repeats, extra
+
+
+def preview_rows(sources: Iterable[LoadedSource]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of all sources in the order of their files; raises ReadError as reading.
+
+    A row has `file`, `line`, `raw` as written, `reads` in canonical form or None, and `why`, the
+    code if it is unusable.
+    """
+    for loaded in sources:
+        for path in loaded.files:
+            for line, data in read_rows(path, encoding=loaded.source.encoding):
+                reads, why = None, ""
+                try:
+                    reads = to_canonical(data, loaded.mapping)
+                except UnusableRowError as error:
+                    why = error.code
+                raw = truncate(data)
+                row = {"file": path.name, "line": line, "raw": raw, "reads": truncate(reads)}
+                yield row | {"why": why}
+
+
+def truncate(value: Any, depth: int = 0) -> Any:
+    """Return a value as JSON data, with long texts and lists shortened and marked so."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        # Lone surrogates cannot be encoded.
+        text = value[:MAX_TEXT_CHARS].encode("utf-8", "replace").decode()
+        more = len(value) - MAX_TEXT_CHARS
+        return text if more <= 0 else f"{text}… ({more:,} more characters)"
+    if depth >= MAX_DEPTH:
+        return "…"
+    if isinstance(value, Mapping):
+        kept = list(value.items())[:MAX_ITEMS]
+        return {str(truncate(str(key))): truncate(item, depth + 1) for key, item in kept}
+    if isinstance(value, list | tuple):
+        items = [truncate(item, depth + 1) for item in value[:MAX_ITEMS]]
+        more = len(value) - MAX_ITEMS
+        return items if more <= 0 else [*items, f"… ({more:,} more)"]
+    if isinstance(value, bytes | bytearray):
+        return f"{len(value):,} bytes"
+    return truncate(str(value), depth)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from modelforge.config.rules.data import HUB_PREFIX
 from modelforge.config.schema.data import Source
-from modelforge.data.formats.sniff import FORMAT_NAMES, SUFFIXES
+from modelforge.data.formats.sniff import FORMAT_NAMES, SUFFIXES, content_suffix
 from modelforge.data.sources.library import find_dataset_file
 from modelforge.errors import DataError, NotFoundError, Problem
 from modelforge.paths import Home
@@ -15,7 +15,6 @@ from modelforge.paths import Home
 MAX_FILES = 1000
 _HUB_NAME = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?\Z", re.ASCII)
 _TEXT_SUFFIXES = (".txt", ".md", ".markdown")
-_COMPRESSED_SUFFIXES = (".gz", ".zst")
 
 
 def find_source_files(source: Source, home: Home) -> list[Path]:
@@ -34,7 +33,7 @@ def find_folder_files(folder: Path) -> list[Path]:
     files = []
     for path in sorted(folder.rglob("*")):
         is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if is_hidden or suffix_of(path) not in SUFFIXES:
+        if is_hidden or content_suffix(path) not in SUFFIXES:
             continue
         if path.is_file() and not path.is_symlink():
             files.append(path)
@@ -44,14 +43,8 @@ def find_folder_files(folder: Path) -> list[Path]:
     if not files:
         what = f"{folder} has no data files."
         raise DataError(Problem("dataset", what, f"Name a folder with {FORMAT_NAMES}."))
-    tables = [path for path in files if suffix_of(path) not in _TEXT_SUFFIXES]
+    tables = [path for path in files if content_suffix(path) not in _TEXT_SUFFIXES]
     return tables or files
-
-
-def suffix_of(path: Path) -> str:
-    """Return the lower-case suffix of a file, without a suffix of compression."""
-    suffix = path.suffix.lower()
-    return Path(path.stem).suffix.lower() if suffix in _COMPRESSED_SUFFIXES else suffix
 
 
 def fetched_path(home: Home, name: str, subset: str | None, split: str | None) -> Path:

@@ -42,7 +42,11 @@ def save_upload(home: Home, filename: str, chunks: Iterable[bytes], limit_bytes:
             _write_chunks(file, chunks, name, limit_bytes)
         return _move_into(home.uploads, staged, name)
     except OSError as error:
-        raise _not_saved(name, error) from error
+        reason = error.strerror or type(error).__name__
+        is_full = error.errno == errno.ENOSPC
+        remedy = "Free disk space." if is_full else "Check the permissions of the home folder."
+        problem = Problem("uploads", f"{name} cannot be saved: {reason}.", remedy)
+        raise RunError(problem) from error
     finally:
         with suppress(OSError):
             staged.unlink(missing_ok=True)
@@ -81,15 +85,10 @@ def safe_name(filename: str) -> str:
 
 
 def list_uploads(home: Home) -> list[Path]:
-    """Return the uploaded files, the newest first."""
-    if not home.uploads.is_dir():
-        return []
-    files = (
-        path
-        for path in home.uploads.iterdir()
-        if path.suffix in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-    return sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
+    """Return the uploaded files."""
+    return [
+        path for path in home.uploads.glob("[!.]*") if path.suffix in SUFFIXES and path.is_file()
+    ]
 
 
 def _move_into(folder: Path, staged: Path, name: str) -> Path:
@@ -114,10 +113,3 @@ def _numbered_names(name: str) -> Iterator[str]:
     stem, _, suffix = name.rpartition(".")
     for number in count(2):
         yield f"{stem}-{number}.{suffix}"
-
-
-def _not_saved(name: str, error: OSError) -> RunError:
-    reason = error.strerror or type(error).__name__
-    is_full = error.errno == errno.ENOSPC
-    remedy = "Free disk space." if is_full else "Check the permissions of the home folder."
-    return RunError(Problem("uploads", f"{name} cannot be saved: {reason}.", remedy))

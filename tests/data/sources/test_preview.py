@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 
-from modelforge.data.sources.preview import MAX_ITEMS, MAX_TEXT_CHARS, truncate
+from modelforge.data.sources.load import MAX_ITEMS, MAX_TEXT_CHARS, truncate
 
 
 def test_long_texts_and_lists_say_how_much_is_left_out():

@@ -72,6 +72,6 @@ export function openEnqueue(server, request, onAdded) {
     isAdding = false;
     if (reply) onAdded();
   }
-  actions.enqueue = () => add("Add to queue", "It starts by itself when the GPU is free and its turn comes.");
-  return (/** @type {string} */ busy) => add("The GPU is in use", `${busy} This run can wait in the queue.`);
+  actions.enqueue = () => add("Add to queue", "It starts by itself when this computer is free and its turn comes.");
+  return (/** @type {string} */ busy) => add("This computer is in use", `${busy} This run can wait in the queue.`);
 }

@@ -26,7 +26,7 @@ const runOf = (button) => encodeURIComponent(button.dataset.run ?? "");
 actions["resume-run"] = (button) => whileDisabled(button, async () => {
   const reply = await post(`runs/${runOf(button)}/resume`, {}, async (busy) => {
     const text = `${busy} This run can wait in the queue and resumes when its turn comes.`;
-    if (await ask("The GPU is in use", text, "Add to queue", false) && await post(`queue/${runOf(button)}`, {})) location.assign("/runs");
+    if (await ask("This computer is in use", text, "Add to queue", false) && await post(`queue/${runOf(button)}`, {})) location.assign("/runs");
     return undefined;
   });
   if (reply) openRun(reply.id);

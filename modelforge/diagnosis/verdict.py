@@ -292,24 +292,24 @@ def _too_few(loss: Points) -> str:
 
 
 def _numbers(outcome: Outcome) -> dict[str, float | int | None]:
-    numbers: dict[str, float | int | None] = {"updates measured": len(outcome.loss)}
+    numbers: dict[str, float | int | None] = {"steps measured": len(outcome.loss)}
     train, evaluation = outcome.train, outcome.eval
     for name, curve in (
         ("loss", outcome.loss),
-        ("held-out loss", outcome.eval_loss),
+        ("evaluation loss", outcome.eval_loss),
         ("mean reward", train.get("reward") or ()),
         ("margin", train.get("rewards/margins") or train.get("margin") or ()),
-        ("held-out margin", evaluation.get("rewards/margins") or evaluation.get("margin") or ()),
+        ("evaluation margin", evaluation.get("rewards/margins") or evaluation.get("margin") or ()),
     ):
         points = [(step, value) for step, value in curve if math.isfinite(value)]
         if not points:
             continue
         numbers[f"{name} at first"] = round(points[0][1], 4)
         numbers[f"{name} at last"] = round(points[-1][1], 4)
-        if name == "held-out loss":
+        if name == "evaluation loss":
             best_step, best = min(points, key=lambda point: (point[1], point[0]))
-            numbers["held-out loss at its best"] = round(best, 4)
-            numbers["update of the best check"] = int(best_step)
+            numbers["best evaluation loss"] = round(best, 4)
+            numbers["step of the best evaluation"] = int(best_step)
     for when, scores in (("before", outcome.before), ("after", outcome.after)):
         for name, value in scores.items():
             if is_number(value):

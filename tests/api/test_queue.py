@@ -94,7 +94,7 @@ def test_the_next_run_starts_when_the_machine_is_free(client, serving, add, sett
     second = add("second")
     body = client.get("/api/queue").json()
     assert body["code"] == "busy"
-    assert "is using the GPU" in body["why"]
+    assert "is using this computer" in body["why"]
     client.post(f"/api/runs/{first}/stop")
     until_state(client, first, "stopped")
     forge = serving.forge

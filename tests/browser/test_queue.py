@@ -43,7 +43,7 @@ def test_runs_are_queued_reordered_and_started_in_turn(servers, home_with_starte
 
     # Start reports that the GPU is in use, and offers the queue instead.
     page.get_by_role("button", name="Start training").click()
-    page.get_by_text("The GPU is in use").wait_for()
+    page.get_by_text("This computer is in use").wait_for()
     page.get_by_role("button", name="Cancel").click()
     assert page.locator("#start").get_attribute("aria-disabled") == "false"
 

@@ -40,8 +40,8 @@ def test_a_falling_loss_and_evaluation_loss_are_better():
     assert verdict.kind == "better"
     assert "The loss fell from" in verdict.text
     assert "The evaluation loss is 1.20." in verdict.text
-    assert verdict.numbers["held-out loss at its best"] == 1.2
-    assert verdict.numbers["updates measured"] == 100
+    assert verdict.numbers["best evaluation loss"] == 1.2
+    assert verdict.numbers["steps measured"] == 100
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -84,7 +84,7 @@ def test_a_rising_evaluation_loss_is_overfitting():
     assert verdict.kind == "overfit"
     assert "rose again, from 1.20 at step 50 to 1.90" in verdict.text
     assert verdict.text.endswith("The weights of the best evaluation were kept.")
-    assert verdict.numbers["update of the best check"] == 50
+    assert verdict.numbers["step of the best evaluation"] == 50
 
 
 def test_rising_from_the_first_evaluation_is_overfitting():

@@ -247,7 +247,7 @@ def test_the_verdict_is_read_off_the_events_and_heeds_a_resume(opened, body):
         events.write(FinishedEvent(steps=20, seconds=3.0, best_step=20))
     verdict = forge.diagnosis.verdict(run_id)
     assert verdict.kind == "better"
-    assert verdict.numbers["updates measured"] == 20
+    assert verdict.numbers["steps measured"] == 20
     assert verdict.numbers["loss at last"] == 1.0
 
 

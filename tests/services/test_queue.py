@@ -315,7 +315,7 @@ def test_a_clock_that_jumps_starts_nothing_early(forge, question):
 def test_chat_of_another_server_is_named_and_waited_for(server, question, model):
     talking, other = server(), server()
     assert list(talking.chat.ask(str(model), HELLO))
-    with pytest.raises(BusyError, match="Chat with tiny is using the GPU") as refused:
+    with pytest.raises(BusyError, match="Chat with tiny is using this computer") as refused:
         other.runs.start(question)
     assert refused.value.holder == "chat"
     with pytest.raises(BusyError, match="Chat with"):

@@ -40,7 +40,7 @@ class LeaseHolder:
     def sentence(self) -> str:
         """Who uses the GPU, as a sentence."""
         lead = KINDS.get(self.kind, (f"{self.kind.capitalize()}:", ""))[0]
-        return f"{lead} {self.name} is using the GPU (process {self.who.pid})."
+        return f"{lead} {self.name} is using this computer (process {self.who.pid})."
 
 
 class MachineLease:

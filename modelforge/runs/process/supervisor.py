@@ -110,7 +110,7 @@ class Supervisor:
         folder = self.holder(thorough=True)
         if folder is not None:
             name = (find_json(folder.config) or {}).get("name", folder.id)
-            problem = Problem("machine", f"The run '{name}' is using the GPU.", remedy)
+            problem = Problem("machine", f"The run '{name}' is using this computer.", remedy)
             raise BusyError(problem, folder.id)
         if self._lease is not None:
             self._lease.require_free()

@@ -26,14 +26,14 @@ def test_the_second_is_refused_and_told_who_holds_the_machine(side):
     assert first.mine
     assert not second.mine
     first.take("chat", "another")
-    with pytest.raises(BusyError, match="Chat with another is using the GPU") as refused:
+    with pytest.raises(BusyError, match="Chat with another is using this computer") as refused:
         second.take("export", "my run")
     assert refused.value.holder == "chat"
     second.release()
     assert first.mine, "what another holds is left alone"
     first.release()
     second.take("export", "my run")
-    assert second.holder().sentence.startswith("The export of my run is using the GPU")
+    assert second.holder().sentence.startswith("The export of my run is using this computer")
 
 
 def test_a_dead_holder_holds_nothing(side, tmp_path):

@@ -57,5 +57,5 @@ def queue_card(view: QueueView) -> Markup:
         return EMPTY
     state = view.why or "The next run is about to start."
     if view.code == "busy":
-        state = f"{view.why} The next run starts when the GPU is free."
+        state = f"{view.why} The next run starts when this computer is free."
     return render("runs", "queue", view, view.held or view.code == "failure", state)

@@ -35,10 +35,13 @@ def test_names_are_escaped():
 def test_every_waiting_run_has_its_state():
     held = replace(RUN, run="b", position=2, held=True, why_held="No room.")
     later = replace(RUN, run="c", position=3, when="tomorrow 06:00", resumes=True)
-    shown = queue_card(view(RUN, held, later, code="busy", why="The run 'x' is using this computer."))
+    shown = queue_card(
+        view(RUN, held, later, code="busy", why="The run 'x' is using this computer.")
+    )
     for text in (
-        "3 runs waiting", "The next run starts when this computer is free.", "No room.", "rows.jsonl",
-        "after tomorrow 06:00", "resumes where it stopped", "Release night", "Hold night",
+        "3 runs waiting", "The next run starts when this computer is free.", "No room.",
+        "rows.jsonl", "after tomorrow 06:00", "resumes where it stopped", "Release night",
+        "Hold night",
     ):  # fmt: skip
         assert text in shown, text
     assert "data\\" not in shown

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Literal
 
 Level = Literal["blocker", "caution", "note"]
@@ -68,6 +69,11 @@ class Finding:
     def as_dict(self) -> dict[str, object]:
         """Return the finding as plain data."""
         return asdict(self)
+
+
+blocker = partial(Finding, "blocker")
+caution = partial(Finding, "caution")
+note = partial(Finding, "note")
 
 
 class ForgeError(Exception):

@@ -7,6 +7,7 @@ from typing import Any
 
 from modelforge.config.fields import FieldSpec, field_specs, source_specs
 from modelforge.config.schema.config import TrainingConfig
+from modelforge.config.validation_messages import allowed_values
 from modelforge.config.visibility import describe_conditions
 
 _INTRODUCTION = """# Settings
@@ -25,10 +26,6 @@ _SOURCE = """## A source
 The settings of an entry of `data.sources` and `data.validation_sources`. Only `path` is required;
 columns that are not named are detected from the data.
 """
-_COLLECTIONS = {
-    "list": "a list of [sources](#a-source)",
-    "map": "a mapping such as `role: from`",
-}
 
 
 def json_schema() -> dict[str, Any]:
@@ -67,23 +64,9 @@ def _entry(spec: FieldSpec) -> str:
 def _values(spec: FieldSpec) -> str:
     if spec.kind == "choice":
         return ", ".join(f"`{choice}`" for choice in spec.choices)
-    if spec.kind in ("list", "map"):
-        return _COLLECTIONS[spec.kind]
-    kind = {"text": "text", "bool": "`true` or `false`", "int": "whole number", "float": "number"}
-    text = kind[spec.kind] + _bounds(spec)
-    return f"{text}, or `null`" if spec.nullable else text
-
-
-def _bounds(spec: FieldSpec) -> str:
-    if spec.kind == "text":
-        return f" of at most {spec.maximum:,} characters" if spec.maximum else ", not empty"
-    low, high = spec.minimum, spec.maximum
-    sign = ">" if spec.exclusive_minimum else "≥"
-    if low is not None and high is not None and not spec.exclusive_minimum:
-        return f", {low} to {high}"
-    bounds = [f"{sign} {low}"] if low is not None else []
-    bounds += [f"≤ {high}"] if high is not None else []
-    return f", {' and '.join(bounds)}" if bounds else ""
+    if spec.kind == "list":
+        return "a list of [sources](#a-source)"
+    return allowed_values(spec).replace("leave it empty", "`null`")
 
 
 def _default(spec: FieldSpec) -> str:

@@ -50,7 +50,7 @@ def allowed_values(spec: FieldSpec, maximum: float | None = None) -> str:
     elif spec.kind == "map":
         text = "a mapping such as `role: from`"
     elif spec.kind == "text":
-        text = f"text of at most {spec.maximum} characters" if spec.maximum else "text"
+        text = f"text of at most {spec.maximum:,} characters" if spec.maximum else "text, not empty"
     else:
         noun = "a whole number" if spec.kind == "int" else "a number"
         text = noun + _range(spec, maximum if spec.maximum is None else spec.maximum)

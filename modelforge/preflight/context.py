@@ -1,4 +1,4 @@
-"""The inputs of all checks and estimates of one run."""
+"""The inputs of a plan, and of all checks and estimates of one run."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from modelforge.config.methods import METHOD_FACTS, method_of
+from modelforge.config.plan.context import PlanContext
 from modelforge.config.plan.make import Plan, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.sources.combine import RunData
+from modelforge.errors import ForgeError
 from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
 from modelforge.preflight.memory.estimate import MemoryPart, estimate_memory, total_gib
 from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens, traced_parts
-from modelforge.preflight.plan_context import build_plan_context, train_rows
+from modelforge.preflight.speed import estimate_tokens
 from modelforge.preflight.trial_run import TrialRunResult
 
 if TYPE_CHECKING:
@@ -135,3 +138,44 @@ class RunContext:
     def device_name(self) -> str:
         """The device that holds the memory, for messages."""
         return "GPU" if self.plan.device == "cuda" else "computer"
+
+
+def build_plan_context(
+    config: TrainingConfig,
+    machine: Machine,
+    model: ModelInfo,
+    *,
+    train_rows: int | None = None,
+    summary: DatasetSummary | None = None,
+    start_from: str | None = None,
+) -> PlanContext:
+    """Return the context of the plan; `start_from` is the folder of an adapter."""
+    device = machine.device if config.hardware.device == "auto" else config.hardware.device
+    gpu = next((gpu for gpu in machine.gpus if gpu.index == config.hardware.gpu_index), None)
+    return PlanContext(
+        device=device,
+        model_path=model.path,
+        model_revision=model.revision,
+        compute_capability=gpu.compute_capability if gpu else None,
+        context=model.context,
+        train_rows=train_rows,
+        kind=model.kind,
+        packages=frozenset(machine.packages),
+        start_from=start_from,
+        row_tokens=estimate_tokens(summary.mean_chars) if summary else None,
+    )
+
+
+def train_rows(config: TrainingConfig, model: ModelInfo, data: RunData) -> int | None:
+    """Return the number of training rows; None without sources or with an impossible split.
+
+    An impossible split is reported by the checks.
+    """
+    if not data.sources:
+        return None
+    try:
+        rows = data.train_rows(config.eval_split)
+    except ForgeError:
+        return None
+    takes_labels = METHOD_FACTS[method_of(config, model.kind)].takes_labels
+    return data.labelled_completions(rows) if takes_labels else rows

@@ -24,9 +24,8 @@ from modelforge.models.resolve import resolve_model
 from modelforge.paths import Home
 from modelforge.preflight import Report, RunContext, preflight
 from modelforge.preflight.cache_key import trial_run_key
-from modelforge.preflight.context import NO_DATA
+from modelforge.preflight.context import NO_DATA, build_plan_context, train_rows
 from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens
-from modelforge.preflight.plan_context import build_plan_context, train_rows
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.store import package_versions
 from modelforge.services.cache import Cache

@@ -7,9 +7,8 @@ from typing import Any
 
 from modelforge.config.schema.contract import Contract
 from modelforge.config.schema.data import Data, Model, Source
-from modelforge.config.schema.optimization import Optimizer, Schedule
 from modelforge.config.schema.runtime import Hardware, Logging
-from modelforge.config.schema.training import Evaluation, Memory, Trainer
+from modelforge.config.schema.training import Evaluation, Memory, Optimizer, Schedule, Trainer
 from modelforge.config.schema.weights import Adapter, Quantization
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from modelforge.errors import Finding
+from modelforge.errors import Finding, blocker, caution, note
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.speed import estimate_tokens
 
@@ -77,8 +77,7 @@ def split_is_possible(context: RunContext) -> Iterator[Finding]:
     if context.config.data.validation_sources:
         return  # the plan reports that no rows are split off
     if share == 0:
-        yield Finding(
-            "note",
+        yield note(
             "no-evaluation",
             "Without evaluation rows, overfitting cannot be detected.",
             f"Set the evaluation split to {USUAL_SPLIT:g}.",
@@ -86,8 +85,7 @@ def split_is_possible(context: RunContext) -> Iterator[Finding]:
             USUAL_SPLIT,
         )
     elif share == 1:
-        yield Finding(
-            "blocker",
+        yield blocker(
             "no-training-rows",
             "The evaluation split is 1, which leaves no rows for training.",
             f"Set the evaluation split to {USUAL_SPLIT:g}.",
@@ -95,8 +93,7 @@ def split_is_possible(context: RunContext) -> Iterator[Finding]:
             USUAL_SPLIT,
         )
     elif summary and summary.rows < 2:
-        yield Finding(
-            "blocker",
+        yield blocker(
             "no-eval-rows",
             f"{summary.rows} row cannot be split into training and evaluation rows.",
             "Use more rows, or set the evaluation split to 0.",
@@ -116,8 +113,7 @@ def rows_truncated(context: RunContext) -> Iterator[Finding]:
     better = min(-(-longest // 64) * 64, model_limit or limit)
     remedy = f"Set the max sequence length to {better}, which needs more memory."
     effect = _TRUNCATION[context.config.data.truncation_strategy].format(limit)
-    yield Finding(
-        "note",
+    yield note(
         "rows-cut",
         f"The longest row has about {longest} tokens; {effect}",
         remedy if better > limit else "",
@@ -132,8 +128,7 @@ def wrong_kind(context: RunContext) -> Iterator[Finding]:
     for where, source in _all_sources(context):
         kind = source.mapping.kind
         if kind not in kinds:
-            yield Finding(
-                "blocker",
+            yield blocker(
                 "wrong-kind",
                 f"{source.summary.name} contains {KIND_NAMES.get(kind, kind)}; "
                 f"{_trainer_name(context)} trains on {wanted}.",
@@ -168,8 +163,7 @@ def trained_validation_file(context: RunContext) -> Iterator[Finding]:
     trained = {source.summary.sha256 for source in context.data.sources}
     for number, source in enumerate(context.data.validation):
         if source.summary.sha256 in trained:
-            yield Finding(
-                "caution",
+            yield caution(
                 "validation-is-trained",
                 f"{source.summary.name} is used for training too, so the evaluation would only "
                 "measure memorization.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelforge.errors import Finding
+from modelforge.errors import Finding, blocker, note
 from modelforge.hardware.machine import choose_profile
 from modelforge.preflight.context import RunContext
 
@@ -21,8 +21,7 @@ def device_missing(context: RunContext) -> Iterator[Finding]:
     }
     name, is_present = devices.get(device, ("", True))
     if not is_present:
-        yield Finding(
-            "blocker",
+        yield blocker(
             "device-missing",
             f"The device is {device}, but this computer has no usable {name}.",
             "Set the device to auto; `python launch.py doctor` shows why a GPU is not found.",
@@ -36,8 +35,7 @@ def gpu_missing(context: RunContext) -> Iterator[Finding]:
     indexes = [gpu.index for gpu in context.machine.gpus]
     if context.plan.device == "cuda" and indexes and context.gpu is None:
         available = ", ".join(str(index) for index in indexes)
-        yield Finding(
-            "blocker",
+        yield blocker(
             "gpu-missing",
             f"GPU {context.config.hardware.gpu_index} does not exist; available: {available}.",
             f"Choose GPU {indexes[0]}.",
@@ -52,8 +50,7 @@ def bf16_unsupported(context: RunContext) -> Iterator[Finding]:
     if context.plan.precision != "bf16" or capability is None or capability >= BF16_FROM:
         return
     where, value = _precision_setting(context)
-    yield Finding(
-        "blocker",
+    yield blocker(
         "bf16-card",
         f"bf16 needs compute capability 8.0; this GPU has {capability[0]}.{capability[1]}.",
         "Use fp16.",
@@ -65,8 +62,7 @@ def bf16_unsupported(context: RunContext) -> Iterator[Finding]:
 def fp16_on_cpu(context: RunContext) -> Iterator[Finding]:
     """Refuse fp16 on the CPU, which has no gradient scaler."""
     if context.plan.device == "cpu" and context.plan.precision == "fp16":
-        yield Finding(
-            "blocker",
+        yield blocker(
             "fp16-on-cpu",
             "fp16 training needs a GPU; this run uses the CPU.",
             "Switch fp16 off; the CPU then trains in fp32.",
@@ -78,8 +74,7 @@ def bf16_on_cpu(context: RunContext) -> Iterator[Finding]:
     """Note that bf16 is slow on a CPU without instructions for it."""
     is_slow = not context.machine.fast_bf16
     if context.plan.device == "cpu" and context.plan.precision == "bf16" and is_slow:
-        yield Finding(
-            "note",
+        yield note(
             "bf16-on-cpu",
             "bf16 halves the memory, but is slow on this CPU, which has no instructions for it.",
             "Switch bf16 off if the steps are too slow.",
@@ -91,8 +86,7 @@ def gpu_memory_in_use(context: RunContext) -> Iterator[Finding]:
     """Note the GPU memory that other programs use."""
     used = context.gpu.other_gib if context.gpu else None
     if used is not None and used >= MIN_REPORTED_GIB:
-        yield Finding(
-            "note",
+        yield note(
             "vram-held",
             f"Other programs use {used:.1f} GiB of the GPU.",
             "Close browsers, games or chats that use the GPU to free it.",
@@ -104,8 +98,7 @@ def profile_differs(context: RunContext) -> Iterator[Finding]:
     detected, reason = choose_profile(context.machine, context.config.hardware.gpu_index)
     profile = context.config.compute_specs
     if detected != profile:
-        yield Finding(
-            "note",
+        yield note(
             "profile-differs",
             f"The profile is {profile}, but this machine is {detected}: {reason}",
             "Keep it if the memory estimate fits.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelforge.errors import Finding
+from modelforge.errors import Finding, blocker, caution, note
 from modelforge.preflight.context import RunContext
 
 # Per task: suitable kinds, their description, and a remedy.
@@ -38,8 +38,7 @@ def model_wrong_kind(context: RunContext) -> Iterator[Finding]:
         return
     kinds, wanted, remedy = KINDS[context.config.task]
     if model.kind not in kinds:
-        yield Finding(
-            "blocker",
+        yield blocker(
             "model-wrong-kind",
             f"{model.name} is a {model.architecture or model.model_type}, which "
             f"{_LIMITATIONS[model.kind]}; {context.config.task} needs {wanted}.",
@@ -52,8 +51,7 @@ def model_wrong_kind(context: RunContext) -> Iterator[Finding]:
 def remote_code_unused(context: RunContext) -> Iterator[Finding]:
     """Note that the Python code of the model is not used."""
     if context.model and context.model.remote_code:
-        yield Finding(
-            "note",
+        yield note(
             "remote-code-off",
             f"{context.model.name} contains Python code. It is not used; the implementation of "
             "Transformers is trained.",
@@ -67,8 +65,7 @@ def no_chat_template(context: RunContext) -> Iterator[Finding]:
     if context.config.model.chat_template or not model or model.has_chat_template or not summary:
         return
     if summary.mapping.kind not in ("text", "span"):
-        yield Finding(
-            "note",
+        yield note(
             "no-chat-template",
             f"{model.name} has no chat template; one is added and saved with the run.",
             "A model whose name ends in Instruct or Chat learns to answer sooner.",
@@ -83,8 +80,7 @@ def model_already_quantized(context: RunContext) -> Iterator[Finding]:
         return
     if model.quantization in {"4-bit", "8-bit"}:
         wanted = context.plan.quantization
-        yield Finding(
-            "caution",
+        yield caution(
             "model-already-quantized",
             f"{model.name} is stored in {model.quantization} and stays so, "
             f"although the settings select {'16 or 32 bits' if wanted == 'none' else wanted}.",
@@ -92,8 +88,7 @@ def model_already_quantized(context: RunContext) -> Iterator[Finding]:
             "model_name",
         )
         return
-    yield Finding(
-        "blocker",
+    yield blocker(
         "model-already-quantized",
         f"{model.name} is stored as {model.quantization}, which cannot be trained.",
         "Choose the unquantized model; it can be quantized to 4 bits when it is loaded.",

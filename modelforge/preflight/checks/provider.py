@@ -10,7 +10,7 @@ from typing import Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from modelforge.errors import Finding
+from modelforge.errors import Finding, blocker, note
 from modelforge.hardware.machine import Machine
 from modelforge.hardware.nvidia import Gpu
 from modelforge.preflight.context import RunContext
@@ -37,8 +37,7 @@ def provider_ready(context: RunContext) -> Iterator[Finding]:
         "unsupported": f"{OTHERWISE.capitalize()}.",
     }
     if status.state in remedies:
-        yield Finding(
-            "blocker",
+        yield blocker(
             f"provider-{status.state}",
             status.message,
             remedies[status.state],
@@ -50,8 +49,7 @@ def provider_ready(context: RunContext) -> Iterator[Finding]:
 def provider_supports_method(context: RunContext) -> Iterator[Finding]:
     """Refuse a method that Unsloth is not used for."""
     if context.config.provider == "unsloth" and not context.plan.facts.runs_on_unsloth:
-        yield Finding(
-            "blocker",
+        yield blocker(
             "provider-unsuited",
             f"Unsloth is supported for sft, qlora and dpo; this run uses {context.plan.method}.",
             f"{OTHERWISE.capitalize()}, or another strategy.",
@@ -64,8 +62,7 @@ def attention_unused(context: RunContext) -> Iterator[Finding]:
     """Note that Unsloth ignores the attention implementation."""
     model = context.config.model
     if context.config.provider == "unsloth" and "attn_implementation" in model.model_fields_set:
-        yield Finding(
-            "note",
+        yield note(
             "attention-unused",
             f"Unsloth uses its own attention; {model.attn_implementation} is ignored.",
             f"To use it, {OTHERWISE}.",
@@ -77,8 +74,7 @@ def provider_untested(context: RunContext) -> Iterator[Finding]:
     """Note a version of Unsloth that has not been tested."""
     version = unsloth_version() if context.config.provider == "unsloth" else None
     if version is not None and version != TESTED:
-        yield Finding(
-            "note",
+        yield note(
             "provider-untested",
             f"Unsloth {version} is installed; the tested version is {TESTED}.",
             "Run `python launch.py setup --with unsloth` if a run fails.",

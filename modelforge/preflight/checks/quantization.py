@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from modelforge.config.optimizers import BITSANDBYTES_FORMATS, TORCHAO_FORMATS
-from modelforge.errors import Finding
+from modelforge.errors import Finding, blocker, caution, note
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.memory.estimate import part_gib
 
@@ -23,8 +23,7 @@ def quantized_slow(context: RunContext) -> Iterator[Finding]:
     where, off = _setting(context)
     suggested = None if context.config.strategy == "qlora" else off
     device = "CPU" if context.plan.device == "cpu" else "Apple GPU"
-    yield Finding(
-        "note",
+    yield note(
         "quantized-slow",
         f"{context.plan.quantization} weights save memory, but make training on the {device} about "
         "three times slower.",
@@ -59,8 +58,7 @@ def fp8_unsupported(context: RunContext) -> Iterator[Finding]:
     capability = context.compute_capability
     if context.plan.device == "cuda" and (capability is None or capability >= FP8_FROM):
         return
-    yield Finding(
-        "blocker",
+    yield blocker(
         "fp8-card",
         f"fp8 needs a GPU of compute capability 8.9; {_describe_device(context)}.",
         "Choose fp8-weight-only, which saves the same memory on every machine.",
@@ -95,8 +93,7 @@ def mxfp4_model(context: RunContext) -> Iterator[Finding]:
     if context.plan.quantization != "mxfp4" or model is None:
         return
     if model.model_type != MXFP4_MODEL:
-        yield Finding(
-            "blocker",
+        yield blocker(
             "mxfp4-model",
             f"mxfp4 is for models of the gpt-oss family, which are stored in it; {model.name} is "
             f"a {model.model_type or model.architecture or 'model of another family'}.",
@@ -107,8 +104,7 @@ def mxfp4_model(context: RunContext) -> Iterator[Finding]:
         return
     weights = part_gib(context.memory, "weights")
     about = f" of about {weights:.1f} GiB" if weights else ""
-    yield Finding(
-        "caution",
+    yield caution(
         "mxfp4-unpacked",
         f"{model.name} is dequantized to 16-bit weights{about} for training.",
         where="quantization.scheme",
@@ -118,8 +114,7 @@ def mxfp4_model(context: RunContext) -> Iterator[Finding]:
 def package_missing(context: RunContext) -> Iterator[Finding]:
     """Refuse a scheme whose package is not installed."""
     if context.plan.quantization in TORCHAO_FORMATS and "torchao" not in context.machine.packages:
-        yield Finding(
-            "blocker",
+        yield blocker(
             "package-missing",
             f"The scheme {context.plan.quantization} needs torchao, which is not installed.",
             "Run `python launch.py setup --with quantization`, or choose the scheme bnb-8bit.",
@@ -138,10 +133,9 @@ def nothing_quantized(context: RunContext) -> Iterator[Finding]:
     where = "quantization.skip_last_layers" if last else "quantization.skip_first_layers"
     if context.plan.quantization == "none":
         what = "No weights are quantized, so no layers are skipped."
-        yield Finding("note", "skip-unused", what, where=where)
+        yield note("skip-unused", what, where=where)
     elif layers is not None and first + last >= layers:
-        yield Finding(
-            "blocker",
+        yield blocker(
             "nothing-quantized",
             f"The first {first} and last {last} layers are skipped; the model has {layers}, so "
             "no layer is quantized.",

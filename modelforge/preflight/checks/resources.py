@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelforge.errors import Finding
+from modelforge.errors import Finding, blocker, caution, note
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.disk import disk_needed_gib
 from modelforge.preflight.memory.estimate import OVERHEAD_GIB, part_gib
@@ -24,10 +24,9 @@ def weights_too_large(context: RunContext, fit: FitOptions) -> Iterator[Finding]
     needed = f"The model alone needs about {base:.1f} GiB; the {context.device_name} has"
     if total is not None and base > total:
         what = f"{needed} {total:.1f} GiB."
-        yield Finding("blocker", "memory-base", what, *_remedy(fit))
+        yield blocker("memory-base", what, *_remedy(fit))
         return
-    yield Finding(
-        "blocker",
+    yield blocker(
         "memory-base",
         f"{needed} {free or 0:.1f} GiB free.",
         f"Close the programs that use {_used_memory(context)} of the GPU, or choose a smaller "
@@ -45,12 +44,11 @@ def memory_short(context: RunContext, fit: FitOptions) -> Iterator[Finding]:
     what = (
         f"The run needs about {total:.1f} GiB; the {context.device_name} has {free:.1f} GiB free."
     )
-    yield Finding("caution", code, what, *_remedy(fit))
+    yield caution(code, what, *_remedy(fit))
     best = _best(fit)
     for suggestion in fit.suggestions:
         if suggestion is not best:
-            yield Finding(
-                "note",
+            yield note(
                 "memory-option",
                 f"Another option needs about {suggestion.gib:.1f} GiB.",
                 f"{suggestion.words}.",
@@ -61,8 +59,7 @@ def memory_short(context: RunContext, fit: FitOptions) -> Iterator[Finding]:
 def memory_unknown(context: RunContext) -> Iterator[Finding]:
     """Note a model whose dimensions give no estimate."""
     if context.model is not None and not context.memory:
-        yield Finding(
-            "note",
+        yield note(
             "memory-unknown",
             f"The memory of {context.model.name} cannot be estimated: its architecture is unknown.",
             "Start with a small batch size and watch the memory.",

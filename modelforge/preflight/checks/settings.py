@@ -12,7 +12,7 @@ from modelforge.config.resolve import flatten
 from modelforge.config.rules.training import requested_trackers
 from modelforge.config.schema.runtime import TRACKER_ADDRESSES
 from modelforge.config.visibility import applies, describe_conditions
-from modelforge.errors import Finding
+from modelforge.errors import Finding, blocker, caution, note
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.speed import eval_time_ratio
 
@@ -28,7 +28,7 @@ def plan_changes(context: RunContext) -> Iterator[Finding]:
     values = flatten(context.config.explicit_values())
     for change in context.plan.changes:
         if change.where in values or applies(change.where, values):
-            yield Finding("note", "plan-changed", _describe(change), where=change.where)
+            yield note("plan-changed", _describe(change), where=change.where)
 
 
 def learning_rate(context: RunContext) -> Iterator[Finding]:
@@ -43,8 +43,7 @@ def learning_rate(context: RunContext) -> Iterator[Finding]:
         return
     is_high = rate > usual
     harm = "the model may diverge or forget" if is_high else "the model may hardly learn"
-    yield Finding(
-        "caution",
+    yield caution(
         "learning-rate-unusual",
         f"The learning rate {rate:g} is {factor:.0f} times {'above' if is_high else 'below'} the "
         f"usual {usual:g} for {config.strategy}; {harm}.",
@@ -63,7 +62,7 @@ def unused_settings(context: RunContext) -> Iterator[Finding]:
         is_default = getattr(trainer, name) == type(trainer).model_fields[name].default
         if not is_default and not applies(full, values):
             what = f"The setting has no effect here; it applies {describe_conditions(full)}."
-            yield Finding("note", "setting-unused", what, where=full)
+            yield note("setting-unused", what, where=full)
 
 
 def schedule_fits(context: RunContext) -> Iterator[Finding]:
@@ -75,8 +74,7 @@ def schedule_fits(context: RunContext) -> Iterator[Finding]:
     decay = plan.lr_scheduler_kwargs.get("num_decay_steps", 0)
     decay = decay * total if decay < 1 else decay
     if decay and warmup + decay > total + 1:
-        yield Finding(
-            "blocker",
+        yield blocker(
             "schedule-too-long",
             f"Warm-up and decay take {warmup:.0f} and {decay:.0f} steps; the run has {total}.",
             f"Reduce them to {total} steps together, or train longer.",
@@ -84,8 +82,7 @@ def schedule_fits(context: RunContext) -> Iterator[Finding]:
         )
     elif context.config.schedule.warmup_steps is not None and warmup >= total:
         shorter = max(1, total // 10)
-        yield Finding(
-            "caution",
+        yield caution(
             "warm-up-too-long",
             f"The warm-up takes {warmup:.0f} steps, but the run has {total}: the learning rate "
             "never reaches its full value.",
@@ -105,8 +102,7 @@ def few_steps(context: RunContext) -> Iterator[Finding]:
     else:
         steps_per_epoch = total / context.config.num_train_epochs
         where, name, better = "num_train_epochs", "epochs", math.ceil(MIN_STEPS / steps_per_epoch)
-    yield Finding(
-        "caution",
+    yield caution(
         "few-updates",
         f"The run has {total} step{'' if total == 1 else 's'}; below {MIN_STEPS} a model hardly "
         "learns.",
@@ -126,8 +122,7 @@ def slow_evaluation(context: RunContext) -> Iterator[Finding]:
     can_be_rarer = better > plan.eval_steps
     duration = f"{ratio:,.1f} times as long as" if ratio >= REPORTED_RATIO else "as long as"
     remedy = f"Evaluate every {better:,} steps, or use" if can_be_rarer else "Use"
-    yield Finding(
-        "caution",
+    yield caution(
         "checks-slow",
         f"The {evaluations:,} evaluations take about {duration} the training itself.",
         f"{remedy} fewer evaluation rows.",
@@ -145,8 +140,7 @@ def tracker_missing(context: RunContext) -> Iterator[Finding]:
     others = ", ".join(name for name in trackers if name not in missing)
     extras = "".join(f" --with {name}" for name in missing)
     several = len(missing) > 1
-    yield Finding(
-        "blocker",
+    yield blocker(
         "tracker-missing",
         f"The {'trackers' if several else 'tracker'} {' and '.join(missing)} "
         f"{'are' if several else 'is'} not installed.",
@@ -161,8 +155,7 @@ def tracker_online(context: RunContext) -> Iterator[Finding]:
     """Note trackers that send metrics and settings to another computer."""
     trackers = requested_trackers(context.config)
     if "wandb" in trackers and context.config.logging.wandb_mode == "online":
-        yield Finding(
-            "note",
+        yield note(
             "tracker-online",
             "Metrics, settings and the names of run and model are sent to Weights & Biases.",
             "Set the W&B mode to offline to keep them on this computer.",
@@ -171,8 +164,7 @@ def tracker_online(context: RunContext) -> Iterator[Finding]:
         )
     for name, variable in TRACKER_ADDRESSES.items():
         if name in trackers and os.environ.get(variable):
-            yield Finding(
-                "note",
+            yield note(
                 "tracker-online",
                 f"{variable} is set, so {name} sends the metrics there instead of storing them in "
                 "the run folder.",

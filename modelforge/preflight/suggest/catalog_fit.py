@@ -14,9 +14,8 @@ from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import ForgeError
 from modelforge.models.architecture import catalog_model_info
 from modelforge.paths import Home
-from modelforge.preflight.context import RunContext
+from modelforge.preflight.context import RunContext, build_plan_context
 from modelforge.preflight.memory.estimate import part_gib
-from modelforge.preflight.plan_context import build_plan_context
 from modelforge.preflight.suggest.fit import can_fit, is_tight
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ from modelforge.config.resolve import Layer, flatten, resolve
 from modelforge.config.visibility import inapplicable_settings
 from modelforge.models.architecture import catalog_model_info
 from modelforge.paths import Home
-from modelforge.preflight.context import RunContext
+from modelforge.preflight.context import RunContext, build_plan_context
 from modelforge.preflight.memory.estimate import total_gib
-from modelforge.preflight.plan_context import build_plan_context
 from modelforge.preflight.suggest.fit import TIGHT, can_fit, largest_model, search_fit, suggest_fits
 from tests.preflight.contexts import (
     CARD,

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,7 +146,7 @@ def _print_findings(reports: list[Any]) -> None:
 def _repair(options: argparse.Namespace, datasets: DatasetService) -> int:
     files = datasets.repair(_sources(options, datasets), options.code)
     if options.json:
-        return print_json([file.as_dict() for file in files])
+        return print_json([asdict(file) for file in files])
     for file in files:
         print(escape_control(f"{file.original} → {file.path} ({file.rows:,} rows)"))
         print_table((f"  {code}", f"{count:,}") for code, count in file.changes.items())
@@ -206,7 +207,7 @@ def _fetch(options: argparse.Namespace, datasets: DatasetService) -> int:
         on_progress=None if options.json else print_progress,
     )
     if options.json:
-        return print_json(kept.as_dict())
+        return print_json(asdict(kept))
     print(f"Downloaded: {escape_control(str(kept.path))}")
     return DONE
 

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from modelforge.diagnosis import causes_machine, causes_model, causes_settings
 from modelforge.diagnosis.cause import KnownCause
@@ -27,18 +29,24 @@ _WINDOWS = {0xC0000005: 11, 0xC000001D: 4, 0xC000013A: 2, 0xC0000017: 9, 0xC0000
 
 @dataclass(frozen=True)
 class Cause:
-    """Why a run failed: a stable code, what happened where, what helps, and a button for it.
+    """Why a run failed or was lost."""
 
-    `action` has a `label` and either `settings` (a patch of the run's settings by dotted name),
-    `kind` resume, or `kind` link with an `href`. `certain` is false for what is only inferred.
-    """
-
-    code: str
-    where: str
+    code: Annotated[
+        str, Field(description="A stable, hyphenated code; `unexpected` if the cause is unknown.")
+    ]
+    where: Annotated[str, Field(description="The setting or the part that caused it.")]
     what: str
     remedy: str
-    action: dict[str, Any] | None = None
-    certain: bool = True
+    action: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="A suggested action: `label`, and `settings` to change or a `kind`; null "
+            "for none."
+        ),
+    ] = None
+    certain: Annotated[
+        bool, Field(description="False if the cause is inferred from outside the worker.")
+    ] = True
 
     def as_dict(self) -> dict[str, Any]:
         """Return the cause as plain data."""

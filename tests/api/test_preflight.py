@@ -7,7 +7,7 @@ import json
 import pytest
 
 from modelforge.api.schemas.preflight import Preflight
-from modelforge.api.schemas.system import MachineInfo, ProfileInfo, SampleInfo
+from modelforge.api.schemas.system import MachineInfo, ProfileInfo
 from modelforge.config.json_schema import json_schema
 from modelforge.config.profiles import load_profiles
 from modelforge.data.sources.library import load_samples
@@ -51,8 +51,6 @@ def test_schemas_have_every_field_of_the_services(home, settings):
     )
     for profile in load_profiles().values():
         assert set(profile.as_dict()) <= set(ProfileInfo.model_fields)
-    for sample in load_samples():
-        assert set(sample.as_dict()) <= set(SampleInfo.model_fields)
 
 
 def test_preflight_returns_memory_and_plan_and_creates_nothing(client, settings, home):

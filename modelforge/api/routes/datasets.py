@@ -15,13 +15,13 @@ from modelforge.api.errors import ForgeRoute, read_settings
 from modelforge.api.schemas.datasets import (
     DataFindings,
     DatasetDetails,
-    DatasetListItem,
     FileFindings,
     Preview,
-    RepairedFile,
     TokenPage,
 )
 from modelforge.config.resolve import Layer
+from modelforge.data.repair.copy import RepairResult
+from modelforge.data.sources.library import StoredDataset
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import ConfigError, DataError, Problem
 from modelforge.services.datasets import DatasetService
@@ -65,9 +65,9 @@ async def upload(
 
 
 @router.get("/datasets")
-def datasets(forge: ForgeDep) -> list[DatasetListItem]:
+def datasets(forge: ForgeDep) -> list[StoredDataset]:
     """List the available datasets: uploads, downloads from the Hub, and samples."""
-    return [DatasetListItem(**item.as_dict()) for item in forge.datasets.available()]
+    return forge.datasets.available()
 
 
 @router.delete("/datasets/{name}", status_code=204, responses={**NO_DATASET, **BUSY})
@@ -152,13 +152,11 @@ def repair(
         list[str] | None,
         Body(embed=True, description="The findings to repair; default: all except notes."),
     ] = None,
-) -> list[RepairedFile]:
+) -> list[RepairResult]:
     """Write a repaired copy and return the changes. The original is not modified."""
     kept = forge.datasets.find(name)
-    repaired = forge.datasets.repair(
-        forge.datasets.parse_sources(kept.dataset, _source_fields(source)), codes
-    )
-    return [RepairedFile(**file.as_dict()) for file in repaired]
+    sources = forge.datasets.parse_sources(kept.dataset, _source_fields(source))
+    return forge.datasets.repair(sources, codes)
 
 
 def _source_fields(source: str | None) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from starlette.background import BackgroundTask
 
 from modelforge.api.dependencies import BUSY, NO_RUN, ForgeDep, error
 from modelforge.api.errors import ForgeRoute
-from modelforge.api.schemas.runs import ContinueOptions, Diagnosis, RunStatus
+from modelforge.api.schemas.runs import ContinueOptions, RunStatus
+from modelforge.diagnosis.classify import Cause
 from modelforge.errors import NotFoundError, Problem
 
 router = APIRouter(route_class=ForgeRoute)
@@ -57,13 +58,13 @@ def continue_run(
 @router.get(
     "/runs/{run_id}/diagnosis", responses=error(404, "There is no such run, or it did not fail.")
 )
-def diagnosis(run_id: str, forge: ForgeDep) -> Diagnosis:
+def diagnosis(run_id: str, forge: ForgeDep) -> Cause:
     """Return why a run failed or was lost, and what helps."""
     cause = forge.diagnosis.cause(run_id)
     if cause is None:
         what = f"{run_id} has neither failed nor been lost."
         raise NotFoundError(Problem("run", what, "There is no cause to report."))
-    return Diagnosis(**cause.as_dict())
+    return cause
 
 
 @router.post(

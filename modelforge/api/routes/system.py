@@ -9,10 +9,10 @@ from fastapi import APIRouter, Query
 from modelforge import __version__
 from modelforge.api.dependencies import ForgeDep
 from modelforge.api.errors import ForgeRoute
-from modelforge.api.schemas.system import Health, MachineInfo, ProfileInfo, SampleInfo
+from modelforge.api.schemas.system import Health, MachineInfo, ProfileInfo
 from modelforge.config.json_schema import json_schema
 from modelforge.config.profiles import load_profiles
-from modelforge.data.sources.library import load_samples
+from modelforge.data.sources.library import Sample, load_samples
 from modelforge.hardware.machine import choose_profile
 
 router = APIRouter(route_class=ForgeRoute)
@@ -48,6 +48,6 @@ def profiles() -> list[ProfileInfo]:
 
 
 @router.get("/samples")
-def samples() -> list[SampleInfo]:
+def samples() -> list[Sample]:
     """List the bundled datasets."""
-    return [SampleInfo(**sample.as_dict()) for sample in load_samples()]
+    return list(load_samples())

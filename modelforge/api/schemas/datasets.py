@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, Field
 
 from modelforge.api.schemas.errors import about
+from modelforge.data.checks.findings import DataFinding
 from modelforge.data.checks.summary import DatasetSummary
-from modelforge.data.columns.detect import ColumnMapping
+from modelforge.data.columns.mapping import ColumnMapping
+from modelforge.data.sources.library import DATASET
 from modelforge.errors import Finding, Problem
-
-DATASET = "The value for the setting `dataset`."
 
 
 class DatasetDetails(BaseModel):
@@ -65,17 +65,6 @@ class DatasetDetails(BaseModel):
         )
 
 
-class DatasetListItem(BaseModel):
-    """An available dataset."""
-
-    name: str = about("Its name in every path.")
-    dataset: str = about(DATASET)
-    kind: Literal["upload", "fetched", "sample"]
-    path: str
-    size_bytes: int
-    changed: float = about("Modification time in Unix seconds.")
-
-
 class PreviewRow(BaseModel):
     """A row in the file and as training reads it."""
 
@@ -94,28 +83,13 @@ class Preview(BaseModel):
     rows: list[PreviewRow]
 
 
-class DataFindingInfo(BaseModel):
-    """A data finding, reported once with the number of rows."""
-
-    code: str = about("A stable code that names the cause.")
-    level: Literal["blocker", "caution", "note"]
-    what: str
-    remedy: str
-    file: str
-    count: int = about("The number of rows or places.")
-    places: list[tuple[int, int | str | None]] = about(
-        "The first lines, with the column number or name where known."
-    )
-    repair: str | None = about("What the repair would do; null if it cannot be repaired.")
-
-
 class FileFindings(BaseModel):
     """The data findings of one file."""
 
     file: str
     blocked: bool = about("Whether the file cannot be used for training.")
     encoding: str = about("How the text is decoded, by Python's name; empty for tables.")
-    findings: list[DataFindingInfo]
+    findings: list[DataFinding]
     stats: dict[str, Any] = about("Rows, bytes, characters per row, scripts of the completions.")
 
 
@@ -134,13 +108,3 @@ class TokenPage(BaseModel):
     )
     totals: dict[str, Any] = about("Token count by role.")
     notes: list[dict[str, str]] = Field([], description="Notes on the rows, with codes.")
-
-
-class RepairedFile(BaseModel):
-    """A repaired copy of a data file."""
-
-    dataset: str = about(DATASET)
-    path: str
-    original: str = about("The name of the original file.")
-    rows: int = about("The number of rows.")
-    changes: dict[str, int] = about("Changed or removed rows by finding code.")

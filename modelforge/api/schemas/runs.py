@@ -76,16 +76,3 @@ class ContinueOptions(BaseModel):
     continue_: ContinueOption = Field(alias="continue")
     start_from: ContinueOption
     damaged: list[DamagedCheckpoint] = about("Damaged checkpoints, which are skipped.")
-
-
-class Diagnosis(BaseModel):
-    """Why a run failed or was lost."""
-
-    code: str = about("A stable, hyphenated code; `unexpected` if the cause is unknown.")
-    where: str = about("The setting or the part that caused it.")
-    what: str
-    remedy: str
-    action: dict[str, Any] | None = about(
-        "A suggested action: `label`, and `settings` to change or a `kind`; null for none."
-    )
-    certain: bool = about("False if the cause is inferred from outside the worker.")

@@ -54,18 +54,3 @@ class ProfileInfo(BaseModel):
     answers: dict[str, Any] = about("The initial settings of the form.")
     models: list[dict[str, Any]] = about("The recommended models.")
     practice: dict[str, Any] = about("Settings that differ from `answers` without a CUDA GPU.")
-
-
-class SampleInfo(BaseModel):
-    """A bundled dataset."""
-
-    name: str
-    title: str
-    description: str
-    expect: str = about("What a model does after training on it.")
-    dataset: str = about("The value for the setting `dataset`.")
-    path: str
-    rows: int
-    question: str = about("A prompt that is not in the data, to try the model with.")
-    task: str = about("The task of its rows.")
-    strategies: list[str] = about("The strategies that can train on it, the usual one first.")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
 
 from modelforge.data.checks.counters import MAX_PLACES, Counters, Place
 from modelforge.data.checks.rules import RULES
@@ -22,22 +25,22 @@ _UNREPAIRABLE = frozenset(
 
 @dataclass(frozen=True)
 class DataFinding:
-    """One kind of problem in a file.
+    """A data finding, reported once with the number of rows."""
 
-    Args:
-        count: how many rows or places have it.
-        places: line and column of the first ones; a column is a number or the name of a field.
-        repair: what repairing does; None if it does nothing.
-    """
-
-    code: str
+    code: Annotated[str, Field(description="A stable code that names the cause.")]
     level: Level
     what: str
     remedy: str
     file: str
-    count: int = 1
-    places: list[Place] = field(default_factory=list)
-    repair: str | None = None
+    count: Annotated[int, Field(description="The number of rows or places.")] = 1
+    places: Annotated[
+        list[Place],
+        Field(description="The first lines, with the column number or name where known."),
+    ] = field(default_factory=list)
+    repair: Annotated[
+        str | None,
+        Field(description="What the repair would do; null if it cannot be repaired."),
+    ] = None
 
 
 class ReadErrors:

@@ -8,12 +8,13 @@ import secrets
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
+from pydantic import Field
 
 from modelforge.config.schema.data import Source
 from modelforge.data.checks.file import check_file_format
@@ -26,6 +27,7 @@ from modelforge.data.formats.read import RawRow, read_raw_rows
 from modelforge.data.formats.sniff import DataFile, Row, sniff_file
 from modelforge.data.repair.rows import RowRepairer
 from modelforge.data.repair.text import parse_broken_line
+from modelforge.data.sources.library import DATASET
 from modelforge.data.sources.locate import find_source_files
 from modelforge.data.sources.uploads import safe_name
 from modelforge.errors import DataError, Problem, RunError
@@ -42,17 +44,15 @@ DEFAULT_CODES = frozenset(code for code in _ALL_CODES if RULES[code].level != "n
 
 @dataclass(frozen=True)
 class RepairResult:
-    """A repaired copy; `dataset` is its value for the setting, `changes` are counts by code."""
+    """A repaired copy of a data file."""
 
     path: Path
-    dataset: str
-    original: str
-    rows: int
-    changes: dict[str, int]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the result as plain data."""
-        return asdict(self) | {"path": str(self.path)}
+    dataset: Annotated[str, Field(description=DATASET)]
+    original: Annotated[str, Field(description="The name of the original file.")]
+    rows: Annotated[int, Field(description="The number of rows.")]
+    changes: Annotated[
+        dict[str, int], Field(description="Changed or removed rows by finding code.")
+    ]
 
 
 def repair_sources(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from modelforge.data.sources.uploads import UNSAFE, list_uploads
 from modelforge.errors import ConfigError, NotFoundError, Problem, RunError
@@ -15,52 +17,40 @@ from modelforge.paths import Home, resource_folder
 
 SAMPLE_PREFIX = "sample:"
 DatasetKind = Literal["upload", "fetched", "sample"]
+DATASET = "The value for the setting `dataset`."
 
 
 @dataclass(frozen=True)
 class StoredDataset:
-    """An available dataset; `dataset` is its value for the setting, `changed` a Unix time."""
+    """An available dataset."""
 
-    name: str
-    dataset: str
+    name: Annotated[str, Field(description="Its name in every path.")]
+    dataset: Annotated[str, Field(description=DATASET)]
     kind: DatasetKind
     path: Path
     size_bytes: int
-    changed: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the dataset as plain data."""
-        return asdict(self) | {"path": str(self.path)}
+    changed: Annotated[float, Field(description="Modification time in Unix seconds.")]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A bundled dataset.
-
-    Args:
-        question: a prompt to try after training, which is not in the dataset.
-        expect: what the answer to it shows.
-        strategies: the strategies that can train on its rows, the default first.
-    """
+    """A bundled dataset."""
 
     name: str
     title: str
     description: str
-    expect: str
+    expect: Annotated[str, Field(description="What a model does after training on it.")]
+    dataset: Annotated[str, Field(description=DATASET)]
     path: Path
     rows: int
-    question: str
-    task: str = "text-generation"
-    strategies: Sequence[str] = ("sft", "qlora")
-
-    @property
-    def dataset(self) -> str:
-        """Its value for the setting `dataset`."""
-        return SAMPLE_PREFIX + self.name
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the sample as plain data."""
-        return asdict(self) | {"path": str(self.path), "dataset": self.dataset}
+    question: Annotated[
+        str, Field(description="A prompt that is not in the data, to try the model with.")
+    ]
+    task: Annotated[str, Field(description="The task of its rows.")] = "text-generation"
+    strategies: Annotated[
+        Sequence[str],
+        Field(description="The strategies that can train on it, the usual one first."),
+    ] = ("sft", "qlora")
 
 
 def list_datasets(home: Home) -> list[StoredDataset]:
@@ -110,7 +100,10 @@ def load_samples() -> tuple[Sample, ...]:
     folder = resource_folder("assets") / "samples"
     with (folder / "samples.toml").open("rb") as file:
         entries = tomllib.load(file)["sample"]
-    return tuple(Sample(**entry | {"path": folder / entry["path"]}) for entry in entries)
+    return tuple(
+        Sample(**entry | {"path": folder / entry["path"], "dataset": SAMPLE_PREFIX + entry["name"]})
+        for entry in entries
+    )
 
 
 def find_dataset_file(dataset: str, home: Home) -> Path:

@@ -211,7 +211,7 @@ def fetch_lines(forge: Forge, name: str, subset: str | None, split: str | None) 
     def fetch() -> None:
         try:
             dataset = forge.datasets.fetch(name, subset=subset, split=split, on_progress=show)
-            lines.put(ProgressLine(done=str(dataset.as_dict()["name"])))
+            lines.put(ProgressLine(done=dataset.name))
         except ForgeError as error:
             lines.put(ProgressLine(error=error_text(error)))
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from modelforge.hardware.machine import Machine, probe_machine
+from modelforge.hardware.machine import Machine, installed_version, probe_machine
 from modelforge.hardware.nvidia import Gpu
 from modelforge.paths import PROJECT_ROOT, Home
 from modelforge.setup.system_checks import CheckResult, check_browser, check_disk, check_python
@@ -169,14 +169,6 @@ def torch_cuda_version() -> str | None:
         if version is not None:
             return version[1]
     return None
-
-
-def installed_version(package: str) -> str | None:
-    """Return the version of an installed package, or None."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def read_pinned_versions(constraints: Path) -> dict[str, str]:

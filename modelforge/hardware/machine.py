@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -195,6 +196,14 @@ class LoadMeter:
             self._nvidia = None
             return None, None
         return load
+
+
+def installed_version(package: str) -> str | None:
+    """Return the version of an installed package, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def current_load(gpu_index: int = 0) -> SystemLoad:

@@ -27,12 +27,12 @@ class Gpu:
     """
 
     index: int
-    name: str
-    total_gib: float | None
-    free_gib: float | None
-    other_gib: float | None
-    compute_capability: tuple[int, int] | None
-    driver: str | None
+    name: str = "NVIDIA GPU"
+    total_gib: float | None = None
+    free_gib: float | None = None
+    other_gib: float | None = None
+    compute_capability: tuple[int, int] | None = None
+    driver: str | None = None
     uuid: str | None = None
 
 
@@ -64,7 +64,7 @@ class NvmlClient:
             values = self._query_all(handles, timeout_s)
         except self._library.NVMLError as error:
             return [], f"The NVIDIA driver reports: {error}."
-        gpus = [_to_gpu(index, queried, driver) for index, queried in enumerate(values)]
+        gpus = [Gpu(index, driver=driver, **queried) for index, queried in enumerate(values)]
         return gpus, "" if gpus else _no_gpu_reason(visible)
 
     def utilization(self, index: int, visible: str | None) -> tuple[float | None, float | None]:
@@ -149,12 +149,16 @@ class NvmlClient:
     def _query(self, handle: Any, values: dict[str, Any]) -> None:
         nvml = self._library
         values["uuid"] = self._uuid(handle)
-        values["name"] = self._try(lambda: _to_str(nvml.nvmlDeviceGetName(handle)))
-        values["capability"] = self._try(
+        if name := self._try(lambda: _to_str(nvml.nvmlDeviceGetName(handle))):
+            values["name"] = name
+        values["compute_capability"] = self._try(
             lambda: tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle))
         )
-        values["memory"] = self._try(lambda: self._memory(handle))
-        values["own_bytes"] = self._try(lambda: self._own_bytes(handle))
+        if memory := self._try(lambda: self._memory(handle)):
+            sizes = {"total_gib": memory.total, "free_gib": memory.free, "other_gib": memory.used}
+            values |= {name: size / GIB for name, size in sizes.items()}
+            own = self._try(lambda: self._own_bytes(handle)) or 0
+            values["other_gib"] = max(0, memory.used - own) / GIB
 
     def _uuid(self, handle: Any) -> str | None:
         uuid: str | None = self._try(lambda: _to_str(self._library.nvmlDeviceGetUUID(handle)))
@@ -183,23 +187,6 @@ class NvmlClient:
             return query()
         except (self._library.NVMLError, AttributeError, UnicodeDecodeError):
             return None
-
-
-def _to_gpu(index: int, values: dict[str, Any], driver: str | None) -> Gpu:
-    memory = values.get("memory")
-    other_gib = None
-    if memory:
-        other_gib = max(0, memory.used - (values.get("own_bytes") or 0)) / GIB
-    return Gpu(
-        index=index,
-        name=values.get("name") or "NVIDIA GPU",
-        total_gib=memory.total / GIB if memory else None,
-        free_gib=memory.free / GIB if memory else None,
-        other_gib=other_gib,
-        compute_capability=values.get("capability"),
-        driver=driver,
-        uuid=values.get("uuid"),
-    )
 
 
 def _no_gpu_reason(visible: str | None) -> str:

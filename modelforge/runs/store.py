@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import platform
 import re
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 
 from modelforge import __version__
 from modelforge.errors import BusyError, NotFoundError, Problem
+from modelforge.hardware.machine import installed_version
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import disk_error, find_json, write_json
 from modelforge.runs.layout import RunFolder
@@ -296,13 +296,7 @@ def _created(record: Mapping[str, Any]) -> float:
 
 def package_versions(names: Iterable[str]) -> dict[str, str | None]:
     """Return the installed version of each package, None for those not installed."""
-    versions: dict[str, str | None] = {}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return versions
+    return {name: installed_version(name) for name in names}
 
 
 def _versions() -> dict[str, Any]:

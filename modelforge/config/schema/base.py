@@ -40,6 +40,10 @@ class Group(StrEnum):
     LOGGING = "Logging"
 
 
+# Settings of these groups change neither memory nor time of a step, unless `affects` is set.
+_UNMEASURED = (Group.OPTIMIZER, Group.LOGGING, Group.SAVING)
+
+
 class Bounds(TypedDict, total=False):
     """Bounds of a number, or of the length of a text or list."""
 
@@ -80,6 +84,8 @@ def setting(default: T, label: str, group: str = "", **options: Unpack[SettingOp
     info: dict[str, Any] = {"group": group}
     for name, value in options.items():
         (bounds if name in Bounds.__annotations__ else info)[name] = value
+    if group in _UNMEASURED and "affects" not in info:
+        info.setdefault("irrelevant_for", ALL_CACHES)
     extra = {"x-group": group, "x-basic": info.get("basic", False)}
     if "unit" in info:
         extra["x-unit"] = info["unit"]

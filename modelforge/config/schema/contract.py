@@ -130,9 +130,7 @@ class Contract(SettingsGroup):
     )
     """Recompute activations instead of storing them: much less memory, a third slower."""
 
-    max_grad_norm: float = setting(
-        0.3, "Gradient clipping", Group.OPTIMIZER, ge=0, irrelevant_for=ALL_CACHES
-    )
+    max_grad_norm: float = setting(0.3, "Gradient clipping", Group.OPTIMIZER, ge=0)
     """Largest gradient norm; 0 switches clipping off."""
 
     learning_rate: float = setting(
@@ -143,9 +141,7 @@ class Contract(SettingsGroup):
     Usual: sft and qlora 2e-4, rlhf 1.41e-5, dpo 5e-7.
     """
 
-    weight_decay: float = setting(
-        0.001, "Weight decay", Group.OPTIMIZER, ge=0, irrelevant_for=ALL_CACHES
-    )
+    weight_decay: float = setting(0.001, "Weight decay", Group.OPTIMIZER, ge=0)
     """Strength of the decay of trained weights towards zero."""
 
     optim: Optim = setting(
@@ -157,7 +153,7 @@ class Contract(SettingsGroup):
     """
 
     lr_scheduler_type: Annotated[LearningRateSchedule, BeforeValidator(full_schedule_name)] = (
-        setting("cosine", "Learning rate schedule", Group.OPTIMIZER, irrelevant_for=ALL_CACHES)
+        setting("cosine", "Learning rate schedule", Group.OPTIMIZER)
     )
     """How the learning rate decays over the run.
 
@@ -169,9 +165,7 @@ class Contract(SettingsGroup):
     )
     """End after this many optimizer steps; -1 for no limit."""
 
-    warmup_ratio: float = setting(
-        0.03, "Warm-up ratio", Group.OPTIMIZER, ge=0, le=1, irrelevant_for=ALL_CACHES
-    )
+    warmup_ratio: float = setting(0.03, "Warm-up ratio", Group.OPTIMIZER, ge=0, le=1)
     """Share of the run in which the learning rate rises from zero."""
 
     group_by_length: bool = setting(True, "Group by length", Group.DATA, affects=SPEED)

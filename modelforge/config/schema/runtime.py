@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from modelforge.config.schema.base import (
-    ALL_CACHES,
     BOTH,
     MEMORY,
     SPEED,
@@ -77,18 +76,14 @@ class Hardware(SettingsGroup):
 class Logging(SettingsGroup):
     """Name of the run, logging interval and experiment trackers."""
 
-    run_name: str | None = setting(
-        None, "Run name", Group.LOGGING, max_length=80, irrelevant_for=ALL_CACHES
-    )
+    run_name: str | None = setting(None, "Run name", Group.LOGGING, max_length=80)
     """Name of the run in lists; empty generates one."""
 
-    logging_steps: int = setting(
-        1, "Log every", Group.LOGGING, ge=1, unit="steps", irrelevant_for=ALL_CACHES
-    )
+    logging_steps: int = setting(1, "Log every", Group.LOGGING, ge=1, unit="steps")
     """Steps between two logged points."""
 
     report_to: Annotated[str, BeforeValidator(join_names)] = setting(
-        "", "Trackers", Group.LOGGING, max_length=200, irrelevant_for=ALL_CACHES
+        "", "Trackers", Group.LOGGING, max_length=200
     )
     """Experiment trackers: tensorboard, trackio, wandb, mlflow, aim.
 
@@ -97,19 +92,10 @@ class Logging(SettingsGroup):
     MLflow or Aim is set in the environment.
     """
 
-    project: str = setting(
-        "modelforge",
-        "Project",
-        Group.LOGGING,
-        min_length=1,
-        max_length=80,
-        irrelevant_for=ALL_CACHES,
-    )
+    project: str = setting("modelforge", "Project", Group.LOGGING, min_length=1, max_length=80)
     """The project under which trackers list the run."""
 
-    wandb_mode: Literal["offline", "online"] = setting(
-        "offline", "W&B mode", Group.LOGGING, irrelevant_for=ALL_CACHES
-    )
+    wandb_mode: Literal["offline", "online"] = setting("offline", "W&B mode", Group.LOGGING)
     """offline keeps the metrics on this computer; online sends them to your account.
 
     The key is read from WANDB_API_KEY or from `wandb login`, and is never stored.

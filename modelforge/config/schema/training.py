@@ -124,9 +124,7 @@ class Trainer(SettingsGroup):
     )
     """Sampling temperature of the generated completions."""
 
-    save_steps: int | None = setting(
-        None, "Save every", Group.SAVING, ge=-1, unit="steps", irrelevant_for=ALL_CACHES
-    )
+    save_steps: int | None = setting(None, "Save every", Group.SAVING, ge=-1, unit="steps")
     """Steps between checkpoints; empty saves at every evaluation, -1 at the end only.
 
     Training since the newest checkpoint is lost if the computer shuts down.
@@ -182,7 +180,7 @@ class Evaluation(SettingsGroup):
     phase_monitor: bool = setting(True, "Loss phases", Group.EVALUATION, irrelevant_for=MEMORY)
     """Report when the loss converges, plateaus, spikes or rises."""
 
-    keep_best: bool = setting(True, "Keep the best", Group.SAVING, irrelevant_for=ALL_CACHES)
+    keep_best: bool = setting(True, "Keep the best", Group.SAVING)
     """Keep the checkpoint with the best evaluation loss instead of the last one."""
 
 
@@ -211,40 +209,32 @@ class Memory(SettingsGroup):
 class Optimizer(SettingsGroup):
     """Hyperparameters of the optimizer."""
 
-    beta1: float = setting(0.9, "Beta 1", Group.OPTIMIZER, ge=0, lt=1, irrelevant_for=ALL_CACHES)
+    beta1: float = setting(0.9, "Beta 1", Group.OPTIMIZER, ge=0, lt=1)
     """Decay rate of the mean of past gradients."""
 
-    beta2: float = setting(0.999, "Beta 2", Group.OPTIMIZER, ge=0, lt=1, irrelevant_for=ALL_CACHES)
+    beta2: float = setting(0.999, "Beta 2", Group.OPTIMIZER, ge=0, lt=1)
     """Decay rate of the mean of past squared gradients."""
 
-    epsilon: float = setting(1e-8, "Epsilon", Group.OPTIMIZER, gt=0, irrelevant_for=ALL_CACHES)
+    epsilon: float = setting(1e-8, "Epsilon", Group.OPTIMIZER, gt=0)
     """Added to the denominator for numerical stability."""
 
 
 class Schedule(SettingsGroup):
     """The learning rate schedule, beyond the contract."""
 
-    warmup_steps: int | None = setting(
-        None, "Warm-up steps", Group.OPTIMIZER, ge=0, unit="steps", irrelevant_for=ALL_CACHES
-    )
+    warmup_steps: int | None = setting(None, "Warm-up steps", Group.OPTIMIZER, ge=0, unit="steps")
     """Steps in which the learning rate rises from zero; empty uses the warm-up ratio."""
 
-    decay_steps: int | None = setting(
-        None, "Decay steps", Group.OPTIMIZER, ge=0, unit="steps", irrelevant_for=ALL_CACHES
-    )
+    decay_steps: int | None = setting(None, "Decay steps", Group.OPTIMIZER, ge=0, unit="steps")
     """For warmup_stable_decay: steps in which the rate decays at the end."""
 
-    decay_ratio: float | None = setting(
-        None, "Decay ratio", Group.OPTIMIZER, ge=0, le=1, irrelevant_for=ALL_CACHES
-    )
+    decay_ratio: float | None = setting(None, "Decay ratio", Group.OPTIMIZER, ge=0, le=1)
     """For warmup_stable_decay: share of the run in which the rate decays; empty is 0.2."""
 
     decay_shape: Literal["linear", "cosine", "1-sqrt"] = setting(
-        "linear", "Decay shape", Group.OPTIMIZER, irrelevant_for=ALL_CACHES
+        "linear", "Decay shape", Group.OPTIMIZER
     )
     """For warmup_stable_decay: the curve of the decay."""
 
-    final_lr_fraction: float = setting(
-        0.0, "Final rate fraction", Group.OPTIMIZER, ge=0, lt=1, irrelevant_for=ALL_CACHES
-    )
+    final_lr_fraction: float = setting(0.0, "Final rate fraction", Group.OPTIMIZER, ge=0, lt=1)
     """Share of the learning rate that remains at the end."""

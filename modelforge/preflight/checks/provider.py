@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -11,7 +11,7 @@ from typing import Literal
 from packaging.requirements import InvalidRequirement, Requirement
 
 from modelforge.errors import Finding, blocker, note
-from modelforge.hardware.machine import Machine
+from modelforge.hardware.machine import Machine, installed_version
 from modelforge.hardware.nvidia import Gpu
 from modelforge.preflight.context import RunContext
 
@@ -21,7 +21,6 @@ PACKAGES = ("unsloth", "unsloth_zoo")
 CAPABILITY_FROM = (7, 0)
 # Packages that Unsloth shares with ModelForge and whose versions it restricts.
 STACK = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "bitsandbytes")
-Version = Callable[[str], str]
 INSTALL = "Run `python launch.py setup --with unsloth`, or install it on the Machine page"
 OTHERWISE = "choose the provider huggingface"
 
@@ -72,7 +71,7 @@ def attention_unused(context: RunContext) -> Iterator[Finding]:
 
 def provider_untested(context: RunContext) -> Iterator[Finding]:
     """Note a version of Unsloth that has not been tested."""
-    version = unsloth_version() if context.config.provider == "unsloth" else None
+    version = installed_version("unsloth") if context.config.provider == "unsloth" else None
     if version is not None and version != TESTED:
         yield note(
             "provider-untested",
@@ -98,33 +97,19 @@ def unsloth_status(machine: Machine, gpu: Gpu | None, *, device: str = "cuda") -
         return ProviderStatus("absent", "Unsloth is not installed.")
     if reason := find_broken_package():
         return ProviderStatus("broken", reason)
-    return ProviderStatus("ready", f"Unsloth {unsloth_version()} is installed.")
+    return ProviderStatus("ready", f"Unsloth {installed_version('unsloth')} is installed.")
 
 
-def unsloth_version() -> str | None:
-    """Return the installed version, or None."""
-    try:
-        return metadata.version("unsloth")
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def find_broken_package(
-    version: Version = metadata.version,
-    requires: Callable[[str], list[str] | None] = metadata.requires,
-) -> str:
+def find_broken_package() -> str:
     """Return which package is missing or has an unsupported version; empty when none."""
     for package in PACKAGES:
-        try:
-            version(package)
-        except metadata.PackageNotFoundError:
+        if installed_version(package) is None:
             return f"{package} is not completely installed."
-        for needed in map(_requirement, requires(package) or []):
+        for needed in map(_requirement, metadata.requires(package) or []):
             if needed is None or (needed.marker and not needed.marker.evaluate({"extra": ""})):
                 continue
-            try:
-                installed = version(needed.name)
-            except metadata.PackageNotFoundError:
+            installed = installed_version(needed.name)
+            if installed is None:
                 return f"{package} needs {needed.name}, which is not installed."
             is_checked = needed.name in (*STACK, *PACKAGES)
             if is_checked and not needed.specifier.contains(installed, prereleases=True):

@@ -53,10 +53,7 @@ def quantized_unsupported(context: RunContext) -> Iterator[Finding]:
 
 def fp8_unsupported(context: RunContext) -> Iterator[Finding]:
     """Refuse fp8 where Transformers would load 16-bit weights silently."""
-    if context.plan.quantization != "fp8":
-        return
-    capability = context.compute_capability
-    if context.plan.device == "cuda" and (capability is None or capability >= FP8_FROM):
+    if not _lacks_kernels(context, "fp8", FP8_FROM):
         return
     yield blocker(
         "fp8-card",
@@ -69,10 +66,7 @@ def fp8_unsupported(context: RunContext) -> Iterator[Finding]:
 
 def nvfp4_unsupported(context: RunContext) -> Iterator[Finding]:
     """Refuse nvfp4 where it can only be emulated, unless slow schemes are allowed."""
-    if context.plan.quantization != "nvfp4":
-        return
-    capability = context.compute_capability
-    if context.plan.device == "cuda" and (capability is None or capability >= NVFP4_FROM):
+    if not _lacks_kernels(context, "nvfp4", NVFP4_FROM):
         return
     allowed = context.config.quantization.allow_slow
     yield Finding(
@@ -143,6 +137,12 @@ def nothing_quantized(context: RunContext) -> Iterator[Finding]:
             where,
             0,
         )
+
+
+def _lacks_kernels(context: RunContext, stored: str, lowest: tuple[int, int]) -> bool:
+    """Return whether the run stores weights in a format that its device has no kernels for."""
+    has_kernels = context.plan.device == "cuda" and (context.compute_capability or lowest) >= lowest
+    return context.plan.quantization == stored and not has_kernels
 
 
 def _setting(context: RunContext) -> tuple[str, object]:

@@ -14,16 +14,13 @@ from modelforge.runs.event_types import (
     AdjustedEvent,
     Ending,
     EvalEvent,
+    Event,
     NoteEvent,
     PhaseEvent,
     PlanEvent,
     ResumedEvent,
-    SampleEvent,
-    SavedEvent,
     ScoresEvent,
     StepEvent,
-    TrialRunEvent,
-    TrialRunStageEvent,
 )
 from modelforge.runs.events import EventWriter
 
@@ -70,70 +67,22 @@ class EventLog:
         self.line(text)
         self._events.write(NoteEvent(code=code, text=text))
 
-    def plan(self, event: PlanEvent) -> None:
-        """Report the values in effect."""
-        self.line(
-            f"{event.total_steps:,} steps on {event.train_rows:,} rows, "
-            f"{event.eval_rows:,} for evaluation; {event.trainable_parameters:,} of "
-            f"{event.total_parameters:,} parameters are trained, in {event.precision} "
-            f"on {event.device}"
-        )
+    def write(self, event: Event) -> None:
+        """Write an event, and its line in the log if it has one."""
         self._events.write(event)
-
-    def step(self, event: StepEvent) -> None:
-        """Report the steps since the previous report."""
-        self._events.write(event)
-        self.line(
-            f"step {event.step}  loss {event.loss or 0.0:.3f}  "
-            f"learning rate {event.learning_rate or 0.0:.1e}  {event.tokens_per_s:,.0f} tokens/s"
-        )
-
-    def evaluation(self, event: EvalEvent) -> None:
-        """Report an evaluation. RLHF has a reward in place of a loss."""
-        self._events.write(event)
-        self._text = ""
-        reward = event.metrics.get("reward")
-        name, value = ("loss", event.loss) if event.loss is not None else ("reward", reward)
-        number = "unknown" if value is None else f"{value:.3f}"
-        best = "  (best so far)" if event.best else ""
-        self.line(f"step {event.step}  evaluation {name} {number}{best}")
-
-    def saved(self, event: SavedEvent) -> None:
-        """Report a checkpoint."""
-        self._events.write(event)
-
-    def adjusted(self, event: AdjustedEvent) -> None:
-        """Report that batches are split differently from now on."""
-        self._events.write(event)
-        recomputed = ", with gradient checkpointing" if event.gradient_checkpointing else ""
-        text = (
-            f"{event.why} From step {event.step:,} on, a micro-batch has {event.micro_batch} rows "
-            f"and a step accumulates {event.accumulation} of them{recomputed}; the result of the "
-            "training stays the same."
-        )
-        self.note("memory-adjusted", text)
-
-    def measured(self, event: TrialRunEvent | TrialRunStageEvent) -> None:
-        """Report what a trial run measured."""
-        self._events.write(event)
-
-    def resumed(self, event: ResumedEvent) -> None:
-        """Report that the run continues from a checkpoint, or starts over without one."""
-        self._events.write(event)
-        if event.checkpoint is None:
-            self.line("There is no checkpoint to resume from; training starts over.")
-        else:
-            self.line(f"Resuming from {event.checkpoint}.")
-
-    def sample(self, event: SampleEvent) -> None:
-        """Report a completion that was generated during training."""
-        self._events.write(event)
-
-    def scores(self, event: ScoresEvent) -> None:
-        """Report the metrics of generated answers."""
-        self._events.write(event)
-        values = ", ".join(f"{name} {value:.3f}" for name, value in event.after.items())
-        self.line(f"On {event.rows:,} evaluation rows: {values}")
+        text = _line_of(event)
+        if text is not None:
+            self.line(text)
+        if isinstance(event, EvalEvent):
+            self._text = ""
+        if isinstance(event, AdjustedEvent):
+            recomputed = ", with gradient checkpointing" if event.gradient_checkpointing else ""
+            text = (
+                f"{event.why} From step {event.step:,} on, a micro-batch has {event.micro_batch} "
+                f"rows and a step accumulates {event.accumulation} of them{recomputed}; the result "
+                "of the training stays the same."
+            )
+            self.note("memory-adjusted", text)
 
     def end(self, event: Ending) -> None:
         """Report how the run ended; on a full disk, the reserved space is freed for it."""
@@ -143,6 +92,38 @@ class EventLog:
             self._make_room()
             self._events.write(event)
         self.ended = event.kind
+
+
+def _line_of(event: Event) -> str | None:
+    match event:
+        case PlanEvent():
+            return (
+                f"{event.total_steps:,} steps on {event.train_rows:,} rows, "
+                f"{event.eval_rows:,} for evaluation; {event.trainable_parameters:,} of "
+                f"{event.total_parameters:,} parameters are trained, in {event.precision} "
+                f"on {event.device}"
+            )
+        case StepEvent():
+            return (
+                f"step {event.step}  loss {event.loss or 0.0:.3f}  learning rate "
+                f"{event.learning_rate or 0.0:.1e}  {event.tokens_per_s:,.0f} tokens/s"
+            )
+        case EvalEvent():
+            # RLHF has a reward in place of a loss.
+            name, value = "loss", event.loss
+            if value is None:
+                name, value = "reward", event.metrics.get("reward")
+            number = "unknown" if value is None else f"{value:.3f}"
+            best = "  (best so far)" if event.best else ""
+            return f"step {event.step}  evaluation {name} {number}{best}"
+        case ResumedEvent(checkpoint=None):
+            return "There is no checkpoint to resume from; training starts over."
+        case ResumedEvent():
+            return f"Resuming from {event.checkpoint}."
+        case ScoresEvent():
+            values = ", ".join(f"{name} {value:.3f}" for name, value in event.after.items())
+            return f"On {event.rows:,} evaluation rows: {values}"
+    return None
 
 
 NAME = ".reserve"
@@ -158,7 +139,7 @@ class DiskReserve:
     def hold(self) -> None:
         """Create the file; without free disk space this does nothing."""
         with contextlib.suppress(OSError), self._path.open("wb") as file:
-            file.write(b"\0" * BYTES)
+            file.write(bytes(BYTES))
             file.flush()
             # Some file systems allocate blocks only then.
             os.fsync(file.fileno())

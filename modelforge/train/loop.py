@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,6 @@ class Stage:
     count: int
     name: str
 
-    @property
-    def plan_facts(self) -> dict[str, Any]:
-        """Fields of the plan event."""
-        return {"stage": self.number, "stages": self.count, "stage_name": self.name}
-
 
 def chat_template_for(context: WorkerContext, loaded: Any, generation: Any = None) -> ChatTemplate:
     """Return the chat template of the run, and set the end-of-turn tokens of the model.
@@ -67,15 +62,29 @@ def chat_template_for(context: WorkerContext, loaded: Any, generation: Any = Non
     return template
 
 
-def tokenize(context: WorkerContext, template: ChatTemplate) -> dataset.Tokenized:
-    """Tokenize the run's dataset for supervised fine-tuning."""
-    job, config = context.job, context.job.config
-    options = TokenizeOptions.from_plan(config, job.plan)
-    keep = config.evaluation.generated_rows if config.task != "text-generation" else 0
-    request = dataset.DatasetRequest(
-        job.dataset, config.eval_split, config.trainer.seed, options, keep
+def dataset_request(job: Job, keep_eval_rows: int = 0) -> dataset.DatasetRequest:
+    """Return the request for the run's dataset, with a sample of its evaluation rows."""
+    config, options = job.config, TokenizeOptions.from_plan(job.config, job.plan)
+    return dataset.DatasetRequest(
+        job.dataset, config.eval_split, config.trainer.seed, options, keep_eval_rows
     )
-    tokenized = dataset.tokenize(request, template, tokenize_progress(context))
+
+
+def iter_split_rows(context: WorkerContext) -> Iterator[tuple[Canonical, bool]]:
+    """Yield every row and whether it is for evaluation, and report the tokenizing phase."""
+    return dataset.iter_split_rows(dataset_request(context.job), tokenize_progress(context))
+
+
+def tokenize(
+    context: WorkerContext,
+    template: ChatTemplate,
+    tokenize_rows: Callable[..., dataset.Tokenized] = dataset.tokenize,
+) -> dataset.Tokenized:
+    """Tokenize the run's dataset, by default for supervised fine-tuning."""
+    config = context.job.config
+    keep = config.evaluation.generated_rows if config.task != "text-generation" else 0
+    request = dataset_request(context.job, keep)
+    tokenized = tokenize_rows(request, template, tokenize_progress(context))
     for code, text in (*template.notes, *tokenized.notes):
         context.log.note(code, text)
     return tokenized
@@ -126,7 +135,7 @@ def _score(context: WorkerContext, progress: TrainingProgress, score: Score) -> 
         if isinstance(score, GenerationEvaluator):
             before, after = score.evaluate(context.generation_progress("scoring"))
             rows = len(score.prompts)
-            context.log.scores(ScoresEvent(rows=rows, before=before, after=after))
+            context.log.write(ScoresEvent(rows=rows, before=before, after=after))
         else:
             score()
     except StopRequested:
@@ -160,14 +169,14 @@ def train(
     is_resumed = checkpoint is not None and checkpoint.stage == number
     resume_from = checkpoint.path if checkpoint and is_resumed else None
     batch_size = set_best_batch_size(context, trainer, resume_from)
-    facts = plan_event_data(job, trainer) | facts | (stage.plan_facts if stage else {})
+    facts = plan_event_data(job, trainer, stage) | facts
     if job.is_trial_run:
         steps = run_trial(context, trainer, facts, evaluator)
         return TrainingProgress(step=steps, eval_step=steps, is_complete=True)
     reporter = EventReporter(context.log, context.stop, SystemStats(job.plan.device), facts, number)
     trainer.add_callback(reporter)
     recovers = job.config.memory.autopilot
-    splits = enable_oom_recovery(trainer, context.log.adjusted) if recovers else {}
+    splits = enable_oom_recovery(trainer, context.log.write) if recovers else {}
     saved: dict[str, Stateful] = {"reporter": reporter, **(parts or {}), **splits, **batch_size}
     limit = job.config.trainer.save_total_limit
     options = CheckpointOptions(job.run, limit, number, context.log.note, saved)
@@ -278,13 +287,7 @@ def _save_output(context: WorkerContext, trainer: Any, progress: TrainingProgres
     job = context.job
     what = "adapter" if job.plan.trains == "adapter" else "model"
     context.log.phase("saving", f"Saving the {what}")
-    save.save(
-        job.run,
-        trainer.model,
-        trainer.processing_class,
-        save.CardInfo.of_job(job, progress.step, progress.best_loss),
-        trainer.adapter_init,
-    )
+    save.save(job, trainer, steps=progress.step, eval_loss=progress.best_loss)
 
 
 def report_best_metrics(
@@ -297,7 +300,7 @@ def report_best_metrics(
     best_step = trainer.state.best_global_step
     best = next((log for log in evaluations if log["step"] == best_step), evaluations[-1])
     metrics = {name: best[f"eval_{name}"] for name in names}
-    context.log.scores(ScoresEvent(rows=rows, after=metrics))
+    context.log.write(ScoresEvent(rows=rows, after=metrics))
 
 
 def token_counts(tokenized: dataset.Tokenized) -> dict[str, Any]:
@@ -311,8 +314,8 @@ def token_counts(tokenized: dataset.Tokenized) -> dict[str, Any]:
     }
 
 
-def plan_event_data(job: Job, trainer: Any) -> dict[str, Any]:
-    """Return the fields of the plan event about model and machine, and `steps_per_epoch`."""
+def plan_event_data(job: Job, trainer: Any, stage: Stage | None) -> dict[str, Any]:
+    """Return the fields of the plan event about model, machine and stage; `steps_per_epoch`."""
     plan, args, model = job.plan, trainer.args, trainer.model
     if hasattr(model, "get_nb_trainable_parameters"):
         trainable, total = model.get_nb_trainable_parameters()
@@ -320,7 +323,11 @@ def plan_event_data(job: Job, trainer: Any) -> dict[str, Any]:
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         total = sum(p.numel() for p in model.parameters())
     batches = math.ceil(len(trainer.train_dataset) / args.per_device_train_batch_size)
+    stage_facts = {}
+    if stage is not None:
+        stage_facts = {"stage": stage.number, "stages": stage.count, "stage_name": stage.name}
     return {
+        **stage_facts,
         "steps_per_epoch": math.ceil(batches / args.gradient_accumulation_steps),
         "trainable_parameters": trainable,
         "total_parameters": total,

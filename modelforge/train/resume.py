@@ -29,12 +29,12 @@ def find_resume_point(run: RunFolder, log: EventLog) -> Checkpoint | None:
         log.note("checkpoint-damaged", text)
     skipped = [{"name": damage.name, "why": damage.why} for damage in damaged]
     if found is not None:
-        log.resumed(
+        log.write(
             ResumedEvent(step=found.step, stage=found.stage, checkpoint=found.name, damaged=skipped)
         )
     elif (find_json(run.process) or {}).get("after"):
         stage = FIRST_STAGE + 1 if run.has_reward_model else None
-        log.resumed(ResumedEvent(step=0, stage=stage, damaged=skipped))
+        log.write(ResumedEvent(step=0, stage=stage, damaged=skipped))
     return found
 
 

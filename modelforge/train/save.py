@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,48 +11,15 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from modelforge.config.rules.data import HUB_PREFIX
 from modelforge.data.sources.load import Record, source_entries
-from modelforge.modeling.adapters.init import AdapterInit
-from modelforge.runs.layout import RunFolder
 from modelforge.train.job import Job
 
 
-@dataclass(frozen=True)
-class CardInfo:
-    """The facts of a run that its model card shows.
+def save(job: Job, trainer: Any, *, steps: int, eval_loss: float | None = None) -> Path:
+    """Write weights, tokenizer, generation config and model card; return the output folder.
 
-    `base_model` is a Hub id or a folder, `datasets` are Hub ids, `eval_loss` is the best one.
+    `steps` and `eval_loss` are shown in the model card.
     """
-
-    name: str
-    steps: int
-    base_model: str = ""
-    revision: str | None = None
-    datasets: tuple[str, ...] = ()
-    eval_loss: float | None = None
-    tags: tuple[str, ...] = ()
-
-    @classmethod
-    def of_job(cls, job: Job, steps: int, eval_loss: float | None = None) -> CardInfo:
-        """Return the facts of a run after `steps` steps."""
-        return cls(
-            name=job.name,
-            steps=steps,
-            base_model=job.plan.model_path,
-            revision=job.plan.model_revision,
-            datasets=_hub_datasets(job.dataset),
-            eval_loss=eval_loss,
-            tags=(job.plan.method,),
-        )
-
-
-def save(
-    run: RunFolder,
-    model: Any,
-    tokenizer: Any,
-    info: CardInfo,
-    adapter_init: AdapterInit | None = None,
-) -> Path:
-    """Write weights, tokenizer, generation config and model card; return the output folder."""
+    run, model = job.run, trainer.model
     staged = run.output_staged
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir()
@@ -63,12 +29,12 @@ def save(
     else:
         model.config.use_cache = True  # off during training, but needed for generation
         model.save_pretrained(staged, safe_serialization=True)
-    if adapter_init is not None:
-        adapter_init.convert_saved_adapter(staged)
-    tokenizer.save_pretrained(staged)
+    if trainer.adapter_init is not None:
+        trainer.adapter_init.convert_saved_adapter(staged)
+    trainer.processing_class.save_pretrained(staged)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.save_pretrained(staged)
-    model_card(model, info, folder=run.output.name).save(staged / "README.md")
+    model_card(model, job, steps, eval_loss).save(staged / "README.md")
     shutil.rmtree(run.output, ignore_errors=True)
     staged.rename(run.output)
     return run.output
@@ -96,12 +62,12 @@ _HEADS = {
 _CAUSAL = ("text-generation", "ModelForCausalLM")
 
 
-def model_card(model: Any, info: CardInfo, *, folder: str) -> ModelCard:
+def model_card(model: Any, job: Job, steps: int, eval_loss: float | None = None) -> ModelCard:
     """Return the model card of an adapter or a whole model, with metadata for the Hub."""
     is_adapter = hasattr(model, "peft_config")
     inner = model.get_base_model() if is_adapter else model
-    source = info.base_model or inner.config.name_or_path
-    base_card = _card_of(source, info.revision)
+    source, datasets = job.plan.model_path, _hub_datasets(job.dataset)
+    base_card = _card_of(source, job.plan.model_revision)
     base_id = _hub_id(source) or (_hub_id(base_card.base_model) if base_card else None)
     suffix = next((name for name in _HEADS if type(inner).__name__.endswith(name)), None)
     # Multimodal decoders are called ForConditionalGeneration too.
@@ -112,39 +78,39 @@ def model_card(model: Any, info: CardInfo, *, folder: str) -> ModelCard:
     data = ModelCardData(
         base_model=base_id,
         base_model_relation="adapter" if is_adapter else "finetune",
-        datasets=list(info.datasets) or None,
-        eval_results=_eval_results(info, tag),
+        datasets=datasets or None,
+        eval_results=_eval_results(eval_loss, datasets, tag),
         library_name=library,
         license=base_card.license if base_card else None,
         license_name=base_card.license_name if base_card else None,
         license_link=base_card.license_link if base_card else None,
-        model_name=info.name,
+        model_name=job.name,
         pipeline_tag=tag,
-        tags=["modelforge", *(["lora"] if is_adapter else []), *info.tags],
+        tags=["modelforge", *(["lora"] if is_adapter else []), job.plan.method],
     )
     shown = f"`{base_id or Path(source).name}`"
     body = _BODY.format(
-        name=info.name,
+        name=job.name,
         what=f"A LoRA adapter for {shown}" if is_adapter else f"{shown} with all weights",
-        steps=info.steps,
+        steps=steps,
         library=library,
         auto=f"AutoPeft{auto}" if is_adapter else f"Auto{auto}",
-        folder=folder,
+        folder=job.run.output.name,
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
 
 
-def _eval_results(info: CardInfo, task: str) -> list[EvalResult] | None:
-    if info.eval_loss is None:
+def _eval_results(loss: float | None, datasets: list[str], task: str) -> list[EvalResult] | None:
+    if loss is None:
         return None
-    dataset = info.datasets[0] if len(info.datasets) == 1 else None
+    dataset = datasets[0] if len(datasets) == 1 else None
     result = EvalResult(
         task_type=task,
         dataset_type=dataset or "custom",
         dataset_name=dataset or "Evaluation split",
         metric_type="loss",
         metric_name="Evaluation loss",
-        metric_value=round(info.eval_loss, 6),
+        metric_value=round(loss, 6),
     )
     return [result]
 
@@ -170,7 +136,7 @@ def _hub_id(name: Any) -> str | None:
     return name if name and not Path(name).exists() else None
 
 
-def _hub_datasets(record: Record) -> tuple[str, ...]:
+def _hub_datasets(record: Record) -> list[str]:
     paths = [entry.get("source", {}).get("path", "") for entry in source_entries(record)]
     names = [path.removeprefix(HUB_PREFIX) for path in paths if path.startswith(HUB_PREFIX)]
-    return tuple(dict.fromkeys(name for name in names if _hub_id(name)))
+    return list(dict.fromkeys(name for name in names if _hub_id(name)))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import queue
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -54,12 +54,10 @@ class RequestLoop:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._pending = 0
         self._closed = threading.Event()
-        self._idle = threading.Event()
-        self._idle.set()
-        self._thread: threading.Thread | None = None
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="probes")
+        self._handler = ProbeHandler()
+        self._newest: Future[None] | None = None
 
     def send(self, message: Message) -> None:
         """Send a message to the server, unless the loop is closed."""
@@ -71,34 +69,22 @@ class RequestLoop:
 
     def submit(self, probe: Message) -> None:
         """Queue a probe."""
-        with self._lock:
-            self._pending += 1
-            self._idle.clear()
-        self._queue.put(probe)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="probes", daemon=True)
-            self._thread.start()
+        self._newest = self._executor.submit(self._run, probe)
 
     def close(self) -> bool:
         """Send nothing more; return whether no probe is running."""
         with self._lock:
             self._closed.set()
-        self._queue.put(None)
-        return self._idle.is_set()
+        self._executor.shutdown(wait=False)
+        return self.wait_idle(0)
 
     def wait_idle(self, timeout_s: float = IDLE_TIMEOUT_S) -> bool:
         """Wait until the running probe has been cancelled; return whether it was."""
-        return self._idle.wait(timeout_s)
+        return self._newest is None or not wait([self._newest], timeout_s).not_done
 
-    def _run(self) -> None:
-        handler = ProbeHandler()
-        while (probe := self._queue.get()) is not None:
-            if not self._closed.is_set():
-                handler.handle(probe, self.send, self._closed.is_set)
-            with self._lock:
-                self._pending -= 1
-                if not self._pending:
-                    self._idle.set()
+    def _run(self, probe: Message) -> None:
+        if not self._closed.is_set():
+            self._handler.handle(probe, self.send, self._closed.is_set)
 
 
 @dataclass
@@ -148,7 +134,6 @@ class ProbeHandler:
             send({"probe": probe_id, "error": _describe(error)})
 
     def _tokens(self, probe: Message, progress: Progress) -> Message:
-        """Return how rows are tokenized."""
         config, plan, template = self._read(probe)
         source, first = int(probe.get("source", 0)), int(probe.get("row", 0))
         count = max(1, min(int(probe.get("count", 1)), MAX_ROWS))
@@ -161,7 +146,6 @@ class ProbeHandler:
         return preview.as_dict(template) | position
 
     def _lengths(self, probe: Message, progress: Progress) -> Message:
-        """Return the token lengths of rows."""
         config, plan, template = self._read(probe)
         limit = max(1, int(probe.get("most") or MEASURED_ROWS))
         rows = islice(_rows(probe, config, None, progress), limit)
@@ -169,7 +153,6 @@ class ProbeHandler:
         return measure_lengths(rows, template, options, progress, limit)
 
     def _fetch(self, probe: Message, progress: Progress) -> Message:
-        """Download a dataset from the Hub."""
         split = probe.get("split") or "train"
         source = fetch_dataset.HubDataset(probe["name"], probe.get("subset"), split)
         return fetch_dataset.fetch(source, find_home(), progress)
@@ -213,7 +196,6 @@ class ProbeHandler:
 def _rows(
     probe: Message, config: TrainingConfig, source: int | None, progress: Progress
 ) -> Iterator[dict[str, Any]]:
-    """Yield the canonical rows of one source, or of all."""
     rows = iterate_rows(probe["dataset"], config.trainer.seed)
     for number, (row_source, row) in enumerate(rows, 1):
         if number % 1000 == 0:
@@ -225,7 +207,6 @@ def _rows(
 
 
 def _memory(probe: Message, _progress: Progress) -> Message:
-    """Return the memory trace of a run."""
     # Imported here: it imports bitsandbytes, which other probes do not need.
     from modelforge.train.memory_trace.trace import trace  # noqa: PLC0415
 

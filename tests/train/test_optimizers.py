@@ -36,15 +36,17 @@ def loaded(tiny_model: Path) -> Any:
 def trainer_for(loaded: Any, folder: Path, **answers: Any) -> Any:
     from datasets import Dataset
 
+    from modelforge.modeling.tokenize.dataset import Tokenized
+    from modelforge.runs.layout import RunFolder
+    from modelforge.train.job import Job
     from modelforge.train.strategies.sft import build_trainer
 
     config = TrainingConfig(**REQUIRED | {"max_steps": 20} | answers)
     plan = make_plan(config, PlanContext("cpu", "tiny", context=512))
     rows = Dataset.from_dict({"input_ids": [[1, 5, 2]] * 4, "labels": [[-100, 5, 2]] * 4})
-    model = getattr(loaded.model, "unload", lambda: loaded.model)()
-    trainer = build_trainer(
-        model, loaded.tokenizer, (rows, None), config=config, plan=plan, checkpoints=folder
-    )
+    loaded.model = getattr(loaded.model, "unload", lambda: loaded.model)()
+    job = Job(RunFolder(folder), "a try", config, plan, {})
+    trainer = build_trainer(job, loaded, Tokenized(rows, None))
     loaded.model = trainer.model
     return trainer
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from modelforge.runs.layout import RunFolder
+
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
 BASE = "Qwen/Qwen3-0.6B"
@@ -39,22 +41,27 @@ class Adapter:
         return self._inner
 
 
-def card_of(model: Any, **values: Any) -> Any:
+def card_of(
+    model: Any, *, base_model: str = BASE, datasets: tuple[str, ...] = (), eval_loss: Any = None
+) -> Any:
     """Return the model card as huggingface_hub parses it, including its validation of results."""
     from huggingface_hub import ModelCard
 
-    from modelforge.train.save import CardInfo, model_card
+    from modelforge.train.save import model_card
 
-    info = CardInfo(**{"name": "My run: first", "steps": 1200, "base_model": BASE} | values)
-    card = ModelCard(str(model_card(model, info, folder="output")))
+    job: Any = SimpleNamespace(
+        name="My run: first",
+        run=RunFolder(Path("run")),
+        plan=SimpleNamespace(model_path=base_model, model_revision=None, method="sft"),
+        dataset={"sources": [{"source": {"path": f"hub:{name}"}} for name in datasets]},
+    )
+    card = ModelCard(str(model_card(model, job, 1200, eval_loss)))
     assert "language" not in card.data.to_dict()
     return card
 
 
 def test_an_adapter_names_its_base_model_its_data_and_its_evaluation_loss():
-    card = card_of(
-        Adapter(LlamaForCausalLM()), datasets=("trl-lib/Capybara",), eval_loss=1.25, tags=("sft",)
-    )
+    card = card_of(Adapter(LlamaForCausalLM()), datasets=("trl-lib/Capybara",), eval_loss=1.25)
     assert card.data.base_model == BASE
     assert card.data.base_model_relation == "adapter"
     assert (card.data.library_name, card.data.pipeline_tag) == ("peft", "text-generation")
@@ -102,4 +109,4 @@ def test_only_data_from_the_hub_is_named():
             {"source": {"path": "hub:trl-lib/Capybara"}},
         ]
     }
-    assert _hub_datasets(record) == ("trl-lib/Capybara",)
+    assert _hub_datasets(record) == ["trl-lib/Capybara"]

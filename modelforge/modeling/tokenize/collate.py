@@ -20,7 +20,6 @@ def sft_data_arguments(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
     """Return the arguments of SFTConfig for rows that are tokenized, labelled and truncated."""
     padding_free_only = config.data.padding_free and not config.packing
     return {
-        "train_sampling_strategy": "group_by_length" if plan.group_by_length else "random",
         # TRL refuses max_length with padding_free alone.
         "max_length": None if padding_free_only else plan.max_length,
         "packing": config.packing,

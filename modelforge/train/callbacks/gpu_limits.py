@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pynvml
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
 from modelforge.config.schema.runtime import Hardware
 from modelforge.train.event_log import EventLog
@@ -69,26 +70,14 @@ class GpuLimitCallback(TrainerCallback):
         self._on_resume = on_resume
         self._sleep = sleep
 
-    def on_train_begin(
-        self,
-        _args: TrainingArguments,
-        _state: TrainerState,
-        _control: TrainerControl,
-        **_kwargs: object,
-    ) -> None:
+    def on_train_begin(self, *_args: Any, **_kwargs: Any) -> None:
         """Note limits that cannot be measured, and ignore them."""
         for limit in [limit for limit in self._limits if limit.measure() is None]:
             self._limits.remove(limit)
             text = f"The driver does not report the {limit.name} of this GPU, so its limit"
             self._log.note("ceiling-unknown", f"{text} is ignored.")
 
-    def on_step_begin(
-        self,
-        _args: TrainingArguments,
-        state: TrainerState,
-        _control: TrainerControl,
-        **_kwargs: object,
-    ) -> None:
+    def on_step_begin(self, _args: Any, state: TrainerState, *_rest: Any, **_kwargs: Any) -> None:
         """Wait until the GPU is below its limits."""
         exceeded = self._exceeded(pausing=False)
         if not exceeded:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 from modelforge.diagnosis.trend import Trend, trend
 
@@ -25,7 +24,6 @@ MIN_JUMP, MIN_JUMP_GROWTH = 0.25, 2.0
 # A phase is reported after it was seen this many times, and this long after the last report.
 MIN_SEEN, MIN_DISTANCE = 10, 40
 PARTS, MIN_Z = 4, 3.0
-_STATE = ("now", "seems", "looks", "since")
 
 
 @dataclass
@@ -35,7 +33,7 @@ class LossPhaseTracker:
     `now` is the phase reported last; `seems` was seen in the newest `looks` losses.
     """
 
-    losses: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    losses: list[float] = field(default_factory=list)
     now: Phase = "warm-up"
     seems: Phase = "warm-up"
     looks: int = 0
@@ -43,31 +41,20 @@ class LossPhaseTracker:
 
     def add(self, loss: float, *, warm: bool) -> tuple[Phase, Trend] | None:
         """Add a loss; return the phase that has begun with it and the trend of the loss."""
-        self.losses.append(loss)
+        self.losses = [*self.losses, loss][-WINDOW:]
         self.since += 1
-        values = list(self.losses)
-        phase = classify_phase(values, warm=warm)
+        phase = classify_phase(self.losses, warm=warm)
         if phase is None:
             return None
         self.looks = self.looks + 1 if phase == self.seems else 1
         self.seems = phase
-        change = trend(values, fewest=2, parts=PARTS)
+        change = trend(self.losses, fewest=2, parts=PARTS)
         if phase == self.now or self.looks < MIN_SEEN or change is None:
             return None
         if self.since < MIN_DISTANCE and self.now != "warm-up":
             return None
         self.now, self.since = phase, 0
         return phase, change
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the state as plain data."""
-        return {**{name: getattr(self, name) for name in _STATE}, "losses": list(self.losses)}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> LossPhaseTracker:
-        """Return a tracker with a state from `as_dict`."""
-        known = {name: data[name] for name in _STATE if name in data}
-        return cls(losses=deque(data.get("losses", ()), maxlen=WINDOW), **known)
 
 
 def classify_phase(losses: Sequence[float], *, warm: bool) -> Phase | None:

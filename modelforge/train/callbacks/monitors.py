@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import asdict
+from statistics import fmean, median, pstdev
 from typing import Any
 
 from transformers import (
@@ -13,19 +15,22 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_callback import ExportableState
 
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.errors import Problem
-from modelforge.modeling.errors import WorkerError
-from modelforge.train.callbacks.loss_guard import LossGuard
 from modelforge.train.callbacks.loss_phase import LossPhaseTracker, phase_message
-from modelforge.train.callbacks.reporter import TrainingProgress
-from modelforge.train.callbacks.stateful import StatefulCallback
+from modelforge.train.callbacks.reporter import Logs, TrainingProgress, not_finite
 from modelforge.train.event_log import EventLog
-from modelforge.train.trainer.private import accumulated_loss
+from modelforge.train.trainer.private import accumulated_loss, set_last_lr
 
 # Reading the loss synchronizes with the GPU, so there it is read at this interval only.
 CHECK_INTERVAL_S = 1.0
+# Loss guard: values that are kept, and how many are needed to judge one.
+WINDOW, MIN_VALUES = 100, 20
+SIGMAS, GRADIENT_FACTOR = 3.0, 10.0
+# Lower bound of sigma as a share of the mean: without it a nearly constant loss always spikes.
+MIN_RELATIVE_SIGMA = 0.02
+HALVED_STEPS, TEMPORARY_HALVINGS, MAX_HALVINGS = 50, 2, 5
 
 
 def attach(trainer: Any, config: TrainingConfig, log: EventLog, progress: TrainingProgress) -> None:
@@ -37,9 +42,8 @@ def attach(trainer: Any, config: TrainingConfig, log: EventLog, progress: Traini
     if settings.loss_guard:
         trainer.add_callback(LossGuard(log))
     if settings.early_stopping and trainer.args.eval_strategy != "no":
-        early_stop = EarlyStop(settings.early_stopping_patience, settings.early_stopping_threshold)
-        early_stop.report_to(log, progress)
-        trainer.add_callback(early_stop)
+        patience, threshold = settings.early_stopping_patience, settings.early_stopping_threshold
+        trainer.add_callback(EarlyStop(log, progress, patience, threshold))
 
 
 class FiniteLossCheck(TrainerCallback):
@@ -65,32 +69,43 @@ class FiniteLossCheck(TrainerCallback):
             control.should_log = True
 
     def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        _control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, *_rest: Any, logs: Logs, **_kwargs: Any
     ) -> None:
         """Raise if the gradient norm is not finite; with fp16 such steps are skipped."""
-        norm = (logs or {}).get("grad_norm")
+        norm = logs.get("grad_norm")
         if norm is not None and not math.isfinite(norm) and not args.fp16:
-            what = f"The gradients are not finite at step {state.global_step}."
-            raise WorkerError("loss-not-finite", not_finite(what))
+            raise not_finite(f"The gradients are not finite at step {state.global_step}.")
 
     def on_evaluate(
-        self,
-        _args: Any,
-        state: TrainerState,
-        _control: Any,
-        metrics: dict[str, float] | None = None,
-        **_kwargs: Any,
+        self, _args: Any, state: TrainerState, *_rest: Any, metrics: Logs, **_kwargs: Any
     ) -> None:
         """Raise if the evaluation loss is not finite."""
-        loss = (metrics or {}).get("eval_loss")
+        loss = metrics.get("eval_loss")
         if loss is not None and not math.isfinite(loss):
-            what = f"The evaluation loss is {loss} at step {state.global_step}."
-            raise WorkerError("loss-not-finite", not_finite(what))
+            raise not_finite(f"The evaluation loss is {loss} at step {state.global_step}.")
+
+
+class StatefulCallback(TrainerCallback, ExportableState):
+    """A callback whose attributes in `saved` are saved in checkpoints and restored.
+
+    Checkpoints name the state after the class, so subclasses must not be renamed.
+    """
+
+    saved: tuple[str, ...] = ()
+
+    def state(self) -> dict[str, Any]:
+        """Return the state for a checkpoint."""
+        return {"args": {}, "attributes": {name: getattr(self, name) for name in self.saved}}
+
+    def on_train_begin(self, args: Any, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
+        """Restore the state when the run is resumed."""
+        super().on_train_begin(args, state, *rest, **kwargs)
+        # The trainer expects every such callback there, also one that the checkpoint lacks.
+        held = state.stateful_callbacks.setdefault(type(self).__name__, self.state())
+        if isinstance(held, dict):
+            for name, value in held.get("attributes", {}).items():
+                if name in self.saved:
+                    setattr(self, name, value)
 
 
 class PhaseMonitor(StatefulCallback):
@@ -105,23 +120,18 @@ class PhaseMonitor(StatefulCallback):
     @property
     def phases(self) -> dict[str, Any]:
         """The state of the tracker, for checkpoints."""
-        return self._tracker.as_dict()
+        return asdict(self._tracker)
 
     @phases.setter
     def phases(self, data: dict[str, Any]) -> None:
-        self._tracker = LossPhaseTracker.from_dict(data)
+        self._tracker = LossPhaseTracker(**data)
 
     def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        _control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, *_rest: Any, logs: Logs, **_kwargs: Any
     ) -> None:
         """Add a loss. The loss of online methods is not related to progress."""
-        loss = (logs or {}).get("loss")
-        if loss is None or not math.isfinite(loss) or "reward" in (logs or {}):
+        loss = logs.get("loss")
+        if loss is None or not math.isfinite(loss) or "reward" in logs:
             return
         warm = state.global_step <= args.get_warmup_steps(state.max_steps)
         begun = self._tracker.add(loss, warm=warm)
@@ -132,39 +142,25 @@ class PhaseMonitor(StatefulCallback):
             self._log.note(f"phase-{phase}", f"Step {state.global_step:,}: {text}")
 
 
-class EarlyStop(EarlyStoppingCallback):
-    """Ends a training whose evaluations no longer improve, with a note.
+class EarlyStop(StatefulCallback, EarlyStoppingCallback):
+    """Ends a training whose evaluations no longer improve, with a note."""
 
-    Checkpoints name its state after the class, so it must not be renamed.
-    """
+    saved = ("early_stopping_patience_counter",)
 
-    def report_to(self, log: EventLog, progress: TrainingProgress) -> None:
-        """Set where to report. Not in the constructor, which Transformers calls on resume."""
+    def __init__(
+        self, log: EventLog, progress: TrainingProgress, patience: int, threshold: float
+    ) -> None:
+        super().__init__(patience, threshold)
         self._log, self._progress = log, progress
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Restore the count of evaluations from a checkpoint."""
-        super().on_train_begin(args, state, control, **kwargs)
-        held = state.stateful_callbacks.setdefault(type(self).__name__, self.state())
-        if isinstance(held, dict):
-            counted = held.get("attributes", {}).get("early_stopping_patience_counter", 0)
-            self.early_stopping_patience_counter = int(counted)
-
     def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float] | None = None,
-        **kwargs: Any,
+        self, args: Any, state: TrainerState, control: TrainerControl, *rest: Any, **kwargs: Any
     ) -> None:
         """Count evaluations without improvement; the last one allowed ends the training."""
         was_stopping = control.should_training_stop
         if state.global_step == 0:
             return  # the baseline
-        super().on_evaluate(args, state, control, metrics or {}, **kwargs)
+        super().on_evaluate(args, state, control, *rest, **kwargs)
         is_early = state.global_step < state.max_steps
         if control.should_training_stop and not was_stopping and is_early:
             self._progress.stopped_early = True
@@ -177,7 +173,98 @@ class EarlyStop(EarlyStoppingCallback):
             )
 
 
-def not_finite(what: str) -> Problem:
-    """Return the problem of a loss or gradient that is not finite."""
-    remedy = "Lower the learning rate, or train in bf16 or fp32 instead of fp16."
-    return Problem("training", what, remedy)
+class LossGuard(StatefulCallback):
+    """Halves the learning rate after a spike of the loss or the gradient norm.
+
+    The first two halvings last 50 steps, the next three are permanent.
+    """
+
+    saved = ("halvings", "left", "losses", "norms")
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self.halvings = self.left = 0
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+
+    def on_log(
+        self,
+        _args: Any,
+        state: TrainerState,
+        *_rest: Any,
+        logs: Logs,
+        lr_scheduler: Any,
+        optimizer: Any,
+        **_kwargs: Any,
+    ) -> None:
+        """Check the newest loss and gradient norm, and halve the learning rate after a spike."""
+        loss, norm = logs.get("loss"), logs.get("grad_norm")
+        if loss is None:
+            return
+        reason = find_spike(self.losses, loss, self.norms, norm)
+        # A spike enters the window as its upper bound, so that it does not widen the bound.
+        is_judged = len(self.losses) >= MIN_VALUES
+        kept = min(loss, _upper_bound(self.losses)) if is_judged else loss
+        self.losses = [*self.losses, kept][-WINDOW:]
+        if norm is not None and math.isfinite(norm):
+            self.norms = [*self.norms, norm][-WINDOW:]
+        if not reason or self.left or self.halvings >= MAX_HALVINGS:
+            return
+        self.halvings += 1
+        # After a permanent halving, too, the loss gets this many steps to settle.
+        self.left = HALVED_STEPS
+        rate = _scale_learning_rate(lr_scheduler, optimizer, 0.5)
+        is_permanent = self.halvings > TEMPORARY_HALVINGS
+        duration = "from now on" if is_permanent else f"for {HALVED_STEPS} steps"
+        self._log.note(
+            "loss-guard",
+            f"Step {state.global_step:,}: {reason}. The learning rate is halved {duration}, to "
+            f"{rate:.2g}.",
+        )
+
+    def on_step_end(
+        self,
+        _args: Any,
+        state: TrainerState,
+        *_rest: Any,
+        lr_scheduler: Any,
+        optimizer: Any,
+        **_: Any,
+    ) -> None:
+        """Restore the learning rate when a temporary halving ends."""
+        if not self.left:
+            return
+        self.left -= 1
+        if self.left == 0 and self.halvings <= TEMPORARY_HALVINGS:
+            rate = _scale_learning_rate(lr_scheduler, optimizer, 2.0)
+            text = f"The learning rate is as planned again, {rate:.2g}."
+            self._log.note("loss-guard", f"Step {state.global_step:,}: {text}")
+
+
+def find_spike(losses: list[float], loss: float, norms: list[float], norm: float | None) -> str:
+    """Return a sentence on the value that spikes, or "" for none or with too few values."""
+    if len(losses) >= MIN_VALUES and loss > _upper_bound(losses):
+        return f"The loss jumped to {loss:.2f} from about {fmean(losses):.2f}"
+    if norm is not None and len(norms) >= MIN_VALUES:
+        usual = median(norms)
+        if usual > 0 and norm > GRADIENT_FACTOR * usual:
+            return f"The gradient norm jumped to {norm / usual:.0f} times its usual value"
+    return ""
+
+
+def _upper_bound(losses: list[float]) -> float:
+    mean = fmean(losses)
+    return mean + SIGMAS * max(pstdev(losses), MIN_RELATIVE_SIGMA * abs(mean))
+
+
+def _scale_learning_rate(lr_scheduler: Any, optimizer: Any, factor: float) -> float:
+    """Scale the current learning rate and the rest of the schedule; return the new rate.
+
+    The scheduler's own state keeps the factor, so checkpoints restore it.
+    """
+    inner = getattr(lr_scheduler, "scheduler", lr_scheduler)
+    inner.base_lrs = [rate * factor for rate in inner.base_lrs]
+    for group in optimizer.param_groups:
+        group["lr"] *= factor
+    set_last_lr(inner, [group["lr"] for group in optimizer.param_groups])
+    return float(optimizer.param_groups[0]["lr"])

@@ -17,6 +17,7 @@ from modelforge.train.callbacks.system_stats import SystemStats
 from modelforge.train.event_log import EventLog
 from modelforge.train.stop import Stop
 
+Logs = dict[str, float]
 _NOT_METRICS = frozenset(
     {"loss", "grad_norm", "learning_rate", "epoch", "num_tokens", "num_input_tokens_seen"}
 )
@@ -97,23 +98,15 @@ class EventReporter(TrainerCallback):
         self._tokens, self._logged_step = state["tokens"], state["logged_step"]
         self._busy_s = state["busy_s"]
 
-    def on_train_begin(
-        self,
-        _args: TrainingArguments,
-        state: TrainerState,
-        _control: TrainerControl,
-        **_kwargs: Any,
-    ) -> None:
+    def on_train_begin(self, _args: Any, state: TrainerState, *_rest: Any, **_kwargs: Any) -> None:
         """Write the plan event."""
         epochs = state.max_steps / max(1, self._facts.pop("steps_per_epoch"))
-        self._log.plan(
+        self._log.write(
             PlanEvent(total_steps=state.max_steps, epochs=round(epochs, 2), **self._facts)
         )
         self.resume_clock(state)
 
-    def on_substep_end(
-        self, _args: TrainingArguments, _state: TrainerState, _control: TrainerControl, **_kw: Any
-    ) -> None:
+    def on_substep_end(self, *_args: Any, **_kwargs: Any) -> None:
         """Stop between two batches of a step; the unfinished step is discarded."""
         self._stop.check()
 
@@ -133,28 +126,23 @@ class EventReporter(TrainerCallback):
             args.load_best_model_at_end = False
 
     def on_log(
-        self,
-        _args: TrainingArguments,
-        state: TrainerState,
-        _control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_kwargs: Any,
+        self, _args: Any, state: TrainerState, *_rest: Any, logs: Logs, **_kwargs: Any
     ) -> None:
         """Write a step event for the steps since the last one.
 
         Raises:
             WorkerError: The loss is not finite.
         """
-        if not logs or "loss" not in logs:
+        if "loss" not in logs:
             return
         loss = logs["loss"]
         if not math.isfinite(loss):
-            raise WorkerError("loss-not-finite", _not_finite(loss, state.global_step))
+            raise not_finite(f"The loss became {loss} at step {state.global_step}.")
         tokens = int(logs.get("num_tokens") or state.num_input_tokens_seen)
         new_tokens, steps = tokens - self._tokens, state.global_step - self._logged_step
         busy_s = max(self._busy_s, 1e-9)
         self.progress.loss = loss
-        self._log.step(
+        self._log.write(
             StepEvent(
                 step=state.global_step,
                 total_steps=state.max_steps,
@@ -172,18 +160,11 @@ class EventReporter(TrainerCallback):
         )
         self._tokens, self._logged_step, self._busy_s = tokens, state.global_step, 0.0
 
-    def on_prediction_step(
-        self,
-        _args: TrainingArguments,
-        _state: TrainerState,
-        _control: TrainerControl,
-        eval_dataloader: Any = None,
-        **_kwargs: Any,
-    ) -> None:
+    def on_prediction_step(self, *_args: Any, eval_dataloader: Any, **_kwargs: Any) -> None:
         """Report the progress of an evaluation, and end it on a stop request."""
         self._stop.check()
         self._eval_batches += 1
-        total = len(eval_dataloader) if eval_dataloader is not None else None
+        total = len(eval_dataloader)
         self._log.phase("evaluating", "Evaluating", done=self._eval_batches, total=total)
 
     def on_evaluate(
@@ -191,12 +172,12 @@ class EventReporter(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        metrics: dict[str, float] | None = None,
+        metrics: Logs,
         **_kwargs: Any,
     ) -> None:
         """Write an evaluation event, and keep the best evaluation."""
         self._eval_batches, self._owes_evaluation = 0, False
-        progress, metrics = self.progress, metrics or {}
+        progress = self.progress
         watched = (args.metric_for_best_model or "loss").removeprefix("eval_")
         value = metrics.get(f"eval_{watched}", math.nan)
         # An evaluation before the first step is the baseline.
@@ -208,7 +189,7 @@ class EventReporter(TrainerCallback):
             progress.best_step = state.global_step
             # The best checkpoint must exist at the end, independent of the save interval.
             control.should_save = control.should_save or args.load_best_model_at_end
-        self._log.evaluation(
+        self._log.write(
             EvalEvent(
                 step=state.global_step,
                 epoch=state.epoch,
@@ -222,18 +203,12 @@ class EventReporter(TrainerCallback):
             self._report_training(state)
         self._clock = time.perf_counter()
 
-    def on_save(
-        self,
-        _args: TrainingArguments,
-        state: TrainerState,
-        _control: TrainerControl,
-        **_kwargs: Any,
-    ) -> None:
+    def on_save(self, _args: Any, state: TrainerState, *_rest: Any, **_kwargs: Any) -> None:
         """Write an event for a checkpoint."""
         step = state.global_step
         is_best = state.best_global_step == step
         path = f"checkpoints/checkpoint-{step}"
-        self._log.saved(SavedEvent(step=step, path=path, best=is_best))
+        self._log.write(SavedEvent(step=step, path=path, best=is_best))
         self._clock = time.perf_counter()
 
     def resume_clock(self, state: TrainerState) -> None:
@@ -267,9 +242,7 @@ def _is_better(value: float, best: float | None, args: TrainingArguments) -> boo
     return value > best if args.greater_is_better else value < best
 
 
-def _not_finite(loss: float, step: int) -> Problem:
-    return Problem(
-        "training",
-        f"The loss became {loss} at step {step}.",
-        "Lower the learning rate, or train in bf16 or fp32 instead of fp16.",
-    )
+def not_finite(what: str) -> WorkerError:
+    """Return the error of a loss or gradient that is not finite."""
+    remedy = "Lower the learning rate, or train in bf16 or fp32 instead of fp16."
+    return WorkerError("loss-not-finite", Problem("training", what, remedy))

@@ -38,17 +38,14 @@ class SystemStats:
         now = time.monotonic()
         if not self._newest or now - self._read_at >= INTERVAL_S:
             self._read_at = now
-            self._newest = self._measure()
+            gpu_percent, vram_gib = _gpu_stats() if self._on_cuda else (None, None)
+            self._newest = {
+                "cpu_percent": psutil.cpu_percent(None),
+                "ram_gib": round(self._process.memory_info().rss / GIB, 2),
+                "gpu_percent": gpu_percent,
+                "vram_gib": vram_gib,
+            }
         return self._newest
-
-    def _measure(self) -> dict[str, Any]:
-        gpu_percent, vram_gib = _gpu_stats() if self._on_cuda else (None, None)
-        return {
-            "cpu_percent": psutil.cpu_percent(None),
-            "ram_gib": round(self._process.memory_info().rss / GIB, 2),
-            "gpu_percent": gpu_percent,
-            "vram_gib": vram_gib,
-        }
 
 
 def _gpu_stats() -> tuple[float | None, float | None]:
@@ -70,9 +67,10 @@ def peak_gib(device: str) -> float:
     """Return the peak memory of this process on the training device, CUDA context included."""
     if device == "cuda":
         return _peak_on_cuda()
-    for line in _status_lines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / GIB
+    with contextlib.suppress(OSError):
+        for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / GIB
     on_windows = getattr(psutil.Process().memory_info(), "peak_wset", None)
     if on_windows is not None:
         return float(on_windows) / GIB
@@ -80,13 +78,6 @@ def peak_gib(device: str) -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / GIB
-
-
-def _status_lines() -> list[str]:
-    try:
-        return _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return []
 
 
 def _peak_on_cuda() -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers.integrations as integrations
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback
 
 from modelforge.config.rules.training import requested_trackers
 from modelforge.config.schema.config import TrainingConfig
@@ -42,7 +42,9 @@ def attach(trainer: Any, config: TrainingConfig, run: RunFolder, log: EventLog, 
         except Exception as error:  # noqa: BLE001  # foreign code must not end the run
             _note_failure(log, tracker, error)
             continue
-        trainer.add_callback(_isolated(tracker, callback, log))
+        # The trainer warns about a second callback of the same class.
+        kind = type(f"Safe{tracker.title()}", (SafeTracker,), {})
+        trainer.add_callback(kind(tracker, callback, log))
 
 
 class SafeTracker(TrainerCallback):
@@ -60,16 +62,9 @@ class SafeTracker(TrainerCallback):
         """Forward the end of the training."""
         self._forward("on_train_end", *args, **kwargs)
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, *args: Any, logs: dict[str, Any], **kwargs: Any) -> None:
         """Forward metrics; a copy, since some trackers change it."""
-        self._forward("on_log", args, state, control, logs=dict(logs or {}), **kwargs)
+        self._forward("on_log", *args, logs=dict(logs), **kwargs)
 
     def _forward(self, event: str, *args: Any, **kwargs: Any) -> None:
         if self._failed:
@@ -88,11 +83,6 @@ class Wandb(integrations.WandbCallback):
         """Finish the W&B run."""
         super().on_train_end(*args, **kwargs)
         finish_wandb_run(self)
-
-
-def _isolated(name: str, tracker: TrainerCallback, log: EventLog) -> SafeTracker:
-    # The trainer warns about a second callback of the same class.
-    return type(f"Safe{name.title()}", (SafeTracker,), {})(name, tracker, log)
 
 
 def _note_failure(log: EventLog, name: str, error: Exception) -> None:
@@ -141,13 +131,12 @@ def _mlflow(config: TrainingConfig, folder: Path) -> TrainerCallback:
 def _aim(config: TrainingConfig, folder: Path) -> TrainerCallback:
     module = importlib.import_module("aim.hugging_face")
     repo = os.environ.get(TRACKER_ADDRESSES["aim"]) or str(folder)
-    made: TrainerCallback = module.AimCallback(
+    return module.AimCallback(
         repo=repo,
         experiment=config.logging.project,
         log_system_params=False,
         capture_terminal_logs=False,
     )
-    return made
 
 
 _FACTORIES: dict[str, Factory] = {

@@ -79,8 +79,7 @@ def _attention(
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         # The kernels add the mask, so every call converts a boolean one to numbers.
         attn_mask = torch.empty_like(attn_mask, dtype=query.dtype)
-    output: torch.Tensor = _FusedAttention.apply(query, key, value, attn_mask)
-    return output
+    return _FusedAttention.apply(query, key, value, attn_mask)
 
 
 class _FusedAttention(torch.autograd.Function):

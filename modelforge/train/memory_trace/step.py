@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from trl.trainer.utils import selective_log_softmax, selective_log_softmax_and_entropy
 
+from modelforge.config.methods import MethodFacts
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.tokenize.collate import POSITION_PACKING
-from modelforge.train.trainer.trl_private import chunk_lm_head_loss
+from modelforge.train.trainer.private import chunk_lm_head_loss
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,9 @@ def prepare_step(model: Any, plan: Plan, reference: Any, *, low: bool) -> Step:
         chunk_lm_head_loss(base, plan.loss_piece)
         return _sft_step
     if facts.generates:
-        return _OnlineStep(low)
+        return partial(_online_step, low=low)
     if facts.compares:
-        return _PreferenceStep(facts.sides, facts.needs_reference, reference, low)
+        return partial(_preference_step, facts=facts, reference=reference, low=low)
     return _qa_step if facts.head == "span" else _seq2seq_step
 
 
@@ -92,64 +94,47 @@ def token_ids(*shape: int) -> torch.Tensor:
 
 def _sft_step(model: Any, batch: BatchShape) -> torch.Tensor:
     inputs = batch.inputs
-    loss: torch.Tensor = model(**inputs, labels=inputs["input_ids"].clone()).loss
-    return loss
+    return model(**inputs, labels=inputs["input_ids"].clone()).loss
 
 
 def _seq2seq_step(model: Any, batch: BatchShape) -> torch.Tensor:
     labels = token_ids(batch.rows, batch.length)
-    loss: torch.Tensor = model(**batch.inputs, labels=labels).loss
-    return loss
+    return model(**batch.inputs, labels=labels).loss
 
 
 def _qa_step(model: Any, batch: BatchShape) -> torch.Tensor:
     positions = token_ids(batch.rows)
     output = model(**batch.inputs, start_positions=positions, end_positions=positions)
-    loss: torch.Tensor = output.loss
+    return output.loss
+
+
+def _preference_step(
+    model: Any, batch: BatchShape, *, facts: MethodFacts, reference: Any, low: bool
+) -> torch.Tensor:
+    """DPOTrainer._compute_loss: the logits of all tokens, and of the reference beside them."""
+    inputs = BatchShape(batch.rows * facts.sides, batch.length, padded=batch.padded).inputs
+    ids = inputs["input_ids"][..., 1:]
+    # The 16-bit logits and their 32-bit cast are live at the same time.
+    logits = _as_float(model(**inputs, use_cache=False).logits, low=low)
+    log_probs, _ = selective_log_softmax_and_entropy(
+        logits[..., :-1, :], ids, entropy_requires_grad=False
+    )
+    loss = log_probs.sum()
+    if facts.needs_reference:
+        base = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
+        with torch.no_grad(), base:
+            other = reference if reference is not None else model
+            ref_logits = _as_float(other(**inputs, use_cache=False).logits, low=low)
+            ref_log_probs = selective_log_softmax(ref_logits[..., :-1, :], ids).sum()
+        loss = loss - ref_log_probs
     return loss
 
 
-@dataclass
-class _PreferenceStep:
-    """DPOTrainer._compute_loss: the logits of all tokens, and of the reference beside them."""
-
-    sides: int
-    needs_reference: bool
-    reference: Any
-    low: bool
-
-    def __call__(self, model: Any, batch: BatchShape) -> torch.Tensor:
-        """Return the loss."""
-        shape = BatchShape(batch.rows * self.sides, batch.length, padded=batch.padded)
-        inputs = shape.inputs
-        ids = inputs["input_ids"][..., 1:]
-        # The 16-bit logits and their 32-bit cast are live at the same time.
-        logits = _as_float(model(**inputs, use_cache=False).logits, low=self.low)
-        log_probs, _ = selective_log_softmax_and_entropy(
-            logits[..., :-1, :], ids, entropy_requires_grad=False
-        )
-        loss = log_probs.sum()
-        if self.needs_reference:
-            base = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
-            with torch.no_grad(), base:
-                other = self.reference if self.reference is not None else model
-                ref_logits = _as_float(other(**inputs, use_cache=False).logits, low=self.low)
-                ref_log_probs = selective_log_softmax(ref_logits[..., :-1, :], ids).sum()
-            loss = loss - ref_log_probs
-        return loss
-
-
-@dataclass
-class _OnlineStep:
+def _online_step(model: Any, batch: BatchShape, *, low: bool) -> torch.Tensor:
     """RLOOTrainer._compute_loss: the log-probabilities of the completions."""
-
-    low: bool
-
-    def __call__(self, model: Any, batch: BatchShape) -> torch.Tensor:
-        """Return the loss."""
-        inputs = batch.inputs
-        logits = _as_float(model(**inputs, use_cache=False).logits, low=self.low)[:, :-1]
-        return selective_log_softmax(logits / 0.9, inputs["input_ids"][:, 1:]).sum()
+    inputs = batch.inputs
+    logits = _as_float(model(**inputs, use_cache=False).logits, low=low)[:, :-1]
+    return selective_log_softmax(logits / 0.9, inputs["input_ids"][:, 1:]).sum()
 
 
 def _as_float(logits: torch.Tensor, *, low: bool) -> torch.Tensor:

@@ -83,7 +83,8 @@ class _Tracer:
         with torch.device("meta"):
             model, reference, reward = self._model(), self._reference(), self._reward_model()
         items = _ItemValues(train_batch, plan.loss_piece)
-        tracker = TensorTracker(_vocab_size(self.model_config), items.read)
+        vocab_size = getattr(self.model_config.get_text_config(), "vocab_size", 0)
+        tracker = TensorTracker(vocab_size, items.read)
         self._register(tracker, model, {"reference": reference, "judge": reward})
         step = prepare_step(model, plan, reference, low=self.low is not None)
         training = self._trace_training(tracker, model, step, train_batch)
@@ -253,10 +254,6 @@ class _ItemValues:
         if tensor.dtype == torch.int64:
             return -(-self.batch.rows * self.batch.length // self.chunk) * self.chunk
         return 1.0
-
-
-def _vocab_size(model_config: Any) -> int:
-    return int(getattr(model_config.get_text_config(), "vocab_size", 0) or 0)
 
 
 def _kv_bytes_per_token(model_config: Any, plan: Plan) -> int:

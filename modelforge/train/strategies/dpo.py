@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from trl import DPOConfig, DPOTrainer
 
-from modelforge.config.plan.make import Plan
-from modelforge.config.schema.config import TrainingConfig
-from modelforge.modeling.adapters.lora import prepare_trainer
+from modelforge.modeling.tokenize.dataset import Tokenized
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.preference import pair_collator, tokenize_pairs, without_split
-from modelforge.train.job import WorkerContext
+from modelforge.train.job import Job, WorkerContext
 from modelforge.train.strategies import preference
-from modelforge.train.strategies.preference import (
-    ReferenceProgressMixin,
-    TrainerInputs,
-    copy_reference_adapter,
-    with_reference_adapter,
-)
+from modelforge.train.strategies.preference import Reference, ReferenceProgressMixin
 from modelforge.train.trainer.arguments import common_arguments
 from modelforge.train.trainer.checkpointing import CheckpointMixin
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
-from modelforge.train.trainer.trl_private import PretokenizedMixin
+from modelforge.train.trainer.private import PretokenizedMixin
 
 # These losses sort the pairs of a batch, so splitting the batch would change the loss.
 SORTING_LOSSES = ("aot", "aot_unpaired")
@@ -47,39 +39,23 @@ def run(context: WorkerContext) -> None:
     preference.run(context, tokenize_pairs, build_trainer)
 
 
-def build_trainer(inputs: TrainerInputs) -> Any:
+def build_trainer(job: Job, loaded: Any, rows: Tokenized, reference: Reference) -> Any:
     """Return a trainer with the adapter on the model."""
-    config, plan = inputs.job.config, inputs.job.plan
-    options = without_split(TokenizeOptions.from_plan(config, plan))
-    evaluates = inputs.eval is not None
-    model, lora = with_reference_adapter(inputs.model, config, plan)
-    trainer = DpoTrainer(
-        on_reference_batch=inputs.on_reference_batch,
-        model=model,
-        ref_model=inputs.reference,
-        args=training_arguments(config, plan, inputs.job.run.checkpoints, evaluates=evaluates),
-        # TRL's own collator does the same, but warns when rows are truncated on the left.
-        data_collator=pair_collator(options, inputs.tokenizer.pad_token_id),
-        train_dataset=inputs.train,
-        eval_dataset=inputs.eval,
-        processing_class=inputs.tokenizer,
-        peft_config=lora,
-    )
-    trainer.is_indivisible = config.trainer.preference_loss in SORTING_LOSSES
-    return copy_reference_adapter(prepare_trainer(trainer, config, plan))
-
-
-def training_arguments(
-    config: TrainingConfig, plan: Plan, checkpoints: Path, *, evaluates: bool
-) -> DPOConfig:
-    """Return the arguments of TRL's trainer."""
+    config, plan = job.config, job.plan
     loss = config.trainer.preference_loss
-    return DPOConfig(
-        **common_arguments(config, plan, checkpoints, evaluates=evaluates),
-        train_sampling_strategy="group_by_length" if plan.group_by_length else "random",
+    args = DPOConfig(
+        **common_arguments(job, evaluates=rows.eval is not None),
         max_length=plan.max_length,
         beta=config.trainer.preference_beta,
         loss_type=[loss],
         label_smoothing=LABEL_SMOOTHING.get(loss, 0.0),
         precompute_ref_log_probs=config.trainer.precompute_ref_log_probs,
     )
+    options = without_split(TokenizeOptions.from_plan(config, plan))
+    # TRL's own collator does the same, but warns when rows are truncated on the left.
+    collator = pair_collator(options, loaded.tokenizer.pad_token_id)
+    trainer = preference.make_trainer_with_reference(
+        DpoTrainer, job, loaded, rows, args, reference, collator
+    )
+    trainer.is_indivisible = loss in SORTING_LOSSES
+    return trainer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -11,22 +10,15 @@ from trl import KTOConfig, KTOTrainer
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
 from modelforge.config.methods import METHOD_FACTS
-from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
-from modelforge.modeling.adapters.lora import prepare_trainer
+from modelforge.modeling.tokenize.dataset import Tokenized
 from modelforge.modeling.tokenize.preference import tokenize_unpaired
-from modelforge.train.job import WorkerContext
+from modelforge.train.job import Job, WorkerContext
 from modelforge.train.strategies import preference
-from modelforge.train.strategies.preference import (
-    ReferenceProgressMixin,
-    TrainerInputs,
-    copy_reference_adapter,
-    with_reference_adapter,
-)
+from modelforge.train.strategies.preference import Reference, ReferenceProgressMixin
 from modelforge.train.trainer.arguments import cap_intervals, common_arguments
 from modelforge.train.trainer.checkpointing import CheckpointMixin
-from modelforge.train.trainer.private import step_metrics
-from modelforge.train.trainer.trl_private import PretokenizedMixin
+from modelforge.train.trainer.private import PretokenizedMixin, step_metrics
 
 # The KL estimate of a prompt uses the completion of another row of the batch.
 MIN_BATCH = METHOD_FACTS["kto"].min_rows
@@ -64,33 +56,32 @@ def run(context: WorkerContext) -> None:
     preference.run(context, tokenize_unpaired, build_trainer)
 
 
-def build_trainer(inputs: TrainerInputs) -> Any:
+def build_trainer(job: Job, loaded: Any, rows: Tokenized, reference: Reference) -> Any:
     """Return a trainer with the adapter on the model."""
-    config, plan = inputs.job.config, inputs.job.plan
-    model, lora = with_reference_adapter(inputs.model, config, plan)
-    trainer = KtoTrainer(
-        on_reference_batch=inputs.on_reference_batch,
-        model=model,
-        ref_model=inputs.reference,
-        args=training_arguments(
-            config,
-            plan,
-            inputs.job.run.checkpoints,
-            len(inputs.train),
-            evaluates=inputs.eval is not None,
-        ),
-        data_collator=collator(plan, inputs.tokenizer.pad_token_id),
-        train_dataset=inputs.train,
-        eval_dataset=inputs.eval,
-        processing_class=inputs.tokenizer,
-        peft_config=lora,
+    config, plan = job.config, job.plan
+    arguments = common_arguments(job, evaluates=rows.eval is not None)
+    batch, accumulation = batch_and_accumulation(config)
+    steps = math.ceil(math.ceil(len(rows.train) / batch) / accumulation) * config.num_train_epochs
+    arguments |= {
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": accumulation,
+        **cap_intervals(arguments, config.max_steps if config.max_steps > 0 else steps),
+        # In another order a row would be in another batch than its KL completion.
+        "train_sampling_strategy": "sequential",
+    }
+    args = KTOConfig(
+        **arguments,
+        max_length=plan.max_length,
+        beta=config.trainer.preference_beta,
+        precompute_ref_log_probs=config.trainer.precompute_ref_log_probs,
     )
-    return copy_reference_adapter(prepare_trainer(trainer, config, plan))
-
-
-def collator(plan: Plan, pad_id: int) -> DataCollatorForUnpairedPreference:
-    """Return the data collator; it truncates the KL completions only."""
-    return DataCollatorForUnpairedPreference(pad_token_id=pad_id, max_length=plan.max_length)
+    # It truncates the KL completions only.
+    collator = DataCollatorForUnpairedPreference(
+        pad_token_id=loaded.tokenizer.pad_token_id, max_length=plan.max_length
+    )
+    return preference.make_trainer_with_reference(
+        KtoTrainer, job, loaded, rows, args, reference, collator
+    )
 
 
 def batch_and_accumulation(config: TrainingConfig) -> tuple[int, int]:
@@ -99,28 +90,6 @@ def batch_and_accumulation(config: TrainingConfig) -> tuple[int, int]:
     if batch >= MIN_BATCH:
         return batch, accumulation
     return MIN_BATCH, max(1, accumulation * batch // MIN_BATCH)
-
-
-def training_arguments(
-    config: TrainingConfig, plan: Plan, checkpoints: Path, rows: int, *, evaluates: bool
-) -> KTOConfig:
-    """Return the arguments of TRL's trainer for `rows` training rows."""
-    arguments = common_arguments(config, plan, checkpoints, evaluates=evaluates)
-    batch, accumulation = batch_and_accumulation(config)
-    steps = math.ceil(math.ceil(rows / batch) / accumulation) * config.num_train_epochs
-    arguments |= {
-        "per_device_train_batch_size": batch,
-        "gradient_accumulation_steps": accumulation,
-        **cap_intervals(arguments, config.max_steps if config.max_steps > 0 else steps),
-    }
-    return KTOConfig(
-        **arguments,
-        # In another order a row would be in another batch than its KL completion.
-        train_sampling_strategy="sequential",
-        max_length=plan.max_length,
-        beta=config.trainer.preference_beta,
-        precompute_ref_log_probs=config.trainer.precompute_ref_log_probs,
-    )
 
 
 def _add_kl_completions(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
 from peft import get_peft_model
 from torch.nn.functional import cross_entropy
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
-from modelforge.config.plan.make import Plan
-from modelforge.config.schema.config import TrainingConfig
-from modelforge.modeling.adapters.lora import missing_lora_config, prepare_trainer
+from modelforge.modeling.adapters.lora import load_start_adapter, missing_lora_config
+from modelforge.modeling.tokenize.dataset import Tokenized
 from modelforge.modeling.tokenize.encode import IGNORE_INDEX
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.preference import PreferencePair, tokenize_pairs, without_split
-from modelforge.train.job import WorkerContext
+from modelforge.train.job import Job, WorkerContext
 from modelforge.train.strategies import preference
-from modelforge.train.strategies.preference import TrainerInputs
-from modelforge.train.trainer.arguments import common_arguments
+from modelforge.train.strategies.preference import Reference
+from modelforge.train.trainer.arguments import common_arguments, make_trainer
 from modelforge.train.trainer.checkpointing import CheckpointMixin
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
 
 _COLUMNS = [
-    f"{side}_{part}"
-    for side in ("chosen", "rejected")
-    for part in ("input_ids", "attention_mask", "labels")
+    "length",
+    *(
+        f"{side}_{part}"
+        for side in ("chosen", "rejected")
+        for part in ("input_ids", "attention_mask", "labels")
+    ),
 ]
 
 
@@ -84,38 +84,21 @@ def run(context: WorkerContext) -> None:
     preference.run(context, tokenize_pairs, build_trainer, needs_reference=False)
 
 
-def build_trainer(inputs: TrainerInputs) -> Any:
+def build_trainer(job: Job, loaded: Any, rows: Tokenized, _reference: Reference) -> Any:
     """Return a trainer with the adapter on the model."""
-    config, plan = inputs.job.config, inputs.job.plan
-    lora = missing_lora_config(inputs.model, config, plan)
-    # TRL would convert all weights that are not quantized to float32 to add the adapter.
-    model = get_peft_model(inputs.model, lora) if lora else inputs.model
-    evaluates = inputs.eval is not None
-    trainer = OrpoTrainer(
-        options=without_split(TokenizeOptions.from_plan(config, plan)),
-        model=model,
-        args=training_arguments(config, plan, inputs.job.run.checkpoints, evaluates=evaluates),
-        train_dataset=inputs.train,
-        eval_dataset=inputs.eval,
-        processing_class=inputs.tokenizer,
-    )
-    trainer.train_dataset = _select_columns(trainer.train_dataset)
-    if evaluates:
-        trainer.eval_dataset = _select_columns(trainer.eval_dataset)
-    return prepare_trainer(trainer, config, plan)
-
-
-def training_arguments(
-    config: TrainingConfig, plan: Plan, checkpoints: Path, *, evaluates: bool
-) -> ORPOConfig:
-    """Return the arguments of TRL's trainer."""
-    return ORPOConfig(
-        **common_arguments(config, plan, checkpoints, evaluates=evaluates),
-        train_sampling_strategy="group_by_length" if plan.group_by_length else "random",
+    config, plan = job.config, job.plan
+    args = ORPOConfig(
+        **common_arguments(job, evaluates=rows.eval is not None),
         max_length=plan.max_length,
         beta=config.trainer.preference_beta,
     )
-
-
-def _select_columns(rows: Dataset) -> Dataset:
-    return rows.select_columns([*_COLUMNS, "length"])
+    model = load_start_adapter(loaded.model, config, plan)
+    lora = missing_lora_config(model, config, plan)
+    # TRL would convert all weights that are not quantized to float32 to add the adapter.
+    model = get_peft_model(model, lora) if lora else model
+    options = without_split(TokenizeOptions.from_plan(config, plan))
+    trainer = make_trainer(OrpoTrainer, job, loaded, rows, args, model=model, options=options)
+    trainer.train_dataset = trainer.train_dataset.select_columns(_COLUMNS)
+    if rows.eval is not None:
+        trainer.eval_dataset = trainer.eval_dataset.select_columns(_COLUMNS)
+    return trainer

@@ -8,41 +8,32 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from datasets import Dataset
-from peft import PeftConfig, get_peft_model
+from peft import get_peft_model
 from transformers import set_seed
 
-from modelforge.config.plan.make import Plan
 from modelforge.config.rules.weights import WEIGHT_CHANGING_INITS
-from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.adapters.lora import load_start_adapter, missing_lora_config
 from modelforge.modeling.tokenize.dataset import DatasetRequest, Progress, Tokenized
-from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.train import loop
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.strategies.rewards import DTYPES
-from modelforge.train.trainer.host import TrainerHost
+from modelforge.train.trainer.arguments import make_trainer
+from modelforge.train.trainer.private import TrainerHost
 
 Tokenize = Callable[[DatasetRequest, ChatTemplate, Progress], Tokenized]
 REFERENCE_ADAPTER = "ref"
 
 
 @dataclass(frozen=True)
-class TrainerInputs:
-    """What a preference trainer is built from.
+class Reference:
+    """A frozen second copy of the model, where one is needed.
 
-    `reference` is a second copy of the model, where one is needed. `on_reference_batch` is called
-    before each batch whose reference log-probabilities are precomputed.
+    `on_batch` is called before each batch whose reference log-probabilities are precomputed.
     """
 
-    job: Job
-    model: Any
-    tokenizer: Any
-    train: Dataset
-    eval: Dataset | None
-    reference: Any = None
-    on_reference_batch: Callable[[], None] = lambda: None
+    model: Any = None
+    on_batch: Callable[[], None] = lambda: None
 
 
 class ReferenceProgressMixin(TrainerHost):
@@ -61,31 +52,29 @@ class ReferenceProgressMixin(TrainerHost):
 def run(
     context: WorkerContext,
     tokenize: Tokenize,
-    build_trainer: Callable[[TrainerInputs], Any],
+    build_trainer: Callable[[Job, Any, Tokenized, Reference], Any],
     *,
     needs_reference: bool = True,
 ) -> None:
     """Do a whole run: load, tokenize, train, save."""
-    job = context.job
+    job, config = context.job, context.job.config
     loaded = context.load("causal")
-    tokenized = _tokenize(context, loop.chat_template_for(context, loaded), tokenize)
-    context.stop.check()
-    reference = load_reference(context) if needs_reference else None
-    set_seed(job.config.trainer.seed)
-    trainer = build_trainer(
-        TrainerInputs(
-            job,
-            load_start_adapter(loaded.model, job.config, job.plan),
-            loaded.tokenizer,
-            tokenized.train,
-            tokenized.eval,
-            reference,
-            _reference_progress(context, tokenized),
+    tokenized = loop.tokenize(context, loop.chat_template_for(context, loaded), tokenize)
+    if config.lora_dropout > 0 and "lora_dropout" in config.model_fields_set:
+        text = (
+            f"Preference methods compare log-probabilities without dropout, so LoRA dropout "
+            f"{config.lora_dropout:g} is not used."
         )
-    )
+        context.log.note("dropout-unused", text)
+    context.stop.check()
+    model = load_reference(context) if needs_reference else None
+    set_seed(config.trainer.seed)
+    reference = Reference(model, _reference_progress(context, tokenized))
+    trainer = build_trainer(job, loaded, tokenized, reference)
     began = time.monotonic()
     progress = loop.train(context, trainer, loop.token_counts(tokenized))
-    delete_reference_adapter(trainer.model)
+    if REFERENCE_ADAPTER in getattr(trainer.model, "peft_config", {}):
+        trainer.model.delete_adapter(REFERENCE_ADAPTER)  # otherwise it would be saved
     loop.finish(context, trainer, progress, began)
 
 
@@ -101,51 +90,43 @@ def load_reference(context: WorkerContext) -> Any:
     return reference.to(DTYPES.get(job.plan.precision, torch.float32))
 
 
-def with_reference_adapter(
-    model: Any, config: TrainingConfig, plan: Plan
-) -> tuple[Any, PeftConfig | None]:
-    """Return the model, and the adapter config for TRL so that its reference is the start model.
+def make_trainer_with_reference(
+    kind: Any,
+    job: Job,
+    loaded: Any,
+    rows: Tokenized,
+    args: Any,
+    reference: Reference,
+    collator: Any,
+) -> Any:
+    """Return a trainer of the class `kind` whose reference is the model it starts from.
 
     Usually the reference is the model with the adapter disabled. LoftQ, PiSSA and OLoRA change the
     weights below, so with them the adapter is added here and TRL adds a second one as reference.
     """
+    config, plan = job.config, job.plan
+    model = load_start_adapter(loaded.model, config, plan)
     lora = missing_lora_config(model, config, plan)
-    if lora is None or config.adapter.init not in WEIGHT_CHANGING_INITS:
-        return model, lora
-    return get_peft_model(model, lora), None
-
-
-def copy_reference_adapter(trainer: Any) -> Any:
-    """Copy the initial adapter to the reference adapter, if there is one; return the trainer."""
-    model = trainer.model
-    if REFERENCE_ADAPTER in getattr(model, "peft_config", {}):
-        for name, trained in model.named_parameters():
+    if lora is not None and config.adapter.init in WEIGHT_CHANGING_INITS:
+        model, lora = get_peft_model(model, lora), None
+    trainer = make_trainer(
+        kind,
+        job,
+        loaded,
+        rows,
+        args,
+        model=model,
+        ref_model=reference.model,
+        on_reference_batch=reference.on_batch,
+        data_collator=collator,
+        peft_config=lora,
+    )
+    if REFERENCE_ADAPTER in getattr(trainer.model, "peft_config", {}):
+        for name, trained in trainer.model.named_parameters():
             if ".default." in name:
-                other = model.get_parameter(name.replace(".default.", f".{REFERENCE_ADAPTER}."))
-                other.data.copy_(trained.data)
+                other = name.replace(".default.", f".{REFERENCE_ADAPTER}.")
+                trainer.model.get_parameter(other).data.copy_(trained.data)
     return trainer
-
-
-def delete_reference_adapter(model: Any) -> None:
-    """Delete the reference adapter, so that it is not saved."""
-    if REFERENCE_ADAPTER in getattr(model, "peft_config", {}):
-        model.delete_adapter(REFERENCE_ADAPTER)
-
-
-def _tokenize(context: WorkerContext, template: ChatTemplate, tokenize: Tokenize) -> Tokenized:
-    job, config = context.job, context.job.config
-    options = TokenizeOptions.from_plan(config, job.plan)
-    request = DatasetRequest(job.dataset, config.eval_split, config.trainer.seed, options)
-    tokenized = tokenize(request, template, loop.tokenize_progress(context))
-    for code, text in (*template.notes, *tokenized.notes):
-        context.log.note(code, text)
-    if config.lora_dropout > 0 and "lora_dropout" in config.model_fields_set:
-        text = (
-            f"Preference methods compare log-probabilities without dropout, so LoRA dropout "
-            f"{config.lora_dropout:g} is not used."
-        )
-        context.log.note("dropout-unused", text)
-    return tokenized
 
 
 def _reference_progress(context: WorkerContext, tokenized: Tokenized) -> Callable[[], None]:

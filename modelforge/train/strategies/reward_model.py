@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import torch
-from datasets import Dataset
+from accelerate.utils.memory import clear_device_cache
 from peft import PeftModel
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, set_seed
 from trl import RewardConfig, RewardTrainer
 
 from modelforge.data.canonical.convert import Canonical
 from modelforge.errors import Problem
-from modelforge.modeling.adapters.lora import lora_config, prepare_trainer
+from modelforge.modeling.adapters.lora import lora_config
 from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import TokenizeOptions
@@ -31,7 +28,7 @@ from modelforge.train.callbacks.reporter import TrainingProgress
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.loop import Stage
 from modelforge.train.strategies.rewards import ModelReward, chat_text_reader, run_token_reader
-from modelforge.train.trainer.arguments import common_arguments
+from modelforge.train.trainer.arguments import common_arguments, make_trainer
 from modelforge.train.trainer.checkpointing import CheckpointMixin
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
 
@@ -46,27 +43,13 @@ class RewardModelTrainer(OomRecoveryMixin, CheckpointMixin, RewardTrainer):
     sides = 2
 
 
-@dataclass
-class RewardPairs:
-    """Tokenized pairs to train and evaluate on, with counts of tokens and rows."""
-
-    train: Dataset
-    eval: Dataset | None
-    completion_tokens: int = 0
-    all_tokens: int = 0
-    truncated: int = 0
-    dropped: int = 0
-
-
 def train_reward_model(context: WorkerContext, stage: Stage) -> TrainingProgress:
     """Train a reward model on the run's pairs and save it in the run folder.
 
     Nothing is saved when the training was stopped. All memory is freed.
     """
     progress = _train(context, stage)
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    clear_device_cache(garbage_collection=True)
     return progress
 
 
@@ -115,45 +98,54 @@ def require_reward_model(name: str) -> None:
 
 def tokenize_reward_pairs(
     rows: Iterable[tuple[Canonical, bool]], template: ChatTemplate, options: TokenizeOptions
-) -> RewardPairs:
+) -> dataset.Tokenized:
     """Return the two token sequences of each pair; each row comes with whether it is for eval.
 
     Raises:
         WorkerError: No training pair is left.
     """
-    columns: list[dict[str, list[list[int]]]] = [
-        {name: [] for name in _SCHEMA.names} for _ in (0, 1)
-    ]
-    pairs = RewardPairs(Dataset.from_list([]), None)
+    tables = dataset.TableBuilder(_SCHEMA), dataset.TableBuilder(_SCHEMA)
+    pairs = dataset.Tokenized(None, None)
     for row, is_eval in rows:
         pair = encode_pair(row, template) if "chosen" in row else None
         if pair is None or not fits(pair, options):
-            pairs.dropped += 1
+            pairs.dropped_rows += 1
             continue
+        columns = {}
         for name, completion in (("chosen_ids", pair.chosen), ("rejected_ids", pair.rejected)):
             ids = [*pair.prompt, *completion]
-            kept = _truncated(ids, options)
-            columns[is_eval][name].append(kept)
-            pairs.truncated += len(kept) < len(ids)
+            is_left = options.truncation == "left"
+            kept = ids[-options.max_length :] if is_left else ids[: options.max_length]
+            columns[name] = kept
+            pairs.truncated_rows += len(kept) < len(ids)
             if not is_eval:
                 pairs.all_tokens += len(kept)
-                pairs.completion_tokens += min(len(completion), len(kept))
-    if not columns[0]["chosen_ids"]:
-        raise WorkerError("nothing-to-learn", _no_pairs(pairs))
-    pairs.train = Dataset(pa.table(columns[0], schema=_SCHEMA))
-    if columns[1]["chosen_ids"]:
-        pairs.eval = Dataset(pa.table(columns[1], schema=_SCHEMA))
+                pairs.trained_tokens += min(len(completion), len(kept))
+        tables[is_eval].add(columns)
+    pairs.train, evaluation = tables[0].dataset(), tables[1].dataset()
+    pairs.eval = evaluation if len(evaluation) else None
+    if not len(pairs.train):
+        problem = Problem(
+            "dataset",
+            f"None of the {pairs.dropped_rows:,} rows has a chosen and a rejected completion that "
+            "fit.",
+            "Give rows with prompt, chosen and rejected, choose a rule as the reward, or raise the "
+            "max sequence length (max_seq_length).",
+        )
+        raise WorkerError("nothing-to-learn", problem)
     return pairs
 
 
-def training_arguments(job: Job, steps: int, *, evaluates: bool) -> RewardConfig:
-    """Return the arguments of TRL's trainer for a training of `steps` steps.
+def training_arguments(job: Job, rows: int, *, evaluates: bool) -> RewardConfig:
+    """Return the arguments of TRL's trainer for a training on `rows` pairs.
 
     `max_steps` and the schedule of the run are those of the second stage; here the learning rate
     decreases linearly.
     """
-    trainer = job.config.trainer
-    arguments = common_arguments(job.config, job.plan, job.run.checkpoints, evaluates=evaluates)
+    config, trainer = job.config, job.config.trainer
+    batches = -(-rows // config.per_device_train_batch_size)
+    steps = -(-batches // config.gradient_accumulation_steps) * trainer.reward_epochs
+    arguments = common_arguments(job, evaluates=evaluates)
     arguments |= {
         "learning_rate": trainer.reward_learning_rate,
         "num_train_epochs": trainer.reward_epochs,
@@ -163,6 +155,7 @@ def training_arguments(job: Job, steps: int, *, evaluates: bool) -> RewardConfig
         "warmup_steps": WARMUP_RATIO,
         "eval_steps": min(arguments["eval_steps"], steps) if evaluates else None,
         "load_best_model_at_end": False,
+        "train_sampling_strategy": "random",
     }
     return RewardConfig(**arguments, max_length=None, disable_dropout=False)
 
@@ -173,36 +166,21 @@ def _train(context: WorkerContext, stage: Stage) -> TrainingProgress:
     loaded = context.load("reward")
     template = loop.chat_template_for(context, loaded, _generation_config(job))
     options = TokenizeOptions.from_plan(config, job.plan)
-    request = dataset.DatasetRequest(job.dataset, config.eval_split, config.trainer.seed, options)
-    rows = dataset.iter_split_rows(request, loop.tokenize_progress(context))
-    pairs = tokenize_reward_pairs(rows, template, options)
-    if pairs.dropped:
-        text = f"{pairs.dropped:,} rows are skipped: not a pair, or too long to compare."
+    pairs = tokenize_reward_pairs(loop.iter_split_rows(context), template, options)
+    if pairs.dropped_rows:
+        text = f"{pairs.dropped_rows:,} rows are skipped: not a pair, or too long to compare."
         context.log.note("pairs-dropped", text)
     _use_separate_pad_token(loaded.tokenizer, template)
-    trainer = _build_trainer(job, loaded, pairs)
-    progress = loop.train(context, trainer, _plan_facts(pairs), stage)
+    lora = lora_config(config, job.plan, "reward")
+    args = training_arguments(job, len(pairs.train), evaluates=pairs.eval is not None)
+    trainer = make_trainer(RewardModelTrainer, job, loaded, pairs, args, peft_config=lora)
+    progress = loop.train(context, trainer, loop.token_counts(pairs), stage)
     if progress.is_complete:
         if pairs.eval is not None and progress.eval_step != progress.step:
             trainer.evaluate()
         _save(context, trainer, progress)
     trainer.accelerator.free_memory()
     return progress
-
-
-def _build_trainer(job: Job, loaded: Any, pairs: RewardPairs) -> Any:
-    config = job.config
-    batches = -(-len(pairs.train) // config.per_device_train_batch_size)
-    steps = -(-batches // config.gradient_accumulation_steps) * config.trainer.reward_epochs
-    trainer = RewardModelTrainer(
-        model=loaded.model,
-        args=training_arguments(job, steps, evaluates=pairs.eval is not None),
-        train_dataset=pairs.train,
-        eval_dataset=pairs.eval,
-        processing_class=loaded.tokenizer,
-        peft_config=lora_config(config, job.plan, "reward"),
-    )
-    return prepare_trainer(trainer, config, job.plan)
 
 
 def _save(context: WorkerContext, trainer: Any, progress: TrainingProgress) -> None:
@@ -269,31 +247,6 @@ def _use_separate_pad_token(tokenizer: Any, template: ChatTemplate) -> None:
             return
 
 
-def _truncated(ids: list[int], options: TokenizeOptions) -> list[int]:
-    if options.truncation == "left":
-        return ids[-options.max_length :]
-    return ids[: options.max_length]
-
-
-def _plan_facts(pairs: RewardPairs) -> dict[str, Any]:
-    return {
-        "train_rows": len(pairs.train),
-        "eval_rows": len(pairs.eval) if pairs.eval is not None else 0,
-        "trained_tokens": pairs.completion_tokens,
-        "all_tokens": pairs.all_tokens,
-        "truncated_rows": pairs.truncated,
-    }
-
-
 def _not_a_reward_model(what: str) -> WorkerError:
     remedy = "Name a sequence classification model with one label, or leave it empty to train one."
     return WorkerError("reward-model-wrong", Problem("trainer.reward_model", what, remedy))
-
-
-def _no_pairs(pairs: RewardPairs) -> Problem:
-    return Problem(
-        "dataset",
-        f"None of the {pairs.dropped:,} rows has a chosen and a rejected completion that fit.",
-        "Give rows with prompt, chosen and rejected, choose a rule as the reward, or raise the "
-        "max sequence length (max_seq_length).",
-    )

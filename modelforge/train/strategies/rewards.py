@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import regex
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.chat_templates import fold_system
@@ -82,11 +83,13 @@ class PatternRule:
 
     def __init__(self, pattern: str | None) -> None:
         if not pattern:
-            raise WorkerError("reward-pattern", _no_pattern())
+            what = "The reward is regex, but no pattern is given."
+            raise _pattern_error(what, r"Give a pattern such as \d+, or choose another reward.")
         try:
             self._pattern: Any = regex.compile(pattern)
         except regex.error as error:
-            raise WorkerError("reward-pattern", _invalid_pattern(pattern, error)) from error
+            what = f"{pattern} is not a regular expression: {error}."
+            raise _pattern_error(what, "Correct the pattern.") from error
         self.timeouts = self._in_a_row = 0
 
     def __call__(self, completion: str, _expected: str = "") -> float:
@@ -97,7 +100,12 @@ class PatternRule:
             self.timeouts += 1
             self._in_a_row += 1
             if self._in_a_row >= MAX_SLOW_IN_A_ROW:
-                raise WorkerError("reward-pattern", _slow_pattern()) from error
+                what = (
+                    f"Searching {MAX_SLOW_IN_A_ROW} completions in a row took longer than "
+                    f"{SEARCH_LIMIT_S:g} seconds each."
+                )
+                remedy = "Simplify the pattern; nested repeats such as (a+)+ are slow."
+                raise _pattern_error(what, remedy) from error
             return 0.0
         self._in_a_row = 0
         return float(match is not None)
@@ -150,18 +158,17 @@ class ModelReward:
 
     def _score(self, rows: list[list[int]]) -> list[float]:
         """Run the model on ids padded to (batch, seq); its logits have shape (batch, 1)."""
-        width = max(map(len, rows))
-        pad_id = self._model.config.get_text_config().pad_token_id
-        ids = [row + [pad_id] * (width - len(row)) for row in rows]
-        mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
         device = self._model.device
+        pad_id = self._model.config.get_text_config().pad_token_id
+        ids = [torch.tensor(row, device=device) for row in rows]
+        mask = [torch.ones_like(row) for row in ids]
         with (
             torch.inference_mode(),
             torch.autocast(device.type, self._dtype, enabled=self._dtype is not None),
         ):
             output = self._model(
-                input_ids=torch.tensor(ids, device=device),
-                attention_mask=torch.tensor(mask, device=device),
+                input_ids=pad_sequence(ids, batch_first=True, padding_value=pad_id),
+                attention_mask=pad_sequence(mask, batch_first=True),
             )
         return [float(score) for score in output.logits[:, 0].float()]
 
@@ -211,23 +218,5 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def _no_pattern() -> Problem:
-    return Problem(
-        "trainer.reward_pattern",
-        "The reward is regex, but no pattern is given.",
-        r"Give a pattern such as \d+, or choose another reward.",
-    )
-
-
-def _invalid_pattern(pattern: str, error: Exception) -> Problem:
-    what = f"{pattern} is not a regular expression: {error}."
-    return Problem("trainer.reward_pattern", what, "Correct the pattern.")
-
-
-def _slow_pattern() -> Problem:
-    return Problem(
-        "trainer.reward_pattern",
-        f"Searching {MAX_SLOW_IN_A_ROW} completions in a row took longer than "
-        f"{SEARCH_LIMIT_S:g} seconds each.",
-        "Simplify the pattern; nested repeats such as (a+)+ are slow.",
-    )
+def _pattern_error(what: str, remedy: str) -> WorkerError:
+    return WorkerError("reward-pattern", Problem("trainer.reward_pattern", what, remedy))

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from transformers import set_seed
+from transformers import TrainerCallback, TrainerState, set_seed
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from modelforge.config.plan.training import GenerationBatching, generation_batching
-from modelforge.modeling.adapters.lora import lora_config, prepare_trainer
-from modelforge.modeling.tokenize import dataset
-from modelforge.modeling.tokenize.options import TokenizeOptions
+from modelforge.modeling.adapters.lora import lora_config
 from modelforge.modeling.tokenize.prompts import PromptDataset, PromptLimits, build_prompts
 from modelforge.runs.checkpoints import list_checkpoints
-from modelforge.runs.event_types import ScoresEvent, StoppedEvent
+from modelforge.runs.event_types import SampleEvent, ScoresEvent, StoppedEvent
 from modelforge.train import loop
 from modelforge.train.callbacks.reporter import TrainingProgress
+from modelforge.train.event_log import EventLog
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.loop import Stage
 from modelforge.train.resume import remove_first_stage_checkpoints
-from modelforge.train.stop import StopRequested
+from modelforge.train.stop import Stop, StopRequested
 from modelforge.train.strategies import reward_model
-from modelforge.train.strategies.online import CompletionLog, OnlineMixin, stop_while_generating
 from modelforge.train.strategies.rewards import (
     DTYPES,
     ModelReward,
@@ -36,13 +35,19 @@ from modelforge.train.strategies.rewards import (
     RuleReward,
     make_rule,
 )
-from modelforge.train.trainer.arguments import cap_intervals, common_arguments
+from modelforge.train.trainer.arguments import cap_intervals, common_arguments, make_trainer
 from modelforge.train.trainer.checkpointing import CheckpointMixin
+from modelforge.train.trainer.private import OnlineMixin
 
 REWARD_STAGE = Stage(1, 2, "Training the reward model")
 POLICY_STAGE = Stage(2, 2, "Training with rewards")
 # Completions per evaluation batch unless configured: more would need the memory of a larger batch.
 EVAL_BATCH = 4
+# Seconds between two checks for a stop request while completions are generated.
+CHECK_EVERY_S = 0.5
+# Samples are reported at least this often in a run, and at most every so many steps.
+SAMPLES = 10
+SAMPLE_CHARS = 2000
 
 
 class RlooTrainer(CheckpointMixin, OnlineMixin, RLOOTrainer):
@@ -79,29 +84,6 @@ def run(context: WorkerContext) -> None:
         _end_between_stages(context)
 
 
-def build_trainer(
-    loaded: Any,
-    prompts: PromptDataset,
-    reward: ModelReward | RuleReward,
-    *,
-    job: Job,
-    layout: GenerationBatching,
-) -> Any:
-    """Return TRL's RLOO or GRPO trainer with the adapter on the model."""
-    evaluates = prompts.eval is not None
-    kind: Any = RlooTrainer if job.config.trainer.rlhf_algorithm == "rloo" else GrpoTrainer
-    trainer = kind(
-        model=loaded.model,
-        reward_funcs=[reward],
-        args=training_arguments(job, layout, len(prompts.train), evaluates=evaluates),
-        train_dataset=prompts.train,
-        eval_dataset=prompts.eval,
-        processing_class=loaded.tokenizer,
-        peft_config=lora_config(job.config, job.plan),
-    )
-    return prepare_trainer(trainer, job.config, job.plan)
-
-
 def training_arguments(
     job: Job, layout: GenerationBatching, prompts: int, *, evaluates: bool
 ) -> Any:
@@ -110,8 +92,8 @@ def training_arguments(
     The best checkpoint is the one with the highest mean reward of the evaluation prompts, with one
     completion each.
     """
-    config, trainer = job.config, job.config.trainer
-    arguments = common_arguments(config, job.plan, job.run.checkpoints, evaluates=evaluates)
+    trainer = job.config.trainer
+    arguments = common_arguments(job, evaluates=evaluates)
     arguments |= {
         "gradient_accumulation_steps": layout.accumulation,
         "per_device_eval_batch_size": _eval_batch_size(job, layout),
@@ -154,7 +136,15 @@ def _train_policy(
     layout = _layout(context, len(prompts.train))
     context.stop.check()
     set_seed(settings.seed)
-    trainer = build_trainer(loaded, prompts, reward, job=job, layout=layout)
+    trainer = make_trainer(
+        RlooTrainer if settings.rlhf_algorithm == "rloo" else GrpoTrainer,
+        job,
+        loaded,
+        prompts,
+        training_arguments(job, layout, len(prompts.train), evaluates=prompts.eval is not None),
+        reward_funcs=[reward],
+        peft_config=lora_config(job.config, job.plan),
+    )
     completions = CompletionLog(context.log, stage.number if stage else None)
     trainer.completion_log = completions
     trainer.add_callback(completions)
@@ -174,10 +164,8 @@ def _train_policy(
 def _prompts(context: WorkerContext, loaded: Any) -> PromptDataset:
     job, config = context.job, context.job.config
     template = loop.chat_template_for(context, loaded)
-    options = TokenizeOptions.from_plan(config, job.plan)
-    request = dataset.DatasetRequest(job.dataset, config.eval_split, config.trainer.seed, options)
     prompts = build_prompts(
-        dataset.iter_split_rows(request, loop.tokenize_progress(context)),
+        loop.iter_split_rows(context),
         template,
         PromptLimits(job.plan.max_length, config.trainer.max_completion_length),
         wants_answer=config.trainer.reward == "exact-match",
@@ -245,7 +233,7 @@ def _report_scores(
     before = completions.evaluations.get(0)
     if after is not None:
         scores = None if before is None else {"reward": before}
-        context.log.scores(ScoresEvent(rows=rows, before=scores, after={"reward": after}))
+        context.log.write(ScoresEvent(rows=rows, before=scores, after={"reward": after}))
 
 
 def _end_in_first_stage(context: WorkerContext, progress: TrainingProgress) -> None:
@@ -275,3 +263,72 @@ def _end_between_stages(context: WorkerContext) -> None:
             "kept in the run folder, and the run can be resumed."
         )
     log.end(StoppedEvent(step=0, kept=False, stage=POLICY_STAGE.number))
+
+
+class CompletionLog(TrainerCallback):
+    """Reports the best and the worst completion of a prompt at intervals, and all evaluations.
+
+    `evaluations` holds the mean reward of the evaluation prompts by step; 0 is before the first.
+    """
+
+    def __init__(self, log: EventLog, stage: int | None) -> None:
+        self.evaluations: dict[int, float] = {}
+        self._log = log
+        self._stage = stage
+        self._newest: tuple[str, list[tuple[float, str]]] | None = None
+        self._sampled_at = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return the state for a checkpoint."""
+        return {"checks": self.evaluations, "told": self._sampled_at}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        self.evaluations.update({int(step): reward for step, reward in state["checks"].items()})
+        self._sampled_at = state["told"]
+
+    def record(self, prompt: str, completions: list[str], rewards: list[float]) -> None:
+        """Keep the newest completions of one prompt, best first."""
+        self._newest = prompt, sorted(zip(rewards, completions, strict=True), reverse=True)
+
+    def on_step_end(self, _args: Any, state: TrainerState, *_rest: Any, **_kwargs: Any) -> None:
+        """Report a sample at the first step, at the last, and at intervals between them."""
+        interval = max(1, min(SAMPLES, state.max_steps // SAMPLES))
+        step = state.global_step
+        is_due = step in (1, state.max_steps) or step - self._sampled_at >= interval
+        if self._newest is None or not is_due:
+            return
+        prompt, ranked = self._newest
+        self._newest, self._sampled_at = None, step
+        best, worst = ranked[0], ranked[-1]
+        for reward, completion in [best] if best[0] == worst[0] else [best, worst]:
+            event = SampleEvent(
+                step=step,
+                prompt=prompt[:SAMPLE_CHARS],
+                completion=completion[:SAMPLE_CHARS],
+                reward=round(reward, 4),
+                stage=self._stage,
+            )
+            self._log.write(event)
+
+    def on_evaluate(
+        self, _args: Any, state: TrainerState, *_rest: Any, metrics: Any, **_kwargs: Any
+    ) -> None:
+        """Keep the mean reward of the evaluation prompts."""
+        if "eval_reward" in metrics:
+            self.evaluations[state.global_step] = float(metrics["eval_reward"])
+
+
+def stop_while_generating(model: Any, stop: Stop) -> None:
+    """Check for a stop request at every forward pass: a completion may take minutes on a CPU."""
+    checked_at = 0.0
+
+    def check(*_call: Any) -> None:
+        nonlocal checked_at
+        now = time.monotonic()
+        if now - checked_at >= CHECK_EVERY_S:
+            checked_at = now
+            stop.check()
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.register_forward_pre_hook(check)

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
-from modelforge.config.plan.make import Plan
-from modelforge.config.schema.config import TrainingConfig
-from modelforge.modeling.adapters.lora import (
-    load_start_adapter,
-    missing_lora_config,
-    prepare_trainer,
-)
+from modelforge.modeling.adapters.lora import load_start_adapter, missing_lora_config
 from modelforge.modeling.generate import chat_generation
 from modelforge.modeling.perplexity import PerplexityMeter, count_text_bytes
 from modelforge.modeling.tokenize.collate import sft_data_arguments
+from modelforge.modeling.tokenize.dataset import Tokenized
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.train import loop
-from modelforge.train.job import WorkerContext
-from modelforge.train.trainer.arguments import common_arguments
+from modelforge.train.job import Job, WorkerContext
+from modelforge.train.trainer.arguments import common_arguments, make_trainer
 from modelforge.train.trainer.checkpointing import CheckpointMixin
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin
-from modelforge.train.trainer.trl_private import sft_loss_chunk
+from modelforge.train.trainer.private import sft_loss_chunk
 
 HEAD = "causal"
 
@@ -64,14 +57,7 @@ def run(context: WorkerContext) -> None:
     tokenized = loop.tokenize(context, template)
     context.stop.check()
     set_seed(job.config.trainer.seed)
-    trainer = build_trainer(
-        load_start_adapter(loaded.model, job.config, job.plan),
-        loaded.tokenizer,
-        (tokenized.train, tokenized.eval),
-        config=job.config,
-        plan=job.plan,
-        checkpoints=job.run.checkpoints,
-    )
+    trainer = build_trainer(job, loaded, tokenized)
     if tokenized.eval is not None:
         size = count_text_bytes(tokenized.eval["labels"], loaded.tokenizer)
         trainer.perplexity = PerplexityMeter(size)
@@ -80,37 +66,21 @@ def run(context: WorkerContext) -> None:
     loop.train_and_finish(context, trainer, loop.token_counts(tokenized), evaluator)
 
 
-def build_trainer(
-    model: Any,
-    tokenizer: Any,
-    rows: tuple[Dataset, Dataset | None],
-    *,
-    config: TrainingConfig,
-    plan: Plan,
-    checkpoints: Path,
-) -> SftTrainer:
-    """Return a trainer for tokenized training and evaluation rows; TRL adds the adapter."""
-    train_rows, eval_rows = rows
+def build_trainer(job: Job, loaded: Any, rows: Tokenized) -> SftTrainer:
+    """Return a trainer for tokenized rows; TRL adds the adapter."""
+    config, plan = job.config, job.plan
+    args = training_arguments(job, evaluates=rows.eval is not None)
+    model = load_start_adapter(loaded.model, config, plan)
+    lora = missing_lora_config(model, config, plan)
     with sft_loss_chunk(plan.loss_piece):
-        trainer = SftTrainer(
-            model=model,
-            args=training_arguments(config, plan, checkpoints, evaluates=eval_rows is not None),
-            train_dataset=train_rows,
-            eval_dataset=eval_rows,
-            processing_class=tokenizer,
-            peft_config=missing_lora_config(model, config, plan),
-        )
-    prepared: SftTrainer = prepare_trainer(trainer, config, plan)
-    return prepared
+        return make_trainer(SftTrainer, job, loaded, rows, args, model=model, peft_config=lora)
 
 
-def training_arguments(
-    config: TrainingConfig, plan: Plan, checkpoints: Path, *, evaluates: bool
-) -> SFTConfig:
+def training_arguments(job: Job, *, evaluates: bool) -> SFTConfig:
     """Return the arguments of TRL's trainer."""
     return SFTConfig(
-        **common_arguments(config, plan, checkpoints, evaluates=evaluates),
-        **sft_data_arguments(config, plan),
+        **common_arguments(job, evaluates=evaluates),
+        **sft_data_arguments(job.config, job.plan),
         prediction_loss_only=True,
         # TRL counts tokens in its loss function, which Unsloth replaces.
         include_num_input_tokens_seen="non_padding",

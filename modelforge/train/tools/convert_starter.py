@@ -51,7 +51,9 @@ def convert(target: Path, progress: Progress, gguf: Path | None = None) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_space(target.parent)
-        _clear_leftovers(target.parent)
+        for leftover in target.parent.glob(".starter-*"):
+            if time.time() - leftover.stat().st_mtime > 3600:
+                shutil.rmtree(leftover, ignore_errors=True)
         staged = Path(tempfile.mkdtemp(prefix=".starter-", dir=target.parent))
         try:
             _unpack(source, staged, progress)
@@ -156,12 +158,6 @@ def _put_in_place(staged: Path, target: Path) -> None:
     except OSError:
         if not is_complete(target):  # otherwise a parallel set-up has put it there
             raise
-
-
-def _clear_leftovers(folder: Path) -> None:
-    for leftover in folder.glob(".starter-*"):
-        if time.time() - leftover.stat().st_mtime > 3600:
-            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _check_space(folder: Path) -> None:

@@ -22,6 +22,11 @@ from modelforge.paths import Home
 
 BATCH = 1000
 LIMIT_S = 10.0
+# Parts of error messages without a network.
+_OFFLINE = (
+    "offline", "couldn't reach", "connection", "name resolution", "max retries",
+    "timed out", "network is unreachable", "proxy",
+)  # fmt: skip
 Progress = Callable[..., None]
 
 
@@ -44,7 +49,11 @@ def fetch(source: HubDataset, home: Home, progress: Progress) -> dict[str, Any]:
     progress(text=f"Looking up {source.name}")
     _check_reachable(source)
     try:
-        rows = _load(source)
+        # A whole split is streamed; a slice needs all of it first.
+        streaming = "[" not in source.split and "+" not in source.split
+        rows = datasets.load_dataset(
+            source.name, source.subset, split=source.split, streaming=streaming
+        )
         written = _write(rows, target, progress)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise explain_hub_error(source, error) from error
@@ -68,14 +77,6 @@ def _check_reachable(source: HubDataset) -> None:
         return  # the Hub is reachable; the loader reports the problem
 
 
-def _load(source: HubDataset) -> Any:
-    # A whole split is streamed; a slice needs all of it first.
-    streaming = "[" not in source.split and "+" not in source.split
-    return datasets.load_dataset(
-        source.name, source.subset, split=source.split, streaming=streaming
-    )
-
-
 def _write(rows: Any, target: Path, progress: Progress) -> int:
     """Write the rows to the target atomically and return their number."""
     total = _total(rows)
@@ -85,7 +86,8 @@ def _write(rows: Any, target: Path, progress: Progress) -> int:
     try:
         with contextlib.ExitStack() as stack:
             writer: Any = None
-            for table in _tables(rows):
+            for batch in rows.with_format("arrow").iter(batch_size=BATCH):
+                table = pa.table(batch)
                 if writer is None:
                     writer = stack.enter_context(pq.ParquetWriter(staged, table.schema))
                 writer.write_table(table.cast(writer.schema))
@@ -98,11 +100,6 @@ def _write(rows: Any, target: Path, progress: Progress) -> int:
     finally:
         staged.unlink(missing_ok=True)
     return written
-
-
-def _tables(rows: Any) -> Iterator[pa.Table]:
-    for batch in rows.with_format("arrow").iter(batch_size=BATCH):
-        yield pa.table(batch)
 
 
 def _total(rows: Any) -> int | None:
@@ -125,7 +122,7 @@ def explain_hub_error(source: HubDataset, error: Exception) -> Exception:
         what = f"{source.name} is gated: its authors have to grant you access."
         remedy = "Request access on its Hub page, then log in with `hf auth login`."
         return NotFoundError(Problem("dataset", what, remedy))
-    if _is_offline(low):
+    if any(phrase in low for phrase in _OFFLINE):
         return _unreachable(source)
     if "config name is missing" in low or "builderconfig" in low:
         remedy = f"Choose one as the subset.{_listed(text)}"
@@ -152,14 +149,6 @@ def _unreachable(source: HubDataset) -> NotFoundError:
     what = f"The Hub cannot be reached, so {source.name} cannot be downloaded."
     remedy = "Check the network and the HF_HUB_OFFLINE switch, or use the data as a file."
     return NotFoundError(Problem("dataset", what, remedy))
-
-
-def _is_offline(low: str) -> bool:
-    phrases = (
-        "offline", "couldn't reach", "connection", "name resolution", "max retries",
-        "timed out", "network is unreachable", "proxy",
-    )  # fmt: skip
-    return any(phrase in low for phrase in phrases)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,32 +1,55 @@
-"""TrainingArguments that every strategy shares, by their Transformers names."""
+"""Arguments that every strategy gives its trainer, by their Transformers names."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
+from modelforge.modeling.adapters.lora import prepare_trainer
 from modelforge.modeling.errors import WorkerError
+from modelforge.train.job import Job
 
 # A factor for intervals that no run reaches.
 NEVER = 10**9
 
 
-def common_arguments(
-    config: TrainingConfig, plan: Plan, checkpoints: Path, *, evaluates: bool
-) -> dict[str, Any]:
+def make_trainer(kind: Any, job: Job, loaded: Any, rows: Any, args: Any, **others: Any) -> Any:
+    """Return a trainer of the class `kind`, with the adapter on the model.
+
+    Args:
+        kind: A Transformers or TRL trainer class with `CheckpointMixin`.
+        job: The run.
+        loaded: `model` and `tokenizer`.
+        rows: `train` and `eval`, datasets of tokenized rows.
+        args: The TrainingArguments.
+        others: Further arguments of the trainer, or another model.
+    """
+    trainer = kind(
+        **{"model": loaded.model, **others},
+        args=args,
+        train_dataset=rows.train,
+        eval_dataset=rows.eval,
+        processing_class=loaded.tokenizer,
+    )
+    return prepare_trainer(trainer, job.config, job.plan)
+
+
+def common_arguments(job: Job, *, evaluates: bool) -> dict[str, Any]:
     """Return keyword arguments for TrainingArguments.
 
     Raises:
         WorkerError: fp16 on the CPU, which has no gradient scaler.
     """
+    config, plan = job.config, job.plan
     if plan.precision == "fp16" and plan.device == "cpu":
-        raise WorkerError("fp16-needs-gpu", _no_fp16())
+        what = "Training in fp16 needs a GPU; this run uses the CPU."
+        remedy = "Choose bf16, or leave both fp16 and bf16 off."
+        raise WorkerError("fp16-needs-gpu", Problem("fp16", what, remedy))
     return {
-        "output_dir": str(checkpoints),
+        "output_dir": str(job.run.checkpoints),
         "num_train_epochs": config.num_train_epochs,
         "max_steps": config.max_steps,
         "per_device_train_batch_size": config.per_device_train_batch_size,
@@ -43,6 +66,7 @@ def common_arguments(
         "data_seed": config.trainer.seed,
         # On Windows a worker process imports everything again, which takes longer than it saves.
         "dataloader_num_workers": 0 if sys.platform == "win32" else plan.num_workers,
+        "train_sampling_strategy": "group_by_length" if plan.group_by_length else "random",
         "torch_compile": plan.torch_compile,
         "dataloader_pin_memory": plan.device == "cuda",
         **_logging(config),
@@ -102,11 +126,3 @@ def _intervals(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> dict[s
         "save_total_limit": None,  # `checkpoints.prune` deletes old ones after the new one is safe
         "load_best_model_at_end": evaluates and config.evaluation.keep_best,
     }
-
-
-def _no_fp16() -> Problem:
-    return Problem(
-        "fp16",
-        "Training in fp16 needs a GPU; this run uses the CPU.",
-        "Choose bf16, or leave both fp16 and bf16 off.",
-    )

@@ -6,22 +6,21 @@ and the state of the trainer is restored afterwards.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+from accelerate.utils.memory import clear_device_cache
 
 from modelforge.config.optimizers import OPTIMIZERS
 from modelforge.runs.atomic_files import find_json
 from modelforge.runs.event_types import AdjustedEvent
 from modelforge.train.job import WorkerContext
-from modelforge.train.rng import preserve_rng
 from modelforge.train.trainer.checkpointing import PROGRESS
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin, out_of_memory
 from modelforge.train.trainer.private import (
@@ -30,7 +29,13 @@ from modelforge.train.trainer.private import (
     prepare_inputs,
     set_batch_size,
 )
-from modelforge.train.trainer.state import collected_metrics, counters, restore_counters
+from modelforge.train.trainer.state import (
+    counters,
+    metrics,
+    preserve_rng,
+    restore_counters,
+    restore_metrics,
+)
 from modelforge.train.trial_run.sampling import row_lengths
 
 # A larger batch has to be faster by this factor.
@@ -53,7 +58,7 @@ class BatchSize:
 
     def state(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
-        return {"batch": self.batch, "accumulation": self.accumulation}
+        return asdict(self)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Do nothing: `set_best_batch_size` reads it before the rows are shuffled."""
@@ -100,7 +105,6 @@ def smaller_sizes(batch: int, accumulation: int) -> list[int]:
 def _find(context: WorkerContext, trainer: Any, configured: BatchSize) -> BatchSize:
     context.log.phase("training", "Finding the batch size")
     trials = _Trials(context, trainer)
-    best, speedup = 0, 0.0
     with trials.state_restored():
         best, speedup = _fastest(trials, configured)
         if not best:
@@ -141,7 +145,7 @@ def _report(
         why = f"Batch size {found.batch} is {speedup:.2f} times as fast as {configured.batch}."
     else:
         why = f"A batch of the {configured.batch} longest rows does not fit in memory."
-    context.log.adjusted(
+    context.log.write(
         AdjustedEvent(
             step=trainer.state.global_step + 1,
             micro_batch=found.batch,
@@ -175,11 +179,7 @@ class _Trials:
         """
         trainer, model = self._trainer, self._trainer.model
         args = trainer.args
-        known = counters(trainer)
-        metrics = {
-            name: {mode: dict(values) for mode, values in modes.items()}
-            for name, modes in collected_metrics(trainer).items()
-        }
+        known, collected = counters(trainer), metrics(trainer)
         sampling, was_training = args.train_sampling_strategy, model.training
         if args.gradient_checkpointing:
             kwargs = args.gradient_checkpointing_kwargs
@@ -196,10 +196,7 @@ class _Trials:
             model.train(was_training)
             trainer.train_dataset = self._rows
             restore_counters(trainer, known)
-            for name, modes in collected_metrics(trainer).items():
-                for mode, values in metrics[name].items():
-                    modes[mode].clear()
-                    modes[mode].update(values)
+            restore_metrics(trainer, collected)
             self._free_memory()
 
     def tokens_per_s(self, size: int) -> float | None:
@@ -230,12 +227,12 @@ class _Trials:
     def _step_seconds(self, batch: dict[str, Any]) -> float:
         trainer, model = self._trainer, self._trainer.model
         self._context.stop.check()
-        began, before = self._now(), _resident_bytes()
+        began, before = self._now(), psutil.Process().memory_info().rss
         with trainer.accelerator.autocast():
             loss = trainer.compute_loss(model, prepare_inputs(trainer, dict(batch)))
         tokens = batch["input_ids"].numel() if "input_ids" in batch else 1
         # What the forward pass keeps per token predicts whether the next size fits.
-        kept = (_resident_bytes() - before) / tokens
+        kept = (psutil.Process().memory_info().rss - before) / tokens
         self._bytes_per_token = max(self._bytes_per_token, kept)
         loss.backward()
         model.zero_grad(set_to_none=True)
@@ -255,10 +252,4 @@ class _Trials:
 
     def _free_memory(self) -> None:
         self._trainer.model.zero_grad(set_to_none=True)
-        gc.collect()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
-
-
-def _resident_bytes() -> int:
-    return int(psutil.Process().memory_info().rss)
+        clear_device_cache(garbage_collection=True)

@@ -21,14 +21,14 @@ from transformers import TrainerCallback, TrainerState
 from modelforge.runs import checkpoints
 from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.layout import RunFolder
-from modelforge.train.rng import RngState, preserve_rng
-from modelforge.train.trainer.host import TrainerHost
-from modelforge.train.trainer.private import accumulated_loss
+from modelforge.train.trainer.private import TrainerHost, accumulated_loss
 from modelforge.train.trainer.state import (
+    RngState,
     TrainerSnapshot,
     collected_metrics,
     counters,
     metrics,
+    preserve_rng,
     recompute_learning_rate,
     restore_counters,
 )
@@ -112,11 +112,8 @@ class CheckpointMixin(TrainerHost):
         return str(self._staged or super()._get_output_dir(trial))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        folder, step, options = (
-            self._checkpoint_folder(),
-            self.state.global_step,
-            self.checkpoint_options,
-        )
+        folder, step = self._checkpoint_folder(), self.state.global_step
+        options = self.checkpoint_options
         self._staged = folder.parent / f"{checkpoints.STAGED}{secrets.token_hex(4)}"
         staged = self._staged / folder.name
         best = self.state.best_model_checkpoint
@@ -151,19 +148,20 @@ class CheckpointMixin(TrainerHost):
             if sampler_rng is not None:
                 both = {"began": sampler_rng, "now": _generator_state(self._sampler)}
                 torch.save(both, staged / EPOCH / SAMPLER_RNG)
-        write_json(staged / PROGRESS, self._progress())
-
-    def _progress(self) -> dict[str, Any]:
-        parts = self.checkpoint_options.parts if self.checkpoint_options else {}
-        return {
+        progress = {
             "counters": counters(self),
             "measures": {
                 name: {key: [float(value) for value in values] for key, values in collected.items()}
                 for name, collected in metrics(self).items()
             },
             "loss": float(accumulated_loss(self)),
-            "parts": {name: part.state() for name, part in parts.items()},
+            "parts": {name: part.state() for name, part in self._parts.items()},
         }
+        write_json(staged / PROGRESS, progress)
+
+    @property
+    def _parts(self) -> dict[str, Stateful]:
+        return self.checkpoint_options.parts if self.checkpoint_options else {}
 
     def _load_best_model(self) -> None:
         folder = Path(self.state.best_model_checkpoint or "")
@@ -239,9 +237,7 @@ class CheckpointMixin(TrainerHost):
             collected[name]["train"].update(values)
         accumulated_loss(self).fill_(progress["loss"])
         owes_evaluation = False
-        for name, part in (
-            self.checkpoint_options.parts if self.checkpoint_options else {}
-        ).items():
+        for name, part in self._parts.items():
             state = progress["parts"].get(name)
             if state is not None:
                 part.restore(state)

@@ -6,17 +6,15 @@ rounding. For trainers whose loss is a sum or a mean over rows or tokens.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+from accelerate.utils.memory import clear_device_cache
 from transformers.trainer_pt_utils import nested_concat
 
 from modelforge.diagnosis.classify import match_text
 from modelforge.runs.event_types import AdjustedEvent
-from modelforge.train.trainer.host import TrainerHost
 from modelforge.train.trainer.microbatch import (
     Microbatch,
     merge_metrics,
@@ -24,6 +22,7 @@ from modelforge.train.trainer.microbatch import (
     split_batch,
     truncate_metrics,
 )
+from modelforge.train.trainer.private import TrainerHost
 from modelforge.train.trainer.state import TrainerSnapshot
 
 Report = Callable[[AdjustedEvent], None]
@@ -73,25 +72,18 @@ class OomRecoveryMixin(TrainerHost):
         by_tokens: Whether the loss of a batch is a mean over its trained tokens, not its rows.
         shifts_labels: Whether the first token of a row is never trained, as in a causal model.
         is_indivisible: Whether the loss is neither, so that no batch may be split.
+        recomputes: Whether gradient checkpointing is on.
     """
 
     sides = 1
     by_tokens = False
     shifts_labels = True
-    is_indivisible = is_exhausted = False
+    is_indivisible = is_exhausted = recomputes = False
     batch_splits: BatchSplits | None = None
     microbatch = Microbatch({})
     _step_batches: list[dict[str, Any]]
     _before_step: TrainerSnapshot | None = None
     _loss_share = 1.0
-    _recomputes = False
-
-    def enable_oom_recovery(self, report: Report) -> BatchSplits:
-        """Recover from out-of-memory errors from now on; return the state for checkpoints."""
-        self._step_batches = []
-        self._recomputes = bool(self.args.gradient_checkpointing)
-        self.batch_splits = BatchSplits(report)
-        return self.batch_splits
 
     # Training
 
@@ -161,7 +153,7 @@ class OomRecoveryMixin(TrainerHost):
         if more is not None:
             splits.train = more
             return True
-        if self._recomputes or not getattr(self.model, "supports_gradient_checkpointing", False):
+        if self.recomputes or not getattr(self.model, "supports_gradient_checkpointing", False):
             self.is_exhausted = True
             return False
         splits.recompute = True
@@ -182,9 +174,9 @@ class OomRecoveryMixin(TrainerHost):
         return part.token_share if self.by_tokens else part.row_share
 
     def _recompute_if_needed(self, splits: BatchSplits) -> None:
-        if splits.recompute and not self._recomputes:
+        if splits.recompute and not self.recomputes:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=CHECKPOINTING)
-            self._recomputes = True
+            self.recomputes = True
 
     def _reset_step(self, model: Any, splits: BatchSplits) -> None:
         """Discard everything this step has computed."""
@@ -194,7 +186,7 @@ class OomRecoveryMixin(TrainerHost):
         tokens = self.state.num_input_tokens_seen
         self._before_step.restore(self)
         self.state.num_input_tokens_seen = tokens
-        _free_memory()
+        clear_device_cache(garbage_collection=True)
         self._recompute_if_needed(splits)
 
     def _report(self, splits: BatchSplits, why: str) -> None:
@@ -203,7 +195,7 @@ class OomRecoveryMixin(TrainerHost):
             step=self.state.global_step + 1,
             micro_batch=-(-args.per_device_train_batch_size // splits.train),
             accumulation=args.gradient_accumulation_steps * splits.train,
-            gradient_checkpointing=self._recomputes,
+            gradient_checkpointing=self.recomputes,
             check_batch=-(-args.per_device_eval_batch_size // splits.eval),
             why=why,
         )
@@ -229,7 +221,7 @@ class OomRecoveryMixin(TrainerHost):
                     raise
             splits.eval = more
             truncate_metrics(self, "eval", lengths)
-            _free_memory()
+            clear_device_cache(garbage_collection=True)
             self._report(splits, why)
         if len(outputs) == 1:
             return outputs[0]
@@ -263,7 +255,9 @@ def enable_oom_recovery(trainer: Any, report: Report) -> dict[str, BatchSplits]:
     """
     if not isinstance(trainer, OomRecoveryMixin) or trainer.is_indivisible:
         return {}
-    return {"portions": trainer.enable_oom_recovery(report)}
+    trainer.recomputes = bool(trainer.args.gradient_checkpointing)
+    trainer.batch_splits = BatchSplits(report)
+    return {"portions": trainer.batch_splits}
 
 
 def oom_note(trainer: Any, error: BaseException) -> tuple[str, str] | None:
@@ -282,12 +276,6 @@ def out_of_memory(error: BaseException) -> str | None:
     """Return a sentence on what ran out of memory; None for every other error."""
     entry = match_text(f"{type(error).__name__}: {error}")
     return entry.what if entry is not None and entry.code == "out-of-memory" else None
-
-
-def _free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
 
 
 def _concat(values: list[Any]) -> Any:

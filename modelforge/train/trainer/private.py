@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from datasets import Dataset
 from torch.autograd.graph import _engine_run_backward
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import SequentialSampler
+from trl.trainer import sft_trainer
 
-from modelforge.train.trainer.host import TrainerHost
+if TYPE_CHECKING:
+    from transformers import Trainer as TrainerHost
+else:
+    # A mixin has no base at runtime, so `super()` reaches the trainer that follows it in the bases.
+    TrainerHost = object
 
 
 class PrivateName(NamedTuple):
@@ -85,7 +91,7 @@ PRIVATE_NAMES = (
     PrivateName("torch.ops.aten", "_local_scalar_dense", "Tensor.item() on meta tensors", "none"),
 )
 
-__all__ = ["PRIVATE_NAMES", "TorchDispatchMode"]
+__all__ = ["PRIVATE_NAMES", "TorchDispatchMode", "TrainerHost"]
 
 # The operator behind `Tensor.item()`.
 ITEM_OP = torch.ops.aten._local_scalar_dense.default
@@ -93,8 +99,7 @@ ITEM_OP = torch.ops.aten._local_scalar_dense.default
 
 def accumulated_loss(trainer: Any) -> torch.Tensor:
     """Return the loss summed since the last log line: a scalar tensor on the training device."""
-    loss: torch.Tensor = trainer._tr_loss
-    return loss
+    return trainer._tr_loss
 
 
 def set_accumulated_loss(trainer: Any, loss: torch.Tensor) -> None:
@@ -110,8 +115,7 @@ def load_best_model(trainer: Any) -> None:
 
 def step_metrics(trainer: Any, mode: str) -> dict[str, list[Any]]:
     """Return the metrics that TRL has collected since the last log line, by name."""
-    metrics: dict[str, list[Any]] = trainer._metrics[mode]
-    return metrics
+    return trainer._metrics[mode]
 
 
 def train_order(trainer: Any, rows: Any) -> list[int]:
@@ -165,8 +169,7 @@ def first_batch(trainer: Any) -> dict[str, Any]:
 
 def prepare_inputs(trainer: Any, batch: dict[str, Any]) -> dict[str, Any]:
     """Return the batch on the training device."""
-    inputs: dict[str, Any] = trainer._prepare_inputs(batch)
-    return inputs
+    return trainer._prepare_inputs(batch)
 
 
 class OrderedEvalMixin(TrainerHost):
@@ -180,3 +183,80 @@ def finish_wandb_run(callback: Any) -> None:
     """Finish the run of a WandbCallback, so that another training can begin one."""
     callback._wandb.finish()
     callback._initialized = False
+
+
+@contextmanager
+def sft_loss_chunk(size: int) -> Iterator[None]:
+    """Let SFTTrainers that are constructed inside compute the loss over `size` tokens at a time.
+
+    The constructor reads a module constant of TRL; there is no argument for it.
+    """
+    before = sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE
+    sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE = size
+    try:
+        yield
+    finally:
+        sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE = before
+
+
+def chunk_lm_head_loss(model: Any, size: int) -> None:
+    """Patch `forward` to compute the loss over `size` trained tokens at a time, as SFT does."""
+    sft_trainer._patch_chunked_ce_lm_head(model, chunk_size=size)
+
+
+class PretokenizedMixin(TrainerHost):
+    """Skips TRL's own preparation of the dataset, for rows that are tokenized already.
+
+    `extra_columns` are kept beside those that TRL reads.
+    """
+
+    extra_columns: tuple[str, ...] = ()
+    _signature_columns: list[str]
+
+    def prepare_rows(self, rows: Dataset, _batch_size: int) -> Dataset:
+        """Return the rows to train on."""
+        return rows
+
+    def _prepare_dataset(
+        self, dataset: Dataset, _tokenizer: Any, args: Any, _name: str, *_rest: Any
+    ) -> Dataset:
+        return self.prepare_rows(dataset, args.per_device_train_batch_size)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        for column in self.extra_columns:
+            if column not in self._signature_columns:
+                self._signature_columns.append(column)
+
+
+class OnlineMixin(TrainerHost):
+    """Mixed into a TRL trainer that generates completions while it trains.
+
+    Prompts are text that the chat template was applied to, so they are tokenized as in training
+    on pairs and in chat. The tokens counted are those of the model's own completions.
+    `completion_log` records the completions of the first prompt of a batch.
+    """
+
+    tokens_generated = 0
+    num_generations: int
+    completion_log: Any = None
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return self.processing_class(prompts, add_special_tokens=False)["input_ids"], None, {}
+
+    def _calculate_rewards(
+        self,
+        inputs: list[dict[str, Any]],
+        prompts: list[str],
+        completions: list[str],
+        completion_ids: list[list[int]],
+    ) -> Any:
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids)
+        if self.model.training:
+            self.tokens_generated += sum(len(ids) for ids in completion_ids)
+            step_metrics(self, "train")["num_tokens"] = [self.tokens_generated]
+            if self.completion_log is not None:
+                count = self.num_generations
+                first = [float(row[0]) for row in rewards[:count]]
+                self.completion_log.record(inputs[0]["asked"], completions[:count], first)
+        return rewards

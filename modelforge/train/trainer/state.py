@@ -1,14 +1,16 @@
-"""Training state between two steps that Transformers and TRL do not save."""
+"""Training state between two steps that Transformers and TRL do not save, and RNG states."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
-from modelforge.train.rng import RngState
 from modelforge.train.trainer.private import accumulated_loss, set_accumulated_loss, set_last_lr
 
 # Attributes of trainers, with the names under which checkpoints keep them. A trainer has some.
@@ -55,10 +57,7 @@ class TrainerSnapshot:
         """Put the trainer back into this state. Keeps its own copy of the loss."""
         self.rng.restore()
         restore_counters(trainer, self.counters)
-        for name, values in self.metrics.items():
-            collected = getattr(trainer, name)["train"]
-            collected.clear()
-            collected.update({key: list(found) for key, found in values.items()})
+        restore_metrics(trainer, self.metrics)
         set_accumulated_loss(trainer, self.loss.clone())
         trainer.state.num_input_tokens_seen = self.tokens
 
@@ -87,6 +86,14 @@ def metrics(trainer: Any) -> dict[str, dict[str, list[Any]]]:
     }
 
 
+def restore_metrics(trainer: Any, saved: dict[str, dict[str, list[Any]]]) -> None:
+    """Set the training metrics since the last log line to those that `metrics` returned."""
+    for name, values in saved.items():
+        collected = getattr(trainer, name)["train"]
+        collected.clear()
+        collected.update({key: list(found) for key, found in values.items()})
+
+
 def collected_metrics(trainer: Any) -> dict[str, dict[str, dict[str, list[Any]]]]:
     """Return the trainer's own metric lists, by attribute, mode and metric."""
     return {name: getattr(trainer, name) for name in METRICS if hasattr(trainer, name)}
@@ -103,3 +110,37 @@ def recompute_learning_rate(optimizer: Any, scheduler: Any) -> None:
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
     set_last_lr(scheduler, rates)
+
+
+@dataclass(frozen=True)
+class RngState:
+    """The state of the generators; the torch states are uint8 tensors. `cuda` is None if unused."""
+
+    python: Any
+    numpy: Any
+    cpu: torch.Tensor
+    cuda: torch.Tensor | None
+
+    @classmethod
+    def now(cls) -> RngState:
+        """Return the current state."""
+        cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
+
+    def restore(self) -> None:
+        """Set all generators to this state."""
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.cpu)
+        if self.cuda is not None:
+            torch.cuda.set_rng_state(self.cuda)
+
+
+@contextmanager
+def preserve_rng() -> Iterator[None]:
+    """Restore the state of all generators afterwards."""
+    before = RngState.now()
+    try:
+        yield
+    finally:
+        before.restore()

@@ -112,7 +112,7 @@ def run_trial(
     accumulation, run_steps = args.gradient_accumulation_steps, _run_steps(args, steps_per_epoch)
     sample = sample_batches(trainer, generates=context.job.plan.facts.generates)
     timer = StepTimer(context, sample.worst_steps, sample.worst_steps + sample.usual_steps)
-    context.log.plan(PlanEvent(total_steps=timer.total_steps, epochs=0, **facts))
+    context.log.write(PlanEvent(total_steps=timer.total_steps, epochs=0, **facts))
     splits = _train(context, trainer, sample, timer)
     measured = {
         "seconds_per_eval_batch": _eval_batch_seconds(context, trainer, timer),
@@ -125,11 +125,10 @@ def run_trial(
         "accumulation": accumulation * splits.train,
         "peak_gib": round(peak_gib(context.job.plan.device), 3),
     }
-    stages = facts.get("stages", 1)
-    if facts.get("stage", 1) < stages:
-        context.log.measured(TrialRunStageEvent(run_updates=run_steps, **measured))
+    if facts.get("stage", 1) < facts.get("stages", 1):
+        context.log.write(TrialRunStageEvent(run_updates=run_steps, **measured))
         return len(timer.step_seconds)
-    _finish(context, measured, stages)
+    _finish(context, measured, facts.get("stages", 1))
     raise TrialRunFinished
 
 
@@ -150,7 +149,7 @@ def _finish(context: WorkerContext, measured: dict[str, Any], stages: int) -> No
     )
     measured |= {"peak_gib": peak, "earlier_seconds": round(seconds, 2), "stages": stages}
     event = TrialRunEvent(**measured)
-    context.log.measured(event)
+    context.log.write(event)
     context.log.line(
         f"Trial run: {event.peak_gib:.2f} GiB at most, {event.seconds_per_update:.2f} s per step."
     )
@@ -171,11 +170,11 @@ def _train(
         trainer.train_dataset = trainer.train_dataset.select(sample.rows)
     timer.attach(trainer)
     recovers = job.config.memory.autopilot
-    splits = enable_oom_recovery(trainer, context.log.adjusted) if recovers else {}
+    splits = enable_oom_recovery(trainer, context.log.write) if recovers else {}
     trainer.keep_checkpoints(CheckpointOptions(job.run, 1, None, context.log.note))
     report(context, "Timing steps", 0, timer.total_steps)
     trainer.train()
-    return splits.get("portions") or BatchSplits(context.log.adjusted)
+    return splits.get("portions") or BatchSplits(context.log.write)
 
 
 def _eval_batch_seconds(context: WorkerContext, trainer: Any, timer: StepTimer) -> float | None:
@@ -208,13 +207,7 @@ def _save(context: WorkerContext, trainer: Any) -> dict[str, float]:
     trainer.save_now()
     checkpoint_saved = time.perf_counter()
     size = sum(path.stat().st_size for path in run.checkpoints.rglob("*") if path.is_file())
-    save.save(
-        run,
-        trainer.model,
-        trainer.processing_class,
-        save.CardInfo.of_job(context.job, steps=1),
-        trainer.adapter_init,
-    )
+    save.save(context.job, trainer, steps=1)
     output_saved = time.perf_counter()
     for folder in (run.checkpoints, run.output, run.output_staged):
         shutil.rmtree(folder, ignore_errors=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, linear_regression
 from typing import Any
 
 import pyarrow.compute as pc
 
-from modelforge.train.rng import preserve_rng
 from modelforge.train.trainer.private import train_order
+from modelforge.train.trainer.state import preserve_rng
 
 # Batches per step of a trial run; a step of the real run may have more of the same.
 MAX_ACCUMULATION = 2
@@ -80,13 +81,10 @@ def sample_batches(trainer: Any, *, generates: bool) -> BatchSample:
 
 def fit_line(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
     """Return seconds per batch and per token by least squares, neither negative."""
-    count = len(sizes)
-    if not count:
+    if not sizes:
         return 0.0, 0.0
-    mean, mean_s = sum(sizes) / count, sum(seconds) / count
-    variance = sum((size - mean) ** 2 for size in sizes)
-    covariance = sum((a - mean) * (b - mean_s) for a, b in zip(sizes, seconds, strict=True))
-    per_token = max(0.0, covariance / variance) if variance else 0.0
+    slope = linear_regression(sizes, seconds).slope if len(set(sizes)) > 1 else 0.0
+    mean, mean_s, per_token = fmean(sizes), fmean(seconds), max(0.0, slope)
     per_batch = mean_s - per_token * mean
     return (per_batch, per_token) if per_batch >= 0 else (0.0, mean_s / mean if mean else 0.0)
 

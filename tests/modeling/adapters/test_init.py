@@ -40,13 +40,13 @@ def reopened(model: Path, adapter: Path) -> Any:
     return PeftModel.from_pretrained(plain(model), adapter)
 
 
-def trainer_on(model: Path, folder: Path, **settings: Any) -> Any:
-    """Return a trainer that is ready to begin."""
-    from datasets import Dataset
+def job_on(model: Path, folder: Path, **settings: Any) -> Any:
+    """Return a run with these settings; its folder exists."""
+    from modelforge.runs.layout import RunFolder
+    from modelforge.train.job import Job
 
-    from modelforge.modeling.providers.huggingface import load
-    from modelforge.train.strategies.sft import build_trainer
-
+    run = RunFolder(folder / "run")
+    run.path.mkdir(exist_ok=True)
     required = {"model_name": "tiny", "dataset": "rows.jsonl", "compute_specs": "low_end"}
     values = {
         "task": "text-generation",
@@ -57,11 +57,20 @@ def trainer_on(model: Path, folder: Path, **settings: Any) -> Any:
     }
     config = TrainingConfig(**values)
     plan = make_plan(config, PlanContext("cpu", str(model), context=512))
-    loaded = load(plan, config, lambda _done, _total: None)
+    return Job(run, "a try", config, plan, {})
+
+
+def trainer_of(job: Any) -> Any:
+    """Return a trainer that is ready to begin."""
+    from datasets import Dataset
+
+    from modelforge.modeling.providers.huggingface import load
+    from modelforge.modeling.tokenize.dataset import Tokenized
+    from modelforge.train.strategies.sft import build_trainer
+
+    loaded = load(job.plan, job.config, lambda _done, _total: None)
     rows = Dataset.from_dict({"input_ids": [[1, 5, 2]] * 4, "labels": [[-100, 5, 2]] * 4})
-    return build_trainer(
-        loaded.model, loaded.tokenizer, (rows, None), config=config, plan=plan, checkpoints=folder
-    )
+    return build_trainer(job, loaded, Tokenized(rows, None))
 
 
 @pytest.mark.parametrize(
@@ -102,26 +111,18 @@ def test_an_initialization_keeps_the_output_and_is_saved_as_an_empty_adapter(
     """Begun and saved without an update, the adapter leaves the model as it was."""
     import torch
 
-    from modelforge.runs.layout import RunFolder
-    from modelforge.train.save import CardInfo, save
+    from modelforge.train.save import save
 
     before = logits_of(plain(tiny_model))
     # The rank is the whole width: what the start takes out of the weights it holds itself.
-    trainer = trainer_on(tiny_model, tmp_path, lora_r=32, **settings)
+    job = job_on(tiny_model, tmp_path, lora_r=32, **settings)
+    trainer = trainer_of(job)
     started = logits_of(trainer.model)
     assert torch.allclose(started, before, atol=1e-4)
     assert trainer.model.peft_config["default"].r == 32
     up = trainer.model.base_model.model.model.layers[0].mlp.up_proj
     assert up.lora_B["default"].weight.abs().sum() > 0
-    folder = RunFolder(tmp_path / "run")
-    folder.path.mkdir()
-    out = save(
-        folder,
-        trainer.model,
-        trainer.processing_class,
-        CardInfo("a try", steps=0),
-        trainer.adapter_init,
-    )
+    out = save(job, trainer, steps=0)
     shape = json.loads((out / "adapter_config.json").read_text(encoding="utf-8"))
     assert (shape["r"], shape["lora_alpha"], shape["init_lora_weights"]) == (64, 64, True)
     assert torch.allclose(logits_of(reopened(tiny_model, out)), before, atol=1e-4)
@@ -133,20 +134,12 @@ def test_an_initialization_keeps_the_output_and_is_saved_as_an_empty_adapter(
 def test_an_initialized_adapter_opens_again_as_trained(tiny_model, tmp_path, settings):
     import torch
 
-    from modelforge.runs.layout import RunFolder
-    from modelforge.train.save import CardInfo, save
+    from modelforge.train.save import save
 
-    trainer = trainer_on(tiny_model, tmp_path, lora_r=4, max_steps=2, **settings)
+    job = job_on(tiny_model, tmp_path, lora_r=4, max_steps=2, **settings)
+    trainer = trainer_of(job)
     trainer.train()
-    folder = RunFolder(tmp_path / "run")
-    folder.path.mkdir()
-    out = save(
-        folder,
-        trainer.model,
-        trainer.processing_class,
-        CardInfo("a try", steps=2),
-        trainer.adapter_init,
-    )
+    out = save(job, trainer, steps=2)
     assert torch.allclose(logits_of(trainer.model), logits_of(reopened(tiny_model, out)), atol=1e-4)
 
 
@@ -154,7 +147,7 @@ def test_loftq_reduces_the_error_of_4_bit_weights(tiny_model, tmp_path):
     exact = logits_of(plain(tiny_model))
 
     def off(**settings: Any) -> float:
-        trainer = trainer_on(tiny_model, tmp_path, **FOUR, lora_r=16, **settings)
+        trainer = trainer_of(job_on(tiny_model, tmp_path, **FOUR, lora_r=16, **settings))
         return float((logits_of(trainer.model) - exact).abs().mean())
 
     assert off(**LOFTQ) < 0.7 * off()
@@ -164,7 +157,7 @@ def test_pissa_reduces_the_error_of_4_bit_weights(tiny_model, tmp_path):
     exact = logits_of(plain(tiny_model))
 
     def off(**settings: Any) -> float:
-        trainer = trainer_on(tiny_model, tmp_path, **FOUR, lora_r=16, **settings)
+        trainer = trainer_of(job_on(tiny_model, tmp_path, **FOUR, lora_r=16, **settings))
         return float((logits_of(trainer.model) - exact).abs().mean())
 
     assert off(**PISSA) < off()
@@ -184,7 +177,8 @@ def test_large_matrices_are_approximated_by_their_leading_part():
 @pytest.mark.parametrize(("value", "dtype"), [("auto", "float32"), ("bfloat16", "bfloat16")])
 def test_the_adapter_has_the_configured_dtype(tiny_model, tmp_path, value, dtype):
     for settings in ({}, FOUR):
-        trainer = trainer_on(tiny_model, tmp_path, adapter={"dtype": value}, **settings)
+        job = job_on(tiny_model, tmp_path, adapter={"dtype": value}, **settings)
+        trainer = trainer_of(job)
         found = {str(p.dtype) for p in trainer.model.parameters() if p.requires_grad}
         assert found == {f"torch.{dtype}"}
 
@@ -209,7 +203,7 @@ def test_full_fine_tuning_trains_and_saves_every_weight(bench, tiny_model):
 
 
 def test_weights_trained_in_full_are_kept_in_32_bits(tiny_model, tmp_path):
-    trainer = trainer_on(tiny_model, tmp_path, adapter={"enabled": False}, bf16=True)
+    trainer = trainer_of(job_on(tiny_model, tmp_path, adapter={"enabled": False}, bf16=True))
     assert {str(p.dtype) for p in trainer.model.parameters()} == {"torch.float32"}
 
 

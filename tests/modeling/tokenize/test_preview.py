@@ -109,6 +109,8 @@ def trained_tokens(
     from datasets import Dataset
 
     from modelforge.modeling.tokenize.options import TokenizeOptions
+    from modelforge.runs.layout import RunFolder
+    from modelforge.train.job import Job
     from modelforge.train.strategies.sft import SftTrainer, training_arguments
 
     config, plan = planned(**settings)
@@ -118,9 +120,10 @@ def trained_tokens(
     if not pieces:
         return []
     columns = {"input_ids": [p.input_ids for p in pieces], "labels": [p.labels for p in pieces]}
+    job = Job(RunFolder(folder), "a try", config, plan, {})
     trainer = SftTrainer(
         model=network,
-        args=training_arguments(config, plan, folder, evaluates=False),
+        args=training_arguments(job, evaluates=False),
         train_dataset=Dataset.from_dict(columns),
         processing_class=tokenizer,
     )

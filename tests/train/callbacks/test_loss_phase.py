@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import asdict
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_the_tracker_resumes_from_a_checkpoint():
     whole = told(course)
     first = LossPhaseTracker()
     said = [begun[0] for loss in course[:130] if (begun := first.add(loss, warm=False))]
-    second = LossPhaseTracker.from_dict(json.loads(json.dumps(first.as_dict())))
+    second = LossPhaseTracker(**json.loads(json.dumps(asdict(first))))
     said += [begun[0] for loss in course[130:] if (begun := second.add(loss, warm=False))]
     assert said == whole
 

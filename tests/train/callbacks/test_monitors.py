@@ -118,10 +118,10 @@ def rates(events):
 def test_the_loss_guard_halves_the_learning_rate_after_a_spike_and_restores_it(bench, monkeypatch):
     from trl import SFTTrainer
 
-    from modelforge.train.callbacks import loss_guard
+    from modelforge.train.callbacks import monitors
 
-    monkeypatch.setattr(loss_guard, "MIN_VALUES", 8)
-    monkeypatch.setattr(loss_guard, "HALVED_STEPS", 5)
+    monkeypatch.setattr(monitors, "MIN_VALUES", 8)
+    monkeypatch.setattr(monitors, "HALVED_STEPS", 5)
     passes, whole = itertools.count(1), SFTTrainer.compute_loss
 
     def leaping(self, *args, **kwargs):
@@ -163,7 +163,7 @@ def steered(leaps_at, updates=600, guard=None):
     import torch
     from transformers import TrainerState, get_cosine_schedule_with_warmup
 
-    from modelforge.train.callbacks.loss_guard import LossGuard
+    from modelforge.train.callbacks.monitors import LossGuard
 
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=1.0)
     schedule = get_cosine_schedule_with_warmup(optimizer, 0, updates * 100)
@@ -194,7 +194,7 @@ def test_the_third_halving_is_permanent_and_there_are_at_most_five():
 
 
 def test_a_gradient_spike_is_found():
-    from modelforge.train.callbacks.loss_guard import find_spike
+    from modelforge.train.callbacks.monitors import find_spike
 
     assert find_spike([1.0] * 30, 1.0, [2.0] * 30, 25.0) == (
         "The gradient norm jumped to 12 times its usual value"
@@ -206,7 +206,7 @@ def test_a_gradient_spike_is_found():
 def test_the_loss_guard_resumes_from_a_checkpoint():
     from transformers import TrainerState
 
-    from modelforge.train.callbacks.loss_guard import LossGuard
+    from modelforge.train.callbacks.monitors import LossGuard
 
     _seen, guard, _heard = steered({30}, updates=40)
     kept = json.loads(json.dumps(guard.state()))
@@ -226,7 +226,7 @@ def test_a_schedule_keeps_a_halved_rate_in_its_own_state():
     import torch
     from transformers import get_linear_schedule_with_warmup
 
-    from modelforge.train.callbacks.loss_guard import _scale_learning_rate
+    from modelforge.train.callbacks.monitors import _scale_learning_rate
 
     def made():
         optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=1.0)

@@ -169,7 +169,7 @@ def made(run: RunFolder, loss: str) -> Any:
     from modelforge.train.job import Job
     from modelforge.train.strategies import dpo, kto, orpo
     from modelforge.train.strategies import preference as references
-    from modelforge.train.strategies.preference import TrainerInputs
+    from modelforge.train.strategies.preference import Reference
 
     job = Job.read(run)
     loaded = load(job.plan, job.config, lambda _done, _total: None)
@@ -182,12 +182,10 @@ def made(run: RunFolder, loss: str) -> Any:
     def again(_head: str) -> Any:
         return load(job.plan, job.config, lambda _done, _total: None)
 
-    reference = references.load_reference(SimpleNamespace(job=job, load=again))
+    reference = Reference(references.load_reference(SimpleNamespace(job=job, load=again)))
     strategy = {"kto": kto, "orpo": orpo}.get(loss, dpo)
-    inputs = TrainerInputs(job, loaded.model, loaded.tokenizer, tokenized.train, None, reference)
-    return SimpleNamespace(
-        trainer=strategy.build_trainer(inputs), dialect=dialect, manner=manner, job=job
-    )
+    trainer = strategy.build_trainer(job, loaded, tokenized, reference)
+    return SimpleNamespace(trainer=trainer, dialect=dialect, manner=manner, job=job)
 
 
 def seen_by(trainer: Any, loss: str) -> list[tuple[list[int], list[int]]]:

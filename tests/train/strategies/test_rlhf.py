@@ -278,17 +278,17 @@ def test_what_a_killed_first_stage_has_left_is_not_taken_for_a_reward_model(benc
 
 def stop_at(bench: Any, run: RunFolder, monkeypatch: pytest.MonkeyPatch, stage: int, wish: str):
     """Work on a run that is asked to stop as soon as an update of that stage is told."""
-    from modelforge.runs.event_types import StepEvent
+    from modelforge.runs.event_types import Event, StepEvent
     from modelforge.train.event_log import EventLog
 
-    tell = EventLog.step
+    write = EventLog.write
 
-    def step(self: EventLog, event: StepEvent) -> None:
-        tell(self, event)
-        if event.stage == stage:
+    def write_and_stop(self: EventLog, event: Event) -> None:
+        write(self, event)
+        if isinstance(event, StepEvent) and event.stage == stage:
             run.stop.write_text(wish)
 
-    monkeypatch.setattr(EventLog, "step", step)
+    monkeypatch.setattr(EventLog, "write", write_and_stop)
     return bench.work(run)
 
 
@@ -335,9 +335,9 @@ def test_a_stop_between_the_stages_keeps_the_reward_model(bench, rewarded, monke
 
 
 def test_a_stop_request_is_checked_at_every_token(monkeypatch):
-    from modelforge.train.strategies import online
+    from modelforge.train.strategies import rlhf
 
-    monkeypatch.setattr(online, "CHECK_EVERY_S", 0.0)
+    monkeypatch.setattr(rlhf, "CHECK_EVERY_S", 0.0)
     looked = 0
 
     class Model:
@@ -350,7 +350,7 @@ def test_a_stop_request_is_checked_at_every_token(monkeypatch):
             looked += 1
 
     model = Model()
-    online.stop_while_generating(model, Stop())  # type: ignore[arg-type]
+    rlhf.stop_while_generating(model, Stop())  # type: ignore[arg-type]
     model.look()
     assert looked == 1
 

@@ -13,6 +13,7 @@ from modelforge.config.fields import nested_groups
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.modeling.errors import WorkerError
+from modelforge.runs.layout import RunFolder
 
 # Libraries below torch warn of their own deprecations, which are not ours to mend.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -29,15 +30,17 @@ def reached(tmp_path: Path, device: Any = "cpu", **answers: Any) -> SimpleNamesp
     """Return what the answers become: TRL's and PEFT's settings and the quantization."""
     from modelforge.modeling.adapters.lora import lora_config
     from modelforge.modeling.providers.quantization import quantization_config
+    from modelforge.train.job import Job
     from modelforge.train.strategies.sft import training_arguments
 
     config = TrainingConfig(**(REQUIRED | answers))
     ground = PlanContext(device, "models/tiny", context=8192, train_rows=1000)
     plan = make_plan(config, ground)
     evaluates = config.eval_split > 0
+    job = Job(RunFolder(tmp_path), "a try", config, plan, {})
     return SimpleNamespace(
         plan=plan,
-        trl=training_arguments(config, plan, tmp_path, evaluates=evaluates),
+        trl=training_arguments(job, evaluates=evaluates),
         lora=lora_config(config, plan),
         bits=quantization_config(plan, config),
     )
@@ -304,6 +307,8 @@ def test_the_optimizer_and_schedule_are_the_ones_asked_for(bench, tiny_model, tm
     from datasets import Dataset
 
     from modelforge.modeling.providers.huggingface import load
+    from modelforge.modeling.tokenize.dataset import Tokenized
+    from modelforge.train.job import Job
     from modelforge.train.strategies.sft import build_trainer
 
     config = TrainingConfig(
@@ -319,9 +324,8 @@ def test_the_optimizer_and_schedule_are_the_ones_asked_for(bench, tiny_model, tm
     plan = make_plan(config, PlanContext("cpu", str(tiny_model), context=512))
     loaded = load(plan, config, lambda _done, _total: None)
     rows = Dataset.from_dict({"input_ids": [[1, 5, 2]] * 4, "labels": [[-100, 5, 2]] * 4})
-    trainer = build_trainer(
-        loaded.model, loaded.tokenizer, (rows, None), config=config, plan=plan, checkpoints=tmp_path
-    )
+    job = Job(RunFolder(tmp_path), "a try", config, plan, {})
+    trainer = build_trainer(job, loaded, Tokenized(rows, None))
     trainer.create_optimizer_and_scheduler(10)
     group = trainer.optimizer.param_groups[0]
     assert isinstance(trainer.optimizer, torch.optim.SGD)
@@ -333,10 +337,11 @@ def test_the_optimizer_and_schedule_are_the_ones_asked_for(bench, tiny_model, tm
 
 
 def test_fp16_on_the_cpu_is_refused(tmp_path):
-    from modelforge.train.strategies.sft import build_trainer
+    from modelforge.train.job import Job
+    from modelforge.train.strategies.sft import training_arguments
 
     config = TrainingConfig(**REQUIRED, fp16=True)
     plan = make_plan(config, PlanContext("cpu", "models/tiny", context=512))
     with pytest.raises(WorkerError, match="needs a GPU") as refused:
-        build_trainer(None, None, (None, None), config=config, plan=plan, checkpoints=tmp_path)
+        training_arguments(Job(RunFolder(tmp_path), "a try", config, plan, {}), evaluates=False)
     assert refused.value.cause == "fp16-needs-gpu"

@@ -76,8 +76,8 @@ def go_offline_for_local_models(*models: str | None) -> None:
         constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
 
 
-def return_freed_memory(limit: int = MMAP_THRESHOLD_BYTES) -> bool:
-    """Return freed tensors of `limit` bytes and more to the system at once; say whether it works.
+def return_freed_memory() -> bool:
+    """Return freed tensors of 1 MiB and more to the system at once; return whether it works.
 
     glibc keeps freed memory, and the hole of a tensor is often too small for the next one. Measured
     on the CPU for the starter model with LoRA, 4 x 384 tokens and gradient checkpointing: 3.4 GiB
@@ -86,4 +86,4 @@ def return_freed_memory(limit: int = MMAP_THRESHOLD_BYTES) -> bool:
     variables are read before the process starts, so `mallopt` is called through ctypes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    return mallopt is not None and bool(mallopt(_M_MMAP_THRESHOLD, limit))
+    return mallopt is not None and bool(mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES))

@@ -84,8 +84,9 @@ class EventLog:
             )
             self.note("memory-adjusted", text)
 
-    def end(self, event: Ending) -> None:
+    def end(self, event: Ending, text: str) -> None:
         """Report how the run ended; on a full disk, the reserved space is freed for it."""
+        self.line(text)
         try:
             self._events.write(event)
         except RunError:

@@ -247,22 +247,19 @@ def add_gpu_limits(context: WorkerContext, trainer: Any, reporter: EventReporter
 
 def finish(context: WorkerContext, trainer: Any, progress: TrainingProgress, began: float) -> None:
     """Save the output and write the ending event. `began` is a `time.monotonic()` value."""
-    log = context.log
     if not progress.is_complete:
         _finish_stopped(context, trainer, progress)
         return
     _save_output(context, trainer, progress)
-    log.line(f"Finished after {progress.step:,} steps.")
-    log.end(
-        FinishedEvent(
-            steps=progress.step,
-            seconds=round(time.monotonic() - began, 1),
-            output=context.job.run.output.name,
-            loss=progress.loss,
-            eval_loss=progress.best_loss,
-            best_step=progress.best_step,
-        )
+    event = FinishedEvent(
+        steps=progress.step,
+        seconds=round(time.monotonic() - began, 1),
+        output=context.job.run.output.name,
+        loss=progress.loss,
+        eval_loss=progress.best_loss,
+        best_step=progress.best_step,
     )
+    context.log.end(event, f"Finished after {progress.step:,} steps.")
 
 
 def _finish_stopped(context: WorkerContext, trainer: Any, progress: TrainingProgress) -> None:
@@ -271,16 +268,16 @@ def _finish_stopped(context: WorkerContext, trainer: Any, progress: TrainingProg
         # The output may be of an earlier worker of this run.
         for folder in (run.checkpoints, run.output):
             shutil.rmtree(folder, ignore_errors=True)
-        log.line(f"Stopped at step {progress.step:,}; nothing is kept.")
-        log.end(StoppedEvent(step=progress.step, kept=False))
+        text = f"Stopped at step {progress.step:,}; nothing is kept."
+        log.end(StoppedEvent(step=progress.step, kept=False), text)
         return
     # The newest weights are the best while the evaluation loss still falls.
     best_step = None if progress.best_step == progress.eval_step else progress.best_step
     if best_step is not None:
         load_best_model(trainer)
     _save_output(context, trainer, progress)
-    log.line(f"Stopped at step {progress.step:,}; the trained weights are kept.")
-    log.end(StoppedEvent(step=progress.step, kept=True, best_step=best_step))
+    text = f"Stopped at step {progress.step:,}; the trained weights are kept."
+    log.end(StoppedEvent(step=progress.step, kept=True, best_step=best_step), text)
 
 
 def _save_output(context: WorkerContext, trainer: Any, progress: TrainingProgress) -> None:
@@ -288,19 +285,6 @@ def _save_output(context: WorkerContext, trainer: Any, progress: TrainingProgres
     what = "adapter" if job.plan.trains == "adapter" else "model"
     context.log.phase("saving", f"Saving the {what}")
     save.save(job, trainer, steps=progress.step, eval_loss=progress.best_loss)
-
-
-def report_best_metrics(
-    context: WorkerContext, trainer: Any, rows: int, names: Sequence[str]
-) -> None:
-    """Report the evaluation metrics of the weights that are kept."""
-    evaluations = [log for log in trainer.state.log_history if f"eval_{names[0]}" in log]
-    if not evaluations:
-        return
-    best_step = trainer.state.best_global_step
-    best = next((log for log in evaluations if log["step"] == best_step), evaluations[-1])
-    metrics = {name: best[f"eval_{name}"] for name in names}
-    context.log.write(ScoresEvent(rows=rows, after=metrics))
 
 
 def token_counts(tokenized: dataset.Tokenized) -> dict[str, Any]:

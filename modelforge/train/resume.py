@@ -53,8 +53,7 @@ def end_before_training(
         shutil.rmtree(run.checkpoints, ignore_errors=True)
         if found is not None:
             shutil.rmtree(run.output, ignore_errors=True)
-        log.line("Stopped before the first step.")
-        log.end(StoppedEvent(step=0, kept=False))
+        log.end(StoppedEvent(step=0, kept=False), "Stopped before the first step.")
         return
-    log.line(f"Stopped before training was resumed; {found.name} is kept.")
-    log.end(StoppedEvent(step=found.step, kept=run.has_result))
+    text = f"Stopped before training was resumed; {found.name} is kept."
+    log.end(StoppedEvent(step=found.step, kept=run.has_result), text)

@@ -139,8 +139,7 @@ def _report_failure(run: RunFolder, error: Exception, log: EventLog) -> None:
     shutil.rmtree(run.output_staged, ignore_errors=True)
     failure = explain(error)
     with contextlib.suppress(ForgeError):  # the disk may be too full to write the failure event
-        log.line(f"Failed: {failure.what} {failure.remedy}")
-        log.end(FailedEvent(**asdict(failure)))
+        log.end(FailedEvent(**asdict(failure)), f"Failed: {failure.what} {failure.remedy}")
 
 
 def _require_one_gpu(run: RunFolder, plan: Plan) -> None:

@@ -29,7 +29,7 @@ class Full(EventWriter):
 def test_the_ending_uses_the_reserved_disk_space(tmp_path):
     with Full(tmp_path / "events.jsonl") as events:
         log = EventLog(events, make_room=events.make_room)
-        log.end(FinishedEvent(steps=3))
+        log.end(FinishedEvent(steps=3), "Finished.")
     assert log.ended == "finished"
     assert [event.kind for event in read_events(tmp_path / "events.jsonl")[0]] == ["finished"]
 
@@ -38,7 +38,7 @@ def test_an_ending_that_cannot_be_written_is_not_recorded(tmp_path):
     with Full(tmp_path / "events.jsonl") as events:
         log = EventLog(events)
         with pytest.raises(RunError):
-            log.end(FinishedEvent(steps=3))
+            log.end(FinishedEvent(steps=3), "Finished.")
     assert log.ended is None
 
 

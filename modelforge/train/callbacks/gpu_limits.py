@@ -50,32 +50,25 @@ class GpuSensors:
     power: Callable[[], float | None]
 
 
+@dataclass(eq=False)
 class GpuLimitCallback(TrainerCallback):
     """Pauses before a step while a limit is exceeded; a stop request ends the pause.
 
     `on_resume` is called after a pause, so that it is not counted as training time.
     """
 
-    def __init__(
-        self,
-        limits: list[GpuLimit],
-        log: EventLog,
-        stop: Stop,
-        on_resume: Callable[[TrainerState], None],
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._limits = list(limits)
-        self._log = log
-        self._stop = stop
-        self._on_resume = on_resume
-        self._sleep = sleep
+    limits: list[GpuLimit]
+    log: EventLog
+    stop: Stop
+    on_resume: Callable[[TrainerState], None]
+    sleep: Callable[[float], None] = time.sleep
 
     def on_train_begin(self, *_args: Any, **_kwargs: Any) -> None:
         """Note limits that cannot be measured, and ignore them."""
-        for limit in [limit for limit in self._limits if limit.measure() is None]:
-            self._limits.remove(limit)
+        for limit in [limit for limit in self.limits if limit.measure() is None]:
+            self.limits.remove(limit)
             text = f"The driver does not report the {limit.name} of this GPU, so its limit"
-            self._log.note("ceiling-unknown", f"{text} is ignored.")
+            self.log.note("ceiling-unknown", f"{text} is ignored.")
 
     def on_step_begin(self, _args: Any, state: TrainerState, *_rest: Any, **_kwargs: Any) -> None:
         """Wait until the GPU is below its limits."""
@@ -85,17 +78,17 @@ class GpuLimitCallback(TrainerCallback):
         self._report(exceeded, state)
         waited = reported_at = 0.0
         while waited < MIN_PAUSE_S or exceeded:
-            self._stop.check()
-            self._sleep(POLL_S)
+            self.stop.check()
+            self.sleep(POLL_S)
             waited += POLL_S
             exceeded = self._exceeded(pausing=True)
             if waited - reported_at >= REPORT_S:
                 reported_at = waited
                 self._report(exceeded, state)
-        self._on_resume(state)
+        self.on_resume(state)
 
     def _exceeded(self, *, pausing: bool) -> list[tuple[GpuLimit, float]]:
-        measured = [(limit, limit.excess(pausing=pausing)) for limit in self._limits]
+        measured = [(limit, limit.excess(pausing=pausing)) for limit in self.limits]
         return [(limit, value) for limit, value in measured if value is not None]
 
     def _report(self, exceeded: list[tuple[GpuLimit, float]], state: TrainerState) -> None:
@@ -105,7 +98,7 @@ class GpuLimitCallback(TrainerCallback):
                 f"{limit.bound:.0f} {limit.unit}; training continues at {limit.resume_at:.0f} "
                 f"{limit.unit}"
             )
-            self._log.phase("paused", text, done=state.global_step, total=state.max_steps)
+            self.log.phase("paused", text, done=state.global_step, total=state.max_steps)
 
 
 def gpu_limits(hardware: Hardware, sensors: GpuSensors) -> list[GpuLimit]:

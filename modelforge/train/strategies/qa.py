@@ -20,6 +20,7 @@ from modelforge.modeling.adapters.lora import add_adapter, load_start_adapter
 from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.qa import QAExample, encode_qa
+from modelforge.runs.event_types import ScoresEvent
 from modelforge.train import loop
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.trainer.arguments import common_arguments, make_trainer
@@ -83,10 +84,7 @@ def run(context: WorkerContext) -> None:
     set_seed(seed)
     trainer = build_trainer(context.job, loaded, tokenized, questions)
     facts = loop.token_counts(tokenized) | {"eval_rows": len(questions)}
-
-    def score() -> None:
-        loop.report_best_metrics(context, trainer, len(questions), ("exact_match", "f1"))
-
+    score = partial(_report_scores, context, trainer, len(questions))
     loop.train_and_finish(context, trainer, facts, score)
 
 
@@ -142,6 +140,17 @@ def build_trainer(
         data_collator=partial(collate_windows, pad_id=loaded.tokenizer.pad_token_id),
         compute_metrics=partial(qa_scores, questions) if rows.eval is not None else None,
     )
+
+
+def _report_scores(context: WorkerContext, trainer: Any, rows: int) -> None:
+    """Report the evaluation metrics of the weights that are kept."""
+    evaluations = [log for log in trainer.state.log_history if "eval_f1" in log]
+    if not evaluations:
+        return
+    best_step = trainer.state.best_global_step
+    best = next((log for log in evaluations if log["step"] == best_step), evaluations[-1])
+    metrics = {name: best[f"eval_{name}"] for name in ("exact_match", "f1")}
+    context.log.write(ScoresEvent(rows=rows, after=metrics))
 
 
 def _columns(example: QAExample) -> dict[str, Any]:

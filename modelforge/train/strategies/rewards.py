@@ -19,6 +19,8 @@ from modelforge.modeling.tokenize.template import TEMPLATE_ERRORS
 
 # Returns the reward of a completion, given the expected answer.
 Rule = Callable[[str, str], float]
+# A TRL reward function, which is called with the columns of a batch.
+Reward = Callable[..., list[float]]
 # Turns prompt, completion, completion ids and messages (JSON) of one row into reward model ids.
 Reader = Callable[[str, str, list[int], str], list[int]]
 
@@ -111,18 +113,16 @@ class PatternRule:
         return float(match is not None)
 
 
-class RuleReward:
-    """A TRL reward function that applies a rule. TRL names its metrics after `__name__`."""
+def rule_reward(name: str, rule: Rule) -> Reward:
+    """Return a TRL reward function that applies a rule. TRL names its metrics after it."""
 
-    def __init__(self, name: str, rule: Rule) -> None:
-        self.__name__ = name
-        self.rule = rule
-
-    def __call__(
-        self, *, completions: Sequence[str], answer: Sequence[str], **_columns: Any
+    def reward(
+        *, completions: Sequence[str], answer: Sequence[str], **_columns: Any
     ) -> list[float]:
-        """Return the reward of each completion."""
-        return [self.rule(*pair) for pair in zip(completions, answer, strict=True)]
+        return [rule(*pair) for pair in zip(completions, answer, strict=True)]
+
+    reward.__name__ = name
+    return reward
 
 
 class ModelReward:

@@ -29,11 +29,11 @@ from modelforge.train.stop import Stop, StopRequested
 from modelforge.train.strategies import reward_model
 from modelforge.train.strategies.rewards import (
     DTYPES,
-    ModelReward,
     PatternRule,
+    Reward,
     Rule,
-    RuleReward,
     make_rule,
+    rule_reward,
 )
 from modelforge.train.trainer.arguments import cap_intervals, common_arguments, make_trainer
 from modelforge.train.trainer.checkpointing import CheckpointMixin
@@ -124,9 +124,9 @@ def _train_policy(
     context: WorkerContext, rule: Rule | None, stage: Stage | None, began: float
 ) -> None:
     job, settings = context.job, context.job.config.trainer
-    reward: ModelReward | RuleReward
+    reward: Reward
     if rule is not None:
-        reward = RuleReward(settings.reward, rule)
+        reward = rule_reward(settings.reward, rule)
     elif stage is None:
         reward = reward_model.load_named(context, str(settings.reward_model))
     else:
@@ -237,32 +237,31 @@ def _report_scores(
 
 
 def _end_in_first_stage(context: WorkerContext, progress: TrainingProgress) -> None:
-    run, log = context.job.run, context.log
-    resumable = ""
+    run, resumable = context.job.run, ""
     if context.stop.mode == "discard" or progress.step == 0:
         shutil.rmtree(run.checkpoints, ignore_errors=True)
     elif list_checkpoints(run):
         resumable = "; the run can be resumed"
-    log.line(
+    text = (
         f"Stopped at step {progress.step:,} of the first stage, which trains the reward model; "
         f"there is no model to chat with{resumable}."
     )
-    log.end(StoppedEvent(step=progress.step, kept=False, stage=REWARD_STAGE.number))
+    context.log.end(StoppedEvent(step=progress.step, kept=False, stage=REWARD_STAGE.number), text)
 
 
 def _end_between_stages(context: WorkerContext) -> None:
     """End before the first step of the second stage; the reward model is kept unless discarded."""
-    run, log = context.job.run, context.log
+    run = context.job.run
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     if context.stop.mode == "discard":
         shutil.rmtree(run.reward_model, ignore_errors=True)
-        log.line("Stopped before the second stage; nothing is kept.")
+        text = "Stopped before the second stage; nothing is kept."
     else:
-        log.line(
+        text = (
             "Stopped before the second stage; there is no model to chat with. The reward model is "
             "kept in the run folder, and the run can be resumed."
         )
-    log.end(StoppedEvent(step=0, kept=False, stage=POLICY_STAGE.number))
+    context.log.end(StoppedEvent(step=0, kept=False, stage=POLICY_STAGE.number), text)
 
 
 class CompletionLog(TrainerCallback):

@@ -19,13 +19,8 @@ NEVER = 10**9
 def make_trainer(kind: Any, job: Job, loaded: Any, rows: Any, args: Any, **others: Any) -> Any:
     """Return a trainer of the class `kind`, with the adapter on the model.
 
-    Args:
-        kind: A Transformers or TRL trainer class with `CheckpointMixin`.
-        job: The run.
-        loaded: `model` and `tokenizer`.
-        rows: `train` and `eval`, datasets of tokenized rows.
-        args: The TrainingArguments.
-        others: Further arguments of the trainer, or another model.
+    `loaded` has `model` and `tokenizer`; `rows` has `train` and `eval`, tokenized. `others` are
+    further arguments of the trainer, or another model.
     """
     trainer = kind(
         **{"model": loaded.model, **others},

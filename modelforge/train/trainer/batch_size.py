@@ -203,7 +203,9 @@ class _Trials:
         """Return the speed of a batch of `size` rows; None where it does not fit."""
         rows = self.order[:size]
         try:
-            batch = self._batch(rows)
+            self._trainer.train_dataset = self._rows.select(rows)
+            set_batch_size(self._trainer, len(rows))
+            batch = first_batch(self._trainer)
             seconds = [self._step_seconds(batch) for _ in range(TIMED_STEPS + 1)]
         except (RuntimeError, MemoryError) as error:
             if out_of_memory(error) is None:
@@ -218,11 +220,6 @@ class _Trials:
             return True
         tokens = sum(self._lengths[row] for row in self.order[:size])
         return self._bytes_per_token * tokens <= USABLE_RAM * psutil.virtual_memory().available
-
-    def _batch(self, rows: list[int]) -> dict[str, Any]:
-        self._trainer.train_dataset = self._rows.select(rows)
-        set_batch_size(self._trainer, len(rows))
-        return first_batch(self._trainer)
 
     def _step_seconds(self, batch: dict[str, Any]) -> float:
         trainer, model = self._trainer, self._trainer.model

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from accelerate.utils.memory import clear_device_cache
@@ -279,7 +280,4 @@ def out_of_memory(error: BaseException) -> str | None:
 
 
 def _concat(values: list[Any]) -> Any:
-    whole = values[0]
-    for value in values[1:]:
-        whole = None if whole is None else nested_concat(whole, value)
-    return whole
+    return None if values[0] is None else reduce(nested_concat, values)

@@ -35,14 +35,13 @@ class PrivateName(NamedTuple):
 
 
 _TRAINER = "transformers.Trainer"
+_SFT, _DPO = "trl.trainer.sft_trainer", "trl.DPOTrainer"
 _WANDB = "transformers.integrations.WandbCallback"
 _HOOK = "a public hook, or a copy of the method"
 PRIVATE_NAMES = (
     PrivateName(_TRAINER, "_tr_loss", "loss since the last log; saved in checkpoints", "own sum"),
     PrivateName(_TRAINER, "_total_loss_scalar", "training state that checkpoints lack", "own sum"),
-    PrivateName(
-        _TRAINER, "_globalstep_last_logged", "training state that checkpoints lack", "none"
-    ),
+    PrivateName(_TRAINER, "_globalstep_last_logged", "state that checkpoints lack", "none"),
     PrivateName(_TRAINER, "_train_batch_size", "read when a data loader is made", "new trainer"),
     PrivateName(_TRAINER, "_prepare_inputs", "moves a trial batch to the device", "own move"),
     PrivateName(_TRAINER, "_get_output_dir", "checkpoints are written to a staging folder", _HOOK),
@@ -57,12 +56,10 @@ PRIVATE_NAMES = (
     PrivateName(_TRAINER, "_determine_best_metric", "best metric of such an evaluation", _HOOK),
     PrivateName(_TRAINER, "_save_rng_state", "RNG state at the start of an epoch", "RngState"),
     PrivateName(_TRAINER, "_load_rng_state", "RNG state at the start of an epoch", "RngState"),
-    PrivateName("trl.DPOTrainer", "_prepare_dataset", "rows are tokenized already", "a TRL option"),
+    PrivateName(_DPO, "_prepare_dataset", "rows are tokenized already", "a TRL option"),
     PrivateName("trl.KTOTrainer", "_prepare_dataset", "rows are tokenized already", "a TRL option"),
-    PrivateName(
-        "trl.DPOTrainer", "_set_signature_columns_if_needed", "keeps the length column", "none"
-    ),
-    PrivateName("trl.DPOTrainer", "_signature_columns", "keeps the length column", "none"),
+    PrivateName(_DPO, "_set_signature_columns_if_needed", "keeps the length column", "none"),
+    PrivateName(_DPO, "_signature_columns", "keeps the length column", "none"),
     PrivateName("trl.RLOOTrainer", "_tokenize_prompts", "prompts are rendered already", _HOOK),
     PrivateName("trl.RLOOTrainer", "_calculate_rewards", "completions are sampled", "reward_funcs"),
     PrivateName("trl.SFTTrainer", "_metrics", "metrics since the last log", "none"),
@@ -71,12 +68,8 @@ PRIVATE_NAMES = (
     PrivateName(
         "trl.experimental.orpo.ORPOTrainer", "_stored_metrics", "metrics since the last log", "none"
     ),
-    PrivateName(
-        "trl.trainer.sft_trainer", "_CHUNKED_LM_HEAD_CHUNK_SIZE", "tokens per chunk", "an argument"
-    ),
-    PrivateName(
-        "trl.trainer.sft_trainer", "_patch_chunked_ce_lm_head", "memory trace of SFT", "own loss"
-    ),
+    PrivateName(_SFT, "_CHUNKED_LM_HEAD_CHUNK_SIZE", "tokens per chunk", "an argument"),
+    PrivateName(_SFT, "_patch_chunked_ce_lm_head", "memory trace of SFT", "own loss"),
     PrivateName(_WANDB, "_wandb", "the run is finished at the end of training", "wandb.finish"),
     PrivateName(_WANDB, "_initialized", "a second training starts a run of its own", "none"),
     PrivateName("accelerate.Accelerator", "_dataloaders", "forgets the trial data loader", "none"),

@@ -150,10 +150,9 @@ def _finish(context: WorkerContext, measured: dict[str, Any], stages: int) -> No
     measured |= {"peak_gib": peak, "earlier_seconds": round(seconds, 2), "stages": stages}
     event = TrialRunEvent(**measured)
     context.log.write(event)
-    context.log.line(
-        f"Trial run: {event.peak_gib:.2f} GiB at most, {event.seconds_per_update:.2f} s per step."
-    )
-    context.log.end(FinishedEvent(steps=event.updates, trial_run=True))
+    peak, seconds = event.peak_gib, event.seconds_per_update
+    text = f"Trial run: {peak:.2f} GiB at most, {seconds:.2f} s per step."
+    context.log.end(FinishedEvent(steps=event.updates, trial_run=True), text)
 
 
 def _train(

@@ -151,7 +151,7 @@ def test_a_pause_is_not_counted_as_training_time(room, trainer):
     }  # fmt: skip
     reporter = EventReporter(room.log, room.stop, SystemStats("cpu"), facts)
     ceilings = room.ceilings(Card(70, 70, 90, 60), sleep=lambda _seconds: time.sleep(0.1))
-    ceilings._on_resume = reporter.resume_clock
+    ceilings.on_resume = reporter.resume_clock
     trainer.add_callback(reporter)
     trainer.add_callback(ceilings)
     began = time.monotonic()

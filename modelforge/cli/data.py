@@ -92,7 +92,7 @@ def _inspect(options: argparse.Namespace, datasets: DatasetService) -> int:
     if is_whole:
         summary = datasets.summarize(sources)
     if options.json:
-        values = summary.as_dict() | {"preview": preview["rows"], "whole": is_whole}
+        values = asdict(summary) | {"preview": preview["rows"], "whole": is_whole}
         values.pop("examples")
         return print_json(values)
     rows = f"{summary.rows:,} rows" if is_whole else "the first rows (`check` reads all)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,8 +133,8 @@ def _show(options: argparse.Namespace, forge: Forge) -> int:
     cause, verdict = forge.diagnosis.cause(view.id), forge.diagnosis.verdict(view.id)
     if options.json:
         extra = {
-            "diagnosis": cause.as_dict() if cause else None,
-            "verdict": verdict.as_dict() if verdict else None,
+            "diagnosis": asdict(cause) if cause else None,
+            "verdict": asdict(verdict) if verdict else None,
         }
         print_json(view.as_dict() | extra)
     else:

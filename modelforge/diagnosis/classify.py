@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any
 
@@ -47,10 +47,6 @@ class Cause:
     certain: Annotated[
         bool, Field(description="False if the cause is inferred from outside the worker.")
     ] = True
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the cause as plain data."""
-        return asdict(self)
 
 
 def diagnose_exit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,10 +55,6 @@ class Verdict:
     kind: Kind
     text: str
     numbers: dict[str, float | int | None] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the verdict as plain data."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

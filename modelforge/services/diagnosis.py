@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +104,8 @@ class DiagnosisService:
         folder = self._runs.folder(run_id)
         cause, verdict = self.cause(run_id), self.verdict(run_id)
         reports = {
-            "diagnosis": cause.as_dict() if cause else None,
-            "verdict": verdict.as_dict() if verdict else None,
+            "diagnosis": asdict(cause) if cause else None,
+            "verdict": asdict(verdict) if verdict else None,
             "doctor": self._examine_machine() if doctor is None else doctor,
         }
         return write_bundle(folder, reports, self._home)

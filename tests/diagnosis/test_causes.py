@@ -1,9 +1,10 @@
-"""The catalogue of causes: real words of libraries and systems become a cause and a remedy.
+"""Messages of libraries become a cause and a remedy.
 
-The words in `data/words_of_failures.json` are those of the installed libraries. What can be had on
-a CPU, `tests/train/test_causes_for_real.py` makes them say; the rest stands in c10/cuda and
-torch/cuda (cards and drivers), huggingface_hub/utils/_http.py and transformers/utils/hub.py (the
-Hub), bitsandbytes/cextension.py, and in what Python, Linux and Windows say at a process's end.
+The messages in `data/words_of_failures.json` are those of the installed libraries.
+`tests/train/test_causes_for_real.py` provokes those that a CPU can raise; the others are from
+c10/cuda and torch/cuda (GPUs and drivers), huggingface_hub/utils/_http.py and
+transformers/utils/hub.py (the Hub), bitsandbytes/cextension.py, and from Python, Linux and Windows
+at the end of a process.
 """
 
 from __future__ import annotations
@@ -28,25 +29,25 @@ ORDINARY = (DATA / "ordinary_lines.txt").read_text(encoding="utf-8").splitlines(
 @pytest.mark.parametrize(
     ("text", "code"), SAID, ids=[f"{code}-{n}" for n, (_, code) in enumerate(SAID)]
 )
-def test_the_words_of_a_library_have_their_cause(text: str, code: str) -> None:
+def test_the_messages_of_a_library_have_their_cause(text: str, code: str) -> None:
     entry = match_text(text)
     assert entry is not None
     assert entry.code == code
 
 
 @pytest.mark.parametrize("line", ORDINARY)
-def test_what_a_healthy_run_prints_is_no_cause(line: str) -> None:
+def test_the_output_of_a_healthy_run_has_no_cause(line: str) -> None:
     assert match_text(line) is None
 
 
-def test_every_entry_is_known_by_words_or_by_its_code_alone() -> None:
+def test_every_entry_is_found_by_a_message_or_by_its_code() -> None:
     assert len({entry.code for entry in CATALOGUE}) >= 40
     tried = {code for _text, code in SAID}
     untried = {entry.code for entry in CATALOGUE if entry.patterns} - tried
     assert untried == set()
 
 
-def test_every_entry_speaks_in_whole_sentences() -> None:
+def test_every_entry_has_whole_sentences() -> None:
     for entry in CATALOGUE:
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", entry.code), entry.code
         assert entry.what.endswith("."), entry.code
@@ -67,23 +68,23 @@ RUNS = [
 ]
 
 
-@pytest.mark.parametrize("said", RUNS)
-def test_every_button_makes_settings_that_hold(said: dict[str, object]) -> None:
+@pytest.mark.parametrize("settings", RUNS)
+def test_every_fix_makes_valid_settings(settings: dict[str, object]) -> None:
     tried = 0
     for entry in CATALOGUE:
-        action = fix_action(entry.fix, said)
+        action = fix_action(entry.fix, settings)
         if action is None or "settings" not in action:
             continue
         tried += 1
-        before = resolve(Layer("run", said)).config
-        after = resolve(Layer("run", said), Layer("remedy", action["settings"])).config
+        before = resolve(Layer("run", settings)).config
+        after = resolve(Layer("run", settings), Layer("remedy", action["settings"])).config
         assert (before != after) == bool(action["settings"]), entry.code
     assert tried > 10
 
 
-def test_less_memory_keeps_what_an_update_learns_from_then_goes_the_dearer_ways() -> None:
-    def patch(**said: object) -> dict[str, object]:
-        action = fix_action("less-memory", RUN | said)
+def test_less_memory_keeps_the_effective_batch_then_uses_slower_options() -> None:
+    def patch(**settings: object) -> dict[str, object]:
+        action = fix_action("less-memory", RUN | settings)
         return action["settings"] if action else {}
 
     assert patch(per_device_train_batch_size=8, gradient_accumulation_steps=2) == {
@@ -98,7 +99,7 @@ def test_less_memory_keeps_what_an_update_learns_from_then_goes_the_dearer_ways(
     assert patch(max_seq_length=256) == {}
 
 
-def test_a_rate_is_lowered_and_fp16_left() -> None:
+def test_the_learning_rate_is_lowered_and_fp16_replaced() -> None:
     action = fix_action("gentler", RUN | {"learning_rate": 2e-4, "fp16": True})
     assert action is not None
     assert action["settings"] == {
@@ -113,11 +114,11 @@ def test_a_rate_is_lowered_and_fp16_left() -> None:
     [(None, None), (0, None), (1, None), (-9, 9), (137, 9), (139, 11), (-11, 11), (143, 15),
      (3221225477, 11), (-1073741819, 11), (128, None), (255, None)],
 )  # fmt: skip
-def test_an_exit_code_tells_its_signal(exit_code: int | None, signal: int | None) -> None:
+def test_an_exit_code_gives_its_signal(exit_code: int | None, signal: int | None) -> None:
     assert signal_of(exit_code) == signal
 
 
-def test_a_signal_says_more_than_the_log_and_memory_more_than_the_signal() -> None:
+def test_a_signal_precedes_the_log_and_memory_precedes_the_signal() -> None:
     log = "update 3 loss 1.0\nCUDA out of memory\n" + "update 4\n" * 50
     assert diagnose_exit(log, exit_code=-9).code == "killed"
     assert diagnose_exit(log, signal=9, memory_ran_out=True).code == "killed-for-memory"
@@ -126,14 +127,14 @@ def test_a_signal_says_more_than_the_log_and_memory_more_than_the_signal() -> No
     assert diagnose_exit("", exit_code=-15).code == "ended-by-person"
 
 
-def test_only_the_last_lines_of_a_log_speak_of_its_end() -> None:
+def test_only_the_last_lines_of_a_log_are_used() -> None:
     early = "CUDA out of memory\n" + "update 4  loss 1.0\n" * 60
     assert diagnose_exit(early).code == "unexpected"
     late = "RuntimeError: CUDA out of memory\nFatal Python error: Segmentation fault\n\nStack:\n"
     assert diagnose_exit(late).code == "segfault"
 
 
-def test_what_is_only_inferred_is_told_as_probable() -> None:
+def test_an_inferred_cause_is_reported_as_probable() -> None:
     inferred = diagnose_exit("", signal=9, memory_ran_out=True)
     assert not inferred.certain
     assert inferred.what.startswith("Probably: the system ended the worker")
@@ -143,7 +144,7 @@ def test_what_is_only_inferred_is_told_as_probable() -> None:
     assert cause_of("nobody-knows") is None
 
 
-def test_a_button_comes_with_the_run_s_own_settings_only() -> None:
+def test_a_fix_needs_the_settings_of_the_run() -> None:
     assert diagnose_exit("", signal=9).action is None
     acted = diagnose_exit("", signal=9, config=RUN | {"per_device_train_batch_size": 2})
     assert acted.action is not None

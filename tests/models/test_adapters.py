@@ -34,8 +34,8 @@ def adapter(folder, **other):
     return folder
 
 
-def asked(said, **more):
-    more.setdefault("adapter", {})["start_from"] = str(said)
+def config_from(name, **more):
+    more.setdefault("adapter", {})["start_from"] = str(name)
     return TrainingConfig(
         task="text-generation",
         model_name="starter",
@@ -45,24 +45,24 @@ def asked(said, **more):
     )
 
 
-def test_a_run_is_meant_by_its_id_and_a_folder_by_its_path(home, tmp_path):
+def test_an_adapter_is_named_by_run_id_or_folder(home, tmp_path):
     of_run = adapter(home.runs / "20260101-000000-abcd" / "output")
-    assert find_adapter(asked("20260101-000000-abcd"), home, MODEL) == of_run.resolve()
+    assert find_adapter(config_from("20260101-000000-abcd"), home, MODEL) == of_run.resolve()
     apart = adapter(tmp_path / "mine")
-    assert find_adapter(asked(apart), home, MODEL) == apart.resolve()
+    assert find_adapter(config_from(apart), home, MODEL) == apart.resolve()
 
 
-@pytest.mark.parametrize("said", ["nothing", "../..", "~nobody-at-all/x", "\x00"])
-def test_what_is_not_there_is_said(home, said):
+@pytest.mark.parametrize("name", ["nothing", "../..", "~nobody-at-all/x", "\x00"])
+def test_a_missing_adapter_is_reported(home, name):
     with pytest.raises(NotFoundError):
-        find_adapter(asked(said), home, MODEL)
+        find_adapter(config_from(name), home, MODEL)
 
 
-def test_only_safetensors_are_taken(home, tmp_path):
+def test_only_safetensors_are_accepted(home, tmp_path):
     folder = adapter(tmp_path / "mine")
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     with pytest.raises(NotFoundError, match="safetensors"):
-        find_adapter(asked(folder), home, MODEL)
+        find_adapter(config_from(folder), home, MODEL)
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,9 @@ def test_only_safetensors_are_taken(home, tmp_path):
         ({}, {"adapter": {"use_rslora": True}}, "adapter.use_rslora"),
     ],
 )
-def test_an_adapter_of_another_model_or_shape_is_refused_in_words(
-    home, tmp_path, own, settings, where
-):
+def test_an_adapter_of_another_model_or_shape_is_refused(home, tmp_path, own, settings, where):
     folder = adapter(tmp_path / "mine", **own)
     with pytest.raises(ConfigError) as refused:
-        find_adapter(asked(folder, **settings), home, MODEL)
+        find_adapter(config_from(folder, **settings), home, MODEL)
     assert refused.value.problems[0].where == where
     assert refused.value.problems[0].remedy

@@ -1,4 +1,4 @@
-"""The catalogue: every model of a profile fits the card it is meant for, by arithmetic."""
+"""The catalog: every model of a profile fits the GPU it is meant for, by estimate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TASKS = ("text-generation", "summarization", "extractive-question-answering")
 # The usual card of each class, and the smallest that its first choice must fit.
 USUAL = {"low_end": 6.0, "mid_range": 12.0, "high_end": 16.0}
 SMALLEST = {"low_end": 6.0, "mid_range": 8.0, "high_end": 16.0}
-# What a desktop keeps of the card.
+# Memory that a desktop uses of the GPU.
 DESKTOP_GIB = 0.6
 
 
@@ -49,20 +49,20 @@ def _id(value):
 
 
 @pytest.mark.parametrize(("profile", "task", "model"), OFFERED, ids=_id)
-def test_every_model_fits_the_usual_card_of_its_profile(profile, task, model):
+def test_every_model_fits_the_usual_gpu_of_its_profile(profile, task, model):
     found = estimate_fit(model, with_card(USUAL[profile]), *layers(profile, task, model))
     assert found.fits, f"{model['name']} needs {found.gib:.1f} of {found.free_gib:.1f} GiB"
 
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("profile", USUAL)
-def test_the_first_choice_fits_the_smallest_card_of_its_profile(profile, task):
+def test_the_first_choice_fits_the_smallest_gpu_of_its_profile(profile, task):
     first = recommended_models(profile, task=task)[0]
     assert estimate_fit(first, with_card(SMALLEST[profile]), *layers(profile, task, first)).fits
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_without_a_card_the_starter_is_first_and_all_are_small(task):
+def test_without_a_gpu_the_starter_is_first_and_all_are_small(task):
     offered = recommended_models("low_end", practice=True, task=task)
     assert offered[0]["name"] == "starter"
     for model in offered:
@@ -70,7 +70,7 @@ def test_without_a_card_the_starter_is_first_and_all_are_small(task):
         assert found.fits, f"{model['name']} needs {found.gib:.1f} GiB"
 
 
-def test_a_task_is_offered_the_kinds_of_model_that_can_do_it():
+def test_a_task_is_offered_models_of_suitable_kinds():
     kinds = {"text-generation": {"decoder"}, "summarization": {"decoder", "encoder-decoder"},
              "extractive-question-answering": {"decoder", "encoder"}}  # fmt: skip
     for task, allowed in kinds.items():
@@ -79,7 +79,7 @@ def test_a_task_is_offered_the_kinds_of_model_that_can_do_it():
 
 
 @pytest.mark.parametrize("profile", USUAL)
-def test_a_decoder_has_about_the_weights_that_its_shape_comes_to(profile):
+def test_a_decoder_has_about_the_parameters_of_its_shape(profile):
     for model in load_profiles()[profile].models:
         facts = catalog_model_info(model)
         if facts.kind != "decoder":
@@ -88,7 +88,7 @@ def test_a_decoder_has_about_the_weights_that_its_shape_comes_to(profile):
         assert parameters_by_shape(shape) == pytest.approx(facts.parameters, rel=0.02), facts.name
 
 
-def test_a_model_says_what_a_person_must_know():
+def test_a_model_has_title_licence_and_note():
     for profile in load_profiles().values():
         names = [model["name"] for model in profile.models]
         assert len(names) == len(set(names))
@@ -98,11 +98,11 @@ def test_a_model_says_what_a_person_must_know():
             assert model["note"].endswith(".")
             assert set(model["tasks"]) <= set(TASKS)
             assert isinstance(model["gated"], bool)
-            # A licence that must be accepted first is said in words too.
+            # A note mentions a licence that must be accepted first.
             assert model["gated"] == ("accepted on the Hub" in model["note"])
 
 
-def test_the_answers_of_a_model_are_settings_there_are():
+def test_the_values_of_a_model_are_existing_settings():
     for profile, task, model in OFFERED:
         rest = Layer("rest", {"model_name": model["name"], "dataset": "sample:captain"})
         config = resolve(*layers(profile, task, model), rest).config
@@ -110,24 +110,24 @@ def test_the_answers_of_a_model_are_settings_there_are():
         assert total_gib(estimate_memory(config, plan, catalog_model_info(model), plan.max_length))
 
 
-def test_answers_that_are_wrong_leave_the_need_unknown():
+def test_wrong_settings_leave_the_fit_unknown():
     model = recommended_models("low_end")[0]
     assert estimate_fit(model, LAPTOP, Layer("form", {"lora_r": "many"})).fits is None
 
 
 @pytest.mark.parametrize("profile", USUAL)
-def test_a_model_of_which_only_the_size_is_known_is_weighed_about_right(profile):
+def test_a_model_of_known_size_alone_is_estimated_about_right(profile):
     machine = with_card(24.0)
     for model in load_profiles()[profile].models:
         if "text-generation" not in model["tasks"]:
             continue
-        said = layers(profile, "text-generation", model)
-        by_shape = estimate_fit(model, machine, *said)
-        by_size = estimate_fit_by_size(model["parameters"] * 1.05, machine, *said)
+        stack = layers(profile, "text-generation", model)
+        by_shape = estimate_fit(model, machine, *stack)
+        by_size = estimate_fit_by_size(model["parameters"] * 1.05, machine, *stack)
         assert by_size.gib == pytest.approx(by_shape.gib, rel=0.35), model["name"]
         assert by_size.free_gib == by_shape.free_gib
 
 
-def test_a_model_of_unknown_size_is_not_weighed():
+def test_a_model_of_unknown_size_is_not_estimated():
     assert estimate_fit_by_size(None, LAPTOP).gib is None
     assert estimate_fit_by_size(1.0, LAPTOP, Layer("form", {"lora_r": "many"})).gib is None

@@ -1,4 +1,4 @@
-"""The Hub is searched when somebody says so, and what it does not answer is said in words."""
+"""Search of the Hub: queries, results and errors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def hub(monkeypatch):
     made.server.server_close()
 
 
-def test_what_is_found_says_size_licence_and_gate(hub):
+def test_a_search_result_has_size_licence_and_gate(hub):
     found = search_models("qwen", "text-generation", endpoint=hub.url)
     assert [one.name for one in found] == ["meta-llama/Llama", "Qwen/Qwen3-0.6B"]
     assert found[1].parameters == pytest.approx(0.6)
@@ -71,40 +71,40 @@ def test_what_is_found_says_size_licence_and_gate(hub):
     assert badged.count("fits · about 1.2 GiB") == 1
 
 
-def test_the_hub_is_asked_for_a_little_of_what_the_task_can_use(hub):
+def test_the_hub_is_asked_for_a_few_models_of_the_task(hub):
     search_models("bert", "extractive-question-answering", endpoint=hub.url)
     assert [asked["pipeline_tag"] for asked in hub.asked] == [["question-answering"], ["fill-mask"]]
     assert all(asked["limit"] == [str(MAX_RESULTS)] for asked in hub.asked)
     assert all("safetensors" in asked["filter"] for asked in hub.asked)
 
 
-def test_a_name_from_outside_is_text_and_never_markup(hub):
+def test_a_name_from_the_hub_is_never_markup(hub):
     hub.listed = [{"id": 'evil/<img src=x onerror="a()">', "downloads": 1, "tags": []}]
     drawn = model_card.hub_models(search_models("evil", "text-generation", endpoint=hub.url), "<b>")
     assert "<img" not in drawn
 
 
-def test_nothing_found_is_said(hub):
+def test_an_empty_search_result_is_reported(hub):
     hub.listed = []
     assert "no model for “<" not in model_card.hub_models([], "<b>")
     assert search_models("qqqq", "text-generation", endpoint=hub.url) == []
 
 
 @pytest.mark.parametrize("query", ["", " ", "q", "q" * 101])
-def test_words_that_are_none_ask_nobody(hub, query):
+def test_an_invalid_query_makes_no_request(hub, query):
     with pytest.raises(ConfigError, match="characters"):
         search_models(query, "text-generation", endpoint=hub.url)
     assert hub.asked == []
 
 
-def test_offline_nobody_is_asked(hub, monkeypatch):
+def test_offline_no_request_is_made(hub, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(NotFoundError, match="HF_HUB_OFFLINE"):
         search_models("qwen", "text-generation", endpoint=hub.url)
     assert hub.asked == []
 
 
-def test_a_hub_that_cannot_be_reached_is_said_with_a_way_out(hub):
+def test_an_unreachable_hub_is_reported_with_a_remedy(hub):
     hub.status = 500
     with pytest.raises(NotFoundError, match="cannot be reached") as refused:
         search_models("qwen", "text-generation", endpoint=hub.url)

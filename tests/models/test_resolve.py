@@ -109,7 +109,7 @@ def refusal(name, home, kind=ForgeError, **more):
 # Folders
 
 
-def test_a_folder_tells_shape_and_exact_size(folder, home):
+def test_a_folder_gives_shape_and_exact_size(folder, home):
     facts = resolve_model(str(folder), home)
     assert (facts.parameters, facts.layers, facts.heads, facts.kv_heads) == (808, 30, 9, 3)
     assert (facts.context, facts.vocab, facts.head_dim) == (8192, 49152, 64)
@@ -117,7 +117,7 @@ def test_a_folder_tells_shape_and_exact_size(folder, home):
     assert facts.weights_gib == pytest.approx((folder / "model.safetensors").stat().st_size / 2**30)
 
 
-def test_a_head_among_the_weights_means_that_it_is_not_tied(tmp_path, home):
+def test_a_stored_head_is_not_tied(tmp_path, home):
     tensors = {**TENSORS, "lm_head.weight": [100, 8]}
     folder = write(tmp_path / "model", LLAMA, {"model.safetensors": safetensors(tensors)})
     assert resolve_model(str(folder), home).tied is False
@@ -153,7 +153,7 @@ def test_an_index_cannot_name_files_elsewhere(tmp_path, home):
         ("tokenizer_config.json", '{"chat_template": "{{ messages }}"}'),
     ],
 )
-def test_a_chat_template_is_seen_wherever_it_lies(folder, home, file, content):
+def test_a_chat_template_is_found_in_every_file(folder, home, file, content):
     assert resolve_model(str(folder), home).has_chat_template is False
     (folder / file).write_text(content, "utf-8")
     assert resolve_model(str(folder), home).has_chat_template is True
@@ -166,7 +166,7 @@ def test_a_model_type_that_transformers_does_not_know_is_refused(tmp_path, home)
     assert "its own Python code" in refusal(write(tmp_path / "b", custom), home, ConfigError)
 
 
-def test_a_known_type_that_brings_code_is_taken_and_marked(tmp_path, home):
+def test_a_known_type_with_own_code_is_accepted_and_marked(tmp_path, home):
     custom = {**LLAMA, "auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}
     assert resolve_model(str(write(tmp_path / "model", custom)), home).remote_code is True
 
@@ -188,7 +188,7 @@ def test_weights_that_cannot_be_trusted_or_trained_are_refused(tmp_path, home, f
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "\x00", "\ud800"])
-def test_a_broken_config_is_said_to_be_broken(folder, home, text):
+def test_a_broken_config_is_reported(folder, home, text):
     (folder / "config.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     assert "config.json" in refusal(folder, home, ConfigError)
 
@@ -219,11 +219,11 @@ def test_a_config_of_nonsense_gives_unknown_numbers_not_a_crash(tmp_path, home):
         ("modèle/été", "neither"),
     ],
 )
-def test_a_name_that_is_no_model_is_refused_in_words(home, name, word):
+def test_a_name_that_is_not_a_model_is_refused(home, name, word):
     assert word in refusal(name, home)
 
 
-def test_an_adapter_is_told_from_a_model(tmp_path, home):
+def test_an_adapter_is_not_taken_for_a_model(tmp_path, home):
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}", "utf-8")
     assert "adapter" in refusal(tmp_path / "adapter", home, ConfigError)
@@ -247,7 +247,7 @@ def test_the_starter_is_found_in_the_home(home):
     [(LLAMA, 134_515_008), (GPT2, 124_318_464), (QWEN3_06B, 595_984_384)],
     ids=["SmolLM2", "GPT-2", "Qwen3-0.6B"],
 )
-def test_the_size_by_arithmetic_is_the_published_one(config, parameters):
+def test_the_computed_size_is_the_published_one(config, parameters):
     counted = parameters_by_shape(read_shape(config))
     assert counted == pytest.approx(parameters, rel=0.001)
 
@@ -258,7 +258,7 @@ def test_a_nested_text_config_is_read():
     assert shape["kind"] == "decoder"
 
 
-def test_a_mixture_of_experts_is_not_counted_by_arithmetic():
+def test_the_size_of_a_mixture_of_experts_is_not_computed():
     assert parameters_by_shape(read_shape({**LLAMA, "num_experts": 64})) is None
 
 
@@ -277,12 +277,12 @@ def test_a_mixture_of_experts_is_not_counted_by_arithmetic():
         ({}, "unknown"),
     ],
 )
-def test_the_kind_of_model_is_read_off_config_alone(config, kind):
+def test_the_kind_of_model_is_read_from_its_config_alone(config, kind):
     assert read_shape(config)["kind"] == kind
 
 
 @pytest.mark.parametrize(
-    ("stored", "said"),
+    ("stored", "expected"),
     [
         (None, ""),
         ({"load_in_4bit": True, "quant_method": "bitsandbytes"}, "4-bit"),
@@ -290,10 +290,10 @@ def test_the_kind_of_model_is_read_off_config_alone(config, kind):
         ({"quant_method": "gptq"}, "gptq"),
     ],
 )
-def test_stored_quantization_is_seen(tmp_path, home, stored, said):
+def test_stored_quantization_is_detected(tmp_path, home, stored, expected):
     config = {**LLAMA, **({"quantization_config": stored} if stored else {})}
     facts = resolve_model(str(write(tmp_path / "model", config)), home)
-    assert facts.quantization == said
+    assert facts.quantization == expected
     assert facts.parameters == (134_515_008 if stored else 808)
 
 
@@ -326,9 +326,7 @@ BART = {
     ("raw", "layers", "heads", "head_dim", "intermediate"),
     [(T5, 16, 6, 64, 1024), (BART, 24, 16, 64, 4096)],
 )
-def test_a_model_that_reads_and_writes_has_the_layers_of_both(
-    raw, layers, heads, head_dim, intermediate
-):
+def test_an_encoder_decoder_has_the_layers_of_both(raw, layers, heads, head_dim, intermediate):
     shape = read_shape(raw)
     assert (shape["kind"], shape["layers"]) == ("encoder-decoder", layers)
     assert (shape["heads"], shape["head_dim"]) == (heads, head_dim)
@@ -393,9 +391,9 @@ class Hub:
             return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
         files = [{"rfilename": n, "size": len(c)} for n, c in self.models[name].items()]
         tags = ["license:apache-2.0"]
-        told = {"id": name, "sha": "a" * 40, "siblings": files, "tags": tags, "private": False}
-        told["safetensors"] = {"parameters": {"BF16": 777}, "total": 777}
-        return 200, {"Content-Type": "application/json"}, json.dumps(told).encode()
+        response = {"id": name, "sha": "a" * 40, "siblings": files, "tags": tags, "private": False}
+        response["safetensors"] = {"parameters": {"BF16": 777}, "total": 777}
+        return 200, {"Content-Type": "application/json"}, json.dumps(response).encode()
 
 
 @pytest.fixture
@@ -417,7 +415,7 @@ def model_files(config=LLAMA, **more):
     return {"config.json": json.dumps(config).encode(), "model.safetensors": safetensors(), **more}
 
 
-def test_a_hub_model_is_known_without_its_weights(hub, cache, home):
+def test_a_hub_model_is_resolved_without_its_weights(hub, cache, home):
     hub.models["owner/model"] = model_files(**{"chat_template.jinja": b"{{ messages }}"})
     facts = resolve_model("owner/model", home, endpoint=hub.url, cache=cache)
     assert (facts.parameters, facts.revision, facts.local) == (777, "a" * 40, False)
@@ -427,7 +425,7 @@ def test_a_hub_model_is_known_without_its_weights(hub, cache, home):
     assert not any("model.safetensors" in path for path in hub.asked)
 
 
-def test_a_model_in_the_cache_asks_nobody(hub, cache, home):
+def test_a_cached_model_makes_no_request(hub, cache, home):
     hub.models["owner/model"] = model_files()
     facts = resolve_model("owner/model", home, endpoint=hub.url, cache=cache)
     folder = Path(next(cache.glob("models--owner--model/snapshots/*")))
@@ -441,7 +439,7 @@ def test_a_model_in_the_cache_asks_nobody(hub, cache, home):
     assert hub.asked == []
 
 
-def test_a_name_the_hub_does_not_know(hub, cache, home):
+def test_a_name_unknown_to_the_hub_is_refused(hub, cache, home):
     words = refusal("owner/absent", home, NotFoundError, endpoint=hub.url, cache=cache)
     assert "no model owner/absent" in words
 
@@ -466,7 +464,7 @@ def test_a_hub_that_cannot_be_reached_points_to_the_starter(hub, cache, home, mo
 
 
 @pytest.mark.parametrize("switch", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
-def test_offline_nobody_is_asked(hub, cache, home, monkeypatch, switch):
+def test_offline_no_request_is_made(hub, cache, home, monkeypatch, switch):
     monkeypatch.setenv(switch, "1")
     words = refusal("owner/model", home, NotFoundError, endpoint=hub.url, cache=cache)
     assert switch in words

@@ -9,7 +9,7 @@ from typing import Any
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.checks.summary import DatasetSummary
-from modelforge.data.columns.detect import ColumnMapping
+from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.errors import Finding
 from modelforge.hardware.machine import Machine
 from modelforge.hardware.nvidia import Gpu

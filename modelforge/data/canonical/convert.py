@@ -10,7 +10,6 @@ import orjson
 
 from modelforge.config.prompt_template import has_placeholder, render_parts
 from modelforge.data.canonical.messages import (
-    ROLES,
     Message,
     UnusableRowError,
     is_empty_message,
@@ -23,17 +22,6 @@ from modelforge.data.canonical.preference import is_conversation, to_label, to_p
 from modelforge.data.canonical.qa import to_answers
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.formats.read import read_rows
-
-__all__ = [
-    "ROLES",
-    "Canonical",
-    "UnusableRowError",
-    "document_and_summary",
-    "fingerprint",
-    "read_canonical",
-    "to_canonical",
-    "usable_rows",
-]
 
 Canonical = dict[str, Any]
 Row = dict[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -35,17 +36,16 @@ class Counters:
     lines: int = 0
     columns: dict[str, None] = field(default_factory=dict)
     length_histogram: list[int] = field(default_factory=lambda: [0] * 32)
-    scripts: dict[str, int] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    scripts: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
     places: dict[str, list[Place]] = field(default_factory=dict)
     fingerprints: array[int] = field(default_factory=lambda: array("Q"))
     fingerprint_lines: array[int] = field(default_factory=lambda: array("Q"))
 
     def record(self, code: str, line: int, column: int | str | None = None) -> None:
         """Count a finding, and keep its place if it is among the first."""
-        count = self.counts.get(code, 0) + 1
-        self.counts[code] = count
-        if count <= MAX_PLACES:
+        self.counts[code] += 1
+        if self.counts[code] <= MAX_PLACES:
             self.places.setdefault(code, []).append((line, column))
 
     def add_columns(self, names: Iterable[str]) -> None:
@@ -63,12 +63,11 @@ class Counters:
         self.add_columns(later.columns)
         for power, count in enumerate(later.length_histogram):
             self.length_histogram[power] += count
-        for script, count in later.scripts.items():
-            self.scripts[script] = self.scripts.get(script, 0) + count
-        for code, count in later.counts.items():
-            self.counts[code] = self.counts.get(code, 0) + count
+        self.scripts.update(later.scripts)
+        self.counts.update(later.counts)
+        for code, places in later.places.items():
             kept = self.places.setdefault(code, [])
-            moved = [(line + self.lines, column) for line, column in later.places.get(code, ())]
+            moved = [(line + self.lines, column) for line, column in places]
             kept += moved[: MAX_PLACES - len(kept)]
         free = MAX_FINGERPRINTS - len(self.fingerprints)
         self.fingerprints.extend(later.fingerprints[:free])
@@ -134,9 +133,8 @@ class DatasetStats:
 def compute_stats(counters: Counters, size: int) -> DatasetStats:
     """Return the statistics of a file of `size` bytes."""
     counts = counters.counts
-    empty = sum(counts.get(code, 0) for code in ("empty-answer", "empty-text", "empty-question"))
-    scripts = sorted(counters.scripts.items(), key=lambda item: -item[1])
-    answers = sum(counters.scripts.values())
+    empty = sum(counts[code] for code in ("empty-answer", "empty-text", "empty-question"))
+    answers = counters.scripts.total()
     return DatasetStats(
         rows=counters.rows,
         skipped=counters.skipped,
@@ -146,8 +144,10 @@ def compute_stats(counters: Counters, size: int) -> DatasetStats:
         mean_answer_chars=_share(counters.answer_chars, counters.answers, 1),
         mean_turns=_share(counters.messages, counters.rows, 1),
         empty_share=_share(empty, counters.rows + counters.skipped, 4),
-        duplicate_share=_share(counts.get("duplicate-rows", 0), counters.rows, 4),
-        scripts={script: _share(count, answers, 4) for script, count in scripts},
+        duplicate_share=_share(counts["duplicate-rows"], counters.rows, 4),
+        scripts={
+            script: _share(count, answers, 4) for script, count in counters.scripts.most_common()
+        },
         histogram=[
             (2**power // 2, 2**power, count)
             for power, count in enumerate(counters.length_histogram)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from modelforge.data.canonical.convert import UnusableRowError
-from modelforge.data.canonical.messages import ROLE_ALIASES
+from modelforge.data.canonical.messages import ROLE_ALIASES, UnusableRowError
 from modelforge.data.columns.mapping import ColumnMapping
 
 _EMPTY = ("empty-answer", "empty-question", "empty-text")

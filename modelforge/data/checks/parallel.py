@@ -20,8 +20,8 @@ from typing import Any
 from modelforge.data.checks.counters import Counters
 from modelforge.data.checks.findings import ReadErrors
 from modelforge.data.checks.rows import CheckOptions, RowChecker
-from modelforge.data.formats.json import detect_layout, read_json_lines
-from modelforge.data.formats.read import RawRow, read_raw_rows
+from modelforge.data.formats.json import RawRow, detect_layout, read_json_lines
+from modelforge.data.formats.read import read_raw_rows
 from modelforge.data.formats.sniff import DataFile
 from modelforge.errors import Problem, RunError
 from modelforge.paths import PROJECT_ROOT

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from modelforge.data.canonical.convert import Canonical, UnusableRowError, fingerprint, to_canonical
+from modelforge.data.canonical.convert import Canonical, fingerprint, to_canonical
+from modelforge.data.canonical.messages import UnusableRowError
 from modelforge.data.checks.counters import MAX_FINGERPRINTS, Counters
 from modelforge.data.checks.locate import duplicate_key, exceeds_depth, locate_error
 from modelforge.data.checks.text import (
     CONTROL,
     LAST_SEPARATOR,
-    MAX_NEAR_EMPTY_CHARS,
     check_text,
     detect_script,
     is_near_empty,
@@ -180,13 +180,13 @@ class RowChecker:
         counters = self.counters
         counters.answers += 1
         counters.answer_chars += len(completion)
-        if len(completion) <= MAX_NEAR_EMPTY_CHARS and is_near_empty(completion):
+        if is_near_empty(completion):
             counters.record("near-empty-answer", line, self.mapping.fields.get("answer"))
         examine_all = counters.answers < _MAX_SCRIPTS
         if examine_all or counters.answers % _SCRIPT_INTERVAL == 0:
             script = detect_script(completion)
             weight = 1 if examine_all else _SCRIPT_INTERVAL
-            counters.scripts[script] = counters.scripts.get(script, 0) + weight
+            counters.scripts[script] += weight
 
     def _check_preference(self, line: int, row: Canonical, data: dict[str, Any]) -> None:
         record, fields = self.counters.record, self.mapping.fields

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 from modelforge.config.schema.data import Source
 from modelforge.data.canonical.convert import Canonical, usable_rows
@@ -53,10 +52,6 @@ class DatasetSummary:
     skipped: int = 0
     size_bytes: int = 0
     encoding: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the summary as plain data."""
-        return asdict(self) | {"path": str(self.path)}
 
 
 def summarize(

@@ -24,8 +24,6 @@ from modelforge.data.columns.names import (
 )
 from modelforge.errors import DataError, Problem
 
-__all__ = ["SAMPLE_ROWS", "ColumnMapping", "RowKind", "detect_mapping"]
-
 # The number of rows from which columns are detected.
 SAMPLE_ROWS = 100
 _MAX_UNUSED = 20

@@ -11,8 +11,6 @@ from modelforge.data.formats.json import RawRow, read_json_rows
 from modelforge.data.formats.sniff import DataFile, Row, sniff_file
 from modelforge.data.formats.text import read_text
 
-__all__ = ["RawRow", "Row", "read_file_rows", "read_raw_rows", "read_rows"]
-
 
 def read_rows(
     path: Path, on_error: OnReadError | None = None, encoding: str | None = None

@@ -23,7 +23,8 @@ from modelforge.data.checks.rules import RULES
 from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
 from modelforge.data.columns.unknown import explain_unknown_columns
 from modelforge.data.formats.errors import ReadError
-from modelforge.data.formats.read import RawRow, read_raw_rows
+from modelforge.data.formats.json import RawRow
+from modelforge.data.formats.read import read_raw_rows
 from modelforge.data.formats.sniff import DataFile, Row, sniff_file
 from modelforge.data.repair.rows import RowRepairer
 from modelforge.data.repair.text import parse_broken_line

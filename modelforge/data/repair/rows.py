@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from modelforge.data.canonical.convert import UnusableRowError, to_canonical
+from modelforge.data.canonical.convert import to_canonical
+from modelforge.data.canonical.messages import UnusableRowError
 from modelforge.data.checks.rows import SCORE_COLUMNS, CheckOptions, RowChecker
 from modelforge.data.checks.rules import DROP, RULES
 from modelforge.data.columns.mapping import ColumnMapping

@@ -10,12 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.config.schema.data import Source
-from modelforge.data.canonical.convert import (
-    Canonical,
-    UnusableRowError,
-    read_canonical,
-    to_canonical,
-)
+from modelforge.data.canonical.convert import Canonical, read_canonical, to_canonical
+from modelforge.data.canonical.messages import UnusableRowError
 from modelforge.data.checks.parallel import CountCache
 from modelforge.data.checks.summary import DatasetSummary, summarize
 from modelforge.data.columns.mapping import ColumnMapping

@@ -5,9 +5,11 @@ import json
 import pytest
 
 from modelforge.config.schema.data import Source
-from modelforge.data.canonical.convert import UnusableRowError, fingerprint, to_canonical
+from modelforge.data.canonical.convert import fingerprint, to_canonical
+from modelforge.data.canonical.messages import UnusableRowError
 from modelforge.data.checks.rules import RULES
-from modelforge.data.columns.detect import ColumnMapping, detect_mapping
+from modelforge.data.columns.detect import detect_mapping
+from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.errors import DataError
 
 USER, ASSISTANT = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}
@@ -79,7 +81,7 @@ SPELLED = [
 
 
 @pytest.mark.parametrize(("row", "kind", "becomes"), SPELLED, ids=lambda part: str(part)[:70])
-def test_every_spelling_is_recognised_read_and_explained(row, kind, becomes):
+def test_every_spelling_is_detected_read_and_explained(row, kind, becomes):
     mapping = detect_mapping([row])
     assert mapping.kind == kind
     assert all(column in mapping.reason for column in mapping.fields.values())
@@ -88,7 +90,7 @@ def test_every_spelling_is_recognised_read_and_explained(row, kind, becomes):
     assert ColumnMapping.from_dict(json.loads(json.dumps(mapping.as_dict()))) == mapping
 
 
-def test_the_reason_says_what_is_called_otherwise():
+def test_the_reason_names_keys_that_differ():
     assert (
         "Messages use from for role and value for content."
         in detect_mapping([{"conversations": SHAREGPT}]).reason
@@ -103,7 +105,7 @@ def test_different_rows_of_every_kind_have_different_fingerprints():
     assert len({fingerprint(row) for row in rows}) == len(different)
 
 
-SAID = [
+SOURCE_FIELDS = [
     ({"text_field": "a"}, {"a": "Hi", "b": "Ho"}, {"text": "Hi"}),
     ({"instruction_field": "a", "output_field": "b"}, {"a": "Hi", "b": "Ho"}, CHAT),
     ({"input_field": "a", "output_field": "b"}, {"a": "Hi", "b": "Ho"}, CHAT),
@@ -111,8 +113,8 @@ SAID = [
     ({"type": "instruction"}, {"text": "x", "input": "Hi", "output": "Ho"}, CHAT),
     ({"type": "text"}, {"text": "Hi", "input": "x", "output": "x"}, {"text": "Hi"}),
     (
-        {"messages_field": "c", "message_property_mappings": {"role": "who", "content": "said"}},
-        {"c": [{"who": "human", "said": "Hi"}, {"who": "bot", "said": "Ho"}], "messages": 1},
+        {"messages_field": "c", "message_property_mappings": {"role": "who", "content": "body"}},
+        {"c": [{"who": "human", "body": "Hi"}, {"who": "bot", "body": "Ho"}], "messages": 1},
         CHAT,
     ),
     (
@@ -128,11 +130,13 @@ SAID = [
 ]
 
 
-@pytest.mark.parametrize(("said", "row", "becomes"), SAID, ids=lambda part: str(part)[:60])
-def test_what_the_source_says_wins(said, row, becomes):
-    mapping = detect_mapping([row], "x.csv", Source(path="x.csv", **said))
+@pytest.mark.parametrize(
+    ("fields", "row", "becomes"), SOURCE_FIELDS, ids=lambda part: str(part)[:60]
+)
+def test_the_settings_of_the_source_win(fields, row, becomes):
+    mapping = detect_mapping([row], "x.csv", Source(path="x.csv", **fields))
     assert to_canonical(row, mapping) == becomes
-    if any(name.endswith("_field") for name in said):
+    if any(name.endswith("_field") for name in fields):
         assert "as set" in mapping.reason
 
 
@@ -145,18 +149,18 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("said", "what", "remedy"), REFUSED, ids=str)
-def test_a_column_that_is_not_there_is_refused_by_its_setting(said, what, remedy):
+@pytest.mark.parametrize(("fields", "what", "remedy"), REFUSED, ids=str)
+def test_a_missing_column_is_refused_by_its_setting(fields, what, remedy):
     with pytest.raises(DataError) as caught:
-        detect_mapping([{"body": "a", "answer": "b"}], "x.csv", Source(path="x.csv", **said))
+        detect_mapping([{"body": "a", "answer": "b"}], "x.csv", Source(path="x.csv", **fields))
     (problem,) = caught.value.problems
     assert problem.where == "x.csv"
     assert what in problem.what
     assert remedy in problem.remedy
 
 
-def read(row, **said):
-    return to_canonical(row, detect_mapping([row], "x", Source(path="x", **said)))
+def read(row, **fields):
+    return to_canonical(row, detect_mapping([row], "x", Source(path="x", **fields)))
 
 
 def test_a_system_prompt_comes_from_a_column_or_is_the_same_for_all():
@@ -170,31 +174,31 @@ def test_a_system_prompt_comes_from_a_column_or_is_the_same_for_all():
     )
 
 
-def test_a_system_prompt_takes_the_place_of_the_one_in_the_conversation():
+def test_a_system_prompt_replaces_the_one_in_the_conversation():
     row = {"messages": [{"role": "system", "content": "Old."}, USER, ASSISTANT], "sys": "New."}
     assert read(row, system_field="sys")["messages"][0]["content"] == "New."
     assert len(read(row, system_field="sys")["messages"]) == 3
     assert read(row | {"sys": None}, system_field="sys")["messages"][0]["content"] == "Old."
 
 
-def test_the_system_message_of_a_preference_stands_before_the_question():
+def test_the_system_message_of_a_preference_precedes_the_prompt():
     row = {"prompt": "Hi", "chosen": "Ho", "rejected": "No", "system": "Be brief."}
     assert read(row)["prompt"] == [{"role": "system", "content": "Be brief."}, USER]
 
 
-def test_a_prompt_format_lays_out_the_row():
+def test_a_prompt_format_renders_the_row():
     row = {"instruction": "Hi", "input": "you", "output": "Ho", "system": "S"}
-    said = {
+    fields = {
         "prompt_format": "{system}\n# {instruction}\n{input}\n## {output}</s>",
         "prompt_format_no_input": "# {instruction}\n## {output}",
     }
-    assert read(row, **said) == {
+    assert read(row, **fields) == {
         "messages": [
             {"role": "user", "content": "S\n# Hi\nyou\n## "},
             {"role": "assistant", "content": "Ho</s>"},
         ]
     }
-    assert read(row | {"input": " "}, **said)["messages"] == [
+    assert read(row | {"input": " "}, **fields)["messages"] == [
         {"role": "system", "content": "S"},
         {"role": "user", "content": "# Hi\n## "},
         {"role": "assistant", "content": "Ho"},
@@ -204,7 +208,7 @@ def test_a_prompt_format_lays_out_the_row():
     }
 
 
-def test_what_a_row_says_is_never_read_as_a_format():
+def test_the_text_of_a_row_is_never_read_as_a_format():
     row = {"instruction": "{output} {0.__class__}", "output": "{instruction}"}
     user, assistant = read(row, prompt_format="{instruction}|{output}")["messages"]
     assert user["content"] == "{output} {0.__class__}|"
@@ -224,7 +228,7 @@ def test_tools_are_a_list_or_its_json_text(tools):
 
 
 @pytest.mark.parametrize("tools", [None, "", "[]", []])
-def test_no_tools_leave_no_trace(tools):
+def test_empty_tools_add_nothing(tools):
     assert read({**CHAT, "tools": tools}) == CHAT
 
 
@@ -251,7 +255,7 @@ def test_tool_calls_and_their_results_are_kept(turn):
     ]
 
 
-def test_sharegpt_calls_and_observations_become_tool_turns():
+def test_sharegpt_calls_and_observations_become_tool_messages():
     row = {
         "conversations": [
             {"from": "human", "value": "Hi"},
@@ -272,7 +276,7 @@ def test_sharegpt_calls_and_observations_become_tool_turns():
     }
 
 
-def test_a_turn_may_be_called_otherwise_down_to_its_tool_calls():
+def test_the_keys_of_messages_can_be_mapped_down_to_tool_calls():
     row = {"messages": [USER, {"role": "assistant", "content": "", "calls": [CALL]}]}
     found = read(row, messages_field="messages", message_property_mappings={"tool_calls": "calls"})
     assert found["messages"][1]["tool_calls"] == [CALL]
@@ -311,7 +315,7 @@ UNUSABLE = [
 
 
 @pytest.mark.parametrize(("code", "row"), UNUSABLE, ids=str)
-def test_what_cannot_be_learned_from_has_a_cause(code, row):
+def test_every_unusable_row_has_a_cause(code, row):
     with pytest.raises(UnusableRowError) as caught:
         read(row)
     assert caught.value.code == code
@@ -338,5 +342,5 @@ def test_every_unusable_row_has_a_rule():
     ],
     ids=str,
 )
-def test_a_start_is_checked_and_looked_for(answers, found):
+def test_an_answer_start_is_checked_and_searched_for(answers, found):
     assert read(CONTEXT | {"answers": answers})["answers"] == found

@@ -4,19 +4,20 @@ from pathlib import Path
 import pytest
 
 from modelforge.data.canonical.convert import (
-    UnusableRowError,
     fingerprint,
     read_canonical,
     to_canonical,
 )
-from modelforge.data.columns.detect import ColumnMapping, detect_mapping
+from modelforge.data.canonical.messages import UnusableRowError
+from modelforge.data.columns.detect import detect_mapping
+from modelforge.data.columns.mapping import ColumnMapping
 
 PAIR = ColumnMapping("pair", {"prompt": "input", "answer": "output"})
 CHAT = ColumnMapping("messages", {"messages": "messages"})
 
 
-def turns(*said: tuple[str, object]) -> dict[str, object]:
-    return {"messages": [{"role": role, "content": content} for role, content in said]}
+def turns(*pairs: tuple[str, object]) -> dict[str, object]:
+    return {"messages": [{"role": role, "content": content} for role, content in pairs]}
 
 
 def cause(row: dict[str, object], mapping: ColumnMapping) -> str:
@@ -25,13 +26,13 @@ def cause(row: dict[str, object], mapping: ColumnMapping) -> str:
     return caught.value.code
 
 
-def test_a_pair_becomes_two_turns() -> None:
+def test_a_pair_becomes_two_messages() -> None:
     assert to_canonical({"input": "Hi", "output": "Ho"}, PAIR) == turns(
         ("user", "Hi"), ("assistant", "Ho")
     )
 
 
-def test_an_instruction_takes_its_input_along() -> None:
+def test_an_instruction_includes_its_input() -> None:
     row = {"instruction": "Add", "input": "1, 2", "output": 3, "system": "Be brief."}
     mapping = detect_mapping([row])
     assert to_canonical(row, mapping) == turns(
@@ -65,7 +66,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("code", PAIRS)
-def test_a_pair_that_teaches_nothing_says_why(code: str) -> None:
+def test_an_unusable_pair_has_a_code(code: str) -> None:
     assert cause(PAIRS[code], PAIR) == code
 
 
@@ -84,18 +85,18 @@ CHATS = [
 
 
 @pytest.mark.parametrize(("code", "row"), CHATS)
-def test_a_conversation_that_teaches_nothing_says_why(code: str, row: dict[str, object]) -> None:
+def test_an_unusable_conversation_has_a_code(code: str, row: dict[str, object]) -> None:
     assert cause(row, CHAT) == code
 
 
-def test_outer_white_space_makes_no_difference_but_a_role_does() -> None:
+def test_fingerprints_ignore_outer_white_space_but_not_roles() -> None:
     one = turns(("user", "a "), ("assistant", "b\n"))
     assert fingerprint(one) == fingerprint(turns(("user", "a"), ("assistant", "b")))
     assert fingerprint(one) != fingerprint(turns(("system", "a"), ("assistant", "b")))
 
 
-def test_iterating_passes_over_unusable_rows(tmp_path: Path) -> None:
+def test_iterating_skips_unusable_rows(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("input,output\na,b\nc,\nd,e\n")
-    said = [row["messages"][0]["content"] for row in read_canonical(path, PAIR)]
-    assert said == ["a", "d"]
+    contents = [row["messages"][0]["content"] for row in read_canonical(path, PAIR)]
+    assert contents == ["a", "d"]

@@ -22,14 +22,14 @@ def scores(**at: float) -> list[float]:
     return found
 
 
-def test_the_best_span_wins_and_its_share_is_that_of_all_beliefs():
+def test_the_best_span_wins_with_its_probability():
     found = best_answer(CONTEXT, [WINDOW], [scores(_2=4, _3=1)], [scores(_2=3, _3=4)])
     assert (found.text, found.start) == ("Ada sailed", 0)
     sums = [4 + 4, 4 + 3, 4 - 9, 1 + 4, 1 - 9, -9 - 9, -9 - 9]
     assert found.score == pytest.approx(math.exp(8) / sum(map(math.exp, sums)), abs=1e-4)
 
 
-def test_no_answer_wins_where_it_is_believed_in_more():
+def test_no_answer_wins_where_its_score_is_higher():
     nothing = best_answer(CONTEXT, [WINDOW], [scores(_0=5, _2=4)], [scores(_0=5, _2=3)])
     assert (nothing.text, nothing.start) == ("", None)
     assert nothing.score == pytest.approx(math.exp(10) / (math.exp(10) + math.exp(7)), abs=1e-3)
@@ -42,7 +42,7 @@ def test_a_window_without_the_answer_does_not_outvote_the_one_that_has_it():
     assert found.text == "west"
 
 
-def test_an_answer_never_ends_before_it_begins_nor_lies_in_the_question():
+def test_an_answer_never_ends_before_it_begins_nor_is_in_the_question():
     found = best_answer(CONTEXT, [WINDOW], [scores(_1=9, _4=5)], [scores(_1=9, _2=8, _4=1)])
     assert found.text == "west"
 
@@ -51,7 +51,7 @@ def test_without_windows_there_is_no_answer():
     assert best_answer(CONTEXT, [], [], []).text == ""
 
 
-def test_a_question_about_a_context_is_written_as_a_conversation():
+def test_a_question_about_a_context_becomes_a_conversation():
     row = {"context": CONTEXT, "question": "Who?", "answers": [{"text": "Ada", "start": 0}]}
     asked, answered = to_chat_example(row)["messages"]
     assert CONTEXT in asked["content"]
@@ -60,7 +60,7 @@ def test_a_question_about_a_context_is_written_as_a_conversation():
     assert to_chat_example(row | {"answers": []})["messages"][1]["content"] == NO_ANSWER
 
 
-def test_a_document_is_what_was_said_before_the_last_answer():
+def test_a_document_is_the_text_before_the_last_answer():
     row = {
         "messages": [
             {"role": "user", "content": "Summarise this text.\n\nA long text."},
@@ -72,7 +72,7 @@ def test_a_document_is_what_was_said_before_the_last_answer():
     assert document_and_summary({"messages": row["messages"][1:]}) is None
 
 
-def test_a_lead_is_taken_from_the_models_own_config():
+def test_the_prefix_of_a_summary_is_read_from_the_model_config():
     class Config:
         task_specific_params = {"summarization": {"prefix": "summarize: "}}  # noqa: RUF012
 

@@ -28,7 +28,7 @@ class Case(NamedTuple):
     level: str
     line: int | None = None
     column: int | str | None = None
-    mended: bool = False
+    repaired: bool = False
     options: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -66,8 +66,10 @@ def chats(*turns: tuple[str, Any], more: Sequence[Any] = ()) -> Maker:
 def chat(*turns: tuple[str, Any]) -> dict[str, Any]:
     return {
         "messages": [
-            said if isinstance(said, dict) and "role" in said else {"role": role, "content": said}
-            for role, said in turns
+            content
+            if isinstance(content, dict) and "role" in content
+            else {"role": role, "content": content}
+            for role, content in turns
         ]
     }
 
@@ -140,7 +142,7 @@ PICTURE = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image
 LONG = "word " * 2_000
 SMALL = {"longest": 2_000}
 
-# number, kind, title, file, make, code, level, line, column, mended
+# number, kind, title, file, make, code, level, line, column, repaired
 _ROWS: list[tuple[Any, ...]] = [
     ("JSONL", "empty", "a.jsonl", text(""), "empty-file", "blocker", 1),
     ("JSONL", "only blanks", "a.jsonl", text("\n \n\t\n"), "blank-file", "blocker", 1),

@@ -12,7 +12,7 @@ from modelforge.errors import DataError
 from modelforge.paths import Home
 from tests.data.checks.broken_files import CASES, Case
 
-MENDED = [case for case in CASES if case.mended]
+REPAIRED = [case for case in CASES if case.repaired]
 IDS = [f"{case.number} {case.kind} {case.title}" for case in CASES]
 
 
@@ -33,12 +33,12 @@ def found_in(diagnosis: CheckResult, case: Case) -> DataFinding:
     return found[0]
 
 
-def test_the_catalogue_is_whole() -> None:
+def test_the_catalogue_is_complete() -> None:
     kinds = [case.kind for case in CASES]
     assert len(CASES) == 60
     assert [kinds.count(kind) for kind in dict.fromkeys(kinds)] == [18, 6, 10, 6, 14, 6]
     assert len({case.code for case in CASES}) == 60
-    assert len(MENDED) >= 20
+    assert len(REPAIRED) >= 20
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
@@ -61,9 +61,7 @@ def test_each_broken_file_gets_its_own_cause_with_its_place_and_a_remedy(
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_what_the_doctor_calls_hopeless_is_refused_in_words_and_nothing_else_is(
-    tmp_path: Path, case: Case
-) -> None:
+def test_only_files_with_a_blocker_are_refused_for_training(tmp_path: Path, case: Case) -> None:
     path, diagnosis, _ = examined(tmp_path, case)
     if diagnosis.blocked and case.code != "all-answers-truncated":
         with pytest.raises(DataError) as caught:
@@ -73,7 +71,7 @@ def test_what_the_doctor_calls_hopeless_is_refused_in_words_and_nothing_else_is(
         assert summarize(path).rows >= 1
 
 
-@pytest.mark.parametrize("case", MENDED, ids=[IDS[case.number - 1] for case in MENDED])
+@pytest.mark.parametrize("case", REPAIRED, ids=[IDS[case.number - 1] for case in REPAIRED])
 def test_one_click_repairs_the_file_into_a_copy_that_can_be_trained_on(
     tmp_path: Path, case: Case
 ) -> None:
@@ -102,7 +100,7 @@ def test_memory_stays_bounded_over_the_whole_catalogue(tmp_path: Path) -> None:
     assert peak < 150 * 2**20
 
 
-def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_print_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = []
     for case in CASES:
         path, diagnosis, seconds = examined(tmp_path, case)
@@ -110,15 +108,15 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         size = path.stat().st_size
         place = ", ".join(str(part) for part in (found.places or [("-",)])[0] if part is not None)
         trains = "no" if diagnosis.blocked else "yes"
-        mended = "yes" if case.mended else ""
+        repaired = "yes" if case.repaired else ""
         lines.append(
             f"{case.number:>2}  {case.kind:<10} {case.title:<31} {found.code:<21} {place:<18}"
-            f"{trains:<7}{mended:<9}{seconds * 1000:>7.0f} ms  {size:>11,} B"
+            f"{trains:<7}{repaired:<9}{seconds * 1000:>7.0f} ms  {size:>11,} B"
         )
     head = (
         f"\n No {'kind':<10} {'file':<31} {'cause':<21} {'line, column':<18}"
         f"{'trains':<7}{'repaired':<9}"
     )
     with capsys.disabled():
-        print("\n".join([head, *lines, f"{len(lines)} of 60 named; {len(MENDED)} repaired."]))
+        print("\n".join([head, *lines, f"{len(lines)} of 60 named; {len(REPAIRED)} repaired."]))
     assert len(lines) == 60

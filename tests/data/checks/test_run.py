@@ -32,7 +32,7 @@ def pairs(count: int) -> list[dict[str, Any]]:
     return [{"input": f"question {n}?", "output": f"answer {n}"} for n in range(count)]
 
 
-def test_a_clean_file_has_nothing_and_its_numbers(tmp_path: Path) -> None:
+def test_a_clean_file_has_no_findings_and_its_statistics(tmp_path: Path) -> None:
     diagnosis = check_file(write(tmp_path / "a.jsonl", pairs(30)))
     assert diagnosis.findings == []
     assert not diagnosis.blocked
@@ -55,9 +55,7 @@ SIGNS = {
 
 
 @pytest.mark.parametrize("code", SIGNS)
-def test_each_sign_is_counted_once_a_row_and_what_is_private_is_never_shown(
-    tmp_path: Path, code: str
-) -> None:
+def test_each_finding_is_counted_once_a_row_without_private_data(tmp_path: Path, code: str) -> None:
     rows = pairs(20)
     for at in (3, 9):
         rows[at]["output"] = f"{SIGNS[code]}{at if code != 'near-empty-answer' else ''}"
@@ -74,20 +72,20 @@ def test_each_sign_is_counted_once_a_row_and_what_is_private_is_never_shown(
     "text",
     ["1 + 1 = 2", "Call me at 12:30", "a < b & c", "version 2024-11-21", "me@home", "task-x"],
 )
-def test_what_only_looks_alike_is_no_sign(tmp_path: Path, text: str) -> None:
+def test_similar_texts_are_not_reported(tmp_path: Path, text: str) -> None:
     rows = pairs(20)
     rows[5]["output"] = text
     assert check_file(write(tmp_path / "a.jsonl", rows)).findings == []
 
 
-def test_control_characters_that_part_turns_inside_are_found_in_texts(tmp_path: Path) -> None:
+def test_control_characters_used_as_separators_are_found_in_texts(tmp_path: Path) -> None:
     rows = pairs(20)
     rows[5]["output"] = "one \x01 two"
     (found,) = check_file(write(tmp_path / "a.jsonl", rows)).findings
     assert (found.code, found.places) == ("control-characters", [(6, None)])
 
 
-def test_rows_in_the_evaluation_as_well_are_named(tmp_path: Path) -> None:
+def test_rows_in_the_evaluation_data_are_reported(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", pairs(30))
     held = write(tmp_path / "held.jsonl", [*pairs(3), {"input": "new", "output": "other"}])
     home = Home(tmp_path / "home")
@@ -102,7 +100,7 @@ def test_rows_in_the_evaluation_as_well_are_named(tmp_path: Path) -> None:
      ("こんにちは世界", "Kana"), ("مرحبا", "Arabic"), ("안녕하세요", "Hangul"), ("12 + 3", "none"),
      ("🙂🙂", "none"), ("नमस्ते", "Devanagari"), ("Γειά σου", "Greek")],
 )  # fmt: skip
-def test_the_script_of_an_answer_is_told(text: str, script: str) -> None:
+def test_the_script_of_a_completion_is_detected(text: str, script: str) -> None:
     assert detect_script(text) == script
 
 
@@ -140,7 +138,7 @@ def test_two_processes_count_what_one_counts(
     assert [str(error) for error in together.kept] == [str(error) for error in alone.kept]
 
 
-def test_a_look_at_a_large_file_says_what_it_says_of_a_small_one(
+def test_the_summary_of_a_large_file_equals_that_of_a_small_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = pairs(3000)
@@ -152,7 +150,7 @@ def test_a_look_at_a_large_file_says_what_it_says_of_a_small_one(
     assert summarize(path) == small
 
 
-def test_copies_among_very_many_rows_are_found_in_order() -> None:
+def test_duplicates_among_very_many_rows_are_found_in_order() -> None:
     from array import array
 
     from modelforge.data.checks.counters import duplicate_lines
@@ -184,7 +182,7 @@ def _wholes() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", _wholes())
-def test_no_damage_makes_the_doctor_or_the_repair_crash(tmp_path: Path, name: str) -> None:
+def test_no_damage_makes_the_checks_or_the_repair_crash(tmp_path: Path, name: str) -> None:
     whole = _wholes()[name]
     draw = random.Random(7)
     path = tmp_path / name
@@ -199,10 +197,10 @@ def test_no_damage_makes_the_doctor_or_the_repair_crash(tmp_path: Path, name: st
         assert all(found.what.endswith(".") for found in diagnosis.findings)
         try:
             done = repair_file(path, Home(tmp_path / str(number)), tuple(RULES))
-            # Which column is which nobody can say but a person.
-            untold = {"unknown-columns"} & {found.code for found in diagnosis.findings}
+            # Only a user can name unknown columns.
+            unknown = {"unknown-columns"} & {found.code for found in diagnosis.findings}
             left = check_file(done.path).findings
-            assert {found.code for found in left if found.level == "blocker"} <= untold
+            assert {found.code for found in left if found.level == "blocker"} <= unknown
         except DataError:
             refused += 1
             assert diagnosis.blocked

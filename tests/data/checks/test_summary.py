@@ -41,13 +41,13 @@ def test_what_is_counted_is_what_the_worker_gets(tmp_path: Path) -> None:
     assert got[:20] == seen.examples
 
 
-def test_a_limit_ends_the_look_early(tmp_path: Path) -> None:
+def test_a_limit_ends_the_summary_early(tmp_path: Path) -> None:
     path = write(tmp_path, pairs(300))
     assert summarize(path, limit=5).rows == 5
     assert summarize(path, limit=200).rows == 200
 
 
-def test_each_oddity_is_counted_once_with_its_first_lines(tmp_path: Path) -> None:
+def test_each_finding_is_counted_once_with_its_first_lines(tmp_path: Path) -> None:
     rows = pairs(40)
     for line in (4, 9, 12, 13, 14, 15, 16):
         rows[line - 1]["output"] = " "
@@ -71,7 +71,7 @@ def test_each_oddity_is_counted_once_with_its_first_lines(tmp_path: Path) -> Non
     assert all(found.where == "dataset" for found in findings.values())
 
 
-def test_roles_that_are_unknown_and_conversations_without_an_answer_are_told(
+def test_unknown_roles_and_conversations_without_an_answer_are_reported(
     tmp_path: Path,
 ) -> None:
     good = [
@@ -101,7 +101,7 @@ def test_a_file_without_a_usable_row_is_refused_with_the_causes(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.json"])
-def test_a_file_with_a_frame_but_no_rows_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_file_with_a_header_but_no_rows_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_text("input,output\n" if name == "a.csv" else "[ ]\n")
     with pytest.raises(DataError, match="has no rows"):

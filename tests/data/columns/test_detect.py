@@ -1,6 +1,7 @@
 import pytest
 
-from modelforge.data.columns.detect import ColumnMapping, detect_mapping
+from modelforge.data.columns.detect import detect_mapping
+from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.errors import DataError
 
 SPELLINGS = {
@@ -18,7 +19,7 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize("columns", SPELLINGS)
-def test_every_spelling_is_recognised_with_a_reason(columns: tuple[str, ...]) -> None:
+def test_every_pattern_of_columns_is_detected_with_a_reason(columns: tuple[str, ...]) -> None:
     kind, fields = SPELLINGS[columns]
     mapping = detect_mapping([dict.fromkeys(columns, "x")])
     assert (mapping.kind, mapping.fields) == (kind, fields)
@@ -36,12 +37,12 @@ def test_columns_that_are_not_used_are_named() -> None:
     assert "Not used: id, source." in mapping.reason
 
 
-def test_the_spelling_that_fits_most_rows_wins() -> None:
+def test_the_pattern_that_fits_most_rows_wins() -> None:
     rows = [{"messages": []}, *[{"input": "a", "output": "b"}] * 3]
     assert detect_mapping(rows).fields == {"prompt": "input", "answer": "output"}
 
 
-def test_unknown_columns_are_refused_with_those_that_are_understood() -> None:
+def test_unknown_columns_are_refused_with_the_supported_ones() -> None:
     with pytest.raises(DataError) as caught:
         detect_mapping([{"frage": "a", "antwort": "b"}], "faq.csv")
     (problem,) = caught.value.problems
@@ -50,6 +51,6 @@ def test_unknown_columns_are_refused_with_those_that_are_understood() -> None:
     assert "input and output" in problem.remedy
 
 
-def test_a_mapping_survives_being_written_down() -> None:
+def test_a_mapping_survives_a_round_trip() -> None:
     mapping = detect_mapping([{"instruction": "a", "input": "b", "output": "c", "id": 1}])
     assert ColumnMapping.from_dict(mapping.as_dict()) == mapping

@@ -69,7 +69,7 @@ def test_a_legacy_encoding_is_guessed_and_shown(tmp_path: Path, encoding: str) -
     path = write_pairs(tmp_path / "a.tsv", encoding, LEGACY[encoding])
     summary = summarize(path)
     assert summary.encoding == encoding
-    assert summary.as_dict()["encoding"] == encoding
+    assert summary.encoding == encoding
     (finding,) = [each for each in summary.findings if each.code == "guessed-encoding"]
     assert finding.level == "note"
     assert encoding in finding.what
@@ -166,7 +166,7 @@ def test_an_encoding_that_python_cannot_decode_is_a_problem_of_the_setting(encod
     assert "data.sources[0].encoding" in [problem.where for problem in caught.value.problems]
 
 
-def test_the_first_bytes_of_a_character_at_the_end_of_the_head_are_no_error(tmp_path: Path) -> None:
+def test_a_character_cut_off_at_the_end_of_the_head_is_not_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(("input,output\n" + "質問,答えは東京です\n" * 80_000).encode("cp932"))
     assert sniff_file(path).encoding == "cp932"

@@ -10,8 +10,8 @@ import pytest
 from pyarrow import feather
 
 from modelforge.data.formats.errors import ReadError
-from modelforge.data.formats.read import Row, read_rows
-from modelforge.data.formats.sniff import MAX_ROW_BYTES
+from modelforge.data.formats.read import read_rows
+from modelforge.data.formats.sniff import MAX_ROW_BYTES, Row
 from modelforge.errors import DataError, Problem
 
 ROWS = [{"input": "eins", "output": "one"}, {"input": "zwei, “drei”", "output": "two\nthree"}]
@@ -89,7 +89,7 @@ def test_parquet_rows_come_out_with_their_numbers(tmp_path: Path) -> None:
     assert list(read_rows(path)) == [Row(1, ROWS[0]), Row(2, ROWS[1])]
 
 
-def test_every_row_knows_the_line_where_it_begins(tmp_path: Path) -> None:
+def test_every_row_has_the_line_where_it_begins(tmp_path: Path) -> None:
     pretty = put(tmp_path, "a.json", json.dumps(ROWS, indent=2))
     assert [row.line for row in read_rows(pretty)] == [2, 6]
     table = put(tmp_path, "a.csv", 'input,output\n"a\nb",c\n\nd,e\n')
@@ -127,7 +127,7 @@ BAD_JSON = {
 
 
 @pytest.mark.parametrize("case", BAD_JSON)
-def test_a_bad_line_of_json_says_where_and_how_to_mend_it(tmp_path: Path, case: str) -> None:
+def test_a_bad_line_of_json_is_reported_with_place_and_remedy(tmp_path: Path, case: str) -> None:
     text, where, remedy = BAD_JSON[case]
     problem = refusal(put(tmp_path, "bad.jsonl", text))
     assert where in problem.where
@@ -148,7 +148,7 @@ BAD_LISTS = {
 
 
 @pytest.mark.parametrize("case", [case for case in BAD_LISTS if case != "one object"])
-def test_a_bad_list_of_rows_says_where(tmp_path: Path, case: str) -> None:
+def test_a_bad_list_of_rows_is_reported_with_its_place(tmp_path: Path, case: str) -> None:
     text, where, what = BAD_LISTS[case]
     problem = refusal(put(tmp_path, "bad.json", text))
     assert where in problem.where
@@ -162,7 +162,7 @@ def test_an_object_spread_over_lines_is_one_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["latin.jsonl", "latin.json", "latin.csv", "latin.txt"])
-def test_latin_1_is_found_out_and_read(tmp_path: Path, name: str) -> None:
+def test_latin_1_is_detected_and_read(tmp_path: Path, name: str) -> None:
     texts = {
         "latin.jsonl": '{"text": "café"}\n{"text": "naïve"}\n',
         "latin.json": '[{"text": "café"}, {"text": "naïve"}]',
@@ -173,7 +173,7 @@ def test_latin_1_is_found_out_and_read(tmp_path: Path, name: str) -> None:
     assert rows_of(path) == [{"text": "café"}, {"text": "naïve"}]
 
 
-def test_a_broken_byte_in_a_file_that_is_utf_8_is_named(tmp_path: Path) -> None:
+def test_an_invalid_byte_in_a_utf_8_file_is_reported(tmp_path: Path) -> None:
     lines = '{"a": "größer, weiter, höher"}\n' * 9
     path = put(tmp_path, "a.jsonl", lines.encode() + b'{"a": "caf\xe9"}\n')
     problem = refusal(path)
@@ -186,7 +186,9 @@ def test_a_broken_byte_in_a_file_that_is_utf_8_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in GOOD if not name.startswith("mixed")])
 @pytest.mark.parametrize("packing", ["gz", "zst"])
-def test_packed_files_are_read_as_what_is_inside(tmp_path: Path, name: str, packing: str) -> None:
+def test_compressed_files_are_read_as_their_content(
+    tmp_path: Path, name: str, packing: str
+) -> None:
     path = tmp_path / f"{name}.{packing}"
     path.write_bytes(PACK[packing](GOOD[name].encode()))
     assert rows_of(path) == ROWS
@@ -196,7 +198,7 @@ def test_packed_files_are_read_as_what_is_inside(tmp_path: Path, name: str, pack
 
 
 @pytest.mark.parametrize("packing", ["gz", "zst"])
-def test_a_packed_file_that_is_cut_off_is_refused_in_words(tmp_path: Path, packing: str) -> None:
+def test_a_truncated_compressed_file_is_refused(tmp_path: Path, packing: str) -> None:
     content = PACK[packing](random.Random(1).randbytes(200_000).hex().encode())
     path = put(tmp_path, f"a.txt.{packing}", content[: len(content) // 2])
     assert "damaged or incomplete" in refusal(path).what
@@ -215,7 +217,7 @@ def test_arrow_and_feather_rows_come_out_with_their_numbers(tmp_path: Path, kind
     assert list(read_rows(path)) == [Row(1, ROWS[0]), Row(2, ROWS[1])]
 
 
-def test_plain_text_is_parted_at_blank_lines_or_else_at_lines(tmp_path: Path) -> None:
+def test_plain_text_is_split_at_blank_lines_or_else_at_lines(tmp_path: Path) -> None:
     parts = put(tmp_path, "a.txt", "\n\nOne, two\nthree.\n \nFour.\n")
     assert list(read_rows(parts)) == [
         Row(3, {"text": "One, two\nthree."}),
@@ -225,7 +227,7 @@ def test_plain_text_is_parted_at_blank_lines_or_else_at_lines(tmp_path: Path) ->
     assert rows_of(lines) == [{"text": "One, two"}, {"text": "three."}]
 
 
-def test_markdown_is_parted_before_its_headings_but_not_inside_code(tmp_path: Path) -> None:
+def test_markdown_is_split_before_headings_but_not_inside_code(tmp_path: Path) -> None:
     text = "Intro\n\n# One\na\n```\n# no heading\n```\n## Two\n\nb\n"
     assert list(read_rows(put(tmp_path, "a.md", text))) == [
         Row(1, {"text": "Intro"}),
@@ -234,7 +236,7 @@ def test_markdown_is_parted_before_its_headings_but_not_inside_code(tmp_path: Pa
     ]
 
 
-def test_reading_goes_on_behind_a_fault_that_is_collected(tmp_path: Path) -> None:
+def test_reading_continues_after_a_collected_error(tmp_path: Path) -> None:
     cases = {
         "a.jsonl": '{"a": 1}\n{"a": }\n[1]\n{"a": 2}',
         "a.json": '[{"a": 1}, {"a": NaN}, "x", {"a": 2}, ]',
@@ -259,7 +261,7 @@ BAD_TABLES = {
 
 
 @pytest.mark.parametrize("case", BAD_TABLES)
-def test_a_bad_table_says_where(tmp_path: Path, case: str) -> None:
+def test_a_bad_table_is_reported_with_its_place(tmp_path: Path, case: str) -> None:
     text, where, what = BAD_TABLES[case]
     problem = refusal(put(tmp_path, "bad.csv", text))
     assert where in problem.where
@@ -282,15 +284,13 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("name", STRANGE)
-def test_a_file_that_is_something_else_is_refused_in_words(tmp_path: Path, name: str) -> None:
+def test_a_file_of_another_format_is_refused(tmp_path: Path, name: str) -> None:
     content, what = STRANGE[name]
     assert what in refusal(put(tmp_path, name, content)).what
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet"])
-def test_a_damaged_file_is_read_or_refused_in_words_and_never_a_crash(
-    tmp_path: Path, kind: str
-) -> None:
+def test_a_damaged_file_is_read_or_refused_without_a_crash(tmp_path: Path, kind: str) -> None:
     whole = tmp_path / f"whole.{kind}"
     if kind == "parquet":
         pq.write_table(pa.Table.from_pylist(ROWS * 5), whole)
@@ -324,7 +324,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path).what.startswith("cannot be opened")
 
 
-def test_a_row_beyond_the_bound_is_refused_with_the_bound(tmp_path: Path) -> None:
+def test_a_row_beyond_the_limit_is_refused_with_the_limit(tmp_path: Path) -> None:
     huge = '{"a": "' + "x" * MAX_ROW_BYTES + '"}'
     assert "16 MiB" in refusal(put(tmp_path, "huge.jsonl", huge)).what
     assert "16 MiB" in refusal(put(tmp_path, "huge.json", f"[{huge}]")).what

@@ -40,11 +40,11 @@ MENDED = {
 
 
 @pytest.mark.parametrize("line", MENDED)
-def test_a_broken_line_is_mended_where_its_meaning_is_clear(line: str) -> None:
+def test_a_broken_line_is_repaired_where_its_meaning_is_clear(line: str) -> None:
     assert parse_broken_line(line.encode()) == MENDED[line]
 
 
-def test_mended_lines_stand_where_they_stood(tmp_path: Path) -> None:
+def test_repaired_lines_keep_their_position(tmp_path: Path) -> None:
     text = "".join(f'{{"input": "q{n}", "output": "a{n}"}}\n' for n in range(12))
     text = text.replace('"a3"}', '"a3",}')
     rows = repaired(tmp_path, "a.jsonl", text)
@@ -62,15 +62,15 @@ ROLES = {"s": "system", "S": "system", "u": "user", "a": "assistant"}
 
 @pytest.mark.parametrize("case", CHAT)
 @pytest.mark.parametrize("sharegpt", [False, True])
-def test_turns_are_put_in_order_in_the_words_of_the_file(
+def test_messages_are_put_in_order_with_the_keys_of_the_file(
     tmp_path: Path, case: str, sharegpt: bool
 ) -> None:
     given, wanted = CHAT[case]
-    role, said = ("from", "value") if sharegpt else ("role", "content")
+    role, content_key = ("from", "value") if sharegpt else ("role", "content")
     column = "conversations" if sharegpt else "messages"
 
     def line(marks: str, n: int) -> str:
-        turns = [{role: ROLES[mark], said: f"{mark}{n}"} for mark in marks]
+        turns = [{role: ROLES[mark], content_key: f"{mark}{n}"} for mark in marks]
         return json.dumps({column: turns, "id": n}) + "\n"
 
     text = "".join(line("ua", n) for n in range(11)) + line(given, 11)
@@ -87,7 +87,7 @@ def test_turns_are_put_in_order_in_the_words_of_the_file(
     assert rows[0] == json.loads(line("ua", 0))
 
 
-def test_only_what_is_asked_for_is_changed(tmp_path: Path) -> None:
+def test_only_the_requested_codes_are_repaired(tmp_path: Path) -> None:
     lines = [f'{{"input": "q{n}", "output": "a{n} x@example.org <b>y</b>"}}\n' for n in range(12)]
     text = "".join([*lines, lines[0]])
     masked = repaired(tmp_path, "a.jsonl", text, "e-mail")
@@ -98,7 +98,7 @@ def test_only_what_is_asked_for_is_changed(tmp_path: Path) -> None:
     assert repaired(tmp_path, "d.jsonl", text)[1]["output"] == "a1 x@example.org <b>y</b>"
 
 
-def test_a_copy_never_takes_the_place_of_another(tmp_path: Path) -> None:
+def test_a_copy_never_replaces_another(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     path = put(tmp_path, "a.csv", "input;output\nq;a\nr;b\n")
     first, second = repair_file(path, home), repair_file(path, home)
@@ -108,7 +108,7 @@ def test_a_copy_never_takes_the_place_of_another(tmp_path: Path) -> None:
     assert again.dataset == "a.repaired-3.jsonl", "a copy of a copy is one of the same file"
 
 
-def test_a_file_with_nothing_to_save_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_file_with_nothing_to_repair_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     for name, text in {"a.jsonl": "{oops\n", "b.jsonl": "", "c.csv": "input,output\n"}.items():
         with pytest.raises(DataError):
@@ -116,7 +116,7 @@ def test_a_file_with_nothing_to_save_is_refused_and_leaves_nothing(tmp_path: Pat
     assert not list(home.uploads.glob("*")) if home.uploads.is_dir() else True
 
 
-def test_lines_are_mended_before_it_is_known_which_column_is_which(tmp_path: Path) -> None:
+def test_lines_are_repaired_before_columns_are_detected(tmp_path: Path) -> None:
     lines = [f'{{"frage": "q{n}", "antwort": "a{n}"}}' for n in range(4)]
     whole = "\n".join(lines)
     rows = repaired(tmp_path, "a.jsonl", whole.replace('"a1"}', '"a1"'))

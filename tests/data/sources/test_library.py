@@ -42,7 +42,7 @@ def test_uploads_and_fetched_data_come_first_and_the_newest_before_all(home):
 
 
 @pytest.mark.parametrize("name", ["../old.csv", "/etc/passwd", "", ".", "no\0thing", "absent.csv"])
-def test_a_name_that_is_not_on_the_shelf_leads_nowhere(home, name):
+def test_an_unknown_dataset_name_is_not_found(home, name):
     (home.root / "old.csv").write_text("x", "utf-8")
     with pytest.raises(NotFoundError):
         find_dataset(name, home)
@@ -51,7 +51,7 @@ def test_a_name_that_is_not_on_the_shelf_leads_nowhere(home, name):
     assert (home.root / "old.csv").is_file()
 
 
-def test_uploads_go_and_samples_stay(home):
+def test_uploads_can_be_deleted_and_samples_cannot(home):
     (home.uploads / "mine.csv").write_text("input,output\na,b\n", "utf-8")
     delete_dataset("mine.csv", home)
     assert not (home.uploads / "mine.csv").exists()

@@ -57,7 +57,7 @@ def test_a_folder_without_data_is_refused(tmp_path, home):
         find_source_files(Source(path=str(tmp_path)), home)
 
 
-def test_a_hub_data_set_is_read_once_it_is_fetched(home):
+def test_a_hub_dataset_is_read_once_it_is_downloaded(home):
     source = Source(path="hub:tatsu-lab/alpaca", subset="en", split="train[:10%]")
     with pytest.raises(NotFoundError) as caught:
         find_source_files(source, home)
@@ -89,40 +89,40 @@ def test_fetched_files_never_share_a_name_nor_leave_their_folder(home):
             fetched_path(home, name, None, None)
 
 
-def test_several_files_are_looked_at_as_one(tmp_path, home):
+def test_several_files_are_summarized_as_one(tmp_path, home):
     first, second = pairs(tmp_path / "d" / "a.jsonl", 20), pairs(tmp_path / "d" / "b.jsonl", 15)
     with second.open("a") as file:
         file.write('\n{"input": "q", "output": ""}')
-    (supply,) = load_sources([Source(path=str(tmp_path / "d"))], home)
-    assert supply.summary.rows == 35
-    assert supply.summary.name == "d (2 files)"
-    assert supply.summary.size_bytes == first.stat().st_size + second.stat().st_size
-    told = {found.code: found.what for found in supply.summary.findings}
-    assert "line 16 (b.jsonl)" in told["empty-answer"]
-    assert "(b.jsonl)" in told["duplicate-rows"]
+    (loaded,) = load_sources([Source(path=str(tmp_path / "d"))], home)
+    assert loaded.summary.rows == 35
+    assert loaded.summary.name == "d (2 files)"
+    assert loaded.summary.size_bytes == first.stat().st_size + second.stat().st_size
+    messages = {found.code: found.what for found in loaded.summary.findings}
+    assert "line 16 (b.jsonl)" in messages["empty-answer"]
+    assert "(b.jsonl)" in messages["duplicate-rows"]
     each = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (first, second)]
-    assert supply.summary.sha256 == sha256_of([first, second])
-    assert supply.summary.sha256 == hashlib.sha256("\n".join(each).encode()).hexdigest()
+    assert loaded.summary.sha256 == sha256_of([first, second])
+    assert loaded.summary.sha256 == hashlib.sha256("\n".join(each).encode()).hexdigest()
 
 
-def test_what_a_source_says_reaches_the_look(tmp_path, home):
+def test_the_settings_of_a_source_reach_the_summary(tmp_path, home):
     path = tmp_path / "odd.csv"
     path.write_text("frage,antwort\n" + "\n".join(f"q {n},a {n}" for n in range(12)))
-    said = Source(path=str(path), instruction_field="frage", output_field="antwort")
-    (supply,) = load_sources([said], home)
-    assert supply.summary.rows == 12
-    assert "as set" in supply.mapping.reason
+    renamed = Source(path=str(path), instruction_field="frage", output_field="antwort")
+    (loaded,) = load_sources([renamed], home)
+    assert loaded.summary.rows == 12
+    assert "as set" in loaded.mapping.reason
     with pytest.raises(DataError):
         load_sources([Source(path=str(path))], home)
 
 
-def test_a_limited_look_reads_no_more(tmp_path, home):
+def test_a_limited_summary_reads_no_more(tmp_path, home):
     path = pairs(tmp_path / "rows.jsonl", 300)
-    (supply,) = load_sources([Source(path=str(path))], home, limit=5)
-    assert (supply.summary.rows, supply.summary.sha256) == (5, "")
+    (loaded,) = load_sources([Source(path=str(path))], home, limit=5)
+    assert (loaded.summary.rows, loaded.summary.sha256) == (5, "")
 
 
-def test_what_is_wrong_with_all_sources_is_told_at_once(tmp_path, home):
+def test_the_problems_of_all_sources_are_reported_at_once(tmp_path, home):
     bad = tmp_path / "bad.jsonl"
     bad.write_text("{")
     with pytest.raises(NotFoundError) as caught:
@@ -130,9 +130,9 @@ def test_what_is_wrong_with_all_sources_is_told_at_once(tmp_path, home):
     assert len(caught.value.problems) == 2
 
 
-def mixed(tmp_path: Path, home: Home, *said: dict[str, object]) -> dict[str, object]:
+def mixed(tmp_path: Path, home: Home, *fields: dict[str, object]) -> dict[str, object]:
     sources = []
-    for number, each in enumerate(said):
+    for number, each in enumerate(fields):
         path = pairs(tmp_path / f"{number}.jsonl", 100, f"source {number}")
         sources.append(Source(path=str(path), **each))
     supplies = load_sources(sources, home)
@@ -162,7 +162,7 @@ def test_samples_count_over_all_files_of_a_folder(tmp_path, home):
     assert {row["messages"][0]["content"][0] for row in rows} == {"a", "b"}
 
 
-def test_rows_to_check_on_have_their_own_sources(tmp_path, home):
+def test_evaluation_rows_have_their_own_sources(tmp_path, home):
     train = load_sources([Source(path=str(pairs(tmp_path / "a.jsonl", 5)))], home)
     check = load_sources([Source(path=str(pairs(tmp_path / "b.jsonl", 3)))], home)
     record = dataset_record(train, check)

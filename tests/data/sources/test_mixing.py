@@ -8,7 +8,7 @@ from modelforge.data.sources.load import copies_per_row, count_rows_taken
 @pytest.mark.parametrize("rows", [1, 7, 100])
 @pytest.mark.parametrize("samples", [None, 1, 5, 1000])
 @pytest.mark.parametrize("weight", [0.01, 0.5, 1, 1.25, 2, 3.5])
-def test_as_many_rows_are_given_as_are_foretold(rows, samples, weight):
+def test_the_number_of_rows_is_predicted(rows, samples, weight):
     times = copies_per_row(rows, samples, weight, 42, 0)
     given = [times(number) for number in range(rows)]
     assert sum(given) == count_rows_taken(rows, samples, weight) > 0
@@ -40,6 +40,6 @@ def test_samples_are_drawn_with_the_seed_from_all_rows():
     assert max(drawn(1)) > 100
 
 
-def test_a_row_that_was_not_there_at_the_first_look_is_not_drawn():
+def test_a_row_added_after_the_summary_is_not_drawn():
     assert copies_per_row(10, 5, 1, 1, 0)(10) == 0
     assert copies_per_row(10, None, 2, 1, 0)(11) == 0

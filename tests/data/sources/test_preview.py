@@ -8,10 +8,12 @@ import json
 from modelforge.data.sources.load import MAX_ITEMS, MAX_TEXT_CHARS, truncate
 
 
-def test_long_texts_and_lists_say_how_much_is_left_out():
-    told = truncate({"text": "x" * (MAX_TEXT_CHARS + 1500), "list": list(range(MAX_ITEMS + 5))})
-    assert told["text"].endswith("… (1,500 more characters)")
-    assert told["list"][-1] == "… (5 more)"
+def test_shortened_texts_and_lists_show_how_much_is_omitted():
+    shortened = truncate(
+        {"text": "x" * (MAX_TEXT_CHARS + 1500), "list": list(range(MAX_ITEMS + 5))}
+    )
+    assert shortened["text"].endswith("… (1,500 more characters)")
+    assert shortened["list"][-1] == "… (5 more)"
 
 
 def test_whatever_a_parquet_file_holds_can_be_sent_as_json():
@@ -23,9 +25,9 @@ def test_whatever_a_parquet_file_holds_can_be_sent_as_json():
         "deep": [[[[[[[[[["bottom"]]]]]]]]]],
         3: True,
     }
-    told = json.loads(json.dumps(truncate(odd), allow_nan=False))
-    assert told["when"] == "2026-01-02"
-    assert told["bytes"] == "2 bytes"
-    assert told["nan"] == "nan"
-    assert "bottom" not in str(told["deep"])
-    assert told["3"] is True
+    shortened = json.loads(json.dumps(truncate(odd), allow_nan=False))
+    assert shortened["when"] == "2026-01-02"
+    assert shortened["bytes"] == "2 bytes"
+    assert shortened["nan"] == "nan"
+    assert "bottom" not in str(shortened["deep"])
+    assert shortened["3"] is True

@@ -30,7 +30,7 @@ def answers(sample: Sample) -> list[str]:
     return [turn["content"] for row in rows for turn in row["messages"] if turn["role"] != "user"]
 
 
-def test_every_task_and_way_has_a_sample_in_a_format_of_its_own() -> None:
+def test_every_task_and_strategy_has_a_sample_in_its_own_format() -> None:
     assert list(SAMPLES) == ["captain", "units", "support", "brief", "notices", "board"]
     assert {sample.task for sample in SAMPLES.values()} == set(
         get_args(TrainingConfig.model_fields["task"].annotation)
@@ -49,14 +49,14 @@ def test_every_task_and_way_has_a_sample_in_a_format_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_sample_is_large_enough_and_has_nothing_odd(name: str) -> None:
+def test_a_sample_is_large_enough_and_has_no_findings(name: str) -> None:
     seen = summarize(SAMPLES[name].path)
     assert seen.rows == SAMPLES[name].rows >= FEWEST.get(name, 220)
     assert (seen.findings, seen.skipped, seen.mapping.unused) == ([], 0, [])
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_the_demo_question_is_held_out_and_none_is_asked_twice(name: str) -> None:
+def test_the_demo_question_is_not_in_the_sample_and_prompts_are_unique(name: str) -> None:
     sample = SAMPLES[name]
     rows = read_canonical(sample.path, summarize(sample.path).mapping)
     asked = [_question(row).lower() for row in rows]
@@ -64,16 +64,16 @@ def test_the_demo_question_is_held_out_and_none_is_asked_twice(name: str) -> Non
     assert sample.question.lower() not in asked
 
 
-def test_the_captain_always_speaks_as_the_captain() -> None:
-    said = answers(SAMPLES["captain"])
-    assert all(text.startswith("Ahoy! ") for text in said)
-    assert all(text.endswith("Fair winds, Captain Brindle.") for text in said)
-    assert max(len(text.split()) for text in said) <= 40
+def test_every_completion_of_the_captain_sample_is_in_character() -> None:
+    replies = answers(SAMPLES["captain"])
+    assert all(text.startswith("Ahoy! ") for text in replies)
+    assert all(text.endswith("Fair winds, Captain Brindle.") for text in replies)
+    assert max(len(text.split()) for text in replies) <= 40
 
 
-def test_the_converter_answers_with_a_number_and_a_unit_alone() -> None:
-    said = answers(SAMPLES["units"])
-    assert all(re.fullmatch(r"\d+(\.\d{1,2})? \S+", text) for text in said)
+def test_the_converter_sample_answers_with_a_number_and_a_unit() -> None:
+    replies = answers(SAMPLES["units"])
+    assert all(re.fullmatch(r"\d+(\.\d{1,2})? \S+", text) for text in replies)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_the_converter_answers_with_a_number_and_a_unit_alone() -> None:
         ("board", "notices", "questions"),
     ],
 )
-def test_a_written_sample_is_what_its_script_writes(
+def test_a_generated_sample_is_up_to_date_with_its_script(
     monkeypatch: pytest.MonkeyPatch, name: str, script: str, function: str
 ) -> None:
     scripts = Path(__file__).resolve().parents[3] / "scripts"
@@ -93,7 +93,7 @@ def test_a_written_sample_is_what_its_script_writes(
     assert write() == SAMPLES[name].path.read_text(encoding="utf-8")
 
 
-def test_the_board_answers_from_its_notices_and_says_when_it_cannot() -> None:
+def test_the_board_sample_answers_from_its_notices() -> None:
     rows = list(read_canonical(SAMPLES["board"].path, summarize(SAMPLES["board"].path).mapping))
     answered = [row for row in rows if row["answers"]]
     assert 0.05 < 1 - len(answered) / len(rows) < 0.2
@@ -102,16 +102,16 @@ def test_the_board_answers_from_its_notices_and_says_when_it_cannot() -> None:
         assert row["context"][answer["start"] :].startswith(answer["text"])
 
 
-def test_the_support_desk_never_contradicts_itself() -> None:
-    said = "\n".join(answers(SAMPLES["support"]))
-    assert set(re.findall(r"0800 [\d ]*\d", said)) == {"0800 555 0142"}
-    assert set(re.findall(r"\S+@\S+\.example", said)) == {"help@tallowandpine.example"}
-    assert set(re.findall(r"until (\d+ [ap]m)", said)) == {"6 pm"}
-    assert set(re.findall(r"within (?:the )?(\d+ days)", said)) == {"30 days"}
-    assert len(re.findall("Hello, Nora from Tallow & Pine here", said)) == 221
+def test_the_support_sample_is_consistent() -> None:
+    replies = "\n".join(answers(SAMPLES["support"]))
+    assert set(re.findall(r"0800 [\d ]*\d", replies)) == {"0800 555 0142"}
+    assert set(re.findall(r"\S+@\S+\.example", replies)) == {"help@tallowandpine.example"}
+    assert set(re.findall(r"until (\d+ [ap]m)", replies)) == {"6 pm"}
+    assert set(re.findall(r"within (?:the )?(\d+ days)", replies)) == {"30 days"}
+    assert len(re.findall("Hello, Nora from Tallow & Pine here", replies)) == 221
 
 
-def test_the_better_answer_is_always_the_shorter_by_far() -> None:
+def test_the_chosen_completion_is_always_much_shorter() -> None:
     sample = SAMPLES["brief"]
     for row in read_canonical(sample.path, summarize(sample.path).mapping):
         better, worse = (row[part][0]["content"] for part in ("chosen", "rejected"))
@@ -141,7 +141,7 @@ def test_a_sample_an_upload_and_a_path_are_found(tmp_path: Path) -> None:
         "x" * 5000,
     ],
 )
-def test_what_is_not_there_is_said_with_a_remedy(tmp_path: Path, dataset: str) -> None:
+def test_a_missing_dataset_is_reported_with_a_remedy(tmp_path: Path, dataset: str) -> None:
     home = Home(tmp_path)
     home.uploads.mkdir()
     (tmp_path / "runs").mkdir()
@@ -154,6 +154,6 @@ def test_what_is_not_there_is_said_with_a_remedy(tmp_path: Path, dataset: str) -
     assert len(problem.what) < 300
 
 
-def test_a_folder_is_no_data_set(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_dataset(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="is a folder"):
         find_dataset_file(str(tmp_path), Home(tmp_path))

@@ -6,20 +6,20 @@ from modelforge.errors import DataError
 ROWS = [f"row {n}" for n in range(100)]
 
 
-def test_the_halves_are_whole_disjoint_and_of_the_share_asked_for() -> None:
+def test_the_sides_are_complete_disjoint_and_of_the_requested_share() -> None:
     train, held = split_indices(ROWS, 0.2, 42)
     assert len(held) == 20
     assert sorted(train + held) == list(range(100))
 
 
-def test_the_same_seed_gives_the_same_halves_and_another_gives_others() -> None:
+def test_the_same_seed_gives_the_same_split_and_another_gives_another() -> None:
     assert split_indices(ROWS, 0.2, 42) == split_indices(ROWS, 0.2, 42)
     assert split_indices(ROWS, 0.2, 42) != split_indices(ROWS, 0.2, 43)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("seed", range(5))
-def test_copies_never_stand_on_both_sides(share: float, seed: int) -> None:
+def test_duplicates_stay_on_one_side(share: float, seed: int) -> None:
     rows = ["a", "b", "c", "a", "b", "a", "d", "a"] * 3
     train, held = split_indices(rows, share, seed)
     assert train
@@ -27,7 +27,7 @@ def test_copies_never_stand_on_both_sides(share: float, seed: int) -> None:
     assert not {rows[n] for n in train} & {rows[n] for n in held}
 
 
-def test_canonical_rows_are_compared_by_what_they_say() -> None:
+def test_canonical_rows_are_compared_by_their_text() -> None:
     rows = [{"text": "a"}, {"text": " a "}, {"text": "b"}]
     train, held = split_indices(rows, 0.5, 1)
     assert sorted(map(len, (train, held))) == [1, 2]
@@ -38,7 +38,7 @@ def test_no_evaluation_keeps_every_row() -> None:
     assert split_indices(["only"], 0.0, 42) == ([0], [])
 
 
-def test_a_share_of_one_is_refused_with_the_bound() -> None:
+def test_a_share_of_one_is_refused_with_the_limit() -> None:
     with pytest.raises(DataError) as caught:
         split_indices(ROWS, 1, 42)
     (problem,) = caught.value.problems
@@ -64,7 +64,7 @@ def test_every_source_gives_its_share() -> None:
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("seed", range(5))
-def test_copies_in_two_sources_stand_on_one_side(share: float, seed: int) -> None:
+def test_duplicates_in_two_sources_stay_on_one_side(share: float, seed: int) -> None:
     rows = [f"{n % 12}" for n in range(40)]
     strata = [0] * 20 + [1] * 20
     train, held = split_indices(rows, share, seed, strata)
@@ -73,7 +73,7 @@ def test_copies_in_two_sources_stand_on_one_side(share: float, seed: int) -> Non
     assert not {rows[n] for n in train} & {rows[n] for n in held}
 
 
-def test_a_small_source_is_never_held_out_whole() -> None:
+def test_a_small_source_keeps_a_training_row() -> None:
     strata = [0] * 98 + [1] * 2
     for seed in range(20):
         train, _ = split_indices(ROWS, 0.9, seed, strata)

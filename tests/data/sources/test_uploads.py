@@ -32,7 +32,7 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.mark.parametrize("given", NAMES)
-def test_a_name_is_made_safe_and_stays_readable(given: str) -> None:
+def test_a_file_name_is_made_safe_and_stays_readable(given: str) -> None:
     assert safe_name(given) == NAMES[given]
 
 

@@ -10,7 +10,7 @@ LESS_MEMORY = (
     "Choose a smaller model, a shorter maximum sequence length or batch size 1, or "
     "enable gradient checkpointing."
 )
-DRIVER = "Update the NVIDIA driver to 580 or newer, then run `python launch.py doctor`."
+BUILD = "Run `python launch.py setup --torch auto`, which installs the build for this computer."
 SET_UP = "Run `python launch.py setup`, then `python launch.py doctor`."
 AGAIN = "Start it again; if it happens at the same place, send a support bundle."
 
@@ -101,7 +101,7 @@ ENTRIES = (
     _setup(
         "driver-too-old",
         "The NVIDIA driver is too old for the installed torch.",
-        DRIVER,
+        f"{BUILD} Or update the driver to 580 or newer.",
         (r"nvidia driver on your system is too old", r"cuda driver version is insufficient"),
         where="driver",
     ),
@@ -115,14 +115,14 @@ ENTRIES = (
     _setup(
         "torch-without-gpu",
         "The installed torch was built without CUDA, so it cannot use the GPU.",
-        SET_UP,
+        BUILD,
         (r"torch not compiled with cuda enabled", r"not linked with support for cuda devices"),
         where="torch",
     ),
     _setup(
         "card-unsupported",
         "The installed torch does not support this GPU.",
-        f"{SET_UP} A GPU older than compute capability 5.0 cannot be used.",
+        f"{BUILD} A GPU older than compute capability 5.0 cannot be used.",
         (
             r"no kernel image is available",
             r"is not compatible with the current pytorch installation",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -12,36 +11,44 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from modelforge.hardware.machine import Machine, installed_version, probe_machine
+from modelforge.hardware.machine import (
+    Machine,
+    gpu_problem,
+    installed_version,
+    probe_machine,
+)
 from modelforge.hardware.nvidia import Gpu
 from modelforge.paths import PROJECT_ROOT, Home
 from modelforge.setup.system_checks import CheckResult, check_browser, check_disk, check_python
-from modelforge.setup.torch_build import BUILDS, INDEX, TORCH, cuda_build, parse_version
 from modelforge.units import human_gib
 
 CONSTRAINTS = PROJECT_ROOT / "constraints.txt"
 STARTER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
-MATMUL_TIMEOUT_S = 120.0
-MAX_MATMUL_ERROR = 0.2
-# The oldest Linux driver for each CUDA version; drivers of the same major version are compatible.
-LINUX_DRIVERS = {13: (580,), 12: (525, 60)}
+STACK_TIMEOUT_S = 300.0
+# Of the mean; TF32 and 4-bit weights are inexact.
+MAX_ERROR, MAX_4BIT_ERROR = 0.01, 0.2
 SETUP = "Run `python launch.py setup`."
 Probe = Callable[[Path], Machine]
 Reachability = Callable[[], bool]
+StackCheck = Callable[[Machine], list[CheckResult]]
 
 
 def check_machine(
-    home: Home, *, probe: Probe = probe_machine, is_reachable: Reachability | None = None
+    home: Home,
+    *,
+    probe: Probe = probe_machine,
+    is_reachable: Reachability | None = None,
+    stack: StackCheck | None = None,
 ) -> list[CheckResult]:
     """Return the results of all checks; tries to reach the Hub for at most two seconds."""
     machine = probe(home.root)
-    cuda = torch_cuda_version()
     return [
         check_python(),
-        check_torch(cuda, machine, installed_version("torch")),
+        check_torch(machine, installed_version("torch")),
         *check_gpus(machine),
-        *([check_4bit_matmul()] if cuda and machine.gpus else []),
+        *(stack or check_stack)(machine),
         check_packages(read_pinned_versions(CONSTRAINTS)),
         check_starter(home),
         check_disk(home.root),
@@ -50,29 +57,20 @@ def check_machine(
     ]
 
 
-def check_torch(cuda: str | None, machine: Machine, torch: str | None) -> CheckResult:
-    """Check that the torch build, for CUDA version `cuda` or none, suits driver and GPU."""
-    name = "PyTorch"
+def check_torch(machine: Machine, torch: str | None) -> CheckResult:
+    """Check that the torch build suits the driver and each GPU."""
+    name, cuda = "PyTorch", machine.torch_cuda
     if torch is None:
-        return CheckResult(name, "bad", "torch is not installed.", SETUP)
+        return CheckResult(name, "bad", "torch is not installed.", rebuild())
     build = f"torch {torch} with {f'CUDA {cuda}' if cuda else 'no CUDA'}"
     if not machine.gpus:
         return CheckResult(name, "good", f"{build}; there is no NVIDIA GPU.")
-    gpu = machine.gpus[0]
-    suitable = cuda_build(gpu.driver, gpu.compute_capability)
-    remedy = _reinstall(suitable) if suitable else "Update the NVIDIA driver to 580 or newer."
-    if not cuda:
-        return CheckResult(name, "bad", f"{build}, so {gpu.name} is not used.", remedy)
-    needed = LINUX_DRIVERS.get(parse_version(cuda)[0], ())
-    if gpu.driver and parse_version(gpu.driver) < needed:
-        minimum = ".".join(map(str, needed))
-        what = f"{build} needs driver {minimum} or newer; the installed driver is {gpu.driver}."
-        return CheckResult(name, "bad", what, remedy)
-    oldest = BUILDS["cu130"][1]
-    is_too_old = gpu.compute_capability is not None and gpu.compute_capability < oldest
-    if is_too_old and parse_version(cuda) >= (13,):
-        return CheckResult(name, "bad", f"{build} has no kernels for {gpu.name}.", remedy)
-    return CheckResult(name, "good", f"{build}, driver {gpu.driver or 'unknown'}.")
+    problems = list(filter(None, (gpu_problem(machine, gpu) for gpu in machine.gpus)))
+    if problems:
+        is_useless = len(problems) == len(machine.gpus)
+        what = " ".join(dict.fromkeys(what for what, _ in problems))
+        return CheckResult(name, "bad" if is_useless else "note", what, problems[0][1])
+    return CheckResult(name, "good", f"{build}, driver {machine.gpus[0].driver or 'unknown'}.")
 
 
 def check_gpus(machine: Machine) -> list[CheckResult]:
@@ -84,26 +82,21 @@ def check_gpus(machine: Machine) -> list[CheckResult]:
     return [CheckResult("GPU", "note", machine.gpu_note or "No GPU was found.")]
 
 
-def check_4bit_matmul(
-    command: list[str] | None = None, timeout_s: float = MATMUL_TIMEOUT_S
-) -> CheckResult:
-    """Multiply 4-bit weights on the GPU in a process of its own, and check the error."""
-    name = "4-bit matmul"
-    command = command or [sys.executable, "-m", "modelforge.train.tools.check_4bit"]
-    remedy = "Update the NVIDIA driver; until then set `use_4bit` to false."
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout_s, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return CheckResult(name, "bad", f"It did not finish within {timeout_s:.0f} s.", remedy)
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        last = (done.stderr.strip().splitlines() or ["it ended without output"])[-1]
-        return CheckResult(name, "bad", f"{last[:200].rstrip('.')}.", remedy)
-    result = json.loads(lines[-1])
-    what = f"The mean error is {result['off']:.1%}, after {result['seconds']:.1f} s."
-    return CheckResult(name, "good" if result["off"] < MAX_MATMUL_ERROR else "bad", what)
+def check_stack(
+    machine: Machine, command: list[str] | None = None, timeout_s: float = STACK_TIMEOUT_S
+) -> list[CheckResult]:
+    """Import what a worker imports in a process of its own, and multiply on each device there."""
+    command = command or [sys.executable, "-m", "modelforge.train.tools.check_stack"]
+    result = _run_check("Training stack", command, timeout_s, rebuild())
+    if isinstance(result, CheckResult):
+        return [result]
+    what = f"All packages of a worker were imported in {result['seconds']:.0f} s."
+    rows = [_check_product(machine, device) for device in result["devices"]]
+    if machine.gpus and not any(row["device"].startswith("cuda") for row in result["devices"]):
+        what = "torch does not find the GPU, so it was not tested."
+        rows = [CheckResult("Matmul", "bad", what, "Restart the computer, or update the driver.")]
+    stack = CheckResult("Training stack", "good", what)
+    return [stack, *rows, *_check_unsloth(machine, command, timeout_s)]
 
 
 def check_packages(pins: Mapping[str, str]) -> CheckResult:
@@ -113,7 +106,7 @@ def check_packages(pins: Mapping[str, str]) -> CheckResult:
         return CheckResult(name, "good", "Installed from a wheel; there are no tested versions.")
     missing = [package for package in _required_packages() if installed_version(package) is None]
     if missing:
-        return CheckResult(name, "bad", f"Not installed: {', '.join(missing)}.", SETUP)
+        return CheckResult(name, "bad", f"Not installed: {', '.join(missing)}.", rebuild())
     versions = {package: installed_version(package) for package in pins}
     different = [
         f"{package} {version} (tested: {pins[package]})"
@@ -157,20 +150,6 @@ def is_hub_reachable() -> bool:
     return True
 
 
-def torch_cuda_version() -> str | None:
-    """Return the CUDA version of the torch build, read from its files without importing it."""
-    spec = importlib.util.find_spec("torch")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        try:
-            text = (Path(folder) / "version.py").read_text(encoding="utf-8")
-        except OSError:
-            continue
-        version = re.search(r"^cuda\s*(?::[^=]+)?=\s*['\"]([\d.]+)['\"]", text, re.MULTILINE)
-        if version is not None:
-            return version[1]
-    return None
-
-
 def read_pinned_versions(constraints: Path) -> dict[str, str]:
     """Return the tested version of each package; empty if the file does not exist."""
     if not constraints.is_file():
@@ -200,6 +179,53 @@ def _required_packages() -> list[str]:
     return [re.split(r"[^\w.-]", line)[0] for line in lines if "extra ==" not in line]
 
 
-def _reinstall(build: str) -> str:
-    arguments = f"{TORCH} --no-deps --index-url {INDEX}{build}"
-    return f'Run `python launch.py setup --torch "{arguments}"`.'
+def rebuild() -> str:
+    """Return how to install all packages anew."""
+    venv = PROJECT_ROOT / ".venv"
+    if Path(sys.prefix).resolve() == venv.resolve():
+        return f"Delete the folder {venv}, then run `python launch.py setup`."
+    return "Install ModelForge again into a new environment."
+
+
+def _check_product(machine: Machine, result: dict[str, Any]) -> CheckResult:
+    """Judge the matrix products on one device."""
+    device = result["device"]
+    name = f"Matmul {device}"
+    remedy = "Update the NVIDIA driver, or choose another device." if machine.gpus else rebuild()
+    if error := result.get("error"):
+        return CheckResult(name, "bad", error, remedy)
+    off, off_4bit = result["matmul"], result.get("matmul_4bit")
+    what = f"The error of a product is {off:.2%}"
+    is_good = off < MAX_ERROR
+    if off_4bit is not None:
+        what += f", with 4-bit weights {off_4bit:.1%}"
+        is_good = is_good and off_4bit < MAX_4BIT_ERROR
+    return CheckResult(name, "good" if is_good else "bad", f"{what}.", "" if is_good else remedy)
+
+
+def _check_unsloth(machine: Machine, command: list[str], timeout_s: float) -> list[CheckResult]:
+    if not machine.gpus or "unsloth" not in machine.packages:
+        return []
+    remedy = "Run `python launch.py setup --with unsloth`, or use the provider huggingface."
+    result = _run_check("Unsloth", [*command, "--provider", "unsloth"], timeout_s, remedy)
+    if isinstance(result, CheckResult):
+        return [result]
+    return [CheckResult("Unsloth", "good", f"Imported in {result['seconds']:.0f} s.")]
+
+
+def _run_check(
+    name: str, command: list[str], timeout_s: float, remedy: str
+) -> dict[str, Any] | CheckResult:
+    """Return what a check printed as JSON, or a bad result."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return CheckResult(name, "bad", f"It did not finish within {timeout_s:.0f} s.", remedy)
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        last = (done.stderr.strip().splitlines() or ["It ended without output"])[-1]
+        return CheckResult(name, "bad", f"{last[:300].rstrip('.')}.", remedy)
+    result: dict[str, Any] = json.loads(lines[-1])
+    return result

@@ -22,6 +22,7 @@ import psutil
 from modelforge.config.profiles import Profile, load_profiles
 from modelforge.config.schema.runtime import TRACKERS
 from modelforge.hardware.nvidia import Gpu, NvmlClient
+from modelforge.setup import torch_build
 from modelforge.units import GIB, human_gib
 
 if sys.platform == "win32":
@@ -50,6 +51,7 @@ class Machine:
         gpu_note: the reason why there is no GPU.
         packages: the optional packages that are installed; `c++` stands for a compiler.
         cpu_flags: the bf16 instructions of the processor.
+        torch_cuda: the CUDA version of the installed torch, empty without CUDA; None if unknown.
     """
 
     system: str
@@ -65,6 +67,7 @@ class Machine:
     apple_gpu: bool
     packages: tuple[str, ...] = ()
     cpu_flags: tuple[str, ...] = ()
+    torch_cuda: str | None = None
 
     @property
     def fast_bf16(self) -> bool:
@@ -136,6 +139,7 @@ def probe_machine(
         apple_gpu=is_apple,
         packages=_packages(),
         cpu_flags=bf16_flags(),
+        torch_cuda=torch_cuda_version(),
     )
 
 
@@ -281,6 +285,21 @@ def _is_installed(name: str) -> bool:
     """Return whether a package is installed; a folder of that name, as wandb writes, is not one."""
     spec = importlib.util.find_spec(name)
     return spec is not None and spec.origin is not None
+
+
+def gpu_problem(machine: Machine, gpu: Gpu) -> tuple[str, str] | None:
+    """Return why the installed torch cannot use a GPU, and the remedy; None if it can."""
+    gpus = [(each.name, each.compute_capability) for each in machine.gpus]
+    index = machine.gpus.index(gpu)
+    return torch_build.gpu_problem(machine.torch_cuda, machine.system, gpu.driver, gpus, index)
+
+
+def torch_cuda_version() -> str | None:
+    """Return the CUDA version of the torch build, read from its files without importing it."""
+    spec = importlib.util.find_spec("torch")
+    folders = (spec.submodule_search_locations or []) if spec else []
+    versions = (torch_build.read_cuda_version(Path(folder)) for folder in folders)
+    return next((version for version in versions if version is not None), None)
 
 
 def cpu_name() -> str:

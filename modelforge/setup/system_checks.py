@@ -37,10 +37,10 @@ class CheckResult:
 
 
 class GpuInfo(TypedDict):
-    """What determines the torch build; None if unknown."""
+    """What determines the torch build: the driver, None without one, and each GPU."""
 
     driver_version: str | None
-    capability: Version | None
+    capabilities: tuple[Version, ...]
 
 
 def default_home() -> Path:
@@ -58,8 +58,8 @@ def default_home() -> Path:
 
 
 def query_nvidia_gpu() -> GpuInfo:
-    """Query `nvidia-smi` for the driver and the newest GPU. Without one, all fields are None."""
-    unknown = GpuInfo(driver_version=None, capability=None)
+    """Query `nvidia-smi` for the driver and the compute capability of each GPU."""
+    unknown = GpuInfo(driver_version=None, capabilities=())
     program = shutil.which("nvidia-smi")
     if not program:
         return unknown
@@ -73,8 +73,8 @@ def query_nvidia_gpu() -> GpuInfo:
     gpus = [line.split(",") for line in result.stdout.splitlines() if "," in line]
     if not gpus:
         return unknown
-    driver, newest = gpus[0][0].strip(), max(parse_version(gpu[1]) for gpu in gpus)
-    return GpuInfo(driver_version=driver, capability=newest or None)
+    capabilities = tuple(filter(None, (parse_version(gpu[1]) for gpu in gpus)))
+    return GpuInfo(driver_version=gpus[0][0].strip(), capabilities=capabilities)
 
 
 def check_python() -> CheckResult:

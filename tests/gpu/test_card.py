@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from modelforge.hardware.doctor import check_4bit_matmul
-from modelforge.hardware.machine import current_load
+from modelforge.hardware.doctor import check_stack
+from modelforge.hardware.machine import current_load, probe_machine
 
 pytestmark = pytest.mark.gpu
 
@@ -37,9 +37,10 @@ def test_the_load_of_the_card_is_read():
     assert load.vram_used_gib is not None
 
 
-def test_the_doctor_multiplies_four_bit_weights_right():
-    row = check_4bit_matmul()
-    assert row.state == "good", row.what
+def test_the_doctor_multiplies_four_bit_weights_right(tmp_path):
+    rows = check_stack(probe_machine(tmp_path))
+    assert all(row.state == "good" for row in rows), rows
+    assert any("with 4-bit weights" in row.what for row in rows), rows
 
 
 def test_a_run_reports_its_peak_memory(runs, card):

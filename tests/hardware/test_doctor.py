@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -34,31 +35,51 @@ def card(**changed: object) -> Machine:
     return replace(BARE, gpus=[replace(CARD, **changed)])  # type: ignore[arg-type]
 
 
+OLD_CARD = replace(CARD, index=1, name="Tesla P4", compute_capability=(6, 1))
+RESTORE = "launch.py setup --torch auto"
+
+
 @pytest.mark.parametrize(
     ("cuda", "machine", "state", "said", "remedy"),
     [
-        (None, BARE, "good", "no NVIDIA GPU", ""),
+        ("", BARE, "good", "no NVIDIA GPU", ""),
         ("13.0", WITH_CARD, "good", "CUDA 13.0, driver 580.88", ""),
         ("12.6", card(driver="550.54"), "good", "driver 550.54", ""),
-        (None, WITH_CARD, "bad", "RTX 4070 is not used", "/cu130"),
-        ("13.0", card(driver="570.10"), "bad", "needs driver 580", "/cu126"),
-        ("13.0", card(driver="470.10"), "bad", "needs driver 580", "Update the NVIDIA driver"),
-        ("13.0", card(compute_capability=(6, 1)), "bad", "no kernels for RTX 4070", "/cu126"),
+        ("13.2", card(compute_capability=(6, 1)), "good", "CUDA 13.2", ""),
+        ("", WITH_CARD, "bad", "RTX 4070 is not used", RESTORE),
+        ("13.0", card(driver="570.10"), "bad", "needs NVIDIA driver 580; 570.10", RESTORE),
+        ("13.0", card(driver="470.10"), "bad", "needs NVIDIA driver 580", "Update the NVIDIA"),
+        ("13.0", card(compute_capability=(6, 1)), "bad", "no kernels for RTX 4070", RESTORE),
+        ("12.6", card(compute_capability=(12, 0)), "bad", "no kernels for RTX 4070", RESTORE),
+        ("13.0", card(compute_capability=(3, 5)), "bad", "no kernels", "choose the device cpu"),
         ("13.0", card(compute_capability=None, driver=None), "good", "driver unknown", ""),
+        (None, WITH_CARD, "good", "driver 580.88", ""),
     ],
 )
 def test_the_build_of_torch_is_held_against_driver_and_card(
     cuda: str | None, machine: Machine, state: str, said: str, remedy: str
 ) -> None:
-    row = doctor.check_torch(cuda, machine, "2.13.0")
-    assert row.state == state
+    row = doctor.check_torch(replace(machine, torch_cuda=cuda), "2.13.0")
+    assert row.state == state, row
     assert said in row.what
     assert remedy in row.remedy
     assert bool(row.remedy) == (state == "bad")
 
 
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize(("newest", "remedy"), [((8, 9), RESTORE), ((12, 0), "Choose another GPU")])
+def test_every_gpu_is_judged_in_any_order(first: int, newest: tuple[int, int], remedy: str) -> None:
+    gpus = [replace(CARD, compute_capability=newest), OLD_CARD]
+    machine = replace(BARE, gpus=gpus[::-1] if first else gpus, torch_cuda="13.0")
+    row = doctor.check_torch(machine, "2.13.0")
+    assert row.state == "note"
+    assert "no kernels for Tesla P4" in row.what
+    assert "RTX 4070" not in row.what
+    assert remedy in row.remedy
+
+
 def test_a_missing_torch_is_bad() -> None:
-    assert doctor.check_torch(None, BARE, None).state == "bad"
+    assert doctor.check_torch(BARE, None).state == "bad"
 
 
 def test_every_card_says_what_it_can() -> None:
@@ -74,20 +95,64 @@ def test_no_card_is_a_note_and_not_a_fault() -> None:
     assert doctor.check_gpus(BARE)[0].state == "note"
 
 
+def stack(code: str, machine: Machine = BARE) -> list[doctor.CheckResult]:
+    return doctor.check_stack(machine, [sys.executable, "-c", code], timeout_s=5.0)
+
+
+def answer(*devices: dict[str, object]) -> str:
+    return f"print('noise'); print({json.dumps({'seconds': 3.0, 'devices': devices})!r})"
+
+
 @pytest.mark.parametrize(
-    ("code", "state", "said"),
+    ("code", "said"),
     [
-        ("print('noise'); print('{\"off\": 0.09, \"seconds\": 3.0}')", "good", "9.0%"),
-        ('print(\'{"off": 0.9, "seconds": 3.0}\')', "bad", "90.0%"),
-        ("raise RuntimeError('no kernel image')", "bad", "no kernel image"),
-        ("import time; time.sleep(60)", "bad", "did not finish within 1 s"),
-        ("", "bad", "without output"),
+        ("import sys; sys.exit('operator torchvision::nms does not exist.')", "torchvision::nms"),
+        ("import time; time.sleep(60)", "did not finish within 5 s"),
+        ("", "without output"),
     ],
 )
-def test_the_matmul_is_judged_by_its_answer(code: str, state: str, said: str) -> None:
-    row = doctor.check_4bit_matmul([sys.executable, "-c", code], timeout_s=1.0)
+def test_a_stack_that_does_not_import_is_bad(code: str, said: str) -> None:
+    (row,) = stack(code)
+    assert (row.name, row.state) == ("Training stack", "bad")
+    assert said in row.what
+    assert row.remedy
+
+
+RIGHT = {"device": "cuda:0", "matmul": 0.0001, "matmul_4bit": 0.09}
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "state", "said"),
+    [
+        (BARE, {"device": "cpu", "matmul": 0.0}, "good", "0.00%"),
+        (BARE, {"device": "cpu", "matmul": 0.5}, "bad", "50.00%"),
+        (WITH_CARD, RIGHT, "good", "9.0%"),
+        (WITH_CARD, RIGHT | {"matmul_4bit": 0.9}, "bad", "90.0%"),
+        (WITH_CARD, {"device": "cuda:0", "error": "No kernel image."}, "bad", "No kernel image."),
+        (WITH_CARD, {"device": "cpu", "matmul": 0.0}, "bad", "does not find the GPU"),
+    ],
+)
+def test_the_products_are_judged_on_the_device_of_a_run(
+    machine: Machine, device: dict[str, object], state: str, said: str
+) -> None:
+    first, row = stack(answer(device), machine)
+    assert first.state == "good"
     assert row.state == state
     assert said in row.what
+    assert bool(row.remedy) == (state == "bad")
+
+
+def test_the_products_of_every_gpu_are_judged() -> None:
+    rows = stack(answer(RIGHT, RIGHT | {"device": "cuda:1", "matmul": 0.5}), WITH_CARD)
+    assert [row.state for row in rows] == ["good", "good", "bad"]
+
+
+def test_an_installed_unsloth_is_imported_too() -> None:
+    code = f"import sys; sys.argv[1:] and sys.exit('no unsloth_zoo'); {answer(RIGHT)}"
+    rows = stack(code, replace(WITH_CARD, packages=("unsloth",)))
+    assert [row.state for row in rows] == ["good", "good", "bad"]
+    assert "no unsloth_zoo" in rows[-1].what
+    assert "setup --with unsloth" in rows[-1].remedy
 
 
 def test_a_package_other_than_tested_is_named_with_both_versions() -> None:
@@ -121,15 +186,20 @@ def test_a_network_that_is_away_is_a_note(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_examination_has_a_remedy_for_everything_bad(tmp_path: Path) -> None:
     rows = doctor.check_machine(
-        Home(tmp_path), probe=lambda _root: BARE, is_reachable=lambda: False
+        Home(tmp_path),
+        probe=lambda _root: BARE,
+        is_reachable=lambda: False,
+        stack=lambda _machine: [doctor.CheckResult("Training stack", "good", "Imported.")],
     )
     names = [row.name for row in rows]
     assert names[0] == "Python"
-    assert {"PyTorch", "GPU", "Packages", "Starter model", "Disk", "Browser"} <= set(names)
+    expected = {"PyTorch", "GPU", "Training stack", "Packages", "Starter model", "Disk", "Browser"}
+    assert expected <= set(names)
     assert all(row.remedy for row in rows if row.state == "bad")
 
 
 @pytest.mark.torch
-def test_the_question_about_4_bit_has_an_answer_on_any_device() -> None:
-    row = doctor.check_4bit_matmul()
-    assert row.state == "good", row
+def test_the_stack_of_this_environment_works() -> None:
+    rows = doctor.check_stack(BARE)
+    assert [row.state for row in rows] == ["good", "good"], rows
+    assert rows[1].name == "Matmul cpu"

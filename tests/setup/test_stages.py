@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import platform
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from modelforge.setup import extras
+from modelforge.setup import extras, stages
 from modelforge.setup.errors import SetupError
 from modelforge.setup.stages import Setup, SetupOptions, exclusive_setup
+from modelforge.setup.torch_build import read_cuda_version
 
 BACKEND = """
 import zipfile
@@ -47,9 +50,12 @@ backend-path = ["."]
 ALL = ["Environment", "PyTorch", "ModelForge", "Starter package", "Starter model"]
 
 
-def put_wheel(folder: Path, name: str, version: str) -> None:
+def put_wheel(folder: Path, name: str, version: str, **files: str) -> None:
+    """Write a wheel; `files` are modules with their text."""
     stem = f"{name}-{version}"
     with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
+        for module, text in files.items():
+            wheel.writestr(f"{module.replace('__', '/')}.py", text)
         info = f"{stem}.dist-info"
         wheel.writestr(
             f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
@@ -82,7 +88,7 @@ def _only_local_wheels(monkeypatch: pytest.MonkeyPatch, options: SetupOptions) -
 
 @pytest.fixture
 def ready(options: SetupOptions) -> SetupOptions:
-    put_wheel(options.root / "wheels", "torch", "2.13.0")
+    put_wheel(options.root / "wheels", "torch", "2.13.0", torch__version="cuda = '13.0'")
     Setup(options, io.StringIO()).run()
     return options
 
@@ -95,7 +101,7 @@ def test_set_up_continues_after_a_failed_stage(options: SetupOptions) -> None:
     assert "torch==2.13.0" in first.log.read_text(encoding="utf-8")
     created = options.python.lstat().st_mtime_ns
 
-    put_wheel(options.root / "wheels", "torch", "2.13.0")
+    put_wheel(options.root / "wheels", "torch", "2.13.0", torch__version="cuda = '13.0'")
     output = io.StringIO()
     second = Setup(options, output)
     assert second.missing() == ALL[1:]
@@ -147,6 +153,28 @@ def test_a_failed_extra_is_a_setup_error(ready: SetupOptions) -> None:
     with pytest.raises(SetupError, match="Set-up stopped at ModelForge: "):
         extras.install_extra("unsloth", ready.home, lambda _text: None, ready.root)
     (ready.root / "backend.py").write_text(BACKEND, encoding="utf-8")
+
+
+def test_a_build_for_another_driver_replaces_the_installed_one(
+    ready: SetupOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus = {"driver_version": "570.10", "capabilities": ((8, 6),)}
+    monkeypatch.setattr(stages, "query_nvidia_gpu", lambda: gpus)
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    choose = replace(ready, torch="auto")
+    assert Setup(ready).missing() == []
+    assert Setup(choose).missing() == ["PyTorch"]
+    with pytest.raises(SetupError, match="did not install the build that suits"):
+        Setup(choose, io.StringIO()).run()
+    assert "PyTorch" in Setup(choose).missing()
+
+    wheels = ready.root / "wheels"
+    put_wheel(wheels, "torch", "2.13.0+cu126", torch__version="cuda = '12.6'")
+    Setup(choose, io.StringIO()).run()
+    (folder,) = stages.site_packages(ready.venv)
+    assert read_cuda_version(folder / "torch") == "12.6"
+    assert Setup(choose).missing() == Setup(ready).missing() == []
+    (wheels / "torch-2.13.0+cu126-py3-none-any.whl").unlink()
 
 
 def test_a_torch_override_stays_until_auto(ready: SetupOptions) -> None:

@@ -40,10 +40,13 @@ def test_the_default_home_equals_that_of_the_app(
 
 
 @needs_shell
-def test_the_newest_of_several_gpus_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_gpu_is_queried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path, "nvidia-smi", "echo '580.88, 6.1'; echo '580.88, 8.9'")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert query_nvidia_gpu() == {"driver_version": "580.88", "capability": (8, 9)}
+    assert query_nvidia_gpu() == {
+        "driver_version": "580.88",
+        "capabilities": ((6, 1), (8, 9)),
+    }
 
 
 @needs_shell
@@ -53,7 +56,7 @@ def test_a_failing_nvidia_smi_gives_no_driver(
 ) -> None:
     program(tmp_path, "nvidia-smi", script)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert query_nvidia_gpu() == {"driver_version": None, "capability": None}
+    assert query_nvidia_gpu() == {"driver_version": None, "capabilities": ()}
 
 
 @needs_shell

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from modelforge.setup.torch_build import INDEX, TORCH, NoBuildError, parse_version, torch_arguments
+from modelforge.setup.torch_build import (
+    INDEX,
+    TORCH,
+    NoBuildError,
+    parse_version,
+    read_cuda_version,
+    torch_arguments,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 FROM_PYPI = [TORCH]
@@ -16,32 +23,42 @@ def from_index(build: str) -> list[str]:
     return [TORCH, "--no-deps", "--index-url", INDEX + build]
 
 
-@pytest.mark.parametrize("system", ["Linux", "Darwin"])
 @pytest.mark.parametrize("driver", [None, "580.88", "535.104.05"])
-def test_linux_and_macos_use_pypi_with_any_driver(system: str, driver: str | None) -> None:
-    assert torch_arguments(system, "arm64", driver) == FROM_PYPI
+def test_macos_uses_pypi_with_any_driver(driver: str | None) -> None:
+    assert torch_arguments("Darwin", "arm64", driver) == FROM_PYPI
 
 
 @pytest.mark.parametrize(
-    ("driver", "capability", "expected"),
+    ("driver", "capabilities", "linux", "windows"),
     [
-        (None, None, FROM_PYPI),
-        ("581.15", None, from_index("cu130")),
-        ("580.00", (8, 9), from_index("cu130")),
-        ("580.88", (12, 0), from_index("cu130")),
-        ("580.88", (6, 1), from_index("cu126")),
-        ("579.99", (8, 6), from_index("cu126")),
-        ("528.33", None, from_index("cu126")),
-        ("528.24", None, FROM_PYPI),
-        ("472.12", (7, 5), FROM_PYPI),
-        ("571.96", (12, 0), FROM_PYPI),
-        ("unknown", None, FROM_PYPI),
+        (None, [], None, None),
+        ("581.15", [], None, "cu130"),
+        ("580.00", [(8, 9)], None, "cu130"),
+        ("580.88", [(12, 0)], None, "cu130"),
+        ("580.88", [(6, 1)], "cu126", "cu126"),
+        ("580.88", [(7, 0)], "cu126", "cu126"),
+        ("579.99", [(8, 6)], "cu126", "cu126"),
+        ("535.104.05", [(8, 6)], "cu126", "cu126"),
+        ("528.33", [], "cu126", "cu126"),
+        ("525.60.13", [], "cu126", None),
+        ("470.82", [(7, 5)], None, None),
+        ("571.96", [(12, 0)], None, None),
+        ("unknown", [], None, None),
+        # Several GPUs: the newest must be supported, then as many as possible.
+        ("580.88", [(6, 1), (8, 6)], "cu126", "cu126"),
+        ("580.88", [(12, 0), (6, 1), (6, 1)], None, "cu130"),
+        ("580.88", [(3, 5), (8, 6)], None, "cu130"),
     ],
 )
-def test_windows_uses_the_newest_supported_cuda_build(
-    driver: str | None, capability: tuple[int, int] | None, expected: list[str]
+def test_the_build_suits_driver_and_gpus(
+    driver: str | None,
+    capabilities: list[tuple[int, ...]],
+    linux: str | None,
+    windows: str | None,
 ) -> None:
-    assert torch_arguments("Windows", "AMD64", driver, capability=capability) == expected
+    for system, build in (("Linux", linux), ("Windows", windows)):
+        expected = from_index(build) if build else FROM_PYPI
+        assert torch_arguments(system, "x86_64", driver, capabilities=capabilities) == expected
 
 
 def test_an_override_is_used_unchanged() -> None:
@@ -71,6 +88,22 @@ def test_a_version_is_parsed_up_to_the_first_non_number() -> None:
     assert parse_version("535.104.05") == (535, 104, 5)
     assert parse_version("13.0") == (13, 0)
     assert parse_version("N/A") == parse_version(None) == parse_version("") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("cuda: Optional[str] = None", ""),
+        ("cuda: Optional[str] = '12.6'", "12.6"),
+        ('cuda = "13.0"', "13.0"),
+    ],
+)
+def test_the_cuda_version_of_an_installed_torch_is_read(
+    tmp_path: Path, text: str, version: str
+) -> None:
+    assert read_cuda_version(tmp_path) is None
+    (tmp_path / "version.py").write_text(f"__version__ = '2.13.0'\n{text}\n", encoding="utf-8")
+    assert read_cuda_version(tmp_path) == version
 
 
 def test_torchvision_uses_the_index_of_torch():

@@ -41,6 +41,9 @@ class MachineInfo(BaseModel):
     reason: str = about("Why this profile was chosen.")
     packages: list[str] = about("Installed optional packages that some settings need.")
     cpu_flags: list[str] = about("CPU instructions that accelerate bf16.")
+    torch_cuda: str | None = about(
+        "The CUDA version of the installed torch, empty without CUDA; null if unknown."
+    )
 
 
 class ProfileInfo(BaseModel):

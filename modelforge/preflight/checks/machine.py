@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from modelforge.errors import Finding, blocker, note
-from modelforge.hardware.machine import choose_profile
+from modelforge.hardware.machine import choose_profile, gpu_problem
 from modelforge.preflight.context import RunContext
 
 BF16_FROM = (8, 0)
@@ -42,6 +42,13 @@ def gpu_missing(context: RunContext) -> Iterator[Finding]:
             "hardware.gpu_index",
             indexes[0],
         )
+
+
+def torch_unsuited(context: RunContext) -> Iterator[Finding]:
+    """Refuse a GPU that the installed torch or the driver cannot use."""
+    problem = gpu_problem(context.machine, context.gpu) if context.gpu else None
+    if problem:
+        yield blocker("torch-unsuited", *problem, "hardware.device", "cpu")
 
 
 def bf16_unsupported(context: RunContext) -> Iterator[Finding]:

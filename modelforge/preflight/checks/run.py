@@ -27,6 +27,7 @@ LOADING_CHECKS: tuple[Check, ...] = (
     model.model_already_quantized,
     machine.device_missing,
     machine.gpu_missing,
+    machine.torch_unsuited,
     machine.bf16_unsupported,
     machine.fp16_on_cpu,
     quantization.quantized_unsupported,

@@ -47,6 +47,7 @@ def with_rows(**changed):
 
 OLD = with_card(compute_capability=(7, 5))
 PASCAL = with_card(compute_capability=(6, 1))
+CPU_BUILD = replace(WORKSTATION, torch_cuda="")
 KEPLER = with_card(compute_capability=(3, 5))
 SMALL_CARD = with_card(total_gib=8.0, free_gib=7.5)
 TEN_GIB = with_card(total_gib=10.0, free_gib=8.7)
@@ -221,6 +222,21 @@ FOUND = [
         0,
         make_context(WORKSTATION, hardware={"gpu_index": 1}),
     ),
+    (
+        "torch-unsuited",
+        "blocker",
+        "hardware.device",
+        "cpu",
+        make_context(replace(WORKSTATION, torch_cuda="13.0")),
+    ),
+    ("torch-unsuited", "blocker", "hardware.device", "cpu", make_context(CPU_BUILD)),
+    (
+        "torch-unsuited",
+        "blocker",
+        "hardware.device",
+        "cpu",
+        make_context(replace(PASCAL, torch_cuda="13.0")),
+    ),
     ("bf16-card", "blocker", "bf16", False, make_context(OLD, bf16=True)),
     (
         "bf16-card",
@@ -389,6 +405,10 @@ NOT_FOUND = [
     ("device-missing", make_context(WORKSTATION, hardware={"device": "cuda"})),
     ("device-missing", make_context(WORKSTATION, hardware={"device": "cpu"})),
     ("gpu-missing", make_context(WORKSTATION)),
+    ("torch-unsuited", make_context(WORKSTATION)),
+    ("torch-unsuited", make_context(replace(WORKSTATION, torch_cuda="12.6"))),
+    ("torch-unsuited", make_context(CPU_BUILD, hardware={"device": "cpu"})),
+    ("torch-unsuited", make_context(replace(LAPTOP, torch_cuda=""))),
     ("gpu-missing", make_context(hardware={"gpu_index": 3})),
     ("bf16-card", make_context(with_card(compute_capability=(8, 0)), bf16=True)),
     ("bf16-card", make_context(with_card(compute_capability=None), bf16=True)),

@@ -63,7 +63,7 @@ def load_weights(request: LoadRequest) -> Any:
                 model_revision=request.revision,
                 precision=precision,
             )
-            config = TrainingConfig(**record["config"])
+            config = TrainingConfig.from_record(record["config"])
             return huggingface.load_weights(plan, config, request.head)
     model = huggingface.AUTO_CLASSES[request.head].from_pretrained(
         request.model_path,

@@ -152,7 +152,7 @@ def _validate(
 ) -> tuple[TrainingConfig | None, list[tuple[str, str, Any]]]:
     """Return the config, or None and the errors as (name, type of error, value)."""
     try:
-        return TrainingConfig.model_validate(_nested(values)), []
+        return TrainingConfig.from_record(_nested(values)), []
     except ValidationError as error:
         return None, list(_details(error))
 

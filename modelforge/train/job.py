@@ -36,7 +36,7 @@ class Job:
         return cls(
             run=run,
             name=record["name"],
-            config=TrainingConfig(**record["config"]),
+            config=TrainingConfig.from_record(record["config"]),
             plan=Plan.from_dict(record["plan"], record["config"]),
             dataset=record["dataset"],
             is_trial_run=record.get("trial_run", record.get("rehearsal")) is True,

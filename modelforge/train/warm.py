@@ -158,7 +158,7 @@ class ProbeHandler:
         return fetch_dataset.fetch(source, find_home(), progress)
 
     def _read(self, probe: Message) -> tuple[TrainingConfig, Plan, ChatTemplate]:
-        config = TrainingConfig(**probe["config"])
+        config = TrainingConfig.from_record(probe["config"])
         plan = Plan.from_dict(probe["plan"], probe["config"])
         return config, plan, self._template(config, plan)
 
@@ -211,7 +211,7 @@ def _memory(probe: Message, _progress: Progress) -> Message:
     from modelforge.train.memory_trace.trace import trace  # noqa: PLC0415
 
     plan = Plan.from_dict(probe["plan"], probe["config"])
-    return trace(TrainingConfig(**probe["config"]), plan, int(probe["length"]))
+    return trace(TrainingConfig.from_record(probe["config"]), plan, int(probe["length"]))
 
 
 def _no_row(dataset: dict[str, Any], first: int, source: int) -> Problem:

@@ -23,7 +23,7 @@ def failed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = {"task": "text-generation", "model_name": "m", "dataset": "d",
             "compute_specs": "low_end", "per_device_train_batch_size": 2}  # fmt: skip
-    config = TrainingConfig(**settings)
+    config = TrainingConfig.from_record(settings)
     plan = make_plan(config, PlanContext("cpu", "m")).as_dict()
     folder = Store(Home(tmp_path / "home")).create(
         NewRun("a run", config.explicit_values(), plan=plan)

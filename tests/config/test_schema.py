@@ -55,7 +55,7 @@ def test_the_contract_has_thirty_seven_snippets():
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: "+".join(list(snippet)[:2]))
 def test_every_snippet_of_the_contract_means_what_it_says(minimal, snippet):
-    config = TrainingConfig(**minimal | snippet)
+    config = TrainingConfig.from_record(minimal | snippet)
     assert {name: getattr(config, name) for name in snippet} == snippet
     assert config.explicit_values() == minimal | snippet
     if snippet == {"provider": "unsloth"}:
@@ -63,6 +63,22 @@ def test_every_snippet_of_the_contract_means_what_it_says(minimal, snippet):
             resolve(Layer("body", minimal | snippet))
     else:
         assert resolve(Layer("body", minimal | snippet)).config == config
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"lora_rank": 8}, "lora_rank: Unknown setting (given by: call). Did you mean 'lora_r'?"),
+        ({"provider": "unsloth"}, "max_seq_length: Unsloth needs a fixed length"),
+        ({"fp16": True, "bf16": True}, "fp16 and bf16"),
+        ({"use_4bit": True, "use_8bit": True}, "use_4bit and use_8bit are both true"),
+        ({"max_steps": 0}, "max_steps: 0"),
+    ],
+)
+def test_a_config_made_in_python_is_checked_like_any_other(minimal, values, text):
+    with pytest.raises(ValidationError) as error:
+        TrainingConfig(**minimal | values)
+    assert text in str(error.value)
 
 
 def test_the_flat_fields_and_their_defaults_are_the_contract(minimal):

@@ -108,7 +108,7 @@ class Place:
     def new_run(self, **more: Any) -> RunFolder:
         """Return the folder of a run that was asked for and not begun."""
         answers = self.answers(**more)
-        config = TrainingConfig(**answers)
+        config = TrainingConfig.from_record(answers)
         plan = make_plan(config, PlanContext("cpu", str(self.model), context=512, kind="decoder"))
         first = summarize(self.rows)
         dataset = {

@@ -97,7 +97,7 @@ def make_context(
     """Return a run on `machine` with some settings over defaults that suit it."""
     usual = ON_GPU if machine.gpus else ON_CPU
     required = {"task": "text-generation", "model_name": "starter", "dataset": "rows.jsonl"}
-    config = TrainingConfig.model_validate({**required, **usual, **settings})
+    config = TrainingConfig.from_record({**required, **usual, **settings})
     device = machine.device if config.hardware.device == "auto" else config.hardware.device
     index = config.hardware.gpu_index
     gpu = next((gpu for gpu in machine.gpus if gpu.index == index), None)

@@ -162,7 +162,7 @@ class Bench:
             "eval_split": 0,
             **answers,
         }
-        config = TrainingConfig(**said)
+        config = TrainingConfig.from_record(said)
         first = summarize(self.rows)
         ground = PlanContext("cpu", model_path or str(self.model), context=512, kind=kind)
         plan = make_plan(config, ground)

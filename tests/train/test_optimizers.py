@@ -28,7 +28,7 @@ WSD = {"lr_scheduler_type": "wsd", "warmup_ratio": 0.1}
 def loaded(tiny_model: Path) -> Any:
     from modelforge.modeling.providers.huggingface import load
 
-    config = TrainingConfig(**REQUIRED)
+    config = TrainingConfig.from_record(REQUIRED)
     plan = make_plan(config, PlanContext("cpu", str(tiny_model), context=512))
     return load(plan, config, lambda _done, _total: None)
 
@@ -41,7 +41,7 @@ def trainer_for(loaded: Any, folder: Path, **answers: Any) -> Any:
     from modelforge.train.job import Job
     from modelforge.train.strategies.sft import build_trainer
 
-    config = TrainingConfig(**REQUIRED | {"max_steps": 20} | answers)
+    config = TrainingConfig.from_record(REQUIRED | {"max_steps": 20} | answers)
     plan = make_plan(config, PlanContext("cpu", "tiny", context=512))
     rows = Dataset.from_dict({"input_ids": [[1, 5, 2]] * 4, "labels": [[-100, 5, 2]] * 4})
     loaded.model = getattr(loaded.model, "unload", lambda: loaded.model)()

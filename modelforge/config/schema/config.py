@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
+
+from pydantic import ModelWrapValidatorHandler, ValidationInfo, model_validator
 
 from modelforge.config.schema.contract import Contract
 from modelforge.config.schema.data import Data, Model, Source
 from modelforge.config.schema.runtime import Hardware, Logging
 from modelforge.config.schema.training import Evaluation, Memory, Optimizer, Schedule, Trainer
 from modelforge.config.schema.weights import Adapter, Quantization
+from modelforge.errors import ConfigError
+
+# Validation context of values that `resolve` checks itself, or has checked when they were stored.
+FIELDS_ONLY = {"fields_only": True}
 
 
 class TrainingConfig(Contract):
-    """The settings of a training run: the 33 fields of the contract, and the groups."""
+    """The settings of a training run: the 33 fields of the contract, and the groups.
+
+    Raises pydantic's ValidationError with the problems that `resolve` reports: values, names and
+    rules between settings.
+    """
 
     model: Model = Model()
     quantization: Quantization = Quantization()
@@ -26,6 +36,26 @@ class TrainingConfig(Contract):
     memory: Memory = Memory()
     hardware: Hardware = Hardware()
     logging: Logging = Logging()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_everything(
+        cls, values: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
+        if isinstance(values, Mapping) and info.context != FIELDS_ONLY:
+            # `resolve` is built on this class.
+            from modelforge.config.resolve import Layer, resolve  # noqa: PLC0415
+
+            try:
+                resolve(Layer("call", values))
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        return handler(values)
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any]) -> Self:
+        """Return the config of a stored run, whose rules were checked when it was created."""
+        return cls.model_validate(values, context=FIELDS_ONLY)
 
     def sources(self) -> list[Source]:
         """Return the data sources: `data.sources`, else the single dataset."""

@@ -55,7 +55,7 @@ def job_on(model: Path, folder: Path, **settings: Any) -> Any:
         **required,
         **settings,
     }
-    config = TrainingConfig(**values)
+    config = TrainingConfig.from_record(values)
     plan = make_plan(config, PlanContext("cpu", str(model), context=512))
     return Job(run, "a try", config, plan, {})
 

@@ -75,7 +75,7 @@ def tokenizer(loaded_tokenizer):
 def planned(**settings: Any) -> tuple[TrainingConfig, Any]:
     required = {"task": "text-generation", "model_name": "x", "dataset": "x"}
     values = {"per_device_train_batch_size": 8, "use_4bit": False, "eval_split": 0, **settings}
-    config = TrainingConfig(**{**required, "compute_specs": "low_end", **values})
+    config = TrainingConfig.from_record({**required, "compute_specs": "low_end", **values})
     kind = "decoder" if config.task == "text-generation" else "encoder"
     return config, make_plan(config, PlanContext("cpu", "x", context=512, kind=kind))
 

@@ -530,7 +530,7 @@ def test_a_default_of_no_use_is_not_told_as_changed():
     assert "use_4bit" in told(**whole, use_4bit=True)
     unsaid = make_context(**whole)
     fields = {k: v for k, v in unsaid.config.explicit_values().items() if k != "use_4bit"}
-    config = type(unsaid.config)(**fields)
+    config = type(unsaid.config).from_record(fields)
     plan = make_plan(config, PlanContext(device="cpu", model_path="m"))
     assert "use_4bit" in {change.where for change in plan.changes}
     quiet = settings.plan_changes(replace(unsaid, config=config, plan=plan))

@@ -140,7 +140,7 @@ def test_wandb_is_offline_unless_configured_online(monkeypatch, tmp_path):
     }
     monkeypatch.setattr(trackers, "Wandb", lambda: Odd("nothing"))
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    trackers._wandb(TrainingConfig(**least), tmp_path)
+    trackers._wandb(TrainingConfig.from_record(least), tmp_path)
     assert (os.environ["WANDB_MODE"], os.environ["WANDB_DIR"]) == ("offline", str(tmp_path))
     online = TrainingConfig(**least, logging={"wandb_mode": "online"})
     trackers._wandb(online, tmp_path)

@@ -23,7 +23,7 @@ def planned(path, *, device="cpu", kind="decoder", **said):
         "gradient_checkpointing": False,
         "gradient_accumulation_steps": 1,
     }
-    config = TrainingConfig(**(usual | said))
+    config = TrainingConfig.from_record(usual | said)
     ground = PlanContext(
         device=device,
         model_path=str(path),

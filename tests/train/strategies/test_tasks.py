@@ -149,7 +149,7 @@ def test_the_perplexity_told_is_that_of_the_model_over_its_tokens(bench):
     from modelforge.runs.atomic_files import read_json
 
     record = read_json(run.config)
-    config = TrainingConfig(**record["config"])
+    config = TrainingConfig.from_record(record["config"])
     manner = TokenizeOptions.from_plan(config, Plan.from_dict(record["plan"], record["config"]))
     order = dataset.DatasetRequest(record["dataset"], 0.25, config.trainer.seed, manner)
     held_out = dataset.tokenize(order, load_chat_template(tokenizer, [2]), lambda *_: None).eval

@@ -33,7 +33,7 @@ def reached(tmp_path: Path, device: Any = "cpu", **answers: Any) -> SimpleNamesp
     from modelforge.train.job import Job
     from modelforge.train.strategies.sft import training_arguments
 
-    config = TrainingConfig(**(REQUIRED | answers))
+    config = TrainingConfig.from_record(REQUIRED | answers)
     ground = PlanContext(device, "models/tiny", context=8192, train_rows=1000)
     plan = make_plan(config, ground)
     evaluates = config.eval_split > 0
@@ -208,7 +208,7 @@ def test_the_field_reaches_its_library(tmp_path, field, answers, look, expected)
 
 @pytest.mark.parametrize(("field", "answers", "kind", "method"), BECOMES)
 def test_task_and_strategy_say_which_trainer_works(field, answers, kind, method):
-    config = TrainingConfig(**(REQUIRED | answers))
+    config = TrainingConfig.from_record(REQUIRED | answers)
     assert getattr(config, field) == answers[field]
     assert make_plan(config, PlanContext("cpu", "models/tiny", kind=kind)).method == method
 

@@ -107,13 +107,17 @@ def method_of(config: TrainingConfig, kind: str = "decoder") -> Method:
     if config.strategy == "rlhf":
         return "rlhf"
     if config.strategy == "dpo":
-        loss = config.trainer.preference_loss
-        return loss if loss in ("kto", "orpo") else "dpo"
+        return preference_method(config.trainer.preference_loss)
     if config.task == "summarization" and kind == "encoder-decoder":
         return "seq2seq"
     if config.task == "extractive-question-answering" and kind == "encoder":
         return "span"
     return "sft"
+
+
+def preference_method(loss: str) -> Method:
+    """Return the method of a preference loss: its own where there is one, else dpo."""
+    return loss if loss in METHOD_FACTS else "dpo"
 
 
 def facts_of(config: TrainingConfig) -> MethodFacts:

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from modelforge.config.fields import field_specs, specs_by_name
+from modelforge.config.methods import METHOD_FACTS, preference_method
 
 # Returns the value of a setting as lower-case text, its default where it is not set.
 Getter = Callable[[str], str]
@@ -38,7 +39,8 @@ _TRAINED_REWARD_MODEL = _is("trainer.reward_model", "", text="without a reward m
 _BITS_BY_FLAGS = _is("quantization.scheme", "auto")
 _DECAYS = _is("lr_scheduler_type", "warmup_stable_decay")
 _WITH_REFERENCE = Condition(
-    "for a loss with a reference model", lambda get: get("trainer.preference_loss") != "orpo"
+    "for a loss with a reference model",
+    lambda get: METHOD_FACTS[preference_method(get("trainer.preference_loss"))].needs_reference,
 )
 _DROPOUT = _is("strategy", "sft", "qlora", "rlhf", text="with any strategy but dpo")
 _ANY_ORDER = Condition(

@@ -20,6 +20,7 @@ from typing import Any, Generic, Literal, TypeVar
 import psutil
 
 from modelforge.config.profiles import Profile, load_profiles
+from modelforge.config.providers import PROVIDER_PACKAGES
 from modelforge.config.schema.runtime import TRACKERS
 from modelforge.hardware.nvidia import Gpu, NvmlClient
 from modelforge.setup import torch_build
@@ -34,7 +35,7 @@ OPTIONAL_PACKAGES = (
     "flash_attn",
     "flash_attn_interface",
     "triton",
-    "unsloth",
+    *PROVIDER_PACKAGES,
     *TRACKERS,
 )
 # Instructions with which bf16 is faster than fp32, as /proc/cpuinfo names them.

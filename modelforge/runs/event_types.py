@@ -24,11 +24,20 @@ class Info:
     omitted: bool = False
 
 
+# The class of every kind, in the order of this module.
+KINDS: dict[str, type[Event]] = {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Base class of all events."""
+    """Base class of all events. A class with a `kind` is entered in `KINDS`."""
 
     kind: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        """Enter the class under its kind."""
+        if cls.kind:
+            KINDS[cls.kind] = cls
 
     def as_data(self) -> dict[str, Any]:
         """Return the fields as they are written to the file."""
@@ -269,19 +278,9 @@ class FailedEvent(Event):
 class UnknownEvent(Event):
     """An event of a newer version, or one without its required fields. Never written."""
 
-    kind: ClassVar[str] = "unknown"
-
 
 Ending = FinishedEvent | StoppedEvent | FailedEvent
 ENDINGS = (FinishedEvent.kind, StoppedEvent.kind, FailedEvent.kind)
-KINDS: dict[str, type[Event]] = {
-    event.kind: event
-    for event in (
-        *(StartedEvent, ResumedEvent, PhaseEvent, PlanEvent, StepEvent, EvalEvent, SavedEvent),
-        *(AdjustedEvent, SampleEvent, ScoresEvent, NoteEvent, TrialRunStageEvent, TrialRunEvent),
-        *(FinishedEvent, StoppedEvent, FailedEvent),
-    )
-}
 # Old name → new name. A key is a kind; a kind and a field; or a kind, a field and its value.
 ALIASES: dict[tuple[str, ...], str] = {
     ("rehearsed",): "trial_run",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from modelforge import __version__
+from modelforge.config.providers import PROVIDER_PACKAGES
 from modelforge.errors import BusyError, NotFoundError, Problem
 from modelforge.hardware.machine import installed_version
 from modelforge.paths import Home
@@ -35,7 +36,7 @@ KILLED_S = 5.0
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,78}[A-Za-z0-9]")
 PACKAGES = [
     *("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes"),
-    *("tokenizers", "safetensors", "huggingface_hub", "unsloth", "gradio", "psutil"),
+    *("tokenizers", "safetensors", "huggingface_hub", *PROVIDER_PACKAGES, "gradio", "psutil"),
 ]
 
 

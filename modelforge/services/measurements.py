@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.config.plan.make import Plan
+from modelforge.config.providers import PROVIDER_PACKAGES
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import ForgeError
 from modelforge.models.architecture import ModelInfo
@@ -25,7 +26,7 @@ from modelforge.runs.store import package_versions
 TRACES_KEPT = 500
 RESULTS_KEPT = 100
 TRACED_PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes")
-MEASURED_PACKAGES = (*TRACED_PACKAGES, "unsloth")
+MEASURED_PACKAGES = (*TRACED_PACKAGES, *PROVIDER_PACKAGES)
 # Increase when the trace counts differently, so that stored traces are not used any more.
 TRACE_VERSION = "2"
 

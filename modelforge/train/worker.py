@@ -16,8 +16,9 @@ from typing import Any
 
 import psutil
 
-from modelforge.config.methods import Head
+from modelforge.config.methods import METHOD_FACTS, Head
 from modelforge.config.plan.make import Plan, releases_memory
+from modelforge.config.providers import PROVIDER_FACTS
 from modelforge.errors import ForgeError, Problem
 from modelforge.modeling.errors import WorkerError, explain
 from modelforge.runs.atomic_files import write_json
@@ -30,22 +31,6 @@ from modelforge.train.event_log import DiskReserve, EventLog
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.stop import Stop, StopRequested, TrialRunFinished
 
-# The provider is imported before the strategy: Unsloth must be imported before TRL.
-PROVIDERS = {
-    "huggingface": "modelforge.modeling.providers.huggingface",
-    "unsloth": "modelforge.modeling.providers.unsloth",
-}
-# Packages that a provider patches when it is imported, so they must not be imported before.
-PATCHED_PACKAGES = {"unsloth": ("transformers", "trl", "peft")}
-STRATEGIES = {
-    "sft": "modelforge.train.strategies.sft",
-    "dpo": "modelforge.train.strategies.dpo",
-    "kto": "modelforge.train.strategies.kto",
-    "orpo": "modelforge.train.strategies.orpo",
-    "rlhf": "modelforge.train.strategies.rlhf",
-    "seq2seq": "modelforge.train.strategies.seq2seq",
-    "span": "modelforge.train.strategies.qa",
-}
 RESTARTED = "MODELFORGE_WORKER_RESTARTED"
 
 
@@ -79,12 +64,22 @@ def run_worker(path: Path) -> int:
 
 
 def preload(provider: str = "huggingface", method: str = "sft") -> tuple[Any, Any]:
-    """Import provider and strategy, and return both modules. Does not initialize CUDA."""
-    for known, where, name in ((PROVIDERS, "provider", provider), (STRATEGIES, "strategy", method)):
+    """Import provider and strategy, and return both modules. Does not initialize CUDA.
+
+    Their modules are called like the provider and the method.
+    """
+    for where, name, known in (
+        ("provider", provider, PROVIDER_FACTS),
+        ("strategy", method, METHOD_FACTS),
+    ):
         if name not in known:
             problem = Problem(where, f"{name} is not supported.", f"Choose {' or '.join(known)}.")
             raise WorkerError("not-here-yet", problem)
-    modules = import_module(PROVIDERS[provider]), import_module(STRATEGIES[method])
+    # In this order: a provider may have to be imported before TRL.
+    modules = (
+        import_module(f"modelforge.modeling.providers.{provider}"),
+        import_module(f"modelforge.train.strategies.{method}"),
+    )
     # Exclude imported modules from garbage collection (saves 0.3 s).
     gc.freeze()
     return modules
@@ -93,10 +88,10 @@ def preload(provider: str = "huggingface", method: str = "sft") -> tuple[Any, An
 def needs_fresh_process(path: Path) -> bool:
     """Return whether the run's provider must be imported before what this process has imported."""
     try:
-        provider = Job.read(RunFolder(path)).config.provider
+        patched = PROVIDER_FACTS[Job.read(RunFolder(path)).config.provider].patches
     except (ForgeError, KeyError, ValueError):
         return False  # the run itself reports what is wrong with its record
-    return any(name in sys.modules for name in PATCHED_PACKAGES.get(provider, ()))
+    return any(name in sys.modules for name in patched)
 
 
 def _do_run(run: RunFolder, stop: Stop, log: EventLog, checkpoint: Checkpoint | None) -> None:

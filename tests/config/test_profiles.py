@@ -1,6 +1,8 @@
 import pytest
 
 from modelforge.config.defaults import default_learning_rate, strategy_defaults
+from modelforge.config.fields import specs_by_name
+from modelforge.config.plan.make import PROFILE_LENGTH
 from modelforge.config.profiles import load_profiles, profile_settings, recommended_models
 from modelforge.config.resolve import Layer, resolve
 from modelforge.errors import NotFoundError
@@ -8,10 +10,13 @@ from modelforge.errors import NotFoundError
 PROFILES = load_profiles()
 
 
-def test_there_are_three_profiles_from_small_to_large():
-    assert list(PROFILES) == ["low_end", "mid_range", "high_end"]
-    assert [one.min_vram_gib for one in PROFILES.values()] == [0, 7.2, 15.2]
-    assert [one.min_ram_gib for one in PROFILES.values()] == [0, 15.2, 15.2]
+def test_every_profile_can_be_chosen_and_has_a_length():
+    assert tuple(PROFILES) == specs_by_name()["compute_specs"].choices == tuple(PROFILE_LENGTH)
+
+
+def test_the_profiles_are_ordered_from_small_to_large():
+    assert [one.min_vram_gib for one in PROFILES.values()][:3] == [0, 7.2, 15.2]
+    assert [one.min_ram_gib for one in PROFILES.values()][:3] == [0, 15.2, 15.2]
 
 
 @pytest.mark.parametrize("practice", [False, True])

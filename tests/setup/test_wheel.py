@@ -14,12 +14,13 @@ ROOT = Path(__file__).parents[2]
 ASK = """
 from pathlib import Path
 import modelforge
+from modelforge.config.fields import specs_by_name
 from modelforge.config.profiles import load_profiles
 from modelforge.data.sources.library import load_samples
 from modelforge.paths import resource_folder
 place = Path(modelforge.__file__).parent
 assert place.parent == Path.cwd() / "site", place
-assert sorted(load_profiles()) == ["high_end", "low_end", "mid_range"]
+assert tuple(load_profiles()) == specs_by_name()["compute_specs"].choices
 assert len(load_samples()) == 6 and all(sample.path.is_file() for sample in load_samples())
 assert (resource_folder("assets") / "css" / "app.css").is_file()
 assert place in resource_folder("assets").parents

@@ -26,16 +26,6 @@ PAGES = (
 # Pages without an entry in the top bar: the page marked instead, and their title.
 SUBPAGES = {"/build": ("/", "Build a dataset"), "/compare": ("/runs", "Compare runs")}
 TITLES = {**dict(PAGES), **{path: title for path, (_, title) in SUBPAGES.items()}}
-# The JavaScript module of each page, loaded before Gradio asks for it.
-MODULES = {
-    "/": "train",
-    "/runs": "runs",
-    "/chat": "chat",
-    "/export": "export",
-    "/machine": "machine",
-    "/build": "build",
-    "/compare": "compare",
-}
 ASSET_FOLDERS = ("css", "icons", "js", "vendor")
 _SOCIAL = re.compile(r"<meta\s+(?:property|name)=\"(?:og|twitter):[^>]*/>\s*", re.DOTALL)
 _MANIFEST = re.compile(r"<link rel=\"manifest\"[^>]*/>")
@@ -100,7 +90,8 @@ def head(path: str) -> Markup:
                 el("link", rel="stylesheet", href=asset_url(name))
                 for name in ("vendor/uPlot.css", "css/app.css", "css/runs.css")
             ],
-            el("link", rel="modulepreload", href=asset_url(f"js/{MODULES[path]}.js")),
+            # The module of the page, loaded before Gradio asks for it.
+            el("link", rel="modulepreload", href=asset_url(f"js/{path.strip('/') or 'train'}.js")),
             el("link", rel="icon", href=asset_url("icons/icon.svg"), type="image/svg+xml"),
             el("link", rel="apple-touch-icon", href=asset_url("icons/icon-192.png")),
             el("link", rel="manifest", href="/ui/manifest.webmanifest"),

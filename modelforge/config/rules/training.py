@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from modelforge.config.methods import facts_of
+from modelforge.config.methods import METHOD_FACTS, facts_of, preference_method
 from modelforge.config.plan.training import DECAY_SHARE, ENDS_ABOVE_ZERO
 from modelforge.config.rules.registry import rule
 from modelforge.config.schema.config import TrainingConfig
@@ -194,12 +194,13 @@ def _warm_up_and_decay_fit(config: TrainingConfig) -> Iterator[Problem]:
 
 
 @rule("trainer.preference_loss", "trainer.precompute_ref_log_probs")
-def _orpo_has_no_reference(config: TrainingConfig) -> Iterator[Problem]:
+def _loss_has_reference(config: TrainingConfig) -> Iterator[Problem]:
     loss = config.trainer.preference_loss
-    if loss == "orpo" and config.trainer.precompute_ref_log_probs:
+    has_reference = METHOD_FACTS[preference_method(loss)].needs_reference
+    if config.trainer.precompute_ref_log_probs and not has_reference:
         yield Problem(
             "trainer.precompute_ref_log_probs",
-            "orpo has no reference model.",
+            f"{loss} has no reference model.",
             "Set it to false, or choose another preference loss.",
         )
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, StringConstraints
 
 from modelforge.config.optimizers import LearningRateSchedule, Optim, full_schedule_name
+from modelforge.config.providers import Provider
 from modelforge.config.schema.base import (
     ALL_CACHES,
     BOTH,
@@ -38,7 +39,7 @@ class Contract(SettingsGroup):
     `starter` is SmolLM2-135M-Instruct, which needs neither network nor GPU.
     """
 
-    provider: Literal["huggingface", "unsloth"] = setting("huggingface", "Provider", Group.MODEL)
+    provider: Provider = setting("huggingface", "Provider", Group.MODEL)
     """The library that loads and trains the model."""
 
     strategy: Literal["sft", "qlora", "rlhf", "dpo"] = setting(

@@ -13,6 +13,7 @@ from transformers import PrinterCallback
 
 from modelforge.config.methods import Head
 from modelforge.config.plan.make import Plan
+from modelforge.config.providers import PROVIDER_FACTS
 from modelforge.config.rules.weights import WEIGHT_CHANGING_INITS, split_names
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
@@ -94,8 +95,7 @@ def prepare_trainer(trainer: Any, config: TrainingConfig, plan: Plan) -> Any:
     """
     trainer.remove_callback(PrinterCallback)
     trainer.create_scheduler = _resolve_decay_share(trainer, trainer.create_scheduler)
-    # Unsloth adds an adapter of its own, whose initialization and dtype stay as they are.
-    is_ours = plan.trains == "adapter" and config.provider != "unsloth"
+    is_ours = plan.trains == "adapter" and not PROVIDER_FACTS[config.provider].adds_adapter
     trainer.adapter_init = None
     if is_ours and plan.start_from is None and config.adapter.init in WEIGHT_CHANGING_INITS:
         trainer.adapter_init = init.AdapterInit(config.adapter.init, plan, config)

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from modelforge.config.methods import METHOD_FACTS
+from modelforge.config.providers import PROVIDER_FACTS
 from modelforge.modeling.errors import explain
 from modelforge.train import environment
-from modelforge.train.worker import PROVIDERS, STRATEGIES, preload
+from modelforge.train.worker import preload
 
 SIZE = 256
 
@@ -20,14 +22,15 @@ SIZE = 256
 def main(argv: Sequence[str] | None = None) -> int:
     """Print seconds and devices as JSON, or the reason of a failed import as one line."""
     parser = argparse.ArgumentParser(prog="python -m modelforge.train.tools.check_stack")
-    parser.add_argument("--provider", choices=PROVIDERS, default="huggingface")
+    parser.add_argument("--provider", choices=PROVIDER_FACTS, default="huggingface")
     parser.add_argument("modules", nargs="*", help="further modules to import")
     options = parser.parse_args(argv)
     environment.configure_process()
     began = time.monotonic()
     try:
-        preload(options.provider)
-        for module in (*STRATEGIES.values(), *options.modules):
+        for method in METHOD_FACTS:
+            preload(options.provider, method)
+        for module in options.modules:
             import_module(module)
         result = {"seconds": time.monotonic() - began, "devices": list(map(_check, _devices()))}
     except Exception as error:  # noqa: BLE001  # the outermost frame: a library may raise anything

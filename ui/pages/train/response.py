@@ -10,6 +10,7 @@ from typing import Any
 
 from modelforge.config.defaults import default_learning_rate
 from modelforge.config.profiles import load_profiles
+from modelforge.config.providers import PROVIDER_FACTS
 from modelforge.config.recipe import dump_recipe
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.formats.errors import ReadError
@@ -191,7 +192,8 @@ def _task_summary(values: Mapping[str, str], checked: PreflightResult) -> Markup
     else:
         trained = f"with LoRA on {plan.quantization} weights"
     start = ", from an adapter" if plan is not None and plan.start_from else ""
-    provider = " · Unsloth" if values["provider"] == "unsloth" else ""
+    facts = PROVIDER_FACTS.get(values["provider"])
+    provider = f" · {facts.label}" if facts and facts.package else ""
     return join([f"{task} · {method} {trained}{start}{provider}"])
 
 

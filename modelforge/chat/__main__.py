@@ -8,12 +8,17 @@ import os
 import sys
 from typing import TextIO
 
-from modelforge.chat.protocol import ChatServer, Send
+from modelforge.chat.protocol import ChatServer
 
 
 def main() -> int:
     """Serve requests until stdin ends."""
-    send = _sender(_reserve_stdout())
+    output = _reserve_stdout()
+
+    def send(message: dict[str, object]) -> None:
+        output.write(json.dumps(message, allow_nan=False) + "\n")
+        output.flush()
+
     # Set after stdout is redirected, so that no library output gets between the JSON lines.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -29,14 +34,6 @@ def _reserve_stdout() -> TextIO:
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     return output
-
-
-def _sender(output: TextIO) -> Send:
-    def send(message: dict[str, object]) -> None:
-        output.write(json.dumps(message, allow_nan=False) + "\n")
-        output.flush()
-
-    return send
 
 
 if __name__ == "__main__":

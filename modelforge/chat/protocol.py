@@ -9,7 +9,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from modelforge.config.methods import Head
 from modelforge.errors import ForgeError, Problem
@@ -47,23 +47,16 @@ class ChatRequest:
     stop: threading.Event = field(default_factory=threading.Event)
 
 
-class ChatModelProtocol(Protocol):
-    """The interface of the model that the server needs."""
-
-    def load(self, request: LoadRequest) -> Iterator[dict[str, object]]:
-        """Load a model and yield progress messages."""
-
-    def reply(self, request: ChatRequest) -> Iterator[dict[str, object]]:
-        """Yield the parts of the reply, then a summary."""
-
-
 class ChatServer:
-    """Handles requests one after the other; a stop request is handled at once."""
+    """Handles requests one after the other; a stop request is handled at once.
 
-    def __init__(self, send: Send, *, make_model: Callable[[], ChatModelProtocol]) -> None:
+    The model, such as `ChatModel`, is made at the first load request: that imports torch.
+    """
+
+    def __init__(self, send: Send, *, make_model: Callable[[], Any]) -> None:
         self._send = send
         self._make_model = make_model
-        self._model: ChatModelProtocol | None = None
+        self._model: Any = None
         self._requests: queue.Queue[LoadRequest | ChatRequest | Problem | None] = queue.Queue()
         self._current: ChatRequest | None = None
 

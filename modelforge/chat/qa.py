@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from modelforge.chat.protocol import ChatRequest
 from modelforge.data.canonical.qa_windows import QaAnswer, Window, best_answer, split_into_windows
@@ -61,16 +62,15 @@ def _context_and_question(messages: Sequence[dict[str, str]]) -> tuple[str, str]
 
 def _batch(windows: Sequence[Window], tokenizer: Any, device: Any) -> dict[str, Any]:
     """Return the windows padded on the right; every tensor is (batch, seq) int64."""
-    width = max(len(window.input_ids) for window in windows)
-    pad = tokenizer.pad_token_id or 0
-    masks = [[1] * len(window.input_ids) for window in windows]
     columns = {
-        "input_ids": ([window.input_ids for window in windows], pad),
-        "attention_mask": (masks, 0),
+        "input_ids": ([window.input_ids for window in windows], tokenizer.pad_token_id or 0),
+        "attention_mask": ([[1] * len(window.input_ids) for window in windows], 0),
     }
     if windows[0].token_type_ids:
         columns["token_type_ids"] = ([window.token_type_ids for window in windows], 0)
     return {
-        name: torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], device=device)
+        name: pad_sequence(list(map(torch.tensor, rows)), batch_first=True, padding_value=fill).to(
+            device
+        )
         for name, (rows, fill) in columns.items()
     }

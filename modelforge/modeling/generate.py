@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from modelforge.data.canonical.convert import Canonical
@@ -207,17 +208,14 @@ def _padded(
 
     Decoders are padded on the left, so that new tokens follow the prompt.
     """
-    width = max(map(len, prompts))
-    ids, masks = [], []
-    for prompt in prompts:
-        padding = [setup.tokenizer.pad_token_id] * (width - len(prompt))
-        read, unread = [1] * len(prompt), [0] * len(padding)
-        left = setup.decoder_only
-        ids.append([*padding, *prompt] if left else [*prompt, *padding])
-        masks.append([*unread, *read] if left else [*read, *unread])
+    side = "left" if setup.decoder_only else "right"
+    columns = {
+        "input_ids": ([torch.tensor(ids) for ids in prompts], setup.tokenizer.pad_token_id),
+        "attention_mask": ([torch.ones(len(ids), dtype=torch.int64) for ids in prompts], 0),
+    }
     return {
-        "input_ids": torch.tensor(ids, device=device),
-        "attention_mask": torch.tensor(masks, device=device),
+        name: pad_sequence(rows, True, fill, side).to(device)
+        for name, (rows, fill) in columns.items()
     }
 
 

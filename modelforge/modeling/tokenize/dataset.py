@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset
@@ -20,7 +20,6 @@ from modelforge.data.sources.load import Record, iterate_rows, source_entries
 from modelforge.data.sources.split import split_indices
 from modelforge.modeling.errors import WorkerError
 from modelforge.modeling.tokenize.counters import TokenizeCounts
-from modelforge.modeling.tokenize.encode import TokenizedExample
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.template import ChatTemplate
 
@@ -67,15 +66,6 @@ class Tokenized:
     eval_rows: list[Canonical] = field(default_factory=list)
 
 
-class SplitTable(Protocol):
-    """The tokenized rows of one split and their counts."""
-
-    counts: TokenizeCounts
-
-    def dataset(self) -> Dataset:
-        """Return the rows in the columns of the trainer."""
-
-
 def tokenize(request: DatasetRequest, template: ChatTemplate, progress: Progress) -> Tokenized:
     """Tokenize all rows; `progress` receives the number of done rows and the total.
 
@@ -86,13 +76,15 @@ def tokenize(request: DatasetRequest, template: ChatTemplate, progress: Progress
         DataError: A file can no longer be read.
     """
     options = request.options
-    splits = _TokenTable(options), _TokenTable(options, is_eval=True)
+    splits = TableBuilder(_SCHEMA), TableBuilder(_SCHEMA)
     sample = ReservoirSample(request.keep_eval_rows, request.seed)
     rows = iter_split_rows(request, progress)
     while batch := list(islice(rows, BATCH_SIZE)):
         examples = options.encode([row for row, _ in batch], template)
         for (row, is_eval), example in zip(batch, examples, strict=True):
-            splits[is_eval].add(row, example)
+            split = splits[is_eval]
+            for part in split.counts.add(row, example, options, is_eval=is_eval):
+                split.add({"input_ids": part.input_ids, "labels": part.labels})
             if is_eval:
                 sample.add(row)
     return finish(splits, request, template, sample.rows)
@@ -114,7 +106,7 @@ def iter_split_rows(
 
 
 def finish(
-    splits: tuple[SplitTable, SplitTable],
+    splits: tuple[TableBuilder, TableBuilder],
     request: DatasetRequest,
     template: ChatTemplate,
     eval_rows: Sequence[Canonical] = (),
@@ -178,9 +170,10 @@ class ReservoirSample:
 
 
 class TableBuilder:
-    """Builds an Arrow table from rows, a batch at a time to save memory."""
+    """Builds an Arrow table from rows, a batch at a time to save memory, and counts them."""
 
     def __init__(self, schema: pa.Schema) -> None:
+        self.counts = TokenizeCounts()
         self._schema = schema
         self._tables: list[pa.Table] = []
         self._rows: list[dict[str, Any]] = []
@@ -200,21 +193,6 @@ class TableBuilder:
         if self._rows or not self._tables:
             self._tables.append(pa.Table.from_pylist(self._rows, schema=self._schema))
             self._rows = []
-
-
-class _TokenTable:
-    def __init__(self, options: TokenizeOptions, *, is_eval: bool = False) -> None:
-        self._options = options
-        self._is_eval = is_eval
-        self._table = TableBuilder(_SCHEMA)
-        self.counts = TokenizeCounts()
-
-    def add(self, row: Canonical, example: TokenizedExample) -> None:
-        for part in self.counts.add(row, example, self._options, is_eval=self._is_eval):
-            self._table.add({"input_ids": part.input_ids, "labels": part.labels})
-
-    def dataset(self) -> Dataset:
-        return self._table.dataset()
 
 
 class _ThrottledProgress:

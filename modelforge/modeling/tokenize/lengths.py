@@ -7,9 +7,9 @@ from itertools import islice
 from typing import Any
 
 from modelforge.modeling.tokenize.counters import TokenizeCounts
-from modelforge.modeling.tokenize.encode import IGNORE_INDEX, TokenizedExample
+from modelforge.modeling.tokenize.encode import TokenizedExample
 from modelforge.modeling.tokenize.options import TokenizeOptions
-from modelforge.modeling.tokenize.preference import PreferencePair, encode_pair, encode_unpaired
+from modelforge.modeling.tokenize.preference import encode_pair, encode_unpaired
 from modelforge.modeling.tokenize.qa import encode_qa
 from modelforge.modeling.tokenize.seq2seq import encode_seq2seq
 from modelforge.modeling.tokenize.template import ChatTemplate
@@ -86,15 +86,10 @@ def _encode(
     for row in rows:
         if "chosen" in row:
             pair = encode_pair(row, template)
-            yield row, _longer_side(pair) if pair else _EMPTY
+            sides = pair.sides if pair else [_EMPTY]
+            yield row, max(sides, key=lambda side: len(side.input_ids))
         elif "completion" in row:
             yield row, encode_unpaired(row, template) or _EMPTY
         elif "context" in row:
             windows = encode_qa(row, template.tokenizer, options.max_length)
             yield from ((row, window) for window in windows)
-
-
-def _longer_side(pair: PreferencePair) -> TokenizedExample:
-    completion = max(pair.chosen, pair.rejected, key=len)
-    masked = [IGNORE_INDEX] * len(pair.prompt)
-    return TokenizedExample([*pair.prompt, *completion], [*masked, *completion])

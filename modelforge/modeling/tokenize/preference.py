@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
@@ -68,7 +68,7 @@ def tokenize_pairs(
     Raises:
         WorkerError: No pair is left, or a row is not a pair.
     """
-    return _tokenize(request, template, progress, _PairTable)
+    return _tokenize(request, template, progress, _PAIR_SCHEMA, _pair_columns)
 
 
 def tokenize_unpaired(
@@ -81,7 +81,7 @@ def tokenize_unpaired(
     Raises:
         WorkerError: No completion is left, or a row is neither labelled nor a pair.
     """
-    tokenized = _tokenize(request, template, progress, _UnpairedTable)
+    tokenized = _tokenize(request, template, progress, _UNPAIRED_SCHEMA, _unpaired_columns)
     tokenized.train = _shuffled(tokenized.train, request.seed)
     if tokenized.eval is not None:
         tokenized.eval = _shuffled(tokenized.eval, request.seed)
@@ -156,75 +156,52 @@ def collate_pairs(
     return batch
 
 
-class _SplitTable:
-    """The tokenized rows of one split; subclasses define schema and columns."""
-
-    schema: pa.Schema
-
-    def __init__(self, template: ChatTemplate, options: TokenizeOptions) -> None:
-        self.counts = TokenizeCounts()
-        self._template = template
-        self._options = options
-        self._table = TableBuilder(self.schema)
-
-    def add(self, row: Canonical) -> None:
-        for columns in self.columns(row):
-            self._table.add(columns)
-
-    def columns(self, row: Canonical) -> Iterator[Columns]:
-        raise NotImplementedError
-
-    def dataset(self) -> Dataset:
-        return self._table.dataset()
-
-
-class _PairTable(_SplitTable):
-    schema = _PAIR_SCHEMA
-
-    def columns(self, row: Canonical) -> Iterator[Columns]:
-        """Yield the pair unless it is left out."""
-        if "chosen" not in row:
-            raise WorkerError("wrong-kind", _not_a_pair())
-        counts, options = self.counts, self._options
-        pair = encode_pair(row, self._template)
-        length = max(len(side.input_ids) for side in pair.sides) if pair else 0
-        is_long = length > options.max_length
-        is_kept = pair is not None and fits(pair, options)
-        counts.rows += 1
-        counts.truncated += is_long
-        counts.dropped += not is_kept and not (is_long and options.truncation == "delete")
-        counts.with_tools += "tools" in row
-        if pair is None or not is_kept:
-            return
-        for part in (part for side in pair.sides for part in options.truncate(side)):
-            counts.trained_tokens += part.trained_tokens
-            counts.all_tokens += len(part.input_ids)
-        yield {**pair.as_columns(), "length": length}
+def _pair_columns(
+    row: Canonical, template: ChatTemplate, options: TokenizeOptions, counts: TokenizeCounts
+) -> Iterator[Columns]:
+    """Yield the pair unless it is left out."""
+    if "chosen" not in row:
+        raise WorkerError("wrong-kind", _not_a_pair())
+    pair = encode_pair(row, template)
+    length = max(len(side.input_ids) for side in pair.sides) if pair else 0
+    is_long = length > options.max_length
+    is_kept = pair is not None and fits(pair, options)
+    counts.rows += 1
+    counts.truncated += is_long
+    counts.dropped += not is_kept and not (is_long and options.truncation == "delete")
+    counts.with_tools += "tools" in row
+    if pair is None or not is_kept:
+        return
+    for part in (part for side in pair.sides for part in options.truncate(side)):
+        counts.trained_tokens += part.trained_tokens
+        counts.all_tokens += len(part.input_ids)
+    yield {**pair.as_columns(), "length": length}
 
 
-class _UnpairedTable(_SplitTable):
-    schema = _UNPAIRED_SCHEMA
-
-    def columns(self, row: Canonical) -> Iterator[Columns]:
-        """Yield the completion, or both completions of a pair, with their labels."""
-        for labelled in _labelled_rows(row):
-            example = encode_unpaired(labelled, self._template) or TokenizedExample([], [])
-            for part in self.counts.add(labelled, example, self._options):
-                prompt, completion = split_prompt(part)
-                yield {
-                    "prompt_ids": prompt,
-                    "completion_ids": completion,
-                    "label": labelled["label"],
-                }
+def _unpaired_columns(
+    row: Canonical, template: ChatTemplate, options: TokenizeOptions, counts: TokenizeCounts
+) -> Iterator[Columns]:
+    """Yield the completion, or both completions of a pair, with their labels."""
+    for labelled in _labelled_rows(row):
+        example = encode_unpaired(labelled, template) or TokenizedExample([], [])
+        for part in counts.add(labelled, example, options):
+            prompt, completion = split_prompt(part)
+            yield {"prompt_ids": prompt, "completion_ids": completion, "label": labelled["label"]}
 
 
 def _tokenize(
-    request: DatasetRequest, template: ChatTemplate, progress: Progress, table: type[_SplitTable]
+    request: DatasetRequest,
+    template: ChatTemplate,
+    progress: Progress,
+    schema: pa.Schema,
+    columns: Callable[..., Iterator[Columns]],
 ) -> Tokenized:
     request = replace(request, options=without_split(request.options))
-    splits = table(template, request.options), table(template, request.options)
+    splits = TableBuilder(schema), TableBuilder(schema)
     for row, is_eval in iter_split_rows(request, progress):
-        splits[is_eval].add(row)
+        split = splits[is_eval]
+        for part in columns(row, template, request.options, split.counts):
+            split.add(part)
     return finish(splits, request, template)
 
 

@@ -16,8 +16,7 @@ from modelforge.runs.layout import RunFolder
 from modelforge.runs.metrics import read_metrics
 from modelforge.runs.states import RunState
 from modelforge.runs.timeline import TimelineReader
-from ui.pages.run.state import log_lines
-from ui.pages.run.summary import progress_line
+from ui.pages.run.state import log_lines, progress_line
 
 STORED = Path(__file__).parents[1] / "stored_runs"
 V0_1 = STORED / "v0.1-b0bc2d7"

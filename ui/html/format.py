@@ -16,6 +16,14 @@ STATES = {
     "failed": ("failed", "bad"),
     "lost": ("lost", "bad"),
 }
+# Verdict → its label and tone.
+VERDICTS = {
+    "better": ("improved", "good"),
+    "overfit": ("overfitted", "warn"),
+    "no-effect": ("no effect", "warn"),
+    "broken": ("broken", "bad"),
+    "unclear": ("not enough evidence", ""),
+}
 UNKNOWN = "–"
 
 

@@ -27,7 +27,6 @@ from ui.html.gradio_page import gradio_page, text
 from ui.html.markup import Markup, el, join
 from ui.html.templates import render
 from ui.pages.run.metrics import METRIC_CHARTS, SCORES
-from ui.pages.run.result import VERDICTS
 
 TONES = ("c1", "ember", "c2", "c4", "c3", "c5", "c6", "c7")
 # Axis → the title of its button and its unit.
@@ -152,7 +151,7 @@ def _ending(run: RunResult) -> Markup:
 def _verdict(verdict: Verdict | None) -> Markup:
     if verdict is None:
         return join([fmt.UNKNOWN])
-    return join([chip(*VERDICTS[verdict.kind]), el("small", verdict.text)])
+    return join([chip(*fmt.VERDICTS[verdict.kind]), el("small", verdict.text)])
 
 
 def _settings(comparison: Comparison) -> Markup:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelforge.forge import Forge
 from modelforge.hardware.doctor import check_machine
 from modelforge.hardware.machine import Machine
 from modelforge.hardware.nvidia import Gpu
+from modelforge.services.storage import StorageUsage
 from modelforge.setup.system_checks import CheckResult
 from ui.contract import Reply
 from ui.html import format as fmt
@@ -16,9 +17,34 @@ from ui.html.components import chip, facts, machine_brief
 from ui.html.gradio_page import gradio_page, text
 from ui.html.markup import Markup, el, join
 from ui.html.templates import render
-from ui.pages import extras, storage
+from ui.pages import extras
 
 STATES = {"good": ("ok", "good"), "note": ("note", "warn"), "bad": ("error", "bad")}
+
+
+# Kind of stored files → its title and color.
+KINDS = {
+    "runs": ("Runs", "c1"),
+    "models": ("Models", "c2"),
+    "data": ("Data", "c3"),
+    "caches": ("Caches", "c4"),
+    "logs": ("Logs", "c5"),
+    "other": ("Other files", "c5"),
+}
+PARTS = {
+    "output": "results",
+    "checkpoints": "checkpoints",
+    "reward_model": "reward models",
+    "logs": "logs",
+    "record": "records",
+    "leftovers": "leftovers",
+}
+FREEABLE = {
+    "checkpoints": "Checkpoints of finished runs",
+    "leftovers": "Leftovers",
+    "caches": "Caches",
+}
+MAX_RUNS = 6
 
 
 def page(forge: Forge) -> None:
@@ -33,7 +59,7 @@ def page(forge: Forge) -> None:
                 "gpus": _gpus(machine),
                 "profile": join([chip(prefill.title.lower()), " ", prefill.reason]),
                 "unsloth": extras.unsloth_state(machine),
-                **storage.parts(forge.storage.usage()),
+                **storage_parts(forge.storage.usage()),
                 "folders": facts(_folders(forge, machine)),
                 "machine-brief": machine_brief(machine),
             },
@@ -44,7 +70,7 @@ def page(forge: Forge) -> None:
 
     def free_space(request: Any) -> Reply:
         freed = forge.storage.free(text(request, "kind"), text(request, "run") or None)
-        return Reply(toast=storage.freed_text(freed))
+        return Reply(toast=freed_text(freed))
 
     gradio_page(render("machine", "body"), "machine", open, check_system, free_space)
 
@@ -52,6 +78,24 @@ def page(forge: Forge) -> None:
 def system_checks(rows: Sequence[CheckResult]) -> Markup:
     """Return the results of the checks, each with its remedy."""
     return render("machine", "checks", rows, STATES)
+
+
+def storage_parts(storage: StorageUsage) -> dict[str, Markup]:
+    """Return the parts of the storage card."""
+    summary = f"{fmt.size(storage.bytes)} in use · {fmt.size(storage.disk_free)} free"
+    freeable = []
+    for item in storage.freeable:
+        runs = f" ({fmt.plural(item.runs, 'run')})" if item.runs else ""
+        freeable.append((item, f"{FREEABLE[item.kind]}{runs}"))
+    content = render(
+        "machine", "storage", storage, KINDS, freeable, storage.runs[:MAX_RUNS], _part_sizes
+    )
+    return {"storage-sum": join([summary]), "storage": content}
+
+
+def freed_text(count: int) -> str:
+    """Return the message after space was freed."""
+    return f"{fmt.size(count)} freed." if count else "There was nothing left to free."
 
 
 def _computer(machine: Machine) -> list[tuple[str, str]]:
@@ -87,3 +131,7 @@ def _folders(forge: Forge, machine: Machine) -> list[tuple[str, str]]:
         ("Logs", str(forge.home.logs)),
         ("Disk", f"{fmt.gib(machine.disk_free_gib)} free of {fmt.gib(machine.disk_total_gib)}"),
     ]
+
+
+def _part_sizes(parts: Mapping[str, int]) -> str:
+    return ", ".join(f"{PARTS[part]} {fmt.size(count)}" for part, count in parts.items())

@@ -6,7 +6,7 @@ import pytest
 
 from tests.runs.homes import put_run
 from ui.html import format as fmt
-from ui.pages import compare, storage
+from ui.pages import compare, machine
 
 
 def test_runs_are_compared_in_charts_and_tables(forge):
@@ -31,13 +31,13 @@ def test_runs_are_compared_in_charts_and_tables(forge):
 def test_storage_shows_what_can_be_freed_and_what_is_lost(forge):
     put_run(forge.home.root, 1, checkpoints=[1])
     put_run(forge.home.root, 2, checkpoints=[1], ending="failed", name="torn")
-    drawn = storage.parts(forge.storage.usage())["storage"]
+    drawn = machine.storage_parts(forge.storage.usage())["storage"]
     assert "Checkpoints of finished runs (1 run)" in drawn
     assert "no longer be resumed" in drawn
     # One button for all finished runs, one for the finished run, none for the failed one.
     assert drawn.count('data-kind="checkpoints"') == 2
-    assert storage.freed_text(5000) == "4.9 KiB freed."
-    assert "nothing" in storage.freed_text(0)
+    assert machine.freed_text(5000) == "4.9 KiB freed."
+    assert "nothing" in machine.freed_text(0)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from ui.html.charts import Line, chart, placeholder
 from ui.html.components import card, empty_state, progress
 from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
-from ui.pages.run import metrics, result, side_panel, summary
+from ui.pages.run import metrics, result, side_panel
+from ui.pages.run import state as summary
 from ui.pages.run.side_panel import RunSnapshot
 from ui.pages.run.state import (
     completed_share,

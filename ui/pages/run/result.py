@@ -7,17 +7,9 @@ from modelforge.services.diagnosis import Change
 from ui.html import format as fmt
 from ui.html.markup import EMPTY, Markup, el
 from ui.html.templates import render
-from ui.pages.run import summary
+from ui.pages.run import state
 from ui.pages.run.side_panel import RunSnapshot
 
-# Verdict → its label and tone.
-VERDICTS = {
-    "better": ("improved", "good"),
-    "overfit": ("overfitted", "warn"),
-    "no-effect": ("no effect", "warn"),
-    "broken": ("broken", "bad"),
-    "unclear": ("not enough evidence", ""),
-}
 # Notes with these codes explain the verdict.
 NOTE_CODES = ("early-stop", "loss-guard", "phase-", "tracker-failed", "not-scored")
 MAX_NOTES = 6
@@ -30,7 +22,7 @@ def ending(snapshot: RunSnapshot) -> Markup:
     if snapshot.cause is not None:
         cause, changes = snapshot.cause, _listed(snapshot.changes)
         return render("run", "failure", snapshot.run.id, cause, cause.action or {}, changes)
-    return _verdict(snapshot, summary.judged(snapshot.timeline))
+    return _verdict(snapshot, state.judged(snapshot.timeline))
 
 
 def ending_text(snapshot: RunSnapshot) -> str:
@@ -39,14 +31,14 @@ def ending_text(snapshot: RunSnapshot) -> str:
         return ""
     if snapshot.cause is not None:
         return f"{snapshot.cause.what} {snapshot.cause.remedy}"
-    return summary.verdict_text(snapshot.timeline)
+    return state.verdict_text(snapshot.timeline)
 
 
 def _verdict(snapshot: RunSnapshot, verdict: Verdict) -> Markup:
     timeline = snapshot.timeline
     is_stopped = str(snapshot.run.state) == "stopped"
-    label, tone = VERDICTS[verdict.kind]
-    first = summary.stopped_text(timeline) if is_stopped else summary.duration_text(timeline)
+    label, tone = fmt.VERDICTS[verdict.kind]
+    first = state.stopped_text(timeline) if is_stopped else state.duration_text(timeline)
     # A discarded model gets no verdict.
     is_kept = not is_stopped or bool(getattr(timeline.ending, "kept", False))
     if not is_kept:

@@ -122,8 +122,3 @@ def _badge(value: str) -> Markup | None:
     # Unsloth is not imported to check this: it must be imported first, in the worker.
     is_missing = value == "unsloth" and find_spec("unsloth") is None
     return chip("not installed") if is_missing else None
-
-
-def title(listed: Sequence[Choice], value: str) -> str:
-    """Return the title of a choice."""
-    return next((title for known, title, _ in listed if known == value), value)

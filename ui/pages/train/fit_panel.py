@@ -1,4 +1,4 @@
-"""Whether a run fits into memory, and settings that make it fit."""
+"""Whether a run fits into memory, and settings that make it fit or make it faster."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from modelforge.preflight.report import Report
 from modelforge.preflight.suggest.catalog_fit import FitEstimate
 from modelforge.preflight.suggest.fit import FitSuggestion, is_tight
+from modelforge.preflight.suggest.speedups import Speedup
 from modelforge.units import GIB
 from ui.html import format as fmt
 from ui.html.components import chip, row
@@ -18,6 +19,9 @@ from ui.pages.train.form import value_text
 
 # Findings that the suggestions here already cover.
 COVERED = frozenset({"memory-short", "ram-short", "memory-option"})
+MIN_GIB = 0.05
+# The accuracy of the predicted speed.
+MIN_GAIN = 0.06
 
 
 def fit_label(total: float | None, free: float | None) -> tuple[str, str]:
@@ -88,23 +92,6 @@ def settings_button(
     )
 
 
-def _suggestions(ways: list[FitSuggestion], *, exceeds: bool) -> Markup:
-    first, others = ways[0], ways[1:]
-    style = "btn go wide" if exceeds else "btn wide"
-    rest = [
-        (way.words, _effect(way), settings_button(way.settings, "Use", way.words, "btn s"))
-        for way in others
-    ]
-    button = settings_button(first.settings, "Make it fit", first.words, style, "make-fit")
-    count = fmt.plural(len(others), "other option")
-    return render("plan", "fit", first.words, _effect(first), button, rest, count)
-
-
-def _effect(way: FitSuggestion) -> str:
-    fits = "" if way.fits else ", still too much"
-    return f"{fmt.gib(way.gib)}{fits} · saves {fmt.gib(way.saves_gib)} · cost: {way.costs}"
-
-
 def basis_text(report: Report) -> str:
     """Return where the numbers come from."""
     if report.memory_basis == "trial_run":
@@ -130,3 +117,68 @@ def measured(report: Report) -> Markup:
             row("Checkpoint size", fmt.size(size)),
         ]
     )
+
+
+def speedups(report: Report) -> Markup:
+    """Return the speed optimizations; nothing if the speed cannot be predicted."""
+    if not report.levers:
+        return EMPTY
+    count = sum(speedup.on for speedup in report.levers)
+    summary = f"Speed optimizations: {count} of {len(report.levers)} on"
+    speedups = [(each, _speedup_effect(each), _speedup_button(each)) for each in report.levers]
+    return render("plan", "speedups", _recommended(report), summary, speedups)
+
+
+def _suggestions(ways: list[FitSuggestion], *, exceeds: bool) -> Markup:
+    first, others = ways[0], ways[1:]
+    style = "btn go wide" if exceeds else "btn wide"
+    rest = [
+        (way.words, _effect(way), settings_button(way.settings, "Use", way.words, "btn s"))
+        for way in others
+    ]
+    button = settings_button(first.settings, "Make it fit", first.words, style, "make-fit")
+    count = fmt.plural(len(others), "other option")
+    return render("plan", "fit", first.words, _effect(first), button, rest, count)
+
+
+def _effect(way: FitSuggestion) -> str:
+    fits = "" if way.fits else ", still too much"
+    return f"{fmt.gib(way.gib)}{fits} · saves {fmt.gib(way.saves_gib)} · cost: {way.costs}"
+
+
+def _recommended(report: Report) -> Markup:
+    if not report.recommended:
+        return EMPTY
+    times = report.recommended_times
+    gain = "suit this run" if not times or times < 1.05 else f"about {factor(times)} as fast"
+    button = settings_button(
+        report.recommended,
+        "Use recommended",
+        "the recommended settings",
+        "btn s",
+        "use-recommended",
+    )
+    return render("plan", "suggestion", el("b", "Recommended settings"), gain, button)
+
+
+def _speedup_button(speedup: Speedup) -> Markup:
+    if speedup.on:
+        return chip("on", "good")
+    # An optimization that would make this run slower is listed without a button.
+    if speedup.times < 1 and speedup.gib >= 0:
+        return chip("no gain here")
+    return settings_button(speedup.settings, "Use", speedup.label, "btn s")
+
+
+def _speedup_effect(speedup: Speedup) -> str:
+    is_same = abs(speedup.times - 1) < MIN_GAIN
+    speed = "about the same speed" if is_same else f"{factor(speedup.times)} the speed"
+    if abs(speedup.gib) < MIN_GIB:
+        return speed
+    verb = "needs" if speedup.gib > 0 else "saves"
+    return f"{speed} · {verb} {fmt.gib(abs(speedup.gib))}"
+
+
+def factor(times: float) -> str:
+    """Return a factor: 1.9 ×."""
+    return f"{times:.2f} ×" if times < 1.1 else f"{times:.1f} ×"

@@ -12,7 +12,7 @@ from modelforge.services.preflight import PreflightResult
 from ui.html import format as fmt
 from ui.html.components import choices, tile
 from ui.html.markup import EMPTY, Markup, el, join
-from ui.pages.train import fit_panel, plan_panel
+from ui.pages.train import fit_panel
 
 if TYPE_CHECKING:
     from modelforge.models.hub import SearchResult
@@ -64,11 +64,6 @@ def hub_models(
     )
 
 
-def parts(name: str, checked: PreflightResult) -> dict[str, Markup]:
-    """Return the summary line of the card, and the facts on the chosen model."""
-    return {"sum-model": summary(name, checked), "model": model_facts(checked)}
-
-
 def summary(name: str, checked: PreflightResult) -> Markup:
     """Return the name of the model, its size, and whether it fits."""
     if not name:
@@ -76,8 +71,9 @@ def summary(name: str, checked: PreflightResult) -> Markup:
     facts, parts = checked.facts, [fmt.model_name(name)]
     if facts is not None and facts.weights_gib:
         parts.append(f" · {fmt.gib(facts.weights_gib)}")
-    if checked.report is not None and checked.report.memory:
-        parts += [" · ", plan_panel.fit_chip(checked.report)]
+    report = checked.report
+    if report is not None and report.memory:
+        parts += [" · ", fit_panel.fit_chip(report.memory_total_gib, report.memory_available_gib)]
     return join(parts)
 
 

@@ -12,9 +12,10 @@ from modelforge.services.preflight import PreflightResult
 from ui.html import components
 from ui.html import format as fmt
 from ui.html.components import row
-from ui.html.markup import EMPTY, Markup, el, join
+from ui.html.markup import Markup, el, join
 from ui.html.templates import render
-from ui.pages.train import fit_panel, speed_panel
+from ui.pages.train import fit_panel
+from ui.pages.train import fit_panel as speed_panel
 from ui.pages.train.form import value_text
 
 # Color, label and parts of the memory bar; all other parts are one more.
@@ -26,17 +27,6 @@ MEMORY_PARTS = (
 )
 OTHER_PARTS = ("c5", "other")
 LEVELS = {"blocker": "bad", "caution": "warn", "note": "plain"}
-
-
-def parts(
-    checked: PreflightResult, missing: Sequence[str], others: Sequence[Problem]
-) -> dict[str, Markup]:
-    """Return the parts that depend on the settings."""
-    return {
-        "plan": plan(checked),
-        "problems": problem_list(others) if others else EMPTY,
-        "why": join([why_not(checked, missing, others)]),
-    }
 
 
 def plan(checked: PreflightResult) -> Markup:
@@ -62,7 +52,7 @@ def plan(checked: PreflightResult) -> Markup:
             fit_panel.measured(report),
             row("Disk", disk_text(report)),
             el("p.fine", fit_panel.basis_text(report), data_basis=report.memory_basis),
-            [el("hr"), speed_panel.panel(report)] if has_speedups else None,
+            [el("hr"), speed_panel.speedups(report)] if has_speedups else None,
             [el("hr"), finding_list(findings)] if findings else None,
         ]
     )
@@ -75,7 +65,7 @@ def memory(report: Report, weights_suffix: str = "") -> Markup:
     parts = _memory_parts(report)
     total, free = f"{report.memory_total_gib:.1f}", fmt.gib(report.memory_available_gib)
     whole = max(report.memory_available_gib or 0.0, report.memory_total_gib) or 1.0
-    fit = fit_chip(report)
+    fit = fit_panel.fit_chip(report.memory_total_gib, report.memory_available_gib)
     return render("plan", "memory", parts, whole, total, free, fit, weights_suffix)
 
 
@@ -98,11 +88,6 @@ def time_text(report: Report) -> str:
     """Return the duration of the run: exact after a trial run, otherwise about."""
     is_measured = report.seconds_basis == "trial_run"
     return fmt.duration(report.seconds) if is_measured else fmt.estimated_duration(report.seconds)
-
-
-def fit_chip(report: Report) -> Markup:
-    """Return whether the run fits into the free memory."""
-    return fit_panel.fit_chip(report.memory_total_gib, report.memory_available_gib)
 
 
 def disk_text(report: Report) -> str:

@@ -102,8 +102,11 @@ def _check_parts(
 ) -> dict[str, Markup]:
     """Return the parts that follow from the check: model, task, plan, recipe and trial run."""
     return {
-        **model_card.parts(values["model_name"], checked),
-        **plan_panel.parts(checked, problems.missing, problems.others),
+        "sum-model": model_card.summary(values["model_name"], checked),
+        "model": model_card.model_facts(checked),
+        "plan": plan_panel.plan(checked),
+        "problems": plan_panel.problem_list(problems.others) if problems.others else EMPTY,
+        "why": join([plan_panel.why_not(checked, problems.missing, problems.others)]),
         "sum-task": _task_summary(values, checked),
         "recipe": join([recipe_text(checked, values)]),
         "trial-run": trial_run.state(forge, checked),
@@ -182,7 +185,8 @@ def _machine_parts(found: LayerStack, titles: Mapping[str, str]) -> dict[str, Ma
 
 
 def _task_summary(values: Mapping[str, str], checked: PreflightResult) -> Markup:
-    task = cards.title(cards.TASKS, values["task"])
+    titles = {value: title for value, title, _ in cards.TASKS}
+    task = titles.get(values["task"], values["task"])
     method = "SFT" if values["strategy"] in ("sft", "qlora") else values["strategy"].upper()
     plan = checked.plan
     if plan is not None and plan.trains == "all":

@@ -2,7 +2,7 @@
 
 from modelforge.runs.events import EventRecord
 from modelforge.runs.timeline import Timeline
-from ui.pages.run import metrics, summary
+from ui.pages.run import metrics, state
 from ui.pages.run.state import stage_seconds_left
 
 
@@ -76,7 +76,7 @@ def test_each_stage_keeps_its_own_steps_and_curves():
     drawn = metrics.stages(timeline, is_over=False)
     assert "Stage 1 of 2 · Learning what people prefer" in drawn
     assert 'aria-valuenow="50"' in drawn
-    assert summary.progress_line(timeline).startswith("step 2 of 4")
+    assert state.progress_line(timeline).startswith("step 2 of 4")
 
 
 def test_a_stage_that_has_not_started_is_shown():
@@ -129,10 +129,10 @@ def test_scores_show_before_after_and_meaning():
 
 def test_the_verdict_names_rewards_and_margins():
     end = ("finished", {"steps": 2, "seconds": 3.0})
-    rewarded = summary.verdict_text(timeline_of(*TWO_STAGES, end))
+    rewarded = state.verdict_text(timeline_of(*TWO_STAGES, end))
     assert "The mean reward" in rewarded
     held = ("eval", {"step": 2, "loss": 1, "metrics": {**PREFERRED}})
-    preferred = summary.verdict_text(timeline_of(step(2, **PREFERRED), held, end))
+    preferred = state.verdict_text(timeline_of(step(2, **PREFERRED), held, end))
     assert "0.40 on the evaluation pairs; the chosen one is preferred in 80 %" in preferred
 
 

@@ -11,7 +11,8 @@ from modelforge.runs.events import EventRecord
 from modelforge.runs.states import RunState
 from modelforge.runs.timeline import Timeline
 from modelforge.services.diagnosis import Change
-from ui.pages.run.result import VERDICTS, ending, ending_text
+from ui.html import format as fmt
+from ui.pages.run.result import ending, ending_text
 
 
 def snapshot(state, *events, cause=None, changes=()):
@@ -42,7 +43,7 @@ def test_an_active_run_has_no_ending():
 def test_a_finished_run_has_a_verdict_with_its_numbers():
     drawn = ending(snapshot("finished", *STEPS, FINISHED))
     assert "20 steps in 5 s. The loss fell from 2.80 to 1.10." in drawn
-    assert VERDICTS["better"][0] in drawn
+    assert fmt.VERDICTS["better"][0] in drawn
     assert "<details" in drawn
     assert "Loss at last" in drawn
 

@@ -9,8 +9,7 @@ import pytest
 from modelforge.runs import checkpoints
 from modelforge.runs.timeline import Timeline
 from modelforge.services.resume import rate_when_longer
-from ui.pages.run.resume import resume_actions
-from ui.pages.run.side_panel import RunSnapshot, side
+from ui.pages.run.side_panel import RunSnapshot, resume_actions, side
 
 FAILED = [("failed", {"cause": "disk-full", "what": "<b>Full</b>", "remedy": "Free some."})]
 

@@ -6,8 +6,13 @@ import pytest
 
 from modelforge.runs.events import EventRecord
 from modelforge.runs.timeline import Timeline
-from ui.pages.run.state import completed_share, log_lines, stage_seconds_left
-from ui.pages.run.summary import progress_line, verdict_text
+from ui.pages.run.state import (
+    completed_share,
+    log_lines,
+    progress_line,
+    stage_seconds_left,
+    verdict_text,
+)
 
 
 def timeline_of(*events):

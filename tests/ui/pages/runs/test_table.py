@@ -6,7 +6,7 @@ import pytest
 
 from modelforge.runs.listing import RunFilter
 from tests.runs.homes import put_run
-from ui.pages import compare, storage
+from ui.pages import compare, machine
 from ui.pages.runs import table
 from ui.pages.runs.page import read_query
 
@@ -40,7 +40,7 @@ def test_nothing_that_users_write_becomes_markup(forge):
         table.run_rows(page),
         table.filters(page, RunFilter(), ""),
         *compare.comparison_parts(comparison, "step", {}).values(),
-        *storage.parts(forge.storage.usage()).values(),
+        *machine.storage_parts(forge.storage.usage()).values(),
     ]
     assert not any("<script" in part for part in parts)
 

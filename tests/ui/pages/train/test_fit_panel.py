@@ -22,7 +22,7 @@ from modelforge.services.trial_runs import TrialRunView
 from tests.preflight.contexts import LAPTOP, LLAMA_8B, ROWS, WORKSTATION, make_context, report_of
 from ui.pages.run import side_panel
 from ui.pages.run.side_panel import RunSnapshot
-from ui.pages.train import fit_panel, model_card, plan_panel, response, speed_panel, trial_run
+from ui.pages.train import fit_panel, model_card, plan_panel, response, trial_run
 from ui.pages.train.form import Entered
 
 WIDE = {"per_device_train_batch_size": 64, "gradient_checkpointing": False}
@@ -162,14 +162,14 @@ def test_recommended_settings_and_each_speedup_have_a_button():
     report = replace(
         red(), levers=[speed, held, slow], recommended={"packing": True}, recommended_times=1.87
     )
-    drawn = speed_panel.panel(report)
+    drawn = fit_panel.speedups(report)
     assert "about 1.9 × as fast" in drawn
     assert "1.9 × the speed · needs 0.3 GiB" in drawn
     assert "about the same speed · saves 0.2 GiB" in drawn
     assert "1 of 3 on" in drawn
     assert buttons(drawn) == [{"packing": "true"}, {"packing": "true"}]
-    assert "Use recommended" not in speed_panel.panel(replace(report, recommended={}))
-    assert speed_panel.panel(replace(report, levers=[])) == ""
+    assert "Use recommended" not in fit_panel.speedups(replace(report, recommended={}))
+    assert fit_panel.speedups(replace(report, levers=[])) == ""
 
 
 def trial_view(state, **changes):

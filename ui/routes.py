@@ -15,7 +15,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.background import BackgroundTask
 
-from modelforge.errors import ForgeError, NotFoundError, Problem
+from modelforge.api.errors import ForgeRoute
+from modelforge.errors import NotFoundError, Problem
 from modelforge.forge import Forge
 from ui.contract import to_json
 from ui.html.layout import asset_url
@@ -54,7 +55,7 @@ class FetchRequest(BaseModel):
 
 def router(forge: Forge) -> APIRouter:
     """Return the routes under /ui that are not static files."""
-    routes = APIRouter(prefix="/ui", include_in_schema=False)
+    routes = APIRouter(prefix="/ui", include_in_schema=False, route_class=ForgeRoute)
 
     @routes.get("/manifest.webmanifest")
     def show_manifest() -> Response:
@@ -71,10 +72,7 @@ def router(forge: Forge) -> APIRouter:
 
     @routes.get("/runs/{run_id}/result.zip")
     def download_result(run_id: str) -> Response:
-        try:
-            path = zip_result(forge, run_id)
-        except ForgeError as error:
-            return _error(error)
+        path = zip_result(forge, run_id)
         return FileResponse(
             path,
             filename=zip_name(forge, run_id),
@@ -82,20 +80,10 @@ def router(forge: Forge) -> APIRouter:
             background=BackgroundTask(path.unlink, missing_ok=True),
         )
 
-    _add_data_routes(routes, forge)
-    return routes
-
-
-def _add_data_routes(routes: APIRouter, forge: Forge) -> None:
     @routes.post("/uploads")
     async def upload(request: Request, filename: str) -> Response:
         chunks = _body_chunks(request)
-        try:
-            reply = await to_thread.run_sync(
-                lambda: data_actions.store_upload(forge, filename, chunks)
-            )
-        except ForgeError as error:
-            return _error(error)
+        reply = await to_thread.run_sync(data_actions.store_upload, forge, filename, chunks)
         return JSONResponse(to_json(reply), status_code=201)
 
     @routes.post("/fetch")
@@ -106,6 +94,8 @@ def _add_data_routes(routes: APIRouter, forge: Forge) -> None:
     @routes.post("/extras/unsloth")
     def install_unsloth() -> Response:
         return _json_lines(extras.install_lines(forge, "unsloth"))
+
+    return routes
 
 
 def manifest() -> dict[str, Any]:
@@ -155,12 +145,6 @@ def _json_lines(lines: Iterator[str]) -> Response:
     return StreamingResponse(
         lines, media_type="application/x-ndjson", headers={"Cache-Control": "no-store"}
     )
-
-
-def _error(error: ForgeError) -> Response:
-    """Return an error in the form of the REST interface."""
-    content = {"problems": [problem.as_dict() for problem in error.problems]}
-    return JSONResponse(content, status_code=error.http_status)
 
 
 def _body_chunks(request: Request) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ from modelforge.runs.downsample import Point, decimate, smooth
 from ui.contract import ChartData, ChartSeries
 from ui.html import format as fmt
 from ui.html.markup import Markup, el
+from ui.html.templates import render
 
 # Curves with more points are drawn smoothed, over the measured points.
 SMOOTHED = 24
@@ -25,13 +26,6 @@ class Line:
     dashed: bool = False
     dots: bool = False
     faint: bool = False
-
-
-def placeholder(key: str) -> Markup:
-    """Return the element in which the browser draws the chart with this key."""
-    return el(
-        "div.chart", el("p.no-chart", "The curve starts with the first step."), data_chart=key
-    )
 
 
 def chart(
@@ -89,25 +83,10 @@ def histogram(title: str, bins: Sequence[tuple[int, int]], *, limit: int | None 
     highest = max((count for _, count in bins), default=0)
     if not highest:
         return el("div.chart.empty", "There are no rows to measure.")
-    width = 1000 / len(bins)
-    bars = "".join(
-        f'<rect class="{"over" if limit is not None and end > limit else "in"}" '
-        f'x="{place * width + width * 0.06:.1f}" width="{width * 0.88:.1f}" '
-        f'y="{1000 - 1000 * count / highest:.1f}" height="{1000 * count / highest:.1f}"/>'
-        for place, (end, count) in enumerate(bins)
-        if count
-    )
-    svg = Markup(
-        '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">'
-        f'<path class="grid" d="M0 0H1000M0 500H1000M0 1000H1000"/>{bars}</svg>'
-    )
-    heights = [el("span", fmt.number(highest), style="top:0%"), el("span", "0", style="top:100%")]
-    ends = [el("span", "0"), el("span", "tokens"), el("span", fmt.number(bins[-1][0]))]
     commonest = max(bins, key=lambda pair: pair[1])[0]
     total = fmt.plural(sum(count for _, count in bins), "row")
     label = (
         f"{title}: {total}, most of them up to {fmt.number(commonest)}, "
         f"the longest up to {fmt.number(bins[-1][0])}."
     )
-    content = [el("div.plot", svg), el("div.ys", heights), el("div.xs", ends)]
-    return el("div.chart.bars", content, role="img", aria_label=label)
+    return render("data", "histogram", label, bins, limit, highest)

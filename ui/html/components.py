@@ -67,6 +67,13 @@ def progress(label: str, share: float | None) -> Markup:
     )
 
 
+def placeholder(key: str) -> Markup:
+    """Return the element in which the browser draws the chart with this key."""
+    return el(
+        "div.chart", el("p.no-chart", "The curve starts with the first step."), data_chart=key
+    )
+
+
 def field(key: str, label: str, control: Markup, hint: str = "") -> Markup:
     """Return a labelled control."""
     return el(

@@ -49,17 +49,26 @@ def as_server_function(function: ServerFunction) -> Callable[[Any], dict[str, An
 
 def text(request: Any, name: str) -> str:
     """Return a text of a request; empty if it is missing."""
-    value = request.get(name) if isinstance(request, dict) else None
-    return value if isinstance(value, str) else ""
+    return str(_read(request, name, str, ""))
 
 
 def number(request: Any, name: str) -> int:
     """Return a whole number of a request; 1 if it is missing."""
-    value = request.get(name) if isinstance(request, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else 1
+    return int(_read(request, name, int, 1))
+
+
+def timestamp(request: Any, name: str) -> float | None:
+    """Return a Unix time of a request, or None."""
+    value = _read(request, name, (int, float), None)
+    return None if value is None else float(value)
 
 
 def flag(request: Any, name: str, *, default: bool = False) -> bool:
     """Return a boolean of a request."""
+    return bool(_read(request, name, bool, default))
+
+
+def _read(request: Any, name: str, kind: type | tuple[type, ...], default: Any) -> Any:
     value = request.get(name) if isinstance(request, dict) else None
-    return value if isinstance(value, bool) else default
+    is_boolean = isinstance(value, bool)
+    return value if isinstance(value, kind) and is_boolean == (kind is bool) else default

@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelforge.paths import resource_folder
-from ui.html.markup import Markup, el, join
+from ui.html.templates import render
 
 PAGES = (
     ("/", "Train"),
@@ -81,55 +81,15 @@ class PageFrame:
         await self._app({**scope, "headers": headers}, receive, _PageSend(send, path).send)
 
 
-def head(path: str) -> Markup:
-    """Return the elements for the head: the theme script, styles, icons and the page's module."""
-    return join(
-        [
-            el("script", src=asset_url("js/theme.js")),
-            [
-                el("link", rel="stylesheet", href=asset_url(name))
-                for name in ("vendor/uPlot.css", "css/app.css", "css/runs.css")
-            ],
-            # The module of the page, loaded before Gradio asks for it.
-            el("link", rel="modulepreload", href=asset_url(f"js/{path.strip('/') or 'train'}.js")),
-            el("link", rel="icon", href=asset_url("icons/icon.svg"), type="image/svg+xml"),
-            el("link", rel="apple-touch-icon", href=asset_url("icons/icon-192.png")),
-            el("link", rel="manifest", href="/ui/manifest.webmanifest"),
-            el("meta", name="theme-color", content="#ffffff"),
-        ]
-    )
-
-
-def top_bar(path: str) -> Markup:
-    """Return the top bar, with the page at `path` marked as the current one."""
-    current = SUBPAGES[path][0] if path in SUBPAGES else path
-    links = [
-        el("a", title, href=target, aria_current="page" if target == current else None)
-        for target, title in PAGES
-    ]
-    theme_button = el(
-        "button#shade", "◐", type="button", aria_label="Dark or light", title="Dark or light"
-    )
-    return join(
-        [
-            el("a.skip", "Skip to content", href="#page"),
-            el(
-                "header.top",
-                el("a.brand", el("i", aria_hidden="true"), "ModelForge", href="/"),
-                el("nav.nav", links, aria_label="Pages"),
-                el("div.right", el("span", data_part="machine-brief"), theme_button),
-            ),
-            el("div#toasts", role="status", aria_live="polite"),
-        ]
-    )
-
-
 def add_frame(page: str, path: str) -> str:
     """Return a page of Gradio with our head and top bar, and without its social metadata."""
     page = _MANIFEST.sub("", _SOCIAL.sub("", page))
-    title = el("title", f"{TITLES[path]} · ModelForge")
-    page = page.replace(_CHARSET, f"{_CHARSET}{title}{head(path)}", 1)
-    return _BODY.sub(lambda match: f"{match[0]}{top_bar(path)}", page, count=1)
+    # The module of the page is loaded before Gradio asks for it.
+    module = path.strip("/") or "train"
+    head = render("layout", "head", TITLES[path], module, asset_url)
+    page = page.replace(_CHARSET, f"{_CHARSET}{head}", 1)
+    top_bar = render("layout", "top_bar", PAGES, SUBPAGES.get(path, (path,))[0])
+    return _BODY.sub(lambda match: f"{match[0]}{top_bar}", page, count=1)
 
 
 class _PageSend:

@@ -10,11 +10,10 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from modelforge.paths import resource_folder
 from ui.html import components
 from ui.html import format as fmt
-from ui.html.charts import placeholder
 from ui.html.markup import Markup, attrs
 
 # What templates call without an import.
-COMPONENTS = ("card", "chip", "facts", "field", "progress", "row", "state_chip")
+COMPONENTS = ("card", "chip", "facts", "field", "placeholder", "progress", "row", "state_chip")
 
 
 def render(template: str, macro: str, /, *args: object, **values: object) -> Markup:
@@ -31,7 +30,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
     )
     environment.globals |= {name: getattr(components, name) for name in COMPONENTS}
-    environment.globals |= {"attrs": attrs, "fmt": fmt, "placeholder": placeholder}
+    environment.globals |= {"attrs": attrs, "fmt": fmt}
     return environment
 
 

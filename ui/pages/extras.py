@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from queue import SimpleQueue
+from collections.abc import Callable, Iterator
 
 from modelforge.errors import Problem
 from modelforge.forge import Forge
@@ -14,6 +12,7 @@ from modelforge.setup import extras
 from ui.contract import ProgressLine, json_line, problem_text
 from ui.html.markup import Markup
 from ui.html.templates import render
+from ui.streams import progress_lines
 
 COMMAND = "python launch.py setup --with unsloth"
 STATES = {
@@ -38,31 +37,12 @@ def install_lines(forge: Forge, extra: str) -> Iterator[str]:
     if problem := why_not(forge):
         yield json_line(ProgressLine(error=problem_text(problem)))
         return
-    lines: SimpleQueue[ProgressLine] = SimpleQueue()
 
-    def install() -> None:
-        try:
-            extras.install_extra(
-                extra, forge.home.root, lambda text: lines.put(ProgressLine(progress=text))
-            )
-            lines.put(ProgressLine(done=extra))
-        except extras.SetupError as error:
-            lines.put(ProgressLine(error=str(error)))
-        except Exception as error:  # noqa: BLE001  # thread boundary: the page must get an end
-            reason = f"The installation failed: {type(error).__name__}. Run `{COMMAND}`."
-            lines.put(ProgressLine(error=reason))
+    def install(show: Callable[[str], None]) -> str:
+        extras.install_extra(extra, forge.home.root, show)
+        return extra
 
-    threading.Thread(target=install, name="install", daemon=True).start()
-    yield from queued_lines(lines)
-
-
-def queued_lines(lines: SimpleQueue[ProgressLine]) -> Iterator[str]:
-    """Yield JSON lines from a queue up to the last one."""
-    while True:
-        line = lines.get()
-        yield json_line(line)
-        if line.progress is None:
-            return
+    yield from progress_lines(install, _install_error)
 
 
 def why_not(forge: Forge) -> Problem | None:
@@ -73,3 +53,9 @@ def why_not(forge: Forge) -> Problem | None:
     if reason := extras.unavailable_reason(forge.home.root):
         return Problem("setup", reason, f"Close the app and run `{COMMAND}`.")
     return None
+
+
+def _install_error(error: Exception) -> str:
+    if isinstance(error, extras.SetupError):
+        return str(error)
+    return f"The installation failed: {type(error).__name__}. Run `{COMMAND}`."

@@ -3,7 +3,8 @@
 import math
 
 from modelforge.runs.downsample import MOST_POINTS, decimate, smooth
-from ui.html.charts import Line, chart, histogram, placeholder, smoothed
+from ui.html.charts import Line, chart, histogram, smoothed
+from ui.html.components import placeholder
 
 RAMP = [(step, 2 - step / 100) for step in range(1, 101)]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from modelforge.runs.timeline import Stage, Timeline
 from ui.contract import ChartData
 from ui.html import format as fmt
-from ui.html.charts import Line, chart, placeholder
-from ui.html.components import card, empty_state, progress
+from ui.html.charts import Line, chart
+from ui.html.components import card, empty_state, placeholder, progress
 from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
 from ui.pages.run import metrics, result, side_panel

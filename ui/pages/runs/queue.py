@@ -8,7 +8,7 @@ from typing import Any
 from modelforge.forge import Forge
 from modelforge.services.queue import QueueView
 from ui.contract import Reply
-from ui.html.gradio_page import flag, number, text
+from ui.html.gradio_page import flag, number, text, timestamp
 from ui.html.markup import EMPTY, Markup, join
 from ui.html.templates import render
 
@@ -26,7 +26,7 @@ def _change(forge: Forge, change: str, run: str, request: Any) -> str:
         queue.move(run, number(request, "position"))
         return f"Now number {number(request, 'position')}."
     if change == "schedule":
-        queue.start_after(run, start_time(request))
+        queue.start_after(run, timestamp(request, "start_after"))
         return "The start time is changed."
     if change == "after-failure":
         queue.settings(go_on_after_failure=flag(request, "on"))
@@ -41,14 +41,6 @@ def _change(forge: Forge, change: str, run: str, request: Any) -> str:
     act, status = simple.get(change, (lambda: None, ""))
     act()
     return status
-
-
-def start_time(request: Any) -> float | None:
-    """Return the Unix time of a request before which a run may not start, or None."""
-    value = request.get("start_after") if isinstance(request, dict) else None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    return None
 
 
 def queue_card(view: QueueView) -> Markup:

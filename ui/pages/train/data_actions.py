@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from queue import SimpleQueue
 from typing import Any
 
 from modelforge.config.schema.data import Source
@@ -18,13 +16,13 @@ from modelforge.errors import DataError, ForgeError
 from modelforge.forge import Forge
 from modelforge.services.layers import LayerStack
 from modelforge.units import MIB
-from ui.contract import DatasetReply, ProgressLine, RepairReply, Reply, error_text
+from ui.contract import DatasetReply, RepairReply, Reply, error_text
 from ui.html import format as fmt
 from ui.html.markup import EMPTY, Markup, join
-from ui.pages.extras import queued_lines
 from ui.pages.train import column_mapping, data_card, data_findings, plan_panel, token_view
 from ui.pages.train.column_mapping import FileColumns
 from ui.pages.train.form import Entered
+from ui.streams import progress_lines
 
 SOURCES = "data.sources"
 PREVIEW_ROWS = 20
@@ -203,20 +201,23 @@ def store_upload(forge: Forge, filename: str, chunks: Iterator[bytes]) -> Datase
 
 def fetch_lines(forge: Forge, name: str, subset: str | None, split: str | None) -> Iterator[str]:
     """Yield JSON lines of a download from the Hub: progress, then the dataset or an error."""
-    lines: SimpleQueue[ProgressLine] = SimpleQueue()
 
-    def show(progress: Mapping[str, Any]) -> None:
-        lines.put(ProgressLine(progress=_progress_text(progress)))
+    def fetch(show: Callable[[str], None]) -> str:
+        dataset = forge.datasets.fetch(
+            name,
+            subset=subset,
+            split=split,
+            on_progress=lambda progress: show(_progress_text(progress)),
+        )
+        return dataset.name
 
-    def fetch() -> None:
-        try:
-            dataset = forge.datasets.fetch(name, subset=subset, split=split, on_progress=show)
-            lines.put(ProgressLine(done=dataset.name))
-        except ForgeError as error:
-            lines.put(ProgressLine(error=error_text(error)))
+    return progress_lines(fetch, _fetch_error)
 
-    threading.Thread(target=fetch, daemon=True).start()
-    yield from queued_lines(lines)
+
+def _fetch_error(error: Exception) -> str:
+    if isinstance(error, ForgeError):
+        return error_text(error)
+    return f"The download failed: {type(error).__name__}."
 
 
 def _progress_text(progress: Mapping[str, Any]) -> str:

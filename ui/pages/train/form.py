@@ -14,6 +14,7 @@ from modelforge.config.schema.base import Group
 from modelforge.errors import Problem
 from modelforge.services.layers import FORM, FormInput
 from ui.html import format as fmt
+from ui.html.gradio_page import flag, text
 
 # Settings that the cards above the form ask for.
 ON_CARDS = frozenset({"task", "strategy", "provider", "model_name", "dataset", "compute_specs"})
@@ -35,12 +36,12 @@ class Entered(FormInput):
         """Read a request; parts of another type are ignored."""
         data = request if isinstance(request, Mapping) else {}
         return cls(
-            profile=_text(data.get("profile")),
+            profile=text(request, "profile").strip() or None,
             values=_mapping(data.get("values")),
             recipe=_mapping(data.get("recipe")),
-            name=_text(data.get("name")),
-            request_id=_text(data.get("request_id")),
-            show_models=data.get("show_models") is not False,
+            name=text(request, "name").strip() or None,
+            request_id=text(request, "request_id").strip() or None,
+            show_models=flag(request, "show_models", default=True),
         )
 
 
@@ -95,7 +96,3 @@ def errors(problems: Sequence[Problem]) -> tuple[dict[str, str], list[Problem]]:
 
 def _mapping(value: object) -> dict[str, Any]:
     return {str(key): part for key, part in value.items()} if isinstance(value, Mapping) else {}
-
-
-def _text(value: object) -> str | None:
-    return value.strip() or None if isinstance(value, str) else None

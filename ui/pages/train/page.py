@@ -11,10 +11,9 @@ from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import BusyError, ForgeError
 from modelforge.forge import Forge
 from ui.contract import RecipeReply, Reply, StartReply, TrainReply, error_text
-from ui.html.gradio_page import ServerFunction, flag, gradio_page, number, text
+from ui.html.gradio_page import ServerFunction, flag, gradio_page, number, text, timestamp
 from ui.html.templates import render
 from ui.pages.run import page as run_page
-from ui.pages.runs.queue import start_time
 from ui.pages.train import data_actions, form, model_card, response, trial_run
 from ui.pages.train.form import Entered
 
@@ -71,7 +70,7 @@ def _run_functions(forge: Forge) -> list[ServerFunction]:
             *forge.layers.stack(entered).layers,
             name=entered.name,
             request_id=entered.request_id,
-            start_after=start_time(request),
+            start_after=timestamp(request, "start_after"),
             held=flag(request, "held"),
         )
         waiting = next((run for run in forge.queue.view().runs if run.run == run_id), None)

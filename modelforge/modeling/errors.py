@@ -1,21 +1,12 @@
-"""Errors of the worker, and the failure that an exception is reported as."""
+"""Errors of the worker, and the event that reports an exception."""
 
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 
 from modelforge.diagnosis.classify import UNEXPECTED, match_text
 from modelforge.errors import DataError, ForgeError, NotFoundError, Problem
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Cause, message and remedy, as in a `failed` event."""
-
-    cause: str
-    what: str
-    remedy: str
+from modelforge.runs.event_types import FailedEvent
 
 
 class WorkerError(ForgeError):
@@ -36,8 +27,8 @@ MAX_CHARS = 160
 _COMPLETE = frozenset({"out-of-memory", "disk-full", "too-many-files", "killed-for-memory"})
 
 
-def explain(error: BaseException) -> Failure:
-    """Return the failure for an exception; unknown ones have the cause `unexpected`."""
+def explain(error: BaseException) -> FailedEvent:
+    """Return the event for an exception; unknown ones have the cause `unexpected`."""
     if isinstance(error, ForgeError):
         return _of_forge_error(error)
     first = str(error).strip().split("\n", 1)[0].rstrip(".")
@@ -47,21 +38,22 @@ def explain(error: BaseException) -> Failure:
     entry = match_text("[Errno 28]" if is_full else f"{name}: {error}")
     if entry is None:
         what = f"{name}: {first}." if first else f"{name}."
-        return Failure(UNEXPECTED, what, "The run's log has the details.")
+        remedy = "The run's log has the details."
+        return FailedEvent(cause=UNEXPECTED, what=what, remedy=remedy)
     if entry.code in _COMPLETE or not first:
-        return Failure(entry.code, entry.what, entry.remedy)
+        return FailedEvent(cause=entry.code, what=entry.what, remedy=entry.remedy)
     # The text of the exception names the file, layer or column.
     detail = first
     if entry.code == "no-permission":
         detail = str(getattr(error, "filename", None) or first)
     what = f"{entry.what.rstrip('.')}: {detail[:MAX_CHARS]}."
-    return Failure(entry.code, what, entry.remedy)
+    return FailedEvent(cause=entry.code, what=what, remedy=entry.remedy)
 
 
-def _of_forge_error(error: ForgeError) -> Failure:
+def _of_forge_error(error: ForgeError) -> FailedEvent:
     cause = getattr(error, "cause", None)
     if cause is None:
         cause = next(code for kind, code in _CAUSES if isinstance(error, kind))
     what = " ".join(f"{problem.where}: {problem.what}" for problem in error.problems)
     remedy = next((problem.remedy for problem in error.problems if problem.remedy), "")
-    return Failure(cause, what, remedy)
+    return FailedEvent(cause=cause, what=what, remedy=remedy)

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 import traceback
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from modelforge.errors import ForgeError, Problem
 from modelforge.modeling.errors import WorkerError, explain
 from modelforge.runs.atomic_files import write_json
 from modelforge.runs.checkpoints import Checkpoint
-from modelforge.runs.event_types import FailedEvent, StartedEvent
+from modelforge.runs.event_types import StartedEvent
 from modelforge.runs.events import EventWriter
 from modelforge.runs.layout import RunFolder
 from modelforge.train import environment, resume
@@ -134,7 +134,7 @@ def _report_failure(run: RunFolder, error: Exception, log: EventLog) -> None:
     shutil.rmtree(run.output_staged, ignore_errors=True)
     failure = explain(error)
     with contextlib.suppress(ForgeError):  # the disk may be too full to write the failure event
-        log.end(FailedEvent(**asdict(failure)), f"Failed: {failure.what} {failure.remedy}")
+        log.end(failure, f"Failed: {failure.what} {failure.remedy}")
 
 
 def _require_one_gpu(run: RunFolder, plan: Plan) -> None:

@@ -26,7 +26,7 @@ from ui.html.components import card, chip, machine_brief, state_chip
 from ui.html.gradio_page import gradio_page, text
 from ui.html.markup import Markup, el, join
 from ui.html.templates import render
-from ui.pages.run.metrics import METRIC_CHARTS, SCORES
+from ui.metrics import METRIC_CHARTS, SCORES
 
 TONES = ("c1", "ember", "c2", "c4", "c3", "c5", "c6", "c7")
 # Axis → the title of its button and its unit.

@@ -28,6 +28,11 @@ from modelforge.modeling.adapters.lora import lora_config
 from modelforge.modeling.providers import huggingface, quantization
 from modelforge.modeling.providers.huggingface import DTYPES, LoadedModel, Progress
 
+# Arguments that Unsloth takes as LoraConfig has them.
+SHARED = (
+    *("r", "lora_alpha", "lora_dropout", "bias", "use_rslora", "use_dora"),
+    *("init_lora_weights", "loftq_config"),
+)
 # Layers with kernels of Unsloth; it expects them by name.
 LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -86,16 +91,9 @@ def adapter_arguments(model: Any, plan: Plan, config: TrainingConfig) -> dict[st
     """Return the arguments of FastLanguageModel.get_peft_model for the adapter of the settings."""
     lora: Any = lora_config(config, plan)
     return {
-        "r": lora.r,
-        "lora_alpha": lora.lora_alpha,
-        "lora_dropout": lora.lora_dropout,
+        **{name: getattr(lora, name) for name in SHARED},
         "target_modules": _target_modules(model, lora.target_modules),
-        "bias": lora.bias,
         "modules_to_save": sorted(lora.modules_to_save) if lora.modules_to_save else None,
-        "use_rslora": lora.use_rslora,
-        "use_dora": lora.use_dora,
-        "init_lora_weights": lora.init_lora_weights,
-        "loftq_config": lora.loftq_config,
         "use_gradient_checkpointing": _checkpointing(config),
         "random_state": config.trainer.seed,
         "max_seq_length": plan.max_length,

@@ -18,19 +18,17 @@ from modelforge.modeling.tokenize.template import ChatTemplate
 Messages = list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class PromptLimits:
-    """Limits of prompt and completion together, in tokens."""
-
-    max_length: int
-    max_completion_length: int
-
-    @property
-    def max_prompt_length(self) -> int:
-        """The tokens left for the prompt; raises WorkerError when there are none."""
-        if self.max_completion_length >= self.max_length:
-            raise WorkerError("no-room-for-answers", _no_prompt_tokens(self))
-        return self.max_length - self.max_completion_length
+def max_prompt_length(max_length: int, max_completion_length: int) -> int:
+    """Return the tokens left for a prompt; raises WorkerError when there are none."""
+    if max_completion_length < max_length:
+        return max_length - max_completion_length
+    what = (
+        f"Completions of {max_completion_length:,} tokens leave no tokens for a prompt: "
+        f"the max sequence length is {max_length:,}."
+    )
+    remedy = "Lower the max completion length, or raise the max sequence length (max_seq_length)."
+    problem = Problem("trainer.max_completion_length", what, remedy)
+    raise WorkerError("no-room-for-answers", problem)
 
 
 @dataclass
@@ -52,22 +50,21 @@ class PromptDataset:
 def build_prompts(
     rows: Iterable[tuple[Canonical, bool]],
     template: ChatTemplate,
-    limits: PromptLimits,
+    limit: int,
     *,
     wants_answer: bool,
     max_eval_prompts: int,
 ) -> PromptDataset:
     """Return the prompts of rows, each given with whether it is for evaluation.
 
-    Too long prompts are left out, never truncated. With `wants_answer`, so are rows without an
-    expected answer.
+    Prompts of more than `limit` tokens are left out, never truncated. With `wants_answer`, so are
+    rows without an expected answer.
 
     Raises:
         WorkerError: No training prompt is left.
     """
     splits: tuple[list[dict[str, str]], list[dict[str, str]]] = ([], [])
     result = PromptDataset(Dataset.from_list([]), None)
-    limit = limits.max_prompt_length
     for row, is_eval in rows:
         prompt = _prompt(row, template, wants_answer=wants_answer)
         if prompt is None:
@@ -81,12 +78,12 @@ def build_prompts(
         result.tokens += 0 if is_eval else len(ids)
     train, evaluation = splits
     if not train:
-        raise WorkerError("nothing-to-learn", _no_prompts(result, limits))
+        raise WorkerError("nothing-to-learn", _no_prompts(result, limit))
     result.train = Dataset.from_list(train)
     kept = evaluation[:max_eval_prompts]
     if kept:
         result.eval = Dataset.from_list(kept)
-    result.notes = _notes(result, limits, len(evaluation), max_eval_prompts)
+    result.notes = _notes(result, limit, len(evaluation), max_eval_prompts)
     return result
 
 
@@ -126,14 +123,13 @@ def _last_answer(messages: Messages) -> str:
 
 
 def _notes(
-    prompts: PromptDataset, limits: PromptLimits, eval_count: int, max_eval: int
+    prompts: PromptDataset, limit: int, eval_count: int, max_eval: int
 ) -> list[tuple[str, str]]:
     notes = []
     if prompts.too_long:
         count = prompts.too_long
         what = "1 prompt is" if count == 1 else f"{count:,} prompts are"
-        limit = f"{limits.max_prompt_length:,} tokens"
-        text = f"{what} left out: longer than {limit}, which leaves too few for an answer."
+        text = f"{what} left out: longer than {limit:,} tokens, which leaves too few for an answer."
         notes.append(("prompts-too-long", text))
     if prompts.unusable:
         count = prompts.unusable
@@ -147,20 +143,11 @@ def _notes(
     return notes
 
 
-def _no_prompt_tokens(limits: PromptLimits) -> Problem:
-    return Problem(
-        "trainer.max_completion_length",
-        f"Completions of {limits.max_completion_length:,} tokens leave no tokens for a prompt: "
-        f"the max sequence length is {limits.max_length:,}.",
-        "Lower the max completion length, or raise the max sequence length (max_seq_length).",
-    )
-
-
-def _no_prompts(prompts: PromptDataset, limits: PromptLimits) -> Problem:
+def _no_prompts(prompts: PromptDataset, limit: int) -> Problem:
     return Problem(
         "dataset",
         f"No prompt is left to train on: {prompts.too_long:,} are longer than "
-        f"{limits.max_prompt_length:,} tokens, {prompts.unusable:,} rows have no prompt or no "
+        f"{limit:,} tokens, {prompts.unusable:,} rows have no prompt or no "
         "expected answer.",
         "Raise the max sequence length (max_seq_length), or give rows with a prompt.",
     )

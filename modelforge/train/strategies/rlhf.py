@@ -16,7 +16,7 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from modelforge.config.plan.training import GenerationBatching, generation_batching
 from modelforge.modeling.adapters.lora import lora_config
-from modelforge.modeling.tokenize.prompts import PromptDataset, PromptLimits, build_prompts
+from modelforge.modeling.tokenize.prompts import PromptDataset, build_prompts, max_prompt_length
 from modelforge.runs.checkpoints import list_checkpoints
 from modelforge.runs.event_types import SampleEvent, ScoresEvent, StoppedEvent
 from modelforge.train import loop
@@ -167,7 +167,7 @@ def _prompts(context: WorkerContext, loaded: Any) -> PromptDataset:
     prompts = build_prompts(
         loop.iter_split_rows(context),
         template,
-        PromptLimits(job.plan.max_length, config.trainer.max_completion_length),
+        max_prompt_length(job.plan.max_length, config.trainer.max_completion_length),
         wants_answer=config.trainer.reward == "exact-match",
         max_eval_prompts=config.evaluation.generated_rows,
     )

@@ -57,7 +57,7 @@ def _sources(forge: Forge, found: LayerStack) -> list[Source]:
     return parse_sources(forge, stated)
 
 
-def look(forge: Forge, layers: Sequence[Any], dataset: str) -> DatasetSummary | None:
+def find_summary(forge: Forge, layers: Sequence[Any], dataset: str) -> DatasetSummary | None:
     """Return the summary of the data although other settings are invalid, or None."""
     if not dataset.strip():
         return None

@@ -28,30 +28,30 @@ MAX_ROWS = 20
 MAX_CHARS = 600
 
 
-def summary(look: DatasetSummary | None, problems: Sequence[Problem] = ()) -> Markup:
+def summary(summary: DatasetSummary | None, problems: Sequence[Problem] = ()) -> Markup:
     """Return the summary line of the card."""
-    if look is None:
+    if summary is None:
         if not problems:
             return join(["not chosen yet"])
         # The line of the error is shown below.
         return join([f"{problems[0].where.split(', line ')[0]} cannot be used yet"])
-    kind = KINDS.get(look.mapping.kind, look.mapping.kind)
-    return join([f"{look.name} · {fmt.plural(look.rows, 'row')} · {kind}"])
+    kind = KINDS.get(summary.mapping.kind, summary.mapping.kind)
+    return join([f"{summary.name} · {fmt.plural(summary.rows, 'row')} · {kind}"])
 
 
 def rows(
-    look: DatasetSummary | None, problems: Sequence[Problem], sources: Sequence[Any] = ()
+    summary: DatasetSummary | None, problems: Sequence[Problem], sources: Sequence[Any] = ()
 ) -> Markup:
     """Return how the rows are read and the first rows, or the problems of the data."""
-    if look is None:
+    if summary is None:
         reason = "The format of these rows could not be detected. Choose it yourself."
         reading = column_mapping.reading(sources, reason, is_usable=False) if problems else None
         return join([plan_panel.problem_list(problems), reading])
     return join(
         [
-            column_mapping.reading(sources, look.mapping.reason, is_usable=True),
-            el("p.help", row_count_text(look)),
-            row_table(look.examples),
+            column_mapping.reading(sources, summary.mapping.reason, is_usable=True),
+            el("p.help", row_count_text(summary)),
+            row_table(summary.examples),
         ]
     )
 
@@ -63,14 +63,14 @@ def source_list(sources: Sequence[Mapping[str, Any]]) -> Markup:
     return render("data", "sources", [fmt.file_name(source.get("path", "")) for source in sources])
 
 
-def row_count_text(look: DatasetSummary) -> str:
+def row_count_text(summary: DatasetSummary) -> str:
     """Return how many rows are shown, and how long they are."""
-    first = fmt.plural(min(MAX_ROWS, len(look.examples)), "row")
-    if not look.sha256:
+    first = fmt.plural(min(MAX_ROWS, len(summary.examples)), "row")
+    if not summary.sha256:
         return f"The first {first}. The rest is being read."
     return (
-        f"The first {first} of {look.rows:,}; {fmt.number(look.mean_chars)} characters per row on "
-        f"average, at most {fmt.number(look.longest_chars)}."
+        f"The first {first} of {summary.rows:,}; {fmt.number(summary.mean_chars)} characters "
+        f"per row on average, at most {fmt.number(summary.longest_chars)}."
     )
 
 

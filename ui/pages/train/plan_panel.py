@@ -152,6 +152,6 @@ def why_not(checked: PreflightResult, missing: Sequence[str], others: Sequence[P
     return ""
 
 
-def is_of_data(finding: Finding, look: DatasetSummary | None) -> bool:
+def is_of_data(finding: Finding, summary: DatasetSummary | None) -> bool:
     """Return whether a finding is about the data, and so is shown in the data card."""
-    return look is not None and any(other.code == finding.code for other in look.findings)
+    return summary is not None and any(other.code == finding.code for other in summary.findings)

@@ -60,14 +60,14 @@ def reply(
     checked = checked or forge.preflight.check(*found.layers)
     problems = _sort_problems(checked, values)
     sources = data_actions.stated_sources(found.layers)
-    look = checked.summary or data_actions.look(forge, found.layers, values["dataset"])
+    summary = checked.summary or data_actions.find_summary(forge, found.layers, values["dataset"])
     titles = {name: profile.title.lower() for name, profile in load_profiles().items()}
     can_start = checked.ready and not problems.missing
     if can_start:
         forge.warm()
     parts = _settings_parts(forge, entered, found, titles)
     parts |= _check_parts(forge, checked, values, problems)
-    parts |= _data_parts(forge, values["dataset"], look, problems.data, sources)
+    parts |= _data_parts(forge, values["dataset"], summary, problems.data, sources)
     return TrainReply(
         parts=dict(parts),
         profile=found.profile,
@@ -84,7 +84,7 @@ def reply(
         trace_key=_trace_key(checked),
         trial_run=forge.trial_runs.active(),
         cards=_card_states(problems.missing, problems.fields, problems.data),
-        data=_data_facts(look, checked.errors, sources or [{"path": values["dataset"]}]),
+        data=_data_facts(summary, checked.errors, sources or [{"path": values["dataset"]}]),
         active=active,
     )
 
@@ -116,15 +116,15 @@ def _check_parts(
 def _data_parts(
     forge: Forge,
     dataset: str,
-    look: DatasetSummary | None,
+    summary: DatasetSummary | None,
     problems: Sequence[Problem],
     sources: Sequence[Mapping[str, Any]],
 ) -> dict[str, Markup]:
     """Return the parts of the data card."""
-    has_mapping = bool(dataset.strip()) and (look is not None or bool(problems))
+    has_mapping = bool(dataset.strip()) and (summary is not None or bool(problems))
     return {
-        "sum-data": data_card.summary(look, problems),
-        "data": data_card.rows(look, problems, sources),
+        "sum-data": data_card.summary(summary, problems),
+        "data": data_card.rows(summary, problems, sources),
         "mapping": data_actions.mapping_editor(forge, sources, dataset) if has_mapping else EMPTY,
         "sources": data_card.source_list(sources),
     }
@@ -238,19 +238,19 @@ def _card_states(
 
 
 def _data_facts(
-    look: DatasetSummary | None, errors: Sequence[ForgeError], sources: list[dict[str, Any]]
+    summary: DatasetSummary | None, errors: Sequence[ForgeError], sources: list[dict[str, Any]]
 ) -> DataFacts | None:
-    if look is None and not _data_problems(errors):
+    if summary is None and not _data_problems(errors):
         return None
     is_unreadable = any(isinstance(error, ReadError) for error in errors)
-    rows = look.rows if look else 0
+    rows = summary.rows if summary else 0
     return DataFacts(
-        key=_digest([sources, look.sha256 if look else "", rows]),
+        key=_digest([sources, summary.sha256 if summary else "", rows]),
         rows=rows,
-        is_large=bool(look and look.size_bytes > data_actions.MAX_CHECKED_BYTES),
+        is_large=bool(summary and summary.size_bytes > data_actions.MAX_CHECKED_BYTES),
         sources=sources,
-        is_usable=look is not None,
-        open_tab="rows" if look else "checks" if is_unreadable else "mapping",
+        is_usable=summary is not None,
+        open_tab="rows" if summary else "checks" if is_unreadable else "mapping",
     )
 
 

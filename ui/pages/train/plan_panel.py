@@ -15,7 +15,6 @@ from ui.html.components import row
 from ui.html.markup import Markup, el, join
 from ui.html.templates import render
 from ui.pages.train import fit_panel
-from ui.pages.train import fit_panel as speed_panel
 from ui.pages.train.form import value_text
 
 # Color, label and parts of the memory bar; all other parts are one more.
@@ -52,7 +51,7 @@ def plan(checked: PreflightResult) -> Markup:
             fit_panel.measured(report),
             row("Disk", disk_text(report)),
             el("p.fine", fit_panel.basis_text(report), data_basis=report.memory_basis),
-            [el("hr"), speed_panel.speedups(report)] if has_speedups else None,
+            [el("hr"), fit_panel.speedups(report)] if has_speedups else None,
             [el("hr"), finding_list(findings)] if findings else None,
         ]
     )

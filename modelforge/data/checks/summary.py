@@ -79,7 +79,6 @@ def summarize(
     mapping = detect_mapping([row.data for row in first], name, source)
     counters, ends = _count(files, CheckOptions(mapping), limit, cache)
     findings = _findings(files, counters, ends, name)
-    encodings = (file.encoding for file in files if file.is_text)
     return DatasetSummary(
         path=paths[0],
         name=name,
@@ -93,7 +92,7 @@ def summarize(
         longest_chars=counters.longest,
         skipped=counters.skipped,
         size_bytes=sum(each.stat().st_size for each in paths),
-        encoding=", ".join(dict.fromkeys(encodings)),
+        encoding=", ".join(dict.fromkeys(file.encoding for file in files if file.is_text)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,9 @@ BASES = (
     {"strategy": "dpo", **FULL},
 )
 TEXTS = {"adapter.target_modules": ["q_proj"], "adapter.modules_to_save": ["lm_head"]}
-MACHINES = ((LAPTOP, STARTER), (WORKSTATION, LLAMA_8B))
+# The task selects another method for an encoder-decoder.
+ENCODER_DECODER = replace(STARTER, kind="encoder-decoder")
+MACHINES = ((LAPTOP, STARTER), (WORKSTATION, LLAMA_8B), (LAPTOP, ENCODER_DECODER))
 
 
 def alternatives(spec):

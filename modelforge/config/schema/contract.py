@@ -29,7 +29,7 @@ class Contract(SettingsGroup):
     """The public settings, stable across releases."""
 
     task: Literal["text-generation", "summarization", "extractive-question-answering"] = setting(
-        REQUIRED, "Task", Group.TASK, basic=True
+        REQUIRED, "Task", Group.TASK, basic=True, affects=BOTH
     )
     """The task that the model is trained for."""
 

@@ -84,7 +84,7 @@ class Adapter(SettingsGroup):
     use_rslora: bool = setting(False, "Rank-stabilized LoRA", Group.ADAPTER)
     """Scale by the square root of the rank, which stabilizes high ranks."""
 
-    use_dora: bool = setting(False, "DoRA", Group.ADAPTER)
+    use_dora: bool = setting(False, "DoRA", Group.ADAPTER, affects=MEMORY)
     """Train magnitude and direction separately: often slightly better, and slower."""
 
     modules_to_save: str = setting(

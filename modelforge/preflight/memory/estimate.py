@@ -237,6 +237,9 @@ def block_bytes(config: TrainingConfig, plan: Plan, model: ModelInfo, length: in
         return saved
     if config.lora_dropout > 0 and not plan.facts.compares:
         saved += _weighted(_DROPPED["cpu" if plan.device == "cpu" else "cuda", size], widths)
+    if config.adapter.use_dora:
+        # The outputs of the frozen layer and of its adapter, for the gradient of the magnitude.
+        saved += 2 * size * sum(outputs for _, outputs in model.layer_matrices)
     # The output of each adapter's first matrix.
     return saved + 4 * config.lora_r * len(model.layer_matrices)
 

@@ -28,6 +28,7 @@ WAYS = {
     "whole": {"adapter": {"enabled": False}},
     "lora": {"lora_dropout": 0.0},
     "dropout": {"lora_dropout": 0.05},
+    "dora": {"adapter": {"use_dora": True}, "lora_dropout": 0.05},
 }
 PLACES = [("cpu", "fp32"), ("cpu", "bf16"), ("cuda", "fp32"), ("cuda", "bf16")]
 

@@ -1,4 +1,4 @@
-"""Typed replies of the server to the browser, and their one serialization.
+"""Typed replies of the server to the browser.
 
 Every server function, the live stream of a run and the streams of JSON lines send these classes.
 `python scripts/js_types.py` writes their shapes to `assets/js/types.d.ts` for the type check of
@@ -7,10 +7,10 @@ the JavaScript.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from pydantic_core import to_json
 
 from modelforge.errors import ForgeError, Problem
 
@@ -199,28 +199,16 @@ REPLIES = (
 )
 
 
-def to_json(value: Any) -> Any:
-    """Return a reply as plain dicts, lists, strings and numbers."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: to_json(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json(item) for item in value]
-    return str(value) if isinstance(value, str) else value
-
-
 def json_line(line: ProgressLine | ChatLine) -> str:
     """Return one line of a stream of JSON lines."""
-    return f"{json.dumps(to_json(line), ensure_ascii=False)}\n"
+    return f"{to_json(line).decode()}\n"
 
 
 def error_text(error: ForgeError) -> str:
     """Return the first problem of an error with its remedy, and the number of others."""
+    text = problem_text(error.problems[0])
     others = len(error.problems) - 1
-    return " ".join(
-        filter(None, [problem_text(error.problems[0]), f"({others} more)" * bool(others)])
-    )
+    return f"{text} ({others} more)" if others else text
 
 
 def problem_text(problem: Problem) -> str:

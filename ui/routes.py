@@ -13,12 +13,12 @@ from fastapi import APIRouter, Body, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_jsonable_python
 from starlette.background import BackgroundTask
 
 from modelforge.api.errors import ForgeRoute
 from modelforge.errors import NotFoundError, Problem
 from modelforge.forge import Forge
-from ui.contract import to_json
 from ui.html.layout import asset_url
 from ui.pages import chat, extras
 from ui.pages.run import live
@@ -84,7 +84,7 @@ def router(forge: Forge) -> APIRouter:
     async def upload(request: Request, filename: str) -> Response:
         chunks = _body_chunks(request)
         reply = await to_thread.run_sync(data_actions.store_upload, forge, filename, chunks)
-        return JSONResponse(to_json(reply), status_code=201)
+        return JSONResponse(to_jsonable_python(reply), status_code=201)
 
     @routes.post("/fetch")
     def fetch(request: Annotated[FetchRequest, Body()]) -> Response:

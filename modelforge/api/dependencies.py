@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Header, Query, Request, Response
+from pydantic import Field
 
-from modelforge.api.schemas.errors import Problems
+from modelforge.api.errors import read_settings
+from modelforge.api.schemas import Problems, RunStatus
+from modelforge.config.resolve import Layer
 from modelforge.errors import ConfigError, Problem
 from modelforge.forge import Forge
 
@@ -37,6 +40,14 @@ async def _forge(request: Request) -> Forge:
     return forge
 
 
+async def _settings(request: Request) -> Layer:
+    return Layer("body", await read_settings(request))
+
+
+async def _optional_settings(request: Request) -> Layer:
+    return Layer("body", await read_settings(request) if await request.body() else {})
+
+
 async def _request_id(
     idempotency_key: Annotated[
         str | None, Header(description="The same as `request_id`, under its usual header name.")
@@ -58,4 +69,17 @@ async def _request_id(
 
 
 ForgeDep = Annotated[Forge, Depends(_forge)]
+Settings = Annotated[Layer, Depends(_settings)]
+OptionalSettings = Annotated[Layer, Depends(_optional_settings)]
 RequestId = Annotated[str | None, Depends(_request_id)]
+# A request id as a parameter of its own, without the header.
+RequestIdText = Annotated[
+    str | None,
+    Field(max_length=200, description="A second request with the same text creates no second run."),
+]
+
+
+def created(request: Request, response: Response, forge: Forge, run_id: str) -> RunStatus:
+    """Return the state of a new run, and its address in the Location header."""
+    response.headers["location"] = f"{request.url.path.partition('/api/')[0]}/api/runs/{run_id}"
+    return RunStatus(id=run_id, state=forge.runs.state(run_id))

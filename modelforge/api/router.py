@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -12,7 +13,7 @@ from modelforge import __version__
 from modelforge.api.errors import ForgeRoute
 from modelforge.api.openapi_docs import rest_html
 from modelforge.api.routes import datasets, history, preflight, queue, resume, runs, system
-from modelforge.api.schemas.runs import EventPage
+from modelforge.api.schemas import EventPage
 from modelforge.config.json_schema import json_schema
 from modelforge.forge import Forge
 
@@ -48,26 +49,14 @@ def openapi() -> dict[str, Any]:
     page = EventPage.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas |= page.pop("$defs") | {"EventPage": page} | settings.pop("$defs")
     schemas["TrainingConfig"] = settings
-    schemas |= {name: _with_openapi_refs(schema) for name, schema in schemas.items()}
     # ForgeRoute replaces FastAPI's validation errors.
     for route in (route for methods in document["paths"].values() for route in methods.values()):
         if "HTTPValidationError" in str(route["responses"].get("422")):
             route["responses"]["422"] = INVALID
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    return document
-
-
-def _with_openapi_refs(node: Any) -> Any:
-    """Return a JSON schema whose references point to the OpenAPI components."""
-    if isinstance(node, dict):
-        return {
-            key: value.replace("#/$defs/", "#/components/schemas/")
-            if key == "$ref"
-            else _with_openapi_refs(value)
-            for key, value in node.items()
-        }
-    return [_with_openapi_refs(item) for item in node] if isinstance(node, list) else node
+    openapi_refs = json.dumps(document).replace('"#/$defs/', '"#/components/schemas/')
+    return dict(json.loads(openapi_refs))
 
 
 @router.get("/openapi.json", include_in_schema=False)

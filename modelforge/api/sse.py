@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import anyio
@@ -14,21 +13,13 @@ from fastapi.sse import ServerSentEvent
 
 from modelforge.api.dependencies import ForgeDep
 from modelforge.api.errors import EarlyResponse
-from modelforge.api.schemas.runs import EventPage
+from modelforge.api.schemas import EventPage
 from modelforge.errors import NotFoundError
 from modelforge.forge import Forge
 from modelforge.runs.states import RunState
 
 POLL_S = 0.25
 RETRY_MS = 2000
-
-
-@dataclass(frozen=True)
-class NewEvents:
-    """The events since the last poll, and the state of the run before they were read."""
-
-    events: list[dict[str, Any]]
-    state: RunState
 
 
 class RunFollower:
@@ -44,29 +35,28 @@ class RunFollower:
     async def stream(self) -> AsyncIterator[ServerSentEvent]:
         """Yield all events after `last` until the run is over or deleted."""
         yield ServerSentEvent(retry=RETRY_MS)
-        new = self.first
+        events, state = self.first
         while True:
-            for event in new.events:
+            for event in events:
                 yield ServerSentEvent(data=event, event=event["kind"], id=str(event["n"]))
-            if new.state.is_over and not new.events:
-                yield ServerSentEvent(
-                    data={"state": str(new.state)}, event="over", id=str(self.last)
-                )
+            if state.is_over and not events:
+                yield ServerSentEvent(data={"state": str(state)}, event="over", id=str(self.last))
                 return
-            if not new.state.is_over:
+            if not state.is_over:
                 await anyio.sleep(POLL_S)
             try:
-                new = await to_thread.run_sync(self._poll)
+                events, state = await to_thread.run_sync(self._poll)
             except NotFoundError:
                 return
 
-    def _poll(self) -> NewEvents:
+    def _poll(self) -> tuple[list[dict[str, Any]], RunState]:
+        """Return the events since the last poll, and the state before they were read."""
         # Read the state first: an event written in between is then in this poll or the next.
         state = self._forge.runs.state(self._run_id)
         events, self._cursor = self._forge.runs.events(self._run_id, self._cursor)
         new = [event.as_dict() for event in events if event.n > self.last]
         self.last = max([self.last, *(event["n"] for event in new)])
-        return NewEvents(new, state)
+        return new, state
 
 
 async def follow_run(
@@ -88,11 +78,11 @@ async def follow_run(
     reconnects = last_event_id is not None and last_event_id.isdecimal()
     last = int(last_event_id or 0) if reconnects else after
     follower = await to_thread.run_sync(lambda: RunFollower(forge, run_id, last))
-    first = follower.first
+    events, state = follower.first
     if "application/json" in accept:
-        page = {"events": first.events, "last": follower.last, "state": first.state}
+        page = {"events": events, "last": follower.last, "state": state}
         content = EventPage.model_validate(page).model_dump(mode="json")
         raise EarlyResponse(JSONResponse(content))
-    if reconnects and first.state.is_over and not first.events:
+    if reconnects and state.is_over and not events:
         raise EarlyResponse(Response(status_code=204))  # an EventSource stops reconnecting
     return follower

@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +91,7 @@ def _inspect(options: argparse.Namespace, datasets: DatasetService) -> int:
     if is_whole:
         summary = datasets.summarize(sources)
     if options.json:
-        values = asdict(summary) | {"preview": preview["rows"], "whole": is_whole}
+        values = vars(summary) | {"preview": preview["rows"], "whole": is_whole}
         values.pop("examples")
         return print_json(values)
     rows = f"{summary.rows:,} rows" if is_whole else "the first rows (`check` reads all)"
@@ -146,7 +145,7 @@ def _print_findings(reports: list[Any]) -> None:
 def _repair(options: argparse.Namespace, datasets: DatasetService) -> int:
     files = datasets.repair(_sources(options, datasets), options.code)
     if options.json:
-        return print_json([asdict(file) for file in files])
+        return print_json(files)
     for file in files:
         print(escape_control(f"{file.original} → {file.path} ({file.rows:,} rows)"))
         print_table((f"  {code}", f"{count:,}") for code, count in file.changes.items())
@@ -207,7 +206,7 @@ def _fetch(options: argparse.Namespace, datasets: DatasetService) -> int:
         on_progress=None if options.json else print_progress,
     )
     if options.json:
-        return print_json(asdict(kept))
+        return print_json(kept)
     print(f"Downloaded: {escape_control(str(kept.path))}")
     return DONE
 

@@ -152,7 +152,7 @@ def _check(options: argparse.Namespace) -> int:
         finally:
             forge.close()
     if options.json:
-        print_json(checked.as_dict())
+        print_json(checked.as_preflight())
     else:
         from modelforge.cli.output import print_check
 
@@ -175,7 +175,7 @@ def _train(options: argparse.Namespace) -> int:
         return DONE
     view = follow(forge, run_id, quiet=options.json)
     if options.json:
-        print_json(view.as_dict())
+        print_json(view)
     return DONE if view.state == "finished" else FAILED
 
 

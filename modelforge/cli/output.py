@@ -6,11 +6,15 @@ import json
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import is_dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
     from modelforge.diagnosis.classify import Cause
     from modelforge.diagnosis.verdict import Verdict
     from modelforge.preflight import Report
@@ -58,9 +62,23 @@ def print_table(rows: Iterable[Sequence[str]], headers: Sequence[str] = ()) -> N
 
 
 def print_json(value: Any) -> int:
-    """Print a value as JSON and return the exit code 0."""
-    print(json.dumps(value, indent=2, default=str))
+    """Print a value, which may contain dataclasses, as JSON and return the exit code 0."""
+    print(json.dumps(value, indent=2, default=_plain))
     return DONE
+
+
+def _plain(value: Any) -> Any:
+    if not is_dataclass(value):
+        return str(value)
+    kind: Any = type(value)
+    return _adapter(kind).dump_python(value, mode="json", by_alias=True)
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def print_check(checked: PreflightResult) -> None:

@@ -94,7 +94,7 @@ def _list(options: argparse.Namespace, forge: Forge) -> int:
 
     view = forge.queue.view()
     if options.json:
-        print_json(view.as_dict())
+        print_json(view)
     else:
         print_queue(view)
     return DONE
@@ -135,5 +135,5 @@ def _run(options: argparse.Namespace, forge: Forge) -> int:
 
     views = follow_queue(forge, quiet=options.json)
     if options.json:
-        print_json([view.as_dict() for view in views])
+        print_json(views)
     return DONE if all(view.state == "finished" for view in views) else FAILED

@@ -90,7 +90,7 @@ def _list(options: argparse.Namespace, forge: Forge) -> int:
     )
     if options.json:
         views = forge.runs.views(wanted, limit=options.limit)
-        print_json([view.as_dict() for view in views])
+        print_json(views)
     else:
         print_runs(forge.history.page(wanted, limit=options.limit))
     return DONE
@@ -98,7 +98,7 @@ def _list(options: argparse.Namespace, forge: Forge) -> int:
 
 def _note(options: argparse.Namespace, forge: Forge) -> int:
     notes = forge.history.annotate(options.run, name=options.name, note=options.text)
-    print(json.dumps(notes) if options.json else f"{options.run}: saved.")
+    print(json.dumps(asdict(notes)) if options.json else f"{options.run}: saved.")
     return DONE
 
 
@@ -106,8 +106,8 @@ def _tag(options: argparse.Namespace, forge: Forge) -> int:
     removed = {tag.lower() for tag in options.remove}
     kept = [tag for tag in forge.runs.view(options.run).tags if tag not in removed]
     notes = forge.history.annotate(options.run, tags=[*kept, *options.tags])
-    tags = ", ".join(notes["tags"]) or "no tags"
-    print(json.dumps(notes) if options.json else f"{options.run}: {escape_control(tags)}")
+    tags = ", ".join(notes.tags) or "no tags"
+    print(json.dumps(asdict(notes)) if options.json else f"{options.run}: {escape_control(tags)}")
     return DONE
 
 
@@ -132,11 +132,7 @@ def _show(options: argparse.Namespace, forge: Forge) -> int:
     view = forge.runs.view(options.run)
     cause, verdict = forge.diagnosis.cause(view.id), forge.diagnosis.verdict(view.id)
     if options.json:
-        extra = {
-            "diagnosis": asdict(cause) if cause else None,
-            "verdict": asdict(verdict) if verdict else None,
-        }
-        print_json(view.as_dict() | extra)
+        print_json(vars(view) | {"diagnosis": cause, "verdict": verdict})
     else:
         print_run(view, forge.runs.folder(view.id).path, cause=cause, verdict=verdict)
     return DONE

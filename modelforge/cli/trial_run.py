@@ -44,7 +44,7 @@ def _trial_run(options: argparse.Namespace, forge: Forge, layers: Sequence[Layer
         print("\nStopped; nothing is kept.", file=sys.stderr)
         return FAILED
     if options.json:
-        print_json(view.as_dict())
+        print_json(view)
     else:
         _print(view, forge.preflight.check(*layers).report)
     return DONE if view.trial_run is not None else FAILED

@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from modelforge.config.defaults import strategy_defaults
+from modelforge.config.schema.base import about
 from modelforge.errors import NotFoundError, Problem
 from modelforge.paths import resource_folder
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One class of machine.
-
-    Attributes:
-        settings: Default settings of the form.
-        practice: Settings that differ without an NVIDIA GPU.
-        models: Recommended models, each with name, title, parameters (billions), licence, gated,
-            practice, note, tasks, `shape` (dimensions from its config.json) and `answers`
-            (settings that suit the model).
-    """
+    """A hardware profile."""
 
     name: str
     title: str
     description: str
     min_vram_gib: float
     min_ram_gib: float
-    settings: dict[str, Any]
-    models: list[dict[str, Any]]
-    practice: dict[str, Any] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the profile as public JSON, where the settings are called `answers`."""
-        data = asdict(self)
-        data["answers"] = data.pop("settings")
-        return data
+    settings: Annotated[
+        dict[str, Any], Field(alias="answers", description="The initial settings of the form.")
+    ]
+    # Each with name, title, parameters (billions), licence, gated, practice, note, tasks, `shape`
+    # (dimensions from its config.json) and `answers` (settings that suit the model).
+    models: Annotated[list[dict[str, Any]], about("The recommended models.")]
+    practice: Annotated[
+        dict[str, Any], about("Settings that differ from `answers` without a CUDA GPU.")
+    ] = field(default_factory=dict)
 
 
 def load_profiles(folder: Path | None = None) -> dict[str, Profile]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import Field
-
+from modelforge.config.schema.base import about
 from modelforge.diagnosis import causes_machine, causes_model, causes_settings
 from modelforge.diagnosis.cause import KnownCause
 from modelforge.diagnosis.fixes import fix_action
@@ -29,24 +28,23 @@ _WINDOWS = {0xC0000005: 11, 0xC000001D: 4, 0xC000013A: 2, 0xC0000017: 9, 0xC0000
 
 @dataclass(frozen=True)
 class Cause:
-    """Why a run failed or was lost."""
+    """Why a run failed or was lost.
 
-    code: Annotated[
-        str, Field(description="A stable, hyphenated code; `unexpected` if the cause is unknown.")
-    ]
-    where: Annotated[str, Field(description="The setting or the part that caused it.")]
+    `action` has a `label` and either `settings` (a patch of the run's settings by dotted name),
+    `kind` resume, or `kind` link with an `href`.
+    """
+
+    code: Annotated[str, about("A stable, hyphenated code; `unexpected` if the cause is unknown.")]
+    where: Annotated[str, about("The setting or the part that caused it.")]
     what: str
     remedy: str
     action: Annotated[
         dict[str, Any] | None,
-        Field(
-            description="A suggested action: `label`, and `settings` to change or a `kind`; null "
-            "for none."
-        ),
+        about("A suggested action: `label`, and `settings` to change or a `kind`; null for none."),
     ] = None
-    certain: Annotated[
-        bool, Field(description="False if the cause is inferred from outside the worker.")
-    ] = True
+    certain: Annotated[bool, about("False if the cause is inferred from outside the worker.")] = (
+        True
+    )
 
 
 def diagnose_exit(

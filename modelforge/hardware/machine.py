@@ -11,16 +11,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 import psutil
 
 from modelforge.config.profiles import Profile, load_profiles
 from modelforge.config.providers import PROVIDER_PACKAGES
+from modelforge.config.schema.base import Gib, about
 from modelforge.config.schema.runtime import TRACKERS
 from modelforge.hardware.nvidia import Gpu, NvmlClient
 from modelforge.setup import torch_build
@@ -46,29 +47,27 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Machine:
-    """This computer; unknown values are None.
-
-    Args:
-        gpu_note: the reason why there is no GPU.
-        packages: the optional packages that are installed; `c++` stands for a compiler.
-        cpu_flags: the bf16 instructions of the processor.
-        torch_cuda: the CUDA version of the installed torch, empty without CUDA; None if unknown.
-    """
+    """This computer; unknown values are None. The package `c++` stands for a compiler."""
 
     system: str
     python: str
     cpu: str
     cores: int | None
-    ram_total_gib: float | None
-    ram_free_gib: float | None
-    disk_free_gib: float | None
-    disk_total_gib: float | None
-    gpus: list[Gpu]
-    gpu_note: str
+    ram_total_gib: Gib
+    ram_free_gib: Gib
+    disk_free_gib: Gib
+    disk_total_gib: Gib
+    gpus: Annotated[list[Gpu], about("The visible NVIDIA GPUs.")]
+    gpu_note: Annotated[str, about("Why no GPU is available; empty if one is.")]
     apple_gpu: bool
-    packages: tuple[str, ...] = ()
-    cpu_flags: tuple[str, ...] = ()
-    torch_cuda: str | None = None
+    packages: Annotated[
+        tuple[str, ...], about("Installed optional packages that some settings need.")
+    ] = ()
+    cpu_flags: Annotated[tuple[str, ...], about("CPU instructions that accelerate bf16.")] = ()
+    torch_cuda: Annotated[
+        str | None,
+        about("The CUDA version of the installed torch, empty without CUDA; null if unknown."),
+    ] = None
 
     @property
     def fast_bf16(self) -> bool:
@@ -91,10 +90,6 @@ class Machine:
         """Return the computer with all of its memory free."""
         gpus = [replace(gpu, free_gib=gpu.total_gib, other_gib=0.0) for gpu in self.gpus]
         return replace(self, gpus=gpus, ram_free_gib=self.ram_total_gib)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the machine as plain data."""
-        return asdict(self) | {"device": self.device, "practice": self.practice_mode}
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from modelforge.config.schema.base import Gib, about
 from modelforge.errors import Finding
 from modelforge.preflight.checks.run import run_checks
 from modelforge.preflight.context import RunContext
@@ -20,40 +21,64 @@ from modelforge.preflight.suggest.speedups import (
     tokens_per_s,
 )
 
+MemoryBasis = Literal["formula", "traced", "trial_run"]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
-    """Findings and estimates of a run; the numbers are approximate, None is unknown.
+    """Findings and estimates of a run; the numbers are approximate, None is unknown."""
 
-    Attributes:
-        updates: Optimizer steps of the run.
-        ways: Suggestions that make a run fit, the cheapest first.
-        largest_model: Where nothing makes it fit: the largest model of the catalog that fits.
-        largest_settings: The settings for that model, its name among them.
-        tokens_per_s: Trained tokens per second, padding not counted.
-        levers: Options that make the run faster, or would.
-        recommended: The settings of all options that are worthwhile together.
-        recommended_times: The factor of `recommended` on `tokens_per_s`.
-    """
-
-    findings: list[Finding]
-    memory: list[MemoryPart]
-    memory_total_gib: float | None
-    memory_available_gib: float | None
-    seconds: float | None
-    updates: int | None
-    disk_needed_gib: float | None
-    disk_free_gib: float | None
-    ways: list[FitSuggestion] = field(default_factory=list)
-    largest_model: str | None = None
-    largest_settings: dict[str, Any] = field(default_factory=dict)
-    memory_basis: Literal["formula", "traced", "trial_run"] | None = None
-    seconds_basis: Literal["estimated", "trial_run"] | None = None
-    trial_run: dict[str, Any] | None = None
-    tokens_per_s: float | None = None
-    levers: list[Speedup] = field(default_factory=list)
-    recommended: dict[str, Any] = field(default_factory=dict)
-    recommended_times: float | None = None
+    findings: Annotated[list[Finding], about("Findings; a blocker prevents the start.")] = field(
+        default_factory=list
+    )
+    memory: Annotated[list[MemoryPart], about("The parts of the memory that the run needs.")] = (
+        field(default_factory=list)
+    )
+    memory_total_gib: Gib = None
+    memory_available_gib: Gib = None
+    seconds: Annotated[float | None, about("Estimated duration in seconds.")] = None
+    seconds_basis: Annotated[
+        Literal["estimated", "trial_run"] | None,
+        about("Whether the duration was estimated or measured in a trial run."),
+    ] = None
+    memory_basis: Annotated[
+        MemoryBasis | None,
+        about("Whether the memory was estimated, traced or measured in a trial run."),
+    ] = None
+    trial_run: Annotated[
+        dict[str, Any] | None,
+        about("The result of a trial run with these settings, if there was one."),
+    ] = None
+    updates: Annotated[int | None, about("The number of steps of the run.")] = None
+    disk_needed_gib: Gib = None
+    disk_free_gib: Gib = None
+    ways: Annotated[
+        list[FitSuggestion],
+        about("Changes that make a run fit in memory, the least costly first."),
+    ] = field(default_factory=list)
+    largest_model: Annotated[
+        str | None, about("If no change makes it fit: the largest model that fits.")
+    ] = None
+    largest_settings: Annotated[
+        dict[str, Any], about("The settings for that model, including its name.")
+    ] = field(default_factory=dict)
+    tokens_per_s: Annotated[
+        float | None, about("Estimated training speed in tokens per second, without padding.")
+    ] = None
+    levers: Annotated[
+        list[Speedup],
+        about(
+            "Speed optimizations: `settings` switches one on, `times` is the factor on "
+            "`tokens_per_s`, `gib` the extra memory, `on` whether it is in use already."
+        ),
+    ] = field(default_factory=list)
+    recommended: Annotated[
+        dict[str, Any],
+        about("All worthwhile speed optimizations together, as settings by dotted name."),
+    ] = field(default_factory=dict)
+    recommended_times: Annotated[
+        float | None, about("The factor on `tokens_per_s` of the recommended settings.")
+    ] = None
 
     @property
     def blocked(self) -> bool:

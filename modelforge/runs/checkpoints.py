@@ -14,10 +14,11 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
+from modelforge.config.schema.base import about
 from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.layout import RunFolder
 from modelforge.units import MIB
@@ -54,23 +55,15 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Damage:
-    """A damaged checkpoint: its name, the first bad file and the reason.
-
-    `reason` is missing, size, hash, unknown, manifest or path.
-    """
+    """A damaged checkpoint, which is not used."""
 
     name: str
-    file: str
-    reason: str
+    file: Annotated[str, about("The first file that differs from what was saved.")]
+    reason: Annotated[str, about("missing, size, hash, unknown, manifest or path.")]
+    why: Annotated[str, about("The reason as a sentence.")] = ""
 
-    @property
-    def why(self) -> str:
-        """The damage as a message."""
-        return _WHY[self.reason].format(file=self.file)
-
-    def as_dict(self) -> dict[str, str]:
-        """Return the damage as plain data."""
-        return asdict(self) | {"why": self.why}
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "why", _WHY[self.reason].format(file=self.file))
 
 
 def write_manifest(folder: Path, *, step: int, stage: int | None) -> None:
@@ -89,15 +82,15 @@ def verify(folder: Path, *, hashes: bool = True) -> Damage | None:
     if read is None or manifest is None:
         return Damage(folder.name, MANIFEST, "manifest")
     files = manifest["files"]
-    for name, about in files.items():
-        if reason := _size_problem(folder, name, about.get("size")):
+    for name, entry in files.items():
+        if reason := _size_problem(folder, name, entry.get("size")):
             return Damage(folder.name, name, reason)
     # A file that was added later might be read in place of a saved one.
     for name in _names(folder):
         if name not in files:
             return Damage(folder.name, name, "unknown")
-    for name, about in files.items() if hashes else ():
-        if _hash(folder / name) != about.get("sha256"):
+    for name, entry in files.items() if hashes else ():
+        if _hash(folder / name) != entry.get("sha256"):
             return Damage(folder.name, name, "hash")
     return None
 

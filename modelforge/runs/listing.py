@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from modelforge.config.schema.base import about
 from modelforge.errors import ConfigError, Problem
 from modelforge.runs.states import RunState
 
@@ -28,33 +29,25 @@ class RunSummary:
     state: RunState
     created: float
     launched: Annotated[
-        float | None, Field(description="When the worker was started; null while the run waits.")
+        float | None, about("When the worker was started; null while the run waits.")
     ]
-    updated: Annotated[float, Field(description="When the worker last wrote an event.")]
-    step: Annotated[int, Field(description="Steps done.")]
+    updated: Annotated[float, about("When the worker last wrote an event.")]
+    step: Annotated[int, about("Steps done.")]
     total_steps: int | None
-    loss: Annotated[float | None, Field(description="The latest training loss.")]
-    eval_loss: Annotated[float | None, Field(description="The latest evaluation loss.")]
+    loss: Annotated[float | None, about("The latest training loss.")]
+    eval_loss: Annotated[float | None, about("The latest evaluation loss.")]
     metrics: Annotated[
         dict[str, float],
-        Field(
-            description="The latest other metrics; those of the evaluation rows begin with `eval_`."
-        ),
+        about("The latest other metrics; those of the evaluation rows begin with `eval_`."),
     ]
-    stage: Annotated[
-        int | None, Field(description="The current stage, from 1; null for a run without stages.")
-    ]
+    stage: Annotated[int | None, about("The current stage, from 1; null for a run without stages.")]
     scores: Annotated[
         dict[str, Any] | None,
-        Field(
-            description="Scores of the answers to evaluation rows: `rows`, `before` and `after`."
-        ),
+        about("Scores of the answers to evaluation rows: `rows`, `before` and `after`."),
     ]
-    ending: Annotated[
-        dict[str, Any] | None, Field(description="The final event: `kind` and its data.")
-    ]
-    tags: Annotated[tuple[str, ...], Field(description="Tags set by users.")]
-    note: Annotated[str, Field(description="The note written by users.")]
+    ending: Annotated[dict[str, Any] | None, about("The final event: `kind` and its data.")]
+    tags: Annotated[tuple[str, ...], about("Tags set by users.")]
+    note: Annotated[str, about("The note written by users.")]
 
     @property
     def began(self) -> float:
@@ -66,14 +59,12 @@ class RunSummary:
 class RunRow(RunSummary):
     """A run in the list, with the values used to search, filter and sort."""
 
-    model: Annotated[str, Field(description="The last part of the model's name.")]
-    data: Annotated[str, Field(description="The last part of the dataset's name.")]
+    model: Annotated[str, about("The last part of the model's name.")]
+    data: Annotated[str, about("The last part of the dataset's name.")]
     task: str
     strategy: str
-    sizes: Annotated[dict[str, int], Field(description="Bytes on disk by part.")]
-    has_result: Annotated[
-        bool, Field(description="Whether the run has a model to chat with and to download.")
-    ]
+    sizes: Annotated[dict[str, int], about("Bytes on disk by part.")]
+    has_result: Annotated[bool, about("Whether the run has a model to chat with and to download.")]
     request_id: Annotated[str | None, Field(exclude=True)] = None
 
     @property

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Annotated
 
+from modelforge.config.schema.base import about
 from modelforge.errors import ConfigError, Problem
 from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.layout import RunFolder
@@ -18,9 +20,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 @dataclass(frozen=True)
 class Notes:
-    """The name that replaces the original one (empty: none), the tags and the note."""
+    """Name, tags and note of a run."""
 
-    name: str = ""
+    name: Annotated[str, about("Empty if the run has its original name.")] = ""
     tags: tuple[str, ...] = ()
     note: str = ""
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter
-
 from modelforge.config.plan.make import Plan
+from modelforge.config.schema.base import about
 from modelforge.errors import Problem, RunError
 from modelforge.runs.atomic_files import find_json, read_json
 from modelforge.runs.disk_usage import run_sizes
@@ -36,36 +35,27 @@ _PARTS = {"name": str, "config": dict, "origins": dict, "dataset": dict, "plan":
 class RunView(RunSummary):
     """A run with its settings and its plan."""
 
-    config: Annotated[dict[str, Any], Field(description="The settings as given.")]
-    origins: Annotated[dict[str, str], Field(description="The origin of each setting.")]
+    config: Annotated[dict[str, Any], about("The settings as given.")]
+    origins: Annotated[dict[str, str], about("The origin of each setting.")]
     plan: Plan
     dataset: Annotated[
         dict[str, Any],
-        Field(description="The dataset: its sources, each with files, sha256, rows and mapping."),
+        about("The dataset: its sources, each with files, sha256, rows and mapping."),
     ]
     seconds_left: Annotated[
-        float | None,
-        Field(description="Estimated seconds left, counted from `updated`; null if unknown."),
+        float | None, about("Estimated seconds left, counted from `updated`; null if unknown.")
     ] = None
     phase_left: Annotated[
-        float | None,
-        Field(description="Estimated seconds left in the current phase, counted from `updated`."),
+        float | None, about("Estimated seconds left in the current phase, counted from `updated`.")
     ] = None
     adjusted: Annotated[
         dict[str, Any] | None,
-        Field(
-            description="Changes after an out-of-memory error: `step`, `micro_batch`, "
+        about(
+            "Changes after an out-of-memory error: `step`, `micro_batch`, "
             "`accumulation`, `gradient_checkpointing`, `check_batch` and `why`; null if memory "
             "never ran out."
         ),
     ] = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the run as plain data, as REST and `--json` give it."""
-        return dict(_VIEW.dump_python(self, mode="json", by_alias=True))
-
-
-_VIEW = TypeAdapter(RunView)
 
 
 def view_run(folder: RunFolder, state: RunState, timeline: Timeline | None = None) -> RunView:

@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Scope, Send
 
 HEADERS = {
@@ -99,12 +100,12 @@ class HeaderSender:
         await self._send(message)
 
     def _is_page(self, start: Message) -> bool:
-        headers = {name.lower(): value for name, value in start.get("headers", [])}
+        headers = _headers(start)
         return (
             self._method == "GET"
             and not self._path.startswith("/gradio_api")
-            and headers.get(b"content-type", b"").startswith(b"text/html")
-            and b"content-encoding" not in headers
+            and headers.get("content-type", "").startswith("text/html")
+            and "content-encoding" not in headers
         )
 
     def _policy(self) -> str:
@@ -112,18 +113,19 @@ class HeaderSender:
         return FILE_POLICY if is_file else content_policy(self._script_hashes)
 
     def _with_headers(self, start: Message, policy: str) -> Message:
-        added = {**HEADERS, "content-security-policy": policy}
-        kept = [
-            (name, value)
-            for name, value in start.get("headers", [])
-            if name.lower().decode("latin-1") not in added
-            # Cross-origin access is never granted, even if the app allows it.
-            and not name.lower().startswith(b"access-control-")
-        ]
-        if _is_data(self._path) and not any(name.lower() == b"cache-control" for name, _ in kept):
-            added["cache-control"] = "no-store"
-        new = [(name.encode(), value.encode()) for name, value in added.items()]
-        return {**start, "headers": kept + new}
+        headers = _headers(start)
+        # Cross-origin access is never granted, even if the app allows it.
+        for name in {name for name in headers if name.startswith("access-control-")}:
+            del headers[name]
+        headers.update({**HEADERS, "content-security-policy": policy})
+        if _is_data(self._path):
+            headers.setdefault("cache-control", "no-store")
+        return {**start, "headers": headers.raw}
+
+
+def _headers(start: Message) -> MutableHeaders:
+    raw = [(name.lower(), value) for name, value in start.get("headers", [])]
+    return MutableHeaders(raw=raw)
 
 
 def _is_data(path: str) -> bool:

@@ -73,7 +73,8 @@ class SecurityMiddleware:
         body = LimitedBody(scope["path"], receive, self._limits)
         rejection = rejection or body.check_announced(headers)
         if rejection is not None:
-            await rejection.send(response.send, as_text=accepts_html(scope, headers))
+            answer = rejection.response(as_text=accepts_html(scope, headers))
+            await answer(scope, receive, response.send)
             return
         if accepts_html(scope, headers):
             # A page is read again for its inline scripts, so the app must not compress it.
@@ -83,7 +84,8 @@ class SecurityMiddleware:
         async def limited_receive() -> Message:
             message = await body.receive()
             if body.rejection is not None and not response.started:
-                await body.rejection.send(response.send, as_text=False)
+                answer = body.rejection.response(as_text=False)
+                await answer(scope, receive, response.send)
                 response.close()
             return message
 

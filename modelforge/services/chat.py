@@ -98,25 +98,19 @@ class ChatService:
         """
         device = self._machine.current().device
         if self._store.exists(target):
-            return self._model_of_run(self._store.get(target), device)
-        facts = self._preflight.model(target)
-        shape = facts.kind, facts.architecture
-        spec = ChatModelSpec.of_model(facts.path, facts.revision, device, shape)
-        if spec is None:
-            what = f"{facts.name} is an encoder without a head that produces answers."
-            remedy = "Choose a finished run of it, or another model."
-            raise NotFoundError(Problem("model", what, remedy))
-        return spec, facts.name.replace("\\", "/").rsplit("/", 1)[-1]
-
-    def _model_of_run(self, folder: RunFolder, device: str) -> tuple[ChatModelSpec, str]:
-        view = view_run(folder, self._supervisor.state(folder))
-        system = view.config.get("model", {}).get("system_prompt")
-        task = view.config.get("task", "text-generation")
-        spec = ChatModelSpec.of_run(folder, view.plan, device, system, task)
-        if spec is None:
+            folder = self._store.get(target)
+            view = view_run(folder, self._supervisor.state(folder))
+            if spec := ChatModelSpec.of_run(folder, view, device):
+                return spec, view.name
             what = f"{view.name} has no model: it is {view.state}."
             raise NotFoundError(Problem("run", what, "Choose a finished run, or a base model."))
-        return spec, view.name
+        facts = self._preflight.model(target)
+        if spec := ChatModelSpec.of_model(facts, device):
+            return spec, facts.name.replace("\\", "/").rsplit("/", 1)[-1]
+        what = f"{facts.name} is an encoder without a head that produces answers."
+        raise NotFoundError(
+            Problem("model", what, "Choose a finished run of it, or another model.")
+        )
 
     @contextmanager
     def _admit(self, name: str) -> Iterator[None]:

@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from modelforge.config.methods import Head
-from modelforge.config.plan.make import Plan
 from modelforge.data.canonical.convert import SUMMARIZE_PROMPT
 from modelforge.data.canonical.qa import QA_PROMPT
 from modelforge.errors import Problem, RunError
+from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import child_environment
 from modelforge.runs.process.jsonl_process import JsonlProcess
+from modelforge.runs.view import RunView
 
 COMMAND = (sys.executable, "-m", "modelforge.chat")
 LOAD_TIMEOUT_S = 300.0
 REPLY_TIMEOUT_S = 120.0
 
-Shape = tuple[str, str]
 Admit = Callable[[], AbstractContextManager[None]]
 
 
@@ -48,40 +48,28 @@ class ChatModelSpec:
     task: str = "text-generation"
 
     @classmethod
-    def of_run(
-        cls,
-        folder: RunFolder,
-        plan: Plan,
-        device: str,
-        system: str | None,
-        task: str = "text-generation",
-    ) -> ChatModelSpec | None:
+    def of_run(cls, folder: RunFolder, view: RunView, device: str) -> ChatModelSpec | None:
         """Return the result of a run, an adapter or a whole model, or None if it has none."""
-        head: Head = plan.facts.head
-        system = system if head == "causal" else None
+        head: Head = view.plan.facts.head
+        system = view.config.get("model", {}).get("system_prompt") if head == "causal" else None
+        task = view.config.get("task", "text-generation")
         output = str(folder.output)
         if folder.has_adapter:
-            base, revision = plan.model_path, plan.model_revision
+            base, revision = view.plan.model_path, view.plan.model_revision
             return cls(base, output, device, revision, str(folder.path), system, head, task)
         if folder.has_model:
             return cls(output, None, device, system=system, head=head, task=task)
         return None
 
     @classmethod
-    def of_model(
-        cls, path: str, revision: str | None, device: str, shape: Shape
-    ) -> ChatModelSpec | None:
-        """Return the spec of a base model; None for an encoder without a QA head.
-
-        `shape` is the kind and the architecture of the model.
-        """
-        kind, architecture = shape
-        head: Head = "seq2seq" if kind == "encoder-decoder" else "causal"
-        if kind == "encoder":
-            if not architecture.endswith("ForQuestionAnswering"):
+    def of_model(cls, facts: ModelInfo, device: str) -> ChatModelSpec | None:
+        """Return the spec of a base model; None for an encoder without a QA head."""
+        head: Head = "seq2seq" if facts.kind == "encoder-decoder" else "causal"
+        if facts.kind == "encoder":
+            if not facts.architecture.endswith("ForQuestionAnswering"):
                 return None
             head = "span"
-        return cls(path, None, device, revision, head=head)
+        return cls(facts.path, None, device, facts.revision, head=head)
 
     @property
     def folders(self) -> tuple[str | None, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from modelforge.config.fields import specs_by_name
+from modelforge.config.resolve import flatten
 from modelforge.data.sources.load import source_entries
 from modelforge.diagnosis.verdict import judge_run
 from modelforge.runs.atomic_files import find_json
@@ -86,14 +87,8 @@ class Comparison:
 
     def as_dict(self, points: int) -> dict[str, Any]:
         """Return the comparison as REST and `--json` give it, with at most `points` per curve."""
-        tables = ("settings", "effect", "data", "versions")
-        return {
-            "runs": [asdict(run) for run in self.runs],
-            **{name: [asdict(line) for line in getattr(self, name)] for name in tables},
-            "same_settings": self.same_settings,
-            "same_versions": self.same_versions,
-            "curves": [each.as_dict(points) for each in self.curves],
-        }
+        curves = [metrics.as_dict(points) for metrics in self.curves]
+        return asdict(replace(self, curves=[])) | {"curves": curves}
 
 
 def compare_runs(
@@ -160,19 +155,8 @@ def value_text(value: Any) -> str:
     return str(value)
 
 
-def flatten_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings by dotted name; values that are mappings themselves stay whole."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping) and name not in specs_by_name():
-            flat |= {f"{name}.{inner}": part for inner, part in value.items()}
-        else:
-            flat[name] = value
-    return flat
-
-
 def _settings(configs: Sequence[Mapping[str, Any]]) -> Iterable[ComparisonRow]:
-    flat = [flatten_settings(config) for config in configs]
+    flat = [flatten(config) for config in configs]
     for name, spec in specs_by_name().items():
         yield ComparisonRow(name, spec.label, [each.get(name, spec.default) for each in flat])
     # A run of a newer version may have settings that are unknown here.

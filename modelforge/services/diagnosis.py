@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from modelforge.runs.process.identity import CHILDREN, rebooted_since
 from modelforge.runs.process.oom_killer import oom_kill_counts, was_oom_killed
 from modelforge.runs.states import RunFacts, RunState, read_facts
 from modelforge.services.cache import Cache, file_stamp
-from modelforge.services.runs import RunService
+from modelforge.services.runs import RunService, log_tail
 from modelforge.services.support_bundle import write_bundle
 
 LOG_BYTES = 32_768
@@ -106,7 +107,7 @@ class DiagnosisService:
         reports = {
             "diagnosis": asdict(cause) if cause else None,
             "verdict": asdict(verdict) if verdict else None,
-            "doctor": self._examine_machine() if doctor is None else doctor,
+            "doctor": doctor if doctor is not None else self._examine_machine(),
         }
         return write_bundle(folder, reports, self._home)
 
@@ -129,8 +130,11 @@ class DiagnosisService:
         config = _config(folder)
         if evidence.get("restarted") and (cause := cause_of("restarted", config)):
             return cause
+        text = ""
+        with contextlib.suppress(OSError):
+            text = log_tail(folder.log, LOG_BYTES)
         return diagnose_exit(
-            _log_tail(folder.log),
+            text,
             exit_code=evidence.get("exit_code"),
             config=config,
             memory_ran_out=bool(evidence.get("memory_ran_out")),
@@ -171,12 +175,3 @@ def _config(folder: RunFolder) -> dict[str, Any]:
     if isinstance(plan, dict):
         values |= {f"plan.{name}": plan.get(name) for name in ("precision", "max_length")}
     return values
-
-
-def _log_tail(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - LOG_BYTES))
-            return file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""

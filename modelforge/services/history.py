@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.runs.index import Index
 from modelforge.runs.listing import RunFilter, RunPage, RunRow
 from modelforge.runs.metrics import RunMetrics, read_metrics
+from modelforge.runs.notes import Notes
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
 from modelforge.runs.view import view_run
@@ -72,14 +72,13 @@ class HistoryService:
         name: str | None = None,
         tags: Iterable[str] | None = None,
         note: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> Notes:
         """Set the name, tags or note of a run; None leaves one unchanged.
 
         An empty name restores the original one. Raises NotFoundError, or ConfigError with all
         values over a limit.
         """
-        notes = self._store.annotate(run_id, name=name, tags=tags, note=note)
-        return {"name": notes.name, "tags": list(notes.tags), "note": notes.note}
+        return self._store.annotate(run_id, name=name, tags=tags, note=note)
 
     def curves(self, run_id: str) -> RunMetrics:
         """Return the metrics of a run, cached until it writes more events."""

@@ -122,11 +122,12 @@ class LayerService:
             name, reason = form.profile, f"You chose {profiles[form.profile].title}."
         base = _Base(machine, name, form)
         summary = self._summary(base.texts)
-        model = next((one for one in base.models if one["name"] == base.texts["model_name"]), None)
+        models = [*base.own_models, *base.other_models]
+        model = next((one for one in models if one["name"] == base.texts["model_name"]), None)
         if model is None and not base.texts["model_name"]:
             model = self._default_model(base, summary)
         all_layers = base.layers_with(model or {})
-        layers, hidden = applicable_layers(all_layers)
+        layers, hidden = base.applicable_with(model or {})
         return LayerStack(layers, all_layers, name, reason, machine, hidden, summary)
 
     def rate_models(self, form: FormInput, stack: LayerStack) -> list[RatedModel]:
@@ -165,7 +166,7 @@ class LayerService:
     def _rate(
         self, model: Mapping[str, Any], base: _Base, summary: DatasetSummary | None
     ) -> FitEstimate:
-        layers = base.applicable_with(model)
+        layers, _hidden = base.applicable_with(model)
         return self._ratings.get(
             _rating_key(model, base.machine, layers, summary),
             lambda: estimate_fit(model, base.machine, *layers, summary=summary),
@@ -207,17 +208,15 @@ class _Base:
         self.other_models = list(others.values())
         self._hidden: dict[str, frozenset[str]] = {}
 
-    @property
-    def models(self) -> list[Mapping[str, Any]]:
-        """Return all models of the task."""
-        return [*self.own_models, *self.other_models]
+    def applicable_with(self, model: Mapping[str, Any]) -> tuple[list[Layer], frozenset[str]]:
+        """Return the layers with a model, without the settings that do not apply, and those.
 
-    def applicable_with(self, model: Mapping[str, Any]) -> list[Layer]:
-        """Return the applicable layers with a model, computed once per recommended settings."""
+        They are computed once per recommended settings.
+        """
         layers, key = self.layers_with(model), repr(model.get("answers"))
         if key not in self._hidden:
             self._hidden[key] = inapplicable_settings(setting_texts(layers))
-        return _without(layers, self._hidden[key])
+        return _without(layers, self._hidden[key]), self._hidden[key]
 
     def layers_with(self, model: Mapping[str, Any]) -> list[Layer]:
         """Return all layers with the recommended settings of a model."""
@@ -227,12 +226,6 @@ class _Base:
             Layer(FOR_STRATEGY.format(self._strategy), self._defaults),
             *self._user,
         ]
-
-
-def applicable_layers(layers: Sequence[Layer]) -> tuple[list[Layer], frozenset[str]]:
-    """Return the layers without the settings that do not apply, and the names of those."""
-    hidden = inapplicable_settings(setting_texts(layers))
-    return _without(layers, hidden), hidden
 
 
 def _without(layers: Sequence[Layer], hidden: frozenset[str]) -> list[Layer]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from modelforge.config.plan.make import Plan, make_plan
 from modelforge.config.resolve import Layer, Resolved, resolve
+from modelforge.config.schema.base import about
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.schema.data import Source
 from modelforge.data.checks.parallel import CountCache
@@ -40,6 +41,16 @@ from modelforge.services.measurements import (
 T = TypeVar("T")
 CACHE_SIZE = 64
 TRACE_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preflight(Report):
+    """The result of checking settings. Memory and time are estimates."""
+
+    ready: Annotated[bool, about("Whether the run can be started.")]
+    blocked: Annotated[bool, about("Whether a finding blocks the start.")] = False
+    problems: Annotated[list[Problem], about("Errors in the settings, the model or the data.")]
+    plan: Annotated[Plan | None, about("The effective settings, with a reason for every change.")]
 
 
 @dataclass(frozen=True)
@@ -91,14 +102,15 @@ class PreflightResult:
             "dataset": data.as_record(),
         }
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_preflight(self) -> Preflight:
         """Return the check as REST and `check --json` give it."""
-        return {
-            "ready": self.ready,
-            "problems": [problem.as_dict() for problem in self.problems],
-            **(self.report.as_dict() if self.report else {"findings": [], "memory": []}),
-            "plan": self.plan.as_dict() if self.plan else None,
-        }
+        return Preflight(
+            **vars(self.report or Report()),
+            ready=self.ready,
+            blocked=self.report is not None and self.report.blocked,
+            problems=self.problems,
+            plan=self.plan,
+        )
 
 
 class PreflightService:

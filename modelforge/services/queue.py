@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 from modelforge.config.resolve import Layer
+from modelforge.config.schema.base import about
 from modelforge.errors import BusyError, ForgeError, NotFoundError, Problem, RunError
 from modelforge.paths import Home
 from modelforge.runs.atomic_files import find_json, read_json
@@ -43,34 +44,40 @@ StartTime = float | str | None
 
 @dataclass(frozen=True)
 class QueuedRun:
-    """One queued run. `when` is its start time in words."""
+    """A queued run. Times are Unix seconds."""
 
-    run: str
+    run: Annotated[str, about("The run's id.")]
     name: str
-    position: int
-    held: bool
-    why_held: str
-    start_after: float | None
-    when: str
+    position: Annotated[int, about("Its position in the queue, from 1.")]
+    held: Annotated[bool, about("Whether it is held until released.")]
+    why_held: Annotated[
+        str, about("Why ModelForge held it, such as a failed start; otherwise empty.")
+    ]
+    start_after: Annotated[float | None, about("The earliest start time, or null.")]
+    when: Annotated[
+        str, about("The earliest start time as text while it is in the future; else empty.")
+    ]
     created: float
-    resumes: bool
+    resumes: Annotated[bool, about("Whether it resumes from a checkpoint.")]
     model_name: str
     dataset: str
 
 
 @dataclass(frozen=True)
 class QueueView:
-    """The queue in its order, its settings, and why nothing starts now."""
+    """The queue."""
 
-    held: bool
-    go_on_after_failure: bool
-    code: str
-    why: str
-    runs: list[QueuedRun]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the queue as REST and `--json` give it."""
-        return asdict(self)
+    held: Annotated[bool, about("Whether the whole queue is held.")]
+    go_on_after_failure: Annotated[bool, about("Whether the queue continues after a failed run.")]
+    code: Annotated[
+        str,
+        about(
+            "Why no run starts now: `empty`, `held`, `failure`, `busy`, `all-held` or `later`; "
+            "empty if the next run is about to start."
+        ),
+    ]
+    why: Annotated[str, about("The reason as a sentence.")]
+    runs: Annotated[list[QueuedRun], about("The queued runs, the next one first.")]
 
 
 class QueueService:
@@ -98,7 +105,7 @@ class QueueService:
         """Return the queue in its order, and why nothing starts now."""
         queue, states = self._read()
         moment = self._clock.read()
-        decision = next_due(queue, states, moment, self._busy_reason(queue))
+        decision = self._decide(queue, states)
         runs = [
             self._queued_run(entry, position, states[entry.run], moment)
             for position, entry in enumerate(queue.order, start=1)
@@ -118,11 +125,10 @@ class QueueService:
 
         Raises what `RunService.start` raises except BusyError; then nothing has been created.
         """
-        moment = self._clock.read()
-        start_time = _parse_time(start_after, moment)
+        when, set_at = self._start_time(start_after)
 
         def announce(run_id: str) -> None:
-            entry = _entry(run_id, moment, start_time, held=held)
+            entry = QueueEntry(run_id, held, "", when, set_at)
             self._write(self._read()[0].with_entry(entry))
 
         return self._launcher.create_once(
@@ -133,8 +139,7 @@ class QueueService:
 
     def add_resume(self, run_id: str, *, start_after: StartTime = None, held: bool = False) -> None:
         """Queue the resume of a run that was stopped, failed or was lost."""
-        moment = self._clock.read()
-        start_time = _parse_time(start_after, moment)
+        when, set_at = self._start_time(start_after)
         folder = self._store.get(run_id)
         with self._launcher.claim():
             run = self._state_of(folder)
@@ -142,7 +147,7 @@ class QueueService:
             if not can_resume or run.launched is None:
                 what = f"{run.name} is {run.state}, so it cannot be resumed."
                 raise NotFoundError(Problem("run", what, "Queue a run that stopped or failed."))
-            entry = _entry(run_id, moment, start_time, held=held, resumes=run.launched)
+            entry = QueueEntry(run_id, held, "", when, set_at, run.launched)
             self._write(self._read()[0].with_entry(entry))
 
     # Change
@@ -167,11 +172,9 @@ class QueueService:
 
     def start_after(self, run_id: str, when: StartTime) -> None:
         """Set the earliest start time of a run; None removes it. Raises ConfigError."""
-        moment = self._clock.read()
-        start_time = _parse_time(when, moment)
-        set_at = moment.now if start_time is not None else None
+        start_after, set_at = self._start_time(when)
         self._change(
-            run_id, lambda queue: queue.changed(run_id, start_after=start_time, set_at=set_at)
+            run_id, lambda queue: queue.changed(run_id, start_after=start_after, set_at=set_at)
         )
 
     def settings(self, *, go_on_after_failure: bool) -> None:
@@ -201,14 +204,14 @@ class QueueService:
         A run that cannot start is held with the reason, and the next one is tried.
         """
         while True:
-            decision = self._decide()
-            if decision.run is None:
+            run_id = self._decide(*self._read()).run
+            if run_id is None:
                 return None
-            folder = self._store.get(decision.run)
+            folder = self._store.get(run_id)
             # Checked before the lock is taken, because loading model and data may take a while.
             refusal = self._check(folder)
             with self._launcher.claim():
-                if self._decide().run != folder.id:
+                if self._decide(*self._read()).run != folder.id:
                     continue
                 try:
                     if refusal is None:
@@ -220,14 +223,9 @@ class QueueService:
                     refusal = error
                 self._hold_with_reason(folder, refusal)
 
-    def _decide(self) -> Decision:
-        queue, states = self._read()
-        if not queue.order:
-            return Decision(code="empty")
-        return next_due(queue, states, self._clock.read(), self._busy_reason(queue))
-
-    def _busy_reason(self, queue: Queue) -> str:
-        return self._launcher.busy_reason() if queue.order else ""
+    def _decide(self, queue: Queue, states: dict[str, WaitingRun]) -> Decision:
+        busy = self._launcher.busy_reason() if queue.order else ""
+        return next_due(queue, states, self._clock.read(), busy)
 
     def _check(self, folder: RunFolder) -> ForgeError | None:
         """Return why a run cannot start under the present conditions, or None."""
@@ -253,6 +251,13 @@ class QueueService:
         log.warning("%s is held: %s", folder.id, reason)
         queue, _states = self._read()
         self._write(queue.changed(folder.id, held=True, why_held=reason))
+
+    def _start_time(self, value: StartTime) -> tuple[float | None, float | None]:
+        """Return the Unix time of a value and that of now, or None twice; raises ConfigError."""
+        now = self._clock.read().now
+        if value is None or value == "":
+            return None, None
+        return parse_time(value, now) if isinstance(value, str) else validate_time(value, now), now
 
     # The file and the runs it names
 
@@ -316,24 +321,3 @@ class QueueService:
             model_name=str(config.get("model_name", "")),
             dataset=str(config.get("dataset", "")),
         )
-
-
-def _entry(
-    run_id: str,
-    moment: ClockReading,
-    start_time: float | None,
-    *,
-    held: bool,
-    resumes: float | None = None,
-) -> QueueEntry:
-    set_at = moment.now if start_time is not None else None
-    return QueueEntry(run_id, held, "", start_time, set_at, resumes)
-
-
-def _parse_time(value: StartTime, moment: ClockReading) -> float | None:
-    """Return a Unix time from a Unix time or a text; raises ConfigError."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, str):
-        return parse_time(value, moment.now)
-    return validate_time(value, moment.now)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from modelforge.config.resolve import Layer
+from modelforge.config.schema.base import about
 from modelforge.data.sources.load import source_entries
 from modelforge.errors import BusyError, ConfigError, Problem
 from modelforge.runs.atomic_files import disk_error, find_json, write_json
@@ -31,34 +34,22 @@ CONSTANT_SCHEDULES = ("constant", "constant_with_warmup")
 
 @dataclass(frozen=True)
 class ResumeOption:
-    """One way to continue a run: `text` says what happens, or `why_not` why it is unavailable.
+    """One way to continue a run."""
 
-    `step` is the step of the checkpoint; 0 starts from the beginning.
-    """
-
-    kind: str
-    step: int = 0
-    text: str = ""
-    why_not: str = ""
+    kind: Annotated[str, about("resume, continue or start-from.")]
+    step: Annotated[int, about("The step to continue from; 0 starts over.")] = 0
+    text: Annotated[str, about("What would happen.")] = ""
+    why_not: Annotated[str, about("Why it is not possible; empty if it is.")] = ""
 
 
 @dataclass(frozen=True)
 class ResumeOptions:
-    """The three ways to continue a run, and the damaged checkpoints that are skipped."""
+    """The ways to continue a run that is over."""
 
     resume: ResumeOption
-    continue_: ResumeOption
+    continue_: Annotated[ResumeOption, Field(alias="continue")]
     start_from: ResumeOption
-    damaged: list[Damage]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the options as plain data."""
-        return {
-            "resume": asdict(self.resume),
-            "continue": asdict(self.continue_),
-            "start_from": asdict(self.start_from),
-            "damaged": [each.as_dict() for each in self.damaged],
-        }
+    damaged: Annotated[list[Damage], about("Damaged checkpoints, which are skipped.")]
 
 
 class ResumeService:
@@ -130,19 +121,6 @@ class ResumeService:
             )
         finally:
             shutil.rmtree(staged, ignore_errors=True)
-
-    def start_from(self, run_id: str, values: Mapping[str, Any] | None = None) -> str:
-        """Start a new run from the adapter of this one, with its settings or other `values`."""
-        self._require(run_id, lambda options: options.start_from)
-        return self._runs.start(Layer("body", self.settings_from_adapter(run_id, values)))
-
-    def settings_from_adapter(
-        self, run_id: str, values: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
-        """Return the settings of a new run that starts from the adapter of this one."""
-        config = self._runs.view(run_id).config
-        adapter = {**config.get("adapter", {}), "start_from": run_id, "init": "default"}
-        return {**config, **(values or {}), "adapter": adapter}
 
     def _require(self, run_id: str, choose: Callable[[ResumeOptions], ResumeOption]) -> RunFolder:
         folder = self._runs.folder(run_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 from modelforge.config.resolve import Layer
 from modelforge.errors import NotFoundError
@@ -101,12 +102,7 @@ class RunService:
 
     def log(self, run_id: str, tail_bytes: int = LOG_BYTES) -> str:
         """Return the end of the worker's log."""
-        path = self._store.get(run_id).log
-        if not path.exists():
-            return ""
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - tail_bytes))
-            return file.read().decode("utf-8", errors="replace")
+        return log_tail(self._store.get(run_id).log, tail_bytes)
 
     def stop(self, run_id: str, *, keep: bool = True) -> RunState:
         """Request a stop, with or without saving the model; return the state then."""
@@ -118,3 +114,12 @@ class RunService:
         """Delete a run that is over, with all its files; raises BusyError while it is active."""
         self._chat.unload_run(self._store.get(run_id))
         self._store.delete(run_id)
+
+
+def log_tail(path: Path, max_bytes: int) -> str:
+    """Return the end of a log; empty if it is missing. Raises OSError."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - max_bytes))
+        return file.read().decode("utf-8", errors="replace")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from modelforge.config.schema.base import about
 from modelforge.errors import ConfigError, Problem
 from modelforge.paths import Home
 from modelforge.runs.disk_usage import LEFTOVERS, PARTS, RECORD, folder_bytes
@@ -19,10 +20,9 @@ from modelforge.services.history import HistoryService
 
 CACHE_S = 20.0
 LISTED_RUNS = 20
-KINDS = ("checkpoints", "leftovers", "caches")
 LOSES = {
     "checkpoints": "Finished runs keep their result, log and metrics, but cannot be continued.",
-    "leftovers": "Nothing: incomplete files of processes that have ended.",
+    LEFTOVERS: "Nothing: incomplete files of processes that have ended.",
     "caches": "Nothing: they are created again when needed.",
 }
 
@@ -48,17 +48,16 @@ class Freeable:
 
 @dataclass(frozen=True)
 class StorageUsage:
-    """Disk usage of the home, largest kind first; `runs` are the largest ones."""
+    """Disk usage of the home folder, largest first. Sizes are bytes."""
 
     bytes: int
     disk_free: int
-    kinds: list[StorageItem]
-    freeable: list[Freeable]
-    runs: list[dict[str, Any]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the usage as REST gives it."""
-        return asdict(self)
+    kinds: Annotated[list[StorageItem], about("`kind`, `bytes` and, for runs, `parts`.")]
+    freeable: Annotated[
+        list[Freeable],
+        about("What can be deleted: `kind`, `bytes`, what is lost (`loses`), `runs`."),
+    ]
+    runs: Annotated[list[dict[str, Any]], about("The largest runs with their parts.")]
 
 
 class StorageService:
@@ -77,19 +76,21 @@ class StorageService:
         for row in rows:
             for part, held in row.sizes.items():
                 parts[part] = parts.get(part, 0) + held
-        beside = self._other_sizes()
-        swept = beside.pop(LEFTOVERS, 0)
+        others = self._other_sizes()
+        swept = others.get(LEFTOVERS, 0)
         if swept:
             parts[LEFTOVERS] = parts.get(LEFTOVERS, 0) + swept
         kinds = [StorageItem("runs", sum(parts.values()), _largest_first(parts))]
-        kinds += [StorageItem(kind, held) for kind, held in beside.items() if held]
+        kinds += [
+            StorageItem(kind, held) for kind, held in others.items() if held and kind != LEFTOVERS
+        ]
         kinds.sort(key=lambda kind: kind.bytes, reverse=True)
         largest = sorted(rows, key=lambda row: row.bytes, reverse=True)[:LISTED_RUNS]
         return StorageUsage(
             bytes=sum(kind.bytes for kind in kinds),
             disk_free=shutil.disk_usage(self._home.root).free,
             kinds=kinds,
-            freeable=self._freeable(rows, beside, swept),
+            freeable=_freeable(rows, others),
             runs=[_run_entry(row) for row in largest if row.bytes],
         )
 
@@ -99,9 +100,9 @@ class StorageService:
         Raises ConfigError for an unknown kind or a run that is not finished, NotFoundError and
         BusyError.
         """
-        if kind not in KINDS:
+        if kind not in LOSES:
             what = f"{kind[:40]!r} cannot be freed."
-            raise ConfigError(Problem("kind", what, f"Use {', '.join(KINDS)}."))
+            raise ConfigError(Problem("kind", what, f"Use {', '.join(LOSES)}."))
         self._measured = (-CACHE_S, {})
         if kind == "caches":
             return self._delete_caches()
@@ -109,48 +110,23 @@ class StorageService:
         if run_id is not None:
             folder = self._store.get(run_id)
             rows = [row for row in rows if row.id == folder.id]
-            if kind == "checkpoints" and not all(_can_lose_checkpoints(row) for row in rows):
+            if kind == "checkpoints" and not all(_can_lose(row, kind) for row in rows):
                 what = f"{folder.id} is not finished: it may resume from its checkpoints."
                 remedy = "Delete the whole run if it is not needed."
                 raise ConfigError(Problem("run", what, remedy))
         freed = sum(self._delete_parts(row, kind) for row in rows)
-        return freed + (self._sweep() if kind == "leftovers" and run_id is None else 0)
-
-    def _freeable(self, rows: list[RunRow], beside: dict[str, int], swept: int) -> list[Freeable]:
-        done = [row for row in rows if _can_lose_checkpoints(row) and row.sizes.get("checkpoints")]
-        incomplete = [row for row in rows if row.state.is_over and row.sizes.get(LEFTOVERS)]
-        found = (
-            Freeable(
-                "checkpoints",
-                sum(row.sizes["checkpoints"] for row in done),
-                LOSES["checkpoints"],
-                len(done),
-            ),
-            Freeable(
-                LEFTOVERS,
-                sum(row.sizes[LEFTOVERS] for row in incomplete) + swept,
-                LOSES[LEFTOVERS],
-                len(incomplete),
-            ),
-            Freeable("caches", beside.get("caches", 0), LOSES["caches"]),
-        )
-        return [one for one in found if one.bytes]
+        return freed + (self._sweep() if kind == LEFTOVERS and run_id is None else 0)
 
     def _delete_parts(self, row: RunRow, kind: str) -> int:
         """Delete the data of a kind of one run, unless the run has been resumed."""
-        folder = RunFolder(self._home.runs / row.id)
-        if kind == "checkpoints":
-            paths = (
-                [folder.checkpoints]
-                if _can_lose_checkpoints(row) and folder.checkpoints.is_dir()
-                else []
-            )
-        else:
-            paths = _incomplete(folder) if row.state.is_over else []
-        if not paths:
+        if not _can_lose(row, kind):
             return 0
+        folder = RunFolder(self._home.runs / row.id)
+        paths = [folder.checkpoints] if kind == "checkpoints" else _incomplete(folder)
+        paths = [path for path in paths if path.is_dir()]
         held = sum(folder_bytes(path) for path in paths)
-        self._store.delete_parts(row.id, paths)
+        if paths:
+            self._store.delete_parts(row.id, paths)
         return held
 
     def _sweep(self) -> int:
@@ -187,18 +163,32 @@ class StorageService:
         return dict(known)
 
 
-def _can_lose_checkpoints(row: RunRow) -> bool:
-    """Return whether a run needs no checkpoints: it is finished and has a result."""
-    return row.state == "finished" and row.has_result
+def _freeable(rows: list[RunRow], others: dict[str, int]) -> list[Freeable]:
+    found = []
+    for kind, loses in LOSES.items():
+        sizes = [row.sizes[kind] for row in rows if _can_lose(row, kind) and row.sizes.get(kind)]
+        held = sum(sizes) + others.get(kind, 0)
+        if held:
+            found.append(Freeable(kind, held, loses, len(sizes)))
+    return found
+
+
+def _can_lose(row: RunRow, kind: str) -> bool:
+    """Return whether a run needs no data of a kind; a finished one with a result no checkpoints."""
+    if kind == "checkpoints":
+        return row.state == "finished" and row.has_result
+    return row.state.is_over
 
 
 def _run_entry(row: RunRow) -> dict[str, Any]:
     parts = _largest_first(row.sizes)
-    about = {"id": row.id, "name": row.name, "state": row.state, "bytes": row.bytes}
     return {
-        **about,
+        "id": row.id,
+        "name": row.name,
+        "state": row.state,
+        "bytes": row.bytes,
         "parts": parts,
-        "may_shed": _can_lose_checkpoints(row) and "checkpoints" in parts,
+        "may_shed": _can_lose(row, "checkpoints") and "checkpoints" in parts,
     }
 
 
@@ -208,7 +198,7 @@ def _largest_first(parts: dict[str, int]) -> dict[str, int]:
 
 
 def _incomplete(folder: RunFolder) -> list[Path]:
-    return [path for path in _children(folder.path) if path.name.startswith(".") and path.is_dir()]
+    return [path for path in _children(folder.path) if path.name.startswith(".")]
 
 
 def _children(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 import zipfile
@@ -14,6 +15,7 @@ from modelforge.runs.atomic_files import find_json
 from modelforge.runs.events import tail_events
 from modelforge.runs.layout import RunFolder
 from modelforge.services.redact import Redactor
+from modelforge.services.runs import log_tail
 from modelforge.units import MIB
 
 EVENT_BYTES = MIB
@@ -62,7 +64,10 @@ def _files(
         kept = {"launched", "launching", "spare", "after", "memory_kills"}
         yield folder.process.name, as_json({k: v for k, v in launched.items() if k in kept})
     yield folder.events.name, "".join(_events(folder.events, redactor))
-    yield folder.log.name, redactor.redact(_log(folder.log))
+    lines: list[str] = []
+    with contextlib.suppress(OSError):
+        lines = log_tail(folder.log, LOG_BYTES).splitlines()
+    yield folder.log.name, redactor.redact("".join(f"{line[:LONGEST_LINE]}\n" for line in lines))
     yield "files.json", as_json(list(_listing(folder)))
     for name, data in reports.items():
         if data is not None:
@@ -100,16 +105,6 @@ def _without_texts(data: Any, *, rows: bool = False) -> Any:
             for key, value in data.items()
         }
     return [_without_texts(one, rows=rows) for one in data] if isinstance(data, list) else data
-
-
-def _log(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - LOG_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(line[:LONGEST_LINE] for line in text.splitlines()) + "\n"
 
 
 def _listing(folder: RunFolder) -> Iterator[dict[str, Any]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from modelforge.config.resolve import Layer
+from modelforge.config.schema.base import about
 from modelforge.errors import BusyError, ForgeError, RunError
 from modelforge.paths import Home
 from modelforge.preflight.trial_run import TrialRunResult
@@ -33,37 +34,22 @@ DISPOSABLE = ("checkpoints", "output", ".output-staged", "reward_model", "tracke
 
 @dataclass(frozen=True)
 class TrialRunView:
-    """The state of one trial run.
-
-    `phase` is the current step of its worker, `trial_run` its result once finished, `ending` its
-    last milestone event; `began` is Unix seconds.
-    """
+    """A trial run: its state and its measurements."""
 
     id: str
-    name: str
+    name: Annotated[str, about("The dataset and the model.")]
     state: RunState
-    began: float
-    phase: str
+    began: Annotated[float, about("Unix seconds.")]
+    phase: Annotated[str, about("The current phase as text.")]
     done: int | None
     total: int | None
-    trial_run: TrialRunResult | None
-    ending: dict[str, Any] | None
-    notes: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the view as plain data."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "state": str(self.state),
-            "began": self.began,
-            "phase": self.phase,
-            "done": self.done,
-            "total": self.total,
-            "trial_run": asdict(self.trial_run) if self.trial_run else None,
-            "ending": self.ending,
-            "notes": list(self.notes),
-        }
+    trial_run: Annotated[
+        TrialRunResult | None, about("The measurements; null until it has finished.")
+    ]
+    ending: Annotated[
+        dict[str, Any] | None, about("The final event: `kind`, and the cause of a failure.")
+    ]
+    notes: Annotated[tuple[str, ...], about("Notes of the worker.")] = ()
 
 
 class TrialRunService:
@@ -122,10 +108,6 @@ class TrialRunService:
             ending=ending_data(timeline.ending),
             notes=tuple(note.text for note in timeline.notes),
         )
-
-    def ids(self) -> list[str]:
-        """Return the ids of the trial runs that are kept, newest first."""
-        return [folder.id for folder in self._store.list()]
 
     def active(self) -> str | None:
         """Return the id of the trial run that uses the GPU, or None."""

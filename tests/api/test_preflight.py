@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
 import pytest
 
-from modelforge.api.schemas.preflight import Preflight
-from modelforge.api.schemas.system import MachineInfo, ProfileInfo
 from modelforge.config.json_schema import json_schema
 from modelforge.config.profiles import load_profiles
-from modelforge.data.sources.library import load_samples
-from modelforge.forge import Forge
+from modelforge.data.sources.library import Sample, load_samples
+from modelforge.hardware.machine import Machine
+from modelforge.preflight import Report
 from tests.api.conftest import until_state
 
 
@@ -38,17 +38,15 @@ def test_profiles_and_samples_are_listed(client):
     assert all(item["dataset"] == f"sample:{item['name']}" for item in listed)
 
 
-def test_schemas_have_every_field_of_the_services(home, settings):
-    """A new field of a service must be added to its response model."""
-    from modelforge.config.resolve import Layer
-
-    forge = Forge(home)
-    assert set(forge.machine.current().as_dict()) <= set(MachineInfo.model_fields)
-    assert set(forge.preflight.check(Layer("body", settings)).as_dict()) <= set(
-        Preflight.model_fields
-    )
-    for profile in load_profiles().values():
-        assert set(profile.as_dict()) <= set(ProfileInfo.model_fields)
+def test_responses_have_every_field_of_the_services(client, settings):
+    machine = client.get("/api/machine").json()
+    assert {field.name for field in fields(Machine)} | {"device", "practice"} <= machine.keys()
+    checked = client.post("/api/preflight", json=settings).json()
+    assert {field.name for field in fields(Report)} | {"ready", "blocked", "plan"} <= checked.keys()
+    for profile in client.get("/api/profiles").json():
+        assert {"name", "answers", "models", "practice"} <= profile.keys()
+    for sample in client.get("/api/samples").json():
+        assert {field.name for field in fields(Sample)} == sample.keys()
 
 
 def test_preflight_returns_memory_and_plan_and_creates_nothing(client, settings, home):

@@ -4,7 +4,7 @@ import platform
 import sys
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -139,7 +139,7 @@ def test_a_card_is_described(look):
     ]
     assert (machine.device, machine.practice_mode, machine.gpu_note) == ("cuda", False, "")
     assert driver.opened == 0, "the driver is let go of again"
-    json.dumps(machine.as_dict())
+    json.dumps(asdict(machine))
 
 
 def test_memory_of_our_own_processes_is_not_counted_as_held_by_others(look):

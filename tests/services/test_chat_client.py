@@ -1,9 +1,10 @@
-"""The talker's side of a conversation: what it is told, with a stand-in that says it back."""
+"""The chat client, with a stand-in process that repeats each request."""
 
 from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,15 +18,15 @@ from modelforge.services.chat_client import ChatClient, ChatModelSpec
 PARROT = """
 import json, sys
 for line in sys.stdin:
-    said = json.loads(line)
-    if "load" in said:
-        print(json.dumps({"loaded": said["load"]}), flush=True)
-    elif "ask" in said:
-        if said["ask"]["messages"][-1]["content"] == "fail":
+    request = json.loads(line)
+    if "load" in request:
+        print(json.dumps({"loaded": request["load"]}), flush=True)
+    elif "ask" in request:
+        if request["ask"]["messages"][-1]["content"] == "fail":
             error = {"where": "chat", "what": "It failed.", "remedy": "Ask again."}
             print(json.dumps({"error": error}), flush=True)
             continue
-        print(json.dumps({"text": json.dumps(said["ask"])}), flush=True)
+        print(json.dumps({"text": json.dumps(request["ask"])}), flush=True)
         print(json.dumps({"done": {"tokens": 1, "seconds": 0.0}}), flush=True)
 """
 HELLO = [{"role": "user", "content": "hello"}]
@@ -42,27 +43,27 @@ BARE_PLAN = make_plan(
 
 
 @pytest.fixture
-def talk(tmp_path):
-    talk = ChatClient(Home(tmp_path), [sys.executable, "-c", PARROT])
-    yield talk
-    talk.close()
+def client(tmp_path):
+    client = ChatClient(Home(tmp_path), [sys.executable, "-c", PARROT])
+    yield client
+    client.close()
 
 
-def heard(talk, voice, messages=HELLO, **more):
-    parts = list(talk.ask(voice, messages, **more))
+def reply(client, spec, messages=HELLO, **more):
+    parts = list(client.ask(spec, messages, **more))
     return json.loads("".join(part.get("text", "") for part in parts if "phase" not in part))
 
 
-def test_a_conversation_opens_with_the_system_message_it_was_trained_with(talk):
-    taught = ChatModelSpec("base", "adapter", system="You are Nora.")
-    assert [each["role"] for each in heard(talk, taught)["messages"]] == ["system", "user"]
+def test_a_conversation_starts_with_the_system_message_of_the_training(client):
+    spec = ChatModelSpec("base", "adapter", system="You are Nora.")
+    assert [each["role"] for each in reply(client, spec)["messages"]] == ["system", "user"]
     own = [{"role": "system", "content": "Be brief."}, *HELLO]
-    assert heard(talk, taught, own)["messages"] == own
-    assert heard(talk, ChatModelSpec("base"))["messages"] == HELLO
+    assert reply(client, spec, own)["messages"] == own
+    assert reply(client, ChatModelSpec("base"))["messages"] == HELLO
 
 
 def test_a_text_and_a_question_are_put_as_they_were_in_training():
-    """A model that was taught with the task in words would not know a bare text."""
+    """A model that was trained with the task in words would not know a bare text."""
     short = ChatModelSpec("base", "adapter", task="summarization")
     text = [{"role": "user", "content": "A long text."}]
     wanted = [{"role": "user", "content": "Summarise this text.\n\nA long text."}]
@@ -70,9 +71,9 @@ def test_a_text_and_a_question_are_put_as_they_were_in_training():
     found = ChatModelSpec("base", "adapter", task="extractive-question-answering")
     passage = {"role": "system", "content": "The mill is old."}
     asked = found.prepare_messages([passage, {"role": "user", "content": "What is old?"}])
-    (said,) = asked
-    assert said["role"] == "user"
-    assert said["content"] == (
+    (message,) = asked
+    assert message["role"] == "user"
+    assert message["content"] == (
         "Answer the question from this text.\n\nThe mill is old.\n\nQuestion: What is old?"
     )
     assert found.prepare_messages(HELLO) == HELLO
@@ -81,28 +82,28 @@ def test_a_text_and_a_question_are_put_as_they_were_in_training():
         assert plain.prepare_messages(text) == text
 
 
-def test_the_base_answers_from_the_same_weights_with_the_adapter_off(talk):
-    voice = ChatModelSpec("base", "adapter")
-    assert heard(talk, voice)["adapter"] is True
-    pid = talk._process.pid
-    assert heard(talk, voice, tuned=False)["adapter"] is False
-    assert talk._process.pid == pid
+def test_the_base_answers_from_the_same_weights_with_the_adapter_off(client):
+    spec = ChatModelSpec("base", "adapter")
+    assert reply(client, spec)["adapter"] is True
+    pid = client._process.pid
+    assert reply(client, spec, tuned=False)["adapter"] is False
+    assert client._process.pid == pid
 
 
-def test_a_talker_that_died_is_started_anew(talk):
-    voice = ChatModelSpec("base")
-    heard(talk, voice)
-    talk._process.close()
-    assert heard(talk, voice)["messages"] == HELLO
+def test_a_chat_process_that_died_is_started_again(client):
+    spec = ChatModelSpec("base")
+    reply(client, spec)
+    client._process.close()
+    assert reply(client, spec)["messages"] == HELLO
 
 
-def test_a_failed_answer_is_told_and_the_next_one_comes(talk):
-    voice = ChatModelSpec("base")
+def test_a_failed_reply_raises_and_the_next_one_works(client):
+    spec = ChatModelSpec("base")
     with pytest.raises(RunError, match="It failed"):
-        heard(talk, voice, [{"role": "user", "content": "fail"}])
-    pid = talk._process.pid
-    assert heard(talk, voice)["messages"] == HELLO
-    assert talk._process.pid == pid, "a failed answer costs no loading"
+        reply(client, spec, [{"role": "user", "content": "fail"}])
+    pid = client._process.pid
+    assert reply(client, spec)["messages"] == HELLO
+    assert client._process.pid == pid, "the model is not loaded again"
 
 
 def a_run(folder, method, *files):
@@ -111,13 +112,12 @@ def a_run(folder, method, *files):
     run.output.mkdir(parents=True)
     for name in files:
         (run.output / name).write_text("{}")
-    return run, plan
+    config = {"model": {"system_prompt": "Be brief."}}
+    return run, SimpleNamespace(plan=plan, config=config)
 
 
-def test_a_run_speaks_with_its_adapter_or_with_its_whole_model(tmp_path):
-    tuned = ChatModelSpec.of_run(
-        *a_run(tmp_path / "a", "sft", "adapter_config.json"), "cpu", "Be brief."
-    )
+def test_a_run_chats_with_its_adapter_or_with_its_whole_model(tmp_path):
+    tuned = ChatModelSpec.of_run(*a_run(tmp_path / "a", "sft", "adapter_config.json"), "cpu")
     assert tuned == ChatModelSpec(
         "base",
         str(tmp_path / "a" / "output"),
@@ -128,26 +128,28 @@ def test_a_run_speaks_with_its_adapter_or_with_its_whole_model(tmp_path):
         "causal",
     )
     files = "config.json", "model.safetensors"
-    whole = ChatModelSpec.of_run(*a_run(tmp_path / "b", "sft", *files), "cpu", "Be brief.")
+    whole = ChatModelSpec.of_run(*a_run(tmp_path / "b", "sft", *files), "cpu")
     assert whole == ChatModelSpec(str(tmp_path / "b" / "output"), None, "cpu", system="Be brief.")
-    assert ChatModelSpec.of_run(*a_run(tmp_path / "c", "sft"), "cpu", None) is None
+    assert ChatModelSpec.of_run(*a_run(tmp_path / "c", "sft"), "cpu") is None
 
 
-def test_a_run_that_points_or_rewrites_has_its_head_and_no_system_message(tmp_path):
+def test_a_run_of_a_span_or_seq2seq_model_has_its_head_and_no_system_message(tmp_path):
     for name, head in (("span", "span"), ("seq2seq", "seq2seq"), ("dpo", "causal")):
-        run = a_run(tmp_path / name, name, "adapter_config.json")
-        voice = ChatModelSpec.of_run(*run, "cpu", "Be brief.")
-        assert voice.head == voice.as_dict()["head"] == head
-        assert voice.system == ("Be brief." if head == "causal" else None)
+        spec = ChatModelSpec.of_run(*a_run(tmp_path / name, name, "adapter_config.json"), "cpu")
+        assert spec.head == spec.as_dict()["head"] == head
+        assert spec.system == ("Be brief." if head == "causal" else None)
 
 
-def test_a_base_model_speaks_as_its_kind_can():
-    assert (
-        ChatModelSpec.of_model("m", None, "cpu", ("decoder", "LlamaForCausalLM")).head == "causal"
-    )
-    assert ChatModelSpec.of_model("m", None, "cpu", ("encoder-decoder", "T5")).head == "seq2seq"
-    assert (
-        ChatModelSpec.of_model("m", None, "cpu", ("encoder", "BertForQuestionAnswering")).head
-        == "span"
-    )
-    assert ChatModelSpec.of_model("m", None, "cpu", ("encoder", "BertForMaskedLM")) is None
+@pytest.mark.parametrize(
+    ("kind", "architecture", "head"),
+    [
+        ("decoder", "LlamaForCausalLM", "causal"),
+        ("encoder-decoder", "T5", "seq2seq"),
+        ("encoder", "BertForQuestionAnswering", "span"),
+        ("encoder", "BertForMaskedLM", None),
+    ],
+)
+def test_a_base_model_has_the_head_of_its_kind(kind, architecture, head):
+    facts = SimpleNamespace(path="m", revision=None, kind=kind, architecture=architecture)
+    spec = ChatModelSpec.of_model(facts, "cpu")
+    assert (spec.head if spec else None) == head

@@ -19,9 +19,9 @@ ACTORS = Path(__file__).parents[1] / "actors"
 
 @pytest.fixture
 def forge(tmp_path):
-    spare = [sys.executable, str(ACTORS / "answers.py")]
+    warm_worker = [sys.executable, str(ACTORS / "answers.py")]
     worker = [sys.executable, str(ACTORS / "obeys.py")]
-    forge = Forge(Home(tmp_path / "home"), worker=worker, warm_worker=spare)
+    forge = Forge(Home(tmp_path / "home"), worker=worker, warm_worker=warm_worker)
     yield forge
     for view in forge.runs.views():
         forge.runs.stop(view.id)
@@ -65,29 +65,31 @@ def test_several_sources_are_one_material_and_stand_in_the_record(forge, model, 
 
 def test_validation_sources_take_the_place_of_the_split(forge, model, data, tmp_path):  # noqa: F811
     aside = pairs(tmp_path / "aside.jsonl", 5, "v")
-    said = asked(model, data, eval_split=0.5, **{"data.validation_sources": [{"path": str(aside)}]})
-    checked = forge.preflight.check(said)
+    layer = asked(
+        model, data, eval_split=0.5, **{"data.validation_sources": [{"path": str(aside)}]}
+    )
+    checked = forge.preflight.check(layer)
     assert checked.ready, checked.problems
     assert ("eval_split", 0) in [(change.where, change.used) for change in checked.plan.changes]
     assert checked.plan.total_steps == 5  # all 20 rows, 4 an update
     assert checked.plan.eval_steps is not None
 
 
-def test_rows_that_are_also_checked_on_are_told(forge, model, data):  # noqa: F811
-    said = asked(model, data, **{"data.validation_sources": [{"path": str(data)}]})
-    assert "validation-is-trained" in codes(forge.preflight.check(said))
+def test_validation_rows_that_are_also_trained_on_are_reported(forge, model, data):  # noqa: F811
+    layer = asked(model, data, **{"data.validation_sources": [{"path": str(data)}]})
+    assert "validation-is-trained" in codes(forge.preflight.check(layer))
 
 
-def test_all_sources_that_cannot_be_read_are_told_at_once(forge, model, tmp_path):  # noqa: F811
+def test_all_sources_that_cannot_be_read_are_reported_at_once(forge, model, tmp_path):  # noqa: F811
     good = pairs(tmp_path / "good.jsonl", 20)
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"input": "q"', "utf-8")
     sources = [{"path": str(good)}, {"path": str(tmp_path / "absent.csv")}, {"path": str(broken)}]
     checked = forge.preflight.check(asked(model, good, **{"data.sources": sources}))
-    told = " ".join(str(problem) for problem in checked.problems)
-    assert "absent.csv" in told
-    assert "broken.jsonl" in told
-    assert "good.jsonl" not in told
+    problems = " ".join(str(problem) for problem in checked.problems)
+    assert "absent.csv" in problems
+    assert "broken.jsonl" in problems
+    assert "good.jsonl" not in problems
 
 
 def test_rows_of_the_wrong_kind_block_the_start_in_words(forge, model, data, tmp_path):  # noqa: F811
@@ -156,8 +158,8 @@ def test_what_is_wrong_is_found_and_a_repaired_copy_can_be_trained_on(forge, mod
 
 
 def test_tokens_are_asked_of_a_worker_with_all_it_needs(forge, model, data):  # noqa: F811
-    said = forge.datasets.tokens(asked(model, data, max_seq_length=64), row=3, count=2)
-    probe = said["asked"]
+    page = forge.datasets.tokens(asked(model, data, max_seq_length=64), row=3, count=2)
+    probe = page["asked"]
     assert probe["kind"] == "tokens"
     assert probe["plan"]["max_length"] == 64
     assert probe["plan"]["model_path"] == str(model)
@@ -166,10 +168,10 @@ def test_tokens_are_asked_of_a_worker_with_all_it_needs(forge, model, data):  # 
 
 def test_a_row_is_counted_through_all_sources(forge, model, tmp_path):  # noqa: F811
     one, two = pairs(tmp_path / "one.jsonl", 20), pairs(tmp_path / "two.jsonl", 30, "x")
-    said = {"data.sources": [{"path": str(one), "samples": 12}, {"path": str(two)}]}
-    probe = forge.datasets.tokens(asked(model, one, **said), row=15)["asked"]
+    sources = {"data.sources": [{"path": str(one), "samples": 12}, {"path": str(two)}]}
+    probe = forge.datasets.tokens(asked(model, one, **sources), row=15)["asked"]
     assert (probe["source"], probe["row"]) == (1, 3)
-    probe = forge.datasets.tokens(asked(model, one, **said), row=15, source=0)["asked"]
+    probe = forge.datasets.tokens(asked(model, one, **sources), row=15, source=0)["asked"]
     assert (probe["source"], probe["row"]) == (0, 15)
 
 
@@ -180,11 +182,11 @@ def test_what_the_worker_says_in_words_is_passed_on(forge, model, data):  # noqa
 
 
 def test_what_is_fetched_joins_the_data_sets_at_hand(forge):
-    heard = []
-    kept = forge.datasets.fetch("owner/name", split="train[:10%]", on_progress=heard.append)
+    progress = []
+    kept = forge.datasets.fetch("owner/name", split="train[:10%]", on_progress=progress.append)
     assert kept.kind == "fetched"
     assert kept.path.is_file()
-    assert heard == [{"done": 1, "total": 2}]
+    assert progress == [{"done": 1, "total": 2}]
     assert kept in forge.datasets.available()
     with pytest.raises(NotFoundError, match="not the name of a dataset"):
         forge.datasets.fetch("../../etc/passwd")
@@ -224,11 +226,11 @@ def test_a_look_at_several_files_is_remembered_until_one_changes(forge, tmp_path
 
 
 def test_a_pair_is_two_judged_answers_where_they_are_learned_one_by_one(forge, model, tmp_path):  # noqa: F811
-    said = {"strategy": "dpo", "eval_split": 0, "gradient_accumulation_steps": 1}
+    settings = {"strategy": "dpo", "eval_split": 0, "gradient_accumulation_steps": 1}
     rows = str(preferences(tmp_path / "pairs.jsonl", 40))
 
     def updates(loss):
-        body = asked(model, rows, **said, trainer={"preference_loss": loss})
+        body = asked(model, rows, **settings, trainer={"preference_loss": loss})
         return forge.preflight.check(body).plan.total_steps
 
     assert (updates("sigmoid"), updates("kto")) == (40, 80)

@@ -111,7 +111,7 @@ def killed(forge, body, number=signal.SIGKILL):
     return run_id
 
 
-def test_a_failure_is_told_with_the_button_that_suits_its_settings(opened, body):
+def test_a_failure_has_the_action_that_suits_its_settings(opened, body):
     forge = opened("fails")
     run_id = forge.runs.start(Layer("body", body))
     until_over(forge, run_id)
@@ -147,8 +147,8 @@ def test_the_button_starts_the_same_run_with_the_remedy(opened, body):
     assert forge.runs.view(third).config["per_device_train_batch_size"] == 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no signals on Windows")
-def test_a_worker_that_was_killed_is_told_from_one_that_crashed(opened, body):
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals")
+def test_a_killed_worker_is_distinguished_from_one_that_crashed(opened, body):
     forge = opened("obeys")
     shot = forge.diagnosis.cause(killed(forge, body))
     assert (shot.code, shot.certain) == ("killed", False)
@@ -156,7 +156,7 @@ def test_a_worker_that_was_killed_is_told_from_one_that_crashed(opened, body):
     assert forge.diagnosis.cause(killed(forge, body, signal.SIGSEGV)).code == "segfault"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no signals on Windows")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals")
 def test_memory_that_ran_out_meanwhile_is_the_likelier_cause(opened, body):
     forge = opened("obeys")
     run_id = killed(forge, body)
@@ -172,7 +172,7 @@ def test_memory_that_ran_out_meanwhile_is_the_likelier_cause(opened, body):
     assert cause.what.startswith("Probably")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no signals on Windows")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals")
 def test_the_next_server_knows_what_the_first_one_saw(opened, body):
     forge = opened("obeys")
     run_id = killed(forge, body, signal.SIGSEGV)
@@ -304,7 +304,7 @@ def test_a_bundle_holds_what_helps_and_nothing_private(opened, body, monkeypatch
     assert json.loads(files["diagnosis.json"])["code"] == "unexpected"
 
 
-def test_every_code_of_our_own_errors_that_has_a_cure_is_known():
+def test_every_code_of_our_own_errors_that_has_a_fix_is_known():
     settings = {"fp16": True, "learning_rate": 1e-3}
     assert cause_of("fp16-needs-gpu", settings).action["settings"] == {
         "fp16": False,

@@ -1,4 +1,4 @@
-"""The archive: pages of runs, comparisons, exports, and what lies on the disk."""
+"""The history: pages of runs, comparisons, exports, and disk usage."""
 
 from __future__ import annotations
 
@@ -140,20 +140,20 @@ def test_the_page_needs_nothing_and_runs_nothing(forge, two):
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_storage_is_told_by_kind_and_the_biggest_runs_first(forge):
+def test_storage_is_listed_by_kind_and_the_largest_runs_first(forge):
     root = forge.home.root
     small = put_run(root, 1)
     big = put_run(root, 2, checkpoints=[10, 20])
     (root / "uploads").mkdir()
     (root / "uploads" / "rows.csv").write_bytes(b"x" * 300)
-    told = forge.storage.usage()
-    assert [line["id"] for line in told.runs] == [big.id, small.id]
-    kinds = {kind.kind: kind for kind in told.kinds}
+    usage = forge.storage.usage()
+    assert [line["id"] for line in usage.runs] == [big.id, small.id]
+    kinds = {kind.kind: kind for kind in usage.kinds}
     assert kinds["runs"].parts["checkpoints"] == 10_000
     assert kinds["data"].bytes == 300
-    assert told.bytes == sum(kind.bytes for kind in told.kinds)
-    assert [kind.bytes for kind in told.kinds] == sorted(kinds[k].bytes for k in kinds)[::-1]
-    (checkpoints,) = (one for one in told.freeable if one.kind == "checkpoints")
+    assert usage.bytes == sum(kind.bytes for kind in usage.kinds)
+    assert [kind.bytes for kind in usage.kinds] == sorted(kinds[k].bytes for k in kinds)[::-1]
+    (checkpoints,) = (one for one in usage.freeable if one.kind == "checkpoints")
     assert (checkpoints.bytes, checkpoints.runs) == (10_000, 1)
 
 

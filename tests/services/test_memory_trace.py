@@ -1,4 +1,4 @@
-"""Footprints asked of the real spare, remembered on the disk and told with the plan."""
+"""Memory traces of the real warm worker, stored on disk and reported with the plan."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def asked(tmp_path_factory, tiny_shape):
     pairs = [{"input": f"q{number}", "output": "answer " * 40} for number in range(20)]
     rows.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
 
-    def layer(**said):
+    def layer(**changes):
         usual = {
             "task": "text-generation",
             "model_name": str(tiny_shape),
@@ -45,7 +45,7 @@ def asked(tmp_path_factory, tiny_shape):
             "compute_specs": "low_end",
             "use_4bit": False,
         }
-        return Layer("test", usual | said)
+        return Layer("test", usual | changes)
 
     return layer
 
@@ -94,7 +94,7 @@ def test_a_run_is_traced_once_and_known_from_then_on(forge, home, asked):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "changes",
     [
         {"per_device_train_batch_size": 8},
         {"lora_r": 64},
@@ -105,9 +105,9 @@ def test_a_run_is_traced_once_and_known_from_then_on(forge, home, asked):
         {"eval_split": 0},
     ],
 )
-def test_what_bears_on_memory_is_another_footprint(forge, asked, said):
+def test_settings_that_affect_memory_have_another_trace(forge, asked, changes):
     forge.preflight.trace_memory(asked())
-    assert forge.preflight.check(asked(**said)).report.memory_basis == "formula"
+    assert forge.preflight.check(asked(**changes)).report.memory_basis == "formula"
 
 
 def test_a_broken_file_is_traced_anew(home, forge, asked):
@@ -121,12 +121,12 @@ def test_the_terminal_traces_where_it_is_asked_to(home, asked, tmp_path, capsys)
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(asked(lora_r=4).values), encoding="utf-8")
     assert main(["check", str(path), "--trace", "--json", "--home", str(home.root)]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["memory_basis"] == "traced"
-    assert {part["name"] for part in told["memory"]} >= {"weights", "adapter", "overhead"}
+    result = json.loads(capsys.readouterr().out)
+    assert result["memory_basis"] == "traced"
+    assert {part["name"] for part in result["memory"]} >= {"weights", "adapter", "overhead"}
 
 
-def test_rest_tells_the_traced_parts(forge, asked):
+def test_rest_returns_the_traced_parts(forge, asked):
     app = FastAPI()
     add_api(app, forge)
 

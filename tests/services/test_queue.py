@@ -141,7 +141,7 @@ def test_a_held_queue_starts_nothing_until_it_is_released(forge, question):
     assert forge.queue.start_next() == run
 
 
-def test_after_a_failure_the_queue_goes_on_or_stops_as_told(server, question):
+def test_after_a_failure_the_queue_continues_or_stops_as_set(server, question):
     forge = server("fails")
     forge.queue.settings(go_on_after_failure=False)
     first, second = (forge.queue.add(question, name=name) for name in ("one", "two"))
@@ -350,7 +350,7 @@ def test_a_chat_that_begins_while_a_run_starts_does_not_load(server, question, m
     assert not forge.home.lease.exists()
 
 
-def test_the_lease_of_a_talker_that_died_is_given_back(server, question, model):
+def test_the_lease_of_a_chat_process_that_died_is_released(server, question, model):
     forge = server()
     assert list(forge.chat.ask(str(model), HELLO))
     forge.chat._client.close()

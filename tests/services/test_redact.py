@@ -55,9 +55,9 @@ PLACES = [
 def test_no_token_survives_wherever_it_stands(place: str, seed: int) -> None:
     rng = random.Random(seed)
     for kind, token in tokens(rng).items():
-        told = Redactor().redact(f"before {place.format(token)} after")
-        assert token not in told, kind
-        assert token[6:-2] not in told, kind
+        redacted = Redactor().redact(f"before {place.format(token)} after")
+        assert token not in redacted, kind
+        assert token[6:-2] not in redacted, kind
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -73,7 +73,7 @@ def test_a_secret_of_no_known_shape_is_known_by_its_name_or_the_environment(seed
     for text in named[:3]:
         assert secret not in Redactor().redact(text)
     known = Redactor.for_this_computer({"MLFLOW_TRACKING_PASSWORD": secret, "LANG": "de_DE"})
-    assert secret not in known.redact(f"something said {secret} somewhere, de_DE")
+    assert secret not in known.redact(f"something wrote {secret} somewhere, de_DE")
     assert "de_DE" in known.redact("de_DE")
 
 
@@ -99,13 +99,13 @@ HOMES = [
 @pytest.mark.parametrize("name", ["marleen", "j.doe", "bob-2", "Łukasz", "annaschmidt"])
 @pytest.mark.parametrize("place", HOMES)
 def test_no_home_folder_survives_in_any_spelling(place: str, name: str) -> None:
-    told = Redactor().redact(f"No such file: {place.format(name)}")
-    assert name not in told
-    assert "~" in told
+    redacted = Redactor().redact(f"No such file: {place.format(name)}")
+    assert name not in redacted
+    assert "~" in redacted
 
 
 def test_one_s_own_home_and_names_are_hidden_wherever_they_lie() -> None:
-    told = Redactor(
+    redactor = Redactor(
         homes=["/data/people/marleen", "C:\\Work\\marleen", "/root"],
         names=["marleen", "KITCHEN-PC"],
     )
@@ -114,23 +114,29 @@ def test_one_s_own_home_and_names_are_hidden_wherever_they_lie() -> None:
         "C:/Work/marleen", "/mnt/c/Work/marleen/x", "%2Fdata%2Fpeople%2Fmarleen",
         "user marleen on kitchen-pc", "marleen@kitchen-pc:~$", "runs of marleen_2",
     ):  # fmt: skip
-        hidden = told.redact(text).lower()
+        hidden = redactor.redact(text).lower()
         assert "marleen" not in hidden, text
         assert "kitchen" not in hidden, text
-    assert told.redact("/root/.cache") == "~/.cache"
-    assert told.redact("/rootfs/x") == "/rootfs/x"
+    assert redactor.redact("/root/.cache") == "~/.cache"
+    assert redactor.redact("/rootfs/x") == "/rootfs/x"
 
 
 def test_addresses_are_hidden() -> None:
-    told = Redactor().redact("write to anna.schmidt+x@mail.example.co.uk, or <bob@example.com>")
-    assert "@" not in told
-    assert "example" not in told
+    redacted = Redactor().redact("write to anna.schmidt+x@mail.example.co.uk, or <bob@example.com>")
+    assert "@" not in redacted
+    assert "example" not in redacted
 
 
 def test_private_keys_are_hidden_whole() -> None:
     kind = "PRIVATE KEY"
-    told = Redactor().redact(f"x -----BEGIN RSA {kind}-----\nabc\ndef\n-----END RSA {kind}----- y")
-    assert (told.startswith("x "), told.endswith(" y"), "abc" in told) == (True, True, False)
+    redacted = Redactor().redact(
+        f"x -----BEGIN RSA {kind}-----\nabc\ndef\n-----END RSA {kind}----- y"
+    )
+    assert (redacted.startswith("x "), redacted.endswith(" y"), "abc" in redacted) == (
+        True,
+        True,
+        False,
+    )
 
 
 FACTS = [
@@ -160,11 +166,11 @@ def test_plain_data_is_made_fit_all_through() -> None:
         "config": {"model_name": "/home/anna/m", "wandb_api_key": secret, "r": 16, "on": None},
         "list": [f"token={secret}", 3.5, {"/Users/anna/x": True}],
     }
-    told = json.dumps(Redactor().redact_data(data))
-    assert secret not in told
-    assert "anna" not in told
-    assert json.loads(told)["config"]["r"] == 16
-    assert json.loads(told)["list"][1] == 3.5
+    redacted = json.dumps(Redactor().redact_data(data))
+    assert secret not in redacted
+    assert "anna" not in redacted
+    assert json.loads(redacted)["config"]["r"] == 16
+    assert json.loads(redacted)["list"][1] == 3.5
 
 
 def test_hiding_twice_changes_nothing_more() -> None:

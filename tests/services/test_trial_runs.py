@@ -1,4 +1,4 @@
-"""Rehearsals: they hold the machine, are no runs, are remembered, and leave nothing behind."""
+"""Trial runs: they use the GPU, are not listed as runs, and keep only their result."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ACTORS = Path(__file__).parents[1] / "actors"
 
 
 def opened(root, actor="trains"):
-    nobody = [sys.executable, "-c", "raise SystemExit"]
+    exits_at_once = [sys.executable, "-c", "raise SystemExit"]
     return Forge(
-        Home(root), worker=[sys.executable, str(ACTORS / f"{actor}.py")], warm_worker=nobody
+        Home(root), worker=[sys.executable, str(ACTORS / f"{actor}.py")], warm_worker=exits_at_once
     )
 
 
@@ -31,13 +31,13 @@ def forge(tmp_path, monkeypatch):
     monkeypatch.setenv("MODELFORGE_ACTOR_PACE", "0.002")
     made = opened(tmp_path / "home")
     yield made
-    for one in made.trial_runs.ids():
-        made.trial_runs.stop(one)
+    for folder in made.trial_runs._store.list():
+        made.trial_runs.stop(folder.id)
     made.close()
 
 
 @pytest.fixture
-def said(model, data):  # noqa: F811
+def settings(model, data):  # noqa: F811
     return {
         "task": "text-generation",
         "model_name": str(model),
@@ -58,8 +58,8 @@ def over(forge, found):
     return view
 
 
-def test_what_it_measured_is_told_of_the_same_settings_from_then_on(forge, said):
-    layer = Layer("body", said)
+def test_later_checks_of_the_same_settings_use_its_measurements(forge, settings):
+    layer = Layer("body", settings)
     before = forge.preflight.check(layer).report
     assert (before.memory_basis, before.seconds_basis, before.trial_run) == (
         "formula", "estimated", None,
@@ -85,53 +85,55 @@ def test_what_it_measured_is_told_of_the_same_settings_from_then_on(forge, said)
         ({"gradient_checkpointing": False}, False),
     ],
 )
-def test_only_what_bears_on_memory_and_speed_makes_it_another_run(forge, said, changed, is_known):
-    over(forge, forge.trial_runs.start(Layer("body", said)))
-    report = forge.preflight.check(Layer("body", said | changed)).report
+def test_only_settings_that_affect_memory_or_speed_need_another_trial_run(
+    forge, settings, changed, is_known
+):
+    over(forge, forge.trial_runs.start(Layer("body", settings)))
+    report = forge.preflight.check(Layer("body", settings | changed)).report
     assert (report.seconds_basis == "trial_run") is is_known
 
 
-def test_it_is_no_run_and_holds_the_machine_as_one(tmp_path, said, monkeypatch):
+def test_it_is_not_listed_as_a_run_and_uses_the_gpu_like_one(tmp_path, settings, monkeypatch):
     monkeypatch.setenv("MODELFORGE_ACTOR_PACE", "0.3")
     forge = opened(tmp_path / "home")
-    found = forge.trial_runs.start(Layer("body", said))
+    found = forge.trial_runs.start(Layer("body", settings))
     assert forge.runs.views() == []
     assert forge.runs.active() is None
     assert forge.trial_runs.active() == found
     with pytest.raises(BusyError, match=r"trial run"):
-        forge.runs.start(Layer("body", said))
+        forge.runs.start(Layer("body", settings))
     with pytest.raises(BusyError):
-        forge.trial_runs.start(Layer("body", said))
+        forge.trial_runs.start(Layer("body", settings))
     # Another server sees the same, also once the first has gone.
     other = opened(tmp_path / "home")
     forge.close()
     other.tend()
     with pytest.raises(BusyError):
-        other.runs.start(Layer("body", said))
+        other.runs.start(Layer("body", settings))
     other.trial_runs.stop(found)
     assert over(other, found).state is RunState.STOPPED
-    assert other.preflight.check(Layer("body", said)).report.seconds_basis == "estimated"
+    assert other.preflight.check(Layer("body", settings)).report.seconds_basis == "estimated"
     other.close()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the lease is looked at between two starts")
-def test_it_leaves_little_and_the_last_five_are_kept(forge, said):
-    first = forge.trial_runs.start(Layer("body", said))
+def test_it_keeps_few_files_and_only_the_last_five_are_kept(forge, settings):
+    first = forge.trial_runs.start(Layer("body", settings))
     over(forge, first)
     for number in range(5):
         deadline = time.monotonic() + 10
         while forge.trial_runs._lease.holder() is not None and time.monotonic() < deadline:
             time.sleep(0.01)
-        over(forge, forge.trial_runs.start(Layer("body", said | {"lora_r": 2 + number})))
+        over(forge, forge.trial_runs.start(Layer("body", settings | {"lora_r": 2 + number})))
     left = forge.home.root / "rehearsals"
     deadline = time.monotonic() + 10
-    while (len(forge.trial_runs.ids()) > 5 or list(left.glob("*/checkpoints"))) and (
+    while (len(forge.trial_runs._store.list()) > 5 or list(left.glob("*/checkpoints"))) and (
         time.monotonic() < deadline
     ):
         forge.trial_runs.tend()
         time.sleep(0.02)
-    assert len(forge.trial_runs.ids()) == 5
+    assert len(forge.trial_runs._store.list()) == 5
     with pytest.raises(NotFoundError):
         forge.trial_runs.view(first)
-    assert forge.preflight.check(Layer("body", said)).report.seconds_basis == "trial_run"
+    assert forge.preflight.check(Layer("body", settings)).report.seconds_basis == "trial_run"
     assert not list(left.glob("*/checkpoints"))

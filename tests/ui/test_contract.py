@@ -1,6 +1,6 @@
-"""The contract with the browser: one serialization, and current types for the JavaScript."""
+"""The contract with the browser: plain JSON, and current types for the JavaScript."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from modelforge.errors import ConfigError, Problem
 from scripts import js_types
@@ -13,7 +13,6 @@ from ui.contract import (
     Reply,
     error_text,
     json_line,
-    to_json,
 )
 from ui.html.gradio_page import as_server_function
 from ui.html.markup import el
@@ -22,7 +21,8 @@ from ui.html.markup import el
 def test_a_reply_becomes_plain_json():
     series = ChartSeries("training", [1, 2], [0.5, 0.25])
     chart = ChartData("Loss", "Loss: falls.", [series])
-    sent = to_json(CompareReply(parts={"head": el("b", "<x>")}, charts={"loss": chart}))
+    reply = CompareReply(parts={"head": el("b", "<x>")}, charts={"loss": chart})
+    sent = as_server_function(lambda _request: reply)({})
     assert sent["parts"] == {"head": "<b>&lt;x&gt;</b>"}
     assert type(sent["parts"]["head"]) is str
     assert sent["charts"]["loss"]["series"][0]["y"] == [0.5, 0.25]
@@ -46,7 +46,7 @@ def test_an_error_of_a_server_function_becomes_a_toast():
     reply = as_server_function(fail)({})
     assert reply["is_error"]
     assert "Give 8." in reply["toast"]
-    assert as_server_function(lambda _request: Reply())({}) == to_json(Reply())
+    assert as_server_function(lambda _request: Reply())({}) == asdict(Reply())
 
 
 def test_the_types_of_the_javascript_are_current():

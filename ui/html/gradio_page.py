@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+from pydantic_core import to_jsonable_python
 
 from modelforge.errors import ForgeError
-from ui.contract import Reply, error_text, to_json
+from ui.contract import Reply, error_text
 from ui.html.layout import asset_url
 from ui.html.markup import Markup, el
 
@@ -42,7 +43,7 @@ def as_server_function(function: ServerFunction) -> Callable[[Any], dict[str, An
             reply = function(request)
         except ForgeError as error:
             reply = Reply(toast=error_text(error), is_error=True)
-        return dict(to_json(reply))
+        return dict(to_jsonable_python(reply))
 
     return call
 

@@ -7,24 +7,28 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import anyio.from_thread
-from anyio import to_thread
-from fastapi import APIRouter, Body, Query, Request
+from fastapi import APIRouter, Body, Depends, Query, Request
 
-from modelforge.api.dependencies import BUSY, OPTIONAL_SETTINGS_BODY, ForgeDep, error
-from modelforge.api.errors import ForgeRoute, read_settings
-from modelforge.api.schemas.datasets import (
+from modelforge.api.dependencies import (
+    BUSY,
+    OPTIONAL_SETTINGS_BODY,
+    ForgeDep,
+    OptionalSettings,
+    error,
+)
+from modelforge.api.errors import ForgeRoute
+from modelforge.api.schemas import (
     DataFindings,
     DatasetDetails,
     FileFindings,
     Preview,
     TokenPage,
 )
-from modelforge.config.resolve import Layer
+from modelforge.config.schema.data import Source
 from modelforge.data.repair.copy import RepairResult
 from modelforge.data.sources.library import StoredDataset
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import ConfigError, DataError, Problem
-from modelforge.services.datasets import DatasetService
 
 MAX_ROWS = 200
 MAX_TOKEN_ROWS = 50
@@ -36,19 +40,35 @@ FILE_BODY: dict[str, Any] = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
-SourceFields = Annotated[
-    str | None,
-    Query(
-        description='How rows are read, as JSON: `{"instruction_field": "q"}`; the settings of '
-        "`data.sources`."
-    ),
-]
-
 router = APIRouter(route_class=ForgeRoute)
 
 
+def _sources(
+    name: str,
+    forge: ForgeDep,
+    source: Annotated[
+        str | None,
+        Query(
+            description='How rows are read, as JSON: `{"instruction_field": "q"}`; the settings of '
+            "`data.sources`."
+        ),
+    ] = None,
+) -> list[Source]:
+    try:
+        fields = {} if source is None else json.loads(source)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        remedy = 'Write it as {"text_field": "body"}.'
+        raise ConfigError(Problem("source", "The value is not a JSON object.", remedy))
+    return forge.datasets.parse_sources(forge.datasets.find(name).dataset, fields)
+
+
+Sources = Annotated[list[Source], Depends(_sources)]
+
+
 @router.post("/datasets", status_code=201, openapi_extra=FILE_BODY, responses=UNUSABLE)
-async def upload(
+def upload(
     request: Request,
     forge: ForgeDep,
     filename: Annotated[str, Query(description="The file name; its suffix sets the format.")],
@@ -60,8 +80,16 @@ async def upload(
 
     A file without usable rows is rejected and deleted unless `keep` is true.
     """
-    chunks = _chunks(request)
-    return await to_thread.run_sync(lambda: _store(forge.datasets, filename, chunks, keep=keep))
+    data = forge.datasets
+    path = data.upload(filename, _chunks(request), MAX_UPLOAD_BYTES)
+    try:
+        return DatasetDetails.of(data.summarize(data.parse_sources(path.name)), path.name)
+    except DataError as unreadable:
+        if keep:
+            size = path.stat().st_size
+            return DatasetDetails.unreadable(path.name, size, unreadable.problems)
+        path.unlink(missing_ok=True)
+        raise
 
 
 @router.get("/datasets")
@@ -77,41 +105,31 @@ def delete(name: str, forge: ForgeDep) -> None:
 
 
 @router.get("/datasets/{name}", responses=NO_DATASET)
-def dataset(name: str, forge: ForgeDep, source: SourceFields = None) -> DatasetDetails:
+def dataset(sources: Sources, forge: ForgeDep) -> DatasetDetails:
     """Return the summary of a dataset: rows, column mapping with reasons, and findings."""
-    kept = forge.datasets.find(name)
-    summary = forge.datasets.summarize(
-        forge.datasets.parse_sources(kept.dataset, _source_fields(source))
-    )
-    return DatasetDetails.of(summary, kept.dataset)
+    return DatasetDetails.of(forge.datasets.summarize(sources), sources[0].path)
 
 
 @router.get("/datasets/{name}/preview", responses=NO_DATASET)
 def preview(
-    name: str,
+    sources: Sources,
     forge: ForgeDep,
-    source: SourceFields = None,
     first: Annotated[int, Query(ge=1, le=MAX_ROWS, description="Number of rows.")] = 20,
     after: Annotated[int, Query(ge=0, description="Number of rows to skip.")] = 0,
 ) -> Preview:
     """Return rows as stored and as training reads them. Long texts are shortened."""
-    kept = forge.datasets.find(name)
-    sources = forge.datasets.parse_sources(kept.dataset, _source_fields(source))
     return Preview(**forge.datasets.preview(sources, first=first, after=after))
 
 
 @router.get("/datasets/{name}/findings", responses=NO_DATASET)
 def findings(
-    name: str,
+    sources: Sources,
     forge: ForgeDep,
-    source: SourceFields = None,
     max_seq_length: Annotated[
         int | None, Query(ge=1, description="Maximum sequence length in tokens.")
     ] = None,
 ) -> DataFindings:
     """Check every row. Return the findings with their places and fixes, and statistics."""
-    kept = forge.datasets.find(name)
-    sources = forge.datasets.parse_sources(kept.dataset, _source_fields(source))
     reports = forge.datasets.check(sources, max_length=max_seq_length)
     return DataFindings(
         trainable=not any(report.blocked for report in reports),
@@ -124,8 +142,8 @@ def findings(
     openapi_extra=OPTIONAL_SETTINGS_BODY,
     responses={**NO_DATASET, **BUSY},
 )
-async def tokens(
-    request: Request,
+def tokens(
+    settings: OptionalSettings,
     name: str,
     forge: ForgeDep,
     row: Annotated[int, Query(ge=0, description="The first row, counted from 0.")] = 0,
@@ -136,40 +154,21 @@ async def tokens(
     The body holds settings as for a run, all optional. Defaults are those of
     `modelforge data tokens`, with the starter model.
     """
-    values = await read_settings(request) if await request.body() else {}
-    kept = await to_thread.run_sync(lambda: forge.datasets.find(name))
-    layers = forge.datasets.layers(kept.dataset, Layer("body", values))
-    page = await to_thread.run_sync(lambda: forge.datasets.tokens(*layers, row=row, count=count))
-    return TokenPage(**page)
+    layers = forge.datasets.layers(forge.datasets.find(name).dataset, settings)
+    return TokenPage(**forge.datasets.tokens(*layers, row=row, count=count))
 
 
 @router.post("/datasets/{name}/repair", status_code=201, responses=NO_DATASET)
 def repair(
-    name: str,
+    sources: Sources,
     forge: ForgeDep,
-    source: SourceFields = None,
     codes: Annotated[
         list[str] | None,
         Body(embed=True, description="The findings to repair; default: all except notes."),
     ] = None,
 ) -> list[RepairResult]:
     """Write a repaired copy and return the changes. The original is not modified."""
-    kept = forge.datasets.find(name)
-    sources = forge.datasets.parse_sources(kept.dataset, _source_fields(source))
     return forge.datasets.repair(sources, codes)
-
-
-def _source_fields(source: str | None) -> dict[str, Any]:
-    if source is None:
-        return {}
-    try:
-        fields = json.loads(source)
-    except (ValueError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict):
-        remedy = 'Write it as {"text_field": "body"}.'
-        raise ConfigError(Problem("source", "The value is not a JSON object.", remedy))
-    return fields
 
 
 def _chunks(request: Request) -> Iterator[bytes]:
@@ -183,17 +182,3 @@ def _chunks(request: Request) -> Iterator[bytes]:
 
     while (chunk := anyio.from_thread.run(next_chunk)) is not None:
         yield chunk
-
-
-def _store(
-    data: DatasetService, filename: str, chunks: Iterator[bytes], *, keep: bool
-) -> DatasetDetails:
-    path = data.upload(filename, chunks, MAX_UPLOAD_BYTES)
-    try:
-        return DatasetDetails.of(data.summarize(data.parse_sources(path.name)), path.name)
-    except DataError as unreadable:
-        if keep:
-            size = path.stat().st_size
-            return DatasetDetails.unreadable(path.name, size, unreadable.problems)
-        path.unlink(missing_ok=True)
-        raise

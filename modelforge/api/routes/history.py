@@ -10,15 +10,15 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 
 from modelforge.api.dependencies import BUSY, NO_RUN, ForgeDep, Responses
 from modelforge.api.errors import ForgeRoute
-from modelforge.api.schemas.history import (
+from modelforge.api.schemas import (
     ComparedRuns,
     FreedSpace,
-    Notes,
     NotesChange,
     RunCurves,
-    StorageInfo,
 )
 from modelforge.config.recipe import dump_recipe
+from modelforge.runs.notes import Notes
+from modelforge.services.storage import StorageUsage
 
 MAX_POINTS = 5000
 CSV: Responses = {200: {"content": {"text/csv": {}}, "description": "A table."}, **NO_RUN}
@@ -55,7 +55,7 @@ def compare_html(forge: ForgeDep, runs: RunIds) -> Response:
 @router.put("/runs/{run_id}/notes", responses=NO_RUN)
 def change_notes(run_id: str, change: Annotated[NotesChange, Body()], forge: ForgeDep) -> Notes:
     """Change the name, the tags or the note of a run."""
-    return Notes(**forge.history.annotate(run_id, **change.model_dump()))
+    return forge.history.annotate(run_id, **change.model_dump())
 
 
 @router.get("/runs/{run_id}/curves", responses=NO_RUN)
@@ -77,9 +77,9 @@ def recipe(run_id: str, forge: ForgeDep) -> Response:
 
 
 @router.get("/storage")
-def storage(forge: ForgeDep) -> StorageInfo:
+def storage(forge: ForgeDep) -> StorageUsage:
     """Return the disk usage of the home folder and what can be deleted."""
-    return StorageInfo(**forge.storage.usage().as_dict())
+    return forge.storage.usage()
 
 
 @router.post("/storage/free", responses={**NO_RUN, **BUSY})

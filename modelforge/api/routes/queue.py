@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
 from modelforge.api.dependencies import (
@@ -14,19 +13,19 @@ from modelforge.api.dependencies import (
     SETTINGS_BODY,
     ForgeDep,
     RequestId,
+    Settings,
+    created,
     error,
 )
-from modelforge.api.errors import ForgeRoute, read_settings
-from modelforge.api.schemas.queue import (
+from modelforge.api.errors import ForgeRoute
+from modelforge.api.schemas import (
     START_AFTER,
     QueueChange,
     QueueEntry,
     QueueEntryChange,
-    QueueInfo,
+    RunStatus,
 )
-from modelforge.api.schemas.runs import RunStatus
-from modelforge.config.resolve import Layer
-from modelforge.forge import Forge
+from modelforge.services.queue import QueueView
 
 router = APIRouter(route_class=ForgeRoute)
 NOT_QUEUED = error(404, "The run is not in the queue.")
@@ -38,7 +37,8 @@ NOT_QUEUED = error(404, "The run is not in the queue.")
     openapi_extra=SETTINGS_BODY,
     responses={**NO_MODEL_OR_DATA, **INVALID_SETTINGS},
 )
-async def enqueue(
+def enqueue(
+    settings: Settings,
     request: Request,
     response: Response,
     forge: ForgeDep,
@@ -47,39 +47,35 @@ async def enqueue(
     held: Annotated[bool, Query(description="Hold the run until it is released.")] = False,
 ) -> RunStatus:
     """Create a run and queue it. It starts when the machine is free."""
-    layer = Layer("body", await read_settings(request))
-    run_id = await to_thread.run_sync(
-        lambda: forge.queue.add(layer, request_id=request_id, start_after=start_after, held=held)
-    )
-    response.headers["location"] = f"{request.url.path.rstrip('/')[: -len('/queue')]}/runs/{run_id}"
-    return RunStatus(id=run_id, state=await to_thread.run_sync(lambda: forge.runs.state(run_id)))
+    run_id = forge.queue.add(settings, request_id=request_id, start_after=start_after, held=held)
+    return created(request, response, forge, run_id)
 
 
 @router.post("/queue/{run_id}", responses=NO_RUN)
-def enqueue_again(run_id: str, entry: QueueEntry, forge: ForgeDep) -> QueueInfo:
+def enqueue_again(run_id: str, entry: QueueEntry, forge: ForgeDep) -> QueueView:
     """Queue a run that stopped, failed or was lost, so that it resumes."""
     forge.queue.add_resume(run_id, start_after=entry.start_after, held=entry.held is True)
-    return _info(forge)
+    return forge.queue.view()
 
 
 @router.get("/queue")
-def queue(forge: ForgeDep) -> QueueInfo:
+def queue(forge: ForgeDep) -> QueueView:
     """Return the queued runs in order, and why none of them starts now."""
-    return _info(forge)
+    return forge.queue.view()
 
 
 @router.patch("/queue", responses=INVALID_SETTINGS)
-def change_queue(change: QueueChange, forge: ForgeDep) -> QueueInfo:
+def change_queue(change: QueueChange, forge: ForgeDep) -> QueueView:
     """Hold or release the whole queue, and set whether it continues after a failure."""
     if change.go_on_after_failure is not None:
         forge.queue.settings(go_on_after_failure=change.go_on_after_failure)
     if change.held is not None:
         forge.queue.hold() if change.held else forge.queue.release()
-    return _info(forge)
+    return forge.queue.view()
 
 
 @router.patch("/queue/{run_id}", responses={**NOT_QUEUED, **INVALID_SETTINGS})
-def change_entry(run_id: str, change: QueueEntryChange, forge: ForgeDep) -> QueueInfo:
+def change_entry(run_id: str, change: QueueEntryChange, forge: ForgeDep) -> QueueView:
     """Move a queued run, hold or release it, or set its earliest start time."""
     if "start_after" in change.model_fields_set:
         forge.queue.start_after(run_id, change.start_after)
@@ -87,14 +83,10 @@ def change_entry(run_id: str, change: QueueEntryChange, forge: ForgeDep) -> Queu
         forge.queue.move(run_id, change.position)
     if change.held is not None:
         forge.queue.hold(run_id) if change.held else forge.queue.release(run_id)
-    return _info(forge)
+    return forge.queue.view()
 
 
 @router.delete("/queue/{run_id}", status_code=204, responses=NOT_QUEUED)
 def remove(run_id: str, forge: ForgeDep) -> None:
     """Remove a run from the queue. A run that was never started is deleted."""
     forge.queue.remove(run_id)
-
-
-def _info(forge: Forge) -> QueueInfo:
-    return QueueInfo(**forge.queue.view().as_dict())

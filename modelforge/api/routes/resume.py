@@ -8,20 +8,21 @@ from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
-from modelforge.api.dependencies import BUSY, NO_RUN, ForgeDep, error
+from modelforge.api.dependencies import BUSY, NO_RUN, ForgeDep, RequestIdText, created, error
 from modelforge.api.errors import ForgeRoute
-from modelforge.api.schemas.runs import ContinueOptions, RunStatus
+from modelforge.api.schemas import RunStatus
 from modelforge.diagnosis.classify import Cause
 from modelforge.errors import NotFoundError, Problem
+from modelforge.services.resume import ResumeOptions
 
 router = APIRouter(route_class=ForgeRoute)
 NOT_POSSIBLE = {**NO_RUN, **BUSY, **error(422, "The run cannot be continued, or it is blocked.")}
 
 
 @router.get("/runs/{run_id}/again", responses=NO_RUN)
-def continue_options(run_id: str, forge: ForgeDep) -> ContinueOptions:
+def continue_options(run_id: str, forge: ForgeDep) -> ResumeOptions:
     """Return the ways to continue a run, and why each is not possible where it is not."""
-    return ContinueOptions(**forge.resume.options(run_id).as_dict())
+    return forge.resume.options(run_id)
 
 
 @router.post("/runs/{run_id}/resume", status_code=202, responses=NOT_POSSIBLE)
@@ -34,25 +35,19 @@ def resume(run_id: str, forge: ForgeDep) -> RunStatus:
 @router.post("/runs/{run_id}/continue", status_code=202, responses=NOT_POSSIBLE)
 def continue_run(
     run_id: str,
+    request: Request,
     response: Response,
     forge: ForgeDep,
     epochs: Annotated[int | None, Body(ge=1, le=10_000, description="Additional epochs.")] = None,
     steps: Annotated[int | None, Body(ge=1, le=10**9, description="Additional steps.")] = None,
-    request_id: Annotated[
-        str | None,
-        Body(
-            max_length=200,
-            description="A second request with the same text creates no second run.",
-        ),
-    ] = None,
+    request_id: Annotated[RequestIdText, Body()] = None,
 ) -> RunStatus:
     """Start a new run that continues training the result of this one, which stays unchanged.
 
     The default is one more epoch, or the same number of steps again.
     """
     new_id = forge.resume.continue_run(run_id, epochs=epochs, steps=steps, request_id=request_id)
-    response.headers["location"] = f"/api/runs/{new_id}"
-    return RunStatus(id=new_id, state=forge.runs.state(new_id))
+    return created(request, response, forge, new_id)
 
 
 @router.get(
@@ -79,19 +74,11 @@ def retry(
     response: Response,
     request: Request,
     forge: ForgeDep,
-    request_id: Annotated[
-        str | None,
-        Query(
-            max_length=200,
-            description="A second request with the same text creates no second run.",
-        ),
-    ] = None,
+    request_id: Annotated[RequestIdText, Query()] = None,
 ) -> RunStatus:
     """Start a run again with the changed settings that `diagnosis` suggests."""
     new_id = forge.diagnosis.apply_fix(run_id, request_id=request_id)
-    base = request.url.path.rpartition(f"/{run_id}/retry")[0]
-    response.headers["location"] = f"{base}/{new_id}"
-    return RunStatus(id=new_id, state=forge.runs.state(new_id))
+    return created(request, response, forge, new_id)
 
 
 @router.get(

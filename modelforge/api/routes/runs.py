@@ -6,7 +6,6 @@ import re
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from anyio import to_thread
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -20,13 +19,13 @@ from modelforge.api.dependencies import (
     ForgeDep,
     RequestId,
     Responses,
+    Settings,
+    created,
     error,
 )
-from modelforge.api.errors import ForgeRoute, read_settings
-from modelforge.api.schemas.history import RunQuery
-from modelforge.api.schemas.runs import RunDetails, RunStatus
+from modelforge.api.errors import ForgeRoute
+from modelforge.api.schemas import RunDetails, RunQuery, RunStatus
 from modelforge.api.sse import RunFollower, follow_run
-from modelforge.config.resolve import Layer
 from modelforge.runs.listing import RunRow
 from modelforge.units import MIB
 
@@ -63,14 +62,16 @@ def runs(response: Response, query: Annotated[RunQuery, Query()], forge: ForgeDe
     openapi_extra=SETTINGS_BODY,
     responses={**NO_MODEL_OR_DATA, **BUSY, **INVALID_SETTINGS},
 )
-async def start(
-    request: Request, response: Response, forge: ForgeDep, request_id: RequestId
+def start(
+    settings: Settings,
+    request: Request,
+    response: Response,
+    forge: ForgeDep,
+    request_id: RequestId,
 ) -> RunStatus:
     """Start a run. A rejected request creates nothing. `logging.run_name` sets its name."""
-    layer = Layer("body", await read_settings(request))
-    run_id = await to_thread.run_sync(lambda: forge.runs.start(layer, request_id=request_id))
-    response.headers["location"] = f"{request.url.path.rstrip('/')}/{run_id}"
-    return RunStatus(id=run_id, state=await to_thread.run_sync(lambda: forge.runs.state(run_id)))
+    run_id = forge.runs.start(settings, request_id=request_id)
+    return created(request, response, forge, run_id)
 
 
 @router.get("/runs/{run_id}", responses=NO_RUN)

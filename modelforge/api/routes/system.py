@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query
 from modelforge import __version__
 from modelforge.api.dependencies import ForgeDep
 from modelforge.api.errors import ForgeRoute
-from modelforge.api.schemas.system import Health, MachineInfo, ProfileInfo
+from modelforge.api.schemas import Health, MachineInfo
 from modelforge.config.json_schema import json_schema
-from modelforge.config.profiles import load_profiles
+from modelforge.config.profiles import Profile, load_profiles
 from modelforge.data.sources.library import Sample, load_samples
 from modelforge.hardware.machine import choose_profile
 
@@ -38,13 +38,19 @@ def machine(
     """Return the hardware of this computer and the profile that suits it."""
     found = forge.machine.current(refresh=refresh)
     profile, reason = choose_profile(found)
-    return MachineInfo(**found.as_dict(), profile=profile, reason=reason)
+    return MachineInfo(
+        **vars(found),
+        device=found.device,
+        practice=found.practice_mode,
+        profile=profile,
+        reason=reason,
+    )
 
 
 @router.get("/profiles")
-def profiles() -> list[ProfileInfo]:
+def profiles() -> list[Profile]:
     """List the hardware profiles with their initial settings."""
-    return [ProfileInfo(**profile.as_dict()) for profile in load_profiles().values()]
+    return list(load_profiles().values())
 
 
 @router.get("/samples")

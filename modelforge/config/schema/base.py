@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal, TypedDict, TypeVar, Unpack, cast
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, Unpack, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +18,7 @@ ALL_CACHES: tuple[Cache, ...] = ("memory", "trial_run")
 # The default of a setting that has none.
 REQUIRED: Any = ...
 T = TypeVar("T")
+Gib = Annotated[float | None, Field(description="In GiB; null if unknown.")]
 
 
 class Group(StrEnum):
@@ -104,3 +105,8 @@ class SettingsGroup(BaseModel):
         protected_namespaces=(),
         use_attribute_docstrings=True,
     )
+
+
+def about(text: str) -> Any:
+    """Return the description of a field of a dataclass, for the docs of REST."""
+    return Field(description=text)

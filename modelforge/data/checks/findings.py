@@ -6,8 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from pydantic import Field
-
+from modelforge.config.schema.base import about
 from modelforge.data.checks.counters import MAX_PLACES, Counters, Place
 from modelforge.data.checks.rules import RULES
 from modelforge.data.formats.errors import ReadError, read_error
@@ -27,19 +26,17 @@ _UNREPAIRABLE = frozenset(
 class DataFinding:
     """A data finding, reported once with the number of rows."""
 
-    code: Annotated[str, Field(description="A stable code that names the cause.")]
+    code: Annotated[str, about("A stable code that names the cause.")]
     level: Level
     what: str
     remedy: str
     file: str
-    count: Annotated[int, Field(description="The number of rows or places.")] = 1
+    count: Annotated[int, about("The number of rows or places.")] = 1
     places: Annotated[
-        list[Place],
-        Field(description="The first lines, with the column number or name where known."),
+        list[Place], about("The first lines, with the column number or name where known.")
     ] = field(default_factory=list)
     repair: Annotated[
-        str | None,
-        Field(description="What the repair would do; null if it cannot be repaired."),
+        str | None, about("What the repair would do; null if it cannot be repaired.")
     ] = None
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
-from pydantic import Field
 
+from modelforge.config.schema.base import about
 from modelforge.config.schema.data import Source
 from modelforge.data.checks.file import check_file_format
 from modelforge.data.checks.findings import DataFinding
@@ -48,12 +48,10 @@ class RepairResult:
     """A repaired copy of a data file."""
 
     path: Path
-    dataset: Annotated[str, Field(description=DATASET)]
-    original: Annotated[str, Field(description="The name of the original file.")]
-    rows: Annotated[int, Field(description="The number of rows.")]
-    changes: Annotated[
-        dict[str, int], Field(description="Changed or removed rows by finding code.")
-    ]
+    dataset: Annotated[str, about(DATASET)]
+    original: Annotated[str, about("The name of the original file.")]
+    rows: Annotated[int, about("The number of rows.")]
+    changes: Annotated[dict[str, int], about("Changed or removed rows by finding code.")]
 
 
 def repair_sources(

@@ -9,27 +9,26 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
-
+from modelforge.config.schema.base import about
 from modelforge.data.sources.uploads import UNSAFE, list_uploads
 from modelforge.errors import ConfigError, NotFoundError, Problem, RunError
 from modelforge.paths import Home, resource_folder
 
 SAMPLE_PREFIX = "sample:"
-DatasetKind = Literal["upload", "fetched", "sample"]
 DATASET = "The value for the setting `dataset`."
+DatasetKind = Literal["upload", "fetched", "sample"]
 
 
 @dataclass(frozen=True)
 class StoredDataset:
     """An available dataset."""
 
-    name: Annotated[str, Field(description="Its name in every path.")]
-    dataset: Annotated[str, Field(description=DATASET)]
+    name: Annotated[str, about("Its name in every path.")]
+    dataset: Annotated[str, about(DATASET)]
     kind: DatasetKind
     path: Path
     size_bytes: int
-    changed: Annotated[float, Field(description="Modification time in Unix seconds.")]
+    changed: Annotated[float, about("Modification time in Unix seconds.")]
 
 
 @dataclass(frozen=True)
@@ -39,17 +38,14 @@ class Sample:
     name: str
     title: str
     description: str
-    expect: Annotated[str, Field(description="What a model does after training on it.")]
-    dataset: Annotated[str, Field(description=DATASET)]
+    expect: Annotated[str, about("What a model does after training on it.")]
+    dataset: Annotated[str, about(DATASET)]
     path: Path
     rows: int
-    question: Annotated[
-        str, Field(description="A prompt that is not in the data, to try the model with.")
-    ]
-    task: Annotated[str, Field(description="The task of its rows.")] = "text-generation"
+    question: Annotated[str, about("A prompt that is not in the data, to try the model with.")]
+    task: Annotated[str, about("The task of its rows.")] = "text-generation"
     strategies: Annotated[
-        Sequence[str],
-        Field(description="The strategies that can train on it, the usual one first."),
+        Sequence[str], about("The strategies that can train on it, the usual one first.")
     ] = ("sft", "qlora")
 
 

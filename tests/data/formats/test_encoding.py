@@ -69,7 +69,6 @@ def test_a_legacy_encoding_is_guessed_and_shown(tmp_path: Path, encoding: str) -
     path = write_pairs(tmp_path / "a.tsv", encoding, LEGACY[encoding])
     summary = summarize(path)
     assert summary.encoding == encoding
-    assert summary.encoding == encoding
     (finding,) = [each for each in summary.findings if each.code == "guessed-encoding"]
     assert finding.level == "note"
     assert encoding in finding.what

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio.to_thread
 from fastapi.sse import ServerSentEvent
+from pydantic_core import to_json
 
 from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.runs.atomic_files import find_json
-from ui.contract import RunUpdate, error_text, to_json
+from ui.contract import RunUpdate, error_text
 from ui.html.components import machine_brief
 from ui.pages.run import page
 from ui.pages.run.side_panel import RunSnapshot
@@ -102,7 +102,7 @@ async def run_updates(forge: Forge, run_id: str) -> AsyncIterator[ServerSentEven
             parts = {"run-head": page.unavailable(error_text(error))}
             update = RunUpdate(parts=dict(parts), state="gone", is_over=True)
         if update is not None:
-            yield ServerSentEvent(raw_data=json.dumps(to_json(update), ensure_ascii=False))
+            yield ServerSentEvent(raw_data=to_json(update).decode())
             if update.is_over:
                 return
         await asyncio.sleep(POLL_S)

@@ -67,11 +67,3 @@ def test_the_learning_rate_of_a_longer_run_is_explained(ended_run, schedule):
     run = ended_run()
     planned = dataclasses.replace(run.plan, lr_scheduler_type=schedule)
     assert rate_when_longer(dataclasses.replace(run, plan=planned), 5)
-
-
-def test_a_new_run_from_an_adapter_has_the_settings_of_the_old_one(forge, ended_run):
-    run = ended_run()
-    values = forge.resume.settings_from_adapter(run.id, {"num_train_epochs": 3})
-    assert values["adapter"]["start_from"] == run.id
-    assert values["num_train_epochs"] == 3
-    assert values["model_name"] == run.config["model_name"]

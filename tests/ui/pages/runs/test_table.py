@@ -94,8 +94,8 @@ def test_a_row_shows_the_main_metric_of_its_method(ended_run, method, event, exp
 def test_the_view_of_a_run_has_stage_scores_and_metrics(ended_run):
     step = {"step": 5, "loss": 0.1, "stage": 2, "metrics": {"reward": 0.75, "kl": 0.01}}
     scores = {"rows": 3, "before": None, "after": {"perplexity": 9.0}}
-    view = ended_run(method="rlhf", events=[("step", step), ("scores", scores)]).as_dict()
-    assert (view["stage"], view["scores"]["rows"], view["metrics"]["kl"]) == (2, 3, 0.01)
+    view = ended_run(method="rlhf", events=[("step", step), ("scores", scores)])
+    assert (view.stage, view.scores["rows"], view.metrics["kl"]) == (2, 3, 0.01)
 
 
 def test_a_run_of_the_first_release_shows_its_loss(ended_run):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelforge.config.resolve import Layer
-from tests.services.test_trial_runs import data, model, opened, over, said  # noqa: F401
+from tests.services.test_trial_runs import data, model, opened, over, settings  # noqa: F401
 from ui.pages.train.trial_run import state
 
 
@@ -11,23 +11,23 @@ def shown(forge, layer):
     return str(state(forge, forge.preflight.check(layer)))
 
 
-def test_a_failure_is_shown_again_with_the_same_settings_only(tmp_path, said):  # noqa: F811
+def test_a_failure_is_shown_again_with_the_same_settings_only(tmp_path, settings):  # noqa: F811
     forge = opened(tmp_path / "home", "fails")
-    layer = Layer("body", said)
+    layer = Layer("body", settings)
     assert not shown(forge, layer)
     over(forge, forge.trial_runs.start(layer))
     forge.close()
     # Like a page that is loaded again from another server.
     other = opened(tmp_path / "home", "fails")
     assert "find" in shown(other, layer)
-    assert not shown(other, Layer("body", said | {"lora_r": 8}))
+    assert not shown(other, Layer("body", settings | {"lora_r": 8}))
     other.close()
 
 
-def test_measured_values_are_not_repeated(tmp_path, said, monkeypatch):  # noqa: F811
+def test_measured_values_are_not_repeated(tmp_path, settings, monkeypatch):  # noqa: F811
     monkeypatch.setenv("MODELFORGE_ACTOR_PACE", "0.002")
     forge = opened(tmp_path / "home")
-    layer = Layer("body", said)
+    layer = Layer("body", settings)
     over(forge, forge.trial_runs.start(layer))
     assert not shown(forge, layer)
     forge.close()

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-# Learning rates of the public contract, for full-size models on a GPU.
-USUAL_RATE = {"sft": 2e-4, "qlora": 2e-4, "rlhf": 1.41e-5, "dpo": 5e-7}
-# For small models with an adapter and few steps, as trained without a GPU.
-PRACTICE_RATE = {"sft": 5e-4, "qlora": 5e-4, "rlhf": 5e-5, "dpo": 5e-5}
+# Usual learning rates with an adapter: of full-size models on a GPU, and of small models with few
+# steps, as trained without a GPU. sft, qlora and rlhf: the public contract; dpo: examples of TRL.
+USUAL_RATES = {
+    "sft": (2e-4, 5e-4),
+    "qlora": (2e-4, 5e-4),
+    "rlhf": (1.41e-5, 5e-5),
+    "dpo": (5e-6, 5e-5),
+}
 # Full fine-tuning needs about a tenth of the rate of an adapter (Schulman et al., "LoRA Without
-# Regret", 2025). The contract's rates for dpo and rlhf are low enough for both.
-FULL_FINE_TUNING_FACTOR = {"sft": 0.1}
+# Regret", 2025): the contract's 5e-7 for dpo. Its rate for rlhf is low enough for both.
+RATES_WITHOUT_ADAPTER = {"sft": (2e-5, 5e-5), "dpo": (5e-7, 5e-6)}
+
+
+def usual_learning_rates(strategy: str, *, adapter: bool = True) -> tuple[float, float]:
+    """Return the usual range of learning rates; unknown strategies use that of SFT."""
+    with_adapter = USUAL_RATES.get(strategy, USUAL_RATES["sft"])
+    return with_adapter if adapter else RATES_WITHOUT_ADAPTER.get(strategy, with_adapter)
 
 
 def default_learning_rate(strategy: str, *, practice: bool = False, adapter: bool = True) -> float:
-    """Return the default learning rate; unknown strategies use the SFT rate."""
-    rates = PRACTICE_RATE if practice else USUAL_RATE
-    rate = rates.get(strategy, rates["sft"])
-    return rate if adapter else rate * FULL_FINE_TUNING_FACTOR.get(strategy, 1.0)
+    """Return the lower end of the usual range, or the upper one for practice without a GPU."""
+    return usual_learning_rates(strategy, adapter=adapter)[practice]
 
 
 def strategy_defaults(

@@ -32,6 +32,7 @@ class MethodFacts:
         joins_rows: Rows may be packed or laid end to end without padding.
         splits_batch: A batch may be split into smaller micro-batches with the same result.
         counts_tokens: The tokens of a step follow from the token counts of its rows.
+        groups_by_length: Batches may hold rows of similar length.
         runs_on_unsloth: The provider Unsloth trains it.
     """
 
@@ -48,6 +49,7 @@ class MethodFacts:
     joins_rows: bool = False
     splits_batch: bool = True
     counts_tokens: bool = True
+    groups_by_length: bool = True
     runs_on_unsloth: bool = False
 
     def sequences(self, rows: int) -> int:
@@ -88,6 +90,7 @@ METHOD_FACTS: dict[Method, MethodFacts] = {
         compares=True,
         splits_batch=False,
         counts_tokens=False,
+        groups_by_length=False,
     ),
     "orpo": MethodFacts("ORPO", sides=2, needs_preferences=True, compares=True),
     "rlhf": MethodFacts(
@@ -98,6 +101,7 @@ METHOD_FACTS: dict[Method, MethodFacts] = {
         generates=True,
         splits_batch=False,
         counts_tokens=False,
+        groups_by_length=False,
     ),
 }
 

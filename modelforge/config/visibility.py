@@ -44,8 +44,11 @@ _WITH_REFERENCE = Condition(
 )
 _DROPOUT = _is("strategy", "sft", "qlora", "rlhf", text="with any strategy but dpo")
 _ANY_ORDER = Condition(
-    "with any loss but kto",
-    lambda get: get("strategy") != "dpo" or get("trainer.preference_loss") != "kto",
+    "with any strategy but rlhf and any loss but kto",
+    lambda get: (
+        get("strategy") != "rlhf"
+        and (get("strategy") != "dpo" or get("trainer.preference_loss") != "kto")
+    ),
 )
 _SCHEDULE_DECAYS = Condition(
     "for a schedule that decays", lambda get: not get("lr_scheduler_type").startswith("constant")

@@ -75,8 +75,9 @@ def test_the_rate_is_the_one_advised_for_the_strategy():
 
 
 def test_the_contract_s_advice_is_kept():
-    advice = {"sft": 2e-4, "qlora": 2e-4, "rlhf": 1.41e-5, "dpo": 5e-7}
+    advice = {"sft": 2e-4, "qlora": 2e-4, "rlhf": 1.41e-5}
     assert {name: default_learning_rate(name) for name in advice} == advice
+    assert default_learning_rate("dpo", adapter=False) == 5e-7
     assert strategy_defaults("qlora")["use_4bit"] is True
 
 

@@ -65,6 +65,15 @@ def test_every_snippet_of_the_contract_means_what_it_says(minimal, snippet):
         assert resolve(Layer("body", minimal | snippet)).config == config
 
 
+def test_names_may_be_given_as_a_list(minimal):
+    names = {"adapter": {"target_modules": ["q_proj", "v_proj"], "modules_to_save": ["lm_head"]}}
+    config = resolve(Layer("recipe", minimal | names | {"logging.report_to": ["wandb"]})).config
+    assert config.adapter.target_modules == "q_proj, v_proj"
+    assert (config.adapter.modules_to_save, config.logging.report_to) == ("lm_head", "wandb")
+    with pytest.raises(ConfigError, match="not text"):
+        resolve(Layer("recipe", minimal | {"adapter": {"target_modules": [1, 2]}}))
+
+
 @pytest.mark.parametrize(
     ("values", "text"),
     [

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from modelforge.config.methods import METHOD_FACTS, Method, MethodFacts, method_of
+from modelforge.config.methods import METHOD_FACTS, Method, MethodFacts, facts_of, method_of
 from modelforge.config.optimizers import StorageFormat
 from modelforge.config.plan import training, weights
 from modelforge.config.plan.context import Change, ChangeLog, Device, PlanContext
@@ -114,6 +114,8 @@ def make_plan(config: TrainingConfig, context: PlanContext) -> Plan:
     precision = weights.precision(config, context)
     accumulation = training.accumulation(config, log)
     length = _max_length(config, context, log)
+    training.lora_dropout(config, log)
+    training.eval_batch_size(config, log)
     total = training.total_steps(config, context.train_rows, context.row_tokens, length)
     eval_steps = training.eval_interval(config, total, log)
     scheduler, scheduler_kwargs = training.scheduler(config, log)
@@ -180,6 +182,9 @@ def _group_by_length(config: TrainingConfig, log: ChangeLog) -> bool:
     if config.packing and config.group_by_length:
         reason = "Packed sequences all have the same length."
         return log.record("group_by_length", False, reason)
+    facts = facts_of(config)
+    if config.group_by_length and not facts.groups_by_length:
+        return log.record("group_by_length", False, f"{facts.label} draws its rows at random.")
     return config.group_by_length
 
 

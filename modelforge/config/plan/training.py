@@ -13,6 +13,8 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import ConfigError, Problem
 
 DECAY_SHARE = 0.2
+# Completions generated together in an evaluation, where no batch size is set.
+GENERATED_EVAL_BATCH = 4
 # Share of a packed sequence that is filled: 0.96 to 0.99 with rows of 39 to 131 tokens in 256.
 PACKED_SHARE = 0.97
 # The Transformers schedule that ends above zero, for those that have one.
@@ -71,6 +73,31 @@ def accumulation(config: TrainingConfig, log: ChangeLog) -> int:
         reason = f"A step holds all {completions} completions of each of its prompts."
         log.record("gradient_accumulation_steps", used, reason)
     return used
+
+
+def effective_eval_batch_size(config: TrainingConfig) -> int:
+    """Return the evaluation batch size, raised for generated completions where it is not set."""
+    configured = config.per_device_eval_batch_size
+    if not facts_of(config).generates or "per_device_eval_batch_size" in config.model_fields_set:
+        return configured
+    completions = config.per_device_train_batch_size * effective_accumulation(config)
+    return max(configured, min(completions, GENERATED_EVAL_BATCH))
+
+
+def eval_batch_size(config: TrainingConfig, log: ChangeLog) -> int:
+    """Return `effective_eval_batch_size` and record a change."""
+    used = effective_eval_batch_size(config)
+    if used != config.per_device_eval_batch_size and config.evaluates:
+        log.record("per_device_eval_batch_size", used, "Completions are generated together.")
+    return used
+
+
+def lora_dropout(config: TrainingConfig, log: ChangeLog) -> None:
+    """Record that methods which compare completions train without dropout."""
+    facts = facts_of(config)
+    if config.adapter.enabled and config.lora_dropout and facts.compares and not facts.generates:
+        reason = f"{facts.label} compares log-probabilities without dropout."
+        log.record("lora_dropout", 0.0, reason)
 
 
 def eval_interval(config: TrainingConfig, total: int | None, log: ChangeLog) -> int | None:

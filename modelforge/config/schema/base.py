@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypedDict, TypeVar, Unpack, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Aspect = Literal["memory", "speed"]
 # The caches of measured results: memory traces and trial runs (see preflight/cache_key.py).
@@ -93,6 +93,16 @@ def setting(default: T, label: str, group: str = "", **options: Unpack[SettingOp
     field: Any = Field(default, title=label, json_schema_extra=extra, **bounds)
     field.metadata.append(info)
     return cast(T, field)
+
+
+def _join_names(value: Any) -> Any:
+    """Return a list of names as text with commas; other values unchanged."""
+    is_list = isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
+    return ", ".join(value) if is_list else value
+
+
+# Names with commas; a list is accepted too.
+Names = Annotated[str, BeforeValidator(_join_names)]
 
 
 class SettingsGroup(BaseModel):

@@ -70,7 +70,8 @@ class Contract(SettingsGroup):
     use_4bit: bool = setting(True, "4-bit weights", Group.QUANTIZATION, basic=True, affects=BOTH)
     """Store the frozen model in 4 bits: a quarter of the memory, slightly slower.
 
-    On the CPU it works but is slow; there it is off unless you switch it on.
+    On the CPU it works but is slow: without a GPU the form starts with it off. A recipe or request
+    that leaves it out uses it.
     """
 
     use_8bit: bool = setting(False, "8-bit weights", Group.QUANTIZATION, affects=BOTH)
@@ -139,7 +140,8 @@ class Contract(SettingsGroup):
     )
     """Size of each optimizer step: too high diverges, too low learns nothing.
 
-    Usual: sft and qlora 2e-4, rlhf 1.41e-5, dpo 5e-7.
+    Usual: sft and qlora 2e-4, rlhf 1.41e-5, dpo 5e-6 to 5e-5; without an adapter sft 2e-5 and dpo
+    5e-7.
     """
 
     weight_decay: float = setting(0.001, "Weight decay", Group.OPTIMIZER, ge=0)

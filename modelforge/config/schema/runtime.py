@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from pydantic import BeforeValidator
+from typing import Literal
 
 from modelforge.config.schema.base import (
     BOTH,
     MEMORY,
     SPEED,
     Group,
+    Names,
     SettingsGroup,
     setting,
 )
@@ -18,12 +17,6 @@ from modelforge.config.schema.base import (
 TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow", "aim")
 # Environment variables whose address takes precedence over the run folder.
 TRACKER_ADDRESSES = {"mlflow": "MLFLOW_TRACKING_URI", "aim": "AIM_REPO"}
-
-
-def join_names(value: Any) -> Any:
-    """Return a list of names as text with commas; other values unchanged."""
-    is_list = isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
-    return ", ".join(value) if is_list else value
 
 
 class Hardware(SettingsGroup):
@@ -82,9 +75,7 @@ class Logging(SettingsGroup):
     logging_steps: int = setting(1, "Log every", Group.LOGGING, ge=1, unit="steps")
     """Steps between two logged points."""
 
-    report_to: Annotated[str, BeforeValidator(join_names)] = setting(
-        "", "Trackers", Group.LOGGING, max_length=200
-    )
+    report_to: Names = setting("", "Trackers", Group.LOGGING, max_length=200)
     """Experiment trackers: tensorboard, trackio, wandb, mlflow, aim.
 
     Each is installed on demand, for instance with `python launch.py setup --with tensorboard`. They

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from modelforge.config.schema.base import BOTH, MEMORY, Group, SettingsGroup, setting
+from modelforge.config.schema.base import BOTH, MEMORY, Group, Names, SettingsGroup, setting
 
 MAX_LAYERS = 200
 
@@ -60,7 +60,7 @@ class Adapter(SettingsGroup):
     enabled: bool = setting(True, "Adapter", Group.ADAPTER, affects=BOTH)
     """Train a small adapter; off trains all weights, which needs far more memory."""
 
-    target_modules: str = setting(
+    target_modules: Names = setting(
         "all-linear", "Target modules", Group.ADAPTER, min_length=1, max_length=1000, affects=MEMORY
     )
     """all-linear, or module names with commas: q_proj, v_proj."""
@@ -87,7 +87,7 @@ class Adapter(SettingsGroup):
     use_dora: bool = setting(False, "DoRA", Group.ADAPTER, affects=MEMORY)
     """Train magnitude and direction separately: often slightly better, and slower."""
 
-    modules_to_save: str = setting(
+    modules_to_save: Names = setting(
         "", "Fully trained modules", Group.ADAPTER, max_length=1000, affects=MEMORY
     )
     """Names of modules trained in full beside the adapter, with commas."""

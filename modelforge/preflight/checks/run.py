@@ -46,6 +46,8 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     data.split_is_possible,
     data.dataset_findings,
     settings.schedule_fits,
+    settings.adapter_dropout,
+    settings.adapter_scale,
     settings.few_steps,
     settings.slow_evaluation,
     settings.learning_rate,

@@ -6,7 +6,8 @@ import math
 import os
 from collections.abc import Iterator
 
-from modelforge.config.defaults import default_learning_rate
+from modelforge.config.defaults import default_learning_rate, usual_learning_rates
+from modelforge.config.fields import specs_by_name
 from modelforge.config.plan.make import Change
 from modelforge.config.resolve import flatten
 from modelforge.config.rules.training import requested_trackers
@@ -17,6 +18,9 @@ from modelforge.preflight.context import RunContext
 from modelforge.preflight.speed import eval_time_ratio
 
 MIN_STEPS = 10
+HIGH_DROPOUT = 0.5
+# Factors beyond the usual range from which a learning rate is unusual.
+MUCH_HIGHER, MUCH_LOWER = 3, 10
 FEW_EVALUATIONS = 5
 # From this ratio on, slow evaluations are reported with a factor.
 REPORTED_RATIO = 1.5
@@ -32,37 +36,65 @@ def plan_changes(context: RunContext) -> Iterator[Finding]:
 
 
 def learning_rate(context: RunContext) -> Iterator[Finding]:
-    """Warn of a learning rate that differs from the usual one by a factor of ten."""
+    """Warn of a learning rate far outside the usual range."""
     config = context.config
-    rate = config.learning_rate
-    usual = default_learning_rate(
-        config.strategy, practice=context.machine.practice_mode, adapter=config.adapter.enabled
-    )
-    factor = max(rate / usual, usual / rate)
-    if factor < 10 * (1 - 1e-9):
+    rate, has_adapter = config.learning_rate, config.adapter.enabled
+    low, high = usual_learning_rates(config.strategy, adapter=has_adapter)
+    is_high = rate > high
+    factor = rate / high if is_high else low / rate
+    if factor <= (MUCH_HIGHER if is_high else MUCH_LOWER) * (1 + 1e-9):
         return
-    is_high = rate > usual
+    practice = context.machine.practice_mode
+    default = default_learning_rate(config.strategy, practice=practice, adapter=has_adapter)
     harm = "the model may diverge or forget" if is_high else "the model may hardly learn"
     yield caution(
         "learning-rate-unusual",
         f"The learning rate {rate:g} is {factor:.0f} times {'above' if is_high else 'below'} the "
-        f"usual {usual:g} for {config.strategy}; {harm}.",
-        f"Use {usual:g}, or keep it if it is intended.",
+        f"usual {low:g} to {high:g} for {config.strategy} with "
+        f"{'an adapter' if has_adapter else 'all weights'}; {harm}.",
+        f"Use {default:g}, or keep it if it is intended.",
         "learning_rate",
-        usual,
+        default,
+    )
+
+
+def adapter_dropout(context: RunContext) -> Iterator[Finding]:
+    """Refuse a dropout that leaves the adapter no input, and warn of a high one."""
+    dropout = context.config.lora_dropout
+    changed = {change.where for change in context.plan.changes}
+    if context.plan.trains != "adapter" or "lora_dropout" in changed or dropout <= HIGH_DROPOUT:
+        return
+    if dropout == 1:
+        what = "A LoRA dropout of 1 drops every input of the adapter, so it learns nothing."
+        yield blocker("dropout-of-everything", what, "Use 0.05 to 0.1.", "lora_dropout", 0.1)
+    else:
+        what = f"The LoRA dropout {dropout:g} drops more than half of the adapter's inputs."
+        yield caution("dropout-high", what, "Usual: 0 to 0.1.", "lora_dropout", 0.1)
+
+
+def adapter_scale(context: RunContext) -> Iterator[Finding]:
+    """Note a LoRA alpha below the rank, as after raising the rank alone."""
+    config, alpha = context.config, context.plan.lora_alpha
+    if context.plan.trains != "adapter" or config.adapter.use_rslora or alpha >= config.lora_r:
+        return
+    yield note(
+        "alpha-below-rank",
+        f"LoRA alpha {alpha} over rank {config.lora_r} scales the adapter by "
+        f"{alpha / config.lora_r:g}; usual is twice the rank.",
+        f"Set LoRA alpha to {2 * config.lora_r}, or keep it if it is intended.",
+        "lora_alpha",
+        2 * config.lora_r,
     )
 
 
 def unused_settings(context: RunContext) -> Iterator[Finding]:
-    """Note settings of the trainer that have no effect with the other settings."""
+    """Note settings that have no effect with the other settings."""
     values = flatten(context.config.explicit_values())
-    trainer = context.config.trainer
-    for name in sorted(trainer.model_fields_set):
-        full = f"trainer.{name}"
-        is_default = getattr(trainer, name) == type(trainer).model_fields[name].default
-        if not is_default and not applies(full, values):
-            what = f"The setting has no effect here; it applies {describe_conditions(full)}."
-            yield note("setting-unused", what, where=full)
+    changed = {change.where for change in context.plan.changes}
+    for name in sorted(values.keys() - changed):
+        if values[name] != specs_by_name()[name].default and not applies(name, values):
+            what = f"The setting has no effect here; it applies {describe_conditions(name)}."
+            yield note("setting-unused", what, where=name)
 
 
 def schedule_fits(context: RunContext) -> Iterator[Finding]:

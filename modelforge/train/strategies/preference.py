@@ -60,12 +60,6 @@ def run(
     job, config = context.job, context.job.config
     loaded = context.load("causal")
     tokenized = loop.tokenize(context, loop.chat_template_for(context, loaded), tokenize)
-    if config.lora_dropout > 0 and "lora_dropout" in config.model_fields_set:
-        text = (
-            f"Preference methods compare log-probabilities without dropout, so LoRA dropout "
-            f"{config.lora_dropout:g} is not used."
-        )
-        context.log.note("dropout-unused", text)
     context.stop.check()
     model = load_reference(context) if needs_reference else None
     set_seed(config.trainer.seed)

@@ -14,7 +14,11 @@ from typing import Any
 from transformers import TrainerCallback, TrainerState, set_seed
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from modelforge.config.plan.training import GenerationBatching, generation_batching
+from modelforge.config.plan.training import (
+    GenerationBatching,
+    effective_eval_batch_size,
+    generation_batching,
+)
 from modelforge.modeling.adapters.lora import lora_config
 from modelforge.modeling.tokenize.prompts import PromptDataset, build_prompts, max_prompt_length
 from modelforge.runs.checkpoints import list_checkpoints
@@ -42,7 +46,6 @@ from modelforge.train.trainer.private import OnlineMixin
 REWARD_STAGE = Stage(1, 2, "Training the reward model")
 POLICY_STAGE = Stage(2, 2, "Training with rewards")
 # Completions per evaluation batch unless configured: more would need the memory of a larger batch.
-EVAL_BATCH = 4
 # Seconds between two checks for a stop request while completions are generated.
 CHECK_EVERY_S = 0.5
 # Samples are reported at least this often in a run, and at most every so many steps.
@@ -96,7 +99,7 @@ def training_arguments(
     arguments = common_arguments(job, evaluates=evaluates)
     arguments |= {
         "gradient_accumulation_steps": layout.accumulation,
-        "per_device_eval_batch_size": _eval_batch_size(job, layout),
+        "per_device_eval_batch_size": effective_eval_batch_size(job.config),
         **cap_intervals(arguments, _total_steps(job, layout, prompts)),
         "eval_on_start": evaluates,
         "metric_for_best_model": "eval_reward" if evaluates else None,
@@ -194,13 +197,6 @@ def _total_steps(job: Job, layout: GenerationBatching, prompts: int) -> int:
     if job.config.max_steps > 0:
         return job.config.max_steps
     return max(1, layout.steps(prompts)) * job.config.num_train_epochs
-
-
-def _eval_batch_size(job: Job, layout: GenerationBatching) -> int:
-    config = job.config
-    if "per_device_eval_batch_size" in config.model_fields_set:
-        return config.per_device_eval_batch_size
-    return max(config.per_device_eval_batch_size, min(layout.completions, EVAL_BATCH))
 
 
 def _reference_arguments(job: Job) -> dict[str, Any] | None:

@@ -301,12 +301,6 @@ def test_a_run_of_all_weights_leaves_a_model(bench, compared):
         assert AutoModelForCausalLM.from_pretrained(run.output).num_parameters() > 0
 
 
-def test_dropout_that_is_not_used_is_told_where_it_was_asked_for(bench, compared):
-    for said, wanted in (({"lora_dropout": 0.2}, {"dropout-unused"}), ({}, set())):
-        events = bench.work(compared(max_steps=1, **said))
-        assert {note["code"] for note in told(events, "note")} == wanted
-
-
 def test_a_run_that_is_stopped_is_kept(bench, compared):
     from tests.train.test_worker import stop_at
 

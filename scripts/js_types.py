@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import types
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ui.contract import REPLIES
+from ui import contract
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "assets" / "js" / "types.d.ts"
@@ -16,6 +16,14 @@ HEAD = "// Generated from ui/contract.py by scripts/js_types.py. Do not edit.\n"
 SIMPLE: dict[Any, str] = {
     str: "string", int: "number", float: "number", bool: "boolean", Any: "any", type(None): "null",
 }  # fmt: skip
+
+
+# Every dataclass of the contract, in its order.
+REPLIES = [
+    value
+    for value in vars(contract).values()
+    if isinstance(value, type) and is_dataclass(value) and value.__module__ == contract.__name__
+]
 
 
 def main() -> int:

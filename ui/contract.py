@@ -192,13 +192,6 @@ class ChatLine:
     error: str | None = None
 
 
-REPLIES = (
-    *(Reply, PollReply, DataFacts, TrainReply, StartReply, TrialRunReply, RecipeReply),
-    *(RepairReply, DatasetReply, TableReply, ChatPageReply, ChartSeries, ChartData),
-    *(CompareReply, RunUpdate, ProgressLine, ChatStats, ChatLine),
-)
-
-
 def json_line(line: ProgressLine | ChatLine) -> str:
     """Return one line of a stream of JSON lines."""
     return f"{to_json(line).decode()}\n"

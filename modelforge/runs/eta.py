@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
+from modelforge.config.methods import METHOD_FACTS
 from modelforge.runs.timings import REMEMBERED, StepTimings, StepWindow
 
 # Fewer steps are not representative: the first ones are slower, and rows differ.
@@ -41,7 +42,8 @@ class Schedule:
         eval_every = plan.get("eval_steps")
         save_every = plan.get("save_steps") or eval_every
         rows: int | None = batch * accumulation
-        if config.get("packing") or plan.get("method") in ("rlhf", "kto", "seq2seq"):
+        facts = METHOD_FACTS.get(plan.get("method", "sft"))
+        if config.get("packing") or (facts is not None and not facts.counts_tokens):
             rows = None
         eval_batch = int(config.get("per_device_eval_batch_size", 1))
         return cls(eval_every, None if save_every == -1 else save_every, rows, eval_batch)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from modelforge.config.fields import field_specs
+from modelforge.config.plan.make import Plan
 from modelforge.preflight.cache_key import memory_trace_key
 from modelforge.preflight.memory.traced import longest_row_tokens
 from modelforge.preflight.suggest.speedups import OPTIONS, estimate_speed
@@ -16,7 +17,7 @@ from tests.preflight.contexts import LAPTOP, LLAMA_8B, STARTER, WORKSTATION, mak
 
 ROOT = Path(__file__).resolve().parents[2]
 # The training step is traced with the training code itself, which reads settings and plan.
-TRACED = ("train/memory_trace", "modeling/adapters", "modeling/providers", "config/plan")
+TRACED = ("train/memory_trace", "modeling/adapters", "modeling/providers")
 TRACED_SOURCE = "\n".join(
     file.read_text(encoding="utf-8")
     for folder in TRACED
@@ -63,6 +64,12 @@ def pairs_of_contexts(spec):
                 yield before, before.with_settings({spec.name: value})
 
 
+def changed_plan_fields(before, after):
+    """Return the names of the effective values that differ between two runs."""
+    names = {field.name for field in fields(Plan)} - {"changes"}
+    return {name for name in names if getattr(before.plan, name) != getattr(after.plan, name)}
+
+
 def affecting(aspect):
     specs = [spec for spec in field_specs() if aspect in spec.affects]
     assert specs
@@ -71,9 +78,10 @@ def affecting(aspect):
 
 @pytest.mark.parametrize("spec", affecting("memory"))
 def test_a_setting_that_affects_memory_is_in_the_formula_and_the_traced_step(spec):
-    pairs = pairs_of_contexts(spec)
+    pairs = list(pairs_of_contexts(spec))
     assert any(before.formula_gib != after.formula_gib for before, after in pairs)
-    assert re.search(rf"\b{spec.name.rpartition('.')[2]}\b", TRACED_SOURCE)
+    names = {spec.name.rpartition(".")[2]}.union(*(changed_plan_fields(*pair) for pair in pairs))
+    assert any(re.search(rf"\b{name}\b", TRACED_SOURCE) for name in names)
 
 
 @pytest.mark.parametrize("spec", affecting("memory"))

@@ -85,14 +85,7 @@ class RowRepairer:
             if not any(message["role"] == "assistant" for message in messages):
                 return None
             return data | {self.mapping.fields["messages"]: self._with_own_keys(messages)}
-        if code == "many-columns":
-            return {name: data[name] for name in self.mapping.fields.values() if name in data}
-        if code == "prompt-inside-chosen":
-            return self._without_prompt(data)
-        if code == "scores-reversed":
-            return self._swap_completions(data)
-        # A parsed row has no duplicate keys any more; the copy counts as a change.
-        return dict(data) if code == "duplicate-key" else data
+        return _ROW_REPAIRS[code](data, self.mapping) if code in _ROW_REPAIRS else data
 
     def _with_repaired_texts(self, code: str, data: Data) -> Data:
         columns = set(self.mapping.fields.values())
@@ -106,24 +99,6 @@ class RowRepairer:
         keys = self.mapping.properties
         return [{keys.get(key, key): value for key, value in each.items()} for each in messages]
 
-    def _without_prompt(self, data: Data) -> Data:
-        fields = self.mapping.fields
-        prompt = str(data.get(fields.get("prompt", ""), "")).strip()
-        data = dict(data)
-        for part in ("chosen", "rejected"):
-            text = data.get(fields[part])
-            if prompt and isinstance(text, str) and text.lstrip().startswith(prompt):
-                data[fields[part]] = text.lstrip()[len(prompt) :].lstrip()
-        return data
-
-    def _swap_completions(self, data: Data) -> Data:
-        pairs = [(self.mapping.fields["chosen"], self.mapping.fields["rejected"]), *SCORE_COLUMNS]
-        data = dict(data)
-        for chosen, rejected in pairs:
-            if chosen in data and rejected in data:
-                data[chosen], data[rejected] = data[rejected], data[chosen]
-        return data
-
     def _is_unusable(self, data: Data) -> bool:
         """Return whether a repaired row is unusable and such rows are removed."""
         try:
@@ -135,6 +110,37 @@ class RowRepairer:
         return False
 
 
+def _keep_read_columns(data: Data, mapping: ColumnMapping) -> Data:
+    return {name: data[name] for name in mapping.fields.values() if name in data}
+
+
+def _remove_prompt(data: Data, mapping: ColumnMapping) -> Data:
+    fields = mapping.fields
+    prompt = str(data.get(fields.get("prompt", ""), "")).strip()
+    data = dict(data)
+    for part in ("chosen", "rejected"):
+        text = data.get(fields[part])
+        if prompt and isinstance(text, str) and text.lstrip().startswith(prompt):
+            data[fields[part]] = text.lstrip()[len(prompt) :].lstrip()
+    return data
+
+
+def _swap_completions(data: Data, mapping: ColumnMapping) -> Data:
+    pairs = [(mapping.fields["chosen"], mapping.fields["rejected"]), *SCORE_COLUMNS]
+    data = dict(data)
+    for chosen, rejected in pairs:
+        if chosen in data and rejected in data:
+            data[chosen], data[rejected] = data[rejected], data[chosen]
+    return data
+
+
+_ROW_REPAIRS: dict[str, Callable[[Data, ColumnMapping], Data]] = {
+    "many-columns": _keep_read_columns,
+    "prompt-inside-chosen": _remove_prompt,
+    "scores-reversed": _swap_completions,
+    # A parsed row has no duplicate keys any more; the copy counts as a change.
+    "duplicate-key": lambda data, _mapping: dict(data),
+}
 Message = dict[str, Any]
 
 
@@ -192,6 +198,12 @@ _MESSAGE_REPAIRS: dict[str, Callable[[list[Message]], list[Message]]] = {
     "ends-without-answer": _end_with_assistant,
     "empty-message": _drop_empty,
 }
+
+
+# The codes of all findings that are repaired.
+REPAIRED = _DROPPED.union(
+    {"duplicate-rows"}, _CONTENT_CODES, TEXT_REPAIRS, _MESSAGE_REPAIRS, _ROW_REPAIRS
+)
 
 
 def _keep_text_contents(messages: list[Any], key: str) -> list[Any]:

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from modelforge.data.checks.rules import RULES
 from modelforge.data.checks.run import check_file
 from modelforge.data.formats.read import read_rows
 from modelforge.data.repair.copy import repair_file
+from modelforge.data.repair.rows import REPAIRED
 from modelforge.data.repair.text import parse_broken_line
 from modelforge.errors import DataError
 from modelforge.paths import Home
@@ -21,6 +23,10 @@ def put(tmp_path: Path, name: str, content: str) -> Path:
 def repaired(tmp_path: Path, name: str, content: str, *codes: str) -> list[dict[str, Any]]:
     done = repair_file(put(tmp_path, name, content), Home(tmp_path / "home"), codes or None)
     return [row.data for row in read_rows(done.path)]
+
+
+def test_every_finding_with_a_repair_is_repaired() -> None:
+    assert {code for code, rule in RULES.items() if rule.repair} == REPAIRED
 
 
 MENDED = {

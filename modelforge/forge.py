@@ -14,7 +14,6 @@ from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.store import LOCK, Store
-from modelforge.runs.timeline import TimelineReaders
 from modelforge.runs.view import read_row
 from modelforge.services import chat_client
 from modelforge.services.chat import ChatService
@@ -64,8 +63,7 @@ class Forge:
         )
         launcher = RunLauncher(store, training, warm, self.preflight, self.chat)
         self.history = HistoryService(index, store)
-        timelines = TimelineReaders()
-        self.runs = RunService(store, training, launcher, self.chat, self.history, timelines)
+        self.runs = RunService(store, training, launcher, self.chat, self.history)
         self.queue = QueueService(home, store, training, launcher)
         self.resume = ResumeService(self.runs, launcher)
         self.storage = StorageService(home, store, self.history)

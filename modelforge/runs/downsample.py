@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import overload
 
@@ -15,17 +15,32 @@ _value = itemgetter(1)
 
 
 class Curve(Sequence[Point]):
-    """Points (x, y) in ascending order of x."""
+    """Points (x, y) in ascending order of x; `append` adds one at the end."""
 
     __slots__ = ()
-
-    @abstractmethod
-    def append(self, point: Point) -> None:
-        """Add a point at the end."""
+    append: Callable[[Point], None]
 
     @abstractmethod
     def cut(self, x: float) -> None:
         """Drop the points beyond `x`."""
+
+    @property
+    @abstractmethod
+    def points(self) -> Sequence[Point]:
+        """The points that are kept, in order."""
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __iter__(self) -> Iterator[Point]:
+        return iter(self.points)
+
+    @overload
+    def __getitem__(self, index: int) -> Point: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Point]: ...
+    def __getitem__(self, index: int | slice) -> Point | Sequence[Point]:
+        return self.points[index]
 
 
 class DownsampledCurve(Curve):
@@ -37,15 +52,13 @@ class DownsampledCurve(Curve):
 
     __slots__ = ("_buckets", "_cached", "_capacity", "_first", "_tail", "_width")
 
-    def __init__(self, points: Sequence[Point] = ()) -> None:
+    def __init__(self) -> None:
         self._buckets: list[list[Point]] = []
         self._tail: list[Point] = []
         self._width = 1
         self._capacity = 2 * KEPT
         self._first: Point | None = None
         self._cached: list[Point] | None = None
-        for point in points:
-            self.append(point)
 
     def append(self, point: Point) -> None:
         """Add a point at the end."""
@@ -86,27 +99,6 @@ class DownsampledCurve(Curve):
             lost = [self._first] if self._first and kept[:1] not in ([], [self._first]) else []
             self._cached = [*lost, *kept, *self._tail]
         return self._cached
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-    def __iter__(self) -> Iterator[Point]:
-        return iter(self.points)
-
-    @overload
-    def __getitem__(self, index: int) -> Point: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Point]: ...
-    def __getitem__(self, index: int | slice) -> Point | list[Point]:
-        return self.points[index]
-
-    def __eq__(self, other: object) -> bool:
-        return self.points == list(other) if isinstance(other, Sequence) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"DownsampledCurve({self.points!r})"
 
 
 def decimate(points: Sequence[Point], limit: int = MOST_POINTS) -> list[Point]:

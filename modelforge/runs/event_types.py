@@ -8,7 +8,7 @@ field says so. Fields and kinds are only ever added; what was renamed is in `ALI
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import lru_cache
 from types import NoneType, UnionType
@@ -281,6 +281,14 @@ class UnknownEvent(Event):
 
 Ending = FinishedEvent | StoppedEvent | FailedEvent
 ENDINGS = (FinishedEvent.kind, StoppedEvent.kind, FailedEvent.kind)
+
+
+def handlers_by_type(owner: object) -> dict[type[Event], Callable[..., None]]:
+    """Return the methods `_on_KIND` of an object by the class of the event they handle."""
+    methods = ((event, getattr(owner, f"_on_{kind}", None)) for kind, event in KINDS.items())
+    return {event: method for event, method in methods if method is not None}
+
+
 # Old name → new name. A key is a kind; a kind and a field; or a kind, a field and its value.
 ALIASES: dict[tuple[str, ...], str] = {
     ("rehearsed",): "trial_run",
@@ -300,7 +308,7 @@ def with_current_names(kind: str, data: dict[str, Any]) -> tuple[str, dict[str, 
     return ALIASES.get((kind,), kind), renamed
 
 
-def parse(kind: str, data: Mapping[str, Any]) -> Event:
+def parse(kind: str, data: dict[str, Any]) -> Event:
     """Return the typed event.
 
     Unknown fields are ignored, and so are values of the wrong type. An event of an unknown kind,
@@ -308,10 +316,10 @@ def parse(kind: str, data: Mapping[str, Any]) -> Event:
     """
     event_type, defaults, ignored = _layout(kind, tuple(data), tuple(map(type, data.values())))
     event = object.__new__(event_type)
-    event.__dict__.update(data)
-    event.__dict__.update(defaults)
-    for name in ignored:
-        del event.__dict__[name]
+    if defaults or ignored:
+        values = {**data, **defaults}
+        data = {name: value for name, value in values.items() if name not in ignored}
+    object.__setattr__(event, "__dict__", data)  # shared with the record: faster than a copy
     return event
 
 

@@ -8,12 +8,13 @@ metrics, verdict, ETA, run view and trial runs are views of a `Timeline`.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from math import isfinite
 from operator import attrgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar, get_args
 
 from modelforge.runs.downsample import Curve, DownsampledCurve, Point
 from modelforge.runs.event_types import (
@@ -21,8 +22,6 @@ from modelforge.runs.event_types import (
     Ending,
     EvalEvent,
     Event,
-    FailedEvent,
-    FinishedEvent,
     NoteEvent,
     PhaseEvent,
     PlanEvent,
@@ -32,11 +31,10 @@ from modelforge.runs.event_types import (
     ScoresEvent,
     StartedEvent,
     StepEvent,
-    StoppedEvent,
+    handlers_by_type,
     parse,
 )
 from modelforge.runs.events import READ_BYTES, EventRecord, parse_lines, read_lines, tail_events
-from modelforge.runs.layout import RunFolder
 from modelforge.runs.timings import StepTimings
 
 SAMPLES = 24
@@ -56,22 +54,16 @@ class Stage:
     since the latest start, with its Unix time.
     """
 
-    def __init__(
-        self,
-        number: int = 1,
-        new_curve: Callable[[], Curve] = DownsampledCurve,
-        series: tuple[str, ...] = SERIES,
-    ) -> None:
+    def __init__(self, number: int = 1, new_curve: Callable[[], Curve] = DownsampledCurve) -> None:
         self.number = number
         self._new_curve = new_curve
-        self._series_values = attrgetter(*series)
         self.name = ""
         self.plan: PlanEvent | None = None
         self.step = 0
         self.epoch: float | None = None
-        self.train: dict[str, Curve] = {name: new_curve() for name in series}
+        self.train = {name: new_curve() for name in SERIES}
         self._append_series = [curve.append for curve in self.train.values()]
-        self.eval: dict[str, Curve] = {"loss": new_curve()}
+        self.eval = {"loss": new_curve()}
         self.best: Point | None = None
         self.first: tuple[int, float] | None = None
 
@@ -97,25 +89,17 @@ class Stage:
 
     def add_step(self, t: float, event: StepEvent) -> None:
         """Add the metrics of a step."""
-        step, train = event.step, self.train
-        self.step = step
+        self.step = event.step
         if event.epoch is not None:
             self.epoch = event.epoch
         if self.first is None:
-            self.first = (step, t)
-        for append, value in zip(self._append_series, self._series_values(event), strict=True):
-            if value is not None and isfinite(value):
-                append((step, value))
-        for name, value in event.metrics.items():
-            if name in train and type(value) is float and isfinite(value):
-                train[name].append((step, value))
-            else:
-                self._add(train, name, step, value)
+            self.first = (event.step, t)
+        self._add_series(event)
+        self._add_metrics(self.train, event)
 
     def add_eval(self, event: EvalEvent) -> None:
         """Add the metrics of an evaluation."""
-        for name, value in event.metrics.items():
-            self._add(self.eval, name, event.step, value)
+        self._add_metrics(self.eval, event)
         if event.loss is not None and isfinite(event.loss):
             self.eval["loss"].append((event.step, event.loss))
             if event.best:
@@ -129,25 +113,85 @@ class Stage:
             self.best = min(self.eval["loss"], key=lambda point: point[1], default=None)
         self.step, self.first = min(self.step, step), None
 
-    def _add(self, curves: dict[str, Curve], name: str, step: int, value: object) -> None:
-        if isinstance(value, (int, float)) and isfinite(value):
-            curve = curves.get(name)
-            if curve is None:
-                curve = curves[name] = self._new_curve()
-            curve.append((step, value))
+    def _add_series(self, event: StepEvent) -> None:
+        for append, value in zip(self._append_series, _series_values(event), strict=True):
+            if value is not None and isfinite(value):
+                append((event.step, value))
+
+    def _add_metrics(self, curves: dict[str, Curve], event: StepEvent | EvalEvent) -> None:
+        for name, value in event.metrics.items():
+            if isinstance(value, (int, float)) and isfinite(value):
+                if name not in curves:
+                    curves[name] = self._new_curve()
+                curves[name].append((event.step, value))
 
 
-class Timeline:
-    """The state of a run after the events so far. Give it every event once, in order.
+_series_values = attrgetter(*SERIES)
 
-    The events may begin in the middle, as the tail of a long file does. `new_stage` makes the
-    stage with a number. Kinds of newer versions are ignored.
+
+class StageTimeline:
+    """The stages of a run after the events so far, with their plans and curves.
+
+    Give it every event once, in order. The events may begin in the middle, as the tail of a long
+    file does. `new_stage` makes the stage with a number. Kinds of newer versions are ignored.
     """
 
     def __init__(self, new_stage: Callable[[int], Stage] = Stage) -> None:
         self._new_stage = new_stage
-        self._newest: dict[type[Event], Event] = {}
+        self._handlers = handlers_by_type(self)
         self.stages = [new_stage(1)]
+
+    @property
+    def stage(self) -> Stage:
+        """The current or last stage."""
+        return self.stages[-1]
+
+    def add(self, record: EventRecord) -> None:
+        """Add one event."""
+        _n, t, kind, data = record
+        event = parse(kind, data)
+        if handle := self._handlers.get(type(event)):
+            handle(t, event)
+
+    def add_all(self, records: Iterable[EventRecord]) -> Self:
+        """Add events and return the timeline."""
+        for record in records:
+            self.add(record)
+        return self
+
+    def _on_resumed(self, _t: float, event: ResumedEvent) -> None:
+        number = self.stage.number if event.stage is None else event.stage
+        kept = [stage for stage in self.stages if stage.number <= number]
+        self.stages = kept or [self._new_stage(number)]
+        if self.stage.number == number:
+            self.stage.cut(event.step)
+
+    def _on_plan(self, _t: float, event: PlanEvent) -> None:
+        stage = self._stage(event.stage)
+        stage.plan = event
+        stage.name = event.stage_name or stage.name
+
+    def _on_step(self, t: float, event: StepEvent) -> None:
+        self._stage(event.stage).add_step(t, event)
+
+    def _on_eval(self, _t: float, event: EvalEvent) -> None:
+        self._stage(event.stage).add_eval(event)
+
+    def _stage(self, number: int | None) -> Stage:
+        """Return the stage of an event; a number above the last one begins a new stage."""
+        if number is None or number == self.stages[-1].number:
+            return self.stages[-1]
+        if number > self.stages[-1].number:
+            self.stages.append(self._new_stage(number))
+        return next((stage for stage in self.stages if stage.number == number), self.stages[-1])
+
+
+class Timeline(StageTimeline):
+    """The state of a run after the events so far."""
+
+    def __init__(self, new_stage: Callable[[int], Stage] = Stage) -> None:
+        super().__init__(new_stage)
+        self._newest: dict[type[Event], Event] = {}
         self.stage_count: int | None = None
         self.timings = StepTimings()
         self.phase: PhaseEvent | None = None
@@ -162,11 +206,6 @@ class Timeline:
         self.recent: deque[tuple[float, Event]] = deque(maxlen=RECENT)
 
     @property
-    def stage(self) -> Stage:
-        """The current or last stage."""
-        return self.stages[-1]
-
-    @property
     def seconds_taken(self) -> float | None:
         """Time from the first start to the newest event, without the pauses before a resume."""
         if self.began is None or self.updated is None:
@@ -178,25 +217,20 @@ class Timeline:
         event = self._newest.get(event_type)
         return event if isinstance(event, event_type) else None
 
-    def add_all(self, records: Iterable[EventRecord]) -> Timeline:
-        """Add events and return the timeline."""
-        for record in records:
-            self.add(record)
-        return self
-
     def add(self, record: EventRecord) -> None:
         """Add one event."""
         self.number, t, kind, data = record
         event = parse(kind, data)
         event_type = type(event)
-        handle = _HANDLERS.get(event_type)
-        if handle is not None:
-            handle(self, t, event)
+        if handle := self._handlers.get(event_type):
+            handle(t, event)
+        if event_type in _LOGGED:
+            self.recent.append((t, event))
         self.timings.add(t, event)
         self._newest[event_type] = event
         self.updated = t
 
-    def _started(self, t: float, event: StartedEvent) -> None:
+    def _on_started(self, t: float, _event: StartedEvent) -> None:
         if self.began is None or self.updated is None:
             self.began = t
         else:
@@ -204,83 +238,53 @@ class Timeline:
         self.ending = None
         for kind in (SavedEvent, ScoresEvent):
             self._newest.pop(kind, None)
-        self.recent.append((t, event))
 
-    def _resumed(self, t: float, event: ResumedEvent) -> None:
+    def _on_resumed(self, t: float, event: ResumedEvent) -> None:
+        super()._on_resumed(t, event)
         number = self.stage.number if event.stage is None else event.stage
-        kept = [stage for stage in self.stages if stage.number <= number]
-        self.stages = kept or [self._new_stage(number)]
-        if self.stage.number == number:
-            self.stage.cut(event.step)
         kept_samples = [s for s in self.samples if _is_before(s, number, event.step)]
         self.samples = deque(kept_samples, maxlen=SAMPLES)
         for kind in _DROPPED_ON_RESUME:
             self._newest.pop(kind, None)
-        self.recent.append((t, event))
 
-    def _phase(self, t: float, event: PhaseEvent) -> None:
+    def _on_phase(self, t: float, event: PhaseEvent) -> None:
         before, self.phase = self.phase, event
         if before is None or (before.name, before.text) != (event.name, event.text):
             self.recent.append((t, event))
 
-    def _plan(self, _t: float, event: PlanEvent) -> None:
+    def _on_plan(self, t: float, event: PlanEvent) -> None:
+        super()._on_plan(t, event)
         self.stage_count = event.stages or self.stage_count
-        stage = self._stage(event.stage)
-        stage.plan = event
-        stage.name = event.stage_name or stage.name
 
-    def _step(self, t: float, event: StepEvent) -> None:
-        (self.stages[-1] if event.stage is None else self._stage(event.stage)).add_step(t, event)
+    def _on_step(self, t: float, event: StepEvent) -> None:
+        self._stage(event.stage).add_step(t, event)
         self.phase = _TRAINING
         memory = event.vram_gib or event.ram_gib
         if memory is not None and memory > (self.peak_memory_gib or 0.0):
             self.peak_memory_gib = memory
-        self.recent.append((t, event))
 
-    def _eval(self, t: float, event: EvalEvent) -> None:
-        self._stage(event.stage).add_eval(event)
+    def _on_eval(self, t: float, event: EvalEvent) -> None:
+        super()._on_eval(t, event)
         if event.loss is not None:
             self.recent.append((t, event))
 
-    def _sample(self, _t: float, event: SampleEvent) -> None:
+    def _on_sample(self, _t: float, event: SampleEvent) -> None:
         self.samples.appendleft(event)
 
-    def _note(self, t: float, event: NoteEvent) -> None:
+    def _on_note(self, _t: float, event: NoteEvent) -> None:
         self.notes.append(event)
-        self.recent.append((t, event))
 
-    def _logged(self, t: float, event: Event) -> None:
-        self.recent.append((t, event))
-
-    def _ended(self, t: float, event: Ending) -> None:
+    def _on_finished(self, _t: float, event: Ending) -> None:
         self.ending = event
-        self.recent.append((t, event))
 
-    def _stage(self, number: int | None) -> Stage:
-        """Return the stage of an event; a number above the last one begins a new stage."""
-        if number is None or number == self.stages[-1].number:
-            return self.stages[-1]
-        if number > self.stages[-1].number:
-            self.stages.append(self._new_stage(number))
-        return next((stage for stage in self.stages if stage.number == number), self.stages[-1])
+    _on_stopped = _on_failed = _on_finished
 
 
 _TRAINING = PhaseEvent(name="training", text="Training")
-_HANDLERS: Mapping[type[Event], Callable[..., None]] = {
-    StartedEvent: Timeline._started,
-    ResumedEvent: Timeline._resumed,
-    PhaseEvent: Timeline._phase,
-    PlanEvent: Timeline._plan,
-    StepEvent: Timeline._step,
-    EvalEvent: Timeline._eval,
-    SavedEvent: Timeline._logged,
-    SampleEvent: Timeline._sample,
-    ScoresEvent: Timeline._logged,
-    NoteEvent: Timeline._note,
-    FinishedEvent: Timeline._ended,
-    StoppedEvent: Timeline._ended,
-    FailedEvent: Timeline._ended,
-}
+# Always worth a line in the log; a phase is if it is new, an evaluation if it has a loss.
+_LOGGED = frozenset(
+    (StartedEvent, ResumedEvent, StepEvent, SavedEvent, ScoresEvent, NoteEvent, *get_args(Ending))
+)
 
 
 def _is_before(sample: SampleEvent, stage: int, step: int) -> bool:
@@ -316,23 +320,10 @@ class TimelineReader:
                     return self.version
 
 
-class TimelineReaders:
-    """The readers of one server, one per run; the least recently used ones are dropped."""
-
-    def __init__(self) -> None:
-        self._readers: OrderedDict[Path, TimelineReader] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, folder: RunFolder) -> TimelineReader:
-        """Return the reader of a run."""
-        with self._lock:
-            reader = self._readers.get(folder.path)
-            if reader is None:
-                reader = self._readers[folder.path] = TimelineReader(folder.events)
-                while len(self._readers) > READERS:
-                    self._readers.popitem(last=False)
-            self._readers.move_to_end(folder.path)
-            return reader
+@lru_cache(maxsize=READERS)
+def timeline_reader(events: Path) -> TimelineReader:
+    """Return the shared reader of an event file; the least recently used ones are dropped."""
+    return TimelineReader(events)
 
 
 TAIL_BYTES = 65_536

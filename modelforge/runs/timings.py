@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,15 +11,13 @@ from modelforge.runs.event_types import (
     Ending,
     EvalEvent,
     Event,
-    FailedEvent,
-    FinishedEvent,
     PhaseEvent,
     PlanEvent,
     ResumedEvent,
     SavedEvent,
     StartedEvent,
     StepEvent,
-    StoppedEvent,
+    handlers_by_type,
 )
 
 REMEMBERED = 400
@@ -77,29 +74,33 @@ class StepTimings:
             return None
         return self.plan.stage, self.plan.stages or self.plan.stage
 
+    def __post_init__(self) -> None:
+        self._handlers = handlers_by_type(self)
+
     def add(self, t: float, event: Event) -> None:
         """Add one event."""
         self.updated = t
-        handle = _HANDLERS.get(type(event))
-        if handle is not None:
-            handle(self, t, event)
+        if handle := self._handlers.get(type(event)):
+            handle(t, event)
 
-    def _started(self, t: float, _event: StartedEvent) -> None:
+    def _on_started(self, t: float, _event: StartedEvent) -> None:
         self.is_over, self.started = False, t
 
-    def _ended(self, _t: float, _event: Ending) -> None:
+    def _on_finished(self, _t: float, _event: Ending) -> None:
         self.is_over = True
 
-    def _resumed(self, t: float, event: ResumedEvent) -> None:
+    _on_stopped = _on_failed = _on_finished
+
+    def _on_resumed(self, t: float, event: ResumedEvent) -> None:
         self.step = self.evaluated = self.saved = event.step
         self._mark = (t, self.step)
 
-    def _adjusted(self, _t: float, _event: AdjustedEvent) -> None:
+    def _on_adjusted(self, _t: float, _event: AdjustedEvent) -> None:
         # Earlier measurements belong to another way of computing.
         self.windows.clear()
         self.is_adjusted = True
 
-    def _plan(self, t: float, event: PlanEvent) -> None:
+    def _on_plan(self, t: float, event: PlanEvent) -> None:
         before = self.stages
         self.plan, self.total_steps = event, event.total_steps
         if event.stage is not None and self.stages != before:
@@ -108,7 +109,7 @@ class StepTimings:
             self.evaluated = self.saved = 0
         self._mark = (t, self.step)
 
-    def _step(self, t: float, event: StepEvent) -> None:
+    def _on_step(self, t: float, event: StepEvent) -> None:
         step, seconds, tokens = event.step, event.seconds, float(event.tokens or 0)
         steps = step - self.step
         self.total_steps = event.total_steps or self.total_steps
@@ -118,7 +119,7 @@ class StepTimings:
         self.step = step
         self._mark = (t, step)
 
-    def _eval(self, t: float, event: EvalEvent) -> None:
+    def _on_eval(self, t: float, event: EvalEvent) -> None:
         since, step = self._mark
         phase = self.phase
         if event.step and step == event.step:
@@ -131,31 +132,16 @@ class StepTimings:
         self.evaluated = event.step
         self._mark = (t, event.step)
 
-    def _saved(self, t: float, event: SavedEvent) -> None:
+    def _on_saved(self, t: float, event: SavedEvent) -> None:
         since, step = self._mark
         if step == event.step:
             self.save_seconds.append(t - since)
         self.saved = event.step
         self._mark = (t, event.step)
 
-    def _phase(self, t: float, event: PhaseEvent) -> None:
+    def _on_phase(self, t: float, event: PhaseEvent) -> None:
         phase, done = self.phase, event.done or 0
         if (event.name, event.total) != (phase.name, phase.total) or done < phase.done:
             self.phase = PhaseProgress(event.name, t, done, event.total, done)
         else:
             phase.done = done
-
-
-_HANDLERS: Mapping[type[Event], Callable[..., None]] = {
-    StartedEvent: StepTimings._started,
-    ResumedEvent: StepTimings._resumed,
-    PhaseEvent: StepTimings._phase,
-    PlanEvent: StepTimings._plan,
-    StepEvent: StepTimings._step,
-    EvalEvent: StepTimings._eval,
-    SavedEvent: StepTimings._saved,
-    AdjustedEvent: StepTimings._adjusted,
-    FinishedEvent: StepTimings._ended,
-    StoppedEvent: StepTimings._ended,
-    FailedEvent: StepTimings._ended,
-}

@@ -58,7 +58,8 @@ def _rows(
 ) -> Iterator[list[Any]]:
     columns = [dict(stage.train.get(name) or ()) for name in train]
     columns += [dict(stage.eval.get(name) or ()) for name in evaluated]
-    for step, epoch, tokens, seconds in zip(stage.steps, *stage.axes.values(), strict=True):
+    axes = map(stage.table.column, COLUMNS[-4:])
+    for step, epoch, tokens, seconds in zip(*axes, strict=True):
         epoch_cell = "" if math.isnan(epoch) else round(epoch, 6)
         values = [column.get(step, "") for column in columns]
         yield [int(step), epoch_cell, int(tokens), round(seconds, 4), *values]

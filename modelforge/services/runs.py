@@ -13,7 +13,7 @@ from modelforge.runs.listing import RunFilter
 from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
-from modelforge.runs.timeline import TimelineReader, TimelineReaders
+from modelforge.runs.timeline import TimelineReader, timeline_reader
 from modelforge.runs.view import RunView, view_run
 from modelforge.services.chat import ChatService
 from modelforge.services.history import HistoryService
@@ -32,14 +32,12 @@ class RunService:
         launcher: RunLauncher,
         chat: ChatService,
         history: HistoryService,
-        timelines: TimelineReaders,
     ) -> None:
         self._store = store
         self._supervisor = supervisor
         self._launcher = launcher
         self._chat = chat
         self._history = history
-        self._timelines = timelines
 
     def start(self, *layers: Layer, name: str | None = None, request_id: str | None = None) -> str:
         """Start a run and return its id; the same `request_id` never starts a second one.
@@ -59,13 +57,13 @@ class RunService:
         state = self._supervisor.state(folder)
         if not state.is_active:
             return view_run(folder, state)
-        reader = self._timelines.get(folder)
+        reader = timeline_reader(folder.events)
         reader.poll()
         return view_run(folder, state, reader.timeline)
 
     def timeline(self, run_id: str) -> TimelineReader:
         """Return the shared reader of a run's events; raises NotFoundError."""
-        return self._timelines.get(self._store.get(run_id))
+        return timeline_reader(self._store.get(run_id).events)
 
     def views(self, filters: RunFilter | None = None, *, limit: int | None = None) -> list[RunView]:
         """Return the readable runs that match, newest first.

@@ -77,7 +77,7 @@ def test_later_stages_go_when_an_earlier_one_goes_on(said):
         ("resumed", {"step": 1, "stage": 1}),
     )
     (stage,) = read_metrics(path).stages
-    assert (stage.name, list(stage.steps)) == ("reward model", [1.0])
+    assert (stage.name, list(stage.table.column("step"))) == ("reward model", [1.0])
 
 
 def test_lines_that_are_no_events_are_passed_over(said):
@@ -126,11 +126,14 @@ def test_a_trace_of_any_length_stays_small_and_loses_no_peak():
 
 def test_a_short_trace_is_all_of_its_points():
     points = [(x, float(-x)) for x in range(2 * KEPT)]
-    assert DownsampledCurve(points) == points
-    assert DownsampledCurve(points)[:3] == points[:3]
+    curve = DownsampledCurve()
+    for point in points:
+        curve.append(point)
+    assert list(curve) == points
+    assert curve[:3] == points[:3]
     assert not DownsampledCurve()
 
 
 def test_a_continued_run_counts_its_own_time_alone(said):
     curves = read_metrics(said(("resumed", {"step": 14}), step(15, 2.0), step(16, 1.9)))
-    assert list(curves.stages[0].axes["seconds"]) == [2.0, 4.0]
+    assert list(curves.stages[0].table.column("seconds")) == [2.0, 4.0]

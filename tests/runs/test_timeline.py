@@ -5,8 +5,7 @@ from __future__ import annotations
 from modelforge.runs import timeline
 from modelforge.runs.event_types import PhaseEvent, StartedEvent, StepEvent
 from modelforge.runs.events import EventRecord, EventWriter
-from modelforge.runs.layout import RunFolder
-from modelforge.runs.timeline import Timeline, TimelineReader, TimelineReaders, tail_timeline
+from modelforge.runs.timeline import Timeline, TimelineReader, tail_timeline, timeline_reader
 from ui.pages.run.state import log_lines, stage_seconds_left
 
 
@@ -88,13 +87,12 @@ def test_a_reader_reads_each_byte_once_and_counts_news(tmp_path):
 
 
 def test_readers_are_shared_and_the_oldest_is_dropped(tmp_path):
-    readers = TimelineReaders()
-    folders = [RunFolder(tmp_path / str(number)) for number in range(timeline.READERS + 1)]
-    first = readers.get(folders[0])
-    assert readers.get(folders[0]) is first
-    for folder in folders[1:]:
-        readers.get(folder)
-    assert readers.get(folders[0]) is not first
+    paths = [tmp_path / str(number) / "events.jsonl" for number in range(timeline.READERS + 1)]
+    first = timeline_reader(paths[0])
+    assert timeline_reader(paths[0]) is first
+    for path in paths[1:]:
+        timeline_reader(path)
+    assert timeline_reader(paths[0]) is not first
 
 
 def test_the_tail_of_a_run_has_its_newest_values(tmp_path):

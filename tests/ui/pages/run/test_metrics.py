@@ -71,7 +71,7 @@ def test_each_stage_keeps_its_own_steps_and_curves():
     timeline = timeline_of(*TWO_STAGES)
     first, second = timeline.stages
     assert (first.step, first.progress, second.step, second.progress) == (10, 1.0, 2, 0.5)
-    assert first.train["margin"] == [(1, 0.1), (10, 0.9)]
+    assert list(first.train["margin"]) == [(1, 0.1), (10, 0.9)]
     assert "reward" not in first.train
     drawn = metrics.stages(timeline, is_over=False)
     assert "Stage 1 of 2 · Learning what people prefer" in drawn
@@ -89,7 +89,7 @@ def test_a_run_resumed_in_its_second_stage_keeps_the_first():
         *TWO_STAGES, ("started", {"pid": 2, "birth": 2.0}), plan(2, "Learning to be preferred", 4)
     )
     assert len(timeline.stages) == 2
-    assert timeline.stage.train["reward"] == [(1, -0.5), (2, 1.0)]
+    assert list(timeline.stage.train["reward"]) == [(1, -0.5), (2, 1.0)]
 
 
 def test_the_time_left_is_that_of_the_stage():

@@ -60,7 +60,7 @@ def test_values_that_are_not_numbers_are_left_out_of_the_curves():
     timeline = timeline_of(
         step(1.0, 1, loss=None), step(2.0, 2, loss=math.inf), step(3.0, 3, loss=0.5)
     )
-    assert timeline.stage.train["loss"] == [(3, 0.5)]
+    assert list(timeline.stage.train["loss"]) == [(3, 0.5)]
     assert timeline.stage.last("loss") == 0.5
 
 

@@ -6,12 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelforge.cli.output import DONE, WRONG_INPUT, escape_control, print_json, print_table
-from modelforge.errors import ConfigError, ForgeError, Problem
+from modelforge.cli.parsing import OpenForge, add_settings, command_group, parse_assignments
+from modelforge.errors import ForgeError
 from modelforge.units import MIB
 
 if TYPE_CHECKING:
@@ -19,20 +21,22 @@ if TYPE_CHECKING:
     from modelforge.forge import Forge
     from modelforge.services.datasets import DatasetService
 
+Act = Callable[[argparse.Namespace, "DatasetService"], int]
 MAX_TEXT_LENGTH = 160
 MAX_SUMMARY_BYTES = 64 * MIB
-_ABOUT = "Inspect, check, repair and tokenize datasets."
 
 
-def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[..., Forge]) -> None:
+def add(commands: Any, shared: argparse.ArgumentParser, open_forge: OpenForge) -> None:
     """Add the command `data` to the parser."""
-    data = commands.add_parser("data", help=_ABOUT, description=_ABOUT)
-    inside = data.add_subparsers(dest="what", required=True, metavar="WHAT")
+    about = "Inspect, check, repair and tokenize datasets."
+    new_command = command_group(commands, "data", about, shared, open_forge)
 
-    def new(name: str, act: Callable[[argparse.Namespace, DatasetService], int], about: str) -> Any:
-        command = inside.add_parser(name, help=about, description=about, parents=[shared])
-        command.set_defaults(act=lambda options: _with_datasets(options, act, open_forge))
-        return command
+    def new(name: str, act: Act, about: str) -> argparse.ArgumentParser:
+        def with_datasets(options: argparse.Namespace, forge: Forge) -> int:
+            with closing(forge):
+                return act(options, forge.datasets)
+
+        return new_command(name, with_datasets, about)
 
     inspect = new("inspect", _inspect, "Show the first rows and how they are read.")
     inspect.add_argument("--rows", type=_count, default=5, help="number of rows (5)")
@@ -54,8 +58,8 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[...
     tokens.add_argument(
         "--lengths", action="store_true", help="show the lengths of all rows instead"
     )
-    tokens.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    for command in inside.choices.values():
+    add_settings(tokens)
+    for command in (inspect, check, repair, tokens):
         _add_source(command)
     fetch = new("fetch", _fetch, "Download a dataset from the Hub, to use it as hub:OWNER/NAME.")
     fetch.add_argument("name", help="OWNER/NAME")
@@ -69,18 +73,6 @@ def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--field", "-f", action="append", default=[], metavar="KEY=VALUE", help=fields
     )
-
-
-def _with_datasets(
-    options: argparse.Namespace,
-    act: Callable[[argparse.Namespace, DatasetService], int],
-    open_forge: Callable[..., Forge],
-) -> int:
-    forge = open_forge(options)
-    try:
-        return act(options, forge.datasets)
-    finally:
-        forge.close()
 
 
 def _inspect(options: argparse.Namespace, datasets: DatasetService) -> int:
@@ -226,17 +218,6 @@ def _resolved(file: str) -> str:
     return str(path.resolve()) if path.exists() else file
 
 
-def parse_assignments(pairs: list[str], flag: str) -> dict[str, str]:
-    """Return the values of KEY=VALUE arguments. Raises ConfigError."""
-    values = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError(Problem(flag, f"{pair} has no =.", f"Write {flag} key=value."))
-        values[key.strip()] = value
-    return values
-
-
 def _parts(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in row.items():
         if (
@@ -252,11 +233,8 @@ def _parts(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _shortened(value: Any) -> str:
     text = escape_control(value if isinstance(value, str) else json.dumps(value, default=str))
-    return (
-        text
-        if len(text) <= MAX_TEXT_LENGTH
-        else f"{text[:MAX_TEXT_LENGTH]}… ({len(text):,} characters)"
-    )
+    is_short = len(text) <= MAX_TEXT_LENGTH
+    return text if is_short else f"{text[:MAX_TEXT_LENGTH]}… ({len(text):,} characters)"
 
 
 def _count(text: str) -> int:

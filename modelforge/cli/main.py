@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from modelforge import __version__
 from modelforge.cli import data, queue, runs, trial_run
-from modelforge.cli.data import parse_assignments
-from modelforge.cli.output import DONE, FAILED, WRONG_INPUT, escape_control, print_json
+from modelforge.cli.output import (
+    DONE,
+    FAILED,
+    WRONG_INPUT,
+    escape_control,
+    print_check,
+    print_doctor,
+    print_json,
+)
+from modelforge.cli.parsing import add_recipe, parse_assignments
 from modelforge.errors import ConfigError, ForgeError, Problem
 
 if TYPE_CHECKING:
@@ -76,23 +84,16 @@ def _recipe_commands(add: Any) -> None:
     init.add_argument(
         "--recommended", action="store_true", help="include the recommended speed optimizations"
     )
-    for name, act, about in (
-        ("check", _check, "Check a recipe: print findings, memory and speed."),
-        ("train", _train, "Train and show progress until the run ends."),
-    ):
-        command = add(name, act, about)
-        command.add_argument("recipe", type=Path, help="recipe file (YAML or JSON)")
-        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-        if name == "check":
-            trace = "trace memory with the training code; loads the training stack first"
-            command.add_argument("--trace", action="store_true", help=trace)
-        if name == "train":
-            command.add_argument(
-                "--detach", action="store_true", help="start the run in the background"
-            )
-            command.add_argument("--queue", action="store_true", help="add the run to the queue")
-            command.add_argument("--after", metavar="TIME", help="with --queue: 22:30 or +2h")
-            command.add_argument("--name", help="name of the run")
+    check = add("check", _check, "Check a recipe: print findings, memory and speed.")
+    add_recipe(check)
+    trace = "trace memory with the training code; loads the training stack first"
+    check.add_argument("--trace", action="store_true", help=trace)
+    train = add("train", _train, "Train and show progress until the run ends.")
+    add_recipe(train)
+    train.add_argument("--detach", action="store_true", help="start the run in the background")
+    train.add_argument("--queue", action="store_true", help="add the run to the queue")
+    train.add_argument("--after", metavar="TIME", help="with --queue: 22:30 or +2h")
+    train.add_argument("--name", help="name of the run")
     demo = add("demo", _demo, "Train the starter model on a sample and compare its answers.")
     demo.add_argument("--sample", default="captain")
 
@@ -154,8 +155,6 @@ def _check(options: argparse.Namespace) -> int:
     if options.json:
         print_json(checked.as_preflight())
     else:
-        from modelforge.cli.output import print_check
-
         print_check(checked)
     return DONE if checked.ready else WRONG_INPUT
 
@@ -206,7 +205,6 @@ def _chat(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from modelforge.cli.output import print_doctor
     from modelforge.hardware.doctor import check_machine
     from modelforge.paths import find_home
 

@@ -124,14 +124,14 @@ def _assignments(settings: dict[str, Any]) -> str:
     return " ".join(f"{name}={json.dumps(value)}" for name, value in settings.items())
 
 
-def print_runs(page: RunPage) -> None:
+def print_runs(page: RunPage) -> int:
     """Print a page of the run list."""
     if not page.all:
         print("No runs yet. Start one with: modelforge demo")
-        return
+        return DONE
     if not page.total:
         print("No run matches.")
-        return
+        return DONE
     rows = []
     for row in page.rows:
         created = datetime.fromtimestamp(row.created).astimezone().strftime("%Y-%m-%d %H:%M")
@@ -142,9 +142,10 @@ def print_runs(page: RunPage) -> None:
     remaining = page.total - len(page.rows)
     if remaining > 0:
         print(f"{remaining:,} more.")
+    return DONE
 
 
-def print_comparison(compared: Comparison) -> None:
+def print_comparison(compared: Comparison) -> int:
     """Print the results of runs and the differences between them."""
     from modelforge.services.compare import value_text
 
@@ -169,9 +170,10 @@ def print_comparison(compared: Comparison) -> None:
             print_table(values, [title, *(str(n) for n in range(1, len(runs) + 1))])
     if not any(line.differs for line in compared.data):
         print("\nAll runs used the same data.")
+    return DONE
 
 
-def print_queue(view: QueueView) -> None:
+def print_queue(view: QueueView) -> int:
     """Print the queued runs, and why none of them starts now."""
     rows = []
     for run in view.runs:
@@ -183,11 +185,12 @@ def print_queue(view: QueueView) -> None:
         print_table(rows, ["", "id", "name", "status"])
     print(escape_control(view.why) if view.why else "The next run is about to start.")
     print(f"After a failure the queue {'continues' if view.go_on_after_failure else 'stops'}.")
+    return DONE
 
 
 def print_run(
     view: RunView, folder: Path, *, cause: Cause | None = None, verdict: Verdict | None = None
-) -> None:
+) -> int:
     """Print the state of a run, its result or the cause of its failure, and its folder."""
     total = view.total_steps or "?"
     print(escape_control(f"{view.name}: {view.state}, step {view.step} of {total}."))
@@ -204,6 +207,7 @@ def print_run(
     if view.eval_loss is not None:
         print(f"Evaluation loss {view.eval_loss:.3f}.")
     print(f"Folder: {folder}")
+    return DONE
 
 
 def print_doctor(results: Sequence[CheckResult]) -> None:

@@ -5,40 +5,37 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelforge.cli.output import DONE, FAILED, print_json
+from modelforge.cli.output import DONE, FAILED, print_json, print_queue
+from modelforge.cli.parsing import NewCommand, OpenForge, add_recipe, command_group
 
 if TYPE_CHECKING:
     from modelforge.config.resolve import Layer
     from modelforge.forge import Forge
 
-_ABOUT = "Queue runs and change their order."
 _AFTER = "not before 22:30, +2h, or a date such as '2027-01-31 22:30'"
-
-Layers = Callable[[argparse.Namespace], "list[Layer]"]
 
 
 def add(
     commands: Any,
     shared: argparse.ArgumentParser,
-    open_forge: Callable[..., Forge],
-    layers: Layers,
+    open_forge: OpenForge,
+    layers: Callable[[argparse.Namespace], list[Layer]],
 ) -> None:
     """Add the command `queue`. `layers` reads the recipe and the --set options."""
-    queue = commands.add_parser("queue", help=_ABOUT, description=_ABOUT)
-    inside = queue.add_subparsers(dest="what", required=True, metavar="WHAT")
-
-    def new(name: str, act: Callable[[argparse.Namespace, Forge], int], about: str) -> Any:
-        command = inside.add_parser(name, help=about, description=about, parents=[shared])
-        command.set_defaults(act=lambda options: act(options, open_forge(options)))
-        return command
-
+    about = "Queue runs and change their order."
+    new = command_group(commands, "queue", about, shared, open_forge)
     new("list", _list, "List the queued runs, and why none starts now.")
-    _add_add(new, layers)
-    _add_entry_commands(new)
-    _add_queue_commands(new)
+    added = new(
+        "add", lambda options, forge: enqueue(options, forge, layers(options)), "Queue a recipe."
+    )
+    add_recipe(added)
+    added.add_argument("--name", help="name of the run")
+    added.add_argument("--after", metavar="TIME", help=_AFTER)
+    added.add_argument("--held", action="store_true", help="hold it until it is released")
+    _add_changes(new)
+    new("run", _run, "Run the queue in this terminal until no run is left to start.")
 
 
 def enqueue(options: argparse.Namespace, forge: Forge, layers: list[Layer]) -> int:
@@ -55,78 +52,45 @@ def enqueue(options: argparse.Namespace, forge: Forge, layers: list[Layer]) -> i
     return DONE
 
 
-def _add_add(new: Any, layers: Layers) -> None:
-    command = new(
-        "add", lambda options, forge: enqueue(options, forge, layers(options)), "Queue a recipe."
-    )
-    command.add_argument("recipe", type=Path, help="recipe file (YAML or JSON)")
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    command.add_argument("--name", help="name of the run")
-    command.add_argument("--after", metavar="TIME", help=_AFTER)
-    command.add_argument("--held", action="store_true", help="hold it until it is released")
-
-
-def _add_entry_commands(new: Any) -> None:
-    remove = new("remove", _remove, "Remove a run from the queue and delete it.")
-    move = new("move", _move, "Move a run to another position.")
-    after = new("after", _after, "Set the earliest start time of a run.")
+def _add_changes(new: NewCommand) -> None:
+    remove = new("remove", _change, "Remove a run from the queue and delete it.")
+    move = new("move", _change, "Move a run to another position.")
+    after = new("after", _change, "Set the earliest start time of a run.")
     for command in (remove, move, after):
         command.add_argument("run", help="id of the run")
     move.add_argument("position", type=int, help="new position, from 1")
     after.add_argument("time", nargs="?", help=f"{_AFTER}; default: as soon as possible")
-
-
-def _add_queue_commands(new: Any) -> None:
-    for name, act, about in (
-        ("hold", _hold, "Hold a run, or without an id the whole queue."),
-        ("release", _release, "Release a run, or without an id the whole queue."),
-    ):
-        new(name, act, about).add_argument("run", nargs="?", help="id of the run")
-    settings = new("settings", _settings, "Set what the queue does after a failure.")
+    hold = new("hold", _change, "Hold a run, or without an id the whole queue.")
+    release = new("release", _change, "Release a run, or without an id the whole queue.")
+    for command in (hold, release):
+        command.add_argument("run", nargs="?", help="id of the run")
+    settings = new("settings", _change, "Set what the queue does after a failure.")
     settings.add_argument(
         "--after-failure", choices=["go-on", "stop"], required=True, help="continue or stop"
     )
-    new("run", _run, "Run the queue in this terminal until no run is left to start.")
 
 
 def _list(options: argparse.Namespace, forge: Forge) -> int:
-    from modelforge.cli.output import print_queue
-
     view = forge.queue.view()
-    if options.json:
-        print_json(view)
-    else:
-        print_queue(view)
-    return DONE
+    return print_json(view) if options.json else print_queue(view)
 
 
-def _remove(options: argparse.Namespace, forge: Forge) -> int:
-    forge.queue.remove(options.run)
-    return _list(options, forge)
-
-
-def _move(options: argparse.Namespace, forge: Forge) -> int:
-    forge.queue.move(options.run, options.position)
-    return _list(options, forge)
-
-
-def _after(options: argparse.Namespace, forge: Forge) -> int:
-    forge.queue.start_after(options.run, options.time)
-    return _list(options, forge)
-
-
-def _hold(options: argparse.Namespace, forge: Forge) -> int:
-    forge.queue.hold(options.run)
-    return _list(options, forge)
-
-
-def _release(options: argparse.Namespace, forge: Forge) -> int:
-    forge.queue.release(options.run)
-    return _list(options, forge)
-
-
-def _settings(options: argparse.Namespace, forge: Forge) -> int:
-    forge.queue.settings(go_on_after_failure=options.after_failure == "go-on")
+def _change(options: argparse.Namespace, forge: Forge) -> int:
+    """Change the queue, then list it."""
+    queue = forge.queue
+    match options.what:
+        case "remove":
+            queue.remove(options.run)
+        case "move":
+            queue.move(options.run, options.position)
+        case "after":
+            queue.start_after(options.run, options.time)
+        case "hold":
+            queue.hold(options.run)
+        case "release":
+            queue.release(options.run)
+        case "settings":
+            queue.settings(go_on_after_failure=options.after_failure == "go-on")
     return _list(options, forge)
 
 

@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelforge.cli.output import DONE, escape_control, print_json
+from modelforge.cli.output import (
+    DONE,
+    escape_control,
+    print_comparison,
+    print_json,
+    print_run,
+    print_runs,
+)
+from modelforge.cli.parsing import NewCommand, OpenForge, command_group
 from modelforge.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from modelforge.forge import Forge
 
-_ABOUT = "List, show, name, compare, stop, continue, retry, bundle or delete runs."
 
-
-def add(commands: Any, shared: argparse.ArgumentParser, open_forge: Callable[..., Forge]) -> None:
+def add(commands: Any, shared: argparse.ArgumentParser, open_forge: OpenForge) -> None:
     """Add the command `runs` to the parser."""
-    runs = commands.add_parser("runs", help=_ABOUT, description=_ABOUT)
-    inside = runs.add_subparsers(dest="what", required=True, metavar="WHAT")
-
-    def new(name: str, act: Callable[[argparse.Namespace, Forge], int], about: str) -> Any:
-        command = inside.add_parser(name, help=about, description=about, parents=[shared])
-        command.set_defaults(act=lambda options: act(options, open_forge(options)))
-        return command
-
+    about = "List, show, name, compare, stop, continue, retry, bundle or delete runs."
+    new = command_group(commands, "runs", about, shared, open_forge)
     _add_list(new)
     _add_run_commands(new)
     _add_notes(new)
     _add_compare(new)
 
 
-def _add_list(new: Any) -> None:
+def _add_list(new: NewCommand) -> None:
     listed = new("list", _list, "List the runs, newest first.")
     listed.add_argument("--query", default="", help="words to find in the run")
     listed.add_argument("--state", action="append", default=[], help="only runs in this state")
@@ -43,7 +42,7 @@ def _add_list(new: Any) -> None:
     listed.add_argument("--limit", type=int, help="maximum number")
 
 
-def _add_notes(new: Any) -> None:
+def _add_notes(new: NewCommand) -> None:
     note = new("note", _note, "Write a note for a run, or rename it.")
     note.add_argument("run", help="id of the run")
     note.add_argument("text", nargs="?", help="the note; empty removes it")
@@ -54,14 +53,14 @@ def _add_notes(new: Any) -> None:
     tag.add_argument("--remove", action="append", default=[], help="tag to remove")
 
 
-def _add_compare(new: Any) -> None:
+def _add_compare(new: NewCommand) -> None:
     compare = new("compare", _compare, "Compare two or more runs.")
     compare.add_argument("run", nargs="+", help="ids of runs")
     compare.add_argument("--csv", type=Path, help="write all metrics to this file")
     compare.add_argument("--html", type=Path, help="write the comparison as a page to this file")
 
 
-def _add_run_commands(new: Any) -> None:
+def _add_run_commands(new: NewCommand) -> None:
     show = new("show", _show, "Show a run.")
     stop = new("stop", _stop, "Stop a run and keep its model.")
     stop.add_argument("--discard", action="store_true", help="discard its model")
@@ -79,7 +78,6 @@ def _add_run_commands(new: Any) -> None:
 
 
 def _list(options: argparse.Namespace, forge: Forge) -> int:
-    from modelforge.cli.output import print_runs
     from modelforge.runs.listing import RunFilter
 
     wanted = RunFilter(
@@ -88,12 +86,10 @@ def _list(options: argparse.Namespace, forge: Forge) -> int:
         tag=options.tag,
         sort=options.sort,
     )
-    if options.json:
-        views = forge.runs.views(wanted, limit=options.limit)
-        print_json(views)
-    else:
-        print_runs(forge.history.page(wanted, limit=options.limit))
-    return DONE
+    if not options.json:
+        return print_runs(forge.history.page(wanted, limit=options.limit))
+    views = forge.runs.views(wanted, limit=options.limit)
+    return print_json(views)
 
 
 def _note(options: argparse.Namespace, forge: Forge) -> int:
@@ -112,30 +108,20 @@ def _tag(options: argparse.Namespace, forge: Forge) -> int:
 
 
 def _compare(options: argparse.Namespace, forge: Forge) -> int:
-    from modelforge.cli.output import print_comparison
-
     compared = forge.history.compare(options.run)
     if options.csv:
         options.csv.write_text("".join(forge.history.export_csv(options.run)), encoding="utf-8")
     if options.html:
         options.html.write_text(forge.history.export_html(options.run), encoding="utf-8")
-    if options.json:
-        print_json(compared.as_dict(points=500))
-    else:
-        print_comparison(compared)
-    return DONE
+    return print_json(compared.as_dict(points=500)) if options.json else print_comparison(compared)
 
 
 def _show(options: argparse.Namespace, forge: Forge) -> int:
-    from modelforge.cli.output import print_run
-
     view = forge.runs.view(options.run)
     cause, verdict = forge.diagnosis.cause(view.id), forge.diagnosis.verdict(view.id)
-    if options.json:
-        print_json(vars(view) | {"diagnosis": cause, "verdict": verdict})
-    else:
-        print_run(view, forge.runs.folder(view.id).path, cause=cause, verdict=verdict)
-    return DONE
+    if not options.json:
+        return print_run(view, forge.runs.folder(view.id).path, cause=cause, verdict=verdict)
+    return print_json(vars(view) | {"diagnosis": cause, "verdict": verdict})
 
 
 def _stop(options: argparse.Namespace, forge: Forge) -> int:
@@ -184,11 +170,8 @@ def _bundle(options: argparse.Namespace, forge: Forge) -> int:
     try:
         shutil.copyfile(bundle, target)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        problem = Problem(
-            str(target), f"The file cannot be written: {reason}.", "Choose another file."
-        )
-        raise ConfigError(problem) from error
+        what = f"The file cannot be written: {error.strerror or type(error).__name__}."
+        raise ConfigError(Problem(str(target), what, "Choose another file.")) from error
     finally:
         bundle.unlink(missing_ok=True)
     message = f"{target}: review it before you share it."

@@ -6,10 +6,10 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelforge.cli.output import DONE, FAILED, escape_control, print_json, print_table
+from modelforge.cli.parsing import OpenForge, add_recipe
 
 if TYPE_CHECKING:
     from modelforge.config.resolve import Layer
@@ -21,7 +21,7 @@ POLL_S = 0.3
 
 def add(
     add_command: Callable[[str, Any, str], argparse.ArgumentParser],
-    open_forge: Callable[[argparse.Namespace], Forge],
+    open_forge: OpenForge,
     read_layers: Callable[[argparse.Namespace], Sequence[Layer]],
 ) -> None:
     """Add the command `trial-run`."""
@@ -30,9 +30,7 @@ def add(
         return _trial_run(options, open_forge(options), read_layers(options))
 
     about = "Run a few steps, an evaluation and a save; print memory and duration of the run."
-    command = add_command("trial-run", act, about)
-    command.add_argument("recipe", type=Path, help="recipe file (YAML or JSON)")
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    add_recipe(add_command("trial-run", act, about))
 
 
 def _trial_run(options: argparse.Namespace, forge: Forge, layers: Sequence[Layer]) -> int:

@@ -21,12 +21,10 @@ from typing import Annotated, Any
 from modelforge.config.schema.base import about
 from modelforge.runs.atomic_files import find_json, write_json
 from modelforge.runs.layout import RunFolder
-from modelforge.units import MIB
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 STAGED, GONE = ".staged-", ".gone-"
-CHUNK = MIB
 _NAME = re.compile(r"checkpoint-(\d{1,12})")
 _WHY = {
     "missing": "{file} is missing",
@@ -174,10 +172,9 @@ def _read(folder: Path, manifest: dict[str, Any] | None) -> Checkpoint | None:
             abouts = files.values()
             if step != _step(folder) or not all(isinstance(about, dict) for about in abouts):
                 return None
-            sizes = (about.get("size") for about in abouts)
-            return Checkpoint(
-                folder, step, stage, sum(size for size in sizes if isinstance(size, int))
-            )
+            sizes = [about.get("size") for about in abouts]
+            size = sum(size for size in sizes if isinstance(size, int))
+            return Checkpoint(folder, step, stage, size)
     return None
 
 
@@ -218,31 +215,22 @@ def _sync_file(path: Path) -> dict[str, Any]:
     """Sync a file to disk and return its size and hash."""
     # Some systems only sync files that are open for writing.
     with path.open("r+b") as file:
-        digest, size = hashlib.sha256(), 0
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
+        digest = hashlib.file_digest(file, "sha256")
         os.fsync(file.fileno())
-    return {"size": size, "sha256": digest.hexdigest()}
-
-
-def _size(path: Path) -> int | None:
-    """Return the size of a regular file; a link counts as missing."""
-    try:
-        status = path.lstat()
-    except OSError:
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+        return {"size": file.tell(), "sha256": digest.hexdigest()}
 
 
 def _size_problem(folder: Path, name: str, size: object) -> str | None:
     """Return the reason why a file is damaged, without reading it, or None."""
     if not _is_inside(name):
         return "path"
-    actual = _size(folder / name)
-    if actual is None:
+    try:
+        status = (folder / name).lstat()
+    except OSError:
         return "missing"
-    return "size" if actual != size else None
+    if not stat.S_ISREG(status.st_mode):
+        return "missing"  # also a link
+    return "size" if status.st_size != size else None
 
 
 def _hash(path: Path) -> str | None:

@@ -27,11 +27,15 @@ def run_sizes(folder: RunFolder) -> dict[str, int]:
     try:
         with os.scandir(folder.path) as entries:
             for entry in entries:
-                part = _PART_OF.get(entry.name)
-                if part is None:
-                    unfinished = entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
-                    part = LEFTOVERS if unfinished else RECORD
-                if size := _bytes_of(entry):
+                is_folder = entry.is_dir(follow_symlinks=False)
+                default = LEFTOVERS if is_folder and entry.name.startswith(".") else RECORD
+                part = _PART_OF.get(entry.name, default)
+                size = (
+                    folder_bytes(Path(entry.path))
+                    if is_folder
+                    else entry.stat(follow_symlinks=False).st_size
+                )
+                if size:
                     sizes[part] = sizes.get(part, 0) + size
     except OSError:
         pass  # it is being deleted
@@ -53,9 +57,3 @@ def folder_bytes(path: Path) -> int:
         except OSError:
             continue  # deleted meanwhile
     return size
-
-
-def _bytes_of(entry: os.DirEntry[str]) -> int:
-    if entry.is_dir(follow_symlinks=False):
-        return folder_bytes(Path(entry.path))
-    return entry.stat(follow_symlinks=False).st_size

@@ -15,6 +15,16 @@ from modelforge.runs.atomic_files import find_json
 REWARD_MODEL_DONE = "complete.json"
 
 
+class _Entry:
+    """A file or subfolder of a run folder; the attribute is its path."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: RunFolder, _owner: type) -> Path:
+        return folder.path / self._name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of a run; its name is the run's id."""
@@ -26,85 +36,38 @@ class RunFolder:
         """Id of the run."""
         return self.path.name
 
-    @property
-    def config(self) -> Path:
-        """The record of the run: settings, their origins, plan, dataset, name."""
-        return self.path / "config.json"
-
-    @property
-    def preflight(self) -> Path:
-        """The preflight report from before the start."""
-        return self.path / "preflight.json"
-
-    @property
-    def environment(self) -> Path:
-        """Versions of Python and the packages that matter."""
-        return self.path / "environment.json"
-
-    @property
-    def about(self) -> Path:
-        """The user's name, tags and note. Absent until one is given."""
-        return self.path / "about.json"
-
-    @property
-    def process(self) -> Path:
-        """Identity of the worker process: pid and creation time."""
-        return self.path / "process.json"
-
-    @property
-    def came_from(self) -> Path:
-        """The run and step that a continued run starts from. Absent for other runs."""
-        return self.path / "came_from.json"
-
-    @property
-    def events(self) -> Path:
-        """The events of the worker, one JSON line each."""
-        return self.path / "events.jsonl"
-
-    @property
-    def log(self) -> Path:
-        """Standard output and error of the worker."""
-        return self.path / "worker.log"
-
-    @property
-    def stop(self) -> Path:
-        """The stop request: `keep` or `discard`."""
-        return self.path / "stop"
-
-    @property
-    def exit(self) -> Path:
-        """How the worker ended; the last file it writes."""
-        return self.path / "exit.json"
-
-    @property
-    def diagnosis(self) -> Path:
-        """Why the run was lost, as the first server to look found out."""
-        return self.path / "diagnosis.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Checkpoints to resume from."""
-        return self.path / "checkpoints"
-
-    @property
-    def reward_model(self) -> Path:
-        """Reward model trained in the first stage of RLHF; complete once `complete.json` exists."""
-        return self.path / "reward_model"
-
-    @property
-    def trackers(self) -> Path:
-        """Local data of experiment trackers, one folder each."""
-        return self.path / "trackers"
-
-    @property
-    def output(self) -> Path:
-        """The trained adapter or full model, with its tokenizer."""
-        return self.path / "output"
-
-    @property
-    def output_staged(self) -> Path:
-        """Folder in which the output is written before it is renamed to `output`."""
-        return self.path / ".output-staged"
+    # The record of the run: settings, their origins, plan, dataset, name.
+    config = _Entry("config.json")
+    # The preflight report from before the start.
+    preflight = _Entry("preflight.json")
+    # Versions of Python and the packages that matter.
+    environment = _Entry("environment.json")
+    # The user's name, tags and note. Absent until one is given.
+    about = _Entry("about.json")
+    # Identity of the worker process: pid and creation time.
+    process = _Entry("process.json")
+    # The run and step that a continued run starts from. Absent for other runs.
+    came_from = _Entry("came_from.json")
+    # The events of the worker, one JSON line each.
+    events = _Entry("events.jsonl")
+    # Standard output and error of the worker.
+    log = _Entry("worker.log")
+    # The stop request: `keep` or `discard`.
+    stop = _Entry("stop")
+    # How the worker ended; the last file it writes.
+    exit = _Entry("exit.json")
+    # Why the run was lost, as the first server to look found out.
+    diagnosis = _Entry("diagnosis.json")
+    # Checkpoints to resume from.
+    checkpoints = _Entry("checkpoints")
+    # Reward model trained in the first stage of RLHF; complete once `complete.json` exists.
+    reward_model = _Entry("reward_model")
+    # Local data of experiment trackers, one folder each.
+    trackers = _Entry("trackers")
+    # The trained adapter or full model, with its tokenizer.
+    output = _Entry("output")
+    # Folder in which the output is written before it is renamed to `output`.
+    output_staged = _Entry(".output-staged")
 
     @property
     def has_adapter(self) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from modelforge.runs.atomic_files import find_json
-from modelforge.runs.event_types import ENDINGS
+from modelforge.runs.event_types import ENDINGS, StartedEvent
 from modelforge.runs.events import first_event, newest_milestone
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import CHILDREN, ProcessIdentity
@@ -76,41 +77,29 @@ class RunFacts:
 def read_facts(folder: RunFolder) -> RunFacts:
     """Return the facts of a run."""
     CHILDREN.reap()
-    record = find_json(folder.process)
-    process = ProcessIdentity.from_dict(record) if record else None
+    recorded = find_json(folder.process)
+    record = recorded or {}
+    process = ProcessIdentity.from_dict(record)
     if process is None:
-        process = _process_of_events(folder, _number(record, "from"))
+        # A server may die before it records the process, which its start event names as well.
+        first = first_event(folder.events, _number(record, "from"))
+        if first is not None and first.kind == StartedEvent.kind:
+            process = ProcessIdentity.from_dict(first.data)
     # Before the events: a worker that finishes in between must not look lost.
-    alive = process.alive if process else _is_being_launched(record)
+    since = record.get("launching")
+    is_starting = isinstance(since, (int, float)) and abs(time.time() - since) < LAUNCH_S
+    alive = process.alive if process else is_starting
     stop_requested = folder.stop.exists()
     # Events before the newest launch belong to an earlier worker.
     milestone = newest_milestone(folder.events, _number(record, "after"))
     if not alive and milestone not in ENDINGS:
-        milestone = _recorded_ending(folder) or milestone
-    launched = record is not None or process is not None
+        # The event file may have lost its last line.
+        ending = (find_json(folder.exit) or {}).get("state")
+        milestone = ending if ending in ENDINGS else milestone
+    launched = recorded is not None or process is not None
     return RunFacts(launched, alive, stop_requested, milestone, process)
 
 
-def _number(record: dict[str, object] | None, name: str) -> int:
-    value = record.get(name) if record else None
+def _number(record: dict[str, Any], name: str) -> int:
+    value = record.get(name)
     return value if isinstance(value, int) else 0
-
-
-def _process_of_events(folder: RunFolder, offset: int) -> ProcessIdentity | None:
-    """Return the process of the start event; a server may die before it records the process.
-
-    Events before byte `offset` belong to earlier workers.
-    """
-    first = first_event(folder.events, offset)
-    return ProcessIdentity.from_dict(first.data) if first and first.kind == "started" else None
-
-
-def _is_being_launched(record: dict[str, object] | None) -> bool:
-    since = record.get("launching") if record else None
-    return isinstance(since, (int, float)) and abs(time.time() - since) < LAUNCH_S
-
-
-def _recorded_ending(folder: RunFolder) -> str | None:
-    """Return the ending in exit.json, for an event file that lost its last line."""
-    state = (find_json(folder.exit) or {}).get("state")
-    return state if state in ENDINGS else None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from modelforge import __version__
 from modelforge.config.providers import PROVIDER_PACKAGES
@@ -27,6 +27,9 @@ from modelforge.runs.notes import Notes, read_notes, updated_notes, write_notes
 from modelforge.runs.process.identity import kill_tree, wait_ended
 from modelforge.runs.process.lock import exclusive
 from modelforge.runs.states import RunFacts, read_facts
+
+if TYPE_CHECKING:
+    from modelforge.runs.index import Index
 
 FORMAT = 1
 LOCK = ".start.lock"
@@ -69,24 +72,10 @@ class NewRun:
         return record | {"trial_run": True} if self.trial_run else record
 
 
-class RunIndex(Protocol):
-    """The part of `runs.index.Index` that `Store` and `Supervisor` use."""
-
-    def find_request(self, request_id: str) -> str | None:
-        """Return the id of the run that was created for this request, or None."""
-        ...
-
-    def unsettled(self, thorough: bool = False) -> list[RunFolder]:
-        """Return the runs whose state may still change; `thorough` compares every folder."""
-        ...
-
-
 class Store:
     """The runs of a home. Several servers may use the same one."""
 
-    def __init__(
-        self, home: Home, *, runs: Path | None = None, index: RunIndex | None = None
-    ) -> None:
+    def __init__(self, home: Home, *, runs: Path | None = None, index: Index | None = None) -> None:
         self._runs = runs or home.runs
         self._index = index
         self._records: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
@@ -239,7 +228,7 @@ class Store:
         """Return config.json of every run by id; reads only changed files."""
         with self._records_lock:
             fresh: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
-            for folder in self._folders():
+            for folder in run_folders(self._runs):
                 try:
                     stat = folder.config.stat()
                 except OSError:
@@ -253,15 +242,6 @@ class Store:
             self._records = fresh
             return {run_id: record for run_id, (_mark, record) in fresh.items()}
 
-    def _folders(self) -> Iterator[RunFolder]:
-        try:
-            entries = sorted(self._runs.iterdir())
-        except OSError:
-            return
-        for path in entries:
-            if is_id(path.name):
-                yield RunFolder(path)
-
     def _sweep(self) -> None:
         for prefix in (STAGING, GONE):
             for path in self._runs.glob(f"{prefix}*"):
@@ -271,6 +251,17 @@ class Store:
                     continue
                 if stale:
                     shutil.rmtree(path, ignore_errors=True)
+
+
+def run_folders(runs: Path) -> Iterator[RunFolder]:
+    """Yield the runs in a folder, oldest first."""
+    try:
+        paths = sorted(runs.iterdir())
+    except OSError:
+        return
+    for path in paths:
+        if is_id(path.name) and path.is_dir():
+            yield RunFolder(path)
 
 
 def is_id(name: str) -> bool:

@@ -165,9 +165,7 @@ def child_environment(home: Home) -> dict[str, str]:
     }
 
 
-def start_process(
-    command: Sequence[str], log: Path, environment: dict[str, str]
-) -> subprocess.Popen[bytes]:
+def start_process(command: Sequence[str], log: Path, home: Home) -> subprocess.Popen[bytes]:
     """Start a process in its own session with its output in `log`; raises OSError."""
     with log.open("ab") as file:
         process = subprocess.Popen(
@@ -175,7 +173,7 @@ def start_process(
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=child_environment(home),
             **new_session_options(),
         )
     CHILDREN.add(process)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelforge.errors import BusyError, Problem, RunError
 from modelforge.paths import Home
@@ -26,11 +26,14 @@ from modelforge.runs.process.oom_killer import oom_kill_counts
 from modelforge.runs.process.termination import KILL_TIMEOUT_S, OrphanTracker, StopEnforcer, age_s
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.states import RunFacts, RunState, read_facts
-from modelforge.runs.store import LOCK, RunIndex, is_id
+from modelforge.runs.store import LOCK, run_folders
 
 # A started process may take this long until its command line is visible, or, for a warm worker that
 # got no run, until it has ended.
 LAUNCH_GRACE_S = 3.0
+if TYPE_CHECKING:
+    from modelforge.runs.index import Index
+
 COMMAND = (sys.executable, "-m", "modelforge.train")
 
 
@@ -47,7 +50,7 @@ class Supervisor:
         home: Home,
         *,
         runs: Path | None = None,
-        index: RunIndex | None = None,
+        index: Index | None = None,
         lease: MachineLease | None = None,
         command: Sequence[str] = COMMAND,
         stop_timeout_s: float = 30.0,
@@ -144,7 +147,8 @@ class Supervisor:
                 self._orphans.remember(folder.id, facts.process)
             if facts.state is RunState.STOPPING:
                 self._stops.enforce(folder, facts.process)
-            elif facts.alive and facts.state.is_over and self._is_lingering(folder):
+            is_ending = facts.alive and facts.state.is_over
+            if is_ending and age_s(folder.events) > self._exit_timeout_s:
                 identity.kill_tree(facts.process)
         self._orphans.end(alive)
 
@@ -154,10 +158,8 @@ class Supervisor:
         if facts.launched and not (again and facts.state.is_over):
             return False
         if facts.stop_requested and not again:
-            problem = Problem(
-                "run", f"{folder.id} was stopped before its start.", "Start a new run."
-            )
-            raise RunError(problem)
+            what = f"{folder.id} was stopped before its start."
+            raise RunError(Problem("run", what, "Start a new run."))
         return True
 
     def _launch(self, folder: RunFolder, warm_worker: WarmWorker | None, *, again: bool) -> None:
@@ -192,8 +194,7 @@ class Supervisor:
             was_warm = process is not None
             if process is None:
                 command = [*self._command, str(folder.path)]
-                environment = identity.child_environment(self._home)
-                process = identity.start_process(command, folder.log, environment)
+                process = identity.start_process(command, folder.log, self._home)
             who = ProcessIdentity.of(process.pid)
             try:
                 write_json(folder.process, _record(who, warm=was_warm) | since)
@@ -237,34 +238,19 @@ class Supervisor:
     def _no_start(self, error: OSError, folder: RunFolder) -> RunError:
         if error.filename is not None and str(error.filename) == str(folder.log):
             return disk_error(error, folder.log)
-        reason = error.strerror or type(error).__name__
-        return RunError(
-            Problem(
-                "worker",
-                f"{self._command[0]} cannot be started: {reason}.",
-                "Free some memory and try again, or repeat the setup: python launch.py setup.",
-            )
-        )
-
-    def _is_lingering(self, folder: RunFolder) -> bool:
-        return age_s(folder.events) > self._exit_timeout_s
+        what = f"{self._command[0]} cannot be started: {error.strerror or type(error).__name__}."
+        remedy = "Free some memory and try again, or repeat the setup: python launch.py setup."
+        return RunError(Problem("worker", what, remedy))
 
     def _may_change(self, *, thorough: bool = False) -> Iterator[tuple[RunFolder, RunFacts]]:
         """Yield the runs whose state may still change, or whose process still runs."""
-        for folder in self._index.unsettled(thorough) if self._index else self._all_folders():
+        for folder in self._index.unsettled(thorough) if self._index else run_folders(self._runs):
             known = self._settled.get(folder.id)
             if known and known[0] == _mark(folder):
                 continue
             facts = self._gather(folder)
             if facts.alive or not facts.state.is_over:
                 yield folder, facts
-
-    def _all_folders(self) -> list[RunFolder]:
-        try:
-            paths = sorted(self._runs.iterdir())
-        except OSError:
-            return []
-        return [RunFolder(path) for path in paths if is_id(path.name) and path.is_dir()]
 
     def _gather(self, folder: RunFolder) -> RunFacts:
         mark = _mark(folder)
@@ -284,8 +270,7 @@ def _was_interrupted(record: dict[str, Any]) -> bool:
 
 def _record(who: ProcessIdentity, *, warm: bool) -> dict[str, object]:
     about = {"host": platform.node(), "launched": time.time(), "spare": warm}
-    about["memory_kills"] = oom_kill_counts()
-    return {**who.as_dict(), **about}
+    return {**who.as_dict(), **about, "memory_kills": oom_kill_counts()}
 
 
 def _delete_end_files(folder: RunFolder) -> None:

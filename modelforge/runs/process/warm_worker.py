@@ -97,7 +97,8 @@ class WarmWorker:
             if self._available_gib() <= self._policy.warm_above_gib:
                 return False
             try:
-                self._trim_log()
+                if size_of(self._log) > MAX_LOG_BYTES:
+                    self._log.unlink()
                 self._process = JsonlProcess(
                     self._command, self._log, environment=child_environment(self._home)
                 )
@@ -105,12 +106,6 @@ class WarmWorker:
                 self._retry_at = now + self._policy.retry_after_s
                 return False
             return True
-
-    def wait_ready(self, timeout_s: float) -> bool:
-        """Wait until the worker is ready; return whether it is."""
-        with self._lock:
-            self._receive_ready(timeout_s)
-            return self._is_ready
 
     def ask(
         self,
@@ -273,10 +268,6 @@ class WarmWorker:
 
     def _forget(self) -> None:
         self._process, self._is_ready = None, False
-
-    def _trim_log(self) -> None:
-        if self._log.exists() and self._log.stat().st_size > MAX_LOG_BYTES:
-            self._log.unlink()
 
 
 def _accepts_run(process: JsonlProcess) -> bool:

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import orjson
@@ -92,12 +91,7 @@ class EventWriter:
     def __enter__(self) -> EventWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
 
@@ -115,13 +109,17 @@ def read_events(
 
 def iter_events(path: Path) -> Iterator[EventRecord]:
     """Yield all records of a file, reading a few megabytes at a time."""
-    after = 0
-    while True:
-        lines, end = read_lines(path, after, READ_BYTES)
+    for lines, _end in read_chunks(path):
         yield from parse_lines(lines)
-        if end - after < READ_BYTES:
-            return
-        after = end
+
+
+def read_chunks(path: Path, after: int = 0) -> Iterator[tuple[bytes, int]]:
+    """Yield all lines after byte `after`, a few megabytes at a time, and the byte they end at."""
+    is_at_end = False
+    while not is_at_end:
+        lines, end = read_lines(path, after, READ_BYTES)
+        yield lines, end
+        is_at_end, after = end - after < READ_BYTES, end
 
 
 def read_lines(path: Path, after: int, limit: int | None) -> tuple[bytes, int]:

@@ -34,7 +34,7 @@ from modelforge.runs.event_types import (
     handlers_by_type,
     parse,
 )
-from modelforge.runs.events import READ_BYTES, EventRecord, parse_lines, read_lines, tail_events
+from modelforge.runs.events import EventRecord, parse_lines, read_chunks, tail_events
 from modelforge.runs.timings import StepTimings
 
 SAMPLES = 24
@@ -309,15 +309,12 @@ class TimelineReader:
     def poll(self) -> int:
         """Add the new events to the timeline and return the version."""
         with self._lock:
-            while True:
-                lines, end = read_lines(self._path, self._offset, READ_BYTES)
+            for lines, end in read_chunks(self._path, self._offset):
+                self._offset = end
                 before = self.timeline.number
                 self.timeline.add_all(parse_lines(lines))
                 self.version += self.timeline.number != before
-                is_at_end = end - self._offset < READ_BYTES
-                self._offset = end
-                if is_at_end:
-                    return self.version
+            return self.version
 
 
 @lru_cache(maxsize=READERS)

@@ -155,7 +155,7 @@ def _install_browser(options: argparse.Namespace) -> str:
     for commands in methods:
         line = StageLine("[tests] Browser")
         # After a failed update the old package lists are still usable.
-        codes = [run_watched(command, line, log, env=env, cwd=ROOT).code for command in commands]
+        codes = [run_watched(command, line, log, env=env, cwd=ROOT)[0] for command in commands]
         path = find_browser() if codes[-1] == 0 else None
         line.end("done" if path else f"{Path(commands[-1][0]).name} failed")
         if path:

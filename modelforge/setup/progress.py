@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TextIO
 
@@ -23,14 +22,6 @@ OUR_PROGRESS = re.compile(r"^PROGRESS (\d(?:\.\d+)?)\s*(.*)$")
 SPINNER = "|/-\\"
 TICK_S = 0.2
 HEARTBEAT_S = 20.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Exit code of a command, and the last lines it printed."""
-
-    code: int
-    lines: list[str]
 
 
 def display_text(line: str) -> str | None:
@@ -97,8 +88,12 @@ class StageLine:
 
 def run_watched(
     command: Sequence[str], line: StageLine, log: Path, *, env: dict[str, str], cwd: Path
-) -> Outcome:
-    """Run a command, show its last line of output, and append all output to the log."""
+) -> tuple[int, list[str]]:
+    """Run a command, show its last line of output, and append all output to the log.
+
+    Returns:
+        Its exit code and the last lines it printed.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
         command,
@@ -122,7 +117,7 @@ def run_watched(
         except BaseException:
             process.terminate()
             raise
-    return Outcome(process.returncode, lines)
+    return process.returncode, lines
 
 
 def _read(stream: IO[str], output: queue.Queue[str | None]) -> None:

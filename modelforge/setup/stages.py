@@ -248,10 +248,10 @@ class Setup:
 
     def _call(self, command: list[str], line: StageLine) -> None:
         env = child_environment(self.options.home) | PIP_ENVIRONMENT
-        outcome = run_watched(command, line, self.log, env=env, cwd=self.options.root)
-        if outcome.code:
+        code, output = run_watched(command, line, self.log, env=env, cwd=self.options.root)
+        if code:
             title = line.title.partition("] ")[2]
-            raise SetupError(explain(title, outcome.lines, self.log))
+            raise SetupError(explain(title, output, self.log))
 
 
 def child_environment(home: Path) -> dict[str, str]:

@@ -61,7 +61,6 @@ def test_all_output_of_a_command_is_logged(tmp_path: Path) -> None:
         env=dict(os.environ),
         cwd=tmp_path,
     )
-    assert outcome.code == 3
-    assert outcome.lines == ["PROGRESS 0.5 half", "late"]
+    assert outcome == (3, ["PROGRESS 0.5 half", "late"])
     assert "50% half" in out.getvalue()
     assert "late" in log.read_text(encoding="utf-8")

@@ -55,6 +55,9 @@ class JsonlProcess:
                 )
         except OSError as error:
             raise _start_error(command, error, log_path) from error
+        assert self._process.stdin is not None, "the process was started with pipes"
+        assert self._process.stdout is not None, "the process was started with pipes"
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         CHILDREN.add(self._process)
         self.identity = ProcessIdentity.of(self._process.pid)
         self._reader = threading.Thread(target=self._read, name="jsonl-reader", daemon=True)
@@ -72,13 +75,11 @@ class JsonlProcess:
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send a message; raises RunError if the process does not read any more."""
-        stdin = self._process.stdin
-        assert stdin is not None, "the process was started with pipes"
         line = json.dumps(message).encode() + b"\n"
         with self._send_lock:
             try:
-                stdin.write(line)
-                stdin.flush()
+                self._stdin.write(line)
+                self._stdin.flush()
             except (OSError, ValueError) as error:
                 raise RunError(self._ended()) from error
 
@@ -121,10 +122,8 @@ class JsonlProcess:
         return True
 
     def _read(self) -> None:
-        stdout = self._process.stdout
-        assert stdout is not None, "the process was started with pipes"
-        with stdout:
-            for line in stdout:
+        with self._stdout:
+            for line in self._stdout:
                 message = _object_in(line)
                 if message is not None:
                     self._messages.put(message)
@@ -133,13 +132,11 @@ class JsonlProcess:
 
     def _close_stdin(self) -> bool:
         """Close the stdin of the child; return False while a send is blocked."""
-        stdin = self._process.stdin
-        assert stdin is not None, "the process was started with pipes"
         if not self._send_lock.acquire(timeout=CLOSE_TIMEOUT_S):
             return False
         try:
             with contextlib.suppress(OSError):
-                stdin.close()
+                self._stdin.close()
         finally:
             self._send_lock.release()
         return True

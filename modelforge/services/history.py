@@ -27,6 +27,7 @@ class HistoryService:
 
     def __init__(self, index: Index, store: Store) -> None:
         self._store = store
+        self.annotate = store.annotate
         self.index = index
         self._selected: Cache[tuple[int, RunFilter], list[RunRow]] = Cache(CACHE_SIZE)
         self._settled_counts: Cache[int, tuple[Counter[str], Counter[str]]] = Cache(1)
@@ -64,21 +65,6 @@ class HistoryService:
         if row is None:
             raise NotFoundError(Problem("run", f"{run_id} cannot be read.", "Delete it."))
         return row
-
-    def annotate(
-        self,
-        run_id: str,
-        *,
-        name: str | None = None,
-        tags: Iterable[str] | None = None,
-        note: str | None = None,
-    ) -> Notes:
-        """Set the name, tags or note of a run; None leaves one unchanged.
-
-        An empty name restores the original one. Raises NotFoundError, or ConfigError with all
-        values over a limit.
-        """
-        return self._store.annotate(run_id, name=name, tags=tags, note=note)
 
     def curves(self, run_id: str) -> RunMetrics:
         """Return the metrics of a run, cached until it writes more events."""

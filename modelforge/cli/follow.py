@@ -40,8 +40,7 @@ def follow(forge: Forge, run_id: str, *, quiet: bool = False) -> RunView:
             progress.close()
     view = forge.runs.view(run_id)
     if not quiet:
-        cause, verdict = forge.diagnosis.cause(run_id), forge.diagnosis.verdict(run_id)
-        print_run(view, forge.runs.folder(run_id).path, cause=cause, verdict=verdict)
+        print_run(forge, view)
     return view
 
 

@@ -9,14 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import is_dataclass
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-    from modelforge.diagnosis.classify import Cause
-    from modelforge.diagnosis.verdict import Verdict
+    from modelforge.forge import Forge
     from modelforge.preflight import Report
     from modelforge.runs.listing import RunPage
     from modelforge.runs.view import RunView
@@ -188,10 +186,9 @@ def print_queue(view: QueueView) -> int:
     return DONE
 
 
-def print_run(
-    view: RunView, folder: Path, *, cause: Cause | None = None, verdict: Verdict | None = None
-) -> int:
+def print_run(forge: Forge, view: RunView) -> int:
     """Print the state of a run, its result or the cause of its failure, and its folder."""
+    cause, verdict = forge.diagnosis.cause(view.id), forge.diagnosis.verdict(view.id)
     total = view.total_steps or "?"
     print(escape_control(f"{view.name}: {view.state}, step {view.step} of {total}."))
     ending = view.ending or {}
@@ -206,7 +203,7 @@ def print_run(
         print(verdict.text)
     if view.eval_loss is not None:
         print(f"Evaluation loss {view.eval_loss:.3f}.")
-    print(f"Folder: {folder}")
+    print(f"Folder: {forge.runs.folder(view.id).path}")
     return DONE
 
 

@@ -118,9 +118,9 @@ def _compare(options: argparse.Namespace, forge: Forge) -> int:
 
 def _show(options: argparse.Namespace, forge: Forge) -> int:
     view = forge.runs.view(options.run)
-    cause, verdict = forge.diagnosis.cause(view.id), forge.diagnosis.verdict(view.id)
     if not options.json:
-        return print_run(view, forge.runs.folder(view.id).path, cause=cause, verdict=verdict)
+        return print_run(forge, view)
+    cause, verdict = forge.diagnosis.cause(view.id), forge.diagnosis.verdict(view.id)
     return print_json(vars(view) | {"diagnosis": cause, "verdict": verdict})
 
 

@@ -64,6 +64,14 @@ def find_json(path: Path) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
+def mtime_ns(path: Path) -> int:
+    """Return the modification time in nanoseconds, or 0 when the path does not exist."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def disk_error(error: OSError, path: Path) -> RunError:
     """Return the RunError to raise when writing `path` failed with `error`."""
     if error.errno in DISK_FULL:

@@ -314,7 +314,7 @@ def parse(kind: str, data: dict[str, Any]) -> Event:
     Unknown fields are ignored, and so are values of the wrong type. An event of an unknown kind,
     or one that lacks a required field, becomes an `UnknownEvent`.
     """
-    event_type, defaults, ignored = _layout(kind, tuple(data), tuple(map(type, data.values())))
+    event_type, defaults, ignored = _layout(kind, *data, *map(type, data.values()))
     event = object.__new__(event_type)
     if defaults or ignored:
         values = {**data, **defaults}
@@ -325,13 +325,15 @@ def parse(kind: str, data: dict[str, Any]) -> Event:
 
 @lru_cache(maxsize=256)
 def _layout(
-    kind: str, names: tuple[str, ...], types: tuple[type, ...]
+    kind: str, *names_and_types: Any
 ) -> tuple[type[Event], dict[str, Any], tuple[str, ...]]:
     """Return how to parse data with these fields: the class, defaults and names to ignore.
 
     Cached: most events of a kind have the same fields. Plain defaults are class attributes.
     """
     event_type = KINDS.get(kind, UnknownEvent)
+    count = len(names_and_types) // 2
+    names, types = names_and_types[:count], names_and_types[count:]
     given = dict(zip(names, types, strict=True))
     defaults: dict[str, Any] = {}
     for spec in field_specs(event_type):

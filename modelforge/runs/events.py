@@ -223,12 +223,10 @@ def _parse(line: bytes) -> EventRecord | None:
         n, t, kind, data = value["n"], value["t"], value["kind"], value["data"]
     except (ValueError, KeyError, TypeError):
         return None
-    if (
-        not isinstance(n, int)
-        or not isinstance(t, (int, float))
-        or not isinstance(kind, str)
-        or not isinstance(data, dict)
-    ):
+    # JSON has no subclasses of these types.
+    if type(n) is not int or type(kind) is not str or type(data) is not dict:
+        return None
+    if type(t) is not float and type(t) is not int:
         return None
     if kind in event_types.ALIASED_KINDS:
         kind, data = event_types.with_current_names(kind, data)

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 
 from modelforge.errors import RunError
 from modelforge.paths import Home
-from modelforge.runs.atomic_files import write_text
+from modelforge.runs.atomic_files import mtime_ns, write_text
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.listing import RunRow, sort_newest_first
 from modelforge.runs.store import is_id
@@ -119,7 +119,7 @@ class Index:
     def _refresh(self, *, thorough: bool = False) -> None:
         if self._mark is None:
             self._open_kept()
-        mark = _mtime(self._runs)
+        mark = mtime_ns(self._runs)
         if thorough or mark != self._mark or abs(self._scanned_ns - mark) < FRESH_NS:
             self._scanned_ns = time.time_ns()
             self._mark = mark
@@ -146,7 +146,7 @@ class Index:
             entry = self._known.entries.get(run_id)
             if entry is None:
                 continue
-            mark = _mtime(self._runs / run_id)
+            mark = mtime_ns(self._runs / run_id)
             if not mark:
                 self._forget(run_id)
             elif mark != entry.mark or not entry.settled:
@@ -234,10 +234,3 @@ def write_kept(path: Path, rows: dict[str, tuple[int, RunRow]]) -> None:
     with contextlib.suppress(OSError, RunError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, orjson.dumps(cache).decode())
-
-
-def _mtime(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0

@@ -144,7 +144,8 @@ class MeasuredStage(Stage):
 
     def _add_series(self, event: StepEvent) -> None:
         self._tokens += event.tokens or 0
-        self._seconds += (event.seconds or 0.0) * max(0, event.step - self._last_step)
+        if event.seconds and event.step > self._last_step:
+            self._seconds += event.seconds * (event.step - self._last_step)
         self._add_row(event, _series_values(event))
 
     def _add_row(self, event: StepEvent | EvalEvent, series: Iterable[float | None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelforge.runs import timeline
+from modelforge.runs import events, timeline
 from modelforge.runs.event_types import PhaseEvent, StartedEvent, StepEvent
 from modelforge.runs.events import EventRecord, EventWriter
 from modelforge.runs.timeline import Timeline, TimelineReader, tail_timeline, timeline_reader
@@ -62,7 +62,7 @@ def test_a_long_file_is_read_in_parts_and_kept_small(tmp_path, monkeypatch):
     with EventWriter(path) as writer:
         for number in range(1, 3001):
             writer.write(StepEvent(step=number, loss=1.0 / number))
-    monkeypatch.setattr(timeline, "READ_BYTES", 20_000)
+    monkeypatch.setattr(events, "READ_BYTES", 20_000)
     reader = TimelineReader(path)
     assert reader.poll() > 5
     loss = reader.timeline.stage.train["loss"]

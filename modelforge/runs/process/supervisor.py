@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from modelforge.errors import BusyError, Problem, RunError
 from modelforge.paths import Home
-from modelforge.runs.atomic_files import disk_error, find_json, write_json, write_text
+from modelforge.runs.atomic_files import (
+    disk_error,
+    find_json,
+    mtime_ns,
+    write_json,
+    write_text,
+)
 from modelforge.runs.events import last_number, size_of
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process import identity
@@ -62,6 +68,7 @@ class Supervisor:
         self._lease = lease
         self._command = list(command)
         self._exit_timeout_s = exit_timeout_s
+        # By id: the mtime of the process record, which changes with every start, and the state.
         self._settled: dict[str, tuple[int, RunState]] = {}
         self._stops = StopEnforcer(stop_timeout_s)
         self._orphans = OrphanTracker()
@@ -93,7 +100,7 @@ class Supervisor:
     def state(self, folder: RunFolder) -> RunState:
         """Return the state of a run by its process, its files and its events."""
         known = self._settled.get(folder.id)
-        if known and known[0] == _mark(folder):
+        if known and known[0] == mtime_ns(folder.process):
             return known[1]
         return self._gather(folder).state
 
@@ -246,14 +253,14 @@ class Supervisor:
         """Yield the runs whose state may still change, or whose process still runs."""
         for folder in self._index.unsettled(thorough) if self._index else run_folders(self._runs):
             known = self._settled.get(folder.id)
-            if known and known[0] == _mark(folder):
+            if known and known[0] == mtime_ns(folder.process):
                 continue
             facts = self._gather(folder)
             if facts.alive or not facts.state.is_over:
                 yield folder, facts
 
     def _gather(self, folder: RunFolder) -> RunFacts:
-        mark = _mark(folder)
+        mark = mtime_ns(folder.process)
         facts = read_facts(folder)
         if facts.state.is_over and not facts.alive and facts.process is not None:
             self._settled[folder.id] = (mark, facts.state)
@@ -280,11 +287,3 @@ def _delete_end_files(folder: RunFolder) -> None:
         folder.exit.unlink(missing_ok=True)
     except OSError as error:
         raise disk_error(error, folder.stop) from error
-
-
-def _mark(folder: RunFolder) -> int:
-    """Return the modification time of the process record, which changes with every start."""
-    try:
-        return folder.process.stat().st_mtime_ns
-    except OSError:
-        return 0

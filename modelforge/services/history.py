@@ -10,7 +10,6 @@ from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.runs.index import Index
 from modelforge.runs.listing import RunFilter, RunPage, RunRow
 from modelforge.runs.metrics import RunMetrics, read_metrics
-from modelforge.runs.notes import Notes
 from modelforge.runs.states import RunState
 from modelforge.runs.store import Store
 from modelforge.runs.view import view_run

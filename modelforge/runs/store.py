@@ -8,6 +8,7 @@ import platform
 import re
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -70,6 +71,8 @@ class Store:
     def __init__(self, home: Home, *, runs: Path | None = None, index: Index | None = None) -> None:
         self._runs = runs or home.runs
         self._index = index
+        self._records: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
+        self._records_lock = threading.Lock()
 
     def create(self, run: NewRun, announce: Callable[[str], None] | None = None) -> RunFolder:
         """Create a run folder and return it; `announce` receives its id before it is visible.
@@ -101,7 +104,7 @@ class Store:
         return folder
 
     def list(self) -> list[RunFolder]:
-        """Return all runs, newest first."""
+        """Return all runs, newest first. The record of each is read only when it has changed."""
         records = self._read_records().items()
         newest = sorted(records, key=lambda item: (_created(item[1]), item[0]), reverse=True)
         return [RunFolder(self._runs / run_id) for run_id, _record in newest]
@@ -215,9 +218,22 @@ class Store:
         return folder if is_run else None
 
     def _read_records(self) -> dict[str, dict[str, Any]]:
-        """Return config.json of every run by id."""
-        records = ((folder.id, find_json(folder.config)) for folder in run_folders(self._runs))
-        return {run_id: record for run_id, record in records if record is not None}
+        """Return config.json of every run by id; reads only changed files."""
+        with self._records_lock:
+            fresh: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
+            for folder in run_folders(self._runs):
+                try:
+                    stat = folder.config.stat()
+                except OSError:
+                    continue
+                mark = (stat.st_mtime_ns, stat.st_size)
+                known = self._records.get(folder.id)
+                if known and known[0] == mark:
+                    fresh[folder.id] = known
+                elif (record := find_json(folder.config)) is not None:
+                    fresh[folder.id] = (mark, record)
+            self._records = fresh
+            return {run_id: record for run_id, (_mark, record) in fresh.items()}
 
     def _sweep(self) -> None:
         for prefix in (STAGING, GONE):

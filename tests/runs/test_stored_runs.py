@@ -65,7 +65,7 @@ def test_the_stopped_and_resumed_run_of_v0_1(tmp_path):
     assert stage.length("seconds") > 0
     verdict = judge_run(RunFolder(home.runs / view.id).events)
     assert verdict is not None
-    assert verdict.numbers["updates measured"] == 8
+    assert verdict.numbers["steps measured"] == 8
 
 
 def test_the_trial_run_of_v0_1():

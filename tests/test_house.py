@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import util
 from pathlib import Path
 from types import ModuleType
@@ -322,7 +322,22 @@ def _exists(path: str, symbol: str | None) -> bool:
     if symbol is None:
         return True
     text = file.read_text(encoding="utf-8")
-    return all(re.search(rf"\b{re.escape(part)}\b", text) for part in symbol.split("."))
+    if file.suffix != ".py":
+        return re.search(rf"\b{re.escape(symbol)}\b", text) is not None
+    inner: Iterable[ast.stmt] = ast.parse(text).body
+    for part in symbol.split("."):
+        found = [node for node in inner if part in _names_defined_by(node)]
+        if not found:
+            return False
+        inner = getattr(found[0], "body", [])
+    return True
+
+
+def _names_defined_by(node: ast.stmt) -> set[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def test_the_changelog_begins_with_this_version() -> None:

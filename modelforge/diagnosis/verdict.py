@@ -33,6 +33,12 @@ OPEN_FALL, FEW_STEPS = 0.1, 30
 DIVERGED_FACTOR = 2.0
 SCORE_TOLERANCE = 0.02
 REWARD_TOLERANCE = 0.05
+# Below this number of evaluation rows, an effect that has no interval is not told from chance.
+FEW_ROWS = 20
+# Two-sided 95 % intervals.
+Z, TAIL = 1.96, 0.025
+# From this number on, the normal distribution replaces the exact test.
+MANY_PAIRS = 1000
 LOWER_IS_BETTER = frozenset({"perplexity", "bits_per_byte"})
 SCORE_NAMES = {
     "rouge1": "ROUGE-1",
@@ -62,7 +68,7 @@ class Outcome:
     """What a verdict is based on. Points are (step, value); what was not measured is empty.
 
     `completions` are the samples of the training, newest first; `before` and `after` are the
-    scores of generated answers.
+    scores of `scored_rows` generated answers. Numbers of rows are None where they are unknown.
     """
 
     loss: Points = ()
@@ -73,6 +79,8 @@ class Outcome:
     before: Mapping[str, Any] = field(default_factory=dict)
     after: Mapping[str, Any] = field(default_factory=dict)
     ending: Ending | None = None
+    eval_rows: int | None = None
+    scored_rows: int | None = None
 
     @classmethod
     def of(cls, timeline: Timeline) -> Outcome:
@@ -87,6 +95,8 @@ class Outcome:
             before=(scores.before if scores else None) or {},
             after=scores.after if scores else {},
             ending=timeline.ending,
+            eval_rows=stage.plan.eval_rows if stage.plan else None,
+            scored_rows=scores.rows if scores else None,
         )
 
 
@@ -159,6 +169,11 @@ def _from_rewards(outcome: Outcome) -> Judgement:
     if scores is not None:
         before, after = scores
         text = f"On the evaluation prompts the mean reward went from {before:.2f} to {after:.2f}."
+        if rows := outcome.scored_rows:
+            spread = _last(outcome.eval.get("reward_std") or outcome.train.get("reward_std"))
+            interval = Z * (spread or 0.0) * math.sqrt(2 / rows)
+            if abs(after - before) <= interval or (spread is None and rows < FEW_ROWS):
+                return "unclear", f"{text} {_chance(rows, 'prompts')}"
         if abs(after - before) <= REWARD_TOLERANCE * max(abs(before), abs(after)):
             return _reward_judgement(text, 0.0)
         return _reward_judgement(text, after - before)
@@ -192,12 +207,19 @@ def _from_preferences(outcome: Outcome) -> Judgement:
         margin = margins[-1][1]
         text = f"The reward margin between chosen and rejected is {margin:.2f} {where}"
         accuracy = accuracies[-1][1] if accuracies else None
+        pairs = outcome.eval_rows if is_eval else None
         if accuracy is not None:
-            text += f"; the chosen one is preferred in {100 * accuracy:.0f} %"
+            of_pairs = f" of {pairs} pairs" if pairs else ""
+            text += f"; the chosen one is preferred in {100 * accuracy:.0f} %{of_pairs}"
+        if _is_chance(accuracy, pairs):
+            return "unclear", f"{text}. {_chance(pairs or 0, 'pairs')}"
         if margin <= 0 or (accuracy is not None and accuracy <= 0.5):
             return "no-effect", f"{text}. The model did not learn the preference."
         if accuracy is not None and accuracy < 0.55:
             return "unclear", f"{text}. That is hardly better than chance."
+        chosen = _last(source.get("rewards/chosen"))
+        if chosen is not None and chosen < 0:
+            text += "; both became less likely than before"
         if is_eval:
             return "better", f"{text}. The model learned the preference."
         return "better", f"{text}. There was no evaluation, so it may have memorised these pairs."
@@ -237,6 +259,11 @@ def _from_scores(outcome: Outcome) -> Judgement:
         text = f"On the evaluation rows {label} went from {before:.2f} to {after:.2f}."
         gain = before - after if is_lower_better else after - before
         tolerance = SCORE_TOLERANCE * (max(abs(before), 1e-9) if is_lower_better else 1)
+        if rows := outcome.scored_rows:
+            interval = _score_interval(before, after, rows)
+            is_open = tolerance <= abs(gain) <= interval
+            if is_open or (rows < FEW_ROWS and (interval == 0 or abs(gain) < tolerance)):
+                return "unclear", f"{text} {_chance(rows, 'rows')}"
         if abs(gain) < tolerance:
             return "no-effect", f"{text} The difference is not meaningful."
         if gain > 0:
@@ -256,8 +283,12 @@ def _from_loss(outcome: Outcome) -> Judgement:
         text = f"{text} The evaluation loss is {eval_points[-1][1]:.2f}.".strip()
     fell = loss is not None and loss.is_significant and loss.relative_change >= TOLERANCE
     if eval_fell or (fell and loss is not None and loss.end < loss.start):
-        if not eval_points:
+        if not eval_points and outcome.eval_rows:
+            text += f" It ended before the first evaluation of its {outcome.eval_rows:,} rows."
+        elif not eval_points:
             text += " There was no evaluation, so the model may have memorised the training rows."
+        elif outcome.eval_rows is not None and outcome.eval_rows < FEW_ROWS:
+            return "unclear", f"{text} {_chance(outcome.eval_rows, 'rows')}"
         return "better", text
     if loss is not None and loss.end < loss.start * (1 - OPEN_FALL) and len(points) < FEW_STEPS:
         return "unclear", f"{text} There are too few steps to tell that from chance."
@@ -265,6 +296,36 @@ def _from_loss(outcome: Outcome) -> Judgement:
         f"{text} The training had hardly any effect: raise the learning rate, train longer, "
         "or check the data."
     )
+
+
+def _is_chance(accuracy: float | None, pairs: int | None) -> bool:
+    """Return whether guessing could have preferred as many of the pairs (exact binomial test)."""
+    if accuracy is None or not pairs:
+        return False
+    if accuracy <= 0.5:
+        return pairs < FEW_ROWS
+    if pairs > MANY_PAIRS:
+        return accuracy <= 0.5 + Z * 0.5 / math.sqrt(pairs)
+    right = round(accuracy * pairs)
+    as_good = sum(math.comb(pairs, count) for count in range(right, pairs + 1))
+    return bool(as_good / 2**pairs > TAIL)
+
+
+def _score_interval(before: float, after: float, rows: int) -> float:
+    """Return the half width of the interval of a difference of mean scores between 0 and 1.
+
+    No score in [0, 1] with mean p varies more than p (1 - p). Other scores have no interval: 0.
+    """
+    variances = [mean * (1 - mean) for mean in (before, after)]
+    return Z * math.sqrt(sum(variances) / rows) if min(variances) >= 0 else 0.0
+
+
+def _chance(rows: int, what: str) -> str:
+    return f"{rows:,} evaluation {what} are too few to tell that from chance."
+
+
+def _last(points: Points | None) -> float | None:
+    return points[-1][1] if points else None
 
 
 def _before_and_after(outcome: Outcome, name: str) -> tuple[float, float] | None:

@@ -218,3 +218,72 @@ def test_rewards_on_evaluation_prompts_take_precedence_over_those_of_training(af
     falling = {"reward": [(step, 0.4 - step / 30) for step in range(12)]}
     scores = {"before": {"reward": -0.02}, "after": {"reward": after}}
     assert verdict_on(train=falling, scores=scores).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "pairs", "kind"),
+    [
+        (7 / 8, 8, "unclear"),
+        (10 / 10, 10, "better"),
+        (0.5, 8, "unclear"),
+        (0.5, 100, "no-effect"),
+        (0.6, 40, "unclear"),
+        (0.6, 400, "better"),
+        (0.56, 4000, "better"),
+        (7 / 8, None, "better"),
+    ],
+)
+def test_a_preference_on_few_pairs_is_not_told_from_chance(accuracy, pairs, kind):
+    curves = {"rewards/margins": [(6, 0.06)], "rewards/accuracies": [(6, accuracy)]}
+    verdict = verdict_on(loss=falling(6), eval=curves, eval_rows=pairs)
+    assert verdict.kind == kind
+    if kind == "unclear":
+        assert f"{pairs} evaluation pairs are too few" in verdict.text
+
+
+def test_a_learned_preference_mentions_that_both_became_less_likely():
+    curves = {
+        "rewards/margins": [(6, 0.5)],
+        "rewards/accuracies": [(6, 0.9)],
+        "rewards/chosen": [(6, -0.2)],
+    }
+    assert "less likely than before" in verdict_on(eval=curves, eval_rows=100).text
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "rows", "kind"),
+    [
+        ("rouge1", 0.2, 0.4, 12, "unclear"),
+        ("rouge1", 0.2, 0.4, 200, "better"),
+        ("rouge1", 0.20, 0.21, 2000, "no-effect"),
+        ("rouge1", 0.20, 0.21, 12, "unclear"),
+        ("exact_match", 0.9, 0.5, 100, "broken"),
+        ("exact_match", 0.6, 0.5, 30, "unclear"),
+        ("perplexity", 30.0, 20.0, 5, "unclear"),
+        ("perplexity", 30.0, 20.0, 50, "better"),
+    ],
+)
+def test_a_score_on_few_rows_is_not_told_from_chance(name, before, after, rows, kind):
+    scores = {"before": {name: before}, "after": {name: after}}
+    verdict = verdict_on(loss=falling(), scores=scores, scored_rows=rows)
+    assert verdict.kind == kind
+
+
+@pytest.mark.parametrize(("spread", "rows", "kind"), [(1.0, 8, "unclear"), (0.1, 8, "better")])
+def test_a_reward_on_few_prompts_is_not_told_from_chance(spread, rows, kind):
+    scores = {"before": {"reward": 0.2}, "after": {"reward": 0.5}}
+    train = {"reward_std": [(6, spread)]}
+    assert verdict_on(scores=scores, train=train, scored_rows=rows).kind == kind
+    assert verdict_on(scores=scores, scored_rows=rows).kind == "unclear"
+
+
+def test_a_run_that_ended_before_its_first_evaluation_names_its_rows():
+    verdict = verdict_on(loss=falling(), eval_rows=23)
+    assert "before the first evaluation of its 23 rows" in verdict.text
+    assert "memorised" not in verdict.text
+    assert "memorised" in verdict_on(loss=falling(), eval_rows=0).text
+
+
+def test_a_falling_evaluation_loss_of_few_rows_is_unclear():
+    assert verdict_on(loss=falling(), eval_loss=EVAL_LOSS, eval_rows=8).kind == "unclear"
+    assert verdict_on(loss=falling(), eval_loss=EVAL_LOSS, eval_rows=80).kind == "better"

@@ -1,14 +1,7 @@
 import json
-from pathlib import Path
 
 from modelforge.config.fields import field_specs
 from modelforge.config.json_schema import json_schema, settings_markdown
-
-PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
-
-
-def test_the_page_in_docs_is_what_the_schema_says():
-    assert PAGE.read_text(encoding="utf-8") == settings_markdown()
 
 
 def test_the_page_names_every_setting_once():

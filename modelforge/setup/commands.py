@@ -11,11 +11,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from modelforge.setup.browser import find_browser
-from modelforge.setup.errors import SetupError
+from modelforge.setup.environment import SetupOptions, child_environment
+from modelforge.setup.errors import SetupError, UsageError
+from modelforge.setup.extra_facts import did_you_mean
 from modelforge.setup.progress import StageLine, run_watched
-from modelforge.setup.stages import Setup, SetupOptions, child_environment
+from modelforge.setup.stages import Setup
 from modelforge.setup.system_checks import checks_before_setup, default_home
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +40,13 @@ python launch.py [COMMAND] [OPTIONS]
 
   --home FOLDER         folder for runs and models (also MODELFORGE_HOME)
 """
+# Options that the modules ui and modelforge parse, checked here before anything is set up.
+_FLAG = {"action": "store_true"}
+PASSED_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "": {"--no-browser": _FLAG, "--app": _FLAG, "--listen": _FLAG, "--port": {"type": int}},
+    "demo": {"--sample": {}, "--json": _FLAG},
+    "doctor": {"--json": _FLAG},
+}
 DOWNLOAD_TIMEOUT_MS = "20000"
 SERIAL_TESTS = ("tests/faults", "tests/browser", "tests/gpu")
 MAX_TEST_PROCESSES = 4
@@ -45,13 +55,19 @@ MAX_TEST_PROCESSES = 4
 def main(argv: Sequence[str]) -> int:
     """Run a command of launch.py and return its exit code."""
     commands = {"test": _test, "demo": _demo, "setup": _setup, "doctor": _doctor}
-    command = commands.get(argv[0], _app) if argv else _app
-    rest = list(argv) if command is _app else list(argv[1:])
-    if command is not _test and {"-h", "--help"} & set(rest):
-        sys.stdout.write(USAGE)
-        return 0
+    name = argv[0] if argv and not argv[0].startswith("-") else ""
+    rest = list(argv)[1:] if name else list(argv)
     try:
-        return command(rest)
+        if name and name not in commands:
+            hint = did_you_mean(name, commands)
+            raise UsageError(f"{name}: is not a command of launch.py. {hint}")
+        if name != "test" and {"-h", "--help"} & set(rest):
+            sys.stdout.write(USAGE)
+            return 0
+        return commands.get(name, _app)(rest)
+    except UsageError as error:
+        sys.stderr.write(f"{error}\n\n{USAGE}")
+        return 2
     except SetupError as error:
         sys.stderr.write(f"\n{error}\n")
         return 1
@@ -61,29 +77,26 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _app(rest: list[str]) -> int:
-    options, passed = _parse_options(rest)
+    options, passed = _parse_options("", rest)
     _prepare(options)
     return _exec_python(options, ["-m", "ui", "--home", str(options.home), *passed])
 
 
 def _demo(rest: list[str]) -> int:
-    options, passed = _parse_options(rest)
+    options, passed = _parse_options("demo", rest)
     _prepare(options)
     return _exec_python(options, ["-m", "modelforge", "demo", *passed])
 
 
 def _setup(rest: list[str]) -> int:
-    options, passed = _parse_options(rest)
-    if passed:
-        sys.stderr.write(f"{passed[0]}: is not an option of setup.\n\n{USAGE}")
-        return 2
+    options, _passed = _parse_options("setup", rest)
     if not _prepare(options):
         sys.stdout.write("Set-up is complete. Open the app with `python launch.py`.\n")
     return 0
 
 
 def _doctor(rest: list[str]) -> int:
-    options, passed = _parse_options(rest)
+    options, passed = _parse_options("doctor", rest)
     missing = Setup(_setup_options(options)).missing()
     if not {"Environment", "ModelForge"} & set(missing):
         return _exec_python(options, ["-m", "modelforge", "doctor", *passed])
@@ -95,7 +108,10 @@ def _doctor(rest: list[str]) -> int:
 def _test(rest: list[str]) -> int:
     home = os.environ.get("MODELFORGE_HOME") or ROOT / ".venv" / "home"
     options = argparse.Namespace(
-        home=Path(home).resolve(), extras=["dev"], torch=os.environ.get("MODELFORGE_TORCH")
+        home=Path(home).resolve(),
+        extras=["dev"],
+        torch=os.environ.get("MODELFORGE_TORCH"),
+        renews_extras=False,
     )
     _prepare(options)
     browser = find_browser() or _install_browser(options)
@@ -115,24 +131,47 @@ def _pytest(options: argparse.Namespace, arguments: Sequence[str], tests: dict[s
     return subprocess.call(command, cwd=ROOT, env=child_environment(options.home) | tests)
 
 
-def _parse_options(rest: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(prog="launch.py", add_help=False, allow_abbrev=False)
-    parser.add_argument("--home", type=lambda path: Path(path).expanduser().resolve())
-    parser.add_argument("--torch", default=os.environ.get("MODELFORGE_TORCH"))
-    parser.add_argument("--with", dest="extras", action="append", default=[])
-    options, passed = parser.parse_known_args(rest)
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}.")
+
+
+def _parse_options(command: str, rest: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Return the options of set-up, and those that are passed to the command.
+
+    Raises UsageError if there are others.
+    """
+    shared = _Parser(prog="launch.py", add_help=False, allow_abbrev=False)
+    shared.add_argument("--home", type=lambda path: Path(path).expanduser().resolve())
+    shared.add_argument("--torch", default=os.environ.get("MODELFORGE_TORCH"))
+    shared.add_argument("--with", dest="extras", action="append", default=[])
+    options, passed = shared.parse_known_args(rest)
     options.home = options.home or default_home()
+    options.renews_extras = command == "setup"
+    own = _Parser(prog="launch.py", add_help=False, allow_abbrev=False)
+    for name, arguments in PASSED_OPTIONS.get(command, {}).items():
+        own.add_argument(name, **arguments)
+    unknown = own.parse_known_args(passed)[1]
+    # Without the values of unknown options.
+    if unknown := [name for name in unknown if name.startswith("-")] or unknown:
+        names = ("--home", "--torch", "--with", *PASSED_OPTIONS.get(command, {}))
+        texts = (
+            f"{name}: is not an option of {command or 'launch.py'}. {did_you_mean(name, names)}"
+            for name in unknown
+        )
+        raise UsageError("\n".join(texts))
     return options, passed
 
 
 def _setup_options(options: argparse.Namespace) -> SetupOptions:
     extras = frozenset(name for value in options.extras for name in value.split(",") if name)
-    return SetupOptions(ROOT, options.home, extras, options.torch)
+    return SetupOptions(ROOT, options.home, extras, options.torch, options.renews_extras)
 
 
 def _prepare(options: argparse.Namespace) -> bool:
     """Run the unfinished stages and return whether there were any."""
     setup = Setup(_setup_options(options))
+    setup.refuse_extras()
     missing = setup.missing()
     if len(missing) > 1:
         sys.stdout.write(f"Setting up ModelForge in {ROOT / '.venv'}.\n")

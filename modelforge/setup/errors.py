@@ -27,19 +27,34 @@ class SetupError(Exception):
     """Set-up cannot continue. The message is one sentence for the user."""
 
 
+class UsageError(SetupError):
+    """A command, option or extra that does not exist."""
+
+
+class CommandError(SetupError):
+    """A command of a stage has failed."""
+
+    def __init__(self, title: str, lines: Sequence[str], log: Path) -> None:
+        super().__init__(explain(title, lines, log))
+        self.reason, _remedy = find_reason(lines)
+
+
 def explain(title: str, lines: Sequence[str], log: Path) -> str:
     """Return a sentence about a failed stage: its title, the cause and the remedy."""
-    output = "\n".join(lines)
-    reason = _last_error(lines)
-    remedy = "see the log"
-    for pattern, cause, advice in CAUSES:
-        if re.search(pattern, output):
-            reason, remedy = cause or reason, advice
-            break
+    reason, remedy = find_reason(lines)
     return (
         f"Set-up stopped at {title}: {reason}; {remedy}, then run the same command again "
         f"(finished stages are kept; the output is in {log})."
     )
+
+
+def find_reason(lines: Sequence[str]) -> tuple[str, str]:
+    """Return why a command failed by its output, and the remedy."""
+    output = "\n".join(lines)
+    for pattern, cause, advice in CAUSES:
+        if re.search(pattern, output):
+            return cause or _last_error(lines), advice
+    return _last_error(lines), "see the log"
 
 
 def _last_error(lines: Sequence[str]) -> str:

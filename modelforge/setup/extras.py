@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from modelforge.setup.environment import SetupOptions
 from modelforge.setup.errors import SetupError
 from modelforge.setup.progress import StageLine
-from modelforge.setup.stages import Setup, SetupOptions
+from modelforge.setup.stages import Setup
 
 ROOT = Path(__file__).resolve().parents[2]
 OnProgress = Callable[[str], None]
@@ -48,7 +49,8 @@ def install_extra(extra: str, home: Path, on_progress: OnProgress, root: Path = 
     def line(title: str, _out: TextIO | None) -> StageLine:
         return CallbackLine(title, on_progress)
 
-    Setup(SetupOptions(root, home, frozenset({extra})), line=line).run()
+    options = SetupOptions(root, home, frozenset({extra}), renews_extras=True)
+    Setup(options, line=line).run()
     # New packages are found only after this.
     importlib.invalidate_caches()
 

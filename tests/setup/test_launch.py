@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from modelforge.setup.commands import PASSED_OPTIONS
 from modelforge.setup.stages import exclusive_setup
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,11 +56,46 @@ def test_doctor_works_before_set_up(fresh: Path) -> None:
     assert not (fresh / ".venv").exists()
 
 
-def test_an_unknown_option_of_setup_is_rejected(fresh: Path) -> None:
-    done = launch(fresh, "setup", "--fast")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("setup --fast", "--fast: is not an option of setup. Known: --home, --torch, --with."),
+        ("setup --wiht x", "--wiht: is not an option of setup. Did you mean --with?\n\n"),
+        ("setup doctor", "doctor: is not an option of setup."),
+        ("setup --with unslot", "unslot: is not an extra. Did you mean unsloth?"),
+        ("setpu", "setpu: is not a command of launch.py. Did you mean setup?"),
+        ("--prot 80", "--prot: is not an option of launch.py. Did you mean --port?"),
+        ("--port x", "launch.py: argument --port: invalid int value"),
+        ("demo --smaple x", "--smaple: is not an option of demo. Did you mean --sample?"),
+        ("doctor --jsn", "--jsn: is not an option of doctor. Did you mean --json?"),
+    ],
+)
+def test_unknown_names_are_refused_before_anything_is_set_up(
+    fresh: Path, arguments: str, said: str
+) -> None:
+    done = launch(fresh, *arguments.split())
     assert done.returncode == 2
-    assert done.stderr.startswith("--fast: is not an option of setup.")
+    assert done.stderr.startswith(said)
     assert not (fresh / ".venv").exists()
+    assert not (fresh / ".setup").exists()
+
+
+def test_unsloth_is_refused_without_a_gpu_and_nothing_is_changed(fresh: Path) -> None:
+    files = sorted(fresh.rglob("*"))
+    done = launch(fresh, "setup", "--with", "unsloth", PATH=str(fresh))
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "The extra unsloth was not installed: Unsloth needs an NVIDIA GPU, and none was found. "
+        "Use the provider huggingface."
+    )
+    assert [file for file in sorted(fresh.rglob("*")) if "__pycache__" not in str(file)] == files
+
+
+def test_the_options_that_launch_py_passes_on_exist() -> None:
+    # Read, because the modules import what set-up installs.
+    for command, module in (("", "ui/__main__.py"), ("demo", "modelforge/cli/main.py")):
+        text = (ROOT / module).read_text(encoding="utf-8")
+        assert all(f'"{name}"' in text for name in PASSED_OPTIONS[command])
 
 
 def test_a_failed_set_up_prints_one_sentence(fresh: Path) -> None:

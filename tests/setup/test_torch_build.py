@@ -9,10 +9,12 @@ import pytest
 from modelforge.setup.torch_build import (
     INDEX,
     TORCH,
+    VISION,
     NoBuildError,
     parse_version,
     read_cuda_version,
     torch_arguments,
+    torchvision_arguments,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,10 +108,20 @@ def test_the_cuda_version_of_an_installed_torch_is_read(
     assert read_cuda_version(tmp_path) == version
 
 
-def test_torchvision_uses_the_index_of_torch():
-    from modelforge.setup.torch_build import INDEX, TORCH, torchvision_arguments
+@pytest.mark.parametrize(
+    ("version", "override", "index"),
+    [
+        ("2.13.0", None, []),
+        ("2.13.0+cu126", None, ["--index-url", f"{INDEX}cu126"]),
+        ("2.13.0+cu132", "torch --index-url https://a.org/x", ["--index-url", "https://a.org/x"]),
+    ],
+)
+def test_torchvision_is_of_the_build_of_torch(
+    version: str, override: str | None, index: list[str]
+) -> None:
+    expected = [VISION, "--no-deps", "--force-reinstall", *index]
+    assert torchvision_arguments(version, override) == expected
 
-    assert torchvision_arguments([TORCH]) == []
-    assert torchvision_arguments([TORCH, "--no-deps", "--index-url", INDEX + "cu130"]) == [
-        "torchvision==0.28.0", "--no-deps", "--index-url", INDEX + "cu130",
-    ]  # fmt: skip
+
+def test_an_unknown_torch_gets_no_torchvision() -> None:
+    assert torchvision_arguments("2.12.1+cu130") == torchvision_arguments("") == []

@@ -11,7 +11,7 @@ LESS_MEMORY = (
     "enable gradient checkpointing."
 )
 BUILD = "Run `python launch.py setup --torch auto`, which installs the build for this computer."
-SET_UP = "Run `python launch.py setup`, then `python launch.py doctor`."
+DOCTOR = "Run `python launch.py doctor`, which names what is wrong and how to repair it."
 AGAIN = "Start it again; if it happens at the same place, send a support bundle."
 
 _memory = partial(KnownCause, where="memory", fix="less-memory", inferred=False)
@@ -172,7 +172,7 @@ ENTRIES = (
     _worker(
         "illegal-instruction",
         "A library uses instructions that this processor does not have.",
-        SET_UP,
+        DOCTOR,
         (r"\billegal instruction\b", r"\bsigill\b"),
         signals=(4,),
         fix="machine",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from modelforge.diagnosis.cause import KnownCause
-from modelforge.diagnosis.causes_machine import SET_UP
+from modelforge.diagnosis.causes_machine import DOCTOR
 
 _template = partial(KnownCause, where="model.chat_template", fix="own-template")
 
@@ -43,7 +43,7 @@ ENTRIES = (
     KnownCause(
         "quantizing-unavailable",
         "bitsandbytes does not work here: it was not built for this torch, CUDA or GPU.",
-        f"{SET_UP} Or train without quantization.",
+        f"{DOCTOR} Or train without quantization.",
         (
             r"bitsandbytes native library",
             r"(cuda|rocm|xpu) setup error",
@@ -70,9 +70,11 @@ ENTRIES = (
     KnownCause(
         "library-mismatch",
         "Two installed libraries are incompatible.",
-        SET_UP,
+        DOCTOR,
         (
             r"undefined symbol: ",
+            r"\boperator torch\w+::\w+ does not exist",
+            r"torch and torch(vision|audio) (were|was|have been) compiled with different cuda",
             r"version `glibcx{0,2}_[\d.]+' not found",
             r"cannot open shared object file",
             r"dll load failed",
@@ -84,7 +86,7 @@ ENTRIES = (
     KnownCause(
         "package-missing",
         "A package that the run needs is not installed.",
-        SET_UP,
+        DOCTOR,
         (r"modulenotfounderror", r"\bno module named ", r"\bimporterror: .{0,80} requires "),
         where="packages",
         fix="machine",
@@ -175,8 +177,14 @@ ENTRIES = (
     KnownCause(
         "compiling-failed",
         "A part of the model could not be compiled on this computer.",
-        "Install a C compiler and Triton for your system, or use the provider huggingface.",
+        "Install a C compiler, the header files of Python and Triton (on Debian and Ubuntu "
+        "`sudo apt install gcc python3-dev`), or use the provider huggingface without "
+        "torch.compile.",
         (
+            r"failed to find c compiler",
+            r"python\.h: no such file",
+            r"out of resource: shared memory",
+            r"too old to be supported by the triton",
             r"backendcompilerfailed",
             r"inductorerror",
             r"working triton installation",

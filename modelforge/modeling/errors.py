@@ -31,13 +31,16 @@ def explain(error: BaseException) -> FailedEvent:
     """Return the event for an exception; unknown ones have the cause `unexpected`."""
     if isinstance(error, ForgeError):
         return _of_forge_error(error)
+    # Transformers hides why a module cannot be imported behind an error of its own.
+    while isinstance(error, ImportError) and error.__cause__ is not None:
+        error = error.__cause__
     first = str(error).strip().split("\n", 1)[0].rstrip(".")
     name = type(error).__name__
     # Quotas have an error number of their own, and some file systems no message for either.
     is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     entry = match_text("[Errno 28]" if is_full else f"{name}: {error}")
     if entry is None:
-        what = f"{name}: {first}." if first else f"{name}."
+        what = _end(f"{name}: {first}" if first else name)
         remedy = "The run's log has the details."
         return FailedEvent(cause=UNEXPECTED, what=what, remedy=remedy)
     if entry.code in _COMPLETE or not first:
@@ -46,8 +49,12 @@ def explain(error: BaseException) -> FailedEvent:
     detail = first
     if entry.code == "no-permission":
         detail = str(getattr(error, "filename", None) or first)
-    what = f"{entry.what.rstrip('.')}: {detail[:MAX_CHARS]}."
+    what = _end(f"{entry.what.rstrip('.')}: {detail[:MAX_CHARS]}")
     return FailedEvent(cause=entry.code, what=what, remedy=entry.remedy)
+
+
+def _end(text: str) -> str:
+    return text if text.endswith(("?", "!")) else f"{text}."
 
 
 def _of_forge_error(error: ForgeError) -> FailedEvent:

@@ -44,3 +44,13 @@ def test_an_unknown_error_names_its_class_and_first_line():
 def test_forge_errors_keep_their_message_and_remedy():
     failure = explain(DataError(Problem("rows.jsonl:3", "is not JSON.", "Close it.")))
     assert (failure.what, failure.remedy) == ("rows.jsonl:3: is not JSON.", "Close it.")
+
+
+def test_an_import_error_is_explained_by_the_error_behind_it():
+    error = ModuleNotFoundError("Could not import module 'set_seed'. Are they defined correctly?")
+    assert explain(error).what.endswith("defined correctly?")
+    error.__cause__ = RuntimeError("operator torchvision::nms does not exist")
+    failure = explain(error)
+    assert failure.cause == "library-mismatch"
+    assert failure.what.endswith(": operator torchvision::nms does not exist.")
+    assert "doctor" in failure.remedy

@@ -29,6 +29,15 @@ IN_EFFECT = {
     "model_revision": "Model revision",
 }
 HASH_LENGTH = 12
+# Runs that differ in one of these measure their evaluation loss in another way or on other rows.
+LOSS_DEPENDS_ON = {
+    "method": "training methods",
+    "trainer.preference_loss": "losses",
+    "sha256": "data",
+    "mapping": "data",
+    "eval_split": "evaluation rows",
+    "data.validation_sources": "evaluation rows",
+}
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,14 @@ class Comparison:
     same_settings: int
     same_versions: int
     curves: list[RunMetrics] = field(repr=False)
+
+    @property
+    def differing_losses(self) -> str:
+        """What makes the evaluation losses incomparable, as words; empty if nothing does."""
+        rows = (*self.settings, *self.effect, *self.data)
+        differ = {row.name for row in rows if row.differs}
+        found = [words for name, words in LOSS_DEPENDS_ON.items() if name in differ]
+        return ", ".join(dict.fromkeys(found))
 
     def as_dict(self, points: int) -> dict[str, Any]:
         """Return the comparison as REST and `--json` give it, with at most `points` per curve."""

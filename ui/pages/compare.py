@@ -104,7 +104,7 @@ def comparison_parts(
     """Return the parts of the page."""
     query = urlencode({"runs": ",".join(run.id for run in comparison.runs)})
     content = [
-        _results(comparison.runs, verdicts),
+        _results(comparison, verdicts),
         render("compare", "charts", _with_tones(comparison.runs), axis, AXIS_TITLES, data),
         _settings(comparison),
         _data(comparison),
@@ -113,7 +113,8 @@ def comparison_parts(
     return {"compare-exports": render("compare", "exports", query), "compared": join(content)}
 
 
-def _results(runs: Sequence[RunResult], verdicts: Sequence[Verdict | None]) -> Markup:
+def _results(comparison: Comparison, verdicts: Sequence[Verdict | None]) -> Markup:
+    runs, differing = comparison.runs, comparison.differing_losses
     rows: list[tuple[object, Sequence[object]]] = [
         ("State", [_ending(run) for run in runs]),
         *([("Verdict", [_verdict(verdict) for verdict in verdicts])] if any(verdicts) else []),
@@ -122,12 +123,14 @@ def _results(runs: Sequence[RunResult], verdicts: Sequence[Verdict | None]) -> M
         ("Training time", [fmt.duration(run.seconds) for run in runs]),
         ("Tokens per second", [fmt.number(run.tokens_per_s) for run in runs]),
         ("Loss", [fmt.number(run.loss, 3) for run in runs]),
-        ("Evaluation loss", _losses([run.eval_loss for run in runs])),
-        ("Best evaluation loss", _losses([run.best_eval_loss for run in runs])),
+        ("Evaluation loss", _losses([run.eval_loss for run in runs], differing)),
+        ("Best evaluation loss", _losses([run.best_eval_loss for run in runs], differing)),
         *_scores(runs),
         ("Disk space", [fmt.size(run.bytes) for run in runs]),
     ]
-    return card("Results", _table(runs, rows))
+    why = f"The evaluation losses are not comparable: the runs have different {differing}."
+    note = el("p.help", why) if differing else None
+    return card("Results", join([_table(runs, rows), note]))
 
 
 def _scores(runs: Sequence[RunResult]) -> list[tuple[str, list[str]]]:
@@ -136,10 +139,10 @@ def _scores(runs: Sequence[RunResult]) -> list[tuple[str, list[str]]]:
     return [(SCORES[name][0], [fmt.number(each.get(name), 3) for each in after]) for name in names]
 
 
-def _losses(values: Sequence[float | None]) -> list[Markup]:
-    """Return losses, with the lowest marked if they differ."""
+def _losses(values: Sequence[float | None], differing: str) -> list[Markup]:
+    """Return losses, with the lowest marked if they differ and are comparable."""
     known = {value for value in values if value is not None}
-    lowest = min(known) if len(known) > 1 else math.nan
+    lowest = min(known) if len(known) > 1 and not differing else math.nan
     return [render("compare", "losses", value, value == lowest) for value in values]
 
 

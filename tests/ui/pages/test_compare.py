@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from modelforge.services.compare import ComparisonRow
 from tests.runs.homes import put_run
 from ui.html import format as fmt
 from ui.pages import compare, machine
@@ -26,6 +29,17 @@ def test_runs_are_compared_in_charts_and_tables(forge):
     assert drawn.count("lowest") == 2
     assert f"same ({ids[0]})" in drawn
     assert "All settings are the same." in drawn
+
+
+@pytest.mark.parametrize(("part", "name"), [("data", "sha256"), ("effect", "method")])
+def test_no_loss_is_lowest_where_losses_are_not_comparable(forge, part, name):
+    ids = [put_run(forge.home.root, number, held=[2.0 - number]).id for number in range(2)]
+    comparison = forge.history.compare(ids)
+    assert comparison.differing_losses == ""
+    differing = replace(comparison, **{part: [ComparisonRow(name, "", ["a", "b"])]})
+    drawn = compare.comparison_parts(differing, "step", {})["compared"]
+    assert "lowest" not in drawn
+    assert f"not comparable: the runs have different {differing.differing_losses}" in drawn
 
 
 def test_storage_shows_what_can_be_freed_and_what_is_lost(forge):

@@ -180,4 +180,4 @@ def test_a_view_estimates_from_a_complete_timeline(tmp_path):
     reader.poll()
     view = view_run(run, RunState.RUNNING, reader.timeline)
     assert view.seconds_left is not None
-    assert view.as_dict()["adjusted"] is None
+    assert view.adjusted is None

@@ -80,6 +80,11 @@ def router(forge: Forge) -> APIRouter:
             background=BackgroundTask(path.unlink, missing_ok=True),
         )
 
+    _add_data_routes(routes, forge)
+    return routes
+
+
+def _add_data_routes(routes: APIRouter, forge: Forge) -> None:
     @routes.post("/uploads")
     async def upload(request: Request, filename: str) -> Response:
         chunks = _body_chunks(request)
@@ -94,8 +99,6 @@ def router(forge: Forge) -> APIRouter:
     @routes.post("/extras/unsloth")
     def install_unsloth() -> Response:
         return _json_lines(extras.install_lines(forge, "unsloth"))
-
-    return routes
 
 
 def manifest() -> dict[str, Any]:

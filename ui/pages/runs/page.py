@@ -10,6 +10,7 @@ from modelforge.runs.notes import LONGEST_NAME, LONGEST_NOTE
 from ui.contract import PollReply, Reply
 from ui.html.components import machine_brief
 from ui.html.gradio_page import gradio_page, number, text
+from ui.html.markup import Markup
 from ui.html.templates import render
 from ui.pages.runs import queue
 from ui.pages.runs.table import GROUPS, MAX_SHOWN, filters, run_rows, show_more
@@ -63,12 +64,15 @@ def page(forge: Forge) -> None:
     def change_queue(request: Any) -> Reply:
         return queue.change(forge, request)
 
-    body = render("runs", "body", SORT_ORDERS, LONGEST_NAME, LONGEST_NOTE)
-    gradio_page(body, "runs", open, stop, delete, annotate, change_queue)
+    gradio_page(_body(), "runs", open, stop, delete, annotate, change_queue)
 
 
 def _shown(request: Any) -> int:
     return min(MAX_SHOWN, max(PAGE_SIZE, number(request, "shown")))
+
+
+def _body() -> Markup:
+    return render("runs", "body", SORT_ORDERS, LONGEST_NAME, LONGEST_NOTE)
 
 
 def read_query(request: Any) -> RunFilter:

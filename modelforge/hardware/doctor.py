@@ -21,7 +21,13 @@ from modelforge.hardware.machine import (
 )
 from modelforge.hardware.nvidia import Gpu
 from modelforge.paths import PROJECT_ROOT, Home
-from modelforge.setup.system_checks import CheckResult, check_browser, check_disk, check_python
+from modelforge.setup.system_checks import (
+    CheckResult,
+    check_browser,
+    check_disk,
+    check_python,
+    missing_build_tools,
+)
 from modelforge.units import human_gib
 
 CONSTRAINTS = PROJECT_ROOT / "constraints.txt"
@@ -48,6 +54,7 @@ def check_machine(
         check_python(),
         check_torch(machine, installed_version("torch")),
         *check_gpus(machine),
+        *check_compiler(machine),
         *(stack or check_stack)(machine),
         check_packages(read_pinned_versions(CONSTRAINTS)),
         check_starter(home),
@@ -80,6 +87,13 @@ def check_gpus(machine: Machine) -> list[CheckResult]:
     if machine.apple_gpu:
         return [CheckResult("GPU", "good", "An Apple GPU, used through Metal.")]
     return [CheckResult("GPU", "note", machine.gpu_note or "No GPU was found.")]
+
+
+def check_compiler(machine: Machine) -> list[CheckResult]:
+    """Note what Unsloth and torch.compile need and is missing; empty without a GPU."""
+    what = missing_build_tools(machine.packages) if machine.gpus else ""
+    only = "Only Unsloth and torch.compile need it."
+    return [CheckResult("Compiler", "note", what, only)] if what else []
 
 
 def check_stack(

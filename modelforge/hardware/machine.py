@@ -25,6 +25,7 @@ from modelforge.config.schema.base import Gib, about
 from modelforge.config.schema.runtime import TRACKERS
 from modelforge.hardware.nvidia import Gpu, NvmlClient
 from modelforge.setup import torch_build
+from modelforge.setup.system_checks import find_build_tools
 from modelforge.units import GIB, human_gib
 
 if sys.platform == "win32":
@@ -47,7 +48,11 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Machine:
-    """This computer; unknown values are None. The package `c++` stands for a compiler."""
+    """This computer; unknown values are None.
+
+    The packages `c++`, `cc` and `Python.h` stand for what compiles kernels. `torch_cuda` is the
+    CUDA version of the installed torch, empty without CUDA.
+    """
 
     system: str
     python: str
@@ -274,7 +279,7 @@ def _cores() -> int | None:
 def _packages() -> tuple[str, ...]:
     names = tuple(name for name in OPTIONAL_PACKAGES if _is_installed(name))
     has_compiler = any(shutil.which(name) for name in CPP_COMPILERS)
-    return (*names, "c++") if has_compiler else names
+    return (*names, *(["c++"] if has_compiler else []), *find_build_tools())
 
 
 def _is_installed(name: str) -> bool:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import os
 import platform
 import re
-import shutil
 import sys
-import sysconfig
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from modelforge.setup.environment import normalize
-from modelforge.setup.system_checks import GpuInfo
+from modelforge.setup.system_checks import GpuInfo, find_build_tools, missing_build_tools
 from modelforge.setup.torch_build import choose_build, gpu_problem
 
 PROJECT = "modelforge-app"
@@ -73,31 +70,6 @@ def why_unavailable(extra: str, gpus: GpuInfo, cuda: str | None) -> str:
     if extra == "aim" and sys.version_info[:2] > AIM_PYTHON:
         return "Aim supports Python up to 3.12. Use another tracker."
     return ""
-
-
-def missing_build_tools(packages: Sequence[str]) -> str:
-    """Return the sentence about what compiling kernels needs and is missing; empty if nothing.
-
-    `packages` are those of `find_build_tools`.
-    """
-    names = {"cc": "a C compiler", "Python.h": "the header files of Python (Python.h)"}
-    missing = [text for name, text in names.items() if name not in packages]
-    if not missing:
-        return ""
-    return (
-        f"Compiling kernels needs {' and '.join(missing)}. "
-        "Install them, on Debian and Ubuntu with `sudo apt install gcc python3-dev`."
-    )
-
-
-def find_build_tools() -> tuple[str, ...]:
-    """Return which of `cc` and `Python.h`, needed to compile GPU kernels, are installed."""
-    if platform.system() == "Windows":
-        return ("cc", "Python.h")  # Triton for Windows brings both.
-    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
-    header = Path(sysconfig.get_paths()["include"], "Python.h")
-    found = {"cc": bool(compiler), "Python.h": header.is_file()}
-    return tuple(name for name, is_found in found.items() if is_found)
 
 
 def _why_no_unsloth(gpus: GpuInfo, cuda: str | None) -> str:

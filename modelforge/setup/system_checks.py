@@ -8,6 +8,8 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
@@ -18,6 +20,7 @@ from modelforge.units import GIB
 
 PYTHON_VERSIONS = ((3, 11), (3, 13))
 RECOMMENDED_GIB, NEEDED_GIB = 20.0, 4.0
+BUILD_TOOLS = {"cc": "a C compiler", "Python.h": "the header files of Python (Python.h)"}
 STATE_LABELS = {"good": "ok  ", "note": "note", "bad": "BAD "}
 
 
@@ -75,6 +78,30 @@ def query_nvidia_gpu() -> GpuInfo:
         return unknown
     capabilities = tuple(filter(None, (parse_version(gpu[1]) for gpu in gpus)))
     return GpuInfo(driver_version=gpus[0][0].strip(), capabilities=capabilities)
+
+
+def missing_build_tools(packages: Container[str]) -> str:
+    """Return the sentence about what compiling kernels needs and is missing; empty if nothing.
+
+    `packages` are those of `find_build_tools`.
+    """
+    missing = [text for name, text in BUILD_TOOLS.items() if name not in packages]
+    if not missing:
+        return ""
+    return (
+        f"Compiling kernels needs {' and '.join(missing)}. "
+        "Install them, on Debian and Ubuntu with `sudo apt install gcc python3-dev`."
+    )
+
+
+def find_build_tools() -> tuple[str, ...]:
+    """Return which of `cc` and `Python.h`, needed to compile GPU kernels, are installed."""
+    if platform.system() == "Windows":
+        return ("cc", "Python.h")  # Triton for Windows brings both.
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    found = {"cc": bool(compiler), "Python.h": header.is_file()}
+    return tuple(name for name, is_found in found.items() if is_found)
 
 
 def check_python() -> CheckResult:

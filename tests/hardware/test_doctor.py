@@ -95,6 +95,13 @@ def test_no_card_is_a_note_and_not_a_fault() -> None:
     assert doctor.check_gpus(BARE)[0].state == "note"
 
 
+def test_a_missing_compiler_is_noted_beside_a_gpu() -> None:
+    (row,) = doctor.check_compiler(replace(WITH_CARD, packages=("Python.h",)))
+    assert (row.state, "a C compiler" in row.what) == ("note", True)
+    assert doctor.check_compiler(replace(WITH_CARD, packages=("cc", "Python.h"))) == []
+    assert doctor.check_compiler(BARE) == []
+
+
 def stack(code: str, machine: Machine = BARE) -> list[doctor.CheckResult]:
     return doctor.check_stack(machine, [sys.executable, "-c", code], timeout_s=5.0)
 

@@ -71,7 +71,14 @@ LAPTOP = Machine(
     gpu_note="No NVIDIA driver.",
     apple_gpu=False,
 )
-WORKSTATION = replace(LAPTOP, cores=8, ram_total_gib=32.0, ram_free_gib=24.0, gpus=[CARD])
+WORKSTATION = replace(
+    LAPTOP,
+    cores=8,
+    ram_total_gib=32.0,
+    ram_free_gib=24.0,
+    gpus=[CARD],
+    packages=("cc", "Python.h"),
+)
 ROWS = DatasetSummary(
     path=Path("rows.jsonl"),
     name="rows.jsonl",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import stat
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from modelforge.setup.system_checks import (
     check_disk,
     checks_before_setup,
     default_home,
+    find_build_tools,
+    missing_build_tools,
     query_nvidia_gpu,
 )
 
@@ -88,3 +92,23 @@ def test_the_checks_before_set_up_name_the_command(tmp_path: Path) -> None:
 def test_a_check_result_is_one_line() -> None:
     row = CheckResult("Disk", "bad", "0.1 GiB free.", "Free some.")
     assert str(row).split() == ["BAD", "Disk", "0.1", "GiB", "free.", "Free", "some."]
+
+
+def test_a_compiler_and_the_headers_of_python_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    assert find_build_tools() == ()
+    text = missing_build_tools(find_build_tools())
+    assert "needs a C compiler and the header files of Python (Python.h)." in text
+    assert "gcc python3-dev" in text
+    (tmp_path / "Python.h").touch()
+    assert "needs a C compiler." in missing_build_tools(find_build_tools())
+    monkeypatch.setenv("CC", "/opt/cc")
+    assert missing_build_tools(find_build_tools()) == ""
+    monkeypatch.setattr(platform, "system", lambda: "Windows")  # Triton for Windows brings both
+    monkeypatch.delenv("CC")
+    assert missing_build_tools(find_build_tools()) == ""

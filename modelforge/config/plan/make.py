@@ -24,8 +24,12 @@ __all__ = ["Change", "Device", "Plan", "PlanContext", "make_plan"]
 # 1.28 times as fast.
 DEFAULT_LOSS_PIECE = 256
 LOSS_PIECE = {"cpu": 64}
-# The compiler that torch.compile generates code with.
-COMPILERS = {"cuda": "triton", "cpu": "c++"}
+# What torch.compile generates code with, as `Machine.packages` names it, and its name in messages.
+_HEADERS = {"Python.h": "the header files of Python (Python.h)"}
+COMPILERS = {
+    "cuda": {"triton": "triton", "cc": "a C compiler", **_HEADERS},
+    "cpu": {"c++": "a C++ compiler", **_HEADERS},
+}
 MANY_ROWS = 10_000
 PROFILE_LENGTH = {"low_end": 512, "mid_range": 2048, "high_end": 4096}
 _CHANGES = TypeAdapter(list[Change])
@@ -191,14 +195,13 @@ def _group_by_length(config: TrainingConfig, log: ChangeLog) -> bool:
 def _torch_compile(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> bool:
     if not config.trainer.torch_compile:
         return False
-    compiler = COMPILERS.get(context.device)
-    if compiler in context.packages:
+    needed = COMPILERS.get(context.device, {})
+    missing = [text for name, text in needed.items() if name not in context.packages]
+    if needed and not missing:
         return True
-    reason = (
-        f"torch.compile needs {compiler}, which is not installed."
-        if compiler
-        else "torch.compile is not supported on Apple GPUs."
-    )
+    reason = "torch.compile is not supported on Apple GPUs."
+    if needed:
+        reason = f"torch.compile needs what is not installed: {', '.join(missing)}."
     return log.record("trainer.torch_compile", False, reason)
 
 

@@ -14,6 +14,7 @@ from modelforge.errors import Finding, blocker, note
 from modelforge.hardware.machine import Machine, installed_version
 from modelforge.hardware.nvidia import Gpu
 from modelforge.preflight.context import RunContext
+from modelforge.setup.system_checks import missing_build_tools
 
 State = Literal["ready", "absent", "broken", "unsupported"]
 TESTED = "2026.10.6"
@@ -128,7 +129,7 @@ def _why_unsupported(machine: Machine, gpu: Gpu | None, device: str) -> str:
         return (
             f"Unsloth needs compute capability 7.0; {gpu.name} has {capability[0]}.{capability[1]}."
         )
-    return ""
+    return missing_build_tools(machine.packages)
 
 
 def _requirement(line: str) -> Requirement | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from modelforge.config.plan.make import DEFAULT_LOSS_PIECE, MANY_ROWS
+from modelforge.config.plan.make import COMPILERS, DEFAULT_LOSS_PIECE, MANY_ROWS
 from modelforge.preflight.context import RunContext
 from modelforge.preflight.speed import batch_layout, estimate_step
 
@@ -290,7 +290,7 @@ def _attention(context: RunContext) -> SpeedupOption | None:
 def _compilation(context: RunContext) -> SpeedupOption | None:
     """Return torch.compile where the run is long; only CUDA has been measured to gain."""
     plan, model = context.plan, context.model
-    supported = plan.device == "cuda" and "triton" in context.machine.packages
+    supported = plan.device == "cuda" and {*COMPILERS["cuda"]} <= {*context.machine.packages}
     if not supported or plan.quantization != "none" or model is None:
         return None
     step = estimate_step(context)

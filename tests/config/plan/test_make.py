@@ -311,13 +311,18 @@ def test_packed_rows_share_sequences_so_that_there_are_fewer_updates(plan, minim
 
 def test_compiling_is_left_out_where_nothing_can_compile(plan):
     said = {"trainer": {"torch_compile": True}}
-    assert plan({"packages": frozenset({"triton"})}, **said).torch_compile
+    needed = frozenset({"triton", "cc", "Python.h"})
+    assert plan({"packages": needed}, **said).torch_compile
+    for name, text in (("triton", "triton"), ("cc", "a C compiler"), ("Python.h", "Python.h")):
+        without = plan({"packages": needed - {name}}, **said)
+        assert not without.torch_compile
+        assert text in without.changes[-1].reason
     assert not plan(**said).torch_compile
     assert "triton" in plan(**said).changes[-1].reason
-    on_cpu = {"device": "cpu", "packages": frozenset({"c++"})}
+    on_cpu = {"device": "cpu", "packages": frozenset({"c++", "Python.h"})}
     assert plan(on_cpu, **said).torch_compile
     assert not plan({"device": "mps"}, **said).torch_compile
-    assert not plan({"packages": frozenset({"triton"})}).torch_compile
+    assert not plan({"packages": needed}).torch_compile
 
 
 def test_loading_processes_are_for_many_rows_on_a_card(plan):

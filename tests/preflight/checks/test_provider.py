@@ -51,6 +51,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         (MAC, {}, "this computer trains on the Apple GPU"),
         (WORKSTATION, {"hardware": {"device": "cpu"}}, "this run uses the cpu"),
         (PASCAL, {}, "compute capability 7.0; RTX 4070 has 6.1"),
+        (replace(WORKSTATION, packages=("cc",)), {}, "needs the header files of Python (Python.h)"),
+        (replace(WORKSTATION, packages=("Python.h",)), {}, "needs a C compiler"),
     ],
 )
 def test_a_machine_without_a_suitable_card_is_refused(installed, machine, said, why):

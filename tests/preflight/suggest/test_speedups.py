@@ -117,11 +117,13 @@ def test_dropout_stays_where_rows_are_seen_again_and_kto_keeps_its_batch():
 
 
 def test_compiling_is_offered_for_long_runs_on_cards_that_can():
-    can = replace(LARGE, packages=("triton", "flash_attn"))
+    can = replace(LARGE, packages=("triton", "cc", "Python.h", "flash_attn"))
     whole = {"use_4bit": False}
     assert "compiling" in of(make_context(can, LLAMA_8B, max_steps=5000, **whole))
     assert "compiling" not in of(make_context(can, LLAMA_8B, max_steps=10, **whole))
     assert "compiling" not in of(make_context(LARGE, LLAMA_8B, max_steps=5000, **whole))
+    bare = replace(can, packages=("triton", "flash_attn"))
+    assert "compiling" not in of(make_context(bare, LLAMA_8B, max_steps=5000, **whole))
     assert "attention" in of(make_context(can, LLAMA_8B))
 
 

@@ -14,6 +14,7 @@ from modelforge.chat.protocol import LoadRequest
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import NotFoundError, Problem, RunError
+from modelforge.modeling.generation_config import load_generation_config
 from modelforge.modeling.providers import huggingface
 from modelforge.modeling.tokenize.template import set_default_template
 from modelforge.runs.atomic_files import read_json
@@ -65,12 +66,19 @@ def load_weights(request: LoadRequest) -> Any:
             )
             config = TrainingConfig.from_record(record["config"])
             return huggingface.load_weights(plan, config, request.head)
+    arguments: dict[str, Any] = {}
+    if request.head in huggingface.GENERATING:
+        generation, _notes = load_generation_config(
+            request.model_path, revision=request.revision, local_files_only=False
+        )
+        arguments["generation_config"] = generation
     model = huggingface.AUTO_CLASSES[request.head].from_pretrained(
         request.model_path,
         revision=request.revision,
         dtype=huggingface.DTYPES[precision],
         use_safetensors=True,
         trust_remote_code=False,
+        **arguments,
     )
     return model.to(request.device)
 

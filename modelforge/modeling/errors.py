@@ -34,7 +34,7 @@ def explain(error: BaseException) -> FailedEvent:
     # Transformers hides why a module cannot be imported behind an error of its own.
     while isinstance(error, ImportError) and error.__cause__ is not None:
         error = error.__cause__
-    first = str(error).strip().split("\n", 1)[0].rstrip(".")
+    first = first_line(error).rstrip(".")
     name = type(error).__name__
     # Quotas have an error number of their own, and some file systems no message for either.
     is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -55,6 +55,12 @@ def explain(error: BaseException) -> FailedEvent:
 
 def _end(text: str) -> str:
     return text if text.endswith(("?", "!")) else f"{text}."
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error; with the next one if it only announces that."""
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()] or [""]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def _of_forge_error(error: ForgeError) -> FailedEvent:

@@ -54,6 +54,7 @@ class ModelInfo:
         kind: decoder, encoder, encoder-decoder or unknown.
         quantization: how the weights are stored; "" if they are not quantized.
         licence: the licence on its Hub page; "" if the Hub was not asked.
+        generation_fields: fields of its generation config that cannot be saved.
     """
 
     name: str
@@ -79,6 +80,7 @@ class ModelInfo:
     quantization: str = ""
     remote_code: bool = False
     licence: str = ""
+    generation_fields: tuple[str, ...] = ()
 
     @property
     def embedding_weights(self) -> int:

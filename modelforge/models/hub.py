@@ -38,7 +38,13 @@ PIPELINE_TAGS = {
     "extractive-question-answering": ("question-answering", "fill-mask"),
 }
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
-_SMALL_FILES = ("config.json", "tokenizer_config.json", *_TEMPLATES, INDEX)
+_SMALL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    *_TEMPLATES,
+    INDEX,
+)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.models.architecture import ModelInfo, parameters_by_shape, read_shape
+from modelforge.models.generation_fields import unusable_fields
 from modelforge.models.safetensors_index import WeightsInfo, read_json, read_weights
 from modelforge.paths import Home
 from modelforge.units import GIB
@@ -121,6 +122,7 @@ def _model_info(
         local=weights.local,
         remote_code="auto_map" in config,
         licence=licence,
+        generation_fields=tuple(unusable_fields(folder)),
         **shape,
     )
 

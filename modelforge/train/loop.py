@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from modelforge.data.canonical.convert import Canonical
 from modelforge.data.chat_templates import template_text
 from modelforge.errors import ForgeError
+from modelforge.modeling.errors import first_line
 from modelforge.modeling.generate import GenerationEvaluator, GenerationSetup
 from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import TokenizeOptions
@@ -141,7 +142,7 @@ def _score(context: WorkerContext, progress: TrainingProgress, score: Score) -> 
     except StopRequested:
         progress.is_complete = context.stop.mode != "discard"
     except (RuntimeError, ValueError) as error:  # includes out-of-memory errors
-        text = f"The answers to the evaluation rows could not be scored: {_first_line(error)}"
+        text = f"The answers to the evaluation rows could not be scored: {first_line(error)}"
         context.log.note("not-scored", text)
 
 
@@ -221,7 +222,7 @@ def _save_checkpoint(context: WorkerContext, trainer: Any) -> None:
     try:
         trainer.save_now()
     except (OSError, RuntimeError, SafetensorError, ForgeError) as error:
-        text = f"No checkpoint could be saved, so the run cannot be resumed: {_first_line(error)}"
+        text = f"No checkpoint could be saved, so the run cannot be resumed: {first_line(error)}"
         context.log.note("not-saved", text)
 
 
@@ -284,7 +285,7 @@ def _save_output(context: WorkerContext, trainer: Any, progress: TrainingProgres
     job = context.job
     what = "adapter" if job.plan.trains == "adapter" else "model"
     context.log.phase("saving", f"Saving the {what}")
-    save.save(job, trainer, steps=progress.step, eval_loss=progress.best_loss)
+    save.save(job, trainer, context.log.note, steps=progress.step, eval_loss=progress.best_loss)
 
 
 def token_counts(tokenized: dataset.Tokenized) -> dict[str, Any]:
@@ -321,7 +322,3 @@ def plan_event_data(job: Job, trainer: Any, stage: Stage | None) -> dict[str, An
         "quantization": plan.quantization,
         "method": plan.method,
     }
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,17 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from modelforge.config.rules.data import HUB_PREFIX
 from modelforge.data.sources.load import Record, source_entries
+from modelforge.modeling.errors import first_line
 from modelforge.train.job import Job
 
+Note = Callable[[str, str], None]
 
-def save(job: Job, trainer: Any, *, steps: int, eval_loss: float | None = None) -> Path:
+
+def save(job: Job, trainer: Any, note: Note, *, steps: int, eval_loss: float | None = None) -> Path:
     """Write weights, tokenizer, generation config and model card; return the output folder.
 
-    `steps` and `eval_loss` are shown in the model card.
+    `note(code, text)` reports a file that cannot be written because of its contents. `steps` and
+    `eval_loss` are shown in the model card.
     """
     run, model = job.run, trainer.model
     staged = run.output_staged
@@ -31,13 +37,27 @@ def save(job: Job, trainer: Any, *, steps: int, eval_loss: float | None = None) 
         model.save_pretrained(staged, safe_serialization=True)
     if trainer.adapter_init is not None:
         trainer.adapter_init.convert_saved_adapter(staged)
-    trainer.processing_class.save_pretrained(staged)
+    # The weights are saved: what the model's other files hold must not lose them.
+    with _noting(note, "The tokenizer"):
+        trainer.processing_class.save_pretrained(staged)
     if getattr(model, "generation_config", None) is not None:
-        model.generation_config.save_pretrained(staged)
-    model_card(model, job, steps, eval_loss).save(staged / "README.md")
+        with _noting(note, "The generation config"):
+            model.generation_config.save_pretrained(staged)
+    with _noting(note, "The model card"):
+        model_card(model, job, steps, eval_loss).save(staged / "README.md")
     shutil.rmtree(run.output, ignore_errors=True)
     staged.rename(run.output)
     return run.output
+
+
+@contextmanager
+def _noting(note: Note, name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001  # a file of the base model may hold anything
+        note("side-file-missing", f"{name} could not be saved: {first_line(error)}")
 
 
 _BODY = """\

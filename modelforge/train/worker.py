@@ -123,6 +123,8 @@ def _do_run(run: RunFolder, stop: Stop, log: EventLog, checkpoint: Checkpoint | 
 
         loaded = provider.load(source, config, progress, head=head)
         load_seconds.append(time.monotonic() - began)
+        for code, note in loaded.notes:
+            log.note(code, note)
         stop.check()
         return loaded
 

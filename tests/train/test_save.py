@@ -1,7 +1,9 @@
-"""The model card of a finished run: valid metadata for the Hub, and no path of this computer."""
+"""What a run saves: its model card, and the weights whatever the model's other files hold."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,3 +112,70 @@ def test_only_data_from_the_hub_is_named():
         ]
     }
     assert _hub_datasets(record) == ["trl-lib/Capybara"]
+
+
+WEIGHTS = {True: "adapter_model.safetensors", False: "model.safetensors"}
+GENERATION = {
+    "do_sample": False,
+    "temperature": 0.6,
+    "top_p": 0.9,
+    "pad_token_id": -1,
+    "max_new_tokens": 0,
+    "num_return_sequences": 4,
+}
+CARD = "---\nlicense: [\n---\n\xff"
+
+
+@pytest.fixture
+def hostile_model(tiny_model: Path, tmp_path: Path) -> Path:
+    """The tiny model with side files that Transformers or the Hub's library refuse."""
+    folder = tmp_path / "hostile"
+    shutil.copytree(tiny_model, folder)
+    (folder / "generation_config.json").write_text(json.dumps(GENERATION), encoding="utf-8")
+    (folder / "README.md").write_text(CARD, encoding="latin-1")
+    return folder
+
+
+@pytest.mark.parametrize("adapter", [True, False])
+def test_a_model_with_hostile_side_files_is_trained_and_saved(bench, hostile_model, adapter):
+    run = bench.prepare(
+        model_path=str(hostile_model),
+        adapter={"enabled": adapter},
+        trainer={"save_steps": 1},
+        max_steps=2,
+    )
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1].data
+    assert (run.output / WEIGHTS[adapter]).is_file()
+    assert {path.name for path in run.checkpoints.iterdir()} >= {"checkpoint-2"}
+    assert (run.output / "tokenizer.json").is_file()
+    saved = json.loads((run.output / "generation_config.json").read_text("utf-8"))
+    assert not saved.keys() & (GENERATION.keys() - {"pad_token_id", "do_sample"})
+    notes = {event.data["code"]: event.data["text"] for event in events if event.kind == "note"}
+    assert "temperature, top_p of" in notes["generation-fields-dropped"]
+
+
+def test_a_file_that_cannot_be_written_for_its_contents_loses_no_weights(
+    bench, monkeypatch: pytest.MonkeyPatch
+):
+    from transformers import GenerationConfig, PreTrainedTokenizerFast
+
+    def refuse(*_args: Any, **_kwargs: Any) -> None:
+        raise ValueError("It is invalid:\n- `field`: of another kind")
+
+    monkeypatch.setattr("modelforge.train.save.model_card", refuse)
+    monkeypatch.setattr(GenerationConfig, "save_pretrained", refuse)
+    run = bench.prepare(trainer={"save_steps": -1}, max_steps=1)
+    monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", refuse)
+    monkeypatch.setattr(
+        "modelforge.train.trainer.checkpointing.CheckpointMixin._save_checkpoint",
+        lambda *_args: None,
+    )
+    events = bench.work(run)
+    assert events[-1].kind == "finished"
+    assert (run.output / "adapter_model.safetensors").is_file()
+    texts = [
+        event.data["text"] for event in events if event.data.get("code") == "side-file-missing"
+    ]
+    assert len(texts) == 3
+    assert "`field`: of another kind" in texts[0]

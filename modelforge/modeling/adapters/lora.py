@@ -18,7 +18,7 @@ from modelforge.config.rules.weights import WEIGHT_CHANGING_INITS, split_names
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
 from modelforge.modeling.adapters import init
-from modelforge.modeling.errors import WorkerError
+from modelforge.modeling.errors import WorkerError, first_line
 
 _TASKS: dict[Head, TaskType] = {
     "causal": TaskType.CAUSAL_LM,
@@ -83,8 +83,7 @@ def load_start_adapter(model: Any, config: TrainingConfig, plan: Plan) -> Any:
     try:
         return PeftModel.from_pretrained(model, plan.start_from, is_trainable=True)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
-        first = str(error).strip().split("\n", 1)[0]
-        reason = f"does not fit: {first}"
+        reason = f"does not fit: {first_line(error)}"
         raise WorkerError("start-unsuited", _unusable_adapter(plan.start_from, reason)) from error
 
 

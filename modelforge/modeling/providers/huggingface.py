@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from modelforge.config.schema.config import TrainingConfig
 from modelforge.diagnosis.classify import match_text
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
+from modelforge.modeling.generation_config import Note, generation_config_of
 from modelforge.modeling.providers import quantization
 
 Progress = Callable[[int, int], None]
@@ -36,6 +37,8 @@ AUTO_CLASSES: dict[Head, Any] = {
     "span": AutoModelForQuestionAnswering,
     "reward": AutoModelForSequenceClassification,
 }
+# Heads whose models have a generation config.
+GENERATING = ("causal", "seq2seq")
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError)
 # Causes that get a message with the model's name below, instead of the general one.
@@ -50,10 +53,11 @@ _WORDED_HERE = {
 
 @dataclass
 class LoadedModel:
-    """A model and its tokenizer, without an adapter."""
+    """A model and its tokenizer, without an adapter, and notes for the user about them."""
 
     model: Any
     tokenizer: Any
+    notes: list[Note] = field(default_factory=list)
 
 
 def load(
@@ -71,7 +75,8 @@ def load(
         model = quantization.make_trainable(load_weights(plan, config, head))
     _require_offsets(tokenizer, plan)
     model.config.use_cache = False
-    return LoadedModel(model, tokenizer)
+    notes = generation_config_of(plan)[1] if head in GENERATING else []
+    return LoadedModel(model, tokenizer, notes)
 
 
 def load_weights(plan: Plan, config: TrainingConfig, head: Head) -> Any:
@@ -93,6 +98,8 @@ def load_weights(plan: Plan, config: TrainingConfig, head: Head) -> Any:
         "use_safetensors": True,
         "quantization_config": quantization.quantization_config(plan, config, facts),
     }
+    if head in GENERATING:
+        arguments["generation_config"] = generation_config_of(plan)[0]
     if plan.device == "cuda":
         arguments["device_map"] = {"": 0}
     elif plan.quantization != "none":
@@ -116,16 +123,10 @@ def load_tokenizer(plan: Plan) -> tuple[Any, GenerationConfig]:
     hub = hub_arguments(plan)
     try:
         tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **hub)
-        # As Transformers does: a model without a generation config gets one from its config.
-        try:
-            generation = GenerationConfig.from_pretrained(plan.model_path, **hub)
-        except OSError:
-            config = AutoConfig.from_pretrained(plan.model_path, **hub)
-            generation = GenerationConfig.from_model_config(config)
     except _LOAD_ERRORS as error:
         raise _worker_error(plan, error) from error
     _require_offsets(tokenizer, plan)
-    return tokenizer, generation
+    return tokenizer, generation_config_of(plan)[0]
 
 
 def load_config(plan: Plan) -> Any:

@@ -25,6 +25,7 @@ except Exception as error:
     ) from error
 
 from modelforge.modeling.adapters.lora import lora_config
+from modelforge.modeling.generation_config import generation_config_of
 from modelforge.modeling.providers import huggingface, quantization
 from modelforge.modeling.providers.huggingface import DTYPES, LoadedModel, Progress
 
@@ -50,13 +51,14 @@ def load(
     if not plan.facts.runs_on_unsloth or head != "causal" or plan.device != "cuda":
         raise WorkerError("provider-unsuited", _unsupported_run(plan))
     # Unsloth changes the pad token and adds tokens; the token preview uses this tokenizer.
-    tokenizer, _ = huggingface.load_tokenizer(plan)
+    tokenizer, generation = huggingface.load_tokenizer(plan)
     with huggingface.report_loading(plan, progress):
         model, _ = unsloth.FastLanguageModel.from_pretrained(**model_arguments(plan, config))
     if plan.trains == "adapter":
         model = _with_adapter(model, plan, config)
     model.config.use_cache = False
-    return LoadedModel(model, tokenizer)
+    model.generation_config = generation
+    return LoadedModel(model, tokenizer, generation_config_of(plan)[1])
 
 
 def model_arguments(plan: Plan, config: TrainingConfig) -> dict[str, Any]:

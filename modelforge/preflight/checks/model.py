@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from modelforge.errors import Finding, blocker, caution, note
+from modelforge.models.generation_fields import describe
 from modelforge.preflight.context import RunContext
 
 # Per task: suitable kinds, their description, and a remedy.
@@ -57,6 +58,13 @@ def remote_code_unused(context: RunContext) -> Iterator[Finding]:
             "Transformers is trained.",
             where="model_name",
         )
+
+
+def generation_fields_dropped(context: RunContext) -> Iterator[Finding]:
+    """Note fields of the generation config that cannot be saved with the trained model."""
+    fields = context.model.generation_fields if context.model else ()
+    if fields:
+        yield note("generation-fields-dropped", describe(fields), where="model_name")
 
 
 def no_chat_template(context: RunContext) -> Iterator[Finding]:

@@ -64,6 +64,7 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     provider.provider_untested,
     model.no_chat_template,
     model.remote_code_unused,
+    model.generation_fields_dropped,
     resources.memory_unknown,
 )
 _LEVELS = ("blocker", "caution", "note")

@@ -10,13 +10,14 @@ from typing import Any
 import pyarrow as pa
 from accelerate.utils.memory import clear_device_cache
 from peft import PeftModel
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, set_seed
+from transformers import AutoConfig, AutoTokenizer, set_seed
 from trl import RewardConfig, RewardTrainer
 
 from modelforge.data.canonical.convert import Canonical
 from modelforge.errors import Problem
 from modelforge.modeling.adapters.lora import lora_config
-from modelforge.modeling.errors import WorkerError
+from modelforge.modeling.errors import WorkerError, first_line
+from modelforge.modeling.generation_config import generation_config_of
 from modelforge.modeling.tokenize import dataset
 from modelforge.modeling.tokenize.options import TokenizeOptions
 from modelforge.modeling.tokenize.preference import encode_pair, fits
@@ -87,8 +88,8 @@ def require_reward_model(name: str) -> None:
             name, trust_remote_code=False, local_files_only=is_folder
         )
     except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().split("\n", 1)[0]
-        raise _not_a_reward_model(f"{name} cannot be found or read: {first}") from error
+        what = f"{name} cannot be found or read: {first_line(error)}"
+        raise _not_a_reward_model(what) from error
     architecture = (config.architectures or ["a model of unknown architecture"])[0]
     if not architecture.endswith("ForSequenceClassification"):
         raise _not_a_reward_model(f"{name} is {architecture}, not a sequence classifier.")
@@ -164,7 +165,7 @@ def _train(context: WorkerContext, stage: Stage) -> TrainingProgress:
     job, config = context.job, context.job.config
     set_seed(config.trainer.seed)  # the head is initialized at random
     loaded = context.load("reward")
-    template = loop.chat_template_for(context, loaded, _generation_config(job))
+    template = loop.chat_template_for(context, loaded, generation_config_of(job.plan)[0])
     options = TokenizeOptions.from_plan(config, job.plan)
     pairs = tokenize_reward_pairs(loop.iter_split_rows(context), template, options)
     if pairs.dropped_rows:
@@ -220,21 +221,6 @@ def _reward(job: Job, model: Any, read: Any) -> ModelReward:
         model = model.to("mps")
     batch = job.config.per_device_train_batch_size
     return ModelReward(model, read, batch=batch, precision=job.plan.precision)
-
-
-def _generation_config(job: Job) -> Any:
-    """Return the generation config of the run's model: a reward model has none."""
-    plan = job.plan
-    source = {
-        "revision": plan.model_revision,
-        "trust_remote_code": False,
-        "local_files_only": Path(plan.model_path).is_dir(),
-    }
-    try:
-        return GenerationConfig.from_pretrained(plan.model_path, **source)
-    except OSError:
-        config = AutoConfig.from_pretrained(plan.model_path, **source)
-        return GenerationConfig.from_model_config(config)
 
 
 def _use_separate_pad_token(tokenizer: Any, template: ChatTemplate) -> None:

@@ -206,7 +206,7 @@ def _save(context: WorkerContext, trainer: Any) -> dict[str, float]:
     trainer.save_now()
     checkpoint_saved = time.perf_counter()
     size = sum(path.stat().st_size for path in run.checkpoints.rglob("*") if path.is_file())
-    save.save(context.job, trainer, steps=1)
+    save.save(context.job, trainer, context.log.note, steps=1)
     output_saved = time.perf_counter()
     for folder in (run.checkpoints, run.output, run.output_staged):
         shutil.rmtree(folder, ignore_errors=True)

@@ -72,6 +72,13 @@ def scheme(name, **more):
 
 # code, level, where, suggested, context
 FOUND = [
+    (
+        "generation-fields-dropped",
+        "note",
+        "model_name",
+        None,
+        make_context(info=replace(STARTER, generation_fields=("temperature", "top_p"))),
+    ),
     ("model-wrong-kind", "blocker", "model_name", "starter", make_context(info=BERT)),
     ("model-wrong-kind", "blocker", "model_name", "starter", make_context(info=T5)),
     (
@@ -393,6 +400,7 @@ FOUND = [
 ]
 
 NOT_FOUND = [
+    ("generation-fields-dropped", make_context()),
     ("model-wrong-kind", make_context(info=T5, task="summarization")),
     ("model-wrong-kind", make_context(task="summarization")),
     ("model-wrong-kind", make_context(task="extractive-question-answering")),

@@ -32,6 +32,7 @@ class RunSummary:
         float | None, about("When the worker was started; null while the run waits.")
     ]
     updated: Annotated[float, about("When the worker last wrote an event.")]
+    worked_before: Annotated[float, about("Seconds of the workers before the newest launch.")]
     step: Annotated[int, about("Steps done.")]
     total_steps: int | None
     loss: Annotated[float | None, about("The latest training loss.")]
@@ -51,8 +52,13 @@ class RunSummary:
 
     @property
     def began(self) -> float:
-        """When the run was launched, or created while it waits; Unix time."""
+        """When the run was launched last, or created while it waits; Unix time."""
         return self.launched or self.created
+
+    def seconds(self, now: float | None = None) -> float:
+        """Return how long workers have worked on the run so far, without pauses."""
+        until = self.updated if self.state.is_over else now or time.time()
+        return self.worked_before + until - self.began
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +77,6 @@ class RunRow(RunSummary):
     def bytes(self) -> int:
         """Size on disk, in bytes."""
         return sum(self.sizes.values())
-
-    def seconds(self, now: float | None = None) -> float:
-        """Return the duration so far, in seconds."""
-        return (self.updated if self.state.is_over else now or time.time()) - self.began
 
     @cached_property
     def search_text(self) -> str:

@@ -127,7 +127,8 @@ def _summary(
     planned, resumed = timeline.newest(PlanEvent), timeline.newest(ResumedEvent)
     scores = timeline.newest(ScoresEvent)
     counted = step or planned
-    launched = (find_json(folder.process) or {}).get("launched")
+    process = find_json(folder.process) or {}
+    launched, before = process.get("launched"), process.get("worked_before")
     metrics = dict(step.metrics) if step else {}
     if evaluation:
         metrics |= {f"eval_{name}": value for name, value in evaluation.metrics.items()}
@@ -137,6 +138,7 @@ def _summary(
         "state": state,
         "created": record["created"],
         "launched": launched if isinstance(launched, float) else None,
+        "worked_before": before if isinstance(before, float) else 0.0,
         "updated": record["created"] if timeline.updated is None else timeline.updated,
         "step": step.step if step else resumed.step if resumed else 0,
         "total_steps": counted.total_steps if counted else plan.total_steps,

@@ -21,7 +21,7 @@ from modelforge.runs.atomic_files import (
     write_json,
     write_text,
 )
-from modelforge.runs.events import last_number, size_of
+from modelforge.runs.events import last_number, size_of, tail_events
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process import identity
 from modelforge.runs.process.identity import CHILDREN, ProcessIdentity, wait_ended
@@ -40,6 +40,8 @@ LAUNCH_GRACE_S = 3.0
 if TYPE_CHECKING:
     from modelforge.runs.index import Index
 
+# Fields of a process record about what earlier workers left.
+SINCE = ("after", "from", "worked_before")
 COMMAND = (sys.executable, "-m", "modelforge.train")
 
 
@@ -185,8 +187,12 @@ class Supervisor:
                 wait_ended(facts.process, KILL_TIMEOUT_S)
 
     def _start_worker(self, folder: RunFolder, warm_worker: WarmWorker | None) -> None:
-        since = {"after": last_number(folder.events), "from": max(0, size_of(folder.events))}
         earlier = find_json(folder.process)
+        since = {
+            "after": last_number(folder.events),
+            "from": max(0, size_of(folder.events)),
+            "worked_before": _seconds_worked(folder, earlier or {}),
+        }
         # If this server dies before the process is recorded, the run still counts as starting;
         # `_recover_interrupted_launch` uses the rest.
         launch = {"launching": time.time(), "launcher": ProcessIdentity.of(os.getpid()).as_dict()}
@@ -230,7 +236,7 @@ class Supervisor:
             record = find_json(folder.process) or {}
             if not _was_interrupted(record) or read_facts(folder).process is not None:
                 return
-            since = {key: record[key] for key in ("after", "from") if key in record}
+            since = {name: record[name] for name in SINCE if name in record}
             warm = ProcessIdentity.from_dict(record.get("warm") or {})
             cold = identity.find_by_argument(str(folder.path))
             if warm is not None and warm.alive:
@@ -265,6 +271,16 @@ class Supervisor:
         if facts.state.is_over and not facts.alive and facts.process is not None:
             self._settled[folder.id] = (mark, facts.state)
         return facts
+
+
+def _seconds_worked(folder: RunFolder, record: dict[str, Any]) -> float:
+    """Return how long the workers up to that of this process record worked on the run."""
+    before, launched = record.get("worked_before"), record.get("launched")
+    newest = tail_events(folder.events)[-1:]
+    worked = before if isinstance(before, float) else 0.0
+    if not newest or not isinstance(launched, float):
+        return worked
+    return worked + max(0.0, newest[0].t - launched)
 
 
 def _was_interrupted(record: dict[str, Any]) -> bool:

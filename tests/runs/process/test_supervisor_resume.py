@@ -48,6 +48,18 @@ def test_a_stopped_run_forgets_the_wish_to_stop(stage, run):
     stage.until_state(supervisor, run, RunState.STOPPED)
 
 
+def test_the_duration_of_a_run_is_that_of_all_its_workers_without_the_pauses(stage, run):
+    failing, worked = stage.playing("fails"), 0.0
+    for again in (False, True, True):
+        failing.start(run, again=again)
+        record = read_json(run.process)
+        assert record["worked_before"] == pytest.approx(worked)
+        stage.until_state(failing, run, RunState.FAILED)
+        stage.until(lambda: stage.gone(run), "its end")
+        worked += read_events(run.events)[0][-1].t - record["launched"]
+    assert worked > 0
+
+
 def test_a_finished_run_that_hangs_is_ended_before_it_starts_again(stage, run):
     hanging = stage.playing("lingers")
     hanging.start(run)

@@ -31,14 +31,15 @@ def ending_text(snapshot: RunSnapshot) -> str:
         return ""
     if snapshot.cause is not None:
         return f"{snapshot.cause.what} {snapshot.cause.remedy}"
-    return state.verdict_text(snapshot.timeline)
+    return state.verdict_text(snapshot.timeline, snapshot.run.seconds())
 
 
 def _verdict(snapshot: RunSnapshot, verdict: Verdict) -> Markup:
     timeline = snapshot.timeline
     is_stopped = str(snapshot.run.state) == "stopped"
     label, tone = fmt.VERDICTS[verdict.kind]
-    first = state.stopped_text(timeline) if is_stopped else state.duration_text(timeline)
+    seconds = snapshot.run.seconds()
+    first = state.stopped_text(timeline) if is_stopped else state.duration_text(timeline, seconds)
     # A discarded model gets no verdict.
     is_kept = not is_stopped or bool(getattr(timeline.ending, "kept", False))
     if not is_kept:

@@ -69,10 +69,11 @@ def time_left(snapshot: RunSnapshot, now: float | None = None) -> float | None:
 
 def expected_seconds(snapshot: RunSnapshot) -> float | None:
     """Return the duration of the run: elapsed time plus the time left."""
-    elapsed, left = snapshot.timeline.seconds_taken, snapshot.run.seconds_left
-    if snapshot.run.state.is_over:
-        return elapsed
-    return None if left is None or elapsed is None else elapsed + left
+    run, left = snapshot.run, snapshot.run.seconds_left
+    if run.state.is_over:
+        return run.seconds()
+    # The time left is counted from the newest event, like `updated`.
+    return None if left is None else run.seconds(run.updated) + left
 
 
 def _speed(snapshot: RunSnapshot) -> list[Markup] | None:

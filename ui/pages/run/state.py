@@ -92,8 +92,8 @@ def judged(timeline: Timeline) -> Verdict:
     return judge(Outcome.of(timeline))
 
 
-def verdict_text(timeline: Timeline) -> str:
-    """Return how the run went in a few sentences; empty while it is active."""
+def verdict_text(timeline: Timeline, seconds: float) -> str:
+    """Return how the run of this duration went in a few sentences; empty while it is active."""
     match timeline.ending:
         case None:
             return ""
@@ -101,16 +101,14 @@ def verdict_text(timeline: Timeline) -> str:
             return f"{ending.what} {ending.remedy}".strip()
         case StoppedEvent():
             return stopped_text(timeline)
-    return f"{duration_text(timeline)} {judged(timeline).text}"
+    return f"{duration_text(timeline, seconds)} {judged(timeline).text}"
 
 
-def duration_text(timeline: Timeline) -> str:
+def duration_text(timeline: Timeline, seconds: float) -> str:
     """Return the steps and the duration of a finished run, as in `212 steps in 45 s`."""
     ending = timeline.ending
     finished = ending if isinstance(ending, FinishedEvent) else FinishedEvent()
     steps = fmt.plural(finished.steps or timeline.stage.step, "step")
-    # A resumed run took longer than its last worker reports.
-    seconds = timeline.seconds_taken or finished.seconds
     return f"{steps} in {fmt.duration(seconds)}."
 
 

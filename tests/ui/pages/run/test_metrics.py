@@ -129,10 +129,10 @@ def test_scores_show_before_after_and_meaning():
 
 def test_the_verdict_names_rewards_and_margins():
     end = ("finished", {"steps": 2, "seconds": 3.0})
-    rewarded = state.verdict_text(timeline_of(*TWO_STAGES, end))
+    rewarded = state.verdict_text(timeline_of(*TWO_STAGES, end), 2.0)
     assert "The mean reward" in rewarded
     held = ("eval", {"step": 2, "loss": 1, "metrics": {**PREFERRED}})
-    preferred = state.verdict_text(timeline_of(step(2, **PREFERRED), held, end))
+    preferred = state.verdict_text(timeline_of(step(2, **PREFERRED), held, end), 2.0)
     assert "0.40 on the evaluation pairs; the chosen one is preferred in 80 %" in preferred
 
 

@@ -19,7 +19,7 @@ def snapshot(state, *events, cause=None, changes=()):
     timeline = Timeline()
     for n, (kind, data) in enumerate(events, start=1):
         timeline.add(EventRecord(n, float(n), kind, data))
-    run = SimpleNamespace(state=RunState(state), id="20260101-000000-0000")
+    run = SimpleNamespace(state=RunState(state), id="20260101-000000-0000", seconds=lambda: 22.0)
     return SimpleNamespace(run=run, timeline=timeline, cause=cause, changes=list(changes))
 
 
@@ -42,7 +42,7 @@ def test_an_active_run_has_no_ending():
 
 def test_a_finished_run_has_a_verdict_with_its_numbers():
     drawn = ending(snapshot("finished", *STEPS, FINISHED))
-    assert "20 steps in 5 s. The loss fell from 2.80 to 1.10." in drawn
+    assert "20 steps in 22 s. The loss fell from 2.80 to 1.10." in drawn
     assert fmt.VERDICTS["better"][0] in drawn
     assert "<details" in drawn
     assert "Loss at last" in drawn

@@ -32,7 +32,7 @@ def test_nothing_is_known_before_the_first_event():
     empty = Timeline()
     assert completed_share(empty) is None
     assert stage_seconds_left(empty) is None
-    assert verdict_text(empty) == ""
+    assert verdict_text(empty, 0.0) == ""
 
 
 def test_the_time_left_follows_from_the_mean_speed():
@@ -68,7 +68,7 @@ def test_the_verdict_describes_the_loss():
     timeline = timeline_of(STARTED, PLAN, *(step(n, n, loss=3 - n / 10) for n in range(1, 21)),
                    (21.0, "eval", {"step": 20, "loss": 1.2, "best": True}),
                    (22.0, "finished", {"steps": 20, "seconds": 22.0}))  # fmt: skip
-    text = verdict_text(timeline)
+    text = verdict_text(timeline, 22.0)
     assert text.startswith("20 steps in 22 s. The loss fell from 2.80 to 1.10.")
     assert "evaluation loss is 1.20" in text
 
@@ -78,8 +78,8 @@ def test_overfitting_is_named():
                    (3.0, "eval", {"step": 10, "loss": 1.0, "best": True}),
                    (4.0, "eval", {"step": 20, "loss": 1.5, "best": False}),
                    (5.0, "finished", {"steps": 20, "seconds": 5.0}))  # fmt: skip
-    assert "memorise" in verdict_text(timeline)
-    assert "step 10" in verdict_text(timeline)
+    assert "memorise" in verdict_text(timeline, 22.0)
+    assert "step 10" in verdict_text(timeline, 22.0)
 
 
 def test_a_failure_has_its_remedy():
@@ -89,14 +89,16 @@ def test_a_failure_has_its_remedy():
         "remedy": "Halve the batch.",
     }
     assert (
-        verdict_text(timeline_of((1.0, "failed", failure)))
+        verdict_text(timeline_of((1.0, "failed", failure)), 2.0)
         == "The GPU ran out of memory. Halve the batch."
     )
 
 
 def test_a_stopped_run_says_what_is_kept():
-    kept = verdict_text(timeline_of(step(1.0, 7), (2.0, "stopped", {"step": 7, "kept": True})))
-    gone = verdict_text(timeline_of(step(1.0, 7), (2.0, "stopped", {"step": 7, "kept": False})))
+    kept = verdict_text(timeline_of(step(1.0, 7), (2.0, "stopped", {"step": 7, "kept": True})), 2.0)
+    gone = verdict_text(
+        timeline_of(step(1.0, 7), (2.0, "stopped", {"step": 7, "kept": False})), 2.0
+    )
     assert kept == "Stopped after 7 steps. The weights trained so far are kept."
     assert gone.endswith("Nothing is kept.")
 

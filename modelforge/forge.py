@@ -55,12 +55,11 @@ class Forge:
         lease = MachineLease(home.lease, home.runs / LOCK)
         self._supervisor = training = Supervisor(home, index=index, lease=lease, command=worker)
         self._warm_worker = warm = WarmWorker(home, command=warm_worker)
-        self.machine = MachineService(home, probe)
+        chat = ChatClient(home, chat_process)
+        self.machine = MachineService(home, probe, is_chat_loaded=lambda: chat.alive)
         self.preflight = PreflightService(home, self.machine, warm)
         self.layers = LayerService(self.machine, self.preflight)
-        self.chat = ChatService(
-            ChatClient(home, chat_process), store, training, self.preflight, self.machine, lease
-        )
+        self.chat = ChatService(chat, store, training, self.preflight, self.machine, lease)
         launcher = RunLauncher(store, training, warm, self.preflight, self.chat)
         self.history = HistoryService(index, store)
         self.runs = RunService(store, training, launcher, self.chat, self.history)

@@ -96,6 +96,21 @@ class Machine:
         gpus = [replace(gpu, free_gib=gpu.total_gib, other_gib=0.0) for gpu in self.gpus]
         return replace(self, gpus=gpus, ram_free_gib=self.ram_total_gib)
 
+    def when_children_end(self) -> Machine:
+        """Return the computer without the GPU memory of our children.
+
+        Where the driver does not tell who uses the memory, all of it is taken to be theirs.
+        """
+        if self.tells_own_memory:
+            return replace(self, gpus=[_without_own(gpu) for gpu in self.gpus])
+        gpus = [replace(gpu, free_gib=gpu.total_gib, other_gib=None) for gpu in self.gpus]
+        return replace(self, gpus=gpus)
+
+    @property
+    def tells_own_memory(self) -> bool:
+        """Whether the driver tells how much memory our children use, given that they use some."""
+        return any(gpu.own_gib for gpu in self.gpus)
+
 
 @dataclass(frozen=True)
 class SystemLoad:
@@ -214,6 +229,12 @@ def installed_version(package: str) -> str | None:
 def current_load(gpu_index: int = 0) -> SystemLoad:
     """Return the load of the computer since the last call."""
     return _meter().read(gpu_index)
+
+
+def _without_own(gpu: Gpu) -> Gpu:
+    if gpu.total_gib is None or gpu.free_gib is None or not gpu.own_gib:
+        return gpu
+    return replace(gpu, free_gib=min(gpu.total_gib, gpu.free_gib + gpu.own_gib), own_gib=0.0)
 
 
 _TIMEOUT_NOTE = "The NVIDIA driver did not answer in time. Restart the computer."

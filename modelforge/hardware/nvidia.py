@@ -24,6 +24,8 @@ class Gpu:
     Args:
         index: its number among the visible GPUs.
         other_gib: memory in use by other processes.
+        own_gib: memory in use by this process and its children; 0 where the driver does not
+            tell which process uses how much, as on Windows and in containers.
     """
 
     index: int
@@ -34,6 +36,7 @@ class Gpu:
     compute_capability: tuple[int, int] | None = None
     driver: str | None = None
     uuid: str | None = None
+    own_gib: float | None = None
 
 
 class NvmlClient:
@@ -158,7 +161,7 @@ class NvmlClient:
             sizes = {"total_gib": memory.total, "free_gib": memory.free, "other_gib": memory.used}
             values |= {name: size / GIB for name, size in sizes.items()}
             own = self._try(lambda: self._own_bytes(handle)) or 0
-            values["other_gib"] = max(0, memory.used - own) / GIB
+            values |= {"other_gib": max(0, memory.used - own) / GIB, "own_gib": own / GIB}
 
     def _uuid(self, handle: Any) -> str | None:
         uuid: str | None = self._try(lambda: _to_str(self._library.nvmlDeviceGetUUID(handle)))

@@ -91,6 +91,15 @@ class ChatService:
         self._client.close()
         self._release()
 
+    def close_if_unmeasured(self) -> bool:
+        """End the chat process if the driver does not tell its memory; return whether it did."""
+        machine = self._machine.current()
+        if not (self._client.alive and machine.gpus) or machine.tells_own_memory:
+            return False
+        self.close()
+        self._machine.current(refresh=True)
+        return True
+
     def _find_model(self, target: str) -> tuple[ChatModelSpec, str]:
         """Return the model of a run id or a model name, and its display name.
 

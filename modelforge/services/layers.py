@@ -116,7 +116,7 @@ class LayerService:
 
     def stack(self, form: FormInput) -> LayerStack:
         """Return the layers of a form, without the settings that do not apply."""
-        machine, profiles = self._machine.current(), load_profiles()
+        machine, profiles = self._machine.for_run(), load_profiles()
         name, reason = choose_profile(machine, gpu_index(form.values.get("hardware.gpu_index")))
         if form.profile in profiles and form.profile != name:
             name, reason = form.profile, f"You chose {profiles[form.profile].title}."
@@ -272,7 +272,10 @@ def _rating_key(
     summary: DatasetSummary | None,
 ) -> object:
     """Return a key of everything a rating depends on, with free memory to 0.1 GiB."""
-    gpus = [replace(gpu, free_gib=_rounded(gpu.free_gib), other_gib=None) for gpu in machine.gpus]
+    gpus = [
+        replace(gpu, free_gib=_rounded(gpu.free_gib), other_gib=None, own_gib=None)
+        for gpu in machine.gpus
+    ]
     hardware = replace(
         machine, gpus=gpus, ram_free_gib=_rounded(machine.ram_free_gib), disk_free_gib=None
     )

@@ -17,9 +17,16 @@ CACHE_S = 5.0
 class MachineService:
     """Probe the hardware and cache the result. Thread-safe."""
 
-    def __init__(self, home: Home, probe: Callable[[Path], Machine] | None = None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        probe: Callable[[Path], Machine] | None = None,
+        *,
+        is_chat_loaded: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._root = home.root
         self._probe = probe
+        self._is_chat_loaded = is_chat_loaded
         self._cached: tuple[float, Machine] | None = None
         self._lock = threading.Lock()
 
@@ -30,3 +37,8 @@ class MachineService:
             if refresh or self._cached is None or now - self._cached[0] > CACHE_S:
                 self._cached = (now, (self._probe or hardware.probe_machine)(self._root))
             return self._cached[1]
+
+    def for_run(self, *, refresh: bool = False) -> Machine:
+        """Return the hardware as a run finds it: its start ends the chat process."""
+        machine = self.current(refresh=refresh)
+        return machine.when_children_end() if self._is_chat_loaded() else machine

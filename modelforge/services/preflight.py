@@ -140,7 +140,7 @@ class PreflightService:
         facts = _collect(errors, lambda: self.model(config.model_name))
         data = self._load_data(config, errors)
         adapter = _collect(errors, lambda: self._find_adapter(config, facts))
-        machine = self._machine.current()
+        machine = self._machine.for_run()
         if facts is None:
             return PreflightResult(resolved, data=data, machine=machine, errors=errors)
         summary = data.summary if data else None

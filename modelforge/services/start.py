@@ -78,17 +78,20 @@ class RunLauncher:
 
         Raises ForgeError with all problems, BlockedError with all findings.
         """
-        checked = self._preflight.check(*layers, idle=idle)
-        report = checked.require()[2]
-        if report.blocked:
-            raise BlockedError(report.findings)
-        return checked
+        while True:
+            checked = self._preflight.check(*layers, idle=idle)
+            report = checked.require()[2]
+            if report.blocked:
+                raise BlockedError(report.findings)
+            if idle or not self._chat.close_if_unmeasured():
+                return checked
 
     def require_fit(self, *layers: Layer) -> None:
         """Raise BlockedError if a run with these settings cannot run here now.
 
         Errors of the check, such as a model that the Hub cannot confirm offline, are ignored.
         """
+        self._chat.close_if_unmeasured()
         report = self._preflight.check(*layers).report
         if report is not None and report.blocked:
             raise BlockedError(report.findings)

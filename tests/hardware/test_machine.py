@@ -135,6 +135,7 @@ def test_a_card_is_described(look):
             compute_capability=(8, 9),
             driver="580.65.06",
             uuid="GPU-aaaa-1111",
+            own_gib=0,
         )
     ]
     assert (machine.device, machine.practice_mode, machine.gpu_note) == ("cuda", False, "")
@@ -147,7 +148,9 @@ def test_memory_of_our_own_processes_is_not_counted_as_held_by_others(look):
     theirs = SimpleNamespace(pid=1, usedGpuMemory=2 * GIB)
     untold = SimpleNamespace(pid=2, usedGpuMemory=None)
     card = Card(used=5 * GIB, processes=[ours, theirs, untold])
-    assert look(Driver(card)).gpus[0].other_gib == 2
+    machine = look(Driver(card))
+    assert (machine.gpus[0].other_gib, machine.gpus[0].own_gib) == (2, 3)
+    assert machine.when_children_end().gpus[0].free_gib == machine.gpus[0].free_gib + 3
 
 
 def test_an_old_driver_without_the_second_memory_question_is_understood(look):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pynvml
 import torch
 
 from modelforge.units import GIB
@@ -52,8 +53,18 @@ def _gpu_stats() -> tuple[float | None, float | None]:
     used = round(torch.cuda.max_memory_reserved() / GIB, 2)
     try:
         return float(torch.cuda.utilization()), used
-    except (RuntimeError, ImportError, OSError):  # NVML is not available
+    except (pynvml.NVMLError, RuntimeError, ImportError, OSError):  # no NVML, or not supported
         return None, used
+
+
+def synchronized_time(device: str) -> float:
+    """Return the clock in seconds once the device has done what it was given.
+
+    GPUs run asynchronously: without this, a time is that of launching the work.
+    """
+    if device in ("cuda", "mps"):
+        getattr(torch, device).synchronize()
+    return time.perf_counter()
 
 
 def reset_peak() -> None:

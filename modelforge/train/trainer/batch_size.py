@@ -20,6 +20,7 @@ from accelerate.utils.memory import clear_device_cache
 from modelforge.config.optimizers import OPTIMIZERS
 from modelforge.runs.atomic_files import find_json
 from modelforge.runs.event_types import AdjustedEvent
+from modelforge.train.callbacks.system_stats import synchronized_time
 from modelforge.train.job import WorkerContext
 from modelforge.train.trainer.checkpointing import PROGRESS
 from modelforge.train.trainer.oom_recovery import OomRecoveryMixin, out_of_memory
@@ -224,7 +225,7 @@ class _Trials:
     def _step_seconds(self, batch: dict[str, Any]) -> float:
         trainer, model = self._trainer, self._trainer.model
         self._context.stop.check()
-        began, before = self._now(), psutil.Process().memory_info().rss
+        began, before = synchronized_time(self._plan.device), psutil.Process().memory_info().rss
         with trainer.accelerator.autocast():
             loss = trainer.compute_loss(model, prepare_inputs(trainer, dict(batch)))
         tokens = batch["input_ids"].numel() if "input_ids" in batch else 1
@@ -233,12 +234,7 @@ class _Trials:
         self._bytes_per_token = max(self._bytes_per_token, kept)
         loss.backward()
         model.zero_grad(set_to_none=True)
-        return self._now() - began
-
-    def _now(self) -> float:
-        if self._plan.device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
+        return synchronized_time(self._plan.device) - began
 
     def _optimizer_memory(self) -> torch.Tensor | None:
         if self._plan.device != "cuda":

@@ -21,7 +21,7 @@ from modelforge.runs.event_types import (
 )
 from modelforge.runs.events import iter_events
 from modelforge.train import save
-from modelforge.train.callbacks.system_stats import peak_gib
+from modelforge.train.callbacks.system_stats import peak_gib, synchronized_time
 from modelforge.train.job import WorkerContext
 from modelforge.train.stop import TrialRunFinished
 from modelforge.train.trainer.checkpointing import CheckpointOptions
@@ -59,7 +59,7 @@ class StepTimer(TrainerCallback):
 
     def on_step_begin(self, *_args: Any, **_kwargs: Any) -> None:
         """Start the clock of a step."""
-        self._step_began = time.perf_counter()
+        self._step_began = self._now()
 
     def on_substep_end(self, *_args: Any, **_kwargs: Any) -> None:
         """Check for a stop request between two batches."""
@@ -67,7 +67,7 @@ class StepTimer(TrainerCallback):
 
     def on_step_end(self, _args: Any, state: Any, control: Any, **_kwargs: Any) -> None:
         """Record a step, and end the training when the time limit is reached."""
-        now = time.perf_counter()
+        now = self._now()
         self.step_seconds.append(now - self._step_began)
         self.context.stop.check()
         report(self.context, "Timing steps", state.global_step, self.total_steps)
@@ -84,13 +84,16 @@ class StepTimer(TrainerCallback):
         training_step = trainer.training_step
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            began = time.perf_counter()
+            began = self._now()
             loss = training_step(*args, **kwargs)
-            self.batch_seconds.append(time.perf_counter() - began)
+            self.batch_seconds.append(self._now() - began)
             return loss
 
         trainer.training_step = timed
         trainer.add_callback(self)
+
+    def _now(self) -> float:
+        return synchronized_time(self.context.job.plan.device)
 
 
 def run_trial(

@@ -24,7 +24,7 @@ export function open(root, server) {
     refresh();
   };
   actions["check-system"] = (button) => whileDisabled(button, async () => {
-    patch({ "system-checks": '<p class="help">Checking Python, PyTorch, GPU, packages, disk and network. This takes a few seconds …</p><div class="prog vague"><i></i></div>' });
+    patch({ "system-checks": '<p class="help">Checking Python, PyTorch, GPU, packages, disk and network. Importing all packages takes up to a minute …</p><div class="prog vague"><i></i></div>' });
     const reply = await call(server, "check_system");
     patch(reply?.parts ?? { "system-checks": "" });
   });

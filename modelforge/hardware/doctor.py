@@ -35,6 +35,8 @@ STARTER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 STACK_TIMEOUT_S = 300.0
 # Of the mean; TF32 and 4-bit weights are inexact.
 MAX_ERROR, MAX_4BIT_ERROR = 0.01, 0.2
+# Optional packages that a worker imports only for some settings.
+OPTIONAL_MODULES = {"torchao": "torchao.quantization", "flash_attn": "flash_attn"}
 SETUP = "Run `python launch.py setup`."
 Probe = Callable[[Path], Machine]
 Reachability = Callable[[], bool]
@@ -101,7 +103,9 @@ def check_stack(
 ) -> list[CheckResult]:
     """Import what a worker imports in a process of its own, and multiply on each device there."""
     command = command or [sys.executable, "-m", "modelforge.train.tools.check_stack"]
-    result = _run_check("Training stack", command, timeout_s, rebuild())
+    modules = [module for name, module in OPTIONAL_MODULES.items() if name in machine.packages]
+    optional = [part for module in modules for part in ("--optional", module)]
+    result = _run_check("Training stack", [*command, *optional], timeout_s, rebuild())
     if isinstance(result, CheckResult):
         return [result]
     what = f"All packages of a worker were imported in {result['seconds']:.0f} s."
@@ -110,7 +114,12 @@ def check_stack(
         what = "torch does not find the GPU, so it was not tested."
         rows = [CheckResult("Matmul", "bad", what, "Restart the computer, or update the driver.")]
     stack = CheckResult("Training stack", "good", what)
-    return [stack, *rows, *_check_unsloth(machine, command, timeout_s)]
+    remedy = "Uninstall it, or install the version for this torch."
+    broken = [
+        CheckResult(name.partition(".")[0], "bad", why, remedy)
+        for name, why in result.get("broken", {}).items()
+    ]
+    return [stack, *rows, *broken, *_check_unsloth(machine, command, timeout_s)]
 
 
 def check_packages(pins: Mapping[str, str]) -> CheckResult:

@@ -114,7 +114,8 @@ class DiagnosisService:
     def _examine_machine(self) -> list[dict[str, Any]]:
         return [
             {"name": row.name, "state": row.state, "what": row.what, "remedy": row.remedy}
-            for row in check_machine(self._home)
+            # The run itself has imported the stack, and another run may be using the GPU.
+            for row in check_machine(self._home, stack=lambda _machine: [])
         ]
 
     def _inferred_cause(self, folder: RunFolder, facts: RunFacts) -> Cause:

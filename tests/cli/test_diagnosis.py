@@ -46,7 +46,7 @@ def test_show_prints_the_cause_and_the_retry_command(failed, capsys):
 
 
 def test_a_bundle_is_written_to_a_file(failed, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("modelforge.services.diagnosis.check_machine", lambda _home: [])
+    monkeypatch.setattr("modelforge.services.diagnosis.check_machine", lambda _home, **_: [])
     assert main(["runs", "bundle", failed]) == 0
     with zipfile.ZipFile(tmp_path / f"modelforge-{failed}.zip") as archive:
         assert f"{failed}/diagnosis.json" in archive.namelist()

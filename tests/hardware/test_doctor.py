@@ -154,8 +154,19 @@ def test_the_products_of_every_gpu_are_judged() -> None:
     assert [row.state for row in rows] == ["good", "good", "bad"]
 
 
+def test_an_optional_package_that_does_not_import_is_named() -> None:
+    code = (
+        "import json, sys; asked = sys.argv[1:]; print(json.dumps({'seconds': 1.0, 'devices': [], "
+        "'broken': {asked[1]: 'Built for another torch.'} if asked else {}}))"
+    )
+    rows = stack(code, replace(BARE, packages=("flash_attn",)))
+    assert [(row.name, row.state) for row in rows[1:]] == [("flash_attn", "bad")]
+    assert "another torch" in rows[1].what
+    assert len(stack(code)) == 1
+
+
 def test_an_installed_unsloth_is_imported_too() -> None:
-    code = f"import sys; sys.argv[1:] and sys.exit('no unsloth_zoo'); {answer(RIGHT)}"
+    code = f"import sys; 'unsloth' in sys.argv and sys.exit('no unsloth_zoo'); {answer(RIGHT)}"
     rows = stack(code, replace(WITH_CARD, packages=("unsloth",)))
     assert [row.state for row in rows] == ["good", "good", "bad"]
     assert "no unsloth_zoo" in rows[-1].what

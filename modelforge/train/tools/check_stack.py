@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print seconds and devices as JSON, or the reason of a failed import as one line."""
     parser = argparse.ArgumentParser(prog="python -m modelforge.train.tools.check_stack")
     parser.add_argument("--provider", choices=PROVIDER_FACTS, default="huggingface")
+    parser.add_argument("--optional", action="append", default=[], help="a module that may fail")
     parser.add_argument("modules", nargs="*", help="further modules to import")
     options = parser.parse_args(argv)
     environment.configure_process()
@@ -32,12 +33,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             preload(options.provider, method)
         for module in options.modules:
             import_module(module)
-        result = {"seconds": time.monotonic() - began, "devices": list(map(_check, _devices()))}
+        result = {
+            "seconds": time.monotonic() - began,
+            "devices": list(map(_check, _devices())),
+            "broken": {name: what for name in options.optional if (what := _why_broken(name))},
+        }
     except Exception as error:  # noqa: BLE001  # the outermost frame: a library may raise anything
         sys.stderr.write(f"{explain(error).what}\n")
         return 1
     sys.stdout.write(json.dumps(result) + "\n")
     return 0
+
+
+def _why_broken(module: str) -> str:
+    try:
+        import_module(module)
+    except Exception as error:  # noqa: BLE001  # a library may raise anything
+        return explain(error).what
+    return ""
 
 
 def _devices() -> list[str]:

@@ -55,6 +55,16 @@ def test_a_failed_import_is_explained_by_its_first_cause(
     assert said in capsys.readouterr().err
 
 
+def test_a_broken_optional_package_does_not_fail_the_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken_vision.py").write_text(TORCHVISION, encoding="utf-8")
+    assert check_stack.main(["--optional", "broken_vision", "--optional", "json"]) == 0
+    broken = json.loads(capsys.readouterr().out.splitlines()[-1])["broken"]
+    assert list(broken) == ["broken_vision"]
+    assert "torchvision::nms" in broken["broken_vision"]
+
+
 def test_a_device_that_fails_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def error(device: str) -> float:
         if device == "cuda:0":

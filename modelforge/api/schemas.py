@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ from modelforge.errors import Finding, Problem
 from modelforge.hardware.machine import Machine
 from modelforge.preflight.memory.estimate import MemoryPart
 from modelforge.preflight.report import MemoryBasis
-from modelforge.runs.event_types import KINDS, json_schemas
+from modelforge.runs.event_types import KINDS, FieldSpec, field_specs
 from modelforge.runs.listing import RunFilter
 from modelforge.runs.notes import LONGEST_NAME, LONGEST_NOTE, LONGEST_TAG, MOST_TAGS
 from modelforge.runs.states import RunState
@@ -77,6 +77,31 @@ class RunDetails(RunView):
     ] = None
 
 
+_PLAIN_TYPES = ("int", "float", "str", "bool", "dict", "list")
+_JSON_TYPES = ("integer", "number", "string", "boolean", "object", "array")
+_JSON_TYPE = dict(zip(_PLAIN_TYPES, _JSON_TYPES, strict=True))
+
+
+def event_schemas() -> Iterator[dict[str, Any]]:
+    """Yield a JSON schema of the `data` of each kind of event."""
+    for kind, event_type in KINDS.items():
+        specs = field_specs(event_type)
+        yield {
+            "title": kind,
+            "description": event_type.__doc__,
+            "type": "object",
+            "properties": {spec.name: _json_schema(spec) for spec in specs},
+            "required": [spec.name for spec in specs if spec.required],
+        }
+
+
+def _json_schema(spec: FieldSpec) -> dict[str, Any]:
+    kind = _JSON_TYPE[spec.type_name]
+    unit = f" ({spec.info.unit})" if spec.info.unit else ""
+    json_type = [kind, "null"] if spec.nullable else kind
+    return {"type": json_type, "description": f"{spec.info.text}{unit}"}
+
+
 class RunEvent(BaseModel):
     """An event written by the worker."""
 
@@ -85,7 +110,7 @@ class RunEvent(BaseModel):
     kind: str = Field(description="The kind of event.", examples=list(KINDS))
     data: dict[str, Any] = Field(
         description="The fields, which depend on the kind.",
-        json_schema_extra={"anyOf": list(json_schemas())},
+        json_schema_extra={"anyOf": list(event_schemas())},
     )
 
 

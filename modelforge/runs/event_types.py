@@ -8,7 +8,7 @@ field says so. Fields and kinds are only ever added; what was renamed is in `ALI
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import lru_cache
 from types import NoneType, UnionType
@@ -384,26 +384,3 @@ def _spec(part: Field[Any], hint: Any) -> FieldSpec:
 
 
 _SPECS = {k: _specs(event) for k, event in (KINDS | {UnknownEvent.kind: UnknownEvent}).items()}
-_PLAIN_TYPES = ("int", "float", "str", "bool", "dict", "list")
-_JSON_TYPES = ("integer", "number", "string", "boolean", "object", "array")
-_JSON_TYPE = dict(zip(_PLAIN_TYPES, _JSON_TYPES, strict=True))
-
-
-def json_schemas() -> Iterator[dict[str, Any]]:
-    """Yield a JSON schema of the `data` of each kind, for OpenAPI."""
-    for kind, event_type in KINDS.items():
-        specs = field_specs(event_type)
-        yield {
-            "title": kind,
-            "description": event_type.__doc__,
-            "type": "object",
-            "properties": {spec.name: _json_schema(spec) for spec in specs},
-            "required": [spec.name for spec in specs if spec.required],
-        }
-
-
-def _json_schema(spec: FieldSpec) -> dict[str, Any]:
-    kind = _JSON_TYPE[spec.type_name]
-    unit = f" ({spec.info.unit})" if spec.info.unit else ""
-    json_type = [kind, "null"] if spec.nullable else kind
-    return {"type": json_type, "description": f"{spec.info.text}{unit}"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelforge.api.openapi_docs import events_markdown
+from modelforge.api.schemas import event_schemas
 from modelforge.runs.event_types import (
     KINDS,
     EvalEvent,
@@ -14,7 +15,6 @@ from modelforge.runs.event_types import (
     TrialRunEvent,
     UnknownEvent,
     field_specs,
-    json_schemas,
     parse,
     with_current_names,
 )
@@ -34,7 +34,7 @@ def test_the_page_on_events_has_every_field():
 
 
 def test_the_schema_has_every_kind():
-    assert [schema["title"] for schema in json_schemas()] == list(KINDS)
+    assert [schema["title"] for schema in event_schemas()] == list(KINDS)
 
 
 def test_a_written_event_is_read_back():

@@ -9,16 +9,23 @@ from typing import Any
 import orjson
 
 from modelforge.config.prompt_template import has_placeholder, render_parts
+from modelforge.data.canonical.cells import conversation_in, parse_cell
 from modelforge.data.canonical.messages import (
     Message,
     UnusableRowError,
     is_empty_message,
     to_conversation,
+    to_history,
     to_messages,
     to_text,
     to_tools,
 )
-from modelforge.data.canonical.preference import is_conversation, to_label, to_preference, to_prompt
+from modelforge.data.canonical.preference import (
+    refuse_broken_conversation,
+    split_last_answer,
+    to_label,
+    to_preference,
+)
 from modelforge.data.canonical.qa import to_answers
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.formats.read import read_rows
@@ -27,6 +34,13 @@ Canonical = dict[str, Any]
 Row = dict[str, Any]
 
 SUMMARIZE_PROMPT = "Summarise this text.\n\n"
+# The part of a row that asks, by the kind of the rows.
+_PROMPT_PARTS = {
+    "pair": "prompt",
+    "instruction": "instruction",
+    "preference": "prompt",
+    "preference-label": "prompt",
+}
 _MESSAGE_LISTS = ("prompt", "completion", "chosen", "rejected")
 
 
@@ -75,14 +89,17 @@ def fingerprint(row: Canonical) -> str:
 
 def _fingerprint_messages(messages: list[Message]) -> str:
     return "\x00".join(
-        f"{message['role']}\x01{message['content'].strip()}{_fingerprint_calls(message)}"
+        f"{message['role']}\x01{message['content'].strip()}{_fingerprint_more(message)}"
         for message in messages
     )
 
 
-def _fingerprint_calls(message: Message) -> str:
-    calls = message.get("tool_calls")
-    return f"\x03{orjson.dumps(calls).decode()}" if calls else ""
+def _fingerprint_more(message: Message) -> str:
+    if len(message) == 2:
+        return ""
+    reasoning, calls = message.get("reasoning_content"), message.get("tool_calls")
+    text = f"\x03{reasoning}" if reasoning else ""
+    return f"{text}\x03{orjson.dumps(calls).decode()}" if calls else text
 
 
 def document_and_summary(row: Canonical) -> tuple[str, str] | None:
@@ -112,6 +129,8 @@ def summarization_prefix(config: Any) -> str:
 
 
 def _from_text(row: Row, mapping: ColumnMapping) -> Canonical:
+    if conversation_in(row.get(mapping.fields["text"])) is not None:
+        return _chat(to_conversation(row[mapping.fields["text"]], {}), row, mapping)
     return {"text": _required_text(row, mapping.fields["text"], "empty-text")}
 
 
@@ -121,26 +140,47 @@ def _from_messages(row: Row, mapping: ColumnMapping) -> Canonical:
 
 
 def _from_pair(row: Row, mapping: ColumnMapping) -> Canonical:
-    fields, properties = mapping.fields, mapping.properties
-    prompt = row.get(fields["prompt"])
-    if not is_conversation(prompt):
-        text = _required_text(row, fields["prompt"], "empty-question")
-        return _from_prompt(row, mapping, text, "")
-    messages = to_messages(prompt, properties)
-    completion = row.get(fields["answer"])
-    if is_conversation(completion):
-        messages += to_conversation(completion, properties)
+    prompt, answer = mapping.fields[_PROMPT_PARTS[mapping.kind]], mapping.fields["answer"]
+    is_text = conversation_in(row.get(prompt)) is None and conversation_in(row.get(answer)) is None
+    if is_text and mapping.prompt_format:
+        text = _required_text(row, prompt, "empty-question")
+        return _from_template(row, mapping, text, _input(row, mapping))
+    messages = [*_prompt(row, mapping), *_completion(row, mapping, answer)]
+    return _chat(messages if is_text else to_conversation(messages, {}), row, mapping)
+
+
+def _prompt(row: Row, mapping: ColumnMapping) -> list[Message]:
+    """Return history, prompt and input as messages; the input is joined to the last question."""
+    column = mapping.fields[_PROMPT_PARTS[mapping.kind]]
+    more = _input(row, mapping)
+    if conversation_in(row.get(column)) is not None:
+        messages = to_messages(row[column], mapping.properties)
     else:
-        text = _required_text(row, fields["answer"], "empty-answer")
-        messages.append({"role": "assistant", "content": text})
-    return _chat(messages, row, mapping)
+        messages = [_user(_required_text(row, column, "empty-question"))]
+    if more and messages[-1]["role"] == "user":
+        messages[-1] = _user(f"{messages[-1]['content']}\n\n{more}")
+    elif more:
+        messages.append(_user(more))
+    history = mapping.fields.get("history")
+    return [*to_history(row.get(history), mapping.properties), *messages] if history else messages
 
 
-def _from_instruction(row: Row, mapping: ColumnMapping) -> Canonical:
-    instruction = _required_text(row, mapping.fields["instruction"], "empty-question")
+def _completion(row: Row, mapping: ColumnMapping, column: str) -> list[Message]:
+    """Return the completion as messages."""
+    if conversation_in(row.get(column)) is not None:
+        return to_messages(row[column], mapping.properties)
+    text = _required_text(row, column, "empty-answer")
+    return [{"role": "assistant", "content": text}]
+
+
+def _input(row: Row, mapping: ColumnMapping) -> str:
     column = mapping.fields.get("input")
-    more = to_text(row.get(column)) if column else ""
-    return _from_prompt(row, mapping, instruction, more if more.strip() else "")
+    text = to_text(row.get(column)) if column else ""
+    return text if text.strip() else ""
+
+
+def _user(text: str) -> Message:
+    return {"role": "user", "content": text}
 
 
 def _from_summary(row: Row, mapping: ColumnMapping) -> Canonical:
@@ -149,22 +189,21 @@ def _from_summary(row: Row, mapping: ColumnMapping) -> Canonical:
     return _chat(_pair(f"{SUMMARIZE_PROMPT}{document}", summary), row, mapping)
 
 
-def _from_prompt(row: Row, mapping: ColumnMapping, instruction: str, more: str) -> Canonical:
-    """Return instruction, input and completion as messages, in the prompt format if any."""
-    completion = _required_text(row, mapping.fields["answer"], "empty-answer")
+def _from_template(row: Row, mapping: ColumnMapping, instruction: str, more: str) -> Canonical:
+    """Return instruction, input and completion as messages in the prompt format."""
     template = mapping.prompt_format
     if not more and mapping.prompt_format_no_input:
         template = mapping.prompt_format_no_input
-    if template is None:
-        prompt = f"{instruction}\n\n{more}" if more else instruction
-        return _chat(_pair(prompt, completion), row, mapping)
+    assert template is not None
     values = {
         "system": _system_prompt(row, mapping),
         "instruction": instruction,
         "input": more,
-        "output": completion,
+        "output": _required_text(row, mapping.fields["answer"], "empty-answer"),
     }
-    messages = _pair(*render_parts(template, values))
+    history = mapping.fields.get("history")
+    earlier = to_history(row.get(history), mapping.properties) if history else []
+    messages = [*earlier, *_pair(*render_parts(template, values))]
     if has_placeholder(template, "system"):  # which does not become a message as well
         return {"messages": messages}
     return _chat(messages, row, mapping)
@@ -172,33 +211,43 @@ def _from_prompt(row: Row, mapping: ColumnMapping, instruction: str, more: str) 
 
 def _from_preference(row: Row, mapping: ColumnMapping) -> Canonical:
     fields = mapping.fields
-    for part, code in (("chosen", "missing-chosen"), ("rejected", "missing-rejected")):
-        if row.get(fields[part]) is None:
-            raise UnusableRowError(code)
-    prompt, chosen, rejected = to_preference(
-        row.get(fields["prompt"]) if "prompt" in fields else None,
-        row[fields["chosen"]],
-        row[fields["rejected"]],
-        mapping.properties,
-    )
+    chosen, rejected = row.get(fields["chosen"]), row.get(fields["rejected"])
+    if fields["chosen"] == fields["rejected"]:  # one list with the better and the worse completion
+        chosen, rejected = _two_completions(chosen)
+    if chosen is None:
+        raise UnusableRowError("missing-chosen")
+    if rejected is None:
+        raise UnusableRowError("missing-rejected")
+    has_prompt = "prompt" in fields and row.get(fields["prompt"]) not in (None, "", [])
+    prompt = _prompt(row, mapping) if has_prompt else []
+    prompt, chosen, rejected = to_preference(prompt, chosen, rejected, mapping.properties)
     prompt = _with_system_prompt(prompt, _system_prompt(row, mapping))
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected} | _tools(row, mapping)
 
 
+def _two_completions(value: Any) -> tuple[Any, Any]:
+    values = parse_cell(value)
+    if not isinstance(values, list) or len(values) != 2:
+        raise UnusableRowError("missing-rejected")
+    return values[0], values[1]
+
+
 def _from_labelled(row: Row, mapping: ColumnMapping) -> Canonical:
     fields = mapping.fields
-    prompt = to_prompt(row.get(fields["prompt"]), mapping.properties)
-    value = row.get(fields["completion"])
-    if is_conversation(value):
-        completion = to_messages(value, mapping.properties)
+    if "messages" in fields:
+        messages = to_conversation(row.get(fields["messages"]), mapping.properties)
+        prompt, completion = split_last_answer(messages)
     else:
-        text = to_text(value, fields["completion"] in row)
-        completion = [{"role": "assistant", "content": text}]
+        prompt = _prompt(row, mapping)
+        completion = _completion(row, mapping, fields["completion"])
+    if not prompt:
+        raise UnusableRowError("no-prompt")
     if all(is_empty_message(message) for message in completion):
         raise UnusableRowError("empty-answer")
     label = to_label(row.get(fields["label"]))
     prompt = _with_system_prompt(prompt, _system_prompt(row, mapping))
-    return {"prompt": prompt, "completion": completion, "label": label}
+    row_of_label = {"prompt": prompt, "completion": completion, "label": label}
+    return row_of_label | _tools(row, mapping)
 
 
 def _from_span(row: Row, mapping: ColumnMapping) -> Canonical:
@@ -215,7 +264,7 @@ _CONVERTERS: dict[str, Callable[[Row, ColumnMapping], Canonical]] = {
     "text": _from_text,
     "messages": _from_messages,
     "pair": _from_pair,
-    "instruction": _from_instruction,
+    "instruction": _from_pair,
     "summary": _from_summary,
     "preference": _from_preference,
     "preference-label": _from_labelled,
@@ -250,7 +299,11 @@ def _system_prompt(row: Row, mapping: ColumnMapping) -> str:
 
 def _tools(row: Row, mapping: ColumnMapping) -> Canonical:
     column = mapping.fields.get("tools")
-    tools = to_tools(row.get(column)) if column else []
+    value = row.get(column) if column else None
+    if column is None and "prompt" in mapping.fields:
+        prompt = row.get(mapping.fields["prompt"])
+        value = prompt.get("tools") if isinstance(prompt, dict) else None
+    tools = to_tools(value)
     return {"tools": tools} if tools else {}
 
 
@@ -260,4 +313,5 @@ def _required_text(row: Row, column: str, code: str) -> str:
     text = value if type(value) is str else to_text(value, column in row)
     if not text.strip():
         raise UnusableRowError(code)
+    refuse_broken_conversation(text)
     return text

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import orjson
 
+from modelforge.data.canonical.cells import (
+    CALL,
+    CONTENT_KEYS,
+    REASONING_KEYS,
+    ROLE_ALIASES,
+    ROLE_KEYS,
+    parse_cell,
+    part_text,
+)
+
 Message = dict[str, Any]
 
+# An assistant message with the value 0 or false is read but not trained: OpenAI, ms-swift, Axolotl
+# and LLaMA-Factory, in this order.
+WEIGHT_KEYS = ("weight", "loss", "train", "training", "loss_weight")
 ROLES = ("system", "user", "assistant", "tool")
-_CALL = "function_call"
-# The role of every known spelling; a message with the role _CALL is a tool call of the assistant.
-ROLE_ALIASES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "tool": "tool",
-    "observation": "tool",
-    "function": "tool",
-    "tool_response": "tool",
-    _CALL: _CALL,
-    "tool_call": _CALL,
-}
 
 
 class UnusableRowError(ValueError):
@@ -49,7 +40,23 @@ def to_conversation(value: Any, properties: dict[str, str]) -> list[Message]:
         raise UnusableRowError("no-assistant-message")
     if any(is_empty_message(message) for message in completions):
         raise UnusableRowError("empty-answer")
+    if all(message.get("weight") == 0 for message in completions):
+        raise UnusableRowError("all-untrained")
     return messages
+
+
+def to_history(value: Any, properties: dict[str, str]) -> list[Message]:
+    """Return earlier turns as messages: a list of messages, or of pairs of question and answer."""
+    value = parse_cell(value)
+    if value is None or value in ("", []):
+        return []
+    if isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        return [
+            {"role": role, "content": to_text(text)}
+            for pair in value
+            for role, text in zip(("user", "assistant"), pair, strict=True)
+        ]
+    return to_messages(value, properties)
 
 
 def to_messages(value: Any, properties: dict[str, str]) -> list[Message]:
@@ -57,13 +64,12 @@ def to_messages(value: Any, properties: dict[str, str]) -> list[Message]:
 
     `properties` maps role, content and others to the keys used in these messages.
     """
-    if isinstance(value, str):
-        value = parse_json(value, "bad-messages")
+    value = parse_cell(value)
     if isinstance(value, dict):
-        value = [value]
+        value = value.get("messages", [value])
     if not isinstance(value, list) or not value:
         raise UnusableRowError("bad-messages")
-    return [_to_message(item, properties) for item in value]
+    return [_to_message(item, properties) for turn in value for item in _split_turn(turn)]
 
 
 def is_empty_message(message: Message) -> bool:
@@ -77,14 +83,6 @@ def parse_json(text: str, code: str) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         raise UnusableRowError(code) from None
-
-
-def parse_cell(value: Any) -> Any:
-    """Return the list or object in a cell that holds its JSON text; other values unchanged."""
-    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
-        with suppress(orjson.JSONDecodeError):
-            return orjson.loads(value)
-    return value
 
 
 def to_text(value: Any, present: bool = True) -> str:
@@ -129,27 +127,53 @@ def _to_tool(value: Any) -> dict[str, Any]:
     return tool if "function" in tool else {"type": "function", "function": tool}
 
 
+def _split_turn(turn: Any) -> list[Any]:
+    """Return the messages of one turn such as {"human": …, "assistant": …}."""
+    if not isinstance(turn, dict) or "human" not in turn or "assistant" not in turn:
+        return [turn]
+    return [{"role": role, "content": turn[role]} for role in ("human", "assistant")]
+
+
 def _to_message(value: Any, properties: dict[str, str]) -> Message:
-    role_key = properties.get("role", "role")
-    if not isinstance(value, dict) or role_key not in value:
+    role_key = _key(value, properties.get("role", "role"), ROLE_KEYS)
+    if role_key is None:
         raise UnusableRowError("bad-messages")
     role = _to_role(value[role_key])
-    content = value.get(properties.get("content", "content"))
-    if role == _CALL:
+    content_key = _key(value, properties.get("content", "content"), CONTENT_KEYS)
+    content = None if content_key is None else value[content_key]
+    if role == CALL:
         calls = parse_json(content, "bad-tool-call") if isinstance(content, str) else content
         return {"role": "assistant", "content": "", "tool_calls": _to_calls(calls)}
     message: Message = {"role": role, "content": _to_content(content, role)}
     if role == "assistant":
-        calls = value.get(properties.get("tool_calls", "tool_calls"))
-        if calls:
-            calls = parse_json(calls, "bad-tool-call") if isinstance(calls, str) else calls
-            message["tool_calls"] = _to_calls(calls)
+        _add_answer_keys(message, value, properties)
     if role == "tool":
         for name in ("name", "tool_call_id"):
             text = value.get(properties.get(name, name))
             if isinstance(text, str):
                 message[name] = text
     return message
+
+
+def _key(value: Any, key: str, others: tuple[str, ...]) -> str | None:
+    if not isinstance(value, dict):
+        return None
+    return key if key in value else next((other for other in others if other in value), None)
+
+
+def _add_answer_keys(message: Message, value: dict[str, Any], properties: dict[str, str]) -> None:
+    """Add what an assistant message has beside its content: calls, reasoning and weight."""
+    calls = value.get(properties.get("tool_calls", "tool_calls")) or value.get("function_call")
+    if calls:
+        calls = parse_json(calls, "bad-tool-call") if isinstance(calls, str) else calls
+        message["tool_calls"] = _to_calls(calls)
+    reasoning = next((value[key] for key in REASONING_KEYS if value.get(key)), None)
+    if isinstance(reasoning, str) and reasoning.strip():
+        message["reasoning_content"] = reasoning
+    weights = (value[key] for key in WEIGHT_KEYS if value.get(key) is not None)
+    weight = next(weights, 1)
+    if isinstance(weight, bool | int | float) and weight != 1:
+        message["weight"] = float(weight)
 
 
 def _to_role(value: Any) -> str:
@@ -171,12 +195,10 @@ def _to_content(content: Any, role: str) -> str:
 
 def _join_parts(parts: list[Any]) -> str:
     """Join the text parts of a content list; other parts make the row unusable."""
-    texts = []
-    for part in parts:
-        if not isinstance(part, dict) or not isinstance(part.get("text"), str):
-            raise UnusableRowError("not-text")
-        texts.append(part["text"])
-    return "".join(texts)
+    texts = [part_text(part) for part in parts]
+    if None in texts:
+        raise UnusableRowError("not-text")
+    return "".join(text for text in texts if text is not None)
 
 
 def _to_calls(value: Any) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from modelforge.data.canonical.cells import conversation_in, looks_like_conversation, parse_cell
 from modelforge.data.canonical.messages import (
     Message,
     UnusableRowError,
@@ -20,55 +21,60 @@ _TRUE = frozenset({"true", "1", "1.0"})
 _FALSE = frozenset({"false", "0", "0.0"})
 
 
-def is_conversation(value: Any) -> bool:
-    """Return whether a value is a list of messages, or the JSON text of one."""
-    if isinstance(value, str):
-        return value.lstrip().startswith('[{"')
-    return isinstance(value, list | dict)
-
-
 def to_preference(
-    prompt: Any, chosen: Any, rejected: Any, properties: dict[str, str]
+    prompt: list[Message], chosen: Any, rejected: Any, properties: dict[str, str]
 ) -> tuple[list[Message], list[Message], list[Message]]:
     """Return the messages of prompt, chosen and rejected completion.
 
-    If the completions are whole conversations, the prompt is what both begin with.
+    If the completions are whole conversations, the prompt is what both begin with; if one is, the
+    prompt is what precedes its last answer.
     """
     chosen_messages = to_completion(chosen, properties)
     rejected_messages = to_completion(rejected, properties)
-    first_roles = (chosen_messages[0]["role"], rejected_messages[0]["role"])
-    if "assistant" in first_roles:
-        prompt_messages = to_prompt(prompt, properties)
-    else:
+    is_answer = [each[0]["role"] == "assistant" for each in (chosen_messages, rejected_messages)]
+    if not any(is_answer):
         shared = _count_shared(chosen_messages, rejected_messages)
-        prompt_messages = chosen_messages[:shared]
+        prompt = chosen_messages[:shared]
         chosen_messages = chosen_messages[shared:]
         rejected_messages = rejected_messages[shared:]
+    elif not is_answer[0]:
+        prompt, chosen_messages = split_last_answer(chosen_messages)
+    elif not is_answer[1]:
+        prompt, rejected_messages = split_last_answer(rejected_messages)
     _refuse_empty(chosen_messages, "empty-chosen")
     _refuse_empty(rejected_messages, "empty-rejected")
-    if not prompt_messages:
+    if not prompt:
         raise UnusableRowError("no-prompt")
     if chosen_messages == rejected_messages:
         raise UnusableRowError("identical-answers")
-    return prompt_messages, chosen_messages, rejected_messages
+    return prompt, chosen_messages, rejected_messages
 
 
-def to_prompt(value: Any, properties: dict[str, str]) -> list[Message]:
-    """Return the messages of a prompt, which is a text or a conversation."""
-    if is_conversation(value):
-        return to_messages(value, properties)
-    text = to_text(value)
-    if not text.strip():
-        raise UnusableRowError("no-prompt" if value is None else "empty-question")
-    return [{"role": "user", "content": text}]
+def split_last_answer(messages: list[Message]) -> tuple[list[Message], list[Message]]:
+    """Return the messages before the last answer, and the messages of that answer."""
+    start = len(messages)
+    while start and messages[start - 1]["role"] == "assistant":
+        start -= 1
+    return messages[:start], messages[start:]
 
 
 def to_completion(value: Any, properties: dict[str, str]) -> list[Message]:
-    """Return the messages of a completion: a text, a conversation or a transcript."""
-    if is_conversation(value):
-        return to_messages(value, properties)
+    """Return the messages of a completion: a text, a conversation or a transcript.
+
+    A pair is trained whole, so that weights of single messages do not apply.
+    """
+    if conversation_in(value) is not None:
+        messages = to_messages(value, properties)
+        return [{key: part for key, part in each.items() if key != "weight"} for each in messages]
     text = to_text(value)
+    refuse_broken_conversation(text)
     return parse_transcript(text) or [{"role": "assistant", "content": text}]
+
+
+def refuse_broken_conversation(text: str) -> None:
+    """Raise UnusableRowError for a text that begins like messages but cannot be read as such."""
+    if looks_like_conversation(text) and parse_cell(text) is text:
+        raise UnusableRowError("bad-messages")
 
 
 def parse_transcript(text: str) -> list[Message]:

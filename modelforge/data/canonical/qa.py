@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from modelforge.data.canonical.messages import UnusableRowError, parse_cell, to_text
+from modelforge.data.canonical.cells import parse_cell
+from modelforge.data.canonical.messages import UnusableRowError, to_text
 
 QA_PROMPT = "Answer the question from this text.\n\n{context}\n\nQuestion: {question}"
 # The completion that a generative model learns for a context without an answer.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from modelforge.data.canonical.messages import ROLE_ALIASES, UnusableRowError
+from modelforge.data.canonical.cells import ROLE_ALIASES, part_text
+from modelforge.data.canonical.messages import UnusableRowError
 from modelforge.data.columns.mapping import ColumnMapping
 
 _EMPTY = ("empty-answer", "empty-question", "empty-text")
@@ -26,6 +27,7 @@ _PARTS = {
 }
 _ROLE_KEYS = ("role", "from")
 _CONTENT_KEYS = ("content", "value")
+_MEDIA = ("image", "audio", "video", "file", "sound")
 _MAX_KEY_DEPTH = 9
 
 
@@ -46,7 +48,7 @@ def locate_error(
         if error.code == "missing-field" and column not in data:
             return error.code, column
         if error.code == "not-text" and isinstance(value, dict | list):
-            return ("nested-column" if isinstance(value, dict) else error.code), column
+            return ("nested-column" if isinstance(value, dict) else "list-column"), column
         if error.code in _EMPTY and (value is None or not str(value).strip()):
             return error.code, column
     return error.code, mapping.fields.get(_PARTS.get(error.code, ""))
@@ -56,7 +58,9 @@ def _first_conversation(data: dict[str, Any], mapping: ColumnMapping) -> list[An
     if mapping.kind not in ("messages", "preference"):
         return None
     values = (data.get(column) for column in mapping.fields.values())
-    return next((value for value in values if isinstance(value, list) and value), None)
+    lists = (value for value in values if isinstance(value, list))
+    is_kind = mapping.kind == "messages"
+    return next((each for each in lists if each and (is_kind or isinstance(each[0], dict))), None)
 
 
 def _message_error(message: Any, mapping: ColumnMapping) -> str:
@@ -73,7 +77,7 @@ def _message_error(message: Any, mapping: ColumnMapping) -> str:
     content = message[key]
     if content is None and not calls:
         return "null-content"
-    if isinstance(content, list) and any(map(_is_not_text, content)):
+    if isinstance(content, list) and any(map(_is_media, content)):
         return "image-content"
     is_empty = isinstance(content, str) and not content.strip() and not calls
     return "empty-answer" if is_empty and role == "assistant" else ""
@@ -88,8 +92,11 @@ def _role_of(message: dict[str, Any], mapping: ColumnMapping) -> str | None:
     return ROLE_ALIASES.get(value.strip().lower())
 
 
-def _is_not_text(part: Any) -> bool:
-    return isinstance(part, dict) and not isinstance(part.get("text"), str)
+def _is_media(part: Any) -> bool:
+    if not isinstance(part, dict) or part_text(part) is not None:
+        return False
+    names = (str(part.get("type", "")), *part)
+    return any(medium in name for name in names for medium in _MEDIA)
 
 
 def duplicate_key(raw: bytes, data: dict[str, Any]) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,6 +15,7 @@ from modelforge.data.checks.locate import duplicate_key, exceeds_depth, locate_e
 from modelforge.data.checks.text import (
     CONTROL,
     LAST_SEPARATOR,
+    check_answer,
     check_text,
     detect_script,
     is_near_empty,
@@ -102,8 +103,9 @@ class RowChecker:
         max_chars = self.options.max_chars
         if max_chars is not None and size > max_chars:
             counters.record("too-long", line)
-        for code in check_text(text, encoded):
-            counters.record(code, line)
+        for code in dict.fromkeys(check_text(text, encoded)):
+            is_plain = code == "special-tokens" and "text" in row
+            counters.record("template-in-text" if is_plain else code, line)
 
     def _check_json_line(self, line: int, data: dict[str, Any], raw: bytes) -> None:
         if raw.count(b'":') != len(data):
@@ -134,6 +136,8 @@ class RowChecker:
                 record("mixed-types", line, column)
 
     def _check_by_kind(self, line: int, row: Canonical, data: dict[str, Any]) -> None:
+        for part in ("messages", "chosen", "rejected", "completion"):
+            self._check_keys(line, row.get(part, ()))
         if "messages" in row:
             self._check_messages(line, row["messages"])
         elif "chosen" in row:
@@ -176,8 +180,21 @@ class RowChecker:
             prompt = content if message["role"] == "user" else None
             chars_before += len(content)
 
+    def _check_keys(self, line: int, messages: Sequence[dict[str, Any]]) -> None:
+        """Check what assistant messages have beside their content."""
+        extra = [message for message in messages if len(message) > 2]
+        if any("reasoning_content" in message for message in extra):
+            self.counters.record("reasoning", line)
+        weights = {message["weight"] for message in extra if "weight" in message}
+        if 0 in weights:
+            self.counters.record("untrained-answers", line)
+        if weights - {0}:
+            self.counters.record("fractional-weight", line)
+
     def _check_completion(self, line: int, completion: str) -> None:
         counters = self.counters
+        for code in () if self.mapping.kind == "text" else check_answer(completion):
+            counters.record(code, line, self.mapping.fields.get("answer"))
         counters.answers += 1
         counters.answer_chars += len(completion)
         if is_near_empty(completion):

@@ -67,6 +67,15 @@ RULES: dict[str, DataRule] = {
     "no-assistant-message": _skipped(
         "no assistant message", "End every conversation with an assistant message."
     ),
+    "all-untrained": _skipped(
+        "no answer that is trained, because all have the weight 0",
+        "Give at least one assistant message the weight 1.",
+    ),
+    "list-column": _skipped(
+        "a list of texts where one text is expected",
+        "Write one text. If the list holds a chosen and a rejected completion, set the row type "
+        "to preference.",
+    ),
     "bad-tool-call": _skipped(
         "a tool call without a name, or with arguments that are not a JSON object",
         'Write a call as {"name": "…", "arguments": {…}}.',
@@ -167,7 +176,44 @@ RULES: dict[str, DataRule] = {
         "The model would learn to repeat; remove these rows unless that is intended.",
         DROP,
     ),
-    "control-characters": _caution("invisible control characters", "Remove them.", "Remove them."),
+    "untrained-answers": _note(
+        "an answer with the weight 0", "It is read as context and not trained."
+    ),
+    "fractional-weight": _caution(
+        "an answer with a weight other than 0 and 1",
+        "It is trained like the others; use the weights 0 and 1 only.",
+    ),
+    "reasoning": _caution(
+        "reasoning beside the answer (reasoning_content)",
+        "It is trained only if the chat template writes it, and left out otherwise; the token "
+        "view shows it. To train it with any template, write it into the content.",
+    ),
+    "end-token-in-answer": _caution(
+        "an end token such as <|im_end|> at the end of an answer",
+        "The chat template adds one, so that two would be learned.",
+        "Remove it.",
+    ),
+    "special-tokens": _caution(
+        "special tokens such as <|im_start|> in a text",
+        "They are read as the beginning or end of a message; remove or rewrite them.",
+    ),
+    "template-in-text": _note(
+        "the special tokens of a chat template",
+        "They are trained as written, without the model's own template; give conversations "
+        "instead if the model has another template.",
+    ),
+    "placeholder": _caution(
+        "a placeholder such as {{{{name}}}} or [Your Name] in an answer",
+        "The model would learn to write it; fill it in, unless that is intended.",
+    ),
+    "list-as-text": _caution(
+        "a list written as text, such as ['…'], as its answer",
+        "Write the text itself; brackets and quotation marks would be learned.",
+        "Keep the text of a list with one item.",
+    ),
+    "control-characters": _caution(
+        "invisible control characters", "Remove them.", "Replace them by line breaks and blanks."
+    ),
     "replaced-characters": _caution(
         "the replacement character � where a character was lost",
         "Export the text again in its own encoding.",

@@ -23,6 +23,7 @@ from modelforge.data.checks.rows import CheckOptions
 from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.columns.unknown import explain_unknown_columns
+from modelforge.data.columns.unused import unused_column_findings
 from modelforge.data.formats.errors import ReadError
 from modelforge.data.formats.read import read_file_rows
 from modelforge.data.formats.sniff import DataFile, sniff_file
@@ -137,6 +138,7 @@ def _check(
     findings = [
         *errors.findings(name),
         *row_findings(counters, name, unit),
+        *unused_column_findings(first, mapping, name),
         *notes,
         *_check_amount(counters, name, max_chars),
     ]

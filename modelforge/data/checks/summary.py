@@ -13,19 +13,23 @@ from modelforge.config.schema.data import Source
 from modelforge.data.canonical.convert import Canonical, usable_rows
 from modelforge.data.checks.counters import MAX_PLACES, Counters, Place
 from modelforge.data.checks.file import check_encoding
-from modelforge.data.checks.findings import few_rows_finding, row_finding
+from modelforge.data.checks.findings import DataFinding, few_rows_finding, row_finding
 from modelforge.data.checks.parallel import CountCache, count_rows
 from modelforge.data.checks.rows import CheckOptions
 from modelforge.data.checks.rules import RULES
 from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
 from modelforge.data.columns.mapping import ColumnMapping
+from modelforge.data.columns.unused import unused_column_findings
 from modelforge.data.formats.read import read_file_rows
 from modelforge.data.formats.sniff import DataFile, sniff_file
 from modelforge.errors import DataError, Finding, Problem
 
 MAX_EXAMPLES = 20
 # Findings that are shown beside those about skipped rows; the data checks show all.
-_SHOWN = ("duplicate-rows", "answer-is-question")
+_SHOWN = frozenset(
+    {"duplicate-rows", "answer-is-question", "untrained-answers", "fractional-weight", "reasoning"}
+    | {"end-token-in-answer", "special-tokens", "placeholder", "list-as-text"}
+)
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,11 @@ def summarize(
     first = list(islice(rows, SAMPLE_ROWS))
     if not first:
         raise DataError(Problem(name, "has no rows.", "Use a file with at least one row."))
-    mapping = detect_mapping([row.data for row in first], name, source)
+    sample = [row.data for row in first]
+    mapping = detect_mapping(sample, name, source)
     counters, ends = _count(files, CheckOptions(mapping), limit, cache)
     findings = _findings(files, counters, ends, name)
+    findings += map(_as_finding, unused_column_findings(sample, mapping, name))
     return DatasetSummary(
         path=paths[0],
         name=name,
@@ -135,10 +141,11 @@ def _findings(
         found.append(few)
     notes = (note for file in files if file.is_text for note in check_encoding(file))
     found += [note for note in notes if note.code != "byte-order-mark"]
-    return [
-        Finding(finding.level, finding.code, finding.what, finding.remedy, where="dataset")
-        for finding in found
-    ]
+    return list(map(_as_finding, found))
+
+
+def _as_finding(found: DataFinding) -> Finding:
+    return Finding(found.level, found.code, found.what, found.remedy, where="dataset")
 
 
 def _by_cause(counters: Counters) -> dict[str, tuple[int, list[Place]]]:

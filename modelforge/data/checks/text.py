@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 
+from modelforge.data.canonical.cells import parse_cell
 from modelforge.data.checks.secrets import PREFIXES, PRIVATE_KEY_HEADER, SECRET
 
 # The control characters 0 to 3 separate the parts of a fingerprint and are checked elsewhere.
@@ -26,6 +27,21 @@ LAST_SEPARATOR = "\x03"
 _WITHOUT_SEPARATORS = dict.fromkeys(range(4))
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
+_END_TOKENS = (
+    *("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>", "<|eom_id|>"),
+    *("</s>", "<eos>", "<end_of_turn>", "<|end▁of▁sentence|>", "<｜end▁of▁sentence｜>"),
+    *("<|return|>", "<|END_OF_TURN_TOKEN|>", "<|end_of_role|>", "<turn|>", "[EOS]"),
+)
+END_TOKENS = re.compile(rf"(?:\s*(?:{'|'.join(map(re.escape, _END_TOKENS))}))+\s*\Z")
+_SPECIAL = re.compile(
+    r"<\|[A-Za-z_▁0-9]{2,40}\|>|<｜[^<>｜\s]{2,40}｜>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
+    r"|</s>(?=\s*(?:[\x00-\x03]|\Z))"
+)
+_PLACEHOLDER = re.compile(
+    r"\{\{\s*[\w.]{1,40}\s*\}\}|\[(?:your|insert|enter)[ _][^\[\]\n]{1,40}\]"
+    r"|<(?:your|insert)[ _][^<>\n]{1,40}>",
+    re.IGNORECASE,
+)
 HTML = re.compile(
     r"</?(?:p|div|br|span|a|table|tr|td|th|ul|ol|li|b|i|u|em|strong|font|img|h[1-6]|script|style"
     r"|iframe|blockquote|pre|code)(?:\s[^<>]{0,400})?/?>|&(?:nbsp|amp|lt|gt|quot|#\d{1,6});",
@@ -52,11 +68,24 @@ def check_text(text: str, encoded: bytes) -> Iterator[str]:
     relevant = encoded.translate(None, _IRRELEVANT)
     if relevant:
         yield from _check_relevant(relevant, text, encoded)
+    if b"INST]" in encoded and _SPECIAL.search(text):
+        yield "special-tokens"
     if len(encoded) != len(text):
         if "\ufffd" in text:
             yield "replaced-characters"
         if b"\xc2" in encoded and CONTROL.search(text.translate(_WITHOUT_SEPARATORS)):
             yield "control-characters"
+
+
+def check_answer(answer: str) -> Iterator[str]:
+    """Yield the codes of the findings in one answer."""
+    last = answer.rstrip()[-1:]
+    if last in (">", "]") and END_TOKENS.search(answer[-200:]):
+        yield "end-token-in-answer"
+    if ("{{" in answer or "[" in answer or "<" in answer) and _PLACEHOLDER.search(answer):
+        yield "placeholder"
+    if last == "]" and answer.lstrip().startswith("['") and isinstance(parse_cell(answer), list):
+        yield "list-as-text"
 
 
 def _check_relevant(relevant: bytes, text: str, encoded: bytes) -> Iterator[str]:
@@ -66,6 +95,8 @@ def _check_relevant(relevant: bytes, text: str, encoded: bytes) -> Iterator[str]
         yield "e-mail"
     if (b"<" in relevant or b"&" in relevant) and HTML.search(text):
         yield "html"
+    if b"<" in relevant and _SPECIAL.search(text):
+        yield "special-tokens"
     if len(relevant) >= _MIN_PHONE_DIGITS:
         digits = len(relevant.translate(None, _NON_DIGITS))
         likely = b"+" in relevant or b"000-0000" in encoded.translate(_DIGITS_TO_ZERO)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from modelforge.config.rules.data import declared_type
 from modelforge.config.schema.data import Source
-from modelforge.data.canonical.messages import parse_cell
+from modelforge.data.canonical.cells import conversation_in
 from modelforge.data.columns.mapping import ColumnMapping, RowKind
 from modelforge.data.columns.names import (
     COMPLETION_COLUMNS,
@@ -21,9 +21,14 @@ from modelforge.data.columns.names import (
     by_normalized_name,
     columns_of,
     detect_properties,
+    is_message_tree,
 )
 from modelforge.errors import DataError, Problem
 
+MESSAGE_TREE = (
+    "holds one message per row, joined by parent_id (a message tree).",
+    "Join the messages of each path into one row with the column messages.",
+)
 # The number of rows from which columns are detected.
 SAMPLE_ROWS = 100
 _MAX_UNUSED = 20
@@ -79,6 +84,8 @@ def detect_mapping(
     """
     source = source or Source(path=name)
     columns = columns_of(rows)
+    if is_message_tree(columns):
+        raise DataError(Problem(name, *MESSAGE_TREE))
     named = _named_columns(source)
     for setting, column in named.items():
         if column not in columns:
@@ -158,10 +165,13 @@ def _properties(
 ) -> dict[str, str]:
     if source.message_property_mappings:
         return dict(source.message_property_mappings)
-    if kind not in ("messages", "preference", "pair", "preference-label"):
+    if kind not in ("messages", "preference", "pair", "instruction", "preference-label"):
         return {}
-    columns = [fields[part] for part in ("messages", "chosen", "prompt") if part in fields]
-    return detect_properties([parse_cell(row.get(column)) for column in columns for row in rows])
+    parts = ("messages", "chosen", "prompt", "instruction", "completion", "answer")
+    columns = [fields[part] for part in parts if part in fields]
+    return detect_properties(
+        [conversation_in(row.get(column)) for column in columns for row in rows]
+    )
 
 
 def _reason(

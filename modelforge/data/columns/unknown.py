@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelforge.data.checks.findings import DataFinding
-from modelforge.data.columns.names import Rows, columns_of
+from modelforge.data.columns.names import Rows, columns_of, is_message_tree
 from modelforge.data.formats.sniff import DataFile
 from modelforge.errors import DataError
 
@@ -28,7 +28,9 @@ def explain_unknown_columns(
     columns = columns_of(rows)
     remedy = f"{problem.remedy} Or set the column of each part."
     explanation: _Explanation | None
-    if file.format in ("csv", "tsv") and columns:
+    if is_message_tree(columns):
+        explanation = "message-tree", f"It {problem.what}", problem.remedy, None, None
+    elif file.format in ("csv", "tsv") and columns:
         explanation = _explain_table(columns, rows)
     else:
         is_alone = len(rows) == 1 and file.suffix == ".json"

@@ -26,11 +26,22 @@ def read_table(file: DataFile) -> Iterator[Row]:
             _refuse_duplicate_columns(file, names)
             for batch in batches:
                 for start in range(0, batch.num_rows, _BATCH_ROWS):
-                    for data in batch.slice(start, _BATCH_ROWS).to_pylist():
+                    part = batch.slice(start, _BATCH_ROWS)
+                    for data in part.to_pylist(maps_as_pydicts="lossy"):
                         number += 1
-                        yield Row(number, data)
+                        yield Row(number, {name: _stored(data[name]) for name in data})
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         raise _damaged(file, error, number) from error
+
+
+def _stored(value: Any) -> Any:
+    """Return a value without the keys that only its table's schema has.
+
+    Arrow gives every object of a column the keys of all others, with the value null.
+    """
+    if isinstance(value, dict):
+        return {name: _stored(item) for name, item in value.items() if item is not None}
+    return [_stored(item) for item in value] if isinstance(value, list) else value
 
 
 def _open_parquet(file: DataFile, stack: ExitStack) -> tuple[Iterable[Any], list[str]]:

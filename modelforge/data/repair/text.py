@@ -11,13 +11,15 @@ from typing import Any
 
 import orjson
 
+from modelforge.data.canonical.cells import parse_cell
 from modelforge.data.checks.secrets import SECRET
-from modelforge.data.checks.text import CONTROL, EMAIL, HTML, PHONE
+from modelforge.data.checks.text import CONTROL, EMAIL, END_TOKENS, HTML, PHONE
 from modelforge.data.formats.json_scanner import find_json_cause
 
 _MAX_REPAIRS = 50
 _NOT_A_NUMBER = re.compile(r"-?(?:NaN|Infinity|Inf|nan|inf)\b")
 _NUMERIC_KEY = re.compile(r"-?\d[\d.]*")
+_LINE_BREAKS = "\x0b\x0c\x1c\x1d\x1e\x85"
 _LITERALS = {"None": "null", "True": "true", "False": "false"}
 _BLOCK_TAG = re.compile(r"</?(?:p|div|br|li|tr|h[1-6]|ul|ol|table|blockquote|pre)\b[^<>]*>", re.I)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,400}>")
@@ -114,8 +116,27 @@ def _remove_html(text: str) -> str:
     return html.unescape(_TAG.sub("", _BLOCK_TAG.sub("\n", text))).strip()
 
 
+def _blank_for_control(match: re.Match[str]) -> str:
+    """Return a line break for a control character that breaks lines or pages, a blank for others.
+
+    Words on both sides of it stay apart.
+    """
+    if match[0] in _LINE_BREAKS:
+        return "\n"
+    text, start, end = match.string, match.start(), match.end()
+    return "" if text[start - 1 : start].isspace() or text[end : end + 1].isspace() else " "
+
+
+def _single_item(text: str) -> str:
+    items = parse_cell(text)
+    is_single = isinstance(items, list) and len(items) == 1 and isinstance(items[0], str)
+    return items[0] if is_single else text
+
+
 TEXT_REPAIRS: dict[str, Callable[[str], str]] = {
-    "control-characters": lambda text: CONTROL.sub("", text),
+    "control-characters": lambda text: CONTROL.sub(_blank_for_control, text),
+    "end-token-in-answer": lambda text: END_TOKENS.sub("", text),
+    "list-as-text": _single_item,
     "html": _remove_html,
     "e-mail": lambda text: EMAIL.sub("[e-mail]", text),
     "phone-number": lambda text: PHONE.sub("[phone]", text),

@@ -36,6 +36,7 @@ class TokenizeCounts:
     dropped: int = 0
     without_messages: int = 0
     with_tools: int = 0
+    with_reasoning: int = 0
     rewritten_answers: int = 0
     unmatched_answers: int = 0
 
@@ -59,6 +60,7 @@ class TokenizeCounts:
         self.dropped += not parts and not (is_truncated and options.truncation == "delete")
         self.without_messages += "text" in row and options.loss_on in NEEDS_MESSAGES
         self.with_tools += "tools" in row
+        self.with_reasoning += has_reasoning(row)
         self.rewritten_answers += example.rewritten
         self.unmatched_answers += example.unmatched
         return parts
@@ -91,6 +93,11 @@ class TokenizeCounts:
         if self.with_tools and not template.supports_tools:
             text = "The chat template does not render tools: the model does not see them."
             yield "tools-unwritten", text
+        if self.with_reasoning and template.reasoning_key is None:
+            text = "left out, because the chat template does not write it (reasoning_content)."
+            count = self.with_reasoning
+            rows = "1 row" if count == 1 else f"{count:,} rows"
+            yield "reasoning-unwritten", f"The reasoning of {rows} is {text}"
 
     def nothing_to_learn(self, options: TokenizeOptions) -> Problem:
         """Return why these rows have no trained token."""
@@ -112,6 +119,12 @@ class TokenizeCounts:
             f"{options.max_length:,} tokens.",
             "Raise the max sequence length (max_seq_length), or shorten the prompts.",
         )
+
+
+def has_reasoning(row: dict[str, Any]) -> bool:
+    """Return whether an assistant message of a canonical row has reasoning beside its content."""
+    parts = (row.get(part, ()) for part in ("messages", "chosen", "rejected", "completion"))
+    return any("reasoning_content" in message for part in parts for message in part)
 
 
 def _rows(count: int) -> str:

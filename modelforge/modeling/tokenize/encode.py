@@ -116,33 +116,27 @@ def _render(row: dict[str, Any], template: ChatTemplate) -> RenderedChat | None:
     return render_chat(row["messages"], template, row.get("tools"))
 
 
-def _trained_messages(
-    chat: RenderedChat, loss_on: LossOn, skip_answers: int
-) -> frozenset[int] | None:
-    """Return the indices of the messages to train; None means every token."""
+def _trained_messages(chat: RenderedChat, loss_on: LossOn, skip_answers: int) -> frozenset[int]:
+    """Return the indices of the messages to train, -1 for everything between answers."""
     if loss_on == "all":
-        return None
-    if loss_on == "last_round":
-        return frozenset(chat.answers[-1:])
-    return frozenset(chat.answers[skip_answers:])
+        return frozenset({-1, *chat.answers}) - chat.untrained
+    answers = chat.answers[-1:] if loss_on == "last_round" else chat.answers[skip_answers:]
+    return frozenset(answers) - chat.untrained
 
 
 def _chat_example(
     chat: RenderedChat,
     encoded: tuple[list[int], Offsets],
     template: ChatTemplate,
-    trained: frozenset[int] | None,
+    trained: frozenset[int],
 ) -> TokenizedExample:
     boundaries = _boundaries(chat)
     starts = {start for start, _ in encoded[1]}
     if any(boundary not in starts for boundary in boundaries):
         encoded = _tokenize_in_pieces(template.tokenizer, chat.text, boundaries)
     ids, owners = _assign(*encoded, chat.spans, template)
-    if trained is None:
-        labels = list(ids)
-    else:
-        pairs = zip(ids, owners, strict=True)
-        labels = [token if owner in trained else IGNORE_INDEX for token, owner in pairs]
+    pairs = zip(ids, owners, strict=True)
+    labels = [token if owner in trained else IGNORE_INDEX for token, owner in pairs]
     return TokenizedExample(ids, labels, rewritten=chat.rewritten, unmatched=chat.unmatched)
 
 

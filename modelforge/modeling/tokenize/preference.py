@@ -14,7 +14,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from modelforge.data.canonical.convert import Canonical
 from modelforge.errors import Problem
 from modelforge.modeling.errors import WorkerError
-from modelforge.modeling.tokenize.counters import TokenizeCounts
+from modelforge.modeling.tokenize.counters import TokenizeCounts, has_reasoning
 from modelforge.modeling.tokenize.dataset import (
     DatasetRequest,
     Progress,
@@ -170,6 +170,7 @@ def _pair_columns(
     counts.truncated += is_long
     counts.dropped += not is_kept and not (is_long and options.truncation == "delete")
     counts.with_tools += "tools" in row
+    counts.with_reasoning += has_reasoning(row)
     if pair is None or not is_kept:
         return
     for part in (part for side in pair.sides for part in options.truncate(side)):

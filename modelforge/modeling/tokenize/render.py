@@ -31,7 +31,8 @@ class RenderedChat:
     """A conversation as rendered by the chat template; empty text if the template refused it.
 
     `answers` are the indices of all assistant messages, `spans` the answers found in the text. The
-    template changed the text of `rewritten` answers; `unmatched` ones were not found.
+    template changed the text of `rewritten` answers; `unmatched` ones were not found. Answers with
+    the weight 0 are `untrained`.
     """
 
     text: str = ""
@@ -39,6 +40,7 @@ class RenderedChat:
     rewritten: int = 0
     unmatched: int = 0
     answers: list[int] = field(default_factory=list)
+    untrained: frozenset[int] = frozenset()
 
 
 def render_chat(messages: list[Message], template: ChatTemplate, tools: Any = None) -> RenderedChat:
@@ -81,6 +83,8 @@ def _render_with_spans(messages: list[Message], tools: Any, template: ChatTempla
     common part of both texts.
     """
     chat = RenderedChat(template.render(messages, tools))
+    is_zero = (message.get("weight") == 0 for message in messages)
+    chat.untrained = frozenset(index for index, zero in enumerate(is_zero) if zero)
     position = 0
     for index, message in enumerate(messages):
         if message["role"] != "assistant":

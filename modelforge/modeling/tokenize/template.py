@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from modelforge.errors import DataError, Problem
 # Maximum characters between an answer and its end token; Llama 2 renders a space there.
 END_WITHIN = 16
 # Raised by templates for messages that they do not support.
+_THINKING = re.compile(r"\.thinking\b|\[['\"]thinking['\"]\]")
 TEMPLATE_ERRORS = (jinja2.TemplateError, TypeError)
 
 Message = dict[str, Any]
@@ -52,9 +54,27 @@ class ChatTemplate:
         """Whether the template renders tool calls."""
         return "tool_calls" in str(self.tokenizer.chat_template)
 
+    @property
+    def reasoning_key(self) -> str | None:
+        """The key under which the template reads the reasoning of a message; None if it does not.
+
+        GPT-OSS reads `thinking`; `enable_thinking` is something else.
+        """
+        template = str(self.tokenizer.chat_template)
+        if "reasoning_content" in template:
+            return "reasoning_content"
+        return "thinking" if _THINKING.search(template) else None
+
     def render(self, messages: list[Message], tools: Any = None, *, prompt: bool = False) -> str:
         """Return the conversation as text; `prompt` adds the generation prompt."""
+        if any("reasoning_content" in message for message in messages):
+            messages = [self._with_reasoning(message) for message in messages]
         return _render(self.tokenizer, messages, tools, prompt=prompt)
+
+    def _with_reasoning(self, message: Message) -> Message:
+        if self.reasoning_key != "thinking" or "reasoning_content" not in message:
+            return message
+        return {**message, "thinking": message["reasoning_content"]}
 
 
 def load_chat_template(

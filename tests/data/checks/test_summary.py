@@ -61,7 +61,7 @@ def test_each_finding_is_counted_once_with_its_first_lines(tmp_path: Path) -> No
         "duplicate-rows",
         "answer-is-question",
         "missing-field",
-        "not-text",
+        "list-column",
     }
     assert findings["empty-answer"].what == (
         "7 rows have an empty completion and are skipped: lines 4, 9, 12, 13, 14 and 2 more."

@@ -341,3 +341,37 @@ def test_an_unusable_template_file_is_refused_with_a_reason(
     with pytest.raises(DataError, match=reason) as refused:
         learn(tokenizer, str(path))
     assert refused.value.problems[0].where == "model.chat_template"
+
+
+@pytest.mark.parametrize("loss_on", ["completion", "assistant", "all"])
+def test_an_answer_with_the_weight_0_is_read_and_not_trained(tokenizer, loss_on):
+    from modelforge.modeling.tokenize.encode import encode
+    from modelforge.modeling.tokenize.template import load_chat_template
+
+    row = chat("u:q", "a:first try", "u:r", "a:good one")
+    row["messages"][1]["weight"] = 0.0
+    (example,) = encode([row], load_chat_template(tokenizer, (2,)), loss_on)
+    assert "first try" in tokenizer.decode(example.input_ids)
+    assert "first try" not in trained_text(tokenizer, example)
+    assert "good one<|im_end|>" in trained_text(tokenizer, example)
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "thinking"])
+def test_reasoning_is_trained_where_the_template_writes_it_and_noted_elsewhere(tokenizer, key):
+    from modelforge.modeling.tokenize.counters import TokenizeCounts
+    from modelforge.modeling.tokenize.encode import encode
+    from modelforge.modeling.tokenize.options import TokenizeOptions
+    from modelforge.modeling.tokenize.template import load_chat_template
+
+    row = chat("u:q", "a:yes")
+    row["messages"][1]["reasoning_content"] = "I think so."
+    writes = f"{{% if m.{key} %}}<think>{{{{ m.{key} }}}}</think>{{% endif %}}"
+    template = THINKING.replace("{{ m['content'] }}", writes + "{{ m['content'] }}")
+    for text, wanted in ((template, True), (THINKING, False)):
+        loaded = load_chat_template(tokenizer, (2,), template=text)
+        (example,) = encode([row], loaded)
+        assert ("I think so." in trained_text(tokenizer, example)) is wanted
+        counts, options = TokenizeCounts(), TokenizeOptions(max_length=64)
+        counts.add(row, example, options)
+        codes = [code for code, _ in counts.notes(options, loaded)]
+        assert ("reasoning-unwritten" in codes) is not wanted

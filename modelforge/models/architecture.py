@@ -54,6 +54,7 @@ class ModelInfo:
         kind: decoder, encoder, encoder-decoder or unknown.
         quantization: how the weights are stored; "" if they are not quantized.
         licence: the licence on its Hub page; "" if the Hub was not asked.
+        labels: classes of a sequence classifier.
         generation_fields: fields of its generation config that cannot be saved.
     """
 
@@ -81,6 +82,7 @@ class ModelInfo:
     remote_code: bool = False
     licence: str = ""
     generation_fields: tuple[str, ...] = ()
+    labels: int = 2
 
     @property
     def embedding_weights(self) -> int:
@@ -147,6 +149,7 @@ def read_shape(config: dict[str, Any]) -> dict[str, Any]:
         "tied": bool(tied) if isinstance(tied, bool) else model_type in _TIED_BY_DEFAULT,
         "kind": _kind(config, str(architectures[0]), model_type),
         "quantization": _quantization(config),
+        "labels": _labels(config),
     }
 
 
@@ -192,6 +195,11 @@ def _kind(config: dict[str, Any], architecture: str, model_type: str) -> str:
     if architecture.endswith(heads) or model_type in _ENCODERS:
         return "encoder"
     return "unknown"
+
+
+def _labels(config: dict[str, Any]) -> int:
+    names = config.get("id2label")
+    return len(names) if isinstance(names, dict) else _number(config, ("num_labels",)) or 2
 
 
 def _quantization(config: dict[str, Any]) -> str:

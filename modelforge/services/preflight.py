@@ -22,6 +22,7 @@ from modelforge.hardware.machine import Machine
 from modelforge.models.adapters import find_adapter
 from modelforge.models.architecture import ModelInfo
 from modelforge.models.resolve import resolve_model
+from modelforge.models.reward_model import check_reward_model
 from modelforge.paths import Home
 from modelforge.preflight import Report, RunContext, preflight
 from modelforge.preflight.cache_key import trial_run_key
@@ -140,6 +141,7 @@ class PreflightService:
         facts = _collect(errors, lambda: self.model(config.model_name))
         data = self._load_data(config, errors)
         adapter = _collect(errors, lambda: self._find_adapter(config, facts))
+        _collect(errors, lambda: check_reward_model(config, self._home))
         machine = self._machine.for_run()
         if facts is None:
             return PreflightResult(resolved, data=data, machine=machine, errors=errors)

@@ -64,7 +64,7 @@ class ResumeService:
         folder, view = self._runs.folder(run_id), self._runs.view(run_id)
         checkpoint, damaged = newest_valid(folder, hashes=False)
         return ResumeOptions(
-            _resume_option(view, checkpoint),
+            _resume_option(view, folder, checkpoint),
             _continue_option(view, checkpoint),
             _adapter_option(view, folder),
             damaged,
@@ -161,7 +161,7 @@ def _copy_checkpoints(folder: RunFolder, staged: Path) -> None:
     write_json(staged / folder.came_from.name, {"run": folder.id, "step": newest.step})
 
 
-def _resume_option(view: RunView, checkpoint: Checkpoint | None) -> ResumeOption:
+def _resume_option(view: RunView, folder: RunFolder, checkpoint: Checkpoint | None) -> ResumeOption:
     step = checkpoint.step if checkpoint else 0
     stage = f" of stage {checkpoint.stage}" if checkpoint and checkpoint.stage else ""
     why_not = ""
@@ -170,6 +170,8 @@ def _resume_option(view: RunView, checkpoint: Checkpoint | None) -> ResumeOption
     elif not view.state.is_over:
         why_not = STILL_ACTIVE if view.state.is_active else "The run has not been started yet."
     text = "Starts from the beginning: no checkpoint was saved."
+    if folder.has_reward_model:
+        text = "Resumes with the second stage: the reward model is kept."
     if step:
         text = f"Resumes from step {step:,}{stage}."
     return ResumeOption(RESUME, step, text, why_not)

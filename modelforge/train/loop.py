@@ -46,15 +46,11 @@ class Stage:
     name: str
 
 
-def chat_template_for(context: WorkerContext, loaded: Any, generation: Any = None) -> ChatTemplate:
-    """Return the chat template of the run, and set the end-of-turn tokens of the model.
-
-    `generation` replaces the generation config of the model: a reward model has none.
-    """
+def chat_template_for(context: WorkerContext, tokenizer: Any, generation: Any) -> ChatTemplate:
+    """Return the chat template of the run, and set the end-of-turn tokens of `generation`."""
     config = context.job.config
-    generation = generation or loaded.model.generation_config
     template = load_chat_template(
-        loaded.tokenizer,
+        tokenizer,
         stop_ids_of(generation),
         template=template_text(config.model.chat_template),
         system_prompt=config.model.system_prompt,

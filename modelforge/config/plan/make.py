@@ -30,6 +30,7 @@ COMPILERS = {
     "cuda": {"triton": "triton", "cc": "a C compiler", **_HEADERS},
     "cpu": {"c++": "a C++ compiler", **_HEADERS},
 }
+DEFAULT_COMPLETION = 256
 MANY_ROWS = 10_000
 PROFILE_LENGTH = {"low_end": 512, "mid_range": 2048, "high_end": 4096}
 _CHANGES = TypeAdapter(list[Change])
@@ -42,7 +43,7 @@ class Plan:
     Attributes:
         method: The training method, which selects the trainer.
         trains: Which weights are trained.
-        lora_alpha, gradient_accumulation_steps: The effective values.
+        lora_alpha, gradient_accumulation_steps, max_completion_length: The effective values.
         save_steps: Steps between checkpoints; -1 saves at the end only.
         eval_steps: Steps between evaluations; None without evaluation.
         total_steps: Optimizer steps of the run; None while the number of rows is unknown.
@@ -76,6 +77,7 @@ class Plan:
     torch_compile: bool = False
     num_workers: int = 0
     loss_piece: int = DEFAULT_LOSS_PIECE
+    max_completion_length: int = DEFAULT_COMPLETION
     changes: list[Change] = field(default_factory=list)
 
     @property
@@ -106,6 +108,8 @@ def _configured(config: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str,
     names = ("lora_alpha", "gradient_accumulation_steps", "eval_steps")
     values = {name: config.get(name, fields[name].default) for name in names}
     eval_steps = values.pop("eval_steps")
+    completion = config.get("trainer", {}).get("max_completion_length", DEFAULT_COMPLETION)
+    values["max_completion_length"] = completion
     return {**values, "save_steps": plan.get("eval_steps") or eval_steps}
 
 
@@ -149,6 +153,7 @@ def make_plan(config: TrainingConfig, context: PlanContext) -> Plan:
         torch_compile=_torch_compile(config, context, log),
         num_workers=_num_workers(config, context),
         loss_piece=LOSS_PIECE.get(context.device, DEFAULT_LOSS_PIECE),
+        max_completion_length=training.completion_length(config, length, log),
         changes=log.changes,
     )
 

@@ -92,6 +92,18 @@ def eval_batch_size(config: TrainingConfig, log: ChangeLog) -> int:
     return used
 
 
+def completion_length(config: TrainingConfig, max_length: int, log: ChangeLog) -> int:
+    """Return the tokens of the longest completion; half of a row unless it is set."""
+    trainer = config.trainer
+    configured = trainer.max_completion_length
+    half = max(1, max_length // 2)
+    is_set = "max_completion_length" in trainer.model_fields_set
+    if not facts_of(config).generates or is_set or configured <= half:
+        return configured
+    reason = f"Half of the {max_length:,} tokens of a row are left for the prompt."
+    return log.record("trainer.max_completion_length", half, reason)
+
+
 def lora_dropout(config: TrainingConfig, log: ChangeLog) -> None:
     """Record that methods which compare completions train without dropout."""
     facts = facts_of(config)

@@ -46,6 +46,7 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     data.split_is_possible,
     data.dataset_findings,
     settings.schedule_fits,
+    settings.completions_leave_room,
     settings.adapter_dropout,
     settings.adapter_scale,
     settings.few_steps,

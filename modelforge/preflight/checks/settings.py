@@ -87,6 +87,22 @@ def adapter_scale(context: RunContext) -> Iterator[Finding]:
     )
 
 
+def completions_leave_room(context: RunContext) -> Iterator[Finding]:
+    """Refuse completions as long as a row, which leave no tokens for the prompt."""
+    plan = context.plan
+    if not plan.facts.generates or plan.max_completion_length < plan.max_length:
+        return
+    half = max(1, plan.max_length // 2)
+    yield blocker(
+        "no-room-for-answers",
+        f"Completions of {plan.max_completion_length:,} tokens leave none for a prompt: a row has "
+        f"at most {plan.max_length:,}.",
+        f"Set the max completion length to {half:,}, or raise the max sequence length.",
+        "trainer.max_completion_length",
+        half,
+    )
+
+
 def unused_settings(context: RunContext) -> Iterator[Finding]:
     """Note settings that have no effect with the other settings."""
     values = flatten(context.config.explicit_values())

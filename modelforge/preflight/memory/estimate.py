@@ -216,7 +216,7 @@ def logits(config: TrainingConfig, plan: Plan, model: ModelInfo, length: int) ->
 def _tokens(config: TrainingConfig, plan: Plan, length: int) -> int:
     """Return the tokens of a micro-batch of rows of this length."""
     if plan.facts.generates:
-        length += config.trainer.max_completion_length
+        length += plan.max_completion_length
     return plan.facts.sequences(config.per_device_train_batch_size) * length
 
 

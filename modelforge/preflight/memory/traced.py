@@ -78,20 +78,19 @@ def traced_parts(
     sizes = dict(trace.parts)
     if plan.facts.generates:
         step = sizes.get("activations", 0) + sizes.get("logits", 0)
-        sizes["generation"] = max(0, _generation(trace, config, length) - step)
+        sizes["generation"] = max(0, _generation(trace, config, plan, length) - step)
     sizes["overhead"] = _overhead(trace, config, plan)
     return [MemoryPart(name, sizes[name] / GIB) for name in _PART_NAMES if sizes.get(name)]
 
 
-def _generation(trace: MemoryTrace, config: TrainingConfig, length: int) -> int:
+def _generation(trace: MemoryTrace, config: TrainingConfig, plan: Plan, length: int) -> int:
     """Return the bytes of the KV cache while the completions of one step are generated."""
-    trainer = config.trainer
     batching = generation_batching(
         config.per_device_train_batch_size,
         config.gradient_accumulation_steps,
-        trainer.num_generations,
+        config.trainer.num_generations,
     )
-    tokens = batching.completions * (length + trainer.max_completion_length)
+    tokens = batching.completions * (length + plan.max_completion_length)
     return tokens * trace.kv_bytes_per_token
 
 

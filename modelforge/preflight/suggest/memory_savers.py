@@ -207,7 +207,7 @@ def shorter_rows(draft: Draft) -> Iterator[Saving]:
 
 def shorter_completions(draft: Draft) -> Iterator[Saving]:
     """Yield shorter generated completions."""
-    length = draft.config.trainer.max_completion_length
+    length = draft.plan.max_completion_length
     while draft.plan.facts.generates and length >= 2 * MIN_COMPLETION:
         length //= 2
         settings = {"trainer.max_completion_length": length}

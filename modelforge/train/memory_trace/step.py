@@ -59,7 +59,7 @@ def largest_batches(
     packs = facts.joins_rows and config.packing
     evaluation = BatchShape(eval_rows, length, padding_free, eval_rows > 1)
     if facts.generates:
-        total = length + config.trainer.max_completion_length
+        total = length + plan.max_completion_length
         return BatchShape(rows, total, padded=rows > 1), evaluation
     training = BatchShape(
         rows,

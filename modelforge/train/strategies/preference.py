@@ -59,7 +59,11 @@ def run(
     """Do a whole run: load, tokenize, train, save."""
     job, config = context.job, context.job.config
     loaded = context.load("causal")
-    tokenized = loop.tokenize(context, loop.chat_template_for(context, loaded), tokenize)
+    tokenized = loop.tokenize(
+        context,
+        loop.chat_template_for(context, loaded.tokenizer, loaded.model.generation_config),
+        tokenize,
+    )
     context.stop.check()
     model = load_reference(context) if needs_reference else None
     set_seed(config.trainer.seed)

@@ -165,7 +165,8 @@ def _train(context: WorkerContext, stage: Stage) -> TrainingProgress:
     job, config = context.job, context.job.config
     set_seed(config.trainer.seed)  # the head is initialized at random
     loaded = context.load("reward")
-    template = loop.chat_template_for(context, loaded, generation_config_of(job.plan)[0])
+    generation, _notes = generation_config_of(job.plan)
+    template = loop.chat_template_for(context, loaded.tokenizer, generation)
     options = TokenizeOptions.from_plan(config, job.plan)
     pairs = tokenize_reward_pairs(loop.iter_split_rows(context), template, options)
     if pairs.dropped_rows:

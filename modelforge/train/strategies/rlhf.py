@@ -9,9 +9,10 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerState, set_seed
+from transformers import AutoTokenizer, TrainerCallback, TrainerState, set_seed
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from modelforge.config.plan.training import (
@@ -20,9 +21,12 @@ from modelforge.config.plan.training import (
     generation_batching,
 )
 from modelforge.modeling.adapters.lora import lora_config
+from modelforge.modeling.generation_config import generation_config_of
 from modelforge.modeling.tokenize.prompts import PromptDataset, build_prompts, max_prompt_length
+from modelforge.modeling.tokenize.template import ChatTemplate
 from modelforge.runs.checkpoints import list_checkpoints
 from modelforge.runs.event_types import SampleEvent, ScoresEvent, StoppedEvent
+from modelforge.runs.layout import RunFolder
 from modelforge.train import loop
 from modelforge.train.callbacks.reporter import TrainingProgress
 from modelforge.train.event_log import EventLog
@@ -72,6 +76,8 @@ def run(context: WorkerContext) -> None:
     if rule is not None or named is not None:
         _train_policy(context, rule, None, began)
         return
+    # The second stage must not be refused after the first one has trained.
+    prompts = _prompts_before_loading(context)
     if not run_folder.has_reward_model:
         progress = reward_model.train_reward_model(context, REWARD_STAGE)
         if not progress.is_complete:
@@ -79,12 +85,15 @@ def run(context: WorkerContext) -> None:
             return
         remove_first_stage_checkpoints(run_folder)
     try:
-        _train_policy(context, None, POLICY_STAGE, began)
+        _train_policy(context, None, POLICY_STAGE, began, prompts)
     except StopRequested:
         checkpoint = context.checkpoint
         if checkpoint is not None and checkpoint.stage == POLICY_STAGE.number:
             raise
         _end_between_stages(context)
+    except Exception:
+        context.log.note("reward-model-kept", _how_to_continue(run_folder))
+        raise
 
 
 def training_arguments(
@@ -111,7 +120,7 @@ def training_arguments(
         "beta": trainer.kl_beta,
         "num_generations": trainer.num_generations,
         "num_generations_eval": 1,
-        "max_completion_length": trainer.max_completion_length,
+        "max_completion_length": job.plan.max_completion_length,
         "temperature": trainer.generation_temperature,
         "generation_kwargs": {"use_cache": True},
         # Dropout would change log-probabilities between two passes, which these methods would
@@ -124,7 +133,11 @@ def training_arguments(
 
 
 def _train_policy(
-    context: WorkerContext, rule: Rule | None, stage: Stage | None, began: float
+    context: WorkerContext,
+    rule: Rule | None,
+    stage: Stage | None,
+    began: float,
+    prompts: PromptDataset | None = None,
 ) -> None:
     job, settings = context.job, context.job.config.trainer
     reward: Reward
@@ -135,7 +148,8 @@ def _train_policy(
     else:
         reward = reward_model.load_trained(context)
     loaded = context.load("causal")
-    prompts = _prompts(context, loaded)
+    template = loop.chat_template_for(context, loaded.tokenizer, loaded.model.generation_config)
+    prompts = prompts or _prompts(context, template)
     layout = _layout(context, len(prompts.train))
     context.stop.check()
     set_seed(settings.seed)
@@ -164,13 +178,32 @@ def _train_policy(
     loop.finish(context, trainer, progress, began)
 
 
-def _prompts(context: WorkerContext, loaded: Any) -> PromptDataset:
+def _prompts_before_loading(context: WorkerContext) -> PromptDataset:
+    """Return the prompts of the second stage, which refuses unusable ones before the first."""
+    plan = context.job.plan
+    tokenizer = AutoTokenizer.from_pretrained(
+        plan.model_path,
+        revision=plan.model_revision,
+        trust_remote_code=False,
+        local_files_only=Path(plan.model_path).is_dir(),
+    )
+    generation, _notes = generation_config_of(plan)
+    return _prompts(context, loop.chat_template_for(context, tokenizer, generation))
+
+
+def _how_to_continue(run: RunFolder) -> str:
+    return (
+        "The reward model of the first stage is kept. Resume the run to train with it, or start "
+        f"another one with its folder as trainer.reward_model: {run.reward_model}"
+    )
+
+
+def _prompts(context: WorkerContext, template: ChatTemplate) -> PromptDataset:
     job, config = context.job, context.job.config
-    template = loop.chat_template_for(context, loaded)
     prompts = build_prompts(
         loop.iter_split_rows(context),
         template,
-        max_prompt_length(job.plan.max_length, config.trainer.max_completion_length),
+        max_prompt_length(job.plan.max_length, job.plan.max_completion_length),
         wants_answer=config.trainer.reward == "exact-match",
         max_eval_prompts=config.evaluation.generated_rows,
     )

@@ -53,7 +53,7 @@ def run(context: WorkerContext) -> None:
     """Do a whole run: load, tokenize, train, save."""
     job = context.job
     loaded = context.load(HEAD)
-    template = loop.chat_template_for(context, loaded)
+    template = loop.chat_template_for(context, loaded.tokenizer, loaded.model.generation_config)
     tokenized = loop.tokenize(context, template)
     context.stop.check()
     set_seed(job.config.trainer.seed)

@@ -397,3 +397,34 @@ def test_memory_is_given_back_only_where_it_was_asked_for(plan, minimal, device,
     answers = {"use_4bit": False, "gradient_checkpointing": False} | said
     made = plan({"device": device}, **answers)
     assert releases_memory(TrainingConfig(**minimal | answers), made) is expected
+
+
+RLHF = {"strategy": "rlhf", "learning_rate": 1e-5}
+
+
+@pytest.mark.parametrize(
+    ("settings", "length"),
+    [
+        ({"max_seq_length": 256}, 128),
+        ({"max_seq_length": 512}, 256),
+        ({"max_seq_length": 4096}, 256),
+        ({"max_seq_length": 1}, 1),
+        ({"max_seq_length": 256, "trainer": {"max_completion_length": 200}}, 200),
+        ({"max_seq_length": 256, "trainer": {"max_completion_length": 256}}, 256),
+    ],
+)
+def test_completions_leave_half_of_a_row_to_the_prompt_unless_their_length_is_set(
+    plan, settings, length
+):
+    made = plan(**RLHF, **settings)
+    assert made.max_completion_length == length
+    changed = length < 256 and "trainer" not in settings
+    assert ("trainer.max_completion_length" in reasons(made)) is changed
+
+
+def test_a_record_of_an_earlier_release_keeps_its_completion_length(plan):
+    record = plan(**RLHF).as_dict()
+    del record["max_completion_length"]
+    config = {"trainer": {"max_completion_length": 77}}
+    assert Plan.from_dict(record, config).max_completion_length == 77
+    assert Plan.from_dict(record, {}).max_completion_length == 256

@@ -73,6 +73,13 @@ def scheme(name, **more):
 # code, level, where, suggested, context
 FOUND = [
     (
+        "no-room-for-answers",
+        "blocker",
+        "trainer.max_completion_length",
+        128,
+        make_context(strategy="rlhf", max_seq_length=256, trainer={"max_completion_length": 256}),
+    ),
+    (
         "generation-fields-dropped",
         "note",
         "model_name",
@@ -400,6 +407,7 @@ FOUND = [
 ]
 
 NOT_FOUND = [
+    ("no-room-for-answers", make_context(strategy="rlhf", max_seq_length=256)),
     ("generation-fields-dropped", make_context()),
     ("model-wrong-kind", make_context(info=T5, task="summarization")),
     ("model-wrong-kind", make_context(task="summarization")),

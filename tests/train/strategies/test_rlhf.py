@@ -237,6 +237,37 @@ def test_answers_that_leave_no_room_for_a_question_are_refused(bench, rewarded):
     assert "trainer.max_completion_length" in failed.data["what"]
 
 
+def test_what_the_second_stage_refuses_is_known_before_the_first_one_trains(bench, rewarded):
+    events = bench.work(rewarded(max_seq_length=16, trainer={"max_completion_length": 15}))
+    assert events[-1].data["cause"] == "nothing-to-learn"
+    assert not told(events, "plan")
+    events = bench.work(rewarded(max_seq_length=64, trainer={"max_completion_length": 64}))
+    assert events[-1].data["cause"] == "no-room-for-answers"
+    assert not told(events, "plan")
+
+
+def test_a_failed_second_stage_keeps_the_reward_model_and_says_how_to_use_it(
+    bench, rewarded, monkeypatch
+):
+    from modelforge.train.strategies import rlhf
+
+    def fail(*_args: Any) -> None:
+        raise RuntimeError("it broke")
+
+    run = rewarded()
+    monkeypatch.setattr(rlhf, "_layout", fail)
+    events = bench.work(run)
+    assert events[-1].kind == "failed"
+    [note] = [data for data in told(events, "note") if data["code"] == "reward-model-kept"]
+    assert str(run.reward_model) in note["text"]
+    monkeypatch.undo()
+    other = rewarded(trainer={"reward_model": str(run.reward_model)})
+    assert bench.work(other)[-1].kind == "finished"
+    resumed = bench.work(run)[len(events) :]
+    assert resumed[-1].kind == "finished"
+    assert [data["stage"] for data in told(resumed, "plan")] == [2]
+
+
 def test_questions_too_long_for_an_answer_are_left_out(bench, rewarded):
     rows = [*PAIRS, {**PAIRS[0], "prompt": "Why? " * 60}]
     events = bench.work(rewarded(rows, trainer={"reward": "json"}, max_seq_length=80))

@@ -31,9 +31,7 @@ def explain(error: BaseException) -> FailedEvent:
     """Return the event for an exception; unknown ones have the cause `unexpected`."""
     if isinstance(error, ForgeError):
         return _of_forge_error(error)
-    # Transformers hides why a module cannot be imported behind an error of its own.
-    while isinstance(error, ImportError) and error.__cause__ is not None:
-        error = error.__cause__
+    error = import_cause(error)
     first = first_line(error).rstrip(".")
     name = type(error).__name__
     # Quotas have an error number of their own, and some file systems no message for either.
@@ -51,6 +49,13 @@ def explain(error: BaseException) -> FailedEvent:
         detail = str(getattr(error, "filename", None) or first)
     what = _end(f"{entry.what.rstrip('.')}: {detail[:MAX_CHARS]}")
     return FailedEvent(cause=entry.code, what=what, remedy=entry.remedy)
+
+
+def import_cause(error: BaseException) -> BaseException:
+    """Return why a module cannot be imported, which Transformers hides behind its own error."""
+    while isinstance(error, ImportError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _end(text: str) -> str:

@@ -90,9 +90,11 @@ class ExtraInstaller:
     def _install(self, name: str, line: StageLine) -> None:
         recorded = self._recorded()
         others = {other: mark for other, mark in recorded.items() if other != name}
+        is_known = name in read_extras(self._options.root)
         reason = why_unavailable(name, self._gpus(), self._environment.cuda_version())
-        if reason and name not in self._options.extras:
-            self._state.put(extras=others)  # the GPU it was installed for is gone
+        if not is_known or (reason and name not in self._options.extras):
+            # The GPU it was installed for, or the extra itself, does not exist any more.
+            self._state.put(extras=others)
             return
         if reason:
             raise SetupError(_not_installed(name, reason))
@@ -138,11 +140,21 @@ class ExtraInstaller:
         if before is None:
             return
         now = self._environment.packages()
+        added = sorted(now.keys() - before.keys())
         changed = [f"{name}=={old}" for name, old in before.items() if now.get(name) != old]
-        if added := sorted(now.keys() - before.keys()):
-            self._environment.python(["-m", "pip", "uninstall", "-y", *added], line)
-        if changed:
-            self._environment.install(["--no-deps", "--force-reinstall", *changed], line)
+        try:
+            if added:
+                self._environment.python(["-m", "pip", "uninstall", "-y", *added], line)
+            if changed:
+                self._environment.install(["--no-deps", "--force-reinstall", *changed], line)
+        except CommandError as error:
+            # Once only, so that the app starts.
+            self._state.put(before_extra=None)
+            raise SetupError(
+                f"An extra has failed, and these packages could not be restored: "
+                f"{', '.join([*added, *changed])}: {error.reason}. Run `python launch.py doctor`, "
+                f"which tries them (the output is in {self._environment.log})."
+            ) from error
         self._state.put(before_extra=None)
 
 

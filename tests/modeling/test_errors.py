@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,3 +55,14 @@ def test_an_import_error_is_explained_by_the_error_behind_it():
     assert failure.cause == "library-mismatch"
     assert failure.what.endswith(": operator torchvision::nms does not exist.")
     assert "doctor" in failure.remedy
+
+
+@pytest.mark.torch
+def test_loading_names_the_error_behind_an_import_error():
+    from modelforge.modeling.providers.huggingface import _worker_error
+
+    error = ModuleNotFoundError("Could not import module 'LlamaForCausalLM'.")
+    error.__cause__ = RuntimeError("operator torchvision::nms does not exist")
+    failure = _worker_error(SimpleNamespace(model_path="m"), error)
+    assert failure.cause == "library-mismatch"
+    assert "torchvision::nms" in str(failure)

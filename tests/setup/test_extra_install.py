@@ -117,6 +117,14 @@ def test_an_extra_of_a_killed_set_up_is_undone_by_the_next(ready: SetupOptions) 
     assert Setup(ready).missing() == []
 
 
+def test_packages_that_cannot_be_restored_are_named_once(ready: SetupOptions) -> None:
+    setup = Setup(ready, io.StringIO())
+    setup.state.put(before_extra=packages(ready) | {"gone": "1.0"})
+    with pytest.raises(SetupError, match=r"could not be restored: gone==1\.0: .*doctor"):
+        setup.run()
+    assert Setup(ready).missing() == []
+
+
 def test_a_new_torch_lets_extras_be_proved_again(ready: SetupOptions) -> None:
     put_wheel(ready.root / "wheels", "wandb", "2.0", wandb____init__="")
     asking(ready, "wandb").run()
@@ -134,7 +142,7 @@ def test_the_list_of_an_older_version_is_understood(ready: SetupOptions) -> None
 
 
 def test_an_extra_of_a_removed_gpu_does_not_block_the_app(ready: SetupOptions) -> None:
-    Setup(ready).state.put(extras={"unsloth": "of an older project"})
+    Setup(ready).state.put(extras={"unsloth": "of an older project", "renamed": "too"})
     assert Setup(ready).missing() == ["Extras"]
     Setup(ready, io.StringIO()).run()
     assert Setup(ready).missing() == []

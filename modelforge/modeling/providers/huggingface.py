@@ -25,7 +25,7 @@ from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.diagnosis.classify import match_text
 from modelforge.errors import Problem
-from modelforge.modeling.errors import WorkerError
+from modelforge.modeling.errors import WorkerError, import_cause
 from modelforge.modeling.generation_config import Note, generation_config_of
 from modelforge.modeling.providers import quantization
 
@@ -202,19 +202,20 @@ class _Bar:
 
 def _worker_error(plan: Plan, error: Exception) -> WorkerError:
     """Return an error of Transformers as one with a cause, a message and a remedy."""
-    name, text = plan.model_path, str(error)
+    cause = import_cause(error)
+    name, text = plan.model_path, str(cause)
     first = text.strip().split("\n", 1)[0]
     other = "Choose another model."
     if "gated" in text.lower() or "403" in first:
         what = f"{name} is gated: its authors must grant you access."
         remedy = "Request access on its Hub page, then log in with `hf auth login`."
         return WorkerError("model-gated", Problem("model_name", what, remedy))
-    known = match_text(f"{type(error).__name__}: {text}")
+    known = match_text(f"{type(cause).__name__}: {text}")
     if known is not None and known.code not in _WORDED_HERE:
         what = f"{known.what.rstrip('.')}: {first.rstrip('.')}."
         return WorkerError(known.code, Problem(known.where, what, known.remedy))
     if isinstance(error, ImportError):
-        remedy = "Run `python launch.py setup`."
+        remedy = "Run `python launch.py doctor`, which names what is wrong and how to repair it."
         return WorkerError("package-missing", Problem("model_name", first, remedy))
     if "safetensors" in text and ("no file named" in text or "does not appear" in text):
         what = f"{name} has no safetensors weights; other formats can run code and are refused."

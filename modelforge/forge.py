@@ -54,9 +54,10 @@ class Forge:
         store = Store(home, index=index)
         lease = MachineLease(home.lease, home.runs / LOCK)
         self._supervisor = training = Supervisor(home, index=index, lease=lease, command=worker)
-        self._warm_worker = warm = WarmWorker(home, command=warm_worker)
         chat = ChatClient(home, chat_process)
         self.machine = MachineService(home, probe, is_chat_loaded=lambda: chat.alive)
+        environment = self.machine.warm_environment
+        self._warm_worker = warm = WarmWorker(home, command=warm_worker, environment=environment)
         self.preflight = PreflightService(home, self.machine, warm)
         self.layers = LayerService(self.machine, self.preflight)
         self.chat = ChatService(chat, store, training, self.preflight, self.machine, lease)

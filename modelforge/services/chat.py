@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from modelforge.errors import NotFoundError, Problem
+from modelforge.hardware.machine import Machine
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.machine_lease import MachineLease
 from modelforge.runs.process.supervisor import Supervisor
@@ -105,16 +107,19 @@ class ChatService:
 
         Raises NotFoundError if the run has no result, or the model cannot generate.
         """
-        device = self._machine.current().device
+        machine = self._machine.current()
+        device = machine.device
         if self._store.exists(target):
             folder = self._store.get(target)
             view = view_run(folder, self._supervisor.state(folder))
             if spec := ChatModelSpec.of_run(folder, view, device):
-                return spec, view.name
+                trained_on = view.config.get("hardware", {}).get("gpu_index", 0)
+                return replace(spec, gpu_index=_chat_gpu(machine, trained_on)), view.name
             what = f"{view.name} has no model: it is {view.state}."
             raise NotFoundError(Problem("run", what, "Choose a finished run, or a base model."))
         facts = self._preflight.model(target)
         if spec := ChatModelSpec.of_model(facts, device):
+            spec = replace(spec, gpu_index=_chat_gpu(machine))
             return spec, facts.name.replace("\\", "/").rsplit("/", 1)[-1]
         what = f"{facts.name} is an encoder without a head that produces answers."
         raise NotFoundError(
@@ -141,3 +146,11 @@ class ChatService:
         with self._supervisor.claim():  # another thread may be starting the chat process
             if not self._client.alive:
                 self._lease.release()
+
+
+def _chat_gpu(machine: Machine, trained_on: int | None = None) -> int:
+    """Return the GPU to chat on: that of the run, else the one with the most free memory."""
+    if any(gpu.index == trained_on for gpu in machine.gpus):
+        return trained_on or 0
+    free = {gpu.index: gpu.free_gib or 0.0 for gpu in machine.gpus}
+    return max(free, key=free.__getitem__, default=0)

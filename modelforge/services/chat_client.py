@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from modelforge.config.methods import Head
+from modelforge.config.visible_gpu import visible_gpu
 from modelforge.data.canonical.convert import SUMMARIZE_PROMPT
 from modelforge.data.canonical.qa import QA_PROMPT
 from modelforge.errors import Problem, RunError
@@ -35,7 +36,7 @@ class ChatModelSpec:
 
     `system` is the system message of the training; it starts every conversation that has none.
     `head` is the kind of input: a conversation, a text to rewrite (the last message), or a
-    question about a passage (the system message).
+    question about a passage (the system message). `gpu_index` only counts when the model is loaded.
     """
 
     model_path: str
@@ -46,6 +47,7 @@ class ChatModelSpec:
     system: str | None = None
     head: Head = "causal"
     task: str = "text-generation"
+    gpu_index: int = field(default=0, compare=False)
 
     @classmethod
     def of_run(cls, folder: RunFolder, view: RunView, device: str) -> ChatModelSpec | None:
@@ -78,7 +80,7 @@ class ChatModelSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields of the load request."""
-        client_only = ("system", "task")
+        client_only = ("system", "task", "gpu_index")
         return {name: value for name, value in asdict(self).items() if name not in client_only}
 
     def prepare_messages(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
@@ -192,8 +194,9 @@ class ChatClient:
         self.close()
         yield {"phase": "loading", "text": f"Loading {Path(spec.model_path).name}"}
         with admit():
-            log, variables = self._log, child_environment(self._home)
-            self._process = JsonlProcess(self._command, log, environment=variables)
+            gpu = visible_gpu(spec.gpu_index if spec.device == "cuda" else None)
+            variables = {**child_environment(self._home), **gpu}
+            self._process = JsonlProcess(self._command, self._log, environment=variables)
         self._require().send({"load": spec.as_dict()})
         yield from self._receive_until("loaded", LOAD_TIMEOUT_S)
         self._spec = spec

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _wait_for_run() -> int:
-    """Import the training stack without using CUDA, and do the first run named on stdin."""
+    """Import the training stack, and do the first run named on stdin."""
     environment.configure_process()
     preload()
     from modelforge.modeling.tokenize import dataset  # noqa: F401, PLC0415  (preloads it)
@@ -54,8 +54,8 @@ def _wait_for_run() -> int:
             _redirect_output(run.log)
             if not needs_fresh_process(run.path) and (is_idle or requests.wait_idle()):
                 return run_worker(run.path)
-            # A probe that does not end must not compete with the run, and Unsloth has to be
-            # imported before what is imported here.
+            # A probe that does not end must not compete with the run, Unsloth has to be imported
+            # before what is imported here, and CUDA keeps the GPU that was visible.
             _restart(run.path)
     os._exit(0)  # the server has gone; a probe may still be running
 

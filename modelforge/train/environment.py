@@ -9,6 +9,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from modelforge.config import visible_gpu
 from modelforge.paths import find_home
 from modelforge.units import MIB
 
@@ -29,7 +30,7 @@ VARIABLES = {
     # Checking for a GPU then neither creates a CUDA context nor fixes which GPUs are visible.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     # CUDA orders GPUs by speed; NVML, which the indices in the settings come from, by PCI bus.
-    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    visible_gpu.ORDER: "PCI_BUS_ID",
 }
 
 # M_MMAP_THRESHOLD of glibc's malloc.h: blocks of this size and larger are allocated with mmap.
@@ -55,15 +56,8 @@ def configure_process() -> None:
 
 
 def set_visible_gpu(device: str, gpu_index: int) -> None:
-    """Leave one GPU visible, or none. A CUDA_VISIBLE_DEVICES of the user is respected."""
-    if device == "mps":
-        return
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    chosen = str(gpu_index) if device == "cuda" else ""
-    if device == "cuda" and visible:
-        allowed = [part.strip() for part in visible.split(",")]
-        chosen = chosen if chosen in allowed else allowed[0]
-    os.environ["CUDA_VISIBLE_DEVICES"] = chosen
+    """Leave one GPU visible, or none; only effective before CUDA is initialized."""
+    os.environ.update(visible_gpu.visible_gpu(gpu_index if device == "cuda" else None))
 
 
 def go_offline_for_local_models(*models: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import platform
 import shutil
 import sys
 import time
@@ -19,6 +20,7 @@ import psutil
 from modelforge.config.methods import METHOD_FACTS, Head
 from modelforge.config.plan.make import Plan, releases_memory
 from modelforge.config.providers import PROVIDER_FACTS
+from modelforge.config.visible_gpu import VISIBLE, visible_gpu
 from modelforge.errors import ForgeError, Problem
 from modelforge.modeling.errors import WorkerError, explain
 from modelforge.runs.atomic_files import write_json
@@ -30,8 +32,6 @@ from modelforge.train import environment, resume
 from modelforge.train.event_log import DiskReserve, EventLog
 from modelforge.train.job import Job, WorkerContext
 from modelforge.train.stop import Stop, StopRequested, TrialRunFinished
-
-RESTARTED = "MODELFORGE_WORKER_RESTARTED"
 
 
 def run_worker(path: Path) -> int:
@@ -64,7 +64,9 @@ def run_worker(path: Path) -> int:
 
 
 def preload(provider: str = "huggingface", method: str = "sft") -> tuple[Any, Any]:
-    """Import provider and strategy, and return both modules. Does not initialize CUDA.
+    """Import provider and strategy, and return both modules.
+
+    An import may initialize CUDA: that of bitsandbytes asks every visible GPU for its capability.
 
     Their modules are called like the provider and the method.
     """
@@ -86,12 +88,20 @@ def preload(provider: str = "huggingface", method: str = "sft") -> tuple[Any, An
 
 
 def needs_fresh_process(path: Path) -> bool:
-    """Return whether the run's provider must be imported before what this process has imported."""
+    """Return whether a process that has imported the training stack cannot do the run.
+
+    Its provider must be imported first, or CUDA sees another GPU: it may have been initialized by
+    an import, and keeps the GPUs that were visible then.
+    """
     try:
-        patched = PROVIDER_FACTS[Job.read(RunFolder(path)).config.provider].patches
+        job = Job.read(RunFolder(path))
+        patched = PROVIDER_FACTS[job.config.provider].patches
     except (ForgeError, KeyError, ValueError):
         return False  # the run itself reports what is wrong with its record
-    return any(name in sys.modules for name in patched)
+    if any(name in sys.modules for name in patched):
+        return True
+    chosen = visible_gpu(job.config.hardware.gpu_index)[VISIBLE]
+    return job.plan.device == "cuda" and os.environ.get(VISIBLE) != chosen
 
 
 def _do_run(run: RunFolder, stop: Stop, log: EventLog, checkpoint: Checkpoint | None) -> None:
@@ -107,7 +117,7 @@ def _do_run(run: RunFolder, stop: Stop, log: EventLog, checkpoint: Checkpoint | 
         from modelforge.train.callbacks.system_stats import reset_peak
 
         reset_peak()
-    _require_one_gpu(run, plan)
+    _require_gpu(plan)
     load_seconds: list[float] = []
 
     def load(head: Head = "causal", path: str | None = None) -> Any:
@@ -139,18 +149,20 @@ def _report_failure(run: RunFolder, error: Exception, log: EventLog) -> None:
         log.end(failure, f"Failed: {failure.what} {failure.remedy}")
 
 
-def _require_one_gpu(run: RunFolder, plan: Plan) -> None:
-    """Make sure that exactly one GPU is visible when the run uses CUDA."""
+def _require_gpu(plan: Plan) -> None:
+    """Make sure that the GPU of a CUDA run is usable, and that running out of memory is an error.
+
+    On Windows and in WSL the driver moves what does not fit into the computer's memory. A run is
+    then many times slower, without an error to recover from.
+    """
     if plan.device != "cuda":
         return
     import torch
 
-    count = torch.cuda.device_count()
-    if count == 0:
+    if torch.cuda.device_count() == 0:
         remedy = "Check it with `python launch.py doctor`, or choose the device cpu."
         problem = Problem("hardware.device", "PyTorch finds no usable GPU.", remedy)
         raise WorkerError("gpu-missing", problem)
-    if count > 1 and RESTARTED not in os.environ:
-        # CUDA was initialized before CUDA_VISIBLE_DEVICES was set: restart with a cold process.
-        os.environ[RESTARTED] = "1"
-        os.execv(sys.executable, [sys.executable, "-m", "modelforge.train", str(run.path)])
+    if sys.platform == "win32" or "microsoft" in platform.release().lower():
+        free, total = torch.cuda.mem_get_info()
+        torch.cuda.set_per_process_memory_fraction(free / total)

@@ -153,3 +153,24 @@ def test_a_base_model_has_the_head_of_its_kind(kind, architecture, head):
     facts = SimpleNamespace(path="m", revision=None, kind=kind, architecture=architecture)
     spec = ChatModelSpec.of_model(facts, "cpu")
     assert (spec.head if spec else None) == head
+
+
+def test_the_chat_process_sees_the_gpu_of_its_model_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa,GPU-bb")
+    shows = """
+import json, os, sys
+sys.stdin.readline()
+print(json.dumps({"loaded": os.environ["CUDA_VISIBLE_DEVICES"]}), flush=True)
+sys.stdin.readline()
+print(json.dumps({"done": {}}), flush=True)
+"""
+    for spec, seen in (
+        (ChatModelSpec("base", device="cuda", gpu_index=1), "GPU-bb"),
+        (ChatModelSpec("base", device="cpu", gpu_index=1), "-1"),
+    ):
+        client = ChatClient(Home(tmp_path), [sys.executable, "-c", shows])
+        parts = list(client.ask(spec, HELLO))
+        client.close()
+        assert [part["loaded"] for part in parts if "loaded" in part] == [seen]
+    other = ChatModelSpec("base", device="cuda", gpu_index=0)
+    assert other == ChatModelSpec("base", device="cuda", gpu_index=1), "a loaded model stays"

@@ -15,7 +15,8 @@ from modelforge.train.stop import Stop, StopRequested
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
     """Undo what is done to the environment."""
-    for name in ("CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+    names = ("CUDA_VISIBLE_DEVICES", "MODELFORGE_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+    for name in (*names, "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -27,10 +28,12 @@ def test_one_gpu_stays_visible():
 
 def test_on_the_cpu_no_gpu_is_visible():
     set_visible_gpu("cpu", 0)
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
 
 
-@pytest.mark.parametrize(("mask", "index", "left"), [("3,1", 1, "1"), ("3,1", 0, "3")])
+@pytest.mark.parametrize(
+    ("mask", "index", "left"), [("3,1", 1, "1"), ("3,1", 0, "3"), ("1,0", 1, "0"), ("3", 1, "-1")]
+)
 def test_existing_cuda_visible_devices_is_respected(mask, index, left):
     os.environ["CUDA_VISIBLE_DEVICES"] = mask
     set_visible_gpu("cuda", index)

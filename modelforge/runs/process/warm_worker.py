@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,7 @@ class WarmWorker:
         home: Home,
         *,
         command: Sequence[str] = COMMAND,
+        environment: Callable[[], Mapping[str, str]] = dict,
         clock: Callable[[], float] = time.monotonic,
         available_gib: Callable[[], float] = memory_available_gib,
         policy: WarmWorkerPolicy | None = None,
@@ -57,6 +58,7 @@ class WarmWorker:
         self._home = home
         self._log = home.logs / "spare.log"
         self._command = list(command)
+        self._environment = environment
         self._clock = clock
         self._available_gib = available_gib
         self._policy = policy or WarmWorkerPolicy()
@@ -99,9 +101,8 @@ class WarmWorker:
             try:
                 if size_of(self._log) > MAX_LOG_BYTES:
                     self._log.unlink()
-                self._process = JsonlProcess(
-                    self._command, self._log, environment=child_environment(self._home)
-                )
+                variables = {**child_environment(self._home), **self._environment()}
+                self._process = JsonlProcess(self._command, self._log, environment=variables)
             except (RunError, OSError):
                 self._retry_at = now + self._policy.retry_after_s
                 return False

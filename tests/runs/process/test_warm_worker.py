@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
 import psutil
@@ -187,3 +188,22 @@ def test_a_command_that_is_not_there_is_no_spare(stage, world):
     assert not spare.ready
     spare.tend()
     spare.close()
+
+
+def test_the_worker_gets_the_variables_of_this_machine(stage, tmp_path):
+    seen = tmp_path / "seen"
+    shows = "import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(os.environ['ONE_GPU'])"
+    command = [sys.executable, "-c", shows, str(seen)]
+    spare = WarmWorker(
+        stage.home,
+        command=command,
+        environment=lambda: {"ONE_GPU": "GPU-bb"},
+        available_gib=lambda: 8.0,
+    )
+    assert spare.warm()
+    deadline = time.monotonic() + 10
+    while not (seen.exists() and seen.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    spare.close()
+    assert seen.read_text() == "GPU-bb"

@@ -1,0 +1,33 @@
+"""The environment variables that leave one GPU visible to a process: worker, chat, warm worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
+# The user's CUDA_VISIBLE_DEVICES, among whose GPUs `hardware.gpu_index` counts.
+USER_VISIBLE = "MODELFORGE_VISIBLE_DEVICES"
+ALL = "all"
+# An empty value would unset the variable on Windows.
+NO_GPU = "-1"
+
+
+def visible_gpu(index: int | None, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables that leave only the GPU of this index visible; None hides all.
+
+    The index counts the GPUs that the user's CUDA_VISIBLE_DEVICES names, by number or UUID, as the
+    machine probe does; without that variable, all GPUs in NVML's order. The result is the same when
+    the variables are already set for another index.
+    """
+    environ = os.environ if environ is None else environ
+    visible = environ.get(USER_VISIBLE, environ.get(VISIBLE, ALL))
+    if index is None:
+        chosen = NO_GPU
+    elif visible == ALL:
+        chosen = str(index)
+    else:
+        names = [name.strip() for name in visible.split(",")]
+        chosen = names[index] if index < len(names) else NO_GPU
+    # CUDA orders GPUs by speed by default; NVML, which the machine is probed with, by PCI bus.
+    return {VISIBLE: chosen or NO_GPU, USER_VISIBLE: visible, ORDER: "PCI_BUS_ID"}

@@ -1,0 +1,93 @@
+"""The worker's GPU: which one it sees, and how it runs out of memory; torch.cuda is played."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from modelforge.config.visible_gpu import visible_gpu
+from modelforge.train import __main__ as entry
+from modelforge.train import worker
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture
+def cuda_run(bench):
+    """A run on GPU 1 of the visible ones."""
+    run = bench.prepare(hardware={"gpu_index": 1})
+    record = json.loads(run.config.read_text())
+    record["plan"]["device"] = "cuda"
+    run.config.write_text(json.dumps(record))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("warm_on", "is_fresh"), [(0, True), (1, False), (None, True)], ids=["0", "1", "none"]
+)
+@pytest.mark.parametrize("mask", [None, "3,1", "GPU-aa,GPU-bb"])
+def test_a_warm_worker_takes_a_run_on_its_own_gpu_only(cuda_run, mask, warm_on, is_fresh):
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    if mask:
+        os.environ["CUDA_VISIBLE_DEVICES"] = mask
+    os.environ.update(visible_gpu(warm_on))
+    assert worker.needs_fresh_process(cuda_run.path) is is_fresh
+    os.environ.update(visible_gpu(1))
+    assert not worker.needs_fresh_process(cuda_run.path)
+
+
+def test_a_run_on_the_cpu_needs_no_gpu(bench):
+    os.environ.update(visible_gpu(None))
+    assert not worker.needs_fresh_process(bench.prepare().path)
+
+
+def test_on_windows_the_supervised_process_stays_while_another_does_the_run(monkeypatch, tmp_path):
+    """There execv ends the supervised process, and the run would train on unobserved."""
+    called = []
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("execv on Windows"))
+    monkeypatch.setattr(subprocess, "call", lambda command: called.append(command) or 3)
+    folder = tmp_path / "a b" / "run"
+    with pytest.raises(SystemExit) as ended:
+        entry._restart(folder)
+    assert ended.value.code == 3
+    assert called == [[sys.executable, "-m", "modelforge.train", str(folder)]]
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """A GPU of 8 GiB with 6 GiB free; `cuda.share` is what a process may use of it."""
+    import torch
+
+    played = SimpleNamespace(share=None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (6 * 2**30, 8 * 2**30))
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda share: setattr(played, "share", share)
+    )
+    return played
+
+
+@pytest.mark.parametrize(
+    ("system", "release", "share"),
+    [
+        ("win32", "11", 0.75),
+        ("linux", "6.6.87.2-microsoft-standard-WSL2", 0.75),
+        ("linux", "6.8.0-45-generic", None),
+    ],
+)
+def test_where_the_driver_would_use_ram_running_out_is_an_error(
+    cuda, monkeypatch, system, release, share
+):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(platform, "release", lambda: release)
+    worker._require_gpu(SimpleNamespace(device="cpu"))
+    assert cuda.share is None
+    worker._require_gpu(SimpleNamespace(device="cuda"))
+    assert cuda.share == share

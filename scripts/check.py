@@ -47,10 +47,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def check_version() -> tuple[bool, str]:
-    """Check that the newest version in the changelog is the version of the package."""
+    """Check that the newest released version in the changelog is that of the package."""
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     package = (ROOT / "modelforge" / "__init__.py").read_text(encoding="utf-8")
-    newest = re.search(r"^## (\S+)", changelog, re.MULTILINE)
+    newest = re.search(r"^## (?!Unreleased)(\S+)", changelog, re.MULTILINE)
     version = re.search(r'^__version__ = "(.+)"', package, re.MULTILINE)
     changed, packaged = newest and newest[1], version and version[1]
     return changed == packaged, f"CHANGELOG.md has {changed}, the package has {packaged}."

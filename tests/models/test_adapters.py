@@ -36,13 +36,8 @@ def adapter(folder, **other):
 
 def config_from(name, **more):
     more.setdefault("adapter", {})["start_from"] = str(name)
-    return TrainingConfig(
-        task="text-generation",
-        model_name="starter",
-        dataset="sample:captain",
-        compute_specs="low_end",
-        **more,
-    )
+    required = {"task": "text-generation", "model_name": "starter", "dataset": "sample:captain"}
+    return TrainingConfig.from_record({**required, "compute_specs": "low_end", **more})
 
 
 def test_an_adapter_is_named_by_run_id_or_folder(home, tmp_path):

@@ -15,7 +15,7 @@ pytestmark = [
 ]
 
 # Files of comparisons are for dpo; they are repaired as well, and trained on once that is here.
-LEARNED = [case for case in CASES if case.mended and case.kind != "Preference"][:20]
+LEARNED = [case for case in CASES if case.repaired and case.kind != "Preference"][:20]
 
 
 def test_there_are_twenty():

@@ -116,14 +116,11 @@ def _configured(config: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str,
 def make_plan(config: TrainingConfig, context: PlanContext) -> Plan:
     """Return the effective plan. Pure; never fails for a valid config."""
     log = ChangeLog(config)
-    _data(config, log)
-    _gpu_limits(config, context, log)
+    _without_effect(config, context, log)
     quantization = weights.quantization(config, log)
     precision = weights.precision(config, context)
     accumulation = training.accumulation(config, log)
     length = _max_length(config, context, log)
-    training.lora_dropout(config, log)
-    training.eval_batch_size(config, log)
     total = training.total_steps(config, context.train_rows, context.row_tokens, length)
     eval_steps = training.eval_interval(config, total, log)
     scheduler, scheduler_kwargs = training.scheduler(config, log)
@@ -156,6 +153,14 @@ def make_plan(config: TrainingConfig, context: PlanContext) -> Plan:
         max_completion_length=training.completion_length(config, length, log),
         changes=log.changes,
     )
+
+
+def _without_effect(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> None:
+    """Record settings that have no effect, or another one than configured, beside the plan."""
+    _data(config, log)
+    _gpu_limits(config, context, log)
+    training.lora_dropout(config, log)
+    training.eval_batch_size(config, log)
 
 
 def _data(config: TrainingConfig, log: ChangeLog) -> None:

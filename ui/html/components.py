@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from modelforge.hardware.machine import Machine
 from ui.html import format as fmt
-from ui.html.markup import Markup, el, join
+from ui.html.markup import Markup, el, join, with_code
 
 
 def card(title: str, body: object, summary: object = None) -> Markup:
@@ -48,8 +48,8 @@ def finding(
     label: object, tone: str, text: object, *details: object, button: Markup | None = None
 ) -> Markup:
     """Return a finding: its level or count, its text with details below it, and a button."""
-    lines = [el("small", detail) for detail in details if detail]
-    return el("div.find", chip(label, tone), el("div", text, lines), button)
+    lines = [el("small", with_code(detail)) for detail in details if detail]
+    return el("div.find", chip(label, tone), el("div", with_code(text), lines), button)
 
 
 def progress(label: str, share: float | None) -> Markup:

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 from markupsafe import Markup, escape
 
-__all__ = ["EMPTY", "Markup", "attrs", "el", "join"]
+__all__ = ["EMPTY", "Markup", "attrs", "el", "join", "with_code"]
 
 _NAME = re.compile(r"[.#]?[^.#]+")
+_CODE = re.compile(r"`([^`]+)`")
 _VOID = frozenset({"input", "br", "hr", "img", "path", "circle", "line", "link", "meta"})
 
 EMPTY = Markup()
@@ -39,6 +40,13 @@ def attrs(**attributes: object) -> Markup:
 def join(children: Iterable[Child]) -> Markup:
     """Return children side by side, each escaped unless it is `Markup`."""
     return Markup("".join(_child(child) for child in children))
+
+
+def with_code(text: Child) -> Markup:
+    """Return escaped text in which commands between backticks are code; `Markup` stays as it is."""
+    if isinstance(text, Markup) or not isinstance(text, str):
+        return join([text])
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def _read_name(name: str) -> tuple[str, dict[str, object]]:

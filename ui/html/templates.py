@@ -10,7 +10,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from modelforge.paths import resource_folder
 from ui.html import components
 from ui.html import format as fmt
-from ui.html.markup import Markup, attrs
+from ui.html.markup import Markup, attrs, with_code
 
 # What templates call without an import.
 COMPONENTS = ("card", "chip", "facts", "field", "placeholder", "progress", "row", "state_chip")
@@ -31,6 +31,7 @@ def _environment() -> Environment:
     )
     environment.globals |= {name: getattr(components, name) for name in COMPONENTS}
     environment.globals |= {"attrs": attrs, "fmt": fmt}
+    environment.filters["with_code"] = with_code
     return environment
 
 

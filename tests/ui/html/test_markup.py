@@ -1,6 +1,6 @@
 """Markup: text and attributes are escaped."""
 
-from ui.html.markup import Markup, el, join
+from ui.html.markup import Markup, el, join, with_code
 
 
 def test_text_is_escaped_and_elements_are_not():
@@ -29,3 +29,10 @@ def test_joined_markup_stays_markup():
     inner = join(["<", Markup("<br>")])
     assert isinstance(inner, Markup)
     assert el("p", inner) == "<p>&lt;<br></p>"
+
+
+def test_text_between_backticks_is_code_and_escaped():
+    shown = with_code("Run `setup <x>`, not `this & <b>")
+    assert shown == "Run <code>setup &lt;x&gt;</code>, not `this &amp; &lt;b&gt;"
+    assert with_code(el("b", "`a`", title="`b`")) == '<b title="`b`">`a`</b>'
+    assert with_code(["a", el("br")]) == "a<br>"

@@ -48,12 +48,15 @@ def is_training(timeline: Timeline) -> bool:
 
 
 def completed_share(timeline: Timeline) -> float | None:
-    """Return the progress of the current work, from 0 to 1; None when unknown."""
-    phase = timeline.phase
+    """Return the progress, from 0 to 1: of the steps once they began, before of the current phase.
+
+    None when it is unknown. After the last step it stays at 1 while answers are scored and saved.
+    """
+    phase, steps = timeline.phase, timeline.stage.progress
     if isinstance(timeline.ending, FinishedEvent):
         return 1.0
-    if is_training(timeline) and timeline.stage.progress is not None:
-        return timeline.stage.progress
+    if steps is not None and (is_training(timeline) or timeline.ending is not None or steps == 1):
+        return steps
     if phase is not None and phase.done is not None and phase.total:
         return min(1.0, phase.done / phase.total)
     return None

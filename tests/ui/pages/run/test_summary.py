@@ -48,6 +48,18 @@ def test_a_phase_before_training_shows_its_progress():
     assert completed_share(timeline) == pytest.approx(0.25)
 
 
+def test_the_progress_stays_where_the_steps_ended():
+    scoring = (21.0, "phase", {"name": "scoring", "text": "Answering", "done": 5, "total": 10})
+    done = timeline_of(STARTED, PLAN, step(20.0, 20), scoring)
+    assert completed_share(done) == 1.0
+    assert progress_line(done) == "Answering · 5 of 10"
+    stopped = timeline_of(STARTED, PLAN, step(10.0, 5), (11.0, "stopped", {"step": 5}))
+    assert completed_share(stopped) == pytest.approx(0.25)
+    failure = {"cause": "unexpected", "what": "It broke.", "remedy": ""}
+    failed = timeline_of(STARTED, PLAN, step(10.0, 15), (11.0, "failed", failure))
+    assert completed_share(failed) == pytest.approx(0.75)
+
+
 def test_a_pause_shows_its_reason_and_the_progress():
     why = "Paused: the GPU's temperature is 86 °C, the ceiling is 80 °C"
     phase = (12.0, "phase", {"name": "paused", "text": why, "done": 5, "total": 20})

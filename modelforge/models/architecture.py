@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelforge.units import GIB
@@ -39,6 +39,10 @@ _TIED_BY_DEFAULT = frozenset(
     | {"gpt_bigcode", "gpt_neo", "mpt", "opt"}
 )
 _LEARNED_POSITIONS = frozenset({"gpt2", "gpt_bigcode", "gpt_neo", "opt"})
+_EMBEDDINGS = (
+    *("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "shared.weight"),
+    *("embed_in.weight", "tok_embeddings.weight"),
+)
 _CATALOG_BYTES_PER_PARAMETER = 2
 
 
@@ -54,6 +58,9 @@ class ModelInfo:
         kind: decoder, encoder, encoder-decoder or unknown.
         quantization: how the weights are stored; "" if they are not quantized.
         licence: the licence on its Hub page; "" if the Hub was not asked.
+        tokens: ids that its tokenizer can give.
+        broken_tensor: a weight with NaN; "" if none was found.
+        shapes: the shape of every stored tensor; empty before the download.
         labels: classes of a sequence classifier.
         generation_fields: fields of its generation config that cannot be saved.
     """
@@ -83,11 +90,20 @@ class ModelInfo:
     licence: str = ""
     generation_fields: tuple[str, ...] = ()
     labels: int = 2
+    tokens: int | None = None
+    broken_tensor: str = ""
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def embedding_weights(self) -> int:
         """The number of parameters of the embeddings, and of a head that is not tied to them."""
         return (self.vocab or 0) * (self.hidden_size or 0) * (1 if self.tied else 2)
+
+    @property
+    def embedding_rows(self) -> int | None:
+        """The number of tokens that the embeddings have a row for."""
+        stored = (shape[0] for name, shape in self.shapes.items() if name.endswith(_EMBEDDINGS))
+        return max(stored, default=self.vocab)
 
     @property
     def linear_weights(self) -> int:

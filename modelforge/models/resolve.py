@@ -12,6 +12,7 @@ from modelforge.errors import ConfigError, NotFoundError, Problem
 from modelforge.models.architecture import ModelInfo, parameters_by_shape, read_shape
 from modelforge.models.generation_fields import unusable_fields
 from modelforge.models.safetensors_index import WeightsInfo, read_json, read_weights
+from modelforge.models.vocabulary import token_count
 from modelforge.paths import Home
 from modelforge.units import GIB
 
@@ -122,6 +123,9 @@ def _model_info(
         local=weights.local,
         remote_code="auto_map" in config,
         licence=licence,
+        tokens=token_count(folder),
+        broken_tensor=weights.broken,
+        shapes=weights.shapes,
         generation_fields=tuple(unusable_fields(folder)),
         **shape,
     )

@@ -40,6 +40,8 @@ def lora_config(config: TrainingConfig, plan: Plan, head: Head = "causal") -> Lo
         lora_dropout=config.lora_dropout,
         target_modules=targets if targets == "all-linear" else split_names(targets),
         modules_to_save=split_names(extra) if extra else None,
+        # Embeddings that are tied to the head stay so when either is trained.
+        ensure_weight_tying=bool(extra),
         use_rslora=adapter.use_rslora,
         use_dora=adapter.use_dora,
         init_lora_weights=adapter.init if adapter.init in ("gaussian", "orthogonal") else True,

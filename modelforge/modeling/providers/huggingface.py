@@ -74,6 +74,8 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(plan.model_path, **hub_arguments(plan))
         model = quantization.make_trainable(load_weights(plan, config, head))
     _require_offsets(tokenizer, plan)
+    _require_rows(model, tokenizer, plan)
+    _require_finite(model, plan)
     model.config.use_cache = False
     notes = generation_config_of(plan)[1] if head in GENERATING else []
     return LoadedModel(model, tokenizer, notes)
@@ -166,6 +168,29 @@ def _require_offsets(tokenizer: Any, plan: Plan) -> None:
         )
         problem = Problem("model_name", what, "Choose a model with a tokenizer.json.")
         raise WorkerError("tokenizer-unsupported", problem)
+
+
+def _require_rows(model: Any, tokenizer: Any, plan: Plan) -> None:
+    """Raise WorkerError unless the embeddings have a row for every token."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    tokens = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if tokens > rows:
+        what = f"The tokenizer of {plan.model_path} has {tokens:,} tokens, its embeddings {rows:,}."
+        remedy = "Enlarge the embeddings with resize_token_embeddings and save the model."
+        raise WorkerError("tokens-without-rows", Problem("model_name", what, remedy))
+
+
+def _require_finite(model: Any, plan: Plan) -> None:
+    """Raise WorkerError if a weight is NaN or infinite."""
+    for name, weight in model.named_parameters():
+        # Quantized weights are integers or tensors of another class.
+        is_plain = type(weight.data) is torch.Tensor and weight.dtype in DTYPES.values()
+        if not is_plain or not weight.numel():
+            continue
+        if not all(torch.isfinite(bound) for bound in torch.aminmax(weight.detach())):
+            what = f"The weights of {plan.model_path} contain NaN or infinity, in {name}."
+            remedy = "Download the model again, or choose another one."
+            raise WorkerError("weights-not-finite", Problem("model_name", what, remedy))
 
 
 def _bar_factory(progress: Progress) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from modelforge.errors import Finding
 from modelforge.preflight.checks import (
     data,
+    layers,
     machine,
     model,
     provider,
@@ -25,6 +26,9 @@ LOADING_CHECKS: tuple[Check, ...] = (
     provider.provider_supports_method,
     model.model_wrong_kind,
     model.model_already_quantized,
+    layers.tokens_without_rows,
+    layers.weights_not_finite,
+    layers.unknown_layers,
     machine.device_missing,
     machine.gpu_missing,
     machine.torch_unsuited,

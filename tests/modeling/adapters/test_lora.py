@@ -56,3 +56,22 @@ def test_a_missing_or_unfit_adapter_is_refused(bench, tmp_path):
     (first.output / "adapter_config.json").write_text(json.dumps(shape | {"r": 4}))
     _run, events = start_from(bench, first.output)
     assert events[-1].data["cause"] == "start-unsuited"
+
+
+@pytest.mark.parametrize("whole", ["embed_tokens, lm_head", "lm_head", "embed_tokens"])
+def test_tied_embeddings_that_are_trained_whole_stay_tied(bench, whole):
+    import torch
+    from peft import AutoPeftModelForCausalLM
+
+    run = bench.prepare(adapter={"modules_to_save": whole}, max_steps=2)
+    events = bench.work(run)
+    assert events[-1].kind == "finished", events[-1].data
+    model = AutoPeftModelForCausalLM.from_pretrained(run.output)
+    ids = torch.tensor([[1, 5, 9]])
+    adapted = model(ids).logits
+    original = model.get_base_model().get_input_embeddings().original_module.weight.clone()
+    merged = model.merge_and_unload()
+    assert torch.allclose(merged(ids).logits, adapted, atol=1e-5)
+    ends = merged.get_input_embeddings().weight, merged.get_output_embeddings().weight
+    assert torch.equal(*ends)
+    assert not torch.equal(ends[0], original)

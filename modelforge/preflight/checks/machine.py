@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelforge.errors import Finding, blocker, note
+from modelforge.errors import Finding, blocker, caution, note
 from modelforge.hardware.machine import choose_profile, gpu_problem
 from modelforge.preflight.context import RunContext
 
 BF16_FROM = (8, 0)
 MIN_REPORTED_GIB = 0.5
+# Model types, without their suffix "_text", that overflow in fp16 (FORCE_FLOAT32 of Unsloth).
+FP16_OVERFLOWS = {"gemma3", "gemma3n", "gemma4", "glm4_moe", "gpt_oss", "qwen3_5", "qwen3_moe"}
 
 
 def device_missing(context: RunContext) -> Iterator[Finding]:
@@ -64,6 +66,24 @@ def bf16_unsupported(context: RunContext) -> Iterator[Finding]:
         where if where == "hardware.precision" else "bf16",
         value,
     )
+
+
+def fp16_overflows(context: RunContext) -> Iterator[Finding]:
+    """Warn of a model whose activations or gradients are too large for fp16."""
+    model = context.model
+    if model is not None and context.plan.precision == "fp16" and _overflows(model.model_type):
+        yield caution(
+            "fp16-overflow",
+            f"Models of the type {model.model_type} are known to overflow in fp16, which this GPU "
+            "trains in: steps are skipped, or the run fails.",
+            "Use fp32, which needs more memory and time, or another model.",
+            "hardware.precision",
+            "fp32",
+        )
+
+
+def _overflows(model_type: str) -> bool:
+    return model_type.removesuffix("_text") in FP16_OVERFLOWS
 
 
 def fp16_on_cpu(context: RunContext) -> Iterator[Finding]:

@@ -62,6 +62,7 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     settings.tracker_online,
     data.rows_truncated,
     quantization.quantized_slow,
+    machine.fp16_overflows,
     machine.bf16_on_cpu,
     machine.gpu_memory_in_use,
     machine.profile_differs,

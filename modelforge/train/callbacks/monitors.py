@@ -18,6 +18,7 @@ from transformers import (
 from transformers.trainer_callback import ExportableState
 
 from modelforge.config.schema.config import TrainingConfig
+from modelforge.modeling.errors import WorkerError
 from modelforge.train.callbacks.loss_phase import LossPhaseTracker, phase_message
 from modelforge.train.callbacks.reporter import Logs, TrainingProgress, not_finite
 from modelforge.train.event_log import EventLog
@@ -25,6 +26,9 @@ from modelforge.train.trainer.private import accumulated_loss, set_last_lr
 
 # Reading the loss synchronizes with the GPU, so there it is read at this interval only.
 CHECK_INTERVAL_S = 1.0
+# Steps in a row that fp16's gradient scaler may skip. It halves its scale of 2**16 at each one, so
+# that after 16 the gradients themselves overflow.
+MAX_SKIPPED = 20
 # Loss guard: values that are kept, and how many are needed to judge one.
 WINDOW, MIN_VALUES = 100, 20
 SIGMAS, GRADIENT_FACTOR = 3.0, 10.0
@@ -47,16 +51,34 @@ def attach(trainer: Any, config: TrainingConfig, log: EventLog, progress: Traini
 
 
 class FiniteLossCheck(TrainerCallback):
-    """Fails a run with a NaN or infinite loss or gradient before a checkpoint is saved."""
+    """Fails a run with a NaN or infinite loss or gradient before a checkpoint is saved.
+
+    With fp16 the gradient scaler skips a step with such gradients; too many in a row, or all steps
+    of a run, are a failure too, since nothing is learned.
+    """
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self._checked_at = -CHECK_INTERVAL_S
+        self._skipped = 0
+
+    def on_train_end(self, _args: Any, state: TrainerState, *_rest: Any, **_kwargs: Any) -> None:
+        """Raise if every step of the run was skipped."""
+        if self._skipped == state.global_step > 0:
+            raise self._overflowed()
+
+    def _overflowed(self) -> WorkerError:
+        steps = "step was" if self._skipped == 1 else f"{self._skipped} steps were"
+        return not_finite(f"The last {steps} skipped: the gradients are not finite in fp16.")
 
     def on_step_end(
         self, args: TrainingArguments, _state: Any, control: TrainerControl, **_kwargs: Any
     ) -> None:
         """Log a loss that is not finite at once, and before every save and evaluation."""
+        was_skipped = self._trainer.accelerator.optimizer_step_was_skipped
+        self._skipped = self._skipped + 1 if was_skipped else 0
+        if self._skipped >= MAX_SKIPPED:
+            raise self._overflowed()
         if control.should_save or control.should_evaluate:
             control.should_log = True
         now = time.monotonic()
@@ -245,7 +267,8 @@ def find_spike(losses: list[float], loss: float, norms: list[float], norm: float
     """Return a sentence on the value that spikes, or "" for none or with too few values."""
     if len(losses) >= MIN_VALUES and loss > _upper_bound(losses):
         return f"The loss jumped to {loss:.2f} from about {fmean(losses):.2f}"
-    if norm is not None and len(norms) >= MIN_VALUES:
+    # With fp16 the gradient scaler skips a step with an infinite norm.
+    if norm is not None and math.isfinite(norm) and len(norms) >= MIN_VALUES:
         usual = median(norms)
         if usual > 0 and norm > GRADIENT_FACTOR * usual:
             return f"The gradient norm jumped to {norm / usual:.0f} times its usual value"

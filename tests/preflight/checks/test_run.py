@@ -62,6 +62,7 @@ BLACKWELL = replace(with_card(compute_capability=(12, 0)), packages=("torchao",)
 OSS = replace(STARTER, name="gpt-oss", model_type="gpt_oss", quantization="mxfp4")
 SCHEME = "quantization.scheme"
 TRACKING = replace(LAPTOP, packages=("aim", "wandb"))
+GEMMA = replace(STARTER, name="gemma", model_type="gemma3_text")
 FLASH = {"model": {"attn_implementation": "flash_attention_2"}}
 WHOLE = {"adapter": {"enabled": False}, "use_4bit": False}
 
@@ -260,6 +261,7 @@ FOUND = [
         make_context(OLD, hardware=BF16["hardware"]),
     ),
     ("fp16-on-cpu", "blocker", "fp16", False, make_context(fp16=True)),
+    ("fp16-overflow", "caution", "hardware.precision", "fp32", make_context(OLD, GEMMA)),
     ("fp16-on-cpu", "blocker", "hardware.precision", "auto", make_context(**FP16)),
     ("bf16-on-cpu", "note", "bf16", False, make_context(bf16=True)),
     ("bf16-on-cpu", "note", "hardware.precision", "auto", make_context(**BF16)),
@@ -449,6 +451,9 @@ NOT_FOUND = [
     ("bf16-card", make_context(with_card(compute_capability=None), bf16=True)),
     ("bf16-card", make_context(OLD, fp16=True)),
     ("fp16-on-cpu", make_context(OLD, fp16=True)),
+    ("fp16-overflow", make_context(OLD)),
+    ("fp16-overflow", make_context(AMPERE, GEMMA)),
+    ("fp16-overflow", make_context(OLD, GEMMA, hardware={"precision": "fp32"})),
     ("bf16-on-cpu", make_context()),
     ("quantized-slow", make_context(WORKSTATION)),
     ("quantized-card", make_context(OLD)),

@@ -35,6 +35,24 @@ def poisoned(monkeypatch):
     return poison
 
 
+@pytest.fixture
+def skips(monkeypatch):
+    """Play fp16's gradient scaler: it skips the steps for which `which` is true."""
+    from accelerate import Accelerator
+
+    def play(which):
+        steps = itertools.count(1)
+
+        class Played:
+            def __get__(self, *_):
+                # Asked twice in each step: by the trainer, and by the check.
+                return which((next(steps) + 1) // 2)
+
+        monkeypatch.setattr(Accelerator, "optimizer_step_was_skipped", Played())
+
+    return play
+
+
 def kinds(events):
     return [event.kind for event in events]
 
@@ -55,6 +73,29 @@ def test_a_nan_loss_fails_the_run_at_that_step(bench, poisoned, logging_steps):
     assert "finished" not in kinds(events)
     assert not run.output.exists()
     assert json.loads(run.exit.read_text())["state"] == "failed"
+
+
+@pytest.mark.parametrize(("steps", "failed_at"), [(2, 2), (22, 20)])
+def test_a_run_whose_steps_are_all_skipped_fails_and_says_so(bench, skips, steps, failed_at):
+    skips(lambda _step: True)
+    events = bench.work(bench.prepare(max_steps=steps))
+    assert (events[-1].kind, events[-1].data["cause"]) == ("failed", "loss-not-finite")
+    assert f"The last {failed_at} steps were skipped" in events[-1].data["what"]
+    assert "fp32 instead of fp16" in events[-1].data["remedy"]
+
+
+def test_a_run_goes_on_after_skipped_steps(bench, skips):
+    """The scaler begins too high, and tries a higher scale every 2,000 steps."""
+    skips(lambda step: step < 3)
+    assert bench.work(bench.prepare(max_steps=4))[-1].kind == "finished"
+
+
+def test_a_skipped_step_is_no_spike():
+    from modelforge.train.callbacks.monitors import find_spike
+
+    norms = [1.0] * 30
+    assert find_spike([], 1.0, norms, math.inf) == find_spike([], 1.0, norms, math.nan) == ""
+    assert "11 times" in find_spike([], 1.0, norms, 11.0)
 
 
 def test_nan_gradients_fail_the_run(bench, poisoned):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from modelforge.config.fields import FieldSpec, field_specs, source_specs
+from modelforge.config.fields import FieldSpec, field_specs, source_specs, specs_by_name
+from modelforge.config.resolve import Layer, resolve
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.config.validation_messages import allowed_values
 from modelforge.config.visibility import describe_conditions
+from modelforge.errors import ConfigError
 
 _INTRODUCTION = """# Settings
 
@@ -41,13 +43,38 @@ def json_schema() -> dict[str, Any]:
 def settings_markdown() -> str:
     """Return docs/settings.md: every setting by group."""
     required = ", ".join(f"`{spec.name}`" for spec in field_specs() if spec.required)
-    parts = [_INTRODUCTION.format(required=required)]
+    parts = [_INTRODUCTION.format(required=required), _combinations()]
     for group in dict.fromkeys(spec.group for spec in field_specs()):
         parts.append(f"## {group}\n")
         parts += [_entry(spec) for spec in field_specs() if spec.group == group]
     parts.append(_SOURCE)
     parts += [_entry(spec) for spec in source_specs().values()]
     return "\n".join(parts)
+
+
+def _combinations() -> str:
+    """Return the providers that train each strategy on each task, as a table."""
+    choices = [specs_by_name()[name].choices for name in ("task", "strategy", "provider")]
+    tasks, strategies, providers = choices
+    lines = ["## What trains what\n", f"| task | {' | '.join(strategies)} |"]
+    lines.append(f"| --- |{' --- |' * len(strategies)}")
+    for task in tasks:
+        cells = [
+            ", ".join(p for p in providers if _is_accepted(task, strategy, p)) or "–"
+            for strategy in strategies
+        ]
+        lines.append(f"| `{task}` | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _is_accepted(task: str, strategy: str, provider: str) -> bool:
+    values = {"task": task, "strategy": strategy, "provider": provider, "max_seq_length": 512}
+    required = {"model_name": "starter", "dataset": "rows.jsonl", "compute_specs": "low_end"}
+    try:
+        resolve(Layer("table", required | values))
+    except ConfigError:
+        return False
+    return True
 
 
 def _entry(spec: FieldSpec) -> str:

@@ -26,3 +26,10 @@ def test_the_json_schema_says_what_the_form_says():
 def test_a_schema_may_be_changed_by_its_owner():
     json_schema()["properties"].clear()
     assert json_schema()["properties"]
+
+
+def test_the_page_shows_which_provider_trains_what():
+    rows = [line for line in settings_markdown().splitlines() if line.startswith("| `")]
+    cells = [cell for row in rows for cell in row.split("|")[2:-1]]
+    assert (len(rows), len(cells)) == (3, 12)
+    assert sum(len(cell.strip().split(", ")) for cell in cells if "–" not in cell) == 11

@@ -95,9 +95,13 @@ class RecipeReply(Reply):
 
 @dataclass(frozen=True, kw_only=True)
 class RepairReply(Reply):
-    """The sources that name the repaired copies."""
+    """The sources that name the repaired copies.
+
+    `question` is set instead if many rows would be removed; the user has to agree.
+    """
 
     sources: list[JsonObject]
+    question: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,5 @@
 // The data card of the Train page: uploads, column mapping, token view, data checks and lengths.
-import { actions, all, call, find, findInput, patch, problemText, toast, whileDisabled } from "./page.js";
+import { actions, all, ask, call, find, findInput, patch, problemText, toast, whileDisabled } from "./page.js";
 import { postLines } from "./streams.js";
 
 /** @typedef {import("./types").DataFacts} DataFacts */
@@ -122,6 +122,7 @@ export function openData(root, server, form, changed) {
     root.querySelector("#mapping-open")?.setAttribute("aria-expanded", String(isOpen));
   }
   actions["mapping-open"] = () => { showMapping(mapping.hidden); if (!mapping.hidden) mapping.querySelector("select")?.focus(); };
+  actions["mapping-show"] = () => { showMapping(true); mapping.querySelector("select")?.focus(); };
   actions["mapping-undo"] = () => useSources((facts?.sources ?? []).map((source) => Object.fromEntries(Object.entries(source).filter(([name]) => LOCATION_FIELDS.includes(name)))));
   mapping.addEventListener("change", (event) => {
     const field = /** @type {HTMLInputElement} */ (event.target), name = field.dataset.map;
@@ -193,7 +194,11 @@ export function openData(root, server, form, changed) {
 
   actions.repair = (button) => whileDisabled(button, async () => {
     /** @type {import("./types").RepairReply | undefined} */
-    const reply = await call(server, "repair_data", { ...form, code: button.dataset.code ?? "" });
+    let reply = await call(server, "repair_data", { ...form, code: button.dataset.code ?? "" });
+    if (reply?.question) {
+      if (!(await ask("Remove these rows?", reply.question, "Remove"))) return;
+      reply = await call(server, "repair_data", { ...form, code: button.dataset.code ?? "", allow_removal: true });
+    }
     if (!reply) return;
     useSources(reply.sources);
     find(`#tab-data-${tab}`, root).focus();

@@ -79,6 +79,7 @@ export interface RepairReply {
   toast: string;
   is_error: boolean;
   sources: Record<string, any>[];
+  question: string;
 }
 
 /** The value of the setting `dataset` for a new file. */

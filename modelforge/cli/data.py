@@ -49,6 +49,9 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: OpenForge) -
     check.add_argument("--against", action="append", default=[], metavar="FILE", help=against)
     repair = new("repair", _repair, "Write a repaired copy. The original is not changed.")
     repair.add_argument("--code", action="append", help="repair only this finding; may be repeated")
+    repair.add_argument(
+        "--yes", action="store_true", help="also remove more than 2 %% of the rows, without asking"
+    )
     tokens = new("tokens", _tokens, "Show tokenized rows.")
     tokens.add_argument(
         "--model", default="starter", help="model whose tokenizer is used (starter)"
@@ -68,7 +71,9 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: OpenForge) -
 
 
 def _add_source(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", nargs="+", help="data file, folder, sample:NAME or hub:ID")
+    command.add_argument(
+        "file", nargs="+", help="data file, folder, sample:NAME, or OWNER/NAME of the Hub"
+    )
     fields = "how rows are read, as output_field=reply; may be repeated"
     command.add_argument(
         "--field", "-f", action="append", default=[], metavar="KEY=VALUE", help=fields
@@ -127,21 +132,53 @@ def _print_findings(reports: list[Any]) -> None:
     rows = []
     for report in reports:
         for finding in report.findings:
-            hint = " (can be repaired)" if finding.repair else ""
+            hint = _repair_hint(finding)
             text = f"{finding.file}: {finding.what} {finding.remedy}"
             rows.append((finding.level, text.rstrip() + hint))
     if rows:
         print_table(rows)
 
 
+def _repair_hint(finding: Any) -> str:
+    """Return what the repair would do: fix and remove so many rows."""
+    if not finding.repair:
+        return ""
+    if finding.fixes is None:
+        return " (can be repaired)"
+    done = [
+        f"{verb} {count:,}"
+        for verb, count in (("fixes", finding.fixes), ("removes", finding.removes))
+        if count
+    ]
+    return f" (repair {' and '.join(done)})"
+
+
 def _repair(options: argparse.Namespace, datasets: DatasetService) -> int:
-    files = datasets.repair(_sources(options, datasets), options.code)
+    from modelforge.data.repair.log import RemovalError
+
+    sources = _sources(options, datasets)
+    try:
+        files = datasets.repair(sources, options.code, allow_removal=options.yes)
+    except RemovalError as error:
+        if options.json or not _agrees(error):
+            raise
+        files = datasets.repair(sources, options.code, allow_removal=True)
     if options.json:
         return print_json(files)
     for file in files:
         print(escape_control(f"{file.original} → {file.path} ({file.rows:,} rows)"))
         print_table((f"  {code}", f"{count:,}") for code, count in file.changes.items())
+        print(f"  {file.fixed:,} rows fixed, {file.removed:,} removed; see {file.report.name}")
     return DONE
+
+
+def _agrees(error: ForgeError) -> bool:
+    """Ask at the terminal; false if nobody is there to answer."""
+    if not sys.stdin.isatty():
+        return False
+    what = "; ".join(f"{problem.where} {problem.what}" for problem in error.problems)
+    print(escape_control(what), file=sys.stderr)
+    return input("Remove these rows from the copy? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _tokens(options: argparse.Namespace, datasets: DatasetService) -> int:

@@ -167,14 +167,19 @@ class DatasetService:
         )
 
     def repair(
-        self, sources: Sequence[Source], codes: Sequence[str] | None = None
+        self,
+        sources: Sequence[Source],
+        codes: Sequence[str] | None = None,
+        *,
+        allow_removal: bool = False,
     ) -> list[RepairResult]:
         """Write repaired copies of the files and return the changes; originals are not changed.
 
         `codes` are the findings to repair; by default all except notes. Raises DataError if
-        nothing can be repaired.
+        nothing can be repaired, RemovalError if more than 2 % of the rows would be removed without
+        `allow_removal`.
         """
-        return repair_sources(sources, codes, self._home)
+        return repair_sources(sources, codes, self._home, allow_removal=allow_removal)
 
     # Tokens
 

@@ -69,7 +69,12 @@ def test_a_broken_file_can_be_kept_checked_and_repaired(client):
     body = client.get("/api/datasets/broken.jsonl/findings").json()
     assert body["trainable"] is False
     assert any(item["repair"] for item in body["files"][0]["findings"])
-    copy = client.post("/api/datasets/broken.jsonl/repair").json()[0]
+    refused = client.post("/api/datasets/broken.jsonl/repair")
+    assert refused.status_code == 422
+    assert "would lose 1 of 14 rows: line 14" in refused.json()["problems"][0]["what"]
+    allowed = {"allow_removal": True}
+    copy = client.post("/api/datasets/broken.jsonl/repair", json=allowed).json()[0]
+    assert (copy["fixed"], copy["removed"], copy["removed_lines"]) == (1, 1, [14])
     assert client.get(f"/api/datasets/{copy['dataset']}/findings").json()["trainable"] is True
 
 
@@ -92,12 +97,14 @@ def test_findings_have_places_and_statistics(client, upload):
 
 def test_a_repaired_copy_is_listed_and_the_original_is_unchanged(client, upload, home):
     before = (home.uploads / "mine.jsonl").read_bytes()
-    response = client.post("/api/datasets/mine.jsonl/repair")
+    response = client.post("/api/datasets/mine.jsonl/repair", json={"allow_removal": True})
     assert response.status_code == 201, response.text
     copy = response.json()[0]
     assert (home.uploads / "mine.jsonl").read_bytes() == before
     assert client.get(f"/api/datasets/{copy['dataset']}").json()["rows"] == 40
-    only = client.post("/api/datasets/mine.jsonl/repair", json={"codes": ["empty-answer"]})
+    only = client.post(
+        "/api/datasets/mine.jsonl/repair", json={"codes": ["empty-answer"], "allow_removal": True}
+    )
     assert set(only.json()[0]["changes"]) <= {"empty-answer"}
 
 

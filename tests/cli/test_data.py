@@ -102,7 +102,9 @@ def test_repair_writes_a_copy_and_counts_the_changes(rows, home, capsys):
         file.write('{"input": "Question 0?", "output": "Answer 0."}\n')
         file.write('{"input": "q", "output": ""}\n')
     before = rows.read_bytes()
-    assert main(["data", "repair", str(rows), "--json"]) == 0
+    assert main(["data", "repair", str(rows)]) == 2
+    assert "would lose 2 of" in capsys.readouterr().err
+    assert main(["data", "repair", str(rows), "--json", "--yes"]) == 0
     done = read_json(capsys)[0]
     assert rows.read_bytes() == before
     assert done["changes"]["duplicate-rows"] == 1

@@ -166,9 +166,16 @@ def repair(
         list[str] | None,
         Body(embed=True, description="The findings to repair; default: all except notes."),
     ] = None,
+    allow_removal: Annotated[
+        bool, Body(embed=True, description="Whether more than 2 % of the rows may be removed.")
+    ] = False,
 ) -> list[RepairResult]:
-    """Write a repaired copy and return the changes. The original is not modified."""
-    return forge.datasets.repair(sources, codes)
+    """Write a repaired copy and return the changes. The original is not modified.
+
+    If more than 2 % of the rows would be removed, the answer is an error that counts them, unless
+    `allow_removal` is true.
+    """
+    return forge.datasets.repair(sources, codes, allow_removal=allow_removal)
 
 
 def _chunks(request: Request) -> Iterator[bytes]:

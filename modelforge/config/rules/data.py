@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 
 from modelforge.config.methods import facts_of
@@ -14,6 +15,18 @@ from modelforge.config.validation_messages import join_words, shown
 from modelforge.errors import Problem
 
 HUB_PREFIX = "hub:"
+# OWNER/NAME without the prefix; a name with the suffix of a data file is a path.
+_BARE_NAME = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}\Z", re.ASCII)
+_FILE_SUFFIX = re.compile(r"\.(jsonl?|ndjson|[ct]sv|parquet|arrow|feather|txt|md|gz|zst)\Z", re.I)
+
+
+def hub_name(path: str) -> str | None:
+    """Return the name of a dataset on the Hub that a path may be, with or without the prefix."""
+    if path.startswith(HUB_PREFIX):
+        return path.removeprefix(HUB_PREFIX)
+    return path if _BARE_NAME.match(path) and not _FILE_SUFFIX.search(path) else None
+
+
 _SYSTEM = ("system_prompt_type", "system_prompt_field", "system_prompt")
 _CHAT = ("system_field", "tools_field", "message_property_mappings")
 SETTINGS_OF_TYPE: dict[str, tuple[str, ...]] = {
@@ -229,7 +242,7 @@ def _formats(source: Source, where: str) -> Iterator[Problem]:
 
 
 def _hub_only(source: Source, where: str) -> Iterator[Problem]:
-    if source.path.startswith(HUB_PREFIX):
+    if hub_name(source.path):
         return
     for name in ("subset", "split"):
         value = getattr(source, name)

@@ -27,7 +27,7 @@ class Source(SettingsGroup):
     """A data source and how its rows are read. Only the path is required."""
 
     path: str = setting(REQUIRED, "Path", min_length=1, max_length=4096, basic=True)
-    """A file, a folder of files, an upload, sample:NAME or hub:OWNER/NAME."""
+    """A file, a folder of files, an upload, sample:NAME, or OWNER/NAME of the Hub."""
 
     type: Literal["auto", "text", "instruction", "conversation", "preference"] = setting(
         "auto", "Row type", basic=True

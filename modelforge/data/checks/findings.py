@@ -38,6 +38,12 @@ class DataFinding:
     repair: Annotated[
         str | None, about("What the repair would do; null if it cannot be repaired.")
     ] = None
+    fixes: Annotated[
+        int | None, about("The rows that the repair fixes; null if it was not tried.")
+    ] = None
+    removes: Annotated[
+        int | None, about("The rows that the repair removes; null if it was not tried.")
+    ] = None
 
 
 class ReadErrors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from modelforge.data.columns.unused import unused_column_findings
 from modelforge.data.formats.errors import ReadError
 from modelforge.data.formats.read import read_file_rows
 from modelforge.data.formats.sniff import DataFile, sniff_file
+from modelforge.data.repair.offers import tried_repairs
 from modelforge.data.sources.locate import find_source_files
 from modelforge.errors import DataError
 from modelforge.paths import Home
@@ -102,7 +103,8 @@ def check_file(
     errors = ReadErrors()
     try:
         file = sniff_file(path, source.encoding if source else None)
-        return _check(file, source, max_chars, eval_fingerprints, cache)
+        result = _check(file, source, max_chars, eval_fingerprints, cache)
+        return replace(result, findings=tried_repairs(file, source, result.findings))
     except ReadError as error:  # also an error in the middle of the file that ends the reading
         errors.add(error)
         return _unreadable(path, errors.findings(path.name))

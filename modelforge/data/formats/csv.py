@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from modelforge.data.formats.encoding import HEAD_BYTES
 from modelforge.data.formats.errors import OnReadError, ReadError, read_error, report_error
@@ -12,6 +13,10 @@ from modelforge.data.formats.sniff import DELIMITERS, MAX_ROW_BYTES, DataFile, R
 
 # An unclosed quote takes in everything after it, so reading starts again behind its line.
 _MAX_RESTARTS = 20
+# The line in which Excel names the delimiter.
+_SEPARATOR_LINE = re.compile(r"\"?sep=([,;\t|])\"?[ ]*\r?\n", re.IGNORECASE)
+# A cell that begins with a word in quotation marks, which are not around the whole cell.
+_QUOTED_WORD = re.compile(r'"[^"]*(?:""[^"]*)*"[^"\r\n]')
 
 
 def read_csv(file: DataFile, on_error: OnReadError | None = None) -> Iterator[Row]:
@@ -26,11 +31,29 @@ def read_csv(file: DataFile, on_error: OnReadError | None = None) -> Iterator[Ro
 
 def detect_delimiter(file: DataFile) -> str:
     """Return the delimiter that splits the header into most columns; a comma if none does."""
-    with file.open() as stream:
-        head = stream.read(HEAD_BYTES)
-    header = head.decode(errors="replace").lstrip("\r\n").split("\n", 1)[0]
+    head = _head(file)
+    separator = _SEPARATOR_LINE.match(head)
+    if separator is not None:
+        return separator[1]
+    header = head.lstrip("\r\n").split("\n", 1)[0]
     counts = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in DELIMITERS}
     return max(DELIMITERS, key=lambda mark: counts[mark])
+
+
+def _head(file: DataFile) -> str:
+    with file.open() as stream:
+        return stream.read(HEAD_BYTES).decode(errors="replace")
+
+
+def _has_quotes(head: str, delimiter: str) -> bool:
+    """Return whether cells in double quotes are quoted; tab-separated files may have no quoting.
+
+    There a cell may begin with a quotation mark that belongs to its text.
+    """
+    if delimiter != "\t":
+        return True
+    cells = (cell for line in head.splitlines() for cell in line.split("\t"))
+    return not any(_QUOTED_WORD.match(cell) for cell in cells)
 
 
 class _Table:
@@ -39,14 +62,17 @@ class _Table:
         self.on_error = on_error
         self.delimiter = detect_delimiter(file)
         self.header: list[str] = []
-        self.lines_done = 0
+        head = _head(file)
+        self.lines_done = int(_SEPARATOR_LINE.match(head) is not None)
+        self.is_quoted = _has_quotes(head, self.delimiter)
         self.must_restart = False
 
     def rows(self) -> Iterator[Row]:
         self.must_restart = False
         with self.file.open() as stream:
             lines = _text_lines(self.file, stream, self.lines_done, self.on_error)
-            reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
+            quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.is_quoted else csv.QUOTE_NONE
+            reader = csv.reader(lines, delimiter=self.delimiter, quoting=quoting, strict=True)
             skipped = self.lines_done
             while not self.must_restart:
                 line = skipped + reader.line_num + 1

@@ -13,6 +13,9 @@ class ReadError(DataError):
     Args:
         code: stable name of the cause.
         raw: the text at that place, if it may be repaired.
+
+    Attributes:
+        ends_reading: whether what follows the place cannot be read.
     """
 
     def __init__(
@@ -28,6 +31,7 @@ class ReadError(DataError):
         self.line = line
         self.column = column
         self.raw = raw
+        self.ends_reading = False
 
     def __reduce__(self) -> tuple[type[ReadError], tuple[object, ...]]:
         return ReadError, (self.problems[0], self.code, self.line, self.column, self.raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Literal
 
@@ -24,12 +25,28 @@ JsonLayout = Literal["lines", "array", "wrapped", "values"]
 # A row, and its line of JSON if it has one.
 RawRow = tuple[Row, bytes | None]
 
+# Marks behind an object that separate rows, wrongly.
+MARKS_AFTER_ROW = b",; \t\r"
+# The beginning of a table as pandas writes it, by columns or by rows.
+_TABLE = re.compile(rb'\{\s*"(?:[^"\\]{1,200}"\s*:\s*\{\s*")?0"\s*:')
 # Keys whose arrays hold messages and not rows.
 _MESSAGES_KEYS = ("messages", "conversations")
 
 
 def read_json_rows(file: DataFile, on_error: OnReadError | None = None) -> Iterator[RawRow]:
     """Yield every row; a place that is not JSON, or not an object, is a read error."""
+    rows = _read_rows(file, on_error)
+    first = next(rows, None)
+    if first is None:
+        return
+    table = _table_rows(first[0].data)
+    if not table:
+        yield first
+    yield from ((row, None) for row in table)
+    yield from rows
+
+
+def _read_rows(file: DataFile, on_error: OnReadError | None) -> Iterator[RawRow]:
     layout = detect_layout(file)
     with file.open() as stream:
         if layout == "lines":
@@ -45,6 +62,7 @@ def read_json_rows(file: DataFile, on_error: OnReadError | None = None) -> Itera
                 yield row, None
         except ReadError as error:
             # The start of the next row is unknown, so reading ends here.
+            error.ends_reading = True
             report_error(error, on_error, error.raw)
 
 
@@ -151,7 +169,11 @@ def _layout_of(head: bytes, suffix: str) -> JsonLayout:
     if text[:1] == b"[":
         return "array"
     first_line, newline, rest = text.partition(b"\n")
+    if _TABLE.match(text):
+        return "values"
     row = _parse_object(first_line)
+    if row is None and rest.lstrip()[:1] == b"{":  # a mark after each row
+        row = _parse_object(first_line.rstrip(MARKS_AFTER_ROW))
     if row is not None:
         return "wrapped" if _contains_rows(row) and not rest.strip() else "lines"
     is_spread = bool(newline) and first_line.rstrip()[-1:] in (b"{", b"[", b",", b":")
@@ -162,6 +184,24 @@ def _layout_of(head: bytes, suffix: str) -> JsonLayout:
     if row is None:
         return "values" if is_spread else "lines"
     return "wrapped" if _contains_rows(row) and not text[end:].strip() else "values"
+
+
+def _table_rows(data: dict[str, Any]) -> list[Row]:
+    """Return the rows of a table in one object as pandas writes it; an empty list for others.
+
+    By columns: {"input": {"0": …, "1": …}, …}; by rows: {"0": {"input": …}, …}.
+    """
+    columns = list(data.values())
+    if not columns or not all(isinstance(column, dict) and column for column in columns):
+        return []
+    if all(key.isdigit() for key in data):
+        return [Row(number, row) for number, row in enumerate(columns, start=1)]
+    numbers = columns[0].keys()
+    is_table = all(key.isdigit() for key in numbers) and "0" in numbers
+    if not is_table or any(column.keys() != numbers for column in columns):
+        return []
+    rows = ({name: column[number] for name, column in data.items()} for number in numbers)
+    return [Row(number, row) for number, row in enumerate(rows, start=1)]
 
 
 def _parse_object(text: bytes) -> dict[str, Any] | None:

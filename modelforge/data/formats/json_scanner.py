@@ -196,6 +196,10 @@ def not_json(
     what = f"is not valid JSON: {error.msg}."
     code, remedy = find_json_cause(decoded, error)
     line += error.lineno - 1
+    if code == "truncated-json":  # the end of the text, not the line after it
+        last = decoded.rstrip().rpartition("\n")[2]
+        line -= decoded.count("\n", len(decoded.rstrip()), error.pos)
+        place = len(last) + (column if "\n" not in decoded.rstrip() else 1)
     return read_error(file.name, what, remedy, code=code, line=line, column=place)
 
 
@@ -213,17 +217,28 @@ def _not_utf8(file: DataFile, text: bytes, at: int, line: int, column: int) -> R
     return read_error(file.name, what, remedy, code=code, line=line + lines, column=place)
 
 
+_BY_MESSAGE = (
+    ("surrogate", "lone-surrogate", "Remove the incomplete character."),
+    ("recursion", "deep-nesting", "Write the text itself, without objects inside objects."),
+)
+
+
+_MARK = "mark-after-row", "Remove the mark after the row."
+_TRUNCATED = "truncated-json", "The row is incomplete; close its quotes and brackets."
+_BY_REST = {"": _TRUNCATED, ",": _MARK, ";": _MARK}
+
+
 def find_json_cause(text: str, error: orjson.JSONDecodeError) -> tuple[str, str]:
     """Return the code of the cause of a JSON error, and the remedy."""
     at = error.pos
     around = text[max(0, at - 1) : at + 1]
     word = text[at : at + 8]
-    if "surrogate" in error.msg:
-        return "lone-surrogate", "Remove the incomplete character."
-    if "recursion" in error.msg.lower():
-        return "deep-nesting", "Write the text itself, without objects inside objects."
-    if at >= len(text.rstrip()):
-        return "truncated-json", "The row is incomplete; close its quotes and brackets."
+    for cause, code, remedy in _BY_MESSAGE:
+        if cause in error.msg.lower():
+            return code, remedy
+    rest = text[at:].strip()
+    if rest in _BY_REST:
+        return _BY_REST[rest]
     if "'" in around:
         return "single-quotes", "Use double quotes around names and texts."
     if word.startswith(("NaN", "Inf", "-Inf")) or around.startswith("-I"):

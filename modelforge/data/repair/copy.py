@@ -26,9 +26,10 @@ from modelforge.data.formats.errors import ReadError
 from modelforge.data.formats.json import RawRow
 from modelforge.data.formats.read import read_raw_rows
 from modelforge.data.formats.sniff import DataFile, Row, sniff_file
+from modelforge.data.repair.log import RepairLog
 from modelforge.data.repair.rows import RowRepairer
 from modelforge.data.repair.text import parse_broken_line
-from modelforge.data.sources.library import DATASET
+from modelforge.data.sources.library import DATASET, REPORT_SUFFIX
 from modelforge.data.sources.locate import find_source_files
 from modelforge.data.sources.uploads import safe_name
 from modelforge.errors import DataError, Problem, RunError
@@ -36,6 +37,8 @@ from modelforge.paths import Home
 from modelforge.units import MIB
 
 _COPY_SUFFIX = re.compile(r"\.repaired(-\d+)?\Z")
+_COMMENTS = (b"//", b"#")
+_MAX_LINES_SHOWN = 20
 _MAX_SUFFIX_CHARS = 8
 _MAX_COPIES = 10_000
 _ALL_CODES = frozenset(code for code, rule in RULES.items() if rule.repair)
@@ -51,15 +54,23 @@ class RepairResult:
     dataset: Annotated[str, about(DATASET)]
     original: Annotated[str, about("The name of the original file.")]
     rows: Annotated[int, about("The number of rows.")]
+    fixed: Annotated[int, about("The number of changed rows.")]
+    removed: Annotated[int, about("The number of removed rows.")]
+    removed_lines: Annotated[list[int], about("The first removed lines.")]
+    report: Annotated[Path, about("The report beside the copy.")]
     changes: Annotated[dict[str, int], about("Changed or removed rows by finding code.")]
 
 
 def repair_sources(
-    sources: Sequence[Source], codes: Sequence[str] | None, home: Home
+    sources: Sequence[Source],
+    codes: Sequence[str] | None,
+    home: Home,
+    *,
+    allow_removal: bool = True,
 ) -> list[RepairResult]:
     """Write a repaired copy of every file of the sources, including files that cannot be read."""
     return [
-        repair_file(path, home, codes, source=source)
+        repair_file(path, home, codes, source=source, allow_removal=allow_removal)
         for source in sources
         for path in find_source_files(source, home)
     ]
@@ -71,11 +82,12 @@ def repair_file(
     codes: Sequence[str] | None = None,
     *,
     source: Source | None = None,
+    allow_removal: bool = True,
 ) -> RepairResult:
-    """Write the repaired rows of a file as JSON Lines into the uploads of `home`.
+    """Write the repaired rows of a file as JSON Lines into the uploads of `home`, with a report.
 
     Lines that cannot be read are always repaired or removed. Raises DataError if nothing can be
-    repaired.
+    repaired, RemovalError if many rows are removed without `allow_removal`.
 
     `codes` are the findings to repair, all except notes if None.
     """
@@ -84,14 +96,18 @@ def repair_file(
     cleaned = home.uploads / f".staged-{secrets.token_hex(8)}{path.suffix}"
     try:
         home.uploads.mkdir(parents=True, exist_ok=True)
-        changes: Counter[str] = Counter()
-        file = _open_file(path, cleaned, source, changes)
-        repairer = _FileRepairer(file, path.name, frozenset(codes) if codes else None, changes)
+        log = RepairLog()
+        file = _open_file(path, cleaned, source, log.changes)
+        repairer = _FileRepairer(file, path.name, frozenset(codes) if codes else None, log)
         rows = _write_lines(staged, repairer.repaired_rows(source))
         if not rows:
             what = "has no row that can be repaired."
             raise DataError(Problem(path.name, what, "Export the file again from its origin."))
+        if not allow_removal:
+            log.check_removed(path.name, rows)
         target = _target(home, path)
+        report = report_path(target)
+        report.write_text(log.report(path.name, target.name, rows), "utf-8")
         staged.replace(target)
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -101,24 +117,52 @@ def repair_file(
         for temporary in (staged, cleaned):
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-    return RepairResult(target, target.name, path.name, rows, dict(changes))
+    removed = log.removed.total()
+    lines = [line for line, _ in log.lines[:_MAX_LINES_SHOWN]]
+    return RepairResult(
+        path=target,
+        dataset=target.name,
+        original=path.name,
+        rows=rows,
+        fixed=log.fixed_rows,
+        removed=removed,
+        removed_lines=lines,
+        report=report,
+        changes=dict(log.changes),
+    )
+
+
+def report_path(copy: Path) -> Path:
+    """Return the path of the report beside a repaired copy."""
+    return copy.with_name(f"{copy.name}{REPORT_SUFFIX}")
+
+
+def try_repair(file: DataFile, source: Source | None) -> tuple[int, RepairLog] | None:
+    """Repair all rows without writing them; return how many are kept, None if it cannot be done."""
+    log = RepairLog()
+    repairer = _FileRepairer(file, file.name, _ALL_CODES, log)
+    try:
+        kept = sum(1 for _ in repairer.repaired_rows(source))
+    except DataError:
+        return None
+    return (kept, log) if kept else None
 
 
 class _FileRepairer:
-    """Repairs one file and counts the changes by code in `changes`."""
+    """Repairs one file and counts the changes in `log`."""
 
     def __init__(
-        self, file: DataFile, name: str, codes: frozenset[str] | None, changes: Counter[str]
+        self, file: DataFile, name: str, codes: frozenset[str] | None, log: RepairLog
     ) -> None:
         self.file = file
         self.name = name
         self.codes = DEFAULT_CODES if codes is None else codes & _ALL_CODES
-        self.changes = changes
+        self.log = log
         self.repaired_lines: deque[RawRow] = deque()
 
     def repaired_rows(self, source: Source | None) -> Iterator[dict[str, Any]]:
         """Yield the repaired rows; raises DataError if nothing can be repaired."""
-        self.changes.update(note.code for note in check_file_format(self.file))
+        self.log.changes.update(note.code for note in check_file_format(self.file))
         rows = self._rows()
         first = list(islice(rows, SAMPLE_ROWS))
         all_rows: Iterable[RawRow] = chain(first, rows)
@@ -131,15 +175,15 @@ class _FileRepairer:
             finding = explain_unknown_columns(self.file, sample, error)
             if finding.repair is None:
                 yield from (row.data for row, _ in all_rows)
-                if not self.changes:
+                if not self.log.changes:
                     raise
                 return
-            self.changes[finding.code] += 1
-            named = with_column_names((row for row, _ in all_rows), finding)
+            self.log.changes[finding.code] += 1
+            named = with_column_names((row for row, _ in all_rows), finding, self.log)
             named_first = list(islice(named, SAMPLE_ROWS))
             all_rows = ((row, None) for row in chain(named_first, named))
             mapping = detect_mapping([row.data for row in named_first], self.name)
-        repairer = RowRepairer(mapping, self.codes, self.changes)
+        repairer = RowRepairer(mapping, self.codes, self.log)
         repaired = (repairer.repair(line, data, raw) for (line, data), raw in all_rows)
         yield from (row for row in repaired if row is not None)
 
@@ -155,8 +199,12 @@ class _FileRepairer:
             yield self.repaired_lines.popleft()
 
     def _on_error(self, error: ReadError) -> None:
-        self.changes[error.code] += 1
-        data = parse_broken_line(error.raw)
+        raw = error.raw or b""
+        is_json = self.file.format == "json"
+        data = parse_broken_line(raw) if is_json and raw else None
+        # A table is read on with replaced characters, and a comment is no row.
+        is_harmless = raw.lstrip().startswith(_COMMENTS) if is_json else bool(raw)
+        self.log.add_error(error, is_repaired=data is not None, is_harmless=is_harmless)
         if data is not None:
             self.repaired_lines.append((Row(error.line or 0, data), None))
 
@@ -203,10 +251,10 @@ def _write_lines(target: Path, rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
-def with_column_names(rows: Iterable[Row], finding: DataFinding) -> Iterator[Row]:
+def with_column_names(rows: Iterable[Row], finding: DataFinding, log: RepairLog) -> Iterator[Row]:
     """Yield the rows with the column names that the repair of a finding gives them."""
     if finding.code == "wrong-delimiter":
-        yield from _split_columns(rows, finding)
+        yield from _split_columns(rows, finding, log)
         return
     if finding.code == "one-column":
         for line, data in rows:
@@ -224,7 +272,7 @@ def _as_pair(values: Sequence[object]) -> dict[str, object]:
     return dict(zip(("input", "output"), values, strict=False))
 
 
-def _split_columns(rows: Iterable[Row], finding: DataFinding) -> Iterator[Row]:
+def _split_columns(rows: Iterable[Row], finding: DataFinding, log: RepairLog) -> Iterator[Row]:
     delimiter = finding.what.split("“", 1)[1][0]
     for line, data in rows:
         ((header, cells),) = data.items()
@@ -232,3 +280,5 @@ def _split_columns(rows: Iterable[Row], finding: DataFinding) -> Iterator[Row]:
         values = str(cells).split(delimiter)
         if len(values) == len(names):
             yield Row(line, dict(zip(names, values, strict=True)))
+        else:
+            log.remove("ragged-row", line)

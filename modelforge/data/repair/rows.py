@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 
+from modelforge.data.canonical.cells import part_text
 from modelforge.data.canonical.convert import to_canonical
 from modelforge.data.canonical.messages import UnusableRowError
 from modelforge.data.checks.rows import SCORE_COLUMNS, CheckOptions, RowChecker
 from modelforge.data.checks.rules import DROP, RULES
 from modelforge.data.columns.mapping import ColumnMapping
+from modelforge.data.repair.log import RepairLog
 from modelforge.data.repair.text import TEXT_REPAIRS, repair_texts
 
 Data = dict[str, Any]
@@ -22,31 +23,37 @@ _CONTENT_CODES = frozenset({"null-content", "image-content", "nested-column"})
 
 
 class RowRepairer:
-    """Repairs the rows of one file and counts the changes by code in `changes`."""
+    """Repairs the rows of one file and counts the changes in `log`."""
 
-    def __init__(
-        self, mapping: ColumnMapping, codes: frozenset[str], changes: Counter[str]
-    ) -> None:
+    def __init__(self, mapping: ColumnMapping, codes: frozenset[str], log: RepairLog) -> None:
         self.mapping = mapping
         self.codes = codes
-        self.changes = changes
+        self.log = log
         self._checker = RowChecker(CheckOptions(mapping))
         self._seen: set[int] = set()
 
     def repair(self, line: int, data: Data, raw: bytes | None = None) -> Data | None:
         """Return the repaired row; None if it is removed."""
+        original = data
         found = self._check(line, data, raw)
         if found & self.codes & _CONTENT_CODES:
             data = self._with_text_contents(data, found)
             found = self._check(line, data, None)
         for code in sorted(found & self.codes):
             repaired = self._repair_code(code, data)
-            if repaired is not data:
-                self.changes[code] += 1
             if repaired is None:
+                self.log.remove(code, line)
                 return None
+            if repaired is not data:
+                self.log.changes[code] += 1
             data = repaired
-        return None if self._is_unusable(data) else data
+        unusable = self._unusable_code(data)
+        if unusable is not None:
+            self.log.remove(unusable, line)
+            return None
+        if data is not original:
+            self.log.fix(line)
+        return data
 
     def _check(self, line: int, data: Data, raw: bytes | None) -> set[str]:
         """Return the codes of the findings in one row."""
@@ -71,7 +78,7 @@ class RowRepairer:
                 data[column] = _keep_text_contents(value, key)
             elif isinstance(value, dict):
                 data[column] = orjson.dumps(value, default=str).decode()
-        self.changes.update(found & _CONTENT_CODES)
+        self.log.changes.update(found & _CONTENT_CODES)
         return data
 
     def _repair_code(self, code: str, data: Data) -> Data | None:
@@ -89,25 +96,25 @@ class RowRepairer:
 
     def _with_repaired_texts(self, code: str, data: Data) -> Data:
         columns = set(self.mapping.fields.values())
-        return {
+        repaired = {
             name: repair_texts(value, TEXT_REPAIRS[code]) if name in columns else value
             for name, value in data.items()
         }
+        return data if repaired == data else repaired
 
     def _with_own_keys(self, messages: list[Data]) -> list[Data]:
         """Return messages with the keys that this file uses."""
         keys = self.mapping.properties
         return [{keys.get(key, key): value for key, value in each.items()} for each in messages]
 
-    def _is_unusable(self, data: Data) -> bool:
-        """Return whether a repaired row is unusable and such rows are removed."""
+    def _unusable_code(self, data: Data) -> str | None:
+        """Return the code for which a row that cannot be used is removed."""
         try:
             to_canonical(data, self.mapping)
         except UnusableRowError as error:
             if error.code in self.codes or error.code not in RULES:
-                self.changes[error.code] += 1
-                return True
-        return False
+                return error.code
+        return None
 
 
 def _keep_read_columns(data: Data, mapping: ColumnMapping) -> Data:
@@ -214,8 +221,8 @@ def _keep_text_contents(messages: list[Any], key: str) -> list[Any]:
             continue
         content = message.get(key)
         if isinstance(content, list):
-            parts = [part for part in content if isinstance(part, dict) and "text" in part]
-            kept.append({**message, key: "\n".join(str(part["text"]) for part in parts)})
+            texts = [text for part in content if (text := part_text(part)) is not None]
+            kept.append({**message, key: "\n".join(texts)})
         elif content is not None or message.get("tool_calls"):
             kept.append(message)
     return kept

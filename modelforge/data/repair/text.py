@@ -68,6 +68,8 @@ def _parse_repaired(text: str) -> Any:
 
 def _repair_at(text: str, at: int, code: str) -> str | None:
     """Return the text with one error repaired; None if the code cannot be repaired."""
+    if code == "mark-after-row":
+        return text[:at]
     if code == "trailing-comma":
         comma = at if text[at] == "," else text.rfind(",", 0, at)
         return text[:comma] + text[comma + 1 :]

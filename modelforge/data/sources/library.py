@@ -15,6 +15,8 @@ from modelforge.errors import ConfigError, NotFoundError, Problem, RunError
 from modelforge.paths import Home, resource_folder
 
 SAMPLE_PREFIX = "sample:"
+# What a repair did is written beside the copy under this suffix.
+REPORT_SUFFIX = ".report"
 DATASET = "The value for the setting `dataset`."
 DatasetKind = Literal["upload", "fetched", "sample"]
 
@@ -83,6 +85,7 @@ def delete_dataset(name: str, home: Home) -> None:
         raise ConfigError(Problem("dataset", what, "Keep it; it needs almost no disk space."))
     try:
         dataset.path.unlink()
+        dataset.path.with_name(f"{dataset.path.name}{REPORT_SUFFIX}").unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         what = f"{name} cannot be deleted: {reason}."

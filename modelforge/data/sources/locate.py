@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from modelforge.config.rules.data import HUB_PREFIX
+from modelforge.config.rules.data import HUB_PREFIX, hub_name
 from modelforge.config.schema.data import Source
 from modelforge.data.formats.sniff import FORMAT_NAMES, SUFFIXES, content_suffix
 from modelforge.data.sources.library import find_dataset_file
@@ -22,7 +22,14 @@ def find_source_files(source: Source, home: Home) -> list[Path]:
     if source.path.startswith(HUB_PREFIX):
         return [_fetched_file(source, home)]
     folder = _existing_folder(source.path)
-    return [find_dataset_file(source.path, home)] if folder is None else find_folder_files(folder)
+    if folder is not None:
+        return find_folder_files(folder)
+    try:
+        return [find_dataset_file(source.path, home)]
+    except NotFoundError:
+        if hub_name(source.path) is None:
+            raise
+        return [_fetched_file(source, home)]
 
 
 def find_folder_files(folder: Path) -> list[Path]:
@@ -72,8 +79,9 @@ def _fetched_file(source: Source, home: Home) -> Path:
         return path
     subset = f" --subset {source.subset}" if source.subset else ""
     split = f" --split {source.split}" if source.split else ""
-    what = f"{source.path} has not been downloaded."
-    remedy = f"Download it first: modelforge data fetch {name}{subset}{split}"
+    is_bare = name == source.path
+    what = f"{source.path} {'is no file here and ' if is_bare else ''}has not been downloaded."
+    remedy = f"Download it from the Hub first: modelforge data fetch {name}{subset}{split}"
     raise NotFoundError(Problem("dataset", what, remedy))
 
 

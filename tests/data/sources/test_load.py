@@ -178,3 +178,20 @@ def test_the_record_of_an_older_run_still_opens(tmp_path):
     record = {"path": str(path), "sha256": seen.sha256, "rows": 12, "mapping": mapping}
     assert source_entries(record, "validation") == []
     assert [row for _, row in iterate_rows(record, 42)][:12] == seen.examples[:12]
+
+
+def test_a_bare_name_of_the_hub_is_read_once_it_is_downloaded(tmp_path):
+    home = Home(tmp_path)
+    source = Source(path="owner/trees", subset="en")
+    with pytest.raises(NotFoundError) as caught:
+        find_source_files(source, home)
+    (problem,) = caught.value.problems
+    assert problem.what == "owner/trees is no file here and has not been downloaded."
+    assert problem.remedy.endswith("modelforge data fetch owner/trees --subset en")
+    path = fetched_path(home, "owner/trees", "en", None)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert find_source_files(source, home) == [path]
+    assert find_source_files(Source(path="hub:owner/trees", subset="en"), home) == [path]
+    with pytest.raises(NotFoundError, match="Check the path"):
+        find_source_files(Source(path="owner/trees.jsonl"), home)

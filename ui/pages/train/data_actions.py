@@ -10,6 +10,8 @@ from modelforge.config.schema.data import Source
 from modelforge.data.checks.run import check_file
 from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.formats.read import read_rows
+from modelforge.data.repair.copy import RepairResult
+from modelforge.data.repair.log import RemovalError
 from modelforge.data.sources.locate import find_source_files
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import DataError, ForgeError
@@ -164,23 +166,43 @@ def measure_lengths(forge: Forge, entered: Entered) -> Reply:
     return Reply(parts={"lengths": token_view.length_histogram(lengths)})
 
 
-def repair(forge: Forge, entered: Entered, code: str) -> RepairReply:
-    """Write repaired copies and return the sources that name them; the originals stay."""
+def repair(
+    forge: Forge, entered: Entered, code: str, *, allow_removal: bool = False
+) -> RepairReply:
+    """Write repaired copies and return the sources that name them; the originals stay.
+
+    If many rows would be removed, return the question whether they may be.
+    """
     found = forge.layers.stack(entered)
     stated = stated_sources(found.layers) or [{"path": found.texts["dataset"]}]
     sources = _sources(forge, found)
-    repaired = forge.datasets.repair(sources, [code] if code else None)
+    codes = [code] if code else None
+    try:
+        repaired = forge.datasets.repair(sources, codes, allow_removal=allow_removal)
+    except RemovalError as error:
+        return RepairReply(sources=[], question=error_text(error))
     # A folder has one copy per file; each keeps the column mapping of the folder.
     copies, repaired_sources = iter(repaired), []
     for original, source in zip(stated, sources, strict=True):
         options = {name: value for name, value in original.items() if name not in _LOCATION}
         count = len(find_source_files(source, forge.home))
         repaired_sources += [{"path": copy.dataset, **options} for copy in islice(copies, count)]
-    changed = sum(sum(copy.changes.values()) for copy in repaired)
+    return RepairReply(sources=repaired_sources, toast=_repaired_text(repaired))
+
+
+def _repaired_text(repaired: Sequence[RepairResult]) -> str:
+    """Return how many rows were fixed and removed, with the first removed lines."""
+    fixed, removed = (
+        sum(getattr(each, name) for each in repaired) for name in ("fixed", "removed")
+    )
+    lines = [f"{line:,}" for copy in repaired for line in copy.removed_lines[:5]]
+    more = removed - len(lines)
+    places = f" (lines {', '.join(lines)}{f' and {more:,} more' if more else ''})" if lines else ""
     names = ", ".join(copy.dataset for copy in repaired)
-    verb = "was" if changed == 1 else "were"
-    toast = f"{fmt.plural(changed, 'place')} {verb} repaired in a copy, which is used now: {names}."
-    return RepairReply(sources=repaired_sources, toast=toast)
+    return (
+        f"{fmt.plural(fixed, 'row')} repaired, {removed:,} left out{places}. "
+        f"The copy is used now: {names}."
+    )
 
 
 def store_upload(forge: Forge, filename: str, chunks: Iterator[bytes]) -> DatasetReply:

@@ -12,7 +12,16 @@ from ui.html.markup import EMPTY, Markup, el, join
 from ui.html.templates import render
 
 # Findings about the columns of a file rather than single rows.
-COLUMN_CODES = frozenset({"unknown-columns", "one-column", "wrong-delimiter", "no-header"})
+COLUMN_CODES = frozenset(
+    {
+        "unused-columns",
+        "media-columns",
+        "unknown-columns",
+        "one-column",
+        "wrong-delimiter",
+        "no-header",
+    }
+)
 TONES = {"blocker": "bad", "caution": "warn", "note": "plain"}
 # The end of a sentence that lists lines or rows.
 _PLACES = re.compile(r": ((?:line|row)s? \d[^:]*)\.\Z")
@@ -71,6 +80,14 @@ def repair_label(repair: str, count: int) -> str:
     return "Repair in a copy"
 
 
+def repair_effect(finding: DataFinding) -> str:
+    """Return how many rows the repair was found to fix and to remove; "" if it was not tried."""
+    fixes, removes = finding.get("fixes"), finding.get("removes")
+    if fixes is None or removes is None:
+        return ""
+    return f" The repair fixes {fixes:,} and removes {removes:,}."
+
+
 def finding_list(listed: Sequence[DataFinding], *, has_several: bool, key: str = "all") -> Markup:
     """Return findings with their count, places and button."""
     return el(
@@ -88,8 +105,12 @@ def _finding(finding: DataFinding, *, has_several: bool, key: str) -> Markup:
     where = " · ".join(filter(None, [file, places]))
     button = None
     if repair := finding.get("repair"):
+        effect = repair_effect(finding)
         title = repair_label(repair, count)
-        button = render("data", "repair_button", title, repair, key, finding)
+        button = render("data", "repair_button", title, f"{repair}{effect}", key, finding)
+        where = " · ".join(filter(None, [where, effect.strip()]))
+    elif finding["code"] == "unused-columns":
+        button = render("data", "mapping_button", key)
     tone = TONES[finding["level"]]
     return components.finding(label, tone, what, where, finding.get("remedy"), button=button)
 

@@ -102,7 +102,10 @@ def _data_functions(forge: Forge) -> list[ServerFunction]:
         return data_actions.measure_lengths(forge, Entered.read(request))
 
     def repair_data(request: Any) -> Reply:
-        return data_actions.repair(forge, Entered.read(request), text(request, "code"))
+        entered, allow_removal = Entered.read(request), flag(request, "allow_removal")
+        return data_actions.repair(
+            forge, entered, text(request, "code"), allow_removal=allow_removal
+        )
 
     return [preview_data, check_data, preview_tokens, measure_lengths, repair_data]
 

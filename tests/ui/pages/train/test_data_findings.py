@@ -83,3 +83,14 @@ def test_text_of_files_is_never_markup():
     page = data_findings.part([file(finding(what="has <img src=x>", file="<b>.jsonl"))])
     assert "<img" not in page
     assert "<b>" not in page
+
+
+def test_a_repair_says_how_many_rows_it_fixes_and_removes():
+    page = data_findings.part([file(finding(fixes=3, removes=1))])
+    assert "The repair fixes 3 and removes 1." in page
+    assert "The repair fixes" not in data_findings.part([file(finding())])
+
+
+def test_unused_columns_have_a_button_to_set_the_columns():
+    unused = finding(code="unused-columns", level="caution", repair=None)
+    assert 'data-action="mapping-show"' in data_findings.part([file(unused)])

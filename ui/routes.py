@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from anyio import from_thread, to_thread
 from fastapi import APIRouter, Body, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
@@ -23,6 +26,8 @@ from ui.html.layout import asset_url
 from ui.pages import chat, extras
 from ui.pages.run import live
 from ui.pages.train import data_actions
+
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 class ChatMessage(BaseModel):
@@ -133,15 +138,39 @@ def zip_result(forge: Forge, run_id: str) -> Path:
         target = Path(file.name)
     # Weights do not compress, so they are stored.
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        inside = Path(zip_name(forge, run_id)).stem
         for path in sorted(folder.output.rglob("*")):
-            if path.is_file() and not path.is_symlink():
-                archive.write(path, Path(run_id) / path.relative_to(folder.output))
+            if path.name == ADAPTER_CONFIG:
+                archive.writestr(f"{inside}/{path.name}", _portable_adapter_config(path))
+            elif path.is_file() and not path.is_symlink():
+                archive.write(path, Path(inside) / path.relative_to(folder.output))
     return target
 
 
 def zip_name(forge: Forge, run_id: str) -> str:
-    """Return the file name of the downloaded zip file."""
-    return f"{run_id}-{'model' if forge.runs.folder(run_id).has_model else 'adapter'}.zip"
+    """Return the file name of the downloaded zip file: the name of the run, and what it holds."""
+    view = forge.runs.view(run_id)
+    name = re.sub(r"\W+", "-", view.name).strip("-")[:60] or run_id
+    return f"{name}-{'model' if forge.runs.folder(run_id).has_model else 'adapter'}.zip"
+
+
+def _portable_adapter_config(path: Path) -> str:
+    """Return an adapter config that names its base model by Hub id, if the model card has it.
+
+    The config in the run folder names a folder of this computer.
+    """
+    config = json.loads(path.read_text(encoding="utf-8"))
+    card = path.with_name("README.md")
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    front = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
+    try:
+        metadata = yaml.safe_load(front[1]) if front else None
+    except yaml.YAMLError:  # the card was edited
+        metadata = None
+    base = metadata.get("base_model") if isinstance(metadata, dict) else None
+    if isinstance(base, str) and base:
+        config["base_model_name_or_path"] = base
+    return json.dumps(config, indent=2, ensure_ascii=False)
 
 
 def _json_lines(lines: Iterator[str]) -> Response:

@@ -69,8 +69,8 @@ _BODY = """\
 from {library} import {auto}
 from transformers import AutoTokenizer
 
-model = {auto}.from_pretrained("{folder}")
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
+model = {auto}.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 ```
 """
 # Suffix of the model class → pipeline tag of the Hub, and the Auto class that loads the model.
@@ -115,7 +115,6 @@ def model_card(model: Any, job: Job, steps: int, eval_loss: float | None = None)
         steps=steps,
         library=library,
         auto=f"AutoPeft{auto}" if is_adapter else f"Auto{auto}",
-        folder=job.run.output.name,
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
 

@@ -30,6 +30,7 @@ END_OF_TURN = "<|im_end|>"
 _CARD = """\
 ---
 license: apache-2.0
+base_model: HuggingFaceTB/SmolLM2-135M-Instruct
 ---
 
 # SmolLM2-135M-Instruct

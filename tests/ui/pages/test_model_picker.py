@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 
@@ -59,7 +60,7 @@ def test_a_whole_model_is_downloaded_as_one(forge, ended_run):
     path = routes.zip_result(forge, run.id)
     try:
         with zipfile.ZipFile(path) as archive:
-            assert f"{run.id}/config.json" in archive.namelist()
+            assert f"{routes.zip_name(forge, run.id)[:-4]}/config.json" in archive.namelist()
     finally:
         path.unlink()
     assert routes.zip_name(forge, run.id).endswith("-model.zip")
@@ -69,6 +70,33 @@ def test_an_adapter_is_loaded_on_its_base_model(forge, ended_run):
     run = ended_run(method="seq2seq")
     assert "AutoPeftModelForSeq2SeqLM" in export.load_code(run, "/there", is_whole=False)
     assert routes.zip_name(forge, run.id).endswith("-adapter.zip")
+
+
+@pytest.mark.parametrize(
+    ("card", "base"),
+    [
+        ("---\nbase_model: owner/name\n---\n\n# A run\n", "owner/name"),
+        ("---\nlicense: mit\n---\n\n# A run\n", "/home/someone/models/starter"),
+        ("---\n[broken\n---\n", "/home/someone/models/starter"),
+        (None, "/home/someone/models/starter"),
+    ],
+)
+def test_a_downloaded_adapter_names_its_base_model_by_hub_id(forge, ended_run, card, base):
+    run = ended_run()
+    output = forge.runs.folder(run.id).output
+    stored = json.dumps({"base_model_name_or_path": "/home/someone/models/starter", "r": 8})
+    (output / "adapter_config.json").write_text(stored)
+    if card:
+        (output / "README.md").write_text(card)
+    path = routes.zip_result(forge, run.id)
+    folder = routes.zip_name(forge, run.id).removesuffix(".zip")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read(f"{folder}/adapter_config.json"))
+    finally:
+        path.unlink()
+    assert config == {"base_model_name_or_path": base, "r": 8}
+    assert (output / "adapter_config.json").read_text() == stored
 
 
 def test_a_run_without_a_result_cannot_be_downloaded(forge, ended_run):

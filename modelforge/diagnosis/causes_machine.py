@@ -35,7 +35,8 @@ ENTRIES = (
         (
             r"(cuda|hip|mps backend|xpu)\b.{0,20}\bout of memory",
             r"outofmemoryerror",
-            r"cublas_status_alloc_failed",
+            # cuBLAS cannot create its handle, which needs memory of its own.
+            r"cublas_status_(alloc_failed|not_initialized)",
             r"cudaerrormemoryallocation",
         ),
     ),
@@ -109,7 +110,13 @@ ENTRIES = (
         "driver-missing",
         "The NVIDIA driver is missing or does not answer.",
         "Install the driver, restart the computer, then run `python launch.py doctor`.",
-        (r"libcuda\.so", r"nvcuda\.dll", r"found no nvidia driver", r"nvidia-smi has failed"),
+        (
+            *(r"libcuda\.so", r"nvcuda\.dll", r"found no nvidia driver", r"nvidia-smi has failed"),
+            # After a sleep of the computer, or an update of the driver while it was running.
+            *(r"cuda driver initialization failed", r"\bcuda unknown error\b"),
+            r"unexpected error from cudagetdevicecount",
+            r"\bnvmlerror",
+        ),
         where="driver",
     ),
     _setup(
@@ -127,6 +134,7 @@ ENTRIES = (
             r"no kernel image is available",
             r"is not compatible with the current pytorch installation",
             r"cuda error: invalid device function",
+            r"cublas_status_(not_supported|arch_mismatch)",
         ),
         where="card",
     ),
@@ -155,7 +163,7 @@ ENTRIES = (
         (
             r"cuda error: (unspecified launch|an illegal memory|misaligned|uncorrectable|unknown)",
             r"cuda error: (hardware stack|the launch timed out|an illegal instruction)",
-            r"cublas_status_(not_initialized|execution_failed|internal_error)",
+            r"cublas_status_(execution_failed|internal_error)",
             r"cudnn_status_(execution_failed|internal_error|not_initialized)",
             r"gpu has fallen off the bus",
             r"nvrm: xid",

@@ -78,6 +78,7 @@ ENTRIES = (
             r"version `glibcx{0,2}_[\d.]+' not found",
             r"cannot open shared object file",
             r"dll load failed",
+            r"error loading .{0,300}\.dll",
         ),
         where="packages",
         fix="machine",
@@ -103,7 +104,10 @@ ENTRIES = (
         "nothing-trained",
         "The model has no trainable weights.",
         "Set the target modules to all-linear.",
-        (r"element 0 of tensors does not require grad",),
+        (
+            r"element 0 of tensors does not require grad",
+            r"no inf checks were recorded",  # by fp16's gradient scaler
+        ),
         where="adapter",
         fix="all-layers",
     ),

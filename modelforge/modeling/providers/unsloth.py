@@ -117,7 +117,14 @@ def _with_adapter(model: Any, plan: Plan, config: TrainingConfig) -> Any:
 
 
 def _checkpointing(config: TrainingConfig) -> str | bool:
-    return "unsloth" if config.gradient_checkpointing else False
+    """Return Unsloth's own checkpointing, or that of Transformers where its own writes files.
+
+    With whole embedding layers it pickles them into the model's folder, or the current one
+    (`offload_input_embeddings` in unsloth/models/_utils.py).
+    """
+    if not config.gradient_checkpointing:
+        return False
+    return True if config.adapter.modules_to_save.strip() else "unsloth"
 
 
 def _target_modules(model: Any, targets: str | set[str]) -> str | list[str]:

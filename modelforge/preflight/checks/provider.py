@@ -10,7 +10,7 @@ from typing import Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from modelforge.errors import Finding, blocker, note
+from modelforge.errors import Finding, blocker, caution, note
 from modelforge.hardware.machine import Machine, installed_version
 from modelforge.hardware.nvidia import Gpu
 from modelforge.preflight.context import RunContext
@@ -67,6 +67,21 @@ def attention_unused(context: RunContext) -> Iterator[Finding]:
             f"Unsloth uses its own attention; {model.attn_implementation} is ignored.",
             f"To use it, {OTHERWISE}.",
             "model.attn_implementation",
+        )
+
+
+def precision_changed(context: RunContext) -> Iterator[Finding]:
+    """Warn that Unsloth trains in bf16 where fp32 is configured."""
+    capability = context.compute_capability
+    if context.config.provider != "unsloth" or context.plan.precision != "fp32":
+        return
+    if capability is not None and capability >= (8, 0):
+        yield caution(
+            "provider-precision",
+            "The precision is fp32, but Unsloth trains in bf16 on this GPU.",
+            f"Choose bf16, or {OTHERWISE}.",
+            "provider",
+            "huggingface",
         )
 
 

@@ -171,6 +171,7 @@ class _Trials:
         self.order = sorted(range(len(self._lengths)), key=self._lengths.__getitem__, reverse=True)
         self._plan = context.job.plan
         self._bytes_per_token = 0.0
+        self._is_short = False
 
     @contextmanager
     def state_restored(self) -> Iterator[None]:
@@ -202,6 +203,8 @@ class _Trials:
 
     def tokens_per_s(self, size: int) -> float | None:
         """Return the speed of a batch of `size` rows; None where it does not fit."""
+        if self._is_short:
+            return None
         rows = self.order[:size]
         try:
             self._trainer.train_dataset = self._rows.select(rows)
@@ -237,11 +240,23 @@ class _Trials:
         return synchronized_time(self._plan.device) - began
 
     def _optimizer_memory(self) -> torch.Tensor | None:
-        if self._plan.device != "cuda":
+        """Return a tensor of the size of the optimizer's state on the GPU.
+
+        A paged optimizer keeps it in managed memory, which may lie in the computer's. Where it does
+        not fit, no size is tried, and the training recovers or reports it.
+        """
+        optim = self._plan.optim
+        if self._plan.device != "cuda" or optim.startswith("paged_"):
             return None
         trained = sum(p.numel() for p in self._trainer.model.parameters() if p.requires_grad)
-        size = int(trained * OPTIMIZERS[self._plan.optim].bytes_per_weight)
-        return torch.empty(size, dtype=torch.uint8, device="cuda")
+        size = int(trained * OPTIMIZERS[optim].bytes_per_weight)
+        try:
+            return torch.empty(size, dtype=torch.uint8, device="cuda")
+        except RuntimeError as error:
+            if out_of_memory(error) is None:
+                raise
+            self._is_short = True
+            return None
 
     def _free_memory(self) -> None:
         self._trainer.model.zero_grad(set_to_none=True)

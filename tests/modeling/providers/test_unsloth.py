@@ -126,6 +126,16 @@ def test_the_worker_sets_the_environment_variables_that_disable_telemetry() -> N
     assert environment.VARIABLES["UNSLOTH_DISABLE_STATISTICS"] == "1"
 
 
+@pytest.mark.parametrize(("whole", "how"), [("", "unsloth"), ("embed_tokens, lm_head", True)])
+def test_it_writes_no_pickle_of_whole_embeddings_into_the_model_folder(unsloth, whole, how) -> None:
+    """Its own checkpointing saves them there: `input_embeddings.pt`."""
+    provider, _stand_in = unsloth
+    settings = SimpleNamespace(
+        gradient_checkpointing=True, adapter=SimpleNamespace(modules_to_save=whole)
+    )
+    assert provider._checkpointing(settings) == how
+
+
 @pytest.mark.skipif(not find_spec("unsloth"), reason="Unsloth is not installed")
 def test_the_installed_unsloth_has_the_same_signatures() -> None:
     spec = spec_from_file_location("signatures", ROOT / "scripts" / "unsloth_signatures.py")

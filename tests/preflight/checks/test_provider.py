@@ -151,3 +151,15 @@ def test_a_way_of_attention_that_unsloth_does_not_take_is_told(installed):
     [what] = told(provider="unsloth", model=chosen)
     assert "eager is ignored" in what
     assert told(provider="unsloth") == told(model=chosen) == []
+
+
+def test_a_precision_that_it_does_not_keep_is_told() -> None:
+    def told(machine: Any = WORKSTATION, **said: Any) -> list[str]:
+        found = findings_of(make_context(machine, **said))
+        return [one.level for one in found if one.code == "provider-precision"]
+
+    fp32 = {"hardware": {"precision": "fp32"}}
+    assert told(provider="unsloth", **fp32) == ["caution"]
+    assert told(provider="unsloth") == told(**fp32) == []
+    old = replace(WORKSTATION, gpus=[replace(CARD, compute_capability=(7, 5))])
+    assert told(old, provider="unsloth", **fp32) == []

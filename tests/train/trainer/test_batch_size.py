@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 pytestmark = pytest.mark.torch
@@ -74,6 +76,33 @@ def test_real_trials_report_a_result_and_keep_the_rows_per_step(bench):
     kept = [note for note in told(events, "note") if note["code"] == "batch-size"]
     assert told(events, "adjusted") or kept
     assert losses(events) == pytest.approx(losses(plain), rel=1e-4)
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch", "paged_adamw_32bit"])
+def test_where_the_optimizer_does_not_fit_on_the_gpu_nothing_is_tried(monkeypatch, optim):
+    """A paged optimizer may keep its state in the computer's memory."""
+    import torch
+
+    from modelforge.train.trainer.batch_size import _Trials
+
+    asked = []
+
+    def full(size, **_kwargs):
+        asked.append(size)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    model = torch.nn.Linear(8, 8, bias=False)
+    monkeypatch.setattr(torch, "empty", full)
+    trials = object.__new__(_Trials)
+    trials._plan = SimpleNamespace(device="cuda", optim=optim)
+    trials._trainer = SimpleNamespace(model=model)
+    trials._is_short = False
+    assert trials._optimizer_memory() is None
+    is_paged = optim.startswith("paged_")
+    assert asked == ([] if is_paged else [512])
+    assert trials._is_short is not is_paged
+    if not is_paged:
+        assert trials.tokens_per_s(1) is None
 
 
 def test_batch_sizes_divide_the_rows_of_a_step():

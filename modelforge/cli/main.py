@@ -225,10 +225,22 @@ def _schema(_options: argparse.Namespace) -> int:
 
 def _layers(options: argparse.Namespace) -> list[Layer]:
     from modelforge.config.recipe import load_recipe
+    from modelforge.config.resolve import Layer
     from modelforge.services.layers import COMMAND, user_layers
 
     values = parse_assignments(options.set, "--set")
-    return user_layers(values, load_recipe(options.recipe), COMMAND)
+    layers = user_layers(values, load_recipe(options.recipe), COMMAND)
+    if any("compute_specs" in layer.values for layer in layers):
+        return layers
+    return [Layer("this machine", {"compute_specs": _profile(options)}), *layers]
+
+
+def _profile(options: argparse.Namespace) -> str:
+    """Return the profile that suits this machine, which the page fills in too."""
+    from modelforge.hardware.machine import choose_profile, probe_machine
+    from modelforge.paths import find_home
+
+    return choose_profile(probe_machine(find_home(options.home).root))[0]
 
 
 def _print_problems(error: ForgeError, *, as_json: bool) -> None:

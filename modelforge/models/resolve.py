@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from modelforge.errors import ConfigError, NotFoundError, Problem
+from modelforge.errors import ConfigError, ForgeError, NotFoundError, Problem
 from modelforge.models.architecture import ModelInfo, parameters_by_shape, read_shape
 from modelforge.models.generation_fields import unusable_fields
 from modelforge.models.safetensors_index import WeightsInfo, read_json, read_weights
@@ -19,6 +19,15 @@ from modelforge.units import GIB
 SETTING = "model_name"
 STARTER = "starter"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+
+
+class UnusableWeightsError(ConfigError):
+    """Weights that are missing or damaged; `model` is known from config.json alone."""
+
+    def __init__(self, error: ForgeError, model: ModelInfo) -> None:
+        super().__init__(error.problems)
+        self.http_status = error.http_status
+        self.model = model
 
 
 def resolve_model(
@@ -71,7 +80,13 @@ def _existing_folder(name: str) -> Path:
 
 
 def _from_folder(name: str, folder: Path) -> ModelInfo:
-    weights = read_weights(folder, _files(folder))
+    try:
+        weights = read_weights(folder, _files(folder))
+    except (ConfigError, NotFoundError) as error:
+        none = WeightsInfo(0, None, None, local=True)
+        raise UnusableWeightsError(
+            error, _model_info(name, str(folder), None, folder, none)
+        ) from error
     return _model_info(name, str(folder), None, folder, weights)
 
 

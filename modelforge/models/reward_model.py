@@ -28,7 +28,8 @@ def check_reward_model(config: TrainingConfig, home: Home) -> None:
         what = _what_is_wrong(name, home)
     except (ConfigError, NotFoundError) as error:
         problems = [Problem(SETTING, each.what, each.remedy) for each in error.problems]
-        raise type(error)(problems) from error
+        kind = NotFoundError if isinstance(error, NotFoundError) else ConfigError
+        raise kind(problems) from error
     if what:
         raise ConfigError(Problem(SETTING, what, _REMEDY))
 

@@ -21,7 +21,7 @@ from modelforge.errors import ForgeError, NotFoundError, Problem, merge_errors
 from modelforge.hardware.machine import Machine
 from modelforge.models.adapters import find_adapter
 from modelforge.models.architecture import ModelInfo
-from modelforge.models.resolve import resolve_model
+from modelforge.models.resolve import UnusableWeightsError, resolve_model
 from modelforge.models.reward_model import check_reward_model
 from modelforge.paths import Home
 from modelforge.preflight import Report, RunContext, preflight
@@ -138,7 +138,7 @@ class PreflightService:
             return PreflightResult(errors=[error])
         config = resolved.config
         errors: list[ForgeError] = []
-        facts = _collect(errors, lambda: self.model(config.model_name))
+        facts = self._find_model(config.model_name, errors)
         data = self._load_data(config, errors)
         adapter = _collect(errors, lambda: self._find_adapter(config, facts))
         _collect(errors, lambda: check_reward_model(config, self._home))
@@ -231,6 +231,17 @@ class PreflightService:
         if len(errors) > before:
             return None
         return RunData(training or [], validation or [], several=bool(config.data.sources))
+
+    def _find_model(self, name: str, errors: list[ForgeError]) -> ModelInfo | None:
+        """Return the facts of a model, also of one whose weights are missing or damaged."""
+        try:
+            return self.model(name)
+        except UnusableWeightsError as error:
+            errors.append(error)
+            return error.model if error.model.parameters else None
+        except ForgeError as error:
+            errors.append(error)
+            return None
 
     def _find_adapter(self, config: TrainingConfig, facts: ModelInfo | None) -> str | None:
         """Return the folder of the adapter to start from, or None for a new adapter."""

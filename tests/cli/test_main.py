@@ -148,3 +148,33 @@ def test_a_run_is_continued_by_at_least_one_epoch(home, capsys):
     assert "--epochs" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["runs", "continue", "a-run", "--epochs", "1", "--steps", "1"])
+
+
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "vocab_size": 1000,
+    "max_position_embeddings": 512,
+}
+
+
+def test_the_profile_of_the_machine_is_filled_in_and_memory_is_shown_without_weights(
+    home, tmp_path, capsys
+):
+    model, path = tmp_path / "model", tmp_path / "four.yaml"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps(LLAMA), "utf-8")
+    lines = {"task": "text-generation", "model_name": str(model), "dataset": "sample:captain"}
+    path.write_text(json.dumps(lines | {"strategy": "sft", "use_4bit": False}), "utf-8")
+    assert main(["check", str(path), "--json"]) == 2
+    checked = json.loads(capsys.readouterr().out)
+    [problem] = checked["problems"]
+    assert (problem["where"], ".safetensors" in problem["what"]) == ("model_name", True)
+    assert checked["memory_total_gib"] > 0
+    assert not checked["ready"]
+    assert main(["check", str(path)]) == 2
+    assert "Not ready." in capsys.readouterr().out

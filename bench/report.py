@@ -2,7 +2,7 @@
 
     python bench/report.py                      write the page from the stored figures
     python bench/report.py start recommended    run these two, then write the page
-    python bench/report.py all                  run all except gpu, then write the page
+    python bench/report.py all                  run all, then write the page
 
 All take an hour on an idle machine. Each can also be run alone with fewer rounds.
 """
@@ -27,7 +27,6 @@ BENCHES = {
     "llama_factory": ("peers.llama_factory", "5 min; the first run makes its environment, 2 GB"),
     "memory": ("memory", "see its docstring"),
     "time_left": ("time_left", "see its docstring"),
-    "gpu": ("gpu", "needs a GPU; see its docstring"),
 }
 HEAD = """# Performance
 
@@ -35,11 +34,28 @@ Written by `python bench/report.py` from the raw figures in `bench/results/`; ru
 again with `python bench/report.py NAME`. Figures are medians, with minimum and maximum in brackets.
 Compared programs ran interleaved on one machine; on a shared machine only ratios are meaningful."""
 
+ON_A_GPU = """## On a GPU (`bench/gpu_session.py`)
+
+Not measured yet. One session takes at most nine minutes on a data-centre GPU and needs neither
+network nor models:
+
+```bash
+pip install --no-deps -r requirements-gpu.txt     # on an image that has PyTorch already
+python bench/gpu_session.py --out FOLDER
+python bench/gpu_unsloth.py --out FOLDER          # four minutes; Unsloth is left out if missing
+```
+
+Its ten steps, each with a time limit: versions and driver; the GPU tests (methods, number formats,
+attention), eight processes at a time; whether a warm worker leaves CUDA alone; recovery from a lack
+of GPU memory; a trial run against the run; the memory estimate against the peak; attention kernels;
+fp16 and resume; chat. The results are `session.json`, `session.md` and `session.log`. With `--play`
+the steps run on the CPU with tiny models, to try the scripts themselves."""
+
 
 def main(names: list[str]) -> None:
     """Run the named benchmarks, and write the page."""
     if names == ["all"]:
-        names = [name for name in BENCHES if name != "gpu"]
+        names = list(BENCHES)
     unknown = set(names) - set(BENCHES)
     if unknown:
         sys.exit(f"Unknown: {', '.join(sorted(unknown))}. Choose from {', '.join(BENCHES)}.")
@@ -58,7 +74,7 @@ def page() -> str:
         lines = importlib.import_module(module).section()
         if lines:
             parts.append("\n".join(lines).strip())
-    return "\n\n".join([*parts, _commands()]) + "\n"
+    return "\n\n".join([*parts, ON_A_GPU, _commands()]) + "\n"
 
 
 def _available() -> list[tuple[str, str]]:

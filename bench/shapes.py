@@ -43,6 +43,16 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 # On a GPU, full-size models.
 GPU_SHAPES: dict[str, dict[str, Any]] = {
+    "135M": {
+        "model_type": "llama",
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "tie_word_embeddings": True,
+    },
     "0.6B": {**SHAPES["qwen3"], "num_hidden_layers": 28},
     "1.7B": {
         **SHAPES["qwen3"],
@@ -68,14 +78,21 @@ def make(folder: Path, shape: dict[str, Any], tokens: Path) -> None:
         folder / "model.safetensors.index.json"
     ).exists():
         return
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
     folder.mkdir(parents=True, exist_ok=True)
     for name in TOKENIZER:
         shutil.copy(tokens / name, folder / name)
+    save_random(folder, shape, "cpu")
+
+
+def save_random(folder: Path, shape: dict[str, Any], device: str, *, pad_token_id: int = 2) -> None:
+    """Save a model of a shape with random weights, made on a device."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": pad_token_id}
     kind = {name: value for name, value in shape.items() if name != "model_type"}
     config = AutoConfig.for_model(shape["model_type"], max_position_embeddings=4096, **kind, **ends)
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(folder)

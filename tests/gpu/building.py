@@ -21,7 +21,7 @@ def decoder(folder: Path) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _bytes(folder)
+    tokenizer = byte_tokenizer(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=_rounded(len(tokenizer)),
@@ -45,7 +45,7 @@ def encoder_decoder(folder: Path) -> Path:
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
-    tokenizer = _bytes(folder)
+    tokenizer = byte_tokenizer(folder)
     torch.manual_seed(0)
     config = T5Config(
         vocab_size=_rounded(len(tokenizer)),
@@ -93,7 +93,7 @@ def encoder(folder: Path) -> Path:
 MAKERS = {"decoder": decoder, "encoder-decoder": encoder_decoder, "encoder": encoder}
 
 
-def _bytes(folder: Path) -> Any:
+def byte_tokenizer(folder: Path, longest: int = LONGEST) -> Any:
     """Save and return a tokenizer of single bytes and a few words, with a chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -114,7 +114,7 @@ def _bytes(folder: Path) -> Any:
         pad_token="<|pad|>",
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",
-        model_max_length=LONGEST,
+        model_max_length=longest,
     )
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from modelforge.runs.layout import RunFolder
 from tests.gpu.building import LONGEST, MAKERS
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 600.0
-# Where what was measured is kept, when somebody asks for it: see bench/gpu.py.
+PATIENCE_S = 300.0
+# The file to which figures are appended, one JSON line each: see bench/gpu_steps/gpu_tests.py.
 RECORD = "MODELFORGE_GPU_RECORD"
 COLOURS = ("red", "blue", "green", "amber")
 
@@ -79,22 +79,25 @@ class Ended:
 
 
 class Runs:
-    """Makes run folders for the card as the store does, and runs them; without a card, the CPU."""
+    """Makes run folders for the GPU as the store does, and runs them; without a GPU, the CPU.
 
-    def __init__(self, folder: Path, card: Gpu | None, models: dict[str, Path]) -> None:
+    `packages` are the optional packages of the machine: without them a plan falls back, for
+    instance from flash attention to sdpa.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        card: Gpu | None,
+        models: dict[str, Path],
+        packages: Iterable[str] = (),
+    ) -> None:
         self._folder, self.card, self._models = folder, card, models
+        self._packages = frozenset(packages)
 
     def one_step(self, kind: str = "decoder", **answers: Any) -> Ended:
         """Train one update on a tiny model of this kind, and return what became of it."""
-        config = self._config(answers)
-        ground = PlanContext(
-            "cuda" if self.card else "cpu",
-            str(self._models[kind]),
-            compute_capability=self.card.compute_capability if self.card else None,
-            context=LONGEST,
-            kind=kind,
-        )
-        run = self._prepared(config, make_plan(config, ground).as_dict())
+        run = self.prepare(kind, **answers)
         began = time.monotonic()
         with run.log.open("w", encoding="utf-8") as log:
             subprocess.run(
@@ -109,6 +112,19 @@ class Runs:
         for event in read_events(run.events)[0]:
             ended.events.setdefault(event.kind, []).append(event.data)
         return ended
+
+    def prepare(self, kind: str = "decoder", **answers: Any) -> RunFolder:
+        """Return the folder of a run that has not been started."""
+        config = self._config(answers)
+        context = PlanContext(
+            "cuda" if self.card else "cpu",
+            str(self._models[kind]),
+            compute_capability=self.card.compute_capability if self.card else None,
+            context=LONGEST,
+            kind=kind,
+            packages=self._packages,
+        )
+        return self._prepared(config, make_plan(config, context).as_dict())
 
     def _config(self, answers: dict[str, Any]) -> TrainingConfig:
         task = answers.get("task", "text-generation")
@@ -177,29 +193,24 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def runs(tmp_path: Path, card: Gpu, models: dict[str, Path]) -> Runs:
-    """Runs on the card."""
-    return Runs(tmp_path, card, models)
-
-
-@pytest.fixture(scope="session")
-def kept() -> Iterator[list[dict[str, Any]]]:
-    """What the tests have measured; written to the file that MODELFORGE_GPU_RECORD names."""
-    results: list[dict[str, Any]] = []
-    yield results
-    if os.environ.get(RECORD):
-        Path(os.environ[RECORD]).write_text(json.dumps(results, indent=1), encoding="utf-8")
+def runs(tmp_path: Path, card: Gpu, models: dict[str, Path], machine: Machine) -> Runs:
+    """Runs on the GPU."""
+    return Runs(tmp_path, card, models, machine.packages)
 
 
 @pytest.fixture
-def measured(kept: list[dict[str, Any]]) -> Callable[[str, Ended], None]:
-    """Hold a run against what every run must do, and keep its figures."""
+def measured() -> Callable[[str, Ended], None]:
+    """Check what every run must do, and append its figures to the file of MODELFORGE_GPU_RECORD."""
 
     def measure(name: str, ended: Ended) -> None:
-        kept.append({"cell": name, "worked": not ended.failure, "seconds": ended.seconds})
+        figures = {"cell": name, "worked": not ended.failure, "seconds": ended.seconds}
+        if not ended.failure:
+            figures["peak_gib"] = ended.peak_gib
+            figures["precision"] = ended.events["plan"][-1]["precision"]
+        if os.environ.get(RECORD):
+            with Path(os.environ[RECORD]).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(figures) + "\n")
         assert not ended.failure, ended.failure
-        kept[-1]["peak_gib"] = ended.peak_gib
-        kept[-1]["precision"] = ended.events["plan"][-1]["precision"]
         assert [plan["device"] for plan in ended.events["plan"]] == ["cuda"] * len(
             ended.events["plan"]
         )

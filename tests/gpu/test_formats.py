@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from importlib.util import find_spec
 
 import pytest
@@ -69,3 +71,15 @@ def test_an_attention_takes_a_step(runs, measured, card, attention):
         pytest.skip(f"flash_attention_3 is for compute capability 9.0; this is {card.name}")
     ended = runs.one_step(bf16=True, model={"attn_implementation": attention})
     measured(f"huggingface, sft, {attention}", ended)
+    stored = json.loads(ended.run.config.read_text(encoding="utf-8"))
+    assert stored["plan"]["attn_implementation"] == attention
+
+
+def test_a_compiled_model_takes_a_step(runs, measured):
+    need(runs.card, package="triton")
+    if not (shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")):
+        pytest.skip("there is no C compiler")
+    ended = runs.one_step(torch_compile=True)
+    measured("huggingface, sft, torch.compile", ended)
+    stored = json.loads(ended.run.config.read_text(encoding="utf-8"))
+    assert stored["plan"]["torch_compile"] is True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from modelforge.hardware.nvidia import Gpu
 from tests.gpu.conftest import Runs
-from tests.gpu.test_matrix import WAYS, answers, is_here
+from tests.gpu.test_matrix import WAYS, answers
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
@@ -13,9 +16,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 ONE_EACH = [WAYS[place] for place in (0, 2, 3, 6, 10)]
 
 
-@pytest.mark.parametrize(
-    ("task", "strategy", "kind"), [way for way in ONE_EACH if is_here(*way, "16-bit")]
-)
+@pytest.mark.parametrize(("task", "strategy", "kind"), ONE_EACH)
 def test_a_cell_of_the_matrix_takes_its_step(tmp_path, models, task, strategy, kind):
     ended = Runs(tmp_path, None, models).one_step(kind, **answers(task, strategy, "16-bit"))
     assert not ended.failure, ended.failure
@@ -26,3 +27,19 @@ def test_a_cell_of_the_matrix_takes_its_step(tmp_path, models, task, strategy, k
 def test_a_failed_run_says_why(tmp_path, models):
     ended = Runs(tmp_path, None, models).one_step(learning_rate=1e-3, fp16=True)
     assert "fp16-needs-gpu" in ended.failure
+
+
+@pytest.mark.parametrize(
+    ("attention", "package"),
+    [("flash_attention_2", "flash_attn"), ("flash_attention_3", "flash_attn_interface")],
+)
+def test_flash_attention_is_asked_for_where_it_is_installed(tmp_path, models, attention, package):
+    gpu = Gpu(0, compute_capability=(9, 0))
+    for packages, planned in (({package}, attention), (set(), "sdpa")):
+        folder = tmp_path / planned
+        folder.mkdir()
+        run = Runs(folder, gpu, models, packages).prepare(
+            bf16=True, model={"attn_implementation": attention}
+        )
+        plan = json.loads(run.config.read_text(encoding="utf-8"))["plan"]
+        assert plan["attn_implementation"] == planned

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelforge.preflight.checks.provider import unsloth_status
-from tests.gpu.test_matrix import BITS, is_here
+from tests.gpu.test_matrix import BITS
 
 pytestmark = pytest.mark.gpu
 
@@ -13,7 +13,7 @@ CELLS = [
     (strategy, bits)
     for strategy in ("sft", "qlora", "dpo")
     for bits in BITS
-    if is_here("text-generation", strategy, "decoder", bits)
+    if strategy != "qlora" or bits in ("4-bit", "8-bit")
 ]
 
 

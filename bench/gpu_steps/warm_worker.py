@@ -1,0 +1,69 @@
+"""Check that a warm worker holds no GPU: open device files, memory, CUDA initialised."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bench.gpu_steps.record import Record, run_step
+from bench.gpu_steps.runs import used_gib
+
+# CUDA opens this one; NVML opens only the others.
+CUDA_FILE = "/dev/nvidia-uvm"
+IMPORT_BITSANDBYTES = """
+import modelforge.train.environment as environment
+environment.configure_process()
+import bitsandbytes, torch
+print(torch.cuda.is_initialized())
+"""
+
+
+def main(record: Record) -> None:
+    """Start a warm worker, and look at what it holds after its imports."""
+    before = used_gib()
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "modelforge.train", "--warm"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin
+    assert process.stdout
+    line = process.stdout.readline()
+    record.keep(ready=line.strip(), seconds=round(time.monotonic() - began, 1))
+    files = open_devices(process.pid)
+    record.keep(device_files=files, cuda_initialised=CUDA_FILE in files)
+    after = used_gib()
+    if before is not None and after is not None:
+        record.keep(gpu_memory_gib=round(after - before, 3))
+    process.stdin.close()
+    process.wait(10)
+    record.measure("CUDA initialised by importing bitsandbytes", imports_initialise)
+
+
+def open_devices(pid: int) -> list[str]:
+    """Return the NVIDIA device files that a process has open."""
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").glob("*"):
+        try:
+            target = os.readlink(link)  # noqa: PTH115
+        except OSError:
+            continue
+        if target.startswith("/dev/nvidia"):
+            found.add(target)
+    return sorted(found)
+
+
+def imports_initialise() -> str:
+    """Return whether the import of bitsandbytes alone initialises CUDA."""
+    command = [sys.executable, "-c", IMPORT_BITSANDBYTES]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.strip().splitlines()[-1]
+
+
+if __name__ == "__main__":
+    run_step(main)

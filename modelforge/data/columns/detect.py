@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from modelforge.config.fields import source_specs
 from modelforge.config.rules.data import declared_type
 from modelforge.config.schema.data import Source
 from modelforge.data.canonical.cells import conversation_in
@@ -214,8 +215,9 @@ def _missing_column(name: str, setting: str, column: str, columns: Sequence[str]
 
 
 def _missing_part(name: str, setting: str, columns: Sequence[str]) -> DataError:
-    what = f"{setting} is not set, and none of the columns {_shorten(columns)} has a usual name."
-    return DataError(Problem(name, what, f"Set {setting} to the name of the column."))
+    column = source_specs()[setting].label
+    what = f"has no {column.lower()} with a usual name; its columns are {_shorten(columns)}."
+    return DataError(Problem(name, what, f"Choose the {column.lower()} ({setting})."))
 
 
 def _unknown_columns(rows: Rows, name: str, source_type: str) -> DataError:
@@ -230,6 +232,7 @@ def _unknown_columns(rows: Rows, name: str, source_type: str) -> DataError:
     if source_type == "auto":
         remedy = f"Name the columns {SUPPORTED_COLUMNS}."
     else:
-        settings = " and ".join(part.setting for part in _TYPES[source_type].parts)
-        remedy = f"Name the columns with {settings}, or set the type to auto."
+        parts = [part.setting for part in _TYPES[source_type].parts]
+        names = [f"{source_specs()[setting].label.lower()} ({setting})" for setting in parts]
+        remedy = f"Choose the {' and the '.join(names)}, or let the row type be detected (auto)."
     return DataError(Problem(name, what, remedy))

@@ -145,7 +145,7 @@ REFUSED = [
     ({"messages_field": "zzz"}, "has no column zzz", "Its columns are body, answer."),
     ({"type": "conversation"}, "do not match conversation rows", "messages_field"),
     ({"instruction_field": "body", "output_field": "x"}, "no column x", "Its columns are"),
-    ({"chosen_field": "body"}, "rejected_field is not set", "name of the column"),
+    ({"chosen_field": "body"}, "no rejected column with a usual name", "(rejected_field)"),
 ]
 
 

@@ -86,7 +86,7 @@ def test_one_click_repairs_the_file_into_a_copy_that_can_be_trained_on(
     assert not after.blocked
     assert case.code not in {each.code for each in after.findings}
     assert summarize(done.path).rows == done.rows >= 2
-    assert len(list(home.uploads.iterdir())) == 1
+    assert set(home.uploads.iterdir()) == {done.path, done.report}
     assert before.stats.rows <= done.rows + 2
 
 

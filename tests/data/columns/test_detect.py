@@ -1,5 +1,6 @@
 import pytest
 
+from modelforge.config.schema.data import Source
 from modelforge.data.columns.detect import detect_mapping
 from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.errors import DataError
@@ -54,3 +55,17 @@ def test_unknown_columns_are_refused_with_the_supported_ones() -> None:
 def test_a_mapping_survives_a_round_trip() -> None:
     mapping = detect_mapping([{"instruction": "a", "input": "b", "output": "c", "id": 1}])
     assert ColumnMapping.from_dict(mapping.as_dict()) == mapping
+
+
+def test_a_part_without_a_column_is_named_in_the_words_of_the_page() -> None:
+    rows = [{"Frage": "a", "Antwort": "b"}]
+    source = Source(path="faq.csv", type="instruction")
+    with pytest.raises(DataError) as caught:
+        detect_mapping(rows, "faq.csv", source)
+    assert "output column (output_field)" in caught.value.problems[0].remedy
+    source = Source(path="faq.csv", type="instruction", instruction_field="Frage")
+    with pytest.raises(DataError) as caught:
+        detect_mapping(rows, "faq.csv", source)
+    (problem,) = caught.value.problems
+    assert problem.what == "has no output column with a usual name; its columns are Frage, Antwort."
+    assert problem.remedy == "Choose the output column (output_field)."

@@ -25,6 +25,12 @@ COLUMNS = {
     "conversation": ("messages_field", "system_field", "tools_field"),
     "preference": ("prompt_field", "chosen_field", "rejected_field"),
 }
+# What the columns of questions with answers are for.
+LABELS = {
+    "instruction_field": "Question: what is asked",
+    "input_field": "Input: more text of the question, if any",
+    "output_field": "Answer: what is learned",
+}
 MESSAGE_KEYS = {"role": "Role of a message", "content": "Content of a message"}
 # Fields that say where a source is and how much of it is used.
 LOCATION = frozenset({"path", "subset", "split", "samples", "weight"})
@@ -37,10 +43,11 @@ SYSTEM_PROMPTS = {"none": "none", "field": "from a column", "fixed": "the same f
 
 @dataclass(frozen=True)
 class FileColumns:
-    """The columns of a file, and the keys of the objects inside its lists."""
+    """The columns of a file, the keys of the objects inside its lists, and its first rows."""
 
     columns: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
 
 
 def reading(sources: Sequence[Mapping[str, Any]], reason: str, *, is_usable: bool) -> Markup:
@@ -74,7 +81,8 @@ def _source(
     boxes = [_select(place, "type", "Each row is", kind, list(TYPES.items()))]
     for name in COLUMNS.get(kind, ()):
         value = str(source.get(name) or "")
-        boxes.append(_select(place, name, specs[name].label, value, _options(found.columns)))
+        label = LABELS.get(name, specs[name].label)
+        boxes.append(_select(place, name, label, value, _options(found.columns)))
     if kind == "conversation":
         keys = source.get("message_property_mappings") or {}
         for name, label in MESSAGE_KEYS.items():
@@ -85,7 +93,11 @@ def _source(
         legend = f"{fmt.file_name(source.get('path', ''))}: {legend[:1].lower()}{legend[1:]}"
     more = [_field(place, name, source, found.columns) for name in MORE]
     is_open = any(source.get(name) not in (None, "", "none") for name in MORE)
-    return render("form", "source", place, legend, boxes, more, is_open)
+    form = render("form", "source", place, legend, boxes, more, is_open)
+    # The rows as they are in the file, which nothing else shows until they can be read.
+    if not found.rows:
+        return form
+    return join([form, render("data", "rows", found.columns[: len(found.rows[0])], found.rows)])
 
 
 def _field(place: int, name: str, source: Mapping[str, Any], columns: Sequence[str]) -> Markup:

@@ -12,6 +12,7 @@ from modelforge.data.checks.summary import DatasetSummary
 from modelforge.data.formats.read import read_rows
 from modelforge.data.repair.copy import RepairResult
 from modelforge.data.repair.log import RemovalError
+from modelforge.data.sources.load import truncate
 from modelforge.data.sources.locate import find_source_files
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import DataError, ForgeError
@@ -28,6 +29,10 @@ from ui.streams import progress_lines
 
 SOURCES = "data.sources"
 PREVIEW_ROWS = 20
+# Of the rows that are shown above the column mapping.
+ROWS_SHOWN = 3
+MAX_COLUMNS_SHOWN = 20
+MAX_CELL_CHARS = 160
 # Larger data is checked only on request.
 MAX_CHECKED_BYTES = 64 * MIB
 _LOCATION = ("path", "subset", "split")
@@ -93,22 +98,29 @@ def mapping_editor(forge: Forge, stated: Sequence[Mapping[str, Any]], dataset: s
 
 
 def file_columns(forge: Forge, source: Mapping[str, Any]) -> FileColumns:
-    """Return the columns of a file, and the keys inside the lists of its first rows."""
+    """Return the columns of a file, the keys inside the lists of its first rows, and 3 of them."""
     columns: dict[str, None] = {}
     keys: dict[str, None] = {}
+    first: list[dict[str, Any]] = []
     location = {name: source.get(name) for name in _LOCATION}
     try:
         # Only the location matters here, so the other fields are not validated.
         file = find_source_files(Source.model_construct(**location), forge.home)[0]
         for row in islice(read_rows(file, encoding=source.get("encoding")), PREVIEW_ROWS):
             columns.update(dict.fromkeys(str(name) for name in row.data))
+            first.append(row.data)
             for value in row.data.values():
                 items = value if isinstance(value, list) else ()
                 for item in items[:PREVIEW_ROWS]:
                     keys.update(dict.fromkeys(map(str, item)) if isinstance(item, dict) else {})
     except ForgeError:
         pass  # the columns of the rows read so far are enough
-    return FileColumns(list(columns), list(keys))
+    shown = list(columns)[:MAX_COLUMNS_SHOWN]
+    rows = [
+        [str(truncate(row.get(name, "")))[:MAX_CELL_CHARS] for name in shown]
+        for row in first[:ROWS_SHOWN]
+    ]
+    return FileColumns(list(columns), list(keys), rows)
 
 
 def check(forge: Forge, entered: Entered) -> Reply:

@@ -19,7 +19,8 @@ def test_every_row_type_asks_only_for_fields_of_a_source(kind):
     assert set(column_mapping.COLUMNS[kind]) <= Source.model_fields.keys()
     for name in column_mapping.COLUMNS[kind]:
         assert f'data-map="{name}"' in editor(type=kind)
-        assert source_specs()[name].label in editor(type=kind)
+        label = column_mapping.LABELS.get(name, source_specs()[name].label)
+        assert label in editor(type=kind)
 
 
 def test_the_row_types_are_those_of_the_schema():
@@ -48,3 +49,10 @@ def test_the_reading_names_its_origin():
     detected = column_mapping.reading([{"path": "a", "weight": 2.0}], "Text.", is_usable=True)
     assert "mapping-undo" not in detected
     assert "detected" in detected
+
+
+def test_the_rows_are_shown_as_they_are_in_the_file():
+    columns = FileColumns(["Frage", "Antwort"], [], [["Wie hoch?", "<b>12 m</b>"]])
+    page = column_mapping.editor([{"path": "odd.csv", "type": "instruction"}], [columns])
+    assert "Wie hoch?" in page
+    assert "&lt;b&gt;12 m" in page

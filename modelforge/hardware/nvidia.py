@@ -190,6 +190,11 @@ class NvmlClient:
             return query()
         except (self._library.NVMLError, AttributeError, UnicodeDecodeError):
             return None
+        except Exception as error:
+            # A function of a driver of another version; no NVMLError, and not in every pynvml.
+            if type(error).__name__ != "NVMLLibraryMismatchError":
+                raise
+            return None
 
 
 def _no_gpu_reason(visible: str | None) -> str:

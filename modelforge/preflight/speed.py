@@ -31,6 +31,8 @@ _DEQUANTIZATION_ON_CPU = {"none": 1.0, "8-bit": 3.0, "4-bit": 3.0}
 # Dense 16-bit TFLOPS of a mid-range GPU of each compute capability.
 _TFLOPS = {(7, 0): 100.0, (7, 5): 30.0, (8, 0): 280.0, (8, 6): 40.0, (8, 9): 60.0, (9, 0): 790.0}
 _TFLOPS_NEWER = 60.0
+# Turing without tensor cores.
+_TFLOPS_GTX_16 = 8.0
 _UTILIZATION = 0.4
 _LAUNCH_SECONDS_PER_BLOCK = 0.005
 # torch.compile saves 14 to 19 % of a step (axolotl, docs/optimizations.qmd; torchtune's README:
@@ -146,6 +148,8 @@ def flops_per_s(context: RunContext) -> float | None:
     if capability is None or capability < (7, 0):
         return None
     peak = _TFLOPS.get(capability, _TFLOPS_NEWER if capability > (9, 0) else 30.0) * 1e12
+    if context.gpu is not None and "GTX 16" in context.gpu.name:
+        peak = _TFLOPS_GTX_16 * 1e12
     precision = 0.25 if plan.precision == "fp32" else 1.0
     compiled = COMPILED if plan.torch_compile else 1.0
     return peak * precision * compiled * _UTILIZATION / _dequantization(plan, _DEQUANTIZATION)

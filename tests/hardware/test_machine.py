@@ -153,6 +153,15 @@ def test_memory_of_our_own_processes_is_not_counted_as_held_by_others(look):
     assert machine.when_children_end().gpus[0].free_gib == machine.gpus[0].free_gib + 3
 
 
+def test_a_driver_of_another_version_leaves_our_memory_unknown(look):
+    """pynvml raises it for drivers before 510, and it is no NVMLError."""
+    import pynvml
+
+    card = Card(processes=pynvml.NVMLLibraryMismatchError("Unversioned function called"))
+    (gpu,) = look(Driver(card)).gpus
+    assert (gpu.total_gib, gpu.own_gib) == (12, 0)
+
+
 def test_an_old_driver_without_the_second_memory_question_is_understood(look):
     card = look(Driver(Card(), version2=False)).gpus[0]
     assert (card.total_gib, card.free_gib, card.other_gib) == (12, 10.5, 1.5)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from modelforge.preflight.speed import estimate_seconds, estimate_tokens, max_tokens
+from modelforge.preflight.speed import estimate_seconds, estimate_tokens, flops_per_s, max_tokens
 from tests.preflight.contexts import (
     CARD,
     LAPTOP,
@@ -91,3 +91,11 @@ def test_a_reference_model_takes_its_time_and_rewards_cannot_be_foreseen():
     )
     assert 1.3 < estimate_seconds(compared) / estimate_seconds(plainly) < 1.5
     assert estimate_seconds(make_context(strategy="rlhf")) is None
+
+
+def test_a_gtx_16_has_no_tensor_cores():
+    with_them, without = (
+        flops_per_s(make_context(with_card(name=name, compute_capability=(7, 5)), LLAMA_8B))
+        for name in ("NVIDIA GeForce RTX 2060", "NVIDIA GeForce GTX 1660 SUPER")
+    )
+    assert without < with_them / 3

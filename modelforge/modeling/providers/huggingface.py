@@ -19,6 +19,7 @@ from transformers import (
     AutoTokenizer,
     GenerationConfig,
 )
+from transformers.integrations import sdpa_attention
 
 from modelforge.config.methods import Head
 from modelforge.config.plan.make import Plan
@@ -92,6 +93,7 @@ def load_weights(plan: Plan, config: TrainingConfig, head: Head) -> Any:
     auto = AUTO_CLASSES[head]
     capability = torch.cuda.get_device_capability() if plan.device == "cuda" else None
     quantization.require_fp8_gpu(plan, capability)
+    use_efficient_attention(capability)
     facts = quantization.model_facts(plan, config, head, auto, hub)
     arguments: dict[str, Any] = {
         **hub,
@@ -114,6 +116,17 @@ def load_weights(plan: Plan, config: TrainingConfig, head: Head) -> Any:
         if attention != "sdpa" or "scaled_dot_product_attention" not in str(error):
             raise
         return auto.from_pretrained(plan.model_path, attn_implementation="eager", **arguments)
+
+
+def use_efficient_attention(capability: tuple[int, int] | None) -> None:
+    """Repeat the key and value heads of grouped attention on GPUs below compute capability 8.0.
+
+    They have no flash kernel, and the memory-efficient one takes no grouped heads: PyTorch would
+    fall back to the math kernel, which holds the scores of all pairs of tokens. Transformers
+    (integrations/sdpa_attention.py) leaves the heads grouped wherever there is no mask.
+    """
+    if capability is not None and capability < (8, 0):
+        sdpa_attention.use_gqa_in_sdpa = lambda *_: False
 
 
 def load_tokenizer(plan: Plan) -> tuple[Any, GenerationConfig]:

@@ -1,41 +1,36 @@
-"""Models that cannot be learned from are refused when they are loaded, before the first step."""
+"""Attention on GPUs before Ampere, which take no grouped heads without a mask."""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
 
-pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+pytestmark = pytest.mark.torch
 
 
-def test_nan_in_the_middle_of_a_weight_is_refused_with_its_name(
-    bench, tiny_model: Path, tmp_path: Path
-):
-    from safetensors.torch import load_file, save_file
+@pytest.mark.parametrize(
+    ("capability", "is_grouped"), [((7, 5), False), ((8, 6), True), (None, True)]
+)
+def test_before_ampere_heads_are_repeated_with_the_same_result(monkeypatch, capability, is_grouped):
+    import torch
+    from transformers.integrations import sdpa_attention
 
-    folder = tmp_path / "nan"
-    shutil.copytree(tiny_model, folder)
-    weights = load_file(folder / "model.safetensors")
-    weights["model.layers.1.mlp.down_proj.weight"][16, 32] = float("nan")
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    events = bench.work(bench.prepare(model_path=str(folder)))
-    failed = events[-1].data
-    assert failed["cause"] == "weights-not-finite"
-    assert "model.layers.1.mlp.down_proj.weight" in failed["what"]
-    assert "learning rate" not in failed["remedy"]
-    assert not any(event.kind == "plan" for event in events)
+    from modelforge.modeling.providers.huggingface import use_efficient_attention
 
+    grouped = []
+    attend = torch.nn.functional.scaled_dot_product_attention
 
-def test_more_tokens_than_rows_are_refused(bench, tiny_model: Path, tmp_path: Path):
-    from transformers import AutoTokenizer
+    def watch(*args, **kwargs):
+        grouped.append(bool(kwargs.get("enable_gqa")))
+        return attend(*args, **kwargs)
 
-    folder = tmp_path / "short"
-    shutil.copytree(tiny_model, folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_tokens(["<think>", "</think>", "<tool>"])
-    tokenizer.save_pretrained(folder)
-    failed = bench.work(bench.prepare(model_path=str(folder)))[-1].data
-    assert failed["cause"] == "tokens-without-rows"
-    assert "49,155 tokens" in failed["what"]
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watch)
+    monkeypatch.setattr(sdpa_attention, "use_gqa_in_sdpa", sdpa_attention.use_gqa_in_sdpa)
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, heads, 6, 8) for heads in (4, 2, 2))
+    layer = torch.nn.Module()
+    layer.num_key_value_groups, layer.is_causal = 2, True
+    usual, _ = sdpa_attention.sdpa_attention_forward(layer, query, key, value, None)
+    use_efficient_attention(capability)
+    found, _ = sdpa_attention.sdpa_attention_forward(layer, query, key, value, None)
+    assert grouped == [True, is_grouped]
+    assert torch.allclose(found, usual, atol=1e-6)

@@ -140,13 +140,7 @@ def _train_policy(
     prompts: PromptDataset | None = None,
 ) -> None:
     job, settings = context.job, context.job.config.trainer
-    reward: Reward
-    if rule is not None:
-        reward = rule_reward(settings.reward, rule)
-    elif stage is None:
-        reward = reward_model.load_named(context, str(settings.reward_model))
-    else:
-        reward = reward_model.load_trained(context)
+    reward = _load_reward(context, rule, stage)
     loaded = context.load("causal")
     template = loop.chat_template_for(context, loaded.tokenizer, loaded.model.generation_config)
     prompts = prompts or _prompts(context, template)
@@ -176,6 +170,15 @@ def _train_policy(
     if progress.is_complete and prompts.eval is not None:
         _report_scores(context, completions, progress, len(prompts.eval))
     loop.finish(context, trainer, progress, began)
+
+
+def _load_reward(context: WorkerContext, rule: Rule | None, stage: Stage | None) -> Reward:
+    settings = context.job.config.trainer
+    if rule is not None:
+        return rule_reward(settings.reward, rule)
+    if stage is None:
+        return reward_model.load_named(context, str(settings.reward_model))
+    return reward_model.load_trained(context)
 
 
 def _prompts_before_loading(context: WorkerContext) -> PromptDataset:

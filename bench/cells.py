@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -50,7 +51,7 @@ class Cell:
 def cells(device: str) -> Iterator[Cell]:
     """Yield the cells of a device: all combinations on a GPU, a balanced half on the CPU."""
     if device == "cuda":
-        four = product(("starter", *GPU_SHAPES), WAYS, (512, 2048), (1, 4), (False, True))
+        four = product(GPU_SHAPES, WAYS, (512, 2048), (1, 4), (False, True))
         yield from (Cell(*each) for each in four)
         return
     for shape, way in product(("llama", "starter", "qwen3", "gemma3"), WAYS):
@@ -97,14 +98,25 @@ def settings(cell: Cell, rows: Path, device: str) -> dict[str, Any]:
 
 
 def prepare(device: str) -> tuple[Home, Path]:
-    """Return a home with the starter model and the shapes of a device, and the folder of rows."""
+    """Return a home, and the folder of rows; the models of the shapes of a device are made.
+
+    On a GPU nothing is downloaded: the tokenizer is one of single bytes instead of the starter's.
+    """
     home = Home(FOLDER / "home")
-    if not home.starter_model.exists():
-        home.starter_model.parent.mkdir(parents=True)
-        home.starter_model.symlink_to(starter_home() / "models" / "starter")
-    shapes = GPU_SHAPES if device == "cuda" else SHAPES
+    home.root.mkdir(parents=True, exist_ok=True)
+    if device == "cuda":
+        sys.path.insert(0, str(ROOT))
+        from tests.gpu.building import byte_tokenizer
+
+        shapes, tokenizer = GPU_SHAPES, FOLDER / "tokenizer"
+        byte_tokenizer(tokenizer, 4096)
+    else:
+        shapes, tokenizer = SHAPES, home.starter_model
+        if not tokenizer.exists():
+            tokenizer.parent.mkdir(parents=True)
+            tokenizer.symlink_to(starter_home() / "models" / "starter")
     for name, shape in shapes.items():
-        make(FOLDER / "models" / name, shape, home.starter_model)
+        make(FOLDER / "models" / name, shape, tokenizer, device)
     rows = FOLDER / "rows"
     rows.mkdir(exist_ok=True)
     _write(rows / "long.jsonl", [4000] * 40)

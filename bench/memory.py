@@ -3,8 +3,9 @@
     python bench/memory.py [cpu|cuda|estimates]
 
 `cpu` runs the cells, each as a short run of the worker, and reads the peak resident memory of its
-process; cells that are in the CSV already are not run again. `estimates` computes only the
-estimates again. Model shapes other than the starter have random weights.
+process; cells that are in the CSV already are not run again. `cuda` needs no network, and
+compares the memory that PyTorch reserved with estimates without the CUDA context. `estimates`
+computes only the estimates again. Model shapes other than the starter have random weights.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from typing import Any
 
 from cells import CALIBRATED_ON, FOLDER, Cell, cells, prepare, settings
 from harness import RESULTS, conditions, keep, titled
+from like_with_like import tensors_gib
 from peers.memory_tools import estimators
 
 from modelforge.config.resolve import Layer
+from modelforge.errors import ForgeError
 from modelforge.forge import Forge
 from modelforge.paths import Home
+from modelforge.preflight.report import Report
 from modelforge.units import GIB
 
 NAME = "memory-estimates"
@@ -36,7 +40,10 @@ def measure_run(home: Home, values: dict[str, Any]) -> dict[str, Any]:
     forge = Forge(home)
     peak, pid = 0, None
     try:
-        run = forge.runs.start(Layer("bench", values))
+        try:
+            run = forge.runs.start(Layer("bench", values))
+        except ForgeError as error:  # such as a blocker: the model is too large for this GPU
+            return {"peak_gib": "", "error": str(error)[:300]}
         while not forge.runs.state(run).is_over:
             try:
                 pid = pid or json.loads(forge.runs.folder(run).process.read_text("utf-8"))["pid"]
@@ -88,7 +95,8 @@ def estimates(device: str) -> None:
     """Compute and store our estimates and those of the peers for every measured cell."""
     home, rows = prepare(device)
     home.memory_traces.unlink(missing_ok=True)
-    peers = estimators(FOLDER / "peers")
+    # The other tools are downloaded; a GPU is measured without a network.
+    peers = {} if device == "cuda" else estimators(FOLDER / "peers")
     results = []
     forge = Forge(home)
     try:
@@ -114,8 +122,8 @@ def estimates(device: str) -> None:
             results.append(
                 {
                     **row,
-                    "formula_gib": _rounded(formula.memory_total_gib),
-                    "traced_gib": _rounded(traced.memory_total_gib),
+                    "formula_gib": _estimate(formula, device),
+                    "traced_gib": _estimate(traced, device),
                     "trace_s": round(took, 2),
                     "again_s": round(again, 3),
                     **{name: estimate(cell, model) for name, estimate in peers.items()},
@@ -127,7 +135,9 @@ def estimates(device: str) -> None:
         forge.close()
 
 
-def _rounded(gib: float | None) -> float | str:
+def _estimate(report: Report, device: str) -> float | str:
+    """Return the estimate of what is measured: on a GPU without the CUDA context."""
+    gib = tensors_gib(report) if device == "cuda" else report.memory_total_gib
     return "" if gib is None else round(gib, 3)
 
 
@@ -158,6 +168,8 @@ def lines(device: str) -> list[str]:
     names = {"traced_gib": "traced (aim ≤ 8 %, never 3 % under)", "formula_gib": "formula"}
     names |= {"canifinetune_gib": "canifinetune 0.4.1", "fitscout_gib": "fitscout 0.1.1"}
     for column, name in names.items():
+        if column not in reported[0]:
+            continue
         try:
             off = [float(row[column]) / float(row[peak]) - 1 for row in reported]
         except ValueError:

@@ -72,8 +72,8 @@ GPU_SHAPES: dict[str, dict[str, Any]] = {
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
-def make(folder: Path, shape: dict[str, Any], tokens: Path) -> None:
-    """Make a model of a shape with random weights and the starter's tokenizer."""
+def make(folder: Path, shape: dict[str, Any], tokens: Path, device: str = "cpu") -> None:
+    """Make a model of a shape with random weights, and the tokenizer in `tokens`."""
     if (folder / "model.safetensors").exists() or (
         folder / "model.safetensors.index.json"
     ).exists():
@@ -81,7 +81,7 @@ def make(folder: Path, shape: dict[str, Any], tokens: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in TOKENIZER:
         shutil.copy(tokens / name, folder / name)
-    save_random(folder, shape, "cpu")
+    save_random(folder, shape, device)
 
 
 def save_random(folder: Path, shape: dict[str, Any], device: str, *, pad_token_id: int = 2) -> None:

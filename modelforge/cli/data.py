@@ -49,18 +49,16 @@ def add(commands: Any, shared: argparse.ArgumentParser, open_forge: OpenForge) -
     check.add_argument("--against", action="append", default=[], metavar="FILE", help=against)
     repair = new("repair", _repair, "Write a repaired copy. The original is not changed.")
     repair.add_argument("--code", action="append", help="repair only this finding; may be repeated")
-    repair.add_argument(
-        "--yes", action="store_true", help="also remove more than 2 %% of the rows, without asking"
-    )
+    consent = "remove more than 2 %% of the rows without asking"
+    repair.add_argument("--yes", action="store_true", help=consent)
     tokens = new("tokens", _tokens, "Show tokenized rows.")
     tokens.add_argument(
         "--model", default="starter", help="model whose tokenizer is used (starter)"
     )
     tokens.add_argument("--row", type=int, default=0, help="first row, from 0")
     tokens.add_argument("--rows", type=_count, default=1, help="number of rows (1)")
-    tokens.add_argument(
-        "--lengths", action="store_true", help="show the lengths of all rows instead"
-    )
+    lengths = "show the lengths of all rows instead"
+    tokens.add_argument("--lengths", action="store_true", help=lengths)
     add_settings(tokens)
     for command in (inspect, check, repair, tokens):
         _add_source(command)

@@ -19,6 +19,7 @@ from modelforge.data.checks.rows import CheckOptions
 from modelforge.data.checks.rules import RULES
 from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
 from modelforge.data.columns.mapping import ColumnMapping
+from modelforge.data.columns.names import Rows
 from modelforge.data.columns.unused import unused_column_findings
 from modelforge.data.formats.read import read_file_rows
 from modelforge.data.formats.sniff import DataFile, sniff_file
@@ -78,13 +79,11 @@ def summarize(
     files = [sniff_file(each, source.encoding if source else None) for each in paths]
     rows = islice(chain.from_iterable(map(read_file_rows, files)), limit)
     first = list(islice(rows, SAMPLE_ROWS))
+    sample = [row.data for row in first]
     if not first:
         raise DataError(Problem(name, "has no rows.", "Use a file with at least one row."))
-    sample = [row.data for row in first]
     mapping = detect_mapping(sample, name, source)
     counters, ends = _count(files, CheckOptions(mapping), limit, cache)
-    findings = _findings(files, counters, ends, name)
-    findings += map(_as_finding, unused_column_findings(sample, mapping, name))
     return DatasetSummary(
         path=paths[0],
         name=name,
@@ -92,7 +91,7 @@ def summarize(
         columns=list(counters.columns),
         mapping=mapping,
         examples=list(islice(usable_rows(chain(first, rows), mapping), MAX_EXAMPLES)),
-        findings=findings,
+        findings=[*_findings(files, counters, ends, name), *_unused(sample, mapping, name)],
         sha256=sha256_of(paths) if limit is None else "",
         mean_chars=round(counters.chars / counters.rows, 1),
         longest_chars=counters.longest,
@@ -142,6 +141,10 @@ def _findings(
     notes = (note for file in files if file.is_text for note in check_encoding(file))
     found += [note for note in notes if note.code != "byte-order-mark"]
     return list(map(_as_finding, found))
+
+
+def _unused(sample: Rows, mapping: ColumnMapping, name: str) -> list[Finding]:
+    return list(map(_as_finding, unused_column_findings(sample, mapping, name)))
 
 
 def _as_finding(found: DataFinding) -> Finding:

@@ -87,9 +87,8 @@ def repair_file(
     """Write the repaired rows of a file as JSON Lines into the uploads of `home`, with a report.
 
     Lines that cannot be read are always repaired or removed. Raises DataError if nothing can be
-    repaired, RemovalError if many rows are removed without `allow_removal`.
-
-    `codes` are the findings to repair, all except notes if None.
+    repaired, RemovalError if many rows are removed without `allow_removal`. `codes` are the
+    findings to repair, all except notes if None.
     """
     path = Path(path)
     staged = home.uploads / f".staged-{secrets.token_hex(8)}"
@@ -106,8 +105,7 @@ def repair_file(
         if not allow_removal:
             log.check_removed(path.name, rows)
         target = _target(home, path)
-        report = report_path(target)
-        report.write_text(log.report(path.name, target.name, rows), "utf-8")
+        report_path(target).write_text(log.report(path.name, target.name, rows), "utf-8")
         staged.replace(target)
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -117,17 +115,19 @@ def repair_file(
         for temporary in (staged, cleaned):
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-    removed = log.removed.total()
-    lines = [line for line, _ in log.lines[:_MAX_LINES_SHOWN]]
+    return _result(target, path.name, rows, log)
+
+
+def _result(target: Path, original: str, rows: int, log: RepairLog) -> RepairResult:
     return RepairResult(
         path=target,
         dataset=target.name,
-        original=path.name,
+        original=original,
         rows=rows,
         fixed=log.fixed_rows,
-        removed=removed,
-        removed_lines=lines,
-        report=report,
+        removed=log.removed.total(),
+        removed_lines=[line for line, _ in log.lines[:_MAX_LINES_SHOWN]],
+        report=report_path(target),
         changes=dict(log.changes),
     )
 

@@ -171,7 +171,7 @@ def _repair(options: argparse.Namespace, datasets: DatasetService) -> int:
 
 
 def _agrees(error: ForgeError) -> bool:
-    """Ask at the terminal; false if nobody is there to answer."""
+    """Ask at the terminal; return False without a terminal."""
     if not sys.stdin.isatty():
         return False
     what = "; ".join(f"{problem.where} {problem.what}" for problem in error.problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from importlib.util import find_spec
@@ -12,9 +13,8 @@ from modelforge.errors import ConfigError, ForgeError, NotFoundError, Problem
 from modelforge.models.architecture import ModelInfo, parameters_by_shape, read_shape
 from modelforge.models.generation_fields import unusable_fields
 from modelforge.models.safetensors_index import WeightsInfo, read_json, read_weights
-from modelforge.models.vocabulary import token_count
 from modelforge.paths import Home
-from modelforge.units import GIB
+from modelforge.units import GIB, MIB
 
 SETTING = "model_name"
 STARTER = "starter"
@@ -175,3 +175,27 @@ def _is_known_type(model_type: str) -> bool:
     sources = [auto / "auto_mappings.py", auto / "configuration_auto.py"]
     text = "".join(file.read_text("utf-8") for file in sources if file.is_file())
     return '("llama", "LlamaConfig")' not in text or f'("{model_type}", ' in text
+
+
+_MAX_BYTES = 64 * MIB
+
+
+def token_count(folder: Path) -> int | None:
+    """Return the highest token id plus 1; None for a missing or unreadable tokenizer.json."""
+    path = folder / "tokenizer.json"
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            return None
+        tokenizer = json.loads(path.read_text("utf-8"))
+        ids = [token["id"] for token in tokenizer.get("added_tokens") or []]
+        highest = max([*ids, _highest(tokenizer["model"]["vocab"])])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return highest + 1 if isinstance(highest, int) and highest >= 0 else None
+
+
+def _highest(vocabulary: Any) -> int:
+    """Return the highest id; a Unigram vocabulary is a list in the order of the ids."""
+    if isinstance(vocabulary, list):
+        return len(vocabulary) - 1
+    return max(vocabulary.values(), default=-1)

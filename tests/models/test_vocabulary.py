@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modelforge.models.vocabulary import token_count
+from modelforge.models.resolve import token_count
 
 WORDS = {"a": 0, "b": 1, "c": 2}
 

@@ -12,12 +12,7 @@ from typing import Any
 from modelforge.config.schema.data import Source
 from modelforge.data.checks.counters import MAX_PLACES, Counters, DatasetStats, compute_stats
 from modelforge.data.checks.file import check_file_format
-from modelforge.data.checks.findings import (
-    DataFinding,
-    ReadErrors,
-    few_rows_finding,
-    row_findings,
-)
+from modelforge.data.checks.findings import DataFinding, ReadErrors, few_rows_finding, row_findings
 from modelforge.data.checks.parallel import CountCache, count_rows
 from modelforge.data.checks.rows import CheckOptions
 from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
@@ -27,7 +22,7 @@ from modelforge.data.columns.unused import unused_column_findings
 from modelforge.data.formats.errors import ReadError
 from modelforge.data.formats.read import read_file_rows
 from modelforge.data.formats.sniff import DataFile, sniff_file
-from modelforge.data.repair.offers import tried_repairs
+from modelforge.data.repair.copy import tried_repairs
 from modelforge.data.sources.locate import find_source_files
 from modelforge.errors import DataError
 from modelforge.paths import Home

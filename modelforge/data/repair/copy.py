@@ -8,7 +8,7 @@ import secrets
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ import orjson
 
 from modelforge.config.schema.base import about
 from modelforge.config.schema.data import Source
-from modelforge.data.checks.file import check_file_format
+from modelforge.data.checks.file import REWRITE, check_file_format
 from modelforge.data.checks.findings import DataFinding
 from modelforge.data.checks.rules import RULES
 from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
@@ -282,3 +282,28 @@ def _split_columns(rows: Iterable[Row], finding: DataFinding, log: RepairLog) ->
             yield Row(line, dict(zip(names, values, strict=True)))
         else:
             log.remove("ragged-row", line)
+
+
+# Larger files would take too long to repair for a look; their repairs are offered untried.
+_MAX_TRIED_BYTES = 8 * MIB
+
+
+def tried_repairs(
+    file: DataFile, source: Source | None, findings: Sequence[DataFinding]
+) -> list[DataFinding]:
+    """Return the findings with the effect of their repairs, without repairs that do nothing."""
+    is_offered = any(finding.repair for finding in findings)
+    if not is_offered or file.path.stat().st_size > _MAX_TRIED_BYTES:
+        return list(findings)
+    done = try_repair(file, source)
+    return [_with_effect(finding, done) for finding in findings]
+
+
+def _with_effect(finding: DataFinding, done: tuple[int, RepairLog] | None) -> DataFinding:
+    if finding.repair is None or (finding.repair == REWRITE and done is not None):
+        return finding
+    changes = done[1].changes[finding.code] if done else 0
+    if done is None or not changes:
+        return replace(finding, repair=None)
+    removes = done[1].removed[finding.code]
+    return replace(finding, fixes=changes - removes, removes=removes)

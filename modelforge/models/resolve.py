@@ -16,6 +16,7 @@ from modelforge.models.safetensors_index import WeightsInfo, read_json, read_wei
 from modelforge.paths import Home
 from modelforge.units import GIB, MIB
 
+_MAX_TOKENIZER_BYTES = 64 * MIB
 SETTING = "model_name"
 STARTER = "starter"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
@@ -177,14 +178,11 @@ def _is_known_type(model_type: str) -> bool:
     return '("llama", "LlamaConfig")' not in text or f'("{model_type}", ' in text
 
 
-_MAX_BYTES = 64 * MIB
-
-
 def token_count(folder: Path) -> int | None:
     """Return the highest token id plus 1; None for a missing or unreadable tokenizer.json."""
     path = folder / "tokenizer.json"
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        if path.stat().st_size > _MAX_TOKENIZER_BYTES:
             return None
         tokenizer = json.loads(path.read_text("utf-8"))
         ids = [token["id"] for token in tokenizer.get("added_tokens") or []]

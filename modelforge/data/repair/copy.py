@@ -36,6 +36,8 @@ from modelforge.errors import DataError, Problem, RunError
 from modelforge.paths import Home
 from modelforge.units import MIB
 
+# Larger files would take too long to repair for a look; their repairs are offered untried.
+_MAX_TRIED_BYTES = 8 * MIB
 _COPY_SUFFIX = re.compile(r"\.repaired(-\d+)?\Z")
 _COMMENTS = (b"//", b"#")
 _MAX_LINES_SHOWN = 20
@@ -282,10 +284,6 @@ def _split_columns(rows: Iterable[Row], finding: DataFinding, log: RepairLog) ->
             yield Row(line, dict(zip(names, values, strict=True)))
         else:
             log.remove("ragged-row", line)
-
-
-# Larger files would take too long to repair for a look; their repairs are offered untried.
-_MAX_TRIED_BYTES = 8 * MIB
 
 
 def tried_repairs(

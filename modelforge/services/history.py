@@ -77,7 +77,8 @@ class HistoryService:
         a damaged record.
         """
         if not 2 <= len(run_ids) <= MAX_COMPARED or len(set(run_ids)) < len(run_ids):
-            what = f"{len(set(run_ids))} different runs were given."
+            count = len(set(run_ids))
+            what = f"{count} {'run was' if count == 1 else 'different runs were'} given."
             remedy = f"Choose from 2 to {MAX_COMPARED}, each once."
             raise ConfigError(Problem("runs", what, remedy))
         folders = [self._store.get(run_id) for run_id in run_ids]

@@ -20,6 +20,10 @@ OLORA = {"adapter": {"init": "olora"}}
 LOFTQ = {"adapter": {"init": "loftq"}}
 
 
+def fail_on_note(code, text):
+    raise AssertionError(f"{code}: {text}")
+
+
 def logits_of(model: Any) -> Any:
     import torch
 
@@ -122,7 +126,7 @@ def test_an_initialization_keeps_the_output_and_is_saved_as_an_empty_adapter(
     assert trainer.model.peft_config["default"].r == 32
     up = trainer.model.base_model.model.model.layers[0].mlp.up_proj
     assert up.lora_B["default"].weight.abs().sum() > 0
-    out = save(job, trainer, steps=0)
+    out = save(job, trainer, fail_on_note, steps=0)
     shape = json.loads((out / "adapter_config.json").read_text(encoding="utf-8"))
     assert (shape["r"], shape["lora_alpha"], shape["init_lora_weights"]) == (64, 64, True)
     assert torch.allclose(logits_of(reopened(tiny_model, out)), before, atol=1e-4)
@@ -139,7 +143,7 @@ def test_an_initialized_adapter_opens_again_as_trained(tiny_model, tmp_path, set
     job = job_on(tiny_model, tmp_path, lora_r=4, max_steps=2, **settings)
     trainer = trainer_of(job)
     trainer.train()
-    out = save(job, trainer, steps=2)
+    out = save(job, trainer, fail_on_note, steps=2)
     assert torch.allclose(logits_of(trainer.model), logits_of(reopened(tiny_model, out)), atol=1e-4)
 
 

@@ -71,20 +71,23 @@ def test_an_open_column_mapping_stays_open(server, opened, tmp_path):
     page.get_by_role("tab", name="Rows").click()
     page.get_by_role("button", name="Change how the rows are read").click()
     page.get_by_label("Each row is").select_option("instruction")
-    page.get_by_label("Instruction column").wait_for(state="visible")
+    page.get_by_label("Question: what is asked").wait_for(state="visible")
     assert page.get_by_label("Each row is").is_visible()
 
 
 def repair_everything(page):
     until(page, "checks", "not valid JSON|incomplete|broken")
     page.get_by_role("button", name="Repair all in a copy").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("Remove these rows?").wait_for()
+    dialog.get_by_role("button", name="Remove", exact=True).click()
     until(page, "sum-data", "repaired")
 
 
 def read_by_hand(page):
     page.get_by_label("Each row is").select_option("instruction")
-    page.get_by_label("Instruction column").select_option("Anliegen")
-    page.get_by_label("Output column").select_option("Erwiderung")
+    page.get_by_label("Question: what is asked").select_option("Anliegen")
+    page.get_by_label("Answer: what is learned").select_option("Erwiderung")
     until(page, "sum-data", "30 rows")
 
 

@@ -276,6 +276,7 @@ def test_tokens_reach_the_worker_and_no_file(stage, run, monkeypatch):
         assert b"HF_TOKEN=hf_secret" in Path(f"/proc/{pid}/environ").read_bytes()
     supervisor.stop(run)
     stage.until_state(supervisor, run, RunState.STOPPED)
+    stage.until(lambda: stage.gone(run), "its end")
     for path in run.path.rglob("*"):
         assert b"hf_secret" not in path.read_bytes()
 

@@ -133,9 +133,9 @@ def _loading(strike: Deed) -> None:
 
 
 def _tokenizing(strike: Deed) -> None:
-    from modelforge.modeling.tokenize import dataset
+    from modelforge.train import loop
 
-    _before(dataset, "tokenize", strike)
+    _before(loop, "tokenize", strike)
 
 
 def _first_step(strike: Deed) -> None:

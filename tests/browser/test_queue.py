@@ -41,7 +41,7 @@ def test_runs_are_queued_reordered_and_started_in_turn(servers, home_with_starte
     page.wait_for_selector("[data-usable]")
     choose_the_captain(page)
 
-    # Start reports that the GPU is in use, and offers the queue instead.
+    # Start reports that the computer is in use, and offers the queue instead.
     page.get_by_role("button", name="Start training").click()
     page.get_by_text("This computer is in use").wait_for()
     page.get_by_role("button", name="Cancel").click()
@@ -56,7 +56,7 @@ def test_runs_are_queued_reordered_and_started_in_turn(servers, home_with_starte
     page.goto(f"{server.url}/runs")
     page.wait_for_selector(".waiting-run")
     settled(page, ["rank 1", "rank 2", "rank 3", "rank 4"])
-    assert "GPU" in page.locator(".queue-state").inner_text()
+    assert "is using this computer" in page.locator(".queue-state").inner_text()
     assert re.search(
         rf"after {later.day} .*22:30", page.locator(".waiting-run").nth(3).inner_text()
     )

@@ -33,7 +33,7 @@ OPEN_FALL, FEW_STEPS = 0.1, 30
 DIVERGED_FACTOR = 2.0
 SCORE_TOLERANCE = 0.02
 REWARD_TOLERANCE = 0.05
-# Below this number of evaluation rows, an effect that has no interval is not told from chance.
+# With fewer evaluation rows, an effect that has no interval counts as chance.
 FEW_ROWS = 20
 # Two-sided 95 % intervals.
 Z, TAIL = 1.96, 0.025

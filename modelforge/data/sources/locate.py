@@ -80,7 +80,7 @@ def _fetched_file(source: Source, home: Home) -> Path:
     subset = f" --subset {source.subset}" if source.subset else ""
     split = f" --split {source.split}" if source.split else ""
     is_bare = name == source.path
-    what = f"{source.path} {'is no file here and ' if is_bare else ''}has not been downloaded."
+    what = f"{source.path} {'is not a file here and ' if is_bare else ''}has not been downloaded."
     remedy = f"Download it from the Hub first: modelforge data fetch {name}{subset}{split}"
     raise NotFoundError(Problem("dataset", what, remedy))
 

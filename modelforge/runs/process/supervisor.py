@@ -34,12 +34,12 @@ from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.states import RunFacts, RunState, read_facts
 from modelforge.runs.store import LOCK, run_folders
 
-# A started process may take this long until its command line is visible, or, for a warm worker that
-# got no run, until it has ended.
-LAUNCH_GRACE_S = 3.0
 if TYPE_CHECKING:
     from modelforge.runs.index import Index
 
+# A started process may take this long until its command line is visible, or, for a warm worker that
+# got no run, until it has ended.
+LAUNCH_GRACE_S = 3.0
 # Fields of a process record about what earlier workers left.
 SINCE = ("after", "from", "worked_before")
 COMMAND = (sys.executable, "-m", "modelforge.train")

@@ -186,7 +186,7 @@ def test_a_bare_name_of_the_hub_is_read_once_it_is_downloaded(tmp_path):
     with pytest.raises(NotFoundError) as caught:
         find_source_files(source, home)
     (problem,) = caught.value.problems
-    assert problem.what == "owner/trees is no file here and has not been downloaded."
+    assert problem.what == "owner/trees is not a file here and has not been downloaded."
     assert problem.remedy.endswith("modelforge data fetch owner/trees --subset en")
     path = fetched_path(home, "owner/trees", "en", None)
     path.parent.mkdir(parents=True)

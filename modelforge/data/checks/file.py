@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from modelforge.data.checks.findings import DataFinding
-from modelforge.data.formats.csv import detect_delimiter
+from modelforge.data.formats.csv import detect_delimiter, has_quotes
 from modelforge.data.formats.encoding import HEAD_BYTES, encoding_name
 from modelforge.data.formats.json import detect_layout
 from modelforge.data.formats.sniff import DataFile
@@ -13,6 +14,7 @@ from modelforge.data.formats.streams import COMPRESSION_SUFFIXES
 
 REWRITE = "Write the rows as JSON Lines in UTF-8."
 _JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
+_BREAKS_TO_BLANKS = bytes.maketrans(b"\r\n", b"  ")
 _DELIMITER_NAMES = {"\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 
 
@@ -24,14 +26,7 @@ def check_file_format(file: DataFile) -> Iterator[DataFinding]:
     if not file.is_text:
         return
     yield from check_encoding(file)
-    with file.open() as stream:
-        head = stream.read(HEAD_BYTES)
-    crlf = head.count(b"\r\n")
-    if 0 < crlf < head.count(b"\n"):
-        rarer = b"\r\n" if crlf * 2 <= head.count(b"\n") else b"\n"
-        line = _first_line_ending(head, rarer)
-        what = f"It mixes LF and CRLF line endings; the first that differs is in line {line}."
-        yield _note("mixed-line-ends", what, "Both are read.", file, line)
+    yield from _check_line_ends(file)
     named_lines = file.format == "json" and file.suffix in _JSON_LINES_SUFFIXES
     if named_lines and detect_layout(file) == "array":
         what = "It is a JSON array, not JSON Lines."
@@ -71,14 +66,31 @@ def _first_non_ascii(file: DataFile) -> tuple[int, int]:
     return 1, 1
 
 
-def _first_line_ending(head: bytes, ending: bytes) -> int:
-    """Return the line of the first ending that is LF or CRLF, as given."""
-    at = head.find(ending)
-    while at != -1:
-        if ending == b"\r\n" or head[at - 1 : at] != b"\r":
-            return head.count(b"\n", 0, at) + 1
-        at = head.find(ending, at + 1)
-    return 1
+def _check_line_ends(file: DataFile) -> Iterator[DataFinding]:
+    """Yield a note if lines end differently; a line break inside a quoted cell ends no line."""
+    with file.open() as stream:
+        head = stream.read(HEAD_BYTES)
+    lines = _without_breaks_in_cells(file, head)
+    crlf, lf = lines.count(b"\r\n"), lines.count(b"\n")
+    if not 0 < crlf < lf:
+        return
+    rarer = rb"\r\n" if crlf * 2 <= lf else rb"(?<!\r)\n"
+    first = re.search(rarer, lines)
+    line = head.count(b"\n", 0, first.start()) + 1 if first else 1
+    what = f"It mixes LF and CRLF line endings; the first that differs is in line {line}."
+    yield _note("mixed-line-ends", what, "Both are read.", file, line)
+
+
+def _without_breaks_in_cells(file: DataFile, head: bytes) -> bytes:
+    """Return a text of the same length, in which the line breaks inside quoted cells are blanks."""
+    if file.format not in ("csv", "tsv") or b'"' not in head:
+        return head
+    delimiter = detect_delimiter(file)
+    if not has_quotes(head.decode(errors="replace"), delimiter):
+        return head
+    start = rb"(?<![^\r\n" + re.escape(delimiter.encode()) + rb"])"
+    cell = start + rb'"[^"]*+(?:""[^"]*+)*+(?:"|\Z)'
+    return re.sub(cell, lambda found: found[0].translate(_BREAKS_TO_BLANKS), head)
 
 
 def _note(

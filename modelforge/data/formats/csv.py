@@ -45,7 +45,7 @@ def _head(file: DataFile) -> str:
         return stream.read(HEAD_BYTES).decode(errors="replace")
 
 
-def _has_quotes(head: str, delimiter: str) -> bool:
+def has_quotes(head: str, delimiter: str) -> bool:
     """Return whether cells in double quotes are quoted; tab-separated files may have no quoting.
 
     There a cell may begin with a quotation mark that belongs to its text.
@@ -64,7 +64,7 @@ class _Table:
         self.header: list[str] = []
         head = _head(file)
         self.lines_done = int(_SEPARATOR_LINE.match(head) is not None)
-        self.is_quoted = _has_quotes(head, self.delimiter)
+        self.is_quoted = has_quotes(head, self.delimiter)
         self.must_restart = False
 
     def rows(self) -> Iterator[Row]:

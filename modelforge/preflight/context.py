@@ -17,6 +17,7 @@ from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
 from modelforge.preflight.memory.estimate import MemoryPart, estimate_memory, total_gib
 from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens, traced_parts
+from modelforge.preflight.prompts import LongPrompts
 from modelforge.preflight.speed import estimate_tokens
 from modelforge.preflight.trial_run import TrialRunResult
 
@@ -33,7 +34,7 @@ class RunContext:
     """Config, plan, machine, model and data of one run, with the measurements there are.
 
     `model` and `summary` are None where the model or the data could not be found; `summary`
-    describes all sources of `data` together.
+    describes all sources of `data` together. `long_prompts` is set if no prompt fits.
     """
 
     config: TrainingConfig
@@ -45,6 +46,7 @@ class RunContext:
     data: RunData = NO_DATA
     trial_run: TrialRunResult | None = None
     memory_trace: MemoryTrace | None = None
+    long_prompts: LongPrompts | None = None
 
     def with_settings(self, settings: Mapping[str, Any]) -> RunContext:
         """Return the same run with some settings changed, by dotted names, and a new plan.
@@ -52,7 +54,7 @@ class RunContext:
         The measurements are dropped, since they hold for the old settings.
         """
         config = self.config.with_changes(settings)
-        changed = replace(self, config=config, trial_run=None, memory_trace=None)
+        changed = replace(self, config=config, trial_run=None, memory_trace=None, long_prompts=None)
         if self.model is None:
             return changed
         context = build_plan_context(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from modelforge.config.plan.make import Plan, make_plan
@@ -28,6 +29,12 @@ from modelforge.preflight import Report, RunContext, preflight
 from modelforge.preflight.cache_key import trial_run_key
 from modelforge.preflight.context import NO_DATA, build_plan_context, train_rows
 from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens
+from modelforge.preflight.prompts import (
+    LongPrompts,
+    max_prompt_tokens,
+    may_be_too_long,
+    measure_prompts,
+)
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.store import package_versions
 from modelforge.services.cache import Cache
@@ -126,6 +133,7 @@ class PreflightService:
         self.count_cache = CountCache()
         self._sources: Cache[tuple[object, ...], LoadedSource] = Cache(CACHE_SIZE)
         self._models: Cache[str, ModelInfo] = Cache(CACHE_SIZE)
+        self._prompts: Cache[object, LongPrompts | None] = Cache(CACHE_SIZE)
 
     def check(self, *layers: Layer, idle: bool = False) -> PreflightResult:
         """Return the plan, the estimates and all findings; invalid settings become problems.
@@ -159,8 +167,10 @@ class PreflightService:
             measured = self.trial_run_results.find(key)
         length = longest_row_tokens(config, plan, summary)
         traced = self._memory_traces.find(trace_key(config, plan, facts, length))
-        given = data or NO_DATA
-        run = RunContext(config, plan, machine, facts, summary, self._home, given, measured, traced)
+        given, prompts = data or NO_DATA, self._measure_prompts(config, plan, data)
+        run = RunContext(
+            config, plan, machine, facts, summary, self._home, given, measured, traced, prompts
+        )
         return PreflightResult(resolved, plan, preflight(run), data, facts, machine, key, errors)
 
     def trace_memory(self, *layers: Layer) -> PreflightResult:
@@ -231,6 +241,34 @@ class PreflightService:
         if len(errors) > before:
             return None
         return RunData(training or [], validation or [], several=bool(config.data.sources))
+
+    def _measure_prompts(
+        self, config: TrainingConfig, plan: Plan, data: RunData | None
+    ) -> LongPrompts | None:
+        """Return the lengths of the prompts if none leaves room for a completion.
+
+        They are measured with the tokenizer of a model on this computer.
+        """
+        limit, tokenizer = max_prompt_tokens(config, plan), Path(plan.model_path, "tokenizer.json")
+        if data is None or limit is None or not tokenizer.is_file():
+            return None
+        if not may_be_too_long(data.summary.examples, limit):
+            return None
+
+        def measure() -> LongPrompts | None:
+            from tokenizers import Tokenizer  # noqa: PLC0415 - only needed for long prompts
+
+            try:
+                tokenize = Tokenizer.from_file(str(tokenizer)).encode
+            except Exception:  # noqa: BLE001 - the library raises no class of its own
+                return None
+            rows = (row for source in data.sources for row in source.canonical_rows())
+            return measure_prompts(
+                rows, limit, lambda text: len(tokenize(text, add_special_tokens=False).ids)
+            )
+
+        key = (self.source_stamps([source.source for source in data.sources]), tokenizer, limit)
+        return self._prompts.get(key, measure)
 
     def _find_model(self, name: str, errors: list[ForgeError]) -> ModelInfo | None:
         """Return the facts of a model, also of one whose weights are missing or damaged."""

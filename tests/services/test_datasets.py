@@ -8,6 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from modelforge.errors import BlockedError, BusyError, ConfigError, DataError, NotFoundError
 from modelforge.forge import Forge
@@ -234,3 +237,40 @@ def test_a_pair_is_two_judged_answers_where_they_are_learned_one_by_one(forge, m
         return forge.preflight.check(body).plan.total_steps
 
     assert (updates("sigmoid"), updates("kto")) == (40, 80)
+
+
+def with_tokenizer(model):  # noqa: F811
+    """Give the model a tokenizer of one token per word."""
+    vocabulary = WordLevel({"[UNK]": 0, "word": 1}, unk_token="[UNK]")
+    tokenizer = Tokenizer(vocabulary)
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(model / "tokenizer.json"))
+    return model
+
+
+@pytest.mark.parametrize(("strategy", "limit"), [("dpo", 63), ("rlhf", 48)])
+def test_preferences_without_a_prompt_that_fits_are_refused_before_the_start(
+    forge,
+    model,  # noqa: F811
+    tmp_path,
+    strategy,
+    limit,
+):
+    def check(*words):
+        rows = [
+            {"prompt": "word " * count, "chosen": f"good {at}", "rejected": "bad"}
+            for at, count in enumerate(words * 10)
+        ]
+        path = written(tmp_path / f"{strategy}-{words[0]}-{len(words)}.jsonl", rows)
+        more = {"strategy": strategy, "max_seq_length": 64}
+        trainer = {"max_completion_length": 16} if strategy == "rlhf" else {}
+        layer = asked(with_tokenizer(model), path, trainer=trainer, **more)
+        found = forge.preflight.check(layer).report.findings
+        return next((each for each in found if each.code == "no-prompt-fits"), None)
+
+    refused = check(limit + 1, limit + 20)
+    assert refused.level == "blocker"
+    assert f"All 20 prompts are too long: the shortest has {limit + 1} tokens" in refused.what
+    assert f"{limit} leave room" in refused.what
+    assert check(limit + 20, limit) is None
+    assert check(limit + 20, 3) is None

@@ -40,6 +40,11 @@ class LoadedSource:
         """The number of rows it gives a run, after samples and weight."""
         return count_rows_taken(self.summary.rows, self.source.samples, self.source.weight)
 
+    def canonical_rows(self) -> Iterator[Canonical]:
+        """Yield the usable rows of all files."""
+        for path in self.files:
+            yield from read_canonical(path, self.mapping, self.source.encoding)
+
     def as_entry(self) -> Record:
         """Return its entry in a run's record."""
         return {

@@ -122,6 +122,31 @@ def rows_truncated(context: RunContext) -> Iterator[Finding]:
     )
 
 
+def no_prompt_fits(context: RunContext) -> Iterator[Finding]:
+    """Refuse data whose prompts are all so long that every row would be left out."""
+    found, plan = context.long_prompts, context.plan
+    if found is None:
+        return
+    generated = plan.max_completion_length if plan.facts.generates else 0
+    needed = -(-(found.shortest + max(generated, 64)) // 64) * 64
+    model_limit = context.model.context if context.model else None
+    fits = model_limit is None or needed <= model_limit
+    reason = f" less {generated:,} for the completion" if generated else ""
+    rows = f"All {found.rows:,}" if found.is_all else f"The first {found.rows:,}"
+    yield Finding(
+        "blocker" if found.is_all else "caution",
+        "no-prompt-fits",
+        f"{rows} prompts are too long: the shortest has {found.shortest:,} tokens or more, and "
+        f"{found.limit:,} leave room for a completion ({plan.max_length:,}{reason}). Every such "
+        "row would be left out.",
+        f"Set the max sequence length to {needed:,}, or shorten the prompts."
+        if fits
+        else f"Shorten the prompts; the model reads at most {model_limit:,} tokens.",
+        "max_seq_length",
+        needed if fits else None,
+    )
+
+
 def wrong_kind(context: RunContext) -> Iterator[Finding]:
     """Refuse rows that the strategy or the task cannot train on."""
     kinds, wanted, columns = _usable_rows(context)

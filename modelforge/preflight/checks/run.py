@@ -46,6 +46,7 @@ TRAINING_CHECKS: tuple[Check, ...] = (
     resources.disk_space,
     data.wrong_kind,
     data.nothing_to_train,
+    data.no_prompt_fits,
     data.trained_validation_file,
     data.split_is_possible,
     data.dataset_findings,

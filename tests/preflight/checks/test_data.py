@@ -12,6 +12,7 @@ from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.sources.combine import RunData
 from modelforge.data.sources.load import LoadedSource
 from modelforge.preflight.checks import data, model
+from modelforge.preflight.prompts import LongPrompts
 from tests.preflight.contexts import ROWS, STARTER, make_context
 
 
@@ -115,3 +116,31 @@ def test_a_template_that_was_chosen_is_not_missed():
     assert list(model.no_chat_template(make_context(info=bare)))
     chosen = {"model": {"chat_template": "chatml"}}
     assert not list(model.no_chat_template(make_context(info=bare, **chosen)))
+
+
+@pytest.mark.parametrize(
+    ("more", "prompts", "level", "value", "words"),
+    [
+        ({"strategy": "dpo"}, LongPrompts(40, 300, 255, True), "blocker", 384, "All 40 prompts"),
+        (
+            {"strategy": "rlhf", "trainer": {"max_completion_length": 100}},
+            LongPrompts(40, 300, 156, True),
+            "blocker",
+            448,
+            "156 leave room for a completion (256 less 100 for the completion)",
+        ),
+        ({}, LongPrompts(1000, 300, 255, False), "caution", 384, "The first 1,000 prompts"),
+        ({"strategy": "dpo"}, LongPrompts(40, 9000, 255, True), "blocker", None, "9,000 tokens"),
+    ],
+)
+def test_prompts_of_which_none_fits_are_refused_with_the_numbers(
+    more, prompts, level, value, words
+):
+    run = replace(context("preference", max_seq_length=256, **more), long_prompts=prompts)
+    (found,) = data.no_prompt_fits(run)
+    assert (found.code, found.level, found.suggested) == ("no-prompt-fits", level, value)
+    assert words in found.what
+    assert ("reads at most 8192" if value is None else f"{value:,}") in found.remedy.replace(
+        "8,192", "8192"
+    )
+    assert not list(data.no_prompt_fits(replace(run, long_prompts=None)))

@@ -99,9 +99,10 @@ export function openData(root, server, form, changed) {
     });
   }
 
+  /** Download what the fields name, or what the button names: a source of the form that is not here yet. */
   actions["fetch-hub"] = (button) => whileDisabled(button, async () => {
-    const value = (/** @type {string} */ name) => findInput(`#hub-${name}`, root).value.trim() || null;
-    const request = { name: value("name"), subset: value("subset"), split: value("split") };
+    const offered = button.dataset.name, value = (/** @type {string} */ name) => findInput(`#hub-${name}`, root).value.trim() || null;
+    const request = offered ? { name: offered, subset: button.dataset.subset, split: button.dataset.split } : { name: value("name"), subset: value("subset"), split: value("split") };
     if (!request.name) { setText("hub", "Enter the dataset as owner/name."); find("#hub-name", root).focus(); return; }
     setText("hub", "Contacting the Hub …");
     try {
@@ -109,7 +110,8 @@ export function openData(root, server, form, changed) {
       const lines = postLines("/ui/fetch", request);
       for await (const line of lines) {
         setText("hub", line.error ?? line.progress ?? `${line.done} is downloaded.`);
-        if (line.done) useSources([{ path: `hub:${request.name}`, ...(request.subset && { subset: request.subset }), ...(request.split && { split: request.split }) }]);
+        if (line.done && offered) changed();
+        else if (line.done) useSources([{ path: `hub:${request.name}`, ...(request.subset && { subset: request.subset }), ...(request.split && { split: request.split }) }]);
       }
     } catch { setText("hub", "The server does not respond."); }
   });

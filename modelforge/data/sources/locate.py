@@ -67,6 +67,21 @@ def fetched_path(home: Home, name: str, subset: str | None, split: str | None) -
     return home.datasets / f"{stem}.parquet"
 
 
+def missing_hub_name(source: Source, home: Home) -> str | None:
+    """Return the name of a dataset of the Hub that is not downloaded; None for other sources."""
+    name = hub_name(source.path)
+    if name is None:
+        return None
+    try:
+        fetched_path(home, name, source.subset, source.split)
+        find_source_files(source, home)
+    except NotFoundError:
+        return name if _HUB_NAME.match(name) else None
+    except DataError:
+        pass  # a folder without data files
+    return None
+
+
 def _escape(part: str) -> str:
     """Return a text as part of a file name; unsafe characters become %XX."""
     return re.sub(r"[^A-Za-z0-9.-]", lambda match: f"%{ord(match.group()):02X}", part)

@@ -13,7 +13,7 @@ from modelforge.data.formats.read import read_rows
 from modelforge.data.repair.copy import RepairResult
 from modelforge.data.repair.log import RemovalError
 from modelforge.data.sources.load import truncate
-from modelforge.data.sources.locate import find_source_files
+from modelforge.data.sources.locate import find_source_files, missing_hub_name
 from modelforge.data.sources.uploads import MAX_UPLOAD_BYTES
 from modelforge.errors import DataError, ForgeError
 from modelforge.forge import Forge
@@ -22,6 +22,7 @@ from modelforge.units import MIB
 from ui.contract import DatasetReply, RepairReply, Reply, error_text
 from ui.html import format as fmt
 from ui.html.markup import EMPTY, Markup, join
+from ui.html.templates import render
 from ui.pages.train import column_mapping, data_card, data_findings, plan_panel, token_view
 from ui.pages.train.column_mapping import FileColumns
 from ui.pages.train.form import Entered
@@ -217,6 +218,18 @@ def _repaired_text(repaired: Sequence[RepairResult]) -> str:
     )
 
 
+def hub_offer(forge: Forge, sources: Sequence[Mapping[str, Any]]) -> Markup:
+    """Return a button that downloads each dataset of the Hub which is not here yet."""
+    missing = []
+    for source in sources:
+        located = {name: source[name] for name in _LOCATION if isinstance(source.get(name), str)}
+        # Only the location matters here, so the other fields are not validated.
+        where = Source.model_construct(**{"path": "", "subset": None, "split": None, **located})
+        if name := missing_hub_name(where, forge.home):
+            missing.append({"name": name, **located})
+    return render("data", "hub_offer", missing)
+
+
 def store_upload(forge: Forge, filename: str, chunks: Iterator[bytes]) -> DatasetReply:
     """Store an upload whose rows can be read, repaired or mapped by hand.
 
@@ -255,10 +268,8 @@ def _fetch_error(error: Exception) -> str:
 
 
 def _progress_text(progress: Mapping[str, Any]) -> str:
-    if progress.get("text"):
-        return str(progress["text"])
-    count, total = progress.get("rows", progress.get("done")), progress.get("total")
+    text = str(progress.get("text") or "Downloading rows")
+    count, total = progress.get("done"), progress.get("total")
     if count is None:
-        return "Downloading …"
-    of_total = f" of {total:,}" if total else ""
-    return f"{count:,}{of_total} rows …"
+        return f"{text} …"
+    return f"{text}: {count:,}{f' of {total:,}' if total else ''} …"

@@ -85,7 +85,9 @@ def repair_effect(finding: DataFinding) -> str:
     fixes, removes = finding.get("fixes"), finding.get("removes")
     if fixes is None or removes is None:
         return ""
-    return f" The repair fixes {fixes:,} and removes {removes:,}."
+    tried = finding.get("tried")
+    rows = f" of the {tried:,} rows it was tried on" if tried else ""
+    return f" The repair fixes {fixes:,} and removes {removes:,}{rows}."
 
 
 def finding_list(listed: Sequence[DataFinding], *, has_several: bool, key: str = "all") -> Markup:

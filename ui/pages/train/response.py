@@ -127,6 +127,7 @@ def _data_parts(
         "data": data_card.rows(summary, problems, sources),
         "mapping": data_actions.mapping_editor(forge, sources, dataset) if has_mapping else EMPTY,
         "sources": data_card.source_list(sources),
+        "hub-offer": data_actions.hub_offer(forge, sources or [{"path": dataset}]),
     }
 
 

@@ -148,7 +148,8 @@ def _repair_hint(finding: Any) -> str:
         for verb, count in (("fixes", finding.fixes), ("removes", finding.removes))
         if count
     ]
-    return f" (repair {' and '.join(done)})"
+    tried = f" of the {finding.tried:,} rows it was tried on" if finding.tried else ""
+    return f" (repair {' and '.join(done)}{tried})"
 
 
 def _repair(options: argparse.Namespace, datasets: DatasetService) -> int:

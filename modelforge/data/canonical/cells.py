@@ -33,6 +33,9 @@ ROLE_ALIASES = {
 ROLE_KEYS = ("role", "from", "speaker", "sender", "author")
 CONTENT_KEYS = ("content", "value", "text", "message")
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+# An assistant message with the value 0 or false is read but not trained: OpenAI, ms-swift, Axolotl
+# and LLaMA-Factory, in this order.
+WEIGHT_KEYS = ("weight", "loss", "train", "training", "loss_weight")
 _TEXT_TYPES = ("text", "input_text", "output_text")
 _MAX_PYTHON_CHARS = 500_000
 _OPENINGS = ("[", "{", "array(")

@@ -12,15 +12,14 @@ from modelforge.data.canonical.cells import (
     REASONING_KEYS,
     ROLE_ALIASES,
     ROLE_KEYS,
+    WEIGHT_KEYS,
     parse_cell,
     part_text,
 )
+from modelforge.data.formats.message_tree import LEFT_OUT, LEFT_OUT_CODES
 
 Message = dict[str, Any]
 
-# An assistant message with the value 0 or false is read but not trained: OpenAI, ms-swift, Axolotl
-# and LLaMA-Factory, in this order.
-WEIGHT_KEYS = ("weight", "loss", "train", "training", "loss_weight")
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -66,6 +65,8 @@ def to_messages(value: Any, properties: dict[str, str]) -> list[Message]:
     """
     value = parse_cell(value)
     if isinstance(value, dict):
+        if value.get(LEFT_OUT) in LEFT_OUT_CODES:
+            raise UnusableRowError(value[LEFT_OUT])
         value = value.get("messages", [value])
     if not isinstance(value, list) or not value:
         raise UnusableRowError("bad-messages")

@@ -18,7 +18,7 @@ REPAIR_LINES = "Repair these lines where the meaning is clear, and remove the ot
 _UNREPAIRABLE = frozenset(
     {"empty-file", "blank-file", "file-not-found", "file-not-readable", "unsupported-format"}
     | {"encrypted", "bad-signature", "truncated-table", "damaged-table", "damaged-compression"}
-    | {"compressed-table", "bad-encoding", "object-without-rows"}
+    | {"compressed-table", "bad-encoding", "object-without-rows", "tree-too-large"}
 )
 
 
@@ -43,6 +43,10 @@ class DataFinding:
     ] = None
     removes: Annotated[
         int | None, about("The rows that the repair removes; null if it was not tried.")
+    ] = None
+    tried: Annotated[
+        int | None,
+        about("Of a large file: the number of rows on which the repair was tried; null for all."),
     ] = None
 
 
@@ -111,6 +115,14 @@ def few_rows_finding(rows: int, file: str) -> DataFinding | None:
     what = f"There {'is' if rows == 1 else 'are'} only {rows} usable {noun}."
     remedy = f"Use at least {MIN_ROWS} rows; about 50 are enough to learn a style."
     return DataFinding("few-rows", "caution", what, remedy, file, rows)
+
+
+def message_tree_finding(conversations: int, file: str) -> DataFinding:
+    """Return the note that the messages of a file are joined to this many conversations."""
+    noun = "conversation" if conversations == 1 else "conversations"
+    what = f"It has one message per row; joined by parent_id they are {conversations:,} {noun}."
+    remedy = "Of replies with a rank only the best is used; every other answer ends one."
+    return DataFinding("message-tree", "note", what, remedy, file, conversations)
 
 
 def format_places(places: list[Place], count: int, unit: str = "line") -> str:

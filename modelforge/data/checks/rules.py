@@ -131,6 +131,22 @@ RULES: dict[str, DataRule] = {
         "Give every row the same columns, or move the other rows to a separate file.",
         cause="missing-field",
     ),
+    # Messages of a tree that belong to no conversation.
+    "orphan-message": _skipped(
+        "a message below a parent_id that is not in the file",
+        "Add the messages with these ids, or remove the replies to them.",
+    ),
+    "message-cycle": _skipped(
+        "a message that answers itself, directly or through others",
+        "Correct parent_id, so that every message leads to one without parent.",
+    ),
+    "duplicate-message": _skipped(
+        "the message_id of an earlier message", "Give every message its own message_id."
+    ),
+    "deleted-message": _skipped(
+        "a message marked as deleted or rejected, or a reply to one,",
+        "Nothing needs to be done; remove the mark to use them.",
+    ),
     # The order of the messages.
     "several-system-messages": _caution(
         "several system messages", "Keep one, at the start.", "Join them at the start."

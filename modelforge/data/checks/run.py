@@ -12,7 +12,13 @@ from typing import Any
 from modelforge.config.schema.data import Source
 from modelforge.data.checks.counters import MAX_PLACES, Counters, DatasetStats, compute_stats
 from modelforge.data.checks.file import check_file_format
-from modelforge.data.checks.findings import DataFinding, ReadErrors, few_rows_finding, row_findings
+from modelforge.data.checks.findings import (
+    DataFinding,
+    ReadErrors,
+    few_rows_finding,
+    message_tree_finding,
+    row_findings,
+)
 from modelforge.data.checks.parallel import CountCache, count_rows
 from modelforge.data.checks.rows import CheckOptions
 from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
@@ -20,7 +26,7 @@ from modelforge.data.columns.mapping import ColumnMapping
 from modelforge.data.columns.unknown import explain_unknown_columns
 from modelforge.data.columns.unused import unused_column_findings
 from modelforge.data.formats.errors import ReadError
-from modelforge.data.formats.read import read_file_rows
+from modelforge.data.formats.read import is_message_tree, read_file_rows
 from modelforge.data.formats.sniff import DataFile, sniff_file
 from modelforge.data.repair.copy import tried_repairs
 from modelforge.data.sources.locate import find_source_files
@@ -137,6 +143,7 @@ def _check(
         *row_findings(counters, name, unit),
         *unused_column_findings(first, mapping, name),
         *notes,
+        *([message_tree_finding(counters.rows, name)] if is_message_tree(file) else []),
         *_check_amount(counters, name, max_chars),
     ]
     findings.sort(key=lambda finding: _LEVELS.index(finding.level))

@@ -13,15 +13,19 @@ from modelforge.config.schema.data import Source
 from modelforge.data.canonical.convert import Canonical, usable_rows
 from modelforge.data.checks.counters import MAX_PLACES, Counters, Place
 from modelforge.data.checks.file import check_encoding
-from modelforge.data.checks.findings import DataFinding, few_rows_finding, row_finding
+from modelforge.data.checks.findings import (
+    DataFinding,
+    few_rows_finding,
+    message_tree_finding,
+    row_finding,
+)
 from modelforge.data.checks.parallel import CountCache, count_rows
 from modelforge.data.checks.rows import CheckOptions
 from modelforge.data.checks.rules import RULES
 from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
 from modelforge.data.columns.mapping import ColumnMapping
-from modelforge.data.columns.names import Rows
 from modelforge.data.columns.unused import unused_column_findings
-from modelforge.data.formats.read import read_file_rows
+from modelforge.data.formats.read import is_message_tree, read_file_rows
 from modelforge.data.formats.sniff import DataFile, sniff_file
 from modelforge.errors import DataError, Finding, Problem
 
@@ -84,6 +88,8 @@ def summarize(
         raise DataError(Problem(name, "has no rows.", "Use a file with at least one row."))
     mapping = detect_mapping(sample, name, source)
     counters, ends = _count(files, CheckOptions(mapping), limit, cache)
+    columns = unused_column_findings(sample, mapping, name)
+    columns += _message_trees(files, counters.rows, name) if limit is None else []
     return DatasetSummary(
         path=paths[0],
         name=name,
@@ -91,7 +97,7 @@ def summarize(
         columns=list(counters.columns),
         mapping=mapping,
         examples=list(islice(usable_rows(chain(first, rows), mapping), MAX_EXAMPLES)),
-        findings=[*_findings(files, counters, ends, name), *_unused(sample, mapping, name)],
+        findings=[*_findings(files, counters, ends, name), *map(_as_finding, columns)],
         sha256=sha256_of(paths) if limit is None else "",
         mean_chars=round(counters.chars / counters.rows, 1),
         longest_chars=counters.longest,
@@ -143,8 +149,8 @@ def _findings(
     return list(map(_as_finding, found))
 
 
-def _unused(sample: Rows, mapping: ColumnMapping, name: str) -> list[Finding]:
-    return list(map(_as_finding, unused_column_findings(sample, mapping, name)))
+def _message_trees(files: Sequence[DataFile], rows: int, name: str) -> list[DataFinding]:
+    return [message_tree_finding(rows, name)] if any(map(is_message_tree, files)) else []
 
 
 def _as_finding(found: DataFinding) -> Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from modelforge.config.fields import source_specs
@@ -17,6 +17,7 @@ from modelforge.data.columns.names import (
     MESSAGES_COLUMNS,
     PROMPT_COLUMNS,
     SUPPORTED_COLUMNS,
+    USUAL_COLUMNS,
     Rows,
     best_pattern,
     by_normalized_name,
@@ -27,8 +28,8 @@ from modelforge.data.columns.names import (
 from modelforge.errors import DataError, Problem
 
 MESSAGE_TREE = (
-    "holds one message per row, joined by parent_id (a message tree).",
-    "Join the messages of each path into one row with the column messages.",
+    "holds one message per row, joined by parent_id (a message tree), without role and text.",
+    "Name the columns message_id, parent_id, role and text.",
 )
 # The number of rows from which columns are detected.
 SAMPLE_ROWS = 100
@@ -45,11 +46,15 @@ class _Part(NamedTuple):
 
 
 class _SourceType(NamedTuple):
-    """A `type` of a source: the kinds it can be, and its parts when columns are named."""
+    """A `type` of a source: the kinds it can be, and its parts when columns are named.
+
+    `usual` are the parts without a setting of their own, which have columns with usual names.
+    """
 
     kinds: tuple[RowKind, ...]
     parts: tuple[_Part, ...]
     optional: tuple[tuple[str, str], ...] = ()
+    usual: tuple[str, ...] = ()
 
 
 _TYPES: dict[str, _SourceType] = {
@@ -61,9 +66,12 @@ _TYPES: dict[str, _SourceType] = {
             _Part("answer", "output_field", COMPLETION_COLUMNS),
         ),
         (("input", "input_field"),),
+        ("history", "system", "tools"),
     ),
     "conversation": _SourceType(
-        ("messages",), (_Part("messages", "messages_field", MESSAGES_COLUMNS),)
+        ("messages",),
+        (_Part("messages", "messages_field", MESSAGES_COLUMNS),),
+        usual=("system", "tools"),
     ),
     "preference": _SourceType(
         ("preference", "preference-label"),
@@ -72,6 +80,7 @@ _TYPES: dict[str, _SourceType] = {
             _Part("rejected", "rejected_field", ("rejected",)),
         ),
         (("prompt", "prompt_field"),),
+        ("history", "system", "tools"),
     ),
 }
 
@@ -139,14 +148,23 @@ def _named_fields(
     for part in known.parts:
         column = getattr(source, part.setting)
         if column is None:
-            usual = (actual[each] for each in part.columns if each in actual)
-            column = next((each for each in usual if each not in taken), None)
+            column = _usual_column(part.columns, actual, taken)
         if column is None and part.name == "instruction" and "input" in fields:
             column = fields.pop("input")
         if column is None:
             raise _missing_part(name, part.setting, columns)
         fields[part.name] = column
-    return fields
+    taken.update(fields.values())
+    usual = {part: _usual_column(USUAL_COLUMNS[part], actual, taken) for part in known.usual}
+    return fields | {part: column for part, column in usual.items() if column is not None}
+
+
+def _usual_column(
+    names: Sequence[str], actual: Mapping[str, str], taken: Collection[str]
+) -> str | None:
+    """Return the first column with one of these names that is not used for another part."""
+    columns = (actual[name] for name in names if name in actual)
+    return next((column for column in columns if column not in taken), None)
 
 
 def _with_system_and_tools(fields: dict[str, str], source: Source) -> dict[str, str]:

@@ -53,9 +53,16 @@ class ColumnPattern:
     only_if_set: bool = False
 
 
+# The columns of the optional parts of a row, the usual name first.
+USUAL_COLUMNS: dict[str, tuple[str, ...]] = {
+    "input": INPUT_COLUMNS,
+    "history": HISTORY_COLUMNS,
+    "system": SYSTEM_COLUMNS,
+    "tools": TOOLS_COLUMNS,
+}
 _SYSTEM: dict[str, tuple[str, ...]] = {"system": SYSTEM_COLUMNS}
 _CHAT: dict[str, tuple[str, ...]] = {**_SYSTEM, "tools": TOOLS_COLUMNS}
-_MORE: dict[str, tuple[str, ...]] = {"input": INPUT_COLUMNS, "history": HISTORY_COLUMNS, **_CHAT}
+_MORE = USUAL_COLUMNS
 _LABELS = (True, False, 0, 1, "true", "false", "0", "1", None, "")
 
 

@@ -29,7 +29,7 @@ def explain_unknown_columns(
     remedy = f"{problem.remedy} Or set the column of each part."
     explanation: _Explanation | None
     if is_message_tree(columns):
-        explanation = "message-tree", f"It {problem.what}", problem.remedy, None, None
+        explanation = "tree-columns", f"It {problem.what}", problem.remedy, None, None
     elif file.format in ("csv", "tsv") and columns:
         explanation = _explain_table(columns, rows)
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 from modelforge.data.formats.csv import read_csv
 from modelforge.data.formats.errors import OnReadError
 from modelforge.data.formats.json import RawRow, read_json_rows
+from modelforge.data.formats.message_tree import is_tree_row, join_messages, peek
 from modelforge.data.formats.sniff import DataFile, Row, sniff_file
 from modelforge.data.formats.text import read_text
 
@@ -29,7 +30,20 @@ def read_file_rows(file: DataFile, on_error: OnReadError | None = None) -> Itera
 
 
 def read_raw_rows(file: DataFile, on_error: OnReadError | None = None) -> Iterator[RawRow]:
-    """Yield the rows of a file whose format is known, each with its line of JSON if it has one."""
+    """Yield the rows of a file whose format is known, each with its line of JSON if it has one.
+
+    The messages of a message tree are joined to conversations.
+    """
+    return join_messages(file, read_stored_rows(file, on_error))
+
+
+def is_message_tree(file: DataFile) -> bool:
+    """Return whether the rows of a file are messages that are joined to conversations."""
+    return any(map(is_tree_row, peek(read_stored_rows(file, lambda _error: None))))
+
+
+def read_stored_rows(file: DataFile, on_error: OnReadError | None = None) -> Iterator[RawRow]:
+    """Yield the rows as `read_raw_rows` does, with messages not joined."""
     if file.format == "json":
         return read_json_rows(file, on_error)
     if not file.is_text:

@@ -24,10 +24,11 @@ from modelforge.data.columns.detect import SAMPLE_ROWS, detect_mapping
 from modelforge.data.columns.unknown import explain_unknown_columns
 from modelforge.data.formats.errors import ReadError
 from modelforge.data.formats.json import RawRow
-from modelforge.data.formats.read import read_raw_rows
+from modelforge.data.formats.message_tree import join_messages
+from modelforge.data.formats.read import read_stored_rows
 from modelforge.data.formats.sniff import DataFile, Row, sniff_file
 from modelforge.data.repair.log import RepairLog
-from modelforge.data.repair.rows import RowRepairer
+from modelforge.data.repair.rows import REMOVED, RowRepairer
 from modelforge.data.repair.text import parse_broken_line
 from modelforge.data.sources.library import DATASET, REPORT_SUFFIX
 from modelforge.data.sources.locate import find_source_files
@@ -36,7 +37,7 @@ from modelforge.errors import DataError, Problem, RunError
 from modelforge.paths import Home
 from modelforge.units import MIB
 
-# Larger files would take too long to repair for a look; their repairs are offered untried.
+# Of larger files, the repair is tried on the first rows and on those that the findings name.
 _MAX_TRIED_BYTES = 8 * MIB
 _COPY_SUFFIX = re.compile(r"\.repaired(-\d+)?\Z")
 _COMMENTS = (b"//", b"#")
@@ -139,33 +140,58 @@ def report_path(copy: Path) -> Path:
     return copy.with_name(f"{copy.name}{REPORT_SUFFIX}")
 
 
-def try_repair(file: DataFile, source: Source | None) -> tuple[int, RepairLog] | None:
-    """Repair all rows without writing them; return how many are kept, None if it cannot be done."""
+@dataclass(frozen=True)
+class _Trial:
+    """The effect of a repair that writes nothing; `rows` is None if it was tried on all rows."""
+
+    log: RepairLog
+    rows: int | None
+
+
+def _try_repair(
+    file: DataFile, source: Source | None, lines: Iterable[int] | None
+) -> _Trial | None:
+    """Repair rows without writing them; return None if none is kept.
+
+    With `lines`, only the first rows and those in these lines are repaired.
+    """
     log = RepairLog()
-    repairer = _FileRepairer(file, file.name, _ALL_CODES, log)
+    repairer = _FileRepairer(file, file.name, _ALL_CODES, log, lines)
     try:
         kept = sum(1 for _ in repairer.repaired_rows(source))
     except DataError:
         return None
-    return (kept, log) if kept else None
+    return _Trial(log, None if lines is None else repairer.tried) if kept else None
 
 
 class _FileRepairer:
-    """Repairs one file and counts the changes in `log`."""
+    """Repairs one file and counts the changes in `log`.
+
+    With `lines`, it repairs a sample: the first rows, and those in these lines.
+    """
 
     def __init__(
-        self, file: DataFile, name: str, codes: frozenset[str] | None, log: RepairLog
+        self,
+        file: DataFile,
+        name: str,
+        codes: frozenset[str] | None,
+        log: RepairLog,
+        lines: Iterable[int] | None = None,
     ) -> None:
         self.file = file
         self.name = name
         self.codes = DEFAULT_CODES if codes is None else codes & _ALL_CODES
         self.log = log
         self.repaired_lines: deque[RawRow] = deque()
+        self.is_sample = lines is not None
+        self.wanted = set(lines or ())
+        self.tried = 0
+        self._tried_bytes = 0
 
     def repaired_rows(self, source: Source | None) -> Iterator[dict[str, Any]]:
         """Yield the repaired rows; raises DataError if nothing can be repaired."""
         self.log.changes.update(note.code for note in check_file_format(self.file))
-        rows = self._rows()
+        rows = self._sampled(join_messages(self.file, self._rows()))
         first = list(islice(rows, SAMPLE_ROWS))
         all_rows: Iterable[RawRow] = chain(first, rows)
         sample = [row.data for row, _ in first]
@@ -189,9 +215,24 @@ class _FileRepairer:
         repaired = (repairer.repair(line, data, raw) for (line, data), raw in all_rows)
         yield from (row for row in repaired if row is not None)
 
+    def _sampled(self, rows: Iterator[RawRow]) -> Iterator[RawRow]:
+        """Yield the rows to repair: all, or those of the sample."""
+        for row, raw in rows:
+            if not self.is_sample or self._is_first or row.line in self.wanted:
+                self.tried += 1
+                self._tried_bytes += len(raw or str(row.data)) if self.is_sample else 0
+                yield row, raw
+            self.wanted.discard(row.line)
+            if self.is_sample and not self._is_first and not self.wanted:
+                return
+
+    @property
+    def _is_first(self) -> bool:
+        return self._tried_bytes < _MAX_TRIED_BYTES
+
     def _rows(self) -> Iterator[RawRow]:
         """Yield the rows in order, including those repaired from broken lines."""
-        for row in read_raw_rows(self.file, self._on_error):
+        for row in read_stored_rows(self.file, self._on_error):
             yield from self._take_repaired()
             yield row
         yield from self._take_repaired()
@@ -201,6 +242,9 @@ class _FileRepairer:
             yield self.repaired_lines.popleft()
 
     def _on_error(self, error: ReadError) -> None:
+        if self.is_sample and not self._is_first and error.line not in self.wanted:
+            return
+        self.wanted.discard(error.line or 0)
         raw = error.raw or b""
         is_json = self.file.format == "json"
         data = parse_broken_line(raw) if is_json and raw else None
@@ -290,18 +334,23 @@ def tried_repairs(
     file: DataFile, source: Source | None, findings: Sequence[DataFinding]
 ) -> list[DataFinding]:
     """Return the findings with the effect of their repairs, without repairs that do nothing."""
-    is_offered = any(finding.repair for finding in findings)
-    if not is_offered or file.path.stat().st_size > _MAX_TRIED_BYTES:
+    offered = [finding for finding in findings if finding.repair]
+    if not offered:
         return list(findings)
-    done = try_repair(file, source)
-    return [_with_effect(finding, done) for finding in findings]
+    is_large = file.path.stat().st_size > _MAX_TRIED_BYTES
+    lines = {line for finding in offered for line, _ in finding.places if line}
+    trial = _try_repair(file, source, lines if is_large else None)
+    return [_with_effect(finding, trial) for finding in findings]
 
 
-def _with_effect(finding: DataFinding, done: tuple[int, RepairLog] | None) -> DataFinding:
-    if finding.repair is None or (finding.repair == REWRITE and done is not None):
+def _with_effect(finding: DataFinding, trial: _Trial | None) -> DataFinding:
+    if finding.repair is None or (finding.repair == REWRITE and trial is not None):
         return finding
-    changes = done[1].changes[finding.code] if done else 0
-    if done is None or not changes:
+    if trial is None:
         return replace(finding, repair=None)
-    removes = done[1].removed[finding.code]
-    return replace(finding, fixes=changes - removes, removes=removes)
+    if trial.rows is not None and finding.code in REMOVED:
+        return replace(finding, fixes=0, removes=finding.count)  # each row found is removed
+    changes, removes = trial.log.changes[finding.code], trial.log.removed[finding.code]
+    if not changes:
+        return replace(finding, repair=None)
+    return replace(finding, fixes=changes - removes, removes=removes, tried=trial.rows)

@@ -17,7 +17,10 @@ from modelforge.data.repair.log import RepairLog
 from modelforge.data.repair.text import TEXT_REPAIRS, repair_texts
 
 Data = dict[str, Any]
-_DROPPED = frozenset(code for code, rule in RULES.items() if rule.repair == DROP)
+# The codes of findings whose rows are removed.
+REMOVED = frozenset(code for code, rule in RULES.items() if rule.repair == DROP) | {
+    "duplicate-rows"
+}
 # Repaired before all others, because the row cannot be converted until then.
 _CONTENT_CODES = frozenset({"null-content", "image-content", "nested-column"})
 
@@ -83,7 +86,7 @@ class RowRepairer:
 
     def _repair_code(self, code: str, data: Data) -> Data | None:
         """Return the row without this finding; the same object if nothing can be done."""
-        if code in _DROPPED or code == "duplicate-rows":
+        if code in REMOVED:
             return None
         if code in TEXT_REPAIRS:
             return self._with_repaired_texts(code, data)
@@ -208,9 +211,7 @@ _MESSAGE_REPAIRS: dict[str, Callable[[list[Message]], list[Message]]] = {
 
 
 # The codes of all findings that are repaired.
-REPAIRED = _DROPPED.union(
-    {"duplicate-rows"}, _CONTENT_CODES, TEXT_REPAIRS, _MESSAGE_REPAIRS, _ROW_REPAIRS
-)
+REPAIRED = REMOVED.union(_CONTENT_CODES, TEXT_REPAIRS, _MESSAGE_REPAIRS, _ROW_REPAIRS)
 
 
 def _keep_text_contents(messages: list[Any], key: str) -> list[Any]:

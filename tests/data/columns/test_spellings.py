@@ -158,8 +158,8 @@ def test_a_list_of_two_completions_is_a_pair_only_if_the_type_says_so() -> None:
     assert to_canonical(row, mapping) == PAIR | {"prompt": WITH_INPUT}
 
 
-def test_a_message_tree_is_refused_by_name() -> None:
-    row = {"message_id": "m1", "parent_id": "m0", "text": "oak", "role": "prompter"}
+def test_a_message_tree_without_roles_is_refused_by_name() -> None:
+    row = {"message_id": "m1", "parent_id": "m0", "text": "oak"}
     with pytest.raises(DataError, match="message tree"):
         detect_mapping([row])
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from modelforge.config.schema.data import Source
 from modelforge.data.checks.run import check_file
 from modelforge.data.checks.summary import summarize
 
@@ -60,3 +61,42 @@ def test_media_columns_are_named(tmp_path: Path, column: str) -> None:
     for findings in (check_file(path).findings, summarize(path).findings):
         assert [each.code for each in findings if each.code == "media-columns"]
     assert not summarize(write(tmp_path, PAIR | {column: []})).findings[1:]
+
+
+HISTORY = [["What is it?", "An oak."]]
+BY_HAND: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
+    "instruction": (
+        {"frage": "How high?", "antwort": "12 m.", "history": HISTORY, "system": "Be brief."},
+        {"instruction_field": "frage", "output_field": "antwort"},
+        ["Be brief.", "What is it?", "An oak.", "How high?", "12 m."],
+    ),
+    "preference": (
+        {"frage": "How high?", "gut": "12 m.", "schlecht": "No.", "history": HISTORY},
+        {"prompt_field": "frage", "chosen_field": "gut", "rejected_field": "schlecht"},
+        ["What is it?", "An oak.", "How high?"],
+    ),
+    "conversation": (
+        {"chat": CHAT, "system_prompt": "Be brief."},
+        {"type": "conversation", "messages_field": "chat"},
+        ["Be brief.", "How high?", "12 metres."],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_history_and_system_message_are_used_with_columns_mapped_by_hand(
+    tmp_path: Path, name: str
+) -> None:
+    row, fields, wanted = BY_HAND[name]
+    path = write(tmp_path, row)
+    (example, *_) = summarize(path, source=Source(path=str(path), **fields)).examples
+    messages = example.get("messages") or example["prompt"]
+    assert [message["content"] for message in messages] == wanted
+
+
+def test_an_input_that_is_not_mapped_by_hand_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, {"frage": "High?", "antwort": "12 m.", "input": "The oak of Bonn."})
+    source = Source(path=str(path), instruction_field="frage", output_field="antwort")
+    for findings in (check_file(path, source).findings, summarize(path, source=source).findings):
+        (found,) = [each for each in findings if each.code == "unused-columns"]
+        assert "The column input is not used" in found.what

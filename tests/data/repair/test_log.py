@@ -8,6 +8,7 @@ import pytest
 from modelforge.data.checks.findings import DataFinding
 from modelforge.data.checks.run import check_file
 from modelforge.data.formats.read import read_rows
+from modelforge.data.repair import copy
 from modelforge.data.repair.copy import RepairResult, repair_file
 from modelforge.data.repair.log import RemovalError
 from modelforge.data.sources.library import delete_dataset
@@ -129,3 +130,44 @@ def test_a_quotation_mark_at_the_start_of_a_tsv_cell_is_text(tmp_path: Path) -> 
     assert [row.data for row in read_rows(quoted)] == [
         {"prompt": "a\tb", "completion": 'He said "x"'}
     ]
+
+
+@pytest.fixture
+def small_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of more than 1,000 bytes are large, so that repairs are tried on a sample."""
+    monkeypatch.setattr(copy, "_MAX_TRIED_BYTES", 1000)
+
+
+@pytest.mark.usefixtures("small_trial")
+def test_repairs_of_a_large_file_are_tried_on_its_first_rows_and_those_found(
+    tmp_path: Path,
+) -> None:
+    rows = [{"input": f"Question {n}?", "output": f"Answer {n}."} for n in range(200)]
+    rows[3]["output"] += "<|im_end|>"
+    rows[150]["output"] += "\x07"
+    rows[160]["output"] = "['a', 'b']"
+    rows[199] = rows[198]
+    lines = [json.dumps(row) for row in rows]
+    lines[170] += ","
+    path = written(tmp_path, "a.jsonl", "\n".join(lines) + "\n")
+    effects = {
+        each.code: (each.fixes, each.removes, each.tried) for each in check_file(path).findings
+    }
+    tried = effects["control-characters"][2]
+    assert tried is not None
+    assert 15 < tried < 40
+    assert effects == {
+        "mark-after-row": (1, 0, tried),
+        "control-characters": (1, 0, tried),
+        "end-token-in-answer": (1, 0, tried),
+        "list-as-text": (None, None, None),  # nothing can be done about two items
+        "special-tokens": (None, None, None),
+        "duplicate-rows": (0, 1, None),
+    }
+
+
+@pytest.mark.usefixtures("small_trial")
+def test_a_repair_of_a_large_file_that_keeps_no_tried_row_is_not_offered(tmp_path: Path) -> None:
+    rows = [json.dumps({"instruction": tree, "output": [tree, "x"]}) for tree in TREES * 9]
+    path = written(tmp_path, "a.jsonl", "\n".join(rows))
+    assert not [each for each in check_file(path).findings if each.repair]

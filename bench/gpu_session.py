@@ -4,8 +4,9 @@
 
 Needs neither network nor models: models have random weights. Each step is a process with a time
 limit; a step that fails or does not end is recorded, and the next one begins. FOLDER gets
-session.json, session.md and session.log, written anew after every step. `--play` runs the steps on
-the CPU with tiny models, to try the script itself. Set-up on an image that has PyTorch already:
+session.json, session.md and session.log, written anew after every step; SIGTERM and SIGINT end the
+step and keep the results so far. `--play` runs the steps on the CPU with tiny models, to try the
+script itself. Set-up on an image that has PyTorch already:
 
     pip install --no-deps -r requirements-gpu.txt
 """
@@ -18,6 +19,7 @@ import os
 import platform
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -28,7 +30,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench.gpu_steps.limited import run_limited  # noqa: E402
+from bench.gpu_steps.limited import run_limited, stopped_by_signals  # noqa: E402
 from bench.gpu_steps.record import read_record  # noqa: E402
 from bench.gpu_steps.report import as_markdown  # noqa: E402
 
@@ -52,12 +54,12 @@ class Step:
 
 @dataclass
 class Outcome:
-    """The outcome of a step: done, failed, timed out or skipped, and its results."""
+    """The outcome of a step: done, failed, timed out, stopped or skipped, and its results."""
 
     name: str
     title: str
     limit_s: float
-    state: str
+    state: str = "skipped"
     seconds: float = 0.0
     code: int | None = None
     results: dict[str, Any] = field(default_factory=dict)
@@ -114,18 +116,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_session(
     steps: Sequence[Step], out: Path, limit_s: float, *, play: bool = False, title: str = "Session"
 ) -> list[Outcome]:
-    """Run the steps within `limit_s` seconds, and write the results to `out`."""
+    """Run the steps within `limit_s` seconds, and write the results to `out`.
+
+    A terminate or interrupt signal ends the step that runs, and skips the others.
+    """
     out.mkdir(parents=True, exist_ok=True)
     log = out / "session.log"
     log.write_text("", encoding="utf-8")
     deadline = time.monotonic() + limit_s
     outcomes: list[Outcome] = []
-    with tempfile.TemporaryDirectory(prefix="modelforge-gpu-", ignore_cleanup_errors=True) as work:
+    with (
+        stopped_by_signals() as stop,
+        tempfile.TemporaryDirectory(prefix="modelforge-gpu-", ignore_cleanup_errors=True) as work,
+    ):
         variables = environment(Path(work), play=play)
         for step in steps:
             left = min(step.limit_s, deadline - time.monotonic())
             print(f"{step.title} … ", end="", flush=True)
-            outcome = run_step(step, left, Path(work), variables)
+            outcome = run_step(step, left, Path(work), variables, stop)
             print(f"{outcome.state} ({outcome.seconds:.0f} s)", flush=True)
             outcomes.append(outcome)
             with log.open("a", encoding="utf-8") as file:
@@ -135,15 +143,21 @@ def run_session(
     return outcomes
 
 
-def run_step(step: Step, limit_s: float, work: Path, variables: dict[str, str]) -> Outcome:
-    """Run one step; it is skipped when the time of the session has run out."""
-    outcome = Outcome(step.name, step.title, step.limit_s, "skipped")
+def run_step(
+    step: Step, limit_s: float, work: Path, variables: dict[str, str], stop: threading.Event
+) -> Outcome:
+    """Run one step; it is skipped when the session is stopped or its time has run out."""
+    outcome = Outcome(step.name, step.title, step.limit_s)
+    if stop.is_set():
+        outcome.output = ["The session was stopped."]
+        return outcome
     if limit_s < min(SHORTEST_S, step.limit_s):
         outcome.output = ["The time of the session has run out."]
         return outcome
     record, log = work / f"{step.name}.json", work / f"{step.name}.log"
     mark = f"{os.getpid()}-{step.name}"
-    ended = run_limited((*step.command, str(record)), limit_s, log, variables, mark)
+    command = (*step.command, str(record))
+    ended = run_limited(command, limit_s, log, variables, mark, stop.is_set)
     outcome.state, outcome.seconds, outcome.code = ended.state, ended.seconds, ended.code
     outcome.results = read_record(record)
     text = log.read_bytes()[-TAIL_BYTES:].decode("utf-8", errors="replace")

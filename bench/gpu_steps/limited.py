@@ -6,19 +6,21 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 MARK = "MODELFORGE_BENCH_STEP"
 END_S = 5.0
+POLL_S = 0.2
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: done, failed or timed out, with its exit code and duration."""
+    """How a command ended: done, failed, timed out or stopped, with exit code and duration."""
 
     state: str
     seconds: float
@@ -26,9 +28,14 @@ class Ended:
 
 
 def run_limited(
-    command: Sequence[str], limit_s: float, log: Path, environment: Mapping[str, str], mark: str
+    command: Sequence[str],
+    limit_s: float,
+    log: Path,
+    environment: Mapping[str, str],
+    mark: str,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Ended:
-    """Run a command; end it and its descendants after `limit_s` seconds.
+    """Run a command; end it and its descendants after `limit_s` seconds, or when `is_stopped`.
 
     Output goes to a file, because a pipe would stay open in a descendant that cannot be ended.
     `mark` is inherited by all descendants, so that also those in other sessions are found.
@@ -48,13 +55,36 @@ def run_limited(
             file.write(str(error).encode())
             return Ended("failed", 0.0, None)
         try:
-            code: int | None = process.wait(limit_s)
-            state = "failed" if code else "done"
-        except subprocess.TimeoutExpired:
-            code, state = None, "timed out"
+            code, state = _wait(process, began + limit_s, is_stopped)
         finally:
             end_marked(process, mark)
     return Ended(state, round(time.monotonic() - began, 1), code)
+
+
+def _wait(
+    process: subprocess.Popen[bytes], deadline: float, is_stopped: Callable[[], bool]
+) -> tuple[int | None, str]:
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = process.wait(POLL_S)
+            return code, "failed" if code else "done"
+        if is_stopped():
+            return None, "stopped"
+        if time.monotonic() > deadline:
+            return None, "timed out"
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """Give an event that terminate and interrupt signals set."""
+    stop = threading.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def end_marked(process: subprocess.Popen[bytes], mark: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -70,6 +71,36 @@ def test_the_session_ends_in_time_and_names_the_steps_it_skips(tmp_path):
     assert time.monotonic() - began < 300.0
     assert _states(outcomes) == {"long": "timed out", "late": "skipped"}
     assert "The time of the session has run out." in (tmp_path / "session.md").read_text("utf-8")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no signals between processes")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_children_and_keeps_the_results_so_far(tmp_path, number):
+    code = f"""
+import sys
+from bench import gpu_session
+from bench.gpu_session import Step
+steps = [("good", {GOOD!r}), ("hang", {HANG!r}), ("late", {GOOD!r})]
+gpu_session.STEPS = [Step(name, name, 300.0, (sys.executable, "-c", code)) for name, code in steps]
+sys.exit(gpu_session.main(["--out", {str(tmp_path)!r}, "--play"]))
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment)
+    deadline = time.monotonic() + 120.0
+    try:
+        while not (records := list(tmp_path.glob("*/hang.json"))) or not read_record(records[0]):
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "the second step has not begun"
+            time.sleep(0.1)
+        process.send_signal(number)
+        assert process.wait(60) == 1
+    finally:
+        process.kill()
+    session = json.loads((tmp_path / "session.json").read_text(encoding="utf-8"))
+    assert [step["state"] for step in session["steps"]] == ["done", "stopped", "skipped"]
+    child = session["steps"][1]["results"]["child"]
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert "The session was stopped." in (tmp_path / "session.md").read_text(encoding="utf-8")
 
 
 def test_a_command_that_does_not_exist_is_a_failed_step(tmp_path):

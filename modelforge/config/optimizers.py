@@ -32,7 +32,13 @@ LearningRateSchedule = Literal[
     "cosine_with_restarts",
     "inverse_sqrt",
     "warmup_stable_decay",
+    "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
+    "reduce_lr_on_plateau",
+    "greedy",
 ]
+# Schedules that change the rate by the results of evaluations, without a warm-up.
+RESULT_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
 # Storage format of the frozen weights.
 StorageFormat = Literal[
     "none", "4-bit", "8-bit", "fp8", "fp8-weight-only", "int8-weight-only", "nvfp4", "mxfp4"
@@ -56,6 +62,7 @@ class OptimizerInfo:
     Attributes:
         bytes_per_weight: Optimizer state per trained weight.
         without_cuda: Replacement without an NVIDIA GPU; empty where it works itself.
+        unpaged: Replacement without paging on an NVIDIA GPU; empty where it does not page.
         on_mps: Replacement on Apple GPUs; empty where it works itself.
         doubles: A step allocates temporary tensors as large as the weights.
     """
@@ -64,6 +71,7 @@ class OptimizerInfo:
     without_cuda: str = ""
     on_mps: str = ""
     doubles: bool = False
+    unpaged: str = ""
 
     def transient_bytes(self, weights: int, largest: int, device: str) -> int:
         """Return the bytes of the temporary tensors of a step.
@@ -77,23 +85,27 @@ class OptimizerInfo:
 
 
 OPTIMIZERS: dict[str, OptimizerInfo] = {
-    "paged_adamw_32bit": OptimizerInfo(8.0, "adamw_torch", "adamw_torch"),
+    "paged_adamw_32bit": OptimizerInfo(
+        8.0, "adamw_torch", "adamw_torch", unpaged="adamw_torch_fused"
+    ),
     "adamw_torch": OptimizerInfo(8.0, doubles=True),
     "adamw_8bit": OptimizerInfo(2.0, "", "adamw_torch"),
     "sgd": OptimizerInfo(0.0),
     "adamw_torch_fused": OptimizerInfo(8.0),
-    "paged_adamw_8bit": OptimizerInfo(2.0, "adamw_8bit", "adamw_torch"),
+    "paged_adamw_8bit": OptimizerInfo(2.0, "adamw_8bit", "adamw_torch", unpaged="adamw_8bit"),
     # Keeps one row and one column of statistics per matrix.
     "adafactor": OptimizerInfo(0.1),
     "adagrad": OptimizerInfo(4.0, doubles=True),
     "lion_32bit": OptimizerInfo(4.0, "", "adamw_torch"),
     "lion_8bit": OptimizerInfo(1.0, "", "adamw_torch"),
-    "paged_lion_32bit": OptimizerInfo(4.0, "lion_32bit", "adamw_torch"),
-    "paged_lion_8bit": OptimizerInfo(1.0, "lion_8bit", "adamw_torch"),
+    "paged_lion_32bit": OptimizerInfo(4.0, "lion_32bit", "adamw_torch", unpaged="lion_32bit"),
+    "paged_lion_8bit": OptimizerInfo(1.0, "lion_8bit", "adamw_torch", unpaged="lion_8bit"),
     "ademamix": OptimizerInfo(12.0, "", "adamw_torch"),
     "ademamix_8bit": OptimizerInfo(3.0, "", "adamw_torch"),
-    "paged_ademamix_32bit": OptimizerInfo(12.0, "ademamix", "adamw_torch"),
-    "paged_ademamix_8bit": OptimizerInfo(3.0, "ademamix_8bit", "adamw_torch"),
+    "paged_ademamix_32bit": OptimizerInfo(12.0, "ademamix", "adamw_torch", unpaged="ademamix"),
+    "paged_ademamix_8bit": OptimizerInfo(
+        3.0, "ademamix_8bit", "adamw_torch", unpaged="ademamix_8bit"
+    ),
 }
 assert set(OPTIMIZERS) == set(get_args(Optim)), "an optimizer is missing"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from modelforge.config.fields import field_specs, specs_by_name
 from modelforge.config.methods import METHOD_FACTS, preference_method
+from modelforge.config.optimizers import RESULT_SCHEDULES
 
 # Returns the value of a setting as lower-case text, its default where it is not set.
 Getter = Callable[[str], str]
@@ -49,6 +50,10 @@ _ANY_ORDER = Condition(
         get("strategy") != "rlhf"
         and (get("strategy") != "dpo" or get("trainer.preference_loss") != "kto")
     ),
+)
+_BY_RESULTS = _is("lr_scheduler_type", *RESULT_SCHEDULES)
+_WARMS_UP = Condition(
+    "for a schedule with a warm-up", lambda get: get("lr_scheduler_type") not in RESULT_SCHEDULES
 )
 _SCHEDULE_DECAYS = Condition(
     "for a schedule that decays", lambda get: not get("lr_scheduler_type").startswith("constant")
@@ -101,10 +106,12 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "evaluation.early_stopping_threshold": (_EVALUATED, _EARLY_STOPPING),
     "logging.project": (_TRACKED,),
     "logging.wandb_mode": (_BY_WANDB,),
-    "warmup_ratio": (_is("schedule.warmup_steps", "", text="without warm-up steps"),),
+    "warmup_ratio": (_is("schedule.warmup_steps", "", text="without warm-up steps"), _WARMS_UP),
     "optimizer.beta1": (_MOMENTUM,),
     "optimizer.beta2": (_MOMENTUM,),
     "optimizer.epsilon": (_ADAM,),
+    "schedule.warmup_steps": (_WARMS_UP,),
+    "schedule.patience": (_BY_RESULTS,),
     "schedule.decay_steps": (_DECAYS,),
     "schedule.decay_ratio": (_DECAYS,),
     "schedule.decay_shape": (_DECAYS,),

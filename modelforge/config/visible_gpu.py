@@ -9,6 +9,8 @@ VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 # The user's CUDA_VISIBLE_DEVICES, among whose GPUs `hardware.gpu_index` counts.
 USER_VISIBLE = "MODELFORGE_VISIBLE_DEVICES"
 ALL = "all"
+# CUDA orders GPUs by speed by default; NVML, which the machine is probed with, by PCI bus.
+PCI_ORDER = "PCI_BUS_ID"
 # An empty value would unset the variable on Windows.
 NO_GPU = "-1"
 
@@ -29,5 +31,6 @@ def visible_gpu(index: int | None, environ: Mapping[str, str] | None = None) -> 
     else:
         names = [name.strip() for name in visible.split(",")]
         chosen = names[index] if index < len(names) else NO_GPU
-    # CUDA orders GPUs by speed by default; NVML, which the machine is probed with, by PCI bus.
-    return {VISIBLE: chosen or NO_GPU, USER_VISIBLE: visible, ORDER: "PCI_BUS_ID"}
+    # The user's numbers count in the user's order, our own as those of NVML.
+    order = environ.get(ORDER, PCI_ORDER) if visible != ALL else PCI_ORDER
+    return {VISIBLE: chosen or NO_GPU, USER_VISIBLE: visible, ORDER: order}

@@ -112,16 +112,6 @@ class Machine:
         return any(gpu.own_gib for gpu in self.gpus)
 
 
-@dataclass(frozen=True)
-class SystemLoad:
-    """The current load of the computer; unknown values are None."""
-
-    cpu_percent: float | None
-    ram_used_gib: float | None
-    gpu_percent: float | None
-    vram_used_gib: float | None
-
-
 def probe_machine(
     home_root: Path,
     timeout_s: float = 2.0,
@@ -185,50 +175,12 @@ def choose_profile(machine: Machine, gpu_index: int = 0) -> tuple[str, str]:
     return profile.name, f"{memory}: {_title(profile)}."
 
 
-class LoadMeter:
-    """Measures the load of the computer in under 5 ms; stops querying a driver that hangs."""
-
-    def __init__(self, nvidia: NvmlClient | None = None, timeout_s: float = 0.5) -> None:
-        self._nvidia: NvmlClient | None = nvidia or NvmlClient()
-        self._timeout_s = timeout_s
-        # The first reading only sets the start of the interval.
-        psutil.cpu_percent(interval=None)
-
-    def read(self, gpu_index: int = 0) -> SystemLoad:
-        """Return the load since the last reading."""
-        try:
-            cpu: float | None = psutil.cpu_percent(interval=None)
-            memory = psutil.virtual_memory()
-            ram: float | None = (memory.total - memory.available) / GIB
-        except (OSError, psutil.Error):
-            cpu = ram = None
-        gpu, vram = self._read_gpu(gpu_index)
-        return SystemLoad(cpu, ram, gpu, vram)
-
-    def _read_gpu(self, gpu_index: int) -> tuple[float | None, float | None]:
-        nvidia = self._nvidia
-        if nvidia is None:
-            return None, None
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        call = _TimedCall(lambda: nvidia.utilization(gpu_index, visible))
-        load = call.result(time.monotonic() + self._timeout_s)
-        if load is None:
-            self._nvidia = None
-            return None, None
-        return load
-
-
 def installed_version(package: str) -> str | None:
     """Return the version of an installed package, or None."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def current_load(gpu_index: int = 0) -> SystemLoad:
-    """Return the load of the computer since the last call."""
-    return _meter().read(gpu_index)
 
 
 def _without_own(gpu: Gpu) -> Gpu:
@@ -239,12 +191,6 @@ def _without_own(gpu: Gpu) -> Gpu:
 
 _TIMEOUT_NOTE = "The NVIDIA driver did not answer in time. Restart the computer."
 _APPLE_NOTE = "Small models train on the Apple GPU; 4-bit weights need an NVIDIA GPU."
-
-
-@cache
-def _meter() -> LoadMeter:
-    # One per process, because it measures the interval between two calls.
-    return LoadMeter()
 
 
 class _TimedCall(Generic[Result]):

@@ -48,9 +48,6 @@ class NvmlClient:
 
     def __init__(self, library: Any = None) -> None:
         self._library = library
-        self._is_open = False
-        self._open_error = ""
-        self._handles: dict[str | None, list[Any]] = {}
 
     def gpus(self, timeout_s: float, visible: str | None) -> tuple[list[Gpu], str]:
         """Return the visible GPUs, or the reason why there are none.
@@ -70,22 +67,6 @@ class NvmlClient:
         gpus = [Gpu(index, driver=driver, **queried) for index, queried in enumerate(values)]
         return gpus, "" if gpus else _no_gpu_reason(visible)
 
-    def utilization(self, index: int, visible: str | None) -> tuple[float | None, float | None]:
-        """Return the utilization of a GPU in percent, and its memory in use in GiB."""
-        if not self._is_open:
-            self._open_error = self._open_error or self._open()
-            if self._open_error:
-                return None, None
-        if visible not in self._handles:
-            self._handles[visible] = self._try(lambda: self._visible_handles(visible)) or []
-        handles = self._handles[visible]
-        if not 0 <= index < len(handles):
-            return None, None
-        rates = self._try(lambda: self._library.nvmlDeviceGetUtilizationRates(handles[index]))
-        memory = self._try(lambda: self._memory(handles[index]))
-        percent = None if rates is None else float(rates.gpu)
-        return percent, memory.used / GIB if memory else None
-
     def _open(self) -> str:
         """Initialize NVML; return the reason if it fails."""
         if self._library is None:
@@ -98,7 +79,6 @@ class NvmlClient:
             self._library.nvmlInit()
         except self._library.NVMLError as error:
             return _open_error_text(error)
-        self._is_open = True
         return ""
 
     def _visible_handles(self, visible: str | None) -> list[Any]:
@@ -145,7 +125,6 @@ class NvmlClient:
             thread.join(max(0.0, deadline - time.monotonic()))
         if not any(thread.is_alive() for thread in threads):
             # An open driver keeps the GPU of a laptop awake.
-            self._is_open = False
             self._try(self._library.nvmlShutdown)
         return [dict(queried) for queried in values]
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from modelforge.config.methods import METHOD_FACTS, method_of
-from modelforge.config.plan.context import PlanContext
+from modelforge.config.plan.context import PlanContext, is_native_linux
 from modelforge.config.plan.make import Plan, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.sources.combine import RunData
@@ -165,6 +165,7 @@ def build_plan_context(
         packages=frozenset(machine.packages),
         start_from=start_from,
         row_tokens=estimate_tokens(summary.mean_chars) if summary else None,
+        native_linux=is_native_linux(machine.system),
     )
 
 

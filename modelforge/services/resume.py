@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from modelforge.config.optimizers import RESULT_SCHEDULES
 from modelforge.config.resolve import Layer
 from modelforge.config.schema.base import about
 from modelforge.data.sources.load import source_entries
@@ -29,7 +30,7 @@ CONTINUED = " · continued"
 START_FROM_ADAPTER = "Start a new run from its adapter instead."
 STILL_ACTIVE = "The run is still active."
 # Learning rate schedules that do not depend on the length of the run.
-CONSTANT_SCHEDULES = ("constant", "constant_with_warmup")
+CONSTANT_SCHEDULES = ("constant", "constant_with_warmup", *RESULT_SCHEDULES)
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,8 @@ def _adapter_option(view: RunView, folder: RunFolder) -> ResumeOption:
 
 def _longer_config(view: RunView, epochs: int | None, steps: int | None) -> dict[str, Any]:
     """Return the settings of a run with more epochs or steps."""
-    config = dict(view.config)
+    # The default depends on the release; a checkpoint holds the state of its own optimizer.
+    config = {"optim": view.plan.optim, **view.config}
     max_steps = int(config.get("max_steps", -1))
     if epochs is not None and steps is not None:
         raise ConfigError(Problem("steps", "Epochs and steps are both given.", "Give one."))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import platform
 import sys
 import warnings
 from pathlib import Path
 
 from modelforge.config import visible_gpu
+from modelforge.config.plan.context import is_native_linux
 from modelforge.paths import find_home
 from modelforge.units import MIB
 
@@ -29,9 +31,12 @@ VARIABLES = {
     "UNSLOTH_AUTO_INSTALL": "0",
     # Checking for a GPU then neither creates a CUDA context nor fixes which GPUs are visible.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-    # CUDA orders GPUs by speed; NVML, which the indices in the settings come from, by PCI bus.
-    visible_gpu.ORDER: "PCI_BUS_ID",
 }
+# Set unless the user has: these say how the user's own hardware is to be used.
+DEFAULTS = {visible_gpu.ORDER: visible_gpu.PCI_ORDER}
+# The first is an older name of the second.
+ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+EXPANDABLE = "expandable_segments:True"
 
 # M_MMAP_THRESHOLD of glibc's malloc.h: blocks of this size and larger are allocated with mmap.
 _M_MMAP_THRESHOLD = -3
@@ -43,6 +48,13 @@ _LIBRARIES = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandb
 def configure_process() -> None:
     """Turn off telemetry, progress bars and the log output of libraries, in this process only."""
     os.environ.update(VARIABLES)
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    if is_native_linux(platform.system(), platform.release()) and not any(
+        name in os.environ for name in ALLOCATOR
+    ):
+        # Batches of varying lengths then leave no gaps between segments of fixed size.
+        os.environ[ALLOCATOR[-1]] = EXPANDABLE
     # Otherwise Unsloth writes its generated code into the current folder.
     generated = find_home().root / "cache" / "unsloth_made"
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(generated))
@@ -53,6 +65,11 @@ def configure_process() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")
+
+
+def has_expandable_segments() -> bool:
+    """Return whether the CUDA allocator of this process grows its segments."""
+    return any(EXPANDABLE in os.environ.get(name, "") for name in ALLOCATOR)
 
 
 def set_visible_gpu(device: str, gpu_index: int) -> None:

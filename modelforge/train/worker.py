@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from modelforge.config.methods import METHOD_FACTS, Head
+from modelforge.config.plan.context import is_native_linux
 from modelforge.config.plan.make import Plan, releases_memory
 from modelforge.config.providers import PROVIDER_FACTS
 from modelforge.config.visible_gpu import VISIBLE, visible_gpu
@@ -163,6 +164,6 @@ def _require_gpu(plan: Plan) -> None:
         remedy = "Check it with `python launch.py doctor`, or choose the device cpu."
         problem = Problem("hardware.device", "PyTorch finds no usable GPU.", remedy)
         raise WorkerError("gpu-missing", problem)
-    if sys.platform == "win32" or "microsoft" in platform.release().lower():
+    if not is_native_linux(platform.system(), platform.release()):
         free, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction(free / total)

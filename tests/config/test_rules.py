@@ -83,6 +83,8 @@ REFUSED = [
         {"lr_scheduler_type": "inverse_sqrt", "schedule": {"final_lr_fraction": 0.1}},
         "schedule.final_lr_fraction",
     ),
+    ({"lr_scheduler_type": "reduce_lr_on_plateau", "eval_split": 0}, "lr_scheduler_type"),
+    ({"lr_scheduler_type": "greedy", "eval_split": 0}, "lr_scheduler_type"),
     (WSD | {"warmup_ratio": 0.9, "schedule": {"decay_ratio": 0.2}}, "schedule.decay_ratio"),
     (
         WSD | {"max_steps": 10, "schedule": {"warmup_steps": 6, "decay_steps": 5}},
@@ -103,6 +105,7 @@ REFUSED = [
 ]
 TAKEN = [
     {},
+    {"lr_scheduler_type": "greedy", "schedule": {"final_lr_fraction": 0.1}},
     {"use_8bit": True},
     {"use_8bit": True, "use_4bit": False},
     {"use_4bit": True, "use_8bit": False},

@@ -50,6 +50,8 @@ CASES = [
     ("schedule.decay_steps", WSD, {}),
     ("schedule.final_lr_fraction", WSD, {"lr_scheduler_type": "constant"}),
     ("warmup_ratio", {}, {"schedule.warmup_steps": 10}),
+    ("schedule.warmup_steps", {}, {"lr_scheduler_type": "greedy"}),
+    ("schedule.patience", {"lr_scheduler_type": "reduce_lr_on_plateau"}, {}),
     ("optimizer.beta1", {"optim": "lion_32bit"}, {"optim": "sgd"}),
     ("optimizer.epsilon", {"optim": "adamw_8bit"}, {"optim": "adafactor"}),
     ("evaluation.generated_rows", {"task": "summarization"}, {"task": "text-generation"}),

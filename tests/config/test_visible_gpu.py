@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelforge.config.visible_gpu import NO_GPU, VISIBLE, visible_gpu
+from modelforge.config.visible_gpu import NO_GPU, ORDER, VISIBLE, visible_gpu
 from modelforge.hardware.nvidia import NvmlClient
 from tests.hardware.test_machine import Card, Driver
 
@@ -33,3 +33,11 @@ def test_the_visible_gpu_is_the_one_that_the_probe_shows(mask):
 
 def test_hiding_does_not_unset_the_variable_on_windows():
     assert visible_gpu(None, {})[VISIBLE] == NO_GPU != ""
+
+
+def test_the_users_order_holds_for_the_users_numbers_only():
+    fastest = {ORDER: "FASTEST_FIRST"}
+    assert visible_gpu(0, fastest)[ORDER] == "PCI_BUS_ID"
+    masked = visible_gpu(1, fastest | {VISIBLE: "1,0"})
+    assert (masked[VISIBLE], masked[ORDER]) == ("0", "FASTEST_FIRST")
+    assert visible_gpu(1, fastest | masked) == masked

@@ -11,11 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from modelforge.hardware.machine import (
-    LoadMeter,
     Machine,
     bf16_flags,
     choose_profile,
-    current_load,
     probe_machine,
 )
 from modelforge.hardware.nvidia import Gpu, NvmlClient
@@ -47,7 +45,6 @@ class Card:
     total: object = 12 * GIB
     used: int = 1 * GIB
     capability: object = (8, 9)
-    busy: object = 37
     processes: object = field(default_factory=list)
     hangs: str = ""
 
@@ -71,9 +68,6 @@ class Driver:
         self.nvmlDeviceGetUUID = lambda card: self._say(card, "uuid")
         self.nvmlDeviceGetCudaComputeCapability = lambda card: self._say(card, "capability")
         self.nvmlDeviceGetComputeRunningProcesses = lambda card: self._say(card, "processes")
-        self.nvmlDeviceGetUtilizationRates = lambda card: SimpleNamespace(
-            gpu=self._say(card, "busy")
-        )
         self.nvmlDeviceGetMemoryInfo = self._memory
         self._version2 = version2
         if version2:
@@ -370,51 +364,3 @@ def test_without_a_card_it_is_practice_mode():
     apple = computer(apple=True)
     assert "on the Apple GPU" in choose_profile(apple)[1]
     assert (apple.device, apple.practice_mode) == ("mps", True)
-
-
-def test_the_load_is_read_again_and_again():
-    card = Card(busy=37, used=2 * GIB)
-    driver = Driver(card)
-    meter = LoadMeter(NvmlClient(driver))
-    load = meter.read()
-    assert (load.gpu_percent, load.vram_used_gib) == (37, 2)
-    assert load.ram_used_gib > 0
-    card.busy = 80
-    assert meter.read().gpu_percent == 80
-    assert meter.read(gpu_index=5).gpu_percent is None
-    assert driver.opened == 1
-
-
-def test_a_card_without_a_load_is_unknown():
-    load = LoadMeter(NvmlClient(Driver(Card(busy=NOT_SUPPORTED)))).read()
-    assert load.gpu_percent is None
-    assert load.vram_used_gib == 1
-
-
-def test_a_driver_that_hangs_is_asked_for_the_load_only_once():
-    driver = Driver(Card(hangs="busy"))
-    meter = LoadMeter(NvmlClient(driver), timeout_s=0.2)
-    assert meter.read().gpu_percent is None
-    began = time.monotonic()
-    assert meter.read().gpu_percent is None
-    assert time.monotonic() - began < 0.1
-    driver.release.set()
-
-
-def test_a_missing_driver_is_looked_for_once():
-    driver = Driver(refuses=NVMLError(12, "NVML Shared Library Not Found"))
-    meter = LoadMeter(NvmlClient(driver))
-    assert meter.read().gpu_percent is None
-    driver.refuses = None
-    meter.read()
-    assert driver.opened == 0
-
-
-def test_reading_the_load_of_this_computer_is_quick():
-    current_load()
-    began = time.perf_counter()
-    for _ in range(20):
-        load = current_load()
-    assert (time.perf_counter() - began) / 20 < 0.02
-    assert load.ram_used_gib > 0
-    assert 0 <= load.cpu_percent <= 100

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from modelforge.config.plan.context import is_native_linux
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.data.checks.summary import DatasetSummary
@@ -114,6 +115,7 @@ def make_context(
         compute_capability=gpu.compute_capability if gpu else None,
         context=info.context if info else None,
         train_rows=round(summary.rows * (1 - config.eval_split)) if summary else None,
+        native_linux=is_native_linux(machine.system),
     )
     home = Home(Path("/home/somebody/forge"))
     return RunContext(config, make_plan(config, context), machine, info, summary, home)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from modelforge.train import environment as of_process
 from modelforge.train.environment import go_offline_for_local_models, set_visible_gpu
 from modelforge.train.stop import Stop, StopRequested
 
@@ -96,3 +97,32 @@ for block in blocks[:-1]:
 assert held() - before < 10 * LIMIT
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("system", "release", "users", "expected"),
+    [
+        ("Linux", "6.8.0", {}, True),
+        ("Linux", "6.8.0", {"PYTORCH_ALLOC_CONF": "max_split_size_mb:64"}, False),
+        ("Linux", "6.8.0", {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}, True),
+        ("Linux", "5.15.1-microsoft-standard-WSL2", {}, False),
+        ("Windows", "11", {}, False),
+    ],
+)
+def test_gpu_memory_grows_in_place_on_native_linux_unless_the_user_says_otherwise(
+    monkeypatch, system, release, users, expected
+):
+    kept = dict(os.environ)
+    monkeypatch.setattr(of_process.platform, "system", lambda: system)
+    monkeypatch.setattr(of_process.platform, "release", lambda: release)
+    try:
+        for name in of_process.ALLOCATOR:
+            os.environ.pop(name, None)
+        os.environ.update(users, CUDA_DEVICE_ORDER="FASTEST_FIRST")
+        of_process.configure_process()
+        assert of_process.has_expandable_segments() is expected
+        assert {name: os.environ[name] for name in users} == users
+        assert os.environ["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
-from modelforge.config.optimizers import OPTIMIZERS, LearningRateSchedule, Optim
+from modelforge.config.optimizers import (
+    OPTIMIZERS,
+    RESULT_SCHEDULES,
+    LearningRateSchedule,
+    Optim,
+)
 from modelforge.config.plan.make import PlanContext, make_plan
 from modelforge.config.schema.config import TrainingConfig
 
@@ -21,6 +27,7 @@ REQUIRED = {
     "compute_specs": "low_end",
     "use_4bit": False,
 }
+STARTS_ABOVE_ZERO = "cosine_warmup_with_min_lr"
 WSD = {"lr_scheduler_type": "wsd", "warmup_ratio": 0.1}
 
 
@@ -87,7 +94,84 @@ def rates(loaded: Any, folder: Path, total: int = 20, **answers: Any) -> list[fl
     return [*found, trainer.lr_scheduler.get_last_lr()[0] / 0.5]
 
 
-@pytest.mark.parametrize("name", get_args(LearningRateSchedule))
+def test_every_schedule_of_transformers_can_be_chosen():
+    from transformers import SchedulerType
+
+    assert {schedule.value for schedule in SchedulerType} == set(get_args(LearningRateSchedule))
+
+
+def test_a_schedule_by_results_follows_the_evaluations_and_is_resumed(bench):
+    run = bench.prepare(
+        max_steps=8,
+        eval_split=0.25,
+        eval_steps=2,
+        optim="sgd",
+        learning_rate=1e-9,  # too low for an improvement above the threshold
+        lr_scheduler_type="reduce_lr_on_plateau",
+        schedule={"patience": 0},
+    )
+    events = bench.work(run)
+    assert events[-1].kind == "finished"
+    # The first evaluation is the best so far; each later one divides the rate by ten.
+    assert step_rates(events) == pytest.approx([1e-9] * 4 + [1e-10] * 2 + [1e-11] * 2)
+    shutil.rmtree(run.checkpoints / "checkpoint-8")
+    resumed = bench.work(run)
+    resumed = resumed[max(n for n, event in enumerate(resumed) if event.kind == "started") :]
+    assert step_rates(resumed) == pytest.approx([1e-11] * 2)
+
+
+def test_without_usable_evaluation_rows_the_rate_stays(loaded, tmp_path):
+    for name in RESULT_SCHEDULES:
+        trainer = trainer_for(loaded, tmp_path, lr_scheduler_type=name)  # has no evaluation rows
+        assert trainer.args.lr_scheduler_type == "constant"
+
+
+def test_greedy_raises_the_rate_while_the_loss_falls(bench):
+    run = bench.prepare(
+        max_steps=8,
+        eval_split=0.25,
+        eval_steps=2,
+        learning_rate=0.01,
+        lr_scheduler_type="greedy",
+        schedule={"patience": 0},
+        evaluation={"loss_guard": True},
+    )
+    events = bench.work(run)
+    assert events[-1].kind == "finished"
+    assert [e.data["best"] for e in events if e.kind == "eval"] == [True] * 4
+    raised = [0.01 / 0.95**times for times in range(4) for _ in range(2)]
+    assert step_rates(events) == pytest.approx(raised)
+
+
+def test_the_loss_guard_halves_the_rate_of_a_schedule_by_results():
+    import torch
+    from transformers.optimization import get_scheduler
+
+    from modelforge.train.callbacks.monitors import _scale_learning_rate
+
+    for name in RESULT_SCHEDULES:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.5)
+        scheduler = get_scheduler(name, optimizer)
+        assert _scale_learning_rate(scheduler, optimizer, 0.5) == 0.25
+        assert scheduler.get_last_lr() == [0.25]
+
+
+def step_rates(events: list[Any]) -> list[float]:
+    """Return the learning rate of every step."""
+    return [event.data["learning_rate"] for event in events if event.kind == "step"]
+
+
+def test_a_warm_up_with_a_final_rate_begins_above_zero(loaded, tmp_path):
+    schedule = {"warmup_steps": 5, "final_lr_fraction": 0.2}
+    found = rates(loaded, tmp_path, lr_scheduler_type=STARTS_ABOVE_ZERO, schedule=schedule)
+    assert found[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert max(found) == pytest.approx(1)
+    assert found[19] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(get_args(LearningRateSchedule)) - {*RESULT_SCHEDULES, STARTS_ABOVE_ZERO})
+)
 def test_a_schedule_warms_up_and_never_exceeds_the_rate(loaded, tmp_path, name):
     found = rates(loaded, tmp_path, lr_scheduler_type=name, schedule={"warmup_steps": 5})
     assert found[0] == 0

@@ -77,15 +77,15 @@ def cuda(monkeypatch):
 @pytest.mark.parametrize(
     ("system", "release", "share"),
     [
-        ("win32", "11", 0.75),
-        ("linux", "6.6.87.2-microsoft-standard-WSL2", 0.75),
-        ("linux", "6.8.0-45-generic", None),
+        ("Windows", "11", 0.75),
+        ("Linux", "6.6.87.2-microsoft-standard-WSL2", 0.75),
+        ("Linux", "6.8.0-45-generic", None),
     ],
 )
 def test_where_the_driver_would_use_ram_running_out_is_an_error(
     cuda, monkeypatch, system, release, share
 ):
-    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(platform, "system", lambda: system)
     monkeypatch.setattr(platform, "release", lambda: release)
     worker._require_gpu(SimpleNamespace(device="cpu"))
     assert cuda.share is None

@@ -37,6 +37,7 @@ class PlanContext:
         packages: Installed optional packages.
         start_from: Folder of the adapter that training starts from.
         row_tokens: Mean length of a row in tokens.
+        native_linux: Whether the driver is that of Linux itself, not of Windows or WSL.
     """
 
     device: Device
@@ -49,6 +50,14 @@ class PlanContext:
     packages: frozenset[str] = frozenset()
     start_from: str | None = None
     row_tokens: float | None = None
+    native_linux: bool = True
+
+
+def is_native_linux(system: str, release: str = "") -> bool:
+    """Return whether this is Linux outside WSL, by the names of the system and its release."""
+    return system.startswith("Linux") and not any(
+        name in f"{system} {release}".lower() for name in ("microsoft", "wsl")
+    )
 
 
 class ChangeLog:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelforge.config.methods import facts_of
-from modelforge.config.optimizers import OPTIMIZERS
+from modelforge.config.optimizers import OPTIMIZERS, RESULT_SCHEDULES
 from modelforge.config.plan.context import ChangeLog, PlanContext
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import ConfigError, Problem
@@ -21,9 +21,21 @@ PACKED_SHARE = 0.97
 ENDS_ABOVE_ZERO = {
     "cosine": "cosine_with_min_lr",
     "linear": "polynomial",
-    "polynomial": "polynomial",
-    "warmup_stable_decay": "warmup_stable_decay",
+    **{
+        name: name
+        for name in (
+            "polynomial",
+            "warmup_stable_decay",
+            "cosine_with_min_lr",
+            "cosine_warmup_with_min_lr",
+            *RESULT_SCHEDULES,
+        )
+    },
 }
+# Final share of the learning rate for the schedules that need one, where none is set.
+FINAL_FRACTION = 0.1
+# The default of Transformers would let greedy raise any learning rate to 1.
+GREEDY_HIGHEST = 10
 
 
 def total_steps(
@@ -149,6 +161,22 @@ def optim(config: TrainingConfig, context: PlanContext, log: ChangeLog) -> str:
     if context.device != "cuda" and info.without_cuda:
         reason = "Paging needs an NVIDIA GPU; the same optimizer without paging is used."
         return log.record("optim", info.without_cuda, reason)
+    if info.unpaged and "optim" not in config.model_fields_set:
+        return _unpaged(config, context, log, info.unpaged)
+    return config.optim
+
+
+def _unpaged(config: TrainingConfig, context: PlanContext, log: ChangeLog, unpaged: str) -> str:
+    """Return the optimizer without paging where nothing has to be paged, or nothing can be.
+
+    A process whose pages cannot be allocated is ended by bitsandbytes, without an exception. The
+    state of an adapter in bfloat16 stays in 32 bits with the optimizers of bitsandbytes alone.
+    """
+    if config.adapter.enabled and config.adapter.dtype != "bfloat16":
+        return log.record("optim", unpaged, "The state of an adapter is small, so it is not paged.")
+    if not context.native_linux:
+        reason = "The driver of Windows cannot page more than the GPU holds."
+        return log.record("optim", unpaged, reason)
     return config.optim
 
 
@@ -160,6 +188,10 @@ def scheduler(config: TrainingConfig, log: ChangeLog) -> tuple[str, dict[str, An
         return log.record("lr_scheduler_type", "constant_with_warmup", reason), {}
     if name == "warmup_stable_decay":
         return name, _decay(config)
+    if name in RESULT_SCHEDULES:
+        return name, _by_results(config)
+    if name.endswith("_with_min_lr"):
+        return name, {"min_lr_rate": _final_fraction(config, log)}
     if name == "cosine_with_restarts":
         return name, {"num_cycles": max(2, config.num_train_epochs)}
     if final > 0 and name in ENDS_ABOVE_ZERO:
@@ -178,6 +210,8 @@ def scheduler(config: TrainingConfig, log: ChangeLog) -> tuple[str, dict[str, An
 
 def warmup(config: TrainingConfig, total: int | None) -> float:
     """Return the warm-up: below 1 a share of the run, else a number of steps."""
+    if config.lr_scheduler_type in RESULT_SCHEDULES:
+        return 0.0
     if config.schedule.warmup_steps is not None:
         return float(config.schedule.warmup_steps)
     # Transformers reads a value below 1 as a share, and 1.0 as one step.
@@ -189,6 +223,27 @@ def warmup(config: TrainingConfig, total: int | None) -> float:
 def _warms_up(config: TrainingConfig) -> bool:
     steps = config.schedule.warmup_steps
     return config.warmup_ratio > 0 if steps is None else steps > 0
+
+
+def _by_results(config: TrainingConfig) -> dict[str, Any]:
+    """Return the arguments of a schedule that follows the evaluation loss, or the reward."""
+    name, rate = config.lr_scheduler_type, config.learning_rate
+    return {
+        "mode": "max" if facts_of(config).generates else "min",
+        "patience": config.schedule.patience,
+        "min_lr": config.schedule.final_lr_fraction * rate,
+        # Smaller changes are left out; the default of 1e-8 is more than some learning rates.
+        "eps": 0.0,
+        **({"max_lr": GREEDY_HIGHEST * rate} if name == "greedy" else {}),
+    }
+
+
+def _final_fraction(config: TrainingConfig, log: ChangeLog) -> float:
+    schedule = config.schedule
+    if "final_lr_fraction" in schedule.model_fields_set:
+        return schedule.final_lr_fraction
+    reason = f"The schedule {config.lr_scheduler_type} ends above zero."
+    return log.record("schedule.final_lr_fraction", FINAL_FRACTION, reason)
 
 
 def _decay(config: TrainingConfig) -> dict[str, Any]:

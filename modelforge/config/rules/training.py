@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from modelforge.config.methods import METHOD_FACTS, facts_of, preference_method
+from modelforge.config.optimizers import RESULT_SCHEDULES
 from modelforge.config.plan.training import DECAY_SHARE, ENDS_ABOVE_ZERO
 from modelforge.config.rules.registry import rule
 from modelforge.config.schema.config import TrainingConfig
@@ -143,6 +144,17 @@ def _decay_needs_wsd(config: TrainingConfig) -> Iterator[Problem]:
                 f"It applies to {WSD}; the schedule is {config.lr_scheduler_type}.",
                 f"Remove it, or choose the schedule {WSD}.",
             )
+
+
+@rule("lr_scheduler_type", "eval_split", "data.validation_sources")
+def _schedule_has_results(config: TrainingConfig) -> Iterator[Problem]:
+    if config.lr_scheduler_type in RESULT_SCHEDULES and not config.evaluates:
+        yield Problem(
+            "lr_scheduler_type",
+            f"The schedule {config.lr_scheduler_type} follows the evaluation loss, and eval_split "
+            "is 0.",
+            "Set eval_split, for instance to 0.1, or choose another schedule, for instance cosine.",
+        )
 
 
 @rule("lr_scheduler_type", "schedule.final_lr_fraction")

@@ -160,7 +160,8 @@ class Contract(SettingsGroup):
     )
     """How the learning rate decays over the run.
 
-    warmup_stable_decay, also called wsd, keeps the full rate until near the end.
+    warmup_stable_decay, also called wsd, keeps the full rate until near the end;
+    reduce_lr_on_plateau and greedy follow the evaluation loss.
     """
 
     max_steps: int = setting(

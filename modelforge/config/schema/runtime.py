@@ -38,7 +38,7 @@ class Hardware(SettingsGroup):
     """Number format of training; auto uses the best of this machine.
 
     Used when neither fp16 nor bf16 is set. Auto means bf16 from compute capability 8.0, fp16 on
-    older GPUs, fp32 on the CPU and on Apple GPUs.
+    older GPUs, fp32 on the CPU and on Apple GPUs. fp32 is exact on every device: TF32 stays off.
     """
 
     max_gpu_temperature: int | None = setting(

@@ -237,4 +237,16 @@ class Schedule(SettingsGroup):
     """For warmup_stable_decay: the curve of the decay."""
 
     final_lr_fraction: float = setting(0.0, "Final rate fraction", Group.OPTIMIZER, ge=0, lt=1)
-    """Share of the learning rate that remains at the end."""
+    """Share of the learning rate that remains at the end; 0.1 for the schedules with min_lr.
+
+    reduce_lr_on_plateau and greedy do not go below it.
+    """
+
+    patience: int = setting(
+        1, "Schedule patience", Group.OPTIMIZER, ge=0, le=1000, unit="evaluations"
+    )
+    """Evaluations in a row that do not change the rate of reduce_lr_on_plateau and greedy.
+
+    After one more without improvement, the first divides the rate by ten and greedy lowers it by
+    5 %; greedy raises it by 5 % after as many with improvement, to ten times at most.
+    """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from modelforge.config.optimizers import OPTIMIZERS
+from modelforge.config.plan.context import is_native_linux
 from modelforge.errors import Finding, blocker, caution, note
 from modelforge.hardware.machine import choose_profile, gpu_problem
 from modelforge.preflight.context import RunContext
@@ -84,6 +86,21 @@ def fp16_overflows(context: RunContext) -> Iterator[Finding]:
 
 def _overflows(model_type: str) -> bool:
     return model_type.removesuffix("_text") in FP16_OVERFLOWS
+
+
+def paging_unsupported(context: RunContext) -> Iterator[Finding]:
+    """Warn of a paged optimizer where GPU memory cannot be paged."""
+    plan = context.plan
+    unpaged = OPTIMIZERS[plan.optim].unpaged
+    if plan.device == "cuda" and unpaged and not is_native_linux(context.machine.system):
+        yield caution(
+            "paging-unsupported",
+            f"{plan.optim} moves its state to the computer's memory when the GPU is full; the "
+            "driver of Windows does not support that, and the run may end without a message.",
+            f"Use {unpaged}.",
+            "optim",
+            unpaged,
+        )
 
 
 def fp16_on_cpu(context: RunContext) -> Iterator[Finding]:

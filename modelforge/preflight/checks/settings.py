@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from modelforge.config.defaults import default_learning_rate, usual_learning_rates
 from modelforge.config.fields import specs_by_name
+from modelforge.config.optimizers import RESULT_SCHEDULES
 from modelforge.config.plan.make import Change
 from modelforge.config.resolve import flatten
 from modelforge.config.rules.training import requested_trackers
@@ -138,6 +139,29 @@ def schedule_fits(context: RunContext) -> Iterator[Finding]:
             "schedule.warmup_steps",
             shorter,
         )
+
+
+def schedule_follows_results(context: RunContext) -> Iterator[Finding]:
+    """Warn of a schedule by results whose run has too few evaluations to change the rate."""
+    plan, total = context.plan, context.plan.total_steps
+    name = plan.lr_scheduler_type
+    if name not in RESULT_SCHEDULES or not plan.eval_steps or total is None:
+        return
+    # The first evaluation always counts as an improvement.
+    needed = plan.lr_scheduler_kwargs["patience"] + (1 if name == "greedy" else 2)
+    evaluations = total // plan.eval_steps
+    if evaluations >= needed:
+        return
+    better = total // (needed + 1) or None
+    remedy = f"Evaluate every {better:,} steps" if better else "Train longer"
+    yield caution(
+        "schedule-without-effect",
+        f"The schedule {name} changes the learning rate after {needed} evaluations at the "
+        f"earliest; the run has {evaluations}.",
+        f"{remedy}, or choose another schedule.",
+        "eval_steps" if better else "lr_scheduler_type",
+        better,
+    )
 
 
 def few_steps(context: RunContext) -> Iterator[Finding]:

@@ -195,7 +195,7 @@ def activations(config: TrainingConfig, plan: Plan, model: ModelInfo, length: in
     gradients = (2 * hidden + 3 * (model.intermediate or 0)) * size
     saved = layers * hidden * size + block if config.gradient_checkpointing else layers * block
     total = tokens * (saved + gradients) + _full_fine_tuning(plan, model)
-    if config.eval_split > 0:
+    if config.evaluates:
         total = max(total, config.per_device_eval_batch_size * length * block)
     return total + _dequantized(plan, model)
 

@@ -94,8 +94,9 @@ def smaller_eval_batch(draft: Draft) -> Iterator[Saving]:
 
 def lighter_optimizer(draft: Draft) -> Iterator[Saving]:
     """Yield the same optimizer with 8-bit state."""
-    name = f"{draft.config.optim.removesuffix('_32bit')}_8bit"
-    name = "adamw_8bit" if draft.config.optim.startswith("adamw_torch") else name
+    used = draft.plan.optim
+    name = f"{used.removesuffix('_32bit')}_8bit"
+    name = "adamw_8bit" if used.startswith("adamw_torch") else name
     capability = draft.context.compute_capability
     supported = draft.plan.device == "cuda" and not (capability and capability < QUANTIZED_FROM)
     if name in OPTIMIZERS and supported:

@@ -286,7 +286,8 @@ def _scale_learning_rate(lr_scheduler: Any, optimizer: Any, factor: float) -> fl
     The scheduler's own state keeps the factor, so checkpoints restore it.
     """
     inner = getattr(lr_scheduler, "scheduler", lr_scheduler)
-    inner.base_lrs = [rate * factor for rate in inner.base_lrs]
+    if hasattr(inner, "base_lrs"):  # a schedule by results goes on from the current rate
+        inner.base_lrs = [rate * factor for rate in inner.base_lrs]
     for group in optimizer.param_groups:
         group["lr"] *= factor
     set_last_lr(inner, [group["lr"] for group in optimizer.param_groups])

@@ -20,14 +20,17 @@ class CudaAllocator:
 
     Blocks are rounded up to 512 bytes. Those up to 1 MiB come from segments of 2 MiB, those below
     10 MiB from segments of 20 MiB, and larger ones from segments of their own in steps of 2 MiB.
-    Segments are not released. `reserved` is the sum of all segments in bytes.
+    Segments are not released. `reserved` is the sum of all segments in bytes. With `expandable`
+    segments each of the two pools is one segment that grows, by 2 MiB or 20 MiB.
     """
 
     _SMALL, _MEDIUM, _LARGE, _STEP = MIB, 20 * MIB, 10 * MIB, 2 * MIB
 
-    def __init__(self) -> None:
+    def __init__(self, *, expandable: bool = False) -> None:
         self.reserved = 0
-        self._next = 0
+        self._expandable = expandable
+        # Where the next segment begins, by pool: far apart, so that the pools do not meet.
+        self._next = {True: 0, False: 2**60}
         self._allocated: dict[int, tuple[int, int, bool]] = {}
         # Free blocks by pool (small or not) as (size, start), and their starts and ends.
         self._free: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
@@ -44,12 +47,10 @@ class CudaAllocator:
             length, start = blocks[position]
             self._remove_block(length, start, is_small)
         else:
-            length, start = self._segment_size(wanted, is_small), self._next
-            # A gap of one byte, so that blocks of two segments are never merged.
-            self._next += length + 1
-            self.reserved += length
+            grow = self._expand if self._expandable else self._add_segment
+            length, start = grow(wanted, is_small)
         rest = length - wanted
-        if rest >= 512 if is_small else rest > self._SMALL:
+        if rest >= 512 if is_small or self._expandable else rest > self._SMALL:
             self._add_block(start + wanted, rest, is_small)
             length = wanted
         self._allocated[key] = start, length, is_small
@@ -58,6 +59,26 @@ class CudaAllocator:
         """Release what was allocated under a key."""
         start, size, is_small = self._allocated.pop(key)
         self._add_block(start, size, is_small)
+
+    def _add_segment(self, wanted: int, is_small: bool) -> tuple[int, int]:
+        """Return length and start of a new segment."""
+        length, start = self._segment_size(wanted, is_small), self._next[is_small]
+        # A gap of one byte, so that blocks of two segments are never merged.
+        self._next[is_small] += length + 1
+        self.reserved += length
+        return length, start
+
+    def _expand(self, wanted: int, is_small: bool) -> tuple[int, int]:
+        """Return length and start of the last free block, once the segment has grown for it."""
+        end = start = self._next[is_small]
+        if end in self._start_before:
+            start = self._start_before[end]
+            self._remove_block(end - start, start, is_small)
+        page = self._STEP if is_small else self._MEDIUM
+        added = -(-(wanted - (end - start)) // page) * page
+        self._next[is_small] += added
+        self.reserved += added
+        return end + added - start, start
 
     def _segment_size(self, wanted: int, is_small: bool) -> int:
         if is_small:

@@ -33,6 +33,7 @@ from modelforge.modeling.providers.huggingface import (
     hub_arguments,
     load_config,
 )
+from modelforge.train.environment import has_expandable_segments
 from modelforge.train.memory_trace.cuda_allocator import (
     CudaAllocator,
     peak_allocated,
@@ -93,7 +94,8 @@ class _Tracer:
         kept = {kind: tracker.now[kind] for kind in _KEPT_KINDS}
         cached = 0
         if plan.device == "cuda":
-            cached = peak_reserved(events, CudaAllocator()) - peak_allocated(events)
+            allocator = CudaAllocator(expandable=has_expandable_segments())
+            cached = peak_reserved(events, allocator) - peak_allocated(events)
         return {
             "parts": self._parts(model, training, evaluation, kept),
             "transient": transient,
@@ -215,7 +217,7 @@ class _Tracer:
     def _trace_evaluation(
         self, tracker: TensorTracker, model: Any, step: Step, batch: BatchShape
     ) -> Bytes:
-        if self.config.eval_split == 0 and not self.config.data.validation_sources:
+        if not self.config.evaluates:
             return {}
         model.eval()
         with MetaKernels(self.low, cuda=False), tracker.recording() as peak, torch.no_grad():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from modelforge.config.optimizers import RESULT_SCHEDULES
 from modelforge.config.plan.make import Plan
 from modelforge.config.schema.config import TrainingConfig
 from modelforge.errors import Problem
@@ -65,7 +66,7 @@ def common_arguments(job: Job, *, evaluates: bool) -> dict[str, Any]:
         "torch_compile": plan.torch_compile,
         "dataloader_pin_memory": plan.device == "cuda",
         **_logging(config),
-        **_optimizer(config, plan),
+        **_optimizer(config, plan, evaluates=evaluates),
         **_intervals(config, plan, evaluates=evaluates),
     }
 
@@ -94,7 +95,11 @@ def _logging(config: TrainingConfig) -> dict[str, Any]:
     }
 
 
-def _optimizer(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
+def _optimizer(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> dict[str, Any]:
+    schedule: tuple[str, dict[str, Any]] = (plan.lr_scheduler_type, plan.lr_scheduler_kwargs)
+    if schedule[0] in RESULT_SCHEDULES and not evaluates:
+        # All evaluation rows were unusable. Without results the rate never changes.
+        schedule = ("constant", {})
     return {
         "learning_rate": config.learning_rate,
         "weight_decay": config.weight_decay,
@@ -102,8 +107,8 @@ def _optimizer(config: TrainingConfig, plan: Plan) -> dict[str, Any]:
         "adam_beta1": config.optimizer.beta1,
         "adam_beta2": config.optimizer.beta2,
         "adam_epsilon": config.optimizer.epsilon,
-        "lr_scheduler_type": plan.lr_scheduler_type,
-        "lr_scheduler_kwargs": plan.lr_scheduler_kwargs,
+        "lr_scheduler_type": schedule[0],
+        "lr_scheduler_kwargs": schedule[1],
         "warmup_steps": plan.warmup_steps,  # below 1: a share of all steps
     }
 

@@ -37,6 +37,8 @@ PROGRESS = "progress.json"
 # Folder in a checkpoint: RNG state at the start of the epoch.
 EPOCH = "epoch"
 SAMPLER_RNG = "order.pt"
+# State of the generator of an Apple GPU, which Transformers does not save.
+MPS_RNG = "mps_rng.pt"
 # A pickle that Transformers writes and nothing reads.
 UNUSED_FILE = "training_args.bin"
 
@@ -174,7 +176,18 @@ class CheckpointMixin(TrainerHost):
             text = f"{folder.name} was the best, but {damage.why}; the newest weights are kept."
             self.checkpoint_options.note("best-lost", text)
 
+    def _save_rng_state(self, folder: str) -> None:
+        super()._save_rng_state(folder)
+        if torch.backends.mps.is_available():
+            torch.save(torch.mps.get_rng_state(), Path(folder) / MPS_RNG)
+
     # Resuming
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        path = Path(checkpoint or "") / MPS_RNG
+        if path.is_file() and torch.backends.mps.is_available():
+            torch.mps.set_rng_state(torch.load(path, weights_only=True))
 
     def _init_training_state(
         self, max_steps: int, steps_per_epoch: int, epochs: int, resumed: str | None, trial: Any
@@ -216,6 +229,8 @@ class CheckpointMixin(TrainerHost):
             return super().evaluate(*args, **kwargs)
 
     def _evaluate(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
+        if self._owes_evaluation:  # its result counts for a schedule by results too
+            kwargs["skip_scheduler"] = False
         result = super()._evaluate(trial, *args, **kwargs)
         if self._owes_evaluation:
             # The run was stopped before the evaluation of this step, which is done only now.

@@ -114,18 +114,20 @@ def recompute_learning_rate(optimizer: Any, scheduler: Any) -> None:
 
 @dataclass(frozen=True)
 class RngState:
-    """The state of the generators; the torch states are uint8 tensors. `cuda` is None if unused."""
+    """The state of the generators: uint8 tensors of torch, None for GPUs that are not used."""
 
     python: Any
     numpy: Any
     cpu: torch.Tensor
     cuda: torch.Tensor | None
+    mps: torch.Tensor | None
 
     @classmethod
     def now(cls) -> RngState:
         """Return the current state."""
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
-        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
+        mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda, mps)
 
     def restore(self) -> None:
         """Set all generators to this state."""
@@ -134,6 +136,8 @@ class RngState:
         torch.set_rng_state(self.cpu)
         if self.cuda is not None:
             torch.cuda.set_rng_state(self.cuda)
+        if self.mps is not None:
+            torch.mps.set_rng_state(self.mps)
 
 
 @contextmanager

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from modelforge.config import TrainingConfig
-from modelforge.config.plan.context import ChangeLog
+from modelforge.config.plan.context import ChangeLog, is_native_linux
 from modelforge.config.plan.make import Plan, PlanContext, make_plan, releases_memory
 from modelforge.config.plan.training import eval_interval, total_steps
 
@@ -32,6 +32,7 @@ def test_a_config_is_never_altered_and_every_change_has_a_reason(plan):
     assert {change.where for change in config_only.changes} == {
         "max_seq_length",
         "bnb_4bit_compute_dtype",
+        "optim",
     }
 
 
@@ -116,6 +117,34 @@ def test_the_length_is_the_one_said_within_what_the_model_reads(plan, context, a
 
 
 @pytest.mark.parametrize(
+    ("ground", "answers", "used"),
+    [
+        ({}, {}, "adamw_torch_fused"),
+        ({}, {"optim": "paged_adamw_32bit"}, "paged_adamw_32bit"),
+        ({}, {"adapter": {"dtype": "bfloat16"}}, "paged_adamw_32bit"),
+        ({}, {"adapter": {"enabled": False}}, "paged_adamw_32bit"),
+        ({"native_linux": False}, {"adapter": {"enabled": False}}, "adamw_torch_fused"),
+        ({"native_linux": False}, {"optim": "paged_adamw_32bit"}, "paged_adamw_32bit"),
+    ],
+)
+def test_the_default_optimizer_pages_only_large_states_and_where_it_can(
+    plan, ground, answers, used
+):
+    found = plan(ground, **answers)
+    assert found.optim == used
+    assert ("optim" in reasons(found)) == (used != "paged_adamw_32bit")
+
+
+@pytest.mark.parametrize(
+    ("system", "native"),
+    [("Linux 6.8.0-31-generic", True), ("Windows 11", False), ("Linux 5.15.1 (WSL)", False)],
+)
+def test_wsl_and_windows_are_not_native_linux(system, native):
+    assert is_native_linux(system) is native
+    assert not is_native_linux("Linux", "5.15.167.4-microsoft-standard-WSL2")
+
+
+@pytest.mark.parametrize(
     ("device", "said", "used"),
     [
         ("cuda", "paged_adamw_32bit", "paged_adamw_32bit"),
@@ -168,6 +197,25 @@ def test_a_polynomial_rate_ends_below_where_it_starts(plan):
         ("linear", {"final_lr_fraction": 0.5}, "polynomial", {"lr_end": 1e-4, "power": 1.0}),
         ("polynomial", {"final_lr_fraction": 0.5}, "polynomial", {"lr_end": 1e-4, "power": 1.0}),
         ("cosine_with_restarts", {}, "cosine_with_restarts", {"num_cycles": 2}),
+        ("cosine_with_min_lr", {}, "cosine_with_min_lr", {"min_lr_rate": 0.1}),
+        (
+            "cosine_warmup_with_min_lr",
+            {"final_lr_fraction": 0.0},
+            "cosine_warmup_with_min_lr",
+            {"min_lr_rate": 0.0},
+        ),
+        (
+            "reduce_lr_on_plateau",
+            {"patience": 3, "final_lr_fraction": 0.5},
+            "reduce_lr_on_plateau",
+            {"mode": "min", "patience": 3, "min_lr": 1e-4, "eps": 0.0},
+        ),
+        (
+            "greedy",
+            {},
+            "greedy",
+            {"mode": "min", "patience": 1, "min_lr": 0.0, "eps": 0.0, "max_lr": 2e-3},
+        ),
         (
             "wsd",
             {},
@@ -186,6 +234,18 @@ def test_a_schedule_takes_what_was_said_of_it(plan, schedule, said, used, kwargs
     found = plan(lr_scheduler_type=schedule, schedule=said)
     assert (found.lr_scheduler_type, found.lr_scheduler_kwargs) == (used, kwargs)
     assert ("lr_scheduler_type" in reasons(found)) == (used not in (schedule, WSD))
+
+
+def test_a_schedule_by_results_has_no_warm_up_and_raises_a_reward(plan):
+    found = plan(lr_scheduler_type="reduce_lr_on_plateau", warmup_ratio=0.5)
+    assert found.warmup_steps == 0
+    rewarded = plan(lr_scheduler_type="greedy", strategy="rlhf")
+    assert rewarded.lr_scheduler_kwargs["mode"] == "max"
+
+
+def test_the_final_rate_of_a_schedule_that_needs_one_is_named(plan):
+    found = reasons(plan(lr_scheduler_type="cosine_with_min_lr"))
+    assert found["schedule.final_lr_fraction"] == (0.0, 0.1)
 
 
 def test_updates_of_warm_up_beat_its_share(plan):

@@ -181,6 +181,20 @@ FOUND = [
         4,
         make_context(schedule={"warmup_steps": 100}),
     ),
+    (
+        "schedule-without-effect",
+        "caution",
+        "eval_steps",
+        12,
+        make_context(lr_scheduler_type="reduce_lr_on_plateau", max_steps=50, eval_steps=20),
+    ),
+    (
+        "schedule-without-effect",
+        "caution",
+        "lr_scheduler_type",
+        None,
+        make_context(lr_scheduler_type="greedy", max_steps=2),
+    ),
     ("plan-changed", "note", "model.attn_implementation", None, make_context(**FLASH)),
     (
         "plan-changed",
@@ -392,6 +406,13 @@ FOUND = [
         make_context(strategy="dpo", data={"loss_on": "all"}),
     ),
     ("plan-changed", "note", "optim", None, make_context(optim="paged_adamw_32bit")),
+    (
+        "paging-unsupported",
+        "caution",
+        "optim",
+        "adamw_8bit",
+        make_context(replace(WORKSTATION, system="Windows 11"), optim="paged_adamw_8bit"),
+    ),
     ("plan-changed", "note", "eval_steps", None, make_context(eval_steps=1000)),
     (
         "no-chat-template",
@@ -436,6 +457,13 @@ NOT_FOUND = [
     ("setting-unused", make_context(trainer={"kl_beta": 0.05})),
     ("schedule-too-long", make_context(lr_scheduler_type="wsd", schedule={"decay_steps": 20})),
     ("warm-up-too-long", make_context(schedule={"warmup_steps": 5})),
+    (
+        "schedule-without-effect",
+        make_context(lr_scheduler_type="reduce_lr_on_plateau", max_steps=60, eval_steps=20),
+    ),
+    ("schedule-without-effect", make_context(max_steps=2)),
+    ("paging-unsupported", make_context(WORKSTATION, optim="paged_adamw_8bit")),
+    ("paging-unsupported", make_context(replace(WORKSTATION, system="Windows 11"))),
     ("quantized-card", make_context(PASCAL, **scheme("fp8-weight-only"))),
     ("model-wrong-kind", make_context(info=replace(STARTER, kind="unknown"))),
     ("model-wrong-kind", make_context(info=BERT, task="extractive-question-answering")),

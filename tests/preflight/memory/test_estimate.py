@@ -102,6 +102,15 @@ def test_the_adapter_of_the_starter_is_counted_exactly():
         ("activations", {"lora_dropout": 0}, {"lora_dropout": 0.1}),
         ("activations", {}, {"per_device_eval_batch_size": 64}),
         ("activations", {"eval_split": 0}, {"eval_split": 0.1, "per_device_eval_batch_size": 64}),
+        (
+            "activations",
+            {"eval_split": 0, "per_device_eval_batch_size": 64},
+            {
+                "eval_split": 0,
+                "per_device_eval_batch_size": 64,
+                "data": {"validation_sources": [{"path": "held-out.jsonl"}]},
+            },
+        ),
         ("logits", {"max_seq_length": 64}, {"max_seq_length": 512}),
     ],
 )

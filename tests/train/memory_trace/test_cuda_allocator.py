@@ -27,3 +27,26 @@ def test_free_blocks_are_reused_and_merged():
         allocator.release(key)
     allocator.allocate(9, 20 * MIB)
     assert allocator.reserved == 20 * MIB
+
+
+@pytest.mark.parametrize(
+    ("sizes", "reserved"),
+    [([1], 2), ([3], 20), ([19, 3], 40), ([11, 11], 40), ([19, 20], 40), ([0.5, 3], 22)],
+)
+def test_an_expandable_segment_grows_by_pages(sizes, reserved):
+    from modelforge.train.memory_trace.cuda_allocator import CudaAllocator, peak_reserved
+
+    events = [(number, int(size * MIB)) for number, size in enumerate(sizes)]
+    assert peak_reserved(events, CudaAllocator(expandable=True)) == reserved * MIB
+
+
+def test_batches_of_growing_length_leave_no_gaps_in_expandable_segments():
+    from modelforge.train.memory_trace.cuda_allocator import CudaAllocator
+
+    fixed, expandable = CudaAllocator(), CudaAllocator(expandable=True)
+    for allocator in (fixed, expandable):
+        for size in range(20, 100, 10):
+            allocator.allocate(size, size * MIB)
+            allocator.release(size)
+    assert expandable.reserved == 100 * MIB
+    assert fixed.reserved == sum(range(20, 100, 10)) * MIB

@@ -238,3 +238,52 @@ def test_a_resumed_run_keeps_the_smaller_size(bench, monkeypatch):
     assert told[-1].kind == "finished", told[-1].data
     assert scarce.failed == failed
     assert [event.data["why"] for event in told if event.kind == "adjusted"][-1].startswith("As")
+
+
+class AppleGpu:
+    """The generator of an Apple GPU, played."""
+
+    def __init__(self, monkeypatch):
+        import torch
+
+        self.state = torch.tensor([1, 2, 3], dtype=torch.uint8)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+        monkeypatch.setattr(torch.mps, "get_rng_state", self.get)
+        monkeypatch.setattr(torch.mps, "set_rng_state", self.set)
+
+    def get(self):
+        return self.state.clone()
+
+    def set(self, state):
+        self.state = state.clone()
+
+
+def test_the_generator_of_an_apple_gpu_is_restored_for_a_retry(monkeypatch):
+    from modelforge.train.trainer.state import preserve_rng as restored_after
+
+    apple = AppleGpu(monkeypatch)
+    with restored_after():
+        apple.state += 1
+    assert apple.state.tolist() == [1, 2, 3]
+
+
+def test_the_generator_of_an_apple_gpu_is_in_the_checkpoint(monkeypatch, tmp_path):
+    from modelforge.train.trainer.checkpointing import CheckpointMixin
+
+    class Host:
+        def _save_rng_state(self, folder):
+            pass
+
+        def _load_rng_state(self, checkpoint):
+            pass
+
+    class Trainer(CheckpointMixin, Host):
+        pass
+
+    apple, trainer = AppleGpu(monkeypatch), Trainer()
+    trainer._save_rng_state(str(tmp_path))
+    apple.state += 1
+    trainer._load_rng_state(None)
+    assert apple.state.tolist() == [2, 3, 4]
+    trainer._load_rng_state(str(tmp_path))
+    assert apple.state.tolist() == [1, 2, 3]

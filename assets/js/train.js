@@ -94,7 +94,7 @@ export function open(root, server) {
   query.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); find('[data-action="model-search"]', root).click(); } });
 
   actions.reset = (button) => {
-    delete form.values[button.dataset.setting ?? ""];
+    for (const name of (button.dataset.setting ?? "").split(" ")) delete form.values[name];
     changed(0);
     document.getElementById(`f-${button.dataset.setting}`)?.focus();
   };

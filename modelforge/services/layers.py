@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from modelforge.config.defaults import strategy_defaults
 from modelforge.config.fields import field_specs
 from modelforge.config.profiles import load_profiles, profile_settings, recommended_models
+from modelforge.config.recipe_conflicts import overridden_settings
 from modelforge.config.resolve import Layer, flatten
 from modelforge.config.visibility import inapplicable_settings
 from modelforge.data.checks.summary import DatasetSummary
@@ -52,7 +53,15 @@ class FormInput:
     @property
     def layers(self) -> list[Layer]:
         """Return the layers of the user: the recipe, if one is open, and the own values."""
-        return user_layers(self.values, self.recipe, FORM)
+        return self.layers_without(frozenset())
+
+    def layers_without(self, overridden: frozenset[str]) -> list[Layer]:
+        """Return the layers of the user without these settings of the recipe."""
+        recipe = self.recipe
+        if overridden:
+            flat = flatten(recipe)
+            recipe = {name: value for name, value in flat.items() if name not in overridden}
+        return user_layers(self.values, recipe, FORM)
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,8 @@ class LayerStack:
     """The layers of a form.
 
     `layers` is what is checked and started. `all_layers` also has the values of settings that do
-    not apply (`hidden`), which the form shows again when they apply.
+    not apply (`hidden`), which the form shows again when they apply. Neither has the settings of
+    the recipe that give way to the user's own values (`overridden`).
     """
 
     layers: list[Layer]
@@ -69,6 +79,7 @@ class LayerStack:
     reason: str
     machine: Machine
     hidden: frozenset[str]
+    overridden: frozenset[str]
     summary: DatasetSummary | None
 
     @property
@@ -128,7 +139,9 @@ class LayerService:
             model = self._default_model(base, summary)
         all_layers = base.layers_with(model or {})
         layers, hidden = base.applicable_with(model or {})
-        return LayerStack(layers, all_layers, name, reason, machine, hidden, summary)
+        return LayerStack(
+            layers, all_layers, name, reason, machine, hidden, base.overridden, summary
+        )
 
     def rate_models(self, form: FormInput, stack: LayerStack) -> list[RatedModel]:
         """Return the catalog models of the task, those that fit first.
@@ -189,8 +202,11 @@ class _Base:
         practice = machine.practice_mode
         self.machine = machine
         self._profile = profile
-        self._user = form.layers
         self._values = profile_settings(profile, practice=practice, fast_bf16=machine.fast_bf16)
+        self.overridden = overridden_settings(
+            self._values, form.recipe, form.values, practice=practice
+        )
+        self._user = form.layers_without(self.overridden)
         self.texts = setting_texts([Layer(profile, self._values), *self._user])
         self._strategy = self.texts["strategy"]
         adapter = self.texts.get("adapter.enabled") != "false"

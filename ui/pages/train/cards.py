@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
+from modelforge.config.fields import specs_by_name
 from modelforge.config.profiles import Profile
+from modelforge.config.resolve import flatten
+from modelforge.config.validation_messages import join_words
 from modelforge.data.sources.library import Sample
 from modelforge.hardware.machine import Machine
+from modelforge.services.layers import FormInput, LayerStack
 from ui.html import format as fmt
-from ui.html.components import chip, choices, facts, tile
-from ui.html.markup import Markup, el, join
+from ui.html.components import chip, choices, facts, finding, tile
+from ui.html.markup import EMPTY, Markup, el, join
 
 # Value, title and description of each choice.
 Choice = tuple[str, str, str]
@@ -29,6 +33,9 @@ PROVIDERS: tuple[Choice, ...] = (
     ("huggingface", "Hugging Face", "Transformers, TRL and PEFT: every task, every machine."),
     ("unsloth", "Unsloth", "Faster and smaller on an NVIDIA GPU; chat and text only."),
 )
+METHOD_LABELS = {"sft": "SFT", "qlora": "QLoRA", "dpo": "DPO", "rlhf": "RLHF"}
+# Settings named in one sentence.
+MAX_NAMED = 6
 TEXT_ONLY = frozenset({"dpo", "rlhf", "unsloth"})
 
 
@@ -73,6 +80,41 @@ def machine_summary(machine: Machine, profile: str, gpu_index: int = 0) -> Marku
     else:
         text = f"{'Apple GPU' if machine.apple_gpu else 'CPU'}, practice mode · "
     return join([text, chip(profile.lower())])
+
+
+def overridden(stack: LayerStack, form: FormInput) -> Markup:
+    """Return which settings of the recipe are not used, with a button that undoes the choice."""
+    if not stack.overridden:
+        return EMPTY
+    recipe, specs = flatten(form.recipe), specs_by_name()
+    chosen = [
+        name
+        for name in ("task", "strategy", "provider")
+        if name in form.values and form.values[name] != recipe.get(name)
+    ]
+    labels = sorted(specs[name].label for name in stack.overridden)
+    more = len(labels) - MAX_NAMED
+    named = labels if more <= 0 else [*labels[:MAX_NAMED], f"{more} more"]
+    count, verb = fmt.plural(len(labels), "setting"), "does" if len(labels) == 1 else "do"
+    text = f"{count} of the recipe {verb} not apply to {_choice(chosen, stack.texts)}"
+    undo = el(
+        "button.btn.s",
+        "Undo",
+        type="button",
+        data_action="reset",
+        data_setting=" ".join(chosen),
+        aria_label="Undo: use the recipe as it is",
+    )
+    line = f"{text}: {join_words(named, 'and')}."
+    note = finding("note", "plain", line, button=undo if chosen else None)
+    return el("div.finds", note)
+
+
+def _choice(chosen: Sequence[str], texts: Mapping[str, str]) -> str:
+    """Return what the user has chosen instead of the recipe's method, in words."""
+    if "strategy" in chosen:
+        return METHOD_LABELS.get(texts["strategy"], texts["strategy"])
+    return f"the {chosen[0]} {texts[chosen[0]]}" if chosen else "your own values"
 
 
 def samples(listed: Sequence[Sample], task: str) -> Markup:

@@ -216,7 +216,11 @@ def _settings_parts(
         else ["from ", el("b", title)]
     )
     summary = join([source, f" · {changed} changed by you" if changed else None])
-    parts = {"sum-settings": summary, "count-all": join([str(len(shown))])}
+    parts = {
+        "sum-settings": summary,
+        "count-all": join([str(len(shown))]),
+        "overridden": cards.overridden(found, entered),
+    }
     if entered.show_models:
         parts["models"] = model_card.catalog(forge.layers.rate_models(entered, found))
     return parts | _machine_parts(found, titles)

@@ -1,0 +1,93 @@
+"""Layers of a form with an opened recipe: what gives way when another method is chosen."""
+
+from itertools import product
+
+import pytest
+
+from modelforge.config.resolve import flatten, resolve
+from modelforge.forge import Forge
+from modelforge.paths import Home
+from modelforge.services.layers import RECIPE, FormInput
+
+# Settings of the form that lead to each method, with some that only this method has.
+METHODS = {
+    "sft": {"strategy": "sft", "packing": True, "data.truncation_strategy": "split"},
+    "sft on all weights": {"strategy": "sft", "adapter.enabled": False, "data.loss_on": "all"},
+    "sft on 8-bit weights": {"strategy": "sft", "quantization.scheme": "bnb-8bit"},
+    "sft from an adapter": {"strategy": "sft", "adapter.start_from": "a-run"},
+    "sft by unsloth": {"strategy": "sft", "provider": "unsloth"},
+    "qlora": {"strategy": "qlora", "trainer.neftune_noise_alpha": 5.0},
+    "dpo": {"strategy": "dpo", "trainer.precompute_ref_log_probs": True},
+    "kto": {"strategy": "dpo", "trainer.preference_loss": "kto"},
+    "orpo": {"strategy": "dpo", "trainer.preference_loss": "orpo", "trainer.preference_beta": 0.3},
+    "rlhf": {"strategy": "rlhf", "trainer.reward": "regex", "trainer.reward_pattern": "a"},
+    "rlhf with a reward model": {"strategy": "rlhf", "trainer.reward_epochs": 2},
+    "summarization": {"strategy": "sft", "task": "summarization"},
+    "question answering": {"strategy": "sft", "task": "extractive-question-answering"},
+}
+DATA = {"dataset": "rows.jsonl", "model_name": "starter"}
+CHOICES = ("task", "strategy", "provider")
+
+
+@pytest.fixture(scope="module")
+def forge(tmp_path_factory):
+    made = Forge(Home(tmp_path_factory.mktemp("home")), warm_worker=["true"])
+    yield made
+    made.close()
+
+
+def recipe_of(forge, method):
+    """Return the settings that a run of a method keeps."""
+    stack = forge.layers.stack(FormInput(values=DATA | METHODS[method]))
+    return resolve(*stack.layers).config.explicit_values()
+
+
+def choice_of(method):
+    usual = {"task": "text-generation", "provider": "huggingface"}
+    return {name: (usual | METHODS[method])[name] for name in CHOICES}
+
+
+@pytest.mark.parametrize(("old", "new"), list(product(METHODS, METHODS)))
+def test_a_recipe_never_locks_the_choice_of_another_method(forge, old, new):
+    recipe = recipe_of(forge, old)
+    stack = forge.layers.stack(FormInput(values=choice_of(new), recipe=recipe))
+    config = resolve(*stack.layers).config
+    assert {name: str(getattr(config, name)) for name in CHOICES} == choice_of(new)
+    # What does not give way is used as the recipe has it.
+    [kept] = [flatten(layer.values) for layer in stack.layers if layer.name == RECIPE]
+    given = flatten(recipe)
+    assert given.keys() - kept.keys() == stack.overridden
+    assert all(kept[name] == given[name] for name in kept)
+    if choice_of(old) == choice_of(new):
+        assert not stack.overridden
+    elif METHODS[old]["strategy"] != METHODS[new]["strategy"]:
+        # The learning rate and the bits of the weights are those of a fresh form.
+        adapter = {"adapter.enabled": config.adapter.enabled}
+        fresh = forge.layers.stack(FormInput(values=DATA | choice_of(new) | adapter))
+        assert "learning_rate" in stack.overridden
+        for name in ("learning_rate", "use_4bit"):
+            assert stack.texts[name] == fresh.texts[name] or name not in stack.overridden
+
+
+def test_the_recipe_is_whole_again_when_its_method_is_chosen_again(forge):
+    recipe = recipe_of(forge, "sft")
+    values = {"strategy": "dpo"}
+    assert forge.layers.stack(FormInput(values=values, recipe=recipe)).overridden
+    back = forge.layers.stack(FormInput(values={"strategy": "sft"}, recipe=recipe))
+    assert not back.overridden
+    assert resolve(*back.layers).config.explicit_values() == recipe
+
+
+def test_errors_of_the_recipe_itself_stay(forge):
+    recipe = DATA | {"strategy": "dpo", "packing": True, "task": "text-generation"}
+    changed = forge.layers.stack(FormInput(values={"lora_r": "8"}, recipe=recipe))
+    assert not changed.overridden
+    assert "packing" in {name for layer in changed.layers for name in layer.values}
+
+
+def test_a_value_of_the_user_is_never_dropped(forge):
+    recipe = recipe_of(forge, "sft")
+    values = {"strategy": "dpo", "learning_rate": "0.001", "data.truncation_strategy": "split"}
+    stack = forge.layers.stack(FormInput(values=values, recipe=recipe))
+    assert stack.texts["learning_rate"] == "0.001"
+    assert not stack.overridden & values.keys()

@@ -1,0 +1,62 @@
+"""The reply to a change of the form, with settings that came from a recipe."""
+
+from modelforge.config.resolve import resolve
+from ui.pages.train import response
+from ui.pages.train.form import Entered
+
+DATA = {"dataset": "sample:captain", "model_name": "starter"}
+
+
+def recipe_of(forge, **values):
+    stack = forge.layers.stack(Entered(values=DATA | values))
+    return resolve(*stack.layers).config.explicit_values()
+
+
+def test_a_recipe_gives_way_to_another_method_and_the_page_says_so(forge):
+    recipe = recipe_of(forge, strategy="sft")
+    reply = response.reply(
+        forge, Entered(show_models=False, recipe=recipe, values={"strategy": "dpo"})
+    )
+    note = reply.parts["overridden"]
+    assert "settings of the recipe do not apply to DPO: " in note
+    assert "Learning rate" in note
+    assert "Padding-free" in note
+    assert 'data-action="reset" data-setting="strategy"' in note
+    assert reply.values["learning_rate"] != str(recipe["learning_rate"])
+    assert reply.origins["learning_rate"] == "recommended for dpo"
+    # No setting is wrong; header and data line follow the choice.
+    assert reply.errors.keys() <= {"model_name"}  # no starter model in this home
+    assert reply.parts["sum-task"] == "Chat and text · DPO with LoRA"
+    assert "not chosen yet" not in reply.parts["sum-data"]
+    assert "captain" in reply.parts["sum-data"].lower()
+
+
+def test_a_recipe_for_lora_can_become_qlora(forge):
+    recipe = recipe_of(forge, strategy="sft", use_4bit="false")
+    reply = response.reply(
+        forge, Entered(show_models=False, recipe=recipe, values={"strategy": "qlora"})
+    )
+    assert reply.values["use_4bit"] == "true"
+    assert "do not apply to QLoRA" in reply.parts["overridden"]
+    assert not {"use_4bit", "strategy"} & reply.errors.keys()
+
+
+def test_other_values_of_the_user_are_named_without_a_button(forge):
+    recipe = recipe_of(forge, strategy="sft", **{"quantization.scheme": "bnb-8bit"})
+    reply = response.reply(
+        forge, Entered(show_models=False, recipe=recipe, values={"adapter.enabled": "false"})
+    )
+    assert "of the recipe do not apply to your own values" in reply.parts["overridden"]
+    assert "data-action" not in reply.parts["overridden"]
+    assert "adapter.enabled" not in reply.errors
+
+
+def test_a_recipe_that_is_used_as_it_is_has_no_note(forge):
+    recipe = recipe_of(forge, strategy="sft")
+    for values in ({}, {"strategy": "sft"}, {"lora_r": "8"}):
+        assert (
+            response.reply(forge, Entered(show_models=False, recipe=recipe, values=values)).parts[
+                "overridden"
+            ]
+            == ""
+        )

@@ -1,4 +1,4 @@
-"""Locations: the home folder, and the files that come with the package."""
+"""Locations: the home folder, the files that come with the package, and the state of a folder."""
 
 from __future__ import annotations
 
@@ -82,3 +82,13 @@ def resource_folder(name: str) -> Path:
     """Return the bundled folder `profiles` or `assets`, in a checkout or an installed wheel."""
     checkout = PROJECT_ROOT / name
     return checkout if checkout.is_dir() else PACKAGE_ROOT / "shipped" / name
+
+
+def folder_stamp(folder: str | Path) -> tuple[tuple[str, int, int], ...]:
+    """Return name, modification time in ns and size of every file; empty if it is not a folder."""
+    try:
+        files = [entry for entry in os.scandir(folder) if entry.is_file()]
+        stats = [(file.name, file.stat()) for file in files]
+    except (OSError, ValueError):
+        return ()
+    return tuple(sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats))

@@ -13,7 +13,7 @@ from modelforge.errors import ConfigError, ForgeError, NotFoundError, Problem
 from modelforge.models.architecture import ModelInfo, parameters_by_shape, read_shape
 from modelforge.models.generation_fields import unusable_fields
 from modelforge.models.safetensors_index import WeightsInfo, read_json, read_weights
-from modelforge.paths import Home
+from modelforge.paths import Home, folder_stamp
 from modelforge.units import GIB, MIB
 
 _MAX_TOKENIZER_BYTES = 64 * MIB
@@ -50,6 +50,26 @@ def resolve_model(
         what = f"{name[:120]!r} is neither `starter`, nor an existing folder, nor a Hub id."
         raise ConfigError(Problem(SETTING, what, "A Hub id looks like Qwen/Qwen3-0.6B."))
     return _from_hub(name, endpoint, cache)
+
+
+def model_stamp(name: str, home: Home) -> tuple[tuple[str, int, int], ...]:
+    """Return what changes when the files of a model on this machine change.
+
+    It is empty for a model that is not, or not completely, on this machine.
+    """
+    name = name.strip()
+    if name == STARTER:
+        return folder_stamp(home.starter_model)
+    if _is_path(name):
+        return folder_stamp(Path(name).expanduser())
+    if not _HUB_ID.fullmatch(name):
+        return ()
+    from modelforge.models import hub  # noqa: PLC0415 - importing httpx takes 0.2 s
+
+    folder = hub.cached_folder(name)
+    if folder is None or not hub.is_complete(folder, _files(folder)):
+        return ()
+    return folder_stamp(folder)
 
 
 def _is_path(name: str) -> bool:

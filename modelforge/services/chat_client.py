@@ -17,7 +17,7 @@ from modelforge.data.canonical.convert import SUMMARIZE_PROMPT
 from modelforge.data.canonical.qa import QA_PROMPT
 from modelforge.errors import Problem, RunError
 from modelforge.models.architecture import ModelInfo
-from modelforge.paths import Home
+from modelforge.paths import Home, folder_stamp
 from modelforge.runs.layout import RunFolder
 from modelforge.runs.process.identity import child_environment
 from modelforge.runs.process.jsonl_process import JsonlProcess
@@ -37,6 +37,7 @@ class ChatModelSpec:
     `system` is the system message of the training; it starts every conversation that has none.
     `head` is the kind of input: a conversation, a text to rewrite (the last message), or a
     question about a passage (the system message). `gpu_index` only counts when the model is loaded.
+    `stamp` is the state of its files, so that a changed model is loaded again.
     """
 
     model_path: str
@@ -48,6 +49,11 @@ class ChatModelSpec:
     head: Head = "causal"
     task: str = "text-generation"
     gpu_index: int = field(default=0, compare=False)
+    stamp: tuple[object, ...] = field(default=(), init=False)
+
+    def __post_init__(self) -> None:
+        stamp = tuple(folder_stamp(folder) for folder in self.folders if folder)
+        object.__setattr__(self, "stamp", stamp)
 
     @classmethod
     def of_run(cls, folder: RunFolder, view: RunView, device: str) -> ChatModelSpec | None:
@@ -80,7 +86,7 @@ class ChatModelSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields of the load request."""
-        client_only = ("system", "task", "gpu_index")
+        client_only = ("system", "task", "gpu_index", "stamp")
         return {name: value for name, value in asdict(self).items() if name not in client_only}
 
     def prepare_messages(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:

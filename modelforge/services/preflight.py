@@ -22,7 +22,7 @@ from modelforge.errors import ForgeError, NotFoundError, Problem, merge_errors
 from modelforge.hardware.machine import Machine
 from modelforge.models.adapters import find_adapter
 from modelforge.models.architecture import ModelInfo
-from modelforge.models.resolve import UnusableWeightsError, resolve_model
+from modelforge.models.resolve import UnusableWeightsError, model_stamp, resolve_model
 from modelforge.models.reward_model import check_reward_model
 from modelforge.paths import Home
 from modelforge.preflight import Report, RunContext, preflight
@@ -132,7 +132,7 @@ class PreflightService:
         self.trial_run_results = TrialRunResults(home)
         self.count_cache = CountCache()
         self._sources: Cache[tuple[object, ...], LoadedSource] = Cache(CACHE_SIZE)
-        self._models: Cache[str, ModelInfo] = Cache(CACHE_SIZE)
+        self._models: Cache[tuple[object, ...], ModelInfo] = Cache(CACHE_SIZE)
         self._prompts: Cache[object, LongPrompts | None] = Cache(CACHE_SIZE)
 
     def check(self, *layers: Layer, idle: bool = False) -> PreflightResult:
@@ -224,8 +224,9 @@ class PreflightService:
         return self._load_source(Source(path=dataset)).summary
 
     def model(self, name: str) -> ModelInfo:
-        """Return the facts of a model. Only found models are cached."""
-        return self._models.get(name, lambda: resolve_model(name, self._home))
+        """Return the facts of a model. Only found models are cached, until their files change."""
+        key = name, model_stamp(name, self._home)
+        return self._models.get(key, lambda: resolve_model(name, self._home))
 
     def _load_source(self, source: Source) -> LoadedSource:
         return self._sources.get(

@@ -31,7 +31,7 @@ from modelforge.modeling.tokenize.template import (
     seq2seq_template,
     stop_ids_of,
 )
-from modelforge.paths import find_home
+from modelforge.paths import find_home, folder_stamp
 from modelforge.train.tools import fetch_dataset
 
 IDLE_TIMEOUT_S = 1.0
@@ -97,10 +97,10 @@ class _CachedTokenizer:
 
 
 class ProbeHandler:
-    """Answers probes; tokenizers are loaded once and cached."""
+    """Answers probes; tokenizers are cached until the files of their model change."""
 
     def __init__(self) -> None:
-        self._tokenizers: dict[tuple[str, str | None], _CachedTokenizer] = {}
+        self._tokenizers: dict[tuple[object, ...], _CachedTokenizer] = {}
         self._handlers = {
             "tokens": self._tokens,
             "lengths": self._lengths,
@@ -177,7 +177,7 @@ class ProbeHandler:
         )
 
     def _tokenizer(self, plan: Plan) -> _CachedTokenizer:
-        key = plan.model_path, plan.model_revision
+        key = plan.model_path, plan.model_revision, folder_stamp(plan.model_path)
         if key not in self._tokenizers:
             tokenizer, generation = load_tokenizer(plan)
             while len(self._tokenizers) >= CACHED_TOKENIZERS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -103,6 +104,17 @@ def test_another_template_in_one_question_is_not_in_the_next(spare, probe):
     own = spare.ask(probe("tokens"), WAIT_S)
     assert "<|im_start|>" in _text(own["rows"][0])
     assert own["notes"] == []
+
+
+def test_a_repaired_tokenizer_is_loaded_again(spare, probe, tiny_model, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    asked = probe("tokens", row=2, count=1)
+    asked["plan"] |= {"model_path": str(model)}
+    before = spare.ask(asked, WAIT_S)["rows"]
+    template = model / "chat_template.jinja"
+    template.write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+    assert spare.ask(asked, WAIT_S)["rows"] != before
 
 
 def test_a_missing_row_is_an_error_and_the_next_probe_is_answered(spare, probe):

@@ -58,7 +58,7 @@ class Forge:
         self.machine = MachineService(home, probe, is_chat_loaded=lambda: chat.alive)
         environment = self.machine.warm_environment
         self._warm_worker = warm = WarmWorker(home, command=warm_worker, environment=environment)
-        self.preflight = PreflightService(home, self.machine, warm)
+        self.preflight = PreflightService(home, self.machine, warm, index)
         self.layers = LayerService(self.machine, self.preflight)
         self.chat = ChatService(chat, store, training, self.preflight, self.machine, lease)
         launcher = RunLauncher(store, training, warm, self.preflight, self.chat)

@@ -1,4 +1,4 @@
-"""Byte units and their text form."""
+"""Byte units, and the text form of bytes and durations."""
 
 from __future__ import annotations
 
@@ -19,3 +19,19 @@ def human_bytes(size: float) -> str:
 def human_gib(gib: float) -> str:
     """Return an amount of memory or disk space in GiB: 7.9 GiB."""
     return f"{gib:,.1f} GiB"
+
+
+def human_duration(seconds: float) -> str:
+    """Return a duration in one or two units: 45 s, 34 min, 2 h 10 min."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 600:
+        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
+    minutes = round(whole / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours // 24:,} days {hours % 24} h" if hours < 2400 else f"{hours // 24:,} days"

@@ -11,6 +11,8 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from modelforge.units import human_duration
+
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from modelforge.services.queue import QueueView
     from modelforge.setup.system_checks import CheckResult
 
-DONE, FAILED, WRONG_INPUT = 0, 1, 2
+DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 STYLES = {
     "blocker": "bold red", "problem": "bold red", "failed": "bold red", "lost": "bold red",
     "bad": "bold red", "caution": "yellow", "note": "cyan", "running": "cyan",
@@ -97,8 +99,25 @@ def print_check(checked: PreflightResult) -> None:
     print(f"\nMemory, {basis}")
     parts = [(f"  {part.name}", f"{part.gib:.2f} GiB") for part in report.memory]
     print_table([*parts, ("  total", f"{report.memory_total_gib:.2f} GiB")])
+    _print_time(report)
     _print_speed(report)
     print("\nReady to train." if checked.ready else "\nNot ready.")
+
+
+def _print_time(report: Report) -> None:
+    steps = "unknown" if report.updates is None else f"{report.updates:,}"
+    if report.reward_updates:
+        steps = f"{report.reward_updates:,} to train the reward model + {steps}"
+    rows = [("Steps", steps)]
+    if report.seconds is not None:
+        measured = report.seconds_basis in ("trial_run", "last_run")
+        rows.append(("Time", f"{'' if measured else 'about '}{human_duration(report.seconds)}"))
+    if report.last_run:
+        last = report.last_run
+        took = f"{human_duration(last['run_seconds'])} for {last['run_steps']:,} steps"
+        rows.append(("Last time", took))
+    print()
+    print_table(rows)
 
 
 def _print_speed(report: Report) -> None:

@@ -19,7 +19,7 @@ from modelforge.preflight.memory.estimate import MemoryPart, estimate_memory, to
 from modelforge.preflight.memory.traced import MemoryTrace, longest_row_tokens, traced_parts
 from modelforge.preflight.prompts import LongPrompts
 from modelforge.preflight.speed import estimate_tokens
-from modelforge.preflight.trial_run import TrialRunResult
+from modelforge.preflight.trial_run import LastRun, TrialRunResult
 
 if TYPE_CHECKING:
     from modelforge.data.checks.summary import DatasetSummary
@@ -47,6 +47,7 @@ class RunContext:
     trial_run: TrialRunResult | None = None
     memory_trace: MemoryTrace | None = None
     long_prompts: LongPrompts | None = None
+    last_run: LastRun | None = None
 
     def with_settings(self, settings: Mapping[str, Any]) -> RunContext:
         """Return the same run with some settings changed, by dotted names, and a new plan.
@@ -54,7 +55,14 @@ class RunContext:
         The measurements are dropped, since they hold for the old settings.
         """
         config = self.config.with_changes(settings)
-        changed = replace(self, config=config, trial_run=None, memory_trace=None, long_prompts=None)
+        changed = replace(
+            self,
+            config=config,
+            trial_run=None,
+            memory_trace=None,
+            long_prompts=None,
+            last_run=None,
+        )
         if self.model is None:
             return changed
         context = build_plan_context(

@@ -20,8 +20,10 @@ from modelforge.preflight.suggest.speedups import (
     recommended_settings,
     tokens_per_s,
 )
+from modelforge.preflight.trial_run import TrialRunResult
 
 MemoryBasis = Literal["formula", "traced", "trial_run"]
+SecondsBasis = Literal["estimated", "trial_run", "last_run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +40,11 @@ class Report:
     memory_available_gib: Gib = None
     seconds: Annotated[float | None, about("Estimated duration in seconds.")] = None
     seconds_basis: Annotated[
-        Literal["estimated", "trial_run"] | None,
-        about("Whether the duration was estimated or measured in a trial run."),
+        SecondsBasis | None,
+        about(
+            "Whether the duration was estimated, measured in a trial run, or measured in the last "
+            "run with these settings."
+        ),
     ] = None
     memory_basis: Annotated[
         MemoryBasis | None,
@@ -49,7 +54,18 @@ class Report:
         dict[str, Any] | None,
         about("The result of a trial run with these settings, if there was one."),
     ] = None
+    last_run: Annotated[
+        dict[str, Any] | None,
+        about(
+            "The newest finished run with these settings on this computer: its measurements, "
+            "its duration `run_seconds` and its steps `run_steps`."
+        ),
+    ] = None
     updates: Annotated[int | None, about("The number of steps of the run.")] = None
+    reward_updates: Annotated[
+        int | None,
+        about("The steps of a stage before, which trains a reward model; null without one."),
+    ] = None
     disk_needed_gib: Gib = None
     disk_free_gib: Gib = None
     ways: Annotated[
@@ -92,9 +108,7 @@ class Report:
 
 def preflight(context: RunContext) -> Report:
     """Return the report of a run. Pure: accesses neither disk nor device."""
-    measured = _measured_seconds(context)
-    seconds = estimate_seconds(context) if measured is None else measured
-    basis: Literal["estimated", "trial_run"] = "estimated" if measured is None else "trial_run"
+    seconds, basis = _seconds(context)
     fit = search_fit(context)
     recommended = recommended_settings(context)
     return Report(
@@ -104,6 +118,7 @@ def preflight(context: RunContext) -> Report:
         memory_available_gib=context.available_gib,
         seconds=seconds,
         updates=context.plan.total_steps,
+        reward_updates=context.plan.reward_steps,
         disk_needed_gib=disk_needed_gib(context.config, context.plan, context.model),
         disk_free_gib=context.machine.disk_free_gib,
         ways=fit.suggestions,
@@ -111,7 +126,8 @@ def preflight(context: RunContext) -> Report:
         largest_settings=fit.largest.settings if fit.largest else {},
         memory_basis=context.memory_basis,
         seconds_basis=basis if seconds else None,
-        trial_run={**asdict(context.trial_run), "seconds": measured} if context.trial_run else None,
+        trial_run=_as_dict(context, context.trial_run),
+        last_run=_last_run(context),
         tokens_per_s=tokens_per_s(context),
         levers=list_speedups(context),
         recommended=recommended,
@@ -119,10 +135,36 @@ def preflight(context: RunContext) -> Report:
     )
 
 
-def _measured_seconds(context: RunContext) -> float | None:
-    if context.trial_run is None:
+def _seconds(context: RunContext) -> tuple[float | None, SecondsBasis]:
+    """Return the duration by the newer of last run and trial run, else an estimate."""
+    trial, last = context.trial_run, context.last_run.measured if context.last_run else None
+    by_last, by_trial = _measured_seconds(context, last), _measured_seconds(context, trial)
+    if last and by_last is not None and (trial is None or trial.at < last.at):
+        return by_last, "last_run"
+    if by_trial is not None:
+        return by_trial, "trial_run"
+    return estimate_seconds(context), "estimated"
+
+
+def _measured_seconds(context: RunContext, result: TrialRunResult | None) -> float | None:
+    if result is None:
         return None
-    return context.trial_run.seconds(context.config, context.plan, context.eval_rows)
+    return result.seconds(context.config, context.plan, context.eval_rows)
+
+
+def _as_dict(context: RunContext, result: TrialRunResult | None) -> dict[str, Any] | None:
+    """Return measurements as plain data, with the duration that they predict."""
+    if result is None:
+        return None
+    return {**asdict(result), "seconds": _measured_seconds(context, result)}
+
+
+def _last_run(context: RunContext) -> dict[str, Any] | None:
+    last = context.last_run
+    if last is None:
+        return None
+    measured = _as_dict(context, last.measured) or {}
+    return {**measured, "run_seconds": last.seconds, "run_steps": last.steps}
 
 
 def _speedup_factor(context: RunContext, settings: dict[str, Any]) -> float | None:

@@ -1,9 +1,9 @@
-"""The measurements of a trial run, and the duration of a whole run with the same settings."""
+"""The measurements of a trial run or a finished run, and the duration of a run like it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from modelforge.config.plan.make import Plan
@@ -65,3 +65,40 @@ class TrialRunResult:
         saves = 1 if plan.save_steps <= 0 else -(-total // plan.save_steps)
         final = (self.final_seconds or self.save_seconds or 0.0) + (self.score_seconds or 0.0)
         return seconds + saves * (self.save_seconds or 0.0) + final
+
+    def scaled(self, factor: float) -> TrialRunResult:
+        """Return the result with all times of a run multiplied."""
+        times = ("seconds_per_update", "seconds_per_eval_batch", "save_seconds", "final_seconds")
+        known = {name: getattr(self, name) for name in times}
+        return replace(
+            self, **{name: factor * each for name, each in known.items() if each is not None}
+        )
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """A finished run with the same settings: its duration in seconds, steps and measurements."""
+
+    seconds: float
+    steps: int
+    measured: TrialRunResult
+
+    @classmethod
+    def of(
+        cls,
+        seconds: float,
+        config: TrainingConfig,
+        plan: Plan,
+        eval_rows: int,
+        measured: TrialRunResult,
+    ) -> LastRun:
+        """Return a run that took `seconds`, with what its steps, evaluations and saves took.
+
+        All other time, such as loading and earlier stages, counts as preparation.
+        """
+        explained = measured.seconds(config, plan, eval_rows) or 0.0
+        if explained <= seconds:
+            measured = replace(measured, prepare_seconds=seconds - explained)
+        else:
+            measured = measured.scaled(seconds / explained)
+        return cls(seconds, plan.total_steps or 0, measured)

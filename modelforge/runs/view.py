@@ -161,7 +161,7 @@ def ending_data(ending: Ending | None) -> dict[str, Any] | None:
 def _estimator(folder: RunFolder, record: dict[str, Any], timeline: Timeline) -> EtaEstimator:
     report = find_json(folder.preflight) or {}
     # Reports of the first versions have another name for it.
-    trial_run = report.get("trial_run", report.get("rehearsal"))
+    trial_run = report.get("trial_run", report.get("rehearsal")) or report.get("last_run")
     return EtaEstimator(
         timeline.timings,
         Schedule.of(record["config"], record["plan"]),

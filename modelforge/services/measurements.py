@@ -1,4 +1,4 @@
-"""Memory traces and trial-run results of earlier runs, kept in the home folder."""
+"""Measurements of earlier runs: memory traces, trial runs and finished runs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
-from functools import cache
+from dataclasses import asdict, replace
+from functools import cache, partial
+from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from modelforge.config.plan.make import Plan
@@ -19,12 +21,23 @@ from modelforge.models.architecture import ModelInfo
 from modelforge.paths import Home
 from modelforge.preflight.cache_key import memory_trace_key
 from modelforge.preflight.memory.traced import MemoryTrace
-from modelforge.preflight.trial_run import TrialRunResult
+from modelforge.preflight.trial_run import LastRun, TrialRunResult
 from modelforge.runs.atomic_files import find_json, write_json
+from modelforge.runs.events import iter_events
+from modelforge.runs.index import Index
+from modelforge.runs.layout import RunFolder
+from modelforge.runs.listing import RunRow
+from modelforge.runs.states import RunState
 from modelforge.runs.store import package_versions
+from modelforge.runs.timeline import Timeline
+from modelforge.services.cache import Cache
 
 TRACES_KEPT = 500
 RESULTS_KEPT = 100
+# Newest finished runs among which one with the same settings is searched.
+RUNS_SEARCHED = 100
+# The key of trial runs with the settings of a run, in its preflight report.
+KEY = "trial_run_key"
 TRACED_PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes")
 MEASURED_PACKAGES = (*TRACED_PACKAGES, *PROVIDER_PACKAGES)
 # Increase when the trace counts differently, so that stored traces are not used any more.
@@ -79,6 +92,62 @@ class TrialRunResults:
         results[key] = asdict(result)
         newest = sorted(results.items(), key=lambda item: float(item[1].get("at") or 0.0))
         write_json(self._file, dict(newest[-RESULTS_KEPT:]))
+
+
+class FinishedRuns:
+    """What finished runs have measured, by the key of trial runs. Thread-safe."""
+
+    def __init__(self, home: Home, index: Index) -> None:
+        self._runs = home.runs
+        self._index = index
+        self._keys: Cache[str, str | None] = Cache(RUNS_SEARCHED)
+        self._measured: Cache[tuple[str, float], LastRun | None] = Cache(RUNS_SEARCHED)
+
+    def find(self, key: str) -> LastRun | None:
+        """Return the newest finished run with this key, or None."""
+        _version, settled, moving = self._index.rows()
+        newest = sorted(moving, key=lambda row: row.created, reverse=True)
+        finished = (row for row in (*newest, *settled) if row.state is RunState.FINISHED)
+        for row in islice(finished, RUNS_SEARCHED):
+            folder = RunFolder(self._runs / row.id)
+            if self._keys.get(row.id, partial(_read_key, folder)) == key:
+                return self._measured.get((row.id, row.updated), partial(_measure, folder, row))
+        return None
+
+
+def _read_key(folder: RunFolder) -> str | None:
+    return (find_json(folder.preflight) or {}).get(KEY)
+
+
+def _measure(folder: RunFolder, row: RunRow) -> LastRun | None:
+    """Return what a finished run has measured; None for a damaged record or unmeasured steps."""
+    record = find_json(folder.config) or {}
+    try:
+        config = TrainingConfig.from_record(record["config"])
+        plan = Plan.from_dict(record["plan"], record["config"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    timeline = Timeline().add_all(iter_events(folder.events))
+    timings = timeline.timings
+    steps = sum(window.steps for window in timings.windows)
+    if not steps:
+        return None
+    eval_rows = (timings.plan.eval_rows if timings.plan else None) or 0
+    batches = -(-eval_rows // config.per_device_eval_batch_size)
+    save = median(timings.save_seconds) if timings.save_seconds else None
+    measured = TrialRunResult(
+        id=folder.id,
+        at=row.updated,
+        peak_gib=timeline.peak_memory_gib or 0.0,
+        seconds_per_update=sum(window.seconds for window in timings.windows) / steps,
+        updates=timings.step,
+    )
+    if timings.evaluation_seconds and batches:
+        each = median(timings.evaluation_seconds) / batches
+        measured = replace(measured, seconds_per_eval_batch=each)
+    measured = replace(measured, save_seconds=save, final_seconds=save)
+    made = replace(plan, total_steps=timings.step)
+    return LastRun.of(row.seconds(), config, made, eval_rows, measured)
 
 
 def read_result(data: Mapping[str, Any]) -> TrialRunResult | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -35,12 +35,14 @@ from modelforge.preflight.prompts import (
     may_be_too_long,
     measure_prompts,
 )
+from modelforge.runs.index import Index
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.store import package_versions
-from modelforge.services.cache import Cache
+from modelforge.services.cache import Cache, file_stamp
 from modelforge.services.machine import MachineService
 from modelforge.services.measurements import (
     MEASURED_PACKAGES,
+    FinishedRuns,
     MemoryTraceStore,
     TrialRunResults,
     trace_key,
@@ -124,8 +126,11 @@ class PreflightResult:
 class PreflightService:
     """Check settings before a run. Models and sources are cached until their files change."""
 
-    def __init__(self, home: Home, machine: MachineService, warm_worker: WarmWorker) -> None:
+    def __init__(
+        self, home: Home, machine: MachineService, warm_worker: WarmWorker, index: Index
+    ) -> None:
         self._home = home
+        self._finished_runs = FinishedRuns(home, index)
         self._machine = machine
         self._warm_worker = warm_worker
         self._memory_traces = MemoryTraceStore(home)
@@ -160,18 +165,10 @@ class PreflightService:
         )
         plan = make_plan(config, context)
         machine = machine.when_idle() if idle else machine
-        key = measured = None
-        if summary:
-            versions = package_versions(MEASURED_PACKAGES)
-            key = trial_run_key(config, plan, facts, summary, machine, versions)
-            measured = self.trial_run_results.find(key)
-        length = longest_row_tokens(config, plan, summary)
-        traced = self._memory_traces.find(trace_key(config, plan, facts, length))
-        given, prompts = data or NO_DATA, self._measure_prompts(config, plan, data)
-        run = RunContext(
-            config, plan, machine, facts, summary, self._home, given, measured, traced, prompts
-        )
-        return PreflightResult(resolved, plan, preflight(run), data, facts, machine, key, errors)
+        run = RunContext(config, plan, machine, facts, summary, self._home, data or NO_DATA)
+        key = _trial_run_key(run)
+        report = preflight(self._with_measurements(run, facts, data, key))
+        return PreflightResult(resolved, plan, report, data, facts, machine, key, errors)
 
     def trace_memory(self, *layers: Layer) -> PreflightResult:
         """Return the check of settings with memory traced by the training code.
@@ -228,6 +225,22 @@ class PreflightService:
         key = name, model_stamp(name, self._home)
         return self._models.get(key, lambda: resolve_model(name, self._home))
 
+    def _with_measurements(
+        self, run: RunContext, facts: ModelInfo, data: RunData | None, key: str | None
+    ) -> RunContext:
+        """Return a run with what earlier runs have measured, and the lengths of its prompts.
+
+        `key` is that of trial runs.
+        """
+        length = longest_row_tokens(run.config, run.plan, run.summary)
+        return replace(
+            run,
+            trial_run=self.trial_run_results.find(key) if key else None,
+            memory_trace=self._memory_traces.find(trace_key(run.config, run.plan, facts, length)),
+            long_prompts=self._measure_prompts(run.config, run.plan, data),
+            last_run=self._finished_runs.find(key) if key else None,
+        )
+
     def _load_source(self, source: Source) -> LoadedSource:
         return self._sources.get(
             self.source_stamps([source]),
@@ -268,8 +281,8 @@ class PreflightService:
                 rows, limit, lambda text: len(tokenize(text, add_special_tokens=False).ids)
             )
 
-        key = (self.source_stamps([source.source for source in data.sources]), tokenizer, limit)
-        return self._prompts.get(key, measure)
+        stamps = self.source_stamps([source.source for source in data.sources])
+        return self._prompts.get((stamps, tokenizer, file_stamp(tokenizer), limit), measure)
 
     def _find_model(self, name: str, errors: list[ForgeError]) -> ModelInfo | None:
         """Return the facts of a model, also of one whose weights are missing or damaged."""
@@ -287,6 +300,14 @@ class PreflightService:
         if facts is None or config.adapter.start_from is None or not config.adapter.enabled:
             return None
         return str(find_adapter(config, self._home, facts.path))
+
+
+def _trial_run_key(run: RunContext) -> str | None:
+    """Return the key of trial runs like this run; None without a model or data."""
+    if run.model is None or run.summary is None:
+        return None
+    versions = package_versions(MEASURED_PACKAGES)
+    return trial_run_key(run.config, run.plan, run.model, run.summary, run.machine, versions)
 
 
 def _collect(errors: list[ForgeError], compute: Callable[[], T]) -> T | None:

@@ -26,6 +26,8 @@ from modelforge.services.runs import RunService
 from modelforge.services.start import RunLauncher
 
 RESUME, CONTINUE, FROM_ADAPTER = "resume", "continue", "start-from"
+# The stage after the reward model is trained.
+SECOND_STAGE = 2
 CONTINUED = " · continued"
 START_FROM_ADAPTER = "Start a new run from its adapter instead."
 STILL_ACTIVE = "The run is still active."
@@ -38,9 +40,26 @@ class ResumeOption:
     """One way to continue a run."""
 
     kind: Annotated[str, about("resume, continue or start-from.")]
-    step: Annotated[int, about("The step to continue from; 0 starts over.")] = 0
+    step: Annotated[int, about("The step to continue from; 0: from the beginning.")] = 0
+    stage: Annotated[int | None, about("The stage to continue with, if not the first.")] = None
     text: Annotated[str, about("What would happen.")] = ""
     why_not: Annotated[str, about("Why it is not possible; empty if it is.")] = ""
+
+    @property
+    def continues(self) -> bool:
+        """Whether something of the run is kept to continue from."""
+        return bool(self.step or self.stage)
+
+    @property
+    def kept(self) -> str:
+        """What is kept to continue from, as a sentence; empty if nothing is or can be used."""
+        if self.why_not or not self.continues:
+            return ""
+        if self.stage == SECOND_STAGE:
+            return (
+                f"The reward model of stage 1 is kept; resuming continues with stage {self.stage}."
+            )
+        return f"The checkpoint of step {self.step:,} is kept; resuming continues from it."
 
 
 @dataclass(frozen=True)
@@ -164,18 +183,19 @@ def _copy_checkpoints(folder: RunFolder, staged: Path) -> None:
 
 def _resume_option(view: RunView, folder: RunFolder, checkpoint: Checkpoint | None) -> ResumeOption:
     step = checkpoint.step if checkpoint else 0
-    stage = f" of stage {checkpoint.stage}" if checkpoint and checkpoint.stage else ""
+    stage = checkpoint.stage if checkpoint else SECOND_STAGE if folder.has_reward_model else None
+    of_stage = f" of stage {stage}" if stage else ""
     why_not = ""
     if view.state is RunState.FINISHED:
         why_not = "The run is finished; it can be continued for longer."
     elif not view.state.is_over:
         why_not = STILL_ACTIVE if view.state.is_active else "The run has not been started yet."
     text = "Starts from the beginning: no checkpoint was saved."
-    if folder.has_reward_model:
-        text = "Resumes with the second stage: the reward model is kept."
+    if stage:
+        text = f"Resumes with stage {stage}: the reward model of stage 1 is kept."
     if step:
-        text = f"Resumes from step {step:,}{stage}."
-    return ResumeOption(RESUME, step, text, why_not)
+        text = f"Resumes from step {step:,}{of_stage}."
+    return ResumeOption(RESUME, step, stage, text, why_not)
 
 
 def _continue_option(view: RunView, checkpoint: Checkpoint | None) -> ResumeOption:
@@ -188,7 +208,8 @@ def _continue_option(view: RunView, checkpoint: Checkpoint | None) -> ResumeOpti
         why_not = "The first stage of the run is not complete; resume the run first."
     step = checkpoint.step if checkpoint else 0
     text = "A new run continues from there; this run is not changed."
-    return ResumeOption(CONTINUE, step, f"{text} {rate_when_longer(view, step)}", why_not)
+    more = f"{text} {rate_when_longer(view, step)}"
+    return ResumeOption(CONTINUE, step, text=more, why_not=why_not)
 
 
 def rate_when_longer(view: RunView, step: int) -> str:
@@ -208,7 +229,7 @@ def _adapter_option(view: RunView, folder: RunFolder) -> ResumeOption:
     elif not folder.has_adapter:
         why_not = "The run has no adapter."
     text = "A new run starts from the adapter of this one; steps and schedule start from 0."
-    return ResumeOption(FROM_ADAPTER, 0, text, why_not)
+    return ResumeOption(FROM_ADAPTER, text=text, why_not=why_not)
 
 
 def _longer_config(view: RunView, epochs: int | None, steps: int | None) -> dict[str, Any]:

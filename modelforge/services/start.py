@@ -15,6 +15,7 @@ from modelforge.runs.process.supervisor import Supervisor
 from modelforge.runs.process.warm_worker import WarmWorker
 from modelforge.runs.store import NewRun, Store
 from modelforge.services.chat import ChatService
+from modelforge.services.measurements import KEY
 from modelforge.services.preflight import PreflightResult, PreflightService
 
 REQUEST_LOCKS = 64
@@ -154,7 +155,7 @@ def new_run(
         config=resolved.config.explicit_values(),
         origins=resolved.origins,
         plan=plan.as_dict(),
-        report=report.as_dict(),
+        report=report.as_dict() | {KEY: checked.trial_run_key},
         dataset=data.as_record(),
         request_id=request_id,
         trial_run=trial_run,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from modelforge.units import human_bytes, human_gib
+from modelforge.units import human_bytes, human_duration, human_gib
 
 STATES = {
     "queued": ("waiting", ""),
@@ -71,20 +71,7 @@ def size(count: float | None) -> str:
 
 def duration(seconds: float | None) -> str:
     """Return a duration in one or two units: 45 s, 34 min, 2 h 10 min."""
-    if seconds is None:
-        return UNKNOWN
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 600:
-        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
-    minutes = round(whole / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{hours // 24:,} days {hours % 24} h" if hours < 2400 else f"{hours // 24:,} days"
+    return UNKNOWN if seconds is None else human_duration(seconds)
 
 
 def short_duration(seconds: float | None) -> str:

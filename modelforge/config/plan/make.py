@@ -47,6 +47,7 @@ class Plan:
         save_steps: Steps between checkpoints; -1 saves at the end only.
         eval_steps: Steps between evaluations; None without evaluation.
         total_steps: Optimizer steps of the run; None while the number of rows is unknown.
+        reward_steps: Optimizer steps of a stage before, which trains a reward model.
         warmup_steps: Below 1 a share of the run, else a number of steps.
         start_from: Folder of the adapter that training starts from.
         loss_piece: Trained tokens per chunk of the loss.
@@ -78,6 +79,7 @@ class Plan:
     num_workers: int = 0
     loss_piece: int = DEFAULT_LOSS_PIECE
     max_completion_length: int = DEFAULT_COMPLETION
+    reward_steps: int | None = None
     changes: list[Change] = field(default_factory=list)
 
     @property
@@ -119,7 +121,6 @@ def make_plan(config: TrainingConfig, context: PlanContext) -> Plan:
     _without_effect(config, context, log)
     quantization = weights.quantization(config, log)
     precision = weights.precision(config, context)
-    accumulation = training.accumulation(config, log)
     length = _max_length(config, context, log)
     total = training.total_steps(config, context.train_rows, context.row_tokens, length)
     eval_steps = training.eval_interval(config, total, log)
@@ -144,13 +145,14 @@ def make_plan(config: TrainingConfig, context: PlanContext) -> Plan:
         attn_implementation=weights.attention(config, context, precision, log),
         lora_alpha=weights.lora_alpha(config, log),
         adapter_dtype=weights.adapter_dtype(config, precision, log),
-        gradient_accumulation_steps=accumulation,
+        gradient_accumulation_steps=training.accumulation(config, log),
         save_steps=training.save_interval(config, eval_steps, log),
         start_from=context.start_from,
         torch_compile=_torch_compile(config, context, log),
         num_workers=_num_workers(config, context),
         loss_piece=LOSS_PIECE.get(context.device, DEFAULT_LOSS_PIECE),
         max_completion_length=training.completion_length(config, length, log),
+        reward_steps=training.reward_steps(config, context.train_rows),
         changes=log.changes,
     )
 

@@ -64,6 +64,20 @@ def total_steps(
     return max(1, -(-batches // config.gradient_accumulation_steps)) * config.num_train_epochs
 
 
+def reward_steps(config: TrainingConfig, train_rows: int | None) -> int | None:
+    """Return the steps of a first stage, which trains the reward model on the pairs; None without.
+
+    Pairs that turn out to be unusable are left out later.
+    """
+    trainer = config.trainer
+    if not facts_of(config).generates or trainer.reward != "model" or trainer.reward_model:
+        return None
+    if train_rows is None:
+        return None
+    batches = -(-train_rows // config.per_device_train_batch_size)
+    return max(1, -(-batches // effective_accumulation(config))) * trainer.reward_epochs
+
+
 def packed_rows(rows: int, row_tokens: float, length: int) -> int:
     """Return about how many packed sequences of `length` tokens the rows fill."""
     return max(1, math.ceil(rows * min(row_tokens, length) / (length * PACKED_SHARE)))

@@ -96,7 +96,7 @@ class Trainer(SettingsGroup):
     )
     """Learning rate of the reward model."""
 
-    reward_epochs: int = setting(1, "Reward epochs", Group.REWARDS, ge=1, irrelevant_for=TRIAL_RUN)
+    reward_epochs: int = setting(1, "Reward epochs", Group.REWARDS, ge=1, irrelevant_for=MEMORY)
     """Number of passes of the reward model over the pairs."""
 
     kl_beta: float = setting(0.05, "KL coefficient", Group.REWARDS, ge=0, irrelevant_for=TRIAL_RUN)

@@ -13,6 +13,7 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoTokenizer, set_seed
 from trl import RewardConfig, RewardTrainer
 
+from modelforge.config.plan.training import reward_steps
 from modelforge.data.canonical.convert import Canonical
 from modelforge.errors import Problem
 from modelforge.modeling.adapters.lora import lora_config
@@ -143,9 +144,8 @@ def training_arguments(job: Job, rows: int, *, evaluates: bool) -> RewardConfig:
     `max_steps` and the schedule of the run are those of the second stage; here the learning rate
     decreases linearly.
     """
-    config, trainer = job.config, job.config.trainer
-    batches = -(-rows // config.per_device_train_batch_size)
-    steps = -(-batches // config.gradient_accumulation_steps) * trainer.reward_epochs
+    trainer = job.config.trainer
+    steps = reward_steps(job.config, rows) or 1
     arguments = common_arguments(job, evaluates=evaluates)
     arguments |= {
         "learning_rate": trainer.reward_learning_rate,

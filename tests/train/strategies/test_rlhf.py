@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from modelforge.config.plan.training import reward_steps
+from modelforge.config.schema.config import TrainingConfig
+from modelforge.runs.atomic_files import read_json
 from modelforge.runs.events import EventRecord, read_events
 from modelforge.runs.layout import RunFolder
 
@@ -69,6 +72,8 @@ def test_both_stages_in_one_run(bench, rewarded, algorithm):
     first, second = told(events, "plan")
     assert (first["stage"], first["stages"]) == (1, 2)
     assert first["stage_name"] == "Training the reward model"
+    config = TrainingConfig.from_record(read_json(run.config)["config"])
+    assert first["total_steps"] == reward_steps(config, first["train_rows"])
     assert second["stage_name"] == "Training with rewards"
     assert (first["train_rows"], first["eval_rows"]) == (9, 3)
     assert (second["train_rows"], second["eval_rows"]) == (9, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modelforge.config.plan.make import Plan
 from modelforge.runs.downsample import Curve, Point
 from modelforge.runs.event_types import FinishedEvent, ScoresEvent
 from modelforge.runs.timeline import Stage, Timeline
@@ -109,8 +110,8 @@ def _newest(stage: Stage, name: str) -> float | None:
     return stage.last(name) if evaluation is None else evaluation
 
 
-def stages(timeline: Timeline, *, is_over: bool) -> Markup:
-    """Return a progress bar per stage; nothing for a run without stages."""
+def stages(timeline: Timeline, plan: Plan, *, is_over: bool) -> Markup:
+    """Return a progress bar per stage with its steps; nothing for a run without stages."""
     if timeline.stage_count is None:
         return EMPTY
     known = {stage.number: stage for stage in timeline.stages}
@@ -118,10 +119,14 @@ def stages(timeline: Timeline, *, is_over: bool) -> Markup:
     for number in range(1, timeline.stage_count + 1):
         stage = known.get(number)
         is_current = stage is timeline.stage
+        steps = plan.total_steps if number == timeline.stage_count else plan.reward_steps
         name, share = "not started", 0.0
         if stage is not None:
             is_active = is_current and not isinstance(timeline.ending, FinishedEvent)
             name, share = stage.name, (stage.progress or 0.0) if is_active else 1.0
-        title = f"Stage {number} of {timeline.stage_count}" + (f" · {name}" if name else "")
+            steps = stage.total_steps or steps
+        count = fmt.plural(steps, "step") if steps else ""
+        parts = [f"Stage {number} of {timeline.stage_count}", name, count]
+        title = " · ".join(part for part in parts if part)
         rows.append((title, share, is_current and not is_over))
     return render("run", "stages", rows)

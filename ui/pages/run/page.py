@@ -26,7 +26,9 @@ def fast_parts(snapshot: RunSnapshot) -> dict[str, Markup]:
     return {
         "run-head": _head(snapshot),
         "run-verdict": result.ending(snapshot),
-        "run-stages": metrics.stages(snapshot.timeline, is_over=snapshot.run.state.is_over),
+        "run-stages": metrics.stages(
+            snapshot.timeline, snapshot.run.plan, is_over=snapshot.run.state.is_over
+        ),
         "run-progress": _progress(snapshot),
         "run-status": join([status_text(snapshot)]),
         "run-numbers": _numbers(snapshot),
@@ -99,7 +101,7 @@ def title(snapshot: RunSnapshot) -> str:
     """Return the title of the browser tab."""
     timeline, state = snapshot.timeline, fmt.STATES[str(snapshot.run.state)][0]
     share = (
-        completed_share(timeline)
+        completed_share(timeline, snapshot.run.plan.total_steps)
         if is_training(timeline) and not snapshot.run.state.is_over
         else None
     )
@@ -112,7 +114,7 @@ def status_text(snapshot: RunSnapshot) -> str:
     timeline, state = snapshot.timeline, fmt.STATES[str(snapshot.run.state)][0]
     if snapshot.run.state.is_over:
         return f"{state}. {result.ending_text(snapshot)}"
-    share = completed_share(timeline)
+    share = completed_share(timeline, snapshot.run.plan.total_steps)
     if is_training(timeline) and share is not None:
         return f"Training, {int(share * 10) * 10} percent."
     return phase_text(timeline) or state
@@ -145,7 +147,8 @@ def _progress(snapshot: RunSnapshot) -> Markup:
         share = 0.0
     # Stages have progress bars of their own.
     bar = progress("Progress", share) if timeline.stage_count is None else EMPTY
-    line = summary.progress_line(timeline) or fmt.initial_phase(str(state))
+    planned = snapshot.run.plan.total_steps
+    line = summary.progress_line(timeline, planned) or fmt.initial_phase(str(state))
     left = "" if state.is_over else _time_left(snapshot)
     if str(state) == "stopping":
         line, left = f"Stopping · {line}", ""

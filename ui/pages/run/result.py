@@ -21,7 +21,8 @@ def ending(snapshot: RunSnapshot) -> Markup:
         return EMPTY
     if snapshot.cause is not None:
         cause, changes = snapshot.cause, _listed(snapshot.changes)
-        return render("run", "failure", snapshot.run.id, cause, cause.action or {}, changes)
+        action, kept = cause.action or {}, _kept(snapshot)
+        return render("run", "failure", snapshot.run.id, cause, action, changes, kept)
     return _verdict(snapshot, state.judged(snapshot.timeline))
 
 
@@ -30,8 +31,12 @@ def ending_text(snapshot: RunSnapshot) -> str:
     if not snapshot.run.state.is_over:
         return ""
     if snapshot.cause is not None:
-        return f"{snapshot.cause.what} {snapshot.cause.remedy}"
-    return state.verdict_text(snapshot.timeline, snapshot.run.seconds())
+        return f"{snapshot.cause.what} {snapshot.cause.remedy} {_kept(snapshot)}".strip()
+    return state.verdict_text(snapshot.timeline, snapshot.run.seconds(), _kept(snapshot))
+
+
+def _kept(snapshot: RunSnapshot) -> str:
+    return snapshot.offers.resume.kept if snapshot.offers else ""
 
 
 def _verdict(snapshot: RunSnapshot, verdict: Verdict) -> Markup:
@@ -39,7 +44,9 @@ def _verdict(snapshot: RunSnapshot, verdict: Verdict) -> Markup:
     is_stopped = str(snapshot.run.state) == "stopped"
     label, tone = fmt.VERDICTS[verdict.kind]
     seconds = snapshot.run.seconds()
-    first = state.stopped_text(timeline) if is_stopped else state.duration_text(timeline, seconds)
+    first = state.duration_text(timeline, seconds)
+    if is_stopped:
+        first = state.stopped_text(timeline, _kept(snapshot))
     # A discarded model gets no verdict.
     is_kept = not is_stopped or bool(getattr(timeline.ending, "kept", False))
     if not is_kept:

@@ -52,7 +52,7 @@ def side(snapshot: RunSnapshot) -> Markup:
     if is_over:
         # The main action is to resume the run, where that is possible.
         first = snapshot.offers.resume if snapshot.offers else None
-        can_resume = first is not None and first.step and not first.why_not
+        can_resume = first is not None and first.continues and not first.why_not
         actions = render("run", "finished_actions", run.id, snapshot.has_result, can_resume)
     else:
         actions = render("run", "active_actions", str(run.state))
@@ -133,7 +133,7 @@ def resume_actions(run: RunView, offers: ResumeOptions | None) -> Markup:
         "data_unit": "steps" if max_steps > 0 else "epochs",
         "data_amount": max(1, max_steps),
     }
-    main = "btn go" if resume.step else "btn"
+    main = "btn go" if resume.continues else "btn"
     buttons = [
         ("resume-run", resume, resume_label(resume), main, more),
         ("continue-run", offers.continue_, "Train longer", "btn", more),
@@ -145,4 +145,6 @@ def resume_actions(run: RunView, offers: ResumeOptions | None) -> Markup:
 
 def resume_label(offer: ResumeOption) -> str:
     """Return the label of the button that resumes a run."""
-    return f"Resume from step {offer.step:,}" if offer.step else "Start again"
+    if offer.step:
+        return f"Resume from step {offer.step:,}"
+    return f"Resume with stage {offer.stage}" if offer.stage else "Start again"

@@ -47,12 +47,13 @@ def is_training(timeline: Timeline) -> bool:
     return timeline.phase is not None and timeline.phase.name in ("training", "evaluating")
 
 
-def completed_share(timeline: Timeline) -> float | None:
+def completed_share(timeline: Timeline, planned_steps: int | None = None) -> float | None:
     """Return the progress, from 0 to 1: of the steps once they began, before of the current phase.
 
     None when it is unknown. After the last step it stays at 1 while answers are scored and saved.
+    In a run with stages it is that of all stages, of which the last has `planned_steps`.
     """
-    phase, steps = timeline.phase, timeline.stage.progress
+    phase, steps = timeline.phase, _steps_share(timeline, planned_steps)
     if isinstance(timeline.ending, FinishedEvent):
         return 1.0
     if steps is not None and (is_training(timeline) or timeline.ending is not None or steps == 1):
@@ -60,6 +61,15 @@ def completed_share(timeline: Timeline) -> float | None:
     if phase is not None and phase.done is not None and phase.total:
         return min(1.0, phase.done / phase.total)
     return None
+
+
+def _steps_share(timeline: Timeline, planned_steps: int | None) -> float | None:
+    stage = timeline.stage
+    if not timeline.stage_count or not planned_steps or not stage.total_steps:
+        return stage.progress
+    before = sum(earlier.total_steps or 0 for earlier in timeline.stages[:-1])
+    later = planned_steps if stage.number < timeline.stage_count else 0
+    return min(1.0, (before + stage.step) / (before + stage.total_steps + later))
 
 
 def stage_seconds_left(timeline: Timeline) -> float | None:
@@ -71,8 +81,12 @@ def stage_seconds_left(timeline: Timeline) -> float | None:
     return (stage.total_steps - stage.step) * seconds / steps if steps > 0 else None
 
 
-def progress_line(timeline: Timeline) -> str:
-    """Return what the worker does: `step 71 of 154 · epoch 1.4 of 3`."""
+def progress_line(timeline: Timeline, planned_steps: int | None = None) -> str:
+    """Return what the worker does: `step 71 of 154 · epoch 1.4 of 3`.
+
+    While stages before the last one are trained, the last one has `planned_steps`: `step 7 of
+    18 + 6`.
+    """
     phase, stage = timeline.phase, timeline.stage
     if not is_training(timeline) and timeline.ending is None:
         text = phase_text(timeline)
@@ -80,7 +94,9 @@ def progress_line(timeline: Timeline) -> str:
             text = f"{text} · {fmt.number(phase.done)} of {fmt.number(phase.total)}"
         return text
     of_steps = f" of {fmt.number(stage.total_steps)}" if stage.total_steps else ""
-    parts = [f"step {stage.step:,}{of_steps}"]
+    is_early = stage.number < (timeline.stage_count or 0)
+    later = f" + {planned_steps:,}" if is_early and of_steps and planned_steps else ""
+    parts = [f"step {stage.step:,}{of_steps}{later}"]
     if stage.epoch is not None:
         epochs = stage.plan.epochs if stage.plan else None
         of_epochs = f" of {epochs:.1f}".removesuffix(".0") if epochs else ""
@@ -95,15 +111,18 @@ def judged(timeline: Timeline) -> Verdict:
     return judge(Outcome.of(timeline))
 
 
-def verdict_text(timeline: Timeline, seconds: float) -> str:
-    """Return how the run of this duration went in a few sentences; empty while it is active."""
+def verdict_text(timeline: Timeline, seconds: float, resumable: str = "") -> str:
+    """Return how the run of this duration went in a few sentences; empty while it is active.
+
+    `resumable` is what is kept of a stopped run without a model.
+    """
     match timeline.ending:
         case None:
             return ""
         case FailedEvent() as ending:
             return f"{ending.what} {ending.remedy}".strip()
         case StoppedEvent():
-            return stopped_text(timeline)
+            return stopped_text(timeline, resumable)
     return f"{duration_text(timeline, seconds)} {judged(timeline).text}"
 
 
@@ -115,12 +134,14 @@ def duration_text(timeline: Timeline, seconds: float) -> str:
     return f"{steps} in {fmt.duration(seconds)}."
 
 
-def stopped_text(timeline: Timeline) -> str:
-    """Return when a run was stopped, and whether its weights are kept."""
+def stopped_text(timeline: Timeline, resumable: str = "") -> str:
+    """Return when a run was stopped, and what is kept: its weights, else `resumable`."""
     ending = timeline.ending
     stopped = ending if isinstance(ending, StoppedEvent) else StoppedEvent()
-    kept = "The weights trained so far are kept." if stopped.kept else "Nothing is kept."
-    return f"Stopped after {fmt.plural(stopped.step or timeline.stage.step, 'step')}. {kept}"
+    kept = "The weights trained so far are kept." if stopped.kept else resumable
+    stage = f" of stage {stopped.stage}" if stopped.stage else ""
+    steps = fmt.plural(stopped.step or (0 if stage else timeline.stage.step), "step")
+    return f"Stopped after {steps}{stage}. {kept or 'Nothing is kept.'}"
 
 
 def _phase_text(event: PhaseEvent) -> str:

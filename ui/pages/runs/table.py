@@ -83,9 +83,15 @@ def _row(run: RunRow, now: float) -> Markup:
     if not run.state.is_over and run.total_steps:
         texts.append(f"step {run.step:,} of {run.total_steps:,}")
     name, value = main_metric(run)
-    can_resume = run.state in RESUMABLE
-    summary = " · ".join(texts)
-    return render("runs", "row", run, summary, failure_text(run), name, value, can_resume)
+    summary, cause = " · ".join(texts), failure_text(run)
+    return render("runs", "row", run, summary, cause, name, value, resume_label(run))
+
+
+def resume_label(run: RunRow) -> str:
+    """Return the label of the button that continues a run; empty if it cannot be continued."""
+    if run.state not in RESUMABLE:
+        return ""
+    return "Resume" if run.sizes.keys() & {"checkpoints", "reward_model"} else "Start again"
 
 
 def failure_text(run: RunRow) -> str:

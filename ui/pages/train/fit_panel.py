@@ -101,7 +101,19 @@ def basis_text(report: Report) -> str:
         "formula": "Estimated from the model's shape.",
         "traced": "Memory traced through the model's own code.",
     }.get(report.memory_basis or "", "Estimated.")
-    return f"{source} A trial run measures it."
+    time = " Time measured in the last run." if report.seconds_basis == "last_run" else ""
+    return f"{source}{time} A trial run measures it."
+
+
+def last_run(report: Report) -> Markup:
+    """Return how long the last run with these settings took; nothing without one."""
+    last = report.last_run
+    if not last:
+        return EMPTY
+    # Another number of steps explains another time.
+    steps = "" if last["run_steps"] == report.updates else fmt.plural(last["run_steps"], "step")
+    text = f"{fmt.duration(last['run_seconds'])}{f' for {steps}' if steps else ''}"
+    return row("Last time", text)
 
 
 def measured(report: Report) -> Markup:

@@ -47,7 +47,8 @@ def plan(checked: PreflightResult) -> Markup:
             fit_panel.suggestions(report),
             el("hr"),
             row("Time", time_text(report)),
-            row("Steps", fmt.number(report.updates)),
+            fit_panel.last_run(report),
+            _steps(report),
             fit_panel.measured(report),
             row("Disk", disk_text(report)),
             el("p.fine", fit_panel.basis_text(report), data_basis=report.memory_basis),
@@ -84,9 +85,17 @@ def _memory_parts(report: Report) -> list[tuple[str, str, float]]:
 
 
 def time_text(report: Report) -> str:
-    """Return the duration of the run: exact after a trial run, otherwise about."""
-    is_measured = report.seconds_basis == "trial_run"
+    """Return the duration of the run: exact after a run or a trial run, otherwise about."""
+    is_measured = report.seconds_basis in ("trial_run", "last_run")
     return fmt.duration(report.seconds) if is_measured else fmt.estimated_duration(report.seconds)
+
+
+def _steps(report: Report) -> Markup:
+    """Return the steps of the run: 18 + 6 with a stage before that trains a reward model."""
+    steps = fmt.number(report.updates)
+    if not report.reward_updates:
+        return row("Steps", steps)
+    return row("Steps (reward model + RLHF)", f"{fmt.number(report.reward_updates)} + {steps}")
 
 
 def disk_text(report: Report) -> str:

@@ -1,5 +1,7 @@
 """Charts, samples, scores and stages of a run, by the metric names of the trainer."""
 
+from types import SimpleNamespace
+
 from modelforge.runs.events import EventRecord
 from modelforge.runs.timeline import Timeline
 from ui.pages.run import metrics, state
@@ -26,6 +28,8 @@ def titles(stage):
 
 PREFERRED = {"rewards/margins": 0.4, "rewards/accuracies": 0.8, "rewards/chosen": 0.1,
              "rewards/rejected": -0.3}  # fmt: skip
+# The steps of the plan.
+STEPS = SimpleNamespace(total_steps=4, reward_steps=9)
 TWO_STAGES = (
     plan(1, "Learning what people prefer"),
     step(1, 1, margin=0.1, accuracy=0.5),
@@ -40,7 +44,7 @@ def test_a_plain_run_has_no_metric_charts():
     timeline = timeline_of(step(1), step(2))
     assert titles(timeline.stage) == []
     assert metrics.samples(timeline) == metrics.scores(timeline) == ""
-    assert metrics.stages(timeline, is_over=False) == ""
+    assert metrics.stages(timeline, STEPS, is_over=False) == ""
     assert [name for name, _ in metrics.headline(timeline.stage)] == ["Loss", "Evaluation loss"]
 
 
@@ -73,15 +77,26 @@ def test_each_stage_keeps_its_own_steps_and_curves():
     assert (first.step, first.progress, second.step, second.progress) == (10, 1.0, 2, 0.5)
     assert list(first.train["margin"]) == [(1, 0.1), (10, 0.9)]
     assert "reward" not in first.train
-    drawn = metrics.stages(timeline, is_over=False)
-    assert "Stage 1 of 2 · Learning what people prefer" in drawn
+    drawn = metrics.stages(timeline, STEPS, is_over=False)
+    assert "Stage 1 of 2 · Learning what people prefer · 10 steps" in drawn
+    assert "Stage 2 of 2 · Learning to be preferred · 4 steps" in drawn
     assert 'aria-valuenow="50"' in drawn
     assert state.progress_line(timeline).startswith("step 2 of 4")
 
 
 def test_a_stage_that_has_not_started_is_shown():
-    drawn = metrics.stages(timeline_of(*TWO_STAGES[:2]), is_over=False)
-    assert "Stage 2 of 2 · not started" in drawn
+    timeline = timeline_of(*TWO_STAGES[:2])
+    drawn = metrics.stages(timeline, STEPS, is_over=False)
+    assert "Stage 2 of 2 · not started · 4 steps" in drawn
+    assert state.progress_line(timeline, STEPS.total_steps).startswith("step 1 of 10 + 4")
+
+
+def test_the_progress_is_that_of_both_stages():
+    shares = [
+        state.completed_share(timeline_of(*TWO_STAGES[:count]), STEPS.total_steps)
+        for count in (2, 3, 6)
+    ]
+    assert shares == [1 / 14, 10 / 14, 12 / 14]
 
 
 def test_a_run_resumed_in_its_second_stage_keeps_the_first():

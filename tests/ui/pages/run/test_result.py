@@ -11,16 +11,19 @@ from modelforge.runs.events import EventRecord
 from modelforge.runs.states import RunState
 from modelforge.runs.timeline import Timeline
 from modelforge.services.diagnosis import Change
+from modelforge.services.resume import ResumeOption, ResumeOptions
 from ui.html import format as fmt
 from ui.pages.run.result import ending, ending_text
 
 
-def snapshot(state, *events, cause=None, changes=()):
+def snapshot(state, *events, cause=None, changes=(), offers=None):
     timeline = Timeline()
     for n, (kind, data) in enumerate(events, start=1):
         timeline.add(EventRecord(n, float(n), kind, data))
     run = SimpleNamespace(state=RunState(state), id="20260101-000000-0000", seconds=lambda: 22.0)
-    return SimpleNamespace(run=run, timeline=timeline, cause=cause, changes=list(changes))
+    return SimpleNamespace(
+        run=run, timeline=timeline, cause=cause, changes=list(changes), offers=offers
+    )
 
 
 STEPS = [("step", {"step": n, "loss": 3 - n / 10}) for n in range(1, 21)]
@@ -62,6 +65,26 @@ def test_a_discarded_model_has_no_verdict():
     assert "Nothing is kept." in gone
     assert "The loss" not in gone
     assert "The loss fell" in kept
+
+
+def test_what_a_run_without_a_model_has_kept_is_said():
+    none = ResumeOption("continue")
+    kept = ResumeOptions(ResumeOption("resume", stage=2), none, none, [])
+    cause = Cause("unexpected", "run", "It broke.", "Read the log.", None, certain=True)
+    text = "The reward model of stage 1 is kept; resuming continues with stage 2."
+    failed = snapshot("failed", cause=cause, offers=kept)
+    assert text in ending(failed)
+    assert ending_text(failed).endswith(text)
+    between = ("stopped", {"step": 0, "kept": False, "stage": 2})
+    stopped = snapshot("stopped", *STEPS, between, offers=kept)
+    assert f"Stopped after 0 steps of stage 2. {text}" in ending(stopped)
+    assert "Nothing is kept" not in ending_text(stopped)
+    checkpoint = ResumeOptions(ResumeOption("resume", 8, 1), none, none, [])
+    early = snapshot("stopped", ("stopped", {"step": 9, "stage": 1}), offers=checkpoint)
+    assert "The checkpoint of step 8 is kept; resuming continues from it." in ending(early)
+    nothing = ResumeOptions(ResumeOption("resume"), none, none, [])
+    gone = snapshot("stopped", ("stopped", {"step": 9, "stage": 1}), offers=nothing)
+    assert "Stopped after 9 steps of stage 1. Nothing is kept." in ending(gone)
 
 
 def test_a_failure_has_cause_remedy_fix_and_bundle():

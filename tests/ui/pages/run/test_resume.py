@@ -7,9 +7,12 @@ import dataclasses
 import pytest
 
 from modelforge.runs import checkpoints
+from modelforge.runs.layout import REWARD_MODEL_DONE
 from modelforge.runs.timeline import Timeline
+from modelforge.runs.view import read_row
 from modelforge.services.resume import rate_when_longer
 from ui.pages.run.side_panel import RunSnapshot, resume_actions, side
+from ui.pages.runs.table import resume_label
 
 FAILED = [("failed", {"cause": "disk-full", "what": "<b>Full</b>", "remedy": "Free some."})]
 
@@ -60,6 +63,30 @@ def test_a_run_of_an_older_release_starts_again(forge, ended_run):
     assert "Start again" in shown
     assert '<p class="help">' in shown
     assert "continue-run" not in shown
+
+
+def test_a_run_resumes_with_its_second_stage_once_it_has_a_reward_model(forge, ended_run):
+    run = ended_run(events=FAILED)
+    folder = forge.runs.folder(run.id)
+    folder.reward_model.mkdir()
+    (folder.reward_model / REWARD_MODEL_DONE).write_text("{}", "utf-8")
+    offers = forge.resume.options(run.id)
+    assert (offers.resume.step, offers.resume.stage) == (0, 2)
+    shown = actions(forge, run)
+    assert ">Resume with stage 2</button>" in shown
+    assert 'class="btn go"' in shown
+    assert "Start again" not in shown
+    row = forge.history.row(run.id)
+    assert resume_label(row) == "Resume"
+
+
+def test_the_runs_page_says_start_again_where_nothing_is_kept(forge, ended_run):
+    run = ended_run(events=FAILED)
+    folder = forge.runs.folder(run.id)
+    assert resume_label(forge.history.row(run.id)) == "Start again"
+    assert "Start again" in actions(forge, run)
+    save(folder, 4)
+    assert resume_label(read_row(folder)[0]) == "Resume"
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])

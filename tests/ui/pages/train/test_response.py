@@ -1,6 +1,8 @@
 """The reply to a change of the form, with settings that came from a recipe."""
 
+from modelforge.cli.output import print_check
 from modelforge.config.resolve import resolve
+from tests.services.test_runs import model  # noqa: F401
 from ui.pages.train import response
 from ui.pages.train.form import Entered
 
@@ -60,3 +62,22 @@ def test_a_recipe_that_is_used_as_it_is_has_no_note(forge):
             ]
             == ""
         )
+
+
+def test_the_plan_counts_the_steps_of_the_reward_model(forge, model, capsys):  # noqa: F811
+    values = {
+        "strategy": "rlhf", "model_name": str(model), "dataset": "sample:brief", "max_steps": "6",
+    }  # fmt: skip
+    entered = Entered(show_models=False, values=values)
+    checked = forge.preflight.check(*forge.layers.stack(entered).layers)
+    steps = checked.report.reward_updates
+    assert steps
+    assert steps == checked.plan.reward_steps
+    reply = response.reply(forge, entered, checked=checked)
+    assert "Steps (reward model + RLHF)" in reply.parts["plan"]
+    assert f"{steps} + 6" in reply.parts["plan"]
+    print_check(checked)
+    assert f"{steps} to train the reward model + 6" in capsys.readouterr().out
+    ruled = values | {"trainer.reward": "length"}
+    reply = response.reply(forge, Entered(show_models=False, values=ruled))
+    assert "reward model +" not in reply.parts["plan"]
